@@ -1,0 +1,1 @@
+"""fleet.lock: tags and revisions resolved to digests and commits, with sizes and hashes."""

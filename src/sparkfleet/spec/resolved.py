@@ -1,0 +1,160 @@
+"""A fleet as it shall be, after all merging and before any host was looked at. Frozen, complete, JSON-able."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sparkfleet.onhost.generation import Gate
+from sparkfleet.spec.models import FlagValue
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """A container image by name, tag and digest, with what the lock file knows of it."""
+
+    repository: str
+    """With its registry, in full: ``docker.io/vllm/vllm-openai``, ``nvcr.io/nvidia/vllm``."""
+    tag: str = ""
+    digest: str = ""
+    entrypoint: tuple[str, ...] = ()
+    vllm: str = ""
+    """vLLM version inside, "" when not known."""
+    size: int = 0
+    """Bytes to pull (compressed)."""
+
+    @property
+    def pull_ref(self) -> str:
+        """Return what is given to docker: ``repository@digest`` (the tag plays no part once pinned)."""
+        return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
+
+    @property
+    def display(self) -> str:
+        """Return the short name that people know: without ``docker.io/``, with the tag."""
+        name = re.sub(r"^docker\.io/(library/)?", "", self.repository)
+        return f"{name}:{self.tag}" if self.tag else name
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of a model repository at its locked commit."""
+
+    path: str
+    size: int
+    """Bytes."""
+    sha256: str = ""
+    """Of the content, for files that the hub stores as LFS/Xet; else ""."""
+    blob: str = ""
+    """The hub's blob id (etag): sha256 for LFS, git object id else. The file's name in the cache's blobs/."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model repository at a commit, with the files that vLLM loads."""
+
+    repo: str
+    revision: str
+    files: tuple[WeightFile, ...] = ()
+    gated: bool = False
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A bind mount, source as the user wrote it (``~`` not yet expanded)."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Container:
+    """Container settings after merging."""
+
+    network: str = "host"
+    ipc: str = "host"
+    shm_size: str = ""
+    gpus: str = "all"
+    user: str = ""
+    memory: str = ""
+    ulimits: tuple[tuple[str, int], ...] = (("memlock", -1), ("stack", 67108864))
+    devices: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service, fully said. ``origin`` tells for each field where its value was written (``file:line``)."""
+
+    name: str
+    recipe: str
+    port: int
+    image: ImageRef
+    weights: Weights
+    served_name: str
+    flags: tuple[tuple[str, FlagValue], ...] = ()
+    """In order, without the model, ``--port``, ``--host``, ``--served-model-name`` and ``--revision``: those are
+    fields of their own, and a user who writes them as flags is told so."""
+    env: tuple[tuple[str, str], ...] = ()
+    container: Container = Container()
+    gate: Gate = Gate()
+    origin: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Directories on the Spark, as written (``~`` not yet expanded: the home is the login user's there)."""
+
+    models: str = "~/vllm"
+    cache: str = "~/vllm-compile-cache"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One Spark as it shall be."""
+
+    name: str
+    services: tuple[Service, ...] = ()
+    paths: Paths = Paths()
+    reserve_gib: float = 12.0
+    floor_gib: float = 2.0
+    hf_endpoint: str = ""
+    hf_token: str = ""
+    """Source of the token (``env:NAME`` ...), never the token."""
+    ssh: tuple[tuple[str, Any], ...] = ()
+    """pyinfra host data: ``ssh_hostname``, ``ssh_port`` ..."""
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All Sparks of one inventory."""
+
+    name: str
+    hosts: tuple[Host, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def host(self, name: str) -> Host:
+        """Return the host of that name; ``KeyError`` when there is none."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise KeyError(name)
+
+
+def to_json(value: Any) -> Any:
+    """Return plain data of any dataclass here, for ``--json`` and pyinfra's host data."""
+    return dataclasses.asdict(value)
+
+
+__all__ = [
+    "Container", "Fleet", "Host", "ImageRef", "Mount", "Paths", "Service", "WeightFile", "Weights", "to_json",
+]
