@@ -1,0 +1,100 @@
+"""What is known of container images by name: which vLLM is inside, and how their entrypoint is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+NGC: Mapping[str, str] = {
+    "25.09": "0.10.1.1",
+    "25.10": "0.10.2",
+    "25.12": "0.11.1",
+    "25.12.post1": "0.12.0",
+    "26.01": "0.13.0",
+    "26.02": "0.15.1",
+    "26.03": "0.17.1",
+    "26.03.post1": "0.17.1",
+    "26.04": "0.19.0",
+    "26.05": "0.20.1",
+    "26.05.post1": "0.20.1",
+    "26.06": "0.22.1",
+    "26.07": "0.24.0",
+    "26.08": "0.27.1",
+    "26.09": "0.29.0",
+    "26.10": "0.31.0",
+}
+"""Release of ``nvcr.io/nvidia/vllm`` -> vLLM version: NVIDIA's release notes and the version in the engines'
+logs. 25.09 is the first that runs on a Spark."""
+
+SERVE = ("vllm", "serve")
+_VERSION_TAG = re.compile(r"v(\d+\.\d+\.\d+(?:\.\d+|\.post\d+|rc\d+)?)(?:-[\w.-]+)?")
+_NGC_TAG = re.compile(r"(\d\d\.\d\d(?:\.post\d+)?)-py3(?:-[\w.-]+)?")
+_PYTHON = re.compile(r"(?:.*/)?python3?(?:\.\d+)?")
+_API_SERVER = "vllm.entrypoints.openai.api_server"
+
+
+def vllm_version(repository: str, tag: str) -> str:
+    """Return the vLLM version inside an image, as far as its name tells; "" when it does not (nightlies)."""
+    name = re.sub(r"^(?:docker\.io/|registry-1\.docker\.io/|index\.docker\.io/)", "", repository)
+    if name == "nvcr.io/nvidia/vllm":
+        match = _NGC_TAG.fullmatch(tag)
+        return NGC.get(match[1], "") if match else ""
+    if name.startswith("vllm/vllm-openai"):
+        match = _VERSION_TAG.fullmatch(tag)
+        return match[1] if match else ""
+    return ""
+
+
+def serve_prefix(entrypoint: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the words to put before the model so that the image runs ``vllm serve`` exactly once.
+
+    None: nothing sensible can be put there, since the entrypoint runs another program; the container needs an
+    ``--entrypoint`` of its own. An image without an entrypoint, or whose entrypoint is a script that runs its
+    arguments (NVIDIA's, which sets up CUDA compatibility), gets the whole command.
+    """
+    words = tuple(entrypoint)
+    if not words or words[-1].endswith(".sh") or words[-1] == "--":
+        return SERVE
+    program = words[0].rpartition("/")[2]
+    if program == "vllm":
+        return {(): ("serve",), ("serve",): ()}.get(words[1:])
+    if _PYTHON.fullmatch(words[0]):
+        return _python_prefix(words[1:])
+    if program in ("tini", "dumb-init", "catatonit"):
+        rest = tuple(word for word in words[1:] if not word.startswith("-"))
+        return serve_prefix(rest)
+    if program in ("sh", "bash", "dash"):
+        return None if "-c" in words[1:] else SERVE
+    if program == "env":
+        return serve_prefix(tuple(word for word in words[1:] if "=" not in word))
+    return None
+
+
+def _python_prefix(words: tuple[str, ...]) -> tuple[str, ...] | None:
+    """``python3 -m vllm...api_server`` takes the model as a flag; it is ``vllm serve`` in all else."""
+    if words[:2] == ("-m", _API_SERVER) and len(words) == len(("-m", _API_SERVER)):
+        return ("--model",)
+    if words == ("-m", "vllm.entrypoints.cli.main"):
+        return ("serve",)
+    return None
+
+
+def serve_words(entrypoint: Sequence[str], command: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the words after ``vllm serve`` of what a container runs, model first; None: it runs something
+    else.
+
+    It is the inverse of ``serve_prefix``, for containers that are there already.
+    """
+    prefix = serve_prefix(entrypoint)
+    words = tuple(command)
+    if prefix is None or words[: len(prefix)] != prefix:
+        return _after_serve((*entrypoint, *words))
+    return words[len(prefix) :]
+
+
+def _after_serve(words: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Find ``vllm serve`` in a line of words."""
+    for index, word in enumerate(words[:-1]):
+        if word.rpartition("/")[2] == "vllm" and words[index + 1] == "serve":
+            return words[index + len(SERVE) :]
+    return None

@@ -1,0 +1,85 @@
+r"""Extend the bundle of vLLM schemas by releases: ``python tools/bundle_vllm_schema.py DUMP.json ...``.
+
+A dump is what the release's own parser says of itself, taken inside an image of it (no GPU needed)::
+
+    docker run --rm -i --network none --entrypoint python3 IMAGE - --schema \
+        < src/sparkfleet/vllm/data/ask_parser.py
+
+A release that is bundled already is replaced. ``--remove`` takes one out, ``--list`` shows what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from sparkfleet.vllm import bundle
+
+DROPPED = ("dest", "group", "hint")
+"""Parts of a flag's dump that nothing here uses; the bundle stays small without them."""
+
+
+def slim(dump: dict[str, Any]) -> dict[str, Any]:
+    """Return a dump in the bundle's form: registries as mappings, requirements as name -> range."""
+    registries = {name: dict.fromkeys(names or (), 0) for name, names in dump["registries"].items()}
+    packages = dict(dump.get("packages", {}))
+    for line in dump.get("requires") or ():
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if requirement.marker and not requirement.marker.evaluate(
+            {"platform_machine": "aarch64", "extra": ""}
+        ):
+            continue
+        packages[requirement.name.lower().replace("_", "-")] = str(requirement.specifier)
+    return {
+        "vllm_version": dump["vllm_version"],
+        "flags": {name: slim_flag(entry) for name, entry in dump["flags"].items()},
+        "json_classes": dump["json_classes"],
+        "registries": registries,
+        "packages": packages,
+    }
+
+
+def slim_flag(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a flag's entry without what is empty, unused, or the rule (``kind`` stays)."""
+    return {key: value for key, value in entry.items() if key not in DROPPED and value not in ([], None)}
+
+
+def main(words: list[str]) -> int:
+    """Add, replace, remove or list releases; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dumps", nargs="*", type=Path, help="schema dumps (JSON), one release each")
+    parser.add_argument("--remove", action="append", default=[], metavar="VERSION")
+    parser.add_argument("--list", action="store_true", help="show the bundled releases")
+    parser.add_argument("--bundle", type=Path, default=bundle.FILE)
+    args = parser.parse_args(words)
+
+    releases: dict[str, dict[str, Any]] = {}
+    if args.bundle.exists():
+        data = bundle.read(args.bundle)
+        releases = {version: bundle.release(data, version) for version in data["versions"]}
+    if args.list:
+        print("\n".join(releases))
+        return 0
+    for path in args.dumps:
+        added = slim(json.loads(path.read_text()))
+        releases[added["vllm_version"]] = added
+    for version in args.remove:
+        releases.pop(version, None)
+    packed = bundle.pack(releases.values())
+    args.bundle.write_bytes(packed)
+    print(f"{args.bundle}: {len(releases)} releases, {len(packed)} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
