@@ -1,10 +1,10 @@
-"""A fleet as it shall be, after all merging and before any host was looked at. Frozen, complete, JSON-able."""
+"""A fleet as it shall be: after all merging, before any host was looked at. Frozen, complete, JSON-able."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.onhost.generation import Gate
@@ -29,6 +29,11 @@ class ImageRef:
     def pull_ref(self) -> str:
         """Return what is given to docker: ``repository@digest`` (the tag plays no part once pinned)."""
         return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
+
+    @property
+    def full_ref(self) -> str:
+        """Return ``repository:tag@digest``: what a container is created from, so that people see the tag, too."""
+        return f"{self.repository}:{self.tag}@{self.digest}" if self.tag and self.digest else self.pull_ref
 
     @property
     def display(self) -> str:
@@ -58,6 +63,8 @@ class Weights:
     revision: str
     files: tuple[WeightFile, ...] = ()
     gated: bool = False
+    config: tuple[tuple[str, Any], ...] = ()
+    """What memory and checks need of ``config.json`` at that commit: its top-level keys, as far as locked."""
 
     @property
     def size(self) -> int:
@@ -92,7 +99,7 @@ class Container:
 
 @dataclass(frozen=True)
 class Service:
-    """One service, fully said. ``origin`` tells for each field where its value was written (``file:line``)."""
+    """One service, fully said. ``origin`` tells for each field where it was written (``file:line``)."""
 
     name: str
     recipe: str
@@ -101,12 +108,18 @@ class Service:
     weights: Weights
     served_name: str
     flags: tuple[tuple[str, FlagValue], ...] = ()
-    """In order, without the model, ``--port``, ``--host``, ``--served-model-name`` and ``--revision``: those are
-    fields of their own, and a user who writes them as flags is told so."""
+    """In order, without the model, ``--port``, ``--host``, ``--served-model-name`` and ``--revision``: those
+    are fields of their own, and a user who writes them as flags is told so."""
     env: tuple[tuple[str, str], ...] = ()
     container: Container = Container()
-    gate: Gate = Gate()
+    gate: Gate = field(default_factory=Gate)
     origin: tuple[tuple[str, str], ...] = ()
+    drafters: tuple[Weights, ...] = ()
+    """Repositories that the flags name beside the model: a drafter, a tokenizer."""
+    needs_vllm: str = ""
+    """Version range that the recipe asks of the image, as ``>=0.17.1``; "" when it does not say."""
+    needs_packages: tuple[tuple[str, str], ...] = ()
+    """Python packages and version ranges that the recipe asks of the image."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,8 @@ class Host:
     ssh: tuple[tuple[str, Any], ...] = ()
     """pyinfra host data: ``ssh_hostname``, ``ssh_port`` ..."""
     file: str = ""
+    allow: tuple[tuple[str, str], ...] = ()
+    """Rule id -> why it does not apply here."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,64 @@ def to_json(value: Any) -> Any:
     return dataclasses.asdict(value)
 
 
+def host_from_json(data: dict[str, Any]) -> Host:
+    """Return the host that ``to_json`` wrote, also after a trip through JSON (tuples as lists)."""
+    return Host(
+        **{
+            **data,
+            "services": tuple(_service(service) for service in data["services"]),
+            "paths": Paths(**data["paths"]),
+            "ssh": _pairs(data["ssh"]),
+            "allow": _pairs(data["allow"]),
+        }
+    )
+
+
+def _service(data: dict[str, Any]) -> Service:
+    return Service(
+        **{
+            **data,
+            "image": ImageRef(**{**data["image"], "entrypoint": tuple(data["image"]["entrypoint"])}),
+            "weights": _weights(data["weights"]),
+            "drafters": tuple(_weights(weights) for weights in data["drafters"]),
+            "container": _container(data["container"]),
+            "gate": Gate(**data["gate"]),
+            **{key: _pairs(data[key]) for key in ("flags", "env", "origin", "needs_packages")},
+        }
+    )
+
+
+def _weights(data: dict[str, Any]) -> Weights:
+    files = tuple(WeightFile(**file) for file in data["files"])
+    return Weights(**{**data, "files": files, "config": _pairs(data["config"])})
+
+
+def _container(data: dict[str, Any]) -> Container:
+    return Container(
+        **{
+            **data,
+            "ulimits": _pairs(data["ulimits"]),
+            "devices": tuple(data["devices"]),
+            "cap_add": tuple(data["cap_add"]),
+            "mounts": tuple(Mount(**mount) for mount in data["mounts"]),
+        }
+    )
+
+
+def _pairs(data: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((key, value) for key, value in data)
+
+
 __all__ = [
-    "Container", "Fleet", "Host", "ImageRef", "Mount", "Paths", "Service", "WeightFile", "Weights", "to_json",
+    "Container",
+    "Fleet",
+    "Host",
+    "ImageRef",
+    "Mount",
+    "Paths",
+    "Service",
+    "WeightFile",
+    "Weights",
+    "host_from_json",
+    "to_json",
 ]

@@ -1,0 +1,14 @@
+"""Every Spark serves what its host file declares: plan, prepare, stage, swap, prove.
+
+pyinfra inventories/lab.py deploys/serve.py --dry     # the plan
+pyinfra inventories/lab.py deploys/serve.py           # converge
+"""
+
+from sparkfleet.operations import host, image, plan, service, weights
+
+plan.show()
+
+host.prepared(name="Programs, valve and directories")
+image.present(name="Images by digest")
+weights.complete(name="Weights at their commits")
+service.served(name="Services, each through its gate")

@@ -1,0 +1,109 @@
+"""The frame of every operation: look at the shown plan, act through one function that never raises, say how it went."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import click
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.state import State
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.operations import fleet_run
+from sparkfleet.operations.remote import ConnectionLost
+from sparkfleet.plan.model import Entry, HostPlan, Step
+
+
+class Failed(SparkfleetError):
+    """An operation could not be carried out on one host; the problem says where, why and what to do."""
+
+
+@dataclass
+class Acting:
+    """What an operation's function works with."""
+
+    state: State
+    host: PyinfraHost
+    began: float
+
+    @property
+    def run(self) -> fleet_run.FleetRun:
+        """Return the run."""
+        return fleet_run.of(self.state)
+
+    def tell(self, text: str) -> None:
+        """Print one line of progress: host, time so far, what is going on."""
+        seconds = int(time.monotonic() - self.began)
+        click.echo(f"{self.host.name}   {seconds // 60}:{seconds % 60:02d}  {text}", err=True)
+
+
+Act = Callable[[Acting, tuple[Entry, ...]], None]
+
+
+def commands(state: State, host: PyinfraHost, step: Step, act: Act) -> Iterator[FunctionCommand]:
+    """Yield the one command of an operation when the shown plan has changes in its step; nothing otherwise."""
+    plan = fleet_run.of(state).plans.get(host.name, HostPlan(host.name))
+    entries = plan.entries_with(step) if plan.unknown is None else ()
+    if not entries:
+        host.noop(f"{step}: as declared")
+        return
+    yield FunctionCommand(_guarded, (act, entries), {})
+
+
+def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ...]) -> bool:
+    acting = Acting(state, host, time.monotonic())
+    try:
+        _refuse_stale(acting)
+        act(acting, entries)
+    except SparkfleetError as error:
+        problem = error.problems[0]
+    except ConnectionLost as error:
+        problem = Problem(
+            host.name,
+            f"connection lost: {error}",
+            "a connection",
+            "what was begun goes on at the Spark by itself; run again to see it through",
+        )
+    except Exception as error:  # noqa: BLE001  (one host's trouble never stops another's)
+        if fleet_run.is_verbose():
+            traceback.print_exc()
+        problem = Problem(host.name, f"{type(error).__name__}: {error}", remedy="run again with SPARKFLEET_DEBUG=1 and report it")
+    else:
+        return True
+    acting.run.failures[host.name] = problem
+    acting.tell(f"FAILED {problem.found.splitlines()[0]}")
+    return False
+
+
+def _refuse_stale(acting: Acting) -> None:
+    """Look again before the first change; refuse when what is seen is not what was shown."""
+    checked = getattr(acting.host, "sparkfleet_checked", False)
+    if checked:
+        return
+    setattr(acting.host, "sparkfleet_checked", True)  # noqa: B010  (pyinfra's Host has no place for it)
+    shown = acting.run.plans[acting.host.name]
+    now = fleet_run.fresh_plan(acting.host)
+    if _essence(now) == _essence(shown):
+        return
+    raise Failed(
+        Problem(
+            acting.host.name,
+            "the Spark changed since the plan was shown",
+            "what the plan was computed from",
+            "run again: the new plan shows what differs now",
+        )
+    )
+
+
+def _essence(plan: HostPlan) -> object:
+    """Return what must be equal for a plan to be current: everything but figures that move by themselves."""
+    rows = [
+        (entry.subject, entry.verb, entry.expect, entry.blocked is not None)
+        + tuple((c.sign, c.field, c.key, c.old, c.new) for c in entry.changes)
+        for entry in plan.entries
+    ]
+    return (plan.unknown is not None, rows)

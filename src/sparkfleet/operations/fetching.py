@@ -1,0 +1,81 @@
+"""What the image and the weights operation share: a staging job on the Spark, followed to its end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.errors import Problem
+from sparkfleet.operations import acting, fleet_run, remote
+from sparkfleet.operations.host import login_user
+from sparkfleet.operations.service import watch
+from sparkfleet.plan.model import Entry
+from sparkfleet.spec.resolved import Host, Service
+
+
+def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> None:
+    """Have the Spark fetch the images, and if asked the weights, of the entries' services. Raise Failed if it cannot."""
+    spec = fleet_run.declared(act.host)
+    services = [entry.service for entry in entries if entry.service is not None]
+    user = login_user(act.host)
+    job = f"stage-{uuid.uuid4().hex[:8]}"
+    request: dict[str, Any] = {
+        "id": job,
+        "user": {"name": user.name, "uid": user.uid, "gid": user.gid, "home": user.home},
+        "images": list(dict.fromkeys(service.image.pull_ref for service in services)),
+    }
+    if weights:
+        models = user.expand(spec.paths.models)
+        request["weights"] = [_weights_request(spec, service, models) for service in services]
+        token = read_secret(spec.hf_token)
+        if token:
+            request["token"] = token
+    answer = remote.program(act.host, "stage", data=request, timeout=60)
+    if not answer.ok:
+        raise acting.Failed(
+            Problem(act.host.name, f"fetching could not begin: {(answer.err or answer.out).strip()[-300:]}", remedy="run again")
+        )
+    result = watch(act, job, "fetch")
+    if result.get("outcome") != "staged":
+        found = str(result.get("cause") or "fetching failed")
+        if result.get("line"):
+            found += f"\n    it said: {result['line']}"
+        raise acting.Failed(
+            Problem(act.host.name, f"{found}; what serves was not touched", remedy=str(result.get("remedy") or "run again"))
+        )
+
+
+def _weights_request(spec: Host, service: Service, models_dir: str) -> dict[str, Any]:
+    return {
+        "image": service.image.pull_ref,
+        "repo": service.weights.repo,
+        "revision": service.weights.revision,
+        "models_dir": models_dir,
+        "endpoint": spec.hf_endpoint,
+        "files": [{"path": f.path, "size": f.size, "blob": f.blob} for f in service.weights.files],
+    }
+
+
+def read_secret(source: str) -> str:
+    """Return the secret that ``env:NAME``, ``file:PATH`` or ``command:WORDS`` gives; "" when nothing is declared.
+
+    Raise Failed when it is declared and cannot be had: a download without it would fail later and say less.
+    """
+    kind, _, rest = source.partition(":")
+    try:
+        if kind == "env":
+            return os.environ.get(rest, "").strip()
+        if kind == "file":
+            return Path(rest).expanduser().read_text(encoding="utf-8").strip()
+        if kind == "command":
+            words = shlex.split(rest)
+            return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise acting.Failed(
+            Problem("hf_token", f"{kind}:{rest} gave no token ({type(error).__name__})", "a token", "mend hf_token in group_data")
+        ) from None
+    return ""

@@ -1,0 +1,164 @@
+"""One pyinfra run over a fleet: every host's plan, shown once before anything changes, and what came of it, shown last.
+
+pyinfra prepares every host on its own and keeps nothing between hosts; this is the one place that knows them all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+
+import click
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.state import BaseStateCallback, State
+
+from sparkfleet.errors import Problem
+from sparkfleet.facts.look import look
+from sparkfleet.plan.compute import host_plan, probe_request
+from sparkfleet.plan.model import HostPlan, HostState, Plan
+from sparkfleet.plan.report import plan_text
+from sparkfleet.spec.resolved import Host, host_from_json
+
+_ATTRIBUTE = "sparkfleet_run"
+
+
+@dataclass
+class FleetRun:
+    """What is known of a run: mutable, since the hosts' greenlets fill it one after the other."""
+
+    plans: dict[str, HostPlan] = field(default_factory=dict)
+    unreachable: dict[str, Problem] = field(default_factory=dict)
+    failures: dict[str, Problem] = field(default_factory=dict)
+    done: dict[str, str] = field(default_factory=dict)
+    shown: bool = False
+    disconnected: set[str] = field(default_factory=set)
+
+
+def of(state: State) -> FleetRun:
+    """Return the run that belongs to a pyinfra state, made on first use."""
+    run = getattr(state, _ATTRIBUTE, None)
+    if run is None:
+        run = FleetRun()
+        setattr(state, _ATTRIBUTE, run)
+        state.add_callback_handler(_Closing())
+    return run
+
+
+def declared(host: PyinfraHost) -> Host:
+    """Return what the inventory declares for a host."""
+    return host_from_json(host.data.get("sparkfleet"))
+
+
+def fresh_plan(host: PyinfraHost) -> HostPlan:
+    """Look at the Spark now and return the plan."""
+    spec = declared(host)
+    return host_plan(spec, look(host, probe_request(spec)))
+
+
+def show_plan(state: State, host: PyinfraHost) -> None:
+    """Plan one host; the last host to be planned prints the report, then hosts that cannot be changed are failed.
+
+    Raises PyinfraError when no host is left.
+    """
+    run = of(state)
+    if host.name in run.plans:
+        return
+    run.plans[host.name] = fresh_plan(host)
+    expected = {active.name for active in state.inventory.get_active_hosts()}
+    if run.shown or not expected <= run.plans.keys():
+        return
+    run.shown = True
+    click.echo(plan_text(whole_plan(state)), nl=False, err="--json" in sys.argv)
+    fail_hosts(state, {name for name, plan in run.plans.items() if plan.state in _STOPPED})
+
+
+_STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}
+
+
+def whole_plan(state: State) -> Plan:
+    """Return the plan of every host of the run in the inventory's order; unreachable ones are unknown."""
+    run = of(state)
+    plans = []
+    for host in state.inventory:
+        if not state.is_host_in_limit(host):
+            continue
+        reason = run.unreachable.get(host.name) or Problem(host.name, "it could not be reached", remedy="see above")
+        plans.append(run.plans.get(host.name) or HostPlan(host.name, unknown=reason))
+    return Plan(tuple(plans))
+
+
+def fail_hosts(state: State, names: set[str]) -> None:
+    """Take hosts out of the run. Others go on; with none left pyinfra ends the run."""
+    hosts = {host for host in state.inventory.get_active_hosts() if host.name in names}
+    run = of(state)
+    for name in names:
+        plan = run.plans.get(name)
+        problem = plan and (plan.unknown or next((entry.blocked for entry in plan.entries if entry.blocked), None))
+        if problem:
+            run.failures[name] = problem
+    state.fail_hosts(hosts)
+
+
+class _Closing(BaseStateCallback):
+    """Says at the very end, when the last host is disconnected, what failed and what to do."""
+
+    @staticmethod
+    def host_connect_error(state: State, host: PyinfraHost, error: Exception) -> None:
+        """Remember why a host could not be reached."""
+        of(state).unreachable[host.name] = connect_problem(host, error)
+
+    @staticmethod
+    def host_disconnect(state: State, host: PyinfraHost) -> None:
+        """Print the closing words after the last host."""
+        run = of(state)
+        run.disconnected.add(host.name)
+        if {active.name for active in state.activated_hosts} <= run.disconnected:
+            _print_closing(run)
+
+
+def _print_closing(run: FleetRun) -> None:
+    for name, words in sorted(run.done.items()):
+        click.echo(f"{name}   {words}", err=True)
+    problems = {**run.unreachable, **run.failures}
+    for name, problem in sorted(problems.items()):
+        click.echo(f"{name}   FAILED", err=True)
+        click.echo(str(problem), err=True)
+    run.done.clear()
+    run.failures.clear()
+    run.unreachable.clear()
+
+
+def connect_problem(host: PyinfraHost, error: Exception) -> Problem:
+    """Return why a connection failed, with the address and the next command."""
+    address = f"{host.data.get('ssh_hostname') or host.name}:{host.data.get('ssh_port') or 22}"
+    text = " ".join(str(word) for word in error.args) or type(error).__name__
+    remedy = f"ssh {host.name} true"
+    if "host key" in text.lower():
+        remedy = f"compare the key on the Spark's own console, then: ssh-keygen -R {host.name}; ssh {host.name} true"
+    return Problem(host.name, f"{text} ({address})", remedy=remedy)
+
+
+def watch_connections(state: State) -> None:
+    """Make sure that connection errors are remembered, in pyinfra's command line too.
+
+    ``State.init`` drops callback handlers, and it runs between the inventory and the first connection; so the run is
+    put in place right after it.
+    """
+    original = state.init
+
+    def init(*args: object, **kwargs: object) -> None:
+        original(*args, **kwargs)  # type: ignore[arg-type]
+        of(state)
+
+    state.init = init  # type: ignore[method-assign]
+    state.should_raise_failed_hosts = lambda _state: False  # one host's trouble never stops another's, nor asks
+
+
+def is_verbose() -> bool:
+    """Tell whether errors of our own shall come with a traceback."""
+    return bool(os.environ.get("SPARKFLEET_DEBUG"))
+
+
+__all__ = ["FleetRun", "PyinfraError", "declared", "fresh_plan", "of", "show_plan", "watch_connections", "whole_plan"]

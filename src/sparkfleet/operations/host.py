@@ -1,0 +1,77 @@
+"""Operation: programs, units and directories that services stand on."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Iterator
+
+from pyinfra import host, state
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.operation import operation
+
+from sparkfleet.errors import Problem
+from sparkfleet.operations import acting, fleet_run, remote
+from sparkfleet.plan import desired, host_changes
+from sparkfleet.plan.model import Entry, Step
+from sparkfleet.probe.observed import User
+
+
+@operation()
+def prepared() -> Iterator[FunctionCommand]:
+    """Put our programs, the valve, the recovery unit and the declared directories in place."""
+    yield from acting.commands(state, host, Step.HOST, _prepare)
+
+
+def _prepare(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
+    keys = {change.key for entry in entries for change in entry.steps(Step.HOST)}
+    act.tell(f"host: {len(keys)} to put in place")
+    lines = ["set -eu", "umask 022"]
+    for file in host_changes.managed_files():
+        if file.path in keys:
+            lines += _file_lines(file)
+    spec = fleet_run.declared(act.host)
+    user = login_user(act.host)
+    for directory in desired.directories(spec, user):
+        if directory.path in keys:
+            path = shlex.quote(user.expand(directory.path))
+            lines += [f"install -d -m {directory.mode} -o {directory.user} -g {directory.group} {path}"]
+    recover = host_changes.RECOVER_UNIT
+    drop_ins = [key for key in keys if f"{recover}.d/" in key]
+    lines += [f"rm -f {shlex.quote(path)}" for path in sorted(drop_ins)]
+    if drop_ins or recover in keys or f"{host_changes.UNIT_DIR}/{recover}" in keys:
+        lines += ["systemctl daemon-reload", f"systemctl enable --quiet {recover}"]
+    answer = remote.run(act.host, ("/bin/sh", "-s"), stdin="\n".join(lines) + "\n", timeout=120)
+    if not answer.ok:
+        said = answer.err.strip().splitlines()
+        raise acting.Failed(
+            Problem(
+                act.host.name,
+                f"preparing the host failed: {said[-1] if said else 'no message'}",
+                "a writable system",
+                f"on {act.host.name}: df -h /usr/local /var/lib; mount | grep 'ro,'; then run again",
+            )
+        )
+
+
+def login_user(host: PyinfraHost) -> User:
+    """Return the user who logs in on a Spark, with home and ids."""
+    answer = remote.run(host, ("/bin/sh", "-c", 'u=${SUDO_USER:-root}; getent passwd "$u"; id -gn "$u"'))
+    entry, group = answer.out.splitlines()[-2:]
+    name, _, uid, gid, _, home, _ = entry.split(":")
+    return User(name, home, int(uid), int(gid), group)
+
+
+def _file_lines(file: host_changes.ManagedFile) -> list[str]:
+    """Return shell lines that put a file in place whole or not at all."""
+    path, folder = shlex.quote(file.path), shlex.quote(file.path.rsplit("/", 1)[0])
+    content = base64.b64encode(file.content).decode()
+    return [
+        f"install -d -m 0755 {folder}",
+        f"t=$(mktemp {path}.XXXXXX)",
+        f"base64 -d > \"$t\" <<'CONTENT'",
+        *(content[at : at + 1000] for at in range(0, len(content), 1000)),
+        "CONTENT",
+        f'chmod {file.mode} "$t"; chown root:root "$t"; sync "$t"; mv -T "$t" {path}',
+    ]

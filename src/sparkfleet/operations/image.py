@@ -1,0 +1,22 @@
+"""Operation: the images of the declared services are on the Spark, by digest, while the old ones serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyinfra import host, state
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.operation import operation
+
+from sparkfleet.operations import acting, fetching
+from sparkfleet.plan.model import Entry, Step
+
+
+@operation()
+def present() -> Iterator[FunctionCommand]:
+    """Pull what is missing."""
+    yield from acting.commands(state, host, Step.IMAGE, _pull)
+
+
+def _pull(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
+    fetching.stage(act, entries, weights=False)

@@ -1,0 +1,100 @@
+"""Calls of the on-host programs over pyinfra's connection: argv in, text out, quoted once here."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paramiko import SSHException
+from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.host import Host as PyinfraHost
+
+from sparkfleet.plan.host_changes import PROGRAM_PATH
+
+PROGRAM = ("/usr/bin/python3", "-I", "-B", PROGRAM_PATH)
+RECONNECT_FOR_S = 180
+"""Seconds that a lost connection is tried again while a change goes on at the Spark by itself."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a remote command said."""
+
+    ok: bool
+    out: str
+    err: str
+
+
+class ConnectionLost(Exception):
+    """The connection to a Spark broke; what runs there goes on."""
+
+
+def run(host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int | None = None) -> Answer:
+    """Run argv as root on a Spark. Raise ConnectionLost when the connection breaks."""
+    words = shlex.join(argv)
+    command = f'[ "$(id -u)" = 0 ] && exec {words}; exec sudo -n {words}'
+    try:
+        ok, output = host.run_shell_command(
+            StringCommand(command),
+            print_output=False,
+            print_input=False,
+            _stdin=[stdin] if stdin is not None else None,
+            _timeout=timeout,
+        )
+    except (TimeoutError, OSError, EOFError, SSHException) as error:
+        raise ConnectionLost(str(error) or type(error).__name__) from error
+    return Answer(ok, "\n".join(output.stdout_lines), "\n".join(output.stderr_lines))
+
+
+def program(host: PyinfraHost, *words: str, data: Mapping[str, Any] | None = None, timeout: int | None = None) -> Answer:
+    """Run a command of the on-host programs; ``data`` goes to it as JSON on stdin."""
+    return run(host, (*PROGRAM, *words), stdin=None if data is None else json.dumps(data), timeout=timeout)
+
+
+def reconnect(host: PyinfraHost) -> None:
+    """Connect anew. Raise ConnectionLost when it does not work within RECONNECT_FOR_S."""
+    end = time.monotonic() + RECONNECT_FOR_S
+    while True:
+        try:
+            host.connector.connect()
+        except (ConnectError, OSError, EOFError, SSHException) as error:
+            if time.monotonic() > end:
+                raise ConnectionLost(f"no connection for {RECONNECT_FOR_S} s: {error}") from error
+            time.sleep(2)
+        else:
+            return
+
+
+def follow(
+    host: PyinfraHost, job: str, tell: Callable[[str], None], wait_s: int = 10
+) -> Iterator[dict[str, Any]]:
+    """Yield the events of a job on the Spark until its result, which comes last (key ``outcome``).
+
+    A lost connection is made anew; the job does not depend on it.
+    """
+    since, command = 0, "stage-follow" if job.startswith("stage-") else "follow"
+    while True:
+        try:
+            answer = program(host, command, job, "--since", str(since), "--wait", str(wait_s), timeout=wait_s + 30)
+        except ConnectionLost as error:
+            tell(f"connection lost ({error}); the Spark goes on by itself; connecting again")
+            reconnect(host)
+            continue
+        if not answer.ok:
+            yield {"outcome": "lost", "cause": answer.err.strip() or answer.out.strip() or "no answer"}
+            return
+        for line in answer.out.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if "outcome" in event:
+                yield event
+                return
+            since = int(event.get("n", since)) + 1
+            yield event

@@ -1,0 +1,124 @@
+"""Operation: the declared services serve, each change as one swap on the Spark."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from pyinfra import host, state
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.operation import operation
+
+from sparkfleet.errors import Problem
+from sparkfleet.onhost.generation import SwapRequest
+from sparkfleet.operations import acting, remote
+from sparkfleet.plan.model import Entry, Step, Verb
+from sparkfleet.plan.units_of_size import duration
+
+BUSY = 75
+"""Exit code of ``swap`` when another one is going on (EX_TEMPFAIL)."""
+
+
+@operation()
+def served() -> Iterator[FunctionCommand]:
+    """Bring every service of the plan to its declared generation, or leave the previous one serving."""
+    yield from acting.commands(state, host, Step.SERVICE, _serve)
+
+
+def _serve(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
+    problems = []
+    for entry in entries:
+        try:
+            if entry.needs_swap:
+                _swap(act, entry)
+            else:
+                _repair(act, entry)
+        except acting.Failed as error:
+            problems += error.problems  # one service's trouble does not stop the next one's change
+    if problems:
+        raise acting.Failed(*problems)
+
+
+def _repair(act: acting.Acting, entry: Entry) -> None:
+    assert entry.generation is not None  # noqa: S101  (an update always has one)
+    act.tell(f"{entry.subject}: update in place")
+    answer = remote.program(act.host, "repair", entry.subject, data=entry.generation.to_json(), timeout=120)
+    if not answer.ok:
+        raise acting.Failed(
+            Problem(
+                f"{act.host.name}: {entry.subject}",
+                f"the unit could not be put right: {_last(answer.err or answer.out)}",
+                remedy=f"on {act.host.name}: systemctl status sparkfleet-{entry.subject}",
+            )
+        )
+    act.run.done[f"{act.host.name} {entry.subject}"] = "updated in place"
+
+
+def _swap(act: acting.Acting, entry: Entry) -> None:
+    request = SwapRequest(
+        id=f"{re.sub('[^a-z0-9-]', '-', entry.subject)[:36]}-{uuid.uuid4().hex[:8]}",
+        candidate=entry.generation if entry.verb is not Verb.REMOVE else None,
+        replaces=entry.replaces,
+        expect=entry.expect,
+        operator=f"{getpass.getuser()}@{socket.gethostname()}",
+    )
+    answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
+    if not answer.ok:
+        raise acting.Failed(
+            Problem(
+                f"{act.host.name}: {entry.subject}",
+                f"the swap could not begin: {_last(answer.err or answer.out)}",
+                remedy="run again; the plan tells what is there",
+            )
+        )
+    result = watch(act, request.id, entry.subject)
+    if result.get("outcome") not in {"promoted", "removed"}:
+        raise acting.Failed(swap_problem(act.host.name, entry.subject, result))
+    act.run.done[f"{act.host.name} {entry.subject}"] = success_words(result)
+
+
+def watch(act: acting.Acting, job: str, subject: str) -> dict[str, Any]:
+    """Follow a job on the Spark to its end, telling each event; return its result."""
+    for event in remote.follow(act.host, job, act.tell):
+        if "outcome" in event:
+            return event
+        text = event.get("text") or ""
+        act.tell(f"{subject}: {event.get('phase', '')}{': ' if text else ''}{text}")
+    return {"outcome": "lost", "cause": "the job ended without a result"}
+
+
+def success_words(result: dict[str, Any]) -> str:
+    """Return what is said of a swap that ended well."""
+    if result["outcome"] == "removed":
+        return "removed"
+    words = "serves, gate passed"
+    if result.get("downtime_s"):
+        words += f", {duration(float(result['downtime_s']))} without service"
+    answer = (result.get("gate_result") or {}).get("answer")
+    return words + (f", said: {answer.strip()[:60]!r}" if answer else "")
+
+
+def swap_problem(where: str, subject: str, result: dict[str, Any]) -> Problem:
+    """Return what is said of a swap that did not end on the new generation."""
+    state_words = {
+        "restored": "the previous generation serves again, gated",
+        "refused": "nothing was touched",
+        "stale": "nothing was touched: the Spark changed since the plan was shown",
+        "interrupted": "nothing was touched",
+        "failed": "NOTHING SERVES on this port now",
+    }.get(str(result.get("outcome")), f"outcome {result.get('outcome')}")
+    found = f"{result.get('cause') or 'the change failed'}; {state_words}"
+    if result.get("line"):
+        found += f"\n    the engine said: {result['line']}"
+    if result.get("evidence"):
+        found += f"\n    evidence on the Spark: {result['evidence']}"
+    return Problem(f"{where}: {subject}", found, remedy=result.get("remedy") or "mend the host file, then run again")
+
+
+def _last(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"

@@ -1,0 +1,22 @@
+"""Operation: each file of the declared models is on the Spark at its locked commit, while the old models serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyinfra import host, state
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.operation import operation
+
+from sparkfleet.operations import acting, fetching
+from sparkfleet.plan.model import Entry, Step
+
+
+@operation()
+def complete() -> Iterator[FunctionCommand]:
+    """Download what is missing or not whole."""
+    yield from acting.commands(state, host, Step.WEIGHTS, _fetch)
+
+
+def _fetch(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
+    fetching.stage(act, entries, weights=True)

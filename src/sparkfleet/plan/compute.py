@@ -1,0 +1,199 @@
+"""Desired x Observed -> plan of one Spark. Pure; what a run does is exactly what stands here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.onhost.generation import Generation
+from sparkfleet.plan import desired, host_changes, service_changes, staging
+from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
+from sparkfleet.plan.service_changes import Baseline
+from sparkfleet.probe.command import ProbeRequest
+from sparkfleet.probe.observed import ContainerSeen, Observed
+from sparkfleet.spec.resolved import Host, Service
+
+
+def probe_request(host: Host) -> ProbeRequest:
+    """Return what must be looked at to plan this host."""
+    return ProbeRequest(
+        services=tuple(service.name for service in host.services),
+        images=tuple(dict.fromkeys(service.image.pull_ref for service in host.services)),
+        weights=tuple(dict.fromkeys((s.weights.repo, s.weights.revision) for s in host.services)),
+        paths=host_changes.watched_paths(host),
+        models_dir=host.paths.models,
+        cache_dir=host.paths.cache,
+    )
+
+
+def host_plan(host: Host, observed: Observed | Problem) -> HostPlan:
+    """Return the plan of one Spark: unknown when it could not be read, else every entry that differs."""
+    if isinstance(observed, Problem):
+        return HostPlan(host.name, unknown=observed)
+    if observed.swap:
+        return HostPlan(host.name, unknown=_swap_going_on(host, observed))
+    try:
+        entries = [*_host_entries(host, observed), *_service_entries(host, observed)]
+    except SparkfleetError as error:
+        return HostPlan(host.name, unknown=error.problems[0])
+    return HostPlan(host.name, tuple(entries))
+
+
+def _swap_going_on(host: Host, observed: Observed) -> Problem:
+    return Problem(
+        host.name,
+        f"a change is still going on there (swap {observed.swap})",
+        "a Spark at rest",
+        "run without --dry: it follows the change to its end first; or wait, and plan again",
+    )
+
+
+def _host_entries(host: Host, observed: Observed) -> list[Entry]:
+    entry = host_changes.host_entry(host, observed)
+    return [entry] if entry else []
+
+
+def _service_entries(host: Host, observed: Observed) -> list[Entry]:
+    declared = {service.name for service in host.services}
+    orphans = sorted(_services_there(observed) - declared)
+    entries: list[Entry] = []
+    for service in host.services:
+        entry = _service_entry(host, service, observed, tuple(orphans))
+        if entry is None:
+            continue
+        if set(orphans) <= set(entry.replaces):
+            orphans = []
+        entries.append(entry)
+    removals = [_removal(name, observed) for name in orphans]
+    return [*removals, *entries]
+
+
+def _services_there(observed: Observed) -> set[str]:
+    units = {name.removeprefix("sparkfleet-").removesuffix(".service") for name in observed.units}
+    return (set(observed.owned()) | units) - {host_changes.RECOVER_UNIT[len("sparkfleet-") : -len(".service")]}
+
+
+def _removal(name: str, observed: Observed) -> Entry:
+    container = observed.container(name)
+    changes = []
+    if container is not None:
+        image = service_changes.image_name(str(container.config.get("Image") or ""))
+        changes.append(Change(Step.SERVICE, Sign.REMOVE, "container", old=name, note=image))
+    if f"sparkfleet-{name}.service" in observed.units:
+        changes.append(Change(Step.SERVICE, Sign.REMOVE, "unit", old=f"sparkfleet-{name}.service"))
+    return Entry(name, Verb.REMOVE, tuple(changes), title=name, replaces=(name,), expect=_expected((name,), observed))
+
+
+def _expected(names: tuple[str, ...], observed: Observed) -> tuple[tuple[str, str], ...]:
+    seen = {name: observed.container(name) for name in names}
+    return tuple((name, container.id if container else "") for name, container in seen.items())
+
+
+def _entrypoint(service: Service, observed: Observed) -> tuple[str, ...]:
+    here = observed.images.get(service.image.pull_ref)
+    return here.entrypoint if here else service.image.entrypoint
+
+
+def _baseline(container: ContainerSeen | None, observed: Observed) -> Baseline | None:
+    if container is None:
+        return None
+    image = observed.images.get(container.image_id)
+    return Baseline(container, image, observed.generations.get(container.service, {}))
+
+
+def _service_entry(host: Host, service: Service, observed: Observed, orphans: tuple[str, ...]) -> Entry | None:
+    wanted = desired.generation(host, service, observed.user, _entrypoint(service, observed))
+    own = observed.owned().get(service.name)
+    problem = _in_the_way(host, service, observed)
+    staged = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
+    inside = service_changes.container_changes(host, service, wanted, observed, _baseline(own, observed)) if own else []
+    if own is None or inside or not own.running:
+        base = own or next((observed.container(name) for name in orphans if observed.container(name)), None)
+        entry = _swap_entry(host, service, wanted, observed, base, orphans)
+        changes = [*entry.changes, *staged]
+    else:
+        kept = observed.generations.get(service.name, {})
+        unit = service_changes.unit_changes(wanted, observed.units.get(wanted.unit_name), own.running)
+        live = [*unit, *service_changes.gate_changes(wanted.gate, kept), *_record_changes(service, kept)]
+        changes = [*live, *staged]
+        if not changes:
+            return None
+        entry = Entry(service.name, Verb.UPDATE if live else Verb.STAGE, (), title=service.name)
+    return replace(
+        entry,
+        changes=tuple(changes),
+        service=service,
+        generation=wanted,
+        expect=_expected((service.name, *entry.replaces), observed),
+        blocked=problem or staging.disk_problem(host, service, observed),
+    )
+
+
+def _record_changes(service: Service, kept: object) -> list[Change]:
+    if kept:
+        return []
+    path = f"/var/lib/sparkfleet/services/{service.name}/current.json"
+    return [Change(Step.SERVICE, Sign.ADD, "record", path, note="what a rollback goes back to")]
+
+
+def _swap_entry(
+    host: Host,
+    service: Service,
+    wanted: Generation,
+    observed: Observed,
+    base: ContainerSeen | None,
+    orphans: tuple[str, ...],
+) -> Entry:
+    own = observed.owned().get(service.name)
+    changes = service_changes.container_changes(host, service, wanted, observed, _baseline(base, observed))
+    if own is not None and not own.running:
+        changes.insert(0, Change(Step.SERVICE, Sign.CHANGE, "state", old=own.state, new="serving"))
+    elif base is not None and own is None:
+        changes.insert(0, Change(Step.SERVICE, Sign.CHANGE, "name", old=base.name, new=service.name))
+    replaces = (*((service.name,) if own else ()), *orphans)
+    title = f"{' + '.join(orphans)} → {service.name}" if orphans else service.name
+    kept = observed.generations.get(base.service if base else service.name, {})
+    measured = kept.get("gate_result", {}).get("downtime_s") or kept.get("gate_result", {}).get("start_s")
+    return Entry(
+        service.name,
+        Verb.RECREATE if base else Verb.CREATE,
+        tuple(changes),
+        title=title,
+        replaces=replaces,
+        downtime_s=round(measured) if measured and base else None,
+    )
+
+
+def _in_the_way(host: Host, service: Service, observed: Observed) -> Problem | None:
+    same_name = observed.container(service.name)
+    if same_name is not None and not same_name.service:
+        return Problem(
+            f"{host.name}: container {service.name}",
+            "a container of this name that sparkfleet did not make",
+            "a name that is free",
+            f"on {host.name}: docker rename {service.name} {service.name}-by-hand (or remove it); "
+            "or choose another `name:` in the host file",
+        )
+    return _port_holder(host, service, observed)
+
+
+def _port_holder(host: Host, service: Service, observed: Observed) -> Problem | None:
+    where, remedy = f"{host.name}: port {service.port}", "or choose another `port:` in the host file"
+    for container in observed.containers:
+        if not container.service and container.running and service.port in container.ports:
+            return Problem(
+                where,
+                f"held by the container {container.name}, which sparkfleet did not make",
+                "a port that is free",
+                f"on {host.name}: docker stop {container.name}; {remedy}",
+            )
+    holder = observed.listeners.get(service.port)
+    ours = [container.id for container in observed.containers if container.service]
+    if holder is None or any(identity in holder.cgroup for identity in ours):
+        return None
+    if any(c.service and service.port in c.ports for c in observed.containers):
+        return None
+    foreign = next((c.name for c in observed.containers if not c.service and c.id in holder.cgroup), "")
+    who = f"the container {foreign}, which sparkfleet did not make" if foreign else f"{holder.command or 'a process'}"
+    stop = f"docker stop {foreign}" if foreign else f"sudo kill {holder.pid}" if holder.pid else "sudo ss -ltnp"
+    return Problem(where, f"held by {who} (pid {holder.pid})", "a port that is free", f"on {host.name}: {stop}; {remedy}")

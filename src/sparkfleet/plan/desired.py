@@ -1,0 +1,165 @@
+"""Desired state, rendered for one Spark: the container, the unit and the host files that a service needs.
+
+Pure: needs the login user's home, and the entrypoint of the image (from the lock file, or as seen on the Spark).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.onhost import units
+from sparkfleet.onhost.generation import LABEL_GENERATION, LABEL_SERVICE, Generation
+from sparkfleet.probe.observed import User
+from sparkfleet.spec.resolved import Host, Mount, Service
+from sparkfleet.vllm import argv, images, schema
+
+MODELS_IN_CONTAINER = "/models"
+CACHE_IN_CONTAINER = "/compile-cache"
+LOG_OPTIONS = {"max-file": "3", "max-size": "50m"}
+"""Docker keeps logs without bound by default; an engine under load writes a line a request."""
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory that shall be there, its owner by name."""
+
+    path: str
+    mode: str
+    user: str
+    group: str
+
+
+def cache_directory(host: Host, service: Service) -> str:
+    """Return the compile cache of a service: keyed by image, since a cache of another build is at best ignored."""
+    return f"{host.paths.cache}/{service.image.digest.removeprefix('sha256:')[:12] or 'unpinned'}"
+
+
+def directories(host: Host, user: User) -> tuple[Directory, ...]:
+    """Return the directories that the host's services need, parents first. Paths as written (``~`` unexpanded)."""
+    wanted = [Directory("/var/lib/sparkfleet", "0755", "root", "root")]
+    if host.services:
+        wanted += [Directory(path, "0755", user.name, user.group) for path in (host.paths.models, host.paths.cache)]
+        caches = dict.fromkeys(cache_directory(host, service) for service in host.services)
+        wanted += [Directory(path, "0755", user.name, user.group) for path in caches]
+    return tuple(wanted)
+
+
+def mounts(host: Host, service: Service) -> tuple[Mount, ...]:
+    """Return every bind mount of a service: models, compile cache, and what the user declared."""
+    return (
+        Mount(host.paths.models, MODELS_IN_CONTAINER),
+        Mount(cache_directory(host, service), CACHE_IN_CONTAINER),
+        *service.container.mounts,
+    )
+
+
+def environment(service: Service) -> dict[str, str]:
+    """Return the container's variables: what staging makes necessary, then what was declared (wins)."""
+    return {
+        "HF_HOME": MODELS_IN_CONTAINER,
+        "HF_HUB_OFFLINE": "1",  # weights are complete before the start; no engine goes to the hub by itself
+        "VLLM_CACHE_ROOT": f"{CACHE_IN_CONTAINER}/vllm",
+        "TRITON_CACHE_DIR": f"{CACHE_IN_CONTAINER}/triton",
+        **dict(service.env),
+    }
+
+
+def engine_words(service: Service) -> tuple[str, ...]:
+    """Return the words after ``vllm serve``, model first."""
+    known = schema.nearest(service.image.vllm)[0] if service.image.vllm else None
+    own = {
+        "served-model-name": service.served_name,
+        "host": "0.0.0.0",  # noqa: S104  (the Spark's own firewall decides who may ask)
+        "port": service.port,
+        "revision": service.weights.revision,
+    }
+    return argv.render(service.weights.repo, {**own, **dict(service.flags)}, known)
+
+
+def command(service: Service, entrypoint: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the container's command so that ``vllm serve`` runs exactly once behind the image's entrypoint."""
+    prefix = images.serve_prefix(entrypoint)
+    if prefix is None:
+        raise SparkfleetError(
+            Problem(
+                where,
+                f"image {service.image.display} has the entrypoint {list(entrypoint)}: it does not run vLLM's server",
+                "an image whose entrypoint is empty, a wrapper, or `vllm serve`",
+                "choose another image in the recipe or the host file",
+            )
+        )
+    return (*prefix, *engine_words(service))
+
+
+def create_options(host: Host, service: Service, user: User) -> tuple[str, ...]:
+    """Return the options of ``docker create``, without name, generation label, image and command."""
+    box = service.container
+    words = ["--label", f"{LABEL_SERVICE}={service.name}", "--restart", "no"]
+    words += ["--network", box.network, "--ipc", box.ipc]
+    if box.network == "bridge":
+        words += ["--publish", f"{service.port}:{service.port}"]
+    if box.shm_size and box.ipc != "host":
+        words += ["--shm-size", box.shm_size]
+    if box.gpus == "all":
+        words += ["--gpus", "all"]
+    if box.user:
+        words += ["--user", box.user]
+    if box.memory:
+        words += ["--memory", box.memory, "--memory-swap", box.memory]
+    for name, value in box.ulimits:
+        words += ["--ulimit", f"{name}={value}"]
+    for device in box.devices:
+        words += ["--device", device]
+    for capability in box.cap_add:
+        words += ["--cap-add", capability]
+    for mount in mounts(host, service):
+        spec = f"type=bind,source={user.expand(mount.source)},target={mount.target}"
+        words += ["--mount", spec + (",readonly" if mount.read_only else "")]
+    for name, value in environment(service).items():
+        words += ["--env", f"{name}={value}"]
+    words += ["--log-driver", "json-file"]
+    for name, value in LOG_OPTIONS.items():
+        words += ["--log-opt", f"{name}={value}"]
+    return tuple(words)
+
+
+def memory_needed_mib(service: Service, total_mib: int) -> int:
+    """Return the MemAvailable (MiB) that vLLM asks for at its start: utilization x total (0.92 by default)."""
+    flags = dict(service.flags)
+    if "kv-cache-memory-bytes" in flags:
+        return 0
+    share = flags.get("gpu-memory-utilization", 0.92)
+    return math.ceil(float(share) * total_mib) if isinstance(share, int | float) else 0
+
+
+def generation(host: Host, service: Service, user: User, entrypoint: Sequence[str]) -> Generation:
+    """Return the service as the Spark gets it. Raise SparkfleetError for an image that cannot serve."""
+    where = dict(service.origin).get("image", host.file or host.name)
+    floor_mib = math.ceil(host.floor_gib * 1024)
+    stop_timeout_s = 60
+    words = command(service, entrypoint, where)
+    bare = Generation(
+        service=service.name,
+        image=service.image.full_ref,
+        model=service.weights.repo,
+        revision=service.weights.revision,
+        served_name=service.served_name,
+        port=service.port,
+        create=(),
+        unit=units.service_unit(
+            service.name, f"{service.name}: vLLM serving {service.weights.repo}", floor_mib, stop_timeout_s
+        ),
+        gate=service.gate,
+        recipe=service.recipe,
+        vllm=service.image.vllm,
+        floor_mib=floor_mib,
+        stop_timeout_s=stop_timeout_s,
+        argv=engine_words(service),
+        env=tuple(environment(service).items()),
+    )
+    create = (*create_options(host, service, user), service.image.full_ref, *words)
+    made = replace(bare, create=create)
+    return replace(made, create=("--label", f"{LABEL_GENERATION}={made.id}", *create))

@@ -1,0 +1,134 @@
+"""The plan as data: what differs, field by field, and what a run would do about it. No I/O, no rendering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sparkfleet.errors import Problem
+from sparkfleet.onhost.generation import Generation
+from sparkfleet.spec.resolved import Service
+
+
+class Sign(StrEnum):
+    """What happens to a field."""
+
+    ADD = "+"
+    CHANGE = "~"
+    REMOVE = "-"
+    NOTE = "="
+    """A statement that is no change (memory estimate, size on disk)."""
+
+
+class Step(StrEnum):
+    """Which operation carries a change out, in this order."""
+
+    HOST = "host"
+    IMAGE = "image"
+    WEIGHTS = "weights"
+    SERVICE = "service"
+
+
+class Verb(StrEnum):
+    """What happens to the subject as a whole."""
+
+    PREPARE = "prepare"
+    STAGE = "stage"
+    """Only files are fetched; what serves is not touched."""
+    CREATE = "create"
+    RECREATE = "recreate"
+    UPDATE = "update in place"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field that differs: old is what the Spark has, new what is declared."""
+
+    step: Step
+    sign: Sign
+    field: str
+    key: str = ""
+    """Which one of the field: flag name, variable name, path."""
+    old: str = ""
+    new: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All that differs of one subject: the host itself, or one service."""
+
+    subject: str
+    verb: Verb
+    changes: tuple[Change, ...]
+    title: str = ""
+    replaces: tuple[str, ...] = ()
+    """Services that stop for this one: itself when it runs, and undeclared ones."""
+    expect: tuple[tuple[str, str], ...] = ()
+    """Container name -> id that this entry was computed from ("" = none)."""
+    service: Service | None = None
+    generation: Generation | None = None
+    downtime_s: int | None = None
+    """Seconds without service as measured at the last start; None: not known."""
+    blocked: Problem | None = None
+    """Why this entry must not be carried out."""
+
+    def steps(self, step: Step) -> tuple[Change, ...]:
+        """Return the real changes of one step (statements left out)."""
+        return tuple(c for c in self.changes if c.step is step and c.sign is not Sign.NOTE)
+
+    @property
+    def needs_swap(self) -> bool:
+        """Tell whether an engine is stopped or started for this entry."""
+        return self.verb in {Verb.CREATE, Verb.RECREATE, Verb.REMOVE}
+
+
+class HostState(StrEnum):
+    """What the plan says of a host as a whole."""
+
+    UNCHANGED = "unchanged"
+    CHANGE = "change"
+    BLOCKED = "blocked"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """The plan of one Spark."""
+
+    host: str
+    entries: tuple[Entry, ...] = ()
+    unknown: Problem | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> HostState:
+        """Return the state; unknown wins over blocked, blocked over change."""
+        if self.unknown:
+            return HostState.UNKNOWN
+        if any(entry.blocked for entry in self.entries):
+            return HostState.BLOCKED
+        return HostState.CHANGE if self.entries else HostState.UNCHANGED
+
+    def entries_with(self, step: Step) -> tuple[Entry, ...]:
+        """Return the entries that have real changes in a step and are not blocked."""
+        return tuple(entry for entry in self.entries if not entry.blocked and entry.steps(step))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a fleet."""
+
+    hosts: tuple[HostPlan, ...]
+
+    def count(self, state: HostState) -> int:
+        """Return how many hosts are in a state."""
+        return sum(host.state is state for host in self.hosts)
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 for nothing to do, 2 for changes, 1 when a host is unknown or blocked."""
+        if self.count(HostState.UNKNOWN) or self.count(HostState.BLOCKED):
+            return 1
+        return 2 if self.count(HostState.CHANGE) else 0

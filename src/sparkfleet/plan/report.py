@@ -1,0 +1,83 @@
+"""The plan as people read it: plain text, one line a field. Colour is laid over it elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sparkfleet.errors import Problem
+from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Plan, Verb
+from sparkfleet.plan.units_of_size import duration
+
+HOST_WIDTH = 10
+TITLE_WIDTH = 55
+FIELD_WIDTH = 11
+
+
+def plan_text(plan: Plan) -> str:
+    """Return the whole report: every host in order, unknown ones last, then the counts."""
+    known = [host for host in plan.hosts if host.state is not HostState.UNKNOWN]
+    unknown = [host for host in plan.hosts if host.state is HostState.UNKNOWN]
+    lines = [line for host in (*known, *unknown) for line in host_lines(host)]
+    return "\n".join([*lines, summary(plan)]) + "\n"
+
+
+def summary(plan: Plan) -> str:
+    """Return the last line: how many hosts are in which state; states without hosts are left out but the first two."""
+    words = [f"{plan.count(HostState.CHANGE)} to change", f"{plan.count(HostState.UNCHANGED)} unchanged"]
+    words += [f"{n} blocked" for n in [plan.count(HostState.BLOCKED)] if n]
+    words += [f"{n} unknown" for n in [plan.count(HostState.UNKNOWN)] if n]
+    return ", ".join(words)
+
+
+def host_lines(plan: HostPlan) -> Iterator[str]:
+    """Yield the lines of one host."""
+    name = plan.host.ljust(HOST_WIDTH)
+    if plan.unknown:
+        yield f"{name} unknown: {plan.unknown.found}"
+        yield from _problem_lines(plan.unknown)
+    elif not plan.entries:
+        yield f"{name} no changes"
+    for entry in plan.entries:
+        yield from entry_lines(name, entry)
+    for note in plan.notes:
+        yield f"  = {note}"
+
+
+def entry_lines(name: str, entry: Entry) -> Iterator[str]:
+    """Yield the headline of an entry, then a line for each field."""
+    title = entry.title or entry.subject
+    yield f"{name} {title.ljust(TITLE_WIDTH)} {cost(entry)}".rstrip()
+    if entry.blocked:
+        yield f"  ! blocked    {entry.blocked.where}: {entry.blocked.found}"
+        yield from _problem_lines(entry.blocked)
+    for change in entry.changes:
+        yield change_line(change)
+
+
+def _problem_lines(problem: Problem) -> Iterator[str]:
+    if problem.expected:
+        yield f"             expected: {problem.expected}"
+    if problem.remedy:
+        yield f"             do: {problem.remedy}"
+
+
+def cost(entry: Entry) -> str:
+    """Return what an entry costs: the verb, and the time without service where an engine stops."""
+    if entry.verb is Verb.RECREATE:
+        if entry.downtime_s is None:
+            return "recreate, without service while the engine starts"
+        return f"recreate, about {duration(entry.downtime_s)} without service"
+    if entry.verb is Verb.UPDATE:
+        return "update in place, serves on"
+    if entry.verb is Verb.STAGE:
+        return "fetch, serves on"
+    return str(entry.verb)
+
+
+def change_line(change: Change) -> str:
+    """Return one field: sign, field, key, old and new, note."""
+    value = f"{change.old} → {change.new}" if change.old and change.new else change.new or change.old
+    words = [change.key, value]
+    text = f"  {change.sign} {change.field.ljust(FIELD_WIDTH)}" + " ".join(word for word in words if word)
+    return (f"{text}   {change.note}" if change.note else text).rstrip()
+

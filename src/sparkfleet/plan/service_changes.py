@@ -1,0 +1,181 @@
+"""The fields in which a running service differs from the declared one, each with old and new, by meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparkfleet.onhost.generation import Gate, Generation
+from sparkfleet.plan import container as words_of
+from sparkfleet.plan.model import Change, Sign, Step
+from sparkfleet.probe.observed import ContainerSeen, ImageSeen, Observed, UnitSeen
+from sparkfleet.spec.resolved import Host, ImageRef, Service
+from sparkfleet.vllm import argv, compare, schema
+
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+_OWN_FLAGS = {"--port": "port", "--served-model-name": "served name"}
+_MODEL_FLAGS = ("model", "--revision", "--model")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a service is compared with: a container of ours and its image, as seen on the Spark."""
+
+    container: ContainerSeen
+    image: ImageSeen | None
+    kept: Mapping[str, Any]
+    """What the Spark keeps of its generation (may be empty)."""
+
+
+def _change(field: str, key: str, old: str | None, new: str | None, note: str = "") -> Change:
+    sign = Sign.ADD if old is None else Sign.REMOVE if new is None else Sign.CHANGE
+    return Change(Step.SERVICE, sign, field, key, old or "", new or "", note)
+
+
+def container_changes(
+    host: Host, service: Service, wanted: Generation, observed: Observed, base: Baseline | None
+) -> list[Change]:
+    """Return every field that needs a new container; all of them as additions when there is none."""
+    return [
+        *_image_changes(service.image, observed, base),
+        *_word_changes(service, wanted, base),
+        *_environment_changes(dict(wanted.env), base),
+        *_setting_changes(host, service, observed, base),
+    ]
+
+
+def short_digest(reference: str) -> str:
+    """Return ``sha256:`` and 12 digits of a reference or id, "" without a digest."""
+    match = re.search(r"sha256:[0-9a-f]{12}", reference)
+    return match[0] if match else ""
+
+
+def image_name(reference: str) -> str:
+    """Return the name that people know of a reference: without digest and ``docker.io/``."""
+    return re.sub(r"^docker\.io/(library/)?", "", reference.split("@")[0])
+
+
+def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -> list[Change]:
+    if base is None:
+        return [_change("image", "", None, image.display, short_digest(image.digest))]
+    here = observed.images.get(image.pull_ref)
+    used = str(base.container.config.get("Image") or "")
+    same = here.id == base.container.image_id if here else image.digest in used
+    if same:
+        return []
+    note = f"{short_digest(used) or short_digest(base.container.image_id)} → {short_digest(image.digest)}"
+    return [_change("image", "", image_name(used), image.display, note)]
+
+
+def _known(version: str) -> schema.Schema | None:
+    return schema.nearest(version)[0] if version else None
+
+
+def _word_changes(service: Service, wanted: Generation, base: Baseline | None) -> list[Change]:
+    known = _known(service.image.vllm)
+    if base is None:
+        changes = [_change("model", "", None, service.weights.repo, service.weights.revision[:7])]
+        old_words: Sequence[str] = ()
+    else:
+        old_words = words_of.engine_words_seen(base.container)
+        old = argv.parse(old_words, known)
+        changes = _model_changes(old.model or "", str(old.values.get("--revision") or ""), service)
+    for row in compare.differences(old_words, wanted.argv, known):
+        if row.flag in _MODEL_FLAGS:
+            continue
+        if row.flag in _OWN_FLAGS:
+            changes.append(_change(_OWN_FLAGS[row.flag], "", row.old, row.new))
+        else:
+            changes.append(_change("flag", row.flag, row.old, row.new))
+    strange = " ".join(argv.parse(old_words, known).unknown)
+    if strange:
+        changes.append(_change("flag", "(not known to this vLLM)", strange, None))
+    return changes
+
+
+def _model_changes(old_model: str, old_revision: str, service: Service) -> list[Change]:
+    weights = service.weights
+    if (old_model, old_revision) == (weights.repo, weights.revision):
+        return []
+    note = f"{old_revision[:7] or 'unpinned'} → {weights.revision[:7]}"
+    return [_change("model", "", old_model or "(none)", weights.repo, note)]
+
+
+def shown(name: str, value: str | None) -> str | None:
+    """Return a variable's value for people: hidden where its name says that it is a secret."""
+    if value is None:
+        return None
+    return "(hidden)" if SECRET_NAME.search(name) else value or '""'
+
+
+def _environment_changes(wanted: Mapping[str, str], base: Baseline | None) -> list[Change]:
+    have = words_of.environment_seen(base.container, base.image) if base else {}
+    own = dict(entry.partition("=")[::2] for entry in base.image.env) if base and base.image else {}
+    changes = []
+    for name in sorted(have.keys() | wanted.keys()):
+        old, new = have.get(name), wanted.get(name)
+        if old == new or (old is None and new is not None and own.get(name) == new):
+            continue
+        changes.append(_change("env", name, shown(name, old), shown(name, new)))
+    return changes
+
+
+def _setting_changes(host: Host, service: Service, observed: Observed, base: Baseline | None) -> list[Change]:
+    here = observed.images.get(service.image.pull_ref)
+    wanted = words_of.declared(host, service, observed.user, here or (base.image if base else None))
+    have = words_of.seen(base.container, base.image) if base else {}
+    if base is None:
+        wanted = {key: value for key, value in wanted.items() if key.startswith("mount ")}
+    changes = []
+    for key in sorted(have.keys() | wanted.keys()):
+        old, new = have.get(key), wanted.get(key)
+        if old == new or (base is not None and key == "service label"):
+            continue
+        field, _, rest = key.partition(" ")
+        if field in {"mount", "ulimit", "device", "capability", "publish"}:
+            changes.append(_change(field, rest, old, new))
+        else:
+            changes.append(_change("container", key, old, new))
+    return changes
+
+
+def unit_changes(wanted: Generation, seen: UnitSeen | None, running: bool) -> list[Change]:
+    """Return what differs in the systemd unit: text, drop-ins, enablement, and whether it holds the engine."""
+    name = wanted.unit_name
+    if seen is None or seen.text is None:
+        return [_change("unit", name, None, "enabled")]
+    changes = []
+    if seen.text != wanted.unit:
+        changes += _line_changes(name, seen.text, wanted.unit)
+    changes += [_change("drop-in", path, "", None) for path in sorted(seen.drop_ins)]
+    if seen.enabled != "enabled":
+        changes.append(_change("unit", name, seen.enabled or "disabled", "enabled"))
+    if running and seen.active not in {"active", "activating", "reloading"}:
+        changes.append(_change("unit", name, seen.active or "inactive", "active"))
+    return changes
+
+
+def _line_changes(name: str, old: str, new: str) -> list[Change]:
+    gone = [line for line in old.splitlines() if line and line not in new.splitlines()]
+    come = [line for line in new.splitlines() if line and line not in old.splitlines()]
+    changes = []
+    keys = dict.fromkeys(line.split("=", 1)[0] for line in (*gone, *come))
+    for key in keys:
+        before = "; ".join(line.partition("=")[2] or line for line in gone if line.split("=", 1)[0] == key)
+        after = "; ".join(line.partition("=")[2] or line for line in come if line.split("=", 1)[0] == key)
+        changes.append(_change("unit", f"{name} {key}", before or None, after or None))
+    return changes or [_change("unit", name, "other order or spacing", "as declared")]
+
+
+def gate_changes(wanted: Gate, kept: Mapping[str, Any]) -> list[Change]:
+    """Return how the declared gate differs from the one that the Spark keeps for its rollbacks."""
+    have = kept.get("gate", {})
+    changes = []
+    for field in dataclasses.fields(Gate):
+        old, new = have.get(field.name), getattr(wanted, field.name)
+        if old is not None and old != new:
+            changes.append(_change("gate", field.name.removesuffix("_s"), str(old), str(new)))
+    return changes

@@ -1,0 +1,98 @@
+"""What must be on the Spark before anything stops: the image and each file of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sparkfleet.errors import Problem
+from sparkfleet.plan.model import Change, Sign, Step
+from sparkfleet.plan.units_of_size import size
+from sparkfleet.probe.observed import Observed
+from sparkfleet.spec.resolved import Host, Service, WeightFile
+
+LISTED_FILES = 5
+"""More differing files than this are counted instead of listed."""
+
+UNPACK_FACTOR = 3
+"""An unpacked image needs about this many times its compressed size, the download included."""
+
+SPARE_BYTES = 64 << 20
+"""Bytes that stay free on a disk for the Spark's own needs: journal, state, logs."""
+
+
+
+def image_changes(service: Service, observed: Observed) -> list[Change]:
+    """Return the pull of the image, when it is not there under its digest."""
+    image = service.image
+    if observed.images.get(image.pull_ref) is not None:
+        return []
+    amount = f"{size(image.size)} to pull, " if image.size else "to pull, "
+    free = size(observed.disks["docker"].free)
+    return [Change(Step.IMAGE, Sign.ADD, "pull", new=image.display, note=f"{amount}{free} free")]
+
+
+def wrong_files(service: Service, observed: Observed) -> dict[str, tuple[WeightFile, str]]:
+    """Return the files of the locked commit that are not there as locked, each with what is wrong with it."""
+    have: Mapping[str, tuple[int, str]] = observed.weights.get(weights_key(service), {})
+    wrong = {}
+    for file in service.weights.files:
+        found, blob = have.get(file.path, (None, ""))
+        if found is None:
+            wrong[file.path] = (file, "missing")
+        elif found < 0:
+            wrong[file.path] = (file, "link to nothing")
+        elif found != file.size:
+            wrong[file.path] = (file, f"{found} of {file.size} bytes")
+        elif blob and file.blob and blob != file.blob:
+            wrong[file.path] = (file, "another content")
+    return wrong
+
+
+def weights_key(service: Service) -> str:
+    """Return the key of a service's weights in what was observed."""
+    return f"{service.weights.repo}@{service.weights.revision}"
+
+
+def weight_changes(service: Service, observed: Observed) -> list[Change]:
+    """Return the downloads: one line for a whole model, a line a file for few."""
+    wrong = wrong_files(service, observed)
+    if not wrong:
+        return []
+    total = sum(file.size for file, _ in wrong.values())
+    free = f"{size(total)} to download before the stop, {size(observed.disks['models'].free)} free"
+    nothing_there = not observed.weights.get(weights_key(service))
+    if nothing_there or len(wrong) > LISTED_FILES:
+        what = service.weights.repo if nothing_there else f"{len(wrong)} of {len(service.weights.files)} files"
+        return [Change(Step.WEIGHTS, Sign.ADD, "weights", new=what, note=free)]
+    return [
+        Change(
+            Step.WEIGHTS,
+            Sign.ADD if why == "missing" else Sign.CHANGE,
+            "weights",
+            path,
+            old="" if why == "missing" else why,
+            new=size(file.size),
+        )
+        for path, (file, why) in wrong.items()
+    ]
+
+
+def disk_problem(host: Host, service: Service, observed: Observed) -> Problem | None:
+    """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do."""
+    need: dict[tuple[int, int], tuple[int, str]] = {}
+    wanted = [("models", sum(file.size for file, _ in wrong_files(service, observed).values()))]
+    if observed.images.get(service.image.pull_ref) is None:
+        wanted.append(("docker", service.image.size * UNPACK_FACTOR))
+    for name, count in (*wanted, ("state", 0)):
+        disk = observed.disks[name]
+        key = (disk.total, disk.free)  # the same file system shows the same figures
+        need[key] = (need.get(key, (0, ""))[0] + count, disk.path)
+    for (_, free), (count, path) in need.items():
+        if free < count + SPARE_BYTES:
+            return Problem(
+                f"{host.name}:{path}",
+                f"{size(free)} free, {size(count)} needed for {service.name} (and some to spare)",
+                "room for image and weights before anything stops",
+                f"on {host.name}: df -h {path}; docker image prune; or put models_dir on another disk",
+            )
+    return None

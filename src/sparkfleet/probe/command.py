@@ -1,0 +1,75 @@
+"""The remote command that runs the probe, and the reading of its answer: text in, text out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+BEGIN = "<<sparkfleet-probe>>"
+END = "<</sparkfleet-probe>>"
+NO_PYTHON = "<<sparkfleet-no-python3>>"
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What shall be looked at beside the host itself. Paths may begin with ``~`` (the login user's home)."""
+
+    services: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    weights: tuple[tuple[str, str], ...] = ()
+    """Repository and commit of each model."""
+    paths: tuple[str, ...] = ()
+    models_dir: str = "~/vllm"
+    cache_dir: str = "~/vllm-compile-cache"
+
+    def to_json(self) -> str:
+        """Return the request as the program takes it."""
+        return json.dumps(
+            {
+                "services": self.services,
+                "images": self.images,
+                "weights": self.weights,
+                "paths": self.paths,
+                "models_dir": self.models_dir,
+                "cache_dir": self.cache_dir,
+            },
+            separators=(",", ":"),
+        )
+
+
+@cache
+def _packed_program() -> str:
+    source = resources.files("sparkfleet.probe").joinpath("program.py").read_bytes()
+    return base64.b64encode(zlib.compress(source, 9)).decode()
+
+
+def probe_command(request: ProbeRequest) -> str:
+    """Return one shell command: the probe as root by ``sudo -n``, or as the login user where sudo is refused."""
+    loader = f"import zlib,base64;exec(zlib.decompress(base64.b64decode('{_packed_program()}')))"
+    run = f'python3 -I -S -B -c "$p" {shlex.quote(request.to_json())} "$u"'
+    return (
+        f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
+        f"p={shlex.quote(loader)}; u=$(id -un); "
+        f'{{ [ "$(id -u)" != 0 ] && sudo -n {run} 2>/dev/null; }} || {run}'
+    )
+
+
+def find_answer(lines: Sequence[str]) -> str | None:
+    """Return the JSON text between the marks, whatever a login banner printed around it; None without an answer."""
+    text = "\n".join(lines)
+    start = text.rfind(BEGIN)
+    end = text.find(END, start)
+    if start < 0 or end < 0:
+        return None
+    return text[start + len(BEGIN) : end]
+
+
+def has_no_python(lines: Sequence[str]) -> bool:
+    """Tell whether the Spark said that it has no python3."""
+    return any(NO_PYTHON in line for line in lines)

@@ -1,0 +1,259 @@
+"""What the probe saw of one Spark, typed. Parts that could not be read are ``Unknown``, never absent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparkfleet.errors import Problem
+
+
+@dataclass(frozen=True)
+class User:
+    """The login user."""
+
+    name: str
+    home: str
+    uid: int
+    gid: int
+    group: str
+    groups: tuple[str, ...] = ()
+
+    def expand(self, path: str) -> str:
+        """Return the path with a leading ``~`` replaced by the home."""
+        return self.home + path[1:] if path == "~" or path.startswith("~/") else path
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system: bytes, and the path that was asked for."""
+
+    path: str
+    total: int
+    free: int
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class PathSeen:
+    """What lies at a path; ``kind`` is file, directory, link, other or absent."""
+
+    kind: str
+    mode: str = ""
+    user: str = ""
+    group: str = ""
+    size: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ImageSeen:
+    """An image that is on the Spark."""
+
+    id: str
+    digests: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    working_dir: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class ContainerSeen:
+    """A container; ``config`` and ``host`` are docker's own inspect data (foreign containers: only who they are)."""
+
+    id: str
+    name: str
+    image_id: str
+    state: str
+    started_at: str
+    service: str
+    """Value of our label, "" for a foreign container."""
+    config: Mapping[str, Any]
+    host: Mapping[str, Any]
+
+    @property
+    def running(self) -> bool:
+        """Tell whether the container runs."""
+        return self.state == "running"
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """Return the Spark's ports that docker publishes for this container (none with host networking)."""
+        bindings = self.host.get("PortBindings") or {}
+        found = (entry.get("HostPort") for entries in bindings.values() for entry in entries or ())
+        return frozenset(int(port) for port in found if port)
+
+
+@dataclass(frozen=True)
+class UnitSeen:
+    """A systemd unit of ours."""
+
+    text: str | None
+    drop_ins: Mapping[str, str] = field(default_factory=dict)
+    active: str = ""
+    sub: str = ""
+    enabled: str = ""
+    reload: bool = False
+    result: str = ""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who listens on a TCP port."""
+
+    pid: int
+    command: str
+    cgroup: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One Spark as it is. ``unknown`` lists what could not be read: with it, nothing is planned."""
+
+    arch: str
+    user: User
+    memory_total_mib: int
+    memory_available_mib: int
+    disks: Mapping[str, Disk]
+    docker_version: str
+    containers: tuple[ContainerSeen, ...]
+    images: Mapping[str, ImageSeen | None]
+    units: Mapping[str, UnitSeen]
+    generations: Mapping[str, Mapping[str, Any]]
+    """Per service what the Spark keeps of the generation that was promoted last."""
+    swap: str
+    """Id of a swap that is still going on, or ""."""
+    paths: Mapping[str, PathSeen]
+    weights: Mapping[str, Mapping[str, tuple[int, str]]]
+    """``repo@revision`` -> file -> (bytes or -1 for a broken link, blob name)."""
+    listeners: Mapping[int, Listener]
+
+    def container(self, name: str) -> ContainerSeen | None:
+        """Return the container of that name."""
+        return next((container for container in self.containers if container.name == name), None)
+
+    def owned(self) -> dict[str, ContainerSeen]:
+        """Return our containers under the names of their services, set-aside ones (``.old``, ``.next``) left out."""
+        return {c.name: c for c in self.containers if c.service and c.service == c.name}
+
+
+_REMEDIES = {
+    "missing": "install Docker (DGX OS ships it: sudo apt-get install docker-ce), then run again",
+    "down": "sudo systemctl start docker; if it fails: journalctl -u docker",
+    "denied": "let the login user use sudo without a password, or add it to the group docker",
+}
+
+
+def read_answer(host: str, text: str) -> Observed | Problem:
+    """Return the typed answer of the probe, or the first problem that makes this Spark unknown."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        return Problem(host, f"the probe's answer cannot be read: {error}", remedy="run again with -vvv")
+    return _first_problem(host, data) or _observed(data)
+
+
+def _first_problem(host: str, data: Mapping[str, Any]) -> Problem | None:
+    sudo = data["sudo"]
+    if sudo.get("state") != "ok":
+        return Problem(
+            host,
+            f"sudo refused: {sudo.get('error', '')}",
+            "sudo without a password for the login user",
+            f"on {host}: echo \"$USER ALL=(ALL) NOPASSWD: ALL\" | sudo tee /etc/sudoers.d/$USER; then run again",
+        )
+    docker = data["docker"]
+    if docker.get("state") != "ok":
+        state = docker.get("state", "error")
+        return Problem(
+            host,
+            f"Docker {state}: {docker.get('error', '')}",
+            "a Docker daemon that answers",
+            _REMEDIES.get(state, "docker info on the Spark shows more"),
+        )
+    systemd = data["systemd"]
+    if systemd.get("state") != "ok":
+        return Problem(
+            host,
+            f"systemd {systemd.get('state', 'error')}: {systemd.get('error', 'it is not the init system')}",
+            "systemd as init, as on DGX OS",
+        )
+    for part in ("user", "memory", "state", "weights", "listeners"):
+        if "error" in data[part]:
+            return Problem(host, f"{part} could not be read: {data[part]['error']}", remedy="mend it, then run again")
+    for group in ("disks", "paths"):
+        for name, seen in data[group].items():
+            if "error" in seen:
+                return Problem(host, f"{name} could not be read: {seen['error']}", remedy="mend it, then run again")
+    for name, generation in data["state"]["generations"].items():
+        if "error" in generation:
+            return Problem(
+                host,
+                f"/var/lib/sparkfleet/services/{name}/current.json is {generation['error']}",
+                remedy=f"sudo rm /var/lib/sparkfleet/services/{name}/current.json; then run again",
+            )
+    return None
+
+
+def _observed(data: Mapping[str, Any]) -> Observed:
+    user = data["user"]
+    return Observed(
+        arch=data["host"]["arch"],
+        user=User(user["name"], user["home"], user["uid"], user["gid"], user["group"], tuple(user["groups"])),
+        memory_total_mib=data["memory"]["total_mib"],
+        memory_available_mib=data["memory"]["available_mib"],
+        disks={name: Disk(**seen) for name, seen in data["disks"].items()},
+        docker_version=data["docker"]["version"],
+        containers=tuple(_container(seen) for seen in data["docker"]["containers"]),
+        images={ref: _image(seen) for ref, seen in data["docker"]["images"].items()},
+        units={name: UnitSeen(**seen) for name, seen in data["systemd"].get("units", {}).items()},
+        generations=data["state"]["generations"],
+        swap=data["state"]["swap"],
+        paths={path: _path(seen) for path, seen in data["paths"].items()},
+        weights={
+            key: {name: (seen["size"], seen["blob"]) for name, seen in files.items()}
+            for key, files in data["weights"].items()
+        },
+        listeners={
+            int(port): Listener(seen["pid"], seen["command"], seen.get("cgroup", ""))
+            for port, seen in data["listeners"].items()
+        },
+    )
+
+
+def _path(seen: Mapping[str, Any]) -> PathSeen:
+    return PathSeen(**{key: value for key, value in seen.items() if key != "target"})
+
+
+def _image(seen: Mapping[str, Any] | None) -> ImageSeen | None:
+    if seen is None:
+        return None
+    return ImageSeen(
+        id=seen["id"],
+        digests=tuple(seen["digests"]),
+        entrypoint=tuple(seen["entrypoint"]),
+        env=tuple(seen["env"]),
+        labels=seen["labels"],
+        user=seen["user"],
+        working_dir=seen["working_dir"],
+        size=seen["size"],
+    )
+
+
+def _container(seen: Mapping[str, Any]) -> ContainerSeen:
+    labels = seen["config"].get("Labels") or {}
+    return ContainerSeen(
+        id=seen["id"],
+        name=seen["name"],
+        image_id=seen["image_id"],
+        state=seen["state"],
+        started_at=seen["started_at"],
+        service=labels.get("io.sparkfleet.service", ""),
+        config=seen["config"],
+        host=seen["host"],
+    )

@@ -1,0 +1,354 @@
+"""The one read-only look at a Spark. Runs there (standard library only), prints one JSON object, changes nothing.
+
+Every part is read on its own: what fails becomes ``{"error": ...}`` of that part and never hides the others.
+Sent over SSH in the command itself, so that nothing is left on the Spark.
+"""
+
+import contextlib
+import grp
+import hashlib
+import http.client
+import json
+import os
+import platform
+import pwd
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+
+BEGIN = "<<sparkfleet-probe>>"
+END = "<</sparkfleet-probe>>"
+DOCKER_SOCKET = "/var/run/docker.sock"
+STATE_DIR = "/var/lib/sparkfleet"
+UNIT_DIR = "/etc/systemd/system"
+LABEL_SERVICE = "io.sparkfleet.service"
+
+
+class DockerError(Exception):
+    """Docker could not be asked; ``state`` is missing, down, denied or error."""
+
+    def __init__(self, state, detail):
+        super().__init__(detail)
+        self.state = state
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over Docker's socket."""
+
+    def connect(self):
+        """Connect to the socket instead of a TCP port."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(20)
+        self.sock.connect(DOCKER_SOCKET)
+
+
+def docker_get(connection, path):
+    """Return the decoded answer of the Engine API, or None for 404."""
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read()
+    if response.status == 404:
+        return None
+    if response.status != 200:
+        raise DockerError("error", "%s: %s %s" % (path, response.status, body[:200].decode("utf-8", "replace")))
+    return json.loads(body)
+
+
+def connect_docker():
+    """Return a connection; DockerError tells apart: not installed, daemon down, permission denied."""
+    connection = UnixConnection("localhost")
+    try:
+        connection.connect()
+    except FileNotFoundError:
+        if shutil.which("docker") or shutil.which("dockerd"):
+            raise DockerError("down", "no socket at %s: the daemon is not running" % DOCKER_SOCKET) from None
+        raise DockerError("missing", "Docker is not installed") from None
+    except PermissionError:
+        raise DockerError("denied", "permission denied on %s" % DOCKER_SOCKET) from None
+    except (ConnectionError, socket.timeout) as error:
+        raise DockerError("down", "the daemon does not answer on %s: %s" % (DOCKER_SOCKET, error)) from None
+    return connection
+
+
+def read_text(path, limit=1 << 20):
+    """Return a file's text, or None when there is no such file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(limit)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def owner_of(info):
+    """Return user and group by name, or by number where there is no name."""
+    try:
+        user = pwd.getpwuid(info.st_uid).pw_name
+    except KeyError:
+        user = str(info.st_uid)
+    try:
+        group = grp.getgrgid(info.st_gid).gr_name
+    except KeyError:
+        group = str(info.st_gid)
+    return user, group
+
+
+def look_at_path(path, digest=True):
+    """Return what lies at a path: kind, mode, owner, size and, for files, the SHA-256 of the content."""
+    try:
+        info = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"kind": "absent"}
+    kind = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}.get(stat.S_IFMT(info.st_mode), "other")
+    user, group = owner_of(info)
+    seen = {"kind": kind, "mode": "%04o" % stat.S_IMODE(info.st_mode), "user": user, "group": group, "size": info.st_size}
+    if kind == "link":
+        seen["target"] = os.readlink(path)
+    if kind == "file" and digest:
+        with open(path, "rb") as file:
+            seen["sha256"] = hashlib.sha256(file.read()).hexdigest()
+    return seen
+
+
+def memory():
+    """Return MemTotal and MemAvailable in MiB."""
+    values = {}
+    for line in (read_text("/proc/meminfo") or "").splitlines():
+        key, _, rest = line.partition(":")
+        values[key] = rest
+    return {
+        "total_mib": int(values["MemTotal"].split()[0]) // 1024,
+        "available_mib": int(values["MemAvailable"].split()[0]) // 1024,
+        "swap_total_mib": int(values.get("SwapTotal", "0 kB").split()[0]) // 1024,
+    }
+
+
+def disk(path):
+    """Return size and free bytes of the file system that holds a path or its nearest existing parent."""
+    path = os.path.abspath(path)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    info = os.statvfs(path)
+    return {
+        "path": path,
+        "total": info.f_frsize * info.f_blocks,
+        "free": info.f_frsize * info.f_bavail,
+        "read_only": bool(info.f_flag & os.ST_RDONLY),
+    }
+
+
+def container_facts(data, compared):
+    """Return of ``docker inspect`` what a plan compares; of foreign containers only who they are (no environment)."""
+    config, host = data["Config"], data["HostConfig"]
+    kept = ("Image", "Cmd", "Entrypoint", "Env", "User", "WorkingDir", "Labels", "StopTimeout", "StopSignal")
+    return {
+        "id": data["Id"],
+        "name": data["Name"].lstrip("/"),
+        "image_id": data["Image"],
+        "state": data["State"]["Status"],
+        "started_at": data["State"].get("StartedAt", ""),
+        "exit_code": data["State"].get("ExitCode", 0),
+        "config": {key: config.get(key) for key in (kept if compared else ("Image", "Labels"))},
+        "host": host if compared else {key: host.get(key) for key in ("NetworkMode", "PortBindings")},
+    }
+
+
+def listeners():
+    """Return the listening TCP ports with the process id and command where they can be told."""
+    inodes = {}
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in (read_text(name) or "").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                inodes[fields[9]] = int(fields[1].rsplit(":", 1)[1], 16)
+    found = {str(port): {"pid": 0, "command": ""} for port in inodes.values()}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            for fd in os.listdir("/proc/%s/fd" % pid):
+                with contextlib.suppress(OSError):
+                    target = os.readlink("/proc/%s/fd/%s" % (pid, fd))
+                    port = inodes.get(target[8:-1]) if target.startswith("socket:[") else None
+                    if port is not None:
+                        words = (read_text("/proc/%s/cmdline" % pid) or "").split("\0")
+                        found[str(port)] = {
+                            "pid": int(pid),
+                            "command": " ".join(words).strip()[:200],
+                            "cgroup": (read_text("/proc/%s/cgroup" % pid) or "")[-300:],
+                        }
+    return found
+
+
+def look_at_docker(request):
+    """Return the daemon's state, our containers, every container that could be in the way, and the images asked for."""
+    connection = connect_docker()
+    version = docker_get(connection, "/version")
+    info = {"state": "ok", "version": version.get("Version", ""), "arch": version.get("Arch", "")}
+    containers = []
+    wanted = set(request.get("services", ()))
+    for row in docker_get(connection, "/containers/json?all=1") or ():
+        names = [name.lstrip("/") for name in row.get("Names", ())]
+        labels = row.get("Labels") or {}
+        if LABEL_SERVICE in labels or wanted & set(names) or row.get("State") == "running":
+            data = docker_get(connection, "/containers/%s/json" % row["Id"])
+            if data is not None:
+                compared = LABEL_SERVICE in labels or bool(wanted & set(names))
+                containers.append(container_facts(data, compared))
+    images = {}
+    ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
+    for reference in sorted(set(request.get("images", ())) | ids):
+        data = docker_get(connection, "/images/%s/json" % reference)
+        images[reference] = None if data is None else {
+            "id": data["Id"],
+            "digests": data.get("RepoDigests") or [],
+            "entrypoint": data["Config"].get("Entrypoint") or [],
+            "cmd": data["Config"].get("Cmd") or [],
+            "env": data["Config"].get("Env") or [],
+            "labels": data["Config"].get("Labels") or {},
+            "user": data["Config"].get("User") or "",
+            "working_dir": data["Config"].get("WorkingDir") or "",
+            "arch": data.get("Architecture", ""),
+            "size": data.get("Size", 0),
+        }
+    connection.close()
+    return {**info, "containers": containers, "images": images}
+
+
+def look_at_units():
+    """Return each unit of ours: its text, drop-ins, and what systemd says of it."""
+    if not os.path.isdir("/run/systemd/system"):
+        return {"state": "missing"}
+    units = {}
+    names = sorted(
+        {name for name in os.listdir(UNIT_DIR) if re.fullmatch(r"sparkfleet-[a-z0-9.-]+\.service", name)}
+        | {name[:-2] for name in os.listdir(UNIT_DIR) if re.fullmatch(r"sparkfleet-[a-z0-9.-]+\.service\.d", name)}
+    )
+    for name in names:
+        drop_ins = {}
+        for directory in (os.path.join(UNIT_DIR, name + ".d"), "/run/systemd/system/%s.d" % name):
+            if os.path.isdir(directory):
+                for entry in sorted(os.listdir(directory)):
+                    drop_ins[os.path.join(directory, entry)] = read_text(os.path.join(directory, entry)) or ""
+        units[name] = {"text": read_text(os.path.join(UNIT_DIR, name)), "drop_ins": drop_ins}
+    if names:
+        answer = subprocess.run(
+            ["systemctl", "show", "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result", *names],
+            capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL,
+        )
+        for block in answer.stdout.strip().split("\n\n"):
+            facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            if facts.get("Id") in units:
+                units[facts["Id"]].update(
+                    active=facts.get("ActiveState", ""), sub=facts.get("SubState", ""),
+                    enabled=facts.get("UnitFileState", ""), reload=facts.get("NeedDaemonReload", "") == "yes",
+                    result=facts.get("Result", ""),
+                )
+    return {"state": "ok", "units": units}
+
+
+def look_at_state():
+    """Return the generations that serve, and a swap that is still going on."""
+    generations = {}
+    services = os.path.join(STATE_DIR, "services")
+    for name in sorted(os.listdir(services)) if os.path.isdir(services) else ():
+        text = read_text(os.path.join(services, name, "current.json"))
+        if text:
+            try:
+                generations[name] = json.loads(text)
+            except ValueError as error:
+                generations[name] = {"error": "unreadable: %s" % error}
+    going_on = ""
+    swaps = os.path.join(STATE_DIR, "swaps")
+    for name in sorted(os.listdir(swaps)) if os.path.isdir(swaps) else ():
+        folder = os.path.join(swaps, name)
+        if os.path.exists(os.path.join(folder, "request.json")) and not os.path.exists(os.path.join(folder, "result.json")):
+            going_on = name
+    return {"generations": generations, "swap": going_on}
+
+
+def look_at_weights(models_dir, wanted):
+    """Return for each ``[repo, revision]`` the files of its snapshot: size of the content, name of the blob."""
+    found = {}
+    for repo, revision in wanted:
+        root = os.path.join(models_dir, "hub", "models--" + repo.replace("/", "--"))
+        snapshot = os.path.join(root, "snapshots", revision)
+        files = {}
+        for folder, _, names in os.walk(snapshot):
+            for name in names:
+                path = os.path.join(folder, name)
+                link = os.readlink(path) if os.path.islink(path) else ""
+                try:
+                    size = os.stat(path).st_size
+                except OSError:
+                    size = -1
+                files[os.path.relpath(path, snapshot)] = {"size": size, "blob": os.path.basename(link)}
+        found["%s@%s" % (repo, revision)] = files
+    return found
+
+
+def login_user(name):
+    """Return home, ids and groups of the user who logs in."""
+    entry = pwd.getpwnam(name)
+    groups = [group.gr_name for group in grp.getgrall() if name in group.gr_mem or group.gr_gid == entry.pw_gid]
+    return {"name": name, "home": entry.pw_dir, "uid": entry.pw_uid, "gid": entry.pw_gid, "groups": sorted(groups),
+            "group": grp.getgrgid(entry.pw_gid).gr_name}
+
+
+def part(function, *arguments):
+    """Return what a function found, or its error."""
+    try:
+        return function(*arguments)
+    except DockerError as error:
+        return {"state": error.state, "error": str(error)}
+    except Exception as error:
+        return {"error": "%s: %s" % (type(error).__name__, error)}
+
+
+def sudo_state():
+    """Return "ok" as root, else why sudo does not help."""
+    if os.geteuid() == 0:
+        return {"state": "ok"}
+    answer = subprocess.run(["sudo", "-n", "true"], capture_output=True, text=True, timeout=20, check=False,
+                            stdin=subprocess.DEVNULL) if shutil.which("sudo") else None
+    if answer is None:
+        return {"state": "refused", "error": "sudo is not installed and the login user is not root"}
+    return {"state": "refused", "error": (answer.stderr.strip().splitlines() or ["sudo was refused"])[-1]}
+
+
+def probe(request, user):
+    """Return everything that a plan needs to know of this Spark."""
+    who = part(login_user, user)
+    home = who.get("home", "/")
+
+    def expand(path):
+        return home + path[1:] if path == "~" or path.startswith("~/") else path
+
+    models, cache = expand(request.get("models_dir", "~/vllm")), expand(request.get("cache_dir", "~/vllm-compile-cache"))
+    paths = {path: part(look_at_path, expand(path)) for path in request.get("paths", ())}
+    return {
+        "schema": 1,
+        "host": {"name": socket.gethostname(), "arch": os.uname().machine, "kernel": platform.release(),
+                 "python": platform.python_version()},
+        "sudo": part(sudo_state),
+        "user": who,
+        "memory": part(memory),
+        "disks": {"models": part(disk, models), "cache": part(disk, cache), "docker": part(disk, "/var/lib/docker"),
+                  "state": part(disk, STATE_DIR)},
+        "docker": part(look_at_docker, request),
+        "systemd": part(look_at_units),
+        "state": part(look_at_state),
+        "paths": paths,
+        "weights": part(look_at_weights, models, request.get("weights", ())),
+        "listeners": part(listeners),
+    }
+
+
+def main():
+    """Answer the request in argv[1] (JSON) for the login user in argv[2]."""
+    result = probe(json.loads(sys.argv[1]), sys.argv[2])
+    print(BEGIN + json.dumps(result, separators=(",", ":")) + END)
+
+
+if __name__ == "__main__":
+    main()
