@@ -1,6 +1,6 @@
 """A generation: one service as it shall run, complete enough to be started again without the operator.
 
-The controller writes it, the Spark keeps it (``/var/lib/sparkfleet/services/<service>/``), the plan compares it.
+The operator writes it, the Spark keeps it (``/var/lib/sparkfleet/services/<service>/``), the plan compares.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Generation:
 
     @property
     def id(self) -> str:
-        """Return 12 hex digits over everything that makes a new container or unit necessary (not the gate)."""
+        """Return 12 hex digits over all that makes a new container or unit necessary (not the gate)."""
         spec = dataclasses.asdict(self)
         spec.pop("gate")
         spec["create"] = [word for word in self.create if not word.startswith(f"{LABEL_GENERATION}=")]
@@ -98,8 +98,8 @@ class Generation:
 class SwapRequest:
     """What the operator asks of the Spark: replace these services by that generation.
 
-    ``candidate`` None with ``replaces``: stop and remove. ``expect`` maps each container name that matters to the
-    container id that the plan saw ("" = there was none); anything else found is refused as a stale plan.
+    ``candidate`` None with ``replaces``: stop and remove. ``expect`` maps each container name that matters to
+    the container id that the plan saw ("" = there was none); anything else found is refused as a stale plan.
     """
 
     id: str

@@ -77,7 +77,10 @@ def begin(request: dict[str, Any], paths: Paths) -> str:
     _prune(jobs_directory(paths.state))
     words = ["systemd-run", "--quiet", "--collect", f"--unit=sparkfleet-stage-{job}", "--property=Nice=5"]
     done = subprocess.run(
-        [*words, "/usr/bin/python3", "-I", "-B", PROGRAM, "stage-run", job], capture_output=True, text=True, check=False
+        [*words, "/usr/bin/python3", "-I", "-B", PROGRAM, "stage-run", job],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise OSError(f"systemd-run: {done.stderr.strip()}")
@@ -116,7 +119,9 @@ def run(job: str, paths: Paths) -> int:
         journal.finish(error.result)
         return 1
     except Exception as error:
-        journal.finish({"outcome": "failed", "cause": f"{type(error).__name__}: {error}", "remedy": "run again"})
+        journal.finish(
+            {"outcome": "failed", "cause": f"{type(error).__name__}: {error}", "remedy": "run again"}
+        )
         return 1
     finally:
         files.remove(token)
@@ -148,26 +153,32 @@ def _pull(reference: str, home: Path, journal: Journal) -> None:
     try:
         for raw in response:
             event = json.loads(raw)
-            problem = event.get("error") or problem or (event.get("message", "") if response.status >= 400 else "")
+            problem = (
+                event.get("error") or problem or (event.get("message", "") if response.status >= 400 else "")
+            )
             detail = event.get("progressDetail") or {}
             if event.get("status") == "Downloading" and detail.get("total"):
                 layers[event["id"]] = (detail["current"], detail["total"])
             if time.monotonic() - last > TELL_EVERY_S and layers:
                 last = time.monotonic()
                 have, total = (sum(pair[i] for pair in layers.values()) for i in (0, 1))
-                journal.tell("phase", f"{name} {have >> 20} of {total >> 20} MiB", phase="pull", have=have, total=total)
+                journal.tell(
+                    "phase", f"{name} {have >> 20} of {total >> 20} MiB", phase="pull", have=have, total=total
+                )
     except (OSError, ValueError, http.client.HTTPException) as error:
         problem = problem or f"the connection to dockerd broke: {error}"
     finally:
         connection.close()
     if problem or not DockerEngine().has_image(reference):
-        raise StageError(f"image {name} could not be pulled: {problem or 'no reason given'}", _pull_remedy(problem, name))
+        raise StageError(
+            f"image {name} could not be pulled: {problem or 'no reason given'}", _pull_remedy(problem, name)
+        )
     journal.tell("phase", f"{name} is here", phase="pull")
 
 
 def _pull_remedy(problem: str, name: str) -> str:
     if re.search(r"unauthorized|denied|authentication required", problem):
-        return f"on the Spark: docker login {name.split('/')[0]}; then run again"
+        return f"on the Spark: docker login {name.split('/', maxsplit=1)[0]}; then run again"
     if re.search(r"manifest unknown|not found", problem):
         return "the digest is gone from the registry: sparkfleet lock --update, then run again"
     if "no space left" in problem:
@@ -177,8 +188,10 @@ def _pull_remedy(problem: str, name: str) -> str:
 
 def _credentials(name: str, home: Path) -> str:
     """Return the X-Registry-Auth of the registry from the login user's or root's docker config, "" for none."""
-    registry = name.split("/")[0]
-    keys = {registry, f"https://{registry}"} | ({"https://index.docker.io/v1/"} if registry == "docker.io" else set())
+    registry = name.split("/", maxsplit=1)[0]
+    keys = {registry, f"https://{registry}"} | (
+        {"https://index.docker.io/v1/"} if registry == "docker.io" else set()
+    )
     for folder in (home, Path("/root")):
         known = (files.read_json(folder / ".docker" / "config.json") or {}).get("auths", {})
         for key in keys & known.keys():
@@ -200,7 +213,9 @@ def wrong_files(root: Path, revision: str, wanted: list[dict[str, Any]]) -> list
         path = root / "snapshots" / revision / file["path"]
         blob = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
         try:
-            whole = path.stat().st_size == file["size"] and (not blob or not file["blob"] or blob == file["blob"])
+            whole = path.stat().st_size == file["size"] and (
+                not blob or not file["blob"] or blob == file["blob"]
+            )
         except OSError:
             whole = False
         if not whole:
@@ -219,14 +234,22 @@ def _clear(root: Path, revision: str, wrong: list[dict[str, Any]]) -> None:
                 target.unlink()
 
 
-def _fetch(weights: dict[str, Any], user: dict[str, Any], token: Path | None, job: str, journal: Journal) -> None:
+def _fetch(
+    weights: dict[str, Any], user: dict[str, Any], token: Path | None, job: str, journal: Journal
+) -> None:
     root = repository(weights["models_dir"], weights["repo"])
     wanted = weights["files"]
     wrong = wrong_files(root, weights["revision"], wanted)
     if not wrong:
         return
     total = sum(file["size"] for file in wrong)
-    journal.tell("phase", f"{weights['repo']}: {len(wrong)} files, {total >> 20} MiB", phase="download", have=0, total=total)
+    journal.tell(
+        "phase",
+        f"{weights['repo']}: {len(wrong)} files, {total >> 20} MiB",
+        phase="download",
+        have=0,
+        total=total,
+    )
     _clear(root, weights["revision"], wrong)
     _stop_leftovers()
     process = subprocess.Popen(
@@ -258,8 +281,20 @@ def download_words(
     """Return the argv of the download: ``hf`` of the pinned image, as the login user, into the models directory."""
     words = ["docker", "run", "--rm", "--name", f"sparkfleet-fetch-{job}", "--label", f"{FETCH_LABEL}={job}"]
     words += ["--network", "host", "--user", f"{user['uid']}:{user['gid']}"]
-    words += ["--mount", f"type=bind,source={weights['models_dir']},target=/models", "--env", "HF_HOME=/models"]
-    words += ["--env", "HF_HUB_DISABLE_TELEMETRY=1", "--env", "HF_HUB_DISABLE_PROGRESS_BARS=1", "--env", "HOME=/tmp"]
+    words += [
+        "--mount",
+        f"type=bind,source={weights['models_dir']},target=/models",
+        "--env",
+        "HF_HOME=/models",
+    ]
+    words += [
+        "--env",
+        "HF_HUB_DISABLE_TELEMETRY=1",
+        "--env",
+        "HF_HUB_DISABLE_PROGRESS_BARS=1",
+        "--env",
+        "HOME=/tmp",
+    ]
     if weights.get("endpoint"):
         words += ["--env", f"HF_ENDPOINT={weights['endpoint']}"]
     if token is not None:
@@ -296,7 +331,9 @@ def _download_error(repo: str, out: str, still: list[dict[str, Any]]) -> StageEr
             return StageError(f"{repo}: {cause}", remedy, hit[:300])
     if still and not lines:
         return StageError(f"{repo}: {len(still)} files are not whole after the download", "run again")
-    return StageError(f"{repo}: the download failed", "run again: what is there is kept", (lines or [""])[-1][:300])
+    return StageError(
+        f"{repo}: the download failed", "run again: what is there is kept", (lines or [""])[-1][:300]
+    )
 
 
 def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
