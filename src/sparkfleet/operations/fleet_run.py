@@ -20,6 +20,7 @@ from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
 from sparkfleet.spec.resolved import Host, host_from_json
+from sparkfleet.terminal import echo_report
 
 _ATTRIBUTE = "sparkfleet_run"
 
@@ -34,6 +35,8 @@ class FleetRun:
     done: dict[str, str] = field(default_factory=dict)
     shown: bool = False
     disconnected: set[str] = field(default_factory=set)
+    closing: bool = True
+    """Whether failures are said at the end: not for a plan, whose report has them."""
 
 
 def of(state: State) -> FleetRun:
@@ -70,7 +73,7 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     if run.shown or not expected <= run.plans.keys():
         return
     run.shown = True
-    click.echo(plan_text(whole_plan(state)), nl=False, err="--json" in sys.argv)
+    echo_report(plan_text(whole_plan(state)), err="--json" in sys.argv)
     fail_hosts(state, {name for name, plan in run.plans.items() if plan.state in _STOPPED})
 
 
@@ -114,7 +117,7 @@ class _Closing(BaseStateCallback):
         """Print the closing words after the last host."""
         run = of(state)
         run.disconnected.add(host.name)
-        if {active.name for active in state.activated_hosts} <= run.disconnected:
+        if run.closing and {active.name for active in state.activated_hosts} <= run.disconnected:
             _print_closing(run)
 
 

@@ -7,22 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from sparkfleet.onhost import bundle, units
+from sparkfleet.onhost import bundle, system, units
 from sparkfleet.plan import desired
 from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
 from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen
 from sparkfleet.spec.resolved import Host
 
-PROGRAM_PATH = "/usr/local/lib/sparkfleet/sparkfleet.pyz"
+PROGRAM_PATH = system.PROGRAM
 VALVE_PATH = "/usr/local/bin/spark-valve"
-RECOVER_UNIT = "sparkfleet-recover.service"
+RECOVER_UNIT = units.RECOVER
 UNIT_DIR = "/etc/systemd/system"
-
-VALVE_TEXT = f"""#!/bin/sh
-# Gives unified memory back that the page cache holds. Managed by sparkfleet: edits are undone by the next run.
-exec /usr/bin/python3 -I -B {PROGRAM_PATH} valve "$@"
-"""
-
 
 @dataclass(frozen=True)
 class ManagedFile:
@@ -44,7 +38,7 @@ def managed_files() -> tuple[ManagedFile, ...]:
     """Return the files that a Spark with services has: the programs, the valve by hand, the unit for recovery."""
     return (
         ManagedFile(PROGRAM_PATH, bundle.build(), "0755", "programs"),
-        ManagedFile(VALVE_PATH, VALVE_TEXT.encode(), "0755", "valve"),
+        ManagedFile(VALVE_PATH, units.valve_script().encode(), "0755", "valve"),
         ManagedFile(f"{UNIT_DIR}/{RECOVER_UNIT}", units.recover_unit().encode(), "0644", "unit"),
     )
 

@@ -1,0 +1,35 @@
+"""``sparkfleet plan``: the same plan as ``pyinfra ... --dry``, with exit codes for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="The plan as JSON on stdout.")
+def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
+    """Show what a run would change, field by field. Changes nothing.
+
+    Exit code: 0 nothing to change, 2 changes, 1 an error, or a host that is unknown or blocked.
+    """
+    from gevent import monkey  # noqa: PLC0415  (patched before anything that talks, and for this command alone)
+
+    monkey.patch_all()
+
+    from sparkfleet.operations.planning import fleet_plan  # noqa: PLC0415
+    from sparkfleet.plan.as_json import plan_data  # noqa: PLC0415
+    from sparkfleet.plan.report import plan_text  # noqa: PLC0415
+    from sparkfleet.terminal import echo_report  # noqa: PLC0415
+
+    found = fleet_plan(inventory, limit)
+    if as_json:
+        click.echo(json.dumps(plan_data(found), indent=1))
+    else:
+        echo_report(plan_text(found))
+    sys.exit(found.exit_code)
