@@ -1,8 +1,8 @@
 """What a user may write, as frozen pydantic models. One class a YAML shape; names are those of the YAML.
 
-Values that more than one place may set are optional here: ``None`` means "not said here". What is left unsaid
-everywhere comes from ``Defaults``. ``sparkfleet.spec.resolve`` merges them (built-in, recipe, group_data, cluster,
-host file; last wins).
+Values that more than one place may set are optional here: ``None`` means "not said here". What is left
+unsaid everywhere comes from ``Defaults``. ``sparkfleet.spec.merge`` folds them: built-in, recipe, group_data,
+cluster, host file; last wins.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]
 Seconds = Annotated[int, Field(ge=1)]
+HostPath = Annotated[str, Field(pattern=r"^(~|/)[^,:\s]*$")]
+"""Absolute or below ``~``; without the characters that docker's mount syntax gives a meaning."""
+ContainerPath = Annotated[str, Field(pattern=r"^/[^,:\s]+$")]
+Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+"""``organisation/name`` on the hub."""
+TokenSource = Annotated[str, Field(pattern=r"^(env:[A-Za-z_]\w*|file:.+|command:.+)$")]
 
 
 class Model(BaseModel):
@@ -37,13 +43,13 @@ class GateSpec(Model):
 class MountSpec(Model):
     """A directory or file of the Spark inside the container."""
 
-    source: str = Field(description="Path on the Spark; ~ is the login user's home.")
-    target: str = Field(description="Absolute path in the container.")
+    source: HostPath = Field(description="Path on the Spark; ~ is the login user's home.")
+    target: ContainerPath = Field(description="Absolute path in the container.")
     read_only: bool = False
 
 
 class ContainerSpec(Model):
-    """Container settings beside image, command and environment; the defaults are what vLLM needs on a Spark."""
+    """Container settings beside image, command and environment; the defaults suit vLLM on a Spark."""
 
     network: Literal["host", "bridge"] | None = None
     ipc: Literal["host", "private", "shareable"] | None = None
@@ -86,7 +92,7 @@ class Recipe(Model):
     extends: Name | None = None
     source: str = Field(description="Where the recipe comes from: document and section, or a URL.")
     confidence: Literal["tested", "documented", "derived"] = "documented"
-    model: str = Field(description="Repository on the Hugging Face Hub.")
+    model: Repository = Field(description="Repository on the Hugging Face Hub.")
     revision: str | None = None
     image: str = Field(description="Image with tag; the digest comes from the lock file.")
     served_name: str | None = None
@@ -103,7 +109,7 @@ class ServiceSpec(Model):
     """One entry of ``serve:`` in a host file."""
 
     recipe: Name | None = Field(None, description="A recipe of the catalogue, or of the fleet's recipes/.")
-    model: str | None = Field(None, description="Another model repository than the recipe's.")
+    model: Repository | None = Field(None, description="Another model repository than the recipe's.")
     name: Name | None = Field(None, description="Container, unit and default served model name.")
     port: Port | None = None
     image: str | None = None
@@ -147,14 +153,14 @@ class RegistryMirror(Model):
 
 
 class Defaults(Model):
-    """``sparkfleet = {...}`` in group_data: fleet-wide settings. The values here are the built-in defaults."""
+    """``sparkfleet = {...}`` in group_data: fleet-wide settings. The values here are the built-in ones."""
 
     reserve_gib: float = Field(12, ge=0)
-    models_dir: str = "~/vllm"
-    cache_dir: str = "~/vllm-compile-cache"
+    models_dir: HostPath = "~/vllm"
+    cache_dir: HostPath = "~/vllm-compile-cache"
     floor_gib: float = Field(2, ge=0, description="MemAvailable (GiB) below which an engine is killed.")
     hf_endpoint: str | None = Field(None, description="Another hub; HF_ENDPOINT of the operator otherwise.")
-    hf_token: str | None = Field(
+    hf_token: TokenSource | None = Field(
         None, description="Where the token comes from: env:NAME, file:PATH or command:WORDS. Never the token."
     )
     registries: dict[str, RegistryMirror] = Field(default_factory=dict)

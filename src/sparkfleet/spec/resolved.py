@@ -32,7 +32,7 @@ class ImageRef:
 
     @property
     def full_ref(self) -> str:
-        """Return ``repository:tag@digest``: what a container is created from, so that people see the tag, too."""
+        """Return ``repository:tag@digest``: what a container is created from, so that people see the tag."""
         return f"{self.repository}:{self.tag}@{self.digest}" if self.tag and self.digest else self.pull_ref
 
     @property

@@ -1,0 +1,3 @@
+from sparkfleet.inventory import load
+
+sparks = load(__file__)

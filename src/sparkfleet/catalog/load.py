@@ -1,0 +1,181 @@
+"""The recipes: those that are shipped, read when asked for, and a fleet's own, read and checked at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.spec.merge import flag_name
+from sparkfleet.spec.models import Recipe
+from sparkfleet.spec.validate import describe, validate
+from sparkfleet.spec.yamlfile import Path_, read, shown
+
+SHIPPED = Path(__file__).with_name("recipes")
+
+_BY_KEY = ("flags", "env", "container", "gate", "needs", "facts")
+"""Fields that a recipe merges key by key with the one that it extends; the others it replaces."""
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A recipe before validation: its data with what it extends, and the place of each value."""
+
+    data: dict[str, Any]
+    places: dict[Path_, str]
+
+    def where(self, path: Path_) -> str:
+        while path not in self.places and path:
+            path = path[:-1]
+        return self.places[path]
+
+
+@dataclass
+class Catalogue(Mapping[str, Recipe]):
+    """All recipes by name. Reading one may raise ``SparkfleetError``; shipped ones are read on use."""
+
+    files: dict[str, tuple[Path, str]]
+    """Name -> path, and the path as shown in errors."""
+    _raw: dict[str, _Raw] = field(default_factory=dict)
+    _recipes: dict[str, Recipe] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, extra: Path | None = None) -> Catalogue:
+        """Return the shipped recipes and those of ``extra``; all mistakes in ``extra`` are raised at once."""
+        files = {path.stem: (path, f"catalog/{path.name}") for path in sorted(SHIPPED.glob("*.yaml"))}
+        catalogue = cls(files)
+        if extra is None or not extra.is_dir():
+            return catalogue
+        problems: list[Problem] = []
+        own = []
+        for path in sorted(extra.iterdir()):
+            if path.suffix.lower() not in {".yaml", ".yml"}:
+                continue
+            problem = _name_problem(path, catalogue.files)
+            if problem:
+                problems.append(problem)
+            else:
+                own.append(path.stem)
+        for name in own:
+            files[name] = (extra / f"{name}.yaml", shown(extra / f"{name}.yaml"))
+        for name in own:
+            try:
+                catalogue.recipe(name)
+            except SparkfleetError as error:
+                problems += error.problems
+        if problems:
+            raise SparkfleetError(*dict.fromkeys(problems))
+        return catalogue
+
+    def names(self) -> list[str]:
+        """Return the names of all recipes, sorted."""
+        return sorted(self.files)
+
+    def recipe(self, name: str) -> Recipe:
+        """Return the recipe, complete with what it extends."""
+        if name not in self._recipes:
+            raw = self._load(name, ())
+            self._recipes[name] = validate(Recipe, raw.data, raw.where)
+        return self._recipes[name]
+
+    def where(self, name: str, path: Path_ = ()) -> str:
+        """Return ``file:line`` of one of a recipe's values: in its own file or in one that it extends."""
+        return self._load(name, ()).where(path)
+
+    def __getitem__(self, name: str) -> Recipe:
+        """Return the recipe; ``KeyError`` when there is none."""
+        if name not in self.files:
+            raise KeyError(name)
+        return self.recipe(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, sorted."""
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        """Return the number of recipes."""
+        return len(self.files)
+
+    def _load(self, name: str, below: tuple[str, ...]) -> _Raw:
+        if name in self._raw:
+            return self._raw[name]
+        path, file = self.files[name]
+        document = read(path, file)
+        data = document.data
+        if not isinstance(data, dict):
+            raise _error(
+                document.where(), f"is {describe(data)}", "keys and values", "begin with `recipe: NAME`"
+            )
+        if data.get("recipe") != name:
+            found = f"'recipe' is {describe(data.get('recipe'))}"
+            raise _error(
+                document.where(("recipe",)), found, f"'{name}', the name of the file", "make them the same"
+            )
+        places = {_normal(place): f"{file}:{line}" for place, line in document.lines.items()}
+        data = {key: _normal_flags(value) if key == "flags" else value for key, value in data.items()}
+        base = data.get("extends")
+        if isinstance(base, str):
+            place = document.where(("extends",))
+            parent = self._parent(base, (*below, name), place)
+            data = _merge(parent.data, data)
+            places = {**parent.places, **places}
+        self._raw[name] = _Raw(data, places)
+        return self._raw[name]
+
+    def _parent(self, base: str, below: tuple[str, ...], place: str) -> _Raw:
+        if base in below:
+            circle = " -> ".join((*below[below.index(base) :], base))
+            raise _error(
+                place, f"extends itself: {circle}", "recipes that end somewhere", "remove one 'extends:'"
+            )
+        if base not in self.files:
+            guess = difflib.get_close_matches(base, self.files, 1)
+            remedy = f"write '{guess[0]}'" if guess else "see `sparkfleet catalog list`"
+            raise _error(place, f"extends '{base}', which is not there", "the name of a recipe", remedy)
+        return self._load(base, below)
+
+
+def recipes(extra: Path | None = None) -> Mapping[str, Recipe]:
+    """Return all recipes by name: the shipped ones, and those of a fleet's ``recipes/``."""
+    return Catalogue.of(extra)
+
+
+def _name_problem(path: Path, shipped: Mapping[str, tuple[Path, str]]) -> Problem | None:
+    if path.suffix != ".yaml":
+        found = f"ends with '{path.suffix}' and would not be read"
+        return Problem(shown(path), found, "NAME.yaml", f"mv {shown(path)} {path.with_suffix('.yaml').name}")
+    if path.stem in shipped:
+        found = f"has the name of the shipped recipe '{path.stem}'"
+        return Problem(
+            shown(path), found, "a name of its own", f"rename it, and write 'extends: {path.stem}'"
+        )
+    return None
+
+
+def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    data = {**parent, **child}
+    for name in _BY_KEY:
+        if isinstance(parent.get(name), dict) and isinstance(child.get(name), dict):
+            data[name] = {**parent[name], **child[name]}
+    # null takes a flag or variable of the extended recipe away.
+    for name in ("flags", "env"):
+        if isinstance(data.get(name), dict):
+            data[name] = {key: value for key, value in data[name].items() if value is not None}
+    return data
+
+
+def _normal_flags(flags: Any) -> Any:
+    return {flag_name(name): value for name, value in flags.items()} if isinstance(flags, dict) else flags
+
+
+def _normal(place: Path_) -> Path_:
+    if len(place) > 1 and place[0] == "flags":
+        return ("flags", flag_name(str(place[1])), *place[2:])
+    return place
+
+
+def _error(where: str, found: str, expected: str, remedy: str) -> SparkfleetError:
+    return SparkfleetError(Problem(where, found, expected, remedy))

@@ -1,0 +1,51 @@
+"""The fleet of an inventory: for ``inventories/<fleet>.py`` (pyinfra), and for every command.
+
+The whole of ``inventories/lab.py``::
+
+    from sparkfleet.inventory import load as _load
+    sparks = _load(__file__)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.catalog.load import Catalogue
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.lock import lockfile
+from sparkfleet.spec import load as spec_load
+from sparkfleet.spec.locked import Lock
+from sparkfleet.spec.resolved import Fleet, to_json
+
+
+def load_fleet(inventory: Path, *, need_lock: bool = True) -> Fleet:
+    """Return the fleet of ``inventories/<fleet>.py`` (or of the directory beside it).
+
+    Raise ``SparkfleetError`` with every problem of every file. Without ``need_lock`` images stay tags and
+    revisions as written: for the command that pins them.
+    """
+    places = spec_load.find(inventory)
+
+    def lock() -> Lock | None:
+        return lockfile.read(places.lock) if need_lock else None
+
+    return spec_load.fleet(places, lambda: Catalogue.of(places.recipes), lock)
+
+
+def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return pyinfra's hosts: ``(name, data)``, with the resolved host under ``data["sparkfleet"]``.
+
+    When the files are wrong, print all that is wrong and end the program before any host is contacted.
+    """
+    try:
+        fleet = load_fleet(Path(inventory_file))
+    except SparkfleetError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (pyinfra's logger is not set up yet, and prefixes lines)
+        print(f"\n{len(error.problems)} to mend; no host was contacted.", file=sys.stderr)  # noqa: T201
+        # SystemExit is no Exception: pyinfra shows no traceback of it.
+        raise SystemExit(1) from None
+    for warning in fleet.warnings:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
+    return [(host.name, {**dict(host.ssh), "sparkfleet": to_json(host)}) for host in fleet.hosts]

@@ -1,0 +1,190 @@
+"""fleet.lock as a file: stable, sorted, one thing a line, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.spec import image
+from sparkfleet.spec.locked import Lock, LockedImage, LockedModel
+from sparkfleet.spec.resolved import ImageRef, WeightFile, Weights
+from sparkfleet.spec.validate import validate
+from sparkfleet.spec.yamlfile import read as read_yaml
+
+VERSION = 1
+MAX_BYTES = 32 << 20
+HEADER = "# Written by `sparkfleet lock`: what tags and branches meant. Commit it; do not edit it.\n"
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./:@+-]*")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _File(_Model):
+    size: int
+    sha256: str = ""
+    blob: str = ""
+
+
+class _LockedImage(_Model):
+    digest: str
+    arm64: str
+    vllm: str = ""
+    size: int = 0
+    created: str = ""
+    entrypoint: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+
+
+class _LockedModel(_Model):
+    revision: str
+    asked: str = ""
+    gated: bool = False
+    config: dict[str, Any] = {}
+    files: dict[str, _File] = {}
+
+
+class _LockFile(_Model):
+    version: int
+    images: dict[str, _LockedImage] = {}
+    models: dict[str, _LockedModel] = {}
+
+
+def read(path: Path) -> Lock:
+    """Return what the file says, nothing when it is not there; ``SparkfleetError`` when it is broken."""
+    if not path.exists():
+        return Lock()
+    document = read_yaml(path, max_bytes=MAX_BYTES)
+    data = document.data
+    if isinstance(data, dict) and data.get("version") != VERSION:
+        found = f"has version {data.get('version')!r}"
+        problem = Problem(
+            document.where(("version",)), found, f"version: {VERSION}", "update sparkfleet, or lock anew"
+        )
+        raise SparkfleetError(problem)
+    content = validate(_LockFile, data, document.where)
+    images = {}
+    for key, entry in content.images.items():
+        try:
+            name = image.parse(key)
+        except ValueError as error:
+            where = document.where(("images", key))
+            raise SparkfleetError(Problem(where, str(error), "name:tag", "remove it and lock anew")) from None
+        images[key] = LockedImage(
+            _image(name, entry), entry.arm64, entry.created, tuple(sorted(entry.env.items()))
+        )
+    models = {
+        key: LockedModel(_weights(key.partition("@")[0], entry), entry.asked)
+        for key, entry in content.models.items()
+    }
+    return Lock(images, models)
+
+
+def write(path: Path, lock: Lock) -> None:
+    """Replace the file: whoever looks, also after a crash, sees the old one or the new one, whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text(lock))
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes it 0600; the lock file is as public as the host files beside it.
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def text(lock: Lock) -> str:
+    """Return the content of the file: the same for the same lock, on every machine."""
+    data = {
+        "version": VERSION,
+        "images": {key: _image_data(lock.images[key]) for key in sorted(lock.images)},
+        "models": {key: _model_data(lock.models[key]) for key in sorted(lock.models)},
+    }
+    return HEADER + "".join(_lines(data, 0))
+
+
+def _image(name: ImageRef, entry: _LockedImage) -> ImageRef:
+    return ImageRef(name.repository, name.tag, entry.digest, entry.entrypoint, entry.vllm, entry.size)
+
+
+def _weights(repo: str, entry: _LockedModel) -> Weights:
+    files = tuple(
+        # The hub names what it stores as LFS by its content's sha256.
+        WeightFile(path, file.size, file.sha256, file.blob or file.sha256)
+        for path, file in entry.files.items()
+    )
+    return Weights(repo, entry.revision, files, entry.gated, tuple(entry.config.items()))
+
+
+def _image_data(entry: LockedImage) -> dict[str, Any]:
+    return {
+        "digest": entry.image.digest,
+        "arm64": entry.arm64,
+        "vllm": entry.image.vllm,
+        "size": entry.image.size,
+        "created": entry.created,
+        "entrypoint": list(entry.image.entrypoint),
+        "env": dict(sorted(entry.env)),
+    }
+
+
+def _model_data(entry: LockedModel) -> dict[str, Any]:
+    weights = entry.weights
+    files = sorted(weights.files, key=lambda file: file.path)
+    data: dict[str, Any] = {"revision": weights.revision}
+    if entry.asked:
+        data["asked"] = entry.asked
+    data["gated"] = weights.gated
+    data["config"] = dict(sorted(weights.config))
+    data["files"] = {file.path: _Flow(_file_data(file)) for file in files}
+    return data
+
+
+def _file_data(file: WeightFile) -> dict[str, Any]:
+    return {"size": file.size, **({"sha256": file.sha256} if file.sha256 else {"blob": file.blob})}
+
+
+class _Flow(dict[str, Any]):
+    """A mapping that is written on one line."""
+
+
+def _lines(data: dict[str, Any], depth: int) -> Iterator[str]:
+    for key, value in data.items():
+        label = "  " * depth + (key if _PLAIN.fullmatch(key) else _scalar(key))
+        if isinstance(value, dict) and value and not isinstance(value, _Flow) and depth < 3:  # noqa: PLR2004
+            yield f"{label}:\n"
+            yield from _lines(value, depth + 1)
+        else:
+            yield f"{label}: {_scalar(value)}\n"
+
+
+def _scalar(value: Any) -> str:
+    """Return a value as YAML; JSON is YAML, and bare words read better where they are safe."""
+    if (
+        isinstance(value, str)
+        and re.fullmatch(r"(sha256:)?[0-9a-f]{40,64}", value)
+        and re.search("[a-f]", value)
+    ):
+        return value
+    if isinstance(value, _Flow):
+        return "{" + ", ".join(f"{key}: {_scalar(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,78 @@
+"""What no single value shows: services of one Spark together, and Sparks of one fleet together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sparkfleet.errors import Problem
+from sparkfleet.spec.hostfile import HostSource
+from sparkfleet.spec.resolved import Host, Service
+
+MAX_SHARE = 0.92
+"""Of a Spark's memory for all engines together: the rest is what Linux and the page cache live on."""
+
+_ASSUMED_SHARE = 0.92
+"""``--gpu-memory-utilization`` when it is not given (0.9 before vLLM 0.20)."""
+
+
+def ports(services: Sequence[Service], first: int) -> tuple[Service, ...]:
+    """Give each service without a port the next free one; a port that was written stays."""
+    taken = {service.port for service in services}
+    free = (port for port in range(first, 65536) if port not in taken)
+    return tuple(service if service.port else replace(service, port=next(free)) for service in services)
+
+
+def host_problems(services: Sequence[Service], source: HostSource, allow: dict[str, str]) -> list[Problem]:
+    """Return the conflicts between the services of one Spark."""
+    problems = []
+    places = [layer.where(()) for _, layer in source.services]
+    names: dict[str, str] = {}
+    held: dict[int, str] = {}
+    for service, place in zip(services, places, strict=True):
+        if service.name in names:
+            found = f"the service '{service.name}' is here twice, first at {names[service.name]}"
+            problems.append(Problem(place, found, "a name of its own for each service", "add 'name:' to one"))
+        names.setdefault(service.name, place)
+        if service.port in held:
+            found = f"port {service.port} is taken by the service '{held[service.port]}'"
+            problems.append(
+                Problem(place, found, "a port of its own for each service", "change or remove 'port:'")
+            )
+        held.setdefault(service.port, service.name)
+    shares = [_share(service) for service in services]
+    if len(services) > 1 and sum(shares) > MAX_SHARE + 1e-9 and "MEM-08" not in allow:
+        parts = " + ".join(
+            f"{share:g} ({service.name})" for share, service in zip(shares, services, strict=True)
+        )
+        problems.append(
+            Problem(
+                source.document.where(("serve",)),
+                f"the services take {sum(shares):g} of the Spark's memory: {parts} [MEM-08]",
+                f"gpu-memory-utilization of all services together at most {MAX_SHARE:g}",
+                "set 'gpu-memory-utilization' in the flags of each service, or serve fewer",
+            )
+        )
+    return problems
+
+
+def fleet_problems(hosts: Sequence[Host]) -> list[Problem]:
+    """Return the conflicts between Sparks: two names for one machine."""
+    problems = []
+    seen: dict[tuple[str, int], Host] = {}
+    for host in hosts:
+        ssh = dict(host.ssh)
+        address = (str(ssh.get("ssh_hostname", host.name)), int(ssh.get("ssh_port", 22)))
+        if address in seen:
+            found = f"{host.name} has the address of {seen[address].name}: {address[0]}, port {address[1]}"
+            problems.append(
+                Problem(host.file, found, "one file for each Spark", "correct 'ssh:' of one of them")
+            )
+        seen.setdefault(address, host)
+    return problems
+
+
+def _share(service: Service) -> float:
+    flags = dict(service.flags)
+    share = flags.get("gpu-memory-utilization", _ASSUMED_SHARE)
+    return float(share) if isinstance(share, int | float) else _ASSUMED_SHARE

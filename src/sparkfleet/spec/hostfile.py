@@ -1,0 +1,97 @@
+"""One host file, read and validated: ``serve:`` in each of its three shapes becomes a list of services."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.spec.merge import Layer
+from sparkfleet.spec.models import HostFile, ServiceSpec
+from sparkfleet.spec.validate import describe, validate
+from sparkfleet.spec.yamlfile import Document, Path_, read, shown
+
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+)
+_SERVE = "a recipe's name, one service, or a list of services"
+
+
+@dataclass(frozen=True)
+class HostSource:
+    """What one host file says."""
+
+    name: str
+    said: HostFile
+    services: tuple[tuple[ServiceSpec, Layer], ...]
+    document: Document
+
+
+def load(path: Path) -> HostSource:
+    """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
+    problems = name_problems(path)
+    try:
+        document = read(path)
+    except SparkfleetError as error:
+        raise SparkfleetError(*problems, *error.problems) from None
+    if not isinstance(document.data, dict):
+        found = f"is {describe(document.data)}"
+        problem = Problem(document.where(), found, "keys and values", "begin with `serve: RECIPE`")
+        raise SparkfleetError(*problems, problem)
+    data = dict(document.data)
+    serve = data.pop("serve", None)
+    said = HostFile()
+    services: list[tuple[ServiceSpec, Layer]] = []
+    try:
+        said = validate(HostFile, data, document.where)
+    except SparkfleetError as error:
+        problems += error.problems
+    for item, base in _items(serve, document, problems):
+        try:
+            spec = validate(ServiceSpec, item, document.where, base)
+        except SparkfleetError as error:
+            problems += error.problems
+        else:
+            services.append((spec, _layer(spec, document, base)))
+    if problems:
+        raise SparkfleetError(*problems)
+    return HostSource(path.stem, said, tuple(services), document)
+
+
+def name_problems(path: Path) -> list[Problem]:
+    """Return what is wrong with the file's name: it is the host's."""
+    problems = []
+    file = shown(path)
+    if path.suffix != ".yaml":
+        found = f"ends with '{path.suffix}' and would not be read"
+        problems.append(Problem(file, found, "NAME.yaml", f"mv {file} {path.with_suffix('.yaml').name}"))
+    if not _HOST_NAME.fullmatch(path.stem):
+        found = f"'{path.stem}' is no name of a host"
+        expected = "lower-case letters, digits and '-' (and '.' between), as spark-01"
+        problems.append(Problem(file, found, expected, "rename the file: its name is the host's"))
+    return problems
+
+
+def _items(serve: Any, document: Document, problems: list[Problem]) -> list[tuple[Any, Path_]]:
+    match serve:
+        case None:
+            return []
+        case str():
+            return [({"recipe": serve}, ("serve",))]
+        case dict():
+            return [(serve, ("serve",))]
+        case list():
+            # A list may name recipes as short as the whole field can.
+            return [
+                ({"recipe": item} if isinstance(item, str) else item, ("serve", number))
+                for number, item in enumerate(serve)
+            ]
+    found = f"'serve' is {describe(serve)}"
+    problems.append(Problem(document.where(("serve",)), found, _SERVE, "change the value"))
+    return []
+
+
+def _layer(spec: ServiceSpec, document: Document, base: Path_) -> Layer:
+    return Layer(spec.model_dump(exclude_unset=True), lambda path: document.where((*base, *path)))

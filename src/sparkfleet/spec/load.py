@@ -1,0 +1,202 @@
+"""From an inventory's files to a Fleet: everything read, everything wrong collected, then told at once.
+
+The recipes and the lock file come in from outside: ``sparkfleet.inventory.load_fleet`` joins the parts.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.spec import crosscheck, groupdata, resolve
+from sparkfleet.spec.hostfile import HostSource, load, name_problems
+from sparkfleet.spec.locked import Lock
+from sparkfleet.spec.merge import Layer
+from sparkfleet.spec.models import Defaults
+from sparkfleet.spec.resolved import Fleet, Host, Paths
+from sparkfleet.spec.yamlfile import read, shown
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the files of a fleet are."""
+
+    fleet: str
+    inventory: Path
+    """``inventories/<fleet>.py``, as pyinfra is given it (it need not be there for sparkfleet)."""
+    directory: Path
+    """``inventories/<fleet>/``."""
+
+    @property
+    def lock(self) -> Path:
+        """Return the path of the lock file."""
+        return self.directory / "fleet.lock"
+
+    @property
+    def recipes(self) -> Path:
+        """Return the directory of the fleet's own recipes (it need not be there)."""
+        return self.directory / "recipes"
+
+    @property
+    def clusters(self) -> Path:
+        """Return the directory of cluster files (it need not be there)."""
+        return self.directory / "clusters"
+
+
+def find(inventory: Path) -> Places:
+    """Return where the files are, given ``inventories/<fleet>.py`` or the directory beside it."""
+    directory = inventory.with_suffix("") if inventory.suffix == ".py" else inventory
+    if not directory.is_dir():
+        found = [path.name for path in directory.parent.glob("*/")] if directory.parent.is_dir() else []
+        guess = difflib.get_close_matches(directory.name, found, 1)
+        remedy = f"mkdir -p {shown(directory)}"
+        if guess:
+            remedy = f"did you mean {shown(directory.parent / guess[0])}.py?"
+        expected = f"the directory {shown(directory)}/ with host files"
+        raise SparkfleetError(Problem(str(inventory), "there is no such fleet", expected, remedy))
+    return Places(directory.name, directory.with_name(f"{directory.name}.py"), directory)
+
+
+def host_files(places: Places) -> list[Path]:
+    """Return the host files of a fleet by name; those with a wrong ending too, so that they are told."""
+    return sorted(path for path in places.directory.iterdir() if path.suffix.lower() in {".yaml", ".yml"})
+
+
+def fleet(
+    places: Places,
+    recipes: Callable[[], resolve.Recipes],
+    lock: Callable[[], Lock | None],
+) -> Fleet:
+    """Return the fleet; raise ``SparkfleetError`` with every problem of every file.
+
+    ``recipes`` and ``lock`` are called once; what they raise is collected with the rest. ``lock`` gives None
+    when pinning is not asked for.
+    """
+    problems: list[Problem] = []
+    defaults, default_layers = _defaults(places, problems)
+    catalogue = _collect(recipes, problems)
+    pins = _collect(lock, problems)
+    sources = _hosts(places, problems)
+    problems += _clusters(places)
+    if catalogue is None:
+        raise SparkfleetError(*problems)
+    # A lock file that could not be read was told of already: do not ask for pins as well.
+    context = resolve.Context(catalogue, defaults, default_layers, pins)
+    hosts = []
+    for source in sources:
+        host = _host(source, context)
+        if host:
+            hosts.append(host)
+    problems += context.problems
+    problems += _unpinned(places, context)
+    problems += crosscheck.fleet_problems(hosts)
+    if problems:
+        raise SparkfleetError(*dict.fromkeys(problems))
+    return Fleet(places.fleet, tuple(hosts), tuple(dict.fromkeys(context.warnings)))
+
+
+def _collect(read_it: Callable[[], T], problems: list[Problem]) -> T | None:
+    try:
+        return read_it()
+    except SparkfleetError as error:
+        problems += error.problems
+        return None
+
+
+def _defaults(places: Places, problems: list[Problem]) -> tuple[Defaults, tuple[Layer, ...]]:
+    missed = groupdata.missed(places.inventory)
+    if missed:
+        found = "is not read from this directory, and pyinfra would not read it either"
+        problems.append(
+            Problem(f"{missed}", found, "group_data/ in the current directory", f"cd {missed.parent}")
+        )
+    group_files = []
+    for path in groupdata.files(places.inventory, places.fleet):
+        group_file = _collect(lambda path=path: groupdata.read(path), problems)  # type: ignore[misc]
+        if group_file:
+            group_files.append(group_file)
+    return groupdata.merged(group_files), tuple(Layer(file.said, file.where) for file in group_files)
+
+
+def _hosts(places: Places, problems: list[Problem]) -> list[HostSource]:
+    paths = host_files(places)
+    if not paths:
+        example = shown(places.directory / "spark-01.yaml")
+        found = "has no host file"
+        problems.append(
+            Problem(shown(places.directory), found, "HOST.yaml for each Spark", f"write {example}")
+        )
+    sources = [_collect(lambda path=path: load(path), problems) for path in paths]  # type: ignore[misc]
+    return [source for source in sources if source]
+
+
+def _clusters(places: Places) -> list[Problem]:
+    if not places.clusters.is_dir():
+        return []
+    problems = []
+    for path in sorted(places.clusters.iterdir()):
+        if path.suffix.lower() not in {".yaml", ".yml"}:
+            continue
+        problems += name_problems(path)
+        try:
+            where = read(path).where()
+        except SparkfleetError as error:
+            problems += error.problems
+        else:
+            remedy = "remove the file, or serve on single Sparks"
+            problems.append(Problem(where, "clusters are not supported yet", "host files only", remedy))
+    return problems
+
+
+def _host(source: HostSource, context: resolve.Context) -> Host | None:
+    defaults = context.defaults
+    services = []
+    for spec, layer in source.services:
+        service = resolve.service(spec, layer, context)
+        if service is None:
+            return None
+        services.append(service)
+    allow = {**defaults.allow, **source.said.allow}
+    placed = crosscheck.ports(services, defaults.first_port)
+    context.problems += crosscheck.host_problems(placed, source, allow)
+    said = [spec.reserve_gib for spec, _ in source.services if spec.reserve_gib is not None]
+    own = source.said.reserve_gib
+    return Host(
+        name=source.name,
+        services=placed,
+        paths=Paths(defaults.models_dir, defaults.cache_dir),
+        reserve_gib=max(said) if said else own if own is not None else defaults.reserve_gib,
+        floor_gib=defaults.floor_gib,
+        hf_endpoint=defaults.hf_endpoint or "",
+        hf_token=defaults.hf_token or "",
+        ssh=_ssh(source),
+        file=source.document.file,
+        allow=tuple(sorted(allow.items())),
+    )
+
+
+def _ssh(source: HostSource) -> tuple[tuple[str, object], ...]:
+    said = source.said.ssh.model_dump(exclude_unset=True)
+    options = said.pop("options", {})
+    data = {f"ssh_{name}": value for name, value in said.items() if value is not None}
+    data |= {name if name.startswith("ssh_") else f"ssh_{name}": value for name, value in options.items()}
+    return tuple(sorted(data.items()))
+
+
+def _unpinned(places: Places, context: resolve.Context) -> list[Problem]:
+    remedy = f"sparkfleet lock {shown(places.inventory)}"
+    if not context.unpinned:
+        return []
+    if not places.lock.exists():
+        things = ", ".join(context.unpinned)
+        return [Problem(shown(places.lock), "is not there", f"digest or commit of: {things}", remedy)]
+    return [
+        Problem(place, f"{thing} is not pinned", f"an entry in {shown(places.lock)}", remedy)
+        for thing, place in context.unpinned.items()
+    ]

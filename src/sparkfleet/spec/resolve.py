@@ -1,0 +1,266 @@
+"""One service and one host, fully said: recipe, defaults and host file folded, completed and pinned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.onhost.generation import Gate
+from sparkfleet.spec import image, locked
+from sparkfleet.spec.locked import Lock
+from sparkfleet.spec.merge import Folded, Layer, fold
+from sparkfleet.spec.models import Defaults, Recipe, ServiceSpec
+from sparkfleet.spec.resolved import Container, ImageRef, Mount, Service, Weights
+from sparkfleet.spec.validate import nearest
+from sparkfleet.spec.yamlfile import Path_
+
+OWN_FLAGS = {
+    "port": "the field 'port:' of the service",
+    "served-model-name": "the field 'served_name:' of the service",
+    "revision": "the field 'revision:' of the service",
+    "model": "the field 'model:' of the service",
+    "model-tag": "the field 'model:' of the service",
+    "host": "nothing: the engine listens on every address of its container",
+}
+"""Flags that sparkfleet renders itself, and what to write instead."""
+
+SECRET_FLAGS = frozenset({"api-key", "hf-token"})
+SECRET_ENV = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY"})
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+
+
+class Recipes(Protocol):
+    """The catalogue, as far as resolving needs it."""
+
+    def names(self) -> list[str]:
+        """Return the names of all recipes."""
+        ...
+
+    def recipe(self, name: str) -> Recipe:
+        """Return the recipe; ``SparkfleetError`` when its file is broken."""
+        ...
+
+    def where(self, name: str, path: Path_) -> str:
+        """Return ``file:line`` of one of its values."""
+        ...
+
+
+@dataclass
+class Context:
+    """What all hosts share while a fleet is resolved."""
+
+    recipes: Recipes
+    defaults: Defaults
+    default_layers: tuple[Layer, ...]
+    lock: Lock | None
+    """None: pinning is not asked for (``sparkfleet lock``)."""
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    unpinned: dict[str, str] = field(default_factory=dict)
+    """Image or model that the lock file lacks -> the first place that asks for it."""
+
+
+def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None:
+    """Return the service, its port 0 where none was written; None after problems that hide the rest."""
+    recipe = _recipe(spec, layer, context)
+    if spec.recipe and recipe is None:
+        return None
+    folded = fold([*_recipe_layers(recipe, context), *context.default_layers, layer])
+    context.problems += folded.problems
+    context.warnings += folded.warnings
+    place = layer.where(())
+    missing = [name for name in ("model", "image") if name not in folded.fields]
+    if missing:
+        context.problems.append(
+            Problem(
+                place,
+                f"the service has no {' and no '.join(missing)}",
+                "'recipe:', or both 'model:' and 'image:'",
+                "name a recipe: `sparkfleet catalog list` shows them",
+            )
+        )
+        return None
+    _check_flags(folded, context)
+    pinned_image = _image(folded, context)
+    name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
+    weights = _weights(
+        folded.fields["model"], folded.fields.get("revision", ""), folded.origin["model"], context
+    )
+    if recipe and recipe.needs.gated and folded.fields["model"] == recipe.model:
+        weights = replace(weights, gated=True)
+    return Service(
+        name=name,
+        recipe=recipe.recipe if recipe else "",
+        port=spec.port or 0,
+        image=pinned_image,
+        weights=weights,
+        served_name=spec.served_name or spec.name or folded.fields.get("served_name") or name,
+        flags=tuple(folded.flags.items()),
+        env=tuple(folded.env.items()),
+        container=_container(folded.container),
+        gate=_gate(folded, context),
+        origin=tuple(sorted(folded.origin.items())),
+        drafters=tuple(
+            _weights(repo, revision, folded.origin[f"flags.{flag}"], context)
+            for flag, repo, revision in side_repositories(folded.flags)
+        ),
+        needs_vllm=(recipe.needs.vllm or "") if recipe else "",
+        needs_packages=tuple(sorted(recipe.needs.packages.items())) if recipe else (),
+    )
+
+
+def side_repositories(flags: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return ``(flag, repository, revision)`` of what the flags name beside the model on the hub."""
+    found = []
+    speculative = flags.get("speculative-config")
+    if isinstance(speculative, dict) and _REPOSITORY.fullmatch(str(speculative.get("model") or "")):
+        found.append(("speculative-config", speculative["model"], str(speculative.get("revision") or "")))
+    tokenizer = flags.get("tokenizer")
+    if isinstance(tokenizer, str) and _REPOSITORY.fullmatch(tokenizer):
+        found.append(("tokenizer", tokenizer, str(flags.get("tokenizer-revision") or "")))
+    return found
+
+
+def seconds(written: str | int) -> int | None:
+    """Return a duration written as ``1h30m``, ``30m``, ``90s`` or seconds; None if it is none."""
+    if isinstance(written, int):
+        return written if written > 0 else None
+    match = _DURATION.fullmatch(written.strip())
+    if not match:
+        return None
+    hours, minutes, rest = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + rest or None
+
+
+def _recipe(spec: ServiceSpec, layer: Layer, context: Context) -> Recipe | None:
+    if spec.recipe is None:
+        return None
+    known = context.recipes.names()
+    if spec.recipe in known:
+        try:
+            return context.recipes.recipe(spec.recipe)
+        except SparkfleetError as error:
+            context.problems += error.problems
+            return None
+    guess = nearest(spec.recipe, known)
+    remedy = f"write '{guess}'" if guess else "see `sparkfleet catalog list`"
+    context.problems.append(
+        Problem(
+            layer.where(("recipe",)),
+            f"there is no recipe '{spec.recipe}'",
+            "a recipe of the catalogue, or of the fleet's recipes/",
+            remedy,
+        )
+    )
+    return None
+
+
+def _recipe_layers(recipe: Recipe | None, context: Context) -> list[Layer]:
+    if recipe is None:
+        return []
+    return [
+        Layer(recipe.model_dump(exclude_unset=True), lambda path: context.recipes.where(recipe.recipe, path))
+    ]
+
+
+def _check_flags(folded: Folded, context: Context) -> None:
+    for name in folded.flags:
+        place = folded.origin[f"flags.{name}"]
+        if name in OWN_FLAGS:
+            context.problems.append(
+                Problem(
+                    place,
+                    f"flag '{name}' is set by sparkfleet itself",
+                    OWN_FLAGS[name],
+                    "remove it from flags",
+                )
+            )
+        elif name in SECRET_FLAGS:
+            context.problems.append(
+                Problem(
+                    place,
+                    f"flag '{name}' would put a secret on the engine's command line",
+                    "no secret in flags: everyone on the Spark could read it",
+                    "remove it; the hub's token comes from 'hf_token' in group_data",
+                )
+            )
+    for name in SECRET_ENV & folded.env.keys():
+        context.problems.append(
+            Problem(
+                folded.origin[f"env.{name}"],
+                f"variable '{name}' would put a secret into the container's settings",
+                "no secret in env: `docker inspect` shows it",
+                "remove it; the hub's token comes from 'hf_token' in group_data",
+            )
+        )
+
+
+def _image(folded: Folded, context: Context) -> ImageRef:
+    place = folded.origin["image"]
+    try:
+        asked = image.parse(folded.fields["image"])
+    except ValueError as error:
+        context.problems.append(
+            Problem(place, str(error), "registry/name:tag, or with @sha256:...", "correct the image's name")
+        )
+        return ImageRef("", "")
+    if context.lock is None:
+        return asked
+    pinned = locked.find_image(context.lock, asked)
+    if pinned is None:
+        context.unpinned.setdefault(f"image {asked.display}", place)
+        return asked
+    return pinned
+
+
+def _weights(repo: str, revision: str, place: str, context: Context) -> Weights:
+    if context.lock is None:
+        return Weights(repo, revision)
+    found = locked.find_model(context.lock, repo, revision)
+    if found is None:
+        at = f" at {revision}" if revision else ""
+        context.unpinned.setdefault(f"model {repo}{at}", place)
+        return Weights(repo, revision)
+    return found
+
+
+def _container(values: dict[str, Any]) -> Container:
+    values = dict(values)
+    base = Container()
+    if "ulimits" in values:
+        values["ulimits"] = tuple(sorted({**dict(base.ulimits), **values["ulimits"]}.items()))
+    values["mounts"] = tuple(Mount(**mount) for mount in values.get("mounts", ()))
+    return replace(base, **values)
+
+
+def _gate(folded: Folded, context: Context) -> Gate:
+    gate = Gate(speculative="speculative-config" in folded.flags)
+    written = folded.gate.get("timeout")
+    if written is not None:
+        timeout = seconds(written)
+        if timeout is None:
+            context.problems.append(
+                Problem(
+                    folded.origin["gate.timeout"],
+                    f"'gate.timeout' is '{written}'",
+                    "a time as 30m, 1h30m, 1800s or seconds",
+                    "change the value",
+                )
+            )
+        else:
+            gate = replace(gate, timeout_s=timeout)
+    if "prompt" in folded.gate:
+        # An own question has an own answer; without one, any answer passes.
+        gate = replace(gate, prompt=folded.gate["prompt"], expect="")
+    if "expect" in folded.gate:
+        gate = replace(gate, expect=folded.gate["expect"])
+    return gate
+
+
+def _name_of(repo: str) -> str:
+    return re.sub(r"[^a-z0-9.-]+", "-", repo.rsplit("/", 1)[-1].lower())[:63].strip(".-") or "model"
