@@ -2,7 +2,7 @@ r"""Extend the bundle of vLLM schemas by releases: ``python tools/bundle_vllm_sc
 
 A dump is what the release's own parser says of itself, taken inside an image of it (no GPU needed)::
 
-    docker run --rm -i --network none --entrypoint python3 IMAGE - --schema \
+    docker run --rm -i --network none --entrypoint python3 IMAGE - schema \
         < src/sparkfleet/vllm/data/ask_parser.py
 
 A release that is bundled already is replaced. ``--remove`` takes one out, ``--list`` shows what there is.
