@@ -222,7 +222,7 @@ def _write_commit(base: Path, model: MadeUpModel, commit: str) -> None:
         ),
         "tokenizer_config.json": _pretty({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}),
         "chat_template.jinja": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:",
-        "README.md": f"# {model.repo}\n\nA made-up model ({commit} commit): real configuration, invented weights.\n",
+        "README.md": f"# {model.repo}\n\nA made-up model ({commit} commit): invented weights.\n",
         **model.extra,
     }
     weight_map: dict[str, str] = {}

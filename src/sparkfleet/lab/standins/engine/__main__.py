@@ -1,0 +1,178 @@
+"""``vllm``: ``vllm serve MODEL [flags]`` and ``vllm --version``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+from . import arguments, log, memory, modes, refusals, release, startup
+from . import model as models
+from .metrics import Metrics
+from .modes import Settings
+from .server import ROUTES, Served, Server
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The engine was told to stop."""
+
+
+def main() -> None:
+    """Run the command that the words name."""
+    parser, serve = arguments.build()
+    try:
+        said = parser.parse_args()
+    except ValueError as error:
+        log.die(f"ValueError: {error}")
+    if said.subparser == "serve":
+        _serve(said, serve)
+    elif said.subparser is None:
+        parser.print_help()
+    else:
+        sys.exit(f"vllm {said.subparser}: the lab's engine has `vllm serve` alone")
+
+
+def _serve(said: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    settings = modes.settings()
+    name = said.model_tag or said.model
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "ignores-sigterm" in settings else _stop)
+    signal.signal(signal.SIGINT, _stop)
+    log.logo(release.load().version, name)
+    log.line(f"non-default args: {_non_default(said, parser, name)}")
+    if "crash-at-start" in settings:
+        final = (
+            "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"
+        )
+        log.die(final, int(settings.value("crash-at-start", 0, 1)))
+    try:
+        refusals.check_front_end(said)
+        listener = _bind(said, settings)
+        model = models.find(name, said.revision, said.download_dir)
+        length = refusals.check_model(said, model)
+    except models.ModelError as error:
+        log.die(str(error))
+    except Stopped:
+        log.die("KeyboardInterrupt: terminated", 130)
+    try:
+        pool = startup.run(said, model, length, settings)
+    except models.ModelError as error:
+        log.die_in_core(str(error))
+    except Stopped:
+        log.die("KeyboardInterrupt: terminated", 130)
+    try:
+        _answer_requests(said, settings, model, pool, listener)
+    except Stopped:
+        _say_goodbye()
+
+
+def _bind(said: argparse.Namespace, settings: Settings) -> socket.socket:
+    """Take the port before the model is loaded, as vLLM does."""
+    host = said.host or "0.0.0.0"  # noqa: S104 - vLLM's own default
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        if "port-taken" in settings:
+            raise OSError(98, "Address already in use")  # noqa: TRY301
+        listener.bind((host, said.port))
+    except OSError as error:
+        raise models.ModelError(f"OSError: [Errno {error.errno}] {error.strerror}") from error
+    return listener
+
+
+def _answer_requests(
+    said: argparse.Namespace,
+    settings: Settings,
+    model: models.Model,
+    pool: memory.Pool,
+    listener: socket.socket,
+) -> None:
+    names = tuple(said.served_model_name or [model.name])
+    if "wrong-name" in settings:
+        names = ("some-other-model",)
+    keys = tuple(said.api_key or filter(None, [os.environ.get("VLLM_API_KEY")]))
+    served = Served(names, model.name, pool.max_model_len, keys, bool(said.reasoning_parser))
+    drafted = 0
+    if isinstance(said.speculative_config, dict):
+        drafted = int(said.speculative_config.get("num_speculative_tokens") or 1)
+    accepts = "spec-none-accepted" not in settings
+    labels = _cache_labels(said, pool)
+    metrics = Metrics(names[0], labels, drafted=drafted, accepts=accepts, frozen="no-tokens" in settings)
+    log.line("Supported tasks: ['generate']", where="entry.py:136")
+    if said.headless:
+        signal.pause()
+    log.line(f"Starting vLLM server on http://{listener.getsockname()[0]}:{said.port}", where="entry.py:140")
+    log.line("Available routes are:", where="launcher.py:186")
+    for path, method in ROUTES:
+        log.line(f"Route: {path}, Methods: {method}", where="launcher.py:195")
+    server = Server(listener, served, metrics, settings)
+    log.uvicorn(f"Started server process [{os.getpid()}]")
+    log.uvicorn("Waiting for application startup.")
+    log.uvicorn("Application startup complete.")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    if "crash-later" not in settings:
+        while True:
+            time.sleep(3600)
+    time.sleep(settings.value("crash-later", 0, 5))
+    _crash(int(settings.value("crash-later", 1, 1)))
+
+
+def _crash(code: int) -> NoReturn:
+    if code == 128 + signal.SIGKILL:
+        os.kill(os.getpid(), signal.SIGKILL)
+    log.core("EngineCore encountered a fatal error.", "core.py:1130", "ERROR")
+    final = (
+        "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) "
+    )
+    log.die(final + "for the root cause.", code)
+
+
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    raise Stopped
+
+
+def _say_goodbye() -> None:
+    with contextlib.suppress(Stopped):
+        log.line("[shutdown] API server: shutdown triggered", where="launcher.py:254")
+        log.uvicorn("Shutting down")
+        log.uvicorn("Waiting for application shutdown.")
+        log.uvicorn("Application shutdown complete.")
+    os._exit(0)  # threads that hold a request open do not keep the process
+
+
+def _non_default(said: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> dict[str, Any]:
+    different = {"model_tag": said.model_tag, "model": name} if said.model_tag else {"model": name}
+    others = {key: value for key, value in vars(said).items() if value != parser.get_default(key)}
+    for key in ("subparser", "model_tag", "model"):
+        others.pop(key, None)
+    return {**different, **others}
+
+
+def _cache_labels(said: argparse.Namespace, pool: memory.Pool) -> dict[str, str]:
+    block = said.block_size or 16
+    values = {
+        "block_size": block,
+        "cache_dtype": said.kv_cache_dtype,
+        "enable_prefix_caching": said.enable_prefix_caching is not False,
+        "gpu_memory_utilization": said.gpu_memory_utilization,
+        "is_attention_free": False,
+        "kv_cache_memory_bytes": said.kv_cache_memory_bytes,
+        "mamba_block_size": None,
+        "mamba_cache_dtype": "auto",
+        "mamba_ssm_cache_dtype": "auto",
+        "num_cpu_blocks": None,
+        "num_gpu_blocks": pool.tokens // block,
+        "num_gpu_blocks_override": None,
+        "prefix_caching_hash_algo": "sha256",
+        "sliding_window": None,
+    }
+    return {key: str(value) for key, value in values.items()}
+
+
+if __name__ == "__main__":
+    main()

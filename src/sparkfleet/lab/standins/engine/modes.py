@@ -1,0 +1,83 @@
+"""How the stand-in misbehaves: ``LAB_ENGINE`` names one or more modes, ``mode[:value[:value]]``, by commas.
+
+crash-at-start[:CODE]          ends right after its arguments were read
+crash-after-load[:CODE]        ends after the weights were loaded
+crash-later:SECONDS[:CODE]     ends so long after it was ready; CODE 137: killed
+cuda-oom                       out of memory while graphs are captured
+nv-illegal-instruction         a kernel for another GPU, met at warm-up
+port-taken                     the port is in use
+hangs-loading                  stops at the first shard, for ever
+eats-memory                    allocates LAB_ENGINE_EAT_MIB (1024) while loading, 64 MiB a step; never ready
+wedged                         /health says 200, completions never answer
+wrong-name                     serves under another name than it was told
+no-tokens                      answers, but no counter moves
+wrong-answer                   answers, but wrongly
+empty-answer                   answers with nothing at all
+only-thinks                    answers in ``reasoning`` alone, as a thinking model cut short does
+slow-second[:SECONDS]          the second completion takes so long (90)
+ignores-sigterm                goes on when told to stop
+spec-none-accepted             drafts tokens, accepts none
+
+``LAB_ENGINE_SLOW=SECONDS`` stretches the start. Each variable may also stand in the file ``lab-engine.env``
+in ``HF_HOME`` (``NAME=VALUE`` lines): a lab can then change what happens without changing the container.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MODES = frozenset(
+    line.split()[0].partition("[")[0].partition(":")[0]
+    for line in (__doc__ or "").split("\n\n")[1].splitlines()
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the lab asks of this engine."""
+
+    modes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Mode -> its values."""
+    start_s: float = 0.5
+    eat_mib: int = 1024
+    total_gib: float = 119.7
+    """Memory that the engine believes to have: a GB10's, whatever machine the lab runs on."""
+    free_gib: float = 112.0
+
+    def __contains__(self, mode: str) -> bool:
+        """Return whether a mode is asked for."""
+        return mode in self.modes
+
+    def value(self, mode: str, index: int, default: float) -> float:
+        """Return a mode's numeric value."""
+        said = self.modes.get(mode, ())
+        return float(said[index]) if len(said) > index else default
+
+
+def settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; an unknown mode is an error, since a test that sets it would prove nothing."""
+    said = {**_from_file(environ), **environ}
+    modes = {}
+    for word in filter(None, said.get("LAB_ENGINE", "").split(",")):
+        name, *values = word.strip().split(":")
+        if name not in MODES:
+            raise SystemExit(f"LAB_ENGINE: no mode {name!r}; there are {', '.join(sorted(MODES))}")
+        modes[name] = tuple(values)
+    return Settings(
+        modes=modes,
+        start_s=float(said.get("LAB_ENGINE_SLOW") or Settings.start_s),
+        eat_mib=int(said.get("LAB_ENGINE_EAT_MIB") or Settings.eat_mib),
+        total_gib=float(said.get("LAB_ENGINE_TOTAL_GIB") or Settings.total_gib),
+        free_gib=float(said.get("LAB_ENGINE_FREE_GIB") or Settings.free_gib),
+    )
+
+
+def _from_file(environ: Mapping[str, str]) -> dict[str, str]:
+    path = Path(environ.get("HF_HOME") or "/nowhere") / "lab-engine.env"
+    if not path.is_file():
+        return {}
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

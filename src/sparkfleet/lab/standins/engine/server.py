@@ -1,0 +1,231 @@
+"""The engine's HTTP interface: the endpoints of an OpenAI-compatible vLLM server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from . import answers, log, release
+from .metrics import Metrics
+from .modes import Settings
+from .replies import Reply, cut
+
+ROUTES = (
+    ("/health", "GET"), ("/load", "GET"), ("/ping", "GET"), ("/ping", "POST"), ("/version", "GET"),
+    ("/metrics", "GET"), ("/v1/models", "GET"), ("/v1/chat/completions", "POST"), ("/v1/completions", "POST"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is served."""
+
+    names: tuple[str, ...]
+    root: str
+    max_model_len: int
+    api_keys: tuple[str, ...]
+    thinks: bool
+    """A reasoning parser splits thinking from the answer."""
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a failure
+    """An answer in the form of an OpenAI error."""
+
+    def __init__(self, status: int, kind: str, message: str, param: str | None = None) -> None:
+        """Keep what the answer says."""
+        super().__init__(message)
+        self.status = status
+        self.body: dict[str, Any] = {
+            "error": {"message": message, "type": kind, "param": param, "code": status}
+        }
+
+
+class Server(ThreadingHTTPServer):
+    """Server and state."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, listener: socket.socket, served: Served, metrics: Metrics, settings: Settings) -> None:
+        """Listen on a socket that is bound already; requests are answered from ``serve_forever`` on."""
+        super().__init__(listener.getsockname()[:2], Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_activate()
+        self.served, self.metrics, self.settings = served, metrics, settings
+        self.completions = 0
+        self.lock = threading.Lock()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        """Answer what is asked without a body."""
+        self._answer()
+
+    def do_POST(self) -> None:
+        """Answer completions."""
+        self._answer()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Write uvicorn's access line."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:  # noqa: ARG002
+        """Write uvicorn's access line."""
+        status = HTTPStatus(int(code))
+        where = f"{self.client_address[0]}:{self.client_address[1]}"
+        log.uvicorn(f'{where} - "{self.requestline}" {status.value} {status.phrase}')
+
+    def _answer(self) -> None:
+        path = self.path.partition("?")[0].rstrip("/") or "/"
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        try:
+            self._check_key(path)
+            if path in ("/v1/chat/completions", "/v1/completions") and self.command == "POST":
+                self._complete(self._parsed(body), chat="chat" in path)
+            else:
+                self._look_up(path)
+        except Refused as refused:
+            self._json(refused.body, refused.status)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _check_key(self, path: str) -> None:
+        keys = self.server.served.api_keys
+        said = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if keys and path.startswith("/v1") and said not in keys:
+            refused = Refused(401, "", "")
+            refused.body = {"error": "Unauthorized"}
+            raise refused
+
+    def _look_up(self, path: str) -> None:
+        known = {route for route, _ in ROUTES}
+        if path not in known:
+            return self._json({"detail": "Not Found"}, 404)
+        if (path, self.command) not in ROUTES:
+            return self._json({"detail": "Method Not Allowed"}, 405)
+        if path == "/metrics":
+            return self._send(
+                self.server.metrics.render().encode(), "text/plain; version=0.0.4; charset=utf-8"
+            )
+        if path == "/version":
+            return self._json({"version": release.load().version})
+        if path == "/v1/models":
+            return self._json(
+                {"object": "list", "data": [self._model(name) for name in self.server.served.names]}
+            )
+        if path == "/load":
+            return self._json({"server_load": self.server.metrics.running})
+        return self._send(b"", "")
+
+    def _model(self, name: str) -> dict[str, Any]:
+        served, now = self.server.served, int(time.time())
+        flags = {
+            "allow_create_engine": False, "allow_sampling": True, "allow_logprobs": True,
+            "allow_search_indices": False, "allow_view": True, "allow_fine_tuning": False,
+        }  # fmt: skip
+        permission = {
+            "id": f"modelperm-{uuid.uuid4().hex[:16]}",
+            "object": "model_permission",
+            "created": now,
+        }
+        permission |= {**flags, "organization": "*", "group": None, "is_blocking": False}
+        return {
+            "id": name, "object": "model", "created": now, "owned_by": "vllm", "root": served.root,
+            "parent": None, "max_model_len": served.max_model_len, "permission": [permission],
+        }  # fmt: skip
+
+    def _parsed(self, body: bytes) -> dict[str, Any]:
+        try:
+            said = json.loads(body)
+        except ValueError as error:
+            raise Refused(400, "Bad Request", f"[{{'type': 'json_invalid', 'msg': '{error}'}}]") from error
+        if not isinstance(said, dict) or not ({"messages", "prompt"} & said.keys()):
+            raise Refused(400, "Bad Request", "[{'type': 'missing', 'msg': 'Field required'}]")
+        names = self.server.served.names
+        name = said.setdefault("model", names[0])
+        if name not in names:
+            message = f"The model `{name}` does not exist."
+            if release.load().at_least(0, 30):
+                message += f" Valid aliases: {', '.join(names)}."
+            raise Refused(404, "NotFoundError", message, "model")
+        return said
+
+    def _complete(self, said: dict[str, Any], *, chat: bool) -> None:
+        server, began = self.server, time.monotonic()
+        with server.lock:
+            server.completions += 1
+            number = server.completions
+            server.metrics.running += 1
+        try:
+            if "wedged" in server.settings:
+                time.sleep(10**8)
+            if "slow-second" in server.settings and number == 2:  # noqa: PLR2004 - the mode's own name
+                time.sleep(server.settings.value("slow-second", 0, 90))
+            reply = self._reply(said, chat=chat)
+            took = time.monotonic() - began
+            server.metrics.request(reply.asked, reply.made, self._limit(said), reply.reason, took)
+            if said.get("stream"):
+                usage = (said.get("stream_options") or {}).get("include_usage", False)
+                self._stream(reply.chunks(with_usage=usage))
+            else:
+                self._json(reply.whole())
+        finally:
+            with server.lock:
+                server.metrics.running -= 1
+
+    def _limit(self, said: dict[str, Any]) -> int:
+        asked = said.get("max_completion_tokens") or said.get("max_tokens")
+        return int(asked or self.server.served.max_model_len)
+
+    def _reply(self, said: dict[str, Any], *, chat: bool) -> Reply:
+        """Return the answer, as the modes want it."""
+        settings = self.server.settings
+        question = answers.question(said)
+        thinking, text = answers.answer(question, said["model"])
+        if not chat or not self.server.served.thinks:
+            thinking = ""
+        if "wrong-answer" in settings:
+            thinking, text = "", "I would say 205."
+        if "empty-answer" in settings:
+            thinking, text = "", ""
+        if "only-thinks" in settings:
+            thinking, text = thinking or text, ""
+        thinking, text, reason = cut(thinking, text, self._limit(said))
+        return Reply(said["model"], chat, thinking, text, reason, len(answers.tokens(question)))
+
+    def _json(self, data: Any, status: int = 200) -> None:
+        self._send(json.dumps(data, separators=(",", ":")).encode(), "application/json", status)
+
+    def _send(self, body: bytes, kind: str, status: int = 200) -> None:
+        self.send_response(status)
+        if kind:
+            self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _stream(self, chunks: Iterator[dict[str, Any]]) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for chunk in chunks:
+            self.wfile.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
+            self.wfile.flush()
+        self.wfile.write(b"data: [DONE]\n\n")

@@ -1,0 +1,131 @@
+"""How vLLM reads the values of its flags. Wrong ones raise what argparse turns into exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from . import release
+
+Reader = Callable[[str], Any]
+
+_MORE = "For further information visit https://errors.pydantic.dev/2.12/v"
+_DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def human_int(text: str) -> int:
+    """Read 64K (binary), 64k (decimal) or plain digits."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtT])", text.strip())
+    if not found:
+        return int(text)
+    number, suffix = found[1], found[2]
+    if suffix in _DECIMAL:
+        return int(float(number) * _DECIMAL[suffix])
+    if "." in number:
+        raise argparse.ArgumentTypeError(
+            f"Decimals are not allowed with binary suffixes like {suffix}. Did you mean to use "
+            f"{number}{suffix.lower()} instead?"
+        )
+    return int(number) * _BINARY[suffix]
+
+
+def human_int_or_auto(text: str) -> int:
+    """Read an integer, or ``auto`` as -1."""
+    return -1 if text.strip().lower() in ("-1", "auto") else human_int(text)
+
+
+def loads(text: str) -> Any:
+    """Read JSON; named as vLLM's own reader is in error texts."""
+    return json.loads(text)
+
+
+def normalised(text: str) -> str:
+    """Read the name of a backend: case and dashes play no part."""
+    return text.lower().replace("-", "_")
+
+
+def json_or_text(text: str) -> Any:
+    """Read an object, or take the word as it is."""
+    return converted(loads)(text) if re.match(r"(?s)^\s*{.*}\s*$", text) else text
+
+
+def converted(reader: Reader) -> Reader:
+    """Wrap a reader so that its failure has vLLM's wording."""
+
+    def parse(text: str) -> Any:
+        try:
+            return reader(text)
+        except ValueError as error:
+            shown = "<class 'int'>" if reader is int else "<class 'float'>" if reader is float else reader
+            raise argparse.ArgumentTypeError(f"Value {text} cannot be converted to {shown}.") from error
+
+    return parse
+
+
+def optional(reader: Reader) -> Reader:
+    """Wrap a reader so that "" and ``None`` mean no value."""
+    inner = converted(reader)
+
+    def parse(text: str) -> Any:
+        return None if text in ("", "None") else inner(text)
+
+    return parse
+
+
+def config(name: str) -> Reader:
+    """Return the reader of a nested config that is written as JSON."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(
+                f"1 validation error for {name}\n  Invalid JSON: {error} [type=json_invalid, "
+                f"input_value={text!r}, input_type=str]"
+            ) from error
+        if problem := unknown_key(name, value):
+            raise argparse.ArgumentTypeError(problem)
+        return value
+
+    return parse
+
+
+def unknown_key(name: str, value: Any) -> str:
+    """Return pydantic's text about keys that a config class does not have; "" when all is well."""
+    fields = release.load().json_classes.get(name)
+    if not fields or fields.get("__extra__") != "forbid" or not isinstance(value, dict):
+        return ""
+    wrong = [key for key in value if key not in fields]
+    if not wrong:
+        return ""
+    lines = [f"{len(wrong)} validation error{'s' if len(wrong) > 1 else ''} for {name}"]
+    for key in wrong:
+        kind = type(value[key]).__name__
+        said = f"type=unexpected_keyword_argument, input_value={value[key]!r}, input_type={kind}"
+        lines += [key, f"  Unexpected keyword argument [{said}]", f"    {_MORE}/unexpected_keyword_argument"]
+    return "\n".join(lines)
+
+
+def reader(kind: str, choices: list[Any] | None) -> Reader:
+    """Return the reader for a type as the schema names it."""
+    if kind.startswith("optional:"):
+        return optional(reader(kind.removeprefix("optional:"), None))
+    if kind.startswith("json:"):
+        return config(kind.removeprefix("json:"))
+    if kind.startswith("enum:"):
+        return str
+    if kind == "<lambda>":
+        return normalised if choices else str
+    readers: dict[str, Reader] = {
+        "int": int,
+        "float": float,
+        "human_readable_int": human_int,
+        "human_readable_int_or_auto": human_int_or_auto,
+        "json": converted(loads),
+        "json_or_str": json_or_text,
+    }
+    return readers.get(kind, str)
