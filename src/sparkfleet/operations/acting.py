@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import click
@@ -14,11 +14,11 @@ from pyinfra.api.state import State
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.operations import fleet_run
-from sparkfleet.operations.remote import ConnectionLost
+from sparkfleet.operations.remote import ConnectionLostError
 from sparkfleet.plan.model import Entry, HostPlan, Step
 
 
-class Failed(SparkfleetError):
+class FailedError(SparkfleetError):
     """An operation could not be carried out on one host; the problem says where, why and what to do."""
 
 
@@ -44,7 +44,7 @@ class Acting:
 Act = Callable[[Acting, tuple[Entry, ...]], None]
 
 
-def commands(state: State, host: PyinfraHost, step: Step, act: Act) -> Iterator[FunctionCommand]:
+def commands(state: State, host: PyinfraHost, step: Step, act: Act) -> Generator[FunctionCommand, None, None]:
     """Yield the one command of an operation when the shown plan has changes in its step; nothing otherwise."""
     plan = fleet_run.of(state).plans.get(host.name, HostPlan(host.name))
     entries = plan.entries_with(step) if plan.unknown is None else ()
@@ -61,7 +61,7 @@ def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ..
         act(acting, entries)
     except SparkfleetError as error:
         problem = error.problems[0]
-    except ConnectionLost as error:
+    except ConnectionLostError as error:
         problem = Problem(
             host.name,
             f"connection lost: {error}",
@@ -71,7 +71,11 @@ def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ..
     except Exception as error:  # noqa: BLE001  (one host's trouble never stops another's)
         if fleet_run.is_verbose():
             traceback.print_exc()
-        problem = Problem(host.name, f"{type(error).__name__}: {error}", remedy="run again with SPARKFLEET_DEBUG=1 and report it")
+        problem = Problem(
+            host.name,
+            f"{type(error).__name__}: {error}",
+            remedy="run again with SPARKFLEET_DEBUG=1 and report it",
+        )
     else:
         return True
     acting.run.failures[host.name] = problem
@@ -89,7 +93,7 @@ def _refuse_stale(acting: Acting) -> None:
     now = fleet_run.fresh_plan(acting.host)
     if _essence(now) == _essence(shown):
         return
-    raise Failed(
+    raise FailedError(
         Problem(
             acting.host.name,
             "the Spark changed since the plan was shown",
@@ -102,8 +106,13 @@ def _refuse_stale(acting: Acting) -> None:
 def _essence(plan: HostPlan) -> object:
     """Return what must be equal for a plan to be current: everything but figures that move by themselves."""
     rows = [
-        (entry.subject, entry.verb, entry.expect, entry.blocked is not None)
-        + tuple((c.sign, c.field, c.key, c.old, c.new) for c in entry.changes)
+        (
+            entry.subject,
+            entry.verb,
+            entry.expect,
+            entry.blocked is not None,
+            *tuple((c.sign, c.field, c.key, c.old, c.new) for c in entry.changes),
+        )
         for entry in plan.entries
     ]
     return (plan.unknown is not None, rows)

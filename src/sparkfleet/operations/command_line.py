@@ -32,7 +32,10 @@ def problem_of(words: Sequence[str], interactive: bool) -> Problem | None:
         return Problem("pyinfra", "--dry together with -y", "one of them", "leave -y away to see the plan")
     if not interactive and not _WITHOUT_QUESTION & set(words):
         return Problem(
-            "pyinfra", "no terminal to ask for your consent", "-y, --dry or a terminal", "add -y to go ahead, --dry to look"
+            "pyinfra",
+            "no terminal to ask for your consent",
+            "-y, --dry or a terminal",
+            "add -y to go ahead, --dry to look",
         )
     return None
 

@@ -18,7 +18,7 @@ from sparkfleet.spec.resolved import Host, Service
 
 
 def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> None:
-    """Have the Spark fetch the images, and if asked the weights, of the entries' services. Raise Failed if it cannot."""
+    """Have the Spark fetch the images, and if asked the weights, of the entries' services. Raise FailedError if it cannot."""
     spec = fleet_run.declared(act.host)
     services = [entry.service for entry in entries if entry.service is not None]
     user = login_user(act.host)
@@ -36,16 +36,24 @@ def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> N
             request["token"] = token
     answer = remote.program(act.host, "stage", data=request, timeout=60)
     if not answer.ok:
-        raise acting.Failed(
-            Problem(act.host.name, f"fetching could not begin: {(answer.err or answer.out).strip()[-300:]}", remedy="run again")
+        raise acting.FailedError(
+            Problem(
+                act.host.name,
+                f"fetching could not begin: {(answer.err or answer.out).strip()[-300:]}",
+                remedy="run again",
+            )
         )
     result = watch(act, job, "fetch")
     if result.get("outcome") != "staged":
         found = str(result.get("cause") or "fetching failed")
         if result.get("line"):
             found += f"\n    it said: {result['line']}"
-        raise acting.Failed(
-            Problem(act.host.name, f"{found}; what serves was not touched", remedy=str(result.get("remedy") or "run again"))
+        raise acting.FailedError(
+            Problem(
+                act.host.name,
+                f"{found}; what serves was not touched",
+                remedy=str(result.get("remedy") or "run again"),
+            )
         )
 
 
@@ -63,7 +71,7 @@ def _weights_request(spec: Host, service: Service, models_dir: str) -> dict[str,
 def read_secret(source: str) -> str:
     """Return the secret that ``env:NAME``, ``file:PATH`` or ``command:WORDS`` gives; "" when nothing is declared.
 
-    Raise Failed when it is declared and cannot be had: a download without it would fail later and say less.
+    Raise FailedError when it is declared and cannot be had: a download without it would fail later and say less.
     """
     kind, _, rest = source.partition(":")
     try:
@@ -73,9 +81,16 @@ def read_secret(source: str) -> str:
             return Path(rest).expanduser().read_text(encoding="utf-8").strip()
         if kind == "command":
             words = shlex.split(rest)
-            return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+            return subprocess.run(
+                words, capture_output=True, text=True, check=True, timeout=60
+            ).stdout.strip()
     except (OSError, subprocess.SubprocessError) as error:
-        raise acting.Failed(
-            Problem("hf_token", f"{kind}:{rest} gave no token ({type(error).__name__})", "a token", "mend hf_token in group_data")
+        raise acting.FailedError(
+            Problem(
+                "hf_token",
+                f"{kind}:{rest} gave no token ({type(error).__name__})",
+                "a token",
+                "mend hf_token in group_data",
+            )
         ) from None
     return ""

@@ -87,7 +87,9 @@ def whole_plan(state: State) -> Plan:
     for host in state.inventory:
         if not state.is_host_in_limit(host):
             continue
-        reason = run.unreachable.get(host.name) or Problem(host.name, "it could not be reached", remedy="see above")
+        reason = run.unreachable.get(host.name) or Problem(
+            host.name, "it could not be reached", remedy="see above"
+        )
         plans.append(run.plans.get(host.name) or HostPlan(host.name, unknown=reason))
     return Plan(tuple(plans))
 
@@ -98,7 +100,9 @@ def fail_hosts(state: State, names: set[str]) -> None:
     run = of(state)
     for name in names:
         plan = run.plans.get(name)
-        problem = plan and (plan.unknown or next((entry.blocked for entry in plan.entries if entry.blocked), None))
+        problem = plan and (
+            plan.unknown or next((entry.blocked for entry in plan.entries if entry.blocked), None)
+        )
         if problem:
             run.failures[name] = problem
     state.fail_hosts(hosts)
@@ -156,7 +160,9 @@ def watch_connections(state: State) -> None:
         of(state)
 
     state.init = init  # type: ignore[method-assign]
-    state.should_raise_failed_hosts = lambda _state: False  # one host's trouble never stops another's, nor asks
+    state.should_raise_failed_hosts = lambda _state: (
+        False
+    )  # one host's trouble never stops another's, nor asks
 
 
 def is_verbose() -> bool:
@@ -164,4 +170,13 @@ def is_verbose() -> bool:
     return bool(os.environ.get("SPARKFLEET_DEBUG"))
 
 
-__all__ = ["FleetRun", "PyinfraError", "declared", "fresh_plan", "of", "show_plan", "watch_connections", "whole_plan"]
+__all__ = [
+    "FleetRun",
+    "PyinfraError",
+    "declared",
+    "fresh_plan",
+    "of",
+    "show_plan",
+    "watch_connections",
+    "whole_plan",
+]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Iterator
+from collections.abc import Generator
 
-from pyinfra import host, state
+from pyinfra.context import host, state
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.operation import operation
@@ -19,7 +19,7 @@ from sparkfleet.probe.observed import User
 
 
 @operation()
-def prepared() -> Iterator[FunctionCommand]:
+def prepared() -> Generator[FunctionCommand, None, None]:
     """Put our programs, the valve, the recovery unit and the declared directories in place."""
     yield from acting.commands(state, host, Step.HOST, _prepare)
 
@@ -45,7 +45,7 @@ def _prepare(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
     answer = remote.run(act.host, ("/bin/sh", "-s"), stdin="\n".join(lines) + "\n", timeout=120)
     if not answer.ok:
         said = answer.err.strip().splitlines()
-        raise acting.Failed(
+        raise acting.FailedError(
             Problem(
                 act.host.name,
                 f"preparing the host failed: {said[-1] if said else 'no message'}",
@@ -70,7 +70,7 @@ def _file_lines(file: host_changes.ManagedFile) -> list[str]:
     return [
         f"install -d -m 0755 {folder}",
         f"t=$(mktemp {path}.XXXXXX)",
-        f"base64 -d > \"$t\" <<'CONTENT'",
+        "base64 -d > \"$t\" <<'CONTENT'",
         *(content[at : at + 1000] for at in range(0, len(content), 1000)),
         "CONTENT",
         f'chmod {file.mode} "$t"; chown root:root "$t"; sync "$t"; mv -T "$t" {path}',

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
-from pyinfra import host, state
+from pyinfra.context import host, state
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 
@@ -13,7 +13,7 @@ from sparkfleet.plan.model import Entry, Step
 
 
 @operation()
-def present() -> Iterator[FunctionCommand]:
+def present() -> Generator[FunctionCommand, None, None]:
     """Pull what is missing."""
     yield from acting.commands(state, host, Step.IMAGE, _pull)
 

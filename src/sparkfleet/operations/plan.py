@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyinfra import host, state
+from pyinfra.context import host, state
 
 from sparkfleet.operations import fleet_run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -19,7 +20,7 @@ from pyinfra_cli.inventory import make_inventory
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.operations import fleet_run
-from sparkfleet.plan.model import Plan
+from sparkfleet.plan.model import HostPlan, Plan
 
 
 def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
@@ -29,10 +30,8 @@ def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
     """
     state = _state(inventory, limit)
     run = fleet_run.of(state)
-    try:
+    with contextlib.suppress(PyinfraError):  # no host could be reached; each one's reason is in the run
         connect_all(state)
-    except PyinfraError:  # no host could be reached; each one's reason is in the run
-        pass
     run.closing = False
     for host, plan in _plans(state, [host for host in state.inventory if host in state.activated_hosts]):
         run.plans[host.name] = plan
@@ -41,7 +40,7 @@ def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
     return whole
 
 
-def _plans(state: State, hosts: Sequence[PyinfraHost]) -> list[tuple[PyinfraHost, fleet_run.HostPlan]]:
+def _plans(state: State, hosts: Sequence[PyinfraHost]) -> list[tuple[PyinfraHost, HostPlan]]:
     greenlets = [(host, state.pool.spawn(fleet_run.fresh_plan, host)) for host in hosts]
     gevent.joinall([greenlet for _, greenlet in greenlets])
     return [(host, greenlet.get()) for host, greenlet in greenlets]
@@ -49,7 +48,7 @@ def _plans(state: State, hosts: Sequence[PyinfraHost]) -> list[tuple[PyinfraHost
 
 def _state(inventory: Path, limit: Sequence[str]) -> State:
     state = State(check_for_changes=False)
-    state.cwd = os.getcwd()
+    state.cwd = str(Path.cwd())
     ctx_state.set(state)
     config = Config()
     ctx_config.set(config)
@@ -68,5 +67,7 @@ def _chosen(hosts: Inventory, limit: Sequence[str]) -> list[PyinfraHost] | None:
     empty = [pattern for pattern, matches in found.items() if not matches]
     if empty:
         names = ", ".join(host.name for host in hosts)
-        raise SparkfleetError(*(Problem(f"--limit {pattern}", "no host of that name", f"one of: {names}") for pattern in empty))
+        raise SparkfleetError(
+            *(Problem(f"--limit {pattern}", "no host of that name", f"one of: {names}") for pattern in empty)
+        )
     return [host for host in hosts if any(host in matches for matches in found.values())]

@@ -30,12 +30,14 @@ class Answer:
     err: str
 
 
-class ConnectionLost(Exception):
+class ConnectionLostError(Exception):
     """The connection to a Spark broke; what runs there goes on."""
 
 
-def run(host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int | None = None) -> Answer:
-    """Run argv as root on a Spark. Raise ConnectionLost when the connection breaks."""
+def run(
+    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int | None = None
+) -> Answer:
+    """Run argv as root on a Spark. Raise ConnectionLostError when the connection breaks."""
     words = shlex.join(argv)
     command = f'[ "$(id -u)" = 0 ] && exec {words}; exec sudo -n {words}'
     try:
@@ -47,24 +49,26 @@ def run(host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeou
             _timeout=timeout,
         )
     except (TimeoutError, OSError, EOFError, SSHException) as error:
-        raise ConnectionLost(str(error) or type(error).__name__) from error
+        raise ConnectionLostError(str(error) or type(error).__name__) from error
     return Answer(ok, "\n".join(output.stdout_lines), "\n".join(output.stderr_lines))
 
 
-def program(host: PyinfraHost, *words: str, data: Mapping[str, Any] | None = None, timeout: int | None = None) -> Answer:
+def program(
+    host: PyinfraHost, *words: str, data: Mapping[str, Any] | None = None, timeout: int | None = None
+) -> Answer:
     """Run a command of the on-host programs; ``data`` goes to it as JSON on stdin."""
     return run(host, (*PROGRAM, *words), stdin=None if data is None else json.dumps(data), timeout=timeout)
 
 
 def reconnect(host: PyinfraHost) -> None:
-    """Connect anew. Raise ConnectionLost when it does not work within RECONNECT_FOR_S."""
+    """Connect anew. Raise ConnectionLostError when it does not work within RECONNECT_FOR_S."""
     end = time.monotonic() + RECONNECT_FOR_S
     while True:
         try:
             host.connector.connect()
         except (ConnectError, OSError, EOFError, SSHException) as error:
             if time.monotonic() > end:
-                raise ConnectionLost(f"no connection for {RECONNECT_FOR_S} s: {error}") from error
+                raise ConnectionLostError(f"no connection for {RECONNECT_FOR_S} s: {error}") from error
             time.sleep(2)
         else:
             return
@@ -80,8 +84,10 @@ def follow(
     since, command = 0, "stage-follow" if job.startswith("stage-") else "follow"
     while True:
         try:
-            answer = program(host, command, job, "--since", str(since), "--wait", str(wait_s), timeout=wait_s + 30)
-        except ConnectionLost as error:
+            answer = program(
+                host, command, job, "--since", str(since), "--wait", str(wait_s), timeout=wait_s + 30
+            )
+        except ConnectionLostError as error:
             tell(f"connection lost ({error}); the Spark goes on by itself; connecting again")
             reconnect(host)
             continue

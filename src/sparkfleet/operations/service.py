@@ -6,10 +6,10 @@ import getpass
 import re
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
-from pyinfra import host, state
+from pyinfra.context import host, state
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 
@@ -24,23 +24,23 @@ BUSY = 75
 
 
 @operation()
-def served() -> Iterator[FunctionCommand]:
+def served() -> Generator[FunctionCommand, None, None]:
     """Bring every service of the plan to its declared generation, or leave the previous one serving."""
     yield from acting.commands(state, host, Step.SERVICE, _serve)
 
 
 def _serve(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
-    problems = []
+    problems: list[Problem] = []
     for entry in entries:
         try:
             if entry.needs_swap:
                 _swap(act, entry)
             else:
                 _repair(act, entry)
-        except acting.Failed as error:
+        except acting.FailedError as error:
             problems += error.problems  # one service's trouble does not stop the next one's change
     if problems:
-        raise acting.Failed(*problems)
+        raise acting.FailedError(*problems)
 
 
 def _repair(act: acting.Acting, entry: Entry) -> None:
@@ -48,7 +48,7 @@ def _repair(act: acting.Acting, entry: Entry) -> None:
     act.tell(f"{entry.subject}: update in place")
     answer = remote.program(act.host, "repair", entry.subject, data=entry.generation.to_json(), timeout=120)
     if not answer.ok:
-        raise acting.Failed(
+        raise acting.FailedError(
             Problem(
                 f"{act.host.name}: {entry.subject}",
                 f"the unit could not be put right: {_last(answer.err or answer.out)}",
@@ -68,7 +68,7 @@ def _swap(act: acting.Acting, entry: Entry) -> None:
     )
     answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
     if not answer.ok:
-        raise acting.Failed(
+        raise acting.FailedError(
             Problem(
                 f"{act.host.name}: {entry.subject}",
                 f"the swap could not begin: {_last(answer.err or answer.out)}",
@@ -77,7 +77,7 @@ def _swap(act: acting.Acting, entry: Entry) -> None:
         )
     result = watch(act, request.id, entry.subject)
     if result.get("outcome") not in {"promoted", "removed"}:
-        raise acting.Failed(swap_problem(act.host.name, entry.subject, result))
+        raise acting.FailedError(swap_problem(act.host.name, entry.subject, result))
     act.run.done[f"{act.host.name} {entry.subject}"] = success_words(result)
 
 
@@ -116,7 +116,9 @@ def swap_problem(where: str, subject: str, result: dict[str, Any]) -> Problem:
         found += f"\n    the engine said: {result['line']}"
     if result.get("evidence"):
         found += f"\n    evidence on the Spark: {result['evidence']}"
-    return Problem(f"{where}: {subject}", found, remedy=result.get("remedy") or "mend the host file, then run again")
+    return Problem(
+        f"{where}: {subject}", found, remedy=result.get("remedy") or "mend the host file, then run again"
+    )
 
 
 def _last(text: str) -> str:

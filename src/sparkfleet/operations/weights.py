@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
-from pyinfra import host, state
+from pyinfra.context import host, state
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 
@@ -13,7 +13,7 @@ from sparkfleet.plan.model import Entry, Step
 
 
 @operation()
-def complete() -> Iterator[FunctionCommand]:
+def complete() -> Generator[FunctionCommand, None, None]:
     """Download what is missing or not whole."""
     yield from acting.commands(state, host, Step.WEIGHTS, _fetch)
 

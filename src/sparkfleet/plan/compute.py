@@ -70,7 +70,9 @@ def _service_entries(host: Host, observed: Observed) -> list[Entry]:
 
 def _services_there(observed: Observed) -> set[str]:
     units = {name.removeprefix("sparkfleet-").removesuffix(".service") for name in observed.units}
-    return (set(observed.owned()) | units) - {host_changes.RECOVER_UNIT[len("sparkfleet-") : -len(".service")]}
+    return (set(observed.owned()) | units) - {
+        host_changes.RECOVER_UNIT[len("sparkfleet-") : -len(".service")]
+    }
 
 
 def _removal(name: str, observed: Observed) -> Entry:
@@ -81,7 +83,9 @@ def _removal(name: str, observed: Observed) -> Entry:
         changes.append(Change(Step.SERVICE, Sign.REMOVE, "container", old=name, note=image))
     if f"sparkfleet-{name}.service" in observed.units:
         changes.append(Change(Step.SERVICE, Sign.REMOVE, "unit", old=f"sparkfleet-{name}.service"))
-    return Entry(name, Verb.REMOVE, tuple(changes), title=name, replaces=(name,), expect=_expected((name,), observed))
+    return Entry(
+        name, Verb.REMOVE, tuple(changes), title=name, replaces=(name,), expect=_expected((name,), observed)
+    )
 
 
 def _expected(names: tuple[str, ...], observed: Observed) -> tuple[tuple[str, str], ...]:
@@ -101,12 +105,18 @@ def _baseline(container: ContainerSeen | None, observed: Observed) -> Baseline |
     return Baseline(container, image, observed.generations.get(container.service, {}))
 
 
-def _service_entry(host: Host, service: Service, observed: Observed, orphans: tuple[str, ...]) -> Entry | None:
+def _service_entry(
+    host: Host, service: Service, observed: Observed, orphans: tuple[str, ...]
+) -> Entry | None:
     wanted = desired.generation(host, service, observed.user, _entrypoint(service, observed))
     own = observed.owned().get(service.name)
     problem = _in_the_way(host, service, observed)
     staged = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
-    inside = service_changes.container_changes(host, service, wanted, observed, _baseline(own, observed)) if own else []
+    inside = (
+        service_changes.container_changes(host, service, wanted, observed, _baseline(own, observed))
+        if own
+        else []
+    )
     if own is None or inside or not own.running:
         base = own or next((observed.container(name) for name in orphans if observed.container(name)), None)
         entry = _swap_entry(host, service, wanted, observed, base, orphans)
@@ -194,6 +204,14 @@ def _port_holder(host: Host, service: Service, observed: Observed) -> Problem | 
     if any(c.service and service.port in c.ports for c in observed.containers):
         return None
     foreign = next((c.name for c in observed.containers if not c.service and c.id in holder.cgroup), "")
-    who = f"the container {foreign}, which sparkfleet did not make" if foreign else f"{holder.command or 'a process'}"
-    stop = f"docker stop {foreign}" if foreign else f"sudo kill {holder.pid}" if holder.pid else "sudo ss -ltnp"
-    return Problem(where, f"held by {who} (pid {holder.pid})", "a port that is free", f"on {host.name}: {stop}; {remedy}")
+    who = (
+        f"the container {foreign}, which sparkfleet did not make"
+        if foreign
+        else f"{holder.command or 'a process'}"
+    )
+    stop = (
+        f"docker stop {foreign}" if foreign else f"sudo kill {holder.pid}" if holder.pid else "sudo ss -ltnp"
+    )
+    return Problem(
+        where, f"held by {who} (pid {holder.pid})", "a port that is free", f"on {host.name}: {stop}; {remedy}"
+    )

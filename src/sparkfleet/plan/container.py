@@ -15,13 +15,36 @@ DEFAULT_SHM = 64 << 20
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 _COMPARED = frozenset(
-    "NetworkMode IpcMode ShmSize DeviceRequests Devices CapAdd Ulimits Memory Mounts Binds PortBindings "
-    "RestartPolicy LogConfig".split()
+    [
+        "NetworkMode",
+        "IpcMode",
+        "ShmSize",
+        "DeviceRequests",
+        "Devices",
+        "CapAdd",
+        "Ulimits",
+        "Memory",
+        "Mounts",
+        "Binds",
+        "PortBindings",
+        "RestartPolicy",
+        "LogConfig",
+    ]
 )
 """HostConfig keys that ``seen`` puts into words of its own."""
 
 _OF_THE_ENGINE = frozenset(
-    "ContainerIDFile ConsoleSize Isolation MaskedPaths ReadonlyPaths CgroupnsMode Runtime CgroupParent MemorySwap".split()
+    [
+        "ContainerIDFile",
+        "ConsoleSize",
+        "Isolation",
+        "MaskedPaths",
+        "ReadonlyPaths",
+        "CgroupnsMode",
+        "Runtime",
+        "CgroupParent",
+        "MemorySwap",
+    ]
 )
 """HostConfig keys that docker fills in by itself (MemorySwap follows Memory)."""
 
@@ -62,7 +85,9 @@ def declared(host: Host, service: Service, user: User, image: ImageSeen | None) 
     for capability in box.cap_add:
         found[f"capability {capability.removeprefix('CAP_')}"] = "yes"
     for mount in desired.mounts(host, service):
-        found[f"mount {mount.target}"] = _mount_words(user.expand(mount.source), mount.target, mount.read_only)
+        found[f"mount {mount.target}"] = _mount_words(
+            user.expand(mount.source), mount.target, mount.read_only
+        )
     if box.network == "bridge":
         found[f"publish {service.port}/tcp"] = str(service.port)
     return found
@@ -74,13 +99,16 @@ def _log_words(driver: str, options: Mapping[str, str]) -> str:
 
 def seen(container: ContainerSeen, image: ImageSeen | None) -> dict[str, str]:
     """Return the settings that a container has, in the words of ``declared``; HostConfig keys that docker leaves
-    empty by default appear by their own names when somebody set them (``docker update``, ``docker run`` by hand)."""
+    empty by default appear by their own names when somebody set them (``docker update``, ``docker run`` by hand).
+    """
     config, box = container.config, container.host
     found = {
         "network": str(box.get("NetworkMode") or "bridge").replace("default", "bridge"),
         "ipc": str(box.get("IpcMode") or "private"),
         "restart": (box.get("RestartPolicy") or {}).get("Name") or "no",
-        "log": _log_words((box.get("LogConfig") or {}).get("Type", ""), (box.get("LogConfig") or {}).get("Config") or {}),
+        "log": _log_words(
+            (box.get("LogConfig") or {}).get("Type", ""), (box.get("LogConfig") or {}).get("Config") or {}
+        ),
         "service label": (config.get("Labels") or {}).get(LABEL_SERVICE, ""),
     }
     if box.get("ShmSize") not in (None, 0, DEFAULT_SHM):
@@ -122,7 +150,9 @@ def _extras(box: Mapping[str, Any]) -> dict[str, str]:
     return {
         key: str(value)
         for key, value in box.items()
-        if key not in ignored and value not in quiet.get(key, ()) and value not in (None, 0, "", False, [], {})
+        if key not in ignored
+        and value not in quiet.get(key, ())
+        and value not in (None, 0, "", False, [], {})
     }
 
 

@@ -13,6 +13,7 @@ from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost import units
 from sparkfleet.onhost.generation import LABEL_GENERATION, LABEL_SERVICE, Generation
 from sparkfleet.probe.observed import User
+from sparkfleet.spec.models import FlagValue
 from sparkfleet.spec.resolved import Host, Mount, Service
 from sparkfleet.vllm import argv, images, schema
 
@@ -41,7 +42,9 @@ def directories(host: Host, user: User) -> tuple[Directory, ...]:
     """Return the directories that the host's services need, parents first. Paths as written (``~`` unexpanded)."""
     wanted = [Directory("/var/lib/sparkfleet", "0755", "root", "root")]
     if host.services:
-        wanted += [Directory(path, "0755", user.name, user.group) for path in (host.paths.models, host.paths.cache)]
+        wanted += [
+            Directory(path, "0755", user.name, user.group) for path in (host.paths.models, host.paths.cache)
+        ]
         caches = dict.fromkeys(cache_directory(host, service) for service in host.services)
         wanted += [Directory(path, "0755", user.name, user.group) for path in caches]
     return tuple(wanted)
@@ -70,7 +73,7 @@ def environment(service: Service) -> dict[str, str]:
 def engine_words(service: Service) -> tuple[str, ...]:
     """Return the words after ``vllm serve``, model first."""
     known = schema.nearest(service.image.vllm)[0] if service.image.vllm else None
-    own = {
+    own: dict[str, FlagValue] = {
         "served-model-name": service.served_name,
         "host": "0.0.0.0",  # noqa: S104  (the Spark's own firewall decides who may ask)
         "port": service.port,
@@ -109,8 +112,8 @@ def create_options(host: Host, service: Service, user: User) -> tuple[str, ...]:
         words += ["--user", box.user]
     if box.memory:
         words += ["--memory", box.memory, "--memory-swap", box.memory]
-    for name, value in box.ulimits:
-        words += ["--ulimit", f"{name}={value}"]
+    for limit, bound in box.ulimits:
+        words += ["--ulimit", f"{limit}={bound}"]
     for device in box.devices:
         words += ["--device", device]
     for capability in box.cap_add:
@@ -124,15 +127,6 @@ def create_options(host: Host, service: Service, user: User) -> tuple[str, ...]:
     for name, value in LOG_OPTIONS.items():
         words += ["--log-opt", f"{name}={value}"]
     return tuple(words)
-
-
-def memory_needed_mib(service: Service, total_mib: int) -> int:
-    """Return the MemAvailable (MiB) that vLLM asks for at its start: utilization x total (0.92 by default)."""
-    flags = dict(service.flags)
-    if "kv-cache-memory-bytes" in flags:
-        return 0
-    share = flags.get("gpu-memory-utilization", 0.92)
-    return math.ceil(float(share) * total_mib) if isinstance(share, int | float) else 0
 
 
 def generation(host: Host, service: Service, user: User, entrypoint: Sequence[str]) -> Generation:

@@ -18,6 +18,7 @@ VALVE_PATH = "/usr/local/bin/spark-valve"
 RECOVER_UNIT = units.RECOVER
 UNIT_DIR = "/etc/systemd/system"
 
+
 @dataclass(frozen=True)
 class ManagedFile:
     """A file of ours on the Spark, owned by root."""
@@ -61,7 +62,9 @@ def host_entry(host: Host, observed: Observed) -> Entry | None:
         *(
             change
             for directory in desired.directories(host, observed.user)
-            for change in _directory_changes(directory, observed.paths.get(directory.path, PathSeen("absent")))
+            for change in _directory_changes(
+                directory, observed.paths.get(directory.path, PathSeen("absent"))
+            )
         ),
     ]
     return Entry("host", Verb.PREPARE, tuple(changes)) if changes else None
@@ -76,22 +79,34 @@ def _file_changes(file: ManagedFile, paths: Mapping[str, PathSeen]) -> list[Chan
     changes = []
     if seen.sha256 != file.sha256:
         changes.append(
-            Change(Step.HOST, Sign.CHANGE, file.kind, file.path, old=seen.sha256[:12], new=file.sha256[:12], note="content")
+            Change(
+                Step.HOST,
+                Sign.CHANGE,
+                file.kind,
+                file.path,
+                old=seen.sha256[:12],
+                new=file.sha256[:12],
+                note="content",
+            )
         )
     if (seen.mode, seen.user) != (file.mode, "root"):
         changes.append(
-            Change(Step.HOST, Sign.CHANGE, file.kind, file.path, f"{seen.mode} {seen.user}", f"{file.mode} root")
+            Change(
+                Step.HOST, Sign.CHANGE, file.kind, file.path, f"{seen.mode} {seen.user}", f"{file.mode} root"
+            )
         )
     return changes
 
 
 def _recover_changes(units_seen: Mapping[str, UnitSeen]) -> list[Change]:
     seen = units_seen.get(RECOVER_UNIT)
-    changes = [
-        Change(Step.HOST, Sign.REMOVE, "drop-in", path) for path in (seen.drop_ins if seen else ())
-    ]
+    changes = [Change(Step.HOST, Sign.REMOVE, "drop-in", path) for path in (seen.drop_ins if seen else ())]
     if seen is not None and seen.text is not None and seen.enabled != "enabled":
-        changes.append(Change(Step.HOST, Sign.CHANGE, "unit", RECOVER_UNIT, old=seen.enabled or "disabled", new="enabled"))
+        changes.append(
+            Change(
+                Step.HOST, Sign.CHANGE, "unit", RECOVER_UNIT, old=seen.enabled or "disabled", new="enabled"
+            )
+        )
     return changes
 
 
@@ -100,7 +115,9 @@ def _directory_changes(wanted: desired.Directory, seen: PathSeen) -> list[Change
     if seen.kind == "absent":
         return [Change(Step.HOST, Sign.ADD, "directory", wanted.path, new=f"{wanted.mode} {owner}")]
     if seen.kind not in {"directory", "link"}:
-        return [Change(Step.HOST, Sign.CHANGE, "directory", wanted.path, old=f"a {seen.kind}", new="a directory")]
+        return [
+            Change(Step.HOST, Sign.CHANGE, "directory", wanted.path, old=f"a {seen.kind}", new="a directory")
+        ]
     if seen.kind == "link":
         return []  # somebody put the directory on another disk: theirs to own
     changes = []

@@ -10,7 +10,7 @@ from sparkfleet.plan.units_of_size import duration
 
 HOST_WIDTH = 10
 TITLE_WIDTH = 55
-FIELD_WIDTH = 11
+FIELD_WIDTH = 12
 
 
 def plan_text(plan: Plan) -> str:
@@ -48,7 +48,7 @@ def entry_lines(name: str, entry: Entry) -> Iterator[str]:
     title = entry.title or entry.subject
     yield f"{name} {title.ljust(TITLE_WIDTH)} {cost(entry)}".rstrip()
     if entry.blocked:
-        yield f"  ! blocked    {entry.blocked.where}: {entry.blocked.found}"
+        yield f"  ! blocked     {entry.blocked.where}: {entry.blocked.found}"
         yield from _problem_lines(entry.blocked)
     for change in entry.changes:
         yield change_line(change)
@@ -56,9 +56,9 @@ def entry_lines(name: str, entry: Entry) -> Iterator[str]:
 
 def _problem_lines(problem: Problem) -> Iterator[str]:
     if problem.expected:
-        yield f"             expected: {problem.expected}"
+        yield f"              expected: {problem.expected}"
     if problem.remedy:
-        yield f"             do: {problem.remedy}"
+        yield f"              do: {problem.remedy}"
 
 
 def cost(entry: Entry) -> str:
@@ -80,4 +80,3 @@ def change_line(change: Change) -> str:
     words = [change.key, value]
     text = f"  {change.sign} {change.field.ljust(FIELD_WIDTH)}" + " ".join(word for word in words if word)
     return (f"{text}   {change.note}" if change.note else text).rstrip()
-

@@ -55,7 +55,7 @@ def short_digest(reference: str) -> str:
 
 def image_name(reference: str) -> str:
     """Return the name that people know of a reference: without digest and ``docker.io/``."""
-    return re.sub(r"^docker\.io/(library/)?", "", reference.split("@")[0])
+    return re.sub(r"^docker\.io/(library/)?", "", reference.split("@", maxsplit=1)[0])
 
 
 def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -> list[Change]:
@@ -90,9 +90,6 @@ def _word_changes(service: Service, wanted: Generation, base: Baseline | None) -
             changes.append(_change(_OWN_FLAGS[row.flag], "", row.old, row.new))
         else:
             changes.append(_change("flag", row.flag, row.old, row.new))
-    strange = " ".join(argv.parse(old_words, known).unknown)
-    if strange:
-        changes.append(_change("flag", "(not known to this vLLM)", strange, None))
     return changes
 
 

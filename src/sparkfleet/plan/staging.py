@@ -20,7 +20,6 @@ SPARE_BYTES = 64 << 20
 """Bytes that stay free on a disk for the Spark's own needs: journal, state, logs."""
 
 
-
 def image_changes(service: Service, observed: Observed) -> list[Change]:
     """Return the pull of the image, when it is not there under its digest."""
     image = service.image
@@ -62,7 +61,9 @@ def weight_changes(service: Service, observed: Observed) -> list[Change]:
     free = f"{size(total)} to download before the stop, {size(observed.disks['models'].free)} free"
     nothing_there = not observed.weights.get(weights_key(service))
     if nothing_there or len(wrong) > LISTED_FILES:
-        what = service.weights.repo if nothing_there else f"{len(wrong)} of {len(service.weights.files)} files"
+        what = (
+            service.weights.repo if nothing_there else f"{len(wrong)} of {len(service.weights.files)} files"
+        )
         return [Change(Step.WEIGHTS, Sign.ADD, "weights", new=what, note=free)]
     return [
         Change(

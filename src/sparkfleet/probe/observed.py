@@ -165,7 +165,7 @@ def _first_problem(host: str, data: Mapping[str, Any]) -> Problem | None:
             host,
             f"sudo refused: {sudo.get('error', '')}",
             "sudo without a password for the login user",
-            f"on {host}: echo \"$USER ALL=(ALL) NOPASSWD: ALL\" | sudo tee /etc/sudoers.d/$USER; then run again",
+            f'on {host}: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/$USER; then run again',
         )
     docker = data["docker"]
     if docker.get("state") != "ok":
@@ -185,11 +185,15 @@ def _first_problem(host: str, data: Mapping[str, Any]) -> Problem | None:
         )
     for part in ("user", "memory", "state", "weights", "listeners"):
         if "error" in data[part]:
-            return Problem(host, f"{part} could not be read: {data[part]['error']}", remedy="mend it, then run again")
+            return Problem(
+                host, f"{part} could not be read: {data[part]['error']}", remedy="mend it, then run again"
+            )
     for group in ("disks", "paths"):
         for name, seen in data[group].items():
             if "error" in seen:
-                return Problem(host, f"{name} could not be read: {seen['error']}", remedy="mend it, then run again")
+                return Problem(
+                    host, f"{name} could not be read: {seen['error']}", remedy="mend it, then run again"
+                )
     for name, generation in data["state"]["generations"].items():
         if "error" in generation:
             return Problem(

@@ -4,6 +4,8 @@ Every part is read on its own: what fails becomes ``{"error": ...}`` of that par
 Sent over SSH in the command itself, so that nothing is left on the Spark.
 """
 
+from __future__ import annotations
+
 import contextlib
 import grp
 import hashlib
@@ -18,6 +20,8 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 BEGIN = "<<sparkfleet-probe>>"
 END = "<</sparkfleet-probe>>"
@@ -30,7 +34,8 @@ LABEL_SERVICE = "io.sparkfleet.service"
 class DockerError(Exception):
     """Docker could not be asked; ``state`` is missing, down, denied or error."""
 
-    def __init__(self, state, detail):
+    def __init__(self, state: str, detail: str) -> None:
+        """Keep the state and docker's own words."""
         super().__init__(detail)
         self.state = state
 
@@ -38,14 +43,14 @@ class DockerError(Exception):
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over Docker's socket."""
 
-    def connect(self):
+    def connect(self) -> None:
         """Connect to the socket instead of a TCP port."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(20)
         self.sock.connect(DOCKER_SOCKET)
 
 
-def docker_get(connection, path):
+def docker_get(connection: UnixConnection, path: str) -> Any:
     """Return the decoded answer of the Engine API, or None for 404."""
     connection.request("GET", path)
     response = connection.getresponse()
@@ -53,11 +58,13 @@ def docker_get(connection, path):
     if response.status == 404:
         return None
     if response.status != 200:
-        raise DockerError("error", "%s: %s %s" % (path, response.status, body[:200].decode("utf-8", "replace")))
+        raise DockerError(
+            "error", "%s: %s %s" % (path, response.status, body[:200].decode("utf-8", "replace"))
+        )
     return json.loads(body)
 
 
-def connect_docker():
+def connect_docker() -> UnixConnection:
     """Return a connection; DockerError tells apart: not installed, daemon down, permission denied."""
     connection = UnixConnection("localhost")
     try:
@@ -73,7 +80,7 @@ def connect_docker():
     return connection
 
 
-def read_text(path, limit=1 << 20):
+def read_text(path: str, limit: int = 1 << 20) -> str | None:
     """Return a file's text, or None when there is no such file."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -82,7 +89,7 @@ def read_text(path, limit=1 << 20):
         return None
 
 
-def owner_of(info):
+def owner_of(info: os.stat_result) -> tuple[str, str]:
     """Return user and group by name, or by number where there is no name."""
     try:
         user = pwd.getpwuid(info.st_uid).pw_name
@@ -95,24 +102,32 @@ def owner_of(info):
     return user, group
 
 
-def look_at_path(path, digest=True):
+def look_at_path(path: str) -> dict[str, Any]:
     """Return what lies at a path: kind, mode, owner, size and, for files, the SHA-256 of the content."""
     try:
         info = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return {"kind": "absent"}
-    kind = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}.get(stat.S_IFMT(info.st_mode), "other")
+    kind = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}.get(
+        stat.S_IFMT(info.st_mode), "other"
+    )
     user, group = owner_of(info)
-    seen = {"kind": kind, "mode": "%04o" % stat.S_IMODE(info.st_mode), "user": user, "group": group, "size": info.st_size}
+    seen = {
+        "kind": kind,
+        "mode": "%04o" % stat.S_IMODE(info.st_mode),
+        "user": user,
+        "group": group,
+        "size": info.st_size,
+    }
     if kind == "link":
         seen["target"] = os.readlink(path)
-    if kind == "file" and digest:
+    if kind == "file":
         with open(path, "rb") as file:
             seen["sha256"] = hashlib.sha256(file.read()).hexdigest()
     return seen
 
 
-def memory():
+def memory() -> dict[str, int]:
     """Return MemTotal and MemAvailable in MiB."""
     values = {}
     for line in (read_text("/proc/meminfo") or "").splitlines():
@@ -125,7 +140,7 @@ def memory():
     }
 
 
-def disk(path):
+def disk(path: str) -> dict[str, Any]:
     """Return size and free bytes of the file system that holds a path or its nearest existing parent."""
     path = os.path.abspath(path)
     while not os.path.exists(path):
@@ -139,7 +154,7 @@ def disk(path):
     }
 
 
-def container_facts(data, compared):
+def container_facts(data: dict[str, Any], *, compared: bool) -> dict[str, Any]:
     """Return of ``docker inspect`` what a plan compares; of foreign containers only who they are (no environment)."""
     config, host = data["Config"], data["HostConfig"]
     kept = ("Image", "Cmd", "Entrypoint", "Env", "User", "WorkingDir", "Labels", "StopTimeout", "StopSignal")
@@ -155,7 +170,7 @@ def container_facts(data, compared):
     }
 
 
-def listeners():
+def listeners() -> dict[str, dict[str, Any]]:
     """Return the listening TCP ports with the process id and command where they can be told."""
     inodes = {}
     for name in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -180,7 +195,7 @@ def listeners():
     return found
 
 
-def look_at_docker(request):
+def look_at_docker(request: dict[str, Any]) -> dict[str, Any]:
     """Return the daemon's state, our containers, every container that could be in the way, and the images asked for."""
     connection = connect_docker()
     version = docker_get(connection, "/version")
@@ -194,35 +209,43 @@ def look_at_docker(request):
             data = docker_get(connection, "/containers/%s/json" % row["Id"])
             if data is not None:
                 compared = LABEL_SERVICE in labels or bool(wanted & set(names))
-                containers.append(container_facts(data, compared))
+                containers.append(container_facts(data, compared=compared))
     images = {}
     ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
     for reference in sorted(set(request.get("images", ())) | ids):
         data = docker_get(connection, "/images/%s/json" % reference)
-        images[reference] = None if data is None else {
-            "id": data["Id"],
-            "digests": data.get("RepoDigests") or [],
-            "entrypoint": data["Config"].get("Entrypoint") or [],
-            "cmd": data["Config"].get("Cmd") or [],
-            "env": data["Config"].get("Env") or [],
-            "labels": data["Config"].get("Labels") or {},
-            "user": data["Config"].get("User") or "",
-            "working_dir": data["Config"].get("WorkingDir") or "",
-            "arch": data.get("Architecture", ""),
-            "size": data.get("Size", 0),
-        }
+        images[reference] = (
+            None
+            if data is None
+            else {
+                "id": data["Id"],
+                "digests": data.get("RepoDigests") or [],
+                "entrypoint": data["Config"].get("Entrypoint") or [],
+                "cmd": data["Config"].get("Cmd") or [],
+                "env": data["Config"].get("Env") or [],
+                "labels": data["Config"].get("Labels") or {},
+                "user": data["Config"].get("User") or "",
+                "working_dir": data["Config"].get("WorkingDir") or "",
+                "arch": data.get("Architecture", ""),
+                "size": data.get("Size", 0),
+            }
+        )
     connection.close()
     return {**info, "containers": containers, "images": images}
 
 
-def look_at_units():
+def look_at_units() -> dict[str, Any]:
     """Return each unit of ours: its text, drop-ins, and what systemd says of it."""
     if not os.path.isdir("/run/systemd/system"):
         return {"state": "missing"}
-    units = {}
+    units: dict[str, dict[str, Any]] = {}
     names = sorted(
         {name for name in os.listdir(UNIT_DIR) if re.fullmatch(r"sparkfleet-[a-z0-9.-]+\.service", name)}
-        | {name[:-2] for name in os.listdir(UNIT_DIR) if re.fullmatch(r"sparkfleet-[a-z0-9.-]+\.service\.d", name)}
+        | {
+            name[:-2]
+            for name in os.listdir(UNIT_DIR)
+            if re.fullmatch(r"sparkfleet-[a-z0-9.-]+\.service\.d", name)
+        }
     )
     for name in names:
         drop_ins = {}
@@ -233,21 +256,32 @@ def look_at_units():
         units[name] = {"text": read_text(os.path.join(UNIT_DIR, name)), "drop_ins": drop_ins}
     if names:
         answer = subprocess.run(
-            ["systemctl", "show", "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result", *names],
-            capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL,
+            [
+                "systemctl",
+                "show",
+                "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result",
+                *names,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
         for block in answer.stdout.strip().split("\n\n"):
             facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             if facts.get("Id") in units:
                 units[facts["Id"]].update(
-                    active=facts.get("ActiveState", ""), sub=facts.get("SubState", ""),
-                    enabled=facts.get("UnitFileState", ""), reload=facts.get("NeedDaemonReload", "") == "yes",
+                    active=facts.get("ActiveState", ""),
+                    sub=facts.get("SubState", ""),
+                    enabled=facts.get("UnitFileState", ""),
+                    reload=facts.get("NeedDaemonReload", "") == "yes",
                     result=facts.get("Result", ""),
                 )
     return {"state": "ok", "units": units}
 
 
-def look_at_state():
+def look_at_state() -> dict[str, Any]:
     """Return the generations that serve, and a swap that is still going on."""
     generations = {}
     services = os.path.join(STATE_DIR, "services")
@@ -262,12 +296,14 @@ def look_at_state():
     swaps = os.path.join(STATE_DIR, "swaps")
     for name in sorted(os.listdir(swaps)) if os.path.isdir(swaps) else ():
         folder = os.path.join(swaps, name)
-        if os.path.exists(os.path.join(folder, "request.json")) and not os.path.exists(os.path.join(folder, "result.json")):
+        if os.path.exists(os.path.join(folder, "request.json")) and not os.path.exists(
+            os.path.join(folder, "result.json")
+        ):
             going_on = name
     return {"generations": generations, "swap": going_on}
 
 
-def look_at_weights(models_dir, wanted):
+def look_at_weights(models_dir: str, wanted: list[list[str]]) -> dict[str, dict[str, Any]]:
     """Return for each ``[repo, revision]`` the files of its snapshot: size of the content, name of the blob."""
     found = {}
     for repo, revision in wanted:
@@ -287,15 +323,23 @@ def look_at_weights(models_dir, wanted):
     return found
 
 
-def login_user(name):
+def login_user(name: str) -> dict[str, Any]:
     """Return home, ids and groups of the user who logs in."""
     entry = pwd.getpwnam(name)
-    groups = [group.gr_name for group in grp.getgrall() if name in group.gr_mem or group.gr_gid == entry.pw_gid]
-    return {"name": name, "home": entry.pw_dir, "uid": entry.pw_uid, "gid": entry.pw_gid, "groups": sorted(groups),
-            "group": grp.getgrgid(entry.pw_gid).gr_name}
+    groups = [
+        group.gr_name for group in grp.getgrall() if name in group.gr_mem or group.gr_gid == entry.pw_gid
+    ]
+    return {
+        "name": name,
+        "home": entry.pw_dir,
+        "uid": entry.pw_uid,
+        "gid": entry.pw_gid,
+        "groups": sorted(groups),
+        "group": grp.getgrgid(entry.pw_gid).gr_name,
+    }
 
 
-def part(function, *arguments):
+def part(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Return what a function found, or its error."""
     try:
         return function(*arguments)
@@ -305,36 +349,55 @@ def part(function, *arguments):
         return {"error": "%s: %s" % (type(error).__name__, error)}
 
 
-def sudo_state():
+def sudo_state() -> dict[str, str]:
     """Return "ok" as root, else why sudo does not help."""
     if os.geteuid() == 0:
         return {"state": "ok"}
-    answer = subprocess.run(["sudo", "-n", "true"], capture_output=True, text=True, timeout=20, check=False,
-                            stdin=subprocess.DEVNULL) if shutil.which("sudo") else None
+    answer = (
+        subprocess.run(
+            ["sudo", "-n", "true"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if shutil.which("sudo")
+        else None
+    )
     if answer is None:
         return {"state": "refused", "error": "sudo is not installed and the login user is not root"}
     return {"state": "refused", "error": (answer.stderr.strip().splitlines() or ["sudo was refused"])[-1]}
 
 
-def probe(request, user):
+def probe(request: dict[str, Any], user: str) -> dict[str, Any]:
     """Return everything that a plan needs to know of this Spark."""
     who = part(login_user, user)
     home = who.get("home", "/")
 
-    def expand(path):
+    def expand(path: str) -> str:
         return home + path[1:] if path == "~" or path.startswith("~/") else path
 
-    models, cache = expand(request.get("models_dir", "~/vllm")), expand(request.get("cache_dir", "~/vllm-compile-cache"))
+    models = expand(request.get("models_dir", "~/vllm"))
+    cache = expand(request.get("cache_dir", "~/vllm-compile-cache"))
     paths = {path: part(look_at_path, expand(path)) for path in request.get("paths", ())}
     return {
         "schema": 1,
-        "host": {"name": socket.gethostname(), "arch": os.uname().machine, "kernel": platform.release(),
-                 "python": platform.python_version()},
+        "host": {
+            "name": socket.gethostname(),
+            "arch": os.uname().machine,
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        },
         "sudo": part(sudo_state),
         "user": who,
         "memory": part(memory),
-        "disks": {"models": part(disk, models), "cache": part(disk, cache), "docker": part(disk, "/var/lib/docker"),
-                  "state": part(disk, STATE_DIR)},
+        "disks": {
+            "models": part(disk, models),
+            "cache": part(disk, cache),
+            "docker": part(disk, "/var/lib/docker"),
+            "state": part(disk, STATE_DIR),
+        },
         "docker": part(look_at_docker, request),
         "systemd": part(look_at_units),
         "state": part(look_at_state),
@@ -344,7 +407,7 @@ def probe(request, user):
     }
 
 
-def main():
+def main() -> None:
     """Answer the request in argv[1] (JSON) for the login user in argv[2]."""
     result = probe(json.loads(sys.argv[1]), sys.argv[2])
     print(BEGIN + json.dumps(result, separators=(",", ":")) + END)

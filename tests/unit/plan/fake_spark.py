@@ -1,0 +1,181 @@
+"""A Spark in memory: what docker would say of a container made from our own argv, and a probe's answer around it.
+
+Written from docker's documentation of its options, not from our comparison, so that the two check each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sparkfleet.onhost.generation import Generation
+from sparkfleet.plan import desired, host_changes
+from sparkfleet.probe.observed import (
+    ContainerSeen,
+    Disk,
+    ImageSeen,
+    Listener,
+    Observed,
+    PathSeen,
+    UnitSeen,
+    User,
+)
+from sparkfleet.spec.resolved import Host, ImageRef, Service
+
+USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia", ("nvidia", "sudo"))
+GIB = 1 << 30
+
+
+def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any]:
+    """Return Config and HostConfig as ``docker inspect`` gives them for ``docker create <create>``."""
+    config: dict[str, Any] = {
+        "Env": list(image.env), "Labels": dict(image.labels), "Entrypoint": list(image.entrypoint) or None,
+        "User": image.user, "WorkingDir": image.working_dir,
+    }  # fmt: skip
+    host: dict[str, Any] = {
+        "NetworkMode": "default", "IpcMode": "private", "ShmSize": 67108864, "DeviceRequests": None, "Devices": [],
+        "CapAdd": None, "Ulimits": [], "Memory": 0, "MemorySwap": 0, "Mounts": None, "Binds": None,
+        "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "LogConfig": {"Type": "json-file", "Config": {}},
+        "Privileged": False, "Runtime": "runc", "CgroupnsMode": "host", "ConsoleSize": [0, 0], "Isolation": "",
+        "MaskedPaths": ["/proc/kcore"], "ReadonlyPaths": ["/proc/sys"], "MemorySwappiness": None, "PidsLimit": None,
+        "OomKillDisable": False, "NanoCpus": 0, "CpuShares": 0, "Dns": [], "SecurityOpt": None, "AutoRemove": False,
+    }  # fmt: skip
+    words = list(create)
+    while words and words[0].startswith("--"):
+        option, value = words.pop(0), words.pop(0)
+        key, _, rest = value.partition("=")
+        match option:
+            case "--label":
+                config["Labels"][key] = rest
+            case "--restart":
+                host["RestartPolicy"]["Name"] = value
+            case "--network":
+                host["NetworkMode"] = value
+            case "--ipc":
+                host["IpcMode"] = value
+            case "--shm-size":
+                host["ShmSize"] = int(value.removesuffix("g")) << 30
+            case "--gpus":
+                host["DeviceRequests"] = [{"Driver": "", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}]
+            case "--user":
+                config["User"] = value
+            case "--memory":
+                host["Memory"] = int(value.removesuffix("g")) << 30
+            case "--memory-swap":
+                host["MemorySwap"] = int(value.removesuffix("g")) << 30
+            case "--ulimit":
+                host["Ulimits"].append({"Name": key, "Hard": int(rest), "Soft": int(rest)})
+            case "--device":
+                host["Devices"].append({"PathOnHost": value, "PathInContainer": value, "CgroupPermissions": "rwm"})
+            case "--cap-add":
+                host["CapAdd"] = [*(host["CapAdd"] or []), value]
+            case "--mount":
+                parts = dict(part.partition("=")[::2] for part in value.split(","))
+                mount = {"Type": "bind", "Source": parts["source"], "Target": parts["target"]}
+                host["Mounts"] = [*(host["Mounts"] or []), mount | ({"ReadOnly": True} if "readonly" in parts else {})]
+            case "--env":
+                config["Env"].append(value)
+            case "--publish":
+                host_port, _, inside = value.partition(":")
+                host["PortBindings"][f"{inside}/tcp"] = [{"HostIp": "", "HostPort": host_port}]
+            case "--log-driver":
+                host["LogConfig"]["Type"] = value
+            case "--log-opt":
+                host["LogConfig"]["Config"][key] = rest
+            case _:
+                raise AssertionError(f"docker create has an option that this fake does not know: {option}")
+    config["Image"] = words.pop(0)
+    config["Cmd"] = words
+    return {"config": config, "host": host}
+
+
+def image_seen(image: ImageRef) -> ImageSeen:
+    """Return the image as it lies on the Spark; its id follows from its digest."""
+    return ImageSeen(
+        id="sha256:" + image.digest.removeprefix("sha256:")[::-1],
+        digests=(image.pull_ref,),
+        entrypoint=image.entrypoint,
+        env=("PATH=/usr/bin", "NVIDIA_VISIBLE_DEVICES=all"),
+        size=image.size,
+    )
+
+
+def container_seen(generation: Generation, image: ImageSeen) -> ContainerSeen:
+    """Return the running container of a generation."""
+    said = inspect(generation.service, generation.create, image)
+    return ContainerSeen(
+        id=(generation.id * 6)[:64],
+        name=generation.service,
+        image_id=image.id,
+        state="running",
+        started_at="2026-11-21T08:00:00Z",
+        service=generation.service,
+        config=said["config"],
+        host=said["host"],
+    )
+
+
+def fresh(host: Host) -> Observed:
+    """Return a Spark as it comes from the box, as far as a plan looks: Docker, systemd and room."""
+    disk = Disk("/", 4000 * GIB, 3000 * GIB)
+    return Observed(
+        arch="aarch64",
+        user=USER,
+        memory_total_mib=122573,
+        memory_available_mib=118000,
+        disks={"models": disk, "cache": disk, "docker": disk, "state": disk},
+        docker_version="28.3.3",
+        containers=(),
+        images={service.image.pull_ref: None for service in host.services},
+        units={},
+        generations={},
+        swap="",
+        paths={path: PathSeen("absent") for path in host_changes.watched_paths(host)},
+        weights={f"{s.weights.repo}@{s.weights.revision}": {} for s in host.services},
+        listeners={22: Listener(1, "sshd")},
+    )
+
+
+def generation_of(host: Host, service: Service) -> Generation:
+    """Return the generation that a plan would send."""
+    return desired.generation(host, service, USER, service.image.entrypoint)
+
+
+def converged(host: Host) -> Observed:
+    """Return the Spark after a run of this very declaration."""
+    seen = fresh(host)
+    images: dict[str, ImageSeen | None] = {}
+    containers, units, generations, listeners, weights = [], {}, {}, dict(seen.listeners), {}
+    units[host_changes.RECOVER_UNIT] = UnitSeen("...", enabled="enabled", active="active")
+    for service in host.services:
+        image = image_seen(service.image)
+        images |= {service.image.pull_ref: image, image.id: image}
+        generation = generation_of(host, service)
+        container = container_seen(generation, image)
+        containers.append(container)
+        units[generation.unit_name] = UnitSeen(generation.unit, enabled="enabled", active="active", sub="running")
+        generations[service.name] = json.loads(json.dumps(generation.to_json()))
+        listeners[service.port] = Listener(4242, "vllm serve", f"0::/docker/{container.id}")
+        weights[f"{service.weights.repo}@{service.weights.revision}"] = {
+            file.path: (file.size, file.blob) for file in service.weights.files
+        }
+    paths = {
+        file.path: PathSeen("file", file.mode, "root", "root", len(file.content), file.sha256)
+        for file in host_changes.managed_files()
+    }
+    paths |= {
+        directory.path: PathSeen("directory", directory.mode, directory.user, directory.group)
+        for directory in desired.directories(host, USER)
+    }
+    return replace(
+        seen,
+        containers=tuple(containers),
+        images=images,
+        units=units,
+        generations=generations,
+        paths=paths,
+        weights=weights,
+        listeners=listeners,
+    )

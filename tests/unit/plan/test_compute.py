@@ -1,0 +1,466 @@
+"""The plan of one Spark: every declared field, every drift, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sparkfleet.errors import Problem
+from sparkfleet.onhost.generation import Gate
+from sparkfleet.plan.compute import host_plan, probe_request
+from sparkfleet.plan.model import Change, Entry, HostState, Sign, Step, Verb
+from sparkfleet.probe.observed import ContainerSeen, Listener, Observed, PathSeen, UnitSeen
+from sparkfleet.spec.resolved import Container, Host, ImageRef, Mount, Paths, Service, WeightFile, Weights
+from tests.unit.plan import fake_spark
+
+NGC = ImageRef(
+    "nvcr.io/nvidia/vllm", "26.04-py3", "sha256:" + "1" * 64, ("/opt/nvidia/nvidia_entrypoint.sh",), "0.19.0", 9 << 30
+)
+STOCK = ImageRef(
+    "docker.io/vllm/vllm-openai", "v0.24.0", "sha256:" + "2" * 64, ("vllm", "serve"), "0.24.0", 8 << 30
+)
+NANO_WEIGHTS = Weights(
+    "nvidia/Nano", "a" * 40, (WeightFile("config.json", 700, "", "c1"), WeightFile("model.safetensors", 18 << 30, "f" * 64, "f" * 64))
+)
+NANO = Service(
+    name="nano",
+    recipe="nano",
+    port=8000,
+    image=NGC,
+    weights=NANO_WEIGHTS,
+    served_name="nano",
+    flags=(
+        ("max-model-len", 262144),
+        ("kv-cache-dtype", "fp8"),
+        ("trust-remote-code", True),
+        ("speculative-config", {"method": "mtp", "num_speculative_tokens": 3}),
+    ),
+    env=(("VLLM_LOGGING_LEVEL", "INFO"),),
+)
+HOST = Host("spark-01", (NANO,))
+
+
+def with_service(**changes: object) -> Host:
+    return replace(HOST, services=(replace(NANO, **changes),))
+
+
+def rows(entry: Entry) -> list[tuple[str, str, str, str]]:
+    return [(c.field, c.key, c.old, c.new) for c in entry.changes]
+
+
+def only_entry(host: Host, seen: Observed) -> Entry:
+    (entry,) = host_plan(host, seen).entries
+    return entry
+
+
+def test_a_converged_spark_has_an_empty_plan() -> None:
+    plan = host_plan(HOST, fake_spark.converged(HOST))
+    assert plan.entries == ()
+    assert plan.state is HostState.UNCHANGED
+
+
+def test_an_idle_spark_without_declared_services_is_not_touched() -> None:
+    idle = Host("spark-09")
+    assert host_plan(idle, fake_spark.fresh(idle)).entries == ()
+
+
+def test_a_fresh_spark_gets_programs_directories_image_weights_and_the_service() -> None:
+    plan = host_plan(HOST, fake_spark.fresh(HOST))
+    host_entry, service_entry = plan.entries
+    assert host_entry.verb is Verb.PREPARE
+    assert {c.field for c in host_entry.changes} == {"programs", "valve", "unit", "directory"}
+    assert service_entry.verb is Verb.CREATE
+    assert service_entry.replaces == ()
+    assert [c.field for c in service_entry.steps(Step.IMAGE)] == ["pull"]
+    assert [c.field for c in service_entry.steps(Step.WEIGHTS)] == ["weights"]
+    assert service_entry.expect == (("nano", ""),)
+    assert all(c.sign is Sign.ADD for c in service_entry.changes)
+
+
+def flags(**changed: object) -> dict[str, object]:
+    merged = {**dict(NANO.flags), **{key.replace("_", "-"): value for key, value in changed.items()}}
+    return {"flags": tuple((key, value) for key, value in merged.items() if value is not None)}
+
+
+FIELDS = {
+    "a flag's value": (flags(max_model_len=131072), [("flag", "--max-model-len", "262144", "131072")]),
+    "a new flag": (flags(max_num_seqs=4), [("flag", "--max-num-seqs", "", "4")]),
+    "a flag taken away": (flags(kv_cache_dtype=None), [("flag", "--kv-cache-dtype", "fp8", "")]),
+    "a switch taken away": (flags(trust_remote_code=None), [("flag", "--trust-remote-code", "true", "")]),
+    "a key inside JSON": (
+        flags(speculative_config={"method": "mtp", "num_speculative_tokens": 2}),
+        [("flag", "--speculative-config", "num_speculative_tokens=3", "num_speculative_tokens=2")],
+    ),
+    "a variable": ({"env": (("VLLM_LOGGING_LEVEL", "DEBUG"),)}, [("env", "VLLM_LOGGING_LEVEL", "INFO", "DEBUG")]),
+    "a variable taken away": ({"env": ()}, [("env", "VLLM_LOGGING_LEVEL", "INFO", "")]),
+    "a new variable": (
+        {"env": (*NANO.env, ("OMP_NUM_THREADS", "4"))},
+        [("env", "OMP_NUM_THREADS", "", "4")],
+    ),
+    "a variable that is a secret by its name": (
+        {"env": (*NANO.env, ("VLLM_API_KEY", "canary"))},
+        [("env", "VLLM_API_KEY", "", "(hidden)")],
+    ),
+    "the port": ({"port": 8001}, [("port", "", "8000", "8001")]),
+    "the served name": ({"served_name": "other"}, [("served name", "", "nano", "other")]),
+    "a mount": (
+        {"container": Container(mounts=(Mount("~/plugins", "/plugins", read_only=True),))},
+        [("mount", "/plugins", "", "/home/nvidia/plugins:/plugins:ro")],
+    ),
+    "host networking": (
+        {"container": Container(network="bridge")},
+        [("container", "network", "host", "bridge"), ("publish", "8000/tcp", "", "8000")],
+    ),
+    "the ipc mode and its shared memory": (
+        {"container": Container(ipc="private", shm_size="16g")},
+        [("container", "ipc", "host", "private"), ("container", "shm", "", str(16 << 30))],
+    ),
+    "the memory limit": (
+        {"container": Container(memory="100g")},
+        [("container", "memory limit", "", str(100 << 30))],
+    ),
+    "the user": ({"container": Container(user="1000:1000")}, [("container", "user", "", "1000:1000")]),
+    "no GPUs": ({"container": Container(gpus="none")}, [("container", "gpus", "all", "")]),
+    "a device": (
+        {"container": Container(devices=("/dev/infiniband",))},
+        [("device", "/dev/infiniband", "", "/dev/infiniband")],
+    ),
+    "a capability": (
+        {"container": Container(cap_add=("IPC_LOCK",))},
+        [("capability", "IPC_LOCK", "", "yes")],
+    ),
+    "an ulimit": (
+        {"container": Container(ulimits=(("memlock", -1), ("stack", 1)))},
+        [("ulimit", "stack", "67108864", "1")],
+    ),
+}
+
+
+@pytest.mark.parametrize("changed, expected", FIELDS.values(), ids=FIELDS)
+def test_each_field_is_set_again_changed_and_unset(
+    changed: dict[str, object], expected: list[tuple[str, str, str, str]]
+) -> None:
+    before, after = HOST, with_service(**changed)
+    there = fake_spark.converged(before)
+    assert host_plan(before, there).entries == ()  # set, and again
+    entry = only_entry(after, there)  # change
+    assert rows(entry) == expected
+    assert entry.verb is Verb.RECREATE
+    assert entry.replaces == ("nano",)
+    changed_there = fake_spark.converged(after)
+    assert host_plan(after, changed_there).entries == ()
+    back = only_entry(before, changed_there)  # unset
+    assert sorted((f, k, n, o) for f, k, o, n in rows(back)) == sorted(expected)
+
+
+MEANS_THE_SAME = {
+    "other order": tuple(reversed(NANO.flags)),
+    "a default said": (*NANO.flags, ("gpu-memory-utilization", 0.9), ("enforce-eager", False)),
+    "JSON in another order": (
+        *NANO.flags[:-1],
+        ("speculative-config", {"num_speculative_tokens": 3, "method": "mtp"}),
+    ),
+    "JSON as text with spaces": (
+        *NANO.flags[:-1],
+        ("speculative-config", '{ "method" : "mtp", "num_speculative_tokens": 3 }'),
+    ),
+    "underscores": tuple((key.replace("-", "_"), value) for key, value in NANO.flags),
+    "numbers in words": (("max-model-len", "256K"), *NANO.flags[1:]),
+}
+
+
+@pytest.mark.parametrize("same", MEANS_THE_SAME.values(), ids=MEANS_THE_SAME)
+def test_another_spelling_of_the_same_flags_is_no_change(same: tuple[tuple[str, object], ...]) -> None:
+    assert host_plan(with_service(flags=same), fake_spark.converged(HOST)).entries == ()
+    assert host_plan(HOST, fake_spark.converged(with_service(flags=same))).entries == ()
+
+
+def test_another_image_shows_tag_and_digest_and_is_pulled_before_the_stop() -> None:
+    there = fake_spark.converged(HOST)
+    after = with_service(image=replace(NGC, tag="26.05-py3", digest="sha256:" + "3" * 64, vllm="0.20.2"))
+    there = replace(there, images={**there.images, after.services[0].image.pull_ref: None})
+    host_entry, entry = host_plan(after, there).entries
+    assert rows(host_entry) == [("directory", "~/vllm-compile-cache/333333333333", "", "0755 nvidia:nvidia")]
+    image = next(c for c in entry.changes if c.field == "image")
+    assert (image.old, image.new) == ("nvcr.io/nvidia/vllm:26.04-py3", "nvcr.io/nvidia/vllm:26.05-py3")
+    assert image.note == "sha256:111111111111 → sha256:333333333333"
+    assert [c.field for c in entry.steps(Step.IMAGE)] == ["pull"]
+
+
+def test_an_image_whose_entrypoint_is_vllm_serve_gets_no_second_vllm_serve() -> None:
+    ngc = fake_spark.generation_of(HOST, NANO)
+    stock = fake_spark.generation_of(HOST, replace(NANO, image=STOCK))
+    assert ngc.create[ngc.create.index(NGC.full_ref) + 1 :][:3] == ("vllm", "serve", "nvidia/Nano")
+    assert stock.create[stock.create.index(STOCK.full_ref) + 1 :][:1] == ("nvidia/Nano",)
+
+
+def test_another_commit_is_another_model_and_its_files_are_fetched() -> None:
+    after = with_service(weights=replace(NANO_WEIGHTS, revision="b" * 40))
+    there = fake_spark.converged(HOST)
+    there = replace(there, weights={**there.weights, "nvidia/Nano@" + "b" * 40: {}})
+    entry = only_entry(after, there)
+    model = next(c for c in entry.changes if c.field == "model")
+    assert (model.old, model.new, model.note) == ("nvidia/Nano", "nvidia/Nano", "aaaaaaa → bbbbbbb")
+    (weights,) = entry.steps(Step.WEIGHTS)
+    assert weights.note.startswith("18.0 GiB to download before the stop, ")
+
+
+def test_another_gate_is_kept_without_touching_the_engine() -> None:
+    after = with_service(gate=Gate(prompt="2+2?", expect="4", timeout_s=60))
+    entry = only_entry(after, fake_spark.converged(HOST))
+    assert entry.verb is Verb.UPDATE
+    assert [(c.field, c.key) for c in entry.changes] == [("gate", "prompt"), ("gate", "expect"), ("gate", "timeout")]
+
+
+def test_another_name_replaces_the_service_that_is_no_longer_declared() -> None:
+    after = with_service(name="nano-2", served_name="nano-2")
+    entry = only_entry(after, fake_spark.converged(HOST))
+    assert entry.title == "nano → nano-2"
+    assert entry.replaces == ("nano",)
+    assert entry.verb is Verb.RECREATE
+    assert ("name", "", "nano", "nano-2") in rows(entry)
+    assert dict(entry.expect).keys() == {"nano-2", "nano"}
+
+
+def test_an_undeclared_service_of_ours_is_removed() -> None:
+    entry = only_entry(Host("spark-01"), fake_spark.converged(HOST))
+    assert entry.verb is Verb.REMOVE
+    assert rows(entry) == [
+        ("container", "", "nano", ""),
+        ("unit", "", "sparkfleet-nano.service", ""),
+    ]
+
+
+def test_with_two_services_a_change_of_one_leaves_the_other_alone() -> None:
+    other = replace(NANO, name="other", port=8001, served_name="other")
+    both = replace(HOST, services=(NANO, other))
+    after = replace(both, services=(NANO, replace(other, env=())))
+    entry = only_entry(after, fake_spark.converged(both))
+    assert entry.subject == "other"
+
+
+def change_container(seen: Observed, **changes: object) -> Observed:
+    return replace(seen, containers=tuple(replace(c, **changes) for c in seen.containers))
+
+
+def change_host_config(seen: Observed, **changes: object) -> Observed:
+    (container,) = seen.containers
+    return change_container(seen, host={**container.host, **changes})
+
+
+def change_config(seen: Observed, **changes: object) -> Observed:
+    (container,) = seen.containers
+    return change_container(seen, config={**container.config, **changes})
+
+
+THERE = fake_spark.converged(HOST)
+ENV = list(THERE.containers[0].config["Env"])
+CMD = list(THERE.containers[0].config["Cmd"])
+UNIT = THERE.units["sparkfleet-nano.service"]
+
+DRIFT = {
+    "docker update --memory": (
+        change_host_config(THERE, Memory=1 << 30, MemorySwap=2 << 30),
+        ("container", "memory limit", str(1 << 30), ""),
+    ),
+    "another variable": (change_config(THERE, Env=[*ENV, "BY_HAND=1"]), ("env", "BY_HAND", "1", "")),
+    "an extra flag": (change_config(THERE, Cmd=[*CMD, "--enforce-eager"]), ("flag", "--enforce-eager", "true", "")),
+    "a flag of no release": (
+        change_config(THERE, Cmd=[*CMD, "--no-such-flag=7"]),
+        ("flag", "--no-such-flag", "7", ""),
+    ),
+    "privileged by hand": (change_host_config(THERE, Privileged=True), ("container", "Privileged", "True", "")),
+    "a restart policy": (
+        change_host_config(THERE, RestartPolicy={"Name": "unless-stopped"}),
+        ("container", "restart", "unless-stopped", "no"),
+    ),
+    "an entrypoint by hand": (
+        change_config(THERE, Entrypoint=["bash"]),
+        ("container", "entrypoint", "bash", ""),
+    ),
+    "stopped": (change_container(THERE, state="exited"), ("state", "", "exited", "serving")),
+    "a bind by -v": (
+        change_host_config(THERE, Binds=["/tmp:/host-tmp:ro"]),
+        ("mount", "/host-tmp", "/tmp:/host-tmp:ro", ""),
+    ),
+}
+
+
+@pytest.mark.parametrize("seen, expected", DRIFT.values(), ids=DRIFT)
+def test_drift_of_the_container_is_seen_and_mended_by_a_new_one(
+    seen: Observed, expected: tuple[str, str, str, str]
+) -> None:
+    entry = only_entry(HOST, seen)
+    assert rows(entry) == [expected]
+    assert entry.verb is Verb.RECREATE
+
+
+UNITS = {
+    "edited": (
+        replace(UNIT, text=(UNIT.text or "").replace("RestartSec=10", "RestartSec=1")),
+        ("unit", "sparkfleet-nano.service RestartSec", "1", "10"),
+    ),
+    "disabled": (replace(UNIT, enabled="disabled"), ("unit", "sparkfleet-nano.service", "disabled", "enabled")),
+    "a drop-in": (
+        replace(UNIT, drop_ins={"/etc/systemd/system/sparkfleet-nano.service.d/x.conf": "[Service]"}),
+        ("drop-in", "/etc/systemd/system/sparkfleet-nano.service.d/x.conf", "", ""),
+    ),
+    "not holding the engine": (
+        replace(UNIT, active="failed"),
+        ("unit", "sparkfleet-nano.service", "failed", "active"),
+    ),
+    "gone": (UnitSeen(None), ("unit", "sparkfleet-nano.service", "", "enabled")),
+}
+
+
+@pytest.mark.parametrize("unit, expected", UNITS.values(), ids=UNITS)
+def test_drift_of_the_unit_is_mended_while_the_engine_serves_on(
+    unit: UnitSeen, expected: tuple[str, str, str, str]
+) -> None:
+    entry = only_entry(HOST, replace(THERE, units={**THERE.units, "sparkfleet-nano.service": unit}))
+    assert rows(entry) == [expected]
+    assert entry.verb is Verb.UPDATE
+    assert not entry.needs_swap
+
+
+def test_a_lost_record_is_written_again() -> None:
+    entry = only_entry(HOST, replace(THERE, generations={}))
+    assert [c.field for c in entry.changes] == ["record"]
+    assert entry.verb is Verb.UPDATE
+
+
+FILES = {
+    "deleted": ({"model.safetensors": None}, "+", ""),
+    "truncated": ({"model.safetensors": (5, "f" * 64)}, "~", f"5 of {18 << 30} bytes"),
+    "a link to nothing": ({"model.safetensors": (-1, "f" * 64)}, "~", "link to nothing"),
+    "another content": ({"model.safetensors": (18 << 30, "e" * 64)}, "~", "another content"),
+}
+
+
+@pytest.mark.parametrize("files, sign, old", FILES.values(), ids=FILES)
+def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
+    files: dict[str, tuple[int, str] | None], sign: str, old: str
+) -> None:
+    key = "nvidia/Nano@" + "a" * 40
+    have = {name: found for name, found in {**THERE.weights[key], **files}.items() if found}
+    entry = only_entry(HOST, replace(THERE, weights={key: have}))
+    assert entry.verb is Verb.STAGE
+    assert entry.changes == (
+        Change(Step.WEIGHTS, Sign(sign), "weights", "model.safetensors", old, "18.0 GiB"),
+    )
+
+
+HOST_FILES = {
+    "valve edited": ("/usr/local/bin/spark-valve", {"sha256": "0" * 64}, "valve"),
+    "programs with another mode": ("/usr/local/lib/sparkfleet/sparkfleet.pyz", {"mode": "0777"}, "programs"),
+    "directory of another owner": ("~/vllm", {"user": "root"}, "owner"),
+    "directory of another mode": ("~/vllm", {"mode": "0777"}, "mode"),
+    "a file where a directory shall be": ("~/vllm-compile-cache", {"kind": "file"}, "directory"),
+    "a directory where a file shall be": ("/usr/local/bin/spark-valve", {"kind": "directory"}, "valve"),
+}
+
+
+@pytest.mark.parametrize("path, changed, field", HOST_FILES.values(), ids=HOST_FILES)
+def test_drift_of_the_host_is_seen(path: str, changed: dict[str, str], field: str) -> None:
+    paths = {**THERE.paths, path: replace(THERE.paths[path], **changed)}
+    entry = only_entry(HOST, replace(THERE, paths=paths))
+    assert entry.subject == "host"
+    assert [(c.field, c.key) for c in entry.changes] == [(field, path)]
+
+
+def test_a_directory_that_is_a_link_to_another_disk_is_left_as_it_is() -> None:
+    paths = {**THERE.paths, "~/vllm": PathSeen("link", "0777", "root", "root")}
+    assert host_plan(HOST, replace(THERE, paths=paths)).entries == ()
+
+
+def test_a_disabled_recovery_unit_is_enabled_again() -> None:
+    recover = replace(THERE.units["sparkfleet-recover.service"], enabled="disabled")
+    entry = only_entry(HOST, replace(THERE, units={**THERE.units, "sparkfleet-recover.service": recover}))
+    assert rows(entry) == [("unit", "sparkfleet-recover.service", "disabled", "enabled")]
+
+
+def foreign(**changes: object) -> ContainerSeen:
+    box = ContainerSeen("e" * 64, "open-webui", "sha256:9", "running", "", "", {"Image": "x"}, {"NetworkMode": "bridge"})
+    return replace(box, **changes)
+
+
+BLOCKERS = {
+    "a foreign container publishes our port": (
+        {"containers": (foreign(host={"PortBindings": {"80/tcp": [{"HostPort": "8000"}]}}),)},
+        "held by the container open-webui",
+    ),
+    "a foreign container listens with host networking": (
+        {"containers": (foreign(),), "listeners": {8000: Listener(7, "python", "0::/docker/" + "e" * 64)}},
+        "held by the container open-webui",
+    ),
+    "a process listens on our port": (
+        {"listeners": {8000: Listener(7, "python3 -m http.server 8000", "0::/user.slice")}},
+        "python3 -m http.server 8000",
+    ),
+    "a foreign container has our name": (
+        {"containers": (foreign(name="nano"),)},
+        "a container of this name that sparkfleet did not make",
+    ),
+}
+
+
+@pytest.mark.parametrize("changes, found", BLOCKERS.values(), ids=BLOCKERS)
+def test_what_is_not_ours_is_named_and_stops_that_service(changes: dict[str, object], found: str) -> None:
+    plan = host_plan(HOST, replace(fake_spark.fresh(HOST), **changes))
+    assert plan.state is HostState.BLOCKED
+    blocked = plan.entries[-1].blocked
+    assert blocked is not None
+    assert found in blocked.found
+    assert "spark-01" in blocked.remedy
+    assert plan.entries_with(Step.SERVICE) == ()
+
+
+def test_a_port_published_by_our_own_container_is_no_obstacle() -> None:
+    bridged = with_service(container=Container(network="bridge"))
+    there = fake_spark.converged(bridged)
+    there = replace(there, listeners={8000: Listener(9, "docker-proxy", "0::/system.slice/docker.service")})
+    assert host_plan(bridged, there).state is HostState.UNCHANGED
+
+
+def test_weights_that_do_not_fit_on_the_disk_block_before_anything_stops() -> None:
+    fresh = fake_spark.fresh(HOST)
+    small = replace(fresh.disks["models"], free=1 << 30)
+    plan = host_plan(HOST, replace(fresh, disks=dict.fromkeys(fresh.disks, small)))
+    blocked = plan.entries[-1].blocked
+    assert blocked is not None
+    assert "1.0 GiB free, 45.0 GiB needed for nano" in blocked.found
+
+
+def test_a_problem_makes_the_host_unknown_and_plans_nothing() -> None:
+    plan = host_plan(HOST, Problem("spark-01", "Docker down: no socket"))
+    assert plan.state is HostState.UNKNOWN
+    assert plan.entries == ()
+
+
+def test_a_swap_that_is_going_on_makes_the_host_unknown() -> None:
+    plan = host_plan(HOST, replace(THERE, swap="nano-1234"))
+    assert plan.unknown is not None
+    assert "nano-1234" in plan.unknown.found
+
+
+def test_an_image_that_cannot_serve_makes_the_host_unknown_with_the_place_to_mend() -> None:
+    broken = with_service(image=replace(NGC, entrypoint=("sleep", "infinity")))
+    plan = host_plan(broken, fake_spark.fresh(broken))
+    assert plan.unknown is not None
+    assert "sleep" in plan.unknown.found
+
+
+def test_the_probe_is_asked_for_all_that_a_plan_needs() -> None:
+    request = probe_request(replace(HOST, paths=Paths("/data/models", "/data/cache")))
+    assert request.services == ("nano",)
+    assert request.images == (NGC.pull_ref,)
+    assert request.weights == (("nvidia/Nano", "a" * 40),)
+    assert "/data/models" in request.paths
+    assert "/data/cache/111111111111" in request.paths
+
+
+def test_the_time_without_service_is_what_the_last_start_took() -> None:
+    kept = {"nano": {**THERE.generations["nano"], "gate_result": {"downtime_s": 372.4}}}
+    entry = only_entry(with_service(port=8001), replace(THERE, generations=kept))
+    assert entry.downtime_s == 372
