@@ -18,15 +18,13 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.vllm import bundle
+from sparkfleet.lab.standins.package import write_engine
 
 PACKAGES = "/usr/lib/python3/dist-packages"
 """Where Debian's and Ubuntu's python3 looks for packages, whatever its version."""
 
 _NATIVE = frozenset({"hf-xet"})
 """Left out: native code that only the real hub's storage needs."""
-
-_STANDIN = Path(__file__).parent / "standins" / "engine"
 
 _NVIDIA_ENTRYPOINT = """\
 #!/bin/bash
@@ -120,29 +118,6 @@ def contexts(workdir: Path, base_image: str) -> list[ImageContext]:
     return made
 
 
-def write_engine(directory: Path, version: str, schema: str) -> None:
-    """Write the package ``vllm`` of one release: the stand-in under the real package's module names."""
-    package = directory / "vllm"
-    standin = package / "standin"
-    standin.mkdir(parents=True)
-    for source in sorted(_STANDIN.glob("*.py")):
-        shutil.copyfile(source, standin / source.name)
-    dump = bundle.release(bundle.read(), schema)
-    registries = {name: sorted(names) for name, names in dump["registries"].items()}
-    release = {"version": version, "registries": registries}
-    release |= {key: dump[key] for key in ("flags", "json_classes")}
-    (standin / "release.json").write_text(json.dumps(release, sort_keys=True))
-    for name, text in _modules(version).items():
-        path = package / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        for parent in path.relative_to(package).parents:
-            (package / parent / "__init__.py").touch()
-    metadata = directory / f"vllm-{version}.dist-info" / "METADATA"
-    metadata.parent.mkdir()
-    metadata.write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
-
-
 def write_hub_client(directory: Path) -> None:
     """Copy huggingface_hub and what it needs out of this environment, Python files alone."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -186,20 +161,6 @@ def _closure(name: str) -> Iterator[importlib.metadata.Distribution]:
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 todo.append(requirement.name)
-
-
-def _modules(version: str) -> dict[str, str]:
-    """Return the modules that others import from the real package, by path: thin, onto the stand-in."""
-    parser = "from vllm.standin.arguments import FlexibleArgumentParser, make_arg_parser\n"
-    main = "from vllm.standin.__main__ import main\n\nif __name__ == '__main__':\n    main()\n"
-    return {
-        "version.py": f'__version__ = "{version}"\n',
-        "__init__.py": "from vllm.version import __version__\n",
-        "platforms/__init__.py": "class Platform:\n    device_type = ''\n\n\ncurrent_platform = Platform()\n",
-        "utils/argparse_utils.py": parser,
-        "entrypoints/openai/cli_args.py": parser,
-        "entrypoints/cli/main.py": main,
-    }
 
 
 def _script(path: Path, line: str) -> None:

@@ -28,8 +28,9 @@ def main() -> None:
     parser, serve = arguments.build()
     try:
         said = parser.parse_args()
-    except ValueError as error:
-        log.die(f"ValueError: {error}")
+        arguments.validate_parsed_serve_args(said)
+    except TypeError as error:
+        log.die(f"TypeError: {error}")
     if said.subparser == "serve":
         _serve(said, serve)
     elif said.subparser is None:

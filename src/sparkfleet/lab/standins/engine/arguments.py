@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import release, values
+from . import configs, release, values
 
 COMMANDS = ("chat", "complete", "serve", "launch", "bench", "collect-env", "run-batch")
 
@@ -33,6 +33,14 @@ class FlexibleArgumentParser(argparse.ArgumentParser):
         return said
 
 
+class LoRAParserAction(argparse.Action):
+    """Takes adapters as ``name=path`` words."""
+
+    def __call__(self, _parser: Any, namespace: Any, values: Any, _option: str | None = None) -> None:
+        """Keep the words."""
+        setattr(namespace, self.dest, values)
+
+
 def make_arg_parser(parser: FlexibleArgumentParser) -> FlexibleArgumentParser:
     """Add everything that ``vllm serve`` of this release takes."""
     parser.add_argument("model_tag", type=str, nargs="?", help="The model tag to serve.")
@@ -40,6 +48,12 @@ def make_arg_parser(parser: FlexibleArgumentParser) -> FlexibleArgumentParser:
         if entry["kind"] != "help":
             _add(parser, name, entry)
     return parser
+
+
+def validate_parsed_serve_args(said: argparse.Namespace) -> None:
+    """Refuse flags that make no sense together, as the real command does before anything is logged."""
+    if said.subparser == "serve" and said.enable_auto_tool_choice and not said.tool_call_parser:
+        raise TypeError("Error: --enable-auto-tool-choice requires --tool-call-parser")
 
 
 def build() -> tuple[FlexibleArgumentParser, FlexibleArgumentParser]:
@@ -63,7 +77,8 @@ def _add(parser: argparse.ArgumentParser, name: str, entry: dict[str, Any]) -> N
     options = [name, *entry.get("aliases", ())]
     said: dict[str, Any] = {"dest": name.lstrip("-").replace("-", "_"), "default": entry.get("default")}
     if isinstance(said["default"], dict) and "__dataclass__" in said["default"]:
-        said["default"] = None
+        cls = configs.config(said["default"]["__dataclass__"])
+        said["default"] = object.__new__(cls) if cls else None
     kind = entry["kind"]
     if kind == "bool_optional":
         parser.add_argument(*options, action=argparse.BooleanOptionalAction, **said)
@@ -71,18 +86,15 @@ def _add(parser: argparse.ArgumentParser, name: str, entry: dict[str, Any]) -> N
     if kind in ("store_true", "store_false"):
         parser.add_argument(*options, action=kind, **said)
         return
-    type_name = entry.get("type") or "str"
+    type_name = entry.get("type", "")
     choices = entry.get("choices")
     if type_name.startswith("enum:"):
         choices = type_name.removeprefix("enum:").split(",")
-    parser.add_argument(
-        *options,
-        action="append" if kind == "append" else "store",
-        type=values.reader(type_name, choices),
-        nargs=entry.get("nargs"),
-        choices=choices,
-        **said,
-    )
+    said |= {"type": values.reader(type_name, choices), "nargs": entry.get("nargs"), "choices": choices}
+    if kind == "LoRAParserAction":
+        parser.add_argument(*options, action=LoRAParserAction, **said)
+    else:
+        parser.add_argument(*options, action="append" if kind == "append" else "store", **said)
 
 
 def _model_to_front(words: list[str]) -> list[str]:

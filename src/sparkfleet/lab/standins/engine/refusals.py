@@ -26,8 +26,6 @@ _FROM_MODEL = frozenset(
 
 def check_front_end(said: argparse.Namespace) -> None:
     """Look at the parsers' names; argparse takes any."""
-    if said.enable_auto_tool_choice and not said.tool_call_parser:
-        raise ModelError("TypeError: Error: --enable-auto-tool-choice requires --tool-call-parser")
     tools = {*release.load().names("tool_parsers"), *_plugin_names(getattr(said, "tool_parser_plugin", ""))}
     if said.enable_auto_tool_choice and said.tool_call_parser not in tools:
         known = ",".join(sorted(tools))

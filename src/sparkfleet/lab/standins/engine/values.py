@@ -1,4 +1,7 @@
-"""How vLLM reads the values of its flags. Wrong ones raise what argparse turns into exit code 2."""
+"""How vLLM reads the values of its flags. Wrong ones raise what argparse turns into exit code 2.
+
+The readers have the names of vLLM's own: error texts show them, and a parser's types are known by them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from . import release
+from . import configs, release
 
 Reader = Callable[[str], Any]
 
@@ -17,7 +20,7 @@ _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def human_int(text: str) -> int:
+def human_readable_int(text: str) -> int:
     """Read 64K (binary), 64k (decimal) or plain digits."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtT])", text.strip())
     if not found:
@@ -33,9 +36,9 @@ def human_int(text: str) -> int:
     return int(number) * _BINARY[suffix]
 
 
-def human_int_or_auto(text: str) -> int:
+def human_readable_int_or_auto(text: str) -> int:
     """Read an integer, or ``auto`` as -1."""
-    return -1 if text.strip().lower() in ("-1", "auto") else human_int(text)
+    return -1 if text.strip().lower() in ("-1", "auto") else human_readable_int(text)
 
 
 def loads(text: str) -> Any:
@@ -43,12 +46,7 @@ def loads(text: str) -> Any:
     return json.loads(text)
 
 
-def normalised(text: str) -> str:
-    """Read the name of a backend: case and dashes play no part."""
-    return text.lower().replace("-", "_")
-
-
-def json_or_text(text: str) -> Any:
+def union_dict_and_str(text: str) -> Any:
     """Read an object, or take the word as it is."""
     return converted(loads)(text) if re.match(r"(?s)^\s*{.*}\s*$", text) else text
 
@@ -56,30 +54,31 @@ def json_or_text(text: str) -> Any:
 def converted(reader: Reader) -> Reader:
     """Wrap a reader so that its failure has vLLM's wording."""
 
-    def parse(text: str) -> Any:
+    def _parse_type(text: str) -> Any:
         try:
             return reader(text)
         except ValueError as error:
             shown = "<class 'int'>" if reader is int else "<class 'float'>" if reader is float else reader
             raise argparse.ArgumentTypeError(f"Value {text} cannot be converted to {shown}.") from error
 
-    return parse
+    return _parse_type
 
 
 def optional(reader: Reader) -> Reader:
     """Wrap a reader so that "" and ``None`` mean no value."""
     inner = converted(reader)
 
-    def parse(text: str) -> Any:
+    def _optional_type(text: str) -> Any:
         return None if text in ("", "None") else inner(text)
 
-    return parse
+    return _optional_type
 
 
 def config(name: str) -> Reader:
     """Return the reader of a nested config that is written as JSON."""
+    cls = configs.config(name)
 
-    def parse(text: str) -> Any:
+    def parse_dataclass(text: str, _cls: type[Any] | None = cls) -> Any:
         try:
             value = json.loads(text)
         except ValueError as error:
@@ -91,7 +90,7 @@ def config(name: str) -> Reader:
             raise argparse.ArgumentTypeError(problem)
         return value
 
-    return parse
+    return parse_dataclass
 
 
 def unknown_key(name: str, value: Any) -> str:
@@ -110,22 +109,24 @@ def unknown_key(name: str, value: Any) -> str:
     return "\n".join(lines)
 
 
-def reader(kind: str, choices: list[Any] | None) -> Reader:
-    """Return the reader for a type as the schema names it."""
+def reader(kind: str, choices: list[Any] | None) -> Reader | None:
+    """Return the reader for a type as the schema names it; None: the word as it is."""
     if kind.startswith("optional:"):
-        return optional(reader(kind.removeprefix("optional:"), None))
+        return optional(reader(kind.removeprefix("optional:"), None) or str)
     if kind.startswith("json:"):
         return config(kind.removeprefix("json:"))
+    if not kind:
+        return None
     if kind.startswith("enum:"):
         return str
     if kind == "<lambda>":
-        return normalised if choices else str
+        return (lambda text: text.lower().replace("-", "_")) if choices else (lambda text: text)
     readers: dict[str, Reader] = {
         "int": int,
         "float": float,
-        "human_readable_int": human_int,
-        "human_readable_int_or_auto": human_int_or_auto,
+        "human_readable_int": human_readable_int,
+        "human_readable_int_or_auto": human_readable_int_or_auto,
         "json": converted(loads),
-        "json_or_str": json_or_text,
+        "json_or_str": union_dict_and_str,
     }
     return readers.get(kind, str)
