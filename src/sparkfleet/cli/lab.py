@@ -1,0 +1,100 @@
+"""``sparkfleet lab``: Sparks made of containers, for trying things out and for the tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+import click
+
+from sparkfleet.lab.names import Lab, find_lab
+
+
+@click.group()
+def lab() -> None:
+    """Sparks made of containers: systemd, sshd and a Docker daemon of their own, and stand-ins for the rest.
+
+    State is in .lab/ of the checkout. SPARKFLEET_LAB=NAME makes another lab beside the first.
+    """
+
+
+@lab.command()
+@click.option("--sparks", default=2, show_default=True, metavar="N", help="How many machines.")
+@click.option("--warm", is_flag=True, help="Machines begin with the engine images on them.")
+def up(sparks: int, warm: bool) -> None:
+    """Start machines, registry and hub. The first time takes some minutes, later seconds."""
+    from sparkfleet.lab.docker import Docker  # noqa: PLC0415  (import of the command line stays fast)
+    from sparkfleet.lab.lifecycle import up as lab_up  # noqa: PLC0415
+
+    here = find_lab()
+    state = lab_up(Docker(), here, sparks, _say, warm=warm)
+    click.echo(f"reach one:   ssh -F {_short(here)}/ssh_config {state.machines[0].name}")
+    click.echo(f"take it down: {_env(here)}sparkfleet lab down")
+
+
+@lab.command()
+@click.option("--images", is_flag=True, help="Also the images that make the next start fast.")
+def down(images: bool) -> None:
+    """Remove every container, network, volume and file of the lab."""
+    from sparkfleet.lab.docker import Docker  # noqa: PLC0415
+    from sparkfleet.lab.lifecycle import down as lab_down  # noqa: PLC0415
+
+    lab_down(Docker(), find_lab(), images, _say)
+
+
+@lab.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(as_json: bool) -> None:
+    """Show what runs, and how to reach it."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from sparkfleet.lab.docker import Docker  # noqa: PLC0415
+    from sparkfleet.lab.state import require_state  # noqa: PLC0415
+    from sparkfleet.lab.status import status as rows_of  # noqa: PLC0415
+
+    here = find_lab()
+    state = require_state(here)
+    rows = rows_of(Docker(), here, state)
+    if as_json:
+        images = dict(state.images)
+        click.echo(
+            json.dumps({"lab": here.prefix, "parts": [dataclasses.asdict(r) for r in rows], "images": images})
+        )
+        return
+    table = Table(
+        "name", "state", "lan", "fabric", "reach it", title=f"lab {here.name}", title_justify="left"
+    )
+    for row in rows:
+        table.add_row(row.name, row.state, row.lan, row.fabric, row.address)
+    Console(soft_wrap=True).print(table)
+
+
+@lab.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("host")
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+def exec_(host: str, words: tuple[str, ...]) -> None:
+    """Run a command as root on a machine, past SSH. One word with spaces is given to a shell."""
+    from sparkfleet.lab.state import require_state  # noqa: PLC0415
+
+    here = find_lab()
+    if host not in ("registry", "hub"):
+        require_state(here).machine(host)
+    terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+    command = ["sh", "-c", words[0]] if len(words) == 1 else list(words)
+    sys.stdout.flush()
+    os.execvp("docker", ["docker", "exec", "-i", *terminal, here.container(host), *command])  # noqa: S606
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _short(here: Lab) -> str:
+    return os.path.relpath(here.directory)
+
+
+def _env(here: Lab) -> str:
+    return "" if here.name == "default" else f"SPARKFLEET_LAB={here.name} "

@@ -1,0 +1,146 @@
+"""``up`` and ``down``: from nothing to a lab, and back to nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.lab import images, keys, machines, services
+from sparkfleet.lab.base import make_base
+from sparkfleet.lab.build import build
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.engine_images import registry_with_engines
+from sparkfleet.lab.names import IMAGES, LABEL, Lab
+from sparkfleet.lab.networks import make_networks
+from sparkfleet.lab.state import Machine, State, read_state, write_state
+from sparkfleet.lab.warm import make as make_warm
+
+Say = Callable[[str], None]
+MOST_SPARKS = 60
+"""As many as addresses were set aside for; memory ends earlier (about 120 MB a machine)."""
+
+
+def up(docker: Docker, lab: Lab, sparks: int, say: Say, warm: bool = False) -> State:
+    """Return a lab with that many machines, each up; what is up already stays as it is.
+
+    The first time builds the images (minutes); they are kept, so that later it takes seconds. ``warm``: machines
+    that are made from now on have the engine images.
+    """
+    if not 0 < sparks <= MOST_SPARKS:
+        raise SparkfleetError(Problem("--sparks", f"{sparks}", f"1 to {MOST_SPARKS}"))
+    docker.require()
+    state = read_state(lab) or _begin(docker, lab, say)
+    names = [f"spark-{number:02}" for number in range(1, sparks + 1)]
+    there = {machine.name for machine in state.machines}
+    fresh = tuple(_machine(name) for name in names if name not in there)
+    state = dataclasses.replace(
+        state, machines=tuple(sorted((*state.machines, *fresh), key=lambda machine: machine.name))
+    )
+    write_state(lab, state)
+    if warm and not state.warm_volume:
+        first = state.machines[0]
+        _ensure(docker, lab, state, first)
+        say("pulling the engine images once, for all machines")
+        volume = make_warm(
+            docker, lab, state, lab.container(first.name), machines.docker_volume(lab, first.name)
+        )
+        state = dataclasses.replace(state, warm_volume=volume)
+        write_state(lab, state)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        list(pool.map(lambda machine: _ensure(docker, lab, state, machine), state.machines))
+    services.wait_for_hub(state)
+    if fresh:
+        say(f"{len(fresh)} Spark{'s' if len(fresh) > 1 else ''} up: {', '.join(m.name for m in fresh)}")
+    return state
+
+
+def down(docker: Docker, lab: Lab, also_images: bool, say: Say) -> None:
+    """Remove every container, network, volume and file of the lab, and say what went."""
+    docker.require()
+    mine = f"label={LABEL}={lab.prefix}"
+    containers = docker.lines("ps", "-aq", "--filter", mine)
+    if containers:
+        docker.run("rm", "-f", "-v", *containers)
+    volumes = docker.lines("volume", "ls", "-q", "--filter", mine)
+    if volumes:
+        docker.run("volume", "rm", "-f", *volumes)
+    networks = docker.lines("network", "ls", "-q", "--filter", mine)
+    if networks:
+        docker.run("network", "rm", *networks)
+    if lab.directory.exists():
+        shutil.rmtree(lab.directory)
+        if not any(lab.directory.parent.iterdir()):
+            lab.directory.parent.rmdir()
+    gone = [f"{len(containers)} containers", f"{len(volumes)} volumes", f"{len(networks)} networks"]
+    say(f"removed {', '.join(gone)} and {lab.directory}")
+    kept = docker.lines(
+        "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={IMAGES}/*"
+    )
+    if also_images and kept:
+        docker.run("image", "rm", *kept)
+        say(f"removed {len(kept)} images")
+    elif kept:
+        say(f"kept {len(kept)} images for the next time (sparkfleet lab down --images removes them)")
+
+
+def reset_machine(docker: Docker, lab: Lab, state: State, name: str, keep_images: bool = False) -> None:
+    """Replace a machine by a fresh one of the same name, address, port and host key."""
+    machine = state.machine(name)
+    machines.remove_machine(docker, lab, name, keep_images)
+    machines.start_machine(docker, lab, state, machine)
+    machines.wait_until_up(docker, lab, machine)
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _begin(docker: Docker, lab: Lab, say: Say) -> State:
+    """Return a lab without machines: images, networks, keys, registry and hub."""
+    base = make_base(docker, say)
+    spark_image = build(docker, images.spark(base), base.apt, say, "systemd, sshd and dockerd (1 minute)")
+    registry_image, refs = registry_with_engines(docker, base, say)
+    hub_image = build(docker, images.hub(base), base.apt, say, "the hub and its made-up models")
+    lan, fabric, twin = make_networks(docker, lab)
+    state = State(
+        lan=lan, fabric=fabric, twin=twin, spark_image=spark_image,
+        privileges=machines.find_privileges(docker, spark_image), registry_port=free_port(),
+        registry_image=registry_image, hub_image=hub_image, images=refs,
+    )  # fmt: skip
+    lab.directory.mkdir(parents=True, exist_ok=True)
+    login = keys.ssh_key()
+    private = lab.directory / "id_ed25519"
+    private.write_text(login.private)
+    private.chmod(0o600)
+    (lab.directory / "id_ed25519.pub").write_text(f"{login.public} sparkfleet-lab\n")
+    names = (*machines.REGISTRY_NAMES, "localhost")
+    certificates = keys.certificates(names, ("127.0.0.1", state.registry_ip))
+    (lab.directory / "ca.pem").write_text(certificates.authority)
+    for role in (services.REGISTRY, services.HUB):
+        docker.attempt("rm", "-f", "-v", lab.container(role))
+    services.start_registry(docker, lab, state, certificates)
+    services.start_hub(docker, lab, state)
+    write_state(lab, state)
+    return state
+
+
+def _machine(name: str) -> Machine:
+    key = keys.ssh_key()
+    return Machine(name, int(name.rsplit("-", 1)[1]), free_port(), key.public, key.private)
+
+
+def _ensure(docker: Docker, lab: Lab, state: State, machine: Machine) -> None:
+    seen = docker.inspect("container", lab.container(machine.name))
+    if seen is None:
+        machines.remove_machine(docker, lab, machine.name)
+        machines.start_machine(docker, lab, state, machine)
+    elif not seen["State"]["Running"]:
+        docker.run("start", lab.container(machine.name))
+    machines.wait_until_up(docker, lab, machine)

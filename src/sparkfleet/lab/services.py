@@ -1,0 +1,82 @@
+"""What the machines talk to: a registry that answers to the real registries' names, and the hub."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.lab.content import Entry, tar_of
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.keys import Certificates
+from sparkfleet.lab.names import LABEL, Lab
+from sparkfleet.lab.state import State
+
+REGISTRY = "registry"
+HUB = "hub"
+START_SECONDS = 20
+
+_CONFIG = """\
+version: 0.1
+log: {level: warn, accesslog: {disabled: true}}
+storage:
+  filesystem: {rootdirectory: /srv/registry}
+  delete: {enabled: true}
+http:
+  addr: 0.0.0.0:443
+  tls: {certificate: /etc/lab/registry.pem, key: /etc/lab/registry.key}
+"""
+
+
+def start_registry(docker: Docker, lab: Lab, state: State, certificates: Certificates) -> None:
+    """Start the registry, with what was pushed into its image."""
+    container = lab.container(REGISTRY)
+    docker.run(
+        "create", "--name", container, "--hostname", REGISTRY,
+        *_common(lab, state, REGISTRY, state.registry_ip),
+        "-p", f"127.0.0.1:{state.registry_port}:443",
+        state.registry_image, "docker-registry", "serve", "/etc/lab/registry.yml",
+    )  # fmt: skip
+    files = (
+        Entry("etc/lab/registry.yml", _CONFIG.encode()),
+        Entry("etc/lab/registry.pem", certificates.certificate.encode()),
+        Entry("etc/lab/registry.key", certificates.key.encode(), 0o600),
+    )
+    docker.run("cp", "-", f"{container}:/", stdin=tar_of(files))
+    docker.run("start", container)
+
+
+def start_hub(docker: Docker, lab: Lab, state: State) -> None:
+    """Start the hub."""
+    docker.run(
+        "run", "-d", "--name", lab.container(HUB), "--hostname", HUB,
+        *_common(lab, state, HUB, state.lan.address(3)), state.hub_image,
+    )  # fmt: skip
+
+
+def wait_for_hub(state: State) -> None:
+    """Return when the hub answers; any HTTP status is an answer."""
+    end = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(f"{state.hub_url}/__lab__/counters", timeout=2).close()  # noqa: S310 - our URL
+        except urllib.error.HTTPError:
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise SparkfleetError(
+                    Problem(
+                        state.hub_url, f"the hub does not answer: {error}", remedy="sparkfleet lab status"
+                    )
+                ) from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _common(lab: Lab, state: State, role: str, address: str) -> tuple[str, ...]:
+    return (
+        "--label", f"{LABEL}={lab.prefix}", "--label", f"{LABEL}.role={role}", "--stop-timeout", "1",
+        "--network", state.lan.name, "--ip", address,
+    )  # fmt: skip
