@@ -70,12 +70,16 @@ def connect_docker() -> UnixConnection:
     try:
         connection.connect()
     except FileNotFoundError:
+        connection.close()
         if shutil.which("docker") or shutil.which("dockerd"):
-            raise DockerError("down", "no socket at %s: the daemon is not running" % DOCKER_SOCKET) from None
+            detail = "no socket at %s: the daemon is not running" % DOCKER_SOCKET
+            raise DockerError("down", detail) from None
         raise DockerError("missing", "Docker is not installed") from None
     except PermissionError:
+        connection.close()
         raise DockerError("denied", "permission denied on %s" % DOCKER_SOCKET) from None
     except (ConnectionError, socket.timeout) as error:
+        connection.close()
         raise DockerError("down", "the daemon does not answer on %s: %s" % (DOCKER_SOCKET, error)) from None
     return connection
 

@@ -1,0 +1,243 @@
+"""The look at a Spark: one command, one answer, every broken part told apart."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import socketserver
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparkfleet.errors import Problem
+from sparkfleet.probe import program
+from sparkfleet.probe.command import ProbeRequest, find_answer, has_no_python, probe_command
+from sparkfleet.probe.observed import Observed, read_answer
+
+ME = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def run_command(request: ProbeRequest, **env: str) -> list[str]:
+    words = ["/bin/sh", "-c", probe_command(request)]
+    answer = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **env})
+    return answer.stdout.splitlines()
+
+
+def test_the_command_answers_for_this_very_machine() -> None:
+    answer = find_answer(run_command(ProbeRequest(paths=("/etc/passwd", "~/no such, 'file'"))))
+    assert answer is not None
+    data = json.loads(answer)
+    assert data["user"]["name"] == ME
+    assert data["paths"]["/etc/passwd"]["kind"] == "file"
+    assert data["paths"]["~/no such, 'file'"]["kind"] == "absent"
+    assert data["memory"]["total_mib"] > 0
+
+
+def test_a_spark_without_python3_says_so(tmp_path: Path) -> None:
+    lines = run_command(ProbeRequest(), PATH=str(tmp_path))
+    assert has_no_python(lines)
+    assert find_answer(lines) is None
+
+
+@given(before=st.text(), after=st.text())
+def test_banners_around_the_answer_do_no_harm(before: str, after: str) -> None:
+    text = f'{before}\n{program.BEGIN}{{"a":1}}{program.END}'
+    found = find_answer(text.split("\n") + after.replace(program.BEGIN, "").split("\n"))
+    assert found == '{"a":1}'
+
+
+def test_without_marks_there_is_no_answer() -> None:
+    assert find_answer(["Welcome to DGX OS"]) is None
+    assert find_answer([program.BEGIN + '{"cut": tr']) is None
+
+
+class FakeDocker(http.server.BaseHTTPRequestHandler):
+    answers: dict[str, Any] = {}
+
+    def do_GET(self) -> None:
+        body = json.dumps(self.answers.get(self.path, {"message": "no such thing"})).encode()
+        self.send_response(200 if self.path in self.answers else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "unix"
+
+
+class UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+def inspect(name: str, labels: dict[str, str]) -> dict[str, Any]:
+    return {
+        "Id": name * 3, "Name": f"/{name}", "Image": "sha256:1", "State": {"Status": "running", "StartedAt": "t"},
+        "Config": {"Image": "x", "Cmd": ["serve"], "Env": ["SECRET=canary"], "Labels": labels},
+        "HostConfig": {"NetworkMode": "host", "Memory": 0},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    path = tmp_path / "docker.sock"
+    monkeypatch.setattr(program, "DOCKER_SOCKET", str(path))
+    FakeDocker.answers = {
+        "/version": {"Version": "28.3.3", "Arch": "arm64"},
+        "/containers/json?all=1": [
+            {"Id": "ours", "Names": ["/nano"], "Labels": {program.LABEL_SERVICE: "nano"}, "State": "exited"},
+            {"Id": "webui", "Names": ["/webui"], "Labels": None, "State": "running"},
+            {"Id": "old", "Names": ["/old"], "Labels": {}, "State": "exited"},
+        ],
+        "/containers/ours/json": inspect("ours", {program.LABEL_SERVICE: "nano"}),
+        "/containers/webui/json": inspect("webui", {}),
+        "/images/repo@sha256:2/json": {"Id": "sha256:2", "Config": {"Entrypoint": ["vllm", "serve"]}},
+        "/images/sha256:1/json": {"Id": "sha256:1", "Config": {}},
+    }
+    with UnixServer(str(path), FakeDocker) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield FakeDocker.answers
+        server.shutdown()
+
+
+def test_our_containers_are_seen_whole_and_foreign_ones_only_by_who_they_are(docker: dict[str, Any]) -> None:
+    seen = program.look_at_docker({"images": ["repo@sha256:2", "repo@sha256:9"]})
+    ours, foreign = seen["containers"]
+    assert ours["config"]["Env"] == ["SECRET=canary"]
+    assert "Env" not in foreign["config"]
+    assert seen["images"]["repo@sha256:9"] is None
+    assert seen["images"]["repo@sha256:2"]["entrypoint"] == ["vllm", "serve"]
+    assert "sha256:1" in seen["images"]
+
+
+def test_a_daemon_that_answers_with_an_error_is_an_error_and_no_empty_list(docker: dict[str, Any]) -> None:
+    del docker["/version"]
+    docker["/version"] = None
+    with pytest.raises((program.DockerError, AttributeError)):
+        program.look_at_docker({})
+
+
+def test_no_docker_and_a_daemon_that_is_down_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "DOCKER_SOCKET", str(tmp_path / "none"))
+    monkeypatch.setattr(program.shutil, "which", lambda _: None)
+    assert program.part(program.look_at_docker, {})["state"] == "missing"
+    monkeypatch.setattr(program.shutil, "which", lambda _: "/usr/bin/docker")
+    assert program.part(program.look_at_docker, {})["state"] == "down"
+    stale = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(stale))
+    monkeypatch.setattr(program, "DOCKER_SOCKET", str(stale))
+    assert program.part(program.look_at_docker, {})["state"] == "down"
+
+
+def test_permission_denied_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(program.UnixConnection, "connect", denied)
+    assert program.part(program.look_at_docker, {})["state"] == "denied"
+
+
+def test_weights_are_seen_with_size_blob_and_broken_links(tmp_path: Path) -> None:
+    repo = tmp_path / "hub" / "models--a--b"
+    snapshot = repo / "snapshots" / "c1"
+    (repo / "blobs").mkdir(parents=True)
+    (snapshot / "sub").mkdir(parents=True)
+    (repo / "blobs" / "b1").write_bytes(b"12345")
+    (snapshot / "sub" / "w").symlink_to("../../../blobs/b1")
+    (snapshot / "gone").symlink_to("../../blobs/none")
+    (snapshot / "plain").write_bytes(b"1")
+    found = program.look_at_weights(str(tmp_path), [["a/b", "c1"], ["a/b", "c2"]])
+    assert found["a/b@c1"] == {
+        "sub/w": {"size": 5, "blob": "b1"},
+        "gone": {"size": -1, "blob": "none"},
+        "plain": {"size": 1, "blob": ""},
+    }
+    assert found["a/b@c2"] == {}
+
+
+def test_state_tells_generations_and_a_swap_without_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "STATE_DIR", str(tmp_path))
+    assert program.look_at_state() == {"generations": {}, "swap": ""}
+    for name, content in (("nano", '{"id": "1"}'), ("broken", "{")):
+        (tmp_path / "services" / name).mkdir(parents=True)
+        (tmp_path / "services" / name / "current.json").write_text(content)
+    for name, files in (("s1", ("request.json", "result.json")), ("s2", ("request.json",))):
+        (tmp_path / "swaps" / name).mkdir(parents=True)
+        for file in files:
+            (tmp_path / "swaps" / name / file).write_text("{}")
+    seen = program.look_at_state()
+    assert seen["generations"]["nano"] == {"id": "1"}
+    assert "unreadable" in seen["generations"]["broken"]["error"]
+    assert seen["swap"] == "s2"
+
+
+def test_a_listening_port_is_seen_with_its_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        seen = program.listeners()[str(server.getsockname()[1])]
+    assert seen["pid"] == os.getpid()
+
+
+def answer(**changes: Any) -> str:
+    data: dict[str, Any] = {
+        "host": {"arch": "aarch64"},
+        "sudo": {"state": "ok"},
+        "user": {"name": "n", "home": "/home/n", "uid": 1, "gid": 1, "group": "n", "groups": ["n"]},
+        "memory": {"total_mib": 1, "available_mib": 1, "swap_total_mib": 0},
+        "disks": {"models": {"path": "/", "total": 1, "free": 1, "read_only": False}},
+        "docker": {"state": "ok", "version": "28", "arch": "arm64", "containers": [], "images": {"r@d": None}},
+        "systemd": {"state": "ok", "units": {}},
+        "state": {"generations": {}, "swap": ""},
+        "paths": {"/x": {"kind": "link", "mode": "0777", "user": "root", "group": "root", "size": 1, "target": "/y"}},
+        "weights": {"a/b@c": {"f": {"size": 1, "blob": "b"}}},
+        "listeners": {"22": {"pid": 1, "command": "sshd"}},
+    }
+    return json.dumps({**data, **changes})
+
+
+def test_a_whole_answer_becomes_observed() -> None:
+    seen = read_answer("spark-01", answer())
+    assert isinstance(seen, Observed)
+    assert seen.user.expand("~/vllm") == "/home/n/vllm"
+    assert seen.images == {"r@d": None}
+    assert seen.weights["a/b@c"]["f"] == (1, "b")
+
+
+BROKEN = {
+    "not JSON": ("{", "cannot be read"),
+    "sudo refused": (answer(sudo={"state": "refused", "error": "a password is required"}), "sudo refused: a password"),
+    "docker missing": (answer(docker={"state": "missing", "error": "Docker is not installed"}), "Docker missing"),
+    "daemon down": (answer(docker={"state": "down", "error": "no socket"}), "Docker down"),
+    "permission denied": (answer(docker={"state": "denied", "error": "denied"}), "Docker denied"),
+    "docker failed otherwise": (answer(docker={"error": "KeyError: 'x'"}), "Docker error"),
+    "no systemd": (answer(systemd={"state": "missing"}), "systemd missing"),
+    "memory unreadable": (answer(memory={"error": "OSError"}), "memory could not be read"),
+    "weights unreadable": (answer(weights={"error": "PermissionError"}), "weights could not be read"),
+    "a path unreadable": (answer(paths={"/x": {"error": "PermissionError"}}), "/x could not be read"),
+    "a record unreadable": (
+        answer(state={"generations": {"nano": {"error": "unreadable: x"}}, "swap": ""}),
+        "current.json is unreadable",
+    ),
+}
+
+
+@pytest.mark.parametrize("text, found", BROKEN.values(), ids=BROKEN)
+def test_what_could_not_be_read_is_a_problem_of_its_own_and_never_absence(text: str, found: str) -> None:
+    problem = read_answer("spark-01", text)
+    assert isinstance(problem, Problem)
+    assert found in problem.found
+    assert problem.remedy or problem.expected
