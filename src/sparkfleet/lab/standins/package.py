@@ -74,7 +74,8 @@ def write_engine(directory: Path, version: str, schema: str) -> None:
 
 def _modules(version: str) -> dict[str, str]:
     """Return the modules that others import from the real package, by path: thin, onto the stand-in."""
-    parser = "from vllm.standin.arguments import FlexibleArgumentParser, make_arg_parser, validate_parsed_serve_args\n"
+    names = ("FlexibleArgumentParser", "make_arg_parser", "validate_parsed_serve_args")
+    parser = f"from vllm.standin.arguments import {', '.join(names)}\n"
     layers = "model_executor/layers"
     main = "from vllm.standin.__main__ import main\n\nif __name__ == '__main__':\n    main()\n"
     return {

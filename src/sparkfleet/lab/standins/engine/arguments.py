@@ -91,6 +91,8 @@ def _add(parser: argparse.ArgumentParser, name: str, entry: dict[str, Any]) -> N
     if type_name.startswith("enum:"):
         choices = type_name.removeprefix("enum:").split(",")
     said |= {"type": values.reader(type_name, choices), "nargs": entry.get("nargs"), "choices": choices}
+    if "hint" in entry:
+        said["metavar"] = entry["hint"]
     if kind == "LoRAParserAction":
         parser.add_argument(*options, action=LoRAParserAction, **said)
     else:
