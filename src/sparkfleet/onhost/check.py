@@ -66,9 +66,9 @@ def _stale(system: System, request: SwapRequest) -> Refusal | None:
 
 def _foreign(system: System, found: dict[str, Container | None]) -> Refusal | None:
     """Only what carries our label, or our mark, is ever touched."""
-    for service in found:
+    for service, own in found.items():
         for name in (service, next_name(service), old_name(service)):
-            container = found[service] if name == service else system.docker.inspect(name)
+            container = own if name == service else system.docker.inspect(name)
             if container and container.service != service:
                 owner = f"service {container.service}" if container.service else "nobody we know"
                 return Refusal(

@@ -1,4 +1,4 @@
-"""Waiting for dockerd. As long as it takes: whoever gives up leaves an engine down after dockerd came back."""
+"""Waiting for dockerd, as long as it takes: who gives up leaves an engine down when dockerd comes back."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def wanted_down(system: System) -> bool:
     """
     state = systemctl(system, "is-active", "docker.service").out.strip()
     return state in {"inactive", "failed", "deactivating"}
+
+
+def identity(system: System) -> str:
+    """Return what changes with every start of dockerd; "" where systemd does not run it."""
+    return systemctl(system, "show", "--property=MainPID", "--value", "docker.service").out.strip()
 
 
 def answers(system: System) -> bool:

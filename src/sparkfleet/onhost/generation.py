@@ -74,7 +74,7 @@ class Generation:
         """Return 12 hex digits over all that makes a new container or unit necessary (not the gate)."""
         spec = dataclasses.asdict(self)
         spec.pop("gate")
-        spec["create"] = [word for word in self.create if not word.startswith(f"{LABEL_GENERATION}=")]
+        spec["create"] = without_generation_label(self.create)
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:
@@ -92,6 +92,21 @@ class Generation:
             values[key] = tuple(values.get(key, ()))
         values["env"] = tuple((k, v) for k, v in values.get("env", ()))
         return Generation(**values)
+
+
+def without_generation_label(create: tuple[str, ...]) -> list[str]:
+    """Return the words of ``docker create`` without ``--label io.sparkfleet.generation=...``.
+
+    The label holds the id, so that it cannot be part of what the id is made from.
+    """
+    words: list[str] = []
+    for word in create:
+        if word.startswith(f"{LABEL_GENERATION}="):
+            if words and words[-1] in {"--label", "-l"}:
+                words.pop()
+        elif not word.startswith(f"--label={LABEL_GENERATION}="):
+            words.append(word)
+    return words
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,10 @@ class Journal:
                 return dict(event)
         return None
 
+    def first(self, step: str) -> dict[str, Any] | None:
+        """Return the oldest event of that step, None when it never began."""
+        return next((dict(event) for event in self._events if event.get("step") == step), None)
+
     def count(self, step: str) -> int:
         """Return how often a step began."""
         return sum(event.get("step") == step for event in self._events)

@@ -75,7 +75,7 @@ def wait_back(system: System, need_mib: int, limit_s: float = 90) -> Memory:
         now = system.memory()
         steady = steady + 1 if now.available - memory.available < SETTLED_MIB else 0
         memory = now
-        patience = 20 if need_mib else 2
+        patience = 60 if need_mib else 2
         if steady >= patience or system.monotonic() - started >= limit_s:
             break
     return memory

@@ -15,7 +15,7 @@ from sparkfleet.onhost.generation import Generation
 
 KEPT_GENERATIONS = 5
 KEPT_SWAPS = 10
-_SERVICE = re.compile(r"^(?!recover$|swap-)[a-z0-9][a-z0-9.-]{0,62}(?<!\.next)(?<!\.old)$")
+_SERVICE = re.compile(r"^(?!recover$|swap-|stage-)[a-z0-9][a-z0-9.-]{0,62}(?<!\.next)(?<!\.old)$")
 _SWAP = re.compile(r"^[a-z0-9][a-z0-9-]{0,47}$")
 
 
@@ -26,12 +26,12 @@ class BusyError(Exception):
 def check_service(name: str) -> str:
     """Return a service's name, or raise ValueError: it becomes part of paths, containers and units.
 
-    ``recover`` and ``swap-...`` are our own units, ``.next`` and ``.old`` the two containers of a swap.
+    ``recover``, ``swap-...`` and ``stage-...`` are our own units, ``.next`` and ``.old`` a swap's containers.
     """
     if not _SERVICE.match(name):
         raise ValueError(
             f"{name!r} cannot be a service's name: lower-case letters, digits, dots and dashes, at most 63, "
-            "not 'recover', not beginning with 'swap-', not ending in '.next' or '.old'"
+            "not 'recover', not beginning with 'swap-' or 'stage-', not ending in '.next' or '.old'"
         )
     return name
 
@@ -69,7 +69,7 @@ def set_current(state: Path, service: str, record: dict[str, Any] | None) -> Non
     path = service_directory(state, service) / "current.json"
     if record is None:
         files.remove(path)
-    else:
+    elif files.read_json(path) != record:
         files.write_json(path, record)
 
 

@@ -1,0 +1,47 @@
+"""Packs the programs of this package into the one file that a Spark gets. Runs on the operator's machine.
+
+The same sources give the same bytes everywhere (order, times, modes and storage are fixed, nothing is
+compressed, since compressors differ): a file's hash on the Spark tells whether its programs are these.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import zipfile
+from importlib import resources
+
+MAIN = """\
+import sys
+
+from sparkfleet.onhost.main import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip file knows."""
+NOT_ON_SPARK = {"bundle.py"}
+
+
+@functools.cache
+def build() -> bytes:
+    """Return the zipapp: run as ``python3 -I -B FILE COMMAND ...``."""
+    members = {"__main__.py": MAIN, "sparkfleet/__init__.py": ""}
+    for source in resources.files("sparkfleet.onhost").iterdir():
+        if source.name.endswith((".py", ".json")) and source.name not in NOT_ON_SPARK:
+            members[f"sparkfleet/onhost/{source.name}"] = source.read_text(encoding="utf-8")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.create_system = 3  # Unix, wherever this is packed
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, members[name].encode())
+    return buffer.getvalue()
+
+
+@functools.cache
+def sha256() -> str:
+    """Return the SHA-256 of ``build()`` in hex."""
+    return hashlib.sha256(build()).hexdigest()

@@ -1,0 +1,198 @@
+"""The commands of the one file on a Spark. Data comes as JSON on stdin, answers leave as JSON on stdout.
+
+Everything is imported at the top: the file may be replaced by a newer one while a guard or a swap runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import socket
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Sequence
+from os import environ
+from typing import Any
+
+from sparkfleet.onhost import detached, diagnose, follow, guard, host, services, stage, store, swap, valve
+from sparkfleet.onhost.generation import Generation, SwapRequest
+from sparkfleet.onhost.system import DockerError, DockerGoneError, System
+
+OK, PROBLEM, USAGE = 0, 1, 64
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command; return its exit code."""
+    options = _parser().parse_args(words)
+    run: Callable[[System, argparse.Namespace], int] = options.run
+    try:
+        return run(host.Spark(), options)
+    except (
+        services.RefusedError,
+        store.BusyError,
+        DockerError,
+        DockerGoneError,
+        ValueError,
+        FileNotFoundError,
+    ) as error:
+        sys.stderr.write(f"sparkfleet: {error}\n")
+        return detached.BUSY if isinstance(error, store.BusyError) else PROBLEM
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sparkfleet.pyz", description="sparkfleet's programs on a Spark")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[System, argparse.Namespace], int], text: str) -> Any:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    command("swap", _swap, "start the swap that is on stdin; return at once")
+    command("swap-run", _swap_run, "carry a swap out, or finish it").add_argument("id")
+    command("recover", _recover, "at boot: finish what a reboot interrupted")
+    for name, run, text in (
+        ("follow", _follow, "print the events of a swap, its result last"),
+        ("stage-follow", _stage_follow, "print the events of a fetch, its result last"),
+    ):
+        following = command(name, run, text)
+        following.add_argument("id")
+        following.add_argument("--since", type=int, default=0, help="number of the first event")
+        following.add_argument("--wait", type=float, default=0.0, help="seconds to wait for news")
+    command("status", _status, "print what serves here")
+    guarding = command("guard", _guard, "hold a service's container (ExecStart of its unit)")
+    guarding.add_argument("service")
+    guarding.add_argument("--floor-mib", type=int, required=True)
+    guarding.add_argument("--stop-timeout", type=int, default=60)
+    flushing = command("valve", _valve, "give the page cache back before an engine starts")
+    flushing.add_argument("--unless-running", metavar="SERVICE", default="")
+    command("repair", _repair, "make a unit the one on stdin").add_argument("service")
+    command("stop", _stop, "stop a service, and after a reboot, too").add_argument("service")
+    command("remove", _remove, "stop a service and remove all of it").add_argument("service")
+    command("rollback", _rollback, "print the swap back to what served before").add_argument("service")
+    command("stage", _stage, "start the fetch that is on stdin; return at once")
+    command("stage-run", _stage_run, "carry a fetch out").add_argument("id")
+    return parser
+
+
+def _say(data: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _asked() -> dict[str, Any]:
+    try:
+        data = json.load(sys.stdin)
+    except ValueError as error:
+        raise ValueError(f"stdin: not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError("stdin: expected a JSON object")  # noqa: TRY004 (what was written is wrong)
+    return data
+
+
+def _swap(system: System, _: argparse.Namespace) -> int:
+    code, answer = detached.request(system, SwapRequest.from_json(_asked()))
+    _say(answer)
+    return code
+
+
+def _swap_run(system: System, options: argparse.Namespace) -> int:
+    host.stay_in_memory()
+    diagnose.phase_of("")  # reads the patterns now, while this file is still the one we started from
+    try:
+        with store.lock(system.paths.state):
+            result = swap.run(system, options.id)
+    except Exception:
+        traceback.print_exc()
+        return detached.INTERNAL
+    _say(result)
+    return OK if result["outcome"] in {swap.PROMOTED, swap.REMOVED} else PROBLEM
+
+
+def _recover(system: System, _: argparse.Namespace) -> int:
+    for swap_id in detached.recover(system):
+        _say({"swap": swap_id, "text": "was interrupted by a reboot, is being finished"})
+    return OK
+
+
+def _follow(system: System, options: argparse.Namespace) -> int:
+    for event in follow.follow(system, options.id, options.since, options.wait):
+        _say(event)
+    return OK
+
+
+def _status(system: System, _: argparse.Namespace) -> int:
+    _say(follow.status(system))
+    return OK
+
+
+def _guard(system: System, options: argparse.Namespace) -> int:
+    host.stay_in_memory()
+    held = guard.Guard(
+        system, options.service, options.floor_mib, options.stop_timeout, guard.to_journal, _notify
+    )
+    signal.signal(signal.SIGTERM, lambda *_: held.stop.set())
+    signal.signal(signal.SIGINT, lambda *_: held.stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: held.leave.set())
+    return held.run()
+
+
+def _notify(text: str) -> None:
+    """Tell systemd (sd_notify)."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError:
+            return
+
+
+def _valve(system: System, options: argparse.Namespace) -> int:
+    if options.unless_running:
+        container = system.docker.inspect(store.check_service(options.unless_running))
+        if container and container.running:
+            return OK
+    sys.stdout.write(valve.flush(system).text + "\n")
+    return OK
+
+
+def _repair(system: System, options: argparse.Namespace) -> int:
+    data = _asked()
+    generation = Generation.from_json(data.get("generation", data))
+    if generation.service != options.service:
+        raise ValueError(f"stdin is a generation of {generation.service}, not of {options.service}")
+    _say(services.repair(system, generation))
+    return OK
+
+
+def _stop(system: System, options: argparse.Namespace) -> int:
+    _say(services.stop(system, store.check_service(options.service), remove=False))
+    return OK
+
+
+def _remove(system: System, options: argparse.Namespace) -> int:
+    _say(services.stop(system, store.check_service(options.service), remove=True))
+    return OK
+
+
+def _rollback(system: System, options: argparse.Namespace) -> int:
+    name = f"back-{uuid.uuid4().hex[:12]}"
+    _say(services.rollback(system, store.check_service(options.service), name))
+    return OK
+
+
+def _stage(system: System, _: argparse.Namespace) -> int:
+    _say({"job": stage.begin(_asked(), system.paths)})
+    return OK
+
+
+def _stage_run(system: System, options: argparse.Namespace) -> int:
+    return stage.run(options.id, system.paths)
+
+
+def _stage_follow(system: System, options: argparse.Namespace) -> int:
+    return stage.follow(options.id, system.paths, options.since, options.wait)

@@ -1,0 +1,167 @@
+"""The candidate on trial: started without a restart policy, watched, gated. No decision is taken here."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparkfleet.onhost import diagnose, memory, redact, valve
+from sparkfleet.onhost.gate import EngineEndedError, Gate, GateFailedError, Passed
+from sparkfleet.onhost.generation import Generation
+from sparkfleet.onhost.journal import Journal
+from sparkfleet.onhost.system import DockerError, DockerGoneError, System
+
+TELL_S = 30.0
+"""Seconds without news after which it is said what is waited for."""
+LOG_LINES = 5000
+"""Lines of the engine's log that are read for a diagnosis and kept as evidence."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a candidate did not pass."""
+
+    cause: str
+    remedy: str = ""
+    line: str = ""
+    """The engine's own words."""
+    exit_code: int | None = None
+    trace: str = ""
+    """Memory while it started, as CSV."""
+    transcript: tuple[dict[str, Any], ...] = ()
+
+
+class TrialFailedError(Exception):
+    """The candidate did not pass; ``failure`` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        """Keep the failure."""
+        super().__init__(failure.cause)
+        self.failure = failure
+
+
+@dataclass
+class Progress:
+    """Tells the diary how far an engine's start is, by what its log says."""
+
+    system: System
+    journal: Journal
+    secrets: tuple[str, ...] = ()
+    started: float = 0.0
+    awaited: str = ""
+    _last: tuple[str, str] = ("", "")
+    _told: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def line(self, text: str) -> None:
+        """Take a line of the log."""
+        phase = diagnose.phase_of(text)
+        if phase is None:
+            return
+        with self._lock:
+            if phase == self._last:
+                return
+            self._last, self._told = phase, self.system.monotonic()
+        said = redact.redact(phase[1], self.secrets)
+        self.journal.tell("phase", said, phase=phase[0], seconds=self._seconds())
+
+    def wait_for(self, what: str) -> None:
+        """Say what is waited for now."""
+        self.awaited = what
+        self._told = self.system.monotonic()
+        self.journal.tell("waiting", what, phase="gate", seconds=self._seconds())
+
+    def tick(self) -> None:
+        """Say that it still goes on, when there was no news for a while."""
+        if self.system.monotonic() - self._told >= TELL_S:
+            self._told = self.system.monotonic()
+            far = f" ({': '.join(part for part in self._last if part)})" if self._last[0] else ""
+            text = redact.redact(f"{self.awaited}{far}", self.secrets)
+            self.journal.tell("waiting", text, phase=self._last[0] or "start", seconds=self._seconds())
+
+    def _seconds(self) -> float:
+        return round(self.system.monotonic() - self.started, 1)
+
+
+def run(system: System, journal: Journal, generation: Generation, container_id: str) -> Passed:
+    """Start the candidate and gate it. Return what the gate saw, or raise TrialFailedError."""
+    journal.tell("note", valve.flush(system).text, phase="valve")
+    journal.step("start", f"{generation.service} starts", container=container_id)
+    try:
+        system.docker.start(container_id)
+    except DockerError as error:
+        found = diagnose.diagnose(str(error), None)
+        raise TrialFailedError(
+            Failure(
+                f"dockerd could not start it: {found.cause if found else error}",
+                found.remedy if found else "",
+                str(error),
+            )
+        ) from error
+    return _watch(system, journal, generation, container_id)
+
+
+def _watch(system: System, journal: Journal, generation: Generation, container_id: str) -> Passed:
+    container = system.docker.inspect(container_id)
+    if container is None:
+        raise TrialFailedError(Failure("its container vanished right after the start"))
+    progress = Progress(system, journal, redact.secrets_of(container), system.monotonic())
+    guard = memory.FloorGuard(system, generation.floor_mib, lambda: system.kill_now(container))
+    gate = Gate(system, generation, lambda: None, progress.wait_for, container.api_key)
+
+    def check_alive() -> None:
+        progress.tick()
+        if guard.struck:
+            raise EngineEndedError
+        try:
+            now = system.docker.inspect(container_id)
+        except DockerGoneError:
+            return  # dockerd is away, the engine may well serve: its port tells
+        if now is None or not now.running:
+            raise EngineEndedError
+
+    gate.check_alive = check_alive
+    stop_guard = system.every(1.0, guard.sample)
+    stop_log = system.docker.follow(container_id, 0.0, progress.line)
+    try:
+        journal.step("gate", "the gate", port=generation.port, name=generation.served_name)
+        return gate.prove()
+    except EngineEndedError:
+        raise TrialFailedError(_ended(system, container_id, guard, gate)) from None
+    except GateFailedError as error:
+        if guard.struck:
+            raise TrialFailedError(_ended(system, container_id, guard, gate)) from None
+        raise TrialFailedError(
+            Failure(
+                str(error),
+                error.remedy,
+                trace=guard.csv(),
+                transcript=tuple(gate.transcript),
+            )
+        ) from None
+    finally:
+        stop_guard()
+        stop_log()
+
+
+def _ended(system: System, container_id: str, guard: memory.FloorGuard, gate: Gate) -> Failure:
+    """Return why the engine's process ended, by the guard, its log, its exit code."""
+    trace, transcript = guard.csv(), tuple(gate.transcript)
+    if guard.struck:
+        return Failure(guard.cause, memory.REMEDY_FLOOR, trace=trace, transcript=transcript)
+    container = system.docker.inspect(container_id)
+    if container is None:
+        return Failure("its container was removed by somebody else", trace=trace, transcript=transcript)
+    secrets = redact.secrets_of(container)
+    log = redact.redact(system.docker.log(container_id, LOG_LINES), secrets)
+    found = diagnose.diagnose(log, container.exit_code)
+    ended = f"the engine ended with exit code {container.exit_code}"
+    if container.out_of_memory:
+        ended += ", killed by the kernel for lack of memory"
+    if found:
+        cause, remedy, line = f"{ended}: {found.cause}", found.remedy, found.line
+    else:
+        cause, remedy = ended, "read its log in the evidence"
+        line = " | ".join(diagnose.last_meaningful_lines(log, 3))
+    return Failure(cause, remedy, line, container.exit_code, trace, transcript)
