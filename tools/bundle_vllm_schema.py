@@ -20,7 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from sparkfleet.vllm import bundle
 
-DROPPED = ("dest", "group", "hint")
+DROPPED = ("dest", "group")
 """Parts of a flag's dump that nothing here uses; the bundle stays small without them."""
 
 
@@ -48,8 +48,11 @@ def slim(dump: dict[str, Any]) -> dict[str, Any]:
 
 
 def slim_flag(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a flag's entry without what is empty, unused, or the rule (``kind`` stays)."""
-    return {key: value for key, value in entry.items() if key not in DROPPED and value not in ([], None)}
+    """Return a flag's entry without what is unused or the rule: no aliases, no negatives ..."""
+    unused = [*DROPPED, *(key for key in ("aliases", "negatives") if not entry.get(key))]
+    if not isinstance(entry.get("hint"), list):
+        unused.append("hint")
+    return {key: value for key, value in entry.items() if key not in unused and value is not None}
 
 
 def main(words: list[str]) -> int:

@@ -47,6 +47,8 @@ class Flag:
     nargs: int | str | None = None
     """Number of values as in argparse: None one, ``+``, ``*``, ``?``."""
     choices: tuple[Any, ...] | None = None
+    known: tuple[str, ...] = ()
+    """The values that vLLM names itself, where a plugin may add others (no ``choices``)."""
     default: Any = None
     """Value when the flag is not given. A nested config is ``{}``: each key at its own default."""
     aliases: tuple[str, ...] = ()
@@ -189,6 +191,7 @@ def _flag(name: str, entry: Mapping[str, Any]) -> Flag:
         optional=optional,
         nargs=entry.get("nargs"),
         choices=tuple(choices) if choices is not None else None,
+        known=tuple(entry.get("hint", ())) if choices is None else (),
         default={} if isinstance(default, dict) and "__dataclass__" in default else default,
         aliases=tuple(entry.get("aliases", ())),
         negatives=tuple(entry.get("negatives", ())),

@@ -4,7 +4,8 @@
     docker run --rm -i --network none --entrypoint python3 IMAGE - schema          < ask_parser.py
 
 ``parse`` prints {"ok", "error", "version"} for the words after ``vllm serve``; ``schema`` prints everything
-that the parser and the registries know. No GPU is needed. One JSON document goes to stdout, the rest to stderr.
+that the parser and the registries know. No GPU is needed. One JSON document goes to stdout, the rest to
+stderr.
 """
 
 # ruff: noqa: INP001, SLF001, BLE001
@@ -247,6 +248,8 @@ def flag_of(action: Any, parser: Any, classes: dict[str, Any]) -> tuple[str, dic
         entry["choices"] = [plain(choice) for choice in action.choices]
     if action.nargs not in (None, 0):
         entry["nargs"] = action.nargs
+    if isinstance(action.metavar, (list, tuple)):
+        entry["hint"] = list(action.metavar)
     if action.default is not argparse.SUPPRESS:
         entry["default"] = plain(action.default)
     if "deprecated" in (action.help or "").lower()[:400] or action in getattr(parser, "_deprecated", ()):
