@@ -1,4 +1,4 @@
-"""The machine's own apt sources, read at run time: a lab's base system comes from where its packages come from.
+"""The apt sources of this machine, read at run time: where a lab's base system comes from.
 
 Only the distribution's own archive is taken: entries of its own release, with the component ``main``, that no
 other publisher signs.

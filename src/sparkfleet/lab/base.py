@@ -1,4 +1,4 @@
-"""The base system of every lab image: Ubuntu 24.04 where a registry answers, else this machine's distribution.
+"""The base of every lab image: Ubuntu 24.04 where a registry answers, else this machine's distribution.
 
 Without a registry the base is a ``debootstrap`` of the release that this machine runs, from its own apt
 sources. Where those are is used while building and not kept in the image.
@@ -96,7 +96,7 @@ def _debootstrap(docker: Docker, apt: Apt, say: Callable[[str], None]) -> None:
         say("installing debootstrap (apt-get install debootstrap)")
         _run([*root, "apt-get", "install", "-y", "--no-install-recommends", "debootstrap"])
     say(
-        f"no registry answers: making a base system of {apt.codename} from this machine's apt sources (1 minute)"
+        f"no registry answers: making a base system ({apt.codename}) from the machine's apt sources, 1 minute"
     )
     with tempfile.TemporaryDirectory(prefix="sparkfleet-base-", dir="/var/tmp") as scratch:
         target = Path(scratch) / "root"

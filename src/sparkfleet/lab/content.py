@@ -34,7 +34,7 @@ def tar_of(entries: Iterable[Entry]) -> bytes:
 
 
 def tree(root: Path) -> tuple[Entry, ...]:
-    """Return the files below ``root``; what lies in a ``bin`` or ``sbin`` is a program, sudo wants its files 0440."""
+    """Return the files below ``root``; those in a ``bin`` or ``sbin`` are programs, sudo's are 0440."""
     found = []
     for path in sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
         relative = path.relative_to(root)

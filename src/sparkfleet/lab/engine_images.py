@@ -1,4 +1,4 @@
-"""Fills the lab's registry: engine images, built and pushed under their canonical names, kept with the registry.
+"""Fills the lab's registry: engine images under their canonical names, kept with the registry's image.
 
 Every name in the registry is a multi-arch index whose amd64 and arm64 entries are the same manifest: an image
 that the catalogue wants on aarch64 is found there, and it runs on whatever machine the lab is on.
@@ -40,7 +40,7 @@ _CONFIG = (
 def registry_with_engines(
     docker: Docker, base: Base, say: Callable[[str], None]
 ) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Return the image of a registry that holds all engine images, and for each reference its index's digest."""
+    """Return the image of a registry that holds all engine images, and each reference's digest there."""
     tag = f"{IMAGES}/registry-filled:{_key(base)}"
     seen = docker.inspect("image", tag)
     if seen is None:
@@ -145,8 +145,8 @@ def _wait(url: str) -> None:
 def _http(
     method: str, url: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[bytes, Any]:
-    request = urllib.request.Request(url, data=body, method=method, headers=headers or {})  # noqa: S310 - our URL
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our URL
+    request = urllib.request.Request(url, data=body, method=method, headers=headers or {})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
         return answer.read(), answer.headers
 
 

@@ -27,8 +27,8 @@ MOST_SPARKS = 60
 def up(docker: Docker, lab: Lab, sparks: int, say: Say, warm: bool = False) -> State:
     """Return a lab with that many machines, each up; what is up already stays as it is.
 
-    The first time builds the images (minutes); they are kept, so that later it takes seconds. ``warm``: machines
-    that are made from now on have the engine images.
+    The first time builds the images (minutes); they are kept, so that later it takes seconds. ``warm``:
+    machines that are made from now on have the engine images.
     """
     if not 0 < sparks <= MOST_SPARKS:
         raise SparkfleetError(Problem("--sparks", f"{sparks}", f"1 to {MOST_SPARKS}"))

@@ -95,7 +95,7 @@ def docker_volume(lab: Lab, name: str) -> str:
 
 
 def own_files(lab: Lab, state: State, machine: Machine) -> tuple[Entry, ...]:
-    """Return the files that make a machine itself: host key, who may log in, whom it trusts, its interfaces."""
+    """Return what makes a machine itself: host key, who may log in, whom it trusts, its interfaces."""
     login = (lab.directory / "id_ed25519.pub").read_bytes()
     authority = (lab.directory / "ca.pem").read_bytes()
     nics = (
@@ -127,23 +127,22 @@ def start_machine(docker: Docker, lab: Lab, state: State, machine: Machine) -> N
 
 
 def remove_machine(docker: Docker, lab: Lab, name: str, keep_images: bool = False) -> None:
-    """Remove a machine with all it holds; ``keep_images`` leaves its docker directory to the next of that name."""
+    """Remove a machine; ``keep_images`` leaves its docker directory to the next one of that name."""
     docker.attempt("rm", "-f", "-v", lab.container(name))
     if not keep_images:
         docker.attempt("volume", "rm", "-f", docker_volume(lab, name))
 
 
 def wait_until_up(docker: Docker, lab: Lab, machine: Machine) -> None:
-    """Return when systemd has finished the boot, and dockerd and sshd run; else an error with systemd's word."""
+    """Return when the boot has finished and dockerd and sshd run; else an error with systemd's word."""
     container = lab.container(machine.name)
     end = time.monotonic() + BOOT_SECONDS
     answer = ""
     while time.monotonic() < end:
         seen = docker.attempt("exec", container, "systemctl", "is-system-running", "--wait")
         answer = seen.stdout.decode().strip() or seen.stderr.decode().strip()
-        if answer in ("running", "degraded"):
-            if docker.ok("exec", container, "sh", "-c", _READY):
-                return
+        if answer in ("running", "degraded") and docker.ok("exec", container, "sh", "-c", _READY):
+            return
         time.sleep(0.2)
     failed = docker.attempt(
         "exec", container, "systemctl", "--failed", "--no-legend", "--plain"

@@ -26,7 +26,7 @@ class Lab:
 
     @property
     def prefix(self) -> str:
-        """Return the beginning of every docker name of this lab: hash of the checkout's path, and the name."""
+        """Return how every docker name of this lab begins: a hash of the checkout's path, and the name."""
         digest = hashlib.sha256(str(self.checkout).encode()).hexdigest()[:8]
         return f"sflab-{digest}-{self.name}"
 
@@ -48,8 +48,8 @@ class Lab:
 def find_lab(start: Path | None = None, name: str | None = None) -> Lab:
     """Return the lab of the checkout around ``start`` (default: the working directory).
 
-    The checkout is the nearest directory upwards with ``inventories/``; without one, ``start`` itself. The name
-    is ``SPARKFLEET_LAB`` from the environment unless given.
+    The checkout is the nearest directory upwards with ``inventories/``; without one, ``start`` itself. The
+    name is ``SPARKFLEET_LAB`` from the environment unless given.
     """
     here = (start or Path.cwd()).resolve()
     checkout = next((p for p in (here, *here.parents) if (p / "inventories").is_dir()), here)

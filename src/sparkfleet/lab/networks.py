@@ -49,7 +49,7 @@ def subnets(lab: Lab, taken: list[ipaddress.IPv4Network]) -> Iterator[ipaddress.
 
 
 def taken_subnets(routes: Path = Path("/proc/net/route")) -> list[ipaddress.IPv4Network]:
-    """Return the networks that this machine has routes to, the default route left out (off Linux: none known)."""
+    """Return the networks that this machine has routes to, but the default route (off Linux: none known)."""
     if not routes.is_file():
         return []
     found = []

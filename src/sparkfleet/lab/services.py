@@ -60,7 +60,7 @@ def wait_for_hub(state: State) -> None:
     end = time.monotonic() + START_SECONDS
     while True:
         try:
-            urllib.request.urlopen(f"{state.hub_url}/__lab__/counters", timeout=2).close()  # noqa: S310 - our URL
+            urllib.request.urlopen(f"{state.hub_url}/__lab__/counters", timeout=2).close()  # noqa: S310
         except urllib.error.HTTPError:
             return
         except OSError as error:

@@ -1,0 +1,10 @@
+"""Settings of the fleet of lab machines (``sparkfleet lab up``): read from the lab that is up, nothing without one."""
+
+import sparkfleet.lab.settings as _lab
+
+_settings = _lab.settings()
+
+sparkfleet = _settings.sparkfleet
+
+# pyinfra takes module-level names alone, and no lab means no such names.
+globals().update(_settings.connection)
