@@ -17,7 +17,7 @@ from sparkfleet.spec.hostfile import HostSource, load, name_problems
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.merge import Layer
 from sparkfleet.spec.models import Defaults
-from sparkfleet.spec.resolved import Fleet, Host, Paths
+from sparkfleet.spec.resolved import Fleet, Host, Mirror, Paths
 from sparkfleet.spec.yamlfile import read, shown
 
 T = TypeVar("T")
@@ -98,7 +98,17 @@ def fleet(
     problems += crosscheck.fleet_problems(hosts)
     if problems:
         raise SparkfleetError(*dict.fromkeys(problems))
-    return Fleet(places.fleet, tuple(hosts), tuple(dict.fromkeys(context.warnings)))
+    return Fleet(
+        name=places.fleet,
+        hosts=tuple(hosts),
+        warnings=tuple(dict.fromkeys(context.warnings)),
+        mirrors=tuple(
+            Mirror(registry, mirror.url, mirror.ca_file or "")
+            for registry, mirror in defaults.registries.items()
+        ),
+        hf_endpoint=defaults.hf_endpoint or "",
+        hf_token=defaults.hf_token or "",
+    )
 
 
 def _collect(read_it: Callable[[], T], problems: list[Problem]) -> T | None:

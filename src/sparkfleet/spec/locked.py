@@ -43,8 +43,8 @@ class Lock:
 
 
 def image_key(image: ImageRef) -> str:
-    """Return the key of an image: its name in full, with tag; the digest where there is no tag."""
-    return f"{image.repository}:{image.tag}" if image.tag else f"{image.repository}@{image.digest}"
+    """Return the key of an image as it was asked for: its name in full with the tag, or with the digest."""
+    return f"{image.repository}@{image.digest}" if image.digest else f"{image.repository}:{image.tag}"
 
 
 def model_key(repo: str, revision: str) -> str:
@@ -58,12 +58,11 @@ def find_image(lock: Lock, image: ImageRef) -> ImageRef | None:
     An image that names its digest is itself even without an entry; its own digest counts, not the entry's.
     """
     entry = lock.images.get(image_key(image))
-    if entry and image.digest in ("", entry.image.digest):
+    if entry is None and image.digest:
+        same = (found for found in lock.images.values() if found.image.digest == image.digest)
+        entry = next(same, None)
+    if entry:
         return replace(entry.image, repository=image.repository, tag=image.tag)
-    by_digest = (found.image for found in lock.images.values() if found.image.digest == image.digest)
-    same = next((found for found in by_digest if image.digest), None)
-    if same:
-        return replace(same, repository=image.repository, tag=image.tag)
     return image if image.digest else None
 
 

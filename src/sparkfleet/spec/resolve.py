@@ -105,25 +105,19 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
         container=_container(folded.container),
         gate=_gate(folded, context),
         origin=tuple(sorted(folded.origin.items())),
-        drafters=tuple(
-            _weights(repo, revision, folded.origin[f"flags.{flag}"], context)
-            for flag, repo, revision in side_repositories(folded.flags)
-        ),
+        drafters=_drafters(folded, context),
         needs_vllm=(recipe.needs.vllm or "") if recipe else "",
         needs_packages=tuple(sorted(recipe.needs.packages.items())) if recipe else (),
     )
 
 
-def side_repositories(flags: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return ``(flag, repository, revision)`` of what the flags name beside the model on the hub."""
-    found = []
+def drafter(flags: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return ``(repository, revision)`` of a drafter on the hub; None: none, or it comes with the model."""
     speculative = flags.get("speculative-config")
-    if isinstance(speculative, dict) and _REPOSITORY.fullmatch(str(speculative.get("model") or "")):
-        found.append(("speculative-config", speculative["model"], str(speculative.get("revision") or "")))
-    tokenizer = flags.get("tokenizer")
-    if isinstance(tokenizer, str) and _REPOSITORY.fullmatch(tokenizer):
-        found.append(("tokenizer", tokenizer, str(flags.get("tokenizer-revision") or "")))
-    return found
+    if not isinstance(speculative, dict):
+        return None
+    repo = str(speculative.get("model") or "")
+    return (repo, str(speculative.get("revision") or "")) if _REPOSITORY.fullmatch(repo) else None
 
 
 def seconds(written: str | int) -> int | None:
@@ -189,6 +183,16 @@ def _check_flags(folded: Folded, context: Context) -> None:
                     "remove it; the hub's token comes from 'hf_token' in group_data",
                 )
             )
+    tokenizer = folded.flags.get("tokenizer")
+    if isinstance(tokenizer, str) and _REPOSITORY.fullmatch(tokenizer):
+        context.problems.append(
+            Problem(
+                folded.origin["flags.tokenizer"],
+                f"the tokenizer of another repository ({tokenizer}) would be missing: engines start offline",
+                "the model's own tokenizer, or a path in the container",
+                "remove the flag, or mount the files ('container.mounts') and give their path",
+            )
+        )
     for name in SECRET_ENV & folded.env.keys():
         context.problems.append(
             Problem(
@@ -227,6 +231,11 @@ def _weights(repo: str, revision: str, place: str, context: Context) -> Weights:
         context.unpinned.setdefault(f"model {repo}{at}", place)
         return Weights(repo, revision)
     return found
+
+
+def _drafters(folded: Folded, context: Context) -> tuple[Weights, ...]:
+    found = drafter(folded.flags)
+    return (_weights(*found, folded.origin["flags.speculative-config"], context),) if found else ()
 
 
 def _container(values: dict[str, Any]) -> Container:

@@ -91,7 +91,7 @@ class Container:
     gpus: str = "all"
     user: str = ""
     memory: str = ""
-    ulimits: tuple[tuple[str, int], ...] = (("memlock", -1), ("stack", 67108864))
+    ulimits: tuple[tuple[str, int], ...] = ()
     devices: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
@@ -115,7 +115,7 @@ class Service:
     gate: Gate = field(default_factory=Gate)
     origin: tuple[tuple[str, str], ...] = ()
     drafters: tuple[Weights, ...] = ()
-    """Repositories that the flags name beside the model: a drafter, a tokenizer."""
+    """Repositories that the flags name beside the model: the drafter of speculative decoding."""
     needs_vllm: str = ""
     """Version range that the recipe asks of the image, as ``>=0.17.1``; "" when it does not say."""
     needs_packages: tuple[tuple[str, str], ...] = ()
@@ -150,12 +150,25 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Mirror:
+    """Another address for a registry, for what the operator's machine asks it."""
+
+    registry: str
+    url: str
+    ca_file: str = ""
+
+
+@dataclass(frozen=True)
 class Fleet:
     """All Sparks of one inventory."""
 
     name: str
     hosts: tuple[Host, ...] = ()
     warnings: tuple[str, ...] = ()
+    mirrors: tuple[Mirror, ...] = ()
+    hf_endpoint: str = ""
+    hf_token: str = ""
+    """Source of the token, never the token."""
 
     def host(self, name: str) -> Host:
         """Return the host of that name; ``KeyError`` when there is none."""
@@ -223,6 +236,7 @@ __all__ = [
     "Fleet",
     "Host",
     "ImageRef",
+    "Mirror",
     "Mount",
     "Paths",
     "Service",

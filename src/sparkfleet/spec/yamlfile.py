@@ -43,6 +43,12 @@ _TAG = "tag:yaml.org,2002:"
 _CONTROL = re.compile(r"[^\x09\x0A\x0D\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 
 
+_FLOAT = (
+    r"[-+]?(([0-9]{1,18}\.[0-9]{0,18}|\.[0-9]{1,18})([eE](-[0-9]{1,3}|\+?[0-9]{1,2}))?"
+    r"|[0-9]{1,18}[eE](-[0-9]{1,3}|\+[0-9]{1,2}))"
+)
+
+
 class _Resolver(BaseResolver):
     """Which plain scalars are not text."""
 
@@ -53,12 +59,7 @@ for _name, _pattern, _first in (
     # At most 18 digits: more is an id or a hash, not a number. A leading 0 is text as well.
     ("int", r"[-+]?(0|[1-9][0-9]{0,17})", list("-+0123456789")),
     # A dot or a signed exponent is needed: 1e5 may be the start of a commit.
-    (
-        "float",
-        r"[-+]?(([0-9]{1,18}\.[0-9]{0,18}|\.[0-9]{1,18})([eE](-[0-9]{1,3}|\+?[0-9]{1,2}))?"
-        r"|[0-9]{1,18}[eE](-[0-9]{1,3}|\+[0-9]{1,2}))",
-        list("-+.0123456789"),
-    ),
+    ("float", _FLOAT, list("-+.0123456789")),
 ):
     _Resolver.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"^(?:{_pattern})$"), _first)
 

@@ -1,0 +1,99 @@
+"""``sparkfleet``: what pyinfra has no word for. Each command is imported when it is used, and not before."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from sparkfleet.errors import SparkfleetError
+
+COMMANDS = {
+    "check": ("sparkfleet.cli.check", "Validate and lint a fleet, offline."),
+    "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
+    "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
+    "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
+    "render": ("sparkfleet.cli.render", "Show a Spark's services for docker, compose or systemd."),
+    "schema": ("sparkfleet.cli.schema", "Print the JSON Schema of host files or recipes."),
+    "lab": ("sparkfleet.cli.lab", "Sparks made of containers."),
+}
+"""Command -> module (which has a click command of that name) and its line in the help."""
+
+ISSUES = "the project's issue tracker"
+
+
+class Lazy(click.Group):
+    """A group whose commands are modules, imported on use: help and errors need none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        """Return the commands in the order of a day's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return the command; None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant; an unknown word is answered with the nearest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib  # noqa: PLC0415  (only to be wrong)
+
+            guess = difflib.get_close_matches(args[0], COMMANDS, 1)
+            if guess:
+                raise click.UsageError(f"{error.message} Did you mean '{guess[0]}'?", ctx) from None
+            raise
+
+
+@click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="sparkfleet")
+def cli() -> None:
+    """Declare, per DGX Spark, which model it serves; see the difference; converge; prove that it serves.
+
+    Hosts are changed by pyinfra: `pyinfra inventories/FLEET.py deploys/serve.py [--dry]`.
+
+    Exit codes: 0 done, 1 an error, 2 a wrong command line (for `plan`: changes).
+    """
+
+
+def main() -> None:
+    """Run the command line: errors for people on stderr, without a traceback; exit code 1."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: not our failure. Without this, Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except SparkfleetError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("SPARKFLEET_DEBUG"):
+            raise
+        click.echo(f"sparkfleet failed inside: {type(error).__name__}: {error}", err=True)
+        click.echo(
+            f"This is a bug. Run it again with SPARKFLEET_DEBUG=1 and report the output to {ISSUES}.",
+            err=True,
+        )
+        sys.exit(1)

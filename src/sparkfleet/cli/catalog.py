@@ -1,0 +1,160 @@
+"""``sparkfleet catalog``: the recipes, listed and shown."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sparkfleet.cli import output
+from sparkfleet.errors import Problem, SparkfleetError
+
+if TYPE_CHECKING:
+    from sparkfleet.catalog.load import Catalogue
+    from sparkfleet.spec.models import Recipe
+
+_FLEET = click.option(
+    "--fleet",
+    "inventory",
+    type=click.Path(path_type=Path),
+    help="Also the recipes of this fleet (inventories/X.py).",
+)
+
+
+@click.group()
+def catalog() -> None:
+    """List and show recipes."""
+
+
+@catalog.command("list")
+@_FLEET
+@click.option("--max-gib", type=float, metavar="GIB", help="Weights of at most so many GiB.")
+@click.option("--min-context", type=int, metavar="TOKENS", help="Native context of at least so many tokens.")
+@click.option("--quantization", metavar="KIND", help="As nvfp4, fp8, mxfp4, bf16.")
+@click.option("--modality", metavar="KIND", help="As image, audio, video.")
+@click.option("--sparks", type=int, metavar="N", help="For at most so many Sparks.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+def list_recipes(  # noqa: PLR0917  (click gives each by its name)
+    inventory: Path | None,
+    max_gib: float | None,
+    min_context: int | None,
+    quantization: str | None,
+    modality: str | None,
+    sparks: int | None,
+    as_json: bool,
+) -> None:
+    """List the recipes that fit what is asked for."""
+    recipes: Iterable[Recipe] = _catalogue(inventory).values()
+    if max_gib is not None:
+        recipes = [r for r in recipes if r.facts.weights_gib is not None and r.facts.weights_gib <= max_gib]
+    if min_context is not None:
+        recipes = [r for r in recipes if (r.facts.context or 0) >= min_context]
+    if quantization is not None:
+        recipes = [r for r in recipes if (r.facts.quantization or "").lower() == quantization.lower()]
+    if modality is not None:
+        recipes = [r for r in recipes if modality.lower() in r.facts.modalities]
+    if sparks is not None:
+        recipes = [r for r in recipes if r.needs.sparks <= sparks]
+    if as_json:
+        output.as_json([recipe.model_dump(mode="json", exclude_defaults=True) for recipe in recipes])
+        return
+    headings = ("recipe", "parameters", "quantization", "weights", "context", "confidence", "needs")
+    output.table(headings, [_row(recipe) for recipe in recipes])
+
+
+@catalog.command()
+@click.argument("name")
+@_FLEET
+@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+def show(name: str, inventory: Path | None, as_json: bool) -> None:
+    """Show one recipe: what it serves, with which flags, and what to know before."""
+    recipes = _catalogue(inventory)
+    if name not in recipes.names():
+        guess = difflib.get_close_matches(name, recipes.names(), 1)
+        remedy = f"did you mean '{guess[0]}'?" if guess else "`sparkfleet catalog list` shows all"
+        raise SparkfleetError(Problem(name, "there is no such recipe", "a recipe of the catalogue", remedy))
+    recipe = recipes[name]
+    if as_json:
+        output.as_json(recipe.model_dump(mode="json", exclude_defaults=True))
+        return
+    click.echo(_page(recipe, recipes.where(name).rpartition(":")[0]))
+
+
+def _catalogue(inventory: Path | None) -> Catalogue:
+    from sparkfleet.catalog.load import Catalogue  # noqa: PLC0415
+    from sparkfleet.spec import load  # noqa: PLC0415
+
+    return Catalogue.of(load.find(inventory).recipes if inventory else None)
+
+
+def _row(recipe: Recipe) -> tuple[str, ...]:
+    facts = recipe.facts
+    return (
+        recipe.recipe,
+        _parameters(recipe),
+        facts.quantization or "?",
+        f"{facts.weights_gib:g} GiB" if facts.weights_gib is not None else "?",
+        _tokens(facts.context),
+        recipe.confidence,
+        _needs(recipe),
+    )
+
+
+def _parameters(recipe: Recipe) -> str:
+    facts = recipe.facts
+    if facts.parameters_b is None:
+        return "?"
+    active = f", {facts.active_b:g}B active" if facts.active_b not in (None, facts.parameters_b) else ""
+    return f"{facts.parameters_b:g}B{active}"
+
+
+def _tokens(count: int | None) -> str:
+    if count is None:
+        return "?"
+    return f"{count // 1024}K" if count % 1024 == 0 else str(count)
+
+
+def _needs(recipe: Recipe) -> str:
+    needs = recipe.needs
+    words = [f"vLLM {needs.vllm}"] if needs.vllm else []
+    words += ["token"] if needs.gated else []
+    words += [f"{needs.sparks} Sparks"] if needs.sparks > 1 else []
+    words += sorted(needs.packages)
+    return ", ".join(words)
+
+
+def _page(recipe: Recipe, file: str) -> str:
+    facts = recipe.facts
+    fields = {
+        "model": f"{recipe.model} @ {recipe.revision}" if recipe.revision else recipe.model,
+        "image": recipe.image,
+        "parameters": _parameters(recipe),
+        "quantization": facts.quantization or "",
+        "weights": f"{facts.weights_gib:g} GiB" if facts.weights_gib is not None else "",
+        "context": f"{facts.context} tokens" if facts.context else "",
+        "modalities": ", ".join(facts.modalities),
+        "license": facts.license or "",
+        "needs": _needs(recipe),
+        "extends": recipe.extends or "",
+        "source": f"{recipe.source} ({recipe.confidence})",
+        "file": file,
+    }
+    lines = [f"{recipe.recipe}: {recipe.title}", ""]
+    lines += [f"  {label:<13} {value}" for label, value in fields.items() if value]
+    lines += _block("flags", recipe.flags) + _block("env", recipe.env)
+    if recipe.notes:
+        lines += ["", "notes"] + [f"  - {note}" for note in recipe.notes]
+    return "\n".join(lines)
+
+
+def _block(title: str, values: dict[str, Any]) -> list[str]:
+    if not values:
+        return []
+    return ["", title] + [
+        f"  {name}: {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in values.items()
+    ]

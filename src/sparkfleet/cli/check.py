@@ -1,0 +1,71 @@
+"""``sparkfleet check``: everything that can be known of a fleet without asking anybody."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sparkfleet.cli import output
+from sparkfleet.errors import Problem, SparkfleetError
+
+if TYPE_CHECKING:
+    from sparkfleet.cli.checking import Note
+    from sparkfleet.spec.resolved import Fleet
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="All findings as JSON on stdout.")
+def check(inventory: Path, as_json: bool) -> None:
+    """Validate a fleet's files and lint its flags against the vLLM of each image. Offline; touches nothing.
+
+    Exit code: 0 no errors (warnings are listed), 1 errors.
+    """
+    from sparkfleet.cli.checking import notes  # noqa: PLC0415
+
+    fleet, problems = _load(inventory)
+    found = notes(fleet) if fleet else []
+    failed = bool(problems) or any(note.level == "error" for note in found)
+    if as_json:
+        output.as_json(
+            {
+                "problems": [dataclasses.asdict(problem) for problem in problems],
+                "findings": [dataclasses.asdict(note) for note in found],
+            }
+        )
+    else:
+        for item in (*problems, *found):
+            click.echo(str(item), err=True)
+        click.echo(_summary(inventory, fleet, problems, found))
+    sys.exit(1 if failed else 0)
+
+
+def _load(inventory: Path) -> tuple[Fleet | None, tuple[Problem, ...]]:
+    from sparkfleet.inventory import load_fleet  # noqa: PLC0415
+
+    try:
+        return load_fleet(inventory), ()
+    except SparkfleetError as error:
+        problems = error.problems
+    try:
+        # Missing pins hide no other mistake: the flags can be checked by the image's name.
+        return load_fleet(inventory, need_lock=False), problems
+    except SparkfleetError:
+        return None, problems
+
+
+def _summary(inventory: Path, fleet: Fleet | None, problems: tuple[Problem, ...], found: list[Note]) -> str:
+    errors = len(problems) + sum(note.level == "error" for note in found)
+    warnings = sum(note.level == "warning" for note in found)
+    verdict = (
+        f"{output.count(errors, 'error') if errors else 'no errors'}, {output.count(warnings, 'warning')}"
+    )
+    if fleet is None:
+        return f"{inventory}: {verdict}"
+    sparks = output.count(len(fleet.hosts), "Spark")
+    services = output.count(sum(len(host.services) for host in fleet.hosts), "service")
+    return f"{inventory}: {sparks}, {services}: {verdict}"

@@ -1,0 +1,107 @@
+"""``sparkfleet lock``: pin every image and model of a fleet."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sparkfleet.cli import output
+
+if TYPE_CHECKING:
+    from sparkfleet.lock.resolve import Change, Outcome
+    from sparkfleet.spec.locked import LockedImage, LockedModel
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(path_type=Path))
+@click.option(
+    "--update",
+    multiple=True,
+    metavar="NAME",
+    help="Resolve this image, model, recipe or service anew ('*': everything); may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="What changed, as JSON on stdout.")
+def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
+    """Write fleet.lock: a digest for each image tag, a commit and file hashes for each model.
+
+    What is locked stays as it is, unless --update names it. What the fleet no longer uses is dropped. An
+    entry that cannot be resolved is told of and leaves the others alone.
+
+    Exit code: 0 everything is pinned, 1 something is not.
+    """
+    from sparkfleet.inventory import load_fleet  # noqa: PLC0415
+    from sparkfleet.lock import lockfile, resolve  # noqa: PLC0415
+    from sparkfleet.lock.hub import Hub  # noqa: PLC0415
+    from sparkfleet.lock.registry import Registry  # noqa: PLC0415
+    from sparkfleet.spec import load, secret  # noqa: PLC0415
+
+    places = load.find(inventory)
+    fleet = load_fleet(inventory, need_lock=False)
+    hub = Hub(fleet.hf_endpoint, secret.read(fleet.hf_token))
+    mirrors = {mirror.registry: mirror for mirror in fleet.mirrors}
+    old = lockfile.read(places.lock)
+    outcome = resolve.lock(fleet, old, hub, lambda: Registry(mirrors), update)
+    if outcome.changes:
+        lockfile.write(places.lock, outcome.lock)
+    if as_json:
+        output.as_json(_data(outcome))
+    else:
+        _say(outcome, str(places.lock))
+    for problem in outcome.problems:
+        click.echo(str(problem), err=True)
+    sys.exit(1 if outcome.problems else 0)
+
+
+def _say(outcome: Outcome, path: str) -> None:
+    for change in outcome.changes:
+        click.echo(_line(change))
+        for note in notes(change, outcome):
+            click.echo(f"    {note}")
+    entries = len(outcome.lock.images) + len(outcome.lock.models)
+    unpinned = f", {len(outcome.problems)} not pinned" if outcome.problems else ""
+    changed = output.count(len(outcome.changes), "change") if outcome.changes else "no changes"
+    click.echo(f"{path}: {entries} pinned, {changed}{unpinned}")
+
+
+def _line(change: Change) -> str:
+    if change.old is None and change.new is not None:
+        return f"+ {change.key}  {_text(change.new)}"
+    if change.new is None and change.old is not None:
+        return f"- {change.key}  {_text(change.old)} (not used any more)"
+    return f"~ {change.key}  {_text(change.old)} → {_text(change.new)}"
+
+
+def _text(entry: LockedImage | LockedModel | None) -> str:
+    from sparkfleet.spec.locked import LockedImage  # noqa: PLC0415
+
+    if entry is None:
+        return ""
+    if isinstance(entry, LockedImage):
+        version = f"vLLM {entry.image.vllm}, " if entry.image.vllm else ""
+        return f"{entry.image.digest[:19]} ({version}{output.size(entry.image.size)})"
+    weights = entry.weights
+    return f"{weights.revision[:12]} ({len(weights.files)} files, {output.size(weights.size)})"
+
+
+def notes(change: Change, outcome: Outcome) -> list[str]:
+    """Return what a moved entry means for this fleet."""
+    del change, outcome
+    return []
+
+
+def _data(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "changes": [
+            {"key": change.key, "old": _plain(change.old), "new": _plain(change.new)}
+            for change in outcome.changes
+        ],
+        "problems": [dataclasses.asdict(problem) for problem in outcome.problems],
+    }
+
+
+def _plain(entry: LockedImage | LockedModel | None) -> dict[str, Any] | None:
+    return dataclasses.asdict(entry) if entry else None

@@ -1,0 +1,181 @@
+"""Pin a fleet: what the lock file lacks is resolved, what is asked to move is resolved anew, the rest stays.
+
+One entry's failure is that entry's: it keeps what it had, and the others are written.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+from sparkfleet.errors import Problem
+from sparkfleet.lock import images
+from sparkfleet.lock.hub import Hub, HubError
+from sparkfleet.lock.registry import Registry, RegistryError
+from sparkfleet.spec.locked import Lock, LockedImage, LockedModel, image_key, model_key
+from sparkfleet.spec.resolved import Fleet, ImageRef, Service, Weights
+
+WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Change:
+    """One entry before and after; None where there was or is none."""
+
+    key: str
+    old: LockedImage | LockedModel | None
+    new: LockedImage | LockedModel | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What locking came to: the lock to write, what changed, and what could not be resolved."""
+
+    lock: Lock
+    changes: tuple[Change, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass
+class Wanted:
+    """One thing that the fleet wants pinned."""
+
+    place: str
+    """Where it is written first."""
+    names: set[str] = field(default_factory=set)
+    """What ``--update`` may call it."""
+
+
+@dataclass
+class _WantedImage(Wanted):
+    image: ImageRef = ImageRef("")  # noqa: RUF009  (frozen)
+
+
+@dataclass
+class _WantedModel(Wanted):
+    repo: str = ""
+    asked: str = ""
+
+
+Resolved = LockedImage | LockedModel | Problem
+
+
+def lock(
+    fleet: Fleet,
+    old: Lock,
+    hub: Hub,
+    registry: Callable[[], Registry],
+    update: Sequence[str] = (),
+) -> Outcome:
+    """Return the new lock of a fleet that was loaded without pins. Asks registries and hub; writes nothing.
+
+    ``update`` names what to resolve anew: an image, repository, recipe or service, or a pattern (``*``: all).
+    """
+    wanted_images, wanted_models = wanted(fleet)
+    everything: dict[str, Wanted] = {**wanted_images, **wanted_models}
+    moving, problems = _moving(everything, update)
+    tasks: dict[str, Callable[[], Resolved]] = {}
+    for key, item in wanted_images.items():
+        if key in moving or key not in old.images:
+            tasks[key] = lambda item=item: _image(item, registry)  # type: ignore[misc]
+    for key, model in wanted_models.items():
+        if key in moving or key not in old.models:
+            tasks[key] = lambda model=model: _model(model, hub)  # type: ignore[misc]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        results = dict(zip(tasks, pool.map(lambda task: task(), tasks.values()), strict=True))
+    problems += [result for result in results.values() if isinstance(result, Problem)]
+    new_images = {key: old.images[key] for key in wanted_images if key in old.images}
+    new_models = {key: old.models[key] for key in wanted_models if key in old.models}
+    for key, result in results.items():
+        if isinstance(result, LockedImage):
+            new_images[key] = result
+        elif isinstance(result, LockedModel):
+            new_models[key] = result
+    new = Lock(new_images, new_models)
+    return Outcome(new, tuple(_changes(old, new)), tuple(problems))
+
+
+def wanted(fleet: Fleet) -> tuple[dict[str, _WantedImage], dict[str, _WantedModel]]:
+    """Return every image and model repository that the fleet names, by the keys of the lock file."""
+    wanted_images: dict[str, _WantedImage] = {}
+    wanted_models: dict[str, _WantedModel] = {}
+    for host in fleet.hosts:
+        for service in host.services:
+            origin = dict(service.origin)
+            image = service.image
+            item = wanted_images.setdefault(image_key(image), _WantedImage(origin["image"], image=image))
+            item.names |= _names(service) | {
+                image.display,
+                image.repository,
+                image.display.rpartition(":")[0],
+            }
+            for weights in (service.weights, *service.drafters):
+                key = model_key(weights.repo, weights.revision)
+                place = origin["model"] if weights is service.weights else origin["flags.speculative-config"]
+                model = wanted_models.setdefault(
+                    key, _WantedModel(place, repo=weights.repo, asked=weights.revision)
+                )
+                model.names |= _names(service) | _repo_names(weights)
+    return wanted_images, wanted_models
+
+
+def _names(service: Service) -> set[str]:
+    return {service.name, service.recipe} - {""}
+
+
+def _repo_names(weights: Weights) -> set[str]:
+    return {weights.repo, weights.repo.rpartition("/")[2]}
+
+
+def _moving(everything: dict[str, Wanted], update: Iterable[str]) -> tuple[set[str], list[Problem]]:
+    moving: set[str] = set()
+    problems = []
+    for name in update:
+        found = {
+            key
+            for key, item in everything.items()
+            if any(fnmatchcase(called, name) for called in (key, *item.names))
+        }
+        moving |= found
+        if not found:
+            known = sorted({called for key, item in everything.items() for called in (key, *item.names)})
+            guess = difflib.get_close_matches(name, known, 1)
+            remedy = f"did you mean '{guess[0]}'?" if guess else f"one of: {', '.join(sorted(everything))}"
+            found_text = f"nothing in this fleet is called '{name}'"
+            problems.append(
+                Problem("--update", found_text, "an image, repository, recipe or service", remedy)
+            )
+    return moving, problems
+
+
+def _image(item: _WantedImage, registry: Callable[[], Registry]) -> Resolved:
+    reader = registry()
+    try:
+        found = images.resolve(item.image, reader)
+    except RegistryError as error:
+        return Problem(item.place, error.found, "an image that can be pinned", error.remedy)
+    finally:
+        reader.close()
+    # The key says the tag; an entry that was asked for by digest has none.
+    tag = "" if item.image.digest else item.image.tag
+    return replace(found, image=replace(found.image, tag=tag))
+
+
+def _model(item: _WantedModel, hub: Hub) -> Resolved:
+    try:
+        return hub.resolve(item.repo, item.asked)
+    except HubError as error:
+        return Problem(item.place, error.found, "a repository that can be pinned", error.remedy)
+
+
+def _changes(old: Lock, new: Lock) -> list[Change]:
+    before: dict[str, LockedImage | LockedModel] = {**old.images, **old.models}
+    after: dict[str, LockedImage | LockedModel] = {**new.images, **new.models}
+    return [
+        Change(key, before.get(key), after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
