@@ -1,4 +1,4 @@
-"""Settings of every fleet. ``sparkfleet`` takes the fields of docs/reference/group-data.md; the rest is pyinfra's."""
+"""Settings of every fleet: ``sparkfleet`` (docs/reference/group-data.md), and what pyinfra takes."""
 
 import sparkfleet.ssh as _ssh
 

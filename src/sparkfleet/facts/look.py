@@ -18,7 +18,10 @@ def look(host: PyinfraHost, request: ProbeRequest) -> Observed | Problem:
     """Return what a Spark looks like now, or why that cannot be known. Changes nothing there."""
     try:
         _, output = host.run_shell_command(
-            StringCommand(probe_command(request)), print_output=False, print_input=False, _timeout=LOOK_TIMEOUT_S
+            StringCommand(probe_command(request)),
+            print_output=False,
+            print_input=False,
+            _timeout=LOOK_TIMEOUT_S,
         )
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         return Problem(
@@ -32,7 +35,9 @@ def look(host: PyinfraHost, request: ProbeRequest) -> Observed | Problem:
     if answer is not None:
         return read_answer(host.name, answer)
     if has_no_python(lines):
-        return Problem(host.name, "python3 is not there", "python3 on the Spark", "sudo apt-get install python3")
+        return Problem(
+            host.name, "python3 is not there", "python3 on the Spark", "sudo apt-get install python3"
+        )
     said = next((line for line in (*output.stderr_lines, *lines) if line.strip()), "nothing")
     return Problem(
         host.name,

@@ -1,6 +1,7 @@
 """Fetch images and weights to this Spark while it serves on: a job of its own, which outlives the operator.
 
-A job is a directory ``jobs/<id>/`` with the diary of ``journal``. The token, if any, is never in it: it lies in
+A job is a directory ``jobs/<id>/`` with the diary of ``journal``. The token, if any, is never in it: it lies
+in
 ``/run/sparkfleet/<id>.token`` (memory, 0600, the login user's) while the job runs, mounted read-only into the
 container that downloads.
 """
@@ -32,21 +33,58 @@ from sparkfleet.onhost.system import PROGRAM, Paths
 RUN_DIR = Path("/run/sparkfleet")
 KEPT_JOBS = 10
 TELL_EVERY_S = 5.0
+FIRST_ERROR = 400
 TOKEN_IN_CONTAINER = "/run/secrets/hf-token"  # noqa: S105  (a path)
 FETCH_LABEL = "io.sparkfleet.fetch"
 
 CAUSES = (
-    (r"GatedRepo|Access to model .* is restricted|is gated", "the model is gated: its licence is not accepted for this token", "accept the licence on the model's page on the hub, then run again"),
-    (r"401|Invalid (?:username|user token)|LocalTokenNotFound", "the hub wants a token, or does not know the one given", "set hf_token in group_data (env:HF_TOKEN) to a token that may read this model"),
-    (r"403|Forbidden", "the hub refuses this token", "accept the licence on the model's page, with the account that owns the token"),
-    (r"RepositoryNotFound", "the hub does not know this model repository", "mend `model:`, then: sparkfleet lock"),
+    (
+        r"GatedRepo|Access to model .* is restricted|is gated",
+        "the model is gated: its licence is not accepted for this token",
+        "accept the licence on the model's page on the hub, then run again",
+    ),
+    (
+        r"401|Invalid (?:username|user token)|LocalTokenNotFound",
+        "the hub wants a token, or does not know the one given",
+        "set hf_token in group_data (env:HF_TOKEN) to a token that may read this model",
+    ),
+    (
+        r"403|Forbidden",
+        "the hub refuses this token",
+        "accept the licence on the model's page, with the account that owns the token",
+    ),
+    (
+        r"RepositoryNotFound",
+        "the hub does not know this model repository",
+        "mend `model:`, then: sparkfleet lock",
+    ),
     (r"RevisionNotFound", "the hub does not know this commit", "sparkfleet lock --update, then run again"),
-    (r"EntryNotFound", "the hub does not have a file of the locked commit", "sparkfleet lock --update, then run again"),
-    (r"429|Too Many Requests", "the hub limits the rate", "wait some minutes, then run again: what is there is kept"),
-    (r"No space left|ENOSPC|Errno 28", "the disk is full", "df -h; free some room, then run again: what is there is kept"),
-    (r"Name or service not known|Temporary failure in name resolution", "the hub's name cannot be resolved", "check DNS on the Spark"),
-    (r"ConnectError|Connection refused|ConnectionError|timed out|Timeout|Server disconnected|IncompleteRead|RemoteProtocol", "the connection to the hub broke", "run again: what is there is kept"),
-)  # fmt: skip
+    (
+        r"EntryNotFound",
+        "the hub does not have a file of the locked commit",
+        "sparkfleet lock --update, then run again",
+    ),
+    (
+        r"429|Too Many Requests",
+        "the hub limits the rate",
+        "wait some minutes, then run again: what is there is kept",
+    ),
+    (
+        r"No space left|ENOSPC|Errno 28",
+        "the disk is full",
+        "df -h; free some room, then run again: what is there is kept",
+    ),
+    (
+        r"Name or service not known|Temporary failure in name resolution",
+        "the hub's name cannot be resolved",
+        "check DNS on the Spark",
+    ),
+    (
+        r"Connect(?:ion)?Error|Connection refused|[Tt]imed? ?out|disconnected|IncompleteRead|RemoteProtocol",
+        "the connection to the hub broke",
+        "run again: what is there is kept",
+    ),
+)
 """What ``hf download`` says -> cause and remedy; the first that matches wins."""
 
 
@@ -154,7 +192,7 @@ def _pull(reference: str, home: Path, journal: Journal) -> None:
         for raw in response:
             event = json.loads(raw)
             problem = (
-                event.get("error") or problem or (event.get("message", "") if response.status >= 400 else "")
+                event.get("error") or problem or (event.get("message", "") if response.status >= FIRST_ERROR else "")
             )
             detail = event.get("progressDetail") or {}
             if event.get("status") == "Downloading" and detail.get("total"):
@@ -187,7 +225,7 @@ def _pull_remedy(problem: str, name: str) -> str:
 
 
 def _credentials(name: str, home: Path) -> str:
-    """Return the X-Registry-Auth of the registry from the login user's or root's docker config, "" for none."""
+    """Return the X-Registry-Auth header from the login user's or root's docker config, "" for none."""
     registry = name.split("/", maxsplit=1)[0]
     keys = {registry, f"https://{registry}"} | (
         {"https://index.docker.io/v1/"} if registry == "docker.io" else set()
@@ -278,7 +316,9 @@ def _fetch(
 def download_words(
     weights: dict[str, Any], paths: list[str], user: dict[str, Any], token: Path | None, job: str
 ) -> list[str]:
-    """Return the argv of the download: ``hf`` of the pinned image, as the login user, into the models directory."""
+    """Return the argv of the download: ``hf`` of the pinned image, as the login user, into the models
+    directory.
+    """
     words = ["docker", "run", "--rm", "--name", f"sparkfleet-fetch-{job}", "--label", f"{FETCH_LABEL}={job}"]
     words += ["--network", "host", "--user", f"{user['uid']}:{user['gid']}"]
     words += [
@@ -313,7 +353,9 @@ def _stop_leftovers() -> None:
 
 
 def _bytes_there(root: Path) -> int:
-    """Return the bytes on disk of the repository's blobs, half files included (by blocks: they may be sparse)."""
+    """Return the bytes on disk of the repository's blobs, half files included (by blocks: they may be
+    sparse).
+    """
     total = 0
     for path in (root / "blobs").glob("*"):
         try:
@@ -337,7 +379,7 @@ def _download_error(repo: str, out: str, still: list[dict[str, Any]]) -> StageEr
 
 
 def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
-    """Print the events from ``since`` on, waiting for news at most ``wait_s`` seconds; the result comes last."""
+    """Print the events from ``since`` on; wait for news at most ``wait_s`` seconds. The result is last."""
     folder = jobs_directory(paths.state) / job
     end = time.monotonic() + wait_s
     while True:
@@ -345,8 +387,15 @@ def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
         if events or time.monotonic() > end:
             break
         if not _is_going_on(job) and not (folder / "result.json").exists():
-            events = [{"n": since, "kind": "result", "outcome": "lost", "cause": "the job ended without a word (reboot?)",
-                       "remedy": "run again: what is there is kept"}]  # fmt: skip
+            events = [
+                {
+                    "n": since,
+                    "kind": "result",
+                    "outcome": "lost",
+                    "cause": "the job ended without a word (reboot?)",
+                    "remedy": "run again: what is there is kept",
+                }
+            ]
             break
         time.sleep(0.1)
     for event in events:

@@ -1,4 +1,6 @@
-"""The frame of every operation: look at the shown plan, act through one function that never raises, say how it went."""
+"""The frame of every operation: look at the shown plan, act through one function that never raises, say how
+it went.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ Act = Callable[[Acting, tuple[Entry, ...]], None]
 
 
 def commands(state: State, host: PyinfraHost, step: Step, act: Act) -> Generator[FunctionCommand, None, None]:
-    """Yield the one command of an operation when the shown plan has changes in its step; nothing otherwise."""
+    """Yield the one command of an operation when the shown plan has changes in its step; else nothing."""
     plan = fleet_run.of(state).plans.get(host.name, HostPlan(host.name))
     entries = plan.entries_with(step) if plan.unknown is None else ()
     if not entries:

@@ -1,4 +1,6 @@
-"""Guards around pyinfra's command line, called from ``config.py``: wrong words fail at once, with the right ones."""
+"""Guards around pyinfra's command line, called from ``config.py``: wrong words fail at once, with the right
+ones.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ _WITHOUT_QUESTION = {"-y", "--yes", "--dry", "--json", "debug-inventory"}
 def problem_of(words: Sequence[str], interactive: bool) -> Problem | None:
     """Return what is wrong with pyinfra's words where pyinfra itself would go on and exit with 0; else None.
 
-    pyinfra 3.10 takes an inventory path that does not exist for a host name, shows nothing for ``--dry -y``, and
+    pyinfra 3.10 takes an inventory path that does not exist for a host name, shows nothing for ``--dry -y``,
+    and
     ends with a traceback when it cannot ask its question.
     """
     inventory = next((word for word in words if word.endswith(".py")), None)

@@ -18,7 +18,9 @@ from sparkfleet.spec.resolved import Host, Service
 
 
 def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> None:
-    """Have the Spark fetch the images, and if asked the weights, of the entries' services. Raise FailedError if it cannot."""
+    """Have the Spark fetch the images, and if asked the weights, of the entries' services. Raise FailedError
+    if it cannot.
+    """
     spec = fleet_run.declared(act.host)
     services = [entry.service for entry in entries if entry.service is not None]
     user = login_user(act.host)
@@ -69,9 +71,10 @@ def _weights_request(spec: Host, service: Service, models_dir: str) -> dict[str,
 
 
 def read_secret(source: str) -> str:
-    """Return the secret that ``env:NAME``, ``file:PATH`` or ``command:WORDS`` gives; "" when nothing is declared.
+    """Return the secret that ``env:NAME``, ``file:PATH`` or ``command:WORDS`` gives; "" for no source.
 
-    Raise FailedError when it is declared and cannot be had: a download without it would fail later and say less.
+    Raise FailedError when it is declared and cannot be had: a download without it would fail later and say
+    less.
     """
     kind, _, rest = source.partition(":")
     try:

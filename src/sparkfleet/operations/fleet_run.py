@@ -1,6 +1,8 @@
-"""One pyinfra run over a fleet: every host's plan, shown once before anything changes, and what came of it, shown last.
+"""One pyinfra run over a fleet: every host's plan, shown once before anything changes, and what came of it,
+shown last.
 
-pyinfra prepares every host on its own and keeps nothing between hosts; this is the one place that knows them all.
+pyinfra prepares every host on its own and keeps nothing between hosts; this is the one place that knows them
+all.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ def fresh_plan(host: PyinfraHost) -> HostPlan:
 
 
 def show_plan(state: State, host: PyinfraHost) -> None:
-    """Plan one host; the last host to be planned prints the report, then hosts that cannot be changed are failed.
+    """Plan one host; the last host to be planned prints the report, then hosts that cannot be changed are
+    failed.
 
     Raises PyinfraError when no host is left.
     """
@@ -143,14 +146,16 @@ def connect_problem(host: PyinfraHost, error: Exception) -> Problem:
     text = " ".join(str(word) for word in error.args) or type(error).__name__
     remedy = f"ssh {host.name} true"
     if "host key" in text.lower():
-        remedy = f"compare the key on the Spark's own console, then: ssh-keygen -R {host.name}; ssh {host.name} true"
+        again = f"ssh-keygen -R {host.name}; ssh {host.name} true"
+        remedy = f"compare the key on the Spark's own console, then: {again}"
     return Problem(host.name, f"{text} ({address})", remedy=remedy)
 
 
 def watch_connections(state: State) -> None:
     """Make sure that connection errors are remembered, in pyinfra's command line too.
 
-    ``State.init`` drops callback handlers, and it runs between the inventory and the first connection; so the run is
+    ``State.init`` drops callback handlers, and it runs between the inventory and the first connection; so the
+    run is
     put in place right after it.
     """
     original = state.init

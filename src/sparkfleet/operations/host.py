@@ -6,10 +6,10 @@ import base64
 import shlex
 from collections.abc import Generator
 
-from pyinfra.context import host, state
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.operation import operation
+from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
 from sparkfleet.operations import acting, fleet_run, remote

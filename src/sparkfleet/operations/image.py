@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from pyinfra.context import host, state
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
+from pyinfra.context import host, state
 
 from sparkfleet.operations import acting, fetching
 from sparkfleet.plan.model import Entry, Step

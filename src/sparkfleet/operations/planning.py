@@ -1,4 +1,6 @@
-"""The plan of a whole fleet without a deploy: connect, look at every Spark, disconnect. For ``sparkfleet plan``."""
+"""The plan of a whole fleet without a deploy: connect, look at every Spark, disconnect. For ``sparkfleet
+plan``.
+"""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Generator
 from typing import Any
 
-from pyinfra.context import host, state
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
+from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
 from sparkfleet.onhost.generation import SwapRequest
@@ -86,9 +86,14 @@ def watch(act: acting.Acting, job: str, subject: str) -> dict[str, Any]:
     for event in remote.follow(act.host, job, act.tell):
         if "outcome" in event:
             return event
-        text = event.get("text") or ""
-        act.tell(f"{subject}: {event.get('phase', '')}{': ' if text else ''}{text}")
+        act.tell(f"{subject}: {event_words(event)}")
     return {"outcome": "lost", "cause": "the job ended without a result"}
+
+
+def event_words(event: dict[str, Any]) -> str:
+    """Return one event of a job as people read it: phase or step, then what it says."""
+    words = (event.get("phase") or event.get("step"), event.get("text"))
+    return ": ".join(str(word) for word in words if word)
 
 
 def success_words(result: dict[str, Any]) -> str:

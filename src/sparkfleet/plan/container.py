@@ -1,4 +1,6 @@
-"""A container's settings by meaning: what is declared and what docker says, in the same words, so that they compare."""
+"""A container's settings by meaning: what is declared and what docker says, in the same words, so that they
+compare.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def _mount_words(source: str, target: str, read_only: bool) -> str:
 
 
 def declared(host: Host, service: Service, user: User, image: ImageSeen | None) -> dict[str, str]:
-    """Return the settings that a service shall have, each as short text; what is docker's default is left out."""
+    """Return the settings that a service shall have, each as short text; what is docker's default is left
+    out.
+    """
     box = service.container
     found = {
         "network": box.network,
@@ -98,8 +102,10 @@ def _log_words(driver: str, options: Mapping[str, str]) -> str:
 
 
 def seen(container: ContainerSeen, image: ImageSeen | None) -> dict[str, str]:
-    """Return the settings that a container has, in the words of ``declared``; HostConfig keys that docker leaves
-    empty by default appear by their own names when somebody set them (``docker update``, ``docker run`` by hand).
+    """Return the settings that a container has, in the words of ``declared``; HostConfig keys that docker
+    leaves
+    empty by default appear by their own names when somebody set them (``docker update``, ``docker run`` by
+    hand).
     """
     config, box = container.config, container.host
     found = {
@@ -146,7 +152,12 @@ def seen(container: ContainerSeen, image: ImageSeen | None) -> dict[str, str]:
 
 def _extras(box: Mapping[str, Any]) -> dict[str, str]:
     ignored = _COMPARED | _OF_THE_ENGINE
-    quiet = {"MemorySwappiness": (None, -1), "OomKillDisable": (None, False), "PidsLimit": (None, 0, -1)}
+    quiet = {
+        "MemorySwappiness": (None, -1),
+        "OomKillDisable": (None, False),
+        "PidsLimit": (None, 0, -1),
+        "SecurityOpt": (["label=disable"],),  # docker adds it by itself for --ipc host
+    }
     return {
         key: str(value)
         for key, value in box.items()
@@ -164,7 +175,9 @@ def environment_seen(container: ContainerSeen, image: ImageSeen | None) -> dict[
 
 
 def engine_words_seen(container: ContainerSeen) -> tuple[str, ...]:
-    """Return the words after ``vllm serve`` of entrypoint and command together; all words where it is not said."""
+    """Return the words after ``vllm serve`` of entrypoint and command together; all words where it is not
+    said.
+    """
     words = [*(container.config.get("Entrypoint") or ()), *(container.config.get("Cmd") or ())]
     for index, word in enumerate(words):
         if word == "serve" and index and words[index - 1].rsplit("/", 1)[-1] == "vllm":

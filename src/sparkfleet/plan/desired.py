@@ -1,6 +1,7 @@
 """Desired state, rendered for one Spark: the container, the unit and the host files that a service needs.
 
-Pure: needs the login user's home, and the entrypoint of the image (from the lock file, or as seen on the Spark).
+Pure: needs the login user's home, and the entrypoint of the image (from the lock file, or as seen on the
+Spark).
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ class Directory:
 
 
 def cache_directory(host: Host, service: Service) -> str:
-    """Return the compile cache of a service: keyed by image, since a cache of another build is at best ignored."""
+    """Return the compile cache of a service: keyed by image, since a cache of another build is at best
+    ignored.
+    """
     return f"{host.paths.cache}/{service.image.digest.removeprefix('sha256:')[:12] or 'unpinned'}"
 
 
 def directories(host: Host, user: User) -> tuple[Directory, ...]:
-    """Return the directories that the host's services need, parents first. Paths as written (``~`` unexpanded)."""
+    """Return the directories that the host's services need, parents first. Paths as written (``~``
+    unexpanded).
+    """
     wanted = [Directory("/var/lib/sparkfleet", "0755", "root", "root")]
     if host.services:
         wanted += [
@@ -83,13 +88,13 @@ def engine_words(service: Service) -> tuple[str, ...]:
 
 
 def command(service: Service, entrypoint: Sequence[str], where: str) -> tuple[str, ...]:
-    """Return the container's command so that ``vllm serve`` runs exactly once behind the image's entrypoint."""
+    """Return the container's command so that the image's entrypoint runs ``vllm serve`` exactly once."""
     prefix = images.serve_prefix(entrypoint)
     if prefix is None:
         raise SparkfleetError(
             Problem(
                 where,
-                f"image {service.image.display} has the entrypoint {list(entrypoint)}: it does not run vLLM's server",
+                f"image {service.image.display} has the entrypoint {list(entrypoint)}: no vLLM server",
                 "an image whose entrypoint is empty, a wrapper, or `vllm serve`",
                 "choose another image in the recipe or the host file",
             )

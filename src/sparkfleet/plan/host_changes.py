@@ -36,7 +36,9 @@ class ManagedFile:
 
 @cache
 def managed_files() -> tuple[ManagedFile, ...]:
-    """Return the files that a Spark with services has: the programs, the valve by hand, the unit for recovery."""
+    """Return the files that a Spark with services has: the programs, the valve by hand, the unit for
+    recovery.
+    """
     return (
         ManagedFile(PROGRAM_PATH, bundle.build(), "0755", "programs"),
         ManagedFile(VALVE_PATH, units.valve_script().encode(), "0755", "valve"),

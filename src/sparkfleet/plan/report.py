@@ -22,7 +22,9 @@ def plan_text(plan: Plan) -> str:
 
 
 def summary(plan: Plan) -> str:
-    """Return the last line: how many hosts are in which state; states without hosts are left out but the first two."""
+    """Return the last line: how many hosts are in which state; states without hosts are left out but the
+    first two.
+    """
     words = [f"{plan.count(HostState.CHANGE)} to change", f"{plan.count(HostState.UNCHANGED)} unchanged"]
     words += [f"{n} blocked" for n in [plan.count(HostState.BLOCKED)] if n]
     words += [f"{n} unknown" for n in [plan.count(HostState.UNKNOWN)] if n]

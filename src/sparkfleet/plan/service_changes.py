@@ -140,7 +140,7 @@ def _setting_changes(host: Host, service: Service, observed: Observed, base: Bas
 
 
 def unit_changes(wanted: Generation, seen: UnitSeen | None, running: bool) -> list[Change]:
-    """Return what differs in the systemd unit: text, drop-ins, enablement, and whether it holds the engine."""
+    """Return what differs in the unit: text, drop-ins, enablement, and whether it holds the engine."""
     name = wanted.unit_name
     if seen is None or seen.text is None:
         return [_change("unit", name, None, "enabled")]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+STEP = 1024
+SMALL = 90
+"""Up to so many seconds, or minutes, the smaller unit is said: 75 s, not 1 min."""
+
 
 def size(count: int) -> str:
     """Return bytes as ``19.4 GiB``, ``812 MiB`` or ``3 KiB``."""
     value = float(count)
     for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
+        if value < STEP:
             return f"{value:.0f} {unit}"
-        value /= 1024
+        value /= STEP
     return f"{value:.1f} GiB"
 
 
 def duration(seconds: float) -> str:
     """Return seconds as ``8 s``, ``6 min`` or ``1 h 10 min``."""
-    if seconds < 90:
+    if seconds < SMALL:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if minutes < SMALL else f"{minutes // 60} h {minutes % 60} min"

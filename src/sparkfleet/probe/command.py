@@ -50,7 +50,7 @@ def _packed_program() -> str:
 
 
 def probe_command(request: ProbeRequest) -> str:
-    """Return one shell command: the probe as root by ``sudo -n``, or as the login user where sudo is refused."""
+    """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
     loader = f"import zlib,base64;exec(zlib.decompress(base64.b64decode('{_packed_program()}')))"
     run = f'python3 -I -S -B -c "$p" {shlex.quote(request.to_json())} "$u"'
     return (
@@ -61,7 +61,9 @@ def probe_command(request: ProbeRequest) -> str:
 
 
 def find_answer(lines: Sequence[str]) -> str | None:
-    """Return the JSON text between the marks, whatever a login banner printed around it; None without an answer."""
+    """Return the JSON text between the marks, whatever a login banner printed around it; None without an
+    answer.
+    """
     text = "\n".join(lines)
     start = text.rfind(BEGIN)
     end = text.find(END, start)

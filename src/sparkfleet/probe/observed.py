@@ -64,7 +64,9 @@ class ImageSeen:
 
 @dataclass(frozen=True)
 class ContainerSeen:
-    """A container; ``config`` and ``host`` are docker's own inspect data (foreign containers: only who they are)."""
+    """A container; ``config`` and ``host`` are docker's own inspect data (foreign containers: only who they
+    are).
+    """
 
     id: str
     name: str
@@ -138,7 +140,9 @@ class Observed:
         return next((container for container in self.containers if container.name == name), None)
 
     def owned(self) -> dict[str, ContainerSeen]:
-        """Return our containers under the names of their services, set-aside ones (``.old``, ``.next``) left out."""
+        """Return our containers under the names of their services, set-aside ones (``.old``, ``.next``) left
+        out.
+        """
         return {c.name: c for c in self.containers if c.service and c.service == c.name}
 
 
@@ -165,7 +169,7 @@ def _first_problem(host: str, data: Mapping[str, Any]) -> Problem | None:
             host,
             f"sudo refused: {sudo.get('error', '')}",
             "sudo without a password for the login user",
-            f'on {host}: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/$USER; then run again',
+            f'on {host}: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/$USER',
         )
     docker = data["docker"]
     if docker.get("state") != "ok":

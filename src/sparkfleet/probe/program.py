@@ -1,4 +1,5 @@
-"""The one read-only look at a Spark. Runs there (standard library only), prints one JSON object, changes nothing.
+"""The one read-only look at a Spark. Runs there (standard library only), prints one JSON object, changes
+nothing.
 
 Every part is read on its own: what fails becomes ``{"error": ...}`` of that part and never hides the others.
 Sent over SSH in the command itself, so that nothing is left on the Spark.
@@ -159,7 +160,9 @@ def disk(path: str) -> dict[str, Any]:
 
 
 def container_facts(data: dict[str, Any], *, compared: bool) -> dict[str, Any]:
-    """Return of ``docker inspect`` what a plan compares; of foreign containers only who they are (no environment)."""
+    """Return of ``docker inspect`` what a plan compares; of foreign containers only who they are (no
+    environment).
+    """
     config, host = data["Config"], data["HostConfig"]
     kept = ("Image", "Cmd", "Entrypoint", "Env", "User", "WorkingDir", "Labels", "StopTimeout", "StopSignal")
     return {
@@ -200,7 +203,9 @@ def listeners() -> dict[str, dict[str, Any]]:
 
 
 def look_at_docker(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the daemon's state, our containers, every container that could be in the way, and the images asked for."""
+    """Return the daemon's state, our containers, every container that could be in the way, and the images
+    asked for.
+    """
     connection = connect_docker()
     version = docker_get(connection, "/version")
     info = {"state": "ok", "version": version.get("Version", ""), "arch": version.get("Arch", "")}
@@ -308,7 +313,7 @@ def look_at_state() -> dict[str, Any]:
 
 
 def look_at_weights(models_dir: str, wanted: list[list[str]]) -> dict[str, dict[str, Any]]:
-    """Return for each ``[repo, revision]`` the files of its snapshot: size of the content, name of the blob."""
+    """Return for each ``[repo, revision]`` its snapshot's files: size of the content, name of the blob."""
     found = {}
     for repo, revision in wanted:
         root = os.path.join(models_dir, "hub", "models--" + repo.replace("/", "--"))

@@ -40,7 +40,7 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
         "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "LogConfig": {"Type": "json-file", "Config": {}},
         "Privileged": False, "Runtime": "runc", "CgroupnsMode": "host", "ConsoleSize": [0, 0], "Isolation": "",
         "MaskedPaths": ["/proc/kcore"], "ReadonlyPaths": ["/proc/sys"], "MemorySwappiness": None, "PidsLimit": None,
-        "OomKillDisable": False, "NanoCpus": 0, "CpuShares": 0, "Dns": [], "SecurityOpt": None, "AutoRemove": False,
+        "OomKillDisable": False, "NanoCpus": 0, "CpuShares": 0, "Dns": [], "SecurityOpt": ["label=disable"], "AutoRemove": False,
     }  # fmt: skip
     words = list(create)
     while words and words[0].startswith("--"):
@@ -58,7 +58,9 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
             case "--shm-size":
                 host["ShmSize"] = int(value.removesuffix("g")) << 30
             case "--gpus":
-                host["DeviceRequests"] = [{"Driver": "", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}]
+                host["DeviceRequests"] = [
+                    {"Driver": "", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}
+                ]
             case "--user":
                 config["User"] = value
             case "--memory":
@@ -68,13 +70,18 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
             case "--ulimit":
                 host["Ulimits"].append({"Name": key, "Hard": int(rest), "Soft": int(rest)})
             case "--device":
-                host["Devices"].append({"PathOnHost": value, "PathInContainer": value, "CgroupPermissions": "rwm"})
+                host["Devices"].append(
+                    {"PathOnHost": value, "PathInContainer": value, "CgroupPermissions": "rwm"}
+                )
             case "--cap-add":
                 host["CapAdd"] = [*(host["CapAdd"] or []), value]
             case "--mount":
                 parts = dict(part.partition("=")[::2] for part in value.split(","))
                 mount = {"Type": "bind", "Source": parts["source"], "Target": parts["target"]}
-                host["Mounts"] = [*(host["Mounts"] or []), mount | ({"ReadOnly": True} if "readonly" in parts else {})]
+                host["Mounts"] = [
+                    *(host["Mounts"] or []),
+                    mount | ({"ReadOnly": True} if "readonly" in parts else {}),
+                ]
             case "--env":
                 config["Env"].append(value)
             case "--publish":
@@ -155,7 +162,9 @@ def converged(host: Host) -> Observed:
         generation = generation_of(host, service)
         container = container_seen(generation, image)
         containers.append(container)
-        units[generation.unit_name] = UnitSeen(generation.unit, enabled="enabled", active="active", sub="running")
+        units[generation.unit_name] = UnitSeen(
+            generation.unit, enabled="enabled", active="active", sub="running"
+        )
         generations[service.name] = json.loads(json.dumps(generation.to_json()))
         listeners[service.port] = Listener(4242, "vllm serve", f"0::/docker/{container.id}")
         weights[f"{service.weights.repo}@{service.weights.revision}"] = {

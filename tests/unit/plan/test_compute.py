@@ -15,13 +15,20 @@ from sparkfleet.spec.resolved import Container, Host, ImageRef, Mount, Paths, Se
 from tests.unit.plan import fake_spark
 
 NGC = ImageRef(
-    "nvcr.io/nvidia/vllm", "26.04-py3", "sha256:" + "1" * 64, ("/opt/nvidia/nvidia_entrypoint.sh",), "0.19.0", 9 << 30
+    "nvcr.io/nvidia/vllm",
+    "26.04-py3",
+    "sha256:" + "1" * 64,
+    ("/opt/nvidia/nvidia_entrypoint.sh",),
+    "0.19.0",
+    9 << 30,
 )
 STOCK = ImageRef(
     "docker.io/vllm/vllm-openai", "v0.24.0", "sha256:" + "2" * 64, ("vllm", "serve"), "0.24.0", 8 << 30
 )
 NANO_WEIGHTS = Weights(
-    "nvidia/Nano", "a" * 40, (WeightFile("config.json", 700, "", "c1"), WeightFile("model.safetensors", 18 << 30, "f" * 64, "f" * 64))
+    "nvidia/Nano",
+    "a" * 40,
+    (WeightFile("config.json", 700, "", "c1"), WeightFile("model.safetensors", 18 << 30, "f" * 64, "f" * 64)),
 )
 NANO = Service(
     name="nano",
@@ -92,7 +99,10 @@ FIELDS = {
         flags(speculative_config={"method": "mtp", "num_speculative_tokens": 2}),
         [("flag", "--speculative-config", "num_speculative_tokens=3", "num_speculative_tokens=2")],
     ),
-    "a variable": ({"env": (("VLLM_LOGGING_LEVEL", "DEBUG"),)}, [("env", "VLLM_LOGGING_LEVEL", "INFO", "DEBUG")]),
+    "a variable": (
+        {"env": (("VLLM_LOGGING_LEVEL", "DEBUG"),)},
+        [("env", "VLLM_LOGGING_LEVEL", "INFO", "DEBUG")],
+    ),
     "a variable taken away": ({"env": ()}, [("env", "VLLM_LOGGING_LEVEL", "INFO", "")]),
     "a new variable": (
         {"env": (*NANO.env, ("OMP_NUM_THREADS", "4"))},
@@ -210,7 +220,11 @@ def test_another_gate_is_kept_without_touching_the_engine() -> None:
     after = with_service(gate=Gate(prompt="2+2?", expect="4", timeout_s=60))
     entry = only_entry(after, fake_spark.converged(HOST))
     assert entry.verb is Verb.UPDATE
-    assert [(c.field, c.key) for c in entry.changes] == [("gate", "prompt"), ("gate", "expect"), ("gate", "timeout")]
+    assert [(c.field, c.key) for c in entry.changes] == [
+        ("gate", "prompt"),
+        ("gate", "expect"),
+        ("gate", "timeout"),
+    ]
 
 
 def test_another_name_replaces_the_service_that_is_no_longer_declared() -> None:
@@ -265,12 +279,18 @@ DRIFT = {
         ("container", "memory limit", str(1 << 30), ""),
     ),
     "another variable": (change_config(THERE, Env=[*ENV, "BY_HAND=1"]), ("env", "BY_HAND", "1", "")),
-    "an extra flag": (change_config(THERE, Cmd=[*CMD, "--enforce-eager"]), ("flag", "--enforce-eager", "true", "")),
+    "an extra flag": (
+        change_config(THERE, Cmd=[*CMD, "--enforce-eager"]),
+        ("flag", "--enforce-eager", "true", ""),
+    ),
     "a flag of no release": (
         change_config(THERE, Cmd=[*CMD, "--no-such-flag=7"]),
         ("flag", "--no-such-flag", "7", ""),
     ),
-    "privileged by hand": (change_host_config(THERE, Privileged=True), ("container", "Privileged", "True", "")),
+    "privileged by hand": (
+        change_host_config(THERE, Privileged=True),
+        ("container", "Privileged", "True", ""),
+    ),
     "a restart policy": (
         change_host_config(THERE, RestartPolicy={"Name": "unless-stopped"}),
         ("container", "restart", "unless-stopped", "no"),
@@ -301,7 +321,10 @@ UNITS = {
         replace(UNIT, text=(UNIT.text or "").replace("RestartSec=10", "RestartSec=1")),
         ("unit", "sparkfleet-nano.service RestartSec", "1", "10"),
     ),
-    "disabled": (replace(UNIT, enabled="disabled"), ("unit", "sparkfleet-nano.service", "disabled", "enabled")),
+    "disabled": (
+        replace(UNIT, enabled="disabled"),
+        ("unit", "sparkfleet-nano.service", "disabled", "enabled"),
+    ),
     "a drop-in": (
         replace(UNIT, drop_ins={"/etc/systemd/system/sparkfleet-nano.service.d/x.conf": "[Service]"}),
         ("drop-in", "/etc/systemd/system/sparkfleet-nano.service.d/x.conf", "", ""),
@@ -381,7 +404,9 @@ def test_a_disabled_recovery_unit_is_enabled_again() -> None:
 
 
 def foreign(**changes: object) -> ContainerSeen:
-    box = ContainerSeen("e" * 64, "open-webui", "sha256:9", "running", "", "", {"Image": "x"}, {"NetworkMode": "bridge"})
+    box = ContainerSeen(
+        "e" * 64, "open-webui", "sha256:9", "running", "", "", {"Image": "x"}, {"NetworkMode": "bridge"}
+    )
     return replace(box, **changes)
 
 

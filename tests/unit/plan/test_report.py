@@ -41,7 +41,12 @@ def fleet() -> Plan:
         (
             changed,
             host_plan(replace(HOST, name="spark-02"), THERE),
-            HostPlan("spark-03", unknown=Problem("spark-03", "SSH connection refused (192.168.1.23:22)", remedy="ssh spark-03 true")),
+            HostPlan(
+                "spark-03",
+                unknown=Problem(
+                    "spark-03", "SSH connection refused (192.168.1.23:22)", remedy="ssh spark-03 true"
+                ),
+            ),
             host_plan(replace(HOST, name="spark-04"), blocked),
             host_plan(replace(with_service(), name="spark-05", paths=HOST.paths), fake_spark.fresh(HOST)),
         )
@@ -78,6 +83,8 @@ def test_bytes_are_said_in_the_unit_that_people_use(count: int, text: str) -> No
     assert size(count) == text
 
 
-@pytest.mark.parametrize("seconds, text", [(8, "8 s"), (89, "89 s"), (372, "6 min"), (4210, "70 min"), (7300, "2 h 2 min")])
+@pytest.mark.parametrize(
+    "seconds, text", [(8, "8 s"), (89, "89 s"), (372, "6 min"), (4210, "70 min"), (7300, "2 h 2 min")]
+)
 def test_durations_are_said_as_roughly_as_they_are_known(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -199,10 +199,18 @@ def answer(**changes: Any) -> str:
         "user": {"name": "n", "home": "/home/n", "uid": 1, "gid": 1, "group": "n", "groups": ["n"]},
         "memory": {"total_mib": 1, "available_mib": 1, "swap_total_mib": 0},
         "disks": {"models": {"path": "/", "total": 1, "free": 1, "read_only": False}},
-        "docker": {"state": "ok", "version": "28", "arch": "arm64", "containers": [], "images": {"r@d": None}},
+        "docker": {
+            "state": "ok",
+            "version": "28",
+            "arch": "arm64",
+            "containers": [],
+            "images": {"r@d": None},
+        },
         "systemd": {"state": "ok", "units": {}},
         "state": {"generations": {}, "swap": ""},
-        "paths": {"/x": {"kind": "link", "mode": "0777", "user": "root", "group": "root", "size": 1, "target": "/y"}},
+        "paths": {
+            "/x": {"kind": "link", "mode": "0777", "user": "root", "group": "root", "size": 1, "target": "/y"}
+        },
         "weights": {"a/b@c": {"f": {"size": 1, "blob": "b"}}},
         "listeners": {"22": {"pid": 1, "command": "sshd"}},
     }
@@ -219,8 +227,14 @@ def test_a_whole_answer_becomes_observed() -> None:
 
 BROKEN = {
     "not JSON": ("{", "cannot be read"),
-    "sudo refused": (answer(sudo={"state": "refused", "error": "a password is required"}), "sudo refused: a password"),
-    "docker missing": (answer(docker={"state": "missing", "error": "Docker is not installed"}), "Docker missing"),
+    "sudo refused": (
+        answer(sudo={"state": "refused", "error": "a password is required"}),
+        "sudo refused: a password",
+    ),
+    "docker missing": (
+        answer(docker={"state": "missing", "error": "Docker is not installed"}),
+        "Docker missing",
+    ),
     "daemon down": (answer(docker={"state": "down", "error": "no socket"}), "Docker down"),
     "permission denied": (answer(docker={"state": "denied", "error": "denied"}), "Docker denied"),
     "docker failed otherwise": (answer(docker={"error": "KeyError: 'x'"}), "Docker error"),
