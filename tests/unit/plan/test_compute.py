@@ -142,7 +142,7 @@ FIELDS = {
     ),
     "an ulimit": (
         {"container": Container(ulimits=(("memlock", -1), ("stack", 1)))},
-        [("ulimit", "stack", "67108864", "1")],
+        [("ulimit", "memlock", "", "-1"), ("ulimit", "stack", "", "1")],
     ),
 }
 

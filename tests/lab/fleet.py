@@ -1,0 +1,147 @@
+"""A fleet of its own for one test: host files on lab machines, driven by the same commands that a user types."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sparkfleet.lab.names import Lab
+
+REPO = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+_GROUP_DATA = """\
+from pathlib import Path as _Path
+
+import sparkfleet.lab.settings as _lab
+from sparkfleet.lab.names import Lab as _Lab
+
+_settings = _lab.settings(_Lab(_Path({checkout!r}), {name!r}))
+sparkfleet = {{**_settings.sparkfleet, **{extra!r}}}
+globals().update(_settings.connection)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Return all that it said."""
+        return self.out + self.err
+
+    def expect(self, code: int) -> Outcome:
+        """Return itself when the exit code is this one; fail with all that was said otherwise."""
+        assert self.code == code, f"exit code {self.code}, expected {code}:\n{self.text}"
+        assert "Traceback" not in self.text, self.text
+        return self
+
+
+@dataclass
+class FleetDirectory:
+    """A directory as a user's checkout: inventories/lab.py with its host files, deploys, group_data, config.py."""
+
+    root: Path
+    lab: Lab
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Fields of ``sparkfleet`` in group_data, over those of the lab."""
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Lay the directory out."""
+        (self.root / "inventories" / "lab").mkdir(parents=True)
+        (self.root / "group_data").mkdir()
+        for name in ("deploys", "config.py"):
+            (self.root / name).symlink_to(REPO / name)
+        (self.root / "inventories" / "lab.py").write_text((REPO / "inventories" / "lab.py").read_text())
+        (self.root / "group_data" / "all.py").write_text((REPO / "group_data" / "all.py").read_text())
+        self.set_group_data()
+
+    def set_group_data(self, **extra: Any) -> None:
+        """Write group_data/lab.py with these fields over the lab's own."""
+        self.extra |= extra
+        text = _GROUP_DATA.format(checkout=str(self.lab.checkout), name=self.lab.name, extra=self.extra)
+        (self.root / "group_data" / "lab.py").write_text(text)
+
+    def host(self, name: str, content: Mapping[str, Any] | str | None) -> None:
+        """Write a host file; None removes it."""
+        path = self.root / "inventories" / "lab" / f"{name}.yaml"
+        if content is None:
+            path.unlink()
+        else:
+            path.write_text(content if isinstance(content, str) else yaml.safe_dump(dict(content), sort_keys=False))
+
+    def command(self, *words: str, timeout: float = 300) -> Outcome:
+        """Run a command of the virtual environment in this directory."""
+        done = subprocess.run(
+            self._words(words),
+            cwd=self.root,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, for tests that kill it."""
+        return subprocess.Popen(
+            self._words(words),
+            cwd=self.root,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def lock(self) -> Outcome:
+        """Pin everything."""
+        return self.command("sparkfleet", "lock", "inventories/lab.py").expect(0)
+
+    def plan(self, *words: str) -> Outcome:
+        """Run ``sparkfleet plan``."""
+        return self.command("sparkfleet", "plan", "inventories/lab.py", *words)
+
+    def plan_data(self, *words: str) -> dict[str, Any]:
+        """Return the plan as data."""
+        data: dict[str, Any] = json.loads(self.plan("--json", *words).out)
+        return data
+
+    def changes(self, host: str) -> list[tuple[str, str, str, str]]:
+        """Return field, key, old and new of every change that the plan has for a host (statements left out)."""
+        (found,) = (entry for entry in self.plan_data("--limit", host)["hosts"] if entry["host"] == host)
+        assert found["unknown"] is None, found["unknown"]
+        rows = [change for entry in found["entries"] for change in entry["changes"]]
+        return [(row["field"], row["key"], row["old"], row["new"]) for row in rows if row["sign"] != "="]
+
+    def dry(self, *words: str) -> Outcome:
+        """Run ``pyinfra ... --dry``."""
+        return self.command("pyinfra", "inventories/lab.py", "deploys/serve.py", "--dry", *words)
+
+    def run(self, *words: str, deploy: str = "serve") -> Outcome:
+        """Run ``pyinfra ... -y``."""
+        return self.command("pyinfra", "inventories/lab.py", f"deploys/{deploy}.py", "-y", *words)
+
+    def _words(self, words: Sequence[str]) -> list[str]:
+        return [str(BIN / words[0]), *words[1:]]
+
+    def _environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if key != "SPARKFLEET_LAB"}
+        return {**kept, "SPARKFLEET_LAB": self.lab.name, **self.env}
