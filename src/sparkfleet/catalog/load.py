@@ -146,7 +146,8 @@ def recipes(extra: Path | None = None) -> Mapping[str, Recipe]:
 def _name_problem(path: Path, shipped: Mapping[str, tuple[Path, str]]) -> Problem | None:
     if path.suffix != ".yaml":
         found = f"ends with '{path.suffix}' and would not be read"
-        return Problem(shown(path), found, "NAME.yaml", f"mv {shown(path)} {path.with_suffix('.yaml').name}")
+        remedy = f"mv {shown(path)} {shown(path.with_suffix('.yaml'))}"
+        return Problem(shown(path), found, "NAME.yaml", remedy)
     if path.stem in shipped:
         found = f"has the name of the shipped recipe '{path.stem}'"
         return Problem(

@@ -66,7 +66,7 @@ def name_problems(path: Path) -> list[Problem]:
     file = shown(path)
     if path.suffix != ".yaml":
         found = f"ends with '{path.suffix}' and would not be read"
-        problems.append(Problem(file, found, "NAME.yaml", f"mv {file} {path.with_suffix('.yaml').name}"))
+        problems.append(Problem(file, found, "NAME.yaml", f"mv {file} {file.removesuffix(path.suffix)}.yaml"))
     if not _HOST_NAME.fullmatch(path.stem):
         found = f"'{path.stem}' is no name of a host"
         expected = "lower-case letters, digits and '-' (and '.' between), as spark-01"

@@ -85,7 +85,7 @@ def fleet(
     sources = _hosts(places, problems)
     problems += _clusters(places)
     if catalogue is None:
-        raise SparkfleetError(*problems)
+        raise SparkfleetError(*sorted(set(problems), key=_place))
     # A lock file that could not be read was told of already: do not ask for pins as well.
     context = resolve.Context(catalogue, defaults, default_layers, pins)
     hosts = []
@@ -97,7 +97,7 @@ def fleet(
     problems += _unpinned(places, context)
     problems += crosscheck.fleet_problems(hosts)
     if problems:
-        raise SparkfleetError(*dict.fromkeys(problems))
+        raise SparkfleetError(*sorted(set(problems), key=_place))
     return Fleet(
         name=places.fleet,
         hosts=tuple(hosts),
@@ -109,6 +109,12 @@ def fleet(
         hf_endpoint=defaults.hf_endpoint or "",
         hf_token=defaults.hf_token or "",
     )
+
+
+def _place(problem: Problem) -> tuple[str, int, Problem]:
+    """Order by file, then by line as a number."""
+    file, _, line = problem.where.rpartition(":")
+    return (file, int(line), problem) if line.isdigit() else (problem.where, 0, problem)
 
 
 def _collect(read_it: Callable[[], T], problems: list[Problem]) -> T | None:
@@ -166,14 +172,12 @@ def _clusters(places: Places) -> list[Problem]:
 
 def _host(source: HostSource, context: resolve.Context) -> Host | None:
     defaults = context.defaults
-    services = []
-    for spec, layer in source.services:
-        service = resolve.service(spec, layer, context)
-        if service is None:
-            return None
-        services.append(service)
-    allow = {**defaults.allow, **source.said.allow}
+    resolved = [resolve.service(spec, layer, context) for spec, layer in source.services]
+    services = [service for service in resolved if service]
+    if len(services) < len(resolved):
+        return None  # ports and memory of the others would be told wrongly
     placed = crosscheck.ports(services, defaults.first_port)
+    allow = {**defaults.allow, **source.said.allow}
     context.problems += crosscheck.host_problems(placed, source, allow)
     said = [spec.reserve_gib for spec, _ in source.services if spec.reserve_gib is not None]
     own = source.said.reserve_gib

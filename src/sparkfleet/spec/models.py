@@ -18,6 +18,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]
 Seconds = Annotated[int, Field(ge=1)]
+Duration = Annotated[str, Field(pattern=r"^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s?)?$", min_length=1)]
+"""As 1h30m, 30m, 90s."""
 HostPath = Annotated[str, Field(pattern=r"^(~|/)[^,:\s]*$")]
 """Absolute or below ``~``; without the characters that docker's mount syntax gives a meaning."""
 ContainerPath = Annotated[str, Field(pattern=r"^/[^,:\s]+$")]
@@ -35,7 +37,7 @@ class Model(BaseModel):
 class GateSpec(Model):
     """How it is proven that a service serves."""
 
-    timeout: str | int | None = Field(None, description="Time for the start, as 30m, 1800s or seconds.")
+    timeout: Duration | Seconds | None = Field(None, description="For the start: 30m, 1800s or seconds.")
     prompt: str | None = Field(None, description="A question with one short answer.")
     expect: str | None = Field(None, description="Text that the answer must contain.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import types
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -30,6 +31,7 @@ _PATTERNS = {
     "models_dir": "a path on the Spark, absolute or below ~, without ',' ':' and blanks",
     "cache_dir": "a path on the Spark, absolute or below ~, without ',' ':' and blanks",
     "target": "an absolute path in the container, without ',' ':' and blanks",
+    "timeout": "a time as 30m, 1h30m, 1800s or seconds",
     "hf_token": "where the token comes from: env:NAME, file:PATH or command:WORDS",
 }
 
@@ -163,18 +165,17 @@ def _expected(details: list[Any], name: str) -> str:
                 text = _TYPES.get(kind, str(detail["msg"]))
         if text not in texts:
             texts.append(text)
-    return " or ".join(texts)
+    if "a number" in texts and "a whole number" in texts:
+        texts.remove("a whole number")
+    return " or ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 
 def _remedy(details: list[Any], value: Any) -> str:
     kinds = {detail["type"] for detail in details}
     if "string_type" in kinds and isinstance(value, int | float) and not isinstance(value, bool):
         return f'put it in quotes: "{value}"'
-    if (
-        isinstance(value, str)
-        and kinds & {"int_type", "float_type", "bool_type"}
-        and "string_type" not in kinds
-    ):
+    wants_plain = kinds & {"int_type", "float_type", "bool_type"} and "string_type" not in kinds
+    if wants_plain and isinstance(value, str) and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?|true|false", value):
         return "write it without quotes"
     return "change the value"
 
