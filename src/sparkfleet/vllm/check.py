@@ -54,7 +54,7 @@ def check_flags(words: Sequence[str], schema: Schema, exact: bool = True) -> tup
 
 
 def check_env(env: Iterable[str], schema: Schema, *, exact: bool = True) -> tuple[Finding, ...]:
-    """Return which ``VLLM_`` variables of the environment this vLLM does not read: it ignores them silently."""
+    """Return which ``VLLM_`` variables of the environment this vLLM ignores silently."""
     known = schema.registries.get("envs", ())
     after = None if exact else _next_release(schema.version)
     found = []
@@ -172,10 +172,6 @@ def _value(option: Option, flag: Flag, schema: Schema) -> Iterator[Finding]:
     if not _enough(option, flag):
         text = f"{flag.name} needs {'a value' if flag.nargs in (None, '+') else f'{flag.nargs} values'}"
         yield Finding("error", "missing-value", flag.name, text, "give it one, or take the flag away")
-        return
-    if option.dotted and not flag.takes_json:
-        text = f"{flag.name} is no JSON flag: {option.written}.key has no meaning"
-        yield Finding("error", "not-json", flag.name, text, f"write {flag.name} VALUE")
         return
     for word in option.words:
         yield from _word(flag, word, schema)

@@ -113,10 +113,12 @@ class Schema:
         return tuple(sorted(option for option in self.options if option.startswith("--")))
 
     def abbreviated(self, option: str) -> tuple[str, ...]:
-        """Return the long options that argparse would take the abbreviation ``option`` for."""
-        if not option.startswith("--") or len(option) < len("--x"):
-            return ()
-        return tuple(name for name in self.long_options if name.startswith(option))
+        """Return the options that argparse would take the abbreviation ``option`` for."""
+        if option.startswith("--"):
+            names = self.long_options if len(option) > len("--") else ()
+        else:
+            names = tuple(name for name in self.options if not name.startswith("--"))
+        return tuple(name for name in names if name.startswith(option))
 
     def has(self, registry: str, name: str) -> bool | None:
         """Return whether ``name`` is registered; None when this registry is not known."""

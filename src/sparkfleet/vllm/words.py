@@ -1,8 +1,8 @@
 """The words of a ``vllm serve`` command line, grouped as vLLM's own parser groups them.
 
-vLLM's parser is argparse with some habits of its own: underscores in option names are dashes, ``--config.key
-value`` builds a JSON object, ``-O3`` is ``--optimization-level 3``, unique prefixes are accepted. This module
-says which word belongs to which flag; what a value means is ``values``, what is wrong with it is ``check``.
+vLLM's parser is argparse with habits of its own: underscores in option names are dashes, ``--config.key value``
+builds a JSON object, ``-O3`` is ``--optimization-level 3``, unique prefixes are taken. This module says which
+word belongs to which flag; what a value means is ``values``, what is wrong with it is ``check``.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ class Option:
     """One flag as it was given."""
 
     written: str
-    """The option as the user wrote it, without ``=value``."""
+    """The option, dashes for underscores, without ``=value``."""
     name: str
-    """Canonical long name, or the normalised option where no flag is known."""
+    """Canonical long name, or the option itself where no flag is known."""
     flag: Flag | None
     words: tuple[str, ...] = ()
     """Its values."""
     inline: bool = False
     """Given as ``--x=value``."""
-    dotted: bool = False
-    """Collected from ``--x.key value`` words."""
     abbreviates: str = ""
     """The full option where ``written`` is a prefix of it."""
     candidates: tuple[str, ...] = ()
@@ -42,8 +40,7 @@ class Option:
     @property
     def negative(self) -> bool:
         """Return whether this is the ``--no-x`` form of a flag."""
-        option = self.abbreviates or normalise(self.written)
-        return self.flag is not None and option in self.flag.negatives
+        return self.flag is not None and (self.abbreviates or self.written) in self.flag.negatives
 
 
 @dataclass(frozen=True)
@@ -58,19 +55,20 @@ def normalise(option: str) -> str:
     """Return an option as the parser sees it: underscores of its name are dashes, up to the first dot."""
     if not option.startswith("--"):
         return option
-    head, dot, tail = option.partition(".")
-    return head.replace("_", "-") + dot + tail
+    name, equals, value = option.partition("=")
+    head, dot, tail = name.partition(".")
+    return head.replace("_", "-") + dot + tail + equals + value
 
 
 def group(words: Sequence[str], schema: Schema | None) -> Words:
     """Return which word belongs to which flag. Without a schema, all words up to the next option do."""
-    reader = _Reader(_spell_out(words), schema)
+    reader = _Reader(_merge_dotted(_spell_out(words)), schema)
     reader.read()
-    return Words(tuple(reader.positionals), (*reader.options, *reader.collected()))
+    return Words(tuple(reader.positionals), tuple(reader.options))
 
 
 def _spell_out(words: Sequence[str]) -> list[str]:
-    """Write ``-O3``, ``-O=3`` and ``-O 3`` as what they stand for."""
+    """Write dashes for underscores, and ``-O3``, ``-O=3`` and ``-O 3`` as what they stand for."""
     out: list[str] = []
     for index, word in enumerate(words):
         if word == "-O" and words[index + 1 : index + 2] and words[index + 1] in ("0", "1", "2", "3"):
@@ -78,8 +76,59 @@ def _spell_out(words: Sequence[str]) -> list[str]:
         elif word.startswith("-O") and len(word) > len("-O") and word[2] != ".":
             out += [_OPTIMIZATION, word[3:] if word[2] == "=" else word[2:]]
         else:
-            out.append(word)
+            out.append(normalise(word))
     return out
+
+
+def _merge_dotted(words: list[str]) -> list[str]:
+    """Write all ``--x.key value`` as one ``--x {"key":value}`` at the end, as vLLM does before it parses."""
+    kept: list[str] = []
+    objects: dict[str, dict[str, Any]] = {}
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if not _is_dotted(option):
+            kept.append(word)
+            continue
+        if not equals:
+            following = next(rest, None)
+            if following is None:
+                kept.append(word)
+                break
+            value = following
+        if option.endswith("+"):
+            option, value = option.removesuffix("+"), json.dumps(value.split(","))
+        head, *path = option.split(".")
+        _set_path(objects.setdefault(head, {}), path, _json_or_text(value))
+    for head, content in objects.items():
+        kept += [head, json.dumps(content, separators=(",", ":"), ensure_ascii=False)]
+    return kept
+
+
+def _is_dotted(option: str) -> bool:
+    return option.startswith("-") and "." in option and not _NEGATIVE_NUMBER.fullmatch(option)
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _set_path(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a value deep inside an object; objects on the way are made or merged."""
+    *parents, last = path
+    for key in parents:
+        child = target.get(key)
+        if not isinstance(child, dict):
+            child = target[key] = {}
+        target = child
+    if isinstance(value, dict) and isinstance(target.get(last), dict):
+        for key, inner in value.items():
+            _set_path(target[last], [key], inner)
+    else:
+        target[last] = value
 
 
 @dataclass
@@ -89,7 +138,6 @@ class _Reader:
     at: int = 0
     positionals: list[str] = field(default_factory=list)
     options: list[Option] = field(default_factory=list)
-    dotted: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def read(self) -> None:
         while self.at < len(self.words):
@@ -107,27 +155,20 @@ class _Reader:
         """As argparse decides it: a dash in front, but no negative number and nothing with a space in it."""
         if not word.startswith("-") or word == "-":
             return False
-        option = normalise(word.partition("=")[0])
+        option = word.partition("=")[0]
         if self.schema is not None and (option in self.schema.options or self.schema.abbreviated(option)):
             return True
-        return not _NEGATIVE_NUMBER.fullmatch(word) and " " not in word.partition("=")[0]
+        return not _NEGATIVE_NUMBER.fullmatch(word) and " " not in word
 
     def take(self, word: str) -> None:
-        written, equals, value = word.partition("=")
-        option = normalise(written)
-        if "." in option:
-            self.take_dotted(option, value if equals else None)
-            return
+        option, equals, value = word.partition("=")
         flag, full, candidates = self.find(option)
-        if flag is None and not equals and (attached := self.attached(option)):
-            flag, written, value = attached
-            equals, full = "=", ""
+        if flag is None and not candidates and not equals and (attached := self.attached(option)):
+            flag, option, value = attached
+            equals = "="
         taken = (value,) if equals else self.values("*" if candidates else self.arity(flag))
         name = flag.name if flag else option
-        inline = bool(equals)
-        self.options.append(
-            Option(written, name, flag, taken, inline, abbreviates=full, candidates=candidates)
-        )
+        self.options.append(Option(option, name, flag, taken, bool(equals), full, candidates))
 
     def find(self, option: str) -> tuple[Flag | None, str, tuple[str, ...]]:
         """Return the flag of an option, the full option where it is abbreviated, and what it could mean."""
@@ -161,50 +202,3 @@ class _Reader:
 
     def ends_values(self, index: int) -> bool:
         return self.words[index] == "--" or self.is_option(self.words[index])
-
-    def take_dotted(self, option: str, value: str | None) -> None:
-        """Collect ``--x.key value`` into the JSON object of ``--x``."""
-        head, *path = option.split(".")
-        if value is None:
-            if self.at >= len(self.words):
-                self.options.append(Option(option, head, self.find(head)[0]))
-                return
-            value = self.words[self.at]
-            self.at += 1
-        if path[-1].endswith("+"):
-            path[-1] = path[-1].removesuffix("+")
-            value = json.dumps(value.split(","))
-        _set_path(self.dotted.setdefault(head, {}), path, _json_or_text(value))
-
-    def collected(self) -> list[Option]:
-        """Return the dotted options as what they stand for: one JSON object each, after all others."""
-        options = []
-        for head, value in self.dotted.items():
-            flag, full, candidates = self.find(head)
-            name = flag.name if flag else head
-            text = json.dumps(value, separators=(",", ":"))
-            options.append(
-                Option(head, name, flag, (text,), dotted=True, abbreviates=full, candidates=candidates)
-            )
-        return options
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _set_path(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    *parents, last = path
-    for key in parents:
-        child = target.get(key)
-        if not isinstance(child, dict):
-            child = target[key] = {}
-        target = child
-    if isinstance(value, dict) and isinstance(target.get(last), dict):
-        for key, inner in value.items():
-            _set_path(target[last], [key], inner)
-    else:
-        target[last] = value
