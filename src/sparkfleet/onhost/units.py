@@ -77,6 +77,8 @@ Wants=docker.service
 Type=oneshot
 RemainAfterExit=yes
 ExecStart={PYTHON} recover
+Restart=on-failure
+RestartSec=2
 TimeoutStartSec=900
 
 [Install]

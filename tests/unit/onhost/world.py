@@ -1,0 +1,464 @@
+"""A Spark in memory: containers, systemd, engines, a clock, and a power switch.
+
+It outlives the program under test: ``World.kill_at`` kills the program (as SIGKILL would) before or after its
+n-th change of anything, ``World.reboot`` restarts the Spark. What is left is looked at afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sparkfleet.onhost import detached, files, store, swap, units
+from sparkfleet.onhost.container import Container
+from sparkfleet.onhost.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, SwapRequest
+from sparkfleet.onhost.system import (
+    Answer,
+    DockerError,
+    DockerGoneError,
+    Holder,
+    Memory,
+    Paths,
+    Question,
+    Ran,
+    Stop,
+)
+
+TOTAL_MIB = 122_000
+
+
+class Killed(BaseException):
+    """The program under test was killed: nothing of it may catch this."""
+
+
+@dataclass
+class Engine:
+    """How the engine of an image behaves."""
+
+    ready_s: float = 20.0
+    name: str = "nano"
+    answer: str = "204"
+    memory_mib: int = 60_000
+    eats_mib_s: int = 0
+    end_s: float = 0.0
+    """Seconds after the start at which it ends by itself; 0: never."""
+    exit_code: int = 1
+    log: str = "(EngineCore pid=7) INFO 11-20 19:35:27 [x.py:1] Loading safetensors checkpoint shards"
+    wedged: bool = False
+    counts: bool = True
+    accepts: float = 0.0
+    completion_s: float = 0.5
+    no_start: str = ""
+    """dockerd's words when it cannot even start the container."""
+    works_again: bool = True
+    """False: it comes up the first time only."""
+    base_model: bool = False
+    port: int = 8000
+
+
+@dataclass
+class Box:
+    """A container of the world."""
+
+    id: str
+    name: str
+    labels: dict[str, str]
+    image: str
+    running: bool = False
+    exit_code: int = 0
+    started: float = 0.0
+    starts: int = 0
+    policy: str = "no"
+    env: tuple[str, ...] = ()
+    tokens: float = 0.0
+
+
+@dataclass
+class World:
+    """The Spark. Its fields are free for a test to turn."""
+
+    root: Path
+    engines: dict[str, Engine] = field(default_factory=dict)
+    boxes: dict[str, Box] = field(default_factory=dict)
+    clock: float = 1_000_000.0
+    enabled: set[str] = field(default_factory=set)
+    active: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    spawned: list[str] = field(default_factory=list)
+    foreign_holders: dict[int, Holder] = field(default_factory=dict)
+    free: int = 100_000
+    docker_gone: bool = False
+    dockerd_back_at: float = 0.0
+    docker_stopped: bool = False
+    create_error: str = ""
+    start_refused: str = ""
+    other_memory_mib: int = 4_000
+    cache_mib: int = 0
+    kill_at: int = -1
+    points: int = 0
+    said: list[str] = field(default_factory=list)
+    on_tick: list[Callable[[], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.paths = Paths(self.root / "state", self.root / "units", self.root / "bin")
+        self.paths.units.mkdir(parents=True, exist_ok=True)
+        self.docker = FakeDocker(self)
+        self._ids = itertools.count(1)
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+
+    # -- the power switch
+
+    def point(self) -> None:
+        """Called before and after every change of anything."""
+        if self.points == self.kill_at:
+            self.points += 1
+            raise Killed
+        self.points += 1
+
+    def changes(self, call: Callable[..., object]) -> Callable[..., object]:
+        """Return ``call`` with a chance to be killed on either side."""
+
+        def changed(*args: object, **kwargs: object) -> object:
+            self.point()
+            result = call(*args, **kwargs)
+            self.point()
+            return result
+
+        return changed
+
+    def dies(self) -> None:
+        """Forget what the killed program had running in the background."""
+        self._timers.clear()
+
+    def reboot(self) -> None:
+        """Restart the Spark: recover first, then what is enabled, then what recover started detached."""
+        self.dies()
+        self.clock += 40
+        for box in self.boxes.values():
+            if box.running:
+                box.running, box.exit_code = False, 137
+        self.active.clear()
+        self.failed.clear()
+        self.spawned.clear()
+        try:
+            detached.recover(self)
+        finally:  # systemd starts the others, whatever became of recover
+            for unit in sorted(self.enabled):
+                self._systemctl("start", unit)
+
+    # -- system.System
+
+    def now(self) -> float:
+        return self.clock
+
+    def monotonic(self) -> float:
+        return self.clock
+
+    def sleep(self, seconds: float) -> None:
+        end = self.clock + seconds
+        while self.clock < end:
+            self.clock = min(end, self.clock + 1.0)
+            self._tick()
+
+    def every(self, seconds: float, call: Callable[[], None]) -> Stop:
+        timer = (seconds, call)
+        self._timers.append(timer)
+        call()
+        return lambda: self._timers.remove(timer) if timer in self._timers else None
+
+    def run(self, words: Sequence[str], timeout_s: float = 60) -> Ran:
+        if words[0] == "systemctl":
+            return self.systemctl(*words[1:])
+        if words[0] == "systemd-run":
+            self.spawned.append(words[-1])
+            return Ran(0)
+        if words[0] == "dmesg":
+            return Ran(0, "[1.0] quiet\n")
+        return Ran(127, err=f"{words[0]}: no such command")
+
+    def memory(self) -> Memory:
+        used = self.other_memory_mib
+        for box in self.boxes.values():
+            if box.running:
+                engine = self.engines[box.image]
+                used += engine.memory_mib + int(engine.eats_mib_s * (self.clock - box.started))
+        left = TOTAL_MIB - used
+        return Memory(TOTAL_MIB, max(0, left), max(0, left - self.cache_mib), self.cache_mib)
+
+    def drop_caches(self) -> str:
+        self.cache_mib = 0
+        return ""
+
+    def http(self, question: Question) -> Answer:
+        box = self.serving(question.port)
+        if box is None:
+            return Answer(0, error="Connection refused")
+        engine = self.engines[box.image]
+        if question.path == "/health":
+            return Answer(200)
+        if question.path == "/v1/models":
+            return Answer(200, json.dumps({"data": [{"id": engine.name, "max_model_len": 65536}]}))
+        if question.path == "/metrics":
+            accepted = f'vllm:spec_decode_num_accepted_tokens_total{{e="0"}} {engine.accepts * box.tokens}\n'
+            return Answer(200, f'vllm:generation_tokens_total{{e="0"}} {box.tokens}\n{accepted}')
+        if engine.wedged or engine.completion_s > question.timeout_s:
+            self.sleep(question.timeout_s)
+            return Answer(0, error="timed out", timed_out=True)
+        if engine.base_model and question.path == "/v1/chat/completions":
+            return Answer(400, json.dumps({"error": {"message": "you must provide a chat template"}}))
+        self.sleep(engine.completion_s)
+        if not box.running:
+            return Answer(0, error="Connection reset by peer")
+        box.tokens += 7 if engine.counts else 0
+        plain = question.path == "/v1/completions"
+        choice = {"text": engine.answer} if plain else {"message": {"content": engine.answer}}
+        return Answer(200, json.dumps({"choices": [choice]}))
+
+    def holders(self, port: int) -> tuple[Holder, ...]:
+        if port in self.foreign_holders:
+            return (self.foreign_holders[port],)
+        box = self.serving(port, listening_only=True)
+        return (Holder(99, "vllm serve", box.id),) if box else ()
+
+    def free_mib(self, path: Path) -> int:
+        return self.free
+
+    def kill_now(self, container: Container) -> None:
+        box = self.boxes.get(container.id)
+        if box and box.running:
+            box.running, box.exit_code = False, 137
+
+    # -- systemd
+
+    def systemctl(self, *words: str) -> Ran:
+        verb, unit = words[0], words[-1]
+        if verb == "is-active":
+            if unit == "docker.service":
+                return Ran(0, "inactive\n" if self.docker_stopped else "active\n")
+            state = "active" if unit in self.active else "failed" if unit in self.failed else "inactive"
+            return Ran(0 if state == "active" else 3, f"{state}\n")
+        if verb == "is-enabled":
+            return Ran(0, "enabled\n" if unit in self.enabled else "disabled\n")
+        if verb == "show":
+            return Ran(0, "41\n")
+        return self.changes(self._systemctl)(verb, unit)  # type: ignore[return-value]
+
+    def _systemctl(self, verb: str, unit: str) -> Ran:
+        service = unit.removeprefix("sparkfleet-").removesuffix(".service")
+        there = (self.paths.units / unit).exists()
+        if verb == "reset-failed":
+            self.failed.discard(unit)
+        elif verb in {"enable", "start"} and not there:
+            return Ran(5, err=f"Unit {unit} not found.")
+        elif verb == "enable":
+            self.enabled.add(unit)
+        elif verb == "disable":
+            self.enabled.discard(unit)
+        elif verb == "start":
+            return self._start(service, unit)
+        elif verb == "stop" and unit in self.active:
+            self.active.discard(unit)
+            box = self.named(service)
+            if box:
+                box.running = False
+                self.sleep(2)
+        return Ran(0)
+
+    def _start(self, service: str, unit: str) -> Ran:
+        """What the guard does: adopt or start the promoted container, refuse any other."""
+        if unit in self.active:
+            return Ran(0)
+        box, books = self.named(service), store.current(self.paths.state, service)
+        if self.start_refused and self.start_refused in (self.paths.units / unit).read_text():
+            return Ran(1, err="refused by systemd")
+        if box is None or (books and books["container"]["id"] != box.id):
+            self.failed.add(unit)
+            return Ran(1, err=f"{unit}: the guard refused")
+        if not box.running:
+            self._run_box(box)
+        self.active.add(unit)
+        return Ran(0)
+
+    # -- looking at it
+
+    def named(self, name: str) -> Box | None:
+        return next((box for box in self.boxes.values() if box.name == name), None)
+
+    def serving(self, port: int, *, listening_only: bool = False) -> Box | None:
+        for box in self.boxes.values():
+            engine = self.engines[box.image]
+            ready = self.clock - box.started >= engine.ready_s and (engine.works_again or box.starts == 1)
+            if box.running and engine.port == port and (ready or listening_only):
+                return box
+        return None
+
+    def add(self, name: str, generation: Generation | None, image: str = "", *, running: bool = True) -> Box:
+        """Put a container there as if it had always been."""
+        labels = {}
+        if generation:
+            labels = {LABEL_SERVICE: generation.service, LABEL_GENERATION: generation.id}
+        box = Box(f"{next(self._ids):064x}", name, labels, image or (generation.image if generation else ""))
+        self.boxes[box.id] = box
+        if running:
+            self._run_box(box)
+            box.started -= 10_000
+        return box
+
+    def serve(self, generation: Generation) -> Box:
+        """Put a promoted, supervised, serving generation there."""
+        box = self.add(generation.service, generation)
+        made_for = {"id": box.id, "generation": generation.id}
+        record = {**generation.to_json(), "container": made_for, "promoted_at": 1.0}
+        store.set_current(self.paths.state, generation.service, record)
+        store.remember(self.paths.state, record)
+        files.write_atomic(self.paths.units / generation.unit_name, generation.unit)
+        self.enabled.add(generation.unit_name)
+        self.active.add(generation.unit_name)
+        return box
+
+    def ask(self, request: SwapRequest) -> dict[str, object]:
+        """Write the request and run the swap to its end, or to the program's death (Killed)."""
+        self.write(request)
+        return swap.run(self, request.id)
+
+    def write(self, request: SwapRequest) -> None:
+        """Write a swap's request, as the command ``swap`` does."""
+        directory = store.swap_directory(self.paths.state, request.id)
+        files.write_json(directory / "request.json", request.to_json())
+
+    def _run_box(self, box: Box) -> None:
+        engine = self.engines[box.image]
+        if engine.no_start:
+            raise DockerError(engine.no_start, 500)
+        box.running, box.started, box.exit_code, box.tokens = True, self.clock, 0, 0.0
+        box.starts += 1
+
+    def _tick(self) -> None:
+        if self.dockerd_back_at and self.clock >= self.dockerd_back_at:
+            self.docker_gone, self.docker_stopped, self.dockerd_back_at = False, False, 0.0
+        for box in self.boxes.values():
+            engine = self.engines[box.image]
+            if box.running and engine.end_s and self.clock - box.started >= engine.end_s:
+                box.running, box.exit_code = False, engine.exit_code
+        for _, call in tuple(self._timers):
+            call()
+        for call in tuple(self.on_tick):
+            call()
+
+
+class FakeDocker:
+    """The Docker Engine of the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _there(self) -> None:
+        if self._world.docker_gone:
+            raise DockerGoneError("dockerd does not answer")
+
+    def _box(self, name: str) -> Box | None:
+        self._there()
+        return self._world.boxes.get(name) or self._world.named(name)
+
+    def _must(self, name: str) -> Box:
+        box = self._box(name)
+        if box is None:
+            raise DockerError(f"No such container: {name}", 404)
+        return box
+
+    def ping(self) -> None:
+        self._there()
+
+    def inspect(self, name: str) -> Container | None:
+        box = self._box(name)
+        if box is None:
+            return None
+        return Container(
+            box.id, box.name, box.running, 1 if box.running else 0, box.exit_code,
+            started_at=str(box.started), labels=dict(box.labels), env=box.env, restart_policy=box.policy,
+            raw={"Id": box.id, "Config": {"Env": list(box.env)}},
+        )  # fmt: skip
+
+    def running(self) -> tuple[Container, ...]:
+        found = (self.inspect(box.id) for box in self._world.boxes.values() if box.running)
+        return tuple(container for container in found if container)
+
+    def has_image(self, reference: str) -> bool:
+        self._there()
+        return reference in self._world.engines
+
+    def root(self) -> Path:
+        return self._world.root
+
+    def create(self, name: str, words: Sequence[str]) -> str:
+        return str(self._world.changes(self._create)(name, words))
+
+    def _create(self, name: str, words: Sequence[str]) -> str:
+        self._there()
+        if self._world.create_error:
+            raise DockerError(self._world.create_error)
+        if self._world.named(name):
+            raise DockerError(f"The container name {name} is already in use", 409)
+        labels = dict(word.split("=", 1) for word in words if word.startswith("io.sparkfleet."))
+        box = Box(f"{next(self._world._ids):064x}", name, labels, words[-1])
+        self._world.boxes[box.id] = box
+        return box.id
+
+    def start(self, name: str) -> None:
+        self._world.changes(lambda: self._world._run_box(self._must(name)))()
+
+    def stop(self, name: str, timeout_s: int) -> None:
+        self._world.changes(self._stop)(name)
+
+    def _stop(self, name: str) -> None:
+        box = self._must(name)
+        if box.running:
+            box.running = False
+            self._world.sleep(2)
+
+    def kill(self, name: str) -> None:
+        self._world.changes(self._stop)(name)
+
+    def rename(self, name: str, new: str) -> None:
+        self._world.changes(self._rename)(name, new)
+
+    def _rename(self, name: str, new: str) -> None:
+        box = self._must(name)
+        if self._world.named(new):
+            raise DockerError(f"name {new} is already in use", 409)
+        box.name = new
+
+    def remove(self, name: str) -> None:
+        self._world.changes(self._remove)(name)
+
+    def _remove(self, name: str) -> None:
+        box = self._box(name)
+        if box:
+            del self._world.boxes[box.id]
+
+    def never_restart(self, name: str) -> None:
+        self._must(name).policy = "no"
+
+    def log(self, name: str, tail: int) -> str:
+        return self._world.engines[self._must(name).image].log
+
+    def follow(self, name: str, since: float, on_line: Callable[[str], None]) -> Stop:
+        for line in self.log(name, 0).splitlines():
+            on_line(line)
+        return lambda: None
+
+
+def generation(service: str = "nano", image: str = "img:1", **changes: object) -> Generation:
+    """Return a generation whose container and unit look like real ones."""
+    text = units.service_unit(service, f"{service} from {image}", 2048, 60)
+    values: dict[str, object] = {
+        "service": service, "image": image, "model": "org/model", "revision": "abc", "served_name": service,
+        "port": 8000, "unit": text, "gate": Gate(timeout_s=120, second_timeout_s=10), **changes,
+    }  # fmt: skip
+    labels = (f"{LABEL_SERVICE}={service}",)
+    bare = Generation(**{**values, "create": (*labels, image)})  # type: ignore[arg-type]
+    create = (f"{LABEL_GENERATION}={bare.id}", *labels, image)
+    return Generation(**{**values, "create": create})  # type: ignore[arg-type]
