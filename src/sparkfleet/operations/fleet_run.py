@@ -18,6 +18,7 @@ from pyinfra.api.state import BaseStateCallback, State
 
 from sparkfleet.errors import Problem
 from sparkfleet.facts.look import look
+from sparkfleet.operations import remote
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
@@ -71,13 +72,30 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     run = of(state)
     if host.name in run.plans:
         return
-    run.plans[host.name] = fresh_plan(host)
+    plan = fresh_plan(host)
+    if plan.going_on and "--dry" not in sys.argv:
+        plan = _plan_after(host, plan.going_on)
+    run.plans[host.name] = plan
     expected = {active.name for active in state.inventory.get_active_hosts()}
     if run.shown or not expected <= run.plans.keys():
         return
     run.shown = True
     echo_report(plan_text(whole_plan(state)), err="--json" in sys.argv)
     fail_hosts(state, {name for name, plan in run.plans.items() if plan.state in _STOPPED})
+
+
+def _plan_after(host: PyinfraHost, swap: str) -> HostPlan:
+    """Follow a swap that an earlier run began to its end, then plan what is left."""
+
+    def tell(text: str) -> None:
+        click.echo(f"{host.name}   {swap} from before: {text}", err=True)
+
+    try:
+        for event in remote.follow(host, swap, tell):
+            tell(str(event.get("outcome") or event.get("text") or event.get("phase") or ""))
+    except remote.ConnectionLostError as error:
+        return HostPlan(host.name, unknown=Problem(host.name, f"connection lost: {error}", remedy="run again"))
+    return fresh_plan(host)
 
 
 _STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}

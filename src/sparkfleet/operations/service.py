@@ -14,10 +14,11 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost.generation import SwapRequest
+from sparkfleet.onhost.generation import Generation, SwapRequest
 from sparkfleet.operations import acting, remote
 from sparkfleet.plan.model import Entry, Step, Verb
 from sparkfleet.plan.units_of_size import duration
+from sparkfleet.vllm import image_parser
 
 BUSY = 75
 """Exit code of ``swap`` when another one is going on (EX_TEMPFAIL)."""
@@ -59,6 +60,8 @@ def _repair(act: acting.Acting, entry: Entry) -> None:
 
 
 def _swap(act: acting.Acting, entry: Entry) -> None:
+    if entry.generation is not None and entry.verb is not Verb.REMOVE:
+        _ask_parser(act, entry.subject, entry.generation)
     request = SwapRequest(
         id=f"{re.sub('[^a-z0-9-]', '-', entry.subject)[:36]}-{uuid.uuid4().hex[:8]}",
         candidate=entry.generation if entry.verb is not Verb.REMOVE else None,
@@ -79,6 +82,27 @@ def _swap(act: acting.Acting, entry: Entry) -> None:
     if result.get("outcome") not in {"promoted", "removed"}:
         raise acting.FailedError(swap_problem(act.host.name, entry.subject, result))
     act.run.done[f"{act.host.name} {entry.subject}"] = success_words(result)
+
+
+def _ask_parser(act: acting.Acting, subject: str, generation: Generation) -> None:
+    """Have the image's own parser read the words before anything stops; refuse what it refuses."""
+    act.tell(f"{subject}: asks the image's own parser")
+    words = image_parser.docker_words(generation.image)
+    asked = (*words, *image_parser.parse_words(generation.argv))
+    script = image_parser.SCRIPT.read_text(encoding="utf-8")
+    said = remote.run(act.host, asked, stdin=script, timeout=image_parser.TIMEOUT_S)
+    answer = image_parser.read_answer(said.out or said.err)
+    if answer.ok is None:
+        act.tell(f"{subject}: the image's parser could not be asked ({answer.error}); the gate decides")
+    elif not answer.ok:
+        raise acting.FailedError(
+            Problem(
+                f"{act.host.name}: {subject}",
+                f"vLLM {answer.version} in the image refuses the flags: {answer.error}; nothing was touched",
+                "flags that this vLLM knows",
+                f"mend the host file; sparkfleet check names the nearest flag; {subject} serves on as before",
+            )
+        )
 
 
 def watch(act: acting.Acting, job: str, subject: str) -> dict[str, Any]:

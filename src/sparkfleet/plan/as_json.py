@@ -24,6 +24,7 @@ def _host(host: HostPlan) -> dict[str, Any]:
         "host": host.host,
         "state": str(host.state),
         "unknown": _problem(host.unknown),
+        "going_on": host.going_on,
         "entries": [_entry(entry) for entry in host.entries],
     }
 

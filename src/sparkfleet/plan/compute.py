@@ -31,7 +31,7 @@ def host_plan(host: Host, observed: Observed | Problem) -> HostPlan:
     if isinstance(observed, Problem):
         return HostPlan(host.name, unknown=observed)
     if observed.swap:
-        return HostPlan(host.name, unknown=_swap_going_on(host, observed))
+        return HostPlan(host.name, unknown=_swap_going_on(host, observed), going_on=observed.swap)
     try:
         entries = [*_host_entries(host, observed), *_service_entries(host, observed)]
     except SparkfleetError as error:

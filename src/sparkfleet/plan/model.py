@@ -100,7 +100,8 @@ class HostPlan:
     host: str
     entries: tuple[Entry, ...] = ()
     unknown: Problem | None = None
-    notes: tuple[str, ...] = ()
+    going_on: str = ""
+    """Id of a swap that has not ended yet: a real run follows it before it plans."""
 
     @property
     def state(self) -> HostState:

@@ -41,8 +41,6 @@ def host_lines(plan: HostPlan) -> Iterator[str]:
         yield f"{name} no changes"
     for entry in plan.entries:
         yield from entry_lines(name, entry)
-    for note in plan.notes:
-        yield f"  = {note}"
 
 
 def entry_lines(name: str, entry: Entry) -> Iterator[str]:

@@ -1,0 +1,88 @@
+"""Machines for the tests here: one lab for the session, and fresh machines out of it.
+
+``KEEP=1`` leaves the lab up for a look (``SPARKFLEET_LAB=test sparkfleet lab status``); the next run takes it over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.lab import faults, lifecycle
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.state import State
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.when == "call" and report.failed:
+        seen: list[Machine] = []
+        for value in getattr(item, "funcargs", {}).values():
+            seen += [value] if isinstance(value, Machine) else []
+            seen += [m for m in value if isinstance(m, Machine)] if isinstance(value, tuple) else []
+        for machine in dict.fromkeys(seen):
+            report.sections.append((f"journal of {machine.name}", machine.evidence()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The session's lab: two warm machines, registry and hub. Fails with the reason where machines cannot run."""
+    docker, here = Docker(), Lab(CHECKOUT, os.environ.get("SPARKFLEET_TEST_LAB", "test"))
+    try:
+        lifecycle.up(docker, here, 2, print, warm=True)
+    except SparkfleetError as error:
+        pytest.fail(f"no lab: {error}", pytrace=False)
+    yield here
+    if os.environ.get("KEEP") != "1":
+        lifecycle.down(docker, here, also_images=False, say=print)
+
+
+@pytest.fixture(scope="session")
+def lab_state(lab: Lab) -> State:
+    """What is where in the session's lab."""
+    return lifecycle.read_state(lab) or pytest.fail("the lab is gone")
+
+
+@pytest.fixture
+def spark(lab: Lab, lab_state: State) -> Machine:
+    """The first machine, fresh, with the engine images. Registry and hub are whole."""
+    return _fresh(lab, lab_state, "spark-01")[0]
+
+
+@pytest.fixture
+def sparks(lab: Lab, lab_state: State) -> tuple[Machine, ...]:
+    """Both machines, fresh, with the engine images. Registry and hub are whole."""
+    return _fresh(lab, lab_state, "spark-01", "spark-02")
+
+
+@pytest.fixture
+def fleet(lab: Lab, tmp_path: Path) -> FleetDirectory:
+    """A fleet of its own on the session's lab, driven by the user's own commands."""
+    return FleetDirectory(tmp_path / "checkout", lab)
+
+
+def _fresh(lab: Lab, state: State, *names: str) -> tuple[Machine, ...]:
+    faults.mend_services(Docker(), lab, state)
+    machines = tuple(Machine(name, lab, state) for name in names)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(Machine.reset, machines))
+    return machines
