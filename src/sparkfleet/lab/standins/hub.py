@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 LFS_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", "tokenizer.json")
 """Files that the real hub keeps as LFS: their ETag is the sha256 of the content, not a git object id."""
@@ -258,7 +258,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.counters = Counters()
             return self._json({})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/paths-info/(.+)", path):
-            wanted = set(said.get("paths", ()))
+            wanted = set(said.get("paths", ()) if said else parse_qs(body.decode()).get("paths", ()))
             return self._json(
                 [e for e in self._tree(found[1], self._commit(found[1], found[2])) if e["path"] in wanted]
             )

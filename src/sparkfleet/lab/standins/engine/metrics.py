@@ -19,8 +19,8 @@ _REASONS = ("stop", "length", "abort", "error", "repetition")
 _SOURCES = ("local_compute", "local_cache_hit", "external_kv_transfer")
 _CACHED = ("device", "host", "p2p", "disk", "external_unspecified")
 _BUCKETS = ("0.1", "1.0", "10.0", "100.0", "1000.0", "10000.0", "+Inf")
-_POSITIONS_DRAFTED = 0.75
-"""Share of drafted tokens that a healthy drafter has accepted here."""
+_ACCEPTED_SHARE = 0.75
+"""Share of the tokens at each drafted position that is accepted."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Metrics:
             if self.drafted:
                 self.drafts += generated
                 for position in range(self.drafted if self.accepts else 0):
-                    self.accepted[position] += int(generated * _POSITIONS_DRAFTED ** (position + 1)) or 1
+                    self.accepted[position] += int(generated * _ACCEPTED_SHARE ** (position + 1)) or 1
             step = seconds / max(1, generated)
             seen: dict[str, list[float]] = {
                 "request_prompt_tokens": [prompt], "request_generation_tokens": [generated],
@@ -111,11 +111,17 @@ class Metrics:
             self._counter(
                 lines, "request_success", [({"finished_reason": r}, n) for r, n in self.finished.items()]
             )
+            lines.append("# TYPE vllm:admission_rejections_total counter")
+            for name in ("max_num_queued_reqs", "max_num_queued_tokens"):
+                labels = f'model_name="{self.name}",reason="{name}"'
+                lines.append(f"vllm:admission_rejections_total{{{labels}}} 0.0")
             if self.drafted:
                 self._speculative(lines)
             for kind, histogram in self.histograms.items():
                 lines.append(f"# TYPE vllm:{kind} histogram")
                 lines += histogram.lines(f"vllm:{kind}", self._labels({}))
+                lines.append(f"# TYPE vllm:{kind}_created gauge")
+                lines.append(f"vllm:{kind}_created{{{self._labels({})}}} {self.created}")
             lines.append("# TYPE vllm:cache_config_info gauge")
             labels = ",".join(
                 f'{key}="{value}"' for key, value in sorted({**self.cache, "engine": "0"}.items())

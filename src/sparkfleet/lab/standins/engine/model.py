@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import log
+
 _OFFLINE = (
     "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder "
     "for the specified revision on the local disk and outgoing traffic has been disabled. To enable repo "
@@ -97,6 +99,10 @@ def _snapshot(repo: str, revision: str | None, download_dir: str | None) -> Path
     except ImportError:
         raise ModelError(_NOT_FOUND.format(endpoint=endpoint)) from None
     except Exception as error:  # whatever the hub answers ends the real engine with that text
+        if type(error).__name__ == "LocalEntryNotFoundError":  # no answer at all
+            url = f"{endpoint}/{repo}/resolve/{revision or 'main'}/config.json"
+            log.bar(f"'{error.__cause__}' thrown while requesting HEAD {url}\nRetrying in 1s [Retry 1/5].\n")
+            raise ModelError(_NOT_FOUND.format(endpoint=endpoint)) from error
         raise ModelError(f"{type(error).__module__}.{type(error).__name__}: {error}") from error
 
 

@@ -10,6 +10,11 @@ from typing import Any
 
 from . import answers, release
 
+_UNUSED = (
+    "prompt_logprobs", "prompt_token_ids", "prompt_text", "kv_transfer_params", "ec_transfer_params",
+    "metrics",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -45,11 +50,12 @@ class Reply:
             choice["message"] = message
         else:
             choice["text"] = self.text
-        choice |= {"logprobs": None, "finish_reason": self.reason, "stop_reason": None, "token_ids": None}
+        choice |= {"logprobs": None, "finish_reason": self.reason, "stop_reason": None}
+        choice |= dict.fromkeys(("token_ids", "routed_experts"))
         usage = {**self.usage, "prompt_tokens_details": None, "completion_tokens_details": None}
         extra = {"service_tier": None, "system_fingerprint": f"vllm-{release.load().version}-standin"}
         head = self._head("chat.completion" if self.chat else "text_completion")
-        return {**head, "choices": [choice], **extra, "usage": usage, "kv_transfer_params": None}
+        return {**head, "choices": [choice], **extra, "usage": usage, **dict.fromkeys(_UNUSED)}
 
     def chunks(self, *, with_usage: bool) -> Iterator[dict[str, Any]]:
         """Return the answer as the parts of a stream."""
