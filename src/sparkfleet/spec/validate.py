@@ -149,12 +149,15 @@ def _problem(
 
 
 def _expected(details: list[Any], name: str) -> str:
+    kinds = {detail["type"] for detail in details}
+    if "string_pattern_mismatch" in kinds and name in _PATTERNS:
+        return _PATTERNS[name]
     texts: list[str] = []
     for detail in details:
         context = detail.get("ctx", {})
         match detail["type"]:
             case "string_pattern_mismatch":
-                text = _PATTERNS.get(name, f"text like {context['pattern']}")
+                text = f"text like {context['pattern']}"
             case "literal_error":
                 text = f"one of {context['expected'].replace(chr(39), '')}"
             case "greater_than_equal":

@@ -1,0 +1,30 @@
+"""Every mistake of every file, told at once: the golden file is what a user reads."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.inventory import load_fleet
+
+MALFORMED = Path(__file__).with_name("malformed")
+EXPECTED = MALFORMED / "expected.txt"
+
+
+def test_all_mistakes_of_all_host_files_are_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(MALFORMED, tmp_path / "inventories" / "bad")
+    with pytest.raises(SparkfleetError) as error:
+        load_fleet(Path("inventories/bad.py"))
+    said = f"{error.value}\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        EXPECTED.write_text(said)
+    assert said == EXPECTED.read_text()
+
+
+def test_each_malformed_file_is_named_in_the_golden_file():
+    said = EXPECTED.read_text()
+    for path in MALFORMED.glob("*.y*ml"):
+        assert f"inventories/bad/{path.name}" in said

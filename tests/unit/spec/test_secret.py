@@ -1,0 +1,47 @@
+import pytest
+
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.spec import secret
+
+
+def test_a_secret_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", " abc\n")
+    assert secret.read("env:SOME_TOKEN") == "abc"
+
+
+def test_an_unset_variable_is_no_secret(monkeypatch):
+    monkeypatch.delenv("SOME_TOKEN", raising=False)
+    assert secret.read("env:SOME_TOKEN") == ""
+
+
+def test_a_secret_comes_from_a_file_or_a_command(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("abc\n")
+    assert secret.read(f"file:{path}") == "abc"
+    assert secret.read(f"command:cat '{path}'") == "abc"
+
+
+def test_nothing_declared_is_no_secret():
+    assert secret.read("") == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("file:/does/not/exist", "No such file"),
+        ("file:/dev/null", "is empty"),
+        ("command:false", "exit code 1"),
+        ("command:true", "printed nothing"),
+        ("command:no-such-program-here", "did not run"),
+        ("command:'unclosed", "did not run"),
+    ],
+)
+def test_a_declared_source_that_gives_nothing_is_an_error(source, said):
+    with pytest.raises(SparkfleetError, match=said):
+        secret.read(source)
+
+
+def test_what_a_failing_command_printed_is_not_repeated():
+    with pytest.raises(SparkfleetError) as error:
+        secret.read("command:sh -c 'printf %s \"hf_\"x1y2z3; exit 3'")
+    assert "hf_x1y2z3" not in str(error.value)
