@@ -4,12 +4,10 @@ it went.
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-import click
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
@@ -30,17 +28,19 @@ class Acting:
 
     state: State
     host: PyinfraHost
-    began: float
 
     @property
     def run(self) -> fleet_run.FleetRun:
         """Return the run."""
         return fleet_run.of(self.state)
 
-    def tell(self, text: str) -> None:
-        """Print one line of progress: host, time so far, what is going on."""
-        seconds = int(time.monotonic() - self.began)
-        click.echo(f"{self.host.name}   {seconds // 60}:{seconds % 60:02d}  {text}", err=True)
+    def tell(self, phase: str, text: str = "") -> None:
+        """Say where this host is now: what is done, and how far it is or what is waited for."""
+        self.run.board.tell(self.host.name, phase, text)
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.run.board.say(self.host.name, text)
 
 
 Act = Callable[[Acting, tuple[Entry, ...]], None]
@@ -57,10 +57,11 @@ def commands(state: State, host: PyinfraHost, step: Step, act: Act) -> Generator
 
 
 def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ...]) -> bool:
-    acting = Acting(state, host, time.monotonic())
+    acting = Acting(state, host)
     try:
-        _refuse_stale(acting)
-        act(acting, entries)
+        with acting.run.board.host(host.name):
+            _refuse_stale(acting)
+            act(acting, entries)
     except SparkfleetError as error:
         problem = error.problems[0]
     except ConnectionLostError as error:
@@ -81,7 +82,7 @@ def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ..
     else:
         return True
     acting.run.failures[host.name] = problem
-    acting.tell(f"FAILED {problem.found.splitlines()[0]}")
+    acting.say(f"FAILED {problem.found.splitlines()[0]}")
     return False
 
 

@@ -4,6 +4,7 @@ ones.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,5 +50,6 @@ def guard() -> None:
     if problem is not None:
         sys.stderr.write(f"{problem}\n")
         raise SystemExit(1)
+    os.environ.setdefault("PYINFRA_PROGRESS", "off")  # one progress at a time: ours
     if ctx_state.isset():
         fleet_run.watch_connections(ctx_state.get())

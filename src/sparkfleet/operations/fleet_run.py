@@ -19,6 +19,7 @@ from pyinfra.api.state import BaseStateCallback, State
 from sparkfleet.errors import Problem
 from sparkfleet.facts.look import look
 from sparkfleet.operations import remote
+from sparkfleet.operations.progress import Board, on_terminal
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
@@ -38,6 +39,7 @@ class FleetRun:
     done: dict[str, str] = field(default_factory=dict)
     shown: bool = False
     disconnected: set[str] = field(default_factory=set)
+    board: Board = field(default_factory=lambda: Board(on_terminal()))
     closing: bool = True
     """Whether failures are said at the end: not for a plan, whose report has them."""
 
@@ -94,7 +96,9 @@ def _plan_after(host: PyinfraHost, swap: str) -> HostPlan:
         for event in remote.follow(host, swap, tell):
             tell(str(event.get("outcome") or event.get("text") or event.get("phase") or ""))
     except remote.ConnectionLostError as error:
-        return HostPlan(host.name, unknown=Problem(host.name, f"connection lost: {error}", remedy="run again"))
+        return HostPlan(
+            host.name, unknown=Problem(host.name, f"connection lost: {error}", remedy="run again")
+        )
     return fresh_plan(host)
 
 

@@ -26,7 +26,7 @@ def prepared() -> Generator[FunctionCommand, None, None]:
 
 def _prepare(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
     keys = {change.key for entry in entries for change in entry.steps(Step.HOST)}
-    act.tell(f"host: {len(keys)} to put in place")
+    act.tell("host", f"{len(keys)} to put in place")
     lines = ["set -eu", "umask 022"]
     for file in host_changes.managed_files():
         if file.path in keys:

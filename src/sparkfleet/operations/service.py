@@ -46,7 +46,7 @@ def _serve(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
 
 def _repair(act: acting.Acting, entry: Entry) -> None:
     assert entry.generation is not None  # noqa: S101  (an update always has one)
-    act.tell(f"{entry.subject}: update in place")
+    act.tell(entry.subject, "update in place")
     answer = remote.program(act.host, "repair", entry.subject, data=entry.generation.to_json(), timeout=120)
     if not answer.ok:
         raise acting.FailedError(
@@ -86,14 +86,14 @@ def _swap(act: acting.Acting, entry: Entry) -> None:
 
 def _ask_parser(act: acting.Acting, subject: str, generation: Generation) -> None:
     """Have the image's own parser read the words before anything stops; refuse what it refuses."""
-    act.tell(f"{subject}: asks the image's own parser")
+    act.tell(f"{subject} check", "asks the image's own parser")
     words = image_parser.docker_words(generation.image)
     asked = (*words, *image_parser.parse_words(generation.argv))
     script = image_parser.SCRIPT.read_text(encoding="utf-8")
     said = remote.run(act.host, asked, stdin=script, timeout=image_parser.TIMEOUT_S)
     answer = image_parser.read_answer(said.out or said.err)
     if answer.ok is None:
-        act.tell(f"{subject}: the image's parser could not be asked ({answer.error}); the gate decides")
+        act.say(f"{subject}: the image's parser could not be asked ({answer.error}); the gate decides")
     elif not answer.ok:
         raise acting.FailedError(
             Problem(
@@ -107,17 +107,12 @@ def _ask_parser(act: acting.Acting, subject: str, generation: Generation) -> Non
 
 def watch(act: acting.Acting, job: str, subject: str) -> dict[str, Any]:
     """Follow a job on the Spark to its end, telling each event; return its result."""
-    for event in remote.follow(act.host, job, act.tell):
+    for event in remote.follow(act.host, job, act.say):
         if "outcome" in event:
             return event
-        act.tell(f"{subject}: {event_words(event)}")
+        phase = str(event.get("phase") or event.get("step") or "")
+        act.tell(f"{subject} {phase}".rstrip(), str(event.get("text") or ""))
     return {"outcome": "lost", "cause": "the job ended without a result"}
-
-
-def event_words(event: dict[str, Any]) -> str:
-    """Return one event of a job as people read it: phase or step, then what it says."""
-    words = (event.get("phase") or event.get("step"), event.get("text"))
-    return ": ".join(str(word) for word in words if word)
 
 
 def success_words(result: dict[str, Any]) -> str:

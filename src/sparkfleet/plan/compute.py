@@ -118,8 +118,7 @@ def _service_entry(
         else []
     )
     if own is None or inside or not own.running:
-        base = own or next((observed.container(name) for name in orphans if observed.container(name)), None)
-        entry = _swap_entry(host, service, wanted, observed, base, orphans)
+        entry = _swap_entry(host, service, wanted, observed, orphans)
         changes = [*entry.changes, *staged]
     else:
         kept = observed.generations.get(service.name, {})
@@ -131,12 +130,17 @@ def _service_entry(
         entry = Entry(service.name, Verb.UPDATE if live else Verb.STAGE, (), title=service.name)
     return replace(
         entry,
-        changes=tuple(changes),
+        changes=tuple(sorted(changes, key=lambda change: _RANK.get(change.field, len(_RANK)))),
         service=service,
         generation=wanted,
         expect=_expected((service.name, *entry.replaces), observed),
         blocked=problem or staging.disk_problem(host, service, observed),
     )
+
+
+_ORDER = ("state", "name", "image", "pull", "model", "weights", "served name", "port", "flag", "env")
+_RANK = {field: rank for rank, field in enumerate(_ORDER)}
+"""People look for image, model and flags first; fields that are not named here follow as they come."""
 
 
 def _record_changes(service: Service, kept: object) -> list[Change]:
@@ -151,10 +155,10 @@ def _swap_entry(
     service: Service,
     wanted: Generation,
     observed: Observed,
-    base: ContainerSeen | None,
     orphans: tuple[str, ...],
 ) -> Entry:
     own = observed.owned().get(service.name)
+    base = own or next((observed.container(name) for name in orphans if observed.container(name)), None)
     changes = service_changes.container_changes(host, service, wanted, observed, _baseline(base, observed))
     if own is not None and not own.running:
         changes.insert(0, Change(Step.SERVICE, Sign.CHANGE, "state", old=own.state, new="serving"))
