@@ -13,7 +13,7 @@ from typing import Any
 
 from sparkfleet.vllm import values
 from sparkfleet.vllm.schema import Flag, Schema
-from sparkfleet.vllm.words import Option, group, normalise
+from sparkfleet.vllm.words import NEGATIVE_NUMBER, Option, group, normalise
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
 
@@ -93,15 +93,9 @@ def _is_word_list(flag: Flag | None, value: list[Any]) -> bool:
 
 def _pair(name: str, word: str) -> list[str]:
     """Write a flag and its one value; ``--x=-y`` where the value would be taken for an option."""
-    return [f"{name}={word}"] if word.startswith("-") and not _is_number(word) else [name, word]
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    if word.startswith("-") and not NEGATIVE_NUMBER.fullmatch(word):
+        return [f"{name}={word}"]
+    return [name, word]
 
 
 def _word(value: Any) -> str:

@@ -105,6 +105,6 @@ def _text(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
+    if isinstance(value, list) and value and not any(isinstance(item, list | dict) for item in value):
         return " ".join(str(_text(item)) for item in value)
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

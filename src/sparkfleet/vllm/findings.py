@@ -27,7 +27,9 @@ class Finding:
 
 
 def near(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``did you mean X?`` for the nearest of the names; "" when none is near."""
+    """Return ``did you mean X?`` for the nearest of the names; "" when none is near, or it is a number."""
+    if name.isdigit():
+        return ""
     close = difflib.get_close_matches(name, [str(other) for other in names], n=2, cutoff=cutoff)
     return f"did you mean {' or '.join(close)}?" if close else ""
 

@@ -89,12 +89,12 @@ class Schema:
     """Everything that one vLLM accepts."""
 
     version: str
-    flags: Mapping[str, Flag]
-    registries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    flags: Mapping[str, Flag] = field(repr=False)
+    registries: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """envs, quantization, load_format, tool_parsers, reasoning_parsers, attention_backends, architectures
     ..."""
-    json_classes: Mapping[str, JsonClass] = field(default_factory=dict)
-    packages: Mapping[str, str] = field(default_factory=dict)
+    json_classes: Mapping[str, JsonClass] = field(default_factory=dict, repr=False)
+    packages: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Python packages that the release requires (or that the image has), with the version range (or
     version)."""
 

@@ -1,8 +1,8 @@
 """The words of a ``vllm serve`` command line, grouped as vLLM's own parser groups them.
 
-vLLM's parser is argparse with habits of its own: underscores in option names are dashes, ``--config.key value``
-builds a JSON object, ``-O3`` is ``--optimization-level 3``, unique prefixes are taken. This module says which
-word belongs to which flag; what a value means is ``values``, what is wrong with it is ``check``.
+vLLM's parser is argparse with its own habits: underscores in names are dashes, ``--config.key value`` makes
+a JSON object, ``-O3`` is ``--optimization-level 3``, unique prefixes are taken. This module says which
+word belongs to which flag; what it means is ``values``, what is wrong with it is ``check``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 from sparkfleet.vllm.schema import Flag, Schema
 
-_NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")
+NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")
+"""What argparse takes for a value although it begins with a dash."""
 _OPTIMIZATION = "--optimization-level"
 
 
@@ -106,7 +107,7 @@ def _merge_dotted(words: list[str]) -> list[str]:
 
 
 def _is_dotted(option: str) -> bool:
-    return option.startswith("-") and "." in option and not _NEGATIVE_NUMBER.fullmatch(option)
+    return option.startswith("-") and "." in option and not NEGATIVE_NUMBER.fullmatch(option)
 
 
 def _json_or_text(text: str) -> Any:
@@ -158,7 +159,7 @@ class _Reader:
         option = word.partition("=")[0]
         if self.schema is not None and (option in self.schema.options or self.schema.abbreviated(option)):
             return True
-        return not _NEGATIVE_NUMBER.fullmatch(word) and " " not in word
+        return not NEGATIVE_NUMBER.fullmatch(word) and " " not in word
 
     def take(self, word: str) -> None:
         option, equals, value = word.partition("=")
