@@ -185,11 +185,10 @@ def watch_connections(state: State) -> None:
     def init(*args: object, **kwargs: object) -> None:
         original(*args, **kwargs)  # type: ignore[arg-type]
         of(state)
+        # Set here, after pyinfra's own: one host's trouble never stops the others, and nobody is asked.
+        state.should_raise_failed_hosts = lambda _state: False
 
     state.init = init  # type: ignore[method-assign]
-    state.should_raise_failed_hosts = lambda _state: (
-        False
-    )  # one host's trouble never stops another's, nor asks
 
 
 def is_verbose() -> bool:

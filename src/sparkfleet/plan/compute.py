@@ -167,7 +167,8 @@ def _swap_entry(
     replaces = (*((service.name,) if own else ()), *orphans)
     title = f"{' + '.join(orphans)} → {service.name}" if orphans else service.name
     kept = observed.generations.get(base.service if base else service.name, {})
-    measured = kept.get("gate_result", {}).get("downtime_s") or kept.get("gate_result", {}).get("start_s")
+    passed = kept.get("gate_result", {})
+    measured = passed.get("ready_s", 0) + passed.get("first_s", 0)
     return Entry(
         service.name,
         Verb.RECREATE if base else Verb.CREATE,

@@ -486,6 +486,6 @@ def test_the_probe_is_asked_for_all_that_a_plan_needs() -> None:
 
 
 def test_the_time_without_service_is_what_the_last_start_took() -> None:
-    kept = {"nano": {**THERE.generations["nano"], "gate_result": {"downtime_s": 372.4}}}
+    kept = {"nano": {**THERE.generations["nano"], "gate_result": {"ready_s": 360.4, "first_s": 12.0}}}
     entry = only_entry(with_service(port=8001), replace(THERE, generations=kept))
     assert entry.downtime_s == 372
