@@ -14,7 +14,7 @@ from sparkfleet.operations import acting, fleet_run, remote
 from sparkfleet.operations.host import login_user
 from sparkfleet.operations.service import watch
 from sparkfleet.plan.model import Entry
-from sparkfleet.spec.resolved import Host, Service
+from sparkfleet.spec.resolved import Host, Service, Weights
 
 
 def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> None:
@@ -32,7 +32,11 @@ def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> N
     }
     if weights:
         models = user.expand(spec.paths.models)
-        request["weights"] = [_weights_request(spec, service, models) for service in services]
+        request["weights"] = [
+            _weights_request(spec, service, weights, models)
+            for service in services
+            for weights in service.repositories
+        ]
         token = read_secret(spec.hf_token)
         if token:
             request["token"] = token
@@ -59,14 +63,14 @@ def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> N
         )
 
 
-def _weights_request(spec: Host, service: Service, models_dir: str) -> dict[str, Any]:
+def _weights_request(spec: Host, service: Service, weights: Weights, models_dir: str) -> dict[str, Any]:
     return {
         "image": service.image.pull_ref,
-        "repo": service.weights.repo,
-        "revision": service.weights.revision,
+        "repo": weights.repo,
+        "revision": weights.revision,
         "models_dir": models_dir,
         "endpoint": spec.hf_endpoint,
-        "files": [{"path": f.path, "size": f.size, "blob": f.blob} for f in service.weights.files],
+        "files": [{"path": f.path, "size": f.size, "blob": f.blob} for f in weights.files],
     }
 
 

@@ -19,7 +19,7 @@ def probe_request(host: Host) -> ProbeRequest:
     return ProbeRequest(
         services=tuple(service.name for service in host.services),
         images=tuple(dict.fromkeys(service.image.pull_ref for service in host.services)),
-        weights=tuple(dict.fromkeys((s.weights.repo, s.weights.revision) for s in host.services)),
+        weights=tuple(dict.fromkeys((w.repo, w.revision) for s in host.services for w in s.repositories)),
         paths=host_changes.watched_paths(host),
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,

@@ -8,7 +8,7 @@ from sparkfleet.errors import Problem
 from sparkfleet.plan.model import Change, Sign, Step
 from sparkfleet.plan.units_of_size import size
 from sparkfleet.probe.observed import Observed
-from sparkfleet.spec.resolved import Host, Service, WeightFile
+from sparkfleet.spec.resolved import Host, Service, WeightFile, Weights
 
 LISTED_FILES = 5
 """More differing files than this are counted instead of listed."""
@@ -30,11 +30,16 @@ def image_changes(service: Service, observed: Observed) -> list[Change]:
     return [Change(Step.IMAGE, Sign.ADD, "pull", new=image.display, note=f"{amount}{free} free")]
 
 
-def wrong_files(service: Service, observed: Observed) -> dict[str, tuple[WeightFile, str]]:
+def weights_key(weights: Weights) -> str:
+    """Return the key of a repository's files in what was observed."""
+    return f"{weights.repo}@{weights.revision}"
+
+
+def wrong_files(weights: Weights, observed: Observed) -> dict[str, tuple[WeightFile, str]]:
     """Return the files of the locked commit that are not there as locked, each with what is wrong with it."""
-    have: Mapping[str, tuple[int, str]] = observed.weights.get(weights_key(service), {})
+    have: Mapping[str, tuple[int, str]] = observed.weights.get(weights_key(weights), {})
     wrong = {}
-    for file in service.weights.files:
+    for file in weights.files:
         found, blob = have.get(file.path, (None, ""))
         if found is None:
             wrong[file.path] = (file, "missing")
@@ -47,23 +52,21 @@ def wrong_files(service: Service, observed: Observed) -> dict[str, tuple[WeightF
     return wrong
 
 
-def weights_key(service: Service) -> str:
-    """Return the key of a service's weights in what was observed."""
-    return f"{service.weights.repo}@{service.weights.revision}"
-
-
 def weight_changes(service: Service, observed: Observed) -> list[Change]:
-    """Return the downloads: one line for a whole model, a line a file for few."""
-    wrong = wrong_files(service, observed)
+    """Return the downloads of the model and its drafters."""
+    return [change for weights in service.repositories for change in _downloads(weights, observed)]
+
+
+def _downloads(weights: Weights, observed: Observed) -> list[Change]:
+    """Return one line for a whole repository, a line a file for few."""
+    wrong = wrong_files(weights, observed)
     if not wrong:
         return []
     total = sum(file.size for file, _ in wrong.values())
     free = f"{size(total)} to download before the stop, {size(observed.disks['models'].free)} free"
-    nothing_there = not observed.weights.get(weights_key(service))
+    nothing_there = not observed.weights.get(weights_key(weights))
     if nothing_there or len(wrong) > LISTED_FILES:
-        what = (
-            service.weights.repo if nothing_there else f"{len(wrong)} of {len(service.weights.files)} files"
-        )
+        what = weights.repo if nothing_there else f"{len(wrong)} of {len(weights.files)} files"
         return [Change(Step.WEIGHTS, Sign.ADD, "weights", new=what, note=free)]
     return [
         Change(
@@ -81,7 +84,8 @@ def weight_changes(service: Service, observed: Observed) -> list[Change]:
 def disk_problem(host: Host, service: Service, observed: Observed) -> Problem | None:
     """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do."""
     need: dict[tuple[int, int], tuple[int, str]] = {}
-    wanted = [("models", sum(file.size for file, _ in wrong_files(service, observed).values()))]
+    missing = (wrong_files(weights, observed) for weights in service.repositories)
+    wanted = [("models", sum(file.size for files in missing for file, _ in files.values()))]
     if observed.images.get(service.image.pull_ref) is None:
         wanted.append(("docker", service.image.size * UNPACK_FACTOR))
     for name, count in (*wanted, ("state", 0)):

@@ -121,6 +121,11 @@ class Service:
     needs_packages: tuple[tuple[str, str], ...] = ()
     """Python packages and version ranges that the recipe asks of the image."""
 
+    @property
+    def repositories(self) -> tuple[Weights, ...]:
+        """Return every repository that must be on the Spark: the model, then its drafters."""
+        return (self.weights, *self.drafters)
+
 
 @dataclass(frozen=True)
 class Paths:

@@ -489,3 +489,14 @@ def test_the_time_without_service_is_what_the_last_start_took() -> None:
     kept = {"nano": {**THERE.generations["nano"], "gate_result": {"ready_s": 360.4, "first_s": 12.0}}}
     entry = only_entry(with_service(port=8001), replace(THERE, generations=kept))
     assert entry.downtime_s == 372
+
+
+def test_a_drafter_is_fetched_beside_its_model() -> None:
+    drafter = Weights(
+        "z-lab/Drafter", "d" * 40, (WeightFile("model.safetensors", 1 << 30, "d" * 64, "d" * 64),)
+    )
+    after = with_service(drafters=(drafter,))
+    there = replace(THERE, weights={**THERE.weights, "z-lab/Drafter@" + "d" * 40: {}})
+    assert ("z-lab/Drafter", "d" * 40) in probe_request(after).weights
+    (change,) = only_entry(after, there).steps(Step.WEIGHTS)
+    assert change.new == "z-lab/Drafter"

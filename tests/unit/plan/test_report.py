@@ -33,7 +33,9 @@ def fleet() -> Plan:
         THERE,
         images={**THERE.images, STOCK.pull_ref: None},
         weights={"nvidia/Qwen3.6-35B-A3B-NVFP4@" + "c" * 40: {}},
-        generations={"nano": {**THERE.generations["nano"], "gate_result": {"ready_s": 360.4, "first_s": 12.0}}},
+        generations={
+            "nano": {**THERE.generations["nano"], "gate_result": {"ready_s": 360.4, "first_s": 12.0}}
+        },
     )
     changed = host_plan(replace(HOST, services=(qwen,)), there)
     blocked = replace(fake_spark.fresh(HOST), containers=(foreign(name="nano"),))
