@@ -1,0 +1,90 @@
+"""The plan of the house: which room may import which, and what runs on a Spark imports nothing but the library."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "sparkfleet"
+
+MAY_IMPORT = {
+    "errors": set(),
+    "onhost": set(),
+    "probe": {"errors"},
+    "vllm": {"errors", "onhost.diagnose", "spec.models"},
+    "spec": {"errors", "vllm", "onhost.generation"},
+    "catalog": {"errors", "spec", "vllm"},
+    "lock": {"errors", "spec", "vllm", "catalog"},
+    "rules": {"errors", "spec", "vllm"},
+    "plan": {"errors", "spec", "vllm", "probe", "onhost", "rules"},
+    "terminal": set(),
+    "ssh": set(),
+    "inventory": {"errors", "spec", "catalog", "lock", "vllm", "rules"},
+    "facts": {"errors", "probe"},
+    "operations": {"errors", "facts", "plan", "probe", "spec", "onhost", "vllm", "terminal", "rules"},
+    "lab": {"errors", "vllm", "terminal"},
+    "cli": None,  # on top: anything
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+MODULES = [
+    path
+    for path in SOURCE.rglob("*.py")
+    if ("standins" not in path.parts and path.parent != SOURCE) or path.name != "__init__.py"
+]
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_each_room_imports_only_the_rooms_below_it(room: str) -> None:
+    allowed = MAY_IMPORT[room]
+    if allowed is None:
+        return
+    for path in MODULES:
+        if room_of(path) != room:
+            continue
+        for name in imports(path):
+            if not name.startswith("sparkfleet."):
+                continue
+            below = name.removeprefix("sparkfleet.")
+            fine = below.split(".")[0] == room or any(
+                below == a or below.startswith(f"{a}.") for a in allowed
+            )
+            assert fine or f"{below}." in {f"{a.rsplit('.', 1)[0]}." for a in allowed}, (
+                f"{path.name} imports {name}"
+            )
+
+
+def test_every_room_has_its_place_in_the_plan() -> None:
+    assert {room_of(path) for path in MODULES} - {"__init__"} == set(MAY_IMPORT)
+
+
+ON_A_SPARK = [
+    *(p for p in (SOURCE / "onhost").glob("*.py") if p.name != "bundle.py"),
+    SOURCE / "probe" / "program.py",
+]
+
+
+@pytest.mark.parametrize("path", ON_A_SPARK, ids=lambda path: path.name)
+def test_what_runs_on_a_spark_needs_nothing_but_the_standard_library(path: Path) -> None:
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert (
+            top in sys.stdlib_module_names or name.startswith("sparkfleet.onhost") or name == "sparkfleet"
+        ), name
