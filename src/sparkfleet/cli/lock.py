@@ -14,6 +14,7 @@ from sparkfleet.cli import output
 if TYPE_CHECKING:
     from sparkfleet.lock.resolve import Change, Outcome
     from sparkfleet.spec.locked import LockedImage, LockedModel
+    from sparkfleet.spec.resolved import Fleet
 
 
 @click.command()
@@ -37,7 +38,7 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     from sparkfleet.lock import lockfile, resolve  # noqa: PLC0415
     from sparkfleet.lock.hub import Hub  # noqa: PLC0415
     from sparkfleet.lock.registry import Registry  # noqa: PLC0415
-    from sparkfleet.spec import load, secret  # noqa: PLC0415
+    from sparkfleet.spec import load, secret, yamlfile  # noqa: PLC0415
 
     places = load.find(inventory)
     fleet = load_fleet(inventory, need_lock=False)
@@ -50,16 +51,16 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         output.as_json(_data(outcome))
     else:
-        _say(outcome, str(places.lock))
+        _say(outcome, fleet, yamlfile.shown(places.lock))
     for problem in outcome.problems:
         click.echo(str(problem), err=True)
     sys.exit(1 if outcome.problems else 0)
 
 
-def _say(outcome: Outcome, path: str) -> None:
+def _say(outcome: Outcome, fleet: Fleet, path: str) -> None:
     for change in outcome.changes:
         click.echo(_line(change))
-        for note in notes(change, outcome):
+        for note in notes(change, fleet):
             click.echo(f"    {note}")
     entries = len(outcome.lock.images) + len(outcome.lock.models)
     unpinned = f", {len(outcome.problems)} not pinned" if outcome.problems else ""
@@ -87,10 +88,17 @@ def _text(entry: LockedImage | LockedModel | None) -> str:
     return f"{weights.revision[:12]} ({len(weights.files)} files, {output.size(weights.size)})"
 
 
-def notes(change: Change, outcome: Outcome) -> list[str]:
-    """Return what a moved entry means for this fleet."""
-    del change, outcome
-    return []
+def notes(change: Change, fleet: Fleet) -> list[str]:
+    """Return what a moved image means for the services that use it."""
+    from sparkfleet.lock.upgrade import difference  # noqa: PLC0415
+    from sparkfleet.spec.locked import LockedImage, image_key  # noqa: PLC0415
+
+    if not isinstance(change.old, LockedImage) or not isinstance(change.new, LockedImage):
+        return []
+    services = [service for host in fleet.hosts for service in host.services]
+    users = [service for service in services if image_key(service.image) == change.key]
+    upgrade = difference(change.old.image.vllm, change.new.image.vllm, users)
+    return upgrade.lines() if upgrade else []
 
 
 def _data(outcome: Outcome) -> dict[str, Any]:

@@ -71,12 +71,9 @@ def test_origin_says_who_set_each_value(fleet):
 
 
 def test_null_takes_a_flag_and_a_variable_away(fleet):
-    service = fleet(
-        {
-            "group_data/all.py": "sparkfleet = {'env': {'A': '1'}}",
-            "spark-01.yaml": f"serve:\n  recipe: {NANO}\n  flags: {{reasoning-parser: null}}\n  env: {{A: null}}\n",
-        }
-    ).service()
+    text = f"serve: {{recipe: {NANO}, flags: {{reasoning-parser: null}}, env: {{A: null}}}}\n"
+    files = fleet({"group_data/all.py": "sparkfleet = {'env': {'A': '1'}}", "spark-01.yaml": text})
+    service = files.service()
     assert "reasoning-parser" not in dict(service.flags)
     assert "reasoning-parser" not in [name.removeprefix("flags.") for name, _ in service.origin]
     assert service.env == ()

@@ -1,0 +1,99 @@
+"""What another vLLM means for a fleet: what it uses first, then what is gone and new at all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sparkfleet.spec.resolved import Service
+from sparkfleet.vllm import argv, check, schema
+from sparkfleet.vllm.findings import Finding, listing
+from sparkfleet.vllm.schema import Flag, Schema
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """The difference between two releases, as far as the bundled schemas know them."""
+
+    old: str
+    new: str
+    uses: tuple[str, ...]
+    """What these services use and the new release takes otherwise: a sentence each."""
+    defaults: tuple[str, ...]
+    """Defaults that changed and that some of these services rely on: ``--x 1 → 2 (relied on by a)``."""
+    gone: tuple[str, ...]
+    new_flags: tuple[str, ...]
+    gone_env: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return it for people: what matters to them first."""
+        found = [f"! {text}" for text in self.uses] + [f"default {text}" for text in self.defaults]
+        for names, what in (
+            (self.gone, "flags gone"),
+            (self.new_flags, "flags new"),
+            (self.gone_env, "env gone"),
+        ):
+            if names:
+                found.append(f"{what}: {listing(names, 6)}")
+        return found
+
+
+def difference(old: str, new: str, services: Iterable[Service]) -> Upgrade | None:
+    """Return what moving from one vLLM version to another means; None where there is nothing to compare."""
+    if not old or not new or old == new:
+        return None
+    (before, exact), (after, after_exact) = schema.nearest(old), schema.nearest(new)
+    users = list(services)
+    flags_before, flags_after = before.flags.keys(), after.flags.keys()
+    env_before, env_after = before.registries.get("envs", ()), after.registries.get("envs", ())
+    return Upgrade(
+        old,
+        new,
+        uses=tuple(_uses(users, before, after, exact=exact and after_exact)),
+        defaults=tuple(_defaults(users, before, after)),
+        gone=tuple(sorted(flags_before - flags_after)),
+        new_flags=tuple(sorted(flags_after - flags_before)),
+        gone_env=tuple(sorted(set(env_before) - set(env_after))),
+    )
+
+
+def _uses(users: Sequence[Service], before: Schema, after: Schema, *, exact: bool) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for service in users:
+        words = argv.render(service.weights.repo, dict(service.flags), after)
+        known = {_key(finding) for finding in _findings(words, service, before, exact=True)}
+        for finding in _findings(words, service, after, exact=exact):
+            if _key(finding) not in known and finding.level != "info":
+                remedy = f" ({finding.remedy})" if finding.remedy else ""
+                found.setdefault(f"{finding.text}{remedy}", []).append(service.name)
+    return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in found.items()]
+
+
+def _findings(words: tuple[str, ...], service: Service, known: Schema, *, exact: bool) -> list[Finding]:
+    flags = check.check_flags(words, known, exact)
+    return [*flags, *check.check_env(dict(service.env), known, exact=exact)]
+
+
+def _key(finding: Finding) -> tuple[str, str, str]:
+    return finding.code, finding.flag, finding.subject
+
+
+def _defaults(users: Sequence[Service], before: Schema, after: Schema) -> list[str]:
+    lines = []
+    for name in sorted(before.flags.keys() & after.flags.keys()):
+        old, new = before.flags[name], after.flags[name]
+        if old.default == new.default:
+            continue
+        relying = [service.name for service in users if not _sets(service, new, after)]
+        if relying:
+            names = "all" if len(relying) == len(users) else ", ".join(dict.fromkeys(relying))
+            lines.append(f"{name} {_text(old.default)} → {_text(new.default)} (relied on by {names})")
+    return lines
+
+
+def _sets(service: Service, flag: Flag, known: Schema) -> bool:
+    return any(argv.canonical(name, known) == flag.name for name, _ in service.flags)
+
+
+def _text(default: object) -> str:
+    return "(not set)" if default is None else str(default)

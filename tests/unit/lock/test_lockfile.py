@@ -1,0 +1,183 @@
+"""fleet.lock as a file: stable text, whole or not at all, and mistakes told."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.lock import lockfile
+from sparkfleet.spec.locked import Lock, LockedImage, LockedModel
+from sparkfleet.spec.resolved import ImageRef, WeightFile, Weights
+
+DIGEST = "sha256:" + "ab" * 32
+IMAGE = ImageRef("nvcr.io/nvidia/vllm", "26.04-py3", DIGEST, ("/e.sh",), "0.19.0", 123)
+FILES = (
+    WeightFile("config.json", 700, "", "cd" * 20),
+    WeightFile("model, odd: name.safetensors", 10**10, "ef" * 32, "ef" * 32),
+)
+CONFIG = (
+    ("architectures", ["X"]),
+    ("eps", 1e-06),
+    ("hidden", 64),
+    ("text_config", {"theta": 1e20, "on": True}),
+)
+LOCK = Lock(
+    {
+        "nvcr.io/nvidia/vllm:26.04-py3": LockedImage(IMAGE, DIGEST, "2026-01-01T00:00:00Z", (("A", "b: c"),)),
+        f"docker.io/a/b@{DIGEST}": LockedImage(ImageRef("docker.io/a/b", "", DIGEST)),
+    },
+    {
+        "org/model": LockedModel(Weights("org/model", "1" * 40, FILES, True, CONFIG)),
+        "org/model@v1": LockedModel(Weights("org/model", "2" * 40, FILES[:1]), "v1"),
+    },
+)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    path = tmp_path / "fleet.lock"
+    lockfile.write(path, LOCK)
+    assert lockfile.read(path) == LOCK
+
+
+def test_the_text_does_not_depend_on_the_order_of_things():
+    images = dict(reversed(LOCK.images.items()))
+    models = {
+        key: LockedModel(
+            Weights(
+                entry.weights.repo,
+                entry.weights.revision,
+                entry.weights.files[::-1],
+                entry.weights.gated,
+                entry.weights.config[::-1],
+            ),
+            entry.asked,
+        )
+        for key, entry in reversed(LOCK.models.items())
+    }
+    assert lockfile.text(Lock(images, models)) == lockfile.text(LOCK)
+
+
+def test_the_text_is_one_thing_a_line():
+    assert lockfile.text(LOCK) == (
+        "# Written by `sparkfleet lock`: what tags and branches meant. Commit it; do not edit it.\n"
+        "version: 1\n"
+        "images:\n"
+        f"  docker.io/a/b@{DIGEST}:\n"
+        f"    digest: {DIGEST}\n"
+        '    arm64: ""\n'
+        '    vllm: ""\n'
+        "    size: 0\n"
+        '    created: ""\n'
+        "    entrypoint: []\n"
+        "    env: {}\n"
+        "  nvcr.io/nvidia/vllm:26.04-py3:\n"
+        f"    digest: {DIGEST}\n"
+        f"    arm64: {DIGEST}\n"
+        '    vllm: "0.19.0"\n'
+        "    size: 123\n"
+        '    created: "2026-01-01T00:00:00Z"\n'
+        '    entrypoint: ["/e.sh"]\n'
+        "    env:\n"
+        '      A: "b: c"\n'
+        "models:\n"
+        "  org/model:\n"
+        f'    revision: "{"1" * 40}"\n'
+        "    gated: true\n"
+        "    config:\n"
+        '      architectures: ["X"]\n'
+        "      eps: 1e-06\n"
+        "      hidden: 64\n"
+        '      text_config: {"on": true, "theta": 1e+20}\n'
+        "    files:\n"
+        f"      config.json: {{size: 700, blob: {'cd' * 20}}}\n"
+        f'      "model, odd: name.safetensors": {{size: 10000000000, sha256: {"ef" * 32}}}\n'
+        "  org/model@v1:\n"
+        f'    revision: "{"2" * 40}"\n'
+        '    asked: "v1"\n'
+        "    gated: false\n"
+        "    config: {}\n"
+        "    files:\n"
+        f"      config.json: {{size: 700, blob: {'cd' * 20}}}\n"
+    )
+
+
+def test_a_missing_file_locks_nothing(tmp_path):
+    assert lockfile.read(tmp_path / "fleet.lock") == Lock()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version: 2\n", "has version 2"),
+        ("images: {}\n", "has version None"),
+        ("version: 1\nimages: {x: {}}\n", "'digest' is missing"),
+        ("version: 1\nimages: {'A B': {digest: d, arm64: e}}\n", "'A B' is not the name of an image"),
+        ("version: 1\nextra: 1\n", "unknown key 'extra'"),
+        ("- 1\n", "is a list"),
+        ("", "is empty"),
+        ("version: 1\n<<<<<<< HEAD\nimages: {}\n", "is not YAML"),
+    ],
+)
+def test_a_broken_file_is_told_with_its_place(tmp_path, text, said):
+    path = tmp_path / "fleet.lock"
+    path.write_text(text)
+    with pytest.raises(SparkfleetError, match=r"fleet\.lock:\d") as error:
+        lockfile.read(path)
+    assert said in str(error.value)
+
+
+def test_writing_keeps_the_files_mode(tmp_path):
+    path = tmp_path / "fleet.lock"
+    lockfile.write(path, LOCK)
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.chmod(0o660)
+    lockfile.write(path, Lock())
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "fleet.lock"
+    lockfile.write(path, LOCK)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        lockfile.write(path, Lock())
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fleet.lock"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sparkfleet.lock import lockfile
+from sparkfleet.spec.locked import Lock
+
+calls = {"fsync": os.fsync, "replace": Path.replace, "chmod": Path.chmod, "fdopen": os.fdopen}
+where, before = sys.argv[2], sys.argv[3] == "before"
+
+def killing(*args, **kwargs):
+    if before:
+        os.kill(os.getpid(), signal.SIGKILL)
+    calls[where](*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(os if where in ("fsync", "fdopen") else Path, where, killing)
+lockfile.write(Path(sys.argv[1]), Lock())
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("where", ["fdopen", "fsync", "chmod", "replace"])
+def test_killed_at_any_point_leaves_the_old_file_or_the_new_one_whole(tmp_path, where, moment):
+    path = tmp_path / "fleet.lock"
+    lockfile.write(path, LOCK)
+    died = subprocess.run([sys.executable, "-c", KILLED, str(path), where, moment], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert lockfile.read(path) in (LOCK, Lock())

@@ -1,0 +1,274 @@
+"""Pinning images against a registry that answers, refuses, lies, hangs."""
+
+import base64
+import json
+import threading
+
+import httpx
+import pytest
+
+from sparkfleet.lock import credentials, images
+from sparkfleet.lock import registry as registry_module
+from sparkfleet.lock.credentials import Credential
+from sparkfleet.lock.registry import Registry, RegistryError
+from sparkfleet.spec import image
+from sparkfleet.spec.resolved import Mirror
+from tests.unit.lock.fake_registry import CONFIG, MANIFEST, serving
+
+NAME = "nvidia/vllm"
+IMAGE = image.parse("nvcr.io/nvidia/vllm:26.04-py3")
+
+
+@pytest.fixture
+def fake():
+    with serving() as registry:
+        yield registry
+
+
+def reader(fake, credential=None) -> Registry:
+    return Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, lambda _: credential)
+
+
+def resolve(fake, credential=None, asked=IMAGE):
+    connection = reader(fake, credential)
+    try:
+        return images.resolve(asked, connection)
+    finally:
+        connection.close()
+
+
+def refusal(fake, credential=None, asked=IMAGE) -> RegistryError:
+    with pytest.raises(RegistryError) as error:
+        resolve(fake, credential, asked)
+    assert error.value.remedy
+    return error.value
+
+
+def test_a_tag_becomes_the_digest_of_its_index_with_the_arm64_manifest_below(fake):
+    index, manifests = fake.image(NAME, "26.04-py3")
+    locked = resolve(fake)
+    assert locked.image.digest == index
+    assert locked.arm64 == manifests["linux/arm64"]
+    assert locked.image.entrypoint == ("/opt/nvidia/nvidia_entrypoint.sh",)
+    assert locked.image.size == 1123
+    assert locked.created == "2026-05-01T10:11:12Z"
+
+
+def test_variables_are_kept_but_for_those_that_no_file_could_hold(fake):
+    fake.image(NAME, "26.04-py3")
+    assert dict(resolve(fake).env) == {"PATH": "/usr/bin", "VLLM_VERSION": "0.19.0"}
+
+
+def test_an_image_by_digest_is_read_by_digest(fake):
+    index, _ = fake.image(NAME, "26.04-py3")
+    fake.image(NAME, "26.04-py3", version="0.20.0")  # the tag moves
+    locked = resolve(fake, asked=image.parse(f"nvcr.io/{NAME}@{index}"))
+    assert locked.image.digest == index
+    assert locked.image.vllm == "0.19.0"
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("0.19.0+f3a1.nv26.04", "0.19.0"),
+        ("v0.20.1", "0.20.1"),
+        ("0.28.1rc1.dev437", "0.28.1rc1"),
+        ("", "0.19.0"),
+    ],
+)
+def test_the_vllm_version_is_what_the_image_says_else_what_its_name_tells(fake, said, version):
+    fake.image(NAME, "26.04-py3", version=said)
+    assert resolve(fake).image.vllm == version
+
+
+def test_a_single_manifest_for_arm64_is_its_own_index(fake):
+    _, manifests = fake.image(NAME, "other")
+    body = fake.blobs[f"{NAME}/manifests/{manifests['linux/arm64']}"]
+    digest = fake.put(NAME, "26.04-py3", json.loads(body))
+    locked = resolve(fake)
+    assert locked.image.digest == locked.arm64 == digest
+
+
+def test_a_single_manifest_for_another_processor_is_refused(fake):
+    _, manifests = fake.image(NAME, "other")
+    fake.put(NAME, "26.04-py3", json.loads(fake.blobs[f"{NAME}/manifests/{manifests['linux/amd64']}"]))
+    assert "has no linux/arm64" in refusal(fake).found
+    assert "it has linux/amd64" in refusal(fake).found
+
+
+def test_an_index_without_arm64_is_refused_and_says_what_it_has(fake):
+    fake.image(NAME, "26.04-py3", systems=("linux/amd64", "linux/s390x"))
+    assert refusal(fake).found.endswith("it has linux/amd64, linux/s390x")
+
+
+def test_a_tag_that_is_not_there_says_so(fake):
+    assert refusal(fake).found == "nvcr.io has no nvidia/vllm 26.04-py3"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "found", "remedy"),
+    [
+        (403, {}, "does not let us read nvidia/vllm (HTTP 403)", "docker login nvcr.io` (user $oauthtoken"),
+        (429, {"Retry-After": "17"}, "limits our rate", "try again in 17 s"),
+        (429, {}, "limits our rate", "try again later"),
+        (500, {}, "HTTP 500", "try again later"),
+    ],
+)
+def test_a_refusal_says_what_to_do(fake, status, headers, found, remedy):
+    fake.status, fake.headers = status, headers
+    error = refusal(fake)
+    assert found in error.found
+    assert remedy in error.remedy
+
+
+def test_an_anonymous_token_is_fetched_when_the_registry_asks_for_one(fake):
+    fake.auth = "bearer"
+    fake.image(NAME, "26.04-py3")
+    assert resolve(fake).image.digest
+    assert ("/token", "") in fake.seen
+
+
+def test_one_token_serves_all_reads_of_an_image(fake):
+    fake.auth = "bearer"
+    fake.image(NAME, "26.04-py3")
+    resolve(fake)
+    assert [path for path, _ in fake.seen].count("/token") == 1
+
+
+def test_a_private_image_is_read_with_the_login(fake):
+    fake.auth, fake.anonymous, fake.users = "bearer", False, {"$oauthtoken": "key"}
+    fake.image(NAME, "26.04-py3")
+    assert "HTTP 401" in refusal(fake).found
+    assert "HTTP 401" in refusal(fake, Credential("$oauthtoken", "wrong")).found
+    assert resolve(fake, Credential("$oauthtoken", "key")).image.digest
+
+
+def test_an_identity_token_is_exchanged(fake):
+    fake.auth, fake.anonymous, fake.refresh_token = "bearer", False, "identity"
+    fake.image(NAME, "26.04-py3")
+    assert resolve(fake, Credential("<token>", "identity")).image.digest
+
+
+def test_a_registry_with_passwords_of_its_own_is_read_with_the_login(fake):
+    fake.auth, fake.users = "basic", {"me": "pass"}
+    fake.image(NAME, "26.04-py3")
+    assert "HTTP 401" in refusal(fake).found
+    assert resolve(fake, Credential("me", "pass")).image.digest
+
+
+def test_a_mirror_is_not_given_the_password_of_the_registry_it_stands_for(fake):
+    fake.auth, fake.users = "basic", {"me": "pass"}
+    fake.image(NAME, "26.04-py3")
+    asked = []
+
+    def credential(host: str) -> None:
+        asked.append(host)
+
+    connection = Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, credential)
+    with pytest.raises(RegistryError):
+        images.resolve(IMAGE, connection)
+    connection.close()
+    assert asked == [fake.url.removeprefix("http://")]
+
+
+@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+def test_content_that_is_not_what_its_digest_promises_is_refused(fake, kind):
+    fake.image(NAME, "26.04-py3")
+    fake.corrupt = kind
+    assert "sent something else than sha256:" in refusal(fake).found
+
+
+def test_what_is_no_json_is_refused(fake):
+    fake.blobs[f"{NAME}/manifests/26.04-py3"] = b"<html>"
+    fake.types[f"{NAME}/manifests/26.04-py3"] = MANIFEST
+    assert "sent no JSON" in refusal(fake).found
+
+
+def test_an_unknown_kind_of_manifest_is_refused(fake):
+    fake.put(NAME, "26.04-py3", {"schemaVersion": 1, "fsLayers": []})
+    assert "of a kind that is not known" in refusal(fake).found
+
+
+def test_a_registry_that_does_not_answer_is_given_up(fake, monkeypatch):
+    monkeypatch.setattr(registry_module, "TIMEOUT", httpx.Timeout(0.2))
+    fake.hang = threading.Event()
+    assert refusal(fake).found == "nvcr.io did not answer in time"
+
+
+def test_a_registry_that_is_not_there_says_so():
+    connection = Registry({"nvcr.io": Mirror("nvcr.io", "http://127.0.0.1:1")}, lambda _: None)
+    with pytest.raises(RegistryError, match=r"nvcr\.io cannot be reached"):
+        images.resolve(IMAGE, connection)
+    connection.close()
+
+
+def test_a_ca_file_that_is_not_there_says_so(fake):
+    connection = Registry({"nvcr.io": Mirror("nvcr.io", fake.url, "/no/ca.pem")}, lambda _: None)
+    with pytest.raises(RegistryError, match=r"the ca_file of nvcr\.io cannot be read"):
+        images.resolve(IMAGE, connection)
+
+
+def test_a_challenge_that_wants_the_password_in_the_clear_is_refused():
+    connection = Registry({}, lambda _: Credential("me", "pass"))
+    client = httpx.Client(base_url="https://registry.example")
+    with pytest.raises(RegistryError, match="unencrypted"):
+        connection._authorize(client, "registry.example", "a/b", 'Bearer realm="http://elsewhere/token"')
+    client.close()
+
+
+class TestCredentials:
+    def config(self, tmp_path, data):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(data) if not isinstance(data, str) else data)
+        return path
+
+    def test_are_read_from_where_docker_login_keeps_them(self, tmp_path):
+        auth = base64.b64encode(b"$oauthtoken:ke:y").decode()
+        config = self.config(tmp_path, {"auths": {"nvcr.io": {"auth": auth}}})
+        assert credentials.find("nvcr.io", config) == Credential("$oauthtoken", "ke:y")
+        assert credentials.find("ghcr.io", config) is None
+
+    def test_for_docker_hub_are_under_its_old_name(self, tmp_path):
+        auth = base64.b64encode(b"me:pass").decode()
+        config = self.config(tmp_path, {"auths": {"https://index.docker.io/v1/": {"auth": auth}}})
+        assert credentials.find("docker.io", config) == Credential("me", "pass")
+
+    def test_may_be_an_identity_token(self, tmp_path):
+        config = self.config(tmp_path, {"auths": {"x.io": {"auth": "", "identitytoken": "t"}}})
+        assert credentials.find("x.io", config) == Credential("<token>", "t")
+
+    def test_come_from_a_helper_where_one_is_set(self, tmp_path, monkeypatch):
+        helper = tmp_path / "docker-credential-fake"
+        helper.write_text('#!/bin/sh\nread key\necho "{\\"Username\\": \\"$key\\", \\"Secret\\": \\"s\\"}"\n')
+        helper.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        config = self.config(tmp_path, {"credHelpers": {"nvcr.io": "fake"}})
+        assert credentials.find("nvcr.io", config) == Credential("nvcr.io", "s")
+        config = self.config(tmp_path, {"credsStore": "fake"})
+        assert credentials.find("ghcr.io", config) == Credential("ghcr.io", "s")
+        config = self.config(tmp_path, {"credsStore": "missing-helper"})
+        assert credentials.find("ghcr.io", config) is None
+        config = self.config(tmp_path, {"credsStore": "../evil"})
+        assert credentials.find("ghcr.io", config) is None
+
+    @pytest.mark.parametrize(
+        "data",
+        ["", "no json", [], {"auths": []}, {"auths": {"x.io": 3}}, {"auths": {"x.io": {"auth": "%%"}}}],
+    )
+    def test_are_none_where_the_file_has_none(self, tmp_path, data):
+        assert credentials.find("x.io", self.config(tmp_path, data)) is None
+
+    def test_are_none_without_the_file(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        assert credentials.config_path() == tmp_path / "config.json"
+        assert credentials.find("x.io") is None
+
+    def test_do_not_show_the_password(self):
+        assert "secret-word" not in repr(Credential("me", "secret-word"))
+
+
+def test_blob_and_manifest_types_are_told_apart(fake):
+    digest = fake.put(NAME, "", {"a": 1}, CONFIG)
+    connection = reader(fake)
+    assert connection.blob(f"nvcr.io/{NAME}", digest).data == {"a": 1}
+    connection.close()

@@ -1,0 +1,46 @@
+from sparkfleet.lock.upgrade import difference
+from tests.unit.spec.fleet_files import NANO, SMALL
+
+
+def services(fleet, text):
+    return [service for host in fleet({"spark-01.yaml": text}).load().hosts for service in host.services]
+
+
+def test_what_a_service_uses_and_the_other_release_lacks_comes_first(fleet):
+    found = difference("0.19.0", "0.12.0", services(fleet, f"serve: {{recipe: {NANO}, name: nano}}\n"))
+    assert found is not None
+    assert found.lines()[0].startswith("! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'")
+
+
+def test_a_default_that_changed_is_told_to_whoever_relies_on_it(fleet):
+    text = f"""
+serve:
+  - {{recipe: {SMALL}, name: relies, flags: {{gpu-memory-utilization: null}}}}
+  - {{recipe: {SMALL}, name: sets, flags: {{gpu-memory-utilization: 0.4}}}}
+allow: {{MEM-08: not the point here}}
+"""
+    found = difference("0.19.0", "0.20.0", services(fleet, text))
+    assert found is not None
+    assert "--gpu-memory-utilization 0.9 → 0.92 (relied on by relies)" in found.defaults
+
+
+def test_variables_that_vanished_are_told_when_used(fleet):
+    text = f"serve: {{recipe: {SMALL}, name: a, env: {{VLLM_USE_FLASHINFER_MOE_FP4: 1}}}}\n"
+    found = difference("0.23.0", "0.24.0", services(fleet, text))
+    assert found is not None
+    assert any("VLLM_USE_FLASHINFER_MOE_FP4" in line for line in found.uses)
+    assert "VLLM_USE_FLASHINFER_MOE_FP4" in found.gone_env
+
+
+def test_flags_gone_and_new_are_listed_after(fleet):
+    found = difference("0.24.0", "0.33.0", services(fleet, f"serve: {SMALL}\n"))
+    assert found is not None
+    assert "--calculate-kv-scales" in found.gone
+    assert found.new_flags
+    assert found.lines()[-3].startswith("flags gone: ")
+
+
+def test_nothing_is_said_where_a_version_is_unknown_or_the_same():
+    assert difference("", "0.19.0", []) is None
+    assert difference("0.19.0", "", []) is None
+    assert difference("0.19.0", "0.19.0", []) is None
