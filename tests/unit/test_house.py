@@ -48,7 +48,7 @@ MODULES = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.p
 
 
 def is_below(name: str, room: str, allowed: set[str]) -> bool:
-    """Tell whether a room may import a name: its own, an allowed one, or a package on the way to an allowed one."""
+    """Tell whether a room may import a name: its own, an allowed one, or a package on the way to one."""
     return any(
         name == known or name.startswith(f"{known}.") or known.startswith(f"{name}.")
         for known in (room, *allowed)
