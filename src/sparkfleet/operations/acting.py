@@ -15,7 +15,7 @@ from pyinfra.api.state import State
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.operations import fleet_run
 from sparkfleet.operations.remote import ConnectionLostError
-from sparkfleet.plan.model import Entry, HostPlan, Step
+from sparkfleet.plan.model import Entry, HostPlan, Sign, Step
 
 
 class FailedError(SparkfleetError):
@@ -114,7 +114,7 @@ def _essence(plan: HostPlan) -> object:
             entry.verb,
             entry.expect,
             entry.blocked is not None,
-            *tuple((c.sign, c.field, c.key, c.old, c.new) for c in entry.changes),
+            *tuple((c.sign, c.field, c.key, c.old, c.new) for c in entry.changes if c.sign is not Sign.NOTE),
         )
         for entry in plan.entries
     ]

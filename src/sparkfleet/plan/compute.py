@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost.generation import Generation
-from sparkfleet.plan import desired, host_changes, service_changes, staging
+from sparkfleet.plan import desired, host_changes, memory_note, service_changes, staging
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.command import ProbeRequest
@@ -119,7 +119,8 @@ def _service_entry(
     )
     if own is None or inside or not own.running:
         entry = _swap_entry(host, service, wanted, observed, orphans)
-        changes = [*entry.changes, *staged]
+        memory = memory_note.memory_note(host, service, observed.memory_total_mib)
+        changes = [*entry.changes, *staged, memory]
     else:
         kept = observed.generations.get(service.name, {})
         unit = service_changes.unit_changes(wanted, observed.units.get(wanted.unit_name), own.running)
@@ -130,7 +131,7 @@ def _service_entry(
         entry = Entry(service.name, Verb.UPDATE if live else Verb.STAGE, (), title=service.name)
     return replace(
         entry,
-        changes=tuple(sorted(changes, key=lambda change: _RANK.get(change.field, len(_RANK)))),
+        changes=tuple(sorted(changes, key=lambda change: _rank(change))),
         service=service,
         generation=wanted,
         expect=_expected((service.name, *entry.replaces), observed),
@@ -141,6 +142,10 @@ def _service_entry(
 _ORDER = ("state", "name", "image", "pull", "model", "weights", "served name", "port", "flag", "env")
 _RANK = {field: rank for rank, field in enumerate(_ORDER)}
 """People look for image, model and flags first; fields that are not named here follow as they come."""
+
+
+def _rank(change: Change) -> int:
+    return _RANK.get(change.field, len(_RANK)) + (change.sign is Sign.NOTE)
 
 
 def _record_changes(service: Service, kept: object) -> list[Change]:

@@ -53,7 +53,7 @@ def with_service(**changes: object) -> Host:
 
 
 def rows(entry: Entry) -> list[tuple[str, str, str, str]]:
-    return [(c.field, c.key, c.old, c.new) for c in entry.changes]
+    return [(c.field, c.key, c.old, c.new) for c in entry.changes if c.sign is not Sign.NOTE]
 
 
 def only_entry(host: Host, seen: Observed) -> Entry:
@@ -82,7 +82,7 @@ def test_a_fresh_spark_gets_programs_directories_image_weights_and_the_service()
     assert [c.field for c in service_entry.steps(Step.IMAGE)] == ["pull"]
     assert [c.field for c in service_entry.steps(Step.WEIGHTS)] == ["weights"]
     assert service_entry.expect == (("nano", ""),)
-    assert all(c.sign is Sign.ADD for c in service_entry.changes)
+    assert {c.sign for c in service_entry.changes} == {Sign.ADD, Sign.NOTE}
 
 
 def flags(**changed: object) -> dict[str, object]:
@@ -500,3 +500,12 @@ def test_a_drafter_is_fetched_beside_its_model() -> None:
     assert ("z-lab/Drafter", "d" * 40) in probe_request(after).weights
     (change,) = only_entry(after, there).steps(Step.WEIGHTS)
     assert change.new == "z-lab/Drafter"
+
+
+def test_a_change_says_whether_the_engine_will_fit_and_no_change_says_nothing() -> None:
+    tight = with_service(flags=(("gpu-memory-utilization", 0.16), ("max-model-len", 262144)))
+    (note,) = [c for c in only_entry(tight, THERE).changes if c.sign is Sign.NOTE]
+    assert note.field == "memory"
+    assert note.new.startswith("18.0 weights + ")
+    assert note.new.endswith("GiB: does not fit")
+    assert host_plan(HOST, THERE).entries == ()
