@@ -131,7 +131,7 @@ def _service_entry(
         entry = Entry(service.name, Verb.UPDATE if live else Verb.STAGE, (), title=service.name)
     return replace(
         entry,
-        changes=tuple(sorted(changes, key=lambda change: _rank(change))),
+        changes=tuple(sorted(changes, key=_rank)),
         service=service,
         generation=wanted,
         expect=_expected((service.name, *entry.replaces), observed),

@@ -13,7 +13,7 @@ MIB_IN_GIB = 1024
 
 
 def estimate(host: Host, service: Service, total_mib: int) -> memory.Estimate:
-    """Return the memory of a service on a Spark of ``total_mib`` MiB, the other declared services counted in."""
+    """Return the memory of a service on a Spark of ``total_mib`` MiB, its other services counted in."""
     machine = memory.Machine(
         total_gib=total_mib / MIB_IN_GIB,
         reserve_gib=host.reserve_gib,

@@ -1,4 +1,4 @@
-"""A Spark in memory: what docker would say of a container made from our own argv, and a probe's answer around it.
+"""A Spark in memory: what docker would say of a container made from our own argv, and a probe's answer.
 
 Written from docker's documentation of its options, not from our comparison, so that the two check each other.
 """
@@ -35,12 +35,13 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
         "User": image.user, "WorkingDir": image.working_dir,
     }  # fmt: skip
     host: dict[str, Any] = {
-        "NetworkMode": "default", "IpcMode": "private", "ShmSize": 67108864, "DeviceRequests": None, "Devices": [],
-        "CapAdd": None, "Ulimits": [], "Memory": 0, "MemorySwap": 0, "Mounts": None, "Binds": None,
-        "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "LogConfig": {"Type": "json-file", "Config": {}},
-        "Privileged": False, "Runtime": "runc", "CgroupnsMode": "host", "ConsoleSize": [0, 0], "Isolation": "",
-        "MaskedPaths": ["/proc/kcore"], "ReadonlyPaths": ["/proc/sys"], "MemorySwappiness": None, "PidsLimit": None,
-        "OomKillDisable": False, "NanoCpus": 0, "CpuShares": 0, "Dns": [], "SecurityOpt": ["label=disable"], "AutoRemove": False,
+        "NetworkMode": "default", "IpcMode": "private", "ShmSize": 67108864, "DeviceRequests": None,
+        "Devices": [], "CapAdd": None, "Ulimits": [], "Memory": 0, "MemorySwap": 0, "Mounts": None,
+        "Binds": None, "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "LogConfig": {"Type": "json-file", "Config": {}}, "Privileged": False, "Runtime": "runc",
+        "CgroupnsMode": "host", "ConsoleSize": [0, 0], "Isolation": "", "MaskedPaths": ["/proc/kcore"],
+        "ReadonlyPaths": ["/proc/sys"], "MemorySwappiness": None, "PidsLimit": None, "OomKillDisable": False,
+        "NanoCpus": 0, "CpuShares": 0, "Dns": [], "SecurityOpt": ["label=disable"], "AutoRemove": False,
     }  # fmt: skip
     words = list(create)
     while words and words[0].startswith("--"):
