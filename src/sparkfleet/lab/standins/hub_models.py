@@ -14,11 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.lab.standins import tiny_model
+
 NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
 QWEN = "nvidia/Qwen3.6-35B-A3B-NVFP4"
 GPT_OSS = "openai/gpt-oss-20b"
 GEMMA = "nvidia/Gemma-4-31B-IT-NVFP4"
 """Gated: a licence has to be accepted first."""
+TINY = "sparkfleet-lab/tiny-mistral"
+"""Two layers that really run."""
 
 TOKEN_ACCEPTED = "hf_labLicenceAccepted"  # noqa: S105 - opens the lab's hub alone
 TOKEN_STRANGER = "hf_labLicenceNotAccepted"  # noqa: S105
@@ -35,6 +39,7 @@ _MODELOPT = {
 }
 
 
+_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 _TOKENIZER = {"type": "BPE", "vocab": {"<unk>": 0}, "merges": []}
 
 
@@ -55,6 +60,38 @@ class MadeUpModel:
     def commit(self, name: str) -> str:
         """Return the 40 hex digits of a commit."""
         return hashlib.sha256(f"{self.repo} {name}".encode()).hexdigest()[:40]
+
+    def files(self, commit: str) -> dict[str, bytes]:
+        """Return the files of a commit by name."""
+        texts = {
+            "config.json": _pretty({**self.config, "transformers_version": "5.0.0"}),
+            "generation_config.json": _pretty({"do_sample": True, "temperature": 1.0, "top_p": 0.95}),
+            "tokenizer.json": _pretty({"version": "1.0", "model": _TOKENIZER}),
+            "tokenizer_config.json": _pretty(
+                {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}
+            ),
+            "chat_template.jinja": _TEMPLATE,
+            "README.md": f"# {self.repo}\n\nA made-up model ({commit} commit): invented weights.\n",
+            **self.extra,
+        }
+        places: dict[str, str] = {}
+        shards: dict[str, bytes] = {}
+        for number in range(1, self.shards + 1):
+            name = f"model-{number:05}-of-{self.shards:05}.safetensors"
+            tensors, shards[name] = _shard(f"{self.repo} {commit}", number, self.shard_bytes)
+            places.update(dict.fromkeys(tensors, name))
+        index = {"metadata": {"total_size": self.shards * self.shard_bytes}, "weight_map": places}
+        texts["model.safetensors.index.json"] = _pretty(index)
+        return {**shards, **{name: text.encode() for name, text in texts.items()}}
+
+
+@dataclass(frozen=True)
+class TinyModel(MadeUpModel):
+    """The model that the real vLLM can load too."""
+
+    def files(self, commit: str) -> dict[str, bytes]:  # noqa: ARG002 - it has one commit
+        """Return the files by name."""
+        return tiny_model.files()
 
 
 def _nano_parser() -> str:
@@ -171,6 +208,7 @@ MODELS = (
             "quantization_config": _MODELOPT,
         },
     ),
+    TinyModel(repo=TINY, config=tiny_model.CONFIG, shards=1),
 )
 
 
@@ -179,7 +217,10 @@ def make_models(root: Path, models: tuple[MadeUpModel, ...] = MODELS) -> dict[st
     made = {}
     for model in models:
         for name in model.commits:
-            _write_commit(root / model.repo / model.commit(name), model, name)
+            base = root / model.repo / model.commit(name)
+            base.mkdir(parents=True, exist_ok=True)
+            for file, data in model.files(name).items():
+                (base / file).write_bytes(data)
         commits = tuple(model.commit(name) for name in model.commits)
         meta = {"refs": {"main": commits[-1]}, "gated": "auto" if model.gated else False}
         (root / model.repo / "meta.json").write_text(_pretty(meta))
@@ -198,46 +239,15 @@ def make_cache(home: Path, models: tuple[MadeUpModel, ...] = MODELS, name: str =
     for model in models:
         commit = model.commit(name or model.commits[-1])
         base = home / "hub" / f"models--{model.repo.replace('/', '--')}"
-        plain = base / "plain"
-        _write_commit(plain, model, name or model.commits[-1])
         for directory in (base / "blobs", base / "refs", base / "snapshots" / commit):
             directory.mkdir(parents=True, exist_ok=True)
         (base / "refs" / "main").write_text(commit)
-        for file in sorted(plain.iterdir()):
-            blob = base / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
-            file.rename(blob)
-            link = base / "snapshots" / commit / file.name
+        for file, data in model.files(name or model.commits[-1]).items():
+            blob = base / "blobs" / hashlib.sha256(data).hexdigest()
+            blob.write_bytes(data)
+            link = base / "snapshots" / commit / file
             link.unlink(missing_ok=True)
             link.symlink_to(f"../../blobs/{blob.name}")
-        plain.rmdir()
-
-
-def _write_commit(base: Path, model: MadeUpModel, commit: str) -> None:
-    base.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "config.json": _pretty({**model.config, "transformers_version": "5.0.0"}),
-        "generation_config.json": _pretty({"do_sample": True, "temperature": 1.0, "top_p": 0.95}),
-        "tokenizer.json": _pretty(
-            {"version": "1.0", "model": {"type": "BPE", "vocab": {"<unk>": 0}, "merges": []}}
-        ),
-        "tokenizer_config.json": _pretty({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}),
-        "chat_template.jinja": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:",
-        "README.md": f"# {model.repo}\n\nA made-up model ({commit} commit): invented weights.\n",
-        **model.extra,
-    }
-    weight_map: dict[str, str] = {}
-    total = 0
-    for number in range(1, model.shards + 1):
-        name = f"model-{number:05}-of-{model.shards:05}.safetensors"
-        tensors, data = _shard(f"{model.repo} {commit}", number, model.shard_bytes)
-        (base / name).write_bytes(data)
-        weight_map.update(dict.fromkeys(tensors, name))
-        total += model.shard_bytes
-    texts["model.safetensors.index.json"] = _pretty(
-        {"metadata": {"total_size": total}, "weight_map": weight_map}
-    )
-    for name, text in texts.items():
-        (base / name).write_text(text)
 
 
 def _shard(seed: str, number: int, size: int) -> tuple[list[str], bytes]:
