@@ -1,6 +1,6 @@
 """Machines for the tests here: one lab for the session, and fresh machines out of it.
 
-``KEEP=1`` leaves the lab up for a look (``SPARKFLEET_LAB=test sparkfleet lab status``); the next run takes it over.
+``KEEP=1`` leaves the lab up for a look (``SPARKFLEET_LAB=test sparkfleet lab status``), and for the next run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """The session's lab: two warm machines, registry and hub. Fails with the reason where machines cannot run."""
+    """The session's lab: two warm machines, registry and hub. Fails with the reason where none can run."""
     docker, here = Docker(), Lab(CHECKOUT, os.environ.get("SPARKFLEET_TEST_LAB", "test"))
     try:
         lifecycle.up(docker, here, 2, print, warm=True)
@@ -66,6 +66,16 @@ def lab_state(lab: Lab) -> State:
 def spark(lab: Lab, lab_state: State) -> Machine:
     """The first machine, fresh, with the engine images. Registry and hub are whole."""
     return _fresh(lab, lab_state, "spark-01")[0]
+
+
+@pytest.fixture
+def used_spark(lab: Lab, lab_state: State) -> Machine:
+    """The first machine as the test before left it: for tests that only look, or undo what they do."""
+    faults.mend_services(Docker(), lab, lab_state)
+    machine = Machine("spark-01", lab, lab_state)
+    if faults.active(lab, machine.name) or not machine.ok("docker info"):
+        machine.reset()  # what a failed test left behind
+    return machine
 
 
 @pytest.fixture

@@ -88,6 +88,43 @@ def exec_(host: str, words: tuple[str, ...]) -> None:
     os.execvp("docker", ["docker", "exec", "-i", *terminal, here.container(host), *command])  # noqa: S606
 
 
+@lab.command("break")
+@click.argument("host", required=False)
+@click.argument("fault", required=False)
+@click.option("--list", "as_list", is_flag=True, help="What can be broken.")
+def break_(host: str | None, fault: str | None, as_list: bool) -> None:
+    """Make something go wrong on a machine, at the registry or at the hub."""
+    from sparkfleet.lab.docker import Docker  # noqa: PLC0415
+    from sparkfleet.lab.fault_table import FAULTS  # noqa: PLC0415
+    from sparkfleet.lab.faults import break_host  # noqa: PLC0415
+    from sparkfleet.lab.state import require_state  # noqa: PLC0415
+
+    if as_list:
+        for entry in FAULTS:
+            click.echo(f"{'HOST' if entry.role == 'spark' else entry.role:9} {entry.name:16} {entry.text}")
+        return
+    if not host or not fault:
+        raise click.UsageError("say what: sparkfleet lab break HOST FAULT (--list shows the faults)")
+    here = find_lab()
+    done = break_host(Docker(), here, require_state(here), host, fault)
+    click.echo(f"{host}: {done.text}")
+    if done.mend or done.mend_lab:
+        click.echo(f"undo it: {_env(here)}sparkfleet lab mend {host}")
+
+
+@lab.command()
+@click.argument("host")
+def mend(host: str) -> None:
+    """Undo every fault of a machine, the registry or the hub."""
+    from sparkfleet.lab.docker import Docker  # noqa: PLC0415
+    from sparkfleet.lab.faults import mend_host  # noqa: PLC0415
+    from sparkfleet.lab.state import require_state  # noqa: PLC0415
+
+    here = find_lab()
+    names = mend_host(Docker(), here, require_state(here), host)
+    click.echo(f"{host}: {', '.join(names) if names else 'nothing was broken'}")
+
+
 def _say(text: str) -> None:
     click.echo(text, err=True)
 

@@ -87,14 +87,6 @@ def down(docker: Docker, lab: Lab, also_images: bool, say: Say) -> None:
         say(f"kept {len(kept)} images for the next time (sparkfleet lab down --images removes them)")
 
 
-def reset_machine(docker: Docker, lab: Lab, state: State, name: str, keep_images: bool = False) -> None:
-    """Replace a machine by a fresh one of the same name, address, port and host key."""
-    machine = state.machine(name)
-    machines.remove_machine(docker, lab, name, keep_images)
-    machines.start_machine(docker, lab, state, machine)
-    machines.wait_until_up(docker, lab, machine)
-
-
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:

@@ -49,18 +49,21 @@ def find_lab(start: Path | None = None, name: str | None = None) -> Lab:
     """Return the lab of the checkout around ``start`` (default: the working directory).
 
     The checkout is the nearest directory upwards with ``inventories/``; without one, ``start`` itself. The
-    name is ``SPARKFLEET_LAB`` from the environment unless given.
+    environment's ``SPARKFLEET_LAB`` names a lab beside the default one, or is the path of a lab's directory.
     """
-    here = (start or Path.cwd()).resolve()
-    checkout = next((p for p in (here, *here.parents) if (p / "inventories").is_dir()), here)
     chosen = name or os.environ.get("SPARKFLEET_LAB") or "default"
+    if "/" in chosen:
+        directory = Path(chosen).resolve()
+        return Lab(directory.parent.parent, directory.name)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", chosen):
         raise SparkfleetError(
             Problem(
                 "SPARKFLEET_LAB",
                 f"{chosen!r} is no name for a lab",
-                "lower-case letters, digits and -, at most 31",
+                "lower-case letters, digits and -, at most 31; or the path of a lab's directory",
                 "export SPARKFLEET_LAB=test",
             )
         )
+    here = (start or Path.cwd()).resolve()
+    checkout = next((p for p in (here, *here.parents) if (p / "inventories").is_dir()), here)
     return Lab(checkout, chosen)

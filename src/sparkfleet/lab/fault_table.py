@@ -1,0 +1,163 @@
+"""The faults that a lab can have, one entry each: what it is, how it begins, how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong on a machine (``spark``), at the registry or at the hub."""
+
+    name: str
+    text: str
+    script: str = ""
+    """Shell, as root on the machine."""
+    mend: str = ""
+    """Shell that undoes it. Without this and ``mend_lab`` it is over by itself."""
+    lab: str = ""
+    """What the lab does: ``power off|on|cycle``, ``cable down|up``, ``hub {a fault of hub.py}``."""
+    mend_lab: str = ""
+    role: str = "spark"
+
+
+_STOP_DOCKER = "systemctl stop docker.socket docker.service"
+_START_DOCKER = "systemctl reset-failed docker.service; systemctl start docker.socket docker.service"
+"""Faults come one after the other faster than systemd likes a service to be started."""
+
+
+def _full(directory: str, owner: str) -> str:
+    """Return shell that puts a directory's content on a file system of just its size, and fills that."""
+    return f"""
+mkdir -p {directory} /var/lib/lab-full && chown {owner} {directory}
+size=$(($(du -sk {directory} | cut -f1) + 512))
+mount -t tmpfs -o size=${{size}}k lab /var/lib/lab-full
+cp -a {directory}/. /var/lib/lab-full/
+mount --move /var/lib/lab-full {directory}
+dd if=/dev/zero of={directory}/.lab-fill bs=4k 2>/dev/null || true
+"""
+
+
+def _not_full(directory: str) -> str:
+    """Return shell that gives a directory its disk back, with what was written to it meanwhile."""
+    return f"""
+rm -f {directory}/.lab-fill
+mkdir -p /var/lib/lab-keep && cp -a {directory}/. /var/lib/lab-keep/
+umount {directory}
+rsync -a --delete /var/lib/lab-keep/ {directory}/ && rm -rf /var/lib/lab-keep /var/lib/lab-full
+"""
+
+
+FAULTS = (
+    Fault(
+        "powered-off", "the machine is off: connection refused",
+        lab="power off", mend_lab="power on",
+    ),
+    Fault("reboot", "the machine restarts, as by the power button", lab="power cycle"),
+    Fault(
+        "sshd-stopped", "sshd is stopped: a connection is closed before a greeting",
+        "systemctl stop ssh", "systemctl start ssh",
+    ),
+    Fault(
+        "ssh-hangs", "packets to port 22 are dropped: connections hang, those that are open too",
+        "iptables -I INPUT -p tcp --dport 22 -j DROP", "iptables -D INPUT -p tcp --dport 22 -j DROP",
+    ),
+    Fault("ssh-cut", "every open SSH connection is cut", "pkill -KILL -f '^sshd: nvidia' || true"),
+    Fault(
+        "wrong-host-key", "sshd shows another host key than known_hosts has",
+        "mkdir -p /var/lib/lab; mv /etc/ssh/ssh_host_ed25519_key* /var/lib/lab/\n"
+        "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; systemctl restart ssh",
+        "mv /var/lib/lab/ssh_host_ed25519_key* /etc/ssh/; systemctl restart ssh",
+    ),
+    Fault(
+        "banner", "the login shell prints text before every command",
+        "sed -i '1i echo Welcome to DGX Spark! '\\''{\"for\": \"people\"}'\\''  # lab' /home/nvidia/.bashrc",
+        "sed -i '/# lab$/d' /home/nvidia/.bashrc",
+    ),
+    Fault(
+        "sudo-refused", "sudo asks for a password",
+        "mv /etc/sudoers.d/nvidia /etc/sudoers.d/nvidia.off",
+        "mv /etc/sudoers.d/nvidia.off /etc/sudoers.d/nvidia",
+    ),
+    Fault(
+        "no-python3", "there is no python3",
+        "mv /usr/bin/python3 /usr/bin/python3.off", "mv /usr/bin/python3.off /usr/bin/python3",
+    ),
+    Fault(
+        "docker-stopped", "dockerd is stopped, and the containers with it",
+        _STOP_DOCKER, _START_DOCKER,
+    ),
+    Fault(
+        "dockerd-killed", "dockerd is killed; systemd starts it again",
+        "systemctl kill -s KILL docker.service",
+    ),
+    Fault(
+        "docker-hangs", "dockerd takes connections and never answers",
+        "systemctl kill -s STOP docker.service", "systemctl kill -s CONT docker.service",
+    ),
+    Fault(
+        "no-docker", "Docker is not installed",
+        f"{_STOP_DOCKER}\n"
+        "for f in /usr/bin/docker /usr/sbin/dockerd; do mv $f $f.off; done; rm -f /run/docker.sock",
+        f"for f in /usr/bin/docker /usr/sbin/dockerd; do mv $f.off $f; done; {_START_DOCKER}",
+    ),
+    Fault(
+        "docker-full", "dockerd has an empty directory of 64 MB: pulls end with no space left",
+        f"{_STOP_DOCKER}; mount -t tmpfs -o size=64m lab /var/lib/docker; "
+        f"{_START_DOCKER}",
+        f"{_STOP_DOCKER}; umount /var/lib/docker; {_START_DOCKER}",
+    ),
+    Fault(
+        "models-full", "the file system of the models (~/vllm) is full",
+        _full("/home/nvidia/vllm", "nvidia:nvidia"), _not_full("/home/nvidia/vllm"),
+    ),
+    Fault(
+        "state-full", "the file system of sparkfleet's state (/var/lib/sparkfleet) is full",
+        _full("/var/lib/sparkfleet", "root:root"), _not_full("/var/lib/sparkfleet"),
+    ),
+    Fault(
+        "low-memory", "the kernel reports 200 MiB of memory as available",
+        "sed 's/^MemAvailable:.*/MemAvailable:     204800 kB/' /proc/meminfo > /run/lab-meminfo\n"
+        "mount --bind /run/lab-meminfo /proc/meminfo",
+        "umount /proc/meminfo",
+    ),
+    Fault(
+        "gpu-gone", "nvidia-smi finds no driver",
+        "touch /etc/lab/gpu-gone", "rm -f /etc/lab/gpu-gone",
+    ),
+    Fault(
+        "port-taken", "a process that is not ours listens on port 8000",
+        "systemd-run -q --unit lab-port python3 -m http.server 8000 --directory /etc/lab\n"
+        "until ss -Hltn sport = :8000 | grep -q LISTEN; do sleep 0.1; done",
+        "systemctl stop lab-port",
+    ),
+    Fault(
+        "foreign-netplan", "another tool's netplan file configures the fabric",
+        "umask 077; printf 'network:\\n  version: 2\\n  ethernets:\\n    enP2p1s0f1np1:\\n      dhcp4: no\\n"
+        "      addresses: [192.168.177.11/24]\\n' > /etc/netplan/40-cx7.yaml",
+        "rm -f /etc/netplan/40-cx7.yaml",
+    ),
+    Fault(
+        "cable-out", "the fabric's cable is unplugged: both twins lose their carrier",
+        lab="cable down", mend_lab="cable up",
+    ),
+    Fault("registry-down", "the registry is off", lab="power off", mend_lab="power on", role="registry"),
+    Fault("hub-down", "the hub is off", lab="power off", mend_lab="power on", role="hub"),
+    Fault(
+        "hub-slow", "the hub sends 100 KB a second",
+        lab='hub {"slow_bytes_per_s": 100000, "path": "/resolve/"}', mend_lab="hub {}", role="hub",
+    ),
+    Fault(
+        "hub-breaks", "the hub closes the connection after 200 KB of a file",
+        lab='hub {"break_after_bytes": 200000, "path": "/resolve/"}', mend_lab="hub {}", role="hub",
+    ),
+    Fault(
+        "hub-corrupts", "the hub sends a wrong byte in every file",
+        lab='hub {"corrupt": true, "path": "/resolve/"}', mend_lab="hub {}", role="hub",
+    ),
+    Fault(
+        "hub-refuses", "the hub answers 503",
+        lab='hub {"status": 503}', mend_lab="hub {}", role="hub",
+    ),
+)  # fmt: skip
+"""In the order in which ``sparkfleet lab break --list`` shows them."""

@@ -1,0 +1,171 @@
+"""A lab machine as tests see it: through ``docker exec``, never through the code under test."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from sparkfleet.lab import faults, reset
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.state import State
+
+_DOCKER = Docker()
+FilesSeen = dict[str, tuple[object, ...]]
+
+_FILES = r"""
+import hashlib, json, os, stat, sys
+LEFT_OUT = {"/proc", "/sys", "/dev", "/run", "/tmp", "/var/log", "/var/lib/docker", "/var/lib/containerd",
+            "/var/lib/systemd/timers", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"}
+found = {}
+def look(path):
+    info = os.lstat(path)
+    digest = ""
+    if stat.S_ISREG(info.st_mode):
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    elif stat.S_ISLNK(info.st_mode):
+        digest = os.readlink(path)
+    found[path] = (oct(info.st_mode), info.st_uid, info.st_gid, info.st_mtime_ns, digest)
+for folder, folders, names in os.walk("/"):
+    folders[:] = [name for name in folders if os.path.join(folder, name) not in LEFT_OUT]
+    for name in [*folders, *names]:
+        path = os.path.join(folder, name)
+        if path not in LEFT_OUT:
+            look(path)
+json.dump(found, sys.stdout)
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command over SSH gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One Spark of the lab."""
+
+    name: str
+    lab: Lab
+    state: State
+    docker: Docker = _DOCKER
+
+    @property
+    def container(self) -> str:
+        return self.lab.container(self.name)
+
+    @property
+    def address(self) -> str:
+        """In the management network: reachable from here and from the other machines."""
+        return self.state.lan.address(self.state.machine(self.name).last)
+
+    @property
+    def fabric_address(self) -> str:
+        return self.state.fabric.address(self.state.machine(self.name).last)
+
+    def sh(self, command: str, *, user: str = "root", check: bool = True, stdin: str | None = None) -> str:
+        """Return stdout of a shell command on the machine, run past SSH; an exit code but 0 fails."""
+        interactive = ["-i"] if stdin is not None else []
+        answer = subprocess.run(
+            ["docker", "exec", *interactive, "-u", user, self.container, "sh", "-c", command],
+            input=stdin, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if check and answer.returncode != 0:
+            msg = f"{self.name}: {command!r} exited with {answer.returncode}\n{answer.stdout}{answer.stderr}"
+            raise AssertionError(msg)
+        return answer.stdout.strip()
+
+    def ok(self, command: str) -> bool:
+        """Tell whether a shell command exits with 0."""
+        return subprocess.run(
+            ["docker", "exec", self.container, "sh", "-c", command], capture_output=True, check=False
+        ).returncode == 0  # fmt: skip
+
+    def ssh(self, command: str, timeout: float = 30) -> Answer:
+        """Run a command over the system's ssh as the login user, as an operator would."""
+        words = [
+            "ssh",
+            "-F",
+            str(self.lab.ssh_config),
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=5",
+            self.name,
+        ]
+        seen = subprocess.run(
+            [*words, command], capture_output=True, text=True, check=False, timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return Answer(seen.returncode, seen.stdout, seen.stderr)
+
+    def files_snapshot(self) -> FilesSeen:
+        """Return mode, owner, mtime and hash of every file, but logs, /run, /tmp and what is dockerd's."""
+        return {path: tuple(seen) for path, seen in json.loads(self.sh("python3 -", stdin=_FILES)).items()}
+
+    def inspect_all(self) -> dict[str, Any]:
+        """Return what dockerd has: every container, image, volume and network in full."""
+        found: dict[str, Any] = {}
+        listings = {
+            "container": "ps -aq --no-trunc",
+            "image": "images -aq --no-trunc",
+            "volume": "volume ls -q",
+            "network": "network ls -q --no-trunc",
+        }
+        for kind, words in listings.items():
+            names = sorted(set(self.sh(f"docker {words}").split()))
+            text = self.sh(f"docker {kind} inspect {shlex.join(names)}") if names else "[]"
+            found[kind] = json.loads(text)
+        return found
+
+    def units(self) -> dict[str, tuple[str, str]]:
+        """Return each service, timer and mount unit: its state, and whether it starts at boot."""
+        listed = self.sh("systemctl list-units --all --plain --no-legend --type=service,timer,mount,path")
+        active = {line.split()[0]: line.split()[3] for line in listed.splitlines() if len(line.split()) > 3}
+        files = self.sh("systemctl list-unit-files --plain --no-legend")
+        enabled = {line.split()[0]: line.split()[1] for line in files.splitlines()}
+        names = {name for name in active.keys() | enabled.keys() if not name.startswith("session-")}
+        return {name: (active.get(name, ""), enabled.get(name, "")) for name in sorted(names)}
+
+    def everything(self) -> dict[str, Any]:
+        """Return one snapshot of all that a dry run must leave alone."""
+        return {"files": self.files_snapshot(), "docker": self.inspect_all(), "units": self.units()}
+
+    def reset(self, *, cold: bool = False) -> None:
+        """Become a fresh machine; ``cold``: without the engine images."""
+        faults.forget(self.lab, self.name)
+        reset.reset_machine(self.docker, self.lab, self.state, self.name, cold=cold)
+
+    def reboot(self) -> None:
+        """Restart, and return when the machine is up."""
+        reset.reboot_machine(self.docker, self.lab, self.state, self.name)
+
+    def break_(self, fault: str) -> None:
+        """Apply a fault of ``sparkfleet lab break``; the next reset takes it away."""
+        faults.break_host(self.docker, self.lab, self.state, self.name, fault)
+
+    def mend(self) -> None:
+        """Undo every fault."""
+        faults.mend_host(self.docker, self.lab, self.state, self.name)
+
+    def image(self, ref: str) -> str:
+        """Return ``repository@digest`` of an image of the lab, as ``nvcr.io/nvidia/vllm:26.04-py3``."""
+        return f"{ref.rpartition(':')[0]}@{dict(self.state.images)[ref]}"
+
+    def evidence(self) -> str:
+        """Return the machine's last journal lines, for a failed test's report."""
+        command = "journalctl -b --no-pager -n 60 -o short-monotonic; docker ps -a"
+        return self.sh(f"timeout 20 sh -c '{command}' 2>&1", check=False)
+
+
+def difference(before: FilesSeen, after: FilesSeen) -> list[str]:
+    """Return the paths that are new, gone or changed."""
+    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
