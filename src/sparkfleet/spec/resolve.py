@@ -31,6 +31,8 @@ SECRET_FLAGS = frozenset({"api-key", "hf-token"})
 SECRET_ENV = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY"})
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_RESERVED_NAME = re.compile(r"recover|swap-.*|stage-.*|.*\.next|.*\.old|.")
+"""Units of ours, containers of a swap, and what docker finds too short."""
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 
@@ -88,6 +90,12 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
     _check_flags(folded, context)
     pinned_image = _image(folded, context)
     name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
+    if _RESERVED_NAME.fullmatch(name):
+        expected = "another name: not 'recover', swap-*, stage-*, *.next, *.old, nor a single letter"
+        problem = Problem(
+            layer.where(("name",)), f"a service cannot be named '{name}'", expected, "set 'name:'"
+        )
+        context.problems.append(problem)
     weights = _weights(
         folded.fields["model"], folded.fields.get("revision", ""), folded.origin["model"], context
     )

@@ -25,7 +25,7 @@ allow: {{MEM-08: not the point here}}
 
 
 def test_variables_that_vanished_are_told_when_used(fleet):
-    text = f"serve: {{recipe: {SMALL}, name: a, env: {{VLLM_USE_FLASHINFER_MOE_FP4: 1}}}}\n"
+    text = f"serve: {{recipe: {SMALL}, name: aa, env: {{VLLM_USE_FLASHINFER_MOE_FP4: 1}}}}\n"
     found = difference("0.23.0", "0.24.0", services(fleet, text))
     assert found is not None
     assert any("VLLM_USE_FLASHINFER_MOE_FP4" in line for line in found.uses)

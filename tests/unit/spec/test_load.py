@@ -180,9 +180,9 @@ def test_later_services_get_the_next_free_ports_and_written_ports_stay(fleet):
         {
             "spark-01.yaml": f"""
 serve:
-  - {{recipe: {SMALL}, name: a, flags: {{gpu-memory-utilization: 0.2}}}}
-  - {{recipe: {SMALL}, name: b, port: 8001, flags: {{gpu-memory-utilization: 0.2}}}}
-  - {{recipe: {SMALL}, name: c, flags: {{gpu-memory-utilization: 0.2}}}}
+  - {{recipe: {SMALL}, name: aa, flags: {{gpu-memory-utilization: 0.2}}}}
+  - {{recipe: {SMALL}, name: bb, port: 8001, flags: {{gpu-memory-utilization: 0.2}}}}
+  - {{recipe: {SMALL}, name: cc, flags: {{gpu-memory-utilization: 0.2}}}}
 """
         }
     )
@@ -195,13 +195,13 @@ def test_services_that_together_take_too_much_memory_are_refused(fleet):
         {
             "spark-01.yaml": f"""
 serve:
-  - {{recipe: {SMALL}, name: a, flags: {{gpu-memory-utilization: 0.6}}}}
-  - {{recipe: {SMALL}, name: b, flags: {{gpu-memory-utilization: 0.4}}}}
+  - {{recipe: {SMALL}, name: aa, flags: {{gpu-memory-utilization: 0.6}}}}
+  - {{recipe: {SMALL}, name: bb, flags: {{gpu-memory-utilization: 0.4}}}}
 """
         }
     )
     problem = files.problem()
-    assert problem.found == "the services take 1 of the Spark's memory: 0.6 (a) + 0.4 (b) [MEM-08]"
+    assert problem.found == "the services take 1 of the Spark's memory: 0.6 (aa) + 0.4 (bb) [MEM-08]"
 
 
 def test_a_reason_silences_the_memory_rule_on_that_spark(fleet):
@@ -210,8 +210,8 @@ def test_a_reason_silences_the_memory_rule_on_that_spark(fleet):
             "spark-01.yaml": f"""
 allow: {{MEM-08: measured}}
 serve:
-  - {{recipe: {SMALL}, name: a, flags: {{gpu-memory-utilization: 0.6}}}}
-  - {{recipe: {SMALL}, name: b, flags: {{gpu-memory-utilization: 0.4}}}}
+  - {{recipe: {SMALL}, name: aa, flags: {{gpu-memory-utilization: 0.6}}}}
+  - {{recipe: {SMALL}, name: bb, flags: {{gpu-memory-utilization: 0.4}}}}
 """
         }
     )
@@ -472,3 +472,10 @@ def test_the_tokenizer_of_another_repository_is_refused(fleet):
         {"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{tokenizer: org/other}}}}\n"}
     ).problem()
     assert "org/other" in problem.found
+
+
+@pytest.mark.parametrize("name", ["recover", "swap-1", "stage-x", "a.next", "a.old", "a"])
+def test_names_that_a_spark_needs_for_itself_are_refused(fleet, name):
+    problem = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  name: {name}\n"}).problem()
+    assert problem.where == "inventories/lab/spark-01.yaml:3"
+    assert problem.found == f"a service cannot be named '{name}'"

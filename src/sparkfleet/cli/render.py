@@ -1,0 +1,52 @@
+"""``sparkfleet render``: what a Spark would run, in the words of other tools."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import click
+
+from sparkfleet.errors import Problem, SparkfleetError
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(path_type=Path))
+@click.argument("host")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["docker", "compose", "systemd", "json"]),
+    default="docker",
+    show_default=True,
+    help="In whose words.",
+)
+@click.option("--home", metavar="PATH", help="Home of the login user on the Spark.  [default: /home/USER]")
+def render(inventory: Path, host: str, form: str, home: str | None) -> None:
+    """Show the services of a Spark for docker, compose or systemd. Contacts nobody.
+
+    Exit code: 0, or 1 where the fleet's files are wrong or an image is not locked.
+    """
+    from sparkfleet.cli import rendering  # noqa: PLC0415
+    from sparkfleet.inventory import load_fleet  # noqa: PLC0415
+    from sparkfleet.probe.observed import User  # noqa: PLC0415
+
+    fleet = load_fleet(inventory)
+    known = {spec.name: spec for spec in fleet.hosts}
+    if host not in known:
+        guess = difflib.get_close_matches(host, known, 1)
+        remedy = f"did you mean '{guess[0]}'?" if guess else "give one of them"
+        raise SparkfleetError(
+            Problem(str(inventory), f"has no Spark '{host}'", f"one of: {', '.join(known)}", remedy)
+        )
+    spec = known[host]
+    name = str(dict(spec.ssh).get("ssh_user") or "nvidia")
+    user = User(name, home or f"/home/{name}", 1000, 1000, name)
+    made = [(service, rendering.generation(spec, service, user)) for service in spec.services]
+    if form == "compose":
+        click.echo(rendering.compose(spec, made, user), nl=False)
+    elif form == "json":
+        click.echo(rendering.as_json([one for _, one in made]))
+    else:
+        one_form = rendering.docker if form == "docker" else rendering.systemd
+        click.echo("\n".join(one_form(one) for _, one in made), nl=False)

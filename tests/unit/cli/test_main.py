@@ -1,0 +1,336 @@
+"""The command line as a user meets it: exit codes, streams, help, errors without tracebacks."""
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+import sparkfleet.cli
+from sparkfleet.cli import COMMANDS, cli, main
+from sparkfleet.spec.yamlfile import parse
+from tests.unit.lock.test_resolve import World
+from tests.unit.spec.fleet_files import NANO, SMALL
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line; return exit code, stdout and stderr."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sparkfleet", *words])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_help_names_every_command_without_importing_any(run):
+    program = (
+        "import sys, sparkfleet.cli as c; c.cli(['-h'], standalone_mode=False); print(sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    for name in COMMANDS:
+        assert f"\n  {name} " in done.stdout
+        assert f"sparkfleet.cli.{name}" not in done.stdout.split()
+    for heavy in ("pydantic", "yaml", "pyinfra", "httpx", "rich", "huggingface_hub"):
+        assert heavy not in done.stdout.split()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_that_says_what_it_does(name):
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.help
+
+
+def test_a_mistyped_command_names_the_nearest(run):
+    code, out, err = run("chek")
+    assert code == 2
+    assert out == ""
+    assert "Did you mean 'check'?" in err
+
+
+def test_a_users_error_is_shown_on_stderr_without_a_traceback(run, fleet):
+    fleet({"spark-01.yaml": "serv: x\n"})
+    code, out, err = run("render", "inventories/lab.py", "spark-01")
+    assert (code, out) == (1, "")
+    assert err.startswith("inventories/lab/spark-01.yaml:1: unknown key 'serv'")
+    assert "Traceback" not in err
+
+
+def test_an_error_of_ours_is_short_and_says_how_to_report_it(run, fleet, monkeypatch):
+    fleet({})
+    monkeypatch.delenv("SPARKFLEET_DEBUG", raising=False)
+    monkeypatch.setattr("sparkfleet.spec.load.find", lambda _: 1 / 0)
+    code, out, err = run("lock", "inventories/lab.py")
+    assert (code, out) == (1, "")
+    assert "sparkfleet failed inside: ZeroDivisionError" in err
+    assert "SPARKFLEET_DEBUG=1" in err
+    assert "Traceback" not in err
+
+
+def test_debugging_shows_the_traceback(run, fleet, monkeypatch):
+    fleet({})
+    monkeypatch.setenv("SPARKFLEET_DEBUG", "1")
+    monkeypatch.setattr("sparkfleet.spec.load.find", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("lock", "inventories/lab.py")
+
+
+def test_an_interrupted_command_says_so(run, monkeypatch):
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sparkfleet.cli.cli, "main", interrupted)
+    assert run("check", "x") == (130, "", "interrupted\n")
+
+
+def test_a_reader_that_leaves_early_is_no_noise():
+    program = "from sparkfleet.cli import main; import sys; sys.argv = ['sparkfleet', 'schema']; main()"
+    made = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert made.stdout is not None
+    assert made.stderr is not None
+    made.stdout.close()
+    err = made.stderr.read()
+    made.stderr.close()
+    assert (made.wait(), err) == (1, b"")
+
+
+def test_the_version_is_the_packages(run):
+    code, out, _ = run("--version")
+    assert code == 0
+    assert sparkfleet.__version__ in out
+
+
+class TestCheck:
+    def test_a_fleet_without_mistakes_is_summed_up(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve: {NANO}\n"}).pin()
+        assert run("check", "inventories/lab.py") == (
+            0,
+            "inventories/lab.py: 2 Sparks, 2 services: no errors, 0 warnings\n",
+            "",
+        )
+
+    def test_files_and_flags_are_told_in_one_go(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{max-modl-len: 5}}}}\n"})
+        code, out, err = run("check", "inventories/lab.py")
+        assert code == 1
+        assert "inventories/lab/fleet.lock: is not there" in err
+        assert "inventories/lab/spark-01.yaml:1: error: vLLM 0.19.0 has no flag --max-modl-len" in err
+        assert out.endswith("1 Spark, 1 service: 2 errors, 0 warnings\n")
+
+    def test_broken_files_are_told_alone(self, run, fleet):
+        fleet({"spark-01.yaml": "serv: x\n"})
+        code, out, err = run("check", "inventories/lab.py")
+        assert code == 1
+        assert "unknown key 'serv'" in err
+        assert out == "inventories/lab.py: 1 error, 0 warnings\n"
+
+    def test_warnings_are_listed_and_no_failure(self, run, fleet):
+        text = f"serve: {{recipe: {SMALL}, env: {{VLLM_NO_SUCH_THING: 1}}, flags: {{x-y: null}}}}\n"
+        fleet({"spark-01.yaml": text}).pin()
+        code, out, err = run("check", "inventories/lab.py")
+        assert code == 0
+        assert "warning: vLLM 0.19.0 does not read VLLM_NO_SUCH_THING" in err
+        assert "warning: 'x-y: null' takes nothing away" in err
+        assert "no errors, 2 warnings" in out
+
+    def test_the_same_finding_on_many_sparks_is_told_once(self, run, fleet):
+        recipe = f"recipe: own\nextends: {SMALL}\nflags:\n  max-modl-len: 5\n"
+        files = {f"spark-{n:03}.yaml": "serve: own\n" for n in range(30)}
+        fleet({"recipes/own.yaml": recipe, **files}).pin()
+        _, _, err = run("check", "inventories/lab.py")
+        assert err.count("has no flag --max-modl-len") == 1
+        assert "inventories/lab/recipes/own.yaml:4: error" in err
+
+    def test_an_image_that_is_too_old_for_the_recipe_is_an_error(self, run, fleet):
+        text = f"serve: {{recipe: {NANO}, image: 'nvcr.io/nvidia/vllm:25.12.post1-py3'}}\n"
+        fleet({"spark-01.yaml": text})
+        _, _, err = run("check", "inventories/lab.py")
+        assert "the recipe needs vLLM >=0.17.1, and nvcr.io/nvidia/vllm:25.12.post1-py3 has 0.12.0" in err
+
+    def test_an_image_of_unknown_version_is_a_warning(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, image: 'vllm/vllm-openai:nightly'}}\n"})
+        _, _, err = run("check", "inventories/lab.py")
+        assert "which vLLM is in vllm/vllm-openai:nightly is not known" in err
+
+    def test_json_has_everything(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{max-modl-len: 5}}}}\n"})
+        code, out, err = run("check", "inventories/lab.py", "--json")
+        data = json.loads(out)
+        assert (code, err) == (1, "")
+        assert data["problems"][0]["where"] == "inventories/lab/fleet.lock"
+        assert data["findings"][0]["code"] == "unknown-flag"
+
+
+class TestCatalog:
+    def test_the_list_is_plain_lines_when_piped(self, run):
+        code, out, _ = run("catalog", "list")
+        assert code == 0
+        assert f"\n{SMALL}\t" in f"\n{out}"
+        assert "\x1b" not in out
+
+    def test_the_list_is_filtered(self, run):
+        _, out, _ = run("catalog", "list", "--json", "--quantization", "MXFP4", "--max-gib", "20")
+        assert SMALL in [recipe["recipe"] for recipe in json.loads(out)]
+        for words in (
+            ("--min-context", "9999999"),
+            ("--max-gib", "0.5"),
+            ("--modality", "smell"),
+            ("--sparks", "0"),
+        ):
+            assert run("catalog", "list", *words) == (0, "", "")
+
+    def test_a_recipe_is_shown_whole(self, run):
+        _, out, _ = run("catalog", "show", NANO)
+        for text in (
+            "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4",
+            "kv-cache-dtype: fp8",
+            "vLLM >=0.17.1",
+            "nano_v3",
+        ):
+            assert text in out
+
+    def test_a_recipe_as_json_is_a_recipe(self, run):
+        _, out, _ = run("catalog", "show", SMALL, "--json")
+        assert json.loads(out)["model"] == "openai/gpt-oss-20b"
+
+    def test_an_unknown_recipe_names_the_nearest(self, run):
+        code, _, err = run("catalog", "show", "gpt-oss-30b")
+        assert code == 1
+        assert f"did you mean '{SMALL}'" in err
+
+    def test_a_fleets_own_recipes_are_listed_with_the_shipped_ones(self, run, fleet):
+        fleet({"recipes/own.yaml": f"recipe: own\nextends: {SMALL}\n"})
+        _, out, _ = run("catalog", "list", "--fleet", "inventories/lab.py")
+        assert "\nown\t" in out
+        _, out, _ = run("catalog", "show", "own", "--fleet", "inventories/lab.py")
+        assert "inventories/lab/recipes/own.yaml" in out
+
+
+class TestSchema:
+    @pytest.mark.parametrize("kind", ["host", "recipe", "group-data"])
+    def test_is_json_schema_with_a_description_of_each_field(self, run, kind):
+        _, out, _ = run("schema", kind)
+        data = json.loads(out)
+        assert data["$schema"].endswith("2020-12/schema")
+        assert data["additionalProperties"] is False
+
+
+class TestRender:
+    def test_docker_is_what_the_spark_gets(self, run, fleet):
+        fleet(
+            {"spark-01.yaml": f"serve: {{recipe: {SMALL}, name: oss, flags: {{max-model-len: 64}}}}\n"}
+        ).pin()
+        code, out, _ = run("render", "inventories/lab.py", "spark-01")
+        assert code == 0
+        assert out.startswith("docker create --name oss \\\n  --label io.sparkfleet.generation=")
+        assert "  --mount type=bind,source=/home/nvidia/vllm,target=/models \\\n" in out
+        assert "  --max-model-len 64 \\\n" in out
+        assert out.endswith("docker start oss\n")
+
+    def test_compose_is_yaml_with_the_same_command(self, run, fleet):
+        text = f"serve: {{recipe: {SMALL}, name: oss, env: {{PRICE: '$5: on'}}}}\nssh: {{user: me}}\n"
+        fleet({"spark-01.yaml": text}).pin()
+        _, out, _ = run("render", "inventories/lab.py", "spark-01", "--as", "compose")
+        service = parse(out.encode(), "compose.yaml").data["services"]["oss"]
+        assert service["environment"]["PRICE"] == "$$5: on"
+        assert service["command"][:3] == ["openai/gpt-oss-20b", "--served-model-name", "oss"]
+        assert service["volumes"][0]["source"] == "/home/me/vllm"
+        assert service["restart"] == "no"
+        assert "labels" not in service
+
+    def test_systemd_is_the_unit_with_its_path(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, name: oss}}\n"}).pin()
+        _, out, _ = run("render", "inventories/lab.py", "spark-01", "--as", "systemd")
+        assert out.startswith("# /etc/systemd/system/sparkfleet-oss.service\n# Written by sparkfleet.")
+
+    def test_json_is_what_the_spark_keeps(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, name: oss}}\n"}).pin()
+        _, out, _ = run("render", "inventories/lab.py", "spark-01", "--as", "json", "--home", "/h")
+        (made,) = json.loads(out)
+        assert made["service"] == "oss"
+        assert any("source=/h/vllm," in word for word in made["create"])
+
+    def test_an_image_of_unknown_entrypoint_is_refused(self, run, fleet):
+        files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+        files.pin()
+        image = f"nvcr.io/nvidia/vllm:26.05-py3@sha256:{'e' * 64}"
+        fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, image: '{image}'}}\n"})
+        code, _, err = run("render", "inventories/lab.py", "spark-01")
+        assert code == 1
+        assert "the entrypoint of nvcr.io/nvidia/vllm:26.05-py3 is not known" in err
+
+    def test_an_unknown_spark_names_the_nearest(self, run, fleet):
+        fleet({"spark-01.yaml": "serve: null\n"})
+        code, _, err = run("render", "inventories/lab.py", "spark-1")
+        assert code == 1
+        assert "did you mean 'spark-01'?" in err
+
+
+class TestLock:
+    @pytest.fixture(autouse=True)
+    def _world(self, monkeypatch):
+        self.world = World()
+        monkeypatch.setattr("sparkfleet.lock.images.resolve", self.world.image)
+        monkeypatch.setattr(
+            "sparkfleet.lock.hub.Hub.resolve", lambda _, repo, asked: self.world.resolve(repo, asked)
+        )
+
+    def test_pins_what_is_missing_and_says_so(self, run, fleet):
+        files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+        code, out, err = run("lock", "inventories/lab.py")
+        assert (code, err) == (0, "")
+        assert out.splitlines()[-1] == "inventories/lab/fleet.lock: 2 pinned, 2 changes"
+        assert files.load(need_lock=True).hosts[0].services[0].weights.revision == f"{1:040x}"
+
+    def test_twice_changes_nothing(self, run, fleet):
+        files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+        run("lock", "inventories/lab.py")
+        before = (files.directory / "fleet.lock").read_bytes()
+        self.world.turn = 2
+        assert run("lock", "inventories/lab.py") == (
+            0,
+            "inventories/lab/fleet.lock: 2 pinned, no changes\n",
+            "",
+        )
+        assert (files.directory / "fleet.lock").read_bytes() == before
+
+    def test_an_update_shows_old_and_new_and_what_it_means(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {{recipe: {NANO}, name: nano}}\n"})
+        self.world.turn = 19
+        run("lock", "inventories/lab.py")
+        self.world.turn = 12
+        code, out, _ = run("lock", "inventories/lab.py", "--update", "nvcr.io/*")
+        assert code == 0
+        assert "~ nvcr.io/nvidia/vllm:26.04-py3  sha256:000000000000 (vLLM 0.19.0, " in out
+        assert "\n    ! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'" in out
+
+    def test_one_failure_is_told_and_the_rest_is_written(self, run, fleet):
+        files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+        self.world.broken = {"openai/gpt-oss-20b"}
+        code, out, err = run("lock", "inventories/lab.py")
+        assert code == 1
+        assert "openai/gpt-oss-20b is broken" in err
+        assert out.endswith("1 pinned, 1 change, 1 not pinned\n")
+        assert "nvcr.io/nvidia/vllm:26.04-py3" in (files.directory / "fleet.lock").read_text()
+
+    def test_nothing_pinned_writes_no_file(self, run, fleet):
+        files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+        self.world.broken = {"openai/gpt-oss-20b", "nvcr.io/nvidia/vllm:26.04-py3"}
+        assert run("lock", "inventories/lab.py")[0] == 1
+        assert not (files.directory / "fleet.lock").exists()
+
+    def test_json_has_old_and_new(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+        _, out, _ = run("lock", "inventories/lab.py", "--json")
+        changes = {change["key"]: change for change in json.loads(out)["changes"]}
+        assert changes["openai/gpt-oss-20b"]["old"] is None
+        assert changes["openai/gpt-oss-20b"]["new"]["weights"]["revision"] == f"{1:040x}"
