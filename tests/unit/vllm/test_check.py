@@ -1,8 +1,10 @@
+import json
+
 import pytest
 
 from sparkfleet.vllm.check import check_env, check_flags
 from sparkfleet.vllm.findings import Finding
-from sparkfleet.vllm.schema import Flag, Schema, load
+from sparkfleet.vllm.schema import Flag, JsonClass, Schema, load
 
 NEW = load("0.33.0")
 
@@ -223,6 +225,28 @@ def test_every_kind_of_nested_value_is_checked(line: str, text: str) -> None:
 def test_configs_within_configs_are_checked_too() -> None:
     finding = the_one('m --kernel-config {"ir_op_priority":{"rms_nrm":[]}}')
     assert (finding.code, finding.subject) == ("json-unknown-key", "rms_nrm")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ({"tuple": ["int"]}, "anything"),
+        ({"any": ["float", "null"]}, [1]),
+        ({"set": []}, 3),
+        ("SomeClass", 3),
+        ("float", True),
+    ],
+)
+def test_types_that_are_not_understood_are_let_through(kind: object, value: object) -> None:
+    nested = JsonClass("C", {"key": {"type": kind}}, forbids_unknown=True)
+    known = Schema("1", {"--c": Flag("--c", type="config", json_class="C")}, json_classes={"C": nested})
+    codes = [f.code for f in check_flags(["m", "--c", json.dumps({"key": value})], known)]
+    assert codes == (["json-bad-type"] if kind in ({"any": ["float", "null"]}, {"set": []}) else [])
+
+
+def test_a_config_whose_keys_are_not_known_is_let_through() -> None:
+    known = Schema("1", {"--c": Flag("--c", type="config", json_class="C")})
+    assert check_flags(["m", "--c", '{"key": 1}'], known) == ()
 
 
 def test_a_key_that_a_config_sets_itself_cannot_be_given() -> None:

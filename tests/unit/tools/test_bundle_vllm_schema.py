@@ -1,0 +1,77 @@
+"""The tool that extends the bundle, run as its user runs it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.vllm import bundle
+from sparkfleet.vllm.schema import load
+
+TOOL = Path(__file__).parents[3] / "tools" / "bundle_vllm_schema.py"
+PORT = {"dest": "port", "kind": "store", "type": "int", "aliases": [], "group": "Frontend", "hint": "PORT"}
+DUMP = {
+    "vllm_version": "0.34.0",
+    "flags": {
+        "--port": PORT,
+        "--brand-new": {
+            "kind": "store",
+            "aliases": ["-bn"],
+            "hint": ["a", "b"],
+            "default": [],
+            "const": None,
+        },
+    },
+    "json_classes": {},
+    "registries": {"envs": {"VLLM_X": "int"}, "tool_parsers": None, "load_format": ["hf"]},
+    "requires": ["Torch==2.14", "mistral_common>=1.11", "x; platform_machine == 'x86_64'", "not valid ;;"],
+    "packages": {},
+}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copy(bundle.FILE, tmp_path / "releases.json.gz"))
+
+
+def run(*words: str | Path) -> str:
+    done = subprocess.run([sys.executable, TOOL, *words], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_release_is_added_by_one_command(copy: Path, tmp_path: Path) -> None:
+    dump = tmp_path / "dump.json"
+    dump.write_text(json.dumps(DUMP))
+    assert "25 releases" in run("--bundle", copy, dump)
+    data = bundle.read(copy)
+    assert data["versions"][-1] == "0.34.0"
+    added = bundle.release(data, "0.34.0")
+    assert added["flags"] == {
+        "--brand-new": {"kind": "store", "aliases": ["-bn"], "hint": ["a", "b"], "default": []},
+        "--port": {"kind": "store", "type": "int"},
+    }
+    assert added["registries"]["envs"] == {"VLLM_X": 0}
+    assert added["packages"] == {"torch": "==2.14", "mistral-common": ">=1.11"}
+    assert bundle.release(data, "0.33.0") == bundle.release(bundle.read(), "0.33.0")
+
+
+def test_a_release_is_taken_out_again(copy: Path, tmp_path: Path) -> None:
+    dump = tmp_path / "dump.json"
+    dump.write_text(json.dumps(DUMP))
+    run("--bundle", copy, dump)
+    run("--bundle", copy, "--remove", "0.34.0")
+    assert copy.read_bytes() == bundle.FILE.read_bytes()
+
+
+def test_a_bundle_is_made_where_there_is_none(tmp_path: Path) -> None:
+    dump = tmp_path / "dump.json"
+    dump.write_text(json.dumps(DUMP))
+    run("--bundle", tmp_path / "new.json.gz", dump)
+    assert run("--bundle", tmp_path / "new.json.gz", "--list").split() == ["0.34.0"]
+
+
+def test_the_bundled_releases_are_listed() -> None:
+    assert load("0.33.0").version in run("--list").split()
