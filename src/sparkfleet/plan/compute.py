@@ -169,9 +169,13 @@ def _swap_entry(
         changes.insert(0, Change(Step.SERVICE, Sign.CHANGE, "state", old=own.state, new="serving"))
     elif base is not None and own is None:
         changes.insert(0, Change(Step.SERVICE, Sign.CHANGE, "name", old=base.name, new=service.name))
+    kept = observed.generations.get(base.service if base else service.name, {})
+    unit = observed.units.get(wanted.unit_name)
+    if unit is not None:  # the swap writes the unit anew, whatever was done to it
+        changes += service_changes.unit_changes(wanted, unit, running=False)
+    changes += service_changes.gate_changes(wanted.gate, kept)
     replaces = (*((service.name,) if own else ()), *orphans)
     title = f"{' + '.join(orphans)} → {service.name}" if orphans else service.name
-    kept = observed.generations.get(base.service if base else service.name, {})
     passed = kept.get("gate_result", {})
     measured = passed.get("ready_s", 0) + passed.get("first_s", 0)
     return Entry(

@@ -227,6 +227,19 @@ def test_another_gate_is_kept_without_touching_the_engine() -> None:
     ]
 
 
+def test_a_new_container_does_not_hide_what_else_of_the_service_changes() -> None:
+    host = with_service(port=8001, gate=replace(NANO.gate, timeout_s=99))
+    unit = replace(THERE.units["sparkfleet-nano.service"], enabled="disabled", drop_ins={"/etc/x.conf": ""})
+    entry = only_entry(host, replace(THERE, units={**THERE.units, "sparkfleet-nano.service": unit}))
+    assert entry.verb is Verb.RECREATE
+    assert set(rows(entry)) == {
+        ("port", "", "8000", "8001"),
+        ("gate", "timeout", "1800", "99"),
+        ("unit", "sparkfleet-nano.service", "disabled", "enabled"),
+        ("drop-in", "/etc/x.conf", "", ""),
+    }
+
+
 def test_another_name_replaces_the_service_that_is_no_longer_declared() -> None:
     after = with_service(name="nano-2", served_name="nano-2")
     entry = only_entry(after, fake_spark.converged(HOST))
