@@ -124,6 +124,10 @@ class Machine:
             names = sorted(set(self.sh(f"docker {words}").split()))
             text = self.sh(f"docker {kind} inspect {shlex.join(names)}") if names else "[]"
             found[kind] = json.loads(text)
+        for container in found["container"]:
+            container["Mounts"].sort(
+                key=lambda mount: mount["Destination"]
+            )  # dockerd tells them in any order
         return found
 
     def units(self) -> dict[str, tuple[str, str]]:

@@ -43,6 +43,9 @@ class ProbeRequest:
         )
 
 
+_LOADER = "import sys,zlib,base64;exec(zlib.decompress(base64.b64decode(sys.stdin.buffer.read())))"
+
+
 @cache
 def _packed_program() -> str:
     source = resources.files("sparkfleet.probe").joinpath("program.py").read_bytes()
@@ -51,12 +54,12 @@ def _packed_program() -> str:
 
 def probe_command(request: ProbeRequest) -> str:
     """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
-    loader = f"import zlib,base64;exec(zlib.decompress(base64.b64decode('{_packed_program()}')))"
-    run = f'python3 -I -S -B -c "$p" {shlex.quote(request.to_json())} "$u"'
+    # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
+    run = f'python3 -I -S -B -c {shlex.quote(_LOADER)} {shlex.quote(request.to_json())} "$u"'
     return (
         f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
-        f"p={shlex.quote(loader)}; u=$(id -un); "
-        f'{{ [ "$(id -u)" != 0 ] && sudo -n {run} 2>/dev/null; }} || {run}'
+        f"p={_packed_program()}; u=$(id -un); "
+        f'{{ [ "$(id -u)" != 0 ] && echo "$p" | sudo -n {run} 2>/dev/null; }} || echo "$p" | {run}'
     )
 
 

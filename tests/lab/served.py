@@ -1,0 +1,59 @@
+"""Machines that serve already: what tests share that begin with a converged fleet and leave one behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.lab import faults
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.state import State
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+
+RECIPE = "nemotron-3-nano-30b-a3b-nvfp4"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A fleet and its machines."""
+
+    fleet: FleetDirectory
+    machines: tuple[Machine, ...]
+
+    def set(self, host: str, *, env: Mapping[str, Any] | None = None, **flags: Any) -> None:
+        """Declare the service ``nano`` of a host with these flags (``_`` for ``-``) and variables."""
+        self.fleet.host(host, nano(env=env, **flags))
+
+
+def nano(*, env: Mapping[str, Any] | None = None, **flags: Any) -> dict[str, Any]:
+    """Return a host file with one service, ``nano`` on port 8000."""
+    service: dict[str, Any] = {"recipe": RECIPE, "name": "nano"}
+    if flags:
+        service["flags"] = {name.replace("_", "-"): value for name, value in flags.items()}
+    if env:
+        service["env"] = dict(env)
+    return {"serve": [service]}
+
+
+def fresh(lab: Lab, state: State, *names: str) -> tuple[Machine, ...]:
+    """Return fresh machines with the engine images; registry and hub are whole."""
+    faults.mend_services(Docker(), lab, state)
+    machines = tuple(Machine(name, lab, state) for name in names)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(Machine.reset, machines))
+    return machines
+
+
+def converged(lab: Lab, state: State, root: Path, *names: str) -> Served:
+    """Return fresh machines that serve ``nano`` by the recipe, brought there by one run."""
+    served = Served(FleetDirectory(root / "checkout", lab), fresh(lab, state, *names))
+    for name in names:
+        served.set(name)
+    served.fleet.lock()
+    served.fleet.run().expect(0)
+    return served
