@@ -21,6 +21,13 @@ COMMANDS = {
 }
 """Command -> module (which has a click command of that name) and its line in the help."""
 
+EXIT_CODES = {
+    0: "Done. For `plan`: nothing to change.",
+    1: "An error: of the files, a host, the network. For `plan` also: a host that is unknown or blocked.",
+    2: "A wrong command line. For `plan`: there are changes.",
+    130: "Interrupted (Ctrl-C).",
+}
+
 ISSUES = "the project's issue tracker"
 
 

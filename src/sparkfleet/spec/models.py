@@ -14,6 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
 """Value of a ``vllm serve`` flag: true = bare flag, false = its ``--no-`` form, null = take the flag away."""
 
+EnvValue = str | int | float | bool | None
+"""Value of a variable: true is 1, false is 0, null takes the variable away."""
+
+_FLAGS = "Flags of `vllm serve` by name. true: the bare flag; false: its --no- form; null: not this flag."
+_ENV = "Variables of the engine; null takes one away. No secrets."
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]
@@ -47,22 +53,29 @@ class MountSpec(Model):
 
     source: HostPath = Field(description="Path on the Spark; ~ is the login user's home.")
     target: ContainerPath = Field(description="Absolute path in the container.")
-    read_only: bool = False
+    read_only: bool = Field(False, description="The container cannot write there.")
 
 
 class ContainerSpec(Model):
     """Container settings beside image, command and environment; the defaults suit vLLM on a Spark."""
 
-    network: Literal["host", "bridge"] | None = None
-    ipc: Literal["host", "private", "shareable"] | None = None
+    network: Literal["host", "bridge"] | None = Field(
+        None,
+        description="host (default): the engine's port is the Spark's; bridge: only `port` is published.",
+    )
+    ipc: Literal["host", "private", "shareable"] | None = Field(
+        None, description="host (default): the workers share the Spark's shared memory."
+    )
     shm_size: str | None = Field(None, description="As 16g; has no meaning with ipc: host.")
-    gpus: Literal["all", "none"] | None = None
+    gpus: Literal["all", "none"] | None = Field(None, description="all (default): the Spark's one GPU.")
     user: str | None = Field(None, description="user[:group] inside the container; default: the image's own.")
     memory: str | None = Field(None, description="Hard limit, as 110g. Does not bound GPU memory on a Spark.")
     ulimits: dict[str, int] | None = Field(None, description="As memlock: -1.")
-    devices: tuple[str, ...] | None = None
-    cap_add: tuple[str, ...] | None = None
-    mounts: tuple[MountSpec, ...] | None = None
+    devices: tuple[str, ...] | None = Field(None, description="As /dev/infiniband.")
+    cap_add: tuple[str, ...] | None = Field(None, description="Linux capabilities, as IPC_LOCK.")
+    mounts: tuple[MountSpec, ...] | None = Field(
+        None, description="Beside those of models and compile cache; one a target."
+    )
 
 
 class Needs(Model):
@@ -77,34 +90,38 @@ class Needs(Model):
 class Facts(Model):
     """What is known of a model, for catalogue, memory estimate and notes."""
 
-    parameters_b: float | None = None
-    active_b: float | None = None
-    quantization: str | None = None
-    weights_gib: float | None = None
+    parameters_b: float | None = Field(None, description="Billions of parameters.")
+    active_b: float | None = Field(None, description="Billions of parameters that a token passes.")
+    quantization: str | None = Field(None, description="Of the weights: nvfp4, fp8, mxfp4, bf16.")
+    weights_gib: float | None = Field(None, description="Size of the weights (GiB), about.")
     context: int | None = Field(None, description="Native context length in tokens.")
-    modalities: tuple[str, ...] = ("text",)
-    license: str | None = None
+    modalities: tuple[str, ...] = Field(("text",), description="What goes in: text, image, audio, video.")
+    license: str | None = Field(None, description="Licence of the weights.")
 
 
 class Recipe(Model):
     """A known-good deployment of one model."""
 
-    recipe: Name
-    title: str
-    extends: Name | None = None
+    recipe: Name = Field(description="Its name, and the name of its file.")
+    title: str = Field(description="The model in words.")
+    extends: Name | None = Field(
+        None, description="Another recipe: what is not said here comes from there; flags, env, facts by key."
+    )
     source: str = Field(description="Where the recipe comes from: document and section, or a URL.")
-    confidence: Literal["tested", "documented", "derived"] = "documented"
+    confidence: Literal["tested", "documented", "derived"] = Field(
+        "documented", description="tested on a Spark; documented by the source; derived from a similar one."
+    )
     model: Repository = Field(description="Repository on the Hugging Face Hub.")
-    revision: str | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit; default: the default branch.")
     image: str = Field(description="Image with tag; the digest comes from the lock file.")
-    served_name: str | None = None
-    flags: dict[str, FlagValue] = Field(default_factory=dict)
-    env: dict[str, str] = Field(default_factory=dict)
-    container: ContainerSpec = ContainerSpec()
-    gate: GateSpec = GateSpec()
-    needs: Needs = Needs()
-    facts: Facts = Facts()
-    notes: tuple[str, ...] = ()
+    served_name: str | None = Field(None, description="Name of the model in the API; default: the service's.")
+    flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
+    env: dict[str, str] = Field(default_factory=dict, description="Variables of the engine. No secrets.")
+    container: ContainerSpec = Field(ContainerSpec(), description="Settings of the container.")
+    gate: GateSpec = Field(GateSpec(), description="The proof that it serves.")
+    needs: Needs = Field(Needs(), description="What must be there.")
+    facts: Facts = Field(Facts(), description="What is known of the model.")
+    notes: tuple[str, ...] = Field((), description="What a user must know before.")
 
 
 class ServiceSpec(Model):
@@ -113,33 +130,41 @@ class ServiceSpec(Model):
     recipe: Name | None = Field(None, description="A recipe of the catalogue, or of the fleet's recipes/.")
     model: Repository | None = Field(None, description="Another model repository than the recipe's.")
     name: Name | None = Field(None, description="Container, unit and default served model name.")
-    port: Port | None = None
-    image: str | None = None
-    revision: Revision | None = None
-    served_name: str | None = None
-    flags: dict[str, FlagValue] = Field(default_factory=dict)
-    env: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
-    container: ContainerSpec = ContainerSpec()
-    gate: GateSpec = GateSpec()
-    reserve_gib: float | None = Field(None, ge=0)
+    port: Port | None = Field(None, description="Default: first_port of group_data, then the next free one.")
+    image: str | None = Field(
+        None, description="registry/name:tag, or with @sha256:...; without a digest the lock file gives it."
+    )
+    revision: Revision | None = Field(
+        None, description="Commit of the model repository; else the lock file's."
+    )
+    served_name: str | None = Field(None, description="Name of the model in the API; default: `name`.")
+    flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
+    env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
+    container: ContainerSpec = Field(ContainerSpec(), description="Settings of the container.")
+    gate: GateSpec = Field(GateSpec(), description="The proof that it serves.")
+    reserve_gib: float | None = Field(
+        None, ge=0, description="Memory (GiB) kept for all but engines, while this service is here."
+    )
 
 
 class SshSpec(Model):
     """How to reach a Spark. Further keys of pyinfra's SSH connector go under ``options``."""
 
-    hostname: str | None = None
-    port: Port | None = None
-    user: str | None = None
-    key: str | None = None
-    config_file: str | None = None
-    known_hosts_file: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
+    hostname: str | None = Field(None, description="Name or address; default: the host file's name.")
+    port: Port | None = Field(None, description="Default: what ssh_config says, else 22.")
+    user: str | None = Field(None, description="Login user; default: what ssh_config says.")
+    key: str | None = Field(None, description="Path of the private key.")
+    config_file: str | None = Field(None, description="Path of an ssh_config.")
+    known_hosts_file: str | None = Field(None, description="Path of a known_hosts.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Further settings of pyinfra's SSH connector, without `ssh_`."
+    )
 
 
 class HostFile(Model):
     """``inventories/<fleet>/<host>.yaml``: what one Spark shall be."""
 
-    ssh: SshSpec = SshSpec()
+    ssh: SshSpec = Field(SshSpec(), description="How to reach it.")
     serve: Name | tuple[ServiceSpec, ...] | ServiceSpec | None = Field(
         None, description="A recipe's name, one service, or a list of services. Nothing: an idle Spark."
     )
@@ -150,25 +175,27 @@ class HostFile(Model):
 class RegistryMirror(Model):
     """Another address for a registry, with its own certificate authority."""
 
-    url: str
-    ca_file: str | None = None
+    url: str = Field(description="As https://registry.example:5000.")
+    ca_file: str | None = Field(None, description="Certificate authority (PEM) on the operator's machine.")
 
 
 class Defaults(Model):
     """``sparkfleet = {...}`` in group_data: fleet-wide settings. The values here are the built-in ones."""
 
-    reserve_gib: float = Field(12, ge=0)
-    models_dir: HostPath = "~/vllm"
-    cache_dir: HostPath = "~/vllm-compile-cache"
+    reserve_gib: float = Field(12, ge=0, description="Memory (GiB) kept for all but engines.")
+    models_dir: HostPath = Field("~/vllm", description="Where models are, as a Hugging Face home.")
+    cache_dir: HostPath = Field("~/vllm-compile-cache", description="Where compile caches are.")
     floor_gib: float = Field(2, ge=0, description="MemAvailable (GiB) below which an engine is killed.")
     hf_endpoint: str | None = Field(None, description="Another hub; HF_ENDPOINT of the operator otherwise.")
     hf_token: TokenSource | None = Field(
         None, description="Where the token comes from: env:NAME, file:PATH or command:WORDS. Never the token."
     )
-    registries: dict[str, RegistryMirror] = Field(default_factory=dict)
-    first_port: Port = 8000
-    flags: dict[str, FlagValue] = Field(default_factory=dict)
-    env: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
-    container: ContainerSpec = ContainerSpec()
-    gate: GateSpec = GateSpec()
-    allow: dict[str, str] = Field(default_factory=dict)
+    registries: dict[str, RegistryMirror] = Field(
+        default_factory=dict, description="Registry's name -> its mirror, for `sparkfleet lock`."
+    )
+    first_port: Port = Field(8000, description="Port of a Spark's first service without one of its own.")
+    flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
+    env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
+    container: ContainerSpec = Field(ContainerSpec(), description="Settings of every container.")
+    gate: GateSpec = Field(GateSpec(), description="The proof that a service serves.")
+    allow: dict[str, str] = Field(default_factory=dict, description="Rule id -> why it does not apply here.")
