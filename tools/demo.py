@@ -35,8 +35,14 @@ def run(*words: str, expect: int = 0) -> None:
     print(f"$ {shlex.join(words)}", flush=True)
     code = subprocess.run([str(BIN / words[0]), *words[1:]], cwd=ROOT, check=False).returncode
     if code != expect:
-        print(f"\nThe command above ended with {code} instead of {expect}: the demo stops here.", file=sys.stderr)
-        print("The lab is still up: .venv/bin/sparkfleet lab status; make demo-down takes it down.", file=sys.stderr)
+        print(
+            f"\nThe command above ended with {code} instead of {expect}: the demo stops here.",
+            file=sys.stderr,
+        )
+        print(
+            "The lab is still up: .venv/bin/sparkfleet lab status; make demo-down takes it down.",
+            file=sys.stderr,
+        )
         raise SystemExit(1)
 
 

@@ -11,7 +11,9 @@ import click
 
 @click.command()
 @click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated.")
+@click.option(
+    "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
+)
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON on stdout.")
 def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
     """Show what a run would change, field by field. Changes nothing.
