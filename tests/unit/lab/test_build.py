@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.lab.apt import Apt, Source
+from sparkfleet.lab.build import Definition, build
+from sparkfleet.lab.content import Entry
+from tests.unit.lab.recorder import Recorder
+
+APT = Apt("bookworm", (Source("http://mirror.example/debian", "bookworm", ("main",)),))
+WANTED = Definition("tool", "base:1", "sha256:b", ("curl",), (Entry("etc/x", b"x"),), changes=("WORKDIR /",))
+
+
+def quiet(text: str) -> None:
+    """Say nothing."""
+
+
+def test_an_image_that_is_there_is_not_built_again() -> None:
+    docker = Recorder(images={WANTED.tag: {"Id": "sha256:1"}})
+    assert build(docker, WANTED, APT, quiet, "") == WANTED.tag
+    assert docker.lines_called == [f"image inspect {WANTED.tag}"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_id": "sha256:c"}, {"packages": ("wget",)}, {"files": (Entry("etc/x", b"y"),)},
+        {"script": "true"}, {"key": "k"}, {"changes": ("WORKDIR /srv",)},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_the_tag_changes_with_everything_that_an_image_is_made_from(change: dict[str, object]) -> None:
+    assert dataclasses.replace(WANTED, **change).tag != WANTED.tag  # type: ignore[arg-type]
+
+
+def test_apt_sources_are_mounted_while_building_and_in_no_word_of_it() -> None:
+    seen: dict[str, str] = {}
+
+    class Watching(Recorder):
+        def attempt(self, *words: str, **rest: object):  # type: ignore[no-untyped-def,override]
+            if words[0] == "create":
+                shown = Path(words[words.index("-v") + 1].partition(":")[0])
+                seen.update({path.name: path.read_text(errors="replace") for path in shown.iterdir()})
+            return super().attempt(*words)
+
+    docker = Watching()
+    build(docker, WANTED, APT, quiet, "")
+    assert seen["sources.list"] == "deb http://mirror.example/debian bookworm main\n"
+    assert "apt-get install -q -y --no-install-recommends curl" in seen["build.sh"]
+    assert "mirror.example" not in seen["build.sh"] + " ".join(docker.lines_called)
+    assert any(line.startswith("commit --change WORKDIR /") for line in docker.lines_called)
+    assert docker.calls[-1][0] == "rm"
+
+
+def test_a_build_that_fails_is_an_error_with_its_last_lines_and_leaves_no_container() -> None:
+    docker = Recorder(answers={"create": "c0ffee", "start -a": (100, "E: Unable to locate package curl")})
+    with pytest.raises(SparkfleetError, match="Unable to locate package curl"):
+        build(docker, WANTED, APT, quiet, "")
+    assert docker.lines_called[-1] == "rm -f -v c0ffee"

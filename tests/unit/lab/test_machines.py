@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.lab import machines
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.state import State
+from tests.unit.lab.recorder import Recorder
+
+
+def files_of(lab: Lab) -> None:
+    lab.directory.mkdir(parents=True)
+    (lab.directory / "id_ed25519.pub").write_text("ssh-ed25519 LOGIN\n")
+    (lab.directory / "ca.pem").write_text("authority\n")
+
+
+def test_privileged_is_taken_where_it_works() -> None:
+    assert machines.find_privileges(Recorder(), "image")[0] == "--privileged"
+
+
+def test_where_it_is_refused_each_capability_of_the_bounding_set_is_asked_for() -> None:
+    docker = Recorder(answers={"run --rm --privileged": (125, "operation not permitted")})
+    words = machines.find_privileges(docker, "image")
+    assert words[:2] == ("--cap-drop", "ALL")
+    assert "--privileged" not in words
+    assert "seccomp=unconfined" in words
+
+
+def test_an_engine_that_does_not_know_the_newest_capabilities_is_asked_without_them() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Old(Recorder):
+        def attempt(self, *words: str, **rest: object):  # type: ignore[no-untyped-def,override]
+            asked.append(words)
+            refused = "--privileged" in words or "CHECKPOINT_RESTORE" in words or "BPF" in words
+            return Recorder(answers={"run": (125, "unknown capability") if refused else ""}).attempt(*words)
+
+    words = machines.find_privileges(Old(), "image")
+    assert not {"BPF", "PERFMON", "CHECKPOINT_RESTORE"} & set(words)
+
+
+def test_an_engine_that_gives_no_rights_is_an_error_with_its_words() -> None:
+    with pytest.raises(SparkfleetError, match="not today"):
+        machines.find_privileges(Recorder(answers={"run": (125, "not today")}), "image")
+
+
+def test_capabilities_are_read_by_the_kernels_bit_numbers() -> None:
+    status = "Name:\tx\nCapBnd:\t0000000000200003\n"
+    assert machines.capabilities(status) == ("CHOWN", "DAC_OVERRIDE", "SYS_ADMIN")
+
+
+def test_a_machine_listens_on_loopback_alone_and_the_real_registries_names_lead_to_the_labs(
+    lab: Lab, state: State
+) -> None:
+    words = machines.create_words(lab, state, state.machine("spark-02"))
+    assert [words[i + 1] for i, word in enumerate(words) if word == "-p"] == ["127.0.0.1:40002:22"]
+    assert words[words.index("--ip") + 1] == "10.130.1.12"
+    hosts = {word for word in words if word.startswith("--add-host=")}
+    assert {"--add-host=nvcr.io:10.130.1.2", "--add-host=registry-1.docker.io:10.130.1.2"} <= hosts
+    assert words[-1] == "sparkfleet-lab/spark:1"
+
+
+def test_a_machine_gets_its_own_host_key_and_both_links_before_it_starts(lab: Lab, state: State) -> None:
+    files_of(lab)
+    docker = Recorder()
+    machines.start_machine(docker, lab, state, state.machine("spark-01"))
+    name = lab.container("spark-01")
+    assert docker.lines_called[-3:] == [
+        f"network connect --ip 10.130.3.11 x-link2 {name}",
+        f"cp - {name}:/",
+        f"start {name}",
+    ]
+    with tarfile.open(fileobj=io.BytesIO(docker.fed[0])) as archive:
+        modes = {member.name: (oct(member.mode), member.uid) for member in archive.getmembers()}
+        nics = (archive.extractfile("etc/lab/nics") or io.BytesIO()).read().decode()
+    assert modes["etc/ssh/ssh_host_ed25519_key"] == ("0o600", 0)
+    assert modes["home/nvidia/.ssh/authorized_keys"] == ("0o600", 1000)
+    assert nics == "10.130.2.11 enP2p1s0f1np1 9000\n10.130.3.11 enp1s0f1np1 9000\n"
+
+
+def test_a_machine_that_does_not_come_up_is_an_error_with_the_units_that_failed(
+    lab: Lab, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines, "BOOT_SECONDS", 0.01)
+    name = lab.container("spark-01")
+    docker = Recorder(answers={f"exec {name} systemctl --failed": "docker.service loaded failed failed"})
+    with pytest.raises(SparkfleetError, match=r"docker\.service loaded failed"):
+        machines.wait_until_up(docker, lab, state.machine("spark-01"))
