@@ -20,7 +20,7 @@ Components: main
 OTHERS = """\
 deb [signed-by=/etc/apt/keyrings/vendor.gpg arch=amd64] https://vendor.example/apt bookworm main
 deb https://tools.example/apt stable main
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/sec bookworm-security main
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://m.example/sec bookworm-security main
 # deb http://old.example bookworm main
 """
 
@@ -38,7 +38,7 @@ def test_only_entries_of_the_machines_own_release_signed_by_its_own_publisher_ar
 ) -> None:
     apt = machine(tmp_path, {"sources.list.d/debian.sources": DEBIAN, "sources.list": OTHERS})
     assert [(source.uri, source.suite) for source in apt.sources] == [
-        ("http://mirror.example/sec", "bookworm-security"),
+        ("http://m.example/sec", "bookworm-security"),
         ("http://mirror.example/debian", "bookworm"),
         ("http://mirror.example/debian", "bookworm-updates"),
     ]
