@@ -26,19 +26,18 @@ def ports(services: Sequence[Service], first: int) -> tuple[Service, ...]:
 def host_problems(services: Sequence[Service], source: HostSource, allow: dict[str, str]) -> list[Problem]:
     """Return the conflicts between the services of one Spark."""
     problems = []
-    places = [layer.where(()) for _, layer in source.services]
     names: dict[str, str] = {}
     held: dict[int, str] = {}
-    for service, place in zip(services, places, strict=True):
+    for service, (_, layer) in zip(services, source.services, strict=True):
+        place = layer.where(())
         if service.name in names:
             found = f"the service '{service.name}' is here twice, first at {names[service.name]}"
             problems.append(Problem(place, found, "a name of its own for each service", "add 'name:' to one"))
         names.setdefault(service.name, place)
         if service.port in held:
             found = f"port {service.port} is taken by the service '{held[service.port]}'"
-            problems.append(
-                Problem(place, found, "a port of its own for each service", "change or remove 'port:'")
-            )
+            expected, remedy = "a port of its own for each service", "change or remove 'port:'"
+            problems.append(Problem(layer.where(("port",)), found, expected, remedy))
         held.setdefault(service.port, service.name)
     shares = [_share(service) for service in services]
     if len(services) > 1 and sum(shares) > MAX_SHARE + 1e-9 and "MEM-08" not in allow:
