@@ -48,6 +48,7 @@ def down(images: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
     """Show what runs, and how to reach it."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -64,12 +65,13 @@ def status(as_json: bool) -> None:
             json.dumps({"lab": here.prefix, "parts": [dataclasses.asdict(r) for r in rows], "images": images})
         )
         return
-    table = Table(
-        "name", "state", "lan", "fabric", "reach it", title=f"lab {here.name}", title_justify="left"
-    )
+    table = Table(box=SIMPLE_HEAD, title=f"lab {here.name}", title_justify="left")
+    for heading in ("name", "state", "from here", "lan", "fabric", "broken"):
+        table.add_column(heading, no_wrap=heading != "broken")
     for row in rows:
-        table.add_row(row.name, row.state, row.lan, row.fabric, row.address)
-    Console(soft_wrap=True).print(table)
+        table.add_row(row.name, row.state, row.address, row.lan, row.fabric, ", ".join(row.faults))
+    Console().print(table)
+    click.echo(f"log in: ssh -F {_short(here)}/ssh_config {state.machines[0].name}")
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})

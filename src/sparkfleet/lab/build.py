@@ -17,6 +17,9 @@ from sparkfleet.lab.content import Entry, digest, tar_of
 from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.names import IMAGES
 
+_KEPT = 3
+"""Images of a kind that stay: checkouts of different ages use different ones."""
+
 _SETUP = """\
 set -eu
 export DEBIAN_FRONTEND=noninteractive APT_CONFIG=/mnt/apt.conf
@@ -84,7 +87,15 @@ def build(docker: Docker, definition: Definition, apt: Apt, say: Callable[[str],
             docker.run("commit", *changes, container, tag)
         finally:
             docker.run("rm", "-f", "-v", container)
+    forget_old(docker, tag)
     return tag
+
+
+def forget_old(docker: Docker, tag: str) -> None:
+    """Remove all but the newest few images of a kind. Docker refuses those that a container uses, and is right."""
+    repository = tag.rpartition(":")[0]
+    for old in docker.lines("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository)[_KEPT:]:
+        docker.attempt("image", "rm", old)
 
 
 def _run(docker: Docker, container: str, tag: str) -> None:

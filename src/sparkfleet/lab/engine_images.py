@@ -21,14 +21,13 @@ from typing import Any
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.lab import images
 from sparkfleet.lab.base import Base
-from sparkfleet.lab.build import build
+from sparkfleet.lab.build import build, forget_old
 from sparkfleet.lab.content import digest, tree
 from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.names import IMAGES
 from sparkfleet.lab.standin_images import ImageContext, contexts
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-_KEPT = 3
 _INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _LABEL = "io.sparkfleet.lab.digests"
 _CONFIG = (
@@ -46,7 +45,7 @@ def registry_with_engines(
     if seen is None:
         plain = build(docker, images.registry(base), base.apt, say, "the registry")
         _fill(docker, base, plain, tag, say)
-        _forget_old(docker, tag.rpartition(":")[0])
+        forget_old(docker, tag)
         seen = docker.inspect("image", tag)
     if seen is None:
         raise SparkfleetError(Problem(tag, "the image is gone right after it was made", remedy="run again"))
@@ -121,12 +120,6 @@ def _push(docker: Docker, context: ImageContext, address: str, say: Callable[[st
     docker.run("build", "-q", "-t", local, str(context.directory))
     docker.run("push", "-q", local)
     return local, push_index(f"http://{address}", path, tag)
-
-
-def _forget_old(docker: Docker, repository: str) -> None:
-    """Remove all but the newest few; another checkout may use one of those."""
-    for tag in docker.lines("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository)[_KEPT:]:
-        docker.attempt("image", "rm", tag)
 
 
 def _wait(url: str) -> None:

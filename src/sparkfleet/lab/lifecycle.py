@@ -33,7 +33,11 @@ def up(docker: Docker, lab: Lab, sparks: int, say: Say, warm: bool = False) -> S
     if not 0 < sparks <= MOST_SPARKS:
         raise SparkfleetError(Problem("--sparks", f"{sparks}", f"1 to {MOST_SPARKS}"))
     docker.require()
-    state = read_state(lab) or _begin(docker, lab, say)
+    state = read_state(lab)
+    if state is None:
+        state = _begin(docker, lab, say)
+    else:
+        _require_whole(docker, lab, state)
     names = [f"spark-{number:02}" for number in range(1, sparks + 1)]
     there = {machine.name for machine in state.machines}
     fresh = tuple(_machine(name) for name in names if name not in there)
@@ -61,21 +65,11 @@ def up(docker: Docker, lab: Lab, sparks: int, say: Say, warm: bool = False) -> S
 def down(docker: Docker, lab: Lab, also_images: bool, say: Say) -> None:
     """Remove every container, network, volume and file of the lab, and say what went."""
     docker.require()
-    mine = f"label={LABEL}={lab.prefix}"
-    containers = docker.lines("ps", "-aq", "--filter", mine)
-    if containers:
-        docker.run("rm", "-f", "-v", *containers)
-    volumes = docker.lines("volume", "ls", "-q", "--filter", mine)
-    if volumes:
-        docker.run("volume", "rm", "-f", *volumes)
-    networks = docker.lines("network", "ls", "-q", "--filter", mine)
-    if networks:
-        docker.run("network", "rm", *networks)
+    gone = _sweep(docker, lab)
     if lab.directory.exists():
         shutil.rmtree(lab.directory)
         if not any(lab.directory.parent.iterdir()):
             lab.directory.parent.rmdir()
-    gone = [f"{len(containers)} containers", f"{len(volumes)} volumes", f"{len(networks)} networks"]
     say(f"removed {', '.join(gone)} and {lab.directory}")
     kept = docker.lines(
         "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={IMAGES}/*"
@@ -96,6 +90,7 @@ def free_port() -> int:
 
 def _begin(docker: Docker, lab: Lab, say: Say) -> State:
     """Return a lab without machines: images, networks, keys, registry and hub."""
+    _sweep(docker, lab)  # what an interrupted start left behind
     base = make_base(docker, say)
     spark_image = build(docker, images.spark(base), base.apt, say, "systemd, sshd and dockerd (1 minute)")
     registry_image, refs = registry_with_engines(docker, base, say)
@@ -115,12 +110,47 @@ def _begin(docker: Docker, lab: Lab, say: Say) -> State:
     names = (*machines.REGISTRY_NAMES, "localhost")
     certificates = keys.certificates(names, ("127.0.0.1", state.registry_ip))
     (lab.directory / "ca.pem").write_text(certificates.authority)
-    for role in (services.REGISTRY, services.HUB):
-        docker.attempt("rm", "-f", "-v", lab.container(role))
     services.start_registry(docker, lab, state, certificates)
     services.start_hub(docker, lab, state)
     write_state(lab, state)
     return state
+
+
+def _sweep(docker: Docker, lab: Lab) -> list[str]:
+    """Remove every container, volume and network of the lab; return how many of each."""
+    mine = f"label={LABEL}={lab.prefix}"
+    gone = []
+    for kind, listing, removal in (
+        ("containers", ("ps", "-aq"), ("rm", "-f", "-v")),
+        ("volumes", ("volume", "ls", "-q"), ("volume", "rm", "-f")),
+        ("networks", ("network", "ls", "-q"), ("network", "rm")),
+    ):
+        found = docker.lines(*listing, "--filter", mine)
+        if found:
+            docker.run(*removal, *found)
+        gone.append(f"{len(found)} {kind}")
+    return gone
+
+
+def _require_whole(docker: Docker, lab: Lab, state: State) -> None:
+    """Start registry and hub if they are stopped; an error when a part that machines need is gone."""
+    networks = (state.lan.name, state.fabric.name, state.twin.name)
+    gone = [name for name in networks if docker.inspect("network", name) is None]
+    for role in (services.REGISTRY, services.HUB):
+        seen = docker.inspect("container", lab.container(role))
+        if seen is None:
+            gone.append(lab.container(role))
+        elif not seen["State"]["Running"]:
+            docker.run("start", lab.container(role))
+    if gone:
+        raise SparkfleetError(
+            Problem(
+                str(lab.directory),
+                f"parts of the lab are gone: {', '.join(gone)}",
+                "all that sparkfleet lab up made",
+                "sparkfleet lab down; sparkfleet lab up",
+            )
+        )
 
 
 def _machine(name: str) -> Machine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sparkfleet.lab import faults
 from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.names import LABEL, Lab
 from sparkfleet.lab.state import State
@@ -22,6 +23,8 @@ class Row:
     """How the operator reaches it."""
     lan: str = ""
     fabric: str = ""
+    faults: tuple[str, ...] = ()
+    """Of ``sparkfleet lab break``, those that are on."""
 
 
 def status(docker: Docker, lab: Lab, state: State) -> tuple[Row, ...]:
@@ -33,18 +36,22 @@ def status(docker: Docker, lab: Lab, state: State) -> tuple[Row, ...]:
         )
     )
 
-    def now(name: str) -> str:
-        return seen.get(lab.container(name), "absent")
+    def row(name: str, role: str, address: str, lan: str, fabric: str = "") -> Row:
+        state_now = seen.get(lab.container(name), "absent")
+        return Row(name, role, state_now, address, lan, fabric, faults.active(lab, name))
 
     sparks = [
-        Row(
-            machine.name, "spark", now(machine.name), f"ssh -F {lab.ssh_config} {machine.name}",
-            state.lan.address(machine.last), state.fabric.address(machine.last),
+        row(
+            machine.name,
+            "spark",
+            f"127.0.0.1:{machine.ssh_port}",
+            state.lan.address(machine.last),
+            state.fabric.address(machine.last),
         )
         for machine in state.machines
-    ]  # fmt: skip
+    ]
     return (
         *sparks,
-        Row("registry", "registry", now("registry"), state.registry_url, state.registry_ip),
-        Row("hub", "hub", now("hub"), state.hub_url, state.lan.address(3)),
+        row("registry", "registry", state.registry_url, state.registry_ip),
+        row("hub", "hub", state.hub_url, state.lan.address(3)),
     )

@@ -53,7 +53,7 @@ def test_apt_sources_are_mounted_while_building_and_in_no_word_of_it() -> None:
     assert "apt-get install -q -y --no-install-recommends curl" in seen["build.sh"]
     assert "mirror.example" not in seen["build.sh"] + " ".join(docker.lines_called)
     assert any(line.startswith("commit --change WORKDIR /") for line in docker.lines_called)
-    assert docker.calls[-1][0] == "rm"
+    assert any(words[:3] == ("rm", "-f", "-v") for words in docker.calls)
 
 
 def test_a_build_that_fails_is_an_error_with_its_last_lines_and_leaves_no_container() -> None:
@@ -61,3 +61,11 @@ def test_a_build_that_fails_is_an_error_with_its_last_lines_and_leaves_no_contai
     with pytest.raises(SparkfleetError, match="Unable to locate package curl"):
         build(docker, WANTED, APT, quiet, "")
     assert docker.lines_called[-1] == "rm -f -v c0ffee"
+
+
+def test_after_a_build_the_newest_three_of_its_kind_stay() -> None:
+    listed = "\n".join(f"sparkfleet-lab/tool:{number}" for number in range(5))
+    docker = Recorder(answers={"image ls": listed})
+    build(docker, WANTED, APT, quiet, "")
+    removed = [line for line in docker.lines_called if line.startswith("image rm")]
+    assert removed == ["image rm sparkfleet-lab/tool:3", "image rm sparkfleet-lab/tool:4"]

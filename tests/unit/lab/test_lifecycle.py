@@ -66,3 +66,12 @@ def test_a_number_of_sparks_that_has_no_addresses_is_refused_before_anything_hap
 )
 def test_a_docker_that_does_not_answer_names_what_starts_it(said: str, remedy: str) -> None:
     assert Docker().error(("ps",), said).problems[0].remedy == remedy
+
+
+def test_up_on_a_lab_that_lost_a_part_says_which_and_what_to_do(lab: Lab, state: State) -> None:
+    write_state(lab, state)
+    docker = Recorder(answers={"network inspect x-link1": "[]"})
+    with pytest.raises(SparkfleetError, match="gone: x-lan, x-link1, x-link2") as caught:
+        lifecycle.up(docker, lab, 1, quiet)
+    assert caught.value.problems[0].remedy == "sparkfleet lab down; sparkfleet lab up"
+    assert not any(line.startswith(("create", "start", "rm")) for line in docker.lines_called)
