@@ -50,7 +50,8 @@ def take_over(system: System, journal: Journal, generation: Generation, candidat
         if entry["container"] or entry["active"]:
             journal.tell("note", f"{service} stops", phase="stop")
             stop(system, service, entry)
-    found = memory.wait_back(system, generation.need_mib)
+    stopped = any(entry["running"] for entry in state.values())
+    found = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
     journal.tell("note", f"{found.available} MiB available", phase="memory")
     if found.available < generation.need_mib:
         raise TrialFailedError(

@@ -93,7 +93,7 @@ class Journal:
     def _append(self, event: dict[str, Any], *, sync: bool) -> None:
         with self._lock:
             whole = {"n": self._next, "at": round(self._now(), 3), **event}
-            line = json.dumps(whole, ensure_ascii=False)
+            line = json.dumps(whole)  # ASCII: no character that some reader takes for the end of a line
             try:
                 files.append_line(self.directory / "events.jsonl", line, sync=sync)
             except OSError:
@@ -112,7 +112,7 @@ def read_events(directory: Path, since: int = 0) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     events = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             event = json.loads(line)
         except ValueError:

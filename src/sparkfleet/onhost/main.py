@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(data: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(data) + "\n")
     sys.stdout.flush()
 
 

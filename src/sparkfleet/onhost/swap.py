@@ -15,7 +15,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from sparkfleet.onhost import before, changeover, check, dockerd, evidence, store, trial
+from sparkfleet.onhost import before, changeover, check, dockerd, evidence, store, trial, valve
 from sparkfleet.onhost.gate import Passed
 from sparkfleet.onhost.generation import Generation, SwapRequest
 from sparkfleet.onhost.journal import Journal
@@ -91,6 +91,8 @@ class Swap:
         except (DockerError, DockerGoneError) as error:
             changeover.discard(self.system, self.journal, generation)
             return self.finish(check.REFUSED, cause=f"docker create: {error}")
+        # The valve now, while the old engine serves: after its stop there is little left to flush.
+        self.journal.tell("note", valve.flush(self.system).text, phase="valve")
         self.journal.keep_before(before.look(self.system, self.request))
         self.journal.step("stop", "from here on a failure restores what served before")
         try:

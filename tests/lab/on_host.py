@@ -1,0 +1,124 @@
+"""The programs on a Spark of the lab, driven past operator and plan: the swap's own contract."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.lab.standins.hub_models import MODELS, make_cache
+from sparkfleet.onhost import bundle, units
+from sparkfleet.onhost.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, SwapRequest
+from sparkfleet.onhost.system import PROGRAM
+from tests.lab.machine import Machine
+
+RUN = f"/usr/bin/python3 -I -B {PROGRAM}"
+MODEL = next(model for model in MODELS if "Nemotron" in model.repo)
+IMAGES = {"26.04": "nvcr.io/nvidia/vllm:26.04-py3", "26.05": "nvcr.io/nvidia/vllm:26.05-py3"}
+
+
+@dataclass(frozen=True)
+class OnHost:
+    """A machine with programs and weights, without any service."""
+
+    machine: Machine
+
+    @staticmethod
+    def install(machine: Machine) -> OnHost:
+        """Put programs, recovery and weights on a fresh machine."""
+        with tempfile.TemporaryDirectory() as folder:
+            make_cache(Path(folder) / "vllm", (MODEL,))
+            (Path(folder) / "sparkfleet.pyz").write_bytes(bundle.build())
+            machine.sh("mkdir -p /usr/local/lib/sparkfleet /var/lib/sparkfleet")
+            target = f"{machine.container}:/home/nvidia/vllm"
+            machine.docker.run("cp", f"{folder}/vllm/.", target)
+            machine.docker.run("cp", f"{folder}/sparkfleet.pyz", f"{machine.container}:{PROGRAM}")
+        machine.sh(f"cat > /etc/systemd/system/{units.RECOVER}", stdin=units.recover_unit())
+        machine.sh(f"systemctl daemon-reload; systemctl enable --now {units.RECOVER}")
+        return OnHost(machine)
+
+    def generation(
+        self,
+        service: str = "nano",
+        image: str = "26.04",
+        *,
+        engine: str = "",
+        flags: tuple[str, ...] = (),
+        env: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> Generation:
+        """Return a generation; ``engine`` is how the stand-in misbehaves."""
+        port = int(changes.pop("port", 8000))
+        floor = int(changes.pop("floor_mib", 200))
+        reference = self.machine.image(IMAGES[image])
+        words = ["vllm", "serve", MODEL.repo, "--served-model-name", service, "--port", str(port), *flags]
+        options = ["--label", f"{LABEL_SERVICE}={service}", "--network", "host", "--ipc", "host"]
+        options += ["--gpus", "all", "--mount", "type=bind,source=/home/nvidia/vllm,target=/models"]
+        variables = (
+            "HF_HOME=/models",
+            "HF_HUB_OFFLINE=1",
+            *((f"LAB_ENGINE={engine}",) if engine else ()),
+            *env,
+        )
+        for entry in variables:
+            options += ["--env", entry]
+        made = Generation(
+            service=service, image=reference, model=MODEL.repo, revision=MODEL.commit(MODEL.commits[-1]),
+            served_name=service, port=port, create=(*options, reference, *words),
+            unit=units.service_unit(service, f"{service} serving {MODEL.repo}", floor, 10),
+            floor_mib=floor, stop_timeout_s=10,
+            gate=changes.pop("gate", Gate(timeout_s=40, second_timeout_s=4)), **changes,
+        )  # fmt: skip
+        return replace(made, create=("--label", f"{LABEL_GENERATION}={made.id}", *made.create))
+
+    def ask(self, candidate: Generation | None, *replaces: str, **more: Any) -> str:
+        """Start a swap; return its id."""
+        request = SwapRequest(f"t-{uuid.uuid4().hex[:8]}", candidate, replaces, **more)
+        answer = self.machine.sh(f"{RUN} swap", stdin=json.dumps(request.to_json()))
+        assert json.loads(answer)["swap"] == request.id
+        return request.id
+
+    def follow(self, swap_id: str, limit_s: float = 120) -> list[dict[str, Any]]:
+        """Return all events of a swap once it has ended."""
+        events: list[dict[str, Any]] = []
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            text = self.machine.sh(f"{RUN} follow {swap_id} --since {len(events)} --wait 10", check=False)
+            events += [json.loads(line) for line in text.splitlines() if '"stalled"' not in line]
+            if events and events[-1]["kind"] == "result":
+                return events
+        raise AssertionError(f"swap {swap_id} has no result after {limit_s} s: {events[-5:]}")
+
+    def swap(self, candidate: Generation | None, *replaces: str, **more: Any) -> dict[str, Any]:
+        """Carry a swap out; return its result."""
+        return self.follow(self.ask(candidate, *replaces, **more))[-1]
+
+    def wait_for_step(self, swap_id: str, step: str, limit_s: float = 60) -> None:
+        """Return when a swap's step has begun."""
+        self.wait(f'grep -q \'"step": "{step}"\' /var/lib/sparkfleet/swaps/{swap_id}/events.jsonl', limit_s)
+
+    def wait(self, command: str, limit_s: float = 60) -> None:
+        """Return when a command succeeds on the machine."""
+        deadline = time.monotonic() + limit_s
+        while not self.machine.ok(command):
+            assert time.monotonic() < deadline, f"never true within {limit_s} s: {command}"
+            time.sleep(0.2)
+
+    def serves(self, name: str = "nano", port: int = 8000) -> bool:
+        """Tell whether a completion is answered under that name."""
+        body = json.dumps({"model": name, "messages": [{"role": "user", "content": "What is 12*17?"}]})
+        command = f"curl -sf -m 5 -H 'Content-Type: application/json' -d @- http://127.0.0.1:{port}/v1/chat/completions"
+        return "204" in self.machine.sh(command, stdin=body, check=False)
+
+    def inspect(self, name: str = "nano") -> dict[str, Any]:
+        """Return ``docker inspect`` of a container."""
+        found: dict[str, Any] = json.loads(self.machine.sh(f"docker inspect {name}"))[0]
+        return found
+
+    def containers(self) -> list[str]:
+        """Return the names of all containers."""
+        return sorted(self.machine.sh("docker ps -a --format '{{.Names}}'").split())

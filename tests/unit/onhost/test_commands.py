@@ -1,0 +1,241 @@
+"""Asking for a swap, following it, recovering at boot, and the changes that need no swap."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sparkfleet.onhost import detached, files, follow, services, store, swap, units
+from sparkfleet.onhost.generation import Gate, Generation, SwapRequest
+from sparkfleet.onhost.system import Ran
+from tests.unit.onhost.world import World, generation
+
+OLD, NEW = generation(), generation(image="img:2")
+
+
+def request(swap_id: str = "s1") -> SwapRequest:
+    return SwapRequest(swap_id, NEW, ("nano",))
+
+
+def finish(world: World) -> dict[str, Any]:
+    return swap.run(world, world.spawned.pop())
+
+
+def test_asking_writes_the_request_and_starts_it_detached(world: World) -> None:
+    world.serve(OLD)
+    code, answer = detached.request(world, request())
+    assert (code, answer["swap"], world.spawned) == (0, "s1", ["s1"])
+    assert finish(world)["outcome"] == "promoted"
+
+
+def test_asking_twice_for_the_same_swap_starts_it_once(world: World) -> None:
+    detached.request(world, request())
+    assert detached.request(world, request())[0] == 0
+    assert world.spawned == ["s1"]
+
+
+def test_asking_while_another_swap_is_unfinished_names_it(world: World) -> None:
+    world.serve(OLD)
+    detached.request(world, request())
+    code, answer = detached.request(world, request("s2"))
+    assert (code, answer["swap"]) == (detached.BUSY, "s1")
+    assert not store.swap_directory(world.paths.state, "s2").exists()
+
+
+def test_an_unfinished_swap_whose_program_was_stopped_is_finished_before_the_next(world: World) -> None:
+    detached.request(world, request())
+    world.spawned.clear()
+    detached.request(world, request("s2"))
+    assert world.spawned == ["s1"]
+
+
+def test_without_systemd_run_nothing_is_left_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "run", lambda words, timeout_s=60: Ran(1, err="Failed to connect to bus"))
+    code, answer = detached.request(world, request())
+    assert code == 1
+    assert "Failed to connect to bus" in answer["error"]
+    assert store.unfinished(world.paths.state) == ()
+
+
+@pytest.mark.parametrize("bad", ["../../etc", "A", "", "x" * 49])
+def test_an_id_that_would_escape_is_refused(world: World, bad: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a swap's id"):
+        detached.request(world, request(bad))
+
+
+def test_recovery_with_nothing_to_do_does_nothing(world: World) -> None:
+    world.serve(OLD)
+    points = world.points
+    assert detached.recover(world) == []
+    assert world.points == points
+
+
+def events(world: World, since: int = 0, wait_s: float = 0) -> list[dict[str, Any]]:
+    return list(follow.follow(world, "s1", since, wait_s))
+
+
+def test_following_gives_every_event_once_and_the_result_last(world: World) -> None:
+    world.serve(OLD)
+    detached.request(world, request())
+    finish(world)
+    seen = events(world)
+    assert seen[-1]["outcome"] == "promoted"
+    middle = seen[5]["n"] + 1
+    assert seen[:6] + events(world, middle) == seen
+
+
+def test_following_waits_for_news_and_no_longer(world: World) -> None:
+    detached.request(world, request())
+    directory = store.swap_directory(world.paths.state, "s1")
+    due = world.clock + 7
+
+    def news() -> None:
+        if world.clock >= due:
+            world.on_tick.clear()
+            files.append_line(
+                directory / "events.jsonl", '{"n": 0, "kind": "note", "text": "hello"}', sync=False
+            )
+
+    world.on_tick.append(news)
+    assert [event["text"] for event in events(world, 0, 60)] == ["hello"]
+    assert world.clock < due + 2
+
+
+def test_a_swap_whose_program_does_not_run_is_said_to_be_stalled(world: World) -> None:
+    detached.request(world, request())
+    assert events(world, 0, 3)[-1]["stalled"] is True
+
+
+def test_a_result_whose_event_was_lost_is_still_told(world: World) -> None:
+    world.serve(OLD)
+    detached.request(world, request())
+    finish(world)
+    path = store.swap_directory(world.paths.state, "s1") / "events.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    assert events(world)[-1]["outcome"] == "promoted"
+    assert events(world, 1000)[-1]["outcome"] == "promoted"
+
+
+def test_following_what_does_not_exist_is_an_error(world: World) -> None:
+    with pytest.raises(FileNotFoundError, match="no swap s1"):
+        events(world)
+
+
+def test_the_status_names_service_generation_and_unit(world: World) -> None:
+    world.serve(OLD)
+    seen = follow.status(world)
+    nano = seen["services"]["nano"]
+    assert (nano["generation"], nano["active"], nano["enabled"]) == (OLD.id, "active", "enabled")
+    assert nano["container"]["running"] is True
+    json.dumps(seen)
+
+
+def test_a_status_with_dockerd_away_says_unknown(world: World) -> None:
+    world.serve(OLD)
+    world.docker_gone = True
+    assert "unknown" in follow.status(world)["services"]["nano"]["container"]
+
+
+def test_repair_puts_the_unit_right_and_leaves_the_engine_alone(world: World) -> None:
+    box = world.serve(OLD)
+    path = world.paths.units / OLD.unit_name
+    path.write_text("# Written by sparkfleet.\n[Service]\nRestart=always\n")
+    beside = path.with_name(f"{OLD.unit_name}.d") / "x.conf"
+    files.write_atomic(beside, "[Service]\nNice=1\n")
+    world.enabled.clear()
+    services.repair(world, OLD)
+    assert path.read_text() == OLD.unit
+    assert not beside.parent.exists()
+    assert world.enabled == world.active == {OLD.unit_name}
+    assert box.starts == 1
+
+
+def test_repair_starts_what_is_down(world: World) -> None:
+    box = world.serve(OLD)
+    box.running = False
+    world.active.clear()
+    services.repair(world, OLD)
+    assert box.running
+
+
+def test_repair_takes_a_new_gate_and_floor_into_the_books_without_a_new_container(world: World) -> None:
+    box = world.serve(OLD)
+    text = units.service_unit("nano", "nano", 9000, 60)
+    changed = replace(OLD, unit=text, floor_mib=9000, gate=Gate(expect="42"))
+    services.repair(world, changed)
+    books = store.current(world.paths.state, "nano")
+    assert books is not None
+    assert Generation.from_json(books) == changed
+    assert books["container"] == {"id": box.id, "generation": OLD.id}
+    assert box.starts == 1
+
+
+def test_repair_refuses_what_needs_another_container(world: World) -> None:
+    world.serve(OLD)
+    with pytest.raises(services.RefusedError, match="needs a swap"):
+        services.repair(world, NEW)
+
+
+def test_repair_of_nothing_refuses(world: World) -> None:
+    with pytest.raises(services.RefusedError, match="no container nano"):
+        services.repair(world, OLD)
+
+
+def test_repair_waits_for_nobody(world: World) -> None:
+    world.serve(OLD)
+    with store.lock(world.paths.state), pytest.raises(store.BusyError):
+        services.repair(world, OLD)
+
+
+def test_a_stopped_service_keeps_container_and_books_and_stays_down_after_a_reboot(world: World) -> None:
+    box = world.serve(OLD)
+    services.stop(world, "nano", remove=False)
+    world.reboot()
+    assert not box.running
+    assert store.services(world.paths.state) == ("nano",)
+
+
+def test_a_removed_service_leaves_nothing(world: World) -> None:
+    world.serve(OLD)
+    services.stop(world, "nano", remove=True)
+    assert not world.boxes
+    assert not list(world.paths.units.iterdir())
+    assert not store.service_directory(world.paths.state, "nano").exists()
+
+
+def test_a_container_that_is_not_ours_is_never_stopped(world: World) -> None:
+    box = world.add("nano", None, "img:1")
+    with pytest.raises(services.RefusedError, match="not ours"):
+        services.stop(world, "nano", remove=True)
+    assert box.running
+
+
+def test_a_rollback_names_the_generation_before_and_expects_what_serves_now(world: World) -> None:
+    world.serve(OLD)
+    world.ask(request())
+    back = services.rollback(world, "nano", "back-1")
+    asked = SwapRequest.from_json(back)
+    now = world.named("nano")
+    assert now is not None
+    assert (asked.candidate, asked.replaces, asked.expect) == (OLD, ("nano",), (("nano", now.id),))
+    assert world.ask(asked)["outcome"] == "promoted"
+    assert SwapRequest.from_json(services.rollback(world, "nano", "back-2")).candidate == NEW
+
+
+def test_a_rollback_over_a_change_of_service_brings_the_other_service_back(world: World) -> None:
+    world.serve(OLD)
+    world.engines["img:2"].name = "qwen"
+    world.ask(SwapRequest("s1", generation("qwen", "img:2"), ("nano",)))
+    asked = SwapRequest.from_json(services.rollback(world, "qwen", "back-1"))
+    assert (asked.candidate, asked.replaces) == (OLD, ("qwen",))
+    assert world.ask(asked)["outcome"] == "promoted"
+    assert [box.name for box in world.boxes.values()] == ["nano"]
+
+
+def test_a_first_generation_has_nothing_to_go_back_to(world: World) -> None:
+    world.ask(SwapRequest("s1", NEW, ()))
+    with pytest.raises(services.RefusedError, match="first generation"):
+        services.rollback(world, "nano", "back-1")
