@@ -92,7 +92,7 @@ def build(docker: Docker, definition: Definition, apt: Apt, say: Callable[[str],
 
 
 def forget_old(docker: Docker, tag: str) -> None:
-    """Remove all but the newest few images of a kind. Docker refuses those that a container uses, and is right."""
+    """Remove all but the newest few images of a kind; Docker keeps those that a container uses."""
     repository = tag.rpartition(":")[0]
     for old in docker.lines("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository)[_KEPT:]:
         docker.attempt("image", "rm", old)
