@@ -1,0 +1,38 @@
+"""Rules that something else than a check of one service keeps, so that nobody looks for them in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_FLAGS = "the check of flags"
+_ENV = "the check of the environment"
+_LOCK = "`sparkfleet lock`"
+_BUILT = "how sparkfleet starts containers"
+_HOST = "the plan, which looks at the Spark"
+
+ELSEWHERE: Mapping[str, tuple[str, str]] = {
+    "IMG-02": ("images are pinned by digest", "the loader: a tag without a digest is an error"),
+    "IMG-03": ("vllm serve is not written twice", f"{_BUILT}, and {_FLAGS} (serve-repeated)"),
+    "IMG-05": ("the image has a manifest for linux/arm64", _LOCK),
+    "IMG-07": ("docker is logged in at nvcr.io", _HOST),
+    "KV-06": ("the KV cache type is one of this vLLM", f"{_FLAGS} (bad-choice)"),
+    "MEM-05": ("what the engine takes is available now", _HOST),
+    "MEM-07": ("the page cache is flushed before a start", "the valve, before every start"),
+    "MEM-08": ("services of one Spark share its memory and ports", "the loader: all services of a file"),
+    "MEM-13": ("--swap-space is gone from 0.18", f"{_FLAGS} (unknown-flag)"),
+    "BK-11": ("VLLM_FLASHINFER_MOE_* are gone from 0.24.0", f"{_ENV} (unknown-env)"),
+    "SD-04": ("--speculative-disable-by-batch-size exists in no release", f"{_FLAGS} (unknown-flag)"),
+    "SD-07": ("keys of the speculative config are those of this vLLM", f"{_FLAGS} (json-unknown-key)"),
+    "SD-09": ("draft tokens are accepted", "the gate, after every start"),
+    "P-01": ("parser names are registered in this vLLM", f"{_FLAGS} (not-registered)"),
+    "P-04": ("--enable-auto-tool-choice needs --tool-call-parser", f"{_FLAGS} (needs-other-flag)"),
+    "P-12": ("files beside the model are pinned", _LOCK),
+    "H-02": ("models live outside the container", _BUILT),
+    "H-05": ("weights are complete before an engine starts", "staging, before every stop"),
+    "H-06": ("files belong to the login user", "staging"),
+    "H-07": ("a compile cache is that of its image", _BUILT),
+    "H-08": ("there is room for the weights", _HOST),
+    "H-11": ("VLLM_ variables are read by this vLLM", f"{_ENV} (unknown-env)"),
+    "H-12": ("the first answer is not the user's", "the gate, which warms the engine up"),
+}
+"""Rule id -> what it asks for, and what keeps it."""
