@@ -159,7 +159,8 @@ def cell(text: str) -> str:
 
 def commands() -> Iterator[str]:
     """Yield the help of every command and subcommand."""
-    root = click.Context(cli, info_name="sparkfleet", max_content_width=WIDTH, terminal_width=WIDTH)
+    settings = {**cli.context_settings, "max_content_width": WIDTH, "terminal_width": WIDTH}
+    root = click.Context(cli, info_name="sparkfleet", **settings)
     for name in COMMANDS:
         command = cli.get_command(root, name)
         if command:
@@ -200,7 +201,8 @@ def catalogue() -> str:
         facts = recipe.facts
         weights = f"{facts.weights_gib:g} GiB {facts.quantization or ''}" if facts.weights_gib else ""
         link = f"[{recipe.recipe}](#{recipe.recipe.replace('.', '')})"
-        rows.append(f"| {link} | {recipe.model} | {weights} | {facts.context or ''} | {recipe.confidence} |")
+        cells = (link, recipe.model or "", weights, str(facts.context or ""), recipe.confidence)
+        rows.append(f"| {' | '.join(cells)} |")
     parts[-1] += "\n" + "\n".join(rows) + "\n"
     for recipe in recipes.values():
         parts.append(

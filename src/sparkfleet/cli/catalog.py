@@ -130,7 +130,7 @@ def _needs(recipe: Recipe) -> str:
 def _page(recipe: Recipe, file: str) -> str:
     facts = recipe.facts
     fields = {
-        "model": f"{recipe.model} @ {recipe.revision}" if recipe.revision else recipe.model,
+        "model": f"{recipe.model} @ {recipe.revision}" if recipe.revision else recipe.model or "",
         "image": recipe.image,
         "parameters": _parameters(recipe),
         "quantization": facts.quantization or "",

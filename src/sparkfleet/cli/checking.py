@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from sparkfleet.plan.desired import engine_words
 from sparkfleet.spec.resolved import Fleet, Service
 from sparkfleet.vllm import check, images, schema
 from sparkfleet.vllm.findings import Finding, Level
+from sparkfleet.vllm.schema import Schema
+
+_LEAST = re.compile(r">=\s*([0-9][\w.]*)")
 
 
 @dataclass(frozen=True, order=True)
@@ -63,6 +68,7 @@ def of_service(service: Service) -> Iterator[Note]:
         return
     yield from _needs(service, version, place)
     known, exact = schema.nearest(version)
+    yield from _packages(service, known, place)
     for finding in check.check_flags(engine_words(service), known, exact):
         yield _note(finding, origin, place)
     for finding in check.check_env(dict(service.env), known, exact=exact):
@@ -79,6 +85,19 @@ def _needs(service: Service, version: str, place: str) -> Iterator[Note]:
     if not fits:
         text = f"the recipe needs vLLM {service.needs_vllm}, and {service.image.display} has {version}"
         yield Note(place, "error", text, "choose a newer image", "old-vllm")
+
+
+def _packages(service: Service, known: Schema, place: str) -> Iterator[Note]:
+    """Yield the Python packages that the recipe needs and that this vLLM does not surely bring."""
+    brought = {canonicalize_name(name): ranges for name, ranges in known.packages.items()}
+    for name, wanted in service.needs_packages:
+        has = brought.get(canonicalize_name(name))
+        if has is not None and all(Version(least) in SpecifierSet(wanted) for least in _LEAST.findall(has)):
+            continue
+        brings = f"vLLM {known.version} asks for {has}" if has else f"vLLM {known.version} does not bring it"
+        text = f"the recipe needs the Python package {name} {wanted}, and {brings}"
+        remedy = f"see that {service.image.display} has it, or name an image that does"
+        yield Note(place, "warning", text, remedy, "missing-package")
 
 
 def _note(finding: Finding, origin: dict[str, str], place: str) -> Note:

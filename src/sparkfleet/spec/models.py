@@ -111,7 +111,9 @@ class Recipe(Model):
     confidence: Literal["tested", "documented", "derived"] = Field(
         "documented", description="tested on a Spark; documented by the source; derived from a similar one."
     )
-    model: Repository = Field(description="Repository on the Hugging Face Hub.")
+    model: Repository | None = Field(
+        None, description="Repository on the Hugging Face Hub; without one the host file names it."
+    )
     revision: str | None = Field(None, description="Branch, tag or commit; default: the default branch.")
     image: str = Field(description="Image with tag; the digest comes from the lock file.")
     served_name: str | None = Field(None, description="Name of the model in the API; default: the service's.")

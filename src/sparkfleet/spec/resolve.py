@@ -12,7 +12,7 @@ from sparkfleet.onhost.generation import Gate
 from sparkfleet.spec import image, locked
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.merge import Folded, Layer, fold
-from sparkfleet.spec.models import Defaults, Recipe, ServiceSpec
+from sparkfleet.spec.models import Defaults, FlagValue, Recipe, ServiceSpec
 from sparkfleet.spec.resolved import Container, ImageRef, Mount, Service, Weights
 from sparkfleet.spec.validate import nearest
 from sparkfleet.spec.yamlfile import Path_
@@ -26,6 +26,10 @@ OWN_FLAGS = {
     "host": "nothing: the engine listens on every address of its container",
 }
 """Flags that sparkfleet renders itself, and what to write instead."""
+
+SNAPSHOT = "{snapshot}"
+MODELS_IN_CONTAINER = "/models"
+"""HF_HOME of every engine."""
 
 SECRET_FLAGS = frozenset({"api-key", "hf-token"})
 SECRET_ENV = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY"})
@@ -108,7 +112,7 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
         image=pinned_image,
         weights=weights,
         served_name=spec.served_name or spec.name or folded.fields.get("served_name") or name,
-        flags=tuple(folded.flags.items()),
+        flags=tuple((name, _in_snapshot(value, weights)) for name, value in folded.flags.items()),
         env=tuple(folded.env.items()),
         container=_container(folded.container),
         gate=_gate(folded, context),
@@ -126,6 +130,20 @@ def drafter(flags: Mapping[str, Any]) -> tuple[str, str] | None:
         return None
     repo = str(speculative.get("model") or "")
     return (repo, str(speculative.get("revision") or "")) if _REPOSITORY.fullmatch(repo) else None
+
+
+def snapshot(weights: Weights) -> str:
+    """Return the directory of the locked commit in the container, as the hub's client names it."""
+    return f"{MODELS_IN_CONTAINER}/hub/models--{weights.repo.replace('/', '--')}/snapshots/{weights.revision}"
+
+
+def _in_snapshot(value: FlagValue, weights: Weights) -> FlagValue:
+    """Replace ``{snapshot}`` in a flag's texts: files of the repository that a flag names by path."""
+    if isinstance(value, str):
+        return value.replace(SNAPSHOT, snapshot(weights))
+    if isinstance(value, dict):
+        return {key: _in_snapshot(item, weights) for key, item in value.items()}
+    return [_in_snapshot(item, weights) for item in value] if isinstance(value, list) else value
 
 
 def seconds(written: str | int) -> int | None:

@@ -1,0 +1,164 @@
+"""The shipped recipes: complete, true to the vLLM in their images, and free of their sources' mistakes."""
+
+import json
+
+import pytest
+
+from sparkfleet.catalog.load import Catalogue
+from sparkfleet.cli.checking import of_service
+from sparkfleet.plan import desired
+from sparkfleet.spec import image
+from sparkfleet.spec.resolve import MODELS_IN_CONTAINER, OWN_FLAGS, SECRET_ENV, SECRET_FLAGS
+from sparkfleet.vllm import images, schema
+from tests.unit.spec.fleet_files import write
+
+SHIPPED = Catalogue.of()
+
+LAUNCHES = {
+    "baseline",
+    "dflash-qwen3.5-27b",
+    "diffusiongemma-26b-a4b-nvfp4",
+    "gemma-4-12b-coder",
+    "gemma-4-26b-a4b-nvfp4",
+    "gemma-4-31b-it-nvfp4",
+    "gpt-oss-120b",
+    "laguna-xs2-dflash",
+    "llama-3.3-70b-instruct-nvfp4",
+    "mistral-nemo-12b-fp8",
+    "mistral-nemo-instruct-2407",
+    "mistral-nemo-instruct-2407-awq",
+    "mistral-nemo-instruct-2407-online-fp8",
+    "mistral-small-4-119b-nvfp4",
+    "mistral-small-4-119b-nvfp4-256k",
+    "nemotron-3-nano-30b-a3b-nvfp4",
+    "nemotron-3-super-120b-a12b-nvfp4",
+    "phi-4-multimodal-nvfp4",
+    "qwen3.5-35b-a3b",
+    "qwen3.6-27b-nvfp4",
+    "qwen3.6-35b-a3b-nvfp4",
+}
+"""Deployments of which a source gives a whole launch."""
+
+VARIANTS = {
+    "gemma-4-12b-coder-mtp",
+    "mistral-nemo-12b-fp8-long",
+    "mistral-nemo-12b-fp8-throughput",
+    "nemotron-3-super-mtp",
+    "qwen3.6-27b-nvfp4-yarn",
+}
+
+EXPECTED_WARNINGS = {"phi-4-multimodal-nvfp4": ["missing-package"]}
+
+
+def service_of(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    model = "model: org/model, " if SHIPPED[name].model is None else ""
+    return write(tmp_path, {"spark-01.yaml": f"serve: {{{model}recipe: {name}}}\n"}).service()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_passes_its_own_check(tmp_path, monkeypatch, name):
+    service = service_of(tmp_path, monkeypatch, name)
+    found = list(of_service(service))
+    assert [note.code for note in found] == EXPECTED_WARNINGS.get(name, []), found
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_is_pinned_to_a_release_that_is_known(name):
+    found = image.parse(SHIPPED[name].image)
+    version = images.vllm_version(found.repository, found.tag)
+    assert schema.nearest(version)[1], f"{found.tag} has vLLM {version!r}: not a bundled release"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_says_what_an_engine_would_otherwise_take(name):
+    flags = SHIPPED[name].flags
+    assert {"max-model-len", "gpu-memory-utilization", "max-num-seqs"} <= flags.keys()
+    assert flags["gpu-memory-utilization"] <= 0.9
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_leaves_to_sparkfleet_what_is_its_own(name):
+    recipe = SHIPPED[name]
+    assert not recipe.flags.keys() & (OWN_FLAGS.keys() | SECRET_FLAGS)
+    assert not recipe.env.keys() & (SECRET_ENV | {"HF_HOME", "HF_HUB_OFFLINE"})
+    assert not recipe.flags.keys() & {"download-dir", "load-format"}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_repeats_no_mistake_of_its_source(name):
+    recipe = SHIPPED[name]
+    assert not recipe.flags.keys() & {
+        "speculative-disable-by-batch-size",
+        "enable-chunked-prefill",
+        "enable-expert-parallel",
+        "reasoning-parser-plugin",
+    }
+    assert "VLLM_FP8_MOE_BACKEND" not in recipe.env
+    assert "nightly" not in recipe.image
+    assert "latest" not in recipe.image
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_tools_are_called_with_both_flags_or_none(name):
+    flags = SHIPPED[name].flags
+    assert ("enable-auto-tool-choice" in flags) == ("tool-call-parser" in flags)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_dflash_has_no_fp8_kv_cache_and_the_coders_drafter_has_one(name):
+    flags = SHIPPED[name].flags
+    speculative = flags.get("speculative-config")
+    method = speculative.get("method") if isinstance(speculative, dict) else None
+    if method == "dflash":
+        assert "kv-cache-dtype" not in flags
+    if name == "gemma-4-12b-coder-mtp":
+        assert flags["kv-cache-dtype"] == "fp8"
+
+
+def test_every_deployment_of_the_sources_has_a_recipe():
+    assert set(SHIPPED) >= LAUNCHES | VARIANTS
+    derived = set(SHIPPED) - LAUNCHES - VARIANTS
+    assert len(derived) >= 10
+    assert all(SHIPPED[name].confidence == "derived" for name in derived)
+
+
+def test_every_recipe_names_its_source_and_says_what_to_know():
+    for recipe in SHIPPED.values():
+        assert recipe.source
+        assert recipe.notes
+
+
+def test_gated_models_ask_for_a_token():
+    gated = {recipe.recipe for recipe in SHIPPED.values() if recipe.needs.gated}
+    assert {"gemma-4-31b-it-nvfp4", "gemma-4-26b-a4b-nvfp4", "llama-3.3-70b-instruct-nvfp4"} <= gated
+    assert "gpt-oss-120b" not in gated
+
+
+def test_a_drafter_inside_the_repository_is_named_by_where_the_commit_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = write(tmp_path, {"spark-01.yaml": "serve: gemma-4-12b-coder-mtp\n"})
+    files.pin()
+    service = files.load(need_lock=True).hosts[0].services[0]
+    speculative = dict(service.flags)["speculative-config"]
+    repository = "models--sakamakismile--gemma-4-12B-coder-fable5-composer2.5-MTP-NVFP4"
+    commit = service.weights.revision
+    assert speculative["model"] == f"/models/hub/{repository}/snapshots/{commit}/assistant"
+    assert service.drafters == ()
+
+
+def test_the_place_of_models_in_the_container_is_the_one_that_is_mounted():
+    assert MODELS_IN_CONTAINER == desired.MODELS_IN_CONTAINER
+
+
+def test_nested_settings_become_one_json_word(tmp_path, monkeypatch):
+    service = service_of(tmp_path, monkeypatch, "qwen3.6-27b-nvfp4-yarn")
+    words = desired.engine_words(service)
+    value = json.loads(words[words.index("--hf-overrides") + 1])
+    assert value["text_config"]["rope_parameters"]["factor"] == 4.0
+
+
+def test_the_template_wants_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    problem = write(tmp_path, {"spark-01.yaml": "serve: baseline\n"}).problem()
+    assert problem.found == "the service has no model"

@@ -1,0 +1,120 @@
+"""A fleet's own recipes: beside the shipped ones, over others, and told when wrong."""
+
+import pytest
+
+from sparkfleet.catalog.load import Catalogue, recipes
+from sparkfleet.errors import SparkfleetError
+from tests.unit.spec.fleet_files import NANO, SMALL
+
+
+def catalogue(fleet, files):
+    return Catalogue.of(
+        fleet({f"recipes/{name}": text for name, text in files.items()}).directory / "recipes"
+    )
+
+
+def problems(fleet, files):
+    with pytest.raises(SparkfleetError) as error:
+        catalogue(fleet, files)
+    return error.value.problems
+
+
+def test_an_own_recipe_stands_beside_the_shipped_ones(fleet):
+    text = "recipe: own\ntitle: T\nsource: me\nmodel: a/b\nimage: x/y:z\n"
+    found = catalogue(fleet, {"own.yaml": text})
+    assert found["own"].model == "a/b"
+    assert SMALL in found
+    assert len(found) == len(Catalogue.of()) + 1
+
+
+def test_a_recipe_extends_another_key_by_key(fleet):
+    flags = "{max_model_len: 1024, reasoning-parser: null}"
+    text = f"recipe: own\nextends: {NANO}\nflags: {flags}\nenv: {{A: b}}\n"
+    found = catalogue(fleet, {"own.yaml": text})["own"]
+    assert found.flags["max-model-len"] == 1024
+    assert "reasoning-parser" not in found.flags
+    assert found.flags["kv-cache-dtype"] == "fp8"
+    assert found.env == {"A": "b"}
+    assert found.model == "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
+    assert found.needs.vllm == ">=0.17.1"
+
+
+def test_recipes_extend_over_several_steps(fleet):
+    files = {
+        "one.yaml": f"recipe: one\nextends: {SMALL}\nflags: {{max-num-seqs: 1}}\n",
+        "two.yaml": "recipe: two\nextends: one\nflags: {max-model-len: 2}\n",
+    }
+    flags = catalogue(fleet, files)["two"].flags
+    assert (flags["max-num-seqs"], flags["max-model-len"], flags["tool-call-parser"]) == (1, 2, "openai")
+
+
+def test_each_value_knows_the_file_that_set_it(fleet):
+    found = catalogue(fleet, {"own.yaml": f"recipe: own\nextends: {NANO}\nflags:\n  max_model_len: 1024\n"})
+    assert found.where("own", ("flags", "max-model-len")) == "inventories/lab/recipes/own.yaml:4"
+    assert found.where("own", ("flags", "kv-cache-dtype")).startswith(f"catalog/{NANO}.yaml:")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "where", "found"),
+    [
+        ("own.yaml", "recipe: own\nextends: own\n", ":2", "extends itself: own -> own"),
+        (
+            "own.yaml",
+            "recipe: own\nextends: gpt-oss-21b\n",
+            ":2",
+            "extends 'gpt-oss-21b', which is not there",
+        ),
+        ("own.yaml", "recipe: other\n", ":1", "'recipe' is 'other'"),
+        ("own.yaml", "title: x\n", ":1", "'recipe' is nothing"),
+        ("own.yaml", "- x\n", ":1", "is a list"),
+        ("own.yaml", "recipe: own\ntitle: x\nimage: y:z\n", ":1", "'source' is missing"),
+        ("own.yaml", f"recipe: own\nextends: {SMALL}\nflag: {{}}\n", ":3", "unknown key 'flag'"),
+        (
+            "own.yaml",
+            f"recipe: own\nextends: {SMALL}\nfacts: {{context: x}}\n",
+            ":3",
+            "'facts.context' is 'x'",
+        ),
+        ("own.yml", "recipe: own\n", "", "ends with '.yml'"),
+        (f"{SMALL}.yaml", f"recipe: {SMALL}\n", "", "has the name of the shipped recipe"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(fleet, name, text, where, found):
+    (problem,) = problems(fleet, {name: text})
+    assert problem.where == f"inventories/lab/recipes/{name}{where}"
+    assert found in problem.found
+    assert problem.remedy
+
+
+def test_the_nearest_recipe_is_named(fleet):
+    (problem,) = problems(fleet, {"own.yaml": "recipe: own\nextends: gpt-oss-21b\n"})
+    assert problem.remedy == f"write '{SMALL}'"
+
+
+def test_a_circle_is_told_once_for_each_recipe_in_it(fleet):
+    found = problems(
+        fleet, {"one.yaml": "recipe: one\nextends: two\n", "two.yaml": "recipe: two\nextends: one\n"}
+    )
+    assert {problem.found for problem in found} == {
+        "extends itself: one -> two -> one",
+        "extends itself: two -> one -> two",
+    }
+
+
+def test_all_mistakes_of_all_recipes_come_at_once(fleet):
+    found = problems(fleet, {"one.yaml": "- x\n", "two.yaml": "- x\n", "three.yml": "x: 1\n"})
+    assert len(found) == 3
+
+
+def test_a_broken_recipe_is_told_though_nobody_uses_it(fleet):
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "recipes/own.yaml": "recipe: own\n"})
+    assert files.problems()[0].where == "inventories/lab/recipes/own.yaml:1"
+
+
+def test_there_need_be_no_own_recipes(tmp_path):
+    assert set(recipes(tmp_path / "none")) == set(recipes())
+
+
+def test_what_is_not_there_is_a_key_error():
+    with pytest.raises(KeyError):
+        recipes()["nothing"]
