@@ -149,7 +149,7 @@ def generation(host: Host, service: Service, user: User, entrypoint: Sequence[st
         port=service.port,
         create=(),
         unit=units.service_unit(
-            service.name, f"{service.name}: vLLM serving {service.weights.repo}", floor_mib, stop_timeout_s
+            service.name, f"{service.name}: a model served by vLLM", floor_mib, stop_timeout_s
         ),
         gate=service.gate,
         recipe=service.recipe,

@@ -1,0 +1,134 @@
+"""Every field that a service has: set, again, changed, unset. The plan lists that field, then nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.state import State
+from tests.lab.converged import NANO, Converged, Row, converged, merged
+from tests.lab.fields import NO_CHANGE, SETTINGS, Field, folders, parts
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+
+
+@pytest.fixture(scope="module")
+def shared(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Converged:
+    return converged(lab, lab_state, tmp_path_factory.mktemp("fields"))
+
+
+@pytest.fixture
+def nano(shared: Converged) -> Converged:
+    """A converged Spark that serves nemotron-3-nano as its recipe says."""
+    shared.restore()
+    return shared
+
+
+@pytest.fixture(scope="module")
+def digests(lab_state: State) -> dict[str, str]:
+    return {ref.rpartition(":")[2]: digest for ref, digest in lab_state.images}
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """One Spark that a fleet knows by many names: one plan compares it with as many host files."""
+
+    fleet: FleetDirectory
+    spark: Machine
+
+    def plans(self, services: Mapping[str, Mapping[str, Any]]) -> dict[str, set[Row]]:
+        """Return what one plan lists for each service, each declared by a host file of its own."""
+        names = {f"as-{number}": text for number, text in enumerate(services)}
+        config = self.fleet.root / "ssh_config"
+        config.write_text(self.spark.lab.ssh_config.read_text().replace("Host spark-01", "Host as-*"))
+        # So many at once are not what sshd expects of strangers.
+        self.spark.sh("echo MaxStartups 100 > /etc/ssh/sshd_config.d/many.conf; systemctl reload ssh")
+        for host, text in names.items():
+            ssh = {"config_file": str(config)}
+            self.fleet.host(host, {"ssh": ssh, "serve": [{**NANO, **services[text]}]})
+        self.fleet.lock()
+        found = {}
+        for host in self.fleet.plan_data()["hosts"]:
+            assert host["unknown"] is None, host
+            changes = [c for entry in host["entries"] for c in entry["changes"] if c["sign"] != "="]
+            found[names[host["host"]]] = {(c["field"], c["key"], c["old"], c["new"]) for c in changes}
+        return found
+
+
+@pytest.fixture
+def by_many_names(nano: Converged, lab: Lab, tmp_path: Path) -> Aliases:
+    return Aliases(FleetDirectory(tmp_path / "aliases", lab), nano.spark)
+
+
+@pytest.mark.parametrize("state", [1, 2])
+def test_the_plan_of_each_field_lists_that_field_alone_with_old_and_new(
+    by_many_names: Aliases, digests: dict[str, str], state: int
+) -> None:
+    fields = [field for field in (*SETTINGS, *parts(digests)) if field.of == "service"]
+    found = by_many_names.plans({field.name: field.written(state) for field in fields})
+    assert found == {field.name: field.between(0, state, by_many_names.spark) for field in fields}
+
+
+def test_other_ways_to_say_the_same_are_no_change(by_many_names: Aliases) -> None:
+    assert by_many_names.plans(NO_CHANGE) == {name: set() for name in NO_CHANGE}
+
+
+def test_all_settings_set_again_changed_and_unset_are_listed_and_converge(
+    nano: Converged, digests: dict[str, str]
+) -> None:
+    walk(nano, (*SETTINGS, *folders(digests)))
+
+
+def test_all_that_a_service_is_made_of_changes_and_comes_back(
+    nano: Converged, digests: dict[str, str]
+) -> None:
+    walk(nano, parts(digests))
+
+
+ALL_NAMES = [field.name for field in (*SETTINGS, *folders({"26.04-py3": ""}))] + [
+    "image", "revision", "name", "container.network", "a second service, then its recipe"
+]  # fmt: skip
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_a_field_set_again_changed_and_unset_is_listed_and_converges(
+    nano: Converged, digests: dict[str, str], name: str
+) -> None:
+    fields = (*SETTINGS, *folders(digests), *parts(digests))
+    walk(nano, tuple(field for field in fields if field.name == name))
+
+
+def walk(nano: Converged, fields: tuple[Field, ...]) -> None:
+    """Take fields from unset to their first value, to their second, and away; run and plan again each time."""
+    assert fields
+    for old, new in ((0, 1), (1, 2), (2, 0)):
+        declare(nano, fields, new)
+        nano.fleet.lock()
+        expected = set().union(*(field.between(old, new, nano.spark) for field in fields))
+        assert set(nano.changes()) == expected
+        nano.fleet.run().expect(0)
+        nano.expect_nothing_to_do()
+
+
+def declare(nano: Converged, fields: tuple[Field, ...], state: int) -> None:
+    """Write host file and group_data with the fields in this state."""
+    service: dict[str, Any] = {}
+    group: dict[str, Any] = {}
+    beside: list[dict[str, Any]] = []
+    for field in fields:
+        written = field.written(state)
+        if field.of == "service":
+            service = merged(service, written)
+        elif field.of == "group":
+            group |= written
+        elif written:
+            beside.append(dict(written))
+    nano.declare(service, beside=beside, allow={"MEM-08": "the lab's engines are small"})
+    nano.fleet.extra.clear()
+    nano.fleet.set_group_data(**group)
