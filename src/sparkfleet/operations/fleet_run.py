@@ -7,6 +7,7 @@ all.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from dataclasses import dataclass, field
@@ -20,11 +21,15 @@ from sparkfleet.errors import Problem
 from sparkfleet.facts.look import look
 from sparkfleet.operations import remote
 from sparkfleet.operations.progress import Board, on_terminal
+from sparkfleet.operations.unreachable import connect_problem
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
 from sparkfleet.spec.resolved import Host, host_from_json
 from sparkfleet.terminal import echo_report
+
+# paramiko logs a traceback for a server that hangs up; the report says it in words.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _ATTRIBUTE = "sparkfleet_run"
 
@@ -139,7 +144,7 @@ class _Closing(BaseStateCallback):
     @staticmethod
     def host_connect_error(state: State, host: PyinfraHost, error: Exception) -> None:
         """Remember why a host could not be reached."""
-        of(state).unreachable[host.name] = connect_problem(host, error)
+        of(state).unreachable[host.name] = connect_problem(host.name, host.data.dict(), error)
 
     @staticmethod
     def host_disconnect(state: State, host: PyinfraHost) -> None:
@@ -160,17 +165,6 @@ def _print_closing(run: FleetRun) -> None:
     run.done.clear()
     run.failures.clear()
     run.unreachable.clear()
-
-
-def connect_problem(host: PyinfraHost, error: Exception) -> Problem:
-    """Return why a connection failed, with the address and the next command."""
-    address = f"{host.data.get('ssh_hostname') or host.name}:{host.data.get('ssh_port') or 22}"
-    text = " ".join(str(word) for word in error.args) or type(error).__name__
-    remedy = f"ssh {host.name} true"
-    if "host key" in text.lower():
-        again = f"ssh-keygen -R {host.name}; ssh {host.name} true"
-        remedy = f"compare the key on the Spark's own console, then: {again}"
-    return Problem(host.name, f"{text} ({address})", remedy=remedy)
 
 
 def watch_connections(state: State) -> None:
