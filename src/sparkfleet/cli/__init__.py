@@ -16,6 +16,7 @@ COMMANDS = {
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
     "render": ("sparkfleet.cli.render", "Show a Spark's services for docker, compose or systemd."),
+    "rules": ("sparkfleet.cli.rules", "List what is known of Spark and vLLM, and checked."),
     "schema": ("sparkfleet.cli.schema", "Print the JSON Schema of host files or recipes."),
     "lab": ("sparkfleet.cli.lab", "Sparks made of containers."),
 }

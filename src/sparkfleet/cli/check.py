@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("inventory", type=click.Path(path_type=Path))
+@click.option("--all", "show_all", is_flag=True, help="Also remarks: worth knowing, nothing to mend.")
 @click.option("--json", "as_json", is_flag=True, help="All findings as JSON on stdout.")
-def check(inventory: Path, as_json: bool) -> None:
-    """Validate a fleet's files and lint its flags against the vLLM of each image. Offline; touches nothing.
+def check(inventory: Path, show_all: bool, as_json: bool) -> None:
+    """Validate a fleet's files, its flags against the vLLM of each image, and what is known of Sparks.
+
+    Offline; touches nothing. `sparkfleet rules` lists what is known; `allow: {ID: reason}` silences a rule.
 
     Exit code: 0 no errors (warnings are listed), 1 errors.
     """
     from sparkfleet.cli.checking import notes  # noqa: PLC0415
 
     fleet, problems = _load(inventory)
-    found = notes(fleet) if fleet else []
+    found = notes(fleet, pinned=not problems) if fleet else []
     failed = bool(problems) or any(note.level == "error" for note in found)
     if as_json:
         output.as_json(
@@ -38,7 +41,8 @@ def check(inventory: Path, as_json: bool) -> None:
             }
         )
     else:
-        for item in (*problems, *found):
+        shown = [note for note in found if show_all or note.level != "info"]
+        for item in (*problems, *shown):
             click.echo(str(item), err=True)
         click.echo(_summary(inventory, fleet, problems, found))
     sys.exit(1 if failed else 0)
@@ -61,9 +65,10 @@ def _load(inventory: Path) -> tuple[Fleet | None, tuple[Problem, ...]]:
 def _summary(inventory: Path, fleet: Fleet | None, problems: tuple[Problem, ...], found: list[Note]) -> str:
     errors = len(problems) + sum(note.level == "error" for note in found)
     warnings = sum(note.level == "warning" for note in found)
-    verdict = (
-        f"{output.count(errors, 'error') if errors else 'no errors'}, {output.count(warnings, 'warning')}"
-    )
+    remarks = sum(note.level == "info" for note in found)
+    verdict = output.count(errors, "error") if errors else "no errors"
+    verdict += f", {output.count(warnings, 'warning')}"
+    verdict += f", {output.count(remarks, 'remark')} (--all shows them)" if remarks else ""
     if fleet is None:
         return f"{inventory}: {verdict}"
     sparks = output.count(len(fleet.hosts), "Spark")

@@ -116,7 +116,7 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
         env=tuple(folded.env.items()),
         container=_container(folded.container),
         gate=_gate(folded, context),
-        origin=tuple(sorted(folded.origin.items())),
+        origin=tuple(sorted({**folded.origin, "service": place}.items())),
         drafters=_drafters(folded, context),
         needs_vllm=(recipe.needs.vllm or "") if recipe else "",
         needs_packages=tuple(sorted(recipe.needs.packages.items())) if recipe else (),

@@ -114,7 +114,7 @@ class TestCheck:
         fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve: {NANO}\n"}).pin()
         assert run("check", "inventories/lab.py") == (
             0,
-            "inventories/lab.py: 2 Sparks, 2 services: no errors, 0 warnings\n",
+            "inventories/lab.py: 2 Sparks, 2 services: no errors, 0 warnings, 1 remark (--all shows them)\n",
             "",
         )
 
@@ -160,6 +160,36 @@ class TestCheck:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, image: 'vllm/vllm-openai:nightly'}}\n"})
         _, _, err = run("check", "inventories/lab.py")
         assert "which vLLM is in vllm/vllm-openai:nightly is not known" in err
+
+    def test_the_rules_are_asked_and_name_themselves(self, run, fleet):
+        text = f"serve: {{recipe: {SMALL}, flags: {{tensor-parallel-size: 2}}}}\n"
+        fleet({"spark-01.yaml": text, "spark-02.yaml": text, "spark-03.yaml": text}).pin()
+        code, _, err = run("check", "inventories/lab.py")
+        assert code == 1
+        (line,) = [line for line in err.splitlines() if "[BK-04]" in line]
+        assert line.startswith("inventories/lab/spark-01.yaml:1: error: ")
+        assert line.endswith("(and on 2 more)")
+
+    def test_an_allowed_rule_is_silent_on_that_spark_alone(self, run, fleet):
+        text = f"serve: {{recipe: {SMALL}, flags: {{tensor-parallel-size: 2}}}}\n"
+        fleet({"spark-01.yaml": f"allow: {{BK-04: why}}\n{text}", "spark-02.yaml": text}).pin()
+        _, _, err = run("check", "inventories/lab.py")
+        assert "spark-02.yaml:1: error: " in err
+        assert "spark-01.yaml" not in err
+
+    def test_an_allowance_of_no_rule_is_a_warning(self, run, fleet):
+        fleet({"spark-01.yaml": f"allow: {{BK-4: why}}\nserve: {SMALL}\n"}).pin()
+        code, _, err = run("check", "inventories/lab.py")
+        assert code == 0
+        assert "warning: allow: there is no rule BK-4" in err
+
+    def test_remarks_are_counted_and_shown_when_asked_for(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {NANO}\n"}).pin()
+        _, out, err = run("check", "inventories/lab.py")
+        assert err == ""
+        assert "(--all shows them)" in out
+        _, _, err = run("check", "inventories/lab.py", "--all")
+        assert "info: FlashInfer's autotuner" in err
 
     def test_json_has_everything(self, run, fleet):
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{max-modl-len: 5}}}}\n"})
@@ -213,6 +243,16 @@ class TestCatalog:
         assert "\nown\t" in out
         _, out, _ = run("catalog", "show", "own", "--fleet", "inventories/lab.py")
         assert "inventories/lab/recipes/own.yaml" in out
+
+
+class TestRules:
+    def test_every_rule_is_listed_with_who_keeps_it(self, run):
+        _, out, _ = run("rules", "--json")
+        listed = {rule["id"]: rule for rule in json.loads(out)}
+        assert listed["BK-04"]["kept_by"] == "check"
+        assert "loader" in listed["MEM-08"]["kept_by"]
+        _, lines, _ = run("rules")
+        assert len(lines.splitlines()) == len(listed)
 
 
 class TestSchema:
