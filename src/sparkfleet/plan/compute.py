@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost.generation import Generation
-from sparkfleet.plan import desired, host_changes, memory_note, service_changes, staging
+from sparkfleet.plan import desired, host_changes, memory_note, records, service_changes, staging
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.command import ProbeRequest
@@ -112,22 +112,18 @@ def _service_entry(
     own = observed.owned().get(service.name)
     problem = _in_the_way(host, service, observed)
     staged = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
-    inside = (
-        service_changes.container_changes(host, service, wanted, observed, _baseline(own, observed))
-        if own
-        else []
-    )
-    if own is None or inside or not own.running:
+    kept = observed.generations.get(service.name, {})
+    if own is None or not own.running or _needs_another(host, service, wanted, observed):
         entry = _swap_entry(host, service, wanted, observed, orphans)
         memory = memory_note.memory_note(host, service, observed.memory_total_mib)
         changes = [*entry.changes, *staged, memory]
     else:
-        kept = observed.generations.get(service.name, {})
         unit = service_changes.unit_changes(wanted, observed.units.get(wanted.unit_name), own.running)
-        live = [*unit, *service_changes.gate_changes(wanted.gate, kept), *_record_changes(service, kept)]
+        live = [*unit, *service_changes.gate_changes(wanted.gate, kept), *records.lost(wanted, kept)]
         changes = [*live, *staged]
         if not changes:
             return None
+        wanted = records.live_generation(wanted, kept)
         entry = Entry(service.name, Verb.UPDATE if live else Verb.STAGE, (), title=service.name)
     return replace(
         entry,
@@ -148,11 +144,15 @@ def _rank(change: Change) -> int:
     return _RANK.get(change.field, len(_RANK)) + (change.sign is Sign.NOTE)
 
 
-def _record_changes(service: Service, kept: object) -> list[Change]:
-    if kept:
-        return []
-    path = f"/var/lib/sparkfleet/services/{service.name}/current.json"
-    return [Change(Step.SERVICE, Sign.ADD, "record", path, note="what a rollback goes back to")]
+def _needs_another(host: Host, service: Service, wanted: Generation, observed: Observed) -> bool:
+    """Tell whether the running container of a service must be replaced by a new one."""
+    own = observed.owned()[service.name]
+    kept = observed.generations.get(service.name, {})
+    base = _baseline(own, observed)
+    return bool(
+        records.made_by_hand(own, wanted, kept)
+        or service_changes.container_changes(host, service, wanted, observed, base)
+    )
 
 
 def _swap_entry(
@@ -163,17 +163,21 @@ def _swap_entry(
     orphans: tuple[str, ...],
 ) -> Entry:
     own = observed.owned().get(service.name)
-    base = own or next((observed.container(name) for name in orphans if observed.container(name)), None)
+    base = own or _predecessor(service, orphans, observed)
     changes = service_changes.container_changes(host, service, wanted, observed, _baseline(base, observed))
     if own is not None and not own.running:
         changes.insert(0, Change(Step.SERVICE, Sign.CHANGE, "state", old=own.state, new="serving"))
-    elif base is not None and own is None:
+    elif own is not None:
+        changes += records.made_by_hand(own, wanted, observed.generations.get(service.name, {}))
+    elif base is not None:
         changes.insert(0, Change(Step.SERVICE, Sign.CHANGE, "name", old=base.name, new=service.name))
     kept = observed.generations.get(base.service if base else service.name, {})
     unit = observed.units.get(wanted.unit_name)
     if unit is not None:  # the swap writes the unit anew, whatever was done to it
         changes += service_changes.unit_changes(wanted, unit, running=False)
     changes += service_changes.gate_changes(wanted.gate, kept)
+    others = (name for name in orphans if base is None or name != base.name)
+    changes += [change for name in others for change in _removal(name, observed).changes]
     replaces = (*((service.name,) if own else ()), *orphans)
     title = f"{' + '.join(orphans)} → {service.name}" if orphans else service.name
     passed = kept.get("gate_result", {})
@@ -186,6 +190,13 @@ def _swap_entry(
         replaces=replaces,
         downtime_s=round(measured) if measured and base else None,
     )
+
+
+def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> ContainerSeen | None:
+    """Return which undeclared service this one most likely was before: that of its port, else the first."""
+    there = [container for name in orphans if (container := observed.container(name))]
+    on_port = [c for c in there if observed.generations.get(c.service, {}).get("port") == service.port]
+    return next(iter((*on_port, *there)), None)
 
 
 def _in_the_way(host: Host, service: Service, observed: Observed) -> Problem | None:

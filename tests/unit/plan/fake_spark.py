@@ -166,7 +166,8 @@ def converged(host: Host) -> Observed:
         units[generation.unit_name] = UnitSeen(
             generation.unit, enabled="enabled", active="active", sub="running"
         )
-        generations[service.name] = json.loads(json.dumps(generation.to_json()))
+        record = {**generation.to_json(), "container": {"id": container.id, "generation": generation.id}}
+        generations[service.name] = json.loads(json.dumps(record))
         listeners[service.port] = Listener(4242, "vllm serve", f"0::/docker/{container.id}")
         weights[f"{service.weights.repo}@{service.weights.revision}"] = {
             file.path: (file.size, file.blob) for file in service.weights.files

@@ -522,3 +522,26 @@ def test_a_change_says_whether_the_engine_will_fit_and_no_change_says_nothing() 
     assert note.new.startswith("18.0 weights + ")
     assert note.new.endswith("GiB: does not fit")
     assert host_plan(HOST, THERE).entries == ()
+
+
+def test_a_container_made_anew_by_hand_is_replaced_since_its_guard_would_not_start_it_again() -> None:
+    entry = only_entry(HOST, change_container(THERE, id="9" * 64))
+    assert entry.verb is Verb.RECREATE
+    assert [(c.field, c.key) for c in entry.changes if c.sign is not Sign.NOTE] == [("container", "id")]
+
+
+def test_without_record_and_with_the_label_of_another_generation_a_new_container_is_made() -> None:
+    other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)))  # the default, said
+    entry = only_entry(other, replace(THERE, generations={}))
+    assert entry.verb is Verb.RECREATE
+    assert [c.field for c in entry.changes if c.sign is not Sign.NOTE] == ["record"]
+
+
+def test_a_change_that_keeps_the_container_keeps_the_record_of_how_it_was_made() -> None:
+    other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)), gate=Gate(expect="4"))
+    entry = only_entry(other, THERE)
+    made = fake_spark.generation_of(HOST, NANO)
+    assert entry.verb is Verb.UPDATE
+    assert entry.generation is not None
+    assert entry.generation.create == made.create
+    assert entry.generation.gate.expect == "4"

@@ -1,0 +1,56 @@
+"""What a Spark keeps of a service (``current.json``) against its container and against the declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sparkfleet.onhost.generation import LABEL_GENERATION, STATE_DIR, Generation
+from sparkfleet.plan.model import Change, Sign, Step
+from sparkfleet.probe.observed import ContainerSeen
+
+
+def path_of(service: str) -> str:
+    """Return where a Spark keeps a service's record."""
+    return f"{STATE_DIR}/services/{service}/current.json"
+
+
+def lost(wanted: Generation, kept: Mapping[str, Any]) -> list[Change]:
+    """Return that the record is gone; nothing when it is there."""
+    if kept:
+        return []
+    note = "what a rollback goes back to"
+    return [Change(Step.SERVICE, Sign.ADD, "record", path_of(wanted.service), note=note)]
+
+
+def made_by_hand(own: ContainerSeen, wanted: Generation, kept: Mapping[str, Any]) -> list[Change]:
+    """Return that the container is not the promoted one: its guard will not start it after a reboot.
+
+    Without a record, a container that does not carry the wanted generation's label cannot be vouched for.
+    """
+    promoted = (kept.get("container") or {}).get("id")
+    if promoted and promoted != own.id:
+        new = f"{promoted[:12]} as promoted"
+        return [Change(Step.SERVICE, Sign.CHANGE, "container", "id", f"{own.id[:12]} made by hand", new)]
+    label = (own.config.get("Labels") or {}).get(LABEL_GENERATION, "")
+    return lost(wanted, kept) if not kept and label != wanted.id else []
+
+
+def live_generation(wanted: Generation, kept: Mapping[str, Any]) -> Generation:
+    """Return the generation for a change that keeps the container: its own words; unit, gate, limits anew.
+
+    The container may spell the same flags differently (order, defaults): its record must go on telling how it
+    was made, or a rollback would make another one.
+    """
+    if not kept:
+        return wanted
+    return replace(
+        Generation.from_json(dict(kept)),
+        unit=wanted.unit,
+        gate=wanted.gate,
+        recipe=wanted.recipe,
+        floor_mib=wanted.floor_mib,
+        need_mib=wanted.need_mib,
+        stop_timeout_s=wanted.stop_timeout_s,
+    )
