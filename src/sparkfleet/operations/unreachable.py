@@ -46,7 +46,11 @@ class Address:
         """Return the command that reaches the Spark as pyinfra does."""
         words = [command]
         words += ["-F", self.config_file] if self.config_file else []
-        words += ["-o", f"UserKnownHostsFile={self.known_hosts_file}"] if self.known_hosts_file else []
+        words += (
+            ["-o", f"UserKnownHostsFile={self.known_hosts_file}"]
+            if self.known_hosts_file and not self.config_file
+            else []
+        )
         words += ["-i", self.key] if self.key else []
         words += ["-p", str(self.port)] if self.port_said else []
         return shlex.join([*words, f"{self.user}@{self.host}" if self.user else self.host])
@@ -116,6 +120,12 @@ _CAUSES = (
         r"protocol banner|EOF error|[Cc]onnection reset",
         "what listens there hung up before an SSH greeting",
         "on the Spark's own console: systemctl status ssh; then: {ssh} true",
+        "an SSH server",
+    ),
+    _Cause(
+        r"No existing session",
+        "it took the connection and sent no SSH greeting in time",
+        "on the Spark's own console: systemctl status ssh; uptime; then: {ssh} true",
         "an SSH server",
     ),
     _Cause(

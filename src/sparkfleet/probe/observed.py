@@ -149,6 +149,7 @@ class Observed:
 _REMEDIES = {
     "missing": "install Docker (DGX OS ships it: sudo apt-get install docker-ce), then run again",
     "down": "sudo systemctl start docker; if it fails: journalctl -u docker",
+    "hangs": "journalctl -u docker; df -h /var/lib/docker (a restart of docker stops what serves)",
     "denied": "let the login user use sudo without a password, or add it to the group docker",
 }
 

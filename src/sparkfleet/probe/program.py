@@ -2,7 +2,7 @@
 nothing.
 
 Every part is read on its own: what fails becomes ``{"error": ...}`` of that part and never hides the others.
-Sent over SSH in the command itself, so that nothing is left on the Spark.
+Sent over SSH with the command, so that nothing is left on the Spark.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ BEGIN = "<<sparkfleet-probe>>"
 END = "<</sparkfleet-probe>>"
 DOCKER_SOCKET = "/var/run/docker.sock"
 STATE_DIR = "/var/lib/sparkfleet"
+DOCKER_TIMEOUT_S = 20
 UNIT_DIR = "/etc/systemd/system"
 LABEL_SERVICE = "io.sparkfleet.service"
 
 
 class DockerError(Exception):
-    """Docker could not be asked; ``state`` is missing, down, denied or error."""
+    """Docker could not be asked; ``state`` is missing, down, denied, hangs or error."""
 
     def __init__(self, state: str, detail: str) -> None:
         """Keep the state and docker's own words."""
@@ -47,15 +48,21 @@ class UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the socket instead of a TCP port."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(20)
+        self.sock.settimeout(DOCKER_TIMEOUT_S)
         self.sock.connect(DOCKER_SOCKET)
 
 
 def docker_get(connection: UnixConnection, path: str) -> Any:
     """Return the decoded answer of the Engine API, or None for 404."""
-    connection.request("GET", path)
-    response = connection.getresponse()
-    body = response.read()
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+    except socket.timeout:
+        detail = "the daemon took a question and did not answer within %d s" % DOCKER_TIMEOUT_S
+        raise DockerError("hangs", detail) from None
+    except (ConnectionError, http.client.HTTPException) as error:
+        raise DockerError("down", "the daemon hung up: %s" % error) from None
     if response.status == 404:
         return None
     if response.status != 200:

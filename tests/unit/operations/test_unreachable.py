@@ -33,6 +33,7 @@ SAID = {
         "ssh -F /dev/null -p 2222 10.0.0.9 true",
     ),
     "EOF error ()": ("hung up before an SSH greeting", "systemctl status ssh"),
+    "SSH error (No existing session)": ("sent no SSH greeting in time", "systemctl status ssh"),
     "something new": ("something new", "ssh -F /dev/null -p 2222 10.0.0.9 true"),
 }
 

@@ -142,6 +142,22 @@ def test_no_docker_and_a_daemon_that_is_down_are_told_apart(
     assert program.part(program.look_at_docker, {})["state"] == "down"
 
 
+def test_a_daemon_that_hangs_or_hangs_up_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
+    monkeypatch.setattr(program, "DOCKER_TIMEOUT_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(program.DOCKER_SOCKET)
+        silent.listen()
+        assert program.part(program.look_at_docker, {})["state"] == "hangs"
+    (tmp_path / "docker.sock").unlink()
+    with UnixServer(program.DOCKER_SOCKET, socketserver.BaseRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        assert program.part(program.look_at_docker, {})["state"] == "down"
+        server.shutdown()
+
+
 def test_permission_denied_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(_: object) -> None:
         raise PermissionError
@@ -237,6 +253,7 @@ BROKEN = {
     ),
     "daemon down": (answer(docker={"state": "down", "error": "no socket"}), "Docker down"),
     "permission denied": (answer(docker={"state": "denied", "error": "denied"}), "Docker denied"),
+    "daemon hangs": (answer(docker={"state": "hangs", "error": "no answer"}), "Docker hangs"),
     "docker failed otherwise": (answer(docker={"error": "KeyError: 'x'"}), "Docker error"),
     "no systemd": (answer(systemd={"state": "missing"}), "systemd missing"),
     "memory unreadable": (answer(memory={"error": "OSError"}), "memory could not be read"),
