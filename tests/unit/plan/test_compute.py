@@ -267,6 +267,29 @@ def test_with_two_services_a_change_of_one_leaves_the_other_alone() -> None:
     assert entry.subject == "other"
 
 
+def test_a_renamed_service_is_told_from_one_that_goes_by_its_port() -> None:
+    before = replace(NANO, name="zeta", served_name="nano")
+    other = replace(NANO, name="other", port=8001, served_name="other")
+    entry = only_entry(HOST, fake_spark.converged(replace(HOST, services=(other, before))))
+    assert entry.title == "other + zeta → nano"
+    assert rows(entry) == [
+        ("name", "", "zeta", "nano"),
+        ("container", "", "other", ""),
+        ("unit", "", "sparkfleet-other.service", ""),
+    ]
+
+
+def test_a_service_that_goes_with_the_change_of_another_is_listed() -> None:
+    other = replace(NANO, name="other", port=8001, served_name="other")
+    entry = only_entry(with_service(env=()), fake_spark.converged(replace(HOST, services=(NANO, other))))
+    assert entry.replaces == ("nano", "other")
+    assert rows(entry) == [
+        ("env", "VLLM_LOGGING_LEVEL", "INFO", ""),
+        ("container", "", "other", ""),
+        ("unit", "", "sparkfleet-other.service", ""),
+    ]
+
+
 def change_container(seen: Observed, **changes: object) -> Observed:
     return replace(seen, containers=tuple(replace(c, **changes) for c in seen.containers))
 
@@ -517,8 +540,7 @@ def test_a_drafter_is_fetched_beside_its_model() -> None:
 
 def test_a_change_says_whether_the_engine_will_fit_and_no_change_says_nothing() -> None:
     tight = with_service(flags=(("gpu-memory-utilization", 0.16), ("max-model-len", 262144)))
-    (note,) = [c for c in only_entry(tight, THERE).changes if c.sign is Sign.NOTE]
-    assert note.field == "memory"
+    (note,) = [c for c in only_entry(tight, THERE).changes if c.field == "memory"]
     assert note.new.startswith("18.0 weights + ")
     assert note.new.endswith("GiB: does not fit")
     assert host_plan(HOST, THERE).entries == ()
@@ -545,3 +567,26 @@ def test_a_change_that_keeps_the_container_keeps_the_record_of_how_it_was_made()
     assert entry.generation is not None
     assert entry.generation.create == made.create
     assert entry.generation.gate.expect == "4"
+
+
+def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_is_touched() -> None:
+    typo = with_service(flags=(*NANO.flags, ("max-num-seq", 4)))
+    blocked = only_entry(typo, THERE).blocked
+    assert blocked is not None
+    assert "--max-num-seq" in blocked.found
+    assert "--max-num-seqs" in blocked.remedy
+    assert (
+        host_plan(replace(typo, allow=(("unknown-flag", "patched image"),)), THERE).state is HostState.CHANGE
+    )
+
+
+def test_what_ran_before_is_brought_back_without_questions() -> None:
+    odd = with_service(flags=(*NANO.flags, ("no-such-flag", 4)))
+    seen = fake_spark.converged(odd)
+    stopped = replace(seen, containers=tuple(replace(c, state="exited") for c in seen.containers))
+    assert only_entry(odd, stopped).blocked is None
+
+
+def test_warnings_of_the_rules_stand_beside_the_change_that_they_are_about() -> None:
+    warned = [c for c in only_entry(with_service(port=8001), THERE).changes if c.field == "warning"]
+    assert any("MEM-02" in c.new for c in warned)
