@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sparkfleet import rules
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost.generation import Generation
-from sparkfleet.plan import desired, host_changes, memory_note, records, service_changes, staging
+from sparkfleet.plan import advice, desired, host_changes, records, service_changes, staging
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import ContainerSeen, Observed
 from sparkfleet.spec.resolved import Host, Service
+
+MIB_IN_GIB = 1024
 
 
 def probe_request(host: Host) -> ProbeRequest:
@@ -115,8 +118,11 @@ def _service_entry(
     kept = observed.generations.get(service.name, {})
     if own is None or not own.running or _needs_another(host, service, wanted, observed):
         entry = _swap_entry(host, service, wanted, observed, orphans)
-        memory = memory_note.memory_note(host, service, observed.memory_total_mib)
-        changes = [*entry.changes, *staged, memory]
+        total_gib = observed.memory_total_mib / MIB_IN_GIB
+        said = advice.advice(service, host, total_gib=total_gib)
+        if _NEW_TO_THE_ENGINE & {change.field for change in entry.changes}:
+            problem = problem or advice.refusal(service, said)
+        changes = [*entry.changes, *staged, *_memory(service, host, total_gib), *_warnings(said)]
     else:
         unit = service_changes.unit_changes(wanted, observed.units.get(wanted.unit_name), own.running)
         live = [*unit, *service_changes.gate_changes(wanted.gate, kept), *records.lost(wanted, kept)]
@@ -133,6 +139,24 @@ def _service_entry(
         expect=_expected((service.name, *entry.replaces), observed),
         blocked=problem or staging.disk_problem(host, service, observed),
     )
+
+
+_NEW_TO_THE_ENGINE = frozenset({"image", "model", "flag", "env"})
+"""Fields that an engine has not yet started with: what is known to fail is refused. A service that ran this way
+is brought back without such questions."""
+
+
+def _memory(service: Service, host: Host, total_gib: float) -> list[Change]:
+    estimate = rules.estimate(service, host, total_gib=total_gib)
+    return [Change(Step.SERVICE, Sign.NOTE, "memory", new=estimate.text())] if estimate else []
+
+
+def _warnings(said: tuple[advice.Advice, ...]) -> list[Change]:
+    return [
+        Change(Step.SERVICE, Sign.NOTE, "warning", new=one.text, note=one.remedy)
+        for one in said
+        if one.level == "warning"
+    ]
 
 
 _ORDER = ("state", "name", "image", "pull", "model", "weights", "served name", "port", "flag", "env")

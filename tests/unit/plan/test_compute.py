@@ -570,10 +570,10 @@ def test_a_change_that_keeps_the_container_keeps_the_record_of_how_it_was_made()
 
 
 def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_is_touched() -> None:
-    typo = with_service(flags=(*NANO.flags, ("max-num-seq", 4)))
+    typo = with_service(flags=(*NANO.flags, ("max-num-sequences", 4)))
     blocked = only_entry(typo, THERE).blocked
     assert blocked is not None
-    assert "--max-num-seq" in blocked.found
+    assert "--max-num-sequences" in blocked.found
     assert "--max-num-seqs" in blocked.remedy
     assert (
         host_plan(replace(typo, allow=(("unknown-flag", "patched image"),)), THERE).state is HostState.CHANGE

@@ -1,0 +1,118 @@
+"""What can be known of a service before anything is touched: its flags, variables and needs against the vLLM
+of its image, and the rules. For ``sparkfleet check`` and for the plan.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from sparkfleet import rules
+from sparkfleet.errors import Problem
+from sparkfleet.plan.desired import engine_words
+from sparkfleet.spec.resolved import Host, Service
+from sparkfleet.vllm import check, images, schema
+from sparkfleet.vllm.findings import Level
+from sparkfleet.vllm.memory import TOTAL_GIB
+from sparkfleet.vllm.schema import Schema
+
+_ABOUT_PINS = frozenset({"P-11"})
+"""Rules that ask whether something is pinned."""
+
+_LEAST = re.compile(r">=\s*([0-9][\w.]*)")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One finding before it has a place: the same for every service that is the same."""
+
+    level: Level
+    text: str
+    remedy: str
+    code: str
+    about: tuple[str, ...] = ()
+    """Names in the service's origin, the most telling first; none: the service as a whole."""
+
+
+def advice(
+    service: Service, host: Host, *, pinned: bool = True, total_gib: float = TOTAL_GIB
+) -> tuple[Advice, ...]:
+    """Return everything that is said of a service.
+
+    ``pinned`` False: there is no lock file, and rules about pins are not asked. ``total_gib``: the Spark's
+    memory, where it was looked at.
+    """
+    allowed = dict(host.allow)
+    said = (*_flags(service), *_rules(service, host, pinned=pinned, total_gib=total_gib))
+    return tuple(one for one in said if one.code not in allowed)
+
+
+def refusal(service: Service, said: tuple[Advice, ...]) -> Problem | None:
+    """Return the first error as the reason not to start an engine this way; None when there is none."""
+    error = next((one for one in said if one.level == "error"), None)
+    if error is None:
+        return None
+    origin = dict(service.origin)
+    where = next((origin[name] for name in (*error.about, "service") if name in origin), service.name)
+    silence = f"if you know better: `allow: {{{error.code}: why}}` in the host file"
+    return Problem(where, error.text, remedy=f"{error.remedy}; {silence}" if error.remedy else silence)
+
+
+def _version(service: Service) -> str:
+    image = service.image
+    return image.vllm or images.vllm_version(image.repository, image.tag)
+
+
+def _rules(service: Service, host: Host, *, pinned: bool, total_gib: float) -> Iterator[Advice]:
+    versioned = replace(service, image=replace(service.image, vllm=_version(service)))
+    for verdict in rules.check(versioned, host, total_gib=total_gib):
+        if pinned or verdict.id not in _ABOUT_PINS:
+            yield Advice(verdict.level, f"{verdict.text} [{verdict.id}]", verdict.remedy, verdict.id)
+
+
+def _flags(service: Service) -> Iterator[Advice]:
+    version = _version(service)
+    if not version:
+        text = f"which vLLM is in {service.image.display} is not known: its flags are not checked"
+        remedy = "the image's own parser is asked before anything is stopped"
+        yield Advice("warning", text, remedy, "unknown-vllm", ("image",))
+        return
+    yield from _needs(service, version)
+    known, exact = schema.nearest(version)
+    yield from _packages(service, known)
+    flags = check.check_flags(engine_words(service), known, exact)
+    env = check.check_env(dict(service.env), known, exact=exact)
+    for finding in (*flags, *env):
+        name = finding.flag.removeprefix("--")
+        about = (f"flags.{name}", f"flags.{name.removeprefix('no-')}", f"env.{name}", "image")
+        yield Advice(finding.level, finding.text, finding.remedy, finding.code, about)
+
+
+def _needs(service: Service, version: str) -> Iterator[Advice]:
+    try:
+        fits = not service.needs_vllm or Version(version) in SpecifierSet(
+            service.needs_vllm, prereleases=True
+        )
+    except (InvalidVersion, InvalidSpecifier):
+        return
+    if not fits:
+        text = f"the recipe needs vLLM {service.needs_vllm}, and {service.image.display} has {version}"
+        yield Advice("error", text, "choose a newer image", "old-vllm", ("image",))
+
+
+def _packages(service: Service, known: Schema) -> Iterator[Advice]:
+    """Yield the Python packages that the recipe needs and that this vLLM does not surely bring."""
+    brought = {canonicalize_name(name): ranges for name, ranges in known.packages.items()}
+    for name, wanted in service.needs_packages:
+        has = brought.get(canonicalize_name(name))
+        if has is not None and all(Version(least) in SpecifierSet(wanted) for least in _LEAST.findall(has)):
+            continue
+        brings = f"vLLM {known.version} asks for {has}" if has else f"vLLM {known.version} does not bring it"
+        text = f"the recipe needs the Python package {name} {wanted}, and {brings}"
+        remedy = f"see that {service.image.display} has it, or name an image that does"
+        yield Advice("warning", text, remedy, "missing-package", ("image",))
