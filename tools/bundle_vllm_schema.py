@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,37 @@ DROPPED = ("dest", "group")
 """Parts of a flag's dump that nothing here uses; the bundle stays small without them."""
 
 
+KEPT = (
+    "envs",
+    "quantization",
+    "load_format",
+    "tool_parsers",
+    "reasoning_parsers",
+    "attention_backends",
+    "architectures",
+    "custom_config_model_types",
+    "spec_architectures",
+)
+"""Registries of vLLM itself. What the image's other packages know (Transformers) is the image's own."""
+
+
 def slim(dump: dict[str, Any]) -> dict[str, Any]:
     """Return a dump in the bundle's form: registries as mappings, requirements as name -> range."""
-    registries = {name: dict.fromkeys(names or (), 0) for name, names in dump["registries"].items()}
-    packages = dict(dump.get("packages", {}))
-    for line in dump.get("requires") or ():
+    return {
+        "vllm_version": dump["vllm_version"],
+        "flags": {name: slim_flag(entry) for name, entry in dump["flags"].items()},
+        "json_classes": dump["json_classes"],
+        "registries": {
+            name: dict.fromkeys(names or (), 0) for name, names in dump["registries"].items() if name in KEPT
+        },
+        "packages": requirements(dump.get("requires") or ()),
+    }
+
+
+def requirements(lines: Iterable[str]) -> dict[str, str]:
+    """Return package -> version range of what a release requires on a Spark."""
+    found = {}
+    for line in lines:
         try:
             requirement = Requirement(line)
         except InvalidRequirement:
@@ -37,14 +64,8 @@ def slim(dump: dict[str, Any]) -> dict[str, Any]:
             {"platform_machine": "aarch64", "extra": ""}
         ):
             continue
-        packages[requirement.name.lower().replace("_", "-")] = str(requirement.specifier)
-    return {
-        "vllm_version": dump["vllm_version"],
-        "flags": {name: slim_flag(entry) for name, entry in dump["flags"].items()},
-        "json_classes": dump["json_classes"],
-        "registries": registries,
-        "packages": packages,
-    }
+        found[requirement.name.lower().replace("_", "-")] = str(requirement.specifier)
+    return found
 
 
 def slim_flag(entry: dict[str, Any]) -> dict[str, Any]:

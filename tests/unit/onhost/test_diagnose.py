@@ -6,7 +6,7 @@ import pytest
 from sparkfleet.onhost import diagnose as module
 from sparkfleet.onhost.diagnose import diagnose, last_meaningful_lines, patterns, phase_of, warnings
 
-LOGS = Path(__file__).parent / "engine_logs"
+LOGS = Path(__file__).parents[2] / "golden" / "real_vllm_0.32_cpu"
 """What vLLM 0.32.0 really logged; the last line of a failed start is its exit code."""
 FAILURES = patterns()["failures"]
 HARMLESS = patterns()["harmless"]

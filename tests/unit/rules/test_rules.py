@@ -3,7 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from made import (
+
+from sparkfleet.plan.desired import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
+from sparkfleet.rules import ELSEWHERE, RULES, check, estimate, unknown_allowances
+from sparkfleet.rules.storage import ALWAYS_MOUNTED
+from sparkfleet.spec.resolved import Container, Host, Mount
+from sparkfleet.vllm.schema import Flag, Schema, load
+from tests.unit.rules.made import (
     CODER,
     COMPRESSED,
     DENSE,
@@ -23,12 +29,6 @@ from made import (
     YARN,
     Made,
 )
-
-from sparkfleet.plan.desired import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
-from sparkfleet.rules import ELSEWHERE, RULES, check, estimate, unknown_allowances
-from sparkfleet.rules.storage import ALWAYS_MOUNTED
-from sparkfleet.spec.resolved import Container, Host, Mount
-from sparkfleet.vllm.schema import Flag, Schema, load
 
 QWEN35, QWEN35_MOE = "Qwen/Qwen3.5-27B", "Qwen/Qwen3.5-35B-A3B"
 QWEN_ARCH = "Qwen3_5MoeForConditionalGeneration"

@@ -3,11 +3,11 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import flags_of
 
 from sparkfleet.vllm import schema
 from sparkfleet.vllm.argv import Parsed, canonical, parse, render
 from sparkfleet.vllm.check import check_flags
+from tests.unit.vllm.strategies import flags_of
 
 NEW = schema.load("0.33.0")
 RELEASE = st.sampled_from(["0.19.0", "0.33.0"])

@@ -1,11 +1,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import flags_of
 
 from sparkfleet.vllm import schema
 from sparkfleet.vllm.argv import render
 from sparkfleet.vllm.compare import FlagChange, differences
+from tests.unit.vllm.strategies import flags_of
 
 OLD, NEW = schema.load("0.19.0"), schema.load("0.33.0")
 

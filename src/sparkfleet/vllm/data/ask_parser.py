@@ -331,6 +331,14 @@ def installed(name: str) -> str | None:
         return None
 
 
+def required() -> list[str]:
+    """Return the requirements of the vLLM that is installed."""
+    try:
+        return importlib.metadata.requires("vllm") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
 def schema() -> dict[str, Any]:
     """Return everything that the parser and the registries know."""
     parser, _ = build()
@@ -353,6 +361,7 @@ def schema() -> dict[str, Any]:
         "flags": dict(sorted(flags.items())),
         "json_classes": dict(sorted(classes.items())),
         "registries": registries,
+        "requires": required(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "python": platform.python_version(),
         "machine": platform.machine(),
