@@ -17,7 +17,10 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
 from sparkfleet.spec import load as spec_load
 from sparkfleet.spec.locked import Lock
-from sparkfleet.spec.resolved import Fleet, to_json
+from sparkfleet.spec.resolved import Fleet, Host, to_json
+
+LOCAL = "@local"
+"""As ``ssh: {hostname: "@local"}``: this Spark is where sparkfleet runs, and no SSH is needed."""
 
 
 def load_fleet(inventory: Path, *, need_lock: bool = True) -> Fleet:
@@ -48,4 +51,9 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
         raise SystemExit(1) from None
     for warning in fleet.warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
-    return [(host.name, {**dict(host.ssh), "sparkfleet": to_json(host)}) for host in fleet.hosts]
+    return [(_pyinfra_name(host), {**dict(host.ssh), "sparkfleet": to_json(host)}) for host in fleet.hosts]
+
+
+def _pyinfra_name(host: Host) -> str:
+    """Return the name by which pyinfra finds the host: ``@local`` is the machine that runs it."""
+    return LOCAL if dict(host.ssh).get("ssh_hostname") == LOCAL else host.name

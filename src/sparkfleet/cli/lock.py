@@ -51,21 +51,25 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         output.as_json(_data(outcome))
     else:
-        _say(outcome, fleet, yamlfile.shown(places.lock))
-    for problem in outcome.problems:
-        click.echo(str(problem), err=True)
+        _say(outcome, fleet)
+        for problem in outcome.problems:
+            click.echo(str(problem), err=True)
+        click.echo(_summary(outcome, yamlfile.shown(places.lock)))
     sys.exit(1 if outcome.problems else 0)
 
 
-def _say(outcome: Outcome, fleet: Fleet, path: str) -> None:
+def _say(outcome: Outcome, fleet: Fleet) -> None:
     for change in outcome.changes:
         click.echo(_line(change))
         for note in notes(change, fleet):
             click.echo(f"    {note}")
+
+
+def _summary(outcome: Outcome, path: str) -> str:
     entries = len(outcome.lock.images) + len(outcome.lock.models)
-    unpinned = f", {len(outcome.problems)} not pinned" if outcome.problems else ""
+    unpinned = f", {len(outcome.problems)} not resolved" if outcome.problems else ""
     changed = output.count(len(outcome.changes), "change") if outcome.changes else "no changes"
-    click.echo(f"{path}: {entries} pinned, {changed}{unpinned}")
+    return f"{path}: {entries} pinned, {changed}{unpinned}"
 
 
 def _line(change: Change) -> str:

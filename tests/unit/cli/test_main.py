@@ -359,7 +359,7 @@ class TestLock:
         code, out, err = run("lock", "inventories/lab.py")
         assert code == 1
         assert "openai/gpt-oss-20b is broken" in err
-        assert out.endswith("1 pinned, 1 change, 1 not pinned\n")
+        assert out.endswith("1 pinned, 1 change, 1 not resolved\n")
         assert "nvcr.io/nvidia/vllm:26.04-py3" in (files.directory / "fleet.lock").read_text()
 
     def test_nothing_pinned_writes_no_file(self, run, fleet):

@@ -479,3 +479,11 @@ def test_names_that_a_spark_needs_for_itself_are_refused(fleet, name):
     problem = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  name: {name}\n"}).problem()
     assert problem.where == "inventories/lab/spark-01.yaml:3"
     assert problem.found == f"a service cannot be named '{name}'"
+
+
+def test_a_spark_that_sparkfleet_runs_on_needs_no_ssh(fleet):
+    files = fleet({"spark-01.yaml": f'ssh: {{hostname: "@local"}}\nserve: {SMALL}\n'})
+    files.pin()
+    ((name, data),) = load("inventories/lab.py")
+    assert name == "@local"
+    assert host_from_json(data["sparkfleet"]).name == "spark-01"
