@@ -7,7 +7,7 @@ from dataclasses import replace
 from sparkfleet import rules
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost.generation import Generation
-from sparkfleet.plan import advice, desired, host_changes, records, service_changes, staging
+from sparkfleet.plan import advice, desired, host_changes, obstacles, records, service_changes, staging
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.command import ProbeRequest
@@ -113,7 +113,7 @@ def _service_entry(
 ) -> Entry | None:
     wanted = desired.generation(host, service, observed.user, _entrypoint(service, observed))
     own = observed.owned().get(service.name)
-    problem = _in_the_way(host, service, observed)
+    problem = obstacles.in_the_way(host, service, observed)
     staged = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
     kept = observed.generations.get(service.name, {})
     if own is None or not own.running or _needs_another(host, service, wanted, observed):
@@ -142,8 +142,8 @@ def _service_entry(
 
 
 _NEW_TO_THE_ENGINE = frozenset({"image", "model", "flag", "env"})
-"""Fields that an engine has not yet started with: what is known to fail is refused. A service that ran this way
-is brought back without such questions."""
+"""Fields that an engine has not yet started with: what is known to fail is refused. A service that ran this
+way is brought back without such questions."""
 
 
 def _memory(service: Service, host: Host, total_gib: float) -> list[Change]:
@@ -221,46 +221,3 @@ def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed)
     there = [container for name in orphans if (container := observed.container(name))]
     on_port = [c for c in there if observed.generations.get(c.service, {}).get("port") == service.port]
     return next(iter((*on_port, *there)), None)
-
-
-def _in_the_way(host: Host, service: Service, observed: Observed) -> Problem | None:
-    same_name = observed.container(service.name)
-    if same_name is not None and not same_name.service:
-        return Problem(
-            f"{host.name}: container {service.name}",
-            "a container of this name that sparkfleet did not make",
-            "a name that is free",
-            f"on {host.name}: docker rename {service.name} {service.name}-by-hand (or remove it); "
-            "or choose another `name:` in the host file",
-        )
-    return _port_holder(host, service, observed)
-
-
-def _port_holder(host: Host, service: Service, observed: Observed) -> Problem | None:
-    where, remedy = f"{host.name}: port {service.port}", "or choose another `port:` in the host file"
-    for container in observed.containers:
-        if not container.service and container.running and service.port in container.ports:
-            return Problem(
-                where,
-                f"held by the container {container.name}, which sparkfleet did not make",
-                "a port that is free",
-                f"on {host.name}: docker stop {container.name}; {remedy}",
-            )
-    holder = observed.listeners.get(service.port)
-    ours = [container.id for container in observed.containers if container.service]
-    if holder is None or any(identity in holder.cgroup for identity in ours):
-        return None
-    if any(c.service and service.port in c.ports for c in observed.containers):
-        return None
-    foreign = next((c.name for c in observed.containers if not c.service and c.id in holder.cgroup), "")
-    who = (
-        f"the container {foreign}, which sparkfleet did not make"
-        if foreign
-        else f"{holder.command or 'a process'}"
-    )
-    stop = (
-        f"docker stop {foreign}" if foreign else f"sudo kill {holder.pid}" if holder.pid else "sudo ss -ltnp"
-    )
-    return Problem(
-        where, f"held by {who} (pid {holder.pid})", "a port that is free", f"on {host.name}: {stop}; {remedy}"
-    )

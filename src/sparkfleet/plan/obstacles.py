@@ -1,0 +1,51 @@
+"""What stands in a service's way on a Spark and is not ours: named with the way out, never removed."""
+
+from __future__ import annotations
+
+from sparkfleet.errors import Problem
+from sparkfleet.probe.observed import Observed
+from sparkfleet.spec.resolved import Host, Service
+
+
+def in_the_way(host: Host, service: Service, observed: Observed) -> Problem | None:
+    """Return what holds a service's name or port; None when both are free or ours."""
+    same_name = observed.container(service.name)
+    if same_name is not None and not same_name.service:
+        return Problem(
+            f"{host.name}: container {service.name}",
+            "a container of this name that sparkfleet did not make",
+            "a name that is free",
+            f"on {host.name}: docker rename {service.name} {service.name}-by-hand (or remove it); "
+            "or choose another `name:` in the host file",
+        )
+    return _port_holder(host, service, observed)
+
+
+def _port_holder(host: Host, service: Service, observed: Observed) -> Problem | None:
+    where, remedy = f"{host.name}: port {service.port}", "or choose another `port:` in the host file"
+    for container in observed.containers:
+        if not container.service and container.running and service.port in container.ports:
+            return Problem(
+                where,
+                f"held by the container {container.name}, which sparkfleet did not make",
+                "a port that is free",
+                f"on {host.name}: docker stop {container.name}; {remedy}",
+            )
+    holder = observed.listeners.get(service.port)
+    ours = [container.id for container in observed.containers if container.service]
+    if holder is None or any(identity in holder.cgroup for identity in ours):
+        return None
+    if any(c.service and service.port in c.ports for c in observed.containers):
+        return None
+    foreign = next((c.name for c in observed.containers if not c.service and c.id in holder.cgroup), "")
+    who = (
+        f"the container {foreign}, which sparkfleet did not make"
+        if foreign
+        else f"{holder.command or 'a process'}"
+    )
+    stop = (
+        f"docker stop {foreign}" if foreign else f"sudo kill {holder.pid}" if holder.pid else "sudo ss -ltnp"
+    )
+    return Problem(
+        where, f"held by {who} (pid {holder.pid})", "a port that is free", f"on {host.name}: {stop}; {remedy}"
+    )
