@@ -81,23 +81,35 @@ def _downloads(weights: Weights, observed: Observed) -> list[Change]:
     ]
 
 
+_KEPT = {
+    "models": ("weights", "or put models_dir on another disk"),
+    "docker": ("image", "docker image prune"),
+    "state": ("the diary of a change", "free some of it"),
+}
+"""File system -> what of ours lies on it, and how to make room there."""
+
+
 def disk_problem(host: Host, service: Service, observed: Observed) -> Problem | None:
     """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do."""
-    need: dict[tuple[int, int], tuple[int, str]] = {}
     missing = (wrong_files(weights, observed) for weights in service.repositories)
-    wanted = [("models", sum(file.size for files in missing for file, _ in files.values()))]
+    wanted = {"models": sum(file.size for files in missing for file, _ in files.values())}
     if observed.images.get(service.image.pull_ref) is None:
-        wanted.append(("docker", service.image.size * UNPACK_FACTOR))
-    for name, count in (*wanted, ("state", 0)):
+        wanted["docker"] = service.image.size * UNPACK_FACTOR
+    wanted["state"] = 0
+    need: dict[tuple[int, int], list[str]] = {}
+    for name in wanted:
         disk = observed.disks[name]
-        key = (disk.total, disk.free)  # the same file system shows the same figures
-        need[key] = (need.get(key, (0, ""))[0] + count, disk.path)
-    for (_, free), (count, path) in need.items():
-        if free < count + SPARE_BYTES:
+        need.setdefault((disk.total, disk.free), []).append(name)  # same figures: the same file system
+    for (_, free), names in need.items():
+        count = SPARE_BYTES + sum(wanted[name] for name in names)
+        if free < count:
+            path = observed.disks[names[0]].path
+            what = ", ".join(_KEPT[name][0] for name in names)
+            room = "; ".join(_KEPT[name][1] for name in names)
             return Problem(
-                f"{host.name}:{path}",
-                f"{size(free)} free, {size(count)} needed for {service.name} (and some to spare)",
-                "room for image and weights before anything stops",
-                f"on {host.name}: df -h {path}; docker image prune; or put models_dir on another disk",
+                f"{host.name}: {path}",
+                f"{size(free)} free, {size(count)} needed for {service.name} ({what})",
+                "room for everything before anything stops",
+                f"on {host.name}: df -h {path}; {room}; then run again",
             )
     return None

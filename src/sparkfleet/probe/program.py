@@ -213,40 +213,39 @@ def look_at_docker(request: dict[str, Any]) -> dict[str, Any]:
     """Return the daemon's state, our containers, every container that could be in the way, and the images
     asked for.
     """
-    connection = connect_docker()
-    version = docker_get(connection, "/version")
-    info = {"state": "ok", "version": version.get("Version", ""), "arch": version.get("Arch", "")}
-    containers = []
-    wanted = set(request.get("services", ()))
-    for row in docker_get(connection, "/containers/json?all=1") or ():
-        names = [name.lstrip("/") for name in row.get("Names", ())]
-        labels = row.get("Labels") or {}
-        if LABEL_SERVICE in labels or wanted & set(names) or row.get("State") == "running":
-            data = docker_get(connection, "/containers/%s/json" % row["Id"])
-            if data is not None:
-                compared = LABEL_SERVICE in labels or bool(wanted & set(names))
-                containers.append(container_facts(data, compared=compared))
-    images = {}
-    ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
-    for reference in sorted(set(request.get("images", ())) | ids):
-        data = docker_get(connection, "/images/%s/json" % reference)
-        images[reference] = (
-            None
-            if data is None
-            else {
-                "id": data["Id"],
-                "digests": data.get("RepoDigests") or [],
-                "entrypoint": data["Config"].get("Entrypoint") or [],
-                "cmd": data["Config"].get("Cmd") or [],
-                "env": data["Config"].get("Env") or [],
-                "labels": data["Config"].get("Labels") or {},
-                "user": data["Config"].get("User") or "",
-                "working_dir": data["Config"].get("WorkingDir") or "",
-                "arch": data.get("Architecture", ""),
-                "size": data.get("Size", 0),
-            }
-        )
-    connection.close()
+    with contextlib.closing(connect_docker()) as connection:
+        version = docker_get(connection, "/version")
+        info = {"state": "ok", "version": version.get("Version", ""), "arch": version.get("Arch", "")}
+        containers = []
+        wanted = set(request.get("services", ()))
+        for row in docker_get(connection, "/containers/json?all=1") or ():
+            names = [name.lstrip("/") for name in row.get("Names", ())]
+            labels = row.get("Labels") or {}
+            if LABEL_SERVICE in labels or wanted & set(names) or row.get("State") == "running":
+                data = docker_get(connection, "/containers/%s/json" % row["Id"])
+                if data is not None:
+                    compared = LABEL_SERVICE in labels or bool(wanted & set(names))
+                    containers.append(container_facts(data, compared=compared))
+        images = {}
+        ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
+        for reference in sorted(set(request.get("images", ())) | ids):
+            data = docker_get(connection, "/images/%s/json" % reference)
+            images[reference] = (
+                None
+                if data is None
+                else {
+                    "id": data["Id"],
+                    "digests": data.get("RepoDigests") or [],
+                    "entrypoint": data["Config"].get("Entrypoint") or [],
+                    "cmd": data["Config"].get("Cmd") or [],
+                    "env": data["Config"].get("Env") or [],
+                    "labels": data["Config"].get("Labels") or {},
+                    "user": data["Config"].get("User") or "",
+                    "working_dir": data["Config"].get("WorkingDir") or "",
+                    "arch": data.get("Architecture", ""),
+                    "size": data.get("Size", 0),
+                }
+            )
     return {**info, "containers": containers, "images": images}
 
 

@@ -490,7 +490,7 @@ def test_weights_that_do_not_fit_on_the_disk_block_before_anything_stops() -> No
     plan = host_plan(HOST, replace(fresh, disks=dict.fromkeys(fresh.disks, small)))
     blocked = plan.entries[-1].blocked
     assert blocked is not None
-    assert "1.0 GiB free, 45.0 GiB needed for nano" in blocked.found
+    assert "1.0 GiB free, 45.1 GiB needed for nano (weights, image, the diary of a change)" in blocked.found
 
 
 def test_a_problem_makes_the_host_unknown_and_plans_nothing() -> None:
