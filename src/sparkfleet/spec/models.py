@@ -152,7 +152,9 @@ class ServiceSpec(Model):
 class SshSpec(Model):
     """How to reach a Spark. Further keys of pyinfra's SSH connector go under ``options``."""
 
-    hostname: str | None = Field(None, description="Name or address; default: the host file's name. @local: here.")
+    hostname: str | None = Field(
+        None, description="Default: the host file's name. @local: the machine it runs on."
+    )
     port: Port | None = Field(None, description="Default: what ssh_config says, else 22.")
     user: str | None = Field(None, description="Login user; default: what ssh_config says.")
     key: str | None = Field(None, description="Path of the private key.")

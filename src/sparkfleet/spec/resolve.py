@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost.generation import Gate
-from sparkfleet.spec import image, locked
+from sparkfleet.spec import image, locked, refused
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.merge import Folded, Layer, fold
 from sparkfleet.spec.models import Defaults, FlagValue, Recipe, ServiceSpec
@@ -17,24 +17,10 @@ from sparkfleet.spec.resolved import Container, ImageRef, Mount, Service, Weight
 from sparkfleet.spec.validate import nearest
 from sparkfleet.spec.yamlfile import Path_
 
-OWN_FLAGS = {
-    "port": "the field 'port:' of the service",
-    "served-model-name": "the field 'served_name:' of the service",
-    "revision": "the field 'revision:' of the service",
-    "model": "the field 'model:' of the service",
-    "model-tag": "the field 'model:' of the service",
-    "host": "nothing: the engine listens on every address of its container",
-}
-"""Flags that sparkfleet renders itself, and what to write instead."""
-
 SNAPSHOT = "{snapshot}"
 MODELS_IN_CONTAINER = "/models"
 """HF_HOME of every engine."""
 
-SECRET_FLAGS = frozenset({"api-key", "hf-token"})
-SECRET_ENV = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY"})
-
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _RESERVED_NAME = re.compile(r"recover|swap-.*|stage-.*|.*\.next|.*\.old|.")
 """Units of ours, containers of a swap, and what docker finds too short."""
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
@@ -91,7 +77,7 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
             )
         )
         return None
-    _check_flags(folded, context)
+    context.problems += refused.problems(folded)
     pinned_image = _image(folded, context)
     name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
     if _RESERVED_NAME.fullmatch(name):
@@ -129,7 +115,7 @@ def drafter(flags: Mapping[str, Any]) -> tuple[str, str] | None:
     if not isinstance(speculative, dict):
         return None
     repo = str(speculative.get("model") or "")
-    return (repo, str(speculative.get("revision") or "")) if _REPOSITORY.fullmatch(repo) else None
+    return (repo, str(speculative.get("revision") or "")) if refused.REPOSITORY.fullmatch(repo) else None
 
 
 def snapshot(weights: Weights) -> str:
@@ -186,48 +172,6 @@ def _recipe_layers(recipe: Recipe | None, context: Context) -> list[Layer]:
     return [
         Layer(recipe.model_dump(exclude_unset=True), lambda path: context.recipes.where(recipe.recipe, path))
     ]
-
-
-def _check_flags(folded: Folded, context: Context) -> None:
-    for name in folded.flags:
-        place = folded.origin[f"flags.{name}"]
-        if name in OWN_FLAGS:
-            context.problems.append(
-                Problem(
-                    place,
-                    f"flag '{name}' is set by sparkfleet itself",
-                    OWN_FLAGS[name],
-                    "remove it from flags",
-                )
-            )
-        elif name in SECRET_FLAGS:
-            context.problems.append(
-                Problem(
-                    place,
-                    f"flag '{name}' would put a secret on the engine's command line",
-                    "no secret in flags: everyone on the Spark could read it",
-                    "remove it; the hub's token comes from 'hf_token' in group_data",
-                )
-            )
-    tokenizer = folded.flags.get("tokenizer")
-    if isinstance(tokenizer, str) and _REPOSITORY.fullmatch(tokenizer):
-        context.problems.append(
-            Problem(
-                folded.origin["flags.tokenizer"],
-                f"the tokenizer of another repository ({tokenizer}) would be missing: engines start offline",
-                "the model's own tokenizer, or a path in the container",
-                "remove the flag, or mount the files ('container.mounts') and give their path",
-            )
-        )
-    for name in SECRET_ENV & folded.env.keys():
-        context.problems.append(
-            Problem(
-                folded.origin[f"env.{name}"],
-                f"variable '{name}' would put a secret into the container's settings",
-                "no secret in env: `docker inspect` shows it",
-                "remove it; the hub's token comes from 'hf_token' in group_data",
-            )
-        )
 
 
 def _image(folded: Folded, context: Context) -> ImageRef:

@@ -8,7 +8,8 @@ from sparkfleet.catalog.load import Catalogue
 from sparkfleet.cli.checking import notes
 from sparkfleet.plan import desired
 from sparkfleet.spec import image
-from sparkfleet.spec.resolve import MODELS_IN_CONTAINER, OWN_FLAGS, SECRET_ENV, SECRET_FLAGS
+from sparkfleet.spec.refused import OWN_FLAGS, SECRET_ENV, SECRET_FLAGS
+from sparkfleet.spec.resolve import MODELS_IN_CONTAINER
 from sparkfleet.vllm import images, schema
 from tests.unit.spec.fleet_files import write
 

@@ -36,6 +36,8 @@ class FakeRegistry:
     refresh_token: str = ""
     anonymous: bool = True
     """Whether a token is given without credentials."""
+    token_status: int = 0
+    """Answer of the token's address instead of a token."""
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     corrupt: str = ""
@@ -141,6 +143,9 @@ def answer(request: BaseHTTPRequestHandler, registry: FakeRegistry) -> None:
     if registry.hang:
         registry.hang.wait()
         request.close_connection = True
+        return
+    if url.path == "/token" and registry.token_status:
+        send(request, registry.token_status, b"<html>", registry.headers)
         return
     if url.path == "/token":
         send(request, *token(request, registry, authorization, parse_qs(url.query)))

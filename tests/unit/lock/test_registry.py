@@ -128,6 +128,15 @@ def test_an_anonymous_token_is_fetched_when_the_registry_asks_for_one(fake):
     assert ("/token", "") in fake.seen
 
 
+@pytest.mark.parametrize(
+    ("status", "found"), [(429, "limits our rate"), (500, "gave no token (HTTP 500"), (200, "gave no token")]
+)
+def test_a_token_that_cannot_be_had_says_so(fake, status, found):
+    fake.auth, fake.token_status = "bearer", status
+    fake.image(NAME, "26.04-py3")
+    assert found in refusal(fake).found
+
+
 def test_one_token_serves_all_reads_of_an_image(fake):
     fake.auth = "bearer"
     fake.image(NAME, "26.04-py3")

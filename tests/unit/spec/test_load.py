@@ -487,3 +487,24 @@ def test_a_spark_that_sparkfleet_runs_on_needs_no_ssh(fleet):
     ((name, data),) = load("inventories/lab.py")
     assert name == "@local"
     assert host_from_json(data["sparkfleet"]).name == "spark-01"
+
+
+@pytest.mark.parametrize("written", ["0m", "'0'", "0s"])
+def test_a_gate_without_any_time_is_refused(fleet, written):
+    text = f"serve:\n  recipe: {SMALL}\n  gate: {{timeout: {written}}}\n"
+    problem = fleet({"spark-01.yaml": text}).problem()
+    assert problem.where == "inventories/lab/spark-01.yaml:3"
+    assert problem.expected == "a time as 30m, 1h30m, 1800s or seconds"
+
+
+def test_a_broken_cluster_file_is_told_like_any_other(fleet):
+    files = fleet(
+        {"spark-01.yaml": "serve: null\n", "clusters/pair.yaml": "a: 1\na: 2\n", "clusters/notes.txt": "x"}
+    )
+    assert files.problem().found == "has 'a' twice, first in line 1"
+
+
+def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet):
+    text = f"serve:\n  recipe: {SMALL}\n  flags:\n    no-async-scheduling: true\n    async-scheduling: true\n"
+    problem = fleet({"spark-01.yaml": text}).problem()
+    assert problem.found == "flag 'async-scheduling' says the same as 'no-async-scheduling'"
