@@ -132,7 +132,13 @@ class DockerEngine:
             body.decode("utf-8", "replace") if container.tty else _unframed(body).decode("utf-8", "replace")
         )
 
-    def follow(self, name: str, since: float, on_line: Callable[[str], None]) -> Stop:
+    def follow(
+        self,
+        name: str,
+        since: float,
+        on_line: Callable[[str], None],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> Stop:
         """Call ``on_line`` for each line of output from ``since`` on, in a thread that ends with it."""
         container = self.inspect(name)
         if container is None:
@@ -159,6 +165,7 @@ class DockerEngine:
                 return  # the stream ended; whoever follows asks for the state, not for the stream
             finally:
                 connection.close()
+                on_end()
 
         threading.Thread(target=read, name=f"log {name}", daemon=True).start()
 

@@ -23,8 +23,8 @@ from sparkfleet.onhost.system import DockerError, DockerGoneError, Question, Sys
 STOPPED, ENDED = 0, 1
 POLL_S = 0.2
 """Seconds within which a signal is obeyed."""
-LOOK_S = 1.0
-"""Seconds between two looks at the container."""
+LOOK_S = 30.0
+"""Seconds between two looks at the container; its end is known at once by the end of its output."""
 LEAVING_S = 3.0
 """Seconds for a dockerd that is going down to show it, after a container ended."""
 HEALTH_S = 5.0
@@ -117,9 +117,10 @@ class Guard:
         """Return the exit code. Raise DockerGoneError when dockerd went away."""
         guard = memory.FloorGuard(self.system, self.floor_mib, lambda: self.system.kill_now(container))
         stop_guard = self.system.every(1.0, guard.sample)
-        stop_log = self.system.docker.follow(container.id, began, self.say)
+        silent = threading.Event()
+        stop_log = self.system.docker.follow(container.id, began, self.say, silent.set)
         try:
-            self._wait_for_end(container)
+            self._wait_for_end(container, silent)
         finally:
             stop_guard()
             stop_log()
@@ -138,12 +139,18 @@ class Guard:
         self.say(f"sparkfleet: the engine ended by itself with exit code {code}")
         return ENDED
 
-    def _wait_for_end(self, container: Container) -> None:
+    def _wait_for_end(self, container: Container, silent: threading.Event) -> None:
+        """Return when the container ended, or a signal came. Raise DockerGoneError when dockerd goes.
+
+        dockerd is not asked all the time: a question just after its stop would start it again.
+        """
         proven, looked, asked = False, 0.0, 0.0
         while not (self.stop.is_set() or self.leave.is_set()):
             clock = self.system.monotonic()
-            if clock - looked >= LOOK_S:
+            if clock - looked >= (1.0 if silent.is_set() else LOOK_S):
                 looked = clock
+                if dockerd.wanted_down(self.system):
+                    raise DockerGoneError
                 now = self.system.docker.inspect(container.id)
                 if now is None or not now.running:
                     return

@@ -28,8 +28,6 @@ class Back:
 def bring_back(system: System, journal: Journal) -> Back:
     """Start and gate every service that ran before. One's trouble does not stop the next one's start."""
     wanted = {name: entry for name, entry in journal.before.items() if entry["running"] or entry["active"]}
-    if wanted:
-        journal.tell("note", valve.flush(system).text, phase="valve")
     problems = [problem for name, entry in wanted.items() if (problem := _start(system, name, entry))]
     serving, serving_at = [], 0.0
     for name, entry in wanted.items():
@@ -51,6 +49,7 @@ def _start(system: System, service: str, entry: dict[str, Any]) -> str:
         done = systemctl(system, "start", unit, timeout_s=600)
         return f"{service}: systemctl start {unit}: {done.text}" if done.code else ""
     try:
+        valve.flush(system)  # a unit does that by itself
         system.docker.start(entry["container"])
     except (DockerError, DockerGoneError) as error:
         return f"{service}: {error}"

@@ -33,13 +33,16 @@ def repair(system: System, generation: Generation) -> dict[str, Any]:
         store.set_current(
             system.paths.state, service, {**books, **generation.to_json(), "container": made_for}
         )
-        if changed and before.is_active(system, service):
-            # The guard ends and leaves the engine running; the new unit's guard adopts it.
+        start = "start"
+        if changed and is_held(system, unit):
+            # The guard ends and leaves the engine running; the new unit's guard adopts it. `start` would wait
+            # for RestartSec first, `restart` does not, and there is nothing left that it could stop.
             systemctl(system, "kill", "--signal=SIGUSR1", unit)
             _wait_for_guard(system, unit)
+            start = "restart"
         systemctl(system, "reset-failed", unit)
         files.remove(store.service_directory(system.paths.state, service) / "starts.json")
-        for words in (("enable", unit), ("start", unit)):
+        for words in (("enable", unit), (start, unit)):
             done = systemctl(system, *words, timeout_s=330)
             if done.code:
                 raise RefusedError(f"systemctl {' '.join(words)}: {done.text}")
@@ -104,8 +107,13 @@ def _same_container(known: Generation, wanted: Generation) -> bool:
 
 
 def _wait_for_guard(system: System, unit: str) -> None:
-    deadline = system.monotonic() + 15
-    while system.monotonic() < deadline:
-        if systemctl(system, "is-active", unit).out.strip() != "active":
-            return
+    deadline = system.monotonic() + 30
+    while is_held(system, unit):
+        if system.monotonic() >= deadline:
+            raise RefusedError(f"the guard of {unit} does not leave its engine: journalctl -u {unit}")
         system.sleep(0.2)
+
+
+def is_held(system: System, unit: str) -> bool:
+    """Return whether a guard holds the service now."""
+    return systemctl(system, "is-active", unit).out.strip() == "active"

@@ -141,8 +141,17 @@ class Docker(Protocol):
     def log(self, name: str, tail: int) -> str:
         """Return the last ``tail`` lines of its output."""
 
-    def follow(self, name: str, since: float, on_line: Callable[[str], None]) -> Stop:
-        """Call ``on_line`` for each line of output from ``since`` (unix time) on, in the background."""
+    def follow(
+        self,
+        name: str,
+        since: float,
+        on_line: Callable[[str], None],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> Stop:
+        """Call ``on_line`` for each line of output from ``since`` (unix time) on, in the background.
+
+        ``on_end`` is called once when there will be no more: the container or dockerd ended.
+        """
 
 
 class System(Protocol):

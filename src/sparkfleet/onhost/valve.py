@@ -23,10 +23,10 @@ class Flush:
     text: str
 
 
-def flush(system: System) -> Flush:
+def flush(system: System, worth_mib: int = WORTH_MIB) -> Flush:
     """Write dirty pages and drop clean caches when there is something to gain."""
     before = system.memory()
-    if before.cache < WORTH_MIB:
+    if before.cache < worth_mib:
         return Flush(0, f"page cache is {before.cache} MiB: nothing to gain")
     refused = system.drop_caches()
     if refused:

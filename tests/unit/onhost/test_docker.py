@@ -102,7 +102,8 @@ def test_a_container_is_read_with_what_is_decided_by(dockerd: Dockerd, docker: D
     assert container == Container(
         id="c" * 64, name="nano", running=True, pid=4711, started_at="2026-11-21T09:43:10.1Z",
         labels=INSPECT["Config"]["Labels"], env=("HF_HOME=/models",),  # type: ignore[index]
-        command=("vllm", "serve", "org/model", "--port", "8000"), restart_policy="unless-stopped", ports=(8001,),
+        command=("vllm", "serve", "org/model", "--port", "8000"), restart_policy="unless-stopped",
+        ports=(8001,),
     )  # fmt: skip
     assert (container.service, container.generation) == ("nano", "872520d1c28d")
 

@@ -92,6 +92,18 @@ def test_dockerd_going_away_is_waited_out_and_the_container_started_again(world:
     assert box.starts == 2
 
 
+def test_a_dockerd_that_was_stopped_on_purpose_is_not_woken_up(world: World, box: Box) -> None:
+    guard = make(world)
+
+    def dockerd_is_stopped() -> None:
+        world.docker_stopped, box.running = True, False
+
+    after(world, 30, dockerd_is_stopped)
+    after(world, 600, guard.stop.set)
+    assert guard.run() == STOPPED
+    assert not world.woken
+
+
 def test_a_container_that_ends_just_before_dockerd_goes_is_no_failure(world: World, box: Box) -> None:
     """A stopping dockerd ends its containers with 0 while old connections still answer."""
     guard = make(world)

@@ -93,6 +93,9 @@ class World:
     docker_gone: bool = False
     dockerd_back_at: float = 0.0
     docker_stopped: bool = False
+    """systemd holds dockerd down; with socket activation a question would start it."""
+    woken: bool = False
+    """Somebody asked it all the same."""
     create_error: str = ""
     start_refused: str = ""
     other_memory_mib: int = 4_000
@@ -257,7 +260,9 @@ class World:
             self.enabled.add(unit)
         elif verb == "disable":
             self.enabled.discard(unit)
-        elif verb == "start":
+        elif verb == "kill":  # SIGUSR1: the guard leaves its engine
+            self.active.discard(unit)
+        elif verb in {"start", "restart"}:
             return self._start(service, unit)
         elif verb == "stop" and unit in self.active:
             self.active.discard(unit)
@@ -356,6 +361,7 @@ class FakeDocker:
         self._world = world
 
     def _there(self) -> None:
+        self._world.woken |= self._world.docker_stopped
         if self._world.docker_gone:
             raise DockerGoneError("dockerd does not answer")
 
@@ -445,10 +451,22 @@ class FakeDocker:
     def log(self, name: str, tail: int) -> str:
         return self._world.engines[self._must(name).image].log
 
-    def follow(self, name: str, since: float, on_line: Callable[[str], None]) -> Stop:
+    def follow(
+        self,
+        name: str,
+        since: float,
+        on_line: Callable[[str], None],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> Stop:
         for line in self.log(name, 0).splitlines():
             on_line(line)
-        return lambda: None
+        box = self._must(name)
+
+        def watch() -> None:
+            if not box.running or self._world.docker_gone:
+                on_end()
+
+        return self._world.every(1.0, watch)
 
 
 def generation(service: str = "nano", image: str = "img:1", **changes: object) -> Generation:
