@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import subprocess
 import urllib.request
@@ -214,3 +215,52 @@ def test_cut_connections_end_and_new_ones_work(used_spark: Machine) -> None:
         used_spark.break_("ssh-cut")
         assert session.wait(timeout=20) == 255
     assert used_spark.ssh("true").code == 0
+
+
+def test_containers_inside_leave_no_cgroups_behind_when_their_machine_goes(spark: Machine) -> None:
+    words = f"docker run -d --name inside --entrypoint sleep {spark.image(NGC)} 1000"
+    inside = spark.sh(words)
+
+    def left() -> list[Path]:
+        return [Path(folder) for folder, names, _ in os.walk("/sys/fs/cgroup") if inside in names]
+
+    assert left(), "the container's cgroups are not where this test looks"
+    spark.reset()
+    assert left() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "sign"),
+    [
+        ("hub-down", "! curl -sS --connect-timeout 2 {hub}/api/models/openai/gpt-oss-20b"),
+        (
+            "hub-refuses",
+            "curl -sS -o /dev/null -w '%{{http_code}}' {hub}/api/models/openai/gpt-oss-20b | grep 503",
+        ),
+        ("hub-breaks", "! curl -sS --fail -o /dev/null {hub}/{file}"),
+        ("hub-corrupts", "curl -sS --fail {hub}/{file} | sha256sum | grep -v {sha256}"),
+        ("hub-slow", "! curl -sS --fail -m 2 -o /dev/null {hub}/{file}"),
+    ],
+)
+def test_a_fault_of_the_hub_shows_and_is_gone_when_mended(used_spark: Machine, fault: str, sign: str) -> None:
+    hub = used_spark.state.hub_url
+    with urllib.request.urlopen(f"{hub}/api/models/openai/gpt-oss-20b?blobs=true") as answer:
+        files = json.load(answer)["siblings"]
+    largest = max(files, key=lambda file: file["size"])
+    path = f"openai/gpt-oss-20b/resolve/main/{largest['rfilename']}"
+    command = sign.format(hub=hub, file=path, sha256=largest["lfs"]["sha256"])
+    other = Machine("hub", used_spark.lab, used_spark.state)
+    assert not used_spark.ok(command)
+    other.break_(fault)
+    assert used_spark.ok(command), f"{fault} does not show"
+    other.mend()
+    assert not used_spark.ok(command), f"{fault} is still there"
+
+
+def test_a_registry_that_is_down_is_up_again_when_mended(used_spark: Machine) -> None:
+    registry = Machine("registry", used_spark.lab, used_spark.state)
+    question = "curl -sS --connect-timeout 2 https://nvcr.io/v2/"
+    registry.break_("registry-down")
+    assert not used_spark.ok(question)
+    registry.mend()
+    assert used_spark.ok(question)

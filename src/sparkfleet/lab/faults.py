@@ -10,7 +10,7 @@ from sparkfleet.lab import machines
 from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.fault_table import FAULTS, Fault
 from sparkfleet.lab.names import Lab
-from sparkfleet.lab.services import wait_for_hub
+from sparkfleet.lab.services import wait_for
 from sparkfleet.lab.state import State
 
 SERVICES = ("registry", "hub")
@@ -90,9 +90,9 @@ def _apply(  # noqa: PLR0917
             docker.run("stop", container)
         case ["power", "on"]:
             docker.run("start", container)
-            if host == "hub":
-                wait_for_hub(state)
-            elif host not in SERVICES:
+            if host in SERVICES:
+                wait_for(lab, state, host)
+            else:
                 machines.wait_until_up(docker, lab, state.machine(host))
         case ["power", "cycle"]:
             docker.run("restart", container)

@@ -56,7 +56,8 @@ def up(docker: Docker, lab: Lab, sparks: int, say: Say, warm: bool = False) -> S
         write_state(lab, state)
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(lambda machine: _ensure(docker, lab, state, machine), state.machines))
-    services.wait_for_hub(state)
+    for role in (services.REGISTRY, services.HUB):
+        services.wait_for(lab, state, role)
     if fresh:
         say(f"{len(fresh)} Spark{'s' if len(fresh) > 1 else ''} up: {', '.join(m.name for m in fresh)}")
     return state

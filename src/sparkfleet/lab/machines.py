@@ -19,7 +19,7 @@ REGISTRY_NAMES = ("nvcr.io", "registry-1.docker.io", "auth.docker.io", "index.do
 FABRIC_NAME = "enP2p1s0f1np1"
 TWIN_NAME = "enp1s0f1np1"
 BOOT_SECONDS = 60
-_READY = "systemctl -q is-active ssh docker && ! systemctl -q is-failed lab-nics lab-trust"
+_READY = "systemctl -q is-active ssh docker && ! systemctl -q is-failed lab-nics lab-trust lab-docker"
 
 
 def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
     on is asked for, and those that the engine does not know are left out.
     """
     version2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    bound = ("--cgroupns=host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw")
+    bound = ("--cgroupns=host", *cgroup_mounts(Path("/proc/self/mountinfo").read_text()))
     if docker.ok("run", "--rm", "--privileged", image, "true"):
         return ("--privileged", "--cgroupns=private") if version2 else ("--privileged", *bound)
     wanted = capabilities(Path("/proc/self/status").read_text())
@@ -51,6 +51,19 @@ def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
             "run the lab on a machine of its own",
         )
     )
+
+
+def cgroup_mounts(mountinfo: str) -> tuple[str, ...]:
+    """Return the words that show a machine the cgroups of a ``/proc/<pid>/mountinfo`` text, writable.
+
+    Of version 1 each hierarchy is shown by itself, in a file system of the machine's own: a systemd inside
+    makes directories there and then makes it read-only, and neither may reach the one of this computer.
+    """
+    points = [line.split()[4] for line in mountinfo.splitlines()]
+    each = [point for point in points if point.startswith("/sys/fs/cgroup/")]
+    if not each:
+        return ("-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw")
+    return ("--tmpfs", "/sys/fs/cgroup", *(word for point in each for word in ("-v", f"{point}:{point}:rw")))
 
 
 _RECENT = ("PERFMON", "BPF", "CHECKPOINT_RESTORE")

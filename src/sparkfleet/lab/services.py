@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -55,19 +56,27 @@ def start_hub(docker: Docker, lab: Lab, state: State) -> None:
     )  # fmt: skip
 
 
-def wait_for_hub(state: State) -> None:
-    """Return when the hub answers; any HTTP status is an answer."""
+def wait_for(lab: Lab, state: State, role: str) -> None:
+    """Return when the registry or the hub answers."""
+    if role == REGISTRY:
+        _wait(f"{state.registry_url}/v2/", ssl.create_default_context(cafile=str(lab.directory / "ca.pem")))
+    else:
+        _wait(f"{state.hub_url}/__lab__/counters")
+
+
+def _wait(url: str, trust: ssl.SSLContext | None = None) -> None:
+    """Return when the URL is answered; any HTTP status is an answer."""
     end = time.monotonic() + START_SECONDS
     while True:
         try:
-            urllib.request.urlopen(f"{state.hub_url}/__lab__/counters", timeout=2).close()  # noqa: S310
+            urllib.request.urlopen(url, timeout=2, context=trust).close()  # noqa: S310  (a URL of the lab's own)
         except urllib.error.HTTPError:
             return
         except OSError as error:
             if time.monotonic() > end:
                 raise SparkfleetError(
                     Problem(
-                        state.hub_url, f"the hub does not answer: {error}", remedy="sparkfleet lab status"
+                        url, f"no answer: {error}", "registry and hub of the lab", "sparkfleet lab status"
                     )
                 ) from None
             time.sleep(0.1)

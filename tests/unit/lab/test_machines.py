@@ -90,3 +90,17 @@ def test_a_machine_that_does_not_come_up_is_an_error_with_the_units_that_failed(
     docker = Recorder(answers={f"exec {name} systemctl --failed": "docker.service loaded failed failed"})
     with pytest.raises(SparkfleetError, match=r"docker\.service loaded failed"):
         machines.wait_until_up(docker, lab, state.machine("spark-01"))
+
+
+def test_of_cgroup_version_1_each_hierarchy_is_shown_by_itself_of_version_2_the_one() -> None:
+    first = (
+        "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup c rw\n"
+    )
+    assert machines.cgroup_mounts(first) == (
+        "--tmpfs",
+        "/sys/fs/cgroup",
+        "-v",
+        "/sys/fs/cgroup/cpu:/sys/fs/cgroup/cpu:rw",
+    )
+    second = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+    assert machines.cgroup_mounts(second) == ("-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw")
