@@ -45,6 +45,9 @@ lint: $(STAMP)  ## ruff and mypy strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: $(STAMP)  ## write docs/reference and docs/schema anew from the code
+	@$(BIN)/python tools/generate_reference.py
+
 format: $(STAMP)  ## put the code in ruff's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import uuid
-from pathlib import Path
 from typing import Any
 
 from sparkfleet.errors import Problem
@@ -14,6 +10,7 @@ from sparkfleet.operations import acting, fleet_run, remote
 from sparkfleet.operations.host import login_user
 from sparkfleet.operations.service import watch
 from sparkfleet.plan.model import Entry
+from sparkfleet.spec import secret
 from sparkfleet.spec.resolved import Host, Service, Weights
 
 
@@ -37,7 +34,7 @@ def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> N
             for service in services
             for weights in service.repositories
         ]
-        token = read_secret(spec.hf_token)
+        token = secret.read(spec.hf_token)
         if token:
             request["token"] = token
     answer = remote.program(act.host, "stage", data=request, timeout=60)
@@ -72,32 +69,3 @@ def _weights_request(spec: Host, service: Service, weights: Weights, models_dir:
         "endpoint": spec.hf_endpoint,
         "files": [{"path": f.path, "size": f.size, "blob": f.blob} for f in weights.files],
     }
-
-
-def read_secret(source: str) -> str:
-    """Return the secret that ``env:NAME``, ``file:PATH`` or ``command:WORDS`` gives; "" for no source.
-
-    Raise FailedError when it is declared and cannot be had: a download without it would fail later and say
-    less.
-    """
-    kind, _, rest = source.partition(":")
-    try:
-        if kind == "env":
-            return os.environ.get(rest, "").strip()
-        if kind == "file":
-            return Path(rest).expanduser().read_text(encoding="utf-8").strip()
-        if kind == "command":
-            words = shlex.split(rest)
-            return subprocess.run(
-                words, capture_output=True, text=True, check=True, timeout=60
-            ).stdout.strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        raise acting.FailedError(
-            Problem(
-                "hf_token",
-                f"{kind}:{rest} gave no token ({type(error).__name__})",
-                "a token",
-                "mend hf_token in group_data",
-            )
-        ) from None
-    return ""

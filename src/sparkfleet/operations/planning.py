@@ -65,7 +65,7 @@ def _state(inventory: Path, limit: Sequence[str]) -> State:
 def _chosen(hosts: Inventory, limit: Sequence[str]) -> list[PyinfraHost] | None:
     if not limit:
         return None
-    found = {pattern: [host for host in hosts if fnmatch(host.name, pattern)] for pattern in limit}
+    found = {pattern: [host for host in hosts if _matches(host, pattern)] for pattern in limit}
     empty = [pattern for pattern, matches in found.items() if not matches]
     if empty:
         names = ", ".join(host.name for host in hosts)
@@ -73,3 +73,9 @@ def _chosen(hosts: Inventory, limit: Sequence[str]) -> list[PyinfraHost] | None:
             *(Problem(f"--limit {pattern}", "no host of that name", f"one of: {names}") for pattern in empty)
         )
     return [host for host in hosts if any(host in matches for matches in found.values())]
+
+
+def _matches(host: PyinfraHost, pattern: str) -> bool:
+    """Tell whether a pattern means a host: by pyinfra's name, or by its file's (``@local`` has another)."""
+    declared = host.data.get("sparkfleet") or {}
+    return fnmatch(host.name, pattern) or fnmatch(str(declared.get("name", "")), pattern)

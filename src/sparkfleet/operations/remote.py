@@ -21,6 +21,12 @@ RECONNECT_FOR_S = 180
 """Seconds that a lost connection is tried again while a change goes on at the Spark by itself."""
 
 
+TRIES = 3
+"""Times that a command is run whose connection broke."""
+SETTLE_S = 0.1
+"""Seconds until a connection whose channel has ended knows that it ended, too."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a remote command said."""
@@ -37,7 +43,23 @@ class ConnectionLostError(Exception):
 def run(
     host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int | None = None
 ) -> Answer:
-    """Run argv as root on a Spark. Raise ConnectionLostError when the connection breaks."""
+    """Run argv as root on a Spark. What is run must bear to be run twice.
+
+    A connection that breaks meanwhile is made anew, and argv run again: nobody knows how far it came. Raise
+    ConnectionLostError when there is no connection to be had, or when it breaks every time.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return run_once(host, argv, stdin, timeout)
+        except ConnectionLostError:
+            reconnect(host)
+    return run_once(host, argv, stdin, timeout)
+
+
+def run_once(
+    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int | None = None
+) -> Answer:
+    """Run argv as root on a Spark. Raise ConnectionLostError when the connection breaks meanwhile."""
     words = shlex.join(argv)
     command = f'[ "$(id -u)" = 0 ] && exec {words}; exec sudo -n {words}'
     try:
@@ -50,7 +72,19 @@ def run(
         )
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         raise ConnectionLostError(str(error) or type(error).__name__) from error
+    if not ok and was_cut(host):
+        raise ConnectionLostError("it was cut")
     return Answer(ok, "\n".join(output.stdout_lines), "\n".join(output.stderr_lines))
+
+
+def was_cut(host: PyinfraHost) -> bool:
+    """Tell whether a command that failed has failed with its connection: pyinfra itself does not tell."""
+    client = getattr(host.connector, "client", None)
+    if client is None:
+        return False  # not SSH
+    time.sleep(SETTLE_S)
+    transport = client.get_transport()
+    return transport is None or not transport.is_active()
 
 
 def program(
@@ -83,10 +117,9 @@ def follow(
     """
     since, command = 0, "stage-follow" if job.startswith("stage-") else "follow"
     while True:
+        words = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))
         try:
-            answer = program(
-                host, command, job, "--since", str(since), "--wait", str(wait_s), timeout=wait_s + 30
-            )
+            answer = run_once(host, words, timeout=wait_s + 30)
         except ConnectionLostError as error:
             tell(f"connection lost ({error}); the Spark goes on by itself; connecting again")
             reconnect(host)
@@ -94,13 +127,22 @@ def follow(
         if not answer.ok:
             yield {"outcome": "lost", "cause": answer.err.strip() or answer.out.strip() or "no answer"}
             return
-        for line in answer.out.splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
+        for event in _events(answer.out):
+            yield event
             if "outcome" in event:
-                yield event
                 return
-            since = int(event.get("n", since)) + 1
+            if event.get("stalled"):  # stopped by hand, or a reboot is not over yet
+                run(host, (*PROGRAM, "resume", job))
+            else:
+                since = event["n"] + 1
+
+
+def _events(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the events in a program's output; what a login shell says beside them is left out."""
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("n"), int):
             yield event
