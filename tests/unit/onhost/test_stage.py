@@ -1,0 +1,193 @@
+"""Fetching: what is whole stays, what is broken goes first, what the hub says becomes cause and remedy."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkfleet.onhost import stage
+from sparkfleet.onhost.system import Paths
+
+REVISION = "a" * 40
+WANTED = [
+    {"path": "config.json", "size": 5, "blob": "c1"},
+    {"path": "sub/model.safetensors", "size": 8, "blob": "w1"},
+]
+USER = {"name": "nvidia", "uid": os.getuid(), "gid": os.getgid(), "home": "/home/nvidia"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A hub cache with every wanted file whole."""
+    root = stage.repository(str(tmp_path), "org/name")
+    for file in WANTED:
+        put(root, file, "x" * int(str(file["size"])))
+    return root
+
+
+def put(root: Path, file: dict[str, Any], content: str) -> Path:
+    blob, link = root / "blobs" / file["blob"], root / "snapshots" / REVISION / file["path"]
+    for path in (blob, link):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_text(content)
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(blob, link.parent))
+    return link
+
+
+def test_whole_files_are_not_fetched_again(root: Path) -> None:
+    assert stage.wrong_files(root, REVISION, WANTED) == []
+
+
+BROKEN = {
+    "missing": lambda root: (root / "snapshots" / REVISION / "config.json").unlink(),
+    "truncated": lambda root: (root / "blobs" / "c1").write_text("x"),
+    "a link to nothing": lambda root: (root / "blobs" / "c1").unlink(),
+    "another blob": lambda root: put(root, {"path": "config.json", "blob": "other"}, "x" * 5),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN)
+def test_each_kind_of_damage_is_seen_and_cleared_so_that_the_download_fetches_it(
+    root: Path, damage: Any
+) -> None:
+    damage(root)
+    wrong = stage.wrong_files(root, REVISION, WANTED)
+    assert [file["path"] for file in wrong] == ["config.json"]
+    stage._clear(root, REVISION, wrong)
+    assert not (root / "snapshots" / REVISION / "config.json").is_symlink()
+    truncated = root / "blobs" / "c1"
+    assert not truncated.exists() or truncated.stat().st_size == 5  # a whole blob of another link stays
+    assert (root / "blobs" / "w1").exists()
+
+
+def test_clearing_never_leaves_the_repository(root: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    link = root / "snapshots" / REVISION / "config.json"
+    link.unlink()
+    link.symlink_to(precious)
+    stage._clear(root, REVISION, [WANTED[0]])
+    assert precious.read_text() == "x"
+    assert not link.is_symlink()
+
+
+def words(token: Path | None = None, endpoint: str = "") -> list[str]:
+    weights = {
+        "image": "repo@sha256:1", "repo": "org/name", "revision": REVISION,
+        "models_dir": "/m", "endpoint": endpoint,
+    }  # fmt: skip
+    return stage.download_words(weights, ["config.json"], USER, token, "stage-1")
+
+
+def test_the_download_runs_in_the_pinned_image_as_the_login_user_for_the_named_files_alone() -> None:
+    said = words()
+    assert said[said.index("--user") + 1] == f"{os.getuid()}:{os.getgid()}"
+    assert said[said.index("--entrypoint") :] == [
+        "--entrypoint", "hf", "repo@sha256:1", "download", "org/name", "config.json", "--revision", REVISION,
+    ]  # fmt: skip
+    assert "HF_ENDPOINT" not in " ".join(said)
+
+
+def test_the_token_is_a_mounted_file_and_never_a_word() -> None:
+    said = " ".join(words(Path("/run/sparkfleet/stage-1.token"), "http://hub"))
+    assert "source=/run/sparkfleet/stage-1.token,target=/run/secrets/hf-token,readonly" in said
+    assert "HF_TOKEN_PATH=/run/secrets/hf-token" in said
+    assert "HF_ENDPOINT=http://hub" in said
+
+
+SAID = {
+    "GatedRepoError: 403 Client Error. Access to model org/name is restricted": "the model is gated",
+    "401 Client Error: Unauthorized for url": "wants a token",
+    "403 Forbidden": "refuses this token",
+    "RepositoryNotFoundError: 404": "does not know this model",
+    "RevisionNotFoundError: 404": "does not know this commit",
+    "EntryNotFoundError: 404": "does not have a file",
+    "429 Too Many Requests": "limits the rate",
+    "OSError: [Errno 28] No space left on device": "the disk is full",
+    "Name or service not known": "name cannot be resolved",
+    "httpx.ConnectError: [Errno 111] Connection refused": "the connection to the hub broke",
+    "something nobody has seen": "the download failed",
+}
+
+
+@pytest.mark.parametrize("line, cause", SAID.items(), ids=SAID.values())
+def test_what_the_hub_says_becomes_a_cause_with_a_remedy_and_the_line_itself(line: str, cause: str) -> None:
+    result = stage._download_error("org/name", f"Fetching 2 files\n{line}\n", []).result
+    assert cause in result["cause"]
+    assert result["remedy"]
+    assert result["line"] == line
+
+
+def test_files_that_are_not_whole_after_a_silent_download_are_a_failure() -> None:
+    assert "1 files are not whole" in stage._download_error("org/name", "", [WANTED[0]]).result["cause"]
+
+
+PULLS = {
+    "unauthorized: authentication required": "docker login nvcr.io",
+    "manifest unknown": "lock --update",
+    "no space left on device": "docker image prune",
+    "connection reset": "whole layers are kept",
+}
+
+
+@pytest.mark.parametrize("problem, remedy", PULLS.items(), ids=PULLS)
+def test_each_failed_pull_has_its_next_command(problem: str, remedy: str) -> None:
+    assert remedy in stage._pull_remedy(problem, "nvcr.io/nvidia/vllm")
+
+
+def test_credentials_come_from_the_login_users_docker_config(tmp_path: Path) -> None:
+    (tmp_path / ".docker").mkdir()
+    auth = base64.b64encode(b"$oauthtoken:key").decode()
+    (tmp_path / ".docker" / "config.json").write_text(json.dumps({"auths": {"nvcr.io": {"auth": auth}}}))
+    header = json.loads(base64.urlsafe_b64decode(stage._credentials("nvcr.io/nvidia/vllm", tmp_path)))
+    assert header == {"username": "$oauthtoken", "password": "key", "serveraddress": "nvcr.io"}
+    assert stage._credentials("ghcr.io/x/y", tmp_path) == ""
+
+
+def test_a_job_that_ended_without_a_word_is_told_as_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage, "_is_going_on", lambda _: False)
+    (tmp_path / "jobs" / "stage-1").mkdir(parents=True)
+    assert stage.follow("stage-1", Paths(state=tmp_path), 0, 0.2) == 0
+    assert json.loads(capsys.readouterr().out)["outcome"] == "lost"
+
+
+def test_a_token_is_kept_in_a_file_of_its_one_reader_and_not_in_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RUN_DIR", tmp_path / "run")
+    monkeypatch.setattr(stage, "_is_going_on", lambda _: False)
+    ran: list[list[str]] = []
+
+    class Done:
+        returncode, stderr = 0, ""
+
+    monkeypatch.setattr(stage.subprocess, "run", lambda words, **_: ran.append(words) or Done())
+    request = {"id": "stage-1", "user": USER, "images": [], "token": "hf_canary"}
+    stage.begin(request, Paths(state=tmp_path))
+    token = tmp_path / "run" / "stage-1.token"
+    assert token.read_text() == "hf_canary"
+    assert oct(token.stat().st_mode & 0o777) == "0o600"
+    assert "hf_canary" not in (tmp_path / "jobs" / "stage-1" / "request.json").read_text()
+    assert "hf_canary" not in str(ran)
+
+
+def test_a_job_without_work_ends_staged_and_takes_its_token_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RUN_DIR", tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stage-1.token").write_text("hf_canary")
+    folder = tmp_path / "jobs" / "stage-1"
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text(json.dumps({"id": "stage-1", "user": USER}))
+    assert stage.run("stage-1", Paths(state=tmp_path)) == 0
+    assert json.loads((folder / "result.json").read_text())["outcome"] == "staged"
+    assert not (tmp_path / "run" / "stage-1.token").exists()
