@@ -1,7 +1,7 @@
 """Warm machines: the engine images are pulled once, then copied into each new machine's docker directory.
 
-A Spark out of its box has no images, and so has a machine of the lab; tests that are about something else begin
-warm, since a pull costs ten seconds.
+A Spark out of its box has no images, and so has a machine of the lab; tests that are about something else
+begin warm, since a pull costs ten seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sparkfleet.lab.state import State
 
 
 def make(docker: Docker, lab: Lab, state: State, container: str, volume: str) -> str:
-    """Pull every image of the lab on a machine, and return the name of a new volume that holds a copy of them."""
+    """Pull every image of the lab on a machine; return the name of a new volume with a copy of them."""
     target = f"{lab.prefix}-warm"
     for ref, digest in state.images:
         docker.run("exec", container, "docker", "pull", "-q", f"{ref.rpartition(':')[0]}@{digest}")
@@ -33,5 +33,6 @@ def copy(docker: Docker, state: State, source: str, target: str) -> None:
     """Copy one volume into another, with the extended attributes and device nodes of overlay layers."""
     docker.run(
         "run", "--rm", "--network", "none", *state.privileges, "-v", f"{source}:/mnt/from:ro",
-        "-v", f"{target}:/mnt/to", state.spark_image, "sh", "-c", "mkdir -p /mnt/to && cp -a /mnt/from/. /mnt/to/",
+        "-v", f"{target}:/mnt/to", state.spark_image,
+        "cp", "-a", "/mnt/from/.", "/mnt/to/",
     )  # fmt: skip
