@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("swap", _swap, "start the swap that is on stdin; return at once")
     command("swap-run", _swap_run, "carry a swap out, or finish it").add_argument("id")
+    command("resume", _resume, "let a swap go on whose program does not run").add_argument("id")
     command("recover", _recover, "at boot: finish what a reboot interrupted")
     for name, run, text in (
         ("follow", _follow, "print the events of a swap, its result last"),
@@ -109,6 +110,14 @@ def _swap_run(system: System, options: argparse.Namespace) -> int:
         return detached.INTERNAL
     _say(result)
     return OK if result["outcome"] in {swap.PROMOTED, swap.REMOVED} else PROBLEM
+
+
+def _resume(system: System, options: argparse.Namespace) -> int:
+    if options.id not in store.unfinished(system.paths.state):
+        return OK
+    problem = detached.start(system, options.id)
+    _say({"swap": options.id, "text": problem or "goes on"})
+    return PROBLEM if problem else OK
 
 
 def _recover(system: System, _: argparse.Namespace) -> int:

@@ -103,12 +103,17 @@ def jobs_directory(state: Path) -> Path:
 
 
 def begin(request: dict[str, Any], paths: Paths) -> str:
-    """Write the request and start the job detached from whoever asked. Return its id."""
+    """Write the request and start the job detached from whoever asked. Return its id.
+
+    Asked twice (the operator's connection broke in between) it is started once.
+    """
     job = str(request["id"])
     if not re.fullmatch(r"[a-z0-9-]{1,64}", job):
         raise ValueError(f"bad job id {job!r}")
     token = request.pop("token", "")
     folder = jobs_directory(paths.state) / job
+    if (folder / "result.json").exists() or _is_going_on(job):
+        return job
     files.write_json(folder / "request.json", request)
     if token:
         _keep_token(job, token, int(request["user"]["uid"]))
@@ -192,7 +197,9 @@ def _pull(reference: str, home: Path, journal: Journal) -> None:
         for raw in response:
             event = json.loads(raw)
             problem = (
-                event.get("error") or problem or (event.get("message", "") if response.status >= FIRST_ERROR else "")
+                event.get("error")
+                or problem
+                or (event.get("message", "") if response.status >= FIRST_ERROR else "")
             )
             detail = event.get("progressDetail") or {}
             if event.get("status") == "Downloading" and detail.get("total"):

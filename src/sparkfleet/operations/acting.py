@@ -63,26 +63,26 @@ def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ..
             _refuse_stale(acting)
             act(acting, entries)
     except SparkfleetError as error:
-        problem = error.problems[0]
+        problems = error.problems
     except ConnectionLostError as error:
-        problem = Problem(
-            host.name,
-            f"connection lost: {error}",
-            "a connection",
-            "what was begun goes on at the Spark by itself; run again to see it through",
+        problems = (
+            Problem(
+                host.name,
+                f"connection lost: {error}",
+                "a connection",
+                "what was begun goes on at the Spark by itself; run again to see it through",
+            ),
         )
     except Exception as error:  # noqa: BLE001  (one host's trouble never stops another's)
         if fleet_run.is_verbose():
             traceback.print_exc()
-        problem = Problem(
-            host.name,
-            f"{type(error).__name__}: {error}",
-            remedy="run again with SPARKFLEET_DEBUG=1 and report it",
-        )
+        remedy = "run again with SPARKFLEET_DEBUG=1 and report it"
+        problems = (Problem(host.name, f"{type(error).__name__}: {error}", remedy=remedy),)
     else:
         return True
-    acting.run.failures[host.name] = problem
-    acting.say(f"FAILED {problem.found.splitlines()[0]}")
+    acting.run.failures[host.name] = problems
+    for problem in problems:
+        acting.say(f"FAILED {problem.found.splitlines()[0]}")
     return False
 
 
@@ -94,6 +94,8 @@ def _refuse_stale(acting: Acting) -> None:
     setattr(acting.host, "sparkfleet_checked", True)  # noqa: B010  (pyinfra's Host has no place for it)
     shown = acting.run.plans[acting.host.name]
     now = fleet_run.fresh_plan(acting.host)
+    if now.unknown and not shown.unknown:
+        raise FailedError(now.unknown)
     if _essence(now) == _essence(shown):
         return
     raise FailedError(

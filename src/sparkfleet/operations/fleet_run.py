@@ -31,6 +31,8 @@ from sparkfleet.terminal import echo_report
 # paramiko logs a traceback for a server that hangs up; the report says it in words.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
+LOOK_AGAIN_FOR_S = 20
+"""Seconds that a connection which broke while looking is tried again."""
 _ATTRIBUTE = "sparkfleet_run"
 
 
@@ -40,7 +42,7 @@ class FleetRun:
 
     plans: dict[str, HostPlan] = field(default_factory=dict)
     unreachable: dict[str, Problem] = field(default_factory=dict)
-    failures: dict[str, Problem] = field(default_factory=dict)
+    failures: dict[str, tuple[Problem, ...]] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
     shown: bool = False
     disconnected: set[str] = field(default_factory=set)
@@ -67,7 +69,19 @@ def declared(host: PyinfraHost) -> Host:
 def fresh_plan(host: PyinfraHost) -> HostPlan:
     """Look at the Spark now and return the plan."""
     spec = declared(host)
-    return host_plan(spec, look(host, probe_request(spec)))
+    request = probe_request(spec)
+    seen = look(host, request)
+    if isinstance(seen, Problem) and remote.was_cut(host):
+        try:
+            remote.reconnect(host, LOOK_AGAIN_FOR_S)
+        except remote.ConnectionLostError as error:
+            return HostPlan(host.name, unknown=_lost(host, error))
+        seen = look(host, request)
+    return host_plan(spec, seen)
+
+
+def _lost(host: PyinfraHost, error: Exception) -> Problem:
+    return Problem(host.name, f"connection lost: {error}", remedy="run again")
 
 
 def show_plan(state: State, host: PyinfraHost) -> None:
@@ -101,9 +115,7 @@ def _plan_after(host: PyinfraHost, swap: str) -> HostPlan:
         for event in remote.follow(host, swap, tell):
             tell(str(event.get("outcome") or event.get("text") or event.get("phase") or ""))
     except remote.ConnectionLostError as error:
-        return HostPlan(
-            host.name, unknown=Problem(host.name, f"connection lost: {error}", remedy="run again")
-        )
+        return HostPlan(host.name, unknown=_lost(host, error))
     return fresh_plan(host)
 
 
@@ -130,11 +142,9 @@ def fail_hosts(state: State, names: set[str]) -> None:
     run = of(state)
     for name in names:
         plan = run.plans.get(name)
-        problem = plan and (
-            plan.unknown or next((entry.blocked for entry in plan.entries if entry.blocked), None)
-        )
-        if problem:
-            run.failures[name] = problem
+        if plan is not None:
+            blocked = tuple(entry.blocked for entry in plan.entries if entry.blocked)
+            run.failures[name] = (plan.unknown,) if plan.unknown else blocked
     state.fail_hosts(hosts)
 
 
@@ -158,10 +168,11 @@ class _Closing(BaseStateCallback):
 def _print_closing(run: FleetRun) -> None:
     for name, words in sorted(run.done.items()):
         click.echo(f"{name}   {words}", err=True)
-    problems = {**run.unreachable, **run.failures}
-    for name, problem in sorted(problems.items()):
+    failures = {name: (problem,) for name, problem in run.unreachable.items()} | run.failures
+    for name, problems in sorted(failures.items()):
         click.echo(f"{name}   FAILED", err=True)
-        click.echo(str(problem), err=True)
+        for problem in problems:
+            click.echo(str(problem), err=True)
     run.done.clear()
     run.failures.clear()
     run.unreachable.clear()

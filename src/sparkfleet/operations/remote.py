@@ -94,15 +94,15 @@ def program(
     return run(host, (*PROGRAM, *words), stdin=None if data is None else json.dumps(data), timeout=timeout)
 
 
-def reconnect(host: PyinfraHost) -> None:
-    """Connect anew. Raise ConnectionLostError when it does not work within RECONNECT_FOR_S."""
-    end = time.monotonic() + RECONNECT_FOR_S
+def reconnect(host: PyinfraHost, for_s: float = RECONNECT_FOR_S) -> None:
+    """Connect anew. Raise ConnectionLostError when it does not work within ``for_s`` seconds."""
+    end = time.monotonic() + for_s
     while True:
         try:
             host.connector.connect()
         except (ConnectError, OSError, EOFError, SSHException) as error:
             if time.monotonic() > end:
-                raise ConnectionLostError(f"no connection for {RECONNECT_FOR_S} s: {error}") from error
+                raise ConnectionLostError(f"no connection for {for_s:g} s: {error}") from error
             time.sleep(2)
         else:
             return
@@ -137,12 +137,22 @@ def follow(
                 since = event["n"] + 1
 
 
+def last_document(text: str) -> dict[str, Any]:
+    """Return the last JSON object in a program's output, whatever a login shell says beside it; or {}."""
+    found = list(_documents(text))
+    return found[-1] if found else {}
+
+
 def _events(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the events in a program's output; what a login shell says beside them is left out."""
+    """Yield the events in a program's output."""
+    return (event for event in _documents(text) if isinstance(event.get("n"), int))
+
+
+def _documents(text: str) -> Iterator[dict[str, Any]]:
     for line in text.splitlines():
         try:
-            event = json.loads(line)
+            data = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and isinstance(event.get("n"), int):
-            yield event
+        if isinstance(data, dict):
+            yield data

@@ -20,9 +20,6 @@ from sparkfleet.plan.model import Entry, Step, Verb
 from sparkfleet.plan.units_of_size import duration
 from sparkfleet.vllm import image_parser
 
-BUSY = 75
-"""Exit code of ``swap`` when another one is going on (EX_TEMPFAIL)."""
-
 
 @operation()
 def served() -> Generator[FunctionCommand, None, None]:
@@ -71,17 +68,27 @@ def _swap(act: acting.Acting, entry: Entry) -> None:
     )
     answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
     if not answer.ok:
-        raise acting.FailedError(
-            Problem(
-                f"{act.host.name}: {entry.subject}",
-                f"the swap could not begin: {_last(answer.err or answer.out)}",
-                remedy="run again; the plan tells what is there",
-            )
-        )
+        raise acting.FailedError(_not_begun(f"{act.host.name}: {entry.subject}", answer))
     result = watch(act, request.id, entry.subject)
     if result.get("outcome") not in {"promoted", "removed"}:
         raise acting.FailedError(swap_problem(act.host.name, entry.subject, result))
     act.run.done[f"{act.host.name} {entry.subject}"] = success_words(result)
+
+
+def _not_begun(where: str, answer: remote.Answer) -> Problem:
+    """Return what is said of a swap that the Spark did not begin."""
+    words = remote.last_document(answer.out)
+    if "swap" in words:
+        return Problem(
+            where,
+            f"another run changes this Spark now: {words.get('text', '')}; nothing was touched",
+            "a Spark at rest",
+            "run again: it follows that change to its end, then plans anew",
+        )
+    said = words.get("error") or _last(answer.err or answer.out)
+    return Problem(
+        where, f"the swap could not begin: {said}", remedy="run again; the plan tells what is there"
+    )
 
 
 def _ask_parser(act: acting.Acting, subject: str, generation: Generation) -> None:
@@ -126,6 +133,13 @@ def success_words(result: dict[str, Any]) -> str:
     return words + (f", said: {answer.strip()[:60]!r}" if answer else "")
 
 
+_REMEDIES = {
+    "lost": "run again: it follows to its end what still goes on",
+    "interrupted": "run again",
+    "stale": "run again: the new plan shows what differs now",
+}
+
+
 def swap_problem(where: str, subject: str, result: dict[str, Any]) -> Problem:
     """Return what is said of a swap that did not end on the new generation."""
     state_words = {
@@ -134,15 +148,17 @@ def swap_problem(where: str, subject: str, result: dict[str, Any]) -> Problem:
         "stale": "nothing was touched: the Spark changed since the plan was shown",
         "interrupted": "nothing was touched",
         "failed": "NOTHING SERVES on this port now",
+        "lost": "how it ends is not known here: the Spark goes on by itself",
     }.get(str(result.get("outcome")), f"outcome {result.get('outcome')}")
     found = f"{result.get('cause') or 'the change failed'}; {state_words}"
     if result.get("line"):
         found += f"\n    the engine said: {result['line']}"
     if result.get("evidence"):
         found += f"\n    evidence on the Spark: {result['evidence']}"
-    return Problem(
-        f"{where}: {subject}", found, remedy=result.get("remedy") or "mend the host file, then run again"
+    remedy = result.get("remedy") or _REMEDIES.get(
+        str(result.get("outcome")), "mend the host file, then run again"
     )
+    return Problem(f"{where}: {subject}", found, remedy=remedy)
 
 
 def _last(text: str) -> str:
