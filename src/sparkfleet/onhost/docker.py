@@ -21,6 +21,8 @@ from sparkfleet.onhost.system import DockerError, DockerGoneError, Stop
 SOCKET = "/var/run/docker.sock"
 QUICK_S = 20.0
 """Seconds for an answer that needs no work of dockerd. A dockerd under memory pressure is slow, not gone."""
+PULL_SILENCE_S = 900.0
+"""Seconds that dockerd may stay silent within a pull: a large layer is unpacked without a word."""
 NOT_FOUND, NOT_MODIFIED, CONFLICT, FIRST_ERROR = 404, 304, 409, 400
 
 
@@ -64,6 +66,27 @@ class DockerEngine:
         """Return whether the image is here. A tag beside a digest plays no part, as in ``docker create``."""
         name = re.sub(r":[^/@:]+@", "@", reference)
         return self._json("GET", f"/images/{quote(name, safe='/:@')}/json", missing_ok=True) is not None
+
+    def pull(self, reference: str, auth: str) -> Iterator[dict[str, Any]]:
+        """Pull ``repository@digest`` and yield dockerd's events: ``status``, ``progressDetail``, ``error``.
+
+        ``auth`` is the X-Registry-Auth header, "" for none. Raise DockerError for what is refused at once.
+        """
+        name, _, digest = reference.partition("@")
+        connection = _Connection(self._path, PULL_SILENCE_S)
+        headers = {"X-Registry-Auth": auth} if auth else {}
+        path = f"{self._prefix()}/images/create?fromImage={quote(name, safe='')}&tag={quote(digest, safe='')}"
+        try:
+            connection.request("POST", path, headers=headers)
+            response = connection.getresponse()
+            if response.status >= FIRST_ERROR:
+                raise DockerError(_message(response.read()), response.status)
+            for line in response:
+                yield json.loads(line)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise DockerGoneError(f"the pull was cut off: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
 
     def root(self) -> Path:
         """Return dockerd's data directory."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost import stage
+from sparkfleet.onhost import fetch, pull, stage
 from sparkfleet.onhost.system import Paths
 
 REVISION = "a" * 40
@@ -24,7 +24,7 @@ USER = {"name": "nvidia", "uid": os.getuid(), "gid": os.getgid(), "home": "/home
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A hub cache with every wanted file whole."""
-    root = stage.repository(str(tmp_path), "org/name")
+    root = fetch.repository(str(tmp_path), "org/name")
     for file in WANTED:
         put(root, file, "x" * int(str(file["size"])))
     return root
@@ -41,7 +41,7 @@ def put(root: Path, file: dict[str, Any], content: str) -> Path:
 
 
 def test_whole_files_are_not_fetched_again(root: Path) -> None:
-    assert stage.wrong_files(root, REVISION, WANTED) == []
+    assert fetch.wrong_files(root, REVISION, WANTED) == []
 
 
 BROKEN = {
@@ -57,9 +57,9 @@ def test_each_kind_of_damage_is_seen_and_cleared_so_that_the_download_fetches_it
     root: Path, damage: Any
 ) -> None:
     damage(root)
-    wrong = stage.wrong_files(root, REVISION, WANTED)
+    wrong = fetch.wrong_files(root, REVISION, WANTED)
     assert [file["path"] for file in wrong] == ["config.json"]
-    stage._clear(root, REVISION, wrong)
+    fetch.clear(root, REVISION, wrong)
     assert not (root / "snapshots" / REVISION / "config.json").is_symlink()
     truncated = root / "blobs" / "c1"
     assert not truncated.exists() or truncated.stat().st_size == 5  # a whole blob of another link stays
@@ -72,7 +72,7 @@ def test_clearing_never_leaves_the_repository(root: Path, tmp_path: Path) -> Non
     link = root / "snapshots" / REVISION / "config.json"
     link.unlink()
     link.symlink_to(precious)
-    stage._clear(root, REVISION, [WANTED[0]])
+    fetch.clear(root, REVISION, [WANTED[0]])
     assert precious.read_text() == "x"
     assert not link.is_symlink()
 
@@ -82,7 +82,7 @@ def words(token: Path | None = None, endpoint: str = "") -> list[str]:
         "image": "repo@sha256:1", "repo": "org/name", "revision": REVISION,
         "models_dir": "/m", "endpoint": endpoint,
     }  # fmt: skip
-    return stage.download_words(weights, ["config.json"], USER, token, "stage-1")
+    return fetch.download_words(weights, ["config.json"], USER, token, "stage-1")
 
 
 def test_the_download_runs_in_the_pinned_image_as_the_login_user_for_the_named_files_alone() -> None:
@@ -118,14 +118,14 @@ SAID = {
 
 @pytest.mark.parametrize("line, cause", SAID.items(), ids=SAID.values())
 def test_what_the_hub_says_becomes_a_cause_with_a_remedy_and_the_line_itself(line: str, cause: str) -> None:
-    result = stage._download_error("org/name", f"Fetching 2 files\n{line}\n", []).result
+    result = fetch.download_error("org/name", f"Fetching 2 files\n{line}\n", []).result
     assert cause in result["cause"]
     assert result["remedy"]
     assert result["line"] == line
 
 
 def test_files_that_are_not_whole_after_a_silent_download_are_a_failure() -> None:
-    assert "1 files are not whole" in stage._download_error("org/name", "", [WANTED[0]]).result["cause"]
+    assert "1 files are not whole" in fetch.download_error("org/name", "", [WANTED[0]]).result["cause"]
 
 
 PULLS = {
@@ -138,16 +138,16 @@ PULLS = {
 
 @pytest.mark.parametrize("problem, remedy", PULLS.items(), ids=PULLS)
 def test_each_failed_pull_has_its_next_command(problem: str, remedy: str) -> None:
-    assert remedy in stage._pull_remedy(problem, "nvcr.io/nvidia/vllm")
+    assert remedy in pull.remedy_for(problem, "nvcr.io/nvidia/vllm")
 
 
 def test_credentials_come_from_the_login_users_docker_config(tmp_path: Path) -> None:
     (tmp_path / ".docker").mkdir()
     auth = base64.b64encode(b"$oauthtoken:key").decode()
     (tmp_path / ".docker" / "config.json").write_text(json.dumps({"auths": {"nvcr.io": {"auth": auth}}}))
-    header = json.loads(base64.urlsafe_b64decode(stage._credentials("nvcr.io/nvidia/vllm", tmp_path)))
+    header = json.loads(base64.urlsafe_b64decode(pull.credentials("nvcr.io/nvidia/vllm", tmp_path)))
     assert header == {"username": "$oauthtoken", "password": "key", "serveraddress": "nvcr.io"}
-    assert stage._credentials("ghcr.io/x/y", tmp_path) == ""
+    assert pull.credentials("ghcr.io/x/y", tmp_path) == ""
 
 
 def test_a_job_that_ended_without_a_word_is_told_as_lost(
