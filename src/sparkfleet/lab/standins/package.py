@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sparkfleet.vllm import bundle
 
@@ -49,14 +51,17 @@ SpeculativeConfig = config("SpeculativeConfig")
 """
 
 
-def write_engine(directory: Path, version: str, schema: str) -> None:
-    """Write the package ``vllm`` of one release: the stand-in under the real package's module names."""
+def write_engine(directory: Path, version: str, schema: str | Mapping[str, Any]) -> None:
+    """Write the package ``vllm`` of one release: the stand-in under the real package's module names.
+
+    ``schema``: the bundled release whose flags it takes, or what an image's own parser said.
+    """
     package = directory / "vllm"
     standin = package / "standin"
     standin.mkdir(parents=True)
     for source in sorted(_STANDIN.glob("*.py")):
         shutil.copyfile(source, standin / source.name)
-    dump = bundle.release(bundle.read(), schema)
+    dump = bundle.release(bundle.read(), schema) if isinstance(schema, str) else schema
     registries = {name: sorted(names) for name, names in dump["registries"].items()}
     release = {"version": version, "registries": registries}
     release |= {key: dump[key] for key in ("flags", "json_classes")}

@@ -34,11 +34,23 @@ class FlexibleArgumentParser(argparse.ArgumentParser):
 
 
 class LoRAParserAction(argparse.Action):
-    """Takes adapters as ``name=path`` words."""
+    """Takes adapters, each as ``name=path`` or as JSON."""
 
-    def __call__(self, _parser: Any, namespace: Any, values: Any, _option: str | None = None) -> None:
-        """Keep the words."""
-        setattr(namespace, self.dest, values)
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        """Keep the adapters."""
+        made = []
+        for word in values or ():
+            if word is None or ("=" in word and "," not in word):
+                made.append(word)
+                continue
+            try:
+                adapter = json.loads(word)
+            except ValueError:
+                parser.error(f"Invalid JSON format for {option}: {word}")
+            if not isinstance(adapter, dict) or not {"name", "path"} <= adapter.keys():
+                parser.error(f"Invalid fields for {option}: {word}")
+            made.append(adapter)
+        setattr(namespace, self.dest, made)
 
 
 def make_arg_parser(parser: FlexibleArgumentParser) -> FlexibleArgumentParser:

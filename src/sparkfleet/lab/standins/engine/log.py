@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
+from . import release
+
 API = f"APIServer pid={os.getpid()}"
 CORE = f"EngineCore pid={os.getpid() + 20}"
 """The real engine runs its core in a process of its own; readers of the log meet both prefixes."""
@@ -37,7 +39,8 @@ def core(text: str, where: str, level: str = "INFO") -> None:
 
 def uvicorn(text: str, level: str = "INFO") -> None:
     """Write one line of the HTTP server."""
-    sys.stdout.write(f"({API}) {level + ':':<9} {text}\n")
+    prefix = "" if release.load().at_least(0, 30) else f"({API}) "
+    sys.stdout.write(f"{prefix}{level + ':':<9} {text}\n")
     sys.stdout.flush()
 
 

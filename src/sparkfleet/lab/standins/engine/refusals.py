@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from . import log, release, values
+from . import configs, log, release
 from .model import Model, ModelError
 
 _FAMILIES = (
@@ -56,7 +56,7 @@ def check_model(said: argparse.Namespace, model: Model) -> int:
     _check_quantization(said, model)
     length = _context(said, model)
     log.line(f"Using max model len {length}", where="model.py:2152")
-    if problem := values.unknown_key("SpeculativeConfig", said.speculative_config):
+    if problem := configs.problem("SpeculativeConfig", said.speculative_config):
         raise ModelError(f"pydantic_core._pydantic_core.ValidationError: {problem}")
     return length
 

@@ -10,10 +10,8 @@ from typing import Any
 
 from . import answers, release
 
-_UNUSED = (
-    "prompt_logprobs", "prompt_token_ids", "prompt_text", "kv_transfer_params", "ec_transfer_params",
-    "metrics",
-)  # fmt: skip
+_UNUSED = ("kv_transfer_params", "ec_transfer_params", "metrics")
+_PROMPT = ("prompt_logprobs", "prompt_token_ids")
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,14 @@ class Reply:
             message = {"role": "assistant", "content": content, **nothing, "reasoning": self.thinking or None}
             choice["message"] = message
         else:
-            choice["text"] = self.text
+            choice |= {"text": self.text, **dict.fromkeys(_PROMPT)}
         choice |= {"logprobs": None, "finish_reason": self.reason, "stop_reason": None}
         choice |= dict.fromkeys(("token_ids", "routed_experts"))
         usage = {**self.usage, "prompt_tokens_details": None, "completion_tokens_details": None}
         extra = {"service_tier": None, "system_fingerprint": f"vllm-{release.load().version}-standin"}
         head = self._head("chat.completion" if self.chat else "text_completion")
-        return {**head, "choices": [choice], **extra, "usage": usage, **dict.fromkeys(_UNUSED)}
+        unused = (*_UNUSED, *_PROMPT, "prompt_text") if self.chat else _UNUSED
+        return {**head, "choices": [choice], **extra, "usage": usage, **dict.fromkeys(unused)}
 
     def chunks(self, *, with_usage: bool) -> Iterator[dict[str, Any]]:
         """Return the answer as the parts of a stream."""

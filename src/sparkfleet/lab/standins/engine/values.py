@@ -11,11 +11,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from . import configs, release
+from . import configs
 
 Reader = Callable[[str], Any]
 
-_MORE = "For further information visit https://errors.pydantic.dev/2.12/v"
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -86,27 +85,11 @@ def config(name: str) -> Reader:
                 f"1 validation error for {name}\n  Invalid JSON: {error} [type=json_invalid, "
                 f"input_value={text!r}, input_type=str]"
             ) from error
-        if problem := unknown_key(name, value):
+        if problem := configs.problem(name, value):
             raise argparse.ArgumentTypeError(problem)
         return value
 
     return parse_dataclass
-
-
-def unknown_key(name: str, value: Any) -> str:
-    """Return pydantic's text about keys that a config class does not have; "" when all is well."""
-    fields = release.load().json_classes.get(name)
-    if not fields or fields.get("__extra__") != "forbid" or not isinstance(value, dict):
-        return ""
-    wrong = [key for key in value if key not in fields]
-    if not wrong:
-        return ""
-    lines = [f"{len(wrong)} validation error{'s' if len(wrong) > 1 else ''} for {name}"]
-    for key in wrong:
-        kind = type(value[key]).__name__
-        said = f"type=unexpected_keyword_argument, input_value={value[key]!r}, input_type={kind}"
-        lines += [key, f"  Unexpected keyword argument [{said}]", f"    {_MORE}/unexpected_keyword_argument"]
-    return "\n".join(lines)
 
 
 def reader(kind: str, choices: list[Any] | None) -> Reader | None:
