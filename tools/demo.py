@@ -68,7 +68,8 @@ def main() -> None:
     say("A lab of two Sparks: containers with systemd, sshd and their own Docker")
     run("sparkfleet", "lab", "up", "--sparks", "2")
     say("Pin what inventories/lab/*.yaml names: tags to digests, models to commits")
-    run("sparkfleet", "lock", "inventories/lab.py")
+    # --update: a lab that was built anew has new digests under the same tags
+    run("sparkfleet", "lock", "inventories/lab.py", "--update", "*")
     say("The plan: what a run would change. Nothing is changed yet")
     run("pyinfra", "inventories/lab.py", "deploys/serve.py", "--dry")
     say("Converge")
