@@ -32,7 +32,7 @@ def look_at(system: System, service: str) -> dict[str, Any]:
         "active": is_active(system, service),
         "enabled": systemctl(system, "is-enabled", unit).out.strip() == "enabled",
         "unit": path.read_text(encoding="utf-8") if path.exists() else None,
-        "drop_ins": {file.name: file.read_text(encoding="utf-8") for file in drop_ins(system, service)},
+        "drop_ins": {str(file): file.read_text(encoding="utf-8") for file in drop_ins(system, service)},
         "current": store.current(system.paths.state, service),
     }
 
@@ -61,23 +61,28 @@ def unit_path(system: System, service: str) -> Path:
 
 def drop_ins(system: System, service: str) -> tuple[Path, ...]:
     """Return the files that change a unit from beside it."""
-    return tuple(sorted((system.paths.units / f"{units.unit_name(service)}.d").glob("*.conf")))
+    return tuple(file for folder in _beside(system, service) for file in sorted(folder.glob("*.conf")))
 
 
 def write_unit(system: System, service: str, text: str | None, beside: dict[str, str] | None = None) -> bool:
-    """Make unit and drop-ins what is given (None: no unit). Return whether anything had to be written."""
+    """Make unit and drop-ins (by path) what is given (None: no unit). Return whether that took writing."""
     path, beside = unit_path(system, service), beside or {}
-    directory = path.with_name(f"{path.name}.d")
     found = path.read_text(encoding="utf-8") if path.exists() else None
-    found_beside = {file.name: file.read_text(encoding="utf-8") for file in drop_ins(system, service)}
+    found_beside = {str(file): file.read_text(encoding="utf-8") for file in drop_ins(system, service)}
     if (found, found_beside) == (text, beside):
         return False
     if text is None:
         files.remove(path)
     else:
         files.write_atomic(path, text)
-    files.remove(directory)
+    for folder in _beside(system, service):
+        files.remove(folder)
     for name, content in beside.items():
-        files.write_atomic(directory / name, content)
+        files.write_atomic(Path(name), content)
     systemctl(system, "daemon-reload")
     return True
+
+
+def _beside(system: System, service: str) -> tuple[Path, ...]:
+    name = f"{units.unit_name(service)}.d"
+    return tuple(root / name for root in (system.paths.units, *system.paths.units_beside))

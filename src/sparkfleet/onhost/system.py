@@ -27,6 +27,12 @@ class Paths:
     state: Path = Path(STATE_DIR)
     units: Path = Path("/etc/systemd/system")
     bin: Path = Path("/usr/local/bin")
+    units_beside: tuple[Path, ...] = (
+        Path("/run/systemd/system"),
+        Path("/etc/systemd/system.control"),
+        Path("/run/systemd/system.control"),
+    )
+    """Where ``systemctl edit --runtime`` and ``systemctl set-property`` put what changes a unit."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 STATE_DIR = "/var/lib/sparkfleet"
 DOCKER_TIMEOUT_S = 20
 UNIT_DIR = "/etc/systemd/system"
+UNITS_BESIDE = ("/run/systemd/system", "/etc/systemd/system.control", "/run/systemd/system.control")
+"""Where ``systemctl edit --runtime`` and ``systemctl set-property`` put what changes a unit."""
 LABEL_SERVICE = "io.sparkfleet.service"
 
 
@@ -264,9 +266,9 @@ def look_at_units() -> dict[str, Any]:
     )
     for name in names:
         drop_ins = {}
-        for directory in (os.path.join(UNIT_DIR, name + ".d"), "/run/systemd/system/%s.d" % name):
+        for directory in ("%s/%s.d" % (root, name) for root in (UNIT_DIR, *UNITS_BESIDE)):
             if os.path.isdir(directory):
-                for entry in sorted(os.listdir(directory)):
+                for entry in sorted(file for file in os.listdir(directory) if file.endswith(".conf")):
                     drop_ins[os.path.join(directory, entry)] = read_text(os.path.join(directory, entry)) or ""
         units[name] = {"text": read_text(os.path.join(UNIT_DIR, name)), "drop_ins": drop_ins}
     if names:

@@ -11,7 +11,7 @@ import pytest
 from sparkfleet.onhost import detached, files, follow, services, store, swap, units
 from sparkfleet.onhost.generation import Gate, Generation, SwapRequest
 from sparkfleet.onhost.system import Ran
-from tests.unit.onhost.world import World, generation
+from tests.unit.onhost.world import Engine, World, generation
 
 OLD, NEW = generation(), generation(image="img:2")
 
@@ -151,6 +151,24 @@ def test_repair_puts_the_unit_right_and_leaves_the_engine_alone(world: World) ->
     assert not beside.parent.exists()
     assert world.enabled == world.active == {OLD.unit_name}
     assert box.starts == 1
+
+
+def test_repair_takes_away_what_changes_the_unit_from_beside_it_wherever_that_lies(world: World) -> None:
+    world.serve(OLD)
+    for root in (world.paths.units, *world.paths.units_beside):
+        files.write_atomic(root / "sparkfleet-nano.service.d" / "by-hand.conf", "[Service]\nRestart=no\n")
+    services.repair(world, OLD)
+    assert list(world.root.rglob("by-hand.conf")) == []
+
+
+def test_a_failed_swap_puts_back_what_changed_the_unit_from_beside_it(world: World) -> None:
+    world.serve(OLD)
+    beside = world.paths.units_beside[0] / "sparkfleet-nano.service.d" / "by-hand.conf"
+    files.write_atomic(beside, "[Service]\nNice=1\n")
+    world.engines["img:2"] = Engine(end_s=1.0)
+    detached.request(world, request())
+    assert finish(world)["outcome"] == "restored"
+    assert beside.read_text() == "[Service]\nNice=1\n"
 
 
 def test_repair_starts_what_is_down(world: World) -> None:

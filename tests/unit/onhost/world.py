@@ -106,7 +106,8 @@ class World:
     on_tick: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.paths = Paths(self.root / "state", self.root / "units", self.root / "bin")
+        beside = (self.root / "run-units", self.root / "units.control")
+        self.paths = Paths(self.root / "state", self.root / "units", self.root / "bin", beside)
         self.paths.units.mkdir(parents=True, exist_ok=True)
         self.docker = FakeDocker(self)
         self._ids = itertools.count(1)
