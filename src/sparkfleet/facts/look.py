@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from paramiko import SSHException
-from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.errors import Problem
+from sparkfleet.facts.shell import ask
 from sparkfleet.probe.command import ProbeRequest, find_answer, has_no_python, probe_command
 from sparkfleet.probe.observed import Observed, read_answer
 
@@ -17,12 +17,7 @@ LOOK_TIMEOUT_S = 60
 def look(host: PyinfraHost, request: ProbeRequest) -> Observed | Problem:
     """Return what a Spark looks like now, or why that cannot be known. Changes nothing there."""
     try:
-        _, output = host.run_shell_command(
-            StringCommand(probe_command(request)),
-            print_output=False,
-            print_input=False,
-            _timeout=LOOK_TIMEOUT_S,
-        )
+        _, output = ask(host, probe_command(request), timeout_s=LOOK_TIMEOUT_S)
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         return Problem(
             host.name,

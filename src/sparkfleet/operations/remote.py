@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from paramiko import SSHException
-from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host as PyinfraHost
 
+from sparkfleet.facts.shell import ask
 from sparkfleet.plan.host_changes import PROGRAM_PATH
 
 PROGRAM = ("/usr/bin/python3", "-I", "-B", PROGRAM_PATH)
 RECONNECT_FOR_S = 180
 """Seconds that a lost connection is tried again while a change goes on at the Spark by itself."""
-
-
+ANSWER_S = 120
+"""Seconds that a command may take to answer; what takes longer runs detached and is followed."""
 TRIES = 3
 """Times that a command is run whose connection broke."""
 SETTLE_S = 0.1
@@ -40,9 +40,7 @@ class ConnectionLostError(Exception):
     """The connection to a Spark broke; what runs there goes on."""
 
 
-def run(
-    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int | None = None
-) -> Answer:
+def run(host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S) -> Answer:
     """Run argv as root on a Spark. What is run must bear to be run twice.
 
     A connection that breaks meanwhile is made anew, and argv run again: nobody knows how far it came. Raise
@@ -57,19 +55,13 @@ def run(
 
 
 def run_once(
-    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int | None = None
+    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S
 ) -> Answer:
     """Run argv as root on a Spark. Raise ConnectionLostError when the connection breaks meanwhile."""
     words = shlex.join(argv)
     command = f'[ "$(id -u)" = 0 ] && exec {words}; exec sudo -n {words}'
     try:
-        ok, output = host.run_shell_command(
-            StringCommand(command),
-            print_output=False,
-            print_input=False,
-            _stdin=[stdin] if stdin is not None else None,
-            _timeout=timeout,
-        )
+        ok, output = ask(host, command, stdin=stdin, timeout_s=timeout)
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         raise ConnectionLostError(str(error) or type(error).__name__) from error
     if not ok and was_cut(host):
@@ -88,7 +80,7 @@ def was_cut(host: PyinfraHost) -> bool:
 
 
 def program(
-    host: PyinfraHost, *words: str, data: Mapping[str, Any] | None = None, timeout: int | None = None
+    host: PyinfraHost, *words: str, data: Mapping[str, Any] | None = None, timeout: int = ANSWER_S
 ) -> Answer:
     """Run a command of the on-host programs; ``data`` goes to it as JSON on stdin."""
     return run(host, (*PROGRAM, *words), stdin=None if data is None else json.dumps(data), timeout=timeout)
