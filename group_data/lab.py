@@ -1,4 +1,4 @@
-"""Settings of the fleet of lab machines (``sparkfleet lab up``): read from the lab that is up, nothing without one."""
+"""Settings of the fleet of lab machines, read from the lab that is up; nothing without one."""
 
 import sparkfleet.lab.settings as _lab
 
