@@ -41,10 +41,12 @@ KEPT = (
 
 def slim(dump: dict[str, Any]) -> dict[str, Any]:
     """Return a dump in the bundle's form: registries as mappings, requirements as name -> range."""
+    # Configs within configs are left out: older dumps lack them, so that since and until would be wrong.
+    read = {_json_class(entry) for entry in dump["flags"].values()}
     return {
         "vllm_version": dump["vllm_version"],
         "flags": {name: slim_flag(entry) for name, entry in dump["flags"].items()},
-        "json_classes": dump["json_classes"],
+        "json_classes": {name: keys for name, keys in dump["json_classes"].items() if name in read},
         "registries": {
             name: dict.fromkeys(names or (), 0) for name, names in dump["registries"].items() if name in KEPT
         },
@@ -66,6 +68,10 @@ def requirements(lines: Iterable[str]) -> dict[str, str]:
             continue
         found[requirement.name.lower().replace("_", "-")] = str(requirement.specifier)
     return found
+
+
+def _json_class(entry: dict[str, Any]) -> str:
+    return str(entry.get("json_class") or str(entry.get("type")).rpartition("json:")[2])
 
 
 def slim_flag(entry: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -184,13 +185,17 @@ def _enough(option: Option, flag: Flag) -> bool:
 
 
 def _word(flag: Flag, word: str, schema: Schema) -> Iterator[Finding]:
+    if flag.name == "--lora-modules" and not _is_adapter(word):
+        text = f"--lora-modules: {word!r} is neither NAME=PATH nor a JSON object"
+        yield Finding("error", "bad-json", flag.name, text, "write name=path", subject=word)
+        return
     try:
         value = values.one(flag, word)
     except ValueError as error:
-        json = flag.type in ("json", "config", "json_or_str")
-        text = f"{flag.name}: {error}" if json else f"{flag.name}: {word!r} is not {_type_text(flag)}"
-        remedy = "write the flag as a mapping in YAML" if json else f"give {_type_text(flag)}"
-        yield Finding("error", "bad-json" if json else "bad-type", flag.name, text, remedy, subject=word)
+        is_json = flag.type in ("json", "config", "json_or_str")
+        text = f"{flag.name}: {error}" if is_json else f"{flag.name}: {word!r} is not {_type_text(flag)}"
+        remedy = "write the flag as a mapping in YAML" if is_json else f"give {_type_text(flag)}"
+        yield Finding("error", "bad-json" if is_json else "bad-type", flag.name, text, remedy, subject=word)
         return
     if flag.choices is not None:
         if value not in flag.choices:
@@ -203,6 +208,16 @@ def _word(flag: Flag, word: str, schema: Schema) -> Iterator[Finding]:
         text = f"{flag.name}: {word!r} is not a value of vLLM {schema.version} itself"
         remedy = either(near(word, flag.known), f"one of {listing(flag.known)}, or one that a plugin brings")
         yield Finding("warning", "not-built-in", flag.name, text, remedy, subject=word)
+
+
+def _is_adapter(word: str) -> bool:
+    """Return whether a word names a LoRA adapter, as vLLM's LoRAParserAction reads it."""
+    if not word or ("=" in word and "," not in word):
+        return True
+    try:
+        return isinstance(json.loads(word), dict)
+    except ValueError:
+        return False
 
 
 def _bad_choice(flag: Flag, word: str, schema: Schema) -> Finding:
@@ -246,6 +261,9 @@ def _together(given: Mapping[str, Option], words: Words) -> Iterator[Finding]:
         remedy = "add the tool-call-parser of the model's recipe"
         yield Finding("error", "needs-other-flag", "--enable-auto-tool-choice", text, remedy)
     named = given.get("--model")
+    if "--served-model-name" in given and not words.model_first and named is None and "--config" not in given:
+        text = "with --served-model-name, vllm serve takes the model as its first word alone"
+        yield Finding("error", "model-not-first", "--served-model-name", text, "write the model first")
     if named is not None and words.positionals and named.words[:1] != words.positionals[:1]:
         text = f"the model is given twice: {words.positionals[0]} and --model {' '.join(named.words)}"
         yield Finding("warning", "two-models", "--model", text, "keep the first one")

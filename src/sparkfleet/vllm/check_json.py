@@ -55,10 +55,13 @@ def _check_value(path: str, flag: str, kind: Any, value: Any, schema: Schema) ->
         yield from check_config(flag, nested[0], value, schema)
         return
     if _fits(kind, value, schema):
+        names = _choices(kind, "enum_names")
+        if names and isinstance(value, str) and not value.isdigit() and value.upper() not in names:
+            text = f"{path}: {value!r} is not a name of vLLM {schema.version}"
+            remedy = either(near(value.upper(), names, 0.5), f"one of {listing(names)}")
+            yield Finding("warning", "json-unknown-name", flag, text, remedy, subject=path)
         return
-    choices = [
-        choice for one in _alternatives(kind) if isinstance(one, dict) for choice in one.get("enum", ())
-    ]
+    choices = _choices(kind, "enum")
     if choices and isinstance(value, str):
         text = f"{path}: {value!r} is not a value of vLLM {schema.version}"
         remedy = either(near(value, choices, 0.5), f"one of {listing(choices)}")
@@ -66,6 +69,11 @@ def _check_value(path: str, flag: str, kind: Any, value: Any, schema: Schema) ->
         return
     text = f"{path}: {value!r} is not {_describe(kind)}"
     yield Finding("error", "json-bad-type", flag, text, f"write {_describe(kind)}", subject=path)
+
+
+def _choices(kind: Any, form: str) -> list[Any]:
+    """Return the literals (``enum``) or names (``enum_names``) of a type; vLLM reads names in any case."""
+    return [choice for one in _alternatives(kind) if isinstance(one, dict) for choice in one.get(form, ())]
 
 
 def _alternatives(kind: Any) -> list[Any]:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.vllm.schema import Flag, Schema
+from sparkfleet.vllm.values import human_int
 
 NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")
 """What argparse takes for a value although it begins with a dash."""
-_OPTIMIZATION = "--optimization-level"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Words:
 
     positionals: tuple[str, ...]
     options: tuple[Option, ...]
+    model_first: bool = True
+    """The first word is no option."""
 
 
 def normalise(option: str) -> str:
@@ -63,19 +65,24 @@ def normalise(option: str) -> str:
 
 def group(words: Sequence[str], schema: Schema | None) -> Words:
     """Return which word belongs to which flag. Without a schema, all words up to the next option do."""
-    reader = _Reader(_merge_dotted(_spell_out(words)), schema)
+    old_level = schema is not None and "-O" in schema.options
+    reader = _Reader(_merge_dotted(_spell_out(words, old_level=old_level)), schema)
     reader.read()
-    return Words(tuple(reader.positionals), tuple(reader.options))
+    return Words(tuple(reader.positionals), tuple(reader.options), not "".join(words[:1]).startswith("-"))
 
 
-def _spell_out(words: Sequence[str]) -> list[str]:
-    """Write dashes for underscores, and ``-O3``, ``-O=3`` and ``-O 3`` as what they stand for."""
+def _spell_out(words: Sequence[str], *, old_level: bool) -> list[str]:
+    """Write dashes for underscores, and ``-O3``, ``-O=3`` and ``-O 3`` as what they stand for.
+
+    ``old_level``: up to 0.11 ``-O`` was ``--compilation-config``, and ``-O3`` its key ``level``.
+    """
+    level = "-O.level" if old_level else "--optimization-level"
     out: list[str] = []
     for index, word in enumerate(words):
         if word == "-O" and words[index + 1 : index + 2] and words[index + 1] in ("0", "1", "2", "3"):
-            out.append(_OPTIMIZATION)
-        elif word.startswith("-O") and len(word) > len("-O") and word[2] != ".":
-            out += [_OPTIMIZATION, word[3:] if word[2] == "=" else word[2:]]
+            out.append(level)
+        elif word.startswith("-O") and word != "-O" and not (old_level and word.startswith("-O.")):
+            out += [level, word[3:] if word[2] == "=" else word[2:]]
         else:
             out.append(normalise(word))
     return out
@@ -100,7 +107,7 @@ def _merge_dotted(words: list[str]) -> list[str]:
         if option.endswith("+"):
             option, value = option.removesuffix("+"), json.dumps(value.split(","))
         head, *path = option.split(".")
-        _set_path(objects.setdefault(head, {}), path, _json_or_text(value))
+        _set_path(objects.setdefault(head, {}), path, _dotted_value(value))
     for head, content in objects.items():
         kept += [head, json.dumps(content, separators=(",", ":"), ensure_ascii=False)]
     return kept
@@ -110,15 +117,18 @@ def _is_dotted(option: str) -> bool:
     return option.startswith("-") and "." in option and not NEGATIVE_NUMBER.fullmatch(option)
 
 
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _dotted_value(text: str) -> Any:
+    """Read JSON, else a number as people write it (``80g``), else text."""
+    for read in (json.loads, human_int):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _set_path(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a value deep inside an object; objects on the way are made or merged."""
+    """Set a value deep inside an object; objects on the way are made or merged, lists are joined."""
     *parents, last = path
     for key in parents:
         child = target.get(key)
@@ -128,6 +138,8 @@ def _set_path(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
     if isinstance(value, dict) and isinstance(target.get(last), dict):
         for key, inner in value.items():
             _set_path(target[last], [key], inner)
+    elif isinstance(value, list) and isinstance(target.get(last), list):
+        target[last] += value
     else:
         target[last] = value
 

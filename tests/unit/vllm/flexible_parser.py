@@ -19,21 +19,26 @@ class FlexibleParser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         raise RefusedError(message)
 
+    level = "--optimization-level"
+
     def parse_args(self, args: list[str]) -> argparse.Namespace:
+        names = [re.match(r"--served[-_]model[-_]name(=.+|$)", arg) for arg in args]
+        given = [re.match(r"--(model|config)(=.+|$)", arg) for arg in args]
+        if args[:1] and args[0].startswith("-") and any(names) and not any(given):
+            raise RefusedError("`model` should be provided as the first positional argument")
         return super().parse_args(self._merge(self._spell_out(args)))
 
-    @staticmethod
-    def _spell_out(args: list[str]) -> list[str]:
+    def _spell_out(self, args: list[str]) -> list[str]:
         out: list[str] = []
         for i, arg in enumerate(args):
             if arg.startswith("--"):
                 key, equals, value = arg.partition("=")
                 key = re.sub(r"(?<=--)[^.]*", lambda m: m[0].replace("_", "-"), key, count=1)
                 out.append(f"{key}{equals}{value}")
-            elif arg.startswith("-O") and arg != "-O" and arg[2] != ".":
-                out += ["--optimization-level", arg[3:] if arg[2] == "=" else arg[2:]]
+            elif arg.startswith("-O") and arg != "-O" and (self.level[1] == "-" or arg[2] != "."):
+                out += [self.level, arg[3:] if arg[2] == "=" else arg[2:]]
             elif arg == "-O" and i + 1 < len(args) and args[i + 1] in {"0", "1", "2", "3"}:
-                out.append("--optimization-level")
+                out.append(self.level)
             else:
                 out.append(arg)
         return out
@@ -59,18 +64,31 @@ class FlexibleParser(argparse.ArgumentParser):
             try:
                 value = json.loads(text)
             except ValueError:
-                value = text
+                try:
+                    value = human_int(text)
+                except (ValueError, argparse.ArgumentTypeError):
+                    value = text
             head, *path = key.split(".")
             target = merged.setdefault(head, {})
             for step in path[:-1]:
                 if not isinstance(target.get(step), dict):
                     target[step] = {}
                 target = target[step]
-            target[path[-1]] = value
+            update(target, {path[-1]: value})
         kept = [arg for i, arg in enumerate(args) if i not in gone]
         for head, value in merged.items():
             kept += [head, json.dumps(value)]
         return kept
+
+
+def update(target: dict[str, Any], new: dict[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            update(target[key], value)
+        elif isinstance(value, list) and isinstance(target.get(key), list):
+            target[key] += value
+        else:
+            target[key] = value
 
 
 class EnableDisable(argparse.Action):
@@ -99,6 +117,8 @@ def human_int(text: str) -> int:
 
 def converter(flag: Flag) -> Any:
     def convert(text: str) -> Any:
+        if flag.name == "--lora-modules" and text and ("=" not in text or "," in text):
+            return dict(json.loads(text))
         if flag.optional and text in ("", "None"):
             return None
         match flag.type:
@@ -133,6 +153,8 @@ def converter(flag: Flag) -> Any:
 def build(schema: Schema) -> FlexibleParser:
     parser = FlexibleParser(prog="vllm serve", add_help=True)
     parser.add_argument("model_tag", nargs="?")
+    if "-O" in schema.options:
+        parser.level = "-O.level"
     for flag in schema.flags.values():
         names = [flag.name, *flag.aliases]
         dest = flag.name.lstrip("-").replace("-", "_")

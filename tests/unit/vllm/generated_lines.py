@@ -9,9 +9,9 @@ LINES = (
     "m --max-model-len 65536 --max-num-seqs 4 --gpu-memory-utilization 0.85 --kv-cache-dtype fp8",
     "m --port 8000 --served-model-name a b --enable-prefix-caching --no-enable-chunked-prefill -tp 2",
     "m --tool-call-parser qwen3_coder --enable-auto-tool-choice --reasoning-parser qwen3 -q modelopt",
-    "m --max_model_len=64K --max_num_batched_tokens 8k --dtype auto --enforce-eager --seed 1 --swap-space 4",
+    "m --max_model_len=64K --max_num_batched_tokens 8k --dtype auto --enforce-eager --seed 1",
     "m --tensor-parallel-size 1 --pipeline-parallel-size=1 --max-num-seqs 8 --async-scheduling",
-    "m --compilation-config.cudagraph_mode NONE --compilation_config.pass_config.a true --block-size 16",
+    "m --compilation-config.cudagraph_mode NONE --compilation_config.pass_config.eliminate_noops true",
     'm --allowed-origins ["*"] --max-lora-rank 16 --lora-modules a=b --uvicorn-log-level info',
     "m -O3 --distributed-executor-backend ray --nnodes 2 --attention-backend TRITON_MLA --middleware x",
     "m --limit-mm-per-prompt.image=2 --load-format fastsafetensors --moe-backend marlin --trust-remote-code",
@@ -80,6 +80,7 @@ PARSER_CODES = {
     "bad-json",
     "stray-words",
     "serve-repeated",
+    "model-not-first",
 }
 """Findings that the argument parser itself has, too; the rest is refused later, by the engine."""
 

@@ -134,6 +134,7 @@ def test_without_a_schema_values_are_rendered_and_read_back_by_their_looks(
             ("-cc.pass_config.a", "true", "-cc.sizes+", "1,2", "-cc.pass_config", '{"b": 1}'),
             {"--compilation-config": {"pass_config": {"a": True, "b": 1}, "sizes": ["1", "2"]}},
         ),
+        (("-cc.x", "2K", "-cc.y", "[1]", "-cc.y", "[2]"), {"--compilation-config": {"x": 2048, "y": [1, 2]}}),
         (("-cc.a", "1", "-cc.a.b", "2"), {"--compilation-config": {"a": {"b": 2}}}),
         (
             ("-cc", '{"max_cudagraph_capture_size": 1K}'),
@@ -150,6 +151,12 @@ def test_without_a_schema_values_are_rendered_and_read_back_by_their_looks(
 )
 def test_every_way_of_writing_a_flag_is_read_by_its_meaning(words: tuple[str, ...], expected: dict) -> None:
     assert values(*words) == expected
+
+
+@pytest.mark.parametrize("words", [("-O3",), ("-O=3",), ("-O", "3"), ("-O.level=3",), ("-O", '{"level":3}')])
+def test_up_to_011_the_optimization_level_was_a_key_of_the_compilation_config(words: tuple[str, ...]) -> None:
+    old = schema.load("0.11.0")
+    assert parse(["m", *words], old).values == {"--compilation-config": {"level": 3}}
 
 
 def test_flags_that_the_release_does_not_have_are_named_and_keep_their_values() -> None:

@@ -58,6 +58,8 @@ CONFIG_OF = {
     "override_pooler_config": "PoolerConfig",
 }
 """Flags whose type is plain JSON although a config class reads it."""
+VLLMS_OWN = ("VllmConfig", "ModelConfig", "ParallelConfig", "LoadConfig")
+"""Configs that vLLM puts into others itself: nobody gives them as JSON."""
 KINDS = {
     "_StoreAction": "store",
     "_StoreTrueAction": "store_true",
@@ -103,14 +105,22 @@ def maker() -> tuple[Callable[[Any], Any], Any]:
     raise LookupError("this vLLM has no make_arg_parser")
 
 
-def build() -> tuple[Any, Any]:
-    """Return the parser of ``vllm serve`` and the module that made it."""
+def command_line() -> tuple[Any, Any, Any]:
+    """Return the parsers of ``vllm`` and of ``vllm serve``, and the module that makes the latter."""
     pretend_gpu()
     kind = first_attribute(
         "vllm.utils.argparse_utils:FlexibleArgumentParser", "vllm.utils:FlexibleArgumentParser"
     )
     make, module = maker()
-    return make(kind(prog="vllm serve")), module
+    whole = kind(prog="vllm")
+    serve = whole.add_subparsers(dest="subparser").add_parser("serve")
+    return whole, make(serve), module
+
+
+def build() -> tuple[Any, Any]:
+    """Return the parser of ``vllm serve`` and the module that makes it."""
+    _, serve, module = command_line()
+    return serve, module
 
 
 def version() -> str:
@@ -131,18 +141,18 @@ def first_attribute(*places: str) -> Any:
 
 def parse(words: list[str]) -> dict[str, Any]:
     """Return whether the parser accepts the words after ``vllm serve``, and what it says if not."""
-    parser, module = build()
+    whole, serve, module = command_line()
 
     def refuse(message: str) -> None:
         raise RefusedError(message)
 
-    parser.error = refuse
+    whole.error = serve.error = refuse
     error = ""
     try:
-        args = parser.parse_args(words)
+        # From the word `serve` on, as `vllm` does it: it treats a few words of `serve` by themselves.
+        args = whole.parse_args(["serve", *words])
         validate = getattr(module, "validate_parsed_serve_args", None)
         if validate is not None:
-            args.subparser = "serve"
             args.chat_template = None  # its file is mounted into the service's container, not into this one
             validate(args)
     except RefusedError as refusal:
@@ -173,25 +183,34 @@ def plain(value: Any, depth: int = 0) -> Any:
     return repr(value)
 
 
-def hint(kind: Any) -> Any:
-    """Return a type hint as JSON data; the values of literals and enums are spelled out."""
+def hint(kind: Any, classes: dict[str, Any]) -> Any:
+    """Return a type hint as JSON data; literals and enums are spelled out, configs noted in ``classes``."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        return hint(arguments[0])
+        return hint(arguments[0], classes)
     if origin is typing.Literal:
         return {"enum": [plain(value) for value in arguments]}
     if origin in (typing.Union, types.UnionType):
-        return {"any": [hint(argument) for argument in arguments]}
+        return {"any": [hint(argument, classes) for argument in arguments]}
     if kind is type(None):
         return "null"
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return {"enum_names": list(kind.__members__)}
     if origin in (list, tuple, set, dict):
-        return {origin.__name__: [hint(argument) for argument in arguments]}
+        return {origin.__name__: [hint(argument, classes) for argument in arguments]}
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__name__ not in VLLMS_OWN:
+        note(kind, classes)
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
-def fields(cls: Any) -> dict[str, Any]:
+def note(cls: Any, classes: dict[str, Any]) -> None:
+    """Note a config class and those within it."""
+    if cls.__name__ not in classes:
+        classes[cls.__name__] = {}
+        classes[cls.__name__].update(fields(cls, classes))
+
+
+def fields(cls: Any, classes: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of a config class, and whether it forbids others."""
     settings = getattr(cls, "__pydantic_config__", None) or {}
     out: dict[str, Any] = {"__extra__": str(settings.get("extra", "ignore"))}
@@ -201,7 +220,7 @@ def fields(cls: Any) -> dict[str, Any]:
             default = default.default
         if default is dataclasses.MISSING:
             default = "<required>" if field.default_factory is dataclasses.MISSING else "<factory>"
-        out[field.name] = {"type": hint(field.type), "default": plain(default)}
+        out[field.name] = {"type": hint(field.type, classes), "default": plain(default)}
         if not field.init:
             out[field.name]["init"] = False
     return out
@@ -218,7 +237,7 @@ def type_of(converter: Any, classes: dict[str, Any]) -> str | None:
         cls = next((value for value in known if isinstance(value, type)), None)
         if cls is None:
             return "json"
-        classes.setdefault(cls.__name__, fields(cls))
+        note(cls, classes)
         return f"json:{cls.__name__}"
     if name in ("_optional_type", "_parse_type") and cells:
         inner = next((type_of(cell, classes) for cell in cells if callable(cell)), None) or "str"
@@ -355,7 +374,7 @@ def schema() -> dict[str, Any]:
         "vllm.config.speculative:SpeculativeConfig", "vllm.config:SpeculativeConfig"
     )
     if speculative is not None:
-        classes["SpeculativeConfig"] = fields(speculative)
+        note(speculative, classes)
     return {
         "vllm_version": version(),
         "flags": dict(sorted(flags.items())),
