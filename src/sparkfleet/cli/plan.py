@@ -20,10 +20,10 @@ def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
 
     Exit code: 0 nothing to change, 2 changes, 1 an error, or a host that is unknown or blocked.
     """
-    from gevent import monkey  # noqa: PLC0415  (patched before anything that talks, and for this command alone)
+    from sparkfleet.operations import upstream  # noqa: PLC0415
 
-    monkey.patch_all()
-
+    upstream.patch_for_gevent()  # before anything that talks, and for this command alone
+    upstream.postpone("invoke")
     from sparkfleet.operations.planning import fleet_plan  # noqa: PLC0415
     from sparkfleet.plan.as_json import plan_data  # noqa: PLC0415
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415

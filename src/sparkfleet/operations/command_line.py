@@ -12,7 +12,7 @@ from pathlib import Path
 from pyinfra.context import ctx_state
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import fleet_run
+from sparkfleet.operations import fleet_run, known_hosts
 
 _WITHOUT_QUESTION = {"-y", "--yes", "--dry", "--json", "debug-inventory"}
 
@@ -51,5 +51,6 @@ def guard() -> None:
         sys.stderr.write(f"{problem}\n")
         raise SystemExit(1)
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # one progress at a time: ours
+    known_hosts.use()
     if ctx_state.isset():
         fleet_run.watch_connections(ctx_state.get())

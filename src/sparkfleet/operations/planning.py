@@ -4,16 +4,12 @@ plan``.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-import gevent
 from pyinfra.api.config import Config
-from pyinfra.api.connect import connect_all, disconnect_all
-from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State, StateStage
@@ -21,8 +17,8 @@ from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import fleet_run
-from sparkfleet.plan.model import HostPlan, Plan
+from sparkfleet.operations import fleet_run, known_hosts
+from sparkfleet.plan.model import Plan
 
 
 def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
@@ -31,24 +27,39 @@ def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
     Raises SparkfleetError for a limit that matches nothing. Hosts that cannot be reached are unknown in it.
     """
     state = _state(inventory, limit)
-    run = fleet_run.of(state)
-    with contextlib.suppress(PyinfraError):  # no host could be reached; each one's reason is in the run
-        connect_all(state)
-    run.closing = False
-    for host, plan in _plans(state, [host for host in state.inventory if host in state.activated_hosts]):
-        run.plans[host.name] = plan
-    whole = fleet_run.whole_plan(state)
-    disconnect_all(state)
-    return whole
+    fleet_run.of(state).closing = False
+    hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
+    greenlets = [state.pool.spawn(_plan_host, state, host) for host in hosts]
+    for greenlet in greenlets:
+        greenlet.get()
+    return fleet_run.whole_plan(state)
 
 
-def _plans(state: State, hosts: Sequence[PyinfraHost]) -> list[tuple[PyinfraHost, HostPlan]]:
-    greenlets = [(host, state.pool.spawn(fleet_run.fresh_plan, host)) for host in hosts]
-    gevent.joinall([greenlet for _, greenlet in greenlets])
-    return [(host, greenlet.get()) for host, greenlet in greenlets]
+def _plan_host(state: State, host: PyinfraHost) -> None:
+    """Connect, look, hang up: a Spark is not asked again, so only hosts at work have a connection.
+
+    pyinfra keeps every connection to the end: 1,000 Sparks would meet the limit of open files, and each
+    connection costs memory and wakes up ten times a second.
+    """
+    host.connect()
+    if not host.connected:
+        return  # why is in the run
+    state.activate_host(host)
+    try:
+        fleet_run.of(state).plans[host.name] = fleet_run.fresh_plan(host)
+    finally:
+        _hang_up(host)
+
+
+def _hang_up(host: PyinfraHost) -> None:
+    host.disconnect()
+    client = getattr(host.connector, "client", None)
+    if client is not None:  # pyinfra's SSH connector leaves it open
+        client.close()
 
 
 def _state(inventory: Path, limit: Sequence[str]) -> State:
+    known_hosts.use()
     state = State(check_for_changes=False)
     state.cwd = str(Path.cwd())
     ctx_state.set(state)

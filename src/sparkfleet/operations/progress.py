@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.live import Live
-from rich.spinner import Spinner
-from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
 
 QUIET_S = 15.0
 """Seconds that a host may stay silent in one phase before a line says where it is (without a terminal)."""
@@ -54,6 +55,9 @@ class Board:
         """Show a host for as long as something is done to it."""
         self._rows[name] = Row(self._now())
         if self._terminal and self._live is None:
+            from rich.console import Console  # noqa: PLC0415  (a terminal's expense only)
+            from rich.live import Live  # noqa: PLC0415
+
             self._live = Live(
                 get_renderable=self.table, console=Console(stderr=True), refresh_per_second=4, transient=True
             )
@@ -86,6 +90,9 @@ class Board:
 
     def table(self) -> Table:
         """Return the rows as they are now."""
+        from rich.spinner import Spinner  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+
         table = Table.grid(padding=(0, 2))
         for name, row in self._rows.items():
             table.add_row(Spinner("dots"), name, clock(self._now() - row.began), row.phase, row.text)

@@ -1,0 +1,71 @@
+"""Costs of libraries that a plan does not pay. Each in a process of its own: what is imported stays imported.
+
+The last line of each test is about the library alone: when it fails, the library has mended itself, and the
+function in ``operations/upstream.py`` can go.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+COUNT = """
+from importlib import metadata
+asked = []
+original = metadata.Distribution.discover.__func__
+def discover(cls, **kwargs):
+    asked.append(kwargs)
+    return original(cls, **kwargs)
+metadata.Distribution.discover = classmethod(discover)
+"""
+
+
+def said(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_patching_for_gevent_reads_the_installed_packages_once() -> None:
+    ours = "from sparkfleet.operations import upstream; upstream.patch_for_gevent(); print(len(asked))"
+    theirs = "from gevent import monkey; monkey.patch_all(); print(len(asked))"
+    assert said(COUNT + ours) == "1"
+    assert int(said(COUNT + theirs)) > 20
+
+
+def test_after_patching_the_standard_library_is_as_it_was_but_cooperative() -> None:
+    program = """
+from importlib import metadata
+before = metadata.entry_points
+from sparkfleet.operations import upstream
+upstream.patch_for_gevent()
+from gevent.monkey import is_module_patched
+print(metadata.entry_points is before, is_module_patched("socket"), is_module_patched("threading"))
+"""
+    assert said(program) == "True True True"
+
+
+def test_a_postponed_module_is_loaded_at_its_first_use_and_works() -> None:
+    program = """
+import sys
+from sparkfleet.operations import upstream
+upstream.postpone("invoke")
+import paramiko.config
+before = "invoke.runners" in sys.modules
+config = paramiko.SSHConfig.from_text('Match exec "true"\\n  Port 2222\\n')
+print(before, config.lookup("spark-01")["port"], "invoke.runners" in sys.modules)
+"""
+    assert said(program) == "False 2222 True"
+    assert said("import sys, paramiko.config; print('invoke.runners' in sys.modules)") == "True"
+
+
+def test_a_module_that_is_not_there_is_still_not_there() -> None:
+    program = """
+from sparkfleet.operations import upstream
+upstream.postpone("no_such_module_here")
+try:
+    import no_such_module_here
+except ImportError:
+    print("no")
+"""
+    assert said(program) == "no"
