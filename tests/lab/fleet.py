@@ -1,4 +1,4 @@
-"""A fleet of its own for one test: host files on lab machines, driven by the same commands that a user types."""
+"""A fleet of its own for one test: host files on lab machines, driven by the commands that a user types."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass
 class FleetDirectory:
-    """A directory as a user's checkout: inventories/lab.py with its host files, deploys, group_data, config.py."""
+    """A directory as a user's checkout: inventories/lab.py, host files, deploys, group_data, config.py."""
 
     root: Path
     lab: Lab
@@ -82,7 +82,9 @@ class FleetDirectory:
         if content is None:
             path.unlink()
         else:
-            path.write_text(content if isinstance(content, str) else yaml.safe_dump(dict(content), sort_keys=False))
+            path.write_text(
+                content if isinstance(content, str) else yaml.safe_dump(dict(content), sort_keys=False)
+            )
 
     def command(self, *words: str, timeout: float = 300) -> Outcome:
         """Run a command of the virtual environment in this directory."""
@@ -125,7 +127,7 @@ class FleetDirectory:
         return data
 
     def changes(self, host: str) -> list[tuple[str, str, str, str]]:
-        """Return field, key, old and new of every change that the plan has for a host (statements left out)."""
+        """Return field, key, old and new of every change that the plan has for a host, statements left out."""
         (found,) = (entry for entry in self.plan_data("--limit", host)["hosts"] if entry["host"] == host)
         assert found["unknown"] is None, found["unknown"]
         rows = [change for entry in found["entries"] for change in entry["changes"]]
@@ -144,4 +146,9 @@ class FleetDirectory:
 
     def _environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if key != "SPARKFLEET_LAB"}
-        return {**kept, "SPARKFLEET_LAB": self.lab.name, **self.env}
+        return {
+            **kept,
+            "SPARKFLEET_LAB": self.lab.name,
+            "XDG_CACHE_HOME": str(self.root / ".cache"),  # nothing is left in the home of who runs the tests
+            **self.env,
+        }

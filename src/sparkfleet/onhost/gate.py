@@ -45,6 +45,8 @@ class Passed:
     accepted: float = 0
     serving_at: float = 0
     """Unix time of the first right answer."""
+    memory_log: tuple[str, ...] = ()
+    """Lines in which the engine says what its weights take and what is left for its KV cache."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, rounded to what is meaningful."""
@@ -56,6 +58,7 @@ class Passed:
             "tokens": self.tokens,
             "accepted": self.accepted,
             "serving_at": round(self.serving_at, 3),
+            "memory_log": list(self.memory_log),
         }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sparkfleet.onhost import diagnose, memory, redact, valve
@@ -16,6 +17,9 @@ TELL_S = 30.0
 """Seconds without news after which it is said what is waited for."""
 GROWN_MIB = 4096
 """Page cache (MiB) that is flushed while nothing serves."""
+MEMORY_LINE = re.compile(r"Model loading took|Available KV cache memory")
+"""What the next plan's estimate is made exact by; kept with the generation."""
+MEMORY_LINES, MEMORY_WIDTH = 8, 400
 LOG_LINES = 5000
 """Lines of the engine's log that are read for a diagnosis and kept as evidence."""
 
@@ -52,12 +56,15 @@ class Progress:
     secrets: tuple[str, ...] = ()
     started: float = 0.0
     awaited: str = ""
+    memory_log: list[str] = field(default_factory=list)
     _last: tuple[str, str] = ("", "")
     _told: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def line(self, text: str) -> None:
         """Take a line of the log."""
+        if MEMORY_LINE.search(text) and len(self.memory_log) < MEMORY_LINES:
+            self.memory_log.append(redact.redact(text, self.secrets)[:MEMORY_WIDTH])
         phase = diagnose.phase_of(text)
         if phase is None:
             return
@@ -129,7 +136,7 @@ def _watch(system: System, journal: Journal, generation: Generation, container_i
     stop_log = system.docker.follow(container_id, 0.0, progress.line)
     try:
         journal.step("gate", "the gate", port=generation.port, name=generation.served_name)
-        return gate.prove()
+        return replace(gate.prove(), memory_log=tuple(progress.memory_log))
     except EngineEndedError:
         raise TrialFailedError(_ended(system, container_id, guard, gate)) from None
     except GateFailedError as error:

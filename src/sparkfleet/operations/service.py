@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import re
 import socket
@@ -18,7 +19,7 @@ from sparkfleet.onhost.generation import Generation, SwapRequest
 from sparkfleet.operations import acting, remote
 from sparkfleet.plan.model import Entry, Step, Verb
 from sparkfleet.plan.units_of_size import duration
-from sparkfleet.vllm import image_parser
+from sparkfleet.vllm import image_parser, kept
 
 
 @operation()
@@ -94,14 +95,13 @@ def _not_begun(where: str, answer: remote.Answer) -> Problem:
 def _ask_parser(act: acting.Acting, subject: str, generation: Generation) -> None:
     """Have the image's own parser read the words before anything stops; refuse what it refuses."""
     act.tell(f"{subject} check", "asks the image's own parser")
-    words = image_parser.docker_words(generation.image)
-    asked = (*words, *image_parser.parse_words(generation.argv))
-    script = image_parser.SCRIPT.read_text(encoding="utf-8")
-    said = remote.run(act.host, asked, stdin=script, timeout=image_parser.TIMEOUT_S)
-    answer = image_parser.read_answer(said.out or said.err)
+    answer = image_parser.read_answer(
+        _run_in_image(act, generation, image_parser.parse_words(generation.argv))
+    )
     if answer.ok is None:
         act.say(f"{subject}: the image's parser could not be asked ({answer.error}); the gate decides")
-    elif not answer.ok:
+        return
+    if not answer.ok:
         raise acting.FailedError(
             Problem(
                 f"{act.host.name}: {subject}",
@@ -110,6 +110,18 @@ def _ask_parser(act: acting.Acting, subject: str, generation: Generation) -> Non
                 f"mend the host file; sparkfleet check names the nearest flag; {subject} serves on as before",
             )
         )
+    if kept.lookup(generation.image) is None:
+        act.tell(f"{subject} check", "keeps what the image's vLLM accepts, for the next check")
+        with contextlib.suppress(ValueError):  # no schema is no failure: the bundled one serves on
+            kept.keep(generation.image, _run_in_image(act, generation, image_parser.schema_words()))
+
+
+def _run_in_image(act: acting.Acting, generation: Generation, words: tuple[str, ...]) -> str:
+    """Return what the asking program says in the image, on the Spark, without network."""
+    script = image_parser.SCRIPT.read_text(encoding="utf-8")
+    asked = (*image_parser.docker_words(generation.image), *words)
+    said = remote.run(act.host, asked, stdin=script, timeout=image_parser.TIMEOUT_S)
+    return said.out or said.err
 
 
 def watch(act: acting.Acting, job: str, subject: str) -> dict[str, Any]:

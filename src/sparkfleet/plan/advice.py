@@ -16,9 +16,9 @@ from sparkfleet import rules
 from sparkfleet.errors import Problem
 from sparkfleet.plan.desired import engine_words
 from sparkfleet.spec.resolved import Host, Service
-from sparkfleet.vllm import check, images, schema
+from sparkfleet.vllm import check, images, kept, schema
 from sparkfleet.vllm.findings import Level
-from sparkfleet.vllm.memory import TOTAL_GIB
+from sparkfleet.vllm.memory import TOTAL_GIB, Measured
 from sparkfleet.vllm.schema import Schema
 
 _ABOUT_PINS = frozenset({"P-11"})
@@ -40,15 +40,23 @@ class Advice:
 
 
 def advice(
-    service: Service, host: Host, *, pinned: bool = True, total_gib: float = TOTAL_GIB
+    service: Service,
+    host: Host,
+    *,
+    pinned: bool = True,
+    total_gib: float = TOTAL_GIB,
+    measured: Measured | None = None,
 ) -> tuple[Advice, ...]:
     """Return everything that is said of a service.
 
     ``pinned`` False: there is no lock file, and rules about pins are not asked. ``total_gib``: the Spark's
-    memory, where it was looked at.
+    memory, where it was looked at. ``measured``: what the engine said of its memory at its last start.
     """
     allowed = dict(host.allow)
-    said = (*_flags(service), *_rules(service, host, pinned=pinned, total_gib=total_gib))
+    own = kept.lookup(service.image.digest)
+    versioned = replace(service, image=replace(service.image, vllm=_version(service)))
+    verdicts = rules.check(versioned, host, schema=own, total_gib=total_gib, measured=measured)
+    said = (*_flags(service, own), *_rules(verdicts, pinned=pinned))
     return tuple(one for one in said if one.code not in allowed)
 
 
@@ -68,22 +76,22 @@ def _version(service: Service) -> str:
     return image.vllm or images.vllm_version(image.repository, image.tag)
 
 
-def _rules(service: Service, host: Host, *, pinned: bool, total_gib: float) -> Iterator[Advice]:
-    versioned = replace(service, image=replace(service.image, vllm=_version(service)))
-    for verdict in rules.check(versioned, host, total_gib=total_gib):
+def _rules(verdicts: tuple[rules.Verdict, ...], *, pinned: bool) -> Iterator[Advice]:
+    for verdict in verdicts:
         if pinned or verdict.id not in _ABOUT_PINS:
             yield Advice(verdict.level, f"{verdict.text} [{verdict.id}]", verdict.remedy, verdict.id)
 
 
-def _flags(service: Service) -> Iterator[Advice]:
-    version = _version(service)
+def _flags(service: Service, own: Schema | None) -> Iterator[Advice]:
+    """Yield what the schema says: the image's own, where it told it, else the nearest bundled one."""
+    version = own.version if own else _version(service)
     if not version:
         text = f"which vLLM is in {service.image.display} is not known: its flags are not checked"
         remedy = "the image's own parser is asked before anything is stopped"
         yield Advice("warning", text, remedy, "unknown-vllm", ("image",))
         return
     yield from _needs(service, version)
-    known, exact = schema.nearest(version)
+    known, exact = (own, True) if own else schema.nearest(version)
     yield from _packages(service, known)
     flags = check.check_flags(engine_words(service), known, exact)
     env = check.check_env(dict(service.env), known, exact=exact)

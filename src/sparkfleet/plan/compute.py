@@ -7,12 +7,22 @@ from dataclasses import replace
 from sparkfleet import rules
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost.generation import Generation
-from sparkfleet.plan import advice, desired, host_changes, obstacles, records, service_changes, staging
+from sparkfleet.plan import (
+    advice,
+    calibration,
+    desired,
+    host_changes,
+    obstacles,
+    records,
+    service_changes,
+    staging,
+)
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import ContainerSeen, Observed
 from sparkfleet.spec.resolved import Host, Service
+from sparkfleet.vllm.memory import Measured
 
 MIB_IN_GIB = 1024
 
@@ -119,10 +129,11 @@ def _service_entry(
     if own is None or not own.running or _needs_another(host, service, wanted, observed):
         entry = _swap_entry(host, service, wanted, observed, orphans)
         total_gib = observed.memory_total_mib / MIB_IN_GIB
-        said = advice.advice(service, host, total_gib=total_gib)
+        measured = calibration.measured(service, kept, total_gib)
+        said = advice.advice(service, host, total_gib=total_gib, measured=measured)
         if _NEW_TO_THE_ENGINE & {change.field for change in entry.changes}:
             problem = problem or advice.refusal(service, said)
-        changes = [*entry.changes, *staged, *_memory(service, host, total_gib), *_warnings(said)]
+        changes = [*entry.changes, *staged, *_memory(service, host, total_gib, measured), *_warnings(said)]
     else:
         unit = service_changes.unit_changes(wanted, observed.units.get(wanted.unit_name), own.running)
         live = [*unit, *service_changes.gate_changes(wanted.gate, kept), *records.lost(wanted, kept)]
@@ -146,8 +157,8 @@ _NEW_TO_THE_ENGINE = frozenset({"image", "model", "flag", "env"})
 way is brought back without such questions."""
 
 
-def _memory(service: Service, host: Host, total_gib: float) -> list[Change]:
-    estimate = rules.estimate(service, host, total_gib=total_gib)
+def _memory(service: Service, host: Host, total_gib: float, measured: Measured | None) -> list[Change]:
+    estimate = rules.estimate(service, host, total_gib=total_gib, measured=measured)
     return [Change(Step.SERVICE, Sign.NOTE, "memory", new=estimate.text())] if estimate else []
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparkfleet.rules import backends, context, image, memory, parsers, quantization, speculative, storage
 from sparkfleet.rules.case import Case, Rule, case_of
 from sparkfleet.rules.elsewhere import ELSEWHERE
 from sparkfleet.spec.resolved import Host, Service
 from sparkfleet.vllm.findings import Level
-from sparkfleet.vllm.memory import TOTAL_GIB, Estimate
+from sparkfleet.vllm.memory import TOTAL_GIB, Estimate, Measured
 from sparkfleet.vllm.schema import Schema
 
 RULES: tuple[Rule, ...] = (
@@ -40,14 +40,19 @@ class Verdict:
 
 
 def check(
-    service: Service, host: Host, *, schema: Schema | None = None, total_gib: float = TOTAL_GIB
+    service: Service,
+    host: Host,
+    *,
+    schema: Schema | None = None,
+    total_gib: float = TOTAL_GIB,
+    measured: Measured | None = None,
 ) -> tuple[Verdict, ...]:
     """Return what the rules say of a service, without those that the host allows.
 
     ``schema`` is the image's own, where it was read out; else the nearest bundled one. ``total_gib`` is the
-    Spark's memory, where it was looked at.
+    Spark's memory, where it was looked at; ``measured`` what the engine said of its own at its last start.
     """
-    case = case_of(service, host, total_gib, schema)
+    case = replace(case_of(service, host, total_gib, schema), measured=measured)
     allowed = dict(host.allow)
     said = ((rule, rule.decide(case)) for rule in RULES if rule.id not in allowed)
     return tuple(
@@ -58,10 +63,15 @@ def check(
 
 
 def estimate(
-    service: Service, host: Host, *, schema: Schema | None = None, total_gib: float = TOTAL_GIB
+    service: Service,
+    host: Host,
+    *,
+    schema: Schema | None = None,
+    total_gib: float = TOTAL_GIB,
+    measured: Measured | None = None,
 ) -> Estimate | None:
     """Return the memory that the service needs; None when the size of its weights is not locked."""
-    return memory.estimate(case_of(service, host, total_gib, schema))
+    return memory.estimate(replace(case_of(service, host, total_gib, schema), measured=measured))
 
 
 def unknown_allowances(allow: Mapping[str, str]) -> tuple[Verdict, ...]:

@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 from sparkfleet.spec.resolved import Host, Service
 from sparkfleet.vllm import argv, images, schema, shape
 from sparkfleet.vllm.findings import Level
+from sparkfleet.vllm.memory import Measured
 from sparkfleet.vllm.schema import Schema
 from sparkfleet.vllm.shape import Shape
 
@@ -73,6 +74,8 @@ class Case:
     """vLLM inside the image; None: not known."""
     values: Mapping[str, Any]
     """Canonical flag -> value."""
+    measured: Measured | None = None
+    """What the engine said of its memory when it last started with this model and image."""
 
     @functools.cached_property
     def env(self) -> Mapping[str, str]:

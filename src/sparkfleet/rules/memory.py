@@ -147,7 +147,8 @@ def estimate(case: Case) -> memory.Estimate | None:
     others = sum(_share(case, service) for service in case.host.services if service != case.service)
     machine = memory.Machine(case.total_gib, case.host.reserve_gib, others)
     size = sum(weights.size for weights in (case.service.weights, *case.service.drafters))
-    return memory.estimate(case.shape, size, memory.settings(case.values, case.schema), machine)
+    settings = memory.settings(case.values, case.schema)
+    return memory.estimate(case.shape, size, settings, machine, case.measured)
 
 
 def _share(case: Case, other: Service) -> float:

@@ -1,7 +1,7 @@
 """Schemas that images told of themselves, kept on the operator's machine by image digest.
 
-A bundled schema is a release's as published; an image may be patched, or between two releases. Once an image was
-asked (``image_parser``), every later check of it is exact.
+A bundled schema is a release's as published; an image may be patched, or between two releases. Once an image
+was asked (``image_parser``), every later check of it is exact.
 """
 
 from __future__ import annotations

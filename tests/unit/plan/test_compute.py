@@ -590,3 +590,16 @@ def test_what_ran_before_is_brought_back_without_questions() -> None:
 def test_warnings_of_the_rules_stand_beside_the_change_that_they_are_about() -> None:
     warned = [c for c in only_entry(with_service(port=8001), THERE).changes if c.field == "warning"]
     assert any("MEM-02" in c.new for c in warned)
+
+
+def test_after_a_start_the_estimate_is_what_the_engine_said_of_itself() -> None:
+    log = ["Model loading took 17.25 GiB memory and 90 seconds", "Available KV cache memory: 81.50 GiB"]
+    record = {**THERE.generations["nano"], "gate_result": {"memory_log": log}}
+    after = with_service(port=8001)
+    entry = only_entry(after, replace(THERE, generations={"nano": record}))
+    (note,) = [c for c in entry.changes if c.field == "memory"]
+    assert note.new.startswith("17.2 weights + ")
+    other_model = replace(after.services[0], weights=replace(NANO_WEIGHTS, revision="b" * 40))
+    entry = only_entry(replace(after, services=(other_model,)), replace(THERE, generations={"nano": record}))
+    (note,) = [c for c in entry.changes if c.field == "memory"]
+    assert note.new.startswith("18.0 weights + ")
