@@ -132,8 +132,6 @@ def put_back(system: System, journal: Journal, generation: Generation) -> None:
         if not entry["enabled"]:
             systemctl(system, "disable", units.unit_name(service))
         before.write_unit(system, service, entry["unit"], entry["drop_ins"])
-        if entry["enabled"]:
-            systemctl(system, "enable", units.unit_name(service))
         store.set_current(system.paths.state, service, entry["current"])
         if entry["container"]:
             _name_back(system, journal, service, entry)

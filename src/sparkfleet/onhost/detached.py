@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparkfleet.onhost import files, store, swap, units
+from sparkfleet.onhost import dockerd, files, store, swap, units
 from sparkfleet.onhost.generation import SwapRequest
 from sparkfleet.onhost.system import System, systemctl
 
 BUSY = 75
 """Exit code: another swap goes on; its id is on stdout (EX_TEMPFAIL)."""
+BOOT_S = 300.0
+"""Seconds that a boot waits for dockerd, when there is a swap to finish."""
 INTERNAL = 70
 """Exit code of ``swap-run`` when it died of itself: systemd starts it again (EX_SOFTWARE)."""
 
@@ -39,7 +41,7 @@ def request(system: System, wanted: SwapRequest) -> tuple[int, dict[str, Any]]:
 
 
 def start(system: System, swap_id: str) -> str:
-    """Run ``swap-run`` in a unit of its own; return "" or the problem. One that runs already is left alone."""
+    """Run ``swap-run`` in a unit of its own; return "" or the problem. One that runs is left alone."""
     unit = unit_name(swap_id)
     if systemctl(system, "is-active", unit).out.strip() in {"active", "activating"}:
         return ""
@@ -70,7 +72,10 @@ def unit_name(swap_id: str) -> str:
 
 def recover(system: System) -> list[str]:
     """At boot: settle every unfinished swap, then let it finish by itself. Return their ids."""
-    found = []
+    found: list[str] = []
+    if store.unfinished(system.paths.state):
+        deadline = system.monotonic() + BOOT_S
+        dockerd.wait(system, lambda _: None, lambda: system.monotonic() >= deadline)
     with store.lock(system.paths.state):
         for swap_id in store.unfinished(system.paths.state):
             swap.settle(system, swap_id)

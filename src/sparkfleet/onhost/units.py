@@ -78,7 +78,7 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart={PYTHON} recover
 Restart=on-failure
-RestartSec=2
+RestartSec=10
 TimeoutStartSec=900
 
 [Install]

@@ -118,6 +118,22 @@ def test_a_container_that_ends_just_before_dockerd_goes_is_no_failure(world: Wor
     assert box.starts == 2
 
 
+def test_a_dockerd_that_shows_its_end_a_moment_later_is_waited_for(world: World, box: Box) -> None:
+    guard = make(world)
+
+    def container_ends() -> None:
+        box.running, box.exit_code = False, 0
+
+    def dockerd_ends() -> None:
+        world.docker_stopped, world.dockerd_back_at = True, world.clock + 20
+
+    after(world, 30, container_ends)
+    after(world, 32, dockerd_ends)
+    after(world, 100, guard.stop.set)
+    assert guard.run() == STOPPED
+    assert box.starts == 2
+
+
 def test_a_stop_while_dockerd_is_away_ends_the_guard(world: World, box: Box) -> None:
     world.docker_gone = True
     guard = make(world)

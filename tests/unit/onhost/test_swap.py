@@ -196,6 +196,43 @@ def test_systemd_refusing_the_new_unit_restores_the_old_one(world: World) -> Non
     assert picture(world)[1:] == before
 
 
+def test_a_first_deployment_that_systemd_refuses_leaves_nothing_behind(world: World) -> None:
+    world.start_refused = "from img:2"
+    before = picture(world)
+    assert ask(world, NEW)["outcome"] == "failed"
+    assert picture(world) == before
+
+
+def test_an_engine_that_dies_while_its_unit_takes_over_is_not_promoted(world: World) -> None:
+    old = world.serve(OLD)
+    world.dies_when_adopted = "img:2"
+    result = ask(world, NEW, "nano")
+    assert result["outcome"] == "restored"
+    assert old.running
+
+
+def test_units_that_used_up_their_starts_are_given_new_ones(world: World) -> None:
+    old = world.serve(OLD)
+    world.limited = {OLD.unit_name}
+    world.engines["img:2"] = Engine(end_s=3)
+    assert ask(world, NEW, "nano")["outcome"] == "restored"
+    assert old.running
+    world.limited = {OLD.unit_name}
+    world.engines["img:2"] = Engine()
+    assert world.ask(SwapRequest("s2", NEW, ("nano",)))["outcome"] == "promoted"
+
+
+def test_an_engine_that_survives_its_kill_is_given_up_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.serve(OLD)
+    world.engines["img:2"] = Engine(ready_s=5, eats_mib_s=30_000)
+    monkeypatch.setattr(world, "kill_now", lambda _: None)
+    result = ask(world, NEW, "nano")
+    assert result["outcome"] == "restored"
+    assert "below the floor" in result["cause"]
+
+
 def test_dockerd_going_away_in_the_middle_is_waited_out(world: World) -> None:
     old = world.serve(OLD)
     world.engines["img:2"] = Engine(end_s=10)
@@ -213,6 +250,12 @@ def test_dockerd_going_away_in_the_middle_is_waited_out(world: World) -> None:
 
 def refuse_foreign(world: World) -> Box:
     return world.add("nano", None, "img:1")
+
+
+def refuse_other(world: World) -> Box:
+    box = world.add("nano", OTHER)
+    box.labels["io.sparkfleet.service"] = "somebody"
+    return box
 
 
 def refuse_port(world: World) -> None:
@@ -241,6 +284,7 @@ def refuse_unit(world: World) -> None:
 
 REFUSALS = {
     refuse_foreign: "not ours",
+    refuse_other: "belongs to service somebody",
     refuse_port: "port 8000 is held by python3 -m http.server (pid 321)",
     refuse_image: "image img:2 is not on this Spark",
     refuse_create: "docker create: invalid mount config",

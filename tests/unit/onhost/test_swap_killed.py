@@ -38,6 +38,9 @@ def go_on(world: World, *, reboot: bool) -> dict[str, Any]:
     world.dies()
     if reboot:
         world.reboot()
+        # A unit of the same service finds its container in place; a replaced one finds none and refuses.
+        assert not world.failed or (world.paths.state / "services" / "qwen").exists()
+        assert sum(box.running for box in world.boxes.values()) <= 1
     return swap.run(world, "s1")
 
 

@@ -98,6 +98,11 @@ class World:
     """Somebody asked it all the same."""
     create_error: str = ""
     start_refused: str = ""
+    """systemd refuses to start a unit whose text contains this."""
+    dies_when_adopted: str = ""
+    """The engine of this image ends in the moment in which its unit is started."""
+    limited: set[str] = field(default_factory=set)
+    """Units that used up their starts."""
     other_memory_mib: int = 4_000
     cache_mib: int = 0
     kill_at: int = -1
@@ -255,6 +260,7 @@ class World:
         there = (self.paths.units / unit).exists()
         if verb == "reset-failed":
             self.failed.discard(unit)
+            self.limited.discard(unit)
         elif verb in {"enable", "start"} and not there:
             return Ran(5, err=f"Unit {unit} not found.")
         elif verb == "enable":
@@ -277,6 +283,8 @@ class World:
         """What the guard does: adopt or start the promoted container, refuse any other."""
         if unit in self.active:
             return Ran(0)
+        if unit in self.limited:
+            return Ran(1, err="Start request repeated too quickly.")
         box, books = self.named(service), store.current(self.paths.state, service)
         if self.start_refused and self.start_refused in (self.paths.units / unit).read_text():
             return Ran(1, err="refused by systemd")
@@ -286,6 +294,8 @@ class World:
         if not box.running:
             self._run_box(box)
         self.active.add(unit)
+        if box.image == self.dies_when_adopted:
+            box.running = False
         return Ran(0)
 
     # -- looking at it
