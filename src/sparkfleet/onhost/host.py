@@ -183,9 +183,12 @@ def listening_inodes(table: str, port: int) -> set[str]:
 
 
 def container_of(cgroup: str) -> str:
-    """Return the container id in the text of /proc/PID/cgroup, "" for a process in none."""
-    found = re.findall(r"docker[-/]([0-9a-f]{64})", cgroup)
-    return found[-1] if found else ""  # the last: a Spark may be a container itself
+    """Return the container id in the text of /proc/PID/cgroup, "" for a process in none.
+
+    Docker's cgroups end in ``/<id>`` or ``/docker-<id>.scope``, below whatever parent the daemon was given.
+    """
+    found = re.findall(r"[/-]([0-9a-f]{64})(?=\.scope|/|$)", cgroup, re.MULTILINE)
+    return str(found[-1]) if found else ""  # the last: a Spark may be a container itself
 
 
 def _pids() -> list[int]:
