@@ -264,6 +264,7 @@ def _together(given: Mapping[str, Option], words: Words) -> Iterator[Finding]:
     if "--served-model-name" in given and not words.model_first and named is None and "--config" not in given:
         text = "with --served-model-name, vllm serve takes the model as its first word alone"
         yield Finding("error", "model-not-first", "--served-model-name", text, "write the model first")
-    if named is not None and words.positionals and named.words[:1] != words.positionals[:1]:
+    if named is not None and words.positionals:
+        # vLLM puts the value of --model first; the other one is a stray word then.
         text = f"the model is given twice: {words.positionals[0]} and --model {' '.join(named.words)}"
-        yield Finding("warning", "two-models", "--model", text, "keep the first one")
+        yield Finding("error", "two-models", "--model", text, "take --model away")

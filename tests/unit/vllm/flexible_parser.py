@@ -26,6 +26,13 @@ class FlexibleParser(argparse.ArgumentParser):
         given = [re.match(r"--(model|config)(=.+|$)", arg) for arg in args]
         if args[:1] and args[0].startswith("-") and any(names) and not any(given):
             raise RefusedError("`model` should be provided as the first positional argument")
+        for i, arg in enumerate(args):
+            if re.match(r"--model(=.+|$)", arg):
+                if arg == "--model" and i + 1 == len(args):
+                    raise RefusedError("list index out of range")
+                tag = args[i + 1 : i + 2] if arg == "--model" else [arg.removeprefix("--model=")]
+                args = [*tag, *args[:i], *args[i + 1 + (arg == "--model") :]]
+                break
         return super().parse_args(self._merge(self._spell_out(args)))
 
     def _spell_out(self, args: list[str]) -> list[str]:

@@ -81,6 +81,7 @@ PARSER_CODES = {
     "stray-words",
     "serve-repeated",
     "model-not-first",
+    "two-models",
 }
 """Findings that the argument parser itself has, too; the rest is refused later, by the engine."""
 

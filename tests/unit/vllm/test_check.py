@@ -87,6 +87,8 @@ def test_an_environment_variable_is_known_until_the_release_that_dropped_it(
         ("m --lora-modules a=b x", "0.33.0", "bad-json", "'x' is neither NAME=PATH", "name=path"),
         ("m --lora-modules []", "0.33.0", "bad-json", "'[]'", "name=path"),
         ("--served-model-name a --port 1 m", "0.33.0", "model-not-first", "first word alone", "model first"),
+        ("m --model other", "0.33.0", "two-models", "m and --model other", "take --model away"),
+        ("m --model m", "0.33.0", "two-models", "m and --model m", "take --model away"),
         ("m stray", "0.33.0", "stray-words", "stray", "take them away"),
     ],
 )
@@ -110,7 +112,6 @@ def test_a_flag_and_its_value_glued_into_one_word_are_told_apart() -> None:
     [
         ("m --tensor-parallel 2", "abbreviation", "short for --tensor-parallel-size"),
         ("m --port 1 --port 2", "duplicate", "given twice"),
-        ("m --model other", "two-models", "m and --model other"),
         ("--port 1", "no-model", "would serve"),
         ('m -cc {"cudagraph_mode":"nix"}', "json-unknown-name", "'nix' is not a name"),
         ("m --tokenizer-mode mine", "not-built-in", "'mine'"),
@@ -139,8 +140,8 @@ def test_a_flag_that_vllm_calls_deprecated_is_worth_knowing() -> None:
         "m --attention-backend triton_mla",
         "m --attention-backend auto",
         "m --quantization None",
-        "m --model m",
         "--served-model-name a --model m",
+        "--served-model-name a --model=m",
         'm --lora-modules a=b {"name":"c","path":"d"}',
         'm -cc {"cudagraph_mode":"full_and_piecewise","mode":3}',
         'm -cc {"mode":"3"}',
