@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparkfleet.errors import Problem
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observed import ContainerSeen, Observed
 from sparkfleet.spec.resolved import Host, Service
 
 
@@ -32,6 +32,14 @@ def _port_holder(host: Host, service: Service, observed: Observed) -> Problem | 
                 f"on {host.name}: docker stop {container.name}; {remedy}",
             )
     holder = observed.listeners.get(service.port)
+    for container in _renamed(observed):
+        if service.port in container.ports or (holder is not None and container.id in holder.cgroup):
+            return Problem(
+                where,
+                f"held by the container {container.name}, which is {container.service} under another name",
+                f"the name that it was given: {container.service}",
+                f"on {host.name}: docker rename {container.name} {container.service}; or docker stop it",
+            )
     ours = [container.id for container in observed.containers if container.service]
     if holder is None or any(identity in holder.cgroup for identity in ours):
         return None
@@ -49,3 +57,10 @@ def _port_holder(host: Host, service: Service, observed: Observed) -> Problem | 
     return Problem(
         where, f"held by {who} (pid {holder.pid})", "a port that is free", f"on {host.name}: {stop}; {remedy}"
     )
+
+
+def _renamed(observed: Observed) -> list[ContainerSeen]:
+    """Return our running containers that somebody gave another name; a swap's own names are no such."""
+    swap_names = (".old", ".next")
+    ours = (container for container in observed.containers if container.service and container.running)
+    return [c for c in ours if c.name != c.service and c.name.removeprefix(c.service) not in swap_names]

@@ -463,6 +463,13 @@ BLOCKERS = {
         {"containers": (foreign(name="nano"),)},
         "a container of this name that sparkfleet did not make",
     ),
+    "our own container has another name": (
+        {
+            "containers": (foreign(name="mine", service="nano"),),
+            "listeners": {8000: Listener(7, "vllm", "0::/docker/" + "e" * 64)},
+        },
+        "held by the container mine, which is nano under another name",
+    ),
 }
 
 

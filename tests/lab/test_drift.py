@@ -1,0 +1,359 @@
+"""What somebody changed by hand on a Spark: seen in the plan by name, and repaired by a run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.state import State
+from tests.lab.converged import Converged, Row, converged, fresh
+from tests.lab.machine import Machine
+
+UNIT = "sparkfleet-nano.service"
+UNITS = "/etc/systemd/system"
+SNAPSHOTS = "/home/nvidia/vllm/hub/models--nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4/snapshots/*"
+CACHE = "/home/nvidia/vllm-compile-cache"
+ANY = "..."
+"""Stands for a text that is another one each time: a hash, an id."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Something done by hand, as root, and what the plan calls it."""
+
+    command: str
+    rows: tuple[Row, ...]
+
+
+IN_PLACE: Mapping[str, Drift] = {
+    "unit edited": Drift(
+        f"sed -i s/RestartSec=10/RestartSec=1/ {UNITS}/{UNIT}; systemctl daemon-reload",
+        (("unit", f"{UNIT} RestartSec", "1", "10"),),
+    ),
+    "unit disabled": Drift(
+        f"systemctl disable -q {UNIT}",
+        (("unit", UNIT, "disabled", "enabled"),),
+    ),
+    "drop-in added": Drift(
+        f"mkdir {UNITS}/{UNIT}.d; printf '[Service]\\nRestart=no\\n' > {UNITS}/{UNIT}.d/by-hand.conf; "
+        "systemctl daemon-reload",
+        (("drop-in", f"{UNITS}/{UNIT}.d/by-hand.conf", "", ""),),
+    ),
+    "weights file deleted": Drift(
+        f"rm {SNAPSHOTS}/config.json",
+        (("weights", "config.json", "", ANY),),
+    ),
+    "weights content deleted": Drift(
+        f"rm $(realpath {SNAPSHOTS}/tokenizer.json)",
+        (("weights", "tokenizer.json", "link to nothing", ANY),),
+    ),
+    "weights file truncated": Drift(
+        f"truncate -s 1000 $(realpath {SNAPSHOTS}/model-00002-of-00003.safetensors)",
+        (("weights", "model-00002-of-00003.safetensors", "1000 of 1500248 bytes", ANY),),
+    ),
+    "weights file exchanged": Drift(
+        f"cd {SNAPSHOTS}; cp --remove-destination -d model-0000[13]-of-00003.safetensors",
+        (("weights", "model-00003-of-00003.safetensors", "another content", ANY),),
+    ),
+    "valve edited": Drift(
+        "echo 'echo by hand' >> /usr/local/bin/spark-valve",
+        (("valve", "/usr/local/bin/spark-valve", ANY, ANY),),
+    ),
+    "program deleted": Drift(
+        "rm /usr/local/lib/sparkfleet/sparkfleet.pyz",
+        (("programs", "/usr/local/lib/sparkfleet/sparkfleet.pyz", "", ""),),
+    ),
+    "recovery disabled": Drift(
+        "systemctl disable -q sparkfleet-recover.service",
+        (("unit", "sparkfleet-recover.service", "disabled", "enabled"),),
+    ),
+    "recovery edited": Drift(
+        f"echo '# by hand' >> {UNITS}/sparkfleet-recover.service; systemctl daemon-reload",
+        (("unit", f"{UNITS}/sparkfleet-recover.service", ANY, ANY),),
+    ),
+    "directory's owner changed": Drift(
+        f"chown root:root {CACHE}",
+        (("owner", "~/vllm-compile-cache", "root:root", "nvidia:nvidia"),),
+    ),
+    "directory's mode changed": Drift(
+        "chmod 0700 /home/nvidia/vllm",
+        (("mode", "~/vllm", "0700", "0755"),),
+    ),
+}
+"""Drift that is repaired while the engine serves on. All of it can happen at once."""
+
+ALONE: Mapping[str, Drift] = {
+    "unit deleted": Drift(
+        f"rm {UNITS}/{UNIT}; systemctl daemon-reload",
+        (("unit", UNIT, "", "enabled"),),
+    ),
+    "valve's mode changed": Drift(
+        "chmod 0700 /usr/local/bin/spark-valve",
+        (("valve", "/usr/local/bin/spark-valve", "0700 root", "0755 root"),),
+    ),
+    "unit for this boot alone": Drift(
+        f"mkdir -p /run/systemd/system/{UNIT}.d; printf '[Service]\\nRestartSec=99\\n' "
+        f"> /run/systemd/system/{UNIT}.d/by-hand.conf; systemctl daemon-reload",
+        (("drop-in", f"/run/systemd/system/{UNIT}.d/by-hand.conf", "", ""),),
+    ),
+    "record deleted": Drift(
+        "rm /var/lib/sparkfleet/services/nano/current.json",
+        (("record", "/var/lib/sparkfleet/services/nano/current.json", "", ""),),
+    ),
+    "a limit set by systemctl": Drift(
+        f"systemctl set-property {UNIT} MemoryMax=8G",
+        (("drop-in", f"/etc/systemd/system.control/{UNIT}.d/50-MemoryMax.conf", "", ""),),
+    ),
+}
+"""More of it, that cannot happen beside the others."""
+
+
+def by_hand(*, options: str = "", words: str = "", swap: tuple[str, str] = ("", "")) -> str:
+    """Return a command that makes the container anew as somebody would: other options, further words."""
+    script = f"""
+import json, subprocess
+create = json.load(open("/var/lib/sparkfleet/services/nano/current.json"))["create"]
+words = [word.replace(*{swap!r}) if {swap!r}[0] else word for word in create] + {words!r}.split()
+subprocess.run(["docker", "rm", "-f", "nano"], check=True)
+subprocess.run(["docker", "run", "-d", "--name", "nano", *{options!r}.split(), *words], check=True)
+"""
+    return f"python3 -c {shlex.quote(script)}"
+
+
+MADE_BY_HAND: Row = ("container", "id", ANY, ANY)
+
+ANEW: Mapping[str, Drift] = {
+    "stopped": Drift(f"systemctl stop {UNIT}", (("state", "", "exited", "serving"),)),
+    "recreated with another variable and an extra flag": Drift(
+        by_hand(options="--env BY_HAND=1", words="--enforce-eager"),
+        (("env", "BY_HAND", "1", ""), ("flag", "--enforce-eager", "true", ""), MADE_BY_HAND),
+    ),
+    "docker update of memory and restart policy": Drift(
+        "docker update --memory 2g --memory-swap 2g --restart always nano",
+        (("container", "memory limit", str(2 << 30), ""), ("container", "restart", "always", "no")),
+    ),
+}
+"""Drift that takes a new container."""
+
+ANEW_IN_FULL: Mapping[str, Drift] = {
+    "recreated with another variable": Drift(
+        by_hand(options="--env BY_HAND=1"), (("env", "BY_HAND", "1", ""), MADE_BY_HAND)
+    ),
+    "recreated with an extra flag": Drift(
+        by_hand(words="--enforce-eager"), (("flag", "--enforce-eager", "true", ""), MADE_BY_HAND)
+    ),
+    "recreated with another value": Drift(
+        by_hand(swap=("262144", "65536")), (("flag", "--max-model-len", "65536", "262144"), MADE_BY_HAND)
+    ),
+    "recreated with the same words, spelled in another way": Drift(
+        by_hand(swap=("--max-num-seqs", "--max_num_seqs"), words="--max-model-len=262144"), (MADE_BY_HAND,)
+    ),
+    "recreated with a mount more": Drift(
+        by_hand(options="-v /usr/share/doc:/doc:ro"),
+        (("mount", "/doc", "/usr/share/doc:/doc:ro", ""), MADE_BY_HAND),
+    ),
+    "docker update of memory": Drift(
+        "docker update --memory 2g --memory-swap 2g nano", (("container", "memory limit", str(2 << 30), ""),)
+    ),
+    "docker update of processors": Drift(
+        "docker update --cpus 1 nano", (("container", "NanoCpus", "1000000000", ""),)
+    ),
+    "paused": Drift("docker pause nano", (("state", "", "paused", "serving"),)),
+    "stopped for good": Drift(
+        f"systemctl disable -q --now {UNIT}",
+        (("state", "", "exited", "serving"), ("unit", UNIT, "disabled", "enabled")),
+    ),
+}
+"""More of it, one by one."""
+
+
+@pytest.fixture(scope="module")
+def shared(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Converged:
+    return converged(lab, lab_state, tmp_path_factory.mktemp("drift"))
+
+
+@pytest.fixture
+def nano(shared: Converged) -> Converged:
+    """A converged Spark that serves nemotron-3-nano."""
+    shared.restore()
+    return shared
+
+
+def test_drift_beside_the_engine_is_seen_and_repaired_while_it_serves(nano: Converged) -> None:
+    repair_in_place(nano, *IN_PLACE.values())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("drift", (IN_PLACE | ALONE).values(), ids=IN_PLACE | ALONE)
+def test_each_drift_beside_the_engine_is_seen_and_repaired_while_it_serves(
+    nano: Converged, drift: Drift
+) -> None:
+    repair_in_place(nano, drift)
+
+
+@pytest.mark.parametrize("drift", ANEW.values(), ids=ANEW)
+def test_drift_of_the_container_is_seen_and_repaired_by_a_new_one(nano: Converged, drift: Drift) -> None:
+    repair_anew(nano, drift)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("drift", ANEW_IN_FULL.values(), ids=ANEW_IN_FULL)
+def test_each_drift_of_the_container_is_seen_and_repaired_by_a_new_one(nano: Converged, drift: Drift) -> None:
+    repair_anew(nano, drift)
+
+
+def test_a_removed_container_is_made_again(nano: Converged) -> None:
+    before = essence(nano.spark)
+    nano.clean = False
+    nano.spark.sh("docker rm -f nano")
+    (entry,) = nano.fleet.plan_data()["hosts"][0]["entries"]
+    assert (entry["subject"], entry["verb"]) == ("nano", "create")
+    nano.fleet.run().expect(0)
+    nano.expect_nothing_to_do()
+    assert essence(nano.spark) == before
+
+
+SQUATTERS: Mapping[str, str] = {
+    "with the Spark's own network": "--network host",
+    "with a published port": "--publish 8000:8000",
+}
+
+
+@pytest.mark.parametrize("network", SQUATTERS.values(), ids=SQUATTERS)
+def test_a_foreign_container_on_our_port_is_named_and_left_alone(nano: Converged, network: str) -> None:
+    nano.clean = False
+    squat(nano, network)
+    before = nano.spark.inspect_all()["container"]
+    said = nano.fleet.plan().expect(1).text
+    assert "port 8000: held by the container squatter, which sparkfleet did not make" in said
+    assert "docker stop squatter" in said
+    run = nano.fleet.run()
+    assert run.code != 0
+    assert "container squatter" in run.text
+    assert "Traceback" not in run.text
+    assert nano.spark.inspect_all()["container"] == before
+    nano.spark.sh("docker rm -f squatter")
+
+
+def test_a_host_with_a_foreign_container_stops_there_and_the_others_converge(
+    nano: Converged, lab: Lab, lab_state: State
+) -> None:
+    nano.clean = False
+    squat(nano, SQUATTERS["with the Spark's own network"])
+    other = fresh(lab, lab_state, "spark-02")
+    nano.fleet.host("spark-02", dict(nano.base))
+    before = nano.spark.inspect_all()["container"]
+    try:
+        run = nano.fleet.run()
+        assert run.code != 0
+        assert "container squatter" in run.text
+        assert "nano" in other.sh("curl -sS --fail http://127.0.0.1:8000/v1/models")
+        assert nano.spark.inspect_all()["container"] == before
+    finally:
+        nano.fleet.host("spark-02", None)
+        nano.spark.sh("docker rm -f squatter")
+
+
+def test_a_foreign_container_of_our_name_is_named_and_left_alone(nano: Converged) -> None:
+    nano.clean = False
+    nano.spark.sh(
+        "docker rm -f nano; docker run -d --name nano --entrypoint sleep " + image(nano) + " infinity"
+    )
+    before = nano.spark.inspect_all()["container"]
+    said = nano.fleet.plan().expect(1).text
+    assert "container nano: a container of this name that sparkfleet did not make" in said
+    assert nano.fleet.run().code != 0
+    assert nano.spark.inspect_all()["container"] == before
+    nano.spark.sh("docker rm -f nano")
+
+
+def test_our_own_container_under_another_name_is_named_and_left_alone(nano: Converged) -> None:
+    nano.clean = False
+    nano.spark.sh("docker rename nano mine")
+    before = nano.container_id("mine")
+    said = nano.fleet.plan().expect(1).text
+    assert "port 8000: held by the container mine" in said
+    assert nano.fleet.run().code != 0
+    assert nano.container_id("mine") == before
+    nano.spark.sh("docker rename mine nano")
+
+
+def squat(nano: Converged, network: str) -> None:
+    """Stop the service and put somebody else's container on its port."""
+    nano.spark.sh(
+        f"systemctl stop {UNIT}; docker run -d --name squatter {network} --entrypoint python3 {image(nano)} "
+        "-m http.server 8000; "
+        "for i in $(seq 50); do curl -sf http://127.0.0.1:8000/ >/dev/null && exit 0; sleep 0.1; done; exit 1"
+    )
+
+
+def image(nano: Converged) -> str:
+    """Return an image that is on the Spark."""
+    return nano.spark.sh("docker images --no-trunc -q | head -1")
+
+
+def repair_in_place(nano: Converged, *drifts: Drift) -> None:
+    """Do it by hand, see just that in the plan, run; all is as before and the engine never stopped."""
+    managed, engine, started = managed_files(nano.spark), essence(nano.spark), nano.started_at()
+    nano.clean = False
+    for drift in drifts:
+        nano.spark.sh(drift.command)
+    assert masked(nano.changes(), drifts) == {row for drift in drifts for row in drift.rows}
+    nano.fleet.run().expect(0)
+    assert nano.started_at() == started
+    assert managed_files(nano.spark) == managed
+    assert essence(nano.spark) == engine
+    nano.expect_nothing_to_do()
+
+
+def repair_anew(nano: Converged, drift: Drift) -> None:
+    """Do it by hand, see it in the plan and nothing else, run; the engine is as it was before."""
+    before = essence(nano.spark)
+    nano.clean = False
+    nano.spark.sh(drift.command)
+    assert masked(nano.changes(), [drift]) == set(drift.rows)
+    nano.fleet.run().expect(0)
+    assert essence(nano.spark) == before
+    nano.expect_nothing_to_do()
+
+
+def masked(rows: list[Row], drifts: Any) -> set[Row]:
+    """Return the rows, each text replaced by ANY where a drift of the same field and key expects any text."""
+    wild = {row[:2]: row for drift in drifts for row in drift.rows if ANY in row}
+    found = set()
+    for field, key, old, new in rows:
+        expected = wild.get((field, key), (field, key, old, new))
+        texts = zip((old, new), expected[2:], strict=True)
+        found.add((field, key, *(ANY if text and wanted == ANY else text for text, wanted in texts)))
+    return found
+
+
+def essence(spark: Machine) -> dict[str, Any]:
+    """Return what an engine is made of, as docker and systemd tell it, without ids and times."""
+    (seen,) = json.loads(spark.sh("docker inspect nano"))
+    config = {key: seen["Config"][key] for key in ("Image", "Cmd", "Entrypoint", "User", "Labels")}
+    limits = {key: value for key, value in seen["HostConfig"].items() if key != "MemorySwappiness"}
+    return {
+        "config": {**config, "Env": sorted(seen["Config"]["Env"])},
+        "host": limits,
+        "state": (seen["State"]["Running"], seen["State"]["Paused"]),
+        "unit": spark.sh(f"systemctl show -P ActiveState -P UnitFileState -P NeedDaemonReload {UNIT}"),
+        "serves": json.loads(spark.sh("curl -sS --fail http://127.0.0.1:8000/v1/models"))["data"][0]["id"],
+    }
+
+
+def managed_files(spark: Machine) -> dict[str, tuple[object, ...]]:
+    """Return mode, owner and hash of what we put on a Spark; link targets of the weights."""
+    ours = ("/etc/systemd/system", "/usr/local", "/home/nvidia/vllm/hub", CACHE)
+    volatile = ("/.no_exist", "/refs/", "/.locks")
+    return {
+        path: (mode, user, group, digest)
+        for path, (mode, user, group, _, digest) in spark.files_snapshot().items()
+        if path.startswith(ours) and not any(part in path for part in volatile)
+    }
