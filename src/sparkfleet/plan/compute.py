@@ -34,6 +34,7 @@ def probe_request(host: Host) -> ProbeRequest:
         images=tuple(dict.fromkeys(service.image.pull_ref for service in host.services)),
         weights=tuple(dict.fromkeys((w.repo, w.revision) for s in host.services for w in s.repositories)),
         paths=host_changes.watched_paths(host),
+        ports=tuple(service.port for service in host.services),
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,
     )

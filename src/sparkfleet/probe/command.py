@@ -25,6 +25,8 @@ class ProbeRequest:
     weights: tuple[tuple[str, str], ...] = ()
     """Repository and commit of each model."""
     paths: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    """Ports whose listeners matter; none: all."""
     models_dir: str = "~/vllm"
     cache_dir: str = "~/vllm-compile-cache"
 
@@ -36,6 +38,7 @@ class ProbeRequest:
                 "images": self.images,
                 "weights": self.weights,
                 "paths": self.paths,
+                "ports": self.ports,
                 "models_dir": self.models_dir,
                 "cache_dir": self.cache_dir,
             },
@@ -55,11 +58,10 @@ def _packed_program() -> str:
 def probe_command(request: ProbeRequest) -> str:
     """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
-    run = f'python3 -I -S -B -c {shlex.quote(_LOADER)} {shlex.quote(request.to_json())} "$u"'
+    run = f"python3 -I -S -B -c {shlex.quote(_LOADER)} {shlex.quote(request.to_json())}"
     return (
-        f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
-        f"p={_packed_program()}; u=$(id -un); "
-        f'{{ [ "$(id -u)" != 0 ] && echo "$p" | sudo -n {run} 2>/dev/null; }} || echo "$p" | {run}'
+        f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; p={_packed_program()}; "
+        f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'
     )
 
 

@@ -8,6 +8,7 @@ import os
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,9 +132,9 @@ def test_no_docker_and_a_daemon_that_is_down_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program, "DOCKER_SOCKET", str(tmp_path / "none"))
-    monkeypatch.setattr(program.shutil, "which", lambda _: None)
+    monkeypatch.setattr(program, "which", lambda _: False)
     assert program.part(program.look_at_docker, {})["state"] == "missing"
-    monkeypatch.setattr(program.shutil, "which", lambda _: "/usr/bin/docker")
+    monkeypatch.setattr(program, "which", lambda _: True)
     assert program.part(program.look_at_docker, {})["state"] == "down"
     stale = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as sock:
@@ -159,10 +160,11 @@ def test_a_daemon_that_hangs_or_hangs_up_is_told_apart(
 
 
 def test_permission_denied_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(_: object) -> None:
-        raise PermissionError
+    class Denied(socket.socket):
+        def connect(self, _: object) -> None:
+            raise PermissionError
 
-    monkeypatch.setattr(program.UnixConnection, "connect", denied)
+    monkeypatch.setattr(program.socket, "socket", Denied)
     assert program.part(program.look_at_docker, {})["state"] == "denied"
 
 
@@ -206,6 +208,59 @@ def test_a_listening_port_is_seen_with_its_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         seen = program.listeners()[str(server.getsockname()[1])]
     assert seen["pid"] == os.getpid()
+
+
+def test_of_the_ports_asked_for_those_with_a_listener_are_told_and_no_other() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        port, free = server.getsockname()[1], 1
+        seen = program.listeners([port, free])
+        assert str(other.getsockname()[1]) not in seen
+    assert list(seen) == [str(port)]
+    assert seen[str(port)]["pid"] == os.getpid()
+
+
+def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cut(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1000)
+            self.request.sendall(b'HTTP/1.0 200 OK\r\nContent-Length: 30\r\n\r\n{"Version": "28"')
+
+    monkeypatch.setattr(program, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
+    with UnixServer(program.DOCKER_SOCKET, Cut) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        seen = program.part(program.look_at_docker, {})
+        server.shutdown()
+    assert seen == {"state": "down", "error": "the daemon hung up in the middle of an answer"}
+
+
+IMPORTED_THERE = {"contextlib", "hashlib", "json", "pwd", "grp", "re", "socket", "subprocess"}
+COSTLY = {
+    "http.client",
+    "email",
+    "ssl",
+    "typing",
+    "shutil",
+    "platform",
+    "asyncio",
+    "urllib.request",
+    "logging",
+}
+
+
+def test_the_program_loads_little_on_a_spark() -> None:
+    source = Path(program.__file__).read_text()
+    listing = "import sys; print(*sys.modules)"
+    words = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-B",
+        "-c",
+        source.replace('if __name__ == "__main__":\n    main()', listing),
+    ]
+    loaded = set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    assert loaded >= IMPORTED_THERE
+    assert not loaded & COSTLY
 
 
 def answer(**changes: Any) -> str:
