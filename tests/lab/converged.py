@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.lab import faults
-from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
+from tests.lab.served import fresh
 
 Row = tuple[str, str, str, str]
 """Field, key, old and new of a change."""
@@ -88,17 +87,9 @@ class Converged:
         return self.spark.sh(f"curl -sS --fail --max-time 10 http://127.0.0.1:{port}/v1/models")
 
 
-def fresh(lab: Lab, state: State, name: str = "spark-01") -> Machine:
-    """Return a fresh machine; registry and hub are whole."""
-    faults.mend_services(Docker(), lab, state)
-    machine = Machine(name, lab, state)
-    machine.reset()
-    return machine
-
-
 def converged(lab: Lab, state: State, root: Path, base: Mapping[str, Any] | None = None) -> Converged:
     """Return a fresh spark-01 that serves ``base``."""
-    made = Converged(FleetDirectory(root / "checkout", lab), fresh(lab, state))
+    made = Converged(FleetDirectory(root / "checkout", lab), fresh(lab, state, "spark-01")[0])
     if base is not None:
         made.base = base
     made.restore()

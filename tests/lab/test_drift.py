@@ -12,8 +12,9 @@ import pytest
 
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
-from tests.lab.converged import Converged, Row, converged, fresh
+from tests.lab.converged import Converged, Row, converged
 from tests.lab.machine import Machine
+from tests.lab.served import fresh
 
 UNIT = "sparkfleet-nano.service"
 UNITS = "/etc/systemd/system"
@@ -246,7 +247,7 @@ def test_a_host_with_a_foreign_container_stops_there_and_the_others_converge(
 ) -> None:
     nano.clean = False
     squat(nano, SQUATTERS["with the Spark's own network"])
-    other = fresh(lab, lab_state, "spark-02")
+    (other,) = fresh(lab, lab_state, "spark-02")
     nano.fleet.host("spark-02", dict(nano.base))
     before = nano.spark.inspect_all()["container"]
     try:

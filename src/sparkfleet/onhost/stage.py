@@ -28,6 +28,8 @@ from sparkfleet.onhost.system import PROGRAM, Paths
 
 RUN_DIR = Path("/run/sparkfleet")
 KEPT_JOBS = 10
+BEGINS_WITHIN_S = 60.0
+"""Seconds between a token's arrival and its job's start, at most."""
 
 
 def jobs_directory(state: Path) -> Path:
@@ -48,10 +50,13 @@ def begin(request: dict[str, Any], paths: Paths) -> str:
     if (folder / "result.json").exists() or _is_going_on(job):
         return job
     files.write_json(folder / "request.json", request)
+    _sweep_tokens()
+    path = RUN_DIR / f"{job}.token"
     if token:
-        _keep_token(job, token, int(request["user"]["uid"]))
+        _keep_token(path, token, int(request["user"]["uid"]))
     _prune(jobs_directory(paths.state))
     words = ["systemd-run", "--quiet", "--collect", f"--unit=sparkfleet-stage-{job}", "--property=Nice=5"]
+    words += [f"--property=ExecStopPost=/bin/rm -f {path}"]  # however the job ends, SIGKILL included
     done = subprocess.run(
         [*words, "/usr/bin/python3", "-I", "-B", PROGRAM, "stage-run", job],
         capture_output=True,
@@ -59,17 +64,28 @@ def begin(request: dict[str, Any], paths: Paths) -> str:
         check=False,
     )
     if done.returncode:
+        files.remove(path)
         raise OSError(f"systemd-run: {done.stderr.strip()}")
     return job
 
 
-def _keep_token(job: str, token: str, uid: int) -> None:
+def _keep_token(path: Path, token: str, uid: int) -> None:
     RUN_DIR.mkdir(mode=0o755, exist_ok=True)
-    path = RUN_DIR / f"{job}.token"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         os.fchown(file.fileno(), uid, -1)
         file.write(token)
+
+
+def _sweep_tokens() -> None:
+    """Remove the token of a request that was cut off before its job began."""
+    for path in RUN_DIR.glob("*.token"):
+        try:
+            old = time.time() - path.stat().st_mtime > BEGINS_WITHIN_S
+        except OSError:
+            continue
+        if old and not _is_going_on(path.stem):
+            files.remove(path)
 
 
 def _prune(folder: Path) -> None:

@@ -177,6 +177,35 @@ def test_a_token_is_kept_in_a_file_of_its_one_reader_and_not_in_the_request(
     assert oct(token.stat().st_mode & 0o777) == "0o600"
     assert "hf_canary" not in (tmp_path / "jobs" / "stage-1" / "request.json").read_text()
     assert "hf_canary" not in str(ran)
+    assert f"--property=ExecStopPost=/bin/rm -f {token}" in ran[0]
+
+
+def test_a_token_whose_job_never_began_is_swept_away_by_the_next_and_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RUN_DIR", tmp_path)
+    monkeypatch.setattr(stage, "_is_going_on", lambda job: job == "stage-2")
+    for name, age in (("stage-1", 300), ("stage-2", 300), ("stage-3", 1)):
+        path = tmp_path / f"{name}.token"
+        path.write_text("hf_canary")
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    stage._sweep_tokens()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stage-2.token", "stage-3.token"]
+
+
+def test_a_job_that_systemd_does_not_start_leaves_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RUN_DIR", tmp_path / "run")
+    monkeypatch.setattr(stage, "_is_going_on", lambda _: False)
+
+    class Done:
+        returncode, stderr = 1, "no bus"
+
+    monkeypatch.setattr(stage.subprocess, "run", lambda *_, **__: Done())
+    with pytest.raises(OSError, match="no bus"):
+        stage.begin({"id": "stage-1", "user": USER, "token": "hf_canary"}, Paths(state=tmp_path))
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_job_without_work_ends_staged_and_takes_its_token_away(
