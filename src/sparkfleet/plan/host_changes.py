@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from sparkfleet.onhost import bundle, system, units
 from sparkfleet.plan import desired
@@ -28,9 +28,9 @@ class ManagedFile:
     mode: str
     kind: str
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """Return the SHA-256 of the content in hex."""
+        """SHA-256 of the content in hex."""
         return hashlib.sha256(self.content).hexdigest()
 
 

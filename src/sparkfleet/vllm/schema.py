@@ -137,6 +137,7 @@ def load(version: str) -> Schema:
     return from_dump(bundle.release(bundle.read(), version))
 
 
+@functools.cache
 def nearest(version: str) -> tuple[Schema, bool]:
     """Return the schema that is closest to ``version``, and whether it is that very release.
 
