@@ -9,6 +9,7 @@ import pytest
 
 from sparkfleet.onhost import answers
 from sparkfleet.onhost.gate import EngineEndedError, Gate, GateFailedError
+from sparkfleet.onhost.generation import Gate as GateFields
 from sparkfleet.onhost.system import Answer, Question
 from tests.unit.onhost.world import World, generation
 
@@ -138,6 +139,16 @@ def test_an_engine_that_wants_a_key_gets_the_one_of_its_container(world: World) 
     assert all(("Authorization", "Bearer opensesame") in one.headers for one in service.asked)
     assert "opensesame" not in json.dumps(tested.transcript)
     assert "opensesame" not in repr(tested)
+
+
+def test_a_wedge_is_known_long_before_the_time_for_a_start_is_up(world: World) -> None:
+    world.engines["img:1"].wedged = True
+    world.add("nano", generation())
+    patient = generation(gate=GateFields(timeout_s=1800, second_timeout_s=10))
+    before = world.clock
+    with pytest.raises(GateFailedError, match="no completion within 50 s, although /health says 200"):
+        Gate(world, patient, lambda: None).prove()
+    assert world.clock - before <= 60
 
 
 def test_a_refused_key_fails_at_once(world: World) -> None:

@@ -269,7 +269,10 @@ class World:
             self.enabled.discard(unit)
         elif verb == "kill":  # SIGUSR1: the guard leaves its engine
             self.active.discard(unit)
-        elif verb in {"start", "restart"}:
+        elif verb == "start":
+            return self._start(service, unit)
+        elif verb == "restart":
+            self._systemctl("stop", unit)
             return self._start(service, unit)
         elif verb == "stop" and unit in self.active:
             self.active.discard(unit)
