@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sparkfleet.errors import Problem
+from sparkfleet.plan.groups import Group, groups, names
 from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Plan, Verb
 from sparkfleet.plan.units_of_size import duration
 
@@ -13,8 +16,19 @@ TITLE_WIDTH = 55
 FIELD_WIDTH = 12
 
 
+MANY = 12
+"""Up to so many Sparks each has lines of its own; of more, those with the same plan are shown once."""
+WIDTH = 110
+
+
 def plan_text(plan: Plan) -> str:
-    """Return the whole report: every host in order, unknown ones last, then the counts."""
+    """Return the whole report: every host in order, unknown ones last, then the counts.
+
+    Of a fleet with MANY Sparks the counts come first as well, and Sparks with the same plan are one group.
+    """
+    if len(plan.hosts) > MANY:
+        lines = [line for group in groups(plan) for line in group_lines(group)]
+        return "\n".join([summary(plan), "", *lines, summary(plan)]) + "\n"
     known = [host for host in plan.hosts if host.state is not HostState.UNKNOWN]
     unknown = [host for host in plan.hosts if host.state is HostState.UNKNOWN]
     lines = [line for host in (*known, *unknown) for line in host_lines(host)]
@@ -29,6 +43,24 @@ def summary(plan: Plan) -> str:
     words += [f"{n} blocked" for n in [plan.count(HostState.BLOCKED)] if n]
     words += [f"{n} unknown" for n in [plan.count(HostState.UNKNOWN)] if n]
     return ", ".join(words)
+
+
+def group_lines(group: Group) -> Iterator[str]:
+    """Yield the lines of a group: those of its first Spark, under the number and the names of all."""
+    first = group.first
+    if len(group.plans) == 1:
+        yield from host_lines(first)
+        return
+    headline, *rest = host_lines(replace(first, host=f"{len(group.plans)} Sparks"))
+    yield headline
+    said = names([plan.host for plan in group.plans])
+    if rest:
+        said += f"; shown: {first.host}"
+    indent = " " * (HOST_WIDTH + 1)
+    yield from textwrap.wrap(
+        said, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+    yield from rest
 
 
 def host_lines(plan: HostPlan) -> Iterator[str]:

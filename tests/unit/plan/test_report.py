@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from sparkfleet.errors import Problem
 from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.compute import host_plan
-from sparkfleet.plan.model import HostPlan, Plan
+from sparkfleet.plan.groups import groups, names
+from sparkfleet.plan.model import HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.units_of_size import duration, size
 from tests.unit.plan import fake_spark
@@ -61,6 +63,79 @@ def test_the_report_says_per_field_old_and_new_what_it_costs_and_what_is_not_kno
 
 def test_the_json_has_the_same_content_under_stable_keys() -> None:
     assert json.dumps(plan_data(fleet()), indent=1) + "\n" == (GOLDEN / "fleet.json").read_text()
+
+
+def many() -> Plan:
+    """Return a fleet of 1,000: 40 to change alike, one otherwise, three unreachable, one blocked."""
+    changed, _, _, blocked, _ = fleet().hosts
+    other = replace(changed, host="spark-0500", entries=changed.entries[:1])
+    hosts = {f"spark-{number:04}": HostPlan(f"spark-{number:04}") for number in range(1, 1001)}
+    for number in (*range(7, 31), *range(100, 115), 800):
+        name = f"spark-{number:04}"
+        entries = []
+        for entry in changed.entries:
+            rows = (replace(c, note=c.note.replace("3000.0 GiB", f"{number} GiB")) for c in entry.changes)
+            entries.append(replace(entry, changes=tuple(rows)))
+        hosts[name] = replace(changed, host=name, entries=tuple(entries))
+    hosts["spark-0500"] = other
+    hosts["spark-0999"] = replace(
+        blocked,
+        host="spark-0999",
+        entries=tuple(
+            replace(entry, blocked=replace(entry.blocked, where="spark-0999: container nano"))
+            if entry.blocked
+            else entry
+            for entry in blocked.entries
+        ),
+    )
+    for number in (3, 4, 900):
+        name = f"spark-{number:04}"
+        found = f"SSH connection refused (10.0.0.{number % 250}:22)"
+        hosts[name] = HostPlan(name, unknown=Problem(name, found, remedy=f"ssh {name} true"))
+    return Plan(tuple(hosts.values()))
+
+
+def test_of_a_large_fleet_the_counts_come_first_and_sparks_with_the_same_plan_once() -> None:
+    assert plan_text(many()) == (GOLDEN / "thousand.txt").read_text()
+
+
+def test_every_spark_that_is_not_as_declared_is_named_whatever_the_size_of_the_fleet() -> None:
+    plan = replace(
+        many(), hosts=tuple(host for host in many().hosts if host.state is not HostState.UNCHANGED)
+    )
+    text = plan_text(plan)
+    shown = {name for part in re.findall(r"spark-\d+(?:\.\.\d+)?", text) for name in spread(part)}
+    assert shown >= {host.host for host in plan.hosts}
+
+
+def spread(part: str) -> list[str]:
+    first, _, last = part.removeprefix("spark-").partition("..")
+    return [f"spark-{number:04}" for number in range(int(first), int(last or first) + 1)]
+
+
+def test_sparks_whose_changes_differ_in_one_value_are_not_one_group() -> None:
+    changed = fleet().hosts[0]
+    entry = changed.entries[-1]
+    other = replace(entry, changes=(*entry.changes[:-1], replace(entry.changes[-1], key="something else")))
+    hosts = [replace(changed, host=f"spark-{n:02}") for n in range(20)]
+    hosts[7] = replace(hosts[7], entries=(*changed.entries[:-1], other))
+    assert [len(group.plans) for group in groups(Plan(tuple(hosts)))] == [19, 1]
+
+
+NAMES = {
+    "a run": (["spark-01", "spark-02", "spark-03"], "spark-01..03"),
+    "two": (["spark-01", "spark-02"], "spark-01, spark-02"),
+    "a gap": (["s1", "s2", "s3", "s5"], "s1..3, s5"),
+    "another width": (["s9", "s10", "s11", "s12"], "s9, s10..12"),
+    "no numbers": (["left", "right", "middle"], "left, right, middle"),
+    "another prefix": (["a-1", "a-2", "b-3"], "a-1, a-2, b-3"),
+    "none": ([], ""),
+}
+
+
+@pytest.mark.parametrize("hosts, text", NAMES.values(), ids=NAMES)
+def test_names_are_drawn_together_where_numbers_follow_one_another(hosts: list[str], text: str) -> None:
+    assert names(hosts) == text
 
 
 EXIT_CODES = {

@@ -25,7 +25,7 @@ HOST = Host(
             recipe="nano",
             port=8000,
             image=ImageRef("docker.io/vllm/vllm-openai", "v0.19.0", "sha256:" + "a" * 64, ("vllm", "serve")),
-            weights=Weights("org/model", "c" * 40, (WeightFile("config.json", 5, blob="b"),), config=(("layers", 2),)),
+            weights=Weights("org/model", "c" * 40, (WeightFile("a", 5, blob="b"),), config=(("layers", 2),)),
             served_name="nano",
             flags=(("speculative-config", {"model": "org/drafter", "num": [1, 2]}), ("max-model-len", 65536)),
             env=(("VLLM_LOGGING_LEVEL", "INFO"),),
@@ -34,7 +34,7 @@ HOST = Host(
         ),
     ),
     ssh=(("ssh_hostname", "192.168.1.21"),),
-)  # fmt: skip
+)
 
 
 def test_plain_data_is_what_the_standard_library_makes_of_it() -> None:

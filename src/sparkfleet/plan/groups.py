@@ -1,0 +1,92 @@
+"""Many Sparks with the same plan as one group, so that the report of a large fleet stays readable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sparkfleet.errors import Problem
+from sparkfleet.plan.model import Entry, HostPlan, HostState, Plan
+
+_MOVES = re.compile(r"[\d.]+ [KMG]?i?B free")
+"""Figures that are another on each Spark, and that say nothing of what a run does."""
+_ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+(:\d+)?\b")
+_NUMBERED = re.compile(r"(.*?)(\d+)")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sparks whose plans are the same but for names, addresses and free space; at least one."""
+
+    plans: tuple[HostPlan, ...]
+
+    @property
+    def first(self) -> HostPlan:
+        """Return the plan that is shown for all."""
+        return self.plans[0]
+
+
+def groups(plan: Plan) -> tuple[Group, ...]:
+    """Return the groups: those that change or are blocked, then the unchanged, then the unknown ones."""
+    found: dict[object, list[HostPlan]] = {}
+    for host in plan.hosts:
+        found.setdefault(_essence(host), []).append(host)
+    order = {HostState.UNCHANGED: 1, HostState.UNKNOWN: 2}
+    listed = sorted(
+        found.values(), key=lambda hosts: order.get(hosts[0].state, 0)
+    )  # stable: else as they come
+    return tuple(Group(tuple(hosts)) for hosts in listed)
+
+
+def _essence(plan: HostPlan) -> object:
+    entries = tuple(_entry(plan.host, entry) for entry in plan.entries)
+    return (plan.state, _problem(plan.host, plan.unknown), entries)
+
+
+def _entry(host: str, entry: Entry) -> object:
+    # What memory is left is a statement in figures of each Spark; all else that is said counts.
+    changes = tuple(
+        (change.sign, change.field, change.key, change.old, change.new, _MOVES.sub("", change.note))
+        for change in entry.changes
+        if change.field != "memory"
+    )
+    return (entry.title, entry.subject, entry.verb, _problem(host, entry.blocked), changes)
+
+
+def _problem(host: str, problem: Problem | None) -> object:
+    if problem is None:
+        return None
+    texts = (problem.where, problem.found, problem.expected, problem.remedy)
+    return tuple(_ADDRESS.sub("", text.replace(host, "")) for text in texts)
+
+
+def names(hosts: Sequence[str]) -> str:
+    """Return names with runs of numbers drawn together: ``spark-01..04, spark-07``."""
+    return ", ".join(_runs(hosts))
+
+
+def _runs(hosts: Sequence[str]) -> Iterator[str]:
+    run: list[str] = []
+    for host in hosts:
+        if run and not _follows(run[-1], host):
+            yield _run(run)
+            run = []
+        run.append(host)
+    if run:
+        yield _run(run)
+
+
+def _follows(before: str, after: str) -> bool:
+    left, right = _NUMBERED.fullmatch(before), _NUMBERED.fullmatch(after)
+    if left is None or right is None:
+        return False
+    same = left[1] == right[1] and len(left[2]) == len(right[2])
+    return same and int(right[2]) == int(left[2]) + 1
+
+
+def _run(run: list[str]) -> str:
+    last = _NUMBERED.fullmatch(run[-1])
+    if len(run) < 3 or last is None:  # noqa: PLR2004  (two are as short by name)
+        return ", ".join(run)
+    return f"{run[0]}..{last[2]}"
