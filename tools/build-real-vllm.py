@@ -9,17 +9,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import real_vllm
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.lab import lifecycle, real_vllm
 from sparkfleet.lab.base import make_base
 from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import find_lab
 
 
 def main() -> int:
     """Build, and say what was done."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--push", metavar="PORT", type=int, help="port of the lab's registry on 127.0.0.1")
-    parser.add_argument("--ca", help="the lab's certificate authority, with --push")
+    parser.add_argument("--push", action="store_true", help="put it into the registry of the lab that is up")
     said = parser.parse_args()
     docker = Docker()
     try:
@@ -28,7 +28,11 @@ def main() -> int:
         tag = real_vllm.make_image(docker, base, lambda text: print(text, file=sys.stderr))
         print(tag)
         if said.push:
-            digest = real_vllm.push(docker, tag, f"https://127.0.0.1:{said.push}", said.ca)
+            lab = find_lab()
+            state = lifecycle.read_state(lab)
+            if state is None:
+                raise SparkfleetError(Problem("lab", "no lab is up", "", "sparkfleet lab up"))  # noqa: TRY301
+            digest = real_vllm.push(docker, tag, state.registry_url, lab.directory / "ca.pem")
             print(f"{real_vllm.REF}@{digest}")
     except SparkfleetError as error:
         print(error, file=sys.stderr)
