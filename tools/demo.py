@@ -19,7 +19,7 @@ Try next
   .venv/bin/pyinfra inventories/lab.py deploys/serve.py --dry   see the difference, field by field
   .venv/bin/pyinfra inventories/lab.py deploys/serve.py         converge
   .venv/bin/sparkfleet lab exec spark-01 -- docker ps           look inside
-  .venv/bin/sparkfleet lab break spark-02 dockerd-stopped       break something, and plan again
+  .venv/bin/sparkfleet lab break spark-02 docker-stopped       break something, and plan again
 Take it down
   make demo-down
 """
