@@ -33,7 +33,7 @@ def request(system: System, wanted: SwapRequest) -> tuple[int, dict[str, Any]]:
                     return 1, {"error": problem}
                 return 0, {"swap": wanted.id, "text": "started"}
             # Its program may have been stopped by hand: an unfinished swap is always finished first.
-            start(system, going_on[0])
+            resume(system, going_on[0])
     except store.BusyError:
         going_on = store.unfinished(state)
     other = going_on[0] if going_on else ""
@@ -42,8 +42,7 @@ def request(system: System, wanted: SwapRequest) -> tuple[int, dict[str, Any]]:
 
 def start(system: System, swap_id: str) -> str:
     """Run ``swap-run`` in a unit of its own; return "" or the problem. One that runs is left alone."""
-    unit = unit_name(swap_id)
-    if systemctl(system, "is-active", unit).out.strip() in {"active", "activating"}:
+    if runs(system, swap_id):
         return ""
     properties = (
         "Description=sparkfleet: swap",
@@ -56,7 +55,7 @@ def start(system: System, swap_id: str) -> str:
     )
     done = system.run(
         (
-            *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"),
+            *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit_name(swap_id)}"),
             *(f"--property={entry}" for entry in properties),
             *units.PYTHON.split(),
             *("swap-run", swap_id),
@@ -65,21 +64,44 @@ def start(system: System, swap_id: str) -> str:
     return f"systemd-run: {done.text}" if done.code else ""
 
 
+def resume(system: System, swap_id: str) -> str:
+    """Let an unfinished swap go on whose program does not run; return "" or the problem.
+
+    Right after a boot that is the recovery's to do: services start after it. A swap that holds the lock and
+    starts a service, while the recovery waits for the lock, would wait for ever.
+    """
+    enabled = systemctl(system, "is-enabled", units.RECOVER).out.strip() == "enabled"
+    state = systemctl(system, "is-active", units.RECOVER).out.strip()
+    if enabled and state in {"inactive", "activating"}:
+        systemctl(system, "start", "--no-block", units.RECOVER)
+        return ""
+    return start(system, swap_id)
+
+
 def unit_name(swap_id: str) -> str:
     """Return the unit that a swap runs in."""
     return f"sparkfleet-swap-{store.check_swap(swap_id)}.service"
 
 
+def runs(system: System, swap_id: str) -> bool:
+    """Return whether a swap's program runs, or is about to be started again."""
+    return systemctl(system, "is-active", unit_name(swap_id)).out.strip() in {"active", "activating"}
+
+
 def recover(system: System) -> list[str]:
-    """At boot: settle every unfinished swap, then let it finish by itself. Return their ids."""
-    found: list[str] = []
-    if store.unfinished(system.paths.state):
-        deadline = system.monotonic() + BOOT_S
-        dockerd.wait(system, lambda _: None, lambda: system.monotonic() >= deadline)
+    """At boot: settle every unfinished swap, then let it finish by itself. Return their ids.
+
+    A swap that runs was asked for since the boot: it holds the lock, and a service that it starts waits for
+    us. It is left alone.
+    """
+    found = [swap_id for swap_id in store.unfinished(system.paths.state) if not runs(system, swap_id)]
+    if not found:
+        return []
+    deadline = system.monotonic() + BOOT_S
+    dockerd.wait(system, lambda _: None, lambda: system.monotonic() >= deadline)
     with store.lock(system.paths.state):
-        for swap_id in store.unfinished(system.paths.state):
+        for swap_id in found:
             swap.settle(system, swap_id)
-            found.append(swap_id)
     for swap_id in found:
         start(system, swap_id)
     return found

@@ -27,7 +27,7 @@ def follow(system: System, swap_id: str, since: int, wait_s: float) -> Iterator[
     result = files.read_json(directory / "result.json")
     if result and not ended:  # the event was lost (a full disk, a kill in between): the file counts
         yield {"n": since + len(events), "kind": "result", **result}
-    elif not result and not events and not _runs(system, swap_id):
+    elif not result and not events and not detached.runs(system, swap_id):
         text = "its program does not run; the next swap, or `recover`, finishes it"
         yield {"n": since, "kind": "waiting", "text": text, "stalled": True}
 
@@ -69,8 +69,3 @@ def _service(system: System, service: str) -> dict[str, Any]:
 def _over(directory: Any, since: int) -> bool:
     result = files.read_json(directory / "result.json")
     return result is not None and not read_events(directory, since)
-
-
-def _runs(system: System, swap_id: str) -> bool:
-    state = systemctl(system, "is-active", detached.unit_name(swap_id)).out.strip()
-    return state in {"active", "activating"}

@@ -115,7 +115,7 @@ def _swap_run(system: System, options: argparse.Namespace) -> int:
 def _resume(system: System, options: argparse.Namespace) -> int:
     if options.id not in store.unfinished(system.paths.state):
         return OK
-    problem = detached.start(system, options.id)
+    problem = detached.resume(system, options.id)
     _say({"swap": options.id, "text": problem or "goes on"})
     return PROBLEM if problem else OK
 

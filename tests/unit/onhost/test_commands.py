@@ -52,6 +52,24 @@ def test_an_unfinished_swap_whose_program_was_stopped_is_finished_before_the_nex
     assert world.spawned == ["s1"]
 
 
+def test_right_after_a_boot_an_unfinished_swap_is_left_to_the_recovery(world: World) -> None:
+    detached.request(world, request())
+    world.spawned.clear()
+    world.enabled.add(units.RECOVER)
+    assert detached.resume(world, "s1") == ""
+    assert world.spawned == []
+    world.active.add(units.RECOVER)
+    assert detached.resume(world, "s1") == ""
+    assert world.spawned == ["s1"]
+
+
+def test_the_recovery_leaves_a_swap_alone_that_was_asked_for_since_the_boot(world: World) -> None:
+    detached.request(world, request())
+    world.active.add(detached.unit_name("s1"))
+    with store.lock(world.paths.state):  # as the running swap does: nobody waits for it
+        assert detached.recover(world) == []
+
+
 def test_without_systemd_run_nothing_is_left_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "run", lambda words, timeout_s=60: Ran(1, err="Failed to connect to bus"))
     code, answer = detached.request(world, request())
