@@ -49,7 +49,7 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     if outcome.changes:
         lockfile.write(places.lock, outcome.lock)
     if as_json:
-        output.as_json(_data(outcome))
+        output.as_json(_data(outcome, fleet))
     else:
         _say(outcome, fleet)
         for problem in outcome.problems:
@@ -61,7 +61,7 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
 def _say(outcome: Outcome, fleet: Fleet) -> None:
     for change in outcome.changes:
         click.echo(_line(change))
-        for note in notes(change, fleet):
+        for note in notes(change, fleet, outcome.changes):
             click.echo(f"    {note}")
 
 
@@ -92,23 +92,36 @@ def _text(entry: LockedImage | LockedModel | None) -> str:
     return f"{weights.revision[:12]} ({len(weights.files)} files, {output.size(weights.size)})"
 
 
-def notes(change: Change, fleet: Fleet) -> list[str]:
-    """Return what a moved image means for the services that use it."""
+def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str]:
+    """Return what another image means for the services that use it: a tag that moved, or another tag."""
     from sparkfleet.lock.upgrade import difference  # noqa: PLC0415
     from sparkfleet.spec.locked import LockedImage, image_key  # noqa: PLC0415
 
-    if not isinstance(change.old, LockedImage) or not isinstance(change.new, LockedImage):
+    new = change.new
+    if not isinstance(new, LockedImage):
         return []
+    gone = [entry.old for entry in changes if entry.new is None and isinstance(entry.old, LockedImage)]
+    same = [entry for entry in gone if entry.image.repository == new.image.repository]
+    old = change.old or (same[0] if len(same) == 1 else None)
+    if not isinstance(old, LockedImage):
+        return []
+    if not old.image.vllm or not new.image.vllm:
+        return ["which vLLM is in it is not known, and so is what the move means for flags and variables"]
     services = [service for host in fleet.hosts for service in host.services]
     users = [service for service in services if image_key(service.image) == change.key]
-    upgrade = difference(change.old.image.vllm, change.new.image.vllm, users)
+    upgrade = difference(old.image.vllm, new.image.vllm, users)
     return upgrade.lines() if upgrade else []
 
 
-def _data(outcome: Outcome) -> dict[str, Any]:
+def _data(outcome: Outcome, fleet: Fleet) -> dict[str, Any]:
     return {
         "changes": [
-            {"key": change.key, "old": _plain(change.old), "new": _plain(change.new)}
+            {
+                "key": change.key,
+                "old": _plain(change.old),
+                "new": _plain(change.new),
+                "notes": notes(change, fleet, outcome.changes),
+            }
             for change in outcome.changes
         ],
         "problems": [dataclasses.asdict(problem) for problem in outcome.problems],

@@ -353,6 +353,27 @@ class TestLock:
         assert "~ nvcr.io/nvidia/vllm:26.04-py3  sha256:000000000000 (vLLM 0.19.0, " in out
         assert "\n    ! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'" in out
 
+    def test_another_tag_of_the_same_image_shows_what_it_means(self, run, fleet):
+        text = "serve: {{recipe: {}, name: nano, image: 'nvcr.io/nvidia/vllm:{}'}}\n"
+        files = fleet({"spark-01.yaml": text.format(NANO, "26.04-py3")})
+        self.world.turn = 19
+        run("lock", "inventories/lab.py")
+        (files.directory / "spark-01.yaml").write_text(text.format(NANO, "25.12.post1-py3"))
+        self.world.turn = 12
+        code, out, _ = run("lock", "inventories/lab.py", "--json")
+        assert code == 0
+        changes = {change["key"]: change for change in json.loads(out)["changes"]}
+        assert changes["nvcr.io/nvidia/vllm:26.04-py3"]["notes"] == []
+        told = changes["nvcr.io/nvidia/vllm:25.12.post1-py3"]["notes"]
+        assert told[0].startswith("! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'")
+
+    def test_an_image_that_moved_to_an_unknown_release_says_that_nothing_is_known(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+        run("lock", "inventories/lab.py")
+        self.world.turn, self.world.vllm = 2, ""
+        _, out, _ = run("lock", "inventories/lab.py", "--update", "nvcr.io/*")
+        assert "\n    which vLLM is in it is not known" in out
+
     def test_one_failure_is_told_and_the_rest_is_written(self, run, fleet):
         files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
         self.world.broken = {"openai/gpt-oss-20b"}

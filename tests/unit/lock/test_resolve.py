@@ -19,6 +19,8 @@ class World:
 
     def __init__(self) -> None:
         self.turn = 1
+        self.vllm: str | None = None
+        """The version in every image; else it goes with ``turn``."""
         self.broken: set[str] = set()
         self.asked: list[str] = []
 
@@ -27,7 +29,8 @@ class World:
         if image.display in self.broken:
             raise RegistryError(f"{image.display} is broken", "mend it")
         digest = image.digest or f"sha256:{self.turn:064x}"
-        return LockedImage(replace(image, digest=digest, vllm=f"0.{self.turn}.0"), digest)
+        vllm = f"0.{self.turn}.0" if self.vllm is None else self.vllm
+        return LockedImage(replace(image, digest=digest, vllm=vllm), digest)
 
     def resolve(self, repo: str, asked: str) -> LockedModel:
         self.asked.append(repo)

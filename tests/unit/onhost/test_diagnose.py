@@ -194,3 +194,13 @@ def test_patterns_that_are_missing_from_an_installation_are_named(monkeypatch: p
     patterns.cache_clear()
     with pytest.raises(FileNotFoundError, match=r"failure_patterns\.json"):
         patterns()
+
+
+SAMPLES = [entry["sample"] for kind in ("harmless", "warnings", "phases") for entry in patterns()[kind]]
+
+
+@pytest.mark.parametrize("exit_code", [None, 1, 2])
+def test_no_line_of_a_good_start_is_taken_for_a_failure(exit_code: int | None) -> None:
+    lines = [*log_and_exit("good_start")[0].splitlines(), *SAMPLES]
+    assert len(lines) > 80
+    assert [line for line in lines if diagnose(line, exit_code)] == []
