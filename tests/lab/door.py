@@ -1,0 +1,84 @@
+"""A door before the lab's registry or hub: it does to requests what the servers themselves cannot."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+
+KEPT = ("content-type", "docker-content-digest", "etag", "x-error-code", "x-error-message", "x-repo-commit")
+"""Headers of an answer that clients read."""
+SENT = ("accept", "authorization")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer instead of the real one."""
+
+    status: int = 0
+    """0: none at all; the request hangs until the door is closed."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Door:
+    """What stands between the operator and one server; changed while it is open."""
+
+    url: str
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    """Regular expression, searched in the request's path -> what happens to it."""
+    arrives: Callable[[], object] = lambda: None
+    """Called for every request before it goes on."""
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def refusal(self, path: str) -> Refusal | None:
+        return next((what for expression, what in self.refused.items() if re.search(expression, path)), None)
+
+
+@contextmanager
+def door_to(url: str, trust: ssl.SSLContext | bool = True) -> Iterator[Door]:
+    """Open a door on a local port that leads to this server."""
+    with httpx.Client(base_url=url, verify=trust, timeout=30) as client:
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                door.arrives()
+                refusal = door.refusal(self.path)
+                if refusal is None:
+                    asked = {name: self.headers[name] for name in SENT if name in self.headers}
+                    real = client.get(self.path, headers=asked)
+                    kept = {name: real.headers[name] for name in KEPT if name in real.headers}
+                    self._answer(real.status_code, kept, real.content)
+                elif refusal.status:
+                    self._answer(refusal.status, refusal.headers, b"{}")
+                else:
+                    door.closed.wait()
+
+            def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+                self.send_response(status)
+                for name, value in {**headers, "content-length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        door = Door(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield door
+        finally:
+            door.closed.set()
+            server.shutdown()
+            thread.join()
+            server.server_close()

@@ -1,0 +1,70 @@
+"""Images of a few hundred bytes, pushed into the lab's registry by its own protocol: for tests of pinning."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from sparkfleet.lab import services
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+
+REPOSITORY = "vllm/vllm-openai"
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where images are put: ``docker.io/vllm/vllm-openai`` of the lab, under tags of its own."""
+
+    lab: Lab
+    client: httpx.Client
+
+    def put(self, tag: str, vllm: str, architectures: Sequence[str] = ("amd64", "arm64")) -> str:
+        """Push an index under a tag, whatever the tag was before; return the index's digest."""
+        entries = []
+        for architecture in architectures:
+            config = self._blob(tag, vllm, architecture)
+            manifest = _text({"schemaVersion": 2, "mediaType": _MANIFEST, "config": config, "layers": []})
+            digest = self._manifest(_digest(manifest), manifest, _MANIFEST)
+            platform = {"os": "linux", "architecture": architecture}
+            entries.append(
+                {"mediaType": _MANIFEST, "size": len(manifest), "digest": digest, "platform": platform}
+            )
+        index = _text({"schemaVersion": 2, "mediaType": _INDEX, "manifests": entries})
+        return self._manifest(tag, index, _INDEX)
+
+    def spoil(self, digest: str) -> None:
+        """Change one byte of a manifest on the registry's disk, and let it forget what it has in memory."""
+        algorithm, _, value = digest.partition(":")
+        path = f"/srv/registry/docker/registry/v2/blobs/{algorithm}/{value[:2]}/{value}/data"
+        container = self.lab.container(services.REGISTRY)
+        Docker().run("exec", container, "sed", "-i", "s/linux/Linux/", path)
+
+    def _blob(self, tag: str, vllm: str, architecture: str) -> dict[str, Any]:
+        settings = {"Entrypoint": ["vllm", "serve"], "Env": [f"VLLM_VERSION={vllm}"], "Labels": {"tag": tag}}
+        body = _text({"os": "linux", "architecture": architecture, "config": settings})
+        place = self.client.post(f"/v2/{REPOSITORY}/blobs/uploads/").raise_for_status().headers["location"]
+        url = httpx.URL(place).copy_merge_params({"digest": _digest(body)})
+        self.client.put(url.raw_path.decode(), content=body).raise_for_status()
+        return {"mediaType": _CONFIG, "size": len(body), "digest": _digest(body)}
+
+    def _manifest(self, reference: str, body: bytes, kind: str) -> str:
+        url = f"/v2/{REPOSITORY}/manifests/{reference}"
+        self.client.put(url, content=body, headers={"content-type": kind}).raise_for_status()
+        return _digest(body)
+
+
+def _text(data: dict[str, Any]) -> bytes:
+    return json.dumps(data).encode()
+
+
+def _digest(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
