@@ -219,6 +219,21 @@ def test_of_the_ports_asked_for_those_with_a_listener_are_told_and_no_other() ->
     assert seen[str(port)]["pid"] == os.getpid()
 
 
+def test_likely_processes_are_looked_at_before_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    listdir = os.listdir
+
+    def listing(path: str) -> list[str]:
+        read.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr(program.os, "listdir", listing)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert program.listeners([port], [os.getpid()])[str(port)]["pid"] == os.getpid()
+    assert read == ["/proc", f"/proc/{os.getpid()}/fd"]
+
+
 def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Cut(socketserver.BaseRequestHandler):
         def handle(self) -> None:
