@@ -80,6 +80,7 @@ def _key(base: Base) -> str:
     sources = (
         package / "lab/standin_images.py",
         package / "lab/engine_images.py",
+        package / "lab/standins/package.py",
         package / "vllm/bundle.py",
     )
     return digest(

@@ -89,7 +89,7 @@ def hub(base: Base) -> Definition:
         packages=(),
         files=(Entry("opt/lab/hub.py", program),),
         late_files=_models,
-        key=digest((standins / "hub_models.py").read_bytes()),
+        key=digest(*((standins / name).read_bytes() for name in ("hub_models.py", "tiny_model.py"))),
         changes=(
             "WORKDIR /",
             'CMD ["python3", "-B", "/opt/lab/hub.py", "--root", "/srv/hub", "--port", "80"]',
