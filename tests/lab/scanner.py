@@ -1,4 +1,4 @@
-"""Looks for a secret everywhere: on a Spark (files, journal, docker, units, processes) and beside the operator.
+"""Looks for a secret everywhere: on a Spark (files, journal, docker, units, processes) and off it.
 
 The secret goes to every helper on stdin: a search must not put it where it searches.
 """
