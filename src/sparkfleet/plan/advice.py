@@ -97,7 +97,15 @@ def _flags(service: Service, own: Schema | None) -> Iterator[Advice]:
     env = check.check_env(dict(service.env), known, exact=exact)
     for finding in (*flags, *env):
         name = finding.flag.removeprefix("--")
-        about = (f"flags.{name}", f"flags.{name.removeprefix('no-')}", f"env.{name}", "image")
+        # An abbreviation stands in the file as it was written, and its flag may stand in the recipe, too.
+        written = finding.subject if finding.code == "abbreviation" else finding.flag
+        about = (
+            f"flags.{written.removeprefix('--')}",
+            f"flags.{name}",
+            f"flags.{name.removeprefix('no-')}",
+            f"env.{name}",
+            "image",
+        )
         yield Advice(finding.level, finding.text, finding.remedy, finding.code, about)
 
 

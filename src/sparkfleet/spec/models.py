@@ -23,6 +23,7 @@ _ENV = "Variables of the engine; null takes one away. No secrets."
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]
+Reason = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[int, Field(ge=1)]
 Duration = Annotated[str, Field(pattern=r"^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s?)?$", min_length=1)]
 """As 1h30m, 30m, 90s."""
@@ -173,7 +174,9 @@ class HostFile(Model):
         None, description="A recipe's name, one service, or a list of services. Nothing: an idle Spark."
     )
     reserve_gib: float | None = Field(None, ge=0, description="Memory (GiB) kept for all but engines.")
-    allow: dict[str, str] = Field(default_factory=dict, description="Rule id -> why it does not apply here.")
+    allow: dict[str, Reason] = Field(
+        default_factory=dict, description="Rule id -> why it does not apply here."
+    )
 
 
 class RegistryMirror(Model):
@@ -202,4 +205,6 @@ class Defaults(Model):
     env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
     container: ContainerSpec = Field(ContainerSpec(), description="Settings of every container.")
     gate: GateSpec = Field(GateSpec(), description="The proof that a service serves.")
-    allow: dict[str, str] = Field(default_factory=dict, description="Rule id -> why it does not apply here.")
+    allow: dict[str, Reason] = Field(
+        default_factory=dict, description="Rule id -> why it does not apply here."
+    )

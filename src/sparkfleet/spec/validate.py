@@ -36,6 +36,7 @@ _PATTERNS = {
 }
 
 _TYPES = {
+    "string_too_short": "some text",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",

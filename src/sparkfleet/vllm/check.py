@@ -157,7 +157,8 @@ def _newer_image(spans: tuple[history.Span, ...], schema: Schema) -> str:
 def _spelling(option: Option, schema: Schema) -> Iterator[Finding]:
     if option.abbreviates:
         text = f"{option.written} is short for {option.abbreviates}; a later vLLM may find it ambiguous"
-        yield Finding("warning", "abbreviation", option.name, text, f"write {option.abbreviates}")
+        remedy = f"write {option.abbreviates}"
+        yield Finding("warning", "abbreviation", option.name, text, remedy, subject=option.written)
     if option.flag is not None and option.flag.deprecated:
         text = f"vLLM {schema.version} calls {option.name} deprecated"
         yield Finding("info", "deprecated", option.name, text, "see the release's notes for what replaces it")

@@ -177,6 +177,17 @@ class TestCheck:
         assert "spark-02.yaml:1: error: " in err
         assert "spark-01.yaml" not in err
 
+    def test_a_rule_is_not_allowed_without_a_reason(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve: {SMALL}\nallow: {{BK-07: ''}}\n"})
+        code, _, err = run("check", "inventories/lab.py")
+        assert code == 1
+        assert "inventories/lab/spark-01.yaml:2: 'allow.BK-07' is ''\n    expected: some text" in err
+
+    def test_a_short_flag_is_told_where_it_is_written(self, run, fleet):
+        fleet({"spark-01.yaml": f"serve:\n  recipe: {NANO}\n  flags:\n    max-num-s: 4\n"}).pin()
+        _, _, err = run("check", "inventories/lab.py")
+        assert "inventories/lab/spark-01.yaml:4: warning: --max-num-s is short for --max-num-seqs" in err
+
     def test_an_allowance_of_no_rule_is_a_warning(self, run, fleet):
         fleet({"spark-01.yaml": f"allow: {{BK-4: why}}\nserve: {SMALL}\n"}).pin()
         code, _, err = run("check", "inventories/lab.py")
