@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 from sparkfleet.onhost import store, units
 from sparkfleet.onhost.container import Container
@@ -92,6 +94,11 @@ def _candidate(system: System, request: SwapRequest) -> Refusal | None:
         return Refusal(REFUSED, f"the unit of {generation.service} has no mark of ours", "render it anew")
     if not system.docker.has_image(generation.image):
         return Refusal(REFUSED, f"image {generation.image} is not on this Spark", "stage it first")
+    for option, value in pairwise(generation.create):
+        device = Path(value.partition(":")[0])
+        # docker create takes any name; only docker start, after the old engine's stop, would say so.
+        if option == "--device" and not device.exists():
+            return Refusal(REFUSED, f"there is no {device} on this Spark", "mend container.devices")
     return None
 
 

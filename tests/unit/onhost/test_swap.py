@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -312,6 +313,15 @@ def test_another_container_than_the_plan_saw_is_a_stale_plan(world: World, expec
     before = picture(world)
     result = ask(world, NEW, "nano", expect=(("nano", expected),))
     assert result["outcome"] == "stale"
+    assert picture(world) == before
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_stops(world: World) -> None:
+    world.serve(OLD)
+    before = picture(world)
+    result = ask(world, replace(NEW, create=("--device", "/dev/no-such:/dev/x", *NEW.create)), "nano")
+    assert result["outcome"] == "refused"
+    assert "no /dev/no-such on" in result["cause"]
     assert picture(world) == before
 
 
