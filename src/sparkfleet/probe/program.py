@@ -197,7 +197,7 @@ def listeners(wanted: Iterable[int] = (), likely: Iterable[int] = ()) -> dict[st
     ``wanted``: these ports alone. ``likely``: processes to look at before all others (an engine has its port
     itself, and there are hundreds of processes).
     """
-    inodes = {}
+    inodes: dict[str, int] = {}
     for name in ("/proc/net/tcp", "/proc/net/tcp6"):
         if wanted and set(wanted) <= set(inodes.values()):
             break  # the kernel walks through its whole table for each: 4 ms, on a Spark more
