@@ -127,7 +127,7 @@ class FleetDirectory:
         return data
 
     def changes(self, host: str) -> list[tuple[str, str, str, str]]:
-        """Return field, key, old and new of every change that the plan has for a host, statements left out."""
+        """Return field, key, old and new of every change that the plan has for a host (no statements)."""
         (found,) = (entry for entry in self.plan_data("--limit", host)["hosts"] if entry["host"] == host)
         assert found["unknown"] is None, found["unknown"]
         rows = [change for entry in found["entries"] for change in entry["changes"]]

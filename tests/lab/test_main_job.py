@@ -5,10 +5,13 @@ from __future__ import annotations
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 
-NANO = {"serve": [{"recipe": "nemotron-3-nano-30b-a3b-nvfp4", "name": "nano", "flags": {"max-model-len": 131072}}]}
+RECIPE = "nemotron-3-nano-30b-a3b-nvfp4"
+NANO = {"serve": [{"recipe": RECIPE, "name": "nano", "flags": {"max-model-len": 131072}}]}
 
 
-def test_a_fresh_spark_converges_serves_and_has_nothing_left_to_do(fleet: FleetDirectory, spark: Machine) -> None:
+def test_a_fresh_spark_converges_serves_and_has_nothing_left_to_do(
+    fleet: FleetDirectory, spark: Machine
+) -> None:
     fleet.host("spark-01", NANO)
     fleet.lock()
     assert fleet.plan().code == 2

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -61,7 +61,7 @@ def test_without_marks_there_is_no_answer() -> None:
 
 
 class FakeDocker(http.server.BaseHTTPRequestHandler):
-    answers: dict[str, Any] = {}
+    answers: ClassVar[dict[str, Any]] = {}
 
     def do_GET(self) -> None:
         body = json.dumps(self.answers.get(self.path, {"message": "no such thing"})).encode()
@@ -83,7 +83,8 @@ class UnixServer(socketserver.ThreadingUnixStreamServer):
 
 def inspect(name: str, labels: dict[str, str]) -> dict[str, Any]:
     return {
-        "Id": name * 3, "Name": f"/{name}", "Image": "sha256:1", "State": {"Status": "running", "StartedAt": "t"},
+        "Id": name * 3, "Name": f"/{name}", "Image": "sha256:1",
+        "State": {"Status": "running", "StartedAt": "t"},
         "Config": {"Image": "x", "Cmd": ["serve"], "Env": ["SECRET=canary"], "Labels": labels},
         "HostConfig": {"NetworkMode": "host", "Memory": 0},
     }  # fmt: skip
