@@ -12,7 +12,7 @@ from pathlib import Path
 from pyinfra.context import ctx_state
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import fleet_run, known_hosts
+from sparkfleet.operations import fleet_run, known_hosts, upstream
 
 _WITHOUT_QUESTION = {"-y", "--yes", "--dry", "--json", "debug-inventory"}
 
@@ -52,5 +52,6 @@ def guard() -> None:
         raise SystemExit(1)
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # one progress at a time: ours
     known_hosts.use()
+    upstream.remember_connectors()
     if ctx_state.isset():
         fleet_run.watch_connections(ctx_state.get())

@@ -17,7 +17,7 @@ from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import fleet_run, known_hosts
+from sparkfleet.operations import fleet_run, known_hosts, upstream
 from sparkfleet.plan.model import Plan
 
 
@@ -60,6 +60,7 @@ def _hang_up(host: PyinfraHost) -> None:
 
 def _state(inventory: Path, limit: Sequence[str]) -> State:
     known_hosts.use()
+    upstream.remember_connectors()
     state = State(check_for_changes=False)
     state.cwd = str(Path.cwd())
     ctx_state.set(state)

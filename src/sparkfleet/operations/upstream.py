@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from functools import cache
 from importlib import metadata
 from types import ModuleType
 from typing import Any
@@ -54,3 +55,15 @@ def postpone(name: str) -> None:
     if name in sys.modules or importlib.util.find_spec(name) is None:
         return
     sys.modules[name] = _Later(name)
+
+
+def remember_connectors() -> None:
+    """Have pyinfra look once for packages that bring connectors.
+
+    pyinfra 3.10 looks four times while it makes an inventory, 10 ms each.
+    """
+    from pyinfra.api import connectors  # noqa: PLC0415  (its import is most of a command's start)
+
+    asked = vars(connectors)["entry_points"]  # the module's own name for importlib's
+    if not hasattr(asked, "cache_clear"):
+        setattr(connectors, "entry_points", cache(asked))  # noqa: B010

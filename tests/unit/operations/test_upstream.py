@@ -69,3 +69,19 @@ except ImportError:
     print("no")
 """
     assert said(program) == "no"
+
+
+def test_an_inventory_looks_once_for_connectors() -> None:
+    program = """
+from pyinfra.api import Inventory
+from sparkfleet.operations import upstream
+{}
+asked.clear()
+Inventory((["spark-01", "@local"], {{}}))
+Inventory((["spark-01", "spark-02"], {{}}))
+print(len(asked))
+"""
+    assert (
+        said(COUNT + program.format("upstream.remember_connectors(); upstream.remember_connectors()")) == "1"
+    )
+    assert int(said(COUNT + program.format(""))) > 2
