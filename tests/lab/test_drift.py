@@ -351,7 +351,7 @@ def essence(spark: Machine) -> dict[str, Any]:
 
 def managed_files(spark: Machine) -> dict[str, tuple[object, ...]]:
     """Return mode, owner and hash of what we put on a Spark; link targets of the weights."""
-    ours = ("/etc/systemd/system", "/usr/local", "/home/nvidia/vllm/hub", CACHE)
+    ours = ("/etc/systemd/system/", "/usr/local", "/home/nvidia/vllm/hub", CACHE)
     volatile = ("/.no_exist", "/refs/", "/.locks")
     return {
         path: (mode, user, group, digest)
