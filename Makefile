@@ -40,6 +40,9 @@ test-full: $(STAMP) docker  ## every test, long sweeps whole
 test-real-vllm: $(STAMP) docker  ## the real vLLM on CPU on a lab Spark
 	@$(BIN)/python -m pytest -q -m real_vllm $(PYTEST_ARGS)
 
+bench: $(STAMP) docker  ## medians and ratios against other tools, measured in one run (BENCH_ARGS=--quick: small)
+	@$(BIN)/python -m tools.bench $(BENCH_ARGS)
+
 lint: $(STAMP)  ## ruff and mypy strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

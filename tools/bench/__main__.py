@@ -1,0 +1,209 @@
+"""``python -m tools.bench [--quick] [--keep]``: set up, measure, print, write build/bench.json and .md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.bench import far, loopback, plan_rows, rivals, sparks, table
+from tools.bench.fleets import ROOT, FleetDirectory, python_path
+from tools.bench.measure import Row, line, measure, run
+from tools.bench.table import Budget, Count
+
+from sparkfleet.lab import lifecycle
+
+WORK = ROOT / "build" / "bench"
+
+
+def say(text: str) -> None:
+    """Print what goes on, with the time."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure everything."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, two rounds: does it run?")
+    parser.add_argument("--keep", action="store_true", help="leave the lab up")
+    parser.add_argument("--rounds", type=int, default=0, help="runs of each command (default 7, quick 2)")
+    options = parser.parse_args()
+    rounds = options.rounds or (2 if options.quick else 7)
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    lab_sizes = (1, 2) if options.quick else (1, 4, 8)
+    sizes = (1, 10, 20) if options.quick else (1, 10, 25, 50, 100, 200)
+    machines = sparks.up(lab_sizes[-1], WORK, say)
+    try:
+        rows, counts, notes, extra = everything(machines, lab_sizes, sizes, rounds, quick=options.quick)
+    finally:
+        if not options.keep:
+            lifecycle.down(machines.docker, machines.lab, also_images=False, say=say)
+    budgets = list(judged(rows, counts, lab_sizes, sizes))
+    table.show(rows, counts, notes, budgets)
+    json_file, text_file = WORK.parent / "bench.json", WORK.parent / "bench.md"
+    json_file.write_text(table.as_json(rows, counts, notes, budgets, extra) + "\n")
+    text_file.write_text(table.markdown(rows, counts, notes, budgets))
+    say(f"wrote {json_file.relative_to(ROOT)} and {text_file.relative_to(ROOT)}")
+    sys.exit(1 if any(row.failed for row in rows) else 0)
+
+
+def everything(
+    machines: sparks.Sparks, lab_sizes: Sequence[int], sizes: Sequence[int], rounds: int, *, quick: bool
+) -> tuple[list[Row], list[Count], list[str], dict[str, object]]:
+    """Return all rows measured, what was counted, and what else is to be said."""
+    rivals.install(machines, say)
+    lock = WORK / "fleet.lock"
+    everyone = FleetDirectory(WORK / f"sparks-{lab_sizes[-1]}")
+    shutil.copy(everyone.lock, lock)
+    answer = WORK / "answer.txt"
+    answer.write_text(sparks.look(machines, everyone))
+    rows: list[Row] = []
+
+    def take(new: list[Row], what: str) -> None:
+        say(f"{what}: {len(new)} commands, {rounds} rounds")
+        measure(new, rounds, say)
+        rows.extend(new)
+
+    take(list(plan_rows.of_sparks(machines, lab_sizes, lock)), "Sparks of the lab")
+    hosts = loopback.up(machines, max(1000, sizes[-1]) if not quick else sizes[-1], lock, sizes[-1])
+    take(list(plan_rows.of_loopback(hosts, sizes)), "SSH hosts on loopback")
+    notes = [*linear(rows), own_share(hosts, sizes[-1])]
+    hot = hottest(hosts.fleet(min(50, sizes[-1])))
+    recorded = (100,) if quick else (200, 1000)
+    take(list(plan_rows.of_recorded(hosts, recorded, answer)), "recorded answers")
+    machines.docker.run("rm", "-f", "-v", hosts.container)
+    for delay in (20,) if quick else (20, 100):
+        with far.away(machines, delay) as relay:
+            take(list(plan_rows.of_far(relay, delay, lab_sizes[:2], lock)), f"{delay} ms away")
+            rivals.hang_up(relay.config, machines.names)
+    check = (50,) if quick else (200, 1000)
+    check_lock = lock_of_all(machines)
+    take(list(plan_rows.of_here(WORK, check, machines.group_data, check_lock)), "without hosts")
+    say("counting remote commands and bytes")
+    counts = list(counted(machines, lab_sizes[1], lock))
+    rivals.hang_up(machines.lab.ssh_config, machines.names)
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in list(hot["packages"].items())[:8])
+    greatest = ", ".join(f"{name} {share:.1%}" for name, share in list(hot["functions"].items())[:4])
+    notes.append(f"controller's CPU for {min(50, sizes[-1])} hosts: {shares}; greatest functions: {greatest}")
+    return rows, counts, notes, {"profile": hot}
+
+
+def lock_of_all(machines: sparks.Sparks) -> Path:
+    """Return a lock file with every recipe that ``check`` is measured with."""
+    from tools.bench import fleets  # noqa: PLC0415
+
+    fleet = fleets.make(WORK / "lock", dict(fleets.varied(len(fleets.RECIPES))), machines.group_data)
+    sparks.project(fleet, "sparkfleet", "lock", str(fleet.inventory))
+    return fleet.lock
+
+
+def counted(machines: sparks.Sparks, size: int, lock: Path) -> list[Count]:
+    """Return what each tool sends to a host."""
+    names = machines.names[:size]
+    tools = (
+        (plan_rows.PLAN, lambda relay: plan_rows.plan(relay.fleet(size, lock)), False),
+        ("pyinfra --dry, this project's deploy", lambda relay: plan_rows.dry(relay.fleet(size, lock)), False),
+        ("pyinfra, one command", lambda relay: rivals.bare(relay.fleet(size, lock)), False),
+        ("pyinfra --dry, stock operations", lambda relay: rivals.stock(relay.fleet(size, lock)), False),
+        (
+            "ansible-playbook --check --diff, warm",
+            lambda relay: rivals.ansible(WORK / "ansible", relay.fleet(size, lock), relay.config, names),
+            True,
+        ),
+    )
+    return [far.count(machines, title, size, made, warm) for title, made, warm in tools]
+
+
+def linear(rows: Sequence[Row]) -> list[str]:
+    """Return how time and memory grow with the number of hosts on loopback."""
+    plans = [
+        row
+        for row in rows
+        if row.group.startswith("SSH hosts") and row.title == plan_rows.PLAN and row.samples
+    ]
+    said = []
+    for what, name, unit, scale in (
+        ("wall time", "wall_s", "ms", 1000),
+        ("CPU here", "cpu_s", "ms", 1000),
+        ("memory", "rss_mib", "MiB", 1),
+    ):
+        start, slope, r2 = line({row.hosts: row.median(name) for row in plans})
+        text = f"{what} of a plan of n hosts: {start * scale:.0f} {unit} + n x {slope * scale:.2f} {unit}"
+        said.append(f"{text} (r2 = {r2:.3f}, n = {plans[0].hosts}..{plans[-1].hosts})")
+    return said
+
+
+def own_share(hosts: loopback.Loopback, size: int) -> str:
+    """Return whose CPU a plan of many hosts on loopback takes."""
+    command = plan_rows.plan(hosts.fleet(size))
+    before, logins = hosts.cpu_s(), hosts.logins()
+    sample = run(command)
+    theirs, after = hosts.cpu_s() - before, hosts.logins()
+    return (
+        f"plan of {size} hosts on loopback: {sample.cpu_s:.1f} s CPU here, {theirs:.1f} s in sshd, sudo and "
+        f"the look of the hosts, on the same {os.cpu_count()} cores; {after[0] - logins[0]} connections and "
+        f"{after[1] - logins[1]} remote commands in all"
+    )
+
+
+def hottest(fleet: FleetDirectory) -> dict[str, dict[str, float]]:
+    """Return where the controller's CPU goes."""
+    words = [str(sparks.BIN / "python"), "-m", "tools.bench.hot", str(fleet.inventory)]
+    env = {**os.environ, "PYTHONPATH": python_path()}
+    done = subprocess.run(words, cwd=fleet.root, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        say(f"FAILED profile: {done.stderr[-500:]}")
+        return {"packages": {}, "functions": {}}
+    found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def judged(
+    rows: Sequence[Row], counts: Sequence[Count], lab_sizes: Sequence[int], sizes: Sequence[int]
+) -> list[Budget]:
+    """Return the budgets that were measured, each with its verdict."""
+
+    def wall(group: str, title: str, hosts: int) -> float:
+        found = [
+            r for r in rows if r.group.startswith(group) and r.title.startswith(title) and r.hosts == hosts
+        ]
+        return found[0].median("wall_s") if found else float("nan")
+
+    def at_most(text: str, limit: float, measured: float) -> Budget:
+        return Budget(text, f"<= {table.seconds(limit)}", table.seconds(measured), measured <= limit)
+
+    lab, size = "Converged", lab_sizes[1]
+    plan, book = wall(lab, plan_rows.PLAN, size), wall(lab, "ansible-playbook --check --diff, tuned", size)
+    bare = wall(lab, "pyinfra, one command", size)
+    own = counts[0]
+    found = [
+        at_most("plan of one converged Spark", 0.9, wall(lab, plan_rows.PLAN, 1)),
+        Budget(
+            "connections and remote commands per host",
+            "1 and 1",
+            f"{own.connections:g} and {own.commands:g}",
+            (own.connections, own.commands) == (1, 1),
+        ),
+        Budget(f"{size} Sparks: Ansible takes", ">= 10 x", f"{book / plan:.1f} x", book / plan >= 10),  # noqa: PLR2004
+        Budget(f"{size} Sparks: of a bare command", "<= 1.5 x", f"{plan / bare:.2f} x", plan / bare <= 1.5),  # noqa: PLR2004
+        at_most("import of sparkfleet.cli", 0.15, wall("Without", "import", 0)),
+    ]
+    if sizes[-1] == 200:  # noqa: PLR2004
+        found.append(at_most("plan of 200 hosts on loopback", 4, wall("SSH hosts", plan_rows.PLAN, 200)))
+        found.append(at_most("check of 200 hosts", 1.5, wall("Without", "sparkfleet check", 200)))
+        found.append(at_most("plan of 1,000 recorded hosts", 15, wall("Sparks that", plan_rows.PLAN, 1000)))
+        thousand = next(r for r in rows if r.hosts == 1000 and r.title == plan_rows.PLAN)  # noqa: PLR2004
+        memory = thousand.median("rss_mib")
+        found.append(Budget("its memory", "<= 500 MiB", f"{memory:.0f} MiB", memory <= 500))  # noqa: PLR2004
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Where the controller's time goes: ``python -m tools.bench.hot INVENTORY`` profiles ``sparkfleet plan``.
+
+Time is CPU, of each function alone, summed by what one can do something about: a package, in it a function.
+(Sums along the call tree mean little where hundreds of greenlets take turns.)
+"""
+
+from __future__ import annotations
+
+import cProfile
+import json
+import pstats
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+_IMPORT = "import"
+_AT_IMPORT = ("builtins.compile", "marshal.loads", "__build_class__", "create_dynamic")
+_OF_PYTHON = {"built in", "standard library"}
+
+Function = tuple[str, int, str]
+"""File, line and name, as the profiler has them."""
+
+
+def place(file: str, name: str) -> str:
+    """Return the package that a function belongs to; all that an import does is one."""
+    if "importlib" in file or name == "<module>" or any(word in name for word in _AT_IMPORT):
+        return _IMPORT
+    parts = Path(file).parts
+    if "site-packages" in parts:
+        return parts[parts.index("site-packages") + 1].removesuffix(".py")
+    if "sparkfleet" in parts:
+        return "sparkfleet." + parts[-2] if parts[-2] != "sparkfleet" else "sparkfleet"
+    return "built in" if file == "~" else "standard library"
+
+
+def attributed(stats: dict[Function, Any]) -> dict[Function, float]:
+    """Return the CPU of each function, that of the standard library's given to who called them."""
+    spent = {function: own for function, (_, _, own, _, _) in stats.items()}
+    for _ in range(20):  # as deep as calls inside the standard library go
+        moved = dict.fromkeys(spent, 0.0)
+        for function, (_, _, _, _, callers) in stats.items():
+            known = {caller: max(1, times[0]) for caller, times in callers.items() if caller in spent}
+            if place(function[0], function[2]) not in _OF_PYTHON or not known:
+                moved[function] += spent[function]
+                continue
+            calls = sum(known.values())
+            for caller, count in known.items():
+                moved[caller] += spent[function] * count / calls
+        spent = moved
+    return spent
+
+
+def main() -> None:
+    """Run the plan under the profiler; print JSON: seconds, shares by package, the greatest functions."""
+    sys.argv = ["sparkfleet", "plan", *sys.argv[1:]]
+    profile = cProfile.Profile(time.process_time)
+    began = time.process_time()
+    profile.enable()
+    try:
+        from sparkfleet.cli import main as cli  # noqa: PLC0415
+
+        cli()
+    except SystemExit:
+        pass
+    profile.disable()
+    spent = time.process_time() - began
+    packages: Counter[str] = Counter()
+    functions: Counter[str] = Counter()
+    for (file, line, name), own in attributed(pstats.Stats(profile).stats).items():  # type: ignore[attr-defined]
+        packages[place(file, name)] += own
+        functions[f"{place(file, name)}: {Path(file).name}:{line} {name}"] += own
+    whole = sum(packages.values())
+    result = {
+        "cpu_s": spent,
+        "packages": {name: value / whole for name, value in packages.most_common(12)},
+        "functions": {name: value / whole for name, value in functions.most_common(12)},
+    }
+    print("\n" + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Hundreds of SSH hosts on this computer: one container, real sshd on 127.1.x.y, files of a converged Spark.
+
+Each host is an address. The login, sudo and the look are real; the files are copied from a converged Spark of
+the lab. Two things cannot be there 200 times and are played back: Docker's answers (a socket that gives the
+recorded ones) and ``systemctl show``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.bench import fleets, sparks
+from tools.bench.fleets import FleetDirectory
+from tools.bench.sparks import Sparks
+
+from sparkfleet.lab.content import Entry, tar_of
+from sparkfleet.lab.names import LABEL
+
+PORT = 47122
+PER_SSHD = 16
+"""Addresses that one sshd can listen on."""
+_KEPT = (
+    "usr/local/lib/sparkfleet usr/local/bin/spark-valve var/lib/sparkfleet home/nvidia "
+    "$(cd / && ls -d etc/systemd/system/sparkfleet-*)"
+)
+_SHOW = "systemctl show --property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result"
+
+_DOCKER = '''\
+"""Docker's socket with recorded answers."""
+import http.server, json, os, socketserver
+ANSWERS = json.load(open("/srv/docker.json"))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ANSWERS.get(self.path, "{}").encode()
+        self.send_response(200 if self.path in ANSWERS else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words): pass
+    def address_string(self): return ""
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads, request_queue_size = True, 200
+with Server("/run/docker.sock", Handler) as server:
+    server.serve_forever()
+'''
+
+_START = """\
+set -eu
+mkdir -p /run/sshd /run/systemd/system
+ln -sf /run /var/run
+usermod -p '*' nvidia
+ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+printf '#!/bin/sh\\nexec cat /srv/units\\n' > /usr/local/bin/systemctl
+chmod 755 /usr/local/bin/systemctl
+for file in /srv/sshd-*.conf; do /usr/sbin/sshd -f "$file" -E /srv/sshd.log; done
+exec python3 -B /srv/docker.py
+"""
+
+
+def address(number: int) -> str:
+    """Return the address of a host, counted from 1."""
+    return f"127.1.{number // 250}.{number % 250 + 1}"
+
+
+@dataclass(frozen=True)
+class Loopback:
+    """The container and what its hosts are."""
+
+    sparks: Sparks
+    container: str
+    host_key: str
+    count: int
+    lock: Path
+
+    @property
+    def key(self) -> Path:
+        """Return the private key that logs in."""
+        return self.sparks.lab.directory / "id_ed25519"
+
+    def fleet(self, count: int) -> FleetDirectory:
+        """Return a fleet of the first hosts, each declared to serve as the recorded Spark does."""
+        root = self.sparks.work / f"loopback-{count}"
+        known = self.sparks.work / "loopback.known_hosts"
+        known.write_text(
+            "".join(f"[{address(n)}]:{PORT} {self.host_key}\n" for n in range(1, self.count + 1))
+        )
+        data = {
+            "ssh_config_file": "/dev/null",
+            "ssh_key": str(self.key),
+            "ssh_known_hosts_file": str(known),
+            "ssh_strict_host_key_checking": "yes",
+        }
+        # Everything that is declared is the lab's, but how to get there.
+        text = self.sparks.group_data.replace("globals().update(_settings.connection)", "")
+        text += "".join(f"{name} = {value!r}\n" for name, value in data.items())
+        files = {f"host-{n:03}": fleets.at(n, address(n), PORT) for n in range(1, count + 1)}
+        return fleets.make(root, files, text, self.lock)
+
+    def ssh_config(self) -> Path:
+        """Write an ssh_config for the system's ssh; return its path."""
+        path = self.sparks.work / "loopback.ssh_config"
+        path.write_text(
+            f"Host 127.1.*\n  User nvidia\n  Port {PORT}\n  IdentityFile {self.key}\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {self.sparks.work / 'loopback.known_hosts'}\n"
+        )
+        return path
+
+    def cpu_s(self) -> float:
+        """Return the CPU that the hosts together have taken so far."""
+        one, two = "/sys/fs/cgroup/cpuacct/cpuacct.usage", "/sys/fs/cgroup/cpu.stat"
+        text = self.sparks.docker.run(
+            "exec", self.container, "sh", "-c", f"cat {two} 2>/dev/null || cat {one}"
+        )
+        if text.isdigit():
+            return int(text) / 1e9
+        return int(text.split("usage_usec", 1)[1].split()[0]) / 1e6
+
+    def logins(self) -> tuple[int, int]:
+        """Return how many connections and how many remote commands there were so far."""
+        log = self.sparks.docker.run("exec", self.container, "cat", "/srv/sshd.log").splitlines()
+        return sum("Connection from" in text for text in log), sum(
+            "Starting session:" in text for text in log
+        )
+
+
+def up(lab: Sparks, count: int, lock: Path, listening: int) -> Loopback:
+    """Start the container: so many hosts have addresses, the first of them an sshd."""
+    name = lab.lab.container("hosts")
+    first = lab.lab.container(lab.names[0])
+    lab.docker.attempt("rm", "-f", "-v", name)
+    lab.docker.run(
+        "create", "--name", name, "--label", f"{LABEL}={lab.lab.prefix}", "--network", "host", "--init",
+        "--entrypoint", "/bin/sh", lab.state.spark_image, "/srv/start.sh",
+    )  # fmt: skip
+    words = ["docker", "exec", first, "sh", "-c", f"tar -C / -c {_KEPT}"]
+    files = subprocess.run(words, check=True, capture_output=True).stdout
+    lab.docker.run("cp", "-", f"{name}:/", stdin=files)
+    units = lab.sh(lab.names[0], f"{_SHOW} $(cd /etc/systemd/system && ls -d sparkfleet-*.service)")
+    entries = [
+        Entry("srv/docker.json", json.dumps(sparks.answers(lab)).encode()),
+        Entry("srv/docker.py", _DOCKER.encode()),
+        Entry("srv/start.sh", _START.encode()),
+        Entry("srv/units", f"{units}\n".encode()),
+        *_sshd(listening),
+    ]
+    lab.docker.run("cp", "-", f"{name}:/", stdin=tar_of(tuple(entries)))
+    lab.docker.run("start", name)
+    ready = "for n in $(seq 100); do test -S /run/docker.sock && exit 0; sleep 0.1; done; exit 1"
+    lab.docker.run("exec", name, "sh", "-c", ready)
+    key = lab.docker.run("exec", name, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()
+    return Loopback(lab, name, " ".join(key[:2]), count, lock)
+
+
+def _sshd(count: int) -> list[Entry]:
+    """Return the configurations of as many sshd as the addresses need: the distribution's own, and where."""
+    entries = []
+    for first in range(1, count + 1, PER_SSHD):
+        listen = "".join(
+            f"ListenAddress {address(n)}\n" for n in range(first, min(first + PER_SSHD, count + 1))
+        )
+        text = f"Port {PORT}\n{listen}PidFile none\nLogLevel VERBOSE\nMaxStartups 100\n"
+        entries.append(Entry(f"srv/sshd-{first:03}.conf", (text + "Include /etc/ssh/sshd_config\n").encode()))
+    return entries

@@ -1,0 +1,109 @@
+"""One command, measured: wall time, CPU of it and its children, its memory, the first byte it prints."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is run, where, and how it must end so that the measurement counts."""
+
+    words: tuple[str, ...]
+    cwd: Path
+    env: tuple[tuple[str, str], ...] = ()
+    codes: tuple[int, ...] = (0,)
+    proves: Callable[[str], bool] = lambda _: True
+    """Whether what it printed says that it did what is measured."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of a command."""
+
+    wall_s: float
+    cpu_s: float
+    """Of the process and the children that it waited for."""
+    rss_mib: float
+    """Of the largest single process."""
+    first_byte_s: float
+
+
+class BenchError(Exception):
+    """A measurement that does not measure what it should."""
+
+
+def run(command: Command) -> Sample:
+    """Run once. Raise BenchError when it did not end as it should."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command.words,
+        cwd=command.cwd,
+        env={**os.environ, **dict(command.env)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None  # noqa: S101  (it is a pipe)
+    first = process.stdout.read(1)
+    first_byte = time.perf_counter() - began
+    text = (first + process.stdout.read()).decode(errors="replace")
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    if process.returncode not in command.codes or not command.proves(text):
+        shown = "\n".join(text.splitlines()[-25:])
+        raise BenchError(f"{' '.join(command.words)[:200]} ended with {process.returncode}:\n{shown}")
+    return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, first_byte)
+
+
+@dataclass
+class Row:
+    """One line of the table: a command, and its samples as they come in."""
+
+    group: str
+    title: str
+    hosts: int
+    command: Command
+    rounds: int = 0
+    """0: as many as the others of its group."""
+    samples: list[Sample] = field(default_factory=list)
+    failed: str = ""
+
+    def median(self, name: str) -> float:
+        """Return the median of one figure; NaN without samples."""
+        values = [getattr(sample, name) for sample in self.samples]
+        return statistics.median(values) if values else float("nan")
+
+
+def measure(rows: Sequence[Row], rounds: int, say: Callable[[str], None]) -> None:
+    """Run each row once to warm up, then all in turn, so that what else this computer does hits all alike."""
+    for row in rows:
+        try:
+            run(row.command)
+        except (BenchError, OSError) as error:
+            row.failed = str(error)
+            say(f"FAILED {row.title}, {row.hosts}: {error}")
+    for number in range(rounds):
+        for row in rows:
+            if not row.failed and (not row.rounds or number < row.rounds):
+                try:
+                    row.samples.append(run(row.command))
+                except BenchError as error:
+                    row.failed = str(error)
+                    say(f"FAILED {row.title}, {row.hosts}: {error}")
+
+
+def line(points: Mapping[int, float]) -> tuple[float, float, float]:
+    """Return ``(start, slope, r2)`` of the straight line that fits best."""
+    xs, ys = list(points), list(points.values())
+    slope, start = statistics.linear_regression(xs, ys)
+    fits = statistics.correlation(xs, ys) ** 2 if len(set(ys)) > 1 else 1.0
+    return start, slope, fits

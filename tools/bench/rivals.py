@@ -1,0 +1,277 @@
+"""The same declared state for the tools that people would use instead: Ansible, pyinfra's own operations.
+
+Both check what ``sparkfleet plan`` checks, and must find nothing to change: files, directories, image,
+weights, container, unit. Where a tool has a kinder way, it is given that way (one ``find`` for all files of a
+model, no fact gathering).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import venv
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.bench.fleets import ROOT, FleetDirectory
+from tools.bench.measure import Command
+from tools.bench.sparks import BIN, Sparks
+
+from sparkfleet.inventory import load_fleet
+from sparkfleet.onhost.generation import Generation
+from sparkfleet.plan import desired, host_changes
+from sparkfleet.probe.observed import User
+from sparkfleet.spec.resolved import Host, Service
+
+VENV = ROOT / ".bench"
+_USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
+CONTROL = "/tmp/sparkfleet-bench"  # noqa: S108  (the sockets of warm connections must have short paths)
+_PURE = ("requests", "urllib3", "idna", "certifi", "charset_normalizer")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What one Spark of a measurement shall be, as plain data for other tools."""
+
+    host: Host
+    service: Service
+    generation: Generation
+    directories: tuple[desired.Directory, ...]
+    files: tuple[host_changes.ManagedFile, ...]
+
+    @property
+    def blobs(self) -> str:
+        """Return the directory of the model's files."""
+        return f"/home/nvidia/vllm/hub/models--{self.service.weights.repo.replace('/', '--')}/blobs"
+
+
+def declared(fleet: FleetDirectory) -> Declared:
+    """Return what the fleet's host files declare; all hosts of a measurement declare the same."""
+    import os  # noqa: PLC0415
+
+    before = Path.cwd()
+    os.chdir(fleet.root)
+    try:
+        host = load_fleet(fleet.inventory).hosts[0]
+    finally:
+        os.chdir(before)
+    service = host.services[0]
+    made = desired.generation(host, service, _USER, service.image.entrypoint)
+    unit = host_changes.ManagedFile(
+        f"{host_changes.UNIT_DIR}/{made.unit_name}", made.unit.encode(), "0644", "unit"
+    )
+    files = (*host_changes.managed_files(), unit)
+    return Declared(host, service, made, desired.directories(host, _USER), files)
+
+
+def install(sparks: Sparks, say: Callable[[str], None]) -> None:
+    """Make the virtual environment with Ansible, and put what its Docker modules import on the machines."""
+    wanted = (Path(__file__).with_name("requirements.txt")).read_text()
+    stamp = VENV / ".installed"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        say(f"Ansible into {VENV.name} (a minute or two)")
+        venv.create(VENV, with_pip=True)
+        requirements = str(Path(__file__).with_name("requirements.txt"))
+        subprocess.run([str(VENV / "bin" / "pip"), "install", "-q", "-r", requirements], check=True)
+        stamp.write_text(wanted)
+    packages = next((VENV / "lib").glob("python3*")) / "site-packages"
+    for name in sparks.names:
+        folder = sparks.sh(
+            name, "python3 -c 'import sys; print(\"/usr/local/lib/python%d.%d\" % sys.version_info[:2])'"
+        )
+        sparks.sh(name, f"mkdir -p {folder}/dist-packages")
+        for package in _PURE:
+            target = f"{sparks.lab.container(name)}:{folder}/dist-packages/"
+            sparks.docker.run("cp", str(packages / package), target)
+
+
+def write_files(root: Path, state: Declared) -> dict[str, Path]:
+    """Write the files that the other tools put in place; return them by their path on the Spark."""
+    root.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for number, file in enumerate(state.files):
+        path = root / f"{number}-{Path(file.path).name}"
+        path.write_bytes(file.content)
+        written[file.path] = path
+    return written
+
+
+def playbook(root: Path, state: Declared, gather: bool = False) -> Path:
+    """Write the playbook; return its path."""
+    files = write_files(root / "files", state)
+    path = root / ("as-it-comes.yml" if gather else "site.yml")
+    play = {"hosts": "all", "become": True, "gather_facts": gather, "tasks": list(_tasks(state, files))}
+    path.write_text(json.dumps([play], indent=1))  # JSON is YAML
+    return path
+
+
+def _tasks(state: Declared, files: Mapping[str, Path]) -> list[dict[str, Any]]:
+    directories = [
+        {"path": _USER.expand(item.path), "mode": item.mode, "owner": item.user, "group": item.group}
+        for item in state.directories
+    ]
+    copies = [{"src": str(files[file.path]), "dest": file.path, "mode": file.mode} for file in state.files]
+    sizes = {file.path: file.size for file in state.service.weights.files}
+    return [
+        {
+            "name": "Directories",
+            "ansible.builtin.file": {
+                "path": "{{ item.path }}", "state": "directory", "mode": "{{ item.mode }}",
+                "owner": "{{ item.owner }}", "group": "{{ item.group }}",
+            },
+            "loop": directories,
+        },
+        {
+            "name": "Programs and units",
+            "ansible.builtin.copy": {
+                "src": "{{ item.src }}", "dest": "{{ item.dest }}", "mode": "{{ item.mode }}",
+                "owner": "root", "group": "root",
+            },
+            "loop": copies,
+        },
+        {
+            "name": "Image",
+            "community.docker.docker_image_pull": {
+                "name": state.service.image.pull_ref, "pull": "not_present",
+            },
+        },
+        {
+            "name": "Files of the model",
+            "ansible.builtin.find": {"paths": state.blobs},
+            "register": "model",
+        },
+        {
+            "name": "Model is whole",
+            "ansible.builtin.assert": {
+                "that": ["found == wanted"], "quiet": True,
+            },
+            "vars": {
+                "wanted": sum(sizes.values()),
+                "found": "{{ model.files | map(attribute='size') | map('int') | sum }}",
+            },
+        },
+        {"name": "Container", "community.docker.docker_container": _container(state)},
+        {
+            "name": "Unit",
+            "ansible.builtin.systemd_service": {
+                "name": state.generation.unit_name, "enabled": True, "state": "started",
+            },
+        },
+    ]  # fmt: skip
+
+
+def _container(state: Declared) -> dict[str, Any]:
+    made = state.generation
+    words = list(made.create)
+    options: dict[str, list[str]] = {}
+    while words[0].startswith("--"):
+        options.setdefault(words[0], []).append(words[1])
+        del words[:2]
+    mounts = [dict(part.partition("=")[::2] for part in text.split(",")) for text in options["--mount"]]
+    return {
+        "name": made.service, "image": state.service.image.pull_ref, "command": words[1:], "state": "started",
+        "image_name_mismatch": "ignore",  # by id: the name on the Spark has the tag too
+        "network_mode": options["--network"][0], "ipc_mode": options["--ipc"][0], "restart_policy": "no",
+        "env": dict(made.env), "log_driver": "json-file", "log_options": dict(desired.LOG_OPTIONS),
+        "labels": dict(text.split("=", 1) for text in options["--label"]),
+        "device_requests": [{"driver": "", "count": -1, "capabilities": [["gpu"]], "options": {}}],
+        "mounts": [
+            {"type": "bind", "source": m["source"], "target": m["target"], "read_only": "readonly" in m}
+            for m in mounts
+        ],
+    }  # fmt: skip
+
+
+def ansible(
+    root: Path, fleet: FleetDirectory, config: Path, names: tuple[str, ...], gather: bool = False
+) -> Command:
+    """Return the check of a playbook over SSH by a warm connection: as many forks as hosts, pipelining.
+
+    ``gather``: as it comes, without any of that.
+    """
+    book = playbook(root, declared(fleet), gather)
+    inventory = root / f"hosts-{len(names)}-{config.stem}"
+    (root / "ansible.cfg").write_text("")  # not the user's own
+    inventory.write_text("".join(f"{name}\n" for name in names))
+    env = {
+        "ANSIBLE_CONFIG": str(root / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3", "ANSIBLE_HOME": str(root / "home"),
+        "ANSIBLE_SSH_ARGS": f"-F {config} -C -o ControlMaster=auto -o ControlPersist=600s",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": CONTROL, "ANSIBLE_SSH_CONTROL_PATH": "%(directory)s/%%C",
+    }  # fmt: skip
+    if not gather:
+        env |= {"ANSIBLE_FORKS": str(max(5, len(names))), "ANSIBLE_PIPELINING": "True"}
+    words = (str(VENV / "bin" / "ansible-playbook"), "-i", str(inventory), "--check", "--diff", str(book))
+    return Command(words, root, tuple(env.items()), proves=_ansible_found_nothing)
+
+
+def hang_up(config: Path, names: tuple[str, ...]) -> None:
+    """End the warm connections."""
+    for name in names:
+        words = ["ssh", "-F", str(config), "-o", f"ControlPath={CONTROL}/%C", "-O", "exit", name]
+        subprocess.run(words, capture_output=True, check=False)
+
+
+def _ansible_found_nothing(text: str) -> bool:
+    recap = text[text.rfind("PLAY RECAP") :].splitlines()[1:]
+    rows = [row for row in recap if "ok=" in row]
+    return bool(rows) and all(
+        "changed=0" in row and "failed=0" in row and "unreachable=0" in row for row in rows
+    )
+
+
+_STOCK = """\
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.facts.files import FindFiles
+from pyinfra.operations import docker, files, systemd
+
+STATE = {state!r}
+
+for path, mode, user, group in STATE["directories"]:
+    files.directory(name=path, path=path, mode=mode, user=user, group=group, _sudo=True)
+for source, path, mode in STATE["files"]:
+    files.put(name=path, src=source, dest=path, mode=mode, user="root", group="root", _sudo=True)
+docker.image(name="Image", image=STATE["image"], _sudo=True)
+found = host.get_fact(FindFiles, path=STATE["blobs"], _sudo=True)
+if set(STATE["weights"]) - {{Path(path).name for path in found or ()}}:
+    files.download(name="Weights", src="https://example.org/model", dest=STATE["blobs"])
+docker.container(
+    name="Container", container=STATE["name"], image=STATE["image"], command=STATE["command"],
+    networks=["host"], env_vars=STATE["env"], _sudo=True,
+)
+systemd.service(name="Unit", service=STATE["unit"], running=True, enabled=True, _sudo=True)
+"""
+
+
+def stock(fleet: FleetDirectory) -> Command:
+    """Return the dry run of a straightforward deploy with pyinfra's own operations."""
+    state = declared(fleet)
+    container = _container(state)
+    data = {
+        "directories": [(_USER.expand(d.path), d.mode, d.user, d.group) for d in state.directories],
+        "files": [(str(path), to, "644") for to, path in write_files(fleet.root / "files", state).items()],
+        "image": container["image"], "name": container["name"], "command": " ".join(container["command"][:2]),
+        "env": [f"{name}={value}" for name, value in container["env"].items()],
+        "blobs": state.blobs, "weights": [file.blob for file in state.service.weights.files],
+        "unit": state.generation.unit_name,
+    }  # fmt: skip
+    modes = {file.path: file.mode for file in state.files}
+    data["files"] = [(source, to, modes[to].lstrip("0")) for source, to, _ in data["files"]]
+    (fleet.root / "stock.py").write_text(_STOCK.format(state=data))
+    words = (str(BIN / "pyinfra"), str(fleet.inventory), "stock.py", "--dry")
+    return Command(words, fleet.root, proves=_stock_found_nothing)
+
+
+def _stock_found_nothing(text: str) -> bool:
+    table = text.partition("Conditional Change")[2].partition("\n\n")[0].splitlines()
+    rows = [row.split() for row in table if row.strip()]
+    return bool(rows) and all(row[-2:] == ["-", "-"] for row in rows)
+
+
+def bare(fleet: FleetDirectory) -> Command:
+    """Return pyinfra running one command on each host and nothing else."""
+    return Command((str(BIN / "pyinfra"), str(fleet.inventory), "exec", "-y", "--", "true"), fleet.root)

@@ -1,0 +1,46 @@
+"""``sparkfleet plan`` of recorded Sparks: ``python -m tools.bench.simulate INVENTORY ANSWER``.
+
+Everything of the controller is real but the SSH client: its connections succeed, and each remote command
+gives
+the answer in the file. So a fleet of any size can be planned, and what a host costs beside SSH is seen alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.operations import upstream
+
+
+def main() -> None:
+    """Plan, print the report, end with the plan's exit code."""
+    inventory, recorded = Path(sys.argv[1]), Path(sys.argv[2])
+    upstream.patch_for_gevent()
+    upstream.postpone("invoke")
+    from pyinfra.connectors.ssh import SSHConnector  # noqa: PLC0415  (after the patches, as in the real command)
+    from pyinfra.connectors.util import CommandOutput, OutputLine  # noqa: PLC0415
+
+    from sparkfleet.operations.planning import fleet_plan  # noqa: PLC0415
+    from sparkfleet.plan.report import plan_text  # noqa: PLC0415
+    from sparkfleet.terminal import echo_report  # noqa: PLC0415
+
+    lines = [OutputLine("stdout", line) for line in recorded.read_text().splitlines()]
+
+    def connect(_: SSHConnector) -> None:
+        """Be connected."""
+
+    def run(_: SSHConnector, command: Any, **__: Any) -> tuple[bool, CommandOutput]:
+        command.get_raw_value()
+        return True, CommandOutput(lines)
+
+    SSHConnector.connect = connect  # type: ignore[method-assign]
+    SSHConnector.run_shell_command = run  # type: ignore[method-assign, assignment]
+    plan = fleet_plan(inventory)
+    echo_report(plan_text(plan))
+    sys.exit(plan.exit_code)
+
+
+if __name__ == "__main__":
+    main()
