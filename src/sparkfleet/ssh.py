@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from paramiko import Transport
+if TYPE_CHECKING:
+    from paramiko import Transport
 
 
 def without_delay(sock: socket.socket, **options: Any) -> Transport:
@@ -14,6 +15,8 @@ def without_delay(sock: socket.socket, **options: Any) -> Transport:
     paramiko leaves Nagle's algorithm on: with delayed acknowledgements each command waits some 45 ms, also on
     loopback. The keyword arguments are those that ``SSHClient.connect`` gives its factory.
     """
+    from paramiko import Transport  # noqa: PLC0415  (group_data is read by commands that never connect, too)
+
     if isinstance(sock, socket.socket) and sock.family in {socket.AF_INET, socket.AF_INET6}:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Transport(sock, **options)

@@ -53,5 +53,6 @@ def guard() -> None:
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # one progress at a time: ours
     known_hosts.use()
     upstream.remember_connectors()
+    upstream.order_operations_by_frames()
     if ctx_state.isset():
         fleet_run.watch_connections(ctx_state.get())

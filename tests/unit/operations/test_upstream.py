@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 COUNT = """
 from importlib import metadata
@@ -48,6 +49,7 @@ print(metadata.entry_points is before, is_module_patched("socket"), is_module_pa
 def test_a_postponed_module_is_loaded_at_its_first_use_and_works() -> None:
     program = """
 import sys
+from pathlib import Path
 from sparkfleet.operations import upstream
 upstream.postpone("invoke")
 import paramiko.config
@@ -85,3 +87,42 @@ print(len(asked))
         said(COUNT + program.format("upstream.remember_connectors(); upstream.remember_connectors()")) == "1"
     )
     assert int(said(COUNT + program.format(""))) > 2
+
+
+ORDER = """
+import sys, inspect
+from types import SimpleNamespace
+import pyinfra, pyinfra.api.operation
+from sparkfleet.operations import upstream
+module = sys.modules["pyinfra.api.operation"]
+theirs = module.get_operation_order_from_stack
+upstream.order_operations_by_frames()
+ours = module.get_operation_order_from_stack
+read = []
+getframeinfo = inspect.getframeinfo
+inspect.getframeinfo = lambda *args, **kwargs: read.append(args) or getframeinfo(*args, **kwargs)
+
+def pair(state):
+    return ours(state), theirs(state)
+
+def deep(state, depth):
+    return pair(state) if not depth else deep(state, depth - 1)
+for cli in (False, True):
+    pyinfra.is_cli = cli
+    for file in (__file__, None, "/elsewhere/deploy.py"):
+        state = SimpleNamespace(current_deploy_filename=file, current_op_file_number=3)
+        a, b = deep(state, 4)
+        assert a == b, (file, a, b)
+        print(len(a), end=" ")
+read.clear(); ours(state); print(len(read), end=" ")
+theirs(state); print(len(read) > 0)
+"""
+
+
+def test_operations_stand_in_the_order_that_pyinfra_gives_them(tmp_path: Path) -> None:
+    file = tmp_path / "deploy.py"
+    file.write_text(ORDER)
+    done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *_, own, theirs = done.stdout.split()
+    assert (own, theirs) == ("0", "True")
