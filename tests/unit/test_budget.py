@@ -1,0 +1,190 @@
+"""What a plan costs, in figures that no clock has a part in: commands, bytes, modules, operations, calls.
+
+The figures that depend on a clock are in ``make bench`` (docs/explanation/performance.md).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.spec.fleet_files import NANO, FleetFiles, write
+
+REPO = Path(__file__).parents[2]
+
+BYTES_SENT = 14_000
+"""Of the one remote command. With SSH's own 2 KiB it fits into what TCP sends before the first answer."""
+
+_SPARKS = """
+import collections, json, sys
+from pathlib import Path
+asked, sent = collections.Counter(), collections.Counter()
+
+def be_recorded():
+    # Sparks that are as declared: the connection is none, the answer is what a run would leave behind.
+    from pyinfra.connectors import ssh
+    from pyinfra.connectors.util import CommandOutput, OutputLine
+    from sparkfleet.facts import look
+    from sparkfleet.probe.command import BEGIN, END
+    from sparkfleet.operations import fleet_run
+    from tests.unit.plan import fake_spark
+
+    def connect(self):
+        asked["connections"] += 1
+
+    def run(self, command, **_):
+        asked[self.host.name] += 1
+        sent[self.host.name] += len(command.get_raw_value())
+        return True, CommandOutput([OutputLine("stdout", BEGIN + self.host.name + END)])
+
+    def read(name, _):
+        return fake_spark.converged(known[name])
+
+    ssh.SSHConnector.connect, ssh.SSHConnector.run_shell_command = connect, run
+    declared = fleet_run.declared
+    known = {}
+
+    def remember(host):
+        known[host.name] = declared(host)
+        return known[host.name]
+
+    look.read_answer, fleet_run.declared = read, remember
+"""
+
+_PLAN = (
+    _SPARKS
+    + """
+from sparkfleet.operations import upstream
+be_recorded()
+from sparkfleet.operations.planning import fleet_plan
+calls = 0
+def count(frame, event, _):
+    global calls
+    calls += event == "call"
+sys.setprofile(count)
+plan = fleet_plan(Path("inventories/lab.py"))
+sys.setprofile(None)
+states = [str(host.state) for host in plan.hosts]
+print(json.dumps({"states": states, "asked": asked, "sent": sent, "calls": calls}))
+"""
+)
+
+_DRY = (
+    _SPARKS
+    + """
+be_recorded()
+import atexit
+atexit.register(lambda: print("\\n" + json.dumps({"asked": asked, "sent": sent})))
+sys.argv = ["pyinfra", "inventories/lab.py", "deploys/serve.py", "--dry", "--json"]
+from pyinfra_cli.main import cli
+cli()
+"""
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetFiles:
+    """Return a user's directory, with the project's own settings."""
+    monkeypatch.chdir(tmp_path)
+    same = ("inventories/lab.py", "group_data/all.py")
+    return write(tmp_path, {name: (REPO / name).read_text() for name in same})
+
+
+def fleet_of(files: FleetFiles, count: int) -> None:
+    for path in files.directory.glob("*.yaml"):
+        path.unlink()
+    for number in range(1, count + 1):
+        (files.directory / f"spark-{number:03}.yaml").write_text(
+            f"ssh: {{hostname: 127.0.0.{number}, port: 1}}\nserve: {NANO}\n"
+        )
+    files.pin()
+
+
+def python(program: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=cwd,
+        env={"PYTHONPATH": str(REPO), "PATH": "/usr/bin:/bin", "HOME": str(cwd)},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode in {0, 2}, done.stderr
+    return done.stdout
+
+
+def plan_of(files: FleetFiles, count: int) -> dict[str, Any]:
+    fleet_of(files, count)
+    found: dict[str, Any] = json.loads(python(_PLAN, files.root).splitlines()[-1])
+    assert found["states"] == ["unchanged"] * count
+    return found
+
+
+def test_a_plan_is_one_connection_and_one_command_a_spark(files: FleetFiles) -> None:
+    seen = plan_of(files, 3)
+    assert seen["asked"] == {"connections": 3, "spark-001": 1, "spark-002": 1, "spark-003": 1}
+
+
+def test_the_command_is_small_enough_for_one_round_trip(files: FleetFiles) -> None:
+    assert max(plan_of(files, 1)["sent"].values()) < BYTES_SENT
+
+
+def test_a_dry_run_is_one_connection_and_one_command_a_spark_and_four_operations(files: FleetFiles) -> None:
+    fleet_of(files, 3)
+    for name in ("deploys", "config.py"):
+        (files.root / name).symlink_to(REPO / name)
+    out = python(_DRY, files.root)
+    counted = json.loads(out.splitlines()[-1])
+    assert counted["asked"] == {"connections": 3, "spark-001": 1, "spark-002": 1, "spark-003": 1}
+    plan, _ = json.JSONDecoder().raw_decode(out[out.index("{") :])
+    assert len(plan["plan"]) == 4  # each costs time on every host, whether there is anything to do or not
+
+
+def test_every_further_spark_costs_the_same(files: FleetFiles) -> None:
+    calls = {count: plan_of(files, count)["calls"] for count in (10, 20, 40)}
+    first, second = calls[20] - calls[10], (calls[40] - calls[20]) / 2
+    assert second == pytest.approx(first, rel=0.1)
+    assert first / 10 < 8_000
+
+
+def loaded(words: str, cwd: Path) -> set[str]:
+    program = f"""
+import sys
+sys.argv = {words.split()!r}
+if sys.argv[1:]:
+    from sparkfleet.cli import main
+    try:
+        main()
+    except SystemExit:
+        pass
+else:
+    import sparkfleet.cli
+print("\\n" + " ".join(sys.modules))
+"""
+    return set(python(program, cwd).splitlines()[-1].split())
+
+
+SSH = {"pyinfra", "paramiko", "gevent", "cryptography"}
+NETWORK = {"httpx", "huggingface_hub", "requests", "urllib3"}
+NOT_LOADED = {
+    "the command line": ("sparkfleet", {*SSH, *NETWORK, "pydantic", "yaml", "rich", "asyncio"}, 150),
+    "help": ("sparkfleet --help", {*SSH, *NETWORK, "pydantic", "yaml", "rich", "asyncio"}, 150),
+    "check": ("sparkfleet check inventories/lab.py", {*SSH, *NETWORK, "rich", "asyncio"}, 450),
+    "plan": ("sparkfleet plan inventories/lab.py", {*NETWORK, "rich", "invoke.runners"}, 800),
+}
+
+
+@pytest.mark.parametrize("words, unwanted, most", NOT_LOADED.values(), ids=NOT_LOADED)
+def test_a_command_loads_what_it_needs_and_no_more(
+    files: FleetFiles, words: str, unwanted: set[str], most: int
+) -> None:
+    fleet_of(files, 1)
+    modules = loaded(words, files.root)
+    assert not modules & unwanted
+    assert len(modules) < most
