@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -74,6 +75,7 @@ async def main() -> None:
     print("ready", flush=True)
     await ended.wait()
     print(json.dumps(relay.carried), flush=True)
+    os._exit(0)  # connections that are still open are nobody's any more
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,29 +40,20 @@ class BenchError(Exception):
     """A measurement that does not measure what it should."""
 
 
+_RUNNER = str(Path(__file__).with_name("runner.py"))
+
+
 def run(command: Command) -> Sample:
     """Run once. Raise BenchError when it did not end as it should."""
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        command.words,
-        cwd=command.cwd,
-        env={**os.environ, **dict(command.env)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert process.stdout is not None  # noqa: S101  (it is a pipe)
-    first = process.stdout.read(1)
-    first_byte = time.perf_counter() - began
-    text = (first + process.stdout.read()).decode(errors="replace")
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    if process.returncode not in command.codes or not command.proves(text):
+    words = [sys.executable, "-I", "-S", _RUNNER, *command.words]
+    env = {**os.environ, **dict(command.env)}
+    done = subprocess.run(words, cwd=command.cwd, env=env, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    code, text = found.pop("code"), found.pop("text")
+    if code not in command.codes or not command.proves(text):
         shown = "\n".join(text.splitlines()[-25:])
-        raise BenchError(f"{' '.join(command.words)[:200]} ended with {process.returncode}:\n{shown}")
-    return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, first_byte)
+        raise BenchError(f"{' '.join(command.words)[:200]} ended with {code}:\n{shown}")
+    return Sample(**found)
 
 
 @dataclass
