@@ -1,85 +1,158 @@
-"""A broken Spark is unknown, with the reason and the next command; the others converge. No traceback."""
+"""What is wrong with one Spark is said of that Spark, with the next step, and stops no other."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
+from tests.lab.fleet import Outcome
+from tests.lab.machine import Machine
+from tests.lab.on_host import OnHost
 from tests.lab.served import Served, converged
+
+FIND = "find /home/nvidia/vllm/hub -name '*.safetensors' -exec readlink -f {} + | head -1"
+LOSE_WEIGHTS = f"truncate -s 10 $({FIND})"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A fault of ``sparkfleet lab break``, and what a user reads of it."""
+
+    fault: str
+    said: str
+    todo: str
+    state: str = "unknown"
+    """In the plan's words: unknown could not be read, blocked could and must not be changed."""
+    before: str = ""
+    """Shell on the machine, before the fault: something that a run has to change."""
+    touched: bool = False
+    """The fault itself stops the engine."""
+    comes_back: bool = True
+    """The engine serves again as soon as the fault is over, with nobody's help."""
+    full: bool = False
+
+
+BROKEN = (
+    Broken("powered-off", "SSH connection refused", "is it on", touched=True),
+    Broken("sshd-stopped", "hung up before an SSH greeting", "systemctl status ssh", full=True),
+    Broken("ssh-hangs", "SSH greeting", "systemctl status ssh", full=True),
+    Broken("wrong-host-key", "another SSH host key", "ssh-keygen"),
+    Broken("sudo-refused", "sudo refused: sudo: a password is required", "/etc/sudoers.d/"),
+    Broken("no-python3", "python3 is not there", "apt-get install python3"),
+    Broken("docker-stopped", "Docker down", "systemctl start docker", touched=True),
+    Broken("docker-hangs", "Docker hangs", "journalctl -u docker", full=True),
+    Broken("no-docker", "Docker missing: Docker is not installed", "install Docker", touched=True),
+    Broken(
+        "docker-full", "needed for nano (image", "docker image prune", "blocked",
+        touched=True, comes_back=False,
+    ),
+    Broken(
+        "models-full", "0 B free, 65 MiB needed for nano (weights", "another disk", "blocked", LOSE_WEIGHTS
+    ),
+    Broken(
+        "state-full", "0 B free, 64 MiB needed for nano (the diary", "df -h /var/lib/sparkfleet", "blocked",
+        before="rm -f /usr/local/bin/spark-valve; systemctl disable -q sparkfleet-nano",
+    ),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def served(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    return converged(lab, lab_state, tmp_path_factory.mktemp("broken"), "spark-01", "spark-02")
+def pair(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """Both Sparks of a fleet, converged; each test leaves them so."""
+    return converged(lab, lab_state, tmp_path_factory.mktemp("pair"), "spark-01", "spark-02")
 
 
-@pytest.fixture(autouse=True)
-def everything_is_mended(served: Served) -> Iterator[None]:
-    yield
-    served.machines[0].mend()
-    served.set("spark-02")
-
-
-def test_a_login_banner_on_stdout_does_no_harm(served: Served) -> None:
-    fleet, (talkative, _) = served.fleet, served.machines
-    talkative.break_("banner")
-    assert "spark-01   no changes" in fleet.plan().expect(0).out
-
-
-FAULTS = {
-    "docker-stopped": (r"Docker down", r"systemctl start docker"),
-    "no-docker": (r"Docker missing", r"install Docker"),
-    "sudo-refused": (r"sudo refused: .*password", r"NOPASSWD"),
-    "no-python3": (r"python3 is not there", r"apt-get install python3"),
-    "wrong-host-key": (r"[Hh]ost key", r"ssh-keygen .*-R"),
-    "sshd-stopped": (r"hung up before an SSH greeting", r"systemctl status ssh"),
-    "state-full": (r"/var/lib|free|space", r"\S"),
-}
-
-
-@pytest.mark.parametrize(("fault", "words"), FAULTS.items(), ids=FAULTS)
-def test_the_plan_tells_what_is_broken_and_what_to_do_and_plans_the_others(
-    served: Served, fault: str, words: tuple[str, str]
+@pytest.mark.parametrize(
+    "broken",
+    [pytest.param(case, id=case.fault, marks=pytest.mark.full if case.full else ()) for case in BROKEN],
+)
+def test_a_broken_spark_is_told_with_reason_and_next_step_and_the_other_converges(
+    pair: Served, broken: Broken
 ) -> None:
-    fleet, (broken, _) = served.fleet, served.machines
-    served.set("spark-01", max_num_seqs=3)  # a change that would be planned if the host were whole
-    broken.break_(fault)
-    said = fleet.plan().expect(1)
-    served.set("spark-01")
-    reason, remedy = words
-    assert re.search(r"spark-02\s+no changes", said.out), said.text
-    told = said.out[said.out.index("spark-01") :] if "spark-01" in said.out else ""
-    assert re.search(r"unknown|blocked", told), said.text
-    assert re.search(reason, told), said.text
-    assert re.search(rf"do: .*({remedy})", told), said.text
+    fleet, (bad, good) = pair.fleet, pair.machines
+    bad.sh(broken.before or "true")
+    good.sh("rm -f /usr/local/bin/spark-valve")
+    started = engine(bad)
+    bad.break_(broken.fault)
+    try:
+        check_said(fleet.plan().expect(1).out, broken)
+        dry = fleet.dry().expect(1)
+        check_said(dry.text, broken)
+        assert not good.ok("test -e /usr/local/bin/spark-valve")
+        run = fleet.run().expect(1)
+        check_said(run.text, broken)
+        check_last_words(run, broken)
+        assert good.ok("test -x /usr/local/bin/spark-valve")
+    finally:
+        bad.mend()
+    if not broken.touched:
+        assert engine(bad) == started
+    if broken.comes_back:
+        OnHost(bad).wait("curl -sf -m 5 http://127.0.0.1:8000/v1/models", 120)
+    if broken.before or not broken.comes_back:
+        fleet.run().expect(0)
+    assert fleet.plan().expect(0).out.endswith("0 to change, 2 unchanged\n")
 
 
-def test_a_dry_run_without_a_terminal_asks_nobody_when_a_spark_is_off(served: Served) -> None:
-    fleet, (off, _) = served.fleet, served.machines
-    off.break_("sshd-stopped")
-    said = fleet.dry().expect(1)
-    assert re.search(r"spark-02\s+no changes", said.out), said.text
-    assert re.search(r"spark-01\s+unknown", said.out), said.text
+def engine(machine: Machine) -> str:
+    return machine.sh("docker inspect -f '{{.Id}} {{.State.StartedAt}}' nano")
 
 
-SAMPLE = ("docker-stopped", "sudo-refused", "wrong-host-key")
+def check_said(report: str, broken: Broken) -> None:
+    """The report names the Spark's state, reason and next step, and plans the other Spark."""
+    assert broken.said in report
+    assert broken.todo in report
+    assert f"1 {broken.state}" in report
+    assert "spark-02   host" in report
+    assert "/usr/local/bin/spark-valve" in report
 
 
-@pytest.mark.parametrize("fault", SAMPLE)
-def test_a_run_does_the_other_sparks_and_ends_with_the_broken_one_and_its_remedy(
-    served: Served, fault: str
-) -> None:
-    fleet, (broken, whole) = served.fleet, served.machines
-    broken.break_(fault)
-    seqs = 2 + SAMPLE.index(fault)
-    served.set("spark-02", max_num_seqs=seqs)
-    said = fleet.run().expect(1)
-    assert f"--max-num-seqs {seqs}" in whole.sh("docker inspect -f '{{join .Config.Cmd \" \"}}' nano")
-    closing = said.err[said.err.rindex("spark-01   FAILED") :]
-    reason, remedy = FAULTS[fault]
-    assert re.search(reason, closing), closing
-    assert re.search(remedy, closing), closing
+def check_last_words(run: Outcome, broken: Broken) -> None:
+    """The failed Spark comes last, with reason and next step once more."""
+    closing = run.err[run.err.index("spark-01   FAILED") :]
+    assert broken.said in closing
+    assert "do: " in closing
+    assert broken.todo in closing
+
+
+def test_a_login_shell_that_talks_changes_nothing(pair: Served) -> None:
+    fleet, (talking, _) = pair.fleet, pair.machines
+    talking.break_("banner")
+    try:
+        assert "Welcome to DGX Spark!" in talking.ssh("true").out
+        fleet.plan().expect(0)
+        pair.set("spark-01", max_model_len=8192)
+        assert fleet.changes("spark-01") == [("flag", "--max-model-len", "262144", "8192")]
+        run = fleet.run().expect(0)
+        for step in ("nano create", "nano stop", "nano gate", "nano promote"):
+            assert step in run.err  # progress is not lost among the shell's words
+        fleet.plan().expect(0)
+    finally:
+        talking.mend()
+    assert "8192" in OnHost(talking).inspect()["Args"]
+
+
+def test_a_spark_that_breaks_between_plan_and_run_fails_alone(pair: Served) -> None:
+    fleet, (bad, good) = pair.fleet, pair.machines
+    pair.set("spark-01", max_model_len=4096)
+    pair.set("spark-02", max_model_len=4096)
+    before = engine(bad)
+    with fleet.start("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y") as process:
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "Beginning operation run" in line:
+                bad.break_("sudo-refused")
+    text = "".join(said)
+    bad.mend()
+    assert process.returncode == 1, text
+    assert "Traceback" not in text
+    assert "sudo" in text[text.index("spark-01   FAILED") :]
+    assert engine(bad) == before
+    assert "4096" in OnHost(good).inspect()["Args"]
+    fleet.run().expect(0)
+    assert "4096" in OnHost(bad).inspect()["Args"]

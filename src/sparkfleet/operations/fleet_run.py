@@ -17,7 +17,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
-from sparkfleet.errors import Problem
+from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.facts.look import look
 from sparkfleet.operations import remote
 from sparkfleet.operations.progress import Board, on_terminal
@@ -116,6 +116,8 @@ def _plan_after(host: PyinfraHost, swap: str) -> HostPlan:
             tell(str(event.get("outcome") or event.get("text") or event.get("phase") or ""))
     except remote.ConnectionLostError as error:
         return HostPlan(host.name, unknown=_lost(host, error))
+    except SparkfleetError as error:
+        return HostPlan(host.name, unknown=error.problems[0])
     return fresh_plan(host)
 
 

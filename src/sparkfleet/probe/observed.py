@@ -163,15 +163,20 @@ def read_answer(host: str, text: str) -> Observed | Problem:
     return _first_problem(host, data) or _observed(data)
 
 
+def sudo_problem(host: str, said: str) -> Problem:
+    """Return what is told of a Spark whose login user may not use sudo."""
+    return Problem(
+        host,
+        f"sudo refused: {said}",
+        "sudo without a password for the login user",
+        f'on {host}: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/$USER',
+    )
+
+
 def _first_problem(host: str, data: Mapping[str, Any]) -> Problem | None:
     sudo = data["sudo"]
     if sudo.get("state") != "ok":
-        return Problem(
-            host,
-            f"sudo refused: {sudo.get('error', '')}",
-            "sudo without a password for the login user",
-            f'on {host}: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/$USER',
-        )
+        return sudo_problem(host, sudo.get("error", ""))
     docker = data["docker"]
     if docker.get("state") != "ok":
         state = docker.get("state", "error")
