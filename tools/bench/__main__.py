@@ -76,6 +76,7 @@ def everything(
     take(list(plan_rows.of_loopback(hosts, sizes)), "SSH hosts on loopback")
     notes = [*linear(rows), own_share(hosts, sizes[-1])]
     hot = hottest(hosts.fleet(min(50, sizes[-1])))
+    take(list(plan_rows.of_played_back(hosts, sizes[-1:], answer)), "the look played back")
     recorded = (100,) if quick else (200, 1000)
     take(list(plan_rows.of_recorded(hosts, recorded, answer)), "recorded answers")
     machines.docker.run("rm", "-f", "-v", hosts.container)
@@ -126,7 +127,7 @@ def linear(rows: Sequence[Row]) -> list[str]:
     plans = [
         row
         for row in rows
-        if row.group.startswith("SSH hosts") and row.title == plan_rows.PLAN and row.samples
+        if row.group == plan_rows.SAME_CORES and row.title == plan_rows.PLAN and row.samples
     ]
     said = []
     for what, name, unit, scale in (
@@ -196,7 +197,11 @@ def judged(
         at_most("import of sparkfleet.cli", 0.15, wall("Without", "import", 0)),
     ]
     if sizes[-1] == 200:  # noqa: PLR2004
-        found.append(at_most("plan of 200 hosts on loopback", 4, wall("SSH hosts", plan_rows.PLAN, 200)))
+        for text, group in (
+            ("looks on these cores", plan_rows.SAME_CORES),
+            ("looks played back", plan_rows.PLAYED_BACK),
+        ):
+            found.append(at_most(f"200 hosts on loopback, {text}", 4, wall(group, plan_rows.PLAN, 200)))
         found.append(at_most("check of 200 hosts", 1.5, wall("Without", "sparkfleet check", 200)))
         found.append(at_most("plan of 1,000 recorded hosts", 15, wall("Sparks that", plan_rows.PLAN, 1000)))
         thousand = next(r for r in rows if r.hosts == 1000 and r.title == plan_rows.PLAN)  # noqa: PLR2004

@@ -11,7 +11,8 @@ import json
 import pstats
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def attributed(stats: dict[Function, Any]) -> dict[Function, float]:
     return spent
 
 
+def greatest(spent: Mapping[str, float], whole: float) -> dict[str, float]:
+    """Return the twelve greatest as shares of the whole."""
+    ranked = sorted(spent.items(), key=lambda item: -item[1])[:12]
+    return {name: value / whole for name, value in ranked}
+
+
 def main() -> None:
     """Run the plan under the profiler; print JSON: seconds, shares by package, the greatest functions."""
     sys.argv = ["sparkfleet", "plan", *sys.argv[1:]]
@@ -66,16 +73,16 @@ def main() -> None:
         pass
     profile.disable()
     spent = time.process_time() - began
-    packages: Counter[str] = Counter()
-    functions: Counter[str] = Counter()
+    packages: dict[str, float] = defaultdict(float)
+    functions: dict[str, float] = defaultdict(float)
     for (file, line, name), own in attributed(pstats.Stats(profile).stats).items():  # type: ignore[attr-defined]
         packages[place(file, name)] += own
         functions[f"{place(file, name)}: {Path(file).name}:{line} {name}"] += own
     whole = sum(packages.values())
     result = {
         "cpu_s": spent,
-        "packages": {name: value / whole for name, value in packages.most_common(12)},
-        "functions": {name: value / whole for name, value in functions.most_common(12)},
+        "packages": greatest(packages, whole),
+        "functions": greatest(functions, whole),
     }
     print("\n" + json.dumps(result))
 

@@ -15,6 +15,8 @@ from tools.bench.sparks import BIN, Sparks
 
 PLAN = "sparkfleet plan"
 ANSIBLE_ROUNDS = 3
+SAME_CORES = "SSH hosts on loopback, their side on the same cores"
+PLAYED_BACK = "SSH hosts on loopback, sshd real, the look played back"
 
 
 def plan(fleet: FleetDirectory) -> Command:
@@ -58,7 +60,7 @@ def of_sparks(sparks: Sparks, sizes: Sequence[int], lock: Path) -> Iterator[Row]
 
 def of_loopback(hosts: Loopback, sizes: Sequence[int]) -> Iterator[Row]:
     """Yield the rows of SSH hosts on loopback addresses."""
-    group = "SSH hosts on loopback (their side runs on the same cores)"
+    group = SAME_CORES
     hosts.fleet(1)
     for size in sizes:
         fleet = hosts.fleet(size)
@@ -67,6 +69,13 @@ def of_loopback(hosts: Loopback, sizes: Sequence[int]) -> Iterator[Row]:
         if size in (sizes[0], *sizes[-3::2]):
             yield Row(group, "pyinfra, one command and nothing else", size, rivals.bare(fleet))
             yield Row(group, "ssh HOST true, in parallel", size, floor(hosts.ssh_config(), names))
+
+
+def of_played_back(hosts: Loopback, sizes: Sequence[int], answer: Path) -> Iterator[Row]:
+    """Yield the rows of hosts on loopback whose look costs nothing here."""
+    hosts.play_back(answer)
+    for size in sizes:
+        yield Row(PLAYED_BACK, PLAN, size, plan(hosts.fleet(size)))
 
 
 def of_far(far: Far, delay_ms: int, sizes: Sequence[int], lock: Path) -> Iterator[Row]:

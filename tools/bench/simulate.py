@@ -35,8 +35,8 @@ def main() -> None:
         command.get_raw_value()
         return True, CommandOutput(lines)
 
-    SSHConnector.connect = connect  # type: ignore[method-assign]
-    SSHConnector.run_shell_command = run  # type: ignore[method-assign, assignment]
+    for name, function in (("connect", connect), ("run_shell_command", run)):
+        setattr(SSHConnector, name, function)
     plan = fleet_plan(inventory)
     echo_report(plan_text(plan))
     sys.exit(plan.exit_code)
