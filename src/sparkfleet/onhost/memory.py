@@ -57,6 +57,10 @@ class FloorGuard:
         return "\n".join(rows) + "\n"
 
 
+REMEDY_KERNEL = (
+    "raise or remove the service's `container: {memory: ...}`, or lower --max-model-len or --max-num-seqs; "
+    "dmesg -T on the Spark shows what the kernel counted"
+)
 REMEDY_FLOOR = (
     "lower --gpu-memory-utilization, --max-model-len or --max-num-seqs, or stop what else uses memory"
 )

@@ -157,21 +157,21 @@ def _watch(system: System, journal: Journal, generation: Generation, container_i
 
 def _ended(system: System, container_id: str, guard: memory.FloorGuard, gate: Gate) -> Failure:
     """Return why the engine's process ended, by the guard, its log, its exit code."""
-    trace, transcript = guard.csv(), tuple(gate.transcript)
-    if guard.struck:
-        return Failure(guard.cause, memory.REMEDY_FLOOR, trace=trace, transcript=transcript)
+    seen: dict[str, Any] = {"trace": guard.csv(), "transcript": tuple(gate.transcript)}
     container = system.docker.inspect(container_id)
     if container is None:
-        return Failure("its container was removed by somebody else", trace=trace, transcript=transcript)
-    secrets = redact.secrets_of(container)
-    log = redact.redact(system.docker.log(container_id, LOG_LINES), secrets)
-    found = diagnose.diagnose(log, container.exit_code)
-    ended = f"the engine ended with exit code {container.exit_code}"
+        why = guard.cause or "its container was removed by somebody else"
+        return Failure(why, memory.REMEDY_FLOOR if guard.struck else "", **seen)
+    log = redact.redact(system.docker.log(container_id, LOG_LINES), redact.secrets_of(container))
+    last = " | ".join(diagnose.last_meaningful_lines(log, 3))
+    code = container.exit_code
+    if guard.struck:
+        return Failure(guard.cause, memory.REMEDY_FLOOR, last, code, **seen)
+    ended = f"the engine ended with exit code {code}"
     if container.out_of_memory:
         ended += ", killed by the kernel for lack of memory"
-    if found:
-        cause, remedy, line = f"{ended}: {found.cause}", found.remedy, found.line
-    else:
-        cause, remedy = ended, "read its log in the evidence"
-        line = " | ".join(diagnose.last_meaningful_lines(log, 3))
-    return Failure(cause, remedy, line, container.exit_code, trace, transcript)
+        return Failure(ended, memory.REMEDY_KERNEL, last, code, **seen)
+    found = diagnose.diagnose(log, code)
+    if found is None:
+        return Failure(ended, "read its log in the evidence", last, code, **seen)
+    return Failure(f"{ended}: {found.cause}", found.remedy, found.line, code, **seen)
