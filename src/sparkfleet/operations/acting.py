@@ -93,7 +93,7 @@ def _refuse_stale(acting: Acting) -> None:
         return
     setattr(acting.host, "sparkfleet_checked", True)  # noqa: B010  (pyinfra's Host has no place for it)
     shown = acting.run.plans[acting.host.name]
-    now = fleet_run.fresh_plan(acting.host)
+    now = fleet_run.fresh_plan(acting.host, acting.run.steps)
     if now.unknown and not shown.unknown:
         raise FailedError(now.unknown)
     if _essence(now) == _essence(shown):

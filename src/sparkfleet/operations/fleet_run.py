@@ -23,7 +23,7 @@ from sparkfleet.operations import remote
 from sparkfleet.operations.progress import Board, on_terminal
 from sparkfleet.operations.unreachable import connect_problem
 from sparkfleet.plan.compute import host_plan, probe_request
-from sparkfleet.plan.model import HostPlan, HostState, Plan
+from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import plan_text
 from sparkfleet.spec.resolved import Host, host_from_json
 from sparkfleet.terminal import echo_report
@@ -47,6 +47,8 @@ class FleetRun:
     shown: bool = False
     disconnected: set[str] = field(default_factory=set)
     board: Board = field(default_factory=lambda: Board(on_terminal()))
+    steps: tuple[Step, ...] = EVERY_STEP
+    """What this run carries out; all else is neither shown nor done."""
     closing: bool = True
     """Whether failures are said at the end: not for a plan, whose report has them."""
 
@@ -66,8 +68,8 @@ def declared(host: PyinfraHost) -> Host:
     return host_from_json(host.data.get("sparkfleet"))
 
 
-def fresh_plan(host: PyinfraHost) -> HostPlan:
-    """Look at the Spark now and return the plan."""
+def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostPlan:
+    """Look at the Spark now and return the plan of these steps."""
     spec = declared(host)
     request = probe_request(spec)
     seen = look(host, request)
@@ -77,7 +79,7 @@ def fresh_plan(host: PyinfraHost) -> HostPlan:
         except remote.ConnectionLostError as error:
             return HostPlan(host.name, unknown=_lost(host, error))
         seen = look(host, request)
-    return host_plan(spec, seen)
+    return host_plan(spec, seen).within(steps)
 
 
 def _lost(host: PyinfraHost, error: Exception) -> Problem:
@@ -93,9 +95,9 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     run = of(state)
     if host.name in run.plans:
         return
-    plan = fresh_plan(host)
+    plan = fresh_plan(host, run.steps)
     if plan.going_on and "--dry" not in sys.argv:
-        plan = _plan_after(host, plan.going_on)
+        plan = _plan_after(host, plan.going_on, run.steps)
     run.plans[host.name] = plan
     expected = {active.name for active in state.inventory.get_active_hosts()}
     if run.shown or not expected <= run.plans.keys():
@@ -105,7 +107,7 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     fail_hosts(state, {name for name, plan in run.plans.items() if plan.state in _STOPPED})
 
 
-def _plan_after(host: PyinfraHost, swap: str) -> HostPlan:
+def _plan_after(host: PyinfraHost, swap: str, steps: tuple[Step, ...]) -> HostPlan:
     """Follow a swap that an earlier run began to its end, then plan what is left."""
 
     def tell(text: str) -> None:
@@ -118,7 +120,7 @@ def _plan_after(host: PyinfraHost, swap: str) -> HostPlan:
         return HostPlan(host.name, unknown=_lost(host, error))
     except SparkfleetError as error:
         return HostPlan(host.name, unknown=error.problems[0])
-    return fresh_plan(host)
+    return fresh_plan(host, steps)
 
 
 _STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}

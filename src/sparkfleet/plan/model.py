@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sparkfleet.errors import Problem
@@ -27,6 +27,10 @@ class Step(StrEnum):
     IMAGE = "image"
     WEIGHTS = "weights"
     SERVICE = "service"
+
+
+EVERY_STEP = tuple(Step)
+"""What `deploys/serve.py` does."""
 
 
 class Verb(StrEnum):
@@ -78,6 +82,15 @@ class Entry:
         """Return the real changes of one step (statements left out)."""
         return tuple(c for c in self.changes if c.step is step and c.sign is not Sign.NOTE)
 
+    def within(self, steps: tuple[Step, ...]) -> Entry | None:
+        """Return the part of the entry that belongs to these steps; None when none of it does."""
+        kept = tuple(change for change in self.changes if change.step in steps)
+        if all(change.sign is Sign.NOTE for change in kept):
+            return None
+        if Step.SERVICE in steps or self.verb is Verb.PREPARE:
+            return replace(self, changes=kept)
+        return replace(self, verb=Verb.STAGE, changes=kept, replaces=(), downtime_s=None)
+
     @property
     def needs_swap(self) -> bool:
         """Tell whether an engine is stopped or started for this entry."""
@@ -111,6 +124,13 @@ class HostPlan:
         if any(entry.blocked for entry in self.entries):
             return HostState.BLOCKED
         return HostState.CHANGE if self.entries else HostState.UNCHANGED
+
+    def within(self, steps: tuple[Step, ...]) -> HostPlan:
+        """Return the part of the plan that a run of these steps alone carries out."""
+        if set(steps) >= set(EVERY_STEP):
+            return self
+        entries = (entry.within(steps) for entry in self.entries)
+        return replace(self, entries=tuple(entry for entry in entries if entry is not None))
 
     def entries_with(self, step: Step) -> tuple[Entry, ...]:
         """Return the entries that have real changes in a step and are not blocked."""

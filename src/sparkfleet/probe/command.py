@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from sparkfleet.probe import looks
+
 BEGIN = "<<sparkfleet-probe>>"
 END = "<</sparkfleet-probe>>"
 NO_PYTHON = "<<sparkfleet-no-python3>>"
@@ -46,19 +48,32 @@ class ProbeRequest:
         )
 
 
-_LOADER = "import sys,zlib,base64;exec(zlib.decompress(base64.b64decode(sys.stdin.buffer.read())))"
+LOADER = (
+    "import sys,zlib,base64,json\n"
+    "for n,t in json.loads(zlib.decompress(base64.b64decode(sys.stdin.buffer.read()))):\n"
+    " m=sys.modules[n]=type(sys)(n);m.__path__=[];exec(compile(t,n,'exec'),m.__dict__)\n"
+    "m.main()"
+)
+"""Makes modules of the texts, in their order, and runs the last one."""
+
+
+def sources() -> list[tuple[str, str]]:
+    """Return the modules that run on the Spark: name and text, in the order in which they are loaded."""
+    folder = resources.files(looks)
+    packages = [(name, "") for name in ("sparkfleet", "sparkfleet.probe", looks.__name__)]
+    texts = [(f"{looks.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in looks.PARTS]
+    return packages + texts
 
 
 @cache
 def _packed_program() -> str:
-    source = resources.files("sparkfleet.probe").joinpath("program.py").read_bytes()
-    return base64.b64encode(zlib.compress(source, 9)).decode()
+    return base64.b64encode(zlib.compress(json.dumps(sources()).encode(), 9)).decode()
 
 
 def probe_command(request: ProbeRequest) -> str:
     """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
-    run = f"python3 -I -S -B -c {shlex.quote(_LOADER)} {shlex.quote(request.to_json())}"
+    run = f"python3 -I -S -B -c {shlex.quote(LOADER)} {shlex.quote(request.to_json())}"
     return (
         f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; p={_packed_program()}; "
         f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'

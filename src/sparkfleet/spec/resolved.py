@@ -136,6 +136,33 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class Fabric:
+    """How the Sparks of a cluster are linked over their QSFP cages."""
+
+    network: str = "192.168.176.0/20"
+    """Where the addresses of the links come from: one /24 a rail."""
+    mtu: int = 9000
+    bootstrap: str = "fabric"
+    """Over which links ranks find each other: "fabric" or "management"."""
+    tcp: bool = False
+    """Whether NCCL may use plain TCP where RDMA does not work."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A Spark's place in a cluster."""
+
+    cluster: str
+    rank: int
+    """0 is the head, which answers."""
+    hosts: tuple[str, ...]
+    """Names of all members, by rank."""
+    executor: str
+    """Either ray or mp."""
+    fabric: Fabric = Fabric()
+
+
+@dataclass(frozen=True)
 class Host:
     """One Spark as it shall be."""
 
@@ -152,6 +179,8 @@ class Host:
     file: str = ""
     allow: tuple[tuple[str, str], ...] = ()
     """Rule id -> why it does not apply here."""
+    member: Member | None = None
+    """Its place in a cluster, if it is in one."""
 
 
 @dataclass(frozen=True)
@@ -204,8 +233,13 @@ def host_from_json(data: dict[str, Any]) -> Host:
             "paths": Paths(**data["paths"]),
             "ssh": _pairs(data["ssh"]),
             "allow": _pairs(data["allow"]),
+            "member": _member(data["member"]) if data.get("member") else None,
         }
     )
+
+
+def _member(data: dict[str, Any]) -> Member:
+    return Member(**{**data, "hosts": tuple(data["hosts"]), "fabric": Fabric(**data["fabric"])})
 
 
 def _service(data: dict[str, Any]) -> Service:
@@ -245,9 +279,11 @@ def _pairs(data: Any) -> tuple[tuple[str, Any], ...]:
 
 __all__ = [
     "Container",
+    "Fabric",
     "Fleet",
     "Host",
     "ImageRef",
+    "Member",
     "Mirror",
     "Mount",
     "Paths",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import os
@@ -10,6 +11,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkfleet.errors import Problem
-from sparkfleet.probe import program
-from sparkfleet.probe.command import ProbeRequest, find_answer, has_no_python, probe_command
+from sparkfleet.probe.command import LOADER, ProbeRequest, find_answer, has_no_python, probe_command, sources
+from sparkfleet.probe.looks import basics, main, ports, state, weights
+from sparkfleet.probe.looks import docker as docker_look
 from sparkfleet.probe.observed import Observed, read_answer
 
 ME = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
@@ -50,14 +53,14 @@ def test_a_spark_without_python3_says_so(tmp_path: Path) -> None:
 
 @given(before=st.text(), after=st.text())
 def test_banners_around_the_answer_do_no_harm(before: str, after: str) -> None:
-    text = f'{before}\n{program.BEGIN}{{"a":1}}{program.END}'
-    found = find_answer(text.split("\n") + after.replace(program.BEGIN, "").split("\n"))
+    text = f'{before}\n{main.BEGIN}{{"a":1}}{main.END}'
+    found = find_answer(text.split("\n") + after.replace(main.BEGIN, "").split("\n"))
     assert found == '{"a":1}'
 
 
 def test_without_marks_there_is_no_answer() -> None:
     assert find_answer(["Welcome to DGX OS"]) is None
-    assert find_answer([program.BEGIN + '{"cut": tr']) is None
+    assert find_answer([main.BEGIN + '{"cut": tr']) is None
 
 
 class FakeDocker(http.server.BaseHTTPRequestHandler):
@@ -93,15 +96,20 @@ def inspect(name: str, labels: dict[str, str]) -> dict[str, Any]:
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     path = tmp_path / "docker.sock"
-    monkeypatch.setattr(program, "DOCKER_SOCKET", str(path))
+    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(path))
     FakeDocker.answers = {
         "/version": {"Version": "28.3.3", "Arch": "arm64"},
         "/containers/json?all=1": [
-            {"Id": "ours", "Names": ["/nano"], "Labels": {program.LABEL_SERVICE: "nano"}, "State": "exited"},
+            {
+                "Id": "ours",
+                "Names": ["/nano"],
+                "Labels": {docker_look.LABEL_SERVICE: "nano"},
+                "State": "exited",
+            },
             {"Id": "webui", "Names": ["/webui"], "Labels": None, "State": "running"},
             {"Id": "old", "Names": ["/old"], "Labels": {}, "State": "exited"},
         ],
-        "/containers/ours/json": inspect("ours", {program.LABEL_SERVICE: "nano"}),
+        "/containers/ours/json": inspect("ours", {docker_look.LABEL_SERVICE: "nano"}),
         "/containers/webui/json": inspect("webui", {}),
         "/images/repo@sha256:2/json": {"Id": "sha256:2", "Config": {"Entrypoint": ["vllm", "serve"]}},
         "/images/sha256:1/json": {"Id": "sha256:1", "Config": {}},
@@ -113,7 +121,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
 
 
 def test_our_containers_are_seen_whole_and_foreign_ones_only_by_who_they_are(docker: dict[str, Any]) -> None:
-    seen = program.look_at_docker({"images": ["repo@sha256:2", "repo@sha256:9"]})
+    seen = docker_look.look_at_docker({"images": ["repo@sha256:2", "repo@sha256:9"]})
     ours, foreign = seen["containers"]
     assert ours["config"]["Env"] == ["SECRET=canary"]
     assert "Env" not in foreign["config"]
@@ -125,38 +133,38 @@ def test_our_containers_are_seen_whole_and_foreign_ones_only_by_who_they_are(doc
 def test_a_daemon_that_answers_with_an_error_is_an_error_and_no_empty_list(docker: dict[str, Any]) -> None:
     del docker["/version"]
     docker["/version"] = None
-    with pytest.raises((program.DockerError, AttributeError)):
-        program.look_at_docker({})
+    with pytest.raises((docker_look.DockerError, AttributeError)):
+        docker_look.look_at_docker({})
 
 
 def test_no_docker_and_a_daemon_that_is_down_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "DOCKER_SOCKET", str(tmp_path / "none"))
-    monkeypatch.setattr(program, "which", lambda _: False)
-    assert program.part(program.look_at_docker, {})["state"] == "missing"
-    monkeypatch.setattr(program, "which", lambda _: True)
-    assert program.part(program.look_at_docker, {})["state"] == "down"
+    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "none"))
+    monkeypatch.setattr(basics, "which", lambda _: False)
+    assert main.part(docker_look.look_at_docker, {})["state"] == "missing"
+    monkeypatch.setattr(basics, "which", lambda _: True)
+    assert main.part(docker_look.look_at_docker, {})["state"] == "down"
     stale = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(stale))
-    monkeypatch.setattr(program, "DOCKER_SOCKET", str(stale))
-    assert program.part(program.look_at_docker, {})["state"] == "down"
+    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(stale))
+    assert main.part(docker_look.look_at_docker, {})["state"] == "down"
 
 
 def test_a_daemon_that_hangs_or_hangs_up_is_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
-    monkeypatch.setattr(program, "DOCKER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
+    monkeypatch.setattr(docker_look, "DOCKER_TIMEOUT_S", 0.1)
     with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(program.DOCKER_SOCKET)
+        silent.bind(docker_look.DOCKER_SOCKET)
         silent.listen()
-        assert program.part(program.look_at_docker, {})["state"] == "hangs"
+        assert main.part(docker_look.look_at_docker, {})["state"] == "hangs"
     (tmp_path / "docker.sock").unlink()
-    with UnixServer(program.DOCKER_SOCKET, socketserver.BaseRequestHandler) as server:
+    with UnixServer(docker_look.DOCKER_SOCKET, socketserver.BaseRequestHandler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        assert program.part(program.look_at_docker, {})["state"] == "down"
+        assert main.part(docker_look.look_at_docker, {})["state"] == "down"
         server.shutdown()
 
 
@@ -165,8 +173,8 @@ def test_permission_denied_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> Non
         def connect(self, _: object) -> None:
             raise PermissionError
 
-    monkeypatch.setattr(program.socket, "socket", Denied)
-    assert program.part(program.look_at_docker, {})["state"] == "denied"
+    monkeypatch.setattr(docker_look.socket, "socket", Denied)
+    assert main.part(docker_look.look_at_docker, {})["state"] == "denied"
 
 
 def test_weights_are_seen_with_size_blob_and_broken_links(tmp_path: Path) -> None:
@@ -178,7 +186,7 @@ def test_weights_are_seen_with_size_blob_and_broken_links(tmp_path: Path) -> Non
     (snapshot / "sub" / "w").symlink_to("../../../blobs/b1")
     (snapshot / "gone").symlink_to("../../blobs/none")
     (snapshot / "plain").write_bytes(b"1")
-    found = program.look_at_weights(str(tmp_path), [["a/b", "c1"], ["a/b", "c2"]])
+    found = weights.look_at_weights(str(tmp_path), [["a/b", "c1"], ["a/b", "c2"]])
     assert found["a/b@c1"] == {
         "sub/w": {"size": 5, "blob": "b1"},
         "gone": {"size": -1, "blob": "none"},
@@ -190,8 +198,8 @@ def test_weights_are_seen_with_size_blob_and_broken_links(tmp_path: Path) -> Non
 def test_state_tells_generations_and_a_swap_without_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "STATE_DIR", str(tmp_path))
-    assert program.look_at_state() == {"generations": {}, "swap": ""}
+    monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
+    assert state.look_at_state() == {"generations": {}, "swap": ""}
     for name, content in (("nano", '{"id": "1"}'), ("broken", "{")):
         (tmp_path / "services" / name).mkdir(parents=True)
         (tmp_path / "services" / name / "current.json").write_text(content)
@@ -199,7 +207,7 @@ def test_state_tells_generations_and_a_swap_without_a_result(
         (tmp_path / "swaps" / name).mkdir(parents=True)
         for file in files:
             (tmp_path / "swaps" / name / file).write_text("{}")
-    seen = program.look_at_state()
+    seen = state.look_at_state()
     assert seen["generations"]["nano"] == {"id": "1"}
     assert "unreadable" in seen["generations"]["broken"]["error"]
     assert seen["swap"] == "s2"
@@ -207,14 +215,14 @@ def test_state_tells_generations_and_a_swap_without_a_result(
 
 def test_a_listening_port_is_seen_with_its_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        seen = program.listeners()[str(server.getsockname()[1])]
+        seen = ports.listeners()[str(server.getsockname()[1])]
     assert seen["pid"] == os.getpid()
 
 
 def test_of_the_ports_asked_for_those_with_a_listener_are_told_and_no_other() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
         port, free = server.getsockname()[1], 1
-        seen = program.listeners([port, free])
+        seen = ports.listeners([port, free])
         assert str(other.getsockname()[1]) not in seen
     assert list(seen) == [str(port)]
     assert seen[str(port)]["pid"] == os.getpid()
@@ -228,10 +236,10 @@ def test_likely_processes_are_looked_at_before_all_others(monkeypatch: pytest.Mo
         read.append(path)
         return listdir(path)
 
-    monkeypatch.setattr(program.os, "listdir", listing)
+    monkeypatch.setattr(ports.os, "listdir", listing)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert program.listeners([port], [os.getpid()])[str(port)]["pid"] == os.getpid()
+        assert ports.listeners([port], [os.getpid()])[str(port)]["pid"] == os.getpid()
     assert read == ["/proc", f"/proc/{os.getpid()}/fd"]
 
 
@@ -241,10 +249,10 @@ def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path, monkeypatch: pyt
             self.request.recv(1000)
             self.request.sendall(b'HTTP/1.0 200 OK\r\nContent-Length: 30\r\n\r\n{"Version": "28"')
 
-    monkeypatch.setattr(program, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
-    with UnixServer(program.DOCKER_SOCKET, Cut) as server:
+    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
+    with UnixServer(docker_look.DOCKER_SOCKET, Cut) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        seen = program.part(program.look_at_docker, {})
+        seen = main.part(docker_look.look_at_docker, {})
         server.shutdown()
     assert seen == {"state": "down", "error": "the daemon hung up in the middle of an answer"}
 
@@ -264,17 +272,12 @@ COSTLY = {
 
 
 def test_the_program_loads_little_on_a_spark() -> None:
-    source = Path(program.__file__).read_text()
-    listing = "import sys; print(*sys.modules)"
-    words = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-B",
-        "-c",
-        source.replace('if __name__ == "__main__":\n    main()', listing),
-    ]
-    loaded = set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    packed = base64.b64encode(zlib.compress(json.dumps(sources()).encode())).decode()
+    loader = LOADER.replace("m.main()", "print(*sys.modules)")
+    words = [sys.executable, "-I", "-S", "-B", "-c", loader]
+    loaded = set(
+        subprocess.run(words, input=packed, capture_output=True, text=True, check=True).stdout.split()
+    )
     assert loaded >= IMPORTED_THERE
     assert not loaded & COSTLY
 

@@ -1,0 +1,12 @@
+"""Every Spark is made ready to serve, and what it serves is not touched.
+
+pyinfra inventories/lab.py deploys/prepare.py --dry   # the plan
+pyinfra inventories/lab.py deploys/prepare.py         # converge
+"""
+
+from sparkfleet.operations import host, plan
+from sparkfleet.plan.model import Step
+
+plan.show(Step.HOST)
+
+host.prepared(name="Programs, valve and directories")

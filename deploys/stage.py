@@ -1,0 +1,14 @@
+"""Images and weights are brought to every Spark while it serves what it serves.
+
+pyinfra inventories/lab.py deploys/stage.py --dry     # the plan
+pyinfra inventories/lab.py deploys/stage.py           # fetch
+"""
+
+from sparkfleet.operations import host, image, plan, weights
+from sparkfleet.plan.model import Step
+
+plan.show(Step.HOST, Step.IMAGE, Step.WEIGHTS)
+
+host.prepared(name="Programs, valve and directories")
+image.present(name="Images by digest")
+weights.complete(name="Weights at their commits")

@@ -1,0 +1,20 @@
+"""The read-only look at a Spark. Runs there (standard library only, Python 3.10 and later) and changes
+nothing.
+
+Sent over SSH with the command, so that nothing is left on the Spark. Imports are most of what a look costs
+there: a module that is not needed by every look is imported where it is needed.
+"""
+
+PARTS = (
+    "basics",
+    "docker",
+    "memory",
+    "paths",
+    "ports",
+    "state",
+    "units",
+    "user",
+    "weights",
+    "main",
+)
+"""The modules in the order in which they are loaded there: each after those that it imports."""

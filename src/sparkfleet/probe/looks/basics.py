@@ -1,0 +1,38 @@
+"""What every look is made of: text of files, owners, programs on PATH."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+
+STATE_DIR = "/var/lib/sparkfleet"
+UNIT_DIR = "/etc/systemd/system"
+
+
+def which(name: str) -> bool:
+    """Tell whether there is a program of that name on PATH."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return any(os.access(os.path.join(folder, name), os.X_OK) for folder in folders)
+
+
+def read_text(path: str, limit: int = 1 << 20) -> str | None:
+    """Return a file's text, or None when there is no such file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(limit)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def owner_of(info: os.stat_result) -> tuple[str, str]:
+    """Return user and group by name, or by number where there is no name."""
+    try:
+        user = pwd.getpwuid(info.st_uid).pw_name
+    except KeyError:
+        user = str(info.st_uid)
+    try:
+        group = grp.getgrgid(info.st_gid).gr_name
+    except KeyError:
+        group = str(info.st_gid)
+    return user, group

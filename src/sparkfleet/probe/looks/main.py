@@ -1,0 +1,75 @@
+"""The one read-only look at a Spark: every part on its own, one JSON object between two marks.
+
+What fails becomes ``{"error": ...}`` of that part and never hides the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+
+from sparkfleet.probe.looks import basics, docker, memory, paths, ports, state, units, user, weights
+
+TYPE_CHECKING = False  # as typing's, without its import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+BEGIN = "<<sparkfleet-probe>>"
+END = "<</sparkfleet-probe>>"
+
+
+def part(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Return what a function found, or its error."""
+    try:
+        return function(*arguments)
+    except docker.DockerError as error:
+        return {"state": error.state, "error": str(error)}
+    except Exception as error:
+        return {"error": "%s: %s" % (type(error).__name__, error)}
+
+
+def look(request: dict[str, Any], login: str) -> dict[str, Any]:
+    """Return everything that a plan needs to know of this Spark."""
+    who = part(user.login_user, login)
+    home = who.get("home", "/")
+
+    def expand(path: str) -> str:
+        return home + path[1:] if path == "~" or path.startswith("~/") else path
+
+    models = expand(request.get("models_dir", "~/vllm"))
+    cache = expand(request.get("cache_dir", "~/vllm-compile-cache"))
+    engines = part(docker.look_at_docker, request)
+    likely = [seen["pid"] for seen in engines.get("containers", ())]
+    return {
+        "schema": 1,
+        "host": {
+            "name": socket.gethostname(),
+            "arch": os.uname().machine,
+            "kernel": os.uname().release,
+            "python": sys.version.split()[0],
+        },
+        "sudo": part(user.sudo_state),
+        "user": who,
+        "memory": part(memory.memory),
+        "disks": {
+            "models": part(paths.disk, models),
+            "cache": part(paths.disk, cache),
+            "docker": part(paths.disk, "/var/lib/docker"),
+            "state": part(paths.disk, basics.STATE_DIR),
+        },
+        "docker": engines,
+        "systemd": part(units.look_at_units),
+        "state": part(state.look_at_state),
+        "paths": {path: part(paths.look_at_path, expand(path)) for path in request.get("paths", ())},
+        "weights": part(weights.look_at_weights, models, request.get("weights", ())),
+        "listeners": part(ports.listeners, request.get("ports", ()), likely),
+    }
+
+
+def main() -> None:
+    """Answer the request in argv[1] (JSON)."""
+    result = look(json.loads(sys.argv[1]), user.login_name())
+    print(BEGIN + json.dumps(result, separators=(",", ":")) + END)

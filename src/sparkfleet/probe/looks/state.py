@@ -1,0 +1,34 @@
+"""What the Spark keeps: generations that serve, a change that is going on."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from sparkfleet.probe.looks import basics
+
+TYPE_CHECKING = False  # as typing's, without its import
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def look_at_state() -> dict[str, Any]:
+    """Return the generations that serve, and a swap that is still going on."""
+    generations = {}
+    services = os.path.join(basics.STATE_DIR, "services")
+    for name in sorted(os.listdir(services)) if os.path.isdir(services) else ():
+        text = basics.read_text(os.path.join(services, name, "current.json"))
+        if text:
+            try:
+                generations[name] = json.loads(text)
+            except ValueError as error:
+                generations[name] = {"error": "unreadable: %s" % error}
+    going_on = ""
+    swaps = os.path.join(basics.STATE_DIR, "swaps")
+    for name in sorted(os.listdir(swaps)) if os.path.isdir(swaps) else ():
+        folder = os.path.join(swaps, name)
+        if os.path.exists(os.path.join(folder, "request.json")) and not os.path.exists(
+            os.path.join(folder, "result.json")
+        ):
+            going_on = name
+    return {"generations": generations, "swap": going_on}
