@@ -94,7 +94,7 @@ def _text(entry: LockedImage | LockedModel | None) -> str:
 
 def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str]:
     """Return what another image means for the services that use it: a tag that moved, or another tag."""
-    from sparkfleet.lock.upgrade import difference  # noqa: PLC0415
+    from sparkfleet.lock.upgrade import difference, known_of  # noqa: PLC0415
     from sparkfleet.spec.locked import LockedImage, image_key  # noqa: PLC0415
 
     new = change.new
@@ -105,11 +105,11 @@ def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str
     old = change.old or (same[0] if len(same) == 1 else None)
     if not isinstance(old, LockedImage):
         return []
-    if not old.image.vllm or not new.image.vllm:
+    if known_of(old.image) is None or known_of(new.image) is None:
         return ["which vLLM is in it is not known, and so is what the move means for flags and variables"]
     services = [service for host in fleet.hosts for service in host.services]
     users = [service for service in services if image_key(service.image) == change.key]
-    upgrade = difference(old.image.vllm, new.image.vllm, users)
+    upgrade = difference(old.image, new.image, users)
     return upgrade.lines() if upgrade else []
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sparkfleet.spec.resolved import Service
-from sparkfleet.vllm import argv, check, schema
+from sparkfleet.spec.resolved import ImageRef, Service
+from sparkfleet.vllm import argv, check, kept, schema
 from sparkfleet.vllm.findings import Finding, listing
 from sparkfleet.vllm.schema import Flag, Schema
 
 
 @dataclass(frozen=True)
 class Upgrade:
-    """The difference between two releases, as far as the bundled schemas know them."""
+    """The difference between two images: by what they told themselves, else by the bundled schemas of their
+    releases.
+    """
 
     old: str
     new: str
@@ -38,18 +40,36 @@ class Upgrade:
         return found
 
 
-def difference(old: str, new: str, services: Iterable[Service]) -> Upgrade | None:
-    """Return what moving from one vLLM version to another means; None where there is nothing to compare."""
-    if not old or not new or old == new:
+@dataclass(frozen=True)
+class Known:
+    """What is known of the vLLM in an image."""
+
+    schema: Schema
+    exact: bool
+    """Whether it is the very vLLM's, not a neighbouring release's."""
+
+
+def known_of(image: ImageRef) -> Known | None:
+    """Return the schema that the image told when it was asked, else that of its release; None for neither."""
+    told = kept.lookup(image.digest)
+    if told is not None:
+        return Known(told, exact=True)
+    return Known(*schema.nearest(image.vllm)) if image.vllm else None
+
+
+def difference(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> Upgrade | None:
+    """Return what moving from one image to another means; None where nothing differs or is known."""
+    from_old, from_new = known_of(old), known_of(new)
+    if from_old is None or from_new is None or from_old.schema == from_new.schema:
         return None
-    (before, exact), (after, after_exact) = schema.nearest(old), schema.nearest(new)
+    before, after = from_old.schema, from_new.schema
     users = list(services)
     flags_before, flags_after = before.flags.keys(), after.flags.keys()
     env_before, env_after = before.registries.get("envs", ()), after.registries.get("envs", ())
     return Upgrade(
-        old,
-        new,
-        uses=tuple(_uses(users, before, after, exact=exact and after_exact)),
+        old.vllm or before.version,
+        new.vllm or after.version,
+        uses=tuple(_uses(users, before, after, exact=from_old.exact and from_new.exact)),
         defaults=tuple(_defaults(users, before, after)),
         gone=tuple(sorted(flags_before - flags_after)),
         new_flags=tuple(sorted(flags_after - flags_before)),

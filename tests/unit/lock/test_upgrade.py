@@ -1,5 +1,13 @@
+import json
+
 from sparkfleet.lock.upgrade import difference
+from sparkfleet.spec.resolved import ImageRef
+from sparkfleet.vllm import kept
 from tests.unit.spec.fleet_files import NANO, SMALL
+
+
+def image(vllm, digest=""):
+    return ImageRef("docker.io/vllm/vllm-openai", "v" + vllm, digest, vllm=vllm)
 
 
 def services(fleet, text):
@@ -7,7 +15,9 @@ def services(fleet, text):
 
 
 def test_what_a_service_uses_and_the_other_release_lacks_comes_first(fleet):
-    found = difference("0.19.0", "0.12.0", services(fleet, f"serve: {{recipe: {NANO}, name: nano}}\n"))
+    found = difference(
+        image("0.19.0"), image("0.12.0"), services(fleet, f"serve: {{recipe: {NANO}, name: nano}}\n")
+    )
     assert found is not None
     assert found.lines()[0].startswith("! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'")
 
@@ -19,21 +29,21 @@ serve:
   - {{recipe: {SMALL}, name: sets, flags: {{gpu-memory-utilization: 0.4}}}}
 allow: {{MEM-08: not the point here}}
 """
-    found = difference("0.19.0", "0.20.0", services(fleet, text))
+    found = difference(image("0.19.0"), image("0.20.0"), services(fleet, text))
     assert found is not None
     assert "--gpu-memory-utilization 0.9 → 0.92 (relied on by relies)" in found.defaults
 
 
 def test_variables_that_vanished_are_told_when_used(fleet):
     text = f"serve: {{recipe: {SMALL}, name: aa, env: {{VLLM_USE_FLASHINFER_MOE_FP4: 1}}}}\n"
-    found = difference("0.23.0", "0.24.0", services(fleet, text))
+    found = difference(image("0.23.0"), image("0.24.0"), services(fleet, text))
     assert found is not None
     assert any("VLLM_USE_FLASHINFER_MOE_FP4" in line for line in found.uses)
     assert "VLLM_USE_FLASHINFER_MOE_FP4" in found.gone_env
 
 
 def test_flags_gone_and_new_are_listed_after(fleet):
-    found = difference("0.24.0", "0.33.0", services(fleet, f"serve: {SMALL}\n"))
+    found = difference(image("0.24.0"), image("0.33.0"), services(fleet, f"serve: {SMALL}\n"))
     assert found is not None
     assert "--calculate-kv-scales" in found.gone
     assert found.new_flags
@@ -41,6 +51,18 @@ def test_flags_gone_and_new_are_listed_after(fleet):
 
 
 def test_nothing_is_said_where_a_version_is_unknown_or_the_same():
-    assert difference("", "0.19.0", []) is None
-    assert difference("0.19.0", "", []) is None
-    assert difference("0.19.0", "0.19.0", []) is None
+    assert difference(image(""), image("0.19.0"), []) is None
+    assert difference(image("0.19.0"), image(""), []) is None
+    assert difference(image("0.19.0"), image("0.19.0"), []) is None
+
+
+def test_an_image_that_was_asked_is_compared_by_what_it_told(fleet, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    nightly = "sha256:" + "7" * 64
+    flags = {"--only-nightly": {"dest": "only_nightly", "kind": "store"}}
+    kept.keep(nightly, json.dumps({"vllm_version": "0.34.0.dev3", "flags": flags}))
+    found = difference(image("0.33.0"), image("", nightly), services(fleet, f"serve: {SMALL}\n"))
+    assert found is not None
+    assert found.new == "0.34.0.dev3"
+    assert found.new_flags == ("--only-nightly",)
+    assert any("--max-model-len" in line for line in found.uses)
