@@ -85,6 +85,7 @@ PAGES: dict[str, Page] = {
             ("`serve`: one service", models.ServiceSpec),
             *_BOX,
             ("`ssh`", models.SshSpec),
+            ("`prepare`", models.PrepareSpec),
         ),
     ),
     "recipe": Page(
@@ -95,7 +96,11 @@ PAGES: dict[str, Page] = {
     "group-data": Page(
         "Group data",
         GROUP_DATA,
-        (("The variable", models.Defaults), ("`registries`: one mirror", models.RegistryMirror)),
+        (
+            ("The variable", models.Defaults),
+            ("`registries`: one mirror", models.RegistryMirror),
+            ("`prepare`", models.PrepareSpec),
+        ),
     ),
 }
 

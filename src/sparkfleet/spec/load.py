@@ -17,7 +17,7 @@ from sparkfleet.spec.hostfile import HostSource, load, name_problems
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.merge import Layer
 from sparkfleet.spec.models import Defaults
-from sparkfleet.spec.resolved import Fleet, Host, Mirror, Paths
+from sparkfleet.spec.resolved import Fleet, Host, Mirror, Paths, Prepare
 from sparkfleet.spec.yamlfile import read, shown
 
 T = TypeVar("T")
@@ -192,7 +192,13 @@ def _host(source: HostSource, context: resolve.Context) -> Host | None:
         ssh=_ssh(source),
         file=source.document.file,
         allow=tuple(sorted(allow.items())),
+        prepare=_prepare(defaults, source),
     )
+
+
+def _prepare(defaults: Defaults, source: HostSource) -> Prepare:
+    said = (spec.model_dump(exclude_none=True) for spec in (defaults.prepare, source.said.prepare))
+    return Prepare(**{key: value for one in said for key, value in one.items()})
 
 
 def _ssh(source: HostSource) -> tuple[tuple[str, object], ...]:

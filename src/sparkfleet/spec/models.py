@@ -166,6 +166,20 @@ class SshSpec(Model):
     )
 
 
+class PrepareSpec(Model):
+    """What is made of the Spark itself, beside what its services need."""
+
+    docker: Literal["check", "install"] | None = Field(
+        None,
+        description="check (default): Docker and the NVIDIA container toolkit must be there. install: what "
+        "is missing of them is installed from the Spark's own package sources; never removed again.",
+    )
+    offline: bool | None = Field(
+        None,
+        description="true: the Spark reaches neither registry nor hub, and the preflight does not try.",
+    )
+
+
 class HostFile(Model):
     """``inventories/<fleet>/<host>.yaml``: what one Spark shall be."""
 
@@ -174,6 +188,7 @@ class HostFile(Model):
         None, description="A recipe's name, one service, or a list of services. Nothing: an idle Spark."
     )
     reserve_gib: float | None = Field(None, ge=0, description="Memory (GiB) kept for all but engines.")
+    prepare: PrepareSpec = Field(PrepareSpec(), description="What is made of the Spark itself.")
     allow: dict[str, Reason] = Field(
         default_factory=dict, description="Rule id -> why it does not apply here."
     )
@@ -205,6 +220,7 @@ class Defaults(Model):
     env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
     container: ContainerSpec = Field(ContainerSpec(), description="Settings of every container.")
     gate: GateSpec = Field(GateSpec(), description="The proof that a service serves.")
+    prepare: PrepareSpec = Field(PrepareSpec(), description="What is made of every Spark itself.")
     allow: dict[str, Reason] = Field(
         default_factory=dict, description="Rule id -> why it does not apply here."
     )

@@ -163,6 +163,16 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """What is made of the Spark itself, beside what its services need."""
+
+    docker: str = "check"
+    """check: Docker must be there; install: what is missing of it is installed."""
+    offline: bool = False
+    """It reaches neither registry nor hub, and that is as it shall be."""
+
+
+@dataclass(frozen=True)
 class Host:
     """One Spark as it shall be."""
 
@@ -181,6 +191,7 @@ class Host:
     """Rule id -> why it does not apply here."""
     member: Member | None = None
     """Its place in a cluster, if it is in one."""
+    prepare: Prepare = Prepare()
 
 
 @dataclass(frozen=True)
@@ -233,6 +244,7 @@ def host_from_json(data: dict[str, Any]) -> Host:
             "paths": Paths(**data["paths"]),
             "ssh": _pairs(data["ssh"]),
             "allow": _pairs(data["allow"]),
+            "prepare": Prepare(**data["prepare"]),
             "member": _member(data["member"]) if data.get("member") else None,
         }
     )
@@ -287,6 +299,7 @@ __all__ = [
     "Mirror",
     "Mount",
     "Paths",
+    "Prepare",
     "Service",
     "WeightFile",
     "Weights",
