@@ -46,6 +46,21 @@ editor say it while you write.
 serve: nemotron-3-nano-30b-a3b-nvfp4     # a whole host file
 ```
 """
+CLUSTER_FILE = """\
+`inventories/<fleet>/clusters/<cluster>.yaml`: Sparks that serve one model together. The file's name is the
+cluster's. Each Spark has a host file beside it (`serve: null` is enough), is in one cluster at most, and may
+serve other models of its own as long as ports and memory allow. What a service may say is in
+[host-file.md](host-file.md); the cluster file wins over recipe and group_data.
+
+```yaml
+hosts: [spark-01, spark-02]     # the first is the head: it answers
+executor: mp                    # or ray
+serve:
+  recipe: gpt-oss-120b
+  flags: {max-model-len: 65536}
+```
+"""
+
 RECIPE = """\
 A known-good deployment of one model. The catalogue ships them; a fleet's own are in
 `inventories/<fleet>/recipes/<name>.yaml` and may extend others.
@@ -87,6 +102,11 @@ PAGES: dict[str, Page] = {
             ("`ssh`", models.SshSpec),
             ("`prepare`", models.PrepareSpec),
         ),
+    ),
+    "cluster-file": Page(
+        "Cluster file",
+        CLUSTER_FILE,
+        (("The file", models.ClusterFile), ("`fabric`", models.FabricSpec)),
     ),
     "recipe": Page(
         "Recipe",

@@ -72,5 +72,9 @@ def _summary(inventory: Path, fleet: Fleet | None, problems: tuple[Problem, ...]
     if fleet is None:
         return f"{inventory}: {verdict}"
     sparks = output.count(len(fleet.hosts), "Spark")
-    services = output.count(sum(len(host.services) for host in fleet.hosts), "service")
-    return f"{inventory}: {sparks}, {services}: {verdict}"
+    members = [host.member for host in fleet.hosts if host.member]
+    served = sum(len(host.services) for host in fleet.hosts)
+    served -= sum(bool(member.service and member.rank) for member in members)  # one service of many Sparks
+    services = output.count(served, "service")
+    joined = f", {output.count(sum(not one.rank for one in members), 'cluster')}" if members else ""
+    return f"{inventory}: {sparks}{joined}, {services}: {verdict}"

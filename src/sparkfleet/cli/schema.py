@@ -8,9 +8,9 @@ from sparkfleet.cli import output
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["host", "recipe", "group-data"]), default="host")
+@click.argument("kind", type=click.Choice(["host", "cluster", "recipe", "group-data"]), default="host")
 def schema(kind: str) -> None:
-    """Print the JSON Schema of host files, recipes, or `sparkfleet = {...}` in group_data."""
+    """Print the JSON Schema of host files, cluster files, recipes, or `sparkfleet = {...}` in group_data."""
     from sparkfleet.spec.jsonschema import schema as schema_of  # noqa: PLC0415
 
     output.as_json(schema_of(kind))

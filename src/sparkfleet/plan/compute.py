@@ -124,7 +124,7 @@ def _service_entry(
 ) -> Entry | None:
     wanted = desired.generation(host, service, observed.user, _entrypoint(service, observed))
     own = observed.owned().get(service.name)
-    problem = obstacles.in_the_way(host, service, observed)
+    problem = obstacles.in_the_way(host, service, observed) or _not_alone(host, service)
     staged = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
     kept = observed.generations.get(service.name, {})
     if own is None or not own.running or _needs_another(host, service, wanted, observed):
@@ -150,6 +150,19 @@ def _service_entry(
         generation=wanted,
         expect=_expected((service.name, *entry.replaces), observed),
         blocked=problem or staging.disk_problem(host, service, observed),
+    )
+
+
+def _not_alone(host: Host, service: Service) -> Problem | None:
+    """A service of a cluster is never started on one member by itself."""
+    member = host.member
+    if member is None or member.service != service.name:
+        return None
+    return Problem(
+        f"{host.name}: {service.name}",
+        f"it is served by the cluster {member.cluster}, and a run cannot start clusters yet",
+        "a service of a single Spark",
+        "serve it in host files",
     )
 
 

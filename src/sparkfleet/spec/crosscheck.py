@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from sparkfleet.errors import Problem
 from sparkfleet.spec.hostfile import HostSource
+from sparkfleet.spec.merge import Layer
 from sparkfleet.spec.resolved import Host, Service
 
 MAX_SHARE = 0.92
@@ -16,19 +17,25 @@ _ASSUMED_SHARE = 0.92
 """``--gpu-memory-utilization`` when it is not given (0.9 before vLLM 0.20)."""
 
 
-def ports(services: Sequence[Service], first: int) -> tuple[Service, ...]:
-    """Give each service without a port the next free one; a port that was written stays."""
-    taken = {service.port for service in services}
+def ports(services: Sequence[Service], first: int, others: Collection[int] = ()) -> tuple[Service, ...]:
+    """Give each service without a port the next free one; a port that was written stays.
+
+    ``others`` are taken as well.
+    """
+    taken = {service.port for service in services} | set(others)
     free = (port for port in range(first, 65536) if port not in taken)
     return tuple(service if service.port else replace(service, port=next(free)) for service in services)
 
 
-def host_problems(services: Sequence[Service], source: HostSource, allow: dict[str, str]) -> list[Problem]:
-    """Return the conflicts between the services of one Spark."""
+def host_problems(
+    placed: Sequence[tuple[Service, Layer]], source: HostSource, allow: dict[str, str]
+) -> list[Problem]:
+    """Return the conflicts between the services of one Spark, that of its cluster among them."""
     problems = []
     names: dict[str, str] = {}
     held: dict[int, str] = {}
-    for service, (_, layer) in zip(services, source.services, strict=True):
+    services = [service for service, _ in placed]
+    for service, layer in placed:
         place = layer.where(())
         if service.name in names:
             found = f"the service '{service.name}' is here twice, first at {names[service.name]}"
@@ -53,6 +60,15 @@ def host_problems(services: Sequence[Service], source: HostSource, allow: dict[s
             )
         )
     return problems
+
+
+def single_problems(service: Service, layer: Layer) -> list[Problem]:
+    """Return why a service of a host file cannot be served by that Spark alone."""
+    if service.needs_sparks == 1:
+        return []
+    found = f"the recipe '{service.recipe}' needs {service.needs_sparks} Sparks"
+    remedy = "serve it in a cluster file: clusters/NAME.yaml"
+    return [Problem(layer.where(("recipe",)), found, "a cluster of Sparks", remedy)]
 
 
 def fleet_problems(hosts: Sequence[Host]) -> list[Problem]:

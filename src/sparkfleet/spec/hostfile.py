@@ -60,17 +60,17 @@ def load(path: Path) -> HostSource:
     return HostSource(path.stem, said, tuple(services), document)
 
 
-def name_problems(path: Path) -> list[Problem]:
-    """Return what is wrong with the file's name: it is the host's."""
+def name_problems(path: Path, of: str = "host") -> list[Problem]:
+    """Return what is wrong with the file's name: it is the host's, or the cluster's."""
     problems = []
     file = shown(path)
     if path.suffix != ".yaml":
         found = f"ends with '{path.suffix}' and would not be read"
         problems.append(Problem(file, found, "NAME.yaml", f"mv {file} {file.removesuffix(path.suffix)}.yaml"))
     if not _HOST_NAME.fullmatch(path.stem):
-        found = f"'{path.stem}' is no name of a host"
+        found = f"'{path.stem}' is no name of a {of}"
         expected = "lower-case letters, digits and '-' (and '.' between), as spark-01"
-        problems.append(Problem(file, found, expected, "rename the file: its name is the host's"))
+        problems.append(Problem(file, found, expected, f"rename the file: its name is the {of}'s"))
     return problems
 
 

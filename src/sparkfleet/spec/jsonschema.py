@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparkfleet.spec.models import Defaults, HostFile, Model, Recipe
+from sparkfleet.spec.models import ClusterFile, Defaults, HostFile, Model, Recipe
 
-KINDS: dict[str, type[Model]] = {"host": HostFile, "recipe": Recipe, "group-data": Defaults}
+KINDS: dict[str, type[Model]] = {
+    "host": HostFile,
+    "cluster": ClusterFile,
+    "recipe": Recipe,
+    "group-data": Defaults,
+}
 _TITLES = {
     "host": "sparkfleet host file: inventories/<fleet>/<host>.yaml",
+    "cluster": "sparkfleet cluster file: inventories/<fleet>/clusters/<name>.yaml",
     "recipe": "sparkfleet recipe: inventories/<fleet>/recipes/<name>.yaml",
     "group-data": "sparkfleet = {...} in group_data/<group>.py",
 }

@@ -6,19 +6,21 @@ The recipes and the lock file come in from outside: ``sparkfleet.inventory.load_
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.spec import crosscheck, groupdata, resolve
-from sparkfleet.spec.hostfile import HostSource, load, name_problems
+from sparkfleet.spec import clusterfile, clusters, crosscheck, groupdata, resolve
+from sparkfleet.spec.clusterfile import ClusterSource
+from sparkfleet.spec.clusters import Joined
+from sparkfleet.spec.hostfile import HostSource, load
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.merge import Layer
 from sparkfleet.spec.models import Defaults
-from sparkfleet.spec.resolved import Fleet, Host, Mirror, Paths, Prepare
-from sparkfleet.spec.yamlfile import read, shown
+from sparkfleet.spec.resolved import Fleet, Host, Mirror, Paths, Prepare, Service
+from sparkfleet.spec.yamlfile import shown
 
 T = TypeVar("T")
 
@@ -83,16 +85,12 @@ def fleet(
     catalogue = _collect(recipes, problems)
     pins = _collect(lock, problems)
     sources = _hosts(places, problems)
-    problems += _clusters(places)
+    cluster_sources = _clusters(places, problems)
     if catalogue is None:
         raise SparkfleetError(*sorted(set(problems), key=_place))
     # A lock file that could not be read was told of already: do not ask for pins as well.
     context = resolve.Context(catalogue, defaults, default_layers, pins)
-    hosts = []
-    for source in sources:
-        host = _host(source, context)
-        if host:
-            hosts.append(host)
+    hosts = _fleet_hosts(sources, cluster_sources, context)
     problems += context.problems
     problems += _unpinned(places, context)
     problems += crosscheck.fleet_problems(hosts)
@@ -152,40 +150,68 @@ def _hosts(places: Places, problems: list[Problem]) -> list[HostSource]:
     return [source for source in sources if source]
 
 
-def _clusters(places: Places) -> list[Problem]:
+def _clusters(places: Places, problems: list[Problem]) -> list[ClusterSource]:
     if not places.clusters.is_dir():
         return []
-    problems = []
-    for path in sorted(places.clusters.iterdir()):
-        if path.suffix.lower() not in {".yaml", ".yml"}:
-            continue
-        problems += name_problems(path)
-        try:
-            where = read(path).where()
-        except SparkfleetError as error:
-            problems += error.problems
-        else:
-            remedy = "remove the file, or serve on single Sparks"
-            problems.append(Problem(where, "clusters are not supported yet", "host files only", remedy))
-    return problems
+    paths = (path for path in sorted(places.clusters.iterdir()) if path.suffix.lower() in {".yaml", ".yml"})
+    sources = [_collect(lambda path=path: clusterfile.load(path), problems) for path in paths]  # type: ignore[misc]
+    return [source for source in sources if source]
 
 
-def _host(source: HostSource, context: resolve.Context) -> Host | None:
-    defaults = context.defaults
+def _fleet_hosts(
+    sources: list[HostSource], cluster_sources: list[ClusterSource], context: resolve.Context
+) -> list[Host]:
+    """Return the hosts, each with its own services and that of its cluster."""
+    written = {
+        name: cluster.service[0].port
+        for cluster in cluster_sources
+        for name in cluster.said.hosts
+        if cluster.service and cluster.service[0].port
+    }
+    own = {source.name: _own_services(source, context, written.get(source.name)) for source in sources}
+
+    def ports(names: Sequence[str]) -> set[int]:
+        return {service.port for name in names for service in own.get(name) or ()}
+
+    joined = clusters.joined(cluster_sources, own, context, ports)
+    hosts = []
+    for source in sources:
+        services = own[source.name]
+        if services is not None:  # else ports and memory of the others would be told wrongly
+            hosts.append(_host(source, services, joined.get(source.name), context))
+    return hosts
+
+
+def _own_services(
+    source: HostSource, context: resolve.Context, port: int | None
+) -> tuple[Service, ...] | None:
+    """Return the services of the host file, with ports beside that of its cluster; None: one is wrong."""
     resolved = [resolve.service(spec, layer, context) for spec, layer in source.services]
     services = [service for service in resolved if service]
     if len(services) < len(resolved):
-        return None  # ports and memory of the others would be told wrongly
-    placed = crosscheck.ports(services, defaults.first_port)
+        return None
+    for service, (_, layer) in zip(services, source.services, strict=True):
+        context.problems += crosscheck.single_problems(service, layer)
+    return crosscheck.ports(services, context.defaults.first_port, {port} if port else ())
+
+
+def _host(
+    source: HostSource, own: tuple[Service, ...], joined: Joined | None, context: resolve.Context
+) -> Host:
+    defaults = context.defaults
+    placed = [(service, layer) for service, (_, layer) in zip(own, source.services, strict=True)]
+    said = [spec.reserve_gib for spec, _ in source.services if spec.reserve_gib is not None]
+    reserve = max(said) if said else source.said.reserve_gib
+    if joined and joined.service and joined.layer:
+        placed.append((joined.service, joined.layer))
+        reserve = joined.reserve_gib if reserve is None else reserve
     allow = {**defaults.allow, **source.said.allow}
     context.problems += crosscheck.host_problems(placed, source, allow)
-    said = [spec.reserve_gib for spec, _ in source.services if spec.reserve_gib is not None]
-    own = source.said.reserve_gib
     return Host(
         name=source.name,
-        services=placed,
+        services=tuple(service for service, _ in placed),
         paths=Paths(defaults.models_dir, defaults.cache_dir),
-        reserve_gib=max(said) if said else own if own is not None else defaults.reserve_gib,
+        reserve_gib=defaults.reserve_gib if reserve is None else reserve,
         floor_gib=defaults.floor_gib,
         hf_endpoint=defaults.hf_endpoint or "",
         hf_token=defaults.hf_token or "",
@@ -193,6 +219,7 @@ def _host(source: HostSource, context: resolve.Context) -> Host | None:
         file=source.document.file,
         allow=tuple(sorted(allow.items())),
         prepare=_prepare(defaults, source),
+        member=joined.member if joined else None,
     )
 
 

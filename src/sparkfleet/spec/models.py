@@ -194,6 +194,38 @@ class HostFile(Model):
     )
 
 
+class FabricSpec(Model):
+    """``fabric:`` of a cluster file: the QSFP links between its Sparks."""
+
+    network: str | None = Field(
+        None, description="Where the links' addresses come from: one /24 a rail. Default: 192.168.176.0/20."
+    )
+    mtu: int | None = Field(None, ge=1280, le=9978, description="Of the links. Default: 9000.")
+    bootstrap: Literal["fabric", "management"] | None = Field(
+        None, description="Over which links the ranks find each other: fabric (default) or management."
+    )
+    tcp: bool | None = Field(
+        None, description="true: NCCL may use plain TCP where RDMA does not work. Default: that is an error."
+    )
+
+
+class ClusterFile(Model):
+    """``inventories/<fleet>/clusters/<name>.yaml``: Sparks that serve one model together."""
+
+    hosts: tuple[str, ...] = Field(
+        description="Names of host files, two or more; each Spark in one cluster. The first is the head."
+    )
+    executor: Literal["ray", "mp"] = Field(
+        "ray", description="ray: head and workers of a Ray cluster; mp: vLLM's own multi-node mode."
+    )
+    serve: Name | ServiceSpec | None = Field(
+        None,
+        description="A recipe's name, or one service. Unless its flags have tensor-parallel-size, "
+        "pipeline-parallel-size or data-parallel-size, the first of them becomes the number of Sparks.",
+    )
+    fabric: FabricSpec = Field(FabricSpec(), description="The links between the Sparks.")
+
+
 class RegistryMirror(Model):
     """Another address for a registry, with its own certificate authority."""
 

@@ -106,6 +106,7 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
         drafters=_drafters(folded, context),
         needs_vllm=(recipe.needs.vllm or "") if recipe else "",
         needs_packages=tuple(sorted(recipe.needs.packages.items())) if recipe else (),
+        needs_sparks=recipe.needs.sparks if recipe else 1,
     )
 
 

@@ -120,6 +120,8 @@ class Service:
     """Version range that the recipe asks of the image, as ``>=0.17.1``; "" when it does not say."""
     needs_packages: tuple[tuple[str, str], ...] = ()
     """Python packages and version ranges that the recipe asks of the image."""
+    needs_sparks: int = 1
+    """Least number of Sparks that the recipe asks for."""
 
     @property
     def repositories(self) -> tuple[Weights, ...]:
@@ -160,6 +162,8 @@ class Member:
     executor: str
     """Either ray or mp."""
     fabric: Fabric = Fabric()
+    service: str = ""
+    """Name of the service that the members serve together, among each member's services; "" = none yet."""
 
 
 @dataclass(frozen=True)

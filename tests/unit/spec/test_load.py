@@ -366,13 +366,6 @@ def test_a_fleet_without_host_files_says_which_to_write(fleet):
     assert fleet({}).problem().remedy == "write inventories/lab/spark-01.yaml"
 
 
-def test_clusters_are_refused_by_name_and_line(fleet):
-    files = fleet({"spark-01.yaml": "serve: null\n", "clusters/pair.yaml": "# two\nhosts: [spark-01]\n"})
-    problem = files.problem()
-    assert problem.where == "inventories/lab/clusters/pair.yaml:2"
-    assert problem.found == "clusters are not supported yet"
-
-
 def test_a_missing_lock_file_is_one_problem_that_names_the_command(fleet):
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve: {SMALL}\n"})
     problem = files.problem(need_lock=True)

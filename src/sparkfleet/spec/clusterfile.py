@@ -1,0 +1,103 @@
+"""One cluster file, read and validated: which Sparks, which executor, which links, what they serve."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.spec.hostfile import name_problems
+from sparkfleet.spec.merge import Layer
+from sparkfleet.spec.models import ClusterFile, FabricSpec, ServiceSpec
+from sparkfleet.spec.resolved import Fabric
+from sparkfleet.spec.validate import describe, validate
+from sparkfleet.spec.yamlfile import Document, Path_, read
+
+SMALLEST_NETWORK = 23
+"""Prefix length: two rails, a /24 each."""
+
+
+@dataclass(frozen=True)
+class ClusterSource:
+    """What one cluster file says."""
+
+    name: str
+    said: ClusterFile
+    service: tuple[ServiceSpec, Layer] | None
+    """What the Sparks serve together; None: they are linked, and serve nothing together yet."""
+    fabric: Fabric
+    document: Document
+
+    def where(self, *path: str | int) -> str:
+        """Return ``file:line`` of one of its values."""
+        return self.document.where(path)
+
+
+def load(path: Path) -> ClusterSource:
+    """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
+    problems = name_problems(path, "cluster")
+    try:
+        document = read(path)
+    except SparkfleetError as error:
+        raise SparkfleetError(*problems, *error.problems) from None
+    if not isinstance(document.data, dict):
+        found = f"is {describe(document.data)}"
+        problem = Problem(document.where(), found, "keys and values", "begin with `hosts: [...]`")
+        raise SparkfleetError(*problems, problem)
+    data = dict(document.data)
+    serve = data.pop("serve", None)
+    said, service = ClusterFile(hosts=()), None
+    try:
+        said = validate(ClusterFile, data, document.where)
+        problems += _network_problems(said.fabric, document)
+    except SparkfleetError as error:
+        problems += error.problems
+    try:
+        service = _service(serve, document)
+    except SparkfleetError as error:
+        problems += error.problems
+    if problems:
+        raise SparkfleetError(*problems)
+    fabric = Fabric(**said.fabric.model_dump(exclude_none=True))
+    return ClusterSource(path.stem, said, service, fabric, document)
+
+
+def _service(serve: object, document: Document) -> tuple[ServiceSpec, Layer] | None:
+    if serve is None:
+        return None
+    if not isinstance(serve, str | dict):
+        raise SparkfleetError(
+            Problem(
+                document.where(("serve",)),
+                f"'serve' is {describe(serve)}",
+                "a recipe's name, or one service: a cluster serves one model",
+                "change the value; other services of a member stand in its host file",
+            )
+        )
+    item = {"recipe": serve} if isinstance(serve, str) else serve
+    spec = validate(ServiceSpec, item, document.where, ("serve",))
+
+    def where(path: Path_) -> str:
+        return document.where(("serve", *path))
+
+    return spec, Layer(spec.model_dump(exclude_unset=True), where)
+
+
+def _network_problems(said: FabricSpec, document: Document) -> list[Problem]:
+    if said.network is None:
+        return []
+    try:
+        network = ipaddress.IPv4Network(said.network)
+    except ValueError:
+        network = None
+    if network is not None and network.prefixlen <= SMALLEST_NETWORK:
+        return []
+    return [
+        Problem(
+            document.where(("fabric", "network")),
+            f"'fabric.network' is {describe(said.network)}",
+            f"an IPv4 network of at least a /{SMALLEST_NETWORK}, as {Fabric().network}: a /24 for each rail",
+            "change the value",
+        )
+    ]

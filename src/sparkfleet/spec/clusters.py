@@ -1,0 +1,181 @@
+"""Clusters of a fleet: which Spark has which place in which, and the one service that its members share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sparkfleet.errors import Problem
+from sparkfleet.spec import resolve
+from sparkfleet.spec.clusterfile import ClusterSource
+from sparkfleet.spec.merge import Layer, flag_name
+from sparkfleet.spec.models import FlagValue, ServiceSpec
+from sparkfleet.spec.resolved import Member, Service
+from sparkfleet.spec.validate import nearest
+
+LEAST = 2
+SIZES = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
+"""Flags over which a model is split; their product is the number of GPUs, one a Spark."""
+
+OWN_FLAGS = {
+    "nnodes": "the number of 'hosts:'",
+    "node-rank": "the order of 'hosts:'",
+    "master-addr": "the first of 'hosts:'",
+    "master-port": "nothing: a port of the fabric that sparkfleet chooses",
+    "headless": "the order of 'hosts:'",
+    "distributed-executor-backend": "the field 'executor:'",
+}
+"""Flags that are rendered from the cluster file, and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a cluster adds to one of its Sparks."""
+
+    member: Member
+    service: Service | None
+    layer: Layer | None
+    reserve_gib: float | None
+    """As the cluster's service says."""
+
+
+def joined(
+    sources: Sequence[ClusterSource],
+    hosts: Collection[str],
+    context: resolve.Context,
+    ports: Callable[[Sequence[str]], set[int]],
+) -> dict[str, Joined]:
+    """Return what each Spark in a cluster gets from it; what is wrong goes to the context's problems.
+
+    ``ports`` gives the ports that the services of some Sparks' own have.
+    """
+    found: dict[str, Joined] = {}
+    for source in sources:
+        context.problems += _host_problems(source, hosts, found)
+        service = _service(source, context, ports)
+        layer = source.service[1] if source.service else None
+        reserve = source.service[0].reserve_gib if source.service else None
+        for rank, name in enumerate(source.said.hosts):
+            member = Member(
+                cluster=source.name,
+                rank=rank,
+                hosts=source.said.hosts,
+                executor=source.said.executor,
+                fabric=source.fabric,
+                service=service.name if service else "",
+            )
+            found.setdefault(name, Joined(member, service, layer, reserve))
+    return found
+
+
+def _host_problems(
+    source: ClusterSource, hosts: Collection[str], found: Mapping[str, Joined]
+) -> list[Problem]:
+    said = source.said.hosts
+    problems = []
+    for number, name in enumerate(said):
+        place = source.where("hosts", number)
+        if name not in hosts:
+            guess = nearest(name, hosts)
+            remedy = f"write '{guess}'" if guess else f"write the host file {name}.yaml"
+            expected = f"one of: {', '.join(sorted(hosts))}"
+            problems.append(Problem(place, f"there is no Spark '{name}' in this fleet", expected, remedy))
+        elif name in said[:number]:
+            problems.append(Problem(place, f"'{name}' is here twice", "each Spark once", "remove one"))
+        elif name in found:
+            other = f"'{name}' is in the cluster '{found[name].member.cluster}' already"
+            problems.append(Problem(place, other, "each Spark in one cluster", "remove it from one of them"))
+    if len(said) < LEAST:
+        number_ = "no Spark" if not said else "one Spark"
+        expected, remedy = "two or more", "serve on a single Spark in its host file"
+        problems.append(Problem(source.where("hosts"), f"a cluster of {number_}", expected, remedy))
+    return problems
+
+
+def _service(
+    source: ClusterSource, context: resolve.Context, ports: Callable[[Sequence[str]], set[int]]
+) -> Service | None:
+    if source.service is None:
+        return None
+    spec, layer = source.service
+    found = resolve.service(spec, layer, context)
+    if found is None:
+        return None
+    sparks = len(source.said.hosts)
+    context.problems += _flag_problems(spec, layer)
+    if sparks < found.needs_sparks:
+        context.problems.append(
+            Problem(
+                source.where("hosts"),
+                f"{sparks} Sparks for the recipe '{found.recipe}'",
+                f"at least {found.needs_sparks}",
+                "add Sparks to 'hosts:', or take another recipe",
+            )
+        )
+    found = _split(found, spec, source)
+    context.problems += _size_problems(found, source)
+    if not found.port:
+        taken = ports(source.said.hosts)
+        free = (port for port in range(context.defaults.first_port, 65536) if port not in taken)
+        found = replace(found, port=next(free))
+    return found
+
+
+def _flag_problems(spec: ServiceSpec, layer: Layer) -> list[Problem]:
+    return [
+        Problem(
+            layer.where(("flags", written)),
+            f"flag '{written}' is set by sparkfleet itself in a cluster",
+            OWN_FLAGS[flag_name(written)],
+            "remove it from flags",
+        )
+        for written in spec.flags
+        if flag_name(written) in OWN_FLAGS
+    ]
+
+
+def _split(service: Service, spec: ServiceSpec, source: ClusterSource) -> Service:
+    """Return the service without flags of a single Spark, split over all Sparks where nobody said how."""
+    flags: dict[str, FlagValue] = {k: v for k, v in service.flags if k not in OWN_FLAGS}
+    said = {flag_name(written) for written in spec.flags}
+    origin = dict(service.origin)
+    if not said & set(SIZES) and math.prod(_sizes(flags).values()) == 1:
+        flags["tensor-parallel-size"] = len(source.said.hosts)
+        origin["flags.tensor-parallel-size"] = source.where("hosts")
+    return replace(service, flags=tuple(flags.items()), origin=tuple(sorted(origin.items())))
+
+
+def _sizes(flags: Mapping[str, Any]) -> dict[str, int]:
+    values = {name: flags.get(name, 1) for name in SIZES}
+    return {name: value if isinstance(value, int) else 1 for name, value in values.items()}
+
+
+def _size_problems(service: Service, source: ClusterSource) -> list[Problem]:
+    origin = dict(service.origin)
+    sizes = {name: size for name, size in _sizes(dict(service.flags)).items() if size != 1}
+    place = next((origin[f"flags.{name}"] for name in sizes), origin["service"])
+    sparks, gpus = len(source.said.hosts), math.prod(sizes.values())
+    problems = []
+    if gpus != sparks:
+        said = " x ".join(f"{name} {size}" for name, size in sizes.items()) or "no flag of parallelism"
+        remedy = f"change the flags, or 'hosts:' ({sparks} Sparks, one GPU each)"
+        found = f"{said}: {gpus} GPUs on {sparks} Sparks"
+        problems.append(Problem(place, found, "as many as there are Sparks", remedy))
+    heads, tensor = _attention_heads(dict(service.weights.config)), sizes.get("tensor-parallel-size", 1)
+    if heads and tensor > 0 and heads % tensor:
+        found = f"tensor-parallel-size {tensor} does not divide the model's {heads} attention heads"
+        remedy = "split by pipeline-parallel-size instead, or take another number of Sparks"
+        problems.append(Problem(origin["flags.tensor-parallel-size"], found, f"a divisor of {heads}", remedy))
+    return problems
+
+
+def _attention_heads(config: Mapping[str, Any]) -> int:
+    """Return the model's attention heads; 0: its config is not locked, or has another word for them."""
+    inner = config.get("text_config")
+    for part in (inner if isinstance(inner, Mapping) else {}, config):
+        heads = part.get("num_attention_heads")
+        if isinstance(heads, int) and heads > 0:
+            return heads
+    return 0
