@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, order=True)
@@ -16,15 +17,29 @@ class Problem:
     found: str
     expected: str = ""
     remedy: str = ""
+    also: tuple[Problem, ...] = ()
+    """What else is wrong there, found by the same look: all reasons at once, not the first alone."""
+
+    @property
+    def each(self) -> tuple[Problem, ...]:
+        """Return this problem and those beside it, each on its own."""
+        return (replace(self, also=()), *self.also) if self.also else (self,)
 
     def __str__(self) -> str:
-        """Return the problem as one paragraph: where, found, expected, remedy."""
+        """Return the problem as a paragraph: where, found, expected, remedy; then those beside it."""
         text = f"{self.where}: {self.found}"
         if self.expected:
             text += f"\n    expected: {self.expected}"
         if self.remedy:
             text += f"\n    do: {self.remedy}"
-        return text
+        return "\n".join([text, *(str(problem) for problem in self.also)])
+
+
+def together(problems: Iterable[Problem]) -> Problem | None:
+    """Return the first problem with all others beside it, each once; None when there is none."""
+    flat = dict.fromkeys(one for problem in problems for one in problem.each)
+    first, *others = flat or (None,)
+    return replace(first, also=tuple(others)) if first else None
 
 
 class SparkfleetError(Exception):

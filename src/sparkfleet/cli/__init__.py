@@ -13,6 +13,7 @@ from sparkfleet.errors import SparkfleetError
 COMMANDS = {
     "check": ("sparkfleet.cli.check", "Validate and lint a fleet, offline."),
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
+    "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight: is it fit to serve."),
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
     "render": ("sparkfleet.cli.render", "Show a Spark's services for docker, compose or systemd."),

@@ -81,8 +81,8 @@ def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ..
     else:
         return True
     acting.run.failures[host.name] = problems
-    for problem in problems:
-        acting.say(f"FAILED {problem.found.splitlines()[0]}")
+    for one in (one for problem in problems for one in problem.each):
+        acting.say(f"FAILED {one.found.splitlines()[0]}")
     return False
 
 

@@ -5,7 +5,7 @@ plan``.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -26,17 +26,32 @@ def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
 
     Raises SparkfleetError for a limit that matches nothing. Hosts that cannot be reached are unknown in it.
     """
-    state = _state(inventory, limit)
-    fleet_run.of(state).closing = False
-    hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
-    greenlets = [state.pool.spawn(_plan_host, state, host) for host in hosts]
-    for greenlet in greenlets:
-        greenlet.get()
+
+    def plan(host: PyinfraHost) -> None:
+        fleet_run.of(host.state).plans[host.name] = fleet_run.fresh_plan(host)
+
+    state, _ = on_each(inventory, limit, plan)
     return fleet_run.whole_plan(state)
 
 
-def _plan_host(state: State, host: PyinfraHost) -> None:
-    """Connect, look, hang up: a Spark is not asked again, so only hosts at work have a connection.
+def on_each(
+    inventory: Path, limit: Sequence[str], work: Callable[[PyinfraHost], None]
+) -> tuple[State, list[PyinfraHost]]:
+    """Do something on every Spark that can be reached, many at a time; return the run and its hosts.
+
+    Raises SparkfleetError for a limit that matches nothing. Why a host is not reached is in the run.
+    """
+    state = _state(inventory, limit)
+    fleet_run.of(state).closing = False
+    hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
+    greenlets = [state.pool.spawn(_visit, state, host, work) for host in hosts]
+    for greenlet in greenlets:
+        greenlet.get()
+    return state, hosts
+
+
+def _visit(state: State, host: PyinfraHost, work: Callable[[PyinfraHost], None]) -> None:
+    """Connect, work, hang up: a Spark is not asked again, so only hosts at work have a connection.
 
     pyinfra keeps every connection to the end: 1,000 Sparks would meet the limit of open files, and each
     connection costs memory and wakes up ten times a second.
@@ -46,7 +61,7 @@ def _plan_host(state: State, host: PyinfraHost) -> None:
         return  # why is in the run
     state.activate_host(host)
     try:
-        fleet_run.of(state).plans[host.name] = fleet_run.fresh_plan(host)
+        work(host)
     finally:
         _hang_up(host)
 

@@ -41,5 +41,5 @@ def _entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _problem(problem: Problem | None) -> dict[str, str] | None:
+def _problem(problem: Problem | None) -> dict[str, Any] | None:
     return dataclasses.asdict(problem) if problem else None

@@ -57,7 +57,7 @@ def _entry(host: str, entry: Entry) -> object:
 def _problem(host: str, problem: Problem | None) -> object:
     if problem is None:
         return None
-    texts = (problem.where, problem.found, problem.expected, problem.remedy)
+    texts = [text for one in problem.each for text in (one.where, one.found, one.expected, one.remedy)]
     return tuple(_ADDRESS.sub("", text.replace(host, "")) for text in texts)
 
 

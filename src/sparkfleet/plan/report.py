@@ -67,8 +67,12 @@ def host_lines(plan: HostPlan) -> Iterator[str]:
     """Yield the lines of one host."""
     name = plan.host.ljust(HOST_WIDTH)
     if plan.unknown:
-        yield f"{name} unknown: {plan.unknown.found}"
-        yield from _problem_lines(plan.unknown)
+        first, *others = plan.unknown.each
+        yield f"{name} unknown: {first.found}"
+        yield from _problem_lines(first)
+        for problem in others:
+            yield f"  ! and         {problem.found}"
+            yield from _problem_lines(problem)
     elif not plan.entries:
         yield f"{name} no changes"
     for entry in plan.entries:
@@ -79,9 +83,9 @@ def entry_lines(name: str, entry: Entry) -> Iterator[str]:
     """Yield the headline of an entry, then a line for each field."""
     title = entry.title or entry.subject
     yield f"{name} {title.ljust(TITLE_WIDTH)} {cost(entry)}".rstrip()
-    if entry.blocked:
-        yield f"  ! blocked     {entry.blocked.where}: {entry.blocked.found}"
-        yield from _problem_lines(entry.blocked)
+    for problem in entry.blocked.each if entry.blocked else ():
+        yield f"  ! blocked     {problem.where}: {problem.found}"
+        yield from _problem_lines(problem)
     for change in entry.changes:
         yield change_line(change)
 

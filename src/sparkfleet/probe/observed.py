@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.errors import Problem
+from sparkfleet.errors import Problem, together
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,8 @@ class Observed:
     weights: Mapping[str, Mapping[str, tuple[int, str]]]
     """``repo@revision`` -> file -> (bytes or -1 for a broken link, blob name)."""
     listeners: Mapping[int, Listener]
+    toolkit: tuple[str, ...] = ()
+    """What lets a container see the GPU: programs of the NVIDIA container toolkit, CDI files."""
 
     def container(self, name: str) -> ContainerSeen | None:
         """Return the container of that name."""
@@ -146,7 +148,7 @@ class Observed:
         return {c.name: c for c in self.containers if c.service and c.service == c.name}
 
 
-_REMEDIES = {
+DOCKER_REMEDIES = {
     "missing": "install Docker (DGX OS ships it: sudo apt-get install docker-ce), then run again",
     "down": "sudo systemctl start docker; if it fails: journalctl -u docker",
     "hangs": "journalctl -u docker; df -h /var/lib/docker (a restart of docker stops what serves)",
@@ -155,12 +157,22 @@ _REMEDIES = {
 
 
 def read_answer(host: str, text: str) -> Observed | Problem:
-    """Return the typed answer of the probe, or the first problem that makes this Spark unknown."""
+    """Return the typed answer of the probe, or all that makes this Spark unknown."""
     try:
         data = json.loads(text)
     except ValueError as error:
-        return Problem(host, f"the probe's answer cannot be read: {error}", remedy="run again with -vvv")
-    return _first_problem(host, data) or _observed(data)
+        return unreadable(host, error)
+    return understood(host, data)
+
+
+def unreadable(host: str, error: ValueError) -> Problem:
+    """Return what is told of an answer that is no JSON."""
+    return Problem(host, f"the probe's answer cannot be read: {error}", remedy="run again with -vvv")
+
+
+def understood(host: str, data: Mapping[str, Any]) -> Observed | Problem:
+    """Return the decoded answer of the probe, typed, or all that makes this Spark unknown."""
+    return together(_problems(host, data)) or _observed(data)
 
 
 def sudo_problem(host: str, said: str) -> Problem:
@@ -173,45 +185,53 @@ def sudo_problem(host: str, said: str) -> Problem:
     )
 
 
-def _first_problem(host: str, data: Mapping[str, Any]) -> Problem | None:
+def _problems(host: str, data: Mapping[str, Any]) -> list[Problem]:
+    """Return everything that keeps this Spark from being known; nothing that only follows from sudo."""
     sudo = data["sudo"]
-    if sudo.get("state") != "ok":
-        return sudo_problem(host, sudo.get("error", ""))
+    root = sudo.get("state") == "ok"
+    found = [] if root else [sudo_problem(host, sudo.get("error", ""))]
     docker = data["docker"]
-    if docker.get("state") != "ok":
-        state = docker.get("state", "error")
-        return Problem(
-            host,
-            f"Docker {state}: {docker.get('error', '')}",
-            "a Docker daemon that answers",
-            _REMEDIES.get(state, "docker info on the Spark shows more"),
+    state = docker.get("state", "error")
+    if state != "ok" and (root or state not in {"denied", "error"}):
+        found.append(
+            Problem(
+                host,
+                f"Docker {state}: {docker.get('error', '')}",
+                "a Docker daemon that answers",
+                DOCKER_REMEDIES.get(state, "docker info on the Spark shows more"),
+            )
         )
     systemd = data["systemd"]
-    if systemd.get("state") != "ok":
-        return Problem(
-            host,
-            f"systemd {systemd.get('state', 'error')}: {systemd.get('error', 'it is not the init system')}",
-            "systemd as init, as on DGX OS",
-        )
-    for part in ("user", "memory", "state", "weights", "listeners"):
-        if "error" in data[part]:
-            return Problem(
-                host, f"{part} could not be read: {data[part]['error']}", remedy="mend it, then run again"
-            )
-    for group in ("disks", "paths"):
-        for name, seen in data[group].items():
-            if "error" in seen:
-                return Problem(
-                    host, f"{name} could not be read: {seen['error']}", remedy="mend it, then run again"
-                )
-    for name, generation in data["state"]["generations"].items():
-        if "error" in generation:
-            return Problem(
+    if systemd.get("state") != "ok" and (root or "error" not in systemd):
+        found.append(
+            Problem(
                 host,
-                f"/var/lib/sparkfleet/services/{name}/current.json is {generation['error']}",
-                remedy=f"sudo rm /var/lib/sparkfleet/services/{name}/current.json; then run again",
+                f"systemd {systemd.get('state', 'error')}: "
+                f"{systemd.get('error', 'it is not the init system')}",
+                "systemd as init, as on DGX OS",
             )
-    return None
+        )
+    return found + (_unreadable(host, data) if root else [])
+
+
+def _unreadable(host: str, data: Mapping[str, Any]) -> list[Problem]:
+    parts = {name: data[name] for name in ("user", "memory", "state", "weights", "listeners", "toolkit")}
+    remedy = "mend it, then run again"
+    found = [
+        Problem(host, f"{name} could not be read: {seen['error']}", remedy=remedy)
+        for group in (parts, data["disks"], data["paths"])
+        for name, seen in group.items()
+        if "error" in seen
+    ]
+    return found + [
+        Problem(
+            host,
+            f"/var/lib/sparkfleet/services/{name}/current.json is {generation['error']}",
+            remedy=f"sudo rm /var/lib/sparkfleet/services/{name}/current.json; then run again",
+        )
+        for name, generation in data["state"].get("generations", {}).items()
+        if "error" in generation
+    ]
 
 
 def _observed(data: Mapping[str, Any]) -> Observed:
@@ -237,6 +257,7 @@ def _observed(data: Mapping[str, Any]) -> Observed:
             int(port): Listener(seen["pid"], seen["command"], seen.get("cgroup", ""))
             for port, seen in data["listeners"].items()
         },
+        toolkit=(*data["toolkit"]["programs"], *data["toolkit"]["cdi"]),
     )
 
 

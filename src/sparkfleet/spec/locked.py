@@ -62,7 +62,8 @@ def find_image(lock: Lock, image: ImageRef) -> ImageRef | None:
         same = (found for found in lock.images.values() if found.image.digest == image.digest)
         entry = next(same, None)
     if entry:
-        return replace(entry.image, repository=image.repository, tag=image.tag)
+        cuda = dict(entry.env).get("CUDA_VERSION", "")
+        return replace(entry.image, repository=image.repository, tag=image.tag, cuda=cuda)
     return image if image.digest else None
 
 

@@ -24,6 +24,8 @@ class ImageRef:
     """vLLM version inside, "" when not known."""
     size: int = 0
     """Bytes to pull (compressed)."""
+    cuda: str = ""
+    """CUDA version inside, by the image's own variables; "" when not known."""
 
     @property
     def pull_ref(self) -> str:

@@ -303,6 +303,7 @@ def answer(**changes: Any) -> str:
         },
         "weights": {"a/b@c": {"f": {"size": 1, "blob": "b"}}},
         "listeners": {"22": {"pid": 1, "command": "sshd"}},
+        "toolkit": {"programs": ["nvidia-ctk"], "cdi": []},
     }
     return json.dumps({**data, **changes})
 

@@ -12,9 +12,21 @@ PARTS = (
     "paths",
     "ports",
     "state",
+    "toolkit",
     "units",
     "user",
     "weights",
     "main",
 )
 """The modules in the order in which they are loaded there: each after those that it imports."""
+
+PREFLIGHT_PARTS = (
+    "commands",
+    "engine",
+    "footprints",
+    "gpu",
+    "reach",
+    "system",
+    "preflight",
+)
+"""Sent along for a preflight alone, before the last of PARTS: a plan's look stays small and fast."""

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 
-from sparkfleet.probe.looks import basics, docker, memory, paths, ports, state, units, user, weights
+from sparkfleet.probe.looks import basics, docker, memory, paths, ports, state, toolkit, units, user, weights
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
     cache = expand(request.get("cache_dir", "~/vllm-compile-cache"))
     engines = part(docker.look_at_docker, request)
     likely = [seen["pid"] for seen in engines.get("containers", ())]
-    return {
+    found = {
         "schema": 1,
         "host": {
             "name": socket.gethostname(),
@@ -59,14 +59,22 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
             "cache": part(paths.disk, cache),
             "docker": part(paths.disk, "/var/lib/docker"),
             "state": part(paths.disk, basics.STATE_DIR),
+            "units": part(paths.disk, basics.UNIT_DIR),
+            "programs": part(paths.disk, "/usr/local/lib"),
         },
         "docker": engines,
+        "toolkit": part(toolkit.look_at_toolkit),
         "systemd": part(units.look_at_units),
         "state": part(state.look_at_state),
         "paths": {path: part(paths.look_at_path, expand(path)) for path in request.get("paths", ())},
         "weights": part(weights.look_at_weights, models, request.get("weights", ())),
         "listeners": part(ports.listeners, request.get("ports", ()), likely),
     }
+    if request.get("preflight"):
+        from sparkfleet.probe.looks import preflight  # noqa: PLC0415  (sent along for it alone)
+
+        found["preflight"] = preflight.look(request["preflight"], part)
+    return found
 
 
 def main() -> None:

@@ -15,4 +15,5 @@ def memory() -> dict[str, int]:
         "total_mib": int(values["MemTotal"].split()[0]) // 1024,
         "available_mib": int(values["MemAvailable"].split()[0]) // 1024,
         "swap_total_mib": int(values.get("SwapTotal", "0 kB").split()[0]) // 1024,
+        "swap_free_mib": int(values.get("SwapFree", "0 kB").split()[0]) // 1024,
     }

@@ -1,0 +1,96 @@
+"""``sparkfleet status``: what every Spark serves; with ``--preflight``, whether it is fit to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sparkfleet.cli import output
+
+if TYPE_CHECKING:
+    from sparkfleet.plan.preflight.model import Checked
+    from sparkfleet.plan.status import ServiceStatus, SparkStatus
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
+)
+@click.option("--preflight", is_flag=True, help="Check all that a Spark needs to serve, row by row.")
+@click.option(
+    "--run", is_flag=True, help="With --preflight: also start a container with the GPU, of an image there."
+)
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON on stdout.")
+def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, as_json: bool) -> None:
+    """Show what every Spark serves, since when, and what its gate measured. Changes nothing.
+
+    With --preflight: a row for each thing that a Spark needs, with its state and what to do.
+
+    Exit code: 0 all is well, 1 a Spark is unknown, a service does not run, or a check failed.
+    """
+    if run and not preflight:
+        raise click.UsageError("--run goes with --preflight")
+    from sparkfleet.operations import upstream  # noqa: PLC0415
+
+    upstream.patch_for_gevent()  # before anything that talks, and for this command alone
+    upstream.postpone("invoke")
+    from sparkfleet.operations import asking  # noqa: PLC0415
+
+    if preflight:
+        checked = asking.fleet_preflight(inventory, limit, run=run)
+        _show_preflight(checked, as_json=as_json)
+        sys.exit(any(spark.state == "fail" for spark in checked))
+    found = asking.fleet_status(inventory, limit)
+    _show_status(found, as_json=as_json)
+    sys.exit(any(spark.unknown or any(s.state != "running" for s in spark.services) for spark in found))
+
+
+def _show_preflight(checked: list[Checked], *, as_json: bool) -> None:
+    if as_json:
+        spoken = [{**dataclasses.asdict(spark), "state": str(spark.state)} for spark in checked]
+        click.echo(json.dumps({"schema": 1, "hosts": spoken}, indent=1, default=str))
+        return
+    rows = [
+        (spark.host, check.name, str(check.state), check.found, check.expected, check.remedy)
+        for spark in checked
+        for check in spark.checks
+    ]
+    output.table(("Spark", "Check", "State", "Found", "Expected", "Do"), rows)
+    counts = ", ".join(
+        f"{sum(row[2] == state for row in rows)} {state}" for state in ("ok", "warn", "fail", "unknown")
+    )
+    click.echo(f"{output.count(len(checked), 'Spark')}: {counts}", err=True)
+
+
+def _show_status(found: list[SparkStatus], *, as_json: bool) -> None:
+    if as_json:
+        spoken = [dataclasses.asdict(spark) for spark in found]
+        click.echo(json.dumps({"schema": 1, "hosts": spoken}, indent=1, default=str))
+        return
+    rows = [row for spark in found for row in _rows(spark)]
+    output.table(("Spark", "Service", "State", "Since", "Generation", "Unit", "Gate", "Memory free"), rows)
+
+
+def _rows(spark: SparkStatus) -> list[tuple[str, ...]]:
+    if spark.unknown:
+        said = "; ".join(f"{one.found} (do: {one.remedy})" for one in spark.unknown.each)
+        return [(spark.host, "", "unknown", said, "", "", "", "")]
+    memory = f"{spark.available_gib:.1f} of {spark.total_gib:.1f} GiB"
+    going_on = f"change going on: {spark.swap}" if spark.swap else "idle"
+    if not spark.services:
+        return [(spark.host, "", going_on, "", "", "", "", memory)]
+    return [_row(spark.host, service, memory) for service in spark.services]
+
+
+def _row(host: str, service: ServiceStatus, memory: str) -> tuple[str, ...]:
+    gate = service.gate
+    passed = f"ready {gate['ready_s']} s, first answer {gate['first_s']} s" if gate else "no record"
+    what = f"{service.name} :{service.port}" if service.port else service.name
+    since = service.since.partition(".")[0]
+    return (host, what, service.state, since, service.generation[:12], service.unit, passed, memory)

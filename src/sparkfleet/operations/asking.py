@@ -1,0 +1,97 @@
+"""Questions to every Spark of a fleet that change nothing: what serves, and is it fit to serve."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pyinfra.api.host import Host as PyinfraHost
+
+from sparkfleet.errors import Problem
+from sparkfleet.facts.look import look, preflight
+from sparkfleet.facts.shell import ask
+from sparkfleet.operations import fleet_run, planning
+from sparkfleet.plan.compute import probe_request
+from sparkfleet.plan.preflight import checks
+from sparkfleet.plan.preflight.model import Check, Checked, Verdict
+from sparkfleet.plan.status import SparkStatus, spark_status
+from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.preflight import PreflightSeen
+from sparkfleet.spec.resolved import Host
+
+T = TypeVar("T")
+RUN_S = 120
+"""Seconds for a container that only looks for the GPU."""
+
+
+def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus]:
+    """Return what every Spark serves."""
+
+    def one(host: PyinfraHost) -> SparkStatus:
+        return spark_status(host.name, look(host, probe_request(fleet_run.declared(host))))
+
+    return _of_each(inventory, limit, one, lambda name, problem: SparkStatus(name, unknown=problem))
+
+
+def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = False) -> list[Checked]:
+    """Return the preflight of every Spark; ``run``: start a container that looks for the GPU as well."""
+
+    def one(host: PyinfraHost) -> Checked:
+        spec = fleet_run.declared(host)
+        flown = preflight(host, checks.request(spec))
+        found = checks.checked(spec, flown.seen, flown.skew_s, flown.unsure_s)
+        if not run or isinstance(flown.seen, Problem):
+            return found
+        return Checked(found.host, (*found.checks, _gpu_in_container(host, spec, flown.seen)))
+
+    def unreached(name: str, problem: Problem) -> Checked:
+        return Checked(name, (Check("connection", Verdict.FAIL, problem.found, "", problem.remedy),))
+
+    return _of_each(inventory, limit, one, unreached)
+
+
+def _of_each(
+    inventory: Path,
+    limit: Sequence[str],
+    one: Callable[[PyinfraHost], T],
+    unreached: Callable[[str, Problem], T],
+) -> list[T]:
+    """Return an answer of every Spark, in the inventory's order; those that cannot be reached as well."""
+    answers: dict[str, T] = {}
+
+    def work(host: PyinfraHost) -> None:
+        answers[host.name] = one(host)
+
+    state, hosts = planning.on_each(inventory, limit, work)
+    reasons = fleet_run.of(state).unreachable
+    nothing = Problem("", "it could not be reached", remedy="see above")
+    return [
+        answers[host.name] if host.name in answers else unreached(host.name, reasons.get(host.name, nothing))
+        for host in hosts
+    ]
+
+
+def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Check:
+    name = "GPU in a container"
+    here = [
+        service.image.pull_ref
+        for service in spec.services
+        if isinstance(seen.observed, Observed) and seen.observed.images.get(service.image.pull_ref)
+    ]
+    if not here:
+        remedy = "pyinfra INVENTORY deploys/stage.py fetches them"
+        return Check(name, Verdict.UNKNOWN, "none of the declared images is on the Spark", remedy=remedy)
+    words = ("docker", "run", "--rm", "--gpus", "all", "--network", "none", "--entrypoint", "sh", here[0])
+    inside = "if command -v nvidia-smi >/dev/null; then nvidia-smi -L; else echo no nvidia-smi inside; fi"
+    command = f"sudo -n {shlex.join([*words, '-c', inside])} 2>&1"
+    try:
+        ok, output = ask(host, command, timeout_s=RUN_S)
+    except (TimeoutError, OSError, EOFError) as error:
+        return Check(name, Verdict.UNKNOWN, str(error) or type(error).__name__)
+    said = next((line for line in output.stdout_lines if line.strip()), "nothing")
+    if ok:
+        return Check(name, Verdict.OK, said)
+    remedy = "sudo nvidia-ctk runtime configure --runtime=docker; then restart docker when nothing serves"
+    return Check(name, Verdict.FAIL, said, "a container that starts with --gpus all", remedy)

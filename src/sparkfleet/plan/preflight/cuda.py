@@ -1,0 +1,133 @@
+"""Which CUDA a driver runs, and whether that is enough for an image. Numbers as NVIDIA publishes them.
+
+Sources: CUDA release notes (table of driver versions), CUDA compatibility guide (minor version compatibility
+within a major release since CUDA 11), NVIDIA container toolkit (``NVIDIA_REQUIRE_CUDA``: alternatives apart
+by spaces, conditions of one apart by commas).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sparkfleet.plan.preflight.model import Verdict
+
+BRANCHES = {
+    525: "12.0",
+    530: "12.1",
+    535: "12.2",
+    545: "12.3",
+    550: "12.4",
+    555: "12.5",
+    560: "12.6",
+    565: "12.7",
+    570: "12.8",
+    575: "12.9",
+    580: "13.0",
+    590: "13.1",
+}
+"""First driver branch of each CUDA release."""
+
+Version = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a driver suits an image."""
+
+    state: Verdict
+    text: str
+    expected: str = ""
+    remedy: str = ""
+
+
+def version(text: str) -> Version:
+    """Return the numbers of a version; empty for a text that begins with none."""
+    match = re.match(r"\d+(\.\d+)*", text)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
+
+
+def of_driver(driver: str, said: str = "") -> str:
+    """Return the newest CUDA of a driver: what it says itself, else by its branch; "" for one that is older
+    than the table.
+    """
+    if said:
+        return said
+    branch = next(iter(version(driver)), 0)
+    known = [number for number in BRANCHES if number <= branch]
+    return BRANCHES[max(known)] if known else ""
+
+
+def of_image(env: Mapping[str, str], tag: str) -> str:
+    """Return the CUDA of an image by its variables, else by its tag (cu129, cu130); "" when not known."""
+    if env.get("CUDA_VERSION"):
+        return env["CUDA_VERSION"]
+    match = re.search(r"\bcu(\d\d)(\d)\b", tag)
+    return f"{match[1]}.{match[2]}" if match else ""
+
+
+def fit(driver: str, said: str, image_cuda: str, env: Mapping[str, str]) -> Fit:
+    """Return how a driver suits an image with that CUDA and those variables."""
+    runs = of_driver(driver, said)
+    text = f"driver {driver} runs CUDA {runs or 'of an unknown version'}, the image has {image_cuda or '?'}"
+    refused = unsatisfied(env, driver, runs)
+    if refused:
+        return Fit(
+            Verdict.FAIL,
+            f"{text} and demands {refused}: the container would not start",
+            refused,
+            "a newer driver (sudo apt-get update && sudo apt-get dist-upgrade, reboot), or an older image",
+        )
+    if not image_cuda or not runs:
+        remedy = "" if image_cuda else "sparkfleet lock reads it from the registry; or stage the image first"
+        return Fit(Verdict.UNKNOWN, text, remedy=remedy)
+    have, need = version(runs)[:2], version(image_cuda)[:2]
+    if have >= need:
+        return Fit(Verdict.OK, text)
+    newer = "sudo apt-get update && sudo apt-get dist-upgrade, reboot; or an older image"
+    if have[0] == need[0]:
+        return Fit(
+            Verdict.WARN,
+            f"{text}: runs by minor version compatibility, without what is new in {image_cuda}",
+            f"a driver for CUDA {'.'.join(map(str, need))}",
+            newer,
+        )
+    return Fit(
+        Verdict.WARN,
+        f"{text}: another major release, it needs the image's own compatibility package to work",
+        f"a driver for CUDA {need[0]}",
+        newer,
+    )
+
+
+def unsatisfied(env: Mapping[str, str], driver: str, runs: str) -> str:
+    """Return the demand of an image that a driver does not meet; "" when it is met or does not count."""
+    demand = env.get("NVIDIA_REQUIRE_CUDA", "")
+    if not demand or env.get("NVIDIA_DISABLE_REQUIRE", "").lower() in {"1", "true"}:
+        return ""
+    # Brand and architecture cannot be told here: only figures are judged, the rest is taken as met.
+    facts = {"cuda": version(runs), "driver": version(driver)}
+    if any(_met(conditions, facts) for conditions in demand.split()):
+        return ""
+    return demand.split()[0]
+
+
+def _met(conditions: str, facts: Mapping[str, Version]) -> bool:
+    for condition in conditions.split(","):
+        match = re.fullmatch(r"(cuda|driver)(>=|<=|!=|=|<|>)([\d.]+)", condition)
+        if match is None or not facts[match[1]]:
+            continue
+        wanted = version(match[3])
+        have = facts[match[1]][: len(wanted)]
+        met = {
+            ">=": have >= wanted,
+            "<=": have <= wanted,
+            "=": have == wanted,
+            "!=": have != wanted,
+            "<": have < wanted,
+            ">": have > wanted,
+        }
+        if not met[match[2]]:
+            return False
+    return True

@@ -1,0 +1,96 @@
+"""Rows on what other tools and hands left: told, with the way out, never removed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from sparkfleet.plan.preflight.model import Check, Verdict, unread
+from sparkfleet.probe.preflight import Footprints, PreflightSeen, Resident, Unread
+
+NETPLAN_OF = {
+    "40-cx7.yaml": "NVIDIA's playbooks or sparkrun",
+    "98-spark-vllm-docker.yaml": "spark-vllm-docker",
+    "40-dgx-spark-fabric.yaml": "dgx-spark-fleet",
+    "40-dgx-spark-roce.yaml": "dgx-spark-fleet",
+}
+"""Netplan files that tools for Sparks are known to write."""
+OURS = "sparkfleet"
+_ENGINE = re.compile(r"vllm|sglang|trtllm|tensorrt-llm|ollama|llama|pulsar|sparkrun|ray start", re.IGNORECASE)
+
+
+def rows(seen: PreflightSeen) -> Iterator[Check]:
+    """Yield a row for each thing that was found; one that says so when there is nothing."""
+    found = [*_containers(seen.residents)]
+    if isinstance(seen.footprints, Unread):
+        yield unread("other tools", seen.footprints.error)
+    else:
+        found += _files(seen.footprints)
+    yield from found or (
+        [] if isinstance(seen.footprints, Unread) else [Check("other tools", Verdict.OK, "no traces")]
+    )
+
+
+def _containers(residents: tuple[Resident, ...]) -> Iterator[Check]:
+    for one in residents:
+        if one.ours or not _ENGINE.search(f"{one.name} {one.image} {one.command}"):
+            continue
+        running = one.state == "running"
+        yield Check(
+            f"container {one.name}",
+            Verdict.WARN if running else Verdict.OK,
+            f"{one.image}, {one.state}, not made by sparkfleet",
+            "no other engine: it takes memory, and comes back at boot if its restart policy says so"
+            if running
+            else "",
+            f"docker update --restart=no {one.name} && docker stop {one.name}" if running else "",
+        )
+
+
+def _files(seen: Footprints) -> Iterator[Check]:
+    for error in seen.sudoers_errors:
+        file = error.partition(":")[0]
+        remedy = f"sudo visudo -f {file}; sudo visudo -c"
+        yield Check("sudoers", Verdict.FAIL, error, "rules that visudo -c accepts", remedy)
+    for path, devices in seen.netplan.items():
+        name = PurePosixPath(path).name
+        if OURS in name:
+            continue
+        who = NETPLAN_OF.get(name, "another tool, or by hand")
+        yield Check(
+            f"netplan {name}",
+            Verdict.WARN,
+            f"{', '.join(devices)} configured by {who}",
+            "fabric links that one tool alone configures",
+            f"keep it and declare no fabric, or: sudo mv {path} {path}.off",
+        )
+    for name, state in seen.killers.items():
+        yield _killer(name, state)
+    for path, words in seen.sudoers.items():
+        if OURS not in path:
+            yield Check(f"sudoers {PurePosixPath(path).name}", Verdict.OK, f"gives {', '.join(words)}")
+    for path, words in seen.units.items():
+        if OURS not in PurePosixPath(path).name:
+            name = PurePosixPath(path).name
+            yield Check(
+                f"unit {name}",
+                Verdict.WARN,
+                f"made by hand: {', '.join(words)}",
+                "no other unit that starts engines",
+                f"systemctl cat {name}; sudo systemctl disable --now {name}",
+            )
+    for path in seen.directories:
+        yield Check(f"directory {path}", Verdict.OK, "left by another tool")
+
+
+def _killer(name: str, state: str) -> Check:
+    if state != "active":
+        return Check(name, Verdict.OK, f"installed, {state}")
+    return Check(
+        name,
+        Verdict.WARN,
+        "active: it kills the largest process when memory is short, which is the engine",
+        "the guard of each engine alone",
+        f"sudo systemctl disable --now {name}",
+    )

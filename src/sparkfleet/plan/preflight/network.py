@@ -1,0 +1,51 @@
+"""Rows on the network: from the Spark to its registries and to the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sparkfleet.plan.preflight.model import Check, Verdict, unread
+from sparkfleet.probe.preflight import PreflightSeen, Reached, Unread
+from sparkfleet.spec.resolved import Host
+
+HUB = "https://huggingface.co"
+DOCKER_HUB = "registry-1.docker.io"
+"""Where docker.io's images really are."""
+_REMEDIES = {
+    "dns": "resolvectl status; a name server for the management link",
+    "connect": "ip route; curl -v {url}; a firewall or a proxy between?",
+    "time": "ip route; curl -v {url}; a firewall or a proxy between?",
+    "tls": "curl -v {url}; the certificate authority of a proxy: /usr/local/share/ca-certificates, then "
+    "sudo update-ca-certificates",
+    "http": "curl -v {url}",
+}
+
+
+def urls(host: Host) -> Mapping[str, str]:
+    """Return what is asked from the Spark: URL -> what it is; nothing where offline is declared."""
+    if host.prepare.offline or not host.services:
+        return {}
+    names = dict.fromkeys(service.image.repository.split("/", 1)[0] for service in host.services)
+    asked = {
+        f"https://{DOCKER_HUB if name == 'docker.io' else name}/v2/": f"registry {name}" for name in names
+    }
+    return {**asked, f"{(host.hf_endpoint or HUB).rstrip('/')}/": "hub"}
+
+
+def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+    """Yield a row for each address."""
+    if host.prepare.offline:
+        yield Check("network", Verdict.OK, "declared offline: neither registry nor hub is asked")
+        return
+    for url, what in urls(host).items():
+        if isinstance(seen.reach, Unread):
+            yield unread(what, seen.reach.error)
+        else:
+            yield _row(what, url, seen.reach.get(url, Reached(False, "time", "not asked")))
+
+
+def _row(what: str, url: str, reached: Reached) -> Check:
+    if reached.ok:
+        return Check(what, Verdict.OK, f"{url} answers {reached.detail} in {reached.ms} ms")
+    remedy = f"{_REMEDIES[reached.step].format(url=url)}; or declare `prepare: {{offline: true}}`"
+    return Check(what, Verdict.FAIL, f"{url}: {reached.detail}", "an answer", remedy)

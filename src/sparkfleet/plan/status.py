@@ -1,0 +1,79 @@
+"""What each Spark serves right now: the same look as a plan's, told as it is instead of as it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sparkfleet.errors import Problem
+from sparkfleet.onhost.generation import LABEL_GENERATION
+from sparkfleet.onhost.units import unit_name
+from sparkfleet.probe.observed import ContainerSeen, Observed
+
+MIB_IN_GIB = 1024
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One service that is on a Spark, declared or not."""
+
+    name: str
+    model: str
+    """Repository of the model that passed the gate last; "" when the Spark keeps no record."""
+    served_name: str
+    port: int
+    state: str
+    """Docker's word: running, exited ...; absent when there is no container."""
+    since: str
+    """When the container was started, as docker writes it."""
+    generation: str
+    unit: str
+    """systemd's words: active running, failed ...; absent when there is no unit."""
+    gate: Mapping[str, Any]
+    """What the gate measured when this generation passed it; empty when that is not known."""
+
+
+@dataclass(frozen=True)
+class SparkStatus:
+    """One Spark: its services and its memory, or why it is not known."""
+
+    host: str
+    services: tuple[ServiceStatus, ...] = ()
+    available_gib: float = 0.0
+    total_gib: float = 0.0
+    swap: str = ""
+    """Id of a change that is going on, or ""."""
+    unknown: Problem | None = None
+
+
+def spark_status(host: str, seen: Observed | Problem) -> SparkStatus:
+    """Return the status of one Spark."""
+    if isinstance(seen, Problem):
+        return SparkStatus(host, unknown=seen)
+    owned = seen.owned()
+    names = dict.fromkeys((*owned, *seen.generations))
+    return SparkStatus(
+        host,
+        tuple(_service(name, owned.get(name), seen) for name in sorted(names)),
+        seen.memory_available_mib / MIB_IN_GIB,
+        seen.memory_total_mib / MIB_IN_GIB,
+        seen.swap,
+    )
+
+
+def _service(name: str, container: ContainerSeen | None, seen: Observed) -> ServiceStatus:
+    kept = seen.generations.get(name, {})
+    unit = seen.units.get(unit_name(name))
+    labels = (container.config.get("Labels") or {}) if container else {}
+    return ServiceStatus(
+        name=name,
+        model=str(kept.get("model", "")),
+        served_name=str(kept.get("served_name", "")),
+        port=int(kept.get("port", 0)),
+        state=container.state if container else "absent",
+        since=container.started_at if container and container.running else "",
+        generation=str(labels.get(LABEL_GENERATION, "")),
+        unit=" ".join(word for word in (unit.active, unit.sub) if word) if unit else "absent",
+        gate=dict(kept.get("gate_result") or {}),
+    )
