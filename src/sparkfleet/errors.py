@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 
@@ -35,9 +34,9 @@ class Problem:
         return "\n".join([text, *(str(problem) for problem in self.also)])
 
 
-def together(problems: Iterable[Problem]) -> Problem | None:
+def together(*problems: Problem | None) -> Problem | None:
     """Return the first problem with all others beside it, each once; None when there is none."""
-    flat = dict.fromkeys(one for problem in problems for one in problem.each)
+    flat = dict.fromkeys(one for problem in problems if problem for one in problem.each)
     first, *others = flat or (None,)
     return replace(first, also=tuple(others)) if first else None
 

@@ -147,7 +147,7 @@ def fail_hosts(state: State, names: set[str]) -> None:
     for name in names:
         plan = run.plans.get(name)
         if plan is not None:
-            blocked = tuple(entry.blocked for entry in plan.entries if entry.blocked)
+            blocked = tuple(dict.fromkeys(one for e in plan.entries if e.blocked for one in e.blocked.each))
             run.failures[name] = (plan.unknown,) if plan.unknown else blocked
     state.fail_hosts(hosts)
 

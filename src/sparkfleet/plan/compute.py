@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sparkfleet import rules
-from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.errors import Problem, SparkfleetError, together
 from sparkfleet.onhost.generation import Generation
 from sparkfleet.plan import (
     advice,
@@ -64,7 +64,7 @@ def _swap_going_on(host: Host, observed: Observed) -> Problem:
 
 def _host_entries(host: Host, observed: Observed) -> list[Entry]:
     entry = host_changes.host_entry(host, observed)
-    return [entry] if entry else []
+    return [replace(entry, blocked=obstacles.read_only(host, observed))] if entry else []
 
 
 def _service_entries(host: Host, observed: Observed) -> list[Entry]:
@@ -124,7 +124,8 @@ def _service_entry(
 ) -> Entry | None:
     wanted = desired.generation(host, service, observed.user, _entrypoint(service, observed))
     own = observed.owned().get(service.name)
-    problem = obstacles.in_the_way(host, service, observed) or _not_alone(host, service)
+    problem = obstacles.in_the_way(host, service, observed)
+    problem = together(problem, _not_alone(host, service))
     staged = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
     kept = observed.generations.get(service.name, {})
     if own is None or not own.running or _needs_another(host, service, wanted, observed):
@@ -133,7 +134,8 @@ def _service_entry(
         measured = calibration.measured(service, kept, total_gib)
         said = advice.advice(service, host, total_gib=total_gib, measured=measured)
         if _NEW_TO_THE_ENGINE & {change.field for change in entry.changes}:
-            problem = problem or advice.refusal(service, said)
+            problem = together(problem, advice.refusal(service, said))
+        problem = together(problem, obstacles.no_toolkit(host, service, observed))
         changes = [*entry.changes, *staged, *_memory(service, host, total_gib, measured), *_warnings(said)]
     else:
         unit = service_changes.unit_changes(wanted, observed.units.get(wanted.unit_name), own.running)
@@ -149,7 +151,9 @@ def _service_entry(
         service=service,
         generation=wanted,
         expect=_expected((service.name, *entry.replaces), observed),
-        blocked=problem or staging.disk_problem(host, service, observed),
+        blocked=together(
+            problem, obstacles.read_only(host, observed), staging.disk_problem(host, service, observed)
+        ),
     )
 
 

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from sparkfleet.errors import Problem
+from sparkfleet.errors import Problem, together
 from sparkfleet.probe.observed import ContainerSeen, Observed
 from sparkfleet.spec.resolved import Host, Service
 
 
 def in_the_way(host: Host, service: Service, observed: Observed) -> Problem | None:
-    """Return what holds a service's name or port; None when both are free or ours."""
+    """Return what holds a service's name, and what its port; None when both are free or ours."""
+    return together(_name_holder(host, service, observed), _port_holder(host, service, observed))
+
+
+def no_toolkit(host: Host, service: Service, observed: Observed) -> Problem | None:
+    """Return that no container can have the GPU here, where the service wants it and nobody installs it."""
+    if observed.toolkit or service.container.gpus != "all" or host.prepare.docker == "install":
+        return None
+    return Problem(
+        f"{host.name}: GPU",
+        "neither a program of the NVIDIA container toolkit nor a CDI file is there",
+        "what `docker run --gpus all` needs",
+        f"on {host.name}: sudo apt-get install nvidia-container-toolkit, and restart docker when nothing "
+        "serves; or declare `prepare: {docker: install}`",
+    )
+
+
+def read_only(host: Host, observed: Observed) -> Problem | None:
+    """Return every place of ours that cannot be written since its file system is mounted read-only."""
+    locked = dict.fromkeys(disk.path for disk in observed.disks.values() if disk.read_only)
+    problems = (
+        Problem(
+            f"{host.name}: {path}",
+            "the file system is mounted read-only",
+            "one that can be written",
+            f"on {host.name}: sudo dmesg | tail; sudo mount -o remount,rw $(findmnt -no TARGET -T {path})",
+        )
+        for path in locked
+    )
+    return together(*problems)
+
+
+def _name_holder(host: Host, service: Service, observed: Observed) -> Problem | None:
     same_name = observed.container(service.name)
     if same_name is not None and not same_name.service:
         return Problem(
@@ -18,7 +50,7 @@ def in_the_way(host: Host, service: Service, observed: Observed) -> Problem | No
             f"on {host.name}: docker rename {service.name} {service.name}-by-hand (or remove it); "
             "or choose another `name:` in the host file",
         )
-    return _port_holder(host, service, observed)
+    return None
 
 
 def _port_holder(host: Host, service: Service, observed: Observed) -> Problem | None:

@@ -172,7 +172,7 @@ def unreadable(host: str, error: ValueError) -> Problem:
 
 def understood(host: str, data: Mapping[str, Any]) -> Observed | Problem:
     """Return the decoded answer of the probe, typed, or all that makes this Spark unknown."""
-    return together(_problems(host, data)) or _observed(data)
+    return together(*_problems(host, data)) or _observed(data)
 
 
 def sudo_problem(host: str, said: str) -> Problem:

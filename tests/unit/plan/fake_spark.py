@@ -143,6 +143,7 @@ def fresh(host: Host) -> Observed:
         paths={path: PathSeen("absent") for path in host_changes.watched_paths(host)},
         weights={f"{s.weights.repo}@{s.weights.revision}": {} for s in host.services},
         listeners={22: Listener(1, "sshd")},
+        toolkit=("nvidia-container-runtime-hook",),
     )
 
 

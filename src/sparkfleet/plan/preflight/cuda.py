@@ -103,14 +103,14 @@ def fit(driver: str, said: str, image_cuda: str, env: Mapping[str, str]) -> Fit:
 
 def unsatisfied(env: Mapping[str, str], driver: str, runs: str) -> str:
     """Return the demand of an image that a driver does not meet; "" when it is met or does not count."""
-    demand = env.get("NVIDIA_REQUIRE_CUDA", "")
+    demand = env.get("NVIDIA_REQUIRE_CUDA", "").split()
     if not demand or env.get("NVIDIA_DISABLE_REQUIRE", "").lower() in {"1", "true"}:
         return ""
     # Brand and architecture cannot be told here: only figures are judged, the rest is taken as met.
     facts = {"cuda": version(runs), "driver": version(driver)}
-    if any(_met(conditions, facts) for conditions in demand.split()):
+    if any(_met(conditions, facts) for conditions in demand):
         return ""
-    return demand.split()[0]
+    return demand[0]
 
 
 def _met(conditions: str, facts: Mapping[str, Version]) -> bool:

@@ -1,0 +1,96 @@
+"""``sparkfleet status``: lines when piped, JSON for programs, exit codes for scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sparkfleet import operations
+from sparkfleet.cli.status import status
+from sparkfleet.errors import Problem
+from sparkfleet.plan.preflight.model import Check, Checked, Verdict
+from sparkfleet.plan.status import ServiceStatus, SparkStatus
+
+NANO = ServiceStatus(
+    "nano", "nvidia/Nano", "nano", 8000, "running", "2026-11-21T08:00:00.123Z", "a" * 16, "active running",
+    {"ready_s": 31.5, "first_s": 2.0},
+)  # fmt: skip
+HALF = ServiceStatus("old", "", "", 0, "exited", "", "", "absent", {})
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command, without connections: what they would have found comes from the test."""
+    (tmp_path / "home.py").write_text("")
+    silent = SimpleNamespace(patch_for_gevent=lambda: None, postpone=lambda _: None)
+    monkeypatch.setattr(operations, "upstream", silent, raising=False)
+
+    def run(*words: str, found: Any = ()) -> Result:
+        asking = SimpleNamespace(
+            fleet_status=lambda *_: list(found), fleet_preflight=lambda *_, **__: list(found)
+        )
+        monkeypatch.setattr(operations, "asking", asking, raising=False)
+        return CliRunner().invoke(status, [str(tmp_path / "home.py"), *words])
+
+    return run
+
+
+def test_a_line_a_service_when_piped(ask: Any) -> None:
+    said = ask(found=[SparkStatus("spark-01", (NANO,), 60.0, 119.7), SparkStatus("spark-02", (), 1, 2)])
+    assert said.exit_code == 0
+    assert said.output.splitlines() == [
+        "\t".join(
+            (
+                *("spark-01", "nano :8000", "running", "2026-11-21T08:00:00", "a" * 12, "active running"),
+                *("ready 31.5 s, first answer 2.0 s", "60.0 of 119.7 GiB"),
+            )
+        ),
+        "spark-02\t\tidle\t\t\t\t\t1.0 of 2.0 GiB",
+    ]
+
+
+def test_what_does_not_serve_and_what_is_not_known_is_exit_code_1(ask: Any) -> None:
+    stopped = ask(found=[SparkStatus("spark-01", (HALF,), 60.0, 119.7)])
+    assert (stopped.exit_code, "no record" in stopped.output) == (1, True)
+    unknown = ask(
+        found=[SparkStatus("spark-01", unknown=Problem("spark-01", "Docker down", remedy="start it"))]
+    )
+    assert unknown.exit_code == 1
+    assert "unknown\tDocker down (do: start it)" in unknown.output
+
+
+def test_a_change_that_goes_on_is_told(ask: Any) -> None:
+    assert "change going on: nano-1" in ask(found=[SparkStatus("spark-01", swap="nano-1")]).output
+
+
+def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> None:
+    rows = (
+        Check("sudo", Verdict.OK, "without a password"),
+        Check("GPU", Verdict.FAIL, "gone", "a GPU", "reboot"),
+    )
+    said = ask("--preflight", found=[Checked("spark-01", rows)])
+    assert said.exit_code == 1
+    assert said.stdout.splitlines() == [
+        "spark-01\tsudo\tok\twithout a password\t\t",
+        "spark-01\tGPU\tfail\tgone\ta GPU\treboot",
+    ]
+    assert said.stderr == "1 Spark: 1 ok, 0 warn, 1 fail, 0 unknown\n"
+    assert ask("--preflight", found=[Checked("spark-01", rows[:1])]).exit_code == 0
+
+
+def test_both_have_json(ask: Any) -> None:
+    plain = json.loads(ask("--json", found=[SparkStatus("spark-01", (NANO,), 60.0, 119.7)]).stdout)
+    assert plain["hosts"][0]["services"][0]["gate"]["ready_s"] == 31.5
+    rows = (Check("GPU", Verdict.WARN, "gone"),)
+    checked = json.loads(ask("--preflight", "--json", found=[Checked("spark-01", rows)]).stdout)
+    assert checked["hosts"][0]["state"] == "warn"
+    assert checked["hosts"][0]["checks"][0]["state"] == "warn"
+
+
+def test_a_trial_container_is_for_the_preflight_alone(ask: Any) -> None:
+    assert ask("--run").exit_code == 2

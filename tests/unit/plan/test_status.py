@@ -1,0 +1,36 @@
+"""What each Spark serves, told from one look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sparkfleet.errors import Problem
+from sparkfleet.plan.status import spark_status
+from tests.unit.plan import fake_spark
+from tests.unit.plan.test_compute import HOST, THERE
+
+
+def test_a_service_is_told_with_its_container_its_unit_and_what_its_gate_measured() -> None:
+    kept = {**THERE.generations["nano"], "gate_result": {"ready_s": 360.4, "first_s": 12.0}}
+    (nano,) = spark_status("spark-01", replace(THERE, generations={"nano": kept})).services
+    assert (nano.name, nano.port, nano.state, nano.unit) == ("nano", 8000, "running", "active running")
+    assert nano.since == "2026-11-21T08:00:00Z"
+    assert nano.generation == fake_spark.generation_of(HOST, HOST.services[0]).id
+    assert nano.gate["ready_s"] == 360.4
+
+
+def test_a_service_whose_container_or_unit_is_gone_is_told_as_absent() -> None:
+    (nano,) = spark_status("spark-01", replace(THERE, containers=(), units={})).services
+    assert (nano.state, nano.unit, nano.since, nano.gate) == ("absent", "absent", "", {})
+
+
+def test_a_container_without_a_record_is_told_too() -> None:
+    (nano,) = spark_status("spark-01", replace(THERE, generations={})).services
+    assert (nano.model, nano.port, nano.gate) == ("", 0, {})
+
+
+def test_an_idle_spark_has_memory_and_a_broken_one_its_reason() -> None:
+    idle = spark_status("spark-01", fake_spark.fresh(HOST))
+    assert (idle.services, round(idle.total_gib, 1)) == ((), 119.7)
+    problem = Problem("spark-01", "Docker down")
+    assert spark_status("spark-01", problem).unknown == problem

@@ -1,0 +1,210 @@
+"""What a preflight looks at on the Spark itself, against files, programs and servers made here."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.probe.command import ProbeRequest, find_answer, probe_command, sources
+from sparkfleet.probe.looks import basics, commands, engine, footprints, gpu, reach, system, toolkit
+from sparkfleet.probe.looks import docker as docker_look
+from sparkfleet.probe.looks import preflight as preflight_look
+from sparkfleet.probe.preflight import PreflightSeen, read_preflight
+
+
+def test_one_command_brings_the_preflight_and_the_plans_look() -> None:
+    request = ProbeRequest(preflight=True, urls=("http://127.0.0.1:1/",))
+    answer = subprocess.run(
+        ["/bin/sh", "-c", probe_command(request)], capture_output=True, text=True, check=True
+    )
+    text = find_answer(answer.stdout.splitlines())
+    assert text is not None
+    seen = read_preflight("here", text)
+    assert isinstance(seen, PreflightSeen)
+    assert seen.reach is not None
+    assert json.loads(text)["preflight"]["reach"]["http://127.0.0.1:1/"]["step"] == "connect"
+
+
+def test_a_plans_look_carries_nothing_of_the_preflight() -> None:
+    names = {name.rpartition(".")[2] for name, _ in sources()}
+    assert not names & {"reach", "footprints", "gpu", "preflight"}
+    assert {"reach", "footprints", "gpu", "preflight"} <= {
+        name.rpartition(".")[2] for name, _ in sources(preflight=True)
+    }
+
+
+@pytest.fixture
+def bin_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that is the whole PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_the_gpu_is_what_its_driver_says(bin_: Path) -> None:
+    assert gpu.look_at_gpu() == {"error": "nvidia-smi is not there"}
+    program(
+        bin_,
+        "nvidia-smi",
+        'case "$1" in --query-gpu*) echo "NVIDIA GB10, 580.95.05, 12.1" ;;'
+        ' *) echo "| Driver Version: 580.95.05   CUDA Version: 13.0  |" ;; esac',
+    )
+    assert gpu.look_at_gpu() == {
+        "count": 1, "name": "NVIDIA GB10", "driver": "580.95.05", "compute": "12.1", "cuda": "13.0",
+    }  # fmt: skip
+    program(bin_, "nvidia-smi", "echo could not talk to the driver; exit 9")
+    assert gpu.look_at_gpu() == {"error": "could not talk to the driver"}
+
+
+def test_a_program_that_hangs_or_is_not_there_is_an_answer_too(
+    bin_: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "LIMIT_S", 0.05)
+    program(bin_, "hangs", "exec sleep 5")
+    assert commands.run("hangs")[0] == 124
+    assert commands.run("no-such-program")[0] == 127
+    assert commands.last_line("a\nb\n\n") == "b"
+    assert commands.last_line("") == ""
+
+
+def test_the_system_tells_its_release(bin_: Path, tmp_path: Path) -> None:
+    program(bin_, "uname", "echo aarch64")
+    assert system.look_at_system()["arch"] == "aarch64"
+    (tmp_path / "release").write_text('DGX_NAME="DGX Spark"\nDGX_SWBUILD_VERSION="7.3.1"\n# x\n')
+    assert system.variables(str(tmp_path / "release"))["DGX_SWBUILD_VERSION"] == "7.3.1"
+    assert system.variables("/no/such/file") == {}
+    assert abs(system.look_at_clock(time.monotonic())["now"] - time.time()) < 60
+
+
+def test_the_toolkit_is_its_programs_and_the_descriptions_of_devices(
+    bin_: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolkit, "CDI_DIRECTORIES", (str(tmp_path / "cdi"), "/no/such"))
+    assert toolkit.look_at_toolkit() == {"programs": [], "cdi": []}
+    program(bin_, "nvidia-ctk", "")
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "cdi" / "nvidia.yaml").write_text("")
+    assert toolkit.look_at_toolkit() == {
+        "programs": ["nvidia-ctk"],
+        "cdi": [str(tmp_path / "cdi" / "nvidia.yaml")],
+    }
+
+
+def test_of_netplan_and_units_only_what_matters_is_told(
+    bin_: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(bin_, "systemctl", 'printf "active\\ninactive\\n"; exit 3')
+    program(bin_, "visudo", "echo '/etc/sudoers.d/x:1:3: syntax error' >&2; exit 1")
+    monkeypatch.setattr(basics, "UNIT_DIR", str(tmp_path))
+    (tmp_path / "llm.service").write_text("[Service]\nExecStart=docker run vllm/vllm-openai\n")
+    (tmp_path / "other.service").write_text("[Service]\nExecStart=/bin/true\n# docker run\n")
+    (tmp_path / "link.service").symlink_to("/dev/null")
+    found = footprints.look_at_footprints()
+    assert found["units"] == {str(tmp_path / "llm.service"): ["docker run", "vllm"]}
+    assert found["sudoers_errors"] == ["/etc/sudoers.d/x:1:3: syntax error"]
+    assert found["killers"] == {"earlyoom": "active"}
+
+
+def test_the_text_of_a_file_stays_on_the_spark(tmp_path: Path) -> None:
+    (tmp_path / "50-wifi.yaml").write_text("wifis: {password: canary}\nenp1s0f1np1: {}\n")
+    found = footprints._matches(str(tmp_path), ".yaml", footprints.FABRIC)
+    assert found == {str(tmp_path / "50-wifi.yaml"): ["enp1s0f1np1"]}
+
+
+def test_a_sudoers_check_that_says_nothing_in_detail_is_told_as_it_is(bin_: Path) -> None:
+    program(bin_, "visudo", "echo 'visudo: /etc/sudoers: bad permissions' >&2; exit 1")
+    assert footprints._sudoers_errors() == ["visudo: /etc/sudoers: bad permissions"]
+    program(bin_, "visudo", "echo '/etc/sudoers: parsed OK'")
+    assert footprints._sudoers_errors() == []
+
+
+def test_the_engine_tells_its_storage_and_everybodys_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "/info": {
+            "ServerVersion": "28",
+            "Driver": "overlay2",
+            "DockerRootDir": "/d",
+            "Runtimes": {"runc": {}},
+        },
+        "/containers/json?all=1": [
+            {
+                "Names": ["/nano"],
+                "Image": "vllm",
+                "State": "running",
+                "Labels": {docker_look.LABEL_SERVICE: "nano"},
+            },
+            {"Names": None, "Image": "x", "State": "exited", "Labels": None},
+        ],
+    }  # fmt: skip
+    monkeypatch.setattr(docker_look, "docker_get", answers.get)
+    found = engine.look_at_engine()
+    assert (found["driver"], found["runtimes"]) == ("overlay2", ["runc"])
+    assert [(one["name"], one["ours"]) for one in found["containers"]] == [("nano", True), ("", False)]
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(int(self.path.strip("/")))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+
+
+def test_any_answer_but_a_failing_server_counts_as_reached(server: str) -> None:
+    urls = [f"{server}/{code}" for code in (200, 401, 404, 503)]
+    found = reach.look_at_reach(urls)
+    assert [found[url]["ok"] for url in urls] == [True, True, True, False]
+    assert found[urls[3]]["detail"] == "503"
+
+
+def test_what_is_not_reached_tells_at_which_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "LIMIT_S", 0.2)
+    with socket.socket() as silent, socket.socket() as closed:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        closed.bind(("127.0.0.1", 0))
+        urls = {
+            f"http://127.0.0.1:{silent.getsockname()[1]}/": "time",
+            f"http://127.0.0.1:{closed.getsockname()[1]}/": "connect",
+            "http://no-such-name.invalid/": "dns",
+            "nonsense": "connect",
+        }
+        found = reach.look_at_reach(list(urls))
+    assert {url: seen["step"] for url, seen in found.items()} == urls
+    assert not any(seen["ok"] for seen in found.values())
+
+
+def test_a_tls_failure_is_told_as_one(server: str) -> None:
+    url = server.replace("http:", "https:") + "/200"
+    assert reach.look_at_reach([url])[url]["step"] == "tls"
+
+
+def test_every_part_of_the_preflight_fails_by_itself() -> None:
+    def broken(_function: object, *_arguments: object) -> dict[str, object]:
+        return {"error": "broken"}
+
+    assert all(part == {"error": "broken"} for part in preflight_look.look({}, broken).values())
