@@ -13,15 +13,15 @@ def in_the_way(host: Host, service: Service, observed: Observed) -> Problem | No
 
 
 def no_toolkit(host: Host, service: Service, observed: Observed) -> Problem | None:
-    """Return that no container can have the GPU here, where the service wants it and nobody installs it."""
-    if observed.toolkit or service.container.gpus != "all" or host.prepare.docker == "install":
+    """Return that no container can have the GPU here, where the service wants it."""
+    if observed.toolkit or service.container.gpus != "all":
         return None
     return Problem(
         f"{host.name}: GPU",
         "neither a program of the NVIDIA container toolkit nor a CDI file is there",
         "what `docker run --gpus all` needs",
         f"on {host.name}: sudo apt-get install nvidia-container-toolkit, and restart docker when nothing "
-        "serves; or declare `prepare: {docker: install}`",
+        "serves",
     )
 
 

@@ -169,11 +169,6 @@ class SshSpec(Model):
 class PrepareSpec(Model):
     """What is made of the Spark itself, beside what its services need."""
 
-    docker: Literal["check", "install"] | None = Field(
-        None,
-        description="check (default): Docker and the NVIDIA container toolkit must be there. install: what "
-        "is missing of them is installed from the Spark's own package sources; never removed again.",
-    )
     offline: bool | None = Field(
         None,
         description="true: the Spark reaches neither registry nor hub, and the preflight does not try.",

@@ -172,8 +172,6 @@ class Member:
 class Prepare:
     """What is made of the Spark itself, beside what its services need."""
 
-    docker: str = "check"
-    """check: Docker must be there; install: what is missing of it is installed."""
     offline: bool = False
     """It reaches neither registry nor hub, and that is as it shall be."""
 

@@ -506,12 +506,12 @@ def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet):
 def test_what_is_prepared_is_said_for_the_fleet_and_the_host_file_wins_by_key(fleet):
     files = fleet(
         {
-            "group_data/all.py": "sparkfleet = {'prepare': {'docker': 'install', 'offline': True}}\n",
+            "group_data/all.py": "sparkfleet = {'prepare': {'offline': True}}\n",
             "spark-01.yaml": f"serve: {SMALL}\n",
-            "spark-02.yaml": f"serve: {SMALL}\nprepare: {{docker: check}}\n",
+            "spark-02.yaml": f"serve: {SMALL}\nprepare: {{offline: false}}\n",
         }
     )
     first, second = files.load().hosts
-    assert (first.prepare.docker, first.prepare.offline) == ("install", True)
-    assert (second.prepare.docker, second.prepare.offline) == ("check", True)
+    assert first.prepare.offline
+    assert not second.prepare.offline
     assert host_from_json(to_json(second)) == second

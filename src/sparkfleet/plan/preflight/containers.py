@@ -58,7 +58,7 @@ def _toolkit(host: Host, seen: PreflightSeen) -> Check:
         Verdict.FAIL if wanted else Verdict.WARN,
         "no program of it and no CDI file",
         "what lets a container see the GPU",
-        "sudo apt-get install nvidia-container-toolkit; or declare `prepare: {docker: install}`",
+        "sudo apt-get install nvidia-container-toolkit",
     )
 
 

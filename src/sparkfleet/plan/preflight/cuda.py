@@ -80,7 +80,7 @@ def fit(driver: str, said: str, image_cuda: str, env: Mapping[str, str]) -> Fit:
             "a newer driver (sudo apt-get update && sudo apt-get dist-upgrade, reboot), or an older image",
         )
     if not image_cuda or not runs:
-        remedy = "" if image_cuda else "sparkfleet lock reads it from the registry; or stage the image first"
+        remedy = "" if image_cuda else "try it: sparkfleet status INVENTORY --preflight --run"
         return Fit(Verdict.UNKNOWN, text, remedy=remedy)
     have, need = version(runs)[:2], version(image_cuda)[:2]
     if have >= need:
