@@ -102,7 +102,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Clock:
-    """Unix time there in seconds, and systemd's word on whether it is synchronised (yes, no or "")."""
+    """Unix time there in seconds, and systemd's word on whether it is synchronised (yes or "")."""
 
     now: float
     synchronised: str

@@ -106,7 +106,7 @@ def _clock(seen: Clock | Unread, skew_s: float, unsure_s: float) -> Check:
     if isinstance(seen, Unread):
         return unread("clock", seen.error)
     found = f"{skew_s:+.1f} s against this machine's (± {unsure_s:.1f} s)"
-    found += ", not synchronised" if seen.synchronised == "no" else ""
+    found += ", synchronised" if seen.synchronised else ""
     away = max(0.0, abs(skew_s) - unsure_s)
     if away < SKEW_WARN_S:
         return Check("clock", Verdict.OK, found)

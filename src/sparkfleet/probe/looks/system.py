@@ -36,5 +36,6 @@ def look_at_clock(begin: float) -> dict[str, Any]:
     """Return the time (seconds since 1970), whether the system says that it is synchronised, and the seconds
     since ``begin`` (of the monotonic clock).
     """
-    said = commands.run("timedatectl", "show", "--property=NTPSynchronized", "--value")[1].strip()
+    # Not by timedatectl: it starts a service, and a look leaves no trace.
+    said = "yes" if os.path.exists("/run/systemd/timesync/synchronized") else ""
     return {"synchronised": said, "took_s": time.monotonic() - begin, "now": time.time()}

@@ -1,0 +1,47 @@
+"""What is wrong with a Spark is told all at once, row by row, and blocks the plan with its remedies."""
+
+from __future__ import annotations
+
+import json
+
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine, difference
+from tests.lab.served import nano
+
+BREAK = """
+mv /usr/local/bin/nvidia-container-runtime-hook /root/
+mount --bind /etc/systemd/system /etc/systemd/system && mount -o remount,ro,bind /etc/systemd/system
+printf 'enp1s0f1np1: {}\\n' > /etc/netplan/40-cx7.yaml
+"""
+
+
+def states(fleet: FleetDirectory, code: int) -> dict[str, str]:
+    said = fleet.command("sparkfleet", "status", "inventories/lab.py", "--preflight", "--json").expect(code)
+    (spark,) = json.loads(said.out)["hosts"]
+    return {check["name"]: check["state"] for check in spark["checks"]}
+
+
+def test_a_preflight_changes_nothing_and_names_every_reason_at_once(
+    fleet: FleetDirectory, spark: Machine
+) -> None:
+    fleet.host("spark-01", nano())
+    fleet.lock()
+    spark.ssh("sudo -n true")  # the first sudo of an account's life leaves its own mark in the home
+    before = spark.files_snapshot()
+    whole = states(fleet, 0)
+    assert difference(before, spark.files_snapshot()) == []
+    assert whole["architecture"] == whole["GPU"] == whole["registry nvcr.io"] == whole["hub"] == "ok"
+    assert "netplan 40-cx7.yaml" not in whole
+    spark.sh(BREAK)
+    broken = states(fleet, 1)
+    assert broken["container toolkit"] == broken["/etc/systemd/system writable"] == "fail"
+    assert broken["netplan 40-cx7.yaml"] == "warn"
+    plan = fleet.plan().expect(1).out
+    assert "1 blocked" in plan
+    assert "apt-get install nvidia-container-toolkit" in plan
+    assert "mount -o remount,rw" in plan
+    run = fleet.run().expect(1)
+    assert not spark.ok("test -e /usr/local/bin/spark-valve")
+    closing = run.err[run.err.index("spark-01   FAILED") :]
+    assert "nvidia-container-toolkit" in closing
+    assert "mounted read-only" in closing
