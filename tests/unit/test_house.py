@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "vllm": {"errors", "onhost.diagnose"},
     "spec": {"errors", "vllm", "onhost.generation"},
     "catalog": {"errors", "spec", "vllm"},
-    "lock": {"errors", "spec", "vllm", "catalog"},
+    "lock": {"errors", "spec", "vllm", "catalog", "onhost.access"},
     "rules": {"errors", "spec", "vllm"},
     "plan": {"errors", "spec", "vllm", "probe", "onhost", "rules"},
     "terminal": set(),

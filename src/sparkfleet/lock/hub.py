@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import httpx
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     RepositoryNotFoundError,
@@ -21,6 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from sparkfleet.lock.model_files import figures, has_weights, loaded
+from sparkfleet.onhost import access
 from sparkfleet.spec.locked import LockedModel
 from sparkfleet.spec.resolved import WeightFile, Weights
 
@@ -135,8 +135,13 @@ class Hub:
     ) -> HubError:
         status = response.status_code if response is not None else 0
         code = response.headers.get("x-error-code", "") if response is not None else ""
-        if isinstance(error, GatedRepoError) or code == "GatedRepo":
-            return self._gated(repo)
+        if response is not None and status in (_UNAUTHORIZED, _FORBIDDEN):
+            known = status != _UNAUTHORIZED or not self.token or self._knows_token()
+            headers = {name.title(): value for name, value in response.headers.items()}
+            found = access.judge(status, headers, token=bool(self.token), token_known=known)
+            refused = access.refusal(found, repo, self.url)
+            if refused:
+                return HubError(*refused)
         if isinstance(error, RevisionNotFoundError) or code == "RevisionNotFound":
             return HubError(f"{repo} has no revision '{asked}'", "check 'revision:', or leave it out")
         if status == _TOO_MANY and response is not None:
@@ -150,23 +155,20 @@ class Hub:
             return self._not_there(repo, status)
         return HubError(f"{self.url} answers HTTP {status} for {repo}", "try again later")
 
-    def _gated(self, repo: str) -> HubError:
-        if self.token:
-            found = f"{repo} is gated, and the token's account has not accepted its licence"
-        else:
-            found = f"{repo} is gated, and there is no token"
-        return HubError(
-            found,
-            f"accept the licence at {self.url}/{repo}, and set the token that 'hf_token' in group_data names",
-        )
+    def _knows_token(self) -> bool:
+        """Tell whether the hub knows whose token this is; a hub that does not say is believed to."""
+        headers = {"authorization": f"Bearer {self.token}"}
+        try:
+            return httpx.get(f"{self.url}/api/whoami-v2", headers=headers, timeout=TIMEOUT_S).status_code != (
+                _UNAUTHORIZED
+            )
+        except httpx.HTTPError:
+            return True
 
     def _not_there(self, repo: str, status: int) -> HubError:
+        found = f"{self.url} has no {repo}, or it is private"
         if self.token and status == _UNAUTHORIZED:
-            found = (
-                f"{self.url} shows no {repo} to this token (HTTP 401): a wrong token, private, or not there"
-            )
-        else:
-            found = f"{self.url} has no {repo}, or it is private"
+            found = f"{self.url} shows no {repo} to this token (HTTP 401): private, or not there"
         return HubError(
             found, "check the name; for a private one, the token that 'hf_token' in group_data names"
         )

@@ -67,6 +67,12 @@ class DockerEngine:
         name = re.sub(r":[^/@:]+@", "@", reference)
         return self._json("GET", f"/images/{quote(name, safe='/:@')}/json", missing_ok=True) is not None
 
+    def image_size(self, reference: str) -> int:
+        """Return an image's bytes on disk, shared layers included; 0 when it is not here."""
+        name = re.sub(r":[^/@:]+@", "@", reference)
+        data = self._json("GET", f"/images/{quote(name, safe='/:@')}/json", missing_ok=True)
+        return int(data.get("Size") or 0) if data else 0
+
     def pull(self, reference: str, auth: str) -> Iterator[dict[str, Any]]:
         """Pull ``repository@digest`` and yield dockerd's events: ``status``, ``progressDetail``, ``error``.
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.onhost import staged, verified
 from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.pull import TELL_EVERY_S, StageError
 from sparkfleet.onhost.redact import redact
@@ -72,8 +73,10 @@ def repository(models_dir: str, repo: str) -> Path:
     return Path(models_dir) / "hub" / f"models--{repo.replace('/', '--')}"
 
 
-def wrong_files(root: Path, revision: str, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the wanted files that are not whole in the snapshot, by size and blob."""
+def wrong_files(
+    root: Path, revision: str, wanted: list[dict[str, Any]], record: verified.Record | None = None
+) -> list[dict[str, Any]]:
+    """Return the wanted files that are not whole in the snapshot, by size, blob and known hash."""
     wrong = []
     for file in wanted:
         path = root / "snapshots" / revision / file["path"]
@@ -82,6 +85,7 @@ def wrong_files(root: Path, revision: str, wanted: list[dict[str, Any]]) -> list
             whole = path.stat().st_size == file["size"] and (
                 not blob or not file["blob"] or blob == file["blob"]
             )
+            whole = whole and verified.known(record or {}, verified.Wanted(path, file["blob"])) is not False
         except OSError:
             whole = False
         if not whole:
@@ -89,24 +93,32 @@ def wrong_files(root: Path, revision: str, wanted: list[dict[str, Any]]) -> list
     return wrong
 
 
-def clear(root: Path, revision: str, wrong: list[dict[str, Any]]) -> None:
+def clear(
+    root: Path, revision: str, wrong: list[dict[str, Any]], record: verified.Record | None = None
+) -> None:
     """Remove what is broken, link and content: the download takes any blob that exists for a whole one."""
     for file in wrong:
         path = root / "snapshots" / revision / file["path"]
+        changed = verified.known(record or {}, verified.Wanted(path, file["blob"])) is False
         target = path.resolve() if path.is_symlink() else None
         path.unlink(missing_ok=True)
         ours = target is not None and target.is_file() and target.is_relative_to(root.resolve())
-        if target is not None and ours and target.stat().st_size != file["size"]:
+        if target is not None and ours and (changed or target.stat().st_size != file["size"]):
             target.unlink()
 
 
 def fetch(
-    weights: dict[str, Any], user: dict[str, Any], token: Path | None, job: str, journal: Journal
+    weights: dict[str, Any],
+    user: dict[str, Any],
+    token: Path | None,
+    journal: Journal,
+    state: Path,
 ) -> None:
     """Download what is missing or broken, telling how far it is. Raise StageError if it is not whole then."""
     root = repository(weights["models_dir"], weights["repo"])
     wanted = weights["files"]
-    wrong = wrong_files(root, weights["revision"], wanted)
+    record = verified.read(state)
+    wrong = wrong_files(root, weights["revision"], wanted, record)
     if not wrong:
         return
     total = sum(file["size"] for file in wrong)
@@ -117,10 +129,13 @@ def fetch(
         have=0,
         total=total,
     )
-    clear(root, weights["revision"], wrong)
+    snapshot = root / "snapshots" / weights["revision"]
+    whole = sum(file["size"] for file in wanted)
+    staged.revision(state, snapshot, weights["repo"], weights["revision"], whole)
+    clear(root, weights["revision"], wrong, record)
     _stop_leftovers()
     process = subprocess.Popen(
-        download_words(weights, [file["path"] for file in wrong], user, token, job),
+        download_words(weights, [file["path"] for file in wrong], user, token, journal.directory.name),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -139,7 +154,26 @@ def fetch(
     still = wrong_files(root, weights["revision"], wanted)
     if process.returncode or still:
         raise download_error(weights["repo"], out, still)
+    _verify(weights, wrong, journal, state)
     journal.tell("phase", f"{weights['repo']} is here", phase="download")
+
+
+def _verify(weights: dict[str, Any], arrived: list[dict[str, Any]], journal: Journal, state: Path) -> None:
+    """Hash what has arrived. What has another content than the locked one goes at once: raise StageError."""
+    repo, revision = weights["repo"], weights["revision"]
+    root = repository(weights["models_dir"], repo)
+    journal.tell("phase", f"{repo}: {len(arrived)} files", phase="verify")
+    by_path = {root / "snapshots" / revision / file["path"]: file for file in arrived if file["blob"]}
+    wanted = [verified.Wanted(path, file["blob"]) for path, file in by_path.items()]
+    changed = [by_path[one.path] for one in verified.check(state, wanted, lambda _: None)]
+    if changed:
+        clear(root, revision, changed, verified.read(state))
+        names = ", ".join(file["path"] for file in changed[:3])
+        raise StageError(
+            f"{repo}: {len(changed)} of {len(arrived)} files arrived with another content than the locked one"
+            f" ({names}); they are not kept",
+            "run again: they alone are fetched anew; if it stays, the hub or a proxy before it is broken",
+        )
 
 
 def download_words(

@@ -15,13 +15,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import files
-from sparkfleet.onhost.fetch import fetch
+from sparkfleet.onhost import access, files, staged
+from sparkfleet.onhost.fetch import fetch, repository, wrong_files
 from sparkfleet.onhost.journal import Journal, read_events
 from sparkfleet.onhost.pull import StageError, pull
 from sparkfleet.onhost.system import PROGRAM, Paths
@@ -102,10 +102,12 @@ def run(job: str, paths: Paths) -> int:
     token = RUN_DIR / f"{job}.token"
     try:
         with _alone(paths.state, journal):
+            may_read(request.get("ask", ()), token)
             for reference in request.get("images", ()):
-                pull(reference, Path(request["user"]["home"]), journal)
+                with staged.image(paths.state, reference):
+                    pull(reference, Path(request["user"]["home"]), journal)
             for weights in request.get("weights", ()):
-                fetch(weights, request["user"], token if token.exists() else None, job, journal)
+                fetch(weights, request["user"], token if token.exists() else None, journal, paths.state)
         journal.finish({"outcome": "staged", "text": "all there"})
     except StageError as error:
         journal.finish(error.result)
@@ -118,6 +120,20 @@ def run(job: str, paths: Paths) -> int:
     finally:
         files.remove(token)
     return 0
+
+
+def may_read(asked: Sequence[dict[str, Any]], token: Path) -> None:
+    """Raise StageError for a model that the hub will not give to this token, before a download."""
+    known = token.read_text(encoding="utf-8") if token.exists() else ""
+    for weights in asked:
+        missing = wrong_files(
+            repository(weights["models_dir"], weights["repo"]), weights["revision"], weights["files"]
+        )
+        if missing:
+            words = (weights["endpoint"], weights["repo"], weights["revision"], missing[0]["path"])
+            refused = access.refusal(access.ask(*words, known), weights["repo"], weights["endpoint"])
+            if refused:
+                raise StageError(*refused)
 
 
 @contextmanager

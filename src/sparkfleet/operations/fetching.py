@@ -9,7 +9,7 @@ from sparkfleet.errors import Problem
 from sparkfleet.operations import acting, fleet_run, remote
 from sparkfleet.operations.host import login_user
 from sparkfleet.operations.service import watch
-from sparkfleet.plan.model import Entry
+from sparkfleet.plan.model import Entry, Step
 from sparkfleet.spec import secret
 from sparkfleet.spec.resolved import Host, Service, Weights
 
@@ -27,16 +27,21 @@ def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> N
         "user": {"name": user.name, "uid": user.uid, "gid": user.gid, "home": user.home},
         "images": list(dict.fromkeys(service.image.pull_ref for service in services)),
     }
-    if weights:
-        models = user.expand(spec.paths.models)
-        request["weights"] = [
-            _weights_request(spec, service, weights, models)
-            for service in services
-            for weights in service.repositories
-        ]
+    models = user.expand(spec.paths.models)
+    needed = [
+        _weights_request(spec, entry.service, weights, models)
+        for entry in entries
+        if entry.service is not None and entry.steps(Step.WEIGHTS)
+        for weights in entry.service.repositories
+    ]
+    if needed:
+        # Asked before the image is pulled, too: a licence that is not accepted must not cost a pull first.
+        request["ask"] = needed
         token = secret.read(spec.hf_token)
         if token:
             request["token"] = token
+    if weights:
+        request["weights"] = needed
     answer = remote.program(act.host, "stage", data=request, timeout=60)
     if not answer.ok:
         raise acting.FailedError(

@@ -171,7 +171,8 @@ def test_a_gated_repository_is_pinned_with_the_right_token(served):
 
 def test_a_wrong_token_is_named_and_never_shown(served):
     error = refusal(served, token="hf_wrong")
-    assert "a wrong token, private, or not there" in error.found
+    assert "does not know the token" in error.found
+    assert f"{served.endpoint}/settings/tokens" in error.remedy
     assert "hf_wrong" not in error.found + error.remedy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost import fetch, pull, stage
+from sparkfleet.onhost import access, fetch, pull, stage, staged, verified
+from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.system import Paths
 
 REVISION = "a" * 40
@@ -220,3 +222,112 @@ def test_a_job_without_work_ends_staged_and_takes_its_token_away(
     assert stage.run("stage-1", Paths(state=tmp_path)) == 0
     assert json.loads((folder / "result.json").read_text())["outcome"] == "staged"
     assert not (tmp_path / "run" / "stage-1.token").exists()
+
+
+def weights_of(tmp_path: Path, content: str) -> dict[str, Any]:
+    """Return a request for one small file of that content, named as git names it."""
+    name = hashlib.sha1(f"blob {len(content)}\0{content}".encode(), usedforsecurity=False).hexdigest()
+    return {
+        "image": "repo@sha256:1", "repo": "org/name", "revision": REVISION, "models_dir": str(tmp_path / "m"),
+        "endpoint": "", "files": [{"path": "config.json", "size": len(content), "blob": name}],
+    }  # fmt: skip
+
+
+def a_hub_that_sends(monkeypatch: pytest.MonkeyPatch, weights: dict[str, Any], content: str) -> None:
+    """Let the download put this content into the cache, whatever was asked for."""
+
+    class Download:
+        returncode = 0
+
+        def __init__(self, *_: object, **__: object) -> None:
+            put(fetch.repository(weights["models_dir"], "org/name"), weights["files"][0], content)
+
+        def communicate(self, **_: object) -> tuple[str, str]:
+            return "", ""
+
+    monkeypatch.setattr(fetch.subprocess, "Popen", Download)
+    monkeypatch.setattr(fetch, "_stop_leftovers", lambda: None)
+
+
+def carry_out(tmp_path: Path, weights: dict[str, Any]) -> None:
+    state = tmp_path / "state"
+    (state / "jobs" / "stage-1").mkdir(parents=True, exist_ok=True)
+    fetch.fetch(weights, USER, None, Journal(state / "jobs" / "stage-1", lambda: 0.0), state)
+
+
+def test_what_arrives_is_hashed_and_remembered_as_right_and_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_of(tmp_path, "{}")
+    a_hub_that_sends(monkeypatch, weights, "{}")
+    carry_out(tmp_path, weights)
+    (entry,) = verified.read(tmp_path / "state").values()
+    assert entry["ok"]
+    (record,) = staged.read(tmp_path / "state")["revisions"].values()
+    assert (record["repo"], record["revision"], record["bytes"]) == ("org/name", REVISION, 2)
+
+
+def test_what_arrives_with_another_content_of_the_same_size_is_refused_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_of(tmp_path, "{}")
+    a_hub_that_sends(monkeypatch, weights, "[]")
+    with pytest.raises(pull.StageError, match="another content than the locked one"):
+        carry_out(tmp_path, weights)
+    root = fetch.repository(weights["models_dir"], "org/name")
+    assert not list((root / "blobs").iterdir())
+    assert not os.path.lexists(root / "snapshots" / REVISION / "config.json")
+
+
+def test_a_revision_of_which_something_was_there_before_stays_its_owners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_of(tmp_path, "{}")
+    theirs = fetch.repository(weights["models_dir"], "org/name") / "snapshots" / REVISION
+    theirs.mkdir(parents=True)
+    a_hub_that_sends(monkeypatch, weights, "{}")
+    carry_out(tmp_path, weights)
+    assert staged.read(tmp_path / "state")["revisions"] == {}
+
+
+def test_a_file_whose_hash_was_found_wrong_is_fetched_again_whatever_its_size_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_of(tmp_path, "{}")
+    root, state = fetch.repository(weights["models_dir"], "org/name"), tmp_path / "state"
+    link = put(root, weights["files"][0], "[]")
+    state.mkdir()
+    assert fetch.wrong_files(root, REVISION, weights["files"], verified.read(state)) == []
+    verified.check(state, [verified.Wanted(link, weights["files"][0]["blob"])], lambda _: None)
+    assert fetch.wrong_files(root, REVISION, weights["files"], verified.read(state)) == weights["files"]
+    a_hub_that_sends(monkeypatch, weights, "{}")
+    carry_out(tmp_path, weights)
+    assert link.read_text() == "{}"
+
+
+def test_a_model_that_the_hub_will_not_give_ends_the_job_before_anything_is_pulled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RUN_DIR", tmp_path / "run")
+    asked: list[tuple[str, ...]] = []
+
+    def refuse(*words: str) -> access.Access:
+        asked.append(words)
+        return access.Access.NO_TOKEN
+
+    monkeypatch.setattr(stage.access, "ask", refuse)
+    monkeypatch.setattr(stage, "pull", lambda *_: pytest.fail("the image was pulled"))
+    folder = tmp_path / "jobs" / "stage-1"
+    folder.mkdir(parents=True)
+    weights = weights_of(tmp_path, "{}")
+    request = {"id": "stage-1", "user": USER, "images": ["repo@sha256:1"], "ask": [weights]}
+    (folder / "request.json").write_text(json.dumps(request))
+    assert stage.run("stage-1", Paths(state=tmp_path)) == 1
+    assert json.loads((folder / "result.json").read_text())["cause"].endswith("there is no token")
+    assert asked == [("", "org/name", REVISION, "config.json", "")]
+
+
+def test_a_model_whose_files_are_here_needs_no_answer_of_the_hub(tmp_path: Path) -> None:
+    weights = weights_of(tmp_path, "{}")
+    put(fetch.repository(weights["models_dir"], "org/name"), weights["files"][0], "{}")
+    stage.may_read([weights], tmp_path / "no-token")
