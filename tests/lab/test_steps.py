@@ -1,0 +1,31 @@
+"""Deploys that do a part of the job: what they show is what they do, and what serves is not touched."""
+
+from __future__ import annotations
+
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+from tests.lab.test_main_job import NANO
+
+
+def test_prepare_then_stage_then_serve_each_does_its_part_and_no_more(
+    fleet: FleetDirectory, spark: Machine
+) -> None:
+    fleet.host("spark-01", NANO)
+    fleet.lock()
+    prepared = fleet.run(deploy="prepare").expect(0)
+    assert "+ directory" in prepared.text
+    assert "weights" not in prepared.text
+    assert spark.ok("test -x /usr/local/bin/spark-valve")
+    assert spark.sh("docker ps -aq") == ""
+    assert not spark.ok("test -d /home/nvidia/vllm/hub")
+    assert fleet.run(deploy="prepare").expect(0).text.count("no changes") == 1
+    staged = fleet.run(deploy="stage").expect(0)
+    assert "weights" in staged.text
+    assert "+ flag" not in staged.text
+    assert spark.sh("docker ps -aq") == ""
+    assert spark.ok("test -d /home/nvidia/vllm/hub/models--*/snapshots")
+    assert {field for _, field, _, _ in fleet.changes("spark-01")}.isdisjoint(
+        {"weights", "pull", "directory"}
+    )
+    fleet.run().expect(0)
+    assert fleet.plan().expect(0).out == "spark-01   no changes\n0 to change, 1 unchanged\n"
