@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from sparkfleet.lab.standins.package import write_engine
 ASK = Path(sparkfleet.vllm.__file__).parent / "data" / "ask_parser.py"
 READY = "Application startup complete"
 START_SECONDS = 300
+STOP_AGAIN_SECONDS = 20
 
 
 class Engine(Protocol):
@@ -58,15 +60,20 @@ class Container:
         shown = ["docker", "inspect", self.id, "--format", "{{.State.Running}}"]
         return subprocess.run(shown, capture_output=True, check=True).stdout.strip() == b"true"
 
-    def ended(self) -> int:
-        done = subprocess.run(
-            ["docker", "wait", self.id], capture_output=True, check=True, timeout=START_SECONDS
-        )
+    def ended(self, within_s: int = START_SECONDS) -> int:
+        done = subprocess.run(["docker", "wait", self.id], capture_output=True, check=True, timeout=within_s)
         return int(done.stdout)
 
     def stop(self) -> int:
-        subprocess.run(["docker", "kill", "-s", "TERM", self.id], capture_output=True, check=True)
-        return self.ended()
+        """Ask it to stop, again where nothing comes of it: Python drops a signal's exception that falls into
+        a destructor or a callback, and while the engine is being imported there are many (seen).
+        """
+        for _ in range(START_SECONDS // STOP_AGAIN_SECONDS):
+            # Not checked: it may have ended meanwhile.
+            subprocess.run(["docker", "kill", "-s", "TERM", self.id], capture_output=True, check=False)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.ended(STOP_AGAIN_SECONDS)
+        raise AssertionError(f"it does not stop:\n{self.log()}")
 
 
 @dataclass
