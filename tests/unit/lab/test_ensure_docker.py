@@ -51,7 +51,9 @@ class Computer:
         path = self.root / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         return [
-            line for line in lines if not line.startswith(("id ", "uname ", "docker info", "sudo -n docker"))
+            line
+            for line in lines
+            if not line.startswith(("id ", "uname ", "docker info", "sudo -n docker", "systemctl show "))
         ]
 
 
@@ -115,6 +117,17 @@ def test_without_systemd_dockerd_runs_in_a_session_of_its_own_with_log_and_pid_f
     assert answer.returncode == 0, answer.stderr
     assert computer.calls == [f"dockerd --pidfile {computer.root}/pid"]
     assert (computer.root / "log").read_text() == "started\n"
+
+
+def test_a_directory_of_systemd_where_no_systemd_runs_is_not_taken_for_one(computer: Computer) -> None:
+    up = computer.root / "up"
+    (computer.root / "systemd").mkdir()
+    computer.has("systemctl", "echo 'Failed to connect to bus: No such file or directory' >&2; exit 1")
+    computer.has("docker", f"test -e {up}")
+    computer.has("dockerd", f"touch {up}")
+    answer = computer.run()
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert computer.calls[-1] == f"dockerd --pidfile {computer.root}/pid"
 
 
 def test_a_dockerd_that_does_not_come_up_is_an_error_with_its_last_words(computer: Computer) -> None:
