@@ -1,0 +1,73 @@
+"""What an engine must be told of the fabric, Spark by Spark: interfaces differ even within one cluster.
+
+Why each is set is told in docs/explanation/fabric.md. All are set always: images come with values of their
+own, made for another machine.
+"""
+
+from __future__ import annotations
+
+from sparkfleet.plan.fabric.addresses import Rail, rails
+from sparkfleet.probe.links import FabricSeen
+from sparkfleet.spec.resolved import Member
+
+DEVICE = "/dev/infiniband"
+"""What a container needs of the Spark to use RDMA; without it NCCL falls back to TCP in silence."""
+MEMLOCK = ("memlock", -1)
+"""Limit that RDMA needs: it pins the memory that it reads and writes."""
+
+
+def environment(member: Member, seen: FabricSeen) -> tuple[tuple[str, str], ...]:
+    """Return the variables of a rank on this Spark, in a fixed order; () when it has no link.
+
+    ``bootstrap: fabric``: ranks find each other over the first rail. ``bootstrap: management``: over the
+    management network; the data goes over the fabric in both cases.
+    """
+    links = rails(member, seen)
+    if not links:
+        return ()
+    name, address = _meeting_place(member, seen, links)
+    rdma = has_rdma(member, seen)
+    # Without RDMA the data itself goes over these sockets: never over management, and over every rail.
+    sockets = name if rdma else ",".join(rail.link.name for rail in links)
+    return (
+        ("VLLM_HOST_IP", address),
+        ("NCCL_SOCKET_IFNAME", sockets),
+        ("GLOO_SOCKET_IFNAME", name),
+        ("TP_SOCKET_IFNAME", name),
+        ("MN_IF_NAME", name),
+        ("UCX_NET_DEVICES", name),
+        ("OMPI_MCA_btl_tcp_if_include", name),
+        *(_rdma(links, tcp=member.fabric.tcp) if rdma else _sockets()),
+        ("NCCL_CROSS_NIC", "1"),
+        ("NCCL_NVLS_ENABLE", "0"),
+        ("NCCL_IGNORE_CPU_AFFINITY", "1"),
+        ("NCCL_DEBUG", "INFO"),  # the log then says what NCCL uses: see onhost/transport.py
+        ("NCCL_DEBUG_SUBSYS", "INIT,NET"),
+    )
+
+
+def has_rdma(member: Member, seen: FabricSeen) -> bool:
+    """Tell whether every rail of the Spark has an RDMA device that programs can use."""
+    links = rails(member, seen)
+    return seen.verbs and bool(links) and all(rail.link.rdma for rail in links)
+
+
+def _meeting_place(member: Member, seen: FabricSeen, links: tuple[Rail, ...]) -> tuple[str, str]:
+    if member.fabric.bootstrap == "management" and seen.management:
+        return seen.management[0], seen.management_address
+    return links[0].link.name, str(links[0].address.ip)
+
+
+def _rdma(links: tuple[Rail, ...], *, tcp: bool) -> tuple[tuple[str, str], ...]:
+    devices = ",".join(f"{rail.link.rdma}:1" for rail in links)
+    return (
+        *(() if tcp else (("NCCL_NET", "IB"),)),  # a broken RDMA path fails, where it would become TCP
+        ("NCCL_IB_DISABLE", "0"),
+        ("NCCL_IB_HCA", f"={devices}"),
+        ("NCCL_IB_ROCE_VERSION_NUM", "2"),  # with the family: no index of the GID table, which is wrong on
+        ("NCCL_IB_ADDR_FAMILY", "AF_INET"),  # some Sparks
+    )
+
+
+def _sockets() -> tuple[tuple[str, str], ...]:
+    return (("NCCL_NET", "Socket"), ("NCCL_IB_DISABLE", "1"))

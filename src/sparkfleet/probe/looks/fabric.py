@@ -1,0 +1,181 @@
+"""The links of the QSFP cages, who else configures them, and which netdev the operator comes in by."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+
+from sparkfleet.probe.looks import basics
+
+TYPE_CHECKING = False  # as typing's, without its import
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+DRIVER = "mlx5_core"
+OWN = "etc/netplan/60-sparkfleet-fabric.yaml"
+NETPLAN = ("etc/netplan", "run/netplan", "usr/lib/netplan", "lib/netplan")
+NETWORK_FILES = (*NETPLAN, "etc/systemd/network", "etc/NetworkManager/system-connections", "etc/network")
+"""Directories where links are configured: of netplan, networkd, NetworkManager and ifupdown."""
+
+
+def look_at_fabric(root: str = "/") -> dict[str, Any]:
+    """Return the links of the fabric and what is known of the network around them."""
+    addresses = _addresses()
+    names = os.listdir(os.path.join(root, "sys/class/net"))
+    rdma_names = _by_driver(root, names) or _by_program(root, names)
+    links = [_link(root, name, rdma_names[name], addresses.get(name, ())) for name in sorted(rdma_names)]
+    ours = {link["name"] for link in links}
+    management, address = _management(root, addresses)
+    own = os.path.join(root, OWN)
+    return {
+        "links": links,
+        "management": management,
+        "management_address": address,
+        "networks": [[name, one] for name in addresses if name not in ours for one in addresses[name]],
+        "renderer": _renderer(root),
+        "netplan": basics.which("netplan"),
+        "own": basics.read_text(own),
+        "own_mode": "%04o" % (os.stat(own).st_mode & 0o7777) if os.path.exists(own) else "",
+        "foreign": _foreign(root, ours),
+        "verbs": _verbs(root),
+        "held": [],
+    }
+
+
+def _addresses() -> dict[str, list[str]]:
+    """Return the IPv4 addresses of each netdev, with prefix length."""
+    said = subprocess.run(
+        ["ip", "-j", "-4", "address", "show"],
+        capture_output=True, text=True, timeout=20, check=True, stdin=subprocess.DEVNULL,
+    ).stdout  # fmt: skip
+    found = {}
+    for netdev in json.loads(said or "[]"):
+        if netdev.get("ifname") and netdev["ifname"] != "lo":
+            found[netdev["ifname"]] = [
+                "%s/%s" % (one["local"], one["prefixlen"]) for one in netdev.get("addr_info", ())
+            ]
+    return found
+
+
+def _by_driver(root: str, names: Iterable[str]) -> dict[str, str]:
+    """Return the netdevs that the driver of the ConnectX-7 has, each with its RDMA device."""
+    found = {}
+    for name in names:
+        device = os.path.join(root, "sys/class/net", name, "device")
+        if os.path.basename(os.path.realpath(os.path.join(device, "driver"))) == DRIVER:
+            rdma = os.path.join(device, "infiniband")
+            found[name] = next(iter(sorted(os.listdir(rdma))), "") if os.path.isdir(rdma) else ""
+    return found
+
+
+def _by_program(root: str, names: Iterable[str]) -> dict[str, str]:
+    """Return what ``ibdev2netdev`` says, where the kernel's files do not tell."""
+    if not basics.which("ibdev2netdev"):
+        return {}
+    said = subprocess.run(
+        ["ibdev2netdev"], capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL
+    ).stdout
+    pairs = re.findall(r"^(\S+) port \d+ ==> (\S+)", said, re.MULTILINE)
+    return {name: rdma for rdma, name in pairs if name in names}
+
+
+def _link(root: str, name: str, rdma: str, addresses: Iterable[str]) -> dict[str, Any]:
+    folder = os.path.join(root, "sys/class/net", name)
+    pci = os.path.basename(os.path.realpath(os.path.join(folder, "device")))
+    state = _word(os.path.join(root, "sys/class/infiniband", rdma, "ports/1/state")) if rdma else ""
+    carrier = _word(os.path.join(folder, "carrier"))
+    return {
+        "name": name,
+        "port": _word(os.path.join(folder, "phys_port_name")),
+        "pci": pci if re.match(r"[0-9a-f]{4}:", pci) else "",
+        "carrier": {"1": True, "0": False}.get(carrier),
+        "mtu": int(_word(os.path.join(folder, "mtu")) or 0),
+        "addresses": list(addresses),
+        "rdma": rdma,
+        "rdma_state": state.rpartition(" ")[2],  # "4: ACTIVE"
+        "speed": int(_word(os.path.join(folder, "speed")) or 0),
+    }
+
+
+def _word(path: str) -> str:
+    """Return a file of the kernel; "" where it is not there, or does not answer (a link that is off)."""
+    try:
+        return (basics.read_text(path) or "").strip()
+    except OSError:
+        return ""
+
+
+def _management(root: str, addresses: dict[str, list[str]]) -> tuple[list[str], str]:
+    """Return the netdevs that must stay as they are: of the SSH connection first, of default routes."""
+    names = []
+    ours = _ssh_address(root, os.getppid())
+    holders = {one.partition("/")[0]: name for name in addresses for one in addresses[name]}
+    if ours in holders:
+        names.append(holders[ours])
+    for line in (basics.read_text(os.path.join(root, "proc/net/route")) or "").splitlines()[1:]:
+        fields = line.split()
+        if fields[1] == "00000000" and fields[7] == "00000000":
+            names.append(fields[0])
+    names = list(dict.fromkeys(names))
+    first = next((one for name in names for one in addresses.get(name, ())), "")
+    return names, ours if ours in holders else first.partition("/")[0]
+
+
+def _ssh_address(root: str, pid: int) -> str:
+    """Return the address by which SSH came in, from the environment of the programs that called this."""
+    while pid > 1:
+        for pair in (_word(os.path.join(root, "proc/%d/environ" % pid))).split("\0"):
+            if pair.startswith("SSH_CONNECTION="):
+                return pair.split()[2]
+        stat = _word(os.path.join(root, "proc/%d/stat" % pid)).rpartition(")")[2].split()
+        pid = int(stat[1]) if stat else 0
+    return ""
+
+
+def _files(root: str, folders: Iterable[str]) -> list[tuple[str, str]]:
+    """Return path and text of the files that configure links; each once, although paths may be links."""
+    found = {}
+    for folder in folders:
+        for at, _, names in os.walk(os.path.realpath(os.path.join(root, folder))):
+            for name in sorted(names):
+                path = os.path.join(at, name)
+                found[path] = basics.read_text(path) or ""
+    return sorted(found.items())
+
+
+def _renderer(root: str) -> str:
+    """Return what configures links: as netplan's files say, else whichever of the two runs."""
+    for _, text in reversed(_files(root, NETPLAN)):
+        block = re.search(r"^network:[^\n]*\n(( +)[^\n]*\n)", text + "\n", re.MULTILINE)
+        said = block and re.search(
+            r"^%s[\"']?renderer[\"']?: *[\"']?(\w+)" % block[2], text, re.MULTILINE
+        )
+        if said:
+            return said[1]
+    if basics.which("netplan"):
+        return "networkd"  # netplan's default
+    return "NetworkManager" if basics.which("nmcli") else ""
+
+
+def _foreign(root: str, ours: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the files of others that configure a link of the fabric."""
+    found = []
+    for path, text in _files(root, NETWORK_FILES):
+        if path == os.path.realpath(os.path.join(root, OWN)):
+            continue
+        said = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
+        all_of_them = DRIVER in said
+        links = sorted(name for name in ours if all_of_them or re.search(r"\b%s\b" % re.escape(name), said))
+        if links:
+            found.append({"path": "/" + os.path.relpath(path, os.path.realpath(root)), "links": links})
+    return found
+
+
+def _verbs(root: str) -> bool:
+    try:
+        return any(name.startswith("uverbs") for name in os.listdir(os.path.join(root, "dev/infiniband")))
+    except OSError:
+        return False

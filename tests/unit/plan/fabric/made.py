@@ -1,0 +1,39 @@
+"""Members and fabrics for the tests here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sparkfleet.probe.links import FabricSeen, Link
+from sparkfleet.spec.resolved import Fabric, Member
+
+HOSTS = ("spark-01", "spark-02")
+
+
+def member(rank: int = 0, hosts: tuple[str, ...] = HOSTS, **fabric: Any) -> Member:
+    return Member("pair", rank, hosts, "ray", Fabric(**fabric))
+
+
+def cage(port: int, *, carrier: bool | None = True) -> tuple[Link, Link]:
+    """Return the twins of a cage as a Spark names them, as they come from the box."""
+    return (
+        Link(f"enp1s0f{port}np{port}", f"p{port}", 0, carrier, 1500, rdma=f"rocep1s0f{port}",
+             rdma_state="ACTIVE" if carrier else "DOWN", speed=200000),
+        Link(f"enP2p1s0f{port}np{port}", f"p{port}", 2, carrier, 1500, rdma=f"roceP2p1s0f{port}",
+             rdma_state="ACTIVE" if carrier else "DOWN", speed=200000),
+    )  # fmt: skip
+
+
+def seen(*, cabled: int = 1, **fields: Any) -> FabricSeen:
+    """Return a Spark with a cable in one cage, nothing configured."""
+    made = FabricSeen(
+        links=(*cage(cabled), *cage(1 - cabled, carrier=False)),
+        management=("enP7s7",),
+        management_address="192.168.1.21",
+        networks=(("enP7s7", "192.168.1.21/24"), ("docker0", "172.17.0.1/16")),
+        renderer="networkd",
+        netplan=True,
+        verbs=True,
+    )
+    return replace(made, **fields)

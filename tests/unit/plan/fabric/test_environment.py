@@ -1,0 +1,65 @@
+"""The variables of a rank, from what is on its Spark."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sparkfleet.plan.fabric.environment import environment, has_rdma
+from tests.unit.plan.fabric.made import cage, member, seen
+
+
+def test_ranks_meet_over_the_first_rail_and_data_goes_over_both_rdma_devices() -> None:
+    assert environment(member(0), seen()) == (
+        ("VLLM_HOST_IP", "192.168.176.1"),
+        ("NCCL_SOCKET_IFNAME", "enp1s0f1np1"),
+        ("GLOO_SOCKET_IFNAME", "enp1s0f1np1"),
+        ("TP_SOCKET_IFNAME", "enp1s0f1np1"),
+        ("MN_IF_NAME", "enp1s0f1np1"),
+        ("UCX_NET_DEVICES", "enp1s0f1np1"),
+        ("OMPI_MCA_btl_tcp_if_include", "enp1s0f1np1"),
+        ("NCCL_NET", "IB"),
+        ("NCCL_IB_DISABLE", "0"),
+        ("NCCL_IB_HCA", "=rocep1s0f1:1,roceP2p1s0f1:1"),
+        ("NCCL_IB_ROCE_VERSION_NUM", "2"),
+        ("NCCL_IB_ADDR_FAMILY", "AF_INET"),
+        ("NCCL_CROSS_NIC", "1"),
+        ("NCCL_NVLS_ENABLE", "0"),
+        ("NCCL_IGNORE_CPU_AFFINITY", "1"),
+        ("NCCL_DEBUG", "INFO"),
+        ("NCCL_DEBUG_SUBSYS", "INIT,NET"),
+    )
+
+
+def test_each_spark_has_the_names_of_its_own_cage() -> None:
+    said = dict(environment(member(1), seen(cabled=0)))
+    assert said["VLLM_HOST_IP"] == "192.168.176.2"
+    assert said["NCCL_SOCKET_IFNAME"] == "enp1s0f0np0"
+    assert said["NCCL_IB_HCA"] == "=rocep1s0f0:1,roceP2p1s0f0:1"
+
+
+def test_over_management_ranks_meet_there_and_data_still_goes_over_the_fabric() -> None:
+    said = dict(environment(member(0, bootstrap="management"), seen()))
+    assert (said["VLLM_HOST_IP"], said["GLOO_SOCKET_IFNAME"]) == ("192.168.1.21", "enP7s7")
+    assert said["NCCL_IB_HCA"] == "=rocep1s0f1:1,roceP2p1s0f1:1"
+
+
+def test_without_rdma_data_goes_over_sockets_of_every_rail_and_never_over_management() -> None:
+    no_verbs = replace(seen(), verbs=False)
+    said = dict(environment(member(0, bootstrap="management", tcp=True), no_verbs))
+    assert said["NCCL_SOCKET_IFNAME"] == "enp1s0f1np1,enP2p1s0f1np1"
+    assert (said["NCCL_NET"], said["NCCL_IB_DISABLE"]) == ("Socket", "1")
+    assert "NCCL_IB_HCA" not in said
+
+
+def test_with_tcp_allowed_nccl_may_fall_back_by_itself() -> None:
+    assert "NCCL_NET" not in dict(environment(member(0, tcp=True), seen()))
+
+
+def test_one_rail_without_an_rdma_device_is_no_rdma() -> None:
+    first, second = cage(1)
+    assert has_rdma(member(), seen())
+    assert not has_rdma(member(), replace(seen(), links=(first, replace(second, rdma=""))))
+
+
+def test_without_a_link_nothing_is_said() -> None:
+    assert environment(member(0), replace(seen(), links=cage(1, carrier=False))) == ()
