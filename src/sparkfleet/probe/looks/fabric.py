@@ -25,7 +25,7 @@ def look_at_fabric(root: str = "/") -> dict[str, Any]:
     """Return the links of the fabric and what is known of the network around them."""
     addresses = _addresses()
     names = os.listdir(os.path.join(root, "sys/class/net"))
-    rdma_names = _by_driver(root, names) or _by_program(root, names)
+    rdma_names = _by_driver(root, names) or _by_program(names)
     links = [_link(root, name, rdma_names[name], addresses.get(name, ())) for name in sorted(rdma_names)]
     ours = {link["name"] for link in links}
     management, address = _management(root, addresses)
@@ -71,7 +71,7 @@ def _by_driver(root: str, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _by_program(root: str, names: Iterable[str]) -> dict[str, str]:
+def _by_program(names: Iterable[str]) -> dict[str, str]:
     """Return what ``ibdev2netdev`` says, where the kernel's files do not tell."""
     if not basics.which("ibdev2netdev"):
         return {}
@@ -150,9 +150,7 @@ def _renderer(root: str) -> str:
     """Return what configures links: as netplan's files say, else whichever of the two runs."""
     for _, text in reversed(_files(root, NETPLAN)):
         block = re.search(r"^network:[^\n]*\n(( +)[^\n]*\n)", text + "\n", re.MULTILINE)
-        said = block and re.search(
-            r"^%s[\"']?renderer[\"']?: *[\"']?(\w+)" % block[2], text, re.MULTILINE
-        )
+        said = block and re.search(r"^%s[\"']?renderer[\"']?: *[\"']?(\w+)" % block[2], text, re.MULTILINE)
         if said:
             return said[1]
     if basics.which("netplan"):
