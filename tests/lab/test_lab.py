@@ -164,17 +164,36 @@ SIGNS = {
     "foreign-netplan": "test -e /etc/netplan/40-cx7.yaml",
     "cable-out": "grep -q 0 /sys/class/net/enP2p1s0f1np1/carrier",
     "ssh-hangs": "iptables -C INPUT -p tcp --dport 22 -j DROP",
+    "half-by-hand": "test $(stat -c %a /home/nvidia/vllm) = 777",
+    "wrong-owner": "test $(stat -c %U /home/nvidia/vllm) = root && test -e /home/nvidia/vllm/made-by-root",
+    "other-tool": "docker ps --format '{{.Names}}' | grep -qx vllm_node && systemctl is-active earlyoom",
+    "sudoers-broken": "! visudo -c",
+    "etc-read-only": "! touch /etc/lab/x",
+    "docker-removed": "! command -v docker && apt-get -s install docker.io nvidia-container-toolkit",
 }
+
+
+PLACES = "stat -c '%n %A %U:%G' /etc /var/lib/sparkfleet /home/nvidia/vllm* /usr/local/bin/*; ls /etc/*.d"
+"""What faults put something else in the place of: it is as before once they are mended."""
 
 
 @pytest.mark.parametrize("name", SIGNS)
 def test_a_fault_shows_and_is_gone_when_mended(used_spark: Machine, name: str) -> None:
     assert not used_spark.ok(SIGNS[name])
+    before = used_spark.sh(PLACES)
     used_spark.break_(name)
     assert used_spark.ok(SIGNS[name]), f"{name} does not show"
     used_spark.mend()
     assert not used_spark.ok(SIGNS[name]), f"{name} is still there"
+    assert used_spark.sh(PLACES) == before
     assert used_spark.ssh("sudo -n docker ps").code == 0
+
+
+def test_a_directory_that_was_full_has_the_mode_that_it_had(used_spark: Machine) -> None:
+    used_spark.sh("install -d -m 755 /var/lib/sparkfleet")
+    used_spark.break_("state-full")
+    used_spark.mend()
+    assert used_spark.sh("stat -c %a /var/lib/sparkfleet; rm -r /var/lib/sparkfleet") == "755"
 
 
 def test_every_lasting_fault_of_a_machine_has_a_test() -> None:

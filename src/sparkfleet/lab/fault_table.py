@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that goes wrong on a machine (``spark``), at the registry or at the hub."""
-
-    name: str
-    text: str
-    script: str = ""
-    """Shell, as root on the machine."""
-    mend: str = ""
-    """Shell that undoes it. Without this and ``mend_lab`` it is over by itself."""
-    lab: str = ""
-    """What the lab does: ``power off|on|cycle``, ``cable down|up``, ``hub {a fault of hub.py}``."""
-    mend_lab: str = ""
-    role: str = "spark"
-
+from sparkfleet.lab.fault import Fault
+from sparkfleet.lab.found_states import STATES
 
 _STOP_DOCKER = "systemctl stop docker.socket docker.service"
 _START_DOCKER = "systemctl reset-failed docker.service; systemctl start docker.socket docker.service"
@@ -29,9 +13,10 @@ _START_DOCKER = "systemctl reset-failed docker.service; systemctl start docker.s
 def _full(directory: str, owner: str) -> str:
     """Return shell that puts a directory's content on a file system of just its size, and fills that."""
     return f"""
+[ -e {directory} ] || touch /var/lib/lab-new-$(basename {directory})
 mkdir -p {directory} /var/lib/lab-full && chown {owner} {directory}
 size=$(($(du -sk {directory} | cut -f1) + 512))
-mount -t tmpfs -o size=${{size}}k lab /var/lib/lab-full
+mount -t tmpfs -o size=${{size}}k,mode=$(stat -c %a {directory}) lab /var/lib/lab-full
 cp -a {directory}/. /var/lib/lab-full/
 mount --move /var/lib/lab-full {directory}
 dd if=/dev/zero of={directory}/.lab-fill bs=4k 2>/dev/null || true
@@ -45,6 +30,8 @@ rm -f {directory}/.lab-fill
 mkdir -p /var/lib/lab-keep && cp -a {directory}/. /var/lib/lab-keep/
 umount {directory}
 rsync -a --delete /var/lib/lab-keep/ {directory}/ && rm -rf /var/lib/lab-keep /var/lib/lab-full
+new=/var/lib/lab-new-$(basename {directory})
+if [ -e $new ]; then rm $new; rmdir --ignore-fail-on-non-empty {directory}; fi
 """
 
 
@@ -141,6 +128,7 @@ FAULTS = (
         "cable-out", "the fabric's cable is unplugged: both twins lose their carrier",
         lab="cable down", mend_lab="cable up",
     ),
+    *STATES,
     Fault("registry-down", "the registry is off", lab="power off", mend_lab="power on", role="registry"),
     Fault("hub-down", "the hub is off", lab="power off", mend_lab="power on", role="hub"),
     Fault(

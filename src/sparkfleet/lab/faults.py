@@ -8,7 +8,8 @@ import urllib.request
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.lab import machines
 from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.fault_table import FAULTS, Fault
+from sparkfleet.lab.fault import Fault
+from sparkfleet.lab.fault_table import FAULTS
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.services import wait_for
 from sparkfleet.lab.state import State

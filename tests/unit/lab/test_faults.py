@@ -6,7 +6,8 @@ import pytest
 
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lab import faults
-from sparkfleet.lab.fault_table import FAULTS, Fault
+from sparkfleet.lab.fault import Fault
+from sparkfleet.lab.fault_table import FAULTS
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State, write_state
 from tests.unit.lab.recorder import Recorder
