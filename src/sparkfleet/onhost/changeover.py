@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparkfleet.onhost import before, check, memory, store, units
+from sparkfleet.onhost import before, check, memory, ranks, store, units
 from sparkfleet.onhost.container import Container
 from sparkfleet.onhost.generation import Generation
 from sparkfleet.onhost.journal import Journal
@@ -82,6 +82,8 @@ def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
     """Let the unit adopt the serving container. Raise TrialFailedError when systemd refuses."""
     generation, container_id = Generation.from_json(record), record["container"]["id"]
     was = system.docker.inspect(container_id)
+    if generation.rank and was and was.running:
+        ranks.note_run(system, generation.service, was, record["swap"])
     started = systemctl(system, "start", generation.unit_name)
     now = system.docker.inspect(container_id)
     if started.code or not now or not now.running:

@@ -26,7 +26,7 @@ def request(system: System, wanted: SwapRequest) -> tuple[int, dict[str, Any]]:
             going_on = store.unfinished(state)
             if not going_on:
                 directory = store.swap_directory(state, wanted.id)
-                files.write_json(directory / "request.json", wanted.to_json())
+                files.write_json(directory / "request.json", wanted.to_json(), mode=0o600)
                 problem = start(system, wanted.id)
                 if problem:
                     files.remove(directory)

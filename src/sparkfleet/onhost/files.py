@@ -27,9 +27,9 @@ def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: dict[str, Any], mode: int = 0o644) -> None:
     """Write ``data`` as readable JSON, atomically."""
-    write_atomic(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n", mode)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -36,6 +36,39 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Rank:
+    """A Spark's place among those that run one engine together."""
+
+    cluster: str
+    rank: int
+    """0 is the head: it answers, and it decides."""
+    hosts: tuple[str, ...]
+    """Names of the Sparks by rank."""
+    addresses: tuple[str, ...]
+    """Their addresses on the fabric by rank."""
+    executor: str
+    """Either mp or ray."""
+    make: str
+    """Digest of all that must be the same on every rank: image, words, members."""
+    clear: tuple[str, ...] = ()
+    """Directories that are removed before each start: caches that must be the same on all ranks."""
+
+    @property
+    def is_head(self) -> bool:
+        """Tell whether this Spark is the head."""
+        return self.rank == 0
+
+    @property
+    def address(self) -> str:
+        """Return this Spark's address on the fabric."""
+        return self.addresses[self.rank]
+
+    def name(self, rank: int) -> str:
+        """Return how a rank is called in messages."""
+        return f"{self.hosts[rank]} ({self.addresses[rank]})"
+
+
+@dataclass(frozen=True)
 class Generation:
     """One service, rendered: what the Spark needs to create, start, gate and restart it."""
 
@@ -63,6 +96,8 @@ class Generation:
     argv: tuple[str, ...] = ()
     """The engine's words: everything after ``vllm serve``, model first. For the plan and for people."""
     env: tuple[tuple[str, str], ...] = ()
+    rank: Rank | None = None
+    """Its place in a cluster; None: the Spark serves alone."""
 
     @property
     def unit_name(self) -> str:
@@ -74,6 +109,8 @@ class Generation:
         """Return 12 hex digits over all that makes a new container or unit necessary (not the gate)."""
         spec = dataclasses.asdict(self)
         spec.pop("gate")
+        if self.rank is None:
+            spec.pop("rank")
         spec["create"] = without_generation_label(self.create)
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -91,7 +128,14 @@ class Generation:
         for key in ("create", "argv"):
             values[key] = tuple(values.get(key, ()))
         values["env"] = tuple((k, v) for k, v in values.get("env", ()))
+        values["rank"] = _rank(values["rank"]) if values.get("rank") else None
         return Generation(**values)
+
+
+def _rank(data: dict[str, Any]) -> Rank:
+    known = {f.name for f in dataclasses.fields(Rank)}
+    values = {key: value for key, value in data.items() if key in known}
+    return Rank(**{**values, **{key: tuple(values[key]) for key in ("hosts", "addresses", "clear")}})
 
 
 def without_generation_label(create: tuple[str, ...]) -> list[str]:
@@ -122,6 +166,8 @@ class SwapRequest:
     replaces: tuple[str, ...]
     expect: tuple[tuple[str, str], ...] = ()
     operator: str = ""
+    token: str = field(default="", repr=False)
+    """Shared by the swaps of one change of a cluster; "" = a Spark by itself."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -132,6 +178,7 @@ class SwapRequest:
             "replaces": list(self.replaces),
             "expect": dict(self.expect),
             "operator": self.operator,
+            **({"token": self.token} if self.token else {}),
         }
 
     @staticmethod
@@ -144,4 +191,5 @@ class SwapRequest:
             replaces=tuple(data.get("replaces", ())),
             expect=tuple(sorted(data.get("expect", {}).items())),
             operator=data.get("operator", ""),
+            token=data.get("token", ""),
         )

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparkfleet.onhost import dockerd, memory, store, units, valve
+from sparkfleet.onhost import dockerd, memory, ranks, store, units, valve
 from sparkfleet.onhost.container import Container
 from sparkfleet.onhost.starts import Starts
 from sparkfleet.onhost.system import DockerError, DockerGoneError, Question, System
@@ -49,6 +49,7 @@ class Guard:
     """Tells systemd: READY=1, STATUS=..."""
     stop: threading.Event = field(default_factory=threading.Event)
     leave: threading.Event = field(default_factory=threading.Event)
+    peers: ranks.Peers | None = None
     _ready: bool = False
 
     def run(self) -> int:
@@ -75,14 +76,33 @@ class Guard:
             if container is None:
                 raise RefusedError(f"there is no container {self.service}; a deploy makes one")
             began, dockerd_was = self.system.now(), dockerd.identity(self.system)
+            peers = self._peers()
             if not container.running:
+                if peers and not peers.wait(self._gone, self._tell_ready):
+                    return self._stopped()
                 container = self._start(container)
+                if peers:
+                    peers.started(container)
             else:
                 self.say(f"sparkfleet: holds {self._name(container)}, which already runs")
+                if peers:
+                    peers.adopt(container)
             self._tell_ready(f"{self.service} runs in {container.id[:12]}")
             return self._watch(container, began, dockerd_was)
         except DockerGoneError:
             return self._await_dockerd()
+
+    def _gone(self) -> bool:
+        return self.stop.is_set() or self.leave.is_set()
+
+    def _peers(self) -> ranks.Peers | None:
+        """Return the other ranks of the cluster, the same ones as long as the books say so."""
+        found = ranks.peers_of(self.system, self.service, self.say)
+        if self.peers is None or found is None or found.rank != self.peers.rank:
+            if self.peers:
+                self.peers.close()
+            self.peers = found
+        return self.peers
 
     def _container(self) -> Container | None:
         """Return our container. Raise RefusedError for one that is not the promoted one."""
@@ -113,22 +133,29 @@ class Guard:
         self.system.docker.start(container.id)
         return self.system.docker.inspect(container.id) or container
 
-    def _watch(self, container: Container, began: float, dockerd_was: str) -> int:
-        """Return the exit code. Raise DockerGoneError when dockerd went away."""
+    def _watch(self, container: Container, began: float, dockerd_was: str) -> int | None:
+        """Return the exit code; None: begin anew, a rank is lost. Raise DockerGoneError if dockerd went."""
         guard = memory.FloorGuard(self.system, self.floor_mib, lambda: self.system.kill_now(container))
         stop_guard = self.system.every(1.0, guard.sample)
         silent = threading.Event()
         stop_log = self.system.docker.follow(container.id, began, self.say, silent.set)
+        stop_looking = self.peers.watch() if self.peers else lambda: None
         try:
             self._wait_for_end(container, silent)
         finally:
             stop_guard()
             stop_log()
+            stop_looking()
         if self.leave.is_set():
             self.say("sparkfleet: leaves the engine running")
             return units.ADOPT_AGAIN
         if self.stop.is_set():
             return self._stop(container)
+        if self.peers and self.peers.cause:
+            self.say(f"sparkfleet: {self.peers.cause}: the engine is incomplete and is stopped here, too")
+            self.peers.state = ranks.WAITING
+            self.system.docker.stop(container.id, self.stop_timeout_s)
+            return None
         if guard.struck:
             self.say(f"sparkfleet: {guard.cause}. {memory.REMEDY_FLOOR}")
             return ENDED
@@ -145,7 +172,7 @@ class Guard:
         dockerd is not asked all the time: a question just after its stop would start it again.
         """
         proven, looked, asked = False, 0.0, 0.0
-        while not (self.stop.is_set() or self.leave.is_set()):
+        while not (self._gone() or (self.peers and self.peers.cause)):
             clock = self.system.monotonic()
             if clock - looked >= (1.0 if silent.is_set() else LOOK_S):
                 looked = clock
@@ -159,6 +186,8 @@ class Guard:
                 proven = self._answers()
                 if proven:
                     self._starts.forgive()
+                    if self.peers:
+                        self.peers.serves = True
             self.system.sleep(POLL_S)
 
     def _stop(self, container: Container) -> int:
@@ -189,8 +218,7 @@ class Guard:
         self.say("sparkfleet: dockerd went away")
         self._tell_ready("waits for dockerd")
         self._starts.forgive()
-        gone = lambda: self.stop.is_set() or self.leave.is_set()  # noqa: E731 (two words, used once)
-        if not dockerd.wait(self.system, lambda text: self.say(f"sparkfleet: {text}"), gone):
+        if not dockerd.wait(self.system, lambda text: self.say(f"sparkfleet: {text}"), self._gone):
             return self._stopped()
         self.say("sparkfleet: dockerd is back")
         self.say(f"sparkfleet: {valve.flush(self.system).text}")
@@ -200,6 +228,8 @@ class Guard:
         known = store.current_generation(self.system.paths.state, self.service)
         if known is None:
             return False
+        if self.peers and known.rank and not known.rank.is_head:
+            return self.peers.serves
         return self.system.http(Question(known.port, "GET", "/health", 2.0)).status == OK
 
     def _tell_ready(self, status: str) -> None:

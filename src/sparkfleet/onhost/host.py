@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from sparkfleet.onhost import wire
 from sparkfleet.onhost.container import Container
 from sparkfleet.onhost.docker import DockerEngine
 from sparkfleet.onhost.system import (
@@ -107,6 +109,16 @@ class Spark:
             return Answer(0, error=str(error) or type(error).__name__)
         finally:
             connection.close()
+
+    def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
+        """Answer other Sparks."""
+        return wire.listen(address, port, answer)
+
+    def ask_other(
+        self, address: str, port: int, message: dict[str, Any], timeout_s: float
+    ) -> dict[str, Any] | None:
+        """Ask another Spark."""
+        return wire.ask(address, port, message, timeout_s)
 
     def holders(self, port: int) -> tuple[Holder, ...]:
         """Return who listens on the TCP port; dockerd's proxies are named by the container they serve."""

@@ -57,10 +57,12 @@ def _start(system: System, service: str, entry: dict[str, Any]) -> str:
 
 
 def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]) -> float:
-    """Gate a restored service; return when it served. One without books has no gate: it runs, that is all."""
+    """Gate a restored service; return when it served. One without books has no gate, nor has a rank that is
+    not the head: it runs, that is all.
+    """
     generation: Generation | None = before.generation(entry)
     journal.tell("note", f"{service} starts again", phase="restore")
-    if generation is None:
+    if generation is None or (generation.rank and not generation.rank.is_head):
         return system.now()
     container = system.docker.inspect(service)
     progress = Progress(system, journal, (), system.monotonic())

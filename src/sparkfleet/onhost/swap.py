@@ -15,13 +15,15 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from sparkfleet.onhost import before, changeover, check, dockerd, evidence, store, trial, valve
+from sparkfleet.onhost import before, changeover, check, dockerd, evidence, store, together, trial, valve
 from sparkfleet.onhost.gate import Passed
 from sparkfleet.onhost.generation import Generation, SwapRequest
 from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.restore import bring_back
 from sparkfleet.onhost.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.together import Party
 from sparkfleet.onhost.trial import Failure, TrialFailedError
+from sparkfleet.onhost.words import NotTogetherError
 
 PROMOTED, RESTORED, FAILED = "promoted", "restored", "failed"
 REMOVED, INTERRUPTED = "removed", "interrupted"
@@ -35,12 +37,19 @@ def run(system: System, swap_id: str) -> dict[str, Any]:
     result = journal.result
     if result is not None:
         return result
-    swap = Swap(system, journal, journal.request)
+    request = journal.request
+    swap = Swap(system, journal, request, together.party(system, journal, request))
     if journal.count("begin") >= MAX_TRIES:
         return swap.finish(FAILED, cause=f"given up after {MAX_TRIES} tries", remedy="see its events.jsonl")
     again = journal.last("begin") is not None
     journal.step("begin", "continues after it was interrupted" if again else "begins")
-    return swap.resume() if again else swap.forward()
+    try:
+        swap.party.open(again=again)
+        return swap.resume() if again else swap.forward()
+    except NotTogetherError as error:
+        return swap.finish(check.REFUSED, cause=str(error), remedy=error.remedy)
+    finally:
+        swap.party.close()
 
 
 def settle(system: System, swap_id: str) -> None:
@@ -52,10 +61,10 @@ def settle(system: System, swap_id: str) -> None:
     if journal.result is not None:
         return
     request = journal.request
-    swap = Swap(system, journal, request)
+    swap = Swap(system, journal, request, together.party(system, journal, request))
     if request.candidate is None or not journal.last("stop"):
         return
-    if swap.goes_forward():
+    if swap.goes_forward() or swap.others_went_forward():
         changeover.place(system, swap.record())
     else:
         if not journal.last("restore"):
@@ -76,6 +85,7 @@ class Swap:
     system: System
     journal: Journal
     request: SwapRequest
+    party: Party
 
     def forward(self) -> dict[str, Any]:
         """Go from the beginning to an end."""
@@ -91,13 +101,19 @@ class Swap:
         except (DockerError, DockerGoneError) as error:
             changeover.discard(self.system, self.journal, generation)
             return self.finish(check.REFUSED, cause=f"docker create: {error}")
+        try:
+            self.party.prepared(self.image_of(candidate_id))
+        except NotTogetherError:
+            changeover.discard(self.system, self.journal, generation)
+            raise
         # The valve now, while the old engine serves: after its stop there is little left to flush.
         self.journal.tell("note", valve.flush(self.system).text, phase="valve")
         self.journal.keep_before(before.look(self.system, self.request))
         self.journal.step("stop", "from here on a failure restores what served before")
         try:
             changeover.take_over(self.system, self.journal, generation, candidate_id)
-            passed = trial.run(self.system, self.journal, generation, candidate_id)
+            self.party.stopped()
+            passed = trial.run(self.system, self.journal, generation, candidate_id, self.party)
             self.journal.step("promote", "the gate has passed", record=self.new_record(candidate_id, passed))
             return self.promote()
         except TrialFailedError as error:
@@ -116,7 +132,7 @@ class Swap:
         if not self.journal.last("stop"):
             changeover.discard(self.system, self.journal, generation)
             return self.finish(INTERRUPTED, cause="interrupted before anything was stopped")
-        if not self.goes_forward():
+        if not self.goes_forward() and not self.others_went_forward():
             return self.restore(None)
         try:
             return self.promote()
@@ -130,6 +146,22 @@ class Swap:
     def goes_forward(self) -> bool:
         """Return whether the gate had passed and nothing was said of a restore since."""
         return bool(self.journal.last("promote")) and not self.journal.last("restore")
+
+    def others_went_forward(self) -> bool:
+        """Return whether the cluster's head had said so while this rank was interrupted; note it then."""
+        created = self.journal.last("created")
+        if self.journal.last("restore") or not created or not self.party.was_committed():
+            return False
+        passed = Passed(0.0, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
+        self.journal.step(
+            "promote", "the head has promoted", record=self.new_record(created["container"], passed)
+        )
+        return True
+
+    def image_of(self, container_id: str) -> str:
+        """Return the id of the image that a container was made of."""
+        container = self.system.docker.inspect(container_id)
+        return str(container.raw.get("Image", "")) if container else ""
 
     def create(self, generation: Generation) -> str:
         """Create the candidate's container beside what serves."""
@@ -173,6 +205,7 @@ class Swap:
     def promote(self) -> dict[str, Any]:
         """Make the candidate the service; may be repeated."""
         record = self.record()
+        self.party.commit()
         while True:
             try:
                 changeover.place(self.system, record)
@@ -197,6 +230,7 @@ class Swap:
             failure = failure or Failure(REBOOTED)
             kept = {"cause": failure.cause, "remedy": failure.remedy, "line": failure.line}
             self.journal.step("restore", failure.cause, **kept, exit_code=failure.exit_code)
+        self.party.abort(failure)
         self.wait_for_docker()
         candidate = changeover.find_candidate(self.system, self.journal, generation)
         folder = self.journal.directory / "evidence"
@@ -239,6 +273,10 @@ class Swap:
         """Write the result and return it."""
         generation = self.request.candidate
         begin = self.journal.first("begin")
+        others = self.party.settle(outcome == PROMOTED, str(details.get("cause", "")))
+        if others:
+            details = {**details, "cause": "; ".join(others), "remedy": "run again"}
+            outcome = FAILED
         result = {
             "schema": 1,
             "id": self.request.id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sparkfleet.onhost.container import Container
 from sparkfleet.onhost.generation import STATE_DIR
@@ -192,6 +192,14 @@ class System(Protocol):
 
     def http(self, question: Question) -> Answer:
         """Ask 127.0.0.1. Never raises."""
+
+    def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
+        """Answer other Sparks at ``address`` in the background. Raise OSError when that cannot be."""
+
+    def ask_other(
+        self, address: str, port: int, message: dict[str, Any], timeout_s: float
+    ) -> dict[str, Any] | None:
+        """Return what another Spark answers; None when it does not. Never raises."""
 
     def holders(self, port: int) -> tuple[Holder, ...]:
         """Return who listens on the TCP port."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from sparkfleet.onhost import diagnose, memory, redact, valve
+from sparkfleet.onhost import diagnose, files, memory, redact, valve
 from sparkfleet.onhost.gate import EngineEndedError, Gate, GateFailedError, Passed
 from sparkfleet.onhost.generation import Generation
 from sparkfleet.onhost.journal import Journal
@@ -93,8 +94,22 @@ class Progress:
         return round(self.system.monotonic() - self.started, 1)
 
 
-def run(system: System, journal: Journal, generation: Generation, container_id: str) -> Passed:
+class Others(Protocol):
+    """Who else has a say: the other ranks of a cluster (``together``)."""
+
+    def check(self) -> None:
+        """Raise TrialFailedError when one of them is lost."""
+
+    def prove(self, gate: Gate) -> Passed:
+        """Return when the service serves."""
+
+
+def run(
+    system: System, journal: Journal, generation: Generation, container_id: str, others: Others
+) -> Passed:
     """Start the candidate and gate it. Return what the gate saw, or raise TrialFailedError."""
+    for path in generation.rank.clear if generation.rank else ():
+        files.remove(Path(path))
     # The cache was flushed before the stop; only one that grew much since is worth the time without service.
     journal.tell("note", valve.flush(system, GROWN_MIB).text, phase="valve")
     journal.step("start", f"{generation.service} starts", container=container_id)
@@ -109,10 +124,12 @@ def run(system: System, journal: Journal, generation: Generation, container_id: 
                 str(error),
             )
         ) from error
-    return _watch(system, journal, generation, container_id)
+    return _watch(system, journal, generation, container_id, others)
 
 
-def _watch(system: System, journal: Journal, generation: Generation, container_id: str) -> Passed:
+def _watch(
+    system: System, journal: Journal, generation: Generation, container_id: str, others: Others
+) -> Passed:
     container = system.docker.inspect(container_id)
     if container is None:
         raise TrialFailedError(Failure("its container vanished right after the start"))
@@ -130,13 +147,14 @@ def _watch(system: System, journal: Journal, generation: Generation, container_i
             return  # dockerd is away, the engine may well serve: its port tells
         if now is None or not now.running:
             raise EngineEndedError
+        others.check()
 
     gate.check_alive = check_alive
     stop_guard = system.every(1.0, guard.sample)
     stop_log = system.docker.follow(container_id, 0.0, progress.line)
     try:
         journal.step("gate", "the gate", port=generation.port, name=generation.served_name)
-        return replace(gate.prove(), memory_log=tuple(progress.memory_log))
+        return replace(others.prove(gate), memory_log=tuple(progress.memory_log))
     except EngineEndedError:
         raise TrialFailedError(_ended(system, container_id, guard, gate)) from None
     except GateFailedError as error:

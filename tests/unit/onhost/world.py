@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sparkfleet.onhost import detached, files, store, swap, units
 from sparkfleet.onhost.container import Container
@@ -109,6 +110,11 @@ class World:
     points: int = 0
     said: list[str] = field(default_factory=list)
     on_tick: list[Callable[[], None]] = field(default_factory=list)
+    desks: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
+    """Ports at which this Spark answers others."""
+    others: Callable[[str, int, dict[str, Any]], dict[str, Any] | None] = lambda *_: None
+    """What other Sparks answer."""
+    no_fabric: bool = False
 
     def __post_init__(self) -> None:
         beside = (self.root / "run-units", self.root / "units.control")
@@ -225,6 +231,19 @@ class World:
         plain = question.path == "/v1/completions"
         choice = {"text": engine.answer} if plain else {"message": {"content": engine.answer}}
         return Answer(200, json.dumps({"choices": [choice]}))
+
+    def listen(
+        self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> Callable[[], None]:
+        if self.no_fabric:
+            raise OSError(99, "Cannot assign requested address")
+        self.desks[port] = answer
+        return lambda: self.desks.pop(port, None)  # type: ignore[func-returns-value]
+
+    def ask_other(
+        self, address: str, port: int, message: dict[str, Any], timeout_s: float
+    ) -> dict[str, Any] | None:
+        return self.others(address, port, message)
 
     def holders(self, port: int) -> tuple[Holder, ...]:
         if port in self.foreign_holders:
@@ -399,7 +418,7 @@ class FakeDocker:
         return Container(
             box.id, box.name, box.running, 1 if box.running else 0, box.exit_code,
             started_at=str(box.started), labels=dict(box.labels), env=box.env, restart_policy=box.policy,
-            raw={"Id": box.id, "Config": {"Env": list(box.env)}},
+            raw={"Id": box.id, "Image": f"sha256:{box.image}", "Config": {"Env": list(box.env)}},
         )  # fmt: skip
 
     def running(self) -> tuple[Container, ...]:

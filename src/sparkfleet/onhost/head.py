@@ -1,0 +1,215 @@
+"""The head's side of a change of a cluster: it listens on the fabric, and decides."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparkfleet.onhost import ranks
+from sparkfleet.onhost.gate import Gate, Passed
+from sparkfleet.onhost.generation import Generation, Rank, SwapRequest
+from sparkfleet.onhost.journal import Journal
+from sparkfleet.onhost.system import Stop, System
+from sparkfleet.onhost.trial import Failure, TrialFailedError
+from sparkfleet.onhost.words import (
+    ABORT,
+    COMMIT,
+    ENDED,
+    FAILED,
+    NO_FABRIC,
+    POLL_S,
+    PORT,
+    PREPARE,
+    PREPARE_S,
+    PROMOTED,
+    READY,
+    RUNNING,
+    SETTLE_S,
+    SILENT_S,
+    START,
+    STOP,
+    STOP_S,
+    STOPPED,
+    WORD_S,
+    NotTogetherError,
+    shared,
+)
+
+
+@dataclass
+class Said:
+    """What a member said last."""
+
+    state: str
+    cause: str
+    remedy: str
+    shared: dict[str, Any]
+    at: float
+    """Monotonic."""
+
+
+@dataclass
+class Head:
+    """The party of rank 0: it listens, and decides."""
+
+    system: System
+    journal: Journal
+    request: SwapRequest
+    generation: Generation
+    rank: Rank
+    word: str = PREPARE
+    cause: str = ""
+    remedy: str = ""
+    said: dict[int, Said] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _close: Stop | None = None
+
+    def open(self, *, again: bool) -> None:
+        """Listen on the fabric; ``again``: what was decided is said again."""
+        if again:
+            forward = self.journal.last("promote") and not self.journal.last("restore")
+            self.word = COMMIT if forward else ABORT
+            self.cause = "" if forward else "its change was interrupted"
+        deadline = self.system.monotonic() + (WORD_S if again else 0.0)
+        while True:
+            try:
+                self._close = self.system.listen(self.rank.address, PORT, self.answer)
+            except OSError as error:
+                if self.system.monotonic() < deadline:
+                    self.system.sleep(1.0)
+                    continue
+                if again:
+                    return  # its own end does not depend on who listens
+                cause = f"cannot listen on {self.rank.address}, port {PORT}: {error}"
+                raise NotTogetherError(cause, NO_FABRIC) from None
+            return
+
+    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Take what a member says, and say the word. Called from other threads."""
+        if not hmac.compare_digest(str(message.get("token", "")).encode(), self.request.token.encode()):
+            return {"error": "not of this change"}
+        said = Said(
+            str(message.get("state", "")),
+            str(message.get("cause", "")),
+            str(message.get("remedy", "")),
+            dict(message.get("shared") or {}),
+            self.system.monotonic(),
+        )
+        with self._lock:
+            self.said[int(message.get("rank", 0))] = said
+            return {"word": self.word, "cause": self.cause, "remedy": self.remedy}
+
+    def prepared(self, image_id: str) -> None:
+        """Wait until every member is ready with the same image and words, then let all stop."""
+        deadline = self.system.monotonic() + PREPARE_S
+        while missing := self._without(READY):
+            for rank, said in self._all():
+                if said.state in {FAILED, ENDED}:
+                    raise NotTogetherError(f"{self.rank.name(rank)}: {said.cause}", said.remedy)
+            if self.system.monotonic() >= deadline:
+                names = ", ".join(self.rank.name(rank) for rank in missing)
+                raise NotTogetherError(
+                    f"{names} did not say within {PREPARE_S:.0f} s that it is ready", NO_FABRIC
+                )
+            self.system.sleep(POLL_S)
+        own = shared(self.rank, image_id)
+        for rank, said in self._all():
+            for key, value in own.items():
+                if said.shared.get(key) != value:
+                    found = f"{self.rank.name(rank)} has another {key} than the head: {said.shared.get(key)}"
+                    raise NotTogetherError(
+                        f"{found}, not {value}", "run again; the plan shows what differs on each member"
+                    )
+        self.journal.tell("note", "every rank is ready", phase="together")
+        self._say(STOP)
+
+    def stopped(self) -> None:
+        """Wait until every rank has stopped; with mp also until every worker runs."""
+        self._wait(STOPPED, STOP_S)
+        if self.rank.executor == "mp":
+            self._say(START)
+            self._wait(RUNNING, STOP_S)
+
+    def check(self) -> None:
+        """Look at the members; let workers of Ray start once it answers here."""
+        for rank in range(1, len(self.rank.hosts)):
+            said = self.said.get(rank)
+            silent = self.system.monotonic() - said.at if said else SILENT_S
+            if said and said.state in {FAILED, ENDED}:
+                raise TrialFailedError(Failure(f"{self.rank.name(rank)}: {said.cause}", said.remedy))
+            if silent >= SILENT_S:
+                text = f"{self.rank.name(rank)} has not been heard of for {silent:.0f} s"
+                raise TrialFailedError(Failure(text, NO_FABRIC))
+        if self.word == STOP and self.rank.executor == "ray" and self.system.holders(ranks.RAY_PORT):
+            self._say(START)
+
+    def prove(self, gate: Gate) -> Passed:
+        """Ask the gate, then hear once more of every member."""
+        passed = gate.prove()
+        proven = self.system.monotonic()
+        while any(said.state != RUNNING or said.at <= proven for _, said in self._all()):
+            self.check()
+            self.system.sleep(POLL_S)
+        return passed
+
+    def commit(self) -> None:
+        """Say that it goes forward; the journal has it."""
+        self._say(COMMIT)
+
+    def was_committed(self) -> bool:
+        """Only the head's own journal knows."""
+        return False
+
+    def abort(self, failure: Failure) -> None:
+        """Say that it goes back, and why; the journal has it."""
+        with self._lock:
+            self.word, self.cause, self.remedy = ABORT, failure.cause, failure.remedy
+
+    def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
+        """Wait until every member has ended; return those that did not end as the head."""
+        if not promoted and self.word != ABORT:
+            self.abort(Failure(cause))
+        deadline = self.system.monotonic() + SETTLE_S
+        while self._close and self.system.monotonic() < deadline:
+            open_ = [rank for rank in self._without(PROMOTED, ENDED) if promoted or rank in self.said]
+            if not open_:
+                break
+            self.system.sleep(POLL_S)
+        if not promoted:
+            return ()
+        return tuple(
+            f"{self.rank.name(rank)}: {self.said[rank].cause if rank in self.said else 'silent'}"
+            for rank in self._without(PROMOTED)
+        )
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._close:
+            self._close()
+            self._close = None
+
+    def _say(self, word: str) -> None:
+        with self._lock:
+            self.word = word
+
+    def _all(self) -> list[tuple[int, Said]]:
+        with self._lock:
+            return sorted(self.said.items())
+
+    def _without(self, *states: str) -> list[int]:
+        return [
+            rank
+            for rank in range(1, len(self.rank.hosts))
+            if rank not in self.said or self.said[rank].state not in states
+        ]
+
+    def _wait(self, state: str, limit_s: float) -> None:
+        deadline = self.system.monotonic() + limit_s
+        while missing := self._without(state):
+            self.check()
+            if self.system.monotonic() >= deadline:
+                names = ", ".join(self.rank.name(rank) for rank in missing)
+                raise TrialFailedError(Failure(f"{names}: not {state} after {limit_s:.0f} s"))
+            self.system.sleep(POLL_S)

@@ -1,0 +1,162 @@
+"""Every other rank's side of a change of a cluster: it tells the head how far it is, and obeys its word."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from sparkfleet.onhost import ranks
+from sparkfleet.onhost.gate import Gate, Passed
+from sparkfleet.onhost.generation import Generation, Rank, SwapRequest
+from sparkfleet.onhost.journal import Journal
+from sparkfleet.onhost.system import Stop, System
+from sparkfleet.onhost.trial import Failure, TrialFailedError
+from sparkfleet.onhost.words import (
+    ABORT,
+    BEAT_S,
+    CHECKING,
+    COMMIT,
+    ENDED,
+    FAILED,
+    LOST_S,
+    NO_FABRIC,
+    ORDER,
+    PATIENCE_S,
+    POLL_S,
+    PORT,
+    PREPARE,
+    PREPARE_S,
+    PROMOTED,
+    READY,
+    RUNNING,
+    START,
+    STOP,
+    STOPPED,
+    WORD_S,
+    NotTogetherError,
+    shared,
+)
+
+
+@dataclass
+class Member:
+    """The party of every other rank: it tells the head how far it is, and does what the head says."""
+
+    system: System
+    journal: Journal
+    request: SwapRequest
+    generation: Generation
+    rank: Rank
+    state: str = CHECKING
+    cause: str = ""
+    remedy: str = ""
+    word: str = PREPARE
+    why: str = ""
+    what: str = ""
+    """The head's cause and remedy."""
+    image_id: str = ""
+    heard_at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _close: Stop | None = None
+
+    def open(self, *, again: bool) -> None:  # noqa: ARG002  (the head's matter)
+        """Begin to tell the head."""
+        self.heard_at = self.system.monotonic()
+        self._close = self.system.every(BEAT_S, self.beat)
+
+    def beat(self) -> None:
+        """Tell the head where this rank is, and take its word. Called from other threads."""
+        with self._lock:
+            message = {
+                "token": self.request.token,
+                "rank": self.rank.rank,
+                "state": self.state,
+                "cause": self.cause,
+                "remedy": self.remedy,
+                "shared": shared(self.rank, self.image_id),
+            }
+            answer = self.system.ask_other(self.rank.addresses[0], PORT, message, PATIENCE_S)
+            if answer is None or "word" not in answer:
+                return
+            self.word, self.heard_at = str(answer["word"]), self.system.monotonic()
+            self.why, self.what = str(answer.get("cause", "")), str(answer.get("remedy", ""))
+
+    def prepared(self, image_id: str) -> None:
+        """Say ready, and wait for the word to stop."""
+        self.image_id = image_id
+        self._tell(READY)
+        try:
+            self._wait(STOP, PREPARE_S)
+        except TrialFailedError as error:
+            raise NotTogetherError(error.failure.cause, error.failure.remedy) from None
+
+    def stopped(self) -> None:
+        """Say that what was before has stopped, and wait for the word to start."""
+        self._tell(STOPPED)
+        self._wait(START, LOST_S)
+
+    def check(self) -> None:
+        """Obey the word to go back."""
+        if self.word == ABORT:
+            raise TrialFailedError(Failure(f"{self.rank.name(0)}: {self.why}", self.what))
+        silent = self.system.monotonic() - self.heard_at
+        if silent >= LOST_S:
+            raise TrialFailedError(
+                Failure(f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s")
+            )
+
+    def prove(self, gate: Gate) -> Passed:
+        """Say that the engine runs; the head's gate decides."""
+        began = self.system.monotonic()
+        self._tell(RUNNING)
+        gate.waiting("the head's gate")
+        while self.word != COMMIT:
+            gate.check_alive()
+            self.system.sleep(POLL_S)
+        spent = self.system.monotonic() - began
+        return Passed(spent, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
+
+    def commit(self) -> None:
+        """The head knows."""
+
+    def was_committed(self) -> bool:
+        """Ask the head's swap, or its guard, for the word."""
+        deadline = self.system.monotonic() + WORD_S
+        question = {"ask": "swap", "swap": self.request.id}
+        while self.system.monotonic() < deadline:
+            self.beat()
+            answer = self.system.ask_other(self.rank.addresses[0], ranks.PORT, question, PATIENCE_S) or {}
+            if self.word in {COMMIT, ABORT}:
+                return self.word == COMMIT
+            if answer.get("word") in {COMMIT, ABORT}:
+                return bool(answer["word"] == COMMIT)
+            self.system.sleep(1.0)
+        return False
+
+    def abort(self, failure: Failure) -> None:
+        """Tell the head why this rank goes back."""
+        self._tell(FAILED, failure.cause, failure.remedy)
+
+    def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
+        """Tell the head how this rank ended."""
+        self._tell(PROMOTED if promoted else ENDED, cause)
+        return ()
+
+    def close(self) -> None:
+        """Stop telling."""
+        if self._close:
+            self._close()
+            self._close = None
+
+    def _tell(self, state: str, cause: str = "", remedy: str = "") -> None:
+        self.state, self.cause, self.remedy = state, cause or self.cause, remedy or self.remedy
+        self.beat()
+
+    def _wait(self, word: str, limit_s: float) -> None:
+        while self.word == ABORT or ORDER.index(self.word) < ORDER.index(word):
+            self.check()
+            silent = self.system.monotonic() - self.heard_at
+            if silent >= limit_s:
+                text = f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s"
+                raise TrialFailedError(Failure(text, NO_FABRIC))
+            self.system.sleep(POLL_S)
