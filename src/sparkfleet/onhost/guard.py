@@ -153,7 +153,7 @@ class Guard:
             return self._stop(container)
         if self.peers and self.peers.cause:
             self.say(f"sparkfleet: {self.peers.cause}: the engine is incomplete and is stopped here, too")
-            self.peers.state = ranks.WAITING
+            self.peers.state = ranks.ENDS
             self.system.docker.stop(container.id, self.stop_timeout_s)
             return None
         if guard.struck:

@@ -16,7 +16,19 @@ from collections.abc import Callable, Sequence
 from os import environ
 from typing import Any
 
-from sparkfleet.onhost import detached, diagnose, follow, guard, host, services, stage, store, swap, valve
+from sparkfleet.onhost import (
+    detached,
+    diagnose,
+    follow,
+    guard,
+    host,
+    outcome,
+    services,
+    stage,
+    store,
+    swap,
+    valve,
+)
 from sparkfleet.onhost.generation import Generation, SwapRequest
 from sparkfleet.onhost.system import DockerError, DockerGoneError, System
 
@@ -109,7 +121,7 @@ def _swap_run(system: System, options: argparse.Namespace) -> int:
         traceback.print_exc()
         return detached.INTERNAL
     _say(result)
-    return OK if result["outcome"] in {swap.PROMOTED, swap.REMOVED} else PROBLEM
+    return OK if result["outcome"] in {outcome.PROMOTED, outcome.REMOVED} else PROBLEM
 
 
 def _resume(system: System, options: argparse.Namespace) -> int:

@@ -22,7 +22,8 @@ RAY_PORT = 6379
 MASTER_PORT = 29501
 """Where ranks meet: the head's fabric address with ``ray`` and ``mp``."""
 
-WAITING, READY, RUNNING = "waiting", "ready", "running"
+WAITING, READY, RUNNING, ENDS = "waiting", "ready", "running", "ends"
+"""State of a rank. The last: it leaves its epoch; as soon as its engine has ended it waits for another."""
 POLL_S, LOOK_S, PATIENCE_S = 1.0, 2.0, 3.0
 LOST_S = 30.0
 """Seconds without an answer after which a rank is lost: longer than a guard's own restart."""
@@ -143,7 +144,9 @@ class Peers:
                 self.cause = f"{self.rank.name(rank)} has not answered for {LOST_S:.0f} s"
 
     def _has_ended(self, rank: int, state: str) -> bool:
-        return state == WAITING and not (rank == 0 and self.rank.executor == "mp")
+        if state == WAITING:  # with mp the head waits while workers of its epoch run
+            return not (rank == 0 and self.rank.executor == "mp")
+        return state == ENDS
 
     def _others(self) -> list[int]:
         return list(range(1, len(self.rank.hosts))) if self.rank.is_head else [0]

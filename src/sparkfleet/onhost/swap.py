@@ -19,14 +19,13 @@ from sparkfleet.onhost import before, changeover, check, dockerd, evidence, stor
 from sparkfleet.onhost.gate import Passed
 from sparkfleet.onhost.generation import Generation, SwapRequest
 from sparkfleet.onhost.journal import Journal
+from sparkfleet.onhost.outcome import FAILED, INTERRUPTED, PROMOTED, REMOVED, RESTORED, sentence
 from sparkfleet.onhost.restore import bring_back
 from sparkfleet.onhost.system import DockerError, DockerGoneError, System
 from sparkfleet.onhost.together import Party
 from sparkfleet.onhost.trial import Failure, TrialFailedError
 from sparkfleet.onhost.words import NotTogetherError
 
-PROMOTED, RESTORED, FAILED = "promoted", "restored", "failed"
-REMOVED, INTERRUPTED = "removed", "interrupted"
 MAX_TRIES = 8
 """Times that a swap may die in the middle before it is given up; each try ends as far as it can."""
 
@@ -288,20 +287,7 @@ class Swap:
             "ended_at": round(self.system.now(), 3),
             **details,
         }
-        result["text"] = _sentence(result)
+        result["text"] = sentence(result)
         self.journal.finish(result)
         store.prune_swaps(self.system.paths.state)
         return result
-
-
-def _sentence(result: dict[str, Any]) -> str:
-    name, cause, back = result["service"], result.get("cause", ""), ", ".join(result.get("serving", ()))
-    down = result.get("downtime_s")
-    without = f", {down:.1f} s without service" if down else ""
-    return {
-        PROMOTED: f"{name} serves generation {result['generation']}{without}",
-        RESTORED: f"{name} did not pass: {cause}. {back} serves again{without}",
-        FAILED: f"{name} did not pass, and nothing is proven to serve now: {cause}",
-        REMOVED: f"{name} is removed",
-        INTERRUPTED: f"{name}: interrupted before anything was stopped; nothing was changed",
-    }.get(result["outcome"], f"{name}: {result['outcome']}, nothing was touched: {cause}")
