@@ -94,6 +94,15 @@ class DockerEngine:
         finally:
             connection.close()
 
+    def containers(self) -> dict[str, str]:
+        """Return every container, whoever's and in whatever state: its id and its image's."""
+        rows = self._json("GET", "/containers/json?all=1") or ()
+        return {str(row["Id"]): str(row["ImageID"]) for row in rows}
+
+    def remove_image(self, reference: str) -> None:
+        """Take a name from an image; with its last one it goes. DockerError while a container needs it."""
+        self._ask("DELETE", f"/images/{quote(reference, safe='/:@')}", timeout=600, missing_ok=True)
+
     def root(self) -> Path:
         """Return dockerd's data directory."""
         return Path(self._json("GET", "/info").get("DockerRootDir") or "/var/lib/docker")

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import access, files, staged
+from sparkfleet.onhost import access, files, prune, staged
 from sparkfleet.onhost.fetch import fetch, repository, wrong_files
 from sparkfleet.onhost.journal import Journal, read_events
 from sparkfleet.onhost.pull import StageError, pull
@@ -108,7 +108,10 @@ def run(job: str, paths: Paths) -> int:
                     pull(reference, Path(request["user"]["home"]), journal)
             for weights in request.get("weights", ()):
                 fetch(weights, request["user"], token if token.exists() else None, journal, paths.state)
-        journal.finish({"outcome": "staged", "text": "all there"})
+            result = {"outcome": "staged", "text": "all there"}
+            if "prune" in request:
+                result = prune.carry_out(request["prune"], paths.state, journal)
+        journal.finish(result)
     except StageError as error:
         journal.finish(error.result)
         return 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
@@ -61,6 +61,15 @@ def login_user(host: PyinfraHost) -> User:
     entry, group = answer.out.splitlines()[-2:]
     name, _, uid, gid, _, home, _ = entry.split(":")
     return User(name, home, int(uid), int(gid), group)
+
+
+def put_in_place(host: PyinfraHost, managed: Sequence[host_changes.ManagedFile]) -> None:
+    """Put files of ours in place, each whole or not at all. Raise FailedError if that does not work."""
+    lines = ["set -eu", "umask 022", *(line for file in managed for line in _file_lines(file))]
+    answer = remote.run(host, ("/bin/sh", "-s"), stdin="\n".join(lines) + "\n")
+    if not answer.ok:
+        found = f"our programs could not be put in place: {answer.err.strip()[-300:]}"
+        raise acting.FailedError(Problem(host.name, found, "a writable system", "df -h /usr/local"))
 
 
 def _file_lines(file: host_changes.ManagedFile) -> list[str]:

@@ -41,7 +41,7 @@ def on_each(
 
     Raises SparkfleetError for a limit that matches nothing. Why a host is not reached is in the run.
     """
-    state = _state(inventory, limit)
+    state = begin(inventory, limit)
     fleet_run.of(state).closing = False
     hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
     greenlets = [state.pool.spawn(_visit, state, host, work) for host in hosts]
@@ -63,17 +63,22 @@ def _visit(state: State, host: PyinfraHost, work: Callable[[PyinfraHost], None])
     try:
         work(host)
     finally:
-        _hang_up(host)
+        hang_up(host)
 
 
-def _hang_up(host: PyinfraHost) -> None:
+def hang_up(host: PyinfraHost) -> None:
+    """End a connection."""
     host.disconnect()
     client = getattr(host.connector, "client", None)
     if client is not None:  # pyinfra's SSH connector leaves it open
         client.close()
 
 
-def _state(inventory: Path, limit: Sequence[str]) -> State:
+def begin(inventory: Path, limit: Sequence[str]) -> State:
+    """Return a run over an inventory, or over what ``limit`` names of it, before its first connection.
+
+    Raises SparkfleetError for a limit that matches nothing.
+    """
     known_hosts.use()
     upstream.remember_connectors()
     state = State(check_for_changes=False)

@@ -34,6 +34,8 @@ class ProbeRequest:
     preflight: bool = False
     """Look at all that a Spark needs to serve: seconds, and ``urls`` are asked over the network."""
     urls: tuple[str, ...] = ()
+    stored: bool = False
+    """Look at all that lies on the disks: for a prune."""
 
     def to_json(self) -> str:
         """Return the request as the program takes it."""
@@ -41,6 +43,7 @@ class ProbeRequest:
         return json.dumps(
             {
                 **preflight,
+                **({"stored": True} if self.stored else {}),
                 "services": self.services,
                 "images": self.images,
                 "weights": self.weights,
@@ -62,25 +65,27 @@ LOADER = (
 """Makes modules of the texts, in their order, and runs the last one."""
 
 
-def sources(*, preflight: bool = False) -> list[tuple[str, str]]:
+def sources(*, preflight: bool = False, stored: bool = False) -> list[tuple[str, str]]:
     """Return the modules that run on the Spark: name and text, in the order in which they are loaded."""
     folder = resources.files(looks)
-    parts = (*looks.PARTS[:-1], *(looks.PREFLIGHT_PARTS if preflight else ()), looks.PARTS[-1])
+    asked = (*(looks.PREFLIGHT_PARTS if preflight else ()), *(looks.STORED_PARTS if stored else ()))
+    parts = (*looks.PARTS[:-1], *asked, looks.PARTS[-1])
     packages = [(name, "") for name in ("sparkfleet", "sparkfleet.probe", looks.__name__)]
     texts = [(f"{looks.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
     return packages + texts
 
 
 @cache
-def _packed_program(preflight: bool) -> str:
-    return base64.b64encode(zlib.compress(json.dumps(sources(preflight=preflight)).encode(), 9)).decode()
+def _packed_program(preflight: bool, stored: bool) -> str:
+    modules = sources(preflight=preflight, stored=stored)
+    return base64.b64encode(zlib.compress(json.dumps(modules).encode(), 9)).decode()
 
 
 def probe_command(request: ProbeRequest) -> str:
     """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
     run = f"python3 -I -S -B -c {shlex.quote(LOADER)} {shlex.quote(request.to_json())}"
-    packed = _packed_program(request.preflight)
+    packed = _packed_program(request.preflight, request.stored)
     return (
         f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; p={packed}; "
         f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'

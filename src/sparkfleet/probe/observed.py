@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.errors import Problem, together
+from sparkfleet.probe.stored import Stored, read_stored
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class Observed:
     listeners: Mapping[int, Listener]
     toolkit: tuple[str, ...] = ()
     """What lets a container see the GPU: programs of the NVIDIA container toolkit, CDI files."""
+    stored: Stored | None = None
+    """What lies on the disks; None where it was not asked for."""
 
     def container(self, name: str) -> ContainerSeen | None:
         """Return the container of that name."""
@@ -215,7 +218,9 @@ def _problems(host: str, data: Mapping[str, Any]) -> list[Problem]:
 
 
 def _unreadable(host: str, data: Mapping[str, Any]) -> list[Problem]:
-    parts = {name: data[name] for name in ("user", "memory", "state", "weights", "listeners", "toolkit")}
+    asked = ("stored",) if "stored" in data else ()
+    names = ("user", "memory", "state", "weights", "listeners", "toolkit", *asked)
+    parts = {name: data[name] for name in names}
     remedy = "mend it, then run again"
     found = [
         Problem(host, f"{name} could not be read: {seen['error']}", remedy=remedy)
@@ -258,6 +263,7 @@ def _observed(data: Mapping[str, Any]) -> Observed:
             for port, seen in data["listeners"].items()
         },
         toolkit=(*data["toolkit"]["programs"], *data["toolkit"]["cdi"]),
+        stored=read_stored(data["stored"]) if "stored" in data else None,
     )
 
 

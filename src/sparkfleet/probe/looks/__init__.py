@@ -30,3 +30,6 @@ PREFLIGHT_PARTS = (
     "preflight",
 )
 """Sent along for a preflight alone, before the last of PARTS: a plan's look stays small and fast."""
+
+STORED_PARTS = ("stored",)
+"""Sent along only when all that lies on the disks is asked for."""

@@ -74,6 +74,10 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
         from sparkfleet.probe.looks import preflight  # noqa: PLC0415  (sent along for it alone)
 
         found["preflight"] = preflight.look(request["preflight"], part)
+    if request.get("stored"):
+        from sparkfleet.probe.looks import stored  # noqa: PLC0415  (sent along for it alone)
+
+        found["stored"] = part(stored.look_at_stored, models, cache)
     return found
 
 

@@ -1,0 +1,113 @@
+"""``sparkfleet prune``: what fills the disks and is needed nowhere, shown and, asked, removed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+DAY_S = 86400
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--limit",
+    multiple=True,
+    metavar="HOST",
+    help="Only these Sparks; what the others need stays all the same.",
+)
+@click.option("--yes", is_flag=True, help="Remove what is listed. Without it nothing is touched.")
+@click.option(
+    "--older", type=click.FloatRange(min=0), default=0, metavar="DAYS", help="Not used for so long."
+)
+@click.option(
+    "--keep", type=click.IntRange(min=0), default=0, metavar="N",
+    help="Keep the newest N generations of each service beside the rollback's target, with what they need.",
+)  # fmt: skip
+@click.option(
+    "--foreign", multiple=True, metavar="NAME",
+    help="Also this image or model, although sparkfleet did not bring it; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--without", multiple=True, metavar="HOST", help="A Spark that is gone: what it may need stays no longer."
+)
+@click.option("--json", "as_json", is_flag=True, help="The list, and what became of it, as JSON on stdout.")
+def prune(  # noqa: PLR0917  (one a switch)
+    inventory: Path,
+    limit: tuple[str, ...],
+    yes: bool,
+    older: float,
+    keep: int,
+    foreign: tuple[str, ...],
+    without: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show what no declared, running or last good service of the fleet needs; with --yes remove it.
+
+    That is: images and models that sparkfleet brought there, compile caches, generations that no rollback
+    goes back to, evidence of failed starts. What is not ours is listed and stays, unless it is named.
+
+    Exit code: 0 done, 1 a Spark is unknown or something could not be removed.
+    """
+    from sparkfleet.operations import upstream  # noqa: PLC0415
+
+    upstream.patch_for_gevent()
+    from sparkfleet.cli import output  # noqa: PLC0415
+    from sparkfleet.errors import Problem  # noqa: PLC0415
+    from sparkfleet.operations import pruning  # noqa: PLC0415
+    from sparkfleet.plan.prune import Wish, fleet_prune, limited  # noqa: PLC0415
+    from sparkfleet.plan.prune_report import prune_data, prune_text  # noqa: PLC0415
+    from sparkfleet.plan.units_of_size import size  # noqa: PLC0415
+    from sparkfleet.probe.observed import Observed  # noqa: PLC0415
+    from sparkfleet.terminal import echo_report  # noqa: PLC0415
+
+    wish = Wish(time.time(), older * DAY_S, keep, foreign, frozenset(without))
+    fleet = pruning.look_everywhere(inventory)
+    try:
+        _refuse_unknown_names((*limit, *without), tuple(fleet.seen))
+        plan = fleet_prune(list(fleet.seen.values()), wish)
+        plan = limited(plan, limit) if limit else plan
+        stale = {
+            name
+            for name, (_, seen) in fleet.seen.items()
+            if isinstance(seen, Observed) and pruning.has_other_programs(seen)
+        }
+        if not as_json:
+            echo_report(prune_text(plan, stale))
+        results: dict[str, dict[str, Any] | Problem] = {}
+        if yes:
+            results = pruning.remove(
+                fleet, plan.hosts, lambda name, text: click.echo(f"{name}   {text}", err=True)
+            )
+    finally:
+        fleet.close()
+    data = prune_data(plan)
+    failed = any(host.problem for host in plan.hosts if host.host not in without) or bool(plan.unknown)
+    for name, result in results.items():
+        row = next(row for row in data["hosts"] if row["host"] == name)
+        if isinstance(result, Problem):
+            row["result"] = {"error": result.found}
+            click.echo(str(result), err=True)
+            failed = True
+            continue
+        row["result"] = {key: result[key] for key in ("removed", "freed", "stayed")}
+        failed = failed or bool(result["stayed"])
+        if not as_json:
+            click.echo(f"{name}   {result['removed']} removed, {size(result['freed'])} came free")
+    if as_json:
+        output.as_json(data)
+    sys.exit(1 if failed else 0)
+
+
+def _refuse_unknown_names(names: tuple[str, ...], hosts: tuple[str, ...]) -> None:
+    from sparkfleet.errors import Problem, SparkfleetError  # noqa: PLC0415
+
+    wrong = [name for name in names if name not in hosts]
+    if wrong:
+        raise SparkfleetError(
+            *(Problem(name, "no Spark of that name", f"one of: {', '.join(hosts)}") for name in wrong)
+        )

@@ -1,0 +1,284 @@
+"""What may be removed from the disks of a fleet: what is ours and needed nowhere. Pure.
+
+Ours is what the Spark's own record says that we brought (``onhost/staged.py``), our compile caches, and our
+books. All else is removed only when it is named, and never while something needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from sparkfleet.errors import Problem
+from sparkfleet.plan import needs
+from sparkfleet.plan.needs import Needs
+from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage, StoredRepository, StoredRevision
+from sparkfleet.spec.resolved import Host
+
+OUR_CACHE = re.compile(r"[0-9a-f]{12}|unpinned")
+"""Names that our compile caches have: digits of an image's digest."""
+
+
+class Kind(StrEnum):
+    """What an item is."""
+
+    MODEL = "model"
+    IMAGE = "image"
+    CACHE = "compile cache"
+    GENERATION = "generation"
+    EVIDENCE = "evidence"
+
+
+SHARED = frozenset({Kind.MODEL, Kind.IMAGE})
+"""Kinds that another Spark may need, too: nothing of them is removed while a Spark is unknown."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing on one Spark that nothing needs."""
+
+    kind: Kind
+    name: str
+    """As people know it."""
+    key: str
+    """Path; of an image its id."""
+    bytes: int
+    """What its removal frees, at most: layers of an image may be shared with others."""
+    used: float = 0.0
+    """Unix time at which it was put there or last promoted; 0: not known."""
+    ours: bool = True
+    refs: tuple[str, ...] = ()
+    """Of an image: the names to take away; of a model its repository and commit in full."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for."""
+
+    now: float
+    older_s: float = 0.0
+    """Only what was not used for so many seconds."""
+    keep: int = 0
+    """Generations of each service that stay beside the current one and the rollback's target."""
+    foreign: tuple[str, ...] = ()
+    """Names of images or models that may go although they are not ours."""
+    without: frozenset[str] = frozenset()
+    """Sparks that may stay unknown."""
+
+
+@dataclass(frozen=True)
+class HostPrune:
+    """What may be removed from one Spark."""
+
+    host: str
+    items: tuple[Item, ...] = ()
+    others: tuple[Item, ...] = ()
+    """What nothing of ours needs and is not ours: named, never removed."""
+    problem: Problem | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Return what is freed, at most."""
+        return sum(item.bytes for item in self.items)
+
+
+@dataclass(frozen=True)
+class FleetPrune:
+    """What may be removed from a fleet; ``unknown`` Sparks keep images and models everywhere."""
+
+    hosts: tuple[HostPrune, ...]
+    unknown: tuple[str, ...] = ()
+
+
+Seen = tuple[Host, Observed | Problem]
+
+
+def fleet_prune(seen: Sequence[Seen], wish: Wish) -> FleetPrune:
+    """Return what may go. What any Spark of the fleet declares, runs or would roll back to stays on all."""
+    wanted, unknown = Needs(), []
+    for host, observed in seen:
+        wanted |= needs.declared(host)
+        problem = _problem(host, observed)
+        if problem is None:
+            wanted |= needs.there(_stored(observed), wish.keep)
+        elif host.name not in wish.without:
+            unknown.append(host.name)
+    hosts = []
+    for host, observed in seen:
+        problem = _problem(host, observed)
+        if problem is None:
+            hosts.append(_host_prune(host, _stored(observed), wanted, wish, shared=not unknown))
+        else:
+            hosts.append(HostPrune(host.name, problem=problem))
+    return FleetPrune(tuple(hosts), tuple(unknown))
+
+
+def _problem(host: Host, observed: Observed | Problem) -> Problem | None:
+    if isinstance(observed, Problem):
+        return observed
+    if observed.swap:
+        found = f"a change is still going on there (swap {observed.swap})"
+        return Problem(host.name, found, "a Spark at rest", "wait for its end, then prune")
+    return None
+
+
+def _stored(observed: Observed | Problem) -> Stored:
+    assert not isinstance(observed, Problem)  # noqa: S101  (asked before)
+    return observed.stored or Stored()
+
+
+def _host_prune(host: Host, stored: Stored, wanted: Needs, wish: Wish, *, shared: bool) -> HostPrune:
+    local = [*_caches(host, stored, wish), *_generations(stored, wish), *_evidence(stored)]
+    free = [*_images(stored, wanted), *_models(stored, wanted, wish)] if shared else []
+    old = [item for item in (*free, *local) if _is_due(item.used, wish)]
+    named = [item for item in old if item.ours or is_named(item, wish.foreign)]
+    rest = [item for item in old if item not in named]
+    return HostPrune(host.name, _ordered(named), _ordered(rest))
+
+
+def _ordered(items: Iterable[Item]) -> tuple[Item, ...]:
+    rank = {kind: number for number, kind in enumerate(Kind)}
+    return tuple(sorted(items, key=lambda item: (rank[item.kind], -item.bytes, item.name)))
+
+
+def _is_due(used: float, wish: Wish) -> bool:
+    """Tell whether something was not used for long enough; what nobody knows the age of is never old."""
+    return not wish.older_s or (used > 0 and wish.now - used >= wish.older_s)
+
+
+def is_named(item: Item, names: Iterable[str]) -> bool:
+    """Tell whether one of the names means this item: of a model with or without commit, of an image any."""
+    known = {item.name, item.name.partition("@")[0], *item.refs, *(familiar(ref) for ref in item.refs)}
+    return any(name in known or familiar(name) in known for name in names)
+
+
+def familiar(reference: str) -> str:
+    """Return an image's name as docker shows it: without ``docker.io/``."""
+    return re.sub(r"^docker\.io/(library/)?", "", reference)
+
+
+def _images(stored: Stored, wanted: Needs) -> Iterator[Item]:
+    ours = {familiar(ref): staged for ref, staged in stored.staged_images.items()}
+    for image in stored.images:
+        if not image.refs or needs.in_use(image, stored) or needs.digests_of(image.refs) & wanted.digests:
+            continue
+        known = [ours[familiar(ref)] for ref in image.refs if familiar(ref) in ours]
+        used = max([entry.at for entry in known] + [_promoted(stored, image)])
+        is_ours = len(known) == len(image.refs)  # a name that somebody else gave it makes it theirs as well
+        name = min(image.refs, key=lambda ref: ("@" in ref, ref))
+        yield Item(Kind.IMAGE, _short(name), image.id, image.bytes, used, is_ours, image.refs)
+
+
+def _short(reference: str) -> str:
+    name, _, digest = familiar(reference).partition("@")
+    return f"{name}@{digest[:19]}" if digest else name
+
+
+def _promoted(stored: Stored, image: StoredImage) -> float:
+    digests = needs.digests_of(image.refs)
+    return _newest(stored, lambda one: bool(needs.digests_of((one.image,)) & digests))
+
+
+def _newest(stored: Stored, concerns: Callable[[StoredGeneration], bool]) -> float:
+    kept = [one for service in stored.services.values() for one in service.generations]
+    return max((one.promoted_at for one in kept if concerns(one)), default=0.0)
+
+
+@dataclass(frozen=True)
+class _Leaving:
+    """Which revisions go (repository's path, commit), and the shared files that staying ones link to."""
+
+    revisions: frozenset[tuple[str, str]]
+    staying_files: frozenset[str] = frozenset()
+
+    def stays(self, repository: StoredRepository) -> set[str]:
+        """Return the blobs of a repository's revisions that stay."""
+        kept = [one for one in repository.revisions if (repository.path, one.revision) not in self.revisions]
+        return {name for one in kept for name in one.blobs}
+
+
+def _models(stored: Stored, wanted: Needs, wish: Wish) -> Iterator[Item]:
+    def is_free(repository: StoredRepository, one: StoredRevision) -> bool:
+        return (repository.repo, one.revision) not in wanted.revisions
+
+    def goes(repository: StoredRepository, one: StoredRevision) -> bool:
+        repo = repository.repo
+        named = {repo, f"{repo}@{one.revision}", f"{repo}@{one.revision[:12]}"} & set(wish.foreign)
+        allowed = one.path in stored.staged_revisions or bool(named)
+        return is_free(repository, one) and allowed and _is_due(_revision_used(one, stored), wish)
+
+    leaving = _Leaving(
+        frozenset(
+            (at.path, one.revision) for at in stored.repositories for one in at.revisions if goes(at, one)
+        )
+    )
+    files = (
+        blob.shared
+        for repository in stored.repositories
+        for name in leaving.stays(repository)
+        if (blob := repository.blobs.get(name)) and blob.shared
+    )
+    leaving = replace(leaving, staying_files=frozenset(files))
+    for repository in stored.repositories:
+        free = [one for one in repository.revisions if is_free(repository, one)]
+        yield from _revisions(repository, free, leaving, stored)
+
+
+def _revision_used(one: StoredRevision, stored: Stored) -> float:
+    staged = stored.staged_revisions.get(one.path)
+    promoted = _newest(stored, lambda generation: one.path in generation.uses)
+    return max(one.changed, staged.at if staged else 0.0, promoted)
+
+
+def _revisions(
+    repository: StoredRepository, free: Sequence[StoredRevision], leaving: _Leaving, stored: Stored
+) -> Iterator[Item]:
+    """Yield the revisions that nothing needs. Each blob's bytes are counted once, and of none that stays."""
+    counted = leaving.stays(repository)
+    all_go = all((repository.path, one.revision) in leaving.revisions for one in repository.revisions)
+    last = free[-1] if free and all_go else None
+    for one in free:
+        if not one.changed and one is not last:
+            continue  # recorded, and nothing of it is there
+        names = set(repository.blobs) if one is last else set(one.blobs)
+        fresh = [repository.blobs[name] for name in sorted(names - counted) if name in repository.blobs]
+        if (repository.path, one.revision) in leaving.revisions:
+            counted |= names
+        yield Item(
+            Kind.MODEL,
+            f"{repository.repo}@{one.revision[:12]}",
+            one.path,
+            one.own + sum(blob.bytes for blob in fresh if blob.shared not in leaving.staying_files),
+            _revision_used(one, stored),
+            one.path in stored.staged_revisions,
+            refs=(f"{repository.repo}@{one.revision}",),
+        )
+
+
+def _caches(host: Host, stored: Stored, wish: Wish) -> Iterator[Item]:
+    wanted = needs.needed_caches(host, stored, wish.keep)
+    for cache in stored.caches:
+        if cache.name not in wanted and OUR_CACHE.fullmatch(cache.name):
+            yield Item(Kind.CACHE, cache.name, cache.path, cache.bytes, cache.changed)
+
+
+def _generations(stored: Stored, wish: Wish) -> Iterator[Item]:
+    kept = {one.id for one in needs.needed_generations(stored, wish.keep)}
+    for name, service in stored.services.items():
+        for one in service.generations:
+            if one.id not in kept:
+                yield Item(Kind.GENERATION, f"{name} {one.id}", one.path, one.bytes, one.promoted_at)
+
+
+def _evidence(stored: Stored) -> Iterator[Item]:
+    for one in stored.evidence:
+        yield Item(Kind.EVIDENCE, one.swap, one.path, one.bytes, one.changed)
+
+
+def limited(plan: FleetPrune, names: Iterable[str]) -> FleetPrune:
+    """Return the plan of some Sparks alone; what the others need was counted all the same."""
+    chosen = set(names)
+    return replace(plan, hosts=tuple(host for host in plan.hosts if host.host in chosen))

@@ -1,0 +1,87 @@
+"""What a prune would remove, as people and as programs read it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sparkfleet.plan.prune import FleetPrune, HostPrune, Item
+from sparkfleet.plan.report import FIELD_WIDTH, HOST_WIDTH
+from sparkfleet.plan.units_of_size import size
+
+NAME_WIDTH = 58
+LISTED_OTHERS = 5
+"""More things of others than this are counted instead of listed."""
+KIND_WIDTH = FIELD_WIDTH + 2
+
+
+def prune_text(plan: FleetPrune, programs: Collection[str] = ()) -> str:
+    """Return the list, host by host, then the sum. ``programs``: Sparks that get our programs anew first."""
+    lines = [line for host in plan.hosts for line in _host_lines(host, host.host in programs)]
+    if plan.unknown:
+        lines += [
+            f"images and models stay everywhere: {', '.join(plan.unknown)} may need them and cannot be asked",
+            "    do: mend it, or --without HOST for one that will not come back",
+        ]
+    items = sum(len(host.items) for host in plan.hosts)
+    total = size(sum(host.bytes for host in plan.hosts))
+    return "\n".join([*lines, f"{items} to remove, up to {total}" if items else "nothing to remove"]) + "\n"
+
+
+def _host_lines(plan: HostPrune, programs: bool) -> list[str]:
+    name = plan.host.ljust(HOST_WIDTH)
+    if plan.problem:
+        lines = [f"{name} unknown: {plan.problem.found}"]
+        return [
+            *lines,
+            *([f"{' ' * HOST_WIDTH}    do: {plan.problem.remedy}"] if plan.problem.remedy else []),
+        ]
+    if not plan.items:
+        lines = [f"{name} nothing to remove"]
+    else:
+        lines = [f"{name} {len(plan.items)} to remove, up to {size(plan.bytes)}"]
+        lines += [f"  ~ {'programs'.ljust(KIND_WIDTH)} put in place first"] if programs else []
+        lines += [_line("-", item) for item in plan.items]
+    return [*lines, *_other_lines(plan.others)]
+
+
+def _other_lines(others: tuple[Item, ...]) -> list[str]:
+    if not others:
+        return []
+    head = "  = not ours, and nothing of ours needs it (--foreign NAME removes it):"
+    lines = [_line("=", item) for item in others[:LISTED_OTHERS]]
+    more = others[LISTED_OTHERS:]
+    if more:
+        lines.append(f"  = and {len(more)} more, {size(sum(item.bytes for item in more))}")
+    return [head, *lines]
+
+
+def _line(sign: str, item: Item) -> str:
+    return f"  {sign} {item.kind.ljust(KIND_WIDTH)} {item.name.ljust(NAME_WIDTH)} {size(item.bytes)}".rstrip()
+
+
+def prune_data(plan: FleetPrune) -> dict[str, Any]:
+    """Return the list for programs."""
+    return {
+        "unknown": list(plan.unknown),
+        "hosts": [
+            {
+                "host": host.host,
+                "problem": host.problem.found if host.problem else None,
+                "bytes": host.bytes,
+                "items": [_item(item) for item in host.items],
+                "others": [_item(item) for item in host.others],
+            }
+            for host in plan.hosts
+        ],
+    }
+
+
+def _item(item: Item) -> dict[str, Any]:
+    return {
+        "kind": item.kind.value,
+        "name": item.name,
+        "path": item.key,
+        "bytes": item.bytes,
+        "used": item.used,
+    }
