@@ -66,7 +66,7 @@ def _look(fleet: Fleet, one: PyinfraHost) -> None:
 
 
 def has_other_programs(observed: Observed) -> bool:
-    """Tell whether our programs on a Spark are not these: they are put in place before anything is removed."""
+    """Tell whether our programs on a Spark are not these: they are put in place first."""
     seen = observed.paths.get(host_changes.PROGRAM_PATH, PathSeen("absent"))
     return seen.sha256 != host_changes.managed_files()[0].sha256
 
