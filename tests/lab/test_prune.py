@@ -1,0 +1,106 @@
+"""prune on a Spark: what a changed fleet left behind goes; what serves, a rollback and others need stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sparkfleet.lab import faults
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.standins.hub_models import GPT_OSS
+from sparkfleet.lab.state import State
+from tests.lab.fleet import FleetDirectory, Outcome
+from tests.lab.machine import Machine
+
+NANO = {"serve": [{"recipe": "nemotron-3-nano-30b-a3b-nvfp4", "name": "nano"}]}
+QWEN: dict[str, Any] = {"serve": [{"recipe": "qwen3.6-35b-a3b-nvfp4", "name": "qwen"}]}
+HUB = "/home/nvidia/vllm/hub"
+THEIRS = f"{HUB}/models--{GPT_OSS.replace('/', '--')}"
+THEIR_FILE = f"{THEIRS}/snapshots/{'a' * 40}/config.json"
+THEIR_CACHE = "/home/nvidia/vllm-compile-cache/theirs/kernel"
+SEEN = "ls {hub} /home/nvidia/vllm-compile-cache /var/lib/sparkfleet/services; docker images --digests -q"
+
+
+@dataclass
+class Changed:
+    """A Spark that served one model, then another, then that with another flag; and things of its user."""
+
+    fleet: FleetDirectory
+    spark: Machine
+    image: str
+    """Of the first service: pulled by us, needed by nothing any more."""
+
+    def prune(self, *words: str) -> Outcome:
+        return self.fleet.command("sparkfleet", "prune", "inventories/lab.py", *words)
+
+    def listed(self, *words: str) -> list[tuple[str, str]]:
+        """Return kind and name of everything that would go."""
+        (host,) = json.loads(self.prune("--json", *words).expect(0).out)["hosts"]
+        return [(item["kind"], item["name"]) for item in host["items"]]
+
+    def there(self) -> str:
+        return self.spark.sh(SEEN.format(hub=HUB))
+
+    def serves(self) -> bool:
+        return "qwen" in self.spark.sh("curl -sS --fail http://127.0.0.1:8000/v1/models")
+
+
+@pytest.fixture(scope="module")
+def changed(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Changed]:
+    faults.mend_services(Docker(), lab, lab_state)
+    spark = Machine("spark-01", lab, lab_state)
+    spark.reset(cold=True)  # images that are pulled here are ours
+    fleet = FleetDirectory(tmp_path_factory.mktemp("prune") / "checkout", lab)
+    flags = {"max-num-seqs": 3}
+    for content in (NANO, QWEN, {"serve": [{**QWEN["serve"][0], "flags": flags}]}):
+        fleet.host("spark-01", content)
+        fleet.lock()
+        fleet.run().expect(0)
+    for path in (THEIR_FILE, THEIR_CACHE):
+        spark.sh(f"mkdir -p {path.rpartition('/')[0]} && echo theirs > {path}")
+    yield Changed(fleet, spark, spark.image("nvcr.io/nvidia/vllm:26.04-py3"))
+    spark.reset()
+
+
+def test_the_list_is_what_the_change_left_behind_and_showing_it_touches_nothing(changed: Changed) -> None:
+    before = changed.spark.everything()
+    kinds = [kind for kind, _ in changed.listed()]
+    assert kinds.count("model") == kinds.count("image") == kinds.count("compile cache") == 1
+    text = changed.prune().expect(0).out
+    assert "Nemotron" in text
+    assert "not ours" in text
+    assert changed.spark.everything() == before
+
+
+def test_what_a_rollback_goes_back_to_is_never_listed(changed: Changed) -> None:
+    books = json.loads(changed.spark.sh("cat /var/lib/sparkfleet/services/qwen/current.json"))
+    target = books["replaced"][0]["id"]
+    names = [name for _, name in changed.listed()]
+    assert f"qwen {target}" not in names
+    assert not any("Qwen" in name for name in names)
+
+
+def test_asked_it_removes_what_was_listed_and_a_second_prune_is_empty(changed: Changed) -> None:
+    said = changed.prune("--yes").expect(0)
+    assert "came free" in said.out
+    assert changed.listed() == []
+    there = changed.there()
+    assert "Nemotron" not in there
+    assert changed.image.rpartition(":")[2][:12] not in there
+    assert "Qwen3.6" in there
+    assert changed.spark.ok(f"test -f {THEIR_FILE}")
+    assert changed.spark.ok(f"test -f {THEIR_CACHE}")
+    assert changed.serves()
+    changed.fleet.plan().expect(0)
+    assert not changed.spark.ok(f"docker image inspect {changed.image}")
+
+
+def test_what_is_not_ours_goes_when_it_is_named_and_not_before(changed: Changed) -> None:
+    assert changed.listed("--foreign", GPT_OSS) == [("model", f"{GPT_OSS}@{'a' * 12}")]
+    changed.prune("--yes", "--foreign", GPT_OSS).expect(0)
+    assert not changed.spark.ok(f"test -e {THEIRS}")
