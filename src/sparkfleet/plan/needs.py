@@ -22,10 +22,20 @@ class Needs:
 
     digests: frozenset[str] = frozenset()
     revisions: frozenset[tuple[str, str]] = frozenset()
+    repositories: frozenset[str] = frozenset()
+    """Of which every commit is kept, since nobody knows which one is needed."""
 
     def __or__(self, other: Needs) -> Needs:
         """Return the needs of both."""
-        return Needs(self.digests | other.digests, self.revisions | other.revisions)
+        return Needs(
+            self.digests | other.digests,
+            self.revisions | other.revisions,
+            self.repositories | other.repositories,
+        )
+
+    def has(self, repo: str, revision: str) -> bool:
+        """Tell whether a model at a commit is needed."""
+        return (repo, revision) in self.revisions or repo in self.repositories
 
 
 def digests_of(words: Iterable[str]) -> frozenset[str]:
@@ -53,18 +63,23 @@ def needed_generations(stored: Stored, keep: int = 0) -> Iterator[StoredGenerati
 
 
 def there(stored: Stored, keep: int = 0) -> Needs:
-    """Return what runs or was last good on a Spark, and what any container there was made from."""
+    """Return what runs or was last good on a Spark, and what any container there was made from.
+
+    Taken from the books, not from what lies on this disk: what a Spark lost comes from another one's copy.
+    """
     generations = tuple(needed_generations(stored, keep))
     used = {path for one in generations for path in one.uses}
     used |= {path for container in stored.containers for path in container.uses}
+    here = {
+        (repository.repo, one.revision)
+        for repository in stored.repositories
+        for one in repository.revisions
+        if one.path in used
+    }
+    known = here | {(one.model, one.revision) for one in generations}
+    named = {name for one in generations for name in one.names}
     return Needs(
-        _digests(stored, generations),
-        frozenset(
-            (repository.repo, one.revision)
-            for repository in stored.repositories
-            for one in repository.revisions
-            if one.path in used
-        ),
+        _digests(stored, generations), frozenset(known), frozenset(named - {repo for repo, _ in known})
     )
 
 

@@ -202,7 +202,7 @@ class _Leaving:
 
 def _models(stored: Stored, wanted: Needs, wish: Wish) -> Iterator[Item]:
     def is_free(repository: StoredRepository, one: StoredRevision) -> bool:
-        return (repository.repo, one.revision) not in wanted.revisions
+        return not wanted.has(repository.repo, one.revision)
 
     def goes(repository: StoredRepository, one: StoredRevision) -> bool:
         repo = repository.repo

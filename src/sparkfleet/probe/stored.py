@@ -76,6 +76,10 @@ class StoredGeneration:
     id: str
     image: str
     model: str = ""
+    revision: str = ""
+    """Commit of the model."""
+    names: tuple[str, ...] = ()
+    """Words of its command line that may be further models: a drafter's repository."""
     promoted_at: float = 0.0
     path: str = ""
     """Of its own file; "" for what is a part of the current record."""
@@ -172,7 +176,7 @@ def _service(seen: Mapping[str, Any]) -> StoredService:
 
 
 def _generation(seen: Mapping[str, Any]) -> StoredGeneration:
-    return StoredGeneration(**_tuples(seen, "uses", "caches"))
+    return StoredGeneration(**_tuples(seen, "names", "uses", "caches"))
 
 
 def _tuples(seen: Mapping[str, Any], *names: str) -> dict[str, Any]:

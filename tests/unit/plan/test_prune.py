@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +21,7 @@ from sparkfleet.probe.stored import (
     StoredCache,
     StoredContainer,
     StoredEvidence,
+    StoredGeneration,
     StoredImage,
     StoredRepository,
     StoredRevision,
@@ -53,29 +55,29 @@ def disks(seen: Seen) -> Iterator[tuple[Host, Stored]]:
             yield host, observed.stored
 
 
-def good(stored: Stored) -> list[tuple[str, str]]:
-    """Return image and snapshot of all that serves or is gone back to: written from the promise, not the code."""
-    found = []
+def good(stored: Stored) -> list[StoredGeneration]:
+    """Return all that serves or is gone back to: written from the promise, not the code."""
+    found: list[StoredGeneration] = []
     for one in stored.services.values():
         if one.current is None:
             continue
         targets = one.replaced or [g for g in one.generations if g.id != one.current.id][-1:]
-        found += [(g.image, g.uses[0]) for g in (one.current, *targets)]
+        found += [one.current, *targets]
     return found
 
 
 def needed_models(seen: Seen) -> set[tuple[str, str]]:
     declared = {(s.weights.repo, s.weights.revision) for host, _ in seen for s in host.services}
-    paths = {path for _, stored in disks(seen) for _, path in good(stored)}
-    paths |= {path for _, stored in disks(seen) for c in stored.containers for path in c.uses}
-    there = {(r.repo, one.revision) for _, s in disks(seen) for r in s.repositories for one in r.revisions
-             if one.path in paths}  # fmt: skip
-    return declared | there
+    books = {(g.model, g.revision) for _, stored in disks(seen) for g in good(stored)}
+    paths = {path for _, stored in disks(seen) for c in stored.containers for path in c.uses}
+    used = {(r.repo, one.revision) for _, s in disks(seen) for r in s.repositories for one in r.revisions
+            if one.path in paths}  # fmt: skip
+    return declared | books | used
 
 
 def needed_digests(seen: Seen) -> set[str]:
     words = [s.image.digest for host, _ in seen for s in host.services]
-    words += [image for _, stored in disks(seen) for image, _ in good(stored)]
+    words += [g.image for _, stored in disks(seen) for g in good(stored)]
     for _, stored in disks(seen):
         ids = {c.image_id for c in stored.containers}
         words += [ref for image in stored.images if image.id in ids for ref in image.refs]
@@ -117,7 +119,7 @@ def test_nothing_needed_is_ever_in_the_list(seen: Seen, wish: Wish) -> None:
         assert item.key not in {c.image_id for c in stored_of(seen, name).containers}
     for host, stored in disks(seen):
         local = {s.image.digest[7:19] for s in host.services}
-        local |= {image[image.index("sha256:") + 7 :][:12] for image, _ in good(stored)}
+        local |= {g.image[g.image.index("sha256:") + 7 :][:12] for g in good(stored)}
         gone = {item.name for name, item in listed(plan, Kind.CACHE) if name == host.name}
         assert not gone & local
         kept = {g for one in stored.services.values() if one.current
@@ -191,8 +193,11 @@ def test_while_a_spark_is_unknown_no_image_and_no_model_goes_anywhere(seen: Seen
 @given(fleets(unknown=False), wishes)
 def test_after_a_removal_the_list_is_empty(seen: Seen, wish: Wish) -> None:
     plan = fleet_prune(seen, wish)
-    left: Seen = [(host, replace(observed, stored=without(observed.stored, gone_of(plan, host.name))))
-                  for host, observed in seen if isinstance(observed, Observed) and observed.stored]  # fmt: skip
+    left: Seen = [
+        (host, replace(observed, stored=without(observed.stored, gone_of(plan, host.name))))
+        for host, observed in seen
+        if isinstance(observed, Observed) and observed.stored
+    ]
     assert all(not host.items for host in fleet_prune(left, wish).hosts)
 
 
@@ -299,6 +304,24 @@ def test_a_model_that_another_spark_serves_stays_here_as_well() -> None:
                   (Host("spark-02", (service(OLD, 0),)), replace(fresh(HOST), stored=Stored()))]  # fmt: skip
     kinds = {item.kind for item in fleet_prune(seen, Wish(NOW)).hosts[0].items}
     assert kinds == {Kind.CACHE, Kind.EVIDENCE}  # compiled for that Spark alone
+
+
+def serving(pick: Pick, **more: Any) -> Stored:
+    """Return a disk whose books say that this serves, and that has lost all of it."""
+    return Stored(services={"s0": StoredService("b", replace(generation(pick, 1), uses=(), **more))})
+
+
+def test_what_a_spark_serves_and_has_lost_stays_where_it_still_is() -> None:
+    seen: Seen = [(HOST, replace(fresh(HOST), stored=disk())),
+                  (Host("spark-02"), replace(fresh(HOST), stored=serving(OLD)))]  # fmt: skip
+    assert not list(listed(fleet_prune(seen, Wish(NOW)), Kind.MODEL))
+
+
+def test_of_a_lost_drafter_every_commit_stays_since_nobody_knows_which_it_was() -> None:
+    drafted = serving(NEW, names=(OLD.repo,))
+    seen: Seen = [(HOST, replace(fresh(HOST), stored=disk())),
+                  (Host("spark-02"), replace(fresh(HOST), stored=drafted))]  # fmt: skip
+    assert not list(listed(fleet_prune(seen, Wish(NOW)), Kind.MODEL))
 
 
 def test_a_change_that_goes_on_makes_a_spark_unknown() -> None:

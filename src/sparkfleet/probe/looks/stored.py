@@ -9,12 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 
 from sparkfleet.probe.looks import basics, docker
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
     from typing import Any
+
+
+REPOSITORY = re.compile(r"(?<![\w./-])[\w.-]+/[\w.-]+(?![\w./-])")
+"""A word that can be a model's repository on the hub."""
 
 
 def look_at_stored(models: str, caches: str) -> dict[str, Any]:
@@ -153,6 +158,8 @@ def _generation(data: dict[str, Any], path: str, found: dict[str, Any]) -> dict[
         "bytes": os.path.getsize(path) if path else 0,
         "image": str(data.get("image", "")),
         "model": str(data.get("model", "")),
+        "revision": str(data.get("revision", "")),
+        "names": sorted(set(REPOSITORY.findall(json.dumps(data.get("argv") or ())))),
         "promoted_at": data.get("promoted_at") or 0,
         **_mentioned(json.dumps({key: data[key] for key in data if key != "replaced"}), found),
     }
