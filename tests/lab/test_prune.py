@@ -23,17 +23,22 @@ HUB = "/home/nvidia/vllm/hub"
 THEIRS = f"{HUB}/models--{GPT_OSS.replace('/', '--')}"
 THEIR_FILE = f"{THEIRS}/snapshots/{'a' * 40}/config.json"
 THEIR_CACHE = "/home/nvidia/vllm-compile-cache/theirs/kernel"
-SEEN = "ls {hub} /home/nvidia/vllm-compile-cache /var/lib/sparkfleet/services; docker images --digests -q"
+SEEN = (
+    "find {hub} /home/nvidia/vllm-compile-cache /var/lib/sparkfleet -printf '%p %s %T@ %i\\n' | sort;"
+    "docker images --digests --no-trunc; docker ps --all --no-trunc --format '{{{{.ID}}}} {{{{.Names}}}}'"
+)
 
 
 @dataclass
 class Changed:
-    """A Spark that served one model, then another, then that with another flag; and things of its user."""
+    """A Spark that was to serve one model, then served another, then that with another flag; and things of its
+    user.
+    """
 
     fleet: FleetDirectory
     spark: Machine
     image: str
-    """Of the first service: pulled by us, needed by nothing any more."""
+    """Of the first: pulled by us, needed by nothing any more."""
 
     def prune(self, *words: str) -> Outcome:
         return self.fleet.command("sparkfleet", "prune", "inventories/lab.py", *words)
@@ -57,10 +62,11 @@ def changed(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory
     spark.reset(cold=True)  # images that are pulled here are ours
     fleet = FleetDirectory(tmp_path_factory.mktemp("prune") / "checkout", lab)
     flags = {"max-num-seqs": 3}
-    for content in (NANO, QWEN, {"serve": [{**QWEN["serve"][0], "flags": flags}]}):
+    contents = (NANO, "stage"), (QWEN, "serve"), ({"serve": [{**QWEN["serve"][0], "flags": flags}]}, "serve")
+    for content, deploy in contents:
         fleet.host("spark-01", content)
         fleet.lock()
-        fleet.run().expect(0)
+        fleet.run(deploy=deploy).expect(0)
     for path in (THEIR_FILE, THEIR_CACHE):
         spark.sh(f"mkdir -p {path.rpartition('/')[0]} && echo theirs > {path}")
     yield Changed(fleet, spark, spark.image("nvcr.io/nvidia/vllm:26.04-py3"))
@@ -68,13 +74,13 @@ def changed(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_the_list_is_what_the_change_left_behind_and_showing_it_touches_nothing(changed: Changed) -> None:
-    before = changed.spark.everything()
+    before = changed.there()
     kinds = [kind for kind, _ in changed.listed()]
     assert kinds.count("model") == kinds.count("image") == kinds.count("compile cache") == 1
     text = changed.prune().expect(0).out
     assert "Nemotron" in text
     assert "not ours" in text
-    assert changed.spark.everything() == before
+    assert changed.there() == before
 
 
 def test_what_a_rollback_goes_back_to_is_never_listed(changed: Changed) -> None:
@@ -91,7 +97,8 @@ def test_asked_it_removes_what_was_listed_and_a_second_prune_is_empty(changed: C
     assert changed.listed() == []
     there = changed.there()
     assert "Nemotron" not in there
-    assert changed.image.rpartition(":")[2][:12] not in there
+    assert changed.image.rpartition("@")[2] not in there
+    assert changed.image.rpartition(":")[2][:12] not in there  # its compile cache
     assert "Qwen3.6" in there
     assert changed.spark.ok(f"test -f {THEIR_FILE}")
     assert changed.spark.ok(f"test -f {THEIR_CACHE}")

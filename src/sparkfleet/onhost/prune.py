@@ -21,7 +21,7 @@ from sparkfleet.onhost.pull import StageError
 from sparkfleet.onhost.system import DockerError
 
 _CACHE = re.compile(r"[0-9a-f]{12}|unpinned")
-_SNAPSHOT = re.compile(r"[^/]+/hub/models--[^/]+/snapshots/[^/]+")
+_SNAPSHOT = re.compile(r"hub/models--[^/]+/snapshots/[^/]+")
 
 
 class SkippedError(Exception):
@@ -98,8 +98,7 @@ def _remove_image(item: dict[str, Any], _: dict[str, Any], state: Path) -> None:
 def _remove_model(item: dict[str, Any], request: dict[str, Any], state: Path) -> None:
     path = Path(item["key"])
     root = path.parents[1]
-    inside = Path(request["models_dir"]).parent
-    shape = _SNAPSHOT.fullmatch(os.path.relpath(path, inside)) and ".." not in path.parts
+    shape = _SNAPSHOT.fullmatch(os.path.relpath(path, request["models_dir"])) and ".." not in path.parts
     if not shape or root.is_symlink():
         raise SkippedError(f"{path} is no revision in the hub's cache of {request['models_dir']}")
     _refuse_held(hub_cache.contents(root, path.name))

@@ -1,0 +1,79 @@
+"""``sparkfleet prune``: shows; removes when asked; says what stayed, and ends with 1 then."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sparkfleet import operations
+from sparkfleet.cli.prune import prune
+from sparkfleet.errors import Problem, SparkfleetError
+from tests.unit.plan.fake_spark import fresh
+from tests.unit.plan.test_prune import HOST, disk
+
+DONE = {"outcome": "staged", "removed": 4, "freed": 30 << 30, "stayed": []}
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command over one Spark with something to remove, without connections."""
+    (tmp_path / "home.py").write_text("")
+    monkeypatch.setattr(operations, "upstream", SimpleNamespace(patch_for_gevent=lambda: None), raising=False)
+
+    def run(*words: str, result: dict[str, Any] | Problem | None = None, stored: Any = None) -> Result:
+        seen = {"spark-01": (HOST, replace(fresh(HOST), stored=stored or disk()))}
+        asked: list[Any] = []
+        pruning = SimpleNamespace(
+            look_everywhere=lambda _: SimpleNamespace(seen=seen, close=lambda: asked.append("closed")),
+            has_other_programs=lambda _: False,
+            remove=lambda _, plans, tell: {one.host: result for one in plans},
+        )
+        monkeypatch.setattr(operations, "pruning", pruning, raising=False)
+        said = CliRunner().invoke(prune, [str(tmp_path / "home.py"), *words])
+        assert asked == ["closed"]
+        return said
+
+    return run
+
+
+def test_it_shows_and_touches_nothing(ask: Any) -> None:
+    said = ask()
+    assert said.exit_code == 0
+    assert "4 to remove, up to 28.0 GiB" in said.output
+    assert "removed," not in said.output
+
+
+def test_asked_it_removes_and_says_what_came_free(ask: Any) -> None:
+    said = ask("--yes", result=DONE)
+    assert (said.exit_code, said.stdout.splitlines()[-1]) == (0, "spark-01   4 removed, 30.0 GiB came free")
+
+
+def test_what_stayed_is_exit_code_1_with_its_reason_for_programs(ask: Any) -> None:
+    stayed = [{"name": "x", "why": "open in a process"}]
+    said = ask("--yes", "--json", result={**DONE, "stayed": stayed})
+    assert said.exit_code == 1
+    assert json.loads(said.stdout)["hosts"][0]["result"]["stayed"] == stayed
+
+
+def test_a_spark_that_could_not_do_it_is_told_with_what_to_do(ask: Any) -> None:
+    said = ask("--yes", "--json", result=Problem("spark-01", "services changed", remedy="prune again"))
+    assert said.exit_code == 1
+    assert json.loads(said.stdout)["hosts"][0]["result"] == {"error": "services changed"}
+    assert "prune again" in said.stderr
+
+
+def test_a_name_that_no_spark_has_is_refused(ask: Any) -> None:
+    said = ask("--limit", "spark-9")
+    assert isinstance(said.exception, SparkfleetError)
+    assert "spark-01" in str(said.exception)
+
+
+def test_only_what_is_older_is_shown_when_asked(ask: Any) -> None:
+    assert "4 to remove" in ask("--older", "1").output  # things of 1970
+    assert json.loads(ask("--limit", "spark-01", "--json").stdout)["hosts"][0]["bytes"] > 0
