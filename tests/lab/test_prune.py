@@ -25,15 +25,13 @@ THEIR_FILE = f"{THEIRS}/snapshots/{'a' * 40}/config.json"
 THEIR_CACHE = "/home/nvidia/vllm-compile-cache/theirs/kernel"
 SEEN = (
     "find {hub} /home/nvidia/vllm-compile-cache /var/lib/sparkfleet -printf '%p %s %T@ %i\\n' | sort;"
-    "docker images --digests --no-trunc; docker ps --all --no-trunc --format '{{{{.ID}}}} {{{{.Names}}}}'"
+    "docker images --no-trunc --format '{{{{.ID}}}} {{{{.Digest}}}}'; docker ps --all --no-trunc --format '{{{{.ID}}}} {{{{.Names}}}}'"
 )
 
 
 @dataclass
 class Changed:
-    """A Spark that was to serve one model, then served another, then that with another flag; and things of its
-    user.
-    """
+    """A Spark that has one model, serves another, now with a flag changed; and things of its user's."""
 
     fleet: FleetDirectory
     spark: Machine

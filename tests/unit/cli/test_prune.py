@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sparkfleet import operations
-from sparkfleet.cli.prune import prune
+from sparkfleet.cli import cli
 from sparkfleet.errors import Problem, SparkfleetError
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.test_prune import HOST, disk
@@ -35,7 +35,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             remove=lambda _, plans, tell: {one.host: result for one in plans},
         )
         monkeypatch.setattr(operations, "pruning", pruning, raising=False)
-        said = CliRunner().invoke(prune, [str(tmp_path / "home.py"), *words])
+        said = CliRunner().invoke(cli, ["prune", str(tmp_path / "home.py"), *words])
         assert asked == ["closed"]
         return said
 
