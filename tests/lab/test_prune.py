@@ -25,7 +25,8 @@ THEIR_FILE = f"{THEIRS}/snapshots/{'a' * 40}/config.json"
 THEIR_CACHE = "/home/nvidia/vllm-compile-cache/theirs/kernel"
 SEEN = (
     "find {hub} /home/nvidia/vllm-compile-cache /var/lib/sparkfleet -printf '%p %s %T@ %i\\n' | sort;"
-    "docker images --no-trunc --format '{{{{.ID}}}} {{{{.Digest}}}}'; docker ps --all --no-trunc --format '{{{{.ID}}}} {{{{.Names}}}}'"
+    "docker images --no-trunc --format '{{{{.ID}}}} {{{{.Digest}}}}';"
+    "docker ps --all --no-trunc --format '{{{{.ID}}}} {{{{.Names}}}}'"
 )
 
 
