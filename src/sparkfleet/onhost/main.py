@@ -17,6 +17,8 @@ from os import environ
 from typing import Any
 
 from sparkfleet.onhost import (
+    copy_job,
+    copy_unit,
     detached,
     diagnose,
     follow,
@@ -87,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     command("rollback", _rollback, "print the swap back to what served before").add_argument("service")
     command("stage", _stage, "start the fetch that is on stdin; return at once")
     command("stage-run", _stage_run, "carry a fetch out").add_argument("id")
+    command("copy-serve", _copy_serve, "start the sender of the copy that is on stdin; say where it listens")
+    command("copy-send", _copy_send, "serve one copy").add_argument("id")
+    command("copy-stop", _copy_stop, "end a copy's sender").add_argument("id")
+    command("copy-receive", _copy_receive, "bring the files of the copy that is on stdin")
     return parser
 
 
@@ -217,3 +223,21 @@ def _stage_run(system: System, options: argparse.Namespace) -> int:
 
 def _stage_follow(system: System, options: argparse.Namespace) -> int:
     return stage.follow(options.id, system.paths, options.since, options.wait)
+
+
+def _copy_serve(_: System, __: argparse.Namespace) -> int:
+    _say({"listeners": copy_unit.begin(_asked())})
+    return OK
+
+
+def _copy_send(_: System, options: argparse.Namespace) -> int:
+    return copy_unit.run(options.id)
+
+
+def _copy_stop(_: System, options: argparse.Namespace) -> int:
+    copy_unit.end(options.id)
+    return OK
+
+
+def _copy_receive(_: System, __: argparse.Namespace) -> int:
+    return copy_job.receive()

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,16 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import access, files, prune, staged
+from sparkfleet.onhost import access, files, jobs, prune, staged
+from sparkfleet.onhost.copy_job import copy
 from sparkfleet.onhost.fetch import fetch, repository, wrong_files
 from sparkfleet.onhost.journal import Journal, read_events
 from sparkfleet.onhost.pull import StageError, pull
 from sparkfleet.onhost.system import PROGRAM, Paths
 
-RUN_DIR = Path("/run/sparkfleet")
 KEPT_JOBS = 10
-BEGINS_WITHIN_S = 60.0
-"""Seconds between a token's arrival and its job's start, at most."""
 
 
 def jobs_directory(state: Path) -> Path:
@@ -47,45 +43,15 @@ def begin(request: dict[str, Any], paths: Paths) -> str:
         raise ValueError(f"bad job id {job!r}")
     token = request.pop("token", "")
     folder = jobs_directory(paths.state) / job
-    if (folder / "result.json").exists() or _is_going_on(job):
+    if (folder / "result.json").exists() or jobs.is_going_on(job):
         return job
     files.write_json(folder / "request.json", request)
-    _sweep_tokens()
-    path = RUN_DIR / f"{job}.token"
+    jobs.sweep_secrets()
     if token:
-        _keep_token(path, token, int(request["user"]["uid"]))
+        jobs.keep_secret(job, token, int(request["user"]["uid"]))
     _prune(jobs_directory(paths.state))
-    words = ["systemd-run", "--quiet", "--collect", f"--unit=sparkfleet-stage-{job}", "--property=Nice=5"]
-    words += [f"--property=ExecStopPost=/bin/rm -f {path}"]  # however the job ends, SIGKILL included
-    done = subprocess.run(
-        [*words, "/usr/bin/python3", "-I", "-B", PROGRAM, "stage-run", job],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        files.remove(path)
-        raise OSError(f"systemd-run: {done.stderr.strip()}")
+    jobs.start(job, [PROGRAM, "stage-run", job])
     return job
-
-
-def _keep_token(path: Path, token: str, uid: int) -> None:
-    RUN_DIR.mkdir(mode=0o755, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchown(file.fileno(), uid, -1)
-        file.write(token)
-
-
-def _sweep_tokens() -> None:
-    """Remove the token of a request that was cut off before its job began."""
-    for path in RUN_DIR.glob("*.token"):
-        try:
-            old = time.time() - path.stat().st_mtime > BEGINS_WITHIN_S
-        except OSError:
-            continue
-        if old and not _is_going_on(path.stem):
-            files.remove(path)
 
 
 def _prune(folder: Path) -> None:
@@ -99,7 +65,7 @@ def run(job: str, paths: Paths) -> int:
     folder = jobs_directory(paths.state) / job
     journal = Journal(folder, time.time)
     request = files.read_json(folder / "request.json") or {}
-    token = RUN_DIR / f"{job}.token"
+    token = jobs.secret(job)
     try:
         with _alone(paths.state, journal):
             may_read(request.get("ask", ()), token)
@@ -108,6 +74,8 @@ def run(job: str, paths: Paths) -> int:
                     pull(reference, Path(request["user"]["home"]), journal)
             for weights in request.get("weights", ()):
                 fetch(weights, request["user"], token if token.exists() else None, journal, paths.state)
+            for order in request.get("copies", ()):
+                copy(order, request["user"], token.read_text(encoding="utf-8"), journal, paths.state)
             result = {"outcome": "staged", "text": "all there"}
             if "prune" in request:
                 result = prune.carry_out(request["prune"], paths.state, journal)
@@ -158,7 +126,7 @@ def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
         events = read_events(folder, since)
         if events or time.monotonic() > end:
             break
-        if not _is_going_on(job) and not (folder / "result.json").exists():
+        if not jobs.is_going_on(job) and not (folder / "result.json").exists():
             events = [
                 {
                     "n": since,
@@ -173,8 +141,3 @@ def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
     for event in events:
         sys.stdout.write(json.dumps(event) + "\n")
     return 0
-
-
-def _is_going_on(job: str) -> bool:
-    words = ["systemctl", "is-active", "--quiet", f"sparkfleet-stage-{job}.service"]
-    return subprocess.run(words, check=False).returncode == 0

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +58,32 @@ def check(state: Path, wanted: Sequence[Wanted], tell: Callable[[int], None]) ->
     """
     with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
         found = list(pool.map(lambda one: _look(one, tell), wanted))
-    entries = {path: entry for path, entry in found if path}
+    _keep(state, {path: entry for path, entry in found if path})
+    return [one for one, (path, entry) in zip(wanted, found, strict=True) if not path or not entry["ok"]]
+
+
+def remember(state: Path, arrived: Mapping[str, tuple[str, int, int, int]]) -> None:
+    """Write down files that were hashed as they came: place -> blob, size, mtime_ns, inode at that moment."""
+    _keep(
+        state,
+        {
+            os.path.realpath(path): {
+                "size": size,
+                "mtime_ns": mtime,
+                "inode": inode,
+                "blob": blob,
+                "ok": True,
+            }
+            for path, (blob, size, mtime, inode) in arrived.items()
+        },
+    )
+
+
+def _keep(state: Path, entries: Record) -> None:
     with _lock(state) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = {path: entry for path, entry in read(state).items() if os.path.exists(path)}
         files.write_json(state / "verified.json", {"schema": 1, "files": {**kept, **entries}})
-    return [one for one, (path, entry) in zip(wanted, found, strict=True) if not path or not entry["ok"]]
 
 
 def content_is(path: Path, blob: str, tell: Callable[[int], None] = lambda _: None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost import access, fetch, pull, stage, staged, verified
+from sparkfleet.onhost import access, fetch, jobs, pull, stage, staged, verified
 from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.system import Paths
 
@@ -155,7 +155,7 @@ def test_credentials_come_from_the_login_users_docker_config(tmp_path: Path) -> 
 def test_a_job_that_ended_without_a_word_is_told_as_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(stage, "_is_going_on", lambda _: False)
+    monkeypatch.setattr(jobs, "is_going_on", lambda _: False)
     (tmp_path / "jobs" / "stage-1").mkdir(parents=True)
     assert stage.follow("stage-1", Paths(state=tmp_path), 0, 0.2) == 0
     assert json.loads(capsys.readouterr().out)["outcome"] == "lost"
@@ -164,14 +164,14 @@ def test_a_job_that_ended_without_a_word_is_told_as_lost(
 def test_a_token_is_kept_in_a_file_of_its_one_reader_and_not_in_the_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "RUN_DIR", tmp_path / "run")
-    monkeypatch.setattr(stage, "_is_going_on", lambda _: False)
+    monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
+    monkeypatch.setattr(jobs, "is_going_on", lambda _: False)
     ran: list[list[str]] = []
 
     class Done:
         returncode, stderr = 0, ""
 
-    monkeypatch.setattr(stage.subprocess, "run", lambda words, **_: ran.append(words) or Done())
+    monkeypatch.setattr(jobs.subprocess, "run", lambda words, **_: ran.append(words) or Done())
     request = {"id": "stage-1", "user": USER, "images": [], "token": "hf_canary"}
     stage.begin(request, Paths(state=tmp_path))
     token = tmp_path / "run" / "stage-1.token"
@@ -185,26 +185,26 @@ def test_a_token_is_kept_in_a_file_of_its_one_reader_and_not_in_the_request(
 def test_a_token_whose_job_never_began_is_swept_away_by_the_next_and_others_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "RUN_DIR", tmp_path)
-    monkeypatch.setattr(stage, "_is_going_on", lambda job: job == "stage-2")
+    monkeypatch.setattr(jobs, "RUN_DIR", tmp_path)
+    monkeypatch.setattr(jobs, "is_going_on", lambda job: job == "stage-2")
     for name, age in (("stage-1", 300), ("stage-2", 300), ("stage-3", 1)):
         path = tmp_path / f"{name}.token"
         path.write_text("hf_canary")
         os.utime(path, (path.stat().st_mtime - age,) * 2)
-    stage._sweep_tokens()
+    jobs.sweep_secrets()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stage-2.token", "stage-3.token"]
 
 
 def test_a_job_that_systemd_does_not_start_leaves_no_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "RUN_DIR", tmp_path / "run")
-    monkeypatch.setattr(stage, "_is_going_on", lambda _: False)
+    monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
+    monkeypatch.setattr(jobs, "is_going_on", lambda _: False)
 
     class Done:
         returncode, stderr = 1, "no bus"
 
-    monkeypatch.setattr(stage.subprocess, "run", lambda *_, **__: Done())
+    monkeypatch.setattr(jobs.subprocess, "run", lambda *_, **__: Done())
     with pytest.raises(OSError, match="no bus"):
         stage.begin({"id": "stage-1", "user": USER, "token": "hf_canary"}, Paths(state=tmp_path))
     assert list((tmp_path / "run").iterdir()) == []
@@ -213,7 +213,7 @@ def test_a_job_that_systemd_does_not_start_leaves_no_token(
 def test_a_job_without_work_ends_staged_and_takes_its_token_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "RUN_DIR", tmp_path / "run")
+    monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "stage-1.token").write_text("hf_canary")
     folder = tmp_path / "jobs" / "stage-1"
@@ -308,7 +308,7 @@ def test_a_file_whose_hash_was_found_wrong_is_fetched_again_whatever_its_size_sa
 def test_a_model_that_the_hub_will_not_give_ends_the_job_before_anything_is_pulled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "RUN_DIR", tmp_path / "run")
+    monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
     asked: list[tuple[str, ...]] = []
 
     def refuse(*words: str) -> access.Access:
