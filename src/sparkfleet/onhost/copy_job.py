@@ -115,7 +115,9 @@ def in_child(
         child.stdout.close()
         code = child.wait()
     if "cause" in last:
-        raise StageError(last["cause"], last["remedy"], last.get("line", ""))
+        raise StageError(
+            last["cause"], last["remedy"], last.get("line", ""), elsewhere=last.get("elsewhere", False)
+        )
     if code:
         raise StageError(f"the copy ended with {code}", "journalctl on the Spark has more; then run again")
     return last

@@ -125,6 +125,7 @@ class Receiver:
             raise StageError(
                 f"{self.sender} has another {file.name} than the lock file: it was not taken",
                 f"have {self.sender} verified (deploys/verify.py), then run again",
+                elsewhere=True,
             )
         return found
 
@@ -152,6 +153,7 @@ class Receiver:
             raise StageError(
                 f"{self.sender} does not have {file.name} as locked any more",
                 "run again: the new plan looks for another Spark that has it",
+                elsewhere=True,
             )
         buffer = memoryview(bytearray(BUFFER))
         while arriving.offset < file.size:
@@ -197,6 +199,7 @@ class Receiver:
         return StageError(
             f"the connection to {self.sender} broke ({places}): {error or type(error).__name__}",
             f"check the link and {self.sender}'s firewall, then run again: what is here is kept",
+            elsewhere=True,
         )
 
 

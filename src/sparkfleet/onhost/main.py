@@ -18,6 +18,7 @@ from typing import Any
 
 from sparkfleet.onhost import (
     copy_job,
+    copy_places,
     copy_unit,
     detached,
     diagnose,
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command("rollback", _rollback, "print the swap back to what served before").add_argument("service")
     command("stage", _stage, "start the fetch that is on stdin; return at once")
     command("stage-run", _stage_run, "carry a fetch out").add_argument("id")
+    command("copy-places", _copy_places, "say where other Sparks reach this one")
     command("copy-serve", _copy_serve, "start the sender of the copy that is on stdin; say where it listens")
     command("copy-send", _copy_send, "serve one copy").add_argument("id")
     command("copy-stop", _copy_stop, "end a copy's sender").add_argument("id")
@@ -223,6 +225,11 @@ def _stage_run(system: System, options: argparse.Namespace) -> int:
 
 def _stage_follow(system: System, options: argparse.Namespace) -> int:
     return stage.follow(options.id, system.paths, options.since, options.wait)
+
+
+def _copy_places(_: System, __: argparse.Namespace) -> int:
+    _say(copy_places.answer())
+    return OK
 
 
 def _copy_serve(_: System, __: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from sparkfleet.onhost import files
 from sparkfleet.onhost.docker import DockerEngine
@@ -20,10 +21,12 @@ TELL_EVERY_S = 5.0
 class StageError(Exception):
     """A job cannot go on; carries cause, remedy and the line itself."""
 
-    def __init__(self, cause: str, remedy: str, line: str = "") -> None:
-        """Keep the three parts."""
+    def __init__(self, cause: str, remedy: str, line: str = "", *, elsewhere: bool = False) -> None:
+        """Keep the parts. ``elsewhere``: the same thing may be had from another Spark, or from outside."""
         super().__init__(cause)
-        self.result = {"outcome": "failed", "cause": cause, "remedy": remedy, "line": line}
+        self.result: dict[str, Any] = {"outcome": "failed", "cause": cause, "remedy": remedy, "line": line}
+        if elsewhere:
+            self.result["elsewhere"] = True
 
 
 def pull(reference: str, home: Path, journal: Journal) -> None:

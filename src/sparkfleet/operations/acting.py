@@ -51,16 +51,17 @@ def commands(state: State, host: PyinfraHost, step: Step, act: Act) -> Generator
     plan = fleet_run.of(state).plans.get(host.name, HostPlan(host.name))
     entries = plan.entries_with(step) if plan.unknown is None else ()
     if not entries:
+        fleet_run.of(state).done_steps.add((host.name, step))
         host.noop(f"{step}: as declared")
         return
-    yield FunctionCommand(_guarded, (act, entries), {})
+    yield FunctionCommand(_guarded, (step, act, entries), {})
 
 
-def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ...]) -> bool:
+def _guarded(state: State, host: PyinfraHost, step: Step, act: Act, entries: tuple[Entry, ...]) -> bool:
     acting = Acting(state, host)
     try:
         with acting.run.board.host(host.name):
-            _refuse_stale(acting)
+            refuse_stale(acting)
             act(acting, entries)
     except SparkfleetError as error:
         problems = error.problems
@@ -79,6 +80,7 @@ def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ..
         remedy = "run again with SPARKFLEET_DEBUG=1 and report it"
         problems = (Problem(host.name, f"{type(error).__name__}: {error}", remedy=remedy),)
     else:
+        acting.run.done_steps.add((host.name, step))
         return True
     acting.run.failures[host.name] = problems
     for one in (one for problem in problems for one in problem.each):
@@ -86,7 +88,7 @@ def _guarded(state: State, host: PyinfraHost, act: Act, entries: tuple[Entry, ..
     return False
 
 
-def _refuse_stale(acting: Acting) -> None:
+def refuse_stale(acting: Acting) -> None:
     """Look again before the first change; refuse when what is seen is not what was shown."""
     checked = getattr(acting.host, "sparkfleet_checked", False)
     if checked:

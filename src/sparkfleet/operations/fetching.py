@@ -1,76 +1,139 @@
-"""What the image and the weights operation share: a staging job on the Spark, followed to its end."""
+"""What the image and the weights operation share: each missing thing is fetched once for the fleet.
+
+Every thing on its way to a Spark is a ``Fetch`` of the run. Whoever needs it first begins it, also for
+another Spark whose turn has not come; everyone waits for the same one.
+"""
 
 from __future__ import annotations
 
-import uuid
-from typing import Any
+from collections.abc import Sequence
 
-from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fleet_run, remote
-from sparkfleet.operations.host import login_user
-from sparkfleet.operations.service import watch
-from sparkfleet.plan.model import Entry, Step
-from sparkfleet.spec import secret
-from sparkfleet.spec.resolved import Host, Service, Weights
+import gevent
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.context import ctx_host
+
+from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.operations import acting, copying, staging_job
+from sparkfleet.operations.fleet_run import Fetch, declared
+from sparkfleet.operations.remote import ConnectionLostError
+from sparkfleet.plan.model import Entry, Source, Step
+from sparkfleet.plan.staging import weights_key
+from sparkfleet.spec.resolved import Host
+
+SUBSTITUTES = 2
+"""Sparks that download a thing after the one that should have sent it could not."""
 
 
-def stage(act: acting.Acting, entries: tuple[Entry, ...], *, weights: bool) -> None:
-    """Have the Spark fetch the images, and if asked the weights, of the entries' services. Raise FailedError
-    if it cannot.
-    """
-    spec = fleet_run.declared(act.host)
-    services = [entry.service for entry in entries if entry.service is not None]
-    user = login_user(act.host)
-    job = f"stage-{uuid.uuid4().hex[:8]}"
-    request: dict[str, Any] = {
-        "id": job,
-        "user": {"name": user.name, "uid": user.uid, "gid": user.gid, "home": user.home},
-        "images": list(dict.fromkeys(service.image.pull_ref for service in services)),
-    }
-    models = user.expand(spec.paths.models)
-    needed = [
-        _weights_request(spec, entry.service, weights, models)
-        for entry in entries
-        if entry.service is not None and entry.steps(Step.WEIGHTS)
-        for weights in entry.service.repositories
-    ]
-    if needed:
-        # Asked before the image is pulled, too: a licence that is not accepted must not cost a pull first.
-        request["ask"] = needed
-        token = secret.read(spec.hf_token)
-        if token:
-            request["token"] = token
-    if weights:
-        request["weights"] = needed
-    answer = remote.program(act.host, "stage", data=request, timeout=60)
-    if not answer.ok:
+def bring(act: acting.Acting, entries: Sequence[Entry], step: Step) -> None:
+    """Bring what the entries lack in this step. Raise what kept one of the things from coming."""
+    keys = dict.fromkeys(change.item for entry in entries for change in entry.steps(step))
+    sources = act.run.sources
+    # Downloads first, and copies in one order on all Sparks: so no two wait for each other.
+    copied = [key for key in keys if (sources.get((act.host.name, key)) or Source()).host]
+    for key in (*(key for key in keys if key not in copied), *sorted(copied)):
+        fetch = _begun(act, act.host, key, step)
+        fetch.over.wait()
+        if fetch.problem is not None:
+            raise fetch.problem
+
+
+def _begun(act: acting.Acting, host: PyinfraHost, key: str, step: Step) -> Fetch:
+    """Return the fetch of a thing to a Spark, begun unless it was."""
+    run = act.run
+    found = run.fetches.get((host.name, key))
+    if found is None:
+        found = run.fetches[host.name, key] = Fetch()
+        gevent.spawn(_carry_out, acting.Acting(act.state, host), key, step, found)
+    return found
+
+
+def _carry_out(act: acting.Acting, key: str, step: Step, fetch: Fetch) -> None:
+    try:
+        with ctx_host.use(act.host):
+            acting.refuse_stale(act)
+            _fetch(act, key, step)
+    except Exception as error:  # noqa: BLE001  (told by the host's own operation, whatever it is)
+        fetch.problem = error
+    finally:
+        fetch.over.set()
+
+
+def _fetch(act: acting.Acting, key: str, step: Step) -> None:
+    source = act.run.sources.get((act.host.name, key)) or Source()
+    failed: list[str] = []
+    while source.host:
+        holder = act.state.inventory.get_host(source.host)
+        problem = _wait_for(act, holder, key, step) or _copied(act, holder, key, source)
+        if problem is None:
+            return
+        failed.append(source.host)
+        source = _instead(act, key, failed, problem)
+    staging_job.download(act, _wanted(declared(act.host), key, step))
+
+
+def _wait_for(act: acting.Acting, holder: PyinfraHost, key: str, step: Step) -> Problem | None:
+    """Wait until the other Spark has the thing; return why it will not have it."""
+    if (holder.name, key) not in act.run.sources:
+        return None  # it had it before the run
+    begun = (holder.name, key) in act.run.fetches
+    if not begun and (holder.name, Step.HOST) not in act.run.done_steps:
+        # It failed before, or its turn comes after ours (pyinfra's --serial): its programs may not be there.
+        return Problem(holder.name, "it is not ready to send in this run", remedy="run again")
+    fetch = _begun(act, holder, key, step)
+    if not fetch.over.is_set():
+        act.tell("fetch", f"waits until {holder.name} has {key.partition('@')[0]}")
+    fetch.over.wait()
+    return _said(holder.name, fetch.problem)
+
+
+def _said(name: str, error: Exception | None) -> Problem | None:
+    if error is None:
+        return None
+    if isinstance(error, SparkfleetError):
+        return error.problems[0]
+    return Problem(name, str(error) or type(error).__name__, remedy="run again")
+
+
+def _copied(act: acting.Acting, holder: PyinfraHost, key: str, source: Source) -> Problem | None:
+    """Copy the thing; return why the other Spark could not send it. Raise what no other Spark could mend."""
+    wanted = _wanted(declared(act.host), key, Step.WEIGHTS)
+    try:
+        copying.copy(act, holder, wanted.weights, source)
+    except copying.SenderError as error:
+        return error.problems[0]
+    except ConnectionLostError as error:
+        return Problem(holder.name, f"connection lost: {error}", remedy="run again")
+    return None
+
+
+def _instead(act: acting.Acting, key: str, failed: Sequence[str], problem: Problem) -> Source:
+    """Return where else the thing comes from: another Spark that took the download over, or from outside."""
+    takers = act.run.substitutes.setdefault(key, [])
+    act.say(f"{key.partition('@')[0]}: {problem.found.splitlines()[0]}")
+    for name in takers:
+        fetch = act.run.fetches[name, key]
+        if name not in failed and not (fetch.over.is_set() and fetch.problem):
+            return Source(name)
+    if declared(act.host).prepare.offline or len(takers) >= SUBSTITUTES:
         raise acting.FailedError(
             Problem(
                 act.host.name,
-                f"fetching could not begin: {(answer.err or answer.out).strip()[-300:]}",
-                remedy="run again",
+                f"{key.partition('@')[0]} cannot be had from {', '.join(failed)}: {problem.found}; "
+                "what serves was not touched",
+                remedy=problem.remedy,
             )
         )
-    result = watch(act, job, "fetch")
-    if result.get("outcome") != "staged":
-        found = str(result.get("cause") or "fetching failed")
-        if result.get("line"):
-            found += f"\n    it said: {result['line']}"
-        raise acting.FailedError(
-            Problem(
-                act.host.name,
-                f"{found}; what serves was not touched",
-                remedy=str(result.get("remedy") or "run again"),
-            )
-        )
+    takers.append(act.host.name)
+    act.say(f"{key.partition('@')[0]}: downloads it itself")
+    return Source()
 
 
-def _weights_request(spec: Host, service: Service, weights: Weights, models_dir: str) -> dict[str, Any]:
-    return {
-        "image": service.image.pull_ref,
-        "repo": weights.repo,
-        "revision": weights.revision,
-        "models_dir": models_dir,
-        "endpoint": spec.hf_endpoint,
-        "files": [{"path": f.path, "size": f.size, "blob": f.blob} for f in weights.files],
-    }
+def _wanted(spec: Host, key: str, step: Step) -> staging_job.Wanted:
+    """Return what a key stands for on a Spark."""
+    for service in spec.services:
+        if step is Step.IMAGE and service.image.pull_ref == key:
+            return staging_job.Wanted(service, ())
+        for weights in service.repositories:
+            if weights_key(weights) == key:
+                return staging_job.Wanted(service, (weights,))
+    raise KeyError(key)

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass, field
 
 import click
+from gevent.event import Event
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
@@ -22,6 +23,7 @@ from sparkfleet.facts.look import look
 from sparkfleet.operations import remote
 from sparkfleet.operations.progress import Board, on_terminal
 from sparkfleet.operations.unreachable import connect_problem
+from sparkfleet.plan import fleet_staging
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import plan_text
@@ -37,6 +39,14 @@ _ATTRIBUTE = "sparkfleet_run"
 
 
 @dataclass
+class Fetch:
+    """One thing on its way to one Spark. ``over`` is set when it is there, or when it cannot be had."""
+
+    over: Event = field(default_factory=Event)
+    problem: Exception | None = None
+
+
+@dataclass
 class FleetRun:
     """What is known of a run: mutable, since the hosts' greenlets fill it one after the other."""
 
@@ -49,6 +59,14 @@ class FleetRun:
     board: Board = field(default_factory=lambda: Board(on_terminal()))
     steps: tuple[Step, ...] = EVERY_STEP
     """What this run carries out; all else is neither shown nor done."""
+    sources: fleet_staging.Sources = field(default_factory=dict)
+    """Where each Spark gets what it lacks, as shown."""
+    fetches: dict[tuple[str, str], Fetch] = field(default_factory=dict)
+    """What is being fetched or was, by host and key."""
+    substitutes: dict[str, list[str]] = field(default_factory=dict)
+    """Key -> Sparks that download it since its sender could not send."""
+    done_steps: set[tuple[str, Step]] = field(default_factory=set)
+    """Steps that were carried out on a host, or had nothing to do there."""
     closing: bool = True
     """Whether failures are said at the end: not for a plan, whose report has them."""
 
@@ -103,6 +121,7 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     if run.shown or not expected <= run.plans.keys():
         return
     run.shown = True
+    settle(state)
     echo_report(plan_text(whole_plan(state)), err="--json" in sys.argv)
     fail_hosts(state, {name for name, plan in run.plans.items() if plan.state in _STOPPED})
 
@@ -124,6 +143,17 @@ def _plan_after(host: PyinfraHost, swap: str, steps: tuple[Step, ...]) -> HostPl
 
 
 _STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}
+
+
+def settle(state: State) -> None:
+    """Say in every host's plan where it gets what it lacks: known only when all of them are."""
+    run = of(state)
+    if not any(change.item for plan in run.plans.values() for e in plan.entries for change in e.changes):
+        return
+    active = [host for host in state.inventory if host.name in run.plans]
+    hosts = {host.name: declared(host) for host in active}
+    run.sources = fleet_staging.spread(hosts, [run.plans[host.name] for host in active])
+    run.plans = {name: fleet_staging.settled(plan, run.sources) for name, plan in run.plans.items()}
 
 
 def whole_plan(state: State) -> Plan:

@@ -19,4 +19,4 @@ def present() -> Generator[FunctionCommand, None, None]:
 
 
 def _pull(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
-    fetching.stage(act, entries, weights=False)
+    fetching.bring(act, entries, Step.IMAGE)

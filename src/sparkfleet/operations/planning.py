@@ -31,6 +31,7 @@ def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
         fleet_run.of(host.state).plans[host.name] = fleet_run.fresh_plan(host)
 
     state, _ = on_each(inventory, limit, plan)
+    fleet_run.settle(state)
     return fleet_run.whole_plan(state)
 
 

@@ -45,6 +45,7 @@ class Board:
     ) -> None:
         """Show nothing yet."""
         self._rows: dict[str, Row] = {}
+        self._others: dict[str, Row] = {}
         self._terminal = terminal
         self._echo = echo
         self._now = now
@@ -75,8 +76,10 @@ class Board:
 
         Without a terminal a line is printed when the phase is new, or when the last line is QUIET_S old.
         """
-        row = self._rows[name]
+        row = self._rows.get(name)
         now = self._now()
+        if row is None:  # done for another host, before the run comes to this one
+            row = self._others.setdefault(name, Row(now))
         fresh = phase != row.phase
         row.phase, row.text = phase, text
         if self._live is None and (fresh or now - row.said >= QUIET_S):

@@ -16,9 +16,9 @@ from sparkfleet.plan.model import Entry, Step
 
 @operation()
 def complete() -> Generator[FunctionCommand, None, None]:
-    """Download what is missing or not whole."""
+    """Download what is missing or not whole, or copy it from a Spark that has it."""
     yield from acting.commands(state, host, Step.WEIGHTS, _fetch)
 
 
 def _fetch(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
-    fetching.stage(act, entries, weights=True)
+    fetching.bring(act, entries, Step.WEIGHTS)

@@ -50,7 +50,8 @@ def host_plan(host: Host, observed: Observed | Problem) -> HostPlan:
         entries = [*_host_entries(host, observed), *_service_entries(host, observed)]
     except SparkfleetError as error:
         return HostPlan(host.name, unknown=error.problems[0])
-    return HostPlan(host.name, tuple(entries))
+    stock = (one for service in host.services for one in staging.stock(service, observed))
+    return HostPlan(host.name, tuple(entries), stock=tuple(dict.fromkeys(stock)))
 
 
 def _swap_going_on(host: Host, observed: Observed) -> Problem:

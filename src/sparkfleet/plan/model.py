@@ -57,6 +57,34 @@ class Change:
     old: str = ""
     new: str = ""
     note: str = ""
+    item: str = ""
+    """What of the Spark's stock it brings, by key; "" when it brings nothing."""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """One thing that is fetched as a whole (an image, a model at its commit), and what a Spark has of it."""
+
+    step: Step
+    key: str
+    """``repository@digest`` of an image, ``repository@commit`` of a model."""
+    whole: bool
+    have: int = 0
+    """Bytes."""
+    missing: int = 0
+    """Bytes."""
+    free: int = 0
+    """Bytes free on the disk where it is kept."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a Spark gets a thing from."""
+
+    host: str = ""
+    """Name of another Spark; "": the registry, or the hub."""
+    near: bool = False
+    """Whether the two are linked by the fabric."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +143,8 @@ class HostPlan:
     unknown: Problem | None = None
     going_on: str = ""
     """Id of a swap that has not ended yet: a real run follows it before it plans."""
+    stock: tuple[Stock, ...] = ()
+    """What its services need of images and models, whether it is there or not."""
 
     @property
     def state(self) -> HostState:

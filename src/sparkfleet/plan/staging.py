@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sparkfleet.errors import Problem
-from sparkfleet.plan.model import Change, Sign, Step
+from sparkfleet.plan.model import Change, Sign, Source, Step, Stock
 from sparkfleet.plan.units_of_size import size
 from sparkfleet.probe.observed import Observed
-from sparkfleet.spec.resolved import Host, Service, WeightFile, Weights
+from sparkfleet.spec.resolved import Host, ImageRef, Service, WeightFile, Weights
 
 LISTED_FILES = 5
 """More differing files than this are counted instead of listed."""
@@ -20,14 +20,56 @@ SPARE_BYTES = 64 << 20
 """Bytes that stay free on a disk for the Spark's own needs: journal, state, logs."""
 
 
+def stock(service: Service, observed: Observed) -> list[Stock]:
+    """Return what there is of a service's image and models."""
+    return [
+        image_stock(service.image, observed),
+        *(weights_stock(weights, observed) for weights in service.repositories),
+    ]
+
+
+def image_stock(image: ImageRef, observed: Observed) -> Stock:
+    """Return whether the image is there under its digest."""
+    whole = observed.images.get(image.pull_ref) is not None
+    have, missing = (image.size, 0) if whole else (0, image.size)
+    return Stock(Step.IMAGE, image.pull_ref, whole, have, missing, observed.disks["docker"].free)
+
+
+def weights_stock(weights: Weights, observed: Observed) -> Stock:
+    """Return how much of a model at its commit is there as locked."""
+    wrong = wrong_files(weights, observed)
+    missing = sum(file.size for file, _ in wrong.values())
+    return Stock(
+        Step.WEIGHTS,
+        weights_key(weights),
+        not wrong,
+        weights.size - missing,
+        missing,
+        observed.disks["models"].free,
+    )
+
+
+def origin(stock: Stock, source: Source) -> str:
+    """Return where something comes from, in words."""
+    if source.host:
+        return f"from {source.host} over the {'fabric' if source.near else 'LAN'}"
+    return "to pull" if stock.step is Step.IMAGE else "to download"
+
+
+def amount(stock: Stock, source: Source) -> str:
+    """Return how much comes from where, and how much room there is."""
+    count = f"{size(stock.missing)} " if stock.missing else ""
+    before = " before the stop" if stock.step is Step.WEIGHTS else ""
+    return f"{count}{origin(stock, source)}{before}, {size(stock.free)} free"
+
+
 def image_changes(service: Service, observed: Observed) -> list[Change]:
     """Return the pull of the image, when it is not there under its digest."""
-    image = service.image
-    if observed.images.get(image.pull_ref) is not None:
+    found = image_stock(service.image, observed)
+    if found.whole:
         return []
-    amount = f"{size(image.size)} to pull, " if image.size else "to pull, "
-    free = size(observed.disks["docker"].free)
-    return [Change(Step.IMAGE, Sign.ADD, "pull", new=image.display, note=f"{amount}{free} free")]
+    new, note = service.image.display, amount(found, Source())
+    return [Change(Step.IMAGE, Sign.ADD, "pull", new=new, note=note, item=found.key)]
 
 
 def weights_key(weights: Weights) -> str:
@@ -62,12 +104,12 @@ def _downloads(weights: Weights, observed: Observed) -> list[Change]:
     wrong = wrong_files(weights, observed)
     if not wrong:
         return []
-    total = sum(file.size for file, _ in wrong.values())
-    free = f"{size(total)} to download before the stop, {size(observed.disks['models'].free)} free"
-    nothing_there = not observed.weights.get(weights_key(weights))
+    item = weights_key(weights)
+    nothing_there = not observed.weights.get(item)
     if nothing_there or len(wrong) > LISTED_FILES:
         what = weights.repo if nothing_there else f"{len(wrong)} of {len(weights.files)} files"
-        return [Change(Step.WEIGHTS, Sign.ADD, "weights", new=what, note=free)]
+        note = amount(weights_stock(weights, observed), Source())
+        return [Change(Step.WEIGHTS, Sign.ADD, "weights", new=what, note=note, item=item)]
     return [
         Change(
             Step.WEIGHTS,
@@ -76,6 +118,7 @@ def _downloads(weights: Weights, observed: Observed) -> list[Change]:
             path,
             old="" if why == "missing" else why,
             new=size(file.size),
+            item=item,
         )
         for path, (file, why) in wrong.items()
     ]

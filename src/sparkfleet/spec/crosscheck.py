@@ -8,7 +8,8 @@ from dataclasses import replace
 from sparkfleet.errors import Problem
 from sparkfleet.spec.hostfile import HostSource
 from sparkfleet.spec.merge import Layer
-from sparkfleet.spec.resolved import Host, Service
+from sparkfleet.spec.resolved import AUTO, NONE, Host, Service
+from sparkfleet.spec.validate import nearest
 
 MAX_SHARE = 0.92
 """Of a Spark's memory for all engines together: the rest is what Linux and the page cache live on."""
@@ -85,6 +86,22 @@ def fleet_problems(hosts: Sequence[Host]) -> list[Problem]:
             )
         seen.setdefault(address, host)
     return problems
+
+
+def seed_problems(seed: str, layers: Sequence[Layer], names: Collection[str]) -> list[Problem]:
+    """Return that group_data names a seed which is no Spark of the fleet."""
+    if seed in {AUTO, NONE, *names}:
+        return []
+    said = [layer for layer in layers if "seed" in (layer.said.get("stage") or {})]
+    guess = nearest(seed, [*names, AUTO, NONE])
+    return [
+        Problem(
+            said[-1].where(("stage", "seed")) if said else "group_data",
+            f"'stage.seed' is '{seed}', and there is no such Spark",
+            f"{AUTO}, {NONE}, or one of: {', '.join(sorted(names))}",
+            f"write '{guess}'" if guess else "name a host file",
+        )
+    ]
 
 
 def _share(service: Service) -> float:

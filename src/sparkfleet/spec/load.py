@@ -19,7 +19,7 @@ from sparkfleet.spec.hostfile import HostSource, load
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.merge import Layer
 from sparkfleet.spec.models import Defaults
-from sparkfleet.spec.resolved import Fleet, Host, Mirror, Paths, Prepare, Service
+from sparkfleet.spec.resolved import Fleet, Host, Mirror, Paths, Prepare, Service, Stage
 from sparkfleet.spec.yamlfile import shown
 
 T = TypeVar("T")
@@ -94,6 +94,7 @@ def fleet(
     problems += context.problems
     problems += _unpinned(places, context)
     problems += crosscheck.fleet_problems(hosts)
+    problems += crosscheck.seed_problems(defaults.stage.seed, default_layers, [one.name for one in sources])
     if problems:
         raise SparkfleetError(*sorted(set(problems), key=_place))
     return Fleet(
@@ -220,6 +221,7 @@ def _host(
         allow=tuple(sorted(allow.items())),
         prepare=_prepare(defaults, source),
         member=joined.member if joined else None,
+        stage=Stage(**defaults.stage.model_dump()),
     )
 
 

@@ -175,6 +175,17 @@ class PrepareSpec(Model):
     )
 
 
+class StageSpec(Model):
+    """``stage`` in group_data: how images and weights reach a fleet."""
+
+    seed: str = Field(
+        "auto",
+        description="Which Spark downloads for all that need the same: its name; auto: the one that has the "
+        "most of it already; none: each downloads for itself.",
+    )
+    parallel: int = Field(2, ge=1, le=16, description="How many Sparks one Spark sends to.")
+
+
 class HostFile(Model):
     """``inventories/<fleet>/<host>.yaml``: what one Spark shall be."""
 
@@ -248,6 +259,7 @@ class Defaults(Model):
     container: ContainerSpec = Field(ContainerSpec(), description="Settings of every container.")
     gate: GateSpec = Field(GateSpec(), description="The proof that a service serves.")
     prepare: PrepareSpec = Field(PrepareSpec(), description="What is made of every Spark itself.")
+    stage: StageSpec = Field(StageSpec(), description="How images and weights reach the Sparks.")
     allow: dict[str, Reason] = Field(
         default_factory=dict, description="Rule id -> why it does not apply here."
     )

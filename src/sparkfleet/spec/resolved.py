@@ -176,6 +176,19 @@ class Prepare:
     """It reaches neither registry nor hub, and that is as it shall be."""
 
 
+AUTO, NONE = "auto", "none"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How images and weights reach a fleet."""
+
+    seed: str = AUTO
+    """Name of the Spark that downloads for the others, ``auto``, or ``none``: each for itself."""
+    parallel: int = 2
+    """How many Sparks one Spark sends to."""
+
+
 @dataclass(frozen=True)
 class Host:
     """One Spark as it shall be."""
@@ -196,6 +209,7 @@ class Host:
     member: Member | None = None
     """Its place in a cluster, if it is in one."""
     prepare: Prepare = Prepare()
+    stage: Stage = Stage()
 
 
 @dataclass(frozen=True)
@@ -249,6 +263,7 @@ def host_from_json(data: dict[str, Any]) -> Host:
             "ssh": _pairs(data["ssh"]),
             "allow": _pairs(data["allow"]),
             "prepare": Prepare(**data["prepare"]),
+            "stage": Stage(**data["stage"]),
             "member": _member(data["member"]) if data.get("member") else None,
         }
     )
@@ -294,6 +309,8 @@ def _pairs(data: Any) -> tuple[tuple[str, Any], ...]:
 
 
 __all__ = [
+    "AUTO",
+    "NONE",
     "Container",
     "Fabric",
     "Fleet",
@@ -305,6 +322,7 @@ __all__ = [
     "Paths",
     "Prepare",
     "Service",
+    "Stage",
     "WeightFile",
     "Weights",
     "host_from_json",

@@ -406,7 +406,7 @@ def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
     entry = only_entry(HOST, replace(THERE, weights={key: have}))
     assert entry.verb is Verb.STAGE
     assert entry.changes == (
-        Change(Step.WEIGHTS, Sign(sign), "weights", "model.safetensors", old, "18.0 GiB"),
+        Change(Step.WEIGHTS, Sign(sign), "weights", "model.safetensors", old, "18.0 GiB", item=key),
     )
 
 

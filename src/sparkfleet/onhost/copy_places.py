@@ -1,0 +1,69 @@
+"""Where this Spark can be reached by another: the addresses of its fabric links and of its LAN."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+FABRIC, LAN = "fabric", "lan"
+DRIVER = "mlx5_core"
+
+
+def places(root: str = "/") -> list[dict[str, str]]:
+    """Return ``address`` (with prefix length), ``netdev`` and ``kind`` of each link that is up."""
+    found = _addresses()
+    fabric = _fabric(root, found)
+    lan = set(_default_routes(root)) or {name for name in found if _is_physical(root, name)}
+    kinds = {name: FABRIC if name in fabric else LAN for name in found if name in fabric | lan}
+    return [
+        {"netdev": name, "address": address, "kind": kind}
+        for name, kind in kinds.items()
+        for address in found[name]
+    ]
+
+
+def _addresses() -> dict[str, list[str]]:
+    """Return the IPv4 addresses of each netdev that has a carrier."""
+    said = subprocess.run(
+        ["ip", "-j", "-4", "address", "show", "up"], capture_output=True, text=True, timeout=20, check=True
+    ).stdout
+    return {
+        netdev["ifname"]: [f"{one['local']}/{one['prefixlen']}" for one in netdev.get("addr_info", ())]
+        for netdev in json.loads(said or "[]")
+        if netdev.get("ifname") and "LOWER_UP" in netdev.get("flags", ()) and netdev["ifname"] != "lo"
+    }
+
+
+def _fabric(root: str, names: Iterable[str]) -> set[str]:
+    """Return the netdevs of the ConnectX-7, by their driver or as ``ibdev2netdev`` says."""
+    found = set()
+    for name in names:
+        driver = os.path.join(root, "sys/class/net", name, "device/driver")
+        if os.path.basename(os.path.realpath(driver)) == DRIVER:
+            found.add(name)
+    if found:
+        return found
+    try:
+        said = subprocess.run(["ibdev2netdev"], capture_output=True, text=True, timeout=20, check=False)
+    except OSError:
+        return set()
+    return set(re.findall(r"==> (\S+)", said.stdout))
+
+
+def _default_routes(root: str) -> list[str]:
+    with open(os.path.join(root, "proc/net/route"), encoding="ascii") as file:
+        rows = [line.split() for line in file.read().splitlines()[1:]]
+    return [row[0] for row in rows if row[1] == row[7] == "00000000"]
+
+
+def _is_physical(root: str, name: str) -> bool:
+    return os.path.exists(os.path.join(root, "sys/class/net", name, "device"))
+
+
+def answer() -> dict[str, Any]:
+    """Return the places as the operator is told."""
+    return {"places": places()}

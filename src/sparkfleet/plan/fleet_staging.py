@@ -1,0 +1,137 @@
+"""Who gets what from whom: each image and each model comes from outside once, then from Spark to Spark. Pure.
+
+A plan of one Spark knows only that something is missing there. Here the plans of all Sparks of a run are seen
+together, and each missing thing gets its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sparkfleet.errors import Problem, together
+from sparkfleet.plan import staging
+from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Source, Step, Stock
+from sparkfleet.spec.resolved import AUTO, NONE, Host
+
+Sources = Mapping[tuple[str, str], Source | None]
+"""Host and key of what it needs -> where it gets it from; None: from nowhere."""
+
+SHARED = frozenset({Step.WEIGHTS})
+"""What goes from Spark to Spark; all else each Spark fetches for itself."""
+
+
+@dataclass
+class _Holder:
+    """A Spark that has the thing, or will have it: it sends to so many others."""
+
+    name: str
+    depth: int
+    slots: int
+
+
+def spread(hosts: Mapping[str, Host], plans: Sequence[HostPlan]) -> Sources:
+    """Return the source of each thing that a Spark of these plans needs."""
+    found: dict[tuple[str, str], Source | None] = {}
+    for key, stocks in _by_key(plans).items():
+        needing = [name for name, stock in stocks.items() if not stock.whole]
+        if needing:
+            for name, source in _sources(hosts, stocks, needing).items():
+                found[name, key] = source
+    return found
+
+
+def _by_key(plans: Sequence[HostPlan]) -> dict[str, dict[str, Stock]]:
+    """Return each thing with the Sparks that can take part: key -> host -> stock, in the plans' order."""
+    found: dict[str, dict[str, Stock]] = {}
+    for plan in plans:
+        if plan.state in {HostState.UNKNOWN, HostState.BLOCKED}:
+            continue
+        fetched = {change.item for entry in plan.entries for change in entry.changes if change.item}
+        for stock in plan.stock:
+            if stock.whole or stock.key in fetched:
+                found.setdefault(stock.key, {})[plan.host] = stock
+    return found
+
+
+def _sources(
+    hosts: Mapping[str, Host], stocks: Mapping[str, Stock], needing: list[str]
+) -> dict[str, Source | None]:
+    policy = hosts[needing[0]].stage
+    outside = [name for name in needing if not hosts[name].prepare.offline]
+    step = stocks[needing[0]].step
+    if policy.seed == NONE or step not in SHARED:
+        return {name: Source() if name in outside else None for name in needing}
+    holders = [_Holder(name, 0, policy.parallel) for name, stock in stocks.items() if stock.whole]
+    found: dict[str, Source | None] = {}
+    if not holders:
+        if not outside:
+            return dict.fromkeys(needing)
+        seed = _seed(policy.seed, outside, stocks)
+        found[seed] = Source()
+        holders.append(_Holder(seed, 0, policy.parallel))
+    for name in needing:
+        if name not in found:
+            found[name] = _take(name, holders, hosts)
+    return found
+
+
+def _seed(declared: str, outside: list[str], stocks: Mapping[str, Stock]) -> str:
+    """Return who downloads: the declared Spark if it needs the thing, else the one that has most of it."""
+    if declared != AUTO and declared in outside:
+        return declared
+    return max(outside, key=lambda name: stocks[name].have)  # the first of equals
+
+
+def _take(name: str, holders: list[_Holder], hosts: Mapping[str, Host]) -> Source:
+    """Choose a holder with a free slot, the nearest first; from then on the Spark is a holder, too."""
+    free = [holder for holder in holders if holder.slots]
+    chosen = min(free, key=lambda one: (not near(hosts[name], hosts[one.name]), one.depth))
+    chosen.slots -= 1
+    holders.append(_Holder(name, chosen.depth + 1, hosts[name].stage.parallel))
+    return Source(chosen.name, near(hosts[name], hosts[chosen.name]))
+
+
+def near(one: Host, other: Host) -> bool:
+    """Tell whether two Sparks are linked by the fabric: members of one cluster are."""
+    return one.member is not None and other.member is not None and one.member.cluster == other.member.cluster
+
+
+def settled(plan: HostPlan, sources: Sources) -> HostPlan:
+    """Return the plan with the source of each thing in it; blocked where there is none."""
+    if not any(host == plan.host for host, _ in sources):
+        return plan
+    stocks = {stock.key: stock for stock in plan.stock}
+    return replace(plan, entries=tuple(_settled(plan.host, entry, stocks, sources) for entry in plan.entries))
+
+
+def _settled(host: str, entry: Entry, stocks: Mapping[str, Stock], sources: Sources) -> Entry:
+    changes: list[Change] = []
+    blocked = entry.blocked
+    for change in entry.changes:
+        if (host, change.item) not in sources:
+            changes.append(change)
+            continue
+        source = sources[host, change.item]
+        if source is None:
+            blocked = together(blocked, _nowhere(host, change.item))
+            changes.append(change)
+        else:
+            changes.append(replace(change, note=_note(change, stocks[change.item], source)))
+    return replace(entry, changes=tuple(changes), blocked=blocked)
+
+
+def _note(change: Change, stock: Stock, source: Source) -> str:
+    """Return what is said of the source: with the amount where the change is of the whole thing."""
+    if change.note:
+        return staging.amount(stock, source)
+    return staging.origin(stock, source) if source.host else ""
+
+
+def _nowhere(host: str, key: str) -> Problem:
+    return Problem(
+        f"{host}: {key}",
+        "no Spark of this run has it, and those that need it are offline",
+        "a Spark that has it, or one that may download",
+        "run without --limit, so that all are asked; or set 'prepare: {offline: false}' on one of them",
+    )
