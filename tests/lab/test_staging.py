@@ -24,10 +24,25 @@ def hub(state: State, what: str, method: str = "GET") -> dict[str, Any]:
 
 
 def tree(machine: Machine) -> str:
-    """Return the hub's cache of a machine: names, owners, targets of links, hashes of contents."""
-    names = machine.sh(f"cd {HUB} && find . -path ./.locks -prune -o -printf '%p %u %y %l\\n' | sort")
-    hashes = machine.sh(f"cd {HUB} && find . -type f -path '*/blobs/*' -exec sha256sum {{}} + | sort")
-    return names + "\n" + hashes
+    """Return the models in a machine's cache: names, owners, targets of links, hashes of contents."""
+    find = "find models--* -name trees -prune -o"  # listings that the hub's own download keeps for itself
+    names = machine.sh(f"cd {HUB} && {find} -printf '%p %u %g %y %l\\n' | sort")
+    hashes = machine.sh(f"cd {HUB} && {find} -type f -exec sha256sum {{}} + | sort")
+    return f"{names}\n{hashes}"
+
+
+def snapshot_by_the_hubs_own_program(machine: Machine) -> str:
+    """Ask huggingface_hub in the engine's image, without network, where the model is."""
+    image = machine.sh(
+        "docker images --digests --format '{{.Repository}}@{{.Digest}}' | grep nvcr.io | head -1"
+    )
+    (name,) = machine.sh(f"ls {HUB} | grep ^models--").split()
+    (revision,) = machine.sh(f"ls {HUB}/{name}/snapshots").split()
+    repo = name.removeprefix("models--").replace("--", "/")
+    return machine.sh(
+        f"docker run --rm --network none --user 1000 -e HF_HUB_OFFLINE=1 -e HF_HOME=/models -e HOME=/tmp "
+        f"-v /home/nvidia/vllm:/models --entrypoint hf {image} download {repo} --revision {revision}"
+    )
 
 
 def test_weights_are_downloaded_once_and_copied_to_the_other_spark(
@@ -45,6 +60,7 @@ def test_weights_are_downloaded_once_and_copied_to_the_other_spark(
     assert {seen["requests"] for seen in once.values()} == {1}, counted
     assert "from spark-01 over the LAN before the stop" in staged.text
     assert tree(sparks[0]) == tree(sparks[1])
+    assert "/models/hub/models--" in snapshot_by_the_hubs_own_program(sparks[1])
     assert [machine.sh("ss -Htln | sort") for machine in sparks] == listening
     assert sparks[0].sh("ls /run/sparkfleet") == ""
     assert "weights" not in {field for field, _, _, _ in fleet.changes("spark-02")}

@@ -130,8 +130,12 @@ def receive() -> int:
     listeners = [Listener(*one) for one in asked["listeners"]]
     receiver = Receiver(asked["sender"], listeners, asked["token"], tuple(wanted.values()))
 
+    told = [-1]
+
     def tell() -> None:
-        say({"have": receiver.have})
+        if receiver.have != told[0]:
+            told[0] = receiver.have
+            say({"have": receiver.have})
 
     try:
         receiver.run(tell)

@@ -515,3 +515,24 @@ def test_what_is_prepared_is_said_for_the_fleet_and_the_host_file_wins_by_key(fl
     assert first.prepare.offline
     assert not second.prepare.offline
     assert host_from_json(to_json(second)) == second
+
+
+def test_a_seed_is_a_spark_of_the_fleet(fleet):
+    names = {f"spark-0{n}.yaml": f"serve: {SMALL}\n" for n in (1, 2)}
+
+    def stage(said: str) -> dict[str, str]:
+        return {
+            "group_data/all.py": f"sparkfleet = {{\n  'stage': {{'seed': '{said}', 'parallel': 3}},\n}}\n",
+            **names,
+        }
+
+    for good in ("auto", "none", "spark-02"):
+        loaded = fleet(stage(good)).load().hosts[0]
+        assert (loaded.stage.seed, loaded.stage.parallel) == (good, 3)
+        assert host_from_json(to_json(loaded)) == loaded
+    with pytest.raises(SparkfleetError) as raised:
+        fleet(stage("sparkk-02")).load()
+    (problem,) = raised.value.problems
+    assert problem.where == "group_data/all.py:2"
+    assert problem.found == "'stage.seed' is 'sparkk-02', and there is no such Spark"
+    assert problem.remedy == "write 'spark-02'"

@@ -1,0 +1,187 @@
+"""Who gets what from whom: from outside once, and everything arrives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparkfleet.errors import Problem
+from sparkfleet.plan import fleet_staging
+from sparkfleet.plan.fleet_staging import settled, spread
+from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Sign, Source, Step, Stock, Verb
+from sparkfleet.spec.resolved import Host, Member, Prepare, Stage
+
+GIB = 1 << 30
+KEY = "nvidia/Nano@" + "a" * 40
+
+
+def plan(name: str, have: int, *keys: str, blocked: bool = False, total: int = 18) -> HostPlan:
+    """Return the plan of a Spark that has so many GiB of the 18 of each model."""
+    stock = tuple(
+        Stock(Step.WEIGHTS, key, have == total, have * GIB, (total - have) * GIB, 400 * GIB)
+        for key in keys or (KEY,)
+    )
+    changes = tuple(
+        Change(Step.WEIGHTS, Sign.ADD, "weights", new="nvidia/Nano", note="?", item=one.key)
+        for one in stock
+        if not one.whole
+    )
+    problem = Problem(name, "no room") if blocked else None
+    entries = (Entry("nano", Verb.STAGE, changes, blocked=problem),) if changes or blocked else ()
+    return HostPlan(name, entries, stock=stock)
+
+
+def hosts(*plans: HostPlan, **more: Host) -> dict[str, Host]:
+    return {one.host: more.get(one.host.replace("-", "_"), Host(one.host)) for one in plans}
+
+
+def sources(*plans: HostPlan, **more: Host) -> dict[str, Source | None]:
+    found = spread(hosts(*plans, **more), plans)
+    return {name: source for (name, _), source in found.items()}
+
+
+def test_the_first_downloads_and_the_others_copy_two_from_each() -> None:
+    plans = [plan(f"spark-{n}", 0) for n in range(1, 8)]
+    assert {name: source.host for name, source in sources(*plans).items() if source} == {
+        "spark-1": "",
+        "spark-2": "spark-1",
+        "spark-3": "spark-1",
+        "spark-4": "spark-2",
+        "spark-5": "spark-2",
+        "spark-6": "spark-3",
+        "spark-7": "spark-3",
+    }
+
+
+def test_the_spark_that_has_most_of_it_downloads_the_rest() -> None:
+    found = sources(plan("a", 0), plan("b", 11), plan("c", 7))
+    assert found == {"b": Source(), "a": Source("b"), "c": Source("b")}
+
+
+def test_what_a_spark_has_whole_is_not_downloaded_at_all() -> None:
+    found = sources(plan("a", 0), plan("b", 18))
+    assert found == {"a": Source("b")}
+
+
+def test_the_declared_seed_downloads_when_it_needs_the_model_too() -> None:
+    seeded = Host("a", stage=Stage(seed="b"))
+    assert sources(plan("a", 0), plan("b", 0), a=seeded)["b"] == Source()
+    assert sources(plan("a", 0), plan("c", 0), a=seeded)["a"] == Source()
+
+
+def test_with_no_seed_each_downloads_for_itself() -> None:
+    alone = Host("a", stage=Stage(seed="none"))
+    assert sources(plan("a", 0), plan("b", 18), plan("c", 0), a=alone) == {"a": Source(), "c": Source()}
+
+
+def test_an_offline_spark_never_downloads() -> None:
+    offline = Host("a", prepare=Prepare(offline=True))
+    assert sources(plan("a", 9), plan("b", 0), a=offline) == {"b": Source(), "a": Source("b")}
+    assert sources(plan("a", 9), a=offline) == {"a": None}
+    assert sources(plan("a", 9), a=replace(offline, stage=Stage(seed="none"))) == {"a": None}
+
+
+def test_what_no_spark_has_and_none_may_download_blocks_the_plan() -> None:
+    one = plan("a", 0)
+    shown = settled(one, {("a", KEY): None})
+    assert shown.state is HostState.BLOCKED
+    assert "no Spark of this run has it" in str(shown.entries[0].blocked)
+
+
+def test_a_blocked_or_unknown_spark_neither_sends_nor_downloads() -> None:
+    unknown = HostPlan("c", unknown=Problem("c", "off"), stock=plan("c", 18).stock)
+    found = sources(plan("a", 11, blocked=True), unknown, plan("b", 0))
+    assert found == {"b": Source()}
+
+
+def member(name: str, cluster: str) -> Host:
+    return Host(name, member=Member(cluster, 0, (), "ray"))
+
+
+def test_members_of_a_cluster_copy_over_the_fabric_and_the_nearest_is_taken() -> None:
+    more = {"a": member("a", "x"), "b": member("b", "y"), "c": member("c", "y"), "d": member("d", "x")}
+    found = sources(plan("a", 18), plan("b", 0), plan("c", 0), plan("d", 0), **more)
+    assert found == {"b": Source("a"), "c": Source("b", near=True), "d": Source("a", near=True)}
+
+
+def test_each_model_has_a_source_of_its_own() -> None:
+    drafter = "nvidia/Drafter@" + "b" * 40
+    one, other = plan("a", 18, KEY), plan("a", 0, drafter)
+    first = replace(other, stock=(*one.stock, *other.stock))
+    second = plan("b", 0, KEY, drafter)
+    found = spread(hosts(first, second), [first, second])
+    assert found == {
+        ("a", drafter): Source(),
+        ("b", KEY): Source("a"),
+        ("b", drafter): Source("a"),
+    }
+
+
+def test_the_plan_says_how_much_comes_from_where() -> None:
+    found = {("a", KEY): Source("b", near=True)}
+    (entry,) = settled(plan("a", 6), found).entries
+    assert entry.changes[0].note == "12.0 GiB from b over the fabric before the stop, 400.0 GiB free"
+    (entry,) = settled(plan("a", 6), {("a", KEY): Source()}).entries
+    assert entry.changes[0].note == "12.0 GiB to download before the stop, 400.0 GiB free"
+
+
+def test_a_single_file_says_only_where_it_comes_from() -> None:
+    one = plan("a", 6)
+    (entry,) = one.entries
+    single = replace(one, entries=(replace(entry, changes=(replace(entry.changes[0], note=""),)),))
+    assert settled(single, {("a", KEY): Source("b")}).entries[0].changes[0].note == "from b over the LAN"
+    assert settled(single, {("a", KEY): Source()}) == single
+
+
+def test_a_plan_without_anything_to_fetch_stays_as_it_is() -> None:
+    one = plan("a", 18)
+    assert settled(one, {("b", KEY): Source()}) is one
+
+
+@pytest.mark.parametrize("step", sorted(set(Step) - fleet_staging.SHARED))
+def test_what_is_not_shared_each_fetches_for_itself(step: Step) -> None:
+    plans = [plan("a", 0), plan("b", 0)]
+    plans = [replace(one, stock=tuple(replace(stock, step=step) for stock in one.stock)) for one in plans]
+    assert sources(*plans) == {"a": Source(), "b": Source()}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 18), st.sampled_from(["", "x", "y"]), st.booleans()), max_size=30),
+    st.integers(1, 4),
+)
+def test_everything_arrives_once_from_outside_and_nobody_sends_to_too_many(
+    sparks: list[tuple[int, str, bool]], parallel: int
+) -> None:
+    plans = [plan(f"s{n}", have) for n, (have, _, _) in enumerate(sparks)]
+    declared = {
+        f"s{n}": Host(
+            f"s{n}",
+            stage=Stage(parallel=parallel),
+            prepare=Prepare(offline=offline),
+            member=Member(cluster, 0, (), "ray") if cluster else None,
+        )
+        for n, (_, cluster, offline) in enumerate(sparks)
+    }
+    found = sources(*plans, **declared)
+    needing = {one.host for one in plans if not one.stock[0].whole}
+    assert found.keys() == needing
+    downloads = [name for name, source in found.items() if source == Source()]
+    holders = {one.host for one in plans} - needing
+    if needing and not holders and all(declared[name].prepare.offline for name in needing):
+        assert set(found.values()) == {None}
+        return
+    assert len(downloads) == (1 if needing and not holders else 0)
+    assert not any(declared[name].prepare.offline for name in downloads)
+    have = holders | set(downloads)
+    waiting = {name: source for name, source in found.items() if source and source.host}
+    while waiting:  # copies in waves: each from a Spark that has it by then
+        wave = {name for name, source in waiting.items() if source.host in have}
+        assert wave
+        have |= wave
+        waiting = {name: source for name, source in waiting.items() if name not in wave}
+    assert have >= needing
+    sent = [source.host for source in found.values() if source and source.host]
+    assert all(sent.count(name) <= parallel for name in sent)
