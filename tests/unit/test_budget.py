@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sparkfleet.plan.compute import probe_request
+from sparkfleet.probe.command import probe_command
 from tests.unit.spec.fleet_files import NANO, FleetFiles, write
 
 REPO = Path(__file__).parents[2]
@@ -133,6 +136,14 @@ def test_a_plan_is_one_connection_and_one_command_a_spark(files: FleetFiles) -> 
 
 def test_the_command_is_small_enough_for_one_round_trip(files: FleetFiles) -> None:
     assert max(plan_of(files, 1)["sent"].values()) < BYTES_SENT
+
+
+def test_the_command_that_looks_at_the_spark_itself_too_is_as_small(files: FleetFiles) -> None:
+    fleet_of(files, 1)
+    declared = ("group", "docker @login", ""), ("directory", "~/vllm", "@login 1000")
+    asked = probe_request(files.load().hosts[0])
+    many = replace(asked, items=(*declared, *(("sysctl", f"net.core.setting_{n}", "") for n in range(20))))
+    assert len(probe_command(many)) < BYTES_SENT
 
 
 def test_a_dry_run_is_one_connection_and_one_command_a_spark_and_four_operations(files: FleetFiles) -> None:

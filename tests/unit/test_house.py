@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "sparkfleet"
 
 MAY_IMPORT = {
     "errors": set(),
-    "onhost": set(),
+    "onhost": {"probe.looks"},
     "probe": {"errors"},
     "vllm": {"errors", "onhost.diagnose"},
     "spec": {"errors", "vllm", "onhost.generation"},

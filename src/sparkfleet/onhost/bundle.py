@@ -12,6 +12,8 @@ import io
 import zipfile
 from importlib import resources
 
+from sparkfleet.probe.looks import ITEMS
+
 MAIN = """\
 import sys
 
@@ -22,12 +24,17 @@ sys.exit(main(sys.argv[1:]))
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file knows."""
 NOT_ON_SPARK = {"bundle.py"}
+LOOKS = ("__init__", "basics", "state", ITEMS)
+"""Modules of the look that the programs share with it."""
 
 
 @functools.cache
 def build() -> bytes:
     """Return the zipapp: run as ``python3 -I -B FILE COMMAND ...``."""
-    members = {"__main__.py": MAIN, "sparkfleet/__init__.py": ""}
+    members = {"__main__.py": MAIN, "sparkfleet/__init__.py": "", "sparkfleet/probe/__init__.py": ""}
+    for part in LOOKS:
+        source = resources.files("sparkfleet.probe.looks").joinpath(f"{part}.py")
+        members[f"sparkfleet/probe/looks/{part}.py"] = source.read_text(encoding="utf-8")
     for source in resources.files("sparkfleet.onhost").iterdir():
         if source.name.endswith((".py", ".json")) and source.name not in NOT_ON_SPARK:
             members[f"sparkfleet/onhost/{source.name}"] = source.read_text(encoding="utf-8")

@@ -26,6 +26,7 @@ from sparkfleet.onhost import (
     guard,
     host,
     outcome,
+    prepare,
     services,
     stage,
     store,
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     command("stop", _stop, "stop a service, and after a reboot, too").add_argument("service")
     command("remove", _remove, "stop a service and remove all of it").add_argument("service")
     command("rollback", _rollback, "print the swap back to what served before").add_argument("service")
+    command("prepare", _prepare, "make what is on stdin so, or take it back")
     command("stage", _stage, "start the fetch that is on stdin; return at once")
     command("stage-run", _stage_run, "carry a fetch out").add_argument("id")
     command("copy-places", _copy_places, "say where other Sparks reach this one")
@@ -212,6 +214,12 @@ def _rollback(system: System, options: argparse.Namespace) -> int:
     name = f"back-{uuid.uuid4().hex[:12]}"
     _say(services.rollback(system, store.check_service(options.service), name))
     return OK
+
+
+def _prepare(system: System, _: argparse.Namespace) -> int:
+    answer = prepare.carry_out(system, _asked())
+    _say(answer)
+    return PROBLEM if answer["refused"] else OK
 
 
 def _stage(system: System, _: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,32 @@ def credentials(name: str, home: Path) -> str:
         {"https://index.docker.io/v1/"} if registry == "docker.io" else set()
     )
     for folder in (home, Path("/root")):
-        known = (files.read_json(folder / ".docker" / "config.json") or {}).get("auths", {})
-        for key in keys & known.keys():
-            user, _, password = base64.b64decode(known[key].get("auth", "")).decode().partition(":")
+        config = files.read_json(folder / ".docker" / "config.json") or {}
+        known, helpers = config.get("auths") or {}, config.get("credHelpers") or {}
+        for key in keys & (known.keys() | helpers.keys()):
+            if key in helpers:
+                user, password = _kept_by_helper(str(helpers[key]), key)
+            else:
+                user, _, password = base64.b64decode(known[key].get("auth", "")).decode().partition(":")
+            if not password:
+                continue
             words = {"username": user, "password": password, "serveraddress": key}
             return base64.urlsafe_b64encode(json.dumps(words).encode()).decode()
     return ""
+
+
+def _kept_by_helper(name: str, server: str) -> tuple[str, str]:
+    """Return user and password that a credential helper keeps; empty ones when it has none."""
+    try:
+        said = subprocess.run(
+            [f"docker-credential-{name}", "get"],
+            input=server,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        found = json.loads(said.stdout)
+        return str(found["Username"]), str(found["Secret"])
+    except (OSError, ValueError, KeyError, subprocess.TimeoutExpired):
+        return "", ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import click
 from gevent.event import Event
@@ -18,15 +18,17 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
-from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.errors import Problem, SparkfleetError, together
 from sparkfleet.facts.look import look
-from sparkfleet.operations import remote
+from sparkfleet.operations import remote, secrets
 from sparkfleet.operations.progress import Board, on_terminal
 from sparkfleet.operations.unreachable import connect_problem
 from sparkfleet.plan import fleet_staging
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import plan_text
+from sparkfleet.probe.command import ProbeRequest
+from sparkfleet.probe.observed import Observed
 from sparkfleet.spec.resolved import Host, host_from_json
 from sparkfleet.terminal import echo_report
 
@@ -90,14 +92,27 @@ def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostP
     """Look at the Spark now and return the plan of these steps."""
     spec = declared(host)
     request = probe_request(spec)
+    try:
+        seen = _seen(host, request)
+        if isinstance(seen, Observed) and seen.recorded and request.items is None:
+            # What was declared of the Spark itself is no longer: this look tells how all of it is now.
+            seen = _seen(host, replace(request, items=()))
+        if isinstance(seen, Observed) and request.items:
+            seen = secrets.compared(spec, seen)
+    except remote.ConnectionLostError as error:
+        return HostPlan(host.name, unknown=_lost(host, error))
+    except SparkfleetError as error:
+        return HostPlan(host.name, unknown=together(*error.problems))
+    return host_plan(spec, seen).within(steps)
+
+
+def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Problem:
+    """Look; where the connection broke meanwhile, connect anew and look again."""
     seen = look(host, request)
     if isinstance(seen, Problem) and remote.was_cut(host):
-        try:
-            remote.reconnect(host, LOOK_AGAIN_FOR_S)
-        except remote.ConnectionLostError as error:
-            return HostPlan(host.name, unknown=_lost(host, error))
+        remote.reconnect(host, LOOK_AGAIN_FOR_S)
         seen = look(host, request)
-    return host_plan(spec, seen).within(steps)
+    return seen
 
 
 def _lost(host: PyinfraHost, error: Exception) -> Problem:

@@ -12,10 +12,13 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fleet_run, remote
+from sparkfleet.operations import acting, fleet_run, preparing, remote
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.plan.model import Entry, Step
 from sparkfleet.probe.observed import User
+
+START = ("set -eu", "umask 022")
+"""First lines of the script."""
 
 
 @operation()
@@ -27,7 +30,7 @@ def prepared() -> Generator[FunctionCommand, None, None]:
 def _prepare(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
     keys = {change.key for entry in entries for change in entry.steps(Step.HOST)}
     act.tell("host", f"{len(keys)} to put in place")
-    lines = ["set -eu", "umask 022"]
+    lines = [*START]
     for file in host_changes.managed_files():
         if file.path in keys:
             lines += _file_lines(file)
@@ -42,6 +45,12 @@ def _prepare(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
     lines += [f"rm -f {shlex.quote(path)}" for path in sorted(drop_ins)]
     if drop_ins or recover in keys or f"{host_changes.UNIT_DIR}/{recover}" in keys:
         lines += ["systemctl daemon-reload", f"systemctl enable --quiet {recover}"]
+    if len(lines) > len(START):
+        _run_script(act, lines)
+    preparing.carry_out(act, user, tuple(change for entry in entries for change in entry.steps(Step.HOST)))
+
+
+def _run_script(act: acting.Acting, lines: list[str]) -> None:
     answer = remote.run(act.host, ("/bin/sh", "-s"), stdin="\n".join(lines) + "\n", timeout=120)
     if not answer.ok:
         said = answer.err.strip().splitlines()

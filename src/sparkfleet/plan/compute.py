@@ -13,6 +13,7 @@ from sparkfleet.plan import (
     desired,
     host_changes,
     obstacles,
+    preparation,
     records,
     service_changes,
     staging,
@@ -37,6 +38,7 @@ def probe_request(host: Host) -> ProbeRequest:
         ports=tuple(service.port for service in host.services),
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,
+        items=preparation.request(host),
     )
 
 
@@ -49,7 +51,7 @@ def host_plan(host: Host, observed: Observed | Problem) -> HostPlan:
     try:
         entries = [*_host_entries(host, observed), *_service_entries(host, observed)]
     except SparkfleetError as error:
-        return HostPlan(host.name, unknown=error.problems[0])
+        return HostPlan(host.name, unknown=together(*error.problems))
     stock = (one for service in host.services for one in staging.stock(service, observed))
     return HostPlan(host.name, tuple(entries), stock=tuple(dict.fromkeys(stock)))
 
@@ -65,7 +67,9 @@ def _swap_going_on(host: Host, observed: Observed) -> Problem:
 
 def _host_entries(host: Host, observed: Observed) -> list[Entry]:
     entry = host_changes.host_entry(host, observed)
-    return [replace(entry, blocked=obstacles.read_only(host, observed))] if entry else []
+    if entry is None:
+        return []
+    return [replace(entry, blocked=together(obstacles.read_only(host, observed), entry.blocked))]
 
 
 def _service_entries(host: Host, observed: Observed) -> list[Entry]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from sparkfleet.errors import together
 from sparkfleet.onhost import bundle, system, units
-from sparkfleet.plan import desired
+from sparkfleet.plan import desired, preparation
 from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
 from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen
 from sparkfleet.spec.resolved import Host
@@ -56,7 +57,7 @@ def watched_paths(host: Host) -> tuple[str, ...]:
 
 def host_entry(host: Host, observed: Observed) -> Entry | None:
     """Return what a run changes on the host itself; None when nothing differs or nothing is declared."""
-    if not host.services:
+    if not host.services and not host.prepare.items and not observed.recorded:
         return None
     changes = [
         *(change for file in managed_files() for change in _file_changes(file, observed.paths)),
@@ -68,8 +69,12 @@ def host_entry(host: Host, observed: Observed) -> Entry | None:
                 directory, observed.paths.get(directory.path, PathSeen("absent"))
             )
         ),
+        *preparation.changes(host, observed),
     ]
-    return Entry("host", Verb.PREPARE, tuple(changes)) if changes else None
+    if not changes:
+        return None
+    blocked = together(*preparation.problems(host, observed))
+    return Entry("host", Verb.PREPARE, tuple(changes), blocked=blocked)
 
 
 def _file_changes(file: ManagedFile, paths: Mapping[str, PathSeen]) -> list[Change]:

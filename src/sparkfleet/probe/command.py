@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 import zlib
 from collections.abc import Sequence
@@ -36,14 +37,19 @@ class ProbeRequest:
     urls: tuple[str, ...] = ()
     stored: bool = False
     """Look at all that lies on the disks: for a prune."""
+    items: tuple[tuple[str, str, str], ...] | None = None
+    """Kind, key and argument of each thing that is declared of the Spark itself; what the Spark's record has
+    is looked at, too. None: neither, and the look is the smaller for it."""
 
     def to_json(self) -> str:
         """Return the request as the program takes it."""
         preflight = {"preflight": {"urls": self.urls}} if self.preflight else {}
+        items = {} if self.items is None else {"items": self.items}
         return json.dumps(
             {
                 **preflight,
                 **({"stored": True} if self.stored else {}),
+                **items,
                 "services": self.services,
                 "images": self.images,
                 "weights": self.weights,
@@ -64,30 +70,43 @@ LOADER = (
 )
 """Makes modules of the texts, in their order, and runs the last one."""
 
+_SAID_TO_PEOPLE = re.compile(r'^ *(?:"""(?:[^"]|"(?!""))*"""|#.*)$', re.MULTILINE)
+"""Docstrings and comments with lines of their own: a quarter of what would be sent."""
 
-def sources(*, preflight: bool = False, stored: bool = False) -> list[tuple[str, str]]:
+
+def sources(*, preflight: bool = False, stored: bool = False, items: bool = False) -> list[tuple[str, str]]:
     """Return the modules that run on the Spark: name and text, in the order in which they are loaded."""
     folder = resources.files(looks)
-    asked = (*(looks.PREFLIGHT_PARTS if preflight else ()), *(looks.STORED_PARTS if stored else ()))
-    parts = (*looks.PARTS[:-1], *asked, looks.PARTS[-1])
+    more = (
+        *(looks.PREFLIGHT_PARTS if preflight else ()),
+        *(looks.STORED_PARTS if stored else ()),
+        *((looks.ITEMS,) if items else ()),
+    )
+    parts = (*looks.PARTS[:-1], *more, looks.PARTS[-1])
     packages = [(name, "") for name in ("sparkfleet", "sparkfleet.probe", looks.__name__)]
     texts = [(f"{looks.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
-    return packages + texts
+    return packages + [(name, without_words_to_people(text)) for name, text in texts]
+
+
+def without_words_to_people(text: str) -> str:
+    """Return a program without docstrings and comments; every line keeps its number."""
+    return _SAID_TO_PEOPLE.sub(lambda found: "\n" * found[0].count("\n"), text)
 
 
 @cache
-def _packed_program(preflight: bool, stored: bool) -> str:
-    modules = sources(preflight=preflight, stored=stored)
-    return base64.b64encode(zlib.compress(json.dumps(modules).encode(), 9)).decode()
+def _packed_program(preflight: bool, stored: bool, items: bool) -> str:
+    texts = json.dumps(sources(preflight=preflight, stored=stored, items=items))
+    return base64.b64encode(zlib.compress(texts.encode(), 9)).decode()
 
 
 def probe_command(request: ProbeRequest) -> str:
     """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
-    run = f"python3 -I -S -B -c {shlex.quote(LOADER)} {shlex.quote(request.to_json())}"
-    packed = _packed_program(request.preflight, request.stored)
+    run = 'python3 -I -S -B -c "$l" "$q"'
+    packed = _packed_program(request.preflight, request.stored, request.items is not None)
     return (
-        f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; p={packed}; "
+        f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
+        f"p={packed}; l={shlex.quote(LOADER)}; q={shlex.quote(request.to_json())}; "
         f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'
     )
 

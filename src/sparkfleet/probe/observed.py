@@ -114,6 +114,22 @@ class Listener:
     cgroup: str = ""
 
 
+Fields = Mapping[str, Any]
+"""Field -> value of an item, as ``probe/looks/prepared.py`` tells it."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is declared of the Spark itself, and what runs put there."""
+
+    record: Mapping[str, Fields] = field(default_factory=dict)
+    """Id -> kind, key, arg, what was put, and what was there before."""
+    live: Mapping[str, Fields] = field(default_factory=dict)
+    """Id -> how it is now."""
+    error: str = ""
+    """Why neither could be read."""
+
+
 @dataclass(frozen=True)
 class Observed:
     """One Spark as it is. ``unknown`` lists what could not be read: with it, nothing is planned."""
@@ -139,6 +155,9 @@ class Observed:
     """What lets a container see the GPU: programs of the NVIDIA container toolkit, CDI files."""
     stored: Stored | None = None
     """What lies on the disks; None where it was not asked for."""
+    items: Items = Items()
+    recorded: tuple[str, ...] = ()
+    """Ids of what runs put on the Spark itself; known by every look."""
 
     def container(self, name: str) -> ContainerSeen | None:
         """Return the container of that name."""
@@ -264,6 +283,8 @@ def _observed(data: Mapping[str, Any]) -> Observed:
         },
         toolkit=(*data["toolkit"]["programs"], *data["toolkit"]["cdi"]),
         stored=read_stored(data["stored"]) if "stored" in data else None,
+        items=Items(**data.get("items", {})),
+        recorded=tuple(data["state"].get("recorded", ())),
     )
 
 

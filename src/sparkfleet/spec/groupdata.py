@@ -83,6 +83,7 @@ def merged(group_files: list[GroupFile]) -> Defaults:
     for group_file in group_files:
         for name, value in group_file.said.items():
             data[name] = {**data.get(name, {}), **value} if isinstance(value, dict) else value
+    data.pop("prepare", None)  # spec.preparation folds it: its mappings merge one level deeper
     return Defaults.model_validate(data)
 
 

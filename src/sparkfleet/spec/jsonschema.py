@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparkfleet.spec.models import ClusterFile, Defaults, HostFile, Model, Recipe
+from sparkfleet.spec.base import Model
+from sparkfleet.spec.models import ClusterFile, Defaults, HostFile, Recipe
 
 KINDS: dict[str, type[Model]] = {
     "host": HostFile,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.spec import clusterfile, clusters, crosscheck, groupdata, resolve
+from sparkfleet.spec import clusterfile, clusters, crosscheck, groupdata, preparation, resolve
 from sparkfleet.spec.clusterfile import ClusterSource
 from sparkfleet.spec.clusters import Joined
 from sparkfleet.spec.hostfile import HostSource, load
@@ -208,26 +208,28 @@ def _host(
         reserve = joined.reserve_gib if reserve is None else reserve
     allow = {**defaults.allow, **source.said.allow}
     context.problems += crosscheck.host_problems(placed, source, allow)
+    paths = Paths(source.said.models_dir or defaults.models_dir, source.said.cache_dir or defaults.cache_dir)
     return Host(
         name=source.name,
         services=tuple(service for service, _ in placed),
-        paths=Paths(defaults.models_dir, defaults.cache_dir),
+        paths=paths,
         reserve_gib=defaults.reserve_gib if reserve is None else reserve,
-        floor_gib=defaults.floor_gib,
+        floor_gib=defaults.floor_gib if source.said.floor_gib is None else source.said.floor_gib,
         hf_endpoint=defaults.hf_endpoint or "",
         hf_token=defaults.hf_token or "",
         ssh=_ssh(source),
         file=source.document.file,
         allow=tuple(sorted(allow.items())),
-        prepare=_prepare(defaults, source),
+        prepare=_prepare(source, context, paths),
         member=joined.member if joined else None,
         stage=Stage(**defaults.stage.model_dump()),
     )
 
 
-def _prepare(defaults: Defaults, source: HostSource) -> Prepare:
-    said = (spec.model_dump(exclude_none=True) for spec in (defaults.prepare, source.said.prepare))
-    return Prepare(**{key: value for one in said for key, value in one.items()})
+def _prepare(source: HostSource, context: resolve.Context, paths: Paths) -> Prepare:
+    own = Layer(source.said.model_dump(include={"prepare"}, exclude_unset=True), source.document.where)
+    layers = (*context.default_layers, own)
+    return preparation.prepare(layers, paths.cache, context.defaults.hf_token or "", context.problems)
 
 
 def _ssh(source: HostSource) -> tuple[tuple[str, object], ...]:

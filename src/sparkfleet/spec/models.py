@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from sparkfleet.spec.base import HostPath, Model, TokenSource
+from sparkfleet.spec.prepare_models import PrepareSpec
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
 """Value of a ``vllm serve`` flag: true = bare flag, false = its ``--no-`` form, null = take the flag away."""
@@ -27,18 +30,9 @@ Reason = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[int, Field(ge=1)]
 Duration = Annotated[str, Field(pattern=r"^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s?)?$", min_length=1)]
 """As 1h30m, 30m, 90s."""
-HostPath = Annotated[str, Field(pattern=r"^(~|/)[^,:\s]*$")]
-"""Absolute or below ``~``; without the characters that docker's mount syntax gives a meaning."""
 ContainerPath = Annotated[str, Field(pattern=r"^/[^,:\s]+$")]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 """``organisation/name`` on the hub."""
-TokenSource = Annotated[str, Field(pattern=r"^(env:[A-Za-z_]\w*|file:.+|command:.+)$")]
-
-
-class Model(BaseModel):
-    """Base: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class GateSpec(Model):
@@ -166,15 +160,6 @@ class SshSpec(Model):
     )
 
 
-class PrepareSpec(Model):
-    """What is made of the Spark itself, beside what its services need."""
-
-    offline: bool | None = Field(
-        None,
-        description="true: the Spark reaches neither registry nor hub, and the preflight does not try.",
-    )
-
-
 class StageSpec(Model):
     """``stage`` in group_data: how images and weights reach a fleet."""
 
@@ -194,6 +179,11 @@ class HostFile(Model):
         None, description="A recipe's name, one service, or a list of services. Nothing: an idle Spark."
     )
     reserve_gib: float | None = Field(None, ge=0, description="Memory (GiB) kept for all but engines.")
+    models_dir: HostPath | None = Field(None, description="Where models are; default: group_data's.")
+    cache_dir: HostPath | None = Field(None, description="Where compile caches are; default: group_data's.")
+    floor_gib: float | None = Field(
+        None, ge=0, description="MemAvailable (GiB) below which an engine is killed; default: group_data's."
+    )
     prepare: PrepareSpec = Field(PrepareSpec(), description="What is made of the Spark itself.")
     allow: dict[str, Reason] = Field(
         default_factory=dict, description="Rule id -> why it does not apply here."

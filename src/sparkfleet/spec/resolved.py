@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.onhost.generation import Gate
+from sparkfleet.spec.items import Item
 from sparkfleet.spec.models import FlagValue
 
 
@@ -174,6 +175,8 @@ class Prepare:
 
     offline: bool = False
     """It reaches neither registry nor hub, and that is as it shall be."""
+    items: tuple[Item, ...] = ()
+    """All else that is declared, in the order in which it is made so."""
 
 
 AUTO, NONE = "auto", "none"
@@ -262,11 +265,16 @@ def host_from_json(data: dict[str, Any]) -> Host:
             "paths": Paths(**data["paths"]),
             "ssh": _pairs(data["ssh"]),
             "allow": _pairs(data["allow"]),
-            "prepare": Prepare(**data["prepare"]),
+            "prepare": _prepare(data["prepare"]),
             "stage": Stage(**data["stage"]),
             "member": _member(data["member"]) if data.get("member") else None,
         }
     )
+
+
+def _prepare(data: dict[str, Any]) -> Prepare:
+    items = tuple(Item(**{**item, "want": _pairs(item["want"])}) for item in data["items"])
+    return Prepare(**{**data, "items": items})
 
 
 def _member(data: dict[str, Any]) -> Member:

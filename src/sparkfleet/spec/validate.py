@@ -18,7 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 Where = Callable[[Path_], str]
 """Gives ``file:line`` of a value."""
 
-_SECRET = frozenset({"hf_token"})
+_SECRET = frozenset({"hf_token", "password"})
 """Keys whose value is never shown: what stands there by mistake may be the secret itself."""
 
 _PATTERNS = {

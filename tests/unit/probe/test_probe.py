@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import http.server
 import json
@@ -21,7 +22,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkfleet.errors import Problem
-from sparkfleet.probe.command import LOADER, ProbeRequest, find_answer, has_no_python, probe_command, sources
+from sparkfleet.probe import looks
+from sparkfleet.probe.command import (
+    LOADER,
+    ProbeRequest,
+    find_answer,
+    has_no_python,
+    probe_command,
+    sources,
+    without_words_to_people,
+)
 from sparkfleet.probe.looks import basics, main, ports, state, weights
 from sparkfleet.probe.looks import docker as docker_look
 from sparkfleet.probe.observed import Observed, read_answer
@@ -49,6 +59,26 @@ def test_a_spark_without_python3_says_so(tmp_path: Path) -> None:
     lines = run_command(ProbeRequest(), PATH=str(tmp_path))
     assert has_no_python(lines)
     assert find_answer(lines) is None
+
+
+def without_docstrings(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
+            said = [
+                one for one in node.body if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
+            ]
+            node.body = [one for one in node.body if one not in said]
+    return ast.dump(tree, include_attributes=True)
+
+
+@pytest.mark.parametrize("path", sorted(Path(looks.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_what_is_sent_is_the_program_without_words_to_people(path: Path) -> None:
+    text = path.read_text()
+    sent = without_words_to_people(text)
+    assert ast.dump(ast.parse(sent), include_attributes=True) == without_docstrings(text)
+    assert sent.count("\n") == text.count("\n")
+    assert '"""' not in sent
 
 
 @given(before=st.text(), after=st.text())
@@ -199,7 +229,7 @@ def test_state_tells_generations_and_a_swap_without_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
-    assert state.look_at_state() == {"generations": {}, "swap": ""}
+    assert state.look_at_state() == {"generations": {}, "swap": "", "recorded": []}
     for name, content in (("nano", '{"id": "1"}'), ("broken", "{")):
         (tmp_path / "services" / name).mkdir(parents=True)
         (tmp_path / "services" / name / "current.json").write_text(content)

@@ -69,6 +69,7 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
         "paths": {path: part(paths.look_at_path, expand(path)) for path in request.get("paths", ())},
         "weights": part(weights.look_at_weights, models, request.get("weights", ())),
         "listeners": part(ports.listeners, request.get("ports", ()), likely),
+        "items": part(look_at_items, request["items"], who) if "items" in request else {},
     }
     if request.get("preflight"):
         from sparkfleet.probe.looks import preflight  # noqa: PLC0415  (sent along for it alone)
@@ -79,6 +80,13 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
 
         found["stored"] = part(stored.look_at_stored, models, cache)
     return found
+
+
+def look_at_items(asked: list[list[str]], who: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked for of the Spark itself; its module comes only with a look that needs it."""
+    from sparkfleet.probe.looks import prepared  # noqa: PLC0415
+
+    return prepared.look_at_items(asked, who["name"], who["home"])
 
 
 def main() -> None:

@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def record_file() -> dict[str, Any]:
+    """Return the record of what runs put on this Spark itself, as ``onhost/prepare.py`` wrote it down."""
+    text = basics.read_text(os.path.join(basics.STATE_DIR, "prepared.json"), 1 << 26)
+    data: dict[str, Any] = json.loads(text) if text else {}
+    return data
+
+
+def record() -> dict[str, Any]:
+    """Return the things in the record, by their ids."""
+    items: dict[str, Any] = record_file().get("items", {})
+    return items
+
+
 def look_at_state() -> dict[str, Any]:
     """Return the generations that serve, and a swap that is still going on."""
     generations = {}
@@ -31,4 +44,4 @@ def look_at_state() -> dict[str, Any]:
             os.path.join(folder, "result.json")
         ):
             going_on = name
-    return {"generations": generations, "swap": going_on}
+    return {"generations": generations, "swap": going_on, "recorded": sorted(record())}
