@@ -4,11 +4,12 @@ pyinfra inventories/lab.py deploys/serve.py --dry     # the plan
 pyinfra inventories/lab.py deploys/serve.py           # converge
 """
 
-from sparkfleet.operations import host, image, plan, service, weights
+from sparkfleet.operations import fabric, host, image, plan, service, weights
 
 plan.show()
 
 host.prepared(name="Programs, valve and directories")
+fabric.linked(name="Links to the other Sparks")
 image.present(name="Images by digest")
 weights.complete(name="Weights at their commits")
 service.served(name="Services, each through its gate")

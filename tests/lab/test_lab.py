@@ -163,6 +163,10 @@ SIGNS = {
     "port-taken": "ss -Hltn sport = :8000 | grep -q LISTEN",
     "foreign-netplan": "test -e /etc/netplan/40-cx7.yaml",
     "cable-out": "grep -q 0 /sys/class/net/enP2p1s0f1np1/carrier",
+    "other-cage": "grep -q 1 /sys/class/net/enP2p1s0f0np0/carrier",
+    "small-mtu": "a=$(ip -o -4 addr show dev enP2p1s0f1np1 | awk '{print $4}'); "
+    "ping -c 1 -W 2 ${a%.*}.1 && ! ping -c 1 -W 1 -M do -s 8000 ${a%.*}.1",
+    "management-lost": "test -e /usr/local/bin/networkctl",
     "ssh-hangs": "iptables -C INPUT -p tcp --dport 22 -j DROP",
     "half-by-hand": "test $(stat -c %a /home/nvidia/vllm) = 777",
     "wrong-owner": "test $(stat -c %U /home/nvidia/vllm) = root && test -e /home/nvidia/vllm/made-by-root",

@@ -146,7 +146,7 @@ def test_the_command_that_looks_at_the_spark_itself_too_is_as_small(files: Fleet
     assert len(probe_command(many)) < BYTES_SENT
 
 
-def test_a_dry_run_is_one_connection_and_one_command_a_spark_and_four_operations(files: FleetFiles) -> None:
+def test_a_dry_run_is_one_connection_and_one_command_a_spark_and_five_operations(files: FleetFiles) -> None:
     fleet_of(files, 3)
     for name in ("deploys", "config.py"):
         (files.root / name).symlink_to(REPO / name)
@@ -154,7 +154,7 @@ def test_a_dry_run_is_one_connection_and_one_command_a_spark_and_four_operations
     counted = json.loads(out.splitlines()[-1])
     assert counted["asked"] == {"connections": 3, "spark-001": 1, "spark-002": 1, "spark-003": 1}
     plan, _ = json.JSONDecoder().raw_decode(out[out.index("{") :])
-    assert len(plan["plan"]) == 4  # each costs time on every host, whether there is anything to do or not
+    assert len(plan["plan"]) == 5  # each costs time on every host, whether there is anything to do or not
 
 
 def test_every_further_spark_costs_the_same(files: FleetFiles) -> None:

@@ -16,6 +16,6 @@ class Fault:
     mend: str = ""
     """Shell that undoes it. Without this and ``mend_lab`` it is over by itself."""
     lab: str = ""
-    """What the lab does: ``power off|on|cycle``, ``cable down|up``, ``hub {a fault of hub.py}``."""
+    """What the lab does: ``power off|on|cycle``, ``cable down|up|mtu N``, ``hub {a fault of hub.py}``."""
     mend_lab: str = ""
     role: str = "spark"

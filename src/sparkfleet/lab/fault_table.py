@@ -128,6 +128,21 @@ FAULTS = (
         "cable-out", "the fabric's cable is unplugged: both twins lose their carrier",
         lab="cable down", mend_lab="cable up",
     ),
+    Fault(
+        "other-cage", "the fabric's cable is moved to the other cage",
+        "lab-nics other-cage", "lab-nics other-cage",
+    ),
+    Fault(
+        "small-mtu", "the switch passes no more than 1500 bytes to this Spark's cage",
+        lab="cable mtu 1500", mend_lab="cable mtu 9000",
+    ),
+    Fault(
+        "management-lost", "when links are configured anew, the management link loses its address",
+        "cat > /usr/local/bin/networkctl <<'END'\n#!/bin/sh\n/usr/bin/networkctl \"$@\"; s=$?\n"
+        '[ "$1" != reload ] || ip -4 address flush dev eth0\nexit $s\nEND\n'
+        "chmod 755 /usr/local/bin/networkctl",
+        "rm -f /usr/local/bin/networkctl",
+    ),
     *STATES,
     Fault("registry-down", "the registry is off", lab="power off", mend_lab="power on", role="registry"),
     Fault("hub-down", "the hub is off", lab="power off", mend_lab="power on", role="hub"),

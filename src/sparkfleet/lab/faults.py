@@ -106,11 +106,9 @@ def _apply(  # noqa: PLR0917
 
 
 def _cable(docker: Docker, state: State, container: str, word: str) -> None:
-    """Pull or plug the fabric's cable: both twins' other ends, which are this computer's, go down or up."""
-    ends = [
-        docker.run("exec", container, "cat", f"/sys/class/net/{name}/iflink").strip()
-        for name in (machines.FABRIC_NAME, machines.TWIN_NAME)
-    ]
+    """Do something to the fabric's cable: to both twins' other ends, which are this computer's."""
+    names = [line.split()[1] for line in docker.run("exec", container, "cat", "/etc/lab/nics").splitlines()]
+    ends = [docker.run("exec", container, "cat", f"/sys/class/net/{name}/iflink").strip() for name in names]
     script = _CABLE.replace("WORD", word)
     docker.run(
         "run", "--rm", "--network", "host", "--cap-add", "NET_ADMIN", state.spark_image,

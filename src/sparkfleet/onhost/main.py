@@ -22,6 +22,7 @@ from sparkfleet.onhost import (
     copy_unit,
     detached,
     diagnose,
+    fabric,
     follow,
     guard,
     host,
@@ -33,6 +34,7 @@ from sparkfleet.onhost import (
     swap,
     valve,
 )
+from sparkfleet.onhost.fabric_request import FabricRequest
 from sparkfleet.onhost.generation import Generation, SwapRequest
 from sparkfleet.onhost.system import DockerError, DockerGoneError, System
 
@@ -73,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("follow", _follow, "print the events of a swap, its result last"),
         ("stage-follow", _stage_follow, "print the events of a fetch, its result last"),
+        ("fabric-follow", _fabric_follow, "print the events of a change of the links, its result last"),
     ):
         following = command(name, run, text)
         following.add_argument("id")
@@ -97,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     command("copy-send", _copy_send, "serve one copy").add_argument("id")
     command("copy-stop", _copy_stop, "end a copy's sender").add_argument("id")
     command("copy-receive", _copy_receive, "bring the files of the copy that is on stdin")
+    command("fabric", _fabric, "start the change of the links that is on stdin; return at once")
+    command("fabric-run", _fabric_run, "carry a change of the links out, or put it back").add_argument("id")
+    command("fabric-confirm", _fabric_confirm, "say that a new connection works").add_argument("id")
+    giving_up = command("fabric-give-up", _fabric_give_up, "let a change of the links be put back at once")
+    giving_up.add_argument("id")
+    giving_up.add_argument("cause")
     return parser
 
 
@@ -143,6 +152,8 @@ def _resume(system: System, options: argparse.Namespace) -> int:
 
 
 def _recover(system: System, _: argparse.Namespace) -> int:
+    for job in fabric.recover(system):
+        _say({"job": job, "text": "was interrupted by a reboot, was put back"})
     for swap_id in detached.recover(system):
         _say({"swap": swap_id, "text": "was interrupted by a reboot, is being finished"})
     return OK
@@ -256,3 +267,30 @@ def _copy_stop(_: System, options: argparse.Namespace) -> int:
 
 def _copy_receive(_: System, __: argparse.Namespace) -> int:
     return copy_job.receive()
+
+
+def _fabric(system: System, _: argparse.Namespace) -> int:
+    _say(fabric.begin(system, FabricRequest.from_json(_asked())))
+    return OK
+
+
+def _fabric_run(system: System, options: argparse.Namespace) -> int:
+    result = fabric.run(system, options.id)
+    _say(result)
+    return OK if result["outcome"] in {fabric.LINKED, fabric.REMOVED} else PROBLEM
+
+
+def _fabric_confirm(system: System, options: argparse.Namespace) -> int:
+    fabric.confirm(system, options.id)
+    return OK
+
+
+def _fabric_give_up(system: System, options: argparse.Namespace) -> int:
+    fabric.give_up(system, options.id, options.cause)
+    return OK
+
+
+def _fabric_follow(system: System, options: argparse.Namespace) -> int:
+    for event in fabric.follow(system, options.id, options.since, options.wait):
+        _say(event)
+    return OK

@@ -27,6 +27,7 @@ class Paths:
     state: Path = Path(STATE_DIR)
     units: Path = Path("/etc/systemd/system")
     bin: Path = Path("/usr/local/bin")
+    netplan: Path = Path("/etc/netplan")
     units_beside: tuple[Path, ...] = (
         Path("/run/systemd/system"),
         Path("/etc/systemd/system.control"),

@@ -118,14 +118,22 @@ def reconnect(host: PyinfraHost, for_s: float = RECONNECT_FOR_S) -> None:
 
 
 def follow(
-    host: PyinfraHost, job: str, tell: Callable[[str], None], wait_s: int = 10
+    host: PyinfraHost,
+    job: str,
+    tell: Callable[[str], None],
+    wait_s: int = 10,
+    between: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the events of a job on the Spark until its result, which comes last (key ``outcome``).
 
+    ``between`` is called before each question, every ``wait_s`` seconds at least.
+
     A lost connection is made anew; the job does not depend on it.
     """
-    since, command = 0, "stage-follow" if job.startswith("stage-") else "follow"
+    since = 0
+    command = next((f"{kind}-follow" for kind in ("stage", "fabric") if job.startswith(f"{kind}-")), "follow")
     while True:
+        between()
         words = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))
         try:
             answer = run_once(host, words, timeout=wait_s + 30)

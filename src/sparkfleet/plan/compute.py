@@ -18,6 +18,7 @@ from sparkfleet.plan import (
     service_changes,
     staging,
 )
+from sparkfleet.plan.fabric import changes as fabric_changes
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.command import ProbeRequest
@@ -34,11 +35,12 @@ def probe_request(host: Host) -> ProbeRequest:
         services=tuple(service.name for service in host.services),
         images=tuple(dict.fromkeys(service.image.pull_ref for service in host.services)),
         weights=tuple(dict.fromkeys((w.repo, w.revision) for s in host.services for w in s.repositories)),
-        paths=host_changes.watched_paths(host),
+        paths=(*host_changes.watched_paths(host), *fabric_changes.watched_paths(host)),
         ports=tuple(service.port for service in host.services),
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,
         items=preparation.request(host),
+        fabric=fabric_changes.wanted_addresses(host),
     )
 
 
@@ -66,10 +68,9 @@ def _swap_going_on(host: Host, observed: Observed) -> Problem:
 
 
 def _host_entries(host: Host, observed: Observed) -> list[Entry]:
-    entry = host_changes.host_entry(host, observed)
-    if entry is None:
-        return []
-    return [replace(entry, blocked=together(obstacles.read_only(host, observed), entry.blocked))]
+    found = (host_changes.host_entry(host, observed), fabric_changes.fabric_entry(host, observed))
+    read_only = obstacles.read_only(host, observed)
+    return [replace(entry, blocked=together(read_only, entry.blocked)) for entry in found if entry]
 
 
 def _service_entries(host: Host, observed: Observed) -> list[Entry]:

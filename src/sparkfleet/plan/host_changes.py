@@ -57,7 +57,7 @@ def watched_paths(host: Host) -> tuple[str, ...]:
 
 def host_entry(host: Host, observed: Observed) -> Entry | None:
     """Return what a run changes on the host itself; None when nothing differs or nothing is declared."""
-    if not host.services and not host.prepare.items and not observed.recorded:
+    if not (host.services or host.member or host.prepare.items or observed.recorded):
         return None
     changes = [
         *(change for file in managed_files() for change in _file_changes(file, observed.paths)),

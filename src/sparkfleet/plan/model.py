@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sparkfleet.errors import Problem
+from sparkfleet.onhost.fabric_request import FabricRequest
 from sparkfleet.onhost.generation import Generation
 from sparkfleet.spec.resolved import Service
 
@@ -24,6 +25,7 @@ class Step(StrEnum):
     """Which operation carries a change out, in this order."""
 
     HOST = "host"
+    FABRIC = "fabric"
     IMAGE = "image"
     WEIGHTS = "weights"
     SERVICE = "service"
@@ -101,6 +103,8 @@ class Entry:
     """Container name -> id that this entry was computed from ("" = none)."""
     service: Service | None = None
     generation: Generation | None = None
+    fabric: FabricRequest | None = None
+    """The links to other Sparks as they shall be."""
     downtime_s: int | None = None
     """Seconds without service as measured at the last start; None: not known."""
     blocked: Problem | None = None
@@ -113,7 +117,7 @@ class Entry:
     def within(self, steps: tuple[Step, ...]) -> Entry | None:
         """Return the part of the entry that belongs to these steps; None when none of it does."""
         kept = tuple(change for change in self.changes if change.step in steps)
-        if all(change.sign is Sign.NOTE for change in kept):
+        if not kept or (self.blocked is None and all(change.sign is Sign.NOTE for change in kept)):
             return None
         if Step.SERVICE in steps or self.verb is Verb.PREPARE:
             return replace(self, changes=kept)

@@ -40,6 +40,8 @@ class ProbeRequest:
     items: tuple[tuple[str, str, str], ...] | None = None
     """Kind, key and argument of each thing that is declared of the Spark itself; what the Spark's record has
     is looked at, too. None: neither, and the look is the smaller for it."""
+    fabric: tuple[str, ...] = ()
+    """Addresses that this Spark may get on its links to others; () when it is in no cluster."""
 
     def to_json(self) -> str:
         """Return the request as the program takes it."""
@@ -57,6 +59,7 @@ class ProbeRequest:
                 "ports": self.ports,
                 "models_dir": self.models_dir,
                 "cache_dir": self.cache_dir,
+                "fabric": self.fabric,
             },
             separators=(",", ":"),
         )
@@ -74,13 +77,16 @@ _SAID_TO_PEOPLE = re.compile(r'^ *(?:"""(?:[^"]|"(?!""))*"""|#.*)$', re.MULTILIN
 """Docstrings and comments with lines of their own: a quarter of what would be sent."""
 
 
-def sources(*, preflight: bool = False, stored: bool = False, items: bool = False) -> list[tuple[str, str]]:
+def sources(
+    *, preflight: bool = False, stored: bool = False, items: bool = False, fabric: bool = False
+) -> list[tuple[str, str]]:
     """Return the modules that run on the Spark: name and text, in the order in which they are loaded."""
     folder = resources.files(looks)
     more = (
         *(looks.PREFLIGHT_PARTS if preflight else ()),
         *(looks.STORED_PARTS if stored else ()),
         *((looks.ITEMS,) if items else ()),
+        *((looks.FABRIC,) if fabric else ()),
     )
     parts = (*looks.PARTS[:-1], *more, looks.PARTS[-1])
     packages = [(name, "") for name in ("sparkfleet", "sparkfleet.probe", looks.__name__)]
@@ -94,8 +100,8 @@ def without_words_to_people(text: str) -> str:
 
 
 @cache
-def _packed_program(preflight: bool, stored: bool, items: bool) -> str:
-    texts = json.dumps(sources(preflight=preflight, stored=stored, items=items))
+def _packed_program(preflight: bool, stored: bool, items: bool, fabric: bool) -> str:
+    texts = json.dumps(sources(preflight=preflight, stored=stored, items=items, fabric=fabric))
     return base64.b64encode(zlib.compress(texts.encode(), 9)).decode()
 
 
@@ -103,7 +109,9 @@ def probe_command(request: ProbeRequest) -> str:
     """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
     run = 'python3 -I -S -B -c "$l" "$q"'
-    packed = _packed_program(request.preflight, request.stored, request.items is not None)
+    packed = _packed_program(
+        request.preflight, request.stored, request.items is not None, bool(request.fabric)
+    )
     return (
         f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
         f"p={packed}; l={shlex.quote(LOADER)}; q={shlex.quote(request.to_json())}; "

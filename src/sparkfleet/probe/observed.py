@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.errors import Problem, together
+from sparkfleet.probe import links
 from sparkfleet.probe.stored import Stored, read_stored
 
 
@@ -158,6 +159,8 @@ class Observed:
     items: Items = Items()
     recorded: tuple[str, ...] = ()
     """Ids of what runs put on the Spark itself; known by every look."""
+    fabric: links.FabricSeen | None = None
+    """The links to other Sparks; None: they were not asked for."""
 
     def container(self, name: str) -> ContainerSeen | None:
         """Return the container of that name."""
@@ -237,7 +240,7 @@ def _problems(host: str, data: Mapping[str, Any]) -> list[Problem]:
 
 
 def _unreadable(host: str, data: Mapping[str, Any]) -> list[Problem]:
-    asked = ("stored",) if "stored" in data else ()
+    asked = (part for part in ("stored", "fabric") if part in data)
     names = ("user", "memory", "state", "weights", "listeners", "toolkit", *asked)
     parts = {name: data[name] for name in names}
     remedy = "mend it, then run again"
@@ -285,6 +288,7 @@ def _observed(data: Mapping[str, Any]) -> Observed:
         stored=read_stored(data["stored"]) if "stored" in data else None,
         items=Items(**data.get("items", {})),
         recorded=tuple(data["state"].get("recorded", ())),
+        fabric=links.read(data["fabric"]) if "fabric" in data else None,
     )
 
 

@@ -35,3 +35,5 @@ STORED_PARTS = ("stored",)
 """Sent along only when all that lies on the disks is asked for."""
 ITEMS = "prepared"
 """Sent along where something is declared of the Spark itself, or was put there, before the last of PARTS."""
+FABRIC = "fabric"
+"""Sent along to the Sparks of a cluster alone."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import socket
+import struct
 import subprocess
+import time
 
 from sparkfleet.probe.looks import basics
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from typing import Any
 
 DRIVER = "mlx5_core"
@@ -19,10 +23,16 @@ OWN = "etc/netplan/60-sparkfleet-fabric.yaml"
 NETPLAN = ("etc/netplan", "run/netplan", "usr/lib/netplan", "lib/netplan")
 NETWORK_FILES = (*NETPLAN, "etc/systemd/network", "etc/NetworkManager/system-connections", "etc/network")
 """Directories where links are configured: of netplan, networkd, NetworkManager and ifupdown."""
+ANSWER_S = 0.3
+"""Seconds that others have to say that an address is theirs."""
+ARP = 0x0806
 
 
-def look_at_fabric(root: str = "/") -> dict[str, Any]:
-    """Return the links of the fabric and what is known of the network around them."""
+def look_at_fabric(wanted: Collection[str], root: str = "/") -> dict[str, Any]:
+    """Return the links of the fabric and what is known of the network around them.
+
+    Until our file is there, others on the fabric are asked whether one of the wanted addresses is theirs.
+    """
     addresses = _addresses()
     names = os.listdir(os.path.join(root, "sys/class/net"))
     rdma_names = _by_driver(root, names) or _by_program(names)
@@ -30,6 +40,8 @@ def look_at_fabric(root: str = "/") -> dict[str, Any]:
     ours = {link["name"] for link in links}
     management, address = _management(root, addresses)
     own = os.path.join(root, OWN)
+    text = basics.read_text(own)
+    cabled = [link["name"] for link in links if link["carrier"]]
     return {
         "links": links,
         "management": management,
@@ -37,11 +49,11 @@ def look_at_fabric(root: str = "/") -> dict[str, Any]:
         "networks": [[name, one] for name in addresses if name not in ours for one in addresses[name]],
         "renderer": _renderer(root),
         "netplan": basics.which("netplan"),
-        "own": basics.read_text(own),
-        "own_mode": "%04o" % (os.stat(own).st_mode & 0o7777) if os.path.exists(own) else "",
+        "own": text,
+        "own_mode": "" if text is None else "%04o" % (os.stat(own).st_mode & 0o7777),
         "foreign": _foreign(root, ours),
         "verbs": _verbs(root),
-        "held": [],
+        "held": held(cabled, wanted) if text is None else [],
     }
 
 
@@ -147,15 +159,15 @@ def _files(root: str, folders: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _renderer(root: str) -> str:
-    """Return what configures links: as netplan's files say, else whichever of the two runs."""
+    """Return what configures links: as netplan's files say; else NetworkManager if it runs; else networkd."""
     for _, text in reversed(_files(root, NETPLAN)):
         block = re.search(r"^network:[^\n]*\n(( +)[^\n]*\n)", text + "\n", re.MULTILINE)
         said = block and re.search(r"^%s[\"']?renderer[\"']?: *[\"']?(\w+)" % block[2], text, re.MULTILINE)
         if said:
             return said[1]
-    if basics.which("netplan"):
-        return "networkd"  # netplan's default
-    return "NetworkManager" if basics.which("nmcli") else ""
+    if os.path.exists(os.path.join(root, "run/NetworkManager")):
+        return "NetworkManager"
+    return "networkd" if basics.which("netplan") else ""
 
 
 def _foreign(root: str, ours: Iterable[str]) -> list[dict[str, Any]]:
@@ -177,3 +189,31 @@ def _verbs(root: str) -> bool:
         return any(name.startswith("uverbs") for name in os.listdir(os.path.join(root, "dev/infiniband")))
     except OSError:
         return False
+
+
+def held(names: Iterable[str], wanted: Collection[str]) -> list[dict[str, str]]:
+    """Return who answers for one of the wanted addresses: asked as RFC 5227 says, from no address."""
+    found: dict[tuple[str, str], str] = {}
+    sockets = []
+    for name in names:
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ARP))
+        sockets.append(raw)
+        raw.bind((name, ARP))
+        own = raw.getsockname()[4]
+        for address in wanted:
+            asked = socket.inet_aton(address)
+            raw.send(
+                struct.pack("!6s6sH", b"\xff" * 6, own, ARP)
+                + struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, own, bytes(4), bytes(6), asked)
+            )
+    end = time.monotonic() + ANSWER_S
+    while sockets and (left := end - time.monotonic()) > 0:
+        for raw in select.select(sockets, (), (), left)[0]:
+            packet = raw.recv(64)
+            operation, mac, sender = packet[20:22], packet[22:28], packet[28:32]
+            address = socket.inet_ntoa(sender) if len(sender) == 4 else ""
+            if operation == b"\0\2" and address in wanted:
+                found[address, raw.getsockname()[0]] = mac.hex(":")
+    for raw in sockets:
+        raw.close()
+    return [{"address": one, "link": name, "mac": mac} for (one, name), mac in sorted(found.items())]

@@ -71,6 +71,10 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
         "listeners": part(ports.listeners, request.get("ports", ()), likely),
         "items": part(look_at_items, request["items"], who) if "items" in request else {},
     }
+    if request.get("fabric"):
+        from sparkfleet.probe.looks import fabric  # noqa: PLC0415  (sent along for it alone)
+
+        found["fabric"] = part(fabric.look_at_fabric, request["fabric"])
     if request.get("preflight"):
         from sparkfleet.probe.looks import preflight  # noqa: PLC0415  (sent along for it alone)
 

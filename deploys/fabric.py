@@ -1,0 +1,13 @@
+"""The Sparks of every cluster are linked: addresses, MTU, proved from end to end, or put back as it was.
+
+pyinfra inventories/lab.py deploys/fabric.py --dry   # the plan
+pyinfra inventories/lab.py deploys/fabric.py         # converge
+"""
+
+from sparkfleet.operations import fabric, host, plan
+from sparkfleet.plan.model import Step
+
+plan.show(Step.HOST, Step.FABRIC)
+
+host.prepared(name="Programs, valve and directories")
+fabric.linked(name="Links to the other Sparks")

@@ -1,0 +1,131 @@
+"""What a run changes on the links of one Spark, field by field."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from sparkfleet.onhost.fabric_request import MODE, FabricRequest, Peer, links_of
+from sparkfleet.plan.fabric import netplan, obstacles
+from sparkfleet.plan.fabric.addresses import Rail, address, peers, rails
+from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
+from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.observed import Observed, PathSeen
+from sparkfleet.spec.resolved import Host, Member
+
+MOST_RAILS = 4
+"""Netdevs of the two cages of a Spark."""
+
+
+def wanted_addresses(host: Host) -> tuple[str, ...]:
+    """Return the addresses that a Spark may get, however many cables it has; () outside of clusters."""
+    if host.member is None:
+        return ()
+    fabric, rank = host.member.fabric, host.member.rank
+    return tuple(str(address(fabric, rank, rail).ip) for rail in range(MOST_RAILS))
+
+
+def watched_paths(host: Host) -> tuple[str, ...]:
+    """Return what the probe must look at: our file, which a Spark outside of clusters must not have."""
+    return () if host.member else (netplan.PATH,)
+
+
+def fabric_entry(host: Host, observed: Observed) -> Entry | None:
+    """Return what differs of a Spark's links; None when nothing does, and nothing is in the way."""
+    if host.member is None or observed.fabric is None:
+        return _removal(observed)
+    member, seen = host.member, observed.fabric
+    found = rails(member, seen)
+    changes = (*_link_changes(member, seen, found), *_file_changes(member, seen, found))
+    blocked = obstacles.obstacle(host.name, member, seen, found)
+    if not changes and blocked is None:
+        return None
+    statements = _statements(seen, found)
+    title = f"fabric of {member.cluster}"
+    request = _request(member, seen, found)
+    rows = (*changes, *statements)
+    return Entry("fabric", Verb.PREPARE, rows, title=title, fabric=request, blocked=blocked)
+
+
+def _request(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> FabricRequest:
+    wanted = {rail.link.name: str(rail.address) for rail in found}
+    ours = {*wanted, *links_of(seen.own or "")}
+    drop = (
+        (link.name, one)
+        for link in seen.links
+        if link.name in ours
+        for one in link.addresses
+        if one != wanted.get(link.name)
+    )
+    return FabricRequest(
+        cluster=member.cluster,
+        text=netplan.text(member, seen.renderer, found),
+        addresses=tuple(wanted.items()),
+        mtu=member.fabric.mtu,
+        drop=tuple(drop),
+        management=seen.management,
+        renderer=seen.renderer,
+        peers=tuple(
+            Peer(name, rail.link.name, at) for rail in found for name, at in peers(member, rail.number)
+        ),
+    )
+
+
+def _removal(observed: Observed) -> Entry | None:
+    if observed.paths.get(netplan.PATH, PathSeen("absent")).kind == "absent":
+        return None
+    note = "with the addresses that it gave"
+    gone = Change(Step.FABRIC, Sign.REMOVE, "netplan", old=netplan.PATH, note=note)
+    return Entry("fabric", Verb.PREPARE, (gone,), title="fabric", fabric=FabricRequest())
+
+
+def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[Change, ...]:
+    changes = []
+    cabled = {rail.link.name for rail in found}
+    for name in links_of(seen.own or ""):
+        if found and name not in cabled:
+            link = seen.link(name)
+            old = ", ".join(link.addresses) if link else ""
+            changes.append(Change(Step.FABRIC, Sign.REMOVE, "link", name, old=old, note="no cable"))
+    for rail in found:
+        link, wanted = rail.link, str(rail.address)
+        if link.addresses != (wanted,):
+            sign = Sign.CHANGE if link.addresses else Sign.ADD
+            note = f"rail {rail.number}, cage {link.cage}" if link.cage else f"rail {rail.number}"
+            old = ", ".join(link.addresses)
+            changes.append(Change(Step.FABRIC, sign, "address", link.name, old, wanted, note))
+        if link.mtu != member.fabric.mtu:
+            mtu = Change(Step.FABRIC, Sign.CHANGE, "mtu", link.name, str(link.mtu), str(member.fabric.mtu))
+            changes.append(mtu)
+    return tuple(changes)
+
+
+def _file_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[Change, ...]:
+    if not found:
+        return ()  # which links there are cannot be known without a cable
+    wanted = netplan.text(member, seen.renderer, found)
+    if seen.own is None:
+        return (Change(Step.FABRIC, Sign.ADD, "netplan", netplan.PATH),)
+    changes = []
+    if seen.own != wanted:
+        old, new = (_short(text) for text in (seen.own, wanted))
+        changes.append(Change(Step.FABRIC, Sign.CHANGE, "netplan", netplan.PATH, old, new, "content"))
+    mode = f"{MODE:04o}"
+    if seen.own_mode != mode:
+        changes.append(Change(Step.FABRIC, Sign.CHANGE, "netplan", netplan.PATH, seen.own_mode, mode))
+    return tuple(changes)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _statements(seen: FabricSeen, found: Sequence[Rail]) -> tuple[Change, ...]:
+    if not found:
+        names = ", ".join(link.name for link in seen.links) or "no netdev"
+        return (Change(Step.FABRIC, Sign.NOTE, "link", new=names, note="no carrier"),)
+    if len(found) % 2:
+        names = ", ".join(rail.link.name for rail in found)
+        said = "a cage without its twin: half of the bandwidth"
+        return (Change(Step.FABRIC, Sign.NOTE, "link", new=names, note=said),)
+    return ()

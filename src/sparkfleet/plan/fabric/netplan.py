@@ -1,0 +1,39 @@
+"""The netplan file of a Spark's links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparkfleet.onhost.fabric_request import MARK, NETPLAN_FILE
+from sparkfleet.plan.fabric.addresses import Rail
+from sparkfleet.spec.resolved import Member
+
+PATH = f"/etc/netplan/{NETPLAN_FILE}"
+
+
+def text(member: Member, renderer: str, rails: Sequence[Rail]) -> str:
+    """Return the file: one static address a link, no gateway, no address of the link's own making.
+
+    The renderer is said link by link: at the top it would be everybody's. ``optional``: a boot does not wait
+    for a cable.
+    """
+    lines = [
+        f"{MARK} for the cluster {member.cluster}: {', '.join(member.hosts)}.",
+        "# What is changed here by hand is undone by the next run.",
+        "network:",
+        "  version: 2",
+        "  ethernets:",
+    ]
+    for rail in rails:
+        lines += [
+            f"    {rail.link.name}:",
+            f"      renderer: {renderer}",
+            f"      addresses: [{rail.address}]",
+            f"      mtu: {member.fabric.mtu}",
+            "      dhcp4: false",
+            "      dhcp6: false",
+            "      accept-ra: false",
+            "      link-local: []",
+            "      optional: true",
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,205 @@
+"""The links between Sparks on lab machines: made, proved, put back by themselves, taken away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.state import State
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+from tests.lab.served import fresh
+
+NETPLAN = "/etc/netplan/60-sparkfleet-fabric.yaml"
+TWINS = ("enp1s0f1np1", "enP2p1s0f1np1")
+CLUSTER = "hosts: [spark-01, spark-02]\nexecutor: mp\n"
+Pair = tuple[FleetDirectory, Machine, Machine]
+
+
+def cluster(fleet: FleetDirectory, text: str | None = CLUSTER) -> None:
+    path = fleet.root / "inventories" / "lab" / "clusters" / "pair.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    if text:
+        path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def pair(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two Sparks with a cable and without addresses on it; the tests here go on from each other."""
+    first, second = fresh(lab, lab_state, "spark-01", "spark-02")
+    for machine in (first, second):
+        machine.sh("; ".join(f"ip address flush dev {twin}; ip link set {twin} mtu 1500" for twin in TWINS))
+    fleet = FleetDirectory(tmp_path_factory.mktemp("fabric") / "checkout", lab)
+    for name in ("spark-01", "spark-02"):
+        fleet.host(name, "serve: []\n")
+    cluster(fleet)
+    yield fleet, first, second
+    for machine in (first, second):
+        machine.reset()
+
+
+def network(machine: Machine) -> tuple[dict[str, str], str, str]:
+    """Return addresses by netdev, routes and netplan files, past our own code."""
+    found: dict[str, list[str]] = {}
+    for line in machine.sh("ip -o -4 address show").splitlines():
+        found.setdefault(line.split()[1], []).append(line.split()[3])
+    has = {name: " ".join(found[name]) for name in found}
+    return (
+        has,
+        machine.sh("ip route | sort"),
+        machine.sh("cd /etc/netplan; md5sum * 2>/dev/null", check=False),
+    )
+
+
+def test_what_stands_in_the_way_is_named_and_nothing_is_changed(pair: Pair) -> None:
+    fleet, first, second = pair
+    first.break_("foreign-netplan")
+    second.break_("cable-out")
+    before = network(first), network(second)
+    seen = fleet.run(deploy="fabric")
+    assert seen.code != 0, seen.text
+    assert "/etc/netplan/40-cx7.yaml: a file of NVIDIA's playbook for two Sparks" in seen.text
+    assert "spark-02: fabric: no carrier on " in seen.text
+    assert (network(first), network(second)) == before
+    first.mend()
+    second.mend()
+
+
+def test_a_plan_leaves_no_trace_also_where_addresses_are_asked_for(pair: Pair) -> None:
+    fleet, first, second = pair
+    written = (
+        "find /etc /run/netplan /run/systemd /usr/local /var/lib/sparkfleet -printf '%p %T@ %s\n' | sort"
+    )
+    state = f"ip -o link; ip neighbour | grep -v 'dev eth0'; {written}"
+    before = [(network(machine), machine.sh(state, check=False)) for machine in (first, second)]
+    seen = fleet.plan().expect(2)
+    assert "+ address     enP2p1s0f1np1 192.168.177.2/24   rail 1, cage p1" in seen.out
+    assert [(network(machine), machine.sh(state, check=False)) for machine in (first, second)] == before
+
+
+def test_an_address_that_somebody_has_already_is_not_taken(pair: Pair) -> None:
+    fleet, _, second = pair
+    second.sh(f"ip address add 192.168.176.1/24 dev {TWINS[0]}")
+    seen = fleet.plan("--limit", "spark-01").expect(1)
+    assert "192.168.176.1 is in use: 02:42:" in seen.text
+    second.sh(f"ip address del 192.168.176.1/24 dev {TWINS[0]}")
+
+
+def test_a_management_address_that_is_lost_returns_by_itself_and_the_other_spark_goes_back_too(
+    pair: Pair,
+) -> None:
+    fleet, first, second = pair
+    before = network(first), network(second)
+    first.break_("management-lost")
+    seen = fleet.run(deploy="fabric")
+    first.mend()
+    assert seen.code != 0, seen.text
+    assert "the management network was lost: eth0 lost" in seen.text
+    assert "spark-01, at the other end, could not be linked" in seen.text
+    assert (network(first), network(second)) == before
+
+
+def test_a_smaller_mtu_on_the_way_is_named_and_everything_goes_back(pair: Pair) -> None:
+    fleet, first, second = pair
+    before = network(first), network(second)
+    second.break_("small-mtu")
+    seen = fleet.run(deploy="fabric")
+    second.mend()
+    assert seen.code != 0, seen.text
+    assert "not to packets of 9000 bytes: the MTU is smaller" in seen.text
+    assert (network(first), network(second)) == before
+
+
+@pytest.fixture
+def going(pair: Pair) -> Iterator[subprocess.Popen[str]]:
+    """A run of deploys/fabric.py that goes on, and has begun to change the first Spark's links."""
+    fleet, first, _ = pair
+    begun = "ls -d /var/lib/sparkfleet/fabric/fabric-* 2>/dev/null | wc -l"
+    before = first.sh(begun)
+    run = fleet.start("pyinfra", "inventories/lab.py", "deploys/fabric.py", "-y")
+    first.sh(f"timeout 60 sh -c 'until [ $({begun}) -gt {before} ]; do sleep 0.05; done'")
+    yield run
+    if run.poll() is None:
+        os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+
+
+def test_a_cable_that_is_pulled_meanwhile_is_named_and_everything_goes_back(
+    pair: Pair, going: subprocess.Popen[str]
+) -> None:
+    _, first, second = pair
+    second.break_("cable-out")
+    said, _ = going.communicate(timeout=120)
+    second.mend()
+    assert going.returncode != 0, said
+    assert f"{TWINS[1]} has no carrier" in said or f"{TWINS[0]} has no carrier" in said
+    for machine in (first, second):
+        assert set(network(machine)[0]) == {"lo", "docker0", "eth0"}
+        assert network(machine)[2] == ""
+
+
+@pytest.mark.full
+def test_without_its_operator_a_spark_puts_its_links_back(pair: Pair, going: subprocess.Popen[str]) -> None:
+    fleet, first, second = pair
+    os.killpg(going.pid, signal.SIGKILL)
+    for machine in (first, second):
+        ended = "for d in /var/lib/sparkfleet/fabric/fabric-*; do [ -e $d/result.json ] || exit 1; done"
+        machine.sh(f"timeout 90 sh -c 'until ({ended}); do sleep 1; done'")
+        assert set(network(machine)[0]) == {"lo", "docker0", "eth0"}
+        assert network(machine)[2] == ""
+    assert "nobody came in over a new connection" in first.sh("cat /var/lib/sparkfleet/fabric/*/result.json")
+    assert "+ address" in fleet.plan().expect(2).out
+
+
+def test_sparks_with_the_cable_in_different_cages_are_linked_and_a_second_plan_is_empty(pair: Pair) -> None:
+    fleet, first, second = pair
+    second.break_("other-cage")
+    management = network(first)[0]["eth0"], network(second)[0]["eth0"]
+    fleet.run(deploy="fabric").expect(0)
+    has = network(first)[0], network(second)[0]
+    assert (has[0]["enp1s0f1np1"], has[0]["enP2p1s0f1np1"]) == ("192.168.176.1/24", "192.168.177.1/24")
+    assert (has[1]["enp1s0f0np0"], has[1]["enP2p1s0f0np0"]) == ("192.168.176.2/24", "192.168.177.2/24")
+    assert (has[0]["eth0"], has[1]["eth0"]) == management
+    for link, address in zip(TWINS, ("192.168.176.2", "192.168.177.2"), strict=True):
+        first.sh(f"ping -c 1 -W 2 -M do -s 8972 -I {link} {address}")
+    assert first.sh(f"stat -c '%a %U' {NETPLAN}") == "600 root"
+    assert "fabric-pair.json" in second.sh("ls /var/lib/sparkfleet/evidence")
+    assert fleet.plan().expect(0).out.count("no changes") == 2
+
+
+def test_the_links_are_there_after_a_reboot(pair: Pair) -> None:
+    fleet, first, second = pair
+    second.reboot()
+    assert fleet.plan().expect(0).out.count("no changes") == 2
+    first.sh(f"ping -c 1 -W 5 -M do -s 8972 -I {TWINS[0]} 192.168.176.2")
+
+
+def test_what_is_changed_by_hand_is_shown_and_put_back(pair: Pair) -> None:
+    fleet, first, _ = pair
+    first.sh(f"ip link set {TWINS[1]} mtu 1500; ip address del 192.168.176.1/24 dev {TWINS[0]}")
+    assert fleet.changes("spark-01") == [
+        ("address", TWINS[0], "", "192.168.176.1/24"),
+        ("mtu", TWINS[1], "1500", "9000"),
+    ]
+    fleet.run(deploy="fabric").expect(0)
+    assert fleet.plan().expect(0).out.count("no changes") == 2
+
+
+def test_a_cluster_that_is_declared_no_more_is_taken_back_and_nothing_else(pair: Pair) -> None:
+    fleet, first, second = pair
+    cluster(fleet, None)
+    assert fleet.changes("spark-01") == [("netplan", "", NETPLAN, "")]
+    fleet.run(deploy="fabric").expect(0)
+    for machine in (first, second):
+        addresses, _, files = network(machine)
+        assert set(addresses) == {"lo", "docker0", "eth0"}
+        assert "sparkfleet" not in files
+    assert first.sh(f"cat /sys/class/net/{TWINS[0]}/mtu") == "1500"
+    assert fleet.plan().expect(0).out.count("no changes") == 2
+    cluster(fleet)
