@@ -7,7 +7,7 @@ pyinfra inventories/lab.py deploys/fabric.py         # converge
 from sparkfleet.operations import fabric, host, plan
 from sparkfleet.plan.model import Step
 
-plan.show(Step.HOST, Step.FABRIC)
+plan.show(Step.DOCKER, Step.HOST, Step.FABRIC)
 
-host.prepared(name="Programs, valve and directories")
+host.prepared(name="Docker where declared, programs, valve and directories")
 fabric.linked(name="Links to the other Sparks")

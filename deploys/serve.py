@@ -8,7 +8,7 @@ from sparkfleet.operations import fabric, host, image, plan, service, weights
 
 plan.show()
 
-host.prepared(name="Programs, valve and directories")
+host.prepared(name="Docker where declared, programs, valve and directories")
 fabric.linked(name="Links to the other Sparks")
 image.present(name="Images by digest")
 weights.complete(name="Weights at their commits")

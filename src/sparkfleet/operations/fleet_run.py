@@ -26,7 +26,7 @@ from sparkfleet.operations.unreachable import connect_problem
 from sparkfleet.plan import fleet_staging
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
-from sparkfleet.plan.report import plan_text
+from sparkfleet.plan.report import host_lines, plan_text
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import Observed
 from sparkfleet.spec.resolved import Host, host_from_json
@@ -141,6 +141,26 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     fail_hosts(state, {name for name, plan in run.plans.items() if plan.state in _STOPPED})
 
 
+def plan_rest(host: PyinfraHost, state: State) -> None:
+    """Plan a host anew in the middle of a run, when more of it can be known, and show that.
+
+    Raise SparkfleetError when it is not to be changed further.
+    """
+    run = of(state)
+    plan = run.plans[host.name] = fresh_plan(host, run.steps)
+    lines = (f"{host.name}   the rest of the plan, now that more is known:", *host_lines(plan))
+    echo_report("\n".join(lines), err="--json" in sys.argv)
+    if plan.state in _STOPPED:
+        raise SparkfleetError(*_reasons(plan))
+
+
+def _reasons(plan: HostPlan) -> tuple[Problem, ...]:
+    """Return why a host is not to be changed, each reason once."""
+    if plan.unknown:
+        return (plan.unknown,)
+    return tuple(dict.fromkeys(one for e in plan.entries if e.blocked for one in e.blocked.each))
+
+
 def _plan_after(host: PyinfraHost, swap: str, steps: tuple[Step, ...]) -> HostPlan:
     """Follow a swap that an earlier run began to its end, then plan what is left."""
 
@@ -192,8 +212,7 @@ def fail_hosts(state: State, names: set[str]) -> None:
     for name in names:
         plan = run.plans.get(name)
         if plan is not None:
-            blocked = tuple(dict.fromkeys(one for e in plan.entries if e.blocked for one in e.blocked.each))
-            run.failures[name] = (plan.unknown,) if plan.unknown else blocked
+            run.failures[name] = _reasons(plan)
     state.fail_hosts(hosts)
 
 

@@ -12,7 +12,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fleet_run, preparing, remote
+from sparkfleet.operations import acting, docker, fleet_run, preparing, remote
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.plan.model import Entry, Step
 from sparkfleet.probe.observed import User
@@ -23,7 +23,8 @@ START = ("set -eu", "umask 022")
 
 @operation()
 def prepared() -> Generator[FunctionCommand, None, None]:
-    """Put our programs, the valve, the recovery unit and the declared directories in place."""
+    """Put Docker (where declared), our programs, valve, recovery unit and the directories in place."""
+    yield from acting.commands(state, host, Step.DOCKER, docker.install)
     yield from acting.commands(state, host, Step.HOST, _prepare)
 
 

@@ -11,6 +11,7 @@ from sparkfleet.plan import (
     advice,
     calibration,
     desired,
+    docker_install,
     host_changes,
     obstacles,
     preparation,
@@ -22,7 +23,7 @@ from sparkfleet.plan.fabric import changes as fabric_changes
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observed import ContainerSeen, Observed
+from sparkfleet.probe.observed import ContainerSeen, Items, Observed, WithoutDocker
 from sparkfleet.spec.resolved import Host, Service
 from sparkfleet.vllm.memory import Measured
 
@@ -41,21 +42,49 @@ def probe_request(host: Host) -> ProbeRequest:
         cache_dir=host.paths.cache,
         items=preparation.request(host),
         fabric=fabric_changes.wanted_addresses(host),
+        install=docker_install.may_install(host),
     )
 
 
 def host_plan(host: Host, observed: Observed | Problem) -> HostPlan:
     """Return the plan of one Spark: unknown when it could not be read, else every entry that differs."""
+    if isinstance(observed, WithoutDocker):
+        return _without_docker(host, observed)
     if isinstance(observed, Problem):
         return HostPlan(host.name, unknown=observed)
     if observed.swap:
         return HostPlan(host.name, unknown=_swap_going_on(host, observed), going_on=observed.swap)
     try:
-        entries = [*_host_entries(host, observed), *_service_entries(host, observed)]
+        before = docker_install.entry(host, observed, engine_there=True)
+        services = [] if before else _service_entries(host, observed)
+        alone = _host_entries(host, observed) if before is None else _own_entries(host, observed)
+        entries = [*_docker_entries(host, observed, before), *alone, *services]
     except SparkfleetError as error:
         return HostPlan(host.name, unknown=together(*error.problems))
     stock = (one for service in host.services for one in staging.stock(service, observed))
     return HostPlan(host.name, tuple(entries), stock=tuple(dict.fromkeys(stock)))
+
+
+def _without_docker(host: Host, seen: WithoutDocker) -> HostPlan:
+    """Return the plan of a Spark whose Docker cannot be asked: unknown, unless it is to be installed."""
+    rest = seen.rest
+    assert rest is not None  # noqa: S101  (the probe's answer always has it)
+    entry = docker_install.entry(host, rest, engine_there=False) if seen.state == "missing" else None
+    if entry and not rest.swap:
+        return HostPlan(host.name, (*_docker_entries(host, rest, entry), *_own_entries(host, rest)))
+    toolkits = (obstacles.no_toolkit(host, service, rest) for service in host.services)
+    return HostPlan(host.name, unknown=together(seen.plain, obstacles.read_only(host, rest), *toolkits))
+
+
+def _docker_entries(host: Host, observed: Observed, entry: Entry | None) -> list[Entry]:
+    locked = obstacles.read_only(host, observed)
+    return [replace(entry, blocked=together(entry.blocked, locked))] if entry else []
+
+
+def _own_entries(host: Host, observed: Observed) -> list[Entry]:
+    """Return what a run puts on the Spark for itself, without what is declared: that may need Docker."""
+    bare = replace(host, prepare=replace(host.prepare, items=()))
+    return _host_entries(bare, replace(observed, items=Items(), recorded=()))
 
 
 def _swap_going_on(host: Host, observed: Observed) -> Problem:

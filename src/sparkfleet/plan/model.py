@@ -24,6 +24,7 @@ class Sign(StrEnum):
 class Step(StrEnum):
     """Which operation carries a change out, in this order."""
 
+    DOCKER = "docker"
     HOST = "host"
     FABRIC = "fabric"
     IMAGE = "image"
@@ -138,6 +139,10 @@ class HostState(StrEnum):
     UNKNOWN = "unknown"
 
 
+_AFTER_DOCKER = frozenset({Step.IMAGE, Step.WEIGHTS, Step.SERVICE})
+"""What cannot be known of a Spark without Docker."""
+
+
 @dataclass(frozen=True)
 class HostPlan:
     """The plan of one Spark."""
@@ -163,6 +168,10 @@ class HostPlan:
         """Return the part of the plan that a run of these steps alone carries out."""
         if set(steps) >= set(EVERY_STEP):
             return self
+        if _AFTER_DOCKER & set(steps) and Step.DOCKER not in steps and self.entries_with(Step.DOCKER):
+            found = "Docker or the NVIDIA container toolkit is declared, and not there yet"
+            remedy = "pyinfra INVENTORY deploys/prepare.py; then run again"
+            return replace(self, entries=(), unknown=Problem(self.host, found, "both", remedy))
         entries = (entry.within(steps) for entry in self.entries)
         return replace(self, entries=tuple(entry for entry in entries if entry is not None))
 

@@ -21,7 +21,7 @@ def no_toolkit(host: Host, service: Service, observed: Observed) -> Problem | No
         "neither a program of the NVIDIA container toolkit nor a CDI file is there",
         "what `docker run --gpus all` needs",
         f"on {host.name}: sudo apt-get install nvidia-container-toolkit, and restart docker when nothing "
-        "serves",
+        "serves; or declare `prepare: {docker: install}`",
     )
 
 

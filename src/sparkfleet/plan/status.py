@@ -9,7 +9,7 @@ from typing import Any
 from sparkfleet.errors import Problem
 from sparkfleet.onhost.generation import LABEL_GENERATION
 from sparkfleet.onhost.units import unit_name
-from sparkfleet.probe.observed import ContainerSeen, Observed
+from sparkfleet.probe.observed import ContainerSeen, Observed, WithoutDocker
 
 MIB_IN_GIB = 1024
 
@@ -49,6 +49,8 @@ class SparkStatus:
 
 def spark_status(host: str, seen: Observed | Problem) -> SparkStatus:
     """Return the status of one Spark."""
+    if isinstance(seen, WithoutDocker):
+        return SparkStatus(host, unknown=seen.plain)
     if isinstance(seen, Problem):
         return SparkStatus(host, unknown=seen)
     owned = seen.owned()

@@ -42,6 +42,8 @@ class ProbeRequest:
     is looked at, too. None: neither, and the look is the smaller for it."""
     fabric: tuple[str, ...] = ()
     """Addresses that this Spark may get on its links to others; () when it is in no cluster."""
+    install: tuple[str, ...] = ()
+    """Of ``docker`` and ``toolkit``, what may be installed: apt is asked how, where it is not there."""
 
     def to_json(self) -> str:
         """Return the request as the program takes it."""
@@ -52,6 +54,7 @@ class ProbeRequest:
                 **preflight,
                 **({"stored": True} if self.stored else {}),
                 **items,
+                **({"install": self.install} if self.install else {}),
                 "services": self.services,
                 "images": self.images,
                 "weights": self.weights,
@@ -78,7 +81,12 @@ _SAID_TO_PEOPLE = re.compile(r'^ *(?:"""(?:[^"]|"(?!""))*"""|#.*)$', re.MULTILIN
 
 
 def sources(
-    *, preflight: bool = False, stored: bool = False, items: bool = False, fabric: bool = False
+    *,
+    preflight: bool = False,
+    stored: bool = False,
+    items: bool = False,
+    fabric: bool = False,
+    install: bool = False,
 ) -> list[tuple[str, str]]:
     """Return the modules that run on the Spark: name and text, in the order in which they are loaded."""
     folder = resources.files(looks)
@@ -87,8 +95,9 @@ def sources(
         *(looks.STORED_PARTS if stored else ()),
         *((looks.ITEMS,) if items else ()),
         *((looks.FABRIC,) if fabric else ()),
+        *(looks.PACKAGE_PARTS if install else ()),
     )
-    parts = (*looks.PARTS[:-1], *more, looks.PARTS[-1])
+    parts = (*looks.PARTS[:-1], *dict.fromkeys(more), looks.PARTS[-1])
     packages = [(name, "") for name in ("sparkfleet", "sparkfleet.probe", looks.__name__)]
     texts = [(f"{looks.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
     return packages + [(name, without_words_to_people(text)) for name, text in texts]
@@ -100,8 +109,9 @@ def without_words_to_people(text: str) -> str:
 
 
 @cache
-def _packed_program(preflight: bool, stored: bool, items: bool, fabric: bool) -> str:
-    texts = json.dumps(sources(preflight=preflight, stored=stored, items=items, fabric=fabric))
+def _packed_program(preflight: bool, stored: bool, items: bool, fabric: bool, install: bool) -> str:
+    modules = sources(preflight=preflight, stored=stored, items=items, fabric=fabric, install=install)
+    texts = json.dumps(modules)
     return base64.b64encode(zlib.compress(texts.encode(), 9)).decode()
 
 
@@ -109,9 +119,8 @@ def probe_command(request: ProbeRequest) -> str:
     """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
     run = 'python3 -I -S -B -c "$l" "$q"'
-    packed = _packed_program(
-        request.preflight, request.stored, request.items is not None, bool(request.fabric)
-    )
+    more = (request.items is not None, bool(request.fabric), bool(request.install))
+    packed = _packed_program(request.preflight, request.stored, *more)
     return (
         f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
         f"p={packed}; l={shlex.quote(LOADER)}; q={shlex.quote(request.to_json())}; "

@@ -9,6 +9,7 @@ from typing import Any
 
 from sparkfleet.errors import Problem, together
 from sparkfleet.probe import links
+from sparkfleet.probe.packages import Packages, read_packages
 from sparkfleet.probe.stored import Stored, read_stored
 
 
@@ -161,6 +162,8 @@ class Observed:
     """Ids of what runs put on the Spark itself; known by every look."""
     fabric: links.FabricSeen | None = None
     """The links to other Sparks; None: they were not asked for."""
+    packages: Packages | None = None
+    """What apt would install for Docker and the toolkit; None: not asked, or both are there."""
 
     def container(self, name: str) -> ContainerSeen | None:
         """Return the container of that name."""
@@ -173,8 +176,24 @@ class Observed:
         return {c.name: c for c in self.containers if c.service and c.service == c.name}
 
 
+@dataclass(frozen=True)
+class WithoutDocker(Problem):
+    """Docker alone could not be asked: a Spark that is unknown, and what is known of it all the same."""
+
+    state: str = ""
+    """missing, down, hangs ..."""
+    rest: Observed | None = field(default=None, compare=False, repr=False)
+    """All else. That it has no containers and images only means that nobody could tell."""
+
+    @property
+    def plain(self) -> Problem:
+        """Return the problem alone."""
+        return Problem(self.where, self.found, self.expected, self.remedy, self.also)
+
+
 DOCKER_REMEDIES = {
-    "missing": "install Docker (DGX OS ships it: sudo apt-get install docker-ce), then run again",
+    "missing": "install Docker (sudo apt-get install docker-ce, or docker.io), or declare "
+    "`prepare: {docker: install}`; then run again",
     "down": "sudo systemctl start docker; if it fails: journalctl -u docker",
     "hangs": "journalctl -u docker; df -h /var/lib/docker (a restart of docker stops what serves)",
     "denied": "let the login user use sudo without a password, or add it to the group docker",
@@ -197,7 +216,14 @@ def unreadable(host: str, error: ValueError) -> Problem:
 
 def understood(host: str, data: Mapping[str, Any]) -> Observed | Problem:
     """Return the decoded answer of the probe, typed, or all that makes this Spark unknown."""
-    return together(*_problems(host, data)) or _observed(data)
+    problems = _problems(host, data)
+    docker = _docker_problem(host, data)
+    if docker and not problems:
+        nothing = {"version": "", "containers": [], "images": {}}
+        rest = _observed({**data, "docker": nothing})
+        state = data["docker"].get("state", "")
+        return WithoutDocker(docker.where, docker.found, docker.expected, docker.remedy, (), state, rest)
+    return together(*problems, docker) or _observed(data)
 
 
 def sudo_problem(host: str, said: str) -> Problem:
@@ -215,17 +241,6 @@ def _problems(host: str, data: Mapping[str, Any]) -> list[Problem]:
     sudo = data["sudo"]
     root = sudo.get("state") == "ok"
     found = [] if root else [sudo_problem(host, sudo.get("error", ""))]
-    docker = data["docker"]
-    state = docker.get("state", "error")
-    if state != "ok" and (root or state not in {"denied", "error"}):
-        found.append(
-            Problem(
-                host,
-                f"Docker {state}: {docker.get('error', '')}",
-                "a Docker daemon that answers",
-                DOCKER_REMEDIES.get(state, "docker info on the Spark shows more"),
-            )
-        )
     systemd = data["systemd"]
     if systemd.get("state") != "ok" and (root or "error" not in systemd):
         found.append(
@@ -237,6 +252,20 @@ def _problems(host: str, data: Mapping[str, Any]) -> list[Problem]:
             )
         )
     return found + (_unreadable(host, data) if root else [])
+
+
+def _docker_problem(host: str, data: Mapping[str, Any]) -> Problem | None:
+    docker = data["docker"]
+    state = docker.get("state", "error")
+    root = data["sudo"].get("state") == "ok"
+    if state == "ok" or (not root and state in {"denied", "error"}):
+        return None
+    return Problem(
+        host,
+        f"Docker {state}: {docker.get('error', '')}",
+        "a Docker daemon that answers",
+        DOCKER_REMEDIES.get(state, "docker info on the Spark shows more"),
+    )
 
 
 def _unreadable(host: str, data: Mapping[str, Any]) -> list[Problem]:
@@ -289,6 +318,7 @@ def _observed(data: Mapping[str, Any]) -> Observed:
         items=Items(**data.get("items", {})),
         recorded=tuple(data["state"].get("recorded", ())),
         fabric=links.read(data["fabric"]) if "fabric" in data else None,
+        packages=read_packages(data["packages"]) if "packages" in data else None,
     )
 
 

@@ -86,7 +86,7 @@ def prepare(layers: Sequence[Layer], cache_dir: str, hf_token: str, problems: li
         *found.secrets(spec, hf_token),
         *found.caches(spec, cache_dir),
     )
-    chosen = spec.model_dump(include={"offline"}, exclude_none=True)
+    chosen = spec.model_dump(include={"docker", "offline"}, exclude_none=True)
     return Prepare(**chosen, items=tuple(items))
 
 

@@ -89,6 +89,11 @@ class PrepareSpec(Model):
         None,
         description="true: the Spark reaches neither registry nor hub, and the preflight does not try.",
     )
+    docker: Literal["check", "install"] | None = Field(
+        None,
+        description="check (default): Docker and the NVIDIA container toolkit must be there. install: what "
+        "is missing of them comes from the Spark's own package sources. Never removed again.",
+    )
     docker_users: tuple[UserName, ...] | None = Field(None, description="Members of the group docker.")
     valve_users: tuple[UserName, ...] | None = Field(
         None, description="Who may run spark-valve, and nothing else by this, with sudo and no password."

@@ -173,6 +173,8 @@ class Member:
 class Prepare:
     """What is made of the Spark itself, beside what its services need."""
 
+    docker: str = "check"
+    """check or install."""
     offline: bool = False
     """It reaches neither registry nor hub, and that is as it shall be."""
     items: tuple[Item, ...] = ()

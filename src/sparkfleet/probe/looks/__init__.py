@@ -37,3 +37,5 @@ ITEMS = "prepared"
 """Sent along where something is declared of the Spark itself, or was put there, before the last of PARTS."""
 FABRIC = "fabric"
 """Sent along to the Sparks of a cluster alone."""
+PACKAGE_PARTS = ("commands", "packages")
+"""Sent along where Docker may be installed: only a Spark without it, or without the toolkit, asks apt."""

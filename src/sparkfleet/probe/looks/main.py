@@ -42,6 +42,7 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
     models = expand(request.get("models_dir", "~/vllm"))
     cache = expand(request.get("cache_dir", "~/vllm-compile-cache"))
     engines = part(docker.look_at_docker, request)
+    for_gpu = part(toolkit.look_at_toolkit)
     likely = [seen["pid"] for seen in engines.get("containers", ())]
     found = {
         "schema": 1,
@@ -63,7 +64,7 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
             "programs": part(paths.disk, "/usr/local/lib"),
         },
         "docker": engines,
-        "toolkit": part(toolkit.look_at_toolkit),
+        "toolkit": for_gpu,
         "systemd": part(units.look_at_units),
         "state": part(state.look_at_state),
         "paths": {path: part(paths.look_at_path, expand(path)) for path in request.get("paths", ())},
@@ -75,6 +76,12 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
         from sparkfleet.probe.looks import fabric  # noqa: PLC0415  (sent along for it alone)
 
         found["fabric"] = part(fabric.look_at_fabric, request["fabric"])
+    there = {"docker": engines.get("state") != "missing", "toolkit": any(for_gpu.values())}
+    if request.get("install") and not all(there[name] for name in request["install"]):
+        from sparkfleet.probe.looks import packages  # noqa: PLC0415  (sent along for it alone)
+
+        wanted = [name in request["install"] and not there[name] for name in ("docker", "toolkit")]
+        found["packages"] = part(packages.look_at_packages, *wanted)
     if request.get("preflight"):
         from sparkfleet.probe.looks import preflight  # noqa: PLC0415  (sent along for it alone)
 

@@ -1,0 +1,53 @@
+"""A Spark without Docker: unknown with the way out, or brought to serve in one run where that is declared."""
+
+from __future__ import annotations
+
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine, difference
+from tests.lab.on_host import OnHost
+from tests.lab.served import nano
+
+PACKAGES = ("docker.io", "nvidia-container-toolkit", "tini")
+INSTALLED = f"dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {' '.join(PACKAGES)}"
+
+
+def test_docker_is_installed_where_declared_and_the_same_run_goes_on_to_serve(
+    fleet: FleetDirectory, spark: Machine
+) -> None:
+    spark.ssh("sudo -n true")  # the first sudo of an account's life leaves its own mark in the home
+    spark.break_("docker-removed")
+    fleet.host("spark-01", nano())
+    fleet.lock()
+    checked = fleet.plan().expect(1).out
+    assert "unknown: Docker missing: Docker is not installed" in checked
+    assert "docker: install" in checked
+
+    fleet.host("spark-01", {**nano(), "prepare": {"docker": "install"}})
+    before = spark.files_snapshot()
+    plan = fleet.plan().expect(2).out
+    assert difference(before, spark.files_snapshot()) == []
+    rows = {(field, key) for field, key, _, _ in fleet.changes("spark-01")}
+    assert {("package", "docker.io"), ("package", "tini"), ("package", "nvidia-container-toolkit")} <= rows
+    assert {field for field, _ in rows} == {"package", "service", "programs", "valve", "unit", "directory"}
+    assert "= later       nano" in plan
+    assert "create" not in plan  # what serves there nobody can tell yet
+
+    spark.sh("mv /srv/lab-apt/tini_*.deb /root/")
+    failed = fleet.run(deploy="prepare").expect(1)
+    assert "apt-get failed: E: " in failed.err
+    assert "sudo apt-get update" in failed.err[failed.err.index("spark-01   FAILED") :]
+    assert not spark.ok("command -v docker || test -e /usr/local/bin/spark-valve")
+    spark.sh("mv /root/tini_*.deb /srv/lab-apt/")
+
+    run = fleet.run().expect(0)
+    first, rest = run.out.split("the rest of the plan, now that more is known")
+    assert "+ package     docker.io" in first
+    assert "+ flag" not in first
+    assert "+ flag" in rest
+    assert "+ package" not in rest
+    assert OnHost(spark).serves()
+    assert spark.sh(INSTALLED).splitlines() == [f"{name} installed" for name in PACKAGES]
+    assert fleet.plan().expect(0).out == "spark-01   no changes\n0 to change, 1 unchanged\n"
+
+    fleet.host("spark-01", nano())  # no longer declared: what is there stays
+    fleet.plan().expect(0)

@@ -1,0 +1,151 @@
+"""A Spark without Docker: unknown, or first its packages and then, by another look, the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sparkfleet.errors import Problem
+from sparkfleet.plan import docker_install
+from sparkfleet.plan.as_json import plan_data
+from sparkfleet.plan.compute import host_plan, probe_request
+from sparkfleet.plan.model import EVERY_STEP, HostState, Plan, Sign, Step
+from sparkfleet.plan.status import spark_status
+from sparkfleet.probe.observed import Disk, Observed, WithoutDocker
+from sparkfleet.probe.packages import Packages
+from sparkfleet.spec.items import Item
+from sparkfleet.spec.resolved import Container, Host, Prepare
+from tests.unit.plan import fake_spark
+from tests.unit.plan.test_compute import HOST, NANO, THERE
+
+DECLARED = replace(HOST, prepare=Prepare(docker="install"))
+APT = Packages(
+    ("docker.io", "nvidia-container-toolkit"),
+    install=(("runc", "1.0", "1.1"), ("docker.io", "", "28.2"), ("nvidia-container-toolkit", "", "1.18")),
+)
+BARE = replace(fake_spark.fresh(HOST), toolkit=(), packages=APT)
+
+
+def without(rest: Observed = BARE, state: str = "missing") -> WithoutDocker:
+    return WithoutDocker("spark-01", f"Docker {state}: x", "Docker", "install it", (), state, rest)
+
+
+def test_it_is_unknown_where_nothing_is_declared_with_every_other_reason_beside_it() -> None:
+    locked = {**BARE.disks, "units": Disk("/etc/systemd/system", 1, 1, read_only=True)}
+    plan = host_plan(HOST, without(replace(BARE, disks=locked)))
+    assert plan.state is HostState.UNKNOWN
+    assert plan.unknown is not None
+    assert [one.found.split()[0] for one in plan.unknown.each] == ["Docker", "the", "neither"]
+    assert plan.entries == ()
+
+
+def test_the_problem_is_told_without_the_look_that_came_with_it() -> None:
+    plan = plan_data(Plan((host_plan(HOST, without()),)))
+    assert set(plan["hosts"][0]["unknown"]) == {"where", "found", "expected", "remedy", "also"}
+    status = spark_status("spark-01", without())
+    assert type(status.unknown) is Problem
+    assert status.services == ()
+
+
+@pytest.mark.parametrize("state", ["down", "hangs"])
+def test_a_docker_that_is_there_and_does_not_answer_is_never_installed(state: str) -> None:
+    assert host_plan(DECLARED, without(state=state)).state is HostState.UNKNOWN
+
+
+def test_a_swap_that_has_not_ended_is_not_passed_over() -> None:
+    assert host_plan(DECLARED, without(replace(BARE, swap="s-1"))).state is HostState.UNKNOWN
+
+
+def test_packages_come_as_apt_says_then_the_host_and_nothing_is_claimed_of_services() -> None:
+    plan = host_plan(DECLARED, without())
+    assert [entry.subject for entry in plan.entries] == ["docker", "host"]
+    docker = plan.entries[0]
+    assert [(c.sign, c.field, c.key, c.old, c.new) for c in docker.changes] == [
+        (Sign.CHANGE, "package", "runc", "1.0", "1.1"),
+        (Sign.ADD, "package", "docker.io", "", "28.2"),
+        (Sign.ADD, "package", "nvidia-container-toolkit", "", "1.18"),
+        (Sign.ADD, "service", "docker", "", "started"),
+        (Sign.NOTE, "later", "nano", "", ""),
+    ]
+    assert docker_install.words(docker.steps(Step.DOCKER)) == (
+        "runc=1.1",
+        "docker.io=28.2",
+        "nvidia-container-toolkit=1.18",
+    )
+    assert not docker.blocked
+
+
+def test_a_missing_toolkit_alone_is_installed_and_docker_restarted_when_nothing_runs() -> None:
+    seen = replace(fake_spark.fresh(DECLARED), toolkit=(), packages=APT)
+    docker = host_plan(DECLARED, seen).entries[0]
+    (service,) = [change for change in docker.changes if change.field == "service"]
+    assert (service.sign, service.old, service.new) == (Sign.CHANGE, "running", "restarted")
+    serving = replace(THERE, toolkit=(), packages=APT)
+    plan = host_plan(DECLARED, serving)
+    assert plan.state is HostState.BLOCKED
+    assert plan.entries[0].blocked is not None
+    assert "docker stop nano" in plan.entries[0].blocked.remedy
+
+
+@pytest.mark.parametrize(
+    ("packages", "found"),
+    [
+        (Packages(("docker-ce or docker.io",), missing=("docker-ce or docker.io",)), "apt does not know"),
+        (Packages(("docker.io",), error="E: Unmet dependencies."), "Unmet dependencies"),
+        (replace(APT, remove=("containerd.io",)), "apt would remove containerd.io"),
+        (None, "apt was not asked"),
+    ],
+)
+def test_packages_that_cannot_be_had_without_harm_block_with_the_way_out(
+    packages: Packages | None, found: str
+) -> None:
+    plan = host_plan(DECLARED, without(replace(BARE, packages=packages)))
+    assert plan.state is HostState.BLOCKED
+    blocked = plan.entries[0].blocked
+    assert blocked is not None
+    assert found in blocked.found
+    assert "sudo apt-get" in blocked.remedy
+
+
+def test_a_read_only_system_blocks_the_packages_too() -> None:
+    locked = {**BARE.disks, "programs": Disk("/usr/local/lib", 1, 1, read_only=True)}
+    docker = host_plan(DECLARED, without(replace(BARE, disks=locked))).entries[0]
+    assert docker.blocked is not None
+
+
+def test_what_is_declared_of_the_spark_itself_waits_for_docker() -> None:
+    declared = replace(
+        DECLARED,
+        prepare=Prepare(docker="install", items=(Item("group", "docker nvidia", (("member", "yes"),)),)),
+    )
+    plan = host_plan(declared, without())
+    assert plan.state is HostState.CHANGE
+    assert ("later", "what is declared of the Spark itself") in [
+        (c.field, c.key) for c in plan.entries[0].changes
+    ]
+    assert {change.field for change in plan.entries[1].changes}.isdisjoint({"group"})
+
+
+def test_where_all_is_there_nothing_is_installed() -> None:
+    assert host_plan(DECLARED, fake_spark.converged(DECLARED)).entries == ()
+
+
+def test_the_toolkit_is_wanted_only_where_a_service_wants_the_gpu() -> None:
+    blind = replace(DECLARED, services=(replace(NANO, container=Container(gpus="none")),))
+    assert docker_install.may_install(blind) == ("docker",)
+    assert docker_install.may_install(replace(DECLARED, services=())) == ("docker", "toolkit")
+    assert docker_install.may_install(Host("spark-01", (NANO,))) == ()
+    assert probe_request(DECLARED).install == ("docker", "toolkit")
+
+
+def test_a_run_of_parts_says_what_must_come_first_and_never_that_nothing_is_to_do() -> None:
+    plan = host_plan(DECLARED, without())
+    prepare = plan.within((Step.DOCKER, Step.HOST))
+    assert [change.field for change in prepare.entries[0].changes].count("later") == 0
+    assert plan.within((Step.HOST,)).entries[0].subject == "host"
+    fetch = plan.within((Step.IMAGE, Step.WEIGHTS))
+    assert fetch.state is HostState.UNKNOWN
+    assert fetch.unknown is not None
+    assert "prepare.py" in fetch.unknown.remedy
+    assert plan.within(EVERY_STEP) == plan

@@ -1,0 +1,126 @@
+"""What apt says of Docker's packages, read; and nothing asked of it where all is there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sparkfleet.probe.command import ProbeRequest, sources
+from sparkfleet.probe.looks import docker, main, packages, toolkit
+from sparkfleet.probe.observed import WithoutDocker, read_answer
+from sparkfleet.probe.packages import Packages
+from tests.unit.probe.test_probe import answer
+
+POLICY = """\
+docker-ce:
+  Installed: (none)
+  Candidate: (none)
+  Version table:
+docker.io:
+  Installed: (none)
+  Candidate: 28.2.2-0ubuntu1
+  Version table:
+     28.2.2-0ubuntu1 500
+nvidia-container-toolkit:
+  Installed: (none)
+  Candidate: 1.18.0-1
+"""
+SIMULATED = """\
+NOTE: This is only a simulation!
+Inst runc [1.1.0] (1.1.5 Ubuntu:24.04 [arm64])
+Inst docker.io (28.2.2-0ubuntu1 Ubuntu:24.04 [arm64]) []
+Remv podman-docker [4.9]
+Conf runc (1.1.5 Ubuntu:24.04 [arm64])
+Conf docker.io (28.2.2-0ubuntu1 Ubuntu:24.04 [arm64])
+"""
+
+
+class Apt:
+    """apt as it would answer."""
+
+    def __init__(self, policy: str = POLICY, simulated: tuple[int, str, str] = (0, SIMULATED, "")) -> None:
+        self.answers = {"apt-cache": (0, policy, ""), "apt-get": simulated}
+        self.asked: list[tuple[str, ...]] = []
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        self.asked.append(words)
+        return self.answers[words[2]]
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, apt: Apt, *wanted: bool) -> dict[str, Any]:
+    monkeypatch.setattr(packages.commands, "run", apt)
+    return packages.look_at_packages(*wanted)
+
+
+def test_what_comes_and_what_goes_is_as_apt_simulates_it_without_a_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    apt = Apt()
+    assert ask(monkeypatch, apt, True, False) == {
+        "wanted": ["docker.io"],
+        "install": [["runc", "1.1.0", "1.1.5"], ["docker.io", "", "28.2.2-0ubuntu1"]],
+        "remove": ["podman-docker"],
+    }
+    assert "--simulate" in apt.asked[1]
+    assert all("Dir::Cache::pkgcache=" in words for words in apt.asked)
+
+
+def test_dockers_own_package_goes_before_the_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = POLICY.replace("Candidate: (none)", "Candidate: 5:28.3.3")
+    assert ask(monkeypatch, Apt(policy), True, True)["wanted"] == ["docker-ce", "nvidia-container-toolkit"]
+
+
+def test_all_that_no_source_has_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask(monkeypatch, Apt(policy=""), True, True)["missing"] == [
+        "docker-ce or docker.io",
+        "nvidia-container-toolkit",
+    ]
+
+
+def test_apts_own_word_is_kept_where_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    apt = Apt(simulated=(100, "", "W: old\nE: Unable to correct problems\nE: more"))
+    assert ask(monkeypatch, apt, True, False)["error"] == "E: Unable to correct problems"
+
+
+@pytest.mark.parametrize(
+    ("docker_state", "programs", "asked"),
+    [
+        ("ok", ["nvidia-ctk"], None),
+        ("missing", ["nvidia-ctk"], (True, False)),
+        ("ok", [], (False, True)),
+        ("down", ["nvidia-ctk"], None),
+    ],
+)
+def test_apt_is_asked_only_for_what_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, docker_state: str, programs: list[str], asked: tuple[bool, ...] | None
+) -> None:
+    monkeypatch.setattr(docker, "look_at_docker", lambda _: {"state": docker_state, "containers": []})
+    monkeypatch.setattr(toolkit, "look_at_toolkit", lambda: {"programs": programs, "cdi": []})
+    monkeypatch.setattr(packages, "look_at_packages", lambda *wanted: {"wanted": wanted})
+    seen = main.look({"install": ["docker", "toolkit"]}, "root")
+    assert seen.get("packages", {}).get("wanted") == asked
+
+
+def test_the_part_travels_only_where_something_may_be_installed() -> None:
+    def names(**more: bool) -> list[str]:
+        return [name.rpartition(".")[2] for name, _ in sources(**more)]
+
+    assert "packages" not in names()
+    assert names(install=True).index("commands") < names(install=True).index("packages")
+    assert names(install=True, preflight=True).count("commands") == 1
+    assert "install" not in json.loads(ProbeRequest().to_json())
+    assert json.loads(ProbeRequest(install=("docker",)).to_json())["install"] == ["docker"]
+
+
+def test_a_spark_without_docker_alone_is_a_problem_with_all_else_beside_it() -> None:
+    missing = {"state": "missing", "error": "Docker is not installed"}
+    found = {"wanted": ["docker.io"], "install": [["docker.io", "", "28"]], "remove": []}
+    seen = read_answer("spark-01", answer(docker=missing, packages=found))
+    assert isinstance(seen, WithoutDocker)
+    assert seen.state == "missing"
+    assert seen.rest is not None
+    assert seen.rest.packages == Packages(("docker.io",), install=(("docker.io", "", "28"),))
+    both = read_answer("spark-01", answer(docker=missing, systemd={"state": "missing"}))
+    assert not isinstance(both, WithoutDocker)
