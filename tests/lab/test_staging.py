@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import urllib.request
 from typing import Any
+
+import yaml
 
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
@@ -45,22 +49,40 @@ def snapshot_by_the_hubs_own_program(machine: Machine) -> str:
     )
 
 
-def test_weights_are_downloaded_once_and_copied_to_the_other_spark(
+def sent_by_the_registry(lab: Lab) -> int:
+    """Return the bytes that the registry has sent, by its own network card."""
+    words = ["docker", "exec", lab.container("registry"), "cat", "/sys/class/net/eth0/statistics/tx_bytes"]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+def test_images_and_weights_come_from_outside_once_and_are_copied_to_the_other_sparks(
     fleet: FleetDirectory, sparks: tuple[Machine, ...], lab: Lab, lab_state: State
 ) -> None:
     for machine in sparks:
+        machine.reset(cold=True)
         fleet.host(machine.name, nano())
     fleet.lock()
     hub(lab_state, "reset", "POST")
+    before = sent_by_the_registry(lab)
     listening = [machine.sh("ss -Htln | sort") for machine in sparks]
     staged = fleet.run(deploy="stage").expect(0)
+
     counted = hub(lab_state, "counters")["files"]
     assert counted
-    once = {name: seen for name, seen in counted.items() if "safetensors" in name}
-    assert {seen["requests"] for seen in once.values()} == {1}, counted
-    assert "from spark-01 over the LAN before the stop" in staged.text
+    assert {seen["requests"] for seen in counted.values()} == {1}, counted
+    sent = sent_by_the_registry(lab) - before
+    lock = yaml.safe_load((fleet.root / "inventories" / "lab" / "fleet.lock").read_text())
+    (compressed,) = (image["size"] for image in lock["images"].values())
+    assert compressed < sent < 1.2 * compressed + 100_000
+
+    assert staged.text.count(" from spark-01 over the LAN") == 2, staged.text
     assert tree(sparks[0]) == tree(sparks[1])
     assert "/models/hub/models--" in snapshot_by_the_hubs_own_program(sparks[1])
+    listed = "docker images --digests --no-trunc --format '{{.Repository}} {{.Digest}} {{.ID}}'"
+    digests = [machine.sh(listed) for machine in sparks]
+    assert digests[0] == digests[1]
+    assert re.fullmatch(r"nvcr.io/nvidia/vllm sha256:\w{64} sha256:\w{64}", digests[0])
     assert [machine.sh("ss -Htln | sort") for machine in sparks] == listening
-    assert sparks[0].sh("ls /run/sparkfleet") == ""
-    assert "weights" not in {field for field, _, _, _ in fleet.changes("spark-02")}
+    for machine in sparks:
+        assert machine.sh("ls -A /run/sparkfleet; ls -A /var/lib/sparkfleet/images") == ""
+        assert {field for field, _, _, _ in fleet.changes(machine.name)}.isdisjoint({"pull", "weights"})

@@ -17,6 +17,7 @@ from os import environ
 from typing import Any
 
 from sparkfleet.onhost import (
+    copy_image,
     copy_job,
     copy_places,
     copy_unit,
@@ -99,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     command("copy-serve", _copy_serve, "start the sender of the copy that is on stdin; say where it listens")
     command("copy-send", _copy_send, "serve one copy").add_argument("id")
     command("copy-stop", _copy_stop, "end a copy's sender").add_argument("id")
+    forgetting = command("copy-forget", _copy_forget, "remove the file that an image was sent from")
+    forgetting.add_argument("image")
     command("copy-receive", _copy_receive, "bring the files of the copy that is on stdin")
     command("fabric", _fabric, "start the change of the links that is on stdin; return at once")
     command("fabric-run", _fabric_run, "carry a change of the links out, or put it back").add_argument("id")
@@ -262,6 +265,11 @@ def _copy_send(_: System, options: argparse.Namespace) -> int:
 
 def _copy_stop(_: System, options: argparse.Namespace) -> int:
     copy_unit.end(options.id)
+    return OK
+
+
+def _copy_forget(system: System, options: argparse.Namespace) -> int:
+    copy_image.forget(system.paths.state, options.image)
     return OK
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import access, files, jobs, prune, staged
+from sparkfleet.onhost import access, copy_image, files, jobs, prune, staged
 from sparkfleet.onhost.copy_job import copy
 from sparkfleet.onhost.fetch import fetch, repository, wrong_files
 from sparkfleet.onhost.journal import Journal, read_events
@@ -68,6 +68,7 @@ def run(job: str, paths: Paths) -> int:
     token = jobs.secret(job)
     try:
         with _alone(paths.state, journal):
+            copy_image.sweep(paths.state)
             may_read(request.get("ask", ()), token)
             for reference in request.get("images", ()):
                 with staged.image(paths.state, reference):
@@ -76,7 +77,14 @@ def run(job: str, paths: Paths) -> int:
                 fetch(weights, request["user"], token if token.exists() else None, journal, paths.state)
             for order in request.get("copies", ()):
                 copy(order, request["user"], token.read_text(encoding="utf-8"), journal, paths.state)
-            result = {"outcome": "staged", "text": "all there"}
+            for order in request.get("image_copies", ()):
+                whole = {**order, "token": token.read_text(encoding="utf-8")}
+                copy_image.bring(whole, Path(request["user"]["home"]), journal, paths.state)
+            result: dict[str, Any] = {"outcome": "staged", "text": "all there"}
+            if "export" in request:
+                result["exported"] = copy_image.export(
+                    request["export"], request["user"], paths.state, journal
+                )
             if "prune" in request:
                 result = prune.carry_out(request["prune"], paths.state, journal)
         journal.finish(result)

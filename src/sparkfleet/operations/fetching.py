@@ -16,6 +16,7 @@ from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.operations import acting, copying, staging_job
 from sparkfleet.operations.fleet_run import Fetch, declared
 from sparkfleet.operations.remote import ConnectionLostError
+from sparkfleet.operations.sender import SenderError
 from sparkfleet.plan.model import Entry, Source, Step
 from sparkfleet.plan.staging import weights_key
 from sparkfleet.spec.resolved import Host
@@ -63,7 +64,7 @@ def _fetch(act: acting.Acting, key: str, step: Step) -> None:
     failed: list[str] = []
     while source.host:
         holder = act.state.inventory.get_host(source.host)
-        problem = _wait_for(act, holder, key, step) or _copied(act, holder, key, source)
+        problem = _wait_for(act, holder, key, step) or _copied(act, holder, key, step, source)
         if problem is None:
             return
         failed.append(source.host)
@@ -94,12 +95,14 @@ def _said(name: str, error: Exception | None) -> Problem | None:
     return Problem(name, str(error) or type(error).__name__, remedy="run again")
 
 
-def _copied(act: acting.Acting, holder: PyinfraHost, key: str, source: Source) -> Problem | None:
+def _copied(act: acting.Acting, holder: PyinfraHost, key: str, step: Step, source: Source) -> Problem | None:
     """Copy the thing; return why the other Spark could not send it. Raise what no other Spark could mend."""
-    wanted = _wanted(declared(act.host), key, Step.WEIGHTS)
     try:
-        copying.copy(act, holder, wanted.weights, source)
-    except copying.SenderError as error:
+        if step is Step.IMAGE:
+            copying.copy_image(act, holder, key, source)
+        else:
+            copying.copy(act, holder, _wanted(declared(act.host), key, step).weights, source)
+    except SenderError as error:
         return error.problems[0]
     except ConnectionLostError as error:
         return Problem(holder.name, f"connection lost: {error}", remedy="run again")

@@ -67,6 +67,8 @@ class FleetRun:
     """What is being fetched or was, by host and key."""
     substitutes: dict[str, list[str]] = field(default_factory=dict)
     """Key -> Sparks that download it since its sender could not send."""
+    exports: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Host and image -> how many Sparks get the image from a file there now."""
     done_steps: set[tuple[str, Step]] = field(default_factory=set)
     """Steps that were carried out on a host, or had nothing to do there."""
     closing: bool = True

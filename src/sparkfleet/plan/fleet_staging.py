@@ -17,8 +17,11 @@ from sparkfleet.spec.resolved import AUTO, NONE, Host
 Sources = Mapping[tuple[str, str], Source | None]
 """Host and key of what it needs -> where it gets it from; None: from nowhere."""
 
-SHARED = frozenset({Step.WEIGHTS})
-"""What goes from Spark to Spark; all else each Spark fetches for itself."""
+UNPACKED = 3
+"""An image on a disk has at most about so many times the bytes that are pulled."""
+TO_SEND, TO_LOAD = 2, 3
+"""So many times an image's bytes must be free: where it is written to a file, by docker and for sending;
+where that file is loaded, by way of docker's own temporary files. Who can load can send on afterwards."""
 
 
 @dataclass
@@ -28,6 +31,8 @@ class _Holder:
     name: str
     depth: int
     slots: int
+    size: int = 0
+    """Bytes that it sends, where they are not those that are missing."""
 
 
 def spread(hosts: Mapping[str, Host], plans: Sequence[HostPlan]) -> Sources:
@@ -59,21 +64,41 @@ def _sources(
 ) -> dict[str, Source | None]:
     policy = hosts[needing[0]].stage
     outside = [name for name in needing if not hosts[name].prepare.offline]
-    step = stocks[needing[0]].step
-    if policy.seed == NONE or step not in SHARED:
-        return {name: Source() if name in outside else None for name in needing}
-    holders = [_Holder(name, 0, policy.parallel) for name, stock in stocks.items() if stock.whole]
-    found: dict[str, Source | None] = {}
+    found: dict[str, Source | None] = {name: Source() if name in outside else None for name in needing}
+    if policy.seed == NONE:
+        return found
+    receiving = [name for name in needing if _may_receive(stocks[name], hosts[name])]
+    holders = [
+        _Holder(name, 0, policy.parallel, stock.have if stock.step is Step.IMAGE else 0)
+        for name, stock in stocks.items()
+        if stock.whole and _may_send(stock)
+    ]
     if not holders:
-        if not outside:
-            return dict.fromkeys(needing)
-        seed = _seed(policy.seed, outside, stocks)
-        found[seed] = Source()
+        able = [name for name in outside if _may_send(stocks[name])]
+        if not able:
+            return found
+        seed = _seed(policy.seed, able, stocks)
+        receiving = [name for name in receiving if name != seed]
         holders.append(_Holder(seed, 0, policy.parallel))
-    for name in needing:
-        if name not in found:
-            found[name] = _take(name, holders, hosts)
+    for name in receiving:
+        found[name] = _take(name, holders, hosts)
     return found
+
+
+def _may_send(stock: Stock) -> bool:
+    """Tell whether there is room for what sending takes: an image is written to a file first."""
+    return stock.step is not Step.IMAGE or stock.free >= TO_SEND * _unpacked(stock)
+
+
+def _may_receive(stock: Stock, host: Host) -> bool:
+    """Tell whether the Spark can take an image's file; its registry then gives the image its name."""
+    if stock.step is not Step.IMAGE:
+        return True
+    return stock.free >= TO_LOAD * _unpacked(stock) and not host.prepare.offline
+
+
+def _unpacked(stock: Stock) -> int:
+    return stock.have or UNPACKED * stock.missing
 
 
 def _seed(declared: str, outside: list[str], stocks: Mapping[str, Stock]) -> str:
@@ -88,8 +113,8 @@ def _take(name: str, holders: list[_Holder], hosts: Mapping[str, Host]) -> Sourc
     free = [holder for holder in holders if holder.slots]
     chosen = min(free, key=lambda one: (not near(hosts[name], hosts[one.name]), one.depth))
     chosen.slots -= 1
-    holders.append(_Holder(name, chosen.depth + 1, hosts[name].stage.parallel))
-    return Source(chosen.name, near(hosts[name], hosts[chosen.name]))
+    holders.append(_Holder(name, chosen.depth + 1, hosts[name].stage.parallel, chosen.size))
+    return Source(chosen.name, near(hosts[name], hosts[chosen.name]), chosen.size)
 
 
 def near(one: Host, other: Host) -> bool:
@@ -114,7 +139,7 @@ def _settled(host: str, entry: Entry, stocks: Mapping[str, Stock], sources: Sour
             continue
         source = sources[host, change.item]
         if source is None:
-            blocked = together(blocked, _nowhere(host, change.item))
+            blocked = together(blocked, _nowhere(host, stocks[change.item]))
             changes.append(change)
         else:
             changes.append(replace(change, note=_note(change, stocks[change.item], source)))
@@ -128,9 +153,16 @@ def _note(change: Change, stock: Stock, source: Source) -> str:
     return staging.origin(stock, source) if source.host else ""
 
 
-def _nowhere(host: str, key: str) -> Problem:
+def _nowhere(host: str, stock: Stock) -> Problem:
+    if stock.step is Step.IMAGE:
+        return Problem(
+            f"{host}: {stock.key}",
+            "the image is not here, and this Spark is offline",
+            "a way to the image's registry: docker takes an image's digest from there alone",
+            "set 'prepare: {offline: false}' until it is here",
+        )
     return Problem(
-        f"{host}: {key}",
+        f"{host}: {stock.key}",
         "no Spark of this run has it, and those that need it are offline",
         "a Spark that has it, or one that may download",
         "run without --limit, so that all are asked; or set 'prepare: {offline: false}' on one of them",

@@ -88,6 +88,8 @@ class Source:
     """Name of another Spark; "": the registry, or the hub."""
     near: bool = False
     """Whether the two are linked by the fabric."""
+    size: int = 0
+    """Bytes that come from there, where that is another number than what is missing; else 0."""
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ def stock(service: Service, observed: Observed) -> list[Stock]:
 
 def image_stock(image: ImageRef, observed: Observed) -> Stock:
     """Return whether the image is there under its digest."""
-    whole = observed.images.get(image.pull_ref) is not None
-    have, missing = (image.size, 0) if whole else (0, image.size)
-    return Stock(Step.IMAGE, image.pull_ref, whole, have, missing, observed.disks["docker"].free)
+    here = observed.images.get(image.pull_ref)
+    have, missing = (here.size, 0) if here else (0, image.size)
+    return Stock(Step.IMAGE, image.pull_ref, here is not None, have, missing, observed.disks["docker"].free)
 
 
 def weights_stock(weights: Weights, observed: Observed) -> Stock:
@@ -58,7 +58,8 @@ def origin(stock: Stock, source: Source) -> str:
 
 def amount(stock: Stock, source: Source) -> str:
     """Return how much comes from where, and how much room there is."""
-    count = f"{size(stock.missing)} " if stock.missing else ""
+    number = source.size or stock.missing
+    count = f"{size(number)} " if number else ""
     before = " before the stop" if stock.step is Step.WEIGHTS else ""
     return f"{count}{origin(stock, source)}{before}, {size(stock.free)} free"
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkfleet.errors import Problem
-from sparkfleet.plan import fleet_staging
 from sparkfleet.plan.fleet_staging import settled, spread
 from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Sign, Source, Step, Stock, Verb
 from sparkfleet.spec.resolved import Host, Member, Prepare, Stage
@@ -141,11 +139,38 @@ def test_a_plan_without_anything_to_fetch_stays_as_it_is() -> None:
     assert settled(one, {("b", KEY): Source()}) is one
 
 
-@pytest.mark.parametrize("step", sorted(set(Step) - fleet_staging.SHARED))
-def test_what_is_not_shared_each_fetches_for_itself(step: Step) -> None:
-    plans = [plan("a", 0), plan("b", 0)]
-    plans = [replace(one, stock=tuple(replace(stock, step=step) for stock in one.stock)) for one in plans]
-    assert sources(*plans) == {"a": Source(), "b": Source()}
+IMAGE = "nvcr.io/nvidia/vllm@sha256:" + "c" * 64
+
+
+def image(name: str, *, here: bool, free: int = 400) -> HostPlan:
+    """Return the plan of a Spark that has or lacks an image of 8 GiB, 20 unpacked."""
+    have, missing = (20 * GIB, 0) if here else (0, 8 * GIB)
+    stock = Stock(Step.IMAGE, IMAGE, here, have, missing, free * GIB)
+    change = Change(Step.IMAGE, Sign.ADD, "pull", new="vllm", note="?", item=IMAGE)
+    return HostPlan(name, () if here else (Entry("nano", Verb.STAGE, (change,)),), stock=(stock,))
+
+
+def test_an_image_is_pulled_once_and_copied_and_the_plan_says_its_bytes_unpacked() -> None:
+    assert sources(image("a", here=False), image("b", here=False)) == {"a": Source(), "b": Source("a")}
+    found = {("b", IMAGE): Source("a", size=20 * GIB)}
+    assert sources(image("a", here=True), image("b", here=False)) == {"b": found["b", IMAGE]}
+    (entry,) = settled(image("b", here=False), found).entries
+    assert entry.changes[0].note == "20.0 GiB from a over the LAN, 400.0 GiB free"
+
+
+def test_without_room_for_an_images_file_each_pulls_for_itself() -> None:
+    alone = {"a": Source(), "b": Source()}
+    assert sources(image("a", here=False), image("b", here=False, free=71)) == alone
+    assert sources(image("a", here=False, free=47), image("b", here=False, free=47)) == alone
+    assert sources(image("a", here=True, free=39), image("b", here=False)) == {"b": Source()}
+
+
+def test_an_offline_spark_cannot_take_an_image_and_is_told_why() -> None:
+    offline = Host("b", prepare=Prepare(offline=True))
+    found = sources(image("a", here=True), image("b", here=False), b=offline)
+    assert found == {"b": None}
+    (entry,) = settled(image("b", here=False), {("b", IMAGE): None}).entries
+    assert "docker takes an image's digest from there alone" in str(entry.blocked)
 
 
 @given(
