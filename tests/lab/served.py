@@ -40,12 +40,12 @@ def nano(*, env: Mapping[str, Any] | None = None, **flags: Any) -> dict[str, Any
     return {"serve": [service]}
 
 
-def fresh(lab: Lab, state: State, *names: str) -> tuple[Machine, ...]:
-    """Return fresh machines with the engine images; registry and hub are whole."""
+def fresh(lab: Lab, state: State, *names: str, cold: bool = False) -> tuple[Machine, ...]:
+    """Return fresh machines with the engine images (``cold``: without); registry and hub are whole."""
     faults.mend_services(Docker(), lab, state)
     machines = tuple(Machine(name, lab, state) for name in names)
     with ThreadPoolExecutor() as pool:
-        list(pool.map(Machine.reset, machines))
+        list(pool.map(lambda machine: machine.reset(cold=cold), machines))
     return machines
 
 

@@ -64,7 +64,8 @@ def copy(
     still = wrong_files(root, order["revision"], order["files"])
     if still:
         raise StageError(f"{order['repo']}: {len(still)} files are not whole after the copy", "run again")
-    journal.tell("phase", f"{order['repo']} is here", phase="copy", have=total, total=total)
+    more = {"have": total, "total": total, "fetched": said["fetched"]}
+    journal.tell("phase", f"{order['repo']} is here", phase="copy", **more)
 
 
 def wanted_of(root: Path, file: Mapping[str, Any]) -> dict[str, Any]:

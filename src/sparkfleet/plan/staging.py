@@ -52,7 +52,7 @@ def weights_stock(weights: Weights, observed: Observed) -> Stock:
 def origin(stock: Stock, source: Source) -> str:
     """Return where something comes from, in words."""
     if source.host:
-        return f"from {source.host} over the {'fabric' if source.near else 'LAN'}"
+        return f"from {source.host}{' over the fabric' if source.near else ''}"
     return "to pull" if stock.step is Step.IMAGE else "to download"
 
 

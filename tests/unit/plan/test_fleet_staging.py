@@ -130,7 +130,7 @@ def test_a_single_file_says_only_where_it_comes_from() -> None:
     one = plan("a", 6)
     (entry,) = one.entries
     single = replace(one, entries=(replace(entry, changes=(replace(entry.changes[0], note=""),)),))
-    assert settled(single, {("a", KEY): Source("b")}).entries[0].changes[0].note == "from b over the LAN"
+    assert settled(single, {("a", KEY): Source("b")}).entries[0].changes[0].note == "from b"
     assert settled(single, {("a", KEY): Source()}) == single
 
 
@@ -155,7 +155,7 @@ def test_an_image_is_pulled_once_and_copied_and_the_plan_says_its_bytes_unpacked
     found = {("b", IMAGE): Source("a", size=20 * GIB)}
     assert sources(image("a", here=True), image("b", here=False)) == {"b": found["b", IMAGE]}
     (entry,) = settled(image("b", here=False), found).entries
-    assert entry.changes[0].note == "20.0 GiB from a over the LAN, 400.0 GiB free"
+    assert entry.changes[0].note == "20.0 GiB from a, 400.0 GiB free"
 
 
 def test_without_room_for_an_images_file_each_pulls_for_itself() -> None:
