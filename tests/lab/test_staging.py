@@ -16,6 +16,7 @@ from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
 from tests.lab.caller import Caller
 from tests.lab.fleet import FleetDirectory, Outcome
+from tests.lab.machine import Machine
 from tests.lab.served import fresh, nano
 
 NAMES = ("spark-01", "spark-02")
