@@ -130,15 +130,14 @@ def test_each_file_of_a_model_is_sent_by_the_hub_once_for_both(change: Change) -
     change.staged.expect(0)
     assert len(change.files) >= 8
     assert {seen["requests"] for seen in change.files.values()} == {1}, change.files
-    assert len(re.findall(r"\+ (?:weights|pull) .* from spark-01", change.staged.text)) == 2
+    assert re.search(r"spark-02.*?\+ weights [^\n]* from spark-01", change.staged.text, re.DOTALL)
 
 
 def test_both_have_the_same_files_and_the_same_images_by_digest(change: Change) -> None:
     assert change.trees[0] == change.trees[1]
     assert change.trees[0].count(".safetensors") >= 2
     assert change.digests[0] == change.digests[1]
-    names = r"nvcr.io/nvidia/vllm sha256:\w{64} sha256:\w{64}\nvllm/vllm-openai sha256:\w{64} sha256:\w{64}"
-    assert re.fullmatch(names, change.digests[0])
+    assert re.fullmatch(r"(\S+/vllm\S* sha256:\w{64} sha256:\w{64}\n?)+", change.digests[0])
 
 
 def test_the_hubs_own_program_finds_a_copied_model_without_network(change: Change) -> None:
