@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -171,6 +172,19 @@ def test_sparks_with_the_cable_in_different_cages_are_linked_and_a_second_plan_i
     assert first.sh(f"stat -c '%a %U' {NETPLAN}") == "600 root"
     assert "fabric-pair.json" in second.sh("ls /var/lib/sparkfleet/evidence")
     assert fleet.plan().expect(0).out.count("no changes") == 2
+
+
+def test_links_are_measured_each_by_itself_and_all_at_once(pair: Pair) -> None:
+    fleet, first, _ = pair
+    seen = fleet.command("sparkfleet", "fabric", "bench", "inventories/lab.py", "pair", "--seconds", "1")
+    rows = [line.split("\t") for line in seen.expect(0).out.splitlines()]
+    assert [row[:4] for row in rows] == [
+        ["spark-01", "spark-02", "stream", link] for link in (*TWINS, "all at once")
+    ]
+    assert all(float(row[4]) > 0 for row in rows)
+    kept = json.loads(first.sh("cat /var/lib/sparkfleet/evidence/bench-pair-spark-02.json"))
+    assert f"{kept['alone'][0]['gbits']:.1f}" == rows[0][4]
+    assert not first.ok("systemctl list-units --all 'sparkfleet-bench-*' --no-legend | grep .")
 
 
 def test_the_links_are_there_after_a_reboot(pair: Pair) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "prune": ("sparkfleet.cli.prune", "Show, and remove, what fills the disks and is needed nowhere."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
     "render": ("sparkfleet.cli.render", "Show a Spark's services for docker, compose or systemd."),
+    "fabric": ("sparkfleet.cli.fabric", "Measure the links between the Sparks of a cluster."),
     "rules": ("sparkfleet.cli.rules", "List what is known of Spark and vLLM, and checked."),
     "schema": ("sparkfleet.cli.schema", "Print the JSON Schema of host files or recipes."),
     "lab": ("sparkfleet.cli.lab", "Sparks made of containers."),

@@ -6,7 +6,6 @@ Everything is imported at the top: the file may be replaced by a newer one while
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import socket
 import sys
@@ -24,6 +23,7 @@ from sparkfleet.onhost import (
     detached,
     diagnose,
     fabric,
+    fabric_commands,
     follow,
     guard,
     host,
@@ -35,11 +35,13 @@ from sparkfleet.onhost import (
     swap,
     valve,
 )
-from sparkfleet.onhost.fabric_request import FabricRequest
 from sparkfleet.onhost.generation import Generation, SwapRequest
+from sparkfleet.onhost.speaking import OK, PROBLEM
+from sparkfleet.onhost.speaking import asked as _asked
+from sparkfleet.onhost.speaking import say as _say
 from sparkfleet.onhost.system import DockerError, DockerGoneError, System
 
-OK, PROBLEM, USAGE = 0, 1, 64
+USAGE = 64
 
 
 def main(words: Sequence[str]) -> int:
@@ -76,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("follow", _follow, "print the events of a swap, its result last"),
         ("stage-follow", _stage_follow, "print the events of a fetch, its result last"),
-        ("fabric-follow", _fabric_follow, "print the events of a change of the links, its result last"),
+        ("fabric-follow", fabric_commands.follow, "print the events of a change of links, its result last"),
     ):
         following = command(name, run, text)
         following.add_argument("id")
@@ -103,28 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     forgetting = command("copy-forget", _copy_forget, "remove the file that an image was sent from")
     forgetting.add_argument("image")
     command("copy-receive", _copy_receive, "bring the files of the copy that is on stdin")
-    command("fabric", _fabric, "start the change of the links that is on stdin; return at once")
-    command("fabric-run", _fabric_run, "carry a change of the links out, or put it back").add_argument("id")
-    command("fabric-confirm", _fabric_confirm, "say that a new connection works").add_argument("id")
-    giving_up = command("fabric-give-up", _fabric_give_up, "let a change of the links be put back at once")
-    giving_up.add_argument("id")
-    giving_up.add_argument("cause")
+    fabric_commands.add(command)
     return parser
-
-
-def _say(data: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(data) + "\n")
-    sys.stdout.flush()
-
-
-def _asked() -> dict[str, Any]:
-    try:
-        data = json.load(sys.stdin)
-    except ValueError as error:
-        raise ValueError(f"stdin: not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError("stdin: expected a JSON object")  # noqa: TRY004 (what was written is wrong)
-    return data
 
 
 def _swap(system: System, _: argparse.Namespace) -> int:
@@ -275,30 +257,3 @@ def _copy_forget(system: System, options: argparse.Namespace) -> int:
 
 def _copy_receive(_: System, __: argparse.Namespace) -> int:
     return copy_job.receive()
-
-
-def _fabric(system: System, _: argparse.Namespace) -> int:
-    _say(fabric.begin(system, FabricRequest.from_json(_asked())))
-    return OK
-
-
-def _fabric_run(system: System, options: argparse.Namespace) -> int:
-    result = fabric.run(system, options.id)
-    _say(result)
-    return OK if result["outcome"] in {fabric.LINKED, fabric.REMOVED} else PROBLEM
-
-
-def _fabric_confirm(system: System, options: argparse.Namespace) -> int:
-    fabric.confirm(system, options.id)
-    return OK
-
-
-def _fabric_give_up(system: System, options: argparse.Namespace) -> int:
-    fabric.give_up(system, options.id, options.cause)
-    return OK
-
-
-def _fabric_follow(system: System, options: argparse.Namespace) -> int:
-    for event in fabric.follow(system, options.id, options.since, options.wait):
-        _say(event)
-    return OK

@@ -13,6 +13,7 @@ from sparkfleet.spec.resolved import Member
 
 _TOOLS = {
     "40-cx7.yaml": "NVIDIA's playbook for two Sparks, or sparkrun",
+    "99-nvidia-sync-cluster.yaml": "NVIDIA Sync",
     "98-spark-vllm-docker.yaml": "spark-vllm-docker",
     "40-dgx-spark-fabric.yaml": "dgx-spark-fleet",
     "40-dgx-spark-roce.yaml": "a RoCE guide",

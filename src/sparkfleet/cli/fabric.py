@@ -1,0 +1,80 @@
+"""``sparkfleet fabric``: what the links between the Sparks of a cluster can do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sparkfleet.cli import output
+from sparkfleet.errors import Problem, SparkfleetError
+
+if TYPE_CHECKING:
+    from sparkfleet.spec.resolved import Host
+
+
+@click.group()
+def fabric() -> None:
+    """Measure the links between the Sparks of a cluster."""
+
+
+@fabric.command()
+@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("cluster")
+@click.option(
+    "--seconds", default=5, show_default=True, type=click.IntRange(1, 60), help="For each measurement."
+)
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON on stdout.")
+def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
+    """Measure how much goes over each link, and over all of them at once. Slows down what serves.
+
+    By ib_write_bw where both Sparks have it (perftest) and RDMA; else by iperf3; else by plain TCP streams.
+    The figures are kept on the Spark that sends, in /var/lib/sparkfleet/evidence.
+
+    Exit code: 0 measured, 1 an error, or a link that could not be measured.
+    """
+    from sparkfleet.operations import upstream  # noqa: PLC0415
+
+    upstream.patch_for_gevent()  # before anything that talks, and for this command alone
+    upstream.postpone("invoke")
+    from sparkfleet.operations.benching import fabric_bench  # noqa: PLC0415
+
+    told = fabric_bench(
+        inventory, _members(inventory, cluster), seconds, lambda who: click.echo(f"measures {who}", err=True)
+    )
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "measured": told}, indent=1))
+    else:
+        output.table(("From", "To", "By", "Link", "Gb/s"), [row for one in told for row in _rows(one)])
+    sys.exit(any(link["problem"] for one in told for link in (*one["alone"], *one["at_once"])))
+
+
+def _members(inventory: Path, cluster: str) -> list[Host]:
+    from sparkfleet.inventory import load_fleet  # noqa: PLC0415
+
+    hosts = [host for host in load_fleet(inventory).hosts if host.member]
+    found = [host for host in hosts if host.member and host.member.cluster == cluster]
+    if not found:
+        names = sorted({host.member.cluster for host in hosts if host.member})
+        raise SparkfleetError(
+            Problem(str(inventory), f"no cluster {cluster!r}", f"one of: {', '.join(names) or 'none'}")
+        )
+    return sorted(found, key=lambda host: host.member.rank if host.member else 0)
+
+
+def _rows(one: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each link by itself, and one for all at once when there are several."""
+    begin = (one["from"], one["to"], one["tool"])
+    rows: list[tuple[str, ...]] = [(*begin, link["link"], _figure(link)) for link in one["alone"]]
+    if len(rows) == 1:
+        return rows
+    bad = [link for link in one["at_once"] if link["gbits"] is None]
+    both = bad[0] if bad else {"gbits": sum(link["gbits"] for link in one["at_once"])}
+    return [*rows, (*begin, "all at once", _figure(both))]
+
+
+def _figure(link: dict[str, Any]) -> str:
+    return f"{link['gbits']:.1f}" if link["gbits"] is not None else f"failed: {link['problem']}"

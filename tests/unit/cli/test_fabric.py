@@ -1,0 +1,80 @@
+"""``sparkfleet fabric bench``: the table, and what is said when there is no such cluster."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sparkfleet.cli import fabric
+from sparkfleet.errors import SparkfleetError
+from tests.unit.spec.fleet_files import FleetFiles
+
+TOLD: dict[str, Any] = {
+    "from": "spark-01",
+    "to": "spark-02",
+    "tool": "ib_write_bw",
+    "alone": [
+        {"link": "enp1s0f1np1", "gbits": 109.17, "problem": ""},
+        {"link": "enP2p1s0f1np1", "gbits": 108.9, "problem": ""},
+    ],
+    "at_once": [
+        {"link": "enp1s0f1np1", "gbits": 92.56, "problem": ""},
+        {"link": "enP2p1s0f1np1", "gbits": 92.56, "problem": ""},
+    ],
+}
+
+
+@pytest.fixture
+def pair(fleet: Callable[[dict[str, str]], FleetFiles]) -> Path:
+    sparks = {f"{name}.yaml": "serve: null\n" for name in ("spark-01", "spark-02")}
+    made = fleet({**sparks, "clusters/pair.yaml": "hosts: [spark-02, spark-01]\nexecutor: mp\n"})
+    (made.root / "inventories/lab.py").touch()
+    made.pin()
+    return made.inventory
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], *words: str) -> tuple[int, str]:
+    monkeypatch.setattr("sparkfleet.operations.upstream.patch_for_gevent", lambda: None)
+    monkeypatch.setattr("sparkfleet.operations.upstream.postpone", lambda _: None)
+    asking = SimpleNamespace(fabric_bench=lambda *_: [told])
+    monkeypatch.setitem(sys.modules, "sparkfleet.operations.benching", asking)
+    seen = CliRunner().invoke(fabric.fabric, ["bench", *words])
+    return seen.exit_code, seen.stdout
+
+
+def test_each_link_is_a_row_and_all_at_once_is_their_sum(monkeypatch: pytest.MonkeyPatch, pair: Path) -> None:
+    assert bench(monkeypatch, TOLD, str(pair), "pair") == (
+        0,
+        "spark-01\tspark-02\tib_write_bw\tenp1s0f1np1\t109.2\n"
+        "spark-01\tspark-02\tib_write_bw\tenP2p1s0f1np1\t108.9\n"
+        "spark-01\tspark-02\tib_write_bw\tall at once\t185.1\n",
+    )
+
+
+def test_a_link_that_failed_is_said_and_exits_with_1(monkeypatch: pytest.MonkeyPatch, pair: Path) -> None:
+    bad = {"link": "enP2p1s0f1np1", "gbits": None, "problem": "Failed status 12"}
+    code, out = bench(monkeypatch, {**TOLD, "at_once": [TOLD["at_once"][0], bad]}, str(pair), "pair")
+    assert code == 1
+    assert out.splitlines()[-1].endswith("all at once\tfailed: Failed status 12")
+
+
+def test_programs_get_all_of_it(monkeypatch: pytest.MonkeyPatch, pair: Path) -> None:
+    code, out = bench(monkeypatch, TOLD, str(pair), "pair", "--json")
+    assert (code, json.loads(out)) == (0, {"schema": 1, "measured": [TOLD]})
+
+
+def test_members_are_asked_in_the_order_of_their_ranks(pair: Path) -> None:
+    assert [host.name for host in fabric._members(pair, "pair")] == ["spark-02", "spark-01"]
+
+
+def test_a_cluster_that_is_not_there_is_told_with_those_that_are(pair: Path) -> None:
+    with pytest.raises(SparkfleetError, match="no cluster 'pear'") as error:
+        fabric._members(pair, "pear")
+    assert "one of: pair" in str(error.value)
