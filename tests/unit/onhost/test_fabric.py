@@ -180,6 +180,19 @@ def test_management_that_is_lost_comes_back_by_itself(net: Network, address: boo
     assert net.clock - began < 5
 
 
+def test_management_that_is_lost_a_moment_after_everything_answered_comes_back(net: Network) -> None:
+    before = everything(net)
+    system = asked(net)
+
+    def later(now: float) -> None:
+        fabric.confirm(system, "fabric-1")
+        if 1003 < now < 1004:
+            net.netdevs["enP7s7"].addresses.clear()
+
+    net.on_sleep = later
+    returned(net, before, "the management network was lost")
+
+
 def test_the_management_link_itself_is_never_configured(net: Network) -> None:
     system = asked(net)
     confirmed(net)
