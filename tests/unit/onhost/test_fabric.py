@@ -266,6 +266,23 @@ def test_a_power_cut_after_any_command_leaves_what_was_or_what_was_asked_for(tmp
         assert fabric.recover(system) == []
 
 
+def test_after_a_power_cut_what_was_half_done_is_never_taken_for_what_was(net: Network) -> None:
+    before = everything(net)
+    system = asked(net)
+
+    def cut(words: tuple[str, ...]) -> None:
+        if words == ("networkctl", "reconfigure", "fab1"):
+            raise PowerCut
+
+    net.hook = cut
+    with pytest.raises(PowerCut):
+        fabric.run(system, "fabric-1")
+    net.hook = lambda _: None
+    net.passes = 0  # the other Spark went off, too
+    assert fabric.recover(system) == ["fabric-1"]
+    assert everything(net) == before
+
+
 def test_leaving_the_cluster_takes_the_file_and_its_addresses_back_and_nothing_else(net: Network) -> None:
     net.netdevs["fab1"].addresses = []
     before = everything(net)

@@ -1,0 +1,63 @@
+"""Four Sparks at a switch: each is linked with every other one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.lab import lifecycle
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+
+NAMES = ("spark-01", "spark-02", "spark-03", "spark-04")
+Four = tuple[FleetDirectory, tuple[Machine, ...]]
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
+    """A lab of its own with four Sparks in one cluster."""
+    name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
+    docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-four")
+    lifecycle.up(docker, lab, len(NAMES), print)
+    state = lifecycle.read_state(lab)
+    assert state is not None
+    fleet = FleetDirectory(tmp_path_factory.mktemp("four") / "checkout", lab)
+    for one in NAMES:
+        fleet.host(one, "serve: []\n")
+    clusters = fleet.root / "inventories" / "lab" / "clusters"
+    clusters.mkdir()
+    (clusters / "four.yaml").write_text(f"hosts: [{', '.join(NAMES)}]\nexecutor: ray\n")
+    yield fleet, tuple(Machine(one, lab, state) for one in NAMES)
+    lifecycle.down(docker, lab, also_images=False, say=print)
+
+
+@pytest.mark.full
+def test_four_sparks_are_linked_each_with_every_other_and_a_second_plan_is_empty(four: Four) -> None:
+    fleet, machines = four
+    machines[2].break_("other-cage")
+    fleet.run(deploy="fabric").expect(0)
+    for here, there in permutations(range(4), 2):
+        for rail in range(2):
+            machines[here].sh(f"ping -c 1 -W 2 -M do -s 8972 192.168.{176 + rail}.{there + 1}")
+    assert fleet.plan().expect(0).out.count("no changes") == 4
+    seen = fleet.command("sparkfleet", "fabric", "bench", "inventories/lab.py", "four", "--seconds", "1")
+    pairs = dict.fromkeys(tuple(line.split("\t")[:2]) for line in seen.expect(0).out.splitlines())
+    assert list(pairs) == [(NAMES[n], NAMES[(n + 1) % 4]) for n in range(4)]
+
+
+@pytest.mark.full
+def test_one_whose_cable_is_out_is_named_and_the_other_three_stay_linked(four: Four) -> None:
+    fleet, machines = four
+    machines[3].break_("cable-out")
+    seen = fleet.plan().expect(1)
+    assert seen.out.count("no changes") == 3
+    assert "spark-04: fabric: no carrier on" in seen.out
+    machines[0].sh("ping -c 1 -W 2 192.168.176.2")
+    machines[3].mend()
+    assert fleet.plan().expect(0).out.count("no changes") == 4
