@@ -48,11 +48,11 @@ IN_PLACE: Mapping[str, Drift] = {
     ),
     "weights file truncated": Drift(
         f"truncate -s 1000 $(realpath {SNAPSHOTS}/model-00002-of-00003.safetensors)",
-        (("weights", "model-00002-of-00003.safetensors", "1000 of 1500248 bytes", ANY),),
+        (("weights", "model-00002-of-00003.safetensors", "partial, 1000 of 1500248 bytes", ANY),),
     ),
     "weights file exchanged": Drift(
         f"cd {SNAPSHOTS}; cp --remove-destination -d model-0000[13]-of-00003.safetensors",
-        (("weights", "model-00003-of-00003.safetensors", "another content", ANY),),
+        (("weights", "model-00003-of-00003.safetensors", "foreign, not of this commit", ANY),),
     ),
     "valve edited": Drift(
         "echo 'echo by hand' >> /usr/local/bin/spark-valve",

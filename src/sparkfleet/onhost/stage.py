@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import access, copy_image, files, jobs, prune, staged
+from sparkfleet.onhost import access, copy_image, files, jobs, prune, staged, verify
 from sparkfleet.onhost.copy_job import copy
 from sparkfleet.onhost.fetch import fetch, repository, wrong_files
 from sparkfleet.onhost.journal import Journal, read_events
@@ -87,6 +87,8 @@ def run(job: str, paths: Paths) -> int:
                 )
             if "prune" in request:
                 result = prune.carry_out(request["prune"], paths.state, journal)
+            if "verify" in request:
+                result = verify.carry_out(request["verify"], paths.state, journal)
         journal.finish(result)
     except StageError as error:
         journal.finish(error.result)

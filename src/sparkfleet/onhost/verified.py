@@ -97,9 +97,10 @@ def content_is(path: Path, blob: str, tell: Callable[[int], None] = lambda _: No
         while chunk := file.read(CHUNK):
             digest.update(chunk)
             tell(len(chunk))
-        if hasattr(os, "posix_fadvise"):
-            # The page cache is the engine's memory on a Spark: what was read for a hash must not fill it.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if hasattr(os, "posix_fadvise"):
+                # The page cache is the engine's memory on a Spark: what was read for a hash must not fill it.
+                at = file.tell() - len(chunk)
+                os.posix_fadvise(file.fileno(), at, len(chunk), os.POSIX_FADV_DONTNEED)
     return digest.hexdigest() == blob
 
 

@@ -27,6 +27,7 @@ from sparkfleet.plan import fleet_staging
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
+from sparkfleet.plan.verification import AGAIN, verify_plan
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import Observed
 from sparkfleet.spec.resolved import Host, host_from_json
@@ -105,7 +106,10 @@ def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostP
         return HostPlan(host.name, unknown=_lost(host, error))
     except SparkfleetError as error:
         return HostPlan(host.name, unknown=together(*error.problems))
-    return host_plan(spec, seen).within(steps)
+    plan = host_plan(spec, seen).within(steps)
+    if Step.VERIFY in steps:
+        return verify_plan(spec, seen, again=bool(host.data.get(AGAIN)))
+    return plan
 
 
 def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Problem:

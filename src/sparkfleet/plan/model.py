@@ -30,9 +30,11 @@ class Step(StrEnum):
     IMAGE = "image"
     WEIGHTS = "weights"
     SERVICE = "service"
+    VERIFY = "verify"
+    """Model files are read and hashed: in a plan only when it is asked for."""
 
 
-EVERY_STEP = tuple(Step)
+EVERY_STEP = tuple(step for step in Step if step is not Step.VERIFY)
 """What `deploys/serve.py` does."""
 
 
@@ -46,6 +48,7 @@ class Verb(StrEnum):
     RECREATE = "recreate"
     UPDATE = "update in place"
     REMOVE = "remove"
+    VERIFY = "verify"
 
 
 @dataclass(frozen=True)

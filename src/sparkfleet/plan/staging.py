@@ -79,8 +79,13 @@ def weights_key(weights: Weights) -> str:
 
 
 def wrong_files(weights: Weights, observed: Observed) -> dict[str, tuple[WeightFile, str]]:
-    """Return the files of the locked commit that are not there as locked, each with what is wrong with it."""
+    """Return the files of the locked commit that are not there as locked, each with what is wrong with it.
+
+    Partial: it has fewer bytes. Changed: more bytes, or by its hash another content. Foreign: it is linked to
+    a content that this commit does not have.
+    """
     have: Mapping[str, tuple[int, str]] = observed.weights.get(weights_key(weights), {})
+    hashed = observed.hashed.get(weights_key(weights), {})
     wrong = {}
     for file in weights.files:
         found, blob = have.get(file.path, (None, ""))
@@ -88,10 +93,14 @@ def wrong_files(weights: Weights, observed: Observed) -> dict[str, tuple[WeightF
             wrong[file.path] = (file, "missing")
         elif found < 0:
             wrong[file.path] = (file, "link to nothing")
-        elif found != file.size:
-            wrong[file.path] = (file, f"{found} of {file.size} bytes")
         elif blob and file.blob and blob != file.blob:
-            wrong[file.path] = (file, "another content")
+            wrong[file.path] = (file, "foreign, not of this commit")
+        elif found < file.size:
+            wrong[file.path] = (file, f"partial, {found} of {file.size} bytes")
+        elif found > file.size:
+            wrong[file.path] = (file, f"changed, {found} instead of {file.size} bytes")
+        elif file.blob and hashed.get(file.path) == (file.blob, False):
+            wrong[file.path] = (file, "changed, by its hash another content")
     return wrong
 
 

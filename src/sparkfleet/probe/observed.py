@@ -155,6 +155,9 @@ class Observed:
     listeners: Mapping[int, Listener]
     toolkit: tuple[str, ...] = ()
     """What lets a container see the GPU: programs of the NVIDIA container toolkit, CDI files."""
+    hashed: Mapping[str, Mapping[str, tuple[str, bool]]] = field(default_factory=dict)
+    """``repo@revision`` -> file -> (blob name that it was hashed for in its present state, whether it is it);
+    a file that was not hashed is not in it."""
     stored: Stored | None = None
     """What lies on the disks; None where it was not asked for."""
     items: Items = Items()
@@ -307,6 +310,10 @@ def _observed(data: Mapping[str, Any]) -> Observed:
         paths={path: _path(seen) for path, seen in data["paths"].items()},
         weights={
             key: {name: (seen["size"], seen["blob"]) for name, seen in files.items()}
+            for key, files in data["weights"].items()
+        },
+        hashed={
+            key: {name: (seen["hashed"], seen["ok"]) for name, seen in files.items() if "hashed" in seen}
             for key, files in data["weights"].items()
         },
         listeners={

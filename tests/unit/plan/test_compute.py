@@ -389,11 +389,13 @@ def test_a_lost_record_is_written_again() -> None:
     assert entry.verb is Verb.UPDATE
 
 
+GROWN = f"changed, {(18 << 30) + 1} instead of {18 << 30} bytes"
 FILES = {
     "deleted": ({"model.safetensors": None}, "+", ""),
-    "truncated": ({"model.safetensors": (5, "f" * 64)}, "~", f"5 of {18 << 30} bytes"),
+    "truncated": ({"model.safetensors": (5, "f" * 64)}, "~", f"partial, 5 of {18 << 30} bytes"),
     "a link to nothing": ({"model.safetensors": (-1, "f" * 64)}, "~", "link to nothing"),
-    "another content": ({"model.safetensors": (18 << 30, "e" * 64)}, "~", "another content"),
+    "grown": ({"model.safetensors": ((18 << 30) + 1, "f" * 64)}, "~", GROWN),
+    "another content": ({"model.safetensors": (18 << 30, "e" * 64)}, "~", "foreign, not of this commit"),
 }
 
 
@@ -408,6 +410,14 @@ def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
     assert entry.changes == (
         Change(Step.WEIGHTS, Sign(sign), "weights", "model.safetensors", old, "18.0 GiB", item=key),
     )
+
+
+def test_a_file_whose_hash_was_found_wrong_is_fetched_anew() -> None:
+    key = "nvidia/Nano@" + "a" * 40
+    entry = only_entry(HOST, replace(THERE, hashed={key: {"model.safetensors": ("f" * 64, False)}}))
+    assert [change.old for change in entry.changes] == ["changed, by its hash another content"]
+    for known in (("f" * 64, True), ("e" * 64, False)):  # right, or hashed for another content
+        assert host_plan(HOST, replace(THERE, hashed={key: {"model.safetensors": known}})).entries == ()
 
 
 HOST_FILES = {

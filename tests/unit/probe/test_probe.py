@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkfleet.errors import Problem
+<<<<<<< HEAD
 from sparkfleet.probe import looks
 from sparkfleet.probe.command import (
     LOADER,
@@ -32,6 +33,10 @@ from sparkfleet.probe.command import (
     sources,
     without_words_to_people,
 )
+=======
+from sparkfleet.onhost import verified
+from sparkfleet.probe.command import LOADER, ProbeRequest, find_answer, has_no_python, probe_command, sources
+>>>>>>> 78b3e90 (verify: model files are hashed on request, and the plan tells partial, changed and foreign ones apart)
 from sparkfleet.probe.looks import basics, main, ports, state, weights
 from sparkfleet.probe.looks import docker as docker_look
 from sparkfleet.probe.observed import Observed, read_answer
@@ -223,6 +228,26 @@ def test_weights_are_seen_with_size_blob_and_broken_links(tmp_path: Path) -> Non
         "plain": {"size": 1, "blob": ""},
     }
     assert found["a/b@c2"] == {}
+
+
+def test_what_was_hashed_is_told_for_a_file_in_that_very_state_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
+    repo = tmp_path / "hub" / "models--a--b"
+    for name in ("same", "touched"):
+        (repo / "blobs").mkdir(parents=True, exist_ok=True)
+        (repo / "snapshots" / "c1").mkdir(parents=True, exist_ok=True)
+        (repo / "blobs" / name).write_text("x")
+        (repo / "snapshots" / "c1" / name).symlink_to(f"../../blobs/{name}")
+        assert verified.check(tmp_path, [verified.Wanted(repo / "blobs" / name, name)], lambda _: None)
+    os.utime(repo / "blobs" / "touched", ns=(1, 1))
+    found = weights.look_at_weights(str(tmp_path), [["a/b", "c1"]])["a/b@c1"]
+    assert found["same"] == {"size": 1, "blob": "same", "hashed": "same", "ok": False}
+    assert found["touched"] == {"size": 1, "blob": "touched"}
+    for broken in ("{", '{"files": []}', "[]"):
+        (tmp_path / "verified.json").write_text(broken)
+        assert weights.hashed() == {}
 
 
 def test_state_tells_generations_and_a_swap_without_a_result(

@@ -1,4 +1,4 @@
-"""prune on a Spark: what a changed fleet left behind goes; what serves, a rollback and others need stays."""
+"""A Spark's disk: prune removes what a change left behind and nothing that is needed; verify finds what rotted."""
 
 from __future__ import annotations
 
@@ -110,3 +110,29 @@ def test_what_is_not_ours_goes_when_it_is_named_and_not_before(changed: Changed)
     assert changed.listed("--foreign", GPT_OSS) == [("model", f"{GPT_OSS}@{'a' * 12}")]
     changed.prune("--yes", "--foreign", GPT_OSS).expect(0)
     assert not changed.spark.ok(f"test -e {THEIRS}")
+
+
+def test_what_was_hashed_on_arrival_is_not_read_again(changed: Changed) -> None:
+    said = changed.fleet.run(deploy="verify").expect(0)
+    assert "spark-01   no changes" in said.text
+
+
+def test_a_file_that_rotted_is_found_by_its_hash_planned_and_fetched_alone(changed: Changed) -> None:
+    (path,) = changed.spark.sh(f"ls {HUB}/models--*Qwen3.6*/snapshots/*/model-00002-*").split()
+    good = changed.spark.sh(f"sha256sum < {path}")
+    changed.spark.sh(f"printf X | dd of=$(realpath {path}) bs=1 seek=1000 conv=notrunc")
+    changed.fleet.plan().expect(0)  # its size is right: nobody knows yet
+    name = path.rpartition("/")[2]
+    dry = changed.fleet.command("pyinfra", "inventories/lab.py", "deploys/verify.py", "--dry").expect(0)
+    assert "1 of " in dry.text
+    said = changed.fleet.run(deploy="verify").expect(1)
+    assert "are not as locked: " + name in said.text
+    assert changed.serves()
+    assert [row[:3] for row in changed.fleet.changes("spark-01")] == [
+        ("weights", name, "changed, by its hash another content")
+    ]
+    assert "= changed" in changed.fleet.run(deploy="verify").expect(1).text
+    changed.fleet.run(deploy="stage").expect(0)
+    assert changed.spark.sh(f"sha256sum < {path}") == good
+    changed.fleet.run(deploy="verify").expect(0)
+    changed.fleet.plan().expect(0)

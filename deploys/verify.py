@@ -1,0 +1,15 @@
+"""Every model file of every Spark has the content that the lock file says: read and hashed where that is not
+known.
+
+pyinfra inventories/lab.py deploys/verify.py --dry                      # what is wrong, what would be read
+pyinfra inventories/lab.py deploys/verify.py                            # read it; what serves goes on
+pyinfra inventories/lab.py deploys/verify.py --data verify_again=yes    # read all of it once more
+"""
+
+from sparkfleet.operations import host, plan, verifying
+from sparkfleet.plan.model import Step
+
+plan.show(Step.HOST, Step.VERIFY)
+
+host.prepared(name="Programs, valve and directories")
+verifying.hashed(name="Model files by their hashes")

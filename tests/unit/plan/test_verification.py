@@ -1,0 +1,81 @@
+"""The plan of a verification: what is known to be wrong, what would be read, nothing when all is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sparkfleet.errors import Problem
+from sparkfleet.plan.model import EVERY_STEP, HostState, Plan, Step
+from sparkfleet.plan.report import plan_text
+from sparkfleet.plan.verification import concerns, verify_plan
+from sparkfleet.probe.observed import Observed
+from sparkfleet.spec.resolved import Host, WeightFile, Weights
+from tests.unit.plan.fake_spark import fresh
+from tests.unit.plan.made_fleets import DIGESTS, REPOS, REVISIONS, Pick, service
+
+FILES = tuple(WeightFile(f"w{n}", 10, blob=f"b{n}") for n in range(4)) + (WeightFile("unnamed", 1),)
+WEIGHTS = Weights(REPOS[0], REVISIONS[0], FILES)
+HOST = Host("spark-01", (replace(service(Pick(REPOS[0], REVISIONS[0], DIGESTS[0]), 0), weights=WEIGHTS),))
+KEY = f"{REPOS[0]}@{REVISIONS[0]}"
+WHOLE = {file.path: (file.size, file.blob) for file in FILES}
+
+
+def seen(files: dict[str, tuple[int, str]], hashed: dict[str, tuple[str, bool]]) -> Observed:
+    return replace(fresh(HOST), weights={KEY: files}, hashed={KEY: hashed})
+
+
+def right(*names: str) -> dict[str, tuple[str, bool]]:
+    return {file.path: (file.blob, True) for file in FILES if file.path in names}
+
+
+def text(observed: Observed, *, again: bool = False) -> str:
+    return plan_text(Plan((verify_plan(HOST, observed, again=again),)))
+
+
+def test_nothing_is_to_be_read_when_all_was_hashed_in_its_present_state() -> None:
+    observed = seen(WHOLE, right("w0", "w1", "w2", "w3"))
+    assert text(observed) == "spark-01   no changes\n0 to change, 1 unchanged\n"
+    assert "4 of 5 files   40 B to read" in text(observed, again=True)
+
+
+def test_partial_changed_and_foreign_files_are_told_apart() -> None:
+    files = {"w0": (3, "b0"), "w1": (10, "b1"), "w2": (10, "other"), "w3": (12, "b3"), "unnamed": (1, "")}
+    assert text(seen(files, {"w1": ("b1", False)})) == BROKEN
+
+
+BROKEN = """\
+spark-01   org/a                                                   verify
+  ! blocked     spark-01: org/a: 4 of 5 files are not as locked: w0, w1, w2, w3
+              expected: the files of commit 1111111
+              do: pyinfra INVENTORY deploys/stage.py --limit spark-01: fetches these alone, while what serves goes on
+  = partial     w0 3 of 10 bytes
+  = changed     w1 by its hash another content
+  = foreign     w2 not of this commit
+  = changed     w3 12 instead of 10 bytes
+0 to change, 0 unchanged, 1 blocked
+"""
+
+
+def test_what_is_wrong_does_not_keep_the_rest_from_being_read() -> None:
+    plan = verify_plan(HOST, seen({**WHOLE, "w0": (3, "b0")}, right("w1")))
+    assert plan.state is HostState.CHANGE
+    (entry,) = plan.entries_with(Step.VERIFY)
+    assert [(c.field, c.new, c.note) for c in entry.steps(Step.VERIFY)] == [
+        ("hash", "2 of 5 files", "20 B to read")
+    ]
+    assert concerns(entry, WEIGHTS)
+    assert not concerns(entry, replace(WEIGHTS, revision="2" * 40))
+    assert not concerns(entry, replace(WEIGHTS, repo="org/other"))
+
+
+def test_a_file_that_was_hashed_for_another_content_is_read() -> None:
+    hashed = {**right("w1", "w2", "w3"), "w0": ("another", True)}
+    assert "1 of 5 files" in text(seen(WHOLE, hashed))
+
+
+def test_a_spark_that_cannot_be_asked_is_unknown() -> None:
+    assert verify_plan(HOST, Problem("spark-01", "no route")).state is HostState.UNKNOWN
+
+
+def test_a_deploy_never_hashes_unless_it_is_asked_to() -> None:
+    assert Step.VERIFY not in EVERY_STEP
