@@ -1,4 +1,4 @@
-"""A Spark's disk: prune removes what a change left behind and nothing that is needed; verify finds what rotted."""
+"""A Spark's disk: prune removes what a change left behind and nothing that is needed; verify finds rot."""
 
 from __future__ import annotations
 

@@ -78,5 +78,5 @@ def not_as_locked(where: str, weights: Weights, paths: list[str]) -> Problem | N
         f"{where}: {weights.repo}",
         f"{len(paths)} of {len(weights.files)} files are not as locked: {shown}",
         f"the files of commit {weights.revision[:SHORT]}",
-        f"pyinfra INVENTORY deploys/stage.py --limit {where}: fetches these alone, while what serves goes on",
+        f"pyinfra INVENTORY deploys/stage.py --limit {where} (fetches these alone)",
     )

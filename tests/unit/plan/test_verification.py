@@ -13,7 +13,7 @@ from sparkfleet.spec.resolved import Host, WeightFile, Weights
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.made_fleets import DIGESTS, REPOS, REVISIONS, Pick, service
 
-FILES = tuple(WeightFile(f"w{n}", 10, blob=f"b{n}") for n in range(4)) + (WeightFile("unnamed", 1),)
+FILES = (*(WeightFile(f"w{n}", 10, blob=f"b{n}") for n in range(4)), WeightFile("unnamed", 1))
 WEIGHTS = Weights(REPOS[0], REVISIONS[0], FILES)
 HOST = Host("spark-01", (replace(service(Pick(REPOS[0], REVISIONS[0], DIGESTS[0]), 0), weights=WEIGHTS),))
 KEY = f"{REPOS[0]}@{REVISIONS[0]}"
@@ -47,7 +47,7 @@ BROKEN = """\
 spark-01   org/a                                                   verify
   ! blocked     spark-01: org/a: 4 of 5 files are not as locked: w0, w1, w2, w3
               expected: the files of commit 1111111
-              do: pyinfra INVENTORY deploys/stage.py --limit spark-01: fetches these alone, while what serves goes on
+              do: pyinfra INVENTORY deploys/stage.py --limit spark-01 (fetches these alone)
   = partial     w0 3 of 10 bytes
   = changed     w1 by its hash another content
   = foreign     w2 not of this commit
