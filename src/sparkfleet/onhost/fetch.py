@@ -100,11 +100,27 @@ def clear(
     for file in wrong:
         path = root / "snapshots" / revision / file["path"]
         changed = verified.known(record or {}, verified.Wanted(path, file["blob"])) is False
-        target = path.resolve() if path.is_symlink() else None
+        contents = _contents(root, path)
         path.unlink(missing_ok=True)
-        ours = target is not None and target.is_file() and target.is_relative_to(root.resolve())
-        if target is not None and ours and (changed or target.stat().st_size != file["size"]):
-            target.unlink()
+        if contents and (changed or contents[-1].stat().st_size != file["size"]):
+            for content in contents:
+                content.unlink()
+
+
+def _contents(root: Path, link: Path) -> list[Path]:
+    """Return what a snapshot's link leads to within the cache; nothing for somebody else's file.
+
+    That is the blob, and since huggingface_hub 1.32 perhaps a file of the store that all repositories share,
+    to which the blob is a link.
+    """
+    found: list[Path] = []
+    here = link
+    while here.is_symlink():
+        here = Path(os.path.normpath(here.parent / os.readlink(here)))
+        if not any(here.is_relative_to(inside) for inside in (root, root.parent / "blobs")):
+            return []
+        found.append(here)
+    return found if here.is_file() else []
 
 
 def fetch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sparkfleet.errors import Problem
+from sparkfleet.plan.freeable import freeable
 from sparkfleet.plan.model import Change, Sign, Source, Step, Stock
 from sparkfleet.plan.units_of_size import size
 from sparkfleet.probe.observed import Observed
@@ -142,6 +143,12 @@ _KEPT = {
 """File system -> what of ours lies on it, and how to make room there."""
 
 
+def _prunable(host: Host, observed: Observed, names: list[str]) -> list[str]:
+    found = freeable(host, observed)
+    count = sum(found.get(name, 0) for name in names)
+    return [f"sparkfleet prune INVENTORY (at most {size(count)} that it brought)"] if count else []
+
+
 def disk_problem(host: Host, service: Service, observed: Observed) -> Problem | None:
     """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do."""
     missing = (wrong_files(weights, observed) for weights in service.repositories)
@@ -158,7 +165,7 @@ def disk_problem(host: Host, service: Service, observed: Observed) -> Problem | 
         if free < count:
             path = observed.disks[names[0]].path
             what = ", ".join(_KEPT[name][0] for name in names)
-            room = "; ".join(_KEPT[name][1] for name in names)
+            room = "; ".join([*_prunable(host, observed, names), *(_KEPT[name][1] for name in names)])
             return Problem(
                 f"{host.name}: {path}",
                 f"{size(free)} free, {size(count)} needed for {service.name} ({what})",

@@ -158,6 +158,8 @@ class Observed:
     hashed: Mapping[str, Mapping[str, tuple[str, bool]]] = field(default_factory=dict)
     """``repo@revision`` -> file -> (blob name that it was hashed for in its present state, whether it is it);
     a file that was not hashed is not in it."""
+    brought: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Bytes of what sparkfleet brought: ``images`` by reference, ``revisions`` by the snapshot's path."""
     stored: Stored | None = None
     """What lies on the disks; None where it was not asked for."""
     items: Items = Items()
@@ -307,6 +309,7 @@ def _observed(data: Mapping[str, Any]) -> Observed:
         units={name: UnitSeen(**seen) for name, seen in data["systemd"].get("units", {}).items()},
         generations=data["state"]["generations"],
         swap=data["state"]["swap"],
+        brought=data["state"].get("brought") or {},
         paths={path: _path(seen) for path, seen in data["paths"].items()},
         weights={
             key: {name: (seen["size"], seen["blob"]) for name, seen in files.items()}

@@ -79,6 +79,21 @@ def test_clearing_never_leaves_the_repository(root: Path, tmp_path: Path) -> Non
     assert not link.is_symlink()
 
 
+def test_a_broken_content_of_the_store_that_all_repositories_share_is_cleared_with_the_link_to_it(
+    root: Path,
+) -> None:
+    blob = root / "blobs" / "w1"
+    store = root.parent / "blobs" / "ee" / "shared"
+    store.parent.mkdir(parents=True)
+    store.write_text("x")
+    blob.unlink()
+    blob.symlink_to(store)
+    (wrong,) = fetch.wrong_files(root, REVISION, WANTED)
+    fetch.clear(root, REVISION, [wrong])
+    assert not store.exists()
+    assert not blob.is_symlink()
+
+
 def words(token: Path | None = None, endpoint: str = "") -> list[str]:
     weights = {
         "image": "repo@sha256:1", "repo": "org/name", "revision": REVISION,

@@ -22,21 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkfleet.errors import Problem
-<<<<<<< HEAD
-from sparkfleet.probe import looks
-from sparkfleet.probe.command import (
-    LOADER,
-    ProbeRequest,
-    find_answer,
-    has_no_python,
-    probe_command,
-    sources,
-    without_words_to_people,
-)
-=======
 from sparkfleet.onhost import verified
 from sparkfleet.probe.command import LOADER, ProbeRequest, find_answer, has_no_python, probe_command, sources
->>>>>>> 78b3e90 (verify: model files are hashed on request, and the plan tells partial, changed and foreign ones apart)
 from sparkfleet.probe.looks import basics, main, ports, state, weights
 from sparkfleet.probe.looks import docker as docker_look
 from sparkfleet.probe.observed import Observed, read_answer
@@ -254,7 +241,12 @@ def test_state_tells_generations_and_a_swap_without_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
-    assert state.look_at_state() == {"generations": {}, "swap": "", "recorded": []}
+    assert state.look_at_state() == {
+        "generations": {},
+        "swap": "",
+        "recorded": [],
+        "brought": {"images": {}, "revisions": {}},
+    }
     for name, content in (("nano", '{"id": "1"}'), ("broken", "{")):
         (tmp_path / "services" / name).mkdir(parents=True)
         (tmp_path / "services" / name / "current.json").write_text(content)
@@ -266,6 +258,16 @@ def test_state_tells_generations_and_a_swap_without_a_result(
     assert seen["generations"]["nano"] == {"id": "1"}
     assert "unreadable" in seen["generations"]["broken"]["error"]
     assert seen["swap"] == "s2"
+
+
+def test_what_was_brought_is_told_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
+    record = {"schema": 1, "images": {"a@sha256:1": {"bytes": 5, "at": 1}}, "revisions": {"/m/c1": {}}}
+    (tmp_path / "staged.json").write_text(json.dumps(record))
+    assert state.brought() == {"images": {"a@sha256:1": 5}, "revisions": {"/m/c1": 0}}
+    for broken in ("{", "[]", '{"images": {"a": 5}}'):
+        (tmp_path / "staged.json").write_text(broken)
+        assert state.brought() == {}
 
 
 def test_a_listening_port_is_seen_with_its_process() -> None:

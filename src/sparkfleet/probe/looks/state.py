@@ -44,4 +44,15 @@ def look_at_state() -> dict[str, Any]:
             os.path.join(folder, "result.json")
         ):
             going_on = name
-    return {"generations": generations, "swap": going_on, "recorded": sorted(record())}
+    found = {"generations": generations, "swap": going_on}
+    return {**found, "recorded": sorted(record()), "brought": brought()}
+
+
+def brought() -> dict[str, dict[str, int]]:
+    """Return the bytes of what sparkfleet itself brought: images by reference, revisions by their path."""
+    try:
+        data = json.loads(basics.read_text(os.path.join(basics.STATE_DIR, "staged.json")) or "{}")
+        kinds = {kind: data.get(kind) or {} for kind in ("images", "revisions")}
+        return {kind: {key: had[key].get("bytes", 0) for key in had} for kind, had in kinds.items()}
+    except (ValueError, AttributeError):
+        return {}

@@ -1,0 +1,43 @@
+"""What a prune could free on one Spark, as far as its books tell: for the plan of a Spark whose disk is full.
+
+Only what this Spark itself needs is known here. Another one may need a model too, so these bytes are the most
+that a prune can find; what it would remove is its own list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sparkfleet.plan.needs import digests_of
+from sparkfleet.probe.observed import Observed
+from sparkfleet.spec.resolved import Host
+
+
+def freeable(host: Host, observed: Observed) -> dict[str, int]:
+    """Return bytes by file system (``models``, ``docker``) that sparkfleet brought and nothing here names."""
+    words = " ".join(_words(host, observed))
+    wanted = digests_of([words])
+    revisions = observed.brought.get("revisions", {})
+    images = observed.brought.get("images", {})
+    return {
+        "models": sum(count for path, count in revisions.items() if path.rpartition("/")[2] not in words),
+        "docker": sum(count for name, count in images.items() if not digests_of([name]) & wanted),
+    }
+
+
+def _words(host: Host, observed: Observed) -> Iterator[str]:
+    """Yield texts in which every image and commit that this Spark needs is named."""
+    for service in host.services:
+        yield service.image.pull_ref
+        yield from (weights.revision for weights in service.repositories)
+    for record in observed.generations.values():
+        yield json.dumps(_slim(record))
+    for container in observed.containers:
+        yield json.dumps(container.config)
+
+
+def _slim(record: Mapping[str, Any]) -> list[Any]:
+    kept = [record, *(record.get("replaced") or ())]
+    return [[one.get("image"), one.get("revision"), one.get("argv")] for one in kept]

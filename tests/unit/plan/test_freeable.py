@@ -1,0 +1,54 @@
+"""A full disk is told with what a prune could free there: never counting what this Spark itself needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sparkfleet.plan.freeable import freeable
+from sparkfleet.plan.staging import disk_problem
+from sparkfleet.probe.observed import Disk, Observed
+from sparkfleet.spec.resolved import Host, WeightFile, Weights
+from tests.unit.plan.fake_spark import fresh
+from tests.unit.plan.made_fleets import DIGESTS, REPOS, REVISIONS, Pick, image_ref, service, snapshot
+
+DECLARED, LIVE, BEFORE, OLD = (
+    Pick(repo, revision, digest)
+    for repo, revision, digest in zip((*REPOS, REPOS[0]), (*REVISIONS, "9" * 40), DIGESTS[:4], strict=True)
+)
+WEIGHTS = Weights(DECLARED.repo, DECLARED.revision, (WeightFile("w", 50 << 30, blob="b"),))
+HOST = Host("spark-01", (replace(service(DECLARED, 0), weights=WEIGHTS),))
+
+
+def record(pick: Pick) -> dict[str, object]:
+    return {
+        "image": image_ref(pick.digest),
+        "model": pick.repo,
+        "revision": pick.revision,
+        "argv": [pick.repo],
+    }
+
+
+def spark() -> Observed:
+    """Return a Spark with four models and images that we brought: declared, live, replaced, and needless."""
+    picks = (DECLARED, LIVE, BEFORE, OLD)
+    brought = {
+        "images": {image_ref(pick.digest): 10 << 30 for pick in picks},
+        "revisions": {snapshot(pick.repo, pick.revision): 7 << 30 for pick in picks},
+    }
+    books = {"s0": {**record(LIVE), "replaced": [record(BEFORE)]}}
+    return replace(fresh(HOST), brought=brought, generations=books)
+
+
+def test_only_what_nothing_here_names_can_be_freed() -> None:
+    assert freeable(HOST, spark()) == {"models": 7 << 30, "docker": 10 << 30}
+    assert freeable(HOST, fresh(HOST)) == {"models": 0, "docker": 0}
+
+
+def test_a_full_disk_names_the_bytes_that_a_prune_could_free() -> None:
+    small = {name: Disk(f"/{name}", 90 << 30, 20 << 30) for name in fresh(HOST).disks}
+    problem = disk_problem(HOST, HOST.services[0], replace(spark(), disks=small))
+    assert problem is not None
+    assert "sparkfleet prune INVENTORY (at most 17.0 GiB that it brought)" in problem.remedy
+    without = disk_problem(HOST, HOST.services[0], replace(fresh(HOST), disks=small))
+    assert without is not None
+    assert "prune INVENTORY" not in without.remedy
