@@ -28,8 +28,8 @@ def hashed() -> Generator[FunctionCommand, None, None]:
 def _verify(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
     spec = fleet_run.declared(act.host)
     models = login_user(act.host).expand(spec.paths.models)
-    repositories = dict.fromkeys(w for service in spec.services for w in service.repositories)
-    asked = [(entry, one) for entry in entries for one in repositories if verification.concerns(entry, one)]
+    declared = verification.repositories(spec)
+    asked = [(entry, one) for entry in entries for one in declared if verification.concerns(entry, one)]
     result = _hash(act, models, [weights for _, weights in asked])
     problems = []
     for entry, weights in asked:

@@ -26,9 +26,14 @@ def verify_plan(host: Host, observed: Observed | Problem, *, again: bool = False
     """
     if isinstance(observed, Problem):
         return HostPlan(host.name, unknown=observed)
-    repositories = dict.fromkeys(w for service in host.services for w in service.repositories)
-    entries = (_entry(host, weights, observed, again=again) for weights in repositories)
+    entries = (_entry(host, weights, observed, again=again) for weights in repositories(host))
     return HostPlan(host.name, tuple(entry for entry in entries if entry is not None))
+
+
+def repositories(host: Host) -> tuple[Weights, ...]:
+    """Return the models of a Spark's services, each once."""
+    found = {weights_key(w): w for service in host.services for w in service.repositories}
+    return tuple(found.values())
 
 
 def to_read(weights: Weights, observed: Observed, *, again: bool = False) -> tuple[WeightFile, ...]:

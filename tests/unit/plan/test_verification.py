@@ -14,7 +14,7 @@ from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.made_fleets import DIGESTS, REPOS, REVISIONS, Pick, service
 
 FILES = (*(WeightFile(f"w{n}", 10, blob=f"b{n}") for n in range(4)), WeightFile("unnamed", 1))
-WEIGHTS = Weights(REPOS[0], REVISIONS[0], FILES)
+WEIGHTS = Weights(REPOS[0], REVISIONS[0], FILES, config=(("architectures", ["A"]),))
 HOST = Host("spark-01", (replace(service(Pick(REPOS[0], REVISIONS[0], DIGESTS[0]), 0), weights=WEIGHTS),))
 KEY = f"{REPOS[0]}@{REVISIONS[0]}"
 WHOLE = {file.path: (file.size, file.blob) for file in FILES}
