@@ -11,5 +11,5 @@ from sparkfleet.plan.model import Step
 
 plan.show(Step.HOST, Step.VERIFY)
 
-host.prepared(name="Programs, valve and directories")
+host.prepared(name="Programs")
 verifying.hashed(name="Model files by their hashes")

@@ -106,10 +106,10 @@ def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostP
         return HostPlan(host.name, unknown=_lost(host, error))
     except SparkfleetError as error:
         return HostPlan(host.name, unknown=together(*error.problems))
-    plan = host_plan(spec, seen).within(steps)
-    if Step.VERIFY in steps:
-        return verify_plan(spec, seen, again=bool(host.data.get(AGAIN)))
-    return plan
+    whole = host_plan(spec, seen)
+    if Step.VERIFY in steps and isinstance(seen, Observed):
+        return verify_plan(spec, seen, whole, again=bool(host.data.get(AGAIN)))
+    return whole.within(steps)
 
 
 def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Problem:

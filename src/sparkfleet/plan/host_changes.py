@@ -15,6 +15,8 @@ from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen
 from sparkfleet.spec.resolved import Host
 
 PROGRAM_PATH = system.PROGRAM
+PROGRAMS = "programs"
+"""Field of our programs in the plan."""
 VALVE_PATH = "/usr/local/bin/spark-valve"
 RECOVER_UNIT = units.RECOVER
 UNIT_DIR = "/etc/systemd/system"
@@ -41,7 +43,7 @@ def managed_files() -> tuple[ManagedFile, ...]:
     recovery.
     """
     return (
-        ManagedFile(PROGRAM_PATH, bundle.build(), "0755", "programs"),
+        ManagedFile(PROGRAM_PATH, bundle.build(), "0755", PROGRAMS),
         ManagedFile(VALVE_PATH, units.valve_script().encode(), "0755", "valve"),
         ManagedFile(f"{UNIT_DIR}/{RECOVER_UNIT}", units.recover_unit().encode(), "0644", "unit"),
     )

@@ -7,6 +7,7 @@ changed or foreign is known without reading; all else is read once.
 from __future__ import annotations
 
 from sparkfleet.errors import Problem
+from sparkfleet.plan import host_changes
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.staging import weights_key, wrong_files
 from sparkfleet.plan.units_of_size import size
@@ -19,15 +20,28 @@ SHORT = 7
 """Digits of a commit that are shown."""
 
 
-def verify_plan(host: Host, observed: Observed | Problem, *, again: bool = False) -> HostPlan:
+def verify_plan(host: Host, observed: Observed, whole: HostPlan, *, again: bool = False) -> HostPlan:
     """Return what is to be hashed on a Spark and what is known to be wrong there.
 
+    ``whole`` is the plan of a deploy: of it only our own programs are brought up to date, since they hash.
     ``again``: what was hashed before is read once more, for disks that are not trusted.
     """
-    if isinstance(observed, Problem):
-        return HostPlan(host.name, unknown=observed)
-    entries = (_entry(host, weights, observed, again=again) for weights in repositories(host))
-    return HostPlan(host.name, tuple(entry for entry in entries if entry is not None))
+    if whole.unknown:
+        return whole
+    entries = [_entry(host, weights, observed, again=again) for weights in repositories(host)]
+    found = [entry for entry in entries if entry is not None]
+    first = _programs(whole) if any(entry.steps(Step.VERIFY) for entry in found) else []
+    return HostPlan(host.name, (*first, *found))
+
+
+def _programs(whole: HostPlan) -> list[Entry]:
+    rows = [
+        change
+        for entry in whole.entries
+        for change in entry.steps(Step.HOST)
+        if change.field == host_changes.PROGRAMS
+    ]
+    return [Entry("host", Verb.PREPARE, tuple(rows))] if rows else []
 
 
 def repositories(host: Host) -> tuple[Weights, ...]:

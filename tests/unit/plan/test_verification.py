@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sparkfleet.errors import Problem
-from sparkfleet.plan.model import EVERY_STEP, HostState, Plan, Step
+from sparkfleet.plan.model import EVERY_STEP, Change, Entry, HostPlan, HostState, Plan, Sign, Step, Verb
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.verification import concerns, verify_plan
 from sparkfleet.probe.observed import Observed
@@ -28,8 +28,11 @@ def right(*names: str) -> dict[str, tuple[str, bool]]:
     return {file.path: (file.blob, True) for file in FILES if file.path in names}
 
 
+NOTHING = HostPlan("spark-01")
+
+
 def text(observed: Observed, *, again: bool = False) -> str:
-    return plan_text(Plan((verify_plan(HOST, observed, again=again),)))
+    return plan_text(Plan((verify_plan(HOST, observed, NOTHING, again=again),)))
 
 
 def test_nothing_is_to_be_read_when_all_was_hashed_in_its_present_state() -> None:
@@ -57,7 +60,7 @@ spark-01   org/a                                                   verify
 
 
 def test_what_is_wrong_does_not_keep_the_rest_from_being_read() -> None:
-    plan = verify_plan(HOST, seen({**WHOLE, "w0": (3, "b0")}, right("w1")))
+    plan = verify_plan(HOST, seen({**WHOLE, "w0": (3, "b0")}, right("w1")), NOTHING)
     assert plan.state is HostState.CHANGE
     (entry,) = plan.entries_with(Step.VERIFY)
     assert [(c.field, c.new, c.note) for c in entry.steps(Step.VERIFY)] == [
@@ -74,7 +77,17 @@ def test_a_file_that_was_hashed_for_another_content_is_read() -> None:
 
 
 def test_a_spark_that_cannot_be_asked_is_unknown() -> None:
-    assert verify_plan(HOST, Problem("spark-01", "no route")).state is HostState.UNKNOWN
+    whole = HostPlan("spark-01", unknown=Problem("spark-01", "no route"))
+    assert verify_plan(HOST, seen(WHOLE, {}), whole) is whole
+
+
+def test_of_a_deploys_plan_our_programs_alone_are_put_in_place_and_only_if_they_are_used() -> None:
+    rows = [Change(Step.HOST, Sign.ADD, field, field) for field in ("programs", "directory", "sysctl")]
+    whole = HostPlan("spark-01", (Entry("host", Verb.PREPARE, tuple(rows)),))
+    host, models = verify_plan(HOST, seen(WHOLE, {}), whole).entries
+    assert [change.field for change in host.changes] == ["programs"]
+    assert models.verb is Verb.VERIFY
+    assert verify_plan(HOST, seen(WHOLE, right("w0", "w1", "w2", "w3")), whole).entries == ()
 
 
 def test_a_deploy_never_hashes_unless_it_is_asked_to() -> None:
