@@ -23,7 +23,16 @@ from hypothesis import strategies as st
 
 from sparkfleet.errors import Problem
 from sparkfleet.onhost import verified
-from sparkfleet.probe.command import LOADER, ProbeRequest, find_answer, has_no_python, probe_command, sources
+from sparkfleet.probe import looks
+from sparkfleet.probe.command import (
+    LOADER,
+    ProbeRequest,
+    find_answer,
+    has_no_python,
+    probe_command,
+    sources,
+    without_words_to_people,
+)
 from sparkfleet.probe.looks import basics, main, ports, state, weights
 from sparkfleet.probe.looks import docker as docker_look
 from sparkfleet.probe.observed import Observed, read_answer
