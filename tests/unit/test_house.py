@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "catalog": {"errors", "spec", "vllm"},
     "lock": {"errors", "spec", "vllm", "catalog", "onhost.access"},
     "rules": {"errors", "spec", "vllm"},
+    "offline": {"errors", "spec", "lock", "onhost"},
     "plan": {"errors", "spec", "vllm", "probe", "onhost", "rules"},
     "terminal": set(),
     "ssh": set(),

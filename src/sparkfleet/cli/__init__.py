@@ -15,6 +15,7 @@ COMMANDS = {
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
     "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight: is it fit to serve."),
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
+    "bundle": ("sparkfleet.cli.bundle", "Images and models in a directory, for a site without Internet."),
     "prune": ("sparkfleet.cli.prune", "Show, and remove, what fills the disks and is needed nowhere."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
     "render": ("sparkfleet.cli.render", "Show a Spark's services for docker, compose or systemd."),

@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,6 +47,8 @@ class Content:
 
     digest: str
     data: dict[str, Any]
+    body: bytes = b""
+    """As it came: what the digest is of."""
 
 
 @dataclass
@@ -65,6 +68,31 @@ class Registry:
         """Return a JSON blob by digest. Raise ``RegistryError``."""
         return self._get(repository, f"blobs/{digest}", digest)
 
+    @contextmanager
+    def stream(self, repository: str, digest: str, offset: int = 0) -> Iterator[httpx.Response]:
+        """Open a blob of any size from a byte on (status 206; 200: from its begin). Raise ``RegistryError``.
+
+        What comes is not checked: it has the digest, or it is not what was asked for.
+        """
+        registry, _, path = repository.partition("/")
+        what = f"blobs/{digest}"
+        with _in_words(registry):
+            client = self._client(registry)
+            for last in (False, True):
+                headers = {"range": f"bytes={offset}-"} if offset else {}
+                known = self._authorization.get((registry, path))
+                headers |= {"authorization": known} if known else {}
+                with client.stream("GET", f"/v2/{path}/{what}", headers=headers) as response:
+                    if response.status_code == _UNAUTHORIZED and not last:
+                        challenge = response.headers.get("www-authenticate", "")
+                        self._authorization[registry, path] = self._authorize(
+                            client, registry, path, challenge
+                        )
+                        continue
+                    self._refuse(response, registry, path, what)
+                    yield response
+                    return
+
     def close(self) -> None:
         """Close all connections."""
         for client in self._clients.values():
@@ -72,15 +100,8 @@ class Registry:
 
     def _get(self, repository: str, what: str, digest: str) -> Content:
         registry, _, path = repository.partition("/")
-        try:
+        with _in_words(registry):
             response = self._ask(registry, path, what)
-        except (httpx.InvalidURL, ssl.SSLError) as error:
-            raise RegistryError(f"{registry}: {error}", "mend 'registries' in group_data") from None
-        except httpx.TimeoutException:
-            raise RegistryError(f"{registry} did not answer in time", "try again later") from None
-        except httpx.HTTPError as error:
-            remedy = "is the network there? a registry inside the house is set by 'registries' in group_data"
-            raise RegistryError(f"{registry} cannot be reached: {error}", remedy) from None
         self._refuse(response, registry, path, what)
         body = response.content
         real = f"sha256:{hashlib.sha256(body).hexdigest()}"
@@ -96,7 +117,7 @@ class Registry:
             data = None
         if not isinstance(data, dict):
             raise RegistryError(f"{registry} sent no JSON for {path}", "is that a registry? see 'registries'")
-        return Content(real, data)
+        return Content(real, data, body)
 
     def _ask(self, registry: str, path: str, what: str) -> httpx.Response:
         client = self._client(registry)
@@ -196,6 +217,20 @@ class Registry:
         if status == _TOO_MANY:
             raise _rate_limited(registry, response)
         raise RegistryError(f"{registry} answered HTTP {status} for {path}", "try again later")
+
+
+@contextmanager
+def _in_words(registry: str) -> Iterator[None]:
+    """Tell what broke the connection in words for people."""
+    try:
+        yield
+    except (httpx.InvalidURL, ssl.SSLError) as error:
+        raise RegistryError(f"{registry}: {error}", "mend 'registries' in group_data") from None
+    except httpx.TimeoutException:
+        raise RegistryError(f"{registry} did not answer in time", "try again later") from None
+    except httpx.HTTPError as error:
+        remedy = "is the network there? a registry inside the house is set by 'registries' in group_data"
+        raise RegistryError(f"{registry} cannot be reached: {error}", remedy) from None
 
 
 def _rate_limited(registry: str, response: httpx.Response) -> RegistryError:

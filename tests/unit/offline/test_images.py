@@ -1,0 +1,154 @@
+"""Images in a bundle: an OCI layout whose contents have their hashes; a cut download goes on later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sparkfleet.lock.registry import Content, Registry, RegistryError
+from sparkfleet.offline import images
+from sparkfleet.spec.locked import LockedImage
+from sparkfleet.spec.resolved import ImageRef, Mirror
+from tests.unit.lock.fake_registry import CONFIG, serving
+
+REPOSITORY = "nvcr.io/nvidia/vllm"
+
+
+def digest_of(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+@dataclass
+class Shelf:
+    """A registry with one image of two layers; ``cuts``: bytes after which an answer breaks off."""
+
+    layers: tuple[bytes, ...] = (b"a" * 1000, b"b" * 500)
+    cuts: list[int] = field(default_factory=list)
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    wrong: bool = False
+    whole: bool = False
+    """Whether it cannot send from the middle."""
+
+    def __post_init__(self) -> None:
+        config = b"{}"
+        self.blobs = {digest_of(body): body for body in (config, *self.layers)}
+        parts = [{"digest": digest_of(body), "size": len(body)} for body in self.layers]
+        self.arm = json.dumps({"config": {"digest": digest_of(config), "size": 2}, "layers": parts}).encode()
+        index = {"mediaType": images.OF_INDEX, "manifests": [{"digest": digest_of(self.arm)}]}
+        self.index = json.dumps(index).encode()
+
+    @property
+    def image(self) -> LockedImage:
+        return LockedImage(ImageRef(REPOSITORY, "26.04", digest_of(self.index)), digest_of(self.arm))
+
+    def manifest(self, _: str, digest: str) -> Content:
+        body = {digest_of(self.arm): self.arm, digest_of(self.index): self.index}[digest]
+        return Content(digest, json.loads(body), body)
+
+    @contextmanager
+    def stream(self, _: str, digest: str, offset: int = 0) -> Iterator[httpx.Response]:
+        self.asked.append((digest, offset))
+        body = self.blobs[digest].upper() if self.wrong else self.blobs[digest]
+        start = 0 if self.whole else offset
+        cut = self.cuts.pop(0) if self.cuts else None
+
+        def chunks() -> Iterator[bytes]:
+            yield body[start : start + cut] if cut is not None else body[start:]
+            if cut is not None:
+                raise RegistryError("cannot be reached", "is the network there?")
+
+        yield httpx.Response(206 if start else 200, content=chunks())
+
+    def bring(self, path: Path) -> list[str]:
+        said: list[str] = []
+        images.bring(path, self.image, self, said.append)  # type: ignore[arg-type]
+        return said
+
+
+def test_an_image_is_a_whole_oci_layout_under_its_own_digest(tmp_path: Path) -> None:
+    shelf = Shelf()
+    assert shelf.bring(tmp_path) == ["nvcr.io/nvidia/vllm:26.04: 3 of 3 layers, 0 MiB to download"]
+    folder = images.layout(tmp_path)
+    assert json.loads((folder / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+    (entry,) = json.loads((folder / "index.json").read_text())["manifests"]
+    assert entry["digest"] == shelf.image.image.digest
+    assert entry["annotations"] == {images.NAME: shelf.image.image.pull_ref}
+    for blob in (folder / "blobs" / "sha256").iterdir():
+        assert digest_of(blob.read_bytes()) == f"sha256:{blob.name}"
+    assert images.missing(tmp_path, shelf.image) == []
+
+
+def test_what_is_there_is_not_asked_for_again(tmp_path: Path) -> None:
+    Shelf().bring(tmp_path)
+    again = Shelf()
+    assert again.bring(tmp_path) == []
+    assert again.asked == []
+    lost = digest_of(again.layers[0])
+    images.place(tmp_path, lost).unlink()
+    assert images.missing(tmp_path, again.image) == [lost]
+    again.bring(tmp_path)
+    assert again.asked == [(lost, 0)]
+
+
+def test_a_cut_download_goes_on_where_it_broke(tmp_path: Path) -> None:
+    shelf = Shelf(cuts=[1, 1, 400])  # of the config twice, then of the first layer
+    shelf.bring(tmp_path)
+    assert (digest_of(shelf.layers[0]), 400) in shelf.asked
+    assert images.missing(tmp_path, shelf.image) == []
+
+
+def test_a_registry_that_cannot_send_from_the_middle_sends_all_of_it(tmp_path: Path) -> None:
+    shelf = Shelf(whole=True, cuts=[1])
+    shelf.bring(tmp_path)
+    assert images.missing(tmp_path, shelf.image) == []
+
+
+def test_a_line_that_brings_nothing_is_given_up_and_what_came_is_kept(tmp_path: Path) -> None:
+    shelf = Shelf()
+    config, first = digest_of(b"{}"), digest_of(shelf.layers[0])
+    (images.layout(tmp_path) / "blobs" / "sha256").mkdir(parents=True)
+    images.place(tmp_path, config).write_bytes(b"{}")
+    shelf.cuts = [300, 0]
+    with pytest.raises(RegistryError, match="reached"):
+        shelf.bring(tmp_path)
+    part = images.place(tmp_path, first)
+    assert part.with_name(f"{part.name}.part").stat().st_size == 300
+    assert images.described(tmp_path, shelf.image.image.pull_ref) is None
+    shelf.bring(tmp_path)
+    assert images.missing(tmp_path, shelf.image) == []
+
+
+def test_another_content_is_not_kept(tmp_path: Path) -> None:
+    shelf = Shelf(wrong=True)
+    shelf.blobs[digest_of(b"{}")] = b"xx"
+    with pytest.raises(RegistryError, match="another content"):
+        shelf.bring(tmp_path)
+    assert not list(images.layout(tmp_path).rglob("*.part"))
+    assert images.described(tmp_path, shelf.image.image.pull_ref) is None
+
+
+def test_two_images_share_one_layout(tmp_path: Path) -> None:
+    one, two = Shelf(), Shelf(layers=(b"a" * 1000, b"c"))
+    one.bring(tmp_path)
+    assert two.bring(tmp_path)[0].startswith("nvcr.io/nvidia/vllm:26.04: 1 of 3 layers")
+    for shelf in (one, two):
+        assert images.described(tmp_path, shelf.image.image.pull_ref) is not None
+
+
+def test_a_blob_comes_from_a_registry_that_wants_a_token() -> None:
+    with serving() as fake:
+        fake.auth = "bearer"
+        digest = fake.put("nvidia/vllm", "", {"a": 1}, CONFIG)
+        registry = Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, lambda _: None)
+        with registry.stream(REPOSITORY, digest) as response:
+            assert digest_of(response.read()) == digest
+        with pytest.raises(RegistryError, match="has no"), registry.stream(REPOSITORY, "sha256:0"):
+            pass
+        registry.close()

@@ -1,0 +1,107 @@
+"""Models in a bundle: downloaded by the hub's client, hashed once; what is wrong is fetched anew."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkfleet.lock.hub import HubError
+from sparkfleet.offline import bundle, models
+from sparkfleet.onhost import access
+from sparkfleet.onhost.access import Access
+from sparkfleet.spec.locked import Lock, LockedImage
+from sparkfleet.spec.resolved import Fleet, Host, ImageRef, Service, WeightFile, Weights
+
+CONTENT = {"config.json": b"{}", "sub/model[1].safetensors": b"weights"}
+FILES = tuple(
+    WeightFile(name, len(body), blob=hashlib.sha256(body).hexdigest()) for name, body in CONTENT.items()
+)
+WEIGHTS = Weights("org/a", "1" * 40, FILES)
+
+
+class Hub:
+    """What the hub's client would bring; ``lies``: contents that it brings instead."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lies: dict[str, bytes] = {}
+        self.broken: Exception | None = None
+        self.asked: list[list[str]] = []
+        self.access = Access.OPEN
+        monkeypatch.setattr(models, "snapshot_download", self.download)
+        monkeypatch.setattr(access, "ask", lambda *_: self.access)
+
+    def download(self, repo: str, **asked: Any) -> None:
+        self.asked.append(asked["allow_patterns"])
+        if self.broken:
+            raise self.broken
+        root = asked["cache_dir"] / f"models--{repo.replace('/', '--')}"
+        for file in FILES:
+            blob, link = root / "blobs" / file.blob, root / "snapshots" / asked["revision"] / file.path
+            if link.exists():
+                continue
+            for path in (blob, link):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            blob.write_bytes(self.lies.get(file.path, CONTENT[file.path]))
+            link.symlink_to(blob)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    return Hub(monkeypatch)
+
+
+def bring(path: Path) -> list[str]:
+    said: list[str] = []
+    models.bring(path, WEIGHTS, "http://hub", "", said.append)
+    return said
+
+
+def test_a_model_is_downloaded_and_hashed_once(hub: Hub, tmp_path: Path) -> None:
+    assert bring(tmp_path) == ["org/a: 2 of 2 files, 0 MiB to download", "org/a: 2 files to hash"]
+    assert hub.asked == [["config.json", "sub/model[[]1].safetensors"]]
+    assert models.missing(tmp_path, WEIGHTS) == []
+    assert bring(tmp_path) == []
+    assert len(hub.asked) == 1
+
+
+def test_another_content_is_told_and_fetched_anew_the_next_time(hub: Hub, tmp_path: Path) -> None:
+    hub.lies = {"config.json": b"[]"}
+    with pytest.raises(HubError, match="1 files are not as locked"):
+        bring(tmp_path)
+    hub.lies = {}
+    assert bring(tmp_path)[0] == "org/a: 1 of 2 files, 0 MiB to download"
+    assert models.missing(tmp_path, WEIGHTS) == []
+
+
+def test_a_gated_model_is_refused_before_anything_is_downloaded(hub: Hub, tmp_path: Path) -> None:
+    hub.access = Access.NO_TOKEN
+    with pytest.raises(HubError, match="gated"):
+        bring(tmp_path)
+    assert hub.asked == []
+
+
+def test_a_download_that_breaks_off_is_told_in_one_line(hub: Hub, tmp_path: Path) -> None:
+    hub.broken = OSError("no space\nleft")
+    with pytest.raises(HubError, match=r"broke off: no space$"):
+        bring(tmp_path)
+
+
+def test_a_bundle_has_each_thing_once_and_goes_on_after_a_problem(hub: Hub, tmp_path: Path) -> None:
+    image = ImageRef("nvcr.io/nvidia/vllm", "1", "sha256:" + "4" * 64)
+    services = tuple(Service(f"s{n}", "", 8000 + n, image, WEIGHTS, f"s{n}") for n in range(2))
+    entries = {"a": LockedImage(image, "sha256:5"), "b": LockedImage(ImageRef("other", "1", "sha256:6"))}
+    wanted = bundle.content(Fleet("f", (Host("one", services), Host("two", services))), Lock(entries))
+    assert ([entry.image for entry in wanted.images], len(wanted.models)) == ([image], 1)
+    hub.access = Access.NO_LICENCE
+
+    class Registry:
+        def manifest(self, *_: str) -> None:
+            raise bundle.RegistryError("cannot be reached", "is the network there?")
+
+    source = bundle.Source(Registry())  # type: ignore[arg-type]
+    problems = list(bundle.write(tmp_path, wanted, source, lambda _: None))
+    assert [problem.where for problem in problems] == ["nvcr.io/nvidia/vllm:1", "org/a"]
+    assert all(problem.remedy for problem in problems)
