@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from huggingface_hub import scan_cache_dir
 
 from sparkfleet.lab import faults
 from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.standins.hub_models import GPT_OSS
+from sparkfleet.lab.standins.hub_models import QWEN as QWEN_MODEL
 from sparkfleet.lab.state import State
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine
@@ -136,3 +140,21 @@ def test_a_file_that_rotted_is_found_by_its_hash_planned_and_fetched_alone(chang
     assert changed.spark.sh(f"sha256sum < {path}") == good
     changed.fleet.run(deploy="verify").expect(0)
     changed.fleet.plan().expect(0)
+
+
+def test_a_bundle_has_image_and_model_by_their_hashes_and_is_not_fetched_twice(
+    changed: Changed, lab_state: State
+) -> None:
+    hub = f"{lab_state.hub_url}/__lab__"
+    words = ("sparkfleet", "bundle", "inventories/lab.py", "carried")
+    assert "1 image, 1 model" in changed.fleet.command(*words).expect(0).out
+    carried = changed.fleet.root / "carried"
+    for blob in (carried / "images" / "blobs" / "sha256").iterdir():
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+    found = scan_cache_dir(carried / "hub")
+    assert not found.warnings
+    assert [repo.repo_id for repo in found.repos] == [QWEN_MODEL]
+    urllib.request.urlopen(urllib.request.Request(f"{hub}/reset", method="POST"), timeout=10).close()
+    assert changed.fleet.command(*words).expect(0).err == ""
+    with urllib.request.urlopen(f"{hub}/counters", timeout=10) as answer:
+        assert json.load(answer)["files"] == {}
