@@ -224,7 +224,7 @@ def _stage(system: System, _: argparse.Namespace) -> int:
 
 
 def _stage_run(system: System, options: argparse.Namespace) -> int:
-    return stage.run(options.id, system.paths)
+    return stage.run(options.id, system.paths, lambda: valve.flush(system).text)
 
 
 def _stage_follow(system: System, options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from sparkfleet.onhost.pull import StageError, pull
 from sparkfleet.onhost.system import PROGRAM, Paths
 
 KEPT_JOBS = 10
+BROUGHT = ("images", "weights", "copies", "image_copies")
+"""What of a request fills the disk, and so the page cache."""
 
 
 def jobs_directory(state: Path) -> Path:
@@ -60,8 +62,12 @@ def _prune(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def run(job: str, paths: Paths) -> int:
-    """Carry the job out; its end is in the diary. Return an exit code."""
+def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> int:
+    """Carry the job out; its end is in the diary. Return an exit code.
+
+    ``give_back`` is called when all has come: what was written fills the page cache, and on a Spark that is
+    memory which an engine's start would miss. It returns what it did.
+    """
     folder = jobs_directory(paths.state) / job
     journal = Journal(folder, time.time)
     request = files.read_json(folder / "request.json") or {}
@@ -80,6 +86,8 @@ def run(job: str, paths: Paths) -> int:
             for order in request.get("image_copies", ()):
                 whole = {**order, "token": token.read_text(encoding="utf-8")}
                 copy_image.bring(whole, Path(request["user"]["home"]), journal, paths.state)
+            if any(request.get(kind) for kind in BROUGHT):
+                journal.tell("note", give_back(), phase="valve")
             result: dict[str, Any] = {"outcome": "staged", "text": "all there"}
             if "export" in request:
                 result["exported"] = copy_image.export(

@@ -167,6 +167,24 @@ def test_credentials_come_from_the_login_users_docker_config(tmp_path: Path) -> 
     assert pull.credentials("ghcr.io/x/y", tmp_path) == ""
 
 
+def test_credentials_that_a_helper_keeps_are_asked_from_it_and_without_any_none_are_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "docker-credential-keep"
+    helper.write_text(
+        '#!/bin/sh\nread server; echo "{\\"Username\\": \\"u\\", \\"Secret\\": \\"of $server\\"}"\n'
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / ".docker").mkdir()
+    config = tmp_path / ".docker" / "config.json"
+    config.write_text(json.dumps({"credHelpers": {"nvcr.io": "keep"}}))
+    header = json.loads(base64.urlsafe_b64decode(pull.credentials("nvcr.io/nvidia/vllm", tmp_path)))
+    assert header == {"username": "u", "password": "of nvcr.io", "serveraddress": "nvcr.io"}
+    config.write_text(json.dumps({"credHelpers": {"nvcr.io": "no-such-helper"}}))
+    assert pull.credentials("nvcr.io/nvidia/vllm", tmp_path) == ""
+
+
 def test_a_job_that_ended_without_a_word_is_told_as_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +255,33 @@ def test_a_job_without_work_ends_staged_and_takes_its_token_away(
     assert stage.run("stage-1", Paths(state=tmp_path)) == 0
     assert json.loads((folder / "result.json").read_text())["outcome"] == "staged"
     assert not (tmp_path / "run" / "stage-1.token").exists()
+
+
+@pytest.mark.parametrize("kind", ["images", "weights", "copies", "prune"])
+def test_the_page_cache_is_given_back_after_all_that_was_brought_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
+    did: list[str] = []
+    for name in ("pull", "fetch", "copy"):
+        monkeypatch.setattr(stage, name, lambda *_, name=name: did.append(name))
+    monkeypatch.setattr(stage.prune, "carry_out", lambda *_: {"outcome": "pruned"})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stage-1.token").write_text("of a copy")
+    folder = tmp_path / "jobs" / "stage-1"
+    folder.mkdir(parents=True)
+    asked = {"images": ["img:1"], "weights": [{}], "copies": [{}], "prune": {}}[kind]
+    (folder / "request.json").write_text(json.dumps({"id": "stage-1", "user": USER, kind: asked}))
+
+    def give_back() -> str:
+        did.append("valve")
+        return "page cache gave back 9 MiB"
+
+    assert stage.run("stage-1", Paths(state=tmp_path), give_back) == 0
+    last = {"images": ["pull", "valve"], "weights": ["fetch", "valve"], "copies": ["copy", "valve"]}
+    assert did == last.get(kind, [])
+    told = (folder / "events.jsonl").read_text()
+    assert ("gave back 9 MiB" in told) == (kind != "prune")
 
 
 def weights_of(tmp_path: Path, content: str) -> dict[str, Any]:
