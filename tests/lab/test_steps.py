@@ -24,6 +24,7 @@ def test_prepare_then_stage_then_serve_each_does_its_part_and_no_more(
     assert "+ flag" not in staged.text
     assert spark.sh("docker ps -aq") == ""
     assert spark.ok("test -d /home/nvidia/vllm/hub/models--*/snapshots")
+    assert spark.ok("grep -q 'page cache' /var/lib/sparkfleet/jobs/*/events.jsonl")  # given back after it
     assert {field for _, field, _, _ in fleet.changes("spark-01")}.isdisjoint(
         {"weights", "pull", "directory"}
     )

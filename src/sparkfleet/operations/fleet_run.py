@@ -20,7 +20,7 @@ from pyinfra.api.state import BaseStateCallback, State
 
 from sparkfleet.errors import Problem, SparkfleetError, together
 from sparkfleet.facts.look import look
-from sparkfleet.operations import remote, secrets
+from sparkfleet.operations import extras, remote, secrets
 from sparkfleet.operations.progress import Board, on_terminal
 from sparkfleet.operations.unreachable import connect_problem
 from sparkfleet.plan import fleet_staging
@@ -137,7 +137,7 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     plan = fresh_plan(host, run.steps)
     if plan.going_on and "--dry" not in sys.argv:
         plan = _plan_after(host, plan.going_on, run.steps)
-    run.plans[host.name] = plan
+    run.plans[host.name] = extras.added(plan, state, host, declared(host).file, run.steps)
     expected = {active.name for active in state.inventory.get_active_hosts()}
     if run.shown or not expected <= run.plans.keys():
         return
@@ -229,6 +229,16 @@ class _Closing(BaseStateCallback):
     def host_connect_error(state: State, host: PyinfraHost, error: Exception) -> None:
         """Remember why a host could not be reached."""
         of(state).unreachable[host.name] = connect_problem(host.name, host.data.dict(), error)
+
+    @staticmethod
+    def operation_host_error(state: State, host: PyinfraHost, op_hash: str, *_: int) -> None:
+        """Remember an operation of the fleet's own file that failed: ours have said why by themselves."""
+        run = of(state)
+        ignored = state.get_op_data_for_host(host, op_hash).global_arguments["_ignore_errors"]
+        if host.name not in run.failures and not ignored:
+            name = ", ".join(sorted(state.get_op_meta(op_hash).names))
+            problem = Problem(host.name, f"{name}: failed", remedy="see its own words above; then run again")
+            run.failures[host.name] = (problem,)
 
     @staticmethod
     def host_disconnect(state: State, host: PyinfraHost) -> None:

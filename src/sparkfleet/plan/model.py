@@ -24,6 +24,8 @@ class Sign(StrEnum):
 class Step(StrEnum):
     """Which operation carries a change out, in this order."""
 
+    EXTRAS = "extras"
+    """The fleet's own deploy file; pyinfra's operations in it do it themselves."""
     DOCKER = "docker"
     HOST = "host"
     FABRIC = "fabric"
