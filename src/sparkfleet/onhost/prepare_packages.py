@@ -75,9 +75,9 @@ def passed_on(entry: Mapping[str, Any], stays: Sequence[str]) -> dict[str, dict[
 def back_package(system: System, entry: Mapping[str, Any], _: tuple[str, ...]) -> None:
     """Remove it with all that came with it; what others need by now stays."""
     key, came = entry["key"], list(entry["before"].get("with", ()))
-    for names in (came, [key]):
+    for names in ([*came, *([] if key in came else [key])], [key]):
         gone = _named("Remv|Purg", _simulated(system, "purge", *names).out)
-        if names and set(gone) <= {key, *came}:
+        if set(gone) <= {key, *came}:
             must(system, (*APT, "purge", *names), APT_S)
             return
     raise RefusedError(f"other packages need {key} by now", "nobody who needs it", f"apt-get remove {key}")

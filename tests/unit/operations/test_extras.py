@@ -28,13 +28,14 @@ server.shell(commands=["echo password-in-a-command"])
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[PyinfraHost]:
-    """This machine, by pyinfra's local connector."""
-    state = State(Inventory((["@local"], {})), Config(), check_for_changes=False)
+    """This machine, by pyinfra's local connector, beside one that nobody asks."""
+    state = State(Inventory((["@local", "other.example"], {})), Config(), check_for_changes=False)
     state.cwd = str(tmp_path)
     with ctx_state.use(state):
-        (one,) = state.inventory
+        one, other = state.inventory
         one.connect()
-        state.activate_host(one)
+        for each in (one, other):
+            state.activate_host(each)
         yield one
 
 
@@ -79,7 +80,9 @@ def test_a_file_that_breaks_is_a_reason_and_no_end_of_the_run(
 def test_a_fact_that_fails_leaves_the_host_unknown(host: PyinfraHost, tmp_path: Path) -> None:
     lines = ("from pyinfra import host", "from pyinfra.facts.server import Command")
     text = "\n".join((*lines, "host.get_fact(Command, 'exit 3')"))
-    assert isinstance(planned(host, tmp_path / "extras.py", text), Problem)
+    found = planned(host, tmp_path / "extras.py", text)
+    assert isinstance(found, Problem)
+    assert found.found == "a fact of it could not be read"
 
 
 def test_the_file_is_looked_for_beside_the_host_file(tmp_path: Path) -> None:
