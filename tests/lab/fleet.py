@@ -91,7 +91,7 @@ class FleetDirectory:
         done = subprocess.run(
             self._words(words),
             cwd=self.root,
-            env=self._environment(),
+            env=self.environment(),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -105,7 +105,7 @@ class FleetDirectory:
         return subprocess.Popen(
             self._words(words),
             cwd=self.root,
-            env=self._environment(),
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -144,7 +144,7 @@ class FleetDirectory:
     def _words(self, words: Sequence[str]) -> list[str]:
         return [str(BIN / words[0]), *words[1:]]
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if key != "SPARKFLEET_LAB"}
         return {
             **kept,

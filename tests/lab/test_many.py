@@ -1,0 +1,48 @@
+"""Many Sparks in one run: side by side, and one that is dead stops none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.lab import lifecycle
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+from tests.lab.served import nano
+
+PUT = "test -x /usr/local/bin/spark-valve && test -x /usr/local/lib/sparkfleet/sparkfleet.pyz"
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.full)])
+def test_prepare_makes_all_sparks_ready_side_by_side_and_a_dead_one_is_told_and_stops_none(
+    tmp_path: Path, count: int
+) -> None:
+    docker, lab = Docker(), Lab(tmp_path, "many")
+    try:
+        state = lifecycle.up(docker, lab, count, print)
+        machines = [Machine(machine.name, lab, state) for machine in state.machines]
+        fleet = FleetDirectory(tmp_path / "checkout", lab)
+        for machine in machines:
+            fleet.host(machine.name, nano())
+        fleet.lock()
+        dead = machines[count // 2]
+        alive = [machine for machine in machines if machine is not dead]
+        dead.break_("powered-off")
+
+        run = fleet.run(deploy="prepare").expect(1)
+        assert f"{count - 1} to change, 0 unchanged, 1 unknown" in run.out
+        assert [machine.name for machine in alive if not machine.ok(PUT)] == []
+        assert run.err.count("   FAILED") == 1
+        assert "SSH connection refused" in run.err[run.err.index(f"{dead.name}   FAILED") :]
+        first_end = run.err.index("Success")
+        assert run.err[:first_end].count("to put in place") > 1  # begun before the first had ended
+
+        dead.mend()
+        again = fleet.run(deploy="prepare").expect(0)
+        assert f"1 to change, {count - 1} unchanged" in again.out
+        assert dead.ok(PUT)
+    finally:
+        lifecycle.down(docker, lab, also_images=False, say=print)
