@@ -1,4 +1,4 @@
-"""``sparkfleet status``: what serves, what does not, and what cannot be told; asked of a Spark that serves."""
+"""``sparkfleet status``: what serves, what does not, what cannot be told; asked of a Spark that serves."""
 
 from __future__ import annotations
 
