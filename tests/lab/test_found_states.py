@@ -42,7 +42,7 @@ FRESH = Found("")
 STATES = (
     FRESH,
     Found("half-by-hand", frozenset({"programs", "valve", "unit", "directory", "owner", "mode"})),
-    Found("wrong-owner", frozenset({"programs", "valve", "unit", "directory", "owner", "mode"})),
+    Found("wrong-owner", frozenset({"programs", "valve", "unit", "directory", "owner", "mode"}), full=True),
     Found("other-tool"),
     Found("foreign-netplan", full=True),
     Found("sudoers-broken"),
@@ -96,6 +96,31 @@ def test_one_run_ends_ready_or_with_every_reason_and_changes_what_it_showed_and_
         assert set(before["units"]) <= set(after["units"])
     again = fleet.run(deploy="prepare").expect(0)
     assert "spark-01   no changes" in again.out
+
+
+def test_a_spark_with_many_troubles_has_them_all_told_at_once_and_is_not_touched(
+    fleet: FleetDirectory, spark: Machine
+) -> None:
+    fleet.host("spark-01", nano())
+    fleet.lock()
+    spark.ssh("sudo -n true")
+    for state in ("port-taken", "etc-read-only", "models-full"):
+        spark.break_(state)
+    spark.sh("mv /usr/local/bin/nvidia-container-runtime-hook /root/")
+    before = snapshot(spark, FRESH)
+    run = fleet.run().expect(1)
+    assert snapshot(spark, FRESH) == before
+    everything = Found(
+        "",
+        reasons=("mounted read-only", "needed for nano (weights", "port 8000", "container toolkit"),
+        remedies=(
+            "remount,rw",
+            "another disk",
+            "another `port:`",
+            "apt-get install nvidia-container-toolkit",
+        ),
+    )
+    check_reasons(run, everything)
 
 
 def snapshot(spark: Machine, found: Found) -> dict[str, Any]:

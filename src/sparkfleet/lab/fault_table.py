@@ -121,8 +121,8 @@ FAULTS = (
     Fault(
         "foreign-netplan", "another tool's netplan file configures the fabric",
         "umask 077; printf 'network:\\n  version: 2\\n  ethernets:\\n    enP2p1s0f1np1:\\n      dhcp4: no\\n"
-        "      addresses: [192.168.177.11/24]\\n' > /etc/netplan/40-cx7.yaml",
-        "rm -f /etc/netplan/40-cx7.yaml",
+        "      addresses: [192.168.177.11/24]\\n' > /etc/netplan/40-cx7.yaml; systemctl daemon-reload",
+        "rm -f /etc/netplan/40-cx7.yaml; systemctl daemon-reload",
     ),
     Fault(
         "cable-out", "the fabric's cable is unplugged: both twins lose their carrier",

@@ -63,12 +63,14 @@ umask 022
 printf '#!/bin/sh\\nexec sleep infinity\\n' > /usr/bin/earlyoom && chmod 755 /usr/bin/earlyoom
 printf '[Service]\\nExecStart=/usr/bin/earlyoom\\n' > /lib/systemd/system/earlyoom.service
 printf '[Service]\\nExecStart=/usr/bin/docker start -a vllm_node\\n' > /etc/systemd/system/vllm.service
-systemctl daemon-reload && systemctl start earlyoom
+(
 umask 077
 printf 'nvidia ALL=(root) NOPASSWD: /usr/bin/tee /proc/sys/vm/drop_caches\\n' \\
   > /etc/sudoers.d/spark-vllm-docker
 printf 'network:\\n  version: 2\\n  ethernets:\\n    enp1s0f1np1:\\n      mtu: 9000\\n' \\
   > /etc/netplan/98-spark-vllm-docker.yaml
+)
+systemctl daemon-reload && systemctl start earlyoom
 """,
         """
 docker rm -f vllm_node >/dev/null; docker rmi vllm-node >/dev/null
