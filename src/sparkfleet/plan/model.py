@@ -146,7 +146,7 @@ class HostState(StrEnum):
     UNKNOWN = "unknown"
 
 
-_AFTER_DOCKER = frozenset({Step.IMAGE, Step.WEIGHTS, Step.SERVICE})
+_AFTER_DOCKER = frozenset({Step.IMAGE, Step.WEIGHTS, Step.SERVICE, Step.VERIFY})
 """What cannot be known of a Spark without Docker."""
 
 

@@ -144,8 +144,9 @@ def test_a_run_of_parts_says_what_must_come_first_and_never_that_nothing_is_to_d
     prepare = plan.within((Step.DOCKER, Step.HOST))
     assert [change.field for change in prepare.entries[0].changes].count("later") == 0
     assert plan.within((Step.HOST,)).entries[0].subject == "host"
-    fetch = plan.within((Step.IMAGE, Step.WEIGHTS))
-    assert fetch.state is HostState.UNKNOWN
-    assert fetch.unknown is not None
-    assert "prepare.py" in fetch.unknown.remedy
+    for steps in ((Step.IMAGE, Step.WEIGHTS), (Step.HOST, Step.VERIFY)):
+        part = plan.within(steps)
+        assert part.state is HostState.UNKNOWN
+        assert part.unknown is not None
+        assert "prepare.py" in part.unknown.remedy
     assert plan.within(EVERY_STEP) == plan
