@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from sparkfleet.onhost import files, staged
+from sparkfleet.onhost import files, rates, staged
 from sparkfleet.onhost.copy_file import BUFFER, FLUSH_EVERY
 from sparkfleet.onhost.copy_job import in_child
 from sparkfleet.onhost.docker import DockerEngine
@@ -100,7 +100,9 @@ def bring(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
         "files": [wanted],
     }
     words = f"{name} from {order['sender']}"
-    in_child(asked, ROOT, lambda said: _tell(journal, words, "copy", int(said["have"]), total))
+    began = time.monotonic()
+    said = in_child(asked, ROOT, lambda said: _tell(journal, words, "copy", int(said["have"]), total))
+    rates.note(state, rates.COPY, said["fetched"], time.monotonic() - began)
     with staged.image(state, reference):
         journal.tell("phase", name, phase="load")
         done = subprocess.run(

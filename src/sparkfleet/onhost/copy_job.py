@@ -10,11 +10,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import files, staged, verified
+from sparkfleet.onhost import files, rates, staged, verified
 from sparkfleet.onhost.copy_file import Wanted
 from sparkfleet.onhost.copy_receive import Listener, Receiver
 from sparkfleet.onhost.fetch import clear, repository, wrong_files
@@ -59,7 +60,9 @@ def copy(
         text = f"{words} {have >> 20} of {total >> 20} MiB"
         journal.tell("phase", text, phase="copy", have=have, total=total)
 
+    began = time.monotonic()
     said = in_child(asked, user, tell)
+    rates.note(state, rates.COPY, said["fetched"], time.monotonic() - began)
     verified.remember(state, {path: (blob, *identity) for path, blob, *identity in said["arrived"]})
     still = wrong_files(root, order["revision"], order["files"])
     if still:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import staged, verified
+from sparkfleet.onhost import rates, staged, verified
 from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.pull import TELL_EVERY_S, StageError
 from sparkfleet.onhost.redact import redact
@@ -157,7 +158,7 @@ def fetch(
         text=True,
         errors="replace",
     )
-    began_with = _bytes_there(root)
+    began, began_with = time.monotonic(), _bytes_there(root)
     while True:
         try:
             out, _ = process.communicate(timeout=TELL_EVERY_S)
@@ -170,6 +171,7 @@ def fetch(
     still = wrong_files(root, weights["revision"], wanted)
     if process.returncode or still:
         raise download_error(weights["repo"], out, still)
+    rates.note(state, rates.DOWNLOAD, _bytes_there(root) - began_with, time.monotonic() - began)
     _verify(weights, wrong, journal, state)
     journal.tell("phase", f"{weights['repo']} is here", phase="download")
 

@@ -30,11 +30,14 @@ class StageError(Exception):
             self.result["elsewhere"] = True
 
 
-def pull(reference: str, home: Path, journal: Journal) -> None:
-    """Pull ``repository@digest`` unless it is here. Raise StageError when it is not here then."""
+def pull(reference: str, home: Path, journal: Journal) -> int:
+    """Pull ``repository@digest`` unless it is here; return the bytes of the layers that came.
+
+    Raise StageError when it is not here then.
+    """
     engine = DockerEngine()
     if engine.has_image(reference):
-        return
+        return 0
     name = reference.partition("@")[0]
     journal.tell("phase", f"{name} begins", phase="pull")
     layers: dict[str, tuple[int, int]] = {}
@@ -56,6 +59,7 @@ def pull(reference: str, home: Path, journal: Journal) -> None:
         cause = f"image {name} could not be pulled: {problem or 'no reason given'}"
         raise StageError(cause, remedy_for(problem, name))
     journal.tell("phase", f"{name} is here", phase="pull")
+    return sum(total for _, total in layers.values())
 
 
 def remedy_for(problem: str, name: str) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import access, copy_image, files, jobs, prune, staged, verify
+from sparkfleet.onhost import access, copy_image, files, jobs, prune, rates, staged, verify
 from sparkfleet.onhost.copy_job import copy
 from sparkfleet.onhost.fetch import fetch, repository, wrong_files
 from sparkfleet.onhost.journal import Journal, read_events
@@ -78,7 +78,9 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
             may_read(request.get("ask", ()), token)
             for reference in request.get("images", ()):
                 with staged.image(paths.state, reference):
-                    pull(reference, Path(request["user"]["home"]), journal)
+                    began = time.monotonic()
+                    count = pull(reference, Path(request["user"]["home"]), journal)
+                    rates.note(paths.state, rates.PULL, count, time.monotonic() - began)
             for weights in request.get("weights", ()):
                 fetch(weights, request["user"], token if token.exists() else None, journal, paths.state)
             for order in request.get("copies", ()):

@@ -34,9 +34,9 @@ class Acting:
         """Return the run."""
         return fleet_run.of(self.state)
 
-    def tell(self, phase: str, text: str = "") -> None:
+    def tell(self, phase: str, text: str = "", have: int = 0, total: int = 0) -> None:
         """Say where this host is now: what is done, and how far it is or what is waited for."""
-        self.run.board.tell(self.host.name, phase, text)
+        self.run.board.tell(self.host.name, phase, text, have, total)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""

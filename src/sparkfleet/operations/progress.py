@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
+
+from sparkfleet.plan.units_of_size import duration, size
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -17,6 +20,12 @@ if TYPE_CHECKING:
 
 QUIET_S = 15.0
 """Seconds that a host may stay silent in one phase before a line says where it is (without a terminal)."""
+
+
+RATE_OVER_S = 20.0
+"""A rate is that of so many seconds past: neither of one burst nor of an hour ago."""
+BAR_WIDTH = 24
+"""Characters of a bar."""
 
 
 @dataclass
@@ -27,6 +36,47 @@ class Row:
     phase: str = ""
     text: str = ""
     said: float = 0.0
+    flow: Flow | None = None
+    """Bytes on their way to the host, while there are any."""
+
+
+@dataclass
+class Flow:
+    """How many bytes of how many have come, and when."""
+
+    total: int
+    seen: deque[tuple[float, int]] = field(default_factory=deque)
+    """Time and bytes, of the last RATE_OVER_S seconds."""
+
+    def note(self, now: float, have: int) -> None:
+        """Add what is there by now."""
+        self.seen.append((now, have))
+        while len(self.seen) > 2 and now - self.seen[1][0] >= RATE_OVER_S:  # noqa: PLR2004
+            self.seen.popleft()
+
+    @property
+    def have(self) -> int:
+        """Return the bytes that are there."""
+        return self.seen[-1][1] if self.seen else 0
+
+    @property
+    def rate(self) -> float:
+        """Return bytes a second; 0 while that is not known."""
+        if not self.seen:
+            return 0.0
+        (begin, first), (end, last) = self.seen[0], self.seen[-1]
+        return max(0.0, (last - first) / (end - begin)) if end > begin else 0.0
+
+
+def pace(flows: Sequence[Flow]) -> str:
+    """Return the rate of bytes on their way, together, and the time left: ``48 MiB/s, 6 min left``."""
+    rate = sum(flow.rate for flow in flows)
+    left = sum(flow.total - flow.have for flow in flows)
+    if not rate or left <= 0:
+        return ""
+    # Each has a line of its own: the slowest one ends last.
+    slowest = max((flow.total - flow.have) / flow.rate for flow in flows if flow.rate)
+    return f"{size(round(rate))}/s, {duration(slowest)} left"
 
 
 def clock(seconds: float) -> str:
@@ -46,6 +96,7 @@ class Board:
         """Show nothing yet."""
         self._rows: dict[str, Row] = {}
         self._others: dict[str, Row] = {}
+        self._fleet_said = 0.0
         self._terminal = terminal
         self._echo = echo
         self._now = now
@@ -71,8 +122,8 @@ class Board:
                 self._live.stop()
                 self._live = None
 
-    def tell(self, name: str, phase: str, text: str) -> None:
-        """Say where a host is now.
+    def tell(self, name: str, phase: str, text: str, have: int = 0, total: int = 0) -> None:
+        """Say where a host is now; ``have`` of ``total`` bytes, where it is bytes that are waited for.
 
         Without a terminal a line is printed when the phase is new, or when the last line is QUIET_S old.
         """
@@ -82,9 +133,27 @@ class Board:
             row = self._others.setdefault(name, Row(now))
         fresh = phase != row.phase
         row.phase, row.text = phase, text
+        if fresh or row.flow is None or row.flow.total != total:
+            row.flow = Flow(total) if total else None
+        if row.flow is not None:
+            row.flow.note(now, have)
         if self._live is None and (fresh or now - row.said >= QUIET_S):
             row.said = now
-            self._echo(f"{name}   {clock(now - row.began)}  {phase}{': ' if text else ''}{text}")
+            speed = pace([row.flow]) if row.flow else ""
+            words = "  ".join(word for word in (text, speed) if word)
+            self._echo(f"{name}   {clock(now - row.began)}  {phase}{': ' if words else ''}{words}")
+            self._say_fleet(now)
+
+    def _flows(self) -> list[Flow]:
+        return [row.flow for row in self._rows.values() if row.flow is not None]
+
+    def _say_fleet(self, now: float) -> None:
+        """Print how far all hosts together are, where several wait for bytes."""
+        flows = self._flows()
+        speed = pace(flows)
+        if len(flows) > 1 and speed and now - self._fleet_said >= QUIET_S:
+            self._fleet_said = now
+            self._echo(f"fleet   {fleet_words(flows)}  {speed}")
 
     def say(self, name: str, text: str) -> None:
         """Print a line that stays, on a terminal too."""
@@ -93,13 +162,28 @@ class Board:
 
     def table(self) -> Table:
         """Return the rows as they are now."""
+        from rich.progress_bar import ProgressBar  # noqa: PLC0415
         from rich.spinner import Spinner  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
 
+        def bar(flows: Sequence[Flow]) -> ProgressBar | str:
+            total, have = sum(flow.total for flow in flows), sum(flow.have for flow in flows)
+            return ProgressBar(total, have, width=BAR_WIDTH) if total else ""
+
         table = Table.grid(padding=(0, 2))
         for name, row in self._rows.items():
-            table.add_row(Spinner("dots"), name, clock(self._now() - row.began), row.phase, row.text)
+            own = [row.flow] if row.flow else []
+            took = clock(self._now() - row.began)
+            table.add_row(Spinner("dots"), name, took, row.phase, row.text, bar(own), pace(own))
+        flows = self._flows()
+        if len(flows) > 1:
+            table.add_row("", "fleet", "", "", fleet_words(flows), bar(flows), pace(flows))
         return table
+
+
+def fleet_words(flows: Sequence[Flow]) -> str:
+    """Return how many bytes of all are there."""
+    return f"{size(sum(flow.have for flow in flows))} of {size(sum(flow.total for flow in flows))}"
 
 
 def on_terminal() -> bool:

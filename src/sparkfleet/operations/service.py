@@ -130,7 +130,8 @@ def watch(act: acting.Acting, job: str, subject: str) -> dict[str, Any]:
         if "outcome" in event:
             return event
         phase = str(event.get("phase") or event.get("step") or "")
-        act.tell(f"{subject} {phase}".rstrip(), str(event.get("text") or ""))
+        amount = (int(event.get(key) or 0) for key in ("have", "total"))
+        act.tell(f"{subject} {phase}".rstrip(), str(event.get("text") or ""), *amount)
     return {"outcome": "lost", "cause": "the job ended without a result"}
 
 

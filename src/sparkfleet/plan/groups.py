@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sparkfleet.errors import Problem
 from sparkfleet.plan.model import Entry, HostPlan, HostState, Plan
 
-_MOVES = re.compile(r"[\d.]+ [KMG]?i?B free")
-"""Figures that are another on each Spark, and that say nothing of what a run does."""
+_MOVES = re.compile(r"[\d.]+ [KMG]?i?B (free|after)| \(about [^)]*\)|from \S+")
+"""Figures and sources that are another on each Spark, and that say nothing of what a run does."""
 _ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+(:\d+)?\b")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 

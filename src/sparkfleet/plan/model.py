@@ -83,6 +83,10 @@ class Stock:
     """Bytes."""
     free: int = 0
     """Bytes free on the disk where it is kept."""
+    rate: int = 0
+    """Bytes a second that the Spark fetched such things with the last time; 0: not known."""
+    copy_rate: int = 0
+    """The same from another Spark."""
 
 
 @dataclass(frozen=True)

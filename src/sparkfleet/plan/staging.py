@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sparkfleet.errors import Problem
+from sparkfleet.onhost.rates import COPY, DOWNLOAD, PULL
 from sparkfleet.plan.freeable import freeable
 from sparkfleet.plan.model import Change, Sign, Source, Step, Stock
-from sparkfleet.plan.units_of_size import size
+from sparkfleet.plan.units_of_size import duration, size
 from sparkfleet.probe.observed import Observed
 from sparkfleet.spec.resolved import Host, ImageRef, Service, WeightFile, Weights
 
@@ -33,7 +34,8 @@ def image_stock(image: ImageRef, observed: Observed) -> Stock:
     """Return whether the image is there under its digest."""
     here = observed.images.get(image.pull_ref)
     have, missing = (here.size, 0) if here else (0, image.size)
-    return Stock(Step.IMAGE, image.pull_ref, here is not None, have, missing, observed.disks["docker"].free)
+    free = observed.disks["docker"].free
+    return Stock(Step.IMAGE, image.pull_ref, here is not None, have, missing, free, *_rates(observed, PULL))
 
 
 def weights_stock(weights: Weights, observed: Observed) -> Stock:
@@ -47,7 +49,12 @@ def weights_stock(weights: Weights, observed: Observed) -> Stock:
         weights.size - missing,
         missing,
         observed.disks["models"].free,
+        *_rates(observed, DOWNLOAD),
     )
+
+
+def _rates(observed: Observed, kind: str) -> tuple[int, int]:
+    return observed.rates.get(kind, 0), observed.rates.get(COPY, 0)
 
 
 def origin(stock: Stock, source: Source) -> str:
@@ -58,11 +65,15 @@ def origin(stock: Stock, source: Source) -> str:
 
 
 def amount(stock: Stock, source: Source) -> str:
-    """Return how much comes from where, and how much room there is."""
+    """Return how much comes from where, how long that takes, and how much room there is then."""
     number = source.size or stock.missing
     count = f"{size(number)} " if number else ""
-    before = " before the stop" if stock.step is Step.WEIGHTS else ""
-    return f"{count}{origin(stock, source)}{before}, {size(stock.free)} free"
+    rate = stock.copy_rate if source.host else stock.rate
+    took = f" (about {duration(number / rate)})" if rate and number >= rate else ""
+    if stock.step is Step.IMAGE:
+        return f"{count}{origin(stock, source)}{took}, {size(stock.free)} free"
+    left = f"{size(stock.free)} free, {size(max(0, stock.free - stock.missing))} after"
+    return f"{count}{origin(stock, source)} before the stop{took}, {left}"
 
 
 def image_changes(service: Service, observed: Observed) -> list[Change]:

@@ -167,6 +167,8 @@ class Observed:
     """Ids of what runs put on the Spark itself; known by every look."""
     fabric: links.FabricSeen | None = None
     """The links to other Sparks; None: they were not asked for."""
+    rates: Mapping[str, int] = field(default_factory=dict)
+    """How fast it fetched last, in bytes a second: ``copy`` from another Spark, ``download``, ``pull``."""
     packages: Packages | None = None
     """What apt would install for Docker and the toolkit; None: not asked, or both are there."""
 
@@ -327,6 +329,7 @@ def _observed(data: Mapping[str, Any]) -> Observed:
         stored=read_stored(data["stored"]) if "stored" in data else None,
         items=Items(**data.get("items", {})),
         recorded=tuple(data["state"].get("recorded", ())),
+        rates=data["state"].get("rates", {}),
         fabric=links.read(data["fabric"]) if "fabric" in data else None,
         packages=read_packages(data["packages"]) if "packages" in data else None,
     )

@@ -110,7 +110,7 @@ def arriving(
         (file,) = order["files"]
         Path(file["target"]).write_bytes(content)
         tell({"have": len(content)})
-        return {"arrived": []}
+        return {"arrived": [], "fetched": len(content)}
 
     monkeypatch.setattr(copy_image, "in_child", in_child)
     return in_child

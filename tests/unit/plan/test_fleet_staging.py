@@ -121,9 +121,21 @@ def test_each_model_has_a_source_of_its_own() -> None:
 def test_the_plan_says_how_much_comes_from_where() -> None:
     found = {("a", KEY): Source("b", near=True)}
     (entry,) = settled(plan("a", 6), found).entries
-    assert entry.changes[0].note == "12.0 GiB from b over the fabric before the stop, 400.0 GiB free"
+    assert (
+        entry.changes[0].note
+        == "12.0 GiB from b over the fabric before the stop, 400.0 GiB free, 388.0 GiB after"
+    )
     (entry,) = settled(plan("a", 6), {("a", KEY): Source()}).entries
-    assert entry.changes[0].note == "12.0 GiB to download before the stop, 400.0 GiB free"
+    assert entry.changes[0].note == "12.0 GiB to download before the stop, 400.0 GiB free, 388.0 GiB after"
+
+
+def test_the_plan_says_how_long_it_takes_where_the_spark_knows_its_rate() -> None:
+    one = plan("a", 6)
+    known = replace(one, stock=(replace(one.stock[0], rate=20 << 20, copy_rate=1 << 30),))
+    (entry,) = settled(known, {("a", KEY): Source()}).entries
+    assert "12.0 GiB to download before the stop (about 10 min), 400.0 GiB free" in entry.changes[0].note
+    (entry,) = settled(known, {("a", KEY): Source("b")}).entries
+    assert "12.0 GiB from b before the stop (about 12 s), 400.0 GiB free" in entry.changes[0].note
 
 
 def test_a_single_file_says_only_where_it_comes_from() -> None:

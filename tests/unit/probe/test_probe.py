@@ -254,6 +254,7 @@ def test_state_tells_generations_and_a_swap_without_a_result(
         "generations": {},
         "swap": "",
         "recorded": [],
+        "rates": {},
         "brought": {"images": {}, "revisions": {}},
     }
     for name, content in (("nano", '{"id": "1"}'), ("broken", "{")):
@@ -277,6 +278,18 @@ def test_what_was_brought_is_told_with_its_bytes(tmp_path: Path, monkeypatch: py
     for broken in ("{", "[]", '{"images": {"a": 5}}'):
         (tmp_path / "staged.json").write_text(broken)
         assert state.brought() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [('{"copy": 500, "pull": "fast", "download": 0}', {"copy": 500}), ("{", {}), ("", {})],
+)
+def test_rates_that_make_no_sense_are_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, seen: dict[str, int]
+) -> None:
+    monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
+    (tmp_path / "rates.json").write_text(text)
+    assert state.look_at_state()["rates"] == seen
 
 
 def test_a_listening_port_is_seen_with_its_process() -> None:

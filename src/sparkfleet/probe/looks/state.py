@@ -44,7 +44,7 @@ def look_at_state() -> dict[str, Any]:
             os.path.join(folder, "result.json")
         ):
             going_on = name
-    found = {"generations": generations, "swap": going_on}
+    found = {"generations": generations, "swap": going_on, "rates": rates()}
     return {**found, "recorded": sorted(record()), "brought": brought()}
 
 
@@ -56,3 +56,12 @@ def brought() -> dict[str, dict[str, int]]:
         return {kind: {key: had[key].get("bytes", 0) for key in had} for kind, had in kinds.items()}
     except (ValueError, AttributeError):
         return {}
+
+
+def rates() -> dict[str, Any]:
+    """Return how fast the Spark fetched last, in bytes a second: nothing else depends on it."""
+    try:
+        found = json.loads(basics.read_text(os.path.join(basics.STATE_DIR, "rates.json")) or "{}")
+    except ValueError:
+        return {}
+    return {kind: rate for kind, rate in found.items() if isinstance(rate, int) and rate > 0}
