@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.bench import far, loopback, plan_rows, rivals, sparks, table
+from tools.bench import copying, far, loopback, plan_rows, rivals, sparks, table
 from tools.bench.fleets import ROOT, FleetDirectory, python_path
 from tools.bench.measure import Row, line, measure, run
 from tools.bench.table import Budget, Count
@@ -42,10 +42,12 @@ def main() -> None:
     machines = sparks.up(lab_sizes[-1], WORK, say)
     try:
         rows, counts, notes, extra = everything(machines, lab_sizes, sizes, rounds, quick=options.quick)
+        copied = copying.measure(machines, min(rounds, 3), 256 if options.quick else 2048, say)
     finally:
         if not options.keep:
             lifecycle.down(machines.docker, machines.lab, also_images=False, say=say)
-    budgets = list(judged(rows, counts, lab_sizes, sizes))
+    budgets = [*judged(rows, counts, lab_sizes, sizes), *copying.budgets(copied)]
+    notes += copying.said(copied)
     table.show(rows, counts, notes, budgets)
     json_file, text_file = WORK.parent / "bench.json", WORK.parent / "bench.md"
     json_file.write_text(table.as_json(rows, counts, notes, budgets, extra) + "\n")

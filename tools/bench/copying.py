@@ -1,0 +1,196 @@
+"""A copy of model files from Spark to Spark over the fabric, beside what the links and the disk allow, and
+beside one ``rsync`` over SSH: the same files, in one run, by turns.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from tools.bench.sparks import Sparks
+from tools.bench.table import Budget
+
+FROM, TO = "/var/tmp/bench-from", "/var/tmp/bench-to"  # noqa: S108  (on lab machines)
+FILES = 8
+PYZ = "/usr/bin/python3 -I -B /usr/local/lib/sparkfleet/sparkfleet.pyz"
+RSYNC_TIMES, OF_THE_LIMIT = 2.5, 0.8
+MIB = 1 << 20
+
+RAW = r"""
+import os, socket, sys, threading, time
+def serve(address):
+    with socket.create_server((address, 0)) as server:
+        print(server.getsockname()[1], flush=True)
+        def send(connection, path):
+            with connection, open(path, "rb") as file:
+                connection.sendfile(file)
+        threads = []
+        for name in sorted(os.listdir(sys.argv[3])):
+            connection, _ = server.accept()
+            threads.append(threading.Thread(target=send, args=(connection, sys.argv[3] + "/" + name)))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+def take(address, port, count):
+    def one():
+        buffer = bytearray(1 << 20)
+        with socket.create_connection((address, port)) as connection:
+            while connection.recv_into(buffer, 1 << 20, socket.MSG_WAITALL):
+                pass
+    threads = [threading.Thread(target=one) for _ in range(count)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(time.monotonic() - began)
+if sys.argv[1] == "serve":
+    serve(sys.argv[2])
+else:
+    take(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+"""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Bytes a second of each way, as measured in each round."""
+
+    samples: Mapping[str, tuple[float, ...]]
+
+    def rate(self, way: str) -> float:
+        """Return the median."""
+        return median(self.samples[way])
+
+
+COPY, RSYNC, TCP, DISK, HASH = "copy, hashed", "rsync -e ssh", "raw TCP", "disk write", "SHA-256, all cores"
+
+
+def measure(machines: Sparks, rounds: int, mib: int, say: Callable[[str], None]) -> Rates:
+    """Copy so many MiB from the first to the second Spark in every way, so many times."""
+    first, second = machines.names[:2]
+    address = machines.state.fabric.address(machines.state.machine(first).last)
+    each = mib // FILES
+    machines.sh(first, f"rm -rf {FROM}; mkdir -p {FROM}; chmod 755 {FROM}")
+    machines.sh(first, f"cd {FROM}; for n in $(seq {FILES}); do head -c {each}M /dev/urandom > f$n; done")
+    machines.sh(first, f"chown -R nvidia {FROM}")
+    said = machines.sh(first, f"cd {FROM}; sha256sum *")
+    hashes = {name: digest for digest, name in (line.split() for line in said.splitlines())}
+    _let_in(machines, first, second)
+    ways: dict[str, Callable[[], float]] = {
+        COPY: lambda: _copy(machines, address, hashes, each * MIB),
+        RSYNC: lambda: _rsync(machines, second, address),
+        TCP: lambda: _tcp(machines, first, second, address),
+        DISK: lambda: _disk(machines, second, each),
+        HASH: lambda: _hash(machines, first),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(rounds):
+        say(f"copy of {each * FILES} MiB, round {number + 1} of {rounds}")
+        for way, run in ways.items():
+            machines.sh(second, f"rm -rf {TO}; install -d -o nvidia {TO}; sync")
+            seconds[way].append(run())
+    for name in (first, second):
+        machines.sh(name, f"rm -rf {FROM} {TO}")
+    total = each * FILES * MIB
+    return Rates({way: tuple(total / one for one in took) for way, took in seconds.items()})
+
+
+def _let_in(machines: Sparks, first: str, second: str) -> None:
+    """Let the second Spark's user log in on the first."""
+    made = "test -e ~/.ssh/bench || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/bench; cat ~/.ssh/bench.pub"
+    key = machines.sh(second, f'su nvidia -c "{made}"').strip()
+    machines.sh(first, f"echo '{key}' >> /home/nvidia/.ssh/authorized_keys")
+
+
+def _timed(machines: Sparks, name: str, command: str, stdin: bytes | None = None) -> float:
+    began = time.perf_counter()
+    machines.sh(name, command, stdin)
+    return time.perf_counter() - began
+
+
+def _copy(machines: Sparks, address: str, hashes: Mapping[str, str], size: int) -> float:
+    """Copy as a staging job does; what is timed is the receiver, hashes and fsync included."""
+    first, second = machines.names[:2]
+    token, names = secrets.token_hex(16), sorted(hashes)
+    peer = machines.state.fabric.address(machines.state.machine(second).last)
+    user = {"name": "nvidia", "uid": 1000, "gid": 1000, "home": "/home/nvidia"}
+    request = {
+        "id": f"send-{secrets.token_hex(4)}",
+        "addresses": [address],
+        "peers": [peer],
+        "token": token,
+        "user": user,
+        "files": [{"path": f"{FROM}/{name}", "size": size} for name in names],
+    }
+    said = machines.sh(first, f"{PYZ} copy-serve", json.dumps(request).encode())
+    order = {
+        "token": token,
+        "sender": first,
+        "listeners": [[0, *one] for one in json.loads(said.splitlines()[-1])["listeners"]],
+        "files": [
+            {"number": n, "size": size, "blob": hashes[name], "target": f"{TO}/{name}", "name": name}
+            for n, name in enumerate(names)
+        ],
+    }
+    return _timed(machines, second, f"{PYZ} copy-receive", json.dumps(order).encode())
+
+
+def _rsync(machines: Sparks, second: str, address: str) -> float:
+    ssh = "ssh -i /home/nvidia/.ssh/bench -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    words = f"rsync -a --whole-file -e '{ssh}' nvidia@{address}:{FROM}/ {TO}/"
+    return _timed(machines, second, f'su nvidia -c "{words}" 2>/dev/null')
+
+
+def _tcp(machines: Sparks, first: str, second: str, address: str) -> float:
+    """Send the same files by as many plain streams, and throw them away."""
+    machines.sh(first, f"cat > {FROM}.py", RAW.encode())
+    machines.sh(second, f"cat > {TO}.py", RAW.encode())
+    listening = f"{FROM}.port"
+    serve = f"setsid python3 {FROM}.py serve {address} {FROM} > {listening} 2>&1 < /dev/null &"
+    machines.sh(first, f"rm -f {listening}; {serve}")
+    port = ""
+    while not port:
+        port = machines.sh(first, f"cat {listening}").strip()
+    return float(machines.sh(second, f"python3 {TO}.py take {address} {port} {FILES}"))
+
+
+def _disk(machines: Sparks, second: str, each: int) -> float:
+    write = f"dd if=/dev/zero of={TO}/$n bs=1M count={each} conv=fsync status=none"
+    return _timed(machines, second, f"for n in $(seq {FILES}); do {write} & done; wait")
+
+
+def _hash(machines: Sparks, first: str) -> float:
+    """Hash them all, as many at once as there are cores."""
+    return _timed(machines, first, f"ls {FROM}/* | xargs -P $(nproc) -n 1 sha256sum > /dev/null")
+
+
+def said(rates: Rates) -> list[str]:
+    """Return the rates for people."""
+    return [
+        f"{way}: {rates.rate(way) / 1e9:.2f} GB/s (" + ", ".join(f"{one / 1e9:.2f}" for one in all_of) + ")"
+        for way, all_of in rates.samples.items()
+    ]
+
+
+def budgets(rates: Rates) -> list[Budget]:
+    """Return what was promised of the copy."""
+    times = rates.rate(COPY) / rates.rate(RSYNC)
+    share = rates.rate(COPY) / min(rates.rate(TCP), rates.rate(DISK))
+    return [
+        Budget(
+            "copy over the fabric, of one rsync -e ssh",
+            f">= {RSYNC_TIMES} x",
+            f"{times:.1f} x",
+            times >= RSYNC_TIMES,
+        ),
+        Budget(
+            "of what raw TCP and disk allow",
+            f">= {OF_THE_LIMIT:.0%}",
+            f"{share:.0%}",
+            share >= OF_THE_LIMIT,
+        ),
+    ]
