@@ -68,6 +68,9 @@ CAUSES = (
 )
 """What ``hf download`` says -> cause and remedy; the first that matches wins."""
 
+ANSWERS = ("the model is gated", "the hub wants", "the hub refuses", "the hub does not", "the hub limits")
+"""How those causes begin that are the hub's own answer."""
+
 
 def repository(models_dir: str, repo: str) -> Path:
     """Return the hub cache's directory of a model repository."""
@@ -252,7 +255,7 @@ def download_error(repo: str, out: str, still: list[dict[str, Any]]) -> StageErr
     for pattern, cause, remedy in CAUSES:
         hit = next((line for line in reversed(lines) if re.search(pattern, line)), None)
         if hit:
-            return StageError(f"{repo}: {cause}", remedy, hit[:300])
+            return StageError(f"{repo}: {cause}", remedy, hit[:300], refused=cause.startswith(ANSWERS))
     if still and not lines:
         return StageError(f"{repo}: {len(still)} files are not whole after the download", "run again")
     return StageError(

@@ -22,12 +22,19 @@ TELL_EVERY_S = 5.0
 class StageError(Exception):
     """A job cannot go on; carries cause, remedy and the line itself."""
 
-    def __init__(self, cause: str, remedy: str, line: str = "", *, elsewhere: bool = False) -> None:
-        """Keep the parts. ``elsewhere``: the same thing may be had from another Spark, or from outside."""
+    def __init__(
+        self, cause: str, remedy: str, line: str = "", *, elsewhere: bool = False, refused: bool = False
+    ) -> None:
+        """Keep the parts. ``elsewhere``: the same thing may be had from another Spark, or from outside.
+
+        ``refused``: by the hub, which would refuse it to every Spark.
+        """
         super().__init__(cause)
         self.result: dict[str, Any] = {"outcome": "failed", "cause": cause, "remedy": remedy, "line": line}
         if elsewhere:
             self.result["elsewhere"] = True
+        if refused:
+            self.result["refused"] = True
 
 
 def pull(reference: str, home: Path, journal: Journal) -> int:

@@ -124,7 +124,7 @@ def may_read(asked: Sequence[dict[str, Any]], token: Path) -> None:
             words = (weights["endpoint"], weights["repo"], weights["revision"], missing[0]["path"])
             refused = access.refusal(access.ask(*words, known), weights["repo"], weights["endpoint"])
             if refused:
-                raise StageError(*refused)
+                raise StageError(*refused, refused=True)
 
 
 @contextmanager

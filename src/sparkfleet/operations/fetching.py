@@ -1,7 +1,8 @@
 """What the image and the weights operation share: each missing thing is fetched once for the fleet.
 
 Every thing on its way to a Spark is a ``Fetch`` of the run. Whoever needs it first begins it, also for
-another Spark whose turn has not come; everyone waits for the same one.
+another Spark whose turn has not come; everyone waits for the same one. A fetch waits only for the same thing
+on the Spark that sends it, so that no two can wait for each other.
 """
 
 from __future__ import annotations
@@ -27,11 +28,7 @@ SUBSTITUTES = 2
 
 def bring(act: acting.Acting, entries: Sequence[Entry], step: Step) -> None:
     """Bring what the entries lack in this step. Raise what kept one of the things from coming."""
-    keys = dict.fromkeys(change.item for entry in entries for change in entry.steps(step))
-    sources = act.run.sources
-    # Downloads first, and copies in one order on all Sparks: so no two wait for each other.
-    copied = [key for key in keys if (sources.get((act.host.name, key)) or Source()).host]
-    for key in (*(key for key in keys if key not in copied), *sorted(copied)):
+    for key in dict.fromkeys(change.item for entry in entries for change in entry.steps(step)):
         fetch = _begun(act, act.host, key, step)
         fetch.over.wait()
         if fetch.problem is not None:
@@ -84,6 +81,8 @@ def _wait_for(act: acting.Acting, holder: PyinfraHost, key: str, step: Step) -> 
     if not fetch.over.is_set():
         act.tell("fetch", f"waits until {holder.name} has {key.partition('@')[0]}")
     fetch.over.wait()
+    if isinstance(fetch.problem, staging_job.RefusedOutsideError):
+        raise staging_job.RefusedOutsideError(*fetch.problem.problems)
     return _said(holder.name, fetch.problem)
 
 

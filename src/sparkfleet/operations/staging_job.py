@@ -17,6 +17,10 @@ from sparkfleet.spec import secret
 from sparkfleet.spec.resolved import Host, Service, Weights
 
 
+class RefusedOutsideError(acting.FailedError):
+    """The hub gave an answer that it would give every Spark: no other one need ask."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a job brings: the image of a service, and these of its models."""
@@ -80,7 +84,8 @@ def failure(where: str, result: dict[str, Any]) -> acting.FailedError:
     if result.get("line"):
         found += f"\n    it said: {result['line']}"
     remedy = str(result.get("remedy") or "run again")
-    return acting.FailedError(Problem(where, f"{found}; what serves was not touched", remedy=remedy))
+    problem = Problem(where, f"{found}; what serves was not touched", remedy=remedy)
+    return RefusedOutsideError(problem) if result.get("refused") else acting.FailedError(problem)
 
 
 def _weights_request(spec: Host, image: str, weights: Weights, user: User) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fetching
+from sparkfleet.operations import acting, fetching, staging_job
 from sparkfleet.operations.fleet_run import FleetRun
 from sparkfleet.operations.progress import Board
 from sparkfleet.operations.sender import SenderError
@@ -164,6 +164,15 @@ def test_when_the_seed_fails_two_others_try_and_the_rest_is_told_why(made: Calla
     ]
     assert "cannot be had from 1" in str(found["5"])
     assert "the hub refuses this token" in str(found["5"])
+
+
+def test_what_the_hub_refuses_to_one_no_other_asks_for(made: Callable[..., Run]) -> None:
+    run = made({("1", A): Source(), ("2", A): Source("1"), ("3", A): Source("2")})
+    refused = Problem("1", "the model is gated", remedy="accept the licence")
+    run.broken = {"1 downloads A": staging_job.RefusedOutsideError(refused)}
+    found = run.bring("1", "2", "3")
+    assert run.log == ["1 downloads A"]
+    assert all("1: the model is gated" in str(error) for error in found.values())
 
 
 def test_an_offline_receiver_of_a_broken_sender_fails_and_says_so(made: Callable[..., Run]) -> None:
