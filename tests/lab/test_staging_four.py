@@ -1,0 +1,59 @@
+"""Four Sparks that need the same image and the same model: registry and hub send each byte once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sparkfleet.lab import lifecycle
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.state import State
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+from tests.lab.served import nano
+from tests.lab.test_staging import hub, sent_by_the_registry
+
+NAMES = ("spark-01", "spark-02", "spark-03", "spark-04")
+BLOBS = "cd /home/nvidia/vllm/hub/models--*/blobs && sha256sum * | sort"
+IMAGES = "docker images --digests --no-trunc --format '{{.Repository}} {{.Digest}} {{.ID}}' | sort"
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture
+def four() -> Iterator[tuple[Lab, State]]:
+    """Return a lab of its own with four empty Sparks."""
+    name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
+    docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-once")
+    lifecycle.up(docker, lab, len(NAMES), print, warm=False)
+    yield lab, lifecycle.read_state(lab) or pytest.fail("the lab is gone")
+    lifecycle.down(docker, lab, also_images=False, say=print)
+
+
+def test_a_fleet_of_four_takes_each_byte_from_outside_once(four: tuple[Lab, State], tmp_path: Path) -> None:
+    lab, state = four
+    fleet = FleetDirectory(tmp_path / "checkout", lab)
+    machines = [Machine(name, lab, state) for name in NAMES]
+    for name in NAMES:
+        fleet.host(name, nano())
+    fleet.lock()
+    lock = yaml.safe_load((fleet.root / "inventories" / "lab" / "fleet.lock").read_text())
+    (compressed,) = (image["size"] for image in lock["images"].values())
+    hub(state, "reset", "POST")
+    before = sent_by_the_registry(lab)
+    staged = fleet.run(deploy="stage").expect(0)
+
+    files = hub(state, "counters")["files"]
+    assert len(files) >= 8
+    assert {seen["requests"] for seen in files.values()} == {1}, files
+    assert compressed < sent_by_the_registry(lab) - before < 1.2 * compressed + 300_000
+    sources = re.findall(r"\+ pull .* (to pull|from spark-\d\d)", staged.text)
+    assert sources == ["to pull", "from spark-01", "from spark-01", "from spark-02"]
+    assert len({machine.sh(BLOBS) for machine in machines}) == 1
+    assert len({machine.sh(IMAGES) for machine in machines}) == 1
