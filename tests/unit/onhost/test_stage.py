@@ -264,7 +264,7 @@ def test_the_page_cache_is_given_back_after_all_that_was_brought_and_only_then(
     monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
     did: list[str] = []
     for name in ("pull", "fetch", "copy"):
-        monkeypatch.setattr(stage, name, lambda *_, name=name: did.append(name))
+        monkeypatch.setattr(stage, name, lambda *_, name=name: did.append(name) or 0)
     monkeypatch.setattr(stage.prune, "carry_out", lambda *_: {"outcome": "pruned"})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "stage-1.token").write_text("of a copy")
