@@ -19,6 +19,8 @@ from sparkfleet.onhost.journal import Journal, read_events
 from sparkfleet.onhost.system import System, systemctl
 
 LINKED, REMOVED, REFUSED, RETURNED = "linked", "removed", "refused", "returned"
+SETTLE_LOOKS, SETTLE_S = 4, 1.0
+"""Looks, and seconds between them, until what was put back is known to stay."""
 KEPT = 10
 """Jobs whose diaries are kept."""
 
@@ -192,12 +194,25 @@ class _Change:
         renderer = before["renderer"]
         problem = netplan.activate(system, renderer, before["touched"], links_of(before["text"]))
         self._forget_new(before)
-        problems = links.put_back(system, {**before["management"], **before["links"]})
+        problems = self._put_back({**before["management"], **before["links"]})
         if not before["networkd"] and not before["text"] and renderer == "networkd":
             systemctl(system, "stop", f"{netplan.NETWORKD.removesuffix('.service')}.socket", netplan.NETWORKD)
         left = "; ".join(([problem] if problem else []) + problems)
         words = f"{cause}; everything was put back as it was" + (f", but: {left}" if left else "")
         return self._end(RETURNED, words, remedy)
+
+    def _put_back(self, had: links.Snapshot) -> list[str]:
+        """Give the netdevs what they had, and see that it stays; return what did not work.
+
+        NetworkManager looks for a connection of its own for a link that lost ours, and takes addresses away
+        when it has found one, a moment later.
+        """
+        problems = links.put_back(self.system, had)
+        for _ in range(SETTLE_LOOKS):
+            self.system.sleep(SETTLE_S)
+            if links.missing(self.system, had):
+                problems = links.put_back(self.system, had)
+        return problems or links.missing(self.system, had)
 
     @property
     def _untouched(self) -> Path:

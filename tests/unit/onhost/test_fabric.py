@@ -359,6 +359,34 @@ def test_networkmanager_is_asked_for_our_links_alone(net: Network) -> None:
     assert not [words for words in net.ran if words[0] == "networkctl"]
 
 
+def test_what_networkmanager_takes_away_a_moment_later_is_put_back_again(net: Network) -> None:
+    before = everything(net)
+    asked(net, replace(ASKED, renderer="NetworkManager"))
+    sleeps = iter(range(1000))
+
+    def flush(_: float) -> None:
+        if net.text == "" and next(sleeps) == 1:
+            net.netdevs["fab1"].addresses.clear()
+
+    net.on_sleep = flush
+    fabric.run(net, "fabric-1")  # type: ignore[arg-type]
+    for _ in range(3):
+        net.sleep(1)
+    assert everything(net) == before
+
+
+def test_what_cannot_be_put_back_is_said(net: Network) -> None:
+    asked(net)
+    original = net._run
+
+    def fails(words: list[str]) -> Ran:
+        return Ran(2, err="no buffer") if words[:3] == ["ip", "address", "add"] else original(words)
+
+    net._run = fails  # type: ignore[method-assign]
+    result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
+    assert "but: ip address add 10.9.9.9/24 dev fab1: no buffer" in result["cause"]
+
+
 def test_asked_twice_a_job_is_started_once_and_one_at_a_time(net: Network) -> None:
     system = asked(net)
     fabric.begin(system, ASKED)
