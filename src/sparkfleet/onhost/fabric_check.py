@@ -29,7 +29,19 @@ def wrong(system: System, request: FabricRequest) -> list[str]:
             found.append(f"{link} has no {address}")
         elif has["mtu"] != request.mtu:
             found.append(f"{link} has MTU {has['mtu']}, not {request.mtu}")
+    for link, device in request.rdma:
+        state = rdma_state(system, device)
+        if state not in {"ACTIVE", ""}:
+            found.append(f"{device}, the RDMA device of {link}, is {state}")
     return found
+
+
+def rdma_state(system: System, device: str) -> str:
+    """Return the state of an RDMA device (``ACTIVE``, ``DOWN``); "" where the kernel does not tell."""
+    try:
+        return (system.paths.rdma / device / "ports/1/state").read_text().strip().rpartition(" ")[2]
+    except OSError:
+        return ""
 
 
 def dark(system: System, request: FabricRequest) -> list[str]:
@@ -77,5 +89,6 @@ def as_evidence(system: System, request: FabricRequest) -> dict[str, Any]:
         "cluster": request.cluster,
         "at": round(system.now()),
         "links": links.snapshot(system, [link for link, _ in request.addresses]),
+        "rdma": {link: {"device": one, "state": rdma_state(system, one)} for link, one in request.rdma},
         "peers": answers(system, request.peers, request.mtu),
     }

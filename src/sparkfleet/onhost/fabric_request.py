@@ -33,6 +33,8 @@ class FabricRequest:
     """Of the netplan file; "" removes it."""
     addresses: tuple[tuple[str, str], ...] = ()
     """Netdev and its one address with prefix length."""
+    rdma: tuple[tuple[str, str], ...] = ()
+    """Netdev and its RDMA device; links without one are left out."""
     mtu: int = 0
     drop: tuple[tuple[str, str], ...] = ()
     """Netdev and address of what goes: as the plan listed it."""
@@ -57,7 +59,7 @@ class FabricRequest:
             return cls(
                 **{
                     **data,
-                    **{key: tuple((a, b) for a, b in data[key]) for key in ("addresses", "drop")},
+                    **{key: tuple((a, b) for a, b in data[key]) for key in ("addresses", "rdma", "drop")},
                     "management": tuple(data["management"]),
                     "peers": tuple(Peer(**peer) for peer in data["peers"]),
                 }

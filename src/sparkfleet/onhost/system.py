@@ -28,6 +28,7 @@ class Paths:
     units: Path = Path("/etc/systemd/system")
     bin: Path = Path("/usr/local/bin")
     netplan: Path = Path("/etc/netplan")
+    rdma: Path = Path("/sys/class/infiniband")
     units_beside: tuple[Path, ...] = (
         Path("/run/systemd/system"),
         Path("/etc/systemd/system.control"),

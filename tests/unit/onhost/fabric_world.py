@@ -54,7 +54,8 @@ class Network:
     on_sleep: Callable[[float], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        self.paths = Paths(state=self.root / "state", netplan=self.root / "etc/netplan")
+        netplan, rdma = self.root / "etc/netplan", self.root / "sys/class/infiniband"
+        self.paths = Paths(state=self.root / "state", netplan=netplan, rdma=rdma)
         self.paths.netplan.mkdir(parents=True)
         (self.paths.netplan / "01-theirs.yaml").write_text("network: {version: 2}\n")
 

@@ -79,6 +79,34 @@ def test_what_was_proved_is_kept_as_evidence(net: Network) -> None:
     ]
 
 
+def rdma(net: Network, device: str, state: str) -> None:
+    path = net.paths.rdma / device / "ports/1/state"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{state}\n")
+
+
+def test_rdma_is_looked_at_and_kept_as_evidence_and_what_the_kernel_does_not_tell_is_no_error(
+    net: Network,
+) -> None:
+    rdma(net, "rocep1s0f1", "4: ACTIVE")
+    system = asked(net, replace(ASKED, rdma=(("fab0", "rocep1s0f1"), ("fab1", "mlx5_1"))))
+    confirmed(net)
+    assert fabric.run(system, "fabric-1")["outcome"] == fabric.LINKED
+    kept = json.loads((net.paths.state / "evidence/fabric-pair.json").read_text())
+    assert kept["rdma"] == {
+        "fab0": {"device": "rocep1s0f1", "state": "ACTIVE"},
+        "fab1": {"device": "mlx5_1", "state": ""},
+    }
+
+
+def test_an_rdma_device_that_is_down_is_named_and_everything_goes_back(net: Network) -> None:
+    before = everything(net)
+    rdma(net, "rocep1s0f1", "1: DOWN")
+    asked(net, replace(ASKED, rdma=(("fab0", "rocep1s0f1"),)))
+    confirmed(net)
+    returned(net, before, "rocep1s0f1, the RDMA device of fab0, is DOWN")
+
+
 def everything(net: Network) -> object:
     files = {path.name: path.read_text() for path in net.paths.netplan.iterdir()}
     return copy.deepcopy((files, net.netdevs, net.networkd))

@@ -40,7 +40,7 @@ def fabric_entry(host: Host, observed: Observed) -> Entry | None:
     blocked = obstacles.obstacle(host.name, member, seen, found)
     if not changes and blocked is None:
         return None
-    statements = _statements(seen, found)
+    statements = (*_statements(seen, found), *(_interrupted(member, observed) if changes else ()))
     title = f"fabric of {member.cluster}"
     request = _request(member, seen, found)
     rows = (*changes, *statements)
@@ -61,6 +61,7 @@ def _request(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> FabricR
         cluster=member.cluster,
         text=netplan.text(member, seen.renderer, found),
         addresses=tuple(wanted.items()),
+        rdma=tuple((rail.link.name, rail.link.rdma) for rail in found if rail.link.rdma),
         mtu=member.fabric.mtu,
         drop=tuple(drop),
         management=seen.management,
@@ -118,6 +119,15 @@ def _file_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tu
 
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _interrupted(member: Member, observed: Observed) -> tuple[Change, ...]:
+    """Return what is said of an engine that uses the links while they are changed."""
+    engine = observed.owned().get(member.service)
+    if engine is None or not engine.running:
+        return ()
+    note = "serves over these links: it may hang until it is started anew"
+    return (Change(Step.FABRIC, Sign.NOTE, "service", new=engine.name, note=note),)
 
 
 def _statements(seen: FabricSeen, found: Sequence[Rail]) -> tuple[Change, ...]:

@@ -13,7 +13,7 @@ from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.fabric.changes import fabric_entry, wanted_addresses
 from sparkfleet.plan.model import Change, Entry, HostState, Sign, Step
 from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.observed import Observed, PathSeen
+from sparkfleet.probe.observed import ContainerSeen, Observed, PathSeen
 from sparkfleet.spec.resolved import Host
 from tests.unit.plan import fake_spark
 from tests.unit.plan.fabric.made import cage, member, seen
@@ -130,6 +130,7 @@ def test_a_run_is_asked_for_what_the_rows_say_and_to_prove_it_with_every_peer() 
         Peer("a", FIRST, "192.168.176.1"), Peer("c", FIRST, "192.168.176.3"),
         Peer("a", SECOND, "192.168.177.1"), Peer("c", SECOND, "192.168.177.3"),
     )  # fmt: skip
+    assert request.rdma == ((FIRST, "rocep1s0f1"), (SECOND, "roceP2p1s0f1"))
     assert (request.mtu, request.management, request.renderer) == (9000, ("enP7s7",), "networkd")
 
 
@@ -147,6 +148,19 @@ def test_the_file_has_fixed_addresses_and_no_way_out() -> None:
     assert text.count("link-local: []") == 2
     assert "gateway" not in text
     assert "\n  renderer" not in text  # that would be everybody's
+
+
+def test_an_engine_that_serves_over_the_links_is_named_where_they_change() -> None:
+    serving = replace(host().member or member(), service="wide")
+    declared = Host("spark-01", member=serving)
+    engine = ContainerSeen("1" * 64, "wide", "sha256:1", "running", "", "wide", {}, {})
+    with_engine = replace(observed(seen()), containers=(engine,))
+    found = fabric_entry(declared, with_engine)
+    assert found is not None
+    (note,) = (c for c in found.changes if c.sign is Sign.NOTE)
+    assert (note.field, note.new) == ("service", "wide")
+    assert "may hang until it is started anew" in note.note
+    assert fabric_entry(declared, replace(with_engine, fabric=linked())) is None
 
 
 def test_a_single_twin_is_said_to_be_half() -> None:
