@@ -42,7 +42,9 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
     spec = known[host]
     name = str(dict(spec.ssh).get("ssh_user") or "nvidia")
     user = User(name, home or f"/home/{name}", 1000, 1000, name)
-    made = [(service, rendering.generation(spec, service, user)) for service in spec.services]
+    made = [rendering.generation(spec, service, user) for service in spec.services]
+    if spec.member is not None:
+        click.echo("note: the variables that name a cluster's links are found on the Spark itself", err=True)
     if form == "compose":
         click.echo(rendering.compose(spec, made, user), nl=False)
     elif form == "json":

@@ -9,20 +9,24 @@ from typing import Any
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost.generation import Generation
 from sparkfleet.plan import desired
+from sparkfleet.plan.cluster import rendered
 from sparkfleet.probe.observed import User
 from sparkfleet.spec.resolved import Host, Service
 from sparkfleet.spec.yamltext import dump
 
 
-def generation(host: Host, service: Service, user: User) -> Generation:
-    """Return the service as the Spark would get it; the image must be locked, its entrypoint known."""
+def generation(host: Host, service: Service, user: User) -> tuple[Service, Generation]:
+    """Return the service as the Spark would get it; the image must be locked, its entrypoint known.
+
+    Of a cluster's service it is the Spark's rank, without the variables that name its links.
+    """
     image = service.image
     if not image.entrypoint and not image.size:
         where = dict(service.origin).get("image", host.file)
         found = f"the entrypoint of {image.display} is not known, so neither is the command that it needs"
         remedy = "name the image by its tag, then `sparkfleet lock`"
         raise SparkfleetError(Problem(where, found, "an image of the lock file", remedy))
-    return desired.generation(host, service, user, image.entrypoint)
+    return rendered.generation(host, service, user, image.entrypoint, None)
 
 
 def docker(made: Generation) -> str:
@@ -68,6 +72,7 @@ def _compose(host: Host, service: Service, made: Generation, user: User) -> dict
     data: dict[str, Any] = {
         "container_name": service.name,
         "image": made.image,
+        "entrypoint": [box.entrypoint] if box.entrypoint else None,
         "command": [_escaped(word) for word in words[words.index(made.image) + 1 :]],
         "environment": {name: _escaped(value) for name, value in desired.environment(service).items()},
         "network_mode": box.network if box.network == "host" else None,

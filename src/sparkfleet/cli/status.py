@@ -48,7 +48,12 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
         sys.exit(any(spark.state == "fail" for spark in checked))
     found = asking.fleet_status(inventory, limit)
     _show_status(found, as_json=as_json)
-    sys.exit(any(spark.unknown or any(s.state != "running" for s in spark.services) for spark in found))
+    sys.exit(
+        any(
+            spark.unknown or any(s.state != "running" or s.degraded for s in spark.services)
+            for spark in found
+        )
+    )
 
 
 def _show_preflight(checked: list[Checked], *, as_json: bool) -> None:
@@ -93,4 +98,6 @@ def _row(host: str, service: ServiceStatus, memory: str) -> tuple[str, ...]:
     passed = f"ready {gate['ready_s']} s, first answer {gate['first_s']} s" if gate else "no record"
     what = f"{service.name} :{service.port}" if service.port else service.name
     since = service.since.partition(".")[0]
-    return (host, what, service.state, since, service.generation[:12], service.unit, passed, memory)
+    state = f"degraded: {service.degraded}" if service.degraded else service.state
+    what = f"{what} of {service.cluster}" if service.cluster else what
+    return (host, what, state, since, service.generation[:12], service.unit, passed, memory)

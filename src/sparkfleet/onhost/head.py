@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sparkfleet.onhost import ranks
@@ -17,6 +17,7 @@ from sparkfleet.onhost.words import (
     ABORT,
     COMMIT,
     ENDED,
+    EXPLAIN_S,
     FAILED,
     NO_FABRIC,
     POLL_S,
@@ -161,6 +162,20 @@ class Head:
     def was_committed(self) -> bool:
         """Only the head's own journal knows."""
         return False
+
+    def explain(self, failure: Failure) -> Failure:
+        """Add what members say of their engines' ends: which was first, nobody can tell by the clock."""
+        deadline = self.system.monotonic() + (EXPLAIN_S if failure.exit_code is not None else 0.0)
+        while not (ended := self._ended(failure)) and self.system.monotonic() < deadline:
+            self.system.sleep(POLL_S)
+        return replace(failure, cause="; ".join((failure.cause, *ended)))
+
+    def _ended(self, failure: Failure) -> list[str]:
+        return [
+            f"{self.rank.name(rank)}: {said.cause}"
+            for rank, said in self._all()
+            if said.state == FAILED and said.cause and said.cause not in failure.cause
+        ]
 
     def abort(self, failure: Failure) -> None:
         """Say that it goes back, and why; the journal has it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sparkfleet.onhost import ranks
 from sparkfleet.onhost.gate import Gate, Passed
@@ -17,6 +17,7 @@ from sparkfleet.onhost.words import (
     CHECKING,
     COMMIT,
     ENDED,
+    EXPLAIN_S,
     FAILED,
     LOST_S,
     NO_FABRIC,
@@ -132,6 +133,18 @@ class Member:
                 return bool(answer["word"] == COMMIT)
             self.system.sleep(1.0)
         return False
+
+    def explain(self, failure: Failure) -> Failure:
+        """Tell the head, and add what it says of the others."""
+        if failure.exit_code is None:
+            return failure
+        self._tell(FAILED, failure.cause, failure.remedy)
+        deadline = self.system.monotonic() + EXPLAIN_S
+        while self.word != ABORT and self.system.monotonic() < deadline:
+            self.system.sleep(POLL_S)
+        if self.word != ABORT or not self.why or self.why in failure.cause:
+            return failure
+        return replace(failure, cause=f"{failure.cause}; {self.rank.name(0)}: {self.why}")
 
     def abort(self, failure: Failure) -> None:
         """Tell the head why this rank goes back."""

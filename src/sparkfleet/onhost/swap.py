@@ -226,7 +226,7 @@ class Swap:
             kept = {key: known.get(key, "") for key in ("cause", "remedy", "line")}
             failure = Failure(**kept, exit_code=known.get("exit_code"))
         else:
-            failure = failure or Failure(REBOOTED)
+            failure = self.party.explain(failure or Failure(REBOOTED))
             kept = {"cause": failure.cause, "remedy": failure.remedy, "line": failure.line}
             self.journal.step("restore", failure.cause, **kept, exit_code=failure.exit_code)
         self.party.abort(failure)

@@ -40,6 +40,9 @@ class Party(Protocol):
     def was_committed(self) -> bool:
         """Ask, after an interruption, whether it goes forward."""
 
+    def explain(self, failure: Failure) -> Failure:
+        """Return the failure with what other ranks say of theirs: one engine's end brings the others'."""
+
     def abort(self, failure: Failure) -> None:
         """From here on it goes back."""
 
@@ -75,6 +78,10 @@ class Alone:
     def was_committed(self) -> bool:
         """Nobody to ask."""
         return False
+
+    def explain(self, failure: Failure) -> Failure:
+        """Nobody else to ask."""
+        return failure
 
     def abort(self, failure: Failure) -> None:
         """Nobody to tell."""

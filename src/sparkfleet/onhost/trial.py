@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from sparkfleet.onhost import diagnose, files, memory, redact, valve
+from sparkfleet.onhost import diagnose, files, memory, redact, transport, valve
 from sparkfleet.onhost.gate import EngineEndedError, Gate, GateFailedError, Passed
 from sparkfleet.onhost.generation import Generation
 from sparkfleet.onhost.journal import Journal
@@ -154,7 +154,9 @@ def _watch(
     stop_log = system.docker.follow(container_id, 0.0, progress.line)
     try:
         journal.step("gate", "the gate", port=generation.port, name=generation.served_name)
-        return replace(others.prove(gate), memory_log=tuple(progress.memory_log))
+        passed = others.prove(gate)
+        _check_transport(system, journal, generation, container_id)
+        return replace(passed, memory_log=tuple(progress.memory_log))
     except EngineEndedError:
         raise TrialFailedError(_ended(system, container_id, guard, gate)) from None
     except GateFailedError as error:
@@ -171,6 +173,21 @@ def _watch(
     finally:
         stop_guard()
         stop_log()
+
+
+def _check_transport(system: System, journal: Journal, generation: Generation, container_id: str) -> None:
+    """Keep what a cluster's ranks exchange data by; raise GateFailedError for TCP where RDMA is wanted."""
+    if generation.rank is None or not generation.rank.is_head:
+        return  # a channel has two ends: the head's log tells of all of its own
+    said = transport.transport(system.docker.log(container_id, LOG_LINES).splitlines())
+    if said.kind:
+        journal.tell("note", f"ranks use {said.kind.upper()}: {said.line}", phase="transport")
+    if said.kind == transport.TCP and ("NCCL_NET", "IB") in generation.env:
+        raise GateFailedError(
+            f"the ranks exchange data by TCP, not RDMA: {said.line}",
+            "sparkfleet fabric bench shows what the links can do; fabric: {tcp: true} in the cluster file "
+            "takes TCP as it is",
+        )
 
 
 def _ended(system: System, container_id: str, guard: memory.FloorGuard, gate: Gate) -> Failure:

@@ -23,6 +23,8 @@ SILENT_S = 20.0
 """Seconds without word of a member after which the head gives up."""
 LOST_S = 180.0
 """Seconds without word of the head after which a member gives up: longer than a reboot."""
+EXPLAIN_S = 4.0
+"""Seconds that a rank whose engine ended waits to hear whether another's did: a few beats."""
 WORD_S = 20.0
 """Seconds that an interrupted member asks for the head's word."""
 SETTLE_S = 180.0

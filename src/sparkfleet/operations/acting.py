@@ -94,7 +94,7 @@ def refuse_stale(acting: Acting) -> None:
     if checked:
         return
     setattr(acting.host, "sparkfleet_checked", True)  # noqa: B010  (pyinfra's Host has no place for it)
-    shown = acting.run.plans[acting.host.name]
+    shown = acting.run.looked[acting.host.name]
     now = fleet_run.fresh_plan(acting.host, acting.run.steps)
     if now.unknown and not shown.unknown:
         raise FailedError(now.unknown)

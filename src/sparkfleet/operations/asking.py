@@ -16,7 +16,7 @@ from sparkfleet.operations import fleet_run, planning
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import checks
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
-from sparkfleet.plan.status import SparkStatus, spark_status
+from sparkfleet.plan.status import SparkStatus, joined, spark_status
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.preflight import PreflightSeen
 from sparkfleet.spec.resolved import Host
@@ -32,7 +32,8 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
     def one(host: PyinfraHost) -> SparkStatus:
         return spark_status(host.name, look(host, probe_request(fleet_run.declared(host))))
 
-    return _of_each(inventory, limit, one, lambda name, problem: SparkStatus(name, unknown=problem))
+    found = _of_each(inventory, limit, one, lambda name, problem: SparkStatus(name, unknown=problem))
+    return joined(found)
 
 
 def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = False) -> list[Checked]:

@@ -24,13 +24,14 @@ from sparkfleet.operations import extras, remote, secrets
 from sparkfleet.operations.progress import Board, on_terminal
 from sparkfleet.operations.unreachable import connect_problem
 from sparkfleet.plan import fleet_staging
+from sparkfleet.plan.cluster.joined import joined
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
 from sparkfleet.plan.verification import AGAIN, verify_plan
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import Observed
-from sparkfleet.spec.resolved import Host, host_from_json
+from sparkfleet.spec.resolved import Host, host_from_json, member_from_json
 from sparkfleet.terminal import echo_report
 
 # paramiko logs a traceback for a server that hangs up; the report says it in words.
@@ -50,10 +51,23 @@ class Fetch:
 
 
 @dataclass
+class Meeting:
+    """One change of a cluster: what its members' swaps share, and who is ready to begin."""
+
+    swap: str
+    token: str = field(repr=False)
+    ready: set[str] = field(default_factory=set)
+
+
+@dataclass
 class FleetRun:
     """What is known of a run: mutable, since the hosts' greenlets fill it one after the other."""
 
     plans: dict[str, HostPlan] = field(default_factory=dict)
+    looked: dict[str, HostPlan] = field(default_factory=dict)
+    """Each host's plan as its own look gave it, before those of a cluster's members were made to fit."""
+    meetings: dict[str, Meeting] = field(default_factory=dict)
+    """Clusters whose members change together in this run."""
     unreachable: dict[str, Problem] = field(default_factory=dict)
     failures: dict[str, tuple[Problem, ...]] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
@@ -187,8 +201,15 @@ _STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}
 
 
 def settle(state: State) -> None:
-    """Say in every host's plan where it gets what it lacks: known only when all of them are."""
+    """Make the plans fit each other, when all hosts are known: those of a cluster's members are one change,
+    and each says where its host gets what it lacks.
+    """
     run = of(state)
+    run.looked = dict(run.plans)
+    said = (host.data.get("sparkfleet") or {} for host in state.inventory)
+    members = {one["name"]: member for one in said if (member := member_from_json(one))}
+    fitted = joined(whole_plan(state).hosts, members)
+    run.plans = {name: fitted[plan.host] for name, plan in run.looked.items()}
     if not any(change.item for plan in run.plans.values() for e in plan.entries for change in e.changes):
         return
     active = [host for host in state.inventory if host.name in run.plans]

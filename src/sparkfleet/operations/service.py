@@ -16,7 +16,7 @@ from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
 from sparkfleet.onhost.generation import Generation, SwapRequest
-from sparkfleet.operations import acting, remote
+from sparkfleet.operations import acting, members, remote
 from sparkfleet.plan.model import Entry, Step, Verb
 from sparkfleet.plan.units_of_size import duration
 from sparkfleet.vllm import image_parser, kept
@@ -30,7 +30,8 @@ def served() -> Generator[FunctionCommand, None, None]:
 
 def _serve(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
     problems: list[Problem] = []
-    for entry in entries:
+    # A cluster's members wait for each other: none of them shall have something else to do first.
+    for entry in sorted(entries, key=lambda entry: not entry.cluster):
         try:
             if entry.needs_swap:
                 _swap(act, entry)
@@ -61,12 +62,14 @@ def _swap(act: acting.Acting, entry: Entry) -> None:
     if entry.generation is not None and entry.verb is not Verb.REMOVE:
         _ask_parser(act, entry.subject, entry.generation)
     request = SwapRequest(
-        id=f"{re.sub('[^a-z0-9-]', '-', entry.subject)[:36]}-{uuid.uuid4().hex[:8]}",
+        id=new_id(entry.subject),
         candidate=entry.generation if entry.verb is not Verb.REMOVE else None,
         replaces=entry.replaces,
         expect=entry.expect,
         operator=f"{getpass.getuser()}@{socket.gethostname()}",
     )
+    if request.candidate is not None and request.candidate.rank is not None:
+        request = members.meet(act, request, request.candidate.rank)
     answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
     if not answer.ok:
         raise acting.FailedError(_not_begun(f"{act.host.name}: {entry.subject}", answer))
@@ -74,6 +77,11 @@ def _swap(act: acting.Acting, entry: Entry) -> None:
     if result.get("outcome") not in {"promoted", "removed"}:
         raise acting.FailedError(swap_problem(act.host.name, entry.subject, result))
     act.run.done[f"{act.host.name} {entry.subject}"] = success_words(result)
+
+
+def new_id(subject: str) -> str:
+    """Return the id of a new swap."""
+    return f"{re.sub('[^a-z0-9-]', '-', subject)[:36]}-{uuid.uuid4().hex[:8]}"
 
 
 def _not_begun(where: str, answer: remote.Answer) -> Problem:

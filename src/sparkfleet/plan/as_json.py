@@ -37,6 +37,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "replaces": list(entry.replaces),
         "downtime_s": entry.downtime_s,
         "blocked": _problem(entry.blocked),
+        "cluster": entry.cluster,
         "changes": [{k: str(v) for k, v in dataclasses.asdict(change).items()} for change in entry.changes],
     }
 

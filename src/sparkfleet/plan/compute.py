@@ -10,7 +10,6 @@ from sparkfleet.onhost.generation import Generation
 from sparkfleet.plan import (
     advice,
     calibration,
-    desired,
     docker_install,
     host_changes,
     obstacles,
@@ -19,6 +18,7 @@ from sparkfleet.plan import (
     service_changes,
     staging,
 )
+from sparkfleet.plan.cluster import rendered
 from sparkfleet.plan.fabric import changes as fabric_changes
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.service_changes import Baseline
@@ -59,10 +59,11 @@ def host_plan(host: Host, observed: Observed | Problem) -> HostPlan:
         services = [] if before else _service_entries(host, observed)
         alone = _host_entries(host, observed) if before is None else _own_entries(host, observed)
         entries = [*_docker_entries(host, observed, before), *alone, *services]
+        anew = None if before else _started_anew(host, observed)
     except SparkfleetError as error:
         return HostPlan(host.name, unknown=together(*error.problems))
     stock = (one for service in host.services for one in staging.stock(service, observed))
-    return HostPlan(host.name, tuple(entries), stock=tuple(dict.fromkeys(stock)))
+    return HostPlan(host.name, tuple(entries), stock=tuple(dict.fromkeys(stock)), anew=anew)
 
 
 def _without_docker(host: Host, seen: WithoutDocker) -> HostPlan:
@@ -124,6 +125,13 @@ def _services_there(observed: Observed) -> set[str]:
     }
 
 
+def _started_anew(host: Host, observed: Observed) -> Entry | None:
+    """Return what is done to this rank when another one of its cluster changes; None: it is in none."""
+    orphans = tuple(sorted(_services_there(observed) - {service.name for service in host.services}))
+    shared = (service for service in host.services if rendered.member_of(host, service))
+    return next((_service_entry(host, one, observed, orphans, anew=True) for one in shared), None)
+
+
 def _removal(name: str, observed: Observed) -> Entry:
     container = observed.container(name)
     changes = []
@@ -155,16 +163,26 @@ def _baseline(container: ContainerSeen | None, observed: Observed) -> Baseline |
 
 
 def _service_entry(
-    host: Host, service: Service, observed: Observed, orphans: tuple[str, ...]
+    host: Host, service: Service, observed: Observed, orphans: tuple[str, ...], *, anew: bool = False
 ) -> Entry | None:
-    wanted = desired.generation(host, service, observed.user, _entrypoint(service, observed))
+    """Return what differs of a service, None when nothing does. ``anew``: its container is replaced at any
+    rate.
+    """
+    member = rendered.member_of(host, service)
+    own_service, generation = wanted(host, service, observed)
+    if own_service is not service:  # this rank's: it is the Spark's own from here on
+        own_services = tuple(own_service if one is service else one for one in host.services)
+        host, service = replace(host, services=own_services), own_service
     own = observed.owned().get(service.name)
     problem = obstacles.in_the_way(host, service, observed)
-    problem = together(problem, _not_alone(host, service))
     staged = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
     kept = observed.generations.get(service.name, {})
-    if own is None or not own.running or _needs_another(host, service, wanted, observed):
-        entry = _swap_entry(host, service, wanted, observed, orphans)
+    if anew or own is None or not own.running or _needs_another(host, service, generation, observed):
+        entry = _swap_entry(host, service, generation, observed, orphans)
+        if not entry.steps(Step.SERVICE):
+            entry = replace(entry, changes=(*entry.changes, _ANEW))
+        if member is not None:
+            problem = together(problem, rendered.obstacles(host, member, service, observed.fabric))
         total_gib = observed.memory_total_mib / MIB_IN_GIB
         measured = calibration.measured(service, kept, total_gib)
         said = advice.advice(service, host, total_gib=total_gib, measured=measured)
@@ -173,18 +191,19 @@ def _service_entry(
         problem = together(problem, obstacles.no_toolkit(host, service, observed))
         changes = [*entry.changes, *staged, *_memory(service, host, total_gib, measured), *_warnings(said)]
     else:
-        unit = service_changes.unit_changes(wanted, observed.units.get(wanted.unit_name), own.running)
-        live = [*unit, *service_changes.gate_changes(wanted.gate, kept), *records.lost(wanted, kept)]
+        unit = service_changes.unit_changes(generation, observed.units.get(generation.unit_name), own.running)
+        live = [*unit, *service_changes.gate_changes(generation.gate, kept), *records.lost(generation, kept)]
         changes = [*live, *staged]
         if not changes:
             return None
-        wanted = records.live_generation(wanted, kept)
+        generation = records.live_generation(generation, kept)
         entry = Entry(service.name, Verb.UPDATE if live else Verb.STAGE, (), title=service.name)
     return replace(
         entry,
         changes=tuple(sorted(changes, key=_rank)),
         service=service,
-        generation=wanted,
+        generation=generation,
+        cluster=member.cluster if member else "",
         expect=_expected((service.name, *entry.replaces), observed),
         blocked=together(
             problem, obstacles.read_only(host, observed), staging.disk_problem(host, service, observed)
@@ -192,18 +211,12 @@ def _service_entry(
     )
 
 
-def _not_alone(host: Host, service: Service) -> Problem | None:
-    """A service of a cluster is never started on one member by itself."""
-    member = host.member
-    if member is None or member.service != service.name:
-        return None
-    return Problem(
-        f"{host.name}: {service.name}",
-        f"it is served by the cluster {member.cluster}, and a run cannot start clusters yet",
-        "a service of a single Spark",
-        "serve it in host files",
-    )
+def wanted(host: Host, service: Service, observed: Observed) -> tuple[Service, Generation]:
+    """Return service and generation as this Spark shall run them: of a cluster's, its rank."""
+    return rendered.generation(host, service, observed.user, _entrypoint(service, observed), observed.fabric)
 
+
+_ANEW = Change(Step.SERVICE, Sign.CHANGE, "state", old="serving", new="started anew with the other ranks")
 
 _NEW_TO_THE_ENGINE = frozenset({"image", "model", "flag", "env"})
 """Fields that an engine has not yet started with: what is known to fail is refused. A service that ran this
@@ -239,6 +252,8 @@ def _needs_another(host: Host, service: Service, wanted: Generation, observed: O
     base = _baseline(own, observed)
     return bool(
         records.made_by_hand(own, wanted, kept)
+        or service_changes.rank_changes(wanted.rank, kept)
+        or service_changes.make_changes(wanted.rank, kept)
         or service_changes.container_changes(host, service, wanted, observed, base)
     )
 
@@ -263,6 +278,9 @@ def _swap_entry(
     unit = observed.units.get(wanted.unit_name)
     if unit is not None:  # the swap writes the unit anew, whatever was done to it
         changes += service_changes.unit_changes(wanted, unit, running=False)
+    if own is not None:
+        changes += service_changes.rank_changes(wanted.rank, kept)
+        changes += [] if changes else service_changes.make_changes(wanted.rank, kept)
     changes += service_changes.gate_changes(wanted.gate, kept)
     others = (name for name in orphans if base is None or name != base.name)
     changes += [change for name in others for change in _removal(name, observed).changes]

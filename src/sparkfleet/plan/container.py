@@ -80,6 +80,8 @@ def declared(host: Host, service: Service, user: User, image: ImageSeen | None) 
     user_in_image = image.user if image else ""
     if box.user or user_in_image:
         found["user"] = box.user or user_in_image
+    if box.entrypoint:
+        found["entrypoint"] = box.entrypoint
     if box.memory:
         found["memory limit"] = str(size_in_bytes(box.memory))
     for name, value in box.ulimits:

@@ -7,16 +7,18 @@ Spark).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost import units
-from sparkfleet.onhost.generation import LABEL_GENERATION, LABEL_SERVICE, Generation
+from sparkfleet.onhost.generation import LABEL_GENERATION, LABEL_SERVICE, Generation, Rank
 from sparkfleet.probe.observed import User
 from sparkfleet.spec.models import FlagValue
 from sparkfleet.spec.resolved import Host, Mount, Service
 from sparkfleet.vllm import argv, images, schema
+
+Wrap = Callable[[tuple[str, ...]], tuple[str, ...]]
 
 MODELS_IN_CONTAINER = "/models"
 CACHE_IN_CONTAINER = "/compile-cache"
@@ -116,6 +118,8 @@ def create_options(host: Host, service: Service, user: User) -> tuple[str, ...]:
         words += ["--gpus", "all"]
     if box.user:
         words += ["--user", box.user]
+    if box.entrypoint:
+        words += ["--entrypoint", box.entrypoint]
     if box.memory:
         words += ["--memory", box.memory, "--memory-swap", box.memory]
     for limit, bound in box.ulimits:
@@ -135,12 +139,23 @@ def create_options(host: Host, service: Service, user: User) -> tuple[str, ...]:
     return tuple(words)
 
 
-def generation(host: Host, service: Service, user: User, entrypoint: Sequence[str]) -> Generation:
-    """Return the service as the Spark gets it. Raise SparkfleetError for an image that cannot serve."""
+def generation(
+    host: Host,
+    service: Service,
+    user: User,
+    entrypoint: Sequence[str],
+    *,
+    rank: Rank | None = None,
+    wrap: Wrap = lambda words: words,
+) -> Generation:
+    """Return the service as the Spark gets it. Raise SparkfleetError for an image that cannot serve.
+
+    ``rank`` is its place in a cluster; ``wrap`` makes the container's command of the one that serves.
+    """
     where = dict(service.origin).get("image", host.file or host.name)
     floor_mib = math.ceil(host.floor_gib * 1024)
     stop_timeout_s = 60
-    words = command(service, entrypoint, where)
+    words = wrap(command(service, () if service.container.entrypoint else entrypoint, where))
     bare = Generation(
         service=service.name,
         image=service.image.full_ref,
@@ -159,6 +174,7 @@ def generation(host: Host, service: Service, user: User, entrypoint: Sequence[st
         stop_timeout_s=stop_timeout_s,
         argv=engine_words(service),
         env=tuple(environment(service).items()),
+        rank=rank,
     )
     create = (*create_options(host, service, user), service.image.full_ref, *words)
     made = replace(bare, create=create)

@@ -121,6 +121,8 @@ class Entry:
     """Seconds without service as measured at the last start; None: not known."""
     blocked: Problem | None = None
     """Why this entry must not be carried out."""
+    cluster: str = ""
+    """The cluster whose members carry this out together; "" = this Spark by itself."""
 
     def steps(self, step: Step) -> tuple[Change, ...]:
         """Return the real changes of one step (statements left out)."""
@@ -165,6 +167,8 @@ class HostPlan:
     """Id of a swap that has not ended yet: a real run follows it before it plans."""
     stock: tuple[Stock, ...] = ()
     """What its services need of images and models, whether it is there or not."""
+    anew: Entry | None = None
+    """What is done to this Spark's rank when another member of its cluster changes: all ranks start anew."""
 
     @property
     def state(self) -> HostState:

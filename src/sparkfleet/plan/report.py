@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sparkfleet.errors import Problem
+from sparkfleet.plan.cluster.shown import ClusterEntry, apart
 from sparkfleet.plan.groups import Group, groups, names
 from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Plan, Verb
 from sparkfleet.plan.units_of_size import duration
@@ -26,13 +27,16 @@ def plan_text(plan: Plan) -> str:
 
     Of a fleet with MANY Sparks the counts come first as well, and Sparks with the same plan are one group.
     """
+    single, clusters = apart(plan)
+    joint = [line for one in clusters for line in cluster_lines(one)]
     if len(plan.hosts) > MANY:
-        lines = [line for group in groups(plan) for line in group_lines(group)]
-        return "\n".join([summary(plan), "", *lines, summary(plan)]) + "\n"
-    known = [host for host in plan.hosts if host.state is not HostState.UNKNOWN]
-    unknown = [host for host in plan.hosts if host.state is HostState.UNKNOWN]
-    lines = [line for host in (*known, *unknown) for line in host_lines(host)]
-    return "\n".join([*lines, summary(plan)]) + "\n"
+        lines = [line for group in groups(single) for line in group_lines(group)]
+        return "\n".join([summary(plan), "", *lines, *joint, summary(plan)]) + "\n"
+    known = [host for host in single.hosts if host.state is not HostState.UNKNOWN]
+    unknown = [host for host in single.hosts if host.state is HostState.UNKNOWN]
+    lines = [line for host in known for line in host_lines(host)]
+    last = [line for host in unknown for line in host_lines(host)]
+    return "\n".join([*lines, *joint, *last, summary(plan)]) + "\n"
 
 
 def summary(plan: Plan) -> str:
@@ -88,6 +92,18 @@ def entry_lines(name: str, entry: Entry) -> Iterator[str]:
         yield from _problem_lines(problem)
     for change in entry.changes:
         yield change_line(change)
+
+
+def cluster_lines(entry: ClusterEntry) -> Iterator[str]:
+    """Yield the lines of a cluster: its members, what changes on all, and what on some alone."""
+    first = entry.first
+    title = f"{first.title or first.subject} ({names(entry.hosts)})"
+    yield f"{entry.cluster.ljust(HOST_WIDTH)} {title.ljust(TITLE_WIDTH)} {cost(first)}".rstrip()
+    for problem in entry.problems:
+        yield f"  ! blocked     {problem.where}: {problem.found}"
+        yield from _problem_lines(problem)
+    for change, hosts in entry.changes():
+        yield f"{change_line(change)}   on {names(hosts)}" if hosts else change_line(change)
 
 
 def _problem_lines(problem: Problem) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparkfleet.onhost.generation import Gate, Generation
+from sparkfleet.onhost.generation import Gate, Generation, Rank
 from sparkfleet.plan import container as words_of
 from sparkfleet.plan.model import Change, Sign, Step
 from sparkfleet.probe.observed import ContainerSeen, ImageSeen, Observed, UnitSeen
@@ -176,3 +176,27 @@ def gate_changes(wanted: Gate, kept: Mapping[str, Any]) -> list[Change]:
         if old is not None and old != new:
             changes.append(_change("gate", field.name.removesuffix("_s"), str(old), str(new)))
     return changes
+
+
+def rank_changes(wanted: Rank | None, kept: Mapping[str, Any]) -> list[Change]:
+    """Return how a service's place in a cluster differs from the one that the Spark keeps."""
+    old, new = _rank_words(_kept_rank(kept)), _rank_words(wanted)
+    return [_change("cluster", "", old, new)] if kept and old != new else []
+
+
+def make_changes(wanted: Rank | None, kept: Mapping[str, Any]) -> list[Change]:
+    """Return that something differs which all ranks share, and which may stand in no field of this one."""
+    had = _kept_rank(kept)
+    if had is None or wanted is None or had.make == wanted.make:
+        return []
+    return [_change("cluster", "make", had.make, wanted.make)]
+
+
+def _kept_rank(kept: Mapping[str, Any]) -> Rank | None:
+    return Generation.from_json(dict(kept)).rank if kept else None
+
+
+def _rank_words(rank: Rank | None) -> str | None:
+    if rank is None:
+        return None
+    return f"{rank.cluster} ({', '.join(rank.hosts)}) by {rank.executor}, rank {rank.rank}"

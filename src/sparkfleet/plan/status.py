@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sparkfleet.errors import Problem
@@ -32,6 +32,12 @@ class ServiceStatus:
     """systemd's words: active running, failed ...; absent when there is no unit."""
     gate: Mapping[str, Any]
     """What the gate measured when this generation passed it; empty when that is not known."""
+    cluster: str = ""
+    """The cluster that serves it together; "" = this Spark by itself."""
+    members: tuple[str, ...] = ()
+    """Names of the cluster's Sparks, by rank."""
+    degraded: str = ""
+    """Which members are lost, and how; "" when all are there."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,38 @@ def spark_status(host: str, seen: Observed | Problem) -> SparkStatus:
     )
 
 
+def joined(found: Sequence[SparkStatus]) -> list[SparkStatus]:
+    """Return the status of Sparks that were looked at together: each member says what its cluster lacks."""
+    by_name = {spark.host: spark for spark in found}
+    return [
+        replace(
+            spark,
+            services=tuple(replace(one, degraded=_lost(one, by_name)) for one in spark.services),
+        )
+        for spark in found
+    ]
+
+
+def _lost(service: ServiceStatus, found: Mapping[str, SparkStatus]) -> str:
+    """Return which members of a service's cluster do not run it; of those not looked at nothing is said."""
+    lost = []
+    for name in service.members:
+        spark = found.get(name)
+        if spark is None:
+            continue
+        own = next((one for one in spark.services if one.name == service.name), None)
+        if spark.unknown:
+            lost.append(f"{name} is unknown")
+        elif own is None or own.state != "running":
+            lost.append(f"{name} {own.state if own else 'absent'}")
+    return ", ".join(lost)
+
+
 def _service(name: str, container: ContainerSeen | None, seen: Observed) -> ServiceStatus:
     kept = seen.generations.get(name, {})
     unit = seen.units.get(unit_name(name))
     labels = (container.config.get("Labels") or {}) if container else {}
+    rank = kept.get("rank") or {}
     return ServiceStatus(
         name=name,
         model=str(kept.get("model", "")),
@@ -78,4 +112,6 @@ def _service(name: str, container: ContainerSeen | None, seen: Observed) -> Serv
         generation=str(labels.get(LABEL_GENERATION, "")),
         unit=" ".join(word for word in (unit.active, unit.sub) if word) if unit else "absent",
         gate=dict(kept.get("gate_result") or {}),
+        cluster=str(rank.get("cluster", "")),
+        members=tuple(rank.get("hosts", ())),
     )

@@ -98,6 +98,8 @@ class Container:
     devices: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    entrypoint: str = ""
+    """What runs in place of the image's own; not for users: some ranks of clusters need it."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ def host_from_json(data: dict[str, Any]) -> Host:
             "allow": _pairs(data["allow"]),
             "prepare": _prepare(data["prepare"]),
             "stage": Stage(**data["stage"]),
-            "member": _member(data["member"]) if data.get("member") else None,
+            "member": member_from_json(data),
         }
     )
 
@@ -279,8 +281,12 @@ def _prepare(data: dict[str, Any]) -> Prepare:
     return Prepare(**{**data, "items": items})
 
 
-def _member(data: dict[str, Any]) -> Member:
-    return Member(**{**data, "hosts": tuple(data["hosts"]), "fabric": Fabric(**data["fabric"])})
+def member_from_json(data: dict[str, Any]) -> Member | None:
+    """Return a host's place in a cluster from what ``to_json`` wrote of the host."""
+    said = data.get("member")
+    if not said:
+        return None
+    return Member(**{**said, "hosts": tuple(said["hosts"]), "fabric": Fabric(**said["fabric"])})
 
 
 def _service(data: dict[str, Any]) -> Service:
@@ -336,5 +342,6 @@ __all__ = [
     "WeightFile",
     "Weights",
     "host_from_json",
+    "member_from_json",
     "to_json",
 ]

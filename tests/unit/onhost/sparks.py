@@ -225,8 +225,8 @@ class Spark(World):
     def holders(self, port: int) -> tuple[Holder, ...]:
         if port != ranks.RAY_PORT:
             return super().holders(port)
-        ready = any(box.running and self.clock - box.started >= RAY_S for box in self.boxes.values())
-        return (Holder(9, "gcs_server", ""),) if ready and self.rank == 0 else ()
+        ready = (b for b in self.boxes.values() if b.running and self.clock - b.started >= RAY_S)
+        return tuple(Holder(9, "gcs_server", box.id) for box in ready) if self.rank == 0 else ()
 
     def serving(self, port: int, *, listening_only: bool = False) -> Box | None:
         """The head answers with all ranks; other ranks never do."""

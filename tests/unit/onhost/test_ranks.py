@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.unit.onhost.sparks import Sparks
+from tests.unit.onhost.sparks import RAY_S, Sparks
 
 EXECUTORS = ("mp", "ray")
+
+
+def expect_order(sparks: Sparks) -> None:
+    """Fail unless one start of all ranks was in the executor's order."""
+    (order,) = sparks.epochs()
+    assert order.index(0) == (len(order) - 1 if sparks.executor == "mp" else 0)
+    if sparks.executor == "ray":
+        head, *workers = (at for at, _ in sparks.starts)
+        assert min(workers) - head >= RAY_S
 
 
 def booted(root: Path, executor: str = "mp", count: int = 2, seed: int = 0) -> Sparks:
@@ -27,8 +37,7 @@ def booted(root: Path, executor: str = "mp", count: int = 2, seed: int = 0) -> S
 def test_ranks_start_in_order_whenever_their_sparks_boot(tmp_path: Path, executor: str, seed: int) -> None:
     sparks = booted(tmp_path, executor, 2 + seed % 3, seed)
     assert sparks.serves()
-    (order,) = sparks.epochs()
-    assert order.index(0) == (len(order) - 1 if executor == "mp" else 0)
+    expect_order(sparks)
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
@@ -103,8 +112,7 @@ def test_a_change_reaches_all_ranks_in_order(tmp_path: Path, executor: str, seed
     sparks.run(400, lambda: len(sparks.results) == len(sparks.all))
     sparks.run(60)
     assert set(sparks.outcomes()) == {"promoted"}
-    (order,) = sparks.epochs()
-    assert order.index(0) == (len(order) - 1 if executor == "mp" else 0)
+    expect_order(sparks)
     assert sparks.serves()
     assert set(sparks.images()) == {"img:2"}
 
@@ -170,3 +178,54 @@ def test_nothing_is_touched_when_one_rank_was_never_asked(tmp_path: Path) -> Non
     assert sparks.outcomes() == ["refused"]
     assert sparks.starts == []
     assert sparks.serves()
+
+
+def test_a_member_that_falls_silent_in_the_trial_is_the_cause(tmp_path: Path) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    sparks.swap(delays=(0, 1))
+    sparks.run(20)
+    sparks.all[1].power_off()
+    sparks.run(600, lambda: bool(sparks.results))
+    assert "spark-02 (10.0.0.2) has not been heard of" in sparks.results[0]["cause"]
+
+
+@pytest.mark.parametrize("reboots", [True, False])
+def test_a_member_that_is_interrupted_after_the_heads_word_goes_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reboots: bool
+) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    member = sparks.all[1]
+    asked, lost = member.ask_other, []
+
+    def ask(address: str, port: int, message: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
+        answer = asked(address, port, message, timeout_s)
+        if answer and answer.get("word") == "commit" and not lost:
+            lost.append(answer)
+        return None if lost else answer
+
+    monkeypatch.setattr(member, "ask_other", ask)
+    sparks.swap(delays=(0, 1))
+    sparks.run(120, lambda: bool(lost))
+    monkeypatch.undo()
+    if reboots:
+        member.power_off()
+        member.boot(40)
+    else:
+        member.kill_swap(again=1)
+    sparks.run(900, lambda: len(sparks.results) == 2)
+    sparks.run(300, sparks.serves)
+    assert sparks.outcomes() == ["promoted", "promoted"]
+    assert sparks.images() == ["img:2", "img:2"]
+
+
+def test_where_one_engines_end_brings_the_others_all_ends_are_told(tmp_path: Path) -> None:
+    sparks = booted(tmp_path)
+    for spark, code in zip(sparks.all, (7, 9), strict=True):
+        spark.engines["img:2"].end_s, spark.engines["img:2"].exit_code = 8, code
+    sparks.swap(delays=(0, 0))
+    sparks.run(600, lambda: len(sparks.results) == 2)
+    for rank in (0, 1):
+        assert "exit code 7" in sparks.results[rank]["cause"]
+        assert "exit code 9" in sparks.results[rank]["cause"]

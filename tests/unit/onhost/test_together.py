@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.onhost import ranks
 from sparkfleet.onhost.generation import Generation, Rank, SwapRequest
+from sparkfleet.onhost.system import Holder
 from sparkfleet.onhost.words import PORT
 from tests.unit.onhost.world import Engine, World, generation
 
@@ -25,13 +27,13 @@ def cluster(world: World) -> World:
     return world
 
 
-def ask(world: World, rank: int) -> dict[str, Any]:
-    candidate = ranked("img:2", rank)
+def ask(world: World, rank: int, token: str = TOKEN, **changes: Any) -> dict[str, Any]:
+    candidate = replace(ranked("img:2", rank), **changes)
     labelled = tuple(
         f"io.sparkfleet.generation={candidate.id}" if word.startswith("io.sparkfleet.generation=") else word
         for word in candidate.create
     )
-    return world.ask(SwapRequest("s1", replace(candidate, create=labelled), ("nano",), token=TOKEN))
+    return world.ask(SwapRequest("s1", replace(candidate, create=labelled), ("nano",), token=token))
 
 
 def worker(world: World, **changes: Any) -> list[str]:
@@ -160,3 +162,45 @@ def test_a_member_that_loses_the_head_after_the_stop_restores_by_itself(cluster:
     result = ask(cluster, 1)
     assert result["outcome"] == "restored"
     assert "the head, has not answered for 180 s" in result["cause"]
+
+
+TCP = "spark-01:7:7 [0] NCCL INFO Using network Socket"
+IB = "spark-01:7:7 [0] NCCL INFO Using network IB"
+
+
+@pytest.mark.parametrize(
+    ("line", "env", "outcome"),
+    [
+        (TCP, (("NCCL_NET", "IB"),), "restored"),
+        (TCP, (("NCCL_NET", "Socket"),), "promoted"),
+        (IB, (("NCCL_NET", "IB"),), "promoted"),
+        ("", (("NCCL_NET", "IB"),), "promoted"),
+    ],
+)
+def test_tcp_where_rdma_is_wanted_does_not_pass(
+    cluster: World, line: str, env: tuple[tuple[str, str], ...], outcome: str
+) -> None:
+    cluster.serve(generation())
+    cluster.engines["img:2"].log += f"\n{line}"
+    worker(cluster)
+    result = ask(cluster, 0, env=env)
+    assert result["outcome"] == outcome
+    assert ("by TCP, not RDMA" in result.get("cause", "")) == (outcome == "restored")
+
+
+def test_a_rank_is_never_changed_by_itself(cluster: World) -> None:
+    old = cluster.serve(generation())
+    result = ask(cluster, 1, token="")
+    assert result["outcome"] == "refused"
+    assert "nano is a rank of the cluster pair" in result["cause"]
+    assert old.running
+
+
+@pytest.mark.parametrize(("rank", "outcome"), [(0, "refused"), (1, "promoted")])
+def test_a_leftover_at_the_ranks_meeting_place_is_named(cluster: World, rank: int, outcome: str) -> None:
+    cluster.serve(generation())
+    cluster.foreign_holders[ranks.MASTER_PORT] = Holder(77, "vllm serve", "")
+    head(cluster, "stop", "start", "commit")
+    result = ask(cluster, rank)
+    assert result["outcome"] == outcome
+    assert ("port 29501 is held by vllm serve (pid 77)" in result.get("cause", "")) == (rank == 0)

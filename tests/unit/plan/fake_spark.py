@@ -12,6 +12,7 @@ from typing import Any
 
 from sparkfleet.onhost.generation import Generation
 from sparkfleet.plan import desired, host_changes
+from sparkfleet.plan.compute import wanted
 from sparkfleet.probe.observed import (
     ContainerSeen,
     Disk,
@@ -23,12 +24,13 @@ from sparkfleet.probe.observed import (
     User,
 )
 from sparkfleet.spec.resolved import Host, ImageRef, Service
+from tests.unit.plan.fabric.made import seen as cabled
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia", ("nvidia", "sudo"))
 GIB = 1 << 30
 
 
-def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any]:
+def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any]:  # noqa: PLR0915
     """Return Config and HostConfig as ``docker inspect`` gives them for ``docker create <create>``."""
     config: dict[str, Any] = {
         "Env": list(image.env), "Labels": dict(image.labels), "Entrypoint": list(image.entrypoint) or None,
@@ -64,6 +66,8 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
                 ]
             case "--user":
                 config["User"] = value
+            case "--entrypoint":
+                config["Entrypoint"] = [value]
             case "--memory":
                 host["Memory"] = int(value.removesuffix("g")) << 30
             case "--memory-swap":
@@ -149,7 +153,8 @@ def fresh(host: Host) -> Observed:
 
 def generation_of(host: Host, service: Service) -> Generation:
     """Return the generation that a plan would send."""
-    return desired.generation(host, service, USER, service.image.entrypoint)
+    links = cabled() if host.member else None
+    return wanted(host, service, replace(fresh(host), fabric=links))[1]
 
 
 def converged(host: Host) -> Observed:

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from . import arguments, log, memory, modes, refusals, release, startup
+from . import arguments, log, memory, modes, ranks, rays, refusals, release, startup
 from . import model as models
 from .metrics import Metrics
 from .modes import Settings
@@ -53,7 +53,7 @@ def _serve(said: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         log.die(final, int(settings.value("crash-at-start", 0, 1)))
     try:
         refusals.check_front_end(said)
-        listener = _bind(said, settings)
+        listener = socket.socket() if said.headless else _bind(said, settings)
         model = models.find(name, said.revision, said.download_dir)
         length = refusals.check_model(said, model)
     except models.ModelError as error:
@@ -61,6 +61,8 @@ def _serve(said: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     except Stopped:
         log.die("KeyboardInterrupt: terminated", 130)
     try:
+        ranks.join(said)
+        rays.join(said)
         pool = startup.run(said, model, length, settings)
     except models.ModelError as error:
         log.die_in_core(str(error))

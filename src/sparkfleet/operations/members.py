@@ -1,0 +1,42 @@
+"""The members of a cluster begin their swaps together, with the same id and token."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import replace
+
+from sparkfleet.errors import Problem
+from sparkfleet.onhost.generation import Rank, SwapRequest
+from sparkfleet.operations import acting
+from sparkfleet.operations.fleet_run import Meeting
+
+WAIT_S = 180.0
+"""Seconds that a member waits for the others: each has asked the image's parser by then."""
+POLL_S = 0.2
+
+
+def meet(act: acting.Acting, request: SwapRequest, rank: Rank) -> SwapRequest:
+    """Return the request with what all members' swaps share, as soon as every member is ready to begin.
+
+    Raise FailedError when one of them is not: nothing was touched on any of them then.
+    """
+    meeting = act.run.meetings.setdefault(rank.cluster, Meeting(request.id, secrets.token_hex(16)))
+    meeting.ready.add(rank.hosts[rank.rank])
+    deadline = time.monotonic() + WAIT_S
+    act.tell(f"{rank.cluster} waits", f"for all of {', '.join(rank.hosts)}")
+    while missing := [name for name in rank.hosts if name not in meeting.ready]:
+        failed = [name for name in missing if name in act.run.failures]
+        if failed:
+            cause = f"{', '.join(failed)} cannot take part (see there)"
+            raise _refused(act, rank, cause, f"mend {failed[0]}, then run again")
+        if time.monotonic() >= deadline:
+            cause = f"{', '.join(missing)} did not come to the same point within {WAIT_S:.0f} s"
+            raise _refused(act, rank, cause, "run again, without --serial")
+        time.sleep(POLL_S)
+    return replace(request, id=meeting.swap, token=meeting.token)
+
+
+def _refused(act: acting.Acting, rank: Rank, cause: str, remedy: str) -> acting.FailedError:
+    where = f"{act.host.name}: cluster {rank.cluster}"
+    return acting.FailedError(Problem(where, f"{cause}; nothing was touched", "every member ready", remedy))

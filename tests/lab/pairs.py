@@ -1,0 +1,103 @@
+"""Two lab Sparks in one cluster, and what tests ask of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.state import State
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+from tests.lab.served import RECIPE, fresh
+
+NAMES = ("spark-01", "spark-02")
+UNIT = "sparkfleet-wide.service"
+LIMIT_S = 240
+"""Seconds for what must come of itself; a failure, not a measurement."""
+LAB = {"ulimits": {"memlock": 64 << 10}}
+"""A machine of the lab may not lift its limits, as RDMA wants it."""
+
+
+@dataclass
+class Pair:
+    """A fleet of two Sparks in one cluster that serves ``wide`` on port 8000."""
+
+    fleet: FleetDirectory
+    machines: tuple[Machine, ...]
+
+    @property
+    def head(self) -> Machine:
+        return self.machines[0]
+
+    def declare(self, executor: str = "mp", *, image: str = "", **flags: Any) -> None:
+        """Write the cluster file; flags with ``_`` for ``-``."""
+        path = self.fleet.root / "inventories" / "lab" / "clusters" / "pair.yaml"
+        path.parent.mkdir(exist_ok=True)
+        service: dict[str, Any] = {"recipe": RECIPE, "name": "wide", "container": LAB}
+        service |= {"image": image} if image else {}
+        service["flags"] = {name.replace("_", "-"): value for name, value in flags.items()}
+        said = {"hosts": list(NAMES), "executor": executor, "serve": service}
+        path.write_text(yaml.safe_dump(said, sort_keys=False))
+
+    def containers(self) -> list[str]:
+        """Return id and start of each rank's container."""
+        return [m.sh("docker inspect -f '{{.Id}} {{.State.StartedAt}}' wide") for m in self.machines]
+
+    def lengths(self) -> list[str]:
+        """Return the --max-model-len that each rank's container was made with, by docker's own account."""
+        found = []
+        for machine in self.machines:
+            (seen,) = json.loads(machine.sh("docker inspect wide"))
+            found.append(seen["Args"][seen["Args"].index("--max-model-len") + 1])
+        return found
+
+    def serves(self) -> bool:
+        """Tell whether the head answers."""
+        return self.head.ok("curl -sf --max-time 5 http://127.0.0.1:8000/v1/models")
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Return when it holds."""
+        end = time.monotonic() + LIMIT_S
+        while not condition():
+            assert time.monotonic() < end, "\n".join(machine.evidence() for machine in self.machines)
+            time.sleep(0.5)
+
+    def run_with_fault(self, machine: Machine, fault: str) -> tuple[int, str]:
+        """Run while the engine of one machine has a fault; it is gone when all goes back."""
+        file = "~nvidia/vllm/lab-engine.env"
+        machine.sh(f"echo LAB_ENGINE={fault} > {file}")
+        said = []
+        with self.fleet.start("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y") as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                said.append(line)
+                if "wide restore" in line:
+                    machine.sh(f"rm -f {file}")
+        machine.sh(f"rm -f {file}")
+        return process.returncode, "".join(said)
+
+    def wait_until_at_rest(self) -> None:
+        """Return when no swap goes on, and the service answers."""
+        idle = 'for d in /var/lib/sparkfleet/swaps/*/; do test -e "$d/result.json" || exit 1; done'
+        self.wait(lambda: all(machine.ok(idle) for machine in self.machines))
+        self.wait(self.serves)
+
+    def expect_nothing_to_do(self) -> None:
+        """Fail unless the plan is empty."""
+        seen = self.fleet.plan().expect(0)
+        assert seen.out.endswith("0 to change, 2 unchanged\n"), seen.text
+
+
+def pair_of(lab: Lab, state: State, root: Path) -> Pair:
+    """Return two fresh machines that serve nothing yet."""
+    made = Pair(FleetDirectory(root / "checkout", lab), fresh(lab, state, *NAMES))
+    for name in NAMES:
+        made.fleet.host(name, {"serve": None})
+    return made

@@ -1,0 +1,94 @@
+"""Two Sparks serve one model together by Ray, the real one, over the lab's fabric.
+
+The tests go on from each other's machines; each leaves both serving.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.lab import ray_image, real_vllm
+from sparkfleet.lab.base import make_base
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+from sparkfleet.lab.standin_images import WITH_RAY
+from sparkfleet.lab.state import State
+from tests.lab.pairs import Pair, pair_of
+
+pytestmark = pytest.mark.full
+IMAGE = WITH_RAY.ref
+ADDRESSES = "192.168.176.1 192.168.176.2"
+NODES = """python3 -c "
+import ray
+ray.init(address='auto', log_to_driver=False, logging_level='ERROR')
+print(*sorted(node['NodeManagerAddress'] for node in ray.nodes() if node['Alive']))
+" """
+
+
+@pytest.fixture(scope="module")
+def registry_with_ray(lab: Lab, lab_state: State) -> None:
+    """The lab's registry has the image with Ray, by its own name."""
+    docker = Docker()
+    try:
+        tag = ray_image.make_image(docker, make_base(docker, print), print)
+        real_vllm.push(docker, tag, lab_state.registry_url, lab.directory / "ca.pem", IMAGE)
+    except SparkfleetError as error:
+        pytest.fail(f"no image with Ray: {error}", pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def pair(
+    registry_with_ray: None, lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory
+) -> Pair:
+    """Two machines that serve together since one run on what came from the box."""
+    made = pair_of(lab, lab_state, tmp_path_factory.mktemp("ray"))
+    made.declare("ray", image=IMAGE)
+    made.fleet.lock()
+    made.fleet.run().expect(0)
+    return made
+
+
+def in_head(pair: Pair, command: str) -> str:
+    """Return what a command says inside of the head's container."""
+    return pair.head.sh(f"docker exec wide {command}")
+
+
+def test_one_run_makes_a_ray_cluster_on_the_fabric_and_leaves_nothing_to_do(pair: Pair) -> None:
+    assert pair.serves()
+    assert in_head(pair, NODES).splitlines()[-1] == ADDRESSES
+    assert "2.0/2.0 GPU" in in_head(pair, "ray status")
+    log = pair.head.sh("docker logs wide 2>&1")
+    places = {line.rsplit(" on ", 1)[1] for line in log.splitlines() if "] rank " in line}
+    assert places == {f"{address} (SPREAD)" for address in ADDRESSES.split()}
+    before = pair.containers()
+    pair.expect_nothing_to_do()
+    pair.fleet.run().expect(0)
+    assert pair.containers() == before
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_rank_brings_all_back_in_order(pair: Pair, lost: int) -> None:
+    before = pair.containers()
+    pair.machines[lost].sh("docker kill wide")
+    pair.wait(lambda: all(new != old for new, old in zip(pair.containers(), before, strict=True)))
+    pair.wait(pair.serves)
+    head, worker = (line.split()[1] for line in pair.containers())
+    assert head < worker  # a worker never starts before the head's Ray answers
+    pair.expect_nothing_to_do()
+
+
+def test_a_rebooted_member_brings_the_service_back(pair: Pair) -> None:
+    before = pair.containers()
+    pair.machines[1].reboot()
+    pair.wait(lambda: all(new != old for new, old in zip(pair.containers(), before, strict=True)))
+    pair.wait(pair.serves)
+    pair.expect_nothing_to_do()
+
+
+def test_a_change_that_fails_on_one_rank_brings_both_back(pair: Pair) -> None:
+    pair.declare("ray", image=IMAGE, max_model_len=4096)
+    code, _ = pair.run_with_fault(pair.head, "crash-after-load")
+    assert code == 1
+    pair.wait_until_at_rest()
+    assert pair.lengths() == ["262144", "262144"]

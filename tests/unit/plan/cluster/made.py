@@ -1,0 +1,66 @@
+"""A cluster of two Sparks for the tests here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sparkfleet.onhost.generation import Generation
+from sparkfleet.plan.compute import host_plan, wanted
+from sparkfleet.plan.fabric import netplan
+from sparkfleet.plan.fabric.addresses import rails
+from sparkfleet.plan.model import Entry, HostPlan
+from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.observed import Observed
+from sparkfleet.spec.resolved import Fabric, Host, Member
+from tests.unit.plan import fake_spark
+from tests.unit.plan.fabric.made import seen
+from tests.unit.plan.test_compute import NANO
+
+NAMES = ("spark-01", "spark-02")
+SERVICE = replace(NANO, name="wide", served_name="wide", flags=(("tensor-parallel-size", 2), *NANO.flags))
+
+
+def host(rank: int, executor: str = "mp", **service: object) -> Host:
+    """Return a member as its cluster file declares it."""
+    member = Member("pair", rank, NAMES, executor, Fabric(), "wide")
+    return Host(NAMES[rank], (replace(SERVICE, **service),), member=member)
+
+
+def linked(rank: int, cabled: int = 1) -> FabricSeen:
+    """Return links that are as declared, the cable in one of the two cages."""
+    member, bare = host(rank).member, seen(cabled=cabled)
+    assert member is not None
+    found = rails(member, bare)
+    address = {rail.link.name: (str(rail.address),) for rail in found}
+    links = tuple(
+        replace(link, addresses=address[link.name], mtu=9000) if link.name in address else link
+        for link in bare.links
+    )
+    return replace(bare, links=links, own=netplan.text(member, "networkd", found), own_mode="0600")
+
+
+def fresh(declared: Host) -> Observed:
+    """Return a member whose links are there, and nothing else."""
+    assert declared.member is not None
+    return replace(fake_spark.fresh(declared), fabric=linked(declared.member.rank))
+
+
+def converged(declared: Host) -> Observed:
+    """Return the member after a run of this declaration."""
+    assert declared.member is not None
+    return replace(fake_spark.converged(declared), fabric=linked(declared.member.rank))
+
+
+def generation(declared: Host, observed: Observed | None = None) -> Generation:
+    """Return the rank as the Spark gets it."""
+    return wanted(declared, declared.services[0], observed or fresh(declared))[1]
+
+
+def plan(declared: Host, observed: Observed) -> HostPlan:
+    return host_plan(declared, observed)
+
+
+def entry(found: HostPlan) -> Entry:
+    """Return the cluster's entry of a plan."""
+    (own,) = (one for one in found.entries if one.cluster)
+    return own
