@@ -28,6 +28,8 @@ LOOK_S = 30.0
 LEAVING_S = 3.0
 """Seconds for a dockerd that is going down to show it, after a container ended."""
 HEALTH_S = 5.0
+MOST_ENDS, PAUSE_S = 6, 10.0
+"""Ends of a rank's engine within an hour that one guard bears, and seconds until the next start."""
 OK = 200
 
 
@@ -51,6 +53,7 @@ class Guard:
     leave: threading.Event = field(default_factory=threading.Event)
     peers: ranks.Peers | None = None
     _ready: bool = False
+    _ends: list[float] = field(default_factory=list)
 
     def run(self) -> int:
         """Hold the container until it ends for good; return the exit code."""
@@ -155,6 +158,7 @@ class Guard:
             self.say(f"sparkfleet: {self.peers.cause}: the engine is incomplete and is stopped here, too")
             self.peers.state = ranks.ENDS
             self.system.docker.stop(container.id, self.stop_timeout_s)
+            self.say(f"sparkfleet: {valve.flush(self.system).text}")
             return None
         if guard.struck:
             self.say(f"sparkfleet: {guard.cause}. {memory.REMEDY_FLOOR}")
@@ -164,7 +168,23 @@ class Guard:
         ended = self.system.docker.inspect(container.id)
         code = ended.exit_code if ended else "unknown"
         self.say(f"sparkfleet: the engine ended by itself with exit code {code}")
-        return ENDED
+        return self._rank_ended(self.peers) if self.peers else ENDED
+
+    def _rank_ended(self, peers: ranks.Peers) -> int | None:
+        """Begin anew with the other ranks: one engine's end brings the others', and is no failure of theirs.
+
+        systemd would count it as one. Starts that come to nothing are counted on disk, as always.
+        """
+        now = self.system.now()
+        self._ends = [at for at in (*self._ends, now) if now - at < units.WITHIN_S]
+        if len(self._ends) > MOST_ENDS:
+            return ENDED
+        peers.state = ranks.ENDS
+        pause = self.system.monotonic() + PAUSE_S
+        while self.system.monotonic() < pause and not self._gone():
+            self.system.sleep(POLL_S)
+        self.say(f"sparkfleet: {valve.flush(self.system).text}")
+        return None
 
     def _wait_for_end(self, container: Container, silent: threading.Event) -> None:
         """Return when the container ended, or a signal came. Raise DockerGoneError when dockerd goes.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.onhost.guard import MOST_ENDS
 from tests.unit.onhost.sparks import RAY_S, Sparks
 
 EXECUTORS = ("mp", "ray")
@@ -80,6 +81,40 @@ def test_an_engine_that_ends_on_one_rank_is_started_anew_on_all(
     assert sparks.serves()
     first, second = sparks.epochs()
     assert first == second
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_what_served_and_ended_comes_back_more_often_than_systemd_would_start_it(
+    tmp_path: Path, lost: int
+) -> None:
+    sparks = booted(tmp_path)
+    for _ in range(MOST_ENDS):
+        sparks.run(60)
+        for box in sparks.all[lost].boxes.values():
+            box.running, box.exit_code = False, 1
+        sparks.run(5)
+        sparks.run(240, sparks.serves)
+        assert sparks.serves()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_an_engine_that_never_comes_to_serve_is_given_up_on_all_ranks(tmp_path: Path, lost: int) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    sparks.starts.clear()
+    sparks.all[lost].engines["img:1"].end_s = 3
+    sparks.run(1800)
+    assert sum(rank == lost for _, rank in sparks.starts) == 3
+    assert sparks.images() == ["", ""]
+
+
+def test_an_engine_that_ends_again_and_again_is_given_up(tmp_path: Path) -> None:
+    sparks = booted(tmp_path)
+    sparks.starts.clear()
+    sparks.all[0].engines["img:1"].end_s = 40
+    sparks.run(3500)
+    assert len(sparks.starts) < 2 * 3 * (MOST_ENDS + 2)
+    assert sparks.images() == ["", ""]
 
 
 def test_a_rank_that_is_cut_off_stops_its_engine_and_waits(tmp_path: Path) -> None:
