@@ -174,7 +174,7 @@ class Head:
         return [
             f"{self.rank.name(rank)}: {said.cause}"
             for rank, said in self._all()
-            if said.state == FAILED and said.cause and said.cause not in failure.cause
+            if said.state == FAILED and self.rank.name(rank) not in failure.cause
         ]
 
     def abort(self, failure: Failure) -> None:
