@@ -40,7 +40,7 @@ def entry(host: Host, seen: Observed, *, engine_there: bool) -> Entry | None:
         for name, old, new in packages.install
     ]
     begun = ("running", "restarted") if engine_there else ("", "started")
-    note = "it offers GPUs only when the toolkit was there first"
+    note = "after the toolkit, so that it offers GPUs"
     changes.append(
         Change(Step.DOCKER, Sign.CHANGE if engine_there else Sign.ADD, "service", "docker", *begun, note)
     )
