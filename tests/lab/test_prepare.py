@@ -145,6 +145,14 @@ def test_what_the_system_would_not_take_is_refused_with_every_reason_and_nothing
     assert spark.sh("cat /proc/sys/net/core/somaxconn") == "1234"
     assert spark.sh("sudo -l -U worker").count("NOPASSWD") == 0
 
+    spark.sh("echo net.core.somaxconn=9 > /etc/sysctl.d/99-theirs.conf")
+    fleet.host("spark-01", {"prepare": {"sysctls": {"net.core.somaxconn": 2345}}})
+    planned = fleet.plan().expect(1).out
+    assert (
+        "/etc/sysctl.d/99-theirs.conf sets net.core.somaxconn to 9 at every boot, after our file" in planned
+    )
+    spark.sh("rm /etc/sysctl.d/99-theirs.conf")
+
     # A rule that is right, beside a file of somebody else that sudo does not take.
     spark.sh("echo 'worker ALL=(ALL NOPASSWD' > /etc/sudoers.d/by-hand && chmod 0440 /etc/sudoers.d/by-hand")
     fleet.host("spark-01", {"prepare": {"valve_users": ["worker"]}})

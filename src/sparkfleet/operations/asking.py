@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +31,9 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
     """Return what every Spark serves."""
 
     def one(host: PyinfraHost) -> SparkStatus:
-        return spark_status(host.name, look(host, probe_request(fleet_run.declared(host))))
+        return spark_status(
+            host.name, look(host, replace(probe_request(fleet_run.declared(host)), items=None))
+        )
 
     found = _of_each(inventory, limit, one, lambda name, problem: SparkStatus(name, unknown=problem))
     return joined(found)

@@ -201,6 +201,12 @@ def _problem(item: Item, live: Fields, *, recorded: bool) -> tuple[str, str, str
                 f"a file {prepared.sysctl_path(item.key)}",
                 "mend the name",
             )
+        case "sysctl" if live.get("set", dict(item.want)["now"]) != dict(item.want)["now"]:
+            return (
+                f"{live['later']} sets {item.key} to {live['set']} at every boot, after our file",
+                "no other file that sets it, or the same value",
+                f"take {item.key} out of {live['later']}, or out of the declaration",
+            )
         case "file" | "sudoers" | "token" if there not in {"absent", "file"}:
             return (
                 f"{item.key} is a {there}",

@@ -70,7 +70,7 @@ class ProbeRequest:
 
 LOADER = (
     "import sys,zlib,base64,json\n"
-    "for n,t in json.loads(zlib.decompress(base64.b64decode(sys.stdin.buffer.read()))):\n"
+    "for n,t in json.loads(zlib.decompress(base64.b85decode(sys.stdin.buffer.read().strip()))):\n"
     " m=sys.modules[n]=type(sys)(n);m.__path__=[];exec(compile(t,n,'exec'),m.__dict__)\n"
     "m.main()"
 )
@@ -112,7 +112,7 @@ def without_words_to_people(text: str) -> str:
 def _packed_program(preflight: bool, stored: bool, items: bool, fabric: bool, install: bool) -> str:
     modules = sources(preflight=preflight, stored=stored, items=items, fabric=fabric, install=install)
     texts = json.dumps(modules)
-    return base64.b64encode(zlib.compress(texts.encode(), 9)).decode()
+    return base64.b85encode(zlib.compress(texts.encode(), 9)).decode()
 
 
 def probe_command(request: ProbeRequest) -> str:
@@ -123,7 +123,7 @@ def probe_command(request: ProbeRequest) -> str:
     packed = _packed_program(request.preflight, request.stored, *more)
     return (
         f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
-        f"p={packed}; l={shlex.quote(LOADER)}; q={shlex.quote(request.to_json())}; "
+        f"p={shlex.quote(packed)}; l={shlex.quote(LOADER)}; q={shlex.quote(request.to_json())}; "
         f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'
     )
 

@@ -180,6 +180,7 @@ def test_a_secret_is_rotated_when_it_is_another_and_left_when_its_source_gives_n
     [
         (GROUP, {"member": "no", "missing": "getgrnam(): name not found: 'docker'"}, "name not found"),
         (SYSCTL, {"is": "no such setting", "now": "", "at boot": ""}, "there is no setting vm.swappiness"),
+        (SYSCTL, {"now": "60", "later": "/etc/sysctl.d/99-x.conf", "set": "60"}, "at every boot, after our"),
         (FILE, {"is": "directory"}, "/etc/motd is a directory"),
         (RULE, {"is": "link", "rule": ""}, "worker is a link"),
         (HOME, {"is": "file"}, "/home/nvidia/vllm is a file"),

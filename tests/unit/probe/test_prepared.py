@@ -93,6 +93,22 @@ def test_sysctls_are_told_as_they_are_now_and_in_our_file(
     assert prepared.sysctl("vm.y") == {"is": "no such setting", "now": "", "at boot": ""}
 
 
+def test_a_file_that_is_read_after_ours_and_sets_the_same_is_named(
+    system: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "lib/99-x.conf": "vm.x = 1\n",
+        "etc/99-x.conf": "# vm.x = 2\n-vm/x=3\n",
+        "etc/10-early.conf": "vm.x = 4\n",
+    }.items():
+        (system / name).parent.mkdir(exist_ok=True)
+        (system / name).write_text(text)
+    monkeypatch.setattr(prepared, "SYSCTL_DIRS", (f"{system}/lib", f"{system}/etc"))
+    seen = prepared.sysctl("vm.x")
+    assert (seen["later"], seen["set"]) == (f"{system}/etc/99-x.conf", "3")
+    assert "later" not in prepared.sysctl("vm.y")
+
+
 def test_swap_at_boot_is_what_fstab_makes(system: Path) -> None:
     (system / "fstab").write_text("# /a none swap sw 0 0\n/b none swap sw 0 0\n/c / ext4 x 0 1\n\n")
     assert prepared.swap("swap")["at boot"] == "/b"

@@ -351,7 +351,7 @@ COSTLY = {
 
 
 def test_the_program_loads_little_on_a_spark() -> None:
-    packed = base64.b64encode(zlib.compress(json.dumps(sources()).encode())).decode()
+    packed = base64.b85encode(zlib.compress(json.dumps(sources()).encode())).decode()
     loader = LOADER.replace("m.main()", "print(*sys.modules)")
     words = [sys.executable, "-I", "-S", "-B", "-c", loader]
     loaded = set(

@@ -169,6 +169,15 @@ def test_old_caches_are_named_by_their_directory_and_limits(root: Path) -> None:
     assert (caches.id, dict(caches.want)) == ("caches /data/cache", {"max_age_days": "30", "max_gib": "1.5"})
 
 
+def test_where_models_and_caches_are_and_the_floor_may_differ_per_host(root: Path) -> None:
+    group = "{'models_dir': '/data/models', 'cache_dir': '/data/cache', 'floor_gib': 3}"
+    (fleet,) = files(root, "ssh: {}\n", group).load().hosts
+    assert (fleet.paths.models, fleet.paths.cache, fleet.floor_gib) == ("/data/models", "/data/cache", 3)
+    own = "models_dir: /nfs/models\ncache_dir: ~/cache\nfloor_gib: 0\n"
+    (spark,) = files(root, own, group).load().hosts
+    assert (spark.paths.models, spark.paths.cache, spark.floor_gib) == ("/nfs/models", "~/cache", 0)
+
+
 @pytest.mark.parametrize(
     "said", ["swapp: off", "sysctls: {swappiness: 1}", "hold: ['a b']", "logins: {a/b: {}}"]
 )

@@ -15,7 +15,7 @@ from sparkfleet.spec.resolved import Host
 
 def request(host: Host) -> ProbeRequest:
     """Return what must be looked at for the preflight of a host."""
-    return replace(probe_request(host), preflight=True, urls=tuple(network.urls(host)))
+    return replace(probe_request(host), preflight=True, urls=tuple(network.urls(host)), items=None)
 
 
 def checked(host: Host, seen: PreflightSeen | Problem, skew_s: float = 0.0, unsure_s: float = 0.0) -> Checked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import fnmatch
+import glob
 import grp
 import hashlib
 import json
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 SYSCTL_FILE = "/etc/sysctl.d/90-sparkfleet.conf"
+SYSCTL_DIRS = ("/usr/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d")
+"""A file takes the place of one with the same name in those before."""
 GPU_UNIT = "spark-gpu.service"
 DOCKER_CONFIG = "/root/.docker/config.json"
 FSTAB = "/etc/fstab"
@@ -134,18 +137,28 @@ def sysctl_path(name: str) -> str:
     return "/proc/sys/" + name.replace(".", "/")
 
 
-def sysctl_lines() -> dict[str, str]:
-    """Return what our file sets at boot."""
-    lines = (basics.read_text(SYSCTL_FILE) or "").splitlines()
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {name.strip(): " ".join(value.split()) for name, _, value in pairs}
+def sysctl_lines(path: str = "") -> dict[str, str]:
+    """Return what a file sets at boot (default: ours)."""
+    lines = (basics.read_text(path or SYSCTL_FILE) or "").splitlines()
+    pairs = (line.strip().lstrip("-").partition("=") for line in lines if "=" in line)
+    found = {name.strip().replace("/", "."): " ".join(value.split()) for name, _, value in pairs}
+    return {name: value for name, value in found.items() if name[:1] not in "#;"}
 
 
 def sysctl(name: str, _: str = "") -> dict[str, str]:
-    """Return a kernel setting now, and what our file sets it to at boot."""
+    """Return a kernel setting now, what our file sets it to at boot, and which file after ours sets it."""
     text = basics.read_text(sysctl_path(name))
     seen = {"now": " ".join((text or "").split()), "at boot": sysctl_lines().get(name, "")}
+    later = [path for path in later_settings() if name in sysctl_lines(path)]
+    if later:
+        seen.update(later=later[-1], set=sysctl_lines(later[-1])[name])
     return seen if text is not None else {"is": "no such setting", **seen}
+
+
+def later_settings() -> list[str]:
+    """Return the files of kernel settings that are read after ours, in their order."""
+    found = {os.path.basename(path): path for folder in SYSCTL_DIRS for path in glob.glob(folder + "/*.conf")}
+    return [found[name] for name in sorted(found) if name > os.path.basename(SYSCTL_FILE)]
 
 
 def group(key: str, _: str = "") -> dict[str, str]:
