@@ -40,6 +40,8 @@ class Changed:
 
     fleet: FleetDirectory
     spark: Machine
+    content: dict[str, Any]
+    """Of the host file."""
     image: str
     """Of the first: pulled by us, needed by nothing any more."""
 
@@ -72,7 +74,7 @@ def changed(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory
         fleet.run(deploy=deploy).expect(0)
     for path in (THEIR_FILE, THEIR_CACHE):
         spark.sh(f"mkdir -p {path.rpartition('/')[0]} && echo theirs > {path}")
-    yield Changed(fleet, spark, spark.image("nvcr.io/nvidia/vllm:26.04-py3"))
+    yield Changed(fleet, spark, contents[-1][0], spark.image("nvcr.io/nvidia/vllm:26.04-py3"))
     spark.reset()
 
 
@@ -156,5 +158,29 @@ def test_a_bundle_has_image_and_model_by_their_hashes_and_is_not_fetched_twice(
     assert [repo.repo_id for repo in found.repos] == [QWEN_MODEL]
     urllib.request.urlopen(urllib.request.Request(f"{hub}/reset", method="POST"), timeout=10).close()
     assert changed.fleet.command(*words).expect(0).err == ""
-    with urllib.request.urlopen(f"{hub}/counters", timeout=10) as answer:
-        assert json.load(answer)["files"] == {}
+    assert hub_files(lab_state) == {}
+
+
+def hub_files(state: State) -> dict[str, Any]:
+    """Return what was asked of the hub since it was told to forget."""
+    with urllib.request.urlopen(f"{state.hub_url}/__lab__/counters", timeout=10) as answer:
+        return dict(json.load(answer)["files"])
+
+
+def test_an_offline_spark_gets_its_model_from_the_bundle_and_asks_no_hub(
+    changed: Changed, lab_state: State
+) -> None:
+    folder = f"{HUB}/models--{QWEN_MODEL.replace('/', '--')}"
+    hashes = f"cd {folder}/snapshots/* && sha256sum * && stat -c '%U %F' *"
+    before = changed.spark.sh(hashes)
+    changed.spark.sh(f"rm -r {folder}")
+    changed.fleet.host("spark-01", {**changed.content, "prepare": {"offline": True}})
+    changed.fleet.set_group_data(stage={"bundle": "carried"})
+    shown = changed.fleet.plan().expect(2)
+    assert "from the bundle" in shown.out
+    changed.fleet.run(deploy="stage").expect(0)
+    assert changed.spark.sh(hashes) == before
+    assert hub_files(lab_state) == {}
+    assert changed.serves()
+    assert "sshd" not in changed.spark.sh("ss -Htlnp | grep 127.0.0.1 || true")  # no port is left
+    changed.fleet.plan().expect(0)

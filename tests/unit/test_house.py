@@ -26,7 +26,18 @@ MAY_IMPORT = {
     "ssh": set(),
     "inventory": {"errors", "spec", "catalog", "lock", "vllm", "rules"},
     "facts": {"errors", "probe"},
-    "operations": {"errors", "facts", "plan", "probe", "spec", "onhost", "vllm", "terminal", "rules"},
+    "operations": {
+        "errors",
+        "facts",
+        "offline",
+        "plan",
+        "probe",
+        "spec",
+        "onhost",
+        "vllm",
+        "terminal",
+        "rules",
+    },
     "lab": {"errors", "vllm", "terminal"},
     "cli": None,  # on top: anything
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 from sparkfleet.errors import Problem
 from sparkfleet.lock.hub import HubError
 from sparkfleet.lock.registry import Registry, RegistryError
-from sparkfleet.offline import images, models
+from sparkfleet.offline import downloads, images
 from sparkfleet.spec.locked import Lock, LockedImage
 from sparkfleet.spec.resolved import Fleet, Weights
 
@@ -58,6 +58,6 @@ def write(path: Path, wanted: Content, source: Source, tell: Tell) -> Iterator[P
             yield Problem(image.image.display, error.found, remedy=error.remedy)
     for weights in wanted.models:
         try:
-            models.bring(path, weights, source.endpoint, source.token, tell)
+            downloads.bring(path, weights, source.endpoint, source.token, tell)
         except HubError as error:
             yield Problem(weights.repo, error.found, remedy=error.remedy)

@@ -28,16 +28,22 @@ def copy(act: acting.Acting, holder: PyinfraHost, wanted: Sequence[Weights], sou
     ]
     models = user.expand(fleet_run.declared(act.host).paths.models)
     with _sending(act, holder, shown, source) as sender:
-        orders, number = [], 0
-        for weights in wanted:
-            files = [
-                {"path": file.path, "size": file.size, "blob": file.blob, "number": number + at}
-                for at, file in enumerate(weights.files)
-            ]
-            number += len(files)
-            named = {"repo": weights.repo, "revision": weights.revision, "models_dir": models}
-            orders.append({**named, **sender.place, "files": files})
+        orders = model_orders(wanted, models, sender.place)
         _expect(act, staging_job.run(act, user, {"token": sender.token, "copies": orders}))
+
+
+def model_orders(wanted: Sequence[Weights], models: str, place: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a Spark is told to copy when a sender (``place``) has these models' files in order."""
+    orders, number = [], 0
+    for weights in wanted:
+        files = [
+            {"path": file.path, "size": file.size, "blob": file.blob, "number": number + at}
+            for at, file in enumerate(weights.files)
+        ]
+        number += len(files)
+        named = {"repo": weights.repo, "revision": weights.revision, "models_dir": models}
+        orders.append({**named, **place, "files": files})
+    return orders
 
 
 def copy_image(act: acting.Acting, holder: PyinfraHost, reference: str, source: Source) -> None:

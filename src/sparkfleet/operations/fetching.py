@@ -14,7 +14,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import acting, copying, staging_job
+from sparkfleet.operations import acting, copying, from_bundle, staging_job
 from sparkfleet.operations.fleet_run import Fetch, declared
 from sparkfleet.operations.remote import ConnectionLostError
 from sparkfleet.operations.sender import SenderError
@@ -65,8 +65,12 @@ def _fetch(act: acting.Acting, key: str, step: Step) -> None:
         if problem is None:
             return
         failed.append(source.host)
-        source = _instead(act, key, failed, problem)
-    staging_job.download(act, _wanted(declared(act.host), key, step))
+        source = _instead(act, key, step, failed, problem)
+    wanted = _wanted(declared(act.host), key, step)
+    if source.bundle:
+        from_bundle.send(act, wanted.weights)
+    else:
+        staging_job.download(act, wanted)
 
 
 def _wait_for(act: acting.Acting, holder: PyinfraHost, key: str, step: Step) -> Problem | None:
@@ -108,7 +112,7 @@ def _copied(act: acting.Acting, holder: PyinfraHost, key: str, step: Step, sourc
     return None
 
 
-def _instead(act: acting.Acting, key: str, failed: Sequence[str], problem: Problem) -> Source:
+def _instead(act: acting.Acting, key: str, step: Step, failed: Sequence[str], problem: Problem) -> Source:
     """Return where else the thing comes from: another Spark that took the download over, or from outside."""
     takers = act.run.substitutes.setdefault(key, [])
     act.say(f"{key.partition('@')[0]}: {problem.found.splitlines()[0]}")
@@ -116,7 +120,9 @@ def _instead(act: acting.Acting, key: str, failed: Sequence[str], problem: Probl
         fetch = act.run.fetches[name, key]
         if name not in failed and not (fetch.over.is_set() and fetch.problem):
             return Source(name)
-    if declared(act.host).prepare.offline or len(takers) >= SUBSTITUTES:
+    spec = declared(act.host)
+    bundle = bool(spec.stage.bundle) and step is Step.WEIGHTS
+    if (spec.prepare.offline and not bundle) or len(takers) >= SUBSTITUTES:
         raise acting.FailedError(
             Problem(
                 act.host.name,
@@ -126,8 +132,8 @@ def _instead(act: acting.Acting, key: str, failed: Sequence[str], problem: Probl
             )
         )
     takers.append(act.host.name)
-    act.say(f"{key.partition('@')[0]}: downloads it itself")
-    return Source()
+    act.say(f"{key.partition('@')[0]}: {'from the bundle' if bundle else 'downloads it itself'}")
+    return Source(bundle=bundle)
 
 
 def _wanted(spec: Host, key: str, step: Step) -> staging_job.Wanted:

@@ -10,7 +10,7 @@ from sparkfleet.errors import Problem
 from sparkfleet.operations import acting, fleet_run, remote
 from sparkfleet.operations.host import login_user
 from sparkfleet.operations.service import watch
-from sparkfleet.plan.model import Step
+from sparkfleet.plan.model import Source, Step
 from sparkfleet.plan.staging import weights_key
 from sparkfleet.probe.observed import User
 from sparkfleet.spec import secret
@@ -52,12 +52,12 @@ def _downloads(act: acting.Acting, service: Service) -> tuple[Weights, ...]:
     if Step.WEIGHTS not in act.run.steps:
         return ()
     sources = act.run.sources
-    keys = {key for (name, key), source in sources.items() if name == act.host.name and not _host(source)}
+    keys = {key for (name, key), source in sources.items() if name == act.host.name and _is_hub(source)}
     return tuple(one for one in service.repositories if weights_key(one) in keys)
 
 
-def _host(source: Any) -> str:
-    return source.host if source else ""
+def _is_hub(source: Source | None) -> bool:
+    return source is not None and not source.host and not source.bundle
 
 
 def run(act: acting.Acting, user: User, request: dict[str, Any]) -> dict[str, Any]:

@@ -63,8 +63,11 @@ def _sources(
     hosts: Mapping[str, Host], stocks: Mapping[str, Stock], needing: list[str]
 ) -> dict[str, Source | None]:
     policy = hosts[needing[0]].stage
-    outside = [name for name in needing if not hosts[name].prepare.offline]
-    found: dict[str, Source | None] = {name: Source() if name in outside else None for name in needing}
+    bundle = bool(policy.bundle) and stocks[needing[0]].step is Step.WEIGHTS
+    outside = [name for name in needing if bundle or not hosts[name].prepare.offline]
+    found: dict[str, Source | None] = {
+        name: Source(bundle=bundle) if name in outside else None for name in needing
+    }
     if policy.seed == NONE:
         return found
     receiving = [name for name in needing if _may_receive(stocks[name], hosts[name])]
@@ -150,7 +153,7 @@ def _note(change: Change, stock: Stock, source: Source) -> str:
     """Return what is said of the source: with the amount where the change is of the whole thing."""
     if change.note:
         return staging.amount(stock, source)
-    return staging.origin(stock, source) if source.host else ""
+    return staging.origin(stock, source) if source.host or source.bundle else ""
 
 
 def _nowhere(host: str, stock: Stock) -> Problem:

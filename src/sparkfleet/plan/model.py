@@ -99,6 +99,8 @@ class Source:
     """Whether the two are linked by the fabric."""
     size: int = 0
     """Bytes that come from there, where that is another number than what is missing; else 0."""
+    bundle: bool = False
+    """Whether it comes from the bundle on the operator's machine."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ def origin(stock: Stock, source: Source) -> str:
     """Return where something comes from, in words."""
     if source.host:
         return f"from {source.host}{' over the fabric' if source.near else ''}"
+    if source.bundle:
+        return "from the bundle"
     return "to pull" if stock.step is Step.IMAGE else "to download"
 
 

@@ -169,6 +169,11 @@ class StageSpec(Model):
         "most of it already; none: each downloads for itself.",
     )
     parallel: int = Field(2, ge=1, le=16, description="How many Sparks one Spark sends to.")
+    bundle: str = Field(
+        "",
+        description="Directory that `sparkfleet bundle` wrote, on the operator's machine: models that no "
+        "Spark has are sent from there instead of being downloaded.",
+    )
 
 
 class HostFile(Model):

@@ -194,6 +194,8 @@ class Stage:
     """Name of the Spark that downloads for the others, ``auto``, or ``none``: each for itself."""
     parallel: int = 2
     """How many Sparks one Spark sends to."""
+    bundle: str = ""
+    """Directory on the operator's machine from which models come; "": from the hub."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.lock.hub import HubError
-from sparkfleet.offline import bundle, models
+from sparkfleet.offline import bundle, downloads, models
 from sparkfleet.onhost import access
 from sparkfleet.onhost.access import Access
 from sparkfleet.spec.locked import Lock, LockedImage
@@ -30,7 +30,7 @@ class Hub:
         self.broken: Exception | None = None
         self.asked: list[list[str]] = []
         self.access = Access.OPEN
-        monkeypatch.setattr(models, "snapshot_download", self.download)
+        monkeypatch.setattr(downloads, "snapshot_download", self.download)
         monkeypatch.setattr(access, "ask", lambda *_: self.access)
 
     def download(self, repo: str, **asked: Any) -> None:
@@ -55,7 +55,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 def bring(path: Path) -> list[str]:
     said: list[str] = []
-    models.bring(path, WEIGHTS, "http://hub", "", said.append)
+    downloads.bring(path, WEIGHTS, "http://hub", "", said.append)
     return said
 
 

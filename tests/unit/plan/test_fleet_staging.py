@@ -82,6 +82,14 @@ def test_an_offline_spark_never_downloads() -> None:
     assert sources(plan("a", 9), a=replace(offline, stage=Stage(seed="none"))) == {"a": None}
 
 
+def test_with_a_bundle_models_come_from_there_once_to_offline_sparks_too() -> None:
+    offline = Host("a", prepare=Prepare(offline=True), stage=Stage(bundle="carried"))
+    found = sources(plan("a", 9), plan("b", 0), a=offline, b=replace(offline, name="b"))
+    assert found == {"a": Source(bundle=True), "b": Source("a")}
+    shown = settled(plan("a", 9), {("a", KEY): Source(bundle=True)})
+    assert any("from the bundle" in change.note for change in shown.entries[0].changes)
+
+
 def test_what_no_spark_has_and_none_may_download_blocks_the_plan() -> None:
     one = plan("a", 0)
     shown = settled(one, {("a", KEY): None})
