@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.errors import Problem
 from sparkfleet.onhost import fetch, verified
 from sparkfleet.spec.resolved import WeightFile, Weights
 
@@ -20,6 +21,20 @@ def missing(path: Path, weights: Weights) -> list[WeightFile]:
     found = fetch.wrong_files(root, weights.revision, plain(weights.files), verified.read(path))
     wrong = {file["path"] for file in found}
     return [file for file in weights.files if file.path in wrong]
+
+
+def lack(where: str, bundle: Path, weights: Weights) -> Problem | None:
+    """Return what a bundle lacks of a model; None when it has all of it."""
+    absent = missing(bundle, weights)
+    if not absent:
+        return None
+    return Problem(
+        f"{where}: {weights.repo}",
+        f"the bundle {bundle} lacks {len(absent)} of {len(weights.files)} files, or has others: "
+        f"{', '.join(file.path for file in absent[:3])}",
+        "a bundle of this very lock file",
+        f"where the hub can be reached: sparkfleet bundle INVENTORY {bundle}",
+    )
 
 
 def plain(files: tuple[WeightFile, ...] | list[WeightFile]) -> list[dict[str, Any]]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import click
 from gevent.event import Event
@@ -20,6 +22,7 @@ from pyinfra.api.state import BaseStateCallback, State
 
 from sparkfleet.errors import Problem, SparkfleetError, together
 from sparkfleet.facts.look import look
+from sparkfleet.offline import models
 from sparkfleet.operations import extras, remote, secrets
 from sparkfleet.operations.progress import Board, on_terminal
 from sparkfleet.operations.unreachable import connect_problem
@@ -28,6 +31,7 @@ from sparkfleet.plan.cluster.joined import joined
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
+from sparkfleet.plan.staging import weights_key
 from sparkfleet.plan.verification import AGAIN, verify_plan
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import Observed
@@ -215,7 +219,19 @@ def settle(state: State) -> None:
     active = [host for host in state.inventory if host.name in run.plans]
     hosts = {host.name: declared(host) for host in active}
     run.sources = fleet_staging.spread(hosts, [run.plans[host.name] for host in active])
-    run.plans = {name: fleet_staging.settled(plan, run.sources) for name, plan in run.plans.items()}
+    lacks = _lacks(hosts, run.sources)
+    run.plans = {name: fleet_staging.settled(plan, run.sources, lacks) for name, plan in run.plans.items()}
+
+
+def _lacks(hosts: Mapping[str, Host], sources: fleet_staging.Sources) -> dict[tuple[str, str], Problem]:
+    """Return what shall come from the bundle on this machine and is not in it."""
+    found: dict[tuple[str, str], Problem] = {}
+    for (name, key), source in sources.items():
+        if source is not None and source.bundle:
+            known = {weights_key(w): w for service in hosts[name].services for w in service.repositories}
+            problem = models.lack(name, Path(hosts[name].stage.bundle).expanduser(), known[key])
+            found |= {(name, key): problem} if problem else {}
+    return found
 
 
 def whole_plan(state: State) -> Plan:

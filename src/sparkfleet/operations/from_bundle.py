@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.errors import Problem
 from sparkfleet.offline import models
 from sparkfleet.operations import acting, copying, fleet_run, staging_job, tunnel
 from sparkfleet.operations.host import login_user
@@ -29,7 +28,7 @@ def send(act: acting.Acting, wanted: Sequence[Weights]) -> None:
     """Send models. Raise FailedError when the bundle lacks one, or when it does not arrive."""
     spec, user = fleet_run.declared(act.host), login_user(act.host)
     bundle = Path(spec.stage.bundle).expanduser()
-    problems = [problem for weights in wanted if (problem := lack(act.host.name, bundle, weights))]
+    problems = [problem for weights in wanted if (problem := models.lack(act.host.name, bundle, weights))]
     if problems:
         raise acting.FailedError(*problems)
     token = secrets.token_hex(32)
@@ -39,20 +38,6 @@ def send(act: acting.Acting, wanted: Sequence[Weights]) -> None:
         result = staging_job.run(act, user, {"token": token, "copies": orders})
     if result.get("outcome") != "staged":
         raise staging_job.failure(act.host.name, result)
-
-
-def lack(where: str, bundle: Path, weights: Weights) -> Problem | None:
-    """Return what a bundle lacks of a model; None when it has all of it."""
-    absent = models.missing(bundle, weights)
-    if not absent:
-        return None
-    return Problem(
-        f"{where}: {weights.repo}",
-        f"the bundle {bundle} lacks {len(absent)} of {len(weights.files)} files, or has others: "
-        f"{', '.join(file.path for file in absent[:3])}",
-        "a bundle of this very lock file",
-        f"where the hub can be reached: sparkfleet bundle INVENTORY {bundle}",
-    )
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from sparkfleet.spec.resolved import AUTO, NONE, Host
 Sources = Mapping[tuple[str, str], Source | None]
 """Host and key of what it needs -> where it gets it from; None: from nowhere."""
 
+Lacks = Mapping[tuple[str, str], Problem]
+"""Host and key of what it needs -> why its source does not have it."""
+
 UNPACKED = 3
 """An image on a disk has at most about so many times the bytes that are pulled."""
 TO_SEND, TO_LOAD = 2, 3
@@ -125,12 +128,19 @@ def near(one: Host, other: Host) -> bool:
     return one.member is not None and other.member is not None and one.member.cluster == other.member.cluster
 
 
-def settled(plan: HostPlan, sources: Sources) -> HostPlan:
-    """Return the plan with the source of each thing in it; blocked where there is none."""
+def settled(plan: HostPlan, sources: Sources, lacks: Lacks | None = None) -> HostPlan:
+    """Return the plan with the source of each thing in it; blocked where there is none, or it lacks it."""
     if not any(host == plan.host for host, _ in sources):
         return plan
     stocks = {stock.key: stock for stock in plan.stock}
-    return replace(plan, entries=tuple(_settled(plan.host, entry, stocks, sources) for entry in plan.entries))
+    missing = {key: problem for (host, key), problem in (lacks or {}).items() if host == plan.host}
+    entries = (_lacking(_settled(plan.host, entry, stocks, sources), missing) for entry in plan.entries)
+    return replace(plan, entries=tuple(entries))
+
+
+def _lacking(entry: Entry, missing: Mapping[str, Problem]) -> Entry:
+    found = dict.fromkeys(change.item for change in entry.changes if change.item in missing)
+    return replace(entry, blocked=together(entry.blocked, *(missing[key] for key in found)))
 
 
 def _settled(host: str, entry: Entry, stocks: Mapping[str, Stock], sources: Sources) -> Entry:

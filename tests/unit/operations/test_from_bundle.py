@@ -59,9 +59,9 @@ def test_who_has_not_gets_nothing_and_nothing_listens_afterwards(bundle: Path, t
 
 
 def test_a_bundle_that_lacks_a_file_is_told_before_anything_is_sent(bundle: Path) -> None:
-    assert from_bundle.lack("spark-01", bundle, WEIGHTS) is None
+    assert models.lack("spark-01", bundle, WEIGHTS) is None
     (models.snapshot(bundle, WEIGHTS) / FILE.path).write_bytes(b"half")
-    problem = from_bundle.lack("spark-01", bundle, WEIGHTS)
+    problem = models.lack("spark-01", bundle, WEIGHTS)
     assert problem is not None
     assert "lacks 1 of 1 files" in problem.found
     assert "sparkfleet bundle INVENTORY" in problem.remedy

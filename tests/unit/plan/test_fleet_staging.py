@@ -88,6 +88,10 @@ def test_with_a_bundle_models_come_from_there_once_to_offline_sparks_too() -> No
     assert found == {"a": Source(bundle=True), "b": Source("a")}
     shown = settled(plan("a", 9), {("a", KEY): Source(bundle=True)})
     assert any("from the bundle" in change.note for change in shown.entries[0].changes)
+    assert shown.state is HostState.CHANGE
+    lacks = {("a", KEY): Problem("a", "the bundle lacks it"), ("b", KEY): Problem("b", "another's")}
+    lacking = settled(plan("a", 9), {("a", KEY): Source(bundle=True)}, lacks)
+    assert str(lacking.entries[0].blocked) == "a: the bundle lacks it"
 
 
 def test_what_no_spark_has_and_none_may_download_blocks_the_plan() -> None:
