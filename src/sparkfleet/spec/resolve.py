@@ -91,6 +91,8 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
     )
     if recipe and recipe.needs.gated and folded.fields["model"] == recipe.model:
         weights = replace(weights, gated=True)
+    drafters = _drafters(folded, context)
+    flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
     return Service(
         name=name,
         recipe=recipe.recipe if recipe else "",
@@ -98,12 +100,12 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
         image=pinned_image,
         weights=weights,
         served_name=spec.served_name or spec.name or folded.fields.get("served_name") or name,
-        flags=tuple((name, _in_snapshot(value, weights)) for name, value in folded.flags.items()),
+        flags=tuple(_with_drafters_commit(flags, drafters).items()),
         env=tuple(folded.env.items()),
         container=_container(folded.container),
         gate=_gate(folded, context),
         origin=tuple(sorted({**folded.origin, "service": place}.items())),
-        drafters=_drafters(folded, context),
+        drafters=drafters,
         needs_vllm=(recipe.needs.vllm or "") if recipe else "",
         needs_packages=tuple(sorted(recipe.needs.packages.items())) if recipe else (),
         needs_sparks=recipe.needs.sparks if recipe else 1,
@@ -207,6 +209,14 @@ def _weights(repo: str, revision: str, place: str, context: Context) -> Weights:
 def _drafters(folded: Folded, context: Context) -> tuple[Weights, ...]:
     found = drafter(folded.flags)
     return (_weights(*found, folded.origin["flags.speculative-config"], context),) if found else ()
+
+
+def _with_drafters_commit(flags: dict[str, FlagValue], drafters: tuple[Weights, ...]) -> dict[str, FlagValue]:
+    """Return the flags with the drafter's commit: an engine without network knows no branch of it."""
+    speculative = flags.get("speculative-config")
+    if not drafters or not drafters[0].revision or not isinstance(speculative, dict):
+        return flags
+    return {**flags, "speculative-config": {**speculative, "revision": drafters[0].revision}}
 
 
 def _container(values: dict[str, Any]) -> Container:
