@@ -45,6 +45,7 @@ for file in *.deb; do
 done > Packages
 echo 'deb [trusted=yes] file:{REPOSITORY} ./' > {SOURCE}
 {_UPDATE}
+rm -f /var/cache/apt/*.bin
 mv {HOOK} /var/lib/lab/
 dpkg --remove docker.io tini >/dev/null
 rm -f /run/docker.sock
