@@ -83,7 +83,7 @@ def test_a_member_that_cannot_be_reached_leaves_both_alone(pair: Pair) -> None:
     assert pair.serves()
 
 
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", [pytest.param(0, marks=pytest.mark.full), 1])
 def test_an_engine_that_is_killed_on_one_rank_comes_back_on_both(pair: Pair, lost: int) -> None:
     before = pair.containers()
     pair.machines[lost].sh("docker kill wide")
@@ -116,7 +116,9 @@ def test_what_is_left_of_a_cluster_does_not_answer(pair: Pair) -> None:
     pair.wait(pair.serves)
 
 
-@pytest.mark.parametrize("words", ["wide begin", "wide start: wide starts"])
+@pytest.mark.parametrize(
+    "words", [pytest.param("wide begin", marks=pytest.mark.full), "wide start: wide starts"]
+)
 def test_a_killed_operator_leaves_one_generation_on_both(pair: Pair, words: str) -> None:
     pair.declare(max_model_len=4096)
     with pair.fleet.start("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y") as process:
