@@ -12,7 +12,7 @@ import io
 import zipfile
 from importlib import resources
 
-from sparkfleet.probe.looks import ITEMS
+from sparkfleet.probe.looks import ITEMS_PARTS
 
 MAIN = """\
 import sys
@@ -24,7 +24,7 @@ sys.exit(main(sys.argv[1:]))
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file knows."""
 NOT_ON_SPARK = {"bundle.py"}
-LOOKS = ("__init__", "basics", "state", ITEMS)
+LOOKS = ("__init__", "basics", "state", *ITEMS_PARTS)
 """Modules of the look that the programs share with it."""
 
 

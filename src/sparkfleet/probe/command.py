@@ -45,6 +45,18 @@ class ProbeRequest:
     install: tuple[str, ...] = ()
     """Of ``docker`` and ``toolkit``, what may be installed: apt is asked how, where it is not there."""
 
+    @property
+    def more_parts(self) -> tuple[str, ...]:
+        """Return the modules that this look needs beside those of every look."""
+        asked = (
+            (self.preflight, looks.PREFLIGHT_PARTS),
+            (self.stored, looks.STORED_PARTS),
+            (self.items is not None, looks.ITEMS_PARTS),
+            (bool(self.fabric), looks.FABRIC_PARTS),
+            (bool(self.install), looks.PACKAGE_PARTS),
+        )
+        return tuple(part for wanted, parts in asked if wanted for part in parts)
+
     def to_json(self) -> str:
         """Return the request as the program takes it."""
         preflight = {"preflight": {"urls": self.urls}} if self.preflight else {}
@@ -80,23 +92,11 @@ _SAID_TO_PEOPLE = re.compile(r'^ *(?:"""(?:[^"]|"(?!""))*"""|#.*)$', re.MULTILIN
 """Docstrings and comments with lines of their own: a quarter of what would be sent."""
 
 
-def sources(
-    *,
-    preflight: bool = False,
-    stored: bool = False,
-    items: bool = False,
-    fabric: bool = False,
-    install: bool = False,
-) -> list[tuple[str, str]]:
-    """Return the modules that run on the Spark: name and text, in the order in which they are loaded."""
+def sources(more: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return the modules that run on the Spark, those of every look and more: name and text, in the order in
+    which they are loaded.
+    """
     folder = resources.files(looks)
-    more = (
-        *(looks.PREFLIGHT_PARTS if preflight else ()),
-        *(looks.STORED_PARTS if stored else ()),
-        *((looks.ITEMS,) if items else ()),
-        *((looks.FABRIC,) if fabric else ()),
-        *(looks.PACKAGE_PARTS if install else ()),
-    )
     parts = (*looks.PARTS[:-1], *dict.fromkeys(more), looks.PARTS[-1])
     packages = [(name, "") for name in ("sparkfleet", "sparkfleet.probe", looks.__name__)]
     texts = [(f"{looks.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
@@ -109,9 +109,8 @@ def without_words_to_people(text: str) -> str:
 
 
 @cache
-def _packed_program(preflight: bool, stored: bool, items: bool, fabric: bool, install: bool) -> str:
-    modules = sources(preflight=preflight, stored=stored, items=items, fabric=fabric, install=install)
-    texts = json.dumps(modules)
+def _packed_program(more: tuple[str, ...]) -> str:
+    texts = json.dumps(sources(more))
     return base64.b85encode(zlib.compress(texts.encode(), 9)).decode()
 
 
@@ -119,8 +118,7 @@ def probe_command(request: ProbeRequest) -> str:
     """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
     run = 'python3 -I -S -B -c "$l" "$q"'
-    more = (request.items is not None, bool(request.fabric), bool(request.install))
-    packed = _packed_program(request.preflight, request.stored, *more)
+    packed = _packed_program(request.more_parts)
     return (
         f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
         f"p={shlex.quote(packed)}; l={shlex.quote(LOADER)}; q={shlex.quote(request.to_json())}; "

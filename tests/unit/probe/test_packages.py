@@ -104,12 +104,13 @@ def test_apt_is_asked_only_for_what_is_not_there(
 
 
 def test_the_part_travels_only_where_something_may_be_installed() -> None:
-    def names(**more: bool) -> list[str]:
-        return [name.rpartition(".")[2] for name, _ in sources(**more)]
+    def names(request: ProbeRequest) -> list[str]:
+        return [name.rpartition(".")[2] for name, _ in sources(request.more_parts)]
 
-    assert "packages" not in names()
-    assert names(install=True).index("commands") < names(install=True).index("packages")
-    assert names(install=True, preflight=True).count("commands") == 1
+    some = names(ProbeRequest(install=("docker",)))
+    assert "packages" not in names(ProbeRequest())
+    assert some.index("commands") < some.index("packages")
+    assert names(ProbeRequest(install=("docker",), preflight=True)).count("commands") == 1
     assert "install" not in json.loads(ProbeRequest().to_json())
     assert json.loads(ProbeRequest(install=("docker",)).to_json())["install"] == ["docker"]
 

@@ -37,7 +37,7 @@ def test_a_plans_look_carries_nothing_of_the_preflight() -> None:
     names = {name.rpartition(".")[2] for name, _ in sources()}
     assert not names & {"reach", "footprints", "gpu", "preflight"}
     assert {"reach", "footprints", "gpu", "preflight"} <= {
-        name.rpartition(".")[2] for name, _ in sources(preflight=True)
+        name.rpartition(".")[2] for name, _ in sources(ProbeRequest(preflight=True).more_parts)
     }
 
 

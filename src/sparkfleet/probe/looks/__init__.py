@@ -33,9 +33,9 @@ PREFLIGHT_PARTS = (
 
 STORED_PARTS = ("stored",)
 """Sent along only when all that lies on the disks is asked for."""
-ITEMS = "prepared"
+ITEMS_PARTS = ("prepared",)
 """Sent along where something is declared of the Spark itself, or was put there, before the last of PARTS."""
-FABRIC = "fabric"
+FABRIC_PARTS = ("fabric",)
 """Sent along to the Sparks of a cluster alone."""
 PACKAGE_PARTS = ("commands", "packages")
 """Sent along where Docker may be installed: only a Spark without it, or without the toolkit, asks apt."""
