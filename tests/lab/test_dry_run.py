@@ -29,8 +29,8 @@ docker run -d --name stranger --network none --entrypoint sleep "$(docker inspec
 
 
 def steady(text: str) -> str:
-    """Return a report without the one figure that moves by itself."""
-    return re.sub(r", [\d.]+ [GT]iB free", "", text)
+    """Return a report without the figures that move by themselves."""
+    return re.sub(r", [\d.]+ [GT]iB (?:free|after)", "", text)
 
 
 def look(fleet: FleetDirectory, plan_code: int) -> str:
