@@ -34,7 +34,7 @@ def be_recorded():
     from pyinfra.connectors.util import CommandOutput, OutputLine
     from sparkfleet.facts import look
     from sparkfleet.probe.command import BEGIN, END
-    from sparkfleet.operations import fleet_run
+    from sparkfleet.operations import looking
     from tests.unit.plan import fake_spark
 
     def connect(self):
@@ -49,14 +49,14 @@ def be_recorded():
         return fake_spark.converged(known[name])
 
     ssh.SSHConnector.connect, ssh.SSHConnector.run_shell_command = connect, run
-    declared = fleet_run.declared
+    declared = looking.declared
     known = {}
 
     def remember(host):
         known[host.name] = declared(host)
         return known[host.name]
 
-    look.read_answer, fleet_run.declared = read, remember
+    look.read_answer, looking.declared = read, remember
 """
 
 _PLAN = (

@@ -13,7 +13,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import fleet_run
+from sparkfleet.operations import fleet_run, looking
 from sparkfleet.operations.remote import ConnectionLostError
 from sparkfleet.plan.model import Entry, HostPlan, Sign, Step
 
@@ -95,7 +95,7 @@ def refuse_stale(acting: Acting) -> None:
         return
     setattr(acting.host, "sparkfleet_checked", True)  # noqa: B010  (pyinfra's Host has no place for it)
     shown = acting.run.looked[acting.host.name]
-    now = fleet_run.fresh_plan(acting.host, acting.run.steps)
+    now = looking.fresh_plan(acting.host, acting.run.steps)
     if now.unknown and not shown.unknown:
         raise FailedError(now.unknown)
     if _essence(now) == _essence(shown):

@@ -13,7 +13,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from sparkfleet.errors import Problem
 from sparkfleet.facts.look import look, preflight
 from sparkfleet.facts.shell import ask
-from sparkfleet.operations import fleet_run, planning
+from sparkfleet.operations import fleet_run, looking, planning
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import checks
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
@@ -31,9 +31,7 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
     """Return what every Spark serves."""
 
     def one(host: PyinfraHost) -> SparkStatus:
-        return spark_status(
-            host.name, look(host, replace(probe_request(fleet_run.declared(host)), items=None))
-        )
+        return spark_status(host.name, look(host, replace(probe_request(looking.declared(host)), items=None)))
 
     found = _of_each(inventory, limit, one, lambda name, problem: SparkStatus(name, unknown=problem))
     return joined(found)
@@ -43,7 +41,7 @@ def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = F
     """Return the preflight of every Spark; ``run``: start a container that looks for the GPU as well."""
 
     def one(host: PyinfraHost) -> Checked:
-        spec = fleet_run.declared(host)
+        spec = looking.declared(host)
         flown = preflight(host, checks.request(spec))
         found = checks.checked(spec, flown.seen, flown.skew_s, flown.unsure_s)
         if not run or isinstance(flown.seen, Problem):

@@ -11,7 +11,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.facts.look import look
 from sparkfleet.onhost.bench import BenchRequest
-from sparkfleet.operations import fleet_run, planning, remote
+from sparkfleet.operations import fleet_run, looking, planning, remote
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fabric import bench
 from sparkfleet.plan.model import HostState, Step
@@ -43,7 +43,7 @@ def fabric_bench(
 
 
 def _ready(host: PyinfraHost) -> bench.End:
-    spec = fleet_run.declared(host)
+    spec = looking.declared(host)
     seen = look(host, probe_request(spec))
     plan = host_plan(spec, seen).within(STEPS)
     if plan.unknown:
@@ -77,7 +77,7 @@ def _on(inventory: Path, names: Sequence[str], one: Callable[[PyinfraHost], T]) 
 
     def work(host: PyinfraHost) -> None:
         try:
-            answers[fleet_run.declared(host).name] = one(host)
+            answers[looking.declared(host).name] = one(host)
         except SparkfleetError as error:
             problems.extend(error.problems)
         except remote.ConnectionLostError as error:

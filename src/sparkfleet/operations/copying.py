@@ -9,7 +9,7 @@ from typing import Any
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import acting, fleet_run, remote, staging_job
+from sparkfleet.operations import acting, looking, remote, staging_job
 from sparkfleet.operations.host import login_user
 from sparkfleet.operations.sender import Sender, SenderError
 from sparkfleet.plan import copy_route
@@ -20,13 +20,13 @@ from sparkfleet.spec.resolved import Weights
 def copy(act: acting.Acting, holder: PyinfraHost, wanted: Sequence[Weights], source: Source) -> None:
     """Copy models from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
     user, theirs = login_user(act.host), login_user(holder)
-    root = theirs.expand(fleet_run.declared(holder).paths.models)
+    root = theirs.expand(looking.declared(holder).paths.models)
     shown = [
         {"path": f"{snapshot(root, weights)}/{file.path}", "size": file.size}
         for weights in wanted
         for file in weights.files
     ]
-    models = user.expand(fleet_run.declared(act.host).paths.models)
+    models = user.expand(looking.declared(act.host).paths.models)
     with _sending(act, holder, shown, source) as sender:
         orders = model_orders(wanted, models, sender.place)
         _expect(act, staging_job.run(act, user, {"token": sender.token, "copies": orders}))

@@ -12,7 +12,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import acting, fleet_run, remote
+from sparkfleet.operations import acting, looking, remote
 from sparkfleet.plan.model import Entry, HostState, Step
 
 CONFIRM_WITHIN_S = 30
@@ -68,7 +68,7 @@ class _OtherEnd:
 
     def look(self) -> None:
         """Let the Spark put its links back when another member has failed."""
-        declared = fleet_run.declared(self.act.host)
+        declared = looking.declared(self.act.host)
         if self.told or declared.member is None:
             return
         failed = [name for name in declared.member.hosts if name in self.act.run.failures]
@@ -80,7 +80,7 @@ class _OtherEnd:
 
 def _refuse_alone(act: acting.Acting) -> None:
     """Raise when another member of this run cannot be changed: a link has two ends."""
-    declared = fleet_run.declared(act.host)
+    declared = looking.declared(act.host)
     if declared.member is None:
         return
     run = act.run

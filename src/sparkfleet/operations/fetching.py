@@ -15,7 +15,8 @@ from pyinfra.context import ctx_host
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.operations import acting, copying, from_bundle, staging_job
-from sparkfleet.operations.fleet_run import Fetch, declared
+from sparkfleet.operations.fleet_run import Fetch
+from sparkfleet.operations.looking import declared
 from sparkfleet.operations.remote import ConnectionLostError
 from sparkfleet.operations.sender import SenderError
 from sparkfleet.plan.model import Entry, Source, Step

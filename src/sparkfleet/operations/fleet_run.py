@@ -11,38 +11,31 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 from gevent.event import Event
-from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
-from sparkfleet.errors import Problem, SparkfleetError, together
-from sparkfleet.facts.look import look
+from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.offline import models
-from sparkfleet.operations import extras, remote, secrets
+from sparkfleet.operations import extras
+from sparkfleet.operations.looking import declared, fresh_plan, plan_after
 from sparkfleet.operations.progress import Board, on_terminal
 from sparkfleet.operations.unreachable import connect_problem
 from sparkfleet.plan import fleet_staging
 from sparkfleet.plan.cluster.joined import joined
-from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
 from sparkfleet.plan.staging import weights_key
-from sparkfleet.plan.verification import AGAIN, verify_plan
-from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observed import Observed
-from sparkfleet.spec.resolved import Host, host_from_json, member_from_json
+from sparkfleet.spec.resolved import Host, member_from_json
 from sparkfleet.terminal import echo_report
 
 # paramiko logs a traceback for a server that hangs up; the report says it in words.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-LOOK_AGAIN_FOR_S = 20
-"""Seconds that a connection which broke while looking is tried again."""
 _ATTRIBUTE = "sparkfleet_run"
 
 
@@ -104,45 +97,6 @@ def of(state: State) -> FleetRun:
     return run
 
 
-def declared(host: PyinfraHost) -> Host:
-    """Return what the inventory declares for a host."""
-    return host_from_json(host.data.get("sparkfleet"))
-
-
-def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostPlan:
-    """Look at the Spark now and return the plan of these steps."""
-    spec = declared(host)
-    request = probe_request(spec)
-    try:
-        seen = _seen(host, request)
-        if isinstance(seen, Observed) and seen.recorded and request.items is None:
-            # What was declared of the Spark itself is no longer: this look tells how all of it is now.
-            seen = _seen(host, replace(request, items=()))
-        if isinstance(seen, Observed) and request.items:
-            seen = secrets.compared(spec, seen)
-    except remote.ConnectionLostError as error:
-        return HostPlan(host.name, unknown=_lost(host, error))
-    except SparkfleetError as error:
-        return HostPlan(host.name, unknown=together(*error.problems))
-    whole = host_plan(spec, seen)
-    if Step.VERIFY in steps and isinstance(seen, Observed):
-        return verify_plan(spec, seen, whole, again=bool(host.data.get(AGAIN)))
-    return whole.within(steps)
-
-
-def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Problem:
-    """Look; where the connection broke meanwhile, connect anew and look again."""
-    seen = look(host, request)
-    if isinstance(seen, Problem) and remote.was_cut(host):
-        remote.reconnect(host, LOOK_AGAIN_FOR_S)
-        seen = look(host, request)
-    return seen
-
-
-def _lost(host: PyinfraHost, error: Exception) -> Problem:
-    return Problem(host.name, f"connection lost: {error}", remedy="run again")
-
-
 def show_plan(state: State, host: PyinfraHost) -> None:
     """Plan one host; the last host to be planned prints the report, then hosts that cannot be changed are
     failed.
@@ -154,7 +108,7 @@ def show_plan(state: State, host: PyinfraHost) -> None:
         return
     plan = fresh_plan(host, run.steps)
     if plan.going_on and "--dry" not in sys.argv:
-        plan = _plan_after(host, plan.going_on, run.steps)
+        plan = plan_after(host, plan.going_on, run.steps)
     run.plans[host.name] = extras.added(plan, state, host, declared(host).file, run.steps)
     expected = {active.name for active in state.inventory.get_active_hosts()}
     if run.shown or not expected <= run.plans.keys():
@@ -183,22 +137,6 @@ def _reasons(plan: HostPlan) -> tuple[Problem, ...]:
     if plan.unknown:
         return (plan.unknown,)
     return tuple(dict.fromkeys(one for e in plan.entries if e.blocked for one in e.blocked.each))
-
-
-def _plan_after(host: PyinfraHost, swap: str, steps: tuple[Step, ...]) -> HostPlan:
-    """Follow a swap that an earlier run began to its end, then plan what is left."""
-
-    def tell(text: str) -> None:
-        click.echo(f"{host.name}   {swap} from before: {text}", err=True)
-
-    try:
-        for event in remote.follow(host, swap, tell):
-            tell(str(event.get("outcome") or event.get("text") or event.get("phase") or ""))
-    except remote.ConnectionLostError as error:
-        return HostPlan(host.name, unknown=_lost(host, error))
-    except SparkfleetError as error:
-        return HostPlan(host.name, unknown=error.problems[0])
-    return fresh_plan(host, steps)
 
 
 _STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}
@@ -320,15 +258,3 @@ def watch_connections(state: State) -> None:
 def is_verbose() -> bool:
     """Tell whether errors of our own shall come with a traceback."""
     return bool(os.environ.get("SPARKFLEET_DEBUG"))
-
-
-__all__ = [
-    "FleetRun",
-    "PyinfraError",
-    "declared",
-    "fresh_plan",
-    "of",
-    "show_plan",
-    "watch_connections",
-    "whole_plan",
-]

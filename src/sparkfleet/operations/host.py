@@ -12,7 +12,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, docker, fleet_run, preparing, remote
+from sparkfleet.operations import acting, docker, looking, preparing, remote
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.plan.model import Entry, Step
 from sparkfleet.probe.observed import User
@@ -35,7 +35,7 @@ def _prepare(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
     for file in host_changes.managed_files():
         if file.path in keys:
             lines += _file_lines(file)
-    spec = fleet_run.declared(act.host)
+    spec = looking.declared(act.host)
     user = login_user(act.host)
     for directory in desired.directories(spec, user):
         if directory.path in keys:

@@ -17,7 +17,7 @@ from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import extras, fleet_run, known_hosts, upstream
+from sparkfleet.operations import extras, fleet_run, known_hosts, looking, upstream
 from sparkfleet.plan.model import Plan
 
 
@@ -28,8 +28,8 @@ def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
     """
 
     def plan(host: PyinfraHost) -> None:
-        plan, run = fleet_run.fresh_plan(host), fleet_run.of(host.state)
-        run.plans[host.name] = extras.added(plan, host.state, host, fleet_run.declared(host).file, run.steps)
+        plan, run = looking.fresh_plan(host), fleet_run.of(host.state)
+        run.plans[host.name] = extras.added(plan, host.state, host, looking.declared(host).file, run.steps)
 
     state, _ = on_each(inventory, limit, plan)
     fleet_run.settle(state)

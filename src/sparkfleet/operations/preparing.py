@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fleet_run, remote, secrets
+from sparkfleet.operations import acting, looking, remote, secrets
 from sparkfleet.plan import old_caches, preparation
 from sparkfleet.plan.model import Change, Sign
 from sparkfleet.probe.observed import User
@@ -47,7 +47,7 @@ def _asked(item: Item) -> dict[str, Any]:
 
 def carry_out(act: acting.Acting, user: User, changes: tuple[Change, ...]) -> None:
     """Have the Spark do it. Raise FailedError with everything that it refuses."""
-    asked = request(preparation.items(fleet_run.declared(act.host), user), changes)
+    asked = request(preparation.items(looking.declared(act.host), user), changes)
     if not asked:
         return
     answer = remote.program(act.host, "prepare", data=asked, timeout=TIMEOUT_S)

@@ -14,7 +14,7 @@ from pyinfra.api.state import State
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.facts.look import look
-from sparkfleet.operations import fleet_run, host, planning, remote
+from sparkfleet.operations import fleet_run, host, looking, planning, remote
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.prune import HostPrune, Item
@@ -48,13 +48,13 @@ def look_everywhere(inventory: Path) -> Fleet:
     greenlets = [state.pool.spawn(_look, fleet, one) for one in hosts]
     for greenlet in greenlets:
         greenlet.get()
-    order = [fleet_run.declared(one).name for one in hosts]
+    order = [looking.declared(one).name for one in hosts]
     fleet.seen = {name: fleet.seen[name] for name in order}
     return fleet
 
 
 def _look(fleet: Fleet, one: PyinfraHost) -> None:
-    spec = fleet_run.declared(one)
+    spec = looking.declared(one)
     one.connect()
     if not one.connected:
         why = fleet_run.of(fleet.state).unreachable.get(one.name)

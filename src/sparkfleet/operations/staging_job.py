@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fleet_run, remote
+from sparkfleet.operations import acting, looking, remote
 from sparkfleet.operations.host import login_user
 from sparkfleet.operations.service import watch
 from sparkfleet.plan.model import Source, Step
@@ -31,7 +31,7 @@ class Wanted:
 
 def download(act: acting.Acting, wanted: Wanted) -> None:
     """Have the Spark fetch from outside. Raise FailedError if it cannot."""
-    spec, user = fleet_run.declared(act.host), login_user(act.host)
+    spec, user = looking.declared(act.host), login_user(act.host)
     image = wanted.service.image.pull_ref
     request: dict[str, Any] = {"images": [image]}
     # Asked before an image is pulled, too: a licence that is not accepted must not cost a pull first.

@@ -11,7 +11,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fleet_run, remote
+from sparkfleet.operations import acting, looking, remote
 from sparkfleet.operations.host import login_user
 from sparkfleet.operations.service import watch
 from sparkfleet.plan import verification
@@ -26,7 +26,7 @@ def hashed() -> Generator[FunctionCommand, None, None]:
 
 
 def _verify(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
-    spec = fleet_run.declared(act.host)
+    spec = looking.declared(act.host)
     models = login_user(act.host).expand(spec.paths.models)
     declared = verification.repositories(spec)
     asked = [(entry, one) for entry in entries for one in declared if verification.concerns(entry, one)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fabric, fleet_run, remote
+from sparkfleet.operations import acting, fabric, fleet_run, looking, remote
 from sparkfleet.plan.model import Entry, HostPlan, Verb
 from sparkfleet.spec.resolved import Host, Member
 
@@ -18,7 +18,7 @@ GONE = Problem("spark-02", "it could not be reached")
 @pytest.fixture
 def act(monkeypatch: pytest.MonkeyPatch) -> Any:
     member = Member("pair", 0, ("spark-01", "spark-02"), "mp")
-    monkeypatch.setattr(fleet_run, "declared", lambda _: Host("spark-01", member=member))
+    monkeypatch.setattr(looking, "declared", lambda _: Host("spark-01", member=member))
     run = fleet_run.FleetRun()
     run.plans["spark-01"] = HostPlan("spark-01")
     return SimpleNamespace(host=SimpleNamespace(name="spark-01"), run=run)
@@ -43,7 +43,7 @@ def test_nothing_is_changed_at_one_end_when_the_other_cannot_be_changed(act: Any
 
 
 def test_a_spark_that_left_its_cluster_needs_no_other_end(act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_run, "declared", lambda _: Host("spark-01"))
+    monkeypatch.setattr(looking, "declared", lambda _: Host("spark-01"))
     act.run.unreachable["spark-02"] = GONE
     fabric._refuse_alone(act)
 
