@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.spec.hostfile import name_problems
 from sparkfleet.spec.merge import Layer
 from sparkfleet.spec.models import ClusterFile, FabricSpec, ServiceSpec
+from sparkfleet.spec.namedfile import read_named
 from sparkfleet.spec.resolved import Fabric
 from sparkfleet.spec.validate import describe, validate
-from sparkfleet.spec.yamlfile import Document, Path_, read
+from sparkfleet.spec.yamlfile import Document, Path_
 
 SMALLEST_NETWORK = 23
 """Prefix length: two rails, a /24 each."""
@@ -36,16 +36,7 @@ class ClusterSource:
 
 def load(path: Path) -> ClusterSource:
     """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
-    problems = name_problems(path, "cluster")
-    try:
-        document = read(path)
-    except SparkfleetError as error:
-        raise SparkfleetError(*problems, *error.problems) from None
-    if not isinstance(document.data, dict):
-        found = f"is {describe(document.data)}"
-        problem = Problem(document.where(), found, "keys and values", "begin with `hosts: [...]`")
-        raise SparkfleetError(*problems, problem)
-    data = dict(document.data)
+    document, data, problems = read_named(path, "cluster", "begin with `hosts: [...]`")
     serve = data.pop("serve", None)
     said, service = ClusterFile(hosts=()), None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.spec.merge import Layer
 from sparkfleet.spec.models import HostFile, ServiceSpec
+from sparkfleet.spec.namedfile import read_named
 from sparkfleet.spec.validate import describe, validate
-from sparkfleet.spec.yamlfile import Document, Path_, read, shown
+from sparkfleet.spec.yamlfile import Document, Path_
 
-_HOST_NAME = re.compile(
-    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
-)
 _SERVE = "a recipe's name, one service, or a list of services"
 
 
@@ -31,16 +28,7 @@ class HostSource:
 
 def load(path: Path) -> HostSource:
     """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
-    problems = name_problems(path)
-    try:
-        document = read(path)
-    except SparkfleetError as error:
-        raise SparkfleetError(*problems, *error.problems) from None
-    if not isinstance(document.data, dict):
-        found = f"is {describe(document.data)}"
-        problem = Problem(document.where(), found, "keys and values", "begin with `serve: RECIPE`")
-        raise SparkfleetError(*problems, problem)
-    data = dict(document.data)
+    document, data, problems = read_named(path, "host", "begin with `serve: RECIPE`")
     serve = data.pop("serve", None)
     said = HostFile()
     services: list[tuple[ServiceSpec, Layer]] = []
@@ -58,20 +46,6 @@ def load(path: Path) -> HostSource:
     if problems:
         raise SparkfleetError(*problems)
     return HostSource(path.stem, said, tuple(services), document)
-
-
-def name_problems(path: Path, of: str = "host") -> list[Problem]:
-    """Return what is wrong with the file's name: it is the host's, or the cluster's."""
-    problems = []
-    file = shown(path)
-    if path.suffix != ".yaml":
-        found = f"ends with '{path.suffix}' and would not be read"
-        problems.append(Problem(file, found, "NAME.yaml", f"mv {file} {file.removesuffix(path.suffix)}.yaml"))
-    if not _HOST_NAME.fullmatch(path.stem):
-        found = f"'{path.stem}' is no name of a {of}"
-        expected = "lower-case letters, digits and '-' (and '.' between), as spark-01"
-        problems.append(Problem(file, found, expected, f"rename the file: its name is the {of}'s"))
-    return problems
 
 
 def _items(serve: Any, document: Document, problems: list[Problem]) -> list[tuple[Any, Path_]]:
