@@ -9,6 +9,13 @@ _STOP_DOCKER = "systemctl stop docker.socket docker.service"
 _START_DOCKER = "systemctl reset-failed docker.service; systemctl start docker.socket docker.service"
 """Faults come one after the other faster than systemd likes a service to be started."""
 
+_ADDRESSES_BACK = (
+    'while read -r address name mtu; do grep -qs "$name" /etc/netplan/*.yaml || '
+    '{ ip address replace "$address/24" dev "$name"; ip link set dev "$name" mtu "$mtu" || true; }; '
+    "done < /etc/lab/nics"
+)
+"""Links that netplan does not configure have the address and MTU again that they had from Docker."""
+
 
 def _full(directory: str, owner: str) -> str:
     """Return shell that puts a directory's content on a file system of just its size, and fills that."""
@@ -130,7 +137,7 @@ FAULTS = (
     ),
     Fault(
         "other-cage", "the fabric's cable is moved to the other cage",
-        "lab-nics other-cage", "lab-nics other-cage",
+        "lab-nics other-cage", f"lab-nics other-cage; {_ADDRESSES_BACK}",
     ),
     Fault(
         "small-mtu", "the switch passes no more than 1500 bytes to this Spark's cage",
