@@ -79,7 +79,6 @@ def everything(
     notes = [*linear(rows), own_share(hosts, sizes[-1])]
     hot = hottest(hosts.fleet(min(50, sizes[-1])))
     take(list(plan_rows.of_played_back(hosts, sizes[-1:], answer)), "the look played back")
-    take(list(plan_rows.of_light(hosts, sizes[-1:])), "a small SSH server")
     recorded = (100,) if quick else (200, 1000)
     take(list(plan_rows.of_recorded(hosts, recorded, answer)), "recorded answers")
     machines.docker.run("rm", "-f", "-v", hosts.container)

@@ -4,10 +4,8 @@ Each host is an address. The login, sudo and the look are real; the files are co
 the lab. Two things cannot be there 200 times and are played back: Docker's answers (a socket that gives the
 recorded ones) and ``systemctl show``.
 
-What a login and a look cost a Spark is no concern of the operator's computer, but here 200 of them share its
-cores: OpenSSH's sshd takes 25 to 30 ms of CPU a login, a look about 50 ms. So there are two more
-measurements: the look played back (the login is real, ``sudo`` gives the recording), and with it a small SSH
-server (dropbear, half of sshd's CPU). The last one comes nearest to Sparks with cores of their own.
+What a look costs its Spark is no concern of the operator's computer, but here 200 of them share its cores.
+So there is a second measurement with the look played back: the login is real, ``sudo`` gives the recording.
 """
 
 from __future__ import annotations
@@ -21,15 +19,12 @@ from tools.bench import fleets, sparks
 from tools.bench.fleets import FleetDirectory
 from tools.bench.sparks import Sparks
 
-from sparkfleet.lab.apt import read_apt
 from sparkfleet.lab.content import Entry, tar_of
 from sparkfleet.lab.names import LABEL
 
 PORT = 47122
 PER_SSHD = 16
 """Addresses that one sshd can listen on."""
-PER_DROPBEAR = 4
-"""Addresses of one dropbear: it hangs up on the sixth of one client's logins at once."""
 _KEPT = (
     "usr/local/lib/sparkfleet usr/local/bin/spark-valve var/lib/sparkfleet home/nvidia "
     "$(cd / && ls -d etc/systemd/system/sparkfleet-*)"
@@ -67,17 +62,6 @@ for file in /srv/sshd-*.conf; do /usr/sbin/sshd -f "$file" -E /srv/sshd.log; don
 exec python3 -B /srv/docker.py
 """
 
-_LIGHT = """\
-set -eu
-export APT_CONFIG=/srv/apt.conf DEBIAN_FRONTEND=noninteractive
-apt-get update -q
-apt-get install -q -y --no-install-recommends dropbear-bin
-dropbearconvert openssh dropbear /etc/ssh/ssh_host_ed25519_key /srv/dropbear.key
-pkill -x sshd
-ulimit -n 4096
-while read -r ports; do dropbear -s -r /srv/dropbear.key -P /dev/null $ports; done < /srv/dropbear.ports
-"""
-
 
 def address(number: int) -> str:
     """Return the address of a host, counted from 1."""
@@ -92,8 +76,6 @@ class Loopback:
     container: str
     host_key: str
     count: int
-    listening: int
-    """Hosts that have an SSH server, the first ones."""
     lock: Path
 
     @property
@@ -138,20 +120,6 @@ class Loopback:
         )
         self.sparks.docker.run("cp", "-", f"{self.container}:/", stdin=tar_of(entries))
 
-    def serve_lightly(self) -> None:
-        """From now on log in by the distribution's dropbear, with the same key, where sshd was."""
-        apt = read_apt()
-        ports = [f"-p {address(n)}:{PORT}" for n in range(1, self.listening + 1)]
-        groups = (ports[first : first + PER_DROPBEAR] for first in range(0, len(ports), PER_DROPBEAR))
-        entries = (
-            Entry("srv/apt.list", "".join(f"{source.line}\n" for source in apt.sources).encode()),
-            Entry("srv/apt.conf", apt.conf("/srv/apt.list").encode()),
-            Entry("srv/dropbear.ports", "".join(" ".join(group) + "\n" for group in groups).encode()),
-            Entry("srv/light.sh", _LIGHT.encode()),
-        )
-        self.sparks.docker.run("cp", "-", f"{self.container}:/", stdin=tar_of(entries))
-        self.sparks.docker.run("exec", self.container, "sh", "/srv/light.sh")
-
     def cpu_s(self) -> float:
         """Return the CPU that the hosts together have taken so far."""
         one, two = "/sys/fs/cgroup/cpuacct/cpuacct.usage", "/sys/fs/cgroup/cpu.stat"
@@ -195,7 +163,7 @@ def up(lab: Sparks, count: int, lock: Path, listening: int) -> Loopback:
     ready = "for n in $(seq 100); do test -S /run/docker.sock && exit 0; sleep 0.1; done; exit 1"
     lab.docker.run("exec", name, "sh", "-c", ready)
     key = lab.docker.run("exec", name, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()
-    return Loopback(lab, name, " ".join(key[:2]), count, listening, lock)
+    return Loopback(lab, name, " ".join(key[:2]), count, lock)
 
 
 def _sshd(count: int) -> list[Entry]:

@@ -17,7 +17,6 @@ PLAN = "sparkfleet plan"
 ANSIBLE_ROUNDS = 3
 SAME_CORES = "SSH hosts on loopback, their side on the same cores"
 PLAYED_BACK = "SSH hosts on loopback, sshd real, the look played back"
-LIGHT = "SSH hosts on loopback, a small SSH server, the look played back"
 
 
 def plan(fleet: FleetDirectory) -> Command:
@@ -77,14 +76,6 @@ def of_played_back(hosts: Loopback, sizes: Sequence[int], answer: Path) -> Itera
     hosts.play_back(answer)
     for size in sizes:
         yield Row(PLAYED_BACK, PLAN, size, plan(hosts.fleet(size)))
-
-
-def of_light(hosts: Loopback, sizes: Sequence[int]) -> Iterator[Row]:
-    """Yield the rows of hosts on loopback, played back already, whose login too costs little."""
-    hosts.serve_lightly()
-    for size in sizes:
-        yield Row(LIGHT, PLAN, size, plan(hosts.fleet(size)))
-        yield Row(LIGHT, "pyinfra, one command and nothing else", size, rivals.bare(hosts.fleet(size)))
 
 
 def of_far(far: Far, delay_ms: int, sizes: Sequence[int], lock: Path) -> Iterator[Row]:
