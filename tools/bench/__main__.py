@@ -199,8 +199,11 @@ def judged(
         at_most("import of sparkfleet.cli", 0.15, wall("Without", "import", 0)),
     ]
     if sizes[-1] == 200:  # noqa: PLR2004
-        # Of the three rows of 200 hosts the one that leaves the cores to the plan: Sparks have their own.
-        found.append(at_most("plan of 200 SSH hosts", 4, wall(plan_rows.LIGHT, plan_rows.PLAN, 200)))
+        for text, group in (
+            ("looks on these cores", plan_rows.SAME_CORES),
+            ("looks played back", plan_rows.PLAYED_BACK),
+        ):
+            found.append(at_most(f"200 hosts on loopback, {text}", 4, wall(group, plan_rows.PLAN, 200)))
         found.append(at_most("check of 200 hosts", 1.5, wall("Without", "sparkfleet check", 200)))
         found.append(at_most("plan of 1,000 recorded hosts", 15, wall("Sparks that", plan_rows.PLAN, 1000)))
         thousand = next(r for r in rows if r.hosts == 1000 and r.title == plan_rows.PLAN)  # noqa: PLR2004
