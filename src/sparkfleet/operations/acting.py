@@ -7,13 +7,14 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import fleet_run, looking
+from sparkfleet.operations import fleet_run, looking, remote
 from sparkfleet.operations.remote import ConnectionLostError
 from sparkfleet.plan.model import Entry, HostPlan, Sign, Step
 
@@ -41,6 +42,16 @@ class Acting:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self.run.board.say(self.host.name, text)
+
+    def watch(self, job: str, subject: str) -> dict[str, Any]:
+        """Follow a job on the Spark to its end, telling each event; return its result."""
+        for event in remote.follow(self.host, job, self.say):
+            if "outcome" in event:
+                return event
+            phase = str(event.get("phase") or event.get("step") or "")
+            amount = (int(event.get(key) or 0) for key in ("have", "total"))
+            self.tell(f"{subject} {phase}".rstrip(), str(event.get("text") or ""), *amount)
+        return {"outcome": "lost", "cause": "the job ended without a result"}
 
 
 Act = Callable[[Acting, tuple[Entry, ...]], None]

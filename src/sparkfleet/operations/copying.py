@@ -10,7 +10,6 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.operations import acting, looking, remote, staging_job
-from sparkfleet.operations.host import login_user
 from sparkfleet.operations.sender import Sender, SenderError
 from sparkfleet.plan import copy_route
 from sparkfleet.plan.model import Source
@@ -19,7 +18,7 @@ from sparkfleet.spec.resolved import Weights
 
 def copy(act: acting.Acting, holder: PyinfraHost, wanted: Sequence[Weights], source: Source) -> None:
     """Copy models from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
-    user, theirs = login_user(act.host), login_user(holder)
+    user, theirs = looking.login_user(act.host), looking.login_user(holder)
     root = theirs.expand(looking.declared(holder).paths.models)
     shown = [
         {"path": f"{snapshot(root, weights)}/{file.path}", "size": file.size}
@@ -48,7 +47,7 @@ def model_orders(wanted: Sequence[Weights], models: str, place: dict[str, Any]) 
 
 def copy_image(act: acting.Acting, holder: PyinfraHost, reference: str, source: Source) -> None:
     """Copy an image from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
-    user = login_user(act.host)
+    user = looking.login_user(act.host)
     with _exported(act, holder, reference) as file:
         shown = [{"path": file["path"], "size": file["size"]}]
         with _sending(act, holder, shown, source) as sender:
@@ -63,7 +62,7 @@ def _exported(act: acting.Acting, holder: PyinfraHost, reference: str) -> Iterat
     exports[key] = exports.get(key, 0) + 1
     try:
         there = acting.Acting(act.state, holder)
-        result = staging_job.run(there, login_user(holder), {"export": reference})
+        result = staging_job.run(there, looking.login_user(holder), {"export": reference})
         if result.get("outcome") != "staged":
             raise SenderError(*staging_job.failure(holder.name, result).problems)
         yield result["exported"]

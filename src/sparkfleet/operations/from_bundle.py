@@ -17,7 +17,6 @@ from typing import Any
 
 from sparkfleet.offline import models
 from sparkfleet.operations import acting, copying, looking, staging_job, tunnel
-from sparkfleet.operations.host import login_user
 from sparkfleet.spec.resolved import Weights
 
 LAN = 1
@@ -26,7 +25,7 @@ LAN = 1
 
 def send(act: acting.Acting, wanted: Sequence[Weights]) -> None:
     """Send models. Raise FailedError when the bundle lacks one, or when it does not arrive."""
-    spec, user = looking.declared(act.host), login_user(act.host)
+    spec, user = looking.declared(act.host), looking.login_user(act.host)
     bundle = Path(spec.stage.bundle).expanduser()
     problems = [problem for weights in wanted if (problem := models.lack(act.host.name, bundle, weights))]
     if problems:

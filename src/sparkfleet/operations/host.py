@@ -15,7 +15,6 @@ from sparkfleet.errors import Problem
 from sparkfleet.operations import acting, docker, looking, preparing, remote
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.plan.model import Entry, Step
-from sparkfleet.probe.observed import User
 
 START = ("set -eu", "umask 022")
 """First lines of the script."""
@@ -36,7 +35,7 @@ def _prepare(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
         if file.path in keys:
             lines += _file_lines(file)
     spec = looking.declared(act.host)
-    user = login_user(act.host)
+    user = looking.login_user(act.host)
     for directory in desired.directories(spec, user):
         if directory.path in keys:
             path = shlex.quote(user.expand(directory.path))
@@ -63,14 +62,6 @@ def _run_script(act: acting.Acting, lines: list[str]) -> None:
                 f"on {act.host.name}: df -h /usr/local /var/lib; mount | grep 'ro,'; then run again",
             )
         )
-
-
-def login_user(host: PyinfraHost) -> User:
-    """Return the user who logs in on a Spark, with home and ids."""
-    answer = remote.run(host, ("/bin/sh", "-c", 'u=${SUDO_USER:-root}; getent passwd "$u"; id -gn "$u"'))
-    entry, group = answer.out.splitlines()[-2:]
-    name, _, uid, gid, _, home, _ = entry.split(":")
-    return User(name, home, int(uid), int(gid), group)
 
 
 def put_in_place(host: PyinfraHost, managed: Sequence[host_changes.ManagedFile]) -> None:

@@ -1,4 +1,4 @@
-"""The plan of one host, by a look at it now."""
+"""One host, by a look at it now: its plan, and who logs in there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, Step
 from sparkfleet.plan.verification import AGAIN, verify_plan
 from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observed import Observed, User
 from sparkfleet.spec.resolved import Host, host_from_json
 
 LOOK_AGAIN_FOR_S = 20
@@ -24,6 +24,14 @@ LOOK_AGAIN_FOR_S = 20
 def declared(host: PyinfraHost) -> Host:
     """Return what the inventory declares for a host."""
     return host_from_json(host.data.get("sparkfleet"))
+
+
+def login_user(host: PyinfraHost) -> User:
+    """Return the user who logs in on a Spark, with home and ids."""
+    answer = remote.run(host, ("/bin/sh", "-c", 'u=${SUDO_USER:-root}; getent passwd "$u"; id -gn "$u"'))
+    entry, group = answer.out.splitlines()[-2:]
+    name, _, uid, gid, _, home, _ = entry.split(":")
+    return User(name, home, int(uid), int(gid), group)
 
 
 def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostPlan:

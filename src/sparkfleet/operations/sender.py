@@ -11,8 +11,7 @@ from typing import Any
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import remote, staging_job
-from sparkfleet.operations.host import login_user
+from sparkfleet.operations import looking, remote, staging_job
 from sparkfleet.plan.copy_route import Route
 
 
@@ -38,7 +37,7 @@ class Sender:
             "addresses": [address for _, address in self.route.listen],
             "peers": self.route.peers,
             "token": self.token,
-            "user": staging_job.user_data(login_user(self.host)),
+            "user": staging_job.user_data(looking.login_user(self.host)),
             "files": list(shown),
         }
         answer = remote.program(self.host, "copy-serve", data=request, timeout=60)

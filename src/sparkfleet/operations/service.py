@@ -73,7 +73,7 @@ def _swap(act: acting.Acting, entry: Entry) -> None:
     answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
     if not answer.ok:
         raise acting.FailedError(_not_begun(f"{act.host.name}: {entry.subject}", answer))
-    result = watch(act, request.id, entry.subject)
+    result = act.watch(request.id, entry.subject)
     if result.get("outcome") not in {"promoted", "removed"}:
         raise acting.FailedError(swap_problem(act.host.name, entry.subject, result))
     act.run.done[f"{act.host.name} {entry.subject}"] = success_words(result)
@@ -130,17 +130,6 @@ def _run_in_image(act: acting.Acting, generation: Generation, words: tuple[str, 
     asked = (*image_parser.docker_words(generation.image), *words)
     said = remote.run(act.host, asked, stdin=script, timeout=image_parser.TIMEOUT_S)
     return said.out or said.err
-
-
-def watch(act: acting.Acting, job: str, subject: str) -> dict[str, Any]:
-    """Follow a job on the Spark to its end, telling each event; return its result."""
-    for event in remote.follow(act.host, job, act.say):
-        if "outcome" in event:
-            return event
-        phase = str(event.get("phase") or event.get("step") or "")
-        amount = (int(event.get(key) or 0) for key in ("have", "total"))
-        act.tell(f"{subject} {phase}".rstrip(), str(event.get("text") or ""), *amount)
-    return {"outcome": "lost", "cause": "the job ended without a result"}
 
 
 def success_words(result: dict[str, Any]) -> str:

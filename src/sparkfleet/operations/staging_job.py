@@ -8,8 +8,6 @@ from typing import Any
 
 from sparkfleet.errors import Problem
 from sparkfleet.operations import acting, looking, remote
-from sparkfleet.operations.host import login_user
-from sparkfleet.operations.service import watch
 from sparkfleet.plan.model import Source, Step
 from sparkfleet.plan.staging import weights_key
 from sparkfleet.probe.observed import User
@@ -31,7 +29,7 @@ class Wanted:
 
 def download(act: acting.Acting, wanted: Wanted) -> None:
     """Have the Spark fetch from outside. Raise FailedError if it cannot."""
-    spec, user = looking.declared(act.host), login_user(act.host)
+    spec, user = looking.declared(act.host), looking.login_user(act.host)
     image = wanted.service.image.pull_ref
     request: dict[str, Any] = {"images": [image]}
     # Asked before an image is pulled, too: a licence that is not accepted must not cost a pull first.
@@ -70,7 +68,7 @@ def run(act: acting.Acting, user: User, request: dict[str, Any]) -> dict[str, An
         raise acting.FailedError(
             Problem(act.host.name, f"fetching could not begin: {said}", remedy="run again")
         )
-    return watch(act, job, "fetch")
+    return act.watch(job, "fetch")
 
 
 def user_data(user: User) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
 from sparkfleet.operations import acting, looking, remote
-from sparkfleet.operations.host import login_user
-from sparkfleet.operations.service import watch
 from sparkfleet.plan import verification
 from sparkfleet.plan.model import Entry, Sign, Step
 from sparkfleet.spec.resolved import Weights
@@ -27,7 +25,7 @@ def hashed() -> Generator[FunctionCommand, None, None]:
 
 def _verify(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
     spec = looking.declared(act.host)
-    models = login_user(act.host).expand(spec.paths.models)
+    models = looking.login_user(act.host).expand(spec.paths.models)
     declared = verification.repositories(spec)
     asked = [(entry, one) for entry in entries for one in declared if verification.concerns(entry, one)]
     result = _hash(act, models, [weights for _, weights in asked])
@@ -60,7 +58,7 @@ def _hash(act: acting.Acting, models: str, repositories: list[Weights]) -> dict[
         raise acting.FailedError(
             Problem(act.host.name, f"hashing could not begin: {said}", remedy="run again")
         )
-    result = watch(act, job, "verify")
+    result = act.watch(job, "verify")
     if result.get("outcome") != "staged":
         found = str(result.get("cause") or "hashing failed")
         raise acting.FailedError(
