@@ -28,13 +28,18 @@ def meet(act: acting.Acting, request: SwapRequest, rank: Rank) -> SwapRequest:
     while missing := [name for name in rank.hosts if name not in meeting.ready]:
         failed = [name for name in missing if name in act.run.failures]
         if failed:
-            cause = f"{', '.join(failed)} cannot take part (see there)"
+            cause = "; ".join(f"{name} cannot take part: {_first(act, name)}" for name in failed)
             raise _refused(act, rank, cause, f"mend {failed[0]}, then run again")
         if time.monotonic() >= deadline:
             cause = f"{', '.join(missing)} did not come to the same point within {WAIT_S:.0f} s"
             raise _refused(act, rank, cause, "run again, without --serial")
         time.sleep(POLL_S)
     return replace(request, id=meeting.swap, token=meeting.token)
+
+
+def _first(act: acting.Acting, name: str) -> str:
+    """Return the first line of what failed on a member; the whole is said of the member itself."""
+    return act.run.failures[name][0].found.splitlines()[0]
 
 
 def _refused(act: acting.Acting, rank: Rank, cause: str, remedy: str) -> acting.FailedError:

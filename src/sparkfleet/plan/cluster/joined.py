@@ -52,6 +52,7 @@ def _reason(
     """Return why a member cannot take part, None when it can. ``serves``: the cluster is there already."""
     if own is not None and own.blocked:
         return own.blocked
+    where, expected = f"cluster {cluster}", "every member ready: a change is made on all of them, or on none"
     if plan is None:
         why = f"{name} is not in this run"
         remedy = "leave --limit away, or name all members"
@@ -59,11 +60,16 @@ def _reason(
         why, remedy = f"{name} is unknown: {plan.unknown.found}", "mend that first, then run again"
         why = f"degraded: {why}" if serves else why
     elif plan.state is HostState.BLOCKED:
-        why, remedy = f"{name} is blocked", "see what is said of it; mend that first, then run again"
+        return together(
+            *(
+                Problem(where, f"{name} is blocked: {one.where}: {one.found}", expected, one.remedy)
+                for entry in plan.entries
+                for one in (entry.blocked.each if entry.blocked else ())
+            )
+        )
     elif own is None:
         why = f"{name} is made ready first: what it serves is planned after that"
         remedy = "pyinfra INVENTORY deploys/prepare.py, then run again"
     else:
         return None
-    expected = "every member ready: a change is made on all of them, or on none"
-    return Problem(f"cluster {cluster}", why, expected, remedy)
+    return Problem(where, why, expected, remedy)

@@ -91,12 +91,15 @@ def test_what_blocks_one_rank_blocks_all_and_is_said_once() -> None:
 def test_a_member_that_is_blocked_for_another_reason_blocks_the_others() -> None:
     blocked = plan(host(1), converged(host(1)))
     other = entry(plan(host(1), fresh(host(1))))
-    reason = Problem("spark-02: nano", "no room")
-    own = replace(other, subject="nano", cluster="", blocked=reason)
+    reasons = Problem("spark-02: nano", "no room", "room", "make room", (Problem("spark-02: /", "locked"),))
+    own = replace(other, subject="nano", cluster="", blocked=reasons)
     first, _ = both(plan(host(0), stopped(host(0))), replace(blocked, entries=(own,))).values()
     problem = entry(first).blocked
     assert problem is not None
-    assert problem.found == "spark-02 is blocked"
+    assert [(one.found, one.remedy) for one in problem.each] == [
+        ("spark-02 is blocked: spark-02: nano: no room", "make room"),
+        ("spark-02 is blocked: spark-02: /: locked", ""),
+    ]
 
 
 def test_a_member_that_must_be_made_ready_first_blocks_the_others() -> None:
