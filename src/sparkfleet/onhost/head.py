@@ -7,36 +7,13 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sparkfleet.onhost import ranks
+from sparkfleet.onhost import ranks, words
 from sparkfleet.onhost.gate import Gate, Passed
 from sparkfleet.onhost.generation import Generation, Rank, SwapRequest
 from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.system import Stop, System
 from sparkfleet.onhost.trial import Failure, TrialFailedError
-from sparkfleet.onhost.words import (
-    ABORT,
-    COMMIT,
-    ENDED,
-    EXPLAIN_S,
-    FAILED,
-    NO_FABRIC,
-    POLL_S,
-    PORT,
-    PREPARE,
-    PREPARE_S,
-    PROMOTED,
-    READY,
-    RUNNING,
-    SETTLE_S,
-    SILENT_S,
-    START,
-    STOP,
-    STOP_S,
-    STOPPED,
-    WORD_S,
-    NotTogetherError,
-    shared,
-)
+from sparkfleet.onhost.words import NotTogetherError
 
 
 @dataclass
@@ -60,7 +37,7 @@ class Head:
     request: SwapRequest
     generation: Generation
     rank: Rank
-    word: str = PREPARE
+    word: str = words.PREPARE
     cause: str = ""
     remedy: str = ""
     said: dict[int, Said] = field(default_factory=dict)
@@ -71,20 +48,20 @@ class Head:
         """Listen on the fabric; ``again``: what was decided is said again."""
         if again:
             forward = self.journal.last("promote") and not self.journal.last("restore")
-            self.word = COMMIT if forward else ABORT
+            self.word = words.COMMIT if forward else words.ABORT
             self.cause = "" if forward else "its change was interrupted"
-        deadline = self.system.monotonic() + (WORD_S if again else 0.0)
+        deadline = self.system.monotonic() + (words.WORD_S if again else 0.0)
         while True:
             try:
-                self._close = self.system.listen(self.rank.address, PORT, self.answer)
+                self._close = self.system.listen(self.rank.address, words.PORT, self.answer)
             except OSError as error:
                 if self.system.monotonic() < deadline:
                     self.system.sleep(1.0)
                     continue
                 if again:
                     return  # its own end does not depend on who listens
-                cause = f"cannot listen on {self.rank.address}, port {PORT}: {error}"
-                raise NotTogetherError(cause, NO_FABRIC) from None
+                cause = f"cannot listen on {self.rank.address}, port {words.PORT}: {error}"
+                raise NotTogetherError(cause, words.NO_FABRIC) from None
             return
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -104,18 +81,18 @@ class Head:
 
     def prepared(self, image_id: str) -> None:
         """Wait until every member is ready with the same image and words, then let all stop."""
-        deadline = self.system.monotonic() + PREPARE_S
-        while missing := self._without(READY):
+        deadline = self.system.monotonic() + words.PREPARE_S
+        while missing := self._without(words.READY):
             for rank, said in self._all():
-                if said.state in {FAILED, ENDED}:
+                if said.state in {words.FAILED, words.ENDED}:
                     raise NotTogetherError(f"{self.rank.name(rank)}: {said.cause}", said.remedy)
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
                 raise NotTogetherError(
-                    f"{names} did not say within {PREPARE_S:.0f} s that it is ready", NO_FABRIC
+                    f"{names} did not say within {words.PREPARE_S:.0f} s that it is ready", words.NO_FABRIC
                 )
-            self.system.sleep(POLL_S)
-        own = shared(self.rank, image_id)
+            self.system.sleep(words.POLL_S)
+        own = words.shared(self.rank, image_id)
         for rank, said in self._all():
             for key, value in own.items():
                 if said.shared.get(key) != value:
@@ -124,40 +101,40 @@ class Head:
                         f"{found}, not {value}", "run again; the plan shows what differs on each member"
                     )
         self.journal.tell("note", "every rank is ready", phase="together")
-        self._say(STOP)
+        self._say(words.STOP)
 
     def stopped(self) -> None:
         """Wait until every rank has stopped; with mp also until every worker runs."""
-        self._wait(STOPPED, STOP_S)
+        self._wait(words.STOPPED, words.STOP_S)
         if self.rank.executor == "mp":
-            self._say(START)
-            self._wait(RUNNING, STOP_S)
+            self._say(words.START)
+            self._wait(words.RUNNING, words.STOP_S)
 
     def check(self) -> None:
         """Look at the members; let workers of Ray start once it answers here."""
         for rank in range(1, len(self.rank.hosts)):
             said = self.said.get(rank)
-            silent = self.system.monotonic() - said.at if said else SILENT_S
-            if said and said.state in {FAILED, ENDED}:
+            silent = self.system.monotonic() - said.at if said else words.SILENT_S
+            if said and said.state in {words.FAILED, words.ENDED}:
                 raise TrialFailedError(Failure(f"{self.rank.name(rank)}: {said.cause}", said.remedy))
-            if silent >= SILENT_S:
+            if silent >= words.SILENT_S:
                 text = f"{self.rank.name(rank)} has not been heard of for {silent:.0f} s"
-                raise TrialFailedError(Failure(text, NO_FABRIC))
-        if self.word == STOP and self.rank.executor == "ray" and self.system.holders(ranks.RAY_PORT):
-            self._say(START)
+                raise TrialFailedError(Failure(text, words.NO_FABRIC))
+        if self.word == words.STOP and self.rank.executor == "ray" and self.system.holders(ranks.RAY_PORT):
+            self._say(words.START)
 
     def prove(self, gate: Gate) -> Passed:
         """Ask the gate, then hear once more of every member."""
         passed = gate.prove()
         proven = self.system.monotonic()
-        while any(said.state != RUNNING or said.at <= proven for _, said in self._all()):
+        while any(said.state != words.RUNNING or said.at <= proven for _, said in self._all()):
             self.check()
-            self.system.sleep(POLL_S)
+            self.system.sleep(words.POLL_S)
         return passed
 
     def commit(self) -> None:
         """Say that it goes forward; the journal has it."""
-        self._say(COMMIT)
+        self._say(words.COMMIT)
 
     def was_committed(self) -> bool:
         """Only the head's own journal knows."""
@@ -165,38 +142,39 @@ class Head:
 
     def explain(self, failure: Failure) -> Failure:
         """Add what members say of their engines' ends: which was first, nobody can tell by the clock."""
-        deadline = self.system.monotonic() + (EXPLAIN_S if failure.exit_code is not None else 0.0)
+        deadline = self.system.monotonic() + (words.EXPLAIN_S if failure.exit_code is not None else 0.0)
         while not (ended := self._ended(failure)) and self.system.monotonic() < deadline:
-            self.system.sleep(POLL_S)
+            self.system.sleep(words.POLL_S)
         return replace(failure, cause="; ".join((failure.cause, *ended)))
 
     def _ended(self, failure: Failure) -> list[str]:
         return [
             f"{self.rank.name(rank)}: {said.cause}"
             for rank, said in self._all()
-            if said.state == FAILED and self.rank.name(rank) not in failure.cause
+            if said.state == words.FAILED and self.rank.name(rank) not in failure.cause
         ]
 
     def abort(self, failure: Failure) -> None:
         """Say that it goes back, and why; the journal has it."""
         with self._lock:
-            self.word, self.cause, self.remedy = ABORT, failure.cause, failure.remedy
+            self.word, self.cause, self.remedy = words.ABORT, failure.cause, failure.remedy
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
         """Wait until every member has ended; return those that did not end as the head."""
-        if not promoted and self.word != ABORT:
+        if not promoted and self.word != words.ABORT:
             self.abort(Failure(cause))
-        deadline = self.system.monotonic() + SETTLE_S
+        deadline = self.system.monotonic() + words.SETTLE_S
         while self._close and self.system.monotonic() < deadline:
-            open_ = [rank for rank in self._without(PROMOTED, ENDED) if promoted or rank in self.said]
+            not_ended = self._without(words.PROMOTED, words.ENDED)
+            open_ = [rank for rank in not_ended if promoted or rank in self.said]
             if not open_:
                 break
-            self.system.sleep(POLL_S)
+            self.system.sleep(words.POLL_S)
         if not promoted:
             return ()
         return tuple(
             f"{self.rank.name(rank)}: {self.said[rank].cause if rank in self.said else 'silent'}"
-            for rank in self._without(PROMOTED)
+            for rank in self._without(words.PROMOTED)
         )
 
     def close(self) -> None:
@@ -227,4 +205,4 @@ class Head:
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
                 raise TrialFailedError(Failure(f"{names}: not {state} after {limit_s:.0f} s"))
-            self.system.sleep(POLL_S)
+            self.system.sleep(words.POLL_S)

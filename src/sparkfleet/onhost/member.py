@@ -5,38 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 
-from sparkfleet.onhost import ranks
+from sparkfleet.onhost import ranks, words
 from sparkfleet.onhost.gate import Gate, Passed
 from sparkfleet.onhost.generation import Generation, Rank, SwapRequest
 from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.system import Stop, System
 from sparkfleet.onhost.trial import Failure, TrialFailedError
-from sparkfleet.onhost.words import (
-    ABORT,
-    BEAT_S,
-    CHECKING,
-    COMMIT,
-    ENDED,
-    EXPLAIN_S,
-    FAILED,
-    LOST_S,
-    NO_FABRIC,
-    ORDER,
-    PATIENCE_S,
-    POLL_S,
-    PORT,
-    PREPARE,
-    PREPARE_S,
-    PROMOTED,
-    READY,
-    RUNNING,
-    START,
-    STOP,
-    STOPPED,
-    WORD_S,
-    NotTogetherError,
-    shared,
-)
+from sparkfleet.onhost.words import NotTogetherError
 
 
 @dataclass
@@ -48,10 +23,10 @@ class Member:
     request: SwapRequest
     generation: Generation
     rank: Rank
-    state: str = CHECKING
+    state: str = words.CHECKING
     cause: str = ""
     remedy: str = ""
-    word: str = PREPARE
+    word: str = words.PREPARE
     why: str = ""
     what: str = ""
     """The head's cause and remedy."""
@@ -63,7 +38,7 @@ class Member:
     def open(self, *, again: bool) -> None:  # noqa: ARG002  (the head's matter)
         """Begin to tell the head."""
         self.heard_at = self.system.monotonic()
-        self._close = self.system.every(BEAT_S, self.beat)
+        self._close = self.system.every(words.BEAT_S, self.beat)
 
     def beat(self) -> None:
         """Tell the head where this rank is, and take its word. Called from other threads."""
@@ -74,9 +49,9 @@ class Member:
                 "state": self.state,
                 "cause": self.cause,
                 "remedy": self.remedy,
-                "shared": shared(self.rank, self.image_id),
+                "shared": words.shared(self.rank, self.image_id),
             }
-            answer = self.system.ask_other(self.rank.addresses[0], PORT, message, PATIENCE_S)
+            answer = self.system.ask_other(self.rank.addresses[0], words.PORT, message, words.PATIENCE_S)
             if answer is None or "word" not in answer:
                 return
             self.word, self.heard_at = str(answer["word"]), self.system.monotonic()
@@ -85,23 +60,23 @@ class Member:
     def prepared(self, image_id: str) -> None:
         """Say ready, and wait for the word to stop."""
         self.image_id = image_id
-        self._tell(READY)
+        self._tell(words.READY)
         try:
-            self._wait(STOP, PREPARE_S)
+            self._wait(words.STOP, words.PREPARE_S)
         except TrialFailedError as error:
             raise NotTogetherError(error.failure.cause, error.failure.remedy) from None
 
     def stopped(self) -> None:
         """Say that what was before has stopped, and wait for the word to start."""
-        self._tell(STOPPED)
-        self._wait(START, LOST_S)
+        self._tell(words.STOPPED)
+        self._wait(words.START, words.LOST_S)
 
     def check(self) -> None:
         """Obey the word to go back."""
-        if self.word == ABORT:
+        if self.word == words.ABORT:
             raise TrialFailedError(Failure(f"{self.rank.name(0)}: {self.why}", self.what))
         silent = self.system.monotonic() - self.heard_at
-        if silent >= LOST_S:
+        if silent >= words.LOST_S:
             raise TrialFailedError(
                 Failure(f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s")
             )
@@ -109,11 +84,11 @@ class Member:
     def prove(self, gate: Gate) -> Passed:
         """Say that the engine runs; the head's gate decides."""
         began = self.system.monotonic()
-        self._tell(RUNNING)
+        self._tell(words.RUNNING)
         gate.waiting("the head's gate")
-        while self.word != COMMIT:
+        while self.word != words.COMMIT:
             gate.check_alive()
-            self.system.sleep(POLL_S)
+            self.system.sleep(words.POLL_S)
         spent = self.system.monotonic() - began
         return Passed(spent, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
 
@@ -122,15 +97,17 @@ class Member:
 
     def was_committed(self) -> bool:
         """Ask the head's swap, or its guard, for the word."""
-        deadline = self.system.monotonic() + WORD_S
+        deadline = self.system.monotonic() + words.WORD_S
         question = {"ask": "swap", "swap": self.request.id}
         while self.system.monotonic() < deadline:
             self.beat()
-            answer = self.system.ask_other(self.rank.addresses[0], ranks.PORT, question, PATIENCE_S) or {}
-            if self.word in {COMMIT, ABORT}:
-                return self.word == COMMIT
-            if answer.get("word") in {COMMIT, ABORT}:
-                return bool(answer["word"] == COMMIT)
+            answer = (
+                self.system.ask_other(self.rank.addresses[0], ranks.PORT, question, words.PATIENCE_S) or {}
+            )
+            if self.word in {words.COMMIT, words.ABORT}:
+                return self.word == words.COMMIT
+            if answer.get("word") in {words.COMMIT, words.ABORT}:
+                return bool(answer["word"] == words.COMMIT)
             self.system.sleep(1.0)
         return False
 
@@ -138,21 +115,21 @@ class Member:
         """Tell the head, and add what it says of the others."""
         if failure.exit_code is None:
             return failure
-        self._tell(FAILED, failure.cause, failure.remedy)
-        deadline = self.system.monotonic() + EXPLAIN_S
-        while self.word != ABORT and self.system.monotonic() < deadline:
-            self.system.sleep(POLL_S)
-        if self.word != ABORT or not self.why or self.why in failure.cause:
+        self._tell(words.FAILED, failure.cause, failure.remedy)
+        deadline = self.system.monotonic() + words.EXPLAIN_S
+        while self.word != words.ABORT and self.system.monotonic() < deadline:
+            self.system.sleep(words.POLL_S)
+        if self.word != words.ABORT or not self.why or self.why in failure.cause:
             return failure
         return replace(failure, cause=f"{failure.cause}; {self.rank.name(0)}: {self.why}")
 
     def abort(self, failure: Failure) -> None:
         """Tell the head why this rank goes back."""
-        self._tell(FAILED, failure.cause, failure.remedy)
+        self._tell(words.FAILED, failure.cause, failure.remedy)
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
         """Tell the head how this rank ended."""
-        self._tell(PROMOTED if promoted else ENDED, cause)
+        self._tell(words.PROMOTED if promoted else words.ENDED, cause)
         return ()
 
     def close(self) -> None:
@@ -166,10 +143,10 @@ class Member:
         self.beat()
 
     def _wait(self, word: str, limit_s: float) -> None:
-        while self.word == ABORT or ORDER.index(self.word) < ORDER.index(word):
+        while self.word == words.ABORT or words.ORDER.index(self.word) < words.ORDER.index(word):
             self.check()
             silent = self.system.monotonic() - self.heard_at
             if silent >= limit_s:
                 text = f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s"
-                raise TrialFailedError(Failure(text, NO_FABRIC))
-            self.system.sleep(POLL_S)
+                raise TrialFailedError(Failure(text, words.NO_FABRIC))
+            self.system.sleep(words.POLL_S)
