@@ -15,6 +15,9 @@ REFUSED, STALE = "refused", "stale"
 STATE_MIB, DOCKER_MIB = 64, 512
 """Free disk space (MiB) for the diary and evidence, and for a container's layer and log."""
 
+GPU_S, NO_SUCH_COMMAND = 30.0, 127
+"""Seconds for the driver to answer; a driver that hangs takes longer."""
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -45,6 +48,7 @@ def refusal(system: System, request: SwapRequest) -> Refusal | None:
             or _port(system, request, found)
             or _memory(system, request, found)
             or _disk(system)
+            or _gpu(system, request)
         )
     except ValueError as error:
         return Refusal(REFUSED, str(error))
@@ -162,6 +166,19 @@ def _disk(system: System) -> Refusal | None:
                 REFUSED, f"disk full: {free} MiB free under {path}, {need} needed", "make room first"
             )
     return None
+
+
+def _gpu(system: System, request: SwapRequest) -> Refusal | None:
+    """A driver that was replaced beneath a running engine lets it go on, and lets no other one start."""
+    if request.candidate is None or "--gpus" not in request.candidate.create:
+        return None
+    seen = system.run(("nvidia-smi", "-L"), GPU_S)
+    if seen.code in {0, NO_SUCH_COMMAND}:  # it need not be there: the engine's own start tells
+        return None
+    said = seen.text.splitlines()[0] if seen.text else f"nvidia-smi ended with {seen.code}"
+    return Refusal(
+        REFUSED, f"the GPU does not answer: {said}", "nvidia-smi; sudo dmesg | grep -i nvrm; sudo reboot"
+    )
 
 
 def next_name(service: str) -> str:

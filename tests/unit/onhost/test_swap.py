@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from sparkfleet.onhost import store
-from sparkfleet.onhost.generation import Gate, Generation, SwapRequest
+from sparkfleet.onhost.generation import LABEL_GENERATION, Gate, Generation, SwapRequest
 from sparkfleet.onhost.journal import read_events
-from sparkfleet.onhost.system import Holder
+from sparkfleet.onhost.system import Holder, Ran
 from tests.unit.onhost.world import TOTAL_MIB, Box, Engine, World, generation
 
 OLD, NEW, OTHER = generation(), generation(image="img:2"), generation("other", "img:other", port=9000)
@@ -323,6 +323,38 @@ def test_a_device_that_is_not_there_is_refused_before_anything_stops(world: Worl
     assert result["outcome"] == "refused"
     assert "no /dev/no-such on" in result["cause"]
     assert picture(world) == before
+
+
+WITH_GPU = replace(NEW, create=("--gpus", "all", *NEW.create[1:]))
+GPUS = replace(WITH_GPU, create=(f"{LABEL_GENERATION}={WITH_GPU.id}", *WITH_GPU.create))
+MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [(Ran(18, f"{MISMATCH}\nNVML 580.95\n"), MISMATCH), (Ran(124), "nvidia-smi ended with 124")],
+)
+def test_a_gpu_that_does_not_answer_is_refused_before_anything_stops(
+    world: World, seen: Ran, said: str
+) -> None:
+    world.serve(OLD)
+    before = picture(world)
+    world.driver = seen
+    result = ask(world, GPUS, "nano")
+    assert (result["outcome"], result["cause"]) == ("refused", f"the GPU does not answer: {said}")
+    assert picture(world) == before
+
+
+@pytest.mark.parametrize("seen", [Ran(0, "GPU 0: NVIDIA GB10\n"), Ran(127)])
+def test_a_gpu_that_answers_or_that_cannot_be_asked_stops_nothing(world: World, seen: Ran) -> None:
+    world.serve(OLD)
+    world.driver = seen
+    assert ask(world, GPUS, "nano")["outcome"] == "promoted"
+
+
+def test_a_service_without_a_gpu_does_not_ask_for_one(world: World) -> None:
+    world.driver = Ran(9, "no driver")
+    assert ask(world, NEW)["outcome"] == "promoted"
 
 
 def test_too_little_memory_is_refused_when_nothing_gives_any_back(world: World) -> None:

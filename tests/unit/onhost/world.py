@@ -115,6 +115,8 @@ class World:
     others: Callable[[str, int, dict[str, Any]], dict[str, Any] | None] = lambda *_: None
     """What other Sparks answer."""
     no_fabric: bool = False
+    driver: Ran = Ran(127)  # noqa: RUF009  (frozen)
+    """What nvidia-smi says and ends with; 127: there is none."""
 
     def __post_init__(self) -> None:
         beside = (self.root / "run-units", self.root / "units.control")
@@ -192,6 +194,8 @@ class World:
             return Ran(0)
         if words[0] == "dmesg":
             return Ran(0, "[1.0] quiet\n")
+        if words[0] == "nvidia-smi" and self.driver.code != Ran(127).code:
+            return self.driver
         return Ran(127, err=f"{words[0]}: no such command")
 
     def memory(self) -> Memory:
