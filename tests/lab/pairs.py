@@ -58,6 +58,13 @@ class Pair:
             found.append(seen["Args"][seen["Args"].index("--max-model-len") + 1])
         return found
 
+    def change(self) -> tuple[str, str]:
+        """Declare another --max-model-len than the ranks have; return that of now, and the declared one."""
+        (now,) = set(self.lengths())
+        new = 4096 if now != "4096" else 8192
+        self.declare(max_model_len=new)
+        return now, str(new)
+
     def serves(self) -> bool:
         """Tell whether the head answers."""
         return self.head.ok("curl -sf --max-time 5 http://127.0.0.1:8000/v1/models")

@@ -5,6 +5,7 @@ The tests go on from each other's machines; each leaves both serving.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -14,8 +15,9 @@ from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
 from tests.lab.pairs import Pair, pair_of
 
-LENGTH = 262144
-"""The recipe's --max-model-len."""
+IMAGE = "nvcr.io/nvidia/vllm"
+BOOKS = "/var/lib/docker/image/overlay2/repositories.json"
+"""Where dockerd keeps which name is which image."""
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +32,10 @@ def shared(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def pair(shared: Pair) -> Pair:
-    """The two, serving as the recipe says."""
-    shared.declare()
-    if set(shared.lengths()) != {str(LENGTH)} or not shared.serves():
+    """The two, serving what they serve now, and so declared."""
+    now = shared.lengths()
+    shared.declare(max_model_len=int(now[0]))
+    if len(set(now)) > 1 or not shared.serves():
         shared.fleet.run().expect(0)
     return shared
 
@@ -46,15 +49,17 @@ def test_one_run_makes_two_sparks_serve_together_and_leaves_nothing_to_do(pair: 
 
 
 def test_a_change_is_made_on_both_and_takes_a_leftover_away(pair: Pair) -> None:
-    leftover = "docker run -d --name old --label io.sparkfleet.service=old --entrypoint sleep"
+    leftover = (
+        "docker run -d --name old --label io.sparkfleet.service=old --stop-signal KILL --entrypoint sleep"
+    )
     pair.machines[1].sh(f"{leftover} $(docker inspect -f '{{{{.Image}}}}' wide) 1000")
-    pair.declare(max_model_len=4096)
+    before, after = pair.change()
     text = pair.fleet.plan().out
-    assert text.count("--max-model-len 262144 → 4096") == 1
+    assert text.count(f"--max-model-len {before} → {after}") == 1
     assert [line for line in text.splitlines() if "container   old" in line and "on spark-02" in line]
     pair.fleet.run().expect(0)
     assert pair.machines[1].sh("docker ps -a --format '{{.Names}}'") == "wide"
-    assert pair.lengths() == ["4096", "4096"]
+    assert pair.lengths() == [after, after]
     assert pair.serves()
     pair.expect_nothing_to_do()
 
@@ -62,25 +67,92 @@ def test_a_change_is_made_on_both_and_takes_a_leftover_away(pair: Pair) -> None:
 @pytest.mark.parametrize("bad", [0, 1])
 def test_an_engine_that_fails_on_one_rank_brings_both_back(pair: Pair, bad: int) -> None:
     machine = pair.machines[bad]
-    pair.declare(max_model_len=4096)
+    before, _ = pair.change()
     code, text = pair.run_with_fault(machine, "crash-after-load")
     assert code == 1
     assert "the previous generation serves again, gated" in text
     assert f"{machine.name} (192.168.176.{bad + 1}): the engine ended with exit code 1" in text
     pair.wait_until_at_rest()
-    assert pair.lengths() == [str(LENGTH), str(LENGTH)]
+    assert pair.lengths() == [before, before]
 
 
-def test_a_member_that_cannot_be_reached_leaves_both_alone(pair: Pair) -> None:
+CANNOT = {
+    "sshd-stopped": "cluster pair: spark-02 is unknown: ",
+    "models-full": "spark-02: /home/nvidia/vllm",
+    "gpu-gone": "spark-02 (192.168.176.2): the GPU does not answer: NVIDIA-SMI has failed",
+}
+"""What keeps a member from a change -> what is said of it: in the plan, or before anything stops."""
+
+
+@pytest.mark.parametrize("fault", CANNOT)
+def test_a_member_that_cannot_take_part_leaves_both_alone_and_is_named(pair: Pair, fault: str) -> None:
     before = pair.containers()
-    pair.declare(max_model_len=4096)
-    pair.machines[1].break_("sshd-stopped")
+    pair.change()
+    pair.machines[1].break_(fault)
     seen = pair.fleet.run()
     pair.machines[1].mend()
     assert seen.code == 1
-    assert "spark-02 is unknown" in seen.text
+    head = seen.text[seen.text.rindex("spark-01   FAILED") :]
+    assert CANNOT[fault] in head[: head.find("spark-02   FAILED")]  # the reason of the head, too
     assert pair.containers() == before
     assert pair.serves()
+
+
+def test_an_image_that_a_member_lost_comes_back_while_both_serve_on(pair: Pair) -> None:
+    before = pair.containers()
+    pair.machines[1].sh("docker rmi $(docker inspect -f '{{.Config.Image}}' wide)")
+    seen = pair.fleet.plan_data()["hosts"]
+    assert [one["state"] for one in seen] == ["unchanged", "change"]
+    pair.fleet.run().expect(0)
+    assert pair.containers() == before
+    pair.expect_nothing_to_do()
+
+
+@pytest.mark.full
+def test_a_tag_that_is_moved_on_one_member_changes_nothing(pair: Pair) -> None:
+    other = "docker images -q --digests --filter dangling=false " + IMAGE
+    own = pair.machines[1].sh("docker inspect -f '{{.Image}}' wide")
+    for identity in pair.machines[1].sh(f"{other} --no-trunc").split():
+        if identity != own:
+            pair.machines[1].sh(f"docker tag {identity} {IMAGE}:26.04-py3")
+    pair.expect_nothing_to_do()
+    before, after = pair.change()
+    pair.fleet.run().expect(0)
+    assert pair.machines[1].sh("docker inspect -f '{{.Image}}' wide") == own
+    assert pair.lengths() == [after, after]
+    assert before != after
+
+
+@pytest.mark.full
+def test_another_image_under_the_same_digest_on_one_member_is_refused_before_anything_stops(
+    pair: Pair,
+) -> None:
+    member = pair.machines[1]
+    kept = member.sh(f"cat {BOOKS}")
+    books = json.loads(kept)
+    names = books["Repositories"][IMAGE]
+    used = member.sh("docker inspect -f '{{.Image}}' wide")
+    other = next(identity for identity in names.values() if identity != used)
+    books["Repositories"][IMAGE] = {
+        name: other if identity == used else identity for name, identity in names.items()
+    }
+    dockerd_with(pair, json.dumps(books))
+    before = pair.containers()
+    text = pair.fleet.run().text
+    assert "spark-02 (192.168.176.2) has another image than the head: " in text
+    assert pair.containers() == before
+    assert pair.serves()
+    dockerd_with(pair, kept)
+    pair.expect_nothing_to_do()
+
+
+def dockerd_with(pair: Pair, books: str) -> None:
+    """Start the second machine's dockerd anew with other books; return when the two serve again."""
+    member = pair.machines[1]
+    member.sh("systemctl stop docker.socket docker")
+    member.sh(f"cat > {BOOKS}", stdin=books)
+    member.sh("systemctl start docker.socket docker")
+    pair.wait(pair.serves)
 
 
 @pytest.mark.parametrize("lost", [pytest.param(0, marks=pytest.mark.full), 1])
@@ -120,7 +192,7 @@ def test_what_is_left_of_a_cluster_does_not_answer(pair: Pair) -> None:
     "words", [pytest.param("wide begin", marks=pytest.mark.full), "wide start: wide starts"]
 )
 def test_a_killed_operator_leaves_one_generation_on_both(pair: Pair, words: str) -> None:
-    pair.declare(max_model_len=4096)
+    _, after = pair.change()
     with pair.fleet.start("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y") as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -131,5 +203,5 @@ def test_a_killed_operator_leaves_one_generation_on_both(pair: Pair, words: str)
     first, second = pair.lengths()
     assert first == second
     pair.fleet.run().expect(0)
-    assert pair.lengths() == ["4096", "4096"]
+    assert pair.lengths() == [after, after]
     pair.expect_nothing_to_do()

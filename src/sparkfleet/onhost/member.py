@@ -31,6 +31,8 @@ class Member:
     what: str = ""
     """The head's cause and remedy."""
     image_id: str = ""
+    told: str = ""
+    """The state that the head knows of."""
     heard_at: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _close: Stop | None = None
@@ -55,6 +57,7 @@ class Member:
             if answer is None or "word" not in answer:
                 return
             self.word, self.heard_at = str(answer["word"]), self.system.monotonic()
+            self.told = str(message["state"])
             self.why, self.what = str(answer.get("cause", "")), str(answer.get("remedy", ""))
 
     def prepared(self, image_id: str) -> None:
@@ -128,8 +131,12 @@ class Member:
         self._tell(words.FAILED, failure.cause, failure.remedy)
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
-        """Tell the head how this rank ended."""
+        """Tell the head how this rank ended: also a head that begins later than this rank refuses."""
+        began = self.system.monotonic()
         self._tell(words.PROMOTED if promoted else words.ENDED, cause)
+        while self.told != self.state and self.system.monotonic() - began < words.HEARD_S:
+            self.system.sleep(words.BEAT_S)
+            self.beat()
         return ()
 
     def close(self) -> None:

@@ -27,6 +27,8 @@ EXPLAIN_S = 4.0
 """Seconds that a rank whose engine ended waits to hear whether another's did: a few beats."""
 WORD_S = 20.0
 """Seconds that an interrupted member asks for the head's word."""
+HEARD_S = 20.0
+"""Seconds that a member that has ended tries to tell the head."""
 SETTLE_S = 180.0
 """Seconds that the head waits until every member has said how it ended."""
 

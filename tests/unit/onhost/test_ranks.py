@@ -215,6 +215,22 @@ def test_nothing_is_touched_when_one_rank_was_never_asked(tmp_path: Path) -> Non
     assert sparks.serves()
 
 
+@pytest.mark.parametrize("delays", [(0, 8), (8, 0)])
+def test_a_member_that_refuses_is_the_cause_whoever_begins_first(
+    tmp_path: Path, delays: tuple[float, float]
+) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    sparks.starts.clear()
+    sparks.all[1].free = 10
+    sparks.swap(delays=delays)
+    sparks.run(600, lambda: len(sparks.results) == 2)
+    assert sparks.outcomes() == ["refused", "refused"]
+    assert sparks.results[0]["cause"].startswith("spark-02 (10.0.0.2): disk full: 10 MiB free")
+    assert sparks.starts == []
+    assert sparks.serves()
+
+
 def test_a_member_that_falls_silent_in_the_trial_is_the_cause(tmp_path: Path) -> None:
     sparks = booted(tmp_path)
     sparks.run(60)
