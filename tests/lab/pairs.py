@@ -1,4 +1,4 @@
-"""Two lab Sparks in one cluster, and what tests ask of them."""
+"""Lab Sparks in one cluster, and what tests ask of them."""
 
 from __future__ import annotations
 
@@ -27,23 +27,32 @@ LAB = {"ulimits": {"memlock": 64 << 10}}
 
 @dataclass
 class Pair:
-    """A fleet of two Sparks in one cluster that serves ``wide`` on port 8000."""
+    """Two Sparks of a fleet (or more) in one cluster that serves ``wide`` on port 8000."""
 
     fleet: FleetDirectory
     machines: tuple[Machine, ...]
+    cluster: str = "pair"
+    network: str = ""
+    """Of the fabric; "": the default one."""
 
     @property
     def head(self) -> Machine:
         return self.machines[0]
 
+    @property
+    def file(self) -> Path:
+        return self.fleet.root / "inventories" / "lab" / "clusters" / f"{self.cluster}.yaml"
+
     def declare(self, executor: str = "mp", *, image: str = "", **flags: Any) -> None:
         """Write the cluster file; flags with ``_`` for ``-``."""
-        path = self.fleet.root / "inventories" / "lab" / "clusters" / "pair.yaml"
+        path = self.file
         path.parent.mkdir(exist_ok=True)
         service: dict[str, Any] = {"recipe": RECIPE, "name": "wide", "container": LAB}
         service |= {"image": image} if image else {}
         service["flags"] = {name.replace("_", "-"): value for name, value in flags.items()}
-        said = {"hosts": list(NAMES), "executor": executor, "serve": service}
+        said = {"hosts": [machine.name for machine in self.machines], "executor": executor, "serve": service}
+        if self.network:
+            said["fabric"] = {"network": self.network}
         path.write_text(yaml.safe_dump(said, sort_keys=False))
 
     def containers(self) -> list[str]:
@@ -99,7 +108,7 @@ class Pair:
     def expect_nothing_to_do(self) -> None:
         """Fail unless the plan is empty."""
         seen = self.fleet.plan().expect(0)
-        assert seen.out.endswith("0 to change, 2 unchanged\n"), seen.text
+        assert seen.out.splitlines()[-1].startswith("0 to change, "), seen.text
 
 
 def pair_of(lab: Lab, state: State, root: Path) -> Pair:

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import ray_image, real_vllm
-from sparkfleet.lab.base import make_base
-from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.names import Lab
-from sparkfleet.lab.standin_images import WITH_RAY
 from sparkfleet.lab.state import State
 from tests.lab.pairs import Pair, pair_of
+from tests.lab.ray_images import IMAGE, push_image_with_ray
 
 pytestmark = pytest.mark.full
-IMAGE = WITH_RAY.ref
 ADDRESSES = "192.168.176.1 192.168.176.2"
 NODES = """python3 -c "
 import ray
@@ -29,12 +24,7 @@ print(*sorted(node['NodeManagerAddress'] for node in ray.nodes() if node['Alive'
 @pytest.fixture(scope="module")
 def registry_with_ray(lab: Lab, lab_state: State) -> None:
     """The lab's registry has the image with Ray, by its own name."""
-    docker = Docker()
-    try:
-        tag = ray_image.make_image(docker, make_base(docker, print), print)
-        real_vllm.push(docker, tag, lab_state.registry_url, lab.directory / "ca.pem", IMAGE)
-    except SparkfleetError as error:
-        pytest.fail(f"no image with Ray: {error}", pytrace=False)
+    push_image_with_ray(lab, lab_state)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,121 @@
+"""Four Sparks as one, or as two clusters, with a fifth that serves by itself beside them.
+
+The tests go on from each other's machines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.lab import lifecycle
+from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.names import Lab
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+from tests.lab.pairs import Pair
+from tests.lab.ray_images import IMAGE, push_image_with_ray
+from tests.lab.served import nano
+
+pytestmark = pytest.mark.full
+NAMES = tuple(f"spark-0{number}" for number in range(1, 6))
+SQUARE = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FleetDirectory, tuple[Machine, ...]]]:
+    """A lab of its own with five Sparks; the last serves ``nano`` by itself."""
+    name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
+    docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-five")
+    lifecycle.up(docker, lab, len(NAMES), print, warm=True)
+    state = lifecycle.read_state(lab) or pytest.fail("the lab is gone")
+    fleet = FleetDirectory(tmp_path_factory.mktemp("five") / "checkout", lab)
+    for one in NAMES[:-1]:
+        fleet.host(one, {"serve": None})
+    fleet.host(NAMES[-1], nano())
+    push_image_with_ray(lab, state)
+    yield fleet, tuple(Machine(one, lab, state) for one in NAMES)
+    lifecycle.down(docker, lab, also_images=False, say=print)
+
+
+def alone(machines: tuple[Machine, ...]) -> str:
+    """Return id and start of the container that the fifth Spark has for itself."""
+    return machines[-1].sh("docker inspect -f '{{.Id}} {{.State.StartedAt}}' nano")
+
+
+def test_four_sparks_serve_together_split_two_by_two(
+    five: tuple[FleetDirectory, tuple[Machine, ...]],
+) -> None:
+    fleet, machines = five
+    four = Pair(fleet, machines[:4], "four")
+    four.declare(**SQUARE)
+    fleet.lock()
+    fleet.run().expect(0)
+    assert four.serves()
+    assert "All 4 ranks have joined" in four.head.sh("docker logs wide 2>&1")
+    four.expect_nothing_to_do()
+    single, before = alone(machines), four.containers()
+    machines[2].sh("docker kill wide")
+    four.wait(lambda: all(new != old for new, old in zip(four.containers(), before, strict=True)))
+    four.wait(four.serves)
+    assert alone(machines) == single
+    four.expect_nothing_to_do()
+
+
+def test_what_fails_on_the_last_of_four_brings_all_back(
+    five: tuple[FleetDirectory, tuple[Machine, ...]],
+) -> None:
+    fleet, machines = five
+    four = Pair(fleet, machines[:4], "four")
+    four.declare(**SQUARE, max_model_len=4096)
+    code, text = four.run_with_fault(machines[3], "crash-after-load")
+    assert code == 1
+    assert "spark-04 (192.168.176.4): the engine ended with exit code 1" in text
+    four.wait_until_at_rest()
+    assert four.lengths() == ["262144"] * 4
+
+
+def test_four_sparks_serve_together_by_ray_one_rank_on_each(
+    five: tuple[FleetDirectory, tuple[Machine, ...]],
+) -> None:
+    fleet, machines = five
+    four = Pair(fleet, machines[:4], "four")
+    single = alone(machines)
+    four.declare("ray", image=IMAGE, tensor_parallel_size=4)
+    fleet.lock()
+    fleet.run().expect(0)
+    assert four.serves()
+    log = four.head.sh("docker logs wide 2>&1")
+    places = {line.rsplit(" on ", 1)[1] for line in log.splitlines() if "] rank " in line}
+    assert places == {f"192.168.176.{number} (SPREAD)" for number in range(1, 5)}
+    assert alone(machines) == single
+    four.expect_nothing_to_do()
+
+
+def test_two_clusters_change_each_by_itself_and_the_trouble_of_one_is_not_the_others(
+    five: tuple[FleetDirectory, tuple[Machine, ...]],
+) -> None:
+    fleet, machines = five
+    Pair(fleet, machines[:4], "four").file.unlink(missing_ok=True)
+    first, second = Pair(fleet, machines[:2], "one"), Pair(fleet, machines[2:4], "two", "192.168.192.0/20")
+    single = alone(machines)
+    for pair in (first, second):
+        pair.declare()
+    fleet.lock()
+    fleet.run().expect(0)
+    assert first.serves()
+    assert second.serves()
+    first.expect_nothing_to_do()
+    first.declare(max_model_len=4096)
+    second.declare(max_model_len=4096)
+    code, text = first.run_with_fault(machines[1], "crash-after-load")
+    assert code == 1
+    assert "spark-02 (192.168.176.2): the engine ended with exit code 1" in text
+    first.wait_until_at_rest()
+    assert first.lengths() == ["262144"] * 2
+    assert second.lengths() == ["4096"] * 2
+    assert second.serves()
+    assert alone(machines) == single
