@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from typing import Any
 
 import pytest
 
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
+from tests.lab.machine import Machine
+from tests.lab.on_host import RUN
 from tests.lab.pairs import Pair, pair_of
 
 IMAGE = "nvcr.io/nvidia/vllm"
@@ -205,3 +208,33 @@ def test_a_killed_operator_leaves_one_generation_on_both(pair: Pair, words: str)
     pair.fleet.run().expect(0)
     assert pair.lengths() == [after, after]
     pair.expect_nothing_to_do()
+
+
+@pytest.mark.full
+def test_a_rollback_is_on_all_ranks_or_on_none(pair: Pair) -> None:
+    before, after = pair.change()
+    pair.fleet.run().expect(0)
+    containers = pair.containers()
+    back = [json.loads(machine.sh(f"{RUN} rollback wide")) for machine in pair.machines]
+    ended = [ended_swap(pair.machines[1], back[1])]  # by itself
+    assert [(one["outcome"], one["remedy"]) for one in ended] == [
+        ("refused", "pyinfra INVENTORY deploys/serve.py")
+    ]
+    assert pair.containers() == containers
+    assert pair.lengths() == [after, after]
+    shared = {"id": "back-together", "token": "t" * 32}
+    for machine, request in zip(pair.machines, back, strict=True):
+        machine.sh(f"{RUN} swap", stdin=json.dumps(request | shared))
+    pair.wait_until_at_rest()
+    assert pair.lengths() == [before, before]
+    pair.declare(max_model_len=int(before))
+    pair.expect_nothing_to_do()
+
+
+def ended_swap(machine: Machine, request: dict[str, Any]) -> dict[str, Any]:
+    """Ask a Spark for a swap; return its result."""
+    machine.sh(f"{RUN} swap", stdin=json.dumps(request))
+    result = f"/var/lib/sparkfleet/swaps/{request['id']}/result.json"
+    machine.sh(f"timeout 60 sh -c 'until test -s {result}; do sleep 0.2; done'")
+    found: dict[str, Any] = json.loads(machine.sh(f"cat {result}"))
+    return found
