@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sparkfleet.errors import Problem
-from sparkfleet.spec import resolve
+from sparkfleet.spec import resolve, split
 from sparkfleet.spec.clusterfile import ClusterSource
 from sparkfleet.spec.merge import Layer, flag_name
 from sparkfleet.spec.models import FlagValue, ServiceSpec
@@ -16,8 +14,6 @@ from sparkfleet.spec.resolved import Member, Service
 from sparkfleet.spec.validate import nearest
 
 LEAST = 2
-SIZES = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
-"""Flags over which a model is split; their product is the number of GPUs, one a Spark."""
 
 OWN_FLAGS = {
     "nnodes": "the number of 'hosts:'",
@@ -115,7 +111,7 @@ def _service(
             )
         )
     found = _split(found, spec, source)
-    context.problems += _size_problems(found, source)
+    context.problems += split.problems(found, source)
     if not found.port:
         taken = ports(source.said.hosts)
         free = (port for port in range(context.defaults.first_port, 65536) if port not in taken)
@@ -141,41 +137,7 @@ def _split(service: Service, spec: ServiceSpec, source: ClusterSource) -> Servic
     flags: dict[str, FlagValue] = {k: v for k, v in service.flags if k not in OWN_FLAGS}
     said = {flag_name(written) for written in spec.flags}
     origin = dict(service.origin)
-    if not said & set(SIZES) and math.prod(_sizes(flags).values()) == 1:
+    if not said & set(split.SIZES) and split.gpus(flags) == 1:
         flags["tensor-parallel-size"] = len(source.said.hosts)
         origin["flags.tensor-parallel-size"] = source.where("hosts")
     return replace(service, flags=tuple(flags.items()), origin=tuple(sorted(origin.items())))
-
-
-def _sizes(flags: Mapping[str, Any]) -> dict[str, int]:
-    values = {name: flags.get(name, 1) for name in SIZES}
-    return {name: value if isinstance(value, int) else 1 for name, value in values.items()}
-
-
-def _size_problems(service: Service, source: ClusterSource) -> list[Problem]:
-    origin = dict(service.origin)
-    sizes = {name: size for name, size in _sizes(dict(service.flags)).items() if size != 1}
-    place = next((origin[f"flags.{name}"] for name in sizes), origin["service"])
-    sparks, gpus = len(source.said.hosts), math.prod(sizes.values())
-    problems = []
-    if gpus != sparks:
-        said = " x ".join(f"{name} {size}" for name, size in sizes.items()) or "no flag of parallelism"
-        remedy = f"change the flags, or 'hosts:' ({sparks} Sparks, one GPU each)"
-        found = f"{said}: {gpus} GPUs on {sparks} Sparks"
-        problems.append(Problem(place, found, "as many as there are Sparks", remedy))
-    heads, tensor = _attention_heads(dict(service.weights.config)), sizes.get("tensor-parallel-size", 1)
-    if heads and tensor > 0 and heads % tensor:
-        found = f"tensor-parallel-size {tensor} does not divide the model's {heads} attention heads"
-        remedy = "split by pipeline-parallel-size instead, or take another number of Sparks"
-        problems.append(Problem(origin["flags.tensor-parallel-size"], found, f"a divisor of {heads}", remedy))
-    return problems
-
-
-def _attention_heads(config: Mapping[str, Any]) -> int:
-    """Return the model's attention heads; 0: its config is not locked, or has another word for them."""
-    inner = config.get("text_config")
-    for part in (inner if isinstance(inner, Mapping) else {}, config):
-        heads = part.get("num_attention_heads")
-        if isinstance(heads, int) and heads > 0:
-            return heads
-    return 0

@@ -174,21 +174,74 @@ def test_sizes_that_do_not_come_to_the_number_of_sparks_are_errors(fleet, flags,
     assert problem.found == found
 
 
-@pytest.mark.parametrize("config", [{"num_attention_heads": 3}, {"text_config": {"num_attention_heads": 3}}])
-def test_tensor_parallelism_that_does_not_divide_the_heads_is_an_error(fleet, monkeypatch, config):
+def locked_with(files, monkeypatch, config):
+    """Pin the fleet to a model with this config."""
     made = fleet_files._model
 
-    def with_heads(repo, asked):
+    def with_config(repo, asked):
         locked = made(repo, asked)
-        weights = replace(locked.weights, config=tuple(config.items()))
-        return replace(locked, weights=weights)
+        return replace(locked, weights=replace(locked.weights, config=tuple(config.items())))
 
-    files = fleet(cluster(f"{PAIR}serve: {SMALL}\n"))
-    monkeypatch.setattr(fleet_files, "_model", with_heads)
+    monkeypatch.setattr(fleet_files, "_model", with_config)
     files.pin()
+    return files
+
+
+@pytest.mark.parametrize("config", [{"num_attention_heads": 3}, {"text_config": {"num_attention_heads": 3}}])
+def test_tensor_parallelism_that_does_not_divide_the_heads_is_an_error(fleet, monkeypatch, config):
+    files = locked_with(fleet(cluster(f"{PAIR}serve: {SMALL}\n")), monkeypatch, config)
     problem = files.problem(need_lock=True)
     assert problem.found == "tensor-parallel-size 2 does not divide the model's 3 attention heads"
     assert problem.where == "inventories/lab/clusters/pair.yaml:1"
+
+
+SIXTEEN = {"num_attention_heads": 16, "num_hidden_layers": 4}
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "found"),
+    [
+        (
+            {**SIXTEEN, "num_key_value_heads": 3},
+            "{tensor-parallel-size: 2}",
+            "tensor-parallel-size 2 for a model with 3 heads of keys and values",
+        ),
+        (
+            {"num_attention_heads": 16, "num_hidden_layers": 1},
+            "{pipeline-parallel-size: 2}",
+            "pipeline-parallel-size 2 for a model of 1 layers",
+        ),
+        (
+            SIXTEEN,
+            "{tensor-parallel-size: 2, enable-expert-parallel: true}",
+            "enable-expert-parallel for a model without experts",
+        ),
+    ],
+)
+def test_a_split_that_the_model_does_not_bear_is_an_error_at_its_flag(
+    fleet, monkeypatch, config, flags, found
+):
+    text = f"{PAIR}serve:\n  recipe: {SMALL}\n  flags: {flags}\n"
+    problem = locked_with(fleet(cluster(text)), monkeypatch, config).problem(need_lock=True)
+    assert problem.found == found
+    assert problem.where == "inventories/lab/clusters/pair.yaml:4"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**SIXTEEN, "num_key_value_heads": 8, "num_experts": 128},
+        {**SIXTEEN, "num_key_value_heads": 1, "text_config": {"n_routed_experts": 64}},
+        {**SIXTEEN, "num_key_value_heads": [2, 4], "moe_num_experts": [64, 64]},
+        {"num_local_experts": 8},
+        {},
+    ],
+)
+def test_a_split_that_the_model_bears_or_of_which_nothing_is_known_passes(fleet, monkeypatch, config):
+    flags = "{tensor-parallel-size: 2, enable-expert-parallel: true}"
+    text = f"{PAIR}serve:\n  recipe: {SMALL}\n  flags: {flags}\n"
+    first, _ = locked_with(fleet(cluster(text)), monkeypatch, config).load(need_lock=True).hosts
+    assert dict(first.services[0].flags)["enable-expert-parallel"] is True
 
 
 @pytest.mark.parametrize("flag", ["nnodes", "node_rank", "distributed-executor-backend"])
