@@ -227,12 +227,21 @@ def test_a_split_that_the_model_does_not_bear_is_an_error_at_its_flag(
     assert problem.where == "inventories/lab/clusters/pair.yaml:4"
 
 
+def test_a_size_of_nothing_is_an_error_also_for_a_model_that_is_known(fleet, monkeypatch):
+    files = locked_with(fleet(cluster(f"{PAIR}serve: {SMALL}\n")), monkeypatch, SIXTEEN)
+    flags = "{tensor-parallel-size: 0}"
+    (files.directory / "clusters" / "pair.yaml").write_text(
+        f"{PAIR}serve: {{recipe: {SMALL}, flags: {flags}}}\n"
+    )
+    assert files.problem(need_lock=True).found == "tensor-parallel-size 0: 0 GPUs on 2 Sparks"
+
+
 @pytest.mark.parametrize(
     "config",
     [
         {**SIXTEEN, "num_key_value_heads": 8, "num_experts": 128},
         {**SIXTEEN, "num_key_value_heads": 1, "text_config": {"n_routed_experts": 64}},
-        {**SIXTEEN, "num_key_value_heads": [2, 4], "moe_num_experts": [64, 64]},
+        {**SIXTEEN, "num_key_value_heads": [2, 4], "moe_num_experts": [0, 64]},
         {"num_local_experts": 8},
         {},
     ],
