@@ -191,6 +191,41 @@ def test_what_is_left_of_a_cluster_does_not_answer(pair: Pair) -> None:
     pair.wait(pair.serves)
 
 
+@pytest.mark.full
+def test_a_pulled_cable_stops_both_engines_and_they_come_back_with_it(pair: Pair) -> None:
+    pair.machines[1].break_("cable-out")
+    pair.wait(lambda: not any(m.ok("docker ps -q | grep -q .") for m in pair.machines))
+    seen = pair.fleet.plan()
+    pair.machines[1].mend()
+    assert seen.code == 1
+    assert "spark-02: fabric: no carrier on" in seen.text
+    pair.wait(pair.serves)
+    pair.expect_nothing_to_do()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("phase", ["wide together", "wide start"])
+def test_a_cable_that_is_pulled_during_a_change_brings_both_back(pair: Pair, phase: str) -> None:
+    before, _ = pair.change()
+    said = []
+    with pair.fleet.start("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if phase in line and "".join(said).count(phase) == 1:
+                pair.machines[1].break_("cable-out")
+            if "has not been heard of" in line and "restore" in line:
+                pair.machines[1].mend()
+    pair.machines[1].mend()
+    text = "".join(said)
+    assert process.returncode == 1, text
+    assert "spark-02 (192.168.176.2) has not been heard of for 20 s" in text
+    pair.wait_until_at_rest()
+    assert pair.lengths() == [before, before]
+    pair.declare(max_model_len=int(before))
+    pair.expect_nothing_to_do()
+
+
 @pytest.mark.parametrize(
     "words", [pytest.param("wide begin", marks=pytest.mark.full), "wide start: wide starts"]
 )
