@@ -103,7 +103,7 @@ def test_a_member_that_cannot_take_part_leaves_both_alone_and_is_named(pair: Pai
 
 def test_an_image_that_a_member_lost_comes_back_while_both_serve_on(pair: Pair) -> None:
     before = pair.containers()
-    pair.machines[1].sh("docker rmi $(docker inspect -f '{{.Config.Image}}' wide)")
+    pair.machines[1].sh("docker rmi -f $(docker inspect -f '{{.Config.Image}}' wide)")
     seen = pair.fleet.plan_data()["hosts"]
     assert [one["state"] for one in seen] == ["unchanged", "change"]
     pair.fleet.run().expect(0)
