@@ -101,6 +101,7 @@ def test_a_member_that_cannot_take_part_leaves_both_alone_and_is_named(pair: Pai
     assert pair.serves()
 
 
+@pytest.mark.full
 def test_an_image_that_a_member_lost_comes_back_while_both_serve_on(pair: Pair) -> None:
     before = pair.containers()
     pair.machines[1].sh("docker rmi -f $(docker inspect -f '{{.Config.Image}}' wide)")
