@@ -148,6 +148,7 @@ def test_two_labs_run_side_by_side_and_down_leaves_nothing(lab: Lab, tmp_path: P
 SIGNS = {
     # fault -> shell command that fails on a healthy machine and succeeds on the broken one
     "sudo-refused": "! su nvidia -c 'sudo -n true'",
+    "sudo-asks": "! su nvidia -c 'sudo -n true' && echo nvidia | su nvidia -c 'sudo -k -S true'",
     "sshd-stopped": "! systemctl is-active ssh",
     "wrong-host-key": "test -e /var/lib/lab/ssh_host_ed25519_key",
     "banner": "su nvidia -c 'SSH_CLIENT=x bash -ic true' 2>/dev/null | grep -q Welcome",

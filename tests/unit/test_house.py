@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "terminal": set(),
     "ssh": set(),
     "inventory": {"errors", "spec", "catalog", "lock", "vllm", "rules"},
-    "facts": {"errors", "probe"},
+    "facts": {"errors", "probe", "spec"},
     "operations": {
         "errors",
         "facts",

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.errors import Problem
+from sparkfleet.errors import Problem, SparkfleetError, together
+from sparkfleet.facts import sudo
 from sparkfleet.facts.shell import ask
 from sparkfleet.probe.command import ProbeRequest, find_answer, has_no_python, probe_command
 from sparkfleet.probe.observed import Observed, read_answer
@@ -52,7 +53,15 @@ def preflight(host: PyinfraHost, request: ProbeRequest) -> Preflown:
 def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Problem:
     """Return the answer of the program that looks, as text."""
     try:
-        _, output = ask(host, probe_command(request), timeout_s=LOOK_TIMEOUT_S)
+        if sudo.password(host):
+            command = probe_command(request, password=True)
+            _, output = sudo.ask_as_root(host, command, timeout_s=LOOK_TIMEOUT_S)
+        else:
+            _, output = ask(host, probe_command(request), timeout_s=LOOK_TIMEOUT_S)
+    except SparkfleetError as error:
+        problem = together(*error.problems)
+        assert problem is not None  # noqa: S101  (an error has one at least)
+        return problem
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         return Problem(
             host.name,

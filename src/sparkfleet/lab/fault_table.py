@@ -74,6 +74,11 @@ FAULTS = (
         "mv /etc/sudoers.d/nvidia.off /etc/sudoers.d/nvidia",
     ),
     Fault(
+        "sudo-asks", "sudo asks for a password, as on a Spark from the box: it is nvidia",
+        "mv /etc/sudoers.d/nvidia /etc/sudoers.d/nvidia.off; echo nvidia:nvidia | chpasswd",
+        "mv /etc/sudoers.d/nvidia.off /etc/sudoers.d/nvidia; usermod --password '!' nvidia",
+    ),
+    Fault(
         "no-python3", "there is no python3",
         "mv /usr/bin/python3 /usr/bin/python3.off", "mv /usr/bin/python3.off /usr/bin/python3",
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import TypeVar
 
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.errors import Problem
+from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.facts.look import look, preflight
-from sparkfleet.facts.shell import ask
-from sparkfleet.operations import fleet_run, looking, planning
+from sparkfleet.operations import fleet_run, looking, planning, remote
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import checks
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
@@ -87,13 +85,13 @@ def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Che
         return Check(name, Verdict.UNKNOWN, "none of the declared images is on the Spark", remedy=remedy)
     words = ("docker", "run", "--rm", "--gpus", "all", "--network", "none", "--entrypoint", "sh", here[0])
     inside = "if command -v nvidia-smi >/dev/null; then nvidia-smi -L; else echo no nvidia-smi inside; fi"
-    command = f"sudo -n {shlex.join([*words, '-c', inside])} 2>&1"
     try:
-        ok, output = ask(host, command, timeout_s=RUN_S)
-    except (TimeoutError, OSError, EOFError) as error:
-        return Check(name, Verdict.UNKNOWN, str(error) or type(error).__name__)
-    said = next((line for line in output.stdout_lines if line.strip()), "nothing")
-    if ok:
+        answer = remote.run_once(host, (*words, "-c", inside), timeout=RUN_S)
+    except (remote.ConnectionLostError, SparkfleetError) as error:
+        return Check(name, Verdict.UNKNOWN, str(error))
+    lines = (answer.out if answer.ok else f"{answer.err}\n{answer.out}").splitlines()
+    said = next((line for line in lines if line.strip()), "nothing")
+    if answer.ok:
         return Check(name, Verdict.OK, said)
     remedy = "sudo nvidia-ctk runtime configure --runtime=docker; then restart docker when nothing serves"
     return Check(name, Verdict.FAIL, said, "a container that starts with --gpus all", remedy)

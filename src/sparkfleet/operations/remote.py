@@ -13,10 +13,8 @@ from paramiko import SSHException
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.errors import SparkfleetError
-from sparkfleet.facts.shell import ask
+from sparkfleet.facts.sudo import ask_as_root
 from sparkfleet.plan.host_changes import PROGRAM_PATH
-from sparkfleet.probe.observed import sudo_problem
 
 PROGRAM = ("/usr/bin/python3", "-I", "-B", PROGRAM_PATH)
 RECONNECT_FOR_S = 180
@@ -29,12 +27,6 @@ SETTLE_S = 0.1
 """Seconds until a connection whose channel has ended knows that it ended, too."""
 
 
-_REFUSED = "sparkfleet: sudo refused: "
-_AS_ROOT = (
-    '[ "$(id -u)" = 0 ] && r= || { r="sudo -n"; '
-    f'e=$(sudo -n true 2>&1) || {{ cat >/dev/null; echo "{_REFUSED}$e" >&2; exit 1; }}; }}'
-)
-"""Asked before: at sudo's own words pyinfra would ask its user for a password."""
 _DRAINED = "s=$?; [ $s = 0 ] || cat >/dev/null; exit $s"
 """What fails before it has read its input must not look like a broken connection."""
 
@@ -73,17 +65,14 @@ def run_once(
 
     Raise ConnectionLostError when the connection breaks meanwhile, SparkfleetError when sudo is refused.
     """
-    command = f"{_AS_ROOT}; $r {shlex.join(argv)}; {_DRAINED}"
+    command = f"r {shlex.join(argv)}; {_DRAINED}"
     try:
-        ok, output = ask(host, command, stdin=stdin, timeout_s=timeout)
+        ok, output = ask_as_root(host, command, stdin=stdin, timeout_s=timeout)
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         raise ConnectionLostError(str(error) or type(error).__name__) from error
     if not ok and was_cut(host):
         raise ConnectionLostError("it was cut")
-    answer = Answer(ok, "\n".join(output.stdout_lines), "\n".join(output.stderr_lines))
-    if not ok and _REFUSED in answer.err:
-        raise SparkfleetError(sudo_problem(host.name, answer.err.split(_REFUSED)[-1].strip()))
-    return answer
+    return Answer(ok, "\n".join(output.stdout_lines), "\n".join(output.stderr_lines))
 
 
 def was_cut(host: PyinfraHost) -> bool:

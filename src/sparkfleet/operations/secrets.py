@@ -5,21 +5,14 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
+from sparkfleet.facts import given
 from sparkfleet.plan import preparation
 from sparkfleet.probe.looks import prepared
 from sparkfleet.probe.observed import Observed
-from sparkfleet.spec import secret
 from sparkfleet.spec.items import Item
 from sparkfleet.spec.resolved import Host
-
-
-@cache
-def _read(source: str) -> str:
-    """Return a secret; a command is run once, however many Sparks want what it prints."""
-    return secret.read(source, field="prepare")
 
 
 def value(item: Item) -> str:
@@ -27,7 +20,7 @@ def value(item: Item) -> str:
 
     Raise SparkfleetError when a file or a command that was declared gives nothing.
     """
-    found = _read(item.source)
+    found = given.read_once(item.source, field="prepare")
     return f"{item.user}:{found}" if found and item.kind == "login" else found
 
 

@@ -114,15 +114,21 @@ def _packed_program(more: tuple[str, ...]) -> str:
     return base64.b85encode(zlib.compress(texts.encode(), 9)).decode()
 
 
-def probe_command(request: ProbeRequest) -> str:
-    """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused."""
+def probe_command(request: ProbeRequest, *, password: bool = False) -> str:
+    """Return one shell command: the probe by ``sudo -n``, or as the login user where that is refused.
+
+    With a password it is what ``r`` runs (``probe/as_root.py``).
+    """
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
     run = 'python3 -I -S -B -c "$l" "$q"'
     packed = _packed_program(request.more_parts)
+    how = (
+        f'echo "$p" | r {run}' if password else f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'
+    )
     return (
         f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
         f"p={shlex.quote(packed)}; l={shlex.quote(LOADER)}; q={shlex.quote(request.to_json())}; "
-        f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'
+        f"{how}"
     )
 
 

@@ -203,7 +203,7 @@ DOCKER_REMEDIES = {
     "`prepare: {docker: install}`; then run again",
     "down": "sudo systemctl start docker; if it fails: journalctl -u docker",
     "hangs": "journalctl -u docker; df -h /var/lib/docker (a restart of docker stops what serves)",
-    "denied": "let the login user use sudo without a password, or add it to the group docker",
+    "denied": "let the login user use sudo, or add it to the group docker",
 }
 
 
@@ -233,13 +233,21 @@ def understood(host: str, data: Mapping[str, Any]) -> Observed | Problem:
     return together(*problems, docker) or _observed(data)
 
 
-def sudo_problem(host: str, said: str) -> Problem:
-    """Return what is told of a Spark whose login user may not use sudo."""
+def sudo_problem(host: str, said: str, source: str = "") -> Problem:
+    """Return what is told of a Spark whose login user may not use sudo; ``source``: of the password given."""
+    if source:
+        return Problem(
+            host,
+            f"sudo refused with the password of {source}: {said}",
+            "the login user's password",
+            f"ssh -t {host} sudo -k true (it asks for the password), then mend {source}; it was tried once",
+        )
     return Problem(
         host,
         f"sudo refused: {said}",
-        "sudo without a password for the login user",
-        f'on {host}: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/$USER',
+        "the password for sudo, or sudo without one, for the login user",
+        "declare `ssh: {sudo_password: ask}` in the host file, or set SPARKFLEET_SUDO_PASSWORD; or, once and "
+        f'for all, on {host}: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/$USER',
     )
 
 

@@ -217,6 +217,7 @@ def _host(
         floor_gib=defaults.floor_gib if source.said.floor_gib is None else source.said.floor_gib,
         hf_endpoint=defaults.hf_endpoint or "",
         hf_token=defaults.hf_token or "",
+        sudo_password=source.said.ssh.sudo_password or defaults.sudo_password,
         ssh=_ssh(source),
         file=source.document.file,
         allow=tuple(sorted(allow.items())),
@@ -235,6 +236,7 @@ def _prepare(source: HostSource, context: resolve.Context, paths: Paths) -> Prep
 def _ssh(source: HostSource) -> tuple[tuple[str, object], ...]:
     said = source.said.ssh.model_dump(exclude_unset=True)
     options = said.pop("options", {})
+    said.pop("sudo_password", None)
     data = {f"ssh_{name}": value for name, value in said.items() if value is not None}
     data |= {name if name.startswith("ssh_") else f"ssh_{name}": value for name, value in options.items()}
     return tuple(sorted(data.items()))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sparkfleet.spec.base import HostPath, Model, TokenSource
+from sparkfleet.spec.base import AskedSource, HostPath, Model, TokenSource
 from sparkfleet.spec.prepare_models import PrepareSpec
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
@@ -155,6 +155,12 @@ class SshSpec(Model):
     key: str | None = Field(None, description="Path of the private key.")
     config_file: str | None = Field(None, description="Path of an ssh_config.")
     known_hosts_file: str | None = Field(None, description="Path of a known_hosts.")
+    sudo_password: AskedSource | None = Field(
+        None,
+        description="Where the login user's password for sudo comes from, if sudo asks for one: env:NAME, "
+        "file:PATH, command:WORDS, or ask (once a run, on the terminal). Never the password. "
+        "Default: group_data's.",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Further settings of pyinfra's SSH connector, without `ssh_`."
     )
@@ -244,6 +250,11 @@ class Defaults(Model):
     hf_endpoint: str | None = Field(None, description="Another hub; HF_ENDPOINT of the operator otherwise.")
     hf_token: TokenSource | None = Field(
         None, description="Where the token comes from: env:NAME, file:PATH or command:WORDS. Never the token."
+    )
+    sudo_password: AskedSource = Field(
+        "env:SPARKFLEET_SUDO_PASSWORD",
+        description="Where the password for sudo comes from, as in a host file. Where it gives nothing, sudo "
+        "must not ask.",
     )
     registries: dict[str, RegistryMirror] = Field(
         default_factory=dict, description="Registry's name -> its mirror, for `sparkfleet lock`."

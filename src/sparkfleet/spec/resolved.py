@@ -210,6 +210,8 @@ class Host:
     hf_endpoint: str = ""
     hf_token: str = ""
     """Source of the token (``env:NAME`` ...), never the token."""
+    sudo_password: str = ""
+    """Source of the login user's password for sudo, never the password."""
     ssh: tuple[tuple[str, Any], ...] = ()
     """pyinfra host data: ``ssh_hostname``, ``ssh_port`` ..."""
     file: str = ""

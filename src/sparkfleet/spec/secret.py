@@ -1,15 +1,18 @@
-"""A secret by its source: ``env:NAME``, ``file:PATH`` or ``command:WORDS``, on the operator's machine."""
+"""A secret of the operator's machine by its source: ``env:NAME``, ``file:PATH``, ``command:WORDS``, ask."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 from sparkfleet.errors import Problem, SparkfleetError
 
 TIMEOUT_S = 60
+ASK = "ask"
 
 
 def read(source: str, *, field: str = "hf_token") -> str:
@@ -25,7 +28,17 @@ def read(source: str, *, field: str = "hf_token") -> str:
         return _file(rest, field)
     if kind == "command":
         return _command(rest, field)
-    return ""
+    return _asked(field) if kind == ASK else ""
+
+
+def _asked(field: str) -> str:
+    if sys.stdin is None or not sys.stdin.isatty():
+        remedy = "run it on a terminal, or declare env:NAME, file:PATH or command:WORDS"
+        raise SparkfleetError(Problem(field, "there is no terminal to ask at", "a terminal", remedy))
+    text = getpass.getpass(f"{field}: ")
+    if not text:
+        raise SparkfleetError(Problem(field, "nothing was typed", "the secret", "run it again"))
+    return text
 
 
 def _file(path: str, field: str) -> str:

@@ -18,7 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 Where = Callable[[Path_], str]
 """Gives ``file:line`` of a value."""
 
-_SECRET = frozenset({"hf_token", "password"})
+_SECRET = frozenset({"hf_token", "password", "sudo_password"})
 """Keys whose value is never shown: what stands there by mistake may be the secret itself."""
 
 _PATTERNS = {
@@ -33,6 +33,7 @@ _PATTERNS = {
     "target": "an absolute path in the container, without ',' ':' and blanks",
     "timeout": "a time as 30m, 1h30m, 1800s or seconds",
     "hf_token": "where the token comes from: env:NAME, file:PATH or command:WORDS",
+    "sudo_password": "where the password comes from: env:NAME, file:PATH, command:WORDS or ask",
 }
 
 _TYPES = {

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sparkfleet.facts import given
 from sparkfleet.operations import preparing, secrets
 from sparkfleet.plan import preparation
 from sparkfleet.plan.model import Change, Sign, Step
@@ -23,7 +24,7 @@ SALT = bytes(16)
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    secrets._read.cache_clear()
+    given.forget()
     monkeypatch.setenv("NGC_OF_TEST", "nvapi-1")
 
 

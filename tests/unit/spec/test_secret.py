@@ -45,3 +45,31 @@ def test_what_a_failing_command_printed_is_not_repeated():
     with pytest.raises(SparkfleetError) as error:
         secret.read("command:sh -c 'printf %s \"hf_\"x1y2z3; exit 3'")
     assert "hf_x1y2z3" not in str(error.value)
+
+
+class Terminal:
+    def __init__(self, there: bool) -> None:
+        self.there = there
+
+    def isatty(self) -> bool:
+        return self.there
+
+
+def test_a_secret_is_asked_for_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(secret.sys, "stdin", Terminal(there=True))
+    monkeypatch.setattr(secret.getpass, "getpass", lambda prompt: f"typed at {prompt}")
+    assert secret.read("ask", field="sudo_password") == "typed at sudo_password: "
+
+
+def test_nothing_typed_is_no_secret(monkeypatch):
+    monkeypatch.setattr(secret.sys, "stdin", Terminal(there=True))
+    monkeypatch.setattr(secret.getpass, "getpass", lambda _: "")
+    with pytest.raises(SparkfleetError, match="nothing was typed"):
+        secret.read("ask")
+
+
+@pytest.mark.parametrize("stdin", [Terminal(there=False), None])
+def test_without_a_terminal_nobody_is_asked(monkeypatch, stdin):
+    monkeypatch.setattr(secret.sys, "stdin", stdin)
+    with pytest.raises(SparkfleetError, match="no terminal"):
+        secret.read("ask")

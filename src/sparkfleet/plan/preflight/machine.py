@@ -35,7 +35,7 @@ def rows(host: Host, seen: PreflightSeen, skew_s: float, unsure_s: float) -> Ite
 
 def _sudo(host: Host, seen: PreflightSeen) -> Check:
     if seen.sudo is None:
-        return Check("sudo", Verdict.OK, "without a password")
+        return Check("sudo", Verdict.OK, "the login user may act as root")
     problem = sudo_problem(host.name, seen.sudo.error)
     return Check("sudo", Verdict.FAIL, problem.found, problem.expected, problem.remedy)
 
