@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,10 @@ VERSION = 1
 MAX_BYTES = 32 << 20
 HEADER = "# Written by `sparkfleet lock`: what tags and branches meant. Commit it; do not edit it.\n"
 
+LEFT_S = 600
+"""Seconds after which a half-written file is of no living program: a write takes less than one."""
+_TEMPORARY = re.compile(r"[a-z0-9_]{8}")
+"""What mkstemp puts at the end of a name."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./:@+-]*")
 
 
@@ -92,6 +99,7 @@ def read(path: Path) -> Lock:
 
 def write(path: Path, lock: Lock) -> None:
     """Replace the file: whoever looks, also after a crash, sees the old one or the new one, whole."""
+    _clear_away(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
@@ -110,6 +118,15 @@ def write(path: Path, lock: Lock) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _clear_away(path: Path) -> None:
+    """Remove what a killed write left behind: ours by its name, nobody's by its age."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if _TEMPORARY.fullmatch(left.name.removeprefix(f".{path.name}.")) and not left.is_symlink():
+            with contextlib.suppress(OSError):  # gone meanwhile, or not to be removed by this user
+                if left.stat().st_mtime < time.time() - LEFT_S:
+                    left.unlink()
 
 
 def text(lock: Lock) -> str:

@@ -181,3 +181,31 @@ def test_killed_at_any_point_leaves_the_old_file_or_the_new_one_whole(tmp_path, 
     died = subprocess.run([sys.executable, "-c", KILLED, str(path), where, moment], check=False)
     assert died.returncode == -signal.SIGKILL
     assert lockfile.read(path) in (LOCK, Lock())
+
+
+def test_what_a_killed_write_left_is_removed_by_a_later_one_and_nothing_else_is(tmp_path):
+    path = tmp_path / "fleet.lock"
+    died = subprocess.run([sys.executable, "-c", KILLED, str(path), "fsync", "before"], check=False)
+    assert died.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    others = [".fleet.lock.mine", ".fleet.lock.ABCDEFGH", "fleet.lock.abcdefgh", ".other.lock.abcdefgh"]
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / ".fleet.lock.nolink__").symlink_to("/etc/passwd")
+    (tmp_path / ".fleet.lock.newborn_").touch()
+    for entry in tmp_path.iterdir():
+        if "newborn" not in entry.name:
+            os.utime(entry, (1, 1), follow_symlinks=False)
+    lockfile.write(path, LOCK)
+    there = {entry.name for entry in tmp_path.iterdir()}
+    assert left.name not in there
+    assert there == {"fleet.lock", ".fleet.lock.nolink__", ".fleet.lock.newborn_", *others}
+
+
+def test_a_leftover_that_cannot_be_removed_is_no_failure(tmp_path):
+    path, left = tmp_path / "fleet.lock", tmp_path / ".fleet.lock.abcdefgh"
+    left.mkdir()
+    os.utime(left, (1, 1))
+    lockfile.write(path, LOCK)
+    assert lockfile.read(path) == LOCK
+    assert left.is_dir()
