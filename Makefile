@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests on lab machines wait most of their time: one process has them, the other one the unit tests.
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup docker demo demo-down test test-unit test-full test-real-vllm lint format bench docs clean
@@ -29,13 +31,13 @@ demo-down: $(STAMP)  ## take the demo's lab down
 	@$(BIN)/sparkfleet lab down
 
 test: lint docker  ## every test, those on lab machines included
-	@$(BIN)/python -m pytest -q -m "not full and not real_vllm" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not full and not real_vllm" $(PYTEST_ARGS)
 
 test-unit: $(STAMP)  ## tests that need no lab machines
 	@$(BIN)/python -m pytest -q tests/unit $(PYTEST_ARGS)
 
 test-full: $(STAMP) docker  ## every test, long sweeps whole
-	@$(BIN)/python -m pytest -q -m "not real_vllm" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not real_vllm" $(PYTEST_ARGS)
 
 test-real-vllm: $(STAMP) docker  ## the real vLLM on CPU on a lab Spark
 	@$(BIN)/python -m pytest -q -m real_vllm $(PYTEST_ARGS)

@@ -59,9 +59,11 @@ LONG = {"the container is stopped by hand", "the engine's process is killed"}
 def test_a_service_comes_back_by_itself_when(nano: Converged, command: str) -> None:
     nano.clean = False
     container, started = nano.container_id(), nano.started_at()
+    before = restarts(nano.spark)
     nano.spark.sh(command)
     wait_until_it_serves(nano.spark, since=started)
     assert nano.container_id() == container
+    assert restarts(nano.spark) == before + ("docker.service" not in command)
     nano.expect_nothing_to_do()
 
 
@@ -84,6 +86,7 @@ def test_an_engine_that_fails_at_every_start_is_tried_three_times_an_hour_and_th
     before = starts(spark)
     spark.sh("docker kill nano")
     wait_until_given_up(spark)
+    assert spark.ok(f"journalctl -u {UNIT} | grep -e 'repeated too quickly' -e 'not started again'")
     assert 1 <= starts(spark) - before <= 3
     for _ in range(2):  # a boot begins systemd's own count anew
         spark.reboot()
@@ -109,6 +112,11 @@ def test_an_engine_that_serves_and_then_dies_again_and_again_is_given_up_too(nan
     wait_until_given_up(spark)
     assert 1 <= starts(spark) - before <= 3
     assert spark.ssh("uptime").code == 0
+
+
+def restarts(spark: Machine) -> int:
+    """Return how often systemd started the unit anew: not for an engine that its dockerd took away."""
+    return int(spark.sh(f"systemctl show -P NRestarts {UNIT}"))
 
 
 def starts(spark: Machine) -> int:

@@ -99,7 +99,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+WITH_AN_OPERATOR = {"wedged", "wrong-name", "no-tokens"}
+"""What test_bad_engines.py sees in every run of the tests, from plan to closing words."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] * (name in WITH_AN_OPERATOR)) for name in BAD]
+)
 def test_a_bad_candidate_leaves_the_old_generation_serving(served: OnHost, name: str) -> None:
     changes, cause = BAD[name]
     old = served.inspect()["Id"]
@@ -133,6 +139,7 @@ def test_a_reboot_in_the_middle_of_a_swap_restores_the_old_generation(served: On
     assert_serves(served, old)
 
 
+@pytest.mark.full  # test_reboot.py has it in every run
 def test_a_service_is_back_after_a_reboot(served: OnHost) -> None:
     old = served.inspect()["Id"]
     served.machine.reboot()
@@ -149,6 +156,7 @@ def test_the_swap_needs_no_operator_and_a_second_one_is_told_of_it(served: OnHos
     assert served.follow(first)[-1]["outcome"] == "promoted"
 
 
+@pytest.mark.full  # test_reboot.py has it in every run
 def test_dockerd_restarted_is_no_failure_of_the_engine(served: OnHost) -> None:
     served.machine.sh("systemctl restart docker")
     served.wait("curl -sf http://127.0.0.1:8000/health")
@@ -166,6 +174,7 @@ def test_dockerd_stopped_for_a_while_is_waited_for_and_not_woken_up(served: OnHo
     assert_serves(served)
 
 
+@pytest.mark.full  # test_reboot.py has it in every run
 def test_dockerd_killed_is_no_failure_of_the_engine(served: OnHost) -> None:
     served.machine.sh("systemctl kill --signal=SIGKILL docker.service")
     served.wait("docker info")
@@ -174,6 +183,7 @@ def test_dockerd_killed_is_no_failure_of_the_engine(served: OnHost) -> None:
     assert unit(served, "NRestarts") == "0"
 
 
+@pytest.mark.full  # test_reboot.py has it in every run
 def test_an_engine_that_ends_by_itself_is_started_again(served: OnHost) -> None:
     served.machine.sh("docker kill nano")
     served.wait("[ $(systemctl show -p NRestarts --value sparkfleet-nano) = 1 ]")
@@ -181,6 +191,7 @@ def test_an_engine_that_ends_by_itself_is_started_again(served: OnHost) -> None:
     assert_serves(served)
 
 
+@pytest.mark.full  # test_reboot.py has it in every run, over reboots
 def test_an_engine_that_fails_at_every_start_is_tried_three_times_and_no_more(host: OnHost) -> None:
     assert host.swap(host.generation(engine="crash-later:2"))["outcome"] == "promoted"
     host.machine.sh("echo LAB_ENGINE=crash-at-start > /home/nvidia/vllm/lab-engine.env")
@@ -228,7 +239,7 @@ def test_a_new_floor_reaches_the_guard_without_a_restart_of_the_engine(served: O
 
 def test_memory_below_the_floor_kills_the_engine_and_not_the_spark(served: OnHost) -> None:
     generation = served.generation()
-    text = units.service_unit("nano", "nano", 10_000_000, 10)
+    text = units.service_unit("nano", "nano", 10_000_000, 10).replace("RestartSec=10", "RestartSec=1")
     served.machine.sh(
         f"{RUN} repair nano", stdin=json.dumps(replace(generation, unit=text).to_json()), check=False
     )
