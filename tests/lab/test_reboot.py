@@ -6,6 +6,8 @@ import pytest
 
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
+from sparkfleet.onhost import bundle
+from sparkfleet.onhost.system import PROGRAM
 from tests.lab.converged import Converged, converged
 from tests.lab.machine import Machine
 
@@ -74,6 +76,20 @@ def test_a_killed_guard_comes_back_and_the_engine_serves_on(nano: Converged) -> 
     wait_until(nano.spark, f"[ $(systemctl show -P NRestarts {UNIT}) -gt 0 ]", 60)
     wait_until(nano.spark, f"[ $(systemctl is-active {UNIT}) = active ]", 60)
     assert nano.started_at() == started
+    nano.expect_nothing_to_do()
+
+
+def test_a_guard_of_other_programs_is_replaced_by_a_run_and_the_engine_serves_on(nano: Converged) -> None:
+    nano.clean = False
+    spark, started = nano.spark, nano.started_at()
+    spark.sh(f"printf old >> {PROGRAM}; systemctl kill -s USR1 {UNIT}; systemctl restart {UNIT}")
+    old = spark.sh(f"systemctl show -P MainPID {UNIT}")
+    fields = [(field, key) for field, key, *_ in nano.changes()]
+    assert fields == [("programs", PROGRAM), ("guard", "")]
+    nano.fleet.run().expect(0)
+    assert spark.sh(f"systemctl show -P MainPID {UNIT}") != old
+    assert spark.sh(f"systemctl show -P StatusText {UNIT}").endswith(bundle.sha256()[:12])
+    assert (nano.started_at(), restarts(spark)) == (started, 0)
     nano.expect_nothing_to_do()
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparkfleet.onhost import dockerd, memory, ranks, store, units, valve
+from sparkfleet.onhost import dockerd, memory, programs, ranks, store, units, valve
 from sparkfleet.onhost.container import Container
 from sparkfleet.onhost.starts import Starts
 from sparkfleet.onhost.system import DockerError, DockerGoneError, Question, System
@@ -49,6 +49,8 @@ class Guard:
     """Where the engine's output and the guard's own words go: the journal."""
     notify: Callable[[str], None] = lambda _: None
     """Tells systemd: READY=1, STATUS=..."""
+    programs: str = ""
+    """What this guard was started from (``programs.identity``)."""
     stop: threading.Event = field(default_factory=threading.Event)
     leave: threading.Event = field(default_factory=threading.Event)
     peers: ranks.Peers | None = None
@@ -253,7 +255,8 @@ class Guard:
         return self.system.http(Question(known.port, "GET", "/health", 2.0)).status == OK
 
     def _tell_ready(self, status: str) -> None:
-        self.notify(f"STATUS={status}" if self._ready else f"READY=1\nSTATUS={status}")
+        said = f"STATUS={programs.status(status, self.programs)}"
+        self.notify(said if self._ready else f"READY=1\n{said}")
         self._ready = True
 
     def _name(self, container: Container) -> str:

@@ -29,6 +29,7 @@ from sparkfleet.onhost import (
     host,
     outcome,
     prepare,
+    programs,
     services,
     stage,
     store,
@@ -158,7 +159,13 @@ def _status(system: System, _: argparse.Namespace) -> int:
 def _guard(system: System, options: argparse.Namespace) -> int:
     host.stay_in_memory()
     held = guard.Guard(
-        system, options.service, options.floor_mib, options.stop_timeout, guard.to_journal, _notify
+        system,
+        options.service,
+        options.floor_mib,
+        options.stop_timeout,
+        guard.to_journal,
+        _notify,
+        programs.identity(),
     )
     signal.signal(signal.SIGTERM, lambda *_: held.stop.set())
     signal.signal(signal.SIGINT, lambda *_: held.stop.set())
@@ -192,7 +199,7 @@ def _repair(system: System, options: argparse.Namespace) -> int:
     generation = Generation.from_json(data.get("generation", data))
     if generation.service != options.service:
         raise ValueError(f"stdin is a generation of {generation.service}, not of {options.service}")
-    _say(services.repair(system, generation))
+    _say(services.repair(system, generation, programs.identity()))
     return OK
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparkfleet.onhost import before, changeover, files, store, units
+from sparkfleet.onhost import before, changeover, files, programs, store, units
 from sparkfleet.onhost.generation import Generation, SwapRequest, without_generation_label
 from sparkfleet.onhost.system import System, systemctl
 
@@ -13,8 +13,10 @@ class RefusedError(Exception):
     """It cannot be done this way; ``str()`` says why and what to do."""
 
 
-def repair(system: System, generation: Generation) -> dict[str, Any]:
-    """Make unit and books those of ``generation``; see that it runs. Never restarts a running container."""
+def repair(system: System, generation: Generation, by: str = "") -> dict[str, Any]:
+    """Make unit and books those of ``generation``; see that it runs, held by a guard of today's programs
+    (``by``, their identity). Never restarts a running container.
+    """
     service, unit = generation.service, generation.unit_name
     with store.lock(system.paths.state, wait=False):
         container = system.docker.inspect(service)
@@ -34,7 +36,7 @@ def repair(system: System, generation: Generation) -> dict[str, Any]:
             system.paths.state, service, {**books, **generation.to_json(), "container": made_for}
         )
         start = "start"
-        if changed and is_held(system, unit):
+        if (changed or _guarded_by(system, unit) != by) and is_held(system, unit):
             # The guard ends and leaves the engine running; the new unit's guard adopts it. `start` would wait
             # for RestartSec first, `restart` does not, and there is nothing left that it could stop.
             systemctl(system, "kill", "--signal=SIGUSR1", unit)
@@ -112,6 +114,11 @@ def _wait_for_guard(system: System, unit: str) -> None:
         if system.monotonic() >= deadline:
             raise RefusedError(f"the guard of {unit} does not leave its engine: journalctl -u {unit}")
         system.sleep(0.2)
+
+
+def _guarded_by(system: System, unit: str) -> str:
+    """Return the identity of the programs that the unit's guard was started from."""
+    return programs.said(systemctl(system, "show", "--property=StatusText", "--value", unit).out)
 
 
 def is_held(system: System, unit: str) -> bool:

@@ -6,8 +6,10 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from sparkfleet.onhost import bundle, programs
 from sparkfleet.onhost.generation import Gate, Generation, Rank
 from sparkfleet.plan import container as words_of
 from sparkfleet.plan.model import Change, Sign, Step
@@ -152,7 +154,20 @@ def unit_changes(wanted: Generation, seen: UnitSeen | None, running: bool) -> li
         changes.append(_change("unit", name, seen.enabled or "disabled", "enabled"))
     if running and seen.active not in {"active", "activating", "reloading"}:
         changes.append(_change("unit", name, seen.active or "inactive", "active"))
+    if running and seen.active == "active":
+        changes += _guard_changes(seen)
     return changes
+
+
+def _guard_changes(seen: UnitSeen) -> list[Change]:
+    """Return that the guard at work was started from other programs than those that belong there."""
+    have, wanted = programs.said(seen.status) or "of before", _programs()
+    return [] if have == wanted else [_change("guard", "", f"programs {have}", f"programs {wanted}")]
+
+
+@cache
+def _programs() -> str:
+    return bundle.sha256()[:12]
 
 
 def _line_changes(name: str, old: str, new: str) -> list[Change]:

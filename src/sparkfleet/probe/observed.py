@@ -105,6 +105,8 @@ class UnitSeen:
     enabled: str = ""
     reload: bool = False
     result: str = ""
+    status: str = ""
+    """What its program says of itself."""
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,8 @@ class World:
     create_error: str = ""
     start_refused: str = ""
     """systemd refuses to start a unit whose text contains this."""
+    guard_says: str = ""
+    """What systemd shows as the status of every guard."""
     dies_when_adopted: str = ""
     """The engine of this image ends in the moment in which its unit is started."""
     limited: set[str] = field(default_factory=set)
@@ -274,6 +276,8 @@ class World:
             return Ran(0 if state == "active" else 3, f"{state}\n")
         if verb == "is-enabled":
             return Ran(0, "enabled\n" if unit in self.enabled else "disabled\n")
+        if "--property=StatusText" in words:
+            return Ran(0, f"{self.guard_says}\n")
         if verb == "show":
             return Ran(0, "41\n")
         return self.changes(self._systemctl)(verb, unit)  # type: ignore[return-value]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from sparkfleet.onhost import bundle, programs
 from sparkfleet.onhost.generation import Generation
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.plan.compute import wanted
@@ -28,6 +29,8 @@ from tests.unit.plan.fabric.made import seen as cabled
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia", ("nvidia", "sudo"))
 GIB = 1 << 30
+GUARDED = programs.status("nano runs", bundle.sha256()[:12])
+"""What the guard of a Spark that was brought up to date says of itself."""
 
 
 def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any]:  # noqa: PLR0915
@@ -170,7 +173,7 @@ def converged(host: Host) -> Observed:
         container = container_seen(generation, image)
         containers.append(container)
         units[generation.unit_name] = UnitSeen(
-            generation.unit, enabled="enabled", active="active", sub="running"
+            generation.unit, enabled="enabled", active="active", sub="running", status=GUARDED
         )
         record = {**generation.to_json(), "container": {"id": container.id, "generation": generation.id}}
         generations[service.name] = json.loads(json.dumps(record))

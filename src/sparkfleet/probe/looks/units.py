@@ -47,7 +47,7 @@ def look_at_units() -> dict[str, Any]:
             [
                 "systemctl",
                 "show",
-                "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result",
+                "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,StatusText",
                 *names,
             ],
             capture_output=True,
@@ -65,5 +65,6 @@ def look_at_units() -> dict[str, Any]:
                     enabled=facts.get("UnitFileState", ""),
                     reload=facts.get("NeedDaemonReload", "") == "yes",
                     result=facts.get("Result", ""),
+                    status=facts.get("StatusText", ""),
                 )
     return {"state": "ok", "units": units}

@@ -1,0 +1,52 @@
+"""A guard that was started from other programs than those on the Spark is a row of the plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sparkfleet.onhost import bundle
+from sparkfleet.plan.compute import host_plan
+from sparkfleet.plan.model import Entry, Step, Verb
+from tests.unit.plan import fake_spark
+from tests.unit.plan.test_compute import HOST, rows, with_service
+
+NANO = "sparkfleet-nano.service"
+NOW = f"programs {bundle.sha256()[:12]}"
+
+
+def entries(status: str, active: str = "active", host: object = HOST) -> tuple[Entry, ...]:
+    there = fake_spark.converged(HOST)
+    unit = replace(there.units[NANO], status=status, active=active)
+    return host_plan(host, replace(there, units={**there.units, NANO: unit})).entries  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "status, old",
+    [
+        ("nano runs in 3f2a91c; programs 0123456789ab", "programs 0123456789ab"),
+        ("nano runs in 3f2a91c", "programs of before"),
+        ("", "programs of before"),
+    ],
+)
+def test_a_guard_of_other_programs_is_put_right_in_place(status: str, old: str) -> None:
+    (entry,) = entries(status)
+    assert (entry.verb, entry.replaces) == (Verb.UPDATE, ())
+    assert rows(entry) == [("guard", "", old, NOW)]
+    assert {change.step for change in entry.changes} == {Step.SERVICE}
+
+
+def test_a_guard_of_these_programs_is_no_row() -> None:
+    assert entries(f"nano runs in 3f2a91c; {NOW}") == ()
+
+
+def test_a_guard_that_does_not_run_has_no_programs() -> None:
+    (entry,) = entries("", active="failed")
+    assert "guard" not in {change.field for change in entry.changes}
+
+
+def test_a_service_that_is_made_anew_gets_a_new_guard_without_a_row() -> None:
+    (entry,) = entries("", host=with_service(served_name="other"))
+    assert entry.verb is Verb.RECREATE
+    assert "guard" not in {change.field for change in entry.changes}
