@@ -12,7 +12,7 @@ from sparkfleet.operations import known_hosts
 from sparkfleet.operations.known_hosts import KnownHosts
 
 KEYS = [ECDSAKey.generate() for _ in range(3)]
-HASHED = HostKeys.hash_host("spark-07")
+HASHED = HostKeys.hash_host("spark-07", "|1|0szQdcuEEEMG/k39HIY+LMgRmgM=")
 
 
 def line(names: str, key: PKey) -> str:
