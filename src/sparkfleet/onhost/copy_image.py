@@ -1,5 +1,7 @@
 """An image from another Spark: a file there, copied, loaded here, and given its name by its registry.
 
+A derived image has no registry: it is known by its id, which the sender says.
+
 What ``docker load`` brings has no digest. A pull by digest after it finds the image's configuration, and so
 all of it, already here: it costs the manifest alone, a few kilobytes, and what the registry vouches for is
 what was loaded, since the manifest names the configuration by its hash and that names each layer by its own.
@@ -20,6 +22,7 @@ from sparkfleet.onhost import files, rates, staged
 from sparkfleet.onhost.copy_file import BUFFER, FLUSH_EVERY
 from sparkfleet.onhost.copy_job import in_child
 from sparkfleet.onhost.docker import DockerEngine
+from sparkfleet.onhost.docker_images import ImageEngine
 from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.pull import TELL_EVERY_S, StageError, pull
 
@@ -61,7 +64,7 @@ def export(reference: str, user: Mapping[str, Any], state: Path, journal: Journa
     os.chown(part, user["uid"], user["gid"])
     os.chmod(part, 0o600)
     os.replace(part, path)
-    found = {"path": str(path), "size": size, "sha256": digest.hexdigest()}
+    found = {"path": str(path), "size": size, "sha256": digest.hexdigest(), "id": _id_of(reference)}
     files.write_json(path.with_suffix(".json"), found)
     return found
 
@@ -86,10 +89,11 @@ def _write(source: IO[bytes], file: IO[bytes], digest: Any, tell: Any) -> int:
 def bring(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -> None:
     """Bring an image from another Spark. Raise StageError when it is not here then.
 
-    ``order``: ``image`` (``repository@digest``), ``sender``, ``listeners``, ``size`` and ``sha256``.
+    ``order``: ``image`` (``repository@digest``), ``sender``, ``listeners``, ``size`` and ``sha256``; of a
+    derived image its ``id``.
     """
     reference, name = order["image"], order["image"].partition("@")[0]
-    if DockerEngine().has_image(reference):
+    if _is_here(reference, order.get("id", "")):
         return
     path = place(state, reference)
     path.parent.mkdir(mode=0o755, exist_ok=True)
@@ -111,8 +115,31 @@ def bring(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
         if done.returncode:
             files.remove(path)
             raise StageError(f"{name} could not be loaded: {done.stderr.strip()}", "df -h; then run again")
-        pull(reference, home, journal)
+        if "id" in order:
+            _expect(reference, order, state)
+        else:
+            pull(reference, home, journal)
     files.remove(path)
+
+
+def _id_of(reference: str) -> str:
+    found = ImageEngine().image(reference)
+    return str(found["Id"]) if found else ""
+
+
+def _is_here(reference: str, identity: str) -> bool:
+    return _id_of(reference) == identity if identity else DockerEngine().has_image(reference)
+
+
+def _expect(reference: str, order: Mapping[str, Any], state: Path) -> None:
+    """Raise StageError when what was loaded is not the very image that was sent."""
+    if _id_of(reference) != order["id"]:
+        DockerEngine().remove_image(reference)
+        files.remove(place(state, reference))
+        raise StageError(
+            f"{reference} from {order['sender']} has another id than there; it is not kept",
+            f"see that docker on {order['sender']} stores images as here does: docker info; then run again",
+        )
 
 
 def _tell(journal: Journal, words: str, phase: str, have: int, total: int) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import access, copy_image, files, jobs, prune, rates, staged, verify
+from sparkfleet.onhost import access, copy_image, derive, files, jobs, prune, rates, staged, verify
 from sparkfleet.onhost.copy_job import copy
 from sparkfleet.onhost.fetch import fetch, repository, wrong_files
 from sparkfleet.onhost.journal import Journal, read_events
@@ -26,7 +26,7 @@ from sparkfleet.onhost.pull import StageError, pull
 from sparkfleet.onhost.system import PROGRAM, Paths
 
 KEPT_JOBS = 10
-BROUGHT = ("images", "weights", "copies", "image_copies")
+BROUGHT = ("images", "derived", "weights", "copies", "image_copies")
 """What of a request fills the disk, and so the page cache."""
 
 
@@ -76,11 +76,14 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
         with _alone(paths.state, journal):
             copy_image.sweep(paths.state)
             may_read(request.get("ask", ()), token)
+            request = derive.with_what_is_here(request)
             for reference in request.get("images", ()):
                 with staged.image(paths.state, reference):
                     began = time.monotonic()
                     count = pull(reference, Path(request["user"]["home"]), journal)
                     rates.note(paths.state, rates.PULL, count, time.monotonic() - began)
+            for order in request.get("derived", ()):
+                derive.build(order, Path(request["user"]["home"]), journal, paths.state)
             for weights in request.get("weights", ()):
                 fetch(weights, request["user"], token if token.exists() else None, journal, paths.state)
             for order in request.get("copies", ()):

@@ -17,6 +17,7 @@ from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.pull import StageError
 
 REFERENCE = "nvcr.io/nvidia/vllm@sha256:" + "c" * 64
+DERIVED = "localhost/sparkfleet/derived:0123456789abcdef"
 CONTENT = b"an image in a tar" * 100_000
 USER = {"uid": os.getuid(), "gid": os.getgid(), "home": "/home/nvidia"}
 
@@ -29,10 +30,20 @@ class Dockerd:
     here: bool = False
     loaded: bool = False
     asked: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+    id: str = "sha256:" + "1" * 64
 
     def has_image(self, reference: str) -> bool:
-        assert reference == REFERENCE
+        assert reference in {REFERENCE, DERIVED}
         return self.here
+
+    def image(self, _: str) -> dict[str, Any] | None:
+        loaded = self.here or "load" in asked(self)
+        return {"Id": self.id} if loaded else None
+
+    def remove_image(self, reference: str) -> None:
+        self.removed.append(reference)
 
     def image_size(self, _: str) -> int:
         return len(CONTENT)
@@ -54,6 +65,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dockerd:
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{dockerd.folder}:{os.environ['PATH']}")
     monkeypatch.setattr(copy_image, "DockerEngine", lambda: dockerd)
+    monkeypatch.setattr(copy_image, "ImageEngine", lambda: dockerd)
     monkeypatch.setattr(staged, "DockerEngine", lambda: dockerd)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
@@ -140,6 +152,28 @@ def test_a_file_that_docker_does_not_take_is_no_image_and_goes(
     with pytest.raises(StageError, match="could not be loaded: unexpected EOF"):
         copy_image.bring(ORDER, Path("/home/nvidia"), journal, tmp_path)
     assert not docker.here
+    assert list((tmp_path / "images").iterdir()) == []
+    assert staged.read(tmp_path)["images"] == {}
+
+
+def test_a_derived_image_is_known_by_its_id_and_no_registry_is_asked(
+    docker: Dockerd, tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arriving(monkeypatch, CONTENT)
+    copy_image.bring(ORDER | {"image": DERIVED, "id": docker.id}, Path("/root"), journal, tmp_path)
+    assert not docker.here  # the pull would have set it
+    assert docker.removed == []
+    copy_image.bring(ORDER | {"image": DERIVED, "id": docker.id}, Path("/root"), journal, tmp_path)
+    assert asked(docker) == ["load"]
+
+
+def test_a_derived_image_with_another_id_than_the_senders_is_not_kept(
+    docker: Dockerd, tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arriving(monkeypatch, CONTENT)
+    with pytest.raises(StageError, match="another id than there"):
+        copy_image.bring(ORDER | {"image": DERIVED, "id": "sha256:other"}, Path("/root"), journal, tmp_path)
+    assert docker.removed == [DERIVED]
     assert list((tmp_path / "images").iterdir()) == []
     assert staged.read(tmp_path)["images"] == {}
 

@@ -257,7 +257,7 @@ def test_a_job_without_work_ends_staged_and_takes_its_token_away(
     assert not (tmp_path / "run" / "stage-1.token").exists()
 
 
-@pytest.mark.parametrize("kind", ["images", "weights", "copies", "prune"])
+@pytest.mark.parametrize("kind", ["images", "derived", "weights", "copies", "prune"])
 def test_the_page_cache_is_given_back_after_all_that_was_brought_and_only_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -265,12 +265,15 @@ def test_the_page_cache_is_given_back_after_all_that_was_brought_and_only_then(
     did: list[str] = []
     for name in ("pull", "fetch", "copy"):
         monkeypatch.setattr(stage, name, lambda *_, name=name: did.append(name) or 0)
+    monkeypatch.setattr(stage.derive, "build", lambda order, *_: did.append(f"build {order['image']}"))
     monkeypatch.setattr(stage.prune, "carry_out", lambda *_: {"outcome": "pruned"})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "stage-1.token").write_text("of a copy")
     folder = tmp_path / "jobs" / "stage-1"
     folder.mkdir(parents=True)
-    asked = {"images": ["img:1"], "weights": [{}], "copies": [{}], "prune": {}}[kind]
+    asked = {
+        "images": ["img:1"], "derived": [{"image": "d"}], "weights": [{}], "copies": [{}], "prune": {}
+    }[kind]  # fmt: skip
     (folder / "request.json").write_text(json.dumps({"id": "stage-1", "user": USER, kind: asked}))
 
     def give_back() -> str:
@@ -279,6 +282,7 @@ def test_the_page_cache_is_given_back_after_all_that_was_brought_and_only_then(
 
     assert stage.run("stage-1", Paths(state=tmp_path), give_back) == 0
     last = {"images": ["pull", "valve"], "weights": ["fetch", "valve"], "copies": ["copy", "valve"]}
+    last["derived"] = ["build d", "valve"]
     assert did == last.get(kind, [])
     told = (folder / "events.jsonl").read_text()
     assert ("gave back 9 MiB" in told) == (kind != "prune")
