@@ -12,8 +12,7 @@ import click
 from sparkfleet.cli import output
 
 if TYPE_CHECKING:
-    from sparkfleet.lock.resolve import Change, Outcome
-    from sparkfleet.spec.locked import LockedImage, LockedModel
+    from sparkfleet.lock.resolve import Change, Entry, Outcome
     from sparkfleet.spec.resolved import Fleet
 
 
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="What changed, as JSON on stdout.")
 def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
-    """Write fleet.lock: a digest for each image tag, a commit and file hashes for each model.
+    """Write fleet.lock: a digest for each image tag, a commit and file hashes for each model, wheels with
+    hashes for Python packages that an image lacks.
 
     What is locked stays as it is, unless --update names it. What the fleet no longer uses is dropped. An
     entry that cannot be resolved is told of and leaves the others alone.
@@ -66,7 +66,7 @@ def _say(outcome: Outcome, fleet: Fleet) -> None:
 
 
 def _summary(outcome: Outcome, path: str) -> str:
-    entries = len(outcome.lock.images) + len(outcome.lock.models)
+    entries = len(outcome.lock.images) + len(outcome.lock.models) + len(outcome.lock.packages)
     unpinned = f", {len(outcome.problems)} not resolved" if outcome.problems else ""
     changed = output.count(len(outcome.changes), "change") if outcome.changes else "no changes"
     return f"{path}: {entries} pinned, {changed}{unpinned}"
@@ -80,14 +80,17 @@ def _line(change: Change) -> str:
     return f"~ {change.key}  {_text(change.old)} → {_text(change.new)}"
 
 
-def _text(entry: LockedImage | LockedModel | None) -> str:
-    from sparkfleet.spec.locked import LockedImage  # noqa: PLC0415
+def _text(entry: Entry | None) -> str:
+    from sparkfleet.spec.locked import LockedImage, LockedPackages  # noqa: PLC0415
 
     if entry is None:
         return ""
     if isinstance(entry, LockedImage):
         version = f"vLLM {entry.image.vllm}, " if entry.image.vllm else ""
         return f"{entry.image.digest[:19]} ({version}{output.size(entry.image.size)})"
+    if isinstance(entry, LockedPackages):
+        extras = entry.extras
+        return f"{', '.join(extras.added)} ({len(extras.wheels)} wheels, {output.size(extras.size)})"
     weights = entry.weights
     return f"{weights.revision[:12]} ({len(weights.files)} files, {output.size(weights.size)})"
 
@@ -128,5 +131,5 @@ def _data(outcome: Outcome, fleet: Fleet) -> dict[str, Any]:
     }
 
 
-def _plain(entry: LockedImage | LockedModel | None) -> dict[str, Any] | None:
+def _plain(entry: Entry | None) -> dict[str, Any] | None:
     return dataclasses.asdict(entry) if entry else None

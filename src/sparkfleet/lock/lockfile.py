@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.spec import image
-from sparkfleet.spec.locked import Lock, LockedImage, LockedModel
-from sparkfleet.spec.resolved import ImageRef, WeightFile, Weights
+from sparkfleet.spec.locked import Lock, LockedImage, LockedModel, LockedPackages
+from sparkfleet.spec.resolved import Extras, ImageRef, WeightFile, Weights, Wheel
 from sparkfleet.spec.validate import validate
 from sparkfleet.spec.yamlfile import read as read_yaml
 
@@ -61,10 +61,24 @@ class _LockedModel(_Model):
     files: dict[str, _File] = {}
 
 
+class _Wheel(_Model):
+    url: str
+    sha256: str
+    size: int = 0
+
+
+class _LockedPackages(_Model):
+    python: str
+    machine: str
+    install: tuple[str, ...]
+    wheels: dict[str, _Wheel]
+
+
 class _LockFile(_Model):
     version: int
     images: dict[str, _LockedImage] = {}
     models: dict[str, _LockedModel] = {}
+    packages: dict[str, _LockedPackages] = {}
 
 
 def read(path: Path) -> Lock:
@@ -94,7 +108,8 @@ def read(path: Path) -> Lock:
         key: LockedModel(_weights(key.partition("@")[0], entry), entry.asked)
         for key, entry in content.models.items()
     }
-    return Lock(images, models)
+    packages = {key: _packages(entry) for key, entry in content.packages.items()}
+    return Lock(images, models, packages)
 
 
 def write(path: Path, lock: Lock) -> None:
@@ -136,6 +151,8 @@ def text(lock: Lock) -> str:
         "images": {key: _image_data(lock.images[key]) for key in sorted(lock.images)},
         "models": {key: _model_data(lock.models[key]) for key in sorted(lock.models)},
     }
+    if lock.packages:
+        data["packages"] = {key: _packages_data(lock.packages[key]) for key in sorted(lock.packages)}
     return HEADER + "".join(_lines(data, 0))
 
 
@@ -150,6 +167,18 @@ def _weights(repo: str, entry: _LockedModel) -> Weights:
         for path, file in entry.files.items()
     )
     return Weights(repo, entry.revision, files, entry.gated, tuple(entry.config.items()))
+
+
+def _packages(entry: _LockedPackages) -> LockedPackages:
+    wheels = (Wheel(name, one.url, one.sha256, one.size) for name, one in sorted(entry.wheels.items()))
+    return LockedPackages(Extras(entry.install, tuple(wheels)), entry.python, entry.machine)
+
+
+def _packages_data(entry: LockedPackages) -> dict[str, Any]:
+    wheels = sorted(entry.extras.wheels, key=lambda wheel: wheel.name)
+    files = {one.name: _Flow(url=one.url, sha256=one.sha256, size=one.size) for one in wheels}
+    said = {"python": entry.python, "machine": entry.machine, "install": list(entry.extras.install)}
+    return {**said, "wheels": files}
 
 
 def _image_data(entry: LockedImage) -> dict[str, Any]:

@@ -12,13 +12,26 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from sparkfleet.errors import Problem
-from sparkfleet.lock import images
+from sparkfleet.lock import images, packages
 from sparkfleet.lock.hub import Hub, HubError
 from sparkfleet.lock.registry import Registry, RegistryError
-from sparkfleet.spec.locked import Lock, LockedImage, LockedModel, image_key, model_key
-from sparkfleet.spec.resolved import Fleet, ImageRef, Service, Weights
+from sparkfleet.spec.added import lacking
+from sparkfleet.spec.locked import (
+    Lock,
+    LockedImage,
+    LockedModel,
+    LockedPackages,
+    image_key,
+    model_key,
+    packages_key,
+)
+from sparkfleet.spec.resolved import Fleet, ImageRef, PackageIndex, Service, Weights
+from sparkfleet.vllm.packages import brought
 
 WORKERS = 4
+
+Entry = LockedImage | LockedModel | LockedPackages
+"""One entry of the lock file."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +39,8 @@ class Change:
     """One entry before and after; None where there was or is none."""
 
     key: str
-    old: LockedImage | LockedModel | None
-    new: LockedImage | LockedModel | None
+    old: Entry | None
+    new: Entry | None
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,13 @@ class _WantedModel(Wanted):
     asked: str = ""
 
 
-Resolved = LockedImage | LockedModel | Problem
+@dataclass
+class _WantedPackages(Wanted):
+    image: ImageRef = ImageRef("")  # noqa: RUF009  (frozen)
+    needs: tuple[tuple[str, str], ...] = ()
+
+
+Resolved = Entry | Problem
 
 
 def lock(
@@ -75,7 +94,8 @@ def lock(
     ``update`` names what to resolve anew: an image, repository, recipe or service, or a pattern (``*``: all).
     """
     wanted_images, wanted_models = wanted(fleet)
-    everything: dict[str, Wanted] = {**wanted_images, **wanted_models}
+    package_needs = wanted_packages(fleet)
+    everything: dict[str, Wanted] = {**wanted_images, **wanted_models, **package_needs}
     moving, problems = _moving(everything, update)
     tasks: dict[str, Callable[[], Resolved]] = {}
     for key, item in wanted_images.items():
@@ -84,9 +104,7 @@ def lock(
     for key, model in wanted_models.items():
         if key in moving or key not in old.models:
             tasks[key] = lambda model=model: _model(model, hub)  # type: ignore[misc]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        results = dict(zip(tasks, pool.map(lambda task: task(), tasks.values()), strict=True))
-    problems += [result for result in results.values() if isinstance(result, Problem)]
+    results = _carried_out(tasks)
     new_images = {key: old.images[key] for key in wanted_images if key in old.images}
     new_models = {key: old.models[key] for key in wanted_models if key in old.models}
     for key, result in results.items():
@@ -94,8 +112,17 @@ def lock(
             new_images[key] = result
         elif isinstance(result, LockedModel):
             new_models[key] = result
-    new = Lock(new_images, new_models)
+    results |= _packages(package_needs, Lock(new_images), old, fleet.index, moving)
+    problems += [result for result in results.values() if isinstance(result, Problem)]
+    new_packages = {key: entry for key, entry in old.packages.items() if key in results}
+    new_packages |= {key: entry for key, entry in results.items() if isinstance(entry, LockedPackages)}
+    new = Lock(new_images, new_models, new_packages)
     return Outcome(new, tuple(_changes(old, new)), tuple(problems))
+
+
+def _carried_out(tasks: dict[str, Callable[[], Resolved]]) -> dict[str, Resolved]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return dict(zip(tasks, pool.map(lambda task: task(), tasks.values()), strict=True))
 
 
 def wanted(fleet: Fleet) -> tuple[dict[str, _WantedImage], dict[str, _WantedModel]]:
@@ -120,6 +147,54 @@ def wanted(fleet: Fleet) -> tuple[dict[str, _WantedImage], dict[str, _WantedMode
                 )
                 model.names |= _names(service) | _repo_names(weights)
     return wanted_images, wanted_models
+
+
+def wanted_packages(fleet: Fleet) -> dict[str, _WantedPackages]:
+    """Return what Python packages services need, by all needs: which of them lack is not known yet."""
+    found: dict[str, _WantedPackages] = {}
+    for service in (service for host in fleet.hosts for service in host.services):
+        if service.needs_packages:
+            key = packages_key(service.image, service.needs_packages)
+            place = dict(service.origin)["image"]
+            made = _WantedPackages(place, image=service.image, needs=service.needs_packages)
+            item = found.setdefault(key, made)
+            item.names |= _names(service) | {name for name, _ in service.needs_packages}
+    return found
+
+
+def _packages(
+    wanted: dict[str, _WantedPackages], new: Lock, old: Lock, index: PackageIndex, moving: set[str]
+) -> dict[str, Resolved]:
+    """Return the packages that images lack: as locked before, or chosen anew where something of it moved."""
+    kept: dict[str, Resolved] = {}
+    tasks: dict[str, Callable[[], Resolved]] = {}
+    for name, item in wanted.items():
+        image = new.images.get(image_key(item.image))
+        absent = lacking(replace(image.image, tag=item.image.tag), item.needs) if image else ()
+        if image is None or not absent:
+            continue
+        key = packages_key(item.image, absent)
+        had = old.packages.get(key)
+        same = had and (had.python, had.machine) == (index.python, index.machine)
+        if had and same and old.images.get(image_key(item.image)) == image and name not in moving:
+            kept[key] = had
+        else:
+            version = image.image.vllm
+            tasks[key] = lambda item=item, absent=absent, version=version: _choose(  # type: ignore[misc]
+                item, absent, version, index
+            )
+    return kept | _carried_out(tasks)
+
+
+def _choose(
+    item: _WantedPackages, absent: tuple[tuple[str, str], ...], version: str, index: PackageIndex
+) -> Resolved:
+    try:
+        return packages.resolve(absent, brought(version), index)
+    except packages.PackagesError as error:
+        names = ", ".join(name for name, _ in absent)
+        expected = f"wheels of {names} for Python {index.python} on {index.machine}"
+        return Problem(item.place, error.found, expected, error.remedy)
 
 
 def _names(service: Service) -> set[str]:
@@ -172,8 +247,8 @@ def _model(item: _WantedModel, hub: Hub) -> Resolved:
 
 
 def _changes(old: Lock, new: Lock) -> list[Change]:
-    before: dict[str, LockedImage | LockedModel] = {**old.images, **old.models}
-    after: dict[str, LockedImage | LockedModel] = {**new.images, **new.models}
+    before: dict[str, Entry] = {**old.images, **old.models, **old.packages}
+    after: dict[str, Entry] = {**new.images, **new.models, **new.packages}
     return [
         Change(key, before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())

@@ -4,12 +4,10 @@ of its image, and the rules. For ``sparkfleet check`` and for the plan.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from sparkfleet import rules
@@ -23,8 +21,6 @@ from sparkfleet.vllm.schema import Schema
 
 _ABOUT_PINS = frozenset({"P-11"})
 """Rules that ask whether something is pinned."""
-
-_LEAST = re.compile(r">=\s*([0-9][\w.]*)")
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,6 @@ def _flags(service: Service, own: Schema | None) -> Iterator[Advice]:
         return
     yield from _needs(service, version)
     known, exact = (own, True) if own else schema.nearest(version)
-    yield from _packages(service, known)
     flags = check.check_flags(engine_words(service), known, exact)
     env = check.check_env(dict(service.env), known, exact=exact)
     for finding in (*flags, *env):
@@ -119,16 +114,3 @@ def _needs(service: Service, version: str) -> Iterator[Advice]:
     if not fits:
         text = f"the recipe needs vLLM {service.needs_vllm}, and {service.image.display} has {version}"
         yield Advice("error", text, "choose a newer image", "old-vllm", ("image",))
-
-
-def _packages(service: Service, known: Schema) -> Iterator[Advice]:
-    """Yield the Python packages that the recipe needs and that this vLLM does not surely bring."""
-    brought = {canonicalize_name(name): ranges for name, ranges in known.packages.items()}
-    for name, wanted in service.needs_packages:
-        has = brought.get(canonicalize_name(name))
-        if has is not None and all(Version(least) in SpecifierSet(wanted) for least in _LEAST.findall(has)):
-            continue
-        brings = f"vLLM {known.version} asks for {has}" if has else f"vLLM {known.version} does not bring it"
-        text = f"the recipe needs the Python package {name} {wanted}, and {brings}"
-        remedy = f"see that {service.image.display} has it, or name an image that does"
-        yield Advice("warning", text, remedy, "missing-package", ("image",))

@@ -10,8 +10,9 @@ from sparkfleet.spec import resolve, split
 from sparkfleet.spec.clusterfile import ClusterSource
 from sparkfleet.spec.merge import Layer, flag_name
 from sparkfleet.spec.models import FlagValue, ServiceSpec
-from sparkfleet.spec.resolved import Member, Service
+from sparkfleet.spec.resolved import AUTO, NONE, Member, Service
 from sparkfleet.spec.validate import nearest
+from sparkfleet.vllm.packages import RAY
 
 LEAST = 2
 
@@ -96,7 +97,8 @@ def _service(
     if source.service is None:
         return None
     spec, layer = source.service
-    found = resolve.service(spec, layer, context)
+    ray = {RAY: ""} if source.said.executor == "ray" else {}
+    found = resolve.service(spec, layer, context, ray)
     if found is None:
         return None
     sparks = len(source.said.hosts)
@@ -110,6 +112,8 @@ def _service(
                 "add Sparks to 'hosts:', or take another recipe",
             )
         )
+    if found.image.extras and context.defaults.stage.seed == NONE:
+        context.problems.append(_own_builds(found, layer))
     found = _split(found, spec, source)
     context.problems += split.problems(found, source)
     if not found.port:
@@ -117,6 +121,13 @@ def _service(
         free = (port for port in range(context.defaults.first_port, 65536) if port not in taken)
         found = replace(found, port=next(free))
     return found
+
+
+def _own_builds(service: Service, layer: Layer) -> Problem:
+    """Return that each member would build an image of its own: ranks run the very same one."""
+    found = f"the image of '{service.name}' is built ({service.image.display}), and 'stage.seed' is '{NONE}'"
+    expected = "one Spark that builds it, and the others with a copy"
+    return Problem(layer.where(()), found, expected, f"set 'stage': {{'seed': '{AUTO}'}} in group_data")
 
 
 def _flag_problems(spec: ServiceSpec, layer: Layer) -> list[Problem]:

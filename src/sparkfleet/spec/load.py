@@ -19,7 +19,7 @@ from sparkfleet.spec.hostfile import HostSource, load
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.merge import Layer
 from sparkfleet.spec.models import Defaults
-from sparkfleet.spec.resolved import Fleet, Host, Mirror, Paths, Prepare, Service, Stage
+from sparkfleet.spec.resolved import Fleet, Host, Mirror, PackageIndex, Paths, Prepare, Service, Stage
 from sparkfleet.spec.yamlfile import shown
 
 T = TypeVar("T")
@@ -107,6 +107,11 @@ def fleet(
         ),
         hf_endpoint=defaults.hf_endpoint or "",
         hf_token=defaults.hf_token or "",
+        index=PackageIndex(
+            defaults.python_packages.index or "",
+            defaults.python_packages.python,
+            defaults.python_packages.machine,
+        ),
     )
 
 

@@ -5,10 +5,10 @@ Only the types and their look-up; ``sparkfleet.lock`` reads, resolves and writes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparkfleet.spec.resolved import ImageRef, Weights
+from sparkfleet.spec.resolved import Extras, ImageRef, Weights
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,21 @@ class LockedModel:
 
 
 @dataclass(frozen=True)
+class LockedPackages:
+    """Python packages that an image lacks, and what they were chosen for."""
+
+    extras: Extras
+    python: str
+    machine: str
+
+
+@dataclass(frozen=True)
 class Lock:
-    """All of a fleet.lock, by ``image_key`` and ``model_key``."""
+    """All of a fleet.lock, by ``image_key``, ``model_key`` and ``packages_key``."""
 
     images: Mapping[str, LockedImage] = field(default_factory=dict)
     models: Mapping[str, LockedModel] = field(default_factory=dict)
+    packages: Mapping[str, LockedPackages] = field(default_factory=dict)
 
 
 def image_key(image: ImageRef) -> str:
@@ -50,6 +60,11 @@ def image_key(image: ImageRef) -> str:
 def model_key(repo: str, revision: str) -> str:
     """Return the key of a repository at an asked revision ("" is the default branch)."""
     return f"{repo}@{revision}" if revision else repo
+
+
+def packages_key(image: ImageRef, wanted: Sequence[tuple[str, str]]) -> str:
+    """Return the key of packages (name, version range) for an image as it was asked for."""
+    return f"{image_key(image)} + {', '.join(f'{name}{asked}' for name, asked in wanted)}"
 
 
 def find_image(lock: Lock, image: ImageRef) -> ImageRef | None:

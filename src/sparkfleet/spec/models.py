@@ -139,6 +139,11 @@ class ServiceSpec(Model):
     env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
     container: ContainerSpec = Field(ContainerSpec(), description="Settings of the container.")
     gate: GateSpec = Field(GateSpec(), description="The proof that it serves.")
+    packages: dict[str, str | None] = Field(
+        default_factory=dict,
+        description='Python packages that the image shall have, with version ranges ("": any), over the '
+        "recipe's `needs.packages`; null takes one away. What it lacks is added in a derived image.",
+    )
     reserve_gib: float | None = Field(
         None, ge=0, description="Memory (GiB) kept for all but engines, while this service is here."
     )
@@ -240,6 +245,18 @@ class RegistryMirror(Model):
     ca_file: str | None = Field(None, description="Certificate authority (PEM) on the operator's machine.")
 
 
+class PackageIndexSpec(Model):
+    """``python_packages`` in group_data: where wheels for derived images come from, and what they are for."""
+
+    index: str | None = Field(
+        None,
+        description="URL of a package index; default: what pip on this machine uses. The Sparks fetch the "
+        "locked wheels from where it has them.",
+    )
+    python: str = Field("3.12", pattern=r"^3\.[0-9]+$", description="Version of Python in the images.")
+    machine: Literal["aarch64", "x86_64"] = Field("aarch64", description="Machine of the images.")
+
+
 class Defaults(Model):
     """``sparkfleet = {...}`` in group_data: fleet-wide settings. The values here are the built-in ones."""
 
@@ -258,6 +275,9 @@ class Defaults(Model):
     )
     registries: dict[str, RegistryMirror] = Field(
         default_factory=dict, description="Registry's name -> its mirror, for `sparkfleet lock`."
+    )
+    python_packages: PackageIndexSpec = Field(
+        PackageIndexSpec(), description="Where Python packages that images lack come from."
     )
     first_port: Port = Field(8000, description="Port of a Spark's first service without one of its own.")
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.onhost.generation import Gate
-from sparkfleet.spec import image, locked, refused
+from sparkfleet.spec import added, image, locked, refused
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.merge import Folded, Layer, fold
 from sparkfleet.spec.models import Defaults, FlagValue, Recipe, ServiceSpec
@@ -57,8 +57,13 @@ class Context:
     """Image or model that the lock file lacks -> the first place that asks for it."""
 
 
-def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None:
-    """Return the service, its port 0 where none was written; None after problems that hide the rest."""
+def service(
+    spec: ServiceSpec, layer: Layer, context: Context, needs: Mapping[str, str] | None = None
+) -> Service | None:
+    """Return the service, its port 0 where none was written; None after problems that hide the rest.
+
+    ``needs``: Python packages that it needs beside the recipe's, with version ranges.
+    """
     recipe = _recipe(spec, layer, context)
     if spec.recipe and recipe is None:
         return None
@@ -93,11 +98,14 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
         weights = replace(weights, gated=True)
     drafters = _drafters(folded, context)
     flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
+    wanted = {**(recipe.needs.packages if recipe else {}), **(needs or {})}
+    packages, wrong = added.packages(wanted, spec, layer)
+    context.problems += wrong
     return Service(
         name=name,
         recipe=recipe.recipe if recipe else "",
         port=spec.port or 0,
-        image=pinned_image,
+        image=_with_packages(pinned_image, packages, folded, context),
         weights=weights,
         served_name=spec.served_name or spec.name or folded.fields.get("served_name") or name,
         flags=tuple(_with_drafters_commit(flags, drafters).items()),
@@ -107,7 +115,7 @@ def service(spec: ServiceSpec, layer: Layer, context: Context) -> Service | None
         origin=tuple(sorted({**folded.origin, "service": place}.items())),
         drafters=drafters,
         needs_vllm=(recipe.needs.vllm or "") if recipe else "",
-        needs_packages=tuple(sorted(recipe.needs.packages.items())) if recipe else (),
+        needs_packages=packages,
         needs_sparks=recipe.needs.sparks if recipe else 1,
     )
 
@@ -193,6 +201,22 @@ def _image(folded: Folded, context: Context) -> ImageRef:
         context.unpinned.setdefault(f"image {asked.display}", place)
         return asked
     return pinned
+
+
+def _with_packages(
+    pinned: ImageRef, wanted: tuple[tuple[str, str], ...], folded: Folded, context: Context
+) -> ImageRef:
+    """Return the image with the packages that it lacks, as locked."""
+    lacking = added.lacking(pinned, wanted)
+    if not lacking or not pinned.digest or context.lock is None:
+        return pinned
+    index = context.defaults.python_packages
+    found = context.lock.packages.get(locked.packages_key(image.parse(folded.fields["image"]), lacking))
+    if found is None or (found.python, found.machine) != (index.python, index.machine):
+        names = ", ".join(name for name, _ in lacking)
+        context.unpinned.setdefault(f"packages {names} for {pinned.display}", folded.origin["image"])
+        return pinned
+    return replace(pinned, extras=found.extras)
 
 
 def _weights(repo: str, revision: str, place: str, context: Context) -> Weights:

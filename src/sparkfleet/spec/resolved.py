@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.onhost.generation import Gate
+from sparkfleet.spec.extras import Extras, Wheel, reference
 from sparkfleet.spec.items import Item
 from sparkfleet.spec.models import FlagValue
 
@@ -27,22 +28,46 @@ class ImageRef:
     """Bytes to pull (compressed)."""
     cuda: str = ""
     """CUDA version inside, by the image's own variables; "" when not known."""
+    extras: Extras | None = None
+    """Python packages beside the image's own: what runs is derived from it. All else here is of the base."""
+
+    @property
+    def base(self) -> ImageRef:
+        """Return the image as its registry has it."""
+        return dataclasses.replace(self, extras=None) if self.extras else self
 
     @property
     def pull_ref(self) -> str:
-        """Return what is given to docker: ``repository@digest`` (the tag plays no part once pinned)."""
+        """Return what is given to docker: ``repository@digest`` (the tag plays no part once pinned).
+
+        Of a derived image its name, which nobody can pull.
+        """
+        if self.extras:
+            return reference(self.digest, self.extras)
         return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
 
     @property
     def full_ref(self) -> str:
         """Return ``repository:tag@digest``: what a container is created from, so that people see the tag."""
-        return f"{self.repository}:{self.tag}@{self.digest}" if self.tag and self.digest else self.pull_ref
+        plain = not self.extras and self.tag and self.digest
+        return f"{self.repository}:{self.tag}@{self.digest}" if plain else self.pull_ref
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what docker is asked for: the image, and what it is derived from."""
+        return (self.pull_ref, self.base.pull_ref) if self.extras else (self.pull_ref,)
+
+    @property
+    def mark(self) -> str:
+        """Return what each full name of this very image has in it, and no other's."""
+        return self.pull_ref if self.extras else self.digest
 
     @property
     def display(self) -> str:
         """Return the short name that people know: without ``docker.io/``, with the tag."""
         name = re.sub(r"^docker\.io/(library/)?", "", self.repository)
-        return f"{name}:{self.tag}" if self.tag else name
+        named = f"{name}:{self.tag}" if self.tag else name
+        return f"{named} + {', '.join(self.extras.added)}" if self.extras else named
 
 
 @dataclass(frozen=True)
@@ -233,6 +258,16 @@ class Mirror:
 
 
 @dataclass(frozen=True)
+class PackageIndex:
+    """Where Python packages for derived images come from, and what they are for."""
+
+    url: str = ""
+    """"": where this machine's pip is told to look."""
+    python: str = "3.12"
+    machine: str = "aarch64"
+
+
+@dataclass(frozen=True)
 class Fleet:
     """All Sparks of one inventory."""
 
@@ -243,6 +278,7 @@ class Fleet:
     hf_endpoint: str = ""
     hf_token: str = ""
     """Source of the token, never the token."""
+    index: PackageIndex = PackageIndex()
 
     def host(self, name: str) -> Host:
         """Return the host of that name; ``KeyError`` when there is none."""
@@ -297,7 +333,7 @@ def _service(data: dict[str, Any]) -> Service:
     return Service(
         **{
             **data,
-            "image": ImageRef(**{**data["image"], "entrypoint": tuple(data["image"]["entrypoint"])}),
+            "image": _image(data["image"]),
             "weights": _weights(data["weights"]),
             "drafters": tuple(_weights(weights) for weights in data["drafters"]),
             "container": _container(data["container"]),
@@ -305,6 +341,12 @@ def _service(data: dict[str, Any]) -> Service:
             **{key: _pairs(data[key]) for key in ("flags", "env", "origin", "needs_packages")},
         }
     )
+
+
+def _image(data: dict[str, Any]) -> ImageRef:
+    said = data["extras"]
+    extras = said and Extras(tuple(said["install"]), tuple(Wheel(**wheel) for wheel in said["wheels"]))
+    return ImageRef(**{**data, "entrypoint": tuple(data["entrypoint"]), "extras": extras})
 
 
 def _weights(data: dict[str, Any]) -> Weights:
@@ -332,6 +374,7 @@ __all__ = [
     "AUTO",
     "NONE",
     "Container",
+    "Extras",
     "Fabric",
     "Fleet",
     "Host",
@@ -339,12 +382,14 @@ __all__ = [
     "Member",
     "Mirror",
     "Mount",
+    "PackageIndex",
     "Paths",
     "Prepare",
     "Service",
     "Stage",
     "WeightFile",
     "Weights",
+    "Wheel",
     "host_from_json",
     "member_from_json",
     "to_json",

@@ -51,7 +51,6 @@ VARIANTS = {
 EXPECTED_WARNINGS = {
     "mistral-nemo-12b-fp8-long": ["CTX-04"],
     "mistral-nemo-instruct-2407-online-fp8": ["Q-05"],
-    "phi-4-multimodal-nvfp4": ["missing-package"],
 }
 """Recipes whose notes say the same."""
 

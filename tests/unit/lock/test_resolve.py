@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.lock import images, resolve
+from sparkfleet.lock import images, packages, resolve
 from sparkfleet.lock.hub import HubError
 from sparkfleet.lock.registry import Registry, RegistryError
-from sparkfleet.spec.locked import Lock, LockedImage, LockedModel
-from sparkfleet.spec.resolved import Weights
+from sparkfleet.spec.locked import Lock, LockedImage, LockedModel, LockedPackages
+from sparkfleet.spec.resolved import Extras, PackageIndex, Weights, Wheel
 from tests.unit.spec.fleet_files import NANO, SMALL
 
 NGC = "nvcr.io/nvidia/vllm:26.04-py3"
@@ -161,3 +161,77 @@ def test_a_drafter_is_pinned_like_a_model(fleet, world):
     spec = "{method: dflash, model: z-lab/Drafter}"
     files = fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{speculative-config: {spec}}}}}\n"})
     assert "z-lab/Drafter" in lock(files, world).lock.models
+
+
+@pytest.fixture
+def wheels(world, monkeypatch):
+    """An index in memory: the version of each package goes with ``turn``."""
+    asked = []
+
+    def choose(wanted, brought, index):
+        names = [name for name, _ in wanted]
+        asked.append((names, dict(brought), index))
+        if world.broken & set(names):
+            raise packages.PackagesError("no wheels", "name another range")
+        made = tuple(Wheel(f"{n}-{world.turn}-py3-none-any.whl", f"u{n}", "a" * 64, 1) for n in names)
+        return LockedPackages(Extras(tuple(names), made), index.python, index.machine)
+
+    monkeypatch.setattr(packages, "resolve", choose)
+    world.vllm = "0.19.0"
+    return asked
+
+
+def with_scipy(fleet):
+    return fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, packages: {{scipy: '>=1'}}}}\n"})
+
+
+SCIPY_KEY = f"{NGC} + scipy>=1"
+
+
+def test_packages_that_the_pinned_image_lacks_are_pinned_with_its_vllms_bounds(fleet, world, wheels):
+    outcome = lock(with_scipy(fleet), world)
+    assert set(outcome.lock.packages) == {SCIPY_KEY}
+    ((names, brought, index),) = wheels
+    assert names == ["scipy"]
+    assert brought["torch"] == "==2.10.0"
+    assert index == PackageIndex()
+    assert {change.key for change in outcome.changes} == {NGC, "openai/gpt-oss-20b", SCIPY_KEY}
+
+
+def test_packages_that_the_pinned_image_has_are_not_asked_for(fleet, world, wheels):
+    world.vllm = "0.11.0"  # requires Ray
+    text = f"serve: {{recipe: {SMALL}, packages: {{ray: ''}}}}\n"
+    assert lock(fleet({"spark-01.yaml": text}), world).lock.packages == {}
+    assert wheels == []
+
+
+def test_locked_packages_stay_until_the_image_the_python_or_their_name_moves(fleet, world, wheels):
+    files = with_scipy(fleet)
+    first = lock(files, world)
+    world.turn = 2
+    assert lock(files, world, first.lock).changes == ()
+    assert len(wheels) == 1
+    for update in (["scipy"], [NGC], [SMALL]):
+        assert SCIPY_KEY in {change.key for change in lock(files, world, first.lock, update).changes}
+    (files.root / "group_data").mkdir(exist_ok=True)
+    (files.root / "group_data" / "all.py").write_text("sparkfleet = {'python_packages': {'python': '3.13'}}")
+    (change,) = lock(files, world, first.lock).changes
+    assert (change.key, change.new.python) == (SCIPY_KEY, "3.13")
+
+
+def test_packages_that_cannot_be_had_keep_what_was_locked_and_are_told(fleet, world, wheels):
+    files = with_scipy(fleet)
+    first = lock(files, world)
+    world.broken = {"scipy"}
+    outcome = lock(files, world, first.lock, ["scipy"])
+    assert outcome.lock == first.lock
+    (problem,) = outcome.problems
+    assert (problem.found, problem.expected) == ("no wheels", "wheels of scipy for Python 3.12 on aarch64")
+
+
+def test_packages_of_an_image_that_cannot_be_pinned_wait_for_it(fleet, world, wheels):
+    world.broken = {NGC}
+    outcome = lock(with_scipy(fleet), world)
+    assert outcome.lock.packages == {}
+    assert [problem.found for problem in outcome.problems] == [f"{NGC} is broken"]
+    assert wheels == []

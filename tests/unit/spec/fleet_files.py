@@ -12,9 +12,17 @@ import pytest
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.inventory import load_fleet
 from sparkfleet.lock import lockfile
-from sparkfleet.lock.resolve import wanted
-from sparkfleet.spec.locked import Lock, LockedImage, LockedModel
-from sparkfleet.spec.resolved import Fleet, Service, WeightFile, Weights
+from sparkfleet.lock.resolve import wanted, wanted_packages
+from sparkfleet.spec.added import lacking
+from sparkfleet.spec.locked import (
+    Lock,
+    LockedImage,
+    LockedModel,
+    LockedPackages,
+    image_key,
+    packages_key,
+)
+from sparkfleet.spec.resolved import Extras, Fleet, Service, WeightFile, Weights, Wheel
 
 SMALL = "gpt-oss-20b"
 NANO = "nemotron-3-nano-30b-a3b-nvfp4"
@@ -54,10 +62,17 @@ class FleetFiles:
 
     def pin(self) -> Lock:
         """Write a lock file with made-up pins for all that the fleet wants."""
-        images, models = wanted(self.load())
+        fleet = self.load()
+        images, models = wanted(fleet)
+        pinned = {key: _image(key, item.image) for key, item in images.items()}
         lock = Lock(
-            {key: _image(key, item.image) for key, item in images.items()},
+            pinned,
             {key: _model(item.repo, item.asked) for key, item in models.items()},
+            {
+                packages_key(item.image, absent): _packages(absent)
+                for item in wanted_packages(fleet).values()
+                if (absent := lacking(pinned[image_key(item.image)].image, item.needs))
+            },
         )
         lockfile.write(self.directory / "fleet.lock", lock)
         return lock
@@ -79,6 +94,14 @@ def _image(key: str, image) -> LockedImage:
     tag = "" if image.digest else image.tag
     pinned = replace(image, tag=tag, digest=digest, entrypoint=("vllm", "serve"), vllm="0.19.0", size=123)
     return LockedImage(pinned, digest, "2026-01-01T00:00:00Z", (("PATH", "/usr/bin"),))
+
+
+def _packages(wanted: tuple[tuple[str, str], ...]) -> LockedPackages:
+    wheels = [
+        Wheel(f"{name}-9.1-py3-none-any.whl", f"https://index.example/{name}.whl", "c" * 64, 1000)
+        for name in sorted([*(name for name, _ in wanted), "pip"])
+    ]
+    return LockedPackages(Extras(tuple(f"{n}{r}" for n, r in wanted), tuple(wheels)), "3.12", "aarch64")
 
 
 def _model(repo: str, asked: str) -> LockedModel:
