@@ -14,7 +14,7 @@ from sparkfleet.lab.real_vllm import pip
 from sparkfleet.lab.standin_images import WITH_RAY, context_with_ray
 
 RAY = "ray==2.60.0"
-_NEEDED = ("click>=7", "filelock", "jsonschema", "msgpack", "packaging", "protobuf", "pyyaml", "requests")
+NEEDED = ("click>=7", "filelock", "jsonschema", "msgpack", "packaging", "protobuf", "pyyaml", "requests")
 """What Ray's core requires; no part that shows or tunes anything."""
 
 
@@ -30,7 +30,7 @@ def make_image(docker: Docker, base: Base, say: Callable[[str], None]) -> str:
     with tempfile.TemporaryDirectory(prefix="sparkfleet-ray-", dir="/var/tmp") as scratch:
         say(f"fetching {RAY} and what it needs")
         site = Path(scratch) / "site"
-        pip("install", "--target", str(site), RAY, *_NEEDED, python=python)
+        pip("install", "--target", str(site), RAY, *NEEDED, python=python)
         context = context_with_ray(Path(scratch), base.image, site)
         say(f"building {WITH_RAY.ref} (stand-in for vLLM {WITH_RAY.vllm}, with Ray)")
         docker.run("build", "-q", "-t", tag, str(context.directory))

@@ -13,6 +13,7 @@ from sparkfleet.operations import acting, looking, remote, staging_job
 from sparkfleet.operations.sender import Sender, SenderError
 from sparkfleet.plan import copy_route
 from sparkfleet.plan.model import Source
+from sparkfleet.spec.extras import REPOSITORY
 from sparkfleet.spec.resolved import Weights
 
 
@@ -51,7 +52,14 @@ def copy_image(act: acting.Acting, holder: PyinfraHost, reference: str, source: 
     with _exported(act, holder, reference) as file:
         shown = [{"path": file["path"], "size": file["size"]}]
         with _sending(act, holder, shown, source) as sender:
-            order = {"image": reference, "size": file["size"], "sha256": file["sha256"], **sender.place}
+            known = {"id": file["id"]} if reference.startswith(f"{REPOSITORY}:") else {}
+            order = {
+                "image": reference,
+                "size": file["size"],
+                "sha256": file["sha256"],
+                **known,
+                **sender.place,
+            }
             _expect(act, staging_job.run(act, user, {"token": sender.token, "image_copies": [order]}))
 
 

@@ -8,6 +8,7 @@ on the Spark that sends it, so that no two can wait for each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import gevent
 from pyinfra.api.host import Host as PyinfraHost
@@ -21,6 +22,7 @@ from sparkfleet.operations.remote import ConnectionLostError
 from sparkfleet.operations.sender import SenderError
 from sparkfleet.plan.model import Entry, Source, Step
 from sparkfleet.plan.staging import weights_key
+from sparkfleet.spec.extras import REPOSITORY
 from sparkfleet.spec.resolved import Host
 
 SUBSTITUTES = 2
@@ -62,9 +64,13 @@ def _fetch(act: acting.Acting, key: str, step: Step) -> None:
     failed: list[str] = []
     while source.host:
         holder = act.state.inventory.get_host(source.host)
-        problem = _wait_for(act, holder, key, step) or _copied(act, holder, key, step, source)
+        absent = _wait_for(act, holder, key, step)
+        problem = absent or _copied(act, holder, key, step, source)
         if problem is None:
             return
+        if absent is None and key.startswith(f"{REPOSITORY}:"):
+            # Built here as well it would be another image: all ranks of a cluster run the same.
+            raise acting.FailedError(replace(problem, where=f"{act.host.name}: {key}"))
         failed.append(source.host)
         source = _instead(act, key, step, failed, problem)
     wanted = _wanted(declared(act.host), key, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from sparkfleet.plan.model import Source, Step
 from sparkfleet.plan.staging import weights_key
 from sparkfleet.probe.observed import User
 from sparkfleet.spec import secret
-from sparkfleet.spec.resolved import Host, Service, Weights
+from sparkfleet.spec.resolved import Host, ImageRef, Service, Weights
 
 
 class RefusedOutsideError(acting.FailedError):
@@ -30,8 +31,8 @@ class Wanted:
 def download(act: acting.Acting, wanted: Wanted) -> None:
     """Have the Spark fetch from outside. Raise FailedError if it cannot."""
     spec, user = looking.declared(act.host), looking.login_user(act.host)
-    image = wanted.service.image.pull_ref
-    request: dict[str, Any] = {"images": [image]}
+    image = wanted.service.image.base.pull_ref
+    request = image_request(wanted.service.image, alone=not wanted.weights)
     # Asked before an image is pulled, too: a licence that is not accepted must not cost a pull first.
     asked = wanted.weights or _downloads(act, wanted.service)
     if asked:
@@ -43,6 +44,21 @@ def download(act: acting.Acting, wanted: Wanted) -> None:
     result = run(act, user, request)
     if result.get("outcome") != "staged":
         raise failure(act.host.name, result)
+
+
+def image_request(image: ImageRef, *, alone: bool) -> dict[str, Any]:
+    """Return what brings an image, or (not ``alone``) what a download of models needs of one.
+
+    Only the Spark that was shown to build a derived image builds it: two builds have two ids.
+    """
+    base, extras = image.base.pull_ref, image.extras
+    if extras is None:
+        return {"images": [base]}
+    if not alone:
+        return {"images": [base], "unless": image.pull_ref}
+    labels = {"io.sparkfleet.base": image.base.full_ref, "io.sparkfleet.packages": ", ".join(extras.packages)}
+    order = {"image": image.pull_ref, "base": base, "install": extras.install, "labels": labels}
+    return {"derived": [{**order, "wheels": [dataclasses.asdict(wheel) for wheel in extras.wheels]}]}
 
 
 def _downloads(act: acting.Acting, service: Service) -> tuple[Weights, ...]:

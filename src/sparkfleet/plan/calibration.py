@@ -13,7 +13,7 @@ def measured(service: Service, kept: Mapping[str, Any], total_gib: float) -> mem
     """Return the figures of the generation that a Spark keeps; None when it was another model or image."""
     same = (kept.get("model"), kept.get("revision")) == (service.weights.repo, service.weights.revision)
     log = (kept.get("gate_result") or {}).get("memory_log")
-    if not log or not same or service.image.digest not in str(kept.get("image")):
+    if not log or not same or service.image.mark not in str(kept.get("image")):
         return None
     known = schema.nearest(service.image.vllm)[0]
     flags = memory.settings(argv.parse(kept.get("argv", ()), known).values, known)

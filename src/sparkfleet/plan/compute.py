@@ -34,7 +34,7 @@ def probe_request(host: Host) -> ProbeRequest:
     """Return what must be looked at to plan this host."""
     return ProbeRequest(
         services=tuple(service.name for service in host.services),
-        images=tuple(dict.fromkeys(service.image.pull_ref for service in host.services)),
+        images=tuple(dict.fromkeys(name for s in host.services for name in s.image.names)),
         weights=tuple(dict.fromkeys((w.repo, w.revision) for s in host.services for w in s.repositories)),
         paths=(*host_changes.watched_paths(host), *fabric_changes.watched_paths(host)),
         ports=tuple(service.port for service in host.services),
@@ -182,7 +182,7 @@ def _service_entry(
         if not entry.steps(Step.SERVICE):
             entry = replace(entry, changes=(*entry.changes, _ANEW))
         if member is not None:
-            problem = together(problem, rendered.obstacles(host, member, service, observed.fabric))
+            problem = together(problem, rendered.obstacles(host, member, observed.fabric))
         total_gib = observed.memory_total_mib / MIB_IN_GIB
         measured = calibration.measured(service, kept, total_gib)
         said = advice.advice(service, host, total_gib=total_gib, measured=measured)

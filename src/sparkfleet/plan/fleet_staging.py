@@ -97,10 +97,13 @@ def _may_send(stock: Stock) -> bool:
 
 
 def _may_receive(stock: Stock, host: Host) -> bool:
-    """Tell whether the Spark can take an image's file; its registry then gives the image its name."""
+    """Tell whether the Spark can take an image's file; its registry then gives the image its name.
+
+    A derived image brings its name along.
+    """
     if stock.step is not Step.IMAGE:
         return True
-    return stock.free >= TO_LOAD * _unpacked(stock) and not host.prepare.offline
+    return stock.free >= TO_LOAD * _unpacked(stock) and (stock.derived or not host.prepare.offline)
 
 
 def _unpacked(stock: Stock) -> int:
@@ -167,6 +170,13 @@ def _note(change: Change, stock: Stock, source: Source) -> str:
 
 
 def _nowhere(host: str, stock: Stock) -> Problem:
+    if stock.derived:
+        return Problem(
+            f"{host}: {stock.key}",
+            "no Spark of this run has the image or may build it: those that need it are offline",
+            "a Spark that has it, or one that reaches the image's registry and the package index",
+            "run without --limit, so that all are asked; or set 'prepare: {offline: false}' on one of them",
+        )
     if stock.step is Step.IMAGE:
         return Problem(
             f"{host}: {stock.key}",

@@ -30,7 +30,7 @@ def freeable(host: Host, observed: Observed) -> dict[str, int]:
 def _words(host: Host, observed: Observed) -> Iterator[str]:
     """Yield texts in which every image and commit that this Spark needs is named."""
     for service in host.services:
-        yield service.image.pull_ref
+        yield from service.image.names
         yield from (weights.revision for weights in service.repositories)
     for record in observed.generations.values():
         yield json.dumps(_slim(record))

@@ -75,7 +75,7 @@ class Stock:
 
     step: Step
     key: str
-    """``repository@digest`` of an image, ``repository@commit`` of a model."""
+    """``repository@digest`` of an image, ``repository@commit`` of a model; of a derived image its name."""
     whole: bool
     have: int = 0
     """Bytes."""
@@ -87,6 +87,10 @@ class Stock:
     """Bytes a second that the Spark fetched such things with the last time; 0: not known."""
     copy_rate: int = 0
     """The same from another Spark."""
+    derived: bool = False
+    """Whether it is an image that is made on a Spark: no registry has it."""
+    identity: str = ""
+    """Id of a derived image that is here."""
 
 
 @dataclass(frozen=True)

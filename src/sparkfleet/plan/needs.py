@@ -10,7 +10,8 @@ from sparkfleet.plan import desired
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage
 from sparkfleet.spec.resolved import Host
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?<=sparkfleet/derived:)[0-9a-f]{16}")
+"""What tells an image from all others: its digest, or the hash of what it is derived from."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class Needs:
 
 
 def digests_of(words: Iterable[str]) -> frozenset[str]:
-    """Return the digests in names of images."""
+    """Return the digests in names of images; of derived ones their tags."""
     return frozenset(digest for word in words for digest in _DIGEST.findall(word))
 
 
 def declared(host: Host) -> Needs:
     """Return what the host's file asks for."""
     return Needs(
-        digests_of(service.image.pull_ref for service in host.services),
+        digests_of(name for service in host.services for name in service.image.names),
         frozenset((w.repo, w.revision) for service in host.services for w in service.repositories),
     )
 

@@ -13,6 +13,7 @@ from sparkfleet.onhost import bundle, programs
 from sparkfleet.onhost.generation import Gate, Generation, Rank
 from sparkfleet.plan import container as words_of
 from sparkfleet.plan.model import Change, Sign, Step
+from sparkfleet.plan.staging import image_here
 from sparkfleet.probe.observed import ContainerSeen, ImageSeen, Observed, UnitSeen
 from sparkfleet.spec.resolved import Host, ImageRef, Service
 from sparkfleet.vllm import argv, compare, schema
@@ -56,19 +57,20 @@ def short_digest(reference: str) -> str:
 
 
 def image_name(reference: str) -> str:
-    """Return the name that people know of a reference: without digest and ``docker.io/``."""
-    return re.sub(r"^docker\.io/(library/)?", "", reference.split("@", maxsplit=1)[0])
+    """Return the name that people know of a reference: without digest, ``docker.io/`` and ``localhost/``."""
+    return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", reference.split("@", maxsplit=1)[0])
 
 
 def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -> list[Change]:
+    new = short_digest(image.digest) if image.extras is None else image_name(image.pull_ref)
     if base is None:
-        return [_change("image", "", None, image.display, short_digest(image.digest))]
-    here = observed.images.get(image.pull_ref)
+        return [_change("image", "", None, image.display, new)]
+    here = image_here(image, observed)
     used = str(base.container.config.get("Image") or "")
-    same = here.id == base.container.image_id if here else image.digest in used
+    same = here.id == base.container.image_id if here else image.mark in used
     if same:
         return []
-    note = f"{short_digest(used) or short_digest(base.container.image_id)} → {short_digest(image.digest)}"
+    note = f"{short_digest(used) or short_digest(base.container.image_id)} → {new}"
     return [_change("image", "", image_name(used), image.display, note)]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sparkfleet.errors import Problem
+from sparkfleet.onhost.derive import LABEL as LABEL_DERIVED
 from sparkfleet.onhost.rates import COPY, DOWNLOAD, PULL
 from sparkfleet.plan.freeable import freeable
 from sparkfleet.plan.model import Change, Sign, Source, Step, Stock
 from sparkfleet.plan.units_of_size import duration, size
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observed import ImageSeen, Observed
 from sparkfleet.spec.resolved import Host, ImageRef, Service, WeightFile, Weights
 
 LISTED_FILES = 5
@@ -31,11 +33,26 @@ def stock(service: Service, observed: Observed) -> list[Stock]:
 
 
 def image_stock(image: ImageRef, observed: Observed) -> Stock:
-    """Return whether the image is there under its digest."""
+    """Return whether the image is there under its digest; a derived one: by its name and what it says."""
+    here = image_here(image, observed)
+    free, rates = observed.disks["docker"].free, _rates(observed, PULL)
+    if image.extras is None:
+        have, missing = (here.size, 0) if here else (0, image.size)
+        return Stock(Step.IMAGE, image.pull_ref, here is not None, have, missing, free, *rates)
+    base = observed.images.get(image.base.pull_ref)
+    have = here.size if here else base.size if base else 0
+    missing = 0 if here else image.extras.size + (0 if base else image.size)
+    whole, identity = here is not None, here.id if here else ""
+    made = Stock(Step.IMAGE, image.pull_ref, whole, have, missing, free, *rates)
+    return replace(made, derived=True, identity=identity)
+
+
+def image_here(image: ImageRef, observed: Observed) -> ImageSeen | None:
+    """Return the image as it is on the Spark; None: it is not there, or its name was given to another."""
     here = observed.images.get(image.pull_ref)
-    have, missing = (here.size, 0) if here else (0, image.size)
-    free = observed.disks["docker"].free
-    return Stock(Step.IMAGE, image.pull_ref, here is not None, have, missing, free, *_rates(observed, PULL))
+    if here is None or image.extras is None:
+        return here
+    return here if here.labels.get(LABEL_DERIVED) == image.pull_ref.rpartition(":")[2] else None
 
 
 def weights_stock(weights: Weights, observed: Observed) -> Stock:
@@ -63,6 +80,8 @@ def origin(stock: Stock, source: Source) -> str:
         return f"from {source.host}{' over the fabric' if source.near else ''}"
     if source.bundle:
         return "from the bundle"
+    if stock.derived:
+        return "to build here"
     return "to pull" if stock.step is Step.IMAGE else "to download"
 
 
@@ -84,7 +103,14 @@ def image_changes(service: Service, observed: Observed) -> list[Change]:
     if found.whole:
         return []
     new, note = service.image.display, amount(found, Source())
-    return [Change(Step.IMAGE, Sign.ADD, "pull", new=new, note=note, item=found.key)]
+    extras = service.image.extras
+    if extras is None:
+        return [Change(Step.IMAGE, Sign.ADD, "pull", new=new, note=note, item=found.key)]
+    packages = ", ".join(extras.packages)
+    return [
+        Change(Step.IMAGE, Sign.ADD, "build", new=new, note=note, item=found.key),
+        Change(Step.IMAGE, Sign.NOTE, "packages", new=packages, note="as far as the image lacks them"),
+    ]
 
 
 def weights_key(weights: Weights) -> str:
@@ -166,8 +192,8 @@ def disk_problem(host: Host, service: Service, observed: Observed) -> Problem | 
     """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do."""
     missing = (wrong_files(weights, observed) for weights in service.repositories)
     wanted = {"models": sum(file.size for files in missing for file, _ in files.values())}
-    if observed.images.get(service.image.pull_ref) is None:
-        wanted["docker"] = service.image.size * UNPACK_FACTOR
+    if image_here(service.image, observed) is None:
+        wanted["docker"] = image_stock(service.image, observed).missing * UNPACK_FACTOR
     wanted["state"] = 0
     need: dict[tuple[int, int], list[str]] = {}
     for name in wanted:

@@ -17,7 +17,7 @@ from sparkfleet.vllm import schema
 from sparkfleet.vllm.image_parser import read_schema
 from sparkfleet.vllm.schema import Schema
 
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_DIGEST = re.compile(r"(?:sha256|sparkfleet/derived):([0-9a-f]{64}|[0-9a-f]{16}$)")
 
 
 def directory() -> Path:

@@ -194,3 +194,56 @@ def test_a_sender_that_is_not_prepared_yet_is_not_waited_for(made: Callable[...,
     run = made({("1", A): Source(), ("2", A): Source("1")}, prepared=False)
     assert run.bring("2") == {"2": None}
     assert run.log == ["2 downloads A"]
+
+
+DERIVED = "localhost/sparkfleet/derived:" + "d" * 16
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Callable[[str], Exception | None]]:
+    """Bring a derived image to a Spark of a run; return what went wrong."""
+
+    def of(run: Run) -> Callable[[str], Exception | None]:
+        def download(act: acting.Acting, _: object) -> None:
+            run.act(act.host.name, f"{act.host.name} builds")
+
+        def copy(act: acting.Acting, holder: Any, *_: object) -> None:
+            run.act(act.host.name, f"{act.host.name} copies from {holder.name}")
+
+        monkeypatch.setattr(fetching.staging_job, "download", download)
+        monkeypatch.setattr(fetching.copying, "copy_image", copy)
+        monkeypatch.setattr(fetching, "_wanted", lambda *_: staging_job.Wanted(service(A), ()))
+
+        def bring(name: str) -> Exception | None:
+            changes = (Change(Step.IMAGE, Sign.ADD, "build", item=DERIVED),)
+            entry = Entry("nano", Verb.STAGE, changes, service=service(A))
+            try:
+                fetching.bring(acting.Acting(run.state, run.hosts[name]), [entry], Step.IMAGE)
+            except Exception as error:  # noqa: BLE001
+                return error
+            return None
+
+        return bring
+
+    return of
+
+
+def test_a_derived_image_that_cannot_be_copied_is_not_built_once_more(
+    made: Callable[..., Run], images: Callable[[Run], Callable[[str], Exception | None]]
+) -> None:
+    run = made({("1", DERIVED): Source(), ("2", DERIVED): Source("1")})
+    run.broken["2 copies from 1"] = SenderError(Problem("1", "it hung up", remedy="run again"))
+    error = images(run)("2")
+    assert isinstance(error, acting.FailedError)
+    assert error.problems[0].found == "it hung up"
+    assert run.log == ["1 builds", "2 copies from 1"]
+
+
+def test_a_derived_image_that_nobody_has_since_its_builder_failed_is_built_by_the_next(
+    made: Callable[..., Run], images: Callable[[Run], Callable[[str], Exception | None]]
+) -> None:
+    run = made({("1", DERIVED): Source(), ("2", DERIVED): Source("1"), ("3", DERIVED): Source("1")})
+    run.broken["1 builds"] = acting.FailedError(Problem("1", "its disk is full"))
+    bring = images(run)
+    assert (bring("2"), bring("3")) == (None, None)
+    assert run.log == ["1 builds", "2 builds", "3 copies from 2"]

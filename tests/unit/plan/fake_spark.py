@@ -107,7 +107,11 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
 
 
 def image_seen(image: ImageRef) -> ImageSeen:
-    """Return the image as it lies on the Spark; its id follows from its digest."""
+    """Return the image as it lies on the Spark; its id follows from its digest, or its name."""
+    if image.extras:
+        tag = image.pull_ref.rpartition(":")[2]
+        labels = {"io.sparkfleet.derived": tag}
+        return replace(image_seen(image.base), id=f"sha256:{tag * 4}", digests=(), labels=labels)
     return ImageSeen(
         id="sha256:" + image.digest.removeprefix("sha256:")[::-1],
         digests=(image.pull_ref,),
@@ -143,7 +147,7 @@ def fresh(host: Host) -> Observed:
         disks={"models": disk, "cache": disk, "docker": disk, "state": disk},
         docker_version="28.3.3",
         containers=(),
-        images={service.image.pull_ref: None for service in host.services},
+        images={name: None for service in host.services for name in service.image.names},
         units={},
         generations={},
         swap="",
@@ -163,7 +167,7 @@ def generation_of(host: Host, service: Service) -> Generation:
 def converged(host: Host) -> Observed:
     """Return the Spark after a run of this very declaration."""
     seen = fresh(host)
-    images: dict[str, ImageSeen | None] = {}
+    images: dict[str, ImageSeen | None] = dict(seen.images)
     containers, units, generations, listeners, weights = [], {}, {}, dict(seen.listeners), {}
     units[host_changes.RECOVER_UNIT] = UnitSeen("...", enabled="enabled", active="active")
     for service in host.services:

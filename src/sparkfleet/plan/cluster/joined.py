@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sparkfleet.errors import Problem, together
@@ -32,12 +32,27 @@ def _join(found: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> N
     own = {name: entry for name in hosts if name in found and (entry := _entry(found[name], cluster))}
     serves = any(entry.verb is Verb.RECREATE for entry in own.values())
     reasons = together(
-        *(_reason(name, found.get(name), own.get(name), cluster, serves=serves) for name in hosts)
+        *_other_builds(cluster, [found[name] for name in hosts if name in found]),
+        *(_reason(name, found.get(name), own.get(name), cluster, serves=serves) for name in hosts),
     )
     for name, entry in own.items():
         plan = found[name]
         others = tuple(one for one in plan.entries if one.cluster != cluster)
         found[name] = replace(plan, entries=(*others, replace(entry, blocked=reasons)))
+
+
+def _other_builds(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Problem]:
+    """Yield that two members have the same derived image from two builds: each has an id of its own."""
+    first: dict[str, tuple[str, str]] = {}
+    for plan in plans:
+        for stock in plan.stock:
+            if not stock.identity:
+                continue
+            host, identity = first.setdefault(stock.key, (plan.host, stock.identity))
+            if identity != stock.identity:
+                found = f"{plan.host} has another build of {stock.key} than {host}"
+                remedy = f"on {plan.host}: docker image rm --force {stock.key}; then run again: it is copied"
+                yield Problem(f"cluster {cluster}", found, "the very same image on every member", remedy)
 
 
 def _entry(plan: HostPlan, cluster: str) -> Entry | None:

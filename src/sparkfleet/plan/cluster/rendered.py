@@ -13,9 +13,7 @@ from dataclasses import replace
 from functools import cache
 from importlib import resources
 
-from packaging.version import InvalidVersion, Version
-
-from sparkfleet.errors import Problem, together
+from sparkfleet.errors import Problem
 from sparkfleet.onhost import ranks
 from sparkfleet.onhost.generation import Generation, Rank
 from sparkfleet.plan import desired
@@ -27,8 +25,6 @@ from sparkfleet.spec.models import FlagValue
 from sparkfleet.spec.resolved import Container, Host, Member, Service
 from sparkfleet.vllm import images
 
-NO_RAY = Version("0.18")
-"""First vLLM whose images come without Ray: NVIDIA's from 26.04 on, vllm-openai's from 0.18."""
 SPREAD = '{"placement_group_options":{"strategy":"SPREAD"}}'
 """One bundle a Spark: Ray's own way (PACK) looks for all GPUs where the engine runs."""
 AUTOTUNE = "vllm/flashinfer_autotune_cache"
@@ -122,35 +118,15 @@ def command(member: Member, service: Service, serve: tuple[str, ...]) -> tuple[s
     return (*python, "-c", _ray_program(), every, ",".join(member.hosts), str(member.rank), *serve)
 
 
-def obstacles(host: Host, member: Member, service: Service, seen: FabricSeen | None) -> Problem | None:
-    """Return why this rank cannot be started: no link, or no Ray in the image."""
-    where = f"{host.name}: cluster {member.cluster}"
-    no_link = Problem(
-        where,
+def obstacles(host: Host, member: Member, seen: FabricSeen | None) -> Problem | None:
+    """Return why this rank cannot be started: there is no link."""
+    if seen is not None and addresses.rails(member, seen):
+        return None
+    return Problem(
+        f"{host.name}: cluster {member.cluster}",
         "no cabled link to the other Sparks is there",
         "a QSFP cable in one of the two cages",
         "plug it in, then plan again",
-    )
-    return together(
-        None if seen is not None and addresses.rails(member, seen) else no_link,
-        _no_ray(where, member, service),
-    )
-
-
-def _no_ray(where: str, member: Member, service: Service) -> Problem | None:
-    image = service.image
-    try:
-        version = Version(image.vllm or images.vllm_version(image.repository, image.tag))
-    except InvalidVersion:
-        return None  # not known: the image's own start tells
-    named = {name.lower() for name, _ in service.needs_packages}
-    if member.executor != "ray" or version < NO_RAY or "ray" in named:
-        return None
-    return Problem(
-        where,
-        f"{image.display} (vLLM {version}) has no Ray: images come without it since vLLM {NO_RAY}",
-        "an image with Ray, or vLLM's own way",
-        "write `executor: mp` in the cluster file",
     )
 
 

@@ -144,20 +144,6 @@ def test_a_converged_member_has_an_empty_plan(executor: str, image: ImageRef | N
     assert plan(declared, converged(declared)).entries == ()
 
 
-@pytest.mark.parametrize("image", [None, STOCK])
-def test_an_image_without_ray_is_refused_by_name(image: ImageRef | None) -> None:
-    declared = host(0, "ray", **({"image": image} if image else {}))
-    problem = entry(plan(declared, fresh(declared))).blocked
-    assert problem is not None
-    (one,) = (each for each in problem.each if "has no Ray" in each.found)
-    assert one.remedy == "write `executor: mp` in the cluster file"
-
-
-def test_ray_that_the_recipe_adds_is_taken() -> None:
-    declared = host(0, "ray", needs_packages=(("ray", ">=2.40"),))
-    assert entry(plan(declared, fresh(declared))).blocked is None
-
-
 def test_an_image_whose_vllm_is_not_known_is_tried() -> None:
     nightly = replace(RAY, tag="nightly", vllm="")
     declared = host(0, "ray", image=nightly)

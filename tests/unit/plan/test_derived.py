@@ -1,0 +1,189 @@
+"""Derived images in the plan: who builds, who copies, what is whole, and what stays on the disks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sparkfleet.plan import needs
+from sparkfleet.plan.cluster.joined import joined
+from sparkfleet.plan.compute import host_plan, probe_request
+from sparkfleet.plan.fleet_staging import settled, spread
+from sparkfleet.plan.freeable import freeable
+from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Sign, Source, Step
+from sparkfleet.plan.prune import Kind, Wish, fleet_prune
+from sparkfleet.plan.report import change_line
+from sparkfleet.probe.observed import Disk, Observed
+from sparkfleet.probe.stored import Staged, Stored, StoredGeneration, StoredImage, StoredService
+from sparkfleet.spec.resolved import Host, Prepare
+from tests.unit.plan.cluster import made
+from tests.unit.plan.fake_spark import GIB, converged, fresh, image_seen
+from tests.unit.plan.test_compute import HOST, NANO, NGC
+from tests.unit.spec.test_extras import ADDED
+
+IMAGE = replace(NGC, extras=ADDED)
+KEY = IMAGE.pull_ref
+DERIVED = replace(HOST, services=(replace(NANO, image=IMAGE),))
+PLAIN = HOST
+
+
+def named(name: str, **more: object) -> Host:
+    return replace(DERIVED, name=name, **more)
+
+
+def with_base(host: Host) -> Observed:
+    return replace(fresh(host), images={KEY: None, NGC.pull_ref: image_seen(NGC)})
+
+
+def only(plan: HostPlan) -> Entry:
+    (entry,) = (one for one in plan.entries if one.service)
+    return entry
+
+
+def lines(plan: HostPlan, *fields: str) -> list[str]:
+    found = [change for change in only(plan).changes if change.field in fields]
+    return [change_line(change).strip() for change in found]
+
+
+def changed(entry: Entry, field: str) -> Change:
+    (change,) = (one for one in entry.changes if one.field == field)
+    return change
+
+
+def test_a_look_asks_for_the_image_and_for_what_it_is_derived_from() -> None:
+    assert probe_request(DERIVED).images == (KEY, NGC.pull_ref)
+
+
+def test_the_plan_names_base_packages_and_what_there_is_to_fetch() -> None:
+    build, packages = lines(host_plan(DERIVED, fresh(DERIVED)), "build", "packages")
+    assert "nvcr.io/nvidia/vllm:26.04-py3 + ray 2.60.0" in build
+    assert "9.0 GiB to build here" in build
+    assert "ray 2.60.0, msgpack 1.1" in packages
+
+
+def test_with_the_base_on_the_spark_only_the_packages_are_to_fetch() -> None:
+    (stock, *_) = host_plan(DERIVED, with_base(DERIVED)).stock
+    assert (stock.derived, stock.whole, stock.missing, stock.have) == (True, False, 75, NGC.size)
+
+
+def test_a_converged_spark_has_an_empty_plan_and_says_which_build_it_has() -> None:
+    plan = host_plan(DERIVED, converged(DERIVED))
+    assert plan.entries == ()
+    assert plan.stock[0].identity == image_seen(IMAGE).id
+
+
+def test_another_image_of_that_name_is_not_taken_for_it() -> None:
+    seen = converged(DERIVED)
+    foreign = replace(image_seen(IMAGE), labels={"io.sparkfleet.derived": "something else"})
+    plan = host_plan(DERIVED, replace(seen, images={**seen.images, KEY: foreign}))
+    assert changed(only(plan), "build").new == IMAGE.display
+
+
+def test_packages_that_are_added_replace_the_container_and_nothing_else_of_it() -> None:
+    seen = converged(PLAIN)
+    there = replace(seen, images={**seen.images, KEY: image_seen(IMAGE), NGC.pull_ref: image_seen(NGC)})
+    entry = only(host_plan(DERIVED, there))
+    rows = [one for one in entry.changes if one.sign is not Sign.NOTE]
+    assert [(one.field, one.old, one.new) for one in rows] == [
+        ("image", "nvcr.io/nvidia/vllm:26.04-py3", IMAGE.display)
+    ]
+    assert rows[0].note.endswith(f"→ {KEY.removeprefix('localhost/')}")
+
+
+def test_a_base_that_runs_is_not_the_derived_image_while_that_is_still_to_be_built() -> None:
+    seen = converged(PLAIN)
+    there = replace(seen, images={**seen.images, KEY: None})
+    assert changed(only(host_plan(DERIVED, there)), "image").step is Step.SERVICE
+
+
+def test_one_spark_builds_and_the_others_copy_also_where_they_are_offline() -> None:
+    offline = named("c", prepare=Prepare(offline=True))
+    hosts = {"a": named("a"), "b": named("b"), "c": offline}
+    seen = {"a": fresh(hosts["a"]), "b": with_base(hosts["b"]), "c": fresh(offline)}
+    plans = [host_plan(host, seen[name]) for name, host in hosts.items()]
+    found = {name: source for (name, key), source in spread(hosts, plans).items() if key == KEY}
+    assert found == {"a": Source("b"), "b": Source(), "c": Source("b")}
+    told = settled(plans[0], {("a", KEY): found["a"]})
+    assert "from b" in changed(only(told), "build").note
+
+
+def test_an_image_that_one_spark_has_is_built_nowhere_else() -> None:
+    hosts = {"a": named("a"), "b": named("b")}
+    plans = [host_plan(hosts["a"], fresh(hosts["a"])), host_plan(hosts["b"], converged(hosts["b"]))]
+    source = spread(hosts, plans)["a", KEY]
+    assert source is not None
+    assert source.host == "b"
+
+
+def test_where_nobody_may_build_it_the_plan_is_blocked_with_the_way_out() -> None:
+    host = named("a", prepare=Prepare(offline=True))
+    plan = host_plan(host, fresh(host))
+    blocked = settled(plan, {("a", KEY): None})
+    assert blocked.state is HostState.BLOCKED
+    problem = only(blocked).blocked
+    assert problem is not None
+    assert "may build it" in problem.found
+
+
+def test_a_disk_needs_room_for_base_and_packages_or_packages_alone() -> None:
+    disk = Disk("/var/lib/docker", 4000 * GIB, 20 * GIB)
+    for seen, fits in ((fresh(DERIVED), False), (with_base(DERIVED), True)):
+        tight = replace(seen, disks={**seen.disks, "docker": disk})
+        assert (only(host_plan(DERIVED, tight)).blocked is None) is fits
+
+
+def test_members_with_two_builds_of_one_image_do_not_start_together() -> None:
+    declared = [made.host(rank, image=IMAGE) for rank in (0, 1)]
+    seen = [made.converged(host) for host in declared]
+    other = replace(image_seen(IMAGE), id="sha256:" + "9" * 64)
+    stopped = tuple(replace(one, state="exited") for one in seen[1].containers)
+    seen[1] = replace(seen[1], images={**seen[1].images, KEY: other}, containers=stopped)
+    members = {host.name: host.member for host in declared if host.member}
+    plans = [made.plan(host, one) for host, one in zip(declared, seen, strict=True)]
+    for plan in joined(plans, members).values():
+        problem = made.entry(plan).blocked
+        assert problem is not None
+        assert any("has another build of" in one.found for one in problem.each)
+    same = replace(seen[1], images={**seen[1].images, KEY: image_seen(IMAGE)})
+    plans[1] = made.plan(declared[1], replace(same, containers=stopped))
+    assert all(made.entry(plan).blocked is None for plan in joined(plans, members).values())
+
+
+def stored(*services: StoredService) -> Stored:
+    images = (StoredImage("sha256:1", (KEY,), 10), StoredImage("sha256:2", (NGC.pull_ref,), 9))
+    return Stored(
+        images=images,
+        services={str(number): one for number, one in enumerate(services)},
+        staged_images={KEY: Staged(10, 5.0), NGC.pull_ref: Staged(9, 5.0)},
+    )
+
+
+def images_to_go(host: Host, there: Stored) -> list[tuple[str, ...]]:
+    (found,) = fleet_prune([(host, replace(fresh(host), stored=there))], Wish(now=9.0)).hosts
+    return [item.refs for item in found.items if item.kind is Kind.IMAGE]
+
+
+def test_a_declared_derived_image_and_its_base_are_kept() -> None:
+    assert images_to_go(DERIVED, stored()) == []
+
+
+def test_a_derived_image_that_a_rollback_goes_back_to_is_kept() -> None:
+    nothing = replace(HOST, services=())
+    last = StoredGeneration("a", KEY)
+    kept = stored(StoredService(current=StoredGeneration("b", NGC.full_ref), replaced=(last,)))
+    assert images_to_go(nothing, kept) == []
+
+
+def test_a_derived_image_that_nothing_needs_is_ours_to_remove() -> None:
+    nothing = replace(HOST, services=())
+    assert sorted(images_to_go(nothing, stored())) == sorted([(KEY,), (NGC.pull_ref,)])
+    assert images_to_go(PLAIN, stored()) == [(KEY,)]
+
+
+def test_room_that_a_prune_could_make_counts_an_old_derived_image_and_not_the_declared_one() -> None:
+    brought = {"images": {KEY: 10, KEY[:-16] + "f" * 16: 7}}
+    assert freeable(DERIVED, replace(fresh(DERIVED), brought=brought))["docker"] == 7
+
+
+def test_what_tells_images_apart_is_found_in_every_form_of_their_names() -> None:
+    tag = KEY.rpartition(":")[2]
+    assert needs.digests_of([KEY, KEY.removeprefix("localhost/"), "sparkfleet/other:" + tag]) == {tag}
