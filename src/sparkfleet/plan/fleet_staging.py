@@ -85,7 +85,10 @@ def _sources(
             return found
         seed = _seed(policy.seed, able, stocks)
         receiving = [name for name in receiving if name != seed]
-        holders.append(_Holder(seed, 0, policy.parallel))
+        built = stocks[seed] if stocks[seed].derived else None
+        # All of it is copied, the base as well, also to a Spark that lacks nothing but the packages.
+        size = built.have + built.missing if built else 0
+        holders.append(_Holder(seed, 0, policy.parallel, size))
     for name in receiving:
         found[name] = _take(name, holders, hosts)
     return found

@@ -101,9 +101,10 @@ def test_one_spark_builds_and_the_others_copy_also_where_they_are_offline() -> N
     seen = {"a": fresh(hosts["a"]), "b": with_base(hosts["b"]), "c": fresh(offline)}
     plans = [host_plan(host, seen[name]) for name, host in hosts.items()]
     found = {name: source for (name, key), source in spread(hosts, plans).items() if key == KEY}
-    assert found == {"a": Source("b"), "b": Source(), "c": Source("b")}
+    size = NGC.size + ADDED.size  # the base goes along
+    assert found == {"a": Source("b", size=size), "b": Source(), "c": Source("b", size=size)}
     told = settled(plans[0], {("a", KEY): found["a"]})
-    assert "from b" in changed(only(told), "build").note
+    assert "9.0 GiB from b" in changed(only(told), "build").note
 
 
 def test_an_image_that_one_spark_has_is_built_nowhere_else() -> None:
