@@ -205,8 +205,7 @@ def test_packages_that_do_not_fit_are_refused_in_words_and_leave_nothing(derived
     assert "misfit cannot be installed into nvcr.io/nvidia/vllm; nothing of it is kept" in failed.text
     assert "click" in failed.text
     assert "what serves was not touched" in failed.text
-    without_wheels = [re.sub(r"\n?[0-9a-f]{16}(?=\n)", "", seen) for seen in derived.everything_of_a_build()]
-    assert without_wheels == before
+    assert derived.everything_of_a_build() == before
     assert derived.containers() == serving
 
 

@@ -61,9 +61,11 @@ def build(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
         rates.note(state, rates.PULL, pull(base, home, journal), time.monotonic() - began)
     folder = state / "builds" / tag_of(order["image"])
     fetch_wheels(order["wheels"], folder, journal)
-    with staged.image(state, order["image"]):
-        _make(engine, {**order, "program": program}, folder, journal)
-    files.remove(folder)
+    try:
+        with staged.image(state, order["image"]):
+            _make(engine, {**order, "program": program}, folder, journal)
+    finally:
+        files.remove(folder)
 
 
 def with_what_is_here(request: dict[str, Any]) -> dict[str, Any]:

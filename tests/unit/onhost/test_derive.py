@@ -253,6 +253,7 @@ def test_packages_that_do_not_fit_leave_no_image_and_are_told_in_pips_words(
     assert "because of numpy" in raised.value.result["line"]
     assert set(engine.images) == {BASE}
     assert engine.containers == {}
+    assert list((tmp_path / "builds").iterdir()) == []
     assert staged.read(tmp_path)["images"] == {}
 
 
