@@ -79,7 +79,10 @@ class Needs(Model):
     vllm: str | None = Field(None, description="Version range, as >=0.17.1.")
     gated: bool = Field(False, description="The model repository needs an accepted licence and a token.")
     sparks: int = Field(1, ge=1, description="Least number of Sparks.")
-    packages: dict[str, str] = Field(default_factory=dict, description="Python packages and version ranges.")
+    packages: dict[str, str] = Field(
+        default_factory=dict,
+        description="Python packages and version ranges; what the image lacks is added in a derived image.",
+    )
 
 
 class Facts(Model):
