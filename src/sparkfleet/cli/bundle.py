@@ -16,7 +16,7 @@ from sparkfleet.cli import output
 @click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def bundle(inventory: Path, directory: Path) -> None:
-    """Bring the images and models of fleet.lock into DIRECTORY, and the lock file with them.
+    """Bring the images, models and Python packages of fleet.lock into DIRECTORY, and the lock file with them.
 
     Every content is checked by its hash. What is there already is not fetched again: run it once more after
     a cut, or after another lock. A Spark takes from it with `stage: {bundle: DIRECTORY}` in group_data.
@@ -45,6 +45,7 @@ def bundle(inventory: Path, directory: Path) -> None:
     for problem in problems:
         click.echo(str(problem), err=True)
     images, models = output.count(len(wanted.images), "image"), output.count(len(wanted.models), "model")
+    packages = f", {output.count(len(wanted.wheels), 'wheel')}" if wanted.wheels else ""
     left = f"; {len(problems)} not there" if problems else ""
-    click.echo(f"{directory}: {images}, {models}{left}")
+    click.echo(f"{directory}: {images}, {models}{packages}{left}")
     sys.exit(1 if problems else 0)

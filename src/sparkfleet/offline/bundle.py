@@ -3,6 +3,7 @@
 fleet.lock          what it is a bundle of
 hub/                a Hugging Face cache: HF_HUB_CACHE=DIR/hub works with every tool
 images/             an OCI image layout: skopeo and others read it
+wheels/             Python packages that images lack: what derived images are built from
 verified.json       which files were hashed, in which state
 """
 
@@ -14,10 +15,11 @@ from pathlib import Path
 
 from sparkfleet.errors import Problem
 from sparkfleet.lock.hub import HubError
+from sparkfleet.lock.packages import PackagesError
 from sparkfleet.lock.registry import Registry, RegistryError
-from sparkfleet.offline import downloads, images
+from sparkfleet.offline import downloads, images, wheels
 from sparkfleet.spec.locked import Lock, LockedImage
-from sparkfleet.spec.resolved import Fleet, Weights
+from sparkfleet.spec.resolved import Fleet, Weights, Wheel
 
 Tell = Callable[[str], None]
 """Called with a line for people."""
@@ -29,6 +31,7 @@ class Content:
 
     images: tuple[LockedImage, ...]
     models: tuple[Weights, ...]
+    wheels: tuple[Wheel, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ class Source:
 
 
 def content(fleet: Fleet, lock: Lock) -> Content:
-    """Return the images and models that the services of a fleet name."""
+    """Return the images and models that the services of a fleet name, and the packages of derived images."""
     services = [service for host in fleet.hosts for service in host.services]
     digests = {service.image.digest for service in services}
     found = {entry.image.pull_ref: entry for entry in lock.images.values() if entry.image.digest in digests}
     weights = {(w.repo, w.revision): w for service in services for w in service.repositories}
-    return Content(tuple(found.values()), tuple(weights.values()))
+    extras = [service.image.extras for service in services if service.image.extras]
+    packages = {wheel.name: wheel for one in extras for wheel in one.wheels}
+    return Content(tuple(found.values()), tuple(weights.values()), tuple(packages.values()))
 
 
 def write(path: Path, wanted: Content, source: Source, tell: Tell) -> Iterator[Problem]:
@@ -56,6 +61,11 @@ def write(path: Path, wanted: Content, source: Source, tell: Tell) -> Iterator[P
             images.bring(path, image, source.registry, tell)
         except RegistryError as error:
             yield Problem(image.image.display, error.found, remedy=error.remedy)
+    for wheel in wanted.wheels:
+        try:
+            wheels.bring(path, wheel, tell)
+        except PackagesError as error:
+            yield Problem(wheel.name, error.found, remedy=error.remedy)
     for weights in wanted.models:
         try:
             downloads.bring(path, weights, source.endpoint, source.token, tell)

@@ -1,0 +1,82 @@
+"""Wheels in a bundle: each once, with the locked content or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sparkfleet.lock.packages import PackagesError
+from sparkfleet.lock.registry import Registry
+from sparkfleet.offline import bundle, wheels
+from sparkfleet.spec.locked import Lock
+from sparkfleet.spec.resolved import Fleet, Wheel
+from tests.unit.plan.test_derived import DERIVED
+from tests.unit.spec.test_extras import ADDED
+
+BODY = b"a wheel"
+SCIPY = Wheel("scipy-1.17-py3-none-any.whl", "https://i.example/f", hashlib.sha256(BODY).hexdigest(), 7)
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[str]]:
+    """Let the index answer; return what it is asked for from then on."""
+
+    def answers(status: int, body: bytes) -> list[str]:
+        asked: list[str] = []
+
+        def get(url: str, **_: object) -> httpx.Response:
+            asked.append(url)
+            return httpx.Response(status, content=body, request=httpx.Request("GET", url))
+
+        monkeypatch.setattr(wheels.httpx, "get", get)
+        return asked
+
+    return answers
+
+
+def test_a_wheel_is_downloaded_once(index: Callable[[int, bytes], list[str]], tmp_path: Path) -> None:
+    asked = index(200, BODY)
+    for _ in (1, 2):
+        wheels.bring(tmp_path, SCIPY, lambda _: None)
+    assert asked == [SCIPY.url]
+    assert wheels.place(tmp_path, SCIPY).read_bytes() == BODY
+    assert [path.name for path in (tmp_path / "wheels").iterdir()] == [SCIPY.name]
+
+
+def test_a_wheel_that_somebody_changed_is_downloaded_anew(
+    index: Callable[[int, bytes], list[str]], tmp_path: Path
+) -> None:
+    index(200, BODY)
+    wheels.bring(tmp_path, SCIPY, lambda _: None)
+    wheels.place(tmp_path, SCIPY).write_bytes(b"changed")
+    wheels.bring(tmp_path, SCIPY, lambda _: None)
+    assert wheels.is_there(tmp_path, SCIPY)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"), [(200, b"other", "another content"), (404, b"", "could not be downloaded")]
+)
+def test_what_does_not_come_as_locked_is_not_kept(
+    index: Callable[[int, bytes], list[str]], tmp_path: Path, status: int, body: bytes, words: str
+) -> None:
+    index(status, body)
+    with pytest.raises(PackagesError, match=words):
+        wheels.bring(tmp_path, SCIPY, lambda _: None)
+    assert not (tmp_path / "wheels").exists()
+
+
+def test_a_bundle_has_the_wheels_of_its_fleets_derived_images_each_once(
+    index: Callable[[int, bytes], list[str]], tmp_path: Path
+) -> None:
+    fleet = Fleet("lab", (DERIVED, replace(DERIVED, name="spark-02")))
+    found = bundle.content(fleet, Lock())
+    assert set(found.wheels) == set(ADDED.wheels)
+    index(404, b"")
+    lacking = bundle.Content((), (), found.wheels)
+    problems = list(bundle.write(tmp_path, lacking, bundle.Source(Registry({})), lambda _: None))
+    assert {problem.where for problem in problems} == {wheel.name for wheel in ADDED.wheels}
