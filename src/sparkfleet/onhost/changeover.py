@@ -66,10 +66,12 @@ def take_over(system: System, journal: Journal, generation: Generation, candidat
     system.docker.rename(candidate_id, generation.service)
 
 
-def place(system: System, record: dict[str, Any]) -> None:
+def place(system: System, record: dict[str, Any], token: str) -> None:
     """Write unit and books of what passed; starts nothing. Raise TrialFailedError when systemd refuses."""
     generation = Generation.from_json(record)
     before.write_unit(system, generation.service, generation.unit)
+    if token:
+        store.keep_ranks_token(system.paths.state, generation.service, record["swap"], token)
     # The guard adopts the container that the books name, and no other: the books come before the start.
     store.set_current(system.paths.state, generation.service, record)
     systemctl(system, "reset-failed", generation.unit_name)
@@ -107,6 +109,7 @@ def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
                 forget(system, service)
         except (DockerError, OSError) as error:
             journal.tell("note", f"left over of {service}, the next swap tidies up: {error}", phase="promote")
+    store.forget_ranks_tokens(system.paths.state, generation.service, record["swap"])
     try:
         store.remember(system.paths.state, record)
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 
-from sparkfleet.onhost import ranks, words
+from sparkfleet.onhost import proof, ranks, words
 from sparkfleet.onhost.gate import Gate, Passed
 from sparkfleet.onhost.generation import Generation, Rank, SwapRequest
 from sparkfleet.onhost.journal import Journal
@@ -101,12 +101,11 @@ class Member:
     def was_committed(self) -> bool:
         """Ask the head's swap, or its guard, for the word."""
         deadline = self.system.monotonic() + words.WORD_S
-        question = {"ask": "swap", "swap": self.request.id}
         while self.system.monotonic() < deadline:
             self.beat()
-            answer = (
-                self.system.ask_other(self.rank.addresses[0], ranks.PORT, question, words.PATIENCE_S) or {}
-            )
+            question = proof.question({"ask": "swap", "swap": self.request.id})
+            said = self.system.ask_other(self.rank.addresses[0], ranks.PORT, question, words.PATIENCE_S)
+            answer = proof.proven(said, self.request.token, question) or {}
             if self.word in {words.COMMIT, words.ABORT}:
                 return self.word == words.COMMIT
             if answer.get("word") in {words.COMMIT, words.ABORT}:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import files, store
+from sparkfleet.onhost import files, proof, store
 from sparkfleet.onhost.container import Container
 from sparkfleet.onhost.generation import Generation, Rank
 from sparkfleet.onhost.system import Stop, System
@@ -37,6 +37,8 @@ class Peers:
     service: str
     rank: Rank
     say: Callable[[str], None]
+    token: str = field(default="", repr=False)
+    """What the ranks share; "" for a cluster of the days before answers were signed."""
     epoch: str = ""
     state: str = WAITING
     serves: bool = False
@@ -50,8 +52,9 @@ class Peers:
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Tell another Spark how this rank is, or how a swap ended. Called from other threads."""
         if message.get("ask") == "swap":
-            return _word(self.system, str(message.get("swap", "")))
-        return {"make": self.rank.make, "epoch": self.epoch, "state": self._state(), "serves": self.serves}
+            return _word(self.system, message)
+        state = {"make": self.rank.make, "epoch": self.epoch, "state": self._state(), "serves": self.serves}
+        return proof.signed(state, self.token, message)
 
     def _state(self) -> str:
         if self.state == RUNNING and self.rank.is_head and self.rank.executor == "ray":
@@ -152,8 +155,10 @@ class Peers:
         return list(range(1, len(self.rank.hosts))) if self.rank.is_head else [0]
 
     def _ask(self, rank: int) -> dict[str, Any] | None:
-        """Return what a rank of the same make answers; None: another make, or no answer."""
-        answer = self.system.ask_other(self.rank.addresses[rank], PORT, {"ask": "state"}, PATIENCE_S)
+        """Return what a rank of the same make answers; None: another make, no answer, no proof."""
+        question = proof.question({"ask": "state"})
+        said = self.system.ask_other(self.rank.addresses[rank], PORT, question, PATIENCE_S)
+        answer = proof.proven(said, self.token, question)
         known = answer is not None and answer.get("make") == self.rank.make
         return {"epoch": "", "state": "", "serves": False, **answer} if known and answer else None
 
@@ -166,7 +171,9 @@ class Peers:
 def peers_of(system: System, service: str, say: Callable[[str], None]) -> Peers | None:
     """Return the peers of a service; None: it is served by this Spark alone."""
     known: Generation | None = store.current_generation(system.paths.state, service)
-    return Peers(system, service, known.rank, say) if known and known.rank else None
+    if known is None or known.rank is None:
+        return None
+    return Peers(system, service, known.rank, say, store.ranks_token(system.paths.state, service))
 
 
 def note_run(system: System, service: str, container: Container, epoch: str) -> None:
@@ -179,10 +186,14 @@ def _run_path(system: System, service: str) -> Path:
     return store.service_directory(system.paths.state, service) / "run.json"
 
 
-def _word(system: System, swap_id: str) -> dict[str, Any]:
+def _word(system: System, message: dict[str, Any]) -> dict[str, Any]:
     """Return how a swap ended here, in the head's words; {}: it has not, or is not known."""
     try:
-        result = files.read_json(store.swap_directory(system.paths.state, swap_id) / "result.json")
+        directory = store.swap_directory(system.paths.state, str(message.get("swap", "")))
     except ValueError:
         return {}
-    return {"word": "commit" if result["outcome"] == "promoted" else "abort"} if result else {}
+    result, request = (files.read_json(directory / name) for name in ("result.json", "request.json"))
+    if not result or not request:
+        return {}
+    word = {"word": "commit" if result["outcome"] == "promoted" else "abort"}
+    return proof.signed(word, str(request.get("token", "")), message)

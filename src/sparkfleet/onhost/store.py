@@ -73,6 +73,30 @@ def set_current(state: Path, service: str, record: dict[str, Any] | None) -> Non
         files.write_json(path, record)
 
 
+def ranks_token(state: Path, service: str) -> str:
+    """Return what the ranks of a cluster share: the token of the change that made them; "" without one."""
+    books = current(state, service) or {}
+    kept = files.read_json(_token_path(state, service, str(books.get("swap", "")))) or {}
+    return str(kept.get("token", ""))
+
+
+def keep_ranks_token(state: Path, service: str, swap_id: str, token: str) -> None:
+    """Keep a change's token for the guards: beside the books, which people and plans read."""
+    files.write_json(_token_path(state, service, swap_id), {"token": token}, mode=0o600)
+
+
+def forget_ranks_tokens(state: Path, service: str, but: str) -> None:
+    """Forget the tokens of all other changes."""
+    kept = _token_path(state, service, but)
+    for path in kept.parent.glob("*.json"):
+        if path != kept:
+            files.remove(path)
+
+
+def _token_path(state: Path, service: str, swap_id: str) -> Path:
+    return service_directory(state, service) / "ranks" / f"{swap_id}.json"
+
+
 def remember(state: Path, record: dict[str, Any]) -> None:
     """Keep a promoted generation for a rollback, and the newest few others. Twice is the same as once."""
     history = service_directory(state, record["service"]) / "generations"

@@ -64,7 +64,7 @@ def settle(system: System, swap_id: str) -> None:
     if request.candidate is None or not journal.last("stop"):
         return
     if swap.goes_forward() or swap.others_went_forward():
-        changeover.place(system, swap.record())
+        changeover.place(system, swap.record(), swap.request.token)
     else:
         if not journal.last("restore"):
             journal.step("restore", REBOOTED, cause=REBOOTED)
@@ -207,7 +207,7 @@ class Swap:
         self.party.commit()
         while True:
             try:
-                changeover.place(self.system, record)
+                changeover.place(self.system, record, self.request.token)
                 changeover.hand_over(self.system, self.journal, record)
                 changeover.retire(self.system, self.journal, record)
                 break
