@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import urllib.request
 
 from sparkfleet.errors import Problem, SparkfleetError
@@ -124,14 +126,28 @@ def _tell_hub(state: State, fault: str) -> None:
 
 
 def _read(lab: Lab, host: str) -> list[str]:
+    return _all(lab).get(host, [])
+
+
+def _all(lab: Lab) -> dict[str, list[str]]:
     path = lab.directory / "faults.json"
-    faults: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
-    return faults.get(host, [])
+    found: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
 
 
 def _write(lab: Lab, host: str, names: list[str]) -> None:
-    path = lab.directory / "faults.json"
-    faults: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
-    if faults.get(host, []) != names:
-        faults[host] = names
-        path.write_text(json.dumps({key: value for key, value in faults.items() if value}, indent=2) + "\n")
+    """Note a host's faults; machines may be broken, mended and replaced side by side."""
+    if not names and not lab.directory.is_dir():
+        return
+    directory = os.open(lab.directory, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        known = _all(lab)
+        if known.get(host, []) != names:
+            known[host] = names
+            left = {key: value for key, value in known.items() if value}
+            beside = lab.directory / "faults.json.new"
+            beside.write_text(json.dumps(left, indent=2) + "\n")
+            beside.replace(lab.directory / "faults.json")
+    finally:
+        os.close(directory)

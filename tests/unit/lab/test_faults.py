@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -56,3 +57,18 @@ def test_an_unknown_fault_is_an_error_with_those_that_the_host_can_have() -> Non
     with pytest.raises(SparkfleetError, match="hub-slow") as caught:
         faults.find_fault("hub", "reboot")
     assert "no-python3" not in str(caught.value)
+
+
+def test_faults_of_many_machines_are_noted_side_by_side_and_none_is_lost(lab: Lab, state: State) -> None:
+    write_state(lab, state)
+    hosts = [f"spark-{number:02}" for number in range(1, 9)]
+
+    def come_and_go(host: str) -> None:
+        for _ in range(20):
+            faults._write(lab, host, ["low-memory"])
+            faults.forget(lab, host)
+        faults._write(lab, host, [f"fault of {host}"])
+
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        list(pool.map(come_and_go, hosts))
+    assert [faults.active(lab, host) for host in hosts] == [(f"fault of {host}",) for host in hosts]
