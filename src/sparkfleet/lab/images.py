@@ -81,18 +81,18 @@ def registry(base: Base) -> Definition:
 def hub(base: Base) -> Definition:
     """Return the image of the hub: its program and the made-up models, written when the image is built."""
     standins = Path(str(resources.files("sparkfleet.lab") / "standins"))
-    program = (standins / "hub.py").read_bytes()
+    sources = (path for path in sorted((standins / "hub").iterdir()) if path.suffix == ".py")
     return Definition(
         name="hub",
         base=base.image,
         base_id=base.id,
         packages=(),
-        files=(Entry("opt/lab/hub.py", program),),
+        files=tuple(Entry(f"opt/lab/hub/{path.name}", path.read_bytes()) for path in sources),
         late_files=_models,
         key=digest(*((standins / name).read_bytes() for name in ("hub_models.py", "tiny_model.py"))),
         changes=(
-            "WORKDIR /",
-            'CMD ["python3", "-B", "/opt/lab/hub.py", "--root", "/srv/hub", "--port", "80"]',
+            "WORKDIR /opt/lab",
+            'CMD ["python3", "-B", "-m", "hub", "--root", "/srv/hub", "--port", "80"]',
         ),
     )
 

@@ -182,23 +182,23 @@ def test_the_environments_token_is_not_used_unasked(served, monkeypatch):
 
 
 def test_a_rate_limit_says_so(served):
-    served.set_faults([standin.Fault(status=429)])
+    served.faults.set([standin.Fault(status=429)])
     assert "limits our rate" in refusal(served).found
 
 
 def test_a_failing_hub_says_so(served):
-    served.set_faults([standin.Fault(status=500)])
+    served.faults.set([standin.Fault(status=500)])
     assert "answers HTTP 500" in refusal(served).found
 
 
 def test_a_config_that_arrives_changed_is_refused(served):
-    served.set_faults([standin.Fault(path=r"config\.json", corrupt=True)])
+    served.faults.set([standin.Fault(path=r"config\.json", corrupt=True)])
     assert "another content than the hub promises" in refusal(served).found
 
 
 def test_a_hub_that_hangs_is_given_up(served, monkeypatch):
     monkeypatch.setattr(hub_module, "TIMEOUT_S", 0.2)
-    served.set_faults([standin.Fault(path="/resolve/", slow_bytes_per_s=10)])
+    served.faults.set([standin.Fault(path="/resolve/", slow_bytes_per_s=10)])
     assert "did not answer" in refusal(served).found
 
 

@@ -21,8 +21,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from sparkfleet.lab.standins import hub as hub_module
 from sparkfleet.lab.standins.hub import Fault, Hub
+from sparkfleet.lab.standins.hub import faults as faults_module
 from sparkfleet.lab.standins.hub_models import GEMMA, MODELS, NANO, QWEN, TOKEN_ACCEPTED, TOKEN_STRANGER
 
 NANO_COMMITS = [MODELS[0].commit(name) for name in MODELS[0].commits]
@@ -166,7 +166,7 @@ def test_nothing_outside_a_commit_can_be_asked_for(hub):
 
 
 def test_a_transfer_that_breaks_is_taken_up_again(hub, tmp_path):
-    hub.set_faults([Fault(path=SHARD, break_after_bytes=700_000, times=1)])
+    hub.faults.set([Fault(path=SHARD, break_after_bytes=700_000, times=1)])
     got = download(hub, tmp_path / "cache")
     assert same_files(got, hub.content.root / NANO / NANO_COMMITS[-1])
     served = hub.counters.files[f"{NANO}@{NANO_COMMITS[-1]}/{SHARD}"]
@@ -186,7 +186,7 @@ def test_a_range_is_served_from_where_it_starts(hub):
 
 
 def test_a_corrupted_transfer_has_the_right_length_and_the_wrong_hash(hub, tmp_path):
-    hub.set_faults([Fault(path=SHARD, corrupt=True)])
+    hub.faults.set([Fault(path=SHARD, corrupt=True)])
     got = download(hub, tmp_path / "cache") / SHARD
     wanted = hub.content.root / NANO / NANO_COMMITS[-1] / SHARD
     assert got.stat().st_size == wanted.stat().st_size
@@ -195,8 +195,8 @@ def test_a_corrupted_transfer_has_the_right_length_and_the_wrong_hash(hub, tmp_p
 
 def test_a_slow_transfer_takes_its_time_and_is_whole(hub, tmp_path, monkeypatch):
     slept: list[float] = []
-    monkeypatch.setattr(hub_module.time, "sleep", slept.append)
-    hub.set_faults([Fault(path=SHARD, slow_bytes_per_s=1_000_000)])
+    monkeypatch.setattr(faults_module.time, "sleep", slept.append)
+    hub.faults.set([Fault(path=SHARD, slow_bytes_per_s=1_000_000)])
     got = download(hub, tmp_path / "cache")
     assert same_files(got, hub.content.root / NANO / NANO_COMMITS[-1])
     assert sum(slept) == pytest.approx((got / SHARD).stat().st_size / 1_000_000)
