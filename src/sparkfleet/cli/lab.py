@@ -23,13 +23,14 @@ def lab() -> None:
 @lab.command()
 @click.option("--sparks", default=2, show_default=True, metavar="N", help="How many machines.")
 @click.option("--warm", is_flag=True, help="Machines begin with the engine images on them.")
-def up(sparks: int, warm: bool) -> None:
+@click.option("--ring", is_flag=True, help="Three machines, each cabled with the other two.")
+def up(sparks: int, warm: bool, ring: bool) -> None:
     """Start machines, registry and hub. The first time takes some minutes, later seconds."""
     from sparkfleet.lab.docker import Docker  # noqa: PLC0415  (import of the command line stays fast)
     from sparkfleet.lab.lifecycle import up as lab_up  # noqa: PLC0415
 
     here = find_lab()
-    state = lab_up(Docker(), here, sparks, _say, warm=warm)
+    state = lab_up(Docker(), here, sparks, _say, warm=warm, ring=ring)
     click.echo(f"reach one:   ssh -F {_short(here)}/ssh_config {state.machines[0].name}")
     click.echo(f"take it down: {_env(here)}sparkfleet lab down")
 

@@ -15,29 +15,37 @@ from sparkfleet.lab.build import build
 from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.engine_images import registry_with_engines
 from sparkfleet.lab.names import IMAGES, LABEL, Lab
-from sparkfleet.lab.networks import make_networks
+from sparkfleet.lab.networks import make_networks, make_ring
 from sparkfleet.lab.state import Machine, State, read_state, write_state
 from sparkfleet.lab.warm import make as make_warm
 
 Say = Callable[[str], None]
+RING = 3
 MOST_SPARKS = 60
 """As many as addresses were set aside for; memory ends earlier (about 120 MB a machine)."""
 
 
-def up(docker: Docker, lab: Lab, sparks: int, say: Say, warm: bool = False) -> State:
+def up(  # noqa: PLR0917
+    docker: Docker, lab: Lab, sparks: int, say: Say, warm: bool = False, ring: bool = False
+) -> State:
     """Return a lab with that many machines, each up; what is up already stays as it is.
 
     The first time builds the images (minutes); they are kept, so that later it takes seconds. ``warm``:
-    machines that are made from now on have the engine images.
+    machines that are made from now on have the engine images. ``ring``: three machines without a switch.
     """
     if not 0 < sparks <= MOST_SPARKS:
         raise SparkfleetError(Problem("--sparks", f"{sparks}", f"1 to {MOST_SPARKS}"))
+    if ring and sparks != RING:
+        raise SparkfleetError(Problem("--ring", f"{sparks} Sparks", f"{RING}", f"--sparks {RING}"))
     docker.require()
     state = read_state(lab)
     if state is None:
-        state = _begin(docker, lab, say)
+        state = _begin(docker, lab, say, ring=ring)
     else:
         _require_whole(docker, lab, state)
+        if bool(state.ring) != ring:
+            found = "its machines are in a ring" if state.ring else "its machines are at a switch"
+            raise SparkfleetError(Problem(f"lab {lab.name}", found, remedy="sparkfleet lab down; again"))
     names = [f"spark-{number:02}" for number in range(1, sparks + 1)]
     there = {machine.name for machine in state.machines}
     fresh = tuple(_machine(name) for name in names if name not in there)
@@ -89,7 +97,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _begin(docker: Docker, lab: Lab, say: Say) -> State:
+def _begin(docker: Docker, lab: Lab, say: Say, *, ring: bool) -> State:
     """Return a lab without machines: images, networks, keys, registry and hub."""
     _sweep(docker, lab)  # what an interrupted start left behind
     base = make_base(docker, say)
@@ -101,6 +109,7 @@ def _begin(docker: Docker, lab: Lab, say: Say) -> State:
         lan=lan, fabric=fabric, twin=twin, spark_image=spark_image,
         privileges=machines.find_privileges(docker, spark_image), registry_port=free_port(),
         registry_image=registry_image, hub_image=hub_image, images=refs,
+        ring=make_ring(docker, lab) if ring else (),
     )  # fmt: skip
     lab.directory.mkdir(parents=True, exist_ok=True)
     login = keys.ssh_key()
@@ -135,8 +144,8 @@ def _sweep(docker: Docker, lab: Lab) -> list[str]:
 
 def _require_whole(docker: Docker, lab: Lab, state: State) -> None:
     """Start registry and hub if they are stopped; an error when a part that machines need is gone."""
-    networks = (state.lan.name, state.fabric.name, state.twin.name)
-    gone = [name for name in networks if docker.inspect("network", name) is None]
+    networks = (state.lan, state.fabric, state.twin, *state.ring)
+    gone = [one.name for one in networks if docker.inspect("network", one.name) is None]
     for role in (services.REGISTRY, services.HUB):
         seen = docker.inspect("container", lab.container(role))
         if seen is None:

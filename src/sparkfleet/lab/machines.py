@@ -11,13 +11,14 @@ from sparkfleet.lab.content import Entry, tar_of
 from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.images import UID, USER
 from sparkfleet.lab.names import LABEL, Lab
-from sparkfleet.lab.state import Machine, State
+from sparkfleet.lab.state import Machine, Network, State
 
 REGISTRY_NAMES = ("nvcr.io", "registry-1.docker.io", "auth.docker.io", "index.docker.io", "docker.io")
 """Names that lead to the lab's registry inside the lab."""
 
 FABRIC_NAME = "enP2p1s0f1np1"
 TWIN_NAME = "enp1s0f1np1"
+RING_NAMES = ("enp1s0f0np0", "enP2p1s0f0np0", "enp1s0f1np1", "enP2p1s0f1np1")
 BOOT_SECONDS = 60
 _READY = "systemctl -q is-active ssh docker && ! systemctl -q is-failed lab-nics lab-trust lab-docker"
 
@@ -111,9 +112,8 @@ def own_files(lab: Lab, state: State, machine: Machine) -> tuple[Entry, ...]:
     """Return what makes a machine itself: host key, who may log in, whom it trusts, its interfaces."""
     login = (lab.directory / "id_ed25519.pub").read_bytes()
     authority = (lab.directory / "ca.pem").read_bytes()
-    nics = (
-        f"{state.fabric.address(machine.last)} {FABRIC_NAME} 9000\n"
-        f"{state.twin.address(machine.last)} {TWIN_NAME} 9000\n"
+    nics = "".join(
+        f"{network.address(machine.last)} {name} 9000\n" for network, name in cabled(state, machine)
     )
     return (
         Entry("etc/ssh/ssh_host_ed25519_key", machine.host_key_private.encode(), 0o600),
@@ -122,6 +122,15 @@ def own_files(lab: Lab, state: State, machine: Machine) -> tuple[Entry, ...]:
         Entry("usr/local/share/ca-certificates/lab.crt", authority),
         Entry("etc/lab/nics", nics.encode()),
     )
+
+
+def cabled(state: State, machine: Machine) -> tuple[tuple[Network, str], ...]:
+    """Return the networks that a machine's cages are on, each with the name of its netdev."""
+    if not state.ring:
+        return (state.fabric, FABRIC_NAME), (state.twin, TWIN_NAME)
+    own = 2 * (machine.number - 1)  # of its p0, whose cable leads to the p1 of the next
+    networks = (*state.ring[own : own + 2], *state.ring[own - 2 :][:2])
+    return tuple(zip(networks, RING_NAMES, strict=True))
 
 
 def start_machine(docker: Docker, lab: Lab, state: State, machine: Machine) -> None:
@@ -133,7 +142,7 @@ def start_machine(docker: Docker, lab: Lab, state: State, machine: Machine) -> N
         if state.warm_volume:
             warm.copy(docker, state, state.warm_volume, volume)
     docker.run(*create_words(lab, state, machine))
-    for network in (state.fabric, state.twin):
+    for network, _ in cabled(state, machine):
         docker.run("network", "connect", "--ip", network.address(machine.last), network.name, container)
     docker.run("cp", "-", f"{container}:/", stdin=tar_of(own_files(lab, state, machine)))
     docker.run("start", container)

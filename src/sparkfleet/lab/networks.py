@@ -15,27 +15,31 @@ from sparkfleet.lab.names import LABEL, Lab
 from sparkfleet.lab.state import Network
 
 _TRIES = 64
+FABRIC = (
+    "-o", "com.docker.network.driver.mtu=9000",
+    "-o", "com.docker.network.bridge.enable_ip_masquerade=false",
+)  # fmt: skip
+"""A fabric has jumbo frames and no way out."""
 
 
 def make_networks(docker: Docker, lab: Lab) -> tuple[Network, Network, Network]:
     """Return the three networks, created unless they are there.
 
-    Docker takes as default gateway the network whose name comes first, so the management network's must. A
-    fabric has jumbo frames and no way out.
+    Docker takes as default gateway the network whose name comes first, so the management network's must.
     """
-    fabric = (
-        "-o",
-        "com.docker.network.driver.mtu=9000",
-        "-o",
-        "com.docker.network.bridge.enable_ip_masquerade=false",
-    )
     candidates = subnets(lab, taken_subnets())
     lan = _make(docker, lab, "lan", candidates, ())
     return (
         lan,
-        _make(docker, lab, "link1", candidates, fabric),
-        _make(docker, lab, "link2", candidates, fabric),
+        _make(docker, lab, "link1", candidates, FABRIC),
+        _make(docker, lab, "link2", candidates, FABRIC),
     )
+
+
+def make_ring(docker: Docker, lab: Lab) -> tuple[Network, ...]:
+    """Return the networks of three machines' cables, two for each, created unless they are there."""
+    candidates = subnets(lab, taken_subnets())
+    return tuple(_make(docker, lab, f"ring{number}", candidates, FABRIC) for number in range(1, 7))
 
 
 def subnets(lab: Lab, taken: list[ipaddress.IPv4Network]) -> Iterator[ipaddress.IPv4Network]:

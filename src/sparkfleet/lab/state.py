@@ -59,6 +59,8 @@ class State:
     images: tuple[tuple[str, str], ...] = ()
     """Image reference -> digest of its index in the lab's registry."""
     machines: tuple[Machine, ...] = ()
+    ring: tuple[Network, ...] = ()
+    """Two networks for each cable between three machines; () = the machines are at one switch."""
     warm_volume: str = ""
     """Volume that a machine's images are copied from; "" = machines begin without images."""
 
@@ -99,6 +101,7 @@ def read_state(lab: Lab) -> State | None:
     data["machines"] = tuple(Machine(**machine) for machine in data["machines"])
     data["images"] = tuple((ref, digest) for ref, digest in data["images"])
     data["privileges"] = tuple(data["privileges"])
+    data["ring"] = tuple(Network(**network) for network in data.get("ring", ()))
     return State(**data)
 
 

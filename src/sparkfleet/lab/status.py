@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sparkfleet.lab import faults
 from sparkfleet.lab.docker import Docker
+from sparkfleet.lab.machines import cabled
 from sparkfleet.lab.names import LABEL, Lab
 from sparkfleet.lab.state import State
 
@@ -46,7 +47,7 @@ def status(docker: Docker, lab: Lab, state: State) -> tuple[Row, ...]:
             "spark",
             f"127.0.0.1:{machine.ssh_port}",
             state.lan.address(machine.last),
-            state.fabric.address(machine.last),
+            cabled(state, machine)[0][0].address(machine.last),
         )
         for machine in state.machines
     ]

@@ -13,6 +13,7 @@ from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.operations import acting, looking, remote
+from sparkfleet.plan.fabric import ring
 from sparkfleet.plan.model import Entry, HostState, Step
 
 CONFIRM_WITHIN_S = 30
@@ -48,12 +49,14 @@ def _link(act: acting.Acting, entries: tuple[Entry, ...]) -> None:
         result = event
     if result.get("outcome") in {"linked", "removed"}:
         return
+    member = looking.declared(act.host).member
+    wired = f" ({ring.wiring(member.hosts)})" if member and member.fabric.ring else ""
     raise acting.FailedError(
         Problem(
             f"{act.host.name}: fabric",
             str(result.get("cause") or "the change of the links ended without a word"),
             "every Spark of the cluster answers on every link, and management stays as it is",
-            str(result.get("remedy") or "run again"),
+            str(result.get("remedy") or "run again") + wired,
         )
     )
 

@@ -30,6 +30,8 @@ class Link:
     """``ACTIVE``, ``DOWN`` ... of the RDMA device; "" when the kernel does not tell."""
     speed: int = 0
     """Mb/s, 0 when not known."""
+    routes: tuple[str, ...] = ()
+    """Single addresses that are reached over it by another Spark: ``192.168.178.2 via 192.168.176.2``."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def _link(seen: Mapping[str, Any]) -> Link:
         rdma=seen["rdma"],
         rdma_state=seen["rdma_state"],
         speed=max(0, seen["speed"]),
+        routes=tuple(seen["routes"]),
     )
 
 

@@ -14,8 +14,10 @@ from sparkfleet.spec.resolved import Fabric
 from sparkfleet.spec.validate import describe, validate
 from sparkfleet.spec.yamlfile import Document, Path_
 
-SMALLEST_NETWORK = 23
-"""Prefix length: two rails, a /24 each."""
+SMALLEST_NETWORK, SMALLEST_OF_RING = 23, 21
+"""Prefix length: two rails, of a ring six, a /24 each."""
+RING = 3
+"""Sparks in a ring."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def load(path: Path) -> ClusterSource:
     try:
         said = validate(ClusterFile, data, document.where)
         problems += _network_problems(said.fabric, document)
+        problems += _ring_problems(said, document)
     except SparkfleetError as error:
         problems += error.problems
     try:
@@ -82,13 +85,30 @@ def _network_problems(said: FabricSpec, document: Document) -> list[Problem]:
         network = ipaddress.IPv4Network(said.network)
     except ValueError:
         network = None
-    if network is not None and network.prefixlen <= SMALLEST_NETWORK:
+    smallest = SMALLEST_OF_RING if said.ring else SMALLEST_NETWORK
+    if network is not None and network.prefixlen <= smallest:
         return []
     return [
         Problem(
             document.where(("fabric", "network")),
             f"'fabric.network' is {describe(said.network)}",
-            f"an IPv4 network of at least a /{SMALLEST_NETWORK}, as {Fabric().network}: a /24 for each rail",
+            f"an IPv4 network of at least a /{smallest}, as {Fabric().network}: a /24 for each rail",
             "change the value",
+        )
+    ]
+
+
+def _ring_problems(said: ClusterFile, document: Document) -> list[Problem]:
+    count = len(said.hosts)
+    if not said.fabric.ring or count == RING:
+        return []
+    few = "two Sparks share one cable: take 'ring' away"
+    many = "put them at a switch and take 'ring' away: in a larger ring not each has a cable to each"
+    return [
+        Problem(
+            document.where(("fabric", "ring")),
+            f"a ring of {count} Sparks",
+            f"{RING} Sparks, each cabled with the two others",
+            few if count < RING else f"{many} other, as NCCL needs it",
         )
     ]

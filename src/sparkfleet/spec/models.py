@@ -222,6 +222,11 @@ class FabricSpec(Model):
     tcp: bool | None = Field(
         None, description="true: NCCL may use plain TCP where RDMA does not work. Default: that is an error."
     )
+    ring: bool | None = Field(
+        None,
+        description="true: three Sparks without a switch, port p0 of each cabled to port p1 of the next in "
+        "'hosts'. Default: two Sparks at one cable, or more at a switch.",
+    )
 
 
 class ClusterFile(Model):

@@ -178,6 +178,8 @@ class Fabric:
     """Over which links ranks find each other: "fabric" or "management"."""
     tcp: bool = False
     """Whether NCCL may use plain TCP where RDMA does not work."""
+    ring: bool = False
+    """Whether three Sparks are cabled with each other: p0 of each to p1 of the next."""
 
 
 @dataclass(frozen=True)

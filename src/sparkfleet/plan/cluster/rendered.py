@@ -131,7 +131,7 @@ def obstacles(host: Host, member: Member, seen: FabricSeen | None) -> Problem | 
 
 
 def _address(member: Member, rank: int) -> str:
-    return str(addresses.address(member.fabric, rank).ip)
+    return addresses.node_address(member, rank)
 
 
 def _container(member: Member, box: Container, seen: FabricSeen | None) -> Container:

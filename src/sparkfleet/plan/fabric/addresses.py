@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sparkfleet.plan.fabric import ring
 from sparkfleet.probe.links import FabricSeen, Link
 from sparkfleet.spec.resolved import Fabric, Member
 
 PREFIX = 24
 """Length of a rail's prefix: 254 Sparks in one cluster."""
+
+
+MOST_RAILS = 4
+"""Netdevs of the two cages of a Spark."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a Spark reaches another one's address that is on none of its own subnets."""
+
+    name: str
+    """Of the other Spark."""
+    to: str
+    via: str
+    """The other Spark's address on the link that the two share."""
+
+    def __str__(self) -> str:
+        """Return it as the plan shows it, and as the probe tells of it."""
+        return f"{self.to} via {self.via}"
 
 
 @dataclass(frozen=True)
@@ -28,12 +49,35 @@ def address(fabric: Fabric, rank: int, rail: int = 0) -> ipaddress.IPv4Interface
     return ipaddress.IPv4Interface((subnet + rank + 1, PREFIX))
 
 
+def node_address(member: Member, rank: int) -> str:
+    """Return the address by which all members reach a rank."""
+    return str(address(member.fabric, rank, ring.known_at(rank) if member.fabric.ring else 0).ip)
+
+
+def numbers(member: Member) -> tuple[int, ...]:
+    """Return the rails that a Spark may be on, however many cables it has."""
+    return ring.rails(member.rank) if member.fabric.ring else tuple(range(MOST_RAILS))
+
+
 def peers(member: Member, rail: int) -> tuple[tuple[str, str], ...]:
     """Return name and address of the other members on a rail."""
+    there = ring.at_ends(rail) if member.fabric.ring else range(len(member.hosts))
     return tuple(
-        (name, str(address(member.fabric, rank, rail).ip))
-        for rank, name in enumerate(member.hosts)
+        (member.hosts[rank], str(address(member.fabric, rank, rail).ip))
+        for rank in there
         if rank != member.rank
+    )
+
+
+def route(member: Member, rail: Rail) -> Route | None:
+    """Return the route over a rail: in a ring to the next Spark, which is known by an address elsewhere."""
+    if not member.fabric.ring or rail.number != ring.known_at(member.rank):
+        return None
+    there = ring.following(member.rank)
+    return Route(
+        member.hosts[there],
+        node_address(member, there),
+        str(address(member.fabric, there, rail.number).ip),
     )
 
 
@@ -41,16 +85,27 @@ def rails(member: Member, seen: FabricSeen) -> tuple[Rail, ...]:
     """Return the rails of a Spark: the twins of each cabled cage, by cage and then by PCIe root.
 
     Cables may be in different cages at their two ends: rails are counted over the cages that have one, so
-    that the first twin of one Spark is on the same subnet as the first twin of the other.
+    that the first twin of one Spark is on the same subnet as the first twin of the other. In a ring the cage
+    says which cable it is, and a Spark with a cable in one cage alone has no rails.
     """
     cabled = {cage(link) for link in seen.links if link.carrier}
     links = sorted(
         (link for link in seen.links if cage(link) in cabled),
         key=lambda link: (cage(link), link.root, link.name),
     )
-    return tuple(
-        Rail(number, link, address(member.fabric, member.rank, number)) for number, link in enumerate(links)
-    )
+    found = _of_ring(member, links) if member.fabric.ring else list(enumerate(links))
+    return tuple(Rail(number, link, address(member.fabric, member.rank, number)) for number, link in found)
+
+
+def _of_ring(member: Member, links: Sequence[Link]) -> list[tuple[int, Link]]:
+    by_cage = {name: [link for link in links if link.cage == name] for name in ring.CAGES}
+    if not all(by_cage.values()):
+        return []
+    return [
+        (ring.rail(member.rank, name, twin), link)
+        for name in ring.CAGES
+        for twin, link in enumerate(by_cage[name])
+    ]
 
 
 def cage(link: Link) -> str:

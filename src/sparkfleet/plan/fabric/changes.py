@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sparkfleet.onhost.fabric_request import MODE, FabricRequest, Peer, links_of
 from sparkfleet.plan.fabric import netplan, obstacles
-from sparkfleet.plan.fabric.addresses import Rail, address, peers, rails
+from sparkfleet.plan.fabric.addresses import Rail, address, numbers, peers, rails, route
 from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import Observed, PathSeen
 from sparkfleet.spec.resolved import Host, Member
-
-MOST_RAILS = 4
-"""Netdevs of the two cages of a Spark."""
 
 
 def wanted_addresses(host: Host) -> tuple[str, ...]:
@@ -22,7 +19,7 @@ def wanted_addresses(host: Host) -> tuple[str, ...]:
     if host.member is None:
         return ()
     fabric, rank = host.member.fabric, host.member.rank
-    return tuple(str(address(fabric, rank, rail).ip) for rail in range(MOST_RAILS))
+    return tuple(str(address(fabric, rank, rail).ip) for rail in numbers(host.member))
 
 
 def watched_paths(host: Host) -> tuple[str, ...]:
@@ -66,10 +63,17 @@ def _request(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> FabricR
         drop=tuple(drop),
         management=seen.management,
         renderer=seen.renderer,
-        peers=tuple(
-            Peer(name, rail.link.name, at) for rail in found for name, at in peers(member, rail.number)
-        ),
+        peers=tuple(_peers(member, found)),
     )
+
+
+def _peers(member: Member, found: Sequence[Rail]) -> Iterator[Peer]:
+    for rail in found:
+        for name, at in peers(member, rail.number):
+            yield Peer(name, rail.link.name, at)
+        way = route(member, rail)
+        if way:
+            yield Peer(way.name, rail.link.name, way.to)
 
 
 def _removal(observed: Observed) -> Entry | None:
@@ -98,6 +102,9 @@ def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tu
         if link.mtu != member.fabric.mtu:
             mtu = Change(Step.FABRIC, Sign.CHANGE, "mtu", link.name, str(link.mtu), str(member.fabric.mtu))
             changes.append(mtu)
+        way = route(member, rail)
+        if way and str(way) not in link.routes:
+            changes.append(Change(Step.FABRIC, Sign.ADD, "route", link.name, new=str(way), note=way.name))
     return tuple(changes)
 
 
@@ -132,7 +139,7 @@ def _interrupted(member: Member, observed: Observed) -> tuple[Change, ...]:
 
 def _statements(seen: FabricSeen, found: Sequence[Rail]) -> tuple[Change, ...]:
     if not found:
-        names = ", ".join(link.name for link in seen.links) or "no netdev"
+        names = ", ".join(link.name for link in seen.links if not link.carrier) or "no netdev"
         return (Change(Step.FABRIC, Sign.NOTE, "link", new=names, note="no carrier"),)
     if len(found) % 2:
         names = ", ".join(rail.link.name for rail in found)

@@ -27,8 +27,10 @@ def environment(member: Member, seen: FabricSeen) -> tuple[tuple[str, str], ...]
         return ()
     name, address = _meeting_place(member, seen, links)
     rdma = has_rdma(member, seen)
-    # Without RDMA the data itself goes over these sockets: never over management, and over every rail.
-    sockets = name if rdma else ",".join(rail.link.name for rail in links)
+    # Without RDMA the data itself goes over these sockets: never over management, and over every rail. In a
+    # ring over the one with the address by which all know this Spark: routes lead to the right cable.
+    every = links[:1] if member.fabric.ring else links
+    sockets = name if rdma else ",".join(rail.link.name for rail in every)
     return (
         ("VLLM_HOST_IP", address),
         ("NCCL_SOCKET_IFNAME", sockets),
@@ -38,6 +40,7 @@ def environment(member: Member, seen: FabricSeen) -> tuple[tuple[str, str], ...]
         ("UCX_NET_DEVICES", name),
         ("OMPI_MCA_btl_tcp_if_include", name),
         *(_rdma(links, tcp=member.fabric.tcp) if rdma else _sockets()),
+        *(_ring() if rdma and member.fabric.ring else ()),
         ("NCCL_CROSS_NIC", "1"),
         ("NCCL_NVLS_ENABLE", "0"),
         ("NCCL_IGNORE_CPU_AFFINITY", "1"),
@@ -66,6 +69,15 @@ def _rdma(links: tuple[Rail, ...], *, tcp: bool) -> tuple[tuple[str, str], ...]:
         ("NCCL_IB_HCA", f"={devices}"),
         ("NCCL_IB_ROCE_VERSION_NUM", "2"),  # with the family: no index of the GID table, which is wrong on
         ("NCCL_IB_ADDR_FAMILY", "AF_INET"),  # some Sparks
+    )
+
+
+def _ring() -> tuple[tuple[str, str], ...]:
+    """Return what NCCL (2.30 or later) needs to know that each port leads to one of the others alone."""
+    return (
+        ("NCCL_IB_SUBNET_AWARE_ROUTING", "1"),
+        ("NCCL_IB_MERGE_NICS", "0"),
+        ("NCCL_NET_PLUGIN", "none"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparkfleet.onhost.fabric_request import MARK, NETPLAN_FILE
-from sparkfleet.plan.fabric.addresses import Rail
+from sparkfleet.plan.fabric.addresses import Rail, route
 from sparkfleet.spec.resolved import Member
 
 PATH = f"/etc/netplan/{NETPLAN_FILE}"
@@ -36,4 +36,7 @@ def text(member: Member, renderer: str, rails: Sequence[Rail]) -> str:
             "      link-local: []",
             "      optional: true",
         ]
+        way = route(member, rail)
+        if way:
+            lines += ["      routes:", f"        - to: {way.to}/32", f"          via: {way.via}"]
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 
 from sparkfleet.errors import Problem, together
+from sparkfleet.plan.fabric import ring
 from sparkfleet.plan.fabric.addresses import Rail, address
 from sparkfleet.plan.fabric.environment import has_rdma
 from sparkfleet.probe.links import FabricSeen, NetworkFile
@@ -24,7 +25,7 @@ _TOOLS = {
 def obstacle(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Problem | None:
     """Return all that keeps this Spark's links from being what is declared; None: nothing."""
     return together(
-        _no_cable(host, seen, rails),
+        _no_cable(host, member, seen, rails),
         _management(host, seen, rails),
         _renderer(host, seen),
         *_foreign_files(host, seen, rails),
@@ -33,12 +34,14 @@ def obstacle(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail])
     )
 
 
-def _no_cable(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Problem | None:
+def _no_cable(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Problem | None:
     if rails:
         return None
     where, expected = f"{host}: fabric", "a QSFP cable, with the other Spark switched on at its other end"
-    names = ", ".join(link.name for link in seen.links)
-    if not names:
+    if member.fabric.ring:
+        expected = f"a cable in each of the two cages: {ring.wiring(member.hosts)}"
+    names = ", ".join(link.name for link in seen.links if not link.carrier)
+    if not seen.links:
         found = "no link of a ConnectX-7 is there: the card shows itself only with a cable in it"
         return Problem(where, found, expected, "plug the cable in; then run again")
     off = [link.name for link in seen.links if link.carrier is None]

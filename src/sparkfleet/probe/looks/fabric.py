@@ -26,6 +26,7 @@ NETWORK_FILES = (*NETPLAN, "etc/systemd/network", "etc/NetworkManager/system-con
 ANSWER_S = 0.3
 """Seconds that others have to say that an address is theirs."""
 ARP = 0x0806
+NONE, HOST_MASK = "0" * 8, "F" * 8
 
 
 def look_at_fabric(wanted: Collection[str], root: str = "/") -> dict[str, Any]:
@@ -36,9 +37,12 @@ def look_at_fabric(wanted: Collection[str], root: str = "/") -> dict[str, Any]:
     addresses = _addresses()
     names = os.listdir(os.path.join(root, "sys/class/net"))
     rdma_names = _by_driver(root, names) or _by_program(names)
-    links = [_link(root, name, rdma_names[name], addresses.get(name, ())) for name in sorted(rdma_names)]
+    table = _routes(root)
+    links = [
+        _link(root, name, rdma_names[name], addresses.get(name, ()), table) for name in sorted(rdma_names)
+    ]
     ours = {link["name"] for link in links}
-    management, address = _management(root, addresses)
+    management, address = _management(root, addresses, table)
     own = os.path.join(root, OWN)
     text = basics.read_text(own)
     cabled = [link["name"] for link in links if link["carrier"]]
@@ -94,7 +98,9 @@ def _by_program(names: Iterable[str]) -> dict[str, str]:
     return {name: rdma for rdma, name in pairs if name in names}
 
 
-def _link(root: str, name: str, rdma: str, addresses: Iterable[str]) -> dict[str, Any]:
+def _link(
+    root: str, name: str, rdma: str, addresses: Iterable[str], table: Iterable[list[str]]
+) -> dict[str, Any]:
     folder = os.path.join(root, "sys/class/net", name)
     pci = os.path.basename(os.path.realpath(os.path.join(folder, "device")))
     state = _word(os.path.join(root, "sys/class/infiniband", rdma, "ports/1/state")) if rdma else ""
@@ -109,6 +115,11 @@ def _link(root: str, name: str, rdma: str, addresses: Iterable[str]) -> dict[str
         "rdma": rdma,
         "rdma_state": state.rpartition(" ")[2],  # "4: ACTIVE"
         "speed": int(_word(os.path.join(folder, "speed")) or 0),
+        "routes": [
+            "%s via %s" % (_dotted(to), _dotted(via))
+            for dev, to, via, _, _, _, _, mask in table
+            if (dev, mask) == (name, HOST_MASK) and via != NONE
+        ],
     }
 
 
@@ -120,17 +131,27 @@ def _word(path: str) -> str:
         return ""
 
 
-def _management(root: str, addresses: dict[str, list[str]]) -> tuple[list[str], str]:
+def _routes(root: str) -> list[list[str]]:
+    """Return the kernel's IPv4 routes: netdev, destination, gateway, flags, two counts, metric, mask."""
+    lines = (basics.read_text(os.path.join(root, "proc/net/route")) or "").splitlines()[1:]
+    return [line.split()[:8] for line in lines]
+
+
+def _dotted(word: str) -> str:
+    """Return an address that the kernel wrote as a number of this machine's byte order."""
+    return socket.inet_ntoa(struct.pack("=I", int(word, 16)))
+
+
+def _management(
+    root: str, addresses: dict[str, list[str]], table: Iterable[list[str]]
+) -> tuple[list[str], str]:
     """Return the netdevs that must stay as they are: of the SSH connection first, of default routes."""
     names = []
     ours = _ssh_address(root, os.getppid())
     holders = {one.partition("/")[0]: name for name in addresses for one in addresses[name]}
     if ours in holders:
         names.append(holders[ours])
-    for line in (basics.read_text(os.path.join(root, "proc/net/route")) or "").splitlines()[1:]:
-        fields = line.split()
-        if fields[1] == "00000000" and fields[7] == "00000000":
-            names.append(fields[0])
+    names += [fields[0] for fields in table if fields[1] == NONE and fields[7] == NONE]
     names = list(dict.fromkeys(names))
     first = next((one for name in names for one in addresses.get(name, ())), "")
     return names, ours if ours in holders else first.partition("/")[0]
