@@ -42,10 +42,8 @@ def up(  # noqa: PLR0917
     if state is None:
         state = _begin(docker, lab, say, ring=ring)
     else:
+        _require_wired(lab, state, ring=ring)
         _require_whole(docker, lab, state)
-        if bool(state.ring) != ring:
-            found = "its machines are in a ring" if state.ring else "its machines are at a switch"
-            raise SparkfleetError(Problem(f"lab {lab.name}", found, remedy="sparkfleet lab down; again"))
     names = [f"spark-{number:02}" for number in range(1, sparks + 1)]
     there = {machine.name for machine in state.machines}
     fresh = tuple(_machine(name) for name in names if name not in there)
@@ -161,6 +159,13 @@ def _require_whole(docker: Docker, lab: Lab, state: State) -> None:
                 "sparkfleet lab down; sparkfleet lab up",
             )
         )
+
+
+def _require_wired(lab: Lab, state: State, *, ring: bool) -> None:
+    if bool(state.ring) != ring:
+        found, asked = ("in a ring", "at a switch") if state.ring else ("at a switch", "in a ring")
+        remedy = "sparkfleet lab down, then up again"
+        raise SparkfleetError(Problem(f"lab {lab.name}", f"its machines are {found}", asked, remedy))
 
 
 def _machine(name: str) -> Machine:

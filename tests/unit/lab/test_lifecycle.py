@@ -60,6 +60,19 @@ def test_a_number_of_sparks_that_has_no_addresses_is_refused_before_anything_hap
     assert docker.calls == []
 
 
+def test_a_ring_is_of_three(lab: Lab) -> None:
+    docker = Recorder()
+    with pytest.raises(SparkfleetError, match="4 Sparks"):
+        lifecycle.up(docker, lab, 4, quiet, ring=True)
+    assert docker.calls == []
+
+
+def test_machines_at_a_switch_do_not_become_a_ring(lab: Lab, state: State) -> None:
+    write_state(lab, state)
+    with pytest.raises(SparkfleetError, match="its machines are at a switch"):
+        lifecycle.up(Recorder(), lab, 3, quiet, ring=True)
+
+
 @pytest.mark.parametrize(
     ("said", "remedy"),
     [("Cannot connect to the Docker daemon at unix:///x", "tools/ensure-docker.sh"), ("no space left", "")],

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 
 import pytest
 
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lab import machines
 from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet.lab.state import Network, State
 from tests.unit.lab.recorder import Recorder
 
 
@@ -62,6 +63,17 @@ def test_a_machine_listens_on_loopback_alone_and_the_real_registries_names_lead_
     hosts = {word for word in words if word.startswith("--add-host=")}
     assert {"--add-host=nvcr.io:10.130.1.2", "--add-host=registry-1.docker.io:10.130.1.2"} <= hosts
     assert words[-1] == "sparkfleet-lab/spark:1"
+
+
+def test_in_a_ring_both_ends_of_a_cable_are_on_its_networks_and_port_0_leads_to_port_1(state: State) -> None:
+    three = [replace(state.machines[0], name=f"spark-0{number}", number=number) for number in (1, 2, 3)]
+    networks = tuple(Network(f"x-ring{number}", f"10.140.{number}.0/24") for number in range(1, 7))
+    ring = replace(state, ring=networks)
+    at = [{name: network for network, name in machines.cabled(ring, machine)} for machine in three]
+    for here, following in ((0, 1), (1, 2), (2, 0)):
+        assert at[here]["enp1s0f0np0"] == at[following]["enp1s0f1np1"]
+        assert at[here]["enP2p1s0f0np0"] == at[following]["enP2p1s0f1np1"]
+    assert {network for one in at for network in one.values()} == set(networks)
 
 
 def test_a_machine_gets_its_own_host_key_and_both_links_before_it_starts(lab: Lab, state: State) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lab.names import Lab
-from sparkfleet.lab.networks import make_networks, subnets, taken_subnets
+from sparkfleet.lab.networks import make_networks, make_ring, subnets, taken_subnets
 from tests.unit.lab.recorder import Recorder
 
 ROUTES = """\
@@ -44,6 +44,14 @@ def test_the_management_network_comes_first_by_name_since_docker_takes_its_gatew
 ) -> None:
     names = [network.name for network in make_networks(Recorder(), lab)]
     assert min(names) == names[0] == f"{lab.prefix}-lan"
+
+
+def test_each_cable_of_a_ring_is_two_networks_that_come_after_the_management_network_by_name(
+    lab: Lab,
+) -> None:
+    found = make_ring(Recorder(), lab)
+    assert len({network.subnet for network in found}) == 6
+    assert all(network.name > f"{lab.prefix}-lan" for network in found)
 
 
 def test_another_refusal_is_an_error_with_dockers_words(lab: Lab) -> None:

@@ -84,6 +84,18 @@ def test_each_link_is_seen_with_its_cage_its_root_its_rdma_device_and_whether_th
     assert len(found) == 4
 
 
+def test_single_addresses_that_are_reached_over_a_link_are_seen(spark: Spark) -> None:
+    table = (spark.root / "proc/net/route").read_text()
+    rows = (
+        "enp1s0f1np1\t02B2A8C0\t02B0A8C0\t7\t0\t0\t0\tFFFFFFFF\n"  # 192.168.178.2 via 192.168.176.2
+        "enp1s0f1np1\t00B0A8C0\t00000000\t1\t0\t0\t0\t00FFFFFF\n"  # the link's own network
+        "enP7s7\t0101010A\t0101A8C0\t7\t0\t0\t0\tFFFFFFFF\n"
+    )
+    spark.write("proc/net/route", table + rows)
+    found = {link.name: link.routes for link in spark.look().links if link.routes}
+    assert found == {"enp1s0f1np1": ("192.168.178.2 via 192.168.176.2",)}
+
+
 def test_a_link_that_is_off_has_an_unknown_carrier(spark: Spark) -> None:
     (spark.root / "sys/class/net/enp1s0f0np0/carrier").unlink()  # the kernel answers with an error then
     assert {link.name: link.carrier for link in spark.look().links}["enp1s0f0np0"] is None

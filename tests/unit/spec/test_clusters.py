@@ -289,6 +289,35 @@ def test_a_network_without_room_for_two_rails_is_refused(fleet, network):
     assert problem.found == f"'fabric.network' is '{network}'"
 
 
+def three(text):
+    more = {f"spark-0{number}.yaml": "serve: null\n" for number in (3, 4)}
+    return cluster(text, **more)
+
+
+def test_three_sparks_without_a_switch_are_a_ring(fleet):
+    hosts = fleet(three("hosts: [spark-01, spark-02, spark-03]\nfabric: {ring: true}\n")).load().hosts
+    assert [host.member.fabric.ring for host in hosts if host.member] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [
+        ("spark-01, spark-02", "two Sparks share one cable"),
+        ("spark-01, spark-02, spark-03, spark-04", "at a switch"),
+    ],
+)
+def test_a_ring_of_another_number_is_an_error_with_the_way_out(fleet, names, remedy):
+    problem = fleet(three(f"hosts: [{names}]\nfabric:\n  ring: true\n")).problem()
+    assert problem.where.endswith("clusters/pair.yaml:3")
+    assert problem.found == f"a ring of {names.count('spark')} Sparks"
+    assert remedy in problem.remedy
+
+
+def test_a_ring_needs_a_network_with_room_for_six_subnets(fleet):
+    text = "hosts: [spark-01, spark-02, spark-03]\nfabric: {ring: true, network: 10.9.0.0/22}\n"
+    assert "at least a /21" in fleet(three(text)).problem().expected
+
+
 def test_unknown_keys_and_a_wrong_service_are_told_together(fleet):
     text = f"{PAIR}excutor: mp\nserve:\n  recip: {SMALL}\n"
     found = {problem.found for problem in fleet(cluster(text)).problems()}
