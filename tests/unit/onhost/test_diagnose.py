@@ -204,3 +204,11 @@ def test_no_line_of_a_good_start_is_taken_for_a_failure(exit_code: int | None) -
     lines = [*log_and_exit("good_start")[0].splitlines(), *SAMPLES]
     assert len(lines) > 80
     assert [line for line in lines if diagnose(line, exit_code)] == []
+
+
+def test_ports_that_no_cable_joins_are_named_by_their_addresses() -> None:
+    (entry,) = (one for one in FAILURES if one["id"] == "rdma-no-way")
+    found = diagnose(f"{entry['sample']}\nRuntimeError: NCCL error: unhandled system error\n", 1)
+    assert found is not None
+    assert found.cause.endswith("192.168.176.1 to 192.168.178.2")
+    assert "NCCL 2.30" in found.remedy
