@@ -39,7 +39,7 @@ test-unit: $(STAMP)  ## tests that need no lab machines
 test-full: $(STAMP) docker  ## every test, long sweeps whole
 	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not real_vllm" $(PYTEST_ARGS)
 
-test-real-vllm: $(STAMP) docker  ## the real vLLM on CPU on a lab Spark
+test-real-vllm: $(STAMP) docker  ## the real vLLM on CPU, on one lab Spark and over two
 	@$(BIN)/python -m pytest -q -m real_vllm $(PYTEST_ARGS)
 
 bench: $(STAMP) docker  ## medians and ratios against other tools, measured in one run (BENCH_ARGS=--quick: small)

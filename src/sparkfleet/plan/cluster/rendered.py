@@ -125,7 +125,7 @@ def obstacles(host: Host, member: Member, seen: FabricSeen | None) -> Problem | 
     return Problem(
         f"{host.name}: cluster {member.cluster}",
         "no cabled link to the other Sparks is there",
-        "a QSFP cable in one of the two cages",
+        f"a QSFP cable in {'each' if member.fabric.ring else 'one'} of the two cages",
         "plug it in, then plan again",
     )
 
