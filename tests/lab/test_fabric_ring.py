@@ -55,7 +55,7 @@ def networks(machines: tuple[Machine, ...]) -> list[str]:
     """Return addresses, routes and netplan files, past our own code."""
     return [
         machine.sh(
-            "ip -o -4 address | cut -d' ' -f2-8; ip route | sort; cat /etc/netplan/* 2>&1", check=False
+            "ip -o -4 address | cut -d' ' -f2-7; ip route | sort; cat /etc/netplan/* 2>&1", check=False
         )
         for machine in machines
     ]
