@@ -6,59 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.errors import Problem
 from sparkfleet.onhost.generation import Gate
 from sparkfleet.plan.compute import host_plan, probe_request
-from sparkfleet.plan.model import Change, Entry, HostState, Sign, Step, Verb
-from sparkfleet.probe.observed import ContainerSeen, Listener, Observed, PathSeen, UnitSeen
-from sparkfleet.spec.resolved import Container, Host, ImageRef, Mount, Paths, Service, WeightFile, Weights
+from sparkfleet.plan.model import HostState, Sign, Step, Verb
+from sparkfleet.spec.resolved import Container, Host, Mount, Paths, WeightFile, Weights
 from tests.unit.plan import fake_spark
-
-NGC = ImageRef(
-    "nvcr.io/nvidia/vllm",
-    "26.04-py3",
-    "sha256:" + "1" * 64,
-    ("/opt/nvidia/nvidia_entrypoint.sh",),
-    "0.19.0",
-    9 << 30,
+from tests.unit.plan.nano import (
+    HOST,
+    NANO,
+    NANO_WEIGHTS,
+    NGC,
+    STOCK,
+    THERE,
+    only_entry,
+    rows,
+    with_service,
 )
-STOCK = ImageRef(
-    "docker.io/vllm/vllm-openai", "v0.24.0", "sha256:" + "2" * 64, ("vllm", "serve"), "0.24.0", 8 << 30
-)
-NANO_WEIGHTS = Weights(
-    "nvidia/Nano",
-    "a" * 40,
-    (WeightFile("config.json", 700, "", "c1"), WeightFile("model.safetensors", 18 << 30, "f" * 64, "f" * 64)),
-)
-NANO = Service(
-    name="nano",
-    recipe="nano",
-    port=8000,
-    image=NGC,
-    weights=NANO_WEIGHTS,
-    served_name="nano",
-    flags=(
-        ("max-model-len", 262144),
-        ("kv-cache-dtype", "fp8"),
-        ("trust-remote-code", True),
-        ("speculative-config", {"method": "mtp", "num_speculative_tokens": 3}),
-    ),
-    env=(("VLLM_LOGGING_LEVEL", "INFO"),),
-)
-HOST = Host("spark-01", (NANO,))
-
-
-def with_service(**changes: object) -> Host:
-    return replace(HOST, services=(replace(NANO, **changes),))
-
-
-def rows(entry: Entry) -> list[tuple[str, str, str, str]]:
-    return [(c.field, c.key, c.old, c.new) for c in entry.changes if c.sign is not Sign.NOTE]
-
-
-def only_entry(host: Host, seen: Observed) -> Entry:
-    (entry,) = host_plan(host, seen).entries
-    return entry
 
 
 def test_a_converged_spark_has_an_empty_plan() -> None:
@@ -290,245 +253,6 @@ def test_a_service_that_goes_with_the_change_of_another_is_listed() -> None:
     ]
 
 
-def change_container(seen: Observed, **changes: object) -> Observed:
-    return replace(seen, containers=tuple(replace(c, **changes) for c in seen.containers))
-
-
-def change_host_config(seen: Observed, **changes: object) -> Observed:
-    (container,) = seen.containers
-    return change_container(seen, host={**container.host, **changes})
-
-
-def change_config(seen: Observed, **changes: object) -> Observed:
-    (container,) = seen.containers
-    return change_container(seen, config={**container.config, **changes})
-
-
-THERE = fake_spark.converged(HOST)
-ENV = list(THERE.containers[0].config["Env"])
-CMD = list(THERE.containers[0].config["Cmd"])
-UNIT = THERE.units["sparkfleet-nano.service"]
-
-DRIFT = {
-    "docker update --memory": (
-        change_host_config(THERE, Memory=1 << 30, MemorySwap=2 << 30),
-        ("container", "memory limit", str(1 << 30), ""),
-    ),
-    "another variable": (change_config(THERE, Env=[*ENV, "BY_HAND=1"]), ("env", "BY_HAND", "1", "")),
-    "an extra flag": (
-        change_config(THERE, Cmd=[*CMD, "--enforce-eager"]),
-        ("flag", "--enforce-eager", "true", ""),
-    ),
-    "a flag of no release": (
-        change_config(THERE, Cmd=[*CMD, "--no-such-flag=7"]),
-        ("flag", "--no-such-flag", "7", ""),
-    ),
-    "privileged by hand": (
-        change_host_config(THERE, Privileged=True),
-        ("container", "Privileged", "True", ""),
-    ),
-    "a restart policy": (
-        change_host_config(THERE, RestartPolicy={"Name": "unless-stopped"}),
-        ("container", "restart", "unless-stopped", "no"),
-    ),
-    "an entrypoint by hand": (
-        change_config(THERE, Entrypoint=["bash"]),
-        ("container", "entrypoint", "bash", ""),
-    ),
-    "stopped": (change_container(THERE, state="exited"), ("state", "", "exited", "serving")),
-    "a bind by -v": (
-        change_host_config(THERE, Binds=["/tmp:/host-tmp:ro"]),
-        ("mount", "/host-tmp", "/tmp:/host-tmp:ro", ""),
-    ),
-}
-
-
-@pytest.mark.parametrize("seen, expected", DRIFT.values(), ids=DRIFT)
-def test_drift_of_the_container_is_seen_and_mended_by_a_new_one(
-    seen: Observed, expected: tuple[str, str, str, str]
-) -> None:
-    entry = only_entry(HOST, seen)
-    assert rows(entry) == [expected]
-    assert entry.verb is Verb.RECREATE
-
-
-UNITS = {
-    "edited": (
-        replace(UNIT, text=(UNIT.text or "").replace("RestartSec=10", "RestartSec=1")),
-        ("unit", "sparkfleet-nano.service RestartSec", "1", "10"),
-    ),
-    "disabled": (
-        replace(UNIT, enabled="disabled"),
-        ("unit", "sparkfleet-nano.service", "disabled", "enabled"),
-    ),
-    "a drop-in": (
-        replace(UNIT, drop_ins={"/etc/systemd/system/sparkfleet-nano.service.d/x.conf": "[Service]"}),
-        ("drop-in", "/etc/systemd/system/sparkfleet-nano.service.d/x.conf", "", ""),
-    ),
-    "not holding the engine": (
-        replace(UNIT, active="failed"),
-        ("unit", "sparkfleet-nano.service", "failed", "active"),
-    ),
-    "gone": (UnitSeen(None), ("unit", "sparkfleet-nano.service", "", "enabled")),
-}
-
-
-@pytest.mark.parametrize("unit, expected", UNITS.values(), ids=UNITS)
-def test_drift_of_the_unit_is_mended_while_the_engine_serves_on(
-    unit: UnitSeen, expected: tuple[str, str, str, str]
-) -> None:
-    entry = only_entry(HOST, replace(THERE, units={**THERE.units, "sparkfleet-nano.service": unit}))
-    assert rows(entry) == [expected]
-    assert entry.verb is Verb.UPDATE
-    assert not entry.needs_swap
-
-
-def test_a_lost_record_is_written_again() -> None:
-    entry = only_entry(HOST, replace(THERE, generations={}))
-    assert [c.field for c in entry.changes] == ["record"]
-    assert entry.verb is Verb.UPDATE
-
-
-GROWN = f"changed, {(18 << 30) + 1} instead of {18 << 30} bytes"
-FILES = {
-    "deleted": ({"model.safetensors": None}, "+", ""),
-    "truncated": ({"model.safetensors": (5, "f" * 64)}, "~", f"partial, 5 of {18 << 30} bytes"),
-    "a link to nothing": ({"model.safetensors": (-1, "f" * 64)}, "~", "link to nothing"),
-    "grown": ({"model.safetensors": ((18 << 30) + 1, "f" * 64)}, "~", GROWN),
-    "another content": ({"model.safetensors": (18 << 30, "e" * 64)}, "~", "foreign, not of this commit"),
-}
-
-
-@pytest.mark.parametrize("files, sign, old", FILES.values(), ids=FILES)
-def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
-    files: dict[str, tuple[int, str] | None], sign: str, old: str
-) -> None:
-    key = "nvidia/Nano@" + "a" * 40
-    have = {name: found for name, found in {**THERE.weights[key], **files}.items() if found}
-    entry = only_entry(HOST, replace(THERE, weights={key: have}))
-    assert entry.verb is Verb.STAGE
-    assert entry.changes == (
-        Change(Step.WEIGHTS, Sign(sign), "weights", "model.safetensors", old, "18.0 GiB", item=key),
-    )
-
-
-def test_a_file_whose_hash_was_found_wrong_is_fetched_anew() -> None:
-    key = "nvidia/Nano@" + "a" * 40
-    entry = only_entry(HOST, replace(THERE, hashed={key: {"model.safetensors": ("f" * 64, False)}}))
-    assert [change.old for change in entry.changes] == ["changed, by its hash another content"]
-    for known in (("f" * 64, True), ("e" * 64, False)):  # right, or hashed for another content
-        assert host_plan(HOST, replace(THERE, hashed={key: {"model.safetensors": known}})).entries == ()
-
-
-HOST_FILES = {
-    "valve edited": ("/usr/local/bin/spark-valve", {"sha256": "0" * 64}, "valve"),
-    "programs with another mode": ("/usr/local/lib/sparkfleet/sparkfleet.pyz", {"mode": "0777"}, "programs"),
-    "directory of another owner": ("~/vllm", {"user": "root"}, "owner"),
-    "directory of another mode": ("~/vllm", {"mode": "0777"}, "mode"),
-    "a file where a directory shall be": ("~/vllm-compile-cache", {"kind": "file"}, "directory"),
-    "a directory where a file shall be": ("/usr/local/bin/spark-valve", {"kind": "directory"}, "valve"),
-}
-
-
-@pytest.mark.parametrize("path, changed, field", HOST_FILES.values(), ids=HOST_FILES)
-def test_drift_of_the_host_is_seen(path: str, changed: dict[str, str], field: str) -> None:
-    paths = {**THERE.paths, path: replace(THERE.paths[path], **changed)}
-    entry = only_entry(HOST, replace(THERE, paths=paths))
-    assert entry.subject == "host"
-    assert [(c.field, c.key) for c in entry.changes] == [(field, path)]
-
-
-def test_a_directory_that_is_a_link_to_another_disk_is_left_as_it_is() -> None:
-    paths = {**THERE.paths, "~/vllm": PathSeen("link", "0777", "root", "root")}
-    assert host_plan(HOST, replace(THERE, paths=paths)).entries == ()
-
-
-def test_a_disabled_recovery_unit_is_enabled_again() -> None:
-    recover = replace(THERE.units["sparkfleet-recover.service"], enabled="disabled")
-    entry = only_entry(HOST, replace(THERE, units={**THERE.units, "sparkfleet-recover.service": recover}))
-    assert rows(entry) == [("unit", "sparkfleet-recover.service", "disabled", "enabled")]
-
-
-def foreign(**changes: object) -> ContainerSeen:
-    box = ContainerSeen(
-        "e" * 64, "open-webui", "sha256:9", "running", "", "", {"Image": "x"}, {"NetworkMode": "bridge"}
-    )
-    return replace(box, **changes)
-
-
-BLOCKERS = {
-    "a foreign container publishes our port": (
-        {"containers": (foreign(host={"PortBindings": {"80/tcp": [{"HostPort": "8000"}]}}),)},
-        "held by the container open-webui",
-    ),
-    "a foreign container listens with host networking": (
-        {"containers": (foreign(),), "listeners": {8000: Listener(7, "python", "0::/docker/" + "e" * 64)}},
-        "held by the container open-webui",
-    ),
-    "a process listens on our port": (
-        {"listeners": {8000: Listener(7, "python3 -m http.server 8000", "0::/user.slice")}},
-        "python3 -m http.server 8000",
-    ),
-    "a foreign container has our name": (
-        {"containers": (foreign(name="nano"),)},
-        "a container of this name that sparkfleet did not make",
-    ),
-    "our own container has another name": (
-        {
-            "containers": (foreign(name="mine", service="nano"),),
-            "listeners": {8000: Listener(7, "vllm", "0::/docker/" + "e" * 64)},
-        },
-        "held by the container mine, which is nano under another name",
-    ),
-}
-
-
-@pytest.mark.parametrize("changes, found", BLOCKERS.values(), ids=BLOCKERS)
-def test_what_is_not_ours_is_named_and_stops_that_service(changes: dict[str, object], found: str) -> None:
-    plan = host_plan(HOST, replace(fake_spark.fresh(HOST), **changes))
-    assert plan.state is HostState.BLOCKED
-    blocked = plan.entries[-1].blocked
-    assert blocked is not None
-    assert found in blocked.found
-    assert "spark-01" in blocked.remedy
-    assert plan.entries_with(Step.SERVICE) == ()
-
-
-def test_a_port_published_by_our_own_container_is_no_obstacle() -> None:
-    bridged = with_service(container=Container(network="bridge"))
-    there = fake_spark.converged(bridged)
-    there = replace(there, listeners={8000: Listener(9, "docker-proxy", "0::/system.slice/docker.service")})
-    assert host_plan(bridged, there).state is HostState.UNCHANGED
-
-
-def test_weights_that_do_not_fit_on_the_disk_block_before_anything_stops() -> None:
-    fresh = fake_spark.fresh(HOST)
-    small = replace(fresh.disks["models"], free=1 << 30)
-    plan = host_plan(HOST, replace(fresh, disks=dict.fromkeys(fresh.disks, small)))
-    blocked = plan.entries[-1].blocked
-    assert blocked is not None
-    assert "1.0 GiB free, 45.1 GiB needed for nano (weights, image, the diary of a change)" in blocked.found
-
-
-def test_a_problem_makes_the_host_unknown_and_plans_nothing() -> None:
-    plan = host_plan(HOST, Problem("spark-01", "Docker down: no socket"))
-    assert plan.state is HostState.UNKNOWN
-    assert plan.entries == ()
-
-
-def test_a_swap_that_is_going_on_makes_the_host_unknown() -> None:
-    plan = host_plan(HOST, replace(THERE, swap="nano-1234"))
-    assert plan.unknown is not None
-    assert "nano-1234" in plan.unknown.found
-
-
-def test_an_image_that_cannot_serve_makes_the_host_unknown_with_the_place_to_mend() -> None:
-    broken = with_service(image=replace(NGC, entrypoint=("sleep", "infinity")))
-    plan = host_plan(broken, fake_spark.fresh(broken))
-    assert plan.unknown is not None
-    assert "sleep" in plan.unknown.found
-
-
 def test_the_probe_is_asked_for_all_that_a_plan_needs() -> None:
     request = probe_request(replace(HOST, paths=Paths("/data/models", "/data/cache")))
     assert request.services == ("nano",)
@@ -561,47 +285,6 @@ def test_a_change_says_whether_the_engine_will_fit_and_no_change_says_nothing() 
     assert note.new.startswith("18.0 weights + ")
     assert note.new.endswith("GiB: does not fit")
     assert host_plan(HOST, THERE).entries == ()
-
-
-def test_a_container_made_anew_by_hand_is_replaced_since_its_guard_would_not_start_it_again() -> None:
-    entry = only_entry(HOST, change_container(THERE, id="9" * 64))
-    assert entry.verb is Verb.RECREATE
-    assert [(c.field, c.key) for c in entry.changes if c.sign is not Sign.NOTE] == [("container", "id")]
-
-
-def test_without_record_and_with_the_label_of_another_generation_a_new_container_is_made() -> None:
-    other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)))  # the default, said
-    entry = only_entry(other, replace(THERE, generations={}))
-    assert entry.verb is Verb.RECREATE
-    assert [c.field for c in entry.changes if c.sign is not Sign.NOTE] == ["record"]
-
-
-def test_a_change_that_keeps_the_container_keeps_the_record_of_how_it_was_made() -> None:
-    other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)), gate=Gate(expect="4"))
-    entry = only_entry(other, THERE)
-    made = fake_spark.generation_of(HOST, NANO)
-    assert entry.verb is Verb.UPDATE
-    assert entry.generation is not None
-    assert entry.generation.create == made.create
-    assert entry.generation.gate.expect == "4"
-
-
-def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_is_touched() -> None:
-    typo = with_service(flags=(*NANO.flags, ("max-num-sequences", 4)))
-    blocked = only_entry(typo, THERE).blocked
-    assert blocked is not None
-    assert "--max-num-sequences" in blocked.found
-    assert "--max-num-seqs" in blocked.remedy
-    assert (
-        host_plan(replace(typo, allow=(("unknown-flag", "patched image"),)), THERE).state is HostState.CHANGE
-    )
-
-
-def test_what_ran_before_is_brought_back_without_questions() -> None:
-    odd = with_service(flags=(*NANO.flags, ("no-such-flag", 4)))
-    seen = fake_spark.converged(odd)
-    stopped = replace(seen, containers=tuple(replace(c, state="exited") for c in seen.containers))
-    assert only_entry(odd, stopped).blocked is None
 
 
 def test_warnings_of_the_rules_stand_beside_the_change_that_they_are_about() -> None:

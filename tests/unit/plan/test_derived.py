@@ -17,7 +17,7 @@ from sparkfleet.probe.stored import Staged, Stored, StoredGeneration, StoredImag
 from sparkfleet.spec.resolved import Host, Prepare
 from tests.unit.plan.cluster import made
 from tests.unit.plan.fake_spark import GIB, converged, fresh, image_seen
-from tests.unit.plan.test_compute import HOST, NANO, NGC
+from tests.unit.plan.nano import HOST, NANO, NGC
 from tests.unit.spec.test_extras import ADDED
 
 IMAGE = replace(NGC, extras=ADDED)

@@ -17,7 +17,7 @@ from sparkfleet.probe.packages import Packages
 from sparkfleet.spec.items import Item
 from sparkfleet.spec.resolved import Container, Host, Prepare
 from tests.unit.plan import fake_spark
-from tests.unit.plan.test_compute import HOST, NANO, THERE
+from tests.unit.plan.nano import HOST, NANO, THERE
 
 DECLARED = replace(HOST, prepare=Prepare(docker="install"))
 APT = Packages(

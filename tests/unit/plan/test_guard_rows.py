@@ -10,7 +10,7 @@ from sparkfleet.onhost import bundle
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import Entry, Step, Verb
 from tests.unit.plan import fake_spark
-from tests.unit.plan.test_compute import HOST, rows, with_service
+from tests.unit.plan.nano import HOST, rows, with_service
 
 NANO = "sparkfleet-nano.service"
 NOW = f"programs {bundle.sha256()[:12]}"

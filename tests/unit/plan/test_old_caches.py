@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sparkfleet.plan import desired, old_caches
 from sparkfleet.spec.items import Item
 from sparkfleet.spec.resolved import Host
-from tests.unit.plan.test_compute import HOST
+from tests.unit.plan.nano import HOST
 
 DAY = 86400
 NOW = 1000 * DAY

@@ -17,7 +17,7 @@ from sparkfleet.plan.model import HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.units_of_size import duration, size
 from tests.unit.plan import fake_spark
-from tests.unit.plan.test_compute import HOST, NANO, STOCK, THERE, foreign, with_service
+from tests.unit.plan.nano import HOST, NANO, STOCK, THERE, foreign, with_service
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "plan"
 

@@ -9,7 +9,7 @@ from sparkfleet.plan.status import joined, spark_status
 from sparkfleet.probe.observed import Observed
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster import made
-from tests.unit.plan.test_compute import HOST, THERE
+from tests.unit.plan.nano import HOST, THERE
 
 
 def test_a_service_is_told_with_its_container_its_unit_and_what_its_gate_measured() -> None:

@@ -8,7 +8,7 @@ import pytest
 from sparkfleet.spec import extras
 from sparkfleet.spec.extras import Extras, Wheel
 from sparkfleet.spec.resolved import ImageRef, host_from_json, to_json
-from tests.unit.plan.test_compute import HOST, NANO
+from tests.unit.plan.nano import HOST, NANO
 
 RAY = Wheel("ray-2.60.0-cp312-cp312-manylinux2014_aarch64.whl", "https://index.example/ray", "a" * 64, 70)
 MSGPACK = Wheel("msgpack-1.1-py3-none-any.whl", "https://index.example/msgpack", "b" * 64, 3)

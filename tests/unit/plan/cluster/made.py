@@ -14,7 +14,7 @@ from sparkfleet.probe.observed import Observed
 from sparkfleet.spec.resolved import Fabric, Host, Member
 from tests.unit.plan import fake_spark
 from tests.unit.plan.fabric.made import seen
-from tests.unit.plan.test_compute import NANO
+from tests.unit.plan.nano import NANO
 
 NAMES = ("spark-01", "spark-02")
 SERVICE = replace(NANO, name="wide", served_name="wide", flags=(("tensor-parallel-size", 2), *NANO.flags))

@@ -21,7 +21,7 @@ from tests.unit.plan.cluster.made import (
     linked,
     plan,
 )
-from tests.unit.plan.test_compute import STOCK
+from tests.unit.plan.nano import STOCK
 
 RAY = ImageRef(
     "nvcr.io/nvidia/vllm", "26.03-py3", "sha256:" + "3" * 64, ("/opt/nvidia/nvidia_entrypoint.sh",), "0.17.1"

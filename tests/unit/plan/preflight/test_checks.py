@@ -12,8 +12,8 @@ from sparkfleet.plan.preflight.checks import checked, request
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
 from sparkfleet.spec.resolved import Host, Prepare
+from tests.unit.plan.nano import HOST, NANO, STOCK
 from tests.unit.plan.preflight.seen import DISK, data, seen
-from tests.unit.plan.test_compute import HOST, NANO, STOCK
 
 CUDA13 = replace(NANO, image=replace(NANO.image, cuda="13.0.2"))
 SPARK = replace(HOST, services=(CUDA13,))

@@ -1,0 +1,202 @@
+"""What someone changed on a converged Spark is seen, field by field, and mended in the least way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sparkfleet.onhost.generation import Gate
+from sparkfleet.plan.compute import host_plan
+from sparkfleet.plan.model import Change, Sign, Step, Verb
+from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen
+from tests.unit.plan import fake_spark
+from tests.unit.plan.nano import (
+    HOST,
+    NANO,
+    THERE,
+    only_entry,
+    rows,
+    with_service,
+)
+
+
+def change_container(seen: Observed, **changes: object) -> Observed:
+    return replace(seen, containers=tuple(replace(c, **changes) for c in seen.containers))
+
+
+def change_host_config(seen: Observed, **changes: object) -> Observed:
+    (container,) = seen.containers
+    return change_container(seen, host={**container.host, **changes})
+
+
+def change_config(seen: Observed, **changes: object) -> Observed:
+    (container,) = seen.containers
+    return change_container(seen, config={**container.config, **changes})
+
+
+ENV = list(THERE.containers[0].config["Env"])
+CMD = list(THERE.containers[0].config["Cmd"])
+UNIT = THERE.units["sparkfleet-nano.service"]
+
+DRIFT = {
+    "docker update --memory": (
+        change_host_config(THERE, Memory=1 << 30, MemorySwap=2 << 30),
+        ("container", "memory limit", str(1 << 30), ""),
+    ),
+    "another variable": (change_config(THERE, Env=[*ENV, "BY_HAND=1"]), ("env", "BY_HAND", "1", "")),
+    "an extra flag": (
+        change_config(THERE, Cmd=[*CMD, "--enforce-eager"]),
+        ("flag", "--enforce-eager", "true", ""),
+    ),
+    "a flag of no release": (
+        change_config(THERE, Cmd=[*CMD, "--no-such-flag=7"]),
+        ("flag", "--no-such-flag", "7", ""),
+    ),
+    "privileged by hand": (
+        change_host_config(THERE, Privileged=True),
+        ("container", "Privileged", "True", ""),
+    ),
+    "a restart policy": (
+        change_host_config(THERE, RestartPolicy={"Name": "unless-stopped"}),
+        ("container", "restart", "unless-stopped", "no"),
+    ),
+    "an entrypoint by hand": (
+        change_config(THERE, Entrypoint=["bash"]),
+        ("container", "entrypoint", "bash", ""),
+    ),
+    "stopped": (change_container(THERE, state="exited"), ("state", "", "exited", "serving")),
+    "a bind by -v": (
+        change_host_config(THERE, Binds=["/tmp:/host-tmp:ro"]),
+        ("mount", "/host-tmp", "/tmp:/host-tmp:ro", ""),
+    ),
+}
+
+
+@pytest.mark.parametrize("seen, expected", DRIFT.values(), ids=DRIFT)
+def test_drift_of_the_container_is_seen_and_mended_by_a_new_one(
+    seen: Observed, expected: tuple[str, str, str, str]
+) -> None:
+    entry = only_entry(HOST, seen)
+    assert rows(entry) == [expected]
+    assert entry.verb is Verb.RECREATE
+
+
+UNITS = {
+    "edited": (
+        replace(UNIT, text=(UNIT.text or "").replace("RestartSec=10", "RestartSec=1")),
+        ("unit", "sparkfleet-nano.service RestartSec", "1", "10"),
+    ),
+    "disabled": (
+        replace(UNIT, enabled="disabled"),
+        ("unit", "sparkfleet-nano.service", "disabled", "enabled"),
+    ),
+    "a drop-in": (
+        replace(UNIT, drop_ins={"/etc/systemd/system/sparkfleet-nano.service.d/x.conf": "[Service]"}),
+        ("drop-in", "/etc/systemd/system/sparkfleet-nano.service.d/x.conf", "", ""),
+    ),
+    "not holding the engine": (
+        replace(UNIT, active="failed"),
+        ("unit", "sparkfleet-nano.service", "failed", "active"),
+    ),
+    "gone": (UnitSeen(None), ("unit", "sparkfleet-nano.service", "", "enabled")),
+}
+
+
+@pytest.mark.parametrize("unit, expected", UNITS.values(), ids=UNITS)
+def test_drift_of_the_unit_is_mended_while_the_engine_serves_on(
+    unit: UnitSeen, expected: tuple[str, str, str, str]
+) -> None:
+    entry = only_entry(HOST, replace(THERE, units={**THERE.units, "sparkfleet-nano.service": unit}))
+    assert rows(entry) == [expected]
+    assert entry.verb is Verb.UPDATE
+    assert not entry.needs_swap
+
+
+def test_a_lost_record_is_written_again() -> None:
+    entry = only_entry(HOST, replace(THERE, generations={}))
+    assert [c.field for c in entry.changes] == ["record"]
+    assert entry.verb is Verb.UPDATE
+
+
+GROWN = f"changed, {(18 << 30) + 1} instead of {18 << 30} bytes"
+FILES = {
+    "deleted": ({"model.safetensors": None}, "+", ""),
+    "truncated": ({"model.safetensors": (5, "f" * 64)}, "~", f"partial, 5 of {18 << 30} bytes"),
+    "a link to nothing": ({"model.safetensors": (-1, "f" * 64)}, "~", "link to nothing"),
+    "grown": ({"model.safetensors": ((18 << 30) + 1, "f" * 64)}, "~", GROWN),
+    "another content": ({"model.safetensors": (18 << 30, "e" * 64)}, "~", "foreign, not of this commit"),
+}
+
+
+@pytest.mark.parametrize("files, sign, old", FILES.values(), ids=FILES)
+def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
+    files: dict[str, tuple[int, str] | None], sign: str, old: str
+) -> None:
+    key = "nvidia/Nano@" + "a" * 40
+    have = {name: found for name, found in {**THERE.weights[key], **files}.items() if found}
+    entry = only_entry(HOST, replace(THERE, weights={key: have}))
+    assert entry.verb is Verb.STAGE
+    assert entry.changes == (
+        Change(Step.WEIGHTS, Sign(sign), "weights", "model.safetensors", old, "18.0 GiB", item=key),
+    )
+
+
+def test_a_file_whose_hash_was_found_wrong_is_fetched_anew() -> None:
+    key = "nvidia/Nano@" + "a" * 40
+    entry = only_entry(HOST, replace(THERE, hashed={key: {"model.safetensors": ("f" * 64, False)}}))
+    assert [change.old for change in entry.changes] == ["changed, by its hash another content"]
+    for known in (("f" * 64, True), ("e" * 64, False)):  # right, or hashed for another content
+        assert host_plan(HOST, replace(THERE, hashed={key: {"model.safetensors": known}})).entries == ()
+
+
+HOST_FILES = {
+    "valve edited": ("/usr/local/bin/spark-valve", {"sha256": "0" * 64}, "valve"),
+    "programs with another mode": ("/usr/local/lib/sparkfleet/sparkfleet.pyz", {"mode": "0777"}, "programs"),
+    "directory of another owner": ("~/vllm", {"user": "root"}, "owner"),
+    "directory of another mode": ("~/vllm", {"mode": "0777"}, "mode"),
+    "a file where a directory shall be": ("~/vllm-compile-cache", {"kind": "file"}, "directory"),
+    "a directory where a file shall be": ("/usr/local/bin/spark-valve", {"kind": "directory"}, "valve"),
+}
+
+
+@pytest.mark.parametrize("path, changed, field", HOST_FILES.values(), ids=HOST_FILES)
+def test_drift_of_the_host_is_seen(path: str, changed: dict[str, str], field: str) -> None:
+    paths = {**THERE.paths, path: replace(THERE.paths[path], **changed)}
+    entry = only_entry(HOST, replace(THERE, paths=paths))
+    assert entry.subject == "host"
+    assert [(c.field, c.key) for c in entry.changes] == [(field, path)]
+
+
+def test_a_directory_that_is_a_link_to_another_disk_is_left_as_it_is() -> None:
+    paths = {**THERE.paths, "~/vllm": PathSeen("link", "0777", "root", "root")}
+    assert host_plan(HOST, replace(THERE, paths=paths)).entries == ()
+
+
+def test_a_disabled_recovery_unit_is_enabled_again() -> None:
+    recover = replace(THERE.units["sparkfleet-recover.service"], enabled="disabled")
+    entry = only_entry(HOST, replace(THERE, units={**THERE.units, "sparkfleet-recover.service": recover}))
+    assert rows(entry) == [("unit", "sparkfleet-recover.service", "disabled", "enabled")]
+
+
+def test_a_container_made_anew_by_hand_is_replaced_since_its_guard_would_not_start_it_again() -> None:
+    entry = only_entry(HOST, change_container(THERE, id="9" * 64))
+    assert entry.verb is Verb.RECREATE
+    assert [(c.field, c.key) for c in entry.changes if c.sign is not Sign.NOTE] == [("container", "id")]
+
+
+def test_without_record_and_with_the_label_of_another_generation_a_new_container_is_made() -> None:
+    other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)))  # the default, said
+    entry = only_entry(other, replace(THERE, generations={}))
+    assert entry.verb is Verb.RECREATE
+    assert [c.field for c in entry.changes if c.sign is not Sign.NOTE] == ["record"]
+
+
+def test_a_change_that_keeps_the_container_keeps_the_record_of_how_it_was_made() -> None:
+    other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)), gate=Gate(expect="4"))
+    entry = only_entry(other, THERE)
+    made = fake_spark.generation_of(HOST, NANO)
+    assert entry.verb is Verb.UPDATE
+    assert entry.generation is not None
+    assert entry.generation.create == made.create
+    assert entry.generation.gate.expect == "4"

@@ -1,0 +1,113 @@
+"""What keeps a Spark from being changed is named, and nothing is touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sparkfleet.errors import Problem
+from sparkfleet.plan.compute import host_plan
+from sparkfleet.plan.model import HostState, Step
+from sparkfleet.probe.observed import Listener
+from sparkfleet.spec.resolved import Container
+from tests.unit.plan import fake_spark
+from tests.unit.plan.nano import (
+    HOST,
+    NANO,
+    NGC,
+    THERE,
+    foreign,
+    only_entry,
+    with_service,
+)
+
+BLOCKERS = {
+    "a foreign container publishes our port": (
+        {"containers": (foreign(host={"PortBindings": {"80/tcp": [{"HostPort": "8000"}]}}),)},
+        "held by the container open-webui",
+    ),
+    "a foreign container listens with host networking": (
+        {"containers": (foreign(),), "listeners": {8000: Listener(7, "python", "0::/docker/" + "e" * 64)}},
+        "held by the container open-webui",
+    ),
+    "a process listens on our port": (
+        {"listeners": {8000: Listener(7, "python3 -m http.server 8000", "0::/user.slice")}},
+        "python3 -m http.server 8000",
+    ),
+    "a foreign container has our name": (
+        {"containers": (foreign(name="nano"),)},
+        "a container of this name that sparkfleet did not make",
+    ),
+    "our own container has another name": (
+        {
+            "containers": (foreign(name="mine", service="nano"),),
+            "listeners": {8000: Listener(7, "vllm", "0::/docker/" + "e" * 64)},
+        },
+        "held by the container mine, which is nano under another name",
+    ),
+}
+
+
+@pytest.mark.parametrize("changes, found", BLOCKERS.values(), ids=BLOCKERS)
+def test_what_is_not_ours_is_named_and_stops_that_service(changes: dict[str, object], found: str) -> None:
+    plan = host_plan(HOST, replace(fake_spark.fresh(HOST), **changes))
+    assert plan.state is HostState.BLOCKED
+    blocked = plan.entries[-1].blocked
+    assert blocked is not None
+    assert found in blocked.found
+    assert "spark-01" in blocked.remedy
+    assert plan.entries_with(Step.SERVICE) == ()
+
+
+def test_a_port_published_by_our_own_container_is_no_obstacle() -> None:
+    bridged = with_service(container=Container(network="bridge"))
+    there = fake_spark.converged(bridged)
+    there = replace(there, listeners={8000: Listener(9, "docker-proxy", "0::/system.slice/docker.service")})
+    assert host_plan(bridged, there).state is HostState.UNCHANGED
+
+
+def test_weights_that_do_not_fit_on_the_disk_block_before_anything_stops() -> None:
+    fresh = fake_spark.fresh(HOST)
+    small = replace(fresh.disks["models"], free=1 << 30)
+    plan = host_plan(HOST, replace(fresh, disks=dict.fromkeys(fresh.disks, small)))
+    blocked = plan.entries[-1].blocked
+    assert blocked is not None
+    assert "1.0 GiB free, 45.1 GiB needed for nano (weights, image, the diary of a change)" in blocked.found
+
+
+def test_a_problem_makes_the_host_unknown_and_plans_nothing() -> None:
+    plan = host_plan(HOST, Problem("spark-01", "Docker down: no socket"))
+    assert plan.state is HostState.UNKNOWN
+    assert plan.entries == ()
+
+
+def test_a_swap_that_is_going_on_makes_the_host_unknown() -> None:
+    plan = host_plan(HOST, replace(THERE, swap="nano-1234"))
+    assert plan.unknown is not None
+    assert "nano-1234" in plan.unknown.found
+
+
+def test_an_image_that_cannot_serve_makes_the_host_unknown_with_the_place_to_mend() -> None:
+    broken = with_service(image=replace(NGC, entrypoint=("sleep", "infinity")))
+    plan = host_plan(broken, fake_spark.fresh(broken))
+    assert plan.unknown is not None
+    assert "sleep" in plan.unknown.found
+
+
+def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_is_touched() -> None:
+    typo = with_service(flags=(*NANO.flags, ("max-num-sequences", 4)))
+    blocked = only_entry(typo, THERE).blocked
+    assert blocked is not None
+    assert "--max-num-sequences" in blocked.found
+    assert "--max-num-seqs" in blocked.remedy
+    assert (
+        host_plan(replace(typo, allow=(("unknown-flag", "patched image"),)), THERE).state is HostState.CHANGE
+    )
+
+
+def test_what_ran_before_is_brought_back_without_questions() -> None:
+    odd = with_service(flags=(*NANO.flags, ("no-such-flag", 4)))
+    seen = fake_spark.converged(odd)
+    stopped = replace(seen, containers=tuple(replace(c, state="exited") for c in seen.containers))
+    assert only_entry(odd, stopped).blocked is None
