@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from huggingface_hub import scan_cache_dir
 
 from sparkfleet.lab import faults
 from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.standins.hub_models import GPT_OSS
-from sparkfleet.lab.standins.hub_models import QWEN as QWEN_MODEL
 from sparkfleet.lab.state import State
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine
@@ -141,46 +137,4 @@ def test_a_file_that_rotted_is_found_by_its_hash_planned_and_fetched_alone(chang
     changed.fleet.run(deploy="stage").expect(0)
     assert changed.spark.sh(f"sha256sum < {path}") == good
     changed.fleet.run(deploy="verify").expect(0)
-    changed.fleet.plan().expect(0)
-
-
-def test_a_bundle_has_image_and_model_by_their_hashes_and_is_not_fetched_twice(
-    changed: Changed, lab_state: State
-) -> None:
-    hub = f"{lab_state.hub_url}/__lab__"
-    words = ("sparkfleet", "bundle", "inventories/lab.py", "carried")
-    assert "1 image, 1 model" in changed.fleet.command(*words).expect(0).out
-    carried = changed.fleet.root / "carried"
-    for blob in (carried / "images" / "blobs" / "sha256").iterdir():
-        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
-    found = scan_cache_dir(carried / "hub")
-    assert not found.warnings
-    assert [repo.repo_id for repo in found.repos] == [QWEN_MODEL]
-    urllib.request.urlopen(urllib.request.Request(f"{hub}/reset", method="POST"), timeout=10).close()
-    assert changed.fleet.command(*words).expect(0).err == ""
-    assert hub_files(lab_state) == {}
-
-
-def hub_files(state: State) -> dict[str, Any]:
-    """Return what was asked of the hub since it was told to forget."""
-    with urllib.request.urlopen(f"{state.hub_url}/__lab__/counters", timeout=10) as answer:
-        return dict(json.load(answer)["files"])
-
-
-def test_an_offline_spark_gets_its_model_from_the_bundle_and_asks_no_hub(
-    changed: Changed, lab_state: State
-) -> None:
-    folder = f"{HUB}/models--{QWEN_MODEL.replace('/', '--')}"
-    hashes = f"cd {folder}/snapshots/* && sha256sum * && stat -c '%U %F' *"
-    before = changed.spark.sh(hashes)
-    changed.spark.sh(f"rm -r {folder}")
-    changed.fleet.host("spark-01", {**changed.content, "prepare": {"offline": True}})
-    changed.fleet.set_group_data(stage={"bundle": "carried"})
-    shown = changed.fleet.plan().expect(2)
-    assert "from the bundle" in shown.out
-    changed.fleet.run(deploy="stage").expect(0)
-    assert changed.spark.sh(hashes) == before
-    assert hub_files(lab_state) == {}
-    assert changed.serves()
-    assert "sshd" not in changed.spark.sh("ss -Htlnp | grep 127.0.0.1 || true")  # no port is left
     changed.fleet.plan().expect(0)

@@ -1,6 +1,6 @@
 """Staging that is cut at any moment: nothing half is taken, what serves goes on, the next run completes it.
 
-Moments are drawn from seeds: a few here, many in the full run. A test that fails names its seed.
+Moments are drawn from seeds: one here, many in the full run. A test that fails names its seed.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import yaml
@@ -34,8 +37,12 @@ MODEL = f"/home/nvidia/vllm/hub/models--{REPO.replace('/', '--')}"
 MIB_MORE = 100
 """Size of each of the three shards that make the model long enough to be cut."""
 LIMIT_S = 240
+SLOW = {"slow_bytes_per_s": 25_000_000, "path": "model-9000"}
+"""The hub as a real line: a shard takes seconds, so that a cut falls into the middle of it."""
 RUN = ("pyinfra", "inventories/lab.py", "deploys/stage.py", "-y")
 DOWNLOAD, COPY = "fetch download", "fetch copy"
+
+FETCHED = re.compile(r'"fetched": ?(\d+)')
 
 WHOLE = r"""
 import hashlib, json, os, sys
@@ -98,6 +105,18 @@ class Cuttable:
         """Take the new model away from both."""
         for machine in self.machines:
             machine.sh(f"umount {MODEL} 2>/dev/null; rm -rf {MODEL}")
+
+    def hub(self, what: str, body: Any = None) -> Any:
+        """Ask the lab's hub for its figures, or tell it what to do."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.state.hub_url}/__lab__/{what}", data)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def asked_of_the_hub(self) -> dict[str, int]:
+        """Return the bytes that it sent since it was told to forget, by path in the repository."""
+        files = self.hub("counters")["files"]
+        return {key.partition("/")[2].partition("/")[2]: one["bytes"] for key, one in files.items()}
 
     def stage_until(self, words: str, later_s: float) -> subprocess.Popen[str]:
         """Start staging; return so many seconds after it said this (or when it has ended)."""
@@ -187,12 +206,39 @@ CUTS: dict[str, tuple[str, Callable[[Cuttable, subprocess.Popen[str]], None]]] =
     "seed rebooted": (COPY, _fault("reboot", 0)),
     "receiver rebooted": (COPY, _fault("reboot", 1)),
     "ssh to the seed cut": (COPY, _fault("ssh-cut", 0)),
+    "seed rebooted in the download": (DOWNLOAD, _fault("reboot", 0)),
     "hub down": (DOWNLOAD, _fault("hub-down")),
-    "hub breaks off": (DOWNLOAD, _fault("hub-breaks")),
-    "hub refuses in the middle": (DOWNLOAD, _fault("hub-refuses")),
 }
+HUB: dict[str, list[dict[str, Any]]] = {
+    "slow": [{**SLOW, "slow_bytes_per_s": 8_000_000}],
+    "breaks off": [{"path": "model-90002", "break_after_bytes": 60_000_000, "times": 3}, SLOW],
+    "sends wrong bytes": [{"path": "model-90002", "corrupt": True}, SLOW],
+    "refuses one file": [{"path": "model-90002", "status": 403}, SLOW],
+    "is overloaded": [{"path": "model-90002", "status": 503}, SLOW],
+}
+"""What befalls the downloads from their begin on: one of three shards, or all of them."""
 SAMPLE = ("operator killed in the copy",)
 EVERY = [(name, seed) for name in CUTS for seed in range(3) if not (name in SAMPLE and seed == 0)]
+
+
+@dataclass
+class Serving:
+    """The callers of the model that is served all the while."""
+
+    callers: list[Caller]
+
+    def end(self) -> None:
+        for caller in self.callers:
+            caller.stop()
+            assert caller.lost_before(time.time()) == 0
+            assert {call.model for call in caller.calls} == {"nano"}
+
+
+def _asking(machines: list[Machine]) -> Serving:
+    serving = Serving([Caller(machine) for machine in machines])
+    for caller in serving.callers:
+        caller.start()
+    return serving
 
 
 @pytest.mark.parametrize(
@@ -204,43 +250,132 @@ def test_a_cut_leaves_nothing_half_and_the_next_run_fetches_only_the_rest(
 ) -> None:
     words, apply = CUTS[cut]
     later = round(random.Random(f"{cut} {seed}").uniform(0, 1.5), 2)
-    rebooted = {"seed rebooted": 0, "receiver rebooted": 1}.get(cut)
+    rebooted = 0 if cut.startswith("seed rebooted") else 1 if cut == "receiver rebooted" else None
     cuttable.begin()
-    callers = [Caller(machine) for n, machine in enumerate(cuttable.machines) if n != rebooted]
-    for caller in callers:
-        caller.start()
+    if words == DOWNLOAD:
+        cuttable.hub("fault", [SLOW])
+    serving = _asking([machine for n, machine in enumerate(cuttable.machines) if n != rebooted])
+    process = cuttable.stage_until(words, later)
+    apply(cuttable, process)
+    _expect_completed(cuttable, cuttable.end(process), killed="operator killed" in cut)
+    serving.end()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("what", HUB)
+def test_a_hub_that_is_bad_costs_what_it_did_not_send_and_nothing_else(cuttable: Cuttable, what: str) -> None:
+    cuttable.begin()
+    cuttable.hub("fault", HUB[what])
+    serving = _asking(list(cuttable.machines))
+    said = cuttable.end(cuttable.stage_until(DOWNLOAD, 0))
+    good = [blob for path, (blob, _) in cuttable.files.items() if not path.startswith("model-90002")]
+    if "exit 0" not in said:
+        assert set(Seen.on(cuttable.machines[0]).right) >= set(good), said  # the others were kept
+    if what == "sends wrong bytes":
+        assert "arrived with another content than the locked one" in said
+    if what == "refuses one file":
+        assert "403" in said
+    _expect_completed(cuttable, said, killed=False)
+    serving.end()
+
+
+@pytest.mark.full
+def test_a_sender_with_wrong_bytes_is_not_believed_and_the_hub_is_asked_instead(cuttable: Cuttable) -> None:
+    cuttable.fleet.run(deploy="stage").expect(0)
+    seed, receiver = cuttable.machines
+    receiver.sh(f"rm -rf {MODEL}")
+    (shard,) = (blob for path, (blob, _) in cuttable.files.items() if path.startswith("model-90002"))
+    seed.sh(f"printf X | dd of={MODEL}/blobs/{shard} bs=1 seek=5000000 conv=notrunc")
+    serving = _asking(list(cuttable.machines))
+    said = cuttable.end(cuttable.stage_until(COPY, 0))
+    assert f"{seed.name} has another model-90002-of-90003.safetensors than the lock file" in said
+    here = Seen.on(receiver)
+    assert here.wrong == ()
+    assert set(here.links.values()) <= set(here.right)
+    assert cuttable.fleet.run(deploy="verify").code == 1  # now the rot is known, and mended
+    cuttable.fleet.run(deploy="stage").expect(0)
+    cuttable.expect_whole()
+    serving.end()
+
+
+IMAGE = "docker.io/vllm/vllm-openai:v0.24.0-ubuntu2404"
+IMAGE_CUTS: dict[str, tuple[str, Callable[[Cuttable, subprocess.Popen[str]], None]]] = {
+    "registry down": ("fetch pull", _fault("registry-down")),
+    "operator killed in the pull": ("fetch pull", _kill_operator),
+    "operator killed while it is packed": ("fetch pack", _kill_operator),
+    "receiver killed": ("fetch copy", _kill(1, "[s]parkfleet.pyz copy-receive")),
+    "receiver rebooted while it is loaded": ("fetch load", _fault("reboot", 1)),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("cut", "seed"), [(name, seed) for name in IMAGE_CUTS for seed in range(2)])
+def test_an_image_that_was_cut_is_not_taken_for_whole_and_the_next_run_brings_it(
+    cuttable: Cuttable, cut: str, seed: int
+) -> None:
+    words, apply = IMAGE_CUTS[cut]
+    later = round(random.Random(f"{cut} {seed}").uniform(0, 1.5), 2)
+    reference = cuttable.machines[0].image(IMAGE)
+    for machine in cuttable.machines:
+        ids = f"docker images -q --no-trunc {reference.partition('@')[0].removeprefix('docker.io/')}"
+        machine.sh(f"docker rmi -f $({ids} | sort -u)", check=False)
+        assert not machine.ok(f"docker image inspect {reference}")
+    asked = [machine for n, machine in enumerate(cuttable.machines) if n != 1 or "rebooted" not in cut]
+    serving = _asking(asked)
     process = cuttable.stage_until(words, later)
     apply(cuttable, process)
     said = cuttable.end(process)
+    assert "operator killed" in cut or "exit 0" in said or ("FAILED" in said and "run again" in said), said
     faults.mend_services(Docker(), cuttable.lab, cuttable.state)
-    for machine in cuttable.machines:
-        machine.mend()
     cuttable.settled()
-    assert "exit 0" in said or "FAILED" in said or "killed" in cut, said
+    runs = f"docker run --rm --network none --entrypoint python3 {reference} -c 'import vllm'"
+    for machine in cuttable.machines:
+        assert not machine.ok(f"docker image inspect {reference}") or machine.ok(runs)
+    cuttable.fleet.run(deploy="stage").expect(0)
+    for machine in cuttable.machines:
+        machine.sh(runs)
+    seen = [machine.sh(f"docker image inspect {reference} -f '{{{{.Id}}}}'") for machine in cuttable.machines]
+    assert seen[0] == seen[1]
+    left = "ls -A /var/lib/sparkfleet/images"
+    assert "killed" in cut or [machine.sh(left) for machine in cuttable.machines] == ["", ""]
+    serving.end()
 
-    before = [Seen.on(machine) for machine in cuttable.machines]
+
+def _expect_completed(made: Cuttable, said: str, *, killed: bool) -> None:
+    """After a cut: it ended well, or with a reason; nothing is half; the next run fetches the rest alone."""
+    assert killed or "exit 0" in said or ("FAILED" in said and "run again" in said), said
+    faults.mend_services(Docker(), made.lab, made.state)
+    made.hub("fault", {})
+    for machine in made.machines:
+        machine.mend()
+    made.settled()
+    before = [Seen.on(machine) for machine in made.machines]
     for seen in before:
         assert seen.wrong == (), said
         assert set(seen.links.values()) <= set(seen.right), said
-    again = cuttable.fleet.run(deploy="stage").expect(0)
-    cuttable.expect_whole()
-    for machine, seen in zip(cuttable.machines, before, strict=True):
+    jobs = made.machines[1].sh("ls /var/lib/sparkfleet/jobs").split()
+    made.hub("reset", {})
+    again = made.fleet.run(deploy="stage").expect(0)
+    made.expect_whole()
+    for machine, seen in zip(made.machines, before, strict=True):
         now = Seen.on(machine).right
         assert {name: now[name] for name in seen.right} == seen.right, again.text  # not fetched twice
-    _expect_resumed(cuttable, before[1], said)
-    for caller in callers:
-        caller.stop()
-        assert caller.lost_before(time.time()) == 0
-        assert {call.model for call in caller.calls} == {"nano"}
+    _expect_only_the_rest(made, before, jobs, again.text)
 
 
-def _expect_resumed(made: Cuttable, before: Seen, said: str) -> None:
-    """What of a copy had come before the cut is not sent again."""
-    events = made.machines[1].sh("cat $(ls -td /var/lib/sparkfleet/jobs/*/ | head -1)/events.jsonl")
-    fetched = [event["fetched"] for event in map(json.loads, events.splitlines()) if "fetched" in event]
-    if fetched and before.partial:
-        missing = {blob: size for blob, size in made.files.values() if blob not in before.right}
-        assert fetched[-1] <= sum(missing.values()) - sum(before.partial.values()), said
+def _expect_only_the_rest(made: Cuttable, before: list[Seen], jobs: list[str], said: str) -> None:
+    """Counted at the hub and by the copy: what was verified is not sent again, of a partial file the rest."""
+    sent = made.asked_of_the_hub()
+    anywhere = set(before[0].right) | set(before[1].right)
+    assert {path for path in sent if made.files[path][0] in anywhere} == set(), said
+    assert all(count <= made.files[path][1] for path, count in sent.items()), sent
+    new = "cd /var/lib/sparkfleet/jobs && for j in *; do echo $j $(grep -h fetched $j/events.jsonl); done"
+    lines = (line.partition(" ") for line in made.machines[1].sh(new).splitlines())
+    copied = sum(int(count) for job, _, text in lines if job not in jobs for count in FETCHED.findall(text))
+    missing = {blob: size for blob, size in made.files.values() if blob not in before[1].right}
+    left = sum(missing.values()) - sum(size for blob, size in before[1].partial.items() if blob in missing)
+    assert copied <= left, said
+    assert copied or sent or not missing, said  # it came from somewhere
 
 
 @pytest.mark.full

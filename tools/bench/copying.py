@@ -1,18 +1,27 @@
 """A copy of model files from Spark to Spark over the fabric, beside what the links and the disk allow, and
 beside one ``rsync`` over SSH: the same files, in one run, by turns.
+
+``python -m tools.bench.copying [--mib N] [--rounds N] [--keep]`` measures this alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import secrets
+import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from tools.bench import sparks
+from tools.bench.fleets import ROOT
 from tools.bench.sparks import Sparks
 from tools.bench.table import Budget
+
+from sparkfleet.lab import lifecycle
 
 FROM, TO = "/var/tmp/bench-from", "/var/tmp/bench-to"  # noqa: S108  (on lab machines)
 FILES = 8
@@ -194,3 +203,34 @@ def budgets(rates: Rates) -> list[Budget]:
             share >= OF_THE_LIMIT,
         ),
     ]
+
+
+def main() -> None:
+    """Measure the copy alone, on two Sparks of the lab, and print every rate and both ratios."""
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.copying", description=main.__doc__)
+    parser.add_argument("--mib", type=int, default=2048, help="size of all files together")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--keep", action="store_true", help="leave the lab up")
+    options = parser.parse_args()
+
+    def say(text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+    work = ROOT / "build" / "bench-copying"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    machines = sparks.up(2, work, say)
+    try:
+        rates = measure(machines, options.rounds, options.mib, say)
+    finally:
+        if not options.keep:
+            lifecycle.down(machines.docker, machines.lab, also_images=False, say=say)
+    print("\n".join(said(rates)))
+    judged = budgets(rates)
+    for one in judged:
+        print(f"{'holds' if one.held else 'FAILS'}: {one.text} {one.measured}, {one.limit}")
+    sys.exit(0 if all(one.held for one in judged) else 1)
+
+
+if __name__ == "__main__":
+    main()

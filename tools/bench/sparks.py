@@ -12,6 +12,7 @@ from pathlib import Path
 from tools.bench import fleets
 from tools.bench.fleets import ROOT, FleetDirectory
 
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.lab import lifecycle
 from sparkfleet.lab.docker import Docker
 from sparkfleet.lab.names import Lab
@@ -110,9 +111,23 @@ class Sparks:
 
 
 def up(count: int, work: Path, say: Callable[[str], None]) -> Sparks:
-    """Return a lab of that many machines that serve as declared."""
+    """Return a lab of that many machines that serve as declared; one left from before is built anew if it
+    cannot be brought there.
+    """
     docker = Docker()
     lab = Lab(ROOT, os.environ.get("SPARKFLEET_LAB", "bench"))
+    before = lifecycle.read_state(lab)
+    try:
+        return _converged(docker, lab, count, work, say)
+    except (RuntimeError, SparkfleetError) as error:
+        if before is None:
+            raise
+        say(f"the lab from before is of no use, and is built anew: {str(error).splitlines()[0]}")
+    lifecycle.down(docker, lab, also_images=False, say=say)
+    return _converged(docker, lab, count, work, say)
+
+
+def _converged(docker: Docker, lab: Lab, count: int, work: Path, say: Callable[[str], None]) -> Sparks:
     state = lifecycle.up(docker, lab, count, say, warm=True)
     sparks = Sparks(lab, state, docker, work)
     for name in sparks.names:

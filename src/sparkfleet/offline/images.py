@@ -10,11 +10,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.errors import Problem
 from sparkfleet.lock.registry import Content, Registry, RegistryError
 from sparkfleet.spec.locked import LockedImage
+from sparkfleet.spec.resolved import ImageRef
 
 NAME = "org.opencontainers.image.ref.name"
 OF_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -58,6 +61,65 @@ def missing(path: Path, image: LockedImage) -> list[str]:
         return absent
     parts = _parts(json.loads(place(path, image.arm64).read_bytes()))
     return [part["digest"] for part in parts if not place(path, part["digest"]).exists()]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A content of an image: its digest, and bytes."""
+
+    digest: str
+    size: int
+
+
+def chain(path: Path, digest: str) -> tuple[Part, ...]:
+    """Return the manifests of an image from its digest down to the one for linux/arm64.
+
+    Raise LookupError for one that is not there, or is another: each is read by the hash that names it.
+    """
+    part, data = _manifest(path, digest)
+    if "manifests" not in data:
+        return (part,)
+    for entry in data["manifests"]:
+        platform = entry.get("platform") or {}
+        system = f"{platform.get('os')}/{platform.get('architecture')}"
+        if system == "linux/arm64" and platform.get("variant", "v8") == "v8":
+            return (part, _manifest(path, entry["digest"])[0])
+    raise LookupError(f"{digest[:19]} names no linux/arm64")
+
+
+def parts(path: Path, digest: str) -> tuple[Part, ...]:
+    """Return every content of an image, manifests first, each once. Raise LookupError as ``chain`` does."""
+    manifests = chain(path, digest)
+    _, data = _manifest(path, manifests[-1].digest)
+    return (*manifests, *(Part(one["digest"], int(one["size"])) for one in _parts(data)))
+
+
+def _manifest(path: Path, digest: str) -> tuple[Part, dict[str, Any]]:
+    try:
+        body = place(path, digest).read_bytes()
+    except OSError:
+        raise LookupError(f"{digest[:19]} is not there") from None
+    if f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
+        raise LookupError(f"{digest[:19]} has another content")
+    return Part(digest, len(body)), json.loads(body)
+
+
+def lack(where: str, bundle: Path, image: ImageRef, *, manifests_alone: bool = False) -> Problem | None:
+    """Return what a bundle lacks of an image, or of what gives a copy of it its digest; None: nothing."""
+    try:
+        wanted = chain(bundle, image.digest) if manifests_alone else parts(bundle, image.digest)
+        absent = [one.digest[:19] for one in wanted if _size(place(bundle, one.digest)) != one.size]
+        found = f"lacks {len(absent)} of {len(wanted)} layers: {', '.join(absent[:3])}" if absent else ""
+    except LookupError as error:
+        found = f"lacks the image: {error}"
+    if not found:
+        return None
+    return Problem(
+        f"{where}: {image.display}",
+        f"the bundle {bundle} {found}",
+        "a bundle of this very lock file",
+        f"where the registry can be reached: sparkfleet bundle INVENTORY {bundle}",
+    )
 
 
 def described(path: Path, reference: str) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from sparkfleet.onhost import files, rates, staged
+from sparkfleet.onhost import carried_image, files, rates, staged
 from sparkfleet.onhost.copy_file import BUFFER, FLUSH_EVERY
 from sparkfleet.onhost.copy_job import in_child
 from sparkfleet.onhost.docker import DockerEngine
@@ -48,7 +48,7 @@ def export(reference: str, user: Mapping[str, Any], state: Path, journal: Journa
     path.parent.mkdir(mode=0o755, exist_ok=True)
     part = path.with_suffix(".part")
     digest = hashlib.sha256()
-    command = ["docker", "save", reference]
+    command = ["docker", "save", DockerEngine().name_of(reference) or reference]
     with (
         part.open("wb", buffering=0) as file,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as saving,
@@ -90,7 +90,7 @@ def bring(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
     """Bring an image from another Spark. Raise StageError when it is not here then.
 
     ``order``: ``image`` (``repository@digest``), ``sender``, ``listeners``, ``size`` and ``sha256``; of a
-    derived image its ``id``.
+    derived image its ``id``; and ``manifests``, from its index down, where no registry is to be asked.
     """
     reference, name = order["image"], order["image"].partition("@")[0]
     if _is_here(reference, order.get("id", "")):
@@ -117,6 +117,8 @@ def bring(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
             raise StageError(f"{name} could not be loaded: {done.stderr.strip()}", "df -h; then run again")
         if "id" in order:
             _expect(reference, order, state)
+        elif order.get("manifests"):
+            carried_image.give_name(reference, order["manifests"], journal)
         else:
             pull(reference, home, journal)
     files.remove(path)

@@ -23,6 +23,8 @@ QUICK_S = 20.0
 """Seconds for an answer that needs no work of dockerd. A dockerd under memory pressure is slow, not gone."""
 PULL_SILENCE_S = 900.0
 """Seconds that dockerd may stay silent within a pull: a large layer is unpacked without a word."""
+_PINNED = re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}")
+"""A word that is an image."""
 NOT_FOUND, NOT_MODIFIED, CONFLICT, FIRST_ERROR = 404, 304, 409, 400
 
 
@@ -64,14 +66,32 @@ class DockerEngine:
 
     def has_image(self, reference: str) -> bool:
         """Return whether the image is here. A tag beside a digest plays no part, as in ``docker create``."""
+        return bool(self.name_of(reference))
+
+    def name_of(self, reference: str) -> str:
+        """Return the name that an image has here: its own, or another one with the same digest; "" without.
+
+        The digest is of all that is in the image: one that came by a mirror, or from a bundle, is no other.
+        """
         name = re.sub(r":[^/@:]+@", "@", reference)
-        return self._json("GET", f"/images/{quote(name, safe='/:@')}/json", missing_ok=True) is not None
+        if self._image(name) is not None:
+            return name
+        _, at, digest = name.partition("@")
+        rows = (self._json("GET", "/images/json") or ()) if at else ()
+        names = (name for row in rows for name in row.get("RepoDigests") or ())
+        return next((name for name in names if name.endswith(f"@{digest}")), "")
 
     def image_size(self, reference: str) -> int:
         """Return an image's bytes on disk, shared layers included; 0 when it is not here."""
-        name = re.sub(r":[^/@:]+@", "@", reference)
-        data = self._json("GET", f"/images/{quote(name, safe='/:@')}/json", missing_ok=True)
+        name = self.name_of(reference)
+        data = self._image(name) if name else None
         return int(data.get("Size") or 0) if data else 0
+
+    def _image(self, name: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._json(
+            "GET", f"/images/{quote(name, safe='/:@')}/json", missing_ok=True
+        )
+        return found
 
     def pull(self, reference: str, auth: str) -> Iterator[dict[str, Any]]:
         """Pull ``repository@digest`` and yield dockerd's events: ``status``, ``progressDetail``, ``error``.
@@ -109,6 +129,7 @@ class DockerEngine:
 
     def create(self, name: str, words: Sequence[str]) -> str:
         """Create a container; the image must be here already. Return its id."""
+        words = [(self.name_of(word) or word) if _PINNED.fullmatch(word) else word for word in words]
         command = (
             "docker",
             "--host",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost import rates, staged, verified
+from sparkfleet.onhost.docker import DockerEngine
 from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.pull import TELL_EVERY_S, StageError
 from sparkfleet.onhost.redact import redact
@@ -154,8 +155,11 @@ def fetch(
     staged.revision(state, snapshot, weights["repo"], weights["revision"], whole)
     clear(root, weights["revision"], wrong, record)
     _stop_leftovers()
+    image = DockerEngine().name_of(weights["image"]) or weights["image"]
     process = subprocess.Popen(
-        download_words(weights, [file["path"] for file in wrong], user, token, journal.directory.name),
+        download_words(
+            {**weights, "image": image}, [file["path"] for file in wrong], user, token, journal.directory.name
+        ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

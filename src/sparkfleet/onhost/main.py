@@ -36,6 +36,7 @@ from sparkfleet.onhost import (
     swap,
     valve,
 )
+from sparkfleet.onhost.docker import DockerEngine
 from sparkfleet.onhost.generation import Generation, SwapRequest
 from sparkfleet.onhost.speaking import OK, PROBLEM
 from sparkfleet.onhost.speaking import asked as _asked
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     command("copy-stop", _copy_stop, "end a copy's sender").add_argument("id")
     forgetting = command("copy-forget", _copy_forget, "remove the file that an image was sent from")
     forgetting.add_argument("image")
+    command("image-name", _image_name, "say under which name an image is here").add_argument("image")
     command("copy-receive", _copy_receive, "bring the files of the copy that is on stdin")
     fabric_commands.add(command)
     return parser
@@ -259,6 +261,11 @@ def _copy_stop(_: System, options: argparse.Namespace) -> int:
 
 def _copy_forget(system: System, options: argparse.Namespace) -> int:
     copy_image.forget(system.paths.state, options.image)
+    return OK
+
+
+def _image_name(_: System, options: argparse.Namespace) -> int:
+    _say({"name": DockerEngine().name_of(options.image)})
     return OK
 
 

@@ -42,15 +42,21 @@ def pull(reference: str, home: Path, journal: Journal) -> int:
 
     Raise StageError when it is not here then.
     """
-    engine = DockerEngine()
-    if engine.has_image(reference):
+    if DockerEngine().has_image(reference):
         return 0
+    name = reference.partition("@")[0]
+    return pull_as(reference, reference, credentials(name, home), journal)
+
+
+def pull_as(reference: str, asked: str, auth: str, journal: Journal) -> int:
+    """Pull an image under the name ``asked``, which has the same digest. ``auth``: X-Registry-Auth."""
+    engine = DockerEngine()
     name = reference.partition("@")[0]
     journal.tell("phase", f"{name} begins", phase="pull")
     layers: dict[str, tuple[int, int]] = {}
     problem, last = "", time.monotonic()
     try:
-        for event in engine.pull(reference, credentials(name, home)):
+        for event in engine.pull(asked, auth):
             problem = str(event.get("error") or problem)
             detail = event.get("progressDetail") or {}
             if event.get("status") == "Downloading" and detail.get("total"):

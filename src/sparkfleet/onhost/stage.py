@@ -18,7 +18,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import access, copy_image, derive, files, jobs, prune, rates, staged, verify
+from sparkfleet.onhost import (
+    access,
+    carried_image,
+    copy_image,
+    derive,
+    files,
+    jobs,
+    prune,
+    rates,
+    staged,
+    verify,
+)
 from sparkfleet.onhost.copy_job import copy
 from sparkfleet.onhost.fetch import fetch, repository, wrong_files
 from sparkfleet.onhost.journal import Journal, read_events
@@ -26,7 +37,7 @@ from sparkfleet.onhost.pull import StageError, pull
 from sparkfleet.onhost.system import PROGRAM, Paths
 
 KEPT_JOBS = 10
-BROUGHT = ("images", "derived", "weights", "copies", "image_copies")
+BROUGHT = ("images", "derived", "weights", "copies", "image_copies", "carried_images")
 """What of a request fills the disk, and so the page cache."""
 
 
@@ -91,6 +102,9 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
             for order in request.get("image_copies", ()):
                 whole = {**order, "token": token.read_text(encoding="utf-8")}
                 copy_image.bring(whole, Path(request["user"]["home"]), journal, paths.state)
+            for order in request.get("carried_images", ()):
+                whole = {**order, "token": token.read_text(encoding="utf-8")}
+                carried_image.bring(whole, journal, paths.state)
             if any(request.get(kind) for kind in BROUGHT):
                 journal.tell("note", give_back(), phase="valve")
             result: dict[str, Any] = {"outcome": "staged", "text": "all there"}

@@ -75,11 +75,8 @@ def _of_each(
 
 def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Check:
     name = "GPU in a container"
-    here = [
-        service.image.pull_ref
-        for service in spec.services
-        if isinstance(seen.observed, Observed) and seen.observed.images.get(service.image.pull_ref)
-    ]
+    images = seen.observed.images if isinstance(seen.observed, Observed) else {}
+    here = [image.id for service in spec.services if (image := images.get(service.image.pull_ref))]
     if not here:
         remedy = "pyinfra INVENTORY deploys/stage.py fetches them"
         return Check(name, Verdict.UNKNOWN, "none of the declared images is on the Spark", remedy=remedy)

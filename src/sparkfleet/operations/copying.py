@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.offline import images
 from sparkfleet.operations import acting, looking, remote, staging_job
 from sparkfleet.operations.sender import Sender, SenderError
 from sparkfleet.plan import copy_route
 from sparkfleet.plan.model import Source
 from sparkfleet.spec.extras import REPOSITORY
-from sparkfleet.spec.resolved import Weights
+from sparkfleet.spec.resolved import ImageRef, Weights
 
 
 def copy(act: acting.Acting, holder: PyinfraHost, wanted: Sequence[Weights], source: Source) -> None:
@@ -46,21 +49,34 @@ def model_orders(wanted: Sequence[Weights], models: str, place: dict[str, Any]) 
     return orders
 
 
-def copy_image(act: acting.Acting, holder: PyinfraHost, reference: str, source: Source) -> None:
+def copy_image(act: acting.Acting, holder: PyinfraHost, image: ImageRef, source: Source) -> None:
     """Copy an image from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
-    user = looking.login_user(act.host)
+    user, reference = looking.login_user(act.host), image.pull_ref
     with _exported(act, holder, reference) as file:
         shown = [{"path": file["path"], "size": file["size"]}]
         with _sending(act, holder, shown, source) as sender:
-            known = {"id": file["id"]} if reference.startswith(f"{REPOSITORY}:") else {}
+            derived = reference.startswith(f"{REPOSITORY}:")
             order = {
                 "image": reference,
                 "size": file["size"],
                 "sha256": file["sha256"],
-                **known,
+                **({"id": file["id"]} if derived else {"manifests": _manifests(act, image)}),
                 **sender.place,
             }
             _expect(act, staging_job.run(act, user, {"token": sender.token, "image_copies": [order]}))
+
+
+def _manifests(act: acting.Acting, image: ImageRef) -> list[str]:
+    """Return what gives a copy its digest, from the bundle; nothing: the image's registry does."""
+    bundle = looking.declared(act.host).stage.bundle
+    if not bundle:
+        return []
+    folder = Path(bundle).expanduser()
+    try:
+        found = images.chain(folder, image.digest)
+    except LookupError:
+        return []
+    return [base64.b64encode(images.place(folder, part.digest).read_bytes()).decode() for part in found]
 
 
 @contextlib.contextmanager

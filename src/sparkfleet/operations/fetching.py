@@ -72,9 +72,11 @@ def _fetch(act: acting.Acting, key: str, step: Step) -> None:
             # Built here as well it would be another image: all ranks of a cluster run the same.
             raise acting.FailedError(replace(problem, where=f"{act.host.name}: {key}"))
         failed.append(source.host)
-        source = _instead(act, key, step, failed, problem)
+        source = _instead(act, key, failed, problem)
     wanted = _wanted(declared(act.host), key, step)
-    if source.bundle:
+    if source.bundle and step is Step.IMAGE:
+        from_bundle.send_image(act, wanted.service.image)
+    elif source.bundle:
         from_bundle.send(act, wanted.weights)
     else:
         staging_job.download(act, wanted)
@@ -109,7 +111,8 @@ def _copied(act: acting.Acting, holder: PyinfraHost, key: str, step: Step, sourc
     """Copy the thing; return why the other Spark could not send it. Raise what no other Spark could mend."""
     try:
         if step is Step.IMAGE:
-            copying.copy_image(act, holder, key, source)
+            image = _wanted(declared(act.host), key, step).service.image
+            copying.copy_image(act, holder, image, source)
         else:
             copying.copy(act, holder, _wanted(declared(act.host), key, step).weights, source)
     except SenderError as error:
@@ -119,7 +122,7 @@ def _copied(act: acting.Acting, holder: PyinfraHost, key: str, step: Step, sourc
     return None
 
 
-def _instead(act: acting.Acting, key: str, step: Step, failed: Sequence[str], problem: Problem) -> Source:
+def _instead(act: acting.Acting, key: str, failed: Sequence[str], problem: Problem) -> Source:
     """Return where else the thing comes from: another Spark that took the download over, or from outside."""
     takers = act.run.substitutes.setdefault(key, [])
     act.say(f"{key.partition('@')[0]}: {problem.found.splitlines()[0]}")
@@ -128,7 +131,7 @@ def _instead(act: acting.Acting, key: str, step: Step, failed: Sequence[str], pr
         if name not in failed and not (fetch.over.is_set() and fetch.problem):
             return Source(name)
     spec = declared(act.host)
-    bundle = bool(spec.stage.bundle) and step is Step.WEIGHTS
+    bundle = bool(spec.stage.bundle)
     if (spec.prepare.offline and not bundle) or len(takers) >= SUBSTITUTES:
         raise acting.FailedError(
             Problem(

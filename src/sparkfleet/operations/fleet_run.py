@@ -10,9 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import click
 from gevent.event import Event
@@ -20,8 +18,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.offline import models
-from sparkfleet.operations import extras
+from sparkfleet.operations import bundle_lacks, extras
 from sparkfleet.operations.looking import declared, fresh_plan, plan_after
 from sparkfleet.operations.progress import Board, on_terminal
 from sparkfleet.operations.unreachable import connect_problem
@@ -29,8 +26,7 @@ from sparkfleet.plan import fleet_staging
 from sparkfleet.plan.cluster.joined import joined
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
-from sparkfleet.plan.staging import weights_key
-from sparkfleet.spec.resolved import Host, member_from_json
+from sparkfleet.spec.resolved import member_from_json
 from sparkfleet.terminal import echo_report
 
 # paramiko logs a traceback for a server that hangs up; the report says it in words.
@@ -157,19 +153,8 @@ def settle(state: State) -> None:
     active = [host for host in state.inventory if host.name in run.plans]
     hosts = {host.name: declared(host) for host in active}
     run.sources = fleet_staging.spread(hosts, [run.plans[host.name] for host in active])
-    lacks = _lacks(hosts, run.sources)
+    lacks = bundle_lacks.lacks(hosts, run.sources)
     run.plans = {name: fleet_staging.settled(plan, run.sources, lacks) for name, plan in run.plans.items()}
-
-
-def _lacks(hosts: Mapping[str, Host], sources: fleet_staging.Sources) -> dict[tuple[str, str], Problem]:
-    """Return what shall come from the bundle on this machine and is not in it."""
-    found: dict[tuple[str, str], Problem] = {}
-    for (name, key), source in sources.items():
-        if source is not None and source.bundle:
-            known = {weights_key(w): w for service in hosts[name].services for w in service.repositories}
-            problem = models.lack(name, Path(hosts[name].stage.bundle).expanduser(), known[key])
-            found |= {(name, key): problem} if problem else {}
-    return found
 
 
 def whole_plan(state: State) -> Plan:

@@ -1,4 +1,4 @@
-"""Models from the bundle on this machine to a Spark that reaches no hub: one copy, over the SSH connection.
+"""Models and images from the bundle on this machine to a Spark: one copy, over the SSH connection.
 
 The same sender and receiver as between two Sparks, so that it is hashed on arrival and goes on after a cut.
 The sender is a process of its own: reading files must not hold up the other Sparks of the run.
@@ -10,14 +10,16 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.offline import models
+from sparkfleet.errors import Problem
+from sparkfleet.offline import images, models
+from sparkfleet.onhost.copy_send import Shown
 from sparkfleet.operations import acting, copying, looking, staging_job, tunnel
-from sparkfleet.spec.resolved import Weights
+from sparkfleet.spec.resolved import ImageRef, Weights
 
 LAN = 1
 """Distance of the listener, as the receiver counts: not the fabric."""
@@ -25,29 +27,61 @@ LAN = 1
 
 def send(act: acting.Acting, wanted: Sequence[Weights]) -> None:
     """Send models. Raise FailedError when the bundle lacks one, or when it does not arrive."""
-    spec, user = looking.declared(act.host), looking.login_user(act.host)
-    bundle = Path(spec.stage.bundle).expanduser()
-    problems = [problem for weights in wanted if (problem := models.lack(act.host.name, bundle, weights))]
+    bundle = of(act)
+    _refuse(models.lack(act.host.name, bundle, weights) for weights in wanted)
+    user = looking.login_user(act.host)
+    models_dir = user.expand(looking.declared(act.host).paths.models)
+    shown = [
+        Shown(str(models.snapshot(bundle, weights) / file.path), file.size)
+        for weights in wanted
+        for file in weights.files
+    ]
+    with _sending(act, shown) as (token, place):
+        _run(act, {"token": token, "copies": copying.model_orders(wanted, models_dir, place)})
+
+
+def send_image(act: acting.Acting, image: ImageRef) -> None:
+    """Send an image. Raise FailedError when the bundle lacks it, or when it does not arrive."""
+    bundle = of(act)
+    _refuse([images.lack(act.host.name, bundle, image)])
+    parts = images.parts(bundle, image.digest)
+    shown = [Shown(str(images.place(bundle, part.digest)), part.size) for part in parts]
+    contents = [{"digest": part.digest, "size": part.size} for part in parts]
+    with _sending(act, shown) as (token, place):
+        order = {"image": image.pull_ref, "contents": contents, **place}
+        _run(act, {"token": token, "carried_images": [order]})
+
+
+def of(act: acting.Acting) -> Path:
+    """Return the bundle that a Spark's fleet declares."""
+    return Path(looking.declared(act.host).stage.bundle).expanduser()
+
+
+def _refuse(lacks: Iterable[Problem | None]) -> None:
+    problems = [problem for problem in lacks if problem]
     if problems:
         raise acting.FailedError(*problems)
-    token = secrets.token_hex(32)
-    with _sender(bundle, wanted, token) as port, tunnel.back_to(act.host, port) as there:
-        place = {"sender": "the bundle", "listeners": [[LAN, tunnel.HOME, there]]}
-        orders = copying.model_orders(wanted, user.expand(spec.paths.models), place)
-        result = staging_job.run(act, user, {"token": token, "copies": orders})
+
+
+def _run(act: acting.Acting, request: dict[str, Any]) -> None:
+    result = staging_job.run(act, looking.login_user(act.host), request)
     if result.get("outcome") != "staged":
         raise staging_job.failure(act.host.name, result)
 
 
 @contextmanager
-def _sender(bundle: Path, wanted: Sequence[Weights], token: str) -> Iterator[int]:
-    """Have a sender of the models' files on this machine's loopback; yield its port."""
-    shown = [
-        {"path": str(models.snapshot(bundle, weights) / file.path), "size": file.size}
-        for weights in wanted
-        for file in weights.files
-    ]
-    request: dict[str, Any] = {"token": token, "files": shown}
+def _sending(act: acting.Acting, shown: Sequence[Shown]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Have a sender of files that the Spark reaches; yield its token, and where it is."""
+    token = secrets.token_hex(32)
+    with _sender(shown, token) as port, tunnel.back_to(act.host, port) as there:
+        yield token, {"sender": "the bundle", "listeners": [[LAN, tunnel.HOME, there]]}
+
+
+@contextmanager
+def _sender(shown: Sequence[Shown], token: str) -> Iterator[int]:
+    """Have a sender of files on this machine's loopback; yield its port."""
+    files = [{"path": file.path, "size": file.size} for file in shown]
+    request: dict[str, Any] = {"token": token, "files": files}
     child = subprocess.Popen(
         [sys.executable, "-m", "sparkfleet.operations.bundle_sender"],
         stdin=subprocess.PIPE,

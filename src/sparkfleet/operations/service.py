@@ -127,7 +127,9 @@ def _ask_parser(act: acting.Acting, subject: str, generation: Generation) -> Non
 def _run_in_image(act: acting.Acting, generation: Generation, words: tuple[str, ...]) -> str:
     """Return what the asking program says in the image, on the Spark, without network."""
     script = image_parser.SCRIPT.read_text(encoding="utf-8")
-    asked = (*image_parser.docker_words(generation.image), *words)
+    answer = remote.program(act.host, "image-name", generation.image, timeout=60)
+    image = remote.last_document(answer.out).get("name") if answer.ok else ""
+    asked = (*image_parser.docker_words(image or generation.image), *words)
     said = remote.run(act.host, asked, stdin=script, timeout=image_parser.TIMEOUT_S)
     return said.out or said.err
 

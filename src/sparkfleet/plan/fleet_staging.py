@@ -67,7 +67,7 @@ def _sources(
 ) -> dict[str, Source | None]:
     policy, first = hosts[needing[0]].stage, stocks[needing[0]]
     # A derived image is built from its base, and so on a Spark: a bundle does not have it.
-    bundle = bool(policy.bundle) and first.step is Step.WEIGHTS and not first.derived
+    bundle = bool(policy.bundle) and not first.derived
     outside = [name for name in needing if bundle or not hosts[name].prepare.offline]
     found: dict[str, Source | None] = {
         name: Source(bundle=bundle) if name in outside else None for name in needing
@@ -85,6 +85,8 @@ def _sources(
         if not able:
             return found
         seed = _seed(policy.seed, able, stocks)
+        if seed != policy.seed != AUTO:
+            found[seed] = Source(bundle=bundle, not_seed=_not_seed(policy.seed, needing, outside))
         receiving = [name for name in receiving if name != seed]
         built = stocks[seed] if stocks[seed].derived else None
         # All of it is copied, the base as well, also to a Spark that lacks nothing but the packages.
@@ -101,13 +103,14 @@ def _may_send(stock: Stock) -> bool:
 
 
 def _may_receive(stock: Stock, host: Host) -> bool:
-    """Tell whether the Spark can take an image's file; its registry then gives the image its name.
+    """Tell whether the Spark can take an image's file; a registry or the bundle then gives it its digest.
 
     A derived image brings its name along.
     """
     if stock.step is not Step.IMAGE:
         return True
-    return stock.free >= TO_LOAD * _unpacked(stock) and (stock.derived or not host.prepare.offline)
+    named = stock.derived or bool(host.stage.bundle) or not host.prepare.offline
+    return named and stock.free >= TO_LOAD * _unpacked(stock)
 
 
 def _unpacked(stock: Stock) -> int:
@@ -119,6 +122,12 @@ def _seed(declared: str, outside: list[str], stocks: Mapping[str, Stock]) -> str
     if declared != AUTO and declared in outside:
         return declared
     return max(outside, key=lambda name: stocks[name].have)  # the first of equals
+
+
+def _not_seed(declared: str, needing: list[str], outside: list[str]) -> str:
+    if declared not in needing:
+        return f"the seed {declared} does not need it, or cannot be changed now"
+    return f"the seed {declared} {'has no room to send it' if declared in outside else 'is offline'}"
 
 
 def _take(name: str, holders: list[_Holder], hosts: Mapping[str, Host]) -> Source:
@@ -169,8 +178,10 @@ def _settled(host: str, entry: Entry, stocks: Mapping[str, Stock], sources: Sour
 def _note(change: Change, stock: Stock, source: Source) -> str:
     """Return what is said of the source: with the amount where the change is of the whole thing."""
     if change.note:
-        return staging.amount(stock, source)
-    return staging.origin(stock, source) if source.host or source.bundle else ""
+        said = staging.amount(stock, source)
+    else:
+        said = staging.origin(stock, source) if source.host or source.bundle or source.not_seed else ""
+    return f"{said}; {source.not_seed}" if source.not_seed else said
 
 
 def _nowhere(host: str, stock: Stock) -> Problem:
@@ -185,12 +196,14 @@ def _nowhere(host: str, stock: Stock) -> Problem:
         return Problem(
             f"{host}: {stock.key}",
             "the image is not here, and this Spark is offline",
-            "a way to the image's registry: docker takes an image's digest from there alone",
-            "set 'prepare: {offline: false}' until it is here",
+            "a bundle with it, or a way to its registry: docker takes an image's digest from no other Spark",
+            "sparkfleet bundle INVENTORY DIR where the registry can be reached, and 'stage: {bundle: DIR}'; "
+            "or set 'prepare: {offline: false}' until it is here",
         )
     return Problem(
         f"{host}: {stock.key}",
         "no Spark of this run has it, and those that need it are offline",
-        "a Spark that has it, or one that may download",
-        "run without --limit, so that all are asked; or set 'prepare: {offline: false}' on one of them",
+        "a Spark that has it, one that may download, or a bundle",
+        "run without --limit, so that all are asked; or sparkfleet bundle INVENTORY DIR where the hub can be "
+        "reached, and 'stage: {bundle: DIR}'; or set 'prepare: {offline: false}' on one of them",
     )

@@ -105,6 +105,8 @@ class Source:
     """Bytes that come from there, where that is another number than what is missing; else 0."""
     bundle: bool = False
     """Whether it comes from the bundle on the operator's machine."""
+    not_seed: str = ""
+    """Why it is not the declared seed that fetches this for the others, when that is so."""
 
 
 @dataclass(frozen=True)

@@ -179,14 +179,15 @@ class StageSpec(Model):
 
     seed: str = Field(
         "auto",
-        description="Which Spark downloads for all that need the same: its name; auto: the one that has the "
-        "most of it already; none: each downloads for itself.",
+        description="Which Spark downloads for all that need the same: its name (what it does not need, "
+        "another one downloads, and the plan says so); auto: the one that has the most of it already; none: "
+        "each downloads for itself.",
     )
     parallel: int = Field(2, ge=1, le=16, description="How many Sparks one Spark sends to.")
     bundle: str = Field(
         "",
-        description="Directory that `sparkfleet bundle` wrote, on the operator's machine: models that no "
-        "Spark has are sent from there instead of being downloaded.",
+        description="Directory that `sparkfleet bundle` wrote, on the operator's machine: images and models "
+        "that no Spark has are sent from there instead of being fetched from registry and hub.",
     )
 
 

@@ -222,7 +222,7 @@ class Stage:
     parallel: int = 2
     """How many Sparks one Spark sends to."""
     bundle: str = ""
-    """Directory on the operator's machine from which models come; "": from the hub."""
+    """Directory on the operator's machine from which images and models come; "": from registry and hub."""
 
 
 @dataclass(frozen=True)

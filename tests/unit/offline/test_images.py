@@ -41,7 +41,9 @@ class Shelf:
         self.blobs = {digest_of(body): body for body in (config, *self.layers)}
         parts = [{"digest": digest_of(body), "size": len(body)} for body in self.layers]
         self.arm = json.dumps({"config": {"digest": digest_of(config), "size": 2}, "layers": parts}).encode()
-        index = {"mediaType": images.OF_INDEX, "manifests": [{"digest": digest_of(self.arm)}]}
+        other = {"digest": digest_of(b"amd"), "platform": {"os": "linux", "architecture": "amd64"}}
+        arm = {"digest": digest_of(self.arm), "platform": {"os": "linux", "architecture": "arm64"}}
+        index = {"mediaType": images.OF_INDEX, "manifests": [other, arm]}
         self.index = json.dumps(index).encode()
 
     @property
@@ -152,3 +154,45 @@ def test_a_blob_comes_from_a_registry_that_wants_a_token() -> None:
         with pytest.raises(RegistryError, match="has no"), registry.stream(REPOSITORY, "sha256:0"):
             pass
         registry.close()
+
+
+def test_the_contents_of_an_image_are_found_from_its_digest_alone(tmp_path: Path) -> None:
+    shelf = Shelf()
+    shelf.bring(tmp_path)
+    digest = shelf.image.image.digest
+    assert [one.digest for one in images.chain(tmp_path, digest)] == [digest, shelf.image.arm64]
+    parts = images.parts(tmp_path, digest)
+    assert {one.digest for one in parts} == {digest, shelf.image.arm64, *shelf.blobs}
+    assert all(images.place(tmp_path, one.digest).stat().st_size == one.size for one in parts)
+    assert [one.digest for one in images.chain(tmp_path, shelf.image.arm64)] == [shelf.image.arm64]
+    assert images.lack("spark-01", tmp_path, shelf.image.image) is None
+
+
+def test_what_a_bundle_lacks_of_an_image_is_told_and_so_is_a_manifest_with_another_content(
+    tmp_path: Path,
+) -> None:
+    shelf = Shelf()
+    image = shelf.image.image
+    problem = images.lack("spark-01", tmp_path, image)
+    assert problem is not None
+    assert "lacks the image: " in problem.found
+    shelf.bring(tmp_path)
+    images.place(tmp_path, digest_of(shelf.layers[0])).write_bytes(b"half")
+    problem = images.lack("spark-01", tmp_path, image)
+    assert problem is not None
+    assert "lacks 1 of 5 layers" in problem.found
+    assert images.lack("spark-01", tmp_path, image, manifests_alone=True) is None
+    manifest = images.place(tmp_path, shelf.image.arm64)
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    with pytest.raises(LookupError, match="another content"):
+        images.parts(tmp_path, image.digest)
+    assert images.lack("spark-01", tmp_path, image, manifests_alone=True) is not None
+
+
+def test_an_index_without_arm64_is_no_image_for_a_spark(tmp_path: Path) -> None:
+    index = b'{"manifests": [{"digest": "sha256:0", "platform": {"os": "linux", "architecture": "amd64"}}]}'
+    place = images.place(tmp_path, digest_of(index))
+    place.parent.mkdir(parents=True)
+    place.write_bytes(index)
+    with pytest.raises(LookupError, match="linux/arm64"):
+        images.chain(tmp_path, digest_of(index))

@@ -45,6 +45,9 @@ class Dockerd:
     def remove_image(self, reference: str) -> None:
         self.removed.append(reference)
 
+    def name_of(self, reference: str) -> str:
+        return f"127.0.0.1:7355/sparkfleet/{reference}"  # it came from a bundle
+
     def image_size(self, _: str) -> int:
         return len(CONTENT)
 

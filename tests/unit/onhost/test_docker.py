@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socketserver
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -195,3 +196,47 @@ def test_an_api_key_is_found_in_environment_or_words() -> None:
     assert key(Cmd=["serve", "--api-key=three"]) == "three"
     assert key(Cmd=["serve", "--api-key"]) == ""
     assert key() == ""
+
+
+DIGEST = "sha256:" + "d" * 64
+CARRIED = f"127.0.0.1:7355/sparkfleet/docker.io/vllm/vllm-openai@{DIGEST}"
+
+
+def test_an_image_is_found_by_its_digest_under_whatever_name_it_came(
+    dockerd: Dockerd, docker: DockerEngine
+) -> None:
+    wanted = f"docker.io/vllm/vllm-openai:v1@{DIGEST}"
+    dockerd.says("/images/json", [{"RepoDigests": None}, {"RepoDigests": ["a@sha256:" + "0" * 64, CARRIED]}])
+    dockerd.says(f"/images/{CARRIED}/json", {"Size": 7})
+    assert docker.name_of(wanted) == CARRIED
+    assert docker.has_image(wanted)
+    assert docker.image_size(wanted) == 7
+    assert docker.name_of(wanted.replace("d" * 64, "e" * 64)) == ""
+    assert docker.image_size("docker.io/vllm/vllm-openai:v1") == 0  # a tag alone is no digest
+
+
+def test_its_own_name_comes_first(dockerd: Dockerd, docker: DockerEngine) -> None:
+    own = f"docker.io/vllm/vllm-openai@{DIGEST}"
+    dockerd.says(f"/images/{own}/json", {"Size": 7})
+    dockerd.says("/images/json", [{"RepoDigests": [CARRIED]}])
+    assert docker.name_of(f"docker.io/vllm/vllm-openai:v1@{DIGEST}") == own
+    assert not any(line.endswith("/images/json") for line in dockerd.asked)
+
+
+def test_a_container_is_created_of_the_name_that_its_image_has_here(
+    dockerd: Dockerd, docker: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dockerd.says("/images/json", [{"RepoDigests": [CARRIED]}])
+    ran: list[tuple[str, ...]] = []
+
+    def run(words: tuple[str, ...], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(words)
+        return subprocess.CompletedProcess(words, 0, "c" * 64, "")
+
+    monkeypatch.setattr("sparkfleet.onhost.docker.subprocess.run", run)
+    image = f"docker.io/vllm/vllm-openai:v1@{DIGEST}"
+    docker.create("nano", ["--env", f"IMAGE={image}", "--label", "a=b", image, "org/model"])
+    assert ran[0][-5:] == (f"IMAGE={image}", "--label", "a=b", CARRIED, "org/model")
+    other = image.replace("d" * 64, "e" * 64)
+    docker.create("nano", [other])
+    assert ran[1][-1] == other  # docker itself says that it is not here

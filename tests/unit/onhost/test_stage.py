@@ -310,6 +310,7 @@ def a_hub_that_sends(monkeypatch: pytest.MonkeyPatch, weights: dict[str, Any], c
             return "", ""
 
     monkeypatch.setattr(fetch.subprocess, "Popen", Download)
+    monkeypatch.setattr(fetch.DockerEngine, "name_of", lambda _, reference: reference)
     monkeypatch.setattr(fetch, "_stop_leftovers", lambda: None)
 
 

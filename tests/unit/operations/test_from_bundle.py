@@ -16,6 +16,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.offline import models
 from sparkfleet.onhost.copy_file import Wanted
 from sparkfleet.onhost.copy_receive import Listener, Receiver
+from sparkfleet.onhost.copy_send import Shown
 from sparkfleet.onhost.pull import StageError
 from sparkfleet.operations import from_bundle, tunnel
 from sparkfleet.spec.resolved import WeightFile, Weights
@@ -33,6 +34,10 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def shown(bundle: Path) -> list[Shown]:
+    return [Shown(str(models.snapshot(bundle, WEIGHTS) / FILE.path), FILE.size)]
+
+
 def wanted(tmp_path: Path) -> Wanted:
     (tmp_path / "spark").mkdir(exist_ok=True)
     return Wanted(number=0, size=len(BODY), blob=FILE.blob, target=str(tmp_path / "spark" / "w"), name="w")
@@ -47,12 +52,12 @@ def receive(tmp_path: Path, port: int, token: str) -> bytes:
 
 
 def test_who_has_the_token_gets_the_files_of_the_bundle(bundle: Path, tmp_path: Path) -> None:
-    with from_bundle._sender(bundle, [WEIGHTS], "secret") as port:
+    with from_bundle._sender(shown(bundle), "secret") as port:
         assert receive(tmp_path, port, "secret") == BODY
 
 
 def test_who_has_not_gets_nothing_and_nothing_listens_afterwards(bundle: Path, tmp_path: Path) -> None:
-    with from_bundle._sender(bundle, [WEIGHTS], "secret") as port, pytest.raises(StageError):
+    with from_bundle._sender(shown(bundle), "secret") as port, pytest.raises(StageError):
         receive(tmp_path, port, "guessed")
     with pytest.raises(OSError):  # noqa: PT011  (refused, in the system's own words)
         socket.create_connection((tunnel.HOME, port), 5)

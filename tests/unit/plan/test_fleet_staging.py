@@ -67,7 +67,19 @@ def test_what_a_spark_has_whole_is_not_downloaded_at_all() -> None:
 def test_the_declared_seed_downloads_when_it_needs_the_model_too() -> None:
     seeded = Host("a", stage=Stage(seed="b"))
     assert sources(plan("a", 0), plan("b", 0), a=seeded)["b"] == Source()
-    assert sources(plan("a", 0), plan("c", 0), a=seeded)["a"] == Source()
+
+
+def test_the_plan_says_why_the_declared_seed_is_not_the_one_that_downloads() -> None:
+    seeded = Host("a", stage=Stage(seed="b"))
+    found = spread({"a": seeded, "c": Host("c")}, [plan("a", 0), plan("c", 0)])
+    (entry,) = settled(plan("a", 0), found).entries
+    assert entry.changes[0].note.endswith("; the seed b does not need it, or cannot be changed now")
+    (entry,) = settled(plan("c", 0), found).entries
+    assert "seed" not in entry.changes[0].note
+    offline = sources(plan("a", 0), plan("b", 0), a=seeded, b=Host("b", prepare=Prepare(offline=True)))
+    assert offline["a"] == Source(not_seed="the seed b is offline")
+    full = sources(image("a", here=False), image("b", here=False, free=47), a=seeded)
+    assert full["a"] == Source(not_seed="the seed b has no room to send it")
 
 
 def test_with_no_seed_each_downloads_for_itself() -> None:
@@ -194,7 +206,17 @@ def test_an_offline_spark_cannot_take_an_image_and_is_told_why() -> None:
     found = sources(image("a", here=True), image("b", here=False), b=offline)
     assert found == {"b": None}
     (entry,) = settled(image("b", here=False), {("b", IMAGE): None}).entries
-    assert "docker takes an image's digest from there alone" in str(entry.blocked)
+    assert "docker takes an image's digest from no other Spark" in str(entry.blocked)
+    assert "sparkfleet bundle INVENTORY DIR" in str(entry.blocked)
+
+
+def test_with_a_bundle_one_offline_spark_gets_the_image_from_it_and_the_others_from_that_one() -> None:
+    offline = {name: Host(name, stage=Stage(bundle="b"), prepare=Prepare(offline=True)) for name in "ab"}
+    found = spread(offline, [image("a", here=False), image("b", here=False)])
+    assert found["a", IMAGE] == Source(bundle=True)
+    assert found["b", IMAGE] == Source("a")
+    (entry,) = settled(image("a", here=False), found).entries
+    assert "from the bundle" in entry.changes[0].note
 
 
 @given(

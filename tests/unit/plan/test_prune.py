@@ -346,6 +346,16 @@ def test_an_image_that_somebody_gave_another_name_is_not_ours_alone() -> None:
     assert Kind.IMAGE not in {item.kind for item in plan_of(disk(images=images)).hosts[0].items}
 
 
+def test_an_image_from_a_bundle_is_ours_by_the_name_that_it_got_on_the_way() -> None:
+    carried = f"127.0.0.1:7355/sparkfleet/{image_ref(OLD.digest)}"
+    images = (StoredImage("sha256:id4", (carried,), 1),)
+    ((_, item),) = listed(plan_of(disk(images=images)), Kind.IMAGE)
+    assert (item.ours, item.refs) == (True, (carried,))
+    assert item.name.startswith("registry.example/vllm@sha256:")
+    theirs = (StoredImage("sha256:id4", (carried.replace("sparkfleet/", ""),), 1),)
+    assert not list(listed(plan_of(disk(images=theirs)), Kind.IMAGE))
+
+
 def test_generations_beside_the_rollbacks_target_go_and_as_many_stay_as_asked() -> None:
     history = tuple(generation(NEW, number, "s0") for number in (1, 2, 3, 4))
     books = {"s0": StoredService("b", replace(history[-1], path=""), (), history)}

@@ -161,6 +161,18 @@ def test_our_containers_are_seen_whole_and_foreign_ones_only_by_who_they_are(doc
     assert "sha256:1" in seen["images"]
 
 
+def test_an_image_is_seen_by_its_digest_under_whatever_name_it_came(docker: dict[str, Any]) -> None:
+    digest = "sha256:" + "d" * 64
+    docker["/images/json"] = [
+        {"Id": "sha256:1", "RepoDigests": None},
+        {"Id": "sha256:7", "RepoDigests": [f"127.0.0.1:7355/sparkfleet/repo@{digest}"]},
+    ]
+    docker["/images/sha256:7/json"] = {"Id": "sha256:7", "Config": {}}
+    images = docker_look.look_at_docker({"images": [f"repo@{digest}", "repo@sha256:" + "e" * 64]})["images"]
+    assert images[f"repo@{digest}"]["id"] == "sha256:7"
+    assert images["repo@sha256:" + "e" * 64] is None
+
+
 def test_a_daemon_that_answers_with_an_error_is_an_error_and_no_empty_list(docker: dict[str, Any]) -> None:
     del docker["/version"]
     docker["/version"] = None

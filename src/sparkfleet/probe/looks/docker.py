@@ -93,6 +93,17 @@ def container_facts(data: dict[str, Any], *, compared: bool) -> dict[str, Any]:
     }
 
 
+def image(reference: str) -> dict[str, Any] | None:
+    """Return ``docker inspect`` of an image by its name, or by its digest under whatever name it came."""
+    found: dict[str, Any] | None = docker_get("/images/%s/json" % reference)
+    _, at, digest = reference.partition("@")
+    if found is None and at:
+        for row in docker_get("/images/json") or ():
+            if any(name.endswith("@" + digest) for name in row.get("RepoDigests") or ()):
+                found = docker_get("/images/%s/json" % row["Id"])
+    return found
+
+
 def look_at_docker(request: dict[str, Any]) -> dict[str, Any]:
     """Return the daemon's state, our containers, every container that could be in the way, and the images
     asked for.
@@ -112,7 +123,7 @@ def look_at_docker(request: dict[str, Any]) -> dict[str, Any]:
     images = {}
     ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
     for reference in sorted(set(request.get("images", ())) | ids):
-        data = docker_get("/images/%s/json" % reference)
+        data = image(reference)
         images[reference] = (
             None
             if data is None
