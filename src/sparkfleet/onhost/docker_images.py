@@ -17,8 +17,8 @@ class ImageEngine(DockerEngine):
 
     def image(self, reference: str) -> dict[str, Any] | None:
         """Return what docker says of an image by name or id; None when it is not here."""
-        data = self._json("GET", f"/images/{quote(reference, safe='/:@')}/json", missing_ok=True)
-        return dict(data) if data else None
+        name = self.name_of(reference)
+        return self._image(name) if name else None
 
     def create_from(self, name: str, settings: Mapping[str, Any]) -> None:
         """Create a container as the API takes it: no setting of a user's docker command gets into it."""
