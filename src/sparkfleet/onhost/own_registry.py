@@ -22,21 +22,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-HOME = "127.0.0.1"
+from sparkfleet.onhost import own_names
+from sparkfleet.onhost.own_names import HOME, USER
+
 PORT = 7355
 """Where it listens when nobody else does: the port becomes a part of the image's name."""
 BUFFER = 1 << 20
-USER = "sparkfleet"
-OURS = re.compile(rf"^{re.escape(HOME)}:\d+/{USER}/")
-"""How a name that an image got here begins."""
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _PATH = re.compile(r"/v2/.+/(manifests|blobs)/sha256:([0-9a-f]{64})")
-
-
-def plain(reference: str) -> str:
-    """Return the name of an image as its own registry knows it."""
-    return OURS.sub("", reference)
 
 
 def place(folder: Path, digest: str) -> Path:
@@ -53,8 +47,7 @@ class Opened:
 
     def name(self, reference: str) -> str:
         """Return what dockerd pulls for ``repository@digest``."""
-        repository, _, digest = reference.partition("@")
-        return f"{HOME}:{self.port}/{USER}/{repository.replace(':', '-')}@{digest}"
+        return own_names.made(self.port, reference)
 
     @property
     def auth(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sparkfleet.errors import Problem
-from sparkfleet.offline import images, models
+from sparkfleet.offline import models, oci
 from sparkfleet.plan.fleet_staging import Sources
 from sparkfleet.plan.model import Source
 from sparkfleet.plan.staging import weights_key
@@ -27,7 +27,7 @@ def _lack(host: Host, key: str, source: Source) -> Problem | None:
     for service in host.services:
         if service.image.pull_ref == key and (source.bundle or host.prepare.offline):
             # Of a copy from another Spark, the bundle gives what names it.
-            return images.lack(host.name, bundle, service.image, manifests_alone=not source.bundle)
+            return oci.lack(host.name, bundle, service.image, manifests_alone=not source.bundle)
         for weights in service.repositories:
             if weights_key(weights) == key and source.bundle:
                 return models.lack(host.name, bundle, weights)

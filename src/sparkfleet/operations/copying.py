@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.offline import images
+from sparkfleet.offline import oci
 from sparkfleet.operations import acting, looking, remote, staging_job
 from sparkfleet.operations.sender import Sender, SenderError
 from sparkfleet.plan import copy_route
@@ -73,10 +73,10 @@ def _manifests(act: acting.Acting, image: ImageRef) -> list[str]:
         return []
     folder = Path(bundle).expanduser()
     try:
-        found = images.chain(folder, image.digest)
+        found = oci.chain(folder, image.digest)
     except LookupError:
         return []
-    return [base64.b64encode(images.place(folder, part.digest).read_bytes()).decode() for part in found]
+    return [base64.b64encode(oci.place(folder, part.digest).read_bytes()).decode() for part in found]
 
 
 @contextlib.contextmanager

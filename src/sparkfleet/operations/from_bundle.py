@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.errors import Problem
-from sparkfleet.offline import images, models
+from sparkfleet.offline import models, oci
 from sparkfleet.onhost.copy_send import Shown
 from sparkfleet.operations import acting, copying, looking, staging_job, tunnel
 from sparkfleet.spec.resolved import ImageRef, Weights
@@ -43,9 +43,9 @@ def send(act: acting.Acting, wanted: Sequence[Weights]) -> None:
 def send_image(act: acting.Acting, image: ImageRef) -> None:
     """Send an image. Raise FailedError when the bundle lacks it, or when it does not arrive."""
     bundle = of(act)
-    _refuse([images.lack(act.host.name, bundle, image)])
-    parts = images.parts(bundle, image.digest)
-    shown = [Shown(str(images.place(bundle, part.digest)), part.size) for part in parts]
+    _refuse([oci.lack(act.host.name, bundle, image)])
+    parts = oci.parts(bundle, image.digest)
+    shown = [Shown(str(oci.place(bundle, part.digest)), part.size) for part in parts]
     contents = [{"digest": part.digest, "size": part.size} for part in parts]
     with _sending(act, shown) as (token, place):
         order = {"image": image.pull_ref, "contents": contents, **place}

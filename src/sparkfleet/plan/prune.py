@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost import own_registry
+from sparkfleet.onhost import own_names
 from sparkfleet.plan import needs
 from sparkfleet.plan.needs import Needs
 from sparkfleet.probe.observed import Observed
@@ -158,7 +158,7 @@ def is_named(item: Item, names: Iterable[str]) -> bool:
 
 def familiar(reference: str) -> str:
     """Return an image's name as people know it: without ``docker.io/``, and as from its own registry."""
-    return re.sub(r"^docker\.io/(library/)?", "", own_registry.plain(reference))
+    return re.sub(r"^docker\.io/(library/)?", "", own_names.plain(reference))
 
 
 def _images(stored: Stored, wanted: Needs) -> Iterator[Item]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sparkfleet.onhost import bundle, own_registry, programs
+from sparkfleet.onhost import bundle, own_names, programs
 from sparkfleet.onhost.generation import Gate, Generation, Rank
 from sparkfleet.plan import container as words_of
 from sparkfleet.plan.model import Change, Sign, Step
@@ -58,7 +58,7 @@ def short_digest(reference: str) -> str:
 
 def image_name(reference: str) -> str:
     """Return the name that people know of a reference: without digest, ``docker.io/`` and ``localhost/``."""
-    name = own_registry.plain(reference).split("@", maxsplit=1)[0]
+    name = own_names.plain(reference).split("@", maxsplit=1)[0]
     return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", name)
 
 

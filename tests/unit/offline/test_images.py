@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from sparkfleet.lock.registry import Content, Registry, RegistryError
-from sparkfleet.offline import images
+from sparkfleet.offline import images, oci
 from sparkfleet.spec.locked import LockedImage
 from sparkfleet.spec.resolved import ImageRef, Mirror
 from tests.unit.lock.fake_registry import CONFIG, serving
@@ -77,7 +77,7 @@ class Shelf:
 def test_an_image_is_a_whole_oci_layout_under_its_own_digest(tmp_path: Path) -> None:
     shelf = Shelf()
     assert shelf.bring(tmp_path) == ["nvcr.io/nvidia/vllm:26.04: 3 of 3 layers, 0 MiB to download"]
-    folder = images.layout(tmp_path)
+    folder = oci.layout(tmp_path)
     assert json.loads((folder / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
     (entry,) = json.loads((folder / "index.json").read_text())["manifests"]
     assert entry["digest"] == shelf.image.image.digest
@@ -93,7 +93,7 @@ def test_what_is_there_is_not_asked_for_again(tmp_path: Path) -> None:
     assert again.bring(tmp_path) == []
     assert again.asked == []
     lost = digest_of(again.layers[0])
-    images.place(tmp_path, lost).unlink()
+    oci.place(tmp_path, lost).unlink()
     assert images.missing(tmp_path, again.image) == [lost]
     again.bring(tmp_path)
     assert again.asked == [(lost, 0)]
@@ -115,12 +115,12 @@ def test_a_registry_that_cannot_send_from_the_middle_sends_all_of_it(tmp_path: P
 def test_a_line_that_brings_nothing_is_given_up_and_what_came_is_kept(tmp_path: Path) -> None:
     shelf = Shelf()
     config, first = digest_of(b"{}"), digest_of(shelf.layers[0])
-    (images.layout(tmp_path) / "blobs" / "sha256").mkdir(parents=True)
-    images.place(tmp_path, config).write_bytes(b"{}")
+    (oci.layout(tmp_path) / "blobs" / "sha256").mkdir(parents=True)
+    oci.place(tmp_path, config).write_bytes(b"{}")
     shelf.cuts = [300, 0]
     with pytest.raises(RegistryError, match="reached"):
         shelf.bring(tmp_path)
-    part = images.place(tmp_path, first)
+    part = oci.place(tmp_path, first)
     assert part.with_name(f"{part.name}.part").stat().st_size == 300
     assert images.described(tmp_path, shelf.image.image.pull_ref) is None
     shelf.bring(tmp_path)
@@ -132,7 +132,7 @@ def test_another_content_is_not_kept(tmp_path: Path) -> None:
     shelf.blobs[digest_of(b"{}")] = b"xx"
     with pytest.raises(RegistryError, match="another content"):
         shelf.bring(tmp_path)
-    assert not list(images.layout(tmp_path).rglob("*.part"))
+    assert not list(oci.layout(tmp_path).rglob("*.part"))
     assert images.described(tmp_path, shelf.image.image.pull_ref) is None
 
 
@@ -160,12 +160,12 @@ def test_the_contents_of_an_image_are_found_from_its_digest_alone(tmp_path: Path
     shelf = Shelf()
     shelf.bring(tmp_path)
     digest = shelf.image.image.digest
-    assert [one.digest for one in images.chain(tmp_path, digest)] == [digest, shelf.image.arm64]
-    parts = images.parts(tmp_path, digest)
+    assert [one.digest for one in oci.chain(tmp_path, digest)] == [digest, shelf.image.arm64]
+    parts = oci.parts(tmp_path, digest)
     assert {one.digest for one in parts} == {digest, shelf.image.arm64, *shelf.blobs}
-    assert all(images.place(tmp_path, one.digest).stat().st_size == one.size for one in parts)
-    assert [one.digest for one in images.chain(tmp_path, shelf.image.arm64)] == [shelf.image.arm64]
-    assert images.lack("spark-01", tmp_path, shelf.image.image) is None
+    assert all(oci.place(tmp_path, one.digest).stat().st_size == one.size for one in parts)
+    assert [one.digest for one in oci.chain(tmp_path, shelf.image.arm64)] == [shelf.image.arm64]
+    assert oci.lack("spark-01", tmp_path, shelf.image.image) is None
 
 
 def test_what_a_bundle_lacks_of_an_image_is_told_and_so_is_a_manifest_with_another_content(
@@ -173,26 +173,26 @@ def test_what_a_bundle_lacks_of_an_image_is_told_and_so_is_a_manifest_with_anoth
 ) -> None:
     shelf = Shelf()
     image = shelf.image.image
-    problem = images.lack("spark-01", tmp_path, image)
+    problem = oci.lack("spark-01", tmp_path, image)
     assert problem is not None
     assert "lacks the image: " in problem.found
     shelf.bring(tmp_path)
-    images.place(tmp_path, digest_of(shelf.layers[0])).write_bytes(b"half")
-    problem = images.lack("spark-01", tmp_path, image)
+    oci.place(tmp_path, digest_of(shelf.layers[0])).write_bytes(b"half")
+    problem = oci.lack("spark-01", tmp_path, image)
     assert problem is not None
     assert "lacks 1 of 5 layers" in problem.found
-    assert images.lack("spark-01", tmp_path, image, manifests_alone=True) is None
-    manifest = images.place(tmp_path, shelf.image.arm64)
+    assert oci.lack("spark-01", tmp_path, image, manifests_alone=True) is None
+    manifest = oci.place(tmp_path, shelf.image.arm64)
     manifest.write_bytes(manifest.read_bytes() + b" ")
     with pytest.raises(LookupError, match="another content"):
-        images.parts(tmp_path, image.digest)
-    assert images.lack("spark-01", tmp_path, image, manifests_alone=True) is not None
+        oci.parts(tmp_path, image.digest)
+    assert oci.lack("spark-01", tmp_path, image, manifests_alone=True) is not None
 
 
 def test_an_index_without_arm64_is_no_image_for_a_spark(tmp_path: Path) -> None:
     index = b'{"manifests": [{"digest": "sha256:0", "platform": {"os": "linux", "architecture": "amd64"}}]}'
-    place = images.place(tmp_path, digest_of(index))
+    place = oci.place(tmp_path, digest_of(index))
     place.parent.mkdir(parents=True)
     place.write_bytes(index)
     with pytest.raises(LookupError, match="linux/arm64"):
-        images.chain(tmp_path, digest_of(index))
+        oci.chain(tmp_path, digest_of(index))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.onhost import main, own_registry
+from sparkfleet.onhost import main, own_names, own_registry
 from sparkfleet.onhost.own_registry import Opened
 
 INDEX = json.dumps({"manifests": []}).encode()
@@ -38,8 +38,8 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
 def ask(
     registry: Opened, path: str, *, method: str = "GET", password: str | None = None
 ) -> tuple[int, str, bytes]:
-    connection = http.client.HTTPConnection(own_registry.HOME, registry.port, timeout=10)
-    pair = f"{own_registry.USER}:{registry.password if password is None else password}".encode()
+    connection = http.client.HTTPConnection(own_names.HOME, registry.port, timeout=10)
+    pair = f"{own_names.USER}:{registry.password if password is None else password}".encode()
     headers = {"Authorization": f"Basic {base64.b64encode(pair).decode()}"} if password != "" else {}
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
@@ -79,7 +79,7 @@ def test_nothing_listens_afterwards_and_a_taken_port_is_no_hindrance(tmp_path: P
         assert ask(other, "/v2/")[0] == 200
     for registry in (one, other):
         with pytest.raises(OSError):  # noqa: PT011  (refused, in the system's own words)
-            socket.create_connection((own_registry.HOME, registry.port), 5)
+            socket.create_connection((own_names.HOME, registry.port), 5)
 
 
 def test_the_name_that_an_image_gets_tells_its_own_and_keeps_its_digest() -> None:
@@ -89,8 +89,8 @@ def test_the_name_that_an_image_gets_tells_its_own_and_keeps_its_digest() -> Non
         f"127.0.0.1:7355/sparkfleet/docker.io/vllm/vllm-openai@{digest}"
     )
     assert registry.name(f"registry:5000/a@{digest}") == f"127.0.0.1:7355/sparkfleet/registry-5000/a@{digest}"
-    assert own_registry.plain(registry.name(f"nvcr.io/a/b@{digest}")) == f"nvcr.io/a/b@{digest}"
-    assert own_registry.plain("127.0.0.1:5000/theirs/a:1") == "127.0.0.1:5000/theirs/a:1"
+    assert own_names.plain(registry.name(f"nvcr.io/a/b@{digest}")) == f"nvcr.io/a/b@{digest}"
+    assert own_names.plain("127.0.0.1:5000/theirs/a:1") == "127.0.0.1:5000/theirs/a:1"
     assert json.loads(base64.urlsafe_b64decode(registry.auth))["password"] == "secret"
     assert "secret" not in repr(registry)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.offline import images, models
+from sparkfleet.offline import models, oci
 from sparkfleet.operations import acting, bundle_lacks, from_bundle, tunnel
 from sparkfleet.plan.model import Source
 from sparkfleet.plan.staging import weights_key
@@ -42,7 +42,7 @@ def bundle(tmp_path: Path) -> Path:
     """A bundle that has it all."""
     folder = tmp_path / "carried"
     for body in (MANIFEST, CONFIG, LAYER):
-        place = images.place(folder, digest_of(body))
+        place = oci.place(folder, digest_of(body))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(body)
     file = models.snapshot(folder, MODEL) / "w"
@@ -73,10 +73,10 @@ def test_what_shall_come_from_a_bundle_that_is_not_there_is_told_of_image_and_mo
 
 
 def test_of_a_copy_from_another_spark_an_offline_one_needs_the_manifests_alone(bundle: Path) -> None:
-    images.place(bundle, digest_of(LAYER)).unlink()
+    oci.place(bundle, digest_of(LAYER)).unlink()
     assert lacks(host(bundle), Source("spark-02")) == set()
     assert lacks(host(bundle), Source(bundle=True)) == {IMAGE.pull_ref}
-    images.place(bundle, digest_of(MANIFEST)).unlink()
+    oci.place(bundle, digest_of(MANIFEST)).unlink()
     assert lacks(host(bundle), Source("spark-02")) == {IMAGE.pull_ref}
     assert lacks(host(bundle, offline=False), Source("spark-02")) == set()  # its registry gives it one
 
@@ -111,7 +111,7 @@ def test_a_model_is_ordered_file_by_file(sparks: Sparks) -> None:
 
 
 def test_what_the_bundle_lost_meanwhile_is_told_and_nothing_is_begun(sparks: Sparks, bundle: Path) -> None:
-    images.place(bundle, digest_of(LAYER)).write_bytes(b"half")
+    oci.place(bundle, digest_of(LAYER)).write_bytes(b"half")
     (models.snapshot(bundle, MODEL) / "w").unlink()
     with pytest.raises(acting.FailedError, match="lacks 1 of 3 layers"):
         from_bundle.send_image(sparks.act("spark-01"), IMAGE)
