@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from dataclasses import dataclass, field
+from http.client import HTTPException
 
 from tests.lab.machine import Machine
 
@@ -46,7 +47,7 @@ class Caller:
             try:
                 with urllib.request.urlopen(url, timeout=5) as answer:
                     model = json.load(answer)["data"][0]["id"]
-            except (OSError, ValueError):
+            except (OSError, HTTPException, ValueError):  # an engine that stops may hang up half-way
                 model = ""
             self.calls.append(Call(at, model))
 
