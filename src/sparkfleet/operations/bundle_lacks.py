@@ -25,8 +25,9 @@ def lacks(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], 
 def _lack(host: Host, key: str, source: Source) -> Problem | None:
     bundle = Path(host.stage.bundle).expanduser()
     for service in host.services:
-        if service.image.pull_ref == key and (source.bundle or host.prepare.offline):
-            # Of a copy from another Spark, the bundle gives what names it.
+        named_by_bundle = source.bundle or (host.prepare.offline and service.image.extras is None)
+        if service.image.pull_ref == key and named_by_bundle:
+            # Of a copy from another Spark, the bundle gives what names it; a derived image has its name.
             return oci.lack(host.name, bundle, service.image, manifests_alone=not source.bundle)
         for weights in service.repositories:
             if weights_key(weights) == key and source.bundle:

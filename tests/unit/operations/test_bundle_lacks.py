@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sparkfleet.plan.model import Source
 from sparkfleet.plan.staging import weights_key
 from sparkfleet.spec.resolved import Host, ImageRef, Prepare, Service, Stage, WeightFile, Weights
 from tests.unit.operations.sparks import Sparks, patched
+from tests.unit.spec.test_extras import IMAGE as DERIVED
 
 CONFIG, LAYER, BODY = b"{}", b"layer", b"weights"
 
@@ -79,6 +81,13 @@ def test_of_a_copy_from_another_spark_an_offline_one_needs_the_manifests_alone(b
     oci.place(bundle, digest_of(MANIFEST)).unlink()
     assert lacks(host(bundle), Source("spark-02")) == {IMAGE.pull_ref}
     assert lacks(host(bundle, offline=False), Source("spark-02")) == set()  # its registry gives it one
+
+
+def test_a_derived_image_from_another_spark_needs_no_bundle(bundle: Path) -> None:
+    service = replace(SERVICE, image=DERIVED)
+    offline = replace(host(bundle), services=(service,))
+    sources = {("spark-01", DERIVED.pull_ref): Source("spark-02")}
+    assert bundle_lacks.lacks({"spark-01": offline}, sources) == {}
 
 
 @pytest.fixture
