@@ -85,8 +85,13 @@ class Pair:
             assert time.monotonic() < end, "\n".join(machine.evidence() for machine in self.machines)
             time.sleep(0.5)
 
-    def run_with_fault(self, machine: Machine, fault: str) -> tuple[int, str]:
-        """Run while the engine of one machine has a fault; it is gone when all goes back."""
+    def run_with_fault(
+        self, machine: Machine, fault: str, on_line: Callable[[str], object] = len
+    ) -> tuple[int, str]:
+        """Run while the engine of one machine has a fault; it is gone when all goes back.
+
+        ``on_line`` is called with each line that the run says.
+        """
         file = "~nvidia/vllm/lab-engine.env"
         machine.sh(f"echo LAB_ENGINE={fault} > {file}")
         said = []
@@ -94,6 +99,7 @@ class Pair:
             assert process.stdout is not None
             for line in process.stdout:
                 said.append(line)
+                on_line(line)
                 if "wide restore" in line:
                     machine.sh(f"rm -f {file}")
         machine.sh(f"rm -f {file}")
