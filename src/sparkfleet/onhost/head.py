@@ -143,7 +143,7 @@ class Head:
     def explain(self, failure: Failure) -> Failure:
         """Add what members say of their engines' ends: which was first, nobody can tell by the clock."""
         deadline = self.system.monotonic() + (words.EXPLAIN_S if failure.exit_code is not None else 0.0)
-        while not (ended := self._ended(failure)) and self.system.monotonic() < deadline:
+        while len(ended := self._ended(failure)) < self.members and self.system.monotonic() < deadline:
             self.system.sleep(words.POLL_S)
         return replace(failure, cause="; ".join((failure.cause, *ended)))
 
@@ -190,6 +190,11 @@ class Head:
     def _all(self) -> list[tuple[int, Said]]:
         with self._lock:
             return sorted(self.said.items())
+
+    @property
+    def members(self) -> int:
+        """Return how many other ranks there are."""
+        return len(self.rank.hosts) - 1
 
     def _without(self, *states: str) -> list[int]:
         return [

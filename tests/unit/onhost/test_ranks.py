@@ -167,6 +167,18 @@ def test_a_rank_that_ends_in_its_trial_brings_all_back(tmp_path: Path, executor:
     assert set(sparks.images()) == {"img:1"}
 
 
+def test_where_one_end_brings_all_others_the_head_names_every_one_of_them(tmp_path: Path) -> None:
+    sparks = booted(tmp_path, "mp", 4)
+    for spark, seconds in zip(sparks.all, (5, 8, 8, 9), strict=True):
+        spark.engines["img:2"].end_s = seconds
+    sparks.swap(delays=(0, 0, 0, 0))
+    sparks.run(600, lambda: len(sparks.results) == 4)
+    assert sparks.outcomes() == ["restored"] * 4
+    cause = sparks.results[0]["cause"]
+    assert cause.startswith("the engine ended with exit code 1")
+    assert [name for name in sparks.names[1:] if f"{name} (10.0.0." in cause] == list(sparks.names[1:])
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("lost", [0, 1])
 @pytest.mark.parametrize("after", [2, 8, 14, 20, 26, 32, 38, 44])
