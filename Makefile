@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tests on lab machines wait most of their time: one process has them, the other one the unit tests.
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+SIDE_BY_SIDE := -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup docker demo demo-down test test-unit test-full test-real-vllm lint format bench docs clean

@@ -23,13 +23,11 @@ from tests.lab.machine import Machine
 CHECKOUT = Path(__file__).parents[2]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.lab)
-            item.add_marker(pytest.mark.xdist_group("lab"))  # one lab, one test at a time
 
 
 @pytest.hookimpl(wrapper=True)
