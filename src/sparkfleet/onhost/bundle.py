@@ -24,7 +24,7 @@ sys.exit(main(sys.argv[1:]))
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file knows."""
 NOT_ON_SPARK = {"bundle.py"}
-LOOKS = ("__init__", "basics", "state", *ITEMS_PARTS)
+LOOKS = ("__init__", "basics", "lean", "state", *ITEMS_PARTS)
 """Modules of the look that the programs share with it."""
 
 

@@ -81,9 +81,10 @@ class ProbeRequest:
 
 
 LOADER = (
-    "import sys,zlib,base64,json\n"
-    "for n,t in json.loads(zlib.decompress(base64.b85decode(sys.stdin.buffer.read().strip()))):\n"
-    " m=sys.modules[n]=type(sys)(n);m.__path__=[];exec(compile(t,n,'exec'),m.__dict__)\n"
+    "import sys,zlib,binascii\n"
+    "for p in zlib.decompress(binascii.a2b_base64(sys.stdin.buffer.read())).decode().split('\\0'):\n"
+    " n,_,t=p.partition('\\n');m=sys.modules[n]=type(sys)(n);m.__path__=[]\n"
+    " exec(compile(t,n,'exec'),m.__dict__)\n"
     "m.main()"
 )
 """Makes modules of the texts, in their order, and runs the last one."""
@@ -109,9 +110,10 @@ def without_words_to_people(text: str) -> str:
 
 
 @cache
-def _packed_program(more: tuple[str, ...]) -> str:
-    texts = json.dumps(sources(more))
-    return base64.b85encode(zlib.compress(texts.encode(), 9)).decode()
+def packed_program(more: tuple[str, ...] = ()) -> str:
+    """Return the modules as LOADER takes them. Base 85 would be smaller, and 6 ms more to read."""
+    texts = "\0".join(f"{name}\n{text}" for name, text in sources(more))
+    return base64.b64encode(zlib.compress(texts.encode(), 9)).decode()
 
 
 def probe_command(request: ProbeRequest, *, password: bool = False) -> str:
@@ -121,7 +123,7 @@ def probe_command(request: ProbeRequest, *, password: bool = False) -> str:
     """
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
     run = 'python3 -I -S -B -c "$l" "$q"'
-    packed = _packed_program(request.more_parts)
+    packed = packed_program(request.more_parts)
     how = (
         f'echo "$p" | r {run}' if password else f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'
     )

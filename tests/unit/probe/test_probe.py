@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _socket
 import ast
-import base64
 import http.server
 import json
 import os
@@ -12,7 +12,6 @@ import socketserver
 import subprocess
 import sys
 import threading
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,8 +28,8 @@ from sparkfleet.probe.command import (
     ProbeRequest,
     find_answer,
     has_no_python,
+    packed_program,
     probe_command,
-    sources,
     without_words_to_people,
 )
 from sparkfleet.probe.looks import basics, main, ports, state, weights
@@ -212,11 +211,11 @@ def test_a_daemon_that_hangs_or_hangs_up_is_told_apart(
 
 
 def test_permission_denied_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Denied(socket.socket):
+    class Denied(_socket.socket):
         def connect(self, _: object) -> None:
             raise PermissionError
 
-    monkeypatch.setattr(docker_look.socket, "socket", Denied)
+    monkeypatch.setattr(_socket, "socket", Denied)
     assert main.part(docker_look.look_at_docker, {})["state"] == "denied"
 
 
@@ -331,7 +330,46 @@ def test_likely_processes_are_looked_at_before_all_others(monkeypatch: pytest.Mo
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert ports.listeners([port], [os.getpid()])[str(port)]["pid"] == os.getpid()
-    assert read == ["/proc", f"/proc/{os.getpid()}/fd"]
+    assert read == [f"/proc/{os.getpid()}/fd"]
+
+
+def row(number: int, port: int, state: str, inode: int) -> str:
+    zeros = "00000000:00000000 00:00000000 00000000     0        0"
+    text = f"{number:4}: 0100007F:{port:04X} 00000000:0000 {state} {zeros} {inode} 1 0000000000000000 100 0"
+    return f"{text:149}\n"
+
+
+def test_whoever_else_listens_on_the_port_it_is_the_likely_process_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        inode = os.fstat(server.fileno()).st_ino
+        table = tmp_path / "tcp"
+        table.write_text(row(0, 0, "", 0) + row(0, 80, "0A", 1) + row(1, 80, "0A", inode))
+        monkeypatch.setattr(ports, "TABLES", (str(table),))
+        assert ports.listeners([80], [os.getpid()])["80"]["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("wanted", [(), (1, 2), (1,)])
+def test_the_kernel_s_table_is_read_as_far_as_there_are_listeners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: tuple[int, ...]
+) -> None:
+    many = "".join(row(n, 1, "01", 7000 + n) for n in range(2, 1000))
+    table = tmp_path / "tcp"
+    table.write_text("  sl  local_address".ljust(149) + "\n" + row(0, 1, "0A", 5) + row(1, 2, "0A", 6) + many)
+    monkeypatch.setattr(ports, "TABLES", (str(table), str(tmp_path / "none")))
+    taken = 0
+    read = os.read
+
+    def reading(file: int, count: int) -> bytes:
+        nonlocal taken
+        chunk = read(file, count)
+        taken += len(chunk)
+        return chunk
+
+    monkeypatch.setattr(ports.os, "read", reading)
+    assert set(ports.listeners(wanted)) == {str(port) for port in wanted or (1, 2)}
+    assert taken <= 4 * ports.LINE
 
 
 def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,28 +386,41 @@ def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path, monkeypatch: pyt
     assert seen == {"state": "down", "error": "the daemon hung up in the middle of an answer"}
 
 
-IMPORTED_THERE = {"contextlib", "hashlib", "json", "pwd", "grp", "re", "socket", "subprocess"}
 COSTLY = {
-    "http.client",
-    "email",
-    "ssl",
-    "typing",
-    "shutil",
-    "platform",
     "asyncio",
-    "urllib.request",
+    "base64",
+    "contextlib",
+    "email",
+    "enum",
+    "hashlib",
+    "http.client",
+    "json",
     "logging",
+    "platform",
+    "re",
+    "shutil",
+    "socket",
+    "ssl",
+    "subprocess",
+    "typing",
+    "urllib.request",
 }
 
 
-def test_the_program_loads_little_on_a_spark() -> None:
-    packed = base64.b85encode(zlib.compress(json.dumps(sources()).encode())).decode()
-    loader = LOADER.replace("m.main()", "print(*sys.modules)")
-    words = [sys.executable, "-I", "-S", "-B", "-c", loader]
-    loaded = set(
-        subprocess.run(words, input=packed, capture_output=True, text=True, check=True).stdout.split()
-    )
-    assert loaded >= IMPORTED_THERE
+def test_a_plan_s_look_loads_none_of_the_modules_that_cost_a_spark_more_than_the_look_itself() -> None:
+    words = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-B",
+        "-c",
+        f"{LOADER}\nprint(*sys.modules)",
+        ProbeRequest().to_json(),
+    ]
+    said = subprocess.run(words, input=packed_program(), capture_output=True, text=True, check=True).stdout
+    assert find_answer(said.splitlines()) is not None
+    loaded = set(said.splitlines()[-1].split())
+    assert {"pwd", "grp"} <= loaded
     assert not loaded & COSTLY
 
 

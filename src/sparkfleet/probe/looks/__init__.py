@@ -7,6 +7,7 @@ there: a module that is not needed by every look is imported where it is needed.
 
 PARTS = (
     "basics",
+    "lean",
     "docker",
     "memory",
     "paths",

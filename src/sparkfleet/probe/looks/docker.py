@@ -1,15 +1,14 @@
 """Containers and images, as the Docker Engine tells them.
 
 Asked by hand, in HTTP/1.0: one question a connection, and no chunks. http.client alone would be 15 ms of CPU
-to import, twice of what python3 itself takes.
+to import, twice of what python3 itself takes; ``socket`` is 2 ms more than its C part.
 """
 
 from __future__ import annotations
 
-import json
-import socket
+import _socket
 
-from sparkfleet.probe.looks import basics
+from sparkfleet.probe.looks import basics, lean
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -31,15 +30,17 @@ class DockerError(Exception):
 
 def docker_get(path: str) -> Any:
     """Return the decoded answer of the Engine API, or None for 404."""
-    with connect_docker() as connection:
-        try:
-            connection.sendall(b"GET %s HTTP/1.0\r\nHost: docker\r\n\r\n" % path.encode())
-            answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
-        except socket.timeout:
-            detail = "the daemon took a question and did not answer within %d s" % DOCKER_TIMEOUT_S
-            raise DockerError("hangs", detail) from None
-        except ConnectionError as error:
-            raise DockerError("down", "the daemon hung up: %s" % error) from None
+    connection = connect_docker()
+    try:
+        connection.sendall(b"GET %s HTTP/1.0\r\nHost: docker\r\n\r\n" % path.encode())
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    except TimeoutError:
+        detail = "the daemon took a question and did not answer within %d s" % DOCKER_TIMEOUT_S
+        raise DockerError("hangs", detail) from None
+    except ConnectionError as error:
+        raise DockerError("down", "the daemon hung up: %s" % error) from None
+    finally:
+        connection.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
@@ -50,12 +51,12 @@ def docker_get(path: str) -> Any:
         return None
     if status != "200":
         raise DockerError("error", "%s: %s %s" % (path, status, body[:200].decode("utf-8", "replace")))
-    return json.loads(body)
+    return lean.loads(body.decode())
 
 
-def connect_docker() -> socket.socket:
+def connect_docker() -> _socket.socket:
     """Return a connection; DockerError tells apart: not installed, daemon down, permission denied."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.settimeout(DOCKER_TIMEOUT_S)
     try:
         connection.connect(DOCKER_SOCKET)
@@ -68,7 +69,7 @@ def connect_docker() -> socket.socket:
     except PermissionError:
         connection.close()
         raise DockerError("denied", "permission denied on %s" % DOCKER_SOCKET) from None
-    except (ConnectionError, socket.timeout, BlockingIOError) as error:
+    except (ConnectionError, TimeoutError, BlockingIOError) as error:
         connection.close()
         raise DockerError("down", "the daemon does not answer on %s: %s" % (DOCKER_SOCKET, error)) from None
     return connection

@@ -5,12 +5,22 @@ What fails becomes ``{"error": ...}`` of that part and never hides the others.
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import sys
 
-from sparkfleet.probe.looks import basics, docker, memory, paths, ports, state, toolkit, units, user, weights
+from sparkfleet.probe.looks import (
+    basics,
+    docker,
+    lean,
+    memory,
+    paths,
+    ports,
+    state,
+    toolkit,
+    units,
+    user,
+    weights,
+)
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -47,7 +57,7 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
     found = {
         "schema": 1,
         "host": {
-            "name": socket.gethostname(),
+            "name": os.uname().nodename,
             "arch": os.uname().machine,
             "kernel": os.uname().release,
             "python": sys.version.split()[0],
@@ -102,5 +112,5 @@ def look_at_items(asked: list[list[str]], who: dict[str, Any]) -> dict[str, Any]
 
 def main() -> None:
     """Answer the request in argv[1] (JSON)."""
-    result = look(json.loads(sys.argv[1]), user.login_name())
-    print(BEGIN + json.dumps(result, separators=(",", ":")) + END)
+    result = look(lean.loads(sys.argv[1]), user.login_name())
+    print(BEGIN + lean.dumps(result) + END)

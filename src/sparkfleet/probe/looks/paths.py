@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 
-from sparkfleet.probe.looks import basics
+from sparkfleet.probe.looks import basics, lean
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -33,8 +32,7 @@ def look_at_path(path: str) -> dict[str, Any]:
     if kind == "link":
         seen["target"] = os.readlink(path)
     if kind == "file":
-        with open(path, "rb") as file:
-            seen["sha256"] = hashlib.sha256(file.read()).hexdigest()
+        seen["sha256"] = lean.sha256_of(path)
     return seen
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-from sparkfleet.probe.looks import basics
+from sparkfleet.probe.looks import basics, lean
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 def record_file() -> dict[str, Any]:
     """Return the record of what runs put on this Spark itself, as ``onhost/prepare.py`` wrote it down."""
     text = basics.read_text(os.path.join(basics.STATE_DIR, "prepared.json"), 1 << 26)
-    data: dict[str, Any] = json.loads(text) if text else {}
+    data: dict[str, Any] = lean.loads(text) if text else {}
     return data
 
 
@@ -33,7 +32,7 @@ def look_at_state() -> dict[str, Any]:
         text = basics.read_text(os.path.join(services, name, "current.json"))
         if text:
             try:
-                generations[name] = json.loads(text)
+                generations[name] = lean.loads(text)
             except ValueError as error:
                 generations[name] = {"error": "unreadable: %s" % error}
     going_on = ""
@@ -51,7 +50,7 @@ def look_at_state() -> dict[str, Any]:
 def brought() -> dict[str, dict[str, int]]:
     """Return the bytes of what sparkfleet itself brought: images by reference, revisions by their path."""
     try:
-        data = json.loads(basics.read_text(os.path.join(basics.STATE_DIR, "staged.json")) or "{}")
+        data = lean.loads(basics.read_text(os.path.join(basics.STATE_DIR, "staged.json")) or "{}")
         kinds = {kind: data.get(kind) or {} for kind in ("images", "revisions")}
         return {kind: {key: had[key].get("bytes", 0) for key in had} for kind, had in kinds.items()}
     except (ValueError, AttributeError):
@@ -61,7 +60,7 @@ def brought() -> dict[str, dict[str, int]]:
 def rates() -> dict[str, Any]:
     """Return how fast the Spark fetched last, in bytes a second: nothing else depends on it."""
     try:
-        found = json.loads(basics.read_text(os.path.join(basics.STATE_DIR, "rates.json")) or "{}")
+        found = lean.loads(basics.read_text(os.path.join(basics.STATE_DIR, "rates.json")) or "{}")
     except ValueError:
         return {}
     return {kind: rate for kind, rate in found.items() if isinstance(rate, int) and rate > 0}

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 
-from sparkfleet.probe.looks import basics
+from sparkfleet.probe.looks import basics, lean
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
     from typing import Any
 
+LETTERS = set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+"""Of the names of our units."""
 UNITS_BESIDE = ("/run/systemd/system", "/etc/systemd/system.control", "/run/systemd/system.control")
 """Where ``systemctl edit --runtime`` and ``systemctl set-property`` put what changes a unit."""
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a unit's name is one that we give."""
+    inner = name.removeprefix("sparkfleet-").removesuffix(".service")
+    return name == "sparkfleet-%s.service" % inner and bool(inner) and set(inner) <= LETTERS
 
 
 def look_at_units() -> dict[str, Any]:
@@ -21,18 +27,8 @@ def look_at_units() -> dict[str, Any]:
     if not os.path.isdir("/run/systemd/system"):
         return {"state": "missing"}
     units: dict[str, dict[str, Any]] = {}
-    names = sorted(
-        {
-            name
-            for name in os.listdir(basics.UNIT_DIR)
-            if re.fullmatch(r"sparkfleet-[a-z0-9.-]+\.service", name)
-        }
-        | {
-            name[:-2]
-            for name in os.listdir(basics.UNIT_DIR)
-            if re.fullmatch(r"sparkfleet-[a-z0-9.-]+\.service\.d", name)
-        }
-    )
+    there = [name.removesuffix(".d") for name in os.listdir(basics.UNIT_DIR)]
+    names = sorted({name for name in there if is_ours(name)})
     for name in names:
         drop_ins = {}
         for directory in ("%s/%s.d" % (root, name) for root in (basics.UNIT_DIR, *UNITS_BESIDE)):
@@ -43,20 +39,8 @@ def look_at_units() -> dict[str, Any]:
                     )
         units[name] = {"text": basics.read_text(os.path.join(basics.UNIT_DIR, name)), "drop_ins": drop_ins}
     if names:
-        answer = subprocess.run(
-            [
-                "systemctl",
-                "show",
-                "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,StatusText",
-                *names,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        for block in answer.stdout.strip().split("\n\n"):
+        asked = "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,StatusText"
+        for block in lean.said("systemctl", "show", asked, *names).strip().split("\n\n"):
             facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             if facts.get("Id") in units:
                 units[facts["Id"]].update(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-from sparkfleet.probe.looks import basics
+from sparkfleet.probe.looks import basics, lean
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def hashed() -> dict[str, Any]:
     """Return what is known of files that were hashed: by their real paths."""
     path = os.path.join(basics.STATE_DIR, "verified.json")
     try:
-        found = json.loads(basics.read_text(path, LONGEST) or "{}")["files"]
+        found = lean.loads(basics.read_text(path, LONGEST) or "{}")["files"]
     except (ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
