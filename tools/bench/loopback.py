@@ -32,22 +32,24 @@ _KEPT = (
 _SHOW = "systemctl show --property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result"
 
 _DOCKER = '''\
-"""Docker's socket with recorded answers."""
-import http.server, json, os, socketserver
-ANSWERS = json.load(open("/srv/docker.json"))
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = ANSWERS.get(self.path, "{}").encode()
-        self.send_response(200 if self.path in ANSWERS else 404)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *words): pass
-    def address_string(self): return ""
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads, request_queue_size = True, 200
-with Server("/run/docker.sock", Handler) as server:
-    server.serve_forever()
+"""Docker's socket with recorded answers, and the engine's port: the engine's process is this one."""
+import contextlib, json, os, re, socket
+ANSWERS = {}
+for path, text in json.load(open("/srv/docker.json")).items():
+    if path.startswith("/containers/"):
+        text = re.sub('"Pid": *[1-9][0-9]*', '"Pid":%d' % os.getpid(), text)
+    ANSWERS[path.encode()] = text.encode()
+engine = socket.create_server(("127.0.0.1", int(os.environ["ENGINE_PORT"])))
+docker = socket.socket(socket.AF_UNIX)
+docker.bind("/run/docker.sock")
+docker.listen(200)
+while True:
+    client, _ = docker.accept()
+    with client, contextlib.suppress(OSError):
+        body = ANSWERS.get(client.recv(4096).split()[1])
+        status = b"404 Not Found" if body is None else b"200 OK"
+        head = b"HTTP/1.0 %s\\r\\nContent-Length: %d\\r\\n\\r\\n"
+        client.sendall(head % (status, len(body or b"")) + (body or b""))
 '''
 
 _START = """\
@@ -58,7 +60,7 @@ usermod -p '*' nvidia
 ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 printf '#!/bin/sh\\nexec cat /srv/units\\n' > /usr/local/bin/systemctl
 chmod 755 /usr/local/bin/systemctl
-for file in /srv/sshd-*.conf; do /usr/sbin/sshd -f "$file" -E /srv/sshd.log; done
+for file in /srv/sshd-*.conf; do /usr/sbin/sshd -r -f "$file" -E /srv/sshd.log; done
 exec python3 -B /srv/docker.py
 """
 
@@ -113,7 +115,7 @@ class Loopback:
 
     def play_back(self, answer: Path) -> None:
         """From now on give this answer to every look."""
-        stub = "#!/bin/sh\ncat > /dev/null\nexec cat /srv/answer\n"
+        stub = "#!/bin/sh\nexec cat /srv/answer\n"
         entries = (
             Entry("srv/answer", answer.read_bytes()),
             Entry("usr/local/bin/sudo", stub.encode(), 0o755),
@@ -145,6 +147,7 @@ def up(lab: Sparks, count: int, lock: Path, listening: int) -> Loopback:
     lab.docker.attempt("rm", "-f", "-v", name)
     lab.docker.run(
         "create", "--name", name, "--label", f"{LABEL}={lab.lab.prefix}", "--network", "host", "--init",
+        "--env", f"ENGINE_PORT={fleets.PORT}",
         "--entrypoint", "/bin/sh", lab.state.spark_image, "/srv/start.sh",
     )  # fmt: skip
     words = ["docker", "exec", first, "sh", "-c", f"tar -C / -c {_KEPT}"]
@@ -173,6 +176,6 @@ def _sshd(count: int) -> list[Entry]:
         listen = "".join(
             f"ListenAddress {address(n)}\n" for n in range(first, min(first + PER_SSHD, count + 1))
         )
-        text = f"Port {PORT}\n{listen}PidFile none\nLogLevel VERBOSE\nMaxStartups 100\n"
+        text = f"Port {PORT}\n{listen}PidFile none\nLogLevel VERBOSE\nMaxStartups 100\nUsePAM no\n"
         entries.append(Entry(f"srv/sshd-{first:03}.conf", (text + "Include /etc/ssh/sshd_config\n").encode()))
     return entries

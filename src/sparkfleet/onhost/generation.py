@@ -107,10 +107,10 @@ class Generation:
     @property
     def id(self) -> str:
         """Return 12 hex digits over all that makes a new container or unit necessary (not the gate)."""
-        spec = dataclasses.asdict(self)
-        spec.pop("gate")
-        if self.rank is None:
-            spec.pop("rank")
+        spec = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del spec["gate"], spec["rank"]
+        if self.rank is not None:
+            spec["rank"] = dataclasses.asdict(self.rank)
         spec["create"] = without_generation_label(self.create)
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
 

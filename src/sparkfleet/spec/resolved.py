@@ -290,9 +290,14 @@ class Fleet:
         raise KeyError(name)
 
 
+_PLAIN = (str, int, float, type(None))
+
+
 def to_json(value: Any) -> Any:
     """Return plain data of any dataclass here, for ``--json`` and pyinfra's host data."""
     # dataclasses.asdict copies each text and number as well: three times the cost, per host.
+    if isinstance(value, _PLAIN):
+        return value
     if dataclasses.is_dataclass(value):
         return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, tuple | list):
