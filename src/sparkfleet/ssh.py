@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     from paramiko import Transport
 
 
+WAKE_S = 1.0
+"""Seconds after which a connection that waits looks whether it is still wanted. paramiko's own 0.1 s is CPU
+that grows with the hosts and with their distance; an answer, an end or a close is noticed at once either way.
+"""
+
+
 def without_delay(sock: socket.socket, **options: Any) -> Transport:
     """Return a transport that sends at once.
 
@@ -19,4 +25,6 @@ def without_delay(sock: socket.socket, **options: Any) -> Transport:
 
     if isinstance(sock, socket.socket) and sock.family in {socket.AF_INET, socket.AF_INET6}:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Transport(sock, **options)
+    transport = Transport(sock, **options)
+    sock.settimeout(WAKE_S)
+    return transport

@@ -163,7 +163,7 @@ def test_every_further_spark_costs_the_same(files: FleetFiles) -> None:
     calls = {count: plan_of(files, count)["calls"] for count in (10, 20, 40)}
     first, second = calls[20] - calls[10], (calls[40] - calls[20]) / 2
     assert second == pytest.approx(first, rel=0.1)
-    assert first / 10 < 8_000
+    assert first / 10 < 4_500
 
 
 def loaded(words: str, cwd: Path) -> set[str]:

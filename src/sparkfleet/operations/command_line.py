@@ -53,6 +53,7 @@ def guard() -> None:
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # one progress at a time: ours
     known_hosts.use()
     upstream.remember_connectors()
+    upstream.compare_macs_at_once()
     upstream.order_operations_by_frames()
     if ctx_state.isset():
         fleet_run.watch_connections(ctx_state.get())

@@ -83,6 +83,7 @@ def begin(inventory: Path, limit: Sequence[str]) -> State:
     """
     known_hosts.use()
     upstream.remember_connectors()
+    upstream.compare_macs_at_once()
     state = State(check_for_changes=False)
     state.cwd = str(Path.cwd())
     ctx_state.set(state)

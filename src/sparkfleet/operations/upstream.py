@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hmac
 import importlib
 import importlib.util
 import sys
@@ -67,6 +68,16 @@ def remember_connectors() -> None:
     asked = vars(connectors)["entry_points"]  # the module's own name for importlib's
     if not hasattr(asked, "cache_clear"):
         setattr(connectors, "entry_points", cache(asked))  # noqa: B010
+
+
+def compare_macs_at_once() -> None:
+    """Have paramiko compare the code of each packet as a whole.
+
+    paramiko 4.0 does it in Python, byte by byte: 0.2 ms a packet, 12 packets a plan of one host.
+    """
+    from paramiko import util  # noqa: PLC0415
+
+    setattr(util, "constant_time_bytes_eq", hmac.compare_digest)  # noqa: B010
 
 
 def _order(state: Any) -> list[int]:
