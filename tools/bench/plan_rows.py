@@ -16,6 +16,7 @@ from tools.bench.sparks import BIN, Sparks
 PLAN = "sparkfleet plan"
 ANSIBLE_ROUNDS = 3
 SAME_CORES = "SSH hosts on loopback, their side on the same cores"
+PLAYED = "sparkfleet plan, the look played back"
 PLAYED_BACK = "SSH hosts on loopback, sshd real, the look played back"
 
 
@@ -69,6 +70,14 @@ def of_loopback(hosts: Loopback, sizes: Sequence[int]) -> Iterator[Row]:
         if size in (sizes[0], *sizes[-3::2]):
             yield Row(group, "pyinfra, one command and nothing else", size, rivals.bare(fleet))
             yield Row(group, "ssh HOST true, in parallel", size, floor(hosts.ssh_config(), names))
+
+
+def of_both_sides(hosts: Loopback, size: int) -> Iterator[tuple[str, Command]]:
+    """Yield what is measured on both sides of so many hosts on loopback."""
+    fleet = hosts.fleet(size)
+    yield PLAN, plan(fleet)
+    yield "pyinfra, one command", rivals.bare(fleet)
+    yield "ssh HOST true", floor(hosts.ssh_config(), [address(number) for number in range(1, size + 1)])
 
 
 def of_played_back(hosts: Loopback, sizes: Sequence[int], answer: Path) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""The figures for people (a table, and the same as Markdown) and for programs (JSON)."""
+"""The figures for people on a terminal, and for programs (JSON)."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Count:
 
 
 HEADINGS = ("what", "hosts", "median", "fastest", "x plan", "CPU here", "memory", "n")
+WIRE_HEADINGS = ("per host", "connections", "remote commands", "KiB sent", "KiB received")
 
 
 def machine() -> dict[str, Any]:
@@ -118,7 +119,7 @@ def show(
         console.print(table)
     if counts:
         table = Table(
-            "per host", "connections", "remote commands", "KiB sent", "KiB received",
+            *WIRE_HEADINGS,
             title="What goes over the wire", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
         )  # fmt: skip
         for count in counts:
@@ -138,40 +139,6 @@ def show(
             budget.text, budget.limit, budget.measured, "held" if budget.held else "[red]missed[/red]"
         )
     console.print(table)
-
-
-def markdown(
-    rows: Sequence[Row], counts: Sequence[Count], notes: Sequence[str], budgets: Sequence[Budget]
-) -> str:
-    """Return the same tables for docs/explanation/performance.md."""
-    here = machine()
-    text = (
-        f"Measured {here['date']} by `make bench` on {here['cores']} cores ({here['cpu']}), "
-        f"{here['memory_gib']} GiB, Linux {here['kernel']}, Python {here['python']}.\n"
-    )
-    for group, members in grouped(rows).items():
-        text += f"\n**{group}**\n\n" + _table(HEADINGS, [cells(r, reference_of(r, members)) for r in members])
-    lines = [
-        (c.title, f"{c.connections:.1f}", f"{c.commands:.1f}", f"{c.up_kib:.1f}", f"{c.down_kib:.1f}")
-        for c in counts
-    ]
-    headings = ("per host", "connections", "remote commands", "KiB sent", "KiB received")
-    text += "\n**What goes over the wire**\n\n" + _table(headings, lines)
-    text += "\n" + "".join(f"- {note}\n" for note in notes)
-    text += "\n" + _table(
-        ("budget", "limit", "measured", ""),
-        [(b.text, b.limit, b.measured, "held" if b.held else "missed") for b in budgets],
-    )
-    return text
-
-
-def _table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rule = "|" + "---|" * len(headings)
-    return "\n".join([_line(headings), rule, *(_line(cells) for cells in lines)]) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def as_json(
