@@ -407,18 +407,22 @@ COSTLY = {
 }
 
 
-def test_a_plan_s_look_loads_none_of_the_modules_that_cost_a_spark_more_than_the_look_itself() -> None:
-    words = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-B",
-        "-c",
-        f"{LOADER}\nprint(*sys.modules)",
-        ProbeRequest().to_json(),
-    ]
-    said = subprocess.run(words, input=packed_program(), capture_output=True, text=True, check=True).stdout
-    assert find_answer(said.splitlines()) is not None
+DECLARED = (("package", "bash", ""), ("sysctl", "vm.swappiness", ""), ("swap", "", ""))
+
+
+@pytest.mark.parametrize("items", [None, DECLARED], ids=["a host", "the Spark itself, too"])
+def test_a_plan_s_look_loads_none_of_the_modules_that_cost_a_spark_more_than_the_look_itself(
+    items: tuple[tuple[str, str, str], ...] | None,
+) -> None:
+    request = ProbeRequest(items=items)
+    words = [sys.executable, "-I", "-S", "-B", "-c", f"{LOADER}\nprint(*sys.modules)", request.to_json()]
+    packed = packed_program(request.more_parts)
+    said = subprocess.run(words, input=packed, capture_output=True, text=True, check=True).stdout
+    answer = find_answer(said.splitlines())
+    assert answer is not None
+    seen = json.loads(answer)["items"].get("live", {})
+    assert len(seen) == len(items or ())
+    assert not any("error" in one for one in seen.values())
     loaded = set(said.splitlines()[-1].split())
     assert {"pwd", "grp"} <= loaded
     assert not loaded & COSTLY
