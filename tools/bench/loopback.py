@@ -21,6 +21,7 @@ from tools.bench.sparks import Sparks
 
 from sparkfleet.lab.content import Entry, tar_of
 from sparkfleet.lab.names import LABEL
+from sparkfleet.probe.looks import units
 
 PORT = 47122
 PER_SSHD = 16
@@ -29,7 +30,7 @@ _KEPT = (
     "usr/local/lib/sparkfleet usr/local/bin/spark-valve var/lib/sparkfleet home/nvidia "
     "$(cd / && ls -d etc/systemd/system/sparkfleet-*)"
 )
-_SHOW = "systemctl show --property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result"
+_SHOW = f"systemctl show {units.ASKED}"
 
 _DOCKER = '''\
 """Docker's socket with recorded answers, and the engine's port: the engine's process is this one."""
@@ -153,12 +154,12 @@ def up(lab: Sparks, count: int, lock: Path, listening: int) -> Loopback:
     words = ["docker", "exec", first, "sh", "-c", f"tar -C / -c {_KEPT}"]
     files = subprocess.run(words, check=True, capture_output=True).stdout
     lab.docker.run("cp", "-", f"{name}:/", stdin=files)
-    units = lab.sh(lab.names[0], f"{_SHOW} $(cd /etc/systemd/system && ls -d sparkfleet-*.service)")
+    shown = lab.sh(lab.names[0], f"{_SHOW} $(cd /etc/systemd/system && ls -d sparkfleet-*.service)")
     entries = [
         Entry("srv/docker.json", json.dumps(sparks.answers(lab)).encode()),
         Entry("srv/docker.py", _DOCKER.encode()),
         Entry("srv/start.sh", _START.encode()),
-        Entry("srv/units", f"{units}\n".encode()),
+        Entry("srv/units", f"{shown}\n".encode()),
         *_sshd(listening),
     ]
     lab.docker.run("cp", "-", f"{name}:/", stdin=tar_of(tuple(entries)))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LETTERS = set("abcdefghijklmnopqrstuvwxyz0123456789.-")
 """Of the names of our units."""
+ASKED = "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,StatusText"
 UNITS_BESIDE = ("/run/systemd/system", "/etc/systemd/system.control", "/run/systemd/system.control")
 """Where ``systemctl edit --runtime`` and ``systemctl set-property`` put what changes a unit."""
 
@@ -39,8 +40,7 @@ def look_at_units() -> dict[str, Any]:
                     )
         units[name] = {"text": basics.read_text(os.path.join(basics.UNIT_DIR, name)), "drop_ins": drop_ins}
     if names:
-        asked = "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,StatusText"
-        for block in lean.said("systemctl", "show", asked, *names).strip().split("\n\n"):
+        for block in lean.said("systemctl", "show", ASKED, *names).strip().split("\n\n"):
             facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             if facts.get("Id") in units:
                 units[facts["Id"]].update(
