@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tools.bench.document import HEADING, PAGE, markdown, write_into
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def row(what: str, hosts: int, seconds: float, failed: str = "") -> dict[str, Any]:
