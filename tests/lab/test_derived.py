@@ -57,6 +57,10 @@ class Derived:
     def containers(self) -> list[str]:
         return [m.sh("docker inspect -f '{{.Id}} {{.State.StartedAt}}' nano") for m in self.machines]
 
+    def images(self) -> list[set[str]]:
+        """Return the derived images of each machine, by id and name."""
+        return [{*machine.sh(IMAGES).splitlines()} for machine in self.machines]
+
     def everything_of_a_build(self) -> list[str]:
         """Return containers, wheels and images of builds that are on the machines."""
         nameless = "docker images -q -f dangling=true -f label=io.sparkfleet.derived"
@@ -221,6 +225,22 @@ def test_a_wheel_with_other_bytes_than_the_locked_ones_is_not_taken(derived: Der
     assert [machine.sh(IMAGES) for machine in derived.machines] == [derived.killed_with] * 2
     derived.index.spoiled.clear()
     derived.fleet.run(deploy="stage").expect(0)
-    first, second = ({*machine.sh(IMAGES).splitlines()} for machine in derived.machines)
+    first, second = derived.images()
     assert first == second
     assert len(first) == 2
+
+
+def test_sparks_that_reach_nothing_build_from_the_bundle(derived: Derived) -> None:
+    carried = derived.fleet.root / "carried"
+    derived.declare(helper_lib=">=2")
+    derived.fleet.lock()
+    derived.fleet.command("sparkfleet", "bundle", "inventories/lab.py", str(carried)).expect(0)
+    derived.fleet.set_group_data(stage={"bundle": str(carried)}, prepare={"offline": True})
+    derived.index.sent.clear()
+    before = derived.images()
+    staged = derived.fleet.run(deploy="stage").expect(0)
+    assert "to build here from the bundle" in staged.text
+    assert derived.index.sent == []
+    first, second = (now - had for now, had in zip(derived.images(), before, strict=True))
+    assert first == second
+    assert len(first) == 1

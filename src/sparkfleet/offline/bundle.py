@@ -17,7 +17,7 @@ from sparkfleet.errors import Problem
 from sparkfleet.lock.hub import HubError
 from sparkfleet.lock.packages import PackagesError
 from sparkfleet.lock.registry import Registry, RegistryError
-from sparkfleet.offline import downloads, images, wheels
+from sparkfleet.offline import downloads, images, wheel_downloads
 from sparkfleet.spec.locked import Lock, LockedImage
 from sparkfleet.spec.resolved import Fleet, Weights, Wheel
 
@@ -63,7 +63,7 @@ def write(path: Path, wanted: Content, source: Source, tell: Tell) -> Iterator[P
             yield Problem(image.image.display, error.found, remedy=error.remedy)
     for wheel in wanted.wheels:
         try:
-            wheels.bring(path, wheel, tell)
+            wheel_downloads.bring(path, wheel, tell)
         except PackagesError as error:
             yield Problem(wheel.name, error.found, remedy=error.remedy)
     for weights in wanted.models:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
-import httpx
-
-from sparkfleet.lock.packages import PackagesError
+from sparkfleet.errors import Problem
 from sparkfleet.spec.resolved import Wheel
-
-TIMEOUT = httpx.Timeout(60, connect=10)
 
 
 def place(path: Path, wheel: Wheel) -> Path:
@@ -25,21 +21,14 @@ def is_there(path: Path, wheel: Wheel) -> bool:
     return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == wheel.sha256
 
 
-def bring(path: Path, wheel: Wheel, tell: Callable[[str], None]) -> None:
-    """Download a wheel that is not there. Raise ``PackagesError`` if it does not come as locked."""
-    if is_there(path, wheel):
-        return
-    tell(f"{wheel.name}: {wheel.size >> 10} KiB to download")
-    try:
-        answer = httpx.get(wheel.url, follow_redirects=True, timeout=TIMEOUT).raise_for_status()
-    except httpx.HTTPError as error:
-        found = f"{wheel.name} could not be downloaded: {str(error).splitlines()[0]}"
-        raise PackagesError(found, "run again; or choose anew: sparkfleet lock --update '*'") from error
-    if hashlib.sha256(answer.content).hexdigest() != wheel.sha256:
-        found = f"{wheel.name} came with another content than the locked one: it is not kept"
-        raise PackagesError(found, "run again; if it stays, the package index or a proxy before it is broken")
-    final = place(path, wheel)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f"{final.name}.part")
-    part.write_bytes(answer.content)
-    part.replace(final)
+def lack(where: str, bundle: Path, wheels: Iterable[Wheel]) -> Problem | None:
+    """Return which wheels a bundle lacks; None when it has all of them as locked."""
+    absent = [wheel.name for wheel in wheels if not is_there(bundle, wheel)]
+    if not absent:
+        return None
+    return Problem(
+        f"{where}: {absent[0]}",
+        f"the bundle {bundle} lacks {len(absent)} Python packages, or has others: {', '.join(absent[:3])}",
+        "a bundle of this very lock file",
+        f"where the package index can be reached: sparkfleet bundle INVENTORY {bundle}",
+    )

@@ -19,6 +19,8 @@ from typing import Any
 
 from sparkfleet.onhost import files, rates, staged, verified
 from sparkfleet.onhost.copy_file import BUFFER
+from sparkfleet.onhost.copy_image import ROOT
+from sparkfleet.onhost.copy_job import in_child
 from sparkfleet.onhost.docker_images import ImageEngine
 from sparkfleet.onhost.journal import Journal
 from sparkfleet.onhost.pull import StageError, pull
@@ -49,7 +51,8 @@ def build(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
     """Make a derived image unless it is here. Raise StageError when it is not here then.
 
     ``order``: ``image`` (its name), ``base`` (``repository@digest``), ``install`` (``name==version``),
-    ``wheels`` (``name``, ``url``, ``sha256``, ``size``) and ``labels``.
+    ``wheels`` (``name``, ``url``, ``sha256``, ``size``) and ``labels``; and ``carried`` where the wheels come
+    from a sender: ``sender``, ``listeners``, ``token``, and each wheel has its ``number`` there.
     """
     engine, base = ImageEngine(), order["base"]
     if is_here(engine, order["image"]):
@@ -60,6 +63,8 @@ def build(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
         began = time.monotonic()
         rates.note(state, rates.PULL, pull(base, home, journal), time.monotonic() - began)
     folder = state / "builds" / tag_of(order["image"])
+    if order.get("carried"):
+        _copy_wheels(order, folder, journal)
     fetch_wheels(order["wheels"], folder, journal)
     try:
         with staged.image(state, order["image"]):
@@ -78,6 +83,25 @@ def with_what_is_here(request: dict[str, Any]) -> dict[str, Any]:
         return request
     weights = [{**one, "image": derived} for one in request.get("weights", ())]
     return {**request, "images": [], "weights": weights}
+
+
+def with_token(order: Mapping[str, Any], token: Path) -> Mapping[str, Any]:
+    """Return an order whose sender gets the job's token; one without a sender needs none."""
+    if "carried" not in order:
+        return order
+    return {**order, "carried": {**order["carried"], "token": token.read_text(encoding="utf-8")}}
+
+
+def _copy_wheels(order: Mapping[str, Any], folder: Path, journal: Journal) -> None:
+    """Bring the wheels from a sender; each is here when its hash is right."""
+    folder.mkdir(parents=True, exist_ok=True)
+    journal.tell("phase", f"from {order['carried']['sender']}", phase="packages")
+    files_asked = [
+        {"number": one["number"], "size": one["size"], "blob": one["sha256"], "name": one["name"],
+         "target": str(folder / Path(one["name"]).name)}
+        for one in order["wheels"]
+    ]  # fmt: skip
+    in_child({**order["carried"], "files": files_asked}, ROOT, lambda _: None)
 
 
 def fetch_wheels(wheels: list[dict[str, Any]], folder: Path, journal: Journal) -> None:

@@ -93,8 +93,6 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
                     began = time.monotonic()
                     count = pull(reference, Path(request["user"]["home"]), journal)
                     rates.note(paths.state, rates.PULL, count, time.monotonic() - began)
-            for order in request.get("derived", ()):
-                derive.build(order, Path(request["user"]["home"]), journal, paths.state)
             for weights in request.get("weights", ()):
                 fetch(weights, request["user"], token if token.exists() else None, journal, paths.state)
             for order in request.get("copies", ()):
@@ -105,6 +103,9 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
             for order in request.get("carried_images", ()):
                 whole = {**order, "token": token.read_text(encoding="utf-8")}
                 carried_image.bring(whole, journal, paths.state)
+            for order in request.get("derived", ()):
+                build = derive.with_token(order, token)
+                derive.build(build, Path(request["user"]["home"]), journal, paths.state)
             if any(request.get(kind) for kind in BROUGHT):
                 journal.tell("note", give_back(), phase="valve")
             result: dict[str, Any] = {"outcome": "staged", "text": "all there"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sparkfleet.errors import Problem
-from sparkfleet.offline import models, oci
+from sparkfleet.errors import Problem, together
+from sparkfleet.offline import models, oci, wheels
 from sparkfleet.plan.fleet_staging import Sources
 from sparkfleet.plan.model import Source
 from sparkfleet.plan.staging import weights_key
-from sparkfleet.spec.resolved import Host
+from sparkfleet.spec.resolved import Host, ImageRef
 
 
 def lacks(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], Problem]:
@@ -25,11 +25,18 @@ def lacks(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], 
 def _lack(host: Host, key: str, source: Source) -> Problem | None:
     bundle = Path(host.stage.bundle).expanduser()
     for service in host.services:
-        named_by_bundle = source.bundle or (host.prepare.offline and service.image.extras is None)
-        if service.image.pull_ref == key and named_by_bundle:
-            # Of a copy from another Spark, the bundle gives what names it; a derived image has its name.
+        if service.image.pull_ref == key and service.image.extras:
+            return derived(host.name, bundle, service.image) if source.bundle else None
+        if service.image.pull_ref == key and (source.bundle or host.prepare.offline):
+            # Of a copy from another Spark, the bundle gives what names it.
             return oci.lack(host.name, bundle, service.image, manifests_alone=not source.bundle)
         for weights in service.repositories:
             if weights_key(weights) == key and source.bundle:
                 return models.lack(host.name, bundle, weights)
     return None
+
+
+def derived(where: str, bundle: Path, image: ImageRef) -> Problem | None:
+    """Return what a bundle lacks of what a derived image is built from: its base, and the wheels."""
+    packages = image.extras.wheels if image.extras else ()
+    return together(oci.lack(where, bundle, image.base), wheels.lack(where, bundle, packages))

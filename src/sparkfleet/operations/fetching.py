@@ -75,7 +75,8 @@ def _fetch(act: acting.Acting, key: str, step: Step) -> None:
         source = _instead(act, key, failed, problem)
     wanted = _wanted(declared(act.host), key, step)
     if source.bundle and step is Step.IMAGE:
-        from_bundle.send_image(act, wanted.service.image)
+        send = from_bundle.send_derived if wanted.service.image.extras else from_bundle.send_image
+        send(act, wanted.service.image)
     elif source.bundle:
         from_bundle.send(act, wanted.weights)
     else:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.errors import Problem
-from sparkfleet.offline import models, oci
+from sparkfleet.offline import models, oci, wheels
 from sparkfleet.onhost.copy_send import Shown
-from sparkfleet.operations import acting, copying, looking, staging_job, tunnel
+from sparkfleet.operations import acting, bundle_lacks, copying, looking, staging_job, tunnel
 from sparkfleet.spec.resolved import ImageRef, Weights
 
 LAN = 1
@@ -50,6 +50,26 @@ def send_image(act: acting.Acting, image: ImageRef) -> None:
     with _sending(act, shown) as (token, place):
         order = {"image": image.pull_ref, "contents": contents, **place}
         _run(act, {"token": token, "carried_images": [order]})
+
+
+def send_derived(act: acting.Acting, image: ImageRef) -> None:
+    """Send what a derived image is built from, and have it built. Raise FailedError when that fails."""
+    bundle = of(act)
+    _refuse([bundle_lacks.derived(act.host.name, bundle, image)])
+    parts = oci.parts(bundle, image.digest)
+    (order,) = staging_job.image_request(image, alone=True)["derived"]
+    packages = [wheels.place(bundle, wheel) for wheel in image.extras.wheels] if image.extras else []
+    files = [*((oci.place(bundle, part.digest), part.size) for part in parts),
+             *((path, path.stat().st_size) for path in packages)]  # fmt: skip
+    sent = [
+        {**one, "number": len(parts) + at, "size": packages[at].stat().st_size}
+        for at, one in enumerate(order["wheels"])
+    ]
+    contents = [{"digest": part.digest, "size": part.size} for part in parts]
+    with _sending(act, [Shown(str(path), size) for path, size in files]) as (token, place):
+        base = {"image": image.base.pull_ref, "contents": contents, **place}
+        build = {**order, "wheels": sent, "carried": place}
+        _run(act, {"token": token, "carried_images": [base], "derived": [build]})
 
 
 def of(act: acting.Acting) -> Path:

@@ -65,9 +65,8 @@ def _by_key(plans: Sequence[HostPlan]) -> dict[str, dict[str, Stock]]:
 def _sources(
     hosts: Mapping[str, Host], stocks: Mapping[str, Stock], needing: list[str]
 ) -> dict[str, Source | None]:
-    policy, first = hosts[needing[0]].stage, stocks[needing[0]]
-    # A derived image is built from its base, and so on a Spark: a bundle does not have it.
-    bundle = bool(policy.bundle) and not first.derived
+    policy = hosts[needing[0]].stage
+    bundle = bool(policy.bundle)
     outside = [name for name in needing if bundle or not hosts[name].prepare.offline]
     found: dict[str, Source | None] = {
         name: Source(bundle=bundle) if name in outside else None for name in needing

@@ -78,10 +78,10 @@ def origin(stock: Stock, source: Source) -> str:
     """Return where something comes from, in words."""
     if source.host:
         return f"from {source.host}{' over the fabric' if source.near else ''}"
+    if stock.derived:
+        return f"to build here{' from the bundle' if source.bundle else ''}"
     if source.bundle:
         return "from the bundle"
-    if stock.derived:
-        return "to build here"
     return "to pull" if stock.step is Step.IMAGE else "to download"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sparkfleet.lock.packages import PackagesError
 from sparkfleet.lock.registry import Registry
-from sparkfleet.offline import bundle, wheels
+from sparkfleet.offline import bundle, wheel_downloads, wheels
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.resolved import Fleet, Wheel
 from tests.unit.plan.test_derived import DERIVED
@@ -33,7 +33,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[str]]:
             asked.append(url)
             return httpx.Response(status, content=body, request=httpx.Request("GET", url))
 
-        monkeypatch.setattr(wheels.httpx, "get", get)
+        monkeypatch.setattr(wheel_downloads.httpx, "get", get)
         return asked
 
     return answers
@@ -42,7 +42,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[str]]:
 def test_a_wheel_is_downloaded_once(index: Callable[[int, bytes], list[str]], tmp_path: Path) -> None:
     asked = index(200, BODY)
     for _ in (1, 2):
-        wheels.bring(tmp_path, SCIPY, lambda _: None)
+        wheel_downloads.bring(tmp_path, SCIPY, lambda _: None)
     assert asked == [SCIPY.url]
     assert wheels.place(tmp_path, SCIPY).read_bytes() == BODY
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == [SCIPY.name]
@@ -52,9 +52,9 @@ def test_a_wheel_that_somebody_changed_is_downloaded_anew(
     index: Callable[[int, bytes], list[str]], tmp_path: Path
 ) -> None:
     index(200, BODY)
-    wheels.bring(tmp_path, SCIPY, lambda _: None)
+    wheel_downloads.bring(tmp_path, SCIPY, lambda _: None)
     wheels.place(tmp_path, SCIPY).write_bytes(b"changed")
-    wheels.bring(tmp_path, SCIPY, lambda _: None)
+    wheel_downloads.bring(tmp_path, SCIPY, lambda _: None)
     assert wheels.is_there(tmp_path, SCIPY)
 
 
@@ -66,7 +66,7 @@ def test_what_does_not_come_as_locked_is_not_kept(
 ) -> None:
     index(status, body)
     with pytest.raises(PackagesError, match=words):
-        wheels.bring(tmp_path, SCIPY, lambda _: None)
+        wheel_downloads.bring(tmp_path, SCIPY, lambda _: None)
     assert not (tmp_path / "wheels").exists()
 
 

@@ -339,3 +339,31 @@ def test_a_download_uses_the_derived_image_when_it_is_here_and_its_base_before(e
     assert found["images"] == []
     assert found["weights"] == [{"repo": "a/b", "image": DERIVED}]
     assert derive.with_what_is_here({"images": [BASE]}) == {"images": [BASE]}
+
+
+def test_wheels_that_are_carried_come_from_their_sender_and_the_index_is_not_asked(
+    attempt: Callable[[], None], index: Index, order: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    token = tmp_path / "token"
+    token.write_text("of this job")
+    asked: list[dict[str, Any]] = []
+
+    def in_child(said: dict[str, Any], user: dict[str, Any], _: Any) -> dict[str, Any]:
+        assert user["uid"] == 0
+        asked.append(said)
+        for file in said["files"]:
+            Path(file["target"]).write_bytes(WHEELS[file["name"]])
+        return {"fetched": 1}
+
+    monkeypatch.setattr(derive, "in_child", in_child)
+    wheels = [{**one, "number": 5 + at} for at, one in enumerate(order["wheels"])]
+    place = {"sender": "the bundle", "listeners": [[1, "127.0.0.1", 4711]]}
+    assert derive.with_token(order, token) is order
+    order |= derive.with_token({**order, "wheels": wheels, "carried": place}, token)
+    attempt()
+    (said,) = asked
+    assert {key: said[key] for key in ("sender", "listeners", "token")} == {**place, "token": "of this job"}
+    assert [file["number"] for file in said["files"]] == [5, 6]
+    assert [file["blob"] for file in said["files"]] == [one["sha256"] for one in wheels]
+    assert index.asked == []

@@ -12,13 +12,22 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.offline import models, oci
+from sparkfleet.offline import models, oci, wheels
 from sparkfleet.operations import acting, bundle_lacks, from_bundle, tunnel
 from sparkfleet.plan.model import Source
 from sparkfleet.plan.staging import weights_key
-from sparkfleet.spec.resolved import Host, ImageRef, Prepare, Service, Stage, WeightFile, Weights
+from sparkfleet.spec.resolved import (
+    Extras,
+    Host,
+    ImageRef,
+    Prepare,
+    Service,
+    Stage,
+    WeightFile,
+    Weights,
+    Wheel,
+)
 from tests.unit.operations.sparks import Sparks, patched
-from tests.unit.spec.test_extras import IMAGE as DERIVED
 
 CONFIG, LAYER, BODY = b"{}", b"layer", b"weights"
 
@@ -133,3 +142,40 @@ def test_what_does_not_arrive_is_the_sparks_failure(sparks: Sparks) -> None:
     sparks.results = [{"outcome": "failed", "cause": "the disk is full", "remedy": "df -h"}]
     with pytest.raises(acting.FailedError, match="the disk is full"):
         from_bundle.send_image(sparks.act("spark-01"), IMAGE)
+
+
+TOOL = Wheel("tool-1-py3-none-any.whl", "https://i.example/tool", hashlib.sha256(b"tool").hexdigest())
+DERIVED = replace(IMAGE, extras=Extras(("tool",), (TOOL,)))
+
+
+def derived_lacks(bundle: Path, source: Source) -> set[str]:
+    declared = replace(host(bundle), services=(replace(SERVICE, image=DERIVED),))
+    found = bundle_lacks.lacks({"spark-01": declared}, {("spark-01", DERIVED.pull_ref): source})
+    return {key for _, key in found}
+
+
+def test_a_derived_image_needs_its_base_and_its_wheels_in_the_bundle(bundle: Path) -> None:
+    assert derived_lacks(bundle, Source(bundle=True)) == {DERIVED.pull_ref}
+    wheels.place(bundle, TOOL).parent.mkdir()
+    wheels.place(bundle, TOOL).write_bytes(b"tool")
+    assert derived_lacks(bundle, Source(bundle=True)) == set()
+    oci.place(bundle, digest_of(LAYER)).unlink()
+    assert derived_lacks(bundle, Source(bundle=True)) == {DERIVED.pull_ref}
+
+
+def test_a_copy_of_a_derived_image_needs_nothing_of_a_bundle(tmp_path: Path) -> None:
+    assert derived_lacks(tmp_path / "nowhere", Source("spark-02")) == set()
+
+
+def test_what_a_derived_image_is_built_from_is_sent_in_one_job(sparks: Sparks, bundle: Path) -> None:
+    with pytest.raises(acting.FailedError, match="lacks 1 Python packages"):
+        from_bundle.send_derived(sparks.act("spark-01"), DERIVED)
+    wheels.place(bundle, TOOL).parent.mkdir()
+    wheels.place(bundle, TOOL).write_bytes(b"tool")
+    from_bundle.send_derived(sparks.act("spark-01"), DERIVED)
+    (job,) = sparks.given("stage")
+    ((base,), (build,)) = job["carried_images"], job["derived"]
+    assert base["image"] == build["base"] == IMAGE.pull_ref
+    assert build["carried"] == {"sender": base["sender"], "listeners": base["listeners"]}
+    (wheel,) = build["wheels"]
+    assert (wheel["number"], wheel["size"]) == (len(base["contents"]), len(b"tool"))

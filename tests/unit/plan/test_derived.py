@@ -14,7 +14,7 @@ from sparkfleet.plan.prune import Kind, Wish, fleet_prune
 from sparkfleet.plan.report import change_line
 from sparkfleet.probe.observed import Disk, Observed
 from sparkfleet.probe.stored import Staged, Stored, StoredGeneration, StoredImage, StoredService
-from sparkfleet.spec.resolved import Host, Prepare
+from sparkfleet.spec.resolved import Host, Prepare, Stage
 from tests.unit.plan.cluster import made
 from tests.unit.plan.fake_spark import GIB, converged, fresh, image_seen
 from tests.unit.plan.nano import HOST, NANO, NGC
@@ -113,6 +113,14 @@ def test_an_image_that_one_spark_has_is_built_nowhere_else() -> None:
     source = spread(hosts, plans)["a", KEY]
     assert source is not None
     assert source.host == "b"
+
+
+def test_a_spark_that_reaches_nothing_builds_it_from_a_bundle() -> None:
+    host = named("a", prepare=Prepare(offline=True), stage=Stage(bundle="carried"))
+    plan = host_plan(host, fresh(host))
+    sources = spread({"a": host}, [plan])
+    assert sources["a", KEY] == Source(bundle=True)
+    assert "to build here from the bundle" in changed(only(settled(plan, sources)), "build").note
 
 
 def test_where_nobody_may_build_it_the_plan_is_blocked_with_the_way_out() -> None:
