@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,9 +27,11 @@ def generator():
     return module
 
 
-def test_every_page_is_current(generator):
-    for name, text in generator.pages():
-        assert (ROOT / name).read_text() == text, f"{name} is stale: run tools/generate_reference.py"
+def test_every_page_is_current():
+    # A process of its own: click keeps the names of a command's help option from whoever invoked it first.
+    words = [sys.executable, str(ROOT / "tools" / "generate_reference.py"), "--check"]
+    said = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert said.returncode == 0, said.stdout + said.stderr
 
 
 def test_every_field_that_a_user_may_write_is_described(generator):
