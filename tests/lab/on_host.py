@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.lab.standins.hub_models import MODELS, make_cache
-from sparkfleet.onhost import bundle, units
-from sparkfleet.onhost.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, SwapRequest
-from sparkfleet.onhost.system import PROGRAM
+from sparkfleet.onhost import bundle
+from sparkfleet.onhost.books import units
+from sparkfleet.onhost.machine.system import PROGRAM
+from sparkfleet.onhost.service.generation import (
+    LABEL_GENERATION,
+    LABEL_SERVICE,
+    Gate,
+    Generation,
+    SwapRequest,
+)
 from tests.lab.machine import Machine
 
 RUN = f"/usr/bin/python3 -I -B {PROGRAM}"

@@ -7,7 +7,7 @@ import pytest
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
 from sparkfleet.onhost import bundle
-from sparkfleet.onhost.system import PROGRAM
+from sparkfleet.onhost.machine.system import PROGRAM
 from tests.lab.converged import Converged, converged
 from tests.lab.machine import Machine
 

@@ -15,9 +15,10 @@ import pytest
 
 from sparkfleet.lab.names import Lab
 from sparkfleet.lab.state import State
-from sparkfleet.onhost import bundle, units
-from sparkfleet.onhost.generation import Gate
-from sparkfleet.onhost.system import PROGRAM
+from sparkfleet.onhost import bundle
+from sparkfleet.onhost.books import units
+from sparkfleet.onhost.machine.system import PROGRAM
+from sparkfleet.onhost.service.generation import Gate
 from tests.lab.machine import Machine
 from tests.lab.on_host import RUN, OnHost
 

@@ -36,7 +36,7 @@ def be_recorded():
     from pyinfra.connectors.util import CommandOutput, OutputLine
     from sparkfleet.facts import look
     from sparkfleet.probe.command import BEGIN, END
-    from sparkfleet.operations import looking
+    from sparkfleet.operations.run import looking
     from tests.unit.plan import fake_spark
 
     def connect(self):
@@ -64,9 +64,9 @@ def be_recorded():
 _PLAN = (
     _SPARKS
     + """
-from sparkfleet.operations import upstream
+from sparkfleet.operations.edge import upstream
 be_recorded()
-from sparkfleet.operations.planning import fleet_plan
+from sparkfleet.operations.run.planning import fleet_plan
 calls = 0
 def count(frame, event, _):
     global calls
@@ -189,7 +189,7 @@ NOT_LOADED = {
     "the command line": ("sparkfleet", {*SSH, *NETWORK, "pydantic", "yaml", "rich", "asyncio"}, 150),
     "help": ("sparkfleet --help", {*SSH, *NETWORK, "pydantic", "yaml", "rich", "asyncio"}, 150),
     "check": ("sparkfleet check inventories/lab.py", {*SSH, *NETWORK, "rich", "asyncio"}, 450),
-    "plan": ("sparkfleet plan inventories/lab.py", {*NETWORK, "rich", "invoke.runners"}, 800),
+    "plan": ("sparkfleet plan inventories/lab.py", {*NETWORK, "rich", "invoke.runners"}, 820),
 }
 
 

@@ -15,10 +15,10 @@ MAY_IMPORT = {
     "errors": set(),
     "onhost": {"probe.looks"},
     "probe": {"errors"},
-    "vllm": {"errors", "onhost.diagnose"},
-    "spec": {"errors", "vllm", "onhost.generation"},
+    "vllm": {"errors", "onhost.trial.diagnose"},
+    "spec": {"errors", "vllm", "onhost.service.generation"},
     "catalog": {"errors", "spec", "vllm"},
-    "lock": {"errors", "spec", "vllm", "catalog", "onhost.access"},
+    "lock": {"errors", "spec", "vllm", "catalog", "onhost.fetch.access"},
     "rules": {"errors", "spec", "vllm"},
     "offline": {"errors", "spec", "lock", "onhost"},
     "plan": {"errors", "spec", "vllm", "probe", "onhost", "rules"},
@@ -86,8 +86,39 @@ def test_every_room_has_its_place_in_the_plan() -> None:
     assert {room_of(path) for path in MODULES} - {"__init__"} == set(MAY_IMPORT)
 
 
+FLOORS_ON_A_SPARK = (
+    {"service"},
+    {"machine"},
+    {"books"},
+    {"trial", "fetch", "prepare", "fabric"},
+    {"cluster", "prune", "copy"},
+    {"swap", "guard", "image"},
+    {"stage", "bundle"},
+    {"main"},
+)
+"""Folders and modules of ``onhost/``, from the ground."""
+FLOORS_OF_OPERATIONS = ({"edge"}, {"run"}, {"staging"})
+"""Folders of ``operations/``, from the ground; what is not named stands on top."""
+
+
+@pytest.mark.parametrize(
+    ("house", "floors"), [("onhost", FLOORS_ON_A_SPARK), ("operations", FLOORS_OF_OPERATIONS)]
+)
+def test_folders_of_a_room_import_only_from_floors_below(house: str, floors: tuple[set[str], ...]) -> None:
+    folder, top = SOURCE / house, len(floors)
+    floor_of = {room: number for number, rooms in enumerate(floors) for room in rooms}
+    for path in folder.rglob("*.py"):
+        room = path.relative_to(folder).parts[0].removesuffix(".py")
+        for name in imports(path):
+            if room == "__init__" or not name.startswith(f"sparkfleet.{house}."):
+                continue
+            other = name.split(".")[2]
+            lower = floor_of.get(other, top) < floor_of.get(room, top)
+            assert lower or other == room or room not in floor_of, f"{path} imports {name}"
+
+
 ON_A_SPARK = [
-    *(path for path in (SOURCE / "onhost").glob("*.py") if path.name != "bundle.py"),
+    *(path for path in (SOURCE / "onhost").rglob("*.py") if path.name != "bundle.py"),
     *(SOURCE / "probe" / "looks").glob("*.py"),
 ]
 

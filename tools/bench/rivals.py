@@ -20,7 +20,7 @@ from tools.bench.measure import Command
 from tools.bench.sparks import BIN, Sparks
 
 from sparkfleet.inventory import load_fleet
-from sparkfleet.onhost.generation import Generation
+from sparkfleet.onhost.service.generation import Generation
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.probe.observed import User
 from sparkfleet.spec.resolved import Host, Service

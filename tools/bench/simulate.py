@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.operations import upstream
+from sparkfleet.operations.edge import upstream
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     from pyinfra.connectors.ssh import SSHConnector  # noqa: PLC0415  (after the patches, as in the real command)
     from pyinfra.connectors.util import CommandOutput, OutputLine  # noqa: PLC0415
 
-    from sparkfleet.operations.planning import fleet_plan  # noqa: PLC0415
+    from sparkfleet.operations.run.planning import fleet_plan  # noqa: PLC0415
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 

@@ -36,7 +36,7 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
 
     Exit code: 0 measured, 1 an error, or a link that could not be measured.
     """
-    from sparkfleet.operations import upstream  # noqa: PLC0415
+    from sparkfleet.operations.edge import upstream  # noqa: PLC0415
 
     upstream.patch_for_gevent()  # before anything that talks, and for this command alone
     upstream.postpone("invoke")

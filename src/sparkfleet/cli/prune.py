@@ -53,7 +53,7 @@ def prune(  # noqa: PLR0917  (one a switch)
 
     Exit code: 0 done, 1 a Spark is unknown or something could not be removed.
     """
-    from sparkfleet.operations import upstream  # noqa: PLC0415
+    from sparkfleet.operations.edge import upstream  # noqa: PLC0415
 
     upstream.patch_for_gevent()
     from sparkfleet.cli import output  # noqa: PLC0415

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.onhost.generation import Generation
+from sparkfleet.onhost.service.generation import Generation
 from sparkfleet.plan import desired
 from sparkfleet.plan.cluster import rendered
 from sparkfleet.probe.observed import User

@@ -36,7 +36,7 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
     """
     if run and not preflight:
         raise click.UsageError("--run goes with --preflight")
-    from sparkfleet.operations import upstream  # noqa: PLC0415
+    from sparkfleet.operations.edge import upstream  # noqa: PLC0415
 
     upstream.patch_for_gevent()  # before anything that talks, and for this command alone
     upstream.postpone("invoke")

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from sparkfleet.lock.model_files import figures, has_weights, loaded
-from sparkfleet.onhost import access
+from sparkfleet.onhost.fetch import access
 from sparkfleet.spec.locked import LockedModel
 from sparkfleet.spec.resolved import WeightFile, Weights
 

@@ -10,7 +10,7 @@ from huggingface_hub import constants, snapshot_download
 
 from sparkfleet.lock.hub import HubError
 from sparkfleet.offline import models
-from sparkfleet.onhost import access, fetch, verified
+from sparkfleet.onhost.fetch import access, fetch, verified
 from sparkfleet.spec.resolved import WeightFile, Weights
 
 WORKERS = 8

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost import fetch, verified
+from sparkfleet.onhost.fetch import fetch, verified
 from sparkfleet.spec.resolved import WeightFile, Weights
 
 

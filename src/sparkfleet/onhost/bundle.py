@@ -10,7 +10,9 @@ import functools
 import hashlib
 import io
 import zipfile
+from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from sparkfleet.probe.looks import ITEMS_PARTS
 
@@ -35,9 +37,7 @@ def build() -> bytes:
     for part in LOOKS:
         source = resources.files("sparkfleet.probe.looks").joinpath(f"{part}.py")
         members[f"sparkfleet/probe/looks/{part}.py"] = source.read_text(encoding="utf-8")
-    for source in resources.files("sparkfleet.onhost").iterdir():
-        if source.name.endswith((".py", ".json")) and source.name not in NOT_ON_SPARK:
-            members[f"sparkfleet/onhost/{source.name}"] = source.read_text(encoding="utf-8")
+    members |= dict(_texts(resources.files("sparkfleet.onhost"), "sparkfleet/onhost"))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
@@ -46,6 +46,15 @@ def build() -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, members[name].encode())
     return buffer.getvalue()
+
+
+def _texts(folder: Traversable, where: str) -> Iterator[tuple[str, str]]:
+    """Yield path in the zipapp and text of each program and data file in and below ``folder``."""
+    for source in folder.iterdir():
+        if source.is_dir():
+            yield from _texts(source, f"{where}/{source.name}")
+        elif source.name.endswith((".py", ".json")) and source.name not in NOT_ON_SPARK:
+            yield f"{where}/{source.name}", source.read_text(encoding="utf-8")
 
 
 @functools.cache

@@ -15,33 +15,24 @@ from collections.abc import Callable, Sequence
 from os import environ
 from typing import Any
 
-from sparkfleet.onhost import (
-    copy_image,
-    copy_job,
-    copy_places,
-    copy_unit,
-    detached,
-    diagnose,
-    fabric,
-    fabric_commands,
-    follow,
-    guard,
-    host,
-    outcome,
-    prepare,
-    programs,
-    services,
-    stage,
-    store,
-    swap,
-    valve,
-)
-from sparkfleet.onhost.docker import DockerEngine
-from sparkfleet.onhost.generation import Generation, SwapRequest
-from sparkfleet.onhost.speaking import OK, PROBLEM
-from sparkfleet.onhost.speaking import asked as _asked
-from sparkfleet.onhost.speaking import say as _say
-from sparkfleet.onhost.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost import stage
+from sparkfleet.onhost.books import store
+from sparkfleet.onhost.copy import job as copy_job
+from sparkfleet.onhost.copy import places, unit
+from sparkfleet.onhost.fabric import commands as fabric_commands
+from sparkfleet.onhost.fabric import fabric
+from sparkfleet.onhost.guard import guard
+from sparkfleet.onhost.image import copy_image
+from sparkfleet.onhost.machine import host, programs, valve
+from sparkfleet.onhost.machine.docker import DockerEngine
+from sparkfleet.onhost.machine.speaking import OK, PROBLEM
+from sparkfleet.onhost.machine.speaking import asked as _asked
+from sparkfleet.onhost.machine.speaking import say as _say
+from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.prepare import prepare
+from sparkfleet.onhost.service.generation import Generation, SwapRequest
+from sparkfleet.onhost.swap import detached, follow, outcome, services, swap
+from sparkfleet.onhost.trial import diagnose
 
 USAGE = 64
 
@@ -241,21 +232,21 @@ def _stage_follow(system: System, options: argparse.Namespace) -> int:
 
 
 def _copy_places(_: System, __: argparse.Namespace) -> int:
-    _say(copy_places.answer())
+    _say(places.answer())
     return OK
 
 
 def _copy_serve(_: System, __: argparse.Namespace) -> int:
-    _say({"listeners": copy_unit.begin(_asked())})
+    _say({"listeners": unit.begin(_asked())})
     return OK
 
 
 def _copy_send(_: System, options: argparse.Namespace) -> int:
-    return copy_unit.run(options.id)
+    return unit.run(options.id)
 
 
 def _copy_stop(_: System, options: argparse.Namespace) -> int:
-    copy_unit.end(options.id)
+    unit.end(options.id)
     return OK
 
 

@@ -18,23 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import (
-    access,
-    carried_image,
-    copy_image,
-    derive,
-    files,
-    jobs,
-    prune,
-    rates,
-    staged,
-    verify,
-)
-from sparkfleet.onhost.copy_job import copy
-from sparkfleet.onhost.fetch import fetch, repository, wrong_files
-from sparkfleet.onhost.journal import Journal, read_events
-from sparkfleet.onhost.pull import StageError, pull
-from sparkfleet.onhost.system import PROGRAM, Paths
+from sparkfleet.onhost.books.journal import Journal, read_events
+from sparkfleet.onhost.copy.job import copy
+from sparkfleet.onhost.fetch import access, rates, staged, verify
+from sparkfleet.onhost.fetch.fetch import fetch, repository, wrong_files
+from sparkfleet.onhost.fetch.pull import StageError, pull
+from sparkfleet.onhost.image import carried_image, copy_image, derive
+from sparkfleet.onhost.machine import files, jobs
+from sparkfleet.onhost.machine.system import PROGRAM, Paths
+from sparkfleet.onhost.prune import prune
 
 KEPT_JOBS = 10
 BROUGHT = ("images", "derived", "weights", "copies", "image_copies", "carried_images")

@@ -11,7 +11,8 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.facts.look import look, preflight
-from sparkfleet.operations import fleet_run, looking, planning, remote
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import fleet_run, looking, planning
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import checks
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict

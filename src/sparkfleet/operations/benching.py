@@ -10,8 +10,9 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.facts.look import look
-from sparkfleet.onhost.bench import BenchRequest
-from sparkfleet.operations import fleet_run, looking, planning, remote
+from sparkfleet.onhost.fabric.bench import BenchRequest
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import fleet_run, looking, planning
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fabric import bench
 from sparkfleet.plan.model import HostState, Step

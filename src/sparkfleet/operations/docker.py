@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fleet_run, remote
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import acting, fleet_run
 from sparkfleet.plan import docker_install
 from sparkfleet.plan.model import Entry, Step
 

@@ -12,7 +12,8 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.operations import acting, looking, remote
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import acting, looking
 from sparkfleet.plan.fabric import ring
 from sparkfleet.plan.model import Entry, HostState, Step
 

@@ -12,7 +12,9 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, docker, looking, preparing, remote
+from sparkfleet.operations import docker, preparing
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import acting, looking
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.plan.model import Entry, Step
 

@@ -7,9 +7,9 @@ import time
 from dataclasses import replace
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost.generation import Rank, SwapRequest
-from sparkfleet.operations import acting
-from sparkfleet.operations.fleet_run import Meeting
+from sparkfleet.onhost.service.generation import Rank, SwapRequest
+from sparkfleet.operations.run import acting
+from sparkfleet.operations.run.fleet_run import Meeting
 
 WAIT_S = 180.0
 """Seconds that a member waits for the others: each has asked the image's parser by then."""

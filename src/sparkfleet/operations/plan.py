@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyinfra.context import host, state
 
-from sparkfleet.operations import fleet_run
+from sparkfleet.operations.run import fleet_run
 from sparkfleet.plan.model import Step
 
 

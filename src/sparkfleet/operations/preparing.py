@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, looking, remote, secrets
+from sparkfleet.operations.edge import remote, secrets
+from sparkfleet.operations.run import acting, looking
 from sparkfleet.plan import old_caches, preparation
 from sparkfleet.plan.model import Change, Sign
 from sparkfleet.probe.observed import User

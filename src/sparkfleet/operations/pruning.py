@@ -14,7 +14,9 @@ from pyinfra.api.state import State
 
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.facts.look import look
-from sparkfleet.operations import fleet_run, host, looking, planning, remote
+from sparkfleet.operations import host
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import fleet_run, looking, planning
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.prune import HostPrune, Item

@@ -15,8 +15,10 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost.generation import Generation, SwapRequest
-from sparkfleet.operations import acting, members, remote
+from sparkfleet.onhost.service.generation import Generation, SwapRequest
+from sparkfleet.operations import members
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import acting
 from sparkfleet.plan.model import Entry, Step, Verb
 from sparkfleet.plan.units_of_size import duration
 from sparkfleet.vllm import image_parser, kept

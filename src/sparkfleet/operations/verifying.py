@@ -11,7 +11,8 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, looking, remote
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import acting, looking
 from sparkfleet.plan import verification
 from sparkfleet.plan.model import Entry, Sign, Step
 from sparkfleet.spec.resolved import Weights

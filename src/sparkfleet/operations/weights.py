@@ -10,7 +10,8 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
-from sparkfleet.operations import acting, fetching
+from sparkfleet.operations.run import acting
+from sparkfleet.operations.staging import fetching
 from sparkfleet.plan.model import Entry, Step
 
 

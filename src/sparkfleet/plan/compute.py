@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sparkfleet import rules
 from sparkfleet.errors import Problem, SparkfleetError, together
-from sparkfleet.onhost.generation import Generation
+from sparkfleet.onhost.service.generation import Generation
 from sparkfleet.plan import (
     advice,
     calibration,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sparkfleet.onhost.generation import LABEL_SERVICE
+from sparkfleet.onhost.service.generation import LABEL_SERVICE
 from sparkfleet.plan import desired
 from sparkfleet.probe.observed import ContainerSeen, ImageSeen, User
 from sparkfleet.spec.resolved import Host, Service

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.onhost import units
-from sparkfleet.onhost.generation import LABEL_GENERATION, LABEL_SERVICE, Generation, Rank
+from sparkfleet.onhost.books import units
+from sparkfleet.onhost.service.generation import LABEL_GENERATION, LABEL_SERVICE, Generation, Rank
 from sparkfleet.probe.observed import User
 from sparkfleet.spec.models import FlagValue
 from sparkfleet.spec.resolved import Host, Mount, Service

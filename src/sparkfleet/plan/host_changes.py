@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from sparkfleet.errors import together
-from sparkfleet.onhost import bundle, system, units
+from sparkfleet.onhost import bundle
+from sparkfleet.onhost.books import units
+from sparkfleet.onhost.machine import system
 from sparkfleet.plan import desired, preparation
 from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
 from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost.fabric_request import FabricRequest
-from sparkfleet.onhost.generation import Generation
+from sparkfleet.onhost.fabric.request import FabricRequest
+from sparkfleet.onhost.service.generation import Generation
 from sparkfleet.spec.resolved import Service
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.onhost import going_back
+from sparkfleet.onhost.prepare import going_back
 from sparkfleet.plan import old_caches
 from sparkfleet.plan.model import Change, Sign, Step
 from sparkfleet.probe.looks import prepared

@@ -1,7 +1,7 @@
 """What may be removed from the disks of a fleet: what is ours and needed nowhere. Pure.
 
-Ours is what the Spark's own record says that we brought (``onhost/staged.py``), our compile caches, and our
-books. All else is removed only when it is named, and never while something needs it.
+Ours is what the Spark's own record says that we brought (``onhost/fetch/staged.py``), our compile caches, and
+our books. All else is removed only when it is named, and never while something needs it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost import own_names
+from sparkfleet.onhost.image import own_names
 from sparkfleet.plan import needs
 from sparkfleet.plan.needs import Needs
 from sparkfleet.probe.observed import Observed

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sparkfleet.onhost import bundle, own_names, programs
-from sparkfleet.onhost.generation import Gate, Generation, Rank
+from sparkfleet.onhost import bundle
+from sparkfleet.onhost.image import own_names
+from sparkfleet.onhost.machine import programs
+from sparkfleet.onhost.service.generation import Gate, Generation, Rank
 from sparkfleet.plan import container as words_of
 from sparkfleet.plan.model import Change, Sign, Step
 from sparkfleet.plan.staging import image_here

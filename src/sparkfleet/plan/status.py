@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost.generation import LABEL_GENERATION
-from sparkfleet.onhost.units import unit_name
+from sparkfleet.onhost.books.units import unit_name
+from sparkfleet.onhost.service.generation import LABEL_GENERATION
 from sparkfleet.probe.observed import ContainerSeen, Observed, WithoutDocker
 
 MIB_IN_GIB = 1024

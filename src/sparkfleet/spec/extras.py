@@ -77,5 +77,5 @@ def reference(digest: str, extras: Extras) -> str:
 
 @functools.cache
 def _program() -> str:
-    source = importlib.resources.files("sparkfleet.onhost").joinpath("install_packages.py")
+    source = importlib.resources.files("sparkfleet.onhost.image").joinpath("install_packages.py")
     return hashlib.sha256(source.read_bytes()).hexdigest()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.onhost.generation import Gate
+from sparkfleet.onhost.service.generation import Gate
 from sparkfleet.spec import added, image, locked, refused
 from sparkfleet.spec.locked import Lock
 from sparkfleet.spec.merge import Folded, Layer, fold

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.onhost.generation import Gate
+from sparkfleet.onhost.service.generation import Gate
 from sparkfleet.spec.extras import Extras, Wheel, reference
 from sparkfleet.spec.items import Item
 from sparkfleet.spec.models import FlagValue

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.catalog.load import Catalogue
-from sparkfleet.onhost import diagnose, gate
+from sparkfleet.onhost.trial import diagnose, gate
 from sparkfleet.plan.advice import Advice, advice
 from sparkfleet.vllm.check import check_flags
 from sparkfleet.vllm.schema import load, versions

@@ -41,8 +41,8 @@ def pair(fleet: Callable[[dict[str, str]], FleetFiles]) -> Path:
 
 
 def bench(monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], *words: str) -> tuple[int, str]:
-    monkeypatch.setattr("sparkfleet.operations.upstream.patch_for_gevent", lambda: None)
-    monkeypatch.setattr("sparkfleet.operations.upstream.postpone", lambda _: None)
+    monkeypatch.setattr("sparkfleet.operations.edge.upstream.patch_for_gevent", lambda: None)
+    monkeypatch.setattr("sparkfleet.operations.edge.upstream.postpone", lambda _: None)
     asking = SimpleNamespace(fabric_bench=lambda *_: [told])
     monkeypatch.setitem(sys.modules, "sparkfleet.operations.benching", asking)
     seen = CliRunner().invoke(cli, ["fabric", "bench", *words])

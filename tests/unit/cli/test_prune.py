@@ -24,7 +24,7 @@ DONE = {"outcome": "staged", "removed": 4, "freed": 30 << 30, "stayed": []}
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command over one Spark with something to remove, without connections."""
     (tmp_path / "home.py").write_text("")
-    monkeypatch.setattr(operations, "upstream", SimpleNamespace(patch_for_gevent=lambda: None), raising=False)
+    monkeypatch.setattr("sparkfleet.operations.edge.upstream.patch_for_gevent", lambda: None)
 
     def run(*words: str, result: dict[str, Any] | Problem | None = None, stored: Any = None) -> Result:
         seen = {"spark-01": (HOST, replace(fresh(HOST), stored=stored or disk()))}

@@ -28,7 +28,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command, without connections: what they would have found comes from the test."""
     (tmp_path / "home.py").write_text("")
     silent = SimpleNamespace(patch_for_gevent=lambda: None, postpone=lambda _: None)
-    monkeypatch.setattr(operations, "upstream", silent, raising=False)
+    monkeypatch.setattr("sparkfleet.operations.edge.upstream", silent, raising=False)
 
     def run(*words: str, found: Any = ()) -> Result:
         asking = SimpleNamespace(

@@ -10,8 +10,8 @@ import pytest
 
 from sparkfleet.lock.hub import HubError
 from sparkfleet.offline import bundle, downloads, models
-from sparkfleet.onhost import access
-from sparkfleet.onhost.access import Access
+from sparkfleet.onhost.fetch import access
+from sparkfleet.onhost.fetch.access import Access
 from sparkfleet.spec.locked import Lock, LockedImage
 from sparkfleet.spec.resolved import Fleet, Host, ImageRef, Service, WeightFile, Weights
 

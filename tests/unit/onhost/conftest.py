@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.onhost import files
+from sparkfleet.onhost.machine import files
 from tests.unit.onhost.world import Engine, World
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import netplan
-from sparkfleet.onhost.system import Paths, Ran
+from sparkfleet.onhost.fabric import netplan
+from sparkfleet.onhost.machine.system import Paths, Ran
 
 MTU = 9000
 

@@ -15,10 +15,12 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from sparkfleet.onhost import detached, ranks, swap, units, words
-from sparkfleet.onhost.generation import LABEL_GENERATION, Generation, Rank, SwapRequest
-from sparkfleet.onhost.guard import Guard
-from sparkfleet.onhost.system import Holder, Ran, Stop
+from sparkfleet.onhost.books import units
+from sparkfleet.onhost.cluster import ranks, words
+from sparkfleet.onhost.guard.guard import Guard
+from sparkfleet.onhost.machine.system import Holder, Ran, Stop
+from sparkfleet.onhost.service.generation import LABEL_GENERATION, Generation, Rank, SwapRequest
+from sparkfleet.onhost.swap import detached, swap
 from tests.unit.onhost.world import Box, Engine, World, generation
 
 RAY_S = 4.0

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import sparkfleet.onhost
-from sparkfleet.onhost import bundle, units
+from sparkfleet.onhost import bundle
+from sparkfleet.onhost.books import units
 
-SOURCES = sorted(Path(sparkfleet.onhost.__file__).parent.glob("*.py"))
+SOURCES = sorted(Path(sparkfleet.onhost.__file__).parent.rglob("*.py"))
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_bad_input_is_told_without_a_traceback(program: Path, stdin: str) -> Non
 
 def test_the_patterns_travel_with_it(program: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(program)!r}); from sparkfleet.onhost import diagnose;"
+        f"import sys; sys.path.insert(0, {str(program)!r}); from sparkfleet.onhost.trial import diagnose;"
         "print(diagnose.diagnose('x: error: unrecognized arguments: --y', 2).id)"
     )
     answer = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost import detached, files, follow, services, store, swap, units
-from sparkfleet.onhost.generation import Gate, Generation, SwapRequest
-from sparkfleet.onhost.system import Ran
+from sparkfleet.onhost.books import store, units
+from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.system import Ran
+from sparkfleet.onhost.service.generation import Gate, Generation, SwapRequest
+from sparkfleet.onhost.swap import detached, follow, services, swap
 from tests.unit.onhost.world import Engine, World, generation
 
 OLD, NEW = generation(), generation(image="img:2")

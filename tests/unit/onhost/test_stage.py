@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost import access, fetch, jobs, pull, stage, staged, verified
-from sparkfleet.onhost.journal import Journal
-from sparkfleet.onhost.system import Paths
+from sparkfleet.onhost import stage
+from sparkfleet.onhost.books.journal import Journal
+from sparkfleet.onhost.fetch import access, fetch, pull, staged, verified
+from sparkfleet.onhost.machine import jobs
+from sparkfleet.onhost.machine.system import Paths
 
 REVISION = "a" * 40
 WANTED = [

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost import detached, files, store, swap, units
-from sparkfleet.onhost.container import Container
-from sparkfleet.onhost.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, SwapRequest
-from sparkfleet.onhost.system import (
+from sparkfleet.onhost.books import store, units
+from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.system import (
     Answer,
     DockerError,
     DockerGoneError,
@@ -27,6 +26,15 @@ from sparkfleet.onhost.system import (
     Ran,
     Stop,
 )
+from sparkfleet.onhost.service.container import Container
+from sparkfleet.onhost.service.generation import (
+    LABEL_GENERATION,
+    LABEL_SERVICE,
+    Gate,
+    Generation,
+    SwapRequest,
+)
+from sparkfleet.onhost.swap import detached, swap
 
 TOTAL_MIB = 122_000
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.operations import acting, looking, remote
-from sparkfleet.operations.fleet_run import FleetRun
-from sparkfleet.operations.progress import Board
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import acting, looking
+from sparkfleet.operations.run.fleet_run import FleetRun
+from sparkfleet.operations.run.progress import Board
 from sparkfleet.plan.model import HostPlan
 from sparkfleet.probe.observed import User
 from sparkfleet.spec.resolved import Host

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from sparkfleet.errors import Problem
-from sparkfleet.operations import acting, fabric, fleet_run, looking, remote
+from sparkfleet.operations import fabric
+from sparkfleet.operations.edge import remote
+from sparkfleet.operations.run import acting, fleet_run, looking
 from sparkfleet.plan.model import Entry, HostPlan, Verb
 from sparkfleet.spec.resolved import Host, Member
 

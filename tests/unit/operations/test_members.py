@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost.generation import Rank, SwapRequest
-from sparkfleet.operations import acting, members
-from sparkfleet.operations.fleet_run import FleetRun
+from sparkfleet.onhost.service.generation import Rank, SwapRequest
+from sparkfleet.operations import members
+from sparkfleet.operations.run import acting
+from sparkfleet.operations.run.fleet_run import FleetRun
 
 HOSTS = ("spark-01", "spark-02")
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.facts import given
-from sparkfleet.operations import preparing, secrets
+from sparkfleet.operations import preparing
+from sparkfleet.operations.edge import secrets
 from sparkfleet.plan import preparation
 from sparkfleet.plan.model import Change, Sign, Step
 from sparkfleet.probe.looks import prepared

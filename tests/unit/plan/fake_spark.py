@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.onhost import bundle, programs
-from sparkfleet.onhost.generation import Generation
+from sparkfleet.onhost import bundle
+from sparkfleet.onhost.machine import programs
+from sparkfleet.onhost.service.generation import Generation
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.plan.compute import wanted
 from sparkfleet.probe.observed import (

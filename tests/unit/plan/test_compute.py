@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.onhost.generation import Gate
+from sparkfleet.onhost.service.generation import Gate
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostState, Sign, Step, Verb
 from sparkfleet.spec.resolved import Container, Host, Mount, Paths, WeightFile, Weights

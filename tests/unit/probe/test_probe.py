@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost import verified
+from sparkfleet.onhost.fetch import verified
 from sparkfleet.probe import looks
 from sparkfleet.probe.command import (
     LOADER,

@@ -11,7 +11,7 @@ import pytest
 
 from sparkfleet.lab.standins.engine.modes import MODES
 from sparkfleet.lab.standins.hub_models import MODELS, NANO, QWEN
-from sparkfleet.onhost.diagnose import diagnose
+from sparkfleet.onhost.trial.diagnose import diagnose
 from tests.unit.standins.conftest import GOLDEN, READY, free_port, write_safetensors
 
 PHASES = (

@@ -14,8 +14,8 @@ from functools import cache
 from importlib import resources
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost import ranks
-from sparkfleet.onhost.generation import Generation, Rank
+from sparkfleet.onhost.cluster import ranks
+from sparkfleet.onhost.service.generation import Generation, Rank
 from sparkfleet.plan import desired
 from sparkfleet.plan.fabric import addresses
 from sparkfleet.plan.fabric.environment import DEVICE, MEMLOCK, environment, has_rdma

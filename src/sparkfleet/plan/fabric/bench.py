@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sparkfleet.onhost.bench import IPERF, RDMA, STREAM, BenchRequest, Lane
+from sparkfleet.onhost.fabric.bench import IPERF, RDMA, STREAM, BenchRequest, Lane
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.fabric.environment import has_rdma
 from sparkfleet.probe.links import FabricSeen

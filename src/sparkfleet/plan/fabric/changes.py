@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from sparkfleet.onhost.fabric_request import MODE, FabricRequest, Peer, links_of
+from sparkfleet.onhost.fabric.request import MODE, FabricRequest, Peer, links_of
 from sparkfleet.plan.fabric import netplan, obstacles
 from sparkfleet.plan.fabric.addresses import Rail, address, numbers, peers, rails, route
 from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb

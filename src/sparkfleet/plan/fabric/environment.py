@@ -44,7 +44,7 @@ def environment(member: Member, seen: FabricSeen) -> tuple[tuple[str, str], ...]
         ("NCCL_CROSS_NIC", "1"),
         ("NCCL_NVLS_ENABLE", "0"),
         ("NCCL_IGNORE_CPU_AFFINITY", "1"),
-        ("NCCL_DEBUG", "INFO"),  # the log then says what NCCL uses: see onhost/transport.py
+        ("NCCL_DEBUG", "INFO"),  # the log then says what NCCL uses: see onhost/trial/transport.py
         ("NCCL_DEBUG_SUBSYS", "INIT,NET"),
     )
 

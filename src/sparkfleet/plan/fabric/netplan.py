@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparkfleet.onhost.fabric_request import MARK, NETPLAN_FILE
+from sparkfleet.onhost.fabric.request import MARK, NETPLAN_FILE
 from sparkfleet.plan.fabric.addresses import Rail, route
 from sparkfleet.spec.resolved import Member
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def record_file() -> dict[str, Any]:
-    """Return the record of what runs put on this Spark itself, as ``onhost/prepare.py`` wrote it down."""
+    """Return the record of what runs put on this Spark itself, as ``onhost/prepare`` wrote it down."""
     text = basics.read_text(os.path.join(basics.STATE_DIR, "prepared.json"), 1 << 26)
     data: dict[str, Any] = lean.loads(text) if text else {}
     return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.onhost.generation import Generation
+from sparkfleet.onhost.service.generation import Generation
 from sparkfleet.plan.compute import host_plan, wanted
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails

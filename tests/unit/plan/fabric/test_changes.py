@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.onhost.fabric_request import Peer
+from sparkfleet.onhost.fabric.request import Peer
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 import yaml
 
-from sparkfleet.onhost.fabric_request import Peer, links_of
+from sparkfleet.onhost.fabric.request import Peer, links_of
 from sparkfleet.plan.cluster.rendered import rank_of, ranked
 from sparkfleet.plan.fabric import netplan, ring
 from sparkfleet.plan.fabric.addresses import Rail, node_address, peers, rails, route

@@ -1,0 +1,1 @@
+"""Swaps of several Sparks as one: the head decides, its members obey, ranks start together."""

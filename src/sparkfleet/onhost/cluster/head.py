@@ -1,0 +1,213 @@
+"""The head's side of a change of a cluster: it listens on the fabric, and decides."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sparkfleet.onhost.books.journal import Journal
+from sparkfleet.onhost.cluster import ranks, words
+from sparkfleet.onhost.cluster.words import NotTogetherError
+from sparkfleet.onhost.machine.system import Stop, System
+from sparkfleet.onhost.service.generation import Generation, Rank, SwapRequest
+from sparkfleet.onhost.trial.gate import Gate, Passed
+from sparkfleet.onhost.trial.trial import Failure, TrialFailedError
+
+
+@dataclass
+class Said:
+    """What a member said last."""
+
+    state: str
+    cause: str
+    remedy: str
+    shared: dict[str, Any]
+    at: float
+    """Monotonic."""
+
+
+@dataclass
+class Head:
+    """The party of rank 0: it listens, and decides."""
+
+    system: System
+    journal: Journal
+    request: SwapRequest
+    generation: Generation
+    rank: Rank
+    word: str = words.PREPARE
+    cause: str = ""
+    remedy: str = ""
+    said: dict[int, Said] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _close: Stop | None = None
+
+    def open(self, *, again: bool) -> None:
+        """Listen on the fabric; ``again``: what was decided is said again."""
+        if again:
+            forward = self.journal.last("promote") and not self.journal.last("restore")
+            self.word = words.COMMIT if forward else words.ABORT
+            self.cause = "" if forward else "its change was interrupted"
+        deadline = self.system.monotonic() + (words.WORD_S if again else 0.0)
+        while True:
+            try:
+                self._close = self.system.listen(self.rank.address, words.PORT, self.answer)
+            except OSError as error:
+                if self.system.monotonic() < deadline:
+                    self.system.sleep(1.0)
+                    continue
+                if again:
+                    return  # its own end does not depend on who listens
+                cause = f"cannot listen on {self.rank.address}, port {words.PORT}: {error}"
+                raise NotTogetherError(cause, words.NO_FABRIC) from None
+            return
+
+    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Take what a member says, and say the word. Called from other threads."""
+        if not hmac.compare_digest(str(message.get("token", "")).encode(), self.request.token.encode()):
+            return {"error": "not of this change"}
+        said = Said(
+            str(message.get("state", "")),
+            str(message.get("cause", "")),
+            str(message.get("remedy", "")),
+            dict(message.get("shared") or {}),
+            self.system.monotonic(),
+        )
+        with self._lock:
+            self.said[int(message.get("rank", 0))] = said
+            return {"word": self.word, "cause": self.cause, "remedy": self.remedy}
+
+    def prepared(self, image_id: str) -> None:
+        """Wait until every member is ready with the same image and words, then let all stop."""
+        deadline = self.system.monotonic() + words.PREPARE_S
+        while missing := self._without(words.READY):
+            for rank, said in self._all():
+                if said.state in {words.FAILED, words.ENDED}:
+                    raise NotTogetherError(f"{self.rank.name(rank)}: {said.cause}", said.remedy)
+            if self.system.monotonic() >= deadline:
+                names = ", ".join(self.rank.name(rank) for rank in missing)
+                raise NotTogetherError(
+                    f"{names} did not say within {words.PREPARE_S:.0f} s that it is ready", words.NO_FABRIC
+                )
+            self.system.sleep(words.POLL_S)
+        own = words.shared(self.rank, image_id)
+        for rank, said in self._all():
+            for key, value in own.items():
+                if said.shared.get(key) != value:
+                    found = f"{self.rank.name(rank)} has another {key} than the head: {said.shared.get(key)}"
+                    raise NotTogetherError(
+                        f"{found}, not {value}", "run again; the plan shows what differs on each member"
+                    )
+        self.journal.tell("note", "every rank is ready", phase="together")
+        self._say(words.STOP)
+
+    def stopped(self) -> None:
+        """Wait until every rank has stopped; with mp also until every worker runs."""
+        self._wait(words.STOPPED, words.STOP_S)
+        if self.rank.executor == "mp":
+            self._say(words.START)
+            self._wait(words.RUNNING, words.STOP_S)
+
+    def check(self) -> None:
+        """Look at the members; let workers of Ray start once it answers here."""
+        for rank in range(1, len(self.rank.hosts)):
+            said = self.said.get(rank)
+            silent = self.system.monotonic() - said.at if said else words.SILENT_S
+            if said and said.state in {words.FAILED, words.ENDED}:
+                raise TrialFailedError(Failure(f"{self.rank.name(rank)}: {said.cause}", said.remedy))
+            if silent >= words.SILENT_S:
+                text = f"{self.rank.name(rank)} has not been heard of for {silent:.0f} s"
+                raise TrialFailedError(Failure(text, words.NO_FABRIC))
+        if self.word == words.STOP and self.rank.executor == "ray" and self.system.holders(ranks.RAY_PORT):
+            self._say(words.START)
+
+    def prove(self, gate: Gate) -> Passed:
+        """Ask the gate, then hear once more of every member."""
+        passed = gate.prove()
+        proven = self.system.monotonic()
+        while any(said.state != words.RUNNING or said.at <= proven for _, said in self._all()):
+            self.check()
+            self.system.sleep(words.POLL_S)
+        return passed
+
+    def commit(self) -> None:
+        """Say that it goes forward; the journal has it."""
+        self._say(words.COMMIT)
+
+    def was_committed(self) -> bool:
+        """Only the head's own journal knows."""
+        return False
+
+    def explain(self, failure: Failure) -> Failure:
+        """Add what members say of their engines' ends: which was first, nobody can tell by the clock."""
+        deadline = self.system.monotonic() + (words.EXPLAIN_S if failure.exit_code is not None else 0.0)
+        while len(ended := self._ended(failure)) < self.members and self.system.monotonic() < deadline:
+            self.system.sleep(words.POLL_S)
+        return replace(failure, cause="; ".join((failure.cause, *ended)))
+
+    def _ended(self, failure: Failure) -> list[str]:
+        return [
+            f"{self.rank.name(rank)}: {said.cause}"
+            for rank, said in self._all()
+            if said.state == words.FAILED and self.rank.name(rank) not in failure.cause
+        ]
+
+    def abort(self, failure: Failure) -> None:
+        """Say that it goes back, and why; the journal has it."""
+        with self._lock:
+            self.word, self.cause, self.remedy = words.ABORT, failure.cause, failure.remedy
+
+    def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
+        """Wait until every member has ended; return those that did not end as the head."""
+        if not promoted and self.word != words.ABORT:
+            self.abort(Failure(cause))
+        deadline = self.system.monotonic() + words.SETTLE_S
+        while self._close and self.system.monotonic() < deadline:
+            not_ended = self._without(words.PROMOTED, words.ENDED)
+            open_ = [rank for rank in not_ended if promoted or rank in self.said]
+            if not open_:
+                break
+            self.system.sleep(words.POLL_S)
+        if not promoted:
+            return ()
+        return tuple(
+            f"{self.rank.name(rank)}: {self.said[rank].cause if rank in self.said else 'silent'}"
+            for rank in self._without(words.PROMOTED)
+        )
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._close:
+            self._close()
+            self._close = None
+
+    def _say(self, word: str) -> None:
+        with self._lock:
+            self.word = word
+
+    def _all(self) -> list[tuple[int, Said]]:
+        with self._lock:
+            return sorted(self.said.items())
+
+    @property
+    def members(self) -> int:
+        """Return how many other ranks there are."""
+        return len(self.rank.hosts) - 1
+
+    def _without(self, *states: str) -> list[int]:
+        return [
+            rank
+            for rank in range(1, len(self.rank.hosts))
+            if rank not in self.said or self.said[rank].state not in states
+        ]
+
+    def _wait(self, state: str, limit_s: float) -> None:
+        deadline = self.system.monotonic() + limit_s
+        while missing := self._without(state):
+            self.check()
+            if self.system.monotonic() >= deadline:
+                names = ", ".join(self.rank.name(rank) for rank in missing)
+                raise TrialFailedError(Failure(f"{names}: not {state} after {limit_s:.0f} s"))
+            self.system.sleep(words.POLL_S)

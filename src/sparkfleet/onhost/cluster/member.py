@@ -1,0 +1,158 @@
+"""Every other rank's side of a change of a cluster: it tells the head how far it is, and obeys its word."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+
+from sparkfleet.onhost.books.journal import Journal
+from sparkfleet.onhost.cluster import proof, ranks, words
+from sparkfleet.onhost.cluster.words import NotTogetherError
+from sparkfleet.onhost.machine.system import Stop, System
+from sparkfleet.onhost.service.generation import Generation, Rank, SwapRequest
+from sparkfleet.onhost.trial.gate import Gate, Passed
+from sparkfleet.onhost.trial.trial import Failure, TrialFailedError
+
+
+@dataclass
+class Member:
+    """The party of every other rank: it tells the head how far it is, and does what the head says."""
+
+    system: System
+    journal: Journal
+    request: SwapRequest
+    generation: Generation
+    rank: Rank
+    state: str = words.CHECKING
+    cause: str = ""
+    remedy: str = ""
+    word: str = words.PREPARE
+    why: str = ""
+    what: str = ""
+    """The head's cause and remedy."""
+    image_id: str = ""
+    told: str = ""
+    """The state that the head knows of."""
+    heard_at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _close: Stop | None = None
+
+    def open(self, *, again: bool) -> None:  # noqa: ARG002  (the head's matter)
+        """Begin to tell the head."""
+        self.heard_at = self.system.monotonic()
+        self._close = self.system.every(words.BEAT_S, self.beat)
+
+    def beat(self) -> None:
+        """Tell the head where this rank is, and take its word. Called from other threads."""
+        with self._lock:
+            message = {
+                "token": self.request.token,
+                "rank": self.rank.rank,
+                "state": self.state,
+                "cause": self.cause,
+                "remedy": self.remedy,
+                "shared": words.shared(self.rank, self.image_id),
+            }
+            answer = self.system.ask_other(self.rank.addresses[0], words.PORT, message, words.PATIENCE_S)
+            if answer is None or "word" not in answer:
+                return
+            self.word, self.heard_at = str(answer["word"]), self.system.monotonic()
+            self.told = str(message["state"])
+            self.why, self.what = str(answer.get("cause", "")), str(answer.get("remedy", ""))
+
+    def prepared(self, image_id: str) -> None:
+        """Say ready, and wait for the word to stop."""
+        self.image_id = image_id
+        self._tell(words.READY)
+        try:
+            self._wait(words.STOP, words.PREPARE_S)
+        except TrialFailedError as error:
+            raise NotTogetherError(error.failure.cause, error.failure.remedy) from None
+
+    def stopped(self) -> None:
+        """Say that what was before has stopped, and wait for the word to start."""
+        self._tell(words.STOPPED)
+        self._wait(words.START, words.LOST_S)
+
+    def check(self) -> None:
+        """Obey the word to go back."""
+        if self.word == words.ABORT:
+            raise TrialFailedError(Failure(f"{self.rank.name(0)}: {self.why}", self.what))
+        silent = self.system.monotonic() - self.heard_at
+        if silent >= words.LOST_S:
+            raise TrialFailedError(
+                Failure(f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s")
+            )
+
+    def prove(self, gate: Gate) -> Passed:
+        """Say that the engine runs; the head's gate decides."""
+        began = self.system.monotonic()
+        self._tell(words.RUNNING)
+        gate.waiting("the head's gate")
+        while self.word != words.COMMIT:
+            gate.check_alive()
+            self.system.sleep(words.POLL_S)
+        spent = self.system.monotonic() - began
+        return Passed(spent, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
+
+    def commit(self) -> None:
+        """The head knows."""
+
+    def was_committed(self) -> bool:
+        """Ask the head's swap, or its guard, for the word."""
+        deadline = self.system.monotonic() + words.WORD_S
+        while self.system.monotonic() < deadline:
+            self.beat()
+            question = proof.question({"ask": "swap", "swap": self.request.id})
+            said = self.system.ask_other(self.rank.addresses[0], ranks.PORT, question, words.PATIENCE_S)
+            answer = proof.proven(said, self.request.token, question) or {}
+            if self.word in {words.COMMIT, words.ABORT}:
+                return self.word == words.COMMIT
+            if answer.get("word") in {words.COMMIT, words.ABORT}:
+                return bool(answer["word"] == words.COMMIT)
+            self.system.sleep(1.0)
+        return False
+
+    def explain(self, failure: Failure) -> Failure:
+        """Tell the head, and add what it says of the others."""
+        if failure.exit_code is None:
+            return failure
+        self._tell(words.FAILED, failure.cause, failure.remedy)
+        deadline = self.system.monotonic() + words.EXPLAIN_S
+        while self.word != words.ABORT and self.system.monotonic() < deadline:
+            self.system.sleep(words.POLL_S)
+        if self.word != words.ABORT or not self.why or self.why in failure.cause:
+            return failure
+        return replace(failure, cause=f"{failure.cause}; {self.rank.name(0)}: {self.why}")
+
+    def abort(self, failure: Failure) -> None:
+        """Tell the head why this rank goes back."""
+        self._tell(words.FAILED, failure.cause, failure.remedy)
+
+    def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
+        """Tell the head how this rank ended: also a head that begins later than this rank refuses."""
+        began = self.system.monotonic()
+        self._tell(words.PROMOTED if promoted else words.ENDED, cause)
+        while self.told != self.state and self.system.monotonic() - began < words.HEARD_S:
+            self.system.sleep(words.BEAT_S)
+            self.beat()
+        return ()
+
+    def close(self) -> None:
+        """Stop telling."""
+        if self._close:
+            self._close()
+            self._close = None
+
+    def _tell(self, state: str, cause: str = "", remedy: str = "") -> None:
+        self.state, self.cause, self.remedy = state, cause or self.cause, remedy or self.remedy
+        self.beat()
+
+    def _wait(self, word: str, limit_s: float) -> None:
+        while self.word == words.ABORT or words.ORDER.index(self.word) < words.ORDER.index(word):
+            self.check()
+            silent = self.system.monotonic() - self.heard_at
+            if silent >= limit_s:
+                text = f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s"
+                raise TrialFailedError(Failure(text, words.NO_FABRIC))
+            self.system.sleep(words.POLL_S)

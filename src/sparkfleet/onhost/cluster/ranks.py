@@ -1,0 +1,201 @@
+"""The guards of one cluster look at each other: ranks start together, for one epoch, or not.
+
+The head makes a new epoch for each start of the engine. With ``mp`` workers start for it before the head,
+with ``ray`` after the head's Ray answers. A rank that is not of the epoch any more is lost to the others.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.onhost.books import store
+from sparkfleet.onhost.cluster import proof
+from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.system import Stop, System
+from sparkfleet.onhost.service.container import Container
+from sparkfleet.onhost.service.generation import Generation, Rank
+
+PORT = 29552
+RAY_PORT = 6379
+MASTER_PORT = 29501
+"""Where ranks meet: the head's fabric address with ``ray`` and ``mp``."""
+
+WAITING, READY, RUNNING, ENDS = "waiting", "ready", "running", "ends"
+"""State of a rank. The last: it leaves its epoch; as soon as its engine has ended it waits for another."""
+POLL_S, LOOK_S, PATIENCE_S = 1.0, 2.0, 3.0
+LOST_S = 30.0
+"""Seconds without an answer after which a rank is lost: longer than a guard's own restart."""
+
+
+@dataclass
+class Peers:
+    """What one guard tells the others, and knows of them."""
+
+    system: System
+    service: str
+    rank: Rank
+    say: Callable[[str], None]
+    token: str = field(default="", repr=False)
+    """What the ranks share; "" for a cluster of the days before answers were signed."""
+    epoch: str = ""
+    state: str = WAITING
+    serves: bool = False
+    """The engine as a whole has been seen to answer."""
+    cause: str = ""
+    """Which rank is lost, and how; "" as long as none is."""
+    _heard: dict[int, float] = field(default_factory=dict)
+    _close: Stop | None = None
+    _told: str = ""
+
+    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Tell another Spark how this rank is, or how a swap ended. Called from other threads."""
+        if message.get("ask") == "swap":
+            return _word(self.system, message)
+        state = {"make": self.rank.make, "epoch": self.epoch, "state": self._state(), "serves": self.serves}
+        return proof.signed(state, self.token, message)
+
+    def _state(self) -> str:
+        if self.state == RUNNING and self.rank.is_head and self.rank.executor == "ray":
+            return RUNNING if self.system.holders(RAY_PORT) else READY
+        return self.state
+
+    def open(self) -> None:
+        """Answer the others from now on, as soon as the fabric address is here."""
+        if self._close is None:
+            try:
+                self._close = self.system.listen(self.rank.address, PORT, self.answer)
+            except OSError as error:
+                self._tell(f"cannot answer other ranks at {self.rank.address}: {error}")
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        if self._close:
+            self._close()
+            self._close = None
+
+    def wait(self, ended: Callable[[], bool], status: Callable[[str], None]) -> bool:
+        """Return True when this rank may start; False when ``ended`` says so first."""
+        self.state, self.serves, self.cause = WAITING, False, ""
+        self.epoch = uuid.uuid4().hex[:12] if self.rank.is_head else ""
+        while not ended():
+            self.open()
+            reason = self._not_yet()
+            if not reason:
+                for path in self.rank.clear:
+                    files.remove(Path(path))
+                return True
+            self._tell(reason)
+            status(reason)
+            self.system.sleep(POLL_S)
+        return False
+
+    def _not_yet(self) -> str:
+        """Return what is waited for, "" when nothing is."""
+        if not self.rank.is_head:
+            return self._head_not_yet()
+        wanted = RUNNING if self.rank.executor == "mp" else READY
+        missing = []
+        for rank in range(1, len(self.rank.hosts)):
+            answer = self._ask(rank)
+            if answer is None or (answer["epoch"], answer["state"]) != (self.epoch, wanted):
+                missing.append(f"{self.rank.name(rank)}{'' if answer else ': no answer'}")
+        return f"waits for {', '.join(missing)}" if missing else ""
+
+    def _head_not_yet(self) -> str:
+        answer = self._ask(0)
+        if answer is None:
+            return f"waits for the head {self.rank.name(0)}"
+        if self.rank.executor == "mp":
+            self.epoch = answer["epoch"]
+            return "" if answer["state"] == WAITING else "waits until the head begins anew"
+        if answer["state"] == WAITING:
+            self.epoch, self.state = answer["epoch"], READY
+        elif answer["state"] == RUNNING and self.epoch == answer["epoch"]:
+            return ""
+        return "waits until Ray answers on the head"
+
+    def started(self, container: Container) -> None:
+        """Remember which container runs for this epoch."""
+        self.state = RUNNING
+        note_run(self.system, self.service, container, self.epoch)
+
+    def adopt(self, container: Container) -> None:
+        """Take the epoch of a container that runs already; of one that nobody noted there is none."""
+        self.open()
+        run = files.read_json(_run_path(self.system, self.service)) or {}
+        same = (run.get("container"), run.get("started_at")) == (container.id, container.started_at)
+        self.epoch, self.state, self.cause = str(run.get("epoch", "")) if same else "", RUNNING, ""
+
+    def watch(self) -> Stop:
+        """Look at the others in the background from now on; ``cause`` tells who is lost."""
+        self._heard = dict.fromkeys(self._others(), self.system.monotonic())
+        return self.system.every(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self.open()
+        for rank in self._others():
+            answer, now = self._ask(rank), self.system.monotonic()
+            if answer is not None:
+                self._heard[rank] = now
+                if answer["epoch"] != self.epoch or self._has_ended(rank, answer["state"]):
+                    self.cause = f"{self.rank.name(rank)} has ended or begun anew"
+                elif rank == 0:
+                    self.serves = bool(answer["serves"])
+            elif now - self._heard[rank] >= LOST_S:
+                self.cause = f"{self.rank.name(rank)} has not answered for {LOST_S:.0f} s"
+
+    def _has_ended(self, rank: int, state: str) -> bool:
+        if state == WAITING:  # with mp the head waits while workers of its epoch run
+            return not (rank == 0 and self.rank.executor == "mp")
+        return state == ENDS
+
+    def _others(self) -> list[int]:
+        return list(range(1, len(self.rank.hosts))) if self.rank.is_head else [0]
+
+    def _ask(self, rank: int) -> dict[str, Any] | None:
+        """Return what a rank of the same make answers; None: another make, no answer, no proof."""
+        question = proof.question({"ask": "state"})
+        said = self.system.ask_other(self.rank.addresses[rank], PORT, question, PATIENCE_S)
+        answer = proof.proven(said, self.token, question)
+        known = answer is not None and answer.get("make") == self.rank.make
+        return {"epoch": "", "state": "", "serves": False, **answer} if known and answer else None
+
+    def _tell(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            self.say(f"sparkfleet: {text}")
+
+
+def peers_of(system: System, service: str, say: Callable[[str], None]) -> Peers | None:
+    """Return the peers of a service; None: it is served by this Spark alone."""
+    known: Generation | None = store.current_generation(system.paths.state, service)
+    if known is None or known.rank is None:
+        return None
+    return Peers(system, service, known.rank, say, store.ranks_token(system.paths.state, service))
+
+
+def note_run(system: System, service: str, container: Container, epoch: str) -> None:
+    """Keep which container runs for which epoch: a guard that adopts it is of that epoch."""
+    run = {"epoch": epoch, "container": container.id, "started_at": container.started_at}
+    files.write_json(_run_path(system, service), run)
+
+
+def _run_path(system: System, service: str) -> Path:
+    return store.service_directory(system.paths.state, service) / "run.json"
+
+
+def _word(system: System, message: dict[str, Any]) -> dict[str, Any]:
+    """Return how a swap ended here, in the head's words; {}: it has not, or is not known."""
+    try:
+        directory = store.swap_directory(system.paths.state, str(message.get("swap", "")))
+    except ValueError:
+        return {}
+    result, request = (files.read_json(directory / name) for name in ("result.json", "request.json"))
+    if not result or not request:
+        return {}
+    word = {"word": "commit" if result["outcome"] == "promoted" else "abort"}
+    return proof.signed(word, str(request.get("token", "")), message)

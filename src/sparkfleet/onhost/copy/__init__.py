@@ -1,0 +1,1 @@
+"""Files and images from one Spark to another: many streams, hashed on arrival, resumed after a cut."""

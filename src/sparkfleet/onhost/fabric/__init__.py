@@ -1,0 +1,1 @@
+"""Links between Sparks: changed so that they come back by themselves, checked, measured."""

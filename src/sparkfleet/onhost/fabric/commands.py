@@ -1,0 +1,97 @@
+"""The commands about links: change them, and measure them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from sparkfleet.onhost.fabric import bench, bench_stream, fabric
+from sparkfleet.onhost.fabric.request import FabricRequest
+from sparkfleet.onhost.machine.speaking import OK, PROBLEM, asked, say
+from sparkfleet.onhost.machine.system import System
+
+Run = Callable[[System, argparse.Namespace], int]
+
+
+def add(command: Callable[[str, Run, str], Any]) -> None:
+    """Add the commands; ``command`` adds one, by name, function and help."""
+    command("fabric", _begin, "start the change of the links that is on stdin; return at once")
+    command("fabric-run", _run, "carry a change of the links out, or put it back").add_argument("id")
+    command("fabric-confirm", _confirm, "say that a new connection works").add_argument("id")
+    giving_up = command("fabric-give-up", _give_up, "let a change of the links be put back at once")
+    giving_up.add_argument("id")
+    giving_up.add_argument("cause")
+    command("bench-tools", _tools, "say which programs can measure the links here")
+    command("bench-begin", _listen, "listen, detached, for the measurements that are on stdin")
+    command("bench-measure", _measure, "send, as stdin says, and print what arrived")
+    command("bench-end", _listen_no_more, "listen no more")
+    sink = command("bench-sink", _sink, "take a plain TCP stream")
+    source = command("bench-source", _source, "send a plain TCP stream, and print what arrived")
+    for stream in (sink, source):
+        stream.add_argument("own")
+        stream.add_argument("peer")
+        stream.add_argument("port", type=int)
+    source.add_argument("seconds", type=float)
+
+
+def follow(system: System, options: argparse.Namespace) -> int:
+    """Print the events of a change of the links."""
+    for event in fabric.follow(system, options.id, options.since, options.wait):
+        say(event)
+    return OK
+
+
+def _begin(system: System, _: argparse.Namespace) -> int:
+    say(fabric.begin(system, FabricRequest.from_json(asked())))
+    return OK
+
+
+def _run(system: System, options: argparse.Namespace) -> int:
+    result = fabric.run(system, options.id)
+    say(result)
+    return OK if result["outcome"] in {fabric.LINKED, fabric.REMOVED} else PROBLEM
+
+
+def _confirm(system: System, options: argparse.Namespace) -> int:
+    fabric.confirm(system, options.id)
+    return OK
+
+
+def _give_up(system: System, options: argparse.Namespace) -> int:
+    fabric.give_up(system, options.id, options.cause)
+    return OK
+
+
+def _tools(_: System, __: argparse.Namespace) -> int:
+    say({"tools": bench.tools()})
+    return OK
+
+
+def _listen(system: System, _: argparse.Namespace) -> int:
+    problem = bench.begin(system, bench.BenchRequest.from_json(asked()))
+    if problem:
+        sys.stderr.write(f"{problem}\n")
+    return PROBLEM if problem else OK
+
+
+def _listen_no_more(system: System, _: argparse.Namespace) -> int:
+    bench.end(system, bench.BenchRequest.from_json(asked()))
+    return OK
+
+
+def _measure(system: System, _: argparse.Namespace) -> int:
+    say(bench.measure(system, bench.BenchRequest.from_json(asked())))
+    return OK
+
+
+def _sink(_: System, options: argparse.Namespace) -> int:
+    bench_stream.sink(options.own, options.peer, options.port, bench.STREAMS)
+    return OK
+
+
+def _source(_: System, options: argparse.Namespace) -> int:
+    ends = options.own, options.peer, options.port
+    say({"gbits": bench_stream.source(*ends, bench.STREAMS, options.seconds)})
+    return OK

@@ -1,0 +1,75 @@
+"""netplan on this Spark: is a file good, put it in place, make our links follow it and no other."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from sparkfleet.onhost.fabric.request import MODE, NETPLAN_FILE
+from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.system import System, systemctl
+
+NETWORKD = "systemd-networkd.service"
+
+
+def own_file(system: System) -> Path:
+    """Return where our file is."""
+    return system.paths.netplan / NETPLAN_FILE
+
+
+def own_text(system: System) -> str:
+    """Return our file; "" when it is not there."""
+    try:
+        return own_file(system).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def refusal(system: System, text: str) -> str:
+    """Return why netplan would not take our file beside those that are there; "" when it takes it.
+
+    It is tried in a root of its own: nothing of the system changes.
+    """
+    with tempfile.TemporaryDirectory(prefix="sparkfleet-netplan-") as scratch:
+        folder = Path(scratch) / "etc/netplan"
+        if system.paths.netplan.is_dir():
+            shutil.copytree(system.paths.netplan, folder)
+        (folder / NETPLAN_FILE).unlink(missing_ok=True)
+        if text:
+            files.write_atomic(folder / NETPLAN_FILE, text, MODE)
+        done = system.run(("netplan", "generate", "--root-dir", scratch))
+    return done.text.replace(scratch, "") if done.code else ""
+
+
+def put(system: System, text: str) -> None:
+    """Put our file in place whole; "" removes it."""
+    if text:
+        files.write_atomic(own_file(system), text, MODE)
+    else:
+        own_file(system).unlink(missing_ok=True)
+
+
+def activate(system: System, renderer: str, links: Iterable[str], declared: Iterable[str]) -> str:
+    """Make ``links`` follow the files; return "" or what failed.
+
+    Not ``netplan apply``: that takes down and up whatever it renders, the management link with it. Only our
+    own links are asked to configure themselves anew. ``declared``: those that our file names now.
+    """
+    steps: list[tuple[str, ...]] = [("netplan", "generate")]
+    if renderer == "NetworkManager":
+        steps.append(("nmcli", "connection", "reload"))
+        steps += [("nmcli", "connection", "up", f"netplan-{link}") for link in declared]
+    else:
+        if not runs(system):
+            steps.append(("systemctl", "start", NETWORKD))
+        steps.append(("networkctl", "reload"))
+        steps += [("networkctl", "reconfigure", link) for link in links]
+    ran = [(words, system.run(words)) for words in steps]
+    return next((f"{' '.join(words)}: {done.text}" for words, done in ran if done.code), "")
+
+
+def runs(system: System) -> bool:
+    """Tell whether networkd runs."""
+    return systemctl(system, "is-active", NETWORKD).out.strip() == "active"

@@ -1,0 +1,1 @@
+"""Images and weights from their sources to this Spark, hashed, and what is remembered of them."""

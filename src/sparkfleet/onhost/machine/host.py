@@ -1,0 +1,226 @@
+"""The real Spark behind ``system.System``."""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.onhost.machine import wire
+from sparkfleet.onhost.machine.docker import DockerEngine
+from sparkfleet.onhost.machine.system import (
+    Answer,
+    DockerError,
+    DockerGoneError,
+    Holder,
+    Memory,
+    Paths,
+    Question,
+    Ran,
+    Stop,
+)
+from sparkfleet.onhost.service.container import Container
+
+LISTEN = "0A"
+"""State of a listening socket in /proc/net/tcp."""
+
+
+class Spark:
+    """The machine that this program runs on."""
+
+    def __init__(self, paths: Paths | None = None) -> None:
+        """Look at nothing yet."""
+        self.paths = paths or Paths()
+        self.docker = DockerEngine()
+
+    def now(self) -> float:
+        """Return unix time."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def every(self, seconds: float, call: Callable[[], None]) -> Stop:
+        """Call ``call`` in a thread, at once and then every ``seconds``."""
+        ended = threading.Event()
+
+        def repeat() -> None:
+            while not ended.is_set():
+                call()
+                ended.wait(seconds)
+
+        threading.Thread(target=repeat, daemon=True).start()
+        return ended.set
+
+    def run(self, words: Sequence[str], timeout_s: float = 60) -> Ran:
+        """Run a command to its end."""
+        try:
+            done = subprocess.run(
+                list(words), capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+            )
+        except FileNotFoundError:
+            return Ran(127, err=f"{words[0]}: no such command")
+        except subprocess.TimeoutExpired:
+            return Ran(124, err=f"{' '.join(words)}: no end after {timeout_s:.0f} s")
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def memory(self) -> Memory:
+        """Return the memory of this moment."""
+        try:
+            pressure = Path("/proc/pressure/memory").read_text(encoding="ascii")
+        except OSError:
+            pressure = ""
+        return parse_memory(Path("/proc/meminfo").read_text(encoding="ascii"), pressure)
+
+    def drop_caches(self) -> str:
+        """Write dirty pages, then drop clean caches; return "" or why it could not be done."""
+        os.sync()
+        try:
+            Path("/proc/sys/vm/drop_caches").write_text("3\n", encoding="ascii")
+        except OSError as error:
+            return f"/proc/sys/vm/drop_caches: {error.strerror}"
+        return ""
+
+    def http(self, question: Question) -> Answer:
+        """Ask 127.0.0.1."""
+        connection = http.client.HTTPConnection("127.0.0.1", question.port, timeout=question.timeout_s)
+        try:
+            body = question.body.encode() or None
+            connection.request(question.method, question.path, body, dict(question.headers))
+            response = connection.getresponse()
+            return Answer(response.status, response.read().decode("utf-8", "replace"))
+        except TimeoutError:
+            return Answer(0, error=f"no answer within {question.timeout_s:g} s", timed_out=True)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return Answer(0, error=str(error) or type(error).__name__)
+        finally:
+            connection.close()
+
+    def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
+        """Answer other Sparks."""
+        return wire.listen(address, port, answer)
+
+    def ask_other(
+        self, address: str, port: int, message: dict[str, Any], timeout_s: float
+    ) -> dict[str, Any] | None:
+        """Ask another Spark."""
+        return wire.ask(address, port, message, timeout_s)
+
+    def holders(self, port: int) -> tuple[Holder, ...]:
+        """Return who listens on the TCP port; dockerd's proxies are named by the container they serve."""
+        inodes: set[str] = set()
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            try:
+                inodes |= listening_inodes(Path(table).read_text(encoding="ascii"), port)
+            except OSError:
+                continue
+        if not inodes:
+            return ()
+        published = {
+            number: container.id for container in self.docker.running() for number in container.ports
+        }
+        found = [holder for pid in _pids() if (holder := _holder(pid, inodes))]
+        if not found:
+            return (Holder(0, "a process that cannot be seen from here", published.get(port, "")),)
+        return tuple(
+            Holder(one.pid, one.command, published.get(port, "")) if "docker-proxy" in one.command else one
+            for one in found
+        )
+
+    def free_mib(self, path: Path) -> int:
+        """Return the MiB still free on the file system of ``path`` or of its nearest parent that exists."""
+        while not path.exists():
+            path = path.parent
+        return shutil.disk_usage(path).free >> 20
+
+    def kill_now(self, container: Container) -> None:
+        """SIGKILL the container's first process, with it go all others; dockerd only as a fallback."""
+        if container.pid and container.id in _read(f"/proc/{container.pid}/cgroup"):
+            try:
+                os.kill(container.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+            return
+        try:
+            self.docker.kill(container.id)
+        except (DockerError, DockerGoneError):
+            return
+
+
+def stay_in_memory() -> None:
+    """Keep this program's pages in memory: a guard that must be read back from disk is too late."""
+    current, future, on_fault = 1, 2, 4
+    try:
+        ctypes.CDLL(None, use_errno=True).mlockall(current | future | on_fault)
+    except (OSError, AttributeError):
+        return
+
+
+def parse_memory(meminfo: str, pressure: str = "") -> Memory:
+    """Return the figures of /proc/meminfo (kB there) and of /proc/pressure/memory."""
+    kib = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+)", meminfo, re.MULTILINE)}
+    full = re.search(r"^full avg10=([\d.]+)", pressure, re.MULTILINE)
+    cache = kib.get("Cached", 0) + kib.get("Buffers", 0) + kib.get("SReclaimable", 0) - kib.get("Shmem", 0)
+    return Memory(
+        total=kib["MemTotal"] >> 10,
+        available=kib["MemAvailable"] >> 10,
+        free=kib.get("MemFree", 0) >> 10,
+        cache=max(0, cache) >> 10,
+        pressure=float(full[1]) if full else None,
+    )
+
+
+def listening_inodes(table: str, port: int) -> set[str]:
+    """Return the socket inodes of /proc/net/tcp rows that listen on ``port``."""
+    found = set()
+    for row in table.splitlines()[1:]:
+        fields = row.split()
+        if fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+            found.add(fields[9])
+    return found
+
+
+def container_of(cgroup: str) -> str:
+    """Return the container id in the text of /proc/PID/cgroup, "" for a process in none.
+
+    Docker's cgroups end in ``/<id>`` or ``/docker-<id>.scope``, below whatever parent the daemon was given.
+    """
+    found = re.findall(r"[/-]([0-9a-f]{64})(?=\.scope|/|$)", cgroup, re.MULTILINE)
+    return str(found[-1]) if found else ""  # the last: a Spark may be a container itself
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _holder(pid: int, inodes: set[str]) -> Holder | None:
+    try:
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            link = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+            if link.startswith("socket:[") and link[8:-1] in inodes:
+                words = _read(f"/proc/{pid}/cmdline").split("\0")
+                return Holder(pid, " ".join(words)[:120].strip(), container_of(_read(f"/proc/{pid}/cgroup")))
+    except OSError:
+        return None
+    return None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

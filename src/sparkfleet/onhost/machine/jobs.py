@@ -1,0 +1,68 @@
+"""Jobs on a Spark that outlive who asked for them: their units, and the secrets that they are given.
+
+A secret lies in ``/run/sparkfleet/<id>.token``: in memory, readable by its one reader, gone with the job.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparkfleet.onhost.machine import files
+
+RUN_DIR = Path("/run/sparkfleet")
+BEGINS_WITHIN_S = 60.0
+"""Seconds between a secret's arrival and its job's start, at most."""
+
+
+def unit(job: str) -> str:
+    """Return the unit that a job runs in."""
+    return f"sparkfleet-stage-{job}.service"
+
+
+def is_going_on(job: str) -> bool:
+    """Tell whether a job runs."""
+    return subprocess.run(["systemctl", "is-active", "--quiet", unit(job)], check=False).returncode == 0
+
+
+def secret(job: str) -> Path:
+    """Return where a job's secret lies."""
+    return RUN_DIR / f"{job}.token"
+
+
+def keep_secret(job: str, text: str, uid: int) -> None:
+    """Write a job's secret for its one reader."""
+    RUN_DIR.mkdir(mode=0o755, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    descriptor = os.open(secret(job), flags, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchown(file.fileno(), uid, -1)
+        file.write(text)
+
+
+def sweep_secrets() -> None:
+    """Remove the secret of a request that was cut off before its job began."""
+    for path in RUN_DIR.glob("*.token"):
+        try:
+            old = time.time() - path.stat().st_mtime > BEGINS_WITHIN_S
+        except OSError:
+            continue
+        if old and not is_going_on(path.stem):
+            files.remove(path)
+
+
+def start(job: str, words: Sequence[str], *properties: str) -> None:
+    """Run a command of our programs as the job's unit; raise OSError, and keep no secret, when it cannot."""
+    asked = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
+    # However the job ends, SIGKILL included:
+    asked += [f"--property=ExecStopPost=/bin/rm -f {secret(job)}"]
+    asked += [f"--property={one}" for one in properties]
+    done = subprocess.run(
+        [*asked, "/usr/bin/python3", "-I", "-B", *words], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        files.remove(secret(job))
+        raise OSError(f"systemd-run: {done.stderr.strip()}")

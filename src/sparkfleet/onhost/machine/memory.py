@@ -1,0 +1,85 @@
+"""Memory before and during an engine's start: a floor that is guarded, and the wait until it came back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from sparkfleet.onhost.machine.system import Memory, System
+
+KEPT_SAMPLES = 7200
+"""Samples of the trace (one a second): two hours."""
+SETTLED_MIB = 256
+"""A rise smaller than this within a second counts as "no more is coming back"."""
+
+
+class FloorGuard:
+    """Kills an engine when MemAvailable falls below the floor, before the Spark stops answering."""
+
+    def __init__(self, system: System, floor_mib: int, kill: Callable[[], None]) -> None:
+        """Guard nothing yet; ``sample`` is called once a second by whoever owns the clock."""
+        self._system = system
+        self._floor = floor_mib
+        self._kill = kill
+        self._lock = threading.Lock()
+        self.trace: list[tuple[float, Memory]] = []
+        self.struck: Memory | None = None
+        """The memory at the moment of the kill; None as long as all was well."""
+
+    def sample(self) -> None:
+        """Look once; below the floor: kill. Again while memory stays low, since one kill may miss."""
+        memory = self._system.memory()
+        with self._lock:
+            self.trace.append((self._system.now(), memory))
+            del self.trace[:-KEPT_SAMPLES]
+        if memory.available < self._floor:
+            if self.struck is None:
+                self.struck = memory
+            self._kill()
+
+    @property
+    def cause(self) -> str:
+        """Return why the engine was killed, "" when it was not."""
+        if self.struck is None:
+            return ""
+        return (
+            f"memory ran out: MemAvailable fell to {self.struck.available} MiB, below the floor of "
+            f"{self._floor} MiB, so the engine was killed before the Spark stopped answering"
+        )
+
+    def csv(self) -> str:
+        """Return the trace as a table."""
+        rows = ["at,available_mib,free_mib,pressure_full_avg10"]
+        with self._lock:
+            for at, memory in self.trace:
+                pressure = "" if memory.pressure is None else f"{memory.pressure:g}"
+                rows.append(f"{at:.1f},{memory.available},{memory.free},{pressure}")
+        return "\n".join(rows) + "\n"
+
+
+REMEDY_KERNEL = (
+    "raise or remove the service's `container: {memory: ...}`, or lower --max-model-len or --max-num-seqs; "
+    "dmesg -T on the Spark shows what the kernel counted"
+)
+REMEDY_FLOOR = (
+    "lower --gpu-memory-utilization, --max-model-len or --max-num-seqs, or stop what else uses memory"
+)
+
+
+def wait_back(system: System, need_mib: int, limit_s: float = 90) -> Memory:
+    """Wait until the memory of stopped engines came back (on a Spark it comes late); return the last look.
+
+    Enough is ``need_mib``; where that is 0 or out of reach: until it stops rising.
+    """
+    started = system.monotonic()
+    memory = system.memory()
+    steady = 0
+    while memory.available < need_mib or not need_mib:
+        system.sleep(0.5)
+        now = system.memory()
+        steady = steady + 1 if now.available - memory.available < SETTLED_MIB else 0
+        memory = now
+        patience = 60 if need_mib else 2
+        if steady >= patience or system.monotonic() - started >= limit_s:
+            break
+    return memory

@@ -1,0 +1,62 @@
+"""Keeps secrets out of everything that is written: events, evidence, results."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sparkfleet.onhost.service.container import Container
+
+MASK = "***"
+SECRET_NAME = re.compile(
+    r"token|secret|passw|credential|api_?key|private_?key|access_?key|(^|_)auth", re.IGNORECASE
+)
+"""Names of environment variables whose values are nobody's business."""
+
+_SHAPES = re.compile(
+    r"\b(?:hf|sk|nvapi|ghp|glpat)[-_][A-Za-z0-9_-]{16,}"
+    r"|(?<=Bearer )[^\s'\"]+"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"|(?<='api_key': )\[[^\]]*\]"
+)
+SHORTEST = 6
+"""A known value shorter than this is not searched for in text: it would blank out innocent words."""
+
+
+def secrets_of(container: Container | None) -> tuple[str, ...]:
+    """Return the secret values that the container was given by environment or command line."""
+    if container is None:
+        return ()
+    pairs = (entry.partition("=") for entry in container.env)
+    found = {value for name, _, value in pairs if SECRET_NAME.search(name)}
+    found.add(container.api_key)
+    return tuple(sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True))
+
+
+def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """Return ``text`` without the given values and without anything shaped like a token."""
+    for value in secrets:
+        text = text.replace(value, MASK)
+    return _SHAPES.sub(MASK, text)
+
+
+def inspect_for_evidence(container: Container) -> dict[str, Any]:
+    """Return the ``docker inspect`` object with secret-like environment values and words masked."""
+    secrets = secrets_of(container)
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [clean(item) for item in value]
+        return redact(value, secrets) if isinstance(value, str) else value
+
+    data: dict[str, Any] = clean(container.raw)
+    config = data.get("Config") or {}
+    config["Env"] = [_masked(entry) for entry in config.get("Env") or ()]
+    return data
+
+
+def _masked(entry: str) -> str:
+    name, _, value = entry.partition("=")
+    return f"{name}={MASK}" if value and SECRET_NAME.search(name) else entry

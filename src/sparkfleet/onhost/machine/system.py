@@ -1,0 +1,218 @@
+"""The Spark as the programs here see it: a seam, so that every decision is tested without Docker or systemd.
+
+``host.py`` is the real one. Nothing outside ``host.py`` and ``docker.py`` talks to the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sparkfleet.onhost.service.container import Container
+from sparkfleet.onhost.service.generation import STATE_DIR
+
+PROGRAM = "/usr/local/lib/sparkfleet/sparkfleet.pyz"
+"""Where these programs lie on a Spark."""
+
+Stop = Callable[[], None]
+"""Ends something that runs in the background."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Directories that we write on a Spark."""
+
+    state: Path = Path(STATE_DIR)
+    units: Path = Path("/etc/systemd/system")
+    bin: Path = Path("/usr/local/bin")
+    netplan: Path = Path("/etc/netplan")
+    rdma: Path = Path("/sys/class/infiniband")
+    units_beside: tuple[Path, ...] = (
+        Path("/run/systemd/system"),
+        Path("/etc/systemd/system.control"),
+        Path("/run/systemd/system.control"),
+    )
+    """Where ``systemctl edit --runtime`` and ``systemctl set-property`` put what changes a unit."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What /proc/meminfo says, in MiB; ``pressure`` is PSI "full avg10" in percent, None without PSI."""
+
+    total: int
+    available: int
+    free: int = 0
+    cache: int = 0
+    """Page cache and reclaimable slab without shared memory: what dropping caches can give."""
+    pressure: float | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """An HTTP request to a service on this Spark."""
+
+    port: int
+    method: str
+    path: str
+    timeout_s: float
+    body: str = ""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer. ``status`` 0: there was none, ``error`` says why."""
+
+    status: int
+    body: str = ""
+    error: str = ""
+    timed_out: bool = False
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished command."""
+
+    code: int
+    out: str = ""
+    err: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return what it said, the error first."""
+        return (self.err.strip() or self.out.strip()).strip()
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who listens on a TCP port: a process, and the container it is in ("" = none)."""
+
+    pid: int
+    command: str
+    container: str = ""
+
+
+class DockerGoneError(Exception):
+    """dockerd does not answer."""
+
+
+class DockerError(Exception):
+    """dockerd answered: no. ``str()`` is its own text."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        """Keep dockerd's words and its HTTP status (0: said by the docker command)."""
+        super().__init__(message)
+        self.status = status
+
+
+class Docker(Protocol):
+    """What we ask of the Docker Engine. ``name`` is a name or an id everywhere."""
+
+    def ping(self) -> None:
+        """Return when dockerd answers, else raise DockerGoneError."""
+
+    def inspect(self, name: str) -> Container | None:
+        """Return the container, None when there is none."""
+
+    def running(self) -> tuple[Container, ...]:
+        """Return all running containers, ours and others."""
+
+    def has_image(self, reference: str) -> bool:
+        """Return whether the image is on this Spark."""
+
+    def root(self) -> Path:
+        """Return dockerd's data directory."""
+
+    def create(self, name: str, words: Sequence[str]) -> str:
+        """Create a container by the docker command without pulling; return its id."""
+
+    def start(self, name: str) -> None:
+        """Start it."""
+
+    def stop(self, name: str, timeout_s: int) -> None:
+        """SIGTERM, then SIGKILL after ``timeout_s``; return when it has ended."""
+
+    def kill(self, name: str) -> None:
+        """SIGKILL; a container that does not run is fine."""
+
+    def rename(self, name: str, new: str) -> None:
+        """Give it another name."""
+
+    def remove(self, name: str) -> None:
+        """Kill and remove it with its anonymous volumes; none there is fine."""
+
+    def never_restart(self, name: str) -> None:
+        """Set its restart policy to "no"."""
+
+    def log(self, name: str, tail: int) -> str:
+        """Return the last ``tail`` lines of its output."""
+
+    def follow(
+        self,
+        name: str,
+        since: float,
+        on_line: Callable[[str], None],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> Stop:
+        """Call ``on_line`` for each line of output from ``since`` (unix time) on, in the background.
+
+        ``on_end`` is called once when there will be no more: the container or dockerd ended.
+        """
+
+
+class System(Protocol):
+    """Everything else of the machine."""
+
+    paths: Paths
+
+    @property
+    def docker(self) -> Docker:
+        """Return the Docker Engine."""
+
+    def now(self) -> float:
+        """Return unix time."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def every(self, seconds: float, call: Callable[[], None]) -> Stop:
+        """Call ``call`` in the background, at once and then every ``seconds``."""
+
+    def run(self, words: Sequence[str], timeout_s: float = 60) -> Ran:
+        """Run a command to its end; 127 when it is not there, 124 when it took too long."""
+
+    def memory(self) -> Memory:
+        """Return the memory of this moment."""
+
+    def drop_caches(self) -> str:
+        """Write dirty pages, then drop clean caches; return "" or why it could not be done."""
+
+    def http(self, question: Question) -> Answer:
+        """Ask 127.0.0.1. Never raises."""
+
+    def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
+        """Answer other Sparks at ``address`` in the background. Raise OSError when that cannot be."""
+
+    def ask_other(
+        self, address: str, port: int, message: dict[str, Any], timeout_s: float
+    ) -> dict[str, Any] | None:
+        """Return what another Spark answers; None when it does not. Never raises."""
+
+    def holders(self, port: int) -> tuple[Holder, ...]:
+        """Return who listens on the TCP port."""
+
+    def free_mib(self, path: Path) -> int:
+        """Return the MiB that root may still write to the file system of ``path``."""
+
+    def kill_now(self, container: Container) -> None:
+        """SIGKILL the container's processes the shortest way, also when dockerd is slow."""
+
+
+def systemctl(system: System, *words: str, timeout_s: float = 180) -> Ran:
+    """Run ``systemctl``; the caller judges the result."""
+    return system.run(("systemctl", *words), timeout_s)

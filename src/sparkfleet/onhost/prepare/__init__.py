@@ -1,0 +1,1 @@
+"""Declared things of a Spark made so (files, packages, settings), and taken back."""

@@ -1,0 +1,71 @@
+"""Taking a revision out of the hub's cache so that what is left stays valid for every other tool.
+
+Order as huggingface_hub has it: links and refs first, contents last. A content that another revision links
+to stays. Since huggingface_hub 1.32 a repository's blob may itself be a link into ``hub/blobs``, which all
+repositories share; there a list beside each content (``.refs``) names the links to it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+from sparkfleet.onhost.machine import files
+
+
+def contents(root: Path, revision: str) -> list[Path]:
+    """Return the files of a revision: what its snapshot has or links to."""
+    snapshot = root / "snapshots" / revision
+    return [Path(folder) / name for folder, _, names in os.walk(snapshot) for name in names]
+
+
+def remove_revision(root: Path, revision: str) -> None:
+    """Remove a snapshot, the refs that mean it and the blobs that no other snapshot needs."""
+    mine = _blobs(root, revision)
+    others = {one.name for one in (root / "snapshots").glob("*")} - {revision}
+    files.remove(root / "snapshots" / revision)
+    for ref in (root / "refs").rglob("*"):
+        if ref.is_file() and ref.read_text(encoding="utf-8", errors="replace").strip() == revision:
+            ref.unlink()
+    if not others:
+        for blob in (root / "blobs").glob("*"):
+            _remove_blob(root, blob.name)
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(root.parent / ".locks" / root.name, ignore_errors=True)
+        return
+    needed = {name for other in others for name in _blobs(root, other)}
+    for name in mine - needed:
+        _remove_blob(root, name)
+
+
+def _blobs(root: Path, revision: str) -> set[str]:
+    """Return the names of the blobs that a snapshot's links lead to."""
+    return {os.path.basename(os.readlink(path)) for path in contents(root, revision) if path.is_symlink()}
+
+
+def _remove_blob(root: Path, name: str) -> None:
+    blob = root / "blobs" / name
+    hub = root.parent
+    store = Path(os.path.normpath(blob.parent / os.readlink(blob))) if blob.is_symlink() else None
+    blob.unlink(missing_ok=True)
+    if store is not None and store.parent.parent == hub / "blobs":
+        sweep_shared(store, hub)
+
+
+def sweep_shared(store: Path, hub: Path) -> None:
+    """Remove a content of the shared store when no link leads to it any more; without its list it stays."""
+    manifest = store.with_name(f"{store.name}.refs")
+    if not manifest.is_file() or store.is_symlink():
+        return
+    with store.with_name(f"{store.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the very lock that huggingface_hub takes
+        lines = manifest.read_text(encoding="utf-8", errors="replace").splitlines()
+        if not any(_leads_to(hub / line, store) for line in lines if line):
+            store.unlink(missing_ok=True)
+            manifest.unlink(missing_ok=True)
+
+
+def _leads_to(link: Path, store: Path) -> bool:
+    return link.is_symlink() and os.path.normpath(link.parent / os.readlink(link)) == str(store)

@@ -1,0 +1,1 @@
+"""The transaction that replaces a generation, from the checks before it to putting back what served."""

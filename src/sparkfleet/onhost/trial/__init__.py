@@ -1,0 +1,1 @@
+"""A candidate on trial: watched while it starts, asked at the gate, explained when it fails."""

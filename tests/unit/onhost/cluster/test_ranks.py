@@ -1,0 +1,293 @@
+"""Guards and swaps of a whole cluster, side by side: who starts when, and what is left when one is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkfleet.onhost.guard.guard import MOST_ENDS
+from tests.unit.onhost.sparks import RAY_S, Sparks
+
+EXECUTORS = ("mp", "ray")
+
+
+def expect_order(sparks: Sparks) -> None:
+    """Fail unless one start of all ranks was in the executor's order."""
+    (order,) = sparks.epochs()
+    assert order.index(0) == (len(order) - 1 if sparks.executor == "mp" else 0)
+    if sparks.executor == "ray":
+        head, *workers = (at for at, _ in sparks.starts)
+        assert min(workers) - head >= RAY_S
+
+
+def booted(root: Path, executor: str = "mp", count: int = 2, seed: int = 0) -> Sparks:
+    """Return Sparks that serve together since their boot, in the order that the seed decides."""
+    sparks = Sparks(root, executor, count, seed)
+    for spark in sparks.all:
+        spark.serve_rank()
+        spark.boot(sparks.random.uniform(0, 90))
+    sparks.starts.clear()
+    sparks.run(240, sparks.serves)
+    return sparks
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("seed", range(50))
+def test_ranks_start_in_order_whenever_their_sparks_boot(tmp_path: Path, executor: str, seed: int) -> None:
+    sparks = booted(tmp_path, executor, 2 + seed % 3, seed)
+    assert sparks.serves()
+    expect_order(sparks)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_rebooted_rank_brings_all_back_in_order(tmp_path: Path, executor: str, lost: int) -> None:
+    sparks = booted(tmp_path, executor)
+    sparks.run(60)
+    sparks.all[lost].power_off()
+    sparks.all[lost].boot(40)
+    sparks.run(40)
+    assert not sparks.serves()
+    sparks.run(240, sparks.serves)
+    assert sparks.serves()
+    first, second = sparks.epochs()
+    assert first == second
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("lost", [0, 1])
+def test_what_is_left_of_a_cluster_runs_no_engine(tmp_path: Path, executor: str, lost: int) -> None:
+    sparks = booted(tmp_path, executor)
+    sparks.run(60)
+    sparks.all[lost].power_off()
+    sparks.run(60)
+    assert sparks.images() == ["", ""]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("lost", [0, 1])
+def test_an_engine_that_ends_on_one_rank_is_started_anew_on_all(
+    tmp_path: Path, executor: str, lost: int
+) -> None:
+    sparks = booted(tmp_path, executor)
+    sparks.run(60)
+    (box,) = sparks.all[lost].boxes.values()
+    box.running, box.exit_code = False, 1
+    sparks.run(5)
+    assert not sparks.serves()
+    sparks.run(240, sparks.serves)
+    assert sparks.serves()
+    first, second = sparks.epochs()
+    assert first == second
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_what_served_and_ended_comes_back_more_often_than_systemd_would_start_it(
+    tmp_path: Path, lost: int
+) -> None:
+    sparks = booted(tmp_path)
+    for _ in range(MOST_ENDS):
+        sparks.run(60)
+        for box in sparks.all[lost].boxes.values():
+            box.running, box.exit_code = False, 1
+        sparks.run(5)
+        sparks.run(240, sparks.serves)
+        assert sparks.serves()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_an_engine_that_never_comes_to_serve_is_given_up_on_all_ranks(tmp_path: Path, lost: int) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    sparks.starts.clear()
+    sparks.all[lost].engines["img:1"].end_s = 3
+    sparks.run(1800)
+    assert sum(rank == lost for _, rank in sparks.starts) == 3
+    assert sparks.images() == ["", ""]
+
+
+def test_an_engine_that_ends_again_and_again_is_given_up(tmp_path: Path) -> None:
+    sparks = booted(tmp_path)
+    sparks.starts.clear()
+    sparks.all[0].engines["img:1"].end_s = 40
+    sparks.run(3500)
+    assert len(sparks.starts) < 2 * 3 * (MOST_ENDS + 2)
+    assert sparks.images() == ["", ""]
+
+
+def test_a_rank_that_is_cut_off_stops_its_engine_and_waits(tmp_path: Path) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    sparks.all[1].cut = True
+    sparks.run(60)
+    assert sparks.images() == ["", ""]
+    sparks.all[1].cut = False
+    sparks.run(240, sparks.serves)
+    assert sparks.serves()
+
+
+def test_ranks_of_another_make_do_not_start_together(tmp_path: Path) -> None:
+    sparks = Sparks(tmp_path)
+    for spark, image in zip(sparks.all, ("img:1", "img:2"), strict=True):
+        spark.serve_rank(image)
+        spark.boot()
+    sparks.starts.clear()
+    sparks.run(300)
+    assert sparks.starts == []
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("seed", range(10))
+def test_a_change_reaches_all_ranks_in_order(tmp_path: Path, executor: str, seed: int) -> None:
+    sparks = booted(tmp_path, executor, 2 + seed % 2, seed)
+    sparks.starts.clear()
+    sparks.swap()
+    sparks.run(400, lambda: len(sparks.results) == len(sparks.all))
+    sparks.run(60)
+    assert set(sparks.outcomes()) == {"promoted"}
+    expect_order(sparks)
+    assert sparks.serves()
+    assert set(sparks.images()) == {"img:2"}
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_rank_that_ends_in_its_trial_brings_all_back(tmp_path: Path, executor: str, bad: int) -> None:
+    sparks = booted(tmp_path, executor)
+    sparks.all[bad].engines["img:2"].end_s = 8
+    sparks.swap()
+    sparks.run(600, lambda: len(sparks.results) == 2)
+    assert sparks.outcomes() == ["restored", "restored"]
+    assert "exit code 1" in sparks.results[1 - bad]["cause"]
+    assert f"spark-0{bad + 1}" in sparks.results[1 - bad]["cause"]
+    sparks.run(120, sparks.serves)
+    assert sparks.serves()
+    assert set(sparks.images()) == {"img:1"}
+
+
+def test_where_one_end_brings_all_others_the_head_names_every_one_of_them(tmp_path: Path) -> None:
+    sparks = booted(tmp_path, "mp", 4)
+    for spark, seconds in zip(sparks.all, (5, 8, 8, 9), strict=True):
+        spark.engines["img:2"].end_s = seconds
+    sparks.swap(delays=(0, 0, 0, 0))
+    sparks.run(600, lambda: len(sparks.results) == 4)
+    assert sparks.outcomes() == ["restored"] * 4
+    cause = sparks.results[0]["cause"]
+    assert cause.startswith("the engine ended with exit code 1")
+    assert [name for name in sparks.names[1:] if f"{name} (10.0.0." in cause] == list(sparks.names[1:])
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("after", [2, 8, 14, 20, 26, 32, 38, 44])
+def test_a_rank_that_reboots_during_a_change_leaves_one_make_on_all(
+    tmp_path: Path, executor: str, lost: int, after: int
+) -> None:
+    sparks = booted(tmp_path, executor)
+    sparks.run(60)
+    sparks.swap(delays=(0, 1))
+    sparks.run(after)
+    sparks.all[lost].power_off()
+    sparks.all[lost].boot(40)
+    sparks.run(900, lambda: len(sparks.results) == 2)
+    sparks.run(300, sparks.serves)
+    assert sparks.serves()
+    first, second = sparks.images()
+    assert first == second
+    assert set(sparks.outcomes()) == {"promoted"} or "promoted" not in sparks.outcomes()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("after", [2, 8, 14, 20, 26, 32, 38])
+def test_a_swap_that_is_killed_goes_on_and_leaves_one_make_on_all(
+    tmp_path: Path, lost: int, after: int
+) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    sparks.swap(delays=(0, 1))
+    sparks.run(after)
+    sparks.all[lost].kill_swap(again=1)
+    sparks.run(900, lambda: len(sparks.results) == 2)
+    sparks.run(300, sparks.serves)
+    assert sparks.serves()
+    first, second = sparks.images()
+    assert first == second
+
+
+def test_nothing_is_touched_when_one_rank_was_never_asked(tmp_path: Path) -> None:
+    sparks = booted(tmp_path)
+    sparks.starts.clear()
+    head = sparks.all[0]
+    sparks.spawn(head, lambda: head.change("img:2", "t"))
+    sparks.run(400, lambda: bool(sparks.results))
+    assert sparks.outcomes() == ["refused"]
+    assert sparks.starts == []
+    assert sparks.serves()
+
+
+@pytest.mark.parametrize("delays", [(0, 8), (8, 0)])
+def test_a_member_that_refuses_is_the_cause_whoever_begins_first(
+    tmp_path: Path, delays: tuple[float, float]
+) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    sparks.starts.clear()
+    sparks.all[1].free = 10
+    sparks.swap(delays=delays)
+    sparks.run(600, lambda: len(sparks.results) == 2)
+    assert sparks.outcomes() == ["refused", "refused"]
+    assert sparks.results[0]["cause"].startswith("spark-02 (10.0.0.2): disk full: 10 MiB free")
+    assert sparks.starts == []
+    assert sparks.serves()
+
+
+def test_a_member_that_falls_silent_in_the_trial_is_the_cause(tmp_path: Path) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    sparks.swap(delays=(0, 1))
+    sparks.run(20)
+    sparks.all[1].power_off()
+    sparks.run(600, lambda: bool(sparks.results))
+    assert "spark-02 (10.0.0.2) has not been heard of" in sparks.results[0]["cause"]
+
+
+@pytest.mark.parametrize("reboots", [True, False])
+def test_a_member_that_is_interrupted_after_the_heads_word_goes_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reboots: bool
+) -> None:
+    sparks = booted(tmp_path)
+    sparks.run(60)
+    member = sparks.all[1]
+    asked, lost = member.ask_other, []
+
+    def ask(address: str, port: int, message: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
+        answer = asked(address, port, message, timeout_s)
+        if answer and answer.get("word") == "commit" and not lost:
+            lost.append(answer)
+        return None if lost else answer
+
+    monkeypatch.setattr(member, "ask_other", ask)
+    sparks.swap(delays=(0, 1))
+    sparks.run(120, lambda: bool(lost))
+    monkeypatch.undo()
+    if reboots:
+        member.power_off()
+        member.boot(40)
+    else:
+        member.kill_swap(again=1)
+    sparks.run(900, lambda: len(sparks.results) == 2)
+    sparks.run(300, sparks.serves)
+    assert sparks.outcomes() == ["promoted", "promoted"]
+    assert sparks.images() == ["img:2", "img:2"]
+
+
+def test_where_one_engines_end_brings_the_others_all_ends_are_told(tmp_path: Path) -> None:
+    sparks = booted(tmp_path)
+    for spark in sparks.all:
+        spark.engines["img:2"].end_s = 8
+    sparks.swap(delays=(0, 0))
+    sparks.run(600, lambda: len(sparks.results) == 2)
+    assert "; spark-02 (10.0.0.2): the engine ended with exit code 1" in sparks.results[0]["cause"]
+    assert "; spark-01 (10.0.0.1): the engine ended with exit code 1" in sparks.results[1]["cause"]

@@ -1,0 +1,115 @@
+"""The commands about links as the operator's machine calls them: words and stdin in, lines and a code out."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkfleet.onhost import main
+from sparkfleet.onhost.fabric import bench_stream, check, fabric
+from sparkfleet.onhost.fabric.bench import STREAM, BenchRequest, Lane
+from sparkfleet.onhost.fabric.request import FabricRequest
+from sparkfleet.onhost.machine import host
+from tests.unit.onhost.fabric_world import Netdev, Network
+
+ASKED = FabricRequest(id="fabric-1", cluster="pair")
+MEASURED = BenchRequest("pair", "spark-02", STREAM, 1, (Lane("fab0", "", "127.0.0.1", "127.0.0.2"),))
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Network:
+    made = Network(tmp_path)
+    monkeypatch.setattr(host, "Spark", lambda: made)
+    return made
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str, data: dict[str, Any] | None = None) -> int:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(data)))
+    return main.main(words)
+
+
+def test_a_change_is_begun_confirmed_carried_out_and_followed(
+    net: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "fabric", data=ASKED.to_json()) == 0
+    assert json.loads(capsys.readouterr().out) == {"job": "fabric-1"}
+    assert call(monkeypatch, "fabric-confirm", "fabric-1") == 0
+    assert call(monkeypatch, "fabric-run", "fabric-1") == 0
+    assert json.loads(capsys.readouterr().out)["outcome"] == fabric.REMOVED
+    assert call(monkeypatch, "fabric-follow", "fabric-1", "--since", "0", "--wait", "1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(lines[-1])["outcome"] == fabric.REMOVED
+
+
+def test_a_change_that_is_given_up_ends_with_another_code(
+    net: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, "fabric", data=ASKED.to_json())
+    assert call(monkeypatch, "fabric-give-up", "fabric-1", "the other one failed") == 0
+    assert call(monkeypatch, "fabric-run", "fabric-1") == 1
+    assert "the other one failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "data", "said"),
+    [
+        (("fabric",), {"id": "x"}, "bad id"),
+        (("fabric",), None, "expected a JSON object"),
+        (("fabric-confirm", "fabric-2"), None, "there is no job fabric-2"),
+        (("fabric-run", "../../etc"), None, "bad job id"),
+        (("bench-begin",), {}, "not a request for a bench"),
+    ],
+)
+@pytest.mark.usefixtures("net")
+def test_what_is_no_request_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    data: dict[str, Any] | None,
+    said: str,
+) -> None:
+    assert call(monkeypatch, *words, data=data) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_bench_listens_measures_and_listens_no_more(
+    net: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "bench-tools") == 0
+    assert STREAM in json.loads(capsys.readouterr().out)["tools"]
+    assert call(monkeypatch, "bench-begin", data=MEASURED.to_json()) == 0
+    assert sum(words[0] == "systemd-run" for words in net.ran) == 2
+    assert call(monkeypatch, "bench-end", data=MEASURED.to_json()) == 0
+    assert net.ran[-1][:2] == ("systemctl", "stop")
+
+
+def test_a_stream_is_sent_and_its_figure_printed(
+    net: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(bench_stream, "source", lambda *words: asked.append(words) or 12.5)
+    monkeypatch.setattr(bench_stream, "sink", lambda *words: asked.append(words))
+    assert call(monkeypatch, "bench-sink", "10.0.0.2", "10.0.0.1", "5000") == 0
+    assert call(monkeypatch, "bench-source", "10.0.0.1", "10.0.0.2", "5000", "1") == 0
+    assert json.loads(capsys.readouterr().out) == {"gbits": 12.5}
+    assert asked == [("10.0.0.2", "10.0.0.1", 5000, 4), ("10.0.0.1", "10.0.0.2", 5000, 4, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("netdev", "said"),
+    [
+        (None, "fab9 is not there"),
+        (Netdev(mtu=9000), "fab9 has no 192.168.176.1/24"),
+        (Netdev(["192.168.176.1/24"]), "fab9 has MTU 1500, not 9000"),
+    ],
+)
+def test_what_a_link_lacks_is_named(net: Network, netdev: Netdev | None, said: str) -> None:
+    if netdev:
+        net.netdevs["fab9"] = netdev
+    asked = FabricRequest(addresses=(("fab9", "192.168.176.1/24"),), mtu=9000)
+    assert check.wrong(net, asked) == [said]  # type: ignore[arg-type]

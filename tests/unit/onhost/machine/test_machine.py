@@ -1,0 +1,173 @@
+"""Reading the Spark itself: memory, ports, cgroups; waiting for memory; the valve."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.onhost.machine import memory, valve
+from sparkfleet.onhost.machine.host import Spark, container_of, listening_inodes, parse_memory
+from sparkfleet.onhost.machine.system import Memory, Question
+from tests.unit.onhost.world import Engine, World, generation
+
+MEMINFO = """\
+MemTotal:       125513728 kB
+MemFree:         2097152 kB
+MemAvailable:   104857600 kB
+Buffers:          524288 kB
+Cached:         83886080 kB
+Shmem:           1048576 kB
+SReclaimable:    2097152 kB
+"""
+PRESSURE = "some avg10=1.00 avg60=0 avg300=0 total=1\nfull avg10=0.25 avg60=0.00 avg300=0.00 total=3\n"
+
+
+def test_memory_is_read_in_mib_with_pressure_where_there_is_any() -> None:
+    seen = parse_memory(MEMINFO, PRESSURE)
+    assert (seen.total, seen.available, seen.free, seen.pressure) == (122572, 102400, 2048, 0.25)
+    assert parse_memory(MEMINFO).pressure is None
+
+
+def test_shared_memory_is_no_page_cache_that_could_be_given_back() -> None:
+    assert parse_memory(MEMINFO).cache == (83886080 + 524288 + 2097152 - 1048576) // 1024
+
+
+def test_listeners_are_told_from_connections_on_the_same_port() -> None:
+    table = (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        "   0: 00000000:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1 0\n"
+        "   1: 0100007F:1F40 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 222 1 0\n"
+        "   2: 00000000:1F41 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 333 1 0\n"
+    )
+    assert listening_inodes(table, 8000) == {"111"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "12:memory:/docker/{}\n",
+        "0::/system.slice/docker-{}.scope\n",
+        "3:cpu:/docker/" + "a" * 64 + "/docker/{}\n",
+    ],
+)
+def test_a_process_is_attributed_to_its_innermost_container(line: str) -> None:
+    assert container_of(line.format("b" * 64)) == "b" * 64
+
+
+def test_a_process_of_the_spark_itself_is_in_no_container() -> None:
+    assert container_of("0::/system.slice/ssh.service\n") == ""
+
+
+def test_whoever_listens_on_a_port_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    spark = Spark()
+    monkeypatch.setattr(spark.docker, "running", tuple)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        found = spark.holders(listener.getsockname()[1])
+    assert [(holder.pid, Path(sys.executable).name in holder.command) for holder in found] == [
+        (os.getpid(), True)
+    ]
+
+
+def test_no_answer_and_no_listener_are_told_apart() -> None:
+    spark = Spark()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        slow = spark.http(Question(port, "GET", "/", 0.05))
+    closed = spark.http(Question(port, "GET", "/", 5))
+    assert (slow.status, slow.timed_out) == (0, True)
+    assert (closed.status, closed.timed_out) == (0, False)
+    assert "refused" in closed.error
+
+
+def test_a_missing_command_is_an_answer_and_no_crash() -> None:
+    assert Spark().run(("surely-no-such-command",)).code == 127
+
+
+def test_a_command_without_an_end_is_cut_off() -> None:
+    assert Spark().run(("sleep", "30"), timeout_s=0.05).code == 124
+
+
+def test_background_calls_begin_at_once_and_end_when_told() -> None:
+    called = threading.Event()
+    stop = Spark().every(30, called.set)
+    assert called.wait(10)
+    stop()
+
+
+def test_the_floor_guard_goes_on_killing_and_keeps_the_first_reason(world: World) -> None:
+    world.engines["img:1"] = Engine(memory_mib=121_000)
+    world.add("nano", generation())
+    kills: list[int] = []
+    guard = memory.FloorGuard(world, 2048, lambda: kills.append(1))
+    guard.sample()
+    world.other_memory_mib = 0
+    guard.sample()
+    assert len(kills) == 2
+    assert "MemAvailable fell to 0 MiB" in guard.cause
+    assert guard.csv().count("\n") == 3
+
+
+def test_memory_above_the_floor_kills_nobody(world: World) -> None:
+    guard = memory.FloorGuard(world, 2048, lambda: pytest.fail("killed"))
+    guard.sample()
+    assert guard.cause == ""
+
+
+def test_memory_that_comes_late_is_waited_for(world: World) -> None:
+    world.other_memory_mib = 100_000
+
+    def less() -> None:
+        world.other_memory_mib = max(4_000, world.other_memory_mib - 10_000)
+
+    world.on_tick.append(less)
+    assert memory.wait_back(world, 100_000).available >= 100_000
+
+
+def test_memory_that_never_comes_is_not_waited_for_for_ever(world: World) -> None:
+    world.other_memory_mib = 100_000
+    before = world.clock
+    assert memory.wait_back(world, 100_000).available == 22_000
+    assert world.clock - before <= 90
+
+
+def test_without_a_need_the_wait_is_until_nothing_more_comes_back(world: World) -> None:
+    before = world.clock
+    memory.wait_back(world, 0)
+    assert world.clock - before <= 2
+
+
+def test_the_valve_says_what_it_gave_back(world: World) -> None:
+    world.cache_mib = 50_000
+    flush = valve.flush(world)
+    assert flush.given_back == 50_000
+    assert "50000 MiB" in flush.text
+
+
+def test_the_valve_leaves_a_small_cache_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.cache_mib = 100
+    monkeypatch.setattr(world, "drop_caches", lambda: pytest.fail("dropped"))
+    assert valve.flush(world).given_back == 0
+
+
+def test_a_valve_that_may_not_flush_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.cache_mib = 50_000
+    monkeypatch.setattr(world, "drop_caches", lambda: "/proc/sys/vm/drop_caches: Read-only file system")
+    assert "Read-only" in valve.flush(world).text
+
+
+def test_pressure_is_in_the_trace_only_where_the_kernel_has_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = memory.FloorGuard(world, 1, lambda: None)
+    monkeypatch.setattr(world, "memory", lambda: Memory(10, 5, 1, 0, 12.5))
+    guard.sample()
+    assert guard.csv().splitlines()[1].endswith(",5,1,12.5")

@@ -1,0 +1,234 @@
+"""Removing on the Spark: each thing after another look; what changed, is held or has another shape stays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkfleet.onhost.books import store
+from sparkfleet.onhost.books.journal import Journal
+from sparkfleet.onhost.fetch import staged
+from sparkfleet.onhost.fetch.pull import StageError
+from sparkfleet.onhost.machine import files, open_files
+from sparkfleet.onhost.machine.system import DockerError
+from sparkfleet.onhost.prune import prune
+
+REVISION = "1" * 40
+IMAGE = "registry.example/vllm@sha256:" + "4" * 64
+
+
+class Dockerd:
+    """A dockerd with images and containers, in the words that a prune uses."""
+
+    images: dict[str, bool]
+    running: dict[str, str]
+    root_path: Path
+
+    def root(self) -> Path:
+        return self.root_path
+
+    def containers(self) -> dict[str, str]:
+        return self.running
+
+    def has_image(self, reference: str) -> bool:
+        return reference in self.images
+
+    def remove_image(self, reference: str) -> None:
+        if self.images[reference]:
+            raise DockerError("conflict: unable to remove: container c1 is using it", 409)
+        del self.images[reference]
+
+
+class Spark:
+    """A Spark's disk in a directory."""
+
+    def __init__(self, base: Path) -> None:
+        self.state, self.models, self.caches = base / "state", base / "vllm", base / "caches"
+        self.snapshot = self.models / "hub" / "models--org--a" / "snapshots" / REVISION
+        (self.state / "jobs" / "1").mkdir(parents=True)
+        self.docker = Dockerd()
+        self.docker.images, self.docker.running, self.docker.root_path = {IMAGE: False}, {}, base
+        self.items: list[dict[str, Any]] = []
+        self.books: dict[str, str] = {}
+
+    def put(self, path: Path, content: str = "x") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    def list(self, kind: str, key: Path | str, *refs: str) -> None:
+        self.items.append({"kind": kind, "name": str(key)[-20:], "key": str(key), "refs": list(refs)})
+
+    def prune(self, models: str = "") -> dict[str, Any]:
+        request = {
+            "models_dir": models or str(self.models), "cache_dir": str(self.caches),
+            "books": self.books, "containers": {}, "items": self.items,
+        }  # fmt: skip
+        return prune.carry_out(request, self.state, Journal(self.state / "jobs" / "1", lambda: 0.0))
+
+
+@pytest.fixture
+def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spark:
+    made = Spark(tmp_path)
+    monkeypatch.setattr(prune, "DockerEngine", lambda: made.docker)
+    monkeypatch.setattr(staged, "DockerEngine", lambda: made.docker)
+    monkeypatch.setattr(open_files, "held", set)
+    return made
+
+
+def test_each_kind_is_removed_and_forgotten(spark: Spark) -> None:
+    spark.put(spark.snapshot / "config.json")
+    cache = spark.put(spark.caches / ("4" * 12) / "kernel").parent
+    generation = spark.put(spark.state / "services" / "nano" / "generations" / "1-a.json", "{}")
+    evidence = spark.put(spark.state / "swaps" / "nano-1" / "evidence" / "log").parent
+    staged.note(spark.state, "images", IMAGE, 1)
+    staged.note(spark.state, "revisions", str(spark.snapshot), 1)
+    spark.list("image", "sha256:id", IMAGE)
+    spark.list("model", spark.snapshot)
+    for kind, path in (("compile cache", cache), ("generation", generation), ("evidence", evidence)):
+        spark.list(kind, path)
+    result = spark.prune()
+    assert (result["removed"], result["stayed"]) == (5, [])
+    for path in (spark.snapshot, cache, generation.parents[1], evidence):
+        assert not path.exists()
+    assert evidence.parent.exists()
+    assert spark.docker.images == {}
+    assert staged.read(spark.state) == {"images": {}, "revisions": {}}
+
+
+def test_an_image_that_a_container_needs_stays_and_the_rest_goes_on(spark: Spark) -> None:
+    spark.docker.images[IMAGE] = True
+    spark.list("image", "sha256:id", IMAGE)
+    spark.put(spark.snapshot / "config.json")
+    spark.list("model", spark.snapshot)
+    result = spark.prune()
+    assert result["removed"] == 1
+    assert "container c1 is using it" in result["stayed"][0]["why"]
+
+
+def changed_books(spark: Spark) -> None:
+    spark.put(spark.state / "services" / "nano" / "current.json", "{}")
+
+
+def going_swap(spark: Spark) -> None:
+    spark.put(spark.state / "swaps" / "nano-1" / "request.json", "{}")
+
+
+def new_container(spark: Spark) -> None:
+    spark.docker.running["c1"] = "sha256:id"
+
+
+@pytest.mark.parametrize("change", [changed_books, going_swap, new_container])
+def test_nothing_is_removed_when_the_spark_is_not_what_was_shown(spark: Spark, change: Any) -> None:
+    spark.put(spark.snapshot / "config.json")
+    spark.list("model", spark.snapshot)
+    change(spark)
+    with pytest.raises(StageError):
+        spark.prune()
+    assert (spark.snapshot / "config.json").exists()
+
+
+def test_books_that_are_as_shown_are_no_change(spark: Spark) -> None:
+    books = spark.put(spark.state / "services" / "nano" / "current.json", '{"id": "a"}')
+    spark.books["nano"] = hashlib.sha256(books.read_bytes()).hexdigest()
+    spark.put(spark.snapshot / "config.json")
+    spark.list("model", spark.snapshot)
+    assert spark.prune()["removed"] == 1
+
+
+def test_while_a_swap_holds_the_lock_nothing_goes(spark: Spark) -> None:
+    spark.put(spark.snapshot / "config.json")
+    spark.list("model", spark.snapshot)
+    with store.lock(spark.state), pytest.raises(StageError, match="0 removed"):
+        spark.prune()
+    assert spark.snapshot.exists()
+
+
+def test_what_a_process_holds_open_stays(spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(prune, "DockerEngine", lambda: spark.docker)
+    weights = spark.put(spark.snapshot / "model.safetensors")
+    spark.list("model", spark.snapshot)
+    with weights.open():
+        assert "open in a process" in spark.prune()["stayed"][0]["why"]
+    assert weights.exists()
+    assert spark.prune()["removed"] == 1
+
+
+def test_a_path_that_is_not_of_our_shape_is_refused(spark: Spark, tmp_path: Path) -> None:
+    precious = spark.put(tmp_path / "precious" / "file")
+    linked = spark.caches / ("5" * 12)
+    linked.parent.mkdir()
+    linked.symlink_to(precious.parent)
+    cache = spark.put(spark.caches / "theirs" / "kernel").parent
+    other = tmp_path / "elsewhere" / "hub" / "models--org--a"
+    repo = spark.models / "hub" / "models--org--linked"
+    repo.parent.mkdir(parents=True)
+    repo.symlink_to(precious.parent)
+    for kind, path in (
+        ("model", precious.parent), ("model", spark.models), ("model", other / "snapshots" / REVISION),
+        ("model", repo / "snapshots" / REVISION), ("model", spark.snapshot / ".." / ".."),
+        ("compile cache", cache), ("compile cache", linked), ("compile cache", precious.parent),
+        ("generation", precious), ("generation", spark.state / "services" / ".." / "x"),
+        ("evidence", precious.parent),
+    ):  # fmt: skip
+        spark.list(kind, path)
+    result = spark.prune()
+    assert result["removed"] == 0
+    assert len(result["stayed"]) == len(spark.items)
+    assert precious.exists()
+    assert cache.exists()
+
+
+def test_generations_of_a_service_that_serves_leave_its_books(spark: Spark) -> None:
+    books = spark.put(spark.state / "services" / "nano" / "current.json", "{}")
+    spark.books["nano"] = hashlib.sha256(b"{}").hexdigest()
+    generation = spark.put(books.parent / "generations" / "1-a.json", "{}")
+    spark.list("generation", generation)
+    assert spark.prune()["removed"] == 1
+    assert books.exists()
+
+
+def test_bytes_that_came_free_are_counted_once_a_disk(spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = iter([10, 10, 10, 25])  # three directories of one file system before, and it once after
+    monkeypatch.setattr(prune, "_free", lambda _: (7, next(left)))
+    assert spark.prune()["freed"] == 15
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    return tmp_path / "proc"
+
+
+def test_open_and_mapped_files_are_known_by_device_and_inode(proc: Path, tmp_path: Path) -> None:
+    opened, mapped = tmp_path / "opened", tmp_path / "mapped"
+    for path in (opened, mapped):
+        path.write_text("x")
+    (proc / "17" / "fd").mkdir(parents=True)
+    (proc / "17" / "fd" / "3").symlink_to(opened)
+    (proc / "17" / "fd" / "4").symlink_to(tmp_path / "gone")
+    info = mapped.stat()
+    device = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}"
+    (proc / "17" / "maps").write_text(
+        f"7f00-7f01 r--p 00000000 {device} {info.st_ino}   /models/mapped\n7f02-7f03 rw-p 0 00:00 0\nshort\n"
+    )
+    (proc / "18").mkdir()  # it ended meanwhile
+    (proc / "self").mkdir()
+    held = open_files.held(proc)
+    assert open_files.any_of([tmp_path / "gone", mapped], held) == mapped
+    assert open_files.any_of([opened], held) == opened
+    assert open_files.any_of([tmp_path], held) is None
+
+
+def test_a_prune_is_a_job_with_a_diary(spark: Spark) -> None:
+    spark.put(spark.snapshot / "config.json")
+    spark.list("model", spark.snapshot)
+    spark.prune()
+    lines = (spark.state / "jobs" / "1" / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["phase", "note"]
+    assert files.read_json(spark.state / "staged.json") == {"schema": 1, "images": {}, "revisions": {}}
