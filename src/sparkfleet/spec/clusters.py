@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
+from itertools import combinations
 
 from sparkfleet.errors import Problem
 from sparkfleet.spec import resolve, split
@@ -64,7 +66,23 @@ def joined(
                 service=service.name if service else "",
             )
             found.setdefault(name, Joined(member, service, layer, reserve))
+    context.warnings += _shared_networks(sources)
     return found
+
+
+def _shared_networks(sources: Sequence[ClusterSource]) -> list[str]:
+    """Return which clusters have the addresses of another one, where one of the two is at a switch for sure.
+
+    Two Sparks with a cable between them meet no other cluster, nor do the Sparks of a ring.
+    """
+    return [
+        f"{second.where('fabric', 'network')}: the clusters '{first.name}' and '{second.name}' have "
+        f"addresses of the same network, {second.fabric.network}, and would clash on one switch; "
+        f"another switch is no trouble, else write another 'fabric.network' for one of them"
+        for first, second in combinations(sources, 2)
+        if IPv4Network(first.fabric.network).overlaps(IPv4Network(second.fabric.network))
+        and any(len(one.said.hosts) > LEAST and not one.fabric.ring for one in (first, second))
+    ]
 
 
 def _host_problems(

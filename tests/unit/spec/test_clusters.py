@@ -140,6 +140,24 @@ def test_a_spark_in_two_clusters_is_an_error(fleet):
     assert problem.found == "'spark-02' is in the cluster 'other' already"
 
 
+def at_a_switch(fleet, more_of_three="", more_of_pair=""):
+    files = {f"spark-0{number}.yaml": "serve: null\n" for number in range(1, 6)}
+    files["clusters/three.yaml"] = f"hosts: [spark-03, spark-04, spark-05]\n{more_of_three}"
+    files["clusters/pair.yaml"] = f"{PAIR}{more_of_pair}"
+    return fleet(files).load().warnings
+
+
+def test_clusters_that_would_have_the_same_addresses_at_a_switch_are_told(fleet):
+    (warning,) = at_a_switch(fleet)
+    assert warning.startswith("inventories/lab/clusters/three.yaml:1: the clusters 'pair' and 'three' have ")
+    assert len(at_a_switch(fleet, more_of_pair="fabric: {network: 192.168.184.0/21}\n")) == 1
+
+
+def test_networks_of_their_own_or_cables_between_them_alone_are_nothing_to_tell(fleet):
+    assert at_a_switch(fleet, more_of_pair="fabric: {network: 10.9.0.0/16}\n") == ()
+    assert at_a_switch(fleet, more_of_three="fabric: {ring: true}\n") == ()
+
+
 @pytest.mark.parametrize(("hosts", "words"), [("[]", "no Spark"), ("[spark-01]", "one Spark")])
 def test_less_than_two_sparks_are_no_cluster(fleet, hosts, words):
     assert fleet(cluster(f"hosts: {hosts}\n")).problem().found == f"a cluster of {words}"
