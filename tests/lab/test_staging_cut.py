@@ -102,7 +102,8 @@ class Cuttable:
     """Path in the repository -> blob and bytes, as locked."""
 
     def begin(self) -> None:
-        """Take the new model away from both."""
+        """Take the new model away from both; hub and registry are as they shall be, however a test ended."""
+        faults.mend_services(Docker(), self.lab, self.state)
         for machine in self.machines:
             machine.sh(f"umount {MODEL} 2>/dev/null; rm -rf {MODEL}")
 
@@ -374,7 +375,7 @@ def _expect_only_the_rest(made: Cuttable, before: list[Seen], jobs: list[str], s
     missing = {blob: size for blob, size in made.files.values() if blob not in before[1].right}
     left = sum(missing.values()) - sum(size for blob, size in before[1].partial.items() if blob in missing)
     assert copied <= left, said
-    assert copied or sent or not missing, said  # it came from somewhere
+    assert copied or sent or not left, said  # it came from somewhere
 
 
 @pytest.mark.full

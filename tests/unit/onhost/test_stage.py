@@ -130,6 +130,7 @@ SAID = {
     "429 Too Many Requests": "limits the rate",
     "OSError: [Errno 28] No space left on device": "the disk is full",
     "Name or service not known": "name cannot be resolved",
+    "httpx.ConnectError: [Errno 113] No route to host": "no way leads to the hub",
     "httpx.ConnectError: [Errno 111] Connection refused": "the connection to the hub broke",
     "something nobody has seen": "the download failed",
 }
@@ -141,6 +142,17 @@ def test_what_the_hub_says_becomes_a_cause_with_a_remedy_and_the_line_itself(lin
     assert cause in result["cause"]
     assert result["remedy"]
     assert result["line"] == line
+
+
+def test_the_line_of_a_program_is_no_answer_of_the_hub() -> None:
+    said = """Traceback (most recent call last):
+  File "/usr/lib/python3.11/concurrent/futures/_base.py", line 401, in __get_result
+    raise self._exception
+httpx.ConnectTimeout: timed out
+"""
+    result = fetch.download_error("org/name", said, []).result
+    assert result["cause"] == "org/name: the connection to the hub broke"
+    assert result["line"] == "httpx.ConnectTimeout: timed out"
 
 
 def test_files_that_are_not_whole_after_a_silent_download_are_a_failure() -> None:

@@ -62,6 +62,11 @@ CAUSES = (
         "check DNS on the Spark",
     ),
     (
+        r"No route to host|Network is unreachable",
+        "no way leads to the hub",
+        "check the Spark's network, then run again: what is there is kept",
+    ),
+    (
         r"Connect(?:ion)?Error|Connection refused|[Tt]imed? ?out|disconnected|IncompleteRead|RemoteProtocol",
         "the connection to the hub broke",
         "run again: what is there is kept",
@@ -253,9 +258,13 @@ def _bytes_there(root: Path) -> int:
     return total
 
 
+_PLACE = re.compile(r'\s*File ".*", line \d+')
+"""Where in a program an error was: ``line 401`` is no answer of the hub."""
+
+
 def download_error(repo: str, out: str, still: list[dict[str, Any]]) -> StageError:
     """Return what a download that failed said, as cause, remedy and the telling line."""
-    lines = [line.strip() for line in out.splitlines() if line.strip()]
+    lines = [line.strip() for line in out.splitlines() if line.strip() and not _PLACE.match(line)]
     for pattern, cause, remedy in CAUSES:
         hit = next((line for line in reversed(lines) if re.search(pattern, line)), None)
         if hit:

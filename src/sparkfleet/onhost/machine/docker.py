@@ -28,6 +28,11 @@ _PINNED = re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}")
 NOT_FOUND, NOT_MODIFIED, CONFLICT, FIRST_ERROR = 404, 304, 409, 400
 
 
+def _without_tag(reference: str) -> str:
+    """Return ``repository@digest`` of ``repository:tag@digest``."""
+    return re.sub(r":[^/@:]+@", "@", reference)
+
+
 class _Connection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
@@ -73,7 +78,7 @@ class DockerEngine:
 
         The digest is of all that is in the image: one that came by a mirror, or from a bundle, is no other.
         """
-        name = re.sub(r":[^/@:]+@", "@", reference)
+        name = _without_tag(reference)
         if self._image(name) is not None:
             return name
         _, at, digest = name.partition("@")
@@ -127,9 +132,16 @@ class DockerEngine:
         """Return dockerd's data directory."""
         return Path(self._json("GET", "/info").get("DockerRootDir") or "/var/lib/docker")
 
+    def _made_of(self, reference: str) -> str:
+        """Return what a container is made of: the reference as it is, with the tag that people know, or the
+        other name that its image has here.
+        """
+        name = self.name_of(reference)
+        return reference if name in ("", _without_tag(reference)) else name
+
     def create(self, name: str, words: Sequence[str]) -> str:
         """Create a container; the image must be here already. Return its id."""
-        words = [(self.name_of(word) or word) if _PINNED.fullmatch(word) else word for word in words]
+        words = [self._made_of(word) if _PINNED.fullmatch(word) else word for word in words]
         command = (
             "docker",
             "--host",

@@ -240,3 +240,6 @@ def test_a_container_is_created_of_the_name_that_its_image_has_here(
     other = image.replace("d" * 64, "e" * 64)
     docker.create("nano", [other])
     assert ran[1][-1] == other  # docker itself says that it is not here
+    dockerd.says(f"/images/docker.io/vllm/vllm-openai@{DIGEST}/json", {"Size": 7})
+    docker.create("nano", [image])
+    assert ran[2][-1] == image  # people see the tag
