@@ -25,6 +25,8 @@ from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import PROGRAM
 
 ME = ("/usr/bin/python3", "-I", "-B", PROGRAM, "copy-receive")
+ROOT: Mapping[str, Any] = {"uid": 0, "gid": 0, "home": "/root"}
+"""Who receives what is root's: images, and the wheels of one."""
 
 
 def copy(

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost.books.journal import Journal
-from sparkfleet.onhost.copy.job import in_child
+from sparkfleet.onhost.copy.job import ROOT, in_child
 from sparkfleet.onhost.fetch import rates, staged
 from sparkfleet.onhost.fetch.pull import pull_as
 from sparkfleet.onhost.image import own_registry
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.docker import DockerEngine
-
-ROOT: Mapping[str, Any] = {"uid": 0, "gid": 0, "home": "/root"}
 
 
 def contents(state: Path, reference: str) -> Path:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from sparkfleet.onhost.books.journal import Journal
 from sparkfleet.onhost.copy.file import BUFFER, FLUSH_EVERY
-from sparkfleet.onhost.copy.job import in_child
+from sparkfleet.onhost.copy.job import ROOT, in_child
 from sparkfleet.onhost.fetch import rates, staged
 from sparkfleet.onhost.fetch.pull import TELL_EVERY_S, StageError, pull
 from sparkfleet.onhost.image import carried_image
@@ -30,7 +30,6 @@ from sparkfleet.onhost.machine.docker_images import ImageEngine
 
 OLD_S = 24 * 3600
 """Age after which a file that nobody came for is removed."""
-ROOT: Mapping[str, Any] = {"uid": 0, "gid": 0, "home": "/root"}
 
 
 def place(state: Path, reference: str) -> Path:

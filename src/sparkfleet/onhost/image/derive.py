@@ -19,10 +19,9 @@ from typing import Any
 
 from sparkfleet.onhost.books.journal import Journal
 from sparkfleet.onhost.copy.file import BUFFER
-from sparkfleet.onhost.copy.job import in_child
+from sparkfleet.onhost.copy.job import ROOT, in_child
 from sparkfleet.onhost.fetch import rates, staged, verified
 from sparkfleet.onhost.fetch.pull import StageError, pull
-from sparkfleet.onhost.image.copy_image import ROOT
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.docker_images import ImageEngine
 from sparkfleet.onhost.machine.system import DockerError, DockerGoneError
