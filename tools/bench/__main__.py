@@ -50,7 +50,7 @@ def main() -> None:
     machines = sparks.up(lab_sizes[-1], WORK, say)
     try:
         rows, counts, notes, extra = everything(machines, lab_sizes, sizes, rounds, quick=options.quick)
-        copied = copying.measure(machines, min(rounds, 3), 256 if options.quick else 2048, say)
+        copied = copying.measure(machines, min(rounds, 3), 256 if options.quick else 4096, say)
     finally:
         if not options.keep:
             lifecycle.down(machines.docker, machines.lab, also_images=False, say=say)

@@ -11,7 +11,7 @@ from pathlib import Path
 _SUDO = """\
 #!{python}
 import os, sys
-asks, password, log = {asks!r}, {password!r}, {log!r}
+asks, password, log, proof = {asks!r}, {password!r}, {log!r}, {proof!r}
 words = sys.argv[1:]
 options = []
 while words and words[0].startswith("-"):
@@ -36,6 +36,8 @@ if asks:
             sys.exit("sudo: no password was provided\\nsudo: %d incorrect password attempt" % attempt)
         note("tried " + given)
         if given == password:
+            if "-k" not in options:
+                open(proof, "w").close()
             break
         sys.stderr.write("Sorry, try again.\\n")
     else:
@@ -55,7 +57,8 @@ class Spark:
 
     def sh(self, script: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run shell text as sshd would, and return what it said."""
-        code = _SUDO.format(python=sys.executable, asks=self.asks, password=self.password, log=str(self.log))
+        paths = {"log": str(self.log), "proof": str(self.proof)}
+        code = _SUDO.format(python=sys.executable, asks=self.asks, password=self.password, **paths)
         for name, text in (("sudo", code), ("id", f"#!/bin/sh\necho {self.uid}\n")):
             path = self.folder / name
             path.write_text(text)
@@ -69,6 +72,11 @@ class Spark:
     def log(self) -> Path:
         """Return the file with what sudo was asked, and each password that it was given."""
         return self.folder / "sudo.log"
+
+    @property
+    def proof(self) -> Path:
+        """Return the file that is there once sudo keeps a proof, and would ask no more for a while."""
+        return self.folder / "sudo.proof"
 
     @property
     def tried(self) -> list[str]:

@@ -23,6 +23,12 @@ def test_a_right_password_is_sudos_and_the_rest_of_stdin_is_the_programs(tmp_pat
     assert set(spark.tried) == {spark.password}
 
 
+def test_sudo_keeps_no_proof_that_others_could_use_after_us(tmp_path: Path) -> None:
+    spark = Spark(tmp_path, asks=True)
+    assert spark.sh(f"{WITH}; r cat", f"{spark.password}\n{DATA}").returncode == 0
+    assert not spark.proof.exists()
+
+
 def test_where_sudo_asks_for_nothing_the_program_is_not_given_the_password(tmp_path: Path) -> None:
     said = Spark(tmp_path, asks=False).sh(f"{WITH}; r cat", f"right horse\n{DATA}")
     assert (said.returncode, said.stdout) == (0, DATA)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.onhost.copy.direct import DirectWriter
 from sparkfleet.onhost.fetch import verified
 from sparkfleet.onhost.fetch.pull import StageError
 from sparkfleet.onhost.machine import files
@@ -68,6 +69,7 @@ class Arriving:
             self._descriptor = os.open(self._beside, flags, 0o644)
             if os.fstat(self._descriptor).st_size > file.size:
                 os.ftruncate(self._descriptor, 0)
+        self._writer = DirectWriter(self._descriptor)
         self._flushed = self.offset = 0
         self._digest = hash_of(file.blob, file.size)
         while chunk := os.pread(self._descriptor, BUFFER, self.offset):
@@ -76,11 +78,8 @@ class Arriving:
 
     def take(self, part: memoryview) -> None:
         """Write and hash the next bytes."""
-        begin, left = self.offset, part
         with _disk(self.file):
-            while left:
-                done = os.pwrite(self._descriptor, left, begin)
-                left, begin = left[done:], begin + done
+            self._writer.write(part, self.offset)
             self._digest.update(part)
             self.offset += len(part)
             if self.offset - self._flushed >= FLUSH_EVERY:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from sparkfleet.onhost.copy import wire
+from sparkfleet.onhost.copy import direct, wire
 from sparkfleet.onhost.copy.file import BUFFER, Arriving, Identity, Wanted, here
 from sparkfleet.onhost.fetch.pull import StageError
 
@@ -155,9 +155,10 @@ class Receiver:
                 "run again: the new plan looks for another Spark that has it",
                 elsewhere=True,
             )
-        buffer = memoryview(bytearray(BUFFER))
+        buffer = direct.buffer(BUFFER)
         while arriving.offset < file.size:
-            got = connection.recv_into(buffer, min(BUFFER, file.size - arriving.offset), socket.MSG_WAITALL)
+            room = BUFFER - arriving.offset % direct.BLOCK  # after a cut: back to a block's border
+            got = connection.recv_into(buffer, min(room, file.size - arriving.offset), socket.MSG_WAITALL)
             if not got:
                 raise wire.CutError("the sender hung up")
             if self._ended.is_set():

@@ -109,6 +109,15 @@ def test_what_an_earlier_try_left_is_not_fetched_again(two: Two) -> None:
     assert not beside.exists()
 
 
+def test_a_file_that_was_cut_within_a_block_goes_on_from_there(two: Two) -> None:
+    beside = Path(two.wanted(0).target + BESIDE)
+    beside.parent.mkdir(parents=True)
+    beside.write_bytes(two.contents[0][: BUFFER + 1])
+    receiver = two.copy()
+    assert two.arrived() == two.contents
+    assert receiver.fetched == sum(map(len, two.contents)) - BUFFER - 1
+
+
 def test_a_whole_file_that_was_not_renamed_yet_costs_no_byte(two: Two) -> None:
     beside = Path(two.wanted(0).target + BESIDE)
     beside.parent.mkdir(parents=True)
