@@ -1,8 +1,9 @@
 """Writing past the page cache (O_DIRECT).
 
-On a Spark the page cache is the GPU's memory: what is copied while an engine serves should not go through it.
-And the way through it costs a core about a second for each GB, twice as much as the hash. The kernel takes whole
-blocks from whole blocks of memory only, and some file systems take none: what does not fit is written as ever.
+On a Spark the page cache is the GPU's memory: what is copied while an engine serves should not go through
+it. And the way through it costs a core about a second for each GB, twice as much as the hash. The kernel
+takes whole blocks from whole blocks of memory only, and some file systems take none: what does not fit is
+written as ever.
 """
 
 from __future__ import annotations
