@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _IMPORT = "import"
-_AT_IMPORT = ("builtins.compile", "marshal.loads", "__build_class__", "create_dynamic")
+_LOADING = ("marshal.loads", "create_dynamic")
 _OF_PYTHON = {"built in", "standard library"}
 
 Function = tuple[str, int, str]
@@ -25,9 +25,16 @@ Function = tuple[str, int, str]
 
 
 def place(file: str, name: str) -> str:
-    """Return the package that a function belongs to; all that an import does is one."""
-    if "importlib" in file or name == "<module>" or any(word in name for word in _AT_IMPORT):
+    """Return the package that a function belongs to. Loading modules is one; what a module does when it is
+    imported, classes that it builds included, is its package's.
+    """
+    if "importlib" in file or any(word in name for word in _LOADING):
         return _IMPORT
+    package = _package(file)
+    return f"{_IMPORT} {package}" if name == "<module>" else package
+
+
+def _package(file: str) -> str:
     parts = Path(file).parts
     if "site-packages" in parts:
         return parts[parts.index("site-packages") + 1].removesuffix(".py")

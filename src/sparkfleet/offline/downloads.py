@@ -10,7 +10,7 @@ from huggingface_hub import constants, snapshot_download
 
 from sparkfleet.lock.hub import HubError
 from sparkfleet.offline import models
-from sparkfleet.onhost.fetch import access, fetch, verified
+from sparkfleet.onhost.fetch import access, hub_cache, verified
 from sparkfleet.spec.resolved import WeightFile, Weights
 
 WORKERS = 8
@@ -24,8 +24,8 @@ def bring(path: Path, weights: Weights, endpoint: str, token: str, tell: Callabl
         total = sum(file.size for file in absent)
         tell(f"{weights.repo}: {len(absent)} of {len(weights.files)} files, {total >> 20} MiB to download")
         _refuse_closed(weights, endpoint, token, absent[0])
-        root = fetch.repository(str(path), weights.repo)
-        fetch.clear(root, weights.revision, models.plain(absent), verified.read(path))
+        root = hub_cache.repository(str(path), weights.repo)
+        hub_cache.clear(root, weights.revision, models.plain(absent), verified.read(path))
         _download(path, weights, endpoint, token, absent)
     _verify(path, weights, tell)
 

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.errors import Problem
-from sparkfleet.onhost.fetch import fetch, verified
+from sparkfleet.onhost.fetch import hub_cache, verified
 from sparkfleet.spec.resolved import WeightFile, Weights
 
 
 def snapshot(path: Path, weights: Weights) -> Path:
     """Return where a bundle has a model at its commit."""
-    return fetch.repository(str(path), weights.repo) / "snapshots" / weights.revision
+    return hub_cache.repository(str(path), weights.repo) / "snapshots" / weights.revision
 
 
 def missing(path: Path, weights: Weights) -> list[WeightFile]:
     """Return the files that are not there, or are known to have another content."""
-    root = fetch.repository(str(path), weights.repo)
-    found = fetch.wrong_files(root, weights.revision, plain(weights.files), verified.read(path))
+    root = hub_cache.repository(str(path), weights.repo)
+    found = hub_cache.wrong_files(root, weights.revision, plain(weights.files), verified.read(path))
     wrong = {file["path"] for file in found}
     return [file for file in weights.files if file.path in wrong]
 

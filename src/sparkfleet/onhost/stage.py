@@ -21,7 +21,8 @@ from typing import Any
 from sparkfleet.onhost.books.journal import Journal, read_events
 from sparkfleet.onhost.copy.job import copy
 from sparkfleet.onhost.fetch import access, rates, staged, verify
-from sparkfleet.onhost.fetch.fetch import fetch, repository, wrong_files
+from sparkfleet.onhost.fetch.fetch import fetch
+from sparkfleet.onhost.fetch.hub_cache import repository, wrong_files
 from sparkfleet.onhost.fetch.pull import StageError, pull
 from sparkfleet.onhost.image import carried_image, copy_image, derive
 from sparkfleet.onhost.machine import files, jobs

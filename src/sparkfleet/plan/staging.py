@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sparkfleet.errors import Problem
 from sparkfleet.onhost.fetch.rates import COPY, DOWNLOAD, PULL
-from sparkfleet.onhost.image.derive import LABEL as LABEL_DERIVED
+from sparkfleet.onhost.image.own_names import LABEL_DERIVED
 from sparkfleet.plan.freeable import freeable
 from sparkfleet.plan.model import Change, Sign, Source, Step, Stock
 from sparkfleet.plan.units_of_size import duration, size

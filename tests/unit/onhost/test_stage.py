@@ -13,87 +13,16 @@ import pytest
 
 from sparkfleet.onhost import stage
 from sparkfleet.onhost.books.journal import Journal
-from sparkfleet.onhost.fetch import access, fetch, pull, staged, verified
+from sparkfleet.onhost.fetch import access, fetch, hub_cache, pull, staged, verified
 from sparkfleet.onhost.machine import jobs
 from sparkfleet.onhost.machine.system import Paths
+from tests.unit.onhost.fetch.cache_of_test import REVISION, put
 
-REVISION = "a" * 40
 WANTED = [
     {"path": "config.json", "size": 5, "blob": "c1"},
     {"path": "sub/model.safetensors", "size": 8, "blob": "w1"},
 ]
 USER = {"name": "nvidia", "uid": os.getuid(), "gid": os.getgid(), "home": "/home/nvidia"}
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A hub cache with every wanted file whole."""
-    root = fetch.repository(str(tmp_path), "org/name")
-    for file in WANTED:
-        put(root, file, "x" * int(str(file["size"])))
-    return root
-
-
-def put(root: Path, file: dict[str, Any], content: str) -> Path:
-    blob, link = root / "blobs" / file["blob"], root / "snapshots" / REVISION / file["path"]
-    for path in (blob, link):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    blob.write_text(content)
-    link.unlink(missing_ok=True)
-    link.symlink_to(os.path.relpath(blob, link.parent))
-    return link
-
-
-def test_whole_files_are_not_fetched_again(root: Path) -> None:
-    assert fetch.wrong_files(root, REVISION, WANTED) == []
-
-
-BROKEN = {
-    "missing": lambda root: (root / "snapshots" / REVISION / "config.json").unlink(),
-    "truncated": lambda root: (root / "blobs" / "c1").write_text("x"),
-    "a link to nothing": lambda root: (root / "blobs" / "c1").unlink(),
-    "another blob": lambda root: put(root, {"path": "config.json", "blob": "other"}, "x" * 5),
-}
-
-
-@pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN)
-def test_each_kind_of_damage_is_seen_and_cleared_so_that_the_download_fetches_it(
-    root: Path, damage: Any
-) -> None:
-    damage(root)
-    wrong = fetch.wrong_files(root, REVISION, WANTED)
-    assert [file["path"] for file in wrong] == ["config.json"]
-    fetch.clear(root, REVISION, wrong)
-    assert not (root / "snapshots" / REVISION / "config.json").is_symlink()
-    truncated = root / "blobs" / "c1"
-    assert not truncated.exists() or truncated.stat().st_size == 5  # a whole blob of another link stays
-    assert (root / "blobs" / "w1").exists()
-
-
-def test_clearing_never_leaves_the_repository(root: Path, tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    precious.write_text("x")
-    link = root / "snapshots" / REVISION / "config.json"
-    link.unlink()
-    link.symlink_to(precious)
-    fetch.clear(root, REVISION, [WANTED[0]])
-    assert precious.read_text() == "x"
-    assert not link.is_symlink()
-
-
-def test_a_broken_content_of_the_store_that_all_repositories_share_is_cleared_with_the_link_to_it(
-    root: Path,
-) -> None:
-    blob = root / "blobs" / "w1"
-    store = root.parent / "blobs" / "ee" / "shared"
-    store.parent.mkdir(parents=True)
-    store.write_text("x")
-    blob.unlink()
-    blob.symlink_to(store)
-    (wrong,) = fetch.wrong_files(root, REVISION, WANTED)
-    fetch.clear(root, REVISION, [wrong])
-    assert not store.exists()
-    assert not blob.is_symlink()
 
 
 def words(token: Path | None = None, endpoint: str = "") -> list[str]:
@@ -318,7 +247,7 @@ def a_hub_that_sends(monkeypatch: pytest.MonkeyPatch, weights: dict[str, Any], c
         returncode = 0
 
         def __init__(self, *_: object, **__: object) -> None:
-            put(fetch.repository(weights["models_dir"], "org/name"), weights["files"][0], content)
+            put(hub_cache.repository(weights["models_dir"], "org/name"), weights["files"][0], content)
 
         def communicate(self, **_: object) -> tuple[str, str]:
             return "", ""
@@ -353,7 +282,7 @@ def test_what_arrives_with_another_content_of_the_same_size_is_refused_and_not_k
     a_hub_that_sends(monkeypatch, weights, "[]")
     with pytest.raises(pull.StageError, match="another content than the locked one"):
         carry_out(tmp_path, weights)
-    root = fetch.repository(weights["models_dir"], "org/name")
+    root = hub_cache.repository(weights["models_dir"], "org/name")
     assert not list((root / "blobs").iterdir())
     assert not os.path.lexists(root / "snapshots" / REVISION / "config.json")
 
@@ -362,7 +291,7 @@ def test_a_revision_of_which_something_was_there_before_stays_its_owners(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = weights_of(tmp_path, "{}")
-    theirs = fetch.repository(weights["models_dir"], "org/name") / "snapshots" / REVISION
+    theirs = hub_cache.repository(weights["models_dir"], "org/name") / "snapshots" / REVISION
     theirs.mkdir(parents=True)
     a_hub_that_sends(monkeypatch, weights, "{}")
     carry_out(tmp_path, weights)
@@ -373,12 +302,12 @@ def test_a_file_whose_hash_was_found_wrong_is_fetched_again_whatever_its_size_sa
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = weights_of(tmp_path, "{}")
-    root, state = fetch.repository(weights["models_dir"], "org/name"), tmp_path / "state"
+    root, state = hub_cache.repository(weights["models_dir"], "org/name"), tmp_path / "state"
     link = put(root, weights["files"][0], "[]")
     state.mkdir()
-    assert fetch.wrong_files(root, REVISION, weights["files"], verified.read(state)) == []
+    assert hub_cache.wrong_files(root, REVISION, weights["files"], verified.read(state)) == []
     verified.check(state, [verified.Wanted(link, weights["files"][0]["blob"])], lambda _: None)
-    assert fetch.wrong_files(root, REVISION, weights["files"], verified.read(state)) == weights["files"]
+    assert hub_cache.wrong_files(root, REVISION, weights["files"], verified.read(state)) == weights["files"]
     a_hub_that_sends(monkeypatch, weights, "{}")
     carry_out(tmp_path, weights)
     assert link.read_text() == "{}"
@@ -408,5 +337,5 @@ def test_a_model_that_the_hub_will_not_give_ends_the_job_before_anything_is_pull
 
 def test_a_model_whose_files_are_here_needs_no_answer_of_the_hub(tmp_path: Path) -> None:
     weights = weights_of(tmp_path, "{}")
-    put(fetch.repository(weights["models_dir"], "org/name"), weights["files"][0], "{}")
+    put(hub_cache.repository(weights["models_dir"], "org/name"), weights["files"][0], "{}")
     stage.may_read([weights], tmp_path / "no-token")

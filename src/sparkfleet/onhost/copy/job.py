@@ -19,7 +19,7 @@ from sparkfleet.onhost.books.journal import Journal
 from sparkfleet.onhost.copy.file import Wanted
 from sparkfleet.onhost.copy.receive import Listener, Receiver
 from sparkfleet.onhost.fetch import rates, staged, verified
-from sparkfleet.onhost.fetch.fetch import clear, repository, wrong_files
+from sparkfleet.onhost.fetch.hub_cache import clear, repository, wrong_files
 from sparkfleet.onhost.fetch.pull import StageError
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import PROGRAM

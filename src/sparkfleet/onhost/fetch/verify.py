@@ -16,7 +16,7 @@ from typing import Any
 
 from sparkfleet.onhost.books.journal import Journal
 from sparkfleet.onhost.fetch import verified
-from sparkfleet.onhost.fetch.fetch import repository, wrong_files
+from sparkfleet.onhost.fetch.hub_cache import repository, wrong_files
 from sparkfleet.onhost.fetch.pull import TELL_EVERY_S
 
 

@@ -22,12 +22,11 @@ from sparkfleet.onhost.copy.file import BUFFER
 from sparkfleet.onhost.copy.job import ROOT, in_child
 from sparkfleet.onhost.fetch import rates, staged, verified
 from sparkfleet.onhost.fetch.pull import StageError, pull
+from sparkfleet.onhost.image.own_names import LABEL_DERIVED
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.docker_images import ImageEngine
 from sparkfleet.onhost.machine.system import DockerError, DockerGoneError
 
-LABEL = "io.sparkfleet.derived"
-"""Label of a derived image: the hash of all that it is made from, which its tag is as well."""
 CONTAINER = "sparkfleet-build-"
 """How the container is called in which an image is made; the tag follows."""
 BUILD_S = 3600
@@ -44,7 +43,7 @@ def tag_of(reference: str) -> str:
 def is_here(engine: ImageEngine, reference: str) -> bool:
     """Tell whether a derived image is here, and is what its name says."""
     found = engine.image(reference)
-    return found is not None and (found["Config"].get("Labels") or {}).get(LABEL) == tag_of(reference)
+    return found is not None and (found["Config"].get("Labels") or {}).get(LABEL_DERIVED) == tag_of(reference)
 
 
 def build(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -> None:
@@ -155,7 +154,7 @@ def _make(engine: ImageEngine, order: Mapping[str, Any], folder: Path, journal: 
     journal.tell("phase", f"{packages} into {order['base'].partition('@')[0]}", phase="build")
     base = engine.image(order["base"])
     assert base is not None  # noqa: S101  (it was just pulled)
-    labels = {**order["labels"], LABEL: tag_of(reference)}
+    labels = {**order["labels"], LABEL_DERIVED: tag_of(reference)}
     try:
         engine.create_from(name, _container(base, order, folder, labels))
         engine.start(name)
@@ -214,10 +213,10 @@ def _failed(said: str, packages: str, base: str) -> StageError:
 
 def _sweep(engine: ImageEngine, state: Path) -> None:
     """Remove what builds left behind that were cut off: containers, images without a name, old wheels."""
-    for name in engine.names_of_containers(LABEL):
+    for name in engine.names_of_containers(LABEL_DERIVED):
         if name.startswith(CONTAINER):
             engine.remove(name)
-    for image in engine.unnamed_images(LABEL):
+    for image in engine.unnamed_images(LABEL_DERIVED):
         with contextlib.suppress(DockerError):
             engine.remove_image(image)
     for folder in (state / "builds").glob("*"):

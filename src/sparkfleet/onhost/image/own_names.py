@@ -1,4 +1,4 @@
-"""The name of an image that a Spark pulled from itself: it tells where the image came from."""
+"""How images are known that a Spark pulled from itself, or built: by a name, by a label."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import re
 HOME = "127.0.0.1"
 USER = "sparkfleet"
 OURS = re.compile(rf"^{re.escape(HOME)}:\d+/{USER}/")
-"""How such a name begins."""
+"""How the name of an image begins that was pulled from the Spark itself."""
+LABEL_DERIVED = "io.sparkfleet.derived"
+"""Label of a derived image: the hash of all that it is made from, which its tag is as well."""
 
 
 def made(port: int, reference: str) -> str:

@@ -19,7 +19,7 @@ from sparkfleet.onhost.books.journal import Journal
 from sparkfleet.onhost.fetch import staged
 from sparkfleet.onhost.fetch.pull import StageError
 from sparkfleet.onhost.image import derive
-from sparkfleet.onhost.image.derive import LABEL
+from sparkfleet.onhost.image.own_names import LABEL_DERIVED
 from sparkfleet.onhost.machine.system import DockerError
 
 BASE = "nvcr.io/nvidia/vllm@sha256:" + "a" * 64
@@ -88,7 +88,7 @@ class Engine:
         return [name for name, settings in self.containers.items() if label in settings["Labels"]]
 
     def unnamed_images(self, label: str) -> list[str]:
-        assert label == LABEL
+        assert label == LABEL_DERIVED
         return self.unnamed
 
 
@@ -169,7 +169,7 @@ def test_the_image_has_its_bases_settings_and_says_what_it_is(
         **CONFIG,
         "User": None,
     }
-    assert config["Labels"] == {LABEL: TAG, "io.sparkfleet.base": BASE}
+    assert config["Labels"] == {LABEL_DERIVED: TAG, "io.sparkfleet.base": BASE}
     assert derive.is_here(engine, DERIVED)  # type: ignore[arg-type]
     assert list(staged.read(tmp_path)["images"]) == [DERIVED]
 
@@ -283,8 +283,8 @@ def test_what_a_build_that_was_cut_off_left_goes_before_the_next(
     engine: Engine, order: dict[str, Any], journal: Journal, tmp_path: Path
 ) -> None:
     engine.containers = {
-        "sparkfleet-build-ffff": {"Labels": {LABEL: "ffff"}},
-        "serving": {"Labels": {LABEL: "ffff", "io.sparkfleet.service": "serving"}},
+        "sparkfleet-build-ffff": {"Labels": {LABEL_DERIVED: "ffff"}},
+        "serving": {"Labels": {LABEL_DERIVED: "ffff", "io.sparkfleet.service": "serving"}},
     }
     engine.unnamed = ["sha256:half"]
     (tmp_path / "builds" / "old").mkdir(parents=True)
@@ -335,7 +335,7 @@ def test_a_cut_and_a_full_disk_have_remedies_of_their_own(
 def test_a_download_uses_the_derived_image_when_it_is_here_and_its_base_before(engine: Engine) -> None:
     request = {"images": [BASE], "unless": DERIVED, "weights": [{"repo": "a/b", "image": BASE}]}
     assert derive.with_what_is_here(request) == request
-    engine.images[DERIVED] = {"Id": "sha256:made", "Config": {"Labels": {LABEL: TAG}}}
+    engine.images[DERIVED] = {"Id": "sha256:made", "Config": {"Labels": {LABEL_DERIVED: TAG}}}
     found = derive.with_what_is_here(request)
     assert found["images"] == []
     assert found["weights"] == [{"repo": "a/b", "image": DERIVED}]
