@@ -1,4 +1,4 @@
-"""The Docker Engine through its own API on the unix socket; ``docker create`` alone goes through the command,
+"""What is asked of the Docker Engine, through its API; ``docker create`` alone goes through the command,
 since its options are those that people know and that the plan shows.
 """
 
@@ -15,17 +15,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sparkfleet.onhost.machine.engine_api import (
+    FIRST_ERROR,
+    NOT_FOUND,
+    Connection,
+    EngineApi,
+    lines_of,
+    message,
+    part,
+    unframed,
+)
 from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, Stop
 from sparkfleet.onhost.service.container import Container
 
-SOCKET = "/var/run/docker.sock"
-QUICK_S = 20.0
-"""Seconds for an answer that needs no work of dockerd. A dockerd under memory pressure is slow, not gone."""
 PULL_SILENCE_S = 900.0
 """Seconds that dockerd may stay silent within a pull: a large layer is unpacked without a word."""
 _PINNED = re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}")
 """A word that is an image."""
-NOT_FOUND, NOT_MODIFIED, CONFLICT, FIRST_ERROR = 404, 304, 409, 400
+CONFLICT = 409
 
 
 def _without_tag(reference: str) -> str:
@@ -33,26 +40,8 @@ def _without_tag(reference: str) -> str:
     return re.sub(r":[^/@:]+@", "@", reference)
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str, timeout: float | None) -> None:
-        super().__init__("docker", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-class DockerEngine:
+class DockerEngine(EngineApi):
     """Talks to one dockerd. Safe to use from several threads: each request has its own connection."""
-
-    def __init__(self, path: str = SOCKET) -> None:
-        """Remember the socket; nothing is asked yet."""
-        self._path = path
-        self._version = ""
 
     def ping(self) -> None:
         """Return when dockerd answers, else raise DockerGoneError."""
@@ -60,7 +49,7 @@ class DockerEngine:
 
     def inspect(self, name: str) -> Container | None:
         """Return the container, None when there is none."""
-        data = self._json("GET", f"/containers/{_part(name)}/json", missing_ok=True)
+        data = self._json("GET", f"/containers/{part(name)}/json", missing_ok=True)
         return Container.parse(data) if data else None
 
     def running(self) -> tuple[Container, ...]:
@@ -104,14 +93,14 @@ class DockerEngine:
         ``auth`` is the X-Registry-Auth header, "" for none. Raise DockerError for what is refused at once.
         """
         name, _, digest = reference.partition("@")
-        connection = _Connection(self._path, PULL_SILENCE_S)
+        connection = Connection(self._path, PULL_SILENCE_S)
         headers = {"X-Registry-Auth": auth} if auth else {}
         path = f"{self._prefix()}/images/create?fromImage={quote(name, safe='')}&tag={quote(digest, safe='')}"
         try:
             connection.request("POST", path, headers=headers)
             response = connection.getresponse()
             if response.status >= FIRST_ERROR:
-                raise DockerError(_message(response.read()), response.status)
+                raise DockerError(message(response.read()), response.status)
             for line in response:
                 yield json.loads(line)
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -165,32 +154,32 @@ class DockerEngine:
 
     def start(self, name: str) -> None:
         """Start it."""
-        self._ask("POST", f"/containers/{_part(name)}/start", timeout=300)
+        self._ask("POST", f"/containers/{part(name)}/start", timeout=300)
 
     def stop(self, name: str, timeout_s: int) -> None:
         """SIGTERM, SIGKILL after ``timeout_s``; return when it has ended."""
-        path = f"/containers/{_part(name)}/stop?t={timeout_s}"
+        path = f"/containers/{part(name)}/stop?t={timeout_s}"
         self._ask("POST", path, timeout=timeout_s + 60, missing_ok=True)
 
     def kill(self, name: str) -> None:
         """SIGKILL; one that does not run is fine."""
         try:
-            self._ask("POST", f"/containers/{_part(name)}/kill", timeout=60, missing_ok=True)
+            self._ask("POST", f"/containers/{part(name)}/kill", timeout=60, missing_ok=True)
         except DockerError as error:
             if error.status != CONFLICT:
                 raise
 
     def rename(self, name: str, new: str) -> None:
         """Give it another name."""
-        self._ask("POST", f"/containers/{_part(name)}/rename?name={quote(new)}")
+        self._ask("POST", f"/containers/{part(name)}/rename?name={quote(new)}")
 
     def remove(self, name: str) -> None:
         """Kill and remove it with its anonymous volumes."""
-        self._ask("DELETE", f"/containers/{_part(name)}?force=1&v=1", timeout=120, missing_ok=True)
+        self._ask("DELETE", f"/containers/{part(name)}?force=1&v=1", timeout=120, missing_ok=True)
 
     def never_restart(self, name: str) -> None:
         """Set its restart policy to "no"."""
-        self._ask("POST", f"/containers/{_part(name)}/update", {"RestartPolicy": {"Name": "no"}})
+        self._ask("POST", f"/containers/{part(name)}/update", {"RestartPolicy": {"Name": "no"}})
 
     def log(self, name: str, tail: int) -> str:
         """Return the last ``tail`` lines of its output."""
@@ -199,9 +188,7 @@ class DockerEngine:
             return ""
         path = f"/containers/{container.id}/logs?stdout=1&stderr=1&tail={tail}"
         _, body = self._ask("GET", path, timeout=60)
-        return (
-            body.decode("utf-8", "replace") if container.tty else _unframed(body).decode("utf-8", "replace")
-        )
+        return body.decode("utf-8", "replace") if container.tty else unframed(body).decode("utf-8", "replace")
 
     def follow(
         self,
@@ -215,13 +202,13 @@ class DockerEngine:
         if container is None:
             raise DockerError(f"no container {name}", NOT_FOUND)
         path = f"/containers/{container.id}/logs?follow=1&stdout=1&stderr=1&since={since:.6f}"
-        connection = _Connection(self._path, None)
+        connection = Connection(self._path, None)
         ended = threading.Event()
 
         def read() -> None:
             try:
                 connection.request("GET", self._prefix() + path)
-                for line in _lines(connection.getresponse(), tty=container.tty):
+                for line in lines_of(connection.getresponse(), tty=container.tty):
                     if ended.is_set():
                         return
                     on_line(line)
@@ -249,79 +236,3 @@ class DockerEngine:
                     return
 
         return stop
-
-    def _prefix(self) -> str:
-        """Return ``/v<newest API version here>``: old and new Engines refuse each other's fixed ones."""
-        if not self._version:
-            headers, _ = self._ask("GET", "/_ping", timeout=5)
-            self._version = headers.get("Api-Version", "1.41")
-        return f"/v{self._version}"
-
-    def _json(self, method: str, path: str, *, missing_ok: bool = False) -> Any:
-        _, body = self._ask(method, path, missing_ok=missing_ok)
-        return json.loads(body) if body else None
-
-    def _ask(
-        self, method: str, path: str, data: Any = None, *, timeout: float = QUICK_S, missing_ok: bool = False
-    ) -> tuple[dict[str, str], bytes]:
-        prefix = "" if path == "/_ping" else self._prefix()
-        connection = _Connection(self._path, timeout)
-        try:
-            body = None if data is None else json.dumps(data)
-            connection.request(method, prefix + path, body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise DockerGoneError(
-                f"dockerd does not answer on {self._path}: {error or type(error).__name__}"
-            ) from error
-        finally:
-            connection.close()
-        if missing_ok and response.status == NOT_FOUND:
-            return {}, b""
-        if response.status >= FIRST_ERROR:
-            raise DockerError(_message(answer) or f"HTTP {response.status}", response.status)
-        return dict(response.getheaders()), b"" if response.status == NOT_MODIFIED else answer
-
-
-def _part(name: str) -> str:
-    return quote(name, safe="")
-
-
-def _message(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return body.decode("utf-8", "replace").strip()
-
-
-def _unframed(body: bytes) -> bytes:
-    """Return the output without dockerd's 8-byte frame headers (stream, 3 zeros, length)."""
-    parts, at = [], 0
-    while at + 8 <= len(body):
-        length = int.from_bytes(body[at + 4 : at + 8], "big")
-        parts.append(body[at + 8 : at + 8 + length])
-        at += 8 + length
-    return b"".join(parts)
-
-
-def _lines(stream: http.client.HTTPResponse, *, tty: bool) -> Iterator[str]:
-    """Yield decoded lines of a log stream; stdout and stderr are cut into lines apart."""
-    rest = {1: b"", 2: b""}
-    while True:
-        if tty:
-            kind, chunk = 1, stream.read1(65536)
-            if not chunk:
-                break
-        else:
-            header = stream.read(8)
-            if len(header) < len("12345678"):
-                break
-            kind = 2 if header[0] == 2 else 1  # noqa: PLR2004 (docker's number for stderr)
-            chunk = stream.read(int.from_bytes(header[4:], "big"))
-        *whole, rest[kind] = (rest[kind] + chunk).split(b"\n")
-        for line in whole:
-            yield line.rstrip(b"\r").decode("utf-8", "replace")
-    for line in rest.values():
-        if line:
-            yield line.decode("utf-8", "replace")
