@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from sparkfleet.cli import COMMANDS
-from sparkfleet.spec.models import HostFile
+from sparkfleet.spec.models import ClusterFile, HostFile, Recipe
+from sparkfleet.spec.yamlfile import parse
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -26,10 +27,19 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_the_readmes_host_file_is_one() -> None:
-    shown = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert shown is not None
-    HostFile.model_validate(yaml.safe_load(shown[1]))
+def shown_files() -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each file of a fleet that a page shows: its first line is its name."""
+    for page in PAGES:
+        for name, text in re.findall(
+            r"```yaml\n# (inventories/\S+?\.yaml)(.*?)```", page.read_text(), re.DOTALL
+        ):
+            yield f"{page.relative_to(ROOT)}: {name}", "#" + text
+
+
+@pytest.mark.parametrize("name, text", [*shown_files()])
+def test_every_file_that_is_shown_is_one(name: str, text: str) -> None:
+    model = ClusterFile if "/clusters/" in name else Recipe if "/recipes/" in name else HostFile
+    model.model_validate(parse(text.encode(), name).data)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
