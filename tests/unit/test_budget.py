@@ -83,8 +83,8 @@ _DRY = (
     _SPARKS
     + """
 be_recorded()
-import atexit
-atexit.register(lambda: print("\\n" + json.dumps({"asked": asked, "sent": sent})))
+import atexit, gc
+atexit.register(lambda: print("\\n" + json.dumps({"asked": asked, "sent": sent, "searches": gc.isenabled()})))
 sys.argv = ["pyinfra", "inventories/lab.py", "deploys/serve.py", "--dry", "--json"]
 from pyinfra_cli.main import cli
 cli()
@@ -156,6 +156,7 @@ def test_a_dry_run_is_one_connection_and_one_command_a_spark_and_five_operations
     counted = json.loads(out.splitlines()[-1])
     assert counted["asked"] == {"connections": 3, "spark-001": 1, "spark-002": 1, "spark-003": 1}
     plan, _ = json.JSONDecoder().raw_decode(out[out.index("{") :])
+    assert counted["searches"] is False  # for garbage: see collector.py
     assert len(plan["plan"]) == 5  # each costs time on every host, whether there is anything to do or not
 
 

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from sparkfleet import collector
 from sparkfleet.errors import SparkfleetError
 
 COMMANDS = {
@@ -25,6 +26,9 @@ COMMANDS = {
     "lab": ("sparkfleet.cli.lab", "Sparks made of containers."),
 }
 """Command -> module (which has a click command of that name) and its line in the help."""
+
+LONG = {"lock", "bundle", "prune", "fabric", "lab"}
+"""Commands that go on for as long as networks and machines take."""
 
 EXIT_CODES = {
     0: "Done. For `plan`: nothing to change.",
@@ -48,6 +52,8 @@ class Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        if cmd_name in LONG:
+            collector.resume()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -83,6 +89,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: errors for people on stderr, without a traceback; exit code 1."""
+    collector.put_off()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -105,3 +112,5 @@ def main() -> None:
             err=True,
         )
         sys.exit(1)
+    finally:
+        collector.resume()

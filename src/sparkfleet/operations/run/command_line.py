@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pyinfra.context import ctx_state
 
+from sparkfleet import collector
 from sparkfleet.errors import Problem
 from sparkfleet.operations.edge import known_hosts, upstream
 from sparkfleet.operations.run import fleet_run
@@ -51,6 +52,7 @@ def guard() -> None:
     if problem is not None:
         sys.stderr.write(f"{problem}\n")
         raise SystemExit(1)
+    collector.put_off()
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # one progress at a time: ours
     known_hosts.use()
     upstream.remember_connectors()

@@ -17,6 +17,7 @@ from gevent.event import Event
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
+from sparkfleet import collector
 from sparkfleet.errors import Problem, SparkfleetError
 from sparkfleet.operations.edge.unreachable import connect_problem
 from sparkfleet.operations.run import bundle_lacks, extras
@@ -189,6 +190,11 @@ class _Closing(BaseStateCallback):
     def host_connect_error(state: State, host: PyinfraHost, error: Exception) -> None:
         """Remember why a host could not be reached."""
         of(state).unreachable[host.name] = connect_problem(host.name, host.data.dict(), error)
+
+    @staticmethod
+    def operation_start(state: State, op_hash: str) -> None:  # noqa: ARG004  (pyinfra's signature)
+        """From here on it takes as long as downloads and engines take."""
+        collector.resume()
 
     @staticmethod
     def operation_host_error(state: State, host: PyinfraHost, op_hash: str, *_: int) -> None:
