@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.onhost.copy import file, receive, wire
+from sparkfleet.onhost.copy.direct import BLOCK
 from sparkfleet.onhost.copy.file import BESIDE, BUFFER, Arriving, Wanted
 from sparkfleet.onhost.copy.receive import Listener, Receiver, streams
 from sparkfleet.onhost.copy.send import Sender, Shown
 from sparkfleet.onhost.fetch import verified
 from sparkfleet.onhost.fetch.pull import StageError
+from tests.unit.onhost.copy.direct_of_test import is_direct, skip_without_direct_writes
 
 TOKEN = "t0ken"
 HERE = "127.0.0.1"
@@ -107,6 +109,27 @@ def test_what_an_earlier_try_left_is_not_fetched_again(two: Two) -> None:
     assert two.arrived() == two.contents
     assert receiver.fetched == sum(map(len, two.contents)) - 2 * BUFFER
     assert not beside.exists()
+
+
+@pytest.mark.parametrize("left", [0, BUFFER + 1], ids=["from its beginning", "after a cut within a block"])
+def test_a_copy_goes_past_the_page_cache(two: Two, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_without_direct_writes(two.root)
+    beside = Path(two.wanted(0).target + BESIDE)
+    beside.parent.mkdir(parents=True)
+    beside.write_bytes(two.contents[0][:left])
+    real, past = os.pwrite, []
+
+    def pwrite(descriptor: int, part: memoryview, offset: int) -> int:
+        done = real(descriptor, part, offset)  # raises where the memory or the offset do not fit
+        if is_direct(descriptor):
+            past.append(done)
+        return done
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    two.copy(wanted=[two.wanted(0)])
+    assert two.target(0).read_bytes() == two.contents[0]
+    up_to_a_border = BUFFER if left % BLOCK else 0
+    assert sum(past) >= len(two.contents[0]) - left - up_to_a_border - BLOCK
 
 
 def test_a_file_that_was_cut_within_a_block_goes_on_from_there(two: Two) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sparkfleet.onhost.copy import direct
 from sparkfleet.onhost.copy.direct import BLOCK, DirectWriter
+from tests.unit.onhost.copy.direct_of_test import is_direct, skip_without_direct_writes
 
 CONTENT = os.urandom(8 * BLOCK + 77)
 
@@ -37,10 +38,6 @@ def written(descriptor: int, sizes: list[int]) -> bytes:
     return Path(f"/proc/self/fd/{descriptor}").read_bytes()
 
 
-def is_direct(descriptor: int) -> bool:
-    return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.sampled_from([BLOCK, 3 * BLOCK, BLOCK + 1, 5, 0, 2 * BLOCK - 5])))
 def test_however_it_is_cut_the_file_is_the_same(descriptor: int, sizes: list[int]) -> None:
@@ -48,8 +45,9 @@ def test_however_it_is_cut_the_file_is_the_same(descriptor: int, sizes: list[int
 
 
 def test_whole_blocks_go_past_the_cache_and_the_rest_through_it(
-    descriptor: int, monkeypatch: pytest.MonkeyPatch
+    descriptor: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    skip_without_direct_writes(tmp_path)
     real, seen = os.pwrite, []
 
     def pwrite(descriptor: int, part: memoryview, offset: int) -> int:
@@ -58,8 +56,6 @@ def test_whole_blocks_go_past_the_cache_and_the_rest_through_it(
 
     monkeypatch.setattr(os, "pwrite", pwrite)
     assert written(descriptor, [2 * BLOCK, BLOCK + 1]) == CONTENT
-    if not any(direct for direct, _, _ in seen):
-        pytest.skip("this file system takes no direct writes")
     assert seen[:3] == [(True, 2 * BLOCK, 0), (True, BLOCK, 2 * BLOCK), (False, 1, 3 * BLOCK)]
     assert all(size % BLOCK == offset % BLOCK == 0 for direct, size, offset in seen if direct)
 
