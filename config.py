@@ -1,5 +1,5 @@
 """pyinfra reads this first: refuse words that would be misunderstood, before any host is contacted."""
 
-from sparkfleet.operations.run.command_line import guard
+from sparkfleet.fleet.run.command_line import guard
 
 guard()

@@ -4,7 +4,7 @@ pyinfra inventories/lab.py deploys/fabric.py --dry   # the plan
 pyinfra inventories/lab.py deploys/fabric.py         # converge
 """
 
-from sparkfleet.operations import fabric, host, plan
+from sparkfleet.fleet.operations import fabric, host, plan
 from sparkfleet.plan.model import Step
 
 plan.show(Step.DOCKER, Step.HOST, Step.FABRIC)

@@ -4,7 +4,7 @@ pyinfra inventories/lab.py deploys/prepare.py --dry   # the plan
 pyinfra inventories/lab.py deploys/prepare.py         # converge
 """
 
-from sparkfleet.operations import host, plan
+from sparkfleet.fleet.operations import host, plan
 from sparkfleet.plan.model import Step
 
 plan.show(Step.EXTRAS, Step.DOCKER, Step.HOST)

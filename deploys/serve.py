@@ -4,7 +4,7 @@ pyinfra inventories/lab.py deploys/serve.py --dry     # the plan
 pyinfra inventories/lab.py deploys/serve.py           # converge
 """
 
-from sparkfleet.operations import fabric, host, image, plan, service, weights
+from sparkfleet.fleet.operations import fabric, host, image, plan, service, weights
 
 plan.show()
 

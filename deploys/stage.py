@@ -4,7 +4,7 @@ pyinfra inventories/lab.py deploys/stage.py --dry     # the plan
 pyinfra inventories/lab.py deploys/stage.py           # fetch
 """
 
-from sparkfleet.operations import host, image, plan, weights
+from sparkfleet.fleet.operations import host, image, plan, weights
 from sparkfleet.plan.model import Step
 
 plan.show(Step.EXTRAS, Step.DOCKER, Step.HOST, Step.IMAGE, Step.WEIGHTS)

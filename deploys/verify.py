@@ -6,10 +6,10 @@ pyinfra inventories/lab.py deploys/verify.py                            # read i
 pyinfra inventories/lab.py deploys/verify.py --data verify_again=yes    # read all of it once more
 """
 
-from sparkfleet.operations import host, plan, verifying
+from sparkfleet.fleet.operations import host, plan, verification
 from sparkfleet.plan.model import Step
 
 plan.show(Step.HOST, Step.VERIFY)
 
 host.prepared(name="Programs")
-verifying.hashed(name="Model files by their hashes")
+verification.hashed(name="Model files by their hashes")

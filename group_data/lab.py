@@ -1,6 +1,6 @@
 """Settings of the fleet of lab machines, read from the lab that is up; nothing without one."""
 
-import sparkfleet.lab.settings as _lab
+import sparkfleet_lab.settings as _lab
 
 _settings = _lab.settings()
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.lab import lifecycle, real_vllm
-from sparkfleet.lab.base import make_base
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import find_lab
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet_lab import lifecycle, real_vllm
+from sparkfleet_lab.base import make_base
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import find_lab
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def main() -> int:
             lab = find_lab()
             state = lifecycle.read_state(lab)
             if state is None:
-                raise SparkfleetError(Problem("lab", "no lab is up", "", "sparkfleet lab up"))  # noqa: TRY301
+                raise SparkfleetError(Diagnostic("lab", "no lab is up", "", "sparkfleet lab up"))  # noqa: TRY301
             digest = real_vllm.push(docker, tag, state.registry_url, lab.directory / "ca.pem")
             print(f"{real_vllm.REF}@{digest}")
     except SparkfleetError as error:

@@ -3,7 +3,7 @@ r"""Extend the bundle of vLLM schemas by releases: ``python tools/bundle_vllm_sc
 A dump is what the release's own parser says of itself, taken inside an image of it (no GPU needed)::
 
     docker run --rm -i --network none --entrypoint python3 IMAGE - schema \
-        < src/sparkfleet/vllm/data/ask_parser.py
+        < src/sparkfleet/engines/vllm/data/ask_parser.py
 
 A release that is bundled already is replaced. ``--remove`` takes one out, ``--list`` shows what there is.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from sparkfleet.vllm import bundle
+from sparkfleet.engines.vllm import schema_archive
 
 DROPPED = ("dest", "group")
 """Parts of a flag's dump that nothing here uses; the bundle stays small without them."""
@@ -90,13 +90,13 @@ def main(words: list[str]) -> int:
     parser.add_argument("dumps", nargs="*", type=Path, help="schema dumps (JSON), one release each")
     parser.add_argument("--remove", action="append", default=[], metavar="VERSION")
     parser.add_argument("--list", action="store_true", help="show the bundled releases")
-    parser.add_argument("--bundle", type=Path, default=bundle.FILE)
+    parser.add_argument("--bundle", type=Path, default=schema_archive.FILE)
     args = parser.parse_args(words)
 
     releases: dict[str, dict[str, Any]] = {}
     if args.bundle.exists():
-        data = bundle.read(args.bundle)
-        releases = {version: bundle.release(data, version) for version in data["versions"]}
+        data = schema_archive.read(args.bundle)
+        releases = {version: schema_archive.release(data, version) for version in data["versions"]}
     if args.list:
         print("\n".join(releases))
         return 0
@@ -105,7 +105,7 @@ def main(words: list[str]) -> int:
         releases[added["vllm_version"]] = added
     for version in args.remove:
         releases.pop(version, None)
-    packed = bundle.pack(releases.values())
+    packed = schema_archive.pack(releases.values())
     args.bundle.write_bytes(packed)
     print(f"{args.bundle}: {len(releases)} releases, {len(packed)} bytes")
     return 0

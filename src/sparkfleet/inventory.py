@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.catalog.load import Catalogue
+from sparkfleet.config import load as spec_load
+from sparkfleet.config.locked import Lock
+from sparkfleet.config.resolved import Fleet, Host, to_json
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
-from sparkfleet.spec import load as spec_load
-from sparkfleet.spec.locked import Lock
-from sparkfleet.spec.resolved import Fleet, Host, to_json
 
 LOCAL = "@local"
 """As ``ssh: {hostname: "@local"}``: this Spark is where sparkfleet runs, and no SSH is needed."""
@@ -46,7 +46,7 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
         fleet = load_fleet(Path(inventory_file))
     except SparkfleetError as error:
         print(error, file=sys.stderr)  # noqa: T201  (pyinfra's logger is not set up yet, and prefixes lines)
-        print(f"\n{len(error.problems)} to mend; no host was contacted.", file=sys.stderr)  # noqa: T201
+        print(f"\n{len(error.diagnostics)} to mend; no host was contacted.", file=sys.stderr)  # noqa: T201
         # SystemExit is no Exception: pyinfra shows no traceback of it.
         raise SystemExit(1) from None
     for warning in fleet.warnings:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import faults, lifecycle
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab import faults, lifecycle
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 

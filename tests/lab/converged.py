@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 from tests.lab.served import fresh

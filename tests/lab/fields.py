@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.lab.standins.hub_models import MODELS
+from sparkfleet_lab.standins.hub_models import MODELS
 from tests.lab.converged import NANO, Row
 from tests.lab.machine import Machine
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from sparkfleet.lab.names import Lab
+from sparkfleet_lab.names import Lab
 
 REPO = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -21,8 +21,8 @@ BIN = Path(sys.executable).parent
 _GROUP_DATA = """\
 from pathlib import Path as _Path
 
-import sparkfleet.lab.settings as _lab
-from sparkfleet.lab.names import Lab as _Lab
+import sparkfleet_lab.settings as _lab
+from sparkfleet_lab.names import Lab as _Lab
 
 _settings = _lab.settings(_Lab(_Path({checkout!r}), {name!r}))
 sparkfleet = {{**_settings.sparkfleet, **{extra!r}}}

@@ -8,10 +8,10 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from sparkfleet.lab import faults, reset
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab import faults, reset
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 
 _DOCKER = Docker()
 FilesSeen = dict[str, tuple[object, ...]]

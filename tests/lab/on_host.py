@@ -10,17 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.lab.standins.hub_models import MODELS, make_cache
-from sparkfleet.onhost import bundle
-from sparkfleet.onhost.books import units
+from sparkfleet import zipapp
+from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, SwapRequest
 from sparkfleet.onhost.machine.system import PROGRAM
-from sparkfleet.onhost.service.generation import (
-    LABEL_GENERATION,
-    LABEL_SERVICE,
-    Gate,
-    Generation,
-    SwapRequest,
-)
+from sparkfleet.onhost.state import units
+from sparkfleet_lab.standins.hub_models import MODELS, make_cache
 from tests.lab.machine import Machine
 
 RUN = f"/usr/bin/python3 -I -B {PROGRAM}"
@@ -39,7 +33,7 @@ class OnHost:
         """Put programs, recovery and weights on a fresh machine."""
         with tempfile.TemporaryDirectory() as folder:
             make_cache(Path(folder) / "vllm", (MODEL,))
-            (Path(folder) / "sparkfleet.pyz").write_bytes(bundle.build())
+            (Path(folder) / "sparkfleet.pyz").write_bytes(zipapp.build())
             machine.sh("mkdir -p /usr/local/lib/sparkfleet /var/lib/sparkfleet")
             target = f"{machine.container}:/home/nvidia/vllm"
             machine.docker.run("cp", f"{folder}/vllm/.", target)

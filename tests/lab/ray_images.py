@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import ray_image, real_vllm
-from sparkfleet.lab.base import make_base
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.standin_images import WITH_RAY
-from sparkfleet.lab.state import State
+from sparkfleet_lab import ray_image, real_vllm
+from sparkfleet_lab.base import make_base
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.standin_images import WITH_RAY
+from sparkfleet_lab.state import State
 
 IMAGE = WITH_RAY.ref
 

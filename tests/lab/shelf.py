@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
-from sparkfleet.lab import services
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
+from sparkfleet_lab import services
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
 
 REPOSITORY = "vllm/vllm-openai"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"

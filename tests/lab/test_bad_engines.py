@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine
 from tests.lab.served import Served, converged, nano

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.machine import Machine
 from tests.lab.on_host import RUN
 from tests.lab.pairs import Pair, pair_of

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.lab import lifecycle
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
+from sparkfleet_lab import lifecycle
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 from tests.lab.pairs import Pair

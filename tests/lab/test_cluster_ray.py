@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.pairs import Pair, pair_of
 from tests.lab.ray_images import IMAGE, push_image_with_ray
 

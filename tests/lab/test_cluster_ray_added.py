@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sparkfleet.lab import ray_image, real_vllm
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab import ray_image, real_vllm
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab import package_index
 from tests.lab.machine import Machine
 from tests.lab.package_index import Index

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.lab.names import LABEL, Lab
+from sparkfleet_lab.names import LABEL, Lab
 
 REPO = Path(__file__).resolve().parents[2]
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import pytest
 import yaml
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab import package_index
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine

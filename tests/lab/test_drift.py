@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.converged import Converged, Row, converged
 from tests.lab.drifts import ALONE, ANEW, ANEW_IN_FULL, ANY, CACHE, IN_PLACE, UNIT, Drift
 from tests.lab.machine import Machine

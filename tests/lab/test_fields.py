@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.converged import NANO, Converged, Row, converged, merged
 from tests.lab.fields import NO_CHANGE, SETTINGS, Field, folders, parts
 from tests.lab.fleet import FleetDirectory

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.lab import lifecycle
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.fault_table import FAULTS
-from sparkfleet.lab.names import LABEL, Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab import lifecycle
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.fault_table import FAULTS
+from sparkfleet_lab.names import LABEL, Lab
+from sparkfleet_lab.state import State
 from tests.lab.machine import Machine, difference
 
 NGC = "nvcr.io/nvidia/vllm:26.04-py3"

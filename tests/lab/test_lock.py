@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sparkfleet.lab import faults
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.standins.hub_models import GEMMA, GPT_OSS, MODELS, NANO, QWEN, TINY, TOKEN_ACCEPTED
-from sparkfleet.lab.state import State
-from sparkfleet.spec.locked import Lock
+from sparkfleet.config.locked import Lock
+from sparkfleet_lab import faults
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.standins.hub_models import GEMMA, GPT_OSS, MODELS, NANO, QWEN, TINY, TOKEN_ACCEPTED
+from sparkfleet_lab.state import State
 from tests.lab.door import Door, Refusal, door_to
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.shelf import REPOSITORY, Shelf

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sparkfleet.lab.names import Lab
+from sparkfleet_lab.names import Lab
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.served import RECIPE, nano
 

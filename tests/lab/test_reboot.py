@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
-from sparkfleet.onhost import bundle
+from sparkfleet import zipapp
 from sparkfleet.onhost.machine.system import PROGRAM
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.converged import Converged, converged
 from tests.lab.machine import Machine
 
@@ -88,7 +88,7 @@ def test_a_guard_of_other_programs_is_replaced_by_a_run_and_the_engine_serves_on
     assert fields == [("programs", PROGRAM), ("guard", "")]
     nano.fleet.run().expect(0)
     assert spark.sh(f"systemctl show -P MainPID {UNIT}") != old
-    assert spark.sh(f"systemctl show -P StatusText {UNIT}").endswith(bundle.sha256()[:12])
+    assert spark.sh(f"systemctl show -P StatusText {UNIT}").endswith(zipapp.sha256()[:12])
     assert (nano.started_at(), restarts(spark)) == (started, 0)
     nano.expect_nothing_to_do()
 

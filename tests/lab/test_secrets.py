@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.lab import faults
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.standins.hub_models import GEMMA
-from sparkfleet.lab.state import State
+from sparkfleet_lab import faults
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.standins.hub_models import GEMMA
+from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine
 from tests.lab.scanner import Scanner

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.caller import Caller
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine

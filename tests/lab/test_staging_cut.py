@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 import yaml
 
-from sparkfleet.lab import faults
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.services import HUB as HUB_ROLE
-from sparkfleet.lab.state import State
+from sparkfleet_lab import faults
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.services import HUB as HUB_ROLE
+from sparkfleet_lab.state import State
 from tests.lab.caller import Caller
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine

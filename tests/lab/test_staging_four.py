@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sparkfleet.lab import lifecycle
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab import lifecycle
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 from tests.lab.served import nano

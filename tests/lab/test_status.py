@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory
 from tests.lab.served import converged
 

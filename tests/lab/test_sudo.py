@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine, difference
 from tests.lab.scanner import Scanner

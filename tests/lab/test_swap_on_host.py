@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State
-from sparkfleet.onhost import bundle
-from sparkfleet.onhost.books import units
+from sparkfleet import zipapp
+from sparkfleet.contract.generation import Gate
 from sparkfleet.onhost.machine.system import PROGRAM
-from sparkfleet.onhost.service.generation import Gate
+from sparkfleet.onhost.state import units
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State
 from tests.lab.machine import Machine
 from tests.lab.on_host import RUN, OnHost
 
@@ -46,7 +46,7 @@ def in_order(host: OnHost) -> bool:
     """Tell whether ``nano`` serves as a swap left it, by the programs of today."""
     text = host.generation().unit
     return host.machine.ok(
-        f"echo '{bundle.sha256()}  {PROGRAM}' | sha256sum -c --quiet && cd /etc/systemd/system &&"
+        f"echo '{zipapp.sha256()}  {PROGRAM}' | sha256sum -c --quiet && cd /etc/systemd/system &&"
         f"test \"$(docker ps -a --format '{{{{.Names}}}}')\" = nano && systemctl is-active {UNIT} &&"
         f"systemctl is-enabled {UNIT} && test ! -e {UNIT}.d && curl -sf http://127.0.0.1:8000/health &&"
         f'test ! -e /home/nvidia/vllm/lab-engine.env && {RUN} status | grep \'"swap": ""\' &&'

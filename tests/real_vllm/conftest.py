@@ -20,15 +20,15 @@ from typing import Any, Protocol
 
 import pytest
 
-import sparkfleet.vllm
+import sparkfleet.engines.vllm
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import real_vllm
-from sparkfleet.lab.base import make_base
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.standins import tiny_model
-from sparkfleet.lab.standins.package import write_engine
+from sparkfleet_lab import real_vllm
+from sparkfleet_lab.base import make_base
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.standins import tiny_model
+from sparkfleet_lab.standins.package import write_engine
 
-ASK = Path(sparkfleet.vllm.__file__).parent / "data" / "ask_parser.py"
+ASK = Path(sparkfleet.engines.vllm.__file__).parent / "data" / "ask_parser.py"
 READY = "Application startup complete"
 START_SECONDS = 300
 STOP_AGAIN_SECONDS = 20

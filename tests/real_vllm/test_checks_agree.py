@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from sparkfleet.vllm import bundle
-from sparkfleet.vllm.check import check_flags
-from sparkfleet.vllm.image_parser import read_answer
-from sparkfleet.vllm.schema import from_dump, load
+from sparkfleet.engines.vllm import schema_archive
+from sparkfleet.engines.vllm.check import check_flags
+from sparkfleet.engines.vllm.image_parser import read_answer
+from sparkfleet.engines.vllm.schema import from_dump, load
 from tests.real_vllm.conftest import ASK, in_image
-from tests.unit.vllm.generated_lines import generated, is_the_parsers
+from tests.unit.engines.vllm.generated_lines import generated, is_the_parsers
 
 pytestmark = pytest.mark.real_vllm
 
@@ -53,7 +53,7 @@ def test_the_bundled_schema_is_what_the_release_says_of_itself(schema):
     assert differing == {"--mm-processor-device"}
     assert set(said.flags) == set(bundled.flags)
     assert {name: said.json_classes[name] for name in bundled.json_classes} == bundled.json_classes
-    kept = bundle.read()["registries"]
+    kept = schema_archive.read()["registries"]
     assert {name: set(said.registries[name]) for name in kept} == {
         name: set(bundled.registries[name]) for name in kept
     }

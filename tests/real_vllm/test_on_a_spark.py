@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import lifecycle, real_vllm
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.standins.hub_models import TINY
+from sparkfleet_lab import lifecycle, real_vllm
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.standins.hub_models import TINY
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine
 

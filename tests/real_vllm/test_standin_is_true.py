@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from sparkfleet.onhost.trial.diagnose import diagnose, phase_of
+from sparkfleet.onhost.gate.diagnosis import diagnose, phase_of
 from tests.real_vllm.conftest import ASK, READY, ask, in_image, last_words, until
 
 pytestmark = pytest.mark.real_vllm

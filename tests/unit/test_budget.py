@@ -16,7 +16,7 @@ import pytest
 
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.probe.command import probe_command
-from tests.unit.spec.fleet_files import NANO, FleetFiles, write
+from tests.unit.config.fleet_files import NANO, FleetFiles, write
 
 REPO = Path(__file__).parents[2]
 
@@ -34,9 +34,9 @@ def be_recorded():
     # Sparks that are as declared: the connection is none, the answer is what a run would leave behind.
     from pyinfra.connectors import ssh
     from pyinfra.connectors.util import CommandOutput, OutputLine
-    from sparkfleet.facts import look
+    from sparkfleet.fleet.connection import look
     from sparkfleet.probe.command import BEGIN, END
-    from sparkfleet.operations.run import looking
+    from sparkfleet.fleet.run import looking
     from tests.unit.plan import fake_spark
 
     def connect(self):
@@ -64,9 +64,9 @@ def be_recorded():
 _PLAN = (
     _SPARKS
     + """
-from sparkfleet.operations.edge import upstream
+from sparkfleet.fleet.connection import pyinfra_patches
 be_recorded()
-from sparkfleet.operations.run.planning import fleet_plan
+from sparkfleet.fleet.run.fleet_plan import fleet_plan
 calls = 0
 def count(frame, event, _):
     global calls
@@ -188,8 +188,8 @@ SSH = {"pyinfra", "paramiko", "gevent", "cryptography"}
 NETWORK = {"httpx", "huggingface_hub", "requests", "urllib3"}
 ON_A_SPARK = {
     "sparkfleet.onhost.machine.docker",
-    "sparkfleet.onhost.copy.receive",
-    "sparkfleet.onhost.fetch.fetch",
+    "sparkfleet.onhost.artifacts.copy.receive",
+    "sparkfleet.onhost.artifacts.fetch.fetch",
 }
 NOT_LOADED = {
     "the command line": ("sparkfleet", {*SSH, *NETWORK, "pydantic", "yaml", "rich", "asyncio"}, 150),

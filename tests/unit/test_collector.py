@@ -11,8 +11,8 @@ import click
 import pytest
 
 import sparkfleet.cli
-from sparkfleet import collector
-from sparkfleet.operations.run import fleet_run
+from sparkfleet import gc_control
+from sparkfleet.fleet.run import fleet_run
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_a_short_command_runs_without_it_and_a_long_one_with_it(monkeypatch: pyt
 
 
 def test_a_run_searches_again_from_its_first_operation_on() -> None:
-    collector.put_off()
+    gc_control.put_off()
     assert not gc.isenabled()
     fleet_run._Closing.operation_start(None, "")  # type: ignore[arg-type]
     assert gc.isenabled()
@@ -52,6 +52,6 @@ def test_a_run_searches_again_from_its_first_operation_on() -> None:
 
 def test_resuming_what_was_not_put_off_changes_nothing() -> None:
     gc.unfreeze()
-    collector.resume()
+    gc_control.resume()
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0

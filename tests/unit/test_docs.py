@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.cli import COMMANDS
-from sparkfleet.spec.models import ClusterFile, HostFile, Recipe
-from sparkfleet.spec.yamlfile import parse
+from sparkfleet.config.models import ClusterFile, HostFile, Recipe
+from sparkfleet.config.yaml_file import parse
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

@@ -21,7 +21,7 @@ from tools.bench.fleets import ROOT, FleetDirectory, python_path
 from tools.bench.measure import Row, line, measure
 from tools.bench.table import Budget, Count
 
-from sparkfleet.lab import lifecycle
+from sparkfleet_lab import lifecycle
 
 WORK = ROOT / "build" / "bench"
 

@@ -21,7 +21,7 @@ from tools.bench.fleets import ROOT
 from tools.bench.sparks import Sparks
 from tools.bench.table import Budget
 
-from sparkfleet.lab import lifecycle
+from sparkfleet_lab import lifecycle
 
 FROM, TO = "/var/tmp/bench-from", "/var/tmp/bench-to"  # noqa: S108  (on lab machines)
 FILES = 8

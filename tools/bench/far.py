@@ -16,7 +16,7 @@ from tools.bench.measure import Command, run
 from tools.bench.sparks import Sparks
 from tools.bench.table import Count
 
-from sparkfleet.lab.lifecycle import free_port
+from sparkfleet_lab.lifecycle import free_port
 
 
 @dataclass

@@ -19,9 +19,9 @@ from tools.bench import fleets, sparks
 from tools.bench.fleets import FleetDirectory
 from tools.bench.sparks import Sparks
 
-from sparkfleet.lab.content import Entry, tar_of
-from sparkfleet.lab.names import LABEL
-from sparkfleet.probe.looks import units
+from sparkfleet.onhost.collectors import units
+from sparkfleet_lab.content import Entry, tar_of
+from sparkfleet_lab.names import LABEL
 
 PORT = 47122
 PER_SSHD = 16

@@ -19,11 +19,11 @@ from tools.bench.fleets import ROOT, FleetDirectory
 from tools.bench.measure import Command
 from tools.bench.sparks import BIN, Sparks
 
+from sparkfleet.config.resolved import Host, Service
+from sparkfleet.contract.generation import Generation
 from sparkfleet.inventory import load_fleet
-from sparkfleet.onhost.service.generation import Generation
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.probe.observed import User
-from sparkfleet.spec.resolved import Host, Service
 
 VENV = ROOT / ".bench"
 _USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")

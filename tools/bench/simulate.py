@@ -11,18 +11,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.operations.edge import upstream
+from sparkfleet.fleet.connection import pyinfra_patches
 
 
 def main() -> None:
     """Plan, print the report, end with the plan's exit code."""
     inventory, recorded = Path(sys.argv[1]), Path(sys.argv[2])
-    upstream.patch_for_gevent()
-    upstream.postpone("invoke")
+    pyinfra_patches.patch_for_gevent()
+    pyinfra_patches.postpone("invoke")
     from pyinfra.connectors.ssh import SSHConnector  # noqa: PLC0415  (after the patches, as in the real command)
     from pyinfra.connectors.util import CommandOutput, OutputLine  # noqa: PLC0415
 
-    from sparkfleet.operations.run.planning import fleet_plan  # noqa: PLC0415
+    from sparkfleet.fleet.run.fleet_plan import fleet_plan  # noqa: PLC0415
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 

@@ -13,18 +13,18 @@ from tools.bench import fleets
 from tools.bench.fleets import ROOT, FleetDirectory
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import lifecycle
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State, ssh_config
+from sparkfleet_lab import lifecycle
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State, ssh_config
 
 BIN = ROOT / ".venv" / "bin"
 
 GROUP_DATA = """\
 from pathlib import Path as _Path
 
-import sparkfleet.lab.settings as _lab
-from sparkfleet.lab.names import Lab as _Lab
+import sparkfleet_lab.settings as _lab
+from sparkfleet_lab.names import Lab as _Lab
 
 _settings = _lab.settings(_Lab(_Path({checkout!r}), {name!r}))
 sparkfleet = _settings.sparkfleet

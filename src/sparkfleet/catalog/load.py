@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.spec.merge import flag_name
-from sparkfleet.spec.models import Recipe
-from sparkfleet.spec.validate import describe, validate
-from sparkfleet.spec.yamlfile import Path_, read, shown
+from sparkfleet.config.merge import flag_name
+from sparkfleet.config.models import Recipe
+from sparkfleet.config.validate import describe, validate
+from sparkfleet.config.yaml_file import Path_, read, shown
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
 
 SHIPPED = Path(__file__).with_name("recipes")
 
@@ -49,14 +50,14 @@ class Catalogue(Mapping[str, Recipe]):
         catalogue = cls(files)
         if extra is None or not extra.is_dir():
             return catalogue
-        problems: list[Problem] = []
+        diagnostics: list[Diagnostic] = []
         own = []
         for path in sorted(extra.iterdir()):
             if path.suffix.lower() not in {".yaml", ".yml"}:
                 continue
-            problem = _name_problem(path, catalogue.files)
-            if problem:
-                problems.append(problem)
+            diagnostic = _name_diagnostic(path, catalogue.files)
+            if diagnostic:
+                diagnostics.append(diagnostic)
             else:
                 own.append(path.stem)
         for name in own:
@@ -65,9 +66,9 @@ class Catalogue(Mapping[str, Recipe]):
             try:
                 catalogue.recipe(name)
             except SparkfleetError as error:
-                problems += error.problems
-        if problems:
-            raise SparkfleetError(*dict.fromkeys(problems))
+                diagnostics += error.diagnostics
+        if diagnostics:
+            raise SparkfleetError(*dict.fromkeys(diagnostics))
         return catalogue
 
     def names(self) -> list[str]:
@@ -143,14 +144,14 @@ def recipes(extra: Path | None = None) -> Mapping[str, Recipe]:
     return Catalogue.of(extra)
 
 
-def _name_problem(path: Path, shipped: Mapping[str, tuple[Path, str]]) -> Problem | None:
+def _name_diagnostic(path: Path, shipped: Mapping[str, tuple[Path, str]]) -> Diagnostic | None:
     if path.suffix != ".yaml":
         found = f"ends with '{path.suffix}' and would not be read"
         remedy = f"mv {shown(path)} {shown(path.with_suffix('.yaml'))}"
-        return Problem(shown(path), found, "NAME.yaml", remedy)
+        return Diagnostic(shown(path), found, "NAME.yaml", remedy)
     if path.stem in shipped:
         found = f"has the name of the shipped recipe '{path.stem}'"
-        return Problem(
+        return Diagnostic(
             shown(path), found, "a name of its own", f"rename it, and write 'extends: {path.stem}'"
         )
     return None
@@ -179,4 +180,4 @@ def _normal(place: Path_) -> Path_:
 
 
 def _error(where: str, found: str, expected: str, remedy: str) -> SparkfleetError:
-    return SparkfleetError(Problem(where, found, expected, remedy))
+    return SparkfleetError(Diagnostic(where, found, expected, remedy))

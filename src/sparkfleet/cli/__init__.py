@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from sparkfleet import collector
+from sparkfleet import gc_control
 from sparkfleet.errors import SparkfleetError
 
 COMMANDS = {
@@ -16,7 +16,7 @@ COMMANDS = {
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
     "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight: is it fit to serve."),
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
-    "bundle": ("sparkfleet.cli.bundle", "Images and models in a directory, for a site without Internet."),
+    "bundle": ("sparkfleet.cli.mirror", "Images and models in a directory, for a site without Internet."),
     "prune": ("sparkfleet.cli.prune", "Show, and remove, what fills the disks and is needed nowhere."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
     "render": ("sparkfleet.cli.render", "Show a Spark's services for docker, compose or systemd."),
@@ -53,7 +53,7 @@ class Lazy(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
         if cmd_name in LONG:
-            collector.resume()
+            gc_control.resume()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -89,7 +89,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: errors for people on stderr, without a traceback; exit code 1."""
-    collector.put_off()
+    gc_control.put_off()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -113,4 +113,4 @@ def main() -> None:
         )
         sys.exit(1)
     finally:
-        collector.resume()
+        gc_control.resume()

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparkfleet.cli import output
-from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
 
 if TYPE_CHECKING:
     from sparkfleet.catalog.load import Catalogue
-    from sparkfleet.spec.models import Recipe
+    from sparkfleet.config.models import Recipe
 
 _FLEET = click.option(
     "--fleet",
@@ -76,7 +77,9 @@ def show(name: str, inventory: Path | None, as_json: bool) -> None:
     if name not in recipes.names():
         guess = difflib.get_close_matches(name, recipes.names(), 1)
         remedy = f"did you mean '{guess[0]}'?" if guess else "`sparkfleet catalog list` shows all"
-        raise SparkfleetError(Problem(name, "there is no such recipe", "a recipe of the catalogue", remedy))
+        raise SparkfleetError(
+            Diagnostic(name, "there is no such recipe", "a recipe of the catalogue", remedy)
+        )
     recipe = recipes[name]
     if as_json:
         output.as_json(recipe.model_dump(mode="json", exclude_defaults=True))
@@ -86,7 +89,7 @@ def show(name: str, inventory: Path | None, as_json: bool) -> None:
 
 def _catalogue(inventory: Path | None) -> Catalogue:
     from sparkfleet.catalog.load import Catalogue  # noqa: PLC0415
-    from sparkfleet.spec import load  # noqa: PLC0415
+    from sparkfleet.config import load  # noqa: PLC0415
 
     return Catalogue.of(load.find(inventory).recipes if inventory else None)
 

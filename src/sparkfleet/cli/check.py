@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from sparkfleet.cli import output
-from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
 
 if TYPE_CHECKING:
-    from sparkfleet.cli.checking import Note
-    from sparkfleet.spec.resolved import Fleet
+    from sparkfleet.cli.check_report import Note
+    from sparkfleet.config.resolved import Fleet
 
 
 @click.command()
@@ -28,42 +29,44 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
 
     Exit code: 0 no errors (warnings are listed), 1 errors.
     """
-    from sparkfleet.cli.checking import notes  # noqa: PLC0415
+    from sparkfleet.cli.check_report import notes  # noqa: PLC0415
 
-    fleet, problems = _load(inventory)
-    found = notes(fleet, pinned=not problems) if fleet else []
-    failed = bool(problems) or any(note.level == "error" for note in found)
+    fleet, diagnostics = _load(inventory)
+    found = notes(fleet, pinned=not diagnostics) if fleet else []
+    failed = bool(diagnostics) or any(note.level == "error" for note in found)
     if as_json:
         output.as_json(
             {
-                "problems": [dataclasses.asdict(problem) for problem in problems],
+                "diagnostics": [dataclasses.asdict(diagnostic) for diagnostic in diagnostics],
                 "findings": [dataclasses.asdict(note) for note in found],
             }
         )
     else:
         shown = [note for note in found if show_all or note.level != "info"]
-        for item in (*problems, *shown):
+        for item in (*diagnostics, *shown):
             click.echo(str(item), err=True)
-        click.echo(_summary(inventory, fleet, problems, found))
+        click.echo(_summary(inventory, fleet, diagnostics, found))
     sys.exit(1 if failed else 0)
 
 
-def _load(inventory: Path) -> tuple[Fleet | None, tuple[Problem, ...]]:
+def _load(inventory: Path) -> tuple[Fleet | None, tuple[Diagnostic, ...]]:
     from sparkfleet.inventory import load_fleet  # noqa: PLC0415
 
     try:
         return load_fleet(inventory), ()
     except SparkfleetError as error:
-        problems = error.problems
+        diagnostics = error.diagnostics
     try:
         # Missing pins hide no other mistake: the flags can be checked by the image's name.
-        return load_fleet(inventory, need_lock=False), problems
+        return load_fleet(inventory, need_lock=False), diagnostics
     except SparkfleetError:
-        return None, problems
+        return None, diagnostics
 
 
-def _summary(inventory: Path, fleet: Fleet | None, problems: tuple[Problem, ...], found: list[Note]) -> str:
-    errors = len(problems) + sum(note.level == "error" for note in found)
+def _summary(
+    inventory: Path, fleet: Fleet | None, diagnostics: tuple[Diagnostic, ...], found: list[Note]
+) -> str:
+    errors = len(diagnostics) + sum(note.level == "error" for note in found)
     warnings = sum(note.level == "warning" for note in found)
     remarks = sum(note.level == "info" for note in found)
     verdict = output.count(errors, "error") if errors else "no errors"

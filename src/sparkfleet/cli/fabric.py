@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparkfleet.cli import output
-from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
 
 if TYPE_CHECKING:
-    from sparkfleet.spec.resolved import Host
+    from sparkfleet.config.resolved import Host
 
 
 @click.group()
@@ -36,11 +37,11 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
 
     Exit code: 0 measured, 1 an error, or a link that could not be measured.
     """
-    from sparkfleet.operations.edge import upstream  # noqa: PLC0415
+    from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    upstream.patch_for_gevent()  # before anything that talks, and for this command alone
-    upstream.postpone("invoke")
-    from sparkfleet.operations.benching import fabric_bench  # noqa: PLC0415
+    pyinfra_patches.patch_for_gevent()  # before anything that talks, and for this command alone
+    pyinfra_patches.postpone("invoke")
+    from sparkfleet.fleet.fabric_bench import fabric_bench  # noqa: PLC0415
 
     told = fabric_bench(
         inventory, _members(inventory, cluster), seconds, lambda who: click.echo(f"measures {who}", err=True)
@@ -60,7 +61,7 @@ def _members(inventory: Path, cluster: str) -> list[Host]:
     if not found:
         names = sorted({host.member.cluster for host in hosts if host.member})
         raise SparkfleetError(
-            Problem(str(inventory), f"no cluster {cluster!r}", f"one of: {', '.join(names) or 'none'}")
+            Diagnostic(str(inventory), f"no cluster {cluster!r}", f"one of: {', '.join(names) or 'none'}")
         )
     return sorted(found, key=lambda host: host.member.rank if host.member else 0)
 

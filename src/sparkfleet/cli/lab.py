@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from sparkfleet.lab.names import Lab, find_lab
+from sparkfleet_lab.names import Lab, find_lab
 
 
 @click.group()
@@ -26,8 +26,8 @@ def lab() -> None:
 @click.option("--ring", is_flag=True, help="Three machines, each cabled with the other two.")
 def up(sparks: int, warm: bool, ring: bool) -> None:
     """Start machines, registry and hub. The first time takes some minutes, later seconds."""
-    from sparkfleet.lab.docker import Docker  # noqa: PLC0415  (import of the command line stays fast)
-    from sparkfleet.lab.lifecycle import up as lab_up  # noqa: PLC0415
+    from sparkfleet_lab.docker import Docker  # noqa: PLC0415  (import of the command line stays fast)
+    from sparkfleet_lab.lifecycle import up as lab_up  # noqa: PLC0415
 
     here = find_lab()
     state = lab_up(Docker(), here, sparks, _say, warm=warm, ring=ring)
@@ -39,8 +39,8 @@ def up(sparks: int, warm: bool, ring: bool) -> None:
 @click.option("--images", is_flag=True, help="Also the images that make the next start fast.")
 def down(images: bool) -> None:
     """Remove every container, network, volume and file of the lab."""
-    from sparkfleet.lab.docker import Docker  # noqa: PLC0415
-    from sparkfleet.lab.lifecycle import down as lab_down  # noqa: PLC0415
+    from sparkfleet_lab.docker import Docker  # noqa: PLC0415
+    from sparkfleet_lab.lifecycle import down as lab_down  # noqa: PLC0415
 
     lab_down(Docker(), find_lab(), images, _say)
 
@@ -53,9 +53,9 @@ def status(as_json: bool) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from sparkfleet.lab.docker import Docker  # noqa: PLC0415
-    from sparkfleet.lab.state import require_state  # noqa: PLC0415
-    from sparkfleet.lab.status import status as rows_of  # noqa: PLC0415
+    from sparkfleet_lab.docker import Docker  # noqa: PLC0415
+    from sparkfleet_lab.state import require_state  # noqa: PLC0415
+    from sparkfleet_lab.status import status as rows_of  # noqa: PLC0415
 
     here = find_lab()
     state = require_state(here)
@@ -80,7 +80,7 @@ def status(as_json: bool) -> None:
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def exec_(host: str, words: tuple[str, ...]) -> None:
     """Run a command as root on a machine, past SSH. One word with spaces is given to a shell."""
-    from sparkfleet.lab.state import require_state  # noqa: PLC0415
+    from sparkfleet_lab.state import require_state  # noqa: PLC0415
 
     here = find_lab()
     if host not in ("registry", "hub"):
@@ -97,10 +97,10 @@ def exec_(host: str, words: tuple[str, ...]) -> None:
 @click.option("--list", "as_list", is_flag=True, help="What can be broken.")
 def break_(host: str | None, fault: str | None, as_list: bool) -> None:
     """Make something go wrong on a machine, at the registry or at the hub."""
-    from sparkfleet.lab.docker import Docker  # noqa: PLC0415
-    from sparkfleet.lab.fault_table import FAULTS  # noqa: PLC0415
-    from sparkfleet.lab.faults import break_host  # noqa: PLC0415
-    from sparkfleet.lab.state import require_state  # noqa: PLC0415
+    from sparkfleet_lab.docker import Docker  # noqa: PLC0415
+    from sparkfleet_lab.fault_table import FAULTS  # noqa: PLC0415
+    from sparkfleet_lab.faults import break_host  # noqa: PLC0415
+    from sparkfleet_lab.state import require_state  # noqa: PLC0415
 
     if as_list:
         for entry in FAULTS:
@@ -119,9 +119,9 @@ def break_(host: str | None, fault: str | None, as_list: bool) -> None:
 @click.argument("host")
 def mend(host: str) -> None:
     """Undo every fault of a machine, the registry or the hub."""
-    from sparkfleet.lab.docker import Docker  # noqa: PLC0415
-    from sparkfleet.lab.faults import mend_host  # noqa: PLC0415
-    from sparkfleet.lab.state import require_state  # noqa: PLC0415
+    from sparkfleet_lab.docker import Docker  # noqa: PLC0415
+    from sparkfleet_lab.faults import mend_host  # noqa: PLC0415
+    from sparkfleet_lab.state import require_state  # noqa: PLC0415
 
     here = find_lab()
     names = mend_host(Docker(), here, require_state(here), host)

@@ -12,8 +12,8 @@ import click
 from sparkfleet.cli import output
 
 if TYPE_CHECKING:
+    from sparkfleet.config.resolved import Fleet
     from sparkfleet.lock.resolve import Change, Entry, Outcome
-    from sparkfleet.spec.resolved import Fleet
 
 
 @click.command()
@@ -34,11 +34,11 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
 
     Exit code: 0 everything is pinned, 1 something is not.
     """
+    from sparkfleet.config import load, secret, yaml_file  # noqa: PLC0415
     from sparkfleet.inventory import load_fleet  # noqa: PLC0415
     from sparkfleet.lock import lockfile, resolve  # noqa: PLC0415
     from sparkfleet.lock.hub import Hub  # noqa: PLC0415
     from sparkfleet.lock.registry import Registry  # noqa: PLC0415
-    from sparkfleet.spec import load, secret, yamlfile  # noqa: PLC0415
 
     places = load.find(inventory)
     fleet = load_fleet(inventory, need_lock=False)
@@ -52,10 +52,10 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
         output.as_json(_data(outcome, fleet))
     else:
         _say(outcome, fleet)
-        for problem in outcome.problems:
-            click.echo(str(problem), err=True)
-        click.echo(_summary(outcome, yamlfile.shown(places.lock)))
-    sys.exit(1 if outcome.problems else 0)
+        for diagnostic in outcome.diagnostics:
+            click.echo(str(diagnostic), err=True)
+        click.echo(_summary(outcome, yaml_file.shown(places.lock)))
+    sys.exit(1 if outcome.diagnostics else 0)
 
 
 def _say(outcome: Outcome, fleet: Fleet) -> None:
@@ -67,7 +67,7 @@ def _say(outcome: Outcome, fleet: Fleet) -> None:
 
 def _summary(outcome: Outcome, path: str) -> str:
     entries = len(outcome.lock.images) + len(outcome.lock.models) + len(outcome.lock.packages)
-    unpinned = f", {len(outcome.problems)} not resolved" if outcome.problems else ""
+    unpinned = f", {len(outcome.diagnostics)} not resolved" if outcome.diagnostics else ""
     changed = output.count(len(outcome.changes), "change") if outcome.changes else "no changes"
     return f"{path}: {entries} pinned, {changed}{unpinned}"
 
@@ -81,7 +81,7 @@ def _line(change: Change) -> str:
 
 
 def _text(entry: Entry | None) -> str:
-    from sparkfleet.spec.locked import LockedImage, LockedPackages  # noqa: PLC0415
+    from sparkfleet.config.locked import LockedImage, LockedPackages  # noqa: PLC0415
 
     if entry is None:
         return ""
@@ -97,8 +97,8 @@ def _text(entry: Entry | None) -> str:
 
 def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str]:
     """Return what another image means for the services that use it: a tag that moved, or another tag."""
+    from sparkfleet.config.locked import LockedImage, image_key  # noqa: PLC0415
     from sparkfleet.lock.upgrade import difference, known_of  # noqa: PLC0415
-    from sparkfleet.spec.locked import LockedImage, image_key  # noqa: PLC0415
 
     new = change.new
     if not isinstance(new, LockedImage):
@@ -127,7 +127,7 @@ def _data(outcome: Outcome, fleet: Fleet) -> dict[str, Any]:
             }
             for change in outcome.changes
         ],
-        "problems": [dataclasses.asdict(problem) for problem in outcome.problems],
+        "diagnostics": [dataclasses.asdict(diagnostic) for diagnostic in outcome.diagnostics],
     }
 
 

@@ -20,11 +20,11 @@ def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
 
     Exit code: 0 nothing to change, 2 changes, 1 an error, or a host that is unknown or blocked.
     """
-    from sparkfleet.operations.edge import upstream  # noqa: PLC0415
+    from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    upstream.patch_for_gevent()  # before anything that talks, and for this command alone
-    upstream.postpone("invoke")
-    from sparkfleet.operations.run.planning import fleet_plan  # noqa: PLC0415
+    pyinfra_patches.patch_for_gevent()  # before anything that talks, and for this command alone
+    pyinfra_patches.postpone("invoke")
+    from sparkfleet.fleet.run.fleet_plan import fleet_plan  # noqa: PLC0415
     from sparkfleet.plan.as_json import plan_data  # noqa: PLC0415
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415

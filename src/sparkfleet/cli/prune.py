@@ -53,20 +53,20 @@ def prune(  # noqa: PLR0917  (one a switch)
 
     Exit code: 0 done, 1 a Spark is unknown or something could not be removed.
     """
-    from sparkfleet.operations.edge import upstream  # noqa: PLC0415
+    from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    upstream.patch_for_gevent()
+    pyinfra_patches.patch_for_gevent()
     from sparkfleet.cli import output  # noqa: PLC0415
-    from sparkfleet.errors import Problem  # noqa: PLC0415
-    from sparkfleet.operations import pruning  # noqa: PLC0415
+    from sparkfleet.contract.diagnostic import Diagnostic  # noqa: PLC0415
+    from sparkfleet.fleet import prune  # noqa: PLC0415
     from sparkfleet.plan.prune import Wish, fleet_prune, limited  # noqa: PLC0415
     from sparkfleet.plan.prune_report import prune_data, prune_text  # noqa: PLC0415
-    from sparkfleet.plan.units_of_size import size  # noqa: PLC0415
+    from sparkfleet.plan.units import size  # noqa: PLC0415
     from sparkfleet.probe.observed import Observed  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
     wish = Wish(time.time(), older * DAY_S, keep, foreign, frozenset(without))
-    fleet = pruning.look_everywhere(inventory)
+    fleet = prune.look_everywhere(inventory)
     try:
         _refuse_unknown_names((*limit, *without), tuple(fleet.seen))
         plan = fleet_prune(list(fleet.seen.values()), wish)
@@ -74,23 +74,23 @@ def prune(  # noqa: PLR0917  (one a switch)
         stale = {
             name
             for name, (_, seen) in fleet.seen.items()
-            if isinstance(seen, Observed) and pruning.has_other_programs(seen)
+            if isinstance(seen, Observed) and prune.has_other_programs(seen)
         }
         if not as_json:
             echo_report(prune_text(plan, stale))
-        results: dict[str, dict[str, Any] | Problem] = {}
+        results: dict[str, dict[str, Any] | Diagnostic] = {}
         if yes:
-            results = pruning.remove(
+            results = prune.remove(
                 fleet, plan.hosts, lambda name, text: click.echo(f"{name}   {text}", err=True)
             )
     finally:
         fleet.close()
     data = prune_data(plan)
-    failed = any(host.problem for host in plan.hosts if host.host not in without) or bool(plan.unknown)
+    failed = any(host.diagnostic for host in plan.hosts if host.host not in without) or bool(plan.unknown)
     for name, result in results.items():
         row = next(row for row in data["hosts"] if row["host"] == name)
-        if isinstance(result, Problem):
-            row["result"] = {"error": result.found}
+        if isinstance(result, Diagnostic):
+            row["result"] = {"error": result.message}
             click.echo(str(result), err=True)
             failed = True
             continue
@@ -104,10 +104,11 @@ def prune(  # noqa: PLR0917  (one a switch)
 
 
 def _refuse_unknown_names(names: tuple[str, ...], hosts: tuple[str, ...]) -> None:
-    from sparkfleet.errors import Problem, SparkfleetError  # noqa: PLC0415
+    from sparkfleet.contract.diagnostic import Diagnostic  # noqa: PLC0415
+    from sparkfleet.errors import SparkfleetError  # noqa: PLC0415
 
     wrong = [name for name in names if name not in hosts]
     if wrong:
         raise SparkfleetError(
-            *(Problem(name, "no Spark of that name", f"one of: {', '.join(hosts)}") for name in wrong)
+            *(Diagnostic(name, "no Spark of that name", f"one of: {', '.join(hosts)}") for name in wrong)
         )

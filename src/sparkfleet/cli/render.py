@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
 
 
 @click.command()
@@ -27,7 +28,7 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
 
     Exit code: 0, or 1 where the fleet's files are wrong or an image is not locked.
     """
-    from sparkfleet.cli import rendering  # noqa: PLC0415
+    from sparkfleet.cli import render_formats  # noqa: PLC0415
     from sparkfleet.inventory import load_fleet  # noqa: PLC0415
     from sparkfleet.probe.observed import User  # noqa: PLC0415
 
@@ -37,18 +38,18 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
         guess = difflib.get_close_matches(host, known, 1)
         remedy = f"did you mean '{guess[0]}'?" if guess else "give one of them"
         raise SparkfleetError(
-            Problem(str(inventory), f"has no Spark '{host}'", f"one of: {', '.join(known)}", remedy)
+            Diagnostic(str(inventory), f"has no Spark '{host}'", f"one of: {', '.join(known)}", remedy)
         )
     spec = known[host]
     name = str(dict(spec.ssh).get("ssh_user") or "nvidia")
     user = User(name, home or f"/home/{name}", 1000, 1000, name)
-    made = [rendering.generation(spec, service, user) for service in spec.services]
+    made = [render_formats.generation(spec, service, user) for service in spec.services]
     if spec.member is not None:
         click.echo("note: the variables that name a cluster's links are found on the Spark itself", err=True)
     if form == "compose":
-        click.echo(rendering.compose(spec, made, user), nl=False)
+        click.echo(render_formats.compose(spec, made, user), nl=False)
     elif form == "json":
-        click.echo(rendering.as_json([one for _, one in made]))
+        click.echo(render_formats.as_json([one for _, one in made]))
     else:
-        one_form = rendering.docker if form == "docker" else rendering.systemd
+        one_form = render_formats.docker if form == "docker" else render_formats.systemd
         click.echo("\n".join(one_form(one) for _, one in made), nl=False)

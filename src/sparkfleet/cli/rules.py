@@ -14,7 +14,7 @@ def rules(as_json: bool) -> None:
 
     `allow: {ID: reason}` in a host file or in group_data silences a rule of `check`.
     """
-    from sparkfleet.rules import ELSEWHERE, RULES  # noqa: PLC0415
+    from sparkfleet.engines.vllm.rules import ELSEWHERE, RULES  # noqa: PLC0415
 
     rows = [(rule.id, rule.title, rule.source, "check") for rule in RULES]
     rows += [(name, title, "", keeper) for name, (title, keeper) in ELSEWHERE.items()]

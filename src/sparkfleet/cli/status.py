@@ -36,17 +36,17 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
     """
     if run and not preflight:
         raise click.UsageError("--run goes with --preflight")
-    from sparkfleet.operations.edge import upstream  # noqa: PLC0415
+    from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    upstream.patch_for_gevent()  # before anything that talks, and for this command alone
-    upstream.postpone("invoke")
-    from sparkfleet.operations import asking  # noqa: PLC0415
+    pyinfra_patches.patch_for_gevent()  # before anything that talks, and for this command alone
+    pyinfra_patches.postpone("invoke")
+    from sparkfleet.fleet import queries  # noqa: PLC0415
 
     if preflight:
-        checked = asking.fleet_preflight(inventory, limit, run=run)
+        checked = queries.fleet_preflight(inventory, limit, run=run)
         _show_preflight(checked, as_json=as_json)
         sys.exit(any(spark.state == "fail" for spark in checked))
-    found = asking.fleet_status(inventory, limit)
+    found = queries.fleet_status(inventory, limit)
     _show_status(found, as_json=as_json)
     sys.exit(
         any(
@@ -84,7 +84,7 @@ def _show_status(found: list[SparkStatus], *, as_json: bool) -> None:
 
 def _rows(spark: SparkStatus) -> list[tuple[str, ...]]:
     if spark.unknown:
-        said = "; ".join(f"{one.found} (do: {one.remedy})" for one in spark.unknown.each)
+        said = "; ".join(f"{one.message} (do: {one.hint})" for one in spark.unknown.each)
         return [(spark.host, "", "unknown", said, "", "", "", "")]
     memory = f"{spark.available_gib:.1f} of {spark.total_gib:.1f} GiB"
     going_on = f"change going on: {spark.swap}" if spark.swap else "idle"

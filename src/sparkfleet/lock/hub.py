@@ -19,10 +19,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
+from sparkfleet.config.locked import LockedModel
+from sparkfleet.config.resolved import WeightFile, Weights
+from sparkfleet.contract import hub_access
 from sparkfleet.lock.model_files import figures, has_weights, loaded
-from sparkfleet.onhost.fetch import access
-from sparkfleet.spec.locked import LockedModel
-from sparkfleet.spec.resolved import WeightFile, Weights
 
 TIMEOUT_S = 30
 MAX_CONFIG_BYTES = 8 << 20
@@ -138,8 +138,8 @@ class Hub:
         if response is not None and status in (_UNAUTHORIZED, _FORBIDDEN):
             known = status != _UNAUTHORIZED or not self.token or self._knows_token()
             headers = {name.title(): value for name, value in response.headers.items()}
-            found = access.judge(status, headers, token=bool(self.token), token_known=known)
-            refused = access.refusal(found, repo, self.url)
+            found = hub_access.judge(status, headers, token=bool(self.token), token_known=known)
+            refused = hub_access.refusal(found, repo, self.url)
             if refused:
                 return HubError(*refused)
         if isinstance(error, RevisionNotFoundError) or code == "RevisionNotFound":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sparkfleet.config.locked import LockedImage
+from sparkfleet.config.resolved import ImageRef
+from sparkfleet.engines.vllm import images
 from sparkfleet.lock.registry import Content, Registry, RegistryError
-from sparkfleet.spec.locked import LockedImage
-from sparkfleet.spec.resolved import ImageRef
-from sparkfleet.vllm import images
 
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)?)")
 

@@ -15,12 +15,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.spec import image
-from sparkfleet.spec.locked import Lock, LockedImage, LockedModel, LockedPackages
-from sparkfleet.spec.resolved import Extras, ImageRef, WeightFile, Weights, Wheel
-from sparkfleet.spec.validate import validate
-from sparkfleet.spec.yamlfile import read as read_yaml
+from sparkfleet.config import image
+from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
+from sparkfleet.config.resolved import Extras, ImageRef, WeightFile, Weights, Wheel
+from sparkfleet.config.validate import validate
+from sparkfleet.config.yaml_file import read as read_yaml
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
 
 VERSION = 1
 MAX_BYTES = 32 << 20
@@ -89,10 +90,10 @@ def read(path: Path) -> Lock:
     data = document.data
     if isinstance(data, dict) and data.get("version") != VERSION:
         found = f"has version {data.get('version')!r}"
-        problem = Problem(
+        diagnostic = Diagnostic(
             document.where(("version",)), found, f"version: {VERSION}", "update sparkfleet, or lock anew"
         )
-        raise SparkfleetError(problem)
+        raise SparkfleetError(diagnostic)
     content = validate(_LockFile, data, document.where)
     images = {}
     for key, entry in content.images.items():
@@ -100,7 +101,9 @@ def read(path: Path) -> Lock:
             name = image.parse(key)
         except ValueError as error:
             where = document.where(("images", key))
-            raise SparkfleetError(Problem(where, str(error), "name:tag", "remove it and lock anew")) from None
+            raise SparkfleetError(
+                Diagnostic(where, str(error), "name:tag", "remove it and lock anew")
+            ) from None
         images[key] = LockedImage(
             _image(name, entry), entry.arm64, entry.created, tuple(sorted(entry.env.items()))
         )

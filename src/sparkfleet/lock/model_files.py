@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from sparkfleet.spec.resolved import WeightFile
+from sparkfleet.config.resolved import WeightFile
 
 _ALWAYS = (".json", ".jinja", ".py", ".txt", ".model", ".tiktoken", ".yaml")
 _WEIGHTS = ".safetensors"

@@ -19,8 +19,8 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from sparkfleet.spec.locked import LockedPackages
-from sparkfleet.spec.resolved import Extras, PackageIndex, Wheel
+from sparkfleet.config.locked import LockedPackages
+from sparkfleet.config.resolved import Extras, PackageIndex, Wheel
 
 INSTALLER = "pip"
 NEWEST_GLIBC, OLDEST_GLIBC = 34, 17

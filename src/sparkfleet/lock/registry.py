@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from sparkfleet.config.resolved import Mirror
 from sparkfleet.lock.credentials import Credential, find
-from sparkfleet.spec.resolved import Mirror
 
 ACCEPT = (
     "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "

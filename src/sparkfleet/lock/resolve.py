@@ -11,12 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from sparkfleet.errors import Problem
-from sparkfleet.lock import images, packages
-from sparkfleet.lock.hub import Hub, HubError
-from sparkfleet.lock.registry import Registry, RegistryError
-from sparkfleet.spec.added import lacking
-from sparkfleet.spec.locked import (
+from sparkfleet.config.locked import (
     Lock,
     LockedImage,
     LockedModel,
@@ -25,8 +20,13 @@ from sparkfleet.spec.locked import (
     model_key,
     packages_key,
 )
-from sparkfleet.spec.resolved import Fleet, ImageRef, PackageIndex, Service, Weights
-from sparkfleet.vllm.packages import brought
+from sparkfleet.config.required_packages import lacking
+from sparkfleet.config.resolved import Fleet, ImageRef, PackageIndex, Service, Weights
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm.packages import brought
+from sparkfleet.lock import images, packages
+from sparkfleet.lock.hub import Hub, HubError
+from sparkfleet.lock.registry import Registry, RegistryError
 
 WORKERS = 4
 
@@ -49,7 +49,7 @@ class Outcome:
 
     lock: Lock
     changes: tuple[Change, ...]
-    problems: tuple[Problem, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
 
 @dataclass
@@ -79,7 +79,7 @@ class _WantedPackages(Wanted):
     needs: tuple[tuple[str, str], ...] = ()
 
 
-Resolved = Entry | Problem
+Resolved = Entry | Diagnostic
 
 
 def lock(
@@ -96,7 +96,7 @@ def lock(
     wanted_images, wanted_models = wanted(fleet)
     package_needs = wanted_packages(fleet)
     everything: dict[str, Wanted] = {**wanted_images, **wanted_models, **package_needs}
-    moving, problems = _moving(everything, update)
+    moving, diagnostics = _moving(everything, update)
     tasks: dict[str, Callable[[], Resolved]] = {}
     for key, item in wanted_images.items():
         if key in moving or key not in old.images:
@@ -113,11 +113,11 @@ def lock(
         elif isinstance(result, LockedModel):
             new_models[key] = result
     results |= _packages(package_needs, Lock(new_images), old, fleet.index, moving)
-    problems += [result for result in results.values() if isinstance(result, Problem)]
+    diagnostics += [result for result in results.values() if isinstance(result, Diagnostic)]
     new_packages = {key: entry for key, entry in old.packages.items() if key in results}
     new_packages |= {key: entry for key, entry in results.items() if isinstance(entry, LockedPackages)}
     new = Lock(new_images, new_models, new_packages)
-    return Outcome(new, tuple(_changes(old, new)), tuple(problems))
+    return Outcome(new, tuple(_changes(old, new)), tuple(diagnostics))
 
 
 def _carried_out(tasks: dict[str, Callable[[], Resolved]]) -> dict[str, Resolved]:
@@ -194,7 +194,7 @@ def _choose(
     except packages.PackagesError as error:
         names = ", ".join(name for name, _ in absent)
         expected = f"wheels of {names} for Python {index.python} on {index.machine}"
-        return Problem(item.place, error.found, expected, error.remedy)
+        return Diagnostic(item.place, error.found, expected, error.remedy)
 
 
 def _names(service: Service) -> set[str]:
@@ -205,9 +205,9 @@ def _repo_names(weights: Weights) -> set[str]:
     return {weights.repo, weights.repo.rpartition("/")[2]}
 
 
-def _moving(everything: dict[str, Wanted], update: Iterable[str]) -> tuple[set[str], list[Problem]]:
+def _moving(everything: dict[str, Wanted], update: Iterable[str]) -> tuple[set[str], list[Diagnostic]]:
     moving: set[str] = set()
-    problems = []
+    diagnostics = []
     for name in update:
         found = {
             key
@@ -220,10 +220,10 @@ def _moving(everything: dict[str, Wanted], update: Iterable[str]) -> tuple[set[s
             guess = difflib.get_close_matches(name, known, 1)
             remedy = f"did you mean '{guess[0]}'?" if guess else f"one of: {', '.join(sorted(everything))}"
             found_text = f"nothing in this fleet is called '{name}'"
-            problems.append(
-                Problem("--update", found_text, "an image, repository, recipe or service", remedy)
+            diagnostics.append(
+                Diagnostic("--update", found_text, "an image, repository, recipe or service", remedy)
             )
-    return moving, problems
+    return moving, diagnostics
 
 
 def _image(item: _WantedImage, registry: Callable[[], Registry]) -> Resolved:
@@ -231,7 +231,7 @@ def _image(item: _WantedImage, registry: Callable[[], Registry]) -> Resolved:
     try:
         found = images.resolve(item.image, reader)
     except RegistryError as error:
-        return Problem(item.place, error.found, "an image that can be pinned", error.remedy)
+        return Diagnostic(item.place, error.found, "an image that can be pinned", error.remedy)
     finally:
         reader.close()
     # The key says the tag; an entry that was asked for by digest has none.
@@ -243,7 +243,7 @@ def _model(item: _WantedModel, hub: Hub) -> Resolved:
     try:
         return hub.resolve(item.repo, item.asked)
     except HubError as error:
-        return Problem(item.place, error.found, "a repository that can be pinned", error.remedy)
+        return Diagnostic(item.place, error.found, "a repository that can be pinned", error.remedy)
 
 
 def _changes(old: Lock, new: Lock) -> list[Change]:

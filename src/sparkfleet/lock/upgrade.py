@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sparkfleet.spec.resolved import ImageRef, Service
-from sparkfleet.vllm import argv, check, kept, schema
-from sparkfleet.vllm.findings import Finding, listing
-from sparkfleet.vllm.schema import Flag, Schema
+from sparkfleet.config.resolved import ImageRef, Service
+from sparkfleet.engines.vllm import args, check, schema, schema_cache
+from sparkfleet.engines.vllm.findings import Finding, listing
+from sparkfleet.engines.vllm.schema import Flag, Schema
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Known:
 
 def known_of(image: ImageRef) -> Known | None:
     """Return the schema that the image told when it was asked, else that of its release; None for neither."""
-    told = kept.lookup(image.digest)
+    told = schema_cache.lookup(image.digest)
     if told is not None:
         return Known(told, exact=True)
     return Known(*schema.nearest(image.vllm)) if image.vllm else None
@@ -80,7 +80,7 @@ def difference(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> Upg
 def _uses(users: Sequence[Service], before: Schema, after: Schema, *, exact: bool) -> list[str]:
     found: dict[str, list[str]] = {}
     for service in users:
-        words = argv.render(service.weights.repo, dict(service.flags), after)
+        words = args.render(service.weights.repo, dict(service.flags), after)
         known = {_key(finding) for finding in _findings(words, service, before, exact=True)}
         for finding in _findings(words, service, after, exact=exact):
             if _key(finding) not in known and finding.level != "info":
@@ -112,7 +112,7 @@ def _defaults(users: Sequence[Service], before: Schema, after: Schema) -> list[s
 
 
 def _sets(service: Service, flag: Flag, known: Schema) -> bool:
-    return any(argv.canonical(name, known) == flag.name for name, _ in service.flags)
+    return any(args.canonical(name, known) == flag.name for name, _ in service.flags)
 
 
 def _text(default: object) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
 
+from sparkfleet.config.resolved import WeightFile, Weights
+from sparkfleet.contract import hub_access
 from sparkfleet.lock.hub import HubError
 from sparkfleet.offline import models
-from sparkfleet.onhost.fetch import access, hub_cache, verified
-from sparkfleet.spec.resolved import WeightFile, Weights
+from sparkfleet.onhost.artifacts.fetch import hub_cache, verified
 
 WORKERS = 8
 """Files that are downloaded at once."""
@@ -32,8 +33,8 @@ def bring(path: Path, weights: Weights, endpoint: str, token: str, tell: Callabl
 
 def _refuse_closed(weights: Weights, endpoint: str, token: str, file: WeightFile) -> None:
     """Raise HubError for a model that the hub will not give to this token, before a download."""
-    answer = access.ask(endpoint, weights.repo, weights.revision, file.path, token)
-    refused = access.refusal(answer, weights.repo, endpoint)
+    answer = hub_access.ask(endpoint, weights.repo, weights.revision, file.path, token)
+    refused = hub_access.refusal(answer, weights.repo, endpoint)
     if refused:
         raise HubError(*refused)
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.config.locked import LockedImage
 from sparkfleet.lock.registry import Content, Registry, RegistryError
 from sparkfleet.offline import oci
-from sparkfleet.spec.locked import LockedImage
 
 NAME = "org.opencontainers.image.ref.name"
 OF_INDEX = "application/vnd.oci.image.index.v1+json"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.errors import Problem
-from sparkfleet.onhost.fetch import hub_cache, verified
-from sparkfleet.spec.resolved import WeightFile, Weights
+from sparkfleet.config.resolved import WeightFile, Weights
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.onhost.artifacts.fetch import hub_cache, verified
 
 
 def snapshot(path: Path, weights: Weights) -> Path:
@@ -23,12 +23,12 @@ def missing(path: Path, weights: Weights) -> list[WeightFile]:
     return [file for file in weights.files if file.path in wrong]
 
 
-def lack(where: str, bundle: Path, weights: Weights) -> Problem | None:
+def lack(where: str, bundle: Path, weights: Weights) -> Diagnostic | None:
     """Return what a bundle lacks of a model; None when it has all of it."""
     absent = missing(bundle, weights)
     if not absent:
         return None
-    return Problem(
+    return Diagnostic(
         f"{where}: {weights.repo}",
         f"the bundle {bundle} lacks {len(absent)} of {len(weights.files)} files, or has others: "
         f"{', '.join(file.path for file in absent[:3])}",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.errors import Problem
-from sparkfleet.spec.resolved import ImageRef
+from sparkfleet.config.resolved import ImageRef
+from sparkfleet.contract.diagnostic import Diagnostic
 
 
 def layout(path: Path) -> Path:
@@ -63,7 +63,7 @@ def _manifest(path: Path, digest: str) -> tuple[Part, dict[str, Any]]:
     return Part(digest, len(body)), json.loads(body)
 
 
-def lack(where: str, bundle: Path, image: ImageRef, *, manifests_alone: bool = False) -> Problem | None:
+def lack(where: str, bundle: Path, image: ImageRef, *, manifests_alone: bool = False) -> Diagnostic | None:
     """Return what a bundle lacks of an image, or of what gives a copy of it its digest; None: nothing."""
     try:
         wanted = chain(bundle, image.digest) if manifests_alone else parts(bundle, image.digest)
@@ -73,7 +73,7 @@ def lack(where: str, bundle: Path, image: ImageRef, *, manifests_alone: bool = F
         found = f"lacks the image: {error}"
     if not found:
         return None
-    return Problem(
+    return Diagnostic(
         f"{where}: {image.display}",
         f"the bundle {bundle} {found}",
         "a bundle of this very lock file",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 
+from sparkfleet.config.resolved import Wheel
 from sparkfleet.lock.packages import PackagesError
 from sparkfleet.offline.wheels import is_there, place
-from sparkfleet.spec.resolved import Wheel
 
 TIMEOUT = httpx.Timeout(60, connect=10)
 

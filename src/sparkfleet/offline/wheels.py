@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from sparkfleet.errors import Problem
-from sparkfleet.spec.resolved import Wheel
+from sparkfleet.config.resolved import Wheel
+from sparkfleet.contract.diagnostic import Diagnostic
 
 
 def place(path: Path, wheel: Wheel) -> Path:
@@ -21,12 +21,12 @@ def is_there(path: Path, wheel: Wheel) -> bool:
     return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == wheel.sha256
 
 
-def lack(where: str, bundle: Path, wheels: Iterable[Wheel]) -> Problem | None:
+def lack(where: str, bundle: Path, wheels: Iterable[Wheel]) -> Diagnostic | None:
     """Return which wheels a bundle lacks; None when it has all of them as locked."""
     absent = [wheel.name for wheel in wheels if not is_there(bundle, wheel)]
     if not absent:
         return None
-    return Problem(
+    return Diagnostic(
         f"{where}: {absent[0]}",
         f"the bundle {bundle} lacks {len(absent)} Python packages, or has others: {', '.join(absent[:3])}",
         "a bundle of this very lock file",

@@ -15,24 +15,24 @@ from collections.abc import Callable, Sequence
 from os import environ
 from typing import Any
 
-from sparkfleet.onhost import stage
-from sparkfleet.onhost.books import store
-from sparkfleet.onhost.copy import job as copy_job
-from sparkfleet.onhost.copy import places, unit
+from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.onhost.artifacts import stage
+from sparkfleet.onhost.artifacts.copy import job as copy_job
+from sparkfleet.onhost.artifacts.copy import places, unit
+from sparkfleet.onhost.artifacts.image import copy_image
 from sparkfleet.onhost.fabric import commands as fabric_commands
 from sparkfleet.onhost.fabric import fabric
-from sparkfleet.onhost.guard import guard
-from sparkfleet.onhost.image import copy_image
+from sparkfleet.onhost.gate import diagnosis
 from sparkfleet.onhost.machine import host, programs, valve
 from sparkfleet.onhost.machine.docker import DockerEngine
-from sparkfleet.onhost.machine.speaking import OK, PROBLEM
-from sparkfleet.onhost.machine.speaking import asked as _asked
-from sparkfleet.onhost.machine.speaking import say as _say
+from sparkfleet.onhost.machine.stdio import OK, PROBLEM
+from sparkfleet.onhost.machine.stdio import asked as _asked
+from sparkfleet.onhost.machine.stdio import say as _say
 from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
-from sparkfleet.onhost.prepare import prepare
-from sparkfleet.onhost.service.generation import Generation, SwapRequest
-from sparkfleet.onhost.swap import detached, follow, outcome, services, swap
-from sparkfleet.onhost.trial import diagnose
+from sparkfleet.onhost.resources import apply
+from sparkfleet.onhost.rollout import detached, follow, outcome, rollout, services
+from sparkfleet.onhost.state import store
+from sparkfleet.onhost.supervisor import supervisor
 
 USAGE = 64
 
@@ -111,10 +111,10 @@ def _swap(system: System, _: argparse.Namespace) -> int:
 
 def _swap_run(system: System, options: argparse.Namespace) -> int:
     host.stay_in_memory()
-    diagnose.phase_of("")  # reads the patterns now, while this file is still the one we started from
+    diagnosis.phase_of("")  # reads the patterns now, while this file is still the one we started from
     try:
         with store.lock(system.paths.state):
-            result = swap.run(system, options.id)
+            result = rollout.run(system, options.id)
     except Exception:
         traceback.print_exc()
         return detached.INTERNAL
@@ -125,9 +125,9 @@ def _swap_run(system: System, options: argparse.Namespace) -> int:
 def _resume(system: System, options: argparse.Namespace) -> int:
     if options.id not in store.unfinished(system.paths.state):
         return OK
-    problem = detached.resume(system, options.id)
-    _say({"swap": options.id, "text": problem or "goes on"})
-    return PROBLEM if problem else OK
+    diagnostic = detached.resume(system, options.id)
+    _say({"swap": options.id, "text": diagnostic or "goes on"})
+    return PROBLEM if diagnostic else OK
 
 
 def _recover(system: System, _: argparse.Namespace) -> int:
@@ -151,12 +151,12 @@ def _status(system: System, _: argparse.Namespace) -> int:
 
 def _guard(system: System, options: argparse.Namespace) -> int:
     host.stay_in_memory()
-    held = guard.Guard(
+    held = supervisor.Guard(
         system,
         options.service,
         options.floor_mib,
         options.stop_timeout,
-        guard.to_journal,
+        supervisor.to_journal,
         _notify,
         programs.identity(),
     )
@@ -213,7 +213,7 @@ def _rollback(system: System, options: argparse.Namespace) -> int:
 
 
 def _prepare(system: System, _: argparse.Namespace) -> int:
-    answer = prepare.carry_out(system, _asked())
+    answer = apply.carry_out(system, _asked())
     _say(answer)
     return PROBLEM if answer["refused"] else OK
 

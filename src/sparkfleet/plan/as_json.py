@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from sparkfleet.errors import Problem
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.model import Entry, HostPlan, HostState, Plan
 
 
@@ -23,7 +23,7 @@ def _host(host: HostPlan) -> dict[str, Any]:
     return {
         "host": host.host,
         "state": str(host.state),
-        "unknown": _problem(host.unknown),
+        "unknown": _diagnostic(host.unknown),
         "going_on": host.going_on,
         "entries": [_entry(entry) for entry in host.entries],
     }
@@ -36,11 +36,11 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "verb": str(entry.verb),
         "replaces": list(entry.replaces),
         "downtime_s": entry.downtime_s,
-        "blocked": _problem(entry.blocked),
+        "blocked": _diagnostic(entry.blocked),
         "cluster": entry.cluster,
         "changes": [{k: str(v) for k, v in dataclasses.asdict(change).items()} for change in entry.changes],
     }
 
 
-def _problem(problem: Problem | None) -> dict[str, Any] | None:
-    return dataclasses.asdict(problem) if problem else None
+def _diagnostic(diagnostic: Diagnostic | None) -> dict[str, Any] | None:
+    return dataclasses.asdict(diagnostic) if diagnostic else None

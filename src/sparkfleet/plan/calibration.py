@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sparkfleet.spec.resolved import Service
-from sparkfleet.vllm import argv, calibrate, memory, schema
+from sparkfleet.config.resolved import Service
+from sparkfleet.engines.vllm import args, calibrate, memory, schema
 
 
 def measured(service: Service, kept: Mapping[str, Any], total_gib: float) -> memory.Measured | None:
@@ -16,5 +16,5 @@ def measured(service: Service, kept: Mapping[str, Any], total_gib: float) -> mem
     if not log or not same or service.image.mark not in str(kept.get("image")):
         return None
     known = schema.nearest(service.image.vllm)[0]
-    flags = memory.settings(argv.parse(kept.get("argv", ()), known).values, known)
+    flags = memory.settings(args.parse(kept.get("argv", ()), known).values, known)
     return calibrate.measured("\n".join(log), flags, total_gib)

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet import rules
-from sparkfleet.errors import Problem, SparkfleetError, together
-from sparkfleet.onhost.service.generation import Generation
+from sparkfleet.config.resolved import Host, Service
+from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.contract.generation import Generation
+from sparkfleet.engines.vllm import rules
+from sparkfleet.engines.vllm.memory import Measured
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import (
-    advice,
+    blockers,
     calibration,
     docker_install,
     host_changes,
-    obstacles,
-    preparation,
+    lint,
     records,
+    resource_changes,
     service_changes,
     staging,
 )
-from sparkfleet.plan.cluster import rendered
+from sparkfleet.plan.cluster import render
 from sparkfleet.plan.fabric import changes as fabric_changes
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import ContainerSeen, Items, Observed, WithoutDocker
-from sparkfleet.spec.resolved import Host, Service
-from sparkfleet.vllm.memory import Measured
 
 MIB_IN_GIB = 1024
 
@@ -40,17 +41,17 @@ def probe_request(host: Host) -> ProbeRequest:
         ports=tuple(service.port for service in host.services),
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,
-        items=preparation.request(host),
+        items=resource_changes.request(host),
         fabric=fabric_changes.wanted_addresses(host),
         install=docker_install.may_install(host),
     )
 
 
-def host_plan(host: Host, observed: Observed | Problem) -> HostPlan:
+def host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
     """Return the plan of one Spark: unknown when it could not be read, else every entry that differs."""
     if isinstance(observed, WithoutDocker):
         return _without_docker(host, observed)
-    if isinstance(observed, Problem):
+    if isinstance(observed, Diagnostic):
         return HostPlan(host.name, unknown=observed)
     if observed.swap:
         return HostPlan(host.name, unknown=_swap_going_on(host, observed), going_on=observed.swap)
@@ -61,7 +62,7 @@ def host_plan(host: Host, observed: Observed | Problem) -> HostPlan:
         entries = [*_docker_entries(host, observed, before), *alone, *services]
         anew = None if before else _started_anew(host, observed)
     except SparkfleetError as error:
-        return HostPlan(host.name, unknown=together(*error.problems))
+        return HostPlan(host.name, unknown=combine(*error.diagnostics))
     stock = (one for service in host.services for one in staging.stock(service, observed))
     return HostPlan(host.name, tuple(entries), stock=tuple(dict.fromkeys(stock)), anew=anew)
 
@@ -73,13 +74,13 @@ def _without_docker(host: Host, seen: WithoutDocker) -> HostPlan:
     entry = docker_install.entry(host, rest, engine_there=False) if seen.state == "missing" else None
     if entry and not rest.swap:
         return HostPlan(host.name, (*_docker_entries(host, rest, entry), *_own_entries(host, rest)))
-    toolkits = (obstacles.no_toolkit(host, service, rest) for service in host.services)
-    return HostPlan(host.name, unknown=together(seen.plain, obstacles.read_only(host, rest), *toolkits))
+    toolkits = (blockers.no_toolkit(host, service, rest) for service in host.services)
+    return HostPlan(host.name, unknown=combine(seen.plain, blockers.read_only(host, rest), *toolkits))
 
 
 def _docker_entries(host: Host, observed: Observed, entry: Entry | None) -> list[Entry]:
-    locked = obstacles.read_only(host, observed)
-    return [replace(entry, blocked=together(entry.blocked, locked))] if entry else []
+    locked = blockers.read_only(host, observed)
+    return [replace(entry, blocked=combine(entry.blocked, locked))] if entry else []
 
 
 def _own_entries(host: Host, observed: Observed) -> list[Entry]:
@@ -88,8 +89,8 @@ def _own_entries(host: Host, observed: Observed) -> list[Entry]:
     return _host_entries(bare, replace(observed, items=Items(), recorded=()))
 
 
-def _swap_going_on(host: Host, observed: Observed) -> Problem:
-    return Problem(
+def _swap_going_on(host: Host, observed: Observed) -> Diagnostic:
+    return Diagnostic(
         host.name,
         f"a change is still going on there (swap {observed.swap})",
         "a Spark at rest",
@@ -99,8 +100,8 @@ def _swap_going_on(host: Host, observed: Observed) -> Problem:
 
 def _host_entries(host: Host, observed: Observed) -> list[Entry]:
     found = (host_changes.host_entry(host, observed), fabric_changes.fabric_entry(host, observed))
-    read_only = obstacles.read_only(host, observed)
-    return [replace(entry, blocked=together(read_only, entry.blocked)) for entry in found if entry]
+    read_only = blockers.read_only(host, observed)
+    return [replace(entry, blocked=combine(read_only, entry.blocked)) for entry in found if entry]
 
 
 def _service_entries(host: Host, observed: Observed) -> list[Entry]:
@@ -128,7 +129,7 @@ def _services_there(observed: Observed) -> set[str]:
 def _started_anew(host: Host, observed: Observed) -> Entry | None:
     """Return what is done to this rank when another one of its cluster changes; None: it is in none."""
     orphans = tuple(sorted(_services_there(observed) - {service.name for service in host.services}))
-    shared = (service for service in host.services if rendered.member_of(host, service))
+    shared = (service for service in host.services if render.member_of(host, service))
     return next((_service_entry(host, one, observed, orphans, anew=True) for one in shared), None)
 
 
@@ -168,13 +169,13 @@ def _service_entry(
     """Return what differs of a service, None when nothing does. ``anew``: its container is replaced at any
     rate.
     """
-    member = rendered.member_of(host, service)
+    member = render.member_of(host, service)
     own_service, generation = wanted(host, service, observed)
     if own_service is not service:  # this rank's: it is the Spark's own from here on
         own_services = tuple(own_service if one is service else one for one in host.services)
         host, service = replace(host, services=own_services), own_service
     own = observed.owned().get(service.name)
-    problem = obstacles.in_the_way(host, service, observed)
+    diagnostic = blockers.in_the_way(host, service, observed)
     staged = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
     kept = observed.generations.get(service.name, {})
     if anew or own is None or not own.running or _needs_another(host, service, generation, observed):
@@ -182,13 +183,13 @@ def _service_entry(
         if not entry.steps(Step.SERVICE):
             entry = replace(entry, changes=(*entry.changes, _ANEW))
         if member is not None:
-            problem = together(problem, rendered.obstacles(host, member, observed.fabric))
+            diagnostic = combine(diagnostic, render.obstacles(host, member, observed.fabric))
         total_gib = observed.memory_total_mib / MIB_IN_GIB
         measured = calibration.measured(service, kept, total_gib)
-        said = advice.advice(service, host, total_gib=total_gib, measured=measured)
+        said = lint.advice(service, host, total_gib=total_gib, measured=measured)
         if _NEW_TO_THE_ENGINE & {change.field for change in entry.changes}:
-            problem = together(problem, advice.refusal(service, said))
-        problem = together(problem, obstacles.no_toolkit(host, service, observed))
+            diagnostic = combine(diagnostic, lint.refusal(service, said))
+        diagnostic = combine(diagnostic, blockers.no_toolkit(host, service, observed))
         changes = [*entry.changes, *staged, *_memory(service, host, total_gib, measured), *_warnings(said)]
     else:
         unit = service_changes.unit_changes(generation, observed.units.get(generation.unit_name), own.running)
@@ -205,15 +206,15 @@ def _service_entry(
         generation=generation,
         cluster=member.cluster if member else "",
         expect=_expected((service.name, *entry.replaces), observed),
-        blocked=together(
-            problem, obstacles.read_only(host, observed), staging.disk_problem(host, service, observed)
+        blocked=combine(
+            diagnostic, blockers.read_only(host, observed), staging.disk_diagnostic(host, service, observed)
         ),
     )
 
 
 def wanted(host: Host, service: Service, observed: Observed) -> tuple[Service, Generation]:
     """Return service and generation as this Spark shall run them: of a cluster's, its rank."""
-    return rendered.generation(host, service, observed.user, _entrypoint(service, observed), observed.fabric)
+    return render.generation(host, service, observed.user, _entrypoint(service, observed), observed.fabric)
 
 
 _ANEW = Change(Step.SERVICE, Sign.CHANGE, "state", old="serving", new="started anew with the other ranks")
@@ -228,7 +229,7 @@ def _memory(service: Service, host: Host, total_gib: float, measured: Measured |
     return [Change(Step.SERVICE, Sign.NOTE, "memory", new=estimate.text())] if estimate else []
 
 
-def _warnings(said: tuple[advice.Advice, ...]) -> list[Change]:
+def _warnings(said: tuple[lint.Advice, ...]) -> list[Change]:
     return [
         Change(Step.SERVICE, Sign.NOTE, "warning", new=one.text, note=one.remedy)
         for one in said

@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sparkfleet.onhost.service.generation import LABEL_SERVICE
+from sparkfleet.config.resolved import Host, Service
+from sparkfleet.contract.generation import LABEL_SERVICE
 from sparkfleet.plan import desired
 from sparkfleet.probe.observed import ContainerSeen, ImageSeen, User
-from sparkfleet.spec.resolved import Host, Service
 
 DEFAULT_SHM = 64 << 20
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sparkfleet.onhost.copy.places import FABRIC, LAN
+from sparkfleet.onhost.artifacts.copy.places import FABRIC, LAN
 
 NEAR, FAR = 0, 1
 Place = Mapping[str, str]

@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sparkfleet.errors import Problem, SparkfleetError
-from sparkfleet.onhost.books import units
-from sparkfleet.onhost.service.generation import LABEL_GENERATION, LABEL_SERVICE, Generation, Rank
+from sparkfleet.config.models import FlagValue
+from sparkfleet.config.resolved import Host, Mount, Service
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Generation, Rank
+from sparkfleet.engines.vllm import args, images, schema
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.onhost.state import units
 from sparkfleet.probe.observed import User
-from sparkfleet.spec.models import FlagValue
-from sparkfleet.spec.resolved import Host, Mount, Service
-from sparkfleet.vllm import argv, images, schema
 
 Wrap = Callable[[tuple[str, ...]], tuple[str, ...]]
 
@@ -87,7 +88,7 @@ def engine_words(service: Service) -> tuple[str, ...]:
         "port": service.port,
         "revision": service.weights.revision,
     }
-    return argv.render(service.weights.repo, {**own, **dict(service.flags)}, known)
+    return args.render(service.weights.repo, {**own, **dict(service.flags)}, known)
 
 
 def command(service: Service, entrypoint: Sequence[str], where: str) -> tuple[str, ...]:
@@ -95,7 +96,7 @@ def command(service: Service, entrypoint: Sequence[str], where: str) -> tuple[st
     prefix = images.serve_prefix(entrypoint)
     if prefix is None:
         raise SparkfleetError(
-            Problem(
+            Diagnostic(
                 where,
                 f"image {service.image.display} has the entrypoint {list(entrypoint)}: no vLLM server",
                 "an image whose entrypoint is empty, a wrapper, or `vllm serve`",

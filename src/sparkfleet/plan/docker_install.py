@@ -7,11 +7,11 @@ when Docker is there: by a second look in the same run, shown before it is acted
 
 from __future__ import annotations
 
-from sparkfleet.errors import Problem, together
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.packages import Packages
-from sparkfleet.spec.resolved import Host
 
 SUBJECT = "docker"
 ENGINE, TOOLKIT = "docker", "toolkit"
@@ -55,15 +55,15 @@ def entry(host: Host, seen: Observed, *, engine_there: bool) -> Entry | None:
         Verb.PREPARE,
         tuple(changes),
         title="Docker and the NVIDIA container toolkit",
-        blocked=together(_not_to_be_had(host, packages), _in_use(host, seen)),
+        blocked=combine(_not_to_be_had(host, packages), _in_use(host, seen)),
     )
 
 
-def _not_to_be_had(host: Host, packages: Packages) -> Problem | None:
+def _not_to_be_had(host: Host, packages: Packages) -> Diagnostic | None:
     where = f"{host.name}: packages"
     if packages.missing:
         names = " and ".join(packages.missing)
-        return Problem(
+        return Diagnostic(
             where,
             f"apt does not know {names}",
             "package sources that have it",
@@ -72,9 +72,9 @@ def _not_to_be_had(host: Host, packages: Packages) -> Problem | None:
         )
     if packages.error:
         remedy = f"on {host.name}: sudo apt-get --fix-broken install; then run again"
-        return Problem(where, packages.error, "packages that apt can install", remedy)
+        return Diagnostic(where, packages.error, "packages that apt can install", remedy)
     if packages.remove:
-        return Problem(
+        return Diagnostic(
             where,
             f"apt would remove {', '.join(packages.remove)} for {', '.join(packages.wanted)}",
             "nothing to be removed",
@@ -83,11 +83,11 @@ def _not_to_be_had(host: Host, packages: Packages) -> Problem | None:
     return None
 
 
-def _in_use(host: Host, seen: Observed) -> Problem | None:
+def _in_use(host: Host, seen: Observed) -> Diagnostic | None:
     running = [container.name for container in seen.containers if container.running]
     if not running:
         return None
-    return Problem(
+    return Diagnostic(
         f"{host.name}: docker",
         f"a restart of Docker would stop {', '.join(running)}",
         "a moment when nothing runs: Docker offers GPUs only when the toolkit was there first",

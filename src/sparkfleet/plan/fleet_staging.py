@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sparkfleet.errors import Problem, together
+from sparkfleet.config.resolved import AUTO, NONE, Host
+from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.plan import staging
 from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Source, Step, Stock
-from sparkfleet.spec.resolved import AUTO, NONE, Host
 
 Sources = Mapping[tuple[str, str], Source | None]
 """Host and key of what it needs -> where it gets it from; None: from nowhere."""
 
-Lacks = Mapping[tuple[str, str], Problem]
+Lacks = Mapping[tuple[str, str], Diagnostic]
 """Host and key of what it needs -> why its source does not have it."""
 
 UNPACKED = 3
@@ -148,14 +148,14 @@ def settled(plan: HostPlan, sources: Sources, lacks: Lacks | None = None) -> Hos
     if not any(host == plan.host for host, _ in sources):
         return plan
     stocks = {stock.key: stock for stock in plan.stock}
-    missing = {key: problem for (host, key), problem in (lacks or {}).items() if host == plan.host}
+    missing = {key: diagnostic for (host, key), diagnostic in (lacks or {}).items() if host == plan.host}
     entries = (_lacking(_settled(plan.host, entry, stocks, sources), missing) for entry in plan.entries)
     return replace(plan, entries=tuple(entries))
 
 
-def _lacking(entry: Entry, missing: Mapping[str, Problem]) -> Entry:
+def _lacking(entry: Entry, missing: Mapping[str, Diagnostic]) -> Entry:
     found = dict.fromkeys(change.item for change in entry.changes if change.item in missing)
-    return replace(entry, blocked=together(entry.blocked, *(missing[key] for key in found)))
+    return replace(entry, blocked=combine(entry.blocked, *(missing[key] for key in found)))
 
 
 def _settled(host: str, entry: Entry, stocks: Mapping[str, Stock], sources: Sources) -> Entry:
@@ -167,7 +167,7 @@ def _settled(host: str, entry: Entry, stocks: Mapping[str, Stock], sources: Sour
             continue
         source = sources[host, change.item]
         if source is None:
-            blocked = together(blocked, _nowhere(host, stocks[change.item]))
+            blocked = combine(blocked, _nowhere(host, stocks[change.item]))
             changes.append(change)
         else:
             changes.append(replace(change, note=_note(change, stocks[change.item], source)))
@@ -183,23 +183,23 @@ def _note(change: Change, stock: Stock, source: Source) -> str:
     return f"{said}; {source.not_seed}" if source.not_seed else said
 
 
-def _nowhere(host: str, stock: Stock) -> Problem:
+def _nowhere(host: str, stock: Stock) -> Diagnostic:
     if stock.derived:
-        return Problem(
+        return Diagnostic(
             f"{host}: {stock.key}",
             "no Spark of this run has the image or may build it: those that need it are offline",
             "a Spark that has it, or one that reaches the image's registry and the package index",
             "run without --limit, so that all are asked; or set 'prepare: {offline: false}' on one of them",
         )
     if stock.step is Step.IMAGE:
-        return Problem(
+        return Diagnostic(
             f"{host}: {stock.key}",
             "the image is not here, and this Spark is offline",
             "a bundle with it, or a way to its registry: docker takes an image's digest from no other Spark",
             "sparkfleet bundle INVENTORY DIR where the registry can be reached, and 'stage: {bundle: DIR}'; "
             "or set 'prepare: {offline: false}' until it is here",
         )
-    return Problem(
+    return Diagnostic(
         f"{host}: {stock.key}",
         "no Spark of this run has it, and those that need it are offline",
         "a Spark that has it, one that may download, or a bundle",

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sparkfleet.config.resolved import Host
 from sparkfleet.plan.needs import digests_of
 from sparkfleet.probe.observed import Observed
-from sparkfleet.spec.resolved import Host
 
 
 def freeable(host: Host, observed: Observed) -> dict[str, int]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sparkfleet.errors import Problem
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.model import Entry, HostPlan, HostState, Plan
 
 _MOVES = re.compile(r"[\d.]+ [KMG]?i?B (free|after)| \(about [^)]*\)|from \S+")
@@ -41,7 +41,7 @@ def groups(plan: Plan) -> tuple[Group, ...]:
 
 def _essence(plan: HostPlan) -> object:
     entries = tuple(_entry(plan.host, entry) for entry in plan.entries)
-    return (plan.state, _problem(plan.host, plan.unknown), entries)
+    return (plan.state, _diagnostic(plan.host, plan.unknown), entries)
 
 
 def _entry(host: str, entry: Entry) -> object:
@@ -51,13 +51,13 @@ def _entry(host: str, entry: Entry) -> object:
         for change in entry.changes
         if change.field != "memory"
     )
-    return (entry.title, entry.subject, entry.verb, _problem(host, entry.blocked), changes)
+    return (entry.title, entry.subject, entry.verb, _diagnostic(host, entry.blocked), changes)
 
 
-def _problem(host: str, problem: Problem | None) -> object:
-    if problem is None:
+def _diagnostic(host: str, diagnostic: Diagnostic | None) -> object:
+    if diagnostic is None:
         return None
-    texts = [text for one in problem.each for text in (one.where, one.found, one.expected, one.remedy)]
+    texts = [text for one in diagnostic.each for text in (one.location, one.message, one.expected, one.hint)]
     return tuple(_ADDRESS.sub("", text.replace(host, "")) for text in texts)
 
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from sparkfleet.errors import together
-from sparkfleet.onhost import bundle
-from sparkfleet.onhost.books import units
+from sparkfleet import zipapp
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import combine
 from sparkfleet.onhost.machine import system
-from sparkfleet.plan import desired, preparation
+from sparkfleet.onhost.state import units
+from sparkfleet.plan import desired, resource_changes
 from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
 from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen
-from sparkfleet.spec.resolved import Host
 
 PROGRAM_PATH = system.PROGRAM
 PROGRAMS = "programs"
@@ -45,7 +45,7 @@ def managed_files() -> tuple[ManagedFile, ...]:
     recovery.
     """
     return (
-        ManagedFile(PROGRAM_PATH, bundle.build(), "0755", PROGRAMS),
+        ManagedFile(PROGRAM_PATH, zipapp.build(), "0755", PROGRAMS),
         ManagedFile(VALVE_PATH, units.valve_script().encode(), "0755", "valve"),
         ManagedFile(f"{UNIT_DIR}/{RECOVER_UNIT}", units.recover_unit().encode(), "0644", "unit"),
     )
@@ -73,11 +73,11 @@ def host_entry(host: Host, observed: Observed) -> Entry | None:
                 directory, observed.paths.get(directory.path, PathSeen("absent"))
             )
         ),
-        *preparation.changes(host, observed),
+        *resource_changes.changes(host, observed),
     ]
     if not changes:
         return None
-    blocked = together(*preparation.problems(host, observed))
+    blocked = combine(*resource_changes.diagnostics(host, observed))
     return Entry("host", Verb.PREPARE, tuple(changes), blocked=blocked)
 
 

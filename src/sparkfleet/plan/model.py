@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sparkfleet.errors import Problem
-from sparkfleet.onhost.fabric.request import FabricRequest
-from sparkfleet.onhost.service.generation import Generation
-from sparkfleet.spec.resolved import Service
+from sparkfleet.config.resolved import Service
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.fabric import FabricRequest
+from sparkfleet.contract.generation import Generation
 
 
 class Sign(StrEnum):
@@ -127,7 +127,7 @@ class Entry:
     """The links to other Sparks as they shall be."""
     downtime_s: int | None = None
     """Seconds without service as measured at the last start; None: not known."""
-    blocked: Problem | None = None
+    blocked: Diagnostic | None = None
     """Why this entry must not be carried out."""
     cluster: str = ""
     """The cluster whose members carry this out together; "" = this Spark by itself."""
@@ -170,7 +170,7 @@ class HostPlan:
 
     host: str
     entries: tuple[Entry, ...] = ()
-    unknown: Problem | None = None
+    unknown: Diagnostic | None = None
     going_on: str = ""
     """Id of a swap that has not ended yet: a real run follows it before it plans."""
     stock: tuple[Stock, ...] = ()
@@ -194,7 +194,7 @@ class HostPlan:
         if _AFTER_DOCKER & set(steps) and Step.DOCKER not in steps and self.entries_with(Step.DOCKER):
             found = "Docker or the NVIDIA container toolkit is declared, and not there yet"
             remedy = "pyinfra INVENTORY deploys/prepare.py; then run again"
-            return replace(self, entries=(), unknown=Problem(self.host, found, "both", remedy))
+            return replace(self, entries=(), unknown=Diagnostic(self.host, found, "both", remedy))
         entries = (entry.within(steps) for entry in self.entries)
         return replace(self, entries=tuple(entry for entry in entries if entry is not None))
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from sparkfleet.config.resolved import Host
 from sparkfleet.plan import desired
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage
-from sparkfleet.spec.resolved import Host
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?<=sparkfleet/derived:)[0-9a-f]{16}")
 """What tells an image from all others: its digest, or the hash of what it is derived from."""

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sparkfleet.errors import Problem
-from sparkfleet.onhost.image import own_names
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.plan import needs
 from sparkfleet.plan.needs import Needs
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage, StoredRepository, StoredRevision
-from sparkfleet.spec.resolved import Host
 
 OUR_CACHE = re.compile(r"[0-9a-f]{12}|unpinned")
 """Names that our compile caches have: digits of an image's digest."""
@@ -78,7 +78,7 @@ class HostPrune:
     items: tuple[Item, ...] = ()
     others: tuple[Item, ...] = ()
     """What nothing of ours needs and is not ours: named, never removed."""
-    problem: Problem | None = None
+    diagnostic: Diagnostic | None = None
 
     @property
     def bytes(self) -> int:
@@ -94,7 +94,7 @@ class FleetPrune:
     unknown: tuple[str, ...] = ()
 
 
-Seen = tuple[Host, Observed | Problem]
+Seen = tuple[Host, Observed | Diagnostic]
 
 
 def fleet_prune(seen: Sequence[Seen], wish: Wish) -> FleetPrune:
@@ -102,32 +102,32 @@ def fleet_prune(seen: Sequence[Seen], wish: Wish) -> FleetPrune:
     wanted, unknown = Needs(), []
     for host, observed in seen:
         wanted |= needs.declared(host)
-        problem = _problem(host, observed)
-        if problem is None:
+        diagnostic = _diagnostic(host, observed)
+        if diagnostic is None:
             wanted |= needs.there(_stored(observed), wish.keep)
         elif host.name not in wish.without:
             unknown.append(host.name)
     hosts = []
     for host, observed in seen:
-        problem = _problem(host, observed)
-        if problem is None:
+        diagnostic = _diagnostic(host, observed)
+        if diagnostic is None:
             hosts.append(_host_prune(host, _stored(observed), wanted, wish, shared=not unknown))
         else:
-            hosts.append(HostPrune(host.name, problem=problem))
+            hosts.append(HostPrune(host.name, diagnostic=diagnostic))
     return FleetPrune(tuple(hosts), tuple(unknown))
 
 
-def _problem(host: Host, observed: Observed | Problem) -> Problem | None:
-    if isinstance(observed, Problem):
+def _diagnostic(host: Host, observed: Observed | Diagnostic) -> Diagnostic | None:
+    if isinstance(observed, Diagnostic):
         return observed
     if observed.swap:
         found = f"a change is still going on there (swap {observed.swap})"
-        return Problem(host.name, found, "a Spark at rest", "wait for its end, then prune")
+        return Diagnostic(host.name, found, "a Spark at rest", "wait for its end, then prune")
     return None
 
 
-def _stored(observed: Observed | Problem) -> Stored:
-    assert not isinstance(observed, Problem)  # noqa: S101  (asked before)
+def _stored(observed: Observed | Diagnostic) -> Stored:
+    assert not isinstance(observed, Diagnostic)  # noqa: S101  (asked before)
     return observed.stored or Stored()
 
 
@@ -158,7 +158,7 @@ def is_named(item: Item, names: Iterable[str]) -> bool:
 
 def familiar(reference: str) -> str:
     """Return an image's name as people know it: without ``docker.io/``, and as from its own registry."""
-    return re.sub(r"^docker\.io/(library/)?", "", own_names.plain(reference))
+    return re.sub(r"^docker\.io/(library/)?", "", image_refs.plain(reference))
 
 
 def _images(stored: Stored, wanted: Needs) -> Iterator[Item]:

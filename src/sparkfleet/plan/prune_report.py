@@ -7,7 +7,7 @@ from typing import Any
 
 from sparkfleet.plan.prune import FleetPrune, HostPrune, Item
 from sparkfleet.plan.report import FIELD_WIDTH, HOST_WIDTH
-from sparkfleet.plan.units_of_size import size
+from sparkfleet.plan.units import size
 
 NAME_WIDTH = 58
 LISTED_OTHERS = 5
@@ -30,11 +30,11 @@ def prune_text(plan: FleetPrune, programs: Collection[str] = ()) -> str:
 
 def _host_lines(plan: HostPrune, programs: bool) -> list[str]:
     name = plan.host.ljust(HOST_WIDTH)
-    if plan.problem:
-        lines = [f"{name} unknown: {plan.problem.found}"]
+    if plan.diagnostic:
+        lines = [f"{name} unknown: {plan.diagnostic.message}"]
         return [
             *lines,
-            *([f"{' ' * HOST_WIDTH}    do: {plan.problem.remedy}"] if plan.problem.remedy else []),
+            *([f"{' ' * HOST_WIDTH}    do: {plan.diagnostic.hint}"] if plan.diagnostic.hint else []),
         ]
     if not plan.items:
         lines = [f"{name} nothing to remove"]
@@ -67,7 +67,7 @@ def prune_data(plan: FleetPrune) -> dict[str, Any]:
         "hosts": [
             {
                 "host": host.host,
-                "problem": host.problem.found if host.problem else None,
+                "problem": host.diagnostic.message if host.diagnostic else None,
                 "bytes": host.bytes,
                 "items": [_item(item) for item in host.items],
                 "others": [_item(item) for item in host.others],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.onhost.service.generation import LABEL_GENERATION, STATE_DIR, Generation
+from sparkfleet.contract.generation import LABEL_GENERATION, STATE_DIR, Generation
 from sparkfleet.plan.model import Change, Sign, Step
 from sparkfleet.probe.observed import ContainerSeen
 

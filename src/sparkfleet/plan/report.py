@@ -6,11 +6,11 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sparkfleet.errors import Problem
-from sparkfleet.plan.cluster.shown import ClusterEntry, apart
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.plan.cluster.report import ClusterEntry, apart
 from sparkfleet.plan.groups import Group, groups, names
 from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Plan, Verb
-from sparkfleet.plan.units_of_size import duration
+from sparkfleet.plan.units import duration
 
 HOST_WIDTH = 10
 TITLE_WIDTH = 55
@@ -72,11 +72,11 @@ def host_lines(plan: HostPlan) -> Iterator[str]:
     name = plan.host.ljust(HOST_WIDTH)
     if plan.unknown:
         first, *others = plan.unknown.each
-        yield f"{name} unknown: {first.found}"
-        yield from _problem_lines(first)
-        for problem in others:
-            yield f"  ! and         {problem.found}"
-            yield from _problem_lines(problem)
+        yield f"{name} unknown: {first.message}"
+        yield from _diagnostic_lines(first)
+        for diagnostic in others:
+            yield f"  ! and         {diagnostic.message}"
+            yield from _diagnostic_lines(diagnostic)
     elif not plan.entries:
         yield f"{name} no changes"
     for entry in plan.entries:
@@ -87,9 +87,9 @@ def entry_lines(name: str, entry: Entry) -> Iterator[str]:
     """Yield the headline of an entry, then a line for each field."""
     title = entry.title or entry.subject
     yield f"{name} {title.ljust(TITLE_WIDTH)} {cost(entry)}".rstrip()
-    for problem in entry.blocked.each if entry.blocked else ():
-        yield f"  ! blocked     {problem.where}: {problem.found}"
-        yield from _problem_lines(problem)
+    for diagnostic in entry.blocked.each if entry.blocked else ():
+        yield f"  ! blocked     {diagnostic.location}: {diagnostic.message}"
+        yield from _diagnostic_lines(diagnostic)
     for change in entry.changes:
         yield change_line(change)
 
@@ -99,18 +99,18 @@ def cluster_lines(entry: ClusterEntry) -> Iterator[str]:
     first = entry.first
     title = f"{first.title or first.subject} ({names(entry.hosts)})"
     yield f"{entry.cluster.ljust(HOST_WIDTH)} {title.ljust(TITLE_WIDTH)} {cost(first)}".rstrip()
-    for problem in entry.problems:
-        yield f"  ! blocked     {problem.where}: {problem.found}"
-        yield from _problem_lines(problem)
+    for diagnostic in entry.diagnostics:
+        yield f"  ! blocked     {diagnostic.location}: {diagnostic.message}"
+        yield from _diagnostic_lines(diagnostic)
     for change, hosts in entry.changes():
         yield f"{change_line(change)}   on {names(hosts)}" if hosts else change_line(change)
 
 
-def _problem_lines(problem: Problem) -> Iterator[str]:
-    if problem.expected:
-        yield f"              expected: {problem.expected}"
-    if problem.remedy:
-        yield f"              do: {problem.remedy}"
+def _diagnostic_lines(diagnostic: Diagnostic) -> Iterator[str]:
+    if diagnostic.expected:
+        yield f"              expected: {diagnostic.expected}"
+    if diagnostic.hint:
+        yield f"              do: {diagnostic.hint}"
 
 
 def cost(entry: Entry) -> str:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sparkfleet.onhost import bundle
-from sparkfleet.onhost.image import own_names
+from sparkfleet import zipapp
+from sparkfleet.config.resolved import Host, ImageRef, Service
+from sparkfleet.contract.generation import Gate, Generation, Rank
+from sparkfleet.engines.vllm import args, compare, schema
+from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
-from sparkfleet.onhost.service.generation import Gate, Generation, Rank
 from sparkfleet.plan import container as words_of
 from sparkfleet.plan.model import Change, Sign, Step
 from sparkfleet.plan.staging import image_here
 from sparkfleet.probe.observed import ContainerSeen, ImageSeen, Observed, UnitSeen
-from sparkfleet.spec.resolved import Host, ImageRef, Service
-from sparkfleet.vllm import argv, compare, schema
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 _OWN_FLAGS = {"--port": "port", "--served-model-name": "served name"}
@@ -60,7 +60,7 @@ def short_digest(reference: str) -> str:
 
 def image_name(reference: str) -> str:
     """Return the name that people know of a reference: without digest, ``docker.io/`` and ``localhost/``."""
-    name = own_names.plain(reference).split("@", maxsplit=1)[0]
+    name = image_refs.plain(reference).split("@", maxsplit=1)[0]
     return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", name)
 
 
@@ -88,7 +88,7 @@ def _word_changes(service: Service, wanted: Generation, base: Baseline | None) -
         old_words: Sequence[str] = ()
     else:
         old_words = words_of.engine_words_seen(base.container)
-        old = argv.parse(old_words, known)
+        old = args.parse(old_words, known)
         changes = _model_changes(old.model or "", str(old.values.get("--revision") or ""), service)
     for row in compare.differences(old_words, wanted.argv, known):
         if row.flag in _MODEL_FLAGS:
@@ -172,7 +172,7 @@ def _guard_changes(seen: UnitSeen) -> list[Change]:
 
 @cache
 def _programs() -> str:
-    return bundle.sha256()[:12]
+    return zipapp.sha256()[:12]
 
 
 def _line_changes(name: str, old: str, new: str) -> list[Change]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sparkfleet.errors import Problem
-from sparkfleet.onhost.fetch.rates import COPY, DOWNLOAD, PULL
-from sparkfleet.onhost.image.own_names import LABEL_DERIVED
+from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.onhost.artifacts.fetch.rates import COPY, DOWNLOAD, PULL
+from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
 from sparkfleet.plan.freeable import freeable
 from sparkfleet.plan.model import Change, Sign, Source, Step, Stock
-from sparkfleet.plan.units_of_size import duration, size
+from sparkfleet.plan.units import duration, size
 from sparkfleet.probe.observed import ImageSeen, Observed
-from sparkfleet.spec.resolved import Host, ImageRef, Service, WeightFile, Weights
 
 LISTED_FILES = 5
 """More differing files than this are counted instead of listed."""
@@ -188,7 +188,7 @@ def _prunable(host: Host, observed: Observed, names: list[str]) -> list[str]:
     return [f"sparkfleet prune INVENTORY (at most {size(count)} that it brought)"] if count else []
 
 
-def disk_problem(host: Host, service: Service, observed: Observed) -> Problem | None:
+def disk_diagnostic(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do."""
     missing = (wrong_files(weights, observed) for weights in service.repositories)
     wanted = {"models": sum(file.size for files in missing for file, _ in files.values())}
@@ -205,7 +205,7 @@ def disk_problem(host: Host, service: Service, observed: Observed) -> Problem | 
             path = observed.disks[names[0]].path
             what = ", ".join(_KEPT[name][0] for name in names)
             room = "; ".join([*_prunable(host, observed, names), *(_KEPT[name][1] for name in names)])
-            return Problem(
+            return Diagnostic(
                 f"{host.name}: {path}",
                 f"{size(free)} free, {size(count)} needed for {service.name} ({what})",
                 "room for everything before anything stops",

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparkfleet.errors import Problem
-from sparkfleet.onhost.books.units import unit_name
-from sparkfleet.onhost.service.generation import LABEL_GENERATION
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import LABEL_GENERATION
+from sparkfleet.onhost.state.units import unit_name
 from sparkfleet.probe.observed import ContainerSeen, Observed, WithoutDocker
 
 MIB_IN_GIB = 1024
@@ -50,14 +50,14 @@ class SparkStatus:
     total_gib: float = 0.0
     swap: str = ""
     """Id of a change that is going on, or ""."""
-    unknown: Problem | None = None
+    unknown: Diagnostic | None = None
 
 
-def spark_status(host: str, seen: Observed | Problem) -> SparkStatus:
+def spark_status(host: str, seen: Observed | Diagnostic) -> SparkStatus:
     """Return the status of one Spark."""
     if isinstance(seen, WithoutDocker):
         return SparkStatus(host, unknown=seen.plain)
-    if isinstance(seen, Problem):
+    if isinstance(seen, Diagnostic):
         return SparkStatus(host, unknown=seen)
     owned = seen.owned()
     names = dict.fromkeys((*owned, *seen.generations))

@@ -6,13 +6,13 @@ changed or foreign is known without reading; all else is read once.
 
 from __future__ import annotations
 
-from sparkfleet.errors import Problem
+from sparkfleet.config.resolved import Host, WeightFile, Weights
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 from sparkfleet.plan.staging import weights_key, wrong_files
-from sparkfleet.plan.units_of_size import size
+from sparkfleet.plan.units import size
 from sparkfleet.probe.observed import Observed
-from sparkfleet.spec.resolved import Host, WeightFile, Weights
 
 AGAIN = "verify_again"
 """pyinfra data (``--data verify_again=yes``): what was hashed before is read once more."""
@@ -88,12 +88,12 @@ def _entry(host: Host, weights: Weights, observed: Observed, *, again: bool) -> 
     )
 
 
-def not_as_locked(where: str, weights: Weights, paths: list[str]) -> Problem | None:
+def not_as_locked(where: str, weights: Weights, paths: list[str]) -> Diagnostic | None:
     """Return what is told of files that are not as locked, and what brings them; None without any."""
     if not paths:
         return None
     shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")  # noqa: PLR2004
-    return Problem(
+    return Diagnostic(
         f"{where}: {weights.repo}",
         f"{len(paths)} of {len(weights.files)} files are not as locked: {shown}",
         f"the files of commit {weights.revision[:SHORT]}",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from sparkfleet.probe import looks
+from sparkfleet.onhost import collectors
 
 BEGIN = "<<sparkfleet-probe>>"
 END = "<</sparkfleet-probe>>"
@@ -49,11 +49,11 @@ class ProbeRequest:
     def more_parts(self) -> tuple[str, ...]:
         """Return the modules that this look needs beside those of every look."""
         asked = (
-            (self.preflight, looks.PREFLIGHT_PARTS),
-            (self.stored, looks.STORED_PARTS),
-            (self.items is not None, looks.ITEMS_PARTS),
-            (bool(self.fabric), looks.FABRIC_PARTS),
-            (bool(self.install), looks.PACKAGE_PARTS),
+            (self.preflight, collectors.PREFLIGHT_PARTS),
+            (self.stored, collectors.STORED_PARTS),
+            (self.items is not None, collectors.ITEMS_PARTS),
+            (bool(self.fabric), collectors.FABRIC_PARTS),
+            (bool(self.install), collectors.PACKAGE_PARTS),
         )
         return tuple(part for wanted, parts in asked if wanted for part in parts)
 
@@ -97,10 +97,10 @@ def sources(more: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Return the modules that run on the Spark, those of every look and more: name and text, in the order in
     which they are loaded.
     """
-    folder = resources.files(looks)
-    parts = (*looks.PARTS[:-1], *dict.fromkeys(more), looks.PARTS[-1])
-    packages = [(name, "") for name in ("sparkfleet", "sparkfleet.probe", looks.__name__)]
-    texts = [(f"{looks.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
+    folder = resources.files(collectors)
+    parts = (*collectors.PARTS[:-1], *dict.fromkeys(more), collectors.PARTS[-1])
+    packages = [(name, "") for name in ("sparkfleet", "sparkfleet.onhost", collectors.__name__)]
+    texts = [(f"{collectors.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
     return packages + [(name, without_words_to_people(text)) for name, text in texts]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.errors import Problem, together
+from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.probe import links
 from sparkfleet.probe.packages import Packages, read_packages
 from sparkfleet.probe.stored import Stored, read_stored
@@ -186,7 +186,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class WithoutDocker(Problem):
+class WithoutDocker(Diagnostic):
     """Docker alone could not be asked: a Spark that is unknown, and what is known of it all the same."""
 
     state: str = ""
@@ -195,9 +195,9 @@ class WithoutDocker(Problem):
     """All else. That it has no containers and images only means that nobody could tell."""
 
     @property
-    def plain(self) -> Problem:
+    def plain(self) -> Diagnostic:
         """Return the problem alone."""
-        return Problem(self.where, self.found, self.expected, self.remedy, self.also)
+        return Diagnostic(self.location, self.message, self.expected, self.hint, self.related)
 
 
 DOCKER_REMEDIES = {
@@ -209,7 +209,7 @@ DOCKER_REMEDIES = {
 }
 
 
-def read_answer(host: str, text: str) -> Observed | Problem:
+def read_answer(host: str, text: str) -> Observed | Diagnostic:
     """Return the typed answer of the probe, or all that makes this Spark unknown."""
     try:
         data = json.loads(text)
@@ -218,33 +218,33 @@ def read_answer(host: str, text: str) -> Observed | Problem:
     return understood(host, data)
 
 
-def unreadable(host: str, error: ValueError) -> Problem:
+def unreadable(host: str, error: ValueError) -> Diagnostic:
     """Return what is told of an answer that is no JSON."""
-    return Problem(host, f"the probe's answer cannot be read: {error}", remedy="run again with -vvv")
+    return Diagnostic(host, f"the probe's answer cannot be read: {error}", hint="run again with -vvv")
 
 
-def understood(host: str, data: Mapping[str, Any]) -> Observed | Problem:
+def understood(host: str, data: Mapping[str, Any]) -> Observed | Diagnostic:
     """Return the decoded answer of the probe, typed, or all that makes this Spark unknown."""
-    problems = _problems(host, data)
-    docker = _docker_problem(host, data)
-    if docker and not problems:
+    diagnostics = _diagnostics(host, data)
+    docker = _docker_diagnostic(host, data)
+    if docker and not diagnostics:
         nothing = {"version": "", "containers": [], "images": {}}
         rest = _observed({**data, "docker": nothing})
         state = data["docker"].get("state", "")
-        return WithoutDocker(docker.where, docker.found, docker.expected, docker.remedy, (), state, rest)
-    return together(*problems, docker) or _observed(data)
+        return WithoutDocker(docker.location, docker.message, docker.expected, docker.hint, (), state, rest)
+    return combine(*diagnostics, docker) or _observed(data)
 
 
-def sudo_problem(host: str, said: str, source: str = "") -> Problem:
+def sudo_diagnostic(host: str, said: str, source: str = "") -> Diagnostic:
     """Return what is told of a Spark whose login user may not use sudo; ``source``: of the password given."""
     if source:
-        return Problem(
+        return Diagnostic(
             host,
             f"sudo refused with the password of {source}: {said}",
             "the login user's password",
             f"ssh -t {host} sudo -k true (it asks for the password), then mend {source}; it was tried once",
         )
-    return Problem(
+    return Diagnostic(
         host,
         f"sudo refused: {said}",
         "the password for sudo, or sudo without one, for the login user",
@@ -253,15 +253,15 @@ def sudo_problem(host: str, said: str, source: str = "") -> Problem:
     )
 
 
-def _problems(host: str, data: Mapping[str, Any]) -> list[Problem]:
+def _diagnostics(host: str, data: Mapping[str, Any]) -> list[Diagnostic]:
     """Return everything that keeps this Spark from being known; nothing that only follows from sudo."""
     sudo = data["sudo"]
     root = sudo.get("state") == "ok"
-    found = [] if root else [sudo_problem(host, sudo.get("error", ""))]
+    found = [] if root else [sudo_diagnostic(host, sudo.get("error", ""))]
     systemd = data["systemd"]
     if systemd.get("state") != "ok" and (root or "error" not in systemd):
         found.append(
-            Problem(
+            Diagnostic(
                 host,
                 f"systemd {systemd.get('state', 'error')}: "
                 f"{systemd.get('error', 'it is not the init system')}",
@@ -271,13 +271,13 @@ def _problems(host: str, data: Mapping[str, Any]) -> list[Problem]:
     return found + (_unreadable(host, data) if root else [])
 
 
-def _docker_problem(host: str, data: Mapping[str, Any]) -> Problem | None:
+def _docker_diagnostic(host: str, data: Mapping[str, Any]) -> Diagnostic | None:
     docker = data["docker"]
     state = docker.get("state", "error")
     root = data["sudo"].get("state") == "ok"
     if state == "ok" or (not root and state in {"denied", "error"}):
         return None
-    return Problem(
+    return Diagnostic(
         host,
         f"Docker {state}: {docker.get('error', '')}",
         "a Docker daemon that answers",
@@ -285,22 +285,22 @@ def _docker_problem(host: str, data: Mapping[str, Any]) -> Problem | None:
     )
 
 
-def _unreadable(host: str, data: Mapping[str, Any]) -> list[Problem]:
+def _unreadable(host: str, data: Mapping[str, Any]) -> list[Diagnostic]:
     asked = (part for part in ("stored", "fabric") if part in data)
     names = ("user", "memory", "state", "weights", "listeners", "toolkit", *asked)
     parts = {name: data[name] for name in names}
     remedy = "mend it, then run again"
     found = [
-        Problem(host, f"{name} could not be read: {seen['error']}", remedy=remedy)
+        Diagnostic(host, f"{name} could not be read: {seen['error']}", hint=remedy)
         for group in (parts, data["disks"], data["paths"])
         for name, seen in group.items()
         if "error" in seen
     ]
     return found + [
-        Problem(
+        Diagnostic(
             host,
             f"/var/lib/sparkfleet/services/{name}/current.json is {generation['error']}",
-            remedy=f"sudo rm /var/lib/sparkfleet/services/{name}/current.json; then run again",
+            hint=f"sudo rm /var/lib/sparkfleet/services/{name}/current.json; then run again",
         )
         for name, generation in data["state"].get("generations", {}).items()
         if "error" in generation

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sparkfleet.errors import Problem
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.probe.observed import Disk, Observed, understood, unreadable
 
 T = TypeVar("T")
@@ -127,11 +127,11 @@ class PreflightSeen:
     clock: Clock | Unread
     reach: Mapping[str, Reached] | Unread
     footprints: Footprints | Unread
-    observed: Observed | Problem
+    observed: Observed | Diagnostic
     """What a plan would know."""
 
 
-def read_preflight(host: str, text: str) -> PreflightSeen | Problem:
+def read_preflight(host: str, text: str) -> PreflightSeen | Diagnostic:
     """Return the typed answer of a look with its preflight."""
     try:
         data = json.loads(text)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.spec.fleet_files import FleetFiles, write
+from tests.unit.config.fleet_files import FleetFiles, write
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from sparkfleet.catalog.load import Catalogue
-from sparkfleet.cli.checking import notes
+from sparkfleet.cli.check_report import notes
+from sparkfleet.config import image
+from sparkfleet.config.reserved_flags import OWN_FLAGS, SECRET_ENV, SECRET_FLAGS
+from sparkfleet.config.resolve import MODELS_IN_CONTAINER
+from sparkfleet.engines.vllm import images, schema
 from sparkfleet.plan import desired
-from sparkfleet.spec import image
-from sparkfleet.spec.refused import OWN_FLAGS, SECRET_ENV, SECRET_FLAGS
-from sparkfleet.spec.resolve import MODELS_IN_CONTAINER
-from sparkfleet.vllm import images, schema
-from tests.unit.spec.fleet_files import write
+from tests.unit.config.fleet_files import write
 
 SHIPPED = Catalogue.of()
 
@@ -169,5 +169,5 @@ def test_nested_settings_become_one_json_word(tmp_path, monkeypatch):
 
 def test_the_template_wants_a_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    problem = write(tmp_path, {"spark-01.yaml": "serve: baseline\n"}).problem()
-    assert problem.found == "the service has no model"
+    diagnostic = write(tmp_path, {"spark-01.yaml": "serve: baseline\n"}).diagnostic()
+    assert diagnostic.message == "the service has no model"

@@ -4,7 +4,7 @@ import pytest
 
 from sparkfleet.catalog.load import Catalogue, recipes
 from sparkfleet.errors import SparkfleetError
-from tests.unit.spec.fleet_files import NANO, SMALL
+from tests.unit.config.fleet_files import NANO, SMALL
 
 
 def catalogue(fleet, files):
@@ -13,10 +13,10 @@ def catalogue(fleet, files):
     )
 
 
-def problems(fleet, files):
+def diagnostics(fleet, files):
     with pytest.raises(SparkfleetError) as error:
         catalogue(fleet, files)
-    return error.value.problems
+    return error.value.diagnostics
 
 
 def test_an_own_recipe_stands_beside_the_shipped_ones(fleet):
@@ -80,35 +80,35 @@ def test_each_value_knows_the_file_that_set_it(fleet):
     ],
 )
 def test_a_mistake_is_told_with_its_place(fleet, name, text, where, found):
-    (problem,) = problems(fleet, {name: text})
-    assert problem.where == f"inventories/lab/recipes/{name}{where}"
-    assert found in problem.found
-    assert problem.remedy
+    (diagnostic,) = diagnostics(fleet, {name: text})
+    assert diagnostic.location == f"inventories/lab/recipes/{name}{where}"
+    assert found in diagnostic.message
+    assert diagnostic.hint
 
 
 def test_the_nearest_recipe_is_named(fleet):
-    (problem,) = problems(fleet, {"own.yaml": "recipe: own\nextends: gpt-oss-21b\n"})
-    assert problem.remedy == f"write '{SMALL}'"
+    (diagnostic,) = diagnostics(fleet, {"own.yaml": "recipe: own\nextends: gpt-oss-21b\n"})
+    assert diagnostic.hint == f"write '{SMALL}'"
 
 
 def test_a_circle_is_told_once_for_each_recipe_in_it(fleet):
-    found = problems(
+    found = diagnostics(
         fleet, {"one.yaml": "recipe: one\nextends: two\n", "two.yaml": "recipe: two\nextends: one\n"}
     )
-    assert {problem.found for problem in found} == {
+    assert {diagnostic.message for diagnostic in found} == {
         "extends itself: one -> two -> one",
         "extends itself: two -> one -> two",
     }
 
 
 def test_all_mistakes_of_all_recipes_come_at_once(fleet):
-    found = problems(fleet, {"one.yaml": "- x\n", "two.yaml": "- x\n", "three.yml": "x: 1\n"})
+    found = diagnostics(fleet, {"one.yaml": "- x\n", "two.yaml": "- x\n", "three.yml": "x: 1\n"})
     assert len(found) == 3
 
 
 def test_a_broken_recipe_is_told_though_nobody_uses_it(fleet):
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "recipes/own.yaml": "recipe: own\n"})
-    assert files.problems()[0].where == "inventories/lab/recipes/own.yaml:1"
+    assert files.diagnostics()[0].location == "inventories/lab/recipes/own.yaml:1"
 
 
 def test_there_need_be_no_own_recipes(tmp_path):

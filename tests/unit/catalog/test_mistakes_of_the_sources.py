@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.catalog.load import Catalogue
-from sparkfleet.onhost.trial import diagnose, gate
-from sparkfleet.plan.advice import Advice, advice
-from sparkfleet.vllm.check import check_flags
-from sparkfleet.vllm.schema import load, versions
-from tests.unit.rules.made import HYBRID, QWEN36, STOCK, Made
+from sparkfleet.engines.vllm.check import check_flags
+from sparkfleet.engines.vllm.schema import load, versions
+from sparkfleet.onhost.gate import diagnosis, gate
+from sparkfleet.plan.lint import Advice, advice
+from tests.unit.engines.vllm.rules.made import HYBRID, QWEN36, STOCK, Made
 
 METRICS = Path(__file__).parents[2] / "golden" / "real_vllm_0.32_cpu" / "metrics.txt"
 
@@ -25,7 +25,7 @@ def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version):
     words = ["vllm", "serve", "nvidia/Gemma-4-31B-IT-NVFP4", "--port", "8000"]
     (found,) = check_flags(words, load(version))
     assert (found.level, found.code) == ("error", "serve-repeated")
-    started = diagnose.diagnose("vllm: error: unrecognized arguments: serve nvidia/Gemma-4-31B-IT-NVFP4", 2)
+    started = diagnosis.diagnose("vllm: error: unrecognized arguments: serve nvidia/Gemma-4-31B-IT-NVFP4", 2)
     assert started is not None
     assert started.id == "entrypoint-repeated"
 
@@ -71,7 +71,7 @@ def test_6_expert_parallel_is_recommended_for_one_gpu():
 )
 def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line):
     kernel = line.split()[1]
-    assert diagnose.phase_of(f"(EngineCore pid=7) INFO 06-20 10:00:00 [nvfp4.py:1] {line}\n") == (
+    assert diagnosis.phase_of(f"(EngineCore pid=7) INFO 06-20 10:00:00 [nvfp4.py:1] {line}\n") == (
         "load",
         f"NVFP4 by {kernel}",
     )

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from sparkfleet.cli import cli, fabric
 from sparkfleet.errors import SparkfleetError
-from tests.unit.spec.fleet_files import FleetFiles
+from tests.unit.config.fleet_files import FleetFiles
 
 TOLD: dict[str, Any] = {
     "from": "spark-01",
@@ -41,10 +41,10 @@ def pair(fleet: Callable[[dict[str, str]], FleetFiles]) -> Path:
 
 
 def bench(monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], *words: str) -> tuple[int, str]:
-    monkeypatch.setattr("sparkfleet.operations.edge.upstream.patch_for_gevent", lambda: None)
-    monkeypatch.setattr("sparkfleet.operations.edge.upstream.postpone", lambda _: None)
+    monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.patch_for_gevent", lambda: None)
+    monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.postpone", lambda _: None)
     asking = SimpleNamespace(fabric_bench=lambda *_: [told])
-    monkeypatch.setitem(sys.modules, "sparkfleet.operations.benching", asking)
+    monkeypatch.setitem(sys.modules, "sparkfleet.fleet.fabric_bench", asking)
     seen = CliRunner().invoke(cli, ["fabric", "bench", *words])
     return seen.exit_code, seen.stdout
 

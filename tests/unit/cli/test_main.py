@@ -9,9 +9,9 @@ import pytest
 
 import sparkfleet.cli
 from sparkfleet.cli import COMMANDS, cli, main
-from sparkfleet.spec.yamlfile import parse
+from sparkfleet.config.yaml_file import parse
+from tests.unit.config.fleet_files import NANO, SMALL
 from tests.unit.lock.test_resolve import World
-from tests.unit.spec.fleet_files import NANO, SMALL
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_users_error_is_shown_on_stderr_without_a_traceback(run, fleet):
 def test_an_error_of_ours_is_short_and_says_how_to_report_it(run, fleet, monkeypatch):
     fleet({})
     monkeypatch.delenv("SPARKFLEET_DEBUG", raising=False)
-    monkeypatch.setattr("sparkfleet.spec.load.find", lambda _: 1 / 0)
+    monkeypatch.setattr("sparkfleet.config.load.find", lambda _: 1 / 0)
     code, out, err = run("lock", "inventories/lab.py")
     assert (code, out) == (1, "")
     assert "sparkfleet failed inside: ZeroDivisionError" in err
@@ -79,7 +79,7 @@ def test_an_error_of_ours_is_short_and_says_how_to_report_it(run, fleet, monkeyp
 def test_debugging_shows_the_traceback(run, fleet, monkeypatch):
     fleet({})
     monkeypatch.setenv("SPARKFLEET_DEBUG", "1")
-    monkeypatch.setattr("sparkfleet.spec.load.find", lambda _: 1 / 0)
+    monkeypatch.setattr("sparkfleet.config.load.find", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("lock", "inventories/lab.py")
 
@@ -207,7 +207,7 @@ class TestCheck:
         code, out, err = run("check", "inventories/lab.py", "--json")
         data = json.loads(out)
         assert (code, err) == (1, "")
-        assert data["problems"][0]["where"] == "inventories/lab/fleet.lock"
+        assert data["diagnostics"][0]["location"] == "inventories/lab/fleet.lock"
         assert data["findings"][0]["code"] == "unknown-flag"
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sparkfleet import operations
 from sparkfleet.cli import cli
-from sparkfleet.errors import Problem, SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet import operations
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.test_prune import HOST, disk
 
@@ -24,9 +25,9 @@ DONE = {"outcome": "staged", "removed": 4, "freed": 30 << 30, "stayed": []}
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command over one Spark with something to remove, without connections."""
     (tmp_path / "home.py").write_text("")
-    monkeypatch.setattr("sparkfleet.operations.edge.upstream.patch_for_gevent", lambda: None)
+    monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.patch_for_gevent", lambda: None)
 
-    def run(*words: str, result: dict[str, Any] | Problem | None = None, stored: Any = None) -> Result:
+    def run(*words: str, result: dict[str, Any] | Diagnostic | None = None, stored: Any = None) -> Result:
         seen = {"spark-01": (HOST, replace(fresh(HOST), stored=stored or disk()))}
         asked: list[Any] = []
         pruning = SimpleNamespace(
@@ -62,7 +63,7 @@ def test_what_stayed_is_exit_code_1_with_its_reason_for_programs(ask: Any) -> No
 
 
 def test_a_spark_that_could_not_do_it_is_told_with_what_to_do(ask: Any) -> None:
-    said = ask("--yes", "--json", result=Problem("spark-01", "services changed", remedy="prune again"))
+    said = ask("--yes", "--json", result=Diagnostic("spark-01", "services changed", hint="prune again"))
     assert said.exit_code == 1
     assert json.loads(said.stdout)["hosts"][0]["result"] == {"error": "services changed"}
     assert "prune again" in said.stderr

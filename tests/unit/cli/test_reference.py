@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.catalog.load import SHIPPED
-from sparkfleet.spec.yamlfile import read
+from sparkfleet.config.yaml_file import read
 
 ROOT = Path(__file__).parents[3]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sparkfleet import operations
 from sparkfleet.cli.status import status
-from sparkfleet.errors import Problem
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.fleet import operations
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
 from sparkfleet.plan.status import ServiceStatus, SparkStatus
 
@@ -28,7 +28,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command, without connections: what they would have found comes from the test."""
     (tmp_path / "home.py").write_text("")
     silent = SimpleNamespace(patch_for_gevent=lambda: None, postpone=lambda _: None)
-    monkeypatch.setattr("sparkfleet.operations.edge.upstream", silent, raising=False)
+    monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches", silent, raising=False)
 
     def run(*words: str, found: Any = ()) -> Result:
         asking = SimpleNamespace(
@@ -58,7 +58,7 @@ def test_what_does_not_serve_and_what_is_not_known_is_exit_code_1(ask: Any) -> N
     stopped = ask(found=[SparkStatus("spark-01", (HALF,), 60.0, 119.7)])
     assert (stopped.exit_code, "no record" in stopped.output) == (1, True)
     unknown = ask(
-        found=[SparkStatus("spark-01", unknown=Problem("spark-01", "Docker down", remedy="start it"))]
+        found=[SparkStatus("spark-01", unknown=Diagnostic("spark-01", "Docker down", hint="start it"))]
     )
     assert unknown.exit_code == 1
     assert "unknown\tDocker down (do: start it)" in unknown.output

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import Machine, Network, State
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import Machine, Network, State
 
 
 @pytest.fixture

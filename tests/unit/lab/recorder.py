@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.lab.docker import Docker
+from sparkfleet_lab.docker import Docker
 
 
 @dataclass(frozen=True)

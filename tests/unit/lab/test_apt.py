@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparkfleet.lab.apt import Apt, Source, parse_deb822, parse_list, read_apt
+from sparkfleet_lab.apt import Apt, Source, parse_deb822, parse_list, read_apt
 
 DEBIAN = """\
 Types: deb

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab.apt import Apt, Source
-from sparkfleet.lab.build import Definition, build
-from sparkfleet.lab.content import Entry
+from sparkfleet_lab.apt import Apt, Source
+from sparkfleet_lab.build import Definition, build
+from sparkfleet_lab.content import Entry
 from tests.unit.lab.recorder import Recorder
 
 APT = Apt("bookworm", (Source("http://mirror.example/debian", "bookworm", ("main",)),))

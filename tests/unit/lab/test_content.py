@@ -5,7 +5,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from sparkfleet.lab.content import Entry, digest, tar_of, tree
+from sparkfleet_lab.content import Entry, digest, tar_of, tree
 
 
 def test_the_tar_has_content_mode_and_owner() -> None:

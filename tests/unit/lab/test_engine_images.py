@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from sparkfleet.lab.engine_images import push_index, repository_path
+from sparkfleet_lab.engine_images import push_index, repository_path
 
 MANIFEST = b'{"schemaVersion": 2, "layers": []}'
 

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import faults
-from sparkfleet.lab.fault import Fault
-from sparkfleet.lab.fault_table import FAULTS
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State, write_state
+from sparkfleet_lab import faults
+from sparkfleet_lab.fault import Fault
+from sparkfleet_lab.fault_table import FAULTS
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State, write_state
 from tests.unit.lab.recorder import Recorder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from sparkfleet.lab.keys import certificates, ssh_key
+from sparkfleet_lab.keys import certificates, ssh_key
 
 
 def test_the_login_key_is_one_that_ssh_reads() -> None:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import lifecycle
-from sparkfleet.lab.docker import Docker
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import State, write_state
+from sparkfleet_lab import lifecycle
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import State, write_state
 from tests.unit.lab.recorder import Recorder
 
 
@@ -78,7 +78,7 @@ def test_machines_at_a_switch_do_not_become_a_ring(lab: Lab, state: State) -> No
     [("Cannot connect to the Docker daemon at unix:///x", "tools/ensure-docker.sh"), ("no space left", "")],
 )
 def test_a_docker_that_does_not_answer_names_what_starts_it(said: str, remedy: str) -> None:
-    assert Docker().error(("ps",), said).problems[0].remedy == remedy
+    assert Docker().error(("ps",), said).diagnostics[0].hint == remedy
 
 
 def test_up_on_a_lab_that_lost_a_part_says_which_and_what_to_do(lab: Lab, state: State) -> None:
@@ -86,5 +86,5 @@ def test_up_on_a_lab_that_lost_a_part_says_which_and_what_to_do(lab: Lab, state:
     docker = Recorder(answers={"network inspect x-link1": "[]"})
     with pytest.raises(SparkfleetError, match="gone: x-lan, x-link1, x-link2") as caught:
         lifecycle.up(docker, lab, 1, quiet)
-    assert caught.value.problems[0].remedy == "sparkfleet lab down; sparkfleet lab up"
+    assert caught.value.diagnostics[0].hint == "sparkfleet lab down; sparkfleet lab up"
     assert not any(line.startswith(("create", "start", "rm")) for line in docker.lines_called)

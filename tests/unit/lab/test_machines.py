@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab import machines
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.state import Network, State
+from sparkfleet_lab import machines
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import Network, State
 from tests.unit.lab.recorder import Recorder
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab.names import Lab, find_lab
+from sparkfleet_lab.names import Lab, find_lab
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.networks import make_networks, make_ring, subnets, taken_subnets
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.networks import make_networks, make_ring, subnets, taken_subnets
 from tests.unit.lab.recorder import Recorder
 
 ROUTES = """\

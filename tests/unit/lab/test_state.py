@@ -5,11 +5,11 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from sparkfleet.config.models import Defaults
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.lab.names import Lab
-from sparkfleet.lab.settings import settings
-from sparkfleet.lab.state import State, read_state, require_state, write_state
-from sparkfleet.spec.models import Defaults
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.settings import settings
+from sparkfleet_lab.state import State, read_state, require_state, write_state
 
 
 def test_state_comes_back_as_it_was_written_and_is_private(lab: Lab, state: State) -> None:

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from sparkfleet.lab.standins import hub as standin
 from sparkfleet.lock import hub as hub_module
 from sparkfleet.lock.hub import Hub, HubError
+from sparkfleet_lab.standins import hub as standin
 
 FIRST, SECOND = "1" * 40, "2" * 40
 REPO = "org/model"

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
+from sparkfleet.config.locked import Lock, LockedImage, LockedModel
+from sparkfleet.config.resolved import ImageRef, WeightFile, Weights
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
-from sparkfleet.spec.locked import Lock, LockedImage, LockedModel
-from sparkfleet.spec.resolved import ImageRef, WeightFile, Weights
 
 DIGEST = "sha256:" + "ab" * 32
 IMAGE = ImageRef("nvcr.io/nvidia/vllm", "26.04-py3", DIGEST, ("/e.sh",), "0.19.0", 123)
@@ -157,7 +157,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from sparkfleet.lock import lockfile
-from sparkfleet.spec.locked import Lock
+from sparkfleet.config.locked import Lock
 
 calls = {"fsync": os.fsync, "replace": Path.replace, "chmod": Path.chmod, "fdopen": os.fdopen}
 where, before = sys.argv[2], sys.argv[3] == "before"

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from sparkfleet.config.resolved import PackageIndex
 from sparkfleet.lock import packages
 from sparkfleet.lock.packages import PackagesError
-from sparkfleet.spec.resolved import PackageIndex
 from tests.lab.package_index import served
 from tests.wheels import real_pip, wheel
 

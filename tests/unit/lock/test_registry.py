@@ -7,12 +7,12 @@ import threading
 import httpx
 import pytest
 
+from sparkfleet.config import image
+from sparkfleet.config.resolved import Mirror
 from sparkfleet.lock import credentials, images
 from sparkfleet.lock import registry as registry_module
 from sparkfleet.lock.credentials import Credential
 from sparkfleet.lock.registry import Registry, RegistryError
-from sparkfleet.spec import image
-from sparkfleet.spec.resolved import Mirror
 from tests.unit.lock.fake_registry import CONFIG, MANIFEST, serving
 
 NAME = "nvidia/vllm"

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
+from sparkfleet.config.resolved import Extras, PackageIndex, Weights, Wheel
 from sparkfleet.lock import images, packages, resolve
 from sparkfleet.lock.hub import HubError
 from sparkfleet.lock.registry import Registry, RegistryError
-from sparkfleet.spec.locked import Lock, LockedImage, LockedModel, LockedPackages
-from sparkfleet.spec.resolved import Extras, PackageIndex, Weights, Wheel
-from tests.unit.spec.fleet_files import NANO, SMALL
+from tests.unit.config.fleet_files import NANO, SMALL
 
 NGC = "nvcr.io/nvidia/vllm:26.04-py3"
 
@@ -56,7 +56,7 @@ def test_everything_that_a_fleet_names_is_pinned_once(fleet, world):
     assert set(outcome.lock.images) == {NGC}
     assert set(outcome.lock.models) == {"openai/gpt-oss-20b"}
     assert sorted(world.asked) == ["nvcr.io/nvidia/vllm:26.04-py3", "openai/gpt-oss-20b"]
-    assert outcome.problems == ()
+    assert outcome.diagnostics == ()
 
 
 def test_what_is_locked_stays_and_is_not_asked_for_again(fleet, world):
@@ -106,11 +106,11 @@ def test_an_update_of_everything_moves_everything(fleet, world):
     assert len(lock(files, world, first.lock, ["*"]).changes) == 2
 
 
-def test_an_update_of_nothing_known_is_a_problem_with_the_nearest_name(fleet, world):
+def test_an_update_of_nothing_known_is_a_diagnostic_with_the_nearest_name(fleet, world):
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     outcome = lock(files, world, update=["gpt-oss-30b"])
-    (problem,) = outcome.problems
-    assert problem.remedy == f"did you mean '{SMALL}'?"
+    (diagnostic,) = outcome.diagnostics
+    assert diagnostic.hint == f"did you mean '{SMALL}'?"
     assert len(outcome.lock.models) == 1
 
 
@@ -120,9 +120,9 @@ def test_what_cannot_be_resolved_is_told_where_it_is_written_and_the_rest_is_pin
     )
     world.broken = {"a/b"}
     outcome = lock(files, world)
-    (problem,) = outcome.problems
-    assert problem.where == "inventories/lab/spark-02.yaml:3"
-    assert (problem.found, problem.remedy) == ("a/b is broken", "mend it")
+    (diagnostic,) = outcome.diagnostics
+    assert diagnostic.location == "inventories/lab/spark-02.yaml:3"
+    assert (diagnostic.message, diagnostic.hint) == ("a/b is broken", "mend it")
     assert set(outcome.lock.models) == {"openai/gpt-oss-20b"}
 
 
@@ -132,7 +132,7 @@ def test_an_update_that_fails_keeps_what_was_locked(fleet, world):
     world.broken = {"nvcr.io/nvidia/vllm:26.04-py3", "openai/gpt-oss-20b"}
     outcome = lock(files, world, first.lock, ["*"])
     assert outcome.lock == first.lock
-    assert len(outcome.problems) == 2
+    assert len(outcome.diagnostics) == 2
 
 
 def test_what_the_fleet_no_longer_names_is_dropped(fleet, world):
@@ -225,13 +225,16 @@ def test_packages_that_cannot_be_had_keep_what_was_locked_and_are_told(fleet, wo
     world.broken = {"scipy"}
     outcome = lock(files, world, first.lock, ["scipy"])
     assert outcome.lock == first.lock
-    (problem,) = outcome.problems
-    assert (problem.found, problem.expected) == ("no wheels", "wheels of scipy for Python 3.12 on aarch64")
+    (diagnostic,) = outcome.diagnostics
+    assert (diagnostic.message, diagnostic.expected) == (
+        "no wheels",
+        "wheels of scipy for Python 3.12 on aarch64",
+    )
 
 
 def test_packages_of_an_image_that_cannot_be_pinned_wait_for_it(fleet, world, wheels):
     world.broken = {NGC}
     outcome = lock(with_scipy(fleet), world)
     assert outcome.lock.packages == {}
-    assert [problem.found for problem in outcome.problems] == [f"{NGC} is broken"]
+    assert [diagnostic.message for diagnostic in outcome.diagnostics] == [f"{NGC} is broken"]
     assert wheels == []

@@ -1,9 +1,9 @@
 import json
 
+from sparkfleet.config.resolved import ImageRef
+from sparkfleet.engines.vllm import schema_cache
 from sparkfleet.lock.upgrade import difference
-from sparkfleet.spec.resolved import ImageRef
-from sparkfleet.vllm import kept
-from tests.unit.spec.fleet_files import NANO, SMALL
+from tests.unit.config.fleet_files import NANO, SMALL
 
 
 def image(vllm, digest=""):
@@ -60,7 +60,7 @@ def test_an_image_that_was_asked_is_compared_by_what_it_told(fleet, tmp_path, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     nightly = "sha256:" + "7" * 64
     flags = {"--only-nightly": {"dest": "only_nightly", "kind": "store"}}
-    kept.keep(nightly, json.dumps({"vllm_version": "0.34.0.dev3", "flags": flags}))
+    schema_cache.keep(nightly, json.dumps({"vllm_version": "0.34.0.dev3", "flags": flags}))
     found = difference(image("0.33.0"), image("", nightly), services(fleet, f"serve: {SMALL}\n"))
     assert found is not None
     assert found.new == "0.34.0.dev3"

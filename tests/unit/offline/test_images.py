@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sparkfleet.config.locked import LockedImage
+from sparkfleet.config.resolved import ImageRef, Mirror
 from sparkfleet.lock.registry import Content, Registry, RegistryError
 from sparkfleet.offline import images, oci
-from sparkfleet.spec.locked import LockedImage
-from sparkfleet.spec.resolved import ImageRef, Mirror
 from tests.unit.lock.fake_registry import CONFIG, serving
 
 REPOSITORY = "nvcr.io/nvidia/vllm"
@@ -173,14 +173,14 @@ def test_what_a_bundle_lacks_of_an_image_is_told_and_so_is_a_manifest_with_anoth
 ) -> None:
     shelf = Shelf()
     image = shelf.image.image
-    problem = oci.lack("spark-01", tmp_path, image)
-    assert problem is not None
-    assert "lacks the image: " in problem.found
+    diagnostic = oci.lack("spark-01", tmp_path, image)
+    assert diagnostic is not None
+    assert "lacks the image: " in diagnostic.message
     shelf.bring(tmp_path)
     oci.place(tmp_path, digest_of(shelf.layers[0])).write_bytes(b"half")
-    problem = oci.lack("spark-01", tmp_path, image)
-    assert problem is not None
-    assert "lacks 1 of 5 layers" in problem.found
+    diagnostic = oci.lack("spark-01", tmp_path, image)
+    assert diagnostic is not None
+    assert "lacks 1 of 5 layers" in diagnostic.message
     assert oci.lack("spark-01", tmp_path, image, manifests_alone=True) is None
     manifest = oci.place(tmp_path, shelf.image.arm64)
     manifest.write_bytes(manifest.read_bytes() + b" ")

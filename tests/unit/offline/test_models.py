@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.config.locked import Lock, LockedImage
+from sparkfleet.config.resolved import Fleet, Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.contract import hub_access
+from sparkfleet.contract.hub_access import Access
 from sparkfleet.lock.hub import HubError
-from sparkfleet.offline import bundle, downloads, models
-from sparkfleet.onhost.fetch import access
-from sparkfleet.onhost.fetch.access import Access
-from sparkfleet.spec.locked import Lock, LockedImage
-from sparkfleet.spec.resolved import Fleet, Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.offline import downloads, mirror, models
 
 CONTENT = {"config.json": b"{}", "sub/model[1].safetensors": b"weights"}
 FILES = tuple(
@@ -31,7 +31,7 @@ class Hub:
         self.asked: list[list[str]] = []
         self.access = Access.OPEN
         monkeypatch.setattr(downloads, "snapshot_download", self.download)
-        monkeypatch.setattr(access, "ask", lambda *_: self.access)
+        monkeypatch.setattr(hub_access, "ask", lambda *_: self.access)
 
     def download(self, repo: str, **asked: Any) -> None:
         self.asked.append(asked["allow_patterns"])
@@ -89,19 +89,19 @@ def test_a_download_that_breaks_off_is_told_in_one_line(hub: Hub, tmp_path: Path
         bring(tmp_path)
 
 
-def test_a_bundle_has_each_thing_once_and_goes_on_after_a_problem(hub: Hub, tmp_path: Path) -> None:
+def test_a_bundle_has_each_thing_once_and_goes_on_after_a_diagnostic(hub: Hub, tmp_path: Path) -> None:
     image = ImageRef("nvcr.io/nvidia/vllm", "1", "sha256:" + "4" * 64)
     services = tuple(Service(f"s{n}", "", 8000 + n, image, WEIGHTS, f"s{n}") for n in range(2))
     entries = {"a": LockedImage(image, "sha256:5"), "b": LockedImage(ImageRef("other", "1", "sha256:6"))}
-    wanted = bundle.content(Fleet("f", (Host("one", services), Host("two", services))), Lock(entries))
+    wanted = mirror.content(Fleet("f", (Host("one", services), Host("two", services))), Lock(entries))
     assert ([entry.image for entry in wanted.images], len(wanted.models)) == ([image], 1)
     hub.access = Access.NO_LICENCE
 
     class Registry:
         def manifest(self, *_: str) -> None:
-            raise bundle.RegistryError("cannot be reached", "is the network there?")
+            raise mirror.RegistryError("cannot be reached", "is the network there?")
 
-    source = bundle.Source(Registry())  # type: ignore[arg-type]
-    problems = list(bundle.write(tmp_path, wanted, source, lambda _: None))
-    assert [problem.where for problem in problems] == ["nvcr.io/nvidia/vllm:1", "org/a"]
-    assert all(problem.remedy for problem in problems)
+    source = mirror.Source(Registry())  # type: ignore[arg-type]
+    diagnostics = list(mirror.write(tmp_path, wanted, source, lambda _: None))
+    assert [diagnostic.location for diagnostic in diagnostics] == ["nvcr.io/nvidia/vllm:1", "org/a"]
+    assert all(diagnostic.hint for diagnostic in diagnostics)

@@ -10,13 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sparkfleet.config.locked import Lock
+from sparkfleet.config.resolved import Fleet, Wheel
 from sparkfleet.lock.packages import PackagesError
 from sparkfleet.lock.registry import Registry
-from sparkfleet.offline import bundle, wheel_downloads, wheels
-from sparkfleet.spec.locked import Lock
-from sparkfleet.spec.resolved import Fleet, Wheel
+from sparkfleet.offline import mirror, wheel_downloads, wheels
+from tests.unit.config.test_derived_packages import ADDED
 from tests.unit.plan.test_derived import DERIVED
-from tests.unit.spec.test_extras import ADDED
 
 BODY = b"a wheel"
 SCIPY = Wheel("scipy-1.17-py3-none-any.whl", "https://i.example/f", hashlib.sha256(BODY).hexdigest(), 7)
@@ -74,9 +74,9 @@ def test_a_bundle_has_the_wheels_of_its_fleets_derived_images_each_once(
     index: Callable[[int, bytes], list[str]], tmp_path: Path
 ) -> None:
     fleet = Fleet("lab", (DERIVED, replace(DERIVED, name="spark-02")))
-    found = bundle.content(fleet, Lock())
+    found = mirror.content(fleet, Lock())
     assert set(found.wheels) == set(ADDED.wheels)
     index(404, b"")
-    lacking = bundle.Content((), (), found.wheels)
-    problems = list(bundle.write(tmp_path, lacking, bundle.Source(Registry({})), lambda _: None))
-    assert {problem.where for problem in problems} == {wheel.name for wheel in ADDED.wheels}
+    lacking = mirror.Content((), (), found.wheels)
+    diagnostics = list(mirror.write(tmp_path, lacking, mirror.Source(Registry({})), lambda _: None))
+    assert {diagnostic.location for diagnostic in diagnostics} == {wheel.name for wheel in ADDED.wheels}

@@ -15,12 +15,12 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from sparkfleet.onhost.books import units
-from sparkfleet.onhost.cluster import ranks, words
-from sparkfleet.onhost.guard.guard import Guard
+from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank, SwapRequest
+from sparkfleet.onhost.cluster import messages, ranks
 from sparkfleet.onhost.machine.system import Holder, Ran, Stop
-from sparkfleet.onhost.service.generation import LABEL_GENERATION, Generation, Rank, SwapRequest
-from sparkfleet.onhost.swap import detached, swap
+from sparkfleet.onhost.rollout import detached, rollout
+from sparkfleet.onhost.state import units
+from sparkfleet.onhost.supervisor.supervisor import Guard
 from tests.unit.onhost.world import Box, Engine, World, generation
 
 RAY_S = 4.0
@@ -143,7 +143,7 @@ class Spark(World):
         """Run the swap to its end."""
         request = SwapRequest("s1", self.sparks.generation(self.rank, image), ("nano",), token=token)
         self.write(request)
-        self.sparks.results[self.rank] = swap.run(self, request.id)
+        self.sparks.results[self.rank] = rollout.run(self, request.id)
 
     def serve_rank(self, image: str = "img:1") -> Box:
         """Put a promoted rank there, stopped; its unit is enabled."""
@@ -161,7 +161,7 @@ class Spark(World):
             for unit in sorted(self.enabled):
                 self._start(unit.removeprefix("sparkfleet-").removesuffix(".service"), unit)
             for swap_id in self.spawned:
-                self.sparks.results[self.rank] = swap.run(self, swap_id)
+                self.sparks.results[self.rank] = rollout.run(self, swap_id)
 
         self.sparks.spawn(self, start, delay)
 
@@ -184,12 +184,12 @@ class Spark(World):
         guards = {task for task in self.programs if getattr(task, "is_guard", False)}
         self.sparks.forget(self.programs - guards)
         self.programs &= guards
-        self.desks.pop(words.PORT, None)
+        self.desks.pop(messages.PORT, None)
         self._beats = [beat for beat in self._beats if beat[0] in guards]
         self.sparks.spawn(self, self._again, again)
 
     def _again(self) -> None:
-        self.sparks.results[self.rank] = swap.run(self, "s1")
+        self.sparks.results[self.rank] = rollout.run(self, "s1")
 
     def tick(self) -> None:
         """A second has passed."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.books import store, units
+from sparkfleet.contract.generation import Gate, Generation, SwapRequest
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Ran
-from sparkfleet.onhost.service.generation import Gate, Generation, SwapRequest
-from sparkfleet.onhost.swap import detached, follow, services, swap
+from sparkfleet.onhost.rollout import detached, follow, rollout, services
+from sparkfleet.onhost.state import store, units
 from tests.unit.onhost.world import Engine, World, generation
 
 OLD, NEW = generation(), generation(image="img:2")
@@ -23,7 +23,7 @@ def request(swap_id: str = "s1") -> SwapRequest:
 
 
 def finish(world: World) -> dict[str, Any]:
-    return swap.run(world, world.spawned.pop())
+    return rollout.run(world, world.spawned.pop())
 
 
 def test_asking_writes_the_request_and_starts_it_detached(world: World) -> None:

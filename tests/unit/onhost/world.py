@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost.books import store, units
+from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, SwapRequest
 from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.container import Container
 from sparkfleet.onhost.machine.system import (
     Answer,
     DockerError,
@@ -26,15 +27,8 @@ from sparkfleet.onhost.machine.system import (
     Ran,
     Stop,
 )
-from sparkfleet.onhost.service.container import Container
-from sparkfleet.onhost.service.generation import (
-    LABEL_GENERATION,
-    LABEL_SERVICE,
-    Gate,
-    Generation,
-    SwapRequest,
-)
-from sparkfleet.onhost.swap import detached, swap
+from sparkfleet.onhost.rollout import detached, rollout
+from sparkfleet.onhost.state import store, units
 
 TOTAL_MIB = 122_000
 
@@ -376,7 +370,7 @@ class World:
     def ask(self, request: SwapRequest) -> dict[str, object]:
         """Write the request and run the swap to its end, or to the program's death (Killed)."""
         self.write(request)
-        return swap.run(self, request.id)
+        return rollout.run(self, request.id)
 
     def write(self, request: SwapRequest) -> None:
         """Write a swap's request, as the command ``swap`` does."""

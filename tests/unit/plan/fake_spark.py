@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.onhost import bundle
+from sparkfleet import zipapp
+from sparkfleet.config.resolved import Host, ImageRef, Service
+from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.machine import programs
-from sparkfleet.onhost.service.generation import Generation
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.plan.compute import wanted
 from sparkfleet.probe.observed import (
@@ -25,12 +26,11 @@ from sparkfleet.probe.observed import (
     UnitSeen,
     User,
 )
-from sparkfleet.spec.resolved import Host, ImageRef, Service
 from tests.unit.plan.fabric.made import seen as cabled
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia", ("nvidia", "sudo"))
 GIB = 1 << 30
-GUARDED = programs.status("nano runs", bundle.sha256()[:12])
+GUARDED = programs.status("nano runs", zipapp.sha256()[:12])
 """What the guard of a Spark that was brought up to date says of itself."""
 
 

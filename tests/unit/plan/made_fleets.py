@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from sparkfleet.errors import Problem
+from sparkfleet.config.resolved import Host, ImageRef, Service, Weights
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.stored import (
     Staged,
@@ -21,7 +22,6 @@ from sparkfleet.probe.stored import (
     StoredRevision,
     StoredService,
 )
-from sparkfleet.spec.resolved import Host, ImageRef, Service, Weights
 from tests.unit.plan.fake_spark import fresh
 
 HUB = "/home/nvidia/vllm/hub"
@@ -144,15 +144,15 @@ def stored(draw: st.DrawFn) -> Stored:
 
 
 @st.composite
-def sparks(draw: st.DrawFn, number: int, unknown: bool) -> tuple[Host, Observed | Problem]:
+def sparks(draw: st.DrawFn, number: int, unknown: bool) -> tuple[Host, Observed | Diagnostic]:
     declared = tuple(service(pick, n) for n, pick in enumerate(draw(st.lists(picks, max_size=2))))
     host = Host(f"spark-{number}", declared)
     if unknown and draw(st.integers(0, 3)) == 0:
-        return host, Problem(host.name, "no route to host")
+        return host, Diagnostic(host.name, "no route to host")
     return host, replace(fresh(host), stored=draw(stored()))
 
 
 @st.composite
-def fleets(draw: st.DrawFn, *, unknown: bool = True) -> list[tuple[Host, Observed | Problem]]:
+def fleets(draw: st.DrawFn, *, unknown: bool = True) -> list[tuple[Host, Observed | Diagnostic]]:
     """Return one to three Sparks; some cannot be reached."""
     return [draw(sparks(number, unknown)) for number in range(draw(st.integers(1, 3)))]

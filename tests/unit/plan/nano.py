@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import Entry, Sign
 from sparkfleet.probe.observed import ContainerSeen, Observed
-from sparkfleet.spec.resolved import Host, ImageRef, Service, WeightFile, Weights
 from tests.unit.plan import fake_spark
 
 NGC = ImageRef(

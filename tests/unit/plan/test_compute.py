@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.onhost.service.generation import Gate
+from sparkfleet.config.resolved import Container, Host, Mount, Paths, WeightFile, Weights
+from sparkfleet.contract.generation import Gate
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostState, Sign, Step, Verb
-from sparkfleet.spec.resolved import Container, Host, Mount, Paths, WeightFile, Weights
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
     HOST,

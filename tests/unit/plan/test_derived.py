@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sparkfleet.config.resolved import Host, Prepare, Stage
 from sparkfleet.plan import needs
-from sparkfleet.plan.cluster.joined import joined
+from sparkfleet.plan.cluster.join import joined
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fleet_staging import settled, spread
 from sparkfleet.plan.freeable import freeable
@@ -14,11 +15,10 @@ from sparkfleet.plan.prune import Kind, Wish, fleet_prune
 from sparkfleet.plan.report import change_line
 from sparkfleet.probe.observed import Disk, Observed
 from sparkfleet.probe.stored import Staged, Stored, StoredGeneration, StoredImage, StoredService
-from sparkfleet.spec.resolved import Host, Prepare, Stage
+from tests.unit.config.test_derived_packages import ADDED
 from tests.unit.plan.cluster import made
 from tests.unit.plan.fake_spark import GIB, converged, fresh, image_seen
 from tests.unit.plan.nano import HOST, NANO, NGC
-from tests.unit.spec.test_extras import ADDED
 
 IMAGE = replace(NGC, extras=ADDED)
 KEY = IMAGE.pull_ref
@@ -128,9 +128,9 @@ def test_where_nobody_may_build_it_the_plan_is_blocked_with_the_way_out() -> Non
     plan = host_plan(host, fresh(host))
     blocked = settled(plan, {("a", KEY): None})
     assert blocked.state is HostState.BLOCKED
-    problem = only(blocked).blocked
-    assert problem is not None
-    assert "may build it" in problem.found
+    diagnostic = only(blocked).blocked
+    assert diagnostic is not None
+    assert "may build it" in diagnostic.message
 
 
 def test_a_disk_needs_room_for_base_and_packages_or_packages_alone() -> None:
@@ -149,9 +149,9 @@ def test_members_with_two_builds_of_one_image_do_not_start_together() -> None:
     members = {host.name: host.member for host in declared if host.member}
     plans = [made.plan(host, one) for host, one in zip(declared, seen, strict=True)]
     for plan in joined(plans, members).values():
-        problem = made.entry(plan).blocked
-        assert problem is not None
-        assert any("has another build of" in one.found for one in problem.each)
+        diagnostic = made.entry(plan).blocked
+        assert diagnostic is not None
+        assert any("has another build of" in one.message for one in diagnostic.each)
     same = replace(seen[1], images={**seen[1].images, KEY: image_seen(IMAGE)})
     plans[1] = made.plan(declared[1], replace(same, containers=stopped))
     assert all(made.entry(plan).blocked is None for plan in joined(plans, members).values())

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.errors import Problem
+from sparkfleet.config.items import Item
+from sparkfleet.config.resolved import Container, Host, Prepare
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import docker_install
 from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.compute import host_plan, probe_request
@@ -14,8 +16,6 @@ from sparkfleet.plan.model import EVERY_STEP, HostState, Plan, Sign, Step
 from sparkfleet.plan.status import spark_status
 from sparkfleet.probe.observed import Disk, Observed, WithoutDocker
 from sparkfleet.probe.packages import Packages
-from sparkfleet.spec.items import Item
-from sparkfleet.spec.resolved import Container, Host, Prepare
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST, NANO, THERE
 
@@ -36,15 +36,15 @@ def test_it_is_unknown_where_nothing_is_declared_with_every_other_reason_beside_
     plan = host_plan(HOST, without(replace(BARE, disks=locked)))
     assert plan.state is HostState.UNKNOWN
     assert plan.unknown is not None
-    assert [one.found.split()[0] for one in plan.unknown.each] == ["Docker", "the", "neither"]
+    assert [one.message.split()[0] for one in plan.unknown.each] == ["Docker", "the", "neither"]
     assert plan.entries == ()
 
 
-def test_the_problem_is_told_without_the_look_that_came_with_it() -> None:
+def test_the_diagnostic_is_told_without_the_look_that_came_with_it() -> None:
     plan = plan_data(Plan((host_plan(HOST, without()),)))
     assert set(plan["hosts"][0]["unknown"]) == {"where", "found", "expected", "remedy", "also"}
     status = spark_status("spark-01", without())
-    assert type(status.unknown) is Problem
+    assert type(status.unknown) is Diagnostic
     assert status.services == ()
 
 
@@ -85,7 +85,7 @@ def test_a_missing_toolkit_alone_is_installed_and_docker_restarted_when_nothing_
     plan = host_plan(DECLARED, serving)
     assert plan.state is HostState.BLOCKED
     assert plan.entries[0].blocked is not None
-    assert "docker stop nano" in plan.entries[0].blocked.remedy
+    assert "docker stop nano" in plan.entries[0].blocked.hint
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_packages_that_cannot_be_had_without_harm_block_with_the_way_out(
     assert plan.state is HostState.BLOCKED
     blocked = plan.entries[0].blocked
     assert blocked is not None
-    assert found in blocked.found
-    assert "sudo apt-get" in blocked.remedy
+    assert found in blocked.message
+    assert "sudo apt-get" in blocked.hint
 
 
 def test_a_read_only_system_blocks_the_packages_too() -> None:
@@ -148,5 +148,5 @@ def test_a_run_of_parts_says_what_must_come_first_and_never_that_nothing_is_to_d
         part = plan.within(steps)
         assert part.state is HostState.UNKNOWN
         assert part.unknown is not None
-        assert "prepare.py" in part.unknown.remedy
+        assert "prepare.py" in part.unknown.hint
     assert plan.within(EVERY_STEP) == plan

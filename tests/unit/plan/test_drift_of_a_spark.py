@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.onhost.service.generation import Gate
+from sparkfleet.contract.generation import Gate
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import Change, Sign, Step, Verb
 from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen

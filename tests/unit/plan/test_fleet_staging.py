@@ -7,10 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkfleet.errors import Problem
+from sparkfleet.config.resolved import Host, Member, Prepare, Stage
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.fleet_staging import settled, spread
 from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Sign, Source, Step, Stock, Verb
-from sparkfleet.spec.resolved import Host, Member, Prepare, Stage
 
 GIB = 1 << 30
 KEY = "nvidia/Nano@" + "a" * 40
@@ -27,8 +27,8 @@ def plan(name: str, have: int, *keys: str, blocked: bool = False, total: int = 1
         for one in stock
         if not one.whole
     )
-    problem = Problem(name, "no room") if blocked else None
-    entries = (Entry("nano", Verb.STAGE, changes, blocked=problem),) if changes or blocked else ()
+    diagnostic = Diagnostic(name, "no room") if blocked else None
+    entries = (Entry("nano", Verb.STAGE, changes, blocked=diagnostic),) if changes or blocked else ()
     return HostPlan(name, entries, stock=stock)
 
 
@@ -101,7 +101,7 @@ def test_with_a_bundle_models_come_from_there_once_to_offline_sparks_too() -> No
     shown = settled(plan("a", 9), {("a", KEY): Source(bundle=True)})
     assert any("from the bundle" in change.note for change in shown.entries[0].changes)
     assert shown.state is HostState.CHANGE
-    lacks = {("a", KEY): Problem("a", "the bundle lacks it"), ("b", KEY): Problem("b", "another's")}
+    lacks = {("a", KEY): Diagnostic("a", "the bundle lacks it"), ("b", KEY): Diagnostic("b", "another's")}
     lacking = settled(plan("a", 9), {("a", KEY): Source(bundle=True)}, lacks)
     assert str(lacking.entries[0].blocked) == "a: the bundle lacks it"
 
@@ -114,7 +114,7 @@ def test_what_no_spark_has_and_none_may_download_blocks_the_plan() -> None:
 
 
 def test_a_blocked_or_unknown_spark_neither_sends_nor_downloads() -> None:
-    unknown = HostPlan("c", unknown=Problem("c", "off"), stock=plan("c", 18).stock)
+    unknown = HostPlan("c", unknown=Diagnostic("c", "off"), stock=plan("c", 18).stock)
     found = sources(plan("a", 11, blocked=True), unknown, plan("b", 0))
     assert found == {"b": Source()}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sparkfleet.config.resolved import Host, WeightFile, Weights
 from sparkfleet.plan.freeable import freeable
-from sparkfleet.plan.staging import disk_problem
+from sparkfleet.plan.staging import disk_diagnostic
 from sparkfleet.probe.observed import Disk, Observed
-from sparkfleet.spec.resolved import Host, WeightFile, Weights
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.made_fleets import DIGESTS, REPOS, REVISIONS, Pick, image_ref, service, snapshot
 
@@ -46,9 +46,9 @@ def test_only_what_nothing_here_names_can_be_freed() -> None:
 
 def test_a_full_disk_names_the_bytes_that_a_prune_could_free() -> None:
     small = {name: Disk(f"/{name}", 90 << 30, 20 << 30) for name in fresh(HOST).disks}
-    problem = disk_problem(HOST, HOST.services[0], replace(spark(), disks=small))
-    assert problem is not None
-    assert "sparkfleet prune INVENTORY (at most 17.0 GiB that it brought)" in problem.remedy
-    without = disk_problem(HOST, HOST.services[0], replace(fresh(HOST), disks=small))
+    diagnostic = disk_diagnostic(HOST, HOST.services[0], replace(spark(), disks=small))
+    assert diagnostic is not None
+    assert "sparkfleet prune INVENTORY (at most 17.0 GiB that it brought)" in diagnostic.hint
+    without = disk_diagnostic(HOST, HOST.services[0], replace(fresh(HOST), disks=small))
     assert without is not None
-    assert "prune INVENTORY" not in without.remedy
+    assert "prune INVENTORY" not in without.hint

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.onhost import bundle
+from sparkfleet import zipapp
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import Entry, Step, Verb
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST, rows, with_service
 
 NANO = "sparkfleet-nano.service"
-NOW = f"programs {bundle.sha256()[:12]}"
+NOW = f"programs {zipapp.sha256()[:12]}"
 
 
 def entries(status: str, active: str = "active", host: object = HOST) -> tuple[Entry, ...]:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.errors import Problem
+from sparkfleet.config.resolved import Container
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import HostState, Step
 from sparkfleet.probe.observed import Listener
-from sparkfleet.spec.resolved import Container
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
     HOST,
@@ -55,8 +55,8 @@ def test_what_is_not_ours_is_named_and_stops_that_service(changes: dict[str, obj
     assert plan.state is HostState.BLOCKED
     blocked = plan.entries[-1].blocked
     assert blocked is not None
-    assert found in blocked.found
-    assert "spark-01" in blocked.remedy
+    assert found in blocked.message
+    assert "spark-01" in blocked.hint
     assert plan.entries_with(Step.SERVICE) == ()
 
 
@@ -73,11 +73,11 @@ def test_weights_that_do_not_fit_on_the_disk_block_before_anything_stops() -> No
     plan = host_plan(HOST, replace(fresh, disks=dict.fromkeys(fresh.disks, small)))
     blocked = plan.entries[-1].blocked
     assert blocked is not None
-    assert "1.0 GiB free, 45.1 GiB needed for nano (weights, image, the diary of a change)" in blocked.found
+    assert "1.0 GiB free, 45.1 GiB needed for nano (weights, image, the diary of a change)" in blocked.message
 
 
-def test_a_problem_makes_the_host_unknown_and_plans_nothing() -> None:
-    plan = host_plan(HOST, Problem("spark-01", "Docker down: no socket"))
+def test_a_diagnostic_makes_the_host_unknown_and_plans_nothing() -> None:
+    plan = host_plan(HOST, Diagnostic("spark-01", "Docker down: no socket"))
     assert plan.state is HostState.UNKNOWN
     assert plan.entries == ()
 
@@ -85,22 +85,22 @@ def test_a_problem_makes_the_host_unknown_and_plans_nothing() -> None:
 def test_a_swap_that_is_going_on_makes_the_host_unknown() -> None:
     plan = host_plan(HOST, replace(THERE, swap="nano-1234"))
     assert plan.unknown is not None
-    assert "nano-1234" in plan.unknown.found
+    assert "nano-1234" in plan.unknown.message
 
 
 def test_an_image_that_cannot_serve_makes_the_host_unknown_with_the_place_to_mend() -> None:
     broken = with_service(image=replace(NGC, entrypoint=("sleep", "infinity")))
     plan = host_plan(broken, fake_spark.fresh(broken))
     assert plan.unknown is not None
-    assert "sleep" in plan.unknown.found
+    assert "sleep" in plan.unknown.message
 
 
 def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_is_touched() -> None:
     typo = with_service(flags=(*NANO.flags, ("max-num-sequences", 4)))
     blocked = only_entry(typo, THERE).blocked
     assert blocked is not None
-    assert "--max-num-sequences" in blocked.found
-    assert "--max-num-seqs" in blocked.remedy
+    assert "--max-num-sequences" in blocked.message
+    assert "--max-num-seqs" in blocked.hint
     assert (
         host_plan(replace(typo, allow=(("unknown-flag", "patched image"),)), THERE).state is HostState.CHANGE
     )

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparkfleet.errors import Problem
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.prune import FleetPrune, Item, Kind, Wish, fleet_prune, limited
 from sparkfleet.plan.prune_report import prune_data, prune_text
 from sparkfleet.probe.observed import Observed
@@ -27,7 +28,6 @@ from sparkfleet.probe.stored import (
     StoredRevision,
     StoredService,
 )
-from sparkfleet.spec.resolved import Host
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.made_fleets import (
     CACHES,
@@ -43,7 +43,7 @@ from tests.unit.plan.made_fleets import (
     snapshot,
 )
 
-Seen = list[tuple[Host, Observed | Problem]]
+Seen = list[tuple[Host, Observed | Diagnostic]]
 NOW = 2000.0
 many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -183,7 +183,7 @@ def test_what_is_left_of_a_model_still_has_every_content_that_it_links_to(seen: 
 @many
 @given(fleets())
 def test_while_a_spark_is_unknown_no_image_and_no_model_goes_anywhere(seen: Seen) -> None:
-    plan = fleet_prune([*seen, (Host("gone"), Problem("gone", "no route"))], Wish(NOW))
+    plan = fleet_prune([*seen, (Host("gone"), Diagnostic("gone", "no route"))], Wish(NOW))
     assert plan.unknown[-1] == "gone"
     assert not list(listed(plan, Kind.MODEL))
     assert not list(listed(plan, Kind.IMAGE))
@@ -280,7 +280,7 @@ spark-01   4 to remove, up to 28.0 GiB
 
 
 def test_the_list_when_a_spark_is_unknown() -> None:
-    gone = Problem("spark-02", "SSH connection refused", remedy="ssh spark-02 true")
+    gone = Diagnostic("spark-02", "SSH connection refused", hint="ssh spark-02 true")
     seen: Seen = [(HOST, replace(fresh(HOST), stored=disk(caches=(), evidence=()))), (Host("spark-02"), gone)]
     assert prune_text(fleet_prune(seen, Wish(NOW))) == (
         "spark-01   nothing to remove\n"
@@ -326,7 +326,7 @@ def test_of_a_lost_drafter_every_commit_stays_since_nobody_knows_which_it_was() 
 
 def test_a_change_that_goes_on_makes_a_spark_unknown() -> None:
     plan = fleet_prune([(HOST, replace(fresh(HOST), stored=disk(), swap="s0-9"))], Wish(NOW))
-    assert plan.hosts[0].problem
+    assert plan.hosts[0].diagnostic
     assert plan.unknown == ("spark-01",)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.errors import Problem
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.groups import groups, names
 from sparkfleet.plan.model import HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
-from sparkfleet.plan.units_of_size import duration, size
+from sparkfleet.plan.units import duration, size
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST, NANO, STOCK, THERE, foreign, with_service
 
@@ -47,8 +47,8 @@ def fleet() -> Plan:
             host_plan(replace(HOST, name="spark-02"), THERE),
             HostPlan(
                 "spark-03",
-                unknown=Problem(
-                    "spark-03", "SSH connection refused (192.168.1.23:22)", remedy="ssh spark-03 true"
+                unknown=Diagnostic(
+                    "spark-03", "SSH connection refused (192.168.1.23:22)", hint="ssh spark-03 true"
                 ),
             ),
             host_plan(replace(HOST, name="spark-04"), blocked),
@@ -91,7 +91,7 @@ def many() -> Plan:
     for number in (3, 4, 900):
         name = f"spark-{number:04}"
         found = f"SSH connection refused (10.0.0.{number % 250}:22)"
-        hosts[name] = HostPlan(name, unknown=Problem(name, found, remedy=f"ssh {name} true"))
+        hosts[name] = HostPlan(name, unknown=Diagnostic(name, found, hint=f"ssh {name} true"))
     return Plan(tuple(hosts.values()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.errors import Problem
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.status import joined, spark_status
 from sparkfleet.probe.observed import Observed
 from tests.unit.plan import fake_spark
@@ -34,21 +34,21 @@ def test_a_container_without_a_record_is_told_too() -> None:
 def test_an_idle_spark_has_memory_and_a_broken_one_its_reason() -> None:
     idle = spark_status("spark-01", fake_spark.fresh(HOST))
     assert (idle.services, round(idle.total_gib, 1)) == ((), 119.7)
-    problem = Problem("spark-01", "Docker down")
-    assert spark_status("spark-01", problem).unknown == problem
+    diagnostic = Diagnostic("spark-01", "Docker down")
+    assert spark_status("spark-01", diagnostic).unknown == diagnostic
 
 
 def test_a_cluster_without_one_of_its_members_is_degraded_on_all() -> None:
     head = spark_status("spark-01", made.converged(made.host(0)))
     second = made.converged(made.host(1))
     stopped = replace(second, containers=tuple(replace(one, state="exited") for one in second.containers))
-    problem = Problem("spark-02", "SSH connection refused")
+    diagnostic = Diagnostic("spark-02", "SSH connection refused")
 
-    def said(other: Observed | Problem) -> list[str]:
+    def said(other: Observed | Diagnostic) -> list[str]:
         return [s.degraded for one in joined([head, spark_status("spark-02", other)]) for s in one.services]
 
     assert said(second) == ["", ""]
     assert said(stopped) == ["spark-02 exited", "spark-02 exited"]
-    assert said(problem) == ["spark-02 is unknown"]
+    assert said(diagnostic) == ["spark-02 is unknown"]
     assert said(replace(second, containers=(), generations={})) == ["spark-02 absent"]
     assert [s.degraded for one in joined([head]) for s in one.services] == [""]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.errors import Problem
+from sparkfleet.config.resolved import Host, WeightFile, Weights
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.model import EVERY_STEP, Change, Entry, HostPlan, HostState, Plan, Sign, Step, Verb
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.verification import concerns, verify_plan
 from sparkfleet.probe.observed import Observed
-from sparkfleet.spec.resolved import Host, WeightFile, Weights
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.made_fleets import DIGESTS, REPOS, REVISIONS, Pick, service
 
@@ -77,7 +77,7 @@ def test_a_file_that_was_hashed_for_another_content_is_read() -> None:
 
 
 def test_a_spark_that_cannot_be_asked_is_unknown() -> None:
-    whole = HostPlan("spark-01", unknown=Problem("spark-01", "no route"))
+    whole = HostPlan("spark-01", unknown=Diagnostic("spark-01", "no route"))
     assert verify_plan(HOST, seen(WHOLE, {}), whole) is whole
 
 

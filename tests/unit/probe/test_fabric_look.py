@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.errors import Problem
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.onhost.collectors import basics, fabric
 from sparkfleet.probe import links
 from sparkfleet.probe.links import FabricSeen, Link, NetworkFile
-from sparkfleet.probe.looks import basics, fabric
 from sparkfleet.probe.observed import read_answer
 
 PORTS = {"enp1s0f0np0": "p0", "enP2p1s0f0np0": "p0", "enp1s0f1np1": "p1", "enP2p1s0f1np1": "p1"}
@@ -218,5 +218,5 @@ def test_a_fabric_that_cannot_be_read_makes_the_spark_unknown() -> None:
         "fabric": {"error": "FileNotFoundError: ip"},
     }
     seen = read_answer("spark-01", json.dumps(data))
-    assert isinstance(seen, Problem)
-    assert "fabric could not be read: FileNotFoundError: ip" in seen.found
+    assert isinstance(seen, Diagnostic)
+    assert "fabric could not be read: FileNotFoundError: ip" in seen.message

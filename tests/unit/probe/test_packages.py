@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.onhost.collectors import docker, main, packages, toolkit
 from sparkfleet.probe.command import ProbeRequest, sources
-from sparkfleet.probe.looks import docker, main, packages, toolkit
 from sparkfleet.probe.observed import WithoutDocker, read_answer
 from sparkfleet.probe.packages import Packages
 from tests.unit.probe.test_probe import answer
@@ -115,7 +115,7 @@ def test_the_part_travels_only_where_something_may_be_installed() -> None:
     assert json.loads(ProbeRequest(install=("docker",)).to_json())["install"] == ["docker"]
 
 
-def test_a_spark_without_docker_alone_is_a_problem_with_all_else_beside_it() -> None:
+def test_a_spark_without_docker_alone_is_a_diagnostic_with_all_else_beside_it() -> None:
     missing = {"state": "missing", "error": "Docker is not installed"}
     found = {"wanted": ["docker.io"], "install": [["docker.io", "", "28"]], "remove": []}
     seen = read_answer("spark-01", answer(docker=missing, packages=found))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from sparkfleet.onhost.collectors import basics, commands, engine, footprints, gpu, reach, system, toolkit
+from sparkfleet.onhost.collectors import docker as docker_look
+from sparkfleet.onhost.collectors import preflight as preflight_look
 from sparkfleet.probe.command import ProbeRequest, find_answer, probe_command, sources
-from sparkfleet.probe.looks import basics, commands, engine, footprints, gpu, reach, system, toolkit
-from sparkfleet.probe.looks import docker as docker_look
-from sparkfleet.probe.looks import preflight as preflight_look
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
 
 

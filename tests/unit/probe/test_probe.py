@@ -20,9 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkfleet.errors import Problem
-from sparkfleet.onhost.fetch import verified
-from sparkfleet.probe import looks
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.onhost import collectors
+from sparkfleet.onhost.artifacts.fetch import verified
+from sparkfleet.onhost.collectors import basics, main, ports, state, weights
+from sparkfleet.onhost.collectors import docker as docker_look
 from sparkfleet.probe.command import (
     LOADER,
     ProbeRequest,
@@ -32,8 +34,6 @@ from sparkfleet.probe.command import (
     probe_command,
     without_words_to_people,
 )
-from sparkfleet.probe.looks import basics, main, ports, state, weights
-from sparkfleet.probe.looks import docker as docker_look
 from sparkfleet.probe.observed import Observed, read_answer
 
 ME = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
@@ -72,7 +72,9 @@ def without_docstrings(text: str) -> str:
     return ast.dump(tree, include_attributes=True)
 
 
-@pytest.mark.parametrize("path", sorted(Path(looks.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(Path(collectors.__file__).parent.glob("*.py")), ids=lambda path: path.stem
+)
 def test_what_is_sent_is_the_program_without_words_to_people(path: Path) -> None:
     text = path.read_text()
     sent = without_words_to_people(text)
@@ -488,8 +490,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("text, found", BROKEN.values(), ids=BROKEN)
-def test_what_could_not_be_read_is_a_problem_of_its_own_and_never_absence(text: str, found: str) -> None:
-    problem = read_answer("spark-01", text)
-    assert isinstance(problem, Problem)
-    assert found in problem.found
-    assert problem.remedy or problem.expected
+def test_what_could_not_be_read_is_a_diagnostic_of_its_own_and_never_absence(text: str, found: str) -> None:
+    diagnostic = read_answer("spark-01", text)
+    assert isinstance(diagnostic, Diagnostic)
+    assert found in diagnostic.message
+    assert diagnostic.hint or diagnostic.expected

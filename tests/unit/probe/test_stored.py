@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.onhost.collectors import basics, main, stored
 from sparkfleet.probe.command import ProbeRequest, sources
-from sparkfleet.probe.looks import basics, main, stored
 from sparkfleet.probe.observed import Observed, read_answer
 from sparkfleet.probe.stored import Staged, StoredBlob, StoredImage, read_stored
 
@@ -154,7 +154,7 @@ def test_books_tell_what_serves_what_it_replaced_and_what_is_kept(disk: Disk) ->
 
 
 def test_the_look_at_disks_is_sent_along_only_when_it_is_asked_for() -> None:
-    name = "sparkfleet.probe.looks.stored"
+    name = "sparkfleet.onhost.collectors.stored"
     assert name not in [module for module, _ in sources()]
     assert name in [module for module, _ in sources(ProbeRequest(stored=True).more_parts)]
     assert "stored" not in json.loads(ProbeRequest().to_json())

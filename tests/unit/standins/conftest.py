@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.lab.standins.hub import Hub
-from sparkfleet.lab.standins.hub_models import make_cache, make_models
-from sparkfleet.lab.standins.package import write_engine
+from sparkfleet_lab.standins.hub import Hub
+from sparkfleet_lab.standins.hub_models import make_cache, make_models
+from sparkfleet_lab.standins.package import write_engine
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "real_vllm_0.32_cpu"
 READY = "Application startup complete"

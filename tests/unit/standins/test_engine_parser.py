@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import sparkfleet.vllm
-from sparkfleet.lab.standin_images import IMAGES
-from sparkfleet.vllm import bundle
+import sparkfleet.engines.vllm
+from sparkfleet.engines.vllm import schema_archive
+from sparkfleet_lab.standin_images import IMAGES
 
-ASK = Path(sparkfleet.vllm.__file__).parent / "data" / "ask_parser.py"
+ASK = Path(sparkfleet.engines.vllm.__file__).parent / "data" / "ask_parser.py"
 RELEASES = sorted({image.schema for image in IMAGES})
 
 
@@ -39,7 +39,7 @@ def without_empty(entry):
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_read_out_it_gives_the_schema_of_its_release(ask, release):
-    got, wanted = ask(release, "schema"), bundle.release(bundle.read(), release)
+    got, wanted = ask(release, "schema"), schema_archive.release(schema_archive.read(), release)
     assert got["vllm_version"] == release
     assert {n: without_empty(e) for n, e in got["flags"].items()} == {
         n: without_empty(e) for n, e in wanted["flags"].items()

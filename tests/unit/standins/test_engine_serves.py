@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from sparkfleet.lab.standins.hub_models import NANO
+from sparkfleet_lab.standins.hub_models import NANO
 from tests.unit.standins.conftest import GOLDEN, READY
 
 SPECULATIVE = ("--speculative-config", '{"method":"mtp","num_speculative_tokens":2}')

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.lab.standins.engine.modes import MODES
-from sparkfleet.lab.standins.hub_models import MODELS, NANO, QWEN
-from sparkfleet.onhost.trial.diagnose import diagnose
+from sparkfleet.onhost.gate.diagnosis import diagnose
+from sparkfleet_lab.standins.engine.modes import MODES
+from sparkfleet_lab.standins.hub_models import MODELS, NANO, QWEN
 from tests.unit.standins.conftest import GOLDEN, READY, free_port, write_safetensors
 
 PHASES = (
@@ -197,7 +197,7 @@ def test_online_a_missing_model_is_downloaded_as_the_real_engine_does(engine, hu
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    ("content", "diagnostic"),
     [
         (b"", "header too small"),
         (b"\xff" * 8, "header too large"),
@@ -205,11 +205,11 @@ def test_online_a_missing_model_is_downloaded_as_the_real_engine_does(engine, hu
         (b"\x02" + b"\0" * 7 + b"[]", "invalid JSON in header"),
     ],
 )
-def test_broken_weights_end_the_start_with_the_loader_s_words(engine, tiny, content, problem):
+def test_broken_weights_end_the_start_with_the_loader_s_words(engine, tiny, content, diagnostic):
     (tiny / "model.safetensors").write_bytes(content)
     failed = engine(str(tiny))
     assert failed.ended() == 1
-    assert f"SafetensorError: Error while deserializing header: {problem}" in failed.log
+    assert f"SafetensorError: Error while deserializing header: {diagnostic}" in failed.log
     assert "Engine core initialization failed. See root cause above" in failed.log
 
 

@@ -21,9 +21,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from sparkfleet.lab.standins.hub import Fault, Hub
-from sparkfleet.lab.standins.hub import faults as faults_module
-from sparkfleet.lab.standins.hub_models import GEMMA, MODELS, NANO, QWEN, TOKEN_ACCEPTED, TOKEN_STRANGER
+from sparkfleet_lab.standins.hub import Fault, Hub
+from sparkfleet_lab.standins.hub import faults as faults_module
+from sparkfleet_lab.standins.hub_models import GEMMA, MODELS, NANO, QWEN, TOKEN_ACCEPTED, TOKEN_STRANGER
 
 NANO_COMMITS = [MODELS[0].commit(name) for name in MODELS[0].commits]
 SHARD = "model-00002-of-00003.safetensors"

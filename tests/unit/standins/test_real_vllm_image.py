@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from sparkfleet.lab import real_vllm
+from sparkfleet_lab import real_vllm
 
 METADATA = """\
 Metadata-Version: 2.4

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from sparkfleet.lab.standin_images import contexts
-from sparkfleet.vllm.images import serve_prefix, vllm_version
+from sparkfleet.engines.vllm.images import serve_prefix, vllm_version
+from sparkfleet_lab.standin_images import contexts
 
 PACKAGES = "/usr/lib/python3/dist-packages/"
 

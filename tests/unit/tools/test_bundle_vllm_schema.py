@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.vllm import bundle
-from sparkfleet.vllm.schema import load, versions
+from sparkfleet.engines.vllm import schema_archive
+from sparkfleet.engines.vllm.schema import load, versions
 
 TOOL = Path(__file__).parents[3] / "tools" / "bundle_vllm_schema.py"
 PORT = {"dest": "port", "kind": "store", "type": "int", "aliases": [], "group": "Frontend", "hint": "PORT"}
@@ -34,7 +34,7 @@ DUMP = {
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return Path(shutil.copy(bundle.FILE, tmp_path / "releases.json.gz"))
+    return Path(shutil.copy(schema_archive.FILE, tmp_path / "releases.json.gz"))
 
 
 def run(*words: str | Path) -> str:
@@ -46,16 +46,16 @@ def test_a_release_is_added_by_one_command(copy: Path, tmp_path: Path) -> None:
     dump = tmp_path / "dump.json"
     dump.write_text(json.dumps(DUMP))
     assert f"{len(versions()) + 1} releases" in run("--bundle", copy, dump)
-    data = bundle.read(copy)
+    data = schema_archive.read(copy)
     assert data["versions"][-1] == "99.0"
-    added = bundle.release(data, "99.0")
+    added = schema_archive.release(data, "99.0")
     assert added["flags"] == {
         "--brand-new": {"kind": "store", "aliases": ["-bn"], "hint": ["a", "b"], "default": []},
         "--port": {"kind": "store", "type": "int"},
     }
     assert added["registries"]["envs"] == {"VLLM_X": 0}
     assert added["packages"] == {"torch": "==2.14", "mistral-common": ">=1.11"}
-    assert bundle.release(data, "0.33.0") == bundle.release(bundle.read(), "0.33.0")
+    assert schema_archive.release(data, "0.33.0") == schema_archive.release(schema_archive.read(), "0.33.0")
 
 
 def test_a_release_is_taken_out_again(copy: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_release_is_taken_out_again(copy: Path, tmp_path: Path) -> None:
     dump.write_text(json.dumps(DUMP))
     run("--bundle", copy, dump)
     run("--bundle", copy, "--remove", "99.0")
-    assert copy.read_bytes() == bundle.FILE.read_bytes()
+    assert copy.read_bytes() == schema_archive.FILE.read_bytes()
 
 
 def test_a_bundle_is_made_where_there_is_none(tmp_path: Path) -> None:

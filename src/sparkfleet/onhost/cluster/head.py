@@ -7,13 +7,13 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sparkfleet.onhost.books.journal import Journal
-from sparkfleet.onhost.cluster import ranks, words
-from sparkfleet.onhost.cluster.words import NotTogetherError
+from sparkfleet.contract.generation import Generation, Rank, SwapRequest
+from sparkfleet.onhost.cluster import messages, ranks
+from sparkfleet.onhost.cluster.messages import NotTogetherError
+from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
+from sparkfleet.onhost.gate.gate import Gate, Passed
 from sparkfleet.onhost.machine.system import Stop, System
-from sparkfleet.onhost.service.generation import Generation, Rank, SwapRequest
-from sparkfleet.onhost.trial.gate import Gate, Passed
-from sparkfleet.onhost.trial.trial import Failure, TrialFailedError
+from sparkfleet.onhost.state.journal import Journal
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Head:
     request: SwapRequest
     generation: Generation
     rank: Rank
-    word: str = words.PREPARE
+    word: str = messages.PREPARE
     cause: str = ""
     remedy: str = ""
     said: dict[int, Said] = field(default_factory=dict)
@@ -48,20 +48,20 @@ class Head:
         """Listen on the fabric; ``again``: what was decided is said again."""
         if again:
             forward = self.journal.last("promote") and not self.journal.last("restore")
-            self.word = words.COMMIT if forward else words.ABORT
+            self.word = messages.COMMIT if forward else messages.ABORT
             self.cause = "" if forward else "its change was interrupted"
-        deadline = self.system.monotonic() + (words.WORD_S if again else 0.0)
+        deadline = self.system.monotonic() + (messages.WORD_S if again else 0.0)
         while True:
             try:
-                self._close = self.system.listen(self.rank.address, words.PORT, self.answer)
+                self._close = self.system.listen(self.rank.address, messages.PORT, self.answer)
             except OSError as error:
                 if self.system.monotonic() < deadline:
                     self.system.sleep(1.0)
                     continue
                 if again:
                     return  # its own end does not depend on who listens
-                cause = f"cannot listen on {self.rank.address}, port {words.PORT}: {error}"
-                raise NotTogetherError(cause, words.NO_FABRIC) from None
+                cause = f"cannot listen on {self.rank.address}, port {messages.PORT}: {error}"
+                raise NotTogetherError(cause, messages.NO_FABRIC) from None
             return
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -81,18 +81,19 @@ class Head:
 
     def prepared(self, image_id: str) -> None:
         """Wait until every member is ready with the same image and words, then let all stop."""
-        deadline = self.system.monotonic() + words.PREPARE_S
-        while missing := self._without(words.READY):
+        deadline = self.system.monotonic() + messages.PREPARE_S
+        while missing := self._without(messages.READY):
             for rank, said in self._all():
-                if said.state in {words.FAILED, words.ENDED}:
+                if said.state in {messages.FAILED, messages.ENDED}:
                     raise NotTogetherError(f"{self.rank.name(rank)}: {said.cause}", said.remedy)
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
                 raise NotTogetherError(
-                    f"{names} did not say within {words.PREPARE_S:.0f} s that it is ready", words.NO_FABRIC
+                    f"{names} did not say within {messages.PREPARE_S:.0f} s that it is ready",
+                    messages.NO_FABRIC,
                 )
-            self.system.sleep(words.POLL_S)
-        own = words.shared(self.rank, image_id)
+            self.system.sleep(messages.POLL_S)
+        own = messages.shared(self.rank, image_id)
         for rank, said in self._all():
             for key, value in own.items():
                 if said.shared.get(key) != value:
@@ -101,40 +102,40 @@ class Head:
                         f"{found}, not {value}", "run again; the plan shows what differs on each member"
                     )
         self.journal.tell("note", "every rank is ready", phase="together")
-        self._say(words.STOP)
+        self._say(messages.STOP)
 
     def stopped(self) -> None:
         """Wait until every rank has stopped; with mp also until every worker runs."""
-        self._wait(words.STOPPED, words.STOP_S)
+        self._wait(messages.STOPPED, messages.STOP_S)
         if self.rank.executor == "mp":
-            self._say(words.START)
-            self._wait(words.RUNNING, words.STOP_S)
+            self._say(messages.START)
+            self._wait(messages.RUNNING, messages.STOP_S)
 
     def check(self) -> None:
         """Look at the members; let workers of Ray start once it answers here."""
         for rank in range(1, len(self.rank.hosts)):
             said = self.said.get(rank)
-            silent = self.system.monotonic() - said.at if said else words.SILENT_S
-            if said and said.state in {words.FAILED, words.ENDED}:
+            silent = self.system.monotonic() - said.at if said else messages.SILENT_S
+            if said and said.state in {messages.FAILED, messages.ENDED}:
                 raise TrialFailedError(Failure(f"{self.rank.name(rank)}: {said.cause}", said.remedy))
-            if silent >= words.SILENT_S:
+            if silent >= messages.SILENT_S:
                 text = f"{self.rank.name(rank)} has not been heard of for {silent:.0f} s"
-                raise TrialFailedError(Failure(text, words.NO_FABRIC))
-        if self.word == words.STOP and self.rank.executor == "ray" and self.system.holders(ranks.RAY_PORT):
-            self._say(words.START)
+                raise TrialFailedError(Failure(text, messages.NO_FABRIC))
+        if self.word == messages.STOP and self.rank.executor == "ray" and self.system.holders(ranks.RAY_PORT):
+            self._say(messages.START)
 
     def prove(self, gate: Gate) -> Passed:
         """Ask the gate, then hear once more of every member."""
         passed = gate.prove()
         proven = self.system.monotonic()
-        while any(said.state != words.RUNNING or said.at <= proven for _, said in self._all()):
+        while any(said.state != messages.RUNNING or said.at <= proven for _, said in self._all()):
             self.check()
-            self.system.sleep(words.POLL_S)
+            self.system.sleep(messages.POLL_S)
         return passed
 
     def commit(self) -> None:
         """Say that it goes forward; the journal has it."""
-        self._say(words.COMMIT)
+        self._say(messages.COMMIT)
 
     def was_committed(self) -> bool:
         """Only the head's own journal knows."""
@@ -142,39 +143,39 @@ class Head:
 
     def explain(self, failure: Failure) -> Failure:
         """Add what members say of their engines' ends: which was first, nobody can tell by the clock."""
-        deadline = self.system.monotonic() + (words.EXPLAIN_S if failure.exit_code is not None else 0.0)
+        deadline = self.system.monotonic() + (messages.EXPLAIN_S if failure.exit_code is not None else 0.0)
         while len(ended := self._ended(failure)) < self.members and self.system.monotonic() < deadline:
-            self.system.sleep(words.POLL_S)
+            self.system.sleep(messages.POLL_S)
         return replace(failure, cause="; ".join((failure.cause, *ended)))
 
     def _ended(self, failure: Failure) -> list[str]:
         return [
             f"{self.rank.name(rank)}: {said.cause}"
             for rank, said in self._all()
-            if said.state == words.FAILED and self.rank.name(rank) not in failure.cause
+            if said.state == messages.FAILED and self.rank.name(rank) not in failure.cause
         ]
 
     def abort(self, failure: Failure) -> None:
         """Say that it goes back, and why; the journal has it."""
         with self._lock:
-            self.word, self.cause, self.remedy = words.ABORT, failure.cause, failure.remedy
+            self.word, self.cause, self.remedy = messages.ABORT, failure.cause, failure.remedy
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
         """Wait until every member has ended; return those that did not end as the head."""
-        if not promoted and self.word != words.ABORT:
+        if not promoted and self.word != messages.ABORT:
             self.abort(Failure(cause))
-        deadline = self.system.monotonic() + words.SETTLE_S
+        deadline = self.system.monotonic() + messages.SETTLE_S
         while self._close and self.system.monotonic() < deadline:
-            not_ended = self._without(words.PROMOTED, words.ENDED)
+            not_ended = self._without(messages.PROMOTED, messages.ENDED)
             open_ = [rank for rank in not_ended if promoted or rank in self.said]
             if not open_:
                 break
-            self.system.sleep(words.POLL_S)
+            self.system.sleep(messages.POLL_S)
         if not promoted:
             return ()
         return tuple(
             f"{self.rank.name(rank)}: {self.said[rank].cause if rank in self.said else 'silent'}"
-            for rank in self._without(words.PROMOTED)
+            for rank in self._without(messages.PROMOTED)
         )
 
     def close(self) -> None:
@@ -210,4 +211,4 @@ class Head:
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
                 raise TrialFailedError(Failure(f"{names}: not {state} after {limit_s:.0f} s"))
-            self.system.sleep(words.POLL_S)
+            self.system.sleep(messages.POLL_S)

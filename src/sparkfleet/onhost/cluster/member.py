@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 
-from sparkfleet.onhost.books.journal import Journal
-from sparkfleet.onhost.cluster import proof, ranks, words
-from sparkfleet.onhost.cluster.words import NotTogetherError
+from sparkfleet.contract.generation import Generation, Rank, SwapRequest
+from sparkfleet.onhost.cluster import messages, proof, ranks
+from sparkfleet.onhost.cluster.messages import NotTogetherError
+from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
+from sparkfleet.onhost.gate.gate import Gate, Passed
 from sparkfleet.onhost.machine.system import Stop, System
-from sparkfleet.onhost.service.generation import Generation, Rank, SwapRequest
-from sparkfleet.onhost.trial.gate import Gate, Passed
-from sparkfleet.onhost.trial.trial import Failure, TrialFailedError
+from sparkfleet.onhost.state.journal import Journal
 
 
 @dataclass
@@ -23,10 +23,10 @@ class Member:
     request: SwapRequest
     generation: Generation
     rank: Rank
-    state: str = words.CHECKING
+    state: str = messages.CHECKING
     cause: str = ""
     remedy: str = ""
-    word: str = words.PREPARE
+    word: str = messages.PREPARE
     why: str = ""
     what: str = ""
     """The head's cause and remedy."""
@@ -40,7 +40,7 @@ class Member:
     def open(self, *, again: bool) -> None:  # noqa: ARG002  (the head's matter)
         """Begin to tell the head."""
         self.heard_at = self.system.monotonic()
-        self._close = self.system.every(words.BEAT_S, self.beat)
+        self._close = self.system.every(messages.BEAT_S, self.beat)
 
     def beat(self) -> None:
         """Tell the head where this rank is, and take its word. Called from other threads."""
@@ -51,9 +51,11 @@ class Member:
                 "state": self.state,
                 "cause": self.cause,
                 "remedy": self.remedy,
-                "shared": words.shared(self.rank, self.image_id),
+                "shared": messages.shared(self.rank, self.image_id),
             }
-            answer = self.system.ask_other(self.rank.addresses[0], words.PORT, message, words.PATIENCE_S)
+            answer = self.system.ask_other(
+                self.rank.addresses[0], messages.PORT, message, messages.PATIENCE_S
+            )
             if answer is None or "word" not in answer:
                 return
             self.word, self.heard_at = str(answer["word"]), self.system.monotonic()
@@ -63,23 +65,23 @@ class Member:
     def prepared(self, image_id: str) -> None:
         """Say ready, and wait for the word to stop."""
         self.image_id = image_id
-        self._tell(words.READY)
+        self._tell(messages.READY)
         try:
-            self._wait(words.STOP, words.PREPARE_S)
+            self._wait(messages.STOP, messages.PREPARE_S)
         except TrialFailedError as error:
             raise NotTogetherError(error.failure.cause, error.failure.remedy) from None
 
     def stopped(self) -> None:
         """Say that what was before has stopped, and wait for the word to start."""
-        self._tell(words.STOPPED)
-        self._wait(words.START, words.LOST_S)
+        self._tell(messages.STOPPED)
+        self._wait(messages.START, messages.LOST_S)
 
     def check(self) -> None:
         """Obey the word to go back."""
-        if self.word == words.ABORT:
+        if self.word == messages.ABORT:
             raise TrialFailedError(Failure(f"{self.rank.name(0)}: {self.why}", self.what))
         silent = self.system.monotonic() - self.heard_at
-        if silent >= words.LOST_S:
+        if silent >= messages.LOST_S:
             raise TrialFailedError(
                 Failure(f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s")
             )
@@ -87,11 +89,11 @@ class Member:
     def prove(self, gate: Gate) -> Passed:
         """Say that the engine runs; the head's gate decides."""
         began = self.system.monotonic()
-        self._tell(words.RUNNING)
+        self._tell(messages.RUNNING)
         gate.waiting("the head's gate")
-        while self.word != words.COMMIT:
+        while self.word != messages.COMMIT:
             gate.check_alive()
-            self.system.sleep(words.POLL_S)
+            self.system.sleep(messages.POLL_S)
         spent = self.system.monotonic() - began
         return Passed(spent, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
 
@@ -100,16 +102,16 @@ class Member:
 
     def was_committed(self) -> bool:
         """Ask the head's swap, or its guard, for the word."""
-        deadline = self.system.monotonic() + words.WORD_S
+        deadline = self.system.monotonic() + messages.WORD_S
         while self.system.monotonic() < deadline:
             self.beat()
             question = proof.question({"ask": "swap", "swap": self.request.id})
-            said = self.system.ask_other(self.rank.addresses[0], ranks.PORT, question, words.PATIENCE_S)
+            said = self.system.ask_other(self.rank.addresses[0], ranks.PORT, question, messages.PATIENCE_S)
             answer = proof.proven(said, self.request.token, question) or {}
-            if self.word in {words.COMMIT, words.ABORT}:
-                return self.word == words.COMMIT
-            if answer.get("word") in {words.COMMIT, words.ABORT}:
-                return bool(answer["word"] == words.COMMIT)
+            if self.word in {messages.COMMIT, messages.ABORT}:
+                return self.word == messages.COMMIT
+            if answer.get("word") in {messages.COMMIT, messages.ABORT}:
+                return bool(answer["word"] == messages.COMMIT)
             self.system.sleep(1.0)
         return False
 
@@ -117,24 +119,24 @@ class Member:
         """Tell the head, and add what it says of the others."""
         if failure.exit_code is None:
             return failure
-        self._tell(words.FAILED, failure.cause, failure.remedy)
-        deadline = self.system.monotonic() + words.EXPLAIN_S
-        while self.word != words.ABORT and self.system.monotonic() < deadline:
-            self.system.sleep(words.POLL_S)
-        if self.word != words.ABORT or not self.why or self.why in failure.cause:
+        self._tell(messages.FAILED, failure.cause, failure.remedy)
+        deadline = self.system.monotonic() + messages.EXPLAIN_S
+        while self.word != messages.ABORT and self.system.monotonic() < deadline:
+            self.system.sleep(messages.POLL_S)
+        if self.word != messages.ABORT or not self.why or self.why in failure.cause:
             return failure
         return replace(failure, cause=f"{failure.cause}; {self.rank.name(0)}: {self.why}")
 
     def abort(self, failure: Failure) -> None:
         """Tell the head why this rank goes back."""
-        self._tell(words.FAILED, failure.cause, failure.remedy)
+        self._tell(messages.FAILED, failure.cause, failure.remedy)
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
         """Tell the head how this rank ended: also a head that begins later than this rank refuses."""
         began = self.system.monotonic()
-        self._tell(words.PROMOTED if promoted else words.ENDED, cause)
-        while self.told != self.state and self.system.monotonic() - began < words.HEARD_S:
-            self.system.sleep(words.BEAT_S)
+        self._tell(messages.PROMOTED if promoted else messages.ENDED, cause)
+        while self.told != self.state and self.system.monotonic() - began < messages.HEARD_S:
+            self.system.sleep(messages.BEAT_S)
             self.beat()
         return ()
 
@@ -149,10 +151,10 @@ class Member:
         self.beat()
 
     def _wait(self, word: str, limit_s: float) -> None:
-        while self.word == words.ABORT or words.ORDER.index(self.word) < words.ORDER.index(word):
+        while self.word == messages.ABORT or messages.ORDER.index(self.word) < messages.ORDER.index(word):
             self.check()
             silent = self.system.monotonic() - self.heard_at
             if silent >= limit_s:
                 text = f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s"
-                raise TrialFailedError(Failure(text, words.NO_FABRIC))
-            self.system.sleep(words.POLL_S)
+                raise TrialFailedError(Failure(text, messages.NO_FABRIC))
+            self.system.sleep(messages.POLL_S)

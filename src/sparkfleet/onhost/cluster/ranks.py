@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost.books import store
+from sparkfleet.contract.generation import Generation, Rank
 from sparkfleet.onhost.cluster import proof
 from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.container import Container
 from sparkfleet.onhost.machine.system import Stop, System
-from sparkfleet.onhost.service.container import Container
-from sparkfleet.onhost.service.generation import Generation, Rank
+from sparkfleet.onhost.state import store
 
 PORT = 29552
 RAY_PORT = 6379

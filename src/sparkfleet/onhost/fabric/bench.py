@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sparkfleet.onhost.books import units
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Ran, System, systemctl
+from sparkfleet.onhost.state import units
 
 RDMA, IPERF, STREAM = "ib_write_bw", "iperf3", "stream"
 TOOLS = (RDMA, IPERF, STREAM)

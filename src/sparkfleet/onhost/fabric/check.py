@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from sparkfleet.contract.fabric import FabricRequest, Peer
 from sparkfleet.onhost.fabric import links
-from sparkfleet.onhost.fabric.request import FabricRequest, Peer
 from sparkfleet.onhost.machine.system import System
 
 HEADERS = 28

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from sparkfleet.contract.fabric import FabricRequest
 from sparkfleet.onhost.fabric import bench, bench_stream, fabric
-from sparkfleet.onhost.fabric.request import FabricRequest
-from sparkfleet.onhost.machine.speaking import OK, PROBLEM, asked, say
+from sparkfleet.onhost.machine.stdio import OK, PROBLEM, asked, say
 from sparkfleet.onhost.machine.system import System
 
 Run = Callable[[System, argparse.Namespace], int]
@@ -70,10 +70,10 @@ def _tools(_: System, __: argparse.Namespace) -> int:
 
 
 def _listen(system: System, _: argparse.Namespace) -> int:
-    problem = bench.begin(system, bench.BenchRequest.from_json(asked()))
-    if problem:
-        sys.stderr.write(f"{problem}\n")
-    return PROBLEM if problem else OK
+    diagnostic = bench.begin(system, bench.BenchRequest.from_json(asked()))
+    if diagnostic:
+        sys.stderr.write(f"{diagnostic}\n")
+    return PROBLEM if diagnostic else OK
 
 
 def _listen_no_more(system: System, _: argparse.Namespace) -> int:

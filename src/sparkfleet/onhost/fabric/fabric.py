@@ -13,12 +13,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost.books import units
-from sparkfleet.onhost.books.journal import Journal, read_events
+from sparkfleet.contract.fabric import FabricRequest, links_of
 from sparkfleet.onhost.fabric import check, links, netplan, watch
-from sparkfleet.onhost.fabric.request import FabricRequest, links_of
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
+from sparkfleet.onhost.state import units
+from sparkfleet.onhost.state.journal import Journal, read_events
 
 LINKED, REMOVED, REFUSED, RETURNED = "linked", "removed", "refused", "returned"
 SETTLE_LOOKS, SETTLE_S = 4, 1.0
@@ -52,10 +52,10 @@ def begin(system: System, request: FabricRequest) -> dict[str, Any]:
         raise ValueError(f"an interrupted change of the links ({other}) is being put back")
     _prune(system)
     files.write_json(here / "request.json", request.to_json())
-    problem = _start(system, request.id)
-    if problem:
+    diagnostic = _start(system, request.id)
+    if diagnostic:
         files.remove(here)
-        raise ValueError(problem)
+        raise ValueError(diagnostic)
     return {"job": request.id}
 
 
@@ -167,9 +167,9 @@ class _Change:
         self.journal.step("apply", f"{', '.join(touched)}: the new netplan file is in force now")
         netplan.put(system, request.text)
         declared = [link for link, _ in request.addresses]
-        problem = netplan.activate(system, before["renderer"], touched, declared)
-        if problem:
-            return self.back(problem, "see what it says; then run again")
+        diagnostic = netplan.activate(system, before["renderer"], touched, declared)
+        if diagnostic:
+            return self.back(diagnostic, "see what it says; then run again")
         self._drop(before)
         self.journal.step("watch", "waiting for a new connection, and for the other Sparks")
         cause = watch.watch(system, request, before["management"], self.journal.directory)
@@ -194,12 +194,12 @@ class _Change:
         self.journal.step("return", cause)
         netplan.put(system, before["text"])
         renderer = before["renderer"]
-        problem = netplan.activate(system, renderer, before["touched"], links_of(before["text"]))
+        diagnostic = netplan.activate(system, renderer, before["touched"], links_of(before["text"]))
         self._forget_new(before)
-        problems = self._put_back({**before["management"], **before["links"]})
+        diagnostics = self._put_back({**before["management"], **before["links"]})
         if not before["networkd"] and not before["text"] and renderer == "networkd":
             systemctl(system, "stop", f"{netplan.NETWORKD.removesuffix('.service')}.socket", netplan.NETWORKD)
-        left = "; ".join(([problem] if problem else []) + problems)
+        left = "; ".join(([diagnostic] if diagnostic else []) + diagnostics)
         words = f"{cause}; everything was put back as it was" + (f", but: {left}" if left else "")
         return self._end(RETURNED, words, remedy)
 
@@ -209,12 +209,12 @@ class _Change:
         NetworkManager looks for a connection of its own for a link that lost ours, and takes addresses away
         when it has found one, a moment later.
         """
-        problems = links.put_back(self.system, had)
+        diagnostics = links.put_back(self.system, had)
         for _ in range(SETTLE_LOOKS):
             self.system.sleep(SETTLE_S)
             if links.missing(self.system, had):
-                problems = links.put_back(self.system, had)
-        return problems or links.missing(self.system, had)
+                diagnostics = links.put_back(self.system, had)
+        return diagnostics or links.missing(self.system, had)
 
     @property
     def _untouched(self) -> Path:

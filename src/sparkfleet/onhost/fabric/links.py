@@ -56,7 +56,7 @@ def missing(system: System, before: Snapshot) -> list[str]:
 
 def put_back(system: System, before: Snapshot) -> list[str]:
     """Give the netdevs again what they had; what they have beside stays. Return what did not work."""
-    problems = []
+    diagnostics = []
     now = snapshot(system, before)
     for name, had in before.items():
         has = now.get(name, {"addresses": [], "routes": [], "mtu": 0, "up": False})
@@ -73,8 +73,8 @@ def put_back(system: System, before: Snapshot) -> list[str]:
         for words in steps:
             done = system.run(("ip", *words))
             if done.code:
-                problems.append(f"ip {' '.join(words)}: {done.text}")
-    return problems
+                diagnostics.append(f"ip {' '.join(words)}: {done.text}")
+    return diagnostics
 
 
 def _route(shown: dict[str, Any]) -> list[str]:

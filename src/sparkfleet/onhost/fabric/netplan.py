@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from sparkfleet.onhost.fabric.request import MODE, NETPLAN_FILE
+from sparkfleet.contract.fabric import MODE, NETPLAN_FILE
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
 

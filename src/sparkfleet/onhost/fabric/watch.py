@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparkfleet.contract.fabric import FabricRequest
 from sparkfleet.onhost.fabric import check, links
-from sparkfleet.onhost.fabric.request import FabricRequest
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System
 

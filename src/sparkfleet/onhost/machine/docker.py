@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sparkfleet.onhost.machine.container import Container
 from sparkfleet.onhost.machine.engine_api import (
     FIRST_ERROR,
     NOT_FOUND,
@@ -26,7 +27,6 @@ from sparkfleet.onhost.machine.engine_api import (
     unframed,
 )
 from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, Stop
-from sparkfleet.onhost.service.container import Container
 
 PULL_SILENCE_S = 900.0
 """Seconds that dockerd may stay silent within a pull: a large layer is unpacked without a word."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost.machine import wire
+from sparkfleet.onhost.machine.container import Container
 from sparkfleet.onhost.machine.docker import DockerEngine
 from sparkfleet.onhost.machine.system import (
     Answer,
@@ -28,7 +29,6 @@ from sparkfleet.onhost.machine.system import (
     Ran,
     Stop,
 )
-from sparkfleet.onhost.service.container import Container
 
 LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""

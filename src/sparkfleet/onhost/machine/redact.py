@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sparkfleet.onhost.service.container import Container
+from sparkfleet.onhost.machine.container import Container
 
 MASK = "***"
 SECRET_NAME = re.compile(

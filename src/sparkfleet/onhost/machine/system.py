@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sparkfleet.onhost.service.container import Container
-from sparkfleet.onhost.service.generation import STATE_DIR
+from sparkfleet.contract.generation import STATE_DIR
+from sparkfleet.onhost.machine.container import Container
 
 PROGRAM = "/usr/local/lib/sparkfleet/sparkfleet.pyz"
 """Where these programs lie on a Spark."""

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost.books import store
-from sparkfleet.onhost.books.journal import Journal
-from sparkfleet.onhost.fetch import staged
-from sparkfleet.onhost.fetch.pull import StageError
+from sparkfleet.onhost.artifacts.fetch import staged
+from sparkfleet.onhost.artifacts.fetch.pull import StageError
 from sparkfleet.onhost.machine import files, open_files
 from sparkfleet.onhost.machine.docker import DockerEngine
 from sparkfleet.onhost.machine.system import DockerError
 from sparkfleet.onhost.prune import hub_cache
+from sparkfleet.onhost.state import store
+from sparkfleet.onhost.state.journal import Journal
 
 _CACHE = re.compile(r"[0-9a-f]{12}|unpinned")
 _SNAPSHOT = re.compile(r"hub/models--[^/]+/snapshots/[^/]+")

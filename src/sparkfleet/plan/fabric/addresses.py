@@ -6,9 +6,9 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sparkfleet.config.resolved import Fabric, Member
 from sparkfleet.plan.fabric import ring
 from sparkfleet.probe.links import FabricSeen, Link
-from sparkfleet.spec.resolved import Fabric, Member
 
 PREFIX = 24
 """Length of a rail's prefix: 254 Sparks in one cluster."""

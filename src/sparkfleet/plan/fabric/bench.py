@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from sparkfleet.config.resolved import Member
 from sparkfleet.onhost.fabric.bench import IPERF, RDMA, STREAM, BenchRequest, Lane
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.fabric.environment import has_rdma
 from sparkfleet.probe.links import FabricSeen
-from sparkfleet.spec.resolved import Member
 
 
 @dataclass(frozen=True)

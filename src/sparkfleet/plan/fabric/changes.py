@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from sparkfleet.onhost.fabric.request import MODE, FabricRequest, Peer, links_of
-from sparkfleet.plan.fabric import netplan, obstacles
+from sparkfleet.config.resolved import Host, Member
+from sparkfleet.contract.fabric import MODE, FabricRequest, Peer, links_of
+from sparkfleet.plan.fabric import blockers, netplan
 from sparkfleet.plan.fabric.addresses import Rail, address, numbers, peers, rails, route
 from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import Observed, PathSeen
-from sparkfleet.spec.resolved import Host, Member
 
 
 def wanted_addresses(host: Host) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def fabric_entry(host: Host, observed: Observed) -> Entry | None:
     member, seen = host.member, observed.fabric
     found = rails(member, seen)
     changes = (*_link_changes(member, seen, found), *_file_changes(member, seen, found))
-    blocked = obstacles.obstacle(host.name, member, seen, found)
+    blocked = blockers.obstacle(host.name, member, seen, found)
     if not changes and blocked is None:
         return None
     statements = (*_statements(seen, found), *(_interrupted(member, observed) if changes else ()))

@@ -6,9 +6,9 @@ own, made for another machine.
 
 from __future__ import annotations
 
+from sparkfleet.config.resolved import Member
 from sparkfleet.plan.fabric.addresses import Rail, rails
 from sparkfleet.probe.links import FabricSeen
-from sparkfleet.spec.resolved import Member
 
 DEVICE = "/dev/infiniband"
 """What a container needs of the Spark to use RDMA; without it NCCL falls back to TCP in silence."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparkfleet.onhost.fabric.request import MARK, NETPLAN_FILE
+from sparkfleet.config.resolved import Member
+from sparkfleet.contract.fabric import MARK, NETPLAN_FILE
 from sparkfleet.plan.fabric.addresses import Rail, route
-from sparkfleet.spec.resolved import Member
 
 PATH = f"/etc/netplan/{NETPLAN_FILE}"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.errors import Problem
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import containers, footprints, machine, network
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.preflight import PreflightSeen
-from sparkfleet.spec.resolved import Host
 
 
 def request(host: Host) -> ProbeRequest:
@@ -18,10 +18,12 @@ def request(host: Host) -> ProbeRequest:
     return replace(probe_request(host), preflight=True, urls=tuple(network.urls(host)), items=None)
 
 
-def checked(host: Host, seen: PreflightSeen | Problem, skew_s: float = 0.0, unsure_s: float = 0.0) -> Checked:
+def checked(
+    host: Host, seen: PreflightSeen | Diagnostic, skew_s: float = 0.0, unsure_s: float = 0.0
+) -> Checked:
     """Return every row of a Spark: what was seen, and what its clock said against the operator's."""
-    if isinstance(seen, Problem):
-        rows = [Check("look", Verdict.FAIL, one.found, one.expected, one.remedy) for one in seen.each]
+    if isinstance(seen, Diagnostic):
+        rows = [Check("look", Verdict.FAIL, one.message, one.expected, one.hint) for one in seen.each]
         return Checked(host.name, tuple(rows))
     return Checked(
         host.name,

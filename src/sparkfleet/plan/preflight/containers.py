@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sparkfleet.config.resolved import Host
 from sparkfleet.plan import staging
 from sparkfleet.plan.model import Change
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, Verdict, unread
-from sparkfleet.plan.units_of_size import size
+from sparkfleet.plan.units import size
 from sparkfleet.probe.observed import DOCKER_REMEDIES, Disk, Observed
 from sparkfleet.probe.preflight import Engine, PreflightSeen, Unread
-from sparkfleet.spec.resolved import Host
 
 OLDEST_DOCKER = (20, 10)
 GOOD_DRIVERS = ("overlay2", "overlayfs")
@@ -89,10 +89,10 @@ def _disks(host: Host, seen: PreflightSeen) -> Iterator[Check]:
 def _room(host: Host, observed: Observed, name: str) -> Check:
     service = next(service for service in host.services if service.name == name)
     wanted = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
-    problem = staging.disk_problem(host, service, observed)
+    diagnostic = staging.disk_diagnostic(host, service, observed)
     row = f"room for {name}"
-    if problem:
-        return Check(row, Verdict.FAIL, problem.found, problem.expected, problem.remedy)
+    if diagnostic:
+        return Check(row, Verdict.FAIL, diagnostic.message, diagnostic.expected, diagnostic.hint)
     missing = "; ".join(_said(change) for change in wanted)
     return Check(row, Verdict.OK, missing or "image and weights are there")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sparkfleet.config.resolved import Host, ImageRef
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, Verdict, unread
-from sparkfleet.probe.observed import Observed, sudo_problem
+from sparkfleet.probe.observed import Observed, sudo_diagnostic
 from sparkfleet.probe.preflight import Clock, Gpu, PreflightSeen, System, Unread
-from sparkfleet.spec.resolved import Host, ImageRef
 
 ARCH = "aarch64"
 DGX_OS = 7
@@ -36,8 +36,8 @@ def rows(host: Host, seen: PreflightSeen, skew_s: float, unsure_s: float) -> Ite
 def _sudo(host: Host, seen: PreflightSeen) -> Check:
     if seen.sudo is None:
         return Check("sudo", Verdict.OK, "the login user may act as root")
-    problem = sudo_problem(host.name, seen.sudo.error)
-    return Check("sudo", Verdict.FAIL, problem.found, problem.expected, problem.remedy)
+    diagnostic = sudo_diagnostic(host.name, seen.sudo.error)
+    return Check("sudo", Verdict.FAIL, diagnostic.message, diagnostic.expected, diagnostic.hint)
 
 
 def _system(seen: System | Unread) -> Iterator[Check]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from sparkfleet.config.resolved import Host
 from sparkfleet.plan.preflight.model import Check, Verdict, unread
 from sparkfleet.probe.preflight import PreflightSeen, Reached, Unread
-from sparkfleet.spec.resolved import Host
 
 HUB = "https://huggingface.co"
 DOCKER_HUB = "registry-1.docker.io"

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkfleet.onhost.books import store
 from sparkfleet.onhost.cluster import proof, ranks
+from sparkfleet.onhost.state import store
 from tests.unit.onhost.sparks import Sparks
 
 STATE: dict[str, Any] = {"epoch": "e", "state": "running", "serves": True}

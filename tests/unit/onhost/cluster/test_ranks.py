@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.guard.guard import MOST_ENDS
+from sparkfleet.onhost.supervisor.supervisor import MOST_ENDS
 from tests.unit.onhost.sparks import RAY_S, Sparks
 
 EXECUTORS = ("mp", "ray")

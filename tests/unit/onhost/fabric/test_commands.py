@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.fabric import FabricRequest
 from sparkfleet.onhost import main
 from sparkfleet.onhost.fabric import bench_stream, check, fabric
 from sparkfleet.onhost.fabric.bench import STREAM, BenchRequest, Lane
-from sparkfleet.onhost.fabric.request import FabricRequest
 from sparkfleet.onhost.machine import host
 from tests.unit.onhost.fabric_world import Netdev, Network
 

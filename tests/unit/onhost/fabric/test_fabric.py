@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.books.journal import read_events
+from sparkfleet.contract.fabric import MARK, FabricRequest, Peer, links_of
 from sparkfleet.onhost.fabric import fabric, netplan
-from sparkfleet.onhost.fabric.request import MARK, FabricRequest, Peer, links_of
 from sparkfleet.onhost.machine.system import Ran, System
+from sparkfleet.onhost.state.journal import read_events
 from tests.unit.onhost.fabric_world import Netdev, Network, PowerCut
 
 TEXT = f"""{MARK} for the cluster pair: spark-01, spark-02.

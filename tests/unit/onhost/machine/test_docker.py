@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.onhost.machine.container import Container
 from sparkfleet.onhost.machine.docker import DockerEngine
 from sparkfleet.onhost.machine.system import DockerError, DockerGoneError
-from sparkfleet.onhost.service.container import Container
 
 INSPECT = {
     "Id": "c" * 64,

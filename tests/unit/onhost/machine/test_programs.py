@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.onhost.guard.guard import Guard
 from sparkfleet.onhost.machine import programs
-from sparkfleet.onhost.swap import services
-from tests.unit.onhost.guard.test_guard import after
+from sparkfleet.onhost.rollout import services
+from sparkfleet.onhost.supervisor.supervisor import Guard
+from tests.unit.onhost.supervisor.test_supervisor import after
 from tests.unit.onhost.world import World, generation
 
 NANO = generation()

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.books import store
-from sparkfleet.onhost.books.journal import Journal
-from sparkfleet.onhost.fetch import staged
-from sparkfleet.onhost.fetch.pull import StageError
+from sparkfleet.onhost.artifacts.fetch import staged
+from sparkfleet.onhost.artifacts.fetch.pull import StageError
 from sparkfleet.onhost.machine import files, open_files
 from sparkfleet.onhost.machine.system import DockerError
 from sparkfleet.onhost.prune import prune
+from sparkfleet.onhost.state import store
+from sparkfleet.onhost.state.journal import Journal
 
 REVISION = "1" * 40
 IMAGE = "registry.example/vllm@sha256:" + "4" * 64

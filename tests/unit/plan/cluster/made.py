@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.onhost.service.generation import Generation
+from sparkfleet.config.resolved import Fabric, Host, Member
+from sparkfleet.contract.generation import Generation
 from sparkfleet.plan.compute import host_plan, wanted
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.model import Entry, HostPlan
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import Observed
-from sparkfleet.spec.resolved import Fabric, Host, Member
 from tests.unit.plan import fake_spark
 from tests.unit.plan.fabric.made import seen
 from tests.unit.plan.nano import NANO

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from sparkfleet.config.resolved import Fabric, Member
 from sparkfleet.probe.links import FabricSeen, Link
-from sparkfleet.spec.resolved import Fabric, Member
 
 HOSTS = ("spark-01", "spark-02")
 

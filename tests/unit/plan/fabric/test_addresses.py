@@ -8,9 +8,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparkfleet.config.resolved import Fabric
 from sparkfleet.plan.fabric.addresses import address, peers, rails
 from sparkfleet.probe.links import FabricSeen
-from sparkfleet.spec.resolved import Fabric
 from tests.unit.plan.fabric.made import cage, member, seen
 
 

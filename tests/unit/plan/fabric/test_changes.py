@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.onhost.fabric.request import Peer
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.fabric import Peer
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails
@@ -14,7 +15,6 @@ from sparkfleet.plan.fabric.changes import fabric_entry, wanted_addresses
 from sparkfleet.plan.model import Change, Entry, HostState, Sign, Step
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import ContainerSeen, Observed, PathSeen
-from sparkfleet.spec.resolved import Host
 from tests.unit.plan import fake_spark
 from tests.unit.plan.fabric.made import cage, member, seen
 

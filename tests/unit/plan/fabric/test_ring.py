@@ -8,8 +8,9 @@ from itertools import permutations
 import pytest
 import yaml
 
-from sparkfleet.onhost.fabric.request import Peer, links_of
-from sparkfleet.plan.cluster.rendered import rank_of, ranked
+from sparkfleet.config.resolved import Host, Member
+from sparkfleet.contract.fabric import Peer, links_of
+from sparkfleet.plan.cluster.render import rank_of, ranked
 from sparkfleet.plan.fabric import netplan, ring
 from sparkfleet.plan.fabric.addresses import Rail, node_address, peers, rails, route
 from sparkfleet.plan.fabric.bench import End, requests
@@ -17,7 +18,6 @@ from sparkfleet.plan.fabric.changes import fabric_entry, wanted_addresses
 from sparkfleet.plan.fabric.environment import environment
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import Observed, User
-from sparkfleet.spec.resolved import Host, Member
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster.made import SERVICE
 from tests.unit.plan.fabric.made import cage, member, seen
@@ -108,7 +108,7 @@ def test_without_a_cable_in_each_cage_there_is_no_ring() -> None:
     entry = fabric_entry(Host("a", member=of_ring(0)), observed(0, seen()))
     assert entry is not None
     assert entry.blocked is not None
-    assert entry.blocked.found == "no carrier on enp1s0f0np0, enP2p1s0f0np0"
+    assert entry.blocked.message == "no carrier on enp1s0f0np0, enP2p1s0f0np0"
     assert "a p0 to b p1, b p0 to c p1, c p0 to a p1" in entry.blocked.expected
     assert [(row.field, row.new) for row in entry.changes] == [("link", "enp1s0f0np0, enP2p1s0f0np0")]
 

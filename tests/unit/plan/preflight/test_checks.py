@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.errors import Problem
+from sparkfleet.config.resolved import Host, Prepare
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.preflight.checks import checked, request
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
-from sparkfleet.spec.resolved import Host, Prepare
 from tests.unit.plan.nano import HOST, NANO, STOCK
 from tests.unit.plan.preflight.seen import DISK, data, seen
 
@@ -222,11 +222,11 @@ def test_the_image_on_the_spark_tells_its_cuda_better_than_the_lock() -> None:
 
 
 def test_a_spark_that_gave_no_answer_has_every_reason_as_a_row() -> None:
-    found = checked(HOST, Problem("spark-01", "no python3", also=(Problem("x", "no disk"),)))
+    found = checked(HOST, Diagnostic("spark-01", "no python3", related=(Diagnostic("x", "no disk"),)))
     assert [check.found for check in found.checks] == ["no python3", "no disk"]
     assert found.state is Verdict.FAIL
     unread = read_preflight("spark-01", "{")
-    assert isinstance(unread, Problem)
+    assert isinstance(unread, Diagnostic)
 
 
 def test_the_worst_row_is_the_state_of_the_spark() -> None:
@@ -243,7 +243,7 @@ def test_without_docker_all_other_rows_are_still_told() -> None:
     missing = {"state": "missing", "error": "Docker is not installed"}
     found = seen(docker=missing, preflight__engine=missing, sudo={"state": "refused", "error": "no"})
     assert isinstance(found, PreflightSeen)
-    assert isinstance(found.observed, Problem)
+    assert isinstance(found.observed, Diagnostic)
     states = {check.name: check.state for check in checked(SPARK, found).checks}
     assert states["Docker"] is states["sudo"] is Verdict.FAIL
     assert states["GPU"] is states["hub"] is Verdict.OK

@@ -1,0 +1,76 @@
+"""What `check` finds beyond the files: flags, variables and needs against the image's vLLM, and the rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sparkfleet.config.resolved import Fleet, Host, Service
+from sparkfleet.engines.vllm import rules
+from sparkfleet.engines.vllm.findings import Level
+from sparkfleet.plan.lint import Advice, advice
+
+
+@dataclass(frozen=True, order=True)
+class Note:
+    """One finding and its place."""
+
+    where: str
+    level: Level
+    text: str
+    remedy: str = ""
+    code: str = ""
+
+    def __str__(self) -> str:
+        """Return it as one paragraph, as errors are shown."""
+        text = f"{self.where}: {self.level}: {self.text}"
+        return f"{text}\n    do: {self.remedy}" if self.remedy else text
+
+
+def notes(fleet: Fleet, *, pinned: bool = True) -> list[Note]:
+    """Return every finding of a fleet, sorted by place; one that many Sparks share is there once.
+
+    ``pinned`` False: the fleet was loaded without its lock file, and rules about pins are not asked.
+    """
+    found: dict[Note, set[str]] = {}
+    for warning in fleet.warnings:
+        where, _, text = warning.partition(": ")
+        found[Note(where, "warning", text)] = set()
+    known: dict[object, tuple[Advice, ...]] = {}
+    first: dict[Advice, Note] = {}
+    for host in fleet.hosts:
+        for service in host.services:
+            key = _content(service, host)
+            if key not in known:  # a fleet is mostly the same service many times
+                known[key] = advice(service, host, pinned=pinned)
+            for said in known[key]:
+                note = _placed(said, dict(service.origin))
+                if not said.about:
+                    note = first.setdefault(said, note)
+                found.setdefault(note, set()).add(host.name)
+        for verdict in rules.unknown_allowances(dict(host.allow)):
+            said = Advice(verdict.level, verdict.text, verdict.remedy, verdict.id)
+            note = first.setdefault(said, Note(host.file, said.level, said.text, said.remedy, said.code))
+            found.setdefault(note, set()).add(host.name)
+    return sorted(_counted(note, hosts) for note, hosts in found.items())
+
+
+def _content(service: Service, host: Host) -> object:
+    """Return what decides the findings of a service: all but names and places."""
+    others = [(other.port, repr(other.flags)) for other in host.services if other is not service]
+    weights = service.weights
+    return (
+        repr((service.flags, service.env, service.container, service.image, service.needs_packages, others)),
+        (service.name, service.recipe, service.needs_vllm, weights.repo, weights.revision, weights.gated),
+        (host.reserve_gib, host.floor_gib, host.hf_token, host.allow, host.paths),
+    )
+
+
+def _placed(said: Advice, origin: dict[str, str]) -> Note:
+    names = (*said.about, "service")
+    where = next(origin[name] for name in names if name in origin)
+    return Note(where, said.level, said.text, said.remedy, said.code)
+
+
+def _counted(note: Note, hosts: set[str]) -> Note:
+    more = len(hosts) - 1
+    return replace(note, text=f"{note.text} (and on {more} more)") if more > 0 else note

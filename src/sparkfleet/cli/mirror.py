@@ -1,0 +1,51 @@
+"""``sparkfleet bundle``: images and models of a fleet in a directory, for a site without Internet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from sparkfleet.cli import output
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+def bundle(inventory: Path, directory: Path) -> None:
+    """Bring the images, models and Python packages of fleet.lock into DIRECTORY, and the lock file with them.
+
+    Every content is checked by its hash. What is there already is not fetched again: run it once more after
+    a cut, or after another lock. A Spark takes from it with `stage: {bundle: DIRECTORY}` in group_data.
+
+    Exit code: 0 everything is there, 1 something is not.
+    """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from sparkfleet.config import load, secret  # noqa: PLC0415
+    from sparkfleet.inventory import load_fleet  # noqa: PLC0415
+    from sparkfleet.lock import lockfile  # noqa: PLC0415
+    from sparkfleet.lock.registry import Registry  # noqa: PLC0415
+    from sparkfleet.offline import mirror as bundles  # noqa: PLC0415
+
+    places = load.find(inventory)
+    fleet = load_fleet(inventory)
+    wanted = bundles.content(fleet, lockfile.read(places.lock))
+    registry = Registry({mirror.registry: mirror for mirror in fleet.mirrors})
+    source = bundles.Source(registry, fleet.hf_endpoint, secret.read(fleet.hf_token))
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(places.lock, directory / "fleet.lock")
+    try:
+        diagnostics = list(bundles.write(directory, wanted, source, lambda text: click.echo(text, err=True)))
+    finally:
+        registry.close()
+    for diagnostic in diagnostics:
+        click.echo(str(diagnostic), err=True)
+    images, models = output.count(len(wanted.images), "image"), output.count(len(wanted.models), "model")
+    packages = f", {output.count(len(wanted.wheels), 'wheel')}" if wanted.wheels else ""
+    left = f"; {len(diagnostics)} not there" if diagnostics else ""
+    click.echo(f"{directory}: {images}, {models}{packages}{left}")
+    sys.exit(1 if diagnostics else 0)

@@ -1,0 +1,116 @@
+"""A service as docker, compose or systemd would be told: the same settings, to read or to take along."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from sparkfleet.config.resolved import Host, Service
+from sparkfleet.config.yaml_text import dump
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import Generation
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.plan import desired
+from sparkfleet.plan.cluster import render
+from sparkfleet.probe.observed import User
+
+
+def generation(host: Host, service: Service, user: User) -> tuple[Service, Generation]:
+    """Return the service as the Spark would get it; the image must be locked, its entrypoint known.
+
+    Of a cluster's service it is the Spark's rank, without the variables that name its links.
+    """
+    image = service.image
+    if not image.entrypoint and not image.size:
+        where = dict(service.origin).get("image", host.file)
+        found = f"the entrypoint of {image.display} is not known, so neither is the command that it needs"
+        remedy = "name the image by its tag, then `sparkfleet lock`"
+        raise SparkfleetError(Diagnostic(where, found, "an image of the lock file", remedy))
+    return render.generation(host, service, user, image.entrypoint, None)
+
+
+def docker(made: Generation) -> str:
+    """Return shell lines that create and start the container as sparkfleet would."""
+    lines = [f"docker create --name {shlex.quote(made.service)}"]
+    words = list(made.create)
+    image = words.index(made.image)
+    position = 0
+    while position < image:
+        # Every option of ours takes a value.
+        lines.append(f"  {words[position]} {shlex.quote(words[position + 1])}")
+        position += 2
+    lines.append(f"  {shlex.quote(made.image)}")
+    lines += [f"  {line}" for line in _command_lines(words[image + 1 :])]
+    return " \\\n".join(lines) + f"\ndocker start {shlex.quote(made.service)}\n"
+
+
+def compose(host: Host, services: list[tuple[Service, Generation]], user: User) -> str:
+    """Return a compose file of a Spark's services. Without our labels: what compose starts is its own."""
+    return dump(
+        {"services": {service.name: _compose(host, service, made, user) for service, made in services}}
+    )
+
+
+def systemd(made: Generation) -> str:
+    """Return the unit with the path of its file."""
+    return f"# /etc/systemd/system/{made.unit_name}\n{made.unit}"
+
+
+def _command_lines(words: list[str]) -> list[str]:
+    """Return the command with one flag a line."""
+    lines: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            lines.append([])
+        lines[-1].append(shlex.quote(word))
+    return [" ".join(line) for line in lines if line]
+
+
+def _compose(host: Host, service: Service, made: Generation, user: User) -> dict[str, Any]:
+    box = service.container
+    words = list(made.create)
+    data: dict[str, Any] = {
+        "container_name": service.name,
+        "image": made.image,
+        "entrypoint": [box.entrypoint] if box.entrypoint else None,
+        "command": [_escaped(word) for word in words[words.index(made.image) + 1 :]],
+        "environment": {name: _escaped(value) for name, value in desired.environment(service).items()},
+        "network_mode": box.network if box.network == "host" else None,
+        "ports": [f"{service.port}:{service.port}"] if box.network == "bridge" else None,
+        "ipc": box.ipc,
+        "shm_size": box.shm_size if box.ipc != "host" else None,
+        "user": box.user,
+        "mem_limit": box.memory,
+        "ulimits": dict(box.ulimits),
+        "devices": list(box.devices),
+        "cap_add": list(box.cap_add),
+        "volumes": [
+            {
+                "type": "bind",
+                "source": user.expand(mount.source),
+                "target": mount.target,
+                "read_only": mount.read_only,
+            }
+            for mount in desired.mounts(host, service)
+        ],
+        "restart": "no",
+        "logging": {"driver": "json-file", "options": desired.LOG_OPTIONS},
+        "deploy": _gpus() if box.gpus == "all" else None,
+    }
+    return {name: value for name, value in data.items() if value}
+
+
+def _gpus() -> dict[str, Any]:
+    device = {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    return {"resources": {"reservations": {"devices": [device]}}}
+
+
+def _escaped(text: str) -> str:
+    """Return a text that compose's own substitution leaves as it is."""
+    return text.replace("$", "$$")
+
+
+def as_json(made: list[Generation]) -> str:
+    """Return the generations as the Spark would keep them."""
+    return json.dumps([one.to_json() for one in made], indent=1)

@@ -1,0 +1,115 @@
+"""One cluster file, read and validated: which Sparks, which executor, which links, what they serve."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparkfleet.config.merge import Layer
+from sparkfleet.config.models import ClusterFile, FabricSpec, ServiceSpec
+from sparkfleet.config.named_file import read_named
+from sparkfleet.config.resolved import Fabric
+from sparkfleet.config.validate import describe, validate
+from sparkfleet.config.yaml_file import Document, Path_
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+
+SMALLEST_NETWORK, SMALLEST_OF_RING = 23, 21
+"""Prefix length: two rails, of a ring six, a /24 each."""
+RING = 3
+"""Sparks in a ring."""
+
+
+@dataclass(frozen=True)
+class ClusterSource:
+    """What one cluster file says."""
+
+    name: str
+    said: ClusterFile
+    service: tuple[ServiceSpec, Layer] | None
+    """What the Sparks serve together; None: they are linked, and serve nothing together yet."""
+    fabric: Fabric
+    document: Document
+
+    def where(self, *path: str | int) -> str:
+        """Return ``file:line`` of one of its values."""
+        return self.document.where(path)
+
+
+def load(path: Path) -> ClusterSource:
+    """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
+    document, data, diagnostics = read_named(path, "cluster", "begin with `hosts: [...]`")
+    serve = data.pop("serve", None)
+    said, service = ClusterFile(hosts=()), None
+    try:
+        said = validate(ClusterFile, data, document.where)
+        diagnostics += _network_diagnostics(said.fabric, document)
+        diagnostics += _ring_diagnostics(said, document)
+    except SparkfleetError as error:
+        diagnostics += error.diagnostics
+    try:
+        service = _service(serve, document)
+    except SparkfleetError as error:
+        diagnostics += error.diagnostics
+    if diagnostics:
+        raise SparkfleetError(*diagnostics)
+    fabric = Fabric(**said.fabric.model_dump(exclude_none=True))
+    return ClusterSource(path.stem, said, service, fabric, document)
+
+
+def _service(serve: object, document: Document) -> tuple[ServiceSpec, Layer] | None:
+    if serve is None:
+        return None
+    if not isinstance(serve, str | dict):
+        raise SparkfleetError(
+            Diagnostic(
+                document.where(("serve",)),
+                f"'serve' is {describe(serve)}",
+                "a recipe's name, or one service: a cluster serves one model",
+                "change the value; other services of a member stand in its host file",
+            )
+        )
+    item = {"recipe": serve} if isinstance(serve, str) else serve
+    spec = validate(ServiceSpec, item, document.where, ("serve",))
+
+    def where(path: Path_) -> str:
+        return document.where(("serve", *path))
+
+    return spec, Layer(spec.model_dump(exclude_unset=True), where)
+
+
+def _network_diagnostics(said: FabricSpec, document: Document) -> list[Diagnostic]:
+    if said.network is None:
+        return []
+    try:
+        network = ipaddress.IPv4Network(said.network)
+    except ValueError:
+        network = None
+    smallest = SMALLEST_OF_RING if said.ring else SMALLEST_NETWORK
+    if network is not None and network.prefixlen <= smallest:
+        return []
+    return [
+        Diagnostic(
+            document.where(("fabric", "network")),
+            f"'fabric.network' is {describe(said.network)}",
+            f"an IPv4 network of at least a /{smallest}, as {Fabric().network}: a /24 for each rail",
+            "change the value",
+        )
+    ]
+
+
+def _ring_diagnostics(said: ClusterFile, document: Document) -> list[Diagnostic]:
+    count = len(said.hosts)
+    if not said.fabric.ring or count == RING:
+        return []
+    few = "two Sparks share one cable: take 'ring' away"
+    many = "put them at a switch and take 'ring' away: in a larger ring not each has a cable to each"
+    return [
+        Diagnostic(
+            document.where(("fabric", "ring")),
+            f"a ring of {count} Sparks",
+            f"{RING} Sparks, each cabled with the two others",
+            few if count < RING else f"{many} other, as NCCL needs it",
+        )
+    ]

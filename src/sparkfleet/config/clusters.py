@@ -1,0 +1,177 @@
+"""Clusters of a fleet: which Spark has which place in which, and the one service that its members share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
+from itertools import combinations
+
+from sparkfleet.config import resolve
+from sparkfleet.config.cluster_file import ClusterSource
+from sparkfleet.config.merge import Layer, flag_name
+from sparkfleet.config.models import FlagValue, ServiceSpec
+from sparkfleet.config.resolved import AUTO, NONE, Member, Service
+from sparkfleet.config.validate import nearest
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm import parallelism
+from sparkfleet.engines.vllm.packages import RAY
+
+LEAST = 2
+
+OWN_FLAGS = {
+    "nnodes": "the number of 'hosts:'",
+    "node-rank": "the order of 'hosts:'",
+    "master-addr": "the first of 'hosts:'",
+    "master-port": "nothing: a port of the fabric that sparkfleet chooses",
+    "headless": "the order of 'hosts:'",
+    "distributed-executor-backend": "the field 'executor:'",
+}
+"""Flags that are rendered from the cluster file, and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a cluster adds to one of its Sparks."""
+
+    member: Member
+    service: Service | None
+    layer: Layer | None
+    reserve_gib: float | None
+    """As the cluster's service says."""
+
+
+def joined(
+    sources: Sequence[ClusterSource],
+    hosts: Collection[str],
+    context: resolve.Context,
+    ports: Callable[[Sequence[str]], set[int]],
+) -> dict[str, Joined]:
+    """Return what each Spark in a cluster gets from it; what is wrong goes to the context's problems.
+
+    ``ports`` gives the ports that the services of some Sparks' own have.
+    """
+    found: dict[str, Joined] = {}
+    for source in sources:
+        context.diagnostics += _host_diagnostics(source, hosts, found)
+        service = _service(source, context, ports)
+        layer = source.service[1] if source.service else None
+        reserve = source.service[0].reserve_gib if source.service else None
+        for rank, name in enumerate(source.said.hosts):
+            member = Member(
+                cluster=source.name,
+                rank=rank,
+                hosts=source.said.hosts,
+                executor=source.said.executor,
+                fabric=source.fabric,
+                service=service.name if service else "",
+            )
+            found.setdefault(name, Joined(member, service, layer, reserve))
+    context.warnings += _shared_networks(sources)
+    return found
+
+
+def _shared_networks(sources: Sequence[ClusterSource]) -> list[str]:
+    """Return which clusters have the addresses of another one, where one of the two is at a switch for sure.
+
+    Two Sparks with a cable between them meet no other cluster, nor do the Sparks of a ring.
+    """
+    return [
+        f"{second.where('fabric', 'network')}: the clusters '{first.name}' and '{second.name}' have "
+        f"addresses of the same network, {second.fabric.network}, and would clash on one switch; "
+        f"another switch is no trouble, else write another 'fabric.network' for one of them"
+        for first, second in combinations(sources, 2)
+        if IPv4Network(first.fabric.network).overlaps(IPv4Network(second.fabric.network))
+        and any(len(one.said.hosts) > LEAST and not one.fabric.ring for one in (first, second))
+    ]
+
+
+def _host_diagnostics(
+    source: ClusterSource, hosts: Collection[str], found: Mapping[str, Joined]
+) -> list[Diagnostic]:
+    said = source.said.hosts
+    diagnostics = []
+    for number, name in enumerate(said):
+        place = source.where("hosts", number)
+        if name not in hosts:
+            guess = nearest(name, hosts)
+            remedy = f"write '{guess}'" if guess else f"write the host file {name}.yaml"
+            expected = f"one of: {', '.join(sorted(hosts))}"
+            diagnostics.append(
+                Diagnostic(place, f"there is no Spark '{name}' in this fleet", expected, remedy)
+            )
+        elif name in said[:number]:
+            diagnostics.append(Diagnostic(place, f"'{name}' is here twice", "each Spark once", "remove one"))
+        elif name in found:
+            other = f"'{name}' is in the cluster '{found[name].member.cluster}' already"
+            diagnostics.append(
+                Diagnostic(place, other, "each Spark in one cluster", "remove it from one of them")
+            )
+    if len(said) < LEAST:
+        number_ = "no Spark" if not said else "one Spark"
+        expected, remedy = "two or more", "serve on a single Spark in its host file"
+        diagnostics.append(Diagnostic(source.where("hosts"), f"a cluster of {number_}", expected, remedy))
+    return diagnostics
+
+
+def _service(
+    source: ClusterSource, context: resolve.Context, ports: Callable[[Sequence[str]], set[int]]
+) -> Service | None:
+    if source.service is None:
+        return None
+    spec, layer = source.service
+    ray = {RAY: ""} if source.said.executor == "ray" else {}
+    found = resolve.service(spec, layer, context, ray)
+    if found is None:
+        return None
+    sparks = len(source.said.hosts)
+    context.diagnostics += _flag_diagnostics(spec, layer)
+    if sparks < found.needs_sparks:
+        context.diagnostics.append(
+            Diagnostic(
+                source.where("hosts"),
+                f"{sparks} Sparks for the recipe '{found.recipe}'",
+                f"at least {found.needs_sparks}",
+                "add Sparks to 'hosts:', or take another recipe",
+            )
+        )
+    if found.image.extras and context.defaults.stage.seed == NONE:
+        context.diagnostics.append(_own_builds(found, layer))
+    found = _split(found, spec, source)
+    context.diagnostics += parallelism.diagnostics(found, source)
+    if not found.port:
+        taken = ports(source.said.hosts)
+        free = (port for port in range(context.defaults.first_port, 65536) if port not in taken)
+        found = replace(found, port=next(free))
+    return found
+
+
+def _own_builds(service: Service, layer: Layer) -> Diagnostic:
+    """Return that each member would build an image of its own: ranks run the very same one."""
+    found = f"the image of '{service.name}' is built ({service.image.display}), and 'stage.seed' is '{NONE}'"
+    expected = "one Spark that builds it, and the others with a copy"
+    return Diagnostic(layer.where(()), found, expected, f"set 'stage': {{'seed': '{AUTO}'}} in group_data")
+
+
+def _flag_diagnostics(spec: ServiceSpec, layer: Layer) -> list[Diagnostic]:
+    return [
+        Diagnostic(
+            layer.where(("flags", written)),
+            f"flag '{written}' is set by sparkfleet itself in a cluster",
+            OWN_FLAGS[flag_name(written)],
+            "remove it from flags",
+        )
+        for written in spec.flags
+        if flag_name(written) in OWN_FLAGS
+    ]
+
+
+def _split(service: Service, spec: ServiceSpec, source: ClusterSource) -> Service:
+    """Return the service without flags of a single Spark, split over all Sparks where nobody said how."""
+    flags: dict[str, FlagValue] = {k: v for k, v in service.flags if k not in OWN_FLAGS}
+    said = {flag_name(written) for written in spec.flags}
+    origin = dict(service.origin)
+    if not said & set(parallelism.SIZES) and parallelism.gpus(flags) == 1:
+        flags["tensor-parallel-size"] = len(source.said.hosts)
+        origin["flags.tensor-parallel-size"] = source.where("hosts")
+    return replace(service, flags=tuple(flags.items()), origin=tuple(sorted(origin.items())))

@@ -1,0 +1,112 @@
+"""What no single value shows: services of one Spark together, and Sparks of one fleet together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from sparkfleet.config.host_file import HostSource
+from sparkfleet.config.merge import Layer
+from sparkfleet.config.resolved import AUTO, NONE, Host, Service
+from sparkfleet.config.validate import nearest
+from sparkfleet.contract.diagnostic import Diagnostic
+
+MAX_SHARE = 0.92
+"""Of a Spark's memory for all engines together: the rest is what Linux and the page cache live on."""
+
+_ASSUMED_SHARE = 0.92
+"""``--gpu-memory-utilization`` when it is not given (0.9 before vLLM 0.20)."""
+
+
+def ports(services: Sequence[Service], first: int, others: Collection[int] = ()) -> tuple[Service, ...]:
+    """Give each service without a port the next free one; a port that was written stays.
+
+    ``others`` are taken as well.
+    """
+    taken = {service.port for service in services} | set(others)
+    free = (port for port in range(first, 65536) if port not in taken)
+    return tuple(service if service.port else replace(service, port=next(free)) for service in services)
+
+
+def host_diagnostics(
+    placed: Sequence[tuple[Service, Layer]], source: HostSource, allow: dict[str, str]
+) -> list[Diagnostic]:
+    """Return the conflicts between the services of one Spark, that of its cluster among them."""
+    diagnostics = []
+    names: dict[str, str] = {}
+    held: dict[int, str] = {}
+    services = [service for service, _ in placed]
+    for service, layer in placed:
+        place = layer.where(())
+        if service.name in names:
+            found = f"the service '{service.name}' is here twice, first at {names[service.name]}"
+            diagnostics.append(
+                Diagnostic(place, found, "a name of its own for each service", "add 'name:' to one")
+            )
+        names.setdefault(service.name, place)
+        if service.port in held:
+            found = f"port {service.port} is taken by the service '{held[service.port]}'"
+            expected, remedy = "a port of its own for each service", "change or remove 'port:'"
+            diagnostics.append(Diagnostic(layer.where(("port",)), found, expected, remedy))
+        held.setdefault(service.port, service.name)
+    shares = [_share(service) for service in services]
+    if len(services) > 1 and sum(shares) > MAX_SHARE + 1e-9 and "MEM-08" not in allow:
+        parts = " + ".join(
+            f"{share:g} ({service.name})" for share, service in zip(shares, services, strict=True)
+        )
+        diagnostics.append(
+            Diagnostic(
+                source.document.where(("serve",)),
+                f"the services take {sum(shares):g} of the Spark's memory: {parts} [MEM-08]",
+                f"gpu-memory-utilization of all services together at most {MAX_SHARE:g}",
+                "set 'gpu-memory-utilization' in the flags of each service, or serve fewer",
+            )
+        )
+    return diagnostics
+
+
+def single_diagnostics(service: Service, layer: Layer) -> list[Diagnostic]:
+    """Return why a service of a host file cannot be served by that Spark alone."""
+    if service.needs_sparks == 1:
+        return []
+    found = f"the recipe '{service.recipe}' needs {service.needs_sparks} Sparks"
+    remedy = "serve it in a cluster file: clusters/NAME.yaml"
+    return [Diagnostic(layer.where(("recipe",)), found, "a cluster of Sparks", remedy)]
+
+
+def fleet_diagnostics(hosts: Sequence[Host]) -> list[Diagnostic]:
+    """Return the conflicts between Sparks: two names for one machine."""
+    diagnostics = []
+    seen: dict[tuple[str, int], Host] = {}
+    for host in hosts:
+        ssh = dict(host.ssh)
+        address = (str(ssh.get("ssh_hostname", host.name)), int(ssh.get("ssh_port", 22)))
+        if address in seen:
+            found = f"{host.name} has the address of {seen[address].name}: {address[0]}, port {address[1]}"
+            diagnostics.append(
+                Diagnostic(host.file, found, "one file for each Spark", "correct 'ssh:' of one of them")
+            )
+        seen.setdefault(address, host)
+    return diagnostics
+
+
+def seed_diagnostics(seed: str, layers: Sequence[Layer], names: Collection[str]) -> list[Diagnostic]:
+    """Return that group_data names a seed which is no Spark of the fleet."""
+    if seed in {AUTO, NONE, *names}:
+        return []
+    said = [layer for layer in layers if "seed" in (layer.said.get("stage") or {})]
+    guess = nearest(seed, [*names, AUTO, NONE])
+    return [
+        Diagnostic(
+            said[-1].where(("stage", "seed")) if said else "group_data",
+            f"'stage.seed' is '{seed}', and there is no such Spark",
+            f"{AUTO}, {NONE}, or one of: {', '.join(sorted(names))}",
+            f"write '{guess}'" if guess else "name a host file",
+        )
+    ]
+
+
+def _share(service: Service) -> float:
+    flags = dict(service.flags)
+    share = flags.get("gpu-memory-utilization", _ASSUMED_SHARE)
+    return float(share) if isinstance(share, int | float) else _ASSUMED_SHARE

@@ -1,0 +1,81 @@
+"""Python packages that an image lacks, pinned, and the name of the image that has them.
+
+A derived image has no registry and so no digest. Its name has the hash of all that it is made from: the base,
+the wheels, what is asked for, and the program that installs them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import json
+from dataclasses import dataclass
+
+REPOSITORY = "localhost/sparkfleet/derived"
+"""Of derived images. By its name nobody can be asked for one: it is on no registry."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One file of a Python package."""
+
+    name: str
+    """``scipy-1.17.0-cp312-cp312-manylinux_2_28_aarch64.whl``."""
+    url: str
+    sha256: str
+    size: int = 0
+    """Bytes; 0: not known."""
+
+    @property
+    def package(self) -> str:
+        """Return name and version: ``scipy 1.17.0``."""
+        name, version, *_ = self.name.split("-")
+        return f"{name} {version}"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is added to an image."""
+
+    install: tuple[str, ...]
+    """What is asked for, with its range: ``scipy>=1``."""
+    wheels: tuple[Wheel, ...]
+    """All that it takes, the pip that installs it among it; what the image has of it stays the image's."""
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all wheels."""
+        return sum(wheel.size for wheel in self.wheels)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the packages with versions, what is asked for first."""
+        found = [wheel.package for wheel in self.wheels if not wheel.name.startswith("pip-")]
+        return tuple(sorted(found, key=lambda text: (text not in self.added, text)))
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Return what was asked for, each package with its locked version."""
+        asked = {_normal(line) for line in self.install}
+        return tuple(wheel.package for wheel in self.wheels if _normal(wheel.name.split("-")[0]) in asked)
+
+
+def _normal(text: str) -> str:
+    name = text
+    for mark in "<>=!~[; ":
+        name = name.split(mark)[0]
+    return name.replace("_", "-").replace(".", "-").lower()
+
+
+@functools.cache
+def reference(digest: str, extras: Extras) -> str:
+    """Return the name of the image that a base by its digest and some packages make."""
+    made_from = [digest, _program(), sorted(extras.install), sorted(one.sha256 for one in extras.wheels)]
+    return f"{REPOSITORY}:{hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]}"
+
+
+@functools.cache
+def _program() -> str:
+    source = importlib.resources.files("sparkfleet.onhost.artifacts.image").joinpath("install_packages.py")
+    return hashlib.sha256(source.read_bytes()).hexdigest()

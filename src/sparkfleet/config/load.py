@@ -1,0 +1,263 @@
+"""From an inventory's files to a Fleet: everything read, everything wrong collected, then told at once.
+
+The recipes and the lock file come in from outside: ``sparkfleet.inventory.load_fleet`` joins the parts.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sparkfleet.config import cluster_file, clusters, cross_checks, group_data, resolve, resources
+from sparkfleet.config.cluster_file import ClusterSource
+from sparkfleet.config.clusters import Joined
+from sparkfleet.config.host_file import HostSource, load
+from sparkfleet.config.locked import Lock
+from sparkfleet.config.merge import Layer
+from sparkfleet.config.models import Defaults
+from sparkfleet.config.resolved import Fleet, Host, Mirror, PackageIndex, Paths, Prepare, Service, Stage
+from sparkfleet.config.yaml_file import shown
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the files of a fleet are."""
+
+    fleet: str
+    inventory: Path
+    """``inventories/<fleet>.py``, as pyinfra is given it (it need not be there for sparkfleet)."""
+    directory: Path
+    """``inventories/<fleet>/``."""
+
+    @property
+    def lock(self) -> Path:
+        """Return the path of the lock file."""
+        return self.directory / "fleet.lock"
+
+    @property
+    def recipes(self) -> Path:
+        """Return the directory of the fleet's own recipes (it need not be there)."""
+        return self.directory / "recipes"
+
+    @property
+    def clusters(self) -> Path:
+        """Return the directory of cluster files (it need not be there)."""
+        return self.directory / "clusters"
+
+
+def find(inventory: Path) -> Places:
+    """Return where the files are, given ``inventories/<fleet>.py`` or the directory beside it."""
+    directory = inventory.with_suffix("") if inventory.suffix == ".py" else inventory
+    if not directory.is_dir():
+        found = [path.name for path in directory.parent.glob("*/")] if directory.parent.is_dir() else []
+        guess = difflib.get_close_matches(directory.name, found, 1)
+        remedy = f"mkdir -p {shown(directory)}"
+        if guess:
+            remedy = f"did you mean {shown(directory.parent / guess[0])}.py?"
+        expected = f"the directory {shown(directory)}/ with host files"
+        raise SparkfleetError(Diagnostic(str(inventory), "there is no such fleet", expected, remedy))
+    return Places(directory.name, directory.with_name(f"{directory.name}.py"), directory)
+
+
+def host_files(places: Places) -> list[Path]:
+    """Return the host files of a fleet by name; those with a wrong ending too, so that they are told."""
+    return sorted(path for path in places.directory.iterdir() if path.suffix.lower() in {".yaml", ".yml"})
+
+
+def fleet(
+    places: Places,
+    recipes: Callable[[], resolve.Recipes],
+    lock: Callable[[], Lock | None],
+) -> Fleet:
+    """Return the fleet; raise ``SparkfleetError`` with every problem of every file.
+
+    ``recipes`` and ``lock`` are called once; what they raise is collected with the rest. ``lock`` gives None
+    when pinning is not asked for.
+    """
+    diagnostics: list[Diagnostic] = []
+    defaults, default_layers = _defaults(places, diagnostics)
+    catalogue = _collect(recipes, diagnostics)
+    pins = _collect(lock, diagnostics)
+    sources = _hosts(places, diagnostics)
+    cluster_sources = _clusters(places, diagnostics)
+    if catalogue is None:
+        raise SparkfleetError(*sorted(set(diagnostics), key=_place))
+    # A lock file that could not be read was told of already: do not ask for pins as well.
+    context = resolve.Context(catalogue, defaults, default_layers, pins)
+    hosts = _fleet_hosts(sources, cluster_sources, context)
+    diagnostics += context.diagnostics
+    diagnostics += _unpinned(places, context)
+    diagnostics += cross_checks.fleet_diagnostics(hosts)
+    diagnostics += cross_checks.seed_diagnostics(
+        defaults.stage.seed, default_layers, [one.name for one in sources]
+    )
+    if diagnostics:
+        raise SparkfleetError(*sorted(set(diagnostics), key=_place))
+    return Fleet(
+        name=places.fleet,
+        hosts=tuple(hosts),
+        warnings=tuple(dict.fromkeys(context.warnings)),
+        mirrors=tuple(
+            Mirror(registry, mirror.url, mirror.ca_file or "")
+            for registry, mirror in defaults.registries.items()
+        ),
+        hf_endpoint=defaults.hf_endpoint or "",
+        hf_token=defaults.hf_token or "",
+        index=PackageIndex(
+            defaults.python_packages.index or "",
+            defaults.python_packages.python,
+            defaults.python_packages.machine,
+        ),
+    )
+
+
+def _place(diagnostic: Diagnostic) -> tuple[str, int, Diagnostic]:
+    """Order by file, then by line as a number."""
+    file, _, line = diagnostic.location.rpartition(":")
+    return (file, int(line), diagnostic) if line.isdigit() else (diagnostic.location, 0, diagnostic)
+
+
+def _collect(read_it: Callable[[], T], diagnostics: list[Diagnostic]) -> T | None:
+    try:
+        return read_it()
+    except SparkfleetError as error:
+        diagnostics += error.diagnostics
+        return None
+
+
+def _defaults(places: Places, diagnostics: list[Diagnostic]) -> tuple[Defaults, tuple[Layer, ...]]:
+    missed = group_data.missed(places.inventory)
+    if missed:
+        found = "is not read from this directory, and pyinfra would not read it either"
+        diagnostics.append(
+            Diagnostic(f"{missed}", found, "group_data/ in the current directory", f"cd {missed.parent}")
+        )
+    group_files = []
+    for path in group_data.files(places.inventory, places.fleet):
+        group_file = _collect(lambda path=path: group_data.read(path), diagnostics)  # type: ignore[misc]
+        if group_file:
+            group_files.append(group_file)
+    return group_data.merged(group_files), tuple(Layer(file.said, file.where) for file in group_files)
+
+
+def _hosts(places: Places, diagnostics: list[Diagnostic]) -> list[HostSource]:
+    paths = host_files(places)
+    if not paths:
+        example = shown(places.directory / "spark-01.yaml")
+        found = "has no host file"
+        diagnostics.append(
+            Diagnostic(shown(places.directory), found, "HOST.yaml for each Spark", f"write {example}")
+        )
+    sources = [_collect(lambda path=path: load(path), diagnostics) for path in paths]  # type: ignore[misc]
+    return [source for source in sources if source]
+
+
+def _clusters(places: Places, diagnostics: list[Diagnostic]) -> list[ClusterSource]:
+    if not places.clusters.is_dir():
+        return []
+    paths = (path for path in sorted(places.clusters.iterdir()) if path.suffix.lower() in {".yaml", ".yml"})
+    sources = [_collect(lambda path=path: cluster_file.load(path), diagnostics) for path in paths]  # type: ignore[misc]
+    return [source for source in sources if source]
+
+
+def _fleet_hosts(
+    sources: list[HostSource], cluster_sources: list[ClusterSource], context: resolve.Context
+) -> list[Host]:
+    """Return the hosts, each with its own services and that of its cluster."""
+    written = {
+        name: cluster.service[0].port
+        for cluster in cluster_sources
+        for name in cluster.said.hosts
+        if cluster.service and cluster.service[0].port
+    }
+    own = {source.name: _own_services(source, context, written.get(source.name)) for source in sources}
+
+    def ports(names: Sequence[str]) -> set[int]:
+        return {service.port for name in names for service in own.get(name) or ()}
+
+    joined = clusters.joined(cluster_sources, own, context, ports)
+    hosts = []
+    for source in sources:
+        services = own[source.name]
+        if services is not None:  # else ports and memory of the others would be told wrongly
+            hosts.append(_host(source, services, joined.get(source.name), context))
+    return hosts
+
+
+def _own_services(
+    source: HostSource, context: resolve.Context, port: int | None
+) -> tuple[Service, ...] | None:
+    """Return the services of the host file, with ports beside that of its cluster; None: one is wrong."""
+    resolved = [resolve.service(spec, layer, context) for spec, layer in source.services]
+    services = [service for service in resolved if service]
+    if len(services) < len(resolved):
+        return None
+    for service, (_, layer) in zip(services, source.services, strict=True):
+        context.diagnostics += cross_checks.single_diagnostics(service, layer)
+    return cross_checks.ports(services, context.defaults.first_port, {port} if port else ())
+
+
+def _host(
+    source: HostSource, own: tuple[Service, ...], joined: Joined | None, context: resolve.Context
+) -> Host:
+    defaults = context.defaults
+    placed = [(service, layer) for service, (_, layer) in zip(own, source.services, strict=True)]
+    said = [spec.reserve_gib for spec, _ in source.services if spec.reserve_gib is not None]
+    reserve = max(said) if said else source.said.reserve_gib
+    if joined and joined.service and joined.layer:
+        placed.append((joined.service, joined.layer))
+        reserve = joined.reserve_gib if reserve is None else reserve
+    allow = {**defaults.allow, **source.said.allow}
+    context.diagnostics += cross_checks.host_diagnostics(placed, source, allow)
+    paths = Paths(source.said.models_dir or defaults.models_dir, source.said.cache_dir or defaults.cache_dir)
+    return Host(
+        name=source.name,
+        services=tuple(service for service, _ in placed),
+        paths=paths,
+        reserve_gib=defaults.reserve_gib if reserve is None else reserve,
+        floor_gib=defaults.floor_gib if source.said.floor_gib is None else source.said.floor_gib,
+        hf_endpoint=defaults.hf_endpoint or "",
+        hf_token=defaults.hf_token or "",
+        sudo_password=source.said.ssh.sudo_password or defaults.sudo_password,
+        ssh=_ssh(source),
+        file=source.document.file,
+        allow=tuple(sorted(allow.items())),
+        prepare=_prepare(source, context, paths),
+        member=joined.member if joined else None,
+        stage=Stage(**defaults.stage.model_dump()),
+    )
+
+
+def _prepare(source: HostSource, context: resolve.Context, paths: Paths) -> Prepare:
+    own = Layer(source.said.model_dump(include={"prepare"}, exclude_unset=True), source.document.where)
+    layers = (*context.default_layers, own)
+    return resources.prepare(layers, paths.cache, context.defaults.hf_token or "", context.diagnostics)
+
+
+def _ssh(source: HostSource) -> tuple[tuple[str, object], ...]:
+    said = source.said.ssh.model_dump(exclude_unset=True)
+    options = said.pop("options", {})
+    said.pop("sudo_password", None)
+    data = {f"ssh_{name}": value for name, value in said.items() if value is not None}
+    data |= {name if name.startswith("ssh_") else f"ssh_{name}": value for name, value in options.items()}
+    return tuple(sorted(data.items()))
+
+
+def _unpinned(places: Places, context: resolve.Context) -> list[Diagnostic]:
+    remedy = f"sparkfleet lock {shown(places.inventory)}"
+    if not context.unpinned:
+        return []
+    if not places.lock.exists():
+        things = ", ".join(context.unpinned)
+        return [Diagnostic(shown(places.lock), "is not there", f"digest or commit of: {things}", remedy)]
+    return [
+        Diagnostic(place, f"{thing} is not pinned", f"an entry in {shown(places.lock)}", remedy)
+        for thing, place in context.unpinned.items()
+    ]

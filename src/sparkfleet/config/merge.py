@@ -1,0 +1,146 @@
+"""Precedence: what several places say of one service, folded into one. Last wins; who won is kept.
+
+Flags, variables and ulimits merge by name and ``null`` takes one away; mounts merge by their target;
+everything else is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparkfleet.config.models import FlagValue
+from sparkfleet.config.validate import nearest
+from sparkfleet.config.yaml_file import Path_
+from sparkfleet.contract.diagnostic import Diagnostic
+
+_SCALARS = ("model", "image", "revision", "served_name", "name", "port")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one place says of a service, and where each of its values stands."""
+
+    said: Mapping[str, Any]
+    """Fields of a recipe or service that were written, by name; nothing that was not."""
+    where: Callable[[Path_], str]
+
+
+@dataclass
+class Folded:
+    """The outcome of all layers."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    flags: dict[str, FlagValue] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    container: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+    """Place of each value by its dotted name: ``image``, ``flags.max-model-len``, ``gate.timeout``."""
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def fold(layers: Sequence[Layer]) -> Folded:
+    """Return what the layers say together; the last one wins."""
+    out = Folded()
+    for layer in layers:
+        for name in _SCALARS:
+            _scalar(out, layer, name)
+        _flags(out, layer)
+        _env(out, layer)
+        _container(out, layer)
+        for name, value in (layer.said.get("gate") or {}).items():
+            if value is not None:
+                out.gate[name] = value
+                out.origin[f"gate.{name}"] = layer.where(("gate", name))
+    return out
+
+
+def flag_name(written: str) -> str:
+    """Return the one spelling of a flag's name: no leading dashes, ``-`` for ``_`` (not inside ``a.b``)."""
+    name, dot, rest = written.removeprefix("--").partition(".")
+    return name.replace("_", "-") + dot + rest
+
+
+def _scalar(out: Folded, layer: Layer, name: str) -> None:
+    value = layer.said.get(name)
+    if value is None:
+        return
+    if name == "model" and value != out.fields.get("model"):
+        # A commit belongs to its repository.
+        out.fields.pop("revision", None)
+        out.origin.pop("revision", None)
+    out.fields[name] = value
+    out.origin[name] = layer.where((name,))
+
+
+def _flags(out: Folded, layer: Layer) -> None:
+    seen: dict[str, str] = {}
+    for written, value in (layer.said.get("flags") or {}).items():
+        place = layer.where(("flags", written))
+        name, value = _positive(flag_name(written), value)  # noqa: PLW2901
+        if name in seen:
+            out.diagnostics.append(
+                Diagnostic(
+                    place, f"flag '{written}' says the same as '{seen[name]}'", "each flag once", "remove one"
+                )
+            )
+        seen[name] = written
+        if value is None:
+            if name not in out.flags:
+                guess = nearest(name, out.flags)
+                hint = f"; did you mean '{guess}'?" if guess else ""
+                out.warnings.append(
+                    f"{place}: '{written}: null' takes nothing away: no such flag is set{hint}"
+                )
+            out.flags.pop(name, None)
+            out.origin.pop(f"flags.{name}", None)
+        else:
+            out.flags[name] = value
+            out.origin[f"flags.{name}"] = place
+
+
+def _positive(name: str, value: FlagValue) -> tuple[str, FlagValue]:
+    """Turn ``no-x: true`` into ``x: false``, so that one layer can undo what another says."""
+    if name.startswith("no-") and (value is None or isinstance(value, bool)):
+        return name.removeprefix("no-"), None if value is None else not value
+    return name, value
+
+
+def _env(out: Folded, layer: Layer) -> None:
+    for name, value in (layer.said.get("env") or {}).items():
+        place = layer.where(("env", name))
+        if not _ENV_NAME.fullmatch(name):
+            out.diagnostics.append(
+                Diagnostic(
+                    place, f"'{name}' is no name of a variable", "letters, digits and '_'", "rename it"
+                )
+            )
+        elif value is None:
+            out.env.pop(name, None)
+            out.origin.pop(f"env.{name}", None)
+        else:
+            out.env[name] = _env_text(value)
+            out.origin[f"env.{name}"] = place
+
+
+def _env_text(value: str | float | bool) -> str:
+    # vLLM reads its switches with int(): 1 and 0 are what every program understands.
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _container(out: Folded, layer: Layer) -> None:
+    for name, value in (layer.said.get("container") or {}).items():
+        if value is None:
+            continue
+        if name == "ulimits":
+            value = {**out.container.get(name, {}), **value}  # noqa: PLW2901
+        elif name == "mounts":
+            targets = {mount["target"]: mount for mount in (*out.container.get(name, ()), *value)}
+            value = tuple(targets.values())  # noqa: PLW2901
+        out.container[name] = value
+        out.origin[f"container.{name}"] = layer.where(("container", name))

@@ -1,0 +1,47 @@
+"""A YAML file that is named like what it declares, a host or a cluster: its name and its shape."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.config.validate import describe
+from sparkfleet.config.yaml_file import Document, read, shown
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+"""A host's name, as DNS has them."""
+
+
+def read_named(path: Path, of: str, remedy: str) -> tuple[Document, dict[Any, Any], list[Diagnostic]]:
+    """Return the document, a copy of its data, and what is wrong with the file's name.
+
+    ``of`` is what it declares. Raise ``SparkfleetError``, names included, for a file that is no YAML mapping;
+    ``remedy`` says how such a file begins.
+    """
+    diagnostics = _name_diagnostics(path, of)
+    try:
+        document = read(path)
+    except SparkfleetError as error:
+        raise SparkfleetError(*diagnostics, *error.diagnostics) from None
+    if not isinstance(document.data, dict):
+        diagnostic = Diagnostic(document.where(), f"is {describe(document.data)}", "keys and values", remedy)
+        raise SparkfleetError(*diagnostics, diagnostic)
+    return document, dict(document.data), diagnostics
+
+
+def _name_diagnostics(path: Path, of: str) -> list[Diagnostic]:
+    diagnostics = []
+    file = shown(path)
+    if path.suffix != ".yaml":
+        found = f"ends with '{path.suffix}' and would not be read"
+        diagnostics.append(
+            Diagnostic(file, found, "NAME.yaml", f"mv {file} {file.removesuffix(path.suffix)}.yaml")
+        )
+    if not _NAME.fullmatch(path.stem):
+        found = f"'{path.stem}' is no name of a {of}"
+        expected = "lower-case letters, digits and '-' (and '.' between), as spark-01"
+        diagnostics.append(Diagnostic(file, found, expected, f"rename the file: its name is the {of}'s"))
+    return diagnostics

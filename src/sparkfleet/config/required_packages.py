@@ -1,0 +1,44 @@
+"""Which Python packages a service needs, and which of them its image lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import InvalidName, canonicalize_name
+
+from sparkfleet.config.merge import Layer
+from sparkfleet.config.models import ServiceSpec
+from sparkfleet.config.resolved import ImageRef
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm import images
+from sparkfleet.engines.vllm import packages as known
+
+Packages = tuple[tuple[str, str], ...]
+"""Names and version ranges."""
+
+
+def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple[Packages, list[Diagnostic]]:
+    """Return what a service needs: what others ask for it, then what is written; and what is wrong there."""
+    found: dict[str, str | None] = dict(needs)
+    diagnostics = []
+    for name, asked in spec.packages.items():
+        try:
+            canonicalize_name(name, validate=True)
+            SpecifierSet(asked or "")
+        except (InvalidName, InvalidSpecifier):
+            text = f"'{name}: {asked}' is no Python package with a version range"
+            remedy = 'write as  scipy: ">=1"  or  scipy: ""'
+            diagnostics.append(
+                Diagnostic(layer.where(("packages", name)), text, "a name and a range", remedy)
+            )
+        else:
+            found[name] = asked
+    return tuple(sorted((name, asked) for name, asked in found.items() if asked is not None)), diagnostics
+
+
+def lacking(image: ImageRef, wanted: Packages) -> Packages:
+    """Return the packages that the image does not surely have, by the vLLM in it."""
+    if not wanted:
+        return ()
+    return known.lacking(wanted, image.vllm or images.vllm_version(image.repository, image.tag))

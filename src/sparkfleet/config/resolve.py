@@ -1,0 +1,285 @@
+"""One service and one host, fully said: recipe, defaults and host file folded, completed and pinned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from sparkfleet.config import image, locked, required_packages, reserved_flags
+from sparkfleet.config.locked import Lock
+from sparkfleet.config.merge import Folded, Layer, fold
+from sparkfleet.config.models import Defaults, FlagValue, Recipe, ServiceSpec
+from sparkfleet.config.resolved import Container, ImageRef, Mount, Service, Weights
+from sparkfleet.config.validate import nearest
+from sparkfleet.config.yaml_file import Path_
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import Gate
+from sparkfleet.errors import SparkfleetError
+
+SNAPSHOT = "{snapshot}"
+MODELS_IN_CONTAINER = "/models"
+"""HF_HOME of every engine."""
+
+_RESERVED_NAME = re.compile(r"recover|swap-.*|stage-.*|.*\.next|.*\.old|.")
+"""Units of ours, containers of a swap, and what docker finds too short."""
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+
+
+class Recipes(Protocol):
+    """The catalogue, as far as resolving needs it."""
+
+    def names(self) -> list[str]:
+        """Return the names of all recipes."""
+        ...
+
+    def recipe(self, name: str) -> Recipe:
+        """Return the recipe; ``SparkfleetError`` when its file is broken."""
+        ...
+
+    def where(self, name: str, path: Path_) -> str:
+        """Return ``file:line`` of one of its values."""
+        ...
+
+
+@dataclass
+class Context:
+    """What all hosts share while a fleet is resolved."""
+
+    recipes: Recipes
+    defaults: Defaults
+    default_layers: tuple[Layer, ...]
+    lock: Lock | None
+    """None: pinning is not asked for (``sparkfleet lock``)."""
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    unpinned: dict[str, str] = field(default_factory=dict)
+    """Image or model that the lock file lacks -> the first place that asks for it."""
+
+
+def service(
+    spec: ServiceSpec, layer: Layer, context: Context, needs: Mapping[str, str] | None = None
+) -> Service | None:
+    """Return the service, its port 0 where none was written; None after problems that hide the rest.
+
+    ``needs``: Python packages that it needs beside the recipe's, with version ranges.
+    """
+    recipe = _recipe(spec, layer, context)
+    if spec.recipe and recipe is None:
+        return None
+    folded = fold([*_recipe_layers(recipe, context), *context.default_layers, layer])
+    context.diagnostics += folded.diagnostics
+    context.warnings += folded.warnings
+    place = layer.where(())
+    missing = [name for name in ("model", "image") if name not in folded.fields]
+    if missing:
+        context.diagnostics.append(
+            Diagnostic(
+                place,
+                f"the service has no {' and no '.join(missing)}",
+                "'recipe:', or both 'model:' and 'image:'",
+                "name a recipe: `sparkfleet catalog list` shows them",
+            )
+        )
+        return None
+    context.diagnostics += reserved_flags.diagnostics(folded)
+    pinned_image = _image(folded, context)
+    name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
+    if _RESERVED_NAME.fullmatch(name):
+        expected = "another name: not 'recover', swap-*, stage-*, *.next, *.old, nor a single letter"
+        diagnostic = Diagnostic(
+            layer.where(("name",)), f"a service cannot be named '{name}'", expected, "set 'name:'"
+        )
+        context.diagnostics.append(diagnostic)
+    weights = _weights(
+        folded.fields["model"], folded.fields.get("revision", ""), folded.origin["model"], context
+    )
+    if recipe and recipe.needs.gated and folded.fields["model"] == recipe.model:
+        weights = replace(weights, gated=True)
+    drafters = _drafters(folded, context)
+    flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
+    wanted = {**(recipe.needs.packages if recipe else {}), **(needs or {})}
+    packages, wrong = required_packages.packages(wanted, spec, layer)
+    context.diagnostics += wrong
+    return Service(
+        name=name,
+        recipe=recipe.recipe if recipe else "",
+        port=spec.port or 0,
+        image=_with_packages(pinned_image, packages, folded, context),
+        weights=weights,
+        served_name=spec.served_name or spec.name or folded.fields.get("served_name") or name,
+        flags=tuple(_with_drafters_commit(flags, drafters).items()),
+        env=tuple(folded.env.items()),
+        container=_container(folded.container),
+        gate=_gate(folded, context),
+        origin=tuple(sorted({**folded.origin, "service": place}.items())),
+        drafters=drafters,
+        needs_vllm=(recipe.needs.vllm or "") if recipe else "",
+        needs_packages=packages,
+        needs_sparks=recipe.needs.sparks if recipe else 1,
+    )
+
+
+def drafter(flags: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return ``(repository, revision)`` of a drafter on the hub; None: none, or it comes with the model."""
+    speculative = flags.get("speculative-config")
+    if not isinstance(speculative, dict):
+        return None
+    repo = str(speculative.get("model") or "")
+    return (
+        (repo, str(speculative.get("revision") or "")) if reserved_flags.REPOSITORY.fullmatch(repo) else None
+    )
+
+
+def snapshot(weights: Weights) -> str:
+    """Return the directory of the locked commit in the container, as the hub's client names it."""
+    return f"{MODELS_IN_CONTAINER}/hub/models--{weights.repo.replace('/', '--')}/snapshots/{weights.revision}"
+
+
+def _in_snapshot(value: FlagValue, weights: Weights) -> FlagValue:
+    """Replace ``{snapshot}`` in a flag's texts: files of the repository that a flag names by path."""
+    if isinstance(value, str):
+        return value.replace(SNAPSHOT, snapshot(weights))
+    if isinstance(value, dict):
+        return {key: _in_snapshot(item, weights) for key, item in value.items()}
+    return [_in_snapshot(item, weights) for item in value] if isinstance(value, list) else value
+
+
+def seconds(written: str | int) -> int | None:
+    """Return a duration written as ``1h30m``, ``30m``, ``90s`` or seconds; None if it is none."""
+    if isinstance(written, int):
+        return written if written > 0 else None
+    match = _DURATION.fullmatch(written.strip())
+    if not match:
+        return None
+    hours, minutes, rest = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + rest or None
+
+
+def _recipe(spec: ServiceSpec, layer: Layer, context: Context) -> Recipe | None:
+    if spec.recipe is None:
+        return None
+    known = context.recipes.names()
+    if spec.recipe in known:
+        try:
+            return context.recipes.recipe(spec.recipe)
+        except SparkfleetError as error:
+            context.diagnostics += error.diagnostics
+            return None
+    guess = nearest(spec.recipe, known)
+    remedy = f"write '{guess}'" if guess else "see `sparkfleet catalog list`"
+    context.diagnostics.append(
+        Diagnostic(
+            layer.where(("recipe",)),
+            f"there is no recipe '{spec.recipe}'",
+            "a recipe of the catalogue, or of the fleet's recipes/",
+            remedy,
+        )
+    )
+    return None
+
+
+def _recipe_layers(recipe: Recipe | None, context: Context) -> list[Layer]:
+    if recipe is None:
+        return []
+    return [
+        Layer(recipe.model_dump(exclude_unset=True), lambda path: context.recipes.where(recipe.recipe, path))
+    ]
+
+
+def _image(folded: Folded, context: Context) -> ImageRef:
+    place = folded.origin["image"]
+    try:
+        asked = image.parse(folded.fields["image"])
+    except ValueError as error:
+        context.diagnostics.append(
+            Diagnostic(
+                place, str(error), "registry/name:tag, or with @sha256:...", "correct the image's name"
+            )
+        )
+        return ImageRef("", "")
+    if context.lock is None:
+        return asked
+    pinned = locked.find_image(context.lock, asked)
+    if pinned is None:
+        context.unpinned.setdefault(f"image {asked.display}", place)
+        return asked
+    return pinned
+
+
+def _with_packages(
+    pinned: ImageRef, wanted: tuple[tuple[str, str], ...], folded: Folded, context: Context
+) -> ImageRef:
+    """Return the image with the packages that it lacks, as locked."""
+    lacking = required_packages.lacking(pinned, wanted)
+    if not lacking or not pinned.digest or context.lock is None:
+        return pinned
+    index = context.defaults.python_packages
+    found = context.lock.packages.get(locked.packages_key(image.parse(folded.fields["image"]), lacking))
+    if found is None or (found.python, found.machine) != (index.python, index.machine):
+        names = ", ".join(name for name, _ in lacking)
+        context.unpinned.setdefault(f"packages {names} for {pinned.display}", folded.origin["image"])
+        return pinned
+    return replace(pinned, extras=found.extras)
+
+
+def _weights(repo: str, revision: str, place: str, context: Context) -> Weights:
+    if context.lock is None:
+        return Weights(repo, revision)
+    found = locked.find_model(context.lock, repo, revision)
+    if found is None:
+        at = f" at {revision}" if revision else ""
+        context.unpinned.setdefault(f"model {repo}{at}", place)
+        return Weights(repo, revision)
+    return found
+
+
+def _drafters(folded: Folded, context: Context) -> tuple[Weights, ...]:
+    found = drafter(folded.flags)
+    return (_weights(*found, folded.origin["flags.speculative-config"], context),) if found else ()
+
+
+def _with_drafters_commit(flags: dict[str, FlagValue], drafters: tuple[Weights, ...]) -> dict[str, FlagValue]:
+    """Return the flags with the drafter's commit: an engine without network knows no branch of it."""
+    speculative = flags.get("speculative-config")
+    if not drafters or not drafters[0].revision or not isinstance(speculative, dict):
+        return flags
+    return {**flags, "speculative-config": {**speculative, "revision": drafters[0].revision}}
+
+
+def _container(values: dict[str, Any]) -> Container:
+    values = dict(values)
+    base = Container()
+    if "ulimits" in values:
+        values["ulimits"] = tuple(sorted({**dict(base.ulimits), **values["ulimits"]}.items()))
+    values["mounts"] = tuple(Mount(**mount) for mount in values.get("mounts", ()))
+    return replace(base, **values)
+
+
+def _gate(folded: Folded, context: Context) -> Gate:
+    gate = Gate(speculative="speculative-config" in folded.flags)
+    written = folded.gate.get("timeout")
+    if written is not None:
+        timeout = seconds(written)
+        if timeout is None:
+            context.diagnostics.append(
+                Diagnostic(
+                    folded.origin["gate.timeout"],
+                    f"'gate.timeout' is '{written}'",
+                    "a time as 30m, 1h30m, 1800s or seconds",
+                    "change the value",
+                )
+            )
+        else:
+            gate = replace(gate, timeout_s=timeout)
+    if "prompt" in folded.gate:
+        # An own question has an own answer; without one, any answer passes.
+        gate = replace(gate, prompt=folded.gate["prompt"], expect="")
+    if "expect" in folded.gate:
+        gate = replace(gate, expect=folded.gate["expect"])
+    return gate
+
+
+def _name_of(repo: str) -> str:
+    return re.sub(r"[^a-z0-9.-]+", "-", repo.rsplit("/", 1)[-1].lower())[:63].strip(".-") or "model"

@@ -1,0 +1,403 @@
+"""A fleet as it shall be: after all merging, before any host was looked at. Frozen, complete, JSON-able."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparkfleet.config.derived_packages import Extras, Wheel, reference
+from sparkfleet.config.items import Item
+from sparkfleet.config.models import FlagValue
+from sparkfleet.contract.generation import Gate
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """A container image by name, tag and digest, with what the lock file knows of it."""
+
+    repository: str
+    """With its registry, in full: ``docker.io/vllm/vllm-openai``, ``nvcr.io/nvidia/vllm``."""
+    tag: str = ""
+    digest: str = ""
+    entrypoint: tuple[str, ...] = ()
+    vllm: str = ""
+    """vLLM version inside, "" when not known."""
+    size: int = 0
+    """Bytes to pull (compressed)."""
+    cuda: str = ""
+    """CUDA version inside, by the image's own variables; "" when not known."""
+    extras: Extras | None = None
+    """Python packages beside the image's own: what runs is derived from it. All else here is of the base."""
+
+    @property
+    def base(self) -> ImageRef:
+        """Return the image as its registry has it."""
+        return dataclasses.replace(self, extras=None) if self.extras else self
+
+    @property
+    def pull_ref(self) -> str:
+        """Return what is given to docker: ``repository@digest`` (the tag plays no part once pinned).
+
+        Of a derived image its name, which nobody can pull.
+        """
+        if self.extras:
+            return reference(self.digest, self.extras)
+        return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
+
+    @property
+    def full_ref(self) -> str:
+        """Return ``repository:tag@digest``: what a container is created from, so that people see the tag."""
+        plain = not self.extras and self.tag and self.digest
+        return f"{self.repository}:{self.tag}@{self.digest}" if plain else self.pull_ref
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what docker is asked for: the image, and what it is derived from."""
+        return (self.pull_ref, self.base.pull_ref) if self.extras else (self.pull_ref,)
+
+    @property
+    def mark(self) -> str:
+        """Return what each full name of this very image has in it, and no other's."""
+        return self.pull_ref if self.extras else self.digest
+
+    @property
+    def display(self) -> str:
+        """Return the short name that people know: without ``docker.io/``, with the tag."""
+        name = re.sub(r"^docker\.io/(library/)?", "", self.repository)
+        named = f"{name}:{self.tag}" if self.tag else name
+        return f"{named} + {', '.join(self.extras.added)}" if self.extras else named
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of a model repository at its locked commit."""
+
+    path: str
+    size: int
+    """Bytes."""
+    sha256: str = ""
+    """Of the content, for files that the hub stores as LFS/Xet; else ""."""
+    blob: str = ""
+    """The hub's blob id (etag): sha256 for LFS, git object id else. The file's name in the cache's blobs/."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model repository at a commit, with the files that vLLM loads."""
+
+    repo: str
+    revision: str
+    files: tuple[WeightFile, ...] = ()
+    gated: bool = False
+    config: tuple[tuple[str, Any], ...] = ()
+    """What memory and checks need of ``config.json`` at that commit: its top-level keys, as far as locked."""
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A bind mount, source as the user wrote it (``~`` not yet expanded)."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Container:
+    """Container settings after merging."""
+
+    network: str = "host"
+    ipc: str = "host"
+    shm_size: str = ""
+    gpus: str = "all"
+    user: str = ""
+    memory: str = ""
+    ulimits: tuple[tuple[str, int], ...] = ()
+    devices: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    entrypoint: str = ""
+    """What runs in place of the image's own; not for users: some ranks of clusters need it."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service, fully said. ``origin`` tells for each field where it was written (``file:line``)."""
+
+    name: str
+    recipe: str
+    port: int
+    image: ImageRef
+    weights: Weights
+    served_name: str
+    flags: tuple[tuple[str, FlagValue], ...] = ()
+    """In order, without the model, ``--port``, ``--host``, ``--served-model-name`` and ``--revision``: those
+    are fields of their own, and a user who writes them as flags is told so."""
+    env: tuple[tuple[str, str], ...] = ()
+    container: Container = Container()
+    gate: Gate = field(default_factory=Gate)
+    origin: tuple[tuple[str, str], ...] = ()
+    drafters: tuple[Weights, ...] = ()
+    """Repositories that the flags name beside the model: the drafter of speculative decoding."""
+    needs_vllm: str = ""
+    """Version range that the recipe asks of the image, as ``>=0.17.1``; "" when it does not say."""
+    needs_packages: tuple[tuple[str, str], ...] = ()
+    """Python packages and version ranges that the recipe asks of the image."""
+    needs_sparks: int = 1
+    """Least number of Sparks that the recipe asks for."""
+
+    @property
+    def repositories(self) -> tuple[Weights, ...]:
+        """Return every repository that must be on the Spark: the model, then its drafters."""
+        return (self.weights, *self.drafters)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Directories on the Spark, as written (``~`` not yet expanded: the home is the login user's there)."""
+
+    models: str = "~/vllm"
+    cache: str = "~/vllm-compile-cache"
+
+
+@dataclass(frozen=True)
+class Fabric:
+    """How the Sparks of a cluster are linked over their QSFP cages."""
+
+    network: str = "192.168.176.0/20"
+    """Where the addresses of the links come from: one /24 a rail."""
+    mtu: int = 9000
+    bootstrap: str = "fabric"
+    """Over which links ranks find each other: "fabric" or "management"."""
+    tcp: bool = False
+    """Whether NCCL may use plain TCP where RDMA does not work."""
+    ring: bool = False
+    """Whether three Sparks are cabled with each other: p0 of each to p1 of the next."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A Spark's place in a cluster."""
+
+    cluster: str
+    rank: int
+    """0 is the head, which answers."""
+    hosts: tuple[str, ...]
+    """Names of all members, by rank."""
+    executor: str
+    """Either ray or mp."""
+    fabric: Fabric = Fabric()
+    service: str = ""
+    """Name of the service that the members serve together, among each member's services; "" = none yet."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """What is made of the Spark itself, beside what its services need."""
+
+    docker: str = "check"
+    """check or install."""
+    offline: bool = False
+    """It reaches neither registry nor hub, and that is as it shall be."""
+    items: tuple[Item, ...] = ()
+    """All else that is declared, in the order in which it is made so."""
+
+
+AUTO, NONE = "auto", "none"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How images and weights reach a fleet."""
+
+    seed: str = AUTO
+    """Name of the Spark that downloads for the others, ``auto``, or ``none``: each for itself."""
+    parallel: int = 2
+    """How many Sparks one Spark sends to."""
+    bundle: str = ""
+    """Directory on the operator's machine from which images and models come; "": from registry and hub."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One Spark as it shall be."""
+
+    name: str
+    services: tuple[Service, ...] = ()
+    paths: Paths = Paths()
+    reserve_gib: float = 12.0
+    floor_gib: float = 2.0
+    hf_endpoint: str = ""
+    hf_token: str = ""
+    """Source of the token (``env:NAME`` ...), never the token."""
+    sudo_password: str = ""
+    """Source of the login user's password for sudo, never the password."""
+    ssh: tuple[tuple[str, Any], ...] = ()
+    """pyinfra host data: ``ssh_hostname``, ``ssh_port`` ..."""
+    file: str = ""
+    allow: tuple[tuple[str, str], ...] = ()
+    """Rule id -> why it does not apply here."""
+    member: Member | None = None
+    """Its place in a cluster, if it is in one."""
+    prepare: Prepare = Prepare()
+    stage: Stage = Stage()
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Another address for a registry, for what the operator's machine asks it."""
+
+    registry: str
+    url: str
+    ca_file: str = ""
+
+
+@dataclass(frozen=True)
+class PackageIndex:
+    """Where Python packages for derived images come from, and what they are for."""
+
+    url: str = ""
+    """"": where this machine's pip is told to look."""
+    python: str = "3.12"
+    machine: str = "aarch64"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All Sparks of one inventory."""
+
+    name: str
+    hosts: tuple[Host, ...] = ()
+    warnings: tuple[str, ...] = ()
+    mirrors: tuple[Mirror, ...] = ()
+    hf_endpoint: str = ""
+    hf_token: str = ""
+    """Source of the token, never the token."""
+    index: PackageIndex = PackageIndex()
+
+    def host(self, name: str) -> Host:
+        """Return the host of that name; ``KeyError`` when there is none."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise KeyError(name)
+
+
+_PLAIN = (str, int, float, type(None))
+
+
+def to_json(value: Any) -> Any:
+    """Return plain data of any dataclass here, for ``--json`` and pyinfra's host data."""
+    # dataclasses.asdict copies each text and number as well: three times the cost, per host.
+    if isinstance(value, _PLAIN):
+        return value
+    if dataclasses.is_dataclass(value):
+        return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, tuple | list):
+        return type(value)(to_json(item) for item in value)
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
+    return value
+
+
+def host_from_json(data: dict[str, Any]) -> Host:
+    """Return the host that ``to_json`` wrote, also after a trip through JSON (tuples as lists)."""
+    return Host(
+        **{
+            **data,
+            "services": tuple(_service(service) for service in data["services"]),
+            "paths": Paths(**data["paths"]),
+            "ssh": _pairs(data["ssh"]),
+            "allow": _pairs(data["allow"]),
+            "prepare": _prepare(data["prepare"]),
+            "stage": Stage(**data["stage"]),
+            "member": member_from_json(data),
+        }
+    )
+
+
+def _prepare(data: dict[str, Any]) -> Prepare:
+    items = tuple(Item(**{**item, "want": _pairs(item["want"])}) for item in data["items"])
+    return Prepare(**{**data, "items": items})
+
+
+def member_from_json(data: dict[str, Any]) -> Member | None:
+    """Return a host's place in a cluster from what ``to_json`` wrote of the host."""
+    said = data.get("member")
+    if not said:
+        return None
+    return Member(**{**said, "hosts": tuple(said["hosts"]), "fabric": Fabric(**said["fabric"])})
+
+
+def _service(data: dict[str, Any]) -> Service:
+    return Service(
+        **{
+            **data,
+            "image": _image(data["image"]),
+            "weights": _weights(data["weights"]),
+            "drafters": tuple(_weights(weights) for weights in data["drafters"]),
+            "container": _container(data["container"]),
+            "gate": Gate(**data["gate"]),
+            **{key: _pairs(data[key]) for key in ("flags", "env", "origin", "needs_packages")},
+        }
+    )
+
+
+def _image(data: dict[str, Any]) -> ImageRef:
+    said = data["extras"]
+    extras = said and Extras(tuple(said["install"]), tuple(Wheel(**wheel) for wheel in said["wheels"]))
+    return ImageRef(**{**data, "entrypoint": tuple(data["entrypoint"]), "extras": extras})
+
+
+def _weights(data: dict[str, Any]) -> Weights:
+    files = tuple(WeightFile(**file) for file in data["files"])
+    return Weights(**{**data, "files": files, "config": _pairs(data["config"])})
+
+
+def _container(data: dict[str, Any]) -> Container:
+    return Container(
+        **{
+            **data,
+            "ulimits": _pairs(data["ulimits"]),
+            "devices": tuple(data["devices"]),
+            "cap_add": tuple(data["cap_add"]),
+            "mounts": tuple(Mount(**mount) for mount in data["mounts"]),
+        }
+    )
+
+
+def _pairs(data: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((key, value) for key, value in data)
+
+
+__all__ = [
+    "AUTO",
+    "NONE",
+    "Container",
+    "Extras",
+    "Fabric",
+    "Fleet",
+    "Host",
+    "ImageRef",
+    "Member",
+    "Mirror",
+    "Mount",
+    "PackageIndex",
+    "Paths",
+    "Prepare",
+    "Service",
+    "Stage",
+    "WeightFile",
+    "Weights",
+    "Wheel",
+    "host_from_json",
+    "member_from_json",
+    "to_json",
+]

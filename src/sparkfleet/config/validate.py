@@ -1,0 +1,215 @@
+"""Plain data against a model: every deviation a Problem with place, found, expected and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import types
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from sparkfleet.config.yaml_file import Path_
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+
+M = TypeVar("M", bound=BaseModel)
+Where = Callable[[Path_], str]
+"""Gives ``file:line`` of a value."""
+
+_SECRET = frozenset({"hf_token", "password", "sudo_password"})
+"""Keys whose value is never shown: what stands there by mistake may be the secret itself."""
+
+_PATTERNS = {
+    "name": "lower-case letters, digits, '.' and '-', at most 63, a letter or digit first",
+    "recipe": "lower-case letters, digits, '.' and '-', at most 63, a letter or digit first",
+    "extends": "the name of a recipe",
+    "revision": "a commit: 7 to 40 hex digits",
+    "model": "a repository of the hub, as organisation/name",
+    "source": "a path on the Spark, absolute or below ~, without ',' ':' and blanks",
+    "models_dir": "a path on the Spark, absolute or below ~, without ',' ':' and blanks",
+    "cache_dir": "a path on the Spark, absolute or below ~, without ',' ':' and blanks",
+    "target": "an absolute path in the container, without ',' ':' and blanks",
+    "timeout": "a time as 30m, 1h30m, 1800s or seconds",
+    "hf_token": "where the token comes from: env:NAME, file:PATH or command:WORDS",
+    "sudo_password": "where the password comes from: env:NAME, file:PATH, command:WORDS or ask",
+}
+
+_TYPES = {
+    "string_too_short": "some text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
+}
+
+
+def validate(model: type[M], data: Any, where: Where, base: Path_ = ()) -> M:
+    """Return the data as a model; raise ``SparkfleetError`` with every deviation.
+
+    ``base`` is the path of ``data`` inside the document that ``where`` knows. Strict: text is no number and a
+    number is no text, so that what a user quoted stays what it was.
+    """
+    try:
+        return model.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        raise SparkfleetError(*_diagnostics(model, data, error, where, base)) from None
+    except (TypeError, ValueError, RecursionError):
+        raise SparkfleetError(
+            Diagnostic(
+                where(base),
+                "holds values that are not plain data",
+                "text, numbers, lists, dicts",
+                "write them",
+            )
+        ) from None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that was probably meant, or ""."""
+    choices = {known_word.lower(): known_word for known_word in known}
+    found = difflib.get_close_matches(word.lower().replace("-", "_"), choices, 1, 0.6)
+    found = found or difflib.get_close_matches(word.lower(), choices, 1, 0.6)
+    return choices[found[0]] if found else ""
+
+
+def describe(value: Any) -> str:
+    """Return a value as it is named in an error: kind and short text."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"'{value}'" if len(value) <= 60 else f"'{value[:57]}...'"  # noqa: PLR2004
+        case list():
+            return "a list"
+        case dict():
+            return "keys and values"
+    return f"a {type(value).__name__}"
+
+
+def _diagnostics(
+    model: type[BaseModel], data: Any, error: ValidationError, where: Where, base: Path_
+) -> list[Diagnostic]:
+    # A union reports one error for each of its members; they are one mistake, at one path.
+    found: dict[Path_, list[Any]] = {}
+    for detail in error.errors(include_url=False):
+        found.setdefault(_path(data, detail), []).append(detail)
+    diagnostics = []
+    for path, details in found.items():
+        # Deeper errors of the same union member explain more than "not the other member".
+        if any(len(other) > len(path) and other[: len(path)] == path for other in found) and path:
+            continue
+        diagnostics.append(_diagnostic(model, data, path, details, where=where, base=base))
+    return diagnostics
+
+
+def _path(data: Any, detail: Any) -> Path_:
+    """Return the part of pydantic's location that is a place in the data."""
+    path: list[str | int] = []
+    for part in detail["loc"]:
+        here = range(len(data)) if isinstance(data, list) else data if isinstance(data, dict) else ()
+        if part not in here:
+            break
+        data = data[part]
+        path.append(part)
+    return tuple(path)
+
+
+def _diagnostic(
+    model: type[BaseModel], data: Any, path: Path_, details: list[Any], *, where: Where, base: Path_
+) -> Diagnostic:
+    first = details[0]
+    value = data
+    for part in path:
+        value = value[part]
+    place = where((*base, *path))
+    name = str(path[-1]) if path else ""
+    label = dotted((*base, *path))
+    if first["type"] == "extra_forbidden":
+        known = keys(model, path[:-1])
+        guess = nearest(name, known)
+        remedy = f"write '{guess}'" if guess else "remove it, or see `sparkfleet schema`"
+        return Diagnostic(place, f"unknown key '{label}'", f"one of: {', '.join(known)}", remedy)
+    if first["type"] == "missing":
+        missing = str(first["loc"][-1])
+        inside = f" in '{label}'" if label else ""
+        return Diagnostic(place, f"'{missing}' is missing{inside}", f"{missing}: ...", f"add '{missing}:'")
+    shown = "a value (not shown: it may be a secret)" if name in _SECRET else describe(value)
+    return Diagnostic(
+        place, f"'{label or 'the file'}' is {shown}", _expected(details, name), _remedy(details, value)
+    )
+
+
+def _expected(details: list[Any], name: str) -> str:
+    kinds = {detail["type"] for detail in details}
+    if "string_pattern_mismatch" in kinds and name in _PATTERNS:
+        return _PATTERNS[name]
+    texts: list[str] = []
+    for detail in details:
+        context = detail.get("ctx", {})
+        match detail["type"]:
+            case "string_pattern_mismatch":
+                text = f"text like {context['pattern']}"
+            case "literal_error":
+                text = f"one of {context['expected'].replace(chr(39), '')}"
+            case "greater_than_equal":
+                text = f"at least {context['ge']:g}"
+            case "less_than_equal":
+                text = f"at most {context['le']:g}"
+            case kind:
+                text = _TYPES.get(kind, str(detail["msg"]))
+        if text not in texts:
+            texts.append(text)
+    if "a number" in texts and "a whole number" in texts:
+        texts.remove("a whole number")
+    return " or ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
+
+
+def _remedy(details: list[Any], value: Any) -> str:
+    kinds = {detail["type"] for detail in details}
+    if "string_type" in kinds and isinstance(value, int | float) and not isinstance(value, bool):
+        return f'put it in quotes: "{value}"'
+    wants_plain = kinds & {"int_type", "float_type", "bool_type"} and "string_type" not in kinds
+    if wants_plain and isinstance(value, str) and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?|true|false", value):
+        return "write it without quotes"
+    return "change the value"
+
+
+def dotted(path: Path_) -> str:
+    """Return a path as people write it: ``serve[0].flags.max-model-len``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def keys(model: type[BaseModel], path: Path_) -> list[str]:
+    """Return the keys that may stand at that path of a model, sorted."""
+    current: type[BaseModel] | None = model
+    for part in path:
+        if isinstance(part, int) or current is None:
+            continue
+        field = current.model_fields.get(part)
+        current = _model_in(field.annotation) if field else None
+    return sorted(current.model_fields) if current else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, types.UnionType, tuple, list, dict, Annotated):
+        for part in get_args(annotation):
+            if get_origin(part) is not Literal and (found := _model_in(part)):
+                return found
+    return None

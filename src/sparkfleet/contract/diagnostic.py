@@ -1,0 +1,61 @@
+"""One finding about anything: what a user wrote, what a host has, what an engine said.
+
+Standard library alone: programs on a Spark and the operator's side use the same type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a diagnostic matters."""
+
+    ERROR = "error"
+    """Nothing goes on until it is resolved."""
+    WARNING = "warning"
+    """It works, but probably not as intended."""
+    INFO = "info"
+    """Worth knowing; nothing to do."""
+
+
+@dataclass(frozen=True, order=True)
+class Diagnostic:
+    """One finding. ``location`` is ``file:line``, a host, or a path on a host; ``hint`` is the next command or
+    edit.
+    """
+
+    location: str
+    message: str
+    """What was found."""
+    expected: str = ""
+    hint: str = ""
+    related: tuple[Diagnostic, ...] = ()
+    """Other findings of the same check, so that all of them are reported at once."""
+    severity: Severity = field(default=Severity.ERROR, kw_only=True)
+    code: str = field(default="", kw_only=True)
+    """Stable identifier, listed in docs/reference/errors.md."""
+    details: str = field(default="", kw_only=True)
+    """More lines for whoever wants them: output of a program, a log excerpt."""
+
+    @property
+    def each(self) -> tuple[Diagnostic, ...]:
+        """Return this diagnostic and its related ones, each on its own."""
+        return (replace(self, related=()), *self.related) if self.related else (self,)
+
+    def __str__(self) -> str:
+        """Return a paragraph: location, message, expected, hint; then the related ones."""
+        text = f"{self.location}: {self.message}"
+        if self.expected:
+            text += f"\n    expected: {self.expected}"
+        if self.hint:
+            text += f"\n    do: {self.hint}"
+        return "\n".join([text, *(str(other) for other in self.related)])
+
+
+def combine(*diagnostics: Diagnostic | None) -> Diagnostic | None:
+    """Return the first diagnostic with all others as related ones, each once; None when there is none."""
+    flat = dict.fromkeys(one for diagnostic in diagnostics if diagnostic for one in diagnostic.each)
+    first, *others = flat or (None,)
+    return replace(first, related=tuple(others)) if first else None

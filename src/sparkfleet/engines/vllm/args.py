@@ -1,0 +1,138 @@
+"""Words to meaning and back: what ``vllm serve`` is told.
+
+``render`` writes the words for flags as a user writes them in YAML; ``parse`` reads any way of writing the
+same thing to the same values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparkfleet.engines.vllm import values
+from sparkfleet.engines.vllm.arg_parser import NEGATIVE_NUMBER, Option, group, normalise
+from sparkfleet.engines.vllm.schema import Flag, Schema
+
+FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A command line by meaning."""
+
+    model: str
+    """The positional model, else that of ``--model``, else ""."""
+    values: Mapping[str, Any]
+    """Canonical flag (``--max-model-len``) -> typed value, in the order given; last wins. Flags that the
+    schema does not have are here, too, with their value as far as it can be read."""
+    unknown: tuple[str, ...] = ()
+    """Flags and stray words that the schema has no place for."""
+
+
+def canonical(key: str, schema: Schema | None) -> str:
+    """Return the flag's canonical name for a key as users write it: ``max_model_len``, ``tp``, ``--x``."""
+    bare = key.lstrip("-")
+    long, short = normalise(f"--{bare}"), f"-{bare}"
+    if schema is None:
+        return long
+    flag = schema.options.get(long) or schema.options.get(short)
+    if flag is None or long in flag.negatives:
+        return long
+    return flag.name
+
+
+def render(model: str, flags: Mapping[str, FlagValue], schema: Schema | None) -> tuple[str, ...]:
+    """Return the words after ``vllm serve``: the model, then the flags in their order.
+
+    True is the bare flag, False its negative form (nothing, where the flag has none), None leaves the flag
+    out, a mapping is JSON, a list is several words or JSON as the flag wants it.
+    """
+    words = [model] if model else []
+    for key, value in flags.items():
+        name = canonical(key, schema)
+        words += _flag_words(name, schema.options.get(name) if schema else None, value)
+    return tuple(words)
+
+
+def _flag_words(name: str, flag: Flag | None, value: FlagValue) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool) and (flag is None or not flag.takes_value):
+        return _switch_words(name, flag, on=value)
+    if isinstance(value, list) and _is_word_list(flag, value):
+        words = [_word(item) for item in value]
+        if flag is not None and flag.kind == "append":
+            return [part for word in words for part in _pair(name, word)]
+        if flag is None or flag.takes_several:
+            return _pair(name, words[0]) if len(words) == 1 else [name, *words]
+        return _pair(name, ",".join(words))
+    return _pair(name, _word(value))
+
+
+def _switch_words(name: str, flag: Flag | None, *, on: bool) -> list[str]:
+    plain = f"--no-{name.removeprefix('--')}"
+    if on:
+        return [name]
+    if flag is None:
+        return [plain]
+    if name in flag.negatives:
+        return [flag.name]
+    return [plain if plain in flag.negatives else flag.negatives[0]] if flag.negatives else []
+
+
+def _is_word_list(flag: Flag | None, value: list[Any]) -> bool:
+    """Return whether a list is written as words: JSON flags take it as JSON, and so does what holds
+    objects.
+    """
+    if flag is not None and flag.takes_json and not flag.takes_several:
+        return False
+    return bool(value) and not any(isinstance(item, list | dict) for item in value)
+
+
+def _pair(name: str, word: str) -> list[str]:
+    """Write a flag and its one value; ``--x=-y`` where the value would be taken for an option."""
+    if word.startswith("-") and not NEGATIVE_NUMBER.fullmatch(word):
+        return [f"{name}={word}"]
+    return [name, word]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return str(value)
+
+
+def parse(words: Sequence[str], schema: Schema | None) -> Parsed:
+    """Return what the words after ``vllm serve`` mean. Nothing raises: what cannot be read stays text."""
+    grouped = group(words, schema)
+    found: dict[str, Any] = {}
+    unknown: list[str] = []
+    for option in grouped.options:
+        if option.flag is None and schema is not None:
+            unknown.append(option.written)
+        name, value = _meaning(option, schema)
+        if option.flag is not None and option.flag.kind == "append":
+            value = [*found.get(name, []), value]
+        found[name] = value
+    model, *strays = grouped.positionals or ("",)
+    named = found.pop("--model", None)
+    if schema is not None:
+        unknown += strays
+    elif strays:
+        found["(words)"] = strays
+    return Parsed(model or (named if isinstance(named, str) else ""), found, tuple(unknown))
+
+
+def _meaning(option: Option, schema: Schema | None) -> tuple[str, Any]:
+    flag = option.flag
+    if flag is None:
+        if schema is None and not option.words and option.name.startswith("--no-"):
+            return f"--{option.name.removeprefix('--no-')}", False
+        return option.name, values.guess(option.words)
+    if not flag.takes_value:
+        return flag.name, not option.negative
+    return flag.name, values.several(flag, option.words)

@@ -1,0 +1,78 @@
+"""The image's own parser: the last word on whether it accepts some flags, asked before anything is stopped.
+
+``data/ask_parser.py`` runs inside the image, with its own Python, without network and GPU.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.engines.vllm.schema import Schema, from_dump
+
+SCRIPT = Path(__file__).parent / "data" / "ask_parser.py"
+"""The program; it is given to the image's Python on stdin."""
+TIMEOUT_S = 300
+"""Seconds that it may take: importing vLLM alone takes 7 to 15 s."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the image's parser said."""
+
+    ok: bool | None
+    """None: it could not be asked; the flags are neither accepted nor refused."""
+    error: str
+    version: str
+    """The vLLM version inside, as it names itself: ``0.17.1+a03ca76a.nv26.03``."""
+
+
+def docker_words(image: str, *, name: str = "") -> tuple[str, ...]:
+    """Return the docker command that runs the program in ``image``, up to the program's own words."""
+    named = ("--name", name) if name else ()
+    return (
+        *("docker", "run", "--rm", "-i", *named, "--pull", "never", "--network", "none"),
+        *("--entrypoint", "python3", image, "-"),
+    )
+
+
+def parse_words(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the program's words that ask whether ``vllm serve WORDS`` would be accepted."""
+    return ("parse", *words)
+
+
+def schema_words() -> tuple[str, ...]:
+    """Return the program's words that ask for the whole schema."""
+    return ("schema",)
+
+
+def read_answer(output: str) -> Answer:
+    """Return what the program answered to ``parse_words``."""
+    data = _last_document(output)
+    if data is None:
+        return Answer(None, f"the image did not answer: {output.strip()[-400:] or 'no output'}", "")
+    return Answer(data.get("ok"), str(data.get("error", "")), str(data.get("version", "")))
+
+
+def read_schema(output: str) -> Schema:
+    """Return the schema that the program answered to ``schema_words``. ``ValueError`` when there is none."""
+    data = _last_document(output)
+    if data is None or "flags" not in data:
+        reason = data.get("error", "") if data else output.strip()[-400:]
+        raise ValueError(f"the image did not tell its schema: {reason or 'no output'}")
+    return from_dump(data)
+
+
+def _last_document(output: str) -> dict[str, Any] | None:
+    """Return the last line that is a JSON object: whatever is said before is not the answer."""
+    for line in reversed(output.splitlines()):
+        if line.startswith("{"):
+            try:
+                data = json.loads(line)
+            except ValueError:
+                continue
+            return data if isinstance(data, dict) else None
+    return None

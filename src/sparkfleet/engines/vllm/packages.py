@@ -1,0 +1,48 @@
+"""Python packages in an image, as far as its vLLM tells: what a release requires, its images have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from sparkfleet.engines.vllm import schema
+
+NO_RAY = Version("0.18")
+"""First vLLM whose images come without Ray: NVIDIA's from 26.04 on, vllm-openai's from 0.18."""
+RAY = "ray"
+_LEAST = re.compile(r"(?:>=|==|~=)\s*([0-9][\w.!+]*)")
+
+
+def brought(version: str) -> Mapping[str, str]:
+    """Return what images of a vLLM surely have: names and version ranges; nothing for one not known."""
+    try:
+        release = Version(version)
+    except InvalidVersion:
+        return {}
+    known = schema.nearest(version)[0].packages
+    found: dict[str, str] = {canonicalize_name(name): ranges for name, ranges in known.items()}
+    if release >= NO_RAY:
+        found.pop(canonicalize_name(RAY), None)
+    return found
+
+
+def lacking(wanted: Sequence[tuple[str, str]], version: str) -> tuple[tuple[str, str], ...]:
+    """Return the packages (name, version range) that images of a vLLM do not surely have."""
+    has = brought(version)
+    found = ((name, asked, has.get(canonicalize_name(name))) for name, asked in wanted)
+    return tuple((name, asked) for name, asked, ranges in found if not _fits(ranges, asked))
+
+
+def _fits(ranges: str | None, asked: str) -> bool:
+    """Tell whether every release that a range allows is one that is asked for, by the least of them."""
+    if ranges is None or not asked:
+        return ranges is not None
+    least = _LEAST.findall(ranges)
+    try:
+        return bool(least) and all(Version(one) in SpecifierSet(asked) for one in least)
+    except (InvalidVersion, InvalidSpecifier):
+        return False

@@ -1,0 +1,98 @@
+"""What is known of Spark and vLLM beyond single flags: checks of a resolved service, a module a concern."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sparkfleet.config.resolved import Host, Service
+from sparkfleet.engines.vllm.findings import Level
+from sparkfleet.engines.vllm.memory import TOTAL_GIB, Estimate, Measured
+from sparkfleet.engines.vllm.rules import (
+    backends,
+    context,
+    image,
+    memory,
+    parsers,
+    quantization,
+    speculative,
+    storage,
+)
+from sparkfleet.engines.vllm.rules.case import Case, Rule, case_of
+from sparkfleet.engines.vllm.rules.external_checks import ELSEWHERE
+from sparkfleet.engines.vllm.schema import Schema
+
+RULES: tuple[Rule, ...] = (
+    *image.RULES,
+    *quantization.RULES,
+    *context.RULES,
+    *memory.RULES,
+    *backends.RULES,
+    *speculative.RULES,
+    *parsers.RULES,
+    *storage.RULES,
+)
+"""Every rule that is decided here, by concern."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one rule says of one service."""
+
+    id: str
+    level: Level
+    text: str
+    source: str
+    """Where the rule is known from."""
+    remedy: str = ""
+
+
+def check(
+    service: Service,
+    host: Host,
+    *,
+    schema: Schema | None = None,
+    total_gib: float = TOTAL_GIB,
+    measured: Measured | None = None,
+) -> tuple[Verdict, ...]:
+    """Return what the rules say of a service, without those that the host allows.
+
+    ``schema`` is the image's own, where it was read out; else the nearest bundled one. ``total_gib`` is the
+    Spark's memory, where it was looked at; ``measured`` what the engine said of its own at its last start.
+    """
+    case = replace(case_of(service, host, total_gib, schema), measured=measured)
+    allowed = dict(host.allow)
+    said = ((rule, rule.decide(case)) for rule in RULES if rule.id not in allowed)
+    return tuple(
+        Verdict(rule.id, statement.level, statement.text, rule.source, statement.remedy)
+        for rule, statement in said
+        if statement is not None
+    )
+
+
+def estimate(
+    service: Service,
+    host: Host,
+    *,
+    schema: Schema | None = None,
+    total_gib: float = TOTAL_GIB,
+    measured: Measured | None = None,
+) -> Estimate | None:
+    """Return the memory that the service needs; None when the size of its weights is not locked."""
+    return memory.estimate(replace(case_of(service, host, total_gib, schema), measured=measured))
+
+
+def unknown_allowances(allow: Mapping[str, str]) -> tuple[Verdict, ...]:
+    """Return a verdict for each allowance that silences nothing: its rule does not exist."""
+    known = [*(rule.id for rule in RULES), *ELSEWHERE]
+    found = []
+    for name in allow:
+        if name not in known:
+            close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
+            remedy = f"did you mean {close[0]}?" if close else "`sparkfleet rules` lists them"
+            found.append(Verdict(name, "warning", f"allow: there is no rule {name}", "", remedy))
+    return tuple(found)
+
+
+__all__ = ["ELSEWHERE", "RULES", "Case", "Rule", "Verdict", "check", "estimate", "unknown_allowances"]

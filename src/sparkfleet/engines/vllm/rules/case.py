@@ -1,0 +1,196 @@
+"""What a rule sees, and what it says."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from sparkfleet.config.resolved import Host, Service
+from sparkfleet.engines.vllm import args, images, model_architecture, schema
+from sparkfleet.engines.vllm.findings import Level
+from sparkfleet.engines.vllm.memory import Measured
+from sparkfleet.engines.vllm.model_architecture import Shape
+from sparkfleet.engines.vllm.schema import Schema
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a rule has to say of a service."""
+
+    level: Level
+    text: str
+    remedy: str
+
+
+def error(text: str, remedy: str) -> Statement:
+    """Return a statement that the engine will not start, or that the model will not work."""
+    return Statement("error", text, remedy)
+
+
+def warning(text: str, remedy: str) -> Statement:
+    """Return a statement that something is probably not as it should be."""
+    return Statement("warning", text, remedy)
+
+
+def info(text: str, remedy: str = "") -> Statement:
+    """Return a statement that is worth knowing."""
+    return Statement("info", text, remedy)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing known of Spark and vLLM, and how to see whether a service goes against it."""
+
+    id: str
+    title: str
+    """The rule as a sentence; what it asks for."""
+    source: str
+    """Where it is known from."""
+    decide: Callable[[Case], Statement | None]
+
+
+def rule(id_: str, title: str, source: str) -> Callable[[Callable[[Case], Statement | None]], Rule]:
+    """Return a decorator that makes a rule of a function."""
+    return lambda decide: Rule(id_, title, source, decide)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One service of one Spark, with everything that rules ask for."""
+
+    service: Service
+    host: Host
+    total_gib: float
+    """Memory of the Spark."""
+    schema: Schema
+    exact: bool
+    """The schema is that of the very vLLM in the image."""
+    version: Version | None
+    """vLLM inside the image; None: not known."""
+    values: Mapping[str, Any]
+    """Canonical flag -> value."""
+    measured: Measured | None = None
+    """What the engine said of its memory when it last started with this model and image."""
+
+    @functools.cached_property
+    def env(self) -> Mapping[str, str]:
+        """The service's environment."""
+        return dict(self.service.env)
+
+    @functools.cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The model's config.json as far as the lock file has it; empty when it is not locked."""
+        return dict(self.service.weights.config)
+
+    @functools.cached_property
+    def shape(self) -> Shape | None:
+        """The model's layers; None when they are not known."""
+        return model_architecture.from_config(self.config)
+
+    @property
+    def weights_gib(self) -> float:
+        """Size of the model's and its drafters' files; 0 when they are not locked."""
+        return sum(weights.size for weights in (self.service.weights, *self.service.drafters)) / 2**30
+
+    def is_model(self, pattern: str) -> bool:
+        """Return whether the repository's name has the pattern in it, whoever publishes it."""
+        return re.search(pattern, self.service.weights.repo, re.IGNORECASE) is not None
+
+    def below(self, version: str) -> bool:
+        """Return whether the image's vLLM is known to be older than that."""
+        return self.version is not None and self.version < Version(version)
+
+    def since(self, version: str) -> bool:
+        """Return whether the image's vLLM is known to be that one or newer."""
+        return self.version is not None and self.version >= Version(version)
+
+    def text(self, flag: str) -> str:
+        """Return a flag's value as text, "" when it is not given."""
+        value = self.values.get(flag)
+        return "" if value is None else str(value)
+
+    def number(self, flag: str) -> float | None:
+        """Return a flag's value as a number, None when it is not given or is none."""
+        value = self.values.get(flag)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def on(self, flag: str) -> bool:
+        """Return whether a switch is given and on."""
+        return self.values.get(flag) is True
+
+    @property
+    def quantization(self) -> Mapping[str, Any]:
+        """``quantization_config`` of the checkpoint; empty when it has none or is not locked."""
+        inner = self.config.get("text_config")
+        found = self.config.get("quantization_config")
+        if found is None and isinstance(inner, Mapping):
+            found = inner.get("quantization_config")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def speculative(self) -> Mapping[str, Any]:
+        """The speculative config; empty when there is none."""
+        value = self.values.get("--speculative-config")
+        return value if isinstance(value, Mapping) else {}
+
+    @property
+    def method(self) -> str:
+        """Method of speculative decoding; "" when there is none."""
+        return str(self.speculative.get("method", ""))
+
+    @property
+    def has_fp8_cache(self) -> bool:
+        """Return whether the KV cache is FP8."""
+        return self.text("--kv-cache-dtype").startswith("fp8")
+
+    @property
+    def is_moe(self) -> bool:
+        """Return whether the model is a mixture of experts, by its config or its name (``-A3B``)."""
+        text = self.config.get("text_config")
+        configs = (self.config, text if isinstance(text, Mapping) else {})
+        names = ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size")
+        return any(config.get(name) for config in configs for name in names) or self.is_model(r"-A\d+B\b")
+
+    @property
+    def added_packages(self) -> Mapping[str, str]:
+        """Python packages that the recipe adds to the image, by normalised name."""
+        return {name.lower().replace("_", "-"): spec for name, spec in self.service.needs_packages}
+
+    def has_package(self, name: str) -> bool | None:
+        """Return whether the image has a Python package; None: not known.
+
+        What the recipe asks for is there (a derived image has it). An image's own schema lists what it has; a
+        bundled one what the release requires, which says nothing of others.
+        """
+        if name in self.added_packages or name in self.schema.packages:
+            return True
+        return False if "vllm" in self.schema.packages else None
+
+
+def case_of(service: Service, host: Host, total_gib: float, known: Schema | None = None) -> Case:
+    """Return the case of a service. ``known``: the image's own schema, where it was read out."""
+    named = service.image.vllm or images.vllm_version(service.image.repository, service.image.tag)
+    bundled, exact = schema.nearest(named)
+    used = known or bundled
+    words = args.render(service.weights.repo, dict(service.flags), used)
+    return Case(
+        service=service,
+        host=host,
+        total_gib=total_gib,
+        schema=used,
+        exact=exact or known is not None,
+        version=_version(known.version if known else named),
+        values=args.parse(words, used).values,
+    )
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None

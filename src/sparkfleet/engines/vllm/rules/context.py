@@ -1,0 +1,161 @@
+"""Rules of KV cache, prefill and context length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.engines.vllm.rules.model_names import (
+    GEMMA4_CODER,
+    MISTRAL_NEMO,
+    NEMOTRON3_NANO,
+    NVFP4,
+    QWEN35,
+    QWEN35_35B,
+    QWEN36_35B_NVFP4,
+)
+
+SANE_CONTEXT = 65536
+NEMO_LIMIT = 65536
+
+
+@rule("KV-01", "Qwen3.5 keeps its KV cache in BF16", "dgx-vllm 7.1.3, 8, 11")
+def qwen35_cache(case: Case) -> Statement | None:
+    """Its answers repeat themselves with an FP8 cache on GB10."""
+    if not case.is_model(QWEN35) or not case.has_fp8_cache:
+        return None
+    return error("Qwen3.5 with an FP8 KV cache repeats itself on GB10", "take kv-cache-dtype away")
+
+
+@rule(
+    "KV-02",
+    "chunked prefill of Qwen3.5-35B-A3B: two sources disagree",
+    "dgx-vllm 7.1.3 and 11 against vLLM (chunked prefill is the default of every generative model)",
+)
+def qwen35_prefill(case: Case) -> Statement | None:
+    """The document says not to add the flag; but it is on without it, too."""
+    if not case.is_model(QWEN35_35B) or not case.on("--enable-chunked-prefill"):
+        return None
+    text = (
+        'dgx-vllm 7.1.3 says of --enable-chunked-prefill "about 9 times slower"; vLLM has it on by default, '
+        "so that the flag changes nothing"
+    )
+    return warning(text, "take it away; to be without it: enable-chunked-prefill: false")
+
+
+@rule("KV-03", "DFlash needs a BF16 KV cache", "dgx-vllm 13.1, 13.3, 13.6; vLLM does not check it")
+def dflash_cache(case: Case) -> Statement | None:
+    """The drafter reads the target's cache."""
+    if case.method != "dflash" or not case.has_fp8_cache:
+        return None
+    return error("DFlash cannot draft from an FP8 KV cache", "take kv-cache-dtype away")
+
+
+@rule("KV-04", "the MTP drafter of gemma-4-12B-coder needs an FP8 KV cache", "dgx-vllm 7.2.3, 13.6")
+def coder_cache(case: Case) -> Statement | None:
+    """An NVFP4 cache breaks it."""
+    if not case.is_model(GEMMA4_CODER) or case.method != "mtp" or case.has_fp8_cache:
+        return None
+    return error("the drafter of gemma-4-12B-coder needs an FP8 KV cache", "add kv-cache-dtype: fp8")
+
+
+@rule("KV-05", "these models' own recipes use an FP8 KV cache", "dgx-vllm 7.1.1, 7.3.1; vLLM's recipes")
+def recipe_cache(case: Case) -> Statement | None:
+    """Half the memory per token; their publishers measured it."""
+    is_nano = case.is_model(NEMOTRON3_NANO) and case.is_model(NVFP4)
+    if not (is_nano or case.is_model(QWEN36_35B_NVFP4)) or case.text("--kv-cache-dtype"):
+        return None
+    return info("the publisher's recipe uses an FP8 KV cache: twice the tokens in the same memory")
+
+
+@rule(
+    "CTX-01", "--max-model-len is within the model's context", "dgx-vllm 7.1.2, 7.3.1; vllm/config/model.py"
+)
+def beyond_context(case: Case) -> Statement | None:
+    """VLLM refuses more, unless VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or a rope override stretches it."""
+    wanted = case.number("--max-model-len")
+    if wanted is None or case.shape is None or not case.shape.context:
+        return None
+    limit = int(case.shape.context * _stretch(case))
+    if wanted <= limit or case.env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1":
+        return None
+    text = f"--max-model-len {wanted:.0f} is above the model's context of {limit}"
+    return error(text, f"set max-model-len to {limit} or less, or env VLLM_ALLOW_LONG_MAX_MODEL_LEN=1")
+
+
+@rule("CTX-02", "--max-model-len is given", "dgx-vllm 8")
+def no_length(case: Case) -> Statement | None:
+    """Without it the native context is taken, and the start fails when one such sequence does not fit."""
+    if "--max-model-len" in case.values:
+        return None
+    native = f" of {case.shape.context}" if case.shape and case.shape.context else ""
+    text = f"no --max-model-len: the model's native context{native} must fit into the KV cache"
+    return warning(text, f"set max-model-len, as {SANE_CONTEXT}")
+
+
+@rule("CTX-03", "YaRN is for lengths above the native context alone", "dgx-vllm 7.1.2")
+def needless_yarn(case: Case) -> Statement | None:
+    """Static YaRN costs quality on short texts."""
+    wanted = case.number("--max-model-len")
+    if wanted is None or _stretch(case) <= 1:
+        return None
+    native = case.shape.context if case.shape and case.shape.context else 262144
+    if wanted > native:
+        return None
+    text = f"--hf-overrides stretches the context by YaRN, though {wanted:.0f} tokens need no stretching"
+    return warning(text, f"take it away, or ask for more than {native} tokens")
+
+
+@rule("CTX-04", "Mistral NeMo on 25.09 is stable up to 64K", "mistral-nemo-spark")
+def nemo_length(case: Case) -> Statement | None:
+    """98304 has run with at most 32 sequences."""
+    wanted = case.number("--max-model-len")
+    if not case.is_model(MISTRAL_NEMO) or not case.below("0.10.2") or wanted is None or wanted <= NEMO_LIMIT:
+        return None
+    return warning("Mistral NeMo on nvcr.io/nvidia/vllm:25.09-py3 may be unstable above 64K", "set 65536")
+
+
+@rule(
+    "CTX-05",
+    "prefix caching of hybrid models is off unless asked for, up to vLLM 0.25.1",
+    "dgx-vllm 8 says on by default; vLLM's source: for hybrids from 0.28.0",
+)
+def hybrid_prefix_caching(case: Case) -> Statement | None:
+    """What the document says holds for models of attention alone."""
+    if case.shape is None or not case.shape.is_hybrid or not case.below("0.26"):
+        return None
+    if "--enable-prefix-caching" in case.values:
+        return None
+    text = f"prefix caching is off for this hybrid model in vLLM {case.version}"
+    return info(text, "add enable-prefix-caching: true if prompts share beginnings")
+
+
+def _stretch(case: Case) -> float:
+    """Return by how much --hf-overrides stretches the context; 1: not at all."""
+    factors = list(_factors(case.values.get("--hf-overrides")))
+    return max(factors, default=1.0)
+
+
+def _factors(value: Any) -> Iterator[float]:
+    if not isinstance(value, Mapping):
+        return
+    factor = value.get("factor")
+    if isinstance(factor, int | float) and value.get("rope_type", value.get("type")) == "yarn":
+        yield float(factor)
+    for inner in value.values():
+        yield from _factors(inner)
+
+
+RULES: tuple[Rule, ...] = (
+    qwen35_cache,
+    qwen35_prefill,
+    dflash_cache,
+    coder_cache,
+    recipe_cache,
+    beyond_context,
+    no_length,
+    needless_yarn,
+    nemo_length,
+    hybrid_prefix_caching,
+)

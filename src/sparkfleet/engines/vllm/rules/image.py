@@ -1,0 +1,115 @@
+"""Rules of images: what runs on GB10 at all, and what a model needs of its vLLM."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from packaging.version import Version
+
+from sparkfleet.engines.vllm import history, images
+from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.engines.vllm.rules.model_names import DIFFUSION_GEMMA, NEMOTRON3_NANO, NVFP4
+
+FIRST_STOCK = "0.24.0"
+"""The first release of vllm/vllm-openai that is known to run on GB10 as it is."""
+FIRST_NGC = "25.09"
+
+
+@rule(
+    "IMG-01",
+    "vllm/vllm-openai runs on GB10 from v0.24.0 on, or as a cu130 build",
+    "dgx-vllm 2 and 11; vllm#30855; vLLM's recipes for dgx_spark_gb10 (v0.24.0-ubuntu2404)",
+)
+def stock_image(case: Case) -> Statement | None:
+    """Older stock images have no code for sm_121: "no kernel image is available"."""
+    image = case.service.image
+    if not image.repository.endswith("vllm/vllm-openai") or "cu130" in image.tag:
+        return None
+    if not case.below(FIRST_STOCK):
+        return None
+    text = f"{image.display} has no code for GB10 (sm_121): the engine ends with `no kernel image`"
+    return error(text, "take v0.24.0-ubuntu2404 or later, a cu130 build, or nvcr.io/nvidia/vllm")
+
+
+@rule("IMG-04", "the image's entrypoint runs vllm serve, or lets it be run", "docker; dgx-vllm 6")
+def entrypoint(case: Case) -> Statement | None:
+    """An image that runs something else cannot be given ``vllm serve`` as its command."""
+    words = case.service.image.entrypoint
+    if images.serve_prefix(words) is not None:
+        return None
+    text = f"the entrypoint of {case.service.image.display} is {' '.join(words)}: it does not run vLLM"
+    return error(text, "take an image of vLLM")
+
+
+@rule("IMG-06", "the image's vLLM knows the model's architecture", "dgx-vllm 6 and 11; vLLM's model registry")
+def architecture(case: Case) -> Statement | None:
+    """One that came later ends the start; one that no release has may run through Transformers."""
+    names = case.config.get("architectures")
+    missing = [
+        name
+        for name in names or ()
+        if case.schema.has("architectures", str(name)) is False
+        and case.schema.has("spec_architectures", str(name)) is not True
+    ]
+    if not missing:
+        return None
+    name = str(missing[0])
+    spans = history.of_name("architectures", name)
+    text = f"{name} is not in vLLM {case.schema.version} ({history.text(spans)})"
+    later = [span.first for span in spans if Version(span.first) > Version(case.schema.version)]
+    if later and case.exact:
+        return error(text, f"take an image with vLLM {later[0]} or later")
+    return warning(text, "take a newer image, unless the model runs through --model-impl transformers")
+
+
+@rule("IMG-08", "nvcr.io/nvidia/vllm runs on a Spark from 25.09 on", "mistral-nemo-spark; dgx-vllm 2")
+def first_ngc(case: Case) -> Statement | None:
+    """Earlier ones have no code for GB10."""
+    image = case.service.image
+    match = re.match(r"(\d\d\.\d\d)", image.tag)
+    if not image.repository.startswith("nvcr.io/nvidia/vllm") or not match or match[1] >= FIRST_NGC:
+        return None
+    return error(f"{image.display} is older than the first image for the Spark", "take 25.09-py3 or later")
+
+
+@rule(
+    "IMG-09",
+    "Nemotron 3 Nano NVFP4 needs vLLM 0.12.0 (nvcr.io/nvidia/vllm:25.12.post1-py3) or later",
+    "dgx-vllm 7.3.1",
+)
+def nemotron_nano(case: Case) -> Statement | None:
+    """NVIDIA's image for it is 25.12.post1; newer ones have the reasoning parser built in, too."""
+    if not case.is_model(NEMOTRON3_NANO) or not case.is_model(NVFP4) or not case.below("0.12.0"):
+        return None
+    text = f"Nemotron 3 Nano NVFP4 is served from vLLM 0.12.0 on; this is {case.version}"
+    return warning(text, "take nvcr.io/nvidia/vllm:26.03-py3 or later: nemotron_v3 is built in")
+
+
+@rule(
+    "IMG-11",
+    "DiffusionGemma needs vLLM 0.24.0 and a --diffusion-config",
+    "dgx-vllm 7.2.4 (tentative); vLLM's recipe",
+)
+def diffusion_gemma(case: Case) -> Statement | None:
+    """The architecture DiffusionGemmaForBlockDiffusion was released in 0.24.0."""
+    if not case.is_model(DIFFUSION_GEMMA):
+        return None
+    if case.below("0.24.0"):
+        text = f"DiffusionGemma is in vLLM from 0.24.0 on; this is {case.version}"
+        return error(text, "take vllm/vllm-openai:v0.24.0-ubuntu2404 or later")
+    if not isinstance(case.values.get("--diffusion-config"), Mapping):
+        return info(
+            "vLLM's recipe gives --diffusion-config {canvas_length: 256}", "add it if answers are cut"
+        )
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    stock_image,
+    entrypoint,
+    architecture,
+    first_ngc,
+    nemotron_nano,
+    diffusion_gemma,
+)

@@ -1,0 +1,177 @@
+"""Rules of memory and concurrency: one memory for CPU and GPU, and what is left of it."""
+
+from __future__ import annotations
+
+import re
+
+from sparkfleet.config.resolved import Service
+from sparkfleet.engines.vllm import memory
+from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.engines.vllm.rules.model_names import DIFFUSION_GEMMA
+
+MANY_SEQS = 8
+TOO_MANY_SEQS = 16
+LARGE_GIB = 30.0
+"""About 60 billion parameters at four bits."""
+HIGH_SHARE = 0.90
+HIGHEST_SHARE = 0.92
+LARGEST_GIB = 100.0
+DIFFUSION_SEQS = (4, 8)
+
+_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+@rule("MEM-01", "few sequences at once on a Spark", "dgx-vllm 2, 8; vLLM's recipes for GB10 use 8")
+def many_sequences(case: Case) -> Statement | None:
+    """Each sequence slows all others: the memory's bandwidth is shared."""
+    seqs = case.number("--max-num-seqs")
+    if seqs is None or seqs <= MANY_SEQS:
+        return None
+    text = f"--max-num-seqs {seqs:.0f}: dgx-vllm recommends 1 to 4, vLLM's recipes for GB10 8"
+    if seqs > TOO_MANY_SEQS and case.weights_gib > LARGE_GIB:
+        return warning(f"{text}; this model is large", "lower max-num-seqs")
+    return info(text, "lower it if single answers are slow")
+
+
+@rule("MEM-02", "--max-num-seqs is given", "vLLM get_batch_defaults: 1024 on GPUs of 70 GiB or more")
+def no_sequences(case: Case) -> Statement | None:
+    """The default is made for servers."""
+    if "--max-num-seqs" in case.values:
+        return None
+    text = f"no --max-num-seqs: vLLM takes {memory.MAX_NUM_SEQS} on GB10"
+    return warning(text, "set max-num-seqs, as 4")
+
+
+@rule(
+    "MEM-03",
+    "--gpu-memory-utilization is given",
+    "dgx-vllm 2; vLLM's default: 0.9, from 0.20.0 0.92, of the memory that CPU and GPU share",
+)
+def no_share(case: Case) -> Statement | None:
+    """The default is made for GPUs with a memory of their own."""
+    if "--gpu-memory-utilization" in case.values or "--kv-cache-memory-bytes" in case.values:
+        return None
+    default = case.schema.flags["--gpu-memory-utilization"].default
+    text = f"no --gpu-memory-utilization: vLLM takes {default} of the memory that the whole Spark shares"
+    return warning(text, "set gpu-memory-utilization, as 0.85")
+
+
+@rule(
+    "MEM-04",
+    "--gpu-memory-utilization is at most 0.90",
+    "dgx-vllm 8; mistral-nemo-spark; dgx-spark-playbooks#97, vllm#56824 (hangs and resets at higher values)",
+)
+def high_share(case: Case) -> Statement | None:
+    """Linux, docker and the page cache live in the same memory."""
+    share = case.number("--gpu-memory-utilization")
+    if share is None or share <= HIGH_SHARE:
+        return None
+    text = f"--gpu-memory-utilization {share:g} leaves {(1 - share) * case.total_gib:.1f} GiB for Linux"
+    remedy = "set 0.85 or less; vLLM's recipes for GB10 use 0.5 to 0.8"
+    return error(text, remedy) if share > HIGHEST_SHARE else warning(text, remedy)
+
+
+@rule(
+    "MEM-06",
+    "weights, activations and one sequence fit into what the engine may use",
+    "vLLM's start test (kv_cache_utils.check_enough_kv_cache_memory); dgx-vllm 11",
+)
+def does_not_fit(case: Case) -> Statement | None:
+    """VLLM ends the start when one sequence of max-model-len does not fit."""
+    found = estimate(case)
+    if found is None or found.verdict not in ("tight", "does not fit"):
+        return None
+    remedy = "lower max-model-len, raise gpu-memory-utilization, or take a smaller checkpoint"
+    if found.verdict == "does not fit":
+        return error(f"it does not fit: {found.text()}", remedy)
+    return warning(f"it may not fit: {found.text()}", remedy)
+
+
+@rule("MEM-09", "weights above 100 GiB need two Sparks", "dgx-vllm 12")
+def too_large(case: Case) -> Statement | None:
+    """They leave no room for a KV cache."""
+    parallel = memory.settings(case.values, case.schema).parallel
+    if case.weights_gib <= LARGEST_GIB * parallel:
+        return None
+    text = f"{case.weights_gib:.0f} GiB of weights do not fit beside a KV cache"
+    return error(text, "serve it on a cluster of Sparks, or take a more quantized checkpoint")
+
+
+@rule("MEM-10", "a container's memory limit is below the Spark's memory", "mistral-small-4-spark 3.1")
+def useless_limit(case: Case) -> Statement | None:
+    """A higher one limits nothing; and GPU memory is not counted by it on every driver."""
+    limit = _size_gib(case.service.container.memory)
+    if limit is None or limit < case.total_gib:
+        return None
+    text = f"the container's memory limit of {limit:.0f} GiB is above the Spark's {case.total_gib:.0f} GiB"
+    return warning(text, "take container.memory away, or lower it")
+
+
+@rule("MEM-11", "shm_size has no meaning with ipc: host", "docker; dgx-vllm 7.1.3, 7.2.3, 7.2.4 give both")
+def needless_shm(case: Case) -> Statement | None:
+    """The host's own /dev/shm is used then."""
+    box = case.service.container
+    if box.ipc != "host" or not box.shm_size:
+        return None
+    return info("shm_size has no effect with ipc: host", "take shm_size away")
+
+
+@rule(
+    "MEM-12", "the engine's processes have shared memory", "dgx-vllm 4; vLLM: Insufficient space in /dev/shm"
+)
+def no_shm(case: Case) -> Statement | None:
+    """Docker gives 64 MB by default."""
+    box = case.service.container
+    if box.ipc == "host" or box.shm_size:
+        return None
+    return warning("neither ipc: host nor shm_size: /dev/shm has 64 MB", "set ipc: host or shm_size: 16g")
+
+
+@rule("MEM-14", "DiffusionGemma runs few sequences", "dgx-vllm 7.2.4; vLLM's recipe: at most 8")
+def diffusion_sequences(case: Case) -> Statement | None:
+    """Its buffers are sequences x canvas x vocabulary."""
+    if not case.is_model(DIFFUSION_GEMMA):
+        return None
+    seqs = case.number("--max-num-seqs") or memory.MAX_NUM_SEQS
+    few, most = DIFFUSION_SEQS
+    if seqs <= few:
+        return None
+    text = f"DiffusionGemma with {seqs:.0f} sequences: its buffers grow with each"
+    return error(text, f"set max-num-seqs to {few}") if seqs > most else warning(text, f"set {few}")
+
+
+def estimate(case: Case) -> memory.Estimate | None:
+    """Return the memory estimate of the case; None when the size of the weights is not locked."""
+    if not case.service.weights.files:
+        return None
+    others = sum(_share(case, service) for service in case.host.services if service != case.service)
+    machine = memory.Machine(case.total_gib, case.host.reserve_gib, others)
+    size = sum(weights.size for weights in (case.service.weights, *case.service.drafters))
+    settings = memory.settings(case.values, case.schema)
+    return memory.estimate(case.shape, size, settings, machine, case.measured)
+
+
+def _share(case: Case, other: Service) -> float:
+    """Return what another service of the Spark takes, GiB."""
+    flags = {f"--{key.replace('_', '-')}": value for key, value in other.flags}
+    return memory.settings(flags, case.schema).utilization * case.total_gib
+
+
+def _size_gib(text: str) -> float | None:
+    """Read a docker size, as 110g."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)b?", text.lower())
+    return float(match[1]) * _UNITS[match[2]] / 2**30 if match else None
+
+
+RULES: tuple[Rule, ...] = (
+    many_sequences,
+    no_sequences,
+    no_share,
+    high_share,
+    does_not_fit,
+    too_large,
+    useless_limit,
+    needless_shm,
+    no_shm,
+    diffusion_sequences,
+)

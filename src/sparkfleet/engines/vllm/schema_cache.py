@@ -1,0 +1,62 @@
+"""Schemas that images told of themselves, kept on the operator's machine by image digest.
+
+A bundled schema is a release's as published; an image may be patched, or between two releases. Once an image
+was asked (``image_parser``), every later check of it is exact.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from sparkfleet.engines.vllm import schema
+from sparkfleet.engines.vllm.image_parser import read_schema
+from sparkfleet.engines.vllm.schema import Schema
+
+_DIGEST = re.compile(r"(?:sha256|sparkfleet/derived):([0-9a-f]{64}|[0-9a-f]{16}$)")
+
+
+def directory() -> Path:
+    """Return where the schemas lie: ``$XDG_CACHE_HOME/sparkfleet/schemas``."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "sparkfleet" / "schemas"
+
+
+def path_of(digest: str) -> Path | None:
+    """Return the file of an image's schema; None for what has no digest."""
+    match = _DIGEST.search(digest)
+    return directory() / f"{match[1]}.json.gz" if match else None
+
+
+def keep(digest: str, output: str) -> Schema:
+    """Keep what the image's program answered to ``schema_words``; return it. ``ValueError`` when it is none.
+
+    A write that fails is no failure: the image is asked again next time.
+    """
+    found = read_schema(output)
+    path = path_of(digest)
+    if path is not None:
+        text = next(line for line in reversed(output.splitlines()) if line.startswith("{"))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                file.write(gzip.compress(text.encode(), mtime=0))
+            Path(file.name).replace(path)
+        except OSError:
+            return found
+    return found
+
+
+def lookup(digest: str) -> Schema | None:
+    """Return the schema that the image told, None when it was never asked (or the file is broken)."""
+    path = path_of(digest)
+    if path is None or not path.exists():
+        return None
+    try:
+        return schema.from_dump(json.loads(gzip.decompress(path.read_bytes())))
+    except (OSError, ValueError, KeyError, EOFError):
+        return None

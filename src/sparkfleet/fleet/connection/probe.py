@@ -1,0 +1,87 @@
+"""Look at a Spark over pyinfra's connection: one remote command, every failure turned into a Problem."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from paramiko import SSHException
+from pyinfra.api.host import Host as PyinfraHost
+
+from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection import sudo
+from sparkfleet.fleet.connection.shell import ask
+from sparkfleet.probe.command import ProbeRequest, find_answer, has_no_python, probe_command
+from sparkfleet.probe.observed import Observed, read_answer
+from sparkfleet.probe.preflight import PreflightSeen, Unread, read_preflight
+
+LOOK_TIMEOUT_S = 60
+"""Seconds that a Spark under load may take to answer; a plan waits no longer."""
+
+
+def look(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
+    """Return what a Spark looks like now, or why that cannot be known. Changes nothing there."""
+    answer = _ask(host, request)
+    return answer if isinstance(answer, Diagnostic) else read_answer(host.name, answer)
+
+
+@dataclass(frozen=True)
+class Preflown:
+    """What a preflight saw, and the Spark's clock against this machine's."""
+
+    seen: PreflightSeen | Diagnostic
+    skew_s: float = 0.0
+    """Seconds that the Spark is ahead, known to ``unsure_s``."""
+    unsure_s: float = 0.0
+
+
+def preflight(host: PyinfraHost, request: ProbeRequest) -> Preflown:
+    """Return what a preflight sees of a Spark. Changes nothing there."""
+    begin = time.time()
+    answer = _ask(host, request)
+    if isinstance(answer, Diagnostic):
+        return Preflown(answer)
+    end = time.time()
+    seen = read_preflight(host.name, answer)
+    if isinstance(seen, Diagnostic) or isinstance(seen.clock, Unread):
+        return Preflown(seen)
+    # The clock is read at the end of the look: what is left of the time was spent on the way.
+    unsure = max(0.0, end - begin - seen.clock.took_s) / 2
+    return Preflown(seen, seen.clock.now - (end - unsure), unsure)
+
+
+def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
+    """Return the answer of the program that looks, as text."""
+    try:
+        if sudo.password(host):
+            command = probe_command(request, password=True)
+            _, output = sudo.ask_as_root(host, command, timeout_s=LOOK_TIMEOUT_S)
+        else:
+            _, output = ask(host, probe_command(request), timeout_s=LOOK_TIMEOUT_S)
+    except SparkfleetError as error:
+        diagnostic = combine(*error.diagnostics)
+        assert diagnostic is not None  # noqa: S101  (an error has one at least)
+        return diagnostic
+    except (TimeoutError, OSError, EOFError, SSHException) as error:
+        return Diagnostic(
+            host.name,
+            f"the connection was lost while looking: {error or type(error).__name__}",
+            "an answer within a minute",
+            f"ssh {host.name} true; then run again",
+        )
+    lines = output.stdout_lines
+    answer = find_answer(lines)
+    if answer is not None:
+        return answer
+    if has_no_python(lines):
+        return Diagnostic(
+            host.name, "python3 is not there", "python3 on the Spark", "sudo apt-get install python3"
+        )
+    said = next((line for line in (*output.stderr_lines, *lines) if line.strip()), "nothing")
+    return Diagnostic(
+        host.name,
+        f"the login gave no answer to the probe, but: {said.strip()[:200]}",
+        "a login shell that runs commands",
+        f"ssh {host.name} python3 --version",
+    )

@@ -1,0 +1,164 @@
+"""Calls of the on-host programs over pyinfra's connection: argv in, text out, quoted once here."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paramiko import SSHException
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.host import Host as PyinfraHost
+
+from sparkfleet.fleet.connection.sudo import ask_as_root
+from sparkfleet.plan.host_changes import PROGRAM_PATH
+
+PROGRAM = ("/usr/bin/python3", "-I", "-B", PROGRAM_PATH)
+RECONNECT_FOR_S = 180
+"""Seconds that a lost connection is tried again while a change goes on at the Spark by itself."""
+ANSWER_S = 120
+"""Seconds that a command may take to answer; what takes longer runs detached and is followed."""
+TRIES = 3
+"""Times that a command is run whose connection broke."""
+SETTLE_S = 0.1
+"""Seconds until a connection whose channel has ended knows that it ended, too."""
+
+
+_DRAINED = "s=$?; [ $s = 0 ] || cat >/dev/null; exit $s"
+"""What fails before it has read its input must not look like a broken connection."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a remote command said."""
+
+    ok: bool
+    out: str
+    err: str
+
+
+class ConnectionLostError(Exception):
+    """The connection to a Spark broke; what runs there goes on."""
+
+
+def run(host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S) -> Answer:
+    """Run argv as root on a Spark. What is run must bear to be run twice.
+
+    A connection that breaks meanwhile is made anew, and argv run again: nobody knows how far it came. Raise
+    ConnectionLostError when there is no connection to be had, or when it breaks every time.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return run_once(host, argv, stdin, timeout)
+        except ConnectionLostError:
+            reconnect(host)
+    return run_once(host, argv, stdin, timeout)
+
+
+def run_once(
+    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S
+) -> Answer:
+    """Run argv as root on a Spark.
+
+    Raise ConnectionLostError when the connection breaks meanwhile, SparkfleetError when sudo is refused.
+    """
+    command = f"r {shlex.join(argv)}; {_DRAINED}"
+    try:
+        ok, output = ask_as_root(host, command, stdin=stdin, timeout_s=timeout)
+    except (TimeoutError, OSError, EOFError, SSHException) as error:
+        raise ConnectionLostError(str(error) or type(error).__name__) from error
+    if not ok and was_cut(host):
+        raise ConnectionLostError("it was cut")
+    return Answer(ok, "\n".join(output.stdout_lines), "\n".join(output.stderr_lines))
+
+
+def was_cut(host: PyinfraHost) -> bool:
+    """Tell whether a command that failed has failed with its connection: pyinfra itself does not tell."""
+    client = getattr(host.connector, "client", None)
+    if client is None:
+        return False  # not SSH
+    time.sleep(SETTLE_S)
+    transport = client.get_transport()
+    return transport is None or not transport.is_active()
+
+
+def program(
+    host: PyinfraHost, *words: str, data: Mapping[str, Any] | None = None, timeout: int = ANSWER_S
+) -> Answer:
+    """Run a command of the on-host programs; ``data`` goes to it as JSON on stdin."""
+    return run(host, (*PROGRAM, *words), stdin=None if data is None else json.dumps(data), timeout=timeout)
+
+
+def reconnect(host: PyinfraHost, for_s: float = RECONNECT_FOR_S) -> None:
+    """Connect anew. Raise ConnectionLostError when it does not work within ``for_s`` seconds."""
+    end = time.monotonic() + for_s
+    while True:
+        try:
+            host.connector.connect()
+        except (ConnectError, OSError, EOFError, SSHException) as error:
+            if time.monotonic() > end:
+                raise ConnectionLostError(f"no connection for {for_s:g} s: {error}") from error
+            time.sleep(2)
+        else:
+            return
+
+
+def follow(
+    host: PyinfraHost,
+    job: str,
+    tell: Callable[[str], None],
+    wait_s: int = 10,
+    between: Callable[[], None] = lambda: None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the events of a job on the Spark until its result, which comes last (key ``outcome``).
+
+    ``between`` is called before each question, every ``wait_s`` seconds at least.
+
+    A lost connection is made anew; the job does not depend on it.
+    """
+    since = 0
+    command = next((f"{kind}-follow" for kind in ("stage", "fabric") if job.startswith(f"{kind}-")), "follow")
+    while True:
+        between()
+        words = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))
+        try:
+            answer = run_once(host, words, timeout=wait_s + 30)
+        except ConnectionLostError as error:
+            tell(f"connection lost ({error}); the Spark goes on by itself; connecting again")
+            reconnect(host)
+            continue
+        if not answer.ok:
+            yield {"outcome": "lost", "cause": answer.err.strip() or answer.out.strip() or "no answer"}
+            return
+        for event in _events(answer.out):
+            yield event
+            if "outcome" in event:
+                return
+            if event.get("stalled"):  # stopped by hand, or a reboot is not over yet
+                run(host, (*PROGRAM, "resume", job))
+            else:
+                since = event["n"] + 1
+
+
+def last_document(text: str) -> dict[str, Any]:
+    """Return the last JSON object in a program's output, whatever a login shell says beside it; or {}."""
+    found = list(_documents(text))
+    return found[-1] if found else {}
+
+
+def _events(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the events in a program's output."""
+    return (event for event in _documents(text) if isinstance(event.get("n"), int))
+
+
+def _documents(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        try:
+            data = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(data, dict):
+            yield data

@@ -1,0 +1,27 @@
+"""Secrets as the operator's machine gives them: each source read, or asked for, once in a run."""
+
+from __future__ import annotations
+
+from gevent.lock import RLock
+
+from sparkfleet.config import secret
+
+_known: dict[str, str] = {}
+_reading = RLock()
+"""The hosts' greenlets want the same secret at the same time."""
+
+
+def read_once(source: str, *, field: str) -> str:
+    """Return a secret, "" when its variable is not set; ``field`` names it in errors.
+
+    Raise ``SparkfleetError`` when what was declared gives nothing.
+    """
+    with _reading:
+        if source not in _known:
+            _known[source] = secret.read(source, field=field)
+        return _known[source]
+
+
+def forget() -> None:
+    """Forget all of them: the next question reads anew."""
+    _known.clear()

@@ -1,0 +1,162 @@
+"""Why a Spark could not be reached: the address that was tried, the cause in plain words, what to do."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paramiko import SSHConfig
+from paramiko.ssh_exception import ConfigParseError
+
+from sparkfleet.contract.diagnostic import Diagnostic
+
+DEFAULT_PORT = 22
+
+
+@dataclass(frozen=True)
+class Address:
+    """How a Spark is reached: what pyinfra's host data says, completed from the SSH configuration."""
+
+    host: str
+    """What is given to ``ssh``: the address of the host file, or the Spark's name."""
+    hostname: str
+    port: int
+    port_said: bool = False
+    """The host file says the port, and not the SSH configuration."""
+    user: str = ""
+    config_file: str = ""
+    known_hosts_file: str = ""
+    key: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return ``address:port``."""
+        return f"{self.hostname}:{self.port}"
+
+    @property
+    def known_name(self) -> str:
+        """Return the name under which known_hosts keeps the Spark's key."""
+        return self.hostname if self.port == DEFAULT_PORT else f"[{self.hostname}]:{self.port}"
+
+    def ssh(self, command: str = "ssh") -> str:
+        """Return the command that reaches the Spark as pyinfra does."""
+        words = [command]
+        words += ["-F", self.config_file] if self.config_file else []
+        words += (
+            ["-o", f"UserKnownHostsFile={self.known_hosts_file}"]
+            if self.known_hosts_file and not self.config_file
+            else []
+        )
+        words += ["-i", self.key] if self.key else []
+        words += ["-p", str(self.port)] if self.port_said else []
+        return shlex.join([*words, f"{self.user}@{self.host}" if self.user else self.host])
+
+
+def address_of(name: str, data: Mapping[str, Any]) -> Address:
+    """Return the address of a Spark by its name and pyinfra's host data."""
+    host = str(data.get("ssh_hostname") or name)
+    config_file = str(data.get("ssh_config_file") or "")
+    known = _configured(host, config_file)
+    return Address(
+        host=host,
+        hostname=known.get("hostname", host),
+        port=int(data.get("ssh_port") or known.get("port") or DEFAULT_PORT),
+        port_said=bool(data.get("ssh_port")),
+        user=str(data.get("ssh_user") or ""),
+        config_file=config_file,
+        known_hosts_file=str(data.get("ssh_known_hosts_file") or ""),
+        key=str(data.get("ssh_key") or ""),
+    )
+
+
+def _configured(host: str, config_file: str) -> Mapping[str, str]:
+    path = Path(config_file or "~/.ssh/config").expanduser()
+    try:
+        return dict(SSHConfig.from_path(str(path)).lookup(host))
+    except (OSError, UnicodeDecodeError, ConfigParseError):
+        return {}
+
+
+@dataclass(frozen=True)
+class _Cause:
+    pattern: str
+    """Of what pyinfra and paramiko say."""
+    found: str
+    remedy: str
+    expected: str = ""
+
+
+_CAUSES = (
+    _Cause(
+        r"does not match",
+        "it shows another SSH host key than known_hosts has",
+        "compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the Spark's own console; "
+        "if it is right: {forget}; {ssh} true",
+        "the host key that was accepted before",
+    ),
+    _Cause(
+        r"No host key for|not found in known_hosts",
+        "its SSH host key is not known",
+        "{ssh} true, and compare the key that it asks about",
+        "a host key in known_hosts",
+    ),
+    _Cause(
+        r"Authentication error|[Nn]o authentication methods|not a valid .*private key",
+        "SSH refused the login",
+        "{copy_id}; or set `ssh: {{user: ..., key: ...}}` in the host file",
+        "a login by key",
+    ),
+    _Cause(
+        r"resolve hostname",
+        "the name {hostname} cannot be resolved",
+        "set `ssh: {{hostname: ADDRESS}}` in the host file",
+        "an address",
+    ),
+    _Cause(
+        r"protocol banner|EOF error|[Cc]onnection reset",
+        "what listens there hung up before an SSH greeting",
+        "on the Spark's own console: systemctl status ssh; then: {ssh} true",
+        "an SSH server",
+    ),
+    _Cause(
+        r"No existing session",
+        "it took the connection and sent no SSH greeting in time",
+        "on the Spark's own console: systemctl status ssh; uptime; then: {ssh} true",
+        "an SSH server",
+    ),
+    _Cause(
+        r"timed? ?out",
+        "no answer: the connection timed out",
+        "is it on, and reachable from here? ping {hostname}; then: {ssh} true",
+    ),
+    _Cause(
+        r"Unable to connect to port|refused|No route|unreachable",
+        "SSH connection refused",
+        "is it on, and its SSH server up? {ssh} true",
+    ),
+)
+"""The first that matches counts."""
+
+
+def connect_diagnostic(name: str, data: Mapping[str, Any], error: Exception) -> Diagnostic:
+    """Return why a connection failed, with the address and the next command."""
+    address = address_of(name, data)
+    text = " ".join(str(word) for word in error.args) or type(error).__name__
+    forget = shlex.join(
+        ["ssh-keygen", *(["-f", address.known_hosts_file] if address.known_hosts_file else ()), "-R"]
+    )
+    words = {
+        "hostname": address.hostname,
+        "ssh": address.ssh(),
+        "copy_id": address.ssh("ssh-copy-id"),
+        "forget": f"{forget} {shlex.quote(address.known_name)}",
+    }
+    for cause in _CAUSES:
+        if re.search(cause.pattern, text):
+            found = f"{cause.found.format(**words)} ({address.text})"
+            return Diagnostic(name, found, cause.expected, cause.remedy.format(**words))
+    return Diagnostic(name, f"{text} ({address.text})", hint=f"{address.ssh()} true")

@@ -1,0 +1,92 @@
+"""The bench of a cluster's links: one Spark is told to listen, the other to send, pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyinfra.api.host import Host as PyinfraHost
+
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection import remote
+from sparkfleet.fleet.connection.probe import look
+from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
+from sparkfleet.onhost.fabric.bench import BenchRequest
+from sparkfleet.plan.compute import host_plan, probe_request
+from sparkfleet.plan.fabric import bench
+from sparkfleet.plan.model import HostState, Step
+
+T = TypeVar("T")
+STEPS = (Step.HOST, Step.FABRIC)
+SLOW_S = 60
+"""Seconds beside those that are measured."""
+
+
+def fabric_bench(
+    inventory: Path, members: Sequence[Host], seconds: int, tell: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Return what each pair of members measured, with ``from``. ``tell`` is told who is at it.
+
+    Raises SparkfleetError when a member cannot be reached, or its links are not as declared.
+    """
+    ready = _on(inventory, [host.name for host in members], _ready)
+    ends = [ready[host.name] for host in members]
+    told = []
+    for here, there in bench.pairs(ends):
+        tell(f"{here.name} to {there.name}")
+        sends, listens = bench.requests(here, there, seconds)
+        _ask(inventory, there.name, "bench-begin", listens)
+        told.append({"from": here.name, **_ask(inventory, here.name, "bench-measure", sends)})
+        _ask(inventory, there.name, "bench-end", listens)
+    return told
+
+
+def _ready(host: PyinfraHost) -> bench.End:
+    spec = spark_plan.declared(host)
+    seen = look(host, probe_request(spec))
+    plan = host_plan(spec, seen).within(STEPS)
+    if plan.unknown:
+        raise SparkfleetError(plan.unknown)
+    if isinstance(seen, Diagnostic) or plan.state is not HostState.UNCHANGED:
+        remedy = "pyinfra INVENTORY deploys/fabric.py; then run again"
+        raise SparkfleetError(Diagnostic(host.name, "its links are not as declared", hint=remedy))
+    assert spec.member is not None and seen.fabric is not None  # noqa: S101, PT018  (it is of a cluster)
+    answer = remote.program(host, "bench-tools")
+    tools = remote.last_document(answer.out).get("tools", ())
+    return bench.End(spec.name, spec.member, seen.fabric, tools)
+
+
+def _ask(inventory: Path, name: str, word: str, request: BenchRequest) -> dict[str, Any]:
+    wait_s = (len(request.lanes) + 1) * request.seconds + SLOW_S
+
+    def one(host: PyinfraHost) -> dict[str, Any]:
+        answer = remote.program(host, word, data=request.to_json(), timeout=wait_s)
+        if not answer.ok:
+            said = (answer.err or answer.out).strip()
+            raise SparkfleetError(Diagnostic(name, f"{word}: {said}", hint="run again"))
+        return remote.last_document(answer.out)
+
+    return _on(inventory, [name], one)[name]
+
+
+def _on(inventory: Path, names: Sequence[str], one: Callable[[PyinfraHost], T]) -> dict[str, T]:
+    """Return an answer of each of these Sparks. Raises SparkfleetError with all that went wrong."""
+    answers: dict[str, T] = {}
+    diagnostics: list[Diagnostic] = []
+
+    def work(host: PyinfraHost) -> None:
+        try:
+            answers[spark_plan.declared(host).name] = one(host)
+        except SparkfleetError as error:
+            diagnostics.extend(error.diagnostics)
+        except remote.ConnectionLostError as error:
+            diagnostics.append(Diagnostic(host.name, f"connection lost: {error}", hint="run again"))
+
+    state, _ = fleet_plan.on_each(inventory, names, work)
+    diagnostics += fleet_run.of(state).unreachable.values()
+    if diagnostics:
+        raise SparkfleetError(*diagnostics)
+    return answers

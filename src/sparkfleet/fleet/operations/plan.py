@@ -1,0 +1,18 @@
+"""The first line of every deploy: look at the Spark, show the difference. Changes nothing."""
+
+from __future__ import annotations
+
+from pyinfra.context import host, state
+
+from sparkfleet.fleet.run import fleet_run
+from sparkfleet.plan.model import Step
+
+
+def show(*steps: Step) -> None:
+    """Plan this host; the report of the fleet is printed once, when every host has been planned.
+
+    With ``steps`` the plan, and so the run, is of these alone.
+    """
+    if steps:
+        fleet_run.of(state).steps = steps
+    fleet_run.show_plan(state, host)

@@ -1,0 +1,180 @@
+"""Operation: the declared services serve, each change as one swap on the Spark."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import re
+import socket
+import uuid
+from collections.abc import Generator
+from typing import Any
+
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host, state
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.engines.vllm import image_parser, schema_cache
+from sparkfleet.fleet.connection import remote
+from sparkfleet.fleet.operations import cluster
+from sparkfleet.fleet.run import executor
+from sparkfleet.plan.model import Entry, Step, Verb
+from sparkfleet.plan.units import duration
+
+
+@operation()
+def served() -> Generator[FunctionCommand, None, None]:
+    """Bring every service of the plan to its declared generation, or leave the previous one serving."""
+    yield from executor.commands(state, host, Step.SERVICE, _serve)
+
+
+def _serve(act: executor.Acting, entries: tuple[Entry, ...]) -> None:
+    diagnostics: list[Diagnostic] = []
+    # A cluster's members wait for each other: none of them shall have something else to do first.
+    for entry in sorted(entries, key=lambda entry: not entry.cluster):
+        try:
+            if entry.needs_swap:
+                _swap(act, entry)
+            else:
+                _repair(act, entry)
+        except executor.FailedError as error:
+            diagnostics += error.diagnostics  # one service's trouble does not stop the next one's change
+    if diagnostics:
+        raise executor.FailedError(*diagnostics)
+
+
+def _repair(act: executor.Acting, entry: Entry) -> None:
+    assert entry.generation is not None  # noqa: S101  (an update always has one)
+    act.tell(entry.subject, "update in place")
+    answer = remote.program(act.host, "repair", entry.subject, data=entry.generation.to_json(), timeout=120)
+    if not answer.ok:
+        raise executor.FailedError(
+            Diagnostic(
+                f"{act.host.name}: {entry.subject}",
+                f"the unit could not be put right: {_last(answer.err or answer.out)}",
+                hint=f"on {act.host.name}: systemctl status sparkfleet-{entry.subject}",
+            )
+        )
+    act.run.done[f"{act.host.name} {entry.subject}"] = "updated in place"
+
+
+def _swap(act: executor.Acting, entry: Entry) -> None:
+    if entry.generation is not None and entry.verb is not Verb.REMOVE:
+        _ask_parser(act, entry.subject, entry.generation)
+    request = SwapRequest(
+        id=new_id(entry.subject),
+        candidate=entry.generation if entry.verb is not Verb.REMOVE else None,
+        replaces=entry.replaces,
+        expect=entry.expect,
+        operator=f"{getpass.getuser()}@{socket.gethostname()}",
+    )
+    if request.candidate is not None and request.candidate.rank is not None:
+        request = cluster.meet(act, request, request.candidate.rank)
+    answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
+    if not answer.ok:
+        raise executor.FailedError(_not_begun(f"{act.host.name}: {entry.subject}", answer))
+    result = act.watch(request.id, entry.subject)
+    if result.get("outcome") not in {"promoted", "removed"}:
+        raise executor.FailedError(swap_diagnostic(act.host.name, entry.subject, result))
+    act.run.done[f"{act.host.name} {entry.subject}"] = success_words(result)
+
+
+def new_id(subject: str) -> str:
+    """Return the id of a new swap."""
+    return f"{re.sub('[^a-z0-9-]', '-', subject)[:36]}-{uuid.uuid4().hex[:8]}"
+
+
+def _not_begun(where: str, answer: remote.Answer) -> Diagnostic:
+    """Return what is said of a swap that the Spark did not begin."""
+    words = remote.last_document(answer.out)
+    if "swap" in words:
+        return Diagnostic(
+            where,
+            f"another run changes this Spark now: {words.get('text', '')}; nothing was touched",
+            "a Spark at rest",
+            "run again: it follows that change to its end, then plans anew",
+        )
+    said = words.get("error") or _last(answer.err or answer.out)
+    return Diagnostic(
+        where, f"the swap could not begin: {said}", hint="run again; the plan tells what is there"
+    )
+
+
+def _ask_parser(act: executor.Acting, subject: str, generation: Generation) -> None:
+    """Have the image's own parser read the words before anything stops; refuse what it refuses."""
+    act.tell(f"{subject} check", "asks the image's own parser")
+    answer = image_parser.read_answer(
+        _run_in_image(act, generation, image_parser.parse_words(generation.argv))
+    )
+    if answer.ok is None:
+        act.say(f"{subject}: the image's parser could not be asked ({answer.error}); the gate decides")
+        return
+    if not answer.ok:
+        raise executor.FailedError(
+            Diagnostic(
+                f"{act.host.name}: {subject}",
+                f"vLLM {answer.version} in the image refuses the flags: {answer.error}; nothing was touched",
+                "flags that this vLLM knows",
+                f"mend the host file; sparkfleet check names the nearest flag; {subject} serves on as before",
+            )
+        )
+    if schema_cache.lookup(generation.image) is None:
+        act.tell(f"{subject} check", "keeps what the image's vLLM accepts, for the next check")
+        with contextlib.suppress(ValueError):  # no schema is no failure: the bundled one serves on
+            schema_cache.keep(generation.image, _run_in_image(act, generation, image_parser.schema_words()))
+
+
+def _run_in_image(act: executor.Acting, generation: Generation, words: tuple[str, ...]) -> str:
+    """Return what the asking program says in the image, on the Spark, without network."""
+    script = image_parser.SCRIPT.read_text(encoding="utf-8")
+    answer = remote.program(act.host, "image-name", generation.image, timeout=60)
+    image = remote.last_document(answer.out).get("name") if answer.ok else ""
+    asked = (*image_parser.docker_words(image or generation.image), *words)
+    said = remote.run(act.host, asked, stdin=script, timeout=image_parser.TIMEOUT_S)
+    return said.out or said.err
+
+
+def success_words(result: dict[str, Any]) -> str:
+    """Return what is said of a swap that ended well."""
+    if result["outcome"] == "removed":
+        return "removed"
+    words = "serves, gate passed"
+    if result.get("downtime_s"):
+        words += f", {duration(float(result['downtime_s']))} without service"
+    answer = (result.get("gate_result") or {}).get("answer")
+    return words + (f", said: {answer.strip()[:60]!r}" if answer else "")
+
+
+_REMEDIES = {
+    "lost": "run again: it follows to its end what still goes on",
+    "interrupted": "run again",
+    "stale": "run again: the new plan shows what differs now",
+}
+
+
+def swap_diagnostic(where: str, subject: str, result: dict[str, Any]) -> Diagnostic:
+    """Return what is said of a swap that did not end on the new generation."""
+    state_words = {
+        "restored": "the previous generation serves again, gated",
+        "refused": "nothing was touched",
+        "stale": "nothing was touched: the Spark changed since the plan was shown",
+        "interrupted": "nothing was touched",
+        "failed": "NOTHING SERVES on this port now",
+        "lost": "how it ends is not known here: the Spark goes on by itself",
+    }.get(str(result.get("outcome")), f"outcome {result.get('outcome')}")
+    found = f"{result.get('cause') or 'the change failed'}; {state_words}"
+    if result.get("line"):
+        found += f"\n    the engine said: {result['line']}"
+    if result.get("evidence"):
+        found += f"\n    evidence on the Spark: {result['evidence']}"
+    remedy = result.get("remedy") or _REMEDIES.get(
+        str(result.get("outcome")), "mend the host file, then run again"
+    )
+    return Diagnostic(f"{where}: {subject}", found, hint=remedy)
+
+
+def _last(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"

@@ -1,0 +1,141 @@
+"""Prune a fleet: look at every Spark, and have each remove what was shown. For ``sparkfleet prune``."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from paramiko import SSHException
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.state import State
+
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection import remote
+from sparkfleet.fleet.connection.probe import look
+from sparkfleet.fleet.operations import host
+from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
+from sparkfleet.plan import host_changes
+from sparkfleet.plan.compute import probe_request
+from sparkfleet.plan.prune import HostPrune, Item
+from sparkfleet.probe.observed import Observed, PathSeen
+
+Tell = Callable[[str, str], None]
+"""Called with a Spark's name and a line about it."""
+
+
+@dataclass
+class Fleet:
+    """Every Spark of an inventory: what is declared, and what was seen; connections stay until ``close``."""
+
+    state: State
+    seen: dict[str, tuple[Host, Observed | Diagnostic]] = field(default_factory=dict)
+    connections: dict[str, PyinfraHost] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        for connection in self.connections.values():
+            fleet_plan.hang_up(connection)
+
+
+def look_everywhere(inventory: Path) -> Fleet:
+    """Look at every Spark, its disks included. One that cannot be read is there with its problem."""
+    state = fleet_plan.begin(inventory, ())
+    fleet_run.of(state).closing = False
+    fleet = Fleet(state)
+    hosts = list(state.inventory)
+    greenlets = [state.pool.spawn(_look, fleet, one) for one in hosts]
+    for greenlet in greenlets:
+        greenlet.get()
+    order = [spark_plan.declared(one).name for one in hosts]
+    fleet.seen = {name: fleet.seen[name] for name in order}
+    return fleet
+
+
+def _look(fleet: Fleet, one: PyinfraHost) -> None:
+    spec = spark_plan.declared(one)
+    one.connect()
+    if not one.connected:
+        why = fleet_run.of(fleet.state).unreachable.get(one.name)
+        fleet.seen[spec.name] = (spec, why or Diagnostic(spec.name, "it could not be reached"))
+        return
+    fleet.state.activate_host(one)
+    fleet.connections[spec.name] = one
+    fleet.seen[spec.name] = (spec, look(one, replace(probe_request(spec), stored=True)))
+
+
+def has_other_programs(observed: Observed) -> bool:
+    """Tell whether our programs on a Spark are not these: they are put in place first."""
+    seen = observed.paths.get(host_changes.PROGRAM_PATH, PathSeen("absent"))
+    return seen.sha256 != host_changes.managed_files()[0].sha256
+
+
+def remove(fleet: Fleet, plans: tuple[HostPrune, ...], tell: Tell) -> dict[str, dict[str, Any] | Diagnostic]:
+    """Have every Spark remove its items, all Sparks at once; return each one's result or problem."""
+    found: dict[str, dict[str, Any] | Diagnostic] = {}
+
+    def work(plan: HostPrune) -> None:
+        try:
+            found[plan.host] = _remove(fleet, plan, tell)
+        except SparkfleetError as error:
+            found[plan.host] = error.diagnostics[0]
+        except (remote.ConnectionLostError, SSHException, OSError) as error:
+            found[plan.host] = Diagnostic(
+                plan.host,
+                f"connection lost: {error}; what was begun goes on there",
+                hint="prune again: the list shows what is left",
+            )
+
+    greenlets = [fleet.state.pool.spawn(work, plan) for plan in plans if plan.items]
+    for greenlet in greenlets:
+        greenlet.get()
+    return found
+
+
+def _remove(fleet: Fleet, plan: HostPrune, tell: Tell) -> dict[str, Any] | Diagnostic:
+    connection = fleet.connections[plan.host]
+    spec, observed = fleet.seen[plan.host]
+    assert isinstance(observed, Observed)  # noqa: S101  (a plan with items was made of it)
+    if has_other_programs(observed):
+        host.put_in_place(connection, host_changes.managed_files()[:1])
+    job = f"stage-prune-{uuid.uuid4().hex[:8]}"
+    data = {"id": job, "prune": request(spec, observed, plan.items)}
+    answer = remote.program(connection, "stage", data=data, timeout=60)
+    if not answer.ok:
+        found = f"removing could not begin: {(answer.err or answer.out).strip()[-300:]}"
+        return Diagnostic(plan.host, found, hint="prune again")
+    result: Mapping[str, Any] = {"outcome": "lost", "cause": "the job ended without a result"}
+    for event in remote.follow(connection, job, lambda text: tell(plan.host, text)):
+        if "outcome" in event:
+            result = event
+        elif event.get("kind") == "note":
+            tell(plan.host, str(event.get("text")))
+    if result["outcome"] != "staged":
+        found = str(result.get("cause") or "removing failed")
+        return Diagnostic(plan.host, found, hint=str(result.get("remedy") or "prune again"))
+    return dict(result)
+
+
+def request(spec: Host, observed: Observed, items: tuple[Item, ...]) -> dict[str, Any]:
+    """Return what the Spark is asked to remove, and what it must still be for that."""
+    stored = observed.stored
+    assert stored is not None  # noqa: S101  (it was asked for)
+    return {
+        "models_dir": observed.user.expand(spec.paths.models),
+        "cache_dir": observed.user.expand(spec.paths.cache),
+        "books": {name: service.books for name, service in stored.services.items() if service.books},
+        "containers": {container.id: container.image_id for container in stored.containers},
+        "items": [
+            {
+                "kind": item.kind.value,
+                "name": item.name,
+                "key": item.key,
+                "refs": list(item.refs),
+            }
+            for item in items
+        ],
+    }

@@ -1,0 +1,62 @@
+"""Guards around pyinfra's command line, called from ``config.py``: wrong words fail at once, with the right
+ones.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyinfra.context import ctx_state
+
+from sparkfleet import gc_control
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
+from sparkfleet.fleet.run import fleet_run
+
+_WITHOUT_QUESTION = {"-y", "--yes", "--dry", "--json", "debug-inventory"}
+
+
+def diagnostic_of(words: Sequence[str], interactive: bool) -> Diagnostic | None:
+    """Return what is wrong with pyinfra's words where pyinfra itself would go on and exit with 0; else None.
+
+    pyinfra 3.10 takes an inventory path that does not exist for a host name, shows nothing for ``--dry -y``,
+    and
+    ends with a traceback when it cannot ask its question.
+    """
+    inventory = next((word for word in words if word.endswith(".py")), None)
+    if inventory is not None and not Path(inventory).exists():
+        return Diagnostic(
+            inventory,
+            "there is no such inventory",
+            "a path to an inventory",
+            f"ls {Path(inventory).parent}/*.py",
+        )
+    if "--dry" in words and {"-y", "--yes"} & set(words):
+        return Diagnostic("pyinfra", "--dry together with -y", "one of them", "leave -y away to see the plan")
+    if not interactive and not _WITHOUT_QUESTION & set(words):
+        return Diagnostic(
+            "pyinfra",
+            "no terminal to ask for your consent",
+            "-y, --dry or a terminal",
+            "add -y to go ahead, --dry to look",
+        )
+    return None
+
+
+def guard() -> None:
+    """Exit with 1 for wrong words; remember the reasons of failed connections for the report."""
+    diagnostic = diagnostic_of(sys.argv[1:], sys.stdin is not None and sys.stdin.isatty())
+    if diagnostic is not None:
+        sys.stderr.write(f"{diagnostic}\n")
+        raise SystemExit(1)
+    gc_control.put_off()
+    os.environ.setdefault("PYINFRA_PROGRESS", "off")  # one progress at a time: ours
+    known_hosts.use()
+    pyinfra_patches.remember_connectors()
+    pyinfra_patches.compare_macs_at_once()
+    pyinfra_patches.order_operations_by_frames()
+    if ctx_state.isset():
+        fleet_run.watch_connections(ctx_state.get())

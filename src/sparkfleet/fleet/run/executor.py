@@ -1,0 +1,139 @@
+"""The frame of every operation: look at the shown plan, act through one function that never raises, say how
+it went.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.state import State
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection import remote
+from sparkfleet.fleet.connection.remote import ConnectionLostError
+from sparkfleet.fleet.run import fleet_run, spark_plan
+from sparkfleet.plan.model import Entry, HostPlan, Sign, Step
+
+
+class FailedError(SparkfleetError):
+    """An operation could not be carried out on one host; the problem says where, why and what to do."""
+
+
+@dataclass
+class Acting:
+    """What an operation's function works with."""
+
+    state: State
+    host: PyinfraHost
+
+    @property
+    def run(self) -> fleet_run.FleetRun:
+        """Return the run."""
+        return fleet_run.of(self.state)
+
+    def tell(self, phase: str, text: str = "", have: int = 0, total: int = 0) -> None:
+        """Say where this host is now: what is done, and how far it is or what is waited for."""
+        self.run.board.tell(self.host.name, phase, text, have, total)
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.run.board.say(self.host.name, text)
+
+    def watch(self, job: str, subject: str) -> dict[str, Any]:
+        """Follow a job on the Spark to its end, telling each event; return its result."""
+        for event in remote.follow(self.host, job, self.say):
+            if "outcome" in event:
+                return event
+            phase = str(event.get("phase") or event.get("step") or "")
+            amount = (int(event.get(key) or 0) for key in ("have", "total"))
+            self.tell(f"{subject} {phase}".rstrip(), str(event.get("text") or ""), *amount)
+        return {"outcome": "lost", "cause": "the job ended without a result"}
+
+
+Act = Callable[[Acting, tuple[Entry, ...]], None]
+
+
+def commands(state: State, host: PyinfraHost, step: Step, act: Act) -> Generator[FunctionCommand, None, None]:
+    """Yield the one command of an operation when the shown plan has changes in its step; else nothing."""
+    plan = fleet_run.of(state).plans.get(host.name, HostPlan(host.name))
+    entries = plan.entries_with(step) if plan.unknown is None else ()
+    if not entries:
+        fleet_run.of(state).done_steps.add((host.name, step))
+        host.noop(f"{step}: as declared")
+        return
+    yield FunctionCommand(_guarded, (step, act, entries), {})
+
+
+def _guarded(state: State, host: PyinfraHost, step: Step, act: Act, entries: tuple[Entry, ...]) -> bool:
+    acting = Acting(state, host)
+    try:
+        with acting.run.board.host(host.name):
+            refuse_stale(acting)
+            act(acting, entries)
+    except SparkfleetError as error:
+        diagnostics = error.diagnostics
+    except ConnectionLostError as error:
+        diagnostics = (
+            Diagnostic(
+                host.name,
+                f"connection lost: {error}",
+                "a connection",
+                "what was begun goes on at the Spark by itself; run again to see it through",
+            ),
+        )
+    except Exception as error:  # noqa: BLE001  (one host's trouble never stops another's)
+        if fleet_run.is_verbose():
+            traceback.print_exc()
+        remedy = "run again with SPARKFLEET_DEBUG=1 and report it"
+        diagnostics = (Diagnostic(host.name, f"{type(error).__name__}: {error}", hint=remedy),)
+    else:
+        acting.run.done_steps.add((host.name, step))
+        return True
+    acting.run.failures[host.name] = diagnostics
+    for one in (one for diagnostic in diagnostics for one in diagnostic.each):
+        acting.say(f"FAILED {one.message.splitlines()[0]}")
+    return False
+
+
+def refuse_stale(acting: Acting) -> None:
+    """Look again before the first change; refuse when what is seen is not what was shown."""
+    checked = getattr(acting.host, "sparkfleet_checked", False)
+    if checked:
+        return
+    setattr(acting.host, "sparkfleet_checked", True)  # noqa: B010  (pyinfra's Host has no place for it)
+    shown = acting.run.looked[acting.host.name]
+    now = spark_plan.fresh_plan(acting.host, acting.run.steps)
+    if now.unknown and not shown.unknown:
+        raise FailedError(now.unknown)
+    if _essence(now) == _essence(shown):
+        return
+    raise FailedError(
+        Diagnostic(
+            acting.host.name,
+            "the Spark changed since the plan was shown",
+            "what the plan was computed from",
+            "run again: the new plan shows what differs now",
+        )
+    )
+
+
+def _essence(plan: HostPlan) -> object:
+    """Return what must be equal for a plan to be current: everything but figures that move by themselves."""
+    rows = [
+        (
+            entry.subject,
+            entry.verb,
+            entry.expect,
+            entry.blocked is not None,
+            *tuple((c.sign, c.field, c.key, c.old, c.new) for c in entry.changes if c.sign is not Sign.NOTE),
+        )
+        for entry in plan.entries
+        if not entry.steps(Step.EXTRAS)  # pyinfra looks again by itself
+    ]
+    return (plan.unknown is not None, rows)

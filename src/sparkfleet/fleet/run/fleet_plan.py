@@ -1,0 +1,123 @@
+"""The plan of a whole fleet without a deploy: connect, look at every Spark, disconnect. For ``sparkfleet
+plan``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pyinfra.api.config import Config
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.inventory import Inventory
+from pyinfra.api.state import State, StateStage
+from pyinfra.context import ctx_config, ctx_state
+from pyinfra_cli.inventory import make_inventory
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
+from sparkfleet.fleet.run import fleet_run, spark_plan, user_deploy
+from sparkfleet.plan.model import Plan
+
+
+def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
+    """Return the plan of every Spark of an inventory, or of those that match ``limit`` (names or patterns).
+
+    Raises SparkfleetError for a limit that matches nothing. Hosts that cannot be reached are unknown in it.
+    """
+
+    def plan(host: PyinfraHost) -> None:
+        plan, run = spark_plan.fresh_plan(host), fleet_run.of(host.state)
+        run.plans[host.name] = user_deploy.added(
+            plan, host.state, host, spark_plan.declared(host).file, run.steps
+        )
+
+    state, _ = on_each(inventory, limit, plan)
+    fleet_run.settle(state)
+    return fleet_run.whole_plan(state)
+
+
+def on_each(
+    inventory: Path, limit: Sequence[str], work: Callable[[PyinfraHost], None]
+) -> tuple[State, list[PyinfraHost]]:
+    """Do something on every Spark that can be reached, many at a time; return the run and its hosts.
+
+    Raises SparkfleetError for a limit that matches nothing. Why a host is not reached is in the run.
+    """
+    state = begin(inventory, limit)
+    fleet_run.of(state).closing = False
+    hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
+    greenlets = [state.pool.spawn(_visit, state, host, work) for host in hosts]
+    for greenlet in greenlets:
+        greenlet.get()
+    return state, hosts
+
+
+def _visit(state: State, host: PyinfraHost, work: Callable[[PyinfraHost], None]) -> None:
+    """Connect, work, hang up: a Spark is not asked again, so only hosts at work have a connection.
+
+    pyinfra keeps every connection to the end: 1,000 Sparks would meet the limit of open files, and each
+    connection costs memory and wakes up ten times a second.
+    """
+    host.connect()
+    if not host.connected:
+        return  # why is in the run
+    state.activate_host(host)
+    try:
+        work(host)
+    finally:
+        hang_up(host)
+
+
+def hang_up(host: PyinfraHost) -> None:
+    """End a connection."""
+    host.disconnect()
+    client = getattr(host.connector, "client", None)
+    if client is not None:  # pyinfra's SSH connector leaves it open
+        client.close()
+
+
+def begin(inventory: Path, limit: Sequence[str]) -> State:
+    """Return a run over an inventory, or over what ``limit`` names of it, before its first connection.
+
+    Raises SparkfleetError for a limit that matches nothing.
+    """
+    known_hosts.use()
+    pyinfra_patches.remember_connectors()
+    pyinfra_patches.compare_macs_at_once()
+    state = State(check_for_changes=False)
+    state.cwd = str(Path.cwd())
+    ctx_state.set(state)
+    config = Config()
+    ctx_config.set(config)
+    hosts = make_inventory(str(inventory), cwd=state.cwd, override_data={}, group_data_directories=[])
+    chosen = _chosen(hosts, limit)
+    os.environ.setdefault("PYINFRA_PROGRESS", "off")
+    state.init(hosts, config, initial_limit=chosen)
+    state.set_stage(StateStage.Connect)
+    return state
+
+
+def _chosen(hosts: Inventory, limit: Sequence[str]) -> list[PyinfraHost] | None:
+    if not limit:
+        return None
+    found = {pattern: [host for host in hosts if _matches(host, pattern)] for pattern in limit}
+    empty = [pattern for pattern, matches in found.items() if not matches]
+    if empty:
+        names = ", ".join(host.name for host in hosts)
+        raise SparkfleetError(
+            *(
+                Diagnostic(f"--limit {pattern}", "no host of that name", f"one of: {names}")
+                for pattern in empty
+            )
+        )
+    return [host for host in hosts if any(host in matches for matches in found.values())]
+
+
+def _matches(host: PyinfraHost, pattern: str) -> bool:
+    """Tell whether a pattern means a host: by pyinfra's name, or by its file's (``@local`` has another)."""
+    declared = host.data.get("sparkfleet") or {}
+    return fnmatch(host.name, pattern) or fnmatch(str(declared.get("name", "")), pattern)

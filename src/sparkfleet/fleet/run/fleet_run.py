@@ -1,0 +1,254 @@
+"""One pyinfra run over a fleet: every host's plan, shown once before anything changes, and what came of it,
+shown last.
+
+pyinfra prepares every host on its own and keeps nothing between hosts; this is the one place that knows them
+all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass, field
+
+import click
+from gevent.event import Event
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.state import BaseStateCallback, State
+
+from sparkfleet import gc_control
+from sparkfleet.config.resolved import member_from_json
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection.unreachable import connect_diagnostic
+from sparkfleet.fleet.run import mirror_gaps, user_deploy
+from sparkfleet.fleet.run.progress import Board, on_terminal
+from sparkfleet.fleet.run.spark_plan import declared, fresh_plan, plan_after
+from sparkfleet.plan import fleet_staging
+from sparkfleet.plan.cluster.join import joined
+from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
+from sparkfleet.plan.report import host_lines, plan_text
+from sparkfleet.terminal import echo_report
+
+# paramiko logs a traceback for a server that hangs up; the report says it in words.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+_ATTRIBUTE = "sparkfleet_run"
+
+
+@dataclass
+class Fetch:
+    """One thing on its way to one Spark. ``over`` is set when it is there, or when it cannot be had."""
+
+    over: Event = field(default_factory=Event)
+    diagnostic: Exception | None = None
+
+
+@dataclass
+class Meeting:
+    """One change of a cluster: what its members' swaps share, and who is ready to begin."""
+
+    swap: str
+    token: str = field(repr=False)
+    ready: set[str] = field(default_factory=set)
+
+
+@dataclass
+class FleetRun:
+    """What is known of a run: mutable, since the hosts' greenlets fill it one after the other."""
+
+    plans: dict[str, HostPlan] = field(default_factory=dict)
+    looked: dict[str, HostPlan] = field(default_factory=dict)
+    """Each host's plan as its own look gave it, before those of a cluster's members were made to fit."""
+    meetings: dict[str, Meeting] = field(default_factory=dict)
+    """Clusters whose members change together in this run."""
+    unreachable: dict[str, Diagnostic] = field(default_factory=dict)
+    failures: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
+    done: dict[str, str] = field(default_factory=dict)
+    shown: bool = False
+    disconnected: set[str] = field(default_factory=set)
+    board: Board = field(default_factory=lambda: Board(on_terminal()))
+    steps: tuple[Step, ...] = EVERY_STEP
+    """What this run carries out; all else is neither shown nor done."""
+    sources: fleet_staging.Sources = field(default_factory=dict)
+    """Where each Spark gets what it lacks, as shown."""
+    fetches: dict[tuple[str, str], Fetch] = field(default_factory=dict)
+    """What is being fetched or was, by host and key."""
+    substitutes: dict[str, list[str]] = field(default_factory=dict)
+    """Key -> Sparks that download it since its sender could not send."""
+    exports: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Host and image -> how many Sparks get the image from a file there now."""
+    done_steps: set[tuple[str, Step]] = field(default_factory=set)
+    """Steps that were carried out on a host, or had nothing to do there."""
+    closing: bool = True
+    """Whether failures are said at the end: not for a plan, whose report has them."""
+
+
+def of(state: State) -> FleetRun:
+    """Return the run that belongs to a pyinfra state, made on first use."""
+    run = getattr(state, _ATTRIBUTE, None)
+    if run is None:
+        run = FleetRun()
+        setattr(state, _ATTRIBUTE, run)
+        state.add_callback_handler(_Closing())
+    return run
+
+
+def show_plan(state: State, host: PyinfraHost) -> None:
+    """Plan one host; the last host to be planned prints the report, then hosts that cannot be changed are
+    failed.
+
+    Raises PyinfraError when no host is left.
+    """
+    run = of(state)
+    if host.name in run.plans:
+        return
+    plan = fresh_plan(host, run.steps)
+    if plan.going_on and "--dry" not in sys.argv:
+        plan = plan_after(host, plan.going_on, run.steps)
+    run.plans[host.name] = user_deploy.added(plan, state, host, declared(host).file, run.steps)
+    expected = {active.name for active in state.inventory.get_active_hosts()}
+    if run.shown or not expected <= run.plans.keys():
+        return
+    run.shown = True
+    settle(state)
+    echo_report(plan_text(whole_plan(state)), err="--json" in sys.argv)
+    fail_hosts(state, {name for name, plan in run.plans.items() if plan.state in _STOPPED})
+
+
+def plan_rest(host: PyinfraHost, state: State) -> None:
+    """Plan a host anew in the middle of a run, when more of it can be known, and show that.
+
+    Raise SparkfleetError when it is not to be changed further.
+    """
+    run = of(state)
+    plan = run.plans[host.name] = fresh_plan(host, run.steps)
+    lines = (f"{host.name}   the rest of the plan, now that more is known:", *host_lines(plan))
+    echo_report("\n".join(lines), err="--json" in sys.argv)
+    if plan.state in _STOPPED:
+        raise SparkfleetError(*_reasons(plan))
+
+
+def _reasons(plan: HostPlan) -> tuple[Diagnostic, ...]:
+    """Return why a host is not to be changed, each reason once."""
+    if plan.unknown:
+        return (plan.unknown,)
+    return tuple(dict.fromkeys(one for e in plan.entries if e.blocked for one in e.blocked.each))
+
+
+_STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}
+
+
+def settle(state: State) -> None:
+    """Make the plans fit each other, when all hosts are known: those of a cluster's members are one change,
+    and each says where its host gets what it lacks.
+    """
+    run = of(state)
+    run.looked = dict(run.plans)
+    said = (host.data.get("sparkfleet") or {} for host in state.inventory)
+    members = {one["name"]: member for one in said if (member := member_from_json(one))}
+    fitted = joined(whole_plan(state).hosts, members)
+    run.plans = {name: fitted[plan.host] for name, plan in run.looked.items()}
+    if not any(change.item for plan in run.plans.values() for e in plan.entries for change in e.changes):
+        return
+    active = [host for host in state.inventory if host.name in run.plans]
+    hosts = {host.name: declared(host) for host in active}
+    run.sources = fleet_staging.spread(hosts, [run.plans[host.name] for host in active])
+    lacks = mirror_gaps.lacks(hosts, run.sources)
+    run.plans = {name: fleet_staging.settled(plan, run.sources, lacks) for name, plan in run.plans.items()}
+
+
+def whole_plan(state: State) -> Plan:
+    """Return the plan of every host of the run in the inventory's order; unreachable ones are unknown."""
+    run = of(state)
+    plans = []
+    for host in state.inventory:
+        if not state.is_host_in_limit(host):
+            continue
+        reason = run.unreachable.get(host.name) or Diagnostic(
+            host.name, "it could not be reached", hint="see above"
+        )
+        plans.append(run.plans.get(host.name) or HostPlan(host.name, unknown=reason))
+    return Plan(tuple(plans))
+
+
+def fail_hosts(state: State, names: set[str]) -> None:
+    """Take hosts out of the run. Others go on; with none left pyinfra ends the run."""
+    hosts = {host for host in state.inventory.get_active_hosts() if host.name in names}
+    run = of(state)
+    for name in names:
+        plan = run.plans.get(name)
+        if plan is not None:
+            run.failures[name] = _reasons(plan)
+    state.fail_hosts(hosts)
+
+
+class _Closing(BaseStateCallback):
+    """Says at the very end, when the last host is disconnected, what failed and what to do."""
+
+    @staticmethod
+    def host_connect_error(state: State, host: PyinfraHost, error: Exception) -> None:
+        """Remember why a host could not be reached."""
+        of(state).unreachable[host.name] = connect_diagnostic(host.name, host.data.dict(), error)
+
+    @staticmethod
+    def operation_start(state: State, op_hash: str) -> None:  # noqa: ARG004  (pyinfra's signature)
+        """From here on it takes as long as downloads and engines take."""
+        gc_control.resume()
+
+    @staticmethod
+    def operation_host_error(state: State, host: PyinfraHost, op_hash: str, *_: int) -> None:
+        """Remember an operation of the fleet's own file that failed: ours have said why by themselves."""
+        run = of(state)
+        ignored = state.get_op_data_for_host(host, op_hash).global_arguments["_ignore_errors"]
+        if host.name not in run.failures and not ignored:
+            name = ", ".join(sorted(state.get_op_meta(op_hash).names))
+            diagnostic = Diagnostic(
+                host.name, f"{name}: failed", hint="see its own words above; then run again"
+            )
+            run.failures[host.name] = (diagnostic,)
+
+    @staticmethod
+    def host_disconnect(state: State, host: PyinfraHost) -> None:
+        """Print the closing words after the last host."""
+        run = of(state)
+        run.disconnected.add(host.name)
+        if run.closing and {active.name for active in state.activated_hosts} <= run.disconnected:
+            _print_closing(run)
+
+
+def _print_closing(run: FleetRun) -> None:
+    for name, words in sorted(run.done.items()):
+        click.echo(f"{name}   {words}", err=True)
+    failures = {name: (diagnostic,) for name, diagnostic in run.unreachable.items()} | run.failures
+    for name, diagnostics in sorted(failures.items()):
+        click.echo(f"{name}   FAILED", err=True)
+        for diagnostic in diagnostics:
+            click.echo(str(diagnostic), err=True)
+    run.done.clear()
+    run.failures.clear()
+    run.unreachable.clear()
+
+
+def watch_connections(state: State) -> None:
+    """Make sure that connection errors are remembered, in pyinfra's command line too.
+
+    ``State.init`` drops callback handlers, and it runs between the inventory and the first connection; so the
+    run is
+    put in place right after it.
+    """
+    original = state.init
+
+    def init(*args: object, **kwargs: object) -> None:
+        original(*args, **kwargs)  # type: ignore[arg-type]
+        of(state)
+        # Set here, after pyinfra's own: one host's trouble never stops the others, and nobody is asked.
+        state.should_raise_failed_hosts = lambda _state: False
+
+    state.init = init  # type: ignore[method-assign]
+
+
+def is_verbose() -> bool:
+    """Tell whether errors of our own shall come with a traceback."""
+    return bool(os.environ.get("SPARKFLEET_DEBUG"))

@@ -1,0 +1,191 @@
+"""What goes on, per host, while it goes on: a live table on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+from sparkfleet.plan.units import duration, size
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+QUIET_S = 15.0
+"""Seconds that a host may stay silent in one phase before a line says where it is (without a terminal)."""
+
+
+RATE_OVER_S = 20.0
+"""A rate is that of so many seconds past: neither of one burst nor of an hour ago."""
+BAR_WIDTH = 24
+"""Characters of a bar."""
+
+
+@dataclass
+class Row:
+    """Where one host is."""
+
+    began: float
+    phase: str = ""
+    text: str = ""
+    said: float = 0.0
+    flow: Flow | None = None
+    """Bytes on their way to the host, while there are any."""
+
+
+@dataclass
+class Flow:
+    """How many bytes of how many have come, and when."""
+
+    total: int
+    seen: deque[tuple[float, int]] = field(default_factory=deque)
+    """Time and bytes, of the last RATE_OVER_S seconds."""
+
+    def note(self, now: float, have: int) -> None:
+        """Add what is there by now."""
+        self.seen.append((now, have))
+        while len(self.seen) > 2 and now - self.seen[1][0] >= RATE_OVER_S:  # noqa: PLR2004
+            self.seen.popleft()
+
+    @property
+    def have(self) -> int:
+        """Return the bytes that are there."""
+        return self.seen[-1][1] if self.seen else 0
+
+    @property
+    def rate(self) -> float:
+        """Return bytes a second; 0 while that is not known."""
+        if not self.seen:
+            return 0.0
+        (begin, first), (end, last) = self.seen[0], self.seen[-1]
+        return max(0.0, (last - first) / (end - begin)) if end > begin else 0.0
+
+
+def pace(flows: Sequence[Flow]) -> str:
+    """Return the rate of bytes on their way, together, and the time left: ``48 MiB/s, 6 min left``."""
+    rate = sum(flow.rate for flow in flows)
+    left = sum(flow.total - flow.have for flow in flows)
+    if not rate or left <= 0:
+        return ""
+    # Each has a line of its own: the slowest one ends last.
+    slowest = max((flow.total - flow.have) / flow.rate for flow in flows if flow.rate)
+    return f"{size(round(rate))}/s, {duration(slowest)} left"
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as ``3:05``."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Board:
+    """All hosts of a run. On a terminal a table that is drawn again and again; otherwise lines on stderr."""
+
+    def __init__(
+        self,
+        terminal: bool,
+        echo: Callable[[str], None] = lambda line: click.echo(line, err=True),
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Show nothing yet."""
+        self._rows: dict[str, Row] = {}
+        self._others: dict[str, Row] = {}
+        self._fleet_said = 0.0
+        self._terminal = terminal
+        self._echo = echo
+        self._now = now
+        self._live: Live | None = None
+
+    @contextmanager
+    def host(self, name: str) -> Iterator[None]:
+        """Show a host for as long as something is done to it."""
+        self._rows[name] = Row(self._now())
+        if self._terminal and self._live is None:
+            from rich.console import Console  # noqa: PLC0415  (a terminal's expense only)
+            from rich.live import Live  # noqa: PLC0415
+
+            self._live = Live(
+                get_renderable=self.table, console=Console(stderr=True), refresh_per_second=4, transient=True
+            )
+            self._live.start()
+        try:
+            yield
+        finally:
+            del self._rows[name]
+            if not self._rows and self._live is not None:
+                self._live.stop()
+                self._live = None
+
+    def tell(self, name: str, phase: str, text: str, have: int = 0, total: int = 0) -> None:
+        """Say where a host is now; ``have`` of ``total`` bytes, where it is bytes that are waited for.
+
+        Without a terminal a line is printed when the phase is new, or when the last line is QUIET_S old.
+        """
+        row = self._rows.get(name)
+        now = self._now()
+        if row is None:  # done for another host, before the run comes to this one
+            row = self._others.setdefault(name, Row(now))
+        fresh = phase != row.phase
+        row.phase, row.text = phase, text
+        if fresh or row.flow is None or row.flow.total != total:
+            row.flow = Flow(total) if total else None
+        if row.flow is not None:
+            row.flow.note(now, have)
+        if self._live is None and (fresh or now - row.said >= QUIET_S):
+            row.said = now
+            speed = pace([row.flow]) if row.flow else ""
+            words = "  ".join(word for word in (text, speed) if word)
+            self._echo(f"{name}   {clock(now - row.began)}  {phase}{': ' if words else ''}{words}")
+            self._say_fleet(now)
+
+    def _flows(self) -> list[Flow]:
+        return [row.flow for row in self._rows.values() if row.flow is not None]
+
+    def _say_fleet(self, now: float) -> None:
+        """Print how far all hosts together are, where several wait for bytes."""
+        flows = self._flows()
+        speed = pace(flows)
+        if len(flows) > 1 and speed and now - self._fleet_said >= QUIET_S:
+            self._fleet_said = now
+            self._echo(f"fleet   {fleet_words(flows)}  {speed}")
+
+    def say(self, name: str, text: str) -> None:
+        """Print a line that stays, on a terminal too."""
+        row = self._rows.get(name)
+        self._echo(f"{name}   {clock(self._now() - row.began) if row else '0:00'}  {text}")
+
+    def table(self) -> Table:
+        """Return the rows as they are now."""
+        from rich.progress_bar import ProgressBar  # noqa: PLC0415
+        from rich.spinner import Spinner  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+
+        def bar(flows: Sequence[Flow]) -> ProgressBar | str:
+            total, have = sum(flow.total for flow in flows), sum(flow.have for flow in flows)
+            return ProgressBar(total, have, width=BAR_WIDTH) if total else ""
+
+        table = Table.grid(padding=(0, 2))
+        for name, row in self._rows.items():
+            own = [row.flow] if row.flow else []
+            took = clock(self._now() - row.began)
+            table.add_row(Spinner("dots"), name, took, row.phase, row.text, bar(own), pace(own))
+        flows = self._flows()
+        if len(flows) > 1:
+            table.add_row("", "fleet", "", "", fleet_words(flows), bar(flows), pace(flows))
+        return table
+
+
+def fleet_words(flows: Sequence[Flow]) -> str:
+    """Return how many bytes of all are there."""
+    return f"{size(sum(flow.have for flow in flows))} of {size(sum(flow.total for flow in flows))}"
+
+
+def on_terminal() -> bool:
+    """Tell whether people look at stderr right now."""
+    return sys.stderr.isatty() and sys.stdout.isatty()

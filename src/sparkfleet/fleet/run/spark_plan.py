@@ -1,0 +1,85 @@
+"""One host, by a look at it now: its plan, and who logs in there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+from pyinfra.api.host import Host as PyinfraHost
+
+from sparkfleet.config.resolved import Host, host_from_json
+from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection import remote, secrets
+from sparkfleet.fleet.connection.probe import look
+from sparkfleet.plan.compute import host_plan, probe_request
+from sparkfleet.plan.model import EVERY_STEP, HostPlan, Step
+from sparkfleet.plan.verification import AGAIN, verify_plan
+from sparkfleet.probe.command import ProbeRequest
+from sparkfleet.probe.observed import Observed, User
+
+LOOK_AGAIN_FOR_S = 20
+"""Seconds that a connection which broke while looking is tried again."""
+
+
+def declared(host: PyinfraHost) -> Host:
+    """Return what the inventory declares for a host."""
+    return host_from_json(host.data.get("sparkfleet"))
+
+
+def login_user(host: PyinfraHost) -> User:
+    """Return the user who logs in on a Spark, with home and ids."""
+    answer = remote.run(host, ("/bin/sh", "-c", 'u=${SUDO_USER:-root}; getent passwd "$u"; id -gn "$u"'))
+    entry, group = answer.out.splitlines()[-2:]
+    name, _, uid, gid, _, home, _ = entry.split(":")
+    return User(name, home, int(uid), int(gid), group)
+
+
+def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostPlan:
+    """Look at the Spark now and return the plan of these steps."""
+    spec = declared(host)
+    request = probe_request(spec)
+    try:
+        seen = _seen(host, request)
+        if isinstance(seen, Observed) and seen.recorded and request.items is None:
+            # What was declared of the Spark itself is no longer: this look tells how all of it is now.
+            seen = _seen(host, replace(request, items=()))
+        if isinstance(seen, Observed) and request.items:
+            seen = secrets.compared(spec, seen)
+    except remote.ConnectionLostError as error:
+        return HostPlan(host.name, unknown=_lost(host, error))
+    except SparkfleetError as error:
+        return HostPlan(host.name, unknown=combine(*error.diagnostics))
+    whole = host_plan(spec, seen)
+    if Step.VERIFY in steps and isinstance(seen, Observed):
+        return verify_plan(spec, seen, whole, again=bool(host.data.get(AGAIN)))
+    return whole.within(steps)
+
+
+def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
+    """Look; where the connection broke meanwhile, connect anew and look again."""
+    seen = look(host, request)
+    if isinstance(seen, Diagnostic) and remote.was_cut(host):
+        remote.reconnect(host, LOOK_AGAIN_FOR_S)
+        seen = look(host, request)
+    return seen
+
+
+def _lost(host: PyinfraHost, error: Exception) -> Diagnostic:
+    return Diagnostic(host.name, f"connection lost: {error}", hint="run again")
+
+
+def plan_after(host: PyinfraHost, swap: str, steps: tuple[Step, ...]) -> HostPlan:
+    """Follow a swap that an earlier run began to its end, then plan what is left."""
+
+    def tell(text: str) -> None:
+        click.echo(f"{host.name}   {swap} from before: {text}", err=True)
+
+    try:
+        for event in remote.follow(host, swap, tell):
+            tell(str(event.get("outcome") or event.get("text") or event.get("phase") or ""))
+    except remote.ConnectionLostError as error:
+        return HostPlan(host.name, unknown=_lost(host, error))
+    except SparkfleetError as error:
+        return HostPlan(host.name, unknown=error.diagnostics[0])
+    return fresh_plan(host, steps)

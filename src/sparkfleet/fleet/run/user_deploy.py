@@ -1,0 +1,72 @@
+"""``inventories/<fleet>/extras.py``: a fleet's own deploy file, with pyinfra's own operations.
+
+Its operations are prepared with the plan, so that the report names those that would change something, and
+pyinfra carries them out before ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.state import State
+from pyinfra.context import ctx_host
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
+
+NAME = "extras.py"
+
+
+def file_of(host_file: str) -> Path | None:
+    """Return the deploy file beside a host file; None where the fleet has none."""
+    path = Path(host_file).parent / NAME
+    return path if path.is_file() else None
+
+
+def added(
+    plan: HostPlan, state: State, host: PyinfraHost, host_file: str, steps: tuple[Step, ...]
+) -> HostPlan:
+    """Return the plan with what the fleet's file would change; this prepares its operations for the run."""
+    path = file_of(host_file)
+    if path is None or plan.unknown or Step.EXTRAS not in steps:
+        return plan
+    found = planned(state, host, path)
+    if isinstance(found, Diagnostic):
+        return HostPlan(host.name, unknown=found)
+    return replace(plan, entries=(found, *plan.entries)) if found else plan
+
+
+def planned(state: State, host: PyinfraHost, path: Path) -> Entry | Diagnostic | None:
+    """Prepare the file's operations for a host; return those that would change something, or why it is not
+    known.
+    """
+    host = state.inventory.get_host(host.name)  # not pyinfra's stand-in for the current one
+    before = len(host.op_hash_order)
+    try:
+        with ctx_host.use(host), host.deploy(NAME, None, None, in_deploy=False):
+            _run(state, path)
+            changed = [name for key in host.op_hash_order[before:] if (name := _changed(state, host, key))]
+    except Exception as error:  # noqa: BLE001  (whatever a user's own file does, the other hosts go on)
+        return Diagnostic(f"{host.name}: {path}", f"{type(error).__name__}: {error}", hint="mend the file")
+    if host in state.failed_hosts:
+        return Diagnostic(f"{host.name}: {path}", "a fact of it could not be read", hint="see above")
+    rows = tuple(Change(Step.EXTRAS, Sign.CHANGE, "operation", key=name) for name in changed)
+    return Entry(NAME, Verb.PREPARE, rows) if rows else None
+
+
+def _run(state: State, path: Path) -> None:
+    """Run the file as pyinfra runs a deploy file: a file name that begins with ./ is meant from there."""
+    before, state.current_exec_filename = state.current_exec_filename, str(path)
+    try:
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), {"__file__": str(path)})  # noqa: S102
+    finally:
+        state.current_exec_filename = before
+
+
+def _changed(state: State, host: PyinfraHost, key: str) -> str:
+    """Return the name of an operation that would change something, else ""."""
+    if not state.get_op_data_for_host(host, key).operation_meta.will_change:
+        return ""
+    return ", ".join(sorted(state.get_op_meta(key).names)).removeprefix(f"{NAME} | ")

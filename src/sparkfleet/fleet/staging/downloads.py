@@ -1,0 +1,162 @@
+"""What the image and the weights operation share: each missing thing is fetched once for the fleet.
+
+Every thing on its way to a Spark is a ``Fetch`` of the run. Whoever needs it first begins it, also for
+another Spark whose turn has not come; everyone waits for the same one. A fetch waits only for the same thing
+on the Spark that sends it, so that no two can wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import gevent
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.context import ctx_host
+
+from sparkfleet.config.derived_packages import REPOSITORY
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection.remote import ConnectionLostError
+from sparkfleet.fleet.run import executor
+from sparkfleet.fleet.run.fleet_run import Fetch
+from sparkfleet.fleet.run.spark_plan import declared
+from sparkfleet.fleet.staging import copies, from_mirror, stage_job
+from sparkfleet.fleet.staging.sender import SenderError
+from sparkfleet.plan.model import Entry, Source, Step
+from sparkfleet.plan.staging import weights_key
+
+SUBSTITUTES = 2
+"""Sparks that download a thing after the one that should have sent it could not."""
+
+
+def bring(act: executor.Acting, entries: Sequence[Entry], step: Step) -> None:
+    """Bring what the entries lack in this step. Raise what kept one of the things from coming."""
+    for key in dict.fromkeys(change.item for entry in entries for change in entry.steps(step)):
+        fetch = _begun(act, act.host, key, step)
+        fetch.over.wait()
+        if fetch.diagnostic is not None:
+            raise fetch.diagnostic
+
+
+def _begun(act: executor.Acting, host: PyinfraHost, key: str, step: Step) -> Fetch:
+    """Return the fetch of a thing to a Spark, begun unless it was."""
+    run = act.run
+    found = run.fetches.get((host.name, key))
+    if found is None:
+        found = run.fetches[host.name, key] = Fetch()
+        gevent.spawn(_carry_out, executor.Acting(act.state, host), key, step, found)
+    return found
+
+
+def _carry_out(act: executor.Acting, key: str, step: Step, fetch: Fetch) -> None:
+    try:
+        with ctx_host.use(act.host):
+            executor.refuse_stale(act)
+            _fetch(act, key, step)
+    except Exception as error:  # noqa: BLE001  (told by the host's own operation, whatever it is)
+        fetch.diagnostic = error
+    finally:
+        fetch.over.set()
+
+
+def _fetch(act: executor.Acting, key: str, step: Step) -> None:
+    source = act.run.sources.get((act.host.name, key)) or Source()
+    failed: list[str] = []
+    while source.host:
+        holder = act.state.inventory.get_host(source.host)
+        absent = _wait_for(act, holder, key, step)
+        diagnostic = absent or _copied(act, holder, key, step, source)
+        if diagnostic is None:
+            return
+        if absent is None and key.startswith(f"{REPOSITORY}:"):
+            # Built here as well it would be another image: all ranks of a cluster run the same.
+            raise executor.FailedError(replace(diagnostic, location=f"{act.host.name}: {key}"))
+        failed.append(source.host)
+        source = _instead(act, key, failed, diagnostic)
+    wanted = _wanted(declared(act.host), key, step)
+    if source.bundle and step is Step.IMAGE:
+        send = from_mirror.send_derived if wanted.service.image.extras else from_mirror.send_image
+        send(act, wanted.service.image)
+    elif source.bundle:
+        from_mirror.send(act, wanted.weights)
+    else:
+        stage_job.download(act, wanted)
+
+
+def _wait_for(act: executor.Acting, holder: PyinfraHost, key: str, step: Step) -> Diagnostic | None:
+    """Wait until the other Spark has the thing; return why it will not have it."""
+    if (holder.name, key) not in act.run.sources:
+        return None  # it had it before the run
+    begun = (holder.name, key) in act.run.fetches
+    if not begun and (holder.name, Step.HOST) not in act.run.done_steps:
+        # It failed before, or its turn comes after ours (pyinfra's --serial): its programs may not be there.
+        return Diagnostic(holder.name, "it is not ready to send in this run", hint="run again")
+    fetch = _begun(act, holder, key, step)
+    if not fetch.over.is_set():
+        act.tell("fetch", f"waits until {holder.name} has {key.partition('@')[0]}")
+    fetch.over.wait()
+    if isinstance(fetch.diagnostic, stage_job.RefusedOutsideError):
+        raise stage_job.RefusedOutsideError(*fetch.diagnostic.diagnostics)
+    return _said(holder.name, fetch.diagnostic)
+
+
+def _said(name: str, error: Exception | None) -> Diagnostic | None:
+    if error is None:
+        return None
+    if isinstance(error, SparkfleetError):
+        return error.diagnostics[0]
+    return Diagnostic(name, str(error) or type(error).__name__, hint="run again")
+
+
+def _copied(
+    act: executor.Acting, holder: PyinfraHost, key: str, step: Step, source: Source
+) -> Diagnostic | None:
+    """Copy the thing; return why the other Spark could not send it. Raise what no other Spark could mend."""
+    try:
+        if step is Step.IMAGE:
+            image = _wanted(declared(act.host), key, step).service.image
+            copies.copy_image(act, holder, image, source)
+        else:
+            copies.copy(act, holder, _wanted(declared(act.host), key, step).weights, source)
+    except SenderError as error:
+        return error.diagnostics[0]
+    except ConnectionLostError as error:
+        return Diagnostic(holder.name, f"connection lost: {error}", hint="run again")
+    return None
+
+
+def _instead(act: executor.Acting, key: str, failed: Sequence[str], diagnostic: Diagnostic) -> Source:
+    """Return where else the thing comes from: another Spark that took the download over, or from outside."""
+    takers = act.run.substitutes.setdefault(key, [])
+    act.say(f"{key.partition('@')[0]}: {diagnostic.message.splitlines()[0]}")
+    for name in takers:
+        fetch = act.run.fetches[name, key]
+        if name not in failed and not (fetch.over.is_set() and fetch.diagnostic):
+            return Source(name)
+    spec = declared(act.host)
+    bundle = bool(spec.stage.bundle)
+    if (spec.prepare.offline and not bundle) or len(takers) >= SUBSTITUTES:
+        raise executor.FailedError(
+            Diagnostic(
+                act.host.name,
+                f"{key.partition('@')[0]} cannot be had from {', '.join(failed)}: {diagnostic.message}; "
+                "what serves was not touched",
+                hint=diagnostic.hint,
+            )
+        )
+    takers.append(act.host.name)
+    act.say(f"{key.partition('@')[0]}: {'from the bundle' if bundle else 'downloads it itself'}")
+    return Source(bundle=bundle)
+
+
+def _wanted(spec: Host, key: str, step: Step) -> stage_job.Wanted:
+    """Return what a key stands for on a Spark."""
+    for service in spec.services:
+        if step is Step.IMAGE and service.image.pull_ref == key:
+            return stage_job.Wanted(service, ())
+        for weights in service.repositories:
+            if weights_key(weights) == key:
+                return stage_job.Wanted(service, (weights,))
+    raise KeyError(key)

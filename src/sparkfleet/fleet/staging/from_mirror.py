@@ -1,0 +1,121 @@
+"""Models and images from the bundle on this machine to a Spark: one copy, over the SSH connection.
+
+The same sender and receiver as between two Sparks, so that it is hashed on arrival and goes on after a cut.
+The sender is a process of its own: reading files must not hold up the other Sparks of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.config.resolved import ImageRef, Weights
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.fleet.connection import tunnel
+from sparkfleet.fleet.run import executor, mirror_gaps, spark_plan
+from sparkfleet.fleet.staging import copies, stage_job
+from sparkfleet.offline import models, oci, wheels
+from sparkfleet.onhost.artifacts.copy.send import Shown
+
+LAN = 1
+"""Distance of the listener, as the receiver counts: not the fabric."""
+
+
+def send(act: executor.Acting, wanted: Sequence[Weights]) -> None:
+    """Send models. Raise FailedError when the bundle lacks one, or when it does not arrive."""
+    bundle = of(act)
+    _refuse(models.lack(act.host.name, bundle, weights) for weights in wanted)
+    user = spark_plan.login_user(act.host)
+    models_dir = user.expand(spark_plan.declared(act.host).paths.models)
+    shown = [
+        Shown(str(models.snapshot(bundle, weights) / file.path), file.size)
+        for weights in wanted
+        for file in weights.files
+    ]
+    with _sending(act, shown) as (token, place):
+        _run(act, {"token": token, "copies": copies.model_orders(wanted, models_dir, place)})
+
+
+def send_image(act: executor.Acting, image: ImageRef) -> None:
+    """Send an image. Raise FailedError when the bundle lacks it, or when it does not arrive."""
+    bundle = of(act)
+    _refuse([oci.lack(act.host.name, bundle, image)])
+    parts = oci.parts(bundle, image.digest)
+    shown = [Shown(str(oci.place(bundle, part.digest)), part.size) for part in parts]
+    contents = [{"digest": part.digest, "size": part.size} for part in parts]
+    with _sending(act, shown) as (token, place):
+        order = {"image": image.pull_ref, "contents": contents, **place}
+        _run(act, {"token": token, "carried_images": [order]})
+
+
+def send_derived(act: executor.Acting, image: ImageRef) -> None:
+    """Send what a derived image is built from, and have it built. Raise FailedError when that fails."""
+    bundle = of(act)
+    _refuse([mirror_gaps.derived(act.host.name, bundle, image)])
+    parts = oci.parts(bundle, image.digest)
+    (order,) = stage_job.image_request(image, alone=True)["derived"]
+    packages = [wheels.place(bundle, wheel) for wheel in image.extras.wheels] if image.extras else []
+    files = [*((oci.place(bundle, part.digest), part.size) for part in parts),
+             *((path, path.stat().st_size) for path in packages)]  # fmt: skip
+    sent = [
+        {**one, "number": len(parts) + at, "size": packages[at].stat().st_size}
+        for at, one in enumerate(order["wheels"])
+    ]
+    contents = [{"digest": part.digest, "size": part.size} for part in parts]
+    with _sending(act, [Shown(str(path), size) for path, size in files]) as (token, place):
+        base = {"image": image.base.pull_ref, "contents": contents, **place}
+        build = {**order, "wheels": sent, "carried": place}
+        _run(act, {"token": token, "carried_images": [base], "derived": [build]})
+
+
+def of(act: executor.Acting) -> Path:
+    """Return the bundle that a Spark's fleet declares."""
+    return Path(spark_plan.declared(act.host).stage.bundle).expanduser()
+
+
+def _refuse(lacks: Iterable[Diagnostic | None]) -> None:
+    diagnostics = [diagnostic for diagnostic in lacks if diagnostic]
+    if diagnostics:
+        raise executor.FailedError(*diagnostics)
+
+
+def _run(act: executor.Acting, request: dict[str, Any]) -> None:
+    result = stage_job.run(act, spark_plan.login_user(act.host), request)
+    if result.get("outcome") != "staged":
+        raise stage_job.failure(act.host.name, result)
+
+
+@contextmanager
+def _sending(act: executor.Acting, shown: Sequence[Shown]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Have a sender of files that the Spark reaches; yield its token, and where it is."""
+    token = secrets.token_hex(32)
+    with _sender(shown, token) as port, tunnel.back_to(act.host, port) as there:
+        yield token, {"sender": "the bundle", "listeners": [[LAN, tunnel.HOME, there]]}
+
+
+@contextmanager
+def _sender(shown: Sequence[Shown], token: str) -> Iterator[int]:
+    """Have a sender of files on this machine's loopback; yield its port."""
+    files = [{"path": file.path, "size": file.size} for file in shown]
+    request: dict[str, Any] = {"token": token, "files": files}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "sparkfleet.fleet.staging.mirror_sender"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018  (both are pipes)
+    try:
+        with child.stdin as stream:
+            stream.write(json.dumps(request))
+        yield int(child.stdout.readline())
+    finally:
+        child.terminate()
+        child.wait()
+        child.stdout.close()

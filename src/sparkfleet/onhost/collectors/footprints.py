@@ -1,0 +1,66 @@
+"""What other tools and hands left on a Spark, as far as it touches what is served there.
+
+Of a file only its path and what in it matters: a netplan file may hold the key of a wireless network.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from sparkfleet.onhost.collectors import basics, commands
+
+TYPE_CHECKING = False  # as typing's, without its import
+if TYPE_CHECKING:
+    from typing import Any
+
+FABRIC = re.compile(r"\ben[pP]\w*np\d+\b")
+ENGINES = re.compile(r"\b(vllm|sglang|ollama|llama-server|trtllm|docker (?:run|start|compose))\b")
+RIGHTS = re.compile(r"\b(drop_caches|docker|nvidia-smi|netplan|vllm|NOPASSWD:\s*ALL)\b")
+KILLERS = ("earlyoom", "nohang")
+DIRECTORIES = (
+    "/var/lib/spark-vllm-docker",
+    "/etc/sparkrun",
+    "/opt/spark-vllm-docker",
+    "/opt/vllm",
+)
+
+
+def look_at_footprints() -> dict[str, Any]:
+    """Return files of netplan and sudo, programs that kill for memory, units by hand, tools' directories."""
+    return {
+        "netplan": _matches("/etc/netplan", ".yaml", FABRIC),
+        "sudoers": _matches("/etc/sudoers.d", "", RIGHTS),
+        "sudoers_errors": _sudoers_errors(),
+        "units": _matches(basics.UNIT_DIR, ".service", ENGINES),
+        "killers": _killers(),
+        "directories": [path for path in DIRECTORIES if os.path.isdir(path)],
+    }
+
+
+def _matches(folder: str, ending: str, wanted: re.Pattern[str]) -> dict[str, list[str]]:
+    found = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        path = os.path.join(folder, name)
+        if not name.endswith(ending) or not os.path.isfile(path) or os.path.islink(path):
+            continue
+        lines = (basics.read_text(path) or "").splitlines()
+        text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+        words = sorted({match.group() for match in wanted.finditer(text)})
+        if words:
+            found[path] = words
+    return found
+
+
+def _sudoers_errors() -> list[str]:
+    code, out, err = commands.run("visudo", "-c")
+    if code == 127:
+        return []
+    wrong = [line.strip() for line in (err + out).splitlines() if "parsed OK" not in line]
+    return [line for line in wrong if re.search(r":\d+", line)] or ([commands.last_line(err)] if code else [])
+
+
+def _killers() -> dict[str, str]:
+    states = commands.run("systemctl", "is-active", *KILLERS)[1].split()
+    there = dict(zip(KILLERS, states))  # noqa: B905  (as many words as units)
+    return {name: state for name, state in there.items() if state == "active" or basics.which(name)}

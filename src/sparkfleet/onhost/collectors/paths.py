@@ -1,0 +1,50 @@
+"""Files, directories, and the disks that they lie on."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from sparkfleet.onhost.collectors import basics, fast_imports
+
+TYPE_CHECKING = False  # as typing's, without its import
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def look_at_path(path: str) -> dict[str, Any]:
+    """Return what lies at a path: kind, mode, owner, size and, for files, the SHA-256 of the content."""
+    try:
+        info = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"kind": "absent"}
+    kind = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}.get(
+        stat.S_IFMT(info.st_mode), "other"
+    )
+    user, group = basics.owner_of(info)
+    seen = {
+        "kind": kind,
+        "mode": "%04o" % stat.S_IMODE(info.st_mode),
+        "user": user,
+        "group": group,
+        "size": info.st_size,
+    }
+    if kind == "link":
+        seen["target"] = os.readlink(path)
+    if kind == "file":
+        seen["sha256"] = fast_imports.sha256_of(path)
+    return seen
+
+
+def disk(path: str) -> dict[str, Any]:
+    """Return size and free bytes of the file system that holds a path or its nearest existing parent."""
+    path = os.path.abspath(path)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    info = os.statvfs(path)
+    return {
+        "path": path,
+        "total": info.f_frsize * info.f_blocks,
+        "free": info.f_frsize * info.f_bavail,
+        "read_only": bool(info.f_flag & os.ST_RDONLY),
+    }

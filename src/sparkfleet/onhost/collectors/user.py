@@ -1,0 +1,57 @@
+"""Who logs in, and whether sudo helps."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+
+from sparkfleet.onhost.collectors import basics
+
+TYPE_CHECKING = False  # as typing's, without its import
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def login_name() -> str:
+    """Return who logged in: the one that sudo was called by, or who runs this."""
+    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+
+def login_user(name: str) -> dict[str, Any]:
+    """Return home, ids and groups of the user who logs in."""
+    entry = pwd.getpwnam(name)
+    groups = [
+        group.gr_name for group in grp.getgrall() if name in group.gr_mem or group.gr_gid == entry.pw_gid
+    ]
+    return {
+        "name": name,
+        "home": entry.pw_dir,
+        "uid": entry.pw_uid,
+        "gid": entry.pw_gid,
+        "groups": sorted(groups),
+        "group": grp.getgrgid(entry.pw_gid).gr_name,
+    }
+
+
+def sudo_state() -> dict[str, str]:
+    """Return "ok" as root, else why sudo does not help."""
+    if os.geteuid() == 0:
+        return {"state": "ok"}
+    import subprocess  # noqa: PLC0415  (3 ms, for the rare case)
+
+    answer = (
+        subprocess.run(
+            ["sudo", "-n", "true"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if basics.which("sudo")
+        else None
+    )
+    if answer is None:
+        return {"state": "refused", "error": "sudo is not installed and the login user is not root"}
+    return {"state": "refused", "error": (answer.stderr.strip().splitlines() or ["sudo was refused"])[-1]}

@@ -1,0 +1,213 @@
+"""The candidate on trial: started without a restart policy, watched, gated. No decision is taken here."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from sparkfleet.contract.generation import Generation
+from sparkfleet.onhost.gate import diagnosis, transport
+from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError, Passed
+from sparkfleet.onhost.machine import files, memory, redact, valve
+from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.state.journal import Journal
+
+TELL_S = 30.0
+"""Seconds without news after which it is said what is waited for."""
+GROWN_MIB = 4096
+"""Page cache (MiB) that is flushed while nothing serves."""
+MEMORY_LINE = re.compile(r"Model loading took|Available KV cache memory")
+"""What the next plan's estimate is made exact by; kept with the generation."""
+MEMORY_LINES, MEMORY_WIDTH = 8, 400
+LOG_LINES = 5000
+"""Lines of the engine's log that are read for a diagnosis and kept as evidence."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a candidate did not pass."""
+
+    cause: str
+    remedy: str = ""
+    line: str = ""
+    """The engine's own words."""
+    exit_code: int | None = None
+    trace: str = ""
+    """Memory while it started, as CSV."""
+    transcript: tuple[dict[str, Any], ...] = ()
+
+
+class TrialFailedError(Exception):
+    """The candidate did not pass; ``failure`` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        """Keep the failure."""
+        super().__init__(failure.cause)
+        self.failure = failure
+
+
+@dataclass
+class Progress:
+    """Tells the diary how far an engine's start is, by what its log says."""
+
+    system: System
+    journal: Journal
+    secrets: tuple[str, ...] = ()
+    started: float = 0.0
+    awaited: str = ""
+    memory_log: list[str] = field(default_factory=list)
+    _last: tuple[str, str] = ("", "")
+    _told: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def line(self, text: str) -> None:
+        """Take a line of the log."""
+        if MEMORY_LINE.search(text) and len(self.memory_log) < MEMORY_LINES:
+            self.memory_log.append(redact.redact(text, self.secrets)[:MEMORY_WIDTH])
+        phase = diagnosis.phase_of(text)
+        if phase is None:
+            return
+        with self._lock:
+            if phase == self._last:
+                return
+            self._last, self._told = phase, self.system.monotonic()
+        said = redact.redact(phase[1], self.secrets)
+        self.journal.tell("phase", said, phase=phase[0], seconds=self._seconds())
+
+    def wait_for(self, what: str) -> None:
+        """Say what is waited for now."""
+        self.awaited = what
+        self._told = self.system.monotonic()
+        self.journal.tell("waiting", what, phase="gate", seconds=self._seconds())
+
+    def tick(self) -> None:
+        """Say that it still goes on, when there was no news for a while."""
+        if self.system.monotonic() - self._told >= TELL_S:
+            self._told = self.system.monotonic()
+            far = f" ({': '.join(part for part in self._last if part)})" if self._last[0] else ""
+            text = redact.redact(f"{self.awaited}{far}", self.secrets)
+            self.journal.tell("waiting", text, phase=self._last[0] or "start", seconds=self._seconds())
+
+    def _seconds(self) -> float:
+        return round(self.system.monotonic() - self.started, 1)
+
+
+class Others(Protocol):
+    """Who else has a say: the other ranks of a cluster (``together``)."""
+
+    def check(self) -> None:
+        """Raise TrialFailedError when one of them is lost."""
+
+    def prove(self, gate: Gate) -> Passed:
+        """Return when the service serves."""
+
+
+def run(
+    system: System, journal: Journal, generation: Generation, container_id: str, others: Others
+) -> Passed:
+    """Start the candidate and gate it. Return what the gate saw, or raise TrialFailedError."""
+    for path in generation.rank.clear if generation.rank else ():
+        files.remove(Path(path))
+    # The cache was flushed before the stop; only one that grew much since is worth the time without service.
+    journal.tell("note", valve.flush(system, GROWN_MIB).text, phase="valve")
+    journal.step("start", f"{generation.service} starts", container=container_id)
+    try:
+        system.docker.start(container_id)
+    except DockerError as error:
+        found = diagnosis.diagnose(str(error), None)
+        raise TrialFailedError(
+            Failure(
+                f"dockerd could not start it: {found.cause if found else error}",
+                found.remedy if found else "",
+                str(error),
+            )
+        ) from error
+    return _watch(system, journal, generation, container_id, others)
+
+
+def _watch(
+    system: System, journal: Journal, generation: Generation, container_id: str, others: Others
+) -> Passed:
+    container = system.docker.inspect(container_id)
+    if container is None:
+        raise TrialFailedError(Failure("its container vanished right after the start"))
+    progress = Progress(system, journal, redact.secrets_of(container), system.monotonic())
+    guard = memory.FloorGuard(system, generation.floor_mib, lambda: system.kill_now(container))
+    gate = Gate(system, generation, lambda: None, progress.wait_for, container.api_key)
+
+    def check_alive() -> None:
+        progress.tick()
+        if guard.struck:
+            raise EngineEndedError
+        try:
+            now = system.docker.inspect(container_id)
+        except DockerGoneError:
+            return  # dockerd is away, the engine may well serve: its port tells
+        if now is None or not now.running:
+            raise EngineEndedError
+        others.check()
+
+    gate.check_alive = check_alive
+    stop_guard = system.every(1.0, guard.sample)
+    stop_log = system.docker.follow(container_id, 0.0, progress.line)
+    try:
+        journal.step("gate", "the gate", port=generation.port, name=generation.served_name)
+        passed = others.prove(gate)
+        _check_transport(system, journal, generation, container_id)
+        return replace(passed, memory_log=tuple(progress.memory_log))
+    except EngineEndedError:
+        raise TrialFailedError(_ended(system, container_id, guard, gate)) from None
+    except GateFailedError as error:
+        if guard.struck:
+            raise TrialFailedError(_ended(system, container_id, guard, gate)) from None
+        raise TrialFailedError(
+            Failure(
+                str(error),
+                error.remedy,
+                trace=guard.csv(),
+                transcript=tuple(gate.transcript),
+            )
+        ) from None
+    finally:
+        stop_guard()
+        stop_log()
+
+
+def _check_transport(system: System, journal: Journal, generation: Generation, container_id: str) -> None:
+    """Keep what a cluster's ranks exchange data by; raise GateFailedError for TCP where RDMA is wanted."""
+    if generation.rank is None or not generation.rank.is_head:
+        return  # a channel has two ends: the head's log tells of all of its own
+    said = transport.transport(system.docker.log(container_id, LOG_LINES).splitlines())
+    if said.kind:
+        journal.tell("note", f"ranks use {said.kind.upper()}: {said.line}", phase="transport")
+    if said.kind == transport.TCP and ("NCCL_NET", "IB") in generation.env:
+        raise GateFailedError(
+            f"the ranks exchange data by TCP, not RDMA: {said.line}",
+            "sparkfleet fabric bench shows what the links can do; fabric: {tcp: true} in the cluster file "
+            "takes TCP as it is",
+        )
+
+
+def _ended(system: System, container_id: str, guard: memory.FloorGuard, gate: Gate) -> Failure:
+    """Return why the engine's process ended, by the guard, its log, its exit code."""
+    seen: dict[str, Any] = {"trace": guard.csv(), "transcript": tuple(gate.transcript)}
+    container = system.docker.inspect(container_id)
+    if container is None:
+        why = guard.cause or "its container was removed by somebody else"
+        return Failure(why, memory.REMEDY_FLOOR if guard.struck else "", **seen)
+    log = redact.redact(system.docker.log(container_id, LOG_LINES), redact.secrets_of(container))
+    last = " | ".join(diagnosis.last_meaningful_lines(log, 3))
+    code = container.exit_code
+    if guard.struck:
+        return Failure(guard.cause, memory.REMEDY_FLOOR, last, code, **seen)
+    ended = f"the engine ended with exit code {code}"
+    if container.out_of_memory:
+        ended += ", killed by the kernel for lack of memory"
+        return Failure(ended, memory.REMEDY_KERNEL, last, code, **seen)
+    found = diagnosis.diagnose(log, code)
+    if found is None:
+        return Failure(ended, "read its log in the evidence", last, code, **seen)
+    return Failure(f"{ended}: {found.cause}", found.remedy, found.line, code, **seen)

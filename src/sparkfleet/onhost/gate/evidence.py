@@ -1,0 +1,35 @@
+"""What is kept of a candidate that failed: log, inspect, memory, kernel messages, the gate's questions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sparkfleet.onhost.gate.candidate_start import LOG_LINES, Failure
+from sparkfleet.onhost.machine import files, redact
+from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+
+KERNEL_LINES = 200
+
+
+def save(system: System, directory: Path, container_id: str, failure: Failure) -> None:
+    """Write all that can be had, without any secret. What cannot be had is left out: a restore must go on."""
+    try:
+        container = system.docker.inspect(container_id)
+        log = system.docker.log(container_id, LOG_LINES) if container else ""
+    except (DockerError, DockerGoneError):
+        container, log = None, ""
+    secrets = redact.secrets_of(container)
+    contents = {
+        "engine.log": log,
+        "inspect.json": json.dumps(redact.inspect_for_evidence(container), indent=1) if container else "",
+        "memory.csv": failure.trace,
+        "kernel.log": "\n".join(system.run(("dmesg", "--ctime")).out.splitlines()[-KERNEL_LINES:]),
+        "gate.jsonl": "".join(json.dumps(entry) + "\n" for entry in failure.transcript),
+    }
+    for name, text in contents.items():
+        if text.strip():
+            try:
+                files.write_atomic(directory / name, redact.redact(text, secrets), 0o640)
+            except OSError:
+                continue  # a full disk: the cause itself is in the result

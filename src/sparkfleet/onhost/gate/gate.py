@@ -1,0 +1,240 @@
+"""The gate: the proof that a service serves. ``/health`` proves nothing: a wedged engine says 200, too.
+
+Proven, in this order: the declared name is served, one deterministic completion has the expected text (it is
+also the warm-up), a second one comes in time, the engine's token counter moved, draft tokens were accepted
+where speculative decoding is declared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparkfleet.contract.generation import Generation
+from sparkfleet.onhost.gate import responses
+from sparkfleet.onhost.machine.system import Answer, Question, System
+
+POLL_S = 0.25
+QUICK_S = 10.0
+"""Seconds for an answer that needs no tokens."""
+FIRST_FACTOR = 5
+"""The first completion compiles kernels: it may take this many times the second one's limit."""
+COUNTER_S = 10.0
+"""Seconds for counters to be published after the last token."""
+BROKEN_S = 5.0
+"""Seconds until dockerd knows of the end of an engine whose connection broke."""
+TOKENS = ("vllm:generation_tokens_total", "vllm:iteration_tokens_total_count")
+ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
+OK, NOT_FOUND = 200, 404
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What the gate saw when all was well."""
+
+    ready_s: float
+    """Seconds until the engine listed its models."""
+    first_s: float
+    """Seconds of the first completion."""
+    second_s: float
+    answer: str
+    tokens: float
+    """Tokens generated meanwhile, by the engine's own counter."""
+    accepted: float = 0
+    serving_at: float = 0
+    """Unix time of the first right answer."""
+    memory_log: tuple[str, ...] = ()
+    """Lines in which the engine says what its weights take and what is left for its KV cache."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, rounded to what is meaningful."""
+        return {
+            "ready_s": round(self.ready_s, 2),
+            "first_s": round(self.first_s, 2),
+            "second_s": round(self.second_s, 2),
+            "answer": self.answer,
+            "tokens": self.tokens,
+            "accepted": self.accepted,
+            "serving_at": round(self.serving_at, 3),
+            "memory_log": list(self.memory_log),
+        }
+
+
+class GateFailedError(Exception):
+    """The service is not proven. ``str()`` is the cause; ``remedy`` what to do."""
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        """Keep cause and remedy."""
+        super().__init__(cause)
+        self.remedy = remedy
+
+
+class EngineEndedError(Exception):
+    """The engine's process is gone."""
+
+
+@dataclass
+class Gate:
+    """One try. ``check_alive`` is asked all the time and raises EngineEndedError when the engine is gone."""
+
+    system: System
+    generation: Generation
+    check_alive: Callable[[], None]
+    waiting: Callable[[str], None] = lambda _: None
+    """Told what is waited for."""
+    api_key: str = field(default="", repr=False)
+    transcript: list[dict[str, Any]] = field(default_factory=list)
+    """Every question that meant something, and its answer; for the evidence."""
+
+    def prove(self) -> Passed:
+        """Return what was seen, or raise GateFailedError or EngineEndedError."""
+        gate = self.generation.gate
+        started = self.system.monotonic()
+        listed = self._wait_ready(started + gate.timeout_s)
+        ready_s = self.system.monotonic() - started
+        self._check_name(listed)
+        before = self._counters()
+        limit = responses.token_limit(listed, gate.max_tokens)
+        left = started + gate.timeout_s - self.system.monotonic()
+        self.waiting("the first completion")
+        answer, first_s = self._complete(max(1.0, min(left, gate.second_timeout_s * FIRST_FACTOR)), limit)
+        self._check_answer(answer)
+        serving_at = self.system.now()
+        self.waiting("a second completion")
+        _, second_s = self._complete(float(gate.second_timeout_s), limit)
+        tokens, accepted = self._moved(before)
+        return Passed(ready_s, first_s, second_s, responses.short(answer), tokens, accepted, serving_at)
+
+    def _wait_ready(self, deadline: float) -> list[dict[str, Any]]:
+        """Wait until the engine lists its models."""
+        self.waiting("the engine's start")
+        last = Answer(0, error="was not asked")
+        while self.system.monotonic() < deadline:
+            self.check_alive()
+            last = self._ask("GET", "/v1/models", QUICK_S, keep=False)
+            if last.status == OK:
+                self._keep("/v1/models", last)
+                return responses.models(last.body)
+            if last.status in {401, 403}:
+                raise GateFailedError(
+                    f"the engine refuses to list its models without an API key (HTTP {last.status})",
+                    "give the key by VLLM_API_KEY or --api-key, so that the gate can find it",
+                )
+            self.system.sleep(POLL_S)
+        self.check_alive()
+        health = self._ask("GET", "/health", QUICK_S)
+        state = f"/health says {health.status}" if health.status else f"port {self.generation.port} is closed"
+        raise GateFailedError(
+            f"not ready after {self.generation.gate.timeout_s} s: {state}, "
+            f"/v1/models: {last.status or last.error}",
+            "if the log shows that it was still loading, give it longer: gate: {timeout: ...}",
+        )
+
+    def _check_name(self, listed: list[dict[str, Any]]) -> None:
+        names = [str(model.get("id", "")) for model in listed]
+        if self.generation.served_name not in names:
+            raise GateFailedError(
+                f"wrong name: the engine serves {', '.join(names) or 'nothing'}, "
+                f"declared is {self.generation.served_name}",
+                "either another engine answers on this port, or the name is set somewhere else, too",
+            )
+
+    def _check_answer(self, answer: str) -> None:
+        gate = self.generation.gate
+        if gate.expect not in answer or not answer.strip():
+            raise GateFailedError(
+                f"wrong answer: asked {gate.prompt!r}, expected {gate.expect or 'any text'!r}, "
+                f"got {responses.short(answer)!r}",
+                "weights, quantization or a kernel are not right, or the question does not suit this "
+                "model: gate: {prompt: ..., expect: ...}",
+            )
+
+    def _complete(self, limit_s: float, max_tokens: int) -> tuple[str, float]:
+        """Return one answer's text (thinking included) and its seconds."""
+        gate = self.generation.gate
+        self.check_alive()
+        common = {"model": self.generation.served_name, "temperature": 0, "max_tokens": max_tokens}
+        started = self.system.monotonic()
+        chat = {**common, "messages": [{"role": "user", "content": gate.prompt}]}
+        answer = self._ask("POST", "/v1/chat/completions", limit_s, chat)
+        if answer.status != OK and ("chat template" in answer.body.lower() or answer.status == NOT_FOUND):
+            # A base model: it completes, but cannot chat.
+            answer = self._ask("POST", "/v1/completions", limit_s, {**common, "prompt": gate.prompt})
+        if answer.status != OK:
+            raise self._failure(answer, limit_s)
+        return responses.completion(answer.body), self.system.monotonic() - started
+
+    def _failure(self, answer: Answer, limit_s: float) -> GateFailedError:
+        self.check_alive()
+        if answer.timed_out:
+            health = self._ask("GET", "/health", QUICK_S)
+            wedged = ", although /health says 200: it is wedged" if health.status == OK else ""
+            return GateFailedError(
+                f"no completion within {limit_s:g} s{wedged}",
+                "read the engine's log in the evidence; another backend or image may help",
+            )
+        if answer.status:
+            said = responses.short(responses.error(answer.body))
+            return GateFailedError(f"a completion was answered with HTTP {answer.status}: {said}")
+        deadline = self.system.monotonic() + BROKEN_S
+        while self.system.monotonic() < deadline:
+            self.check_alive()
+            self.system.sleep(POLL_S)
+        return GateFailedError(f"the connection broke during a completion: {answer.error}")
+
+    def _moved(self, before: dict[str, float]) -> tuple[float, float]:
+        """Return generated and accepted tokens since ``before``; wait for late counters."""
+        deadline = self.system.monotonic() + COUNTER_S
+        while True:
+            self.check_alive()
+            after = self._counters()
+            tokens = max((after[key] - before.get(key, 0.0) for key in TOKENS if key in after), default=0.0)
+            accepted = after.get(ACCEPTED, 0.0) - before.get(ACCEPTED, 0.0)
+            if tokens > 0 and (accepted > 0 or not self.generation.gate.speculative):
+                return tokens, accepted
+            if self.system.monotonic() >= deadline:
+                break
+            self.system.sleep(POLL_S)
+        if not any(name in after for name in TOKENS):
+            raise GateFailedError(
+                f"the engine publishes no token counter on /metrics ({TOKENS[0]})",
+                "take --disable-log-stats away: without counters a wedged engine looks like an idle one",
+            )
+        if tokens <= 0:
+            raise GateFailedError("the engine's token counter did not move: the answer came from elsewhere")
+        raise GateFailedError(
+            "speculative decoding is declared, but no draft token was accepted",
+            "the drafter does not fit this model or its revision, or --speculative-config has no effect",
+        )
+
+    def _counters(self) -> dict[str, float]:
+        text = self._ask("GET", "/metrics", QUICK_S, keep=False).body
+        return responses.counters(text, (*TOKENS, ACCEPTED))
+
+    def _ask(
+        self, method: str, path: str, limit_s: float, data: dict[str, Any] | None = None, *, keep: bool = True
+    ) -> Answer:
+        headers = [("Content-Type", "application/json")] if data else []
+        if self.api_key:
+            headers.append(("Authorization", f"Bearer {self.api_key}"))
+        body = json.dumps(data) if data else ""
+        started = self.system.monotonic()
+        question = Question(self.generation.port, method, path, limit_s, body, tuple(headers))
+        answer = self.system.http(question)
+        if keep:
+            self._keep(path, answer, data, self.system.monotonic() - started)
+        return answer
+
+    def _keep(self, path: str, answer: Answer, data: Any = None, seconds: float = 0.0) -> None:
+        self.transcript.append(
+            {
+                "at": round(self.system.now(), 3),
+                "path": path,
+                "asked": data,
+                "seconds": round(seconds, 3),
+                "status": answer.status,
+                "answer": answer.error or answer.body[:4000],
+            }
+        )

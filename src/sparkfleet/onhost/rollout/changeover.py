@@ -1,0 +1,173 @@
+"""Moves containers, units and books from one generation to the other, and back.
+
+``take_over`` frees names, port and memory for the candidate. ``place``, ``hand_over`` and ``retire`` make it
+the service; ``put_back`` undoes all of that from ``before.json``. These four may be repeated after any kill.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparkfleet.contract.generation import Generation
+from sparkfleet.onhost.cluster import ranks
+from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
+from sparkfleet.onhost.machine import memory
+from sparkfleet.onhost.machine.container import Container
+from sparkfleet.onhost.machine.system import DockerError, System, systemctl
+from sparkfleet.onhost.rollout import checks, snapshot
+from sparkfleet.onhost.state import store, units
+from sparkfleet.onhost.state.journal import Journal
+
+
+def tidy(system: System, services: tuple[str, ...]) -> None:
+    """Remove what an earlier swap left beside a service; a lone ``.old`` gets its name back."""
+    for service in services:
+        system.docker.remove(checks.next_name(service))
+        old = system.docker.inspect(checks.old_name(service))
+        if old and system.docker.inspect(service):
+            system.docker.remove(old.id)
+        elif old:
+            system.docker.rename(old.id, service)
+
+
+def stop(system: System, service: str, entry: dict[str, Any]) -> None:
+    """Stop a service's unit and container. Raise TrialFailedError when the container will not end."""
+    grace = snapshot.stop_timeout(entry)
+    systemctl(system, "stop", units.unit_name(service), timeout_s=grace + 90)
+    container = system.docker.inspect(entry["container"]) if entry["container"] else None
+    if container is None:
+        return
+    if container.restart_policy not in {"no", ""}:
+        system.docker.never_restart(container.id)
+    if container.running:
+        system.docker.stop(container.id, grace)
+    container = system.docker.inspect(container.id)
+    if container and container.running:
+        raise TrialFailedError(Failure(f"the running engine {service} does not end, not even by SIGKILL"))
+
+
+def take_over(system: System, journal: Journal, generation: Generation, candidate_id: str) -> None:
+    """Stop what is replaced, wait for its memory, free the names, give the candidate its own."""
+    state = journal.before
+    for service, entry in state.items():
+        if entry["container"] or entry["active"]:
+            journal.tell("note", f"{service} stops", phase="stop")
+            stop(system, service, entry)
+    stopped = any(entry["running"] for entry in state.values())
+    found = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
+    journal.tell("note", f"{found.available} MiB available", phase="memory")
+    if found.available < generation.need_mib:
+        raise TrialFailedError(
+            Failure(
+                f"memory did not come back: {found.available} MiB available, {generation.need_mib} needed",
+                "something else holds memory: see `nvidia-smi` and `ps` on the Spark",
+            )
+        )
+    for service, entry in state.items():
+        if entry["container"]:
+            system.docker.rename(entry["container"], checks.old_name(service))
+    system.docker.rename(candidate_id, generation.service)
+
+
+def place(system: System, record: dict[str, Any], token: str) -> None:
+    """Write unit and books of what passed; starts nothing. Raise TrialFailedError when systemd refuses."""
+    generation = Generation.from_json(record)
+    snapshot.write_unit(system, generation.service, generation.unit)
+    if token:
+        store.keep_ranks_token(system.paths.state, generation.service, record["swap"], token)
+    # The guard adopts the container that the books name, and no other: the books come before the start.
+    store.set_current(system.paths.state, generation.service, record)
+    systemctl(system, "reset-failed", generation.unit_name)
+    enabled = systemctl(system, "enable", generation.unit_name)
+    if enabled.code:
+        raise TrialFailedError(Failure(f"systemd did not enable {generation.unit_name}: {enabled.text}"))
+
+
+def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
+    """Let the unit adopt the serving container. Raise TrialFailedError when systemd refuses."""
+    generation, container_id = Generation.from_json(record), record["container"]["id"]
+    was = system.docker.inspect(container_id)
+    if generation.rank and was and was.running:
+        ranks.note_run(system, generation.service, was, record["swap"])
+    started = systemctl(system, "start", generation.unit_name)
+    now = system.docker.inspect(container_id)
+    if started.code or not now or not now.running:
+        why = started.text or "the engine ended"
+        raise TrialFailedError(Failure(f"systemd did not take over {generation.unit_name}: {why}"))
+    if was and now.started_at != was.started_at:
+        journal.tell("note", f"{generation.service} had ended and was started by its unit", phase="promote")
+
+
+def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
+    """Remove what the promoted generation replaced, and remember the generation for a rollback.
+
+    The new one serves and is supervised: from here on nothing is worth going back for.
+    """
+    generation = Generation.from_json(record)
+    for service, entry in journal.before.items():
+        try:
+            if entry["container"] and entry["container"] != record["container"]["id"]:
+                system.docker.remove(entry["container"])
+            if service != generation.service:
+                forget(system, service)
+        except (DockerError, OSError) as error:
+            journal.tell("note", f"left over of {service}, the next swap tidies up: {error}", phase="promote")
+    store.forget_ranks_tokens(system.paths.state, generation.service, record["swap"])
+    try:
+        store.remember(system.paths.state, record)
+    except OSError as error:
+        journal.tell("note", f"not kept for a rollback: {error}", phase="promote")
+
+
+def forget(system: System, service: str) -> None:
+    """Take a service's unit away and strike it from the books; its generations stay for a rollback."""
+    unit = units.unit_name(service)
+    systemctl(system, "disable", unit)
+    snapshot.write_unit(system, service, None)
+    systemctl(system, "reset-failed", unit)
+    store.retire(system.paths.state, service)
+
+
+def put_back(system: System, journal: Journal, generation: Generation) -> None:
+    """Bring containers, units and books back to how they were before; starts nothing."""
+    candidate = find_candidate(system, journal, generation)
+    if candidate:
+        for service in journal.before:
+            if snapshot.is_active(system, service):  # not one that systemd is only about to start, at boot
+                systemctl(system, "stop", units.unit_name(service))
+        system.docker.remove(candidate.id)
+    for service, entry in journal.before.items():
+        if not entry["enabled"]:
+            systemctl(system, "disable", units.unit_name(service))
+        snapshot.write_unit(system, service, entry["unit"], entry["drop_ins"])
+        store.set_current(system.paths.state, service, entry["current"])
+        if entry["container"]:
+            _name_back(system, journal, service, entry)
+
+
+def _name_back(system: System, journal: Journal, service: str, entry: dict[str, Any]) -> None:
+    container = system.docker.inspect(entry["container"])
+    if container and container.name != service:
+        system.docker.rename(container.id, service)
+    known = snapshot.generation(entry)
+    if container is None and known and not system.docker.inspect(service):
+        journal.tell("note", f"the container of {service} is gone: it is created anew", phase="restore")
+        made = system.docker.create(service, known.create)
+        record = {**entry["current"], "container": {"id": made, "generation": known.id}}
+        store.set_current(system.paths.state, service, record)
+
+
+def find_candidate(system: System, journal: Journal, generation: Generation) -> Container | None:
+    """Return the candidate by the id on record, or by its first name when a kill came before the record."""
+    created = journal.last("created")
+    if created:
+        return system.docker.inspect(created["container"])
+    leftover = system.docker.inspect(checks.next_name(generation.service))
+    return leftover if leftover and leftover.service == generation.service else None
+
+
+def discard(system: System, journal: Journal, generation: Generation) -> None:
+    """Remove the candidate; nothing else was touched yet."""
+    candidate = find_candidate(system, journal, generation)
+    if candidate:
+        system.docker.remove(candidate.id)

@@ -1,0 +1,192 @@
+"""What must be true before anything is touched. Every refusal names what stands in the way and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.onhost.cluster import ranks
+from sparkfleet.onhost.machine.container import Container
+from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.state import store, units
+
+REFUSED, STALE = "refused", "stale"
+STATE_MIB, DOCKER_MIB = 64, 512
+"""Free disk space (MiB) for the diary and evidence, and for a container's layer and log."""
+
+GPU_S, NO_SUCH_COMMAND = 30.0, 127
+"""Seconds for the driver to answer; a driver that hangs takes longer."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why nothing was done."""
+
+    outcome: str
+    cause: str
+    remedy: str = ""
+
+
+def touched(request: SwapRequest) -> tuple[str, ...]:
+    """Return the services that a swap stops or starts, the candidate's own last."""
+    own = (request.candidate.service,) if request.candidate else ()
+    return tuple(name for name in dict.fromkeys(request.replaces) if name not in own) + own
+
+
+def refusal(system: System, request: SwapRequest) -> Refusal | None:
+    """Return the first thing that stands in the way of the swap, None when nothing does."""
+    try:
+        for service in touched(request):
+            store.check_service(service)
+        system.docker.ping()
+        found = {service: system.docker.inspect(service) for service in touched(request)}
+        return (
+            _stale(system, request)
+            or _foreign(system, found)
+            or _candidate(system, request)
+            or _port(system, request, found)
+            or _memory(system, request, found)
+            or _disk(system)
+            or _gpu(system, request)
+        )
+    except ValueError as error:
+        return Refusal(REFUSED, str(error))
+    except DockerGoneError as error:
+        return Refusal(REFUSED, str(error), "systemctl status docker; journalctl -u docker")
+    except DockerError as error:
+        return Refusal(REFUSED, f"dockerd: {error}")
+
+
+def _stale(system: System, request: SwapRequest) -> Refusal | None:
+    """The plan was made against these very containers."""
+    for name, expected in request.expect:
+        container = system.docker.inspect(name)
+        found = container.id if container else ""
+        if found != expected:
+            now = f"is {found[:12]}" if found else "is gone"
+            then = f"was {expected[:12]}" if expected else "did not exist"
+            return Refusal(STALE, f"container {name} {now}, it {then} when planned", "plan again")
+    return None
+
+
+def _foreign(system: System, found: dict[str, Container | None]) -> Refusal | None:
+    """Only what carries our label, or our mark, is ever touched."""
+    for service, own in found.items():
+        for name in (service, next_name(service), old_name(service)):
+            container = own if name == service else system.docker.inspect(name)
+            if container and container.service != service:
+                owner = f"service {container.service}" if container.service else "nobody we know"
+                return Refusal(
+                    REFUSED,
+                    f"container {name} ({container.id[:12]}) is not ours: it belongs to {owner}",
+                    "adopt it, give the service another name, or remove the container yourself",
+                )
+        path = system.paths.units / units.unit_name(service)
+        if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(units.MARK):
+            return Refusal(
+                REFUSED, f"{path} is not ours: it does not begin with {units.MARK!r}", "move it away"
+            )
+    return None
+
+
+def _candidate(system: System, request: SwapRequest) -> Refusal | None:
+    generation = request.candidate
+    if generation is None:
+        return None
+    if generation.rank and not request.token:
+        cause = f"{generation.service} is a rank of the cluster {generation.rank.cluster}"
+        return Refusal(
+            REFUSED, f"{cause}, and only part of a change of all ranks", "pyinfra INVENTORY deploys/serve.py"
+        )
+    if not generation.unit.startswith(units.MARK):
+        return Refusal(REFUSED, f"the unit of {generation.service} has no mark of ours", "render it anew")
+    if not system.docker.has_image(generation.image):
+        return Refusal(REFUSED, f"image {generation.image} is not on this Spark", "stage it first")
+    for option, value in pairwise(generation.create):
+        device = Path(value.partition(":")[0])
+        # docker create takes any name; only docker start, after the old engine's stop, would say so.
+        if option == "--device" and not device.exists():
+            return Refusal(REFUSED, f"there is no {device} on this Spark", "mend container.devices")
+    return None
+
+
+def _port(system: System, request: SwapRequest, found: dict[str, Container | None]) -> Refusal | None:
+    if request.candidate is None:
+        return None
+    leaving = {container.id for container in found.values() if container}
+    for port, remedy in (
+        (request.candidate.port, "stop it, or give the service another port"),
+        *((port, "stop it: the ranks of a cluster meet there") for port in _meeting(request.candidate)),
+    ):
+        for holder in system.holders(port):
+            if holder.container not in leaving:
+                name = _name_of(system, holder.container) or f"{holder.command} (pid {holder.pid})"
+                cause = f"port {port} is held by {name}, which this swap does not replace"
+                return Refusal(REFUSED, cause, remedy)
+    return None
+
+
+def _meeting(generation: Generation) -> tuple[int, ...]:
+    """Return the ports of this Spark where the ranks of a cluster meet: a leftover there lets them hang."""
+    rank = generation.rank
+    if rank is None or not rank.is_head:
+        return ()
+    return (ranks.RAY_PORT if rank.executor == "ray" else ranks.MASTER_PORT,)
+
+
+def _name_of(system: System, container_id: str) -> str:
+    container = system.docker.inspect(container_id) if container_id else None
+    return f"container {container.name} ({container.id[:12]})" if container else ""
+
+
+def _memory(system: System, request: SwapRequest, found: dict[str, Container | None]) -> Refusal | None:
+    """How much a running engine will give back is not known for sure: only the impossible is refused here.
+
+    After the stop, memory is measured, and the candidate is not started without enough of it.
+    """
+    need = request.candidate.need_mib if request.candidate else 0
+    memory = system.memory()
+    something_leaves = any(container and container.running for container in found.values())
+    limit = memory.total if something_leaves else memory.available
+    if need <= limit:
+        return None
+    return Refusal(
+        REFUSED,
+        f"memory: {need} MiB needed, {memory.available} MiB available of {memory.total} MiB",
+        "stop what else uses memory, or lower --gpu-memory-utilization",
+    )
+
+
+def _disk(system: System) -> Refusal | None:
+    for path, need in ((system.paths.state, STATE_MIB), (system.docker.root(), DOCKER_MIB)):
+        free = system.free_mib(path)
+        if free < need:
+            return Refusal(
+                REFUSED, f"disk full: {free} MiB free under {path}, {need} needed", "make room first"
+            )
+    return None
+
+
+def _gpu(system: System, request: SwapRequest) -> Refusal | None:
+    """A driver that was replaced beneath a running engine lets it go on, and lets no other one start."""
+    if request.candidate is None or "--gpus" not in request.candidate.create:
+        return None
+    seen = system.run(("nvidia-smi", "-L"), GPU_S)
+    if seen.code in {0, NO_SUCH_COMMAND}:  # it need not be there: the engine's own start tells
+        return None
+    said = seen.text.splitlines()[0] if seen.text else f"nvidia-smi ended with {seen.code}"
+    return Refusal(
+        REFUSED, f"the GPU does not answer: {said}", "nvidia-smi; sudo dmesg | grep -i nvrm; sudo reboot"
+    )
+
+
+def next_name(service: str) -> str:
+    """Return the name of a candidate's container before it takes over."""
+    return f"{service}.next"
+
+
+def old_name(service: str) -> str:
+    """Return the name of a replaced container until the swap ends."""
+    return f"{service}.old"

@@ -1,0 +1,109 @@
+"""Starting a swap so that it needs nobody: a transient unit that survives the operator, and its own death."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparkfleet.contract.generation import SwapRequest
+from sparkfleet.onhost.machine import dockerd, files
+from sparkfleet.onhost.machine.system import System, systemctl
+from sparkfleet.onhost.rollout import rollout
+from sparkfleet.onhost.state import store, units
+
+BUSY = 75
+"""Exit code: another swap goes on; its id is on stdout (EX_TEMPFAIL)."""
+BOOT_S = 300.0
+"""Seconds that a boot waits for dockerd, when there is a swap to finish."""
+INTERNAL = 70
+"""Exit code of ``swap-run`` when it died of itself: systemd starts it again (EX_SOFTWARE)."""
+
+
+def request(system: System, wanted: SwapRequest) -> tuple[int, dict[str, Any]]:
+    """Write the request down and start it detached. Return exit code and answer; at once in any case."""
+    state = system.paths.state
+    if (store.swap_directory(state, wanted.id) / "request.json").exists():
+        return 0, {"swap": wanted.id, "text": "was asked for before"}
+    try:
+        with store.lock(state, wait=False):
+            going_on = store.unfinished(state)
+            if not going_on:
+                directory = store.swap_directory(state, wanted.id)
+                files.write_json(directory / "request.json", wanted.to_json(), mode=0o600)
+                diagnostic = start(system, wanted.id)
+                if diagnostic:
+                    files.remove(directory)
+                    return 1, {"error": diagnostic}
+                return 0, {"swap": wanted.id, "text": "started"}
+            # Its program may have been stopped by hand: an unfinished swap is always finished first.
+            resume(system, going_on[0])
+    except store.BusyError:
+        going_on = store.unfinished(state)
+    other = going_on[0] if going_on else ""
+    return BUSY, {"swap": other, "text": f"another swap goes on: {other or 'a change of a unit'}"}
+
+
+def start(system: System, swap_id: str) -> str:
+    """Run ``swap-run`` in a unit of its own; return "" or the problem. One that runs is left alone."""
+    if runs(system, swap_id):
+        return ""
+    properties = (
+        "Description=sparkfleet: swap",
+        "Restart=on-failure",
+        "RestartSec=1",
+        "SuccessExitStatus=1",
+        "StartLimitIntervalSec=0",
+        "OOMScoreAdjust=-900",
+        "KillMode=process",
+    )
+    done = system.run(
+        (
+            *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit_name(swap_id)}"),
+            *(f"--property={entry}" for entry in properties),
+            *units.PYTHON.split(),
+            *("swap-run", swap_id),
+        )
+    )
+    return f"systemd-run: {done.text}" if done.code else ""
+
+
+def resume(system: System, swap_id: str) -> str:
+    """Let an unfinished swap go on whose program does not run; return "" or the problem.
+
+    Right after a boot that is the recovery's to do: services start after it. A swap that holds the lock and
+    starts a service, while the recovery waits for the lock, would wait for ever.
+    """
+    enabled = systemctl(system, "is-enabled", units.RECOVER).out.strip() == "enabled"
+    state = systemctl(system, "is-active", units.RECOVER).out.strip()
+    if enabled and state in {"inactive", "activating"}:
+        systemctl(system, "start", "--no-block", units.RECOVER)
+        return ""
+    return start(system, swap_id)
+
+
+def unit_name(swap_id: str) -> str:
+    """Return the unit that a swap runs in."""
+    return f"sparkfleet-swap-{store.check_swap(swap_id)}.service"
+
+
+def runs(system: System, swap_id: str) -> bool:
+    """Return whether a swap's program runs, or is about to be started again."""
+    return systemctl(system, "is-active", unit_name(swap_id)).out.strip() in {"active", "activating"}
+
+
+def recover(system: System) -> list[str]:
+    """At boot: settle every unfinished swap, then let it finish by itself. Return their ids.
+
+    A swap that runs was asked for since the boot: it holds the lock, and a service that it starts waits for
+    us. It is left alone.
+    """
+    found = [swap_id for swap_id in store.unfinished(system.paths.state) if not runs(system, swap_id)]
+    if not found:
+        return []
+    deadline = system.monotonic() + BOOT_S
+    dockerd.wait(system, lambda _: None, lambda: system.monotonic() >= deadline)
+    with store.lock(system.paths.state):
+        for swap_id in found:
+            rollout.settle(system, swap_id)
+    for swap_id in found:
+        start(system, swap_id)
+    return found

@@ -1,0 +1,93 @@
+"""Starting again what served before a swap that failed, and proving it by its own gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sparkfleet.contract.generation import Generation
+from sparkfleet.onhost.gate.candidate_start import Progress
+from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError
+from sparkfleet.onhost.machine import valve
+from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System, systemctl
+from sparkfleet.onhost.rollout import snapshot
+from sparkfleet.onhost.state import units
+from sparkfleet.onhost.state.journal import Journal
+
+STATE_S = 2.0
+"""Seconds between two questions to systemd."""
+
+
+@dataclass(frozen=True)
+class Back:
+    """What serves again. ``serving_at`` is the unix time of the last one's first right answer, 0 for none."""
+
+    serving: tuple[str, ...] = ()
+    diagnostics: tuple[str, ...] = ()
+    serving_at: float = 0.0
+
+
+def bring_back(system: System, journal: Journal) -> Back:
+    """Start and gate every service that ran before. One's trouble does not stop the next one's start."""
+    wanted = {name: entry for name, entry in journal.before.items() if entry["running"] or entry["active"]}
+    diagnostics = [
+        diagnostic for name, entry in wanted.items() if (diagnostic := _start(system, name, entry))
+    ]
+    serving, serving_at = [], 0.0
+    for name, entry in wanted.items():
+        if any(diagnostic.startswith(f"{name}: ") for diagnostic in diagnostics):
+            continue
+        try:
+            serving_at = max(serving_at, _prove(system, journal, name, entry))
+            serving.append(name)
+        except (GateFailedError, EngineEndedError) as error:
+            diagnostics.append(f"{name}: {error or 'its unit gave up'}")
+    return Back(tuple(serving), tuple(diagnostics), serving_at)
+
+
+def _start(system: System, service: str, entry: dict[str, Any]) -> str:
+    """Start it the way it ran before; return "" or the problem."""
+    if entry["unit"] is not None and entry["active"]:
+        unit = units.unit_name(service)
+        systemctl(system, "reset-failed", unit)
+        done = systemctl(system, "start", unit, timeout_s=600)
+        return f"{service}: systemctl start {unit}: {done.text}" if done.code else ""
+    try:
+        valve.flush(system)  # a unit does that by itself
+        system.docker.start(entry["container"])
+    except (DockerError, DockerGoneError) as error:
+        return f"{service}: {error}"
+    return ""
+
+
+def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]) -> float:
+    """Gate a restored service; return when it served. One without books has no gate, nor has a rank that is
+    not the head: it runs, that is all.
+    """
+    generation: Generation | None = snapshot.generation(entry)
+    journal.tell("note", f"{service} starts again", phase="restore")
+    if generation is None or (generation.rank and not generation.rank.is_head):
+        return system.now()
+    container = system.docker.inspect(service)
+    progress = Progress(system, journal, (), system.monotonic())
+    asked = [0.0]
+
+    def check_alive() -> None:
+        progress.tick()
+        if system.monotonic() - asked[0] < STATE_S:
+            return
+        asked[0] = system.monotonic()
+        # Its unit may try again after a failed start; it is lost only when the unit has given up.
+        if entry["active"]:
+            if not snapshot.is_active(system, service):
+                raise EngineEndedError(f"{units.unit_name(service)} gave up")
+        elif not _runs(system, service):
+            raise EngineEndedError("its engine ended")
+
+    key = container.api_key if container else ""
+    return Gate(system, generation, check_alive, progress.wait_for, key).prove().serving_at
+
+
+def _runs(system: System, service: str) -> bool:
+    container = system.docker.inspect(service)
+    return bool(container and container.running)

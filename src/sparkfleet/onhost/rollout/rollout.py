@@ -1,0 +1,297 @@
+"""The swap: the transaction that replaces a generation. It ends promoted, or as if it had never been.
+
+Every step is in the diary before it begins, so that after a kill or a reboot the same program can end it:
+
+- nothing stopped yet: the candidate is discarded; ``interrupted``
+- stopped, not promoted: what served before is put back, started and gated; ``restored``, or ``failed``
+- the gate had passed: the promotion is finished; ``promoted``
+
+``refused`` and ``stale`` mean that nothing was touched, ``removed`` is the end of a swap without a candidate.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.onhost.cluster import coordination
+from sparkfleet.onhost.cluster.coordination import Party
+from sparkfleet.onhost.cluster.messages import NotTogetherError
+from sparkfleet.onhost.gate import candidate_start, evidence
+from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
+from sparkfleet.onhost.gate.gate import Passed
+from sparkfleet.onhost.machine import dockerd, valve
+from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.rollout import changeover, checks, snapshot
+from sparkfleet.onhost.rollout.outcome import FAILED, INTERRUPTED, PROMOTED, REMOVED, RESTORED, sentence
+from sparkfleet.onhost.rollout.restore import bring_back
+from sparkfleet.onhost.state import store
+from sparkfleet.onhost.state.journal import Journal
+
+MAX_TRIES = 8
+"""Times that a swap may die in the middle before it is given up; each try ends as far as it can."""
+
+
+def run(system: System, swap_id: str) -> dict[str, Any]:
+    """Carry the swap out, or finish it; return its result. The caller holds the lock."""
+    journal = Journal(store.swap_directory(system.paths.state, swap_id), system.now)
+    result = journal.result
+    if result is not None:
+        return result
+    request = journal.request
+    swap = Swap(system, journal, request, coordination.party(system, journal, request))
+    if journal.count("begin") >= MAX_TRIES:
+        return swap.finish(FAILED, cause=f"given up after {MAX_TRIES} tries", remedy="see its events.jsonl")
+    again = journal.last("begin") is not None
+    journal.step("begin", "continues after it was interrupted" if again else "begins")
+    try:
+        swap.party.open(again=again)
+        return swap.resume() if again else swap.forward()
+    except NotTogetherError as error:
+        return swap.finish(checks.REFUSED, cause=str(error), remedy=error.remedy)
+    finally:
+        swap.party.close()
+
+
+def settle(system: System, swap_id: str) -> None:
+    """At boot, before any service starts: put containers, units and books where the swap's end needs them.
+
+    Nothing is started here: systemd starts what is enabled, and ``run`` does the rest.
+    """
+    journal = Journal(store.swap_directory(system.paths.state, swap_id), system.now)
+    if journal.result is not None:
+        return
+    request = journal.request
+    swap = Swap(system, journal, request, coordination.party(system, journal, request))
+    if request.candidate is None or not journal.last("stop"):
+        return
+    if swap.goes_forward() or swap.others_went_forward():
+        changeover.place(system, swap.record(), swap.request.token)
+    else:
+        if not journal.last("restore"):
+            journal.step("restore", REBOOTED, cause=REBOOTED)
+        candidate = changeover.find_candidate(system, journal, request.candidate)
+        if candidate:
+            evidence.save(system, journal.directory / "evidence", candidate.id, Failure(REBOOTED))
+        changeover.put_back(system, journal, request.candidate)
+
+
+REBOOTED = "interrupted by a restart of the Spark or of this program before the gate had passed"
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One swap with everything that it needs."""
+
+    system: System
+    journal: Journal
+    request: SwapRequest
+    party: Party
+
+    def forward(self) -> dict[str, Any]:
+        """Go from the beginning to an end."""
+        self.journal.step("check", "what must be true before anything is touched")
+        refusal = checks.refusal(self.system, self.request)
+        if refusal:
+            return self.finish(refusal.outcome, cause=refusal.cause, remedy=refusal.remedy)
+        generation = self.request.candidate
+        if generation is None:
+            return self.remove()
+        try:
+            candidate_id = self.create(generation)
+        except (DockerError, DockerGoneError) as error:
+            changeover.discard(self.system, self.journal, generation)
+            return self.finish(checks.REFUSED, cause=f"docker create: {error}")
+        try:
+            self.party.prepared(self.image_of(candidate_id))
+        except NotTogetherError:
+            changeover.discard(self.system, self.journal, generation)
+            raise
+        # The valve now, while the old engine serves: after its stop there is little left to flush.
+        self.journal.tell("note", valve.flush(self.system).text, phase="valve")
+        self.journal.keep_before(snapshot.look(self.system, self.request))
+        self.journal.step("stop", "from here on a failure restores what served before")
+        try:
+            changeover.take_over(self.system, self.journal, generation, candidate_id)
+            self.party.stopped()
+            passed = candidate_start.run(self.system, self.journal, generation, candidate_id, self.party)
+            self.journal.step("promote", "the gate has passed", record=self.new_record(candidate_id, passed))
+            return self.promote()
+        except TrialFailedError as error:
+            return self.restore(error.failure)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__}: {error} ({where.name}:{where.lineno})"
+            return self.restore(Failure(text))
+
+    def resume(self) -> dict[str, Any]:
+        """Go from wherever a kill left it to an end."""
+        self.wait_for_docker()
+        generation = self.request.candidate
+        if generation is None:
+            return self.remove() if self.journal.last("remove") else self.finish(INTERRUPTED)
+        if not self.journal.last("stop"):
+            changeover.discard(self.system, self.journal, generation)
+            return self.finish(INTERRUPTED, cause="interrupted before anything was stopped")
+        if not self.goes_forward() and not self.others_went_forward():
+            return self.restore(None)
+        try:
+            return self.promote()
+        except TrialFailedError as error:
+            return self.restore(error.failure)
+
+    def wait_for_docker(self) -> None:
+        """Return when dockerd answers, however long that takes."""
+        dockerd.wait(self.system, lambda text: self.journal.tell("waiting", text, phase="dockerd"))
+
+    def goes_forward(self) -> bool:
+        """Return whether the gate had passed and nothing was said of a restore since."""
+        return bool(self.journal.last("promote")) and not self.journal.last("restore")
+
+    def others_went_forward(self) -> bool:
+        """Return whether the cluster's head had said so while this rank was interrupted; note it then."""
+        created = self.journal.last("created")
+        if self.journal.last("restore") or not created or not self.party.was_committed():
+            return False
+        passed = Passed(0.0, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
+        self.journal.step(
+            "promote", "the head has promoted", record=self.new_record(created["container"], passed)
+        )
+        return True
+
+    def image_of(self, container_id: str) -> str:
+        """Return the id of the image that a container was made of."""
+        container = self.system.docker.inspect(container_id)
+        return str(container.raw.get("Image", "")) if container else ""
+
+    def create(self, generation: Generation) -> str:
+        """Create the candidate's container beside what serves."""
+        self.journal.step("create", f"container {checks.next_name(generation.service)}")
+        changeover.tidy(self.system, checks.touched(self.request))
+        name = checks.next_name(generation.service)
+        container_id = self.system.docker.create(name, generation.create)
+        container = self.system.docker.inspect(container_id)
+        if container is None or (container.service, container.generation) != (
+            generation.service,
+            generation.id,
+        ):
+            self.system.docker.remove(container_id)
+            raise DockerError(
+                f"the container does not carry the labels of {generation.service} {generation.id}"
+            )
+        if container.restart_policy not in {"no", ""}:
+            self.system.docker.never_restart(container_id)
+        self.journal.step("created", container=container.id)
+        return container.id
+
+    def new_record(self, container_id: str, passed: Passed) -> dict[str, Any]:
+        """Return what ``current.json`` will say."""
+        generation = self.request.candidate
+        replaced = [entry["current"] for entry in self.journal.before.values() if entry["current"]]
+        return {
+            **(generation.to_json() if generation else {}),
+            "promoted_at": round(self.system.now(), 3),
+            "operator": self.request.operator,
+            "swap": self.request.id,
+            "gate_result": passed.to_json(),
+            "container": {"id": container_id, "generation": generation.id if generation else ""},
+            "replaced": [{k: v for k, v in one.items() if k != "replaced"} for one in replaced],
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return the record that was written when the gate had passed."""
+        step = self.journal.last("promote") or {}
+        return dict(step["record"])
+
+    def promote(self) -> dict[str, Any]:
+        """Make the candidate the service; may be repeated."""
+        record = self.record()
+        self.party.commit()
+        while True:
+            try:
+                changeover.place(self.system, record, self.request.token)
+                changeover.hand_over(self.system, self.journal, record)
+                changeover.retire(self.system, self.journal, record)
+                break
+            except DockerGoneError:
+                self.wait_for_docker()
+        gate = record["gate_result"]
+        return self.finish(PROMOTED, gate_result=gate, downtime_s=self.downtime(gate["serving_at"]))
+
+    def restore(self, failure: Failure | None) -> dict[str, Any]:
+        """Put back, start and gate what served before; ``failure`` None: this program was interrupted."""
+        generation = self.request.candidate
+        if generation is None:
+            raise ValueError("a swap without a candidate has nothing to restore")
+        known = self.journal.last("restore")
+        if known:
+            kept = {key: known.get(key, "") for key in ("cause", "remedy", "line")}
+            failure = Failure(**kept, exit_code=known.get("exit_code"))
+        else:
+            failure = self.party.explain(failure or Failure(REBOOTED))
+            kept = {"cause": failure.cause, "remedy": failure.remedy, "line": failure.line}
+            self.journal.step("restore", failure.cause, **kept, exit_code=failure.exit_code)
+        self.party.abort(failure)
+        self.wait_for_docker()
+        candidate = changeover.find_candidate(self.system, self.journal, generation)
+        folder = self.journal.directory / "evidence"
+        if candidate:
+            evidence.save(self.system, folder, candidate.id, failure)
+        changeover.put_back(self.system, self.journal, generation)
+        back = bring_back(self.system, self.journal)
+        details = {
+            "cause": failure.cause,
+            "remedy": failure.remedy,
+            "line": failure.line,
+            "exit_code": failure.exit_code,
+            "evidence": str(folder) if folder.exists() else "",
+            "serving": list(back.serving),
+            "restore_problems": list(back.diagnostics),
+            "downtime_s": self.downtime(back.serving_at),
+        }
+        return self.finish(RESTORED if back.serving and not back.diagnostics else FAILED, **details)
+
+    def remove(self) -> dict[str, Any]:
+        """Stop and remove services for good; may be repeated."""
+        if not self.journal.last("remove"):
+            self.journal.keep_before(snapshot.look(self.system, self.request))
+            self.journal.step("remove", f"{', '.join(self.request.replaces)} are removed")
+        for service, entry in self.journal.before.items():
+            changeover.stop(self.system, service, entry)
+            if entry["container"]:
+                self.system.docker.remove(entry["container"])
+            changeover.forget(self.system, service)
+        return self.finish(REMOVED)
+
+    def downtime(self, until: float) -> float | None:
+        """Return the seconds without a serving engine; 0: none served before, None: none serves now."""
+        if not any(entry["running"] for entry in self.journal.before.values()):
+            return 0.0
+        stop = self.journal.last("stop")
+        return round(until - stop["at"], 2) if stop and until else None
+
+    def finish(self, outcome: str, **details: Any) -> dict[str, Any]:
+        """Write the result and return it."""
+        generation = self.request.candidate
+        begin = self.journal.first("begin")
+        others = self.party.settle(outcome == PROMOTED, str(details.get("cause", "")))
+        if others:
+            details = {**details, "cause": "; ".join(others), "remedy": "run again"}
+            outcome = FAILED
+        result = {
+            "schema": 1,
+            "id": self.request.id,
+            "outcome": outcome,
+            "service": generation.service if generation else ", ".join(self.request.replaces),
+            "generation": generation.id if generation else "",
+            "replaced": list(self.request.replaces),
+            "began_at": begin["at"] if begin else None,
+            "ended_at": round(self.system.now(), 3),
+            **details,
+        }
+        result["text"] = sentence(result)
+        self.journal.finish(result)
+        store.prune_swaps(self.system.paths.state)
+        return result

@@ -1,0 +1,90 @@
+"""How the touched services were before a swap: what a restore goes back to. One entry a service.
+
+Kept as plain data in ``before.json``: container id, whether it ran, unit and drop-ins with their text,
+whether the unit was active and enabled, and ``current.json``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.system import System, systemctl
+from sparkfleet.onhost.rollout import checks
+from sparkfleet.onhost.state import store, units
+
+STOP_TIMEOUT_S = 60
+"""Grace for an engine whose own is not on record."""
+
+
+def look(system: System, request: SwapRequest) -> dict[str, Any]:
+    """Return the state of all services that the swap touches."""
+    return {service: look_at(system, service) for service in checks.touched(request)}
+
+
+def look_at(system: System, service: str) -> dict[str, Any]:
+    """Return the state of one service."""
+    unit, path = units.unit_name(service), unit_path(system, service)
+    container = system.docker.inspect(service)
+    return {
+        "container": container.id if container else "",
+        "running": bool(container and container.running),
+        "active": is_active(system, service),
+        "enabled": systemctl(system, "is-enabled", unit).out.strip() == "enabled",
+        "unit": path.read_text(encoding="utf-8") if path.exists() else None,
+        "drop_ins": {str(file): file.read_text(encoding="utf-8") for file in drop_ins(system, service)},
+        "current": store.current(system.paths.state, service),
+    }
+
+
+def is_active(system: System, service: str) -> bool:
+    """Return whether systemd means this service to run now, also while it is between two tries."""
+    state = systemctl(system, "is-active", units.unit_name(service)).out.strip()
+    return state in {"active", "activating", "reloading"}
+
+
+def generation(entry: dict[str, Any]) -> Generation | None:
+    """Return the generation that served before, None when none is on record."""
+    return Generation.from_json(entry["current"]) if entry.get("current") else None
+
+
+def stop_timeout(entry: dict[str, Any]) -> int:
+    """Return the seconds that this service's engine has to end."""
+    known = generation(entry)
+    return known.stop_timeout_s if known else STOP_TIMEOUT_S
+
+
+def unit_path(system: System, service: str) -> Path:
+    """Return where the unit of a service lies."""
+    return system.paths.units / units.unit_name(service)
+
+
+def drop_ins(system: System, service: str) -> tuple[Path, ...]:
+    """Return the files that change a unit from beside it."""
+    return tuple(file for folder in _beside(system, service) for file in sorted(folder.glob("*.conf")))
+
+
+def write_unit(system: System, service: str, text: str | None, beside: dict[str, str] | None = None) -> bool:
+    """Make unit and drop-ins (by path) what is given (None: no unit). Return whether that took writing."""
+    path, beside = unit_path(system, service), beside or {}
+    found = path.read_text(encoding="utf-8") if path.exists() else None
+    found_beside = {str(file): file.read_text(encoding="utf-8") for file in drop_ins(system, service)}
+    if (found, found_beside) == (text, beside):
+        return False
+    if text is None:
+        files.remove(path)
+    else:
+        files.write_atomic(path, text)
+    for folder in _beside(system, service):
+        files.remove(folder)
+    for name, content in beside.items():
+        files.write_atomic(Path(name), content)
+    systemctl(system, "daemon-reload")
+    return True
+
+
+def _beside(system: System, service: str) -> tuple[Path, ...]:
+    name = f"{units.unit_name(service)}.d"
+    return tuple(root / name for root in (system.paths.units, *system.paths.units_beside))

@@ -1,0 +1,122 @@
+"""The diary of one swap, in ``swaps/<id>/``: enough to finish it after a kill, and to show it to people.
+
+``events.jsonl`` has one JSON object a line. Each has ``n`` (0, 1, 2 ...), ``at`` (unix time), ``kind``:
+
+- ``step``: ``step`` (check, create, stop, start, gate, promote, restore ...) begins; on disk before it does
+- ``phase``: the engine's start moved on: ``phase``, ``text``, ``seconds`` since its start
+- ``waiting``: nothing new for a while: ``text`` says what is waited for, ``seconds``
+- ``note``: something worth telling: ``text``
+- ``result``: the end; the same as ``result.json``
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.contract.generation import SwapRequest
+from sparkfleet.onhost.machine import files
+
+BALLAST = 256 * 1024
+"""Bytes kept aside for the last steps, for a disk that fills up in between."""
+
+
+class Journal:
+    """One swap's directory. Events may come from several threads."""
+
+    def __init__(self, directory: Path, now: Callable[[], float]) -> None:
+        """Open the directory; what was written before is kept and continued."""
+        self.directory = directory
+        self._now = now
+        self._lock = threading.Lock()
+        self._events: list[dict[str, Any]] = read_events(directory)
+        self._next = self._events[-1]["n"] + 1 if self._events else 0
+
+    @property
+    def request(self) -> SwapRequest:
+        """Return what was asked for."""
+        data = files.read_json(self.directory / "request.json")
+        if data is None:
+            raise FileNotFoundError(self.directory / "request.json")
+        return SwapRequest.from_json(data)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """Return how it ended, None while it has not."""
+        return files.read_json(self.directory / "result.json")
+
+    @property
+    def before(self) -> dict[str, Any]:
+        """Return the state of the replaced services as it was found; {} before that was looked at."""
+        return files.read_json(self.directory / "before.json") or {}
+
+    def keep_before(self, state: dict[str, Any]) -> None:
+        """Write the state that a restore goes back to, and the ballast."""
+        files.write_atomic(self.directory / "ballast", "\0" * BALLAST)
+        files.write_json(self.directory / "before.json", state)
+
+    def last(self, step: str) -> dict[str, Any] | None:
+        """Return the newest event of that step, None when it never began."""
+        for event in reversed(self._events):
+            if event.get("step") == step:
+                return dict(event)
+        return None
+
+    def first(self, step: str) -> dict[str, Any] | None:
+        """Return the oldest event of that step, None when it never began."""
+        return next((dict(event) for event in self._events if event.get("step") == step), None)
+
+    def count(self, step: str) -> int:
+        """Return how often a step began."""
+        return sum(event.get("step") == step for event in self._events)
+
+    def step(self, step: str, text: str = "", **data: Any) -> None:
+        """Write, synced to disk, that a step begins now."""
+        self._append({"kind": "step", "step": step, "text": text, **data}, sync=True)
+
+    def tell(self, kind: str, text: str, **data: Any) -> None:
+        """Write something for people. A full disk must not stop a swap, so that a failure here is dropped."""
+        try:
+            self._append({"kind": kind, "text": text, **data}, sync=False)
+        except OSError:
+            return
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the end. From here on the swap is history."""
+        files.remove(self.directory / "ballast")
+        files.write_json(self.directory / "result.json", result)
+        self.tell("result", result.get("text", ""), **{k: v for k, v in result.items() if k != "text"})
+
+    def _append(self, event: dict[str, Any], *, sync: bool) -> None:
+        with self._lock:
+            whole = {"n": self._next, "at": round(self._now(), 3), **event}
+            line = json.dumps(whole)  # ASCII: no character that some reader takes for the end of a line
+            try:
+                files.append_line(self.directory / "events.jsonl", line, sync=sync)
+            except OSError:
+                if not sync:
+                    raise
+                files.remove(self.directory / "ballast")
+                files.append_line(self.directory / "events.jsonl", line, sync=sync)
+            self._events.append(whole)
+            self._next += 1
+
+
+def read_events(directory: Path, since: int = 0) -> list[dict[str, Any]]:
+    """Return the events from number ``since`` on. A torn line (a kill while writing) is left out."""
+    try:
+        text = (directory / "events.jsonl").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in text.split("\n"):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("n"), int) and event["n"] >= since:
+            events.append(event)
+    return events

@@ -1,0 +1,168 @@
+"""What a Spark remembers: services and their generations, swaps, the lock. Only paths, reads and writes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sparkfleet.contract.generation import Generation
+from sparkfleet.onhost.machine import files
+
+KEPT_GENERATIONS = 5
+KEPT_SWAPS = 10
+_SERVICE = re.compile(r"^(?!recover$|swap-|stage-)[a-z0-9][a-z0-9.-]{0,62}(?<!\.next)(?<!\.old)$")
+_SWAP = re.compile(r"^[a-z0-9][a-z0-9-]{0,47}$")
+
+
+class BusyError(Exception):
+    """Somebody else works on this Spark."""
+
+
+def check_service(name: str) -> str:
+    """Return a service's name, or raise ValueError: it becomes part of paths, containers and units.
+
+    ``recover``, ``swap-...`` and ``stage-...`` are our own units, ``.next`` and ``.old`` a swap's containers.
+    """
+    if not _SERVICE.match(name):
+        raise ValueError(
+            f"{name!r} cannot be a service's name: lower-case letters, digits, dots and dashes, at most 63, "
+            "not 'recover', not beginning with 'swap-' or 'stage-', not ending in '.next' or '.old'"
+        )
+    return name
+
+
+def check_swap(swap_id: str) -> str:
+    """Return a swap's id, or raise ValueError."""
+    if not _SWAP.match(swap_id):
+        raise ValueError(f"{swap_id!r} cannot be a swap's id: lower-case letters, digits, dashes, at most 48")
+    return swap_id
+
+
+def service_directory(state: Path, service: str) -> Path:
+    """Return where a service's state lies."""
+    return state / "services" / check_service(service)
+
+
+def current(state: Path, service: str) -> dict[str, Any] | None:
+    """Return ``current.json``: the generation that passed the gate last, with when, by whom and how."""
+    return files.read_json(service_directory(state, service) / "current.json")
+
+
+def current_generation(state: Path, service: str) -> Generation | None:
+    """Return the generation that passed the gate last, None when there is none."""
+    data = current(state, service)
+    return Generation.from_json(data) if data else None
+
+
+def services(state: Path) -> tuple[str, ...]:
+    """Return the services that serve here as far as our books say."""
+    return tuple(sorted(path.parent.name for path in (state / "services").glob("*/current.json")))
+
+
+def set_current(state: Path, service: str, record: dict[str, Any] | None) -> None:
+    """Write ``current.json``; None removes it."""
+    path = service_directory(state, service) / "current.json"
+    if record is None:
+        files.remove(path)
+    elif files.read_json(path) != record:
+        files.write_json(path, record)
+
+
+def ranks_token(state: Path, service: str) -> str:
+    """Return what the ranks of a cluster share: the token of the change that made them; "" without one."""
+    books = current(state, service) or {}
+    kept = files.read_json(_token_path(state, service, str(books.get("swap", "")))) or {}
+    return str(kept.get("token", ""))
+
+
+def keep_ranks_token(state: Path, service: str, swap_id: str, token: str) -> None:
+    """Keep a change's token for the guards: beside the books, which people and plans read."""
+    files.write_json(_token_path(state, service, swap_id), {"token": token}, mode=0o600)
+
+
+def forget_ranks_tokens(state: Path, service: str, but: str) -> None:
+    """Forget the tokens of all other changes."""
+    kept = _token_path(state, service, but)
+    for path in kept.parent.glob("*.json"):
+        if path != kept:
+            files.remove(path)
+
+
+def _token_path(state: Path, service: str, swap_id: str) -> Path:
+    return service_directory(state, service) / "ranks" / f"{swap_id}.json"
+
+
+def remember(state: Path, record: dict[str, Any]) -> None:
+    """Keep a promoted generation for a rollback, and the newest few others. Twice is the same as once."""
+    history = service_directory(state, record["service"]) / "generations"
+    known = _numbered(history)
+    last = files.read_json(known[-1]) if known else None
+    if last is None or (last.get("id"), last.get("promoted_at")) != (record["id"], record.get("promoted_at")):
+        number = _number(known[-1]) + 1 if known else 1
+        files.write_json(history / f"{number}-{record['id']}.json", record)
+        known = _numbered(history)
+    for path in known[:-KEPT_GENERATIONS]:
+        files.remove(path)
+
+
+def generations(state: Path, service: str) -> tuple[dict[str, Any], ...]:
+    """Return the promoted generations that are kept, newest last."""
+    found = (files.read_json(path) for path in _numbered(service_directory(state, service) / "generations"))
+    return tuple(data for data in found if data)
+
+
+def retire(state: Path, service: str) -> None:
+    """Forget that a service serves; its generations are kept for a rollback."""
+    files.remove(service_directory(state, service) / "current.json")
+    files.remove(service_directory(state, service) / "starts.json")
+
+
+def swap_directory(state: Path, swap_id: str) -> Path:
+    """Return where a swap's diary lies."""
+    return state / "swaps" / check_swap(swap_id)
+
+
+def swaps(state: Path) -> tuple[Path, ...]:
+    """Return the directories of all swaps that were asked for, oldest first."""
+    found = [(path.stat().st_mtime_ns, path.parent) for path in (state / "swaps").glob("*/request.json")]
+    return tuple(path for _, path in sorted(found))
+
+
+def unfinished(state: Path) -> tuple[str, ...]:
+    """Return the ids of swaps without a result, oldest first."""
+    return tuple(path.name for path in swaps(state) if not (path / "result.json").exists())
+
+
+def prune_swaps(state: Path) -> None:
+    """Remove all but the newest finished swaps."""
+    finished = [path for path in swaps(state) if (path / "result.json").exists()]
+    for path in finished[:-KEPT_SWAPS]:
+        files.remove(path)
+
+
+@contextmanager
+def lock(state: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the Spark's one lock; without ``wait`` raise BusyError when it is held. A kill frees it."""
+    state.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(state / "swap.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise BusyError("a swap is in progress on this Spark") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _numbered(history: Path) -> list[Path]:
+    return sorted((path for path in history.glob("*-*.json") if path.name[0].isdigit()), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.partition("-")[0])

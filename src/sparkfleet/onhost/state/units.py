@@ -1,0 +1,95 @@
+"""Text of the systemd units. Pure: the plan compares it with what is on the Spark.
+
+- ``Wants`` docker.service, not ``Requires``: with ``Requires`` an upgrade of Docker (stop, later start) would
+  stop the engine for good. The guard waits for dockerd and starts the container again.
+- Three starts within an hour, then the unit stays down until somebody looks: an engine that fails at every
+  start must never take the Spark off the network. That limit is systemd's and begins anew at boot; the guard
+  keeps the same limit on disk for starts that ended with a crash of the whole Spark.
+- ``Type=notify``: started means that the guard holds the container (or waits for dockerd).
+- ``KillMode=mixed``: systemd's SIGTERM goes to the guard, the guard stops the container. The container itself
+  belongs to dockerd and is in no unit of ours.
+"""
+
+from __future__ import annotations
+
+from sparkfleet.onhost.machine.system import PROGRAM
+from sparkfleet.onhost.state.store import check_service
+
+MARK = "# Written by sparkfleet."
+"""First words of every file of ours: without them a file belongs to somebody else."""
+
+PYTHON = f"/usr/bin/python3 -I -B {PROGRAM}"
+RECOVER = "sparkfleet-recover.service"
+REFUSED = 78
+"""Exit code of a guard that will not try again (EX_CONFIG)."""
+ADOPT_AGAIN = 75
+"""Exit code of a guard that left its engine running on purpose (EX_TEMPFAIL)."""
+MAX_STARTS = 3
+WITHIN_S = 3600
+
+
+def unit_name(service: str) -> str:
+    """Return the name of a service's unit."""
+    return f"sparkfleet-{service}.service"
+
+
+def service_unit(service: str, description: str, floor_mib: int, stop_timeout_s: int) -> str:
+    """Return the unit of a service; ``floor_mib`` is the guard's, ``stop_timeout_s`` the engine's grace."""
+    check_service(service)
+    text = " ".join(description.replace("%", "%%").split())
+    return f"""\
+{MARK} Changes made here by hand are shown by the plan and put back.
+[Unit]
+Description={text}
+After=docker.service {RECOVER}
+Wants=docker.service
+StartLimitIntervalSec={WITHIN_S}
+StartLimitBurst={MAX_STARTS}
+
+[Service]
+Type=notify
+ExecStartPre=-{PYTHON} valve --unless-running {service}
+ExecStart={PYTHON} guard {service} --floor-mib {floor_mib} --stop-timeout {stop_timeout_s}
+Restart=on-failure
+RestartSec=10
+RestartPreventExitStatus={REFUSED}
+TimeoutStartSec=300
+TimeoutStopSec={stop_timeout_s + 60}
+KillMode=mixed
+NotifyAccess=main
+OOMScoreAdjust=-900
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def recover_unit() -> str:
+    """Return the unit that finishes an interrupted swap at boot, before any service of ours starts."""
+    return f"""\
+{MARK}
+[Unit]
+Description=sparkfleet: finish what a reboot interrupted
+After=docker.service
+Wants=docker.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={PYTHON} recover
+Restart=on-failure
+RestartSec=10
+TimeoutStartSec=900
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def valve_script() -> str:
+    """Return /usr/local/bin/spark-valve."""
+    return f"""\
+#!/bin/sh
+{MARK}
+exec {PYTHON} valve "$@"
+"""

@@ -1,0 +1,98 @@
+"""What stands in a service's way on a Spark and is not ours: named with the way out, never removed."""
+
+from __future__ import annotations
+
+from sparkfleet.config.resolved import Host, Service
+from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.probe.observed import ContainerSeen, Observed
+
+
+def in_the_way(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+    """Return what holds a service's name, and what its port; None when both are free or ours."""
+    return combine(_name_holder(host, service, observed), _port_holder(host, service, observed))
+
+
+def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+    """Return that no container can have the GPU here, where the service wants it."""
+    if observed.toolkit or service.container.gpus != "all":
+        return None
+    return Diagnostic(
+        f"{host.name}: GPU",
+        "neither a program of the NVIDIA container toolkit nor a CDI file is there",
+        "what `docker run --gpus all` needs",
+        f"on {host.name}: sudo apt-get install nvidia-container-toolkit, and restart docker when nothing "
+        "serves; or declare `prepare: {docker: install}`",
+    )
+
+
+def read_only(host: Host, observed: Observed) -> Diagnostic | None:
+    """Return every place of ours that cannot be written since its file system is mounted read-only."""
+    locked = dict.fromkeys(disk.path for disk in observed.disks.values() if disk.read_only)
+    diagnostics = (
+        Diagnostic(
+            f"{host.name}: {path}",
+            "the file system is mounted read-only",
+            "one that can be written",
+            f"on {host.name}: sudo dmesg | tail; sudo mount -o remount,rw $(findmnt -no TARGET -T {path})",
+        )
+        for path in locked
+    )
+    return combine(*diagnostics)
+
+
+def _name_holder(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+    same_name = observed.container(service.name)
+    if same_name is not None and not same_name.service:
+        return Diagnostic(
+            f"{host.name}: container {service.name}",
+            "a container of this name that sparkfleet did not make",
+            "a name that is free",
+            f"on {host.name}: docker rename {service.name} {service.name}-by-hand (or remove it); "
+            "or choose another `name:` in the host file",
+        )
+    return None
+
+
+def _port_holder(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+    where, remedy = f"{host.name}: port {service.port}", "or choose another `port:` in the host file"
+    for container in observed.containers:
+        if not container.service and container.running and service.port in container.ports:
+            return Diagnostic(
+                where,
+                f"held by the container {container.name}, which sparkfleet did not make",
+                "a port that is free",
+                f"on {host.name}: docker stop {container.name}; {remedy}",
+            )
+    holder = observed.listeners.get(service.port)
+    for container in _renamed(observed):
+        if service.port in container.ports or (holder is not None and container.id in holder.cgroup):
+            return Diagnostic(
+                where,
+                f"held by the container {container.name}, which is {container.service} under another name",
+                f"the name that it was given: {container.service}",
+                f"on {host.name}: docker rename {container.name} {container.service}; or docker stop it",
+            )
+    ours = [container.id for container in observed.containers if container.service]
+    if holder is None or any(identity in holder.cgroup for identity in ours):
+        return None
+    if any(c.service and service.port in c.ports for c in observed.containers):
+        return None
+    foreign = next((c.name for c in observed.containers if not c.service and c.id in holder.cgroup), "")
+    who = (
+        f"the container {foreign}, which sparkfleet did not make"
+        if foreign
+        else f"{holder.command or 'a process'}"
+    )
+    stop = (
+        f"docker stop {foreign}" if foreign else f"sudo kill {holder.pid}" if holder.pid else "sudo ss -ltnp"
+    )
+    return Diagnostic(
+        where, f"held by {who} (pid {holder.pid})", "a port that is free", f"on {host.name}: {stop}; {remedy}"
+    )
+
+
+def _renamed(observed: Observed) -> list[ContainerSeen]:
+    """Return our running containers that somebody gave another name; a swap's own names are no such."""
+    swap_names = (".old", ".next")
+    ours = (container for container in observed.containers if container.service and container.running)
+    return [c for c in ours if c.name != c.service and c.name.removeprefix(c.service) not in swap_names]

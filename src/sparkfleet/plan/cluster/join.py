@@ -1,0 +1,90 @@
+"""The plans of a cluster's members as one: a change of its service is on all of them, or on none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from sparkfleet.config.resolved import Member
+from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.plan.model import Entry, HostPlan, HostState, Verb
+
+
+def joined(plans: Iterable[HostPlan], members: Mapping[str, Member]) -> dict[str, HostPlan]:
+    """Return the plans by host, those of members made to fit each other.
+
+    ``members`` are the places of the fleet's hosts in clusters. Where one rank's container is replaced, all
+    are; where one member cannot take part, none does.
+    """
+    found = {plan.host: plan for plan in plans}
+    for cluster in dict.fromkeys(members[name].cluster for name in found if name in members):
+        hosts = next(member.hosts for member in members.values() if member.cluster == cluster)
+        if any(_replaces(found[name], cluster) for name in hosts if name in found):
+            _join(found, cluster, hosts)
+    return found
+
+
+def _replaces(plan: HostPlan, cluster: str) -> bool:
+    return any(entry.cluster == cluster and entry.needs_swap for entry in plan.entries)
+
+
+def _join(found: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> None:
+    own = {name: entry for name in hosts if name in found and (entry := _entry(found[name], cluster))}
+    serves = any(entry.verb is Verb.RECREATE for entry in own.values())
+    reasons = combine(
+        *_other_builds(cluster, [found[name] for name in hosts if name in found]),
+        *(_reason(name, found.get(name), own.get(name), cluster, serves=serves) for name in hosts),
+    )
+    for name, entry in own.items():
+        plan = found[name]
+        others = tuple(one for one in plan.entries if one.cluster != cluster)
+        found[name] = replace(plan, entries=(*others, replace(entry, blocked=reasons)))
+
+
+def _other_builds(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnostic]:
+    """Yield that two members have the same derived image from two builds: each has an id of its own."""
+    first: dict[str, tuple[str, str]] = {}
+    for plan in plans:
+        for stock in plan.stock:
+            if not stock.identity:
+                continue
+            host, identity = first.setdefault(stock.key, (plan.host, stock.identity))
+            if identity != stock.identity:
+                found = f"{plan.host} has another build of {stock.key} than {host}"
+                remedy = f"on {plan.host}: docker image rm --force {stock.key}; then run again: it is copied"
+                yield Diagnostic(f"cluster {cluster}", found, "the very same image on every member", remedy)
+
+
+def _entry(plan: HostPlan, cluster: str) -> Entry | None:
+    """Return what is done to this rank; None when that is not known."""
+    own = (entry for entry in plan.entries if entry.cluster == cluster and entry.needs_swap)
+    return next(own, plan.anew)
+
+
+def _reason(
+    name: str, plan: HostPlan | None, own: Entry | None, cluster: str, *, serves: bool
+) -> Diagnostic | None:
+    """Return why a member cannot take part, None when it can. ``serves``: the cluster is there already."""
+    if own is not None and own.blocked:
+        return own.blocked
+    where, expected = f"cluster {cluster}", "every member ready: a change is made on all of them, or on none"
+    if plan is None:
+        why = f"{name} is not in this run"
+        remedy = "leave --limit away, or name all members"
+    elif plan.unknown:
+        why, remedy = f"{name} is unknown: {plan.unknown.message}", "mend that first, then run again"
+        why = f"degraded: {why}" if serves else why
+    elif plan.state is HostState.BLOCKED:
+        return combine(
+            *(
+                Diagnostic(where, f"{name} is blocked: {one.location}: {one.message}", expected, one.hint)
+                for entry in plan.entries
+                for one in (entry.blocked.each if entry.blocked else ())
+            )
+        )
+    elif own is None:
+        why = f"{name} is made ready first: what it serves is planned after that"
+        remedy = "pyinfra INVENTORY deploys/prepare.py, then run again"
+    else:
+        return None
+    return Diagnostic(where, why, expected, remedy)

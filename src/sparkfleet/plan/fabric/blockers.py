@@ -1,0 +1,125 @@
+"""What stands in the way of a Spark's links: named with the way out, never removed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+from sparkfleet.config.resolved import Member
+from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.plan.fabric import ring
+from sparkfleet.plan.fabric.addresses import Rail, address
+from sparkfleet.plan.fabric.environment import has_rdma
+from sparkfleet.probe.links import FabricSeen, NetworkFile
+
+_TOOLS = {
+    "40-cx7.yaml": "NVIDIA's playbook for two Sparks, or sparkrun",
+    "99-nvidia-sync-cluster.yaml": "NVIDIA Sync",
+    "98-spark-vllm-docker.yaml": "spark-vllm-docker",
+    "40-dgx-spark-fabric.yaml": "dgx-spark-fleet",
+    "40-dgx-spark-roce.yaml": "a RoCE guide",
+}
+"""Names that tools are known to give their files."""
+
+
+def obstacle(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+    """Return all that keeps this Spark's links from being what is declared; None: nothing."""
+    return combine(
+        _no_cable(host, member, seen, rails),
+        _management(host, seen, rails),
+        _renderer(host, seen),
+        *_foreign_files(host, seen, rails),
+        _address(host, member, seen, rails),
+        _no_rdma(host, member, seen) if rails else None,
+    )
+
+
+def _no_cable(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+    if rails:
+        return None
+    where, expected = f"{host}: fabric", "a QSFP cable, with the other Spark switched on at its other end"
+    if member.fabric.ring:
+        expected = f"a cable in each of the two cages: {ring.wiring(member.hosts)}"
+    names = ", ".join(link.name for link in seen.links if not link.carrier)
+    if not seen.links:
+        found = "no link of a ConnectX-7 is there: the card shows itself only with a cable in it"
+        return Diagnostic(where, found, expected, "plug the cable in; then run again")
+    off = [link.name for link in seen.links if link.carrier is None]
+    if off:
+        found, up = f"no carrier: {', '.join(off)} switched off", f"sudo ip link set dev {off[0]} up"
+        return Diagnostic(where, found, expected, f"on {host}: {up} (and the others); then run again")
+    return Diagnostic(
+        where, f"no carrier on {names}", expected, "check the cable at both ends; then run again"
+    )
+
+
+def _management(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+    for rail in rails:
+        if rail.link.name in seen.management:
+            return Diagnostic(
+                f"{host}: {rail.link.name}",
+                "this link carries the connection that you come in by, or the default route",
+                "management on another link than the fabric's",
+                "reach the Spark over its RJ45 or Wi-Fi address (`ssh: {hostname: ...}` in the host file)",
+            )
+    return None
+
+
+def _renderer(host: str, seen: FabricSeen) -> Diagnostic | None:
+    if seen.netplan and seen.renderer in {"networkd", "NetworkManager"}:
+        return None
+    found = f"netplan renders by {seen.renderer}" if seen.netplan else "netplan is not installed"
+    return Diagnostic(
+        f"{host}: fabric",
+        found,
+        "netplan with networkd or NetworkManager, as on DGX OS",
+        f"on {host}: sudo apt-get install netplan.io",
+    )
+
+
+def _foreign_files(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Iterator[Diagnostic]:
+    names = {rail.link.name for rail in rails}
+    for file in seen.foreign:
+        ours = sorted(names & set(file.links))
+        if ours:
+            yield Diagnostic(
+                f"{host}: {file.path}",
+                f"{_whose(file)} configures {', '.join(ours)}",
+                "the links of the fabric in one file alone",
+                f"on {host}: sudo mv {file.path} {file.path}.off (keep it: it is not ours); then run again",
+            )
+
+
+def _whose(file: NetworkFile) -> str:
+    tool = _TOOLS.get(file.path.rpartition("/")[2])
+    return f"a file of {tool}" if tool else "a file that sparkfleet did not write"
+
+
+def _address(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+    remedy = "choose another `fabric: {network: ...}` in the cluster's file"
+    whole = ipaddress.IPv4Network(member.fabric.network)
+    for rail in rails:
+        where = f"{host}: {rail.link.name}"
+        if address(member.fabric, member.rank, rail.number).ip not in whole:
+            found = f"{whole} has no room for {len(rails)} rails of /24 and {len(member.hosts)} Sparks"
+            return Diagnostic(where, found, "a /24 for each rail", remedy)
+        for name, other in seen.networks:
+            if rail.address.network.overlaps(ipaddress.IPv4Interface(other).network):
+                found = f"{rail.address.network} is also the network of {name} ({other})"
+                return Diagnostic(where, found, "a network that is used nowhere else", remedy)
+        for holder in seen.held:
+            if holder.address == str(rail.address.ip):
+                found = f"{holder.address} is in use: {holder.mac} answers for it on {holder.link}"
+                return Diagnostic(where, found, "an address that nobody has", remedy)
+    return None
+
+
+def _no_rdma(host: str, member: Member, seen: FabricSeen) -> Diagnostic | None:
+    if member.fabric.tcp or has_rdma(member, seen):
+        return None
+    return Diagnostic(
+        f"{host}: fabric",
+        "no RDMA: /dev/infiniband or an RDMA device of a link is missing",
+        "RDMA on every link; over TCP the engine is many times slower",
+        f"on {host}: ibdev2netdev; ls /dev/infiniband; or allow it with `fabric: {{tcp: true}}`",
+    )

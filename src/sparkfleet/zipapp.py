@@ -1,0 +1,65 @@
+"""Packs the programs of this package into the one file that a Spark gets. Runs on the operator's machine.
+
+The same sources give the same bytes everywhere (order, times, modes and storage are fixed, nothing is
+compressed, since compressors differ): a file's hash on the Spark tells whether its programs are these.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterator
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from sparkfleet.onhost.collectors import ITEMS_PARTS
+
+MAIN = """\
+import sys
+
+from sparkfleet.onhost.main import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip file knows."""
+ON_SPARK = ("sparkfleet.contract", "sparkfleet.onhost")
+"""Packages whose modules run on a Spark."""
+COLLECTORS = frozenset({"__init__", "basics", "fast_imports", "state", *ITEMS_PARTS})
+"""Modules of the collectors that the programs share with the probe; the others travel with the probe."""
+
+
+@functools.cache
+def build() -> bytes:
+    """Return the zipapp: run as ``python3 -I -B FILE COMMAND ...``."""
+    members = {"__main__.py": MAIN, "sparkfleet/__init__.py": ""}
+    for package in ON_SPARK:
+        members |= dict(_texts(resources.files(package), package.replace(".", "/")))
+    for name in [name for name in members if name.startswith("sparkfleet/onhost/collectors/")]:
+        if name.rsplit("/", 1)[1].removesuffix(".py") not in COLLECTORS:
+            del members[name]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.create_system = 3  # Unix, wherever this is packed
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, members[name].encode())
+    return buffer.getvalue()
+
+
+def _texts(folder: Traversable, where: str) -> Iterator[tuple[str, str]]:
+    """Yield path in the zipapp and text of each program and data file in and below ``folder``."""
+    for source in folder.iterdir():
+        if source.is_dir():
+            yield from _texts(source, f"{where}/{source.name}")
+        elif source.name.endswith((".py", ".json")):
+            yield f"{where}/{source.name}", source.read_text(encoding="utf-8")
+
+
+@functools.cache
+def sha256() -> str:
+    """Return the SHA-256 of ``build()`` in hex."""
+    return hashlib.sha256(build()).hexdigest()

@@ -1,0 +1,112 @@
+"""Builds one lab image: files laid into a base, packages, a script, committed under a tag of its content.
+
+Not a Dockerfile: the apt sources are shown to the build as a mount, so that they are in no layer and in no
+history.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet_lab.apt import Apt
+from sparkfleet_lab.content import Entry, digest, tar_of
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.names import IMAGES
+
+_KEPT = 3
+"""Images of a kind that stay: checkouts of different ages use different ones."""
+
+_SETUP = """\
+set -eu
+export DEBIAN_FRONTEND=noninteractive APT_CONFIG=/mnt/apt.conf
+printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
+apt-get update -q
+apt-get install -q -y --no-install-recommends {packages}
+apt-get clean
+rm -rf /var/lib/apt/lists/* /usr/sbin/policy-rc.d /var/log/apt /var/log/dpkg.log
+"""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What an image is made from."""
+
+    name: str
+    """Last part of its repository: ``spark`` gives ``sparkfleet-lab/spark``."""
+    base: str
+    base_id: str
+    packages: tuple[str, ...]
+    files: tuple[Entry, ...] = ()
+    late_files: Callable[[], tuple[Entry, ...]] | None = None
+    """Further files that cost time to make: made when the image is built, known before by ``key``."""
+    key: str = ""
+    """Hash of what ``late_files`` makes its files from."""
+    script: str = ""
+    """Shell, after packages and files are there."""
+    changes: tuple[str, ...] = ()
+    """Dockerfile words for ``docker commit --change``."""
+
+    @property
+    def tag(self) -> str:
+        """Return the image's name; its tag is the hash of everything here."""
+        parts = (
+            self.base_id,
+            " ".join(self.packages),
+            self.script,
+            self.key,
+            "\n".join(self.changes),
+            _SETUP,
+        )
+        return f"{IMAGES}/{self.name}:{digest(*parts, self.files)}"
+
+
+def build(docker: Docker, definition: Definition, apt: Apt, say: Callable[[str], None], note: str) -> str:
+    """Return the image's tag, after building it if this machine does not have it."""
+    tag = definition.tag
+    if docker.inspect("image", tag) is not None:
+        return tag
+    say(f"building {tag}: {note}")
+    with tempfile.TemporaryDirectory(prefix="sparkfleet-build-") as scratch:
+        shown = Path(scratch)
+        shown.chmod(0o755)
+        (shown / "sources.list").write_text("".join(f"{source.line}\n" for source in apt.sources))
+        (shown / "apt.conf").write_text(apt.conf("/mnt/sources.list"))
+        setup = _SETUP.format(packages=" ".join(definition.packages)) if definition.packages else "set -eu\n"
+        files = (*definition.files, *(definition.late_files() if definition.late_files else ()))
+        unpack = "tar -C / --no-same-owner --no-overwrite-dir -xf /mnt/files.tar\n" if files else ""
+        (shown / "files.tar").write_bytes(tar_of(files))
+        (shown / "build.sh").write_text(setup + unpack + definition.script)
+        container = docker.run("create", "-v", f"{shown}:/mnt:ro", definition.base, "sh", "/mnt/build.sh")
+        try:
+            _run(docker, container, tag)
+            changes = [word for change in definition.changes for word in ("--change", change)]
+            docker.run("commit", *changes, container, tag)
+        finally:
+            docker.run("rm", "-f", "-v", container)
+    forget_old(docker, tag)
+    return tag
+
+
+def forget_old(docker: Docker, tag: str) -> None:
+    """Remove all but the newest few images of a kind; Docker keeps those that a container uses."""
+    repository = tag.rpartition(":")[0]
+    for old in docker.lines("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository)[_KEPT:]:
+        docker.attempt("image", "rm", old)
+
+
+def _run(docker: Docker, container: str, tag: str) -> None:
+    answer = docker.attempt("start", "-a", container, timeout=1800)
+    if answer.returncode != 0:
+        said = (answer.stdout + b"\n" + answer.stderr).decode(errors="replace").strip().splitlines()[-12:]
+        raise SparkfleetError(
+            Diagnostic(
+                f"building {tag}",
+                "\n".join(said),
+                hint="see the lines above; sparkfleet lab up tries again",
+            )
+        )

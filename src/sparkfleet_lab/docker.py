@@ -1,0 +1,87 @@
+"""The operator's Docker Engine, by its command line: argv in, text out, errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+
+_NOT_RUNNING = ("Cannot connect to the Docker daemon", "permission denied while trying to connect")
+
+
+@dataclass(frozen=True)
+class Docker:
+    """Runs ``docker`` with the given words; replaced by a recorder in unit tests."""
+
+    program: str = "docker"
+
+    def run(self, *words: str, stdin: bytes | None = None, timeout: float | None = 900) -> str:
+        """Return stdout of ``docker WORDS``; any failure is an error with docker's own words."""
+        answer = self.attempt(*words, stdin=stdin, timeout=timeout)
+        if answer.returncode != 0:
+            raise self.error(words, answer.stderr.decode(errors="replace"))
+        return answer.stdout.decode(errors="replace").strip()
+
+    def ok(self, *words: str) -> bool:
+        """Tell whether ``docker WORDS`` succeeds."""
+        return self.attempt(*words).returncode == 0
+
+    def attempt(
+        self, *words: str, stdin: bytes | None = None, timeout: float | None = 900
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Return the finished process, whatever its exit code."""
+        if shutil.which(self.program) is None:
+            raise SparkfleetError(
+                Diagnostic(
+                    "lab", f"{self.program} is not installed", "Docker Engine", "tools/ensure-docker.sh"
+                )
+            )
+        feed: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+        return subprocess.run(
+            [self.program, *words], capture_output=True, check=False, timeout=timeout, env=self._env(), **feed
+        )
+
+    def inspect(self, kind: str, name: str) -> dict[str, Any] | None:
+        """Return ``docker KIND inspect NAME``, or None when there is no such thing."""
+        answer = self.attempt(kind, "inspect", name)
+        if answer.returncode != 0:
+            return None
+        found: list[dict[str, Any]] = json.loads(answer.stdout)
+        return found[0] if found else None
+
+    def lines(self, *words: str) -> list[str]:
+        """Return the non-empty lines that ``docker WORDS`` prints."""
+        return [line for line in self.run(*words).splitlines() if line]
+
+    def require(self) -> None:
+        """Raise an error with the next command unless the daemon answers."""
+        answer = self.attempt("version", "--format", "{{.Server.Version}}", timeout=30)
+        if answer.returncode != 0:
+            raise self.error(("version",), answer.stderr.decode(errors="replace"))
+
+    def error(self, words: tuple[str, ...], text: str) -> SparkfleetError:
+        """Return the error for a docker command that failed with ``text`` on stderr."""
+        said = "\n".join(text.strip().splitlines()[-15:]) or "(docker said nothing)"
+        remedy = "tools/ensure-docker.sh" if any(sign in text for sign in _NOT_RUNNING) else ""
+        return SparkfleetError(Diagnostic(f"{self.program} {' '.join(words)[:160]}", said, hint=remedy))
+
+    def _env(self) -> dict[str, str]:
+        # A client without buildx builds with the classic builder, but wants to be told.
+        builder = {} if os.environ.get("DOCKER_BUILDKIT") else {"DOCKER_BUILDKIT": "0"}
+        return {**os.environ, **builder} if not _has_buildx(self.program) else dict(os.environ)
+
+
+def _has_buildx(program: str) -> bool:
+    if program not in _BUILDX:
+        answer = subprocess.run([program, "buildx", "version"], capture_output=True, check=False)
+        _BUILDX[program] = answer.returncode == 0
+    return _BUILDX[program]
+
+
+_BUILDX: dict[str, bool] = {}

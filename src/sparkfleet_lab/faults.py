@@ -1,0 +1,154 @@
+"""``break`` and ``mend``: applies the faults of the table and keeps a list of those that are on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import urllib.request
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet_lab import machines
+from sparkfleet_lab.docker import Docker
+from sparkfleet_lab.fault import Fault
+from sparkfleet_lab.fault_table import FAULTS
+from sparkfleet_lab.names import Lab
+from sparkfleet_lab.services import wait_for
+from sparkfleet_lab.state import State
+
+SERVICES = ("registry", "hub")
+
+_CABLE = r"""
+for number in "$@"; do
+  name=$(ip -o link | sed -n "s/^$number: \([^@:]*\).*/\1/p")
+  ip link set dev "$name" WORD
+done
+"""
+
+
+def find_fault(host: str, name: str) -> Fault:
+    """Return the fault of that name; an error with the names that there are for such a host."""
+    role = host if host in SERVICES else "spark"
+    for fault in FAULTS:
+        if fault.name == name and fault.role == role:
+            return fault
+    names = ", ".join(fault.name for fault in FAULTS if fault.role == role)
+    raise SparkfleetError(
+        Diagnostic(
+            "lab break", f"{host} has no fault {name!r}", f"one of {names}", "sparkfleet lab break --list"
+        )
+    )
+
+
+def break_host(docker: Docker, lab: Lab, state: State, host: str, name: str) -> Fault:
+    """Apply a fault to a machine, the registry or the hub."""
+    fault = find_fault(host, name)
+    if fault.role == "spark":
+        state.machine(host)
+    if fault.mend or fault.mend_lab:
+        _write(lab, host, [*_read(lab, host), name])
+    _apply(docker, lab, state, host, fault.lab, fault.script)
+    return fault
+
+
+def mend_host(docker: Docker, lab: Lab, state: State, host: str) -> list[str]:
+    """Undo every fault of a host, the last first; return their names."""
+    on = _read(lab, host)
+    mended = []
+    while on:
+        fault = find_fault(host, on.pop())
+        _apply(docker, lab, state, host, fault.mend_lab, fault.mend)
+        _write(lab, host, on)
+        mended.append(fault.name)
+    return mended
+
+
+def mend_services(docker: Docker, lab: Lab, state: State) -> None:
+    """Undo every fault of registry and hub."""
+    for host in SERVICES:
+        mend_host(docker, lab, state, host)
+
+
+def forget(lab: Lab, host: str) -> None:
+    """Take every fault off the list: the machine is replaced."""
+    _write(lab, host, [])
+
+
+def active(lab: Lab, host: str) -> tuple[str, ...]:
+    """Return the faults of a host that are on."""
+    return tuple(_read(lab, host))
+
+
+def _apply(  # noqa: PLR0917
+    docker: Docker, lab: Lab, state: State, host: str, action: str, script: str
+) -> None:
+    """Run the fault's script on the host, and do what the lab itself has to do."""
+    container = lab.container(host)
+    if script:
+        docker.run("exec", container, "sh", "-ec", script)
+    match action.split(" ", 1):
+        case [""]:
+            pass
+        case ["power", "off"]:
+            docker.run("stop", container)
+        case ["power", "on"]:
+            docker.run("start", container)
+            if host in SERVICES:
+                wait_for(lab, state, host)
+            else:
+                machines.wait_until_up(docker, lab, state.machine(host))
+        case ["power", "cycle"]:
+            docker.run("restart", container)
+        case ["cable", word]:
+            _cable(docker, state, container, word)
+        case ["hub", fault]:
+            _tell_hub(state, fault)
+        case _:
+            raise AssertionError(action)
+
+
+def _cable(docker: Docker, state: State, container: str, word: str) -> None:
+    """Do something to the fabric's cable: to both twins' other ends, which are this computer's."""
+    names = [line.split()[1] for line in docker.run("exec", container, "cat", "/etc/lab/nics").splitlines()]
+    ends = [docker.run("exec", container, "cat", f"/sys/class/net/{name}/iflink").strip() for name in names]
+    script = _CABLE.replace("WORD", word)
+    docker.run(
+        "run", "--rm", "--network", "host", "--cap-add", "NET_ADMIN", state.spark_image,
+        "sh", "-ec", script, "sh", *ends,
+    )  # fmt: skip
+
+
+def _tell_hub(state: State, fault: str) -> None:
+    request = urllib.request.Request(  # noqa: S310  (the lab's own hub)
+        f"{state.hub_url}/__lab__/fault", fault.encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+
+
+def _read(lab: Lab, host: str) -> list[str]:
+    return _all(lab).get(host, [])
+
+
+def _all(lab: Lab) -> dict[str, list[str]]:
+    path = lab.directory / "faults.json"
+    found: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def _write(lab: Lab, host: str, names: list[str]) -> None:
+    """Note a host's faults; machines may be broken, mended and replaced side by side."""
+    if not names and not lab.directory.is_dir():
+        return
+    directory = os.open(lab.directory, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        known = _all(lab)
+        if known.get(host, []) != names:
+            known[host] = names
+            left = {key: value for key, value in known.items() if value}
+            beside = lab.directory / "faults.json.new"
+            beside.write_text(json.dumps(left, indent=2) + "\n")
+            beside.replace(lab.directory / "faults.json")
+    finally:
+        os.close(directory)

@@ -1,0 +1,96 @@
+"""States in which a Spark may be found: what hands and other tools left on it, and what it lacks."""
+
+from __future__ import annotations
+
+from sparkfleet_lab.fault import Fault
+from sparkfleet_lab.no_docker import REMOVE_DOCKER, RETURN_DOCKER
+
+KEPT = "/var/lib/lab/kept"
+"""What a state puts another thing in the place of."""
+
+
+def _aside(*paths: str) -> str:
+    """Return shell that puts things aside, under their own paths; none is needed to be there."""
+    return "".join(
+        f"if [ -e {path} ]; then mkdir -p $(dirname {KEPT}{path}); mv {path} {KEPT}{path}; fi\n"
+        for path in paths
+    )
+
+
+def _back(*paths: str) -> str:
+    """Return shell that removes what is in a place now, and puts back what was put aside."""
+    return "".join(
+        f"rm -rf {path}; if [ -e {KEPT}{path} ]; then mv {KEPT}{path} {path}; fi\n" for path in paths
+    )
+
+
+HOME = "/home/nvidia"
+VALVE = "/usr/local/bin/spark-valve"
+
+_ENGINE_BY_HAND = """
+docker image inspect vllm-node >/dev/null 2>&1 ||
+  tar -c --files-from /dev/null | docker import - vllm-node >/dev/null
+docker run -d --name vllm_node --restart unless-stopped --network host \\
+  -v /usr:/usr:ro -v /bin:/bin:ro -v /lib:/lib:ro -v /lib64:/lib64:ro \\
+  vllm-node /bin/sh -c 'sleep infinity; vllm serve' >/dev/null
+"""
+"""A container that looks like an engine, of an image with nothing in it."""
+
+STATES = (
+    Fault(
+        "half-by-hand", "half prepared by hand: some directories, another valve, the group docker",
+        _aside(VALVE, f"{HOME}/vllm", "/var/lib/sparkfleet")
+        + f"""
+install -d -m 0777 {HOME}/vllm
+install -d -m 0700 /var/lib/sparkfleet
+printf '#!/bin/sh\\nsync; echo 3 > /proc/sys/vm/drop_caches\\n' > {VALVE}
+chmod 0755 {VALVE}
+usermod -aG docker nvidia
+""",
+        _back(VALVE, f"{HOME}/vllm", "/var/lib/sparkfleet") + "gpasswd -d nvidia docker >/dev/null\n",
+    ),
+    Fault(
+        "wrong-owner", "directories of models and caches belong to root, and so does a file inside",
+        _aside(f"{HOME}/vllm", f"{HOME}/vllm-compile-cache")
+        + f"install -d -m 0700 {HOME}/vllm {HOME}/vllm-compile-cache\necho root > {HOME}/vllm/made-by-root\n",
+        _back(f"{HOME}/vllm", f"{HOME}/vllm-compile-cache"),
+    ),
+    Fault(
+        "other-tool", "prepared by another tool: earlyoom, sudoers, netplan, a unit and a running container",
+        _ENGINE_BY_HAND
+        + """
+umask 022
+printf '#!/bin/sh\\nexec sleep infinity\\n' > /usr/bin/earlyoom && chmod 755 /usr/bin/earlyoom
+printf '[Service]\\nExecStart=/usr/bin/earlyoom\\n' > /lib/systemd/system/earlyoom.service
+printf '[Service]\\nExecStart=/usr/bin/docker start -a vllm_node\\n' > /etc/systemd/system/vllm.service
+(
+umask 077
+printf 'nvidia ALL=(root) NOPASSWD: /usr/bin/tee /proc/sys/vm/drop_caches\\n' \\
+  > /etc/sudoers.d/spark-vllm-docker
+printf 'network:\\n  version: 2\\n  ethernets:\\n    enp1s0f1np1:\\n      mtu: 9000\\n' \\
+  > /etc/netplan/98-spark-vllm-docker.yaml
+)
+systemctl daemon-reload && systemctl start earlyoom
+""",
+        """
+docker rm -f vllm_node >/dev/null; docker rmi vllm-node >/dev/null
+systemctl stop earlyoom
+rm -f /usr/bin/earlyoom /lib/systemd/system/earlyoom.service /etc/systemd/system/vllm.service \\
+  /etc/sudoers.d/spark-vllm-docker /etc/netplan/98-spark-vllm-docker.yaml
+systemctl daemon-reload
+""",
+    ),
+    Fault(
+        "sudoers-broken", "a file in /etc/sudoers.d has a syntax error",
+        "umask 227; echo 'nvidia ALL=(ALL NOPASSWD ALL' > /etc/sudoers.d/90-by-hand",
+        "rm -f /etc/sudoers.d/90-by-hand",
+    ),
+    Fault(
+        "etc-read-only", "/etc is mounted read-only",
+        "mount --rbind /etc /etc; mount -o remount,ro,bind /etc", "umount -R -l /etc",
+    ),
+    Fault(
+        "docker-removed", "Docker and the NVIDIA container toolkit are not installed; apt has both",
+        REMOVE_DOCKER, RETURN_DOCKER,
+    ),
+)  # fmt: skip

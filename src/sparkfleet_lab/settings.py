@@ -1,0 +1,43 @@
+"""What a fleet of lab machines needs to be told: for ``group_data/lab.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparkfleet_lab.names import Lab, find_lab
+from sparkfleet_lab.state import read_state
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Group data of the lab's fleet. Without a lab everything is empty, and nothing is set."""
+
+    connection: dict[str, str] = field(default_factory=dict)
+    """pyinfra's own host data: how its SSH connector reaches the machines."""
+    sparkfleet: dict[str, Any] = field(default_factory=dict)
+    """Fields of ``sparkfleet.config.models.Defaults``."""
+
+
+def settings(lab: Lab | None = None) -> Settings:
+    """Return the settings of this lab (default: the one of the working directory and ``SPARKFLEET_LAB``)."""
+    here = lab or find_lab()
+    state = read_state(here)
+    if state is None:
+        return Settings()
+    mirror = {"url": state.registry_url, "ca_file": str(here.directory / "ca.pem")}
+    return Settings(
+        connection={
+            "ssh_config_file": str(here.ssh_config),
+            "ssh_known_hosts_file": str(here.directory / "known_hosts"),
+            "ssh_strict_host_key_checking": "yes",
+        },
+        sparkfleet={
+            "hf_endpoint": state.hub_url,
+            "registries": {"nvcr.io": mirror, "docker.io": mirror},
+            # Machines share this computer's memory, and a stand-in needs next to none.
+            "reserve_gib": 1,
+            "floor_gib": 0.3,
+            "gate": {"timeout": "2m"},
+        },
+    )

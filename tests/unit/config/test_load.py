@@ -1,0 +1,226 @@
+"""From files to a Fleet: precedence, completion, cross checks, pins."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.config.resolved import host_from_json, to_json
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.inventory import load, load_fleet
+from tests.unit.config.fleet_files import SMALL
+
+
+def test_the_shortest_host_file_is_a_whole_service(fleet):
+    service = fleet({"spark-01.yaml": f"serve: {SMALL}\n"}).service()
+    assert service.name == SMALL
+    assert service.port == 8000
+    assert service.served_name == SMALL
+    assert service.image.repository == "nvcr.io/nvidia/vllm"
+    assert service.weights.repo == "openai/gpt-oss-20b"
+    assert dict(service.flags)["max-model-len"] == 131072
+
+
+@pytest.mark.parametrize("serve", [SMALL, f"{{recipe: {SMALL}}}", f"[{SMALL}]", f"[{{recipe: {SMALL}}}]"])
+def test_serve_may_be_a_name_a_mapping_or_a_list_of_both(fleet, serve):
+    assert fleet({"spark-01.yaml": f"serve: {serve}\n"}).service().recipe == SMALL
+
+
+def test_a_spark_that_serves_nothing_is_idle(fleet):
+    (host,) = fleet({"spark-01.yaml": "serve: null\n"}).load().hosts
+    assert host.services == ()
+
+
+def test_two_files_for_one_machine_are_a_mistake(fleet):
+    files = fleet(
+        {
+            "spark-01.yaml": f"ssh: {{hostname: 10.0.0.1}}\nserve: {SMALL}\n",
+            "spark-02.yaml": f"ssh: {{hostname: 10.0.0.1, port: 22}}\nserve: {SMALL}\n",
+            "spark-03.yaml": f"ssh: {{hostname: 10.0.0.1, port: 2222}}\nserve: {SMALL}\n",
+        }
+    )
+    assert "spark-02 has the address of spark-01" in files.diagnostic().message
+
+
+def test_ssh_settings_become_pyinfras(fleet):
+    text = "ssh: {hostname: h, port: 22, user: u, key: ~/k, options: {connect_retries: 5}}\n"
+    (host,) = fleet({"spark-01.yaml": text}).load().hosts
+    assert dict(host.ssh) == {
+        "ssh_connect_retries": 5,
+        "ssh_hostname": "h",
+        "ssh_key": "~/k",
+        "ssh_port": 22,
+        "ssh_user": "u",
+    }
+
+
+@pytest.mark.parametrize("kind", ["env:HF", "file:~/.token", "command:pass show hf"])
+def test_the_tokens_source_is_kept_and_no_more(fleet, kind):
+    files = fleet(
+        {"group_data/all.py": f"sparkfleet = {{'hf_token': {kind!r}}}", "spark-01.yaml": "serve: null\n"}
+    )
+    assert files.load().hf_token == kind
+    assert files.load().hosts[0].hf_token == kind
+
+
+def test_a_token_in_place_of_its_source_is_refused_and_never_repeated(fleet):
+    token = "hf_" + "x1Y2" * 8
+    files = fleet(
+        {"group_data/all.py": f"sparkfleet = {{'hf_token': '{token}'}}", "spark-01.yaml": "serve: null\n"}
+    )
+    diagnostic = files.diagnostic()
+    assert diagnostic.location == "group_data/all.py:1"
+    assert "env:NAME" in diagnostic.expected
+    assert token not in str(diagnostic)
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "found"),
+    [
+        ("import nothing_of_that_name\n", "group_data/all.py:1", "ModuleNotFoundError"),
+        ("x = 1\nsparkfleet = {\n", "group_data/all.py:2", "SyntaxError"),
+        ("raise SystemExit(3)\n", "group_data/all.py:1", "SystemExit"),
+        ("sparkfleet = {\n 'reserve': 3}\n", "group_data/all.py:2", "unknown key 'reserve'"),
+        (
+            "import pathlib\nsparkfleet = {'models_dir': pathlib.Path('/x')}\n",
+            "group_data/all.py:2",
+            "plain data",
+        ),
+        ("sparkfleet = [1]\n", "group_data/all.py:1", "'the file' is a list"),
+        ("sparkfleet = dict(first_port=0)\n", "group_data/all.py:1", "'first_port' is the number 0"),
+        (
+            "sparkfleet = {'registries': {'nvcr.io': {'uri': 'x'}}}\n",
+            "group_data/all.py:1",
+            "registries.nvcr.io.uri",
+        ),
+    ],
+)
+def test_a_mistake_in_group_data_is_told_with_its_line(fleet, text, where, found):
+    files = fleet({"group_data/all.py": text, "spark-01.yaml": "serve: null\n"})
+    diagnostic = files.diagnostics()[0]
+    assert diagnostic.location == where
+    assert found in diagnostic.message
+
+
+def test_what_group_data_prints_does_not_reach_standard_output(fleet, capsys):
+    fleet({"group_data/all.py": "print('noise')\n", "spark-01.yaml": "serve: null\n"}).load()
+    assert capsys.readouterr().out == ""
+
+
+def test_group_data_that_is_missed_from_the_current_directory_is_told(fleet, monkeypatch):
+    files = fleet({"group_data/all.py": "sparkfleet = {}", "spark-01.yaml": "serve: null\n"})
+    monkeypatch.chdir(files.directory)
+    with pytest.raises(SparkfleetError, match="pyinfra would not read it either"):
+        load_fleet(files.root / "inventories" / "lab.py")
+
+
+def test_a_file_that_is_no_yaml_by_its_ending_is_not_overlooked(fleet):
+    diagnostic = fleet({"spark-01.yaml": "serve: null\n", "spark-02.yml": "serve: null\n"}).diagnostic()
+    assert diagnostic.hint == "mv inventories/lab/spark-02.yml inventories/lab/spark-02.yaml"
+
+
+def test_an_unknown_fleet_names_the_nearest(fleet):
+    fleet({"spark-01.yaml": "serve: null\n"})
+    with pytest.raises(SparkfleetError, match=r"did you mean inventories/lab\.py"):
+        load_fleet(Path("inventories/lap.py"))
+
+
+def test_the_directory_is_as_good_as_the_inventory(fleet):
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+    assert load_fleet(Path("inventories/lab"), need_lock=False) == files.load()
+    assert load_fleet(Path("inventories/lab/"), need_lock=False) == files.load()
+
+
+def test_a_fleet_without_host_files_says_which_to_write(fleet):
+    assert fleet({}).diagnostic().hint == "write inventories/lab/spark-01.yaml"
+
+
+def test_a_host_survives_the_way_through_pyinfras_data(fleet):
+    files = fleet(
+        {
+            "spark-01.yaml": f"""
+serve:
+  recipe: {SMALL}
+  flags: {{speculative-config: {{method: dflash, model: z-lab/D}}}}
+  container: {{devices: [/dev/x], cap_add: [SYS_NICE], mounts: [{{source: /a, target: /b}}]}}
+  env: {{A: b}}
+ssh: {{hostname: h}}
+allow: {{KV-01: why}}
+"""
+        }
+    )
+    files.pin()
+    (host,) = files.load(need_lock=True).hosts
+    assert host_from_json(to_json(host)) == host
+    assert host_from_json(json.loads(json.dumps(to_json(host)))) == host
+
+
+def test_pyinfra_gets_names_ssh_data_and_the_resolved_host(fleet):
+    files = fleet({"spark-01.yaml": f"ssh: {{hostname: h}}\nserve: {SMALL}\n"})
+    files.pin()
+    ((name, data),) = load("inventories/lab.py")
+    assert name == "spark-01"
+    assert data["ssh_hostname"] == "h"
+    assert host_from_json(data["sparkfleet"]) == files.load(need_lock=True).hosts[0]
+
+
+def test_pyinfra_is_stopped_before_any_host_with_all_diagnostics(fleet, capsys):
+    fleet({"spark-01.yaml": "serv: x\n", "spark-02.yaml": "serve: 3\n"})
+    with pytest.raises(SystemExit) as stopped:
+        load("inventories/lab.py")
+    assert stopped.value.code == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "spark-01.yaml:1: unknown key 'serv'" in captured.err
+    assert "spark-02.yaml:1: 'serve' is the number 3" in captured.err
+    assert captured.err.endswith("2 to mend; no host was contacted.\n")
+
+
+def test_a_spark_that_sparkfleet_runs_on_needs_no_ssh(fleet):
+    files = fleet({"spark-01.yaml": f'ssh: {{hostname: "@local"}}\nserve: {SMALL}\n'})
+    files.pin()
+    ((name, data),) = load("inventories/lab.py")
+    assert name == "@local"
+    assert host_from_json(data["sparkfleet"]).name == "spark-01"
+
+
+def test_a_broken_cluster_file_is_told_like_any_other(fleet):
+    files = fleet(
+        {"spark-01.yaml": "serve: null\n", "clusters/pair.yaml": "a: 1\na: 2\n", "clusters/notes.txt": "x"}
+    )
+    assert files.diagnostic().message == "has 'a' twice, first in line 1"
+
+
+def test_what_is_prepared_is_said_for_the_fleet_and_the_host_file_wins_by_key(fleet):
+    files = fleet(
+        {
+            "group_data/all.py": "sparkfleet = {'prepare': {'offline': True}}\n",
+            "spark-01.yaml": f"serve: {SMALL}\n",
+            "spark-02.yaml": f"serve: {SMALL}\nprepare: {{offline: false}}\n",
+        }
+    )
+    first, second = files.load().hosts
+    assert first.prepare.offline
+    assert not second.prepare.offline
+    assert host_from_json(to_json(second)) == second
+
+
+def test_a_seed_is_a_spark_of_the_fleet(fleet):
+    names = {f"spark-0{n}.yaml": f"serve: {SMALL}\n" for n in (1, 2)}
+
+    def stage(said: str) -> dict[str, str]:
+        return {
+            "group_data/all.py": f"sparkfleet = {{\n  'stage': {{'seed': '{said}', 'parallel': 3}},\n}}\n",
+            **names,
+        }
+
+    for good in ("auto", "none", "spark-02"):
+        loaded = fleet(stage(good)).load().hosts[0]
+        assert (loaded.stage.seed, loaded.stage.parallel) == (good, 3)
+        assert host_from_json(to_json(loaded)) == loaded
+    with pytest.raises(SparkfleetError) as raised:
+        fleet(stage("sparkk-02")).load()
+    (diagnostic,) = raised.value.diagnostics
+    assert diagnostic.location == "group_data/all.py:2"
+    assert diagnostic.message == "'stage.seed' is 'sparkk-02', and there is no such Spark"
+    assert diagnostic.hint == "write 'spark-02'"

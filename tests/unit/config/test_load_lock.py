@@ -1,0 +1,56 @@
+"""What the lock file gives to a fleet, and what it lacks."""
+
+from tests.unit.config.fleet_files import NANO, SMALL
+
+
+def test_a_missing_lock_file_is_one_diagnostic_that_names_the_command(fleet):
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve: {SMALL}\n"})
+    diagnostic = files.diagnostic(need_lock=True)
+    assert diagnostic.location == "inventories/lab/fleet.lock"
+    assert "image nvcr.io/nvidia/vllm:26.04-py3" in diagnostic.expected
+    assert diagnostic.hint == "sparkfleet lock inventories/lab.py"
+
+
+def test_each_thing_that_the_lock_file_lacks_is_told_once(fleet):
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+    files.pin()
+    fleet({"spark-02.yaml": f"serve: {NANO}\n", "spark-03.yaml": f"serve: {NANO}\n"})
+    diagnostic = files.diagnostic(need_lock=True)
+    assert diagnostic.message == "model nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4 is not pinned"
+    assert diagnostic.hint == "sparkfleet lock inventories/lab.py"
+
+
+def test_the_lock_file_gives_digest_commit_files_and_figures(fleet):
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+    lock = files.pin()
+    service = files.load(need_lock=True).hosts[0].services[0]
+    assert service.image.digest == lock.images["nvcr.io/nvidia/vllm:26.04-py3"].image.digest
+    assert service.image.tag == "26.04-py3"
+    assert service.image.entrypoint == ("vllm", "serve")
+    assert len(service.weights.revision) == 40
+    assert [file.path for file in service.weights.files] == ["config.json", "model.safetensors"]
+    assert service.weights.size == 5_000_700
+    assert service.weights.config == (("hidden_size", 64),)
+
+
+def test_a_digest_in_the_host_file_needs_no_entry_for_the_image(fleet):
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+    files.pin()
+    digest = "sha256:" + "e" * 64
+    fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, image: 'nvcr.io/nvidia/vllm:26.05-py3@{digest}'}}\n"})
+    image = files.load(need_lock=True).hosts[0].services[0].image
+    assert (image.tag, image.digest, image.entrypoint) == ("26.05-py3", digest, ())
+
+
+def test_a_commit_is_found_in_the_lock_file_however_short(fleet):
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+    commit = files.pin().models["openai/gpt-oss-20b"].weights.revision
+    for revision in (commit, commit[:7]):
+        fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, revision: '{revision}'}}\n"})
+        assert files.load(need_lock=True).hosts[0].services[0].weights.revision == commit
+
+
+def test_a_broken_lock_file_is_told_with_the_rest(fleet):
+    files = fleet({"spark-01.yaml": "serv: x\n", "fleet.lock": "version: 1\n<<<<<<< HEAD\n"})
+    found = [diagnostic.location for diagnostic in files.diagnostics(need_lock=True)]
+    assert found == ["inventories/lab/fleet.lock:3", "inventories/lab/spark-01.yaml:1"]

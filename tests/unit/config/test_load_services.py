@@ -1,0 +1,267 @@
+"""What a service is after recipe, group data and host file: folded, named, on a port, within the memory."""
+
+import pytest
+
+from tests.unit.config.fleet_files import NANO, SMALL
+
+
+def test_the_host_file_wins_over_group_data_and_group_data_over_the_recipe(fleet):
+    service = fleet(
+        {
+            "group_data/all.py": "sparkfleet = {'flags': {'max-model-len': 2048, 'max-num-seqs': 2}}",
+            "spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{max-model-len: 1024}}}}\n",
+        }
+    ).service()
+    flags = dict(service.flags)
+    assert (flags["max-model-len"], flags["max-num-seqs"]) == (1024, 2)
+    assert flags["gpu-memory-utilization"] == 0.85
+
+
+def test_the_fleets_own_group_data_wins_over_all(fleet):
+    files = fleet(
+        {
+            "group_data/all.py": "sparkfleet = {'reserve_gib': 5, 'env': {'A': 'all', 'B': 'all'}}",
+            "group_data/lab.py": "sparkfleet = {'env': {'B': 'lab'}}",
+            "group_data/other.py": "sparkfleet = {'reserve_gib': 99}",
+            "spark-01.yaml": f"serve: {SMALL}\n",
+        }
+    )
+    (host,) = files.load().hosts
+    assert host.reserve_gib == 5
+    assert dict(host.services[0].env) == {"A": "all", "B": "lab"}
+
+
+def test_origin_says_who_set_each_value(fleet):
+    files = fleet(
+        {
+            "group_data/all.py": "x = 1\nsparkfleet = {\n  'flags': {\n    'max-num-seqs': 2}}",
+            "spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  flags:\n    max-model-len: 1024\n",
+        }
+    )
+    origin = dict(files.service().origin)
+    assert origin["flags.max-model-len"] == "inventories/lab/spark-01.yaml:4"
+    assert origin["flags.max-num-seqs"] == "group_data/all.py:4"
+    assert origin["flags.tool-call-parser"].startswith(f"catalog/{SMALL}.yaml:")
+
+
+def test_null_takes_a_flag_and_a_variable_away(fleet):
+    text = f"serve: {{recipe: {NANO}, flags: {{reasoning-parser: null}}, env: {{A: null}}}}\n"
+    files = fleet({"group_data/all.py": "sparkfleet = {'env': {'A': '1'}}", "spark-01.yaml": text})
+    service = files.service()
+    assert "reasoning-parser" not in dict(service.flags)
+    assert "reasoning-parser" not in [name.removeprefix("flags.") for name, _ in service.origin]
+    assert service.env == ()
+
+
+def test_a_null_that_takes_nothing_away_is_a_warning_with_the_nearest_flag(fleet):
+    files = fleet({"spark-01.yaml": f"serve: {{recipe: {NANO}, flags: {{reasoning-parse: null}}}}\n"})
+    (warning,) = files.load().warnings
+    assert warning.startswith("inventories/lab/spark-01.yaml:1: 'reasoning-parse: null' takes nothing away")
+    assert "did you mean 'reasoning-parser'" in warning
+
+
+def test_a_flag_has_one_name_however_it_is_spelt(fleet):
+    service = fleet(
+        {"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{--max_model_len: 1024}}}}\n"}
+    ).service()
+    assert dict(service.flags)["max-model-len"] == 1024
+    assert len(service.flags) == len({name for name, _ in service.flags})
+
+
+def test_a_negative_flag_undoes_what_the_recipe_says(fleet):
+    service = fleet(
+        {"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{no-enable-auto-tool-choice: true}}}}\n"}
+    ).service()
+    assert dict(service.flags)["enable-auto-tool-choice"] is False
+
+
+def test_variables_become_text_and_booleans_what_programs_read(fleet):
+    service = fleet(
+        {"spark-01.yaml": f"serve: {{recipe: {SMALL}, env: {{A: 1, B: 0.5, C: true, D: false, E: on}}}}\n"}
+    ).service()
+    assert dict(service.env) == {"A": "1", "B": "0.5", "C": "1", "D": "0", "E": "on"}
+
+
+def test_another_model_does_not_keep_the_recipes_revision(fleet):
+    files = fleet(
+        {
+            "recipes/own.yaml": f"recipe: own\nextends: {SMALL}\nrevision: {'a' * 40}\n",
+            "spark-01.yaml": "serve: {recipe: own, model: someone/else}\n",
+            "spark-02.yaml": "serve: own\n",
+        }
+    )
+    first, second = files.load().hosts
+    assert (first.services[0].weights.repo, first.services[0].weights.revision) == ("someone/else", "")
+    assert second.services[0].weights.revision == "a" * 40
+
+
+def test_the_name_of_a_service_is_its_served_name_unless_that_is_given(fleet):
+    files = fleet(
+        {
+            "spark-01.yaml": f"serve: {{recipe: {NANO}}}\n",
+            "spark-02.yaml": f"serve: {{recipe: {NANO}, name: nano}}\n",
+            "spark-03.yaml": f"serve: {{recipe: {NANO}, name: nano, served_name: My Model}}\n",
+        }
+    )
+    served = [host.services[0].served_name for host in files.load().hosts]
+    assert served == ["nemotron-3-nano", "nano", "My Model"]
+
+
+def test_a_service_without_a_recipe_says_model_and_image(fleet):
+    service = fleet(
+        {"spark-01.yaml": "serve: {model: Org/Some_Model.v2, image: 'vllm/vllm-openai:v0.24.0'}\n"}
+    ).service()
+    assert service.name == "some-model.v2"
+    assert service.image.repository == "docker.io/vllm/vllm-openai"
+    assert service.recipe == ""
+
+
+def test_the_gate_takes_times_as_people_write_them(fleet):
+    for written, seconds in (("30m", 1800), ("1h30m", 5400), ("90s", 90), ("45", 45), (600, 600)):
+        value = f"'{written}'" if isinstance(written, str) else written
+        text = f"serve: {{recipe: {SMALL}, gate: {{timeout: {value}}}}}\n"
+        assert fleet({"spark-01.yaml": text}).service().gate.timeout_s == seconds
+
+
+def test_an_own_question_without_an_answer_takes_any_answer(fleet):
+    gate = (
+        fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, gate: {{prompt: Who are you}}}}\n"})
+        .service()
+        .gate
+    )
+    assert (gate.prompt, gate.expect) == ("Who are you", "")
+
+
+def test_speculative_decoding_is_part_of_the_gate(fleet):
+    spec = "{method: mtp, num_speculative_tokens: 1}"
+    text = f"serve: {{recipe: {SMALL}, flags: {{speculative-config: {spec}}}}}\n"
+    service = fleet({"spark-01.yaml": text}).service()
+    assert service.gate.speculative
+    assert service.drafters == ()
+
+
+def test_a_drafter_of_another_repository_is_wanted_too(fleet):
+    spec = "{method: dflash, model: z-lab/Drafter, num_speculative_tokens: 5}"
+    files = fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{speculative-config: {spec}}}}}\n"})
+    assert [drafter.repo for drafter in files.service().drafters] == ["z-lab/Drafter"]
+    files.pin()
+    (host,) = files.load(need_lock=True).hosts
+    (drafter,) = host.services[0].drafters
+    assert len(drafter.revision) == 40
+    # The engine has no network: without a commit it would ask for a branch that the cache does not know.
+    assert dict(host.services[0].flags)["speculative-config"]["revision"] == drafter.revision
+
+
+def test_later_services_get_the_next_free_ports_and_written_ports_stay(fleet):
+    files = fleet(
+        {
+            "spark-01.yaml": f"""
+serve:
+  - {{recipe: {SMALL}, name: aa, flags: {{gpu-memory-utilization: 0.2}}}}
+  - {{recipe: {SMALL}, name: bb, port: 8001, flags: {{gpu-memory-utilization: 0.2}}}}
+  - {{recipe: {SMALL}, name: cc, flags: {{gpu-memory-utilization: 0.2}}}}
+"""
+        }
+    )
+    (host,) = files.load().hosts
+    assert [service.port for service in host.services] == [8000, 8001, 8002]
+
+
+def test_services_that_together_take_too_much_memory_are_refused(fleet):
+    files = fleet(
+        {
+            "spark-01.yaml": f"""
+serve:
+  - {{recipe: {SMALL}, name: aa, flags: {{gpu-memory-utilization: 0.6}}}}
+  - {{recipe: {SMALL}, name: bb, flags: {{gpu-memory-utilization: 0.4}}}}
+"""
+        }
+    )
+    diagnostic = files.diagnostic()
+    assert diagnostic.message == "the services take 1 of the Spark's memory: 0.6 (aa) + 0.4 (bb) [MEM-08]"
+
+
+def test_a_reason_silences_the_memory_rule_on_that_spark(fleet):
+    files = fleet(
+        {
+            "spark-01.yaml": f"""
+allow: {{MEM-08: measured}}
+serve:
+  - {{recipe: {SMALL}, name: aa, flags: {{gpu-memory-utilization: 0.6}}}}
+  - {{recipe: {SMALL}, name: bb, flags: {{gpu-memory-utilization: 0.4}}}}
+"""
+        }
+    )
+    (host,) = files.load().hosts
+    assert host.allow == (("MEM-08", "measured"),)
+
+
+def test_exactly_the_most_memory_is_accepted(fleet):
+    shares = (0.31, 0.31, 0.3)
+    serve = ", ".join(
+        f"{{recipe: {SMALL}, name: s{n}, flags: {{gpu-memory-utilization: {share}}}}}"
+        for n, share in enumerate(shares)
+    )
+    assert len(fleet({"spark-01.yaml": f"serve: [{serve}]\n"}).load().hosts[0].services) == 3
+
+
+def test_the_reserve_of_a_service_wins_over_the_hosts(fleet):
+    files = fleet(
+        {
+            "group_data/all.py": "sparkfleet = {'reserve_gib': 3}",
+            "spark-01.yaml": f"serve: {SMALL}\n",
+            "spark-02.yaml": f"serve: {SMALL}\nreserve_gib: 4\n",
+            "spark-03.yaml": f"serve: {{recipe: {SMALL}, reserve_gib: 5}}\nreserve_gib: 4\n",
+        }
+    )
+    assert [host.reserve_gib for host in files.load().hosts] == [3, 4, 5]
+
+
+def test_container_settings_merge_mounts_by_target_and_ulimits_by_name(fleet):
+    group = {
+        "container": {
+            "mounts": [
+                {"source": "/a", "target": "/x"},
+                {"source": "/b", "target": "/y"},
+            ],
+            "ulimits": {"nofile": 1000},
+            "shm_size": "8g",
+        }
+    }
+    box_text = "{ulimits: {memlock: -1}, mounts: [{source: /c, target: /x, read_only: true}]}"
+    text = f"serve: {{recipe: {SMALL}, container: {box_text}}}\n"
+    box = fleet({"group_data/all.py": f"sparkfleet = {group!r}", "spark-01.yaml": text}).service().container
+    assert [(mount.source, mount.target, mount.read_only) for mount in box.mounts] == [
+        ("/c", "/x", True),
+        ("/b", "/y", False),
+    ]
+    assert dict(box.ulimits) == {"memlock": -1, "nofile": 1000}
+    assert box.shm_size == "8g"
+
+
+def test_the_tokenizer_of_another_repository_is_refused(fleet):
+    diagnostic = fleet(
+        {"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{tokenizer: org/other}}}}\n"}
+    ).diagnostic()
+    assert "org/other" in diagnostic.message
+
+
+@pytest.mark.parametrize("name", ["recover", "swap-1", "stage-x", "a.next", "a.old", "a"])
+def test_names_that_a_spark_needs_for_itself_are_refused(fleet, name):
+    diagnostic = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  name: {name}\n"}).diagnostic()
+    assert diagnostic.location == "inventories/lab/spark-01.yaml:3"
+    assert diagnostic.message == f"a service cannot be named '{name}'"
+
+
+@pytest.mark.parametrize("written", ["0m", "'0'", "0s"])
+def test_a_gate_without_any_time_is_refused(fleet, written):
+    text = f"serve:\n  recipe: {SMALL}\n  gate: {{timeout: {written}}}\n"
+    diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
+    assert diagnostic.location == "inventories/lab/spark-01.yaml:3"
+    assert diagnostic.expected == "a time as 30m, 1h30m, 1800s or seconds"
+
+
+def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet):
+    text = f"serve:\n  recipe: {SMALL}\n  flags:\n    no-async-scheduling: true\n    async-scheduling: true\n"
+    diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
+    assert diagnostic.message == "flag 'async-scheduling' says the same as 'no-async-scheduling'"

@@ -1,0 +1,75 @@
+import pytest
+
+from sparkfleet.config import secret
+from sparkfleet.errors import SparkfleetError
+
+
+def test_a_secret_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", " abc\n")
+    assert secret.read("env:SOME_TOKEN") == "abc"
+
+
+def test_an_unset_variable_is_no_secret(monkeypatch):
+    monkeypatch.delenv("SOME_TOKEN", raising=False)
+    assert secret.read("env:SOME_TOKEN") == ""
+
+
+def test_a_secret_comes_from_a_file_or_a_command(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("abc\n")
+    assert secret.read(f"file:{path}") == "abc"
+    assert secret.read(f"command:cat '{path}'") == "abc"
+
+
+def test_nothing_declared_is_no_secret():
+    assert secret.read("") == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("file:/does/not/exist", "No such file"),
+        ("file:/dev/null", "is empty"),
+        ("command:false", "exit code 1"),
+        ("command:true", "printed nothing"),
+        ("command:no-such-program-here", "did not run"),
+        ("command:'unclosed", "did not run"),
+    ],
+)
+def test_a_declared_source_that_gives_nothing_is_an_error(source, said):
+    with pytest.raises(SparkfleetError, match=said):
+        secret.read(source)
+
+
+def test_what_a_failing_command_printed_is_not_repeated():
+    with pytest.raises(SparkfleetError) as error:
+        secret.read("command:sh -c 'printf %s \"hf_\"x1y2z3; exit 3'")
+    assert "hf_x1y2z3" not in str(error.value)
+
+
+class Terminal:
+    def __init__(self, there: bool) -> None:
+        self.there = there
+
+    def isatty(self) -> bool:
+        return self.there
+
+
+def test_a_secret_is_asked_for_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(secret.sys, "stdin", Terminal(there=True))
+    monkeypatch.setattr(secret.getpass, "getpass", lambda prompt: f"typed at {prompt}")
+    assert secret.read("ask", field="sudo_password") == "typed at sudo_password: "
+
+
+def test_nothing_typed_is_no_secret(monkeypatch):
+    monkeypatch.setattr(secret.sys, "stdin", Terminal(there=True))
+    monkeypatch.setattr(secret.getpass, "getpass", lambda _: "")
+    with pytest.raises(SparkfleetError, match="nothing was typed"):
+        secret.read("ask")
+
+
+@pytest.mark.parametrize("stdin", [Terminal(there=False), None])
+def test_without_a_terminal_nobody_is_asked(monkeypatch, stdin):
+    monkeypatch.setattr(secret.sys, "stdin", stdin)
+    with pytest.raises(SparkfleetError, match="no terminal"):
+        secret.read("ask")

@@ -1,0 +1,309 @@
+"""Each rule with a service that goes against it, and with one that does not."""
+
+from dataclasses import replace
+
+import pytest
+
+from sparkfleet.config.resolved import Container, Host, Mount
+from sparkfleet.engines.vllm.rules import ELSEWHERE, RULES, check, estimate, unknown_allowances
+from sparkfleet.engines.vllm.rules.storage import ALWAYS_MOUNTED
+from sparkfleet.engines.vllm.schema import Flag, Schema, load
+from sparkfleet.plan.desired import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
+from tests.unit.engines.vllm.rules.made import (
+    CODER,
+    COMPRESSED,
+    DENSE,
+    DFLASH,
+    DIFFUSION,
+    GEMMA,
+    HYBRID,
+    MIXED,
+    MODELOPT,
+    MTP,
+    NANO,
+    NEMO,
+    PHI4,
+    QWEN36,
+    SMALL4,
+    STOCK,
+    YARN,
+    Made,
+)
+
+QWEN35, QWEN35_MOE = "Qwen/Qwen3.5-27B", "Qwen/Qwen3.5-35B-A3B"
+QWEN_ARCH = "Qwen3_5MoeForConditionalGeneration"
+FP8 = {"quantization_config": {"quant_method": "fp8"}}
+WITH_MTP, WITH_DFLASH = {"speculative-config": MTP}, {"speculative-config": DFLASH}
+LONG = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
+
+AGAINST = [
+    ("IMG-01", "error", Made(**STOCK, tag="v0.22.0", vllm="0.22.0")),
+    ("IMG-04", "error", Made(entrypoint=("nginx",))),
+    ("IMG-06", "error", Made(vllm="0.16.0", config={"architectures": [QWEN_ARCH]})),
+    ("IMG-06", "warning", Made(config={"architectures": ["MoonForCausalLM"]})),
+    ("IMG-08", "error", Made(tag="25.08-py3", vllm="")),
+    ("IMG-09", "warning", Made(NANO, vllm="0.11.1", tag="25.12-py3", flags={"trust-remote-code": True})),
+    ("IMG-11", "error", Made(DIFFUSION, vllm="0.23.0")),
+    ("IMG-11", "info", Made(DIFFUSION)),
+    ("Q-01", "error", Made(config=COMPRESSED, flags={"quantization": "modelopt"})),
+    ("Q-02", "warning", Made(config=DENSE, files=("hf_quant_config.json",))),
+    ("Q-03", "error", Made(config=DENSE, flags={"quantization": "modelopt"})),
+    ("Q-03", "error", Made(config=FP8, flags={"quantization": "modelopt_fp4"})),
+    ("Q-04", "error", Made(config=MIXED, vllm="0.15.1")),
+    ("Q-05", "warning", Made(NEMO, flags={"quantization": "fp8"})),
+    ("Q-06", "info", Made(config=DENSE, gib=70)),
+    ("Q-07", "warning", Made("openai/gpt-oss-120b", flags={"quantization": "mxfp4"})),
+    ("Q-08", "error", Made("org/X-NVFP4", flags={"load-format": "tensorizer"})),
+    ("Q-08", "error", Made(config={"text_config": COMPRESSED}, flags={"load-format": "tensorizer"})),
+    ("KV-01", "error", Made(QWEN35_MOE, flags={"kv-cache-dtype": "fp8"})),
+    ("KV-02", "warning", Made(QWEN35_MOE, flags={"enable-chunked-prefill": True})),
+    ("KV-03", "error", Made(QWEN35, flags={"kv-cache-dtype": "fp8", "speculative-config": DFLASH})),
+    ("KV-04", "error", Made(CODER, flags={"speculative-config": MTP, "kv-cache-dtype": "nvfp4"})),
+    ("KV-05", "info", Made(NANO)),
+    ("KV-05", "info", Made(QWEN36)),
+    ("CTX-01", "error", Made(config=DENSE, flags={"max-model-len": 65537})),
+    ("CTX-01", "error", Made(config=DENSE, flags={"max-model-len": 262145, "hf-overrides": YARN})),
+    ("CTX-02", "warning", Made(without=("max-model-len",))),
+    ("CTX-02", "warning", Made(without=("max-model-len",), config=DENSE)),
+    ("CTX-03", "warning", Made(config=DENSE, flags={"hf-overrides": {"text_config": YARN}})),
+    ("CTX-04", "warning", Made(NEMO, vllm="0.10.1.1", tag="25.09-py3", flags={"max-model-len": 98304})),
+    ("CTX-05", "info", Made(config=HYBRID, vllm="0.19.0")),
+    ("MEM-01", "info", Made(flags={"max-num-seqs": 32})),
+    ("MEM-01", "warning", Made(flags={"max-num-seqs": 32}, gib=60)),
+    ("MEM-02", "warning", Made(without=("max-num-seqs",))),
+    ("MEM-03", "warning", Made(without=("gpu-memory-utilization",))),
+    ("MEM-04", "warning", Made(flags={"gpu-memory-utilization": 0.92})),
+    ("MEM-04", "error", Made(flags={"gpu-memory-utilization": 0.95})),
+    ("MEM-06", "error", Made(config=DENSE, gib=98)),
+    ("MEM-06", "warning", Made(config=DENSE, gib=86)),
+    ("MEM-09", "error", Made(gib=120)),
+    ("MEM-10", "warning", Made(box=Container(memory="120g"))),
+    ("MEM-11", "info", Made(box=Container(shm_size="16g"))),
+    ("MEM-12", "warning", Made(box=Container(ipc="private"))),
+    ("MEM-14", "error", Made(DIFFUSION, without=("max-num-seqs",))),
+    ("MEM-14", "warning", Made(DIFFUSION, flags={"max-num-seqs": 8})),
+    ("BK-01", "error", Made(SMALL4)),
+    ("BK-01", "error", Made(SMALL4, flags={"attention-backend": "FLASHINFER_MLA"}, vllm="0.12.0")),
+    ("BK-02", "error", Made(GEMMA, vllm="0.19.0")),
+    ("BK-02", "warning", Made(GEMMA, flags={"moe-backend": "triton"})),
+    ("BK-03", "error", Made(GEMMA, flags={"tensor-parallel-size": 2})),
+    ("BK-04", "error", Made(flags={"tensor-parallel-size": 2})),
+    ("BK-05", "warning", Made(GEMMA, flags={"moe-backend": "cutlass"})),
+    ("BK-06", "info", Made(QWEN36)),
+    ("BK-06", "info", Made(config={"text_config": {"num_experts": 128}})),
+    ("BK-07", "warning", Made(flags={"enforce-eager": True})),
+    ("BK-08", "info", Made(flags={"max-cudagraph-capture-size": 2})),
+    ("BK-09", "info", Made(flags={"enable-expert-parallel": True})),
+    ("BK-10", "warning", Made(QWEN36, vllm="0.19.0")),
+    ("BK-14", "info", Made("poolside/Laguna-XS.2")),
+    ("BK-15", "info", Made(recipe="", flags={"moe-backend": "marlin", "attention-backend": "FLASHINFER"})),
+    ("SD-01", "error", Made(QWEN35, vllm="0.19.1", flags=WITH_DFLASH)),
+    ("SD-01", "warning", Made(QWEN35, vllm="0.20.2", flags=WITH_DFLASH)),
+    ("SD-02", "error", Made(QWEN35_MOE, flags=WITH_DFLASH)),
+    ("SD-02", "error", Made(QWEN35, flags={"speculative-config": {**DFLASH, "model": "org/other"}})),
+    ("SD-03", "error", Made(vllm="0.10.2", flags=WITH_MTP)),
+    ("SD-03", "warning", Made(vllm="0.17.1", flags=WITH_MTP)),
+    ("SD-05", "warning", Made(flags={"speculative-config": {**MTP, "num_speculative_tokens": 5}})),
+    ("SD-06", "info", Made(flags={"speculative-config": {**DFLASH, "num_speculative_tokens": 2}})),
+    ("SD-08", "error", Made(NANO, flags=WITH_MTP)),
+    ("SD-10", "warning", Made(flags={"speculative-config": MTP, "max-num-seqs": 16})),
+    ("SD-11", "info", Made(flags={"speculative-config": MTP, "enable-prefix-caching": True})),
+    ("P-02", "error", Made(flags={"reasoning-parser-plugin": "/plugins/nano.py"})),
+    ("P-03", "warning", Made(flags={"tool-call-parser": "mistral"})),
+    ("P-05", "warning", Made("openai/gpt-oss-20b", flags={"reasoning-parser": "openai_gptoss"})),
+    ("P-06", "error", Made("openai/gpt-oss-20b", flags={"tool-call-parser": "hermes"})),
+    ("P-07", "error", Made(PHI4)),
+    ("P-08", "error", Made(PHI4)),
+    ("P-08", "error", Made(GEMMA)),
+    ("P-08", "info", Made(QWEN36)),
+    ("P-09", "error", Made(SMALL4, vllm="0.19.0")),
+    ("P-10", "info", Made(SMALL4)),
+    ("P-11", "warning", Made(flags={"trust-remote-code": True}, revision="")),
+    ("P-13", "warning", Made(flags={"load-format": "fastsafetensors"}, vllm="0.19.0")),
+    ("P-14", "info", Made(CODER)),
+    ("P-15", "info", Made(NEMO)),
+    ("H-01", "error", Made(gated=True, token="")),
+    ("H-03", "error", Made(env={"HF_HOME": "/root/.cache"})),
+    ("H-04", "error", Made("/model")),
+    ("H-04", "error", Made(flags={"speculative-config": {"model": "/drafter"}})),
+]  # fmt: skip
+
+FOR = [
+    ("IMG-01", Made(**STOCK, tag="v0.24.0-ubuntu2404")),
+    ("IMG-01", Made(**STOCK, tag="v0.22.0-cu130", vllm="0.22.0")),
+    ("IMG-01", Made(**STOCK, tag="nightly", vllm="")),
+    ("IMG-04", Made(entrypoint=())),
+    ("IMG-06", Made(config={"architectures": ["MistralForCausalLM"]})),
+    ("IMG-06", Made(config={"architectures": ["DFlashDraftModel"]})),
+    ("IMG-08", Made(tag="25.09-py3", vllm="0.10.1.1")),
+    ("IMG-08", Made(tag="latest", vllm="")),
+    ("IMG-09", Made(NANO)),
+    ("IMG-11", Made(DIFFUSION, flags={"diffusion-config": {"canvas_length": 256}})),
+    ("Q-01", Made(config=COMPRESSED)),
+    ("Q-01", Made(config=COMPRESSED, flags={"quantization": "compressed-tensors"})),
+    ("Q-02", Made(config=MODELOPT, files=("hf_quant_config.json",))),
+    ("Q-02", Made(config=DENSE, files=("hf_quant_config.json",), flags={"quantization": "modelopt"})),
+    ("Q-03", Made(config=MODELOPT, flags={"quantization": "modelopt"})),
+    ("Q-03", Made(flags={"quantization": "modelopt"})),
+    ("Q-04", Made(config=MIXED, vllm="0.17.1")),
+    ("Q-05", Made(NEMO, config=FP8, flags={"quantization": "fp8"})),
+    ("Q-06", Made(config=MODELOPT, gib=70)),
+    ("Q-07", Made("openai/gpt-oss-120b")),
+    ("Q-08", Made(flags={"load-format": "tensorizer"})),
+    ("KV-01", Made(QWEN36, flags={"kv-cache-dtype": "fp8"})),
+    ("KV-02", Made(QWEN35_MOE)),
+    ("KV-03", Made(QWEN35, flags=WITH_DFLASH)),
+    ("KV-04", Made(CODER, flags={"speculative-config": MTP, "kv-cache-dtype": "fp8"})),
+    ("KV-05", Made(NANO, flags={"kv-cache-dtype": "fp8"})),
+    ("CTX-01", Made(config=DENSE, flags={"max-model-len": 65536})),
+    ("CTX-01", Made(config=DENSE, flags={"max-model-len": 262144, "hf-overrides": YARN})),
+    ("CTX-01", Made(config=DENSE, flags={"max-model-len": 99999}, env=LONG)),
+    ("CTX-01", Made(config=DENSE, flags={"max-model-len": "auto"})),
+    ("CTX-03", Made(config=DENSE, flags={"max-model-len": 262144, "hf-overrides": YARN})),
+    ("CTX-04", Made(NEMO, vllm="0.10.1.1", tag="25.09-py3")),
+    ("CTX-05", Made(config=HYBRID, vllm="0.28.0")),
+    ("CTX-05", Made(config=HYBRID, vllm="0.19.0", flags={"enable-prefix-caching": False})),
+    ("MEM-03", Made(without=("gpu-memory-utilization",), flags={"kv-cache-memory-bytes": "8G"})),
+    ("MEM-04", Made(flags={"gpu-memory-utilization": 0.9})),
+    ("MEM-06", Made(config=DENSE, gib=20)),
+    ("MEM-06", Made(config=DENSE)),
+    ("MEM-09", Made(gib=120, flags={"tensor-parallel-size": 2})),
+    ("MEM-10", Made(box=Container(memory="110g"))),
+    ("MEM-11", Made(box=Container(ipc="private", shm_size="16g"))),
+    ("MEM-12", Made(box=Container(ipc="private", shm_size="16g"))),
+    ("MEM-14", Made(DIFFUSION)),
+    ("BK-01", Made(SMALL4, flags={"attention-backend": "triton_mla"})),
+    ("BK-02", Made(GEMMA, flags={"moe-backend": "marlin"})),
+    ("BK-03", Made(GEMMA, flags={"tensor-parallel-size": 1})),
+    ("BK-04", Made(flags={"tensor-parallel-size": 2, "nnodes": 2})),
+    ("BK-04", Made(flags={"tensor-parallel-size": 2, "distributed-executor-backend": "ray"})),
+    ("BK-05", Made(GEMMA, flags={"moe-backend": "marlin"})),
+    ("BK-06", Made(QWEN36, flags={"enable-flashinfer-autotune": False})),
+    ("BK-08", Made(flags={"max-cudagraph-capture-size": 4})),
+    ("BK-09", Made(flags={"enable-expert-parallel": True, "tensor-parallel-size": 2})),
+    ("BK-10", Made(QWEN36, flags={"moe-backend": "marlin"})),
+    ("BK-10", Made(QWEN36, vllm="0.19.0", env={"VLLM_USE_FLASHINFER_MOE_FP4": "0"})),
+    ("BK-14", Made("poolside/Laguna-XS.2", env={"VLLM_USE_DEEP_GEMM": "0"})),
+    ("BK-15", Made(flags={"moe-backend": "marlin"})),
+    ("SD-01", Made(QWEN35, flags=WITH_DFLASH)),
+    ("SD-02", Made(QWEN35, flags=WITH_DFLASH)),
+    ("SD-02", Made("org/new", flags={"speculative-config": {**DFLASH, "model": "org/new-drafter"}})),
+    ("SD-02", Made(QWEN35, flags={"speculative-config": {**DFLASH, "model": "/models/drafter"}})),
+    ("SD-03", Made(flags=WITH_MTP)),
+    ("SD-05", Made(flags=WITH_MTP)),
+    ("SD-06", Made(flags=WITH_DFLASH)),
+    ("SD-08", Made(NANO, flags={"speculative-config": {"method": "ngram"}})),
+    ("SD-10", Made(flags=WITH_MTP)),
+    ("P-02", Made(flags={"reasoning-parser-plugin": "/models/nano.py", "chat-template": "{{ inline }}"})),
+    ("P-02", Made(flags={"chat-template": "/t/x.jinja"}, box=Container(mounts=(Mount("~/t", "/t/"),)))),
+    ("P-03", Made(flags={"tool-call-parser": "mistral", "enable-auto-tool-choice": True})),
+    ("P-05", Made("openai/gpt-oss-20b")),
+    ("P-06", Made("openai/gpt-oss-20b", flags={"tool-call-parser": "openai"})),
+    ("P-07", Made(PHI4, packages={"scipy": ">=1.11"})),
+    ("P-08", Made(PHI4, flags={"trust-remote-code": True})),
+    ("P-09", Made(SMALL4)),
+    ("P-09", Made(SMALL4, vllm="0.19.0", packages={"mistral_common": ">=1.11"})),
+    ("P-09", Made(SMALL4, vllm="", tag="latest")),
+    ("P-11", Made(flags={"trust-remote-code": True})),
+    ("P-13", Made(flags={"load-format": "fastsafetensors"})),
+    ("P-13", Made(flags={"load-format": "fastsafetensors"}, vllm="0.19.0", packages={"fastsafetensors": ""})),
+    ("H-01", Made(gated=True)),
+    ("H-01", Made(token="")),
+    ("H-03", Made(env={"HF_HOME": "/models/hub"})),
+    ("H-04", Made("/model", box=Container(mounts=(Mount("~/m", "/model"),)))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "level", "made"), AGAINST, ids=[f"{r}-{lv}-{i}" for i, (r, lv, _) in enumerate(AGAINST)]
+)
+def test_a_service_against_a_rule_is_told_so(rule: str, level: str, made: Made) -> None:
+    found = made.verdicts()
+    assert rule in found
+    assert found[rule].level == level
+    assert found[rule].source
+    assert found[rule].remedy or level == "info"
+
+
+@pytest.mark.parametrize(("rule", "made"), FOR, ids=[row[0] for row in FOR])
+def test_a_service_that_keeps_a_rule_hears_nothing_of_it(rule: str, made: Made) -> None:
+    assert rule not in made.verdicts()
+
+
+def test_a_sound_service_of_a_plain_model_hears_nothing() -> None:
+    assert Made().verdicts() == {}
+    assert Made(config=DENSE, gib=14).verdicts() == {}
+
+
+def test_every_rule_is_shown_by_a_service_that_goes_against_it() -> None:
+    assert {rule.id for rule in RULES} == {rule for rule, _, _ in AGAINST}
+
+
+def test_rule_ids_are_unique_and_each_rule_is_a_sentence_with_its_source() -> None:
+    ids = [rule.id for rule in RULES]
+    assert len(ids) == len(set(ids))
+    assert not set(ids) & set(ELSEWHERE)
+    assert all(rule.title and rule.source for rule in RULES)
+    assert all(what and keeper for what, keeper in ELSEWHERE.values())
+
+
+def test_a_rule_that_the_host_allows_is_silent() -> None:
+    made = Made(flags={"enforce-eager": True})
+    host = replace(made.host(), allow=(("BK-07", "hangs with graphs"),))
+    assert "BK-07" in made.verdicts()
+    assert check(made.service(), host) == ()
+
+
+def test_an_allowance_of_no_rule_is_told_with_the_nearest_one() -> None:
+    assert unknown_allowances({"KV-01": "measured", "MEM-05": "known"}) == ()
+    (near, far) = unknown_allowances({"kv-1": "x", "zzz": "x"})
+    assert "KV-01" in near.remedy
+    assert "sparkfleet rules" in far.remedy
+
+
+def test_nothing_is_said_of_releases_where_the_release_is_not_known() -> None:
+    made = Made(NANO, vllm="", repository="ghcr.io/org/vllm", tag="x", flags={"kv-cache-dtype": "fp8"})
+    assert {found.level for found in made.verdicts().values()} <= {"info"}
+
+
+def test_a_release_between_two_bundled_ones_may_have_the_architecture() -> None:
+    made = Made(vllm="0.16.5", config={"architectures": [QWEN_ARCH]})
+    assert made.verdicts()["IMG-06"].level == "warning"
+
+
+def test_the_images_own_schema_is_the_last_word() -> None:
+    made = Made(PHI4, flags={"trust-remote-code": True, "load-format": "fastsafetensors"})
+    own = Schema("0.24.0+nv26.07", dict(load("0.24.0").flags), packages={"vllm": "0.24.0", "scipy": "1.15"})
+    found = made.verdicts(own)
+    assert "P-07" not in found
+    assert found["P-13"].level == "error"
+
+
+def test_an_image_that_has_mistral_common_itself_is_believed() -> None:
+    flags = {"--gpu-memory-utilization": Flag("--gpu-memory-utilization", type="float", default=0.9)}
+    made = Made(SMALL4, vllm="0.19.0")
+    for installed, missing in (("1.11.2", False), ("1.10.0", True), ("", True)):
+        packages = {"vllm": "0.19.0", "mistral-common": installed} if installed else {"vllm": "0.19.0"}
+        own = Schema("0.19.0", flags, packages=packages)
+        assert ("P-09" in made.verdicts(own)) is missing
+
+
+def test_other_services_of_the_spark_count_in_the_memory() -> None:
+    first = Made(config=DENSE, gib=14).service()
+    second = replace(first, name="second", flags=(("gpu_memory_utilization", 0.3),))
+    host = Host("spark-01", (first, second))
+    alone = estimate(first, Host("spark-01", (first,)))
+    beside = estimate(first, host)
+    assert alone is not None
+    assert beside is not None
+    assert alone.left_gib - beside.left_gib == pytest.approx(0.3 * 119.7)
+    assert estimate(first, host, total_gib=200.0).total_gib == 200.0
+    assert estimate(Made().service(), host) is None
+
+
+def test_a_memory_limit_that_cannot_be_read_is_none_of_these_rules() -> None:
+    assert Made(box=Container(memory="much")).verdicts() == {}
+
+
+def test_what_every_container_has_is_what_the_plan_mounts() -> None:
+    assert ALWAYS_MOUNTED == (MODELS_IN_CONTAINER, CACHE_IN_CONTAINER)

@@ -1,0 +1,88 @@
+import pytest
+from packaging.version import Version
+
+from sparkfleet.engines.vllm.images import NGC, serve_prefix, serve_words, vllm_version
+from sparkfleet.engines.vllm.schema import nearest
+
+API_SERVER = ("python3", "-m", "vllm.entrypoints.openai.api_server")
+NVIDIA = ("/opt/nvidia/nvidia_entrypoint.sh",)
+
+
+@pytest.mark.parametrize(
+    ("repository", "tag", "version"),
+    [
+        ("nvcr.io/nvidia/vllm", "25.09-py3", "0.10.1.1"),
+        ("nvcr.io/nvidia/vllm", "25.12.post1-py3", "0.12.0"),
+        ("nvcr.io/nvidia/vllm", "26.04-py3", "0.19.0"),
+        ("nvcr.io/nvidia/vllm", "26.10-py3", "0.31.0"),
+        ("nvcr.io/nvidia/vllm", "27.01-py3", ""),
+        ("nvcr.io/nvidia/vllm", "latest", ""),
+        ("docker.io/vllm/vllm-openai", "v0.24.0", "0.24.0"),
+        ("vllm/vllm-openai", "v0.24.0-ubuntu2404", "0.24.0"),
+        ("docker.io/vllm/vllm-openai", "v0.31.0-aarch64-cu129", "0.31.0"),
+        ("docker.io/vllm/vllm-openai", "v0.10.1.1", "0.10.1.1"),
+        ("docker.io/vllm/vllm-openai", "nightly", ""),
+        ("docker.io/vllm/vllm-openai", "cu130-nightly", ""),
+        ("docker.io/vllm/vllm-openai", "latest", ""),
+        ("ghcr.io/someone/vllm", "v0.24.0", ""),
+    ],
+)
+def test_the_version_inside_is_told_by_the_name_where_it_can_be(
+    repository: str, tag: str, version: str
+) -> None:
+    assert vllm_version(repository, tag) == version
+
+
+@pytest.mark.parametrize("version", NGC.values())
+def test_every_nvidia_release_has_a_schema_at_or_below(version: str) -> None:
+    assert Version(nearest(version)[0].version) <= Version(version)
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "prefix"),
+    [
+        (("vllm", "serve"), ()),
+        (("/usr/local/bin/vllm", "serve"), ()),
+        (("vllm",), ("serve",)),
+        (("vllm", "bench"), None),
+        ((), ("vllm", "serve")),
+        (NVIDIA, ("vllm", "serve")),
+        (("/bin/bash", "/start.sh"), ("vllm", "serve")),
+        (("bash",), ("vllm", "serve")),
+        (("bash", "-c", "exec vllm serve x"), None),
+        (("/usr/bin/tini", "--"), ("vllm", "serve")),
+        (("tini", "-g", "vllm", "serve"), ()),
+        (("env", "A=1", "vllm", "serve"), ()),
+        (API_SERVER, ("--model",)),
+        (("/usr/bin/python3.12", "-m", "vllm.entrypoints.cli.main"), ("serve",)),
+        (("python3", "app.py"), None),
+        (("nginx",), None),
+    ],
+)
+def test_vllm_serve_runs_exactly_once_whatever_the_entrypoint(
+    entrypoint: tuple[str, ...], prefix: tuple[str, ...] | None
+) -> None:
+    assert serve_prefix(entrypoint) == prefix
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "command"),
+    [
+        (("vllm", "serve"), ("m", "--port", "1")),
+        (("vllm",), ("serve", "m", "--port", "1")),
+        (NVIDIA, ("vllm", "serve", "m", "--port", "1")),
+        ((), ("vllm", "serve", "m", "--port", "1")),
+        (API_SERVER, ("--model", "m", "--port", "1")),
+        (("nginx", "--"), ("/usr/bin/vllm", "serve", "m", "--port", "1")),
+        (("nice",), ("vllm", "serve", "m", "--port", "1")),
+    ],
+)
+def test_the_words_of_a_running_container_are_found_behind_its_entrypoint(
+    entrypoint: tuple[str, ...], command: tuple[str, ...]
+) -> None:
+    assert serve_words(entrypoint, command) == ("m", "--port", "1")
+
+
+@pytest.mark.parametrize("command", [("sleep", "infinity"), (), ("vllm",)])
+def test_a_container_that_serves_nothing_has_no_such_words(command: tuple[str, ...]) -> None:
+    assert serve_words(NVIDIA, command) is None

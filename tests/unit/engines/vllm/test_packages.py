@@ -1,0 +1,45 @@
+"""Which Python packages an image lacks, by the vLLM in it."""
+
+import pytest
+
+from sparkfleet.engines.vllm.packages import brought, lacking
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version"),
+    [
+        (("ray", ""), "0.17.1"),
+        (("mistral_common", ">=1.11.0"), "0.20.2"),
+        (("Mistral.Common", ">=1.8"), "0.19.0"),
+        (("numpy", ""), "0.19.0"),
+    ],
+)
+def test_what_a_release_requires_its_images_have(wanted, version):
+    assert lacking([wanted], version) == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version"),
+    [
+        (("ray", ""), "0.18.0"),  # between two known releases, of which the older one has it
+        (("ray", ">=2.50"), "0.19.0"),
+        (("scipy", ">=1"), "0.24.0"),
+        (("mistral_common", ">=1.11.0"), "0.19.0"),  # it requires 1.10
+        (("numpy", ">=1"), "0.19.0"),  # any release of it, so nobody knows which
+        (("numpy", "what"), "0.19.0"),
+        (("torch", "==1.0"), "0.19.0"),
+        (("numpy", ""), ""),
+        (("numpy", ""), "nightly"),
+    ],
+)
+def test_what_is_not_certain_is_lacking(wanted, version):
+    assert lacking([wanted], version) == (wanted,)
+
+
+def test_the_order_of_what_lacks_is_that_of_what_is_wanted():
+    assert lacking([("scipy", ""), ("numpy", ""), ("ray", "")], "0.24.0") == (("scipy", ""), ("ray", ""))
+
+
+def test_ray_is_no_bound_for_others_where_images_come_without_it():
+    assert "ray" in brought("0.17.1")
+    assert "ray" not in brought("0.18.1")

@@ -1,0 +1,57 @@
+"""What an image told of itself is kept by its digest, and makes the next check exact."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.engines.vllm import schema_cache
+
+DIGEST = "sha256:" + "4" * 64
+SAID = json.dumps(
+    {"vllm_version": "0.19.0+nv26.04", "flags": {"--nv-only": {"dest": "nv_only", "kind": "store"}}}
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_an_image_that_was_never_asked_has_no_schema() -> None:
+    assert schema_cache.lookup(DIGEST) is None
+    assert schema_cache.lookup("repo:tag-without-digest") is None
+
+
+def test_what_an_image_said_is_found_again_by_its_digest_whatever_name_it_has() -> None:
+    schema_cache.keep(f"nvcr.io/nvidia/vllm:26.04-py3@{DIGEST}", f"INFO importing\n{SAID}\n")
+    found = schema_cache.lookup(f"mirror.local/vllm@{DIGEST}")
+    assert found is not None
+    assert found.version == "0.19.0+nv26.04"
+    assert "--nv-only" in found.flags
+
+
+def test_what_is_no_schema_is_not_kept() -> None:
+    with pytest.raises(ValueError, match="did not tell its schema"):
+        schema_cache.keep(DIGEST, "Traceback ...")
+    assert schema_cache.lookup(DIGEST) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"not gzip", b"\x1f\x8b broken"])
+def test_a_broken_file_is_as_none(content: bytes) -> None:
+    schema_cache.keep(DIGEST, SAID)
+    path = schema_cache.path_of(DIGEST)
+    assert path is not None
+    path.write_bytes(content)
+    assert schema_cache.lookup(DIGEST) is None
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert schema_cache.keep(DIGEST, SAID).version == "0.19.0+nv26.04"

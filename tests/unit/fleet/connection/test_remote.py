@@ -1,0 +1,135 @@
+"""Commands on a Spark outlive their connection; a job is followed to its end over any number of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from sparkfleet.fleet.connection import remote
+
+BANNER = 'Welcome to DGX Spark!\n{"not": "for programs"}\n'
+
+
+CUT = object()
+"""In a script: the connection breaks here."""
+
+
+@dataclass
+class Output:
+    out: str
+
+    @property
+    def stdout_lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def stderr_lines(self) -> list[str]:
+        return []
+
+
+@dataclass
+class FakeHost:
+    """A host that answers from a script; an answer that is CUT breaks the connection."""
+
+    script: list[Any]
+    asked: list[str] = field(default_factory=list)
+    alive: bool = True
+    connects: int = 0
+    name: str = "spark-01"
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def connector(self) -> FakeHost:
+        return self
+
+    @property
+    def client(self) -> FakeHost:
+        return self
+
+    def get_transport(self) -> FakeHost:
+        return self
+
+    def is_active(self) -> bool:
+        return self.alive
+
+    def connect(self) -> None:
+        self.connects += 1
+        self.alive = True
+
+    def run_shell_command(self, command: Any, **_: Any) -> tuple[bool, Output]:
+        self.asked.append(str(command))
+        answer = self.script.pop(0)
+        if answer is CUT:
+            self.alive = False
+            return False, Output("")
+        if isinstance(answer, Exception):
+            raise answer
+        return True, Output(answer)
+
+
+def events(*numbers: int) -> str:
+    return "".join(json.dumps({"n": n, "text": f"event {n}"}) + "\n" for n in numbers)
+
+
+RESULT = json.dumps({"n": 9, "kind": "result", "outcome": "promoted"}) + "\n"
+
+
+def followed(host: FakeHost) -> list[int]:
+    return [event["n"] for event in remote.follow(host, "nano-1", lambda _: None)]  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote.time, "sleep", lambda _: None)
+
+
+def test_a_job_is_followed_from_where_the_last_answer_ended() -> None:
+    host = FakeHost([events(0, 1), events(2), RESULT])
+    assert followed(host) == [0, 1, 2, 9]
+    assert [words.split("--since ")[1][0] for words in host.asked] == ["0", "2", "3"]
+
+
+@pytest.mark.parametrize("broken", [CUT, TimeoutError(), OSError("gone"), EOFError()])
+def test_a_broken_connection_is_made_anew_and_no_event_is_lost_or_told_twice(broken: Any) -> None:
+    host = FakeHost([events(0), broken, events(1), broken, broken, RESULT])
+    assert followed(host) == [0, 1, 9]
+    assert host.connects == 3
+
+
+def test_what_a_login_shell_says_is_no_event() -> None:
+    assert followed(FakeHost([BANNER + events(0), BANNER + events(1), BANNER + RESULT])) == [0, 1, 9]
+
+
+def test_a_job_whose_program_does_not_run_is_let_go_on() -> None:
+    stalled = json.dumps({"n": 1, "text": "its program does not run", "stalled": True})
+    host = FakeHost([events(0), stalled, "", events(1), RESULT])
+    assert followed(host) == [0, 1, 1, 9]
+    assert "resume nano-1" in host.asked[2]
+
+
+def test_a_command_whose_connection_broke_is_run_again() -> None:
+    host = FakeHost([CUT, "done"])
+    assert remote.run(host, ("true",)).out == "done"  # type: ignore[arg-type]
+
+
+def test_a_connection_that_breaks_every_time_is_told() -> None:
+    host = FakeHost([CUT] * remote.TRIES)
+    with pytest.raises(remote.ConnectionLostError, match="cut"):
+        remote.run(host, ("true",))  # type: ignore[arg-type]
+
+
+def test_a_command_that_fails_on_a_sound_connection_has_failed() -> None:
+    @dataclass
+    class Failing(FakeHost):
+        def run_shell_command(self, command: Any, **_: Any) -> tuple[bool, Output]:
+            return False, Output("no")
+
+    assert not remote.run(Failing([]), ("false",)).ok  # type: ignore[arg-type]
+
+
+def test_the_answer_is_the_last_document_among_other_words() -> None:
+    assert remote.last_document(BANNER + '{"swap": "x"}\nbye\n') == {"swap": "x"}
+    assert remote.last_document("nothing") == {}

@@ -1,0 +1,110 @@
+"""A password for sudo goes over stdin, to the Sparks that declare one, and not twice where it was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection import remote, secret_cache, sudo
+from sparkfleet.fleet.connection.probe import look
+from sparkfleet.probe import root_shell
+from sparkfleet.probe.command import ProbeRequest
+
+
+@dataclass
+class Output:
+    err: str = ""
+
+    @property
+    def stdout_lines(self) -> list[str]:
+        return []
+
+    @property
+    def stderr_lines(self) -> list[str]:
+        return self.err.splitlines()
+
+
+@dataclass
+class FakeHost:
+    """A Spark that refuses with these words, or does what it is told."""
+
+    source: str = "env:SUDO_OF_TEST"
+    refuses: str = ""
+    asked: list[str] = field(default_factory=list)
+    sent: list[list[str] | None] = field(default_factory=list)
+    name: str = "spark-01"
+    connector: Any = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {"sparkfleet": {"sudo_password": self.source}}
+
+    def run_shell_command(
+        self, command: Any, _stdin: list[str] | None = None, **_: Any
+    ) -> tuple[bool, Output]:
+        self.asked.append(str(command))
+        self.sent.append(_stdin)
+        return not self.refuses, Output(f"{root_shell.REFUSED}{self.refuses}" if self.refuses else "")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret_cache.forget()
+    monkeypatch.setenv("SUDO_OF_TEST", "right horse")
+
+
+def run(host: FakeHost, stdin: str | None = None) -> remote.Answer:
+    return remote.run(host, ("cat", "a b"), stdin=stdin)  # type: ignore[arg-type]
+
+
+def test_a_password_is_the_first_line_of_stdin_and_in_no_command() -> None:
+    host = FakeHost()
+    run(host, '{"some": "data"}')
+    run(host)
+    assert host.sent == [['right horse\n{"some": "data"}'], ["right horse\n"]]
+    assert all("horse" not in command for command in host.asked)
+    assert all("r cat 'a b'" in command for command in host.asked)
+
+
+@pytest.mark.parametrize("source", ["env:NOT_SET_AT_ALL", ""])
+def test_without_one_stdin_is_the_programs_alone(source: str) -> None:
+    host = FakeHost(source)
+    run(host, "data")
+    assert host.sent == [["data"]]
+    assert "sudo -n" in host.asked[0]
+
+
+def test_a_refused_password_is_told_with_its_source_and_never_sent_again() -> None:
+    host = FakeHost(refuses="Sorry, try again. sudo: 1 incorrect password attempt")
+    told = look(host, ProbeRequest())  # type: ignore[arg-type]
+    assert isinstance(told, Diagnostic)
+    assert "password of env:SUDO_OF_TEST: sudo: 1 incorrect password attempt" in told.message
+    with pytest.raises(SparkfleetError, match="SUDO_OF_TEST"):
+        run(host)
+    assert len(host.asked) == 1
+
+
+def test_a_sudo_that_asks_for_a_password_that_nobody_gave_is_told_with_the_way_to_give_it() -> None:
+    host = FakeHost("", refuses="sudo: a password is required")
+    with pytest.raises(SparkfleetError, match="SPARKFLEET_SUDO_PASSWORD"):
+        run(host)
+
+
+def test_a_source_that_gives_nothing_is_a_reason_and_nothing_is_sent() -> None:
+    host = FakeHost("file:/does/not/exist")
+    told = look(host, ProbeRequest())  # type: ignore[arg-type]
+    assert isinstance(told, Diagnostic)
+    assert "sudo_password: the file /does/not/exist cannot be read" in str(told)
+    assert host.asked == []
+
+
+def test_a_secret_is_read_once_however_many_want_it(tmp_path: Any) -> None:
+    count = tmp_path / "count"
+    source = f"command:sh -c 'echo x >> {count}; echo secret'"
+    assert [secret_cache.read_once(source, field="x") for _ in range(3)] == ["secret"] * 3
+    assert count.read_text() == "x\n"
+    assert sudo.FIELD == "sudo_password"

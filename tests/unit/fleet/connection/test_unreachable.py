@@ -1,0 +1,70 @@
+"""A connection that failed is told of with its address, its cause and the next command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pyinfra.api.exceptions import ConnectError
+
+from sparkfleet.fleet.connection.unreachable import address_of, connect_diagnostic
+
+SAID = {
+    "SSH host key error (Host key for 10.0.0.9 does not match.)": (
+        "it shows another SSH host key than known_hosts has",
+        "ssh-keygen -R '[10.0.0.9]:2222'",
+    ),
+    "SSH error (No host key for 10.0.0.9 found in known_hosts)": ("its SSH host key is not known", "compare"),
+    "Authentication error (username=nvidia) (Authentication failed.)": (
+        "SSH refused the login",
+        "ssh-copy-id -F /dev/null -p 2222 10.0.0.9",
+    ),
+    "Could not resolve hostname ([Errno -2] Name or service not known)": (
+        "the name 10.0.0.9 cannot be resolved",
+        "hostname: ADDRESS",
+    ),
+    "SSH error (Error reading SSH protocol banner[Errno 104] Connection reset by peer)": (
+        "hung up before an SSH greeting",
+        "systemctl status ssh",
+    ),
+    "Could not connect (timed out)": ("no answer: the connection timed out", "ping 10.0.0.9"),
+    "Could not connect ([Errno None] Unable to connect to port 2222 on 10.0.0.9)": (
+        "SSH connection refused",
+        "ssh -F /dev/null -p 2222 10.0.0.9 true",
+    ),
+    "EOF error ()": ("hung up before an SSH greeting", "systemctl status ssh"),
+    "SSH error (No existing session)": ("sent no SSH greeting in time", "systemctl status ssh"),
+    "something new": ("something new", "ssh -F /dev/null -p 2222 10.0.0.9 true"),
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_each_cause_has_its_words_its_address_and_its_remedy(said: str) -> None:
+    found, remedy = SAID[said]
+    data = {"ssh_hostname": "10.0.0.9", "ssh_port": 2222, "ssh_config_file": "/dev/null"}
+    diagnostic = connect_diagnostic("spark-01", data, ConnectError(said))
+    assert diagnostic.location == "spark-01"
+    assert found in diagnostic.message
+    assert diagnostic.message.endswith("(10.0.0.9:2222)")
+    assert remedy in diagnostic.hint
+
+
+def test_address_and_port_come_from_the_ssh_configuration_that_the_fleet_uses(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host spark-*\n  HostName 10.0.0.9\n  Port 2201\n")
+    address = address_of("spark-01", {"ssh_config_file": str(config)})
+    assert (address.text, address.known_name) == ("10.0.0.9:2201", "[10.0.0.9]:2201")
+    assert address.ssh() == f"ssh -F {config} spark-01"
+
+
+def test_what_the_host_file_says_goes_before_the_ssh_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host *\n  Port 2201\n")
+    data = {"ssh_config_file": str(config), "ssh_hostname": "10.0.0.9", "ssh_port": 22, "ssh_user": "nvidia"}
+    address = address_of("spark-01", data)
+    assert address.text == "10.0.0.9:22"
+    assert address.ssh() == f"ssh -F {config} -p 22 nvidia@10.0.0.9"
+
+
+def test_a_configuration_that_cannot_be_read_leaves_the_name(tmp_path: Path) -> None:
+    assert address_of("spark-01", {"ssh_config_file": str(tmp_path / "none")}).text == "spark-01:22"

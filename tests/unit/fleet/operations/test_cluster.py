@@ -1,0 +1,62 @@
+"""The members of a cluster begin together: with one id and one token, or not at all."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import Rank, SwapRequest
+from sparkfleet.fleet.operations import cluster
+from sparkfleet.fleet.run import executor
+from sparkfleet.fleet.run.fleet_run import FleetRun
+
+HOSTS = ("spark-01", "spark-02")
+
+
+class Act:
+    """One host of a run, as far as a meeting asks it."""
+
+    def __init__(self, run: FleetRun, number: int) -> None:
+        self.run, self.host = run, SimpleNamespace(name=HOSTS[number])
+        self.rank = Rank("pair", number, HOSTS, ("10.0.0.1", "10.0.0.2"), "mp", "abc")
+
+    def tell(self, *_: object) -> None:
+        """Nobody looks."""
+
+    def meet(self) -> SwapRequest:
+        me: Any = self
+        return cluster.meet(me, SwapRequest(f"own-{self.rank.rank}", None, ()), self.rank)
+
+
+def diagnostic(act: Act) -> Diagnostic:
+    with pytest.raises(executor.FailedError) as failed:
+        act.meet()
+    return failed.value.diagnostics[0]
+
+
+def test_all_members_get_the_id_and_the_token_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FleetRun()
+    first, second = Act(run, 0), Act(run, 1)
+    found: list[SwapRequest] = []
+    monkeypatch.setattr(cluster.time, "sleep", lambda _: found.append(second.meet()))
+    found.append(first.meet())
+    assert {one.id for one in found} == {"own-0"}
+    assert len({one.token for one in found}) == 1
+    assert found[0].token
+
+
+def test_a_member_that_failed_before_is_named_with_its_cause() -> None:
+    run = FleetRun(failures={"spark-02": (Diagnostic("spark-02: image", "no space left on device\nwords"),)})
+    said = diagnostic(Act(run, 0))
+    assert said.location == "spark-01: cluster pair"
+    assert said.message == "spark-02 cannot take part: no space left on device; nothing was touched"
+    assert said.hint == "mend spark-02, then run again"
+
+
+def test_a_member_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "WAIT_S", 0.0)
+    said = diagnostic(Act(FleetRun(), 0))
+    assert said.message == "spark-02 did not come to the same point within 0 s; nothing was touched"

@@ -1,0 +1,39 @@
+"""pyinfra's own words that would be misunderstood are refused before anything happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.fleet.run.command_line import diagnostic_of
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> str:
+    path = tmp_path / "lab.py"
+    path.write_text("sparks = []\n")
+    return str(path)
+
+
+def test_an_inventory_that_does_not_exist_is_refused() -> None:
+    diagnostic = diagnostic_of(["inventories/nope.py", "deploys/serve.py", "--dry"], interactive=True)
+    assert diagnostic is not None
+    assert diagnostic.message == "there is no such inventory"
+
+
+def test_dry_together_with_yes_is_refused_since_it_would_show_nothing(inventory: str) -> None:
+    diagnostic = diagnostic_of([inventory, "deploys/serve.py", "--dry", "-y"], interactive=True)
+    assert diagnostic is not None
+    assert "--dry together with -y" in diagnostic.message
+
+
+def test_without_a_terminal_a_run_needs_its_consent_on_the_command_line(inventory: str) -> None:
+    assert diagnostic_of([inventory, "deploys/serve.py"], interactive=False) is not None
+    for word in ("-y", "--yes", "--dry", "--json"):
+        assert diagnostic_of([inventory, "deploys/serve.py", word], interactive=False) is None
+
+
+def test_right_words_pass(inventory: str) -> None:
+    assert diagnostic_of([inventory, "deploys/serve.py"], interactive=True) is None
+    assert diagnostic_of(["--version"], interactive=True) is None

@@ -1,0 +1,146 @@
+"""Progress: a line when the phase changes or after silence; nothing in between."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sparkfleet.fleet.run.progress import Board, Flow, clock, pace
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 100.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def time() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def board(time: Clock, lines: list[str]) -> Board:
+    return Board(terminal=False, echo=lines.append, now=time)
+
+
+def test_each_new_phase_is_one_line_with_host_time_and_text(
+    board: Board, time: Clock, lines: list[str]
+) -> None:
+    with board.host("spark-01"):
+        board.tell("spark-01", "load", "shards 1/13")
+        time.at += 2
+        board.tell("spark-01", "load", "shards 2/13")
+        time.at += 63
+        board.tell("spark-01", "graphs", "")
+    assert lines == ["spark-01   0:00  load: shards 1/13", "spark-01   1:05  graphs"]
+
+
+def test_a_long_phase_says_where_it_is_every_fifteen_seconds(
+    board: Board, time: Clock, lines: list[str]
+) -> None:
+    with board.host("spark-01"):
+        for shard in range(40):
+            board.tell("spark-01", "load", f"shards {shard}/40")
+            time.at += 1
+    assert [line.split()[-1] for line in lines] == ["0/40", "15/40", "30/40"]
+
+
+def test_a_lasting_line_is_printed_at_once_and_also_after_the_end(
+    board: Board, time: Clock, lines: list[str]
+) -> None:
+    with board.host("spark-01"):
+        time.at += 61
+        board.say("spark-01", "connection lost")
+    board.say("spark-01", "FAILED")
+    assert lines == ["spark-01   1:01  connection lost", "spark-01   0:00  FAILED"]
+
+
+def test_on_a_terminal_the_table_has_a_row_for_each_host_that_is_worked_on(
+    time: Clock, lines: list[str]
+) -> None:
+    board = Board(terminal=False, echo=lines.append, now=time)
+    with board.host("spark-01"), board.host("spark-02"):
+        assert board.table().row_count == 2
+    assert board.table().row_count == 0
+
+
+def test_the_clock_counts_minutes_past_the_hour() -> None:
+    assert clock(0.4) == "0:00"
+    assert clock(3725) == "62:05"
+
+
+MIB = 1 << 20
+
+
+def test_bytes_on_their_way_have_a_rate_and_a_time_left(board: Board, time: Clock, lines: list[str]) -> None:
+    with board.host("spark-01"):
+        for second in range(31):
+            board.tell("spark-01", "fetch copy", f"{second * 10} of 1000 MiB", second * 10 * MIB, 1000 * MIB)
+            time.at += 1
+    assert lines == [
+        "spark-01   0:00  fetch copy: 0 of 1000 MiB",
+        "spark-01   0:15  fetch copy: 150 of 1000 MiB  10 MiB/s, 85 s left",
+        "spark-01   0:30  fetch copy: 300 of 1000 MiB  10 MiB/s, 70 s left",
+    ]
+
+
+def test_a_rate_forgets_what_is_long_ago(time: Clock) -> None:
+    flow = Flow(1000)
+    for at, have in ((0, 0), (1, 500), (30, 500), (40, 500), (50, 600)):
+        flow.note(at, have)
+    assert flow.rate == 5
+    assert pace([flow]) == "5 B/s, 80 s left"
+
+
+def test_nothing_is_said_of_a_pace_that_is_not_known() -> None:
+    flow = Flow(10)
+    assert (flow.have, flow.rate, pace([flow]), pace([])) == (0, 0, "", "")
+    flow.note(1, 4)
+    assert pace([flow]) == ""
+    flow.note(2, 4)
+    assert pace([flow]) == ""
+    flow.note(3, 10)
+    assert pace([flow]) == ""
+
+
+def test_hosts_that_wait_for_bytes_are_summed_up_for_the_fleet(
+    board: Board, time: Clock, lines: list[str]
+) -> None:
+    with board.host("spark-01"), board.host("spark-02"):
+        for second in range(20):
+            board.tell("spark-01", "fetch copy", "", second * MIB, 100 * MIB)
+            board.tell("spark-02", "fetch copy", "", second * 4 * MIB, 200 * MIB)
+            time.at += 1
+        assert board.table().row_count == 3
+    assert lines[3] == "fleet   71 MiB of 300 MiB  5 MiB/s, 85 s left"
+
+
+def test_on_a_terminal_bytes_have_a_bar(board: Board, time: Clock) -> None:
+    with board.host("spark-01"):
+        board.tell("spark-01", "fetch copy", "x", MIB, 4 * MIB)
+        time.at += 1
+        board.tell("spark-01", "fetch copy", "x", 2 * MIB, 4 * MIB)
+        console = Console(width=120, file=io.StringIO())
+        console.print(board.table())
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 MiB/s, 2 s left" in text
+    assert "━━━━" in text
+
+
+def test_the_next_phase_counts_anew(board: Board, time: Clock, lines: list[str]) -> None:
+    with board.host("spark-01"):
+        board.tell("spark-01", "fetch copy", "", 5, 10)
+        time.at += 1
+        board.tell("spark-01", "fetch load", "vllm")
+        assert board.table().row_count == 1
+    assert lines[-1] == "spark-01   0:01  fetch load: vllm"

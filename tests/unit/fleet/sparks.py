@@ -1,0 +1,92 @@
+"""Sparks whose programs answer from a table: for operations that ask them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sparkfleet.config.resolved import Host
+from sparkfleet.fleet.connection import remote
+from sparkfleet.fleet.run import executor, spark_plan
+from sparkfleet.fleet.run.fleet_run import FleetRun
+from sparkfleet.fleet.run.progress import Board
+from sparkfleet.plan.model import HostPlan
+from sparkfleet.probe.observed import User
+
+Reply = Callable[[str, tuple[str, ...], Any], remote.Answer]
+
+
+def said(data: Any) -> remote.Answer:
+    """Return the answer of a program that ended well."""
+    return remote.Answer(True, json.dumps(data) + "\n", "")
+
+
+def refused(text: str) -> remote.Answer:
+    """Return the answer of a program that ended badly."""
+    return remote.Answer(False, "", text)
+
+
+@dataclass
+class Sparks:
+    """Every call of a program is kept, in order: Spark, program and its words."""
+
+    declared: dict[str, Host]
+    replies: dict[str, Any] = field(default_factory=dict)
+    """By program: its answer, or what is raised, or a function of Spark, words and data."""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """Ends of the jobs, in order; ``staged`` when there are none left."""
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+    sent: list[Any] = field(default_factory=list)
+    """What the calls gave to the programs."""
+    said: list[str] = field(default_factory=list)
+    state: Any = None
+
+    def __post_init__(self) -> None:
+        self.hosts = {name: SimpleNamespace(name=name) for name in self.declared}
+        self.state = SimpleNamespace(inventory=SimpleNamespace(get_host=lambda name: self.hosts[name]))
+        self.run = FleetRun(
+            plans={name: HostPlan(name) for name in self.hosts}, board=Board(False, self.said.append)
+        )
+        self.state.sparkfleet_run = self.run
+
+    def act(self, name: str) -> executor.Acting:
+        return executor.Acting(self.state, self.hosts[name])
+
+    def program(self, host: Any, name: str, *words: str, data: Any = None, timeout: int = 0) -> remote.Answer:
+        assert timeout
+        self.calls.append((host.name, name, *words))
+        self.sent.append(data)
+        reply = self.replies.get(name, said({}))
+        if isinstance(reply, Exception):
+            raise reply
+        found = reply(host.name, words, data) if callable(reply) else reply
+        assert isinstance(found, remote.Answer)
+        return found
+
+    def given(self, program: str) -> list[Any]:
+        """Return what the calls of a program gave to it."""
+        return [data for call, data in zip(self.calls, self.sent, strict=True) if call[1] == program]
+
+    def watch(self, act: executor.Acting, job: str, subject: str) -> dict[str, Any]:
+        assert subject == "fetch"
+        assert any(call[:2] == (act.host.name, "stage") for call in self.calls), f"{job} was not begun"
+        return self.results.pop(0) if self.results else {"outcome": "staged"}
+
+
+def patched(monkeypatch: pytest.MonkeyPatch, sparks: Sparks) -> Sparks:
+    """Let the operations talk to these Sparks."""
+    monkeypatch.setattr(remote, "program", sparks.program)
+    monkeypatch.setattr(spark_plan, "declared", lambda host: sparks.declared[host.name])
+
+    def watch(act: executor.Acting, job: str, subject: str) -> dict[str, Any]:
+        return sparks.watch(act, job, subject)
+
+    monkeypatch.setattr(executor.Acting, "watch", watch)
+    user = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
+    monkeypatch.setattr(spark_plan, "login_user", lambda _: user)
+    return sparks

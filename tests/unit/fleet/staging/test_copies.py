@@ -1,0 +1,200 @@
+"""A copy between two Sparks: a sender that ends with it, orders whose numbers fit, whose trouble it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from sparkfleet.config.resolved import Host, ImageRef, Paths, Stage, WeightFile, Weights
+from sparkfleet.fleet.connection import remote
+from sparkfleet.fleet.run import executor
+from sparkfleet.fleet.staging import copies
+from sparkfleet.fleet.staging.sender import SenderError
+from sparkfleet.offline import oci
+from sparkfleet.plan.model import Source
+from sparkfleet.probe.observed import User
+from tests.unit.fleet.sparks import Sparks, patched, refused, said
+
+MODEL = Weights(
+    "org/a", "1" * 40, (WeightFile("config.json", 5, blob="c"), WeightFile("w.safetensors", 9, blob="w"))
+)
+DRAFTER = Weights("org/d", "2" * 40, (WeightFile("d.safetensors", 7, blob="d"),))
+PLACES = {
+    "spark-01": [
+        {"address": "192.168.177.11/24", "netdev": "enp1s0f1np1", "kind": "fabric"},
+        {"address": "10.0.0.11/24", "netdev": "eth0", "kind": "lan"},
+    ],
+    "spark-02": [
+        {"address": "192.168.177.12/24", "netdev": "enp1s0f1np1", "kind": "fabric"},
+        {"address": "10.0.0.12/24", "netdev": "eth0", "kind": "lan"},
+    ],
+}
+EXPORTED = {"path": "/var/lib/sparkfleet/images/c.tar", "size": 70, "sha256": "f" * 64}
+IMAGE = ImageRef("nvcr.io/nvidia/vllm", "26.04", "sha256:" + "c" * 64)
+
+
+def listening(_: str, __: tuple[str, ...], data: dict[str, Any]) -> remote.Answer:
+    return said({"listeners": [[address, 40000 + n] for n, address in enumerate(data["addresses"])]})
+
+
+@pytest.fixture
+def sparks(monkeypatch: pytest.MonkeyPatch) -> Sparks:
+    made = Sparks({name: Host(name, paths=Paths(models="~/vllm")) for name in PLACES})
+    made.replies = {"copy-places": lambda name, *_: said({"places": PLACES[name]}), "copy-serve": listening}
+    return patched(monkeypatch, made)
+
+
+def copy(sparks: Sparks, *, near: bool = True) -> None:
+    source = Source("spark-01", near)
+    copies.copy(sparks.act("spark-02"), sparks.hosts["spark-01"], [MODEL, DRAFTER], source)
+
+
+def test_every_file_is_ordered_by_the_number_under_which_the_sender_shows_it(sparks: Sparks) -> None:
+    copy(sparks)
+    (served,), (job,) = sparks.given("copy-serve"), sparks.given("stage")
+    for order in job["copies"]:
+        root = (
+            f"/home/nvidia/vllm/hub/models--{order['repo'].replace('/', '--')}/snapshots/{order['revision']}"
+        )
+        assert order["models_dir"] == "/home/nvidia/vllm"
+        for file in order["files"]:
+            shown = served["files"][file["number"]]
+            assert shown == {"path": f"{root}/{file['path']}", "size": file["size"]}
+    assert [order["repo"] for order in job["copies"]] == ["org/a", "org/d"]
+
+
+def test_sender_and_receiver_have_the_same_token_and_another_one_each_time(sparks: Sparks) -> None:
+    copy(sparks)
+    copy(sparks)
+    served, jobs = sparks.given("copy-serve"), sparks.given("stage")
+    assert [one["token"] for one in served] == [one["token"] for one in jobs]
+    assert len({one["token"] for one in served}) == 2
+    assert all(len(one["token"]) == 64 for one in served)
+
+
+def test_only_the_receivers_addresses_may_call_and_the_fabric_is_nearest(sparks: Sparks) -> None:
+    copy(sparks)
+    (served,), (job,) = sparks.given("copy-serve"), sparks.given("stage")
+    assert served["peers"] == ("192.168.177.12", "10.0.0.12")
+    assert job["copies"][0]["listeners"] == [[0, "192.168.177.11", 40000], [1, "10.0.0.11", 40001]]
+    assert sparks.said == []
+
+
+def test_where_the_fabric_does_not_lead_now_it_is_said_and_the_lan_is_taken(sparks: Sparks) -> None:
+    lan = {name: places[1:] for name, places in PLACES.items()}
+    sparks.replies["copy-places"] = lambda name, *_: said({"places": lan[name]})
+    copy(sparks)
+    assert any("no link of the fabric leads to spark-01 now" in line for line in sparks.said)
+    copy(sparks, near=False)  # nobody expected it
+    assert len(sparks.said) == 1
+
+
+ENDS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
+    "its own trouble": ({"outcome": "failed", "cause": "the disk is full"}, executor.FailedError),
+    "the sender's": ({"outcome": "failed", "cause": "it hung up", "elsewhere": True}, SenderError),
+    "lost": ({"outcome": "lost", "cause": "reboot?"}, executor.FailedError),
+}
+
+
+@pytest.mark.parametrize(("end", "raised"), ENDS.values(), ids=ENDS)
+def test_a_copy_that_failed_says_whose_trouble_it_was_and_its_sender_ends(
+    sparks: Sparks, end: dict[str, Any], raised: type[Exception]
+) -> None:
+    sparks.results = [end]
+    with pytest.raises(raised, match=end["cause"].replace("?", ".")) as error:
+        copy(sparks)
+    assert error.type is raised  # a SenderError lets another Spark be asked; a FailedError ends it
+    (served,) = sparks.given("copy-serve")
+    assert sparks.calls[-1] == ("spark-01", "copy-stop", served["id"])
+
+
+def test_the_sender_of_a_copy_that_went_well_ends_with_it(sparks: Sparks) -> None:
+    copy(sparks)
+    (served,) = sparks.given("copy-serve")
+    assert sparks.calls[-1] == ("spark-01", "copy-stop", served["id"])
+
+
+def test_a_sender_that_cannot_be_stopped_is_no_trouble_of_the_copy(sparks: Sparks) -> None:
+    sparks.replies["copy-stop"] = remote.ConnectionLostError("gone")
+    copy(sparks)
+
+
+@pytest.mark.parametrize("program", ["copy-places", "copy-serve"])
+def test_a_spark_that_cannot_send_is_told_and_nothing_is_ordered(sparks: Sparks, program: str) -> None:
+    sparks.replies[program] = refused("Address family not supported")
+    with pytest.raises(SenderError, match="Address family not supported"):
+        copy(sparks)
+    assert sparks.given("stage") == []
+
+
+def copy_image(sparks: Sparks, receiver: str = "spark-02") -> None:
+    copies.copy_image(sparks.act(receiver), sparks.hosts["spark-01"], IMAGE, Source("spark-01"))
+
+
+def exporting(sparks: Sparks, times: int = 1) -> None:
+    done = {"outcome": "staged"}
+    sparks.results = [one for _ in range(times) for one in ({**done, "exported": EXPORTED}, done)]
+
+
+def test_an_image_is_written_to_a_file_there_sent_and_its_file_is_forgotten(sparks: Sparks) -> None:
+    exporting(sparks)
+    copy_image(sparks)
+    export, job = sparks.given("stage")
+    assert export["export"] == IMAGE.pull_ref
+    (order,) = job["image_copies"]
+    assert (order["image"], order["size"], order["sha256"]) == (IMAGE.pull_ref, 70, "f" * 64)
+    assert order["manifests"] == []  # its registry gives it its digest
+    assert sparks.given("copy-serve")[0]["files"] == [{"path": EXPORTED["path"], "size": 70}]
+    assert sparks.calls[-1] == ("spark-01", "copy-forget", IMAGE.pull_ref)
+    assert sparks.run.exports == {("spark-01", IMAGE.pull_ref): 0}
+
+
+def test_the_file_stays_until_the_last_receiver_has_it(
+    sparks: Sparks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(act: executor.Acting, _: User, request: dict[str, Any]) -> dict[str, Any]:
+        if "export" in request:
+            return {"outcome": "staged", "exported": EXPORTED}
+        gevent.sleep(0.01 if act.host.name == "spark-02" else 0.03)
+        sparks.calls.append((act.host.name, "has it"))
+        return {"outcome": "staged"}
+
+    three = {**PLACES, "spark-03": PLACES["spark-02"]}
+    sparks.declared["spark-03"] = Host("spark-03")
+    sparks.__post_init__()
+    sparks.replies["copy-places"] = lambda name, *_: said({"places": three[name]})
+    monkeypatch.setattr(copies.stage_job, "run", run)
+    gevent.joinall([gevent.spawn(copy_image, sparks, name) for name in ("spark-02", "spark-03")])
+    told = [call for call in sparks.calls if call[1] in {"has it", "copy-forget"}]
+    assert told == [
+        ("spark-02", "has it"),
+        ("spark-03", "has it"),
+        ("spark-01", "copy-forget", IMAGE.pull_ref),
+    ]
+
+
+def test_an_image_that_cannot_be_written_there_may_come_from_elsewhere(sparks: Sparks) -> None:
+    sparks.results = [{"outcome": "failed", "cause": "no space left on device"}]
+    with pytest.raises(SenderError, match="no space left"):
+        copy_image(sparks)
+    assert sparks.calls[-1][1] == "copy-forget"
+    assert sparks.given("copy-serve") == []
+
+
+def test_with_a_bundle_the_copys_digest_comes_from_its_manifests(sparks: Sparks, tmp_path: Path) -> None:
+    manifest = json.dumps({"config": {"digest": "sha256:0", "size": 1}, "layers": []}).encode()
+    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+    place = oci.place(tmp_path, digest)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(manifest)
+    known, unknown = replace(IMAGE, digest=digest), IMAGE
+    sparks.declared["spark-02"] = Host("spark-02", stage=Stage(bundle=str(tmp_path)))
+    act = sparks.act("spark-02")
+    assert [copies.base64.b64decode(one) for one in copies._manifests(act, known)] == [manifest]
+    assert copies._manifests(act, unknown) == []  # the bundle does not have it: its registry is asked

@@ -1,0 +1,150 @@
+"""The sender's unit: begun once, its request in memory for it alone, the login user before it serves."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkfleet.onhost.artifacts.copy import unit
+from sparkfleet.onhost.machine import jobs
+
+ID = "send-1234"
+REQUEST: dict[str, Any] = {
+    "id": ID, "addresses": ["127.0.0.1"], "peers": ["127.0.0.1"], "token": "canary",
+    "user": {"uid": 1000, "gid": 1001}, "files": [{"path": "/m/w", "size": 3}],
+}  # fmt: skip
+
+
+@dataclass
+class Systemd:
+    """Units that run, and what was asked of systemd."""
+
+    folder: Path
+    answers: bool = True
+    """Whether a sender that is started says where it listens."""
+    ends: bool = False
+    """Whether it ends at once."""
+    running: set[str] = field(default_factory=set)
+    started: list[tuple[str, ...]] = field(default_factory=list)
+
+    def is_going_on(self, job: str) -> bool:
+        return job in self.running
+
+    def start(self, job: str, words: list[str], *properties: str) -> None:
+        assert jobs.secret(job).stat().st_mode & 0o777 == 0o600
+        assert json.loads(jobs.secret(job).read_text()) == REQUEST
+        self.started.append((*words, *properties))
+        if not self.ends:
+            self.running.add(job)
+        if self.answers:
+            (self.folder / f"{job}.listens").write_text(json.dumps({"listeners": [["127.0.0.1", 4711]]}))
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
+    made = Systemd(tmp_path)
+    monkeypatch.setattr(jobs, "RUN_DIR", tmp_path)
+    monkeypatch.setattr(jobs, "is_going_on", made.is_going_on)
+    monkeypatch.setattr(jobs, "start", made.start)
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    monkeypatch.setattr(unit, "LISTENS_WITHIN_S", 0.2)
+    return made
+
+
+def test_a_sender_is_begun_with_its_request_in_memory_and_no_secret_in_its_words(systemd: Systemd) -> None:
+    assert unit.begin(dict(REQUEST)) == [["127.0.0.1", 4711]]
+    (words,) = systemd.started
+    assert words[1:3] == ("copy-send", ID)
+    assert "canary" not in repr(words)
+    assert any(word.startswith("RuntimeMaxSec=") for word in words)
+    assert f"ExecStopPost=/bin/rm -f {systemd.folder}/{ID}.listens" in words
+
+
+def test_asked_twice_it_is_started_once_and_says_the_same(systemd: Systemd) -> None:
+    assert unit.begin(dict(REQUEST)) == unit.begin(dict(REQUEST))
+    assert len(systemd.started) == 1
+
+
+def test_what_an_ended_sender_said_is_not_believed(systemd: Systemd) -> None:
+    (systemd.folder / f"{ID}.listens").write_text(json.dumps({"listeners": [["10.0.0.1", 1]]}))
+    systemd.answers = False
+    with pytest.raises(unit.NoSenderError):
+        unit.begin(dict(REQUEST))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_sender_that_does_not_say_where_it_listens_is_an_error(systemd: Systemd, ends: bool) -> None:
+    systemd.answers, systemd.ends = False, ends
+    with pytest.raises(unit.NoSenderError, match="journalctl -u sparkfleet-stage-send-1234"):
+        unit.begin(dict(REQUEST))
+
+
+@pytest.mark.parametrize("job", ["stage-1", "send-", "send-../x", "send-1;rm"])
+def test_an_id_that_is_none_of_a_sender_begins_nothing(systemd: Systemd, job: str) -> None:
+    with pytest.raises(unit.NoSenderError, match="bad id"):
+        unit.begin({**REQUEST, "id": job})
+    assert systemd.started == []
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, systemd: Systemd) -> Iterator[list[Any]]:
+    """What the sender's process did, in order."""
+    did: list[Any] = []
+    monkeypatch.setattr(os, "setgroups", lambda groups: did.append(("groups", groups)))
+    monkeypatch.setattr(os, "setgid", lambda gid: did.append(("gid", gid)))
+    monkeypatch.setattr(os, "setuid", lambda uid: did.append(("uid", uid)))
+    monkeypatch.setattr(unit.Sender, "serve", lambda sender: did.append(("serves", sender)))
+    monkeypatch.setattr(unit.Sender, "give_back_cache", lambda _: did.append(("gives back", None)))
+    real = unit.Sender.listen
+    senders: list[unit.Sender] = []
+
+    def listen(sender: unit.Sender, addresses: Sequence[str]) -> list[tuple[str, int]]:
+        senders.append(sender)
+        return real(sender, addresses)
+
+    monkeypatch.setattr(unit.Sender, "listen", listen)
+    jobs.secret(ID).write_text(json.dumps(REQUEST))
+    assert systemd.folder == jobs.RUN_DIR
+    yield did
+    for sender in senders:
+        for listening in sender._listening:
+            listening.close()
+
+
+def test_it_is_the_login_user_with_no_group_more_before_it_serves_a_byte(served: list[Any]) -> None:
+    assert unit.run(ID) == 0
+    assert [what for what, _ in served] == ["groups", "gid", "uid", "serves", "gives back"]
+    assert dict(served[:3]) == {"groups": [], "gid": 1001, "uid": 1000}
+    sender = served[3][1]
+    assert (sender.files[0].path, sender.files[0].size, sender.token) == ("/m/w", 3, "canary")
+    assert sender.peers == {"127.0.0.1"}
+
+
+def test_its_request_is_gone_when_it_listens_and_where_is_written_beside(served: list[Any]) -> None:
+    unit.run(ID)
+    assert served
+    assert not jobs.secret(ID).exists()
+    said = json.loads((jobs.RUN_DIR / f"{ID}.listens").read_text())
+    assert said["listeners"][0][0] == "127.0.0.1"
+
+
+def test_with_none_of_its_addresses_it_does_not_begin(served: list[Any]) -> None:
+    jobs.secret(ID).write_text(json.dumps({**REQUEST, "addresses": ["203.0.113.9"]}))
+    with pytest.raises(unit.NoSenderError, match=r"203\.0\.113\.9"):
+        unit.run(ID)
+    assert served == []
+    assert not (jobs.RUN_DIR / f"{ID}.listens").exists()
+
+
+def test_ending_one_that_is_not_there_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(unit.subprocess, "run", lambda words, **more: asked.append((words, more)))
+    unit.end(ID)
+    assert asked[0][0] == ["systemctl", "stop", "sparkfleet-stage-send-1234.service"]
+    assert asked[0][1]["check"] is False

@@ -1,0 +1,105 @@
+"""What was hashed once is not read again, as long as it is the same file in the same state."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.onhost.artifacts.fetch import verified
+from sparkfleet.onhost.artifacts.fetch.verified import Wanted
+
+RIGHT = hashlib.sha256(b"weights").hexdigest()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A blob with the right content, behind the hub's link."""
+    (tmp_path / "blob").write_bytes(b"weights")
+    (tmp_path / "link").symlink_to("blob")
+    return tmp_path / "link"
+
+
+def test_a_right_file_is_known_after_one_look(file: Path, tmp_path: Path) -> None:
+    wanted = Wanted(file, RIGHT)
+    assert verified.known(verified.read(tmp_path), wanted) is None
+    assert verified.check(tmp_path, [wanted], lambda _: None) == []
+    assert verified.known(verified.read(tmp_path), wanted) is True
+
+
+def test_a_file_with_another_content_of_the_same_size_is_known_as_wrong(file: Path, tmp_path: Path) -> None:
+    file.write_bytes(b"WEIGHTS")
+    wanted = Wanted(file, RIGHT)
+    assert verified.check(tmp_path, [wanted], lambda _: None) == [wanted]
+    assert verified.known(verified.read(tmp_path), wanted) is False
+
+
+def touched(path: Path) -> None:
+    os.utime(path, ns=(1, 1))
+
+
+def replaced(path: Path) -> None:
+    info = path.stat()
+    twin = path.with_name("twin")
+    twin.write_bytes(path.read_bytes())
+    os.utime(twin, ns=(info.st_atime_ns, info.st_mtime_ns))
+    twin.replace(path)
+
+
+def grown(path: Path) -> None:
+    info = path.stat()
+    with path.open("ab") as file:
+        file.write(b"x")
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [touched, replaced, grown])
+def test_a_file_that_was_touched_is_not_known_any_more(file: Path, tmp_path: Path, change: object) -> None:
+    wanted = Wanted(file, RIGHT)
+    verified.check(tmp_path, [wanted], lambda _: None)
+    change(tmp_path / "blob")  # type: ignore[operator]
+    assert verified.known(verified.read(tmp_path), wanted) is None
+
+
+def test_what_is_known_is_known_of_one_content_alone(file: Path, tmp_path: Path) -> None:
+    verified.check(tmp_path, [Wanted(file, RIGHT)], lambda _: None)
+    assert verified.known(verified.read(tmp_path), Wanted(file, "0" * 64)) is None
+
+
+def test_small_files_are_checked_by_the_id_that_git_gives_them(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b"what is up, doc?")
+    assert verified.content_is(path, "bd9dbf5aae1a3862dd1526723246b20206e5fc37")  # of git's own book
+    assert not verified.content_is(path, "0" * 40)
+
+
+def test_a_file_that_is_not_there_is_wrong_and_leaves_nothing_in_the_record(tmp_path: Path) -> None:
+    wanted = Wanted(tmp_path / "none", RIGHT)
+    assert verified.check(tmp_path, [wanted], lambda _: None) == [wanted]
+    assert verified.read(tmp_path) == {}
+
+
+def test_a_file_that_is_written_to_meanwhile_is_not_vouched_for(file: Path, tmp_path: Path) -> None:
+    wanted = Wanted(file, RIGHT)
+    assert verified.check(tmp_path, [wanted], lambda _: touched(tmp_path / "blob")) == [wanted]
+    assert verified.known(verified.read(tmp_path), wanted) is None
+
+
+def test_the_record_forgets_files_that_are_gone(file: Path, tmp_path: Path) -> None:
+    verified.check(tmp_path, [Wanted(file, RIGHT)], lambda _: None)
+    (tmp_path / "blob").unlink()
+    verified.check(tmp_path, [], lambda _: None)
+    assert verified.read(tmp_path) == {}
+
+
+def test_progress_counts_every_byte(file: Path, tmp_path: Path) -> None:
+    counter = verified.Counter()
+    verified.check(tmp_path, [Wanted(file, RIGHT)] * 3, counter)
+    assert counter.have == 3 * len(b"weights")
+
+
+def test_an_unreadable_record_is_no_knowledge(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "verified.json").write_text('{"files": {"%s": {}}}' % (tmp_path / "blob"))
+    assert verified.known(verified.read(tmp_path), Wanted(file, RIGHT)) is None

@@ -1,0 +1,206 @@
+"""A change of a cluster on one of its Sparks, with the others played by the test: all or none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sparkfleet.contract.generation import Generation, Rank, SwapRequest
+from sparkfleet.onhost.cluster import ranks
+from sparkfleet.onhost.cluster.messages import PORT
+from sparkfleet.onhost.machine.system import Holder
+from tests.unit.onhost.world import Engine, World, generation
+
+TOKEN = "t0ken"
+
+
+def ranked(image: str, rank: int) -> Generation:
+    place = Rank("pair", rank, ("spark-01", "spark-02"), ("10.0.0.1", "10.0.0.2"), "mp", "make-1")
+    return replace(generation(image=image), rank=place)
+
+
+@pytest.fixture
+def cluster(world: World) -> World:
+    world.engines |= {"img:1": Engine(), "img:2": Engine()}
+    return world
+
+
+def ask(world: World, rank: int, token: str = TOKEN, **changes: Any) -> dict[str, Any]:
+    candidate = replace(ranked("img:2", rank), **changes)
+    labelled = tuple(
+        f"io.sparkfleet.generation={candidate.id}" if word.startswith("io.sparkfleet.generation=") else word
+        for word in candidate.create
+    )
+    return world.ask(SwapRequest("s1", replace(candidate, create=labelled), ("nano",), token=token))
+
+
+def worker(world: World, **changes: Any) -> list[str]:
+    """Play the worker: it does what the head says, at once. Return what the head said."""
+    heard: list[str] = []
+    states = {
+        "prepare": "ready",
+        "stop": "stopped",
+        "start": "running",
+        "commit": "promoted",
+        "abort": "ended",
+    }
+
+    def beat() -> None:
+        if PORT not in world.desks:
+            return
+        word = heard[-1] if heard else "prepare"
+        said = {
+            "token": TOKEN, "rank": 1, "state": states[word],
+            "shared": {"image": "sha256:img:2", "make": "make-1"}, **changes.get(word, {}),
+        }  # fmt: skip
+        answer = world.desks[PORT](said)
+        if "word" in answer and answer["word"] != word:
+            heard.append(answer["word"])
+
+    world.on_tick.append(beat)
+    return heard
+
+
+def test_the_head_leads_all_ranks_to_the_new_generation(cluster: World) -> None:
+    cluster.serve(generation())
+    heard = worker(cluster)
+    assert ask(cluster, 0)["outcome"] == "promoted"
+    assert heard == ["stop", "start", "commit"]
+
+
+def test_nothing_is_touched_when_a_rank_never_says_that_it_is_ready(cluster: World) -> None:
+    old = cluster.serve(generation())
+    result = ask(cluster, 0)
+    assert result["outcome"] == "refused"
+    assert "spark-02 (10.0.0.2) did not say" in result["cause"]
+    assert old.running
+    assert len(cluster.boxes) == 1
+
+
+def test_nothing_is_touched_when_a_rank_has_another_image(cluster: World) -> None:
+    old = cluster.serve(generation())
+    worker(cluster, prepare={"shared": {"image": "sha256:other", "make": "make-1"}})
+    result = ask(cluster, 0)
+    assert result["outcome"] == "refused"
+    assert "spark-02 (10.0.0.2) has another image" in result["cause"]
+    assert old.running
+
+
+def test_a_rank_that_fails_takes_all_back_with_its_cause(cluster: World) -> None:
+    cluster.serve(generation())
+    heard = worker(cluster, start={"state": "failed", "cause": "out of memory"})
+    result = ask(cluster, 0)
+    assert result["outcome"] == "restored"
+    assert result["cause"] == "spark-02 (10.0.0.2): out of memory"
+    assert heard == ["stop", "start", "abort"]
+
+
+def test_who_has_not_the_token_is_not_heard(cluster: World) -> None:
+    cluster.serve(generation())
+    worker(cluster, prepare={"token": "guess"})
+    assert ask(cluster, 0)["outcome"] == "refused"
+
+
+def test_without_its_fabric_address_the_head_touches_nothing(cluster: World) -> None:
+    old = cluster.serve(generation())
+    cluster.no_fabric = True
+    result = ask(cluster, 0)
+    assert result["outcome"] == "refused"
+    assert "cannot listen on 10.0.0.1" in result["cause"]
+    assert old.running
+
+
+def head(world: World, *words: str, cause: str = "") -> list[str]:
+    """Play the head: say each word once it has heard what belongs to it; return what the member said."""
+    heard: list[str] = []
+    after = {"ready": 0, "stopped": 1, "running": 2, "promoted": 2}
+
+    def others(address: str, port: int, message: dict[str, Any]) -> dict[str, Any] | None:
+        if port != PORT:
+            return None
+        state = message["state"]
+        if not heard or heard[-1] != state:
+            heard.append(state)
+        step = after.get(state)
+        word = "prepare" if step is None else words[min(step, len(words) - 1)]
+        return {"word": word, "cause": cause, "remedy": ""}
+
+    world.others = others
+    return heard
+
+
+def test_a_member_promotes_when_the_head_says_so(cluster: World) -> None:
+    cluster.serve(generation())
+    heard = head(cluster, "stop", "start", "commit")
+    assert ask(cluster, 1)["outcome"] == "promoted"
+    assert heard == ["checking", "ready", "stopped", "running", "promoted"]
+
+
+def test_a_member_restores_when_the_head_says_so_and_tells_why(cluster: World) -> None:
+    cluster.serve(generation())
+    head(cluster, "stop", "start", "abort", cause="wrong answer")
+    result = ask(cluster, 1)
+    assert result["outcome"] == "restored"
+    assert result["cause"] == "spark-01 (10.0.0.1): wrong answer"
+
+
+def test_a_member_that_never_reaches_the_head_touches_nothing(cluster: World) -> None:
+    old = cluster.serve(generation())
+    result = ask(cluster, 1)
+    assert result["outcome"] == "refused"
+    assert "the head, has not answered" in result["cause"]
+    assert old.running
+
+
+def test_a_member_that_loses_the_head_after_the_stop_restores_by_itself(cluster: World) -> None:
+    cluster.serve(generation())
+    head(cluster, "stop", "start", "start")
+    answered = cluster.others
+    cluster.others = lambda *said: None if said[2].get("state") == "running" else answered(*said)
+    result = ask(cluster, 1)
+    assert result["outcome"] == "restored"
+    assert "the head, has not answered for 180 s" in result["cause"]
+
+
+TCP = "spark-01:7:7 [0] NCCL INFO Using network Socket"
+IB = "spark-01:7:7 [0] NCCL INFO Using network IB"
+
+
+@pytest.mark.parametrize(
+    ("line", "env", "outcome"),
+    [
+        (TCP, (("NCCL_NET", "IB"),), "restored"),
+        (TCP, (("NCCL_NET", "Socket"),), "promoted"),
+        (IB, (("NCCL_NET", "IB"),), "promoted"),
+        ("", (("NCCL_NET", "IB"),), "promoted"),
+    ],
+)
+def test_tcp_where_rdma_is_wanted_does_not_pass(
+    cluster: World, line: str, env: tuple[tuple[str, str], ...], outcome: str
+) -> None:
+    cluster.serve(generation())
+    cluster.engines["img:2"].log += f"\n{line}"
+    worker(cluster)
+    result = ask(cluster, 0, env=env)
+    assert result["outcome"] == outcome
+    assert ("by TCP, not RDMA" in result.get("cause", "")) == (outcome == "restored")
+
+
+def test_a_rank_is_never_changed_by_itself(cluster: World) -> None:
+    old = cluster.serve(generation())
+    result = ask(cluster, 1, token="")
+    assert result["outcome"] == "refused"
+    assert "nano is a rank of the cluster pair" in result["cause"]
+    assert old.running
+
+
+@pytest.mark.parametrize(("rank", "outcome"), [(0, "refused"), (1, "promoted")])
+def test_a_leftover_at_the_ranks_meeting_place_is_named(cluster: World, rank: int, outcome: str) -> None:
+    cluster.serve(generation())
+    cluster.foreign_holders[ranks.MASTER_PORT] = Holder(77, "vllm serve", "")
+    head(cluster, "stop", "start", "commit")
+    result = ask(cluster, rank)
+    assert result["outcome"] == outcome
+    assert ("port 29501 is held by vllm serve (pid 77)" in result.get("cause", "")) == (rank == 0)

@@ -1,0 +1,191 @@
+"""The gate against the recorded answers of a real vLLM, and against engines that lie."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sparkfleet.contract.generation import Gate as GateFields
+from sparkfleet.onhost.gate import responses
+from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError
+from sparkfleet.onhost.machine.system import Answer, Question
+from tests.unit.onhost.world import World, generation
+
+REAL_MODELS = (
+    '{"object":"list","data":[{"id":"tiny","object":"model","root":"/models/tiny","max_model_len":512}]}'
+)
+REAL_CHAT = json.dumps(
+    {
+        "id": "chatcmpl-a270db18c86482b6",
+        "object": "chat.completion",
+        "model": "tiny",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "it is 204", "refusal": None, "reasoning": None},
+                "finish_reason": "length",
+            }
+        ],
+        "usage": {"prompt_tokens": 19, "total_tokens": 24, "completion_tokens": 5},
+    }
+)
+REAL_METRICS = """\
+# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{engine="0",model_name="tiny"} 5.0
+# TYPE vllm:generation_tokens_created gauge
+vllm:generation_tokens_created{engine="0",model_name="tiny"} 1.7952033653673189e+09
+vllm:iteration_tokens_total_bucket{engine="0",le="+Inf",model_name="tiny"} 5.0
+vllm:iteration_tokens_total_count{engine="0",model_name="tiny"} 5.0
+"""
+
+
+class Service:
+    """Answers questions from a table; what is not in it is 404."""
+
+    def __init__(self, world: World, **paths: Any) -> None:
+        self.world, self.asked = world, []
+        self.table = {"/v1/models": Answer(200, REAL_MODELS), "/v1/chat/completions": Answer(200, REAL_CHAT)}
+        self.table |= {"/" + path.replace("__", "/"): answer for path, answer in paths.items()}
+
+    def http(self, question: Question) -> Answer:
+        self.asked.append(question)
+        if question.path == "/metrics" and "/metrics" not in self.table:
+            count = sum(one.path.startswith("/v1/c") for one in self.asked)
+            return Answer(200, REAL_METRICS.replace("5.0", f"{5.0 + count}"))
+        answer = self.table.get(question.path, Answer(404))
+        return answer if isinstance(answer, Answer) else answer()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.world, name)
+
+
+def gate(service: Service, **more: Any) -> Gate:
+    tiny = generation("tiny", served_name="tiny")
+    return Gate(service, tiny, lambda: None, **more)  # type: ignore[arg-type]
+
+
+def test_answers_as_a_real_vllm_gives_them_pass(world: World) -> None:
+    passed = gate(Service(world)).prove()
+    assert passed.answer == "it is 204"
+    assert passed.tokens == 2.0
+
+
+def test_the_question_is_deterministic_and_fits_a_short_context(world: World) -> None:
+    service = Service(world)
+    gate(service).prove()
+    asked = json.loads(next(one for one in service.asked if one.path == "/v1/chat/completions").body)
+    assert asked["temperature"] == 0
+    assert asked["model"] == "tiny"
+    assert asked["max_tokens"] == 256
+
+
+def test_thinking_counts_as_answer(world: World) -> None:
+    for key in ("reasoning", "reasoning_content"):
+        message = {"choices": [{"message": {"content": None, key: "12*17 = 204, so"}}]}
+        service = Service(world, v1__chat__completions=Answer(200, json.dumps(message)))
+        assert "204" in gate(service).prove().answer
+
+
+def test_a_model_without_a_chat_template_is_asked_plainly(world: World) -> None:
+    refused = Answer(
+        400, '{"error":{"message":"default chat template is no longer allowed, so you must provide one"}}'
+    )
+    plain = Answer(200, '{"choices":[{"text":" 204"}]}')
+    service = Service(world, v1__chat__completions=refused, v1__completions=plain)
+    assert gate(service).prove().answer == "204"
+
+
+def test_the_engines_own_error_is_in_the_cause(world: World) -> None:
+    service = Service(
+        world, v1__chat__completions=Answer(500, '{"error":{"message":"EngineCore died","code":500}}')
+    )
+    with pytest.raises(GateFailedError, match="HTTP 500: EngineCore died"):
+        gate(service).prove()
+
+
+def test_an_engine_without_counters_is_not_proven(world: World) -> None:
+    service = Service(world, metrics=Answer(200, "process_cpu_seconds_total 3\n"))
+    with pytest.raises(GateFailedError, match="publishes no token counter") as error:
+        gate(service).prove()
+    assert "--disable-log-stats" in error.value.remedy
+
+
+def test_a_connection_that_breaks_is_the_engines_end_when_it_ended(world: World) -> None:
+    service = Service(world, v1__chat__completions=Answer(0, error="Connection reset by peer"))
+    ends = world.clock + 2
+
+    def check_alive() -> None:
+        if world.clock > ends:
+            raise EngineEndedError
+
+    tested = gate(service)
+    tested.check_alive = check_alive
+    with pytest.raises(EngineEndedError):
+        tested.prove()
+
+
+def test_a_connection_that_breaks_on_a_living_engine_is_said_so(world: World) -> None:
+    service = Service(world, v1__chat__completions=Answer(0, error="Connection reset by peer"))
+    with pytest.raises(GateFailedError, match="Connection reset"):
+        gate(service).prove()
+
+
+def test_an_engine_that_wants_a_key_gets_the_one_of_its_container(world: World) -> None:
+    service = Service(world)
+    tested = gate(service, api_key="opensesame")
+    tested.prove()
+    assert all(("Authorization", "Bearer opensesame") in one.headers for one in service.asked)
+    assert "opensesame" not in json.dumps(tested.transcript)
+    assert "opensesame" not in repr(tested)
+
+
+def test_a_wedge_is_known_long_before_the_time_for_a_start_is_up(world: World) -> None:
+    world.engines["img:1"].wedged = True
+    world.add("nano", generation())
+    patient = generation(gate=GateFields(timeout_s=1800, second_timeout_s=10))
+    before = world.clock
+    with pytest.raises(GateFailedError, match="no completion within 50 s, although /health says 200"):
+        Gate(world, patient, lambda: None).prove()
+    assert world.clock - before <= 60
+
+
+def test_a_refused_key_fails_at_once(world: World) -> None:
+    before = world.clock
+    with pytest.raises(GateFailedError, match="API key"):
+        gate(Service(world, v1__models=Answer(401))).prove()
+    assert world.clock == before
+
+
+def test_the_transcript_has_question_and_answer(world: World) -> None:
+    tested = gate(Service(world))
+    tested.prove()
+    assert [entry["path"] for entry in tested.transcript] == [
+        "/v1/models",
+        "/v1/chat/completions",
+        "/v1/chat/completions",
+    ]
+    assert "12*17" in json.dumps(tested.transcript[1]["asked"])
+
+
+@pytest.mark.parametrize("body", ["", "nonsense", "[]", "{}", '{"data": 3}', '{"data": [1, null]}', "null"])
+def test_a_list_of_models_that_is_none_names_nothing(body: str) -> None:
+    assert responses.models(body) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "[]", "{}", '{"choices": []}', '{"choices": [{"message": null}]}', '{"choices": [3]}', "null"],
+)
+def test_a_completion_without_text_is_empty(body: str) -> None:
+    assert responses.completion(body) == ""
+
+
+def test_counters_are_summed_over_labels() -> None:
+    text = 'a{engine="0"} 5.0\na{engine="1"} 1.5e+01\nab{engine="0"} 7\na_created{engine="0"} 9\n# a 3\n'
+    assert responses.counters(text, ["a"]) == {"a": 20.0}
+
+
+def test_a_label_with_a_brace_does_not_hide_a_counter() -> None:
+    assert responses.counters('a{model_name="x}y"} 2.0\n', ["a"]) == {"a": 2.0}

@@ -1,0 +1,194 @@
+"""The promise: whenever a swap is killed, one generation serves in the end, the old or the new one, gated."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.rollout import rollout
+from sparkfleet.onhost.state import store
+from tests.unit.onhost.world import Engine, Killed, World, generation
+
+OLD = generation()
+GOOD, BAD, WEDGED = (generation(image=f"img:{name}") for name in ("good", "bad", "wedged"))
+QWEN = generation("qwen", "img:good", served_name="nano")
+ENGINES = {
+    "img:1": Engine(),
+    "img:good": Engine(),
+    "img:bad": Engine(end_s=5),
+    "img:wedged": Engine(wedged=True),
+}
+CANDIDATES = {"good": GOOD, "bad": BAD, "wedged": WEDGED, "another service": QWEN}
+
+
+def start(world: World, candidate: Generation) -> None:
+    world.engines = dict(ENGINES)
+    world.serve(OLD)
+    world.write(SwapRequest("s1", candidate, ("nano",)))
+    world.points = 0
+
+
+def go_on(world: World, *, reboot: bool) -> dict[str, Any]:
+    """What systemd does after a kill: starts the program again; after a power cut: boots."""
+    world.dies()
+    if reboot:
+        world.reboot()
+        # A unit of the same service finds its container in place; a replaced one finds none and refuses.
+        assert not world.failed or (world.paths.state / "services" / "qwen").exists()
+        assert sum(box.running for box in world.boxes.values()) <= 1
+    return rollout.run(world, "s1")
+
+
+def check_promise(world: World, candidate: Generation, result: dict[str, Any]) -> None:
+    """Exactly one generation serves, supervised, and the books agree with what runs."""
+    new = result["outcome"] == "promoted"
+    assert result["outcome"] in {"promoted", "restored", "interrupted"}, result
+    wanted = candidate if new else OLD
+    assert [(box.name, box.running) for box in world.boxes.values()] == [(wanted.service, True)]
+    box = world.named(wanted.service)
+    assert box is not None
+    assert box.labels["io.sparkfleet.generation"] == wanted.id
+    world.sleep(30)
+    assert world.serving(8000) is box
+    assert [path.name for path in world.paths.units.iterdir() if path.is_file()] == [wanted.unit_name]
+    assert (world.paths.units / wanted.unit_name).read_text() == wanted.unit
+    assert world.enabled == world.active == {wanted.unit_name}
+    assert store.services(world.paths.state) == (wanted.service,)
+    books = store.current(world.paths.state, wanted.service)
+    assert books is not None
+    assert (books["id"], books["container"]["id"]) == (wanted.id, box.id)
+    assert candidate in {GOOD, QWEN} or not new
+
+
+def last_point(world: World, candidate: Generation) -> int:
+    start(world, candidate)
+    world.kill_at = -1
+    rollout.run(world, "s1")
+    return world.points
+
+
+def empty(world: World) -> World:
+    """The same Spark, wiped."""
+    for path in world.root.iterdir():
+        shutil.rmtree(path)
+    world.boxes.clear()
+    for names in (world.enabled, world.active, world.failed):
+        names.clear()
+    world.paths.units.mkdir()
+    world.kill_at = -1
+    return world
+
+
+@pytest.mark.parametrize("reboot", [False, True], ids=["killed", "power cut"])
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_one_generation_serves_after_a_kill_at_any_point(world: World, name: str, reboot: bool) -> None:
+    candidate = CANDIDATES[name]
+    outcomes = set()
+    for point in range(last_point(world, candidate)):
+        start(empty(world), candidate)
+        world.kill_at = point
+        with pytest.raises(Killed):
+            rollout.run(world, "s1")
+        world.kill_at = -1
+        result = go_on(world, reboot=reboot)
+        check_promise(world, candidate, result)
+        outcomes.add(result["outcome"])
+    assert outcomes >= ({"interrupted", "restored"} | ({"promoted"} if candidate in {GOOD, QWEN} else set()))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(CANDIDATES)),
+    kills=st.lists(st.tuples(st.integers(0, 60), st.booleans()), min_size=2, max_size=6),
+)
+def test_one_generation_serves_after_kills_in_a_row(
+    world: World, name: str, kills: list[tuple[int, bool]]
+) -> None:
+    """Also a restore and a promotion may be killed, again and again."""
+    candidate = CANDIDATES[name]
+    start(empty(world), candidate)
+    result: dict[str, Any] | None = None
+    reboot = False
+    for distance, next_reboot in kills:
+        world.kill_at = world.points + distance
+        try:
+            result = go_on(world, reboot=reboot)
+        except Killed:
+            reboot = next_reboot
+            continue
+        break
+    world.kill_at = -1
+    result = result or go_on(world, reboot=reboot)
+    check_promise(world, candidate, result)
+
+
+def test_a_kill_before_the_first_deployment_is_promoted_leaves_nothing(world: World) -> None:
+    world.engines = dict(ENGINES)
+    world.write(SwapRequest("s1", GOOD, ()))
+    total = 0
+    for point in range(200):
+        empty(world)
+        world.write(SwapRequest("s1", GOOD, ()))
+        world.points, world.kill_at = 0, point
+        try:
+            rollout.run(world, "s1")
+            break
+        except Killed:
+            world.kill_at = -1
+        result = go_on(world, reboot=False)
+        total += 1
+        if result["outcome"] == "promoted":
+            assert [box.name for box in world.boxes.values()] == ["nano"]
+        else:
+            assert result["outcome"] in {"interrupted", "failed"}
+            assert not world.boxes
+            assert not world.enabled
+            assert not list(world.paths.units.glob("*"))
+    assert total > 20
+
+
+def test_a_killed_removal_is_finished(world: World) -> None:
+    for point in range(200):
+        start(empty(world), GOOD)
+        world.write(SwapRequest("s1", None, ("nano",)))
+        world.points, world.kill_at = 0, point
+        try:
+            rollout.run(world, "s1")
+            break
+        except Killed:
+            world.kill_at = -1
+        if go_on(world, reboot=False)["outcome"] == "removed":
+            assert not world.boxes
+            assert not world.enabled
+        else:
+            assert world.active == {OLD.unit_name}
+
+
+def test_a_swap_that_always_dies_is_given_up_in_the_end(world: World) -> None:
+    start(world, GOOD)
+    for _ in range(rollout.MAX_TRIES):
+        world.kill_at = world.points + 3
+        with pytest.raises(Killed):
+            go_on(world, reboot=False)
+    world.kill_at = -1
+    assert go_on(world, reboot=False)["outcome"] == "failed"
+
+
+def test_a_full_disk_in_the_middle_still_ends_the_swap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(world, BAD)
+    original = files.append_line
+
+    def full(path: Path, line: str, *, sync: bool) -> None:
+        if world.clock > 1_000_000 + 3 and (path.parent / "ballast").exists():
+            raise OSError(28, "No space left on device")
+        original(path, line, sync=sync)
+
+    monkeypatch.setattr(files, "append_line", full)
+    check_promise(world, BAD, rollout.run(world, "s1"))

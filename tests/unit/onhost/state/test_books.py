@@ -1,0 +1,197 @@
+"""Files, diary, store, starts, secrets: what must last and what must never be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparkfleet.contract.generation import LABEL_GENERATION, Generation, without_generation_label
+from sparkfleet.onhost.machine import files, redact
+from sparkfleet.onhost.machine.container import Container
+from sparkfleet.onhost.state import store
+from sparkfleet.onhost.state.journal import Journal, read_events
+from sparkfleet.onhost.supervisor.starts import Starts
+from tests.unit.onhost.world import generation
+
+TEXT = st.text(alphabet=st.characters(codec="utf-8"))
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "unit"
+    files.write_atomic(path, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_torn_line_is_left_out_and_does_not_swallow_the_next(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, lambda: 1.0)
+    journal.step("check")
+    with (tmp_path / "events.jsonl").open("a") as stream:
+        stream.write('{"n": 1, "kind": "st')
+    again = Journal(tmp_path, lambda: 2.0)
+    again.step("create")
+    assert [(event["n"], event["step"]) for event in read_events(tmp_path)] == [(0, "check"), (1, "create")]
+
+
+def test_events_are_read_from_a_number_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, lambda: 1.0)
+    for step in "abc":
+        journal.step(step)
+    assert [event["step"] for event in read_events(tmp_path, since=1)] == ["b", "c"]
+
+
+def test_a_step_is_synced_to_disk_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    journal = Journal(tmp_path, lambda: 1.0)
+    journal.step("stop")
+    assert len(synced) == 1
+    journal.tell("note", "hello")
+    assert len(synced) == 1
+
+
+@given(TEXT, TEXT)
+def test_any_text_can_be_told_and_read_back(
+    tmp_path_factory: pytest.TempPathFactory, text: str, other: str
+) -> None:
+    folder = tmp_path_factory.mktemp("diary")
+    journal = Journal(folder, lambda: 1.0)
+    journal.tell("note", text)
+    journal.tell("note", other)
+    assert [event["text"] for event in read_events(folder)] == [text, other]
+
+
+def test_the_last_five_generations_are_kept(tmp_path: Path) -> None:
+    for number in range(8):
+        store.remember(tmp_path, {"service": "nano", "id": f"{number:012x}", "promoted_at": float(number)})
+    kept = [one["id"] for one in store.generations(tmp_path, "nano")]
+    assert kept == [f"{number:012x}" for number in range(3, 8)]
+
+
+def test_a_generation_remembered_twice_is_there_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        store.remember(tmp_path, {"service": "nano", "id": "a" * 12, "promoted_at": 1.0})
+    assert len(store.generations(tmp_path, "nano")) == 1
+
+
+def test_the_last_ten_finished_swaps_are_kept_and_unfinished_ones_always(tmp_path: Path) -> None:
+    for number in range(14):
+        folder = store.swap_directory(tmp_path, f"s{number}")
+        files.write_json(folder / "request.json", {})
+        os.utime(folder / "request.json", (number, number))
+        if number:
+            files.write_json(folder / "result.json", {})
+    store.prune_swaps(tmp_path)
+    assert [path.name for path in store.swaps(tmp_path)] == ["s0", *(f"s{number}" for number in range(4, 14))]
+    assert store.unfinished(tmp_path) == ("s0",)
+
+
+def test_the_lock_is_held_by_one_and_freed_by_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from sparkfleet.onhost.state import store\n"
+        "with store.lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(store.BusyError), store.lock(tmp_path, wait=False):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with store.lock(tmp_path, wait=False):
+        pass
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "a/b", "Nano", "nano.next", "nano.old", "recover", "swap-1", "stage-1", "-a", "a" * 64]
+)
+def test_a_name_that_would_collide_or_escape_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a service's name"):
+        store.check_service(name)
+
+
+@pytest.mark.parametrize("name", ["nano", "qwen3.6-35b-a3b", "next", "old", "a.nextgen", "swap"])
+def test_ordinary_names_are_fine(name: str) -> None:
+    assert store.check_service(name) == name
+
+
+def test_unproven_starts_are_counted_for_an_hour(tmp_path: Path) -> None:
+    starts = Starts(tmp_path / "starts.json")
+    for at in (100.0, 200.0, 300.0):
+        assert not starts.too_many(at)
+        starts.begin(at)
+    assert starts.too_many(301.0)
+    assert not starts.too_many(100.0 + 3600.0)
+    starts.forgive()
+    assert starts.open(301.0) == []
+
+
+def test_a_broken_count_of_starts_keeps_no_engine_down(tmp_path: Path) -> None:
+    (tmp_path / "starts.json").write_text("{nonsense")
+    assert not Starts(tmp_path / "starts.json").too_many(1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token=hf_abcdefghijklmnopqrstuvwxyz012345",
+        "Authorization: Bearer abc.def-ghi",
+        "https://user:hunter22@nvcr.io/v2/",
+        "nvapi-abcdefghijklmnopqrstuvwxyz",
+        "non-default args: {'api_key': ['abcdef'], 'port': 8000}",
+    ],
+)
+def test_what_has_the_shape_of_a_secret_is_masked(text: str) -> None:
+    masked = redact.redact(text)
+    assert redact.MASK in masked
+    for secret in ("hf_abc", "abc.def", "hunter22", "nvapi-", "'abcdef'"):
+        assert secret not in masked
+
+
+def test_ordinary_log_lines_are_left_as_they_are() -> None:
+    line = "INFO 11-20 [api_server.py:12] vLLM API server version 0.19.0 on http://0.0.0.0:8000 sk_test"
+    assert redact.redact(line) == line
+
+
+def test_evidence_of_a_container_has_names_of_variables_but_no_secret_values() -> None:
+    container = Container.parse(
+        {
+            "Id": "f" * 64,
+            "Config": {
+                "Env": ["HF_TOKEN=swordfish", "VLLM_LOGGING_LEVEL=INFO", "MY_PASSWORD=correcthorse"],
+                "Cmd": ["vllm", "serve", "x", "--api-key", "opensesame"],
+            },
+        }
+    )
+    text = json.dumps(redact.inspect_for_evidence(container))
+    for secret in ("swordfish", "correcthorse", "opensesame"):
+        assert secret not in text
+    assert "HF_TOKEN=***" in text
+    assert "VLLM_LOGGING_LEVEL=INFO" in text
+
+
+@pytest.mark.parametrize("label", [("--label", f"{LABEL_GENERATION}=x"), (f"--label={LABEL_GENERATION}=x",)])
+def test_the_generation_label_does_not_change_the_id_that_it_carries(label: tuple[str, ...]) -> None:
+    bare = generation()
+    labelled = Generation(**{**bare.__dict__, "create": (*label, *without_generation_label(bare.create))})
+    assert labelled.id == bare.id
+
+
+def test_a_generation_survives_json() -> None:
+    made = generation(env=(("A", "1"),), argv=("x", "--y"))
+    assert Generation.from_json(json.loads(json.dumps(made.to_json()))) == made

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sparkfleet.onhost.state import store, units
+from sparkfleet.onhost.supervisor.supervisor import ENDED, STOPPED, Guard
+from tests.unit.onhost.world import Box, Engine, World, generation
+
+NANO = generation()
+
+
+@pytest.fixture
+def box(world: World) -> Box:
+    """A promoted container, not running."""
+    served = world.serve(NANO)
+    served.running = False
+    served.starts = 0
+    return served
+
+
+def make(world: World, **more: object) -> Guard:
+    notes: list[str] = []
+    guard = Guard(world, "nano", 2048, 60, world.said.append, notes.append, **more)  # type: ignore[arg-type]
+    guard.notes = notes  # type: ignore[attr-defined]
+    return guard
+
+
+def after(world: World, seconds: float, action: Callable[[], None]) -> None:
+    """Do something once, so many seconds from now."""
+    due = world.clock + seconds
+
+    def tick() -> None:
+        if world.clock >= due and tick in world.on_tick:
+            world.on_tick.remove(tick)
+            action()
+
+    world.on_tick.append(tick)
+
+
+def test_it_starts_the_container_and_tells_systemd_when_it_runs(world: World, box: Box) -> None:
+    guard = make(world)
+    after(world, 5, guard.stop.set)
+    guard.run()
+    assert box.starts == 1
+    assert guard.notes[0].startswith("READY=1")  # type: ignore[attr-defined]
+
+
+def test_a_wanted_stop_stops_the_container_and_is_a_success(world: World, box: Box) -> None:
+    guard = make(world)
+    after(world, 5, guard.stop.set)
+    assert guard.run() == STOPPED
+    assert not box.running
+
+
+def test_it_adopts_a_running_container_without_a_restart(world: World, box: Box) -> None:
+    world._run_box(box)
+    started = box.started
+    guard = make(world)
+    after(world, 5, guard.leave.set)
+    assert guard.run() == units.ADOPT_AGAIN
+    assert (box.running, box.starts, box.started) == (True, 1, started)
+
+
+@pytest.mark.parametrize("code", [0, 1, 137])
+def test_an_engine_that_ends_by_itself_is_a_failure_whatever_its_exit_code(
+    world: World, box: Box, code: int
+) -> None:
+    world.engines["img:1"] = Engine(end_s=5, exit_code=code)
+    assert make(world).run() == ENDED
+    assert world.said[-1] == f"sparkfleet: the engine ended by itself with exit code {code}"
+
+
+def test_memory_below_the_floor_kills_the_engine(world: World, box: Box) -> None:
+    world.engines["img:1"] = Engine(eats_mib_s=6000)
+    assert make(world).run() == ENDED
+    assert not box.running
+    assert "below the floor of 2048 MiB" in world.said[-1]
+
+
+def test_dockerd_going_away_is_waited_out_and_the_container_started_again(world: World, box: Box) -> None:
+    guard = make(world)
+
+    def dockerd_goes() -> None:
+        world.docker_gone, world.docker_stopped, world.dockerd_back_at = True, True, world.clock + 3600
+        box.running = False
+
+    after(world, 30, dockerd_goes)
+    after(world, 3700, guard.stop.set)
+    assert guard.run() == STOPPED
+    assert box.starts == 2
+
+
+def test_a_dockerd_that_was_stopped_on_purpose_is_not_woken_up(world: World, box: Box) -> None:
+    guard = make(world)
+
+    def dockerd_is_stopped() -> None:
+        world.docker_stopped, box.running = True, False
+
+    after(world, 30, dockerd_is_stopped)
+    after(world, 600, guard.stop.set)
+    assert guard.run() == STOPPED
+    assert not world.woken
+
+
+def test_a_container_that_ends_just_before_dockerd_goes_is_no_failure(world: World, box: Box) -> None:
+    """A stopping dockerd ends its containers with 0 while old connections still answer."""
+    guard = make(world)
+
+    def container_ends() -> None:
+        box.running, world.docker_stopped = False, True
+        world.dockerd_back_at = world.clock + 20
+
+    after(world, 30, container_ends)
+    after(world, 100, guard.stop.set)
+    assert guard.run() == STOPPED
+    assert box.starts == 2
+
+
+def test_a_dockerd_that_shows_its_end_a_moment_later_is_waited_for(world: World, box: Box) -> None:
+    guard = make(world)
+
+    def container_ends() -> None:
+        box.running, box.exit_code = False, 0
+
+    def dockerd_ends() -> None:
+        world.docker_stopped, world.dockerd_back_at = True, world.clock + 20
+
+    after(world, 30, container_ends)
+    after(world, 32, dockerd_ends)
+    after(world, 100, guard.stop.set)
+    assert guard.run() == STOPPED
+    assert box.starts == 2
+
+
+def test_a_stop_while_dockerd_is_away_ends_the_guard(world: World, box: Box) -> None:
+    world.docker_gone = True
+    guard = make(world)
+    after(world, 5, guard.stop.set)
+    assert guard.run() == STOPPED
+
+
+def test_dockerd_away_at_the_start_does_not_hold_up_the_boot(world: World, box: Box) -> None:
+    world.docker_gone = True
+    guard = make(world)
+    after(world, 5, guard.stop.set)
+    guard.run()
+    assert guard.notes[0] == "READY=1\nSTATUS=waits for dockerd"  # type: ignore[attr-defined]
+
+
+def test_another_container_than_the_promoted_one_is_refused(world: World, box: Box) -> None:
+    del world.boxes[box.id]
+    candidate = world.add("nano", NANO, running=False)
+    assert make(world).run() == units.REFUSED
+    assert candidate.starts == 0
+    assert "the books say" in world.said[-1]
+
+
+def test_a_container_without_our_label_is_refused(world: World, box: Box) -> None:
+    box.labels.clear()
+    assert make(world).run() == units.REFUSED
+    assert box.starts == 0
+
+
+def test_no_container_at_all_is_refused(world: World) -> None:
+    assert make(world).run() == units.REFUSED
+
+
+def test_starts_that_crashed_the_whole_spark_are_not_repeated_for_ever(world: World, box: Box) -> None:
+    """Each boot starts the engine, the start takes the Spark down: no signal, no exit, just the next boot."""
+
+    class PowerCut(BaseException):
+        pass
+
+    def power_cut() -> None:
+        raise PowerCut
+
+    for _ in range(units.MAX_STARTS):
+        box.running = False
+        after(world, 10, power_cut)
+        with pytest.raises(PowerCut):
+            make(world).run()
+    box.running = False
+    assert make(world).run() == units.REFUSED
+    assert box.starts == units.MAX_STARTS
+    world.clock += units.WITHIN_S
+    guard = make(world)
+    after(world, 5, guard.stop.set)
+    assert guard.run() == STOPPED
+
+
+def test_an_engine_that_came_up_has_its_starts_forgiven(world: World, box: Box) -> None:
+    guard = make(world)
+    after(world, 40, guard.leave.set)
+    guard.run()
+    assert not (store.service_directory(world.paths.state, "nano") / "starts.json").exists()
+
+
+def test_an_engine_still_loading_keeps_its_start_on_the_books(world: World, box: Box) -> None:
+    guard = make(world)
+    after(world, 10, guard.leave.set)
+    guard.run()
+    assert (store.service_directory(world.paths.state, "nano") / "starts.json").exists()
+
+
+def test_the_engines_output_goes_to_the_journal(world: World, box: Box) -> None:
+    world.engines["img:1"].log = "first line\nsecond line"
+    guard = make(world)
+    after(world, 5, guard.stop.set)
+    guard.run()
+    assert {"first line", "second line"} <= set(world.said)

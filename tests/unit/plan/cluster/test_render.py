@@ -1,0 +1,201 @@
+"""A cluster's service, rank by rank: what is the same on all, and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sparkfleet.config.resolved import Container, Host, ImageRef
+from sparkfleet.plan.compute import host_plan
+from sparkfleet.plan.model import Step
+from sparkfleet.probe.observed import Observed
+from tests.unit.plan import fake_spark
+from tests.unit.plan.cluster.made import (
+    NAMES,
+    converged,
+    entry,
+    fresh,
+    generation,
+    host,
+    linked,
+    plan,
+)
+from tests.unit.plan.nano import STOCK
+
+RAY = ImageRef(
+    "nvcr.io/nvidia/vllm", "26.03-py3", "sha256:" + "3" * 64, ("/opt/nvidia/nvidia_entrypoint.sh",), "0.17.1"
+)
+OLD_STOCK = replace(STOCK, tag="v0.17.1", vllm="0.17.1")
+OWN = {"--node-rank", "--headless"}
+
+
+def flags(words: tuple[str, ...]) -> dict[str, str]:
+    """Return flag -> value of a rendered line."""
+    found: dict[str, str] = {}
+    for word in words:
+        if word.startswith("--"):
+            found[word] = ""
+            last = word
+        elif found:
+            found[last] = word
+    return found
+
+
+def test_ranks_have_the_same_words_but_for_their_number() -> None:
+    first, second = (flags(generation(host(rank)).argv) for rank in (0, 1))
+    assert first["--nnodes"] == "2"
+    assert first["--node-rank"], second["--node-rank"] == ("0", "1")
+    assert first["--master-addr"] == second["--master-addr"] == "192.168.176.1"
+    assert "--headless" in second
+    assert "--headless" not in first
+    shared = [{key: one[key] for key in one.keys() - OWN} for one in (first, second)]
+    assert shared[0] == shared[1]
+
+
+def test_ranks_have_the_same_variables_but_for_what_their_links_need() -> None:
+    first, second = (dict(generation(host(rank)).env) for rank in (0, 1))
+    assert (first.pop("VLLM_HOST_IP"), second.pop("VLLM_HOST_IP")) == ("192.168.176.1", "192.168.176.2")
+    assert first == second
+    assert first["VLLM_LOGGING_LEVEL"] == "INFO"
+
+
+def test_a_cable_in_the_other_cage_gives_a_rank_other_interfaces() -> None:
+    declared = host(1)
+    seen = replace(fake_spark.fresh(declared), fabric=linked(1, cabled=0))
+    assert dict(generation(declared, seen).env)["GLOO_SOCKET_IFNAME"] == "enp1s0f0np0"
+
+
+def test_what_the_user_writes_wins() -> None:
+    declared = host(0, env=(("NCCL_DEBUG", "WARN"),), container=Container(ulimits=(("memlock", 65536),)))
+    made = generation(declared)
+    assert dict(made.env)["NCCL_DEBUG"] == "WARN"
+    assert "memlock=65536" in made.create
+    assert "memlock=-1" not in made.create
+
+
+def test_rdma_needs_its_device_and_pinned_memory() -> None:
+    made = generation(host(0)).create
+    assert made[made.index("--device") + 1] == "/dev/infiniband"
+    assert made[made.index("--ulimit") + 1] == "memlock=-1"
+
+
+def test_without_rdma_there_is_no_device() -> None:
+    seen = replace(fake_spark.fresh(host(0)), fabric=replace(linked(0), verbs=False))
+    assert "--device" not in generation(host(0), seen).create
+
+
+def test_both_ranks_are_of_one_make_and_know_each_other() -> None:
+    first, second = (generation(host(rank)).rank for rank in (0, 1))
+    assert first
+    assert second
+    assert first.make == second.make
+    assert first.hosts == second.hosts == NAMES
+    assert first.addresses == ("192.168.176.1", "192.168.176.2")
+    assert (first.rank, second.rank) == (0, 1)
+    assert first.clear == ("/home/nvidia/vllm-compile-cache/111111111111/vllm/flashinfer_autotune_cache",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flags": (("tensor-parallel-size", 2), ("max-model-len", 1024))},
+        {"env": (("A", "1"),)},
+        {"image": RAY},
+        {"container": Container(shm_size="8g", ipc="private")},
+    ],
+)
+def test_another_line_image_variable_or_setting_is_another_make(change: dict[str, object]) -> None:
+    first, second = generation(host(0)).rank, generation(host(0, **change)).rank
+    assert first
+    assert second
+    assert first.make != second.make
+
+
+def test_with_ray_every_rank_has_the_engines_words_and_the_head_runs_them() -> None:
+    for rank in (0, 1):
+        made = generation(host(rank, "ray", image=RAY))
+        command = made.create[made.create.index(made.image) + 1 :]
+        assert command[:2] == ("python3", "-c")
+        assert command[3:6] == ("192.168.176.1,192.168.176.2", "spark-01,spark-02", str(rank))
+        assert command[6:8] == ("vllm", "serve")
+        assert command[8:] == made.argv
+        assert flags(made.argv)["--distributed-executor-backend"] == "ray"
+        assert "--nnodes" not in made.argv
+
+
+def test_with_ray_memory_is_guarded_by_us_alone_and_each_spark_has_one_bundle() -> None:
+    env = dict(generation(host(1, "ray", image=RAY)).env)
+    assert env["RAY_memory_monitor_refresh_ms"] == "0"
+    assert '"SPREAD"' in env["VLLM_DISTRIBUTED_EXECUTOR_CONFIG"]
+    assert env["VLLM_HOST_IP"] == "192.168.176.2"
+
+
+def test_an_image_that_runs_vllm_by_itself_is_made_to_run_ray() -> None:
+    made = generation(host(0, "ray", image=OLD_STOCK))
+    assert made.create[made.create.index("--entrypoint") + 1] == "python3"
+    assert made.create[made.create.index(made.image) + 1] == "-c"
+
+
+@pytest.mark.parametrize(("executor", "image"), [("mp", None), ("ray", RAY), ("ray", OLD_STOCK)])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_converged_member_has_an_empty_plan(executor: str, image: ImageRef | None, rank: int) -> None:
+    declared = host(rank, executor, **({"image": image} if image else {}))
+    assert plan(declared, converged(declared)).entries == ()
+
+
+def test_an_image_whose_vllm_is_not_known_is_tried() -> None:
+    nightly = replace(RAY, tag="nightly", vllm="")
+    declared = host(0, "ray", image=nightly)
+    assert entry(plan(declared, fresh(declared))).blocked is None
+
+
+def unlinked(declared: Host) -> Observed:
+    seen = linked(0)
+    return replace(
+        fresh(declared),
+        fabric=replace(seen, links=tuple(replace(link, carrier=False) for link in seen.links)),
+    )
+
+
+def test_without_a_cable_nothing_is_started() -> None:
+    diagnostic = entry(plan(host(0), unlinked(host(0)))).blocked
+    assert diagnostic is not None
+    assert any("no cabled link" in one.message for one in diagnostic.each)
+
+
+def test_a_members_own_service_is_no_matter_of_the_cluster() -> None:
+    member = replace(host(1).member, service="other")  # type: ignore[type-var]
+    own = replace(host(1), member=member)
+    (service,) = (one for one in host_plan(own, fresh(own)).entries if one.service)
+    assert service.cluster == ""
+    assert service.generation is not None
+    assert service.generation.rank is None
+
+
+def test_a_rank_that_leaves_its_cluster_is_replaced() -> None:
+    seen = converged(host(1))
+    alone = replace(host(1), member=None)
+    (service,) = (one for one in host_plan(alone, seen).entries if one.subject == "wide")
+    assert ("cluster", "pair (spark-01, spark-02) by mp, rank 1") in [
+        (c.field, c.old) for c in service.changes
+    ]
+
+
+def test_another_order_of_members_is_a_change_of_the_cluster() -> None:
+    seen = converged(host(0))
+    hosts = ("spark-01", "spark-03")
+    other = replace(host(0), member=replace(host(0).member, hosts=hosts))  # type: ignore[type-var]
+    (change,) = (c for c in entry(plan(other, seen)).changes if c.field == "cluster")
+    assert (change.old, change.new) == (
+        "pair (spark-01, spark-02) by mp, rank 0",
+        "pair (spark-01, spark-03) by mp, rank 0",
+    )
+
+
+def test_what_all_ranks_share_and_none_shows_is_a_change_all_the_same() -> None:
+    declared = host(0)
+    seen = converged(declared)
+    kept = {**seen.generations["wide"], "rank": {**seen.generations["wide"]["rank"], "make": "another"}}
+    (change,) = entry(plan(declared, replace(seen, generations={"wide": kept}))).steps(Step.SERVICE)
+    assert (change.field, change.key, change.old) == ("cluster", "make", "another")

@@ -1,0 +1,42 @@
+"""What runs on a Spark is self-contained."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "sparkfleet"
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+ON_A_SPARK = [
+    *(SOURCE / "contract").rglob("*.py"),
+    *(SOURCE / "onhost").rglob("*.py"),
+]
+
+
+NEWER = {"_sha2"}
+"""Modules of the standard library of newer Pythons, which a Spark may have."""
+
+
+@pytest.mark.parametrize("path", ON_A_SPARK, ids=lambda path: path.name)
+def test_what_runs_on_a_spark_needs_nothing_but_the_standard_library(path: Path) -> None:
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert (
+            top in sys.stdlib_module_names | NEWER
+            or name.startswith(("sparkfleet.contract", "sparkfleet.onhost"))
+            or name == "sparkfleet"
+        ), name

@@ -1,0 +1,119 @@
+"""The one file on a Spark, and the units that run it."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sparkfleet.onhost
+from sparkfleet import zipapp
+from sparkfleet.onhost.state import units
+
+SOURCES = sorted(Path(sparkfleet.onhost.__file__).parent.rglob("*.py"))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "sparkfleet.pyz"
+    path.write_bytes(zipapp.build())
+    return path
+
+
+def run(program: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-B", str(program), *words]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_same_sources_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = zipapp.build()
+    monkeypatch.setattr("time.localtime", lambda *_: pytest.fail("the time is in the bytes"))
+    zipapp.build.cache_clear()
+    assert zipapp.build() == first
+
+
+def test_it_runs_alone_and_lists_its_commands(program: Path) -> None:
+    answer = run(program, "--help")
+    assert answer.returncode == 0
+    for command in (
+        "swap",
+        "swap-run",
+        "recover",
+        "follow",
+        "status",
+        "guard",
+        "valve",
+        "repair",
+        "rollback",
+    ):
+        assert f"\n    {command} " in answer.stdout
+
+
+@pytest.mark.parametrize("stdin", ["", "nonsense", "[]"])
+def test_bad_input_is_told_without_a_traceback(program: Path, stdin: str) -> None:
+    answer = run(program, "swap", stdin=stdin)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("sparkfleet: stdin")
+    assert "Traceback" not in answer.stderr
+
+
+def test_the_patterns_travel_with_it(program: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(program)!r}); from sparkfleet.onhost.gate import diagnose;"
+        "print(diagnose.diagnose('x: error: unrecognized arguments: --y', 2).id)"
+    )
+    answer = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_a_spark_needs_python_3_10_and_nothing_else(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 10))
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        for name in names:
+            top = name.partition(".")[0]
+            assert top in sys.stdlib_module_names or name.startswith(
+                ("sparkfleet.onhost", "sparkfleet.onhost.collectors")
+            ), f"{path.name}: {name}"
+
+
+def test_no_service_is_restarted_without_bounds() -> None:
+    text = units.service_unit("nano", "nano", 2048, 60)
+    assert "StartLimitIntervalSec=3600\nStartLimitBurst=3\n" in text
+    assert "Restart=on-failure" in text
+    assert "Requires=" not in text
+
+
+def test_a_unit_has_room_for_the_engines_own_stop() -> None:
+    parser = configparser.ConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(units.service_unit("nano", "nano", 2048, 300))
+    assert int(parser["Service"]["TimeoutStopSec"]) > 300
+    assert "--floor-mib 2048 --stop-timeout 300" in parser["Service"]["ExecStart"]
+
+
+def test_a_description_can_neither_expand_nor_add_lines() -> None:
+    text = units.service_unit("nano", "100% of\n[Service]\nUser=evil", 1, 1)
+    assert "Description=100%% of [Service] User=evil\n" in text
+
+
+@pytest.mark.parametrize("name", ["recover", "a b", "x\n[Service]"])
+def test_a_bad_name_never_becomes_a_unit(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a service's name"):
+        units.service_unit(name, "x", 1, 1)
+
+
+@pytest.mark.parametrize(
+    "text", [units.service_unit("nano", "x", 1, 1), units.recover_unit(), units.valve_script()]
+)
+def test_every_file_of_ours_carries_the_mark(text: str) -> None:
+    assert units.MARK in text
