@@ -34,9 +34,9 @@ def be_recorded():
     # Sparks that are as declared: the connection is none, the answer is what a run would leave behind.
     from pyinfra.connectors import ssh
     from pyinfra.connectors.util import CommandOutput, OutputLine
-    from sparkfleet.fleet.connection import look
+    from sparkfleet.fleet.connection import probe as look
     from sparkfleet.probe.command import BEGIN, END
-    from sparkfleet.fleet.run import looking
+    from sparkfleet.fleet.run import spark_plan as looking
     from tests.unit.plan import fake_spark
 
     def connect(self):

@@ -22,8 +22,9 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Diagnostic:
-    """One finding. ``location`` is ``file:line``, a host, or a path on a host; ``hint`` is the next command or
-    edit.
+    """One finding.
+
+    ``location`` is ``file:line``, a host, or a path on a host; ``hint`` is the next command or edit.
     """
 
     location: str

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from sparkfleet import fleet
 from sparkfleet.cli import cli
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.fleet import operations
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.test_prune import HOST, disk
 
@@ -35,7 +35,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             has_other_programs=lambda _: False,
             remove=lambda _, plans, tell: {one.host: result for one in plans},
         )
-        monkeypatch.setattr(operations, "pruning", pruning, raising=False)
+        monkeypatch.setattr(fleet, "prune", pruning, raising=False)
         said = CliRunner().invoke(cli, ["prune", str(tmp_path / "home.py"), *words])
         assert asked == ["closed"]
         return said

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from sparkfleet import fleet
 from sparkfleet.cli.status import status
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.fleet import operations
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
 from sparkfleet.plan.status import ServiceStatus, SparkStatus
 
@@ -34,7 +34,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         asking = SimpleNamespace(
             fleet_status=lambda *_: list(found), fleet_preflight=lambda *_, **__: list(found)
         )
-        monkeypatch.setattr(operations, "asking", asking, raising=False)
+        monkeypatch.setattr(fleet, "queries", asking, raising=False)
         return CliRunner().invoke(status, [str(tmp_path / "home.py"), *words])
 
     return run

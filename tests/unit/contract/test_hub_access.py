@@ -56,7 +56,8 @@ def test_the_hubs_answer_is_told_apart_and_no_file_is_fetched_for_it(
 
 
 def test_three_refusals_have_three_messages_each_with_the_page_to_go_to(hub: Hub) -> None:
-    said = [hub_access.refusal(hub_access.ask(hub.endpoint, REPO, COMMIT, "config.json", token), REPO, hub.endpoint)
+    ask = hub_access.ask
+    said = [hub_access.refusal(ask(hub.endpoint, REPO, COMMIT, "config.json", token), REPO, hub.endpoint)
             for token in ("", "hf_wrong", "hf_no")]  # fmt: skip
     assert all(said)
     founds, remedies = zip(*[words for words in said if words], strict=True)

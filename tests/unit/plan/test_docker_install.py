@@ -42,7 +42,16 @@ def test_it_is_unknown_where_nothing_is_declared_with_every_other_reason_beside_
 
 def test_the_diagnostic_is_told_without_the_look_that_came_with_it() -> None:
     plan = plan_data(Plan((host_plan(HOST, without()),)))
-    assert set(plan["hosts"][0]["unknown"]) == {"where", "found", "expected", "remedy", "also"}
+    assert set(plan["hosts"][0]["unknown"]) == {
+        "location",
+        "message",
+        "expected",
+        "hint",
+        "related",
+        "severity",
+        "code",
+        "details",
+    }
     status = spark_status("spark-01", without())
     assert type(status.unknown) is Diagnostic
     assert status.services == ()

@@ -82,7 +82,7 @@ def many() -> Plan:
         blocked,
         host="spark-0999",
         entries=tuple(
-            replace(entry, blocked=replace(entry.blocked, where="spark-0999: container nano"))
+            replace(entry, blocked=replace(entry.blocked, location="spark-0999: container nano"))
             if entry.blocked
             else entry
             for entry in blocked.entries

@@ -20,6 +20,8 @@ def discover(cls, **kwargs):
 metadata.Distribution.discover = classmethod(discover)
 """
 
+IMPORT = "from sparkfleet.fleet.connection import pyinfra_patches"
+
 
 def said(program: str) -> str:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -28,7 +30,7 @@ def said(program: str) -> str:
 
 
 def test_patching_for_gevent_reads_the_installed_packages_once() -> None:
-    ours = "from sparkfleet.fleet.connection import pyinfra_patches; pyinfra_patches.patch_for_gevent(); print(len(asked))"
+    ours = f"{IMPORT}; pyinfra_patches.patch_for_gevent(); print(len(asked))"
     theirs = "from gevent import monkey; monkey.patch_all(); print(len(asked))"
     assert said(COUNT + ours) == "1"
     assert int(said(COUNT + theirs)) > 20
@@ -151,6 +153,6 @@ def lines():
 
 
 def test_the_code_of_a_packet_is_compared_at_once() -> None:
-    ours = "from sparkfleet.fleet.connection import pyinfra_patches; pyinfra_patches.compare_macs_at_once(); print(lines())"
+    ours = f"{IMPORT}; pyinfra_patches.compare_macs_at_once(); print(lines())"
     assert int(said(_PACKET + ours)) <= 2
     assert int(said(_PACKET + "print(lines())")) > 60

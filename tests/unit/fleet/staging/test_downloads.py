@@ -92,7 +92,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
             ),
         )
         monkeypatch.setattr(
-            downloads.copying,
+            downloads.copies,
             "copy",
             lambda act, holder, wanted, _: run.act(
                 act.host.name, f"{act.host.name} copies {wanted[0].repo[-1]} from {holder.name}"
@@ -212,7 +212,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Callable[[str], E
             run.act(act.host.name, f"{act.host.name} copies from {holder.name}")
 
         monkeypatch.setattr(downloads.stage_job, "download", download)
-        monkeypatch.setattr(downloads.copying, "copy_image", copy)
+        monkeypatch.setattr(downloads.copies, "copy_image", copy)
         monkeypatch.setattr(downloads, "_wanted", lambda *_: stage_job.Wanted(service(A), ()))
 
         def bring(name: str) -> Exception | None:

@@ -324,7 +324,7 @@ def test_a_model_that_the_hub_will_not_give_ends_the_job_before_anything_is_pull
         asked.append(words)
         return hub_access.Access.NO_TOKEN
 
-    monkeypatch.setattr(stage.access, "ask", refuse)
+    monkeypatch.setattr(stage.hub_access, "ask", refuse)
     monkeypatch.setattr(stage, "pull", lambda *_: pytest.fail("the image was pulled"))
     folder = tmp_path / "jobs" / "stage-1"
     folder.mkdir(parents=True)
