@@ -1,8 +1,8 @@
 """What a user may write, as frozen pydantic models. One class a YAML shape; names are those of the YAML.
 
-Values that more than one place may set are optional here: ``None`` means "not set here". What is set
-nowhere comes from ``Defaults``. ``sparkfleet.config.merge`` folds them (built-in, recipe, group_data, cluster,
-host file; last wins).
+Values that several places may set are optional here: ``None`` means "not set here". What is set
+nowhere comes from ``Defaults``. ``sparkfleet.config.merge`` folds them (built-in, recipe, group_data,
+cluster, host file; last wins).
 """
 
 from __future__ import annotations
