@@ -6,11 +6,13 @@ Standard library alone: programs on a Spark and the operator's side use the same
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import Enum
 
 
-class Severity(StrEnum):
+class Severity(str, Enum):  # noqa: UP042  (StrEnum is not in the Python 3.10 of a host)
     """How much a diagnostic matters."""
+
+    __str__ = str.__str__
 
     ERROR = "error"
     """Nothing goes on until it is resolved."""
