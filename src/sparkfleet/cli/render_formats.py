@@ -14,6 +14,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import desired
 from sparkfleet.plan.cluster import render
 from sparkfleet.probe.observed import User
+from sparkfleet.runtimes.docker.render import compose_service
 
 
 def generation(host: Host, service: Service, user: User) -> tuple[Service, Generation]:
@@ -68,42 +69,17 @@ def _command_lines(words: list[str]) -> list[str]:
 
 
 def _compose(host: Host, service: Service, made: Generation, user: User) -> dict[str, Any]:
-    box = service.container
-    words = list(made.create)
-    data: dict[str, Any] = {
+    create = list(made.create)
+    settings = compose_service(desired.container_input(host, service, user))
+    settings["environment"] = {
+        name: _escaped(value) for name, value in settings.get("environment", {}).items()
+    }
+    return {
         "container_name": service.name,
         "image": made.image,
-        "entrypoint": [box.entrypoint] if box.entrypoint else None,
-        "command": [_escaped(word) for word in words[words.index(made.image) + 1 :]],
-        "environment": {name: _escaped(value) for name, value in desired.environment(service).items()},
-        "network_mode": box.network if box.network == "host" else None,
-        "ports": [f"{service.port}:{service.port}"] if box.network == "bridge" else None,
-        "ipc": box.ipc,
-        "shm_size": box.shm_size if box.ipc != "host" else None,
-        "user": box.user,
-        "mem_limit": box.memory,
-        "ulimits": dict(box.ulimits),
-        "devices": list(box.devices),
-        "cap_add": list(box.cap_add),
-        "volumes": [
-            {
-                "type": "bind",
-                "source": user.expand(mount.source),
-                "target": mount.target,
-                "read_only": mount.read_only,
-            }
-            for mount in desired.mounts(host, service)
-        ],
-        "restart": "no",
-        "logging": {"driver": "json-file", "options": desired.LOG_OPTIONS},
-        "deploy": _gpus() if box.gpus == "all" else None,
+        "command": [_escaped(arg) for arg in create[create.index(made.image) + 1 :]],
+        **settings,
     }
-    return {name: value for name, value in data.items() if value}
-
-
-def _gpus() -> dict[str, Any]:
-    device = {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
-    return {"resources": {"reservations": {"devices": [device]}}}
 
 
 def _escaped(text: str) -> str:

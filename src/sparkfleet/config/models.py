@@ -54,6 +54,8 @@ class MountSpec(Model):
 class ContainerSpec(Model):
     """Container settings beside image, command and environment; the defaults suit vLLM on a Spark."""
 
+    # Each key has a row in runtimes/docker/settings.py: option, inspect path, compose key.
+
     network: Literal["host", "bridge"] | None = Field(
         None,
         description="host (default): the engine's port is the Spark's; bridge: only `port` is published.",

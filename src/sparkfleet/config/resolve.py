@@ -11,7 +11,7 @@ from sparkfleet.config import image, locked, required_packages, reserved_flags
 from sparkfleet.config.locked import Lock
 from sparkfleet.config.merge import Folded, Layer, fold
 from sparkfleet.config.models import Defaults, FlagValue, Recipe, ServiceSpec
-from sparkfleet.config.resolved import Container, ImageRef, Mount, Service, Weights
+from sparkfleet.config.resolved import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
 from sparkfleet.config.validate import nearest
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -254,7 +254,8 @@ def _container(values: dict[str, Any]) -> Container:
     if "ulimits" in values:
         values["ulimits"] = tuple(sorted({**dict(base.ulimits), **values["ulimits"]}.items()))
     values["mounts"] = tuple(Mount(**mount) for mount in values.get("mounts", ()))
-    return replace(base, **values)
+    other = {name: values.pop(name) for name in [*values] if name not in CONTAINER_FIELDS}
+    return replace(base, **values, other=tuple(sorted(other.items())))
 
 
 def _gate(folded: Folded, context: Context) -> Gate:

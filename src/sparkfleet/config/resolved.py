@@ -125,6 +125,15 @@ class Container:
     mounts: tuple[Mount, ...] = ()
     entrypoint: str = ""
     """What runs in place of the image's own; not for users: some ranks of clusters need it."""
+    other: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
+    """Settings that no code reads by name; each has a row in ``runtimes/docker/settings.py``."""
+
+    def get(self, name: str) -> Any:
+        """Return a setting by its name in YAML, None where it is not declared."""
+        return getattr(self, name) if name in CONTAINER_FIELDS else dict(self.other).get(name)
+
+
+CONTAINER_FIELDS = frozenset(field.name for field in dataclasses.fields(Container)) - {"other"}
 
 
 @dataclass(frozen=True)
@@ -369,6 +378,7 @@ def _container(data: dict[str, Any]) -> Container:
             "devices": tuple(data["devices"]),
             "cap_add": tuple(data["cap_add"]),
             "mounts": tuple(Mount(**mount) for mount in data["mounts"]),
+            "other": _pairs(data["other"]),
         }
     )
 
@@ -379,6 +389,7 @@ def _pairs(data: Any) -> tuple[tuple[str, Any], ...]:
 
 __all__ = [
     "AUTO",
+    "CONTAINER_FIELDS",
     "NONE",
     "Container",
     "Extras",

@@ -13,18 +13,18 @@ from dataclasses import dataclass, replace
 from sparkfleet.config.models import FlagValue
 from sparkfleet.config.resolved import Host, Mount, Service
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Generation, Rank
+from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank
 from sparkfleet.engines.vllm import args, images, schema
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observed import User
+from sparkfleet.runtimes.docker.render import create_options
+from sparkfleet.runtimes.docker.settings import ContainerInput
 
 Wrap = Callable[[tuple[str, ...]], tuple[str, ...]]
 
 MODELS_IN_CONTAINER = "/models"
 CACHE_IN_CONTAINER = "/compile-cache"
-LOG_OPTIONS = {"max-file": "3", "max-size": "50m"}
-"""Docker keeps logs without bound by default; an engine under load writes a line a request."""
 
 
 @dataclass(frozen=True)
@@ -106,38 +106,15 @@ def command(service: Service, entrypoint: Sequence[str], where: str) -> tuple[st
     return (*prefix, *engine_words(service))
 
 
-def create_options(host: Host, service: Service, user: User) -> tuple[str, ...]:
-    """Return the options of ``docker create``, without name, generation label, image and command."""
-    box = service.container
-    words = ["--label", f"{LABEL_SERVICE}={service.name}", "--restart", "no"]
-    words += ["--network", box.network, "--ipc", box.ipc]
-    if box.network == "bridge":
-        words += ["--publish", f"{service.port}:{service.port}"]
-    if box.shm_size and box.ipc != "host":
-        words += ["--shm-size", box.shm_size]
-    if box.gpus == "all":
-        words += ["--gpus", "all"]
-    if box.user:
-        words += ["--user", box.user]
-    if box.entrypoint:
-        words += ["--entrypoint", box.entrypoint]
-    if box.memory:
-        words += ["--memory", box.memory, "--memory-swap", box.memory]
-    for limit, bound in box.ulimits:
-        words += ["--ulimit", f"{limit}={bound}"]
-    for device in box.devices:
-        words += ["--device", device]
-    for capability in box.cap_add:
-        words += ["--cap-add", capability]
-    for mount in mounts(host, service):
-        spec = f"type=bind,source={user.expand(mount.source)},target={mount.target}"
-        words += ["--mount", spec + (",readonly" if mount.read_only else "")]
-    for name, value in environment(service).items():
-        words += ["--env", f"{name}={value}"]
-    words += ["--log-driver", "json-file"]
-    for name, value in LOG_OPTIONS.items():
-        words += ["--log-opt", f"{name}={value}"]
-    return tuple(words)
+def container_input(host: Host, service: Service, user: User) -> ContainerInput:
+    """Return what the settings of the service's container are computed from."""
+    return ContainerInput(
+        service=service.name,
+        port=service.port,
+        container=service.container,
+        mounts=tuple(replace(mount, source=user.expand(mount.source)) for mount in mounts(host, service)),
+        environment=environment(service),
+    )
 
 
 def generation(
@@ -177,6 +154,6 @@ def generation(
         env=tuple(environment(service).items()),
         rank=rank,
     )
-    create = (*create_options(host, service, user), service.image.full_ref, *words)
+    create = (*create_options(container_input(host, service, user)), service.image.full_ref, *words)
     made = replace(bare, create=create)
     return replace(made, create=("--label", f"{LABEL_GENERATION}={made.id}", *create))

@@ -16,9 +16,11 @@ from sparkfleet.engines.vllm import args, compare, schema
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import container as words_of
+from sparkfleet.plan import desired
 from sparkfleet.plan.model import Change, Sign, Step
 from sparkfleet.plan.staging import image_here
 from sparkfleet.probe.observed import ContainerSeen, ImageSeen, Observed, UnitSeen
+from sparkfleet.runtimes.docker import compare as compare_container
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 _OWN_FLAGS = {"--port": "port", "--served-model-name": "served name"}
@@ -116,7 +118,7 @@ def shown(name: str, value: str | None) -> str | None:
 
 
 def _environment_changes(wanted: Mapping[str, str], base: Baseline | None) -> list[Change]:
-    have = words_of.environment_seen(base.container, base.image) if base else {}
+    have = compare_container.environment(base.container, base.image) if base else {}
     own = dict(entry.partition("=")[::2] for entry in base.image.env) if base and base.image else {}
     changes = []
     for name in sorted(have.keys() | wanted.keys()):
@@ -128,21 +130,16 @@ def _environment_changes(wanted: Mapping[str, str], base: Baseline | None) -> li
 
 
 def _setting_changes(host: Host, service: Service, observed: Observed, base: Baseline | None) -> list[Change]:
-    here = observed.images.get(service.image.pull_ref)
-    wanted = words_of.declared(host, service, observed.user, here or (base.image if base else None))
-    have = words_of.seen(base.container, base.image) if base else {}
+    image = observed.images.get(service.image.pull_ref) or (base.image if base else None)
+    wanted = compare_container.declared(desired.container_input(host, service, observed.user), image)
+    have = compare_container.observed(base.container, base.image) if base else {}
     if base is None:
-        wanted = {key: value for key, value in wanted.items() if key.startswith("mount ")}
+        wanted = {row: value for row, value in wanted.items() if row.field == "mount"}
     changes = []
-    for key in sorted(have.keys() | wanted.keys()):
-        old, new = have.get(key), wanted.get(key)
-        if old == new or (base is not None and key == "service label"):
-            continue
-        field, _, rest = key.partition(" ")
-        if field in {"mount", "ulimit", "device", "capability", "publish"}:
-            changes.append(_change(field, rest, old, new))
-        else:
-            changes.append(_change("container", key, old, new))
+    for row in sorted(have.keys() | wanted.keys(), key=lambda row: row.order):
+        old, new = have.get(row), wanted.get(row)
+        if old != new and (base is None or row.key != "service label"):
+            changes.append(_change(row.field, row.key, old, new))
     return changes
 
 

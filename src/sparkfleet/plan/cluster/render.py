@@ -96,6 +96,7 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
         member.hosts,
         member.executor,
         repr(member.fabric),
+        *(service.container.other and (repr(service.container.other),)),  # nothing: existing ids stay
     )
     cache_folder = user.expand(desired.cache_directory(host, service))
     return Rank(

@@ -1,0 +1,1 @@
+"""How the process of an engine is contained: ``docker`` runs it in a container."""

@@ -1,0 +1,100 @@
+"""A container's settings by meaning: what is declared and what Docker reports, as the same short texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sparkfleet.probe.observed import ContainerSeen, ImageSeen
+from sparkfleet.runtimes.docker import settings
+from sparkfleet.runtimes.docker.settings import ContainerInput
+
+_SET_BY_DOCKER = frozenset(
+    [
+        "ContainerIDFile",
+        "ConsoleSize",
+        "Isolation",
+        "MaskedPaths",
+        "ReadonlyPaths",
+        "CgroupnsMode",
+        "Runtime",
+        "CgroupParent",
+        "MemorySwap",
+    ]
+)
+"""HostConfig keys that Docker fills in by itself (MemorySwap follows Memory)."""
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "MemorySwappiness": (None, -1),
+    "OomKillDisable": (None, False),
+    "PidsLimit": (None, 0, -1),
+    "SecurityOpt": (["label=disable"],),  # Docker adds it by itself for --ipc host
+}
+
+
+class Field(NamedTuple):
+    """Where a value stands in the plan: the row's field, and its key."""
+
+    field: str
+    key: str
+
+    @property
+    def order(self) -> str:
+        """Return the text by which rows are sorted."""
+        return self.key if self.field == "container" else f"{self.field} {self.key}"
+
+
+def declared(source: ContainerInput, image: ImageSeen | None) -> dict[Field, str]:
+    """Return the settings that a service declares; Docker's defaults are left out.
+
+    ``image`` adds what the image sets by itself; None = not known.
+    """
+    found = {}
+    for setting in settings.SETTINGS:
+        if not setting.inspect:
+            continue
+        values = setting.declare(source)
+        if not values and image is not None and setting.from_image(image):
+            values = (setting.from_image(image),)
+        for value in values:
+            key, text = setting.normalize(value)
+            found[_field(setting, key)] = text
+    return found
+
+
+def observed(container: ContainerSeen, image: ImageSeen | None) -> dict[Field, str]:
+    """Return the settings that a container has, comparable with ``declared``.
+
+    HostConfig keys without a row appear by their own names when somebody set them (``docker update``, a
+    container created by hand).
+    """
+    data = {"Config": container.config, "HostConfig": container.host}
+    found = {}
+    for setting in settings.SETTINGS:
+        for path in setting.inspect:
+            part, _, name = path.partition(".")
+            for key, text in setting.parse(data[part].get(name), image).items():
+                found[_field(setting, key)] = text
+    return found | _without_row(container.host)
+
+
+def environment(container: ContainerSeen, image: ImageSeen | None) -> dict[str, str]:
+    """Return the container's variables without those that the image itself sets to the same value."""
+    own = set(image.env) if image else set()
+    pairs = (entry.partition("=") for entry in container.config.get("Env") or () if entry not in own)
+    return {name: value for name, _, value in pairs}
+
+
+def _field(setting: settings.Setting, key: str) -> Field:
+    return Field(setting.title, key) if setting.keyed else Field("container", setting.title)
+
+
+def _without_row(host_config: Mapping[str, Any]) -> dict[Field, str]:
+    paths = (path for setting in settings.SETTINGS for path in setting.inspect)
+    known = _SET_BY_DOCKER | {path.removeprefix("HostConfig.") for path in paths}
+    return {
+        Field("container", key): str(value)
+        for key, value in host_config.items()
+        if key not in known
+        and value not in _NEUTRAL.get(key, ())
+        and value not in (None, 0, "", False, [], {})
+    }

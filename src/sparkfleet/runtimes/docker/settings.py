@@ -1,0 +1,376 @@
+"""Every setting of a container, one row each: its name in YAML, the option that creates it, where
+``docker inspect`` shows it, and its key in a compose file.
+
+The order of the rows is the order of the options in a recorded ``docker create``, and the id of a generation
+is made from these: a new row goes to the end, and must add no option where the setting is not declared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sparkfleet.contract.generation import LABEL_SERVICE
+
+if TYPE_CHECKING:
+    from sparkfleet.config.resolved import Container, Mount
+    from sparkfleet.probe.observed import ImageSeen
+
+LOG_DRIVER = "json-file"
+LOG_OPTIONS = {"max-file": "3", "max-size": "50m"}
+"""Docker keeps logs without bound by default; an engine under load writes one line per request."""
+DEFAULT_SHM_BYTES = 64 << 20
+"""The size of /dev/shm that Docker gives a container without ``--shm-size``."""
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+Values = tuple[str, ...]
+"""What is declared of one setting, in the spelling of its ``docker create`` option; () = not declared."""
+
+
+@dataclass(frozen=True)
+class ContainerInput:
+    """What the settings of one container are computed from."""
+
+    service: str
+    port: int
+    container: Container
+    mounts: tuple[Mount, ...]
+    """All bind mounts, sources absolute."""
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a container."""
+
+    name: str
+    """Its key under ``container:`` in YAML; for settings that no user writes, a name of its own."""
+    declare: Callable[[ContainerInput], Values]
+    render: Callable[[str], Sequence[str]]
+    """One value -> options of ``docker create``."""
+    inspect: tuple[str, ...] = ()
+    """Dotted paths in ``docker inspect``; () = not compared here."""
+    normalize: Callable[[str], tuple[str, str]] = lambda value: ("", value)
+    """One declared value -> key and text that compare with what ``parse`` returns."""
+    parse: Callable[[Any, ImageSeen | None], Mapping[str, str]] = lambda value, _: _scalar(value)
+    """The value at an ``inspect`` path, and the image if known -> texts by key; {} = Docker's default."""
+    compose: str = ""
+    """Key of a compose service; "" = none."""
+    to_compose: Callable[[Values], Any] = lambda values: values[0] if values else None
+    default: Any = None
+    """What applies where YAML does not name it; None = Docker's or the image's own."""
+    label: str = ""
+    """What the plan calls it, if not by ``name``."""
+    keyed: bool = False
+    """True: one row of the plan per key (``mount /models``), else one row for the setting."""
+    from_image: Callable[[ImageSeen], str] = lambda _: ""
+    """What the image itself sets where nothing is declared."""
+
+    @property
+    def title(self) -> str:
+        """Return what the plan calls it."""
+        return self.label or self.name.replace("_", " ")
+
+
+def size_in_bytes(text: str) -> int:
+    """Return the bytes of a Docker size (``16g``); 0 for ""."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)i?b?", text.strip().lower())
+    return int(float(match[1]) * _UNITS[match[2]]) if match else 0
+
+
+def declared(name: str) -> Callable[[ContainerInput], Values]:
+    """Return how the field ``name`` of the merged container settings is read: a text, a number or a list."""
+
+    def read(source: ContainerInput) -> Values:
+        value = source.container.get(name)
+        if value is None or value in ("", ()):
+            return ()
+        return tuple(str(one) for one in value) if isinstance(value, tuple) else (str(value),)
+
+    return read
+
+
+def option(*names: str) -> Callable[[str], Sequence[str]]:
+    """Return a renderer that gives each of these options the value."""
+    return lambda value: [word for name in names for word in (name, value)]
+
+
+def as_list(values: Values) -> list[str]:
+    """Return the values as a compose list."""
+    return list(values)
+
+
+def as_map(values: Values) -> dict[str, str]:
+    """Return ``name=value`` texts as a compose mapping."""
+    return dict(value.partition("=")[::2] for value in values)
+
+
+def _scalar(value: Any) -> dict[str, str]:
+    return {"": str(value)} if value not in (None, "", 0) else {}
+
+
+def _network(value: Any, _: ImageSeen | None) -> dict[str, str]:
+    return {"": str(value or "bridge").replace("default", "bridge")}
+
+
+def _publish(value: Any, _: ImageSeen | None) -> dict[str, str]:
+    ports: Iterable[tuple[str, Any]] = (value or {}).items()
+    return {port: ",".join(entry.get("HostPort", "") for entry in entries or ()) for port, entries in ports}
+
+
+def _shm(value: Any, _: ImageSeen | None) -> dict[str, str]:
+    return {} if value in (None, 0, DEFAULT_SHM_BYTES) else {"": str(value)}
+
+
+def _gpus(value: Any, _: ImageSeen | None) -> dict[str, str]:
+    found = {}
+    for request in value or ():
+        capabilities = {name for group in request.get("Capabilities") or () for name in group}
+        ids = request.get("DeviceIDs")
+        found[""] = ",".join(ids) if ids else "all" if "gpu" in capabilities else "other"
+    return found
+
+
+def _entrypoint(value: Any, image: ImageSeen | None) -> dict[str, str]:
+    if image is None or tuple(value or ()) == image.entrypoint:
+        return {}
+    return {"": " ".join(value or ())}
+
+
+def _working_directory(value: Any, image: ImageSeen | None) -> dict[str, str]:
+    return {} if image is None or (value or "") == image.working_dir else {"": str(value or "/")}
+
+
+def _capability(text: str) -> tuple[str, str]:
+    return text.removeprefix("CAP_"), "yes"
+
+
+def _device(text: str) -> tuple[str, str]:
+    parts = text.split(":")
+    return parts[0], parts[-1]
+
+
+def _mount_option(mount: Mount) -> str:
+    text = f"type=bind,source={mount.source},target={mount.target}"
+    return text + (",readonly" if mount.read_only else "")
+
+
+def _mount_fields(text: str) -> tuple[str, str, bool]:
+    fields = dict(part.partition("=")[::2] for part in text.split(","))
+    return fields["source"], fields["target"], "readonly" in fields
+
+
+def _mount_text(source: str, target: str, read_only: bool) -> str:
+    return f"{source}:{target}" + (":ro" if read_only else "")
+
+
+def _mount(text: str) -> tuple[str, str]:
+    source, target, read_only = _mount_fields(text)
+    return target, _mount_text(source, target, read_only)
+
+
+def _mounts(value: Any, _: ImageSeen | None) -> dict[str, str]:
+    found = {}
+    for entry in value or ():
+        if isinstance(entry, str):  # HostConfig.Binds: what `docker run --volume` makes
+            source, target, *mode = entry.split(":")
+            found[target] = _mount_text(source, target, "ro" in ",".join(mode).split(","))
+        else:
+            target = entry["Target"]
+            found[target] = _mount_text(entry.get("Source", ""), target, bool(entry.get("ReadOnly")))
+    return found
+
+
+def _volumes(values: Values) -> list[dict[str, Any]]:
+    fields = [_mount_fields(value) for value in values]
+    return [
+        {"type": "bind", "source": source, "target": target, "read_only": read_only}
+        for source, target, read_only in fields
+    ]
+
+
+def _log_text(driver: str, options: Mapping[str, str]) -> str:
+    return " ".join([driver, *(f"{key}={value}" for key, value in sorted(options.items()))])
+
+
+def _log_options(text: str) -> list[str]:
+    driver, *options = text.split()
+    return ["--log-driver", driver, *(word for value in options for word in ("--log-opt", value))]
+
+
+def _log(value: Any, _: ImageSeen | None) -> dict[str, str]:
+    return {"": _log_text((value or {}).get("Type", ""), (value or {}).get("Config") or {})}
+
+
+def _gpus_of_compose(values: Values) -> dict[str, Any] | None:
+    device = {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    return {"resources": {"reservations": {"devices": [device]}}} if values else None
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "service_label",
+        lambda source: (f"{LABEL_SERVICE}={source.service}",),
+        option("--label"),
+        ("Config.Labels",),
+        normalize=lambda value: ("", value.partition("=")[2]),
+        parse=lambda value, _: {"": (value or {}).get(LABEL_SERVICE, "")},
+    ),
+    Setting(
+        "restart",
+        lambda _: ("no",),
+        option("--restart"),
+        ("HostConfig.RestartPolicy",),
+        parse=lambda value, _: {"": (value or {}).get("Name") or "no"},
+        compose="restart",
+    ),
+    Setting(
+        "network",
+        declared("network"),
+        option("--network"),
+        ("HostConfig.NetworkMode",),
+        parse=_network,
+        compose="network_mode",
+        to_compose=lambda values: "host" if values == ("host",) else None,
+        default="host",
+    ),
+    Setting(
+        "ipc",
+        declared("ipc"),
+        option("--ipc"),
+        ("HostConfig.IpcMode",),
+        parse=lambda value, _: {"": str(value or "private")},
+        compose="ipc",
+        default="host",
+    ),
+    Setting(
+        "publish",
+        lambda source: (f"{source.port}:{source.port}",) if source.container.network == "bridge" else (),
+        option("--publish"),
+        ("HostConfig.PortBindings",),
+        normalize=lambda value: (f"{value.partition(':')[2]}/tcp", value.partition(":")[0]),
+        parse=_publish,
+        compose="ports",
+        to_compose=as_list,
+        keyed=True,
+    ),
+    Setting(
+        "shm_size",
+        lambda source: () if source.container.ipc == "host" else declared("shm_size")(source),
+        option("--shm-size"),
+        ("HostConfig.ShmSize",),
+        normalize=lambda value: ("", str(size_in_bytes(value))),
+        parse=_shm,
+        compose="shm_size",
+        label="shm",
+    ),
+    Setting(
+        "gpus",
+        lambda source: ("all",) if source.container.gpus == "all" else (),
+        option("--gpus"),
+        ("HostConfig.DeviceRequests",),
+        parse=_gpus,
+        compose="deploy",
+        to_compose=_gpus_of_compose,
+        default="all",
+    ),
+    Setting(
+        "user",
+        declared("user"),
+        option("--user"),
+        ("Config.User",),
+        compose="user",
+        from_image=lambda image: image.user,
+    ),
+    Setting(
+        "entrypoint",
+        declared("entrypoint"),
+        option("--entrypoint"),
+        ("Config.Entrypoint",),
+        parse=_entrypoint,
+        compose="entrypoint",
+        to_compose=as_list,
+    ),
+    Setting(
+        "memory",
+        declared("memory"),
+        option("--memory", "--memory-swap"),
+        ("HostConfig.Memory",),
+        normalize=lambda value: ("", str(size_in_bytes(value))),
+        compose="mem_limit",
+        label="memory limit",
+    ),
+    Setting(
+        "ulimits",
+        lambda source: tuple(f"{name}={bound}" for name, bound in source.container.ulimits),
+        option("--ulimit"),
+        ("HostConfig.Ulimits",),
+        normalize=lambda value: (value.partition("=")[0], value.partition("=")[2]),
+        parse=lambda value, _: {limit["Name"]: str(limit["Hard"]) for limit in value or ()},
+        compose="ulimits",
+        to_compose=lambda values: {name: int(bound) for name, bound in as_map(values).items()},
+        label="ulimit",
+        keyed=True,
+    ),
+    Setting(
+        "devices",
+        declared("devices"),
+        option("--device"),
+        ("HostConfig.Devices",),
+        normalize=_device,
+        parse=lambda value, _: {one["PathOnHost"]: one["PathInContainer"] for one in value or ()},
+        compose="devices",
+        to_compose=as_list,
+        label="device",
+        keyed=True,
+    ),
+    Setting(
+        "cap_add",
+        declared("cap_add"),
+        option("--cap-add"),
+        ("HostConfig.CapAdd",),
+        normalize=_capability,
+        parse=lambda value, _: dict(_capability(name) for name in value or ()),
+        compose="cap_add",
+        to_compose=as_list,
+        label="capability",
+        keyed=True,
+    ),
+    Setting(
+        "mounts",
+        lambda source: tuple(_mount_option(mount) for mount in source.mounts),
+        option("--mount"),
+        ("HostConfig.Mounts", "HostConfig.Binds"),
+        normalize=_mount,
+        parse=_mounts,
+        compose="volumes",
+        to_compose=_volumes,
+        label="mount",
+        keyed=True,
+    ),
+    Setting(
+        "environment",  # compared variable by variable, with secrets hidden: service_changes
+        lambda source: tuple(f"{name}={value}" for name, value in source.environment.items()),
+        option("--env"),
+        compose="environment",
+        to_compose=as_map,
+    ),
+    Setting(
+        "log",
+        lambda _: (_log_text(LOG_DRIVER, LOG_OPTIONS),),
+        _log_options,
+        ("HostConfig.LogConfig",),
+        parse=_log,
+        compose="logging",
+        to_compose=lambda _: {"driver": LOG_DRIVER, "options": LOG_OPTIONS},
+    ),
+    Setting(
+        "working_directory",
+        lambda _: (),
+        option("--workdir"),
+        ("Config.WorkingDir",),
+        parse=_working_directory,
+    ),
+)

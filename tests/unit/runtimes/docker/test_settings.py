@@ -1,0 +1,114 @@
+"""One row of the settings table is all that a container setting needs."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from sparkfleet.config.models import ContainerSpec
+from sparkfleet.config.resolve import _container
+from sparkfleet.config.resolved import CONTAINER_FIELDS, Container, Mount, host_from_json, to_json
+from sparkfleet.plan import desired
+from sparkfleet.plan.compute import host_plan
+from sparkfleet.runtimes.docker import compare, settings
+from sparkfleet.runtimes.docker.render import compose_service, create_options
+from sparkfleet.runtimes.docker.settings import Setting, declared, option
+from tests.unit.plan import fake_spark
+from tests.unit.plan.nano import rows, with_service
+
+NOT_IN_YAML = {
+    "service_label",
+    "restart",
+    "publish",
+    "entrypoint",
+    "environment",
+    "log",
+    "working_directory",
+}
+"""Settings that no user writes under ``container:``."""
+EVERYTHING = Container(
+    "bridge",
+    "private",
+    "16g",
+    "all",
+    "me",
+    "110g",
+    (("memlock", -1),),
+    ("/dev/infiniband",),
+    ("CAP_IPC_LOCK",),
+    (Mount("~/x", "/x", True),),
+)
+
+
+def test_each_key_of_container_in_yaml_has_a_row_and_each_row_a_key() -> None:
+    assert set(ContainerSpec.model_fields) == {row.name for row in settings.SETTINGS} - NOT_IN_YAML
+
+
+def test_rows_and_merged_settings_have_the_same_defaults() -> None:
+    by_row = {row.name: row.default for row in settings.SETTINGS if row.default is not None}
+    merged = {one.name: one.default for one in fields(Container) if one.default not in ("", ())}
+    assert merged == by_row
+
+
+@pytest.mark.parametrize("container", [Container(), EVERYTHING])
+def test_a_container_created_from_the_table_shows_no_difference(container: Container) -> None:
+    host = with_service(container=container)
+    assert not host_plan(host, fake_spark.converged(host)).entries
+
+
+def test_a_setting_that_docker_update_changed_and_that_has_no_row_is_shown_by_its_own_name() -> None:
+    host = with_service()
+    seen = fake_spark.converged(host)
+    (box,) = seen.containers
+    changed = replace(seen, containers=(replace(box, host={**box.host, "CpuShares": 512}),))
+    (entry,) = host_plan(host, changed).entries
+    assert ("container", "CpuShares", "512", "") in rows(entry)
+
+
+def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Setting(
+        "pids_limit",
+        declared("pids_limit"),
+        option("--pids-limit"),
+        ("HostConfig.PidsLimit",),
+        compose="pids_limit",
+    )
+    monkeypatch.setattr(settings, "SETTINGS", (*settings.SETTINGS, row))
+    host = with_service(container=_container({"pids_limit": 4096}))
+    (service,) = host.services
+    source = desired.container_input(host, service, fake_spark.USER)
+    assert create_options(source)[-2:] == ("--pids-limit", "4096")
+    assert compose_service(source)["pids_limit"] == "4096"
+    assert compare.declared(source, None)["container", "pids limit"] == "4096"
+    seen = fake_spark.converged(with_service())
+    (entry,) = host_plan(host, seen).entries
+    assert ("container", "pids limit", "", "4096") in rows(entry)
+    (box,) = seen.containers
+    there = replace(seen, containers=(replace(box, host={**box.host, "PidsLimit": 4096}),))
+    assert not any(key == "pids limit" for _, key, _, _ in rows_of(host, there))
+
+
+def rows_of(host, seen):
+    return [row for entry in host_plan(host, seen).entries for row in rows(entry)]
+
+
+def test_a_setting_without_a_field_of_its_own_survives_the_way_through_json() -> None:
+    assert "pids_limit" not in CONTAINER_FIELDS
+    host = with_service(container=_container({"pids_limit": 4096}))
+    assert host_from_json(to_json(host)) == host
+
+
+def test_a_generation_keeps_its_id_where_no_new_setting_is_declared() -> None:
+    host = with_service()
+    made = desired.generation(host, host.services[0], fake_spark.USER, ())
+    assert made.create[2:10] == (
+        "--label",
+        "io.sparkfleet.service=nano",
+        "--restart",
+        "no",
+        "--network",
+        "host",
+        "--ipc",
+        "host",
+    )
