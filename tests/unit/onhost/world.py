@@ -123,8 +123,14 @@ class World:
     """What nvidia-smi says and ends with; 127: there is none."""
 
     def __post_init__(self) -> None:
-        beside = (self.root / "run-units", self.root / "units.control")
-        self.paths = Paths(self.root / "state", self.root / "units", self.root / "bin", beside)
+        self.paths = Paths(
+            state=self.root / "state",
+            units=self.root / "units",
+            bin=self.root / "bin",
+            netplan=self.root / "netplan",
+            rdma=self.root / "infiniband",
+            units_beside=(self.root / "run-units", self.root / "units.control"),
+        )
         self.paths.units.mkdir(parents=True, exist_ok=True)
         self.docker = FakeDocker(self)
         self._ids = itertools.count(1)

@@ -95,7 +95,10 @@ def test_the_tree_and_the_paths_of_a_commit_are_listed(hub):
     assert [entry.path for entry in found] == [SHARD]
 
 
-def test_safetensors_headers_are_read_through_ranges(hub):
+def test_safetensors_headers_are_read_through_ranges(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     metadata = api(hub).get_safetensors_metadata(NANO)
     assert sum(metadata.parameter_count.values()) == 3 * MODELS[0].shard_bytes
 

@@ -20,7 +20,7 @@ Stop = Callable[[], None]
 """Ends something that runs in the background."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Paths:
     """Directories that we write on a Spark."""
 

@@ -161,7 +161,7 @@ def chown(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
 
     class Info:
         def __init__(self, path: str) -> None:
-            self.st_uid, self.st_gid = owned.get(str(path), 4242), 1
+            self.st_mode, self.st_uid, self.st_gid = lstat(path).st_mode, owned.get(str(path), 4242), 1
 
     def looked(path: Any) -> Any:
         return Info(path) if str(path).endswith(".by-root") else lstat(path)
