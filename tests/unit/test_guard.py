@@ -47,7 +47,7 @@ def hooked() -> Guard:
 
 @pytest.fixture
 def guard(hooked: Guard, tmp_path: Path, outside: Path) -> Guard:
-    hooked.allowed = (tmp_path / "inside",)
+    hooked.allowed, hooked.violations = (tmp_path / "inside",), []
     return hooked
 
 
