@@ -77,17 +77,18 @@ def repository_path(ref: str) -> tuple[str, str]:
 
 
 def _key(base: Base) -> str:
-    package = Path(str(resources.files("sparkfleet")))
+    lab = Path(str(resources.files("sparkfleet_lab")))
+    vllm = Path(str(resources.files("sparkfleet.engines.vllm")))
     sources = (
-        package / "lab/standin_images.py",
-        package / "lab/engine_images.py",
-        package / "lab/standins/package.py",
-        package / "vllm/bundle.py",
+        lab / "standin_images.py",
+        lab / "engine_images.py",
+        lab / "standins/package.py",
+        vllm / "schema_archive.py",
     )
     return digest(
         base.id, images.registry(base).tag, importlib.metadata.version("huggingface_hub"),
         *(source.read_bytes() for source in sources),
-        tree(package / "lab/standins/engine"), tree(package / "vllm/data"),
+        tree(lab / "standins/engine"), tree(vllm / "data"),
     )  # fmt: skip
 
 
