@@ -1,0 +1,1 @@
+"""llama.cpp: a GGUF file served by ``llama-server``."""

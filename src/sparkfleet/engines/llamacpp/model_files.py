@@ -1,0 +1,115 @@
+"""Which GGUF file of a model repository is served: a repository holds one model in many quantizations.
+
+``file: "*Q4_K_M.gguf"`` names the one that is served. A model above the size limit of a file is split into
+``NAME-00001-of-00003.gguf``: ``llama-server`` is given the first part and opens the others beside it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sparkfleet.contract.diagnostic import Diagnostic
+
+SUFFIX = ".gguf"
+_PART = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
+_PROJECTOR = re.compile(r"(^|/)mmproj[^/]*\.gguf$")
+_MOST_NAMES = 12
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The files that one ``file:`` pattern stands for."""
+
+    first: str
+    """Path in the repository that ``llama-server`` is given."""
+    paths: tuple[str, ...]
+    """All parts in order; one path where the model is not split."""
+
+
+def choose(paths: Iterable[str], pattern: str, repository: str, location: str) -> Choice | Diagnostic:
+    """Return the files of ``repository`` that the pattern stands for, or what is wrong with the pattern."""
+    models = models_of(paths)
+    if not models:
+        return Diagnostic(
+            location,
+            f"{repository} has no GGUF file",
+            "a repository with *.gguf files (their names often end in -GGUF)",
+            "take another repository, or serve this one with engine: vllm",
+            code="gguf-none",
+        )
+    names = _shortened(models)
+    if not pattern:
+        return Diagnostic(
+            location,
+            f"{repository} has {len(models)} GGUF models and the service does not say which one: {names}",
+            'file: with the name or a pattern, as file: "*Q4_K_M.gguf"',
+            "add file: to the service",
+            code="gguf-file-missing",
+        )
+    found = {name: choice for name, choice in models.items() if _matches(choice, pattern)}
+    if not found:
+        return Diagnostic(
+            location,
+            f"file: {pattern!r} matches no GGUF file of {repository}",
+            f"one of {names}",
+            "correct file:",
+            code="gguf-file-unmatched",
+        )
+    if len(found) > 1:
+        return Diagnostic(
+            location,
+            f"file: {pattern!r} matches {len(found)} GGUF models of {repository}: {_shortened(found)}",
+            "a pattern that matches exactly one of them",
+            "write more of the name",
+            code="gguf-file-ambiguous",
+        )
+    (choice,) = found.values()
+    missing = _missing_parts(choice)
+    if missing:
+        return Diagnostic(
+            location,
+            f"{choice.first} of {repository} is incomplete: {', '.join(missing)} missing",
+            "all parts of the split model",
+            "take another file of the repository",
+            code="gguf-part-missing",
+        )
+    return choice
+
+
+def models_of(paths: Iterable[str]) -> dict[str, Choice]:
+    """Return the GGUF models among the files of a repository by their first path; projectors are left out."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        if not path.lower().endswith(SUFFIX) or _PROJECTOR.search(path):
+            continue
+        part = _PART.match(path)
+        groups.setdefault(f"{part['stem']}-of-{part['count']}" if part else path, []).append(path)
+    return {found[0]: Choice(found[0], tuple(found)) for found in groups.values()}
+
+
+def _matches(choice: Choice, pattern: str) -> bool:
+    """Match the whole path or its last component, and the name of a split model without its part number."""
+    names = {choice.first, choice.first.rsplit("/", 1)[-1]}
+    part = _PART.match(choice.first)
+    if part:
+        whole = f"{part['stem']}{SUFFIX}"
+        names |= {whole, whole.rsplit("/", 1)[-1]}
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def _missing_parts(choice: Choice) -> list[str]:
+    part = _PART.match(choice.first)
+    if not part:
+        return []
+    count = int(part["count"])
+    wanted = [f"{part['stem']}-{number:05}-of-{count:05}{SUFFIX}" for number in range(1, count + 1)]
+    return [name for name in wanted if name not in choice.paths]
+
+
+def _shortened(models: Iterable[str]) -> str:
+    names = sorted(models)
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
