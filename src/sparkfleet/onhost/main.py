@@ -19,6 +19,7 @@ from sparkfleet.contract.generation import Generation, SwapRequest
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.copy import job as copy_job
 from sparkfleet.onhost.artifacts.copy import places, unit
+from sparkfleet.onhost.artifacts.fetch import http_download
 from sparkfleet.onhost.artifacts.image import copy_image
 from sparkfleet.onhost.fabric import commands as fabric_commands
 from sparkfleet.onhost.fabric import fabric
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     command("prepare", _prepare, "make what is on stdin so, or take it back")
     command("stage", _stage, "start the fetch that is on stdin; return at once")
     command("stage-run", _stage_run, "carry a fetch out").add_argument("id")
+    command("hub-download", _hub_download, "download files of a model repository")
     command("copy-places", _copy_places, "say where other Sparks reach this one")
     command("copy-serve", _copy_serve, "start the sender of the copy that is on stdin; say where it listens")
     command("copy-send", _copy_send, "serve one copy").add_argument("id")
@@ -120,6 +122,10 @@ def _swap_run(system: System, options: argparse.Namespace) -> int:
         return detached.INTERNAL
     _say(result)
     return OK if result["outcome"] in {outcome.PROMOTED, outcome.REMOVED} else PROBLEM
+
+
+def _hub_download(_: System, __: argparse.Namespace) -> int:
+    return http_download.main(_asked())
 
 
 def _resume(system: System, options: argparse.Namespace) -> int:

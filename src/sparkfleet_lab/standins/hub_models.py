@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet_lab.standins import tiny_model
+from sparkfleet_lab.standins import tiny_gguf, tiny_model
 
 NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
 QWEN = "nvidia/Qwen3.6-35B-A3B-NVFP4"
@@ -23,6 +23,8 @@ GEMMA = "nvidia/Gemma-4-31B-IT-NVFP4"
 """Gated: a licence has to be accepted first."""
 TINY = "sparkfleet-lab/tiny-mistral"
 """Two layers that really run."""
+TINY_GGUF = "sparkfleet-lab/tiny-GGUF"
+"""The same model in several GGUF files, one of them split. The real llama-server loads each."""
 
 TOKEN_ACCEPTED = "hf_labLicenceAccepted"  # noqa: S105 - opens the lab's hub alone
 TOKEN_STRANGER = "hf_labLicenceNotAccepted"  # noqa: S105
@@ -92,6 +94,22 @@ class TinyModel(MadeUpModel):
     def files(self, commit: str) -> dict[str, bytes]:  # noqa: ARG002 - it has one commit
         """Return the files by name."""
         return tiny_model.files()
+
+
+@dataclass(frozen=True)
+class GgufModel(MadeUpModel):
+    """A repository of GGUF files: one model in many quantizations."""
+
+    def files(self, commit: str) -> dict[str, bytes]:
+        """Return the files of a commit by name."""
+        readme = f"# {self.repo}\n\nA made-up model ({commit} commit), quantized.\n"
+        made = {"README.md": readme.encode()}
+        for quantization in ("F16", "Q8_0", "Q4_K_M"):
+            made[f"tiny-{quantization}.gguf"] = tiny_gguf.file(quantization, f"tiny {commit}")
+        parts = tiny_gguf.parts("F32", 2, f"tiny {commit}")
+        for number, part in enumerate(parts, 1):
+            made[f"F32/tiny-F32-{number:05}-of-{len(parts):05}.gguf"] = part
+        return made
 
 
 def _nano_parser() -> str:
@@ -209,6 +227,7 @@ MODELS = (
         },
     ),
     TinyModel(repo=TINY, config=tiny_model.CONFIG, shards=1),
+    GgufModel(repo=TINY_GGUF, config={}),
 )
 
 
@@ -220,6 +239,7 @@ def make_models(root: Path, models: tuple[MadeUpModel, ...] = MODELS) -> dict[st
             base = root / model.repo / model.commit(name)
             base.mkdir(parents=True, exist_ok=True)
             for file, data in model.files(name).items():
+                (base / file).parent.mkdir(parents=True, exist_ok=True)
                 (base / file).write_bytes(data)
         commits = tuple(model.commit(name) for name in model.commits)
         meta = {"refs": {"main": commits[-1]}, "gated": "auto" if model.gated else False}
@@ -246,8 +266,9 @@ def make_cache(home: Path, models: tuple[MadeUpModel, ...] = MODELS, name: str =
             blob = base / "blobs" / hashlib.sha256(data).hexdigest()
             blob.write_bytes(data)
             link = base / "snapshots" / commit / file
+            link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
-            link.symlink_to(f"../../blobs/{blob.name}")
+            link.symlink_to(f"{'../' * file.count('/')}../../blobs/{blob.name}")
 
 
 def _shard(seed: str, number: int, size: int) -> tuple[list[str], bytes]:

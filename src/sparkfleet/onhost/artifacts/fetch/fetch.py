@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from sparkfleet.onhost.artifacts.fetch.hub_cache import clear, repository, wrong
 from sparkfleet.onhost.artifacts.fetch.pull import TELL_EVERY_S, StageError
 from sparkfleet.onhost.machine.docker import DockerEngine
 from sparkfleet.onhost.machine.redact import redact
+from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.journal import Journal
 
 TOKEN_IN_CONTAINER = "/run/secrets/hf-token"  # noqa: S105  (a path)
@@ -105,16 +108,7 @@ def fetch(
     staged.revision(state, snapshot, weights["repo"], weights["revision"], whole)
     clear(root, weights["revision"], wrong, record)
     _stop_leftovers()
-    image = DockerEngine().name_of(weights["image"]) or weights["image"]
-    process = subprocess.Popen(
-        download_words(
-            {**weights, "image": image}, [file["path"] for file in wrong], user, token, journal.directory.name
-        ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    process = _download(weights, wrong, user, token, journal.directory.name)
     began, began_with = time.monotonic(), _bytes_there(root)
     while True:
         try:
@@ -131,6 +125,36 @@ def fetch(
     rates.note(state, rates.DOWNLOAD, _bytes_there(root) - began_with, time.monotonic() - began)
     _verify(weights, wrong, journal, state)
     journal.tell("phase", f"{weights['repo']} is here", phase="download")
+
+
+def _download(
+    weights: dict[str, Any], wrong: list[dict[str, Any]], user: dict[str, Any], token: Path | None, job: str
+) -> subprocess.Popen[str]:
+    """Start the download: by ``hf`` of the image, or by our own client where the image has none."""
+    output: dict[str, Any] = {
+        "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace",
+    }  # fmt: skip
+    if weights.get("hub_client", "hf"):
+        image = DockerEngine().name_of(weights["image"]) or weights["image"]
+        paths = [file["path"] for file in wrong]
+        return subprocess.Popen(
+            download_words({**weights, "image": image}, paths, user, token, job), **output
+        )
+    request = {**weights, "files": wrong, "token": str(token) if token else ""}
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-B", PROGRAM, "hub-download"],
+        stdin=subprocess.PIPE,
+        user=user["uid"],
+        group=user["gid"],
+        extra_groups=(),
+        **output,
+    )
+    if process.stdin is None:
+        raise RuntimeError("the download has no stdin")
+    process.stdin.write(json.dumps(request))
+    process.stdin.close()
+    process.stdin = None  # communicate() would flush it
+    return process
 
 
 def _verify(weights: dict[str, Any], arrived: list[dict[str, Any]], journal: Journal, state: Path) -> None:

@@ -1,0 +1,111 @@
+"""Download files of a model repository into the hub's cache, for images that have no ``hf``.
+
+Runs as the login user in a process of its own: ``sparkfleet.pyz hub-download`` with the request on stdin. An
+interrupted file continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO, Any
+
+from sparkfleet.contract.hub_access import HUB
+from sparkfleet.onhost.artifacts.fetch.hub_cache import repository
+
+CHUNK = 4 << 20
+TIMEOUT_S = 60
+PARTIAL, RANGE_NOT_SATISFIABLE = 206, 416
+
+
+class DownloadError(Exception):
+    """A file that could not be downloaded; the text has the hub's status and error code."""
+
+
+def download(request: dict[str, Any]) -> None:
+    """Download each file of the request. Raise DownloadError at the first that fails."""
+    token = Path(request["token"]).read_text(encoding="utf-8").strip() if request.get("token") else ""
+    root = repository(request["models_dir"], request["repo"])
+    base = (request.get("endpoint") or HUB).rstrip("/")
+    for file in request["files"]:
+        path = urllib.parse.quote(file["path"])
+        url = f"{base}/{request['repo']}/resolve/{request['revision']}/{path}"
+        blob = root / "blobs" / file["blob"]
+        if not blob.is_file() or blob.stat().st_size != file["size"]:
+            _file(url, token, blob, file["size"])
+        _link(root / "snapshots" / request["revision"] / file["path"], blob)
+
+
+def main(request: dict[str, Any]) -> int:
+    """Download; print what failed to stderr. Return an exit code."""
+    try:
+        download(request)
+    except DownloadError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+class _NoTokenElsewhere(urllib.request.HTTPRedirectHandler):
+    """A redirect leads to the storage behind the hub, which must not see the token."""
+
+    def redirect_request(  # noqa: PLR0917 - the signature of the base class
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following and urllib.parse.urlsplit(newurl).netloc != urllib.parse.urlsplit(req.full_url).netloc:
+            following.remove_header("Authorization")
+        return following
+
+
+def _file(url: str, token: str, blob: Path, size: int) -> None:
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    partial = blob.with_name(f"{blob.name}.incomplete")
+    start = partial.stat().st_size if partial.is_file() else 0
+    if start >= size:
+        start = 0
+    request = urllib.request.Request(url)
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    opener = urllib.request.build_opener(_NoTokenElsewhere)
+    try:
+        with opener.open(request, timeout=TIMEOUT_S) as response:
+            continued = response.status == PARTIAL
+            with partial.open("ab" if continued else "wb") as file:
+                while chunk := response.read(CHUNK):
+                    file.write(chunk)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise DownloadError(_refusal(url, error)) from None
+    except (OSError, HTTPException) as error:
+        raise DownloadError(f"{type(error).__name__}: {error} ({url})") from None
+    got = partial.stat().st_size
+    if got != size:
+        if got > size:
+            partial.unlink()
+        raise DownloadError(f"IncompleteRead: {got} of {size} bytes of {url}")
+    partial.replace(blob)
+
+
+def _refusal(url: str, error: urllib.error.HTTPError) -> str:
+    headers = {name.lower(): value for name, value in error.headers.items()}
+    return f"{headers.get('x-error-code', '')} HTTP {error.code} {error.reason} for {url}".strip()
+
+
+def _link(link: Path, blob: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(blob, link.parent))

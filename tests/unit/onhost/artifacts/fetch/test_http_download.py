@@ -1,0 +1,83 @@
+"""Files of a model repository without ``hf``: whole, in the hub's cache, resumed, refused with the cause."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkfleet.onhost.artifacts.fetch import http_download
+from sparkfleet.onhost.artifacts.fetch.fetch import download_error
+from sparkfleet.onhost.artifacts.fetch.hub_cache import repository, wrong_files
+from sparkfleet_lab.standins.hub import Hub
+from sparkfleet_lab.standins.hub_models import GEMMA, MODELS, TINY_GGUF, TOKEN_ACCEPTED, make_models
+
+BY_REPO = {model.repo: model for model in MODELS}
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    make_models(tmp_path / "hub", (BY_REPO[TINY_GGUF], BY_REPO[GEMMA]))
+    server = Hub(("127.0.0.1", 0), tmp_path / "hub")
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def request(hub: Hub, home: Path, repo: str, *paths: str, token: Path | None = None) -> dict[str, Any]:
+    model = BY_REPO[repo]
+    content = model.files(model.commits[-1])
+    files = [
+        {"path": path, "size": len(content[path]), "blob": hashlib.sha256(content[path]).hexdigest()}
+        for path in paths
+    ]
+    return {
+        "repo": repo, "revision": model.commit(model.commits[-1]), "models_dir": str(home),
+        "endpoint": hub.endpoint, "files": files, "token": str(token or ""),
+    }  # fmt: skip
+
+
+def test_files_arrive_whole_where_the_hub_client_would_put_them(hub: Hub, tmp_path: Path) -> None:
+    asked = request(hub, tmp_path, TINY_GGUF, "tiny-Q4_K_M.gguf", "F32/tiny-F32-00001-of-00002.gguf")
+    http_download.download(asked)
+    root = repository(str(tmp_path), TINY_GGUF)
+    assert wrong_files(root, asked["revision"], asked["files"]) == []
+    link = root / "snapshots" / asked["revision"] / "F32/tiny-F32-00001-of-00002.gguf"
+    assert link.read_bytes()[:4] == b"GGUF"
+    assert not link.readlink().is_absolute()
+
+
+def test_an_interrupted_file_continues_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+    asked = request(hub, tmp_path, TINY_GGUF, "tiny-Q8_0.gguf")
+    (file,) = asked["files"]
+    content = BY_REPO[TINY_GGUF].files("first")["tiny-Q8_0.gguf"]
+    blobs = repository(str(tmp_path), TINY_GGUF) / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{file['blob']}.incomplete").write_bytes(content[:1_000_000])
+    http_download.download(asked)
+    assert (blobs / file["blob"]).read_bytes() == content
+
+
+def test_a_gated_model_needs_the_token_and_says_so(hub: Hub, tmp_path: Path) -> None:
+    asked = request(hub, tmp_path, GEMMA, "config.json")
+    with pytest.raises(http_download.DownloadError) as refused:
+        http_download.download(asked)
+    assert "gated" in str(download_error(GEMMA, str(refused.value), asked["files"]))
+    token = tmp_path / "token"
+    token.write_text(TOKEN_ACCEPTED)
+    http_download.download({**asked, "token": str(token)})
+    assert (repository(str(tmp_path), GEMMA) / "snapshots" / asked["revision"] / "config.json").is_file()
+
+
+def test_a_file_that_the_hub_does_not_have_ends_with_its_answer(hub: Hub, tmp_path: Path) -> None:
+    asked = request(hub, tmp_path, TINY_GGUF, "tiny-F16.gguf")
+    asked["files"][0]["path"] = "tiny-Q2_K.gguf"
+    with pytest.raises(http_download.DownloadError, match=r"EntryNotFound HTTP 404"):
+        http_download.download(asked)
