@@ -16,7 +16,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet_lab import faults, lifecycle
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
-from sparkfleet_lab.state import State
+from sparkfleet_lab.state import State, read_state
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 
@@ -59,7 +59,7 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def lab_state(lab: Lab) -> State:
     """What is where in the session's lab."""
-    return lifecycle.read_state(lab) or pytest.fail("the lab is gone")
+    return read_state(lab) or pytest.fail("the lab is gone")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from sparkfleet_lab import lifecycle
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import read_state
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 from tests.lab.pairs import Pair
@@ -31,7 +32,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FleetDirect
     name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
     docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-five")
     lifecycle.up(docker, lab, len(NAMES), print, warm=True)
-    state = lifecycle.read_state(lab) or pytest.fail("the lab is gone")
+    state = read_state(lab) or pytest.fail("the lab is gone")
     fleet = FleetDirectory(tmp_path_factory.mktemp("five") / "checkout", lab)
     for one in NAMES[:-1]:
         fleet.host(one, {"serve": None})

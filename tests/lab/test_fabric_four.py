@@ -12,6 +12,7 @@ import pytest
 from sparkfleet_lab import lifecycle
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
+from sparkfleet_lab.state import read_state
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 
@@ -25,7 +26,7 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
     name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
     docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-four")
     lifecycle.up(docker, lab, len(NAMES), print)
-    state = lifecycle.read_state(lab)
+    state = read_state(lab)
     assert state is not None
     fleet = FleetDirectory(tmp_path_factory.mktemp("four") / "checkout", lab)
     for one in NAMES:

@@ -13,7 +13,7 @@ import yaml
 from sparkfleet_lab import lifecycle
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
-from sparkfleet_lab.state import State
+from sparkfleet_lab.state import State, read_state
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 from tests.lab.served import nano
@@ -32,7 +32,7 @@ def four() -> Iterator[tuple[Lab, State]]:
     name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
     docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-once")
     lifecycle.up(docker, lab, len(NAMES), print, warm=False)
-    yield lab, lifecycle.read_state(lab) or pytest.fail("the lab is gone")
+    yield lab, read_state(lab) or pytest.fail("the lab is gone")
     lifecycle.down(docker, lab, also_images=False, say=print)
 
 

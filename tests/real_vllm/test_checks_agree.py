@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def program() -> str:
     return ASK.read_text().partition('if __name__ == "__main__":')[0]
 
 
-def test_the_bundled_schema_is_what_the_release_says_of_itself(schema):
+def test_the_bundled_schema_is_what_the_release_says_of_itself(schema: dict[str, Any]) -> None:
     said, bundled = from_dump(schema), load("0.32.0")
     assert said.version == bundled.version
     differing = {name for name in said.flags if said.flags[name] != bundled.flags.get(name)}
@@ -59,7 +60,9 @@ def test_the_bundled_schema_is_what_the_release_says_of_itself(schema):
     }
 
 
-def test_verdicts_on_generated_lines_are_the_real_parsers(image, schema, program):
+def test_verdicts_on_generated_lines_are_the_real_parsers(
+    image: Any, schema: dict[str, Any], program: Any
+) -> None:
     known = from_dump(schema)
     lines = [line for line in generated(known, COUNT) if "--config" not in " ".join(line)]
     said = in_image(image, program + PARSE_MANY.replace("LINES", repr(json.dumps(lines))))
@@ -76,7 +79,7 @@ def test_verdicts_on_generated_lines_are_the_real_parsers(image, schema, program
     assert 0.3 * COUNT < refused < 0.9 * COUNT
 
 
-def test_one_line_is_answered_as_the_plan_asks_it(image):
+def test_one_line_is_answered_as_the_plan_asks_it(image: Any) -> None:
     for words, ok in ((("m", "--max-model-len", "64K"), True), (("serve", "m", "--port", "8000"), False)):
         answer = read_answer(json.dumps(in_image(image, ASK.read_text(), "parse", *words)))
         assert answer.ok is ok

@@ -13,6 +13,7 @@ from sparkfleet_lab import lifecycle, real_vllm
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.standins.hub_models import TINY
+from sparkfleet_lab.state import read_state
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine
 
@@ -28,7 +29,7 @@ def lab(image: str) -> Iterator[Lab]:
     docker, here = Docker(), Lab(CHECKOUT, "real")
     try:
         lifecycle.up(docker, here, 1, print, warm=False)
-        state = lifecycle.read_state(here)
+        state = read_state(here)
         assert state is not None
         real_vllm.push(docker, image, state.registry_url, here.directory / "ca.pem")
     except SparkfleetError as error:
@@ -63,7 +64,7 @@ def service(**flags: object) -> dict[str, object]:
 
 
 def test_the_real_engine_converges_serves_and_leaves_nothing_to_do(lab: Lab, fleet: FleetDirectory) -> None:
-    state = lifecycle.read_state(lab)
+    state = read_state(lab)
     assert state is not None
     spark = Machine("spark-01", lab, state)
     fleet.host("spark-01", service())

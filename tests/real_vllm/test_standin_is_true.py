@@ -7,11 +7,14 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sparkfleet.onhost.gate.diagnosis import diagnose, phase_of
-from tests.real_vllm.conftest import ASK, READY, ask, in_image, last_words, until
+from tests.real_vllm.conftest import ASK, READY, Container, Engine, ask, in_image, last_words, until
 
 pytestmark = pytest.mark.real_vllm
 
@@ -50,24 +53,24 @@ os.write(out, json.dumps(verdicts).encode())
 
 
 @pytest.fixture(scope="module")
-def both(start_real, start_standin):
+def both(start_real: Callable[..., Container], start_standin: Callable[..., Container]) -> Any:
     return [until(start(*SERVE), READY) for start in (start_real, start_standin)]
 
 
-def keys(data):
+def keys(data: Any) -> Any:
     """Return the shape of JSON data: its keys, all the way down."""
     if isinstance(data, dict):
         return {key: keys(value) for key, value in data.items()}
     return [keys(data[0])] if isinstance(data, list) and data else None
 
 
-def test_every_read_only_endpoint_answers_alike(both):
+def test_every_read_only_endpoint_answers_alike(both: list[Engine]) -> None:
     for path in ("/health", "/ping", "/version", "/load", "/v1/nothing", "/v1/chat/completions"):
         real, standin = (ask(engine, path) for engine in both)
         assert standin == real, path
 
 
-def test_models_are_listed_alike(both):
+def test_models_are_listed_alike(both: list[Engine]) -> None:
     real, standin = (json.loads(ask(engine, "/v1/models")[1]) for engine in both)
     assert keys(standin) == keys(real)
     for key in ("id", "max_model_len", "owned_by", "object", "parent"):
@@ -84,26 +87,26 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("path", "body"), REQUESTS)
-def test_completions_have_the_same_form(both, path, body):
+def test_completions_have_the_same_form(both: list[Engine], path: Any, body: Any) -> None:
     real, standin = (json.loads(ask(engine, path, body)[1]) for engine in both)
     assert keys(standin) == keys(real)
     assert standin["usage"]["completion_tokens"] == real["usage"]["completion_tokens"] == 3
     assert standin["choices"][0]["finish_reason"] == real["choices"][0]["finish_reason"] == "length"
 
 
-def test_an_unknown_name_gets_the_same_words(both):
+def test_an_unknown_name_gets_the_same_words(both: list[Engine]) -> None:
     body = {"model": "other", "messages": [{"role": "user", "content": "x"}]}
     real, standin = (ask(engine, "/v1/chat/completions", body) for engine in both)
     assert standin == real
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"model": "tiny"}'])
-def test_what_makes_no_sense_gets_the_same_status(both, body):
+def test_what_makes_no_sense_gets_the_same_status(both: list[Engine], body: bytes) -> None:
     real, standin = (ask(engine, "/v1/completions", body)[0] for engine in both)
     assert standin == real == 400
 
 
-def test_a_stream_has_the_same_form(both):
+def test_a_stream_has_the_same_form(both: list[Engine]) -> None:
     body = {"model": "tiny", "stream": True, "stream_options": {"include_usage": True}, "max_tokens": 2}
     body["messages"] = [{"role": "user", "content": "Hello"}]
     streams = [ask(engine, "/v1/chat/completions", body)[1] for engine in both]
@@ -117,16 +120,16 @@ def test_a_stream_has_the_same_form(both):
     assert set(standin[-1]["usage"]) == set(real[-1]["usage"])
 
 
-def test_the_metrics_have_the_same_names_types_and_labels(both):
+def test_the_metrics_have_the_same_names_types_and_labels(both: list[Engine]) -> None:
     real, standin = (ask(engine, "/metrics")[1] for engine in both)
 
-    def types(text):
+    def types(text: str) -> dict[str, str]:
         return dict(re.findall(r"^# TYPE (vllm:\S+) (\w+)", text, re.MULTILINE))
 
     lost = {name: kind for name, kind in types(real).items() if types(standin).get(name) != kind}
     assert lost == {"vllm:admission_rejections_created": "gauge"}
 
-    def labels(text):
+    def labels(text: str) -> set[tuple[str, str]]:
         lines = re.findall(r"^(vllm:\w+)\{(.*)\} ", text, re.MULTILINE)
         plain = {(name, re.sub(r'="[^"]*"', "", said)) for name, said in lines}
         return {entry for entry in plain if not re.search("cache_config_info|_created|_bucket", entry[0])}
@@ -134,7 +137,7 @@ def test_the_metrics_have_the_same_names_types_and_labels(both):
     assert labels(real) - labels(standin) == set()
 
 
-def test_the_same_counters_move_with_an_answer(both):
+def test_the_same_counters_move_with_an_answer(both: list[Engine]) -> None:
     names = (
         "generation_tokens_total",
         "prompt_tokens_total",
@@ -142,7 +145,7 @@ def test_the_same_counters_move_with_an_answer(both):
         "request_success_total",
     )
 
-    def counters(engine):
+    def counters(engine: Any) -> list[float]:
         text = ask(engine, "/metrics")[1]
         return [
             sum(
@@ -163,12 +166,12 @@ def test_the_same_counters_move_with_an_answer(both):
         assert moved[3] == 1
 
 
-def phases(log):
+def phases(log: str) -> list[str]:
     seen = [found[0] for line in log.splitlines() if (found := phase_of(line))]
     return list(dict.fromkeys(seen))
 
 
-def test_the_start_goes_through_the_same_phases(both):
+def test_the_start_goes_through_the_same_phases(both: list[Engine]) -> None:
     real, standin = (phases(engine.log()) for engine in both)
     assert [phase for phase in standin if phase in real] == real
     assert real
@@ -189,7 +192,9 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("words", FAILURES, ids=" ".join)
-def test_a_start_that_fails_ends_with_the_same_code_and_cause(start_real, start_standin, models, words):
+def test_a_start_that_fails_ends_with_the_same_code_and_cause(
+    start_real: Callable[..., Container], start_standin: Callable[..., Container], models: Any, words: Any
+) -> None:
     real, standin = start_real(*words), start_standin(*words)
     code = real.ended()
     assert standin.ended() == code != 0
@@ -201,17 +206,19 @@ def test_a_start_that_fails_ends_with_the_same_code_and_cause(start_real, start_
         assert last_words(standin.log()).replace(str(models), "/models") == last_words(real.log())
 
 
-def test_told_to_stop_while_serving_both_end_with_0(both):
+def test_told_to_stop_while_serving_both_end_with_0(both: list[Engine]) -> None:
     assert [engine.stop() for engine in both] == [0, 0]
 
 
-def test_told_to_stop_while_starting_both_end_with_130(start_real, start_standin):
+def test_told_to_stop_while_starting_both_end_with_130(
+    start_real: Callable[..., Container], start_standin: Callable[..., Container]
+) -> None:
     real = until(start_real(*SERVE), "Resolved architecture")
     standin = until(start_standin(*SERVE, LAB_ENGINE_SLOW="600"), "Resolved architecture")
     assert [engine.stop() for engine in (real, standin)] == [130, 130]
 
 
-def lines_to_parse(schema, count):
+def lines_to_parse(schema: dict[str, Any], count: int) -> list[list[str]]:
     """Return command lines of known flags with values right and wrong; the same ones every time."""
     source = random.Random(20261121)
     names = sorted(
@@ -264,7 +271,9 @@ OWN_RULES = r"\n  Value error, |IrOpPriorityConfig"
 """Rules that config classes have in code of their own: no schema tells them."""
 
 
-def test_the_parsers_give_the_same_verdict_on_generated_command_lines(image, schema, package):
+def test_the_parsers_give_the_same_verdict_on_generated_command_lines(
+    image: Any, schema: dict[str, Any], package: Path
+) -> None:
     lines = lines_to_parse(schema, 1500)
     program = ASK.read_text().split('if __name__ == "__main__":')[0]
     program += PARSE_MANY.replace("WORDS", repr(json.dumps(lines)))

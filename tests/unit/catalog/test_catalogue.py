@@ -1,6 +1,8 @@
 """The shipped recipes: complete, true to the vLLM in their images, and free of their sources' mistakes."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from sparkfleet.cli.check_report import notes
 from sparkfleet.config import image
 from sparkfleet.config.reserved_flags import OWN_FLAGS, SECRET_ENV, SECRET_FLAGS
 from sparkfleet.config.resolve import MODELS_IN_CONTAINER
+from sparkfleet.config.resolved import Service
 from sparkfleet.engines.vllm import images, schema
 from sparkfleet.plan import desired
 from tests.unit.config.fleet_files import write
@@ -55,14 +58,14 @@ EXPECTED_WARNINGS = {
 """Recipes whose notes say the same."""
 
 
-def service_of(tmp_path, monkeypatch, name):
+def service_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Service:
     monkeypatch.chdir(tmp_path)
     model = "model: org/model, " if SHIPPED[name].model is None else ""
     return write(tmp_path, {"spark-01.yaml": f"serve: {{{model}recipe: {name}}}\n"}).service()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_recipe_passes_its_own_check(tmp_path, monkeypatch, name):
+def test_a_recipe_passes_its_own_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
     monkeypatch.chdir(tmp_path)
     model = "model: org/model, " if SHIPPED[name].model is None else ""
     group_data = "sparkfleet = {'hf_token': 'env:HF_TOKEN'}"
@@ -73,21 +76,21 @@ def test_a_recipe_passes_its_own_check(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_recipe_is_pinned_to_a_release_that_is_known(name):
+def test_a_recipe_is_pinned_to_a_release_that_is_known(name: Any) -> None:
     found = image.parse(SHIPPED[name].image)
     version = images.vllm_version(found.repository, found.tag)
     assert schema.nearest(version)[1], f"{found.tag} has vLLM {version!r}: not a bundled release"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_recipe_says_what_an_engine_would_otherwise_take(name):
+def test_a_recipe_says_what_an_engine_would_otherwise_take(name: Any) -> None:
     flags = SHIPPED[name].flags
     assert {"max-model-len", "gpu-memory-utilization", "max-num-seqs"} <= flags.keys()
     assert flags["gpu-memory-utilization"] <= 0.9
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_recipe_leaves_to_sparkfleet_what_is_its_own(name):
+def test_a_recipe_leaves_to_sparkfleet_what_is_its_own(name: Any) -> None:
     recipe = SHIPPED[name]
     assert not recipe.flags.keys() & (OWN_FLAGS.keys() | SECRET_FLAGS)
     assert not recipe.env.keys() & (SECRET_ENV | {"HF_HOME", "HF_HUB_OFFLINE"})
@@ -95,7 +98,7 @@ def test_a_recipe_leaves_to_sparkfleet_what_is_its_own(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_recipe_repeats_no_mistake_of_its_source(name):
+def test_a_recipe_repeats_no_mistake_of_its_source(name: Any) -> None:
     recipe = SHIPPED[name]
     assert not recipe.flags.keys() & {
         "speculative-disable-by-batch-size",
@@ -109,13 +112,13 @@ def test_a_recipe_repeats_no_mistake_of_its_source(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_tools_are_called_with_both_flags_or_none(name):
+def test_tools_are_called_with_both_flags_or_none(name: Any) -> None:
     flags = SHIPPED[name].flags
     assert ("enable-auto-tool-choice" in flags) == ("tool-call-parser" in flags)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_dflash_has_no_fp8_kv_cache_and_the_coders_drafter_has_one(name):
+def test_dflash_has_no_fp8_kv_cache_and_the_coders_drafter_has_one(name: Any) -> None:
     flags = SHIPPED[name].flags
     speculative = flags.get("speculative-config")
     method = speculative.get("method") if isinstance(speculative, dict) else None
@@ -125,26 +128,28 @@ def test_dflash_has_no_fp8_kv_cache_and_the_coders_drafter_has_one(name):
         assert flags["kv-cache-dtype"] == "fp8"
 
 
-def test_every_deployment_of_the_sources_has_a_recipe():
+def test_every_deployment_of_the_sources_has_a_recipe() -> None:
     assert set(SHIPPED) >= LAUNCHES | VARIANTS
     derived = set(SHIPPED) - LAUNCHES - VARIANTS
     assert len(derived) >= 10
     assert all(SHIPPED[name].confidence == "derived" for name in derived)
 
 
-def test_every_recipe_names_its_source_and_says_what_to_know():
+def test_every_recipe_names_its_source_and_says_what_to_know() -> None:
     for recipe in SHIPPED.values():
         assert recipe.source
         assert recipe.notes
 
 
-def test_gated_models_ask_for_a_token():
+def test_gated_models_ask_for_a_token() -> None:
     gated = {recipe.recipe for recipe in SHIPPED.values() if recipe.needs.gated}
     assert {"gemma-4-31b-it-nvfp4", "gemma-4-26b-a4b-nvfp4", "llama-3.3-70b-instruct-nvfp4"} <= gated
     assert "gpt-oss-120b" not in gated
 
 
-def test_a_drafter_inside_the_repository_is_named_by_where_the_commit_is(tmp_path, monkeypatch):
+def test_a_drafter_inside_the_repository_is_named_by_where_the_commit_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     files = write(tmp_path, {"spark-01.yaml": "serve: gemma-4-12b-coder-mtp\n"})
     files.pin()
@@ -156,18 +161,18 @@ def test_a_drafter_inside_the_repository_is_named_by_where_the_commit_is(tmp_pat
     assert service.drafters == ()
 
 
-def test_the_place_of_models_in_the_container_is_the_one_that_is_mounted():
+def test_the_place_of_models_in_the_container_is_the_one_that_is_mounted() -> None:
     assert MODELS_IN_CONTAINER == desired.MODELS_IN_CONTAINER
 
 
-def test_nested_settings_become_one_json_word(tmp_path, monkeypatch):
+def test_nested_settings_become_one_json_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = service_of(tmp_path, monkeypatch, "qwen3.6-27b-nvfp4-yarn")
     words = desired.engine_words(service)
     value = json.loads(words[words.index("--hf-overrides") + 1])
     assert value["text_config"]["rope_parameters"]["factor"] == 4.0
 
 
-def test_the_template_wants_a_model(tmp_path, monkeypatch):
+def test_the_template_wants_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     diagnostic = write(tmp_path, {"spark-01.yaml": "serve: baseline\n"}).diagnostic()
     assert diagnostic.message == "the service has no model"

@@ -1,25 +1,29 @@
 """A fleet's own recipes: beside the shipped ones, over others, and told when wrong."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from sparkfleet.catalog.load import Catalogue, recipes
 from sparkfleet.errors import SparkfleetError
-from tests.unit.config.fleet_files import NANO, SMALL
+from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 
-def catalogue(fleet, files):
+def catalogue(fleet: Callable[..., FleetFiles], files: dict[str, str]) -> Catalogue:
     return Catalogue.of(
         fleet({f"recipes/{name}": text for name, text in files.items()}).directory / "recipes"
     )
 
 
-def diagnostics(fleet, files):
+def diagnostics(fleet: Callable[..., FleetFiles], files: dict[str, str]) -> Any:
     with pytest.raises(SparkfleetError) as error:
         catalogue(fleet, files)
     return error.value.diagnostics
 
 
-def test_an_own_recipe_stands_beside_the_shipped_ones(fleet):
+def test_an_own_recipe_stands_beside_the_shipped_ones(fleet: Callable[..., FleetFiles]) -> None:
     text = "recipe: own\ntitle: T\nsource: me\nmodel: a/b\nimage: x/y:z\n"
     found = catalogue(fleet, {"own.yaml": text})
     assert found["own"].model == "a/b"
@@ -27,7 +31,7 @@ def test_an_own_recipe_stands_beside_the_shipped_ones(fleet):
     assert len(found) == len(Catalogue.of()) + 1
 
 
-def test_a_recipe_extends_another_key_by_key(fleet):
+def test_a_recipe_extends_another_key_by_key(fleet: Callable[..., FleetFiles]) -> None:
     flags = "{max_model_len: 1024, reasoning-parser: null}"
     text = f"recipe: own\nextends: {NANO}\nflags: {flags}\nenv: {{A: b}}\n"
     found = catalogue(fleet, {"own.yaml": text})["own"]
@@ -39,7 +43,7 @@ def test_a_recipe_extends_another_key_by_key(fleet):
     assert found.needs.vllm == ">=0.17.1"
 
 
-def test_recipes_extend_over_several_steps(fleet):
+def test_recipes_extend_over_several_steps(fleet: Callable[..., FleetFiles]) -> None:
     files = {
         "one.yaml": f"recipe: one\nextends: {SMALL}\nflags: {{max-num-seqs: 1}}\n",
         "two.yaml": "recipe: two\nextends: one\nflags: {max-model-len: 2}\n",
@@ -48,7 +52,7 @@ def test_recipes_extend_over_several_steps(fleet):
     assert (flags["max-num-seqs"], flags["max-model-len"], flags["tool-call-parser"]) == (1, 2, "openai")
 
 
-def test_each_value_knows_the_file_that_set_it(fleet):
+def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles]) -> None:
     found = catalogue(fleet, {"own.yaml": f"recipe: own\nextends: {NANO}\nflags:\n  max_model_len: 1024\n"})
     assert found.where("own", ("flags", "max-model-len")) == "inventories/lab/recipes/own.yaml:4"
     assert found.where("own", ("flags", "kv-cache-dtype")).startswith(f"catalog/{NANO}.yaml:")
@@ -79,19 +83,21 @@ def test_each_value_knows_the_file_that_set_it(fleet):
         (f"{SMALL}.yaml", f"recipe: {SMALL}\n", "", "has the name of the shipped recipe"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(fleet, name, text, where, found):
+def test_a_mistake_is_told_with_its_place(
+    fleet: Callable[..., FleetFiles], name: Any, text: Any, where: str, found: str
+) -> None:
     (diagnostic,) = diagnostics(fleet, {name: text})
     assert diagnostic.location == f"inventories/lab/recipes/{name}{where}"
     assert found in diagnostic.message
     assert diagnostic.hint
 
 
-def test_the_nearest_recipe_is_named(fleet):
+def test_the_nearest_recipe_is_named(fleet: Callable[..., FleetFiles]) -> None:
     (diagnostic,) = diagnostics(fleet, {"own.yaml": "recipe: own\nextends: gpt-oss-21b\n"})
     assert diagnostic.hint == f"write '{SMALL}'"
 
 
-def test_a_circle_is_told_once_for_each_recipe_in_it(fleet):
+def test_a_circle_is_told_once_for_each_recipe_in_it(fleet: Callable[..., FleetFiles]) -> None:
     found = diagnostics(
         fleet, {"one.yaml": "recipe: one\nextends: two\n", "two.yaml": "recipe: two\nextends: one\n"}
     )
@@ -101,20 +107,20 @@ def test_a_circle_is_told_once_for_each_recipe_in_it(fleet):
     }
 
 
-def test_all_mistakes_of_all_recipes_come_at_once(fleet):
+def test_all_mistakes_of_all_recipes_come_at_once(fleet: Callable[..., FleetFiles]) -> None:
     found = diagnostics(fleet, {"one.yaml": "- x\n", "two.yaml": "- x\n", "three.yml": "x: 1\n"})
     assert len(found) == 3
 
 
-def test_a_broken_recipe_is_told_though_nobody_uses_it(fleet):
+def test_a_broken_recipe_is_told_though_nobody_uses_it(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "recipes/own.yaml": "recipe: own\n"})
     assert files.diagnostics()[0].location == "inventories/lab/recipes/own.yaml:1"
 
 
-def test_there_need_be_no_own_recipes(tmp_path):
+def test_there_need_be_no_own_recipes(tmp_path: Path) -> None:
     assert set(recipes(tmp_path / "none")) == set(recipes())
 
 
-def test_what_is_not_there_is_a_key_error():
+def test_what_is_not_there_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         recipes()["nothing"]

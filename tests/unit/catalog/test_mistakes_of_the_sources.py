@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def said(made: Made) -> dict[str, Advice]:
 
 
 @pytest.mark.parametrize("version", versions())
-def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version):
+def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version: Any) -> None:
     words = ["vllm", "serve", "nvidia/Gemma-4-31B-IT-NVFP4", "--port", "8000"]
     (found,) = check_flags(words, load(version))
     assert (found.level, found.code) == ("error", "serve-repeated")
@@ -30,33 +31,33 @@ def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version):
     assert started.id == "entrypoint-repeated"
 
 
-def test_2_a_flag_is_recommended_that_no_release_has():
+def test_2_a_flag_is_recommended_that_no_release_has() -> None:
     found = said(Made(flags={"speculative-disable-by-batch-size": 32}))["unknown-flag"]
     assert found.level == "error"
     assert "in no release" in found.text
     assert "num_speculative_tokens_per_batch_size" in found.remedy
 
 
-def test_3_a_variable_is_set_that_no_release_reads():
+def test_3_a_variable_is_set_that_no_release_reads() -> None:
     found = said(Made(QWEN36, env={"VLLM_FP8_MOE_BACKEND": "flashinfer_cutlass"}))["unknown-env"]
     assert found.level == "warning"
     assert "VLLM_FP8_MOE_BACKEND: it has no effect" in found.text
 
 
-def test_4_prefix_caching_of_a_hybrid_model_is_left_to_the_default():
+def test_4_prefix_caching_of_a_hybrid_model_is_left_to_the_default() -> None:
     found = said(Made(QWEN36, config=HYBRID))["CTX-05"]
     assert "prefix caching is off for this hybrid model in vLLM 0.24.0" in found.text
     assert "CTX-05" not in said(Made(QWEN36, config=HYBRID, vllm="0.28.0"))
 
 
-def test_5_chunked_prefill_is_thought_to_be_off_without_its_flag():
+def test_5_chunked_prefill_is_thought_to_be_off_without_its_flag() -> None:
     found = said(Made("Qwen/Qwen3.5-35B-A3B", flags={"enable-chunked-prefill": True}))["KV-02"]
     assert '"about 9 times slower"' in found.text
     assert "vLLM has it on by default" in found.text
     assert "enable-chunked-prefill: false" in found.remedy
 
 
-def test_6_expert_parallel_is_recommended_for_one_gpu():
+def test_6_expert_parallel_is_recommended_for_one_gpu() -> None:
     found = said(Made("openai/gpt-oss-120b", flags={"enable-expert-parallel": True}))["BK-09"]
     assert "no effect on one GPU" in found.text
 
@@ -69,7 +70,7 @@ def test_6_expert_parallel_is_recommended_for_one_gpu():
         "Using CutlassNvFp4LinearKernel for NVFP4 GEMM",
     ],
 )
-def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line):
+def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line: str) -> None:
     kernel = line.split()[1]
     assert diagnosis.phase_of(f"(EngineCore pid=7) INFO 06-20 10:00:00 [nvfp4.py:1] {line}\n") == (
         "load",
@@ -78,13 +79,13 @@ def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line):
 
 
 @pytest.mark.parametrize("version", ["0.19.0", "0.24.0", "0.33.0"])
-def test_7_the_name_in_that_line_is_no_value_of_a_flag(version):
+def test_7_the_name_in_that_line_is_no_value_of_a_flag(version: str) -> None:
     (found,) = check_flags(["m", "--moe-backend", "VLLM_CUTLASS"], load(version))
     assert (found.level, found.code) == ("error", "bad-choice")
     assert "cutlass" in found.remedy
 
 
-def test_8_metrics_are_read_by_names_that_the_engine_does_not_have():
+def test_8_metrics_are_read_by_names_that_the_engine_does_not_have() -> None:
     real = set(re.findall(r"^(vllm:\w+)", METRICS.read_text(), re.MULTILINE))
     assert not real & {
         "vllm:num_generation_tokens_total",
@@ -94,13 +95,13 @@ def test_8_metrics_are_read_by_names_that_the_engine_does_not_have():
     assert real >= set(gate.TOKENS)
 
 
-def test_9_the_number_of_sequences_is_left_to_the_default():
+def test_9_the_number_of_sequences_is_left_to_the_default() -> None:
     found = said(Made(without=("max-num-seqs",)))["MEM-02"]
     assert found.level == "warning"
     assert "vLLM takes 1024 on GB10" in found.text
     assert all("max-num-seqs" in recipe.flags for recipe in Catalogue.of().values())
 
 
-def test_10_stock_images_are_said_not_to_run_on_gb10_but_newer_ones_do():
+def test_10_stock_images_are_said_not_to_run_on_gb10_but_newer_ones_do() -> None:
     assert "IMG-01" not in said(Made(**STOCK, tag="v0.24.0-ubuntu2404"))
     assert said(Made(**STOCK, tag="v0.22.0", vllm="0.22.0"))["IMG-01"].level == "error"

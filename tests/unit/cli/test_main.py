@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 import pytest
@@ -10,12 +12,14 @@ import pytest
 import sparkfleet.cli
 from sparkfleet.cli import COMMANDS, cli, main
 from sparkfleet.config.yaml_file import parse
-from tests.unit.config.fleet_files import NANO, SMALL
+from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 from tests.unit.lock.test_resolve import World
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line; return exit code, stdout and stderr."""
 
     def call(*words: str) -> tuple[int, str, str]:
@@ -31,7 +35,7 @@ def run(monkeypatch, capsys):
     return call
 
 
-def test_help_names_every_command_without_importing_any(run):
+def test_help_names_every_command_without_importing_any(run: Run) -> None:
     program = (
         "import sys, sparkfleet.cli as c; c.cli(['-h'], standalone_mode=False); print(sorted(sys.modules))"
     )
@@ -44,20 +48,22 @@ def test_help_names_every_command_without_importing_any(run):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_that_says_what_it_does(name):
+def test_every_command_has_help_that_says_what_it_does(name: Any) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     assert command.help
 
 
-def test_a_mistyped_command_names_the_nearest(run):
+def test_a_mistyped_command_names_the_nearest(run: Run) -> None:
     code, out, err = run("chek")
     assert code == 2
     assert out == ""
     assert "Did you mean 'check'?" in err
 
 
-def test_a_users_error_is_shown_on_stderr_without_a_traceback(run, fleet):
+def test_a_users_error_is_shown_on_stderr_without_a_traceback(
+    run: Run, fleet: Callable[..., FleetFiles]
+) -> None:
     fleet({"spark-01.yaml": "serv: x\n"})
     code, out, err = run("render", "inventories/lab.py", "spark-01")
     assert (code, out) == (1, "")
@@ -65,7 +71,9 @@ def test_a_users_error_is_shown_on_stderr_without_a_traceback(run, fleet):
     assert "Traceback" not in err
 
 
-def test_an_error_of_ours_is_short_and_says_how_to_report_it(run, fleet, monkeypatch):
+def test_an_error_of_ours_is_short_and_says_how_to_report_it(
+    run: Run, fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet({})
     monkeypatch.delenv("SPARKFLEET_DEBUG", raising=False)
     monkeypatch.setattr("sparkfleet.config.load.find", lambda _: 1 / 0)
@@ -76,7 +84,9 @@ def test_an_error_of_ours_is_short_and_says_how_to_report_it(run, fleet, monkeyp
     assert "Traceback" not in err
 
 
-def test_debugging_shows_the_traceback(run, fleet, monkeypatch):
+def test_debugging_shows_the_traceback(
+    run: Run, fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet({})
     monkeypatch.setenv("SPARKFLEET_DEBUG", "1")
     monkeypatch.setattr("sparkfleet.config.load.find", lambda _: 1 / 0)
@@ -84,7 +94,7 @@ def test_debugging_shows_the_traceback(run, fleet, monkeypatch):
         run("lock", "inventories/lab.py")
 
 
-def test_an_interrupted_command_says_so(run, monkeypatch):
+def test_an_interrupted_command_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
@@ -92,7 +102,7 @@ def test_an_interrupted_command_says_so(run, monkeypatch):
     assert run("check", "x") == (130, "", "interrupted\n")
 
 
-def test_a_reader_that_leaves_early_is_no_noise():
+def test_a_reader_that_leaves_early_is_no_noise() -> None:
     program = "from sparkfleet.cli import main; import sys; sys.argv = ['sparkfleet', 'schema']; main()"
     made = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert made.stdout is not None
@@ -103,14 +113,14 @@ def test_a_reader_that_leaves_early_is_no_noise():
     assert (made.wait(), err) == (1, b"")
 
 
-def test_the_version_is_the_packages(run):
+def test_the_version_is_the_packages(run: Run) -> None:
     code, out, _ = run("--version")
     assert code == 0
     assert sparkfleet.__version__ in out
 
 
 class TestCheck:
-    def test_a_fleet_without_mistakes_is_summed_up(self, run, fleet):
+    def test_a_fleet_without_mistakes_is_summed_up(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve: {NANO}\n"}).pin()
         assert run("check", "inventories/lab.py") == (
             0,
@@ -118,7 +128,7 @@ class TestCheck:
             "",
         )
 
-    def test_files_and_flags_are_told_in_one_go(self, run, fleet):
+    def test_files_and_flags_are_told_in_one_go(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{max-modl-len: 5}}}}\n"})
         code, out, err = run("check", "inventories/lab.py")
         assert code == 1
@@ -126,14 +136,14 @@ class TestCheck:
         assert "inventories/lab/spark-01.yaml:1: error: vLLM 0.19.0 has no flag --max-modl-len" in err
         assert out.endswith("1 Spark, 1 service: 2 errors, 0 warnings\n")
 
-    def test_broken_files_are_told_alone(self, run, fleet):
+    def test_broken_files_are_told_alone(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": "serv: x\n"})
         code, out, err = run("check", "inventories/lab.py")
         assert code == 1
         assert "unknown key 'serv'" in err
         assert out == "inventories/lab.py: 1 error, 0 warnings\n"
 
-    def test_warnings_are_listed_and_no_failure(self, run, fleet):
+    def test_warnings_are_listed_and_no_failure(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         text = f"serve: {{recipe: {SMALL}, env: {{VLLM_NO_SUCH_THING: 1}}, flags: {{x-y: null}}}}\n"
         fleet({"spark-01.yaml": text}).pin()
         code, out, err = run("check", "inventories/lab.py")
@@ -142,7 +152,9 @@ class TestCheck:
         assert "warning: 'x-y: null' takes nothing away" in err
         assert "no errors, 2 warnings" in out
 
-    def test_the_same_finding_on_many_sparks_is_told_once(self, run, fleet):
+    def test_the_same_finding_on_many_sparks_is_told_once(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         recipe = f"recipe: own\nextends: {SMALL}\nflags:\n  max-modl-len: 5\n"
         files = {f"spark-{n:03}.yaml": "serve: own\n" for n in range(30)}
         fleet({"recipes/own.yaml": recipe, **files}).pin()
@@ -150,18 +162,24 @@ class TestCheck:
         assert err.count("has no flag --max-modl-len") == 1
         assert "inventories/lab/recipes/own.yaml:4: error" in err
 
-    def test_an_image_that_is_too_old_for_the_recipe_is_an_error(self, run, fleet):
+    def test_an_image_that_is_too_old_for_the_recipe_is_an_error(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         text = f"serve: {{recipe: {NANO}, image: 'nvcr.io/nvidia/vllm:25.12.post1-py3'}}\n"
         fleet({"spark-01.yaml": text})
         _, _, err = run("check", "inventories/lab.py")
         assert "the recipe needs vLLM >=0.17.1, and nvcr.io/nvidia/vllm:25.12.post1-py3 has 0.12.0" in err
 
-    def test_an_image_of_unknown_version_is_a_warning(self, run, fleet):
+    def test_an_image_of_unknown_version_is_a_warning(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, image: 'vllm/vllm-openai:nightly'}}\n"})
         _, _, err = run("check", "inventories/lab.py")
         assert "which vLLM is in vllm/vllm-openai:nightly is not known" in err
 
-    def test_the_rules_are_asked_and_name_themselves(self, run, fleet):
+    def test_the_rules_are_asked_and_name_themselves(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         text = f"serve: {{recipe: {SMALL}, flags: {{tensor-parallel-size: 2}}}}\n"
         fleet({"spark-01.yaml": text, "spark-02.yaml": text, "spark-03.yaml": text}).pin()
         code, _, err = run("check", "inventories/lab.py")
@@ -170,31 +188,37 @@ class TestCheck:
         assert line.startswith("inventories/lab/spark-01.yaml:1: error: ")
         assert line.endswith("(and on 2 more)")
 
-    def test_an_allowed_rule_is_silent_on_that_spark_alone(self, run, fleet):
+    def test_an_allowed_rule_is_silent_on_that_spark_alone(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         text = f"serve: {{recipe: {SMALL}, flags: {{tensor-parallel-size: 2}}}}\n"
         fleet({"spark-01.yaml": f"allow: {{BK-04: why}}\n{text}", "spark-02.yaml": text}).pin()
         _, _, err = run("check", "inventories/lab.py")
         assert "spark-02.yaml:1: error: " in err
         assert "spark-01.yaml" not in err
 
-    def test_a_rule_is_not_allowed_without_a_reason(self, run, fleet):
+    def test_a_rule_is_not_allowed_without_a_reason(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {SMALL}\nallow: {{BK-07: ''}}\n"})
         code, _, err = run("check", "inventories/lab.py")
         assert code == 1
         assert "inventories/lab/spark-01.yaml:2: 'allow.BK-07' is ''\n    expected: some text" in err
 
-    def test_a_short_flag_is_told_where_it_is_written(self, run, fleet):
+    def test_a_short_flag_is_told_where_it_is_written(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         fleet({"spark-01.yaml": f"serve:\n  recipe: {NANO}\n  flags:\n    max-num-s: 4\n"}).pin()
         _, _, err = run("check", "inventories/lab.py")
         assert "inventories/lab/spark-01.yaml:4: warning: --max-num-s is short for --max-num-seqs" in err
 
-    def test_an_allowance_of_no_rule_is_a_warning(self, run, fleet):
+    def test_an_allowance_of_no_rule_is_a_warning(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"allow: {{BK-4: why}}\nserve: {SMALL}\n"}).pin()
         code, _, err = run("check", "inventories/lab.py")
         assert code == 0
         assert "warning: allow: there is no rule BK-4" in err
 
-    def test_remarks_are_counted_and_shown_when_asked_for(self, run, fleet):
+    def test_remarks_are_counted_and_shown_when_asked_for(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         fleet({"spark-01.yaml": f"serve: {NANO}\n"}).pin()
         _, out, err = run("check", "inventories/lab.py")
         assert err == ""
@@ -202,7 +226,7 @@ class TestCheck:
         _, _, err = run("check", "inventories/lab.py", "--all")
         assert "info: FlashInfer's autotuner" in err
 
-    def test_json_has_everything(self, run, fleet):
+    def test_json_has_everything(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{max-modl-len: 5}}}}\n"})
         code, out, err = run("check", "inventories/lab.py", "--json")
         data = json.loads(out)
@@ -212,13 +236,13 @@ class TestCheck:
 
 
 class TestCatalog:
-    def test_the_list_is_plain_lines_when_piped(self, run):
+    def test_the_list_is_plain_lines_when_piped(self, run: Run) -> None:
         code, out, _ = run("catalog", "list")
         assert code == 0
         assert f"\n{SMALL}\t" in f"\n{out}"
         assert "\x1b" not in out
 
-    def test_the_list_is_filtered(self, run):
+    def test_the_list_is_filtered(self, run: Run) -> None:
         _, out, _ = run("catalog", "list", "--json", "--quantization", "MXFP4", "--max-gib", "20")
         assert SMALL in [recipe["recipe"] for recipe in json.loads(out)]
         for words in (
@@ -229,7 +253,7 @@ class TestCatalog:
         ):
             assert run("catalog", "list", *words) == (0, "", "")
 
-    def test_a_recipe_is_shown_whole(self, run):
+    def test_a_recipe_is_shown_whole(self, run: Run) -> None:
         _, out, _ = run("catalog", "show", NANO)
         for text in (
             "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4",
@@ -239,16 +263,18 @@ class TestCatalog:
         ):
             assert text in out
 
-    def test_a_recipe_as_json_is_a_recipe(self, run):
+    def test_a_recipe_as_json_is_a_recipe(self, run: Run) -> None:
         _, out, _ = run("catalog", "show", SMALL, "--json")
         assert json.loads(out)["model"] == "openai/gpt-oss-20b"
 
-    def test_an_unknown_recipe_names_the_nearest(self, run):
+    def test_an_unknown_recipe_names_the_nearest(self, run: Run) -> None:
         code, _, err = run("catalog", "show", "gpt-oss-30b")
         assert code == 1
         assert f"did you mean '{SMALL}'" in err
 
-    def test_a_fleets_own_recipes_are_listed_with_the_shipped_ones(self, run, fleet):
+    def test_a_fleets_own_recipes_are_listed_with_the_shipped_ones(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         fleet({"recipes/own.yaml": f"recipe: own\nextends: {SMALL}\n"})
         _, out, _ = run("catalog", "list", "--fleet", "inventories/lab.py")
         assert "\nown\t" in out
@@ -257,7 +283,7 @@ class TestCatalog:
 
 
 class TestRules:
-    def test_every_rule_is_listed_with_who_keeps_it(self, run):
+    def test_every_rule_is_listed_with_who_keeps_it(self, run: Run) -> None:
         _, out, _ = run("rules", "--json")
         listed = {rule["id"]: rule for rule in json.loads(out)}
         assert listed["BK-04"]["kept_by"] == "check"
@@ -268,7 +294,7 @@ class TestRules:
 
 class TestSchema:
     @pytest.mark.parametrize("kind", ["host", "recipe", "group-data"])
-    def test_is_json_schema_with_a_description_of_each_field(self, run, kind):
+    def test_is_json_schema_with_a_description_of_each_field(self, run: Run, kind: str) -> None:
         _, out, _ = run("schema", kind)
         data = json.loads(out)
         assert data["$schema"].endswith("2020-12/schema")
@@ -276,7 +302,7 @@ class TestSchema:
 
 
 class TestRender:
-    def test_docker_is_what_the_spark_gets(self, run, fleet):
+    def test_docker_is_what_the_spark_gets(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet(
             {"spark-01.yaml": f"serve: {{recipe: {SMALL}, name: oss, flags: {{max-model-len: 64}}}}\n"}
         ).pin()
@@ -287,7 +313,7 @@ class TestRender:
         assert "  --max-model-len 64 \\\n" in out
         assert out.endswith("docker start oss\n")
 
-    def test_compose_is_yaml_with_the_same_command(self, run, fleet):
+    def test_compose_is_yaml_with_the_same_command(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         text = f"serve: {{recipe: {SMALL}, name: oss, env: {{PRICE: '$5: on'}}}}\nssh: {{user: me}}\n"
         fleet({"spark-01.yaml": text}).pin()
         _, out, _ = run("render", "inventories/lab.py", "spark-01", "--as", "compose")
@@ -298,19 +324,21 @@ class TestRender:
         assert service["restart"] == "no"
         assert "labels" not in service
 
-    def test_systemd_is_the_unit_with_its_path(self, run, fleet):
+    def test_systemd_is_the_unit_with_its_path(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, name: oss}}\n"}).pin()
         _, out, _ = run("render", "inventories/lab.py", "spark-01", "--as", "systemd")
         assert out.startswith("# /etc/systemd/system/sparkfleet-oss.service\n# Written by sparkfleet.")
 
-    def test_json_is_what_the_spark_keeps(self, run, fleet):
+    def test_json_is_what_the_spark_keeps(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, name: oss}}\n"}).pin()
         _, out, _ = run("render", "inventories/lab.py", "spark-01", "--as", "json", "--home", "/h")
         (made,) = json.loads(out)
         assert made["service"] == "oss"
         assert any("source=/h/vllm," in word for word in made["create"])
 
-    def test_an_image_of_unknown_entrypoint_is_refused(self, run, fleet):
+    def test_an_image_of_unknown_entrypoint_is_refused(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
         files.pin()
         image = f"nvcr.io/nvidia/vllm:26.05-py3@sha256:{'e' * 64}"
@@ -319,7 +347,7 @@ class TestRender:
         assert code == 1
         assert "the entrypoint of nvcr.io/nvidia/vllm:26.05-py3 is not known" in err
 
-    def test_an_unknown_spark_names_the_nearest(self, run, fleet):
+    def test_an_unknown_spark_names_the_nearest(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": "serve: null\n"})
         code, _, err = run("render", "inventories/lab.py", "spark-1")
         assert code == 1
@@ -328,21 +356,21 @@ class TestRender:
 
 class TestLock:
     @pytest.fixture(autouse=True)
-    def _world(self, monkeypatch):
+    def _world(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world = World()
         monkeypatch.setattr("sparkfleet.lock.images.resolve", self.world.image)
         monkeypatch.setattr(
             "sparkfleet.lock.hub.Hub.resolve", lambda _, repo, asked: self.world.resolve(repo, asked)
         )
 
-    def test_pins_what_is_missing_and_says_so(self, run, fleet):
+    def test_pins_what_is_missing_and_says_so(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
         code, out, err = run("lock", "inventories/lab.py")
         assert (code, err) == (0, "")
         assert out.splitlines()[-1] == "inventories/lab/fleet.lock: 2 pinned, 2 changes"
         assert files.load(need_lock=True).hosts[0].services[0].weights.revision == f"{1:040x}"
 
-    def test_twice_changes_nothing(self, run, fleet):
+    def test_twice_changes_nothing(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
         run("lock", "inventories/lab.py")
         before = (files.directory / "fleet.lock").read_bytes()
@@ -354,7 +382,9 @@ class TestLock:
         )
         assert (files.directory / "fleet.lock").read_bytes() == before
 
-    def test_an_update_shows_old_and_new_and_what_it_means(self, run, fleet):
+    def test_an_update_shows_old_and_new_and_what_it_means(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {NANO}, name: nano}}\n"})
         self.world.turn = 19
         run("lock", "inventories/lab.py")
@@ -364,7 +394,9 @@ class TestLock:
         assert "~ nvcr.io/nvidia/vllm:26.04-py3  sha256:000000000000 (vLLM 0.19.0, " in out
         assert "\n    ! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'" in out
 
-    def test_another_tag_of_the_same_image_shows_what_it_means(self, run, fleet):
+    def test_another_tag_of_the_same_image_shows_what_it_means(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         text = "serve: {{recipe: {}, name: nano, image: 'nvcr.io/nvidia/vllm:{}'}}\n"
         files = fleet({"spark-01.yaml": text.format(NANO, "26.04-py3")})
         self.world.turn = 19
@@ -378,14 +410,18 @@ class TestLock:
         told = changes["nvcr.io/nvidia/vllm:25.12.post1-py3"]["notes"]
         assert told[0].startswith("! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'")
 
-    def test_an_image_that_moved_to_an_unknown_release_says_that_nothing_is_known(self, run, fleet):
+    def test_an_image_that_moved_to_an_unknown_release_says_that_nothing_is_known(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
         run("lock", "inventories/lab.py")
         self.world.turn, self.world.vllm = 2, ""
         _, out, _ = run("lock", "inventories/lab.py", "--update", "nvcr.io/*")
         assert "\n    which vLLM is in it is not known" in out
 
-    def test_one_failure_is_told_and_the_rest_is_written(self, run, fleet):
+    def test_one_failure_is_told_and_the_rest_is_written(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
         self.world.broken = {"openai/gpt-oss-20b"}
         code, out, err = run("lock", "inventories/lab.py")
@@ -394,13 +430,13 @@ class TestLock:
         assert out.endswith("1 pinned, 1 change, 1 not resolved\n")
         assert "nvcr.io/nvidia/vllm:26.04-py3" in (files.directory / "fleet.lock").read_text()
 
-    def test_nothing_pinned_writes_no_file(self, run, fleet):
+    def test_nothing_pinned_writes_no_file(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
         self.world.broken = {"openai/gpt-oss-20b", "nvcr.io/nvidia/vllm:26.04-py3"}
         assert run("lock", "inventories/lab.py")[0] == 1
         assert not (files.directory / "fleet.lock").exists()
 
-    def test_json_has_old_and_new(self, run, fleet):
+    def test_json_has_old_and_new(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
         _, out, _ = run("lock", "inventories/lab.py", "--json")
         changes = {change["key"]: change for change in json.loads(out)["changes"]}

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def generator():
+def generator() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
         "generate_reference", ROOT / "tools" / "generate_reference.py"
     )
@@ -27,21 +28,21 @@ def generator():
     return module
 
 
-def test_every_page_is_current():
+def test_every_page_is_current() -> None:
     # A process of its own: click keeps the names of a command's help option from whoever invoked it first.
     words = [sys.executable, str(ROOT / "tools" / "generate_reference.py"), "--check"]
     said = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
     assert said.returncode == 0, said.stdout + said.stderr
 
 
-def test_every_field_that_a_user_may_write_is_described(generator):
+def test_every_field_that_a_user_may_write_is_described(generator: ModuleType) -> None:
     for page in generator.PAGES.values():
         for _, model in page.tables:
             for name, field in model.model_fields.items():
                 assert field.description, f"{model.__name__}.{name} has no description"
 
 
-def test_every_shipped_file_names_a_schema_that_is_there():
+def test_every_shipped_file_names_a_schema_that_is_there() -> None:
     shipped = [*SHIPPED.glob("*.yaml"), *(ROOT / "inventories").glob("*/*.yaml")]
     assert shipped
     for path in shipped:
@@ -51,7 +52,7 @@ def test_every_shipped_file_names_a_schema_that_is_there():
         assert json.loads((path.parent / schema).read_text())["$schema"]
 
 
-def test_the_schemas_keys_are_those_of_the_shipped_files():
+def test_the_schemas_keys_are_those_of_the_shipped_files() -> None:
     schema = json.loads((ROOT / "docs/schema/recipe.json").read_text())
     for path in SHIPPED.glob("*.yaml"):
         assert read(path).data.keys() <= schema["properties"].keys()

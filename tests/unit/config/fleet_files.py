@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def write(root: Path, files: Mapping[str, str]) -> FleetFiles:
     return made
 
 
-def _image(key: str, image) -> LockedImage:
+def _image(key: str, image: Any) -> LockedImage:
     digest = image.digest or "sha256:" + hashlib.sha256(key.encode()).hexdigest()
     tag = "" if image.digest else image.tag
     pinned = replace(image, tag=tag, digest=digest, entrypoint=("vllm", "serve"), vllm="0.19.0", size=123)

@@ -13,7 +13,7 @@ from sparkfleet.config.resolved import host_from_json, to_json
 from sparkfleet.config.yaml_file import parse
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
-from tests.unit.config.fleet_files import SMALL
+from tests.unit.config.fleet_files import SMALL, FleetFiles
 
 SETTINGS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -79,7 +79,7 @@ def outcome(call: Callable[[], Any]) -> tuple[Any, tuple[Diagnostic, ...]]:
         return None, error.diagnostics
 
 
-def check_load(files) -> None:
+def check_load(files: FleetFiles) -> None:
     found, diagnostics = outcome(files.load)
     if found is None:
         assert diagnostics
@@ -91,7 +91,7 @@ def check_load(files) -> None:
 
 @SETTINGS
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_arbitrary_bytes_are_a_document_or_a_sparkfleet_error(raw):
+def test_arbitrary_bytes_are_a_document_or_a_sparkfleet_error(raw: Any) -> None:
     document, diagnostics = outcome(lambda: parse(raw, "f.yaml"))
     if document is None:
         assert all(diagnostic.location.startswith("f.yaml:") for diagnostic in diagnostics)
@@ -101,39 +101,49 @@ def test_arbitrary_bytes_are_a_document_or_a_sparkfleet_error(raw):
 
 @SETTINGS
 @given(st.text(alphabet="ab:- \t\n[]{}#&*!|>'\"%@`?,0.~", max_size=60))
-def test_arbitrary_punctuation_is_a_document_or_a_sparkfleet_error(text):
+def test_arbitrary_punctuation_is_a_document_or_a_sparkfleet_error(text: Any) -> None:
     document, diagnostics = outcome(lambda: parse(text.encode(), "f.yaml"))
     assert (document is None) == bool(diagnostics)
 
 
 @SETTINGS
 @given(VALUES)
-def test_an_arbitrary_structure_is_a_fleet_or_a_sparkfleet_error(fleet, data):
+def test_an_arbitrary_structure_is_a_fleet_or_a_sparkfleet_error(
+    fleet: Callable[..., FleetFiles], data: Any
+) -> None:
     check_load(fleet({"spark-01.yaml": json.dumps(data)}))
 
 
 @SETTINGS
 @given(HOSTS)
-def test_an_almost_right_host_file_is_a_fleet_or_a_sparkfleet_error(fleet, data):
+def test_an_almost_right_host_file_is_a_fleet_or_a_sparkfleet_error(
+    fleet: Callable[..., FleetFiles], data: Any
+) -> None:
     check_load(fleet({"spark-01.yaml": json.dumps(data)}))
 
 
 @SETTINGS
 @given(VALUES)
-def test_an_arbitrary_recipe_is_a_fleet_or_a_sparkfleet_error(fleet, data):
+def test_an_arbitrary_recipe_is_a_fleet_or_a_sparkfleet_error(
+    fleet: Callable[..., FleetFiles], data: Any
+) -> None:
     text = json.dumps({"recipe": "own", **data} if isinstance(data, dict) else data)
     check_load(fleet({"spark-01.yaml": "serve: own", "recipes/own.yaml": text}))
 
 
 @SETTINGS
 @given(VALUES)
-def test_arbitrary_group_data_is_a_fleet_or_a_sparkfleet_error(fleet, data):
+def test_arbitrary_group_data_is_a_fleet_or_a_sparkfleet_error(
+    fleet: Callable[..., FleetFiles], data: Any
+) -> None:
     check_load(fleet({"spark-01.yaml": f"serve: {SMALL}", "group_data/all.py": f"sparkfleet = {data!r}"}))
 
 
 @SETTINGS
 @given(VALUES)
-def test_an_arbitrary_lock_file_is_a_fleet_or_a_sparkfleet_error(fleet, data):
+def test_an_arbitrary_lock_file_is_a_fleet_or_a_sparkfleet_error(
+    fleet: Callable[..., FleetFiles], data: Any
+) -> None:
     text = json.dumps({"version": 1, **data} if isinstance(data, dict) else data)
     files = fleet({"spark-01.yaml": f"serve: {SMALL}", "fleet.lock": text})
     found, diagnostics = outcome(lambda: files.load(need_lock=True))
@@ -142,7 +152,7 @@ def test_an_arbitrary_lock_file_is_a_fleet_or_a_sparkfleet_error(fleet, data):
 
 @SETTINGS
 @given(st.text(max_size=40) | st.from_regex(r"[a-z./:@-]{1,30}", fullmatch=True))
-def test_an_arbitrary_image_is_parsed_or_a_value_error(text):
+def test_an_arbitrary_image_is_parsed_or_a_value_error(text: Any) -> None:
     try:
         found = image.parse(text)
     except ValueError:

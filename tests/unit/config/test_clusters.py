@@ -1,6 +1,8 @@
 """Cluster files: who is in which, what they share, and each way to get it wrong."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,22 +10,22 @@ from sparkfleet.cli import cli
 from sparkfleet.config.resolved import Fabric, Member, host_from_json, to_json
 from sparkfleet.engines.vllm import rules
 from tests.unit.config import fleet_files
-from tests.unit.config.fleet_files import SMALL
+from tests.unit.config.fleet_files import SMALL, FleetFiles
 
 PAIR = "hosts: [spark-01, spark-02]\n"
 IDLE = {"spark-01.yaml": "serve: null\n", "spark-02.yaml": "serve: null\n"}
 
 
-def cluster(text, **more):
+def cluster(text: str, **more: str) -> dict[str, str]:
     return {**IDLE, "clusters/pair.yaml": text, **more}
 
 
-def recipe(**lines):
+def recipe(**lines: str) -> dict[str, str]:
     said = "".join(f"{key}: {value}\n" for key, value in lines.items())
     return {"recipes/wide.yaml": f"recipe: wide\nextends: {SMALL}\n{said}"}
 
 
-def test_each_member_has_its_place_and_the_one_service(fleet):
+def test_each_member_has_its_place_and_the_one_service(fleet: Callable[..., FleetFiles]) -> None:
     first, second = fleet(cluster(f"{PAIR}serve: {SMALL}\n")).load().hosts
     assert first.member == Member("pair", 0, ("spark-01", "spark-02"), "ray", Fabric(), SMALL)
     assert second.member == Member("pair", 1, ("spark-01", "spark-02"), "ray", Fabric(), SMALL)
@@ -31,12 +33,12 @@ def test_each_member_has_its_place_and_the_one_service(fleet):
     assert first.services[0].name == SMALL
 
 
-def test_the_order_of_hosts_is_the_order_of_ranks(fleet):
+def test_the_order_of_hosts_is_the_order_of_ranks(fleet: Callable[..., FleetFiles]) -> None:
     first, second = fleet(cluster(f"hosts: [spark-02, spark-01]\nserve: {SMALL}\n")).load().hosts
     assert (first.member.rank, second.member.rank) == (1, 0)
 
 
-def test_executor_and_fabric_are_said_in_the_file(fleet):
+def test_executor_and_fabric_are_said_in_the_file(fleet: Callable[..., FleetFiles]) -> None:
     text = (
         f"{PAIR}executor: mp\nfabric: {{network: 10.9.0.0/16, mtu: 1500, bootstrap: management, tcp: true}}\n"
     )
@@ -47,18 +49,18 @@ def test_executor_and_fabric_are_said_in_the_file(fleet):
     assert first.services == ()
 
 
-def test_a_member_survives_the_way_through_json(fleet):
+def test_a_member_survives_the_way_through_json(fleet: Callable[..., FleetFiles]) -> None:
     first, _ = fleet(cluster(f"{PAIR}serve: {SMALL}\n")).load().hosts
     assert host_from_json(to_json(first)) == first
 
 
-def test_the_model_is_split_over_all_sparks_where_nobody_says_how(fleet):
+def test_the_model_is_split_over_all_sparks_where_nobody_says_how(fleet: Callable[..., FleetFiles]) -> None:
     first, _ = fleet(cluster(f"{PAIR}serve: {SMALL}\n")).load().hosts
     assert dict(first.services[0].flags)["tensor-parallel-size"] == 2
     assert dict(first.services[0].origin)["flags.tensor-parallel-size"].endswith("clusters/pair.yaml:1")
 
 
-def test_sizes_that_are_written_stay(fleet):
+def test_sizes_that_are_written_stay(fleet: Callable[..., FleetFiles]) -> None:
     text = f"{PAIR}serve: {{recipe: {SMALL}, flags: {{pipeline-parallel-size: 2}}}}\n"
     first, _ = fleet(cluster(text)).load().hosts
     flags = dict(first.services[0].flags)
@@ -66,7 +68,9 @@ def test_sizes_that_are_written_stay(fleet):
     assert "tensor-parallel-size" not in flags
 
 
-def test_the_cluster_wins_over_group_data_and_group_data_over_the_recipe(fleet):
+def test_the_cluster_wins_over_group_data_and_group_data_over_the_recipe(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     text = f"{PAIR}serve: {{recipe: {SMALL}, flags: {{max-model-len: 1024}}}}\n"
     data = {"group_data/all.py": "sparkfleet = {'flags': {'max-model-len': 2048, 'max-num-seqs': 2}}"}
     first, _ = fleet({**cluster(text), **data}).load().hosts
@@ -74,13 +78,15 @@ def test_the_cluster_wins_over_group_data_and_group_data_over_the_recipe(fleet):
     assert (flags["max-model-len"], flags["max-num-seqs"]) == (1024, 2)
 
 
-def test_the_reserve_of_a_host_file_wins_over_the_clusters(fleet):
+def test_the_reserve_of_a_host_file_wins_over_the_clusters(fleet: Callable[..., FleetFiles]) -> None:
     text = f"{PAIR}serve: {{recipe: {SMALL}, reserve_gib: 20}}\n"
     files = fleet({**cluster(text), "spark-02.yaml": "reserve_gib: 30\n"})
     assert [host.reserve_gib for host in files.load().hosts] == [20, 30]
 
 
-def test_a_recipes_flag_for_a_single_spark_is_no_flag_of_the_cluster(fleet):
+def test_a_recipes_flag_for_a_single_spark_is_no_flag_of_the_cluster(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     own = recipe(flags="{distributed-executor-backend: mp, tensor-parallel-size: 1}")
     first, _ = fleet({**cluster(f"{PAIR}serve: wide\n"), **own}).load().hosts
     flags = dict(first.services[0].flags)
@@ -88,7 +94,7 @@ def test_a_recipes_flag_for_a_single_spark_is_no_flag_of_the_cluster(fleet):
     assert flags["tensor-parallel-size"] == 2
 
 
-def test_members_may_serve_other_models_of_their_own_beside(fleet):
+def test_members_may_serve_other_models_of_their_own_beside(fleet: Callable[..., FleetFiles]) -> None:
     share = "{gpu-memory-utilization: 0.4}"
     text = f"{PAIR}serve: {{recipe: {SMALL}, name: wide, flags: {share}}}\n"
     own = {"spark-02.yaml": f"serve: {{recipe: {SMALL}, name: own, flags: {share}}}\n"}
@@ -98,7 +104,9 @@ def test_members_may_serve_other_models_of_their_own_beside(fleet):
     assert first.services[0].port == 8001
 
 
-def test_own_services_keep_off_the_port_that_the_cluster_file_writes(fleet):
+def test_own_services_keep_off_the_port_that_the_cluster_file_writes(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     share = "{gpu-memory-utilization: 0.4}"
     text = f"{PAIR}serve: {{recipe: {SMALL}, name: wide, port: 8000, flags: {share}}}\n"
     own = {"spark-02.yaml": f"serve: {{recipe: {SMALL}, name: own, flags: {share}}}\n"}
@@ -106,7 +114,7 @@ def test_own_services_keep_off_the_port_that_the_cluster_file_writes(fleet):
     assert [service.port for service in second.services] == [8001, 8000]
 
 
-def test_a_fleet_has_several_clusters_and_single_sparks(fleet):
+def test_a_fleet_has_several_clusters_and_single_sparks(fleet: Callable[..., FleetFiles]) -> None:
     files = {f"spark-0{number}.yaml": "serve: null\n" for number in range(1, 5)}
     files["spark-05.yaml"] = f"serve: {SMALL}\n"
     files["clusters/a.yaml"] = f"hosts: [spark-01, spark-02]\nserve: {SMALL}\n"
@@ -115,7 +123,7 @@ def test_a_fleet_has_several_clusters_and_single_sparks(fleet):
     assert [host.member.cluster if host.member else "" for host in hosts] == ["a", "a", "b", "b", ""]
 
 
-def test_an_unknown_host_is_told_with_the_nearest(fleet):
+def test_an_unknown_host_is_told_with_the_nearest(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet(
         cluster(f"executor: mp\nhosts:\n  - spark-01\n  - spark-2\nserve: {SMALL}\n")
     ).diagnostic()
@@ -124,17 +132,17 @@ def test_an_unknown_host_is_told_with_the_nearest(fleet):
     assert diagnostic.hint == "write 'spark-02'"
 
 
-def test_an_unknown_host_like_no_other_asks_for_its_file(fleet):
+def test_an_unknown_host_like_no_other_asks_for_its_file(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet(cluster("hosts: [spark-01, spark-02, zzz]\n")).diagnostic()
     assert diagnostic.hint == "write the host file zzz.yaml"
 
 
-def test_a_spark_twice_in_one_cluster_is_an_error(fleet):
+def test_a_spark_twice_in_one_cluster_is_an_error(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet(cluster("hosts: [spark-01, spark-01]\n")).diagnostic()
     assert diagnostic.message == "'spark-01' is here twice"
 
 
-def test_a_spark_in_two_clusters_is_an_error(fleet):
+def test_a_spark_in_two_clusters_is_an_error(fleet: Callable[..., FleetFiles]) -> None:
     files = {**cluster(PAIR), "spark-03.yaml": "", "clusters/other.yaml": "hosts: [spark-03, spark-02]\n"}
     files["spark-03.yaml"] = "serve: null\n"
     diagnostic = fleet(files).diagnostic()
@@ -142,36 +150,42 @@ def test_a_spark_in_two_clusters_is_an_error(fleet):
     assert diagnostic.message == "'spark-02' is in the cluster 'other' already"
 
 
-def at_a_switch(fleet, more_of_three="", more_of_pair=""):
+def at_a_switch(fleet: Callable[..., FleetFiles], more_of_three: str = "", more_of_pair: str = "") -> Any:
     files = {f"spark-0{number}.yaml": "serve: null\n" for number in range(1, 6)}
     files["clusters/three.yaml"] = f"hosts: [spark-03, spark-04, spark-05]\n{more_of_three}"
     files["clusters/pair.yaml"] = f"{PAIR}{more_of_pair}"
     return fleet(files).load().warnings
 
 
-def test_clusters_that_would_have_the_same_addresses_at_a_switch_are_told(fleet):
+def test_clusters_that_would_have_the_same_addresses_at_a_switch_are_told(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     (warning,) = at_a_switch(fleet)
     assert warning.startswith("inventories/lab/clusters/three.yaml:1: the clusters 'pair' and 'three' have ")
     assert len(at_a_switch(fleet, more_of_pair="fabric: {network: 192.168.184.0/21}\n")) == 1
 
 
-def test_networks_of_their_own_or_cables_between_them_alone_are_nothing_to_tell(fleet):
+def test_networks_of_their_own_or_cables_between_them_alone_are_nothing_to_tell(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     assert at_a_switch(fleet, more_of_pair="fabric: {network: 10.9.0.0/16}\n") == ()
     assert at_a_switch(fleet, more_of_three="fabric: {ring: true}\n") == ()
 
 
 @pytest.mark.parametrize(("hosts", "words"), [("[]", "no Spark"), ("[spark-01]", "one Spark")])
-def test_less_than_two_sparks_are_no_cluster(fleet, hosts, words):
+def test_less_than_two_sparks_are_no_cluster(
+    fleet: Callable[..., FleetFiles], hosts: str, words: str
+) -> None:
     assert fleet(cluster(f"hosts: {hosts}\n")).diagnostic().message == f"a cluster of {words}"
 
 
-def test_a_cluster_smaller_than_the_recipe_needs_is_an_error(fleet):
+def test_a_cluster_smaller_than_the_recipe_needs_is_an_error(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet({**cluster(f"{PAIR}serve: wide\n"), **recipe(needs="{sparks: 4}")}).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:1"
     assert (diagnostic.message, diagnostic.expected) == ("2 Sparks for the recipe 'wide'", "at least 4")
 
 
-def test_a_recipe_for_several_sparks_is_refused_for_one(fleet):
+def test_a_recipe_for_several_sparks_is_refused_for_one(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet({"spark-01.yaml": "serve: wide\n", **recipe(needs="{sparks: 2}")}).diagnostic()
     assert diagnostic.location == "inventories/lab/spark-01.yaml:1"
     assert diagnostic.message == "the recipe 'wide' needs 2 Sparks"
@@ -189,16 +203,18 @@ def test_a_recipe_for_several_sparks_is_refused_for_one(fleet):
         ("{data-parallel-size: 3}", "data-parallel-size 3: 3 GPUs on 2 Sparks"),
     ],
 )
-def test_sizes_that_do_not_come_to_the_number_of_sparks_are_errors(fleet, flags, found):
+def test_sizes_that_do_not_come_to_the_number_of_sparks_are_errors(
+    fleet: Callable[..., FleetFiles], flags: str, found: str
+) -> None:
     diagnostic = fleet(cluster(f"{PAIR}serve:\n  recipe: {SMALL}\n  flags: {flags}\n")).diagnostic()
     assert diagnostic.message == found
 
 
-def locked_with(files, monkeypatch, config):
+def locked_with(files: FleetFiles, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> FleetFiles:
     """Pin the fleet to a model with this config."""
     made = fleet_files._model
 
-    def with_config(repo, asked):
+    def with_config(repo: str, asked: str) -> Any:
         locked = made(repo, asked)
         return replace(locked, weights=replace(locked.weights, config=tuple(config.items())))
 
@@ -208,7 +224,9 @@ def locked_with(files, monkeypatch, config):
 
 
 @pytest.mark.parametrize("config", [{"num_attention_heads": 3}, {"text_config": {"num_attention_heads": 3}}])
-def test_tensor_parallelism_that_does_not_divide_the_heads_is_an_error(fleet, monkeypatch, config):
+def test_tensor_parallelism_that_does_not_divide_the_heads_is_an_error(
+    fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch, config: Any
+) -> None:
     files = locked_with(fleet(cluster(f"{PAIR}serve: {SMALL}\n")), monkeypatch, config)
     diagnostic = files.diagnostic(need_lock=True)
     assert diagnostic.message == "tensor-parallel-size 2 does not divide the model's 3 attention heads"
@@ -239,15 +257,17 @@ SIXTEEN = {"num_attention_heads": 16, "num_hidden_layers": 4}
     ],
 )
 def test_a_split_that_the_model_does_not_bear_is_an_error_at_its_flag(
-    fleet, monkeypatch, config, flags, found
-):
+    fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch, config: Any, flags: str, found: str
+) -> None:
     text = f"{PAIR}serve:\n  recipe: {SMALL}\n  flags: {flags}\n"
     diagnostic = locked_with(fleet(cluster(text)), monkeypatch, config).diagnostic(need_lock=True)
     assert diagnostic.message == found
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:4"
 
 
-def test_a_size_of_nothing_is_an_error_also_for_a_model_that_is_known(fleet, monkeypatch):
+def test_a_size_of_nothing_is_an_error_also_for_a_model_that_is_known(
+    fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = locked_with(fleet(cluster(f"{PAIR}serve: {SMALL}\n")), monkeypatch, SIXTEEN)
     flags = "{tensor-parallel-size: 0}"
     (files.directory / "clusters" / "pair.yaml").write_text(
@@ -266,7 +286,9 @@ def test_a_size_of_nothing_is_an_error_also_for_a_model_that_is_known(fleet, mon
         {},
     ],
 )
-def test_a_split_that_the_model_bears_or_of_which_nothing_is_known_passes(fleet, monkeypatch, config):
+def test_a_split_that_the_model_bears_or_of_which_nothing_is_known_passes(
+    fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch, config: Any
+) -> None:
     flags = "{tensor-parallel-size: 2, enable-expert-parallel: true}"
     text = f"{PAIR}serve:\n  recipe: {SMALL}\n  flags: {flags}\n"
     first, _ = locked_with(fleet(cluster(text)), monkeypatch, config).load(need_lock=True).hosts
@@ -274,13 +296,15 @@ def test_a_split_that_the_model_bears_or_of_which_nothing_is_known_passes(fleet,
 
 
 @pytest.mark.parametrize("flag", ["nnodes", "node_rank", "distributed-executor-backend"])
-def test_flags_that_the_cluster_file_decides_are_refused(fleet, flag):
+def test_flags_that_the_cluster_file_decides_are_refused(fleet: Callable[..., FleetFiles], flag: str) -> None:
     diagnostic = fleet(cluster(f"{PAIR}serve:\n  recipe: {SMALL}\n  flags:\n    {flag}: 1\n")).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:5"
     assert diagnostic.message == f"flag '{flag}' is set by sparkfleet itself in a cluster"
 
 
-def test_a_port_that_a_members_own_service_has_is_an_error_at_the_cluster(fleet):
+def test_a_port_that_a_members_own_service_has_is_an_error_at_the_cluster(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     share = "{gpu-memory-utilization: 0.4}"
     text = f"{PAIR}serve: {{recipe: {SMALL}, name: wide, port: 8000, flags: {share}}}\n"
     own = {"spark-02.yaml": f"serve: {{recipe: {SMALL}, name: own, port: 8000, flags: {share}}}\n"}
@@ -289,7 +313,7 @@ def test_a_port_that_a_members_own_service_has_is_an_error_at_the_cluster(fleet)
     assert diagnostic.message == "port 8000 is taken by the service 'own'"
 
 
-def test_memory_of_the_cluster_and_of_own_services_is_added_up(fleet):
+def test_memory_of_the_cluster_and_of_own_services_is_added_up(fleet: Callable[..., FleetFiles]) -> None:
     text = f"{PAIR}serve: {{recipe: {SMALL}, name: wide}}\n"
     own = {"spark-02.yaml": f"serve: {{recipe: {SMALL}, name: own}}\n"}
     diagnostic = fleet({**cluster(text), **own}).diagnostic()
@@ -297,24 +321,26 @@ def test_memory_of_the_cluster_and_of_own_services_is_added_up(fleet):
     assert "0.85 (own) + 0.85 (wide)" in diagnostic.message
 
 
-def test_a_list_of_services_is_refused_for_a_cluster(fleet):
+def test_a_list_of_services_is_refused_for_a_cluster(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet(cluster(f"{PAIR}serve: [{SMALL}]\n")).diagnostic()
     assert diagnostic.message == "'serve' is a list"
 
 
 @pytest.mark.parametrize("network", ["10.0.0.0/24", "10.0.0.1/16", "fd00::/64", "here"])
-def test_a_network_without_room_for_two_rails_is_refused(fleet, network):
+def test_a_network_without_room_for_two_rails_is_refused(
+    fleet: Callable[..., FleetFiles], network: str
+) -> None:
     diagnostic = fleet(cluster(f"{PAIR}fabric:\n  network: '{network}'\n")).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:3"
     assert diagnostic.message == f"'fabric.network' is '{network}'"
 
 
-def three(text):
+def three(text: str) -> dict[str, str]:
     more = {f"spark-0{number}.yaml": "serve: null\n" for number in (3, 4)}
     return cluster(text, **more)
 
 
-def test_three_sparks_without_a_switch_are_a_ring(fleet):
+def test_three_sparks_without_a_switch_are_a_ring(fleet: Callable[..., FleetFiles]) -> None:
     hosts = fleet(three("hosts: [spark-01, spark-02, spark-03]\nfabric: {ring: true}\n")).load().hosts
     assert [host.member.fabric.ring for host in hosts if host.member] == [True] * 3
 
@@ -326,29 +352,31 @@ def test_three_sparks_without_a_switch_are_a_ring(fleet):
         ("spark-01, spark-02, spark-03, spark-04", "at a switch"),
     ],
 )
-def test_a_ring_of_another_number_is_an_error_with_the_way_out(fleet, names, remedy):
+def test_a_ring_of_another_number_is_an_error_with_the_way_out(
+    fleet: Callable[..., FleetFiles], names: str, remedy: str
+) -> None:
     diagnostic = fleet(three(f"hosts: [{names}]\nfabric:\n  ring: true\n")).diagnostic()
     assert diagnostic.location.endswith("clusters/pair.yaml:3")
     assert diagnostic.message == f"a ring of {names.count('spark')} Sparks"
     assert remedy in diagnostic.hint
 
 
-def test_a_ring_needs_a_network_with_room_for_six_subnets(fleet):
+def test_a_ring_needs_a_network_with_room_for_six_subnets(fleet: Callable[..., FleetFiles]) -> None:
     text = "hosts: [spark-01, spark-02, spark-03]\nfabric: {ring: true, network: 10.9.0.0/22}\n"
     assert "at least a /21" in fleet(three(text)).diagnostic().expected
 
 
-def test_unknown_keys_and_a_wrong_service_are_told_together(fleet):
+def test_unknown_keys_and_a_wrong_service_are_told_together(fleet: Callable[..., FleetFiles]) -> None:
     text = f"{PAIR}excutor: mp\nserve:\n  recip: {SMALL}\n"
     found = {diagnostic.message for diagnostic in fleet(cluster(text)).diagnostics()}
     assert found == {"unknown key 'excutor'", "unknown key 'serve.recip'"}
 
 
-def test_a_cluster_file_without_keys_is_told(fleet):
+def test_a_cluster_file_without_keys_is_told(fleet: Callable[..., FleetFiles]) -> None:
     assert fleet(cluster("- spark-01\n")).diagnostic().message == "is a list"
 
 
-def test_a_cluster_whose_recipe_is_wrong_hides_no_other_mistake(fleet):
+def test_a_cluster_whose_recipe_is_wrong_hides_no_other_mistake(fleet: Callable[..., FleetFiles]) -> None:
     found = {
         diagnostic.message
         for diagnostic in fleet(cluster("hosts: [spark-01]\nserve: nosuch\n")).diagnostics()
@@ -356,30 +384,32 @@ def test_a_cluster_whose_recipe_is_wrong_hides_no_other_mistake(fleet):
     assert found == {"there is no recipe 'nosuch'", "a cluster of one Spark"}
 
 
-def test_a_wrong_service_of_a_members_own_is_told_once(fleet):
+def test_a_wrong_service_of_a_members_own_is_told_once(fleet: Callable[..., FleetFiles]) -> None:
     files = {**cluster(f"{PAIR}serve: {SMALL}\n"), "spark-02.yaml": "serve: nosuch\n"}
     assert fleet(files).diagnostic().message == "there is no recipe 'nosuch'"
 
 
-def test_the_files_name_is_the_clusters(fleet):
+def test_the_files_name_is_the_clusters(fleet: Callable[..., FleetFiles]) -> None:
     found = {diagnostic.message for diagnostic in fleet({**IDLE, "clusters/Pair.yml": PAIR}).diagnostics()}
     assert found == {"ends with '.yml' and would not be read", "'Pair' is no name of a cluster"}
 
 
-def test_a_lock_is_wanted_once_for_all_members(fleet):
+def test_a_lock_is_wanted_once_for_all_members(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(cluster(f"{PAIR}serve: {SMALL}\n"))
     assert len(files.pin().images) == 1
     assert len(files.pin().models) == 1
 
 
-def test_check_counts_the_service_of_a_cluster_once(fleet, capsys):
+def test_check_counts_the_service_of_a_cluster_once(
+    fleet: Callable[..., FleetFiles], capsys: pytest.CaptureFixture[str]
+) -> None:
     fleet(cluster(f"{PAIR}serve: {SMALL}\n")).pin()
     with pytest.raises(SystemExit):
         cli.main(["check", "inventories/lab.py"])
     assert "2 Sparks, 1 cluster, 1 service:" in capsys.readouterr().out
 
 
-def test_no_rule_of_a_single_spark_speaks_of_a_cluster(fleet):
+def test_no_rule_of_a_single_spark_speaks_of_a_cluster(fleet: Callable[..., FleetFiles]) -> None:
     first, _ = fleet(cluster(f"{PAIR}serve: {SMALL}\n")).load().hosts
     service = first.services[0]
     assert "BK-04" in {said.id for said in rules.check(service, replace(first, member=None))}

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ BASE = ImageRef("nvcr.io/nvidia/vllm", "26.04-py3", "sha256:" + "d" * 64, ("x",)
 IMAGE = replace(BASE, extras=ADDED)
 
 
-def test_a_derived_image_is_named_by_what_it_is_made_from():
+def test_a_derived_image_is_named_by_what_it_is_made_from() -> None:
     repository, _, tag = IMAGE.pull_ref.rpartition(":")
     assert repository == "localhost/sparkfleet/derived"
     assert len(tag) == 16
@@ -37,11 +38,11 @@ def test_a_derived_image_is_named_by_what_it_is_made_from():
         replace(IMAGE, extras=replace(ADDED, wheels=(MSGPACK, PIP, replace(RAY, sha256="e" * 64)))),
     ],
 )
-def test_another_base_wheel_or_wish_has_another_name(other):
+def test_another_base_wheel_or_wish_has_another_name(other: Any) -> None:
     assert other.pull_ref != IMAGE.pull_ref
 
 
-def test_another_program_that_installs_gives_another_name(monkeypatch):
+def test_another_program_that_installs_gives_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
     before = IMAGE.pull_ref
     monkeypatch.setattr(derived_packages, "_program", lambda: "another")
     derived_packages.reference.cache_clear()
@@ -51,24 +52,24 @@ def test_another_program_that_installs_gives_another_name(monkeypatch):
         derived_packages.reference.cache_clear()
 
 
-def test_all_else_is_the_bases():
+def test_all_else_is_the_bases() -> None:
     assert IMAGE.base == BASE
     assert IMAGE.names == (IMAGE.pull_ref, BASE.pull_ref)
     assert (BASE.base, BASE.names, BASE.mark) == (BASE, (BASE.pull_ref,), BASE.digest)
 
 
-def test_people_see_what_was_asked_for_with_its_version():
+def test_people_see_what_was_asked_for_with_its_version() -> None:
     assert IMAGE.display == "nvcr.io/nvidia/vllm:26.04-py3 + ray 2.60.0"
     assert ADDED.packages == ("ray 2.60.0", "msgpack 1.1")
     assert ADDED.size == 75
 
 
 @pytest.mark.parametrize("asked", ["Mistral.Common>=1", "mistral-common", "mistral_common ==2"])
-def test_a_package_is_found_however_it_is_written(asked):
+def test_a_package_is_found_however_it_is_written(asked: str) -> None:
     wheel = Wheel("mistral_common-1.11-py3-none-any.whl", "u", "a" * 64)
     assert Extras((asked,), (wheel, PIP)).added == ("mistral_common 1.11",)
 
 
-def test_a_derived_image_survives_json():
+def test_a_derived_image_survives_json() -> None:
     host = replace(HOST, services=(replace(NANO, image=IMAGE),))
     assert host_from_json(json.loads(json.dumps(to_json(host)))) == host

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from sparkfleet.config import image
@@ -19,15 +21,15 @@ DIGEST = "sha256:" + "a" * 64
         ("ghcr.io/z-lab/vllm_openai:x", "ghcr.io/z-lab/vllm_openai", "x", ""),
     ],
 )
-def test_a_name_is_read_as_docker_reads_it(text, repository, tag, digest):
+def test_a_name_is_read_as_docker_reads_it(text: Any, repository: str, tag: str, digest: Any) -> None:
     found = image.parse(text)
     assert (found.repository, found.tag, found.digest) == (repository, tag, digest)
-    assert image.registry(found) == repository.split("/")[0]
+    assert image.registry(found) == repository.split("/", maxsplit=1)[0]
 
 
 @pytest.mark.parametrize(
     "text", ["", "UPPER/case:x", "a b:c", "a/b", "a:b:c/d", "a@sha256:12", "-x:y", "a/b:"]
 )
-def test_what_is_no_pinned_or_tagged_name_is_refused(text):
+def test_what_is_no_pinned_or_tagged_name_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not the name|neither tag"):
         image.parse(text)

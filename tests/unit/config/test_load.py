@@ -1,17 +1,19 @@
 """From files to a Fleet: precedence, completion, cross checks, pins."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sparkfleet.config.resolved import host_from_json, to_json
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import load, load_fleet
-from tests.unit.config.fleet_files import SMALL
+from tests.unit.config.fleet_files import SMALL, FleetFiles
 
 
-def test_the_shortest_host_file_is_a_whole_service(fleet):
+def test_the_shortest_host_file_is_a_whole_service(fleet: Callable[..., FleetFiles]) -> None:
     service = fleet({"spark-01.yaml": f"serve: {SMALL}\n"}).service()
     assert service.name == SMALL
     assert service.port == 8000
@@ -22,16 +24,18 @@ def test_the_shortest_host_file_is_a_whole_service(fleet):
 
 
 @pytest.mark.parametrize("serve", [SMALL, f"{{recipe: {SMALL}}}", f"[{SMALL}]", f"[{{recipe: {SMALL}}}]"])
-def test_serve_may_be_a_name_a_mapping_or_a_list_of_both(fleet, serve):
+def test_serve_may_be_a_name_a_mapping_or_a_list_of_both(
+    fleet: Callable[..., FleetFiles], serve: Any
+) -> None:
     assert fleet({"spark-01.yaml": f"serve: {serve}\n"}).service().recipe == SMALL
 
 
-def test_a_spark_that_serves_nothing_is_idle(fleet):
+def test_a_spark_that_serves_nothing_is_idle(fleet: Callable[..., FleetFiles]) -> None:
     (host,) = fleet({"spark-01.yaml": "serve: null\n"}).load().hosts
     assert host.services == ()
 
 
-def test_two_files_for_one_machine_are_a_mistake(fleet):
+def test_two_files_for_one_machine_are_a_mistake(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "spark-01.yaml": f"ssh: {{hostname: 10.0.0.1}}\nserve: {SMALL}\n",
@@ -42,7 +46,7 @@ def test_two_files_for_one_machine_are_a_mistake(fleet):
     assert "spark-02 has the address of spark-01" in files.diagnostic().message
 
 
-def test_ssh_settings_become_pyinfras(fleet):
+def test_ssh_settings_become_pyinfras(fleet: Callable[..., FleetFiles]) -> None:
     text = "ssh: {hostname: h, port: 22, user: u, key: ~/k, options: {connect_retries: 5}}\n"
     (host,) = fleet({"spark-01.yaml": text}).load().hosts
     assert dict(host.ssh) == {
@@ -55,7 +59,7 @@ def test_ssh_settings_become_pyinfras(fleet):
 
 
 @pytest.mark.parametrize("kind", ["env:HF", "file:~/.token", "command:pass show hf"])
-def test_the_tokens_source_is_kept_and_no_more(fleet, kind):
+def test_the_tokens_source_is_kept_and_no_more(fleet: Callable[..., FleetFiles], kind: str) -> None:
     files = fleet(
         {"group_data/all.py": f"sparkfleet = {{'hf_token': {kind!r}}}", "spark-01.yaml": "serve: null\n"}
     )
@@ -63,7 +67,9 @@ def test_the_tokens_source_is_kept_and_no_more(fleet, kind):
     assert files.load().hosts[0].hf_token == kind
 
 
-def test_a_token_in_place_of_its_source_is_refused_and_never_repeated(fleet):
+def test_a_token_in_place_of_its_source_is_refused_and_never_repeated(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     token = "hf_" + "x1Y2" * 8
     files = fleet(
         {"group_data/all.py": f"sparkfleet = {{'hf_token': '{token}'}}", "spark-01.yaml": "serve: null\n"}
@@ -95,47 +101,53 @@ def test_a_token_in_place_of_its_source_is_refused_and_never_repeated(fleet):
         ),
     ],
 )
-def test_a_mistake_in_group_data_is_told_with_its_line(fleet, text, where, found):
+def test_a_mistake_in_group_data_is_told_with_its_line(
+    fleet: Callable[..., FleetFiles], text: str, where: str, found: str
+) -> None:
     files = fleet({"group_data/all.py": text, "spark-01.yaml": "serve: null\n"})
     diagnostic = files.diagnostics()[0]
     assert diagnostic.location == where
     assert found in diagnostic.message
 
 
-def test_what_group_data_prints_does_not_reach_standard_output(fleet, capsys):
+def test_what_group_data_prints_does_not_reach_standard_output(
+    fleet: Callable[..., FleetFiles], capsys: pytest.CaptureFixture[str]
+) -> None:
     fleet({"group_data/all.py": "print('noise')\n", "spark-01.yaml": "serve: null\n"}).load()
     assert capsys.readouterr().out == ""
 
 
-def test_group_data_that_is_missed_from_the_current_directory_is_told(fleet, monkeypatch):
+def test_group_data_that_is_missed_from_the_current_directory_is_told(
+    fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = fleet({"group_data/all.py": "sparkfleet = {}", "spark-01.yaml": "serve: null\n"})
     monkeypatch.chdir(files.directory)
     with pytest.raises(SparkfleetError, match="pyinfra would not read it either"):
         load_fleet(files.root / "inventories" / "lab.py")
 
 
-def test_a_file_that_is_no_yaml_by_its_ending_is_not_overlooked(fleet):
+def test_a_file_that_is_no_yaml_by_its_ending_is_not_overlooked(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet({"spark-01.yaml": "serve: null\n", "spark-02.yml": "serve: null\n"}).diagnostic()
     assert diagnostic.hint == "mv inventories/lab/spark-02.yml inventories/lab/spark-02.yaml"
 
 
-def test_an_unknown_fleet_names_the_nearest(fleet):
+def test_an_unknown_fleet_names_the_nearest(fleet: Callable[..., FleetFiles]) -> None:
     fleet({"spark-01.yaml": "serve: null\n"})
     with pytest.raises(SparkfleetError, match=r"did you mean inventories/lab\.py"):
         load_fleet(Path("inventories/lap.py"))
 
 
-def test_the_directory_is_as_good_as_the_inventory(fleet):
+def test_the_directory_is_as_good_as_the_inventory(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     assert load_fleet(Path("inventories/lab"), need_lock=False) == files.load()
     assert load_fleet(Path("inventories/lab/"), need_lock=False) == files.load()
 
 
-def test_a_fleet_without_host_files_says_which_to_write(fleet):
+def test_a_fleet_without_host_files_says_which_to_write(fleet: Callable[..., FleetFiles]) -> None:
     assert fleet({}).diagnostic().hint == "write inventories/lab/spark-01.yaml"
 
 
-def test_a_host_survives_the_way_through_pyinfras_data(fleet):
+def test_a_host_survives_the_way_through_pyinfras_data(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "spark-01.yaml": f"""
@@ -155,7 +167,7 @@ allow: {{KV-01: why}}
     assert host_from_json(json.loads(json.dumps(to_json(host)))) == host
 
 
-def test_pyinfra_gets_names_ssh_data_and_the_resolved_host(fleet):
+def test_pyinfra_gets_names_ssh_data_and_the_resolved_host(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"ssh: {{hostname: h}}\nserve: {SMALL}\n"})
     files.pin()
     ((name, data),) = load("inventories/lab.py")
@@ -164,7 +176,9 @@ def test_pyinfra_gets_names_ssh_data_and_the_resolved_host(fleet):
     assert host_from_json(data["sparkfleet"]) == files.load(need_lock=True).hosts[0]
 
 
-def test_pyinfra_is_stopped_before_any_host_with_all_diagnostics(fleet, capsys):
+def test_pyinfra_is_stopped_before_any_host_with_all_diagnostics(
+    fleet: Callable[..., FleetFiles], capsys: pytest.CaptureFixture[str]
+) -> None:
     fleet({"spark-01.yaml": "serv: x\n", "spark-02.yaml": "serve: 3\n"})
     with pytest.raises(SystemExit) as stopped:
         load("inventories/lab.py")
@@ -176,7 +190,7 @@ def test_pyinfra_is_stopped_before_any_host_with_all_diagnostics(fleet, capsys):
     assert captured.err.endswith("2 to mend; no host was contacted.\n")
 
 
-def test_a_spark_that_sparkfleet_runs_on_needs_no_ssh(fleet):
+def test_a_spark_that_sparkfleet_runs_on_needs_no_ssh(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f'ssh: {{hostname: "@local"}}\nserve: {SMALL}\n'})
     files.pin()
     ((name, data),) = load("inventories/lab.py")
@@ -184,14 +198,16 @@ def test_a_spark_that_sparkfleet_runs_on_needs_no_ssh(fleet):
     assert host_from_json(data["sparkfleet"]).name == "spark-01"
 
 
-def test_a_broken_cluster_file_is_told_like_any_other(fleet):
+def test_a_broken_cluster_file_is_told_like_any_other(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {"spark-01.yaml": "serve: null\n", "clusters/pair.yaml": "a: 1\na: 2\n", "clusters/notes.txt": "x"}
     )
     assert files.diagnostic().message == "has 'a' twice, first in line 1"
 
 
-def test_what_is_prepared_is_said_for_the_fleet_and_the_host_file_wins_by_key(fleet):
+def test_what_is_prepared_is_said_for_the_fleet_and_the_host_file_wins_by_key(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     files = fleet(
         {
             "group_data/all.py": "sparkfleet = {'prepare': {'offline': True}}\n",
@@ -205,7 +221,7 @@ def test_what_is_prepared_is_said_for_the_fleet_and_the_host_file_wins_by_key(fl
     assert host_from_json(to_json(second)) == second
 
 
-def test_a_seed_is_a_spark_of_the_fleet(fleet):
+def test_a_seed_is_a_spark_of_the_fleet(fleet: Callable[..., FleetFiles]) -> None:
     names = {f"spark-0{n}.yaml": f"serve: {SMALL}\n" for n in (1, 2)}
 
     def stage(said: str) -> dict[str, str]:

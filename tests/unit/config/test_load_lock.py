@@ -1,9 +1,13 @@
 """What the lock file gives to a fleet, and what it lacks."""
 
-from tests.unit.config.fleet_files import NANO, SMALL
+from collections.abc import Callable
+
+from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 
-def test_a_missing_lock_file_is_one_diagnostic_that_names_the_command(fleet):
+def test_a_missing_lock_file_is_one_diagnostic_that_names_the_command(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve: {SMALL}\n"})
     diagnostic = files.diagnostic(need_lock=True)
     assert diagnostic.location == "inventories/lab/fleet.lock"
@@ -11,7 +15,7 @@ def test_a_missing_lock_file_is_one_diagnostic_that_names_the_command(fleet):
     assert diagnostic.hint == "sparkfleet lock inventories/lab.py"
 
 
-def test_each_thing_that_the_lock_file_lacks_is_told_once(fleet):
+def test_each_thing_that_the_lock_file_lacks_is_told_once(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     files.pin()
     fleet({"spark-02.yaml": f"serve: {NANO}\n", "spark-03.yaml": f"serve: {NANO}\n"})
@@ -20,7 +24,7 @@ def test_each_thing_that_the_lock_file_lacks_is_told_once(fleet):
     assert diagnostic.hint == "sparkfleet lock inventories/lab.py"
 
 
-def test_the_lock_file_gives_digest_commit_files_and_figures(fleet):
+def test_the_lock_file_gives_digest_commit_files_and_figures(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     lock = files.pin()
     service = files.load(need_lock=True).hosts[0].services[0]
@@ -33,7 +37,7 @@ def test_the_lock_file_gives_digest_commit_files_and_figures(fleet):
     assert service.weights.config == (("hidden_size", 64),)
 
 
-def test_a_digest_in_the_host_file_needs_no_entry_for_the_image(fleet):
+def test_a_digest_in_the_host_file_needs_no_entry_for_the_image(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     files.pin()
     digest = "sha256:" + "e" * 64
@@ -42,7 +46,7 @@ def test_a_digest_in_the_host_file_needs_no_entry_for_the_image(fleet):
     assert (image.tag, image.digest, image.entrypoint) == ("26.05-py3", digest, ())
 
 
-def test_a_commit_is_found_in_the_lock_file_however_short(fleet):
+def test_a_commit_is_found_in_the_lock_file_however_short(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     commit = files.pin().models["openai/gpt-oss-20b"].weights.revision
     for revision in (commit, commit[:7]):
@@ -50,7 +54,7 @@ def test_a_commit_is_found_in_the_lock_file_however_short(fleet):
         assert files.load(need_lock=True).hosts[0].services[0].weights.revision == commit
 
 
-def test_a_broken_lock_file_is_told_with_the_rest(fleet):
+def test_a_broken_lock_file_is_told_with_the_rest(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": "serv: x\n", "fleet.lock": "version: 1\n<<<<<<< HEAD\n"})
     found = [diagnostic.location for diagnostic in files.diagnostics(need_lock=True)]
     assert found == ["inventories/lab/fleet.lock:3", "inventories/lab/spark-01.yaml:1"]

@@ -1,11 +1,15 @@
 """What a service is after recipe, group data and host file: folded, named, on a port, within the memory."""
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.unit.config.fleet_files import NANO, SMALL
+from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 
-def test_the_host_file_wins_over_group_data_and_group_data_over_the_recipe(fleet):
+def test_the_host_file_wins_over_group_data_and_group_data_over_the_recipe(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     service = fleet(
         {
             "group_data/all.py": "sparkfleet = {'flags': {'max-model-len': 2048, 'max-num-seqs': 2}}",
@@ -17,7 +21,7 @@ def test_the_host_file_wins_over_group_data_and_group_data_over_the_recipe(fleet
     assert flags["gpu-memory-utilization"] == 0.85
 
 
-def test_the_fleets_own_group_data_wins_over_all(fleet):
+def test_the_fleets_own_group_data_wins_over_all(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "group_data/all.py": "sparkfleet = {'reserve_gib': 5, 'env': {'A': 'all', 'B': 'all'}}",
@@ -31,7 +35,7 @@ def test_the_fleets_own_group_data_wins_over_all(fleet):
     assert dict(host.services[0].env) == {"A": "all", "B": "lab"}
 
 
-def test_origin_says_who_set_each_value(fleet):
+def test_origin_says_who_set_each_value(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "group_data/all.py": "x = 1\nsparkfleet = {\n  'flags': {\n    'max-num-seqs': 2}}",
@@ -44,7 +48,7 @@ def test_origin_says_who_set_each_value(fleet):
     assert origin["flags.tool-call-parser"].startswith(f"catalog/{SMALL}.yaml:")
 
 
-def test_null_takes_a_flag_and_a_variable_away(fleet):
+def test_null_takes_a_flag_and_a_variable_away(fleet: Callable[..., FleetFiles]) -> None:
     text = f"serve: {{recipe: {NANO}, flags: {{reasoning-parser: null}}, env: {{A: null}}}}\n"
     files = fleet({"group_data/all.py": "sparkfleet = {'env': {'A': '1'}}", "spark-01.yaml": text})
     service = files.service()
@@ -53,14 +57,16 @@ def test_null_takes_a_flag_and_a_variable_away(fleet):
     assert service.env == ()
 
 
-def test_a_null_that_takes_nothing_away_is_a_warning_with_the_nearest_flag(fleet):
+def test_a_null_that_takes_nothing_away_is_a_warning_with_the_nearest_flag(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     files = fleet({"spark-01.yaml": f"serve: {{recipe: {NANO}, flags: {{reasoning-parse: null}}}}\n"})
     (warning,) = files.load().warnings
     assert warning.startswith("inventories/lab/spark-01.yaml:1: 'reasoning-parse: null' takes nothing away")
     assert "did you mean 'reasoning-parser'" in warning
 
 
-def test_a_flag_has_one_name_however_it_is_spelt(fleet):
+def test_a_flag_has_one_name_however_it_is_spelt(fleet: Callable[..., FleetFiles]) -> None:
     service = fleet(
         {"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{--max_model_len: 1024}}}}\n"}
     ).service()
@@ -68,21 +74,21 @@ def test_a_flag_has_one_name_however_it_is_spelt(fleet):
     assert len(service.flags) == len({name for name, _ in service.flags})
 
 
-def test_a_negative_flag_undoes_what_the_recipe_says(fleet):
+def test_a_negative_flag_undoes_what_the_recipe_says(fleet: Callable[..., FleetFiles]) -> None:
     service = fleet(
         {"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{no-enable-auto-tool-choice: true}}}}\n"}
     ).service()
     assert dict(service.flags)["enable-auto-tool-choice"] is False
 
 
-def test_variables_become_text_and_booleans_what_programs_read(fleet):
+def test_variables_become_text_and_booleans_what_programs_read(fleet: Callable[..., FleetFiles]) -> None:
     service = fleet(
         {"spark-01.yaml": f"serve: {{recipe: {SMALL}, env: {{A: 1, B: 0.5, C: true, D: false, E: on}}}}\n"}
     ).service()
     assert dict(service.env) == {"A": "1", "B": "0.5", "C": "1", "D": "0", "E": "on"}
 
 
-def test_another_model_does_not_keep_the_recipes_revision(fleet):
+def test_another_model_does_not_keep_the_recipes_revision(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "recipes/own.yaml": f"recipe: own\nextends: {SMALL}\nrevision: {'a' * 40}\n",
@@ -95,7 +101,9 @@ def test_another_model_does_not_keep_the_recipes_revision(fleet):
     assert second.services[0].weights.revision == "a" * 40
 
 
-def test_the_name_of_a_service_is_its_served_name_unless_that_is_given(fleet):
+def test_the_name_of_a_service_is_its_served_name_unless_that_is_given(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     files = fleet(
         {
             "spark-01.yaml": f"serve: {{recipe: {NANO}}}\n",
@@ -107,7 +115,7 @@ def test_the_name_of_a_service_is_its_served_name_unless_that_is_given(fleet):
     assert served == ["nemotron-3-nano", "nano", "My Model"]
 
 
-def test_a_service_without_a_recipe_says_model_and_image(fleet):
+def test_a_service_without_a_recipe_says_model_and_image(fleet: Callable[..., FleetFiles]) -> None:
     service = fleet(
         {"spark-01.yaml": "serve: {model: Org/Some_Model.v2, image: 'vllm/vllm-openai:v0.24.0'}\n"}
     ).service()
@@ -116,14 +124,14 @@ def test_a_service_without_a_recipe_says_model_and_image(fleet):
     assert service.recipe == ""
 
 
-def test_the_gate_takes_times_as_people_write_them(fleet):
+def test_the_gate_takes_times_as_people_write_them(fleet: Callable[..., FleetFiles]) -> None:
     for written, seconds in (("30m", 1800), ("1h30m", 5400), ("90s", 90), ("45", 45), (600, 600)):
         value = f"'{written}'" if isinstance(written, str) else written
         text = f"serve: {{recipe: {SMALL}, gate: {{timeout: {value}}}}}\n"
         assert fleet({"spark-01.yaml": text}).service().gate.timeout_s == seconds
 
 
-def test_an_own_question_without_an_answer_takes_any_answer(fleet):
+def test_an_own_question_without_an_answer_takes_any_answer(fleet: Callable[..., FleetFiles]) -> None:
     gate = (
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, gate: {{prompt: Who are you}}}}\n"})
         .service()
@@ -132,7 +140,7 @@ def test_an_own_question_without_an_answer_takes_any_answer(fleet):
     assert (gate.prompt, gate.expect) == ("Who are you", "")
 
 
-def test_speculative_decoding_is_part_of_the_gate(fleet):
+def test_speculative_decoding_is_part_of_the_gate(fleet: Callable[..., FleetFiles]) -> None:
     spec = "{method: mtp, num_speculative_tokens: 1}"
     text = f"serve: {{recipe: {SMALL}, flags: {{speculative-config: {spec}}}}}\n"
     service = fleet({"spark-01.yaml": text}).service()
@@ -140,7 +148,7 @@ def test_speculative_decoding_is_part_of_the_gate(fleet):
     assert service.drafters == ()
 
 
-def test_a_drafter_of_another_repository_is_wanted_too(fleet):
+def test_a_drafter_of_another_repository_is_wanted_too(fleet: Callable[..., FleetFiles]) -> None:
     spec = "{method: dflash, model: z-lab/Drafter, num_speculative_tokens: 5}"
     files = fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{speculative-config: {spec}}}}}\n"})
     assert [drafter.repo for drafter in files.service().drafters] == ["z-lab/Drafter"]
@@ -152,7 +160,9 @@ def test_a_drafter_of_another_repository_is_wanted_too(fleet):
     assert dict(host.services[0].flags)["speculative-config"]["revision"] == drafter.revision
 
 
-def test_later_services_get_the_next_free_ports_and_written_ports_stay(fleet):
+def test_later_services_get_the_next_free_ports_and_written_ports_stay(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     files = fleet(
         {
             "spark-01.yaml": f"""
@@ -167,7 +177,7 @@ serve:
     assert [service.port for service in host.services] == [8000, 8001, 8002]
 
 
-def test_services_that_together_take_too_much_memory_are_refused(fleet):
+def test_services_that_together_take_too_much_memory_are_refused(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "spark-01.yaml": f"""
@@ -181,7 +191,7 @@ serve:
     assert diagnostic.message == "the services take 1 of the Spark's memory: 0.6 (aa) + 0.4 (bb) [MEM-08]"
 
 
-def test_a_reason_silences_the_memory_rule_on_that_spark(fleet):
+def test_a_reason_silences_the_memory_rule_on_that_spark(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "spark-01.yaml": f"""
@@ -196,7 +206,7 @@ serve:
     assert host.allow == (("MEM-08", "measured"),)
 
 
-def test_exactly_the_most_memory_is_accepted(fleet):
+def test_exactly_the_most_memory_is_accepted(fleet: Callable[..., FleetFiles]) -> None:
     shares = (0.31, 0.31, 0.3)
     serve = ", ".join(
         f"{{recipe: {SMALL}, name: s{n}, flags: {{gpu-memory-utilization: {share}}}}}"
@@ -205,7 +215,7 @@ def test_exactly_the_most_memory_is_accepted(fleet):
     assert len(fleet({"spark-01.yaml": f"serve: [{serve}]\n"}).load().hosts[0].services) == 3
 
 
-def test_the_reserve_of_a_service_wins_over_the_hosts(fleet):
+def test_the_reserve_of_a_service_wins_over_the_hosts(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "group_data/all.py": "sparkfleet = {'reserve_gib': 3}",
@@ -217,7 +227,9 @@ def test_the_reserve_of_a_service_wins_over_the_hosts(fleet):
     assert [host.reserve_gib for host in files.load().hosts] == [3, 4, 5]
 
 
-def test_container_settings_merge_mounts_by_target_and_ulimits_by_name(fleet):
+def test_container_settings_merge_mounts_by_target_and_ulimits_by_name(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     group = {
         "container": {
             "mounts": [
@@ -239,7 +251,7 @@ def test_container_settings_merge_mounts_by_target_and_ulimits_by_name(fleet):
     assert box.shm_size == "8g"
 
 
-def test_the_tokenizer_of_another_repository_is_refused(fleet):
+def test_the_tokenizer_of_another_repository_is_refused(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet(
         {"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{tokenizer: org/other}}}}\n"}
     ).diagnostic()
@@ -247,21 +259,21 @@ def test_the_tokenizer_of_another_repository_is_refused(fleet):
 
 
 @pytest.mark.parametrize("name", ["recover", "swap-1", "stage-x", "a.next", "a.old", "a"])
-def test_names_that_a_spark_needs_for_itself_are_refused(fleet, name):
+def test_names_that_a_spark_needs_for_itself_are_refused(fleet: Callable[..., FleetFiles], name: str) -> None:
     diagnostic = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  name: {name}\n"}).diagnostic()
     assert diagnostic.location == "inventories/lab/spark-01.yaml:3"
     assert diagnostic.message == f"a service cannot be named '{name}'"
 
 
 @pytest.mark.parametrize("written", ["0m", "'0'", "0s"])
-def test_a_gate_without_any_time_is_refused(fleet, written):
+def test_a_gate_without_any_time_is_refused(fleet: Callable[..., FleetFiles], written: str) -> None:
     text = f"serve:\n  recipe: {SMALL}\n  gate: {{timeout: {written}}}\n"
     diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
     assert diagnostic.location == "inventories/lab/spark-01.yaml:3"
     assert diagnostic.expected == "a time as 30m, 1h30m, 1800s or seconds"
 
 
-def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet):
+def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet: Callable[..., FleetFiles]) -> None:
     text = f"serve:\n  recipe: {SMALL}\n  flags:\n    no-async-scheduling: true\n    async-scheduling: true\n"
     diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
     assert diagnostic.message == "flag 'async-scheduling' says the same as 'no-async-scheduling'"

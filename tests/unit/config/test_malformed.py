@@ -13,7 +13,9 @@ MALFORMED = Path(__file__).with_name("malformed")
 EXPECTED = MALFORMED / "expected.txt"
 
 
-def test_all_mistakes_of_all_host_files_are_told_at_once(tmp_path, monkeypatch):
+def test_all_mistakes_of_all_host_files_are_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(MALFORMED, tmp_path / "inventories" / "bad")
     with pytest.raises(SparkfleetError) as error:
@@ -24,7 +26,7 @@ def test_all_mistakes_of_all_host_files_are_told_at_once(tmp_path, monkeypatch):
     assert said == EXPECTED.read_text()
 
 
-def test_each_malformed_file_is_named_in_the_golden_file():
+def test_each_malformed_file_is_named_in_the_golden_file() -> None:
     said = EXPECTED.read_text()
     for path in MALFORMED.glob("*.y*ml"):
         assert f"inventories/bad/{path.name}" in said

@@ -1,20 +1,21 @@
 """Python packages of a service: asked for by recipe, file and executor; pinned where the image lacks them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from sparkfleet.lock import lockfile
-from tests.unit.config.fleet_files import SMALL
+from tests.unit.config.fleet_files import SMALL, FleetFiles
 
 PAIR = "hosts: [spark-01, spark-02]\n"
 
 
-def one(fleet, text, **more):
+def one(fleet: Callable[..., FleetFiles], text: str, **more: str) -> FleetFiles:
     files = fleet({"spark-01.yaml": text, **more})
     files.pin()
     return files
 
 
-def test_what_an_image_lacks_makes_a_derived_image_of_its_own_name(fleet):
+def test_what_an_image_lacks_makes_a_derived_image_of_its_own_name(fleet: Callable[..., FleetFiles]) -> None:
     files = one(fleet, f"serve: {{recipe: {SMALL}, packages: {{scipy: '>=1'}}}}\n")
     image = files.load(need_lock=True).hosts[0].services[0].image
     assert image.extras.install == ("scipy>=1",)
@@ -22,14 +23,14 @@ def test_what_an_image_lacks_makes_a_derived_image_of_its_own_name(fleet):
     assert image.pull_ref.startswith("localhost/sparkfleet/derived:")
 
 
-def test_what_the_images_vllm_requires_is_not_added(fleet):
+def test_what_the_images_vllm_requires_is_not_added(fleet: Callable[..., FleetFiles]) -> None:
     files = one(fleet, f"serve: {{recipe: {SMALL}, packages: {{mistral_common: '>=1.9'}}}}\n")
     service = files.load(need_lock=True).hosts[0].services[0]
     assert service.image.extras is None
     assert service.needs_packages == (("mistral_common", ">=1.9"),)
 
 
-def test_null_takes_a_recipes_package_away(fleet):
+def test_null_takes_a_recipes_package_away(fleet: Callable[..., FleetFiles]) -> None:
     recipe = (
         f"recipe: own\nextends: {SMALL}\ntitle: t\nsource: s\nneeds: {{packages: {{scipy: '', extra: ''}}}}\n"
     )
@@ -38,7 +39,7 @@ def test_null_takes_a_recipes_package_away(fleet):
     assert service.needs_packages == (("extra", ""),)
 
 
-def test_a_cluster_by_ray_needs_ray_and_one_by_mp_does_not(fleet):
+def test_a_cluster_by_ray_needs_ray_and_one_by_mp_does_not(fleet: Callable[..., FleetFiles]) -> None:
     for executor, install in (("ray", ("ray",)), ("mp", None)):
         files = fleet(
             {
@@ -53,7 +54,7 @@ def test_a_cluster_by_ray_needs_ray_and_one_by_mp_does_not(fleet):
         assert (images[0].extras.install if images[0].extras else None) == install
 
 
-def test_ray_of_a_range_is_what_the_cluster_file_says(fleet):
+def test_ray_of_a_range_is_what_the_cluster_file_says(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "spark-01.yaml": "{}\n",
@@ -65,7 +66,9 @@ def test_ray_of_a_range_is_what_the_cluster_file_says(fleet):
     assert files.load(need_lock=True).hosts[0].services[0].image.extras.install == ("ray==2.55.1",)
 
 
-def test_packages_that_are_not_pinned_are_an_error_that_names_the_command(fleet):
+def test_packages_that_are_not_pinned_are_an_error_that_names_the_command(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     files = one(fleet, f"serve: {SMALL}\n")
     (files.directory / "spark-01.yaml").write_text(f"serve: {{recipe: {SMALL}, packages: {{scipy: ''}}}}\n")
     diagnostic = files.diagnostic(need_lock=True)
@@ -73,7 +76,9 @@ def test_packages_that_are_not_pinned_are_an_error_that_names_the_command(fleet)
     assert diagnostic.hint.startswith("sparkfleet lock")
 
 
-def test_packages_that_were_chosen_for_another_python_are_not_pinned(fleet):
+def test_packages_that_were_chosen_for_another_python_are_not_pinned(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     text = f"serve: {{recipe: {SMALL}, packages: {{scipy: ''}}}}\n"
     files = one(fleet, text)
     (files.root / "group_data").mkdir(exist_ok=True)
@@ -83,7 +88,7 @@ def test_packages_that_were_chosen_for_another_python_are_not_pinned(fleet):
     assert "is not pinned" in files.diagnostic(need_lock=True).message
 
 
-def test_a_range_that_is_none_is_told_at_its_line(fleet):
+def test_a_range_that_is_none_is_told_at_its_line(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  packages:\n    scipy: new\n"})
     diagnostic = files.diagnostic()
     assert (diagnostic.location, diagnostic.expected) == (
@@ -92,7 +97,7 @@ def test_a_range_that_is_none_is_told_at_its_line(fleet):
     )
 
 
-def test_the_lock_file_gives_packages_back_as_they_were(fleet):
+def test_the_lock_file_gives_packages_back_as_they_were(fleet: Callable[..., FleetFiles]) -> None:
     files = one(fleet, f"serve: {{recipe: {SMALL}, packages: {{scipy: '>=1'}}}}\n")
     path = files.directory / "fleet.lock"
     lock = lockfile.read(path)
@@ -105,7 +110,9 @@ def test_the_lock_file_gives_packages_back_as_they_were(fleet):
     )
 
 
-def test_a_cluster_whose_members_would_each_build_their_image_is_an_error(fleet):
+def test_a_cluster_whose_members_would_each_build_their_image_is_an_error(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     hosts = {"spark-01.yaml": "{}\n", "spark-02.yaml": "{}\n"}
     said = "sparkfleet = {'stage': {'seed': 'none'}}\n"
     wide = {"clusters/wide.yaml": f"{PAIR}executor: ray\nserve: {SMALL}\n", "group_data/all.py": said}

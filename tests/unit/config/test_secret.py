@@ -1,27 +1,32 @@
+import getpass
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from sparkfleet.config import secret
 from sparkfleet.errors import SparkfleetError
 
 
-def test_a_secret_comes_from_the_environment(monkeypatch):
+def test_a_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", " abc\n")
     assert secret.read("env:SOME_TOKEN") == "abc"
 
 
-def test_an_unset_variable_is_no_secret(monkeypatch):
+def test_an_unset_variable_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOME_TOKEN", raising=False)
     assert secret.read("env:SOME_TOKEN") == ""
 
 
-def test_a_secret_comes_from_a_file_or_a_command(tmp_path):
+def test_a_secret_comes_from_a_file_or_a_command(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("abc\n")
     assert secret.read(f"file:{path}") == "abc"
     assert secret.read(f"command:cat '{path}'") == "abc"
 
 
-def test_nothing_declared_is_no_secret():
+def test_nothing_declared_is_no_secret() -> None:
     assert secret.read("") == ""
 
 
@@ -36,12 +41,12 @@ def test_nothing_declared_is_no_secret():
         ("command:'unclosed", "did not run"),
     ],
 )
-def test_a_declared_source_that_gives_nothing_is_an_error(source, said):
+def test_a_declared_source_that_gives_nothing_is_an_error(source: str, said: str) -> None:
     with pytest.raises(SparkfleetError, match=said):
         secret.read(source)
 
 
-def test_what_a_failing_command_printed_is_not_repeated():
+def test_what_a_failing_command_printed_is_not_repeated() -> None:
     with pytest.raises(SparkfleetError) as error:
         secret.read("command:sh -c 'printf %s \"hf_\"x1y2z3; exit 3'")
     assert "hf_x1y2z3" not in str(error.value)
@@ -55,21 +60,21 @@ class Terminal:
         return self.there
 
 
-def test_a_secret_is_asked_for_on_a_terminal(monkeypatch):
-    monkeypatch.setattr(secret.sys, "stdin", Terminal(there=True))
-    monkeypatch.setattr(secret.getpass, "getpass", lambda prompt: f"typed at {prompt}")
+def test_a_secret_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(there=True))
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: f"typed at {prompt}")
     assert secret.read("ask", field="sudo_password") == "typed at sudo_password: "
 
 
-def test_nothing_typed_is_no_secret(monkeypatch):
-    monkeypatch.setattr(secret.sys, "stdin", Terminal(there=True))
-    monkeypatch.setattr(secret.getpass, "getpass", lambda _: "")
+def test_nothing_typed_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(there=True))
+    monkeypatch.setattr(getpass, "getpass", lambda _: "")
     with pytest.raises(SparkfleetError, match="nothing was typed"):
         secret.read("ask")
 
 
 @pytest.mark.parametrize("stdin", [Terminal(there=False), None])
-def test_without_a_terminal_nobody_is_asked(monkeypatch, stdin):
-    monkeypatch.setattr(secret.sys, "stdin", stdin)
+def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, stdin: Any) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
     with pytest.raises(SparkfleetError, match="no terminal"):
         secret.read("ask")

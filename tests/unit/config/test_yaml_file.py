@@ -1,13 +1,16 @@
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sparkfleet.config import yaml_file
 from sparkfleet.config.yaml_file import parse
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
 
-def diagnostic_of(raw: bytes):
+def diagnostic_of(raw: bytes) -> Diagnostic:
     with pytest.raises(SparkfleetError) as error:
         parse(raw, "f.yaml")
     (diagnostic,) = error.value.diagnostics
@@ -45,20 +48,20 @@ def diagnostic_of(raw: bytes):
         ('!!str "x"', "x"),
     ],
 )
-def test_a_plain_value_is_what_people_expect(written, value):
+def test_a_plain_value_is_what_people_expect(written: str, value: bool | float | str | None) -> None:
     data = parse(f"a: {written}\n".encode(), "f.yaml").data
     assert data == {"a": value}
     assert type(data["a"]) is type(value)
 
 
-def test_every_key_and_item_knows_its_line():
+def test_every_key_and_item_knows_its_line() -> None:
     document = parse(b"a: 1\nb:\n  - x\n  - c: 2\n    d: {e: 3,\n      f: 4}\n", "f.yaml")
     assert document.where(("a",)) == "f.yaml:1"
     assert document.where(("b", 1)) == "f.yaml:4"
     assert document.where(("b", 1, "d", "f")) == "f.yaml:6"
 
 
-def test_what_is_not_in_the_file_has_the_line_of_what_is_around_it():
+def test_what_is_not_in_the_file_has_the_line_of_what_is_around_it() -> None:
     document = parse(b"a: 1\nb:\n  c: 2\n", "f.yaml")
     assert document.where(("b", "missing", 0)) == "f.yaml:2"
     assert document.where(("missing",)) == "f.yaml:1"
@@ -66,7 +69,7 @@ def test_what_is_not_in_the_file_has_the_line_of_what_is_around_it():
     assert not document.has(("b", "d"))
 
 
-def test_every_duplicate_is_told_with_the_line_of_the_first():
+def test_every_duplicate_is_told_with_the_line_of_the_first() -> None:
     with pytest.raises(SparkfleetError) as error:
         parse(b"a: 1\nb: {c: 1, c: 2}\na: 2\n", "f.yaml")
     assert [(diagnostic.location, diagnostic.message) for diagnostic in error.value.diagnostics] == [
@@ -101,7 +104,7 @@ def test_every_duplicate_is_told_with_the_line_of_the_first():
         (b"%YAML 9.9\n---\na: 1\n", "f.yaml:1", "incompatible YAML document"),
     ],
 )
-def test_a_mistake_is_named_with_its_line(raw, where, found):
+def test_a_mistake_is_named_with_its_line(raw: Any, where: str, found: str) -> None:
     diagnostic = diagnostic_of(raw)
     assert diagnostic.location == where
     assert found in diagnostic.message
@@ -109,41 +112,41 @@ def test_a_mistake_is_named_with_its_line(raw, where, found):
     assert diagnostic.hint
 
 
-def test_a_file_with_a_byte_order_mark_is_read():
+def test_a_file_with_a_byte_order_mark_is_read() -> None:
     assert parse("\ufeffa: 1\n".encode(), "f.yaml").data == {"a": 1}
 
 
-def test_the_slow_parser_gives_the_same_as_the_fast_one(monkeypatch):
+def test_the_slow_parser_gives_the_same_as_the_fast_one(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = b"a: [1, {b: 'x'}]\nc: |\n  two\n  lines\nd: >-\n  folded\n  text\n"
     fast = parse(raw, "f.yaml")
     monkeypatch.setattr(yaml_file, "_parsers", yaml_file._parsers[-1:])
     assert parse(raw, "f.yaml") == fast
 
 
-def test_a_huge_file_is_refused_unread(tmp_path):
+def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     path.write_bytes(b"a: " + b"x" * yaml_file.MAX_BYTES)
     with pytest.raises(SparkfleetError, match="at most 1 MiB"):
         yaml_file.read(path)
 
 
-def test_a_file_that_cannot_be_read_says_so(tmp_path):
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(SparkfleetError, match="cannot be read: No such file"):
         yaml_file.read(tmp_path / "none.yaml")
 
 
-def test_a_directory_in_place_of_a_file_says_so(tmp_path):
+def test_a_directory_in_place_of_a_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(SparkfleetError, match="cannot be read: Is a directory"):
         yaml_file.read(tmp_path)
 
 
-def test_paths_are_shown_from_the_current_directory(tmp_path, monkeypatch):
+def test_paths_are_shown_from_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert yaml_file.shown(tmp_path / "a" / "b.yaml") == "a/b.yaml"
     assert yaml_file.shown(tmp_path.parent / "b.yaml") == str(tmp_path.parent / "b.yaml")
 
 
-def test_no_number_is_infinite():
+def test_no_number_is_infinite() -> None:
     value = parse(b"a: 9.9e99\n", "f.yaml").data["a"]
     assert math.isfinite(value)
     assert parse(b"a: 9.9e999\n", "f.yaml").data["a"] == "9.9e999"

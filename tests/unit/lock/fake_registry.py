@@ -60,10 +60,10 @@ class FakeRegistry:
         self,
         name: str,
         tag: str,
-        systems=("linux/amd64", "linux/arm64"),
+        systems: Any = ("linux/amd64", "linux/arm64"),
         *,
         version: str = "0.19.0",
-        **settings,
+        **settings: Any,
     ) -> tuple[str, dict[str, str]]:
         """Put a multi-arch image; return the index digest, and the manifests' by system."""
         manifests = {}
@@ -183,7 +183,9 @@ def user_of(authorization: str, registry: FakeRegistry) -> str | None:
     return user if registry.users.get(user) == password else None
 
 
-def token(request, registry: FakeRegistry, authorization: str, query) -> tuple[int, bytes, dict[str, str]]:
+def token(
+    request: Any, registry: FakeRegistry, authorization: str, query: Any
+) -> tuple[int, bytes, dict[str, str]]:
     if request.command == "POST":
         form = parse_qs(request.rfile.read(int(request.headers["Content-Length"])).decode())
         known = form["refresh_token"] == [registry.refresh_token] and form["grant_type"] == ["refresh_token"]

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ CONFIG = {"architectures": ["X"], "num_hidden_layers": 4, "vision_config": {"a":
 
 
 @pytest.fixture
-def served(tmp_path):
+def served(tmp_path: Path) -> Any:
     """A hub with one repository of two commits, one gated, one without weights."""
     files = {
         "config.json": json.dumps(CONFIG),
@@ -57,40 +59,40 @@ def served(tmp_path):
     server.server_close()
 
 
-def write(root, repo, commit, files):
+def write(root: Path, repo: str, commit: str, files: dict[str, str]) -> None:
     for name, text in files.items():
         path = root / repo / commit / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
 
-def meta(root, repo, refs, gated=False):
+def meta(root: Path, repo: str, refs: dict[str, str], gated: str | bool = False) -> None:
     (root / repo / "meta.json").write_text(json.dumps({"refs": refs, "gated": gated}))
 
 
-def resolve(served, repo=REPO, asked="", token=""):
+def resolve(served: standin.Hub, repo: str = REPO, asked: str = "", token: str = "") -> Any:
     return Hub(served.endpoint, token).resolve(repo, asked)
 
 
-def refusal(served, repo=REPO, asked="", token="") -> HubError:
+def refusal(served: standin.Hub, repo: str = REPO, asked: str = "", token: str = "") -> HubError:
     with pytest.raises(HubError) as error:
         resolve(served, repo, asked, token)
     assert error.value.remedy
     return error.value
 
 
-def test_a_repository_becomes_its_commit(served):
+def test_a_repository_becomes_its_commit(served: standin.Hub) -> None:
     assert resolve(served).weights.revision == SECOND
 
 
 @pytest.mark.parametrize("asked", ["v1", FIRST])
-def test_a_branch_tag_or_commit_becomes_the_commit_that_it_means(served, asked):
+def test_a_branch_tag_or_commit_becomes_the_commit_that_it_means(served: standin.Hub, asked: Any) -> None:
     locked = resolve(served, asked=asked)
     assert locked.weights.revision == FIRST
     assert locked.asked == asked
 
 
-def test_only_what_an_engine_loads_is_kept_and_weights_once(served):
+def test_only_what_an_engine_loads_is_kept_and_weights_once(served: standin.Hub) -> None:
     assert [file.path for file in resolve(served).weights.files] == [
         "assistant/model.safetensors",
         "chat_template.jinja",
@@ -103,7 +105,7 @@ def test_only_what_an_engine_loads_is_kept_and_weights_once(served):
     ]
 
 
-def test_files_have_size_and_the_names_that_a_cache_gives_them(served):
+def test_files_have_size_and_the_names_that_a_cache_gives_them(served: standin.Hub) -> None:
     files = {file.path: file for file in resolve(served).weights.files}
     weights = files["model-00001-of-00002.safetensors"]
     assert weights.size == 100
@@ -113,7 +115,7 @@ def test_files_have_size_and_the_names_that_a_cache_gives_them(served):
     assert parser.blob == hashlib.sha1(b"blob 4\0pass").hexdigest()
 
 
-def test_the_figures_of_the_config_are_kept_without_what_nobody_reads(served):
+def test_the_figures_of_the_config_are_kept_without_what_nobody_reads(served: standin.Hub) -> None:
     assert dict(resolve(served).weights.config) == {
         "architectures": ["X"],
         "num_hidden_layers": 5,
@@ -121,7 +123,7 @@ def test_the_figures_of_the_config_are_kept_without_what_nobody_reads(served):
     }
 
 
-def test_params_json_stands_in_for_a_missing_config(served, tmp_path):
+def test_params_json_stands_in_for_a_missing_config(served: standin.Hub, tmp_path: Path) -> None:
     write(
         tmp_path, "org/mistral", FIRST, {"params.json": '{"n_layers": 40}', "consolidated.safetensors": "c"}
     )
@@ -131,89 +133,93 @@ def test_params_json_stands_in_for_a_missing_config(served, tmp_path):
     assert [file.path for file in locked.weights.files] == ["consolidated.safetensors", "params.json"]
 
 
-def test_weights_of_an_older_format_are_taken_where_there_are_no_others(served, tmp_path):
+def test_weights_of_an_older_format_are_taken_where_there_are_no_others(
+    served: standin.Hub, tmp_path: Path
+) -> None:
     write(tmp_path, "org/old", FIRST, {"pytorch_model.bin": "b", "config.json": "{}", "original/x.pth": "p"})
     meta(tmp_path, "org/old", {"main": FIRST})
     files = [file.path for file in resolve(served, "org/old").weights.files]
     assert files == ["config.json", "pytorch_model.bin"]
 
 
-def test_a_repository_without_weights_is_refused(served):
+def test_a_repository_without_weights_is_refused(served: standin.Hub) -> None:
     assert "has no weights that vLLM loads" in refusal(served, "org/gguf").found
 
 
-def test_a_repository_that_is_not_there_says_so(served):
+def test_a_repository_that_is_not_there_says_so(served: standin.Hub) -> None:
     assert "has no org/none, or it is private" in refusal(served, "org/none").found
 
 
-def test_a_name_that_is_none_says_so(served):
+def test_a_name_that_is_none_says_so(served: standin.Hub) -> None:
     assert "no name of a repository" in refusal(served, "a/b/c").found
 
 
-def test_a_revision_that_is_not_there_says_so(served):
+def test_a_revision_that_is_not_there_says_so(served: standin.Hub) -> None:
     assert refusal(served, asked="v9").found == f"{REPO} has no revision 'v9'"
 
 
-def test_a_gated_repository_without_a_token_says_where_to_accept(served):
+def test_a_gated_repository_without_a_token_says_where_to_accept(served: standin.Hub) -> None:
     error = refusal(served, "org/gated")
     assert error.found == "org/gated is gated, and there is no token"
     assert f"{served.endpoint}/org/gated" in error.remedy
     assert "hf_token" in error.remedy
 
 
-def test_a_gated_repository_whose_licence_was_not_accepted_says_so(served):
+def test_a_gated_repository_whose_licence_was_not_accepted_says_so(served: standin.Hub) -> None:
     assert "has not accepted its licence" in refusal(served, "org/gated", token="hf_no").found
 
 
-def test_a_gated_repository_is_pinned_with_the_right_token(served):
+def test_a_gated_repository_is_pinned_with_the_right_token(served: standin.Hub) -> None:
     assert resolve(served, "org/gated", token="hf_yes").weights.gated
 
 
-def test_a_wrong_token_is_named_and_never_shown(served):
+def test_a_wrong_token_is_named_and_never_shown(served: standin.Hub) -> None:
     error = refusal(served, token="hf_wrong")
     assert "does not know the token" in error.found
     assert f"{served.endpoint}/settings/tokens" in error.remedy
     assert "hf_wrong" not in error.found + error.remedy
 
 
-def test_the_environments_token_is_not_used_unasked(served, monkeypatch):
+def test_the_environments_token_is_not_used_unasked(
+    served: standin.Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert resolve(served).weights.revision == SECOND
 
 
-def test_a_rate_limit_says_so(served):
+def test_a_rate_limit_says_so(served: standin.Hub) -> None:
     served.faults.set([standin.Fault(status=429)])
     assert "limits our rate" in refusal(served).found
 
 
-def test_a_failing_hub_says_so(served):
+def test_a_failing_hub_says_so(served: standin.Hub) -> None:
     served.faults.set([standin.Fault(status=500)])
     assert "answers HTTP 500" in refusal(served).found
 
 
-def test_a_config_that_arrives_changed_is_refused(served):
+def test_a_config_that_arrives_changed_is_refused(served: standin.Hub) -> None:
     served.faults.set([standin.Fault(path=r"config\.json", corrupt=True)])
     assert "another content than the hub promises" in refusal(served).found
 
 
-def test_a_hub_that_hangs_is_given_up(served, monkeypatch):
+def test_a_hub_that_hangs_is_given_up(served: standin.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "TIMEOUT_S", 0.2)
     served.faults.set([standin.Fault(path="/resolve/", slow_bytes_per_s=10)])
     assert "did not answer" in refusal(served).found
 
 
-def test_a_hub_that_is_not_there_says_so():
+def test_a_hub_that_is_not_there_says_so() -> None:
     with pytest.raises(HubError, match="cannot be reached"):
         Hub("http://127.0.0.1:1").resolve(REPO, "")
 
 
-def test_the_environments_hub_is_used_unless_another_is_set(monkeypatch):
+def test_the_environments_hub_is_used_unless_another_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://there/")
     assert Hub().url == "http://there"
     assert Hub("http://here").url == "http://here"
 
 
-def test_a_config_that_is_no_json_object_is_refused(served, tmp_path):
+def test_a_config_that_is_no_json_object_is_refused(served: standin.Hub, tmp_path: Path) -> None:
     write(tmp_path, "org/odd", FIRST, {"config.json": "[]", "model.safetensors": "m"})
     meta(tmp_path, "org/odd", {"main": FIRST})
     assert "is no JSON object" in refusal(served, "org/odd").found

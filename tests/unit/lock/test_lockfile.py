@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,13 +37,13 @@ LOCK = Lock(
 )
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "fleet.lock"
     lockfile.write(path, LOCK)
     assert lockfile.read(path) == LOCK
 
 
-def test_the_text_does_not_depend_on_the_order_of_things():
+def test_the_text_does_not_depend_on_the_order_of_things() -> None:
     images = dict(reversed(LOCK.images.items()))
     models = {
         key: LockedModel(
@@ -60,7 +61,7 @@ def test_the_text_does_not_depend_on_the_order_of_things():
     assert lockfile.text(Lock(images, models)) == lockfile.text(LOCK)
 
 
-def test_the_text_is_one_thing_a_line():
+def test_the_text_is_one_thing_a_line() -> None:
     assert lockfile.text(LOCK) == (
         "# Written by `sparkfleet lock`: what tags and branches meant. Commit it; do not edit it.\n"
         "version: 1\n"
@@ -104,7 +105,7 @@ def test_the_text_is_one_thing_a_line():
     )
 
 
-def test_a_missing_file_locks_nothing(tmp_path):
+def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
     assert lockfile.read(tmp_path / "fleet.lock") == Lock()
 
 
@@ -121,7 +122,7 @@ def test_a_missing_file_locks_nothing(tmp_path):
         ("version: 1\n<<<<<<< HEAD\nimages: {}\n", "is not YAML"),
     ],
 )
-def test_a_broken_file_is_told_with_its_place(tmp_path, text, said):
+def test_a_broken_file_is_told_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "fleet.lock"
     path.write_text(text)
     with pytest.raises(SparkfleetError, match=r"fleet\.lock:\d") as error:
@@ -129,7 +130,7 @@ def test_a_broken_file_is_told_with_its_place(tmp_path, text, said):
     assert said in str(error.value)
 
 
-def test_writing_keeps_the_files_mode(tmp_path):
+def test_writing_keeps_the_files_mode(tmp_path: Path) -> None:
     path = tmp_path / "fleet.lock"
     lockfile.write(path, LOCK)
     assert path.stat().st_mode & 0o777 == 0o644
@@ -138,7 +139,9 @@ def test_writing_keeps_the_files_mode(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o660
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "fleet.lock"
     lockfile.write(path, LOCK)
     before = path.read_bytes()
@@ -175,7 +178,9 @@ lockfile.write(Path(sys.argv[1]), Lock())
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("where", ["fdopen", "fsync", "chmod", "replace"])
-def test_killed_at_any_point_leaves_the_old_file_or_the_new_one_whole(tmp_path, where, moment):
+def test_killed_at_any_point_leaves_the_old_file_or_the_new_one_whole(
+    tmp_path: Path, where: str, moment: str
+) -> None:
     path = tmp_path / "fleet.lock"
     lockfile.write(path, LOCK)
     died = subprocess.run([sys.executable, "-c", KILLED, str(path), where, moment], check=False)
@@ -183,7 +188,7 @@ def test_killed_at_any_point_leaves_the_old_file_or_the_new_one_whole(tmp_path, 
     assert lockfile.read(path) in (LOCK, Lock())
 
 
-def test_what_a_killed_write_left_is_removed_by_a_later_one_and_nothing_else_is(tmp_path):
+def test_what_a_killed_write_left_is_removed_by_a_later_one_and_nothing_else_is(tmp_path: Path) -> None:
     path = tmp_path / "fleet.lock"
     died = subprocess.run([sys.executable, "-c", KILLED, str(path), "fsync", "before"], check=False)
     assert died.returncode == -signal.SIGKILL
@@ -202,7 +207,7 @@ def test_what_a_killed_write_left_is_removed_by_a_later_one_and_nothing_else_is(
     assert there == {"fleet.lock", ".fleet.lock.nolink__", ".fleet.lock.newborn_", *others}
 
 
-def test_a_leftover_that_cannot_be_removed_is_no_failure(tmp_path):
+def test_a_leftover_that_cannot_be_removed_is_no_failure(tmp_path: Path) -> None:
     path, left = tmp_path / "fleet.lock", tmp_path / ".fleet.lock.abcdefgh"
     left.mkdir()
     os.utime(left, (1, 1))

@@ -47,7 +47,7 @@ class Pip:
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch) -> Pip:
     made = Pip({"install": [entry(SCIPY), entry(PIP)]})
-    monkeypatch.setattr(packages.subprocess, "run", made.run)
+    monkeypatch.setattr(subprocess, "run", made.run)
     monkeypatch.setattr(packages, "_size", lambda url: 7)
     return made
 
@@ -131,9 +131,9 @@ def test_what_pip_cannot_do_is_told_in_its_words(pip: Pip, err: str, words: str)
 
 def test_an_index_that_does_not_tell_a_size_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     request = httpx.Request("HEAD", SCIPY)
-    monkeypatch.setattr(packages.httpx, "head", lambda *_, **__: httpx.Response(405, request=request))
+    monkeypatch.setattr(httpx, "head", lambda *_, **__: httpx.Response(405, request=request))
     assert packages._size(SCIPY) == 0
-    monkeypatch.setattr(packages.httpx, "head", lambda *_, **__: httpx.Response(200, request=request))
+    monkeypatch.setattr(httpx, "head", lambda *_, **__: httpx.Response(200, request=request))
     assert packages._size(SCIPY) == 0
 
 

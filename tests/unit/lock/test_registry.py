@@ -3,6 +3,9 @@
 import base64
 import json
 import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,23 +16,23 @@ from sparkfleet.lock import credentials, images
 from sparkfleet.lock import registry as registry_module
 from sparkfleet.lock.credentials import Credential
 from sparkfleet.lock.registry import Registry, RegistryError
-from tests.unit.lock.fake_registry import CONFIG, MANIFEST, serving
+from tests.unit.lock.fake_registry import CONFIG, MANIFEST, FakeRegistry, serving
 
 NAME = "nvidia/vllm"
 IMAGE = image.parse("nvcr.io/nvidia/vllm:26.04-py3")
 
 
 @pytest.fixture
-def fake():
+def fake() -> Iterator[FakeRegistry]:
     with serving() as registry:
         yield registry
 
 
-def reader(fake, credential=None) -> Registry:
+def reader(fake: FakeRegistry, credential: Credential | None = None) -> Registry:
     return Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, lambda _: credential)
 
 
-def resolve(fake, credential=None, asked=IMAGE):
+def resolve(fake: FakeRegistry, credential: Credential | None = None, asked: str = IMAGE) -> Any:
     connection = reader(fake, credential)
     try:
         return images.resolve(asked, connection)
@@ -37,14 +40,14 @@ def resolve(fake, credential=None, asked=IMAGE):
         connection.close()
 
 
-def refusal(fake, credential=None, asked=IMAGE) -> RegistryError:
+def refusal(fake: FakeRegistry, credential: Credential | None = None, asked: str = IMAGE) -> RegistryError:
     with pytest.raises(RegistryError) as error:
         resolve(fake, credential, asked)
     assert error.value.remedy
     return error.value
 
 
-def test_a_tag_becomes_the_digest_of_its_index_with_the_arm64_manifest_below(fake):
+def test_a_tag_becomes_the_digest_of_its_index_with_the_arm64_manifest_below(fake: FakeRegistry) -> None:
     index, manifests = fake.image(NAME, "26.04-py3")
     locked = resolve(fake)
     assert locked.image.digest == index
@@ -54,12 +57,12 @@ def test_a_tag_becomes_the_digest_of_its_index_with_the_arm64_manifest_below(fak
     assert locked.created == "2026-05-01T10:11:12Z"
 
 
-def test_variables_are_kept_but_for_those_that_no_file_could_hold(fake):
+def test_variables_are_kept_but_for_those_that_no_file_could_hold(fake: FakeRegistry) -> None:
     fake.image(NAME, "26.04-py3")
     assert dict(resolve(fake).env) == {"PATH": "/usr/bin", "VLLM_VERSION": "0.19.0"}
 
 
-def test_an_image_by_digest_is_read_by_digest(fake):
+def test_an_image_by_digest_is_read_by_digest(fake: FakeRegistry) -> None:
     index, _ = fake.image(NAME, "26.04-py3")
     fake.image(NAME, "26.04-py3", version="0.20.0")  # the tag moves
     locked = resolve(fake, asked=image.parse(f"nvcr.io/{NAME}@{index}"))
@@ -76,12 +79,14 @@ def test_an_image_by_digest_is_read_by_digest(fake):
         ("", "0.19.0"),
     ],
 )
-def test_the_vllm_version_is_what_the_image_says_else_what_its_name_tells(fake, said, version):
+def test_the_vllm_version_is_what_the_image_says_else_what_its_name_tells(
+    fake: FakeRegistry, said: str, version: str
+) -> None:
     fake.image(NAME, "26.04-py3", version=said)
     assert resolve(fake).image.vllm == version
 
 
-def test_a_single_manifest_for_arm64_is_its_own_index(fake):
+def test_a_single_manifest_for_arm64_is_its_own_index(fake: FakeRegistry) -> None:
     _, manifests = fake.image(NAME, "other")
     body = fake.blobs[f"{NAME}/manifests/{manifests['linux/arm64']}"]
     digest = fake.put(NAME, "26.04-py3", json.loads(body))
@@ -89,19 +94,19 @@ def test_a_single_manifest_for_arm64_is_its_own_index(fake):
     assert locked.image.digest == locked.arm64 == digest
 
 
-def test_a_single_manifest_for_another_processor_is_refused(fake):
+def test_a_single_manifest_for_another_processor_is_refused(fake: FakeRegistry) -> None:
     _, manifests = fake.image(NAME, "other")
     fake.put(NAME, "26.04-py3", json.loads(fake.blobs[f"{NAME}/manifests/{manifests['linux/amd64']}"]))
     assert "has no linux/arm64" in refusal(fake).found
     assert "it has linux/amd64" in refusal(fake).found
 
 
-def test_an_index_without_arm64_is_refused_and_says_what_it_has(fake):
+def test_an_index_without_arm64_is_refused_and_says_what_it_has(fake: FakeRegistry) -> None:
     fake.image(NAME, "26.04-py3", systems=("linux/amd64", "linux/s390x"))
     assert refusal(fake).found.endswith("it has linux/amd64, linux/s390x")
 
 
-def test_a_tag_that_is_not_there_says_so(fake):
+def test_a_tag_that_is_not_there_says_so(fake: FakeRegistry) -> None:
     assert refusal(fake).found == "nvcr.io has no nvidia/vllm 26.04-py3"
 
 
@@ -114,14 +119,16 @@ def test_a_tag_that_is_not_there_says_so(fake):
         (500, {}, "HTTP 500", "try again later"),
     ],
 )
-def test_a_refusal_says_what_to_do(fake, status, headers, found, remedy):
+def test_a_refusal_says_what_to_do(
+    fake: FakeRegistry, status: int, headers: Any, found: str, remedy: str
+) -> None:
     fake.status, fake.headers = status, headers
     error = refusal(fake)
     assert found in error.found
     assert remedy in error.remedy
 
 
-def test_an_anonymous_token_is_fetched_when_the_registry_asks_for_one(fake):
+def test_an_anonymous_token_is_fetched_when_the_registry_asks_for_one(fake: FakeRegistry) -> None:
     fake.auth = "bearer"
     fake.image(NAME, "26.04-py3")
     assert resolve(fake).image.digest
@@ -131,20 +138,20 @@ def test_an_anonymous_token_is_fetched_when_the_registry_asks_for_one(fake):
 @pytest.mark.parametrize(
     ("status", "found"), [(429, "limits our rate"), (500, "gave no token (HTTP 500"), (200, "gave no token")]
 )
-def test_a_token_that_cannot_be_had_says_so(fake, status, found):
+def test_a_token_that_cannot_be_had_says_so(fake: FakeRegistry, status: int, found: str) -> None:
     fake.auth, fake.token_status = "bearer", status
     fake.image(NAME, "26.04-py3")
     assert found in refusal(fake).found
 
 
-def test_one_token_serves_all_reads_of_an_image(fake):
+def test_one_token_serves_all_reads_of_an_image(fake: FakeRegistry) -> None:
     fake.auth = "bearer"
     fake.image(NAME, "26.04-py3")
     resolve(fake)
     assert [path for path, _ in fake.seen].count("/token") == 1
 
 
-def test_a_private_image_is_read_with_the_login(fake):
+def test_a_private_image_is_read_with_the_login(fake: FakeRegistry) -> None:
     fake.auth, fake.anonymous, fake.users = "bearer", False, {"$oauthtoken": "key"}
     fake.image(NAME, "26.04-py3")
     assert "HTTP 401" in refusal(fake).found
@@ -152,20 +159,20 @@ def test_a_private_image_is_read_with_the_login(fake):
     assert resolve(fake, Credential("$oauthtoken", "key")).image.digest
 
 
-def test_an_identity_token_is_exchanged(fake):
+def test_an_identity_token_is_exchanged(fake: FakeRegistry) -> None:
     fake.auth, fake.anonymous, fake.refresh_token = "bearer", False, "identity"
     fake.image(NAME, "26.04-py3")
     assert resolve(fake, Credential("<token>", "identity")).image.digest
 
 
-def test_a_registry_with_passwords_of_its_own_is_read_with_the_login(fake):
+def test_a_registry_with_passwords_of_its_own_is_read_with_the_login(fake: FakeRegistry) -> None:
     fake.auth, fake.users = "basic", {"me": "pass"}
     fake.image(NAME, "26.04-py3")
     assert "HTTP 401" in refusal(fake).found
     assert resolve(fake, Credential("me", "pass")).image.digest
 
 
-def test_a_mirror_is_not_given_the_password_of_the_registry_it_stands_for(fake):
+def test_a_mirror_is_not_given_the_password_of_the_registry_it_stands_for(fake: FakeRegistry) -> None:
     fake.auth, fake.users = "basic", {"me": "pass"}
     fake.image(NAME, "26.04-py3")
     asked = []
@@ -181,43 +188,45 @@ def test_a_mirror_is_not_given_the_password_of_the_registry_it_stands_for(fake):
 
 
 @pytest.mark.parametrize("kind", ["manifests", "blobs"])
-def test_content_that_is_not_what_its_digest_promises_is_refused(fake, kind):
+def test_content_that_is_not_what_its_digest_promises_is_refused(fake: FakeRegistry, kind: str) -> None:
     fake.image(NAME, "26.04-py3")
     fake.corrupt = kind
     assert "sent something else than sha256:" in refusal(fake).found
 
 
-def test_what_is_no_json_is_refused(fake):
+def test_what_is_no_json_is_refused(fake: FakeRegistry) -> None:
     fake.blobs[f"{NAME}/manifests/26.04-py3"] = b"<html>"
     fake.types[f"{NAME}/manifests/26.04-py3"] = MANIFEST
     assert "sent no JSON" in refusal(fake).found
 
 
-def test_an_unknown_kind_of_manifest_is_refused(fake):
+def test_an_unknown_kind_of_manifest_is_refused(fake: FakeRegistry) -> None:
     fake.put(NAME, "26.04-py3", {"schemaVersion": 1, "fsLayers": []})
     assert "of a kind that is not known" in refusal(fake).found
 
 
-def test_a_registry_that_does_not_answer_is_given_up(fake, monkeypatch):
+def test_a_registry_that_does_not_answer_is_given_up(
+    fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry_module, "TIMEOUT", httpx.Timeout(0.2))
     fake.hang = threading.Event()
     assert refusal(fake).found == "nvcr.io did not answer in time"
 
 
-def test_a_registry_that_is_not_there_says_so():
+def test_a_registry_that_is_not_there_says_so() -> None:
     connection = Registry({"nvcr.io": Mirror("nvcr.io", "http://127.0.0.1:1")}, lambda _: None)
     with pytest.raises(RegistryError, match=r"nvcr\.io cannot be reached"):
         images.resolve(IMAGE, connection)
     connection.close()
 
 
-def test_a_ca_file_that_is_not_there_says_so(fake):
+def test_a_ca_file_that_is_not_there_says_so(fake: FakeRegistry) -> None:
     connection = Registry({"nvcr.io": Mirror("nvcr.io", fake.url, "/no/ca.pem")}, lambda _: None)
     with pytest.raises(RegistryError, match=r"the ca_file of nvcr\.io cannot be read"):
         images.resolve(IMAGE, connection)
 
 
-def test_a_challenge_that_wants_the_password_in_the_clear_is_refused():
+def test_a_challenge_that_wants_the_password_in_the_clear_is_refused() -> None:
     connection = Registry({}, lambda _: Credential("me", "pass"))
     client = httpx.Client(base_url="https://registry.example")
     with pytest.raises(RegistryError, match="unencrypted"):
@@ -226,27 +235,29 @@ def test_a_challenge_that_wants_the_password_in_the_clear_is_refused():
 
 
 class TestCredentials:
-    def config(self, tmp_path, data):
+    def config(self, tmp_path: Path, data: object) -> Path:
         path = tmp_path / "config.json"
         path.write_text(json.dumps(data) if not isinstance(data, str) else data)
         return path
 
-    def test_are_read_from_where_docker_login_keeps_them(self, tmp_path):
+    def test_are_read_from_where_docker_login_keeps_them(self, tmp_path: Path) -> None:
         auth = base64.b64encode(b"$oauthtoken:ke:y").decode()
         config = self.config(tmp_path, {"auths": {"nvcr.io": {"auth": auth}}})
         assert credentials.find("nvcr.io", config) == Credential("$oauthtoken", "ke:y")
         assert credentials.find("ghcr.io", config) is None
 
-    def test_for_docker_hub_are_under_its_old_name(self, tmp_path):
+    def test_for_docker_hub_are_under_its_old_name(self, tmp_path: Path) -> None:
         auth = base64.b64encode(b"me:pass").decode()
         config = self.config(tmp_path, {"auths": {"https://index.docker.io/v1/": {"auth": auth}}})
         assert credentials.find("docker.io", config) == Credential("me", "pass")
 
-    def test_may_be_an_identity_token(self, tmp_path):
+    def test_may_be_an_identity_token(self, tmp_path: Path) -> None:
         config = self.config(tmp_path, {"auths": {"x.io": {"auth": "", "identitytoken": "t"}}})
         assert credentials.find("x.io", config) == Credential("<token>", "t")
 
-    def test_come_from_a_helper_where_one_is_set(self, tmp_path, monkeypatch):
+    def test_come_from_a_helper_where_one_is_set(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         helper = tmp_path / "docker-credential-fake"
         helper.write_text('#!/bin/sh\nread key\necho "{\\"Username\\": \\"$key\\", \\"Secret\\": \\"s\\"}"\n')
         helper.chmod(0o755)
@@ -264,19 +275,19 @@ class TestCredentials:
         "data",
         ["", "no json", [], {"auths": []}, {"auths": {"x.io": 3}}, {"auths": {"x.io": {"auth": "%%"}}}],
     )
-    def test_are_none_where_the_file_has_none(self, tmp_path, data):
+    def test_are_none_where_the_file_has_none(self, tmp_path: Path, data: Any) -> None:
         assert credentials.find("x.io", self.config(tmp_path, data)) is None
 
-    def test_are_none_without_the_file(self, tmp_path, monkeypatch):
+    def test_are_none_without_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
         assert credentials.config_path() == tmp_path / "config.json"
         assert credentials.find("x.io") is None
 
-    def test_do_not_show_the_password(self):
+    def test_do_not_show_the_password(self) -> None:
         assert "secret-word" not in repr(Credential("me", "secret-word"))
 
 
-def test_blob_and_manifest_types_are_told_apart(fake):
+def test_blob_and_manifest_types_are_told_apart(fake: FakeRegistry) -> None:
     digest = fake.put(NAME, "", {"a": 1}, CONFIG)
     connection = reader(fake)
     assert connection.blob(f"nvcr.io/{NAME}", digest).data == {"a": 1}

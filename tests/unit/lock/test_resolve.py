@@ -1,6 +1,8 @@
 """Locking a fleet: what stays, what moves, what fails, against a registry and a hub in memory."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,7 @@ from sparkfleet.config.resolved import Extras, PackageIndex, Weights, Wheel
 from sparkfleet.lock import images, packages, resolve
 from sparkfleet.lock.hub import HubError
 from sparkfleet.lock.registry import Registry, RegistryError
-from tests.unit.config.fleet_files import NANO, SMALL
+from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 NGC = "nvcr.io/nvidia/vllm:26.04-py3"
 
@@ -24,7 +26,7 @@ class World:
         self.broken: set[str] = set()
         self.asked: list[str] = []
 
-    def image(self, image, _registry) -> LockedImage:
+    def image(self, image: Any, _registry: Any) -> LockedImage:
         self.asked.append(image.display)
         if image.display in self.broken:
             raise RegistryError(f"{image.display} is broken", "mend it")
@@ -40,17 +42,17 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch):
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(images, "resolve", made.image)
     return made
 
 
-def lock(files, world, old=None, update=()):
+def lock(files: FleetFiles, world: World, old: Lock | None = None, update: tuple[str, ...] = ()) -> Lock:
     return resolve.lock(files.load(), old or Lock(), world, Registry, update)
 
 
-def test_everything_that_a_fleet_names_is_pinned_once(fleet, world):
+def test_everything_that_a_fleet_names_is_pinned_once(fleet: Callable[..., FleetFiles], world: World) -> None:
     files = fleet({f"spark-0{n}.yaml": f"serve: {SMALL}\n" for n in range(1, 5)})
     outcome = lock(files, world)
     assert set(outcome.lock.images) == {NGC}
@@ -59,7 +61,9 @@ def test_everything_that_a_fleet_names_is_pinned_once(fleet, world):
     assert outcome.diagnostics == ()
 
 
-def test_what_is_locked_stays_and_is_not_asked_for_again(fleet, world):
+def test_what_is_locked_stays_and_is_not_asked_for_again(
+    fleet: Callable[..., FleetFiles], world: World
+) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     first = lock(files, world)
     world.turn, world.asked = 2, []
@@ -69,7 +73,7 @@ def test_what_is_locked_stays_and_is_not_asked_for_again(fleet, world):
     assert world.asked == []
 
 
-def test_what_is_new_is_added_beside_what_is_locked(fleet, world):
+def test_what_is_new_is_added_beside_what_is_locked(fleet: Callable[..., FleetFiles], world: World) -> None:
     first = lock(fleet({"spark-01.yaml": f"serve: {SMALL}\n"}), world)
     world.turn = 2
     second = lock(fleet({"spark-02.yaml": f"serve: {NANO}\n"}), world, first.lock)
@@ -78,7 +82,9 @@ def test_what_is_new_is_added_beside_what_is_locked(fleet, world):
 
 
 @pytest.mark.parametrize("name", ["openai/gpt-oss-20b", "gpt-oss-*", SMALL])
-def test_an_update_moves_what_it_names_and_nothing_else(fleet, world, name):
+def test_an_update_moves_what_it_names_and_nothing_else(
+    fleet: Callable[..., FleetFiles], world: World, name: Any
+) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve: {NANO}\n"})
     first = lock(files, world)
     world.turn = 2
@@ -91,7 +97,9 @@ def test_an_update_moves_what_it_names_and_nothing_else(fleet, world, name):
 
 
 @pytest.mark.parametrize("name", ["nvcr.io/nvidia/vllm:26.04-py3", "nvcr.io/nvidia/vllm"])
-def test_an_image_is_moved_by_its_name_with_or_without_tag(fleet, world, name):
+def test_an_image_is_moved_by_its_name_with_or_without_tag(
+    fleet: Callable[..., FleetFiles], world: World, name: str
+) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     first = lock(files, world)
     world.turn = 2
@@ -99,14 +107,16 @@ def test_an_image_is_moved_by_its_name_with_or_without_tag(fleet, world, name):
     assert change.key == NGC
 
 
-def test_an_update_of_everything_moves_everything(fleet, world):
+def test_an_update_of_everything_moves_everything(fleet: Callable[..., FleetFiles], world: World) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     first = lock(files, world)
     world.turn = 2
     assert len(lock(files, world, first.lock, ["*"]).changes) == 2
 
 
-def test_an_update_of_nothing_known_is_a_diagnostic_with_the_nearest_name(fleet, world):
+def test_an_update_of_nothing_known_is_a_diagnostic_with_the_nearest_name(
+    fleet: Callable[..., FleetFiles], world: World
+) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     outcome = lock(files, world, update=["gpt-oss-30b"])
     (diagnostic,) = outcome.diagnostics
@@ -114,7 +124,9 @@ def test_an_update_of_nothing_known_is_a_diagnostic_with_the_nearest_name(fleet,
     assert len(outcome.lock.models) == 1
 
 
-def test_what_cannot_be_resolved_is_told_where_it_is_written_and_the_rest_is_pinned(fleet, world):
+def test_what_cannot_be_resolved_is_told_where_it_is_written_and_the_rest_is_pinned(
+    fleet: Callable[..., FleetFiles], world: World
+) -> None:
     files = fleet(
         {"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve:\n  recipe: {NANO}\n  model: a/b\n"}
     )
@@ -126,7 +138,7 @@ def test_what_cannot_be_resolved_is_told_where_it_is_written_and_the_rest_is_pin
     assert set(outcome.lock.models) == {"openai/gpt-oss-20b"}
 
 
-def test_an_update_that_fails_keeps_what_was_locked(fleet, world):
+def test_an_update_that_fails_keeps_what_was_locked(fleet: Callable[..., FleetFiles], world: World) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     first = lock(files, world)
     world.broken = {"nvcr.io/nvidia/vllm:26.04-py3", "openai/gpt-oss-20b"}
@@ -135,7 +147,7 @@ def test_an_update_that_fails_keeps_what_was_locked(fleet, world):
     assert len(outcome.diagnostics) == 2
 
 
-def test_what_the_fleet_no_longer_names_is_dropped(fleet, world):
+def test_what_the_fleet_no_longer_names_is_dropped(fleet: Callable[..., FleetFiles], world: World) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve: {NANO}\n"})
     first = lock(files, world)
     (files.directory / "spark-02.yaml").unlink()
@@ -145,7 +157,9 @@ def test_what_the_fleet_no_longer_names_is_dropped(fleet, world):
     assert set(second.lock.models) == {"openai/gpt-oss-20b"}
 
 
-def test_an_image_by_digest_and_a_model_by_commit_have_entries_of_their_own(fleet, world):
+def test_an_image_by_digest_and_a_model_by_commit_have_entries_of_their_own(
+    fleet: Callable[..., FleetFiles], world: World
+) -> None:
     digest = "sha256:" + "e" * 64
     commit = "f" * 40
     text = (
@@ -157,18 +171,18 @@ def test_an_image_by_digest_and_a_model_by_commit_have_entries_of_their_own(flee
     assert outcome.lock.models[f"openai/gpt-oss-20b@{commit}"].asked == commit
 
 
-def test_a_drafter_is_pinned_like_a_model(fleet, world):
+def test_a_drafter_is_pinned_like_a_model(fleet: Callable[..., FleetFiles], world: World) -> None:
     spec = "{method: dflash, model: z-lab/Drafter}"
     files = fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{speculative-config: {spec}}}}}\n"})
     assert "z-lab/Drafter" in lock(files, world).lock.models
 
 
 @pytest.fixture
-def wheels(world, monkeypatch):
+def wheels(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An index in memory: the version of each package goes with ``turn``."""
     asked = []
 
-    def choose(wanted, brought, index):
+    def choose(wanted: Any, brought: Any, index: Any) -> Any:
         names = [name for name, _ in wanted]
         asked.append((names, dict(brought), index))
         if world.broken & set(names):
@@ -181,14 +195,16 @@ def wheels(world, monkeypatch):
     return asked
 
 
-def with_scipy(fleet):
+def with_scipy(fleet: Callable[..., FleetFiles]) -> FleetFiles:
     return fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, packages: {{scipy: '>=1'}}}}\n"})
 
 
 SCIPY_KEY = f"{NGC} + scipy>=1"
 
 
-def test_packages_that_the_pinned_image_lacks_are_pinned_with_its_vllms_bounds(fleet, world, wheels):
+def test_packages_that_the_pinned_image_lacks_are_pinned_with_its_vllms_bounds(
+    fleet: Callable[..., FleetFiles], world: World, wheels: Any
+) -> None:
     outcome = lock(with_scipy(fleet), world)
     assert set(outcome.lock.packages) == {SCIPY_KEY}
     ((names, brought, index),) = wheels
@@ -198,14 +214,18 @@ def test_packages_that_the_pinned_image_lacks_are_pinned_with_its_vllms_bounds(f
     assert {change.key for change in outcome.changes} == {NGC, "openai/gpt-oss-20b", SCIPY_KEY}
 
 
-def test_packages_that_the_pinned_image_has_are_not_asked_for(fleet, world, wheels):
+def test_packages_that_the_pinned_image_has_are_not_asked_for(
+    fleet: Callable[..., FleetFiles], world: World, wheels: Any
+) -> None:
     world.vllm = "0.11.0"  # requires Ray
     text = f"serve: {{recipe: {SMALL}, packages: {{ray: ''}}}}\n"
     assert lock(fleet({"spark-01.yaml": text}), world).lock.packages == {}
     assert wheels == []
 
 
-def test_locked_packages_stay_until_the_image_the_python_or_their_name_moves(fleet, world, wheels):
+def test_locked_packages_stay_until_the_image_the_python_or_their_name_moves(
+    fleet: Callable[..., FleetFiles], world: World, wheels: Any
+) -> None:
     files = with_scipy(fleet)
     first = lock(files, world)
     world.turn = 2
@@ -219,7 +239,9 @@ def test_locked_packages_stay_until_the_image_the_python_or_their_name_moves(fle
     assert (change.key, change.new.python) == (SCIPY_KEY, "3.13")
 
 
-def test_packages_that_cannot_be_had_keep_what_was_locked_and_are_told(fleet, world, wheels):
+def test_packages_that_cannot_be_had_keep_what_was_locked_and_are_told(
+    fleet: Callable[..., FleetFiles], world: World, wheels: Any
+) -> None:
     files = with_scipy(fleet)
     first = lock(files, world)
     world.broken = {"scipy"}
@@ -232,7 +254,9 @@ def test_packages_that_cannot_be_had_keep_what_was_locked_and_are_told(fleet, wo
     )
 
 
-def test_packages_of_an_image_that_cannot_be_pinned_wait_for_it(fleet, world, wheels):
+def test_packages_of_an_image_that_cannot_be_pinned_wait_for_it(
+    fleet: Callable[..., FleetFiles], world: World, wheels: Any
+) -> None:
     world.broken = {NGC}
     outcome = lock(with_scipy(fleet), world)
     assert outcome.lock.packages == {}

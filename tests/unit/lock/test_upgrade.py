@@ -1,20 +1,26 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 
-from sparkfleet.config.resolved import ImageRef
+import pytest
+
+from sparkfleet.config.resolved import ImageRef, Service
 from sparkfleet.engines.vllm import schema_cache
 from sparkfleet.lock.upgrade import difference
-from tests.unit.config.fleet_files import NANO, SMALL
+from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 
-def image(vllm, digest=""):
+def image(vllm: str, digest: str = "") -> ImageRef:
     return ImageRef("docker.io/vllm/vllm-openai", "v" + vllm, digest, vllm=vllm)
 
 
-def services(fleet, text):
+def services(fleet: Callable[..., FleetFiles], text: str) -> list[Service]:
     return [service for host in fleet({"spark-01.yaml": text}).load().hosts for service in host.services]
 
 
-def test_what_a_service_uses_and_the_other_release_lacks_comes_first(fleet):
+def test_what_a_service_uses_and_the_other_release_lacks_comes_first(
+    fleet: Callable[..., FleetFiles],
+) -> None:
     found = difference(
         image("0.19.0"), image("0.12.0"), services(fleet, f"serve: {{recipe: {NANO}, name: nano}}\n")
     )
@@ -22,7 +28,7 @@ def test_what_a_service_uses_and_the_other_release_lacks_comes_first(fleet):
     assert found.lines()[0].startswith("! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'")
 
 
-def test_a_default_that_changed_is_told_to_whoever_relies_on_it(fleet):
+def test_a_default_that_changed_is_told_to_whoever_relies_on_it(fleet: Callable[..., FleetFiles]) -> None:
     text = f"""
 serve:
   - {{recipe: {SMALL}, name: relies, flags: {{gpu-memory-utilization: null}}}}
@@ -34,7 +40,7 @@ allow: {{MEM-08: not the point here}}
     assert "--gpu-memory-utilization 0.9 → 0.92 (relied on by relies)" in found.defaults
 
 
-def test_variables_that_vanished_are_told_when_used(fleet):
+def test_variables_that_vanished_are_told_when_used(fleet: Callable[..., FleetFiles]) -> None:
     text = f"serve: {{recipe: {SMALL}, name: aa, env: {{VLLM_USE_FLASHINFER_MOE_FP4: 1}}}}\n"
     found = difference(image("0.23.0"), image("0.24.0"), services(fleet, text))
     assert found is not None
@@ -42,7 +48,7 @@ def test_variables_that_vanished_are_told_when_used(fleet):
     assert "VLLM_USE_FLASHINFER_MOE_FP4" in found.gone_env
 
 
-def test_flags_gone_and_new_are_listed_after(fleet):
+def test_flags_gone_and_new_are_listed_after(fleet: Callable[..., FleetFiles]) -> None:
     found = difference(image("0.24.0"), image("0.33.0"), services(fleet, f"serve: {SMALL}\n"))
     assert found is not None
     assert "--calculate-kv-scales" in found.gone
@@ -50,13 +56,15 @@ def test_flags_gone_and_new_are_listed_after(fleet):
     assert found.lines()[-3].startswith("flags gone: ")
 
 
-def test_nothing_is_said_where_a_version_is_unknown_or_the_same():
+def test_nothing_is_said_where_a_version_is_unknown_or_the_same() -> None:
     assert difference(image(""), image("0.19.0"), []) is None
     assert difference(image("0.19.0"), image(""), []) is None
     assert difference(image("0.19.0"), image("0.19.0"), []) is None
 
 
-def test_an_image_that_was_asked_is_compared_by_what_it_told(fleet, tmp_path, monkeypatch):
+def test_an_image_that_was_asked_is_compared_by_what_it_told(
+    fleet: Callable[..., FleetFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     nightly = "sha256:" + "7" * 64
     flags = {"--only-nightly": {"dest": "only_nightly", "kind": "store"}}

@@ -33,7 +33,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[str]]:
             asked.append(url)
             return httpx.Response(status, content=body, request=httpx.Request("GET", url))
 
-        monkeypatch.setattr(wheel_downloads.httpx, "get", get)
+        monkeypatch.setattr(httpx, "get", get)
         return asked
 
     return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.plan.compute import host_plan
@@ -46,7 +47,7 @@ THERE = fake_spark.converged(HOST)
 """The Spark after a run."""
 
 
-def with_service(**changes: object) -> Host:
+def with_service(**changes: Any) -> Host:
     return replace(HOST, services=(replace(NANO, **changes),))
 
 
@@ -59,7 +60,7 @@ def only_entry(host: Host, seen: Observed) -> Entry:
     return entry
 
 
-def foreign(**changes: object) -> ContainerSeen:
+def foreign(**changes: Any) -> ContainerSeen:
     box = ContainerSeen(
         "e" * 64, "open-webui", "sha256:9", "running", "", "", {"Image": "x"}, {"NetworkMode": "bridge"}
     )

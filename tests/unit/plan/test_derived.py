@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from sparkfleet.config.resolved import Host, Prepare, Stage
 from sparkfleet.plan import needs
@@ -26,7 +27,7 @@ DERIVED = replace(HOST, services=(replace(NANO, image=IMAGE),))
 PLAIN = HOST
 
 
-def named(name: str, **more: object) -> Host:
+def named(name: str, **more: Any) -> Host:
     return replace(DERIVED, name=name, **more)
 
 

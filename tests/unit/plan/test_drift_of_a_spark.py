@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.unit.plan.nano import (
 )
 
 
-def change_container(seen: Observed, **changes: object) -> Observed:
+def change_container(seen: Observed, **changes: Any) -> Observed:
     return replace(seen, containers=tuple(replace(c, **changes) for c in seen.containers))
 
 

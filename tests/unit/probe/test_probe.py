@@ -328,7 +328,7 @@ def test_likely_processes_are_looked_at_before_all_others(monkeypatch: pytest.Mo
         read.append(path)
         return listdir(path)
 
-    monkeypatch.setattr(ports.os, "listdir", listing)
+    monkeypatch.setattr(os, "listdir", listing)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert ports.listeners([port], [os.getpid()])[str(port)]["pid"] == os.getpid()
@@ -369,7 +369,7 @@ def test_the_kernel_s_table_is_read_as_far_as_there_are_listeners(
         taken += len(chunk)
         return chunk
 
-    monkeypatch.setattr(ports.os, "read", reading)
+    monkeypatch.setattr(os, "read", reading)
     assert set(ports.listeners(wanted)) == {str(port) for port in wanted or (1, 2)}
     assert taken <= 4 * ports.LINE
 

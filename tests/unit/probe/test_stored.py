@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.collectors import basics, main, stored
+from sparkfleet.onhost.collectors import basics, docker, main, stored
 from sparkfleet.probe.command import ProbeRequest, sources
 from sparkfleet.probe.observed import Observed, read_answer
 from sparkfleet.probe.stored import Staged, StoredBlob, StoredImage, read_stored
@@ -58,7 +58,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
             "Mounts": [{"Source": str(made.caches / "444444444444")}],
         },
     }  # fmt: skip
-    monkeypatch.setattr(stored.docker, "docker_get", answers.get)
+    monkeypatch.setattr(docker, "docker_get", answers.get)
     return made
 
 

@@ -127,6 +127,9 @@ def write_safetensors(path: Path, size: int) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * size)
 
 
+Start = Callable[..., Engine]
+
+
 @pytest.fixture
 def engine(
     packages: Callable[[str], Path], tmp_path: Path, request: pytest.FixtureRequest

@@ -6,21 +6,24 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sparkfleet.engines.vllm
 from sparkfleet.engines.vllm import schema_archive
 from sparkfleet_lab.standin_images import IMAGES
+from tests.unit.standins.conftest import Start
 
 ASK = Path(sparkfleet.engines.vllm.__file__).parent / "data" / "ask_parser.py"
 RELEASES = sorted({image.schema for image in IMAGES})
 
 
 @pytest.fixture
-def ask(packages):
-    def ask(release, *words):
+def ask(packages: Callable[[str], Path]) -> Any:
+    def ask(release: str, *words: str) -> Any:
         env = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(packages(release)),
@@ -33,12 +36,12 @@ def ask(packages):
     return ask
 
 
-def without_empty(entry):
+def without_empty(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value not in (None, [])}
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_read_out_it_gives_the_schema_of_its_release(ask, release):
+def test_read_out_it_gives_the_schema_of_its_release(ask: Callable[..., Any], release: Any) -> None:
     got, wanted = ask(release, "schema"), schema_archive.release(schema_archive.read(), release)
     assert got["vllm_version"] == release
     assert {n: without_empty(e) for n, e in got["flags"].items()} == {
@@ -75,30 +78,32 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("words", ACCEPTED, ids=" ".join)
-def test_words_that_the_real_parser_takes_are_taken(ask, words):
+def test_words_that_the_real_parser_takes_are_taken(ask: Callable[..., Any], words: Any) -> None:
     assert ask("0.24.0", "parse", *words) == {"ok": True, "error": "", "version": "0.24.0"}
 
 
 @pytest.mark.parametrize(("words", "error"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
-def test_words_that_the_real_parser_refuses_are_refused(ask, words, error):
+def test_words_that_the_real_parser_refuses_are_refused(
+    ask: Callable[..., Any], words: Any, error: Any
+) -> None:
     answer = ask("0.24.0", "parse", *words)
     assert answer["ok"] is False
     assert error in answer["error"]
 
 
-def test_a_flag_is_known_to_the_releases_that_have_it(ask):
+def test_a_flag_is_known_to_the_releases_that_have_it(ask: Callable[..., Any]) -> None:
     assert not ask("0.20.2", "parse", "m", "--linear-backend", "marlin")["ok"]
     assert ask("0.24.0", "parse", "m", "--linear-backend", "marlin")["ok"]
 
 
 @pytest.mark.parametrize("form", [["--model", "{tiny}"], ["--model={tiny}"]])
-def test_the_model_may_be_given_as_a_flag(engine, tiny, form):
+def test_the_model_may_be_given_as_a_flag(engine: Start, tiny: Path, form: Any) -> None:
     engine(*[word.format(tiny=tiny) for word in form], "--served-model-name", "x").until(
         "Application startup complete"
     )
 
 
-def test_what_was_parsed_is_written_to_the_log(engine, tiny):
+def test_what_was_parsed_is_written_to_the_log(engine: Start, tiny: Path) -> None:
     words = ["--max_model_len=1K", "--speculative-config.method", "ngram", "--no-enable-prefix-caching"]
     log = engine(str(tiny), *words).until("Resolved architecture").log
     assert "'max_model_len': 1024" in log

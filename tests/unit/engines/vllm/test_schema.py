@@ -1,6 +1,7 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from sparkfleet.engines.vllm.schema import from_dump, load, nearest, versions
 from sparkfleet.engines.vllm.schema_archive import pack, read, release
 
 
-def dump(version: str, **flags: dict) -> dict:
+def dump(version: str, **flags: dict[str, Any]) -> dict:
     return {
         "vllm_version": version,
         "flags": {f"--{name}": {"kind": "store", **entry} for name, entry in flags.items()},

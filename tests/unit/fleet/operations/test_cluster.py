@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_all_members_get_the_id_and_the_token_of_the_first(monkeypatch: pytest.M
     run = FleetRun()
     first, second = Act(run, 0), Act(run, 1)
     found: list[SwapRequest] = []
-    monkeypatch.setattr(cluster.time, "sleep", lambda _: found.append(second.meet()))
+    monkeypatch.setattr(time, "sleep", lambda _: found.append(second.meet()))
     found.append(first.meet())
     assert {one.id for one in found} == {"own-0"}
     assert len({one.token for one in found}) == 1

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def test_a_token_is_kept_in_a_file_of_its_one_reader_and_not_in_the_request(
     class Done:
         returncode, stderr = 0, ""
 
-    monkeypatch.setattr(jobs.subprocess, "run", lambda words, **_: ran.append(words) or Done())
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: ran.append(words) or Done())
     request = {"id": "stage-1", "user": USER, "images": [], "token": "hf_canary"}
     stage.begin(request, Paths(state=tmp_path))
     token = tmp_path / "run" / "stage-1.token"
@@ -181,7 +182,7 @@ def test_a_job_that_systemd_does_not_start_leaves_no_token(
     class Done:
         returncode, stderr = 1, "no bus"
 
-    monkeypatch.setattr(jobs.subprocess, "run", lambda *_, **__: Done())
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: Done())
     with pytest.raises(OSError, match="no bus"):
         stage.begin({"id": "stage-1", "user": USER, "token": "hf_canary"}, Paths(state=tmp_path))
     assert list((tmp_path / "run").iterdir()) == []
@@ -253,7 +254,7 @@ def a_hub_that_sends(monkeypatch: pytest.MonkeyPatch, weights: dict[str, Any], c
         def communicate(self, **_: object) -> tuple[str, str]:
             return "", ""
 
-    monkeypatch.setattr(fetch.subprocess, "Popen", Download)
+    monkeypatch.setattr(subprocess, "Popen", Download)
     monkeypatch.setattr(fetch.DockerEngine, "name_of", lambda _, reference: reference)
     monkeypatch.setattr(fetch, "_stop_leftovers", lambda: None)
 

@@ -1,9 +1,10 @@
+import pkgutil
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.gate import diagnosis as module
 from sparkfleet.onhost.gate.diagnosis import diagnose, last_meaningful_lines, patterns, phase_of, warnings
 
 LOGS = Path(__file__).parents[3] / "golden" / "real_vllm_0.32_cpu"
@@ -19,7 +20,7 @@ def log_and_exit(name: str) -> tuple[str, int | None]:
 
 
 @pytest.mark.parametrize("entry", FAILURES, ids=lambda entry: entry["id"])
-def test_every_failure_is_recognised_by_the_engines_own_wording(entry: dict) -> None:
+def test_every_failure_is_recognised_by_the_engines_own_wording(entry: dict[str, Any]) -> None:
     found = diagnose(f"INFO 11-20 10:00:00 [x.py:1] loads\n{entry['sample']}\n", entry.get("exit", 1))
     assert found is not None
     assert found.id == entry["id"]
@@ -29,7 +30,7 @@ def test_every_failure_is_recognised_by_the_engines_own_wording(entry: dict) -> 
 
 
 @pytest.mark.parametrize("entry", FAILURES, ids=lambda entry: entry["id"])
-def test_every_failure_says_where_its_wording_comes_from(entry: dict) -> None:
+def test_every_failure_says_where_its_wording_comes_from(entry: dict[str, Any]) -> None:
     assert entry["source"]
     assert entry["cause"]
 
@@ -40,7 +41,7 @@ def test_failure_ids_are_unique() -> None:
 
 
 @pytest.mark.parametrize("entry", HARMLESS, ids=lambda entry: entry["re"][:30])
-def test_a_harmless_line_is_not_taken_for_a_failure(entry: dict) -> None:
+def test_a_harmless_line_is_not_taken_for_a_failure(entry: dict[str, Any]) -> None:
     assert re.search(entry["re"], entry["sample"])
     assert diagnose(entry["sample"]) is None
     assert last_meaningful_lines(entry["sample"], 5) == []
@@ -161,7 +162,7 @@ def test_a_very_long_line_is_shortened() -> None:
 
 
 @pytest.mark.parametrize("entry", patterns()["phases"], ids=lambda entry: entry["re"][:40])
-def test_every_progress_marker_is_recognised(entry: dict) -> None:
+def test_every_progress_marker_is_recognised(entry: dict[str, Any]) -> None:
     found = phase_of(entry["sample"] + "\n")
     assert found is not None
     assert found[0] == entry["phase"]
@@ -185,12 +186,12 @@ def test_a_good_start_walks_through_the_phases_in_order() -> None:
 
 
 @pytest.mark.parametrize("entry", patterns()["warnings"], ids=lambda entry: entry["re"][:30])
-def test_warnings_that_an_operator_should_know_are_reported_once(entry: dict) -> None:
+def test_warnings_that_an_operator_should_know_are_reported_once(entry: dict[str, Any]) -> None:
     assert len(warnings(f"{entry['sample']}\n{entry['sample']}\n")) == 1
 
 
 def test_patterns_that_are_missing_from_an_installation_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.pkgutil, "get_data", lambda *_: None)
+    monkeypatch.setattr(pkgutil, "get_data", lambda *_: None)
     patterns.cache_clear()
     with pytest.raises(FileNotFoundError, match=r"failure_patterns\.json"):
         patterns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_a_program_knows_the_file_that_it_was_started_from(
 ) -> None:
     path = tmp_path / "sparkfleet.pyz"
     path.write_bytes(b"programs")
-    monkeypatch.setattr(programs.sys, "argv", [str(path), "guard"])
+    monkeypatch.setattr(sys, "argv", [str(path), "guard"])
     assert programs.identity() == hashlib.sha256(b"programs").hexdigest()[:12]
     path.unlink()
     assert programs.identity() == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from sparkfleet.config.resolved import Fabric, Host, Member
 from sparkfleet.contract.generation import Generation
@@ -20,7 +21,7 @@ NAMES = ("spark-01", "spark-02")
 SERVICE = replace(NANO, name="wide", served_name="wide", flags=(("tensor-parallel-size", 2), *NANO.flags))
 
 
-def host(rank: int, executor: str = "mp", **service: object) -> Host:
+def host(rank: int, executor: str = "mp", **service: Any) -> Host:
     """Return a member as its cluster file declares it."""
     member = Member("pair", rank, NAMES, executor, Fabric(), "wide")
     return Host(NAMES[rank], (replace(SERVICE, **service),), member=member)

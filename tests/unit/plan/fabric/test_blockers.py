@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.unit.plan.fabric.made import cage, member, seen
 FIRST, SECOND = "enp1s0f1np1", "enP2p1s0f1np1"
 
 
-def obstacle(fabric: FabricSeen, **declared: object) -> Diagnostic | None:
+def obstacle(fabric: FabricSeen, **declared: Any) -> Diagnostic | None:
     mine = member(0, **declared)
     return blockers.obstacle("spark-01", mine, fabric, rails(mine, fabric))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.unit.plan.fabric.made import cage, member, seen
 FIRST, SECOND = "enp1s0f1np1", "enP2p1s0f1np1"
 
 
-def host(rank: int = 0, **fabric: object) -> Host:
+def host(rank: int = 0, **fabric: Any) -> Host:
     return Host("spark-01", member=member(rank, **fabric))
 
 

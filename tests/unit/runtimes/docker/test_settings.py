@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.Monkey
     assert not any(key == "pids limit" for _, key, _, _ in rows_of(host, there))
 
 
-def rows_of(host, seen):
+def rows_of(host: Any, seen: Any) -> Any:
     return [row for entry in host_plan(host, seen).entries for row in rows(entry)]
 
 

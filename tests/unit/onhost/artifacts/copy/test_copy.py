@@ -344,7 +344,7 @@ def test_a_full_disk_is_said_as_such_and_keeps_what_is_there(
             raise OSError(28, "No space left on device")
         return real(descriptor, data, offset)
 
-    monkeypatch.setattr(file.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(StageError, match="the disk is full"):
         two.copy()
     assert Path(two.wanted(0).target + BESIDE).stat().st_size == BUFFER
@@ -381,7 +381,7 @@ def test_an_error_that_nobody_thought_of_ends_the_copy_instead_of_leaving_a_file
 def test_long_files_leave_the_page_cache_while_they_come(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
     monkeypatch.setattr(file, "FLUSH_EVERY", BUFFER)
-    monkeypatch.setattr(file.os, "posix_fadvise", lambda *words: given.append(words[3]))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *words: given.append(words[3]))
     two.copy(wanted=[two.wanted(0)])
     assert len(given) >= 4
     two.sender.give_back_cache()

@@ -71,7 +71,7 @@ def test_a_file_system_that_refuses_the_flag_is_written_as_ever(
             raise OSError(errno.EINVAL, "no O_DIRECT here")
         return 0
 
-    monkeypatch.setattr(direct.fcntl, "fcntl", refuses)
+    monkeypatch.setattr(fcntl, "fcntl", refuses)
     assert written(descriptor, [BLOCK, BLOCK]) == CONTENT
     assert len(asked) == 1  # and is not asked again
 

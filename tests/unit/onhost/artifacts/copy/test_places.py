@@ -47,7 +47,7 @@ def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             raise FileNotFoundError(words[0])
         return subprocess.CompletedProcess(words, 0, said[words[0]])
 
-    monkeypatch.setattr(places.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(places, "__said", said, raising=False)
     return tmp_path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.onhost.artifacts.copy import unit
+from sparkfleet.onhost.artifacts.copy.send import Sender
 from sparkfleet.onhost.machine import jobs
 
 ID = "send-1234"
@@ -99,16 +101,16 @@ def served(monkeypatch: pytest.MonkeyPatch, systemd: Systemd) -> Iterator[list[A
     monkeypatch.setattr(os, "setgroups", lambda groups: did.append(("groups", groups)))
     monkeypatch.setattr(os, "setgid", lambda gid: did.append(("gid", gid)))
     monkeypatch.setattr(os, "setuid", lambda uid: did.append(("uid", uid)))
-    monkeypatch.setattr(unit.Sender, "serve", lambda sender: did.append(("serves", sender)))
-    monkeypatch.setattr(unit.Sender, "give_back_cache", lambda _: did.append(("gives back", None)))
-    real = unit.Sender.listen
+    monkeypatch.setattr(Sender, "serve", lambda sender: did.append(("serves", sender)))
+    monkeypatch.setattr(Sender, "give_back_cache", lambda _: did.append(("gives back", None)))
+    real = Sender.listen
     senders: list[unit.Sender] = []
 
     def listen(sender: unit.Sender, addresses: Sequence[str]) -> list[tuple[str, int]]:
         senders.append(sender)
         return real(sender, addresses)
 
-    monkeypatch.setattr(unit.Sender, "listen", listen)
+    monkeypatch.setattr(Sender, "listen", listen)
     jobs.secret(ID).write_text(json.dumps(REQUEST))
     assert systemd.folder == jobs.RUN_DIR
     yield did
@@ -144,7 +146,7 @@ def test_with_none_of_its_addresses_it_does_not_begin(served: list[Any]) -> None
 
 def test_ending_one_that_is_not_there_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(unit.subprocess, "run", lambda words, **more: asked.append((words, more)))
+    monkeypatch.setattr(subprocess, "run", lambda words, **more: asked.append((words, more)))
     unit.end(ID)
     assert asked[0][0] == ["systemctl", "stop", "sparkfleet-stage-send-1234.service"]
     assert asked[0][1]["check"] is False

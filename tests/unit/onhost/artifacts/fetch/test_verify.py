@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,6 @@ def test_it_tells_how_far_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_it_takes_only_what_others_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(os, "nice", asked.append)
-    monkeypatch.setattr(verify.subprocess, "run", lambda words, **_: asked.append(words[:3]))
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: asked.append(words[:3]))
     verify._step_back()
     assert asked == [19, ["ionice", "-c", "3"]]

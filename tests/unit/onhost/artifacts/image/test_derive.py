@@ -9,6 +9,7 @@ import http.server
 import os
 import threading
 import time
+import urllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -326,7 +327,7 @@ def test_a_cut_and_a_full_disk_have_remedies_of_their_own(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(number, "broken")
 
-    monkeypatch.setattr(derive.urllib.request, "urlopen", fail)
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
     with pytest.raises(StageError) as raised:
         attempt()
     assert words in raised.value.result["remedy"]
