@@ -7,6 +7,6 @@ pyinfra inventories/lab.py deploys/prepare.py         # converge
 from sparkfleet.fleet.operations import host, plan
 from sparkfleet.plan.model import Step
 
-plan.show(Step.EXTRAS, Step.DOCKER, Step.HOST)
+plan.show(Step.USER_DEPLOY, Step.DOCKER, Step.HOST)
 
 host.prepared(name="Docker where declared, programs, valve and directories")

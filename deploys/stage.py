@@ -7,7 +7,7 @@ pyinfra inventories/lab.py deploys/stage.py           # fetch
 from sparkfleet.fleet.operations import host, image, plan, weights
 from sparkfleet.plan.model import Step
 
-plan.show(Step.EXTRAS, Step.DOCKER, Step.HOST, Step.IMAGE, Step.WEIGHTS)
+plan.show(Step.USER_DEPLOY, Step.DOCKER, Step.HOST, Step.IMAGE, Step.WEIGHTS)
 
 host.prepared(name="Docker where declared, programs, valve and directories")
 image.present(name="Images by digest")

@@ -1,4 +1,4 @@
-"""Write docs/reference/ and docs/schema/ from the code: models, commands, catalogue. `--check`: only compare.
+"""Write docs/reference/ and docs/schema/ from the code: models, commands, catalog. `--check`: only compare.
 
 python tools/generate_reference.py [--check]
 """
@@ -17,7 +17,7 @@ import click
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from sparkfleet.catalog.load import Catalogue
+from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli import COMMANDS, EXIT_CODES, cli
 from sparkfleet.config import models
 from sparkfleet.config.json_schema import KINDS, schema
@@ -62,7 +62,7 @@ serve:
 """
 
 RECIPE = """\
-A known-good deployment of one model. The catalogue ships them; a fleet's own are in
+A known-good deployment of one model. The catalog ships them; a fleet's own are in
 `inventories/<fleet>/recipes/<name>.yaml` and may extend others.
 
 ```yaml
@@ -80,7 +80,7 @@ pyinfra's.
 sparkfleet = {"hf_token": "env:HF_TOKEN", "reserve_gib": 10}
 ```
 """
-CATALOGUE = """\
+CATALOG = """\
 What `serve:` may name. `sparkfleet catalog list` filters, `sparkfleet catalog show NAME` shows all of one.
 `tested`: on a Spark; `documented`: as its source has it, mended where that is wrong; `derived`: from a
 similar one.
@@ -111,7 +111,12 @@ PAGES: dict[str, Page] = {
     "recipe": Page(
         "Recipe",
         RECIPE,
-        (("The file", models.Recipe), ("`needs`", models.Needs), ("`facts`", models.Facts), *_BOX),
+        (
+            ("The file", models.Recipe),
+            ("`requires`", models.Requirements),
+            ("`model_info`", models.ModelInfo),
+            *_BOX,
+        ),
     ),
     "group-data": Page(
         "Group data",
@@ -134,7 +139,7 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"docs/reference/{name}.md", MARK + "\n".join(parts)
     yield "docs/reference/cli.md", MARK + "# Command line\n\n" + "\n".join(commands())
     yield "docs/reference/exit-codes.md", MARK + exit_codes()
-    yield "docs/reference/catalogue.md", MARK + catalogue()
+    yield "docs/reference/catalog.md", MARK + catalog()
 
 
 def section(heading: str, model: type[BaseModel]) -> str:
@@ -213,20 +218,20 @@ def exit_codes() -> str:
     )
 
 
-def catalogue() -> str:
+def catalog() -> str:
     """Return the page of recipes."""
-    recipes = Catalogue.of()
+    recipes = Catalog.of()
     parts = [
-        "# Catalogue\n",
-        CATALOGUE,
+        "# Catalog\n",
+        CATALOG,
         "| recipe | model | weights | context | |\n|---|---|---|---|---|",
     ]
     rows = []
     for recipe in recipes.values():
-        facts = recipe.facts
-        weights = f"{facts.weights_gib:g} GiB {facts.quantization or ''}" if facts.weights_gib else ""
+        info = recipe.model_info
+        weights = f"{info.weights_gib:g} GiB {info.quantization or ''}" if info.weights_gib else ""
         link = f"[{recipe.recipe}](#{recipe.recipe.replace('.', '')})"
-        cells = (link, recipe.model or "", weights, str(facts.context or ""), recipe.confidence)
+        cells = (link, recipe.model or "", weights, str(info.context or ""), recipe.confidence)
         rows.append(f"| {' | '.join(cells)} |")
     parts[-1] += "\n" + "\n".join(rows) + "\n"
     for recipe in recipes.values():

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.catalog.load import Catalogue
+from sparkfleet.catalog.load import Catalog
 from sparkfleet.config import load as spec_load
 from sparkfleet.config.locked import Lock
 from sparkfleet.config.resolved import Fleet, Host, to_json
@@ -34,7 +34,7 @@ def load_fleet(inventory: Path, *, need_lock: bool = True) -> Fleet:
     def lock() -> Lock | None:
         return lockfile.read(places.lock) if need_lock else None
 
-    return spec_load.fleet(places, lambda: Catalogue.of(places.recipes), lock)
+    return spec_load.fleet(places, lambda: Catalog.of(places.recipes), lock)
 
 
 def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """Fills the lab's registry: engine images under their canonical names, kept with the registry's image.
 
 Every name in the registry is a multi-arch index whose amd64 and arm64 entries are the same manifest: an image
-that the catalogue wants on aarch64 is found there, and it runs on whatever machine the lab is on.
+that the catalog wants on aarch64 is found there, and it runs on whatever machine the lab is on.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def settings(lab: Lab | None = None) -> Settings:
             "registries": {"nvcr.io": mirror, "docker.io": mirror},
             # Machines share this computer's memory, and a stand-in needs next to none.
             "reserve_gib": 1,
-            "floor_gib": 0.3,
+            "min_available_gib": 0.3,
             "gate": {"timeout": "2m"},
         },
     )

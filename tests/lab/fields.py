@@ -192,7 +192,7 @@ SETTINGS: tuple[Field, ...] = (
         ),
     ),
     group(
-        "floor_gib",
+        "min_available_gib",
         0.4,
         0.5,
         ("unit", "sparkfleet-nano.service ExecStart", guard(308), guard(410), guard(512)),

@@ -100,7 +100,7 @@ def test_an_engine_that_eats_the_memory_is_killed_above_the_floor(served: Served
     fleet, (spark, _) = served.fleet, served.machines
     before = Before.of(spark)
     available_mib = int(spark.sh("awk '/MemAvailable/ {print int($2/1024)}' /proc/meminfo"))
-    fleet.set_group_data(floor_gib=round((available_mib - 2500) / 1024, 2))
+    fleet.set_group_data(min_available_gib=round((available_mib - 2500) / 1024, 2))
     declare(fleet, "eats-memory", LAB_ENGINE_EAT_MIB="6000")
     said = fleet.run("--limit", "spark-01").expect(1)
     expect_previous(spark, before, said)
@@ -122,7 +122,7 @@ def test_the_other_spark_of_the_run_is_done_and_fine(served: Served) -> None:
 
 REFUSED = {
     "by the plan": {},
-    "by the image's own parser": {"allow": {"unknown-flag": "a test of the image's own parser"}},
+    "by the image's own parser": {"ignore_rules": {"unknown-flag": "a test of the image's own parser"}},
 }
 
 

@@ -234,12 +234,12 @@ def test_sparks_that_reach_nothing_build_from_the_bundle(derived: Derived) -> No
     carried = derived.fleet.root / "carried"
     derived.declare(helper_lib=">=2")
     derived.fleet.lock()
-    derived.fleet.command("sparkfleet", "bundle", "inventories/lab.py", str(carried)).expect(0)
-    derived.fleet.set_group_data(stage={"bundle": str(carried)}, prepare={"offline": True})
+    derived.fleet.command("sparkfleet", "mirror", "inventories/lab.py", str(carried)).expect(0)
+    derived.fleet.set_group_data(stage={"mirror": str(carried)}, prepare={"offline": True})
     derived.index.sent.clear()
     before = derived.images()
     staged = derived.fleet.run(deploy="stage").expect(0)
-    assert "to build here from the bundle" in staged.text
+    assert "to build here from the offline mirror" in staged.text
     assert derived.index.sent == []
     first, second = (now - had for now, had in zip(derived.images(), before, strict=True))
     assert first == second

@@ -109,8 +109,8 @@ def test_asked_it_removes_what_was_listed_and_a_second_prune_is_empty(changed: C
 
 
 def test_what_is_not_ours_goes_when_it_is_named_and_not_before(changed: Changed) -> None:
-    assert changed.listed("--foreign", GPT_OSS) == [("model", f"{GPT_OSS}@{'a' * 12}")]
-    changed.prune("--yes", "--foreign", GPT_OSS).expect(0)
+    assert changed.listed("--include-unmanaged", GPT_OSS) == [("model", f"{GPT_OSS}@{'a' * 12}")]
+    changed.prune("--yes", "--include-unmanaged", GPT_OSS).expect(0)
     assert not changed.spark.ok(f"test -e {THEIRS}")
 
 

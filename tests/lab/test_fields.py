@@ -129,7 +129,7 @@ def declare(nano: Converged, fields: tuple[Field, ...], state: int) -> None:
             group |= written
         elif written:
             beside.append(dict(written))
-    allow = dict.fromkeys(("MEM-06", "MEM-08"), "the lab's engines are small")
-    nano.declare(service, beside=beside, allow=allow)
+    ignore_rules = dict.fromkeys(("MEM-06", "MEM-08"), "the lab's engines are small")
+    nano.declare(service, beside=beside, ignore_rules=ignore_rules)
     nano.fleet.extra.clear()
     nano.fleet.set_group_data(**group)

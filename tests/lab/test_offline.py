@@ -1,4 +1,4 @@
-"""A site without registry or hub: from empty Sparks to serving, all of it out of a bundle."""
+"""A site without registry or hub: from empty Sparks to serving, all of it out of an offline mirror."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def site(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -
     for name in NAMES:
         fleet.host(name, {**nano(), "prepare": {"offline": True}})
     fleet.lock()
-    words = ("sparkfleet", "bundle", "inventories/lab.py", "carried")
+    words = ("sparkfleet", "mirror", "inventories/lab.py", "carried")
     assert "1 image, 1 model" in fleet.command(*words).expect(0).out
     hub(lab_state, "reset", "POST")
     again, asked = fleet.command(*words).expect(0), hub(lab_state, "counters")["files"]
     digest = machines[0].image("nvcr.io/nvidia/vllm:26.04-py3").rpartition("@")[2]
-    fleet.set_group_data(stage={"bundle": "carried"})
+    fleet.set_group_data(stage={"mirror": "carried"})
     for role in ("registry", "hub"):
         faults.break_host(Docker(), lab, lab_state, role, f"{role}-down")
     try:
@@ -78,8 +78,8 @@ def test_a_bundle_has_image_and_model_by_their_hashes_and_is_not_fetched_twice(s
 
 def test_the_plan_has_one_take_all_from_the_bundle_and_the_other_from_that_one(site: Site) -> None:
     first, second = site.plan.out.split("spark-02 ", 1)
-    assert re.search(r"\+ pull .* from the bundle", first)
-    assert re.search(r"\+ weights .* from the bundle", first)
+    assert re.search(r"\+ pull .* from the offline mirror", first)
+    assert re.search(r"\+ weights .* from the offline mirror", first)
     assert re.search(r"\+ pull .* from spark-01", second)
     assert re.search(r"\+ weights .* from spark-01", second)
 

@@ -29,7 +29,7 @@ source: the lab
 model: {GEMMA}
 image: docker.io/vllm/vllm-openai:v0.25.1
 flags: {{max-model-len: 32768, gpu-memory-utilization: 0.85}}
-needs: {{gated: true}}
+requires: {{gated: true}}
 """
 RUN = ("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y")
 _KNOWN = """\

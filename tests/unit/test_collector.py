@@ -39,7 +39,7 @@ def searches_in(command: str, monkeypatch: pytest.MonkeyPatch) -> bool:
 def test_a_short_command_runs_without_it_and_a_long_one_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not searches_in("plan", monkeypatch)
     assert not searches_in("check", monkeypatch)
-    assert searches_in("bundle", monkeypatch)
+    assert searches_in("mirror", monkeypatch)
 
 
 def test_a_run_searches_again_from_its_first_operation_on() -> None:

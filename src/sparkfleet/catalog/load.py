@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,11 @@ from sparkfleet.config.validate import describe, validate
 from sparkfleet.config.yaml_file import Path_, read, shown
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.suggest import did_you_mean
 
 SHIPPED = Path(__file__).with_name("recipes")
 
-_BY_KEY = ("flags", "env", "container", "gate", "needs", "facts")
+_BY_KEY = ("flags", "env", "container", "gate", "requires", "model_info")
 """Fields that a recipe merges key by key with the one that it extends; the others it replaces."""
 
 
@@ -35,7 +35,7 @@ class _Raw:
 
 
 @dataclass
-class Catalogue(Mapping[str, Recipe]):
+class Catalog(Mapping[str, Recipe]):
     """All recipes by name. Reading one may raise ``SparkfleetError``; shipped ones are read on use."""
 
     files: dict[str, tuple[Path, str]]
@@ -44,18 +44,18 @@ class Catalogue(Mapping[str, Recipe]):
     _recipes: dict[str, Recipe] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, extra: Path | None = None) -> Catalogue:
+    def of(cls, extra: Path | None = None) -> Catalog:
         """Return the shipped recipes and those of ``extra``; all mistakes in ``extra`` are raised at once."""
         files = {path.stem: (path, f"catalog/{path.name}") for path in sorted(SHIPPED.glob("*.yaml"))}
-        catalogue = cls(files)
+        catalog = cls(files)
         if extra is None or not extra.is_dir():
-            return catalogue
+            return catalog
         diagnostics: list[Diagnostic] = []
         own = []
         for path in sorted(extra.iterdir()):
             if path.suffix.lower() not in {".yaml", ".yml"}:
                 continue
-            diagnostic = _name_diagnostic(path, catalogue.files)
+            diagnostic = _name_diagnostic(path, catalog.files)
             if diagnostic:
                 diagnostics.append(diagnostic)
             else:
@@ -64,12 +64,12 @@ class Catalogue(Mapping[str, Recipe]):
             files[name] = (extra / f"{name}.yaml", shown(extra / f"{name}.yaml"))
         for name in own:
             try:
-                catalogue.recipe(name)
+                catalog.recipe(name)
             except SparkfleetError as error:
                 diagnostics += error.diagnostics
         if diagnostics:
             raise SparkfleetError(*dict.fromkeys(diagnostics))
-        return catalogue
+        return catalog
 
     def names(self) -> list[str]:
         """Return the names of all recipes, sorted."""
@@ -133,15 +133,14 @@ class Catalogue(Mapping[str, Recipe]):
                 place, f"extends itself: {circle}", "recipes that end somewhere", "remove one 'extends:'"
             )
         if base not in self.files:
-            guess = difflib.get_close_matches(base, self.files, 1)
-            remedy = f"write '{guess[0]}'" if guess else "see `sparkfleet catalog list`"
+            remedy = did_you_mean(base, self.files, "see `sparkfleet catalog list`")
             raise _error(place, f"extends '{base}', which is not there", "the name of a recipe", remedy)
         return self._load(base, below)
 
 
 def recipes(extra: Path | None = None) -> Mapping[str, Recipe]:
     """Return all recipes by name: the shipped ones, and those of a fleet's ``recipes/``."""
-    return Catalogue.of(extra)
+    return Catalog.of(extra)
 
 
 def _name_diagnostic(path: Path, shipped: Mapping[str, tuple[Path, str]]) -> Diagnostic | None:

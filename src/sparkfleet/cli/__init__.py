@@ -16,7 +16,7 @@ COMMANDS = {
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
     "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight: is it fit to serve."),
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
-    "bundle": ("sparkfleet.cli.mirror", "Images and models in a directory, for a site without Internet."),
+    "mirror": ("sparkfleet.cli.mirror", "Download images and models for a site without Internet access."),
     "prune": ("sparkfleet.cli.prune", "Show, and remove, what fills the disks and is needed nowhere."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
     "render": ("sparkfleet.cli.render", "Show a Spark's services for docker, compose or systemd."),
@@ -27,7 +27,10 @@ COMMANDS = {
 }
 """Command -> module (which has a click command of that name) and its line in the help."""
 
-LONG = {"lock", "bundle", "prune", "fabric", "lab"}
+RENAMED = {"bundle": "mirror"}
+"""Commands of old, and what they are called now."""
+
+LONG = {"lock", "mirror", "prune", "fabric", "lab"}
 """Commands that go on for as long as networks and machines take."""
 
 EXIT_CODES = {
@@ -68,11 +71,11 @@ class Lazy(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            import difflib  # noqa: PLC0415  (only to be wrong)
+            from sparkfleet.suggest import closest  # noqa: PLC0415  (after a mistake alone)
 
-            guess = difflib.get_close_matches(args[0], COMMANDS, 1)
-            if guess:
-                raise click.UsageError(f"{error.message} Did you mean '{guess[0]}'?", ctx) from None
+            found = [RENAMED[args[0]]] if args[0] in RENAMED else closest(args[0], COMMANDS)
+            if found:
+                raise click.UsageError(f"{error.message} Did you mean '{found[0]}'?", ctx) from None
             raise
 
 

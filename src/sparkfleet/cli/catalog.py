@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,9 +12,10 @@ import click
 from sparkfleet.cli import output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from sparkfleet.catalog.load import Catalogue
+    from sparkfleet.catalog.load import Catalog
     from sparkfleet.config.models import Recipe
 
 _FLEET = click.option(
@@ -49,21 +49,23 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
     as_json: bool,
 ) -> None:
     """List the recipes that fit what is asked for."""
-    recipes: Iterable[Recipe] = _catalogue(inventory).values()
+    recipes: Iterable[Recipe] = _catalog(inventory).values()
     if max_gib is not None:
-        recipes = [r for r in recipes if r.facts.weights_gib is not None and r.facts.weights_gib <= max_gib]
+        recipes = [
+            r for r in recipes if r.model_info.weights_gib is not None and r.model_info.weights_gib <= max_gib
+        ]
     if min_context is not None:
-        recipes = [r for r in recipes if (r.facts.context or 0) >= min_context]
+        recipes = [r for r in recipes if (r.model_info.context or 0) >= min_context]
     if quantization is not None:
-        recipes = [r for r in recipes if (r.facts.quantization or "").lower() == quantization.lower()]
+        recipes = [r for r in recipes if (r.model_info.quantization or "").lower() == quantization.lower()]
     if modality is not None:
-        recipes = [r for r in recipes if modality.lower() in r.facts.modalities]
+        recipes = [r for r in recipes if modality.lower() in r.model_info.modalities]
     if sparks is not None:
-        recipes = [r for r in recipes if r.needs.sparks <= sparks]
+        recipes = [r for r in recipes if r.requires.sparks <= sparks]
     if as_json:
         output.as_json([recipe.model_dump(mode="json", exclude_defaults=True) for recipe in recipes])
         return
-    headings = ("recipe", "parameters", "quantization", "weights", "context", "confidence", "needs")
+    headings = ("recipe", "parameters", "quantization", "weights", "context", "confidence", "requires")
     output.table(headings, [_row(recipe) for recipe in recipes])
 
 
@@ -73,13 +75,10 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def show(name: str, inventory: Path | None, as_json: bool) -> None:
     """Show one recipe: what it serves, with which flags, and what to know before."""
-    recipes = _catalogue(inventory)
+    recipes = _catalog(inventory)
     if name not in recipes.names():
-        guess = difflib.get_close_matches(name, recipes.names(), 1)
-        remedy = f"did you mean '{guess[0]}'?" if guess else "`sparkfleet catalog list` shows all"
-        raise SparkfleetError(
-            Diagnostic(name, "there is no such recipe", "a recipe of the catalogue", remedy)
-        )
+        remedy = did_you_mean(name, recipes.names(), "`sparkfleet catalog list` shows all")
+        raise SparkfleetError(Diagnostic(name, "there is no such recipe", "a recipe of the catalog", remedy))
     recipe = recipes[name]
     if as_json:
         output.as_json(recipe.model_dump(mode="json", exclude_defaults=True))
@@ -87,32 +86,36 @@ def show(name: str, inventory: Path | None, as_json: bool) -> None:
     click.echo(_page(recipe, recipes.where(name).rpartition(":")[0]))
 
 
-def _catalogue(inventory: Path | None) -> Catalogue:
-    from sparkfleet.catalog.load import Catalogue  # noqa: PLC0415
+def _catalog(inventory: Path | None) -> Catalog:
+    from sparkfleet.catalog.load import Catalog  # noqa: PLC0415
     from sparkfleet.config import load  # noqa: PLC0415
 
-    return Catalogue.of(load.find(inventory).recipes if inventory else None)
+    return Catalog.of(load.find(inventory).recipes if inventory else None)
 
 
 def _row(recipe: Recipe) -> tuple[str, ...]:
-    facts = recipe.facts
+    model_info = recipe.model_info
     return (
         recipe.recipe,
         _parameters(recipe),
-        facts.quantization or "?",
-        f"{facts.weights_gib:g} GiB" if facts.weights_gib is not None else "?",
-        _tokens(facts.context),
+        model_info.quantization or "?",
+        f"{model_info.weights_gib:g} GiB" if model_info.weights_gib is not None else "?",
+        _tokens(model_info.context),
         recipe.confidence,
-        _needs(recipe),
+        _requires(recipe),
     )
 
 
 def _parameters(recipe: Recipe) -> str:
-    facts = recipe.facts
-    if facts.parameters_b is None:
+    model_info = recipe.model_info
+    if model_info.parameters_b is None:
         return "?"
-    active = f", {facts.active_b:g}B active" if facts.active_b not in (None, facts.parameters_b) else ""
-    return f"{facts.parameters_b:g}B{active}"
+    active = (
+        f", {model_info.active_b:g}B active"
+        if model_info.active_b not in (None, model_info.parameters_b)
+        else ""
+    )
+    return f"{model_info.parameters_b:g}B{active}"
 
 
 def _tokens(count: int | None) -> str:
@@ -121,27 +124,27 @@ def _tokens(count: int | None) -> str:
     return f"{count // 1024}K" if count % 1024 == 0 else str(count)
 
 
-def _needs(recipe: Recipe) -> str:
-    needs = recipe.needs
-    words = [f"vLLM {needs.vllm}"] if needs.vllm else []
-    words += ["token"] if needs.gated else []
-    words += [f"{needs.sparks} Sparks"] if needs.sparks > 1 else []
-    words += sorted(needs.packages)
+def _requires(recipe: Recipe) -> str:
+    requires = recipe.requires
+    words = [f"vLLM {requires.vllm}"] if requires.vllm else []
+    words += ["token"] if requires.gated else []
+    words += [f"{requires.sparks} Sparks"] if requires.sparks > 1 else []
+    words += sorted(requires.packages)
     return ", ".join(words)
 
 
 def _page(recipe: Recipe, file: str) -> str:
-    facts = recipe.facts
+    model_info = recipe.model_info
     fields = {
         "model": f"{recipe.model} @ {recipe.revision}" if recipe.revision else recipe.model or "",
         "image": recipe.image,
         "parameters": _parameters(recipe),
-        "quantization": facts.quantization or "",
-        "weights": f"{facts.weights_gib:g} GiB" if facts.weights_gib is not None else "",
-        "context": f"{facts.context} tokens" if facts.context else "",
-        "modalities": ", ".join(facts.modalities),
-        "license": facts.license or "",
-        "needs": _needs(recipe),
+        "quantization": model_info.quantization or "",
+        "weights": f"{model_info.weights_gib:g} GiB" if model_info.weights_gib is not None else "",
+        "context": f"{model_info.context} tokens" if model_info.context else "",
+        "modalities": ", ".join(model_info.modalities),
+        "license": model_info.license or "",
+        "requires": _requires(recipe),
         "extends": recipe.extends or "",
         "source": f"{recipe.source} ({recipe.confidence})",
         "file": file,

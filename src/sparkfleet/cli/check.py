@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 @click.option("--all", "show_all", is_flag=True, help="Also remarks: worth knowing, nothing to mend.")
 @click.option("--json", "as_json", is_flag=True, help="All findings as JSON on stdout.")
 def check(inventory: Path, show_all: bool, as_json: bool) -> None:
-    """Validate a fleet's files, its flags against the vLLM of each image, and what is known of Sparks.
+    """Validate a fleet's files, check its flags against the engine of each image, and apply the lint rules.
 
-    Offline; touches nothing. `sparkfleet rules` lists what is known; `allow: {ID: reason}` silences a rule.
+    Works offline and changes nothing. `sparkfleet rules` lists the rules; `ignore_rules: {ID: reason}` in a
+    host file or in group_data silences one.
 
     Exit code: 0 no errors (warnings are listed), 1 errors.
     """

@@ -47,7 +47,7 @@ def notes(fleet: Fleet, *, pinned: bool = True) -> list[Note]:
                 if not said.about:
                     note = first.setdefault(said, note)
                 found.setdefault(note, set()).add(host.name)
-        for verdict in rules.unknown_allowances(dict(host.allow)):
+        for verdict in rules.unknown_allowances(dict(host.ignore_rules)):
             said = Advice(verdict.level, verdict.text, verdict.remedy, verdict.id)
             note = first.setdefault(said, Note(host.file, said.level, said.text, said.remedy, said.code))
             found.setdefault(note, set()).add(host.name)
@@ -59,9 +59,11 @@ def _content(service: Service, host: Host) -> object:
     others = [(other.port, repr(other.flags)) for other in host.services if other is not service]
     weights = service.weights
     return (
-        repr((service.flags, service.env, service.container, service.image, service.needs_packages, others)),
-        (service.name, service.recipe, service.needs_vllm, weights.repo, weights.revision, weights.gated),
-        (host.reserve_gib, host.floor_gib, host.hf_token, host.allow, host.paths),
+        repr(
+            (service.flags, service.env, service.container, service.image, service.requires_packages, others)
+        ),
+        (service.name, service.recipe, service.requires_vllm, weights.repo, weights.revision, weights.gated),
+        (host.reserve_gib, host.min_available_gib, host.hf_token, host.ignore_rules, host.paths),
     )
 
 

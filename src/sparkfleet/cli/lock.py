@@ -89,8 +89,8 @@ def _text(entry: Entry | None) -> str:
         version = f"vLLM {entry.image.vllm}, " if entry.image.vllm else ""
         return f"{entry.image.digest[:19]} ({version}{output.size(entry.image.size)})"
     if isinstance(entry, LockedPackages):
-        extras = entry.extras
-        return f"{', '.join(extras.added)} ({len(extras.wheels)} wheels, {output.size(extras.size)})"
+        packages = entry.derived_packages
+        return f"{', '.join(packages.added)} ({len(packages.wheels)} wheels, {output.size(packages.size)})"
     weights = entry.weights
     return f"{weights.revision[:12]} ({len(weights.files)} files, {output.size(weights.size)})"
 

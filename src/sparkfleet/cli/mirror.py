@@ -1,4 +1,4 @@
-"""``sparkfleet bundle``: images and models of a fleet in a directory, for a site without Internet."""
+"""``sparkfleet mirror``: images and models of a fleet in a directory, for a site without Internet."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sparkfleet.cli import output
 @click.command()
 @click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-def bundle(inventory: Path, directory: Path) -> None:
+def mirror(inventory: Path, directory: Path) -> None:
     """Bring the images, models and Python packages of fleet.lock into DIRECTORY, and the lock file with them.
 
     Every content is checked by its hash. What is there already is not fetched again: run it once more after
-    a cut, or after another lock. A Spark takes from it with `stage: {bundle: DIRECTORY}` in group_data.
+    a cut, or after another lock. A Spark takes from it with `stage: {mirror: DIRECTORY}` in group_data.
 
     Exit code: 0 everything is there, 1 something is not.
     """
@@ -29,17 +29,17 @@ def bundle(inventory: Path, directory: Path) -> None:
     from sparkfleet.inventory import load_fleet  # noqa: PLC0415
     from sparkfleet.lock import lockfile  # noqa: PLC0415
     from sparkfleet.lock.registry import Registry  # noqa: PLC0415
-    from sparkfleet.offline import mirror as bundles  # noqa: PLC0415
+    from sparkfleet.offline import mirror as mirrors  # noqa: PLC0415
 
     places = load.find(inventory)
     fleet = load_fleet(inventory)
-    wanted = bundles.content(fleet, lockfile.read(places.lock))
+    wanted = mirrors.content(fleet, lockfile.read(places.lock))
     registry = Registry({mirror.registry: mirror for mirror in fleet.mirrors})
-    source = bundles.Source(registry, fleet.hf_endpoint, secret.read(fleet.hf_token))
+    source = mirrors.Source(registry, fleet.hf_endpoint, secret.read(fleet.hf_token))
     directory.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(places.lock, directory / "fleet.lock")
     try:
-        diagnostics = list(bundles.write(directory, wanted, source, lambda text: click.echo(text, err=True)))
+        diagnostics = list(mirrors.write(directory, wanted, source, lambda text: click.echo(text, err=True)))
     finally:
         registry.close()
     for diagnostic in diagnostics:

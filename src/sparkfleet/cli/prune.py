@@ -18,32 +18,34 @@ DAY_S = 86400
     "--limit",
     multiple=True,
     metavar="HOST",
-    help="Only these Sparks; what the others need stays all the same.",
+    help="Only these hosts. What other hosts need is still kept.",
 )
-@click.option("--yes", is_flag=True, help="Remove what is listed. Without it nothing is touched.")
+@click.option("--yes", is_flag=True, help="Remove what is listed; without it nothing is removed.")
 @click.option(
-    "--older", type=click.FloatRange(min=0), default=0, metavar="DAYS", help="Not used for so long."
+    "--older-than",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="DAYS",
+    help="Only what was not used for DAYS days.",
 )
 @click.option(
     "--keep", type=click.IntRange(min=0), default=0, metavar="N",
     help="Keep the newest N generations of each service beside the rollback's target, with what they need.",
 )  # fmt: skip
 @click.option(
-    "--foreign", multiple=True, metavar="NAME",
-    help="Also this image or model, although sparkfleet did not bring it; may be repeated.",
+    "--include-unmanaged", multiple=True, metavar="NAME",
+    help="Also remove this image or model, which sparkfleet does not manage; may be repeated.",
 )  # fmt: skip
-@click.option(
-    "--without", multiple=True, metavar="HOST", help="A Spark that is gone: what it may need stays no longer."
-)
+@click.option("--exclude-host", multiple=True, metavar="HOST", help="Treat this host as decommissioned.")
 @click.option("--json", "as_json", is_flag=True, help="The list, and what became of it, as JSON on stdout.")
 def prune(  # noqa: PLR0917  (one a switch)
     inventory: Path,
     limit: tuple[str, ...],
     yes: bool,
-    older: float,
+    older_than: float,
     keep: int,
-    foreign: tuple[str, ...],
-    without: tuple[str, ...],
+    include_unmanaged: tuple[str, ...],
+    exclude_host: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Show what no declared, running or last good service of the fleet needs; with --yes remove it.
@@ -65,10 +67,10 @@ def prune(  # noqa: PLR0917  (one a switch)
     from sparkfleet.probe.observed import Observed  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
-    wish = Wish(time.time(), older * DAY_S, keep, foreign, frozenset(without))
+    wish = Wish(time.time(), older_than * DAY_S, keep, include_unmanaged, frozenset(exclude_host))
     fleet = prune.look_everywhere(inventory)
     try:
-        _refuse_unknown_names((*limit, *without), tuple(fleet.seen))
+        _refuse_unknown_names((*limit, *exclude_host), tuple(fleet.seen))
         plan = fleet_prune(list(fleet.seen.values()), wish)
         plan = limited(plan, limit) if limit else plan
         stale = {
@@ -86,7 +88,9 @@ def prune(  # noqa: PLR0917  (one a switch)
     finally:
         fleet.close()
     data = prune_data(plan)
-    failed = any(host.diagnostic for host in plan.hosts if host.host not in without) or bool(plan.unknown)
+    failed = any(host.diagnostic for host in plan.hosts if host.host not in exclude_host) or bool(
+        plan.unknown
+    )
     for name, result in results.items():
         row = next(row for row in data["hosts"] if row["host"] == name)
         if isinstance(result, Diagnostic):

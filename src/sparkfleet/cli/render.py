@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import click
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.suggest import did_you_mean
 
 
 @click.command()
 @click.argument("inventory", type=click.Path(path_type=Path))
 @click.argument("host")
 @click.option(
-    "--as",
+    "--format",
     "form",
     type=click.Choice(["docker", "compose", "systemd", "json"]),
     default="docker",
     show_default=True,
-    help="In whose words.",
+    help="Output format.",
 )
 @click.option("--home", metavar="PATH", help="Home of the login user on the Spark.  [default: /home/USER]")
 def render(inventory: Path, host: str, form: str, home: str | None) -> None:
@@ -35,8 +35,7 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
     fleet = load_fleet(inventory)
     known = {spec.name: spec for spec in fleet.hosts}
     if host not in known:
-        guess = difflib.get_close_matches(host, known, 1)
-        remedy = f"did you mean '{guess[0]}'?" if guess else "give one of them"
+        remedy = did_you_mean(host, known, "give one of them")
         raise SparkfleetError(
             Diagnostic(str(inventory), f"has no Spark '{host}'", f"one of: {', '.join(known)}", remedy)
         )

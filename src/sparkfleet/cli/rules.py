@@ -12,7 +12,7 @@ from sparkfleet.cli import output
 def rules(as_json: bool) -> None:
     """List the rules: id, what each asks for, where it is known from, and who keeps it.
 
-    `allow: {ID: reason}` in a host file or in group_data silences a rule of `check`.
+    `ignore_rules: {ID: reason}` in a host file or in group_data silences a rule of `check`.
     """
     from sparkfleet.engines.vllm.rules import ELSEWHERE, RULES  # noqa: PLC0415
 

@@ -12,10 +12,10 @@ from sparkfleet.config.cluster_file import ClusterSource
 from sparkfleet.config.merge import Layer, flag_name
 from sparkfleet.config.models import FlagValue, ServiceSpec
 from sparkfleet.config.resolved import AUTO, NONE, Member, Service
-from sparkfleet.config.validate import nearest
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm import parallelism
 from sparkfleet.engines.vllm.packages import RAY
+from sparkfleet.suggest import did_you_mean
 
 LEAST = 2
 
@@ -94,8 +94,7 @@ def _host_diagnostics(
     for number, name in enumerate(said):
         place = source.where("hosts", number)
         if name not in hosts:
-            guess = nearest(name, hosts)
-            remedy = f"write '{guess}'" if guess else f"write the host file {name}.yaml"
+            remedy = did_you_mean(name, hosts, f"write the host file {name}.yaml")
             expected = f"one of: {', '.join(sorted(hosts))}"
             diagnostics.append(
                 Diagnostic(place, f"there is no Spark '{name}' in this fleet", expected, remedy)
@@ -126,16 +125,16 @@ def _service(
         return None
     sparks = len(source.said.hosts)
     context.diagnostics += _flag_diagnostics(spec, layer)
-    if sparks < found.needs_sparks:
+    if sparks < found.requires_sparks:
         context.diagnostics.append(
             Diagnostic(
                 source.where("hosts"),
                 f"{sparks} Sparks for the recipe '{found.recipe}'",
-                f"at least {found.needs_sparks}",
+                f"at least {found.requires_sparks}",
                 "add Sparks to 'hosts:', or take another recipe",
             )
         )
-    if found.image.extras and context.defaults.stage.seed == NONE:
+    if found.image.derived_packages and context.defaults.stage.seed == NONE:
         context.diagnostics.append(_own_builds(found, layer))
     found = _split(found, spec, source)
     context.diagnostics += parallelism.diagnostics(found, source)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from sparkfleet.config.host_file import HostSource
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.resolved import AUTO, NONE, Host, Service
-from sparkfleet.config.validate import nearest
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.suggest import did_you_mean
 
 MAX_SHARE = 0.92
 """Of a Spark's memory for all engines together: the rest is what Linux and the page cache live on."""
@@ -29,7 +29,7 @@ def ports(services: Sequence[Service], first: int, others: Collection[int] = ())
 
 
 def host_diagnostics(
-    placed: Sequence[tuple[Service, Layer]], source: HostSource, allow: dict[str, str]
+    placed: Sequence[tuple[Service, Layer]], source: HostSource, ignore_rules: dict[str, str]
 ) -> list[Diagnostic]:
     """Return the conflicts between the services of one Spark, that of its cluster among them."""
     diagnostics = []
@@ -50,7 +50,7 @@ def host_diagnostics(
             diagnostics.append(Diagnostic(layer.where(("port",)), found, expected, remedy))
         held.setdefault(service.port, service.name)
     shares = [_share(service) for service in services]
-    if len(services) > 1 and sum(shares) > MAX_SHARE + 1e-9 and "MEM-08" not in allow:
+    if len(services) > 1 and sum(shares) > MAX_SHARE + 1e-9 and "MEM-08" not in ignore_rules:
         parts = " + ".join(
             f"{share:g} ({service.name})" for share, service in zip(shares, services, strict=True)
         )
@@ -67,9 +67,9 @@ def host_diagnostics(
 
 def single_diagnostics(service: Service, layer: Layer) -> list[Diagnostic]:
     """Return why a service of a host file cannot be served by that Spark alone."""
-    if service.needs_sparks == 1:
+    if service.requires_sparks == 1:
         return []
-    found = f"the recipe '{service.recipe}' needs {service.needs_sparks} Sparks"
+    found = f"the recipe '{service.recipe}' needs {service.requires_sparks} Sparks"
     remedy = "serve it in a cluster file: clusters/NAME.yaml"
     return [Diagnostic(layer.where(("recipe",)), found, "a cluster of Sparks", remedy)]
 
@@ -95,13 +95,12 @@ def seed_diagnostics(seed: str, layers: Sequence[Layer], names: Collection[str])
     if seed in {AUTO, NONE, *names}:
         return []
     said = [layer for layer in layers if "seed" in (layer.said.get("stage") or {})]
-    guess = nearest(seed, [*names, AUTO, NONE])
     return [
         Diagnostic(
             said[-1].where(("stage", "seed")) if said else "group_data",
             f"'stage.seed' is '{seed}', and there is no such Spark",
             f"{AUTO}, {NONE}, or one of: {', '.join(sorted(names))}",
-            f"write '{guess}'" if guess else "name a host file",
+            did_you_mean(seed, [*names, AUTO, NONE], "name a host file"),
         )
     ]
 

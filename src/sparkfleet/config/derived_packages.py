@@ -35,7 +35,7 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class Extras:
+class DerivedPackages:
     """What is added to an image."""
 
     install: tuple[str, ...]
@@ -69,9 +69,14 @@ def _normal(text: str) -> str:
 
 
 @functools.cache
-def reference(digest: str, extras: Extras) -> str:
+def reference(digest: str, derived_packages: DerivedPackages) -> str:
     """Return the name of the image that a base by its digest and some packages make."""
-    made_from = [digest, _program(), sorted(extras.install), sorted(one.sha256 for one in extras.wheels)]
+    made_from = [
+        digest,
+        _program(),
+        sorted(derived_packages.install),
+        sorted(one.sha256 for one in derived_packages.wheels),
+    ]
     return f"{REPOSITORY}:{hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]}"
 
 

@@ -5,7 +5,6 @@ The recipes and the lock file come in from outside: ``sparkfleet.inventory.load_
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from sparkfleet.config.resolved import Fleet, Host, Mirror, PackageIndex, Paths,
 from sparkfleet.config.yaml_file import shown
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.suggest import closest
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def find(inventory: Path) -> Places:
     directory = inventory.with_suffix("") if inventory.suffix == ".py" else inventory
     if not directory.is_dir():
         found = [path.name for path in directory.parent.glob("*/")] if directory.parent.is_dir() else []
-        guess = difflib.get_close_matches(directory.name, found, 1)
+        guess = closest(directory.name, found)
         remedy = f"mkdir -p {shown(directory)}"
         if guess:
             remedy = f"did you mean {shown(directory.parent / guess[0])}.py?"
@@ -83,14 +83,14 @@ def fleet(
     """
     diagnostics: list[Diagnostic] = []
     defaults, default_layers = _defaults(places, diagnostics)
-    catalogue = _collect(recipes, diagnostics)
+    catalog = _collect(recipes, diagnostics)
     pins = _collect(lock, diagnostics)
     sources = _hosts(places, diagnostics)
     cluster_sources = _clusters(places, diagnostics)
-    if catalogue is None:
+    if catalog is None:
         raise SparkfleetError(*sorted(set(diagnostics), key=_place))
     # A lock file that could not be read was told of already: do not ask for pins as well.
-    context = resolve.Context(catalogue, defaults, default_layers, pins)
+    context = resolve.Context(catalog, defaults, default_layers, pins)
     hosts = _fleet_hosts(sources, cluster_sources, context)
     diagnostics += context.diagnostics
     diagnostics += _unpinned(places, context)
@@ -214,21 +214,23 @@ def _host(
     if joined and joined.service and joined.layer:
         placed.append((joined.service, joined.layer))
         reserve = joined.reserve_gib if reserve is None else reserve
-    allow = {**defaults.allow, **source.said.allow}
-    context.diagnostics += cross_checks.host_diagnostics(placed, source, allow)
+    ignore_rules = {**defaults.ignore_rules, **source.said.ignore_rules}
+    context.diagnostics += cross_checks.host_diagnostics(placed, source, ignore_rules)
     paths = Paths(source.said.models_dir or defaults.models_dir, source.said.cache_dir or defaults.cache_dir)
     return Host(
         name=source.name,
         services=tuple(service for service, _ in placed),
         paths=paths,
         reserve_gib=defaults.reserve_gib if reserve is None else reserve,
-        floor_gib=defaults.floor_gib if source.said.floor_gib is None else source.said.floor_gib,
+        min_available_gib=defaults.min_available_gib
+        if source.said.min_available_gib is None
+        else source.said.min_available_gib,
         hf_endpoint=defaults.hf_endpoint or "",
         hf_token=defaults.hf_token or "",
         sudo_password=source.said.ssh.sudo_password or defaults.sudo_password,
         ssh=_ssh(source),
         file=source.document.file,
-        allow=tuple(sorted(allow.items())),
+        ignore_rules=tuple(sorted(ignore_rules.items())),
         prepare=_prepare(source, context, paths),
         member=joined.member if joined else None,
         stage=Stage(**defaults.stage.model_dump()),

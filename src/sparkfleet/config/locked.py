@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparkfleet.config.resolved import Extras, ImageRef, Weights
+from sparkfleet.config.resolved import DerivedPackages, ImageRef, Weights
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LockedModel:
 class LockedPackages:
     """Python packages that an image lacks, and what they were chosen for."""
 
-    extras: Extras
+    derived_packages: DerivedPackages
     python: str
     machine: str
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.config.models import FlagValue
-from sparkfleet.config.validate import nearest
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.suggest import did_you_mean
 
 _SCALARS = ("model", "image", "revision", "served_name", "name", "port")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -92,8 +92,8 @@ def _flags(out: Folded, layer: Layer) -> None:
         seen[name] = written
         if value is None:
             if name not in out.flags:
-                guess = nearest(name, out.flags)
-                hint = f"; did you mean '{guess}'?" if guess else ""
+                hint = did_you_mean(name, out.flags, "")
+                hint = f"; {hint}" if hint else ""
                 out.warnings.append(
                     f"{place}: '{written}: null' takes nothing away: no such flag is set{hint}"
                 )

@@ -75,7 +75,7 @@ class ContainerSpec(Model):
     )
 
 
-class Needs(Model):
+class Requirements(Model):
     """What a recipe asks of the Spark, the image or the user."""
 
     vllm: str | None = Field(None, description="Version range, as >=0.17.1.")
@@ -87,8 +87,8 @@ class Needs(Model):
     )
 
 
-class Facts(Model):
-    """What is known of a model, for catalogue, memory estimate and notes."""
+class ModelInfo(Model):
+    """What is known of a model, for catalog, memory estimate and notes."""
 
     parameters_b: float | None = Field(None, description="Billions of parameters.")
     active_b: float | None = Field(None, description="Billions of parameters that a token passes.")
@@ -105,7 +105,8 @@ class Recipe(Model):
     recipe: Name = Field(description="Its name, and the name of its file.")
     title: str = Field(description="The model in words.")
     extends: Name | None = Field(
-        None, description="Another recipe: what is not said here comes from there; flags, env, facts by key."
+        None,
+        description="Another recipe: what is not set here comes from there; flags, env, model_info by key.",
     )
     source: str = Field(description="Where the recipe comes from: document and section, or a URL.")
     confidence: Literal["tested", "documented", "derived"] = Field(
@@ -121,15 +122,15 @@ class Recipe(Model):
     env: dict[str, str] = Field(default_factory=dict, description="Variables of the engine. No secrets.")
     container: ContainerSpec = Field(ContainerSpec(), description="Settings of the container.")
     gate: GateSpec = Field(GateSpec(), description="The proof that it serves.")
-    needs: Needs = Field(Needs(), description="What must be there.")
-    facts: Facts = Field(Facts(), description="What is known of the model.")
+    requires: Requirements = Field(Requirements(), description="What must be there.")
+    model_info: ModelInfo = Field(ModelInfo(), description="What is known of the model.")
     notes: tuple[str, ...] = Field((), description="What a user must know before.")
 
 
 class ServiceSpec(Model):
     """One entry of ``serve:`` in a host file."""
 
-    recipe: Name | None = Field(None, description="A recipe of the catalogue, or of the fleet's recipes/.")
+    recipe: Name | None = Field(None, description="A recipe of the catalog, or of the fleet's recipes/.")
     model: Repository | None = Field(None, description="Another model repository than the recipe's.")
     name: Name | None = Field(None, description="Container, unit and default served model name.")
     port: Port | None = Field(None, description="Default: first_port of group_data, then the next free one.")
@@ -147,7 +148,7 @@ class ServiceSpec(Model):
     packages: dict[str, str | None] = Field(
         default_factory=dict,
         description='Python packages that the image shall have, with version ranges ("": any), over the '
-        "recipe's `needs.packages`; null takes one away. What it lacks is added in a derived image.",
+        "recipe's `requires.packages`; null takes one away. What it lacks is added in a derived image.",
     )
     reserve_gib: float | None = Field(
         None, ge=0, description="Memory (GiB) kept for all but engines, while this service is here."
@@ -186,9 +187,9 @@ class StageSpec(Model):
         "each downloads for itself.",
     )
     parallel: int = Field(2, ge=1, le=16, description="How many Sparks one Spark sends to.")
-    bundle: str = Field(
+    mirror: str = Field(
         "",
-        description="Directory that `sparkfleet bundle` wrote, on the operator's machine: images and models "
+        description="Directory that `sparkfleet mirror` wrote, on the operator's machine: images and models "
         "that no Spark has are sent from there instead of being fetched from registry and hub.",
     )
 
@@ -203,11 +204,11 @@ class HostFile(Model):
     reserve_gib: float | None = Field(None, ge=0, description="Memory (GiB) kept for all but engines.")
     models_dir: HostPath | None = Field(None, description="Where models are; default: group_data's.")
     cache_dir: HostPath | None = Field(None, description="Where compile caches are; default: group_data's.")
-    floor_gib: float | None = Field(
+    min_available_gib: float | None = Field(
         None, ge=0, description="MemAvailable (GiB) below which an engine is killed; default: group_data's."
     )
     prepare: PrepareSpec = Field(PrepareSpec(), description="What is made of the Spark itself.")
-    allow: dict[str, Reason] = Field(
+    ignore_rules: dict[str, Reason] = Field(
         default_factory=dict, description="Rule id -> why it does not apply here."
     )
 
@@ -219,7 +220,7 @@ class FabricSpec(Model):
         None, description="Where the links' addresses come from: one /24 a rail. Default: 192.168.176.0/20."
     )
     mtu: int | None = Field(None, ge=1280, le=9978, description="Of the links. Default: 9000.")
-    bootstrap: Literal["fabric", "management"] | None = Field(
+    rendezvous: Literal["fabric", "management"] | None = Field(
         None, description="Over which links the ranks find each other: fabric (default) or management."
     )
     tcp: bool | None = Field(
@@ -274,7 +275,9 @@ class Defaults(Model):
     reserve_gib: float = Field(12, ge=0, description="Memory (GiB) kept for all but engines.")
     models_dir: HostPath = Field("~/vllm", description="Where models are, as a Hugging Face home.")
     cache_dir: HostPath = Field("~/vllm-compile-cache", description="Where compile caches are.")
-    floor_gib: float = Field(2, ge=0, description="MemAvailable (GiB) below which an engine is killed.")
+    min_available_gib: float = Field(
+        2, ge=0, description="MemAvailable (GiB) below which an engine is killed."
+    )
     hf_endpoint: str | None = Field(None, description="Another hub; HF_ENDPOINT of the operator otherwise.")
     hf_token: TokenSource | None = Field(
         None, description="Where the token comes from: env:NAME, file:PATH or command:WORDS. Never the token."
@@ -297,6 +300,6 @@ class Defaults(Model):
     gate: GateSpec = Field(GateSpec(), description="The proof that a service serves.")
     prepare: PrepareSpec = Field(PrepareSpec(), description="What is made of every Spark itself.")
     stage: StageSpec = Field(StageSpec(), description="How images and weights reach the Sparks.")
-    allow: dict[str, Reason] = Field(
+    ignore_rules: dict[str, Reason] = Field(
         default_factory=dict, description="Rule id -> why it does not apply here."
     )

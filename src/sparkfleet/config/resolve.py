@@ -12,11 +12,11 @@ from sparkfleet.config.locked import Lock
 from sparkfleet.config.merge import Folded, Layer, fold
 from sparkfleet.config.models import Defaults, FlagValue, Recipe, ServiceSpec
 from sparkfleet.config.resolved import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
-from sparkfleet.config.validate import nearest
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Gate
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.suggest import did_you_mean
 
 SNAPSHOT = "{snapshot}"
 MODELS_IN_CONTAINER = "/models"
@@ -28,7 +28,7 @@ _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 
 class Recipes(Protocol):
-    """The catalogue, as far as resolving needs it."""
+    """The catalog, as far as resolving needs it."""
 
     def names(self) -> list[str]:
         """Return the names of all recipes."""
@@ -95,11 +95,11 @@ def service(
     weights = _weights(
         folded.fields["model"], folded.fields.get("revision", ""), folded.origin["model"], context
     )
-    if recipe and recipe.needs.gated and folded.fields["model"] == recipe.model:
+    if recipe and recipe.requires.gated and folded.fields["model"] == recipe.model:
         weights = replace(weights, gated=True)
     drafters = _drafters(folded, context)
     flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
-    wanted = {**(recipe.needs.packages if recipe else {}), **(needs or {})}
+    wanted = {**(recipe.requires.packages if recipe else {}), **(needs or {})}
     packages, wrong = required_packages.packages(wanted, spec, layer)
     context.diagnostics += wrong
     return Service(
@@ -115,9 +115,9 @@ def service(
         gate=_gate(folded, context),
         origin=tuple(sorted({**folded.origin, "service": place}.items())),
         drafters=drafters,
-        needs_vllm=(recipe.needs.vllm or "") if recipe else "",
-        needs_packages=packages,
-        needs_sparks=recipe.needs.sparks if recipe else 1,
+        requires_vllm=(recipe.requires.vllm or "") if recipe else "",
+        requires_packages=packages,
+        requires_sparks=recipe.requires.sparks if recipe else 1,
     )
 
 
@@ -167,13 +167,12 @@ def _recipe(spec: ServiceSpec, layer: Layer, context: Context) -> Recipe | None:
         except SparkfleetError as error:
             context.diagnostics += error.diagnostics
             return None
-    guess = nearest(spec.recipe, known)
-    remedy = f"write '{guess}'" if guess else "see `sparkfleet catalog list`"
+    remedy = did_you_mean(spec.recipe, known, "see `sparkfleet catalog list`")
     context.diagnostics.append(
         Diagnostic(
             layer.where(("recipe",)),
             f"there is no recipe '{spec.recipe}'",
-            "a recipe of the catalogue, or of the fleet's recipes/",
+            "a recipe of the catalog, or of the fleet's recipes/",
             remedy,
         )
     )
@@ -221,7 +220,7 @@ def _with_packages(
         names = ", ".join(name for name, _ in lacking)
         context.unpinned.setdefault(f"packages {names} for {pinned.display}", folded.origin["image"])
         return pinned
-    return replace(pinned, extras=found.extras)
+    return replace(pinned, derived_packages=found.derived_packages)
 
 
 def _weights(repo: str, revision: str, place: str, context: Context) -> Weights:

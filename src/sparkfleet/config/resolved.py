@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.config.derived_packages import Extras, Wheel, reference
+from sparkfleet.config.derived_packages import DerivedPackages, Wheel, reference
 from sparkfleet.config.items import Item
 from sparkfleet.config.models import FlagValue
 from sparkfleet.contract.generation import Gate
@@ -28,13 +28,13 @@ class ImageRef:
     """Bytes to pull (compressed)."""
     cuda: str = ""
     """CUDA version inside, by the image's own variables; "" when not known."""
-    extras: Extras | None = None
+    derived_packages: DerivedPackages | None = None
     """Python packages beside the image's own: what runs is derived from it. All else here is of the base."""
 
     @property
     def base(self) -> ImageRef:
         """Return the image as its registry has it."""
-        return dataclasses.replace(self, extras=None) if self.extras else self
+        return dataclasses.replace(self, derived_packages=None) if self.derived_packages else self
 
     @property
     def pull_ref(self) -> str:
@@ -42,32 +42,32 @@ class ImageRef:
 
         Of a derived image its name, which nobody can pull.
         """
-        if self.extras:
-            return reference(self.digest, self.extras)
+        if self.derived_packages:
+            return reference(self.digest, self.derived_packages)
         return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
 
     @property
     def full_ref(self) -> str:
         """Return ``repository:tag@digest``: what a container is created from, so that people see the tag."""
-        plain = not self.extras and self.tag and self.digest
+        plain = not self.derived_packages and self.tag and self.digest
         return f"{self.repository}:{self.tag}@{self.digest}" if plain else self.pull_ref
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return what docker is asked for: the image, and what it is derived from."""
-        return (self.pull_ref, self.base.pull_ref) if self.extras else (self.pull_ref,)
+        return (self.pull_ref, self.base.pull_ref) if self.derived_packages else (self.pull_ref,)
 
     @property
     def mark(self) -> str:
         """Return what each full name of this very image has in it, and no other's."""
-        return self.pull_ref if self.extras else self.digest
+        return self.pull_ref if self.derived_packages else self.digest
 
     @property
     def display(self) -> str:
         """Return the short name that people know: without ``docker.io/``, with the tag."""
         name = re.sub(r"^docker\.io/(library/)?", "", self.repository)
         named = f"{name}:{self.tag}" if self.tag else name
-        return f"{named} + {', '.join(self.extras.added)}" if self.extras else named
+        return f"{named} + {', '.join(self.derived_packages.added)}" if self.derived_packages else named
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,11 @@ class Service:
     origin: tuple[tuple[str, str], ...] = ()
     drafters: tuple[Weights, ...] = ()
     """Repositories that the flags name beside the model: the drafter of speculative decoding."""
-    needs_vllm: str = ""
+    requires_vllm: str = ""
     """Version range that the recipe asks of the image, as ``>=0.17.1``; "" when it does not say."""
-    needs_packages: tuple[tuple[str, str], ...] = ()
+    requires_packages: tuple[tuple[str, str], ...] = ()
     """Python packages and version ranges that the recipe asks of the image."""
-    needs_sparks: int = 1
+    requires_sparks: int = 1
     """Least number of Sparks that the recipe asks for."""
 
     @property
@@ -183,7 +183,7 @@ class Fabric:
     network: str = "192.168.176.0/20"
     """Where the addresses of the links come from: one /24 a rail."""
     mtu: int = 9000
-    bootstrap: str = "fabric"
+    rendezvous: str = "fabric"
     """Over which links ranks find each other: "fabric" or "management"."""
     tcp: bool = False
     """Whether NCCL may use plain TCP where RDMA does not work."""
@@ -230,7 +230,7 @@ class Stage:
     """Name of the Spark that downloads for the others, ``auto``, or ``none``: each for itself."""
     parallel: int = 2
     """How many Sparks one Spark sends to."""
-    bundle: str = ""
+    mirror: str = ""
     """Directory on the operator's machine from which images and models come; "": from registry and hub."""
 
 
@@ -242,7 +242,7 @@ class Host:
     services: tuple[Service, ...] = ()
     paths: Paths = Paths()
     reserve_gib: float = 12.0
-    floor_gib: float = 2.0
+    min_available_gib: float = 2.0
     hf_endpoint: str = ""
     hf_token: str = ""
     """Source of the token (``env:NAME`` ...), never the token."""
@@ -251,7 +251,7 @@ class Host:
     ssh: tuple[tuple[str, Any], ...] = ()
     """pyinfra host data: ``ssh_hostname``, ``ssh_port`` ..."""
     file: str = ""
-    allow: tuple[tuple[str, str], ...] = ()
+    ignore_rules: tuple[tuple[str, str], ...] = ()
     """Rule id -> why it does not apply here."""
     member: Member | None = None
     """Its place in a cluster, if it is in one."""
@@ -324,7 +324,7 @@ def host_from_json(data: dict[str, Any]) -> Host:
             "services": tuple(_service(service) for service in data["services"]),
             "paths": Paths(**data["paths"]),
             "ssh": _pairs(data["ssh"]),
-            "allow": _pairs(data["allow"]),
+            "ignore_rules": _pairs(data["ignore_rules"]),
             "prepare": _prepare(data["prepare"]),
             "stage": Stage(**data["stage"]),
             "member": member_from_json(data),
@@ -354,15 +354,17 @@ def _service(data: dict[str, Any]) -> Service:
             "drafters": tuple(_weights(weights) for weights in data["drafters"]),
             "container": _container(data["container"]),
             "gate": Gate(**data["gate"]),
-            **{key: _pairs(data[key]) for key in ("flags", "env", "origin", "needs_packages")},
+            **{key: _pairs(data[key]) for key in ("flags", "env", "origin", "requires_packages")},
         }
     )
 
 
 def _image(data: dict[str, Any]) -> ImageRef:
-    said = data["extras"]
-    extras = said and Extras(tuple(said["install"]), tuple(Wheel(**wheel) for wheel in said["wheels"]))
-    return ImageRef(**{**data, "entrypoint": tuple(data["entrypoint"]), "extras": extras})
+    values = data["derived_packages"]
+    derived_packages = values and DerivedPackages(
+        tuple(values["install"]), tuple(Wheel(**wheel) for wheel in values["wheels"])
+    )
+    return ImageRef(**{**data, "entrypoint": tuple(data["entrypoint"]), "derived_packages": derived_packages})
 
 
 def _weights(data: dict[str, Any]) -> Weights:
@@ -392,7 +394,7 @@ __all__ = [
     "CONTAINER_FIELDS",
     "NONE",
     "Container",
-    "Extras",
+    "DerivedPackages",
     "Fabric",
     "Fleet",
     "Host",

@@ -159,7 +159,10 @@ class _Items:
             return None
         if len(content) > MOST_BYTES:
             self._wrong(
-                where, f"{source} has {len(content)} bytes", f"at most {MOST_BYTES}", "copy it by extras.py"
+                where,
+                f"{source} has {len(content)} bytes",
+                f"at most {MOST_BYTES}",
+                "copy it by user_deploy.py",
             )
             return None
         return content

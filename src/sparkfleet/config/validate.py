@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.suggest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 Where = Callable[[Path_], str]
@@ -21,6 +21,18 @@ Where = Callable[[Path_], str]
 
 _SECRET = frozenset({"hf_token", "password", "sudo_password"})
 """Keys whose value is never shown: what stands there by mistake may be the secret itself."""
+
+_RENAMED = {
+    "allow": "ignore_rules",
+    "bootstrap": "rendezvous",
+    "bundle": "mirror",
+    "facts": "model_info",
+    "floor_gib": "min_available_gib",
+    "needs": "requires",
+    "old_caches": "compile_cache_retention",
+    "own": "chown_contents_max",
+}
+"""Keys of earlier versions, and what they are called now."""
 
 _PATTERNS = {
     "name": "lower-case letters, digits, '.' and '-', at most 63, a letter or digit first",
@@ -70,14 +82,6 @@ def validate(model: type[M], data: Any, where: Where, base: Path_ = ()) -> M:
                 "write them",
             )
         ) from None
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the known word that was probably meant, or ""."""
-    choices = {known_word.lower(): known_word for known_word in known}
-    found = difflib.get_close_matches(word.lower().replace("-", "_"), choices, 1, 0.6)
-    found = found or difflib.get_close_matches(word.lower(), choices, 1, 0.6)
-    return choices[found[0]] if found else ""
 
 
 def describe(value: Any) -> str:
@@ -138,8 +142,10 @@ def _diagnostic(
     label = dotted((*base, *path))
     if first["type"] == "extra_forbidden":
         known = keys(model, path[:-1])
-        guess = nearest(name, known)
-        remedy = f"write '{guess}'" if guess else "remove it, or see `sparkfleet schema`"
+        renamed = _RENAMED.get(name, "")
+        remedy = did_you_mean(name, known, "remove it, or see `sparkfleet schema`")
+        if renamed in known:
+            remedy = f"'{name}' is now called '{renamed}'"
         return Diagnostic(place, f"unknown key '{label}'", f"one of: {', '.join(known)}", remedy)
     if first["type"] == "missing":
         missing = str(first["loc"][-1])

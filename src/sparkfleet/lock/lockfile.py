@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sparkfleet.config import image
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
-from sparkfleet.config.resolved import Extras, ImageRef, WeightFile, Weights, Wheel
+from sparkfleet.config.resolved import DerivedPackages, ImageRef, WeightFile, Weights, Wheel
 from sparkfleet.config.validate import validate
 from sparkfleet.config.yaml_file import read as read_yaml
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -174,13 +174,13 @@ def _weights(repo: str, entry: _LockedModel) -> Weights:
 
 def _packages(entry: _LockedPackages) -> LockedPackages:
     wheels = (Wheel(name, one.url, one.sha256, one.size) for name, one in sorted(entry.wheels.items()))
-    return LockedPackages(Extras(entry.install, tuple(wheels)), entry.python, entry.machine)
+    return LockedPackages(DerivedPackages(entry.install, tuple(wheels)), entry.python, entry.machine)
 
 
 def _packages_data(entry: LockedPackages) -> dict[str, Any]:
-    wheels = sorted(entry.extras.wheels, key=lambda wheel: wheel.name)
+    wheels = sorted(entry.derived_packages.wheels, key=lambda wheel: wheel.name)
     files = {one.name: _Flow(url=one.url, sha256=one.sha256, size=one.size) for one in wheels}
-    said = {"python": entry.python, "machine": entry.machine, "install": list(entry.extras.install)}
+    said = {"python": entry.python, "machine": entry.machine, "install": list(entry.derived_packages.install)}
     return {**said, "wheels": files}
 
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from sparkfleet.config.locked import LockedPackages
-from sparkfleet.config.resolved import Extras, PackageIndex, Wheel
+from sparkfleet.config.resolved import DerivedPackages, PackageIndex, Wheel
 
 INSTALLER = "pip"
 NEWEST_GLIBC, OLDEST_GLIBC = 34, 17
@@ -54,8 +54,8 @@ def resolve(
         words = [*_pip_words(index), "--constraint", str(limits), "--target", f"{scratch}/target"]
         report = _report([*words, *install, INSTALLER], _environment(index))
     wheels = [_wheel(one) for one in report["install"]]
-    extras = Extras(tuple(install), tuple(sorted(wheels, key=lambda wheel: wheel.name)))
-    return LockedPackages(extras, index.python, index.machine)
+    derived_packages = DerivedPackages(tuple(install), tuple(sorted(wheels, key=lambda wheel: wheel.name)))
+    return LockedPackages(derived_packages, index.python, index.machine)
 
 
 def _pip_words(index: PackageIndex) -> list[str]:

@@ -5,7 +5,6 @@ One entry's failure is that entry's: it keeps what it had, and the others are wr
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from sparkfleet.engines.vllm.packages import brought
 from sparkfleet.lock import images, packages
 from sparkfleet.lock.hub import Hub, HubError
 from sparkfleet.lock.registry import Registry, RegistryError
+from sparkfleet.suggest import did_you_mean
 
 WORKERS = 4
 
@@ -153,12 +153,12 @@ def wanted_packages(fleet: Fleet) -> dict[str, _WantedPackages]:
     """Return what Python packages services need, by all needs: which of them lack is not known yet."""
     found: dict[str, _WantedPackages] = {}
     for service in (service for host in fleet.hosts for service in host.services):
-        if service.needs_packages:
-            key = packages_key(service.image, service.needs_packages)
+        if service.requires_packages:
+            key = packages_key(service.image, service.requires_packages)
             place = dict(service.origin)["image"]
-            made = _WantedPackages(place, image=service.image, needs=service.needs_packages)
+            made = _WantedPackages(place, image=service.image, needs=service.requires_packages)
             item = found.setdefault(key, made)
-            item.names |= _names(service) | {name for name, _ in service.needs_packages}
+            item.names |= _names(service) | {name for name, _ in service.requires_packages}
     return found
 
 
@@ -217,8 +217,7 @@ def _moving(everything: dict[str, Wanted], update: Iterable[str]) -> tuple[set[s
         moving |= found
         if not found:
             known = sorted({called for key, item in everything.items() for called in (key, *item.names)})
-            guess = difflib.get_close_matches(name, known, 1)
-            remedy = f"did you mean '{guess[0]}'?" if guess else f"one of: {', '.join(sorted(everything))}"
+            remedy = did_you_mean(name, known, f"one of: {', '.join(sorted(everything))}")
             found_text = f"nothing in this fleet is called '{name}'"
             diagnostics.append(
                 Diagnostic("--update", found_text, "an image, repository, recipe or service", remedy)

@@ -1,4 +1,4 @@
-"""Models into a bundle: downloaded by the hub's own client, hashed once."""
+"""Models into an offline mirror: downloaded by the hub's own client, hashed once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def _refuse_closed(weights: Weights, endpoint: str, token: str, file: WeightFile
 
 
 def _download(path: Path, weights: Weights, endpoint: str, token: str, files: list[WeightFile]) -> None:
-    constants.HF_HUB_DISABLE_SHARED_BLOBS = True  # a bundle is read by whatever is there, old releases too
+    constants.HF_HUB_DISABLE_SHARED_BLOBS = (
+        True  # an offline mirror is read by whatever is there, old releases too
+    )
     try:
         snapshot_download(
             weights.repo,

@@ -1,4 +1,4 @@
-"""Images of a bundle: an OCI layout, every content under the hash that it has.
+"""Images of an offline mirror: an OCI layout, every content under the hash that it has.
 
 An image keeps the digest of its index, so that it is the very image of the lock file; of the platforms that
 the index names only linux/arm64 is there.
@@ -42,7 +42,7 @@ def bring(path: Path, image: LockedImage, registry: Registry, tell: Callable[[st
 
 
 def missing(path: Path, image: LockedImage) -> list[str]:
-    """Return the digests of what a bundle lacks of an image."""
+    """Return the digests of what an offline mirror lacks of an image."""
     tops = [image.image.digest, image.arm64]
     absent = [digest for digest in tops if not oci.place(path, digest).exists()]
     if absent:

@@ -1,6 +1,6 @@
-"""A bundle: a directory with the lock file, models in the hub's layout, and images as an OCI layout.
+"""An offline mirror: a directory with the lock file, models in the hub's layout, and images as an OCI layout.
 
-fleet.lock          what it is a bundle of
+fleet.lock          what it is an offline mirror of
 hub/                a Hugging Face cache: HF_HUB_CACHE=DIR/hub works with every tool
 images/             an OCI image layout: skopeo and others read it
 wheels/             Python packages that images lack: what derived images are built from
@@ -49,13 +49,15 @@ def content(fleet: Fleet, lock: Lock) -> Content:
     digests = {service.image.digest for service in services}
     found = {entry.image.pull_ref: entry for entry in lock.images.values() if entry.image.digest in digests}
     weights = {(w.repo, w.revision): w for service in services for w in service.repositories}
-    extras = [service.image.extras for service in services if service.image.extras]
-    packages = {wheel.name: wheel for one in extras for wheel in one.wheels}
+    derived_packages = [
+        service.image.derived_packages for service in services if service.image.derived_packages
+    ]
+    packages = {wheel.name: wheel for one in derived_packages for wheel in one.wheels}
     return Content(tuple(found.values()), tuple(weights.values()), tuple(packages.values()))
 
 
 def write(path: Path, wanted: Content, source: Source, tell: Tell) -> Iterator[Diagnostic]:
-    """Bring what is missing into a bundle; yield what could not be brought. What is there is not fetched."""
+    """Download what is missing in an offline mirror; yield what could not be downloaded."""
     for image in wanted.images:
         try:
             images.bring(path, image, source.registry, tell)

@@ -1,4 +1,4 @@
-"""Models in a bundle, in the hub's own layout: what is there, what is missing."""
+"""Models in an offline mirror, in the hub's own layout: what is there, what is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparkfleet.onhost.artifacts.fetch import hub_cache, verified
 
 
 def snapshot(path: Path, weights: Weights) -> Path:
-    """Return where a bundle has a model at its commit."""
+    """Return where an offline mirror has a model at its commit."""
     return hub_cache.repository(str(path), weights.repo) / "snapshots" / weights.revision
 
 
@@ -23,17 +23,17 @@ def missing(path: Path, weights: Weights) -> list[WeightFile]:
     return [file for file in weights.files if file.path in wrong]
 
 
-def lack(where: str, bundle: Path, weights: Weights) -> Diagnostic | None:
-    """Return what a bundle lacks of a model; None when it has all of it."""
-    absent = missing(bundle, weights)
+def lack(where: str, mirror: Path, weights: Weights) -> Diagnostic | None:
+    """Return what an offline mirror lacks of a model; None when it has all of it."""
+    absent = missing(mirror, weights)
     if not absent:
         return None
     return Diagnostic(
         f"{where}: {weights.repo}",
-        f"the bundle {bundle} lacks {len(absent)} of {len(weights.files)} files, or has others: "
+        f"the offline mirror {mirror} lacks {len(absent)} of {len(weights.files)} files, or has others: "
         f"{', '.join(file.path for file in absent[:3])}",
-        "a bundle of this very lock file",
-        f"where the hub can be reached: sparkfleet bundle INVENTORY {bundle}",
+        "an offline mirror of this very lock file",
+        f"where the hub can be reached: sparkfleet mirror INVENTORY {mirror}",
     )
 
 

@@ -1,4 +1,4 @@
-"""The images of a bundle as they lie there: an OCI layout, read by the hashes that name its contents."""
+"""The images of an offline mirror: an OCI layout, read by the hashes that name its contents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 
 
 def layout(path: Path) -> Path:
-    """Return the directory of a bundle's images."""
+    """Return the directory of an offline mirror's images."""
     return path / "images"
 
 
@@ -63,11 +63,11 @@ def _manifest(path: Path, digest: str) -> tuple[Part, dict[str, Any]]:
     return Part(digest, len(body)), json.loads(body)
 
 
-def lack(where: str, bundle: Path, image: ImageRef, *, manifests_alone: bool = False) -> Diagnostic | None:
-    """Return what a bundle lacks of an image, or of what gives a copy of it its digest; None: nothing."""
+def lack(where: str, mirror: Path, image: ImageRef, *, manifests_alone: bool = False) -> Diagnostic | None:
+    """Return what a mirror lacks of an image, or of the manifests alone; None when it has everything."""
     try:
-        wanted = chain(bundle, image.digest) if manifests_alone else parts(bundle, image.digest)
-        absent = [one.digest[:19] for one in wanted if size_of(place(bundle, one.digest)) != one.size]
+        wanted = chain(mirror, image.digest) if manifests_alone else parts(mirror, image.digest)
+        absent = [one.digest[:19] for one in wanted if size_of(place(mirror, one.digest)) != one.size]
         found = f"lacks {len(absent)} of {len(wanted)} layers: {', '.join(absent[:3])}" if absent else ""
     except LookupError as error:
         found = f"lacks the image: {error}"
@@ -75,9 +75,9 @@ def lack(where: str, bundle: Path, image: ImageRef, *, manifests_alone: bool = F
         return None
     return Diagnostic(
         f"{where}: {image.display}",
-        f"the bundle {bundle} {found}",
-        "a bundle of this very lock file",
-        f"where the registry can be reached: sparkfleet bundle INVENTORY {bundle}",
+        f"the offline mirror {mirror} {found}",
+        "an offline mirror of this very lock file",
+        f"where the registry can be reached: sparkfleet mirror INVENTORY {mirror}",
     )
 
 

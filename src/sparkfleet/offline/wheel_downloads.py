@@ -1,4 +1,4 @@
-"""The wheels of a bundle, downloaded from where the lock file has them."""
+"""The wheels of an offline mirror, downloaded from where the lock file has them."""
 
 from __future__ import annotations
 

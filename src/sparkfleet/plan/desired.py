@@ -131,7 +131,7 @@ def generation(
     ``rank`` is its place in a cluster; ``wrap`` makes the container's command of the one that serves.
     """
     where = dict(service.origin).get("image", host.file or host.name)
-    floor_mib = math.ceil(host.floor_gib * 1024)
+    floor_mib = math.ceil(host.min_available_gib * 1024)
     stop_timeout_s = 60
     words = wrap(command(service, () if service.container.entrypoint else entrypoint, where))
     bare = Generation(

@@ -66,10 +66,10 @@ def _sources(
     hosts: Mapping[str, Host], stocks: Mapping[str, Stock], needing: list[str]
 ) -> dict[str, Source | None]:
     policy = hosts[needing[0]].stage
-    bundle = bool(policy.bundle)
-    outside = [name for name in needing if bundle or not hosts[name].prepare.offline]
+    mirror = bool(policy.mirror)
+    outside = [name for name in needing if mirror or not hosts[name].prepare.offline]
     found: dict[str, Source | None] = {
-        name: Source(bundle=bundle) if name in outside else None for name in needing
+        name: Source(mirror=mirror) if name in outside else None for name in needing
     }
     if policy.seed == NONE:
         return found
@@ -85,7 +85,7 @@ def _sources(
             return found
         seed = _seed(policy.seed, able, stocks)
         if seed != policy.seed != AUTO:
-            found[seed] = Source(bundle=bundle, not_seed=_not_seed(policy.seed, needing, outside))
+            found[seed] = Source(mirror=mirror, not_seed=_not_seed(policy.seed, needing, outside))
         receiving = [name for name in receiving if name != seed]
         built = stocks[seed] if stocks[seed].derived else None
         # All of it is copied, the base as well, also to a Spark that lacks nothing but the packages.
@@ -102,13 +102,13 @@ def _may_send(stock: Stock) -> bool:
 
 
 def _may_receive(stock: Stock, host: Host) -> bool:
-    """Tell whether the Spark can take an image's file; a registry or the bundle then gives it its digest.
+    """Tell whether the Spark can take an image's file; a registry or the mirror then gives it its digest.
 
     A derived image brings its name along.
     """
     if stock.step is not Step.IMAGE:
         return True
-    named = stock.derived or bool(host.stage.bundle) or not host.prepare.offline
+    named = stock.derived or bool(host.stage.mirror) or not host.prepare.offline
     return named and stock.free >= TO_LOAD * _unpacked(stock)
 
 
@@ -179,7 +179,7 @@ def _note(change: Change, stock: Stock, source: Source) -> str:
     if change.note:
         said = staging.amount(stock, source)
     else:
-        said = staging.origin(stock, source) if source.host or source.bundle or source.not_seed else ""
+        said = staging.origin(stock, source) if source.host or source.mirror or source.not_seed else ""
     return f"{said}; {source.not_seed}" if source.not_seed else said
 
 
@@ -195,14 +195,14 @@ def _nowhere(host: str, stock: Stock) -> Diagnostic:
         return Diagnostic(
             f"{host}: {stock.key}",
             "the image is not here, and this Spark is offline",
-            "a bundle with it, or a way to its registry: docker takes an image's digest from no other Spark",
-            "sparkfleet bundle INVENTORY DIR where the registry can be reached, and 'stage: {bundle: DIR}'; "
+            "an offline mirror with it, or access to its registry: docker takes a digest from no other Spark",
+            "sparkfleet mirror INVENTORY DIR where the registry can be reached, and 'stage: {mirror: DIR}'; "
             "or set 'prepare: {offline: false}' until it is here",
         )
     return Diagnostic(
         f"{host}: {stock.key}",
         "no Spark of this run has it, and those that need it are offline",
-        "a Spark that has it, one that may download, or a bundle",
-        "run without --limit, so that all are asked; or sparkfleet bundle INVENTORY DIR where the hub can be "
-        "reached, and 'stage: {bundle: DIR}'; or set 'prepare: {offline: false}' on one of them",
+        "a Spark that has it, one that may download, or an offline mirror",
+        "run without --limit, so that all are asked; or sparkfleet mirror INVENTORY DIR where the hub can be "
+        "reached, and 'stage: {mirror: DIR}'; or set 'prepare: {offline: false}' on one of them",
     )

@@ -47,7 +47,7 @@ def advice(
     ``pinned`` False: there is no lock file, and rules about pins are not asked. ``total_gib``: the Spark's
     memory, where it was looked at. ``measured``: what the engine said of its memory at its last start.
     """
-    allowed = dict(host.allow)
+    allowed = dict(host.ignore_rules)
     own = schema_cache.lookup(service.image.digest)
     versioned = replace(service, image=replace(service.image, vllm=_version(service)))
     verdicts = rules.check(versioned, host, schema=own, total_gib=total_gib, measured=measured)
@@ -62,7 +62,7 @@ def refusal(service: Service, said: tuple[Advice, ...]) -> Diagnostic | None:
         return None
     origin = dict(service.origin)
     where = next((origin[name] for name in (*error.about, "service") if name in origin), service.name)
-    silence = f"if you know better: `allow: {{{error.code}: why}}` in the host file"
+    silence = f"if you know better: `ignore_rules: {{{error.code}: why}}` in the host file"
     return Diagnostic(where, error.text, hint=f"{error.remedy}; {silence}" if error.remedy else silence)
 
 
@@ -105,11 +105,11 @@ def _flags(service: Service, own: Schema | None) -> Iterator[Advice]:
 
 def _needs(service: Service, version: str) -> Iterator[Advice]:
     try:
-        fits = not service.needs_vllm or Version(version) in SpecifierSet(
-            service.needs_vllm, prereleases=True
+        fits = not service.requires_vllm or Version(version) in SpecifierSet(
+            service.requires_vllm, prereleases=True
         )
     except (InvalidVersion, InvalidSpecifier):
         return
     if not fits:
-        text = f"the recipe needs vLLM {service.needs_vllm}, and {service.image.display} has {version}"
+        text = f"the recipe needs vLLM {service.requires_vllm}, and {service.image.display} has {version}"
         yield Advice("error", text, "choose a newer image", "old-vllm", ("image",))

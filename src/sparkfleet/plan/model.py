@@ -24,7 +24,7 @@ class Sign(StrEnum):
 class Step(StrEnum):
     """Which operation carries a change out, in this order."""
 
-    EXTRAS = "extras"
+    USER_DEPLOY = "user-deploy"
     """The fleet's own deploy file; pyinfra's operations in it do it themselves."""
     DOCKER = "docker"
     HOST = "host"
@@ -103,8 +103,8 @@ class Source:
     """Whether the two are linked by the fabric."""
     size: int = 0
     """Bytes that come from there, where that is another number than what is missing; else 0."""
-    bundle: bool = False
-    """Whether it comes from the bundle on the operator's machine."""
+    mirror: bool = False
+    """Whether it comes from the offline mirror on the operator's machine."""
     not_seed: str = ""
     """Why it is not the declared seed that fetches this for the others, when that is so."""
 

@@ -21,7 +21,7 @@ def prune_text(plan: FleetPrune, programs: Collection[str] = ()) -> str:
     if plan.unknown:
         lines += [
             f"images and models stay everywhere: {', '.join(plan.unknown)} may need them and cannot be asked",
-            "    do: mend it, or --without HOST for one that will not come back",
+            "    do: mend it, or --exclude-host HOST for one that will not come back",
         ]
     items = sum(len(host.items) for host in plan.hosts)
     total = size(sum(host.bytes for host in plan.hosts))
@@ -48,7 +48,7 @@ def _host_lines(plan: HostPrune, programs: bool) -> list[str]:
 def _other_lines(others: tuple[Item, ...]) -> list[str]:
     if not others:
         return []
-    head = "  = not ours, and nothing of ours needs it (--foreign NAME removes it):"
+    head = "  = not ours, and nothing of ours needs it (--include-unmanaged NAME removes it):"
     lines = [_line("=", item) for item in others[:LISTED_OTHERS]]
     more = others[LISTED_OTHERS:]
     if more:

@@ -67,7 +67,7 @@ def image_name(reference: str) -> str:
 
 
 def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -> list[Change]:
-    new = short_digest(image.digest) if image.extras is None else image_name(image.pull_ref)
+    new = short_digest(image.digest) if image.derived_packages is None else image_name(image.pull_ref)
     if base is None:
         return [_change("image", "", None, image.display, new)]
     here = image_here(image, observed)

@@ -36,12 +36,12 @@ def image_stock(image: ImageRef, observed: Observed) -> Stock:
     """Return whether the image is there under its digest; a derived one: by its name and what it says."""
     here = image_here(image, observed)
     free, rates = observed.disks["docker"].free, _rates(observed, PULL)
-    if image.extras is None:
+    if image.derived_packages is None:
         have, missing = (here.size, 0) if here else (0, image.size)
         return Stock(Step.IMAGE, image.pull_ref, here is not None, have, missing, free, *rates)
     base = observed.images.get(image.base.pull_ref)
     have = here.size if here else base.size if base else 0
-    missing = 0 if here else image.extras.size + (0 if base else image.size)
+    missing = 0 if here else image.derived_packages.size + (0 if base else image.size)
     whole, identity = here is not None, here.id if here else ""
     made = Stock(Step.IMAGE, image.pull_ref, whole, have, missing, free, *rates)
     return replace(made, derived=True, identity=identity)
@@ -50,7 +50,7 @@ def image_stock(image: ImageRef, observed: Observed) -> Stock:
 def image_here(image: ImageRef, observed: Observed) -> ImageSeen | None:
     """Return the image as it is on the Spark; None: it is not there, or its name was given to another."""
     here = observed.images.get(image.pull_ref)
-    if here is None or image.extras is None:
+    if here is None or image.derived_packages is None:
         return here
     return here if here.labels.get(LABEL_DERIVED) == image.pull_ref.rpartition(":")[2] else None
 
@@ -79,9 +79,9 @@ def origin(stock: Stock, source: Source) -> str:
     if source.host:
         return f"from {source.host}{' over the fabric' if source.near else ''}"
     if stock.derived:
-        return f"to build here{' from the bundle' if source.bundle else ''}"
-    if source.bundle:
-        return "from the bundle"
+        return f"to build here{' from the offline mirror' if source.mirror else ''}"
+    if source.mirror:
+        return "from the offline mirror"
     return "to pull" if stock.step is Step.IMAGE else "to download"
 
 
@@ -103,10 +103,10 @@ def image_changes(service: Service, observed: Observed) -> list[Change]:
     if found.whole:
         return []
     new, note = service.image.display, amount(found, Source())
-    extras = service.image.extras
-    if extras is None:
+    derived_packages = service.image.derived_packages
+    if derived_packages is None:
         return [Change(Step.IMAGE, Sign.ADD, "pull", new=new, note=note, item=found.key)]
-    packages = ", ".join(extras.packages)
+    packages = ", ".join(derived_packages.packages)
     return [
         Change(Step.IMAGE, Sign.ADD, "build", new=new, note=note, item=found.key),
         Change(Step.IMAGE, Sign.NOTE, "packages", new=packages, note="as far as the image lacks them"),

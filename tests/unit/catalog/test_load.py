@@ -6,41 +6,39 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.catalog.load import Catalogue, recipes
+from sparkfleet.catalog.load import Catalog, recipes
 from sparkfleet.errors import SparkfleetError
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 
-def catalogue(fleet: Callable[..., FleetFiles], files: dict[str, str]) -> Catalogue:
-    return Catalogue.of(
-        fleet({f"recipes/{name}": text for name, text in files.items()}).directory / "recipes"
-    )
+def catalog(fleet: Callable[..., FleetFiles], files: dict[str, str]) -> Catalog:
+    return Catalog.of(fleet({f"recipes/{name}": text for name, text in files.items()}).directory / "recipes")
 
 
 def diagnostics(fleet: Callable[..., FleetFiles], files: dict[str, str]) -> Any:
     with pytest.raises(SparkfleetError) as error:
-        catalogue(fleet, files)
+        catalog(fleet, files)
     return error.value.diagnostics
 
 
 def test_an_own_recipe_stands_beside_the_shipped_ones(fleet: Callable[..., FleetFiles]) -> None:
     text = "recipe: own\ntitle: T\nsource: me\nmodel: a/b\nimage: x/y:z\n"
-    found = catalogue(fleet, {"own.yaml": text})
+    found = catalog(fleet, {"own.yaml": text})
     assert found["own"].model == "a/b"
     assert SMALL in found
-    assert len(found) == len(Catalogue.of()) + 1
+    assert len(found) == len(Catalog.of()) + 1
 
 
 def test_a_recipe_extends_another_key_by_key(fleet: Callable[..., FleetFiles]) -> None:
     flags = "{max_model_len: 1024, reasoning-parser: null}"
     text = f"recipe: own\nextends: {NANO}\nflags: {flags}\nenv: {{A: b}}\n"
-    found = catalogue(fleet, {"own.yaml": text})["own"]
+    found = catalog(fleet, {"own.yaml": text})["own"]
     assert found.flags["max-model-len"] == 1024
     assert "reasoning-parser" not in found.flags
     assert found.flags["kv-cache-dtype"] == "fp8"
     assert found.env == {"A": "b"}
     assert found.model == "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
-    assert found.needs.vllm == ">=0.17.1"
+    assert found.requires.vllm == ">=0.17.1"
 
 
 def test_recipes_extend_over_several_steps(fleet: Callable[..., FleetFiles]) -> None:
@@ -48,12 +46,12 @@ def test_recipes_extend_over_several_steps(fleet: Callable[..., FleetFiles]) -> 
         "one.yaml": f"recipe: one\nextends: {SMALL}\nflags: {{max-num-seqs: 1}}\n",
         "two.yaml": "recipe: two\nextends: one\nflags: {max-model-len: 2}\n",
     }
-    flags = catalogue(fleet, files)["two"].flags
+    flags = catalog(fleet, files)["two"].flags
     assert (flags["max-num-seqs"], flags["max-model-len"], flags["tool-call-parser"]) == (1, 2, "openai")
 
 
 def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles]) -> None:
-    found = catalogue(fleet, {"own.yaml": f"recipe: own\nextends: {NANO}\nflags:\n  max_model_len: 1024\n"})
+    found = catalog(fleet, {"own.yaml": f"recipe: own\nextends: {NANO}\nflags:\n  max_model_len: 1024\n"})
     assert found.where("own", ("flags", "max-model-len")) == "inventories/lab/recipes/own.yaml:4"
     assert found.where("own", ("flags", "kv-cache-dtype")).startswith(f"catalog/{NANO}.yaml:")
 
@@ -75,9 +73,9 @@ def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles])
         ("own.yaml", f"recipe: own\nextends: {SMALL}\nflag: {{}}\n", ":3", "unknown key 'flag'"),
         (
             "own.yaml",
-            f"recipe: own\nextends: {SMALL}\nfacts: {{context: x}}\n",
+            f"recipe: own\nextends: {SMALL}\nmodel_info: {{context: x}}\n",
             ":3",
-            "'facts.context' is 'x'",
+            "'model_info.context' is 'x'",
         ),
         ("own.yml", "recipe: own\n", "", "ends with '.yml'"),
         (f"{SMALL}.yaml", f"recipe: {SMALL}\n", "", "has the name of the shipped recipe"),
@@ -94,7 +92,7 @@ def test_a_mistake_is_told_with_its_place(
 
 def test_the_nearest_recipe_is_named(fleet: Callable[..., FleetFiles]) -> None:
     (diagnostic,) = diagnostics(fleet, {"own.yaml": "recipe: own\nextends: gpt-oss-21b\n"})
-    assert diagnostic.hint == f"write '{SMALL}'"
+    assert diagnostic.hint == f"did you mean '{SMALL}'?"
 
 
 def test_a_circle_is_told_once_for_each_recipe_in_it(fleet: Callable[..., FleetFiles]) -> None:

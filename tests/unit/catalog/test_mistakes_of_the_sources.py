@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.catalog.load import Catalogue
+from sparkfleet.catalog.load import Catalog
 from sparkfleet.engines.vllm.check import check_flags
 from sparkfleet.engines.vllm.schema import load, versions
 from sparkfleet.onhost.gate import diagnosis, gate
@@ -99,7 +99,7 @@ def test_9_the_number_of_sequences_is_left_to_the_default() -> None:
     found = said(Made(without=("max-num-seqs",)))["MEM-02"]
     assert found.level == "warning"
     assert "vLLM takes 1024 on GB10" in found.text
-    assert all("max-num-seqs" in recipe.flags for recipe in Catalogue.of().values())
+    assert all("max-num-seqs" in recipe.flags for recipe in Catalog.of().values())
 
 
 def test_10_stock_images_are_said_not_to_run_on_gb10_but_newer_ones_do() -> None:

@@ -192,16 +192,16 @@ class TestCheck:
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:
         text = f"serve: {{recipe: {SMALL}, flags: {{tensor-parallel-size: 2}}}}\n"
-        fleet({"spark-01.yaml": f"allow: {{BK-04: why}}\n{text}", "spark-02.yaml": text}).pin()
+        fleet({"spark-01.yaml": f"ignore_rules: {{BK-04: why}}\n{text}", "spark-02.yaml": text}).pin()
         _, _, err = run("check", "inventories/lab.py")
         assert "spark-02.yaml:1: error: " in err
         assert "spark-01.yaml" not in err
 
     def test_a_rule_is_not_allowed_without_a_reason(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
-        fleet({"spark-01.yaml": f"serve: {SMALL}\nallow: {{BK-07: ''}}\n"})
+        fleet({"spark-01.yaml": f"serve: {SMALL}\nignore_rules: {{BK-07: ''}}\n"})
         code, _, err = run("check", "inventories/lab.py")
         assert code == 1
-        assert "inventories/lab/spark-01.yaml:2: 'allow.BK-07' is ''\n    expected: some text" in err
+        assert "inventories/lab/spark-01.yaml:2: 'ignore_rules.BK-07' is ''\n    expected: some text" in err
 
     def test_a_short_flag_is_told_where_it_is_written(
         self, run: Run, fleet: Callable[..., FleetFiles]
@@ -211,10 +211,10 @@ class TestCheck:
         assert "inventories/lab/spark-01.yaml:4: warning: --max-num-s is short for --max-num-seqs" in err
 
     def test_an_allowance_of_no_rule_is_a_warning(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
-        fleet({"spark-01.yaml": f"allow: {{BK-4: why}}\nserve: {SMALL}\n"}).pin()
+        fleet({"spark-01.yaml": f"ignore_rules: {{BK-4: why}}\nserve: {SMALL}\n"}).pin()
         code, _, err = run("check", "inventories/lab.py")
         assert code == 0
-        assert "warning: allow: there is no rule BK-4" in err
+        assert "warning: ignore_rules: there is no rule BK-4" in err
 
     def test_remarks_are_counted_and_shown_when_asked_for(
         self, run: Run, fleet: Callable[..., FleetFiles]
@@ -316,7 +316,7 @@ class TestRender:
     def test_compose_is_yaml_with_the_same_command(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         text = f"serve: {{recipe: {SMALL}, name: oss, env: {{PRICE: '$5: on'}}}}\nssh: {{user: me}}\n"
         fleet({"spark-01.yaml": text}).pin()
-        _, out, _ = run("render", "inventories/lab.py", "spark-01", "--as", "compose")
+        _, out, _ = run("render", "inventories/lab.py", "spark-01", "--format", "compose")
         service = parse(out.encode(), "compose.yaml").data["services"]["oss"]
         assert service["environment"]["PRICE"] == "$$5: on"
         assert service["command"][:3] == ["openai/gpt-oss-20b", "--served-model-name", "oss"]
@@ -326,12 +326,12 @@ class TestRender:
 
     def test_systemd_is_the_unit_with_its_path(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, name: oss}}\n"}).pin()
-        _, out, _ = run("render", "inventories/lab.py", "spark-01", "--as", "systemd")
+        _, out, _ = run("render", "inventories/lab.py", "spark-01", "--format", "systemd")
         assert out.startswith("# /etc/systemd/system/sparkfleet-oss.service\n# Written by sparkfleet.")
 
     def test_json_is_what_the_spark_keeps(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, name: oss}}\n"}).pin()
-        _, out, _ = run("render", "inventories/lab.py", "spark-01", "--as", "json", "--home", "/h")
+        _, out, _ = run("render", "inventories/lab.py", "spark-01", "--format", "json", "--home", "/h")
         (made,) = json.loads(out)
         assert made["service"] == "oss"
         assert any("source=/h/vllm," in word for word in made["create"])

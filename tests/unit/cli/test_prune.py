@@ -76,5 +76,5 @@ def test_a_name_that_no_spark_has_is_refused(ask: Any) -> None:
 
 
 def test_only_what_is_older_is_shown_when_asked(ask: Any) -> None:
-    assert "4 to remove" in ask("--older", "1").output  # things of 1970
+    assert "4 to remove" in ask("--older-than", "1").output  # things of 1970
     assert json.loads(ask("--limit", "spark-01", "--json").stdout)["hosts"][0]["bytes"] > 0

@@ -12,7 +12,7 @@ import pytest
 
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages, image_key, packages_key
 from sparkfleet.config.required_packages import lacking
-from sparkfleet.config.resolved import Extras, Fleet, Service, WeightFile, Weights, Wheel
+from sparkfleet.config.resolved import DerivedPackages, Fleet, Service, WeightFile, Weights, Wheel
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import load_fleet
@@ -96,7 +96,9 @@ def _packages(wanted: tuple[tuple[str, str], ...]) -> LockedPackages:
         Wheel(f"{name}-9.1-py3-none-any.whl", f"https://index.example/{name}.whl", "c" * 64, 1000)
         for name in sorted([*(name for name, _ in wanted), "pip"])
     ]
-    return LockedPackages(Extras(tuple(f"{n}{r}" for n, r in wanted), tuple(wheels)), "3.12", "aarch64")
+    return LockedPackages(
+        DerivedPackages(tuple(f"{n}{r}" for n, r in wanted), tuple(wheels)), "3.12", "aarch64"
+    )
 
 
 def _model(repo: str, asked: str) -> LockedModel:

@@ -39,9 +39,8 @@ def test_the_order_of_hosts_is_the_order_of_ranks(fleet: Callable[..., FleetFile
 
 
 def test_executor_and_fabric_are_said_in_the_file(fleet: Callable[..., FleetFiles]) -> None:
-    text = (
-        f"{PAIR}executor: mp\nfabric: {{network: 10.9.0.0/16, mtu: 1500, bootstrap: management, tcp: true}}\n"
-    )
+    fabric = "{network: 10.9.0.0/16, mtu: 1500, rendezvous: management, tcp: true}"
+    text = f"{PAIR}executor: mp\nfabric: {fabric}\n"
     first, _ = fleet(cluster(text)).load().hosts
     assert first.member.executor == "mp"
     assert first.member.fabric == Fabric("10.9.0.0/16", 1500, "management", True)
@@ -129,7 +128,7 @@ def test_an_unknown_host_is_told_with_the_nearest(fleet: Callable[..., FleetFile
     ).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:4"
     assert diagnostic.message == "there is no Spark 'spark-2' in this fleet"
-    assert diagnostic.hint == "write 'spark-02'"
+    assert diagnostic.hint == "did you mean 'spark-02'?"
 
 
 def test_an_unknown_host_like_no_other_asks_for_its_file(fleet: Callable[..., FleetFiles]) -> None:
@@ -180,13 +179,13 @@ def test_less_than_two_sparks_are_no_cluster(
 
 
 def test_a_cluster_smaller_than_the_recipe_needs_is_an_error(fleet: Callable[..., FleetFiles]) -> None:
-    diagnostic = fleet({**cluster(f"{PAIR}serve: wide\n"), **recipe(needs="{sparks: 4}")}).diagnostic()
+    diagnostic = fleet({**cluster(f"{PAIR}serve: wide\n"), **recipe(requires="{sparks: 4}")}).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:1"
     assert (diagnostic.message, diagnostic.expected) == ("2 Sparks for the recipe 'wide'", "at least 4")
 
 
 def test_a_recipe_for_several_sparks_is_refused_for_one(fleet: Callable[..., FleetFiles]) -> None:
-    diagnostic = fleet({"spark-01.yaml": "serve: wide\n", **recipe(needs="{sparks: 2}")}).diagnostic()
+    diagnostic = fleet({"spark-01.yaml": "serve: wide\n", **recipe(requires="{sparks: 2}")}).diagnostic()
     assert diagnostic.location == "inventories/lab/spark-01.yaml:1"
     assert diagnostic.message == "the recipe 'wide' needs 2 Sparks"
 

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from sparkfleet.config import derived_packages
-from sparkfleet.config.derived_packages import Extras, Wheel
+from sparkfleet.config.derived_packages import DerivedPackages, Wheel
 from sparkfleet.config.resolved import ImageRef, host_from_json, to_json
 from tests.unit.plan.nano import HOST, NANO
 
 RAY = Wheel("ray-2.60.0-cp312-cp312-manylinux2014_aarch64.whl", "https://index.example/ray", "a" * 64, 70)
 MSGPACK = Wheel("msgpack-1.1-py3-none-any.whl", "https://index.example/msgpack", "b" * 64, 3)
 PIP = Wheel("pip-26.0-py3-none-any.whl", "https://index.example/pip", "c" * 64, 2)
-ADDED = Extras(("ray>=2",), (MSGPACK, PIP, RAY))
+ADDED = DerivedPackages(("ray>=2",), (MSGPACK, PIP, RAY))
 BASE = ImageRef("nvcr.io/nvidia/vllm", "26.04-py3", "sha256:" + "d" * 64, ("x",), "0.19.0", 9)
-IMAGE = replace(BASE, extras=ADDED)
+IMAGE = replace(BASE, derived_packages=ADDED)
 
 
 def test_a_derived_image_is_named_by_what_it_is_made_from() -> None:
@@ -25,7 +25,7 @@ def test_a_derived_image_is_named_by_what_it_is_made_from() -> None:
     assert len(tag) == 16
     assert IMAGE.full_ref == IMAGE.mark == IMAGE.pull_ref
     assert replace(IMAGE, tag="another", size=7).pull_ref == IMAGE.pull_ref
-    again = replace(IMAGE, extras=replace(ADDED, wheels=ADDED.wheels[::-1]))
+    again = replace(IMAGE, derived_packages=replace(ADDED, wheels=ADDED.wheels[::-1]))
     assert again.pull_ref == IMAGE.pull_ref
 
 
@@ -33,9 +33,9 @@ def test_a_derived_image_is_named_by_what_it_is_made_from() -> None:
     "other",
     [
         replace(IMAGE, digest="sha256:" + "e" * 64),
-        replace(IMAGE, extras=replace(ADDED, install=("ray>=2", "msgpack"))),
-        replace(IMAGE, extras=replace(ADDED, wheels=(MSGPACK, PIP))),
-        replace(IMAGE, extras=replace(ADDED, wheels=(MSGPACK, PIP, replace(RAY, sha256="e" * 64)))),
+        replace(IMAGE, derived_packages=replace(ADDED, install=("ray>=2", "msgpack"))),
+        replace(IMAGE, derived_packages=replace(ADDED, wheels=(MSGPACK, PIP))),
+        replace(IMAGE, derived_packages=replace(ADDED, wheels=(MSGPACK, PIP, replace(RAY, sha256="e" * 64)))),
     ],
 )
 def test_another_base_wheel_or_wish_has_another_name(other: Any) -> None:
@@ -67,7 +67,7 @@ def test_people_see_what_was_asked_for_with_its_version() -> None:
 @pytest.mark.parametrize("asked", ["Mistral.Common>=1", "mistral-common", "mistral_common ==2"])
 def test_a_package_is_found_however_it_is_written(asked: str) -> None:
     wheel = Wheel("mistral_common-1.11-py3-none-any.whl", "u", "a" * 64)
-    assert Extras((asked,), (wheel, PIP)).added == ("mistral_common 1.11",)
+    assert DerivedPackages((asked,), (wheel, PIP)).added == ("mistral_common 1.11",)
 
 
 def test_a_derived_image_survives_json() -> None:

@@ -157,7 +157,7 @@ serve:
   container: {{devices: [/dev/x], cap_add: [SYS_NICE], mounts: [{{source: /a, target: /b}}]}}
   env: {{A: b}}
 ssh: {{hostname: h}}
-allow: {{KV-01: why}}
+ignore_rules: {{KV-01: why}}
 """
         }
     )
@@ -239,4 +239,4 @@ def test_a_seed_is_a_spark_of_the_fleet(fleet: Callable[..., FleetFiles]) -> Non
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.location == "group_data/all.py:2"
     assert diagnostic.message == "'stage.seed' is 'sparkk-02', and there is no such Spark"
-    assert diagnostic.hint == "write 'spark-02'"
+    assert diagnostic.hint == "did you mean 'spark-02'?"

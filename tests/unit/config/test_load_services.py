@@ -195,7 +195,7 @@ def test_a_reason_silences_the_memory_rule_on_that_spark(fleet: Callable[..., Fl
     files = fleet(
         {
             "spark-01.yaml": f"""
-allow: {{MEM-08: measured}}
+ignore_rules: {{MEM-08: measured}}
 serve:
   - {{recipe: {SMALL}, name: aa, flags: {{gpu-memory-utilization: 0.6}}}}
   - {{recipe: {SMALL}, name: bb, flags: {{gpu-memory-utilization: 0.4}}}}
@@ -203,7 +203,7 @@ serve:
         }
     )
     (host,) = files.load().hosts
-    assert host.allow == (("MEM-08", "measured"),)
+    assert host.ignore_rules == (("MEM-08", "measured"),)
 
 
 def test_exactly_the_most_memory_is_accepted(fleet: Callable[..., FleetFiles]) -> None:

@@ -18,7 +18,7 @@ def one(fleet: Callable[..., FleetFiles], text: str, **more: str) -> FleetFiles:
 def test_what_an_image_lacks_makes_a_derived_image_of_its_own_name(fleet: Callable[..., FleetFiles]) -> None:
     files = one(fleet, f"serve: {{recipe: {SMALL}, packages: {{scipy: '>=1'}}}}\n")
     image = files.load(need_lock=True).hosts[0].services[0].image
-    assert image.extras.install == ("scipy>=1",)
+    assert image.derived_packages.install == ("scipy>=1",)
     assert image.display.endswith(" + scipy 9.1")
     assert image.pull_ref.startswith("localhost/sparkfleet/derived:")
 
@@ -26,17 +26,15 @@ def test_what_an_image_lacks_makes_a_derived_image_of_its_own_name(fleet: Callab
 def test_what_the_images_vllm_requires_is_not_added(fleet: Callable[..., FleetFiles]) -> None:
     files = one(fleet, f"serve: {{recipe: {SMALL}, packages: {{mistral_common: '>=1.9'}}}}\n")
     service = files.load(need_lock=True).hosts[0].services[0]
-    assert service.image.extras is None
-    assert service.needs_packages == (("mistral_common", ">=1.9"),)
+    assert service.image.derived_packages is None
+    assert service.requires_packages == (("mistral_common", ">=1.9"),)
 
 
 def test_null_takes_a_recipes_package_away(fleet: Callable[..., FleetFiles]) -> None:
-    recipe = (
-        f"recipe: own\nextends: {SMALL}\ntitle: t\nsource: s\nneeds: {{packages: {{scipy: '', extra: ''}}}}\n"
-    )
+    recipe = f"recipe: own\nextends: {SMALL}\ntitle: t\nsource: s\nrequires: {{packages: {{scipy: '', extra: ''}}}}\n"
     files = one(fleet, "serve: {recipe: own, packages: {scipy: null}}\n", **{"recipes/own.yaml": recipe})
     service = files.load(need_lock=True).hosts[0].services[0]
-    assert service.needs_packages == (("extra", ""),)
+    assert service.requires_packages == (("extra", ""),)
 
 
 def test_a_cluster_by_ray_needs_ray_and_one_by_mp_does_not(fleet: Callable[..., FleetFiles]) -> None:
@@ -51,7 +49,7 @@ def test_a_cluster_by_ray_needs_ray_and_one_by_mp_does_not(fleet: Callable[..., 
         files.pin()
         images = [host.services[0].image for host in files.load(need_lock=True).hosts]
         assert images[0] == images[1]
-        assert (images[0].extras.install if images[0].extras else None) == install
+        assert (images[0].derived_packages.install if images[0].derived_packages else None) == install
 
 
 def test_ray_of_a_range_is_what_the_cluster_file_says(fleet: Callable[..., FleetFiles]) -> None:
@@ -63,7 +61,7 @@ def test_ray_of_a_range_is_what_the_cluster_file_says(fleet: Callable[..., Fleet
         }
     )
     files.pin()
-    assert files.load(need_lock=True).hosts[0].services[0].image.extras.install == ("ray==2.55.1",)
+    assert files.load(need_lock=True).hosts[0].services[0].image.derived_packages.install == ("ray==2.55.1",)
 
 
 def test_packages_that_are_not_pinned_are_an_error_that_names_the_command(
@@ -105,8 +103,8 @@ def test_the_lock_file_gives_packages_back_as_they_were(fleet: Callable[..., Fle
     assert key.endswith(" + scipy>=1")
     assert lockfile.text(lock) == path.read_text()
     assert lockfile.text(replace(lock, packages={})) == path.read_text().partition("packages:")[0]
-    assert [wheel.name for wheel in entry.extras.wheels] == sorted(
-        wheel.name for wheel in entry.extras.wheels
+    assert [wheel.name for wheel in entry.derived_packages.wheels] == sorted(
+        wheel.name for wheel in entry.derived_packages.wheels
     )
 
 

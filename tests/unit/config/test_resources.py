@@ -170,12 +170,16 @@ def test_old_caches_are_named_by_their_directory_and_limits(root: Path) -> None:
 
 
 def test_where_models_and_caches_are_and_the_floor_may_differ_per_host(root: Path) -> None:
-    group = "{'models_dir': '/data/models', 'cache_dir': '/data/cache', 'floor_gib': 3}"
+    group = "{'models_dir': '/data/models', 'cache_dir': '/data/cache', 'min_available_gib': 3}"
     (fleet,) = files(root, "ssh: {}\n", group).load().hosts
-    assert (fleet.paths.models, fleet.paths.cache, fleet.floor_gib) == ("/data/models", "/data/cache", 3)
-    own = "models_dir: /nfs/models\ncache_dir: ~/cache\nfloor_gib: 0\n"
+    assert (fleet.paths.models, fleet.paths.cache, fleet.min_available_gib) == (
+        "/data/models",
+        "/data/cache",
+        3,
+    )
+    own = "models_dir: /nfs/models\ncache_dir: ~/cache\nmin_available_gib: 0\n"
     (spark,) = files(root, own, group).load().hosts
-    assert (spark.paths.models, spark.paths.cache, spark.floor_gib) == ("/nfs/models", "~/cache", 0)
+    assert (spark.paths.models, spark.paths.cache, spark.min_available_gib) == ("/nfs/models", "~/cache", 0)
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,9 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> Pip:
 
 def test_wheels_are_for_the_images_python_and_machine_and_pip_is_among_them(pip: Pip) -> None:
     found = packages.resolve([("scipy", ">=1")], {}, PackageIndex())
-    assert found.extras.install == ("scipy>=1",)
-    assert [wheel.package for wheel in found.extras.wheels] == ["pip 26.0", "scipy 1.17.0"]
-    assert {wheel.sha256 for wheel in found.extras.wheels} == {"a" * 64}
+    assert found.derived_packages.install == ("scipy>=1",)
+    assert [wheel.package for wheel in found.derived_packages.wheels] == ["pip 26.0", "scipy 1.17.0"]
+    assert {wheel.sha256 for wheel in found.derived_packages.wheels} == {"a" * 64}
     assert (found.python, found.machine) == ("3.12", "aarch64")
     assert pip.words[pip.words.index("--python-version") + 1] == "3.12"
     assert "manylinux_2_28_aarch64" in pip.words
@@ -97,7 +97,7 @@ def test_a_declared_index_is_the_only_place(
 def test_an_older_pips_report_has_the_hash_elsewhere(pip: Pip) -> None:
     old = {"download_info": {"url": SCIPY, "archive_info": {"hash": "sha256=" + "b" * 64}}}
     pip.report = {"install": [old]}
-    (found,) = packages.resolve([("scipy", "")], {}, PackageIndex()).extras.wheels
+    (found,) = packages.resolve([("scipy", "")], {}, PackageIndex()).derived_packages.wheels
     assert found.sha256 == "b" * 64
 
 
@@ -143,8 +143,8 @@ def test_the_real_pip_finds_a_package_all_that_it_needs_and_itself(tmp_path: Pat
         for name, content in (real_pip(), tool, wheel("helper", "2.0"), wheel("helper", "3.0")):
             index.put(name, content)
         found = packages.resolve([("tool", "")], {"helper": "<3"}, PackageIndex(index.url))
-    names = [one.package for one in found.extras.wheels]
+    names = [one.package for one in found.derived_packages.wheels]
     assert names[0] == "helper 2.0"
     assert names[-1] == "tool 1.2"
     assert names[1].startswith("pip ")
-    assert [one.size for one in found.extras.wheels if one.package == "tool 1.2"] == [len(tool[1])]
+    assert [one.size for one in found.derived_packages.wheels if one.package == "tool 1.2"] == [len(tool[1])]

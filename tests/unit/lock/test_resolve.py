@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
-from sparkfleet.config.resolved import Extras, PackageIndex, Weights, Wheel
+from sparkfleet.config.resolved import DerivedPackages, PackageIndex, Weights, Wheel
 from sparkfleet.lock import images, packages, resolve
 from sparkfleet.lock.hub import HubError
 from sparkfleet.lock.registry import Registry, RegistryError
@@ -188,7 +188,7 @@ def wheels(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
         if world.broken & set(names):
             raise packages.PackagesError("no wheels", "name another range")
         made = tuple(Wheel(f"{n}-{world.turn}-py3-none-any.whl", f"u{n}", "a" * 64, 1) for n in names)
-        return LockedPackages(Extras(tuple(names), made), index.python, index.machine)
+        return LockedPackages(DerivedPackages(tuple(names), made), index.python, index.machine)
 
     monkeypatch.setattr(packages, "resolve", choose)
     world.vllm = "0.19.0"

@@ -33,7 +33,7 @@ def test_a_default_that_changed_is_told_to_whoever_relies_on_it(fleet: Callable[
 serve:
   - {{recipe: {SMALL}, name: relies, flags: {{gpu-memory-utilization: null}}}}
   - {{recipe: {SMALL}, name: sets, flags: {{gpu-memory-utilization: 0.4}}}}
-allow: {{MEM-08: not the point here}}
+ignore_rules: {{MEM-08: not the point here}}
 """
     found = difference(image("0.19.0"), image("0.20.0"), services(fleet, text))
     assert found is not None

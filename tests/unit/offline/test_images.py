@@ -1,4 +1,4 @@
-"""Images in a bundle: an OCI layout whose contents have their hashes; a cut download goes on later."""
+"""Images in an offline mirror: an OCI layout whose contents match their hashes; a cut download resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wheels in a bundle: each once, with the locked content or not at all."""
+"""Wheels in an offline mirror: each once, with the locked content or not at all."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
 
 def image_seen(image: ImageRef) -> ImageSeen:
     """Return the image as it lies on the Spark; its id follows from its digest, or its name."""
-    if image.extras:
+    if image.derived_packages:
         tag = image.pull_ref.rpartition(":")[2]
         labels = {"io.sparkfleet.derived": tag}
         return replace(image_seen(image.base), id=f"sha256:{tag * 4}", digests=(), labels=labels)

@@ -21,7 +21,7 @@ from tests.unit.plan.cluster import made
 from tests.unit.plan.fake_spark import GIB, converged, fresh, image_seen
 from tests.unit.plan.nano import HOST, NANO, NGC
 
-IMAGE = replace(NGC, extras=ADDED)
+IMAGE = replace(NGC, derived_packages=ADDED)
 KEY = IMAGE.pull_ref
 DERIVED = replace(HOST, services=(replace(NANO, image=IMAGE),))
 PLAIN = HOST
@@ -117,11 +117,11 @@ def test_an_image_that_one_spark_has_is_built_nowhere_else() -> None:
 
 
 def test_a_spark_that_reaches_nothing_builds_it_from_a_bundle() -> None:
-    host = named("a", prepare=Prepare(offline=True), stage=Stage(bundle="carried"))
+    host = named("a", prepare=Prepare(offline=True), stage=Stage(mirror="carried"))
     plan = host_plan(host, fresh(host))
     sources = spread({"a": host}, [plan])
-    assert sources["a", KEY] == Source(bundle=True)
-    assert "to build here from the bundle" in changed(only(settled(plan, sources)), "build").note
+    assert sources["a", KEY] == Source(mirror=True)
+    assert "to build here from the offline mirror" in changed(only(settled(plan, sources)), "build").note
 
 
 def test_where_nobody_may_build_it_the_plan_is_blocked_with_the_way_out() -> None:

@@ -95,15 +95,18 @@ def test_an_offline_spark_never_downloads() -> None:
 
 
 def test_with_a_bundle_models_come_from_there_once_to_offline_sparks_too() -> None:
-    offline = Host("a", prepare=Prepare(offline=True), stage=Stage(bundle="carried"))
+    offline = Host("a", prepare=Prepare(offline=True), stage=Stage(mirror="carried"))
     found = sources(plan("a", 9), plan("b", 0), a=offline, b=replace(offline, name="b"))
-    assert found == {"a": Source(bundle=True), "b": Source("a")}
-    shown = settled(plan("a", 9), {("a", KEY): Source(bundle=True)})
-    assert any("from the bundle" in change.note for change in shown.entries[0].changes)
+    assert found == {"a": Source(mirror=True), "b": Source("a")}
+    shown = settled(plan("a", 9), {("a", KEY): Source(mirror=True)})
+    assert any("from the offline mirror" in change.note for change in shown.entries[0].changes)
     assert shown.state is HostState.CHANGE
-    lacks = {("a", KEY): Diagnostic("a", "the bundle lacks it"), ("b", KEY): Diagnostic("b", "another's")}
-    lacking = settled(plan("a", 9), {("a", KEY): Source(bundle=True)}, lacks)
-    assert str(lacking.entries[0].blocked) == "a: the bundle lacks it"
+    lacks = {
+        ("a", KEY): Diagnostic("a", "the offline mirror lacks it"),
+        ("b", KEY): Diagnostic("b", "another's"),
+    }
+    lacking = settled(plan("a", 9), {("a", KEY): Source(mirror=True)}, lacks)
+    assert str(lacking.entries[0].blocked) == "a: the offline mirror lacks it"
 
 
 def test_what_no_spark_has_and_none_may_download_blocks_the_plan() -> None:
@@ -206,17 +209,17 @@ def test_an_offline_spark_cannot_take_an_image_and_is_told_why() -> None:
     found = sources(image("a", here=True), image("b", here=False), b=offline)
     assert found == {"b": None}
     (entry,) = settled(image("b", here=False), {("b", IMAGE): None}).entries
-    assert "docker takes an image's digest from no other Spark" in str(entry.blocked)
-    assert "sparkfleet bundle INVENTORY DIR" in str(entry.blocked)
+    assert "docker takes a digest from no other Spark" in str(entry.blocked)
+    assert "sparkfleet mirror INVENTORY DIR" in str(entry.blocked)
 
 
 def test_with_a_bundle_one_offline_spark_gets_the_image_from_it_and_the_others_from_that_one() -> None:
-    offline = {name: Host(name, stage=Stage(bundle="b"), prepare=Prepare(offline=True)) for name in "ab"}
+    offline = {name: Host(name, stage=Stage(mirror="b"), prepare=Prepare(offline=True)) for name in "ab"}
     found = spread(offline, [image("a", here=False), image("b", here=False)])
-    assert found["a", IMAGE] == Source(bundle=True)
+    assert found["a", IMAGE] == Source(mirror=True)
     assert found["b", IMAGE] == Source("a")
     (entry,) = settled(image("a", here=False), found).entries
-    assert "from the bundle" in entry.changes[0].note
+    assert "from the offline mirror" in entry.changes[0].note
 
 
 @given(

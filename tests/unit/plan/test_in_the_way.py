@@ -102,7 +102,8 @@ def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_is_touch
     assert "--max-num-sequences" in blocked.message
     assert "--max-num-seqs" in blocked.hint
     assert (
-        host_plan(replace(typo, allow=(("unknown-flag", "patched image"),)), THERE).state is HostState.CHANGE
+        host_plan(replace(typo, ignore_rules=(("unknown-flag", "patched image"),)), THERE).state
+        is HostState.CHANGE
     )
 
 

@@ -273,7 +273,7 @@ spark-01   4 to remove, up to 28.0 GiB
   - image          registry.example/vllm@sha256:444444444444                  20.0 GiB
   - compile cache  444444444444                                               1 MiB
   - evidence       s0-1                                                       2 KiB
-  = not ours, and nothing of ours needs it (--foreign NAME removes it):
+  = not ours, and nothing of ours needs it (--include-unmanaged NAME removes it):
   = image          open-webui:latest                                          3.0 GiB
 4 to remove, up to 28.0 GiB
 """
@@ -287,7 +287,7 @@ def test_the_list_when_a_spark_is_unknown() -> None:
         "spark-02   unknown: SSH connection refused\n"
         "              do: ssh spark-02 true\n"
         "images and models stay everywhere: spark-02 may need them and cannot be asked\n"
-        "    do: mend it, or --without HOST for one that will not come back\n"
+        "    do: mend it, or --exclude-host HOST for one that will not come back\n"
         "nothing to remove\n"
     )
     plan = fleet_prune(seen, Wish(NOW, without=frozenset({"spark-02"})))

@@ -134,6 +134,6 @@ def _essence(plan: HostPlan) -> object:
             *tuple((c.sign, c.field, c.key, c.old, c.new) for c in entry.changes if c.sign is not Sign.NOTE),
         )
         for entry in plan.entries
-        if not entry.steps(Step.EXTRAS)  # pyinfra looks again by itself
+        if not entry.steps(Step.USER_DEPLOY)  # pyinfra looks again by itself
     ]
     return (plan.unknown is not None, rows)

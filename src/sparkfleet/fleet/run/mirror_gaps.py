@@ -1,4 +1,4 @@
-"""What Sparks are to get from the bundle on this machine, and is not in it: said before anything is sent."""
+"""What an offline mirror lacks of the files that hosts need from it, known before anything is sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparkfleet.plan.staging import weights_key
 
 
 def lacks(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], Diagnostic]:
-    """Return, by host and key, what the bundle lacks of what shall come from it."""
+    """Return, by host and key, what the offline mirror lacks of what shall come from it."""
     found: dict[tuple[str, str], Diagnostic] = {}
     for (name, key), source in sources.items():
         diagnostic = _lack(hosts[name], key, source) if source is not None else None
@@ -23,20 +23,20 @@ def lacks(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], 
 
 
 def _lack(host: Host, key: str, source: Source) -> Diagnostic | None:
-    bundle = Path(host.stage.bundle).expanduser()
+    mirror = Path(host.stage.mirror).expanduser()
     for service in host.services:
-        if service.image.pull_ref == key and service.image.extras:
-            return derived(host.name, bundle, service.image) if source.bundle else None
-        if service.image.pull_ref == key and (source.bundle or host.prepare.offline):
-            # Of a copy from another Spark, the bundle gives what names it.
-            return oci.lack(host.name, bundle, service.image, manifests_alone=not source.bundle)
+        if service.image.pull_ref == key and service.image.derived_packages:
+            return derived(host.name, mirror, service.image) if source.mirror else None
+        if service.image.pull_ref == key and (source.mirror or host.prepare.offline):
+            # Of a copy from another Spark, the offline mirror gives what names it.
+            return oci.lack(host.name, mirror, service.image, manifests_alone=not source.mirror)
         for weights in service.repositories:
-            if weights_key(weights) == key and source.bundle:
-                return models.lack(host.name, bundle, weights)
+            if weights_key(weights) == key and source.mirror:
+                return models.lack(host.name, mirror, weights)
     return None
 
 
-def derived(where: str, bundle: Path, image: ImageRef) -> Diagnostic | None:
-    """Return what a bundle lacks of what a derived image is built from: its base, and the wheels."""
-    packages = image.extras.wheels if image.extras else ()
-    return combine(oci.lack(where, bundle, image.base), wheels.lack(where, bundle, packages))
+def derived(where: str, mirror: Path, image: ImageRef) -> Diagnostic | None:
+    """Return what an offline mirror lacks of what a derived image is built from: its base, and the wheels."""
+    packages = image.derived_packages.wheels if image.derived_packages else ()
+    return combine(oci.lack(where, mirror, image.base), wheels.lack(where, mirror, packages))

@@ -1,4 +1,4 @@
-"""``inventories/<fleet>/extras.py``: a fleet's own deploy file, with pyinfra's own operations.
+"""``inventories/<fleet>/user_deploy.py``: a fleet's own deploy file, with pyinfra's own operations.
 
 Its operations are prepared with the plan, so that the report names those that would change something, and
 pyinfra carries them out before ours.
@@ -16,7 +16,7 @@ from pyinfra.context import ctx_host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
 
-NAME = "extras.py"
+NAME = "user_deploy.py"
 
 
 def file_of(host_file: str) -> Path | None:
@@ -30,7 +30,7 @@ def added(
 ) -> HostPlan:
     """Return the plan with what the fleet's file would change; this prepares its operations for the run."""
     path = file_of(host_file)
-    if path is None or plan.unknown or Step.EXTRAS not in steps:
+    if path is None or plan.unknown or Step.USER_DEPLOY not in steps:
         return plan
     found = planned(state, host, path)
     if isinstance(found, Diagnostic):
@@ -52,7 +52,7 @@ def planned(state: State, host: PyinfraHost, path: Path) -> Entry | Diagnostic |
         return Diagnostic(f"{host.name}: {path}", f"{type(error).__name__}: {error}", hint="mend the file")
     if host in state.failed_hosts:
         return Diagnostic(f"{host.name}: {path}", "a fact of it could not be read", hint="see above")
-    rows = tuple(Change(Step.EXTRAS, Sign.CHANGE, "operation", key=name) for name in changed)
+    rows = tuple(Change(Step.USER_DEPLOY, Sign.CHANGE, "operation", key=name) for name in changed)
     return Entry(NAME, Verb.PREPARE, rows) if rows else None
 
 

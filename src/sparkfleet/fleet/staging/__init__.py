@@ -1,1 +1,1 @@
-"""Images and weights to a Spark: from its source, from another Spark, or from a carried bundle."""
+"""Images and weights to a Spark: from its source, from another Spark, or from an offline mirror."""

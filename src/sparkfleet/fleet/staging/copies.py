@@ -70,11 +70,11 @@ def copy_image(act: executor.Acting, holder: PyinfraHost, image: ImageRef, sourc
 
 
 def _manifests(act: executor.Acting, image: ImageRef) -> list[str]:
-    """Return what gives a copy its digest, from the bundle; nothing: the image's registry does."""
-    bundle = spark_plan.declared(act.host).stage.bundle
-    if not bundle:
+    """Return what gives a copy its digest, from the offline mirror; nothing: the image's registry does."""
+    mirror = spark_plan.declared(act.host).stage.mirror
+    if not mirror:
         return []
-    folder = Path(bundle).expanduser()
+    folder = Path(mirror).expanduser()
     try:
         found = oci.chain(folder, image.digest)
     except LookupError:

@@ -76,10 +76,10 @@ def _fetch(act: executor.Acting, key: str, step: Step) -> None:
         failed.append(source.host)
         source = _instead(act, key, failed, diagnostic)
     wanted = _wanted(declared(act.host), key, step)
-    if source.bundle and step is Step.IMAGE:
-        send = from_mirror.send_derived if wanted.service.image.extras else from_mirror.send_image
+    if source.mirror and step is Step.IMAGE:
+        send = from_mirror.send_derived if wanted.service.image.derived_packages else from_mirror.send_image
         send(act, wanted.service.image)
-    elif source.bundle:
+    elif source.mirror:
         from_mirror.send(act, wanted.weights)
     else:
         stage_job.download(act, wanted)
@@ -136,8 +136,8 @@ def _instead(act: executor.Acting, key: str, failed: Sequence[str], diagnostic: 
         if name not in failed and not (fetch.over.is_set() and fetch.diagnostic):
             return Source(name)
     spec = declared(act.host)
-    bundle = bool(spec.stage.bundle)
-    if (spec.prepare.offline and not bundle) or len(takers) >= SUBSTITUTES:
+    mirror = bool(spec.stage.mirror)
+    if (spec.prepare.offline and not mirror) or len(takers) >= SUBSTITUTES:
         raise executor.FailedError(
             Diagnostic(
                 act.host.name,
@@ -147,8 +147,8 @@ def _instead(act: executor.Acting, key: str, failed: Sequence[str], diagnostic: 
             )
         )
     takers.append(act.host.name)
-    act.say(f"{key.partition('@')[0]}: {'from the bundle' if bundle else 'downloads it itself'}")
-    return Source(bundle=bundle)
+    act.say(f"{key.partition('@')[0]}: {'from the offline mirror' if mirror else 'downloads it itself'}")
+    return Source(mirror=mirror)
 
 
 def _wanted(spec: Host, key: str, step: Step) -> stage_job.Wanted:

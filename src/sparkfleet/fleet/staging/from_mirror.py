@@ -1,4 +1,4 @@
-"""Models and images from the bundle on this machine to a Spark: one copy, over the SSH connection.
+"""Models and images from the offline mirror on this machine to a Spark: one copy, over the SSH connection.
 
 The same sender and receiver as between two Sparks, so that it is hashed on arrival and goes on after a cut.
 The sender is a process of its own: reading files must not hold up the other Sparks of the run.
@@ -28,13 +28,13 @@ LAN = 1
 
 
 def send(act: executor.Acting, wanted: Sequence[Weights]) -> None:
-    """Send models. Raise FailedError when the bundle lacks one, or when it does not arrive."""
-    bundle = of(act)
-    _refuse(models.lack(act.host.name, bundle, weights) for weights in wanted)
+    """Send models. Raise FailedError when the offline mirror lacks one, or when it does not arrive."""
+    mirror = of(act)
+    _refuse(models.lack(act.host.name, mirror, weights) for weights in wanted)
     user = spark_plan.login_user(act.host)
     models_dir = user.expand(spark_plan.declared(act.host).paths.models)
     shown = [
-        Shown(str(models.snapshot(bundle, weights) / file.path), file.size)
+        Shown(str(models.snapshot(mirror, weights) / file.path), file.size)
         for weights in wanted
         for file in weights.files
     ]
@@ -43,11 +43,11 @@ def send(act: executor.Acting, wanted: Sequence[Weights]) -> None:
 
 
 def send_image(act: executor.Acting, image: ImageRef) -> None:
-    """Send an image. Raise FailedError when the bundle lacks it, or when it does not arrive."""
-    bundle = of(act)
-    _refuse([oci.lack(act.host.name, bundle, image)])
-    parts = oci.parts(bundle, image.digest)
-    shown = [Shown(str(oci.place(bundle, part.digest)), part.size) for part in parts]
+    """Send an image. Raise FailedError when the offline mirror lacks it, or when it does not arrive."""
+    mirror = of(act)
+    _refuse([oci.lack(act.host.name, mirror, image)])
+    parts = oci.parts(mirror, image.digest)
+    shown = [Shown(str(oci.place(mirror, part.digest)), part.size) for part in parts]
     contents = [{"digest": part.digest, "size": part.size} for part in parts]
     with _sending(act, shown) as (token, place):
         order = {"image": image.pull_ref, "contents": contents, **place}
@@ -56,12 +56,16 @@ def send_image(act: executor.Acting, image: ImageRef) -> None:
 
 def send_derived(act: executor.Acting, image: ImageRef) -> None:
     """Send what a derived image is built from, and have it built. Raise FailedError when that fails."""
-    bundle = of(act)
-    _refuse([mirror_gaps.derived(act.host.name, bundle, image)])
-    parts = oci.parts(bundle, image.digest)
+    mirror = of(act)
+    _refuse([mirror_gaps.derived(act.host.name, mirror, image)])
+    parts = oci.parts(mirror, image.digest)
     (order,) = stage_job.image_request(image, alone=True)["derived"]
-    packages = [wheels.place(bundle, wheel) for wheel in image.extras.wheels] if image.extras else []
-    files = [*((oci.place(bundle, part.digest), part.size) for part in parts),
+    packages = (
+        [wheels.place(mirror, wheel) for wheel in image.derived_packages.wheels]
+        if image.derived_packages
+        else []
+    )
+    files = [*((oci.place(mirror, part.digest), part.size) for part in parts),
              *((path, path.stat().st_size) for path in packages)]  # fmt: skip
     sent = [
         {**one, "number": len(parts) + at, "size": packages[at].stat().st_size}
@@ -75,8 +79,8 @@ def send_derived(act: executor.Acting, image: ImageRef) -> None:
 
 
 def of(act: executor.Acting) -> Path:
-    """Return the bundle that a Spark's fleet declares."""
-    return Path(spark_plan.declared(act.host).stage.bundle).expanduser()
+    """Return the offline mirror that a Spark's fleet declares."""
+    return Path(spark_plan.declared(act.host).stage.mirror).expanduser()
 
 
 def _refuse(lacks: Iterable[Diagnostic | None]) -> None:
@@ -96,7 +100,7 @@ def _sending(act: executor.Acting, shown: Sequence[Shown]) -> Iterator[tuple[str
     """Have a sender of files that the Spark reaches; yield its token, and where it is."""
     token = secrets.token_hex(32)
     with _sender(shown, token) as port, tunnel.back_to(act.host, port) as there:
-        yield token, {"sender": "the bundle", "listeners": [[LAN, tunnel.HOME, there]]}
+        yield token, {"sender": "the offline mirror", "listeners": [[LAN, tunnel.HOME, there]]}
 
 
 @contextmanager

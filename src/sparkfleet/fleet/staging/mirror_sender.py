@@ -1,4 +1,4 @@
-"""The sender of a bundle's files, as a process: its request on stdin, its port on stdout."""
+"""The sender of an offline mirror's files, as a process: its request on stdin, its port on stdout."""
 
 from __future__ import annotations
 

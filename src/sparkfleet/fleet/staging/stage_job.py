@@ -52,14 +52,19 @@ def image_request(image: ImageRef, *, alone: bool) -> dict[str, Any]:
 
     Only the Spark that was shown to build a derived image builds it: two builds have two ids.
     """
-    base, extras = image.base.pull_ref, image.extras
-    if extras is None:
+    base, derived_packages = image.base.pull_ref, image.derived_packages
+    if derived_packages is None:
         return {"images": [base]}
     if not alone:
         return {"images": [base], "unless": image.pull_ref}
-    labels = {"io.sparkfleet.base": image.base.full_ref, "io.sparkfleet.packages": ", ".join(extras.packages)}
-    order = {"image": image.pull_ref, "base": base, "install": extras.install, "labels": labels}
-    return {"derived": [{**order, "wheels": [dataclasses.asdict(wheel) for wheel in extras.wheels]}]}
+    labels = {
+        "io.sparkfleet.base": image.base.full_ref,
+        "io.sparkfleet.packages": ", ".join(derived_packages.packages),
+    }
+    order = {"image": image.pull_ref, "base": base, "install": derived_packages.install, "labels": labels}
+    return {
+        "derived": [{**order, "wheels": [dataclasses.asdict(wheel) for wheel in derived_packages.wheels]}]
+    }
 
 
 def _downloads(act: executor.Acting, service: Service) -> tuple[Weights, ...]:
@@ -72,7 +77,7 @@ def _downloads(act: executor.Acting, service: Service) -> tuple[Weights, ...]:
 
 
 def _is_hub(source: Source | None) -> bool:
-    return source is not None and not source.host and not source.bundle
+    return source is not None and not source.host and not source.mirror
 
 
 def run(act: executor.Acting, user: User, request: dict[str, Any]) -> dict[str, Any]:

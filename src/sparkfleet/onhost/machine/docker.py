@@ -65,7 +65,7 @@ class DockerEngine(EngineApi):
     def name_of(self, reference: str) -> str:
         """Return the name that an image has here: its own, or another one with the same digest; "" without.
 
-        The digest is of all that is in the image: one that came by a mirror, or from a bundle, is no other.
+        The digest is of all content: an image from a registry mirror or an offline mirror is the same image.
         """
         name = _without_tag(reference)
         if self._image(name) is not None:

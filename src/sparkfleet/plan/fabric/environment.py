@@ -19,7 +19,7 @@ MEMLOCK = ("memlock", -1)
 def environment(member: Member, seen: FabricSeen) -> tuple[tuple[str, str], ...]:
     """Return the variables of a rank on this Spark, in a fixed order; () when it has no link.
 
-    ``bootstrap: fabric``: ranks find each other over the first rail. ``bootstrap: management``: over the
+    ``rendezvous: fabric``: ranks find each other over the first rail. ``rendezvous: management``: over the
     management network; the data goes over the fabric in both cases.
     """
     links = rails(member, seen)
@@ -56,7 +56,7 @@ def has_rdma(member: Member, seen: FabricSeen) -> bool:
 
 
 def _meeting_place(member: Member, seen: FabricSeen, links: tuple[Rail, ...]) -> tuple[str, str]:
-    if member.fabric.bootstrap == "management" and seen.management:
+    if member.fabric.rendezvous == "management" and seen.management:
         return seen.management[0], seen.management_address
     return links[0].link.name, str(links[0].address.ip)
 

@@ -1,4 +1,4 @@
-"""What a bundle lacks of what Sparks shall get from it, and how it is sent."""
+"""What an offline mirror lacks of what Sparks shall get from it, and how it is sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.config.resolved import (
-    Extras,
+    DerivedPackages,
     Host,
     ImageRef,
     Prepare,
@@ -51,8 +51,8 @@ KEYS = (IMAGE.pull_ref, weights_key(MODEL))
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """A bundle that has it all."""
+def mirror(tmp_path: Path) -> Path:
+    """An offline mirror that has it all."""
     folder = tmp_path / "carried"
     for body in (MANIFEST, CONFIG, LAYER):
         place = oci.place(folder, digest_of(body))
@@ -64,8 +64,8 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
-def host(bundle: Path, *, offline: bool = True) -> Host:
-    stage, prepare = Stage(bundle=str(bundle)), Prepare(offline=offline)
+def host(mirror: Path, *, offline: bool = True) -> Host:
+    stage, prepare = Stage(mirror=str(mirror)), Prepare(offline=offline)
     return Host("spark-01", (SERVICE,), stage=stage, prepare=prepare)
 
 
@@ -74,42 +74,42 @@ def lacks(declared: Host, source: Source | None) -> set[str]:
     return {key for _, key in found}
 
 
-def test_a_whole_bundle_lacks_nothing(bundle: Path) -> None:
-    assert lacks(host(bundle), Source(bundle=True)) == set()
+def test_a_whole_bundle_lacks_nothing(mirror: Path) -> None:
+    assert lacks(host(mirror), Source(mirror=True)) == set()
 
 
 def test_what_shall_come_from_a_bundle_that_is_not_there_is_told_of_image_and_model(tmp_path: Path) -> None:
     declared = host(tmp_path / "nowhere")
-    assert lacks(declared, Source(bundle=True)) == set(KEYS)
+    assert lacks(declared, Source(mirror=True)) == set(KEYS)
     assert lacks(declared, Source()) == {IMAGE.pull_ref}  # offline: nothing else could give it its digest
     assert lacks(declared, None) == set()  # told as what comes from nowhere
 
 
-def test_of_a_copy_from_another_spark_an_offline_one_needs_the_manifests_alone(bundle: Path) -> None:
-    oci.place(bundle, digest_of(LAYER)).unlink()
-    assert lacks(host(bundle), Source("spark-02")) == set()
-    assert lacks(host(bundle), Source(bundle=True)) == {IMAGE.pull_ref}
-    oci.place(bundle, digest_of(MANIFEST)).unlink()
-    assert lacks(host(bundle), Source("spark-02")) == {IMAGE.pull_ref}
-    assert lacks(host(bundle, offline=False), Source("spark-02")) == set()  # its registry gives it one
+def test_of_a_copy_from_another_spark_an_offline_one_needs_the_manifests_alone(mirror: Path) -> None:
+    oci.place(mirror, digest_of(LAYER)).unlink()
+    assert lacks(host(mirror), Source("spark-02")) == set()
+    assert lacks(host(mirror), Source(mirror=True)) == {IMAGE.pull_ref}
+    oci.place(mirror, digest_of(MANIFEST)).unlink()
+    assert lacks(host(mirror), Source("spark-02")) == {IMAGE.pull_ref}
+    assert lacks(host(mirror, offline=False), Source("spark-02")) == set()  # its registry gives it one
 
 
-def test_a_derived_image_from_another_spark_needs_no_bundle(bundle: Path) -> None:
+def test_a_derived_image_from_another_spark_needs_no_bundle(mirror: Path) -> None:
     service = replace(SERVICE, image=DERIVED)
-    offline = replace(host(bundle), services=(service,))
+    offline = replace(host(mirror), services=(service,))
     sources = {("spark-01", DERIVED.pull_ref): Source("spark-02")}
     assert mirror_gaps.lacks({"spark-01": offline}, sources) == {}
 
 
 @pytest.fixture
-def sparks(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> Sparks:
+def sparks(monkeypatch: pytest.MonkeyPatch, mirror: Path) -> Sparks:
     @contextmanager
     def back_to(_: Any, port: int) -> Iterator[int]:
         assert port
         yield 4711
 
     monkeypatch.setattr(tunnel, "back_to", back_to)
-    return patched(monkeypatch, Sparks({"spark-01": host(bundle)}))
+    return patched(monkeypatch, Sparks({"spark-01": host(mirror)}))
 
 
 def test_an_image_is_ordered_content_by_content_from_the_way_back(sparks: Sparks) -> None:
@@ -130,9 +130,9 @@ def test_a_model_is_ordered_file_by_file(sparks: Sparks) -> None:
     assert [(order["repo"], len(order["files"])) for order in job["copies"]] == [("org/a", 1)]
 
 
-def test_what_the_bundle_lost_meanwhile_is_told_and_nothing_is_begun(sparks: Sparks, bundle: Path) -> None:
-    oci.place(bundle, digest_of(LAYER)).write_bytes(b"half")
-    (models.snapshot(bundle, MODEL) / "w").unlink()
+def test_what_the_bundle_lost_meanwhile_is_told_and_nothing_is_begun(sparks: Sparks, mirror: Path) -> None:
+    oci.place(mirror, digest_of(LAYER)).write_bytes(b"half")
+    (models.snapshot(mirror, MODEL) / "w").unlink()
     with pytest.raises(executor.FailedError, match="lacks 1 of 3 layers"):
         from_mirror.send_image(sparks.act("spark-01"), IMAGE)
     with pytest.raises(executor.FailedError, match="lacks 1 of 1 files"):
@@ -147,33 +147,33 @@ def test_what_does_not_arrive_is_the_sparks_failure(sparks: Sparks) -> None:
 
 
 TOOL = Wheel("tool-1-py3-none-any.whl", "https://i.example/tool", hashlib.sha256(b"tool").hexdigest())
-DERIVED = replace(IMAGE, extras=Extras(("tool",), (TOOL,)))
+DERIVED = replace(IMAGE, derived_packages=DerivedPackages(("tool",), (TOOL,)))
 
 
-def derived_lacks(bundle: Path, source: Source) -> set[str]:
-    declared = replace(host(bundle), services=(replace(SERVICE, image=DERIVED),))
+def derived_lacks(mirror: Path, source: Source) -> set[str]:
+    declared = replace(host(mirror), services=(replace(SERVICE, image=DERIVED),))
     found = mirror_gaps.lacks({"spark-01": declared}, {("spark-01", DERIVED.pull_ref): source})
     return {key for _, key in found}
 
 
-def test_a_derived_image_needs_its_base_and_its_wheels_in_the_bundle(bundle: Path) -> None:
-    assert derived_lacks(bundle, Source(bundle=True)) == {DERIVED.pull_ref}
-    wheels.place(bundle, TOOL).parent.mkdir()
-    wheels.place(bundle, TOOL).write_bytes(b"tool")
-    assert derived_lacks(bundle, Source(bundle=True)) == set()
-    oci.place(bundle, digest_of(LAYER)).unlink()
-    assert derived_lacks(bundle, Source(bundle=True)) == {DERIVED.pull_ref}
+def test_a_derived_image_needs_its_base_and_its_wheels_in_the_bundle(mirror: Path) -> None:
+    assert derived_lacks(mirror, Source(mirror=True)) == {DERIVED.pull_ref}
+    wheels.place(mirror, TOOL).parent.mkdir()
+    wheels.place(mirror, TOOL).write_bytes(b"tool")
+    assert derived_lacks(mirror, Source(mirror=True)) == set()
+    oci.place(mirror, digest_of(LAYER)).unlink()
+    assert derived_lacks(mirror, Source(mirror=True)) == {DERIVED.pull_ref}
 
 
 def test_a_copy_of_a_derived_image_needs_nothing_of_a_bundle(tmp_path: Path) -> None:
     assert derived_lacks(tmp_path / "nowhere", Source("spark-02")) == set()
 
 
-def test_what_a_derived_image_is_built_from_is_sent_in_one_job(sparks: Sparks, bundle: Path) -> None:
+def test_what_a_derived_image_is_built_from_is_sent_in_one_job(sparks: Sparks, mirror: Path) -> None:
     with pytest.raises(executor.FailedError, match="lacks 1 Python packages"):
         from_mirror.send_derived(sparks.act("spark-01"), DERIVED)
-    wheels.place(bundle, TOOL).parent.mkdir()
-    wheels.place(bundle, TOOL).write_bytes(b"tool")
+    wheels.place(mirror, TOOL).parent.mkdir()
+    wheels.place(mirror, TOOL).write_bytes(b"tool")
     from_mirror.send_derived(sparks.act("spark-01"), DERIVED)
     (job,) = sparks.given("stage")
     ((base,), (build,)) = job["carried_images"], job["derived"]

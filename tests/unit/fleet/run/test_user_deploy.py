@@ -48,16 +48,16 @@ def test_each_operation_that_would_change_something_is_a_row_by_its_name(
     host: PyinfraHost, tmp_path: Path
 ) -> None:
     text = FILE.format(there=str(tmp_path), missing=str(tmp_path / "new"))
-    found = planned(host, tmp_path / "extras.py", text)
+    found = planned(host, tmp_path / "user_deploy.py", text)
     assert isinstance(found, Entry)
-    assert [row.key for row in found.steps(Step.EXTRAS)] == ["Not there", "server.shell"]
+    assert [row.key for row in found.steps(Step.USER_DEPLOY)] == ["Not there", "server.shell"]
     assert "password" not in repr(found)
     assert not (tmp_path / "new").exists()
 
 
 def test_operations_that_change_nothing_are_no_entry(host: PyinfraHost, tmp_path: Path) -> None:
     text = FILE.format(there=str(tmp_path), missing=str(tmp_path)).replace("server.shell", "# ")
-    assert planned(host, tmp_path / "extras.py", text) is None
+    assert planned(host, tmp_path / "user_deploy.py", text) is None
 
 
 @pytest.mark.parametrize(
@@ -71,21 +71,21 @@ def test_operations_that_change_nothing_are_no_entry(host: PyinfraHost, tmp_path
 def test_a_file_that_breaks_is_a_reason_and_no_end_of_the_run(
     host: PyinfraHost, tmp_path: Path, text: str, words: str
 ) -> None:
-    found = planned(host, tmp_path / "extras.py", text)
+    found = planned(host, tmp_path / "user_deploy.py", text)
     assert isinstance(found, Diagnostic)
     assert words in found.message
-    assert "extras.py" in found.location
+    assert "user_deploy.py" in found.location
 
 
 def test_a_fact_that_fails_leaves_the_host_unknown(host: PyinfraHost, tmp_path: Path) -> None:
     lines = ("from pyinfra import host", "from pyinfra.facts.server import Command")
     text = "\n".join((*lines, "host.get_fact(Command, 'exit 3')"))
-    found = planned(host, tmp_path / "extras.py", text)
+    found = planned(host, tmp_path / "user_deploy.py", text)
     assert isinstance(found, Diagnostic)
     assert found.message == "a fact of it could not be read"
 
 
 def test_the_file_is_looked_for_beside_the_host_file(tmp_path: Path) -> None:
     assert user_deploy.file_of(str(tmp_path / "spark-01.yaml")) is None
-    (tmp_path / "extras.py").write_text("")
-    assert user_deploy.file_of(str(tmp_path / "spark-01.yaml")) == tmp_path / "extras.py"
+    (tmp_path / "user_deploy.py").write_text("")
+    assert user_deploy.file_of(str(tmp_path / "spark-01.yaml")) == tmp_path / "user_deploy.py"

@@ -194,7 +194,7 @@ def test_with_a_bundle_the_copys_digest_comes_from_its_manifests(sparks: Sparks,
     place.parent.mkdir(parents=True)
     place.write_bytes(manifest)
     known, unknown = replace(IMAGE, digest=digest), IMAGE
-    sparks.declared["spark-02"] = Host("spark-02", stage=Stage(bundle=str(tmp_path)))
+    sparks.declared["spark-02"] = Host("spark-02", stage=Stage(mirror=str(tmp_path)))
     act = sparks.act("spark-02")
     assert [copies.base64.b64decode(one) for one in copies._manifests(act, known)] == [manifest]
-    assert copies._manifests(act, unknown) == []  # the bundle does not have it: its registry is asked
+    assert copies._manifests(act, unknown) == []  # the offline mirror does not have it: its registry is asked

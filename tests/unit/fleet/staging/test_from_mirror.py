@@ -1,4 +1,4 @@
-"""Models from a bundle: the sender's process, the way back over SSH, and what a bundle lacks."""
+"""Models from an offline mirror: the sender's process, the way back over SSH, and what is missing."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ WEIGHTS = Weights("org/a", "1" * 40, (FILE,))
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
+def mirror(tmp_path: Path) -> Path:
     place = models.snapshot(tmp_path, WEIGHTS) / FILE.path
     place.parent.mkdir(parents=True)
     place.write_bytes(BODY)
     return tmp_path
 
 
-def shown(bundle: Path) -> list[Shown]:
-    return [Shown(str(models.snapshot(bundle, WEIGHTS) / FILE.path), FILE.size)]
+def shown(mirror: Path) -> list[Shown]:
+    return [Shown(str(models.snapshot(mirror, WEIGHTS) / FILE.path), FILE.size)]
 
 
 def wanted(tmp_path: Path) -> Wanted:
@@ -46,31 +46,31 @@ def wanted(tmp_path: Path) -> Wanted:
 
 def receive(tmp_path: Path, port: int, token: str) -> bytes:
     file = wanted(tmp_path)
-    Receiver("the bundle", [Listener(1, tunnel.HOME, port)], token, (file,), pause_s=0.01).run(
+    Receiver("the offline mirror", [Listener(1, tunnel.HOME, port)], token, (file,), pause_s=0.01).run(
         lambda: None, 0.01
     )
     return Path(file.target).read_bytes()
 
 
-def test_who_has_the_token_gets_the_files_of_the_bundle(bundle: Path, tmp_path: Path) -> None:
-    with from_mirror._sender(shown(bundle), "secret") as port:
+def test_who_has_the_token_gets_the_files_of_the_bundle(mirror: Path, tmp_path: Path) -> None:
+    with from_mirror._sender(shown(mirror), "secret") as port:
         assert receive(tmp_path, port, "secret") == BODY
 
 
-def test_who_has_not_gets_nothing_and_nothing_listens_afterwards(bundle: Path, tmp_path: Path) -> None:
-    with from_mirror._sender(shown(bundle), "secret") as port, pytest.raises(StageError):
+def test_who_has_not_gets_nothing_and_nothing_listens_afterwards(mirror: Path, tmp_path: Path) -> None:
+    with from_mirror._sender(shown(mirror), "secret") as port, pytest.raises(StageError):
         receive(tmp_path, port, "guessed")
     with pytest.raises(OSError):  # noqa: PT011  (refused, in the system's own words)
         socket.create_connection((tunnel.HOME, port), 5)
 
 
-def test_a_bundle_that_lacks_a_file_is_told_before_anything_is_sent(bundle: Path) -> None:
-    assert models.lack("spark-01", bundle, WEIGHTS) is None
-    (models.snapshot(bundle, WEIGHTS) / FILE.path).write_bytes(b"half")
-    diagnostic = models.lack("spark-01", bundle, WEIGHTS)
+def test_a_bundle_that_lacks_a_file_is_told_before_anything_is_sent(mirror: Path) -> None:
+    assert models.lack("spark-01", mirror, WEIGHTS) is None
+    (models.snapshot(mirror, WEIGHTS) / FILE.path).write_bytes(b"half")
+    diagnostic = models.lack("spark-01", mirror, WEIGHTS)
     assert diagnostic is not None
     assert "lacks 1 of 1 files" in diagnostic.message
-    assert "sparkfleet bundle INVENTORY" in diagnostic.hint
+    assert "sparkfleet mirror INVENTORY" in diagnostic.hint
 
 
 class Transport:

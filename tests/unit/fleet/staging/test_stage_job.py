@@ -70,7 +70,7 @@ def test_before_an_image_is_pulled_the_hub_is_asked_for_what_this_spark_download
     assert request["weights"] == []
 
 
-@pytest.mark.parametrize("source", [None, Source("spark-02"), Source(bundle=True)])
+@pytest.mark.parametrize("source", [None, Source("spark-02"), Source(mirror=True)])
 def test_what_does_not_come_from_the_hub_is_not_asked_for_and_needs_no_token(
     sparks: Sparks, source: Source | None
 ) -> None:

@@ -38,14 +38,14 @@ def test_each_spark_has_the_names_of_its_own_cage() -> None:
 
 
 def test_over_management_ranks_meet_there_and_data_still_goes_over_the_fabric() -> None:
-    said = dict(environment(member(0, bootstrap="management"), seen()))
+    said = dict(environment(member(0, rendezvous="management"), seen()))
     assert (said["VLLM_HOST_IP"], said["GLOO_SOCKET_IFNAME"]) == ("192.168.1.21", "enP7s7")
     assert said["NCCL_IB_HCA"] == "=rocep1s0f1:1,roceP2p1s0f1:1"
 
 
 def test_without_rdma_data_goes_over_sockets_of_every_rail_and_never_over_management() -> None:
     no_verbs = replace(seen(), verbs=False)
-    said = dict(environment(member(0, bootstrap="management", tcp=True), no_verbs))
+    said = dict(environment(member(0, rendezvous="management", tcp=True), no_verbs))
     assert said["NCCL_SOCKET_IFNAME"] == "enp1s0f1np1,enP2p1s0f1np1"
     assert (said["NCCL_NET"], said["NCCL_IB_DISABLE"]) == ("Socket", "1")
     assert "NCCL_IB_HCA" not in said

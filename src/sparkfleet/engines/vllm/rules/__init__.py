@@ -62,7 +62,7 @@ def check(
     Spark's memory, where it was looked at; ``measured`` what the engine said of its own at its last start.
     """
     case = replace(case_of(service, host, total_gib, schema), measured=measured)
-    allowed = dict(host.allow)
+    allowed = dict(host.ignore_rules)
     said = ((rule, rule.decide(case)) for rule in RULES if rule.id not in allowed)
     return tuple(
         Verdict(rule.id, statement.level, statement.text, rule.source, statement.remedy)
@@ -83,15 +83,15 @@ def estimate(
     return memory.estimate(replace(case_of(service, host, total_gib, schema), measured=measured))
 
 
-def unknown_allowances(allow: Mapping[str, str]) -> tuple[Verdict, ...]:
+def unknown_allowances(ignore_rules: Mapping[str, str]) -> tuple[Verdict, ...]:
     """Return a verdict for each allowance that silences nothing: its rule does not exist."""
     known = [*(rule.id for rule in RULES), *ELSEWHERE]
     found = []
-    for name in allow:
+    for name in ignore_rules:
         if name not in known:
             close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
             remedy = f"did you mean {close[0]}?" if close else "`sparkfleet rules` lists them"
-            found.append(Verdict(name, "warning", f"allow: there is no rule {name}", "", remedy))
+            found.append(Verdict(name, "warning", f"ignore_rules: there is no rule {name}", "", remedy))
     return tuple(found)
 
 

@@ -159,7 +159,7 @@ class Case:
     @property
     def added_packages(self) -> Mapping[str, str]:
         """Python packages that the recipe adds to the image, by normalised name."""
-        return {name.lower().replace("_", "-"): spec for name, spec in self.service.needs_packages}
+        return {name.lower().replace("_", "-"): spec for name, spec in self.service.requires_packages}
 
     def has_package(self, name: str) -> bool | None:
         """Return whether the image has a Python package; None: not known.

@@ -52,7 +52,7 @@ def phi4_scipy(case: Case) -> Statement | None:
     """The model's own code imports it."""
     if not case.is_model(PHI4_MULTIMODAL) or case.has_package("scipy"):
         return None
-    return error("Phi-4-multimodal imports scipy, which the image lacks", "add scipy to needs.packages")
+    return error("Phi-4-multimodal imports scipy, which the image lacks", "add scipy to requires.packages")
 
 
 @rule(
@@ -82,7 +82,7 @@ def mistral_tokenizer(case: Case) -> Statement | None:
     if not case.is_model(MISTRAL_SMALL_4) or _has_mistral_common(case):
         return None
     text = f"Mistral Small 4 needs mistral_common {MISTRAL_COMMON}; vLLM {case.version} may have an older one"
-    return error(text, "take an image with vLLM 0.20.0 or later, or add mistral_common to needs.packages")
+    return error(text, "take an image with vLLM 0.20.0 or later, or add mistral_common to requires.packages")
 
 
 @rule("P-10", "Mistral Small 4 is used with its SYSTEM_PROMPT.txt", "dgx-vllm 7.4.1")
@@ -109,7 +109,7 @@ def fastsafetensors(case: Case) -> Statement | None:
     if case.text("--load-format") != "fastsafetensors" or case.has_package("fastsafetensors"):
         return None
     text = f"fastsafetensors is not a dependency of vLLM {case.schema.version}"
-    remedy = "add fastsafetensors to needs.packages, or take load-format away"
+    remedy = "add fastsafetensors to requires.packages, or take load-format away"
     return error(text, remedy) if case.has_package("fastsafetensors") is False else warning(text, remedy)
 
 

@@ -1,1 +1,1 @@
-"""An image to this Spark not by its registry: from another Spark, from a bundle, or made here."""
+"""An image to this Spark not by its registry: from another Spark, from an offline mirror, or made here."""

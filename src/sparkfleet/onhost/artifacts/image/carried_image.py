@@ -1,4 +1,4 @@
-"""An image from a bundle: its contents copied by their hashes, then pulled from this Spark's own loopback."""
+"""An image from an offline mirror: contents copied by hash, then pulled from a registry on loopback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def contents(state: Path, reference: str) -> Path:
 
 
 def bring(order: Mapping[str, Any], journal: Journal, state: Path) -> None:
-    """Bring an image from a bundle. Raise StageError when it is not here then.
+    """Bring an image from an offline mirror. Raise StageError when it is not here then.
 
     ``order``: ``image`` (``repository@digest``), ``sender``, ``listeners``, ``token``, and ``contents``:
     digest and size of each in the order of the sender's files. What came before a cut is not sent again.

@@ -210,7 +210,7 @@ def _failed(said: str, packages: str, base: str) -> StageError:
     errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["it said nothing"]
     return StageError(
         f"{packages} cannot be installed into {base.partition('@')[0]}; nothing of it is kept",
-        "name another range in `packages:` or needs.packages, then: sparkfleet lock",
+        "name another range in `packages:` or requires.packages, then: sparkfleet lock",
         " ".join(errors)[:600],
     )
 

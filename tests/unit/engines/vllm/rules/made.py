@@ -70,7 +70,7 @@ class Made:
             flags=tuple(flags.items()),
             env=tuple(self.env.items()),
             container=self.box,
-            needs_packages=tuple(self.packages.items()),
+            requires_packages=tuple(self.packages.items()),
         )
 
     def host(self) -> Host:

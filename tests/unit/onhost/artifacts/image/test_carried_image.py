@@ -1,4 +1,4 @@
-"""An image from a bundle: contents by their hashes, then a pull from the Spark's own loopback."""
+"""An image from an offline mirror: contents by their hashes, then a pull from the Spark's own loopback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ REFERENCE = f"docker.io/vllm/vllm-openai@sha256:{hashlib.sha256(INDEX).hexdigest
 CONTENTS = [
     {"digest": f"sha256:{hashlib.sha256(body).hexdigest()}", "size": len(body)} for body in (INDEX, LAYER)
 ]
-ORDER = {"image": REFERENCE, "sender": "the bundle", "listeners": [], "token": "t", "contents": CONTENTS}
+ORDER = {
+    "image": REFERENCE,
+    "sender": "the offline mirror",
+    "listeners": [],
+    "token": "t",
+    "contents": CONTENTS,
+}
 
 
 @dataclass

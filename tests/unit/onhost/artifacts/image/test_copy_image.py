@@ -47,7 +47,7 @@ class Dockerd:
         self.removed.append(reference)
 
     def name_of(self, reference: str) -> str:
-        return f"127.0.0.1:7355/sparkfleet/{reference}"  # it came from a bundle
+        return f"127.0.0.1:7355/sparkfleet/{reference}"  # it came from an offline mirror
 
     def image_size(self, _: str) -> int:
         return len(CONTENT)

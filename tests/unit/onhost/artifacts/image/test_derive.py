@@ -360,7 +360,7 @@ def test_wheels_that_are_carried_come_from_their_sender_and_the_index_is_not_ask
 
     monkeypatch.setattr(derive, "in_child", in_child)
     wheels = [{**one, "number": 5 + at} for at, one in enumerate(order["wheels"])]
-    place = {"sender": "the bundle", "listeners": [[1, "127.0.0.1", 4711]]}
+    place = {"sender": "the offline mirror", "listeners": [[1, "127.0.0.1", 4711]]}
     assert derive.with_token(order, token) is order
     order |= derive.with_token({**order, "wheels": wheels, "carried": place}, token)
     attempt()

@@ -11,13 +11,13 @@ from io import StringIO
 from pyinfra import host
 from pyinfra.operations import files, server
 
-files.put(name="Message of the day", src=StringIO("of the extras\\n"), dest="/etc/motd", _sudo=True)
+files.put(name="Message of the day", src=StringIO("of the user deploy\\n"), dest="/etc/motd", _sudo=True)
 if host.name == "spark-01":
     server.group(name="Group of the lab", group="labgroup", _sudo=True)
 """
 EMPTY = "spark-01   no changes\n0 to change, 1 unchanged\n"
 PLAN = """\
-spark-01   extras.py                                               prepare
+spark-01   user_deploy.py                                        prepare
   ~ operation   Message of the day
   ~ operation   Group of the lab
 1 to change, 0 unchanged
@@ -28,13 +28,13 @@ def test_operations_of_the_fleets_own_file_are_planned_carried_out_and_then_noth
     fleet: FleetDirectory, spark: Machine
 ) -> None:
     fleet.host("spark-01", {})
-    path = fleet.root / "inventories" / "lab" / "extras.py"
+    path = fleet.root / "inventories" / "lab" / "user_deploy.py"
     path.write_text(EXTRAS)
     assert fleet.plan().expect(2).out == PLAN
     assert PLAN in fleet.dry().expect(0).out
     assert not spark.ok("test -e /etc/motd")
     assert PLAN in fleet.run(deploy="prepare").expect(0).out
-    assert spark.sh("cat /etc/motd; getent group labgroup").startswith("of the extras\nlabgroup:")
+    assert spark.sh("cat /etc/motd; getent group labgroup").startswith("of the user deploy\nlabgroup:")
     assert fleet.plan().out == EMPTY
     assert EMPTY in fleet.run().expect(0).out
 
@@ -43,12 +43,12 @@ def test_operations_of_the_fleets_own_file_are_planned_carried_out_and_then_noth
     fleet.host("spark-01", {"prepare": {"sysctls": {"net.core.somaxconn": 1234}}})
     both = fleet.run(deploy="prepare").expect(0).out
     assert both.index("Message of the day") < both.index("net.core.somaxconn")
-    assert spark.sh("cat /etc/motd /proc/sys/net/core/somaxconn") == "of the extras\n1234"
+    assert spark.sh("cat /etc/motd /proc/sys/net/core/somaxconn") == "of the user deploy\n1234"
 
     # What fails is told last, with its host; what cannot be prepared is unknown, and nothing is done.
     path.write_text('from pyinfra.operations import server\nserver.shell(name="Fails", commands=["false"])\n')
     closing = fleet.run(deploy="prepare").expect(1).err
-    assert "spark-01   FAILED\nspark-01: extras.py | Fails: failed" in closing
+    assert "spark-01   FAILED\nspark-01: user_deploy.py | Fails: failed" in closing
     path.write_text("from pyinfra.operations import nothing_of_the_kind\n")
     broken = fleet.plan().expect(1).out
     assert "unknown: ImportError: cannot import name 'nothing_of_the_kind'" in broken

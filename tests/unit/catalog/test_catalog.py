@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.catalog.load import Catalogue
+from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli.check_report import notes
 from sparkfleet.config import image
 from sparkfleet.config.reserved_flags import OWN_FLAGS, SECRET_ENV, SECRET_FLAGS
@@ -16,7 +16,7 @@ from sparkfleet.engines.vllm import images, schema
 from sparkfleet.plan import desired
 from tests.unit.config.fleet_files import write
 
-SHIPPED = Catalogue.of()
+SHIPPED = Catalog.of()
 
 LAUNCHES = {
     "baseline",
@@ -142,7 +142,7 @@ def test_every_recipe_names_its_source_and_says_what_to_know() -> None:
 
 
 def test_gated_models_ask_for_a_token() -> None:
-    gated = {recipe.recipe for recipe in SHIPPED.values() if recipe.needs.gated}
+    gated = {recipe.recipe for recipe in SHIPPED.values() if recipe.requires.gated}
     assert {"gemma-4-31b-it-nvfp4", "gemma-4-26b-a4b-nvfp4", "llama-3.3-70b-instruct-nvfp4"} <= gated
     assert "gpt-oss-120b" not in gated
 
