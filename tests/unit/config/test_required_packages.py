@@ -31,7 +31,8 @@ def test_what_the_images_vllm_requires_is_not_added(fleet: Callable[..., FleetFi
 
 
 def test_null_takes_a_recipes_package_away(fleet: Callable[..., FleetFiles]) -> None:
-    recipe = f"recipe: own\nextends: {SMALL}\ntitle: t\nsource: s\nrequires: {{packages: {{scipy: '', extra: ''}}}}\n"
+    requires = "requires: {packages: {scipy: '', extra: ''}}"
+    recipe = f"recipe: own\nextends: {SMALL}\ntitle: t\nsource: s\n{requires}\n"
     files = one(fleet, "serve: {recipe: own, packages: {scipy: null}}\n", **{"recipes/own.yaml": recipe})
     service = files.load(need_lock=True).hosts[0].services[0]
     assert service.requires_packages == (("extra", ""),)
