@@ -73,13 +73,12 @@ def secret() -> Any:
 
 def encode(document: Document) -> Json:
     """Return the JSON object of a document."""
-    data: Json = _plain(document)
-    return data
+    return {"version": document.VERSION, **_members(document)}
 
 
 def dumps(document: Document) -> str:
     """Return a document as one line of JSON."""
-    return json.dumps(encode(document))
+    return json.dumps(document.to_json())
 
 
 def decode(kind: type[D], data: object, source: str = "") -> D:
@@ -345,7 +344,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        data: Json = {"version": value.VERSION} if isinstance(value, Document) else {}
-        data.update({one.name: _plain(getattr(value, one.name)) for one in fields(value) if one.init})
-        return data
+        return value.to_json() if isinstance(value, Document) else _members(value)
     raise TypeError(f"a document cannot hold {type(value).__name__}")
+
+
+def _members(value: Any) -> Json:
+    return {one.name: _plain(getattr(value, one.name)) for one in fields(value) if one.init}

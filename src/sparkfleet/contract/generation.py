@@ -8,8 +8,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
+
+from sparkfleet.contract.codec import Document, Json, Migration, secret
 
 STATE_DIR = "/var/lib/sparkfleet"
 """Everything that sparkfleet remembers on a Spark. 0755 root; secrets are elsewhere."""
@@ -69,8 +72,10 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class Generation:
+class Generation(Document):
     """One service, rendered: what the Spark needs to create, start, gate and restart it."""
+
+    NAME = "generation"
 
     service: str
     """Name of the container, and of the unit ``sparkfleet-<service>.service``."""
@@ -107,35 +112,51 @@ class Generation:
     @property
     def id(self) -> str:
         """Return 12 hex digits over all that makes a new container or unit necessary (not the gate)."""
-        spec = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        spec = {one.name: getattr(self, one.name) for one in dataclasses.fields(Generation)}
         del spec["gate"], spec["rank"]
         if self.rank is not None:
             spec["rank"] = dataclasses.asdict(self.rank)
         spec["create"] = without_generation_label(self.create)
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data; ``from_json`` is its inverse."""
-        return {"schema": 1, "id": self.id, **dataclasses.asdict(self)}
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Generation:
-        """Return the generation that ``to_json`` wrote; unknown keys of later versions are left out."""
-        known = {f.name for f in dataclasses.fields(Generation)}
-        values = {key: value for key, value in data.items() if key in known}
-        gate_known = {f.name for f in dataclasses.fields(Gate)}
-        values["gate"] = Gate(**{k: v for k, v in values.get("gate", {}).items() if k in gate_known})
-        for key in ("create", "argv"):
-            values[key] = tuple(values.get(key, ()))
-        values["env"] = tuple((k, v) for k, v in values.get("env", ()))
-        values["rank"] = _rank(values["rank"]) if values.get("rank") else None
-        return Generation(**values)
+    def to_json(self) -> Json:
+        """Return the JSON object: the fields and, for people, the id."""
+        return {"id": self.id, **super().to_json()}
 
 
-def _rank(data: dict[str, Any]) -> Rank:
-    known = {f.name for f in dataclasses.fields(Rank)}
-    values = {key: value for key, value in data.items() if key in known}
-    return Rank(**{**values, **{key: tuple(values[key]) for key in ("hosts", "addresses", "clear")}})
+@dataclass(frozen=True)
+class ContainerOf:
+    """Which container runs a generation."""
+
+    id: str = ""
+    generation: str = ""
+    """Of its label: the container may be older than the rest of the record."""
+
+
+@dataclass(frozen=True)
+class PromotedGeneration(Generation):
+    """A generation that passed its gate: ``generations/<n>-<id>.json``."""
+
+    NAME = "promoted generation"
+
+    promoted_at: float = 0.0
+    """Unix time."""
+    operator: str = ""
+    swap: str = ""
+    """Id of the rollout."""
+    gate_result: Mapping[str, Any] = field(default_factory=dict)
+    """What the gate measured: seconds, tokens, answer."""
+    container: ContainerOf | None = None
+
+
+@dataclass(frozen=True)
+class CurrentGeneration(PromotedGeneration):
+    """The generation that serves: ``current.json``."""
+
+    NAME = "record of a service"
+
+    replaced: tuple[PromotedGeneration, ...] = ()
+    """What its rollout replaced, and what a rollback goes back to."""
 
 
 def without_generation_label(create: tuple[str, ...]) -> list[str]:
@@ -153,43 +174,45 @@ def without_generation_label(create: tuple[str, ...]) -> list[str]:
     return words
 
 
+def _cluster_key(data: Json) -> Json:
+    """Migrate version 1 of a rollout request: ``token`` got its name, and ``expect`` was an object."""
+    data["cluster_key"] = data.pop("token", "")
+    data["expect"] = [[name, container] for name, container in sorted(dict(data.get("expect") or {}).items())]
+    return data
+
+
 @dataclass(frozen=True)
-class SwapRequest:
+class SwapRequest(Document):
     """What the operator asks of the Spark: replace these services by that generation.
 
-    ``candidate`` None with ``replaces``: stop and remove. ``expect`` maps each container name that matters to
-    the container id that the plan saw ("" = there was none); anything else found is refused as a stale plan.
+    ``candidate`` None with ``replaces``: stop and remove. ``expect``: container names and the container ids
+    that the plan saw ("" = there was none). Anything else found is refused as a stale plan.
     """
+
+    NAME = "rollout request"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _cluster_key}
 
     id: str
     candidate: Generation | None
     replaces: tuple[str, ...]
     expect: tuple[tuple[str, str], ...] = ()
     operator: str = ""
-    token: str = field(default="", repr=False)
-    """Shared by the swaps of one change of a cluster; "" = a Spark by itself."""
+    cluster_key: str = secret()
+    """Shared by the rollouts of one change of a cluster; "" for a single host."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "schema": 1,
-            "id": self.id,
-            "candidate": self.candidate.to_json() if self.candidate else None,
-            "replaces": list(self.replaces),
-            "expect": dict(self.expect),
-            "operator": self.operator,
-            **({"token": self.token} if self.token else {}),
-        }
 
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> SwapRequest:
-        """Return the request that ``to_json`` wrote."""
-        candidate = data.get("candidate")
-        return SwapRequest(
-            id=data["id"],
-            candidate=Generation.from_json(candidate) if candidate else None,
-            replaces=tuple(data.get("replaces", ())),
-            expect=tuple(sorted(data.get("expect", {}).items())),
-            operator=data.get("operator", ""),
-            token=data.get("token", ""),
-        )
+def _rank_key(data: Json) -> Json:
+    data["cluster_key"] = data.pop("token", "")
+    return data
+
+
+@dataclass(frozen=True)
+class RankKey(Document):
+    """What the ranks of a cluster share: ``services/<service>/ranks/<rollout>.json``, root's alone."""
+
+    NAME = "key of a cluster"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _rank_key}
+
+    cluster_key: str = secret()

@@ -51,11 +51,11 @@ class Sparks:
         )
         return generation(image=image, rank=place, create=words)
 
-    def swap(self, image: str = "img:2", *, delays: Sequence[float] = (), token: str = "t") -> None:
+    def swap(self, image: str = "img:2", *, delays: Sequence[float] = (), cluster_key: str = "t") -> None:
         """Ask every rank for the same change, each after its delay."""
         for spark in self.all:
             delay = delays[spark.rank] if spark.rank < len(delays) else self.random.uniform(0, 5)
-            self.spawn(spark, lambda spark=spark: spark.change(image, token), delay)
+            self.spawn(spark, lambda spark=spark: spark.change(image, cluster_key), delay)
 
     def spawn(self, spark: Spark, call: Callable[[], object], delay: float = 0.0) -> None:
         """Run a program on a Spark, ``delay`` seconds from now."""
@@ -139,9 +139,11 @@ class Spark(World):
 
     # -- programs
 
-    def change(self, image: str, token: str) -> None:
+    def change(self, image: str, cluster_key: str) -> None:
         """Run the swap to its end."""
-        request = SwapRequest("s1", self.sparks.generation(self.rank, image), ("nano",), token=token)
+        request = SwapRequest(
+            "s1", self.sparks.generation(self.rank, image), ("nano",), cluster_key=cluster_key
+        )
         self.write(request)
         self.sparks.results[self.rank] = rollout.run(self, request.id)
 

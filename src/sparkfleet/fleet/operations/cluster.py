@@ -1,4 +1,4 @@
-"""The members of a cluster begin their swaps together, with the same id and token."""
+"""The members of a cluster begin their swaps together, with the same id and key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def meet(act: executor.Acting, request: SwapRequest, rank: Rank) -> SwapRequest:
             cause = f"{', '.join(missing)} did not come to the same point within {WAIT_S:.0f} s"
             raise _refused(act, rank, cause, "run again, without --serial")
         time.sleep(POLL_S)
-    return replace(request, id=meeting.swap, token=meeting.token)
+    return replace(request, id=meeting.swap, cluster_key=meeting.cluster_key)
 
 
 def _first(act: executor.Acting, name: str) -> str:

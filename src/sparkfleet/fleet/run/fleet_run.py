@@ -50,7 +50,7 @@ class Meeting:
     """One change of a cluster: what its members' swaps share, and who is ready to begin."""
 
     swap: str
-    token: str = field(repr=False)
+    cluster_key: str = field(repr=False)
     ready: set[str] = field(default_factory=set)
 
 

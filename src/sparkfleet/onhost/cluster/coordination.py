@@ -97,7 +97,7 @@ class Alone:
 def party(system: System, journal: Journal, request: SwapRequest) -> Party:
     """Return the party of a swap."""
     generation = request.candidate
-    if generation is None or generation.rank is None or not request.token:
+    if generation is None or generation.rank is None or not request.cluster_key:
         return Alone()
     kind = Head if generation.rank.is_head else Member
     return kind(system, journal, request, generation, generation.rank)

@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sparkfleet.contract.cluster import HeadAnswer, MemberMessage
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, Rank, SwapRequest
 from sparkfleet.onhost.cluster import messages, ranks
 from sparkfleet.onhost.cluster.messages import NotTogetherError
@@ -23,7 +25,7 @@ class Said:
     state: str
     cause: str
     remedy: str
-    shared: dict[str, Any]
+    shared: dict[str, str]
     at: float
     """Monotonic."""
 
@@ -66,18 +68,17 @@ class Head:
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Take what a member says, and say the word. Called from other threads."""
-        if not hmac.compare_digest(str(message.get("token", "")).encode(), self.request.token.encode()):
+        try:
+            report = MemberMessage.from_json(message)
+        except ContractError as error:
+            return {"error": error.diagnostic.message}
+        if not hmac.compare_digest(report.cluster_key.encode(), self.request.cluster_key.encode()):
             return {"error": "not of this change"}
-        said = Said(
-            str(message.get("state", "")),
-            str(message.get("cause", "")),
-            str(message.get("remedy", "")),
-            dict(message.get("shared") or {}),
-            self.system.monotonic(),
-        )
+        now = self.system.monotonic()
+        said = Said(report.state, report.cause, report.remedy, dict(report.shared), now)
         with self._lock:
-            self.said[int(message.get("rank", 0))] = said
-            return {"word": self.word, "cause": self.cause, "remedy": self.remedy}
+            self.said[report.rank] = said
+            return HeadAnswer(self.word, self.cause, self.remedy).to_json()
 
     def prepared(self, image_id: str) -> None:
         """Wait until every member is ready with the same image and words, then let all stop."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 
+from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, RolloutEnd
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, Rank, SwapRequest
 from sparkfleet.onhost.cluster import messages, proof, ranks
 from sparkfleet.onhost.cluster.messages import NotTogetherError
@@ -45,22 +47,24 @@ class Member:
     def beat(self) -> None:
         """Tell the head where this rank is, and take its word. Called from other threads."""
         with self._lock:
-            message = {
-                "token": self.request.token,
-                "rank": self.rank.rank,
-                "state": self.state,
-                "cause": self.cause,
-                "remedy": self.remedy,
-                "shared": messages.shared(self.rank, self.image_id),
-            }
-            answer = self.system.ask_other(
-                self.rank.addresses[0], messages.PORT, message, messages.PATIENCE_S
+            message = MemberMessage(
+                self.rank.rank,
+                self.state,
+                self.cause,
+                self.remedy,
+                messages.shared(self.rank, self.image_id),
+                self.request.cluster_key,
             )
-            if answer is None or "word" not in answer:
-                return
-            self.word, self.heard_at = str(answer["word"]), self.system.monotonic()
-            self.told = str(message["state"])
-            self.why, self.what = str(answer.get("cause", "")), str(answer.get("remedy", ""))
+            data = self.system.ask_other(
+                self.rank.addresses[0], messages.PORT, message.to_json(), messages.PATIENCE_S
+            )
+            try:
+                answer = HeadAnswer.from_json(data)
+            except ContractError:
+                return  # nobody there, or no head of this rollout
+            self.word, self.heard_at = answer.word, self.system.monotonic()
+            self.told = message.state
+            self.why, self.what = answer.cause, answer.remedy
 
     def prepared(self, image_id: str) -> None:
         """Say ready, and wait for the word to stop."""
@@ -105,13 +109,14 @@ class Member:
         deadline = self.system.monotonic() + messages.WORD_S
         while self.system.monotonic() < deadline:
             self.beat()
-            question = proof.question({"ask": "swap", "swap": self.request.id})
-            said = self.system.ask_other(self.rank.addresses[0], ranks.PORT, question, messages.PATIENCE_S)
-            answer = proof.proven(said, self.request.token, question) or {}
-            if self.word in {messages.COMMIT, messages.ABORT}:
-                return self.word == messages.COMMIT
-            if answer.get("word") in {messages.COMMIT, messages.ABORT}:
-                return bool(answer["word"] == messages.COMMIT)
+            query = proof.query("swap", self.request.id)
+            data = self.system.ask_other(
+                self.rank.addresses[0], ranks.PORT, query.to_json(), messages.PATIENCE_S
+            )
+            end = proof.proven(RolloutEnd, data, self.request.cluster_key, query) or RolloutEnd()
+            for word in (self.word, end.word):
+                if word in {messages.COMMIT, messages.ABORT}:
+                    return word == messages.COMMIT
             self.system.sleep(1.0)
         return False
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sparkfleet.contract.generation import Rank
 
 PORT = 29551
@@ -44,6 +42,6 @@ class NotTogetherError(Exception):
         self.remedy = remedy
 
 
-def shared(rank: Rank, image_id: str) -> dict[str, Any]:
+def shared(rank: Rank, image_id: str) -> dict[str, str]:
     """Return what must be the same on every rank, by the names that people are told."""
     return {"image": image_id, "make": rank.make}

@@ -1,6 +1,6 @@
-"""Answers that only the other ranks of a cluster can have given: signed with what they share.
+"""Answers that only the other ranks of a cluster can have given: signed with the key that they share.
 
-What they share is the token of the change that made them: it came over SSH and is never sent from here.
+The key is that of the rollout that made them: it came over SSH and is never sent from here.
 """
 
 from __future__ import annotations
@@ -9,33 +9,41 @@ import hashlib
 import hmac
 import json
 import secrets
-from typing import Any
+from typing import Any, TypeVar
 
-NONCE, PROOF = "nonce", "proof"
+from sparkfleet.contract.cluster import PeerQuery
+from sparkfleet.contract.codec import ContractError, Document
 
-
-def question(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a question whose answer is good for nothing else."""
-    return {**message, NONCE: secrets.token_hex(16)}
-
-
-def signed(answer: dict[str, Any], token: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer with its proof; as it is where there is no token, or nothing to prove it for."""
-    nonce = asked.get(NONCE)
-    return {**answer, PROOF: _digest(answer, token, nonce)} if token and isinstance(nonce, str) else answer
+PROOF = "proof"
+D = TypeVar("D", bound=Document)
 
 
-def proven(answer: dict[str, Any] | None, token: str, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """Return an answer without its proof; None: no answer, or not signed with the token that there is."""
+def query(ask: str, swap: str = "") -> PeerQuery:
+    """Return a query whose answer is good for nothing else."""
+    return PeerQuery(ask, swap, secrets.token_hex(16))
+
+
+def signed(answer: Document, key: str, asked: PeerQuery) -> dict[str, Any]:
+    """Return an answer with its proof; as it is where there is no key, or nothing to prove it for."""
+    data = answer.to_json()
+    return {**data, PROOF: _digest(data, key, asked.nonce)} if key and asked.nonce else data
+
+
+def proven(kind: type[D], answer: dict[str, Any] | None, key: str, asked: PeerQuery) -> D | None:
+    """Return an answer; None: no answer, none of this kind, or not signed with the key that there is."""
     if answer is None:
         return None
-    said = {key: value for key, value in answer.items() if key != PROOF}
-    if not token:
-        return said
-    digest = _digest(said, token, str(asked[NONCE]))
-    return said if hmac.compare_digest(str(answer.get(PROOF, "")).encode(), digest.encode()) else None
+    data = {name: value for name, value in answer.items() if name != PROOF}
+    if key:
+        digest = _digest(data, key, asked.nonce)
+        if not hmac.compare_digest(str(answer.get(PROOF, "")).encode(), digest.encode()):
+            return None
+    try:
+        return kind.from_json(data)
+    except ContractError:
+        return None
 
 
-def _digest(answer: dict[str, Any], token: str, nonce: str) -> str:
+def _digest(answer: dict[str, Any], key: str, nonce: str) -> str:
     text = json.dumps([nonce, answer], sort_keys=True, separators=(",", ":"))
-    return hmac.new(token.encode(), text.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()

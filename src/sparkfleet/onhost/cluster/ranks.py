@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.contract.generation import Generation, Rank
+from sparkfleet.contract.cluster import PeerQuery, PeerState, RankRun, RolloutEnd
+from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.generation import Generation, Rank, SwapRequest
 from sparkfleet.onhost.cluster import proof
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.container import Container
@@ -39,8 +41,8 @@ class Peers:
     service: str
     rank: Rank
     say: Callable[[str], None]
-    token: str = field(default="", repr=False)
-    """What the ranks share; "" for a cluster of the days before answers were signed."""
+    cluster_key: str = field(default="", repr=False)
+    """What the ranks share; "" for a cluster from before answers were signed."""
     epoch: str = ""
     state: str = WAITING
     serves: bool = False
@@ -53,10 +55,14 @@ class Peers:
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Tell another Spark how this rank is, or how a swap ended. Called from other threads."""
-        if message.get("ask") == "swap":
-            return _word(self.system, message)
-        state = {"make": self.rank.make, "epoch": self.epoch, "state": self._state(), "serves": self.serves}
-        return proof.signed(state, self.token, message)
+        try:
+            query = PeerQuery.from_json(message)
+        except ContractError as error:
+            return {"error": error.diagnostic.message}
+        if query.ask == "swap":
+            return _word(self.system, query)
+        state = PeerState(self.rank.make, self.epoch, self._state(), self.serves)
+        return proof.signed(state, self.cluster_key, query)
 
     def _state(self) -> str:
         if self.state == RUNNING and self.rank.is_head and self.rank.executor == "ray":
@@ -101,7 +107,7 @@ class Peers:
         missing = []
         for rank in range(1, len(self.rank.hosts)):
             answer = self._ask(rank)
-            if answer is None or (answer["epoch"], answer["state"]) != (self.epoch, wanted):
+            if answer is None or (answer.epoch, answer.state) != (self.epoch, wanted):
                 missing.append(f"{self.rank.name(rank)}{'' if answer else ': no answer'}")
         return f"waits for {', '.join(missing)}" if missing else ""
 
@@ -110,11 +116,11 @@ class Peers:
         if answer is None:
             return f"waits for the head {self.rank.name(0)}"
         if self.rank.executor == "mp":
-            self.epoch = answer["epoch"]
-            return "" if answer["state"] == WAITING else "waits until the head begins anew"
-        if answer["state"] == WAITING:
-            self.epoch, self.state = answer["epoch"], READY
-        elif answer["state"] == RUNNING and self.epoch == answer["epoch"]:
+            self.epoch = answer.epoch
+            return "" if answer.state == WAITING else "waits until the head begins anew"
+        if answer.state == WAITING:
+            self.epoch, self.state = answer.epoch, READY
+        elif answer.state == RUNNING and self.epoch == answer.epoch:
             return ""
         return "waits until Ray answers on the head"
 
@@ -126,9 +132,9 @@ class Peers:
     def adopt(self, container: Container) -> None:
         """Take the epoch of a container that runs already; of one that nobody noted there is none."""
         self.open()
-        run = files.read_json(_run_path(self.system, self.service)) or {}
-        same = (run.get("container"), run.get("started_at")) == (container.id, container.started_at)
-        self.epoch, self.state, self.cause = str(run.get("epoch", "")) if same else "", RUNNING, ""
+        run = _noted_run(self.system, self.service)
+        same = (run.container, run.started_at) == (container.id, container.started_at)
+        self.epoch, self.state, self.cause = run.epoch if same else "", RUNNING, ""
 
     def watch(self) -> Stop:
         """Look at the others in the background from now on; ``cause`` tells who is lost."""
@@ -141,10 +147,10 @@ class Peers:
             answer, now = self._ask(rank), self.system.monotonic()
             if answer is not None:
                 self._heard[rank] = now
-                if answer["epoch"] != self.epoch or self._has_ended(rank, answer["state"]):
+                if answer.epoch != self.epoch or self._has_ended(rank, answer.state):
                     self.cause = f"{self.rank.name(rank)} has ended or begun anew"
                 elif rank == 0:
-                    self.serves = bool(answer["serves"])
+                    self.serves = bool(answer.serves)
             elif now - self._heard[rank] >= LOST_S:
                 self.cause = f"{self.rank.name(rank)} has not answered for {LOST_S:.0f} s"
 
@@ -156,13 +162,12 @@ class Peers:
     def _others(self) -> list[int]:
         return list(range(1, len(self.rank.hosts))) if self.rank.is_head else [0]
 
-    def _ask(self, rank: int) -> dict[str, Any] | None:
+    def _ask(self, rank: int) -> PeerState | None:
         """Return what a rank of the same make answers; None: another make, no answer, no proof."""
-        question = proof.question({"ask": "state"})
-        said = self.system.ask_other(self.rank.addresses[rank], PORT, question, PATIENCE_S)
-        answer = proof.proven(said, self.token, question)
-        known = answer is not None and answer.get("make") == self.rank.make
-        return {"epoch": "", "state": "", "serves": False, **answer} if known and answer else None
+        query = proof.query("state")
+        data = self.system.ask_other(self.rank.addresses[rank], PORT, query.to_json(), PATIENCE_S)
+        answer = proof.proven(PeerState, data, self.cluster_key, query)
+        return answer if answer is not None and answer.make == self.rank.make else None
 
     def _tell(self, text: str) -> None:
         if text != self._told:
@@ -175,27 +180,35 @@ def peers_of(system: System, service: str, say: Callable[[str], None]) -> Peers 
     known: Generation | None = store.current_generation(system.paths.state, service)
     if known is None or known.rank is None:
         return None
-    return Peers(system, service, known.rank, say, store.ranks_token(system.paths.state, service))
+    return Peers(system, service, known.rank, say, store.cluster_key(system.paths.state, service))
 
 
 def note_run(system: System, service: str, container: Container, epoch: str) -> None:
     """Keep which container runs for which epoch: a guard that adopts it is of that epoch."""
-    run = {"epoch": epoch, "container": container.id, "started_at": container.started_at}
-    files.write_json(_run_path(system, service), run)
+    run = RankRun(epoch, container.id, container.started_at)
+    files.write_json(_run_path(system, service), run.to_json())
+
+
+def _noted_run(system: System, service: str) -> RankRun:
+    try:
+        return RankRun.from_json(files.read_json(_run_path(system, service)) or {})
+    except ContractError:
+        return RankRun()
 
 
 def _run_path(system: System, service: str) -> Path:
     return store.service_directory(system.paths.state, service) / "run.json"
 
 
-def _word(system: System, message: dict[str, Any]) -> dict[str, Any]:
-    """Return how a swap ended here, in the head's words; {}: it has not, or is not known."""
+def _word(system: System, query: PeerQuery) -> dict[str, Any]:
+    """Return how a rollout ended here, in the head's words; {}: it has not, or is not known."""
     try:
-        directory = store.swap_directory(system.paths.state, str(message.get("swap", "")))
+        directory = store.swap_directory(system.paths.state, query.swap)
+        result = files.read_json(directory / "result.json")
+        request = SwapRequest.from_json(files.read_json(directory / "request.json"))
     except ValueError:
         return {}
-    result, request = (files.read_json(directory / name) for name in ("result.json", "request.json"))
-    if not result or not request:
+    if not result:
         return {}
-    word = {"word": "commit" if result["outcome"] == "promoted" else "abort"}
-    return proof.signed(word, str(request.get("token", "")), message)
+    end = RolloutEnd("commit" if result.get("outcome") == "promoted" else "abort")
+    return proof.signed(end, request.cluster_key, query)

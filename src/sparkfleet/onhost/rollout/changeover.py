@@ -74,7 +74,7 @@ def place(system: System, record: dict[str, Any], token: str) -> None:
     generation = Generation.from_json(record)
     snapshot.write_unit(system, generation.service, generation.unit)
     if token:
-        store.keep_ranks_token(system.paths.state, generation.service, record["swap"], token)
+        store.keep_cluster_key(system.paths.state, generation.service, record["swap"], token)
     # The guard adopts the container that the books name, and no other: the books come before the start.
     store.set_current(system.paths.state, generation.service, record)
     systemctl(system, "reset-failed", generation.unit_name)
@@ -112,7 +112,7 @@ def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
                 forget(system, service)
         except (DockerError, OSError) as error:
             journal.tell("note", f"left over of {service}, the next swap tidies up: {error}", phase="promote")
-    store.forget_ranks_tokens(system.paths.state, generation.service, record["swap"])
+    store.forget_cluster_keys(system.paths.state, generation.service, record["swap"])
     try:
         store.remember(system.paths.state, record)
     except OSError as error:

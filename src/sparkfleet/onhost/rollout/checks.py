@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, SwapRequest
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine.container import Container
@@ -40,6 +41,7 @@ def refusal(system: System, request: SwapRequest) -> Refusal | None:
     try:
         for service in touched(request):
             store.check_service(service)
+            store.read_current(system.paths.state, service)
         system.docker.ping()
         found = {service: system.docker.inspect(service) for service in touched(request)}
         return (
@@ -51,6 +53,9 @@ def refusal(system: System, request: SwapRequest) -> Refusal | None:
             or _disk(system)
             or _gpu(system, request)
         )
+    except ContractError as error:
+        wrong = error.diagnostic
+        return Refusal(REFUSED, f"{wrong.location}: {wrong.message}, expected {wrong.expected}", wrong.hint)
     except ValueError as error:
         return Refusal(REFUSED, str(error))
     except DockerGoneError as error:
@@ -95,7 +100,7 @@ def _candidate(system: System, request: SwapRequest) -> Refusal | None:
     generation = request.candidate
     if generation is None:
         return None
-    if generation.rank and not request.token:
+    if generation.rank and not request.cluster_key:
         cause = f"{generation.service} is a rank of the cluster {generation.rank.cluster}"
         return Refusal(
             REFUSED, f"{cause}, and only part of a change of all ranks", "pyinfra INVENTORY deploys/serve.py"

@@ -68,7 +68,7 @@ def settle(system: System, swap_id: str) -> None:
     if request.candidate is None or not journal.last("stop"):
         return
     if swap.goes_forward() or swap.others_went_forward():
-        changeover.place(system, swap.record(), swap.request.token)
+        changeover.place(system, swap.record(), swap.request.cluster_key)
     else:
         if not journal.last("restore"):
             journal.step("restore", REBOOTED, cause=REBOOTED)
@@ -211,7 +211,7 @@ class Swap:
         self.party.commit()
         while True:
             try:
-                changeover.place(self.system, record, self.request.token)
+                changeover.place(self.system, record, self.request.cluster_key)
                 changeover.hand_over(self.system, self.journal, record)
                 changeover.retire(self.system, self.journal, record)
                 break

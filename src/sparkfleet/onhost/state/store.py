@@ -6,11 +6,12 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract import codec
+from sparkfleet.contract.generation import CurrentGeneration, Generation, PromotedGeneration, RankKey
 from sparkfleet.onhost.machine import files
 
 KEPT_GENERATIONS = 5
@@ -48,13 +49,32 @@ def service_directory(state: Path, service: str) -> Path:
     return state / "services" / check_service(service)
 
 
+def record_path(state: Path, service: str) -> Path:
+    """Return where the record of a service lies."""
+    return service_directory(state, service) / "current.json"
+
+
+def read_current(state: Path, service: str) -> CurrentGeneration | None:
+    """Return the generation that passed the gate last, None when there is none. Raise ContractError."""
+    path = record_path(state, service)
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return codec.loads(CurrentGeneration, text, str(path))
+
+
 def current(state: Path, service: str) -> dict[str, Any] | None:
-    """Return ``current.json``: the generation that passed the gate last, with when, by whom and how."""
-    return files.read_json(service_directory(state, service) / "current.json")
+    """Return ``current.json`` in the present version; None when there is none, or none that can be read."""
+    try:
+        found = read_current(state, service)
+    except codec.ContractError:
+        return None
+    return found.to_json() if found else None
 
 
 def current_generation(state: Path, service: str) -> Generation | None:
-    """Return the generation that passed the gate last, None when there is none."""
+    """Return the generation that passed the gate last, None when there is none that can be read."""
     data = current(state, service)
     return Generation.from_json(data) if data else None
 
@@ -66,34 +86,37 @@ def services(state: Path) -> tuple[str, ...]:
 
 def set_current(state: Path, service: str, record: dict[str, Any] | None) -> None:
     """Write ``current.json``; None removes it."""
-    path = service_directory(state, service) / "current.json"
+    path = record_path(state, service)
     if record is None:
         files.remove(path)
     elif files.read_json(path) != record:
         files.write_json(path, record)
 
 
-def ranks_token(state: Path, service: str) -> str:
-    """Return what the ranks of a cluster share: the token of the change that made them; "" without one."""
-    books = current(state, service) or {}
-    kept = files.read_json(_token_path(state, service, str(books.get("swap", "")))) or {}
-    return str(kept.get("token", ""))
+def cluster_key(state: Path, service: str) -> str:
+    """Return the key that the ranks of a cluster share, of the rollout that made them; "" without one."""
+    record = current(state, service) or {}
+    path = _key_path(state, service, str(record.get("swap", "")))
+    data = files.read_json(path)
+    with suppress(codec.ContractError):
+        return RankKey.from_json(data, str(path)).cluster_key if data is not None else ""
+    return ""
 
 
-def keep_ranks_token(state: Path, service: str, swap_id: str, token: str) -> None:
-    """Keep a change's token for the guards: beside the books, which people and plans read."""
-    files.write_json(_token_path(state, service, swap_id), {"token": token}, mode=0o600)
+def keep_cluster_key(state: Path, service: str, swap_id: str, key: str) -> None:
+    """Keep a rollout's key for the supervisors: beside the record, which people and plans read."""
+    files.write_json(_key_path(state, service, swap_id), RankKey(key).to_json(), mode=0o600)
 
 
-def forget_ranks_tokens(state: Path, service: str, but: str) -> None:
-    """Forget the tokens of all other changes."""
-    kept = _token_path(state, service, but)
+def forget_cluster_keys(state: Path, service: str, but: str) -> None:
+    """Remove the keys of all other rollouts."""
+    kept = _key_path(state, service, but)
     for path in kept.parent.glob("*.json"):
         if path != kept:
             files.remove(path)
 
 
-def _token_path(state: Path, service: str, swap_id: str) -> Path:
+def _key_path(state: Path, service: str, swap_id: str) -> Path:
     return service_directory(state, service) / "ranks" / f"{swap_id}.json"
 
 
@@ -112,13 +135,18 @@ def remember(state: Path, record: dict[str, Any]) -> None:
 
 def generations(state: Path, service: str) -> tuple[dict[str, Any], ...]:
     """Return the promoted generations that are kept, newest last."""
-    found = (files.read_json(path) for path in _numbered(service_directory(state, service) / "generations"))
-    return tuple(data for data in found if data)
+    found = []
+    for path in _numbered(service_directory(state, service) / "generations"):
+        data = files.read_json(path)
+        with suppress(codec.ContractError):  # one that cannot be read is nothing to go back to
+            if data is not None:
+                found.append(PromotedGeneration.from_json(data, str(path)).to_json())
+    return tuple(found)
 
 
 def retire(state: Path, service: str) -> None:
     """Forget that a service serves; its generations are kept for a rollback."""
-    files.remove(service_directory(state, service) / "current.json")
+    files.remove(record_path(state, service))
     files.remove(service_directory(state, service) / "starts.json")
 
 

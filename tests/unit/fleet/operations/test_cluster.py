@@ -45,8 +45,8 @@ def test_all_members_get_the_id_and_the_token_of_the_first(monkeypatch: pytest.M
     monkeypatch.setattr(time, "sleep", lambda _: found.append(second.meet()))
     found.append(first.meet())
     assert {one.id for one in found} == {"own-0"}
-    assert len({one.token for one in found}) == 1
-    assert found[0].token
+    assert len({one.cluster_key for one in found}) == 1
+    assert found[0].cluster_key
 
 
 def test_a_member_that_failed_before_is_named_with_its_cause() -> None:

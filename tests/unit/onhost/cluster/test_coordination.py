@@ -33,7 +33,7 @@ def ask(world: World, rank: int, token: str = TOKEN, **changes: Any) -> dict[str
         f"io.sparkfleet.generation={candidate.id}" if word.startswith("io.sparkfleet.generation=") else word
         for word in candidate.create
     )
-    return world.ask(SwapRequest("s1", replace(candidate, create=labelled), ("nano",), token=token))
+    return world.ask(SwapRequest("s1", replace(candidate, create=labelled), ("nano",), cluster_key=token))
 
 
 def worker(world: World, **changes: Any) -> list[str]:

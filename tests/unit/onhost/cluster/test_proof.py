@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparkfleet.contract.cluster import PeerQuery, PeerState
 from sparkfleet.onhost.cluster import proof, ranks
 from sparkfleet.onhost.state import store
 from tests.unit.onhost.sparks import Sparks
 
-STATE: dict[str, Any] = {"epoch": "e", "state": "running", "serves": True}
+STATE = PeerState("make-1", "e", "running", serves=True)
 
 
-def test_a_signed_answer_is_believed_by_who_shares_the_token_and_by_nobody_else() -> None:
-    asked = proof.question({"ask": "state"})
+def test_a_signed_answer_is_believed_by_who_shares_the_key_and_by_nobody_else() -> None:
+    asked = proof.query("state")
     answer = proof.signed(STATE, "t", asked)
-    assert proof.proven(answer, "t", asked) == STATE
-    assert proof.proven(answer, "other", asked) is None
-    assert proof.proven(STATE, "t", asked) is None
-    assert proof.proven({**answer, "state": "ends"}, "t", asked) is None
+    assert proof.proven(PeerState, answer, "t", asked) == STATE
+    assert proof.proven(PeerState, answer, "other", asked) is None
+    assert proof.proven(PeerState, STATE.to_json(), "t", asked) is None
+    assert proof.proven(PeerState, {**answer, "state": "ends"}, "t", asked) is None
 
 
 def test_an_answer_is_good_for_one_question() -> None:
-    first, second = (proof.question({"ask": "state"}) for _ in range(2))
-    assert proof.proven(proof.signed(STATE, "t", first), "t", second) is None
+    first, second = (proof.query("state") for _ in range(2))
+    assert proof.proven(PeerState, proof.signed(STATE, "t", first), "t", second) is None
 
 
-def test_without_a_token_answers_are_taken_as_they_are() -> None:
-    asked = proof.question({"ask": "state"})
-    assert proof.proven(proof.signed(STATE, "", asked), "", asked) == STATE
-    assert proof.proven(None, "", asked) is None
+def test_without_a_key_answers_are_taken_as_they_are() -> None:
+    asked = proof.query("state")
+    assert proof.proven(PeerState, proof.signed(STATE, "", asked), "", asked) == STATE
+    assert proof.proven(PeerState, None, "", asked) is None
 
 
-@given(st.dictionaries(st.sampled_from(["ask", "nonce", "token"]), st.none() | st.integers() | st.text()))
-def test_the_token_is_in_no_answer(message: dict[str, Any]) -> None:
-    assert "a token of ours" not in repr(proof.signed(STATE, "a token of ours", message))
+def test_an_answer_of_another_shape_is_none() -> None:
+    asked = proof.query("state")
+    assert proof.proven(PeerState, {"make": 1}, "", asked) is None
+    assert proof.proven(PeerState, {**STATE.to_json(), "version": 99}, "", asked) is None
+
+
+def test_an_answer_of_a_supervisor_from_before_versions_is_understood() -> None:
+    asked = proof.query("state")
+    data = {"make": "make-1", "epoch": "e", "state": "running", "serves": True}
+    answer = {**data, "proof": proof._digest(data, "t", asked.nonce)}
+    assert proof.proven(PeerState, answer, "t", asked) == STATE
+
+
+@given(st.text(), st.text())
+def test_the_key_is_in_no_answer(swap: str, nonce: str) -> None:
+    assert "a key of ours" not in repr(proof.signed(STATE, "a key of ours", PeerQuery("state", swap, nonce)))
 
 
 def changed(root: Path) -> Sparks:
@@ -48,22 +61,22 @@ def changed(root: Path) -> Sparks:
     for spark in sparks.all:
         spark.boot()
     sparks.run(120, sparks.serves)
-    sparks.swap(token="t")
+    sparks.swap(cluster_key="t")
     sparks.run(900, lambda: len(sparks.results) == 2)
     sparks.run(60)
     assert sparks.outcomes() == ["promoted", "promoted"]
     return sparks
 
 
-def test_a_change_leaves_every_guard_its_token_0600_and_those_before_are_gone(tmp_path: Path) -> None:
+def test_a_change_leaves_every_guard_its_key_0600_and_those_before_are_gone(tmp_path: Path) -> None:
     sparks = changed(tmp_path)
     for spark in sparks.all:
         (kept,) = (store.service_directory(spark.paths.state, "nano") / "ranks").iterdir()
         assert kept.stat().st_mode & 0o777 == 0o600
-        assert store.ranks_token(spark.paths.state, "nano") == "t"
+        assert store.cluster_key(spark.paths.state, "nano") == "t"
         assert "'t'" not in repr(spark.guards["nano"].peers)
-    store.forget_ranks_tokens(sparks.all[0].paths.state, "nano", but="another")
-    assert store.ranks_token(sparks.all[0].paths.state, "nano") == ""
+    store.forget_cluster_keys(sparks.all[0].paths.state, "nano", but="another")
+    assert store.cluster_key(sparks.all[0].paths.state, "nano") == ""
 
 
 def test_a_lie_about_a_rank_stops_no_engine(tmp_path: Path) -> None:
@@ -80,7 +93,7 @@ def test_a_lie_about_a_rank_stops_no_engine(tmp_path: Path) -> None:
     assert sparks.starts == started
     guard = head.guards["nano"]
     assert guard.peers is not None
-    guard.peers.token = ""  # as it was: who shares nothing believes anybody
+    guard.peers.cluster_key = ""  # as it was: who shares nothing believes anybody
     sparks.run(20)
     assert sparks.starts != started or not sparks.serves()
     assert member.paths.state.exists()

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkfleet.contract.generation import LABEL_GENERATION, Generation, without_generation_label
+from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.generation import (
+    LABEL_GENERATION,
+    Generation,
+    PromotedGeneration,
+    without_generation_label,
+)
 from sparkfleet.onhost.machine import files, redact
 from sparkfleet.onhost.machine.container import Container
 from sparkfleet.onhost.state import store
@@ -75,17 +83,42 @@ def test_any_text_can_be_told_and_read_back(
     assert [event["text"] for event in read_events(folder)] == [text, other]
 
 
+def promoted(number: int) -> dict[str, Any]:
+    made = PromotedGeneration(
+        "nano", "img:1", "org/m", "c1", "nano", 8000 + number, (), "", promoted_at=number
+    )
+    return made.to_json()
+
+
 def test_the_last_five_generations_are_kept(tmp_path: Path) -> None:
     for number in range(8):
-        store.remember(tmp_path, {"service": "nano", "id": f"{number:012x}", "promoted_at": float(number)})
+        store.remember(tmp_path, promoted(number))
     kept = [one["id"] for one in store.generations(tmp_path, "nano")]
-    assert kept == [f"{number:012x}" for number in range(3, 8)]
+    assert kept == [promoted(number)["id"] for number in range(3, 8)]
 
 
 def test_a_generation_remembered_twice_is_there_once(tmp_path: Path) -> None:
     for _ in range(2):
-        store.remember(tmp_path, {"service": "nano", "id": "a" * 12, "promoted_at": 1.0})
+        store.remember(tmp_path, promoted(1))
     assert len(store.generations(tmp_path, "nano")) == 1
+
+
+def test_a_generation_that_cannot_be_read_is_nothing_to_go_back_to(tmp_path: Path) -> None:
+    store.remember(tmp_path, promoted(1))
+    history = tmp_path / "services" / "nano" / "generations"
+    (history / "2-of-later.json").write_text(json.dumps({**promoted(2), "version": 99}))
+    (history / "3-broken.json").write_text("[1]")
+    assert [one["port"] for one in store.generations(tmp_path, "nano")] == [8001]
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "", '{"version": 99}', '{"service": 1}'])
+def test_a_record_that_cannot_be_read_is_named_and_is_no_record(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "services" / "nano" / "current.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(ContractError, match=re.escape(str(path))):
+        store.read_current(tmp_path, "nano")
+    assert store.current(tmp_path, "nano") is None
 
 
 def test_the_last_ten_finished_swaps_are_kept_and_unfinished_ones_always(tmp_path: Path) -> None:
