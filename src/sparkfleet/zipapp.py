@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 
+from sparkfleet import engines
 from sparkfleet.onhost.collectors import ITEMS_PARTS
 
 MAIN = """\
@@ -27,6 +28,10 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file knows."""
 ON_SPARK = ("sparkfleet.contract", "sparkfleet.onhost")
 """Packages whose modules run on a Spark."""
+ENGINE_MODULES = ("__init__.py", "host.py", "openai_api.py")
+"""What all engines share of what runs on a Spark."""
+ENGINE_FILES = ("__init__.py", "onhost.py", "failure_patterns.json")
+"""What each engine has for a Spark."""
 COLLECTORS = frozenset({"__init__", "basics", "fast_imports", "state", *ITEMS_PARTS})
 """Modules of the collectors that the programs share with the probe; the others travel with the probe."""
 
@@ -37,6 +42,7 @@ def build() -> bytes:
     members = {"__main__.py": MAIN, "sparkfleet/__init__.py": ""}
     for package in ON_SPARK:
         members |= dict(_texts(resources.files(package), package.replace(".", "/")))
+    members |= dict(_engines())
     for name in [name for name in members if name.startswith("sparkfleet/onhost/collectors/")]:
         if name.rsplit("/", 1)[1].removesuffix(".py") not in COLLECTORS:
             del members[name]
@@ -48,6 +54,18 @@ def build() -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, members[name].encode())
     return buffer.getvalue()
+
+
+def _engines() -> Iterator[tuple[str, str]]:
+    """Yield path and text of the on-host parts of every engine."""
+    root = resources.files(engines)
+    for name in ENGINE_MODULES:
+        yield f"sparkfleet/engines/{name}", root.joinpath(name).read_text(encoding="utf-8")
+    for engine in engines.names():
+        for name in ENGINE_FILES:
+            source = root.joinpath(engine, name)
+            if source.is_file():
+                yield f"sparkfleet/engines/{engine}/{name}", source.read_text(encoding="utf-8")
 
 
 def _texts(folder: Traversable, where: str) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sparkfleet.zipapp import ENGINE_MODULES
+
 SOURCE = Path(__file__).parents[2] / "src" / "sparkfleet"
 
 
@@ -24,6 +26,9 @@ def imports(path: Path) -> Iterator[str]:
 ON_A_SPARK = [
     *(SOURCE / "contract").rglob("*.py"),
     *(SOURCE / "onhost").rglob("*.py"),
+    *(SOURCE / "engines" / name for name in ENGINE_MODULES),
+    *(SOURCE / "engines").glob("*/onhost.py"),
+    *(SOURCE / "engines").glob("*/__init__.py"),
 ]
 
 
@@ -38,5 +43,6 @@ def test_what_runs_on_a_spark_needs_nothing_but_the_standard_library(path: Path)
         assert (
             top in sys.stdlib_module_names | NEWER
             or name.startswith(("sparkfleet.contract", "sparkfleet.onhost"))
+            or name.split(".")[:2] == ["sparkfleet", "engines"]
             or name == "sparkfleet"
         ), name

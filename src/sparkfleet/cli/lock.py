@@ -97,8 +97,8 @@ def _text(entry: Entry | None) -> str:
 
 def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str]:
     """Return what another image means for the services that use it: a tag that moved, or another tag."""
+    from sparkfleet import engines  # noqa: PLC0415
     from sparkfleet.config.locked import LockedImage, image_key  # noqa: PLC0415
-    from sparkfleet.lock.upgrade import difference, known_of  # noqa: PLC0415
 
     new = change.new
     if not isinstance(new, LockedImage):
@@ -108,12 +108,18 @@ def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str
     old = change.old or (same[0] if len(same) == 1 else None)
     if not isinstance(old, LockedImage):
         return []
-    if known_of(old.image) is None or known_of(new.image) is None:
-        return ["which vLLM is in it is not known, and so is what the move means for flags and variables"]
     services = [service for host in fleet.hosts for service in host.services]
     users = [service for service in services if image_key(service.image) == change.key]
-    upgrade = difference(old.image, new.image, users)
-    return upgrade.lines() if upgrade else []
+    lines: list[str] = []
+    for name in dict.fromkeys(service.engine for service in users):
+        engine = engines.get(name)
+        own = [service for service in users if service.engine == name]
+        found = engine.upgrade_notes(old.image, new.image, own)
+        if found is None:
+            unknown = f"which {engine.title} is in it is not known, and so is what the move means for flags"
+            found = [f"{unknown} and variables"]
+        lines += found
+    return lines
 
 
 def _data(outcome: Outcome, fleet: Fleet) -> dict[str, Any]:

@@ -116,6 +116,7 @@ class Recipe(Model):
         None, description="Repository on the Hugging Face Hub; without one the host file names it."
     )
     revision: str | None = Field(None, description="Branch, tag or commit; default: the default branch.")
+    engine: str | None = Field(None, description="Engine that serves it; default: vllm.")
     image: str = Field(description="Image with tag; the digest comes from the lock file.")
     served_name: str | None = Field(None, description="Name of the model in the API; default: the service's.")
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
@@ -133,6 +134,7 @@ class ServiceSpec(Model):
     recipe: Name | None = Field(None, description="A recipe of the catalog, or of the fleet's recipes/.")
     model: Repository | None = Field(None, description="Another model repository than the recipe's.")
     name: Name | None = Field(None, description="Container, unit and default served model name.")
+    engine: str | None = Field(None, description="Engine that serves it; default: the recipe's, else vllm.")
     port: Port | None = Field(None, description="Default: first_port of group_data, then the next free one.")
     image: str | None = Field(
         None, description="registry/name:tag, or with @sha256:...; without a digest the lock file gives it."

@@ -11,8 +11,7 @@ from sparkfleet.config.merge import Layer
 from sparkfleet.config.models import ServiceSpec
 from sparkfleet.config.resolved import ImageRef
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.engines.vllm import images
-from sparkfleet.engines.vllm import packages as known
+from sparkfleet.engines.base import Engine
 
 Packages = tuple[tuple[str, str], ...]
 """Names and version ranges."""
@@ -37,8 +36,6 @@ def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple
     return tuple(sorted((name, asked) for name, asked in found.items() if asked is not None)), diagnostics
 
 
-def lacking(image: ImageRef, wanted: Packages) -> Packages:
-    """Return the packages that the image does not surely have, by the vLLM in it."""
-    if not wanted:
-        return ()
-    return known.lacking(wanted, image.vllm or images.vllm_version(image.repository, image.tag))
+def lacking(image: ImageRef, wanted: Packages, engine: Engine) -> Packages:
+    """Return the packages that the image does not surely have, by the engine's version in it."""
+    return engine.lacking_packages(wanted, engine.image_version(image)) if wanted else ()

@@ -6,39 +6,30 @@ import re
 
 from sparkfleet.config.merge import Folded
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.base import Engine
 
-OWN_FLAGS = {
-    "port": "the field 'port:' of the service",
-    "served-model-name": "the field 'served_name:' of the service",
-    "revision": "the field 'revision:' of the service",
-    "model": "the field 'model:' of the service",
-    "model-tag": "the field 'model:' of the service",
-    "host": "nothing: the engine listens on every address of its container",
-}
-"""Flags that sparkfleet renders itself, and what to write instead."""
-
-SECRET_FLAGS = frozenset({"api-key", "hf-token"})
-SECRET_ENV = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY"})
+SECRET_ENV = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
+"""Variables that no engine may get: the hub's token."""
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """``organisation/name`` on the hub; everything else in its place is a path."""
 
 
-def diagnostics(folded: Folded) -> list[Diagnostic]:
-    """Return a problem for each flag and variable that cannot be set by the user."""
+def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
+    """Return a diagnostic for each flag and variable that cannot be set by the user."""
     found = []
     for name in folded.flags:
         place = folded.origin[f"flags.{name}"]
-        if name in OWN_FLAGS:
+        if name in engine.reserved_flags:
             found.append(
                 Diagnostic(
                     place,
                     f"flag '{name}' is set by sparkfleet itself",
-                    OWN_FLAGS[name],
+                    engine.reserved_flags[name],
                     "remove it from flags",
                 )
             )
-        elif name in SECRET_FLAGS:
+        elif name in engine.secret_flags:
             found.append(
                 Diagnostic(
                     place,
@@ -47,16 +38,17 @@ def diagnostics(folded: Folded) -> list[Diagnostic]:
                     "remove it; the hub's token comes from 'hf_token' in group_data",
                 )
             )
-    tokenizer = folded.flags.get("tokenizer")
-    if isinstance(tokenizer, str) and REPOSITORY.fullmatch(tokenizer):
-        found.append(
-            Diagnostic(
-                folded.origin["flags.tokenizer"],
-                f"the tokenizer of another repository ({tokenizer}) would be missing: engines start offline",
-                "the model's own tokenizer, or a path in the container",
-                "remove the flag, or mount the files ('container.mounts') and give their path",
+    for name in sorted(engine.repository_flags & folded.flags.keys()):
+        value = folded.flags[name]
+        if isinstance(value, str) and REPOSITORY.fullmatch(value):
+            found.append(
+                Diagnostic(
+                    folded.origin[f"flags.{name}"],
+                    f"the {name} of another repository ({value}) would be missing: engines start offline",
+                    f"the model's own {name}, or a path in the container",
+                    "remove the flag, or mount the files ('container.mounts') and give their path",
+                )
             )
-        )
     found += [
         Diagnostic(
             folded.origin[f"env.{name}"],
@@ -64,6 +56,6 @@ def diagnostics(folded: Folded) -> list[Diagnostic]:
             "no secret in env: `docker inspect` shows it",
             "remove it; the hub's token comes from 'hf_token' in group_data",
         )
-        for name in sorted(SECRET_ENV & folded.env.keys())
+        for name in sorted((SECRET_ENV | engine.secret_env) & folded.env.keys())
     ]
     return found

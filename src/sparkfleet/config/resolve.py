@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from sparkfleet import engines
 from sparkfleet.config import image, locked, required_packages, reserved_flags
 from sparkfleet.config.locked import Lock
 from sparkfleet.config.merge import Folded, Layer, fold
@@ -14,7 +15,8 @@ from sparkfleet.config.models import Defaults, FlagValue, Recipe, ServiceSpec
 from sparkfleet.config.resolved import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Gate
+from sparkfleet.contract.generation import DEFAULT_ENGINE, Gate
+from sparkfleet.engines.base import Engine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
 
@@ -83,7 +85,10 @@ def service(
             )
         )
         return None
-    context.diagnostics += reserved_flags.diagnostics(folded)
+    engine = _engine(folded, context)
+    if engine is None:
+        return None
+    context.diagnostics += reserved_flags.diagnostics(folded, engine)
     pinned_image = _image(folded, context)
     name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
     if _RESERVED_NAME.fullmatch(name):
@@ -97,7 +102,7 @@ def service(
     )
     if recipe and recipe.requires.gated and folded.fields["model"] == recipe.model:
         weights = replace(weights, gated=True)
-    drafters = _drafters(folded, context)
+    drafters = _drafters(folded, engine, context)
     flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
     wanted = {**(recipe.requires.packages if recipe else {}), **(needs or {})}
     packages, wrong = required_packages.packages(wanted, spec, layer)
@@ -106,30 +111,31 @@ def service(
         name=name,
         recipe=recipe.recipe if recipe else "",
         port=spec.port or 0,
-        image=_with_packages(pinned_image, packages, folded, context),
+        image=_with_packages(pinned_image, packages, folded, engine, context),
         weights=weights,
         served_name=spec.served_name or spec.name or folded.fields.get("served_name") or name,
-        flags=tuple(_with_drafters_commit(flags, drafters).items()),
+        flags=tuple(engine.pin_extra_models(flags, {one.repo: one.revision for one in drafters}).items()),
         env=tuple(folded.env.items()),
         container=_container(folded.container),
-        gate=_gate(folded, context),
+        gate=_gate(folded, engine, context),
         origin=tuple(sorted({**folded.origin, "service": place}.items())),
         drafters=drafters,
         requires_vllm=(recipe.requires.vllm or "") if recipe else "",
         requires_packages=packages,
         requires_sparks=recipe.requires.sparks if recipe else 1,
+        engine=engine.name,
     )
 
 
-def drafter(flags: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return ``(repository, revision)`` of a drafter on the hub; None: none, or it comes with the model."""
-    speculative = flags.get("speculative-config")
-    if not isinstance(speculative, dict):
-        return None
-    repo = str(speculative.get("model") or "")
-    return (
-        (repo, str(speculative.get("revision") or "")) if reserved_flags.REPOSITORY.fullmatch(repo) else None
-    )
+def _engine(folded: Folded, context: Context) -> Engine | None:
+    name = folded.fields.get("engine", DEFAULT_ENGINE)
+    if name in engines.names():
+        return engines.get(name)
+    expected = f"one of: {', '.join(engines.names())}"
+    hint = did_you_mean(name, engines.names(), "change 'engine:'")
+    found = f"there is no engine '{name}'"
+    context.diagnostics.append(Diagnostic(folded.origin["engine"], found, expected, hint))
+    return None
 
 
 def snapshot(weights: Weights) -> str:
@@ -208,10 +214,10 @@ def _image(folded: Folded, context: Context) -> ImageRef:
 
 
 def _with_packages(
-    pinned: ImageRef, wanted: tuple[tuple[str, str], ...], folded: Folded, context: Context
+    pinned: ImageRef, wanted: tuple[tuple[str, str], ...], folded: Folded, engine: Engine, context: Context
 ) -> ImageRef:
     """Return the image with the packages that it lacks, as locked."""
-    lacking = required_packages.lacking(pinned, wanted)
+    lacking = required_packages.lacking(pinned, wanted, engine)
     if not lacking or not pinned.digest or context.lock is None:
         return pinned
     index = context.defaults.python_packages
@@ -234,17 +240,11 @@ def _weights(repo: str, revision: str, place: str, context: Context) -> Weights:
     return found
 
 
-def _drafters(folded: Folded, context: Context) -> tuple[Weights, ...]:
-    found = drafter(folded.flags)
-    return (_weights(*found, folded.origin["flags.speculative-config"], context),) if found else ()
-
-
-def _with_drafters_commit(flags: dict[str, FlagValue], drafters: tuple[Weights, ...]) -> dict[str, FlagValue]:
-    """Return the flags with the drafter's commit: an engine without network knows no branch of it."""
-    speculative = flags.get("speculative-config")
-    if not drafters or not drafters[0].revision or not isinstance(speculative, dict):
-        return flags
-    return {**flags, "speculative-config": {**speculative, "revision": drafters[0].revision}}
+def _drafters(folded: Folded, engine: Engine, context: Context) -> tuple[Weights, ...]:
+    return tuple(
+        _weights(extra.repo, extra.revision, folded.origin[f"flags.{extra.flag}"], context)
+        for extra in engine.extra_models(folded.flags)
+    )
 
 
 def _container(values: dict[str, Any]) -> Container:
@@ -257,8 +257,8 @@ def _container(values: dict[str, Any]) -> Container:
     return replace(base, **values, other=tuple(sorted(other.items())))
 
 
-def _gate(folded: Folded, context: Context) -> Gate:
-    gate = Gate(speculative="speculative-config" in folded.flags)
+def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:
+    gate = Gate(speculative=engine.is_speculative(folded.flags))
     written = folded.gate.get("timeout")
     if written is not None:
         timeout = seconds(written)

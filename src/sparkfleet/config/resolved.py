@@ -10,7 +10,7 @@ from typing import Any
 from sparkfleet.config.derived_packages import DerivedPackages, Wheel, reference
 from sparkfleet.config.items import Item
 from sparkfleet.config.models import FlagValue
-from sparkfleet.contract.generation import Gate
+from sparkfleet.contract.generation import DEFAULT_ENGINE, Gate
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ class Service:
     """Python packages and version ranges that the recipe asks of the image."""
     requires_sparks: int = 1
     """Least number of Sparks that the recipe asks for."""
+    engine: str = DEFAULT_ENGINE
+    """Name of the engine: a folder of ``sparkfleet.engines``."""
 
     @property
     def repositories(self) -> tuple[Weights, ...]:

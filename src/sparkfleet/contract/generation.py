@@ -17,6 +17,9 @@ from sparkfleet.contract.codec import Document, Json, Migration, secret
 STATE_DIR = "/var/lib/sparkfleet"
 """Everything that sparkfleet remembers on a Spark. 0755 root; secrets are elsewhere."""
 
+DEFAULT_ENGINE = "vllm"
+"""Engine of records and host files that name none."""
+
 LABEL_SERVICE = "io.sparkfleet.service"
 LABEL_GENERATION = "io.sparkfleet.generation"
 """Labels that prove a container is ours. Without them it is never touched."""
@@ -103,6 +106,8 @@ class Generation(Document):
     env: tuple[tuple[str, str], ...] = ()
     rank: Rank | None = None
     """Its place in a cluster; None: the Spark serves alone."""
+    engine: str = DEFAULT_ENGINE
+    """Name of the engine: a folder of ``sparkfleet.engines``."""
 
     @property
     def unit_name(self) -> str:
@@ -114,6 +119,8 @@ class Generation(Document):
         """Return 12 hex digits over all that makes a new container or unit necessary (not the gate)."""
         spec = {one.name: getattr(self, one.name) for one in dataclasses.fields(Generation)}
         del spec["gate"], spec["rank"]
+        if self.engine == DEFAULT_ENGINE:
+            del spec["engine"]  # records of before there were engines keep their id
         if self.rank is not None:
             spec["rank"] = dataclasses.asdict(self.rank)
         spec["create"] = without_generation_label(self.create)

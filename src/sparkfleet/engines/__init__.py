@@ -1,0 +1,41 @@
+"""Engines that serve models, one folder each: all that is known of one engine is in its folder.
+
+``engines/<name>/engine.py`` has ``ENGINE``, the operator's side (``base.Engine``). ``ENGINE`` in
+``engines/<name>/onhost.py`` is for programs on a Spark (``host.HostEngine``, standard library alone). An
+engine's modules are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sparkfleet.engines.base import Engine
+    from sparkfleet.engines.host import HostEngine
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of all engines, sorted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
+
+
+@cache
+def get(name: str) -> Engine:
+    """Return the operator's side of an engine. ``KeyError`` for a name that ``names`` does not have."""
+    return _load(name, "engine")  # type: ignore[return-value]
+
+
+@cache
+def on_host(name: str) -> HostEngine:
+    """Return the part of an engine that runs on a Spark. ``KeyError`` for an unknown engine."""
+    return _load(name, "onhost")  # type: ignore[return-value]
+
+
+def _load(name: str, part: str) -> object:
+    if name not in names():
+        raise KeyError(name)
+    return importlib.import_module(f"{__name__}.{name}.{part}").ENGINE

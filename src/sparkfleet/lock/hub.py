@@ -19,10 +19,12 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
+from sparkfleet import engines
 from sparkfleet.config.locked import LockedModel
 from sparkfleet.config.resolved import WeightFile, Weights
 from sparkfleet.contract import hub_access
-from sparkfleet.lock.model_files import figures, has_weights, loaded
+from sparkfleet.contract.generation import DEFAULT_ENGINE
+from sparkfleet.lock.model_config import figures
 
 TIMEOUT_S = 30
 MAX_CONFIG_BYTES = 8 << 20
@@ -61,17 +63,24 @@ class Hub:
         """Return the hub's address."""
         return (self.endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
-    def resolve(self, repo: str, asked: str) -> LockedModel:
-        """Return the repository at the commit that ``asked`` means now ("" is the default branch)."""
+    def resolve(
+        self, repo: str, asked: str, engine_name: str = DEFAULT_ENGINE, pattern: str = ""
+    ) -> LockedModel:
+        """Return the repository at the commit that ``asked`` means now ("" is the default branch).
+
+        Files are those that the engine loads, of those that match ``pattern``.
+        """
         info = self._info(repo, asked)
         if not info.sha:
             raise HubError(f"{self.url} names no commit of {repo}", "is that a model hub? see 'hf_endpoint'")
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
-        files = loaded(_file(repo, sibling) for sibling in siblings.values())
-        if not has_weights(files):
+        engine = engines.get(engine_name)
+        files = engine.model_files((_file(repo, sibling) for sibling in siblings.values()), pattern)
+        if not files:
+            matching = f" and match '{pattern}'" if pattern else ""
             raise HubError(
-                f"{repo} has no weights that vLLM loads (safetensors, or .bin)",
-                "name the repository with the safetensors; GGUF alone is not served",
+                f"{repo} has no weights that {engine.title} loads ({engine.weights_hint}){matching}",
+                f"name a repository with weights for {engine.title}, or another engine",
             )
         config = self._config(repo, info.sha, siblings)
         weights = Weights(repo, info.sha, files, bool(info.gated), tuple(sorted(config.items())))

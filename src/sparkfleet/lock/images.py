@@ -7,13 +7,11 @@ from typing import Any
 
 from sparkfleet.config.locked import LockedImage
 from sparkfleet.config.resolved import ImageRef
-from sparkfleet.engines.vllm import images
+from sparkfleet.engines.base import Engine
 from sparkfleet.lock.registry import Content, Registry, RegistryError
 
-_VERSION = re.compile(r"v?(\d+\.\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)?)")
 
-
-def resolve(image: ImageRef, registry: Registry) -> LockedImage:
+def resolve(image: ImageRef, registry: Registry, engine: Engine) -> LockedImage:
     """Return the image pinned. Raise ``RegistryError``: not there, not allowed, no linux/arm64 in it, ..."""
     index = registry.manifest(image.repository, image.digest or image.tag)
     manifest = _arm64(index, image, registry)
@@ -36,7 +34,7 @@ def resolve(image: ImageRef, registry: Registry) -> LockedImage:
             tag=image.tag,
             digest=index.digest,
             entrypoint=entrypoint,
-            vllm=_vllm(image, dict(env), settings.get("Labels") or {}),
+            vllm=engine.image_version(image, dict(env), settings.get("Labels") or {}),
             size=_size(manifest.data),
         ),
         arm64=manifest.digest,
@@ -82,12 +80,3 @@ def _env(settings: dict[str, Any]) -> list[tuple[str, str]]:
 def _seconds(created: str) -> str:
     """Return a date-time without its fraction of a second."""
     return re.sub(r"\.\d+", "", created)
-
-
-def _vllm(image: ImageRef, env: dict[str, str], labels: dict[str, str]) -> str:
-    """Return the vLLM version: what the image says of itself, else what its name tells."""
-    for text in (env.get("VLLM_VERSION", ""), labels.get("io.vllm.version", "")):
-        match = _VERSION.match(text)
-        if match:
-            return match[1]
-    return images.vllm_version(image.repository, image.tag)

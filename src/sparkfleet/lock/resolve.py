@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from sparkfleet import engines
 from sparkfleet.config.locked import (
     Lock,
     LockedImage,
@@ -22,7 +23,7 @@ from sparkfleet.config.locked import (
 from sparkfleet.config.required_packages import lacking
 from sparkfleet.config.resolved import Fleet, ImageRef, PackageIndex, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.engines.vllm.packages import brought
+from sparkfleet.contract.generation import DEFAULT_ENGINE
 from sparkfleet.lock import images, packages
 from sparkfleet.lock.hub import Hub, HubError
 from sparkfleet.lock.registry import Registry, RegistryError
@@ -60,6 +61,8 @@ class Wanted:
     """Where it is written first."""
     names: set[str] = field(default_factory=set)
     """What ``--update`` may call it."""
+    engine: str = DEFAULT_ENGINE
+    """Engine of the first service that needs it."""
 
 
 @dataclass
@@ -133,17 +136,22 @@ def wanted(fleet: Fleet) -> tuple[dict[str, _WantedImage], dict[str, _WantedMode
         for service in host.services:
             origin = dict(service.origin)
             image = service.image
-            item = wanted_images.setdefault(image_key(image), _WantedImage(origin["image"], image=image))
+            item = wanted_images.setdefault(
+                image_key(image), _WantedImage(origin["image"], engine=service.engine, image=image)
+            )
             item.names |= _names(service) | {
                 image.display,
                 image.repository,
                 image.display.rpartition(":")[0],
             }
+            extra = engines.get(service.engine).extra_models(dict(service.flags))
+            flags = {one.repo: f"flags.{one.flag}" for one in extra}
             for weights in (service.weights, *service.drafters):
                 key = model_key(weights.repo, weights.revision)
-                place = origin["model"] if weights is service.weights else origin["flags.speculative-config"]
+                place = origin["model"] if weights is service.weights else origin[flags[weights.repo]]
                 model = wanted_models.setdefault(
-                    key, _WantedModel(place, repo=weights.repo, asked=weights.revision)
+                    key,
+                    _WantedModel(place, engine=service.engine, repo=weights.repo, asked=weights.revision),
                 )
                 model.names |= _names(service) | _repo_names(weights)
     return wanted_images, wanted_models
@@ -156,7 +164,9 @@ def wanted_packages(fleet: Fleet) -> dict[str, _WantedPackages]:
         if service.requires_packages:
             key = packages_key(service.image, service.requires_packages)
             place = dict(service.origin)["image"]
-            made = _WantedPackages(place, image=service.image, needs=service.requires_packages)
+            made = _WantedPackages(
+                place, engine=service.engine, image=service.image, needs=service.requires_packages
+            )
             item = found.setdefault(key, made)
             item.names |= _names(service) | {name for name, _ in service.requires_packages}
     return found
@@ -170,7 +180,8 @@ def _packages(
     tasks: dict[str, Callable[[], Resolved]] = {}
     for name, item in wanted.items():
         image = new.images.get(image_key(item.image))
-        absent = lacking(replace(image.image, tag=item.image.tag), item.needs) if image else ()
+        engine = engines.get(item.engine)
+        absent = lacking(replace(image.image, tag=item.image.tag), item.needs, engine) if image else ()
         if image is None or not absent:
             continue
         key = packages_key(item.image, absent)
@@ -190,7 +201,7 @@ def _choose(
     item: _WantedPackages, absent: tuple[tuple[str, str], ...], version: str, index: PackageIndex
 ) -> Resolved:
     try:
-        return packages.resolve(absent, brought(version), index)
+        return packages.resolve(absent, engines.get(item.engine).image_packages(version), index)
     except packages.PackagesError as error:
         names = ", ".join(name for name, _ in absent)
         expected = f"wheels of {names} for Python {index.python} on {index.machine}"
@@ -228,7 +239,7 @@ def _moving(everything: dict[str, Wanted], update: Iterable[str]) -> tuple[set[s
 def _image(item: _WantedImage, registry: Callable[[], Registry]) -> Resolved:
     reader = registry()
     try:
-        found = images.resolve(item.image, reader)
+        found = images.resolve(item.image, reader, engines.get(item.engine))
     except RegistryError as error:
         return Diagnostic(item.place, error.found, "an image that can be pinned", error.remedy)
     finally:
@@ -240,7 +251,7 @@ def _image(item: _WantedImage, registry: Callable[[], Registry]) -> Resolved:
 
 def _model(item: _WantedModel, hub: Hub) -> Resolved:
     try:
-        return hub.resolve(item.repo, item.asked)
+        return hub.resolve(item.repo, item.asked, item.engine)
     except HubError as error:
         return Diagnostic(item.place, error.found, "a repository that can be pinned", error.remedy)
 

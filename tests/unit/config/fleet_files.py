@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet import engines
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages, image_key, packages_key
 from sparkfleet.config.required_packages import lacking
 from sparkfleet.config.resolved import DerivedPackages, Fleet, Service, WeightFile, Weights, Wheel
@@ -66,7 +67,11 @@ class FleetFiles:
             {
                 packages_key(item.image, absent): _packages(absent)
                 for item in wanted_packages(fleet).values()
-                if (absent := lacking(pinned[image_key(item.image)].image, item.needs))
+                if (
+                    absent := lacking(
+                        pinned[image_key(item.image)].image, item.needs, engines.get(item.engine)
+                    )
+                )
             },
         )
         lockfile.write(self.directory / "fleet.lock", lock)

@@ -277,3 +277,15 @@ def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet: Callable[...,
     text = f"serve:\n  recipe: {SMALL}\n  flags:\n    no-async-scheduling: true\n    async-scheduling: true\n"
     diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
     assert diagnostic.message == "flag 'async-scheduling' says the same as 'no-async-scheduling'"
+
+
+def test_a_service_names_its_engine_else_it_is_that_of_the_recipe(fleet):
+    files = fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, engine: vllm}}\n"})
+    assert files.service().engine == "vllm"
+
+
+def test_an_unknown_engine_is_an_error_with_the_nearest_one(fleet):
+    diagnostic = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  engine: vlm\n"}).diagnostic()
+    assert diagnostic.location.endswith("spark-01.yaml:3")
+    assert diagnostic.message == "there is no engine 'vlm'"
+    assert diagnostic.hint == "did you mean 'vllm'?"

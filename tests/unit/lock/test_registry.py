@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sparkfleet import engines
 from sparkfleet.config import image
 from sparkfleet.config.resolved import Mirror
 from sparkfleet.lock import credentials, images
@@ -35,7 +36,7 @@ def reader(fake: FakeRegistry, credential: Credential | None = None) -> Registry
 def resolve(fake: FakeRegistry, credential: Credential | None = None, asked: str = IMAGE) -> Any:
     connection = reader(fake, credential)
     try:
-        return images.resolve(asked, connection)
+        return images.resolve(asked, connection, engines.get("vllm"))
     finally:
         connection.close()
 
@@ -182,7 +183,7 @@ def test_a_mirror_is_not_given_the_password_of_the_registry_it_stands_for(fake: 
 
     connection = Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, credential)
     with pytest.raises(RegistryError):
-        images.resolve(IMAGE, connection)
+        images.resolve(IMAGE, connection, engines.get("vllm"))
     connection.close()
     assert asked == [fake.url.removeprefix("http://")]
 
@@ -216,14 +217,14 @@ def test_a_registry_that_does_not_answer_is_given_up(
 def test_a_registry_that_is_not_there_says_so() -> None:
     connection = Registry({"nvcr.io": Mirror("nvcr.io", "http://127.0.0.1:1")}, lambda _: None)
     with pytest.raises(RegistryError, match=r"nvcr\.io cannot be reached"):
-        images.resolve(IMAGE, connection)
+        images.resolve(IMAGE, connection, engines.get("vllm"))
     connection.close()
 
 
 def test_a_ca_file_that_is_not_there_says_so(fake: FakeRegistry) -> None:
     connection = Registry({"nvcr.io": Mirror("nvcr.io", fake.url, "/no/ca.pem")}, lambda _: None)
     with pytest.raises(RegistryError, match=r"the ca_file of nvcr\.io cannot be read"):
-        images.resolve(IMAGE, connection)
+        images.resolve(IMAGE, connection, engines.get("vllm"))
 
 
 def test_a_challenge_that_wants_the_password_in_the_clear_is_refused() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sparkfleet.config.resolved import ImageRef, Service
 from sparkfleet.engines.vllm import schema_cache
-from sparkfleet.lock.upgrade import difference
+from sparkfleet.engines.vllm.upgrade import difference
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from sparkfleet.engines.base import FlagChange
 from sparkfleet.engines.vllm.args import parse
 from sparkfleet.engines.vllm.schema import Flag, Schema
 
 _ABSENT = object()
-
-
-@dataclass(frozen=True)
-class FlagChange:
-    """One flag that differs. A side that does not give the flag is None."""
-
-    flag: str
-    """Canonical long name; ``model`` for the model itself."""
-    old: str | None
-    new: str | None
-    """For JSON on both sides, the differing keys alone: ``num_speculative_tokens=3``."""
 
 
 def differences(

@@ -7,27 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.engines.base import ArgCheck
 from sparkfleet.engines.vllm.schema import Schema, from_dump
 
 SCRIPT = Path(__file__).parent / "data" / "ask_parser.py"
 """The program; it is given to the image's Python on stdin."""
 TIMEOUT_S = 300
 """Seconds that it may take: importing vLLM alone takes 7 to 15 s."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the image's parser said."""
-
-    ok: bool | None
-    """None: it could not be asked; the flags are neither accepted nor refused."""
-    error: str
-    version: str
-    """The vLLM version inside, as it names itself: ``0.17.1+a03ca76a.nv26.03``."""
 
 
 def docker_words(image: str, *, name: str = "") -> tuple[str, ...]:
@@ -49,12 +38,12 @@ def schema_words() -> tuple[str, ...]:
     return ("schema",)
 
 
-def read_answer(output: str) -> Answer:
+def read_answer(output: str) -> ArgCheck:
     """Return what the program answered to ``parse_words``."""
     data = _last_document(output)
     if data is None:
-        return Answer(None, f"the image did not answer: {output.strip()[-400:] or 'no output'}", "")
-    return Answer(data.get("ok"), str(data.get("error", "")), str(data.get("version", "")))
+        return ArgCheck(None, f"the image did not answer: {output.strip()[-400:] or 'no output'}", "")
+    return ArgCheck(data.get("ok"), str(data.get("error", "")), str(data.get("version", "")))
 
 
 def read_schema(output: str) -> Schema:

@@ -98,3 +98,9 @@ def _after_serve(words: tuple[str, ...]) -> tuple[str, ...] | None:
         if word.rpartition("/")[2] == "vllm" and words[index + 1] == "serve":
             return words[index + len(SERVE) :]
     return None
+
+
+def args_after_serve(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the args after ``vllm serve`` of a container's whole argv; all of it where it is not there."""
+    found = _after_serve(tuple(argv))
+    return tuple(argv) if found is None else found

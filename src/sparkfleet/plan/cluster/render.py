@@ -152,4 +152,4 @@ def _needs_entrypoint(service: Service) -> bool:
 
 @cache
 def _ray_program() -> str:
-    return resources.files("sparkfleet.plan.cluster").joinpath("ray_rank.py").read_text(encoding="utf-8")
+    return resources.files("sparkfleet.engines.vllm").joinpath("data/ray_rank.py").read_text(encoding="utf-8")

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparkfleet.engines.base import FlagChange
 from sparkfleet.engines.vllm import schema
 from sparkfleet.engines.vllm.args import render
-from sparkfleet.engines.vllm.compare import FlagChange, differences
+from sparkfleet.engines.vllm.compare import differences
 from tests.unit.engines.vllm.strategies import flags_of
 
 OLD, NEW = schema.load("0.19.0"), schema.load("0.33.0")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sparkfleet.engines.base import ArgCheck
 from sparkfleet.engines.vllm import image_parser
-from sparkfleet.engines.vllm.image_parser import Answer, read_answer, read_schema
+from sparkfleet.engines.vllm.image_parser import read_answer, read_schema
 
 PACKAGE = {
     "__init__.py": "",
@@ -86,12 +87,12 @@ def run(site: Path, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def ask(site: Path, *words: str) -> Answer:
+def ask(site: Path, *words: str) -> ArgCheck:
     return read_answer(run(site, *image_parser.parse_words(words))[1])
 
 
 def test_words_that_the_parser_takes_are_accepted(site: Path) -> None:
-    assert ask(site, "m", "--seed", "3", "--no-trust") == Answer(True, "", "0.33.0+nv26.11")
+    assert ask(site, "m", "--seed", "3", "--no-trust") == ArgCheck(True, "", "0.33.0+nv26.11")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,9 @@ def test_no_schema_is_an_error_with_the_images_own_words(output: str) -> None:
 
 
 def test_words_before_the_answer_do_not_disturb_it() -> None:
-    assert read_answer('WARNING x\n{"ok": true, "error": "", "version": "1"}\n{x\n') == Answer(True, "", "1")
+    assert read_answer('WARNING x\n{"ok": true, "error": "", "version": "1"}\n{x\n') == ArgCheck(
+        True, "", "1"
+    )
 
 
 def test_the_image_is_asked_without_network_and_never_pulled() -> None:

@@ -8,7 +8,7 @@ that the parser and the registries know. No GPU is needed. One JSON document goe
 stderr.
 """
 
-# ruff: noqa: INP001, SLF001, BLE001
+# ruff: noqa: SLF001, BLE001
 # A program, not a module; argparse and vLLM keep in private names what is asked here; a failure is an answer.
 
 from __future__ import annotations

@@ -57,6 +57,14 @@ def known_of(image: ImageRef) -> Known | None:
     return Known(*schema.nearest(image.vllm)) if image.vllm else None
 
 
+def notes(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> list[str] | None:
+    """Return the difference for people; None where it is not known which vLLM one of the images has."""
+    if known_of(old) is None or known_of(new) is None:
+        return None
+    found = difference(old, new, services)
+    return found.lines() if found else []
+
+
 def difference(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> Upgrade | None:
     """Return what moving from one image to another means; None where nothing differs or is known."""
     from_old, from_new = known_of(old), known_of(new)

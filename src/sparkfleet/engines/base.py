@@ -1,0 +1,318 @@
+"""What sparkfleet must know of an engine on the operator's side.
+
+An engine's ``engine.py`` subclasses ``Engine`` and assigns an instance to ``ENGINE``. Methods with a body are
+defaults for engines that lack the feature. Pure: only ``ArgChecker.keep`` writes, into the operator's cache.
+What programs on a Spark need is ``host.HostEngine``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from sparkfleet.config.cluster_file import ClusterSource
+    from sparkfleet.config.models import FlagValue
+    from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile
+    from sparkfleet.contract.diagnostic import Diagnostic
+
+Packages = tuple[tuple[str, str], ...]
+"""Python packages and version ranges ("": any)."""
+
+Level = Literal["error", "warning", "info"]
+"""error: the engine will not start; warning: probably not as intended; info: worth knowing."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of a check of a service before it has a location: equal for equal services of many hosts."""
+
+    level: Level
+    message: str
+    hint: str = ""
+    code: str = ""
+    """What ``allow`` in a host file silences."""
+    about: tuple[str, ...] = ()
+    """Names in ``Service.origin``, the most telling first (``flags.max-model-len``, ``env.X``, ``image``);
+    empty: the service as a whole."""
+    needs_lock: bool = False
+    """Holds only for services that were resolved with a lock file."""
+
+
+@dataclass(frozen=True)
+class ParsedArgs:
+    """An engine's command line by meaning."""
+
+    model: str
+    revision: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Canonical flag (``--max-model-len``) -> typed value."""
+
+
+@dataclass(frozen=True)
+class FlagChange:
+    """One flag that differs. A side that does not give the flag is None."""
+
+    flag: str
+    """Canonical long name; ``model`` for the model itself."""
+    old: str | None
+    new: str | None
+    """For JSON on both sides, the differing keys alone: ``num_speculative_tokens=3``."""
+
+
+@dataclass(frozen=True)
+class RuleInfo:
+    """One rule for `sparkfleet rules`."""
+
+    id: str
+    title: str
+    source: str = ""
+    kept_by: str = "check"
+
+
+@dataclass(frozen=True)
+class ExtraModel:
+    """A further repository that a flag names: a drafter."""
+
+    flag: str
+    repo: str
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class ArgCheck:
+    """What the image's own parser says of args."""
+
+    ok: bool | None
+    """None: it could not be asked; the args are neither accepted nor refused."""
+    error: str
+    version: str
+    """Engine version inside the image, as it names itself."""
+
+
+class ArgChecker(Protocol):
+    """A program that runs in the image, with the image's interpreter, and asks the engine's own parser."""
+
+    interpreter: str
+    """Run as ``INTERPRETER - ARGS`` with ``program`` on stdin, without network."""
+    timeout_s: int
+
+    def program(self) -> str:
+        """Return the program's text."""
+        ...
+
+    def check_args(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return the program's args that ask whether the engine accepts ``argv``."""
+        ...
+
+    def read_check(self, output: str) -> ArgCheck:
+        """Return what the program answered to ``check_args``."""
+        ...
+
+    def describe(self) -> tuple[str, ...]:
+        """Return the program's args that ask for all flags of the engine."""
+        ...
+
+    def is_kept(self, image: str) -> bool:
+        """Return whether the flags of that image (by digest) are in the operator's cache."""
+        ...
+
+    def keep(self, image: str, output: str) -> None:
+        """Keep what the program answered to ``describe``. ``ValueError`` when it is no description."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One rank of a cluster, as an engine needs it to start there."""
+
+    number: int
+    """0 is the head, which answers."""
+    executor: str
+    """As the cluster file says: ``ray``, ``mp`` ..."""
+    hosts: tuple[str, ...]
+    """Names of the Sparks by rank."""
+    addresses: tuple[str, ...]
+    """Their addresses on the fabric by rank."""
+    master_port: int
+    """Port of the head that is free for the ranks' rendezvous."""
+    has_links: bool = True
+    """False: this Spark's links are not known yet."""
+
+
+class ClusterEngine(Protocol):
+    """How an engine serves one model over several Sparks."""
+
+    executors: tuple[str, ...]
+    reserved_flags: Mapping[str, str]
+    """Flags that come from the cluster file -> what to write instead."""
+    address_env: str = ""
+    """Variable that tells the engine this Spark's own address; "": there is none."""
+    shared_caches: tuple[str, ...] = ()
+    """Directories in the compile cache that are removed before a start: they must be equal on all ranks."""
+
+    def packages(self, executor: str) -> Mapping[str, str]:
+        """Return Python packages that the image must have, with version ranges."""
+        ...
+
+    def split(self, flags: Mapping[str, FlagValue], sparks: int) -> Mapping[str, FlagValue]:
+        """Return flags that split the model over the Sparks, where ``flags`` do not say how."""
+        ...
+
+    def diagnostics(self, service: Service, source: ClusterSource) -> list[Diagnostic]:
+        """Return what does not fit between flags, number of Sparks and model."""
+        ...
+
+    def flags(self, rank: Rank) -> Mapping[str, FlagValue]:
+        """Return the flags that make the service this rank."""
+        ...
+
+    def environment(self, rank: Rank) -> Mapping[str, str]:
+        """Return the variables of this rank, on top of ``address_env`` and those of NCCL."""
+        ...
+
+    def entrypoint(self, rank: Rank, image: ImageRef) -> str:
+        """Return the ``--entrypoint`` that the rank's container needs; "": the image's own."""
+        ...
+
+    def command(self, rank: Rank, entrypoint: str, serve: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the rank's command; ``serve`` is what a single Spark would run."""
+        ...
+
+
+class Engine(Protocol):
+    """All that is particular to one engine, on the operator's side."""
+
+    name: str
+    """Name of the folder, and in YAML: ``engine: vllm``."""
+    title: str
+    """As its makers write it: ``vLLM``."""
+    reserved_flags: Mapping[str, str]
+    """Flags that sparkfleet renders itself -> what to write instead."""
+    secret_flags: frozenset[str] = frozenset()
+    secret_env: frozenset[str] = frozenset()
+    repository_flags: frozenset[str] = frozenset()
+    """Flags whose value may name another repository, which an engine without network would lack."""
+    shown_flags: Mapping[str, str] = {}
+    """Canonical flags that the plan shows under a name of their own: ``--port`` -> ``port``."""
+    entrypoint_hint: str
+    """Images that can serve, for an error: ``an image whose entrypoint is empty, a wrapper, or ...``."""
+    weights_hint: str
+    """Weights that it loads, for an error: ``safetensors, or .bin``."""
+    cluster: ClusterEngine | None = None
+    """None: it serves on single Sparks alone."""
+    arg_checker: ArgChecker | None = None
+    """None: the image cannot be asked; the gate decides."""
+
+    # Images
+
+    def image_version(
+        self, image: ImageRef, env: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the version in an image by its variables and labels, else by its name; "" if unknown."""
+        ...
+
+    def command_prefix(self, entrypoint: Sequence[str]) -> tuple[str, ...] | None:
+        """Return what goes before the args so that the entrypoint starts the server; None: it cannot."""
+        ...
+
+    def args_of(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return the engine's args of a container's whole argv; all of it where the engine is not found."""
+        ...
+
+    def image_packages(self, version: str) -> Mapping[str, str]:
+        """Return Python packages that images of this version surely have, with version ranges."""
+        del version
+        return {}
+
+    def lacking_packages(self, required: Packages, version: str) -> Packages:
+        """Return the required packages that images of this version do not surely have."""
+        del version
+        return tuple(required)
+
+    # Args and environment
+
+    def args(self, service: Service) -> tuple[str, ...]:
+        """Return the engine's args: model, port, name, revision, then the service's flags."""
+        ...
+
+    def parse_args(self, args: Sequence[str], version: str) -> ParsedArgs:
+        """Return what args mean. Never raises: what cannot be read stays text."""
+        ...
+
+    def compare_args(self, old: Sequence[str], new: Sequence[str], version: str) -> tuple[FlagChange, ...]:
+        """Return what differs by meaning: order, spelling and defaults are no difference."""
+        ...
+
+    def environment(self, models: str, cache: str) -> Mapping[str, str]:
+        """Return the container's variables for these directories in the container; the user's come on top."""
+        ...
+
+    # Model
+
+    def model_files(self, files: Iterable[WeightFile], pattern: str = "") -> tuple[WeightFile, ...]:
+        """Return the files of a repository that the engine loads, by path; empty: no weights for it.
+
+        ``pattern`` is the service's ``file:``, for repositories with one model in several files or formats.
+        """
+        ...
+
+    def extra_models(self, flags: Mapping[str, Any]) -> tuple[ExtraModel, ...]:
+        """Return further repositories that flags name."""
+        del flags
+        return ()
+
+    def pin_extra_models(
+        self, flags: Mapping[str, FlagValue], revisions: Mapping[str, str]
+    ) -> Mapping[str, FlagValue]:
+        """Return the flags with the commits of ``extra_models``, by repository."""
+        del revisions
+        return flags
+
+    def is_speculative(self, flags: Mapping[str, Any]) -> bool:
+        """Return whether flags declare speculative decoding: the gate then expects accepted draft tokens."""
+        del flags
+        return False
+
+    # Checks
+
+    def check(
+        self, service: Service, host: Host, *, total_gib: float | None = None, measured: object = None
+    ) -> tuple[Finding, ...]:
+        """Return what is wrong with a service: flags and variables against the image's version, and rules.
+
+        ``total_gib``: the Spark's memory where it was read; ``measured``: what ``measured`` returned.
+        An engine without flag knowledge says so with an info.
+        """
+        ...
+
+    def rules(self) -> tuple[RuleInfo, ...]:
+        """Return the rules that ``check`` and others keep."""
+        return ()
+
+    def upgrade_notes(
+        self, old: ImageRef, new: ImageRef, services: Iterable[Service]
+    ) -> Sequence[str] | None:
+        """Return what moving between images means for services; None: what is in an image is not known."""
+        del old, new, services
+        return None
+
+    # Memory
+
+    def memory_share(self, flags: Mapping[str, Any]) -> float | None:
+        """Return the share of the Spark's memory that the engine reserves at its start; None: none."""
+        del flags
+        return None
+
+    def memory_estimate(
+        self, service: Service, host: Host, *, total_gib: float, measured: object = None
+    ) -> str:
+        """Return the estimate as the plan shows it; "" when the weights' size is not known."""
+        del service, host, total_gib, measured
+        return ""
+
+    def measured(self, service: Service, argv: Sequence[str], log: str, total_gib: float) -> object:
+        """Return what an engine with ``argv`` said of its memory in ``log``; None when it does not say it."""
+        del service, argv, log, total_gib
+        return None

@@ -1,0 +1,120 @@
+"""What programs on a Spark must know of an engine to gate, watch and explain it. Standard library alone.
+
+An engine's ``onhost.py`` subclasses ``HostEngine`` and assigns an instance to ``ENGINE``. Engines with an
+OpenAI-compatible API take requests and answers from ``openai_api``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Request:
+    """An HTTP request to the engine, without host and port."""
+
+    method: str
+    path: str
+    data: dict[str, Any] | None = None
+    """Sent as JSON; None: no body."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One model that the engine says it serves."""
+
+    name: str
+    context: int = 0
+    """Tokens of its context; 0: the engine does not say."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Names in the engine's Prometheus metrics; "" or empty: it does not publish that."""
+
+    path: str = "/metrics"
+    tokens: tuple[str, ...] = ()
+    """Counters of generated tokens; one that moves is enough."""
+    accepted: str = ""
+    """Counter of accepted draft tokens."""
+    running: str = ""
+    """Gauge of requests being served."""
+    waiting: str = ""
+    """Gauge of requests in the queue."""
+    cache_use: str = ""
+    """Gauge of KV cache use, 0 to 1."""
+    missing_hint: str = ""
+    """What to do when no token counter is published."""
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """Where the key that clients must send is found in a container."""
+
+    env: str = ""
+    flag: str = ""
+
+    def find(self, env: Sequence[str], argv: Sequence[str]) -> str:
+        """Return the key from ``NAME=value`` entries or argv; "" when the engine asks for none."""
+        for entry in env:
+            if self.env and entry.startswith(f"{self.env}="):
+                return entry.partition("=")[2]
+        for index, word in enumerate(argv):
+            if self.flag and word == self.flag and index + 1 < len(argv):
+                return argv[index + 1]
+            if self.flag and word.startswith(f"{self.flag}="):
+                return word.partition("=")[2]
+        return ""
+
+
+@dataclass(frozen=True)
+class LogFormat:
+    """How the engine's log is read."""
+
+    patterns: str = "failure_patterns.json"
+    """Data file in the engine's folder: ``failures``, ``harmless``, ``warnings``, ``phases``."""
+    prefix: re.Pattern[str] = field(default_factory=lambda: re.compile(r"^(?!)(?P<level>)"))
+    """What the logger writes before a message; group ``level`` is DEBUG, INFO, WARNING, ERROR or CRITICAL."""
+    memory: re.Pattern[str] = field(default_factory=lambda: re.compile(r"(?!)"))
+    """Lines that are kept with a generation, for ``Engine.measured``."""
+
+
+class HostEngine(Protocol):
+    """The on-host part of an engine."""
+
+    name: str
+    title: str
+    """As its makers write it: ``vLLM``."""
+    ready: Request
+    """Answered with 200 and the models once the engine serves."""
+    health: Request
+    """Answered with 200 by a process that lives; proves nothing more."""
+    metrics: Metrics
+    log: LogFormat
+    api_key: ApiKey
+
+    def models(self, body: str) -> tuple[ServedModel, ...]:
+        """Return the models of the answer to ``ready``."""
+        ...
+
+    def answer_requests(self, task: str, model: str, prompt: str, max_tokens: int) -> tuple[Request, ...]:
+        """Return the requests that prove a task (``chat``, ``completion``, ``embedding`` ...).
+
+        The first one is sent; the next one only where ``is_unsupported`` says so of the answer before.
+        """
+        ...
+
+    def is_unsupported(self, status: int, body: str) -> bool:
+        """Return whether the model cannot do such requests, rather than that this one failed."""
+        ...
+
+    def answer_text(self, task: str, body: str) -> str:
+        """Return the answer's text, thinking included; "" when there is none."""
+        ...
+
+    def error_text(self, body: str) -> str:
+        """Return the message of an error answer, or the answer itself."""
+        ...

@@ -1,0 +1,291 @@
+"""vLLM on the operator's side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from sparkfleet.engines.base import (
+    ArgCheck,
+    ArgChecker,
+    Engine,
+    ExtraModel,
+    Finding,
+    FlagChange,
+    Packages,
+    ParsedArgs,
+    RuleInfo,
+)
+from sparkfleet.engines.vllm import (
+    args,
+    calibrate,
+    check,
+    compare,
+    image_parser,
+    images,
+    memory,
+    model_files,
+    packages,
+    rules,
+    schema,
+    schema_cache,
+    upgrade,
+)
+from sparkfleet.engines.vllm.cluster import VllmCluster
+from sparkfleet.engines.vllm.schema import Schema
+
+if TYPE_CHECKING:
+    from sparkfleet.config.models import FlagValue
+    from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile
+
+_VERSION = re.compile(r"v?(\d+\.\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)?)")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_ABOUT_PINS = frozenset({"P-11"})
+"""Rules that ask whether something is pinned."""
+ASSUMED_SHARE = 0.92
+"""``--gpu-memory-utilization`` when it is not given (0.9 before vLLM 0.20)."""
+
+
+class VllmArgChecker(ArgChecker):
+    """``data/ask_parser.py`` in the image."""
+
+    interpreter = "python3"
+    timeout_s = image_parser.TIMEOUT_S
+
+    def program(self) -> str:
+        """See ``ArgChecker``."""
+        return image_parser.SCRIPT.read_text(encoding="utf-8")
+
+    def check_args(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """See ``ArgChecker``."""
+        return image_parser.parse_words(argv)
+
+    def read_check(self, output: str) -> ArgCheck:
+        """See ``ArgChecker``."""
+        return image_parser.read_answer(output)
+
+    def describe(self) -> tuple[str, ...]:
+        """See ``ArgChecker``."""
+        return image_parser.schema_words()
+
+    def is_kept(self, image: str) -> bool:
+        """See ``ArgChecker``."""
+        return schema_cache.lookup(image) is not None
+
+    def keep(self, image: str, output: str) -> None:
+        """See ``ArgChecker``."""
+        schema_cache.keep(image, output)
+
+
+class Vllm(Engine):
+    """vLLM: flags of every bundled release, rules, memory estimate, clusters by Ray or mp."""
+
+    name = "vllm"
+    title = "vLLM"
+    reserved_flags: Mapping[str, str] = {
+        "port": "the field 'port:' of the service",
+        "served-model-name": "the field 'served_name:' of the service",
+        "revision": "the field 'revision:' of the service",
+        "model": "the field 'model:' of the service",
+        "model-tag": "the field 'model:' of the service",
+        "host": "nothing: the engine listens on every address of its container",
+    }
+    secret_flags = frozenset({"api-key", "hf-token"})
+    secret_env = frozenset({"VLLM_API_KEY"})
+    repository_flags = frozenset({"tokenizer"})
+    shown_flags: Mapping[str, str] = {"--port": "port", "--served-model-name": "served name"}
+    entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or `vllm serve`"
+    weights_hint = "safetensors, or .bin"
+    cluster = VllmCluster()
+    arg_checker = VllmArgChecker()
+
+    def image_version(
+        self, image: ImageRef, env: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None
+    ) -> str:
+        """See ``Engine``."""
+        for text in ((env or {}).get("VLLM_VERSION", ""), (labels or {}).get("io.vllm.version", "")):
+            match = _VERSION.match(text)
+            if match:
+                return match[1]
+        return image.vllm or images.vllm_version(image.repository, image.tag)
+
+    def command_prefix(self, entrypoint: Sequence[str]) -> tuple[str, ...] | None:
+        """See ``Engine``."""
+        return images.serve_prefix(entrypoint)
+
+    def args_of(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """See ``Engine``."""
+        return images.args_after_serve(argv)
+
+    def image_packages(self, version: str) -> Mapping[str, str]:
+        """See ``Engine``."""
+        return packages.brought(version)
+
+    def lacking_packages(self, required: Packages, version: str) -> Packages:
+        """See ``Engine``."""
+        return packages.lacking(required, version)
+
+    def args(self, service: Service) -> tuple[str, ...]:
+        """Return the args of ``vllm serve``, model first."""
+        own: dict[str, FlagValue] = {
+            "served-model-name": service.served_name,
+            "host": "0.0.0.0",  # noqa: S104  (the Spark's own firewall decides who may connect)
+            "port": service.port,
+            "revision": service.weights.revision,
+        }
+        return args.render(service.weights.repo, {**own, **dict(service.flags)}, _schema(service.image.vllm))
+
+    def parse_args(self, args_: Sequence[str], version: str) -> ParsedArgs:
+        """See ``Engine``."""
+        parsed = args.parse(args_, _schema(version))
+        return ParsedArgs(parsed.model, str(parsed.values.get("--revision") or ""), parsed.values)
+
+    def compare_args(self, old: Sequence[str], new: Sequence[str], version: str) -> tuple[FlagChange, ...]:
+        """See ``Engine``."""
+        return compare.differences(old, new, _schema(version))
+
+    def environment(self, models: str, cache: str) -> Mapping[str, str]:
+        """See ``Engine``."""
+        return {
+            "HF_HOME": models,
+            "HF_HUB_OFFLINE": "1",  # weights are complete before the start: the engine never downloads
+            "VLLM_CACHE_ROOT": f"{cache}/vllm",
+            "TRITON_CACHE_DIR": f"{cache}/triton",
+        }
+
+    def model_files(self, files: Iterable[WeightFile], pattern: str = "") -> tuple[WeightFile, ...]:
+        """See ``Engine``. ``pattern`` has no use: a repository of safetensors is one model."""
+        del pattern
+        return model_files.loaded(files)
+
+    def extra_models(self, flags: Mapping[str, Any]) -> tuple[ExtraModel, ...]:
+        """Return the drafter on the hub; none where it comes with the model."""
+        speculative = flags.get("speculative-config")
+        if not isinstance(speculative, dict):
+            return ()
+        repo = str(speculative.get("model") or "")
+        if not _REPOSITORY.fullmatch(repo):
+            return ()
+        return (ExtraModel("speculative-config", repo, str(speculative.get("revision") or "")),)
+
+    def pin_extra_models(
+        self, flags: Mapping[str, FlagValue], revisions: Mapping[str, str]
+    ) -> Mapping[str, FlagValue]:
+        """Return the flags with the drafter's commit: an engine without network knows no branch of it."""
+        speculative = flags.get("speculative-config")
+        if not isinstance(speculative, dict):
+            return flags
+        revision = revisions.get(str(speculative.get("model") or ""))
+        if not revision:
+            return flags
+        return {**flags, "speculative-config": {**speculative, "revision": revision}}
+
+    def is_speculative(self, flags: Mapping[str, Any]) -> bool:
+        """See ``Engine``."""
+        return "speculative-config" in flags
+
+    def check(
+        self, service: Service, host: Host, *, total_gib: float | None = None, measured: object = None
+    ) -> tuple[Finding, ...]:
+        """See ``Engine``."""
+        own = schema_cache.lookup(service.image.digest)
+        version = self.image_version(service.image)
+        versioned = replace(service, image=replace(service.image, vllm=version))
+        verdicts = rules.check(
+            versioned,
+            host,
+            schema=own,
+            total_gib=memory.TOTAL_GIB if total_gib is None else total_gib,
+            measured=_measured(measured),
+        )
+        return (*self._flag_findings(service, own, version), *map(_rule_finding, verdicts))
+
+    def rules(self) -> tuple[RuleInfo, ...]:
+        """See ``Engine``."""
+        own = tuple(RuleInfo(rule.id, rule.title, rule.source) for rule in rules.RULES)
+        others = rules.ELSEWHERE.items()
+        return (*own, *(RuleInfo(name, title, kept_by=keeper) for name, (title, keeper) in others))
+
+    def upgrade_notes(
+        self, old: ImageRef, new: ImageRef, services: Iterable[Service]
+    ) -> Sequence[str] | None:
+        """See ``Engine``."""
+        return upgrade.notes(old, new, services)
+
+    def memory_share(self, flags: Mapping[str, Any]) -> float | None:
+        """See ``Engine``."""
+        share = flags.get("gpu-memory-utilization", ASSUMED_SHARE)
+        return float(share) if isinstance(share, int | float) else ASSUMED_SHARE
+
+    def memory_estimate(
+        self, service: Service, host: Host, *, total_gib: float, measured: object = None
+    ) -> str:
+        """See ``Engine``."""
+        found = rules.estimate(service, host, total_gib=total_gib, measured=_measured(measured))
+        return found.text() if found else ""
+
+    def measured(
+        self, service: Service, argv: Sequence[str], log: str, total_gib: float
+    ) -> memory.Measured | None:
+        """See ``Engine``."""
+        known = schema.nearest(service.image.vllm)[0]
+        flags = memory.settings(args.parse(argv, known).values, known)
+        return calibrate.measured(log, flags, total_gib)
+
+    def _flag_findings(self, service: Service, own: Schema | None, named: str) -> Iterator[Finding]:
+        """Yield what the schema says: the image's own, where it was read, else the nearest bundled one."""
+        version = own.version if own else named
+        if not version:
+            text = f"which vLLM is in {service.image.display} is not known: its flags are not checked"
+            hint = "the image's own parser is asked before anything is stopped"
+            yield Finding("warning", text, hint, "unknown-vllm", ("image",))
+            return
+        yield from _version_findings(service, version)
+        known, exact = (own, True) if own else schema.nearest(version)
+        flags = check.check_flags(self.args(service), known, exact)
+        env = check.check_env(dict(service.env), known, exact=exact)
+        for finding in (*flags, *env):
+            name = finding.flag.removeprefix("--")
+            # An abbreviation is in the file as it was written, and its flag may be in the recipe, too.
+            written = finding.subject if finding.code == "abbreviation" else finding.flag
+            about = (
+                f"flags.{written.removeprefix('--')}",
+                f"flags.{name}",
+                f"flags.{name.removeprefix('no-')}",
+                f"env.{name}",
+                "image",
+            )
+            yield Finding(finding.level, finding.text, finding.remedy, finding.code, about)
+
+
+def _schema(version: str) -> Schema | None:
+    return schema.nearest(version)[0] if version else None
+
+
+def _measured(value: object) -> memory.Measured | None:
+    return value if isinstance(value, memory.Measured) else None
+
+
+def _rule_finding(verdict: rules.Verdict) -> Finding:
+    text = f"{verdict.text} [{verdict.id}]"
+    return Finding(verdict.level, text, verdict.remedy, verdict.id, needs_lock=verdict.id in _ABOUT_PINS)
+
+
+def _version_findings(service: Service, version: str) -> Iterator[Finding]:
+    try:
+        fits = not service.requires_vllm or Version(version) in SpecifierSet(
+            service.requires_vllm, prereleases=True
+        )
+    except (InvalidVersion, InvalidSpecifier):
+        return
+    if not fits:
+        text = f"the recipe needs vLLM {service.requires_vllm}, and {service.image.display} has {version}"
+        yield Finding("error", text, "choose a newer image", "old-vllm", ("image",))
+
+
+ENGINE = Vllm()
