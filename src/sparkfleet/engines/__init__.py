@@ -8,8 +8,8 @@ engine's modules are imported when they are needed.
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @cache
 def names() -> tuple[str, ...]:
     """Return the names of all engines, sorted."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
+    folders = resources.files(__name__).iterdir()
+    return tuple(sorted(folder.name for folder in folders if folder.joinpath("engine.py").is_file()))
 
 
 @cache
@@ -36,6 +37,10 @@ def on_host(name: str) -> HostEngine:
 
 
 def _load(name: str, part: str) -> object:
-    if name not in names():
-        raise KeyError(name)
-    return importlib.import_module(f"{__name__}.{name}.{part}").ENGINE
+    module = f"{__name__}.{name}.{part}"
+    try:
+        return importlib.import_module(module).ENGINE
+    except ModuleNotFoundError as error:
+        if error.name in {module, module.rpartition(".")[0]}:
+            raise KeyError(name) from None
+        raise

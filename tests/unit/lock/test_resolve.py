@@ -9,6 +9,7 @@ import pytest
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
 from sparkfleet.config.resolved import DerivedPackages, PackageIndex, Weights, Wheel
 from sparkfleet.lock import images, packages, resolve
+from sparkfleet.engines.base import Engine
 from sparkfleet.lock.hub import HubError
 from sparkfleet.lock.registry import Registry, RegistryError
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
@@ -26,7 +27,7 @@ class World:
         self.broken: set[str] = set()
         self.asked: list[str] = []
 
-    def image(self, image: Any, _registry: Any) -> LockedImage:
+    def image(self, image: Any, _registry: Any, _engine: Engine) -> LockedImage:
         self.asked.append(image.display)
         if image.display in self.broken:
             raise RegistryError(f"{image.display} is broken", "mend it")
@@ -34,7 +35,7 @@ class World:
         vllm = f"0.{self.turn}.0" if self.vllm is None else self.vllm
         return LockedImage(replace(image, digest=digest, vllm=vllm), digest)
 
-    def resolve(self, repo: str, asked: str) -> LockedModel:
+    def resolve(self, repo: str, asked: str, engine: str = "vllm", pattern: str = "") -> LockedModel:
         self.asked.append(repo)
         if repo in self.broken:
             raise HubError(f"{repo} is broken", "mend it")
