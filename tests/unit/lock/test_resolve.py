@@ -8,8 +8,8 @@ import pytest
 
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
 from sparkfleet.config.resolved import DerivedPackages, PackageIndex, Weights, Wheel
-from sparkfleet.lock import images, packages, resolve
 from sparkfleet.engines.base import Engine
+from sparkfleet.lock import images, packages, resolve
 from sparkfleet.lock.hub import HubError
 from sparkfleet.lock.registry import Registry, RegistryError
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
