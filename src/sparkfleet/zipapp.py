@@ -26,12 +26,19 @@ sys.exit(main(sys.argv[1:]))
 """
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file knows."""
-ON_SPARK = ("sparkfleet.contract", "sparkfleet.onhost")
+ON_SPARK = ("sparkfleet.contract", "sparkfleet.onhost", "sparkfleet.runtimes.docker.onhost")
 """Packages whose modules run on a Spark."""
 ENGINE_MODULES = ("__init__.py", "host.py", "openai_api.py")
 """What all engines share of what runs on a Spark."""
 ENGINE_FILES = ("__init__.py", "onhost.py", "failure_patterns.json")
 """What each engine has for a Spark."""
+SINGLE = (
+    "sparkfleet/runtimes/__init__.py",
+    "sparkfleet/runtimes/base.py",
+    "sparkfleet/runtimes/onhost.py",
+    "sparkfleet/runtimes/docker/__init__.py",
+)
+"""Modules of other packages that run on a Spark, too."""
 COLLECTORS = frozenset({"__init__", "basics", "fast_imports", "state", *ITEMS_PARTS})
 """Modules of the collectors that the programs share with the probe; the others travel with the probe."""
 
@@ -43,6 +50,10 @@ def build() -> bytes:
     for package in ON_SPARK:
         members |= dict(_texts(resources.files(package), package.replace(".", "/")))
     members |= dict(_engines())
+    for path in SINGLE:
+        members[path] = (
+            resources.files("sparkfleet").joinpath(path.partition("/")[2]).read_text(encoding="utf-8")
+        )
     for name in [name for name in members if name.startswith("sparkfleet/onhost/collectors/")]:
         if name.rsplit("/", 1)[1].removesuffix(".py") not in COLLECTORS:
             del members[name]

@@ -29,6 +29,8 @@ ON_A_SPARK = [
     *(SOURCE / "engines" / name for name in ENGINE_MODULES),
     *(SOURCE / "engines").glob("*/onhost.py"),
     *(SOURCE / "engines").glob("*/__init__.py"),
+    *(SOURCE / "runtimes").glob("*.py"),
+    *(SOURCE / "runtimes" / "docker" / "onhost").rglob("*.py"),
 ]
 
 
@@ -42,7 +44,15 @@ def test_what_runs_on_a_spark_needs_nothing_but_the_standard_library(path: Path)
         top = name.split(".")[0]
         assert (
             top in sys.stdlib_module_names | NEWER
-            or name.startswith(("sparkfleet.contract", "sparkfleet.onhost"))
             or name.split(".")[:2] == ["sparkfleet", "engines"]
-            or name == "sparkfleet"
+            or name.startswith(
+                (
+                    "sparkfleet.contract",
+                    "sparkfleet.onhost",
+                    "sparkfleet.runtimes.base",
+                    "sparkfleet.runtimes.onhost",
+                    "sparkfleet.runtimes.docker.onhost",
+                )
+            )
+            or name in {"sparkfleet", "sparkfleet.runtimes"}
         ), name

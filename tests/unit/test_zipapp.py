@@ -14,7 +14,14 @@ import sparkfleet.onhost
 from sparkfleet import zipapp
 from sparkfleet.onhost.state import units
 
-SOURCES = sorted(Path(sparkfleet.onhost.__file__).parent.rglob("*.py"))
+PACKAGE = Path(sparkfleet.onhost.__file__).parents[1]
+SOURCES = sorted(
+    [
+        *(PACKAGE / "onhost").rglob("*.py"),
+        *(PACKAGE / "runtimes").glob("*.py"),
+        *(PACKAGE / "runtimes" / "docker" / "onhost").glob("*.py"),
+    ]
+)
 
 
 @pytest.fixture
@@ -82,7 +89,7 @@ def test_a_spark_needs_python_3_10_and_nothing_else(path: Path) -> None:
         for name in names:
             top = name.partition(".")[0]
             assert top in sys.stdlib_module_names | {"_sha2"} or name.startswith(
-                ("sparkfleet.contract", "sparkfleet.onhost")
+                ("sparkfleet.contract", "sparkfleet.onhost", "sparkfleet.runtimes")
             ), f"{path.name}: {name}"
 
 

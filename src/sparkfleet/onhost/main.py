@@ -25,15 +25,16 @@ from sparkfleet.onhost.fabric import commands as fabric_commands
 from sparkfleet.onhost.fabric import fabric
 from sparkfleet.onhost.gate import diagnosis
 from sparkfleet.onhost.machine import host, programs, valve
-from sparkfleet.onhost.machine.docker import DockerEngine
 from sparkfleet.onhost.machine.stdio import OK, PROBLEM
 from sparkfleet.onhost.machine.stdio import asked as _asked
 from sparkfleet.onhost.machine.stdio import say as _say
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.resources import apply
 from sparkfleet.onhost.rollout import detached, follow, outcome, rollout, services
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.supervisor import supervisor
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 USAGE = 64
 
@@ -47,8 +48,8 @@ def main(words: Sequence[str]) -> int:
     except (
         services.RefusedError,
         store.BusyError,
-        DockerError,
-        DockerGoneError,
+        RuntimeRefusedError,
+        RuntimeUnavailableError,
         ValueError,
         FileNotFoundError,
     ) as error:
@@ -186,7 +187,7 @@ def _notify(text: str) -> None:
 
 def _valve(system: System, options: argparse.Namespace) -> int:
     if options.unless_running:
-        container = system.docker.inspect(store.check_service(options.unless_running))
+        container = system.runtime.find(store.check_service(options.unless_running))
         if container and container.running:
             return OK
     sys.stdout.write(valve.flush(system).text + "\n")

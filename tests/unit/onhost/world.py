@@ -15,20 +15,12 @@ from typing import Any
 
 from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, SwapRequest
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.container import Container
-from sparkfleet.onhost.machine.system import (
-    Answer,
-    DockerError,
-    DockerGoneError,
-    Holder,
-    Memory,
-    Paths,
-    Question,
-    Ran,
-    Stop,
-)
+from sparkfleet.onhost.machine.system import Answer, Holder, Memory, Paths, Question, Ran, Stop
 from sparkfleet.onhost.rollout import detached, rollout
 from sparkfleet.onhost.state import store, units
+from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError, Workload
+from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime, container_name
+from sparkfleet.runtimes.docker.onhost.workload import workload_of
 
 TOTAL_MIB = 122_000
 
@@ -132,7 +124,7 @@ class World:
             units_beside=(self.root / "run-units", self.root / "units.control"),
         )
         self.paths.units.mkdir(parents=True, exist_ok=True)
-        self.docker = FakeDocker(self)
+        self.runtime = FakeRuntime(self)
         self._ids = itertools.count(1)
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
@@ -268,7 +260,7 @@ class World:
     def free_mib(self, path: Path) -> int:
         return self.free
 
-    def kill_now(self, container: Container) -> None:
+    def kill_now(self, container: Instance) -> None:
         box = self.boxes.get(container.id)
         if box and box.running:
             box.running, box.exit_code = False, 137
@@ -278,8 +270,6 @@ class World:
     def systemctl(self, *words: str) -> Ran:
         verb, unit = words[0], words[-1]
         if verb == "is-active":
-            if unit == "docker.service":
-                return Ran(0, "inactive\n" if self.docker_stopped else "active\n")
             state = "active" if unit in self.active else "failed" if unit in self.failed else "inactive"
             return Ran(0 if state == "active" else 3, f"{state}\n")
         if verb == "is-enabled":
@@ -386,7 +376,7 @@ class World:
     def _run_box(self, box: Box) -> None:
         engine = self.engines[box.image]
         if engine.no_start:
-            raise DockerError(engine.no_start, 500)
+            raise RuntimeRefusedError(engine.no_start, 500)
         box.running, box.started, box.exit_code, box.tokens = True, self.clock, 0, 0.0
         box.starts += 1
 
@@ -403,8 +393,11 @@ class World:
             call()
 
 
-class FakeDocker:
-    """The Docker Engine of the world."""
+class FakeRuntime:
+    """The Docker runtime of the world."""
+
+    noun, daemon = DockerRuntime.noun, DockerRuntime.daemon
+    check_command = DockerRuntime.check_command
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -412,7 +405,7 @@ class FakeDocker:
     def _there(self) -> None:
         self._world.woken |= self._world.docker_stopped
         if self._world.docker_gone:
-            raise DockerGoneError("dockerd does not answer")
+            raise RuntimeUnavailableError("dockerd does not answer")
 
     def _box(self, name: str) -> Box | None:
         self._there()
@@ -421,42 +414,61 @@ class FakeDocker:
     def _must(self, name: str) -> Box:
         box = self._box(name)
         if box is None:
-            raise DockerError(f"No such container: {name}", 404)
+            raise RuntimeRefusedError(f"No such container: {name}", 404)
         return box
 
     def ping(self) -> None:
         self._there()
 
-    def inspect(self, name: str) -> Container | None:
+    def inspect(self, name: str) -> Instance | None:
         box = self._box(name)
         if box is None:
             return None
-        return Container(
+        return Instance(
             box.id, box.name, box.running, 1 if box.running else 0, box.exit_code,
-            started_at=str(box.started), labels=dict(box.labels), env=box.env, restart_policy=box.policy,
-            raw={"Id": box.id, "Image": f"sha256:{box.image}", "Config": {"Env": list(box.env)}},
+            started_at=str(box.started), labels=dict(box.labels), env=box.env,
+            service=box.labels.get(LABEL_SERVICE, ""), generation=box.labels.get(LABEL_GENERATION, ""),
+            artifact=f"sha256:{box.image}", details={"Id": box.id, "Config": {"Env": list(box.env)}},
         )  # fmt: skip
 
-    def running(self) -> tuple[Container, ...]:
+    def running(self) -> tuple[Instance, ...]:
         found = (self.inspect(box.id) for box in self._world.boxes.values() if box.running)
         return tuple(container for container in found if container)
 
-    def has_image(self, reference: str) -> bool:
-        self._there()
-        return reference in self._world.engines
+    def available(self) -> bool:
+        return not (self._world.docker_stopped or self._world.docker_gone)
 
-    def root(self) -> Path:
+    def is_stopping(self) -> bool:
+        return self._world.docker_stopped
+
+    def daemon_identity(self) -> str:
+        return "41"
+
+    def workload(self, generation: Generation) -> Workload:
+        return workload_of(generation)
+
+    def missing(self, workload: Workload) -> str:
+        self._there()
+        return "" if workload.image in self._world.engines else f"image {workload.image}"
+
+    def data_directory(self) -> Path:
         return self._world.root
 
-    def create(self, name: str, words: Sequence[str]) -> str:
-        return str(self._world.changes(self._create)(name, words))
+    def find(self, service: str, role: Role = Role.CURRENT) -> Instance | None:
+        return self.inspect(container_name(service, role))
+
+    def name(self, service: str, role: Role) -> str:
+        return container_name(service, role)
+
+    def create(self, service: str, role: Role, workload: Workload) -> str:
+        return str(self._world.changes(self._create)(container_name(service, role), workload.recorded))
 
     def _create(self, name: str, words: Sequence[str]) -> str:
         self._there()
         if self._world.create_error:
-            raise DockerError(self._world.create_error)
+            raise RuntimeRefusedError(self._world.create_error)
         if self._world.named(name):
-            raise DockerError(f"The container name {name} is already in use", 409)
+            raise RuntimeRefusedError(f"The container name {name} is already in use", 409)
         labels = dict(word.split("=", 1) for word in words if word.startswith("io.sparkfleet."))
         box = Box(f"{next(self._world._ids):064x}", name, labels, words[-1])
         self._world.boxes[box.id] = box
@@ -477,13 +489,13 @@ class FakeDocker:
     def kill(self, name: str) -> None:
         self._world.changes(self._stop)(name)
 
-    def rename(self, name: str, new: str) -> None:
-        self._world.changes(self._rename)(name, new)
+    def assign(self, instance: str, service: str, role: Role) -> None:
+        self._world.changes(self._rename)(instance, container_name(service, role))
 
     def _rename(self, name: str, new: str) -> None:
         box = self._must(name)
         if self._world.named(new):
-            raise DockerError(f"name {new} is already in use", 409)
+            raise RuntimeRefusedError(f"name {new} is already in use", 409)
         box.name = new
 
     def remove(self, name: str) -> None:
@@ -494,8 +506,8 @@ class FakeDocker:
         if box:
             del self._world.boxes[box.id]
 
-    def never_restart(self, name: str) -> None:
-        self._must(name).policy = "no"
+    def adopt(self, instance: str) -> None:
+        self._must(instance).policy = "no"
 
     def log(self, name: str, tail: int) -> str:
         return self._world.engines[self._must(name).image].log

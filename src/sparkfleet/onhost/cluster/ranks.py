@@ -17,9 +17,9 @@ from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, Rank, SwapRequest
 from sparkfleet.onhost.cluster import proof
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.container import Container
 from sparkfleet.onhost.machine.system import Stop, System
 from sparkfleet.onhost.state import store
+from sparkfleet.runtimes.base import Instance
 
 PORT = 29552
 RAY_PORT = 6379
@@ -124,12 +124,12 @@ class Peers:
             return ""
         return "waits until Ray answers on the head"
 
-    def started(self, container: Container) -> None:
+    def started(self, container: Instance) -> None:
         """Remember which container runs for this epoch."""
         self.state = RUNNING
         note_run(self.system, self.service, container, self.epoch)
 
-    def adopt(self, container: Container) -> None:
+    def adopt(self, container: Instance) -> None:
         """Take the epoch of a container that runs already; of one that nobody noted there is none."""
         self.open()
         run = _noted_run(self.system, self.service)
@@ -183,7 +183,7 @@ def peers_of(system: System, service: str, say: Callable[[str], None]) -> Peers 
     return Peers(system, service, known.rank, say, store.cluster_key(system.paths.state, service))
 
 
-def note_run(system: System, service: str, container: Container, epoch: str) -> None:
+def note_run(system: System, service: str, container: Instance, epoch: str) -> None:
     """Keep which container runs for which epoch: a guard that adopts it is of that epoch."""
     run = RankRun(epoch, container.id, container.started_at)
     files.write_json(_run_path(system, service), run.to_json())

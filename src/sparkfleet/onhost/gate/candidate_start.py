@@ -12,8 +12,9 @@ from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.gate import diagnosis, transport
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError, Passed
 from sparkfleet.onhost.machine import files, memory, redact, valve
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 TELL_S = 30.0
 """Seconds without news after which it is said what is waited for."""
@@ -115,12 +116,12 @@ def run(
     journal.tell("note", valve.flush(system, GROWN_MIB).text, phase="valve")
     journal.step("start", f"{generation.service} starts", container=container_id)
     try:
-        system.docker.start(container_id)
-    except DockerError as error:
+        system.runtime.start(container_id)
+    except RuntimeRefusedError as error:
         found = diagnosis.diagnose(str(error), None)
         raise TrialFailedError(
             Failure(
-                f"dockerd could not start it: {found.cause if found else error}",
+                f"{system.runtime.daemon} could not start it: {found.cause if found else error}",
                 found.remedy if found else "",
                 str(error),
             )
@@ -131,7 +132,7 @@ def run(
 def _watch(
     system: System, journal: Journal, generation: Generation, container_id: str, others: Others
 ) -> Passed:
-    container = system.docker.inspect(container_id)
+    container = system.runtime.inspect(container_id)
     if container is None:
         raise TrialFailedError(Failure("its container vanished right after the start"))
     progress = Progress(system, journal, redact.secrets_of(container), system.monotonic())
@@ -143,8 +144,8 @@ def _watch(
         if guard.struck:
             raise EngineEndedError
         try:
-            now = system.docker.inspect(container_id)
-        except DockerGoneError:
+            now = system.runtime.inspect(container_id)
+        except RuntimeUnavailableError:
             return  # dockerd is away, the engine may well serve: its port tells
         if now is None or not now.running:
             raise EngineEndedError
@@ -152,7 +153,7 @@ def _watch(
 
     gate.check_alive = check_alive
     stop_guard = system.every(1.0, guard.sample)
-    stop_log = system.docker.follow(container_id, 0.0, progress.line)
+    stop_log = system.runtime.follow(container_id, 0.0, progress.line)
     try:
         journal.step("gate", "the gate", port=generation.port, name=generation.served_name)
         passed = others.prove(gate)
@@ -180,7 +181,7 @@ def _check_transport(system: System, journal: Journal, generation: Generation, c
     """Keep what a cluster's ranks exchange data by; raise GateFailedError for TCP where RDMA is wanted."""
     if generation.rank is None or not generation.rank.is_head:
         return  # a channel has two ends: the head's log tells of all of its own
-    said = transport.transport(system.docker.log(container_id, LOG_LINES).splitlines())
+    said = transport.transport(system.runtime.log(container_id, LOG_LINES).splitlines())
     if said.kind:
         journal.tell("note", f"ranks use {said.kind.upper()}: {said.line}", phase="transport")
     if said.kind == transport.TCP and ("NCCL_NET", "IB") in generation.env:
@@ -194,11 +195,11 @@ def _check_transport(system: System, journal: Journal, generation: Generation, c
 def _ended(system: System, container_id: str, guard: memory.FloorGuard, gate: Gate) -> Failure:
     """Return why the engine's process ended, by the guard, its log, its exit code."""
     seen: dict[str, Any] = {"trace": guard.csv(), "transcript": tuple(gate.transcript)}
-    container = system.docker.inspect(container_id)
+    container = system.runtime.inspect(container_id)
     if container is None:
         why = guard.cause or "its container was removed by somebody else"
         return Failure(why, memory.REMEDY_FLOOR if guard.struck else "", **seen)
-    log = redact.redact(system.docker.log(container_id, LOG_LINES), redact.secrets_of(container))
+    log = redact.redact(system.runtime.log(container_id, LOG_LINES), redact.secrets_of(container))
     last = " | ".join(diagnosis.last_meaningful_lines(log, 3))
     code = container.exit_code
     if guard.struck:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sparkfleet.onhost.gate.candidate_start import LOG_LINES, Failure
 from sparkfleet.onhost.machine import files, redact
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.machine.system import System
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 KERNEL_LINES = 200
 
@@ -15,9 +16,9 @@ KERNEL_LINES = 200
 def save(system: System, directory: Path, container_id: str, failure: Failure) -> None:
     """Write all that can be had, without any secret. What cannot be had is left out: a restore must go on."""
     try:
-        container = system.docker.inspect(container_id)
-        log = system.docker.log(container_id, LOG_LINES) if container else ""
-    except (DockerError, DockerGoneError):
+        container = system.runtime.inspect(container_id)
+        log = system.runtime.log(container_id, LOG_LINES) if container else ""
+    except (RuntimeRefusedError, RuntimeUnavailableError):
         container, log = None, ""
     secrets = redact.secrets_of(container)
     contents = {

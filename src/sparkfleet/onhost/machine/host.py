@@ -16,19 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost.machine import wire
-from sparkfleet.onhost.machine.container import Container
-from sparkfleet.onhost.machine.docker import DockerEngine
-from sparkfleet.onhost.machine.system import (
-    Answer,
-    DockerError,
-    DockerGoneError,
-    Holder,
-    Memory,
-    Paths,
-    Question,
-    Ran,
-    Stop,
-)
+from sparkfleet.onhost.machine.system import Answer, Holder, Memory, Paths, Question, Ran, Stop
+from sparkfleet.runtimes import onhost
+from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
 
 LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""
@@ -40,7 +30,7 @@ class Spark:
     def __init__(self, paths: Paths | None = None) -> None:
         """Look at nothing yet."""
         self.paths = paths or Paths()
-        self.docker = DockerEngine()
+        self.runtime = onhost.runtime()
 
     def now(self) -> float:
         """Return unix time."""
@@ -130,9 +120,7 @@ class Spark:
                 continue
         if not inodes:
             return ()
-        published = {
-            number: container.id for container in self.docker.running() for number in container.ports
-        }
+        published = {number: instance.id for instance in self.runtime.running() for number in instance.ports}
         found = [holder for pid in _pids() if (holder := _holder(pid, inodes))]
         if not found:
             return (Holder(0, "a process that cannot be seen from here", published.get(port, "")),)
@@ -147,17 +135,17 @@ class Spark:
             path = path.parent
         return shutil.disk_usage(path).free >> 20
 
-    def kill_now(self, container: Container) -> None:
-        """SIGKILL the container's first process, with it go all others; dockerd only as a fallback."""
-        if container.pid and container.id in _read(f"/proc/{container.pid}/cgroup"):
+    def kill_now(self, instance: Instance) -> None:
+        """SIGKILL its first process, with it go all others; the runtime's daemon only as a fallback."""
+        if instance.pid and instance.id in _read(f"/proc/{instance.pid}/cgroup"):
             try:
-                os.kill(container.pid, signal.SIGKILL)
+                os.kill(instance.pid, signal.SIGKILL)
             except ProcessLookupError:
                 return
             return
         try:
-            self.docker.kill(container.id)
-        except (DockerError, DockerGoneError):
+            self.runtime.kill(instance.id)
+        except (RuntimeRefusedError, RuntimeUnavailableError):
             return
 
 

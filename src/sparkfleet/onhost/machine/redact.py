@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sparkfleet.onhost.machine.container import Container
+from sparkfleet.runtimes.base import Instance
 
 MASK = "***"
 SECRET_NAME = re.compile(
@@ -23,13 +23,13 @@ SHORTEST = 6
 """A known value shorter than this is not searched for in text: it would blank out innocent words."""
 
 
-def secrets_of(container: Container | None) -> tuple[str, ...]:
-    """Return the secret values that the container was given by environment or command line."""
-    if container is None:
+def secrets_of(instance: Instance | None) -> tuple[str, ...]:
+    """Return the secret values that the instance was given by environment or command line."""
+    if instance is None:
         return ()
-    pairs = (entry.partition("=") for entry in container.env)
+    pairs = (entry.partition("=") for entry in instance.env)
     found = {value for name, _, value in pairs if SECRET_NAME.search(name)}
-    found.add(container.api_key)
+    found.add(instance.api_key)
     return tuple(sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True))
 
 
@@ -40,9 +40,9 @@ def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
     return _SHAPES.sub(MASK, text)
 
 
-def inspect_for_evidence(container: Container) -> dict[str, Any]:
-    """Return the ``docker inspect`` object with secret-like environment values and words masked."""
-    secrets = secrets_of(container)
+def inspect_for_evidence(instance: Instance) -> dict[str, Any]:
+    """Return the runtime's description with secret-like environment values and arguments masked."""
+    secrets = secrets_of(instance)
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
@@ -51,7 +51,7 @@ def inspect_for_evidence(container: Container) -> dict[str, Any]:
             return [clean(item) for item in value]
         return redact(value, secrets) if isinstance(value, str) else value
 
-    data: dict[str, Any] = clean(container.raw)
+    data: dict[str, Any] = clean(instance.details)
     config = data.get("Config") or {}
     config["Env"] = [_masked(entry) for entry in config.get("Env") or ()]
     return data

@@ -1,6 +1,7 @@
-"""The Spark as the programs here see it: a seam, so that every decision is tested without Docker or systemd.
+"""The Spark as the programs here see it: a seam, so that every decision is tested without a runtime or
+systemd.
 
-``host.py`` is the real one. Nothing outside ``host.py`` and ``docker.py`` talks to the machine.
+``host.py`` is the real one. Nothing outside ``host.py`` and ``runtimes`` talks to the machine.
 """
 
 from __future__ import annotations
@@ -11,13 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sparkfleet.contract.generation import STATE_DIR
-from sparkfleet.onhost.machine.container import Container
+from sparkfleet.runtimes.base import Instance, Runtime, Stop
 
 PROGRAM = "/usr/local/lib/sparkfleet/sparkfleet.pyz"
 """Where these programs lie on a Spark."""
-
-Stop = Callable[[], None]
-"""Ends something that runs in the background."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,82 +92,14 @@ class Holder:
     container: str = ""
 
 
-class DockerGoneError(Exception):
-    """dockerd does not answer."""
-
-
-class DockerError(Exception):
-    """dockerd answered: no. ``str()`` is its own text."""
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        """Keep dockerd's words and its HTTP status (0: said by the docker command)."""
-        super().__init__(message)
-        self.status = status
-
-
-class Docker(Protocol):
-    """What we ask of the Docker Engine. ``name`` is a name or an id everywhere."""
-
-    def ping(self) -> None:
-        """Return when dockerd answers, else raise DockerGoneError."""
-
-    def inspect(self, name: str) -> Container | None:
-        """Return the container, None when there is none."""
-
-    def running(self) -> tuple[Container, ...]:
-        """Return all running containers, ours and others."""
-
-    def has_image(self, reference: str) -> bool:
-        """Return whether the image is on this Spark."""
-
-    def root(self) -> Path:
-        """Return dockerd's data directory."""
-
-    def create(self, name: str, words: Sequence[str]) -> str:
-        """Create a container by the docker command without pulling; return its id."""
-
-    def start(self, name: str) -> None:
-        """Start it."""
-
-    def stop(self, name: str, timeout_s: int) -> None:
-        """SIGTERM, then SIGKILL after ``timeout_s``; return when it has ended."""
-
-    def kill(self, name: str) -> None:
-        """SIGKILL; a container that does not run is fine."""
-
-    def rename(self, name: str, new: str) -> None:
-        """Give it another name."""
-
-    def remove(self, name: str) -> None:
-        """Kill and remove it with its anonymous volumes; none there is fine."""
-
-    def never_restart(self, name: str) -> None:
-        """Set its restart policy to "no"."""
-
-    def log(self, name: str, tail: int) -> str:
-        """Return the last ``tail`` lines of its output."""
-
-    def follow(
-        self,
-        name: str,
-        since: float,
-        on_line: Callable[[str], None],
-        on_end: Callable[[], None] = lambda: None,
-    ) -> Stop:
-        """Call ``on_line`` for each line of output from ``since`` (unix time) on, in the background.
-
-        ``on_end`` is called once when there will be no more: the container or dockerd ended.
-        """
-
-
 class System(Protocol):
     """Everything else of the machine."""
 
     paths: Paths
 
     @property
-    def docker(self) -> Docker:
-        """Return the Docker Engine."""
+    def runtime(self) -> Runtime:
+        """Return the driver of the runtime."""
 
     def now(self) -> float:
         """Return unix time."""
@@ -209,10 +139,24 @@ class System(Protocol):
     def free_mib(self, path: Path) -> int:
         """Return the MiB that root may still write to the file system of ``path``."""
 
-    def kill_now(self, container: Container) -> None:
-        """SIGKILL the container's processes the shortest way, also when dockerd is slow."""
+    def kill_now(self, instance: Instance) -> None:
+        """SIGKILL its processes the shortest way, also when the runtime's daemon is slow."""
 
 
 def systemctl(system: System, *words: str, timeout_s: float = 180) -> Ran:
     """Run ``systemctl``; the caller judges the result."""
     return system.run(("systemctl", *words), timeout_s)
+
+
+__all__ = [
+    "PROGRAM",
+    "Answer",
+    "Holder",
+    "Memory",
+    "Paths",
+    "Question",
+    "Ran",
+    "Stop",
+    "System",
+    "systemctl",
+]

@@ -17,11 +17,11 @@ from typing import Any
 from sparkfleet.onhost.artifacts.fetch import staged
 from sparkfleet.onhost.artifacts.fetch.pull import StageError
 from sparkfleet.onhost.machine import files, open_files
-from sparkfleet.onhost.machine.docker import DockerEngine
-from sparkfleet.onhost.machine.system import DockerError
 from sparkfleet.onhost.prune import hub_cache
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import RuntimeRefusedError
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 _CACHE = re.compile(r"[0-9a-f]{12}|unpinned")
 _SNAPSHOT = re.compile(r"hub/models--[^/]+/snapshots/[^/]+")
@@ -49,7 +49,7 @@ def carry_out(request: dict[str, Any], state: Path, journal: Journal) -> dict[st
             raise StageError(
                 f"{error}: {removed} removed, the rest stays", "wait for its end, then prune"
             ) from None
-        except (SkippedError, DockerError, OSError) as error:
+        except (SkippedError, RuntimeRefusedError, OSError) as error:
             stayed.append({"name": item["name"], "why": str(error)})
             journal.tell("note", f"{item['kind']} {item['name']} stays: {error}")
         else:

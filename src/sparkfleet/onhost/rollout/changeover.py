@@ -12,36 +12,37 @@ from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
 from sparkfleet.onhost.machine import memory
-from sparkfleet.onhost.machine.container import Container
-from sparkfleet.onhost.machine.system import DockerError, System, systemctl
-from sparkfleet.onhost.rollout import checks, snapshot
+from sparkfleet.onhost.machine.system import System, systemctl
+from sparkfleet.onhost.rollout import snapshot
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError
 
 
 def tidy(system: System, services: tuple[str, ...]) -> None:
     """Remove what an earlier swap left beside a service; a lone ``.old`` gets its name back."""
     for service in services:
-        system.docker.remove(checks.next_name(service))
-        old = system.docker.inspect(checks.old_name(service))
-        if old and system.docker.inspect(service):
-            system.docker.remove(old.id)
+        leftover = system.runtime.find(service, Role.CANDIDATE)
+        if leftover:
+            system.runtime.remove(leftover.id)
+        old = system.runtime.find(service, Role.REPLACED)
+        if old and system.runtime.find(service):
+            system.runtime.remove(old.id)
         elif old:
-            system.docker.rename(old.id, service)
+            system.runtime.assign(old.id, service, Role.CURRENT)
 
 
 def stop(system: System, service: str, entry: dict[str, Any]) -> None:
     """Stop a service's unit and container. Raise TrialFailedError when the container will not end."""
     grace = snapshot.stop_timeout(entry)
     systemctl(system, "stop", units.unit_name(service), timeout_s=grace + 90)
-    container = system.docker.inspect(entry["container"]) if entry["container"] else None
+    container = system.runtime.inspect(entry["container"]) if entry["container"] else None
     if container is None:
         return
-    if container.restart_policy not in {"no", ""}:
-        system.docker.never_restart(container.id)
+    system.runtime.adopt(container.id)
     if container.running:
-        system.docker.stop(container.id, grace)
-    container = system.docker.inspect(container.id)
+        system.runtime.stop(container.id, grace)
+    container = system.runtime.inspect(container.id)
     if container and container.running:
         raise TrialFailedError(Failure(f"the running engine {service} does not end, not even by SIGKILL"))
 
@@ -65,8 +66,8 @@ def take_over(system: System, journal: Journal, generation: Generation, candidat
         )
     for service, entry in state.items():
         if entry["container"]:
-            system.docker.rename(entry["container"], checks.old_name(service))
-    system.docker.rename(candidate_id, generation.service)
+            system.runtime.assign(entry["container"], service, Role.REPLACED)
+    system.runtime.assign(candidate_id, generation.service, Role.CURRENT)
 
 
 def place(system: System, record: dict[str, Any], token: str) -> None:
@@ -86,11 +87,11 @@ def place(system: System, record: dict[str, Any], token: str) -> None:
 def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
     """Let the unit adopt the serving container. Raise TrialFailedError when systemd refuses."""
     generation, container_id = Generation.from_json(record), record["container"]["id"]
-    was = system.docker.inspect(container_id)
+    was = system.runtime.inspect(container_id)
     if generation.rank and was and was.running:
         ranks.note_run(system, generation.service, was, record["swap"])
     started = systemctl(system, "start", generation.unit_name)
-    now = system.docker.inspect(container_id)
+    now = system.runtime.inspect(container_id)
     if started.code or not now or not now.running:
         why = started.text or "the engine ended"
         raise TrialFailedError(Failure(f"systemd did not take over {generation.unit_name}: {why}"))
@@ -107,10 +108,10 @@ def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
     for service, entry in journal.before.items():
         try:
             if entry["container"] and entry["container"] != record["container"]["id"]:
-                system.docker.remove(entry["container"])
+                system.runtime.remove(entry["container"])
             if service != generation.service:
                 forget(system, service)
-        except (DockerError, OSError) as error:
+        except (RuntimeRefusedError, OSError) as error:
             journal.tell("note", f"left over of {service}, the next swap tidies up: {error}", phase="promote")
     store.forget_cluster_keys(system.paths.state, generation.service, record["swap"])
     try:
@@ -135,7 +136,7 @@ def put_back(system: System, journal: Journal, generation: Generation) -> None:
         for service in journal.before:
             if snapshot.is_active(system, service):  # not one that systemd is only about to start, at boot
                 systemctl(system, "stop", units.unit_name(service))
-        system.docker.remove(candidate.id)
+        system.runtime.remove(candidate.id)
     for service, entry in journal.before.items():
         if not entry["enabled"]:
             systemctl(system, "disable", units.unit_name(service))
@@ -146,23 +147,26 @@ def put_back(system: System, journal: Journal, generation: Generation) -> None:
 
 
 def _name_back(system: System, journal: Journal, service: str, entry: dict[str, Any]) -> None:
-    container = system.docker.inspect(entry["container"])
-    if container and container.name != service:
-        system.docker.rename(container.id, service)
+    container = system.runtime.inspect(entry["container"])
+    if container and container.name != system.runtime.name(service, Role.CURRENT):
+        system.runtime.assign(container.id, service, Role.CURRENT)
     known = snapshot.generation(entry)
-    if container is None and known and not system.docker.inspect(service):
-        journal.tell("note", f"the container of {service} is gone: it is created anew", phase="restore")
-        made = system.docker.create(service, known.create)
+    if container is None and known and not system.runtime.find(service):
+        journal.tell(
+            "note", f"the {system.runtime.noun} of {service} is gone: it is recreated", phase="restore"
+        )
+        workload = system.runtime.workload(known)
+        made = system.runtime.create(service, Role.CURRENT, workload)
         record = {**entry["current"], "container": {"id": made, "generation": known.id}}
         store.set_current(system.paths.state, service, record)
 
 
-def find_candidate(system: System, journal: Journal, generation: Generation) -> Container | None:
+def find_candidate(system: System, journal: Journal, generation: Generation) -> Instance | None:
     """Return the candidate by the id on record, or by its first name when a kill came before the record."""
     created = journal.last("created")
     if created:
-        return system.docker.inspect(created["container"])
-    leftover = system.docker.inspect(checks.next_name(generation.service))
+        return system.runtime.inspect(created["container"])
+    leftover = system.runtime.find(generation.service, Role.CANDIDATE)
     return leftover if leftover and leftover.service == generation.service else None
 
 
@@ -170,4 +174,4 @@ def discard(system: System, journal: Journal, generation: Generation) -> None:
     """Remove the candidate; nothing else was touched yet."""
     candidate = find_candidate(system, journal, generation)
     if candidate:
-        system.docker.remove(candidate.id)
+        system.runtime.remove(candidate.id)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, SwapRequest
 from sparkfleet.onhost.cluster import ranks
-from sparkfleet.onhost.machine.container import Container
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state import store, units
+from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError
 
 REFUSED, STALE = "refused", "stale"
-STATE_MIB, DOCKER_MIB = 64, 512
+STATE_MIB, RUNTIME_MIB = 64, 512
 """Free disk space (MiB) for the diary and evidence, and for a container's layer and log."""
 
 GPU_S, NO_SUCH_COMMAND = 30.0, 127
@@ -42,8 +41,8 @@ def refusal(system: System, request: SwapRequest) -> Refusal | None:
         for service in touched(request):
             store.check_service(service)
             store.read_current(system.paths.state, service)
-        system.docker.ping()
-        found = {service: system.docker.inspect(service) for service in touched(request)}
+        system.runtime.ping()
+        found = {service: system.runtime.find(service) for service in touched(request)}
         return (
             _stale(system, request)
             or _foreign(system, found)
@@ -58,34 +57,35 @@ def refusal(system: System, request: SwapRequest) -> Refusal | None:
         return Refusal(REFUSED, f"{wrong.location}: {wrong.message}, expected {wrong.expected}", wrong.hint)
     except ValueError as error:
         return Refusal(REFUSED, str(error))
-    except DockerGoneError as error:
-        return Refusal(REFUSED, str(error), "systemctl status docker; journalctl -u docker")
-    except DockerError as error:
-        return Refusal(REFUSED, f"dockerd: {error}")
+    except RuntimeUnavailableError as error:
+        return Refusal(REFUSED, str(error), system.runtime.check_command)
+    except RuntimeRefusedError as error:
+        return Refusal(REFUSED, f"{system.runtime.daemon}: {error}")
 
 
 def _stale(system: System, request: SwapRequest) -> Refusal | None:
     """The plan was made against these very containers."""
     for name, expected in request.expect:
-        container = system.docker.inspect(name)
+        container = system.runtime.find(name)
         found = container.id if container else ""
         if found != expected:
             now = f"is {found[:12]}" if found else "is gone"
             then = f"was {expected[:12]}" if expected else "did not exist"
-            return Refusal(STALE, f"container {name} {now}, it {then} when planned", "plan again")
+            return Refusal(STALE, f"{system.runtime.noun} {name} {now}, it {then} when planned", "plan again")
     return None
 
 
-def _foreign(system: System, found: dict[str, Container | None]) -> Refusal | None:
+def _foreign(system: System, found: dict[str, Instance | None]) -> Refusal | None:
     """Only what carries our label, or our mark, is ever touched."""
+    noun = system.runtime.noun
     for service, own in found.items():
-        for name in (service, next_name(service), old_name(service)):
-            container = own if name == service else system.docker.inspect(name)
+        for role in Role:
+            container = own if role is Role.CURRENT else system.runtime.find(service, role)
             if container and container.service != service:
                 owner = f"service {container.service}" if container.service else "nobody we know"
                 return Refusal(
                     REFUSED,
-                    f"container {name} ({container.id[:12]}) is not ours: it belongs to {owner}",
+                    f"{noun} {container.name} ({container.id[:12]}) is not ours: it belongs to {owner}",
                     "adopt it, give the service another name, or remove the container yourself",
                 )
         path = system.paths.units / units.unit_name(service)
@@ -107,17 +107,18 @@ def _candidate(system: System, request: SwapRequest) -> Refusal | None:
         )
     if not generation.unit.startswith(units.MARK):
         return Refusal(REFUSED, f"the unit of {generation.service} has no mark of ours", "render it anew")
-    if not system.docker.has_image(generation.image):
-        return Refusal(REFUSED, f"image {generation.image} is not on this Spark", "stage it first")
-    for option, value in pairwise(generation.create):
-        device = Path(value.partition(":")[0])
-        # docker create takes any name; only docker start, after the old engine's stop, would say so.
-        if option == "--device" and not device.exists():
+    workload = system.runtime.workload(generation)
+    missing = system.runtime.missing(workload)
+    if missing:
+        return Refusal(REFUSED, f"{missing} is not on this Spark", "stage it first")
+    for device in workload.devices:
+        # A runtime may take any name here and refuse it only at the start, after the old engine's stop.
+        if not Path(device).exists():
             return Refusal(REFUSED, f"there is no {device} on this Spark", "mend container.devices")
     return None
 
 
-def _port(system: System, request: SwapRequest, found: dict[str, Container | None]) -> Refusal | None:
+def _port(system: System, request: SwapRequest, found: dict[str, Instance | None]) -> Refusal | None:
     if request.candidate is None:
         return None
     leaving = {container.id for container in found.values() if container}
@@ -142,11 +143,11 @@ def _meeting(generation: Generation) -> tuple[int, ...]:
 
 
 def _name_of(system: System, container_id: str) -> str:
-    container = system.docker.inspect(container_id) if container_id else None
-    return f"container {container.name} ({container.id[:12]})" if container else ""
+    container = system.runtime.inspect(container_id) if container_id else None
+    return f"{system.runtime.noun} {container.name} ({container.id[:12]})" if container else ""
 
 
-def _memory(system: System, request: SwapRequest, found: dict[str, Container | None]) -> Refusal | None:
+def _memory(system: System, request: SwapRequest, found: dict[str, Instance | None]) -> Refusal | None:
     """How much a running engine will give back is not known for sure: only the impossible is refused here.
 
     After the stop, memory is measured, and the candidate is not started without enough of it.
@@ -165,7 +166,7 @@ def _memory(system: System, request: SwapRequest, found: dict[str, Container | N
 
 
 def _disk(system: System) -> Refusal | None:
-    for path, need in ((system.paths.state, STATE_MIB), (system.docker.root(), DOCKER_MIB)):
+    for path, need in ((system.paths.state, STATE_MIB), (system.runtime.data_directory(), RUNTIME_MIB)):
         free = system.free_mib(path)
         if free < need:
             return Refusal(
@@ -176,7 +177,7 @@ def _disk(system: System) -> Refusal | None:
 
 def _gpu(system: System, request: SwapRequest) -> Refusal | None:
     """A driver that was replaced beneath a running engine lets it go on, and lets no other one start."""
-    if request.candidate is None or "--gpus" not in request.candidate.create:
+    if request.candidate is None or not system.runtime.workload(request.candidate).gpus:
         return None
     seen = system.run(("nvidia-smi", "-L"), GPU_S)
     if seen.code in {0, NO_SUCH_COMMAND}:  # it need not be there: the engine's own start tells
@@ -185,13 +186,3 @@ def _gpu(system: System, request: SwapRequest) -> Refusal | None:
     return Refusal(
         REFUSED, f"the GPU does not answer: {said}", "nvidia-smi; sudo dmesg | grep -i nvrm; sudo reboot"
     )
-
-
-def next_name(service: str) -> str:
-    """Return the name of a candidate's container before it takes over."""
-    return f"{service}.next"
-
-
-def old_name(service: str) -> str:
-    """Return the name of a replaced container until the swap ends."""
-    return f"{service}.old"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparkfleet.contract.generation import SwapRequest
-from sparkfleet.onhost.machine import dockerd, files
+from sparkfleet.onhost.machine import files, runtime_wait
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import rollout
 from sparkfleet.onhost.state import store, units
@@ -100,7 +100,7 @@ def recover(system: System) -> list[str]:
     if not found:
         return []
     deadline = system.monotonic() + BOOT_S
-    dockerd.wait(system, lambda _: None, lambda: system.monotonic() >= deadline)
+    runtime_wait.wait(system, lambda _: None, lambda: system.monotonic() >= deadline)
     with store.lock(system.paths.state):
         for swap_id in found:
             rollout.settle(system, swap_id)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System, systemctl
+from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import detached
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.state.journal import read_events
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 POLL_S = 0.2
 
@@ -53,10 +54,10 @@ def _service(system: System, service: str) -> dict[str, Any]:
             for one in store.generations(system.paths.state, service)]  # fmt: skip
     unit = units.unit_name(service)
     try:
-        container = system.docker.inspect(service)
+        container = system.runtime.find(service)
         runs = {"id": container.id, "running": container.running, "started_at": container.started_at,
                 "generation": container.generation} if container else {}  # fmt: skip
-    except (DockerError, DockerGoneError) as error:
+    except (RuntimeRefusedError, RuntimeUnavailableError) as error:
         runs = {"unknown": str(error)}
     return {
         "generation": books.get("id"),

@@ -9,10 +9,11 @@ from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.gate.candidate_start import Progress
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError
 from sparkfleet.onhost.machine import valve
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System, systemctl
+from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import snapshot
 from sparkfleet.onhost.state import units
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 STATE_S = 2.0
 """Seconds between two questions to systemd."""
@@ -54,8 +55,8 @@ def _start(system: System, service: str, entry: dict[str, Any]) -> str:
         return f"{service}: systemctl start {unit}: {done.text}" if done.code else ""
     try:
         valve.flush(system)  # a unit does that by itself
-        system.docker.start(entry["container"])
-    except (DockerError, DockerGoneError) as error:
+        system.runtime.start(entry["container"])
+    except (RuntimeRefusedError, RuntimeUnavailableError) as error:
         return f"{service}: {error}"
     return ""
 
@@ -68,7 +69,7 @@ def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]
     journal.tell("note", f"{service} starts again", phase="restore")
     if generation is None or (generation.rank and not generation.rank.is_head):
         return system.now()
-    container = system.docker.inspect(service)
+    container = system.runtime.find(service)
     progress = Progress(system, journal, (), system.monotonic())
     asked = [0.0]
 
@@ -89,5 +90,5 @@ def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]
 
 
 def _runs(system: System, service: str) -> bool:
-    container = system.docker.inspect(service)
+    container = system.runtime.find(service)
     return bool(container and container.running)

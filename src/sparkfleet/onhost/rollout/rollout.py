@@ -22,13 +22,14 @@ from sparkfleet.onhost.cluster.messages import NotTogetherError
 from sparkfleet.onhost.gate import candidate_start, evidence
 from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
 from sparkfleet.onhost.gate.gate import Passed
-from sparkfleet.onhost.machine import dockerd, valve
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, System
+from sparkfleet.onhost.machine import runtime_wait, valve
+from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.rollout import changeover, checks, snapshot
 from sparkfleet.onhost.rollout.outcome import FAILED, INTERRUPTED, PROMOTED, REMOVED, RESTORED, sentence
 from sparkfleet.onhost.rollout.restore import bring_back
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import Role, RuntimeRefusedError, RuntimeUnavailableError
 
 MAX_TRIES = 8
 """Times that a swap may die in the middle before it is given up; each try ends as far as it can."""
@@ -101,9 +102,9 @@ class Swap:
             return self.remove()
         try:
             candidate_id = self.create(generation)
-        except (DockerError, DockerGoneError) as error:
+        except (RuntimeRefusedError, RuntimeUnavailableError) as error:
             changeover.discard(self.system, self.journal, generation)
-            return self.finish(checks.REFUSED, cause=f"docker create: {error}")
+            return self.finish(checks.REFUSED, cause=self.cannot_create(error))
         try:
             self.party.prepared(self.image_of(candidate_id))
         except NotTogetherError:
@@ -128,7 +129,7 @@ class Swap:
 
     def resume(self) -> dict[str, Any]:
         """Go from wherever a kill left it to an end."""
-        self.wait_for_docker()
+        self.wait_for_runtime()
         generation = self.request.candidate
         if generation is None:
             return self.remove() if self.journal.last("remove") else self.finish(INTERRUPTED)
@@ -142,9 +143,12 @@ class Swap:
         except TrialFailedError as error:
             return self.restore(error.failure)
 
-    def wait_for_docker(self) -> None:
-        """Return when dockerd answers, however long that takes."""
-        dockerd.wait(self.system, lambda text: self.journal.tell("waiting", text, phase="dockerd"))
+    def wait_for_runtime(self) -> None:
+        """Return when the runtime's daemon answers, however long that takes."""
+        runtime_wait.wait(
+            self.system,
+            lambda text: self.journal.tell("waiting", text, phase=self.system.runtime.daemon),
+        )
 
     def goes_forward(self) -> bool:
         """Return whether the gate had passed and nothing was said of a restore since."""
@@ -162,29 +166,35 @@ class Swap:
         return True
 
     def image_of(self, container_id: str) -> str:
-        """Return the id of the image that a container was made of."""
-        container = self.system.docker.inspect(container_id)
-        return str(container.raw.get("Image", "")) if container else ""
+        """Return the id of what the container runs from."""
+        container = self.system.runtime.inspect(container_id)
+        return container.artifact if container else ""
 
     def create(self, generation: Generation) -> str:
         """Create the candidate's container beside what serves."""
-        self.journal.step("create", f"container {checks.next_name(generation.service)}")
+        runtime = self.system.runtime
+        name = runtime.name(generation.service, Role.CANDIDATE)
+        self.journal.step("create", f"{runtime.noun} {name}")
         changeover.tidy(self.system, checks.touched(self.request))
-        name = checks.next_name(generation.service)
-        container_id = self.system.docker.create(name, generation.create)
-        container = self.system.docker.inspect(container_id)
+        workload = runtime.workload(generation)
+        container_id = runtime.create(generation.service, Role.CANDIDATE, workload)
+        container = self.system.runtime.inspect(container_id)
         if container is None or (container.service, container.generation) != (
             generation.service,
             generation.id,
         ):
-            self.system.docker.remove(container_id)
-            raise DockerError(
-                f"the container does not carry the labels of {generation.service} {generation.id}"
+            self.system.runtime.remove(container_id)
+            raise RuntimeRefusedError(
+                f"the {runtime.noun} does not carry the labels of {generation.service} {generation.id}"
             )
-        if container.restart_policy not in {"no", ""}:
-            self.system.docker.never_restart(container_id)
+        runtime.adopt(container_id)
         self.journal.step("created", container=container.id)
         return container.id
+
+    def cannot_create(self, error: Exception) -> str:
+        """Return why there is no candidate."""
+        runtime = self.system.runtime
+        return f"{runtime.daemon} did not create the {runtime.noun}: {error}"
 
     def new_record(self, container_id: str, passed: Passed) -> dict[str, Any]:
         """Return what ``current.json`` will say."""
@@ -215,8 +225,8 @@ class Swap:
                 changeover.hand_over(self.system, self.journal, record)
                 changeover.retire(self.system, self.journal, record)
                 break
-            except DockerGoneError:
-                self.wait_for_docker()
+            except RuntimeUnavailableError:
+                self.wait_for_runtime()
         gate = record["gate_result"]
         return self.finish(PROMOTED, gate_result=gate, downtime_s=self.downtime(gate["serving_at"]))
 
@@ -234,7 +244,7 @@ class Swap:
             kept = {"cause": failure.cause, "remedy": failure.remedy, "line": failure.line}
             self.journal.step("restore", failure.cause, **kept, exit_code=failure.exit_code)
         self.party.abort(failure)
-        self.wait_for_docker()
+        self.wait_for_runtime()
         candidate = changeover.find_candidate(self.system, self.journal, generation)
         folder = self.journal.directory / "evidence"
         if candidate:
@@ -261,7 +271,7 @@ class Swap:
         for service, entry in self.journal.before.items():
             changeover.stop(self.system, service, entry)
             if entry["container"]:
-                self.system.docker.remove(entry["container"])
+                self.system.runtime.remove(entry["container"])
             changeover.forget(self.system, service)
         return self.finish(REMOVED)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparkfleet.contract.generation import Generation, SwapRequest, without_generation_label
+from sparkfleet.contract.generation import Generation, SwapRequest
 from sparkfleet.onhost.machine import files, programs
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import changeover, snapshot
@@ -21,12 +21,12 @@ def repair(system: System, generation: Generation, by: str = "") -> dict[str, An
     """
     service, unit = generation.service, generation.unit_name
     with store.lock(system.paths.state, wait=False):
-        container = system.docker.inspect(service)
+        container = system.runtime.find(service)
         if container is None or container.service != service:
             raise RefusedError(f"there is no container {service} of ours: this needs a swap")
         books = store.current(system.paths.state, service) or {}
         known = Generation.from_json(books) if books else None
-        if known and not _same_container(known, generation):
+        if known and not _same_workload(system, known, generation):
             raise RefusedError(f"the container of {service} is another generation's: this needs a swap")
         if known is None and container.generation != generation.id:
             raise RefusedError(
@@ -61,7 +61,7 @@ def repair(system: System, generation: Generation, by: str = "") -> dict[str, An
 def stop(system: System, service: str, *, remove: bool) -> dict[str, Any]:
     """Stop a service, and after a reboot, too; ``remove``: with its container, unit and state."""
     with store.lock(system.paths.state, wait=False):
-        container = system.docker.inspect(service)
+        container = system.runtime.find(service)
         if container and container.service != service:
             raise RefusedError(f"container {service} is not ours: it has no label of ours")
         path = snapshot.unit_path(system, service)
@@ -72,7 +72,7 @@ def stop(system: System, service: str, *, remove: bool) -> dict[str, Any]:
         changeover.stop(system, service, entry)
         if remove:
             if container:
-                system.docker.remove(container.id)
+                system.runtime.remove(container.id)
             changeover.forget(system, service)
             files.remove(store.service_directory(system.paths.state, service))
     done = "removed" if remove else "stopped, and stays so after a reboot"
@@ -93,7 +93,7 @@ def rollback(system: System, service: str, swap_id: str) -> dict[str, Any]:
         previous = [Generation.from_json(kept[-1])] if kept else []
     if not previous:
         raise RefusedError(f"{service} is the first generation here: there is nothing to go back to")
-    container = system.docker.inspect(service)
+    container = system.runtime.find(service)
     first = SwapRequest(
         swap_id,
         previous[0],
@@ -104,10 +104,10 @@ def rollback(system: System, service: str, swap_id: str) -> dict[str, Any]:
     return {**first.to_json(), "then": [one.to_json() for one in then]}
 
 
-def _same_container(known: Generation, wanted: Generation) -> bool:
-    """Return whether both need the very same container; unit, gate and limits are put right without one."""
-    mine, theirs = (without_generation_label(one.create) for one in (known, wanted))
-    return known.image == wanted.image and mine == theirs
+def _same_workload(system: System, known: Generation, wanted: Generation) -> bool:
+    """Return whether both need the very same instance; unit, gate and limits are corrected in place."""
+    mine, theirs = (system.runtime.workload(one).identity for one in (known, wanted))
+    return mine == theirs
 
 
 def _wait_for_guard(system: System, unit: str) -> None:

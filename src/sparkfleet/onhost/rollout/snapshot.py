@@ -27,7 +27,7 @@ def look(system: System, request: SwapRequest) -> dict[str, Any]:
 def look_at(system: System, service: str) -> dict[str, Any]:
     """Return the state of one service."""
     unit, path = units.unit_name(service), unit_path(system, service)
-    container = system.docker.inspect(service)
+    container = system.runtime.find(service)
     return {
         "container": container.id if container else "",
         "running": bool(container and container.running),

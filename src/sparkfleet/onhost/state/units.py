@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.store import check_service
+from sparkfleet.runtimes.onhost import DAEMON_UNITS
 
 MARK = "# Written by sparkfleet."
 """First words of every file of ours: without them a file belongs to somebody else."""
@@ -24,6 +25,7 @@ REFUSED = 78
 """Exit code of a guard that will not try again (EX_CONFIG)."""
 ADOPT_AGAIN = 75
 """Exit code of a guard that left its engine running on purpose (EX_TEMPFAIL)."""
+DAEMONS = " ".join(DAEMON_UNITS)
 MAX_STARTS = 3
 WITHIN_S = 3600
 
@@ -41,8 +43,8 @@ def service_unit(service: str, description: str, floor_mib: int, stop_timeout_s:
 {MARK} Changes made here by hand are shown by the plan and put back.
 [Unit]
 Description={text}
-After=docker.service {RECOVER}
-Wants=docker.service
+After={DAEMONS} {RECOVER}
+Wants={DAEMONS}
 StartLimitIntervalSec={WITHIN_S}
 StartLimitBurst={MAX_STARTS}
 
@@ -70,8 +72,8 @@ def recover_unit() -> str:
 {MARK}
 [Unit]
 Description=sparkfleet: finish what a reboot interrupted
-After=docker.service
-Wants=docker.service
+After={DAEMONS}
+Wants={DAEMONS}
 
 [Service]
 Type=oneshot

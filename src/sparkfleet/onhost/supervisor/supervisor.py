@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparkfleet.onhost.cluster import ranks
-from sparkfleet.onhost.machine import dockerd, memory, programs, valve
-from sparkfleet.onhost.machine.container import Container
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, Question, System
+from sparkfleet.onhost.machine import memory, programs, runtime_wait, valve
+from sparkfleet.onhost.machine.system import Question, System
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.supervisor.starts import Starts
+from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
 
 STOPPED, ENDED = 0, 1
 POLL_S = 0.2
@@ -69,8 +69,8 @@ class Guard:
         except RefusedError as error:
             self.say(f"sparkfleet: {error}")
             return units.REFUSED
-        except DockerError as error:
-            self.say(f"sparkfleet: dockerd: {error}")
+        except RuntimeRefusedError as error:
+            self.say(f"sparkfleet: {self.system.runtime.daemon}: {error}")
             return ENDED
 
     def _hold(self) -> int | None:
@@ -81,8 +81,9 @@ class Guard:
             if lost and (self.stop.is_set() or self.leave.is_set()):
                 return self._stopped()
             if container is None:
-                raise RefusedError(f"there is no container {self.service}; a deploy makes one")
-            began, dockerd_was = self.system.now(), dockerd.identity(self.system)
+                noun = self.system.runtime.noun
+                raise RefusedError(f"there is no {noun} {self.service}; a deploy makes one")
+            began, daemon_was = self.system.now(), self.system.runtime.daemon_identity()
             peers = self._peers()
             if not container.running:
                 if peers and not peers.wait(self._gone, self._tell_ready):
@@ -95,9 +96,9 @@ class Guard:
                 if peers:
                     peers.adopt(container)
             self._tell_ready(f"{self.service} runs in {container.id[:12]}")
-            return self._watch(container, began, dockerd_was)
-        except DockerGoneError:
-            return self._await_dockerd()
+            return self._watch(container, began, daemon_was)
+        except RuntimeUnavailableError:
+            return self._await_runtime()
 
     def _gone(self) -> bool:
         return self.stop.is_set() or self.leave.is_set()
@@ -111,9 +112,9 @@ class Guard:
             self.peers = found
         return self.peers
 
-    def _container(self) -> Container | None:
+    def _container(self) -> Instance | None:
         """Return our container. Raise RefusedError for one that is not the promoted one."""
-        container = self.system.docker.inspect(self.service)
+        container = self.system.runtime.find(self.service)
         if container is None:
             return None
         if container.service != self.service:
@@ -127,7 +128,7 @@ class Guard:
             )
         return container
 
-    def _start(self, container: Container) -> Container:
+    def _start(self, container: Instance) -> Instance:
         now = self.system.now()
         if self._starts.too_many(now):
             raise RefusedError(
@@ -137,15 +138,15 @@ class Guard:
             )
         self._starts.begin(now)
         self.say(f"sparkfleet: starts {self._name(container)}")
-        self.system.docker.start(container.id)
-        return self.system.docker.inspect(container.id) or container
+        self.system.runtime.start(container.id)
+        return self.system.runtime.inspect(container.id) or container
 
-    def _watch(self, container: Container, began: float, dockerd_was: str) -> int | None:
-        """Return the exit code; None: begin anew, a rank is lost. Raise DockerGoneError if dockerd went."""
+    def _watch(self, container: Instance, began: float, daemon_was: str) -> int | None:
+        """Return the exit code; None: restart, a rank is lost. RuntimeUnavailableError: the daemon went."""
         guard = memory.FloorGuard(self.system, self.floor_mib, lambda: self.system.kill_now(container))
         stop_guard = self.system.every(1.0, guard.sample)
         silent = threading.Event()
-        stop_log = self.system.docker.follow(container.id, began, self.say, silent.set)
+        stop_log = self.system.runtime.follow(container.id, began, self.say, silent.set)
         stop_looking = self.peers.watch() if self.peers else lambda: None
         try:
             self._wait_for_end(container, silent)
@@ -161,15 +162,15 @@ class Guard:
         if self.peers and self.peers.cause:
             self.say(f"sparkfleet: {self.peers.cause}: the engine is incomplete and is stopped here, too")
             self.peers.state = ranks.ENDS
-            self.system.docker.stop(container.id, self.stop_timeout_s)
+            self.system.runtime.stop(container.id, self.stop_timeout_s)
             self.say(f"sparkfleet: {valve.flush(self.system).text}")
             return None
         if guard.struck:
             self.say(f"sparkfleet: {guard.cause}. {memory.REMEDY_FLOOR}")
             return ENDED
-        if self._dockerd_leaves(dockerd_was):
-            raise DockerGoneError
-        ended = self.system.docker.inspect(container.id)
+        if self._runtime_leaves(daemon_was):
+            raise RuntimeUnavailableError
+        ended = self.system.runtime.inspect(container.id)
         code = ended.exit_code if ended else "unknown"
         self.say(f"sparkfleet: the engine ended by itself with exit code {code}")
         return self._rank_ended(self.peers) if self.peers else ENDED
@@ -190,8 +191,8 @@ class Guard:
         self.say(f"sparkfleet: {valve.flush(self.system).text}")
         return None
 
-    def _wait_for_end(self, container: Container, silent: threading.Event) -> None:
-        """Return when the container ended, or a signal came. Raise DockerGoneError when dockerd goes.
+    def _wait_for_end(self, container: Instance, silent: threading.Event) -> None:
+        """Return when the container ended, or a signal came. Raise RuntimeUnavailableError when dockerd goes.
 
         dockerd is not asked all the time: a question just after its stop would start it again.
         """
@@ -200,9 +201,9 @@ class Guard:
             clock = self.system.monotonic()
             if clock - looked >= (1.0 if silent.is_set() else LOOK_S):
                 looked = clock
-                if dockerd.wanted_down(self.system):
-                    raise DockerGoneError
-                now = self.system.docker.inspect(container.id)
+                if self.system.runtime.is_stopping():
+                    raise RuntimeUnavailableError
+                now = self.system.runtime.inspect(container.id)
                 if now is None or not now.running:
                     return
             if not proven and clock - asked >= HEALTH_S:
@@ -214,10 +215,10 @@ class Guard:
                         self.peers.serves = True
             self.system.sleep(POLL_S)
 
-    def _stop(self, container: Container) -> int:
+    def _stop(self, container: Instance) -> int:
         self.notify("STOPPING=1")
         self.say(f"sparkfleet: stops {self._name(container)}, {self.stop_timeout_s} s at most")
-        self.system.docker.stop(container.id, self.stop_timeout_s)
+        self.system.runtime.stop(container.id, self.stop_timeout_s)
         return self._stopped()
 
     def _stopped(self) -> int:
@@ -226,25 +227,26 @@ class Guard:
         self._starts.forgive()
         return STOPPED
 
-    def _dockerd_leaves(self, was: str) -> bool:
+    def _runtime_leaves(self, was: str) -> bool:
         """Return whether the container ended since dockerd ends or was started anew.
 
         A dockerd that is stopped first stops listening, then stops its containers, which end with 0.
         """
         deadline = self.system.monotonic() + LEAVING_S
         while self.system.monotonic() < deadline:
-            if not dockerd.answers(self.system) or dockerd.identity(self.system) != was:
+            if not self.system.runtime.available() or self.system.runtime.daemon_identity() != was:
                 return True
             self.system.sleep(POLL_S)
         return False
 
-    def _await_dockerd(self) -> int | None:
-        self.say("sparkfleet: dockerd went away")
-        self._tell_ready("waits for dockerd")
+    def _await_runtime(self) -> int | None:
+        daemon = self.system.runtime.daemon
+        self.say(f"sparkfleet: {daemon} went away")
+        self._tell_ready(f"waits for {daemon}")
         self._starts.forgive()
-        if not dockerd.wait(self.system, lambda text: self.say(f"sparkfleet: {text}"), self._gone):
+        if not runtime_wait.wait(self.system, lambda text: self.say(f"sparkfleet: {text}"), self._gone):
             return self._stopped()
-        self.say("sparkfleet: dockerd is back")
+        self.say(f"sparkfleet: {daemon} is back")
         self.say(f"sparkfleet: {valve.flush(self.system).text}")
         return None
 
@@ -261,7 +263,7 @@ class Guard:
         self.notify(said if self._ready else f"READY=1\n{said}")
         self._ready = True
 
-    def _name(self, container: Container) -> str:
+    def _name(self, container: Instance) -> str:
         return f"container {self.service} ({container.id[:12]}, generation {container.generation})"
 
     @property

@@ -13,10 +13,10 @@ import pytest
 from sparkfleet.onhost.artifacts.fetch import staged
 from sparkfleet.onhost.artifacts.fetch.pull import StageError
 from sparkfleet.onhost.machine import files, open_files
-from sparkfleet.onhost.machine.system import DockerError
 from sparkfleet.onhost.prune import prune
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import RuntimeRefusedError
 
 REVISION = "1" * 40
 IMAGE = "registry.example/vllm@sha256:" + "4" * 64
@@ -40,7 +40,7 @@ class Dockerd:
 
     def remove_image(self, reference: str) -> None:
         if self.images[reference]:
-            raise DockerError("conflict: unable to remove: container c1 is using it", 409)
+            raise RuntimeRefusedError("conflict: unable to remove: container c1 is using it", 409)
         del self.images[reference]
 
 

@@ -288,7 +288,7 @@ REFUSALS = {
     refuse_other: "belongs to service somebody",
     refuse_port: "port 8000 is held by python3 -m http.server (pid 321)",
     refuse_image: "image img:2 is not on this Spark",
-    refuse_create: "docker create: invalid mount config",
+    refuse_create: "dockerd did not create the container: invalid mount config",
     refuse_disk: "disk full",
     refuse_docker: "dockerd does not answer",
     refuse_unit: "is not ours",

@@ -22,10 +22,10 @@ from sparkfleet.contract.generation import (
     without_generation_label,
 )
 from sparkfleet.onhost.machine import files, redact
-from sparkfleet.onhost.machine.container import Container
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal, read_events
 from sparkfleet.onhost.supervisor.starts import Starts
+from sparkfleet.runtimes.docker.onhost.container import parse
 from tests.unit.onhost.world import generation
 
 TEXT = st.text(alphabet=st.characters(codec="utf-8"))
@@ -202,7 +202,7 @@ def test_ordinary_log_lines_are_left_as_they_are() -> None:
 
 
 def test_evidence_of_a_container_has_names_of_variables_but_no_secret_values() -> None:
-    container = Container.parse(
+    container = parse(
         {
             "Id": "f" * 64,
             "Config": {

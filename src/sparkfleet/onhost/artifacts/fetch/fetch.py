@@ -13,10 +13,10 @@ from typing import Any
 from sparkfleet.onhost.artifacts.fetch import rates, staged, verified
 from sparkfleet.onhost.artifacts.fetch.hub_cache import clear, repository, wrong_files
 from sparkfleet.onhost.artifacts.fetch.pull import TELL_EVERY_S, StageError
-from sparkfleet.onhost.machine.docker import DockerEngine
 from sparkfleet.onhost.machine.redact import redact
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 TOKEN_IN_CONTAINER = "/run/secrets/hf-token"  # noqa: S105  (a path)
 FETCH_LABEL = "io.sparkfleet.fetch"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.docker import DockerEngine
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 TELL_EVERY_S = 5.0
 """Seconds between two lines of progress."""
@@ -66,7 +66,7 @@ def pull_as(reference: str, asked: str, auth: str, journal: Journal) -> int:
                 have, total = (sum(pair[i] for pair in layers.values()) for i in (0, 1))
                 text = f"{name} {have >> 20} of {total >> 20} MiB"
                 journal.tell("phase", text, phase="pull", have=have, total=total)
-    except (DockerError, DockerGoneError) as error:
+    except (RuntimeRefusedError, RuntimeUnavailableError) as error:
         diagnostic = diagnostic or str(error)
     if diagnostic or not engine.has_image(reference):
         cause = f"image {name} could not be pulled: {diagnostic or 'no reason given'}"

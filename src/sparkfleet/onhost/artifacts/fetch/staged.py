@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.docker import DockerEngine
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 KINDS = ("images", "revisions")
 

@@ -15,8 +15,8 @@ from sparkfleet.onhost.artifacts.fetch import rates, staged
 from sparkfleet.onhost.artifacts.fetch.pull import pull_as
 from sparkfleet.onhost.artifacts.image import own_registry
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.docker import DockerEngine
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 
 def contents(state: Path, reference: str) -> Path:

@@ -24,9 +24,9 @@ from sparkfleet.onhost.artifacts.fetch import rates, staged
 from sparkfleet.onhost.artifacts.fetch.pull import TELL_EVERY_S, StageError, pull
 from sparkfleet.onhost.artifacts.image import carried_image
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.docker import DockerEngine
-from sparkfleet.onhost.machine.docker_images import ImageEngine
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
+from sparkfleet.runtimes.docker.onhost.images import ImageEngine
 
 OLD_S = 24 * 3600
 """Age after which a file that nobody came for is removed."""

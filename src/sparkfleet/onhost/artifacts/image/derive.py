@@ -23,9 +23,9 @@ from sparkfleet.onhost.artifacts.fetch import rates, staged, verified
 from sparkfleet.onhost.artifacts.fetch.pull import StageError, pull
 from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.docker_images import ImageEngine
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.docker.onhost.images import ImageEngine
 
 CONTAINER = "sparkfleet-build-"
 """How the container is called in which an image is made; the tag follows."""
@@ -167,12 +167,12 @@ def _make(engine: ImageEngine, order: Mapping[str, Any], folder: Path, journal: 
             raise _failed(engine.log(name, SAID_LINES), packages, order["base"])
         made = engine.commit(name, {**base["Config"], "Entrypoint": base["Config"].get("Entrypoint") or []})
         _named(engine, made, base, reference)
-    except (DockerError, DockerGoneError) as error:
+    except (RuntimeRefusedError, RuntimeUnavailableError) as error:
         raise StageError(
             f"the image with {packages} could not be made: {error}", "df -h; then run again"
         ) from error
     finally:
-        with contextlib.suppress(DockerError, DockerGoneError):
+        with contextlib.suppress(RuntimeRefusedError, RuntimeUnavailableError):
             engine.remove(name)
     journal.tell("phase", f"{reference} is here", phase="build")
 
@@ -221,7 +221,7 @@ def _sweep(engine: ImageEngine, state: Path) -> None:
         if name.startswith(CONTAINER):
             engine.remove(name)
     for image in engine.unnamed_images(LABEL_DERIVED):
-        with contextlib.suppress(DockerError):
+        with contextlib.suppress(RuntimeRefusedError):
             engine.remove_image(image)
     for folder in (state / "builds").glob("*"):
         if time.time() - folder.stat().st_mtime > OLD_S:

@@ -20,8 +20,8 @@ from sparkfleet.onhost.artifacts.fetch import staged
 from sparkfleet.onhost.artifacts.fetch.pull import StageError
 from sparkfleet.onhost.artifacts.image import derive
 from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
-from sparkfleet.onhost.machine.system import DockerError
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import RuntimeRefusedError
 
 BASE = "nvcr.io/nvidia/vllm@sha256:" + "a" * 64
 TAG = "0123456789abcdef"
@@ -272,7 +272,7 @@ def test_a_docker_that_fails_is_told_and_its_container_goes(
     engine: Engine, order: dict[str, Any], journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> str:
-        raise DockerError("no space left on device")
+        raise RuntimeRefusedError("no space left on device")
 
     monkeypatch.setattr(engine, "commit", fail)
     with pytest.raises(StageError, match="could not be made: no space left"):

@@ -1,4 +1,4 @@
-"""What the making of an image asks of the Docker Engine, beside what containers do."""
+"""The Docker Engine's API for making images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from sparkfleet.onhost.machine.docker import DockerEngine
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 COMMIT_S = 1800.0
 
@@ -16,7 +16,7 @@ class ImageEngine(DockerEngine):
     """Makes images out of containers."""
 
     def image(self, reference: str) -> dict[str, Any] | None:
-        """Return what docker says of an image by name or id; None when it is not here."""
+        """Return ``docker inspect`` of an image by name or id; None when it is not here."""
         name = self.name_of(reference)
         return self._image(name) if name else None
 

@@ -7,15 +7,26 @@ import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.machine.container import Container
-from sparkfleet.onhost.machine.docker import DockerEngine
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError
+from sparkfleet.contract.generation import LABEL_GENERATION, Generation
+from sparkfleet.runtimes.base import (
+    BindMount,
+    Instance,
+    Limits,
+    Role,
+    RuntimeRefusedError,
+    RuntimeUnavailableError,
+)
+from sparkfleet.runtimes.docker.onhost.container import parse, restart_policy
+from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
+from sparkfleet.runtimes.docker.onhost.workload import workload_of
 
 INSPECT = {
     "Id": "c" * 64,
@@ -100,10 +111,11 @@ def docker(dockerd: Dockerd) -> DockerEngine:
 def test_a_container_is_read_with_what_is_decided_by(dockerd: Dockerd, docker: DockerEngine) -> None:
     dockerd.says("/containers/nano/json", INSPECT)
     container = docker.inspect("nano")
-    assert container == Container(
+    assert container == Instance(
         id="c" * 64, name="nano", running=True, pid=4711, started_at="2026-11-21T09:43:10.1Z",
         labels=INSPECT["Config"]["Labels"], env=("HF_HOME=/models",),  # type: ignore[index]
-        command=("vllm", "serve", "org/model", "--port", "8000"), restart_policy="unless-stopped",
+        command=("vllm", "serve", "org/model", "--port", "8000"), service="nano",
+        generation="872520d1c28d",
         ports=(8001,),
     )  # fmt: skip
     assert (container.service, container.generation) == ("nano", "872520d1c28d")
@@ -123,7 +135,7 @@ def test_no_container_is_none_and_no_error(docker: DockerEngine) -> None:
 
 
 def test_killing_a_container_that_does_not_run_is_fine(dockerd: Dockerd, docker: DockerEngine) -> None:
-    dockerd.says("/containers/x/kill", {"message": "Container x is not running"}, 409)
+    dockerd.says("/containers/x/kill", {"message": "Instance x is not running"}, 409)
     docker.kill("x")
 
 
@@ -134,13 +146,13 @@ def test_starting_a_running_container_is_fine(dockerd: Dockerd, docker: DockerEn
 
 def test_dockerds_refusal_is_told_in_its_own_words(dockerd: Dockerd, docker: DockerEngine) -> None:
     dockerd.says("/containers/x/start", {"message": "could not select device driver"}, 500)
-    with pytest.raises(DockerError, match="could not select device driver") as error:
+    with pytest.raises(RuntimeRefusedError, match="could not select device driver") as error:
         docker.start("x")
     assert error.value.status == 500
 
 
 def test_no_socket_means_that_dockerd_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(DockerGoneError, match="does not answer"):
+    with pytest.raises(RuntimeUnavailableError, match="does not answer"):
         DockerEngine(str(tmp_path / "nothing")).ping()
 
 
@@ -181,15 +193,69 @@ def test_followed_lines_are_whole_though_frames_cut_them(dockerd: Dockerd, docke
     assert "since=12.500000" in dockerd.asked[-1]
 
 
-def test_a_restart_policy_is_set_to_no(dockerd: Dockerd, docker: DockerEngine) -> None:
-    dockerd.says("/containers/nano/update", {})
-    docker.never_restart("nano")
-    assert dockerd.asked[-1] == 'POST /v1.44/containers/nano/update {"RestartPolicy": {"Name": "no"}}'
+def test_an_adopted_container_is_restarted_by_its_unit_alone(dockerd: Dockerd) -> None:
+    dockerd.says("/containers/nano/json", INSPECT)
+    dockerd.says(f"/containers/{'c' * 64}/update", {})
+    runtime = DockerRuntime(dockerd.path)
+    found = runtime.find("nano")
+    assert found
+    assert restart_policy(found) == "unless-stopped"
+    runtime.adopt(found.id)
+    assert not any("/update" in line for line in dockerd.asked), "it has no container of that id"
+    runtime.adopt("nano")
+    assert dockerd.asked[-1].endswith('/update {"RestartPolicy": {"Name": "no"}}')
 
 
-def test_an_api_key_is_found_in_environment_or_words() -> None:
+def test_a_role_of_a_service_is_a_container_name(dockerd: Dockerd) -> None:
+    runtime = DockerRuntime(dockerd.path)
+    names = [runtime.name("nano", role) for role in Role]
+    assert names == ["nano", "nano.next", "nano.old"]
+    dockerd.says("/containers/nano.next/json", {**INSPECT, "Name": "/nano.next"})
+    found = runtime.find("nano", Role.CANDIDATE)
+    assert found
+    assert found.name == "nano.next"
+    assert runtime.find("nano", Role.REPLACED) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "available"),
+    [("active", True), ("inactive", False), ("deactivating", False), ("failed", False)],
+)
+def test_a_dockerd_that_was_stopped_on_purpose_is_not_asked(
+    dockerd: Dockerd, monkeypatch: pytest.MonkeyPatch, state: str, available: bool
+) -> None:
+    done = subprocess.CompletedProcess([], 0, f"{state}\n", "")
+    monkeypatch.setattr("sparkfleet.runtimes.docker.onhost.daemon.subprocess.run", lambda *_, **__: done)
+    runtime = DockerRuntime(dockerd.path)
+    assert runtime.available() is available
+    assert runtime.is_stopping() is not available
+    assert bool(dockerd.asked) is available
+
+
+def test_a_recorded_docker_create_is_read_as_a_workload() -> None:
+    generation = Generation(
+        "nano", "org/img@sha256:1", "org/model", "c", "nano", 8000,
+        create=(
+            "--label", f"{LABEL_GENERATION}=abc", "--gpus", "all", "--memory", "9g", "--ulimit", "memlock=-1",
+            "--device", "/dev/infiniband:/dev/ib", "--env", "A=b=c",
+            "--mount", "type=bind,source=/home/me,target=/models,readonly",
+            "org/img@sha256:1", "vllm", "serve", "--gpus-per-node", "1",
+        ),
+        unit="",
+    )  # fmt: skip
+    workload = workload_of(generation)
+    assert workload.argv == ("vllm", "serve", "--gpus-per-node", "1")
+    assert (workload.gpus, workload.devices) == ("all", ("/dev/infiniband",))
+    assert workload.environment == (("A", "b=c"),)
+    assert workload.mounts == (BindMount("/home/me", "/models", True),)
+    assert workload.limits == Limits("9g", (("memlock", "-1"),))
+    relabelled = replace(generation, create=("--label", f"{LABEL_GENERATION}=def", *generation.create[2:]))
+    assert workload_of(relabelled).identity == workload.identity
+
+
+def test_an_api_key_is_found_in_environment_or_arguments() -> None:
     def key(**config: Any) -> str:
-        return Container.parse({"Id": "x", "Config": config}).api_key
+        return parse({"Id": "x", "Config": config}).api_key
 
     assert key(Env=["VLLM_API_KEY=one"]) == "one"
     assert key(Cmd=["serve", "--api-key", "two"]) == "two"
@@ -233,13 +299,13 @@ def test_a_container_is_created_of_the_name_that_its_image_has_here(
         ran.append(words)
         return subprocess.CompletedProcess(words, 0, "c" * 64, "")
 
-    monkeypatch.setattr("sparkfleet.onhost.machine.docker.subprocess.run", run)
+    monkeypatch.setattr("sparkfleet.runtimes.docker.onhost.engine.subprocess.run", run)
     image = f"docker.io/vllm/vllm-openai:v1@{DIGEST}"
-    docker.create("nano", ["--env", f"IMAGE={image}", "--label", "a=b", image, "org/model"])
+    docker.create_container("nano", ["--env", f"IMAGE={image}", "--label", "a=b", image, "org/model"])
     assert ran[0][-5:] == (f"IMAGE={image}", "--label", "a=b", CARRIED, "org/model")
     other = image.replace("d" * 64, "e" * 64)
-    docker.create("nano", [other])
+    docker.create_container("nano", [other])
     assert ran[1][-1] == other  # docker itself says that it is not here
     dockerd.says(f"/images/docker.io/vllm/vllm-openai@{DIGEST}/json", {"Size": 7})
-    docker.create("nano", [image])
+    docker.create_container("nano", [image])
     assert ran[2][-1] == image  # people see the tag

@@ -1,4 +1,4 @@
-"""How one speaks with the Docker Engine: HTTP over its unix socket, in its newest version; its streams."""
+"""The Docker Engine API: HTTP over its unix socket, in its newest version, and its log streams."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 SOCKET = "/var/run/docker.sock"
 QUICK_S = 20.0
-"""Seconds for an answer that needs no work of dockerd. A dockerd under memory pressure is slow, not gone."""
+"""Seconds for a response that needs no work of dockerd. A dockerd under memory pressure is slow, not gone."""
 NOT_FOUND, NOT_MODIFIED, FIRST_ERROR = 404, 304, 400
 
 
@@ -33,7 +33,7 @@ class Connection(http.client.HTTPConnection):
 
 
 class EngineApi:
-    """Asks one dockerd. Safe to use from several threads: each request has its own connection."""
+    """Client of one dockerd. Safe to use from several threads: each request has its own connection."""
 
     def __init__(self, path: str = SOCKET) -> None:
         """Remember the socket; nothing is asked yet."""
@@ -62,7 +62,7 @@ class EngineApi:
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise DockerGoneError(
+            raise RuntimeUnavailableError(
                 f"dockerd does not answer on {self._path}: {error or type(error).__name__}"
             ) from error
         finally:
@@ -70,7 +70,7 @@ class EngineApi:
         if missing_ok and response.status == NOT_FOUND:
             return {}, b""
         if response.status >= FIRST_ERROR:
-            raise DockerError(message(answer) or f"HTTP {response.status}", response.status)
+            raise RuntimeRefusedError(message(answer) or f"HTTP {response.status}", response.status)
         return dict(response.getheaders()), b"" if response.status == NOT_MODIFIED else answer
 
 
@@ -80,7 +80,7 @@ def part(name: str) -> str:
 
 
 def message(body: bytes) -> str:
-    """Return what dockerd says of an error."""
+    """Return the message of an error response."""
     try:
         return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,5 +1,5 @@
-"""What is asked of the Docker Engine, through its API; ``docker create`` alone goes through the command,
-since its options are those that people know and that the plan shows.
+"""The Docker Engine by its API. ``docker create`` alone goes through the command: its options are those that
+people know and that the plan shows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sparkfleet.onhost.machine.container import Container
-from sparkfleet.onhost.machine.engine_api import (
+from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError, Stop
+from sparkfleet.runtimes.docker.onhost import container
+from sparkfleet.runtimes.docker.onhost.api import (
     FIRST_ERROR,
     NOT_FOUND,
     Connection,
@@ -26,12 +27,11 @@ from sparkfleet.onhost.machine.engine_api import (
     part,
     unframed,
 )
-from sparkfleet.onhost.machine.system import DockerError, DockerGoneError, Stop
 
 PULL_SILENCE_S = 900.0
-"""Seconds that dockerd may stay silent within a pull: a large layer is unpacked without a word."""
+"""Seconds that dockerd may stay silent within a pull: a large layer is unpacked without a line of output."""
 _PINNED = re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}")
-"""A word that is an image."""
+"""An argument that is an image."""
 CONFLICT = 409
 
 
@@ -41,22 +41,22 @@ def _without_tag(reference: str) -> str:
 
 
 class DockerEngine(EngineApi):
-    """Talks to one dockerd. Safe to use from several threads: each request has its own connection."""
+    """Client of one dockerd. Safe to use from several threads: each request has its own connection."""
 
     def ping(self) -> None:
-        """Return when dockerd answers, else raise DockerGoneError."""
+        """Return when dockerd answers, else raise RuntimeUnavailableError."""
         self._ask("GET", "/_ping", timeout=5)
 
-    def inspect(self, name: str) -> Container | None:
+    def inspect(self, name: str) -> Instance | None:
         """Return the container, None when there is none."""
         data = self._json("GET", f"/containers/{part(name)}/json", missing_ok=True)
-        return Container.parse(data) if data else None
+        return container.parse(data) if data else None
 
-    def running(self) -> tuple[Container, ...]:
+    def running(self) -> tuple[Instance, ...]:
         """Return all running containers."""
         rows = self._json("GET", "/containers/json")
         found = (self.inspect(row["Id"]) for row in rows)
-        return tuple(container for container in found if container)
+        return tuple(one for one in found if one)
 
     def has_image(self, reference: str) -> bool:
         """Return whether the image is here. A tag beside a digest plays no part, as in ``docker create``."""
@@ -90,7 +90,7 @@ class DockerEngine(EngineApi):
     def pull(self, reference: str, auth: str) -> Iterator[dict[str, Any]]:
         """Pull ``repository@digest`` and yield dockerd's events: ``status``, ``progressDetail``, ``error``.
 
-        ``auth`` is the X-Registry-Auth header, "" for none. Raise DockerError for what is refused at once.
+        ``auth`` is the X-Registry-Auth header, "" for none. Raise RuntimeRefusedError when it is refused.
         """
         name, _, digest = reference.partition("@")
         connection = Connection(self._path, PULL_SILENCE_S)
@@ -100,37 +100,37 @@ class DockerEngine(EngineApi):
             connection.request("POST", path, headers=headers)
             response = connection.getresponse()
             if response.status >= FIRST_ERROR:
-                raise DockerError(message(response.read()), response.status)
+                raise RuntimeRefusedError(message(response.read()), response.status)
             for line in response:
                 yield json.loads(line)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise DockerGoneError(f"the pull was cut off: {error or type(error).__name__}") from error
+            raise RuntimeUnavailableError(f"the pull was cut off: {error or type(error).__name__}") from error
         finally:
             connection.close()
 
     def containers(self) -> dict[str, str]:
-        """Return every container, whoever's and in whatever state: its id and its image's."""
+        """Return every container, managed or not, in any state: its id and its image's."""
         rows = self._json("GET", "/containers/json?all=1") or ()
         return {str(row["Id"]): str(row["ImageID"]) for row in rows}
 
     def remove_image(self, reference: str) -> None:
-        """Take a name from an image; with its last one it goes. DockerError while a container needs it."""
+        """Untag an image, delete it with its last name. RuntimeRefusedError while a container needs it."""
         self._ask("DELETE", f"/images/{quote(reference, safe='/:@')}", timeout=600, missing_ok=True)
 
     def root(self) -> Path:
         """Return dockerd's data directory."""
         return Path(self._json("GET", "/info").get("DockerRootDir") or "/var/lib/docker")
 
-    def _made_of(self, reference: str) -> str:
-        """Return what a container is made of: the reference as it is, with the tag that people know, or the
-        other name that its image has here.
+    def _local_name(self, reference: str) -> str:
+        """Return the name to create a container from: the reference with the tag that people know, or another
+        name that the image has here.
         """
         name = self.name_of(reference)
         return reference if name in ("", _without_tag(reference)) else name
 
-    def create(self, name: str, words: Sequence[str]) -> str:
+    def create_container(self, name: str, argv: Sequence[str]) -> str:
         """Create a container; the image must be here already. Return its id."""
-        words = [self._made_of(word) if _PINNED.fullmatch(word) else word for word in words]
+        resolved = [self._local_name(arg) if _PINNED.fullmatch(arg) else arg for arg in argv]
         command = (
             "docker",
             "--host",
@@ -140,16 +140,16 @@ class DockerEngine(EngineApi):
             "never",
             "--name",
             name,
-            *words,
+            *resolved,
         )
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         except FileNotFoundError:
-            raise DockerError("there is no docker command on this Spark") from None
+            raise RuntimeRefusedError("there is no docker command on this Spark") from None
         except subprocess.TimeoutExpired:
-            raise DockerError("docker create took more than 300 s") from None
+            raise RuntimeRefusedError("docker create took more than 300 s") from None
         if done.returncode:
-            raise DockerError(done.stderr.strip() or f"docker create ended with {done.returncode}")
+            raise RuntimeRefusedError(done.stderr.strip() or f"docker create ended with {done.returncode}")
         return done.stdout.split()[-1]
 
     def start(self, name: str) -> None:
@@ -165,12 +165,12 @@ class DockerEngine(EngineApi):
         """SIGKILL; one that does not run is fine."""
         try:
             self._ask("POST", f"/containers/{part(name)}/kill", timeout=60, missing_ok=True)
-        except DockerError as error:
+        except RuntimeRefusedError as error:
             if error.status != CONFLICT:
                 raise
 
     def rename(self, name: str, new: str) -> None:
-        """Give it another name."""
+        """Rename it."""
         self._ask("POST", f"/containers/{part(name)}/rename?name={quote(new)}")
 
     def remove(self, name: str) -> None:
@@ -183,12 +183,13 @@ class DockerEngine(EngineApi):
 
     def log(self, name: str, tail: int) -> str:
         """Return the last ``tail`` lines of its output."""
-        container = self.inspect(name)
-        if container is None:
+        found = self.inspect(name)
+        if found is None:
             return ""
-        path = f"/containers/{container.id}/logs?stdout=1&stderr=1&tail={tail}"
+        path = f"/containers/{found.id}/logs?stdout=1&stderr=1&tail={tail}"
         _, body = self._ask("GET", path, timeout=60)
-        return body.decode("utf-8", "replace") if container.tty else unframed(body).decode("utf-8", "replace")
+        plain = body if container.has_tty(found) else unframed(body)
+        return plain.decode("utf-8", "replace")
 
     def follow(
         self,
@@ -198,29 +199,29 @@ class DockerEngine(EngineApi):
         on_end: Callable[[], None] = lambda: None,
     ) -> Stop:
         """Call ``on_line`` for each line of output from ``since`` on, in a thread that ends with it."""
-        container = self.inspect(name)
-        if container is None:
-            raise DockerError(f"no container {name}", NOT_FOUND)
-        path = f"/containers/{container.id}/logs?follow=1&stdout=1&stderr=1&since={since:.6f}"
+        found = self.inspect(name)
+        if found is None:
+            raise RuntimeRefusedError(f"no container {name}", NOT_FOUND)
+        path = f"/containers/{found.id}/logs?follow=1&stdout=1&stderr=1&since={since:.6f}"
         connection = Connection(self._path, None)
         ended = threading.Event()
 
         def read() -> None:
             try:
                 connection.request("GET", self._prefix() + path)
-                for line in lines_of(connection.getresponse(), tty=container.tty):
+                for line in lines_of(connection.getresponse(), tty=container.has_tty(found)):
                     if ended.is_set():
                         return
                     on_line(line)
             except (
                 OSError,
                 http.client.HTTPException,
-                DockerGoneError,
-                DockerError,
+                RuntimeUnavailableError,
+                RuntimeRefusedError,
                 ValueError,
                 AttributeError,
             ):
-                return  # the stream ended; whoever follows asks for the state, not for the stream
+                return  # the stream ended; the follower inspects the container
             finally:
                 connection.close()
                 on_end()

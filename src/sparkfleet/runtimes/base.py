@@ -1,0 +1,238 @@
+"""What a runtime is to the programs on a Spark: a driver that creates, starts, watches and removes workloads.
+
+A runtime contains the process of an engine. ``docker`` runs it in a container that dockerd supervises; a
+``venv`` runtime would run it as a systemd unit of its own, in a pinned Python environment. Everything outside
+``runtimes/`` knows the types of this module alone. Standard library alone.
+
+An *instance* is what a workload was created as: a container, or the systemd unit of a process. Up to three
+instances of a service exist during a rollout, told apart by their ``Role``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sparkfleet.contract.generation import Generation
+
+Stop = Callable[[], None]
+"""Ends something that runs in the background."""
+
+
+class RuntimeUnavailableError(Exception):
+    """The daemon of the runtime does not answer."""
+
+
+class RuntimeRefusedError(Exception):
+    """The runtime answered with an error. ``str()`` is its own text."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        """Keep the runtime's text and its status (HTTP status of an API; 0 = none)."""
+        super().__init__(message)
+        self.status = status
+
+
+class Role(enum.Enum):
+    """Which instance of a service is meant."""
+
+    CURRENT = "current"
+    """The one that the unit of the service supervises."""
+    CANDIDATE = "candidate"
+    """Created by a rollout, not yet proven by the gate."""
+    REPLACED = "replaced"
+    """Stopped by a rollout, kept until the candidate has passed."""
+
+
+@dataclass(frozen=True)
+class BindMount:
+    """A directory or file of the Spark as the workload sees it."""
+
+    source: str
+    target: str
+    """The same as ``source`` where a runtime has no file system of its own (venv)."""
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds of a workload."""
+
+    memory: str = ""
+    """As ``110g``; "" = none."""
+    ulimits: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What an instance runs."""
+
+    service: str
+    generation: str
+    """Id of the generation that it is created for."""
+    argv: tuple[str, ...]
+    """The command as the runtime executes it, without what an image's entrypoint puts before it."""
+    environment: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[BindMount, ...] = ()
+    devices: tuple[str, ...] = ()
+    """Paths of device nodes on the Spark."""
+    gpus: str = ""
+    """``all``, or "" for none."""
+    limits: Limits = Limits()
+    ports: tuple[int, ...] = ()
+    image: str = ""
+    """Reference of the image that it runs from; "" for a runtime without images."""
+    python_environment: str = ""
+    """Directory of the pinned Python environment; "" for a runtime with images."""
+    recorded: tuple[str, ...] = ()
+    """How the Spark keeps it, in the runtime's own form; a rollback creates exactly this again.
+    docker: argv after ``docker create --name NAME``; venv: text of the workload's unit, one line each."""
+    identity: tuple[str, ...] = ()
+    """Equal for two workloads that need no new instance when one replaces the other."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance at one moment."""
+
+    id: str
+    """Unique and stable over renames. docker: the container's id; venv: the unit's invocation directory."""
+    name: str
+    running: bool
+    pid: int = 0
+    """Pid of its first process on the Spark, 0 when it does not run."""
+    exit_code: int = 0
+    out_of_memory: bool = False
+    """The kernel's OOM killer ended it."""
+    error: str = ""
+    """Why the runtime could not start it."""
+    started_at: str = ""
+    """Changes with every start; the runtime's own spelling."""
+    labels: dict[str, str] = field(default_factory=dict)
+    service: str = ""
+    """The service that it belongs to; "" = not managed by sparkfleet and never touched."""
+    generation: str = ""
+    """Id of the generation that it was created for."""
+    env: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    """Ports of the Spark that the runtime publishes for it."""
+    artifact: str = ""
+    """Content id of what it runs from. docker: id of the image; venv: hash of the environment."""
+    details: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The runtime's own description, kept as evidence after secrets were masked."""
+
+    @property
+    def api_key(self) -> str:
+        """Return the key that the engine asks its clients for, "" for none. Never stored anywhere."""
+        for entry in self.env:
+            if entry.startswith("VLLM_API_KEY="):
+                return entry.partition("=")[2]
+        for index, arg in enumerate(self.command):
+            if arg == "--api-key" and index + 1 < len(self.command):
+                return self.command[index + 1]
+            if arg.startswith("--api-key="):
+                return arg.partition("=")[2]
+        return ""
+
+
+class Runtime(Protocol):
+    """The driver on the host; ``instance`` is an id or a name everywhere.
+
+    Methods raise RuntimeUnavailableError when the daemon does not answer, else RuntimeRefusedError.
+    """
+
+    noun: str
+    """What people call an instance: ``container``; venv: ``unit``."""
+    daemon: str
+    """What people call the daemon: ``dockerd``; venv: ``systemd``."""
+    check_command: str
+    """Command that shows why the daemon does not answer."""
+
+    def ping(self) -> None:
+        """Return when the daemon answers. venv: always, systemd is there."""
+
+    def available(self) -> bool:
+        """Return whether the daemon answers, without waking one that was stopped on purpose. venv: True."""
+
+    def is_stopping(self) -> bool:
+        """Return whether the daemon stops, or was stopped, and with it its instances. venv: False."""
+
+    def daemon_identity(self) -> str:
+        """Return what changes with every start of the daemon; "" if unknown. venv: "" (never restarts)."""
+
+    def workload(self, generation: Generation) -> Workload:
+        """Return what a recorded generation runs; also of records that an older version wrote."""
+
+    def missing(self, workload: Workload) -> str:
+        """Return what the workload runs from and is not on this Spark, "" for nothing missing.
+
+        docker: the image; venv: the Python environment.
+        """
+
+    def data_directory(self) -> Path:
+        """Return where the runtime writes: free space is checked there."""
+
+    def inspect(self, instance: str) -> Instance | None:
+        """Return the instance, None when there is none. venv: from ``systemctl show``."""
+
+    def find(self, service: str, role: Role = Role.CURRENT) -> Instance | None:
+        """Return what has a role of a service, managed or not; None for nothing.
+
+        docker: the container of that name; venv: the unit that the role's link in the state directory names.
+        """
+
+    def name(self, service: str, role: Role) -> str:
+        """Return what people know an instance in that role by. venv: the name of its unit."""
+
+    def running(self) -> tuple[Instance, ...]:
+        """Return all running instances, also unmanaged ones. venv: units with the mark of sparkfleet."""
+
+    def create(self, service: str, role: Role, workload: Workload) -> str:
+        """Create an instance without starting it and return its id; nothing is downloaded.
+
+        venv: writes the workload's unit, which ``daemon-reload`` makes known.
+        """
+
+    def assign(self, instance: str, service: str, role: Role) -> None:
+        """Give the instance that role; nothing else may have it. A running instance runs on.
+
+        docker: a rename; venv: the role's link in the state directory is replaced atomically.
+        """
+
+    def adopt(self, instance: str) -> None:
+        """Make the service's unit the only one that restarts the instance; a running one runs on.
+
+        docker: its restart policy becomes ``no``; venv: nothing, its unit has ``Restart=no``.
+        """
+
+    def start(self, instance: str) -> None:
+        """Start it; one that runs is fine."""
+
+    def stop(self, instance: str, timeout_s: int) -> None:
+        """SIGTERM, then SIGKILL after ``timeout_s``; return when it has ended. None there is fine."""
+
+    def kill(self, instance: str) -> None:
+        """SIGKILL; an instance that does not run is fine."""
+
+    def remove(self, instance: str) -> None:
+        """Kill and remove it; none there is fine. docker: with its anonymous volumes; venv: unit and journal
+        cursor, never the environment.
+        """
+
+    def log(self, instance: str, tail: int) -> str:
+        """Return the last ``tail`` lines of its output. venv: from the journal of its unit."""
+
+    def follow(
+        self,
+        instance: str,
+        since: float,
+        on_line: Callable[[str], None],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> Stop:
+        """Call ``on_line`` for each line of output from ``since`` (unix time) on, in the background.
+
+        ``on_end`` is called once when no more will come: the instance or the daemon ended.
+        """

@@ -1,0 +1,1 @@
+"""The Docker driver on a Spark. Standard library alone."""

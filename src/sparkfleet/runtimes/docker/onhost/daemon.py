@@ -1,0 +1,32 @@
+"""What systemd knows of dockerd."""
+
+from __future__ import annotations
+
+import subprocess
+
+UNIT = "docker.service"
+LIMIT_S = 180.0
+
+
+def is_stopping() -> bool:
+    """Return whether systemd holds dockerd down, or is about to.
+
+    Nobody may connect then: with socket activation, a request would start a dockerd that was stopped on
+    purpose.
+    """
+    return _systemctl("is-active", UNIT) in {"inactive", "failed", "deactivating"}
+
+
+def identity() -> str:
+    """Return what changes with every start of dockerd; "" where systemd does not run it."""
+    return _systemctl("show", "--property=MainPID", "--value", UNIT)
+
+
+def _systemctl(*args: str) -> str:
+    try:
+        done = subprocess.run(
+            ["systemctl", *args], capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,82 @@
+"""``Runtime`` by the Docker Engine: the role of a container is its name.
+
+The current container of a service has the service's name, a candidate and a replaced one have a suffix that
+no service may have.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sparkfleet.contract.generation import Generation
+from sparkfleet.runtimes.base import Instance, Role, RuntimeUnavailableError, Workload
+from sparkfleet.runtimes.docker.onhost import container, daemon
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
+from sparkfleet.runtimes.docker.onhost.workload import workload_of
+
+SUFFIXES = {Role.CURRENT: "", Role.CANDIDATE: ".next", Role.REPLACED: ".old"}
+
+
+def container_name(service: str, role: Role) -> str:
+    """Return the name of the container in a role of a service."""
+    return f"{service}{SUFFIXES[role]}"
+
+
+class DockerRuntime(DockerEngine):
+    """One dockerd as a runtime."""
+
+    noun = "container"
+    daemon = "dockerd"
+    check_command = "systemctl status docker; journalctl -u docker"
+
+    def available(self) -> bool:
+        """Return whether dockerd answers now; one that was stopped on purpose is not asked."""
+        if daemon.is_stopping():
+            return False
+        try:
+            self.ping()
+        except RuntimeUnavailableError:
+            return False
+        return True
+
+    def is_stopping(self) -> bool:
+        """Return whether systemd holds dockerd down, or is about to."""
+        return daemon.is_stopping()
+
+    def daemon_identity(self) -> str:
+        """Return what changes with every start of dockerd."""
+        return daemon.identity()
+
+    def workload(self, generation: Generation) -> Workload:
+        """Return what a generation's ``docker create`` runs."""
+        return workload_of(generation)
+
+    def missing(self, workload: Workload) -> str:
+        """Return the image, if it is not on this Spark."""
+        return "" if self.has_image(workload.image) else f"image {workload.image}"
+
+    def data_directory(self) -> Path:
+        """Return dockerd's data directory."""
+        return self.root()
+
+    def find(self, service: str, role: Role = Role.CURRENT) -> Instance | None:
+        """Return the container of that name."""
+        return self.inspect(container_name(service, role))
+
+    def name(self, service: str, role: Role) -> str:
+        """Return the container's name."""
+        return container_name(service, role)
+
+    def create(self, service: str, role: Role, workload: Workload) -> str:
+        """Create the container; its image must be here already."""
+        return self.create_container(container_name(service, role), workload.recorded)
+
+    def assign(self, instance: str, service: str, role: Role) -> None:
+        """Rename the container."""
+        self.rename(instance, container_name(service, role))
+
+    def adopt(self, instance: str) -> None:
+        """Set the restart policy to "no", so that only the unit starts it again."""
+        found = self.inspect(instance)
+        if found and container.restart_policy(found) not in {"no", ""}:
+            self.never_restart(found.id)

@@ -1,0 +1,15 @@
+"""The runtime of this Spark, and the units of its daemon. Standard library alone."""
+
+from __future__ import annotations
+
+from sparkfleet.runtimes.base import Runtime
+from sparkfleet.runtimes.docker.onhost import daemon
+from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime
+
+DAEMON_UNITS = (daemon.UNIT,)
+"""systemd units that a service's unit is ordered after."""
+
+
+def runtime() -> Runtime:
+    """Return the driver; nothing is asked of the daemon yet."""
+    return DockerRuntime()
