@@ -12,11 +12,11 @@ SIDE_BY_SIDE := -n 2
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-$(STAMP): pyproject.toml requirements.txt
+$(STAMP): pyproject.toml lab/pyproject.toml requirements.txt
 	@echo "--> Python environment in $(VENV) (packages pinned in requirements.txt)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --require-hashes --requirement requirements.txt
-	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . --editable lab
 	@touch $@
 
 setup: $(STAMP)  ## the virtual environment with sparkfleet in it
@@ -45,10 +45,11 @@ test-real-vllm: $(STAMP) docker  ## the real vLLM on CPU, on one lab Spark and o
 bench: $(STAMP) docker  ## medians and ratios against other tools, measured in one run (BENCH_ARGS=--quick: small)
 	@$(BIN)/python -m tools.bench $(BENCH_ARGS)
 
-lint: $(STAMP)  ## ruff and mypy strict
+lint: $(STAMP)  ## ruff, mypy strict, and import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 docs: $(STAMP)  ## write docs/reference and docs/schema anew from the code
 	@$(BIN)/python tools/generate_reference.py

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.cli import COMMANDS
+from sparkfleet.cli import COMMANDS, PLUGINS
 from sparkfleet.config.models import ClusterFile, HostFile, Recipe
 from sparkfleet.config.yaml_file import parse
 
@@ -47,7 +47,7 @@ def test_every_shown_command_exists(page: Path) -> None:
     for command in re.findall(
         r"\bsparkfleet ([a-z]+)\b(?= inventories| lab|\n| show| list)", page.read_text()
     ):
-        assert command in COMMANDS, command
+        assert command in {**COMMANDS, **PLUGINS}, command
 
 
 def test_every_make_target_that_is_shown_exists() -> None:

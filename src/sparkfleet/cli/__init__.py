@@ -9,6 +9,7 @@ import sys
 import click
 
 from sparkfleet import gc_control
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
 COMMANDS = {
@@ -23,12 +24,16 @@ COMMANDS = {
     "fabric": ("sparkfleet.cli.fabric", "Measure the links between the Sparks of a cluster."),
     "rules": ("sparkfleet.cli.rules", "List what is known of Spark and vLLM, and checked."),
     "schema": ("sparkfleet.cli.schema", "Print the JSON Schema of host files or recipes."),
-    "lab": ("sparkfleet.cli.lab", "Sparks made of containers."),
 }
 """Command -> module (which has a click command of that name) and its line in the help."""
 
 RENAMED = {"bundle": "mirror"}
 """Commands of old, and what they are called now."""
+
+PLUGINS = {
+    "lab": ("sparkfleet[lab]", "Sparks made of containers."),
+}
+"""Known commands of other distributions (entry points, group ``sparkfleet.commands``) -> what to install."""
 
 LONG = {"lock", "mirror", "prune", "fabric", "lab"}
 """Commands that go on for as long as networks and machines take."""
@@ -48,13 +53,15 @@ class Lazy(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
         """Return the commands in the order of a day's work."""
-        return list(COMMANDS)
+        return [*COMMANDS, *PLUGINS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Return the command; None when there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command: click.Command | None
+        if cmd_name in COMMANDS:
+            command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        else:
+            command = plugin(cmd_name)
         if cmd_name in LONG:
             gc_control.resume()
         return command
@@ -62,7 +69,7 @@ class Lazy(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in {**COMMANDS, **PLUGINS}.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -73,10 +80,30 @@ class Lazy(click.Group):
         except click.UsageError as error:
             from sparkfleet.suggest import closest  # noqa: PLC0415  (after a mistake alone)
 
-            found = [RENAMED[args[0]]] if args[0] in RENAMED else closest(args[0], COMMANDS)
+            found = [RENAMED[args[0]]] if args[0] in RENAMED else closest(args[0], self.list_commands(ctx))
             if found:
                 raise click.UsageError(f"{error.message} Did you mean '{found[0]}'?", ctx) from None
             raise
+
+
+def plugin(name: str) -> click.Command | None:
+    """Return the command of this name that another distribution provides (group ``sparkfleet.commands``)."""
+    from importlib.metadata import entry_points  # noqa: PLC0415  (only for a command that is not built in)
+
+    for entry in entry_points(group="sparkfleet.commands", name=name):
+        command: click.Command = entry.load()
+        return command
+    if name in PLUGINS:
+        requirement = PLUGINS[name][0]
+        raise SparkfleetError(
+            Diagnostic(
+                f"sparkfleet {name}",
+                "this command is not installed",
+                f"the distribution {requirement}",
+                f'pip install "{requirement}"',
+            )
+        )
+    return None
 
 
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
