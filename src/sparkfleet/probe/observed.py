@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from sparkfleet.contract import codec
+from sparkfleet.contract.codec import Document
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.contract.generation import STATE_DIR, CurrentGeneration
+from sparkfleet.contract.state import Rates, Staged
 from sparkfleet.probe import links
 from sparkfleet.probe.packages import Packages, read_packages
 from sparkfleet.probe.stored import Stored, read_stored
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -211,28 +217,42 @@ DOCKER_REMEDIES = {
 
 def read_answer(host: str, text: str) -> Observed | Diagnostic:
     """Return the typed answer of the probe, or all that makes this Spark unknown."""
+    data = decoded(host, text)
+    return data if isinstance(data, Diagnostic) else understood(host, data)
+
+
+def decoded(host: str, text: str) -> dict[str, Any] | Diagnostic:
+    """Return the JSON object of an answer of the probe."""
     try:
         data = json.loads(text)
-    except ValueError as error:
-        return unreadable(host, error)
-    return understood(host, data)
+    except (ValueError, RecursionError) as error:
+        return _wrong_answer(host, f"cannot be read: {error}")
+    if not isinstance(data, dict):
+        return _wrong_answer(host, "is not a JSON object")
+    return data
 
 
-def unreadable(host: str, error: ValueError) -> Diagnostic:
-    """Return what is told of an answer that is no JSON."""
-    return Diagnostic(host, f"the probe's answer cannot be read: {error}", hint="run again with -vvv")
+def _wrong_answer(host: str, found: str, expected: str = "") -> Diagnostic:
+    return Diagnostic(host, f"the probe's answer {found}", expected, "run again with -vvv", code=codec.SHAPE)
 
 
-def understood(host: str, data: Mapping[str, Any]) -> Observed | Diagnostic:
+def understood(host: str, data: dict[str, Any]) -> Observed | Diagnostic:
     """Return the decoded answer of the probe, typed, or all that makes this Spark unknown."""
-    diagnostics = _diagnostics(host, data)
-    docker = _docker_diagnostic(host, data)
-    if docker and not diagnostics:
-        nothing = {"version": "", "containers": [], "images": {}}
-        rest = _observed({**data, "docker": nothing})
-        state = data["docker"].get("state", "")
-        return WithoutDocker(docker.location, docker.message, docker.expected, docker.hint, (), state, rest)
-    return combine(*diagnostics, docker) or _observed(data)
+    try:
+        ProbeParts.from_json(data)
+        diagnostics = _diagnostics(host, data)
+        docker = _docker_diagnostic(host, data)
+        if docker and not diagnostics:
+            nothing = {"version": "", "containers": [], "images": {}}
+            rest = _observed({**data, "docker": nothing})
+            state = str(data["docker"].get("state", ""))
+            return WithoutDocker(
+                docker.location, docker.message, docker.expected, docker.hint, (), state, rest
+            )
+        return combine(*diagnostics, docker) or _observed(data)
+    except codec.ContractError as error:
+        wrong = error.diagnostic
+        return _wrong_answer(host, f"has another shape: {wrong.message}", wrong.expected)
 
 
 def sudo_diagnostic(host: str, said: str, source: str = "") -> Diagnostic:
@@ -296,83 +316,197 @@ def _unreadable(host: str, data: Mapping[str, Any]) -> list[Diagnostic]:
         for name, seen in group.items()
         if "error" in seen
     ]
-    return found + [
-        Diagnostic(
-            host,
-            f"/var/lib/sparkfleet/services/{name}/current.json is {generation['error']}",
-            hint=f"sudo rm /var/lib/sparkfleet/services/{name}/current.json; then run again",
-        )
-        for name, generation in data["state"].get("generations", {}).items()
-        if "error" in generation
-    ]
+    return found + _wrong_files(host, data["state"])
+
+
+def _wrong_files(host: str, state: Mapping[str, Any]) -> list[Diagnostic]:
+    """Return each file of the state directory that cannot be read as what it should be."""
+    found = []
+    for name, data in state.get("generations", {}).items():
+        path = f"{STATE_DIR}/services/{name}/current.json"
+        found.append(_wrong_file(host, path, CurrentGeneration, data))
+    for file, kind, part in (("rates.json", Rates, "rates"), ("staged.json", Staged, "staged")):
+        found.append(_wrong_file(host, f"{STATE_DIR}/{file}", kind, state.get(part, {})))
+    return [diagnostic for diagnostic in found if diagnostic]
+
+
+def _wrong_file(host: str, path: str, kind: type[codec.Document], data: Any) -> Diagnostic | None:
+    if isinstance(data, dict) and "error" in data:
+        message, expected, hint, code = str(data["error"]), "", "", codec.SHAPE
+    else:
+        try:
+            kind.from_json(data, path)
+        except codec.ContractError as error:
+            wrong = error.diagnostic
+            message, expected, hint, code = wrong.message, wrong.expected, wrong.hint, wrong.code
+        else:
+            return None
+    remove = f"sudo rm {path}; then run again"
+    return Diagnostic(host, f"{path}: {message}", expected, hint or remove, code=code)
+
+
+@dataclass(frozen=True)
+class ProbeParts(Document):
+    """The parts of the probe's answer, each read by itself or with its error."""
+
+    NAME = "answer of the probe"
+
+    sudo: Mapping[str, Any]
+    systemd: Mapping[str, Any]
+    docker: Mapping[str, Any]
+    user: Mapping[str, Any]
+    memory: Mapping[str, Any]
+    state: Mapping[str, Any]
+    disks: Mapping[str, Mapping[str, Any]]
+    paths: Mapping[str, Mapping[str, Any]]
+    weights: Mapping[str, Any]
+    listeners: Mapping[str, Any]
+    toolkit: Mapping[str, Any]
+    items: Mapping[str, Any] = field(default_factory=dict)
+    stored: Mapping[str, Any] | None = None
+    fabric: Mapping[str, Any] | None = None
+    packages: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _HostPart:
+    arch: str
+
+
+@dataclass(frozen=True)
+class _MemoryPart:
+    total_mib: int
+    available_mib: int
+
+
+@dataclass(frozen=True)
+class _ContainerPart:
+    id: str
+    name: str
+    image_id: str
+    state: str
+    started_at: str
+    config: Mapping[str, Any]
+    host: Mapping[str, Any]
+
+    def seen(self) -> ContainerSeen:
+        """Return the container, with the service that its label names."""
+        labels = self.config.get("Labels") or {}
+        service = str(labels.get("io.sparkfleet.service", ""))
+        own = (self.id, self.name, self.image_id, self.state, self.started_at, service)
+        return ContainerSeen(*own, self.config, self.host)
+
+
+@dataclass(frozen=True)
+class _DockerPart:
+    version: str
+    containers: tuple[_ContainerPart, ...]
+    images: Mapping[str, ImageSeen | None]
+
+
+@dataclass(frozen=True)
+class _SystemdPart:
+    units: Mapping[str, UnitSeen] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _StatePart:
+    generations: Mapping[str, CurrentGeneration]
+    swap: str
+    recorded: tuple[str, ...] = ()
+    rates: Rates = field(default_factory=Rates)
+    staged: Staged = field(default_factory=Staged)
+
+
+@dataclass(frozen=True)
+class _WeightFile:
+    size: int
+    blob: str
+    hashed: str | None = None
+    ok: bool = False
+
+
+@dataclass(frozen=True)
+class _ToolkitPart:
+    programs: tuple[str, ...]
+    cdi: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ProbeAnswer(Document):
+    """The probe's answer when every part could be read."""
+
+    NAME = "answer of the probe"
+
+    host: _HostPart
+    user: User
+    memory: _MemoryPart
+    disks: Mapping[str, Disk]
+    docker: _DockerPart
+    systemd: _SystemdPart
+    state: _StatePart
+    paths: Mapping[str, PathSeen]
+    weights: Mapping[str, Mapping[str, _WeightFile]]
+    listeners: Mapping[str, Listener]
+    toolkit: _ToolkitPart
+    items: Items = Items()
+    stored: Any = None
+    fabric: Any = None
+    packages: Any = None
 
 
 def _observed(data: Mapping[str, Any]) -> Observed:
-    user = data["user"]
+    """Return the typed answer. Raise ContractError."""
+    answer = ProbeAnswer.from_json(data)
+    staged = answer.state.staged
     return Observed(
-        arch=data["host"]["arch"],
-        user=User(user["name"], user["home"], user["uid"], user["gid"], user["group"], tuple(user["groups"])),
-        memory_total_mib=data["memory"]["total_mib"],
-        memory_available_mib=data["memory"]["available_mib"],
-        disks={name: Disk(**seen) for name, seen in data["disks"].items()},
-        docker_version=data["docker"]["version"],
-        containers=tuple(_container(seen) for seen in data["docker"]["containers"]),
-        images={ref: _image(seen) for ref, seen in data["docker"]["images"].items()},
-        units={name: UnitSeen(**seen) for name, seen in data["systemd"].get("units", {}).items()},
-        generations=data["state"]["generations"],
-        swap=data["state"]["swap"],
-        brought=data["state"].get("brought") or {},
-        paths={path: _path(seen) for path, seen in data["paths"].items()},
+        arch=answer.host.arch,
+        user=answer.user,
+        memory_total_mib=answer.memory.total_mib,
+        memory_available_mib=answer.memory.available_mib,
+        disks=answer.disks,
+        docker_version=answer.docker.version,
+        containers=tuple(container.seen() for container in answer.docker.containers),
+        images=answer.docker.images,
+        units=answer.systemd.units,
+        generations={name: one.to_json() for name, one in answer.state.generations.items()},
+        swap=answer.state.swap,
+        brought={
+            "images": {key: one.bytes for key, one in staged.images.items()},
+            "revisions": {key: one.bytes for key, one in staged.revisions.items()},
+        },
+        paths=answer.paths,
         weights={
-            key: {name: (seen["size"], seen["blob"]) for name, seen in files.items()}
-            for key, files in data["weights"].items()
+            key: {name: (one.size, one.blob) for name, one in files.items()}
+            for key, files in answer.weights.items()
         },
         hashed={
-            key: {name: (seen["hashed"], seen["ok"]) for name, seen in files.items() if "hashed" in seen}
-            for key, files in data["weights"].items()
+            key: {name: (one.hashed, one.ok) for name, one in files.items() if one.hashed is not None}
+            for key, files in answer.weights.items()
         },
-        listeners={
-            int(port): Listener(seen["pid"], seen["command"], seen.get("cgroup", ""))
-            for port, seen in data["listeners"].items()
-        },
-        toolkit=(*data["toolkit"]["programs"], *data["toolkit"]["cdi"]),
-        stored=read_stored(data["stored"]) if "stored" in data else None,
-        items=Items(**data.get("items", {})),
-        recorded=tuple(data["state"].get("recorded", ())),
-        rates=data["state"].get("rates", {}),
-        fabric=links.read(data["fabric"]) if "fabric" in data else None,
-        packages=read_packages(data["packages"]) if "packages" in data else None,
+        listeners={_port(port): seen for port, seen in answer.listeners.items()},
+        toolkit=(*answer.toolkit.programs, *answer.toolkit.cdi),
+        stored=_part("stored", read_stored, answer.stored),
+        items=answer.items,
+        recorded=answer.state.recorded,
+        rates=answer.state.rates.known(),
+        fabric=_part("fabric", links.read, answer.fabric),
+        packages=_part("packages", read_packages, answer.packages),
     )
 
 
-def _path(seen: Mapping[str, Any]) -> PathSeen:
-    return PathSeen(**{key: value for key, value in seen.items() if key != "target"})
+def _port(text: str) -> int:
+    if not text.isdecimal():
+        raise codec.ContractError(Diagnostic("", f"listeners: found the key {text[:20]!r}", "port numbers"))
+    return int(text)
 
 
-def _image(seen: Mapping[str, Any] | None) -> ImageSeen | None:
-    if seen is None:
+def _part(name: str, read: Callable[[Any], T], data: Any) -> T | None:
+    """Return a part that its own module reads; None where it was not asked for. Raise ContractError."""
+    if data is None:
         return None
-    return ImageSeen(
-        id=seen["id"],
-        digests=tuple(seen["digests"]),
-        entrypoint=tuple(seen["entrypoint"]),
-        env=tuple(seen["env"]),
-        labels=seen["labels"],
-        user=seen["user"],
-        working_dir=seen["working_dir"],
-        size=seen["size"],
-    )
-
-
-def _container(seen: Mapping[str, Any]) -> ContainerSeen:
-    labels = seen["config"].get("Labels") or {}
-    return ContainerSeen(
-        id=seen["id"],
-        name=seen["name"],
-        image_id=seen["image_id"],
-        state=seen["state"],
-        started_at=seen["started_at"],
-        service=labels.get("io.sparkfleet.service", ""),
-        config=seen["config"],
-        host=seen["host"],
-    )
+    try:
+        return read(data)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        found = f"{name}: {type(error).__name__}: {error}"
+        raise codec.ContractError(Diagnostic("", found, "as its program writes it")) from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sparkfleet.contract.codec import SHAPE
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.probe.observed import Disk, Observed, understood, unreadable
+from sparkfleet.probe.observed import Disk, Observed, decoded, understood
 
 T = TypeVar("T")
 
@@ -133,10 +133,17 @@ class PreflightSeen:
 
 def read_preflight(host: str, text: str) -> PreflightSeen | Diagnostic:
     """Return the typed answer of a look with its preflight."""
+    data = decoded(host, text)
+    if isinstance(data, Diagnostic):
+        return data
     try:
-        data = json.loads(text)
-    except ValueError as error:
-        return unreadable(host, error)
+        return _preflight_seen(host, data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        found = f"the preflight's answer has another shape: {type(error).__name__}: {error}"
+        return Diagnostic(host, found, hint="run again with -vvv", code=SHAPE)
+
+
+def _preflight_seen(host: str, data: dict[str, Any]) -> PreflightSeen:
     more = data["preflight"]
     return PreflightSeen(
         sudo=_unless_ok(data["sudo"]),

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost import collectors
 from sparkfleet.onhost.artifacts.fetch import verified
@@ -268,7 +269,7 @@ def test_state_tells_generations_and_a_swap_without_a_result(
         "swap": "",
         "recorded": [],
         "rates": {},
-        "brought": {"images": {}, "revisions": {}},
+        "staged": {},
     }
     for name, content in (("nano", '{"id": "1"}'), ("broken", "{")):
         (tmp_path / "services" / name).mkdir(parents=True)
@@ -283,26 +284,56 @@ def test_state_tells_generations_and_a_swap_without_a_result(
     assert seen["swap"] == "s2"
 
 
-def test_what_was_brought_is_told_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_fetched_is_told_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
-    record = {"schema": 1, "images": {"a@sha256:1": {"bytes": 5, "at": 1}}, "revisions": {"/m/c1": {}}}
-    (tmp_path / "staged.json").write_text(json.dumps(record))
-    assert state.brought() == {"images": {"a@sha256:1": 5}, "revisions": {"/m/c1": 0}}
-    for broken in ("{", "[]", '{"images": {"a": 5}}'):
-        (tmp_path / "staged.json").write_text(broken)
-        assert state.brought() == {}
+    one = {"bytes": 5, "at": 1.5, "repo": "org/a", "revision": "c"}
+    (tmp_path / "staged.json").write_text(json.dumps({"schema": 1, "images": {"a@sha256:1": one}}))
+    assert state.staged() == {"schema": 1, "images": {"a@sha256:1": {"bytes": 5}}}
 
 
-@pytest.mark.parametrize(
-    ("text", "seen"),
-    [('{"copy": 500, "pull": "fast", "download": 0}', {"copy": 500}), ("{", {}), ("", {})],
-)
-def test_rates_that_make_no_sense_are_not_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, seen: dict[str, int]
+def state_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(basics, "STATE_DIR", str(folder))
+    return main.part(state.look_at_state)
+
+
+SHAPES = ["[]", "[1]", "{", "null", "7", '"x"', '{"version": "x"}', "[" * 100_000]
+FILES = ["services/nano/current.json", "rates.json", "staged.json"]
+
+
+@pytest.mark.parametrize("text", SHAPES, ids=[text[:20] for text in SHAPES])
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_of_another_shape_makes_that_host_unknown_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str
 ) -> None:
-    monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
-    (tmp_path / "rates.json").write_text(text)
-    assert state.look_at_state()["rates"] == seen
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    found = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
+    assert isinstance(found, Diagnostic)
+    assert found.location == "spark-01"
+    assert found.message.startswith(f"/var/lib/sparkfleet/{file}: ")
+    assert found.hint == f"sudo rm /var/lib/sparkfleet/{file}; then run again"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_of_a_newer_version_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text('{"version": 99}')
+    found = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
+    assert isinstance(found, Diagnostic)
+    assert found.code == codec.NEWER
+    assert "of version 99, written by a newer sparkfleet" in found.message
+    assert "update sparkfleet" in found.hint
+
+
+def test_a_record_of_resources_of_another_shape_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prepared.json").write_text("[]")
+    found = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
+    assert isinstance(found, Diagnostic)
+    assert f"{tmp_path}/prepared.json is not the record" in found.message
 
 
 def test_a_listening_port_is_seen_with_its_process() -> None:
@@ -456,6 +487,34 @@ def answer(**changes: Any) -> str:
     return json.dumps({**data, **changes})
 
 
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_an_answer_of_any_shape_is_observed_or_a_diagnostic_of_that_host(data: st.DataObject) -> None:
+    whole = json.loads(answer(stored={}, fabric={}, packages={}, items={}))
+    folder = whole
+    while True:
+        key = data.draw(st.sampled_from(sorted(folder)))
+        if not isinstance(folder[key], dict) or not folder[key] or data.draw(st.booleans()):
+            break
+        folder = folder[key]
+    folder[key] = data.draw(anything)
+    found = read_answer("spark-01", json.dumps(whole))
+    assert isinstance(found, Observed) or found.location == "spark-01"
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "{}", "[" * 100_000])
+def test_an_answer_that_is_no_answer_is_a_diagnostic(text: str) -> None:
+    found = read_answer("spark-01", text)
+    assert isinstance(found, Diagnostic)
+    assert found.message.startswith("the probe's answer ")
+
+
 def test_a_whole_answer_becomes_observed() -> None:
     seen = read_answer("spark-01", answer())
     assert isinstance(seen, Observed)
@@ -484,7 +543,7 @@ BROKEN = {
     "a path unreadable": (answer(paths={"/x": {"error": "PermissionError"}}), "/x could not be read"),
     "a record unreadable": (
         answer(state={"generations": {"nano": {"error": "unreadable: x"}}, "swap": ""}),
-        "current.json is unreadable",
+        "current.json: unreadable: x",
     ),
 }
 

@@ -190,10 +190,7 @@ def note_run(system: System, service: str, container: Instance, epoch: str) -> N
 
 
 def _noted_run(system: System, service: str) -> RankRun:
-    try:
-        return RankRun.from_json(files.read_json(_run_path(system, service)) or {})
-    except ContractError:
-        return RankRun()
+    return files.read_or_default(RankRun, _run_path(system, service))
 
 
 def _run_path(system: System, service: str) -> Path:

@@ -13,9 +13,19 @@ if TYPE_CHECKING:
 
 def record_file() -> dict[str, Any]:
     """Return the record of what runs put on this Spark itself, as ``onhost/prepare`` wrote it down."""
-    text = basics.read_text(os.path.join(basics.STATE_DIR, "prepared.json"), 1 << 26)
-    data: dict[str, Any] = fast_imports.loads(text) if text else {}
+    data = document("prepared.json", 1 << 26)
+    if not isinstance(data, dict) or not isinstance(data.get("items", {}), dict):
+        raise TypeError("%s/prepared.json is not the record of this host's resources" % basics.STATE_DIR)
     return data
+
+
+def document(name: str, limit: int = 1 << 20) -> Any:
+    """Return the JSON value of a file in the state directory, {} without one; the operator checks it."""
+    text = basics.read_text(os.path.join(basics.STATE_DIR, name), limit)
+    try:
+        return fast_imports.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        return {"error": "unreadable: %s" % error}
 
 
 def record() -> dict[str, Any]:
@@ -26,15 +36,12 @@ def record() -> dict[str, Any]:
 
 def look_at_state() -> dict[str, Any]:
     """Return the generations that serve, and a swap that is still going on."""
-    generations = {}
     services = os.path.join(basics.STATE_DIR, "services")
-    for name in sorted(os.listdir(services)) if os.path.isdir(services) else ():
-        text = basics.read_text(os.path.join(services, name, "current.json"))
-        if text:
-            try:
-                generations[name] = fast_imports.loads(text)
-            except ValueError as error:
-                generations[name] = {"error": "unreadable: %s" % error}
+    generations = {
+        name: document(os.path.join("services", name, "current.json"))
+        for name in (sorted(os.listdir(services)) if os.path.isdir(services) else ())
+        if basics.read_text(os.path.join(services, name, "current.json"))
+    }
     going_on = ""
     swaps = os.path.join(basics.STATE_DIR, "swaps")
     for name in sorted(os.listdir(swaps)) if os.path.isdir(swaps) else ():
@@ -43,24 +50,26 @@ def look_at_state() -> dict[str, Any]:
             os.path.join(folder, "result.json")
         ):
             going_on = name
-    found = {"generations": generations, "swap": going_on, "rates": rates()}
-    return {**found, "recorded": sorted(record()), "brought": brought()}
+    return {
+        "generations": generations,
+        "swap": going_on,
+        "rates": document("rates.json"),
+        "recorded": sorted(record()),
+        "staged": staged(),
+    }
 
 
-def brought() -> dict[str, dict[str, int]]:
-    """Return the bytes of what sparkfleet itself brought: images by reference, revisions by their path."""
+def staged() -> Any:
+    """Return what sparkfleet itself fetched, without what a plan does not need of it."""
+    data = document("staged.json", 1 << 24)
+    if not isinstance(data, dict):
+        return data
     try:
-        data = fast_imports.loads(basics.read_text(os.path.join(basics.STATE_DIR, "staged.json")) or "{}")
-        kinds = {kind: data.get(kind) or {} for kind in ("images", "revisions")}
-        return {kind: {key: had[key].get("bytes", 0) for key in had} for kind, had in kinds.items()}
-    except (ValueError, AttributeError):
-        return {}
-
-
-def rates() -> dict[str, Any]:
-    """Return how fast the Spark fetched last, in bytes a second: nothing else depends on it."""
-    try:
-        found = fast_imports.loads(basics.read_text(os.path.join(basics.STATE_DIR, "rates.json")) or "{}")
-    except ValueError:
-        return {}
-    return {kind: rate for kind, rate in found.items() if isinstance(rate, int) and rate > 0}
+        kinds = {
+            kind: {key: {"bytes": one["bytes"]} for key, one in data[kind].items()}
+            for kind in ("images", "revisions")
+            if kind in data
+        }
+        return {**{key: data[key] for key in ("version", "schema", "error") if key in data}, **kinds}
+    except (AttributeError, KeyError, TypeError):
+        return data

@@ -6,7 +6,11 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from sparkfleet.contract import codec
+
+D = TypeVar("D", bound=codec.Document)
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
@@ -39,6 +43,26 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def read_document(kind: type[D], path: Path) -> D | None:
+    """Return the document in ``path``; None when there is no such file. Raise ContractError."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return codec.loads(kind, text, str(path))
+
+
+def read_or_default(kind: type[D], path: Path) -> D:
+    """Return the document in ``path``; the one with nothing in it when there is none that can be read.
+
+    For files that are written again by themselves: nothing is lost with one of another shape.
+    """
+    try:
+        return read_document(kind, path) or kind()
+    except codec.ContractError:
+        return kind()
 
 
 def append_line(path: Path, line: str, *, sync: bool) -> None:

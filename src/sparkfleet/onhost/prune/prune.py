@@ -93,7 +93,7 @@ def _remove_image(item: dict[str, Any], _: dict[str, Any], state: Path) -> None:
     engine = DockerEngine()
     for reference in item["refs"]:
         engine.remove_image(reference)  # never by force: dockerd itself refuses while a container needs it
-    for reference in staged.read(state)["images"]:
+    for reference in staged.read(state).images:
         if not engine.has_image(reference):
             staged.forget(state, "images", reference)
 

@@ -56,12 +56,7 @@ def record_path(state: Path, service: str) -> Path:
 
 def read_current(state: Path, service: str) -> CurrentGeneration | None:
     """Return the generation that passed the gate last, None when there is none. Raise ContractError."""
-    path = record_path(state, service)
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return codec.loads(CurrentGeneration, text, str(path))
+    return files.read_document(CurrentGeneration, record_path(state, service))
 
 
 def current(state: Path, service: str) -> dict[str, Any] | None:
@@ -96,11 +91,7 @@ def set_current(state: Path, service: str, record: dict[str, Any] | None) -> Non
 def cluster_key(state: Path, service: str) -> str:
     """Return the key that the ranks of a cluster share, of the rollout that made them; "" without one."""
     record = current(state, service) or {}
-    path = _key_path(state, service, str(record.get("swap", "")))
-    data = files.read_json(path)
-    with suppress(codec.ContractError):
-        return RankKey.from_json(data, str(path)).cluster_key if data is not None else ""
-    return ""
+    return files.read_or_default(RankKey, _key_path(state, service, str(record.get("swap", "")))).cluster_key
 
 
 def keep_cluster_key(state: Path, service: str, swap_id: str, key: str) -> None:
@@ -137,10 +128,10 @@ def generations(state: Path, service: str) -> tuple[dict[str, Any], ...]:
     """Return the promoted generations that are kept, newest last."""
     found = []
     for path in _numbered(service_directory(state, service) / "generations"):
-        data = files.read_json(path)
         with suppress(codec.ContractError):  # one that cannot be read is nothing to go back to
-            if data is not None:
-                found.append(PromotedGeneration.from_json(data, str(path)).to_json())
+            generation = files.read_document(PromotedGeneration, path)
+            if generation:
+                found.append(generation.to_json())
     return tuple(found)
 
 

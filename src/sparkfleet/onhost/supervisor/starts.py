@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sparkfleet.contract import state as contract
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.state.units import MAX_STARTS, WITHIN_S
 
@@ -21,8 +22,7 @@ class Starts:
 
     def open(self, now: float) -> list[float]:
         """Return the unix times of the unproven starts within the last hour, oldest first."""
-        data = files.read_json(self._path) or {}
-        times = [float(at) for at in data.get("unproven", ()) if isinstance(at, int | float)]
+        times = files.read_or_default(contract.Starts, self._path).unproven
         return [at for at in times if now - WITHIN_S < at <= now]
 
     def too_many(self, now: float) -> bool:
@@ -40,6 +40,6 @@ class Starts:
 
     def _write(self, times: list[float]) -> None:
         try:
-            files.write_json(self._path, {"unproven": times})
+            files.write_json(self._path, contract.Starts(tuple(times)).to_json())
         except OSError:
             return  # a full disk must not keep an engine down

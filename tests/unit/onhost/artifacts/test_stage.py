@@ -272,9 +272,9 @@ def test_what_arrives_is_hashed_and_remembered_as_right_and_ours(
     a_hub_that_sends(monkeypatch, weights, "{}")
     carry_out(tmp_path, weights)
     (entry,) = verified.read(tmp_path / "state").values()
-    assert entry["ok"]
-    (record,) = staged.read(tmp_path / "state")["revisions"].values()
-    assert (record["repo"], record["revision"], record["bytes"]) == ("org/name", REVISION, 2)
+    assert entry.ok
+    (record,) = staged.read(tmp_path / "state").revisions.values()
+    assert (record.repo, record.revision, record.bytes) == ("org/name", REVISION, 2)
 
 
 def test_what_arrives_with_another_content_of_the_same_size_is_refused_and_not_kept(
@@ -297,7 +297,7 @@ def test_a_revision_of_which_something_was_there_before_stays_its_owners(
     theirs.mkdir(parents=True)
     a_hub_that_sends(monkeypatch, weights, "{}")
     carry_out(tmp_path, weights)
-    assert staged.read(tmp_path / "state")["revisions"] == {}
+    assert staged.read(tmp_path / "state").revisions == {}
 
 
 def test_a_file_whose_hash_was_found_wrong_is_fetched_again_whatever_its_size_says(

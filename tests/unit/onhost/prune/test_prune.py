@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.state import Staged
 from sparkfleet.onhost.artifacts.fetch import staged
 from sparkfleet.onhost.artifacts.fetch.pull import StageError
-from sparkfleet.onhost.machine import files, open_files
+from sparkfleet.onhost.machine import open_files
 from sparkfleet.onhost.prune import prune
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal
@@ -98,7 +99,7 @@ def test_each_kind_is_removed_and_forgotten(spark: Spark) -> None:
         assert not path.exists()
     assert evidence.parent.exists()
     assert spark.docker.images == {}
-    assert staged.read(spark.state) == {"images": {}, "revisions": {}}
+    assert staged.read(spark.state) == Staged()
 
 
 def test_an_image_that_a_container_needs_stays_and_the_rest_goes_on(spark: Spark) -> None:
@@ -231,4 +232,4 @@ def test_a_prune_is_a_job_with_a_diary(spark: Spark) -> None:
     spark.prune()
     lines = (spark.state / "jobs" / "1" / "events.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["phase", "note"]
-    assert files.read_json(spark.state / "staged.json") == {"schema": 1, "images": {}, "revisions": {}}
+    assert staged.read(spark.state) == Staged()

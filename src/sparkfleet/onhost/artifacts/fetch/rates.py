@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from sparkfleet.contract.state import Rates
 from sparkfleet.onhost.machine import files
 
 COPY, DOWNLOAD, PULL = "copy", "download", "pull"
@@ -14,5 +16,6 @@ LEAST_BYTES = 64 << 20
 def note(state: Path, kind: str, count: int, seconds: float) -> None:
     """Write down that so many bytes took so long."""
     if count >= LEAST_BYTES and seconds > 0:
-        known = files.read_json(state / "rates.json") or {}
-        files.write_json(state / "rates.json", {**known, kind: round(count / seconds)})
+        path = state / "rates.json"
+        known = files.read_or_default(Rates, path)
+        files.write_json(path, replace(known, **{kind: round(count / seconds)}).to_json())

@@ -11,24 +11,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from sparkfleet.contract.state import Staged, StagedItem
 from sparkfleet.onhost.machine import files
 from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
-KINDS = ("images", "revisions")
+IMAGES, REVISIONS = "images", "revisions"
+PATH = "staged.json"
 
 
-def read(state: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the record: ``images`` by reference, ``revisions`` by the path of their snapshot."""
-    data = files.read_json(state / "staged.json") or {}
-    return {kind: data.get(kind) or {} for kind in KINDS}
+def read(state: Path) -> Staged:
+    """Return the record; an empty one when there is none that can be read: nothing is ours then."""
+    return files.read_or_default(Staged, state / PATH)
 
 
-def note(state: Path, kind: str, key: str, size: int, **more: str) -> None:
+def note(state: Path, kind: str, key: str, size: int, *, repo: str = "", revision: str = "") -> None:
     """Write down that something is ours: bytes, and when it came."""
     with _changing(state) as record:
-        record[kind][key] = {"bytes": size, "at": round(time.time()), **more}
+        record[kind][key] = StagedItem(size, round(time.time()), repo, revision)
 
 
 def forget(state: Path, kind: str, key: str) -> None:
@@ -54,9 +54,10 @@ def revision(state: Path, snapshot: Path, repo: str, commit: str, size: int) -> 
 
 
 @contextmanager
-def _changing(state: Path) -> Iterator[dict[str, dict[str, dict[str, Any]]]]:
+def _changing(state: Path) -> Iterator[dict[str, dict[str, StagedItem]]]:
     with (state / "staged.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        record = read(state)
+        known = read(state)
+        record = {IMAGES: dict(known.images), REVISIONS: dict(known.revisions)}
         yield record
-        files.write_json(state / "staged.json", {"schema": 1, **record})
+        files.write_json(state / PATH, Staged(**record).to_json())

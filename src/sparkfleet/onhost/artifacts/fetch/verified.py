@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.contract.state import Verified, VerifiedFile
 from sparkfleet.onhost.machine import files
 
 CHUNK = 4 << 20
 GIT_ID = 40
 """Hex digits of a git object id; a SHA-256 has 64."""
 
-Record = dict[str, dict[str, Any]]
+Record = Mapping[str, VerifiedFile]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Wanted:
 
 def read(state: Path) -> Record:
     """Return what is known: real path -> size, mtime_ns, inode, blob and ``ok``."""
-    return (files.read_json(state / "verified.json") or {}).get("files") or {}
+    return files.read_or_default(Verified, state / "verified.json").files
 
 
 def known(record: Record, wanted: Wanted) -> bool | None:
@@ -44,11 +45,11 @@ def known(record: Record, wanted: Wanted) -> bool | None:
     try:
         path = wanted.path.resolve(strict=True)
         entry = record.get(str(path))
-        if entry is None or entry["blob"] != wanted.blob or _identity(path) != _identity_of(entry):
+        if entry is None or entry.blob != wanted.blob or _identity(path) != _identity_of(entry):
             return None
-    except (OSError, KeyError):
+    except OSError:
         return None
-    return bool(entry["ok"])
+    return entry.ok
 
 
 def check(state: Path, wanted: Sequence[Wanted], tell: Callable[[int], None]) -> list[Wanted]:
@@ -58,8 +59,8 @@ def check(state: Path, wanted: Sequence[Wanted], tell: Callable[[int], None]) ->
     """
     with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
         found = list(pool.map(lambda one: _look(one, tell), wanted))
-    _keep(state, {path: entry for path, entry in found if path})
-    return [one for one, (path, entry) in zip(wanted, found, strict=True) if not path or not entry["ok"]]
+    _keep(state, {path: entry for path, entry in found if entry})
+    return [one for one, (_, entry) in zip(wanted, found, strict=True) if not entry or not entry.ok]
 
 
 def remember(state: Path, arrived: Mapping[str, tuple[str, int, int, int]]) -> None:
@@ -67,13 +68,7 @@ def remember(state: Path, arrived: Mapping[str, tuple[str, int, int, int]]) -> N
     _keep(
         state,
         {
-            os.path.realpath(path): {
-                "size": size,
-                "mtime_ns": mtime,
-                "inode": inode,
-                "blob": blob,
-                "ok": True,
-            }
+            os.path.realpath(path): VerifiedFile(size, mtime, inode, blob, ok=True)
             for path, (blob, size, mtime, inode) in arrived.items()
         },
     )
@@ -83,7 +78,7 @@ def _keep(state: Path, entries: Record) -> None:
     with _lock(state) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = {path: entry for path, entry in read(state).items() if os.path.exists(path)}
-        files.write_json(state / "verified.json", {"schema": 1, "files": {**kept, **entries}})
+        files.write_json(state / "verified.json", Verified({**kept, **entries}).to_json())
 
 
 def content_is(path: Path, blob: str, tell: Callable[[int], None] = lambda _: None) -> bool:
@@ -104,18 +99,17 @@ def content_is(path: Path, blob: str, tell: Callable[[int], None] = lambda _: No
     return digest.hexdigest() == blob
 
 
-def _look(wanted: Wanted, tell: Callable[[int], None]) -> tuple[str, dict[str, Any]]:
+def _look(wanted: Wanted, tell: Callable[[int], None]) -> tuple[str, VerifiedFile | None]:
     try:
         path = wanted.path.resolve(strict=True)
         before = _identity(path)
         right = content_is(path, wanted.blob, tell)
         if _identity(path) != before:
-            return "", {}  # somebody writes to it: what was read is no statement
+            return "", None  # somebody writes to it: what was read is no statement
     except OSError:
-        return "", {}
+        return "", None
     size, mtime_ns, inode = before
-    entry = {"size": size, "mtime_ns": mtime_ns, "inode": inode, "blob": wanted.blob, "ok": right}
-    return str(path), entry
+    return str(path), VerifiedFile(size, mtime_ns, inode, wanted.blob, right)
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
@@ -123,8 +117,8 @@ def _identity(path: Path) -> tuple[int, int, int]:
     return info.st_size, info.st_mtime_ns, info.st_ino
 
 
-def _identity_of(entry: dict[str, Any]) -> tuple[int, int, int]:
-    return entry["size"], entry["mtime_ns"], entry["inode"]
+def _identity_of(entry: VerifiedFile) -> tuple[int, int, int]:
+    return entry.size, entry.mtime_ns, entry.inode
 
 
 def _lock(state: Path) -> Any:
