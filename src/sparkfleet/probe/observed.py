@@ -306,7 +306,7 @@ def _docker_diagnostic(host: str, data: Mapping[str, Any]) -> Diagnostic | None:
 
 
 def _unreadable(host: str, data: Mapping[str, Any]) -> list[Diagnostic]:
-    asked = (part for part in ("stored", "fabric") if part in data)
+    asked = (part for part in ("stored", "fabric") if data.get(part) is not None)
     names = ("user", "memory", "state", "weights", "listeners", "toolkit", *asked)
     parts = {name: data[name] for name in names}
     remedy = "mend it, then run again"
@@ -322,7 +322,8 @@ def _unreadable(host: str, data: Mapping[str, Any]) -> list[Diagnostic]:
 def _wrong_files(host: str, state: Mapping[str, Any]) -> list[Diagnostic]:
     """Return each file of the state directory that cannot be read as what it should be."""
     found = []
-    for name, data in state.get("generations", {}).items():
+    generations = state.get("generations")
+    for name, data in generations.items() if isinstance(generations, dict) else ():
         path = f"{STATE_DIR}/services/{name}/current.json"
         found.append(_wrong_file(host, path, CurrentGeneration, data))
     for file, kind, part in (("rates.json", Rates, "rates"), ("staged.json", Staged, "staged")):
@@ -346,14 +347,20 @@ def _wrong_file(host: str, path: str, kind: type[codec.Document], data: Any) -> 
 
 
 @dataclass(frozen=True)
+class _PartState:
+    state: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class ProbeParts(Document):
     """The parts of the probe's answer, each read by itself or with its error."""
 
     NAME = "answer of the probe"
 
-    sudo: Mapping[str, Any]
-    systemd: Mapping[str, Any]
-    docker: Mapping[str, Any]
+    sudo: _PartState
+    systemd: _PartState
+    docker: _PartState
     user: Mapping[str, Any]
     memory: Mapping[str, Any]
     state: Mapping[str, Any]
