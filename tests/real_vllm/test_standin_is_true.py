@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.gate.diagnosis import diagnose, phase_of
+from sparkfleet.onhost.gate import diagnosis
 from tests.real_vllm.conftest import ASK, READY, Container, Engine, ask, in_image, last_words, until
 
+READER = diagnosis.reader("vllm")
 pytestmark = pytest.mark.real_vllm
 
 SERVE = (
@@ -167,7 +168,7 @@ def test_the_same_counters_move_with_an_answer(both: list[Engine]) -> None:
 
 
 def phases(log: str) -> list[str]:
-    seen = [found[0] for line in log.splitlines() if (found := phase_of(line))]
+    seen = [found[0] for line in log.splitlines() if (found := READER.phase_of(line))]
     return list(dict.fromkeys(seen))
 
 
@@ -198,7 +199,7 @@ def test_a_start_that_fails_ends_with_the_same_code_and_cause(
     real, standin = start_real(*words), start_standin(*words)
     code = real.ended()
     assert standin.ended() == code != 0
-    found = [diagnose(engine.log(), code) for engine in (real, standin)]
+    found = [READER.diagnose(engine.log(), code) for engine in (real, standin)]
     assert found[0] is not None, real.log()
     assert found[1] is not None, standin.log()
     assert found[1].id == found[0].id

@@ -71,7 +71,7 @@ def test_bad_input_is_told_without_a_traceback(program: Path, stdin: str) -> Non
 def test_the_patterns_travel_with_it(program: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(program)!r}); from sparkfleet.onhost.gate import diagnosis;"
-        "print(diagnosis.diagnose('x: error: unrecognized arguments: --y', 2).id)"
+        "print(diagnosis.reader('vllm').diagnose('x: error: unrecognized arguments: --y', 2).id)"
     )
     answer = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip()
@@ -89,7 +89,7 @@ def test_a_spark_needs_python_3_10_and_nothing_else(path: Path) -> None:
         for name in names:
             top = name.partition(".")[0]
             assert top in sys.stdlib_module_names | {"_sha2"} or name.startswith(
-                ("sparkfleet.contract", "sparkfleet.onhost", "sparkfleet.runtimes")
+                ("sparkfleet.contract", "sparkfleet.engines", "sparkfleet.onhost", "sparkfleet.runtimes")
             ), f"{path.name}: {name}"
 
 

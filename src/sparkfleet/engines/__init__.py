@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 @cache
 def names() -> tuple[str, ...]:
     """Return the names of all engines, sorted."""
-    folders = resources.files(__name__).iterdir()
-    return tuple(sorted(folder.name for folder in folders if folder.joinpath("engine.py").is_file()))
+    return _folders("engine.py")
+
+
+@cache
+def host_names() -> tuple[str, ...]:
+    """Return the names of all engines whose on-host part is here, sorted; on a Spark as well."""
+    return _folders("onhost.py")
+
+
+def _folders(module: str) -> tuple[str, ...]:
+    folders = [folder for folder in resources.files(__name__).iterdir() if folder.is_dir()]
+    return tuple(sorted(folder.name for folder in folders if folder.joinpath(module).is_file()))
 
 
 @cache

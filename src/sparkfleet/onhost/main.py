@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from os import environ
 from typing import Any
 
+from sparkfleet import engines
 from sparkfleet.contract.generation import Generation, SwapRequest
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.copy import job as copy_job
@@ -114,7 +115,8 @@ def _swap(system: System, _: argparse.Namespace) -> int:
 
 def _swap_run(system: System, options: argparse.Namespace) -> int:
     host.stay_in_memory()
-    diagnosis.phase_of("")  # reads the patterns now, while this file is still the one we started from
+    for engine in engines.host_names():
+        diagnosis.reader(engine)  # reads the patterns now, while this file is still the one we started from
     try:
         with store.lock(system.paths.state):
             result = rollout.run(system, options.id)

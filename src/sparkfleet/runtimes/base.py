@@ -124,19 +124,6 @@ class Instance:
     details: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The runtime's own description, kept as evidence after secrets were masked."""
 
-    @property
-    def api_key(self) -> str:
-        """Return the key that the engine asks its clients for, "" for none. Never stored anywhere."""
-        for entry in self.env:
-            if entry.startswith("VLLM_API_KEY="):
-                return entry.partition("=")[2]
-        for index, arg in enumerate(self.command):
-            if arg == "--api-key" and index + 1 < len(self.command):
-                return self.command[index + 1]
-            if arg.startswith("--api-key="):
-                return arg.partition("=")[2]
-        return ""
-
 
 class Runtime(Protocol):
     """The driver on the host; ``instance`` is an id or a name everywhere.

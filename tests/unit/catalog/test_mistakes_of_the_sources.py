@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from sparkfleet import engines
 from sparkfleet.catalog.load import Catalog
 from sparkfleet.engines.vllm.check import check_flags
 from sparkfleet.engines.vllm.schema import load, versions
-from sparkfleet.onhost.gate import diagnosis, gate
+from sparkfleet.onhost.gate import diagnosis
 from sparkfleet.plan.lint import Advice, advice
 from tests.unit.engines.vllm.rules.made import HYBRID, QWEN36, STOCK, Made
 
@@ -26,7 +27,9 @@ def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version: An
     words = ["vllm", "serve", "nvidia/Gemma-4-31B-IT-NVFP4", "--port", "8000"]
     (found,) = check_flags(words, load(version))
     assert (found.level, found.code) == ("error", "serve-repeated")
-    started = diagnosis.diagnose("vllm: error: unrecognized arguments: serve nvidia/Gemma-4-31B-IT-NVFP4", 2)
+    started = diagnosis.reader("vllm").diagnose(
+        "vllm: error: unrecognized arguments: serve nvidia/Gemma-4-31B-IT-NVFP4", 2
+    )
     assert started is not None
     assert started.id == "entrypoint-repeated"
 
@@ -72,7 +75,9 @@ def test_6_expert_parallel_is_recommended_for_one_gpu() -> None:
 )
 def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line: str) -> None:
     kernel = line.split()[1]
-    assert diagnosis.phase_of(f"(EngineCore pid=7) INFO 06-20 10:00:00 [nvfp4.py:1] {line}\n") == (
+    assert diagnosis.reader("vllm").phase_of(
+        f"(EngineCore pid=7) INFO 06-20 10:00:00 [nvfp4.py:1] {line}\n"
+    ) == (
         "load",
         f"NVFP4 by {kernel}",
     )
@@ -92,7 +97,7 @@ def test_8_metrics_are_read_by_names_that_the_engine_does_not_have() -> None:
         "vllm:num_running_requests",
         "vllm:gpu_cache_usage_perc",
     }
-    assert real >= set(gate.TOKENS)
+    assert real >= set(engines.on_host("vllm").metrics.tokens)
 
 
 def test_9_the_number_of_sequences_is_left_to_the_default() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.gate.diagnosis import diagnose
+from sparkfleet.onhost.gate import diagnosis
 from sparkfleet_lab.standins.engine.modes import MODES
 from sparkfleet_lab.standins.hub import Hub
 from sparkfleet_lab.standins.hub_models import MODELS, NANO, QWEN
@@ -119,9 +119,9 @@ def test_a_start_fails_with_the_words_and_the_exit_code_of_the_real_engine(
         pattern = r"User-specified max_model_len .*? in model's config.json\)"
         wanted, got = (re.findall(pattern, log)[-1] for log in (text, failed.log))
     assert got == wanted
-    cause = diagnose(text, code)
+    cause = diagnosis.reader("vllm").diagnose(text, code)
     assert cause is not None
-    assert getattr(diagnose(failed.log, code), "id", None) == cause.id
+    assert getattr(diagnosis.reader("vllm").diagnose(failed.log, code), "id", None) == cause.id
 
 
 def test_a_taken_port_ends_it_as_it_ends_the_real_engine(engine: Start, tiny: Path) -> None:
@@ -252,7 +252,7 @@ def test_too_little_memory_is_refused_by_each_of_the_engine_s_checks(
 ) -> None:
     failed = engine(str(tiny), *words, **env)
     assert failed.ended() == 1
-    assert diagnose(failed.log, 1).id == cause
+    assert diagnosis.reader("vllm").diagnose(failed.log, 1).id == cause
 
 
 MODE_ENDS = [
@@ -276,7 +276,7 @@ def test_a_mode_ends_the_engine_as_it_says(
     assert failed.ended() == code
     assert ("crash-later" in mode) == (READY in failed.log)
     if cause:
-        assert diagnose(failed.log, code).id == cause
+        assert diagnosis.reader("vllm").diagnose(failed.log, code).id == cause
 
 
 def test_an_engine_that_hangs_while_loading_neither_ends_nor_serves(engine: Start, tiny: Path) -> None:

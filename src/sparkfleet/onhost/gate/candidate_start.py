@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from sparkfleet import engines
 from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.gate import diagnosis, transport
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError, Passed
@@ -20,8 +20,6 @@ TELL_S = 30.0
 """Seconds without news after which it is said what is waited for."""
 GROWN_MIB = 4096
 """Page cache (MiB) that is flushed while nothing serves."""
-MEMORY_LINE = re.compile(r"Model loading took|Available KV cache memory")
-"""What the next plan's estimate is made exact by; kept with the generation."""
 MEMORY_LINES, MEMORY_WIDTH = 8, 400
 LOG_LINES = 5000
 """Lines of the engine's log that are read for a diagnosis and kept as evidence."""
@@ -56,6 +54,7 @@ class Progress:
 
     system: System
     journal: Journal
+    engine: str
     secrets: tuple[str, ...] = ()
     started: float = 0.0
     awaited: str = ""
@@ -66,9 +65,9 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Take a line of the log."""
-        if MEMORY_LINE.search(text) and len(self.memory_log) < MEMORY_LINES:
+        if engines.on_host(self.engine).log.memory.search(text) and len(self.memory_log) < MEMORY_LINES:
             self.memory_log.append(redact.redact(text, self.secrets)[:MEMORY_WIDTH])
-        phase = diagnosis.phase_of(text)
+        phase = diagnosis.reader(self.engine).phase_of(text)
         if phase is None:
             return
         with self._lock:
@@ -118,7 +117,7 @@ def run(
     try:
         system.runtime.start(container_id)
     except RuntimeRefusedError as error:
-        found = diagnosis.diagnose(str(error), None)
+        found = diagnosis.reader(generation.engine).diagnose(str(error), None)
         raise TrialFailedError(
             Failure(
                 f"{system.runtime.daemon} could not start it: {found.cause if found else error}",
@@ -135,9 +134,10 @@ def _watch(
     container = system.runtime.inspect(container_id)
     if container is None:
         raise TrialFailedError(Failure("its container vanished right after the start"))
-    progress = Progress(system, journal, redact.secrets_of(container), system.monotonic())
+    progress = Progress(system, journal, generation.engine, redact.secrets_of(container), system.monotonic())
     guard = memory.FloorGuard(system, generation.floor_mib, lambda: system.kill_now(container))
-    gate = Gate(system, generation, lambda: None, progress.wait_for, container.api_key)
+    gate = Gate(system, generation, lambda: None, progress.wait_for)
+    gate.find_api_key(container)
 
     def check_alive() -> None:
         progress.tick()
@@ -200,7 +200,8 @@ def _ended(system: System, container_id: str, guard: memory.FloorGuard, gate: Ga
         why = guard.cause or "its container was removed by somebody else"
         return Failure(why, memory.REMEDY_FLOOR if guard.struck else "", **seen)
     log = redact.redact(system.runtime.log(container_id, LOG_LINES), redact.secrets_of(container))
-    last = " | ".join(diagnosis.last_meaningful_lines(log, 3))
+    reader = diagnosis.reader(gate.generation.engine)
+    last = " | ".join(reader.last_meaningful_lines(log, 3))
     code = container.exit_code
     if guard.struck:
         return Failure(guard.cause, memory.REMEDY_FLOOR, last, code, **seen)
@@ -208,7 +209,7 @@ def _ended(system: System, container_id: str, guard: memory.FloorGuard, gate: Ga
     if container.out_of_memory:
         ended += ", killed by the kernel for lack of memory"
         return Failure(ended, memory.REMEDY_KERNEL, last, code, **seen)
-    found = diagnosis.diagnose(log, code)
+    found = reader.diagnose(log, code)
     if found is None:
         return Failure(ended, "read its log in the evidence", last, code, **seen)
     return Failure(f"{ended}: {found.cause}", found.remedy, found.line, code, **seen)

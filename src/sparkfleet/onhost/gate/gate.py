@@ -12,9 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparkfleet import engines
 from sparkfleet.contract.generation import Generation
+from sparkfleet.engines.host import HostEngine, Request, ServedModel
 from sparkfleet.onhost.gate import responses
 from sparkfleet.onhost.machine.system import Answer, Question, System
+from sparkfleet.runtimes.base import Instance
 
 POLL_S = 0.25
 QUICK_S = 10.0
@@ -25,9 +28,8 @@ COUNTER_S = 10.0
 """Seconds for counters to be published after the last token."""
 BROKEN_S = 5.0
 """Seconds until dockerd knows of the end of an engine whose connection broke."""
-TOKENS = ("vllm:generation_tokens_total", "vllm:iteration_tokens_total_count")
-ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
-OK, NOT_FOUND = 200, 404
+TASK = "chat"
+OK = 200
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,16 @@ class Gate:
     transcript: list[dict[str, Any]] = field(default_factory=list)
     """Every question that meant something, and its answer; for the evidence."""
 
+    @property
+    def engine(self) -> HostEngine:
+        """Return the engine of the generation."""
+        return engines.on_host(self.generation.engine)
+
+    def find_api_key(self, instance: Instance | None) -> None:
+        """Take the key that the engine asks its clients for from what the instance was started with."""
+        if instance is not None:
+            self.api_key = self.engine.api_key.find(instance.env, instance.command)
+
     def prove(self) -> Passed:
         """Return what was seen, or raise GateFailedError or EngineEndedError."""
         gate = self.generation.gate
@@ -96,7 +108,7 @@ class Gate:
         ready_s = self.system.monotonic() - started
         self._check_name(listed)
         before = self._counters()
-        limit = responses.token_limit(listed, gate.max_tokens)
+        limit = responses.token_limit((model.context for model in listed), gate.max_tokens)
         left = started + gate.timeout_s - self.system.monotonic()
         self.waiting("the first completion")
         answer, first_s = self._complete(max(1.0, min(left, gate.second_timeout_s * FIRST_FACTOR)), limit)
@@ -107,33 +119,39 @@ class Gate:
         tokens, accepted = self._moved(before)
         return Passed(ready_s, first_s, second_s, responses.short(answer), tokens, accepted, serving_at)
 
-    def _wait_ready(self, deadline: float) -> list[dict[str, Any]]:
+    def _wait_ready(self, deadline: float) -> tuple[ServedModel, ...]:
         """Wait until the engine lists its models."""
         self.waiting("the engine's start")
         last = Answer(0, error="was not asked")
+        engine = self.engine
         while self.system.monotonic() < deadline:
             self.check_alive()
-            last = self._ask("GET", "/v1/models", QUICK_S, keep=False)
+            last = self._ask(engine.ready, QUICK_S, keep=False)
             if last.status == OK:
-                self._keep("/v1/models", last)
-                return responses.models(last.body)
+                self._keep(engine.ready, last)
+                return engine.models(last.body)
             if last.status in {401, 403}:
+                key = " or ".join(name for name in (engine.api_key.env, engine.api_key.flag) if name)
                 raise GateFailedError(
                     f"the engine refuses to list its models without an API key (HTTP {last.status})",
-                    "give the key by VLLM_API_KEY or --api-key, so that the gate can find it",
+                    f"give the key by {key}, so that the gate can find it",
                 )
             self.system.sleep(POLL_S)
         self.check_alive()
-        health = self._ask("GET", "/health", QUICK_S)
-        state = f"/health says {health.status}" if health.status else f"port {self.generation.port} is closed"
+        health = self._ask(engine.health, QUICK_S)
+        state = (
+            f"{engine.health.path} says {health.status}"
+            if health.status
+            else f"port {self.generation.port} is closed"
+        )
         raise GateFailedError(
             f"not ready after {self.generation.gate.timeout_s} s: {state}, "
-            f"/v1/models: {last.status or last.error}",
+            f"{engine.ready.path}: {last.status or last.error}",
             "if the log shows that it was still loading, give it longer: gate: {timeout: ...}",
         )
 
-    def _check_name(self, listed: list[dict[str, Any]]) -> None:
-        names = [str(model.get("id", "")) for model in listed]
+    def _check_name(self, listed: tuple[ServedModel, ...]) -> None:
+        names = [model.name for model in listed]
         if self.generation.served_name not in names:
             raise GateFailedError(
                 f"wrong name: the engine serves {', '.join(names) or 'nothing'}, "
@@ -155,28 +173,31 @@ class Gate:
         """Return one answer's text (thinking included) and its seconds."""
         gate = self.generation.gate
         self.check_alive()
-        common = {"model": self.generation.served_name, "temperature": 0, "max_tokens": max_tokens}
         started = self.system.monotonic()
-        chat = {**common, "messages": [{"role": "user", "content": gate.prompt}]}
-        answer = self._ask("POST", "/v1/chat/completions", limit_s, chat)
-        if answer.status != OK and ("chat template" in answer.body.lower() or answer.status == NOT_FOUND):
-            # A base model: it completes, but cannot chat.
-            answer = self._ask("POST", "/v1/completions", limit_s, {**common, "prompt": gate.prompt})
+        answer = Answer(0)
+        for request in self.engine.answer_requests(
+            TASK, self.generation.served_name, gate.prompt, max_tokens
+        ):
+            answer = self._ask(request, limit_s)
+            if not self.engine.is_unsupported(answer.status, answer.body):
+                break
         if answer.status != OK:
             raise self._failure(answer, limit_s)
-        return responses.completion(answer.body), self.system.monotonic() - started
+        return self.engine.answer_text(TASK, answer.body), self.system.monotonic() - started
 
     def _failure(self, answer: Answer, limit_s: float) -> GateFailedError:
         self.check_alive()
         if answer.timed_out:
-            health = self._ask("GET", "/health", QUICK_S)
-            wedged = ", although /health says 200: it is wedged" if health.status == OK else ""
+            health = self._ask(self.engine.health, QUICK_S)
+            wedged = (
+                f", although {self.engine.health.path} says 200: it is wedged" if health.status == OK else ""
+            )
             return GateFailedError(
                 f"no completion within {limit_s:g} s{wedged}",
                 "read the engine's log in the evidence; another backend or image may help",
             )
         if answer.status:
-            said = responses.short(responses.error(answer.body))
+            said = responses.short(self.engine.error_text(answer.body))
             return GateFailedError(f"a completion was answered with HTTP {answer.status}: {said}")
         deadline = self.system.monotonic() + BROKEN_S
         while self.system.monotonic() < deadline:
@@ -186,21 +207,24 @@ class Gate:
 
     def _moved(self, before: dict[str, float]) -> tuple[float, float]:
         """Return generated and accepted tokens since ``before``; wait for late counters."""
+        names = self.engine.metrics
         deadline = self.system.monotonic() + COUNTER_S
         while True:
             self.check_alive()
             after = self._counters()
-            tokens = max((after[key] - before.get(key, 0.0) for key in TOKENS if key in after), default=0.0)
-            accepted = after.get(ACCEPTED, 0.0) - before.get(ACCEPTED, 0.0)
+            tokens = max(
+                (after[key] - before.get(key, 0.0) for key in names.tokens if key in after), default=0.0
+            )
+            accepted = after.get(names.accepted, 0.0) - before.get(names.accepted, 0.0)
             if tokens > 0 and (accepted > 0 or not self.generation.gate.speculative):
                 return tokens, accepted
             if self.system.monotonic() >= deadline:
                 break
             self.system.sleep(POLL_S)
-        if not any(name in after for name in TOKENS):
+        if not any(name in after for name in names.tokens):
             raise GateFailedError(
-                f"the engine publishes no token counter on /metrics ({TOKENS[0]})",
-                "take --disable-log-stats away: without counters a wedged engine looks like an idle one",
+                f"the engine publishes no token counter on {names.path} ({' or '.join(names.tokens[:1])})",
+                names.missing_hint,
             )
         if tokens <= 0:
             raise GateFailedError("the engine's token counter did not move: the answer came from elsewhere")
@@ -210,29 +234,28 @@ class Gate:
         )
 
     def _counters(self) -> dict[str, float]:
-        text = self._ask("GET", "/metrics", QUICK_S, keep=False).body
-        return responses.counters(text, (*TOKENS, ACCEPTED))
+        names = self.engine.metrics
+        text = self._ask(Request("GET", names.path), QUICK_S, keep=False).body
+        return responses.counters(text, (*names.tokens, names.accepted))
 
-    def _ask(
-        self, method: str, path: str, limit_s: float, data: dict[str, Any] | None = None, *, keep: bool = True
-    ) -> Answer:
-        headers = [("Content-Type", "application/json")] if data else []
+    def _ask(self, request: Request, limit_s: float, *, keep: bool = True) -> Answer:
+        headers = [("Content-Type", "application/json")] if request.data else []
         if self.api_key:
             headers.append(("Authorization", f"Bearer {self.api_key}"))
-        body = json.dumps(data) if data else ""
+        body = json.dumps(request.data) if request.data else ""
         started = self.system.monotonic()
-        question = Question(self.generation.port, method, path, limit_s, body, tuple(headers))
+        question = Question(self.generation.port, request.method, request.path, limit_s, body, tuple(headers))
         answer = self.system.http(question)
         if keep:
-            self._keep(path, answer, data, self.system.monotonic() - started)
+            self._keep(request, answer, self.system.monotonic() - started)
         return answer
 
-    def _keep(self, path: str, answer: Answer, data: Any = None, seconds: float = 0.0) -> None:
+    def _keep(self, request: Request, answer: Answer, seconds: float = 0.0) -> None:
         self.transcript.append(
             {
                 "at": round(self.system.now(), 3),
-                "path": path,
-                "asked": data,
+                "path": request.path,
+                "asked": request.data,
                 "seconds": round(seconds, 3),
                 "status": answer.status,
                 "answer": answer.error or answer.body[:4000],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sparkfleet import engines
 from sparkfleet.runtimes.base import Instance
 
 MASK = "***"
@@ -29,7 +30,8 @@ def secrets_of(instance: Instance | None) -> tuple[str, ...]:
         return ()
     pairs = (entry.partition("=") for entry in instance.env)
     found = {value for name, _, value in pairs if SECRET_NAME.search(name)}
-    found.add(instance.api_key)
+    for engine in map(engines.on_host, engines.host_names()):
+        found.add(engine.api_key.find(instance.env, instance.command))
     return tuple(sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True))
 
 

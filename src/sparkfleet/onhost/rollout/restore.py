@@ -70,7 +70,7 @@ def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]
     if generation is None or (generation.rank and not generation.rank.is_head):
         return system.now()
     container = system.runtime.find(service)
-    progress = Progress(system, journal, (), system.monotonic())
+    progress = Progress(system, journal, generation.engine, (), system.monotonic())
     asked = [0.0]
 
     def check_alive() -> None:
@@ -85,8 +85,9 @@ def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]
         elif not _runs(system, service):
             raise EngineEndedError("its engine ended")
 
-    key = container.api_key if container else ""
-    return Gate(system, generation, check_alive, progress.wait_for, key).prove().serving_at
+    gate = Gate(system, generation, check_alive, progress.wait_for)
+    gate.find_api_key(container)
+    return gate.prove().serving_at
 
 
 def _runs(system: System, service: str) -> bool:

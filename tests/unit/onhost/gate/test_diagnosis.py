@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.gate.diagnosis import diagnose, last_meaningful_lines, patterns, phase_of, warnings
+from sparkfleet.onhost.gate import diagnosis
+
+READER = diagnosis.reader("vllm")
+diagnose, last_meaningful_lines = READER.diagnose, READER.last_meaningful_lines
+phase_of, warnings = READER.phase_of, READER.warnings
 
 LOGS = Path(__file__).parents[3] / "golden" / "real_vllm_0.32_cpu"
 """What vLLM 0.32.0 really logged; the last line of a failed start is its exit code."""
-FAILURES = patterns()["failures"]
-HARMLESS = patterns()["harmless"]
+FAILURES = diagnosis.patterns("vllm")["failures"]
+HARMLESS = diagnosis.patterns("vllm")["harmless"]
 
 
 def log_and_exit(name: str) -> tuple[str, int | None]:
@@ -161,7 +165,7 @@ def test_a_very_long_line_is_shortened() -> None:
     assert len(found.line) <= 400
 
 
-@pytest.mark.parametrize("entry", patterns()["phases"], ids=lambda entry: entry["re"][:40])
+@pytest.mark.parametrize("entry", diagnosis.patterns("vllm")["phases"], ids=lambda entry: entry["re"][:40])
 def test_every_progress_marker_is_recognised(entry: dict[str, Any]) -> None:
     found = phase_of(entry["sample"] + "\n")
     assert found is not None
@@ -185,19 +189,23 @@ def test_a_good_start_walks_through_the_phases_in_order() -> None:
     assert list(dict.fromkeys(phases)) == ["start", "load", "memory", "warm-up", "ready"]
 
 
-@pytest.mark.parametrize("entry", patterns()["warnings"], ids=lambda entry: entry["re"][:30])
+@pytest.mark.parametrize("entry", diagnosis.patterns("vllm")["warnings"], ids=lambda entry: entry["re"][:30])
 def test_warnings_that_an_operator_should_know_are_reported_once(entry: dict[str, Any]) -> None:
     assert len(warnings(f"{entry['sample']}\n{entry['sample']}\n")) == 1
 
 
 def test_patterns_that_are_missing_from_an_installation_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pkgutil, "get_data", lambda *_: None)
-    patterns.cache_clear()
+    diagnosis.patterns.cache_clear()
     with pytest.raises(FileNotFoundError, match=r"failure_patterns\.json"):
-        patterns()
+        diagnosis.patterns("vllm")
 
 
-SAMPLES = [entry["sample"] for kind in ("harmless", "warnings", "phases") for entry in patterns()[kind]]
+SAMPLES = [
+    entry["sample"]
+    for kind in ("harmless", "warnings", "phases")
+    for entry in diagnosis.patterns("vllm")[kind]
+]
 
 
 @pytest.mark.parametrize("exit_code", [None, 1, 2])

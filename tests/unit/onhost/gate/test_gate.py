@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.generation import Gate as GateFields
+from sparkfleet.engines import openai_api
 from sparkfleet.onhost.gate import responses
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError
 from sparkfleet.onhost.machine.system import Answer, Question
@@ -171,7 +172,7 @@ def test_the_transcript_has_question_and_answer(world: World) -> None:
 
 @pytest.mark.parametrize("body", ["", "nonsense", "[]", "{}", '{"data": 3}', '{"data": [1, null]}', "null"])
 def test_a_list_of_models_that_is_none_names_nothing(body: str) -> None:
-    assert responses.models(body) == []
+    assert openai_api.models(body) == ()
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_a_list_of_models_that_is_none_names_nothing(body: str) -> None:
     ["", "[]", "{}", '{"choices": []}', '{"choices": [{"message": null}]}', '{"choices": [3]}', "null"],
 )
 def test_a_completion_without_text_is_empty(body: str) -> None:
-    assert responses.completion(body) == ""
+    assert openai_api.answer_text("chat", body) == ""
 
 
 def test_counters_are_summed_over_labels() -> None:
