@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet import engines
 from sparkfleet.contract.generation import LABEL_GENERATION, Generation
 from sparkfleet.runtimes.base import (
     BindMount,
@@ -255,7 +256,8 @@ def test_a_recorded_docker_create_is_read_as_a_workload() -> None:
 
 def test_an_api_key_is_found_in_environment_or_arguments() -> None:
     def key(**config: Any) -> str:
-        return parse({"Id": "x", "Config": config}).api_key
+        instance = parse({"Id": "x", "Config": config})
+        return engines.on_host("vllm").api_key.find(instance.env, instance.command)
 
     assert key(Env=["VLLM_API_KEY=one"]) == "one"
     assert key(Cmd=["serve", "--api-key", "two"]) == "two"
