@@ -85,7 +85,8 @@ def test_a_spark_needs_python_3_10_and_nothing_else(path: Path) -> None:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
+            top = node.module or ""
+            names = [f"{top}.{one.name}" for one in node.names] if top == "sparkfleet" else [top]
         for name in names:
             top = name.partition(".")[0]
             assert top in sys.stdlib_module_names | {"_sha2"} or name.startswith(
