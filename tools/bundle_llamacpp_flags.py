@@ -31,6 +31,7 @@ _TWO_STATES = "[on|off]"
 def read_flags(source: str) -> dict[str, dict[str, Any]]:
     """Return the flags of ``llama-server`` by their long name, from the text of ``common/arg.cpp``."""
     flags = {}
+    source = re.sub(rf"({_STRING})|//[^\n]*", lambda found: found.group(1) or "", source)
     for declaration, settings in _declarations(source):
         programs = _programs(source, settings, "set_examples") or {_COMMON}
         if _PROGRAM in _programs(source, settings, "set_excludes") or not programs & {_PROGRAM, _COMMON}:
@@ -78,7 +79,7 @@ def main() -> int:
     if options.help_text:
         defaults = read_defaults(options.help_text.read_text())
         for name, entry in flags.items():
-            if entry["kind"] != "help" and name in defaults:
+            if name in defaults and _is_value(entry, defaults[name]):
                 entry["default"] = defaults[name]
     release = options.release or version(options.source)
     bundle = json.loads(BUNDLE.read_text()) if BUNDLE.exists() else {"format": FORMAT, "releases": {}}
@@ -87,6 +88,18 @@ def main() -> int:
     BUNDLE.write_text(re.sub(r"\n {5,}|\n {4}(?=\})", "", lines) + "\n")
     print(f"{BUNDLE.name}: llama.cpp {release}, {len(flags)} flags")
     return 0
+
+
+def _is_value(entry: dict[str, Any], text: str) -> bool:
+    """Return whether a default is a value of the flag, not a word of a sentence."""
+    kind = entry.get("type", entry["kind"])
+    if entry["kind"] == "bool":
+        return text in ("enabled", "disabled", "true", "false")
+    if text in entry.get("choices", ()):
+        return True
+    if kind in ("tristate", "on_off"):
+        return text in ("on", "off", "auto")
+    return kind in ("int", "float", "int_or_word") and bool(re.fullmatch(r"-?\d+(\.\d+)?", text))
 
 
 def _declarations(source: str) -> Iterator[tuple[list[str], str]]:
@@ -98,9 +111,9 @@ def _declarations(source: str) -> Iterator[tuple[list[str], str]]:
 
 
 def _closing(text: str, opening: int) -> int:
-    """Return the index of the bracket that closes the one at ``opening``; outside strings and comments."""
+    """Return the index of the bracket that closes the one at ``opening``; outside strings."""
     depth = 0
-    token = re.compile(rf"{_STRING}|'(?:[^'\\]|\\.)'|//[^\n]*|[(){{}}\[\]]")
+    token = re.compile(rf"{_STRING}|'(?:[^'\\]|\\.)'|[(){{}}\[\]]")
     for found in token.finditer(text, opening):
         if found.group() in "([{":
             depth += 1
@@ -114,7 +127,7 @@ def _closing(text: str, opening: int) -> int:
 def _arguments(text: str) -> list[str]:
     """Split the arguments of a call at its own commas."""
     parts, depth, start = [], 0, 0
-    for found in re.finditer(rf"{_STRING}|'(?:[^'\\]|\\.)'|//[^\n]*|[(){{}}\[\],]", text):
+    for found in re.finditer(rf"{_STRING}|'(?:[^'\\]|\\.)'|[(){{}}\[\],]", text):
         mark = found.group()
         if mark in "([{":
             depth += 1

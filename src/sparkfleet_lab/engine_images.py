@@ -79,6 +79,7 @@ def repository_path(ref: str) -> tuple[str, str]:
 def _key(base: Base) -> str:
     lab = Path(str(resources.files("sparkfleet_lab")))
     vllm = Path(str(resources.files("sparkfleet.engines.vllm")))
+    llamacpp = Path(str(resources.files("sparkfleet.engines.llamacpp")))
     sources = (
         lab / "standin_images.py",
         lab / "engine_images.py",
@@ -89,6 +90,7 @@ def _key(base: Base) -> str:
         base.id, images.registry(base).tag, importlib.metadata.version("huggingface_hub"),
         *(source.read_bytes() for source in sources),
         tree(lab / "standins/engine"), tree(vllm / "data"),
+        tree(lab / "standins/llama_server"), tree(llamacpp / "data"),
     )  # fmt: skip
 
 
@@ -118,7 +120,7 @@ def _fill(docker: Docker, base: Base, plain: str, tag: str, say: Callable[[str],
 def _push(docker: Docker, context: ImageContext, address: str, say: Callable[[str], None]) -> tuple[str, str]:
     """Return the image's name here and the digest of its index in the registry."""
     path, tag = repository_path(context.ref)
-    say(f"building {context.ref} (stand-in for vLLM {context.vllm})")
+    say(f"building {context.ref} (stand-in for {context.engine} {context.vllm})")
     local = f"{address}/{path}:{tag}"
     docker.run("build", "-q", "-t", local, str(context.directory))
     docker.run("push", "-q", local)

@@ -14,7 +14,14 @@ from sparkfleet_lab.images import UID, USER
 from sparkfleet_lab.names import LABEL, Lab
 from sparkfleet_lab.state import Machine, Network, State
 
-REGISTRY_NAMES = ("nvcr.io", "registry-1.docker.io", "auth.docker.io", "index.docker.io", "docker.io")
+REGISTRY_NAMES = (
+    "nvcr.io",
+    "ghcr.io",
+    "registry-1.docker.io",
+    "auth.docker.io",
+    "index.docker.io",
+    "docker.io",
+)
 """Names that lead to the lab's registry inside the lab."""
 
 FABRIC_NAME = "enP2p1s0f1np1"

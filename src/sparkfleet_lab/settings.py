@@ -34,7 +34,7 @@ def settings(lab: Lab | None = None) -> Settings:
         },
         sparkfleet={
             "hf_endpoint": state.hub_url,
-            "registries": {"nvcr.io": mirror, "docker.io": mirror},
+            "registries": {"nvcr.io": mirror, "ghcr.io": mirror, "docker.io": mirror},
             # Machines share this computer's memory, and a stand-in needs next to none.
             "reserve_gib": 1,
             "min_available_gib": 0.3,

@@ -1,4 +1,4 @@
-"""The engine images of a lab: canonical names, real entrypoints, a stand-in for vLLM inside.
+"""The engine images of a lab: canonical names, real entrypoints, a stand-in for the engine inside.
 
 ``contexts`` writes one build context an image. Building needs no network: the engine's stand-in and the
 ``hf`` command (huggingface_hub as installed here, without its native transfer library) are copied in.
@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
-from sparkfleet_lab.standins.package import write_engine
+from sparkfleet_lab.standins.package import write_engine, write_llama_server
 
 PACKAGES = "/usr/lib/python3/dist-packages"
 """Where Debian's and Ubuntu's python3 looks for packages, whatever its version."""
@@ -56,6 +56,7 @@ class ImageContext:
     entrypoint: tuple[str, ...]
     vllm: str
     """Version that the engine inside reports."""
+    engine: str = "vLLM"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ WITH_RAY = _Image("nvcr.io/nvidia/vllm:26.03-py3", "0.17.1", "0.17.1", _NGC, "/w
 """NVIDIA's last release with Ray in it. Made when it is wanted: it is larger than all others together."""
 
 
+LLAMA_CPP = "ghcr.io/ggml-org/llama.cpp:server-cuda"
+LLAMA_CPP_VERSION = "0.5.0"
+LLAMA_SERVER = "/app/llama-server"
+
+
 def contexts(workdir: Path, base_image: str) -> list[ImageContext]:
     """Write a build context for every engine image under ``workdir``; ``base_image`` has python3.
 
@@ -105,7 +111,28 @@ def contexts(workdir: Path, base_image: str) -> list[ImageContext]:
     """
     packages = workdir / "packages"
     write_hub_client(packages)
-    return [_context(workdir, packages, image, base_image) for image in IMAGES]
+    vllm = [_context(workdir, packages, image, base_image) for image in IMAGES]
+    return [*vllm, _llama_cpp_context(workdir, base_image)]
+
+
+def _llama_cpp_context(workdir: Path, base_image: str) -> ImageContext:
+    """Write the context of an image of llama.cpp. As the real one it has no client of the hub."""
+    directory = workdir / "llama.cpp"
+    shutil.rmtree(directory, ignore_errors=True)
+    write_llama_server(directory / "engine", LLAMA_CPP_VERSION)
+    call = "from sparkfleet_lab.standins.llama_server.__main__ import main"
+    _script(directory / "bin" / "llama-server", call)
+    lines = [
+        f"FROM {base_image}",
+        f"COPY engine/ {PACKAGES}/",
+        f"COPY bin/llama-server {LLAMA_SERVER}",
+        f"LABEL org.opencontainers.image.version={LLAMA_CPP_VERSION}",
+        *(f"ENV {name}={value}" for name, value in (*_GPU, ("LLAMA_ARG_HOST", "0.0.0.0"))),  # noqa: S104
+        "WORKDIR /app",
+        f"ENTRYPOINT {json.dumps([LLAMA_SERVER])}",
+    ]
+    (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
+    return ImageContext(LLAMA_CPP, directory, (LLAMA_SERVER,), LLAMA_CPP_VERSION, "llama.cpp")
 
 
 def context_with_ray(workdir: Path, base_image: str, ray: Path) -> ImageContext:

@@ -57,9 +57,10 @@ def image_key(image: ImageRef) -> str:
     return f"{image.repository}@{image.digest}" if image.digest else f"{image.repository}:{image.tag}"
 
 
-def model_key(repo: str, revision: str) -> str:
-    """Return the key of a repository at an asked revision ("" is the default branch)."""
-    return f"{repo}@{revision}" if revision else repo
+def model_key(repo: str, revision: str, file: str = "") -> str:
+    """Return the key of a repository at an asked revision ("" is the default branch), and of a file in it."""
+    at = f"{repo}@{revision}" if revision else repo
+    return f"{at} {file}" if file else at
 
 
 def packages_key(image: ImageRef, wanted: Sequence[tuple[str, str]]) -> str:
@@ -82,13 +83,14 @@ def find_image(lock: Lock, image: ImageRef) -> ImageRef | None:
     return image if image.digest else None
 
 
-def find_model(lock: Lock, repo: str, revision: str) -> Weights | None:
+def find_model(lock: Lock, repo: str, revision: str, file: str = "") -> Weights | None:
     """Return the repository at that revision; a commit is found however it was asked for, also shortened."""
-    entry = lock.models.get(model_key(repo, revision))
+    entry = lock.models.get(model_key(repo, revision, file))
     if entry:
         return entry.weights
     if len(revision) >= 7:  # noqa: PLR2004  (the shortest commit that a host file may give)
         for other in lock.models.values():
-            if other.weights.repo == repo and other.weights.revision.startswith(revision):
+            weights = other.weights
+            if (weights.repo, weights.file) == (repo, file) and weights.revision.startswith(revision):
                 return other.weights
     return None

@@ -117,6 +117,9 @@ class Recipe(Model):
     )
     revision: str | None = Field(None, description="Branch, tag or commit; default: the default branch.")
     engine: str | None = Field(None, description="Engine that serves it; default: vllm.")
+    file: str | None = Field(
+        None, description="File of the repository, or a pattern, for llamacpp: as *Q4_K_M.gguf."
+    )
     image: str = Field(description="Image with tag; the digest comes from the lock file.")
     served_name: str | None = Field(None, description="Name of the model in the API; default: the service's.")
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
@@ -135,6 +138,9 @@ class ServiceSpec(Model):
     model: Repository | None = Field(None, description="Another model repository than the recipe's.")
     name: Name | None = Field(None, description="Container, unit and default served model name.")
     engine: str | None = Field(None, description="Engine that serves it; default: the recipe's, else vllm.")
+    file: str | None = Field(
+        None, description="File of the repository, or a pattern, for llamacpp: as *Q4_K_M.gguf."
+    )
     port: Port | None = Field(None, description="Default: first_port of group_data, then the next free one.")
     image: str | None = Field(
         None, description="registry/name:tag, or with @sha256:...; without a digest the lock file gives it."

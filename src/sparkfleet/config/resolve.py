@@ -97,9 +97,8 @@ def service(
             layer.where(("name",)), f"a service cannot be named '{name}'", expected, "set 'name:'"
         )
         context.diagnostics.append(diagnostic)
-    weights = _weights(
-        folded.fields["model"], folded.fields.get("revision", ""), folded.origin["model"], context
-    )
+    revision, file = folded.fields.get("revision", ""), _file(folded, engine, context)
+    weights = _weights(folded.fields["model"], revision, folded.origin["model"], context, file)
     if recipe and recipe.requires.gated and folded.fields["model"] == recipe.model:
         weights = replace(weights, gated=True)
     drafters = _drafters(folded, engine, context)
@@ -229,14 +228,29 @@ def _with_packages(
     return replace(pinned, derived_packages=found.derived_packages)
 
 
-def _weights(repo: str, revision: str, place: str, context: Context) -> Weights:
+def _file(folded: Folded, engine: Engine, context: Context) -> str:
+    file = str(folded.fields.get("file", ""))
+    if file and not engine.takes_file:
+        takers = ", ".join(name for name in engines.names() if engines.get(name).takes_file)
+        found = f"'file' has no meaning for {engine.title}, which loads a repository as a whole"
+        diagnostic = Diagnostic(folded.origin["file"], found, f"engine: {takers}", "remove 'file:'")
+        context.diagnostics.append(diagnostic)
+    if engine.takes_file and not file:
+        found = f"the service does not say which file of {folded.fields['model']} is served"
+        expected = "'file:' with a name or a pattern that one model of the repository has"
+        hint = 'add, for example, file: "*Q4_K_M.gguf"'
+        context.diagnostics.append(Diagnostic(folded.origin["model"], found, expected, hint))
+    return file
+
+
+def _weights(repo: str, revision: str, place: str, context: Context, file: str = "") -> Weights:
     if context.lock is None:
-        return Weights(repo, revision)
-    found = locked.find_model(context.lock, repo, revision)
+        return Weights(repo, revision, file=file)
+    found = locked.find_model(context.lock, repo, revision, file)
     if found is None:
         at = f" at {revision}" if revision else ""
-        context.unpinned.setdefault(f"model {repo}{at}", place)
-        return Weights(repo, revision)
+        context.unpinned.setdefault(f"model {repo}{at}{f' {file}' if file else ''}", place)
+        return Weights(repo, revision, file=file)
     return found
 
 

@@ -93,6 +93,8 @@ class Weights:
     gated: bool = False
     config: tuple[tuple[str, Any], ...] = ()
     """What memory and checks need of ``config.json`` at that commit: its top-level keys, as far as locked."""
+    file: str = ""
+    """Pattern of the one model that is taken, where the repository has several (``*Q4_K_M.gguf``)."""
 
     @property
     def size(self) -> int:

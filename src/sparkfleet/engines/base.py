@@ -24,6 +24,15 @@ Level = Literal["error", "warning", "info"]
 """error: the engine will not start; warning: probably not as intended; info: worth knowing."""
 
 
+class ModelFilesError(Exception):
+    """A repository has not the files that a service asks for. ``str()`` is what was found there."""
+
+    def __init__(self, found: str, hint: str) -> None:
+        """Keep what was found, and what to do."""
+        super().__init__(found)
+        self.hint = hint
+
+
 @dataclass(frozen=True)
 class Finding:
     """Result of a check of a service before it has a location: equal for equal services of many hosts."""
@@ -200,6 +209,10 @@ class Engine(Protocol):
     """Images that can serve, for an error: ``an image whose entrypoint is empty, a wrapper, or ...``."""
     weights_hint: str
     """Weights that it loads, for an error: ``safetensors, or .bin``."""
+    takes_file: bool = False
+    """Whether a service names the file of the repository (``file:``): one model is in several files there."""
+    hub_client: str = "hf"
+    """Command of the hub's client in images of the engine; "": they have none."""
     cluster: ClusterEngine | None = None
     """None: it serves on single Sparks alone."""
     arg_checker: ArgChecker | None = None
@@ -254,7 +267,8 @@ class Engine(Protocol):
     def model_files(self, files: Iterable[WeightFile], pattern: str = "") -> tuple[WeightFile, ...]:
         """Return the files of a repository that the engine loads, by path; empty: no weights for it.
 
-        ``pattern`` is the service's ``file:``, for repositories with one model in several files or formats.
+        ``pattern`` is the service's ``file:``, for repositories with one model in several files or formats;
+        ModelFilesError when it stands for none or for several models.
         """
         ...
 

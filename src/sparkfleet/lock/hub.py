@@ -24,6 +24,7 @@ from sparkfleet.config.locked import LockedModel
 from sparkfleet.config.resolved import WeightFile, Weights
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.generation import DEFAULT_ENGINE
+from sparkfleet.engines.base import ModelFilesError
 from sparkfleet.lock.model_config import figures
 
 TIMEOUT_S = 30
@@ -75,7 +76,10 @@ class Hub:
             raise HubError(f"{self.url} names no commit of {repo}", "is that a model hub? see 'hf_endpoint'")
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
         engine = engines.get(engine_name)
-        files = engine.model_files((_file(repo, sibling) for sibling in siblings.values()), pattern)
+        try:
+            files = engine.model_files((_file(repo, sibling) for sibling in siblings.values()), pattern)
+        except ModelFilesError as error:
+            raise HubError(f"{repo}: {error}", error.hint) from None
         if not files:
             matching = f" and match '{pattern}'" if pattern else ""
             raise HubError(
@@ -83,7 +87,8 @@ class Hub:
                 f"name a repository with weights for {engine.title}, or another engine",
             )
         config = self._config(repo, info.sha, siblings)
-        weights = Weights(repo, info.sha, files, bool(info.gated), tuple(sorted(config.items())))
+        locked_config = tuple(sorted(config.items()))
+        weights = Weights(repo, info.sha, files, bool(info.gated), locked_config, pattern)
         return LockedModel(weights, asked)
 
     def _info(self, repo: str, asked: str) -> ModelInfo:

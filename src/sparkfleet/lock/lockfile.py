@@ -107,10 +107,7 @@ def read(path: Path) -> Lock:
         images[key] = LockedImage(
             _image(name, entry), entry.arm64, entry.created, tuple(sorted(entry.env.items()))
         )
-    models = {
-        key: LockedModel(_weights(key.partition("@")[0], entry), entry.asked)
-        for key, entry in content.models.items()
-    }
+    models = {key: LockedModel(_weights(key, entry), entry.asked) for key, entry in content.models.items()}
     packages = {key: _packages(entry) for key, entry in content.packages.items()}
     return Lock(images, models, packages)
 
@@ -163,13 +160,15 @@ def _image(name: ImageRef, entry: _LockedImage) -> ImageRef:
     return ImageRef(name.repository, name.tag, entry.digest, entry.entrypoint, entry.vllm, entry.size)
 
 
-def _weights(repo: str, entry: _LockedModel) -> Weights:
+def _weights(key: str, entry: _LockedModel) -> Weights:
+    name, _, file = key.partition(" ")
     files = tuple(
         # The hub names what it stores as LFS by its content's sha256.
         WeightFile(path, file.size, file.sha256, file.blob or file.sha256)
         for path, file in entry.files.items()
     )
-    return Weights(repo, entry.revision, files, entry.gated, tuple(entry.config.items()))
+    config = tuple(entry.config.items())
+    return Weights(name.partition("@")[0], entry.revision, files, entry.gated, config, file)
 
 
 def _packages(entry: _LockedPackages) -> LockedPackages:

@@ -74,6 +74,8 @@ class _WantedImage(Wanted):
 class _WantedModel(Wanted):
     repo: str = ""
     asked: str = ""
+    file: str = ""
+    """Pattern of the file, for engines that serve one file of a repository."""
 
 
 @dataclass
@@ -147,12 +149,12 @@ def wanted(fleet: Fleet) -> tuple[dict[str, _WantedImage], dict[str, _WantedMode
             extra = engines.get(service.engine).extra_models(dict(service.flags))
             flags = {one.repo: f"flags.{one.flag}" for one in extra}
             for weights in (service.weights, *service.drafters):
-                key = model_key(weights.repo, weights.revision)
+                key = model_key(weights.repo, weights.revision, weights.file)
                 place = origin["model"] if weights is service.weights else origin[flags[weights.repo]]
-                model = wanted_models.setdefault(
-                    key,
-                    _WantedModel(place, engine=service.engine, repo=weights.repo, asked=weights.revision),
-                )
+                place = origin["file"] if weights.file else place
+                target = _WantedModel(place, engine=service.engine, repo=weights.repo, file=weights.file)
+                target.asked = weights.revision
+                model = wanted_models.setdefault(key, target)
                 model.names |= _names(service) | _repo_names(weights)
     return wanted_images, wanted_models
 
@@ -251,7 +253,7 @@ def _image(item: _WantedImage, registry: Callable[[], Registry]) -> Resolved:
 
 def _model(item: _WantedModel, hub: Hub) -> Resolved:
     try:
-        return hub.resolve(item.repo, item.asked, item.engine)
+        return hub.resolve(item.repo, item.asked, item.engine, item.file)
     except HubError as error:
         return Diagnostic(item.place, error.found, "a repository that can be pinned", error.remedy)
 

@@ -1,4 +1,4 @@
-"""The Python package ``vllm`` of a lab image: the engine's stand-in under the real package's module names."""
+"""Python packages of lab images: the stand-ins of vLLM (under the real package's names) and llama-server."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.engines.llamacpp import schema as llamacpp_schema
 from sparkfleet.engines.vllm import schema_archive
 
 _STANDIN = Path(__file__).parent / "engine"
+_LLAMA_SERVER = Path(__file__).parent / "llama_server"
+_SHARED = ("answers.py", "modes.py")
+"""Modules of the stand-in of vLLM that the one of llama-server has, too."""
 
 _NAMES = """\
 from vllm.standin.release import load
@@ -75,6 +79,22 @@ def write_engine(directory: Path, version: str, schema: str | Mapping[str, Any])
     metadata = directory / f"vllm-{version}.dist-info" / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
+
+
+def write_llama_server(directory: Path, version: str) -> None:
+    """Write the stand-in of llama-server of one release, under its own package name."""
+    standins = directory / "sparkfleet_lab" / "standins"
+    for source, names in ((_STANDIN, _SHARED), (_LLAMA_SERVER, [p.name for p in _LLAMA_SERVER.glob("*.py")])):
+        target = standins / source.name
+        target.mkdir(parents=True)
+        (target / "__init__.py").touch()
+        for name in sorted(names):
+            shutil.copyfile(source / name, target / name)
+    for package in (standins, standins.parent):
+        (package / "__init__.py").touch()
+    release = json.loads(llamacpp_schema.FILE.read_text(encoding="utf-8"))["releases"][version]
+    text = json.dumps({"version": version, **release}, sort_keys=True)
+    (standins / _LLAMA_SERVER.name / "release.json").write_text(text)
 
 
 def _modules(version: str) -> dict[str, str]:

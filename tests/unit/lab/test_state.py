@@ -47,6 +47,7 @@ def test_group_data_of_the_lab_is_valid_and_points_both_registries_at_it(lab: La
     assert defaults.hf_endpoint == "http://10.130.1.3"
     assert {name: mirror.url for name, mirror in defaults.registries.items()} == {
         "nvcr.io": "https://127.0.0.1:5443",
+        "ghcr.io": "https://127.0.0.1:5443",
         "docker.io": "https://127.0.0.1:5443",
     }
     assert found.connection["ssh_strict_host_key_checking"] == "yes"

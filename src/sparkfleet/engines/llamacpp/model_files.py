@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.base import ModelFilesError
 
 SUFFIX = ".gguf"
 _PART = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
@@ -29,52 +29,34 @@ class Choice:
     """All parts in order; one path where the model is not split."""
 
 
-def choose(paths: Iterable[str], pattern: str, repository: str, location: str) -> Choice | Diagnostic:
-    """Return the files of ``repository`` that the pattern stands for, or what is wrong with the pattern."""
+def choose(paths: Iterable[str], pattern: str) -> Choice:
+    """Return the files that the pattern stands for among those of a repository, or raise ModelFilesError."""
     models = models_of(paths)
     if not models:
-        return Diagnostic(
-            location,
-            f"{repository} has no GGUF file",
-            "a repository with *.gguf files (their names often end in -GGUF)",
-            "take another repository, or serve this one with engine: vllm",
-            code="gguf-none",
+        raise ModelFilesError(
+            "it has no GGUF file",
+            "take a repository with *.gguf files (often named -GGUF), or serve this one by engine: vllm",
         )
     names = _shortened(models)
     if not pattern:
-        return Diagnostic(
-            location,
-            f"{repository} has {len(models)} GGUF models and the service does not say which one: {names}",
-            'file: with the name or a pattern, as file: "*Q4_K_M.gguf"',
-            "add file: to the service",
-            code="gguf-file-missing",
+        raise ModelFilesError(
+            f"it has {len(models)} GGUF models, and the service does not say which one: {names}",
+            'add file: with a name or a pattern, as file: "*Q4_K_M.gguf"',
         )
     found = {name: choice for name, choice in models.items() if _matches(choice, pattern)}
     if not found:
-        return Diagnostic(
-            location,
-            f"file: {pattern!r} matches no GGUF file of {repository}",
-            f"one of {names}",
-            "correct file:",
-            code="gguf-file-unmatched",
-        )
+        raise ModelFilesError(f"file: '{pattern}' matches none of its GGUF files", f"one of: {names}")
     if len(found) > 1:
-        return Diagnostic(
-            location,
-            f"file: {pattern!r} matches {len(found)} GGUF models of {repository}: {_shortened(found)}",
-            "a pattern that matches exactly one of them",
-            "write more of the name",
-            code="gguf-file-ambiguous",
+        raise ModelFilesError(
+            f"file: '{pattern}' matches {len(found)} of its GGUF models: {_shortened(found)}",
+            "write more of the name, so that one is left",
         )
     (choice,) = found.values()
     missing = _missing_parts(choice)
     if missing:
-        return Diagnostic(
-            location,
-            f"{choice.first} of {repository} is incomplete: {', '.join(missing)} missing",
-            "all parts of the split model",
+        raise ModelFilesError(
+            f"{choice.first} is incomplete there: {', '.join(missing)} missing",
             "take another file of the repository",
-            code="gguf-part-missing",
         )
     return choice
 

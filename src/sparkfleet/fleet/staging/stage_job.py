@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from sparkfleet import engines
 from sparkfleet.config import secret
 from sparkfleet.config.resolved import Host, ImageRef, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -32,16 +33,15 @@ class Wanted:
 def download(act: executor.Acting, wanted: Wanted) -> None:
     """Have the Spark fetch from outside. Raise FailedError if it cannot."""
     spec, user = spark_plan.declared(act.host), spark_plan.login_user(act.host)
-    image = wanted.service.image.base.pull_ref
     request = image_request(wanted.service.image, alone=not wanted.weights)
     # Asked before an image is pulled, too: a licence that is not accepted must not cost a pull first.
     asked = wanted.weights or _downloads(act, wanted.service)
     if asked:
-        request["ask"] = [_weights_request(spec, image, one, user) for one in asked]
+        request["ask"] = [_weights_request(spec, wanted.service, one, user) for one in asked]
         token = secret.read(spec.hf_token)
         if token:
             request["token"] = token
-    request["weights"] = [_weights_request(spec, image, one, user) for one in wanted.weights]
+    request["weights"] = [_weights_request(spec, wanted.service, one, user) for one in wanted.weights]
     result = run(act, user, request)
     if result.get("outcome") != "staged":
         raise failure(act.host.name, result)
@@ -108,9 +108,10 @@ def failure(where: str, result: dict[str, Any]) -> executor.FailedError:
     return RefusedOutsideError(diagnostic) if result.get("refused") else executor.FailedError(diagnostic)
 
 
-def _weights_request(spec: Host, image: str, weights: Weights, user: User) -> dict[str, Any]:
+def _weights_request(spec: Host, service: Service, weights: Weights, user: User) -> dict[str, Any]:
     return {
-        "image": image,
+        "image": service.image.base.pull_ref,
+        "hub_client": engines.get(service.engine).hub_client,
         "repo": weights.repo,
         "revision": weights.revision,
         "models_dir": user.expand(spec.paths.models),

@@ -56,6 +56,8 @@ def test_a_value_is_never_joined_to_its_flag_by_an_equals_sign() -> None:
         ("--jinja --no-jinja", "--no-jinja"),
         ("--no-slots", "--no-slots"),
         ("-ngl all", "--n-gpu-layers all"),
+        ("", "--ctx-size 0"),
+        ("--slots", ""),
     ],
 )
 def test_order_spelling_and_defaults_are_no_difference(old: str, new: str) -> None:

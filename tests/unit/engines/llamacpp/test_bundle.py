@@ -35,6 +35,7 @@ const std::vector<ggml_type> kv_cache_types = {
         [](common_params & params, bool value) { params.use_jinja = value; }
     ).set_examples({LLAMA_EXAMPLE_SERVER}));
     add_opt(common_arg(
+        // note: "-mm" must sort after "--rpc"
         {"-mm", "--mmproj"}, "FILE", "projector",
         [](common_params & params, const std::string & value) { params.mmproj = value; }
     ).set_examples(mmproj_examples));

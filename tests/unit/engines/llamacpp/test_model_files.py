@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.base import ModelFilesError
 from sparkfleet.engines.llamacpp.model_files import Choice, choose
 
 PATHS = [
@@ -19,8 +19,8 @@ PATHS = [
 ]
 
 
-def chosen(pattern: str, paths: list[str] | None = None) -> Choice | Diagnostic:
-    return choose(paths or PATHS, pattern, "org/tiny-GGUF", "spark-01.yaml:3")
+def chosen(pattern: str, paths: list[str] | None = None) -> Choice:
+    return choose(paths or PATHS, pattern)
 
 
 @pytest.mark.parametrize("pattern", ["*Q4_K_M.gguf", "tiny-Q4_K_M.gguf", "*Q4_K_M*"])
@@ -35,31 +35,33 @@ def test_the_parts_of_a_split_model_belong_together(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern, code, part",
+    "pattern, found, hint",
     [
-        ("", "gguf-file-missing", "tiny-Q8_0.gguf"),
-        ("*Q5_K_M.gguf", "gguf-file-unmatched", "tiny-Q4_K_M.gguf"),
-        ("*Q*.gguf", "gguf-file-ambiguous", "matches 2 GGUF models"),
-        ("mmproj*", "gguf-file-unmatched", ""),
+        ("", "4 GGUF models, and the service does not say which one", "*Q4_K_M.gguf"),
+        (
+            "*Q5_K_M.gguf",
+            "'*Q5_K_M.gguf' matches none",
+            "one of: BF16/tiny-BF16-00001-of-00002.gguf, tiny-F16",
+        ),
+        ("*Q*.gguf", "matches 2 of its GGUF models: tiny-Q4_K_M.gguf, tiny-Q8_0.gguf", "write more"),
+        ("mmproj*", "matches none", "tiny-F16.gguf"),
     ],
 )
 def test_none_or_several_matches_are_an_error_that_lists_the_names(
-    pattern: str, code: str, part: str
+    pattern: str, found: str, hint: str
 ) -> None:
-    found = chosen(pattern)
-    assert isinstance(found, Diagnostic)
-    assert found.code == code
-    assert part in found.message + found.expected
-    assert found.location == "spark-01.yaml:3"
+    with pytest.raises(ModelFilesError) as error:
+        chosen(pattern)
+    assert found in str(error.value)
+    assert hint in error.value.hint
 
 
 def test_a_repository_without_gguf_points_to_other_engines() -> None:
-    found = chosen("*", ["model.safetensors", "config.json"])
-    assert isinstance(found, Diagnostic)
-    assert found.code == "gguf-none"
+    with pytest.raises(ModelFilesError) as error:
+        chosen("*", ["model.safetensors", "config.json"])
+    assert "engine: vllm" in error.value.hint
 
 
 def test_a_split_model_with_a_missing_part_is_an_error() -> None:
-    found = chosen("*BF16*", [path for path in PATHS if "00001" not in path])
-    assert isinstance(found, Diagnostic)
-    assert "BF16/tiny-BF16-00001-of-00002.gguf missing" in found.message
+    with pytest.raises(ModelFilesError, match=r"BF16/tiny-BF16-00001-of-00002.gguf missing"):
+        chosen("*BF16*", [path for path in PATHS if "00001" not in path])

@@ -1,0 +1,163 @@
+"""llama.cpp on the operator's side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.engines.base import Engine, Finding, FlagChange, Level, ParsedArgs
+from sparkfleet.engines.llamacpp import args, check, images, model_files, schema
+
+if TYPE_CHECKING:
+    from sparkfleet.config.models import FlagValue
+    from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile
+
+MODEL, ALIAS = "--model", "--alias"
+MODELS = "/models"
+"""Where the models directory is in the container."""
+_SNAPSHOT = re.compile(
+    r".*/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[^/]*)/(?P<file>.+)"
+)
+GIB = 1024**3
+_LEVELS: Mapping[Severity, Level] = {
+    Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "info",
+}  # fmt: skip
+
+
+class LlamaCpp(Engine):
+    """llama.cpp: flags of a bundled release, GGUF files of a repository."""
+
+    name = "llamacpp"
+    title = "llama.cpp"
+    takes_file = True
+    hub_client = ""
+    reserved_flags: Mapping[str, str] = {
+        name.removeprefix("--"): instead for name, instead in check.RESERVED.items()
+    }
+    secret_flags = frozenset({"api-key", "hf-token"})
+    secret_env = frozenset({"LLAMA_API_KEY", "LLAMA_ARG_API_KEY"})
+    shown_flags: Mapping[str, str] = {"--port": "port", ALIAS: "served name", "file": "file"}
+    entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or llama-server"
+    weights_hint = "GGUF"
+
+    def image_version(
+        self, image: ImageRef, env: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None
+    ) -> str:
+        """See ``Engine``."""
+        del env
+        return images.version("", labels or {}) or image.vllm or images.version(image.tag, {})
+
+    def command_prefix(self, entrypoint: Sequence[str]) -> tuple[str, ...] | None:
+        """See ``Engine``."""
+        return images.command_prefix(entrypoint)
+
+    def args_of(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """See ``Engine``."""
+        return images.arguments(argv)
+
+    def args(self, service: Service) -> tuple[str, ...]:
+        """Return the arguments of llama-server: model file, name, address, metrics, then the flags."""
+        own: dict[str, FlagValue] = {
+            "model": model_path(service),
+            "alias": service.served_name,
+            "host": "0.0.0.0",  # noqa: S104  (the Spark's own firewall decides who may connect)
+            "port": service.port,
+            "metrics": True,  # the readiness gate reads the token counter
+        }
+        return args.render({**own, **dict(service.flags)}, _schema(service.image.vllm))
+
+    def parse_args(self, args_: Sequence[str], version: str) -> ParsedArgs:
+        """See ``Engine``. The model is the repository where the path is one of the hub's cache."""
+        values = dict(args.parse(args_, _schema(version)).values)
+        path = str(values.pop(MODEL, ""))
+        found = _SNAPSHOT.fullmatch(path)
+        if not found:
+            return ParsedArgs(path, "", values)
+        repository = f"{found['owner']}/{found['name']}"
+        return ParsedArgs(repository, found["commit"], {"file": found["file"], **values})
+
+    def compare_args(self, old: Sequence[str], new: Sequence[str], version: str) -> tuple[FlagChange, ...]:
+        """See ``Engine``."""
+        if list(old) == list(new):
+            return ()
+        known = _schema(version)
+        before, after = self.parse_args(old, version), self.parse_args(new, version)
+        pairs = (
+            ("model", before.model, after.model),
+            ("--revision", before.revision, after.revision),
+            ("file", str(before.values.get("file", "")), str(after.values.get("file", ""))),
+        )
+        changes = [FlagChange(name, a or None, b or None) for name, a, b in pairs if a != b]
+        return (
+            *changes,
+            *(
+                FlagChange(change.flag, change.old, change.new)
+                for change in args.differences(old, new, known, known)
+                if change.flag != MODEL
+            ),
+        )
+
+    def environment(self, models: str, cache: str) -> Mapping[str, str]:
+        """See ``Engine``. ``LLAMA_CACHE`` is where llama.cpp itself would download to."""
+        del models
+        return {"LLAMA_CACHE": f"{cache}/llamacpp"}
+
+    def model_files(self, files: Iterable[WeightFile], pattern: str = "") -> tuple[WeightFile, ...]:
+        """Return the GGUF file that the pattern names, with all parts. Raise ModelFilesError otherwise."""
+        by_path = {file.path: file for file in files}
+        chosen = model_files.choose(by_path, pattern)
+        return tuple(by_path[path] for path in chosen.paths)
+
+    def is_speculative(self, flags: Mapping[str, object]) -> bool:
+        """Return whether a drafter or n-gram speculation is declared."""
+        return any(flags.get(name) not in (None, "none") for name in ("spec-type", "spec-draft-model"))
+
+    def check(
+        self, service: Service, host: Host, *, total_gib: float | None = None, measured: object = None
+    ) -> tuple[Finding, ...]:
+        """See ``Engine``."""
+        del measured
+        found: list[Finding] = []
+        version = self.image_version(service.image)
+        known, exact = schema.nearest(version)
+        if not version:
+            text = (
+                f"which llama.cpp is in {service.image.display} is not known: flags of {known.version} apply"
+            )
+            found.append(Finding("info", text, "", "unknown-version", ("image",)))
+        arguments = args.render(dict(service.flags), known)
+        problems = check.check_arguments(arguments, known, "", exact=exact)
+        problems += check.check_environment(dict(service.env), known, "")
+        found += [_finding(problem) for problem in problems]
+        available = (total_gib or 0.0) - host.reserve_gib
+        if total_gib and service.weights.size > available * GIB:
+            size = service.weights.size / GIB
+            text = f"the model file alone has {size:.1f} GiB; {available:.1f} GiB are left for engines"
+            found.append(Finding("error", text, "a smaller quantization", "model-too-large", ("model",)))
+        return tuple(found)
+
+
+def model_path(service: Service) -> str:
+    """Return the model file in the container; with the pattern in its place where it is not locked yet."""
+    weights = service.weights
+    name = weights.repo.replace("/", "--")
+    file = weights.files[0].path if weights.files else weights.file
+    return f"{MODELS}/hub/models--{name}/snapshots/{weights.revision}/{file}"
+
+
+def _schema(version: str) -> schema.Schema:
+    return schema.nearest(version)[0]
+
+
+def _finding(problem: Diagnostic) -> Finding:
+    flag = problem.message.split(" ", 1)[0].lstrip("-")
+    hint = problem.expected if problem.expected.startswith("did you mean") else problem.hint
+    about = tuple(f"flags.{name}" for name in dict.fromkeys((flag, flag.removeprefix("no-"))))
+    says_more = problem.expected and hint != problem.expected
+    text = f"{problem.message}: expected {problem.expected}" if says_more else problem.message
+    return Finding(_LEVELS[problem.severity], text, hint, problem.code, about)
+
+
+ENGINE = LlamaCpp()

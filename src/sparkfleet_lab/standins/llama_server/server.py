@@ -1,0 +1,257 @@
+"""The HTTP interface of llama-server: it answers from the start on, with 503 until the model is loaded."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from sparkfleet_lab.standins.engine import answers
+from sparkfleet_lab.standins.engine.modes import Settings
+from sparkfleet_lab.standins.llama_server import log
+from sparkfleet_lab.standins.llama_server.metrics import Metrics
+
+JSON = "application/json; charset=utf-8"
+_CHAT = ("/v1/chat/completions", "/chat/completions")
+_TEXT = ("/v1/completions", "/completions", "/completion")
+_MODELS = ("/v1/models", "/models")
+_HEALTH = ("/health", "/v1/health")
+
+
+@dataclass
+class Served:
+    """What is served; ``ready`` is set when the model is loaded."""
+
+    name: str
+    aliases: tuple[str, ...]
+    build: str
+    context: int = 0
+    meta: dict[str, Any] = field(default_factory=dict)
+    api_keys: tuple[str, ...] = ()
+    has_metrics: bool = False
+    ready: threading.Event = field(default_factory=threading.Event)
+    metrics: Metrics = field(default_factory=Metrics)
+    settings: Settings = field(default_factory=Settings)
+    completions: int = 0
+
+
+class ErrorReply(Exception):  # noqa: N818 - a response, not a failure
+    """A response in the form of an error."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        """Keep what the response says."""
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": {"code": status, "message": message, "type": kind}}
+
+
+class Server(ThreadingHTTPServer):
+    """Server and state."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], served: Served) -> None:
+        """Bind and listen."""
+        self.served = served
+        super().__init__(address, Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "llama.cpp"
+    sys_version = ""
+    server: Server
+
+    def do_GET(self) -> None:
+        """Respond to a request without a body."""
+        self._respond()
+
+    def do_POST(self) -> None:
+        """Respond to a completion."""
+        self._respond()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Log nothing: llama-server logs requests at a higher verbosity than its default."""
+
+    def _respond(self) -> None:
+        path = self.path.partition("?")[0]
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        try:
+            if not self.server.served.ready.is_set():
+                raise ErrorReply(503, "unavailable_error", "Loading model")  # noqa: TRY301
+            self._check_key(path)
+            self._route(path, body)
+        except ErrorReply as error:
+            self._json(error.body, error.status)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _check_key(self, path: str) -> None:
+        keys = self.server.served.api_keys
+        token = self.headers.get("Authorization") or self.headers.get("X-Api-Key") or ""
+        if keys and path not in _HEALTH and token.removeprefix("Bearer ") not in keys:
+            raise ErrorReply(401, "authentication_error", "Invalid API Key")
+
+    def _route(self, path: str, body: bytes) -> None:
+        served = self.server.served
+        if self.command == "POST" and path in (*_CHAT, *_TEXT):
+            self._complete(_parsed(body), chat=path in _CHAT)
+        elif self.command == "GET" and path in _HEALTH:
+            self._json({"status": "ok"})
+        elif self.command == "GET" and path in _MODELS:
+            self._json(_models(served))
+        elif self.command == "GET" and path == "/metrics":
+            if not served.has_metrics:
+                message = "This server does not support metrics endpoint. Start it with `--metrics`"
+                raise ErrorReply(501, "not_supported_error", message)
+            self._send(served.metrics.render().encode(), "text/plain; version=0.0.4")
+        elif self.command == "GET" and path == "/props":
+            self._json({"model_alias": served.name, "build_info": served.build, "total_slots": 4})
+        else:
+            raise ErrorReply(404, "not_found_error", "File Not Found")
+
+    def _complete(self, request: dict[str, Any], *, chat: bool) -> None:
+        served = self.server.served
+        if chat and not isinstance(request.get("messages"), list):
+            raise ErrorReply(400, "invalid_request_error", "'messages' is required")
+        if not chat and "prompt" not in request:
+            raise ErrorReply(400, "invalid_request_error", '"prompt" is missing')
+        served.completions += 1
+        number, started = served.completions, time.monotonic()
+        served.metrics.begin()
+        log.slot("launch_slot_with_task", number, "processing task, is_child = 0")
+        prompt, made = 0, 0
+        try:
+            if "wedged" in served.settings:
+                time.sleep(10**8)
+            if "slow-second" in served.settings and number == 2:  # noqa: PLR2004 - the mode's own name
+                time.sleep(served.settings.value("slow-second", 0, 90))
+            question = answers.question(request)
+            text, reason = _cut(_text(question, served), request)
+            prompt, made = len(answers.tokens(question)) + 4, max(1, len(answers.tokens(text)))
+            reply = _Reply(served, chat, text, reason, prompt, made)
+            if request.get("stream"):
+                self._stream(reply.chunks())
+            else:
+                self._json(reply.whole())
+        finally:
+            served.metrics.end(prompt, made, time.monotonic() - started)
+            log.slot("release", number, f"stop processing: n_tokens = {prompt + made}, truncated = 0")
+
+    def _json(self, data: Any, status: int = 200) -> None:
+        self._send(json.dumps(data, separators=(",", ":")).encode(), JSON, status)
+
+    def _send(self, body: bytes, kind: str, status: int = 200) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _stream(self, chunks: Iterator[dict[str, Any]]) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for chunk in chunks:
+            self.wfile.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
+            self.wfile.flush()
+        self.wfile.write(b"data: [DONE]\n\n")
+
+
+@dataclass(frozen=True)
+class _Reply:
+    served: Served
+    chat: bool
+    text: str
+    reason: str
+    prompt: int
+    made: int
+
+    def whole(self) -> dict[str, Any]:
+        choice: dict[str, Any] = {"finish_reason": self.reason, "index": 0}
+        if self.chat:
+            choice["message"] = {"role": "assistant", "content": self.text}
+        else:
+            choice |= {"text": self.text, "logprobs": None}
+        usage = {
+            "completion_tokens": self.made,
+            "prompt_tokens": self.prompt,
+            "total_tokens": self.made + self.prompt,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        }
+        kind = "chat.completion" if self.chat else "text_completion"
+        return {"choices": [choice], **self._head(kind), "usage": usage}
+
+    def chunks(self) -> Iterator[dict[str, Any]]:
+        head = self._head("chat.completion.chunk" if self.chat else "text_completion")
+        pieces = answers.tokens(self.text)
+        deltas = [{"role": "assistant", "content": None}, *({"content": piece} for piece in pieces)]
+        for part in deltas if self.chat else pieces:
+            choice = {"delta": part} if self.chat else {"text": part}
+            yield {"choices": [{"finish_reason": None, "index": 0, **choice}], **head}
+        last: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
+        yield {"choices": [{"finish_reason": self.reason, "index": 0, **last}], **head}
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "created": int(time.time()),
+            "model": self.served.name,
+            "system_fingerprint": self.served.build,
+            "object": kind,
+            "id": f"chatcmpl-{secrets.token_urlsafe(24)}",
+        }
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(body)
+    except ValueError as error:
+        raise ErrorReply(500, "server_error", f"[json.exception.parse_error.101] {error}") from None
+    if not isinstance(request, dict):
+        raise ErrorReply(400, "invalid_request_error", "expected a JSON object")
+    return request
+
+
+def _text(question: str, served: Served) -> str:
+    if "wrong-answer" in served.settings:
+        return "I would say 205."
+    if "empty-answer" in served.settings:
+        return ""
+    return answers.answer(question, served.name)[1]
+
+
+def _cut(text: str, request: dict[str, Any]) -> tuple[str, str]:
+    limit = int(request.get("max_tokens") or request.get("max_completion_tokens") or -1)
+    pieces = answers.tokens(text)
+    if 0 <= limit < len(pieces):
+        return "".join(pieces[:limit]), "length"
+    return text, "stop"
+
+
+def _models(served: Served) -> dict[str, Any]:
+    blank = ("modified_at", "size", "digest")
+    model: dict[str, Any] = {"name": served.name, "model": served.name, **dict.fromkeys(blank, "")}
+    details: dict[str, Any] = {"parent_model": "", "format": "gguf", "family": "", "families": [""]}
+    details |= {"parameter_size": "", "quantization_level": ""}
+    model |= {"type": "model", "description": "", "tags": [""], "capabilities": ["completion"]}
+    model |= {"parameters": "", "details": details}
+    entry = {
+        "id": served.name,
+        "aliases": list(served.aliases),
+        "tags": [],
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "llamacpp",
+        "meta": {**served.meta, "n_ctx": served.context},
+    }
+    return {"models": [model], "object": "list", "data": [entry]}
