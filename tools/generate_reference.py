@@ -21,6 +21,8 @@ from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli import COMMANDS, EXIT_CODES, cli
 from sparkfleet.config import models
 from sparkfleet.config.json_schema import KINDS, schema
+from sparkfleet.plan import json_schema as plan_schema
+from sparkfleet.plan.operations import OPERATIONS
 from sparkfleet_lab.cli import lab
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +89,18 @@ What `serve:` may name. `sparkfleet catalog list` filters, `sparkfleet catalog s
 similar one.
 """
 
+PLAN_JSON = """\
+# Plan as JSON
+
+`sparkfleet plan INVENTORY --json` prints the plan for programs. `../schema/plan.json` is its JSON Schema. A
+change that breaks readers raises `schema`.
+
+A plan has hosts; a host has change sets, one for each subject (the host itself, Docker, the fabric, each
+service); a change set has operations, which a run executes in the order of their steps. `parameters` say what
+an operation does; `fields` say what differs, as text. Notes are statements that change nothing. A host that
+could not be read has its reason in `unknown` and no change sets; a change set with `blocked` is not executed.
+"""
+
 _BOX = (
     ("`gate`", models.GateSpec),
     ("`container`", models.ContainerSpec),
@@ -141,6 +155,8 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "docs/reference/cli.md", MARK + "# Command line\n\n" + "\n".join(commands())
     yield "docs/reference/exit-codes.md", MARK + exit_codes()
     yield "docs/reference/catalog.md", MARK + catalog()
+    yield "docs/schema/plan.json", json.dumps(plan_schema.schema(), indent=1) + "\n"
+    yield "docs/reference/plan-json.md", MARK + "\n".join([PLAN_JSON, *plan_tables()])
 
 
 def section(heading: str, model: type[BaseModel]) -> str:
@@ -243,6 +259,50 @@ def catalog() -> str:
         if recipe.notes:
             parts.append("\n".join(f"- {note}" for note in recipe.notes) + "\n")
     return "\n".join(parts)
+
+
+def plan_tables() -> Iterator[str]:
+    """Yield the tables of the JSON document: its objects, then the parameters of each operation."""
+    described = plan_schema.schema()
+    yield "## Document\n\n" + schema_table(described)
+    objects = {"host": "Host", "change_set": "Change set", "field": "Field", "note": "Note"}
+    for name, heading in {**objects, "Diagnostic": "Diagnostic"}.items():
+        yield f"## {heading}\n\n" + schema_table(described["$defs"][name])
+    yield "## Operations\n\nEach has `type`, `step`, `downtime_s`, `bytes`, `parameters` and `fields`.\n"
+    for operation in OPERATIONS:
+        found = described["$defs"][operation.type]
+        step = f"Step `{operation.step}`. {found['description']}\n"
+        parameters = found["properties"]["parameters"]
+        table = schema_table(parameters) if parameters["properties"] else "No parameters.\n"
+        yield f"### {operation.type}\n\n{step}\n{table}"
+
+
+def schema_table(described: dict[str, Any]) -> str:
+    """Return the properties of an object of a JSON Schema as a table."""
+    rows = ["| key | value | |", "|---|---|---|"]
+    for name, one in described["properties"].items():
+        rows.append(f"| `{name}` | {json_kind(one)} | {cell(one.get('description', ''))} |")
+    return "\n".join(rows) + "\n"
+
+
+def json_kind(described: dict[str, Any]) -> str:
+    """Return what a value of a JSON document may be."""
+    if "const" in described:
+        return f"`{described['const']}`"
+    if "$ref" in described:
+        return described["$ref"].rpartition("/")[2].replace("_", " ")
+    if "anyOf" in described:
+        return " or ".join(json_kind(one) for one in described["anyOf"])
+    if isinstance(described.get("type"), list):
+        return " or ".join(described["type"])
+    match described.get("type"):
+        case "array" if "oneOf" in described["items"]:
+            return "list of operations"
+        case "array":
+            return f"list of {json_kind(described['items'])}"
+        case "object":
+            return "keys: " + ", ".join(f"`{name}`" for name in described["properties"])
+    return kind_of(described) if "enum" in described else str(described.get("type", "anything"))
 
 
 def main() -> int:

@@ -130,8 +130,9 @@ class FleetDirectory:
         """Return field, key, old and new of every change that the plan has for a host (no statements)."""
         (found,) = (entry for entry in self.plan_data("--limit", host)["hosts"] if entry["host"] == host)
         assert found["unknown"] is None, found["unknown"]
-        rows = [change for entry in found["entries"] for change in entry["changes"]]
-        return [(row["field"], row["key"], row["old"], row["new"]) for row in rows if row["sign"] != "="]
+        operations = (one for change_set in found["change_sets"] for one in change_set["operations"])
+        rows = [row for operation in operations for row in operation["fields"]]
+        return [(row["name"], row["key"], row["old"], row["new"]) for row in rows]
 
     def dry(self, *words: str) -> Outcome:
         """Run ``pyinfra ... --dry``."""

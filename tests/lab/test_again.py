@@ -54,7 +54,7 @@ def test_after_a_run_the_plan_is_empty_and_says_so_for_each_host(served: Served)
     assert said.out == "spark-01   no changes\nspark-02   no changes\n0 to change, 2 unchanged\n"
     data = served.fleet.plan_data()
     assert data["exit_code"] == 0
-    assert [(host["host"], host["state"], host["entries"]) for host in data["hosts"]] == [
+    assert [(host["host"], host["state"], host["change_sets"]) for host in data["hosts"]] == [
         ("spark-01", "unchanged", []),
         ("spark-02", "unchanged", []),
     ]

@@ -55,8 +55,8 @@ def test_a_removed_container_is_made_again(nano: Converged) -> None:
     before = essence(nano.spark)
     nano.clean = False
     nano.spark.sh("docker rm -f nano")
-    (entry,) = nano.fleet.plan_data()["hosts"][0]["entries"]
-    assert (entry["subject"], entry["verb"]) == ("nano", "create")
+    (entry,) = nano.fleet.plan_data()["hosts"][0]["change_sets"]
+    assert (entry["subject"], entry["kind"]) == ("nano", "create")
     nano.fleet.run().expect(0)
     nano.expect_nothing_to_do()
     assert essence(nano.spark) == before

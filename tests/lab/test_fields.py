@@ -55,8 +55,9 @@ class Aliases:
         found = {}
         for host in self.fleet.plan_data()["hosts"]:
             assert host["unknown"] is None, host
-            changes = [c for entry in host["entries"] for c in entry["changes"] if c["sign"] != "="]
-            found[names[host["host"]]] = {(c["field"], c["key"], c["old"], c["new"]) for c in changes}
+            operations = (one for own in host["change_sets"] for one in own["operations"])
+            changes = [field for operation in operations for field in operation["fields"]]
+            found[names[host["host"]]] = {(c["name"], c["key"], c["old"], c["new"]) for c in changes}
         return found
 
 

@@ -101,7 +101,7 @@ def _remove(fleet: Fleet, plan: HostPrune, tell: Tell) -> dict[str, Any] | Diagn
     spec, observed = fleet.seen[plan.host]
     assert isinstance(observed, Observed)  # noqa: S101  (a plan with items was made of it)
     if has_other_programs(observed):
-        host.put_in_place(connection, host_changes.managed_files()[:1])
+        host.write_files(connection, host_changes.managed_files()[:1])
     job = f"stage-prune-{uuid.uuid4().hex[:8]}"
     data = {"id": job, "prune": request(spec, observed, plan.items)}
     answer = remote.program(connection, "stage", data=data, timeout=60)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from sparkfleet.config.items import Item
 from sparkfleet.config.resolved import Host
 from sparkfleet.plan import desired
-from sparkfleet.plan.model import Change, Sign, Step
-from sparkfleet.plan.units import size
+from sparkfleet.plan.operations import RemoveCompileCache
 from sparkfleet.probe.observed import Fields
 
 DAY_S = 86400
 GIB = 1 << 30
-FIELD = "old cache"
 
 
-def changes(host: Host, item: Item, live: Fields) -> list[Change]:
+def removals(host: Host, item: Item, live: Fields) -> list[RemoveCompileCache]:
     """Return the caches that a run removes.
 
     In use is what a service of the host file will have, and what the Spark keeps of any service: the
@@ -24,7 +22,8 @@ def changes(host: Host, item: Item, live: Fields) -> list[Change]:
     kept = {desired.cache_directory(host, service).rsplit("/", 1)[-1] for service in host.services}
     seen = {name: (count, last, used or name in kept) for name, (count, last, used) in live["caches"].items()}
     oldest_first = sorted((last, name) for name, (_, last, used) in seen.items() if not used)
-    total, now, rows = sum(count for count, _, _ in seen.values()), int(live["now"]), []
+    total, now = sum(count for count, _, _ in seen.values()), int(live["now"])
+    removed: list[RemoveCompileCache] = []
     for last, name in oldest_first:
         days = (now - last) // DAY_S
         too_old = "max_age_days" in limits and days >= int(limits["max_age_days"])
@@ -33,6 +32,5 @@ def changes(host: Host, item: Item, live: Fields) -> list[Change]:
             continue
         count = seen[name][0]
         total -= count
-        note = f"{size(count)}, not written to for {days} days"
-        rows.append(Change(Step.HOST, Sign.REMOVE, FIELD, f"{item.key}/{name}", note=note))
-    return rows
+        removed.append(RemoveCompileCache(f"{item.key}/{name}", count, days))
+    return removed

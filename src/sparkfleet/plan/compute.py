@@ -23,7 +23,14 @@ from sparkfleet.plan import (
 )
 from sparkfleet.plan.cluster import render
 from sparkfleet.plan.fabric import changes as fabric_changes
-from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
+from sparkfleet.plan.model import Action, ChangeSet, FieldChange, HostPlan, Note, Operation, Step
+from sparkfleet.plan.operations import (
+    CreateService,
+    RemoveService,
+    ReplaceService,
+    RolloutOperation,
+    UpdateService,
+)
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import ContainerSeen, Items, Observed, WithoutDocker
@@ -48,102 +55,113 @@ def probe_request(host: Host) -> ProbeRequest:
 
 
 def host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
-    """Return the plan of one Spark: unknown when it could not be read, else every entry that differs."""
+    """Return the plan of one host: unknown when it could not be read, else a change set for each subject."""
     if isinstance(observed, WithoutDocker):
         return _without_docker(host, observed)
     if isinstance(observed, Diagnostic):
         return HostPlan(host.name, unknown=observed)
     if observed.swap:
-        return HostPlan(host.name, unknown=_swap_going_on(host, observed), going_on=observed.swap)
+        return HostPlan(
+            host.name, unknown=_rollout_in_progress(host, observed), rollout_in_progress=observed.swap
+        )
     try:
-        before = docker_install.entry(host, observed, engine_there=True)
-        services = [] if before else _service_entries(host, observed)
-        alone = _host_entries(host, observed) if before is None else _own_entries(host, observed)
-        entries = [*_docker_entries(host, observed, before), *alone, *services]
-        anew = None if before else _started_anew(host, observed)
+        docker = docker_install.change_set(host, observed, engine_there=True)
+        if docker is not None:
+            sets = [*_docker(host, observed, docker), *_without_resources(host, observed)]
+            recreate = None
+        else:
+            sets = [*_host(host, observed), *_services(host, observed)]
+            recreate = _recreated(host, observed)
     except SparkfleetError as error:
         return HostPlan(host.name, unknown=combine(*error.diagnostics))
-    stock = (one for service in host.services for one in staging.stock(service, observed))
-    return HostPlan(host.name, tuple(entries), stock=tuple(dict.fromkeys(stock)), anew=anew)
+    artifacts = (one for service in host.services for one in staging.artifacts(service, observed))
+    return HostPlan(host.name, tuple(sets), artifacts=tuple(dict.fromkeys(artifacts)), recreate=recreate)
 
 
 def _without_docker(host: Host, seen: WithoutDocker) -> HostPlan:
-    """Return the plan of a Spark whose Docker cannot be asked: unknown, unless it is to be installed."""
+    """Return the plan of a host where Docker does not answer: unknown, unless it is to be installed."""
     rest = seen.rest
     assert rest is not None  # noqa: S101  (the probe's answer always has it)
-    entry = docker_install.entry(host, rest, engine_there=False) if seen.state == "missing" else None
-    if entry and not rest.swap:
-        return HostPlan(host.name, (*_docker_entries(host, rest, entry), *_own_entries(host, rest)))
+    docker = docker_install.change_set(host, rest, engine_there=False) if seen.state == "missing" else None
+    if docker and not rest.swap:
+        return HostPlan(host.name, (*_docker(host, rest, docker), *_without_resources(host, rest)))
     toolkits = (blockers.no_toolkit(host, service, rest) for service in host.services)
     return HostPlan(host.name, unknown=combine(seen.plain, blockers.read_only(host, rest), *toolkits))
 
 
-def _docker_entries(host: Host, observed: Observed, entry: Entry | None) -> list[Entry]:
+def _docker(host: Host, observed: Observed, change_set: ChangeSet) -> list[ChangeSet]:
     locked = blockers.read_only(host, observed)
-    return [replace(entry, blocked=combine(entry.blocked, locked))] if entry else []
+    return [replace(change_set, blocked=combine(change_set.blocked, locked))]
 
 
-def _own_entries(host: Host, observed: Observed) -> list[Entry]:
-    """Return what a run puts on the Spark for itself, without what is declared: that may need Docker."""
+def _without_resources(host: Host, observed: Observed) -> list[ChangeSet]:
+    """Return the changes of the host itself without declared resources: those may need Docker."""
     bare = replace(host, prepare=replace(host.prepare, items=()))
-    return _host_entries(bare, replace(observed, items=Items(), recorded=()))
+    return _host(bare, replace(observed, items=Items(), recorded=()))
 
 
-def _swap_going_on(host: Host, observed: Observed) -> Diagnostic:
+def _rollout_in_progress(host: Host, observed: Observed) -> Diagnostic:
     return Diagnostic(
         host.name,
-        f"a change is still going on there (swap {observed.swap})",
-        "a Spark at rest",
-        "run without --dry: it follows the change to its end first; or wait, and plan again",
+        f"a rollout is in progress ({observed.swap})",
+        "no rollout in progress",
+        "run without --dry: it follows the rollout to its end first; or wait, and plan again",
     )
 
 
-def _host_entries(host: Host, observed: Observed) -> list[Entry]:
-    found = (host_changes.host_entry(host, observed), fabric_changes.fabric_entry(host, observed))
+def _host(host: Host, observed: Observed) -> list[ChangeSet]:
+    found = (
+        host_changes.host_change_set(host, observed),
+        fabric_changes.fabric_change_set(host, observed),
+    )
     read_only = blockers.read_only(host, observed)
-    return [replace(entry, blocked=combine(read_only, entry.blocked)) for entry in found if entry]
+    return [replace(one, blocked=combine(read_only, one.blocked)) for one in found if one]
 
 
-def _service_entries(host: Host, observed: Observed) -> list[Entry]:
+def _services(host: Host, observed: Observed) -> list[ChangeSet]:
     declared = {service.name for service in host.services}
-    orphans = sorted(_services_there(observed) - declared)
-    entries: list[Entry] = []
+    orphans = sorted(_services_present(observed) - declared)
+    changed: list[ChangeSet] = []
     for service in host.services:
-        entry = _service_entry(host, service, observed, tuple(orphans))
-        if entry is None:
+        one = _service(host, service, observed, tuple(orphans))
+        if one is None:
             continue
-        if set(orphans) <= set(entry.replaces):
+        replaced = {name for op in one.operations if isinstance(op, RolloutOperation) for name in op.replaces}
+        if set(orphans) <= replaced:
             orphans = []
-        entries.append(entry)
-    removals = [_removal(name, observed) for name in orphans]
-    return [*removals, *entries]
+        changed.append(one)
+    return [*(_removal(name, observed) for name in orphans), *changed]
 
 
-def _services_there(observed: Observed) -> set[str]:
+def _services_present(observed: Observed) -> set[str]:
     units = {name.removeprefix("sparkfleet-").removesuffix(".service") for name in observed.units}
     return (set(observed.owned()) | units) - {
         host_changes.RECOVER_UNIT[len("sparkfleet-") : -len(".service")]
     }
 
 
-def _started_anew(host: Host, observed: Observed) -> Entry | None:
+def _recreated(host: Host, observed: Observed) -> ChangeSet | None:
     """Return what is done to this rank when another one of its cluster changes; None: it is in none."""
-    orphans = tuple(sorted(_services_there(observed) - {service.name for service in host.services}))
+    orphans = tuple(sorted(_services_present(observed) - {service.name for service in host.services}))
     shared = (service for service in host.services if render.member_of(host, service))
-    return next((_service_entry(host, one, observed, orphans, anew=True) for one in shared), None)
+    return next((_service(host, one, observed, orphans, recreate=True) for one in shared), None)
 
 
-def _removal(name: str, observed: Observed) -> Entry:
+def _removal(name: str, observed: Observed) -> ChangeSet:
+    changes = _removed_fields(name, observed)
+    operation = RemoveService(name, changes, replaces=(name,), expect=_expected((name,), observed))
+    return ChangeSet(name, (operation,), title=name)
+
+
+def _removed_fields(name: str, observed: Observed) -> tuple[FieldChange, ...]:
     container = observed.container(name)
     changes = []
     if container is not None:
         image = service_changes.image_name(str(container.config.get("Image") or ""))
-        changes.append(Change(Step.SERVICE, Sign.REMOVE, "container", old=name, note=image))
+        changes.append(FieldChange(Action.REMOVE, "container", old=name, note=image))
     if f"sparkfleet-{name}.service" in observed.units:
-        changes.append(Change(Step.SERVICE, Sign.REMOVE, "unit", old=f"sparkfleet-{name}.service"))
-    return Entry(
-        name, Verb.REMOVE, tuple(changes), title=name, replaces=(name,), expect=_expected((name,), observed)
-    )
+        changes.append(FieldChange(Action.REMOVE, "unit", old=f"sparkfleet-{name}.service"))
+    return tuple(changes)
 
 
 def _expected(names: tuple[str, ...], observed: Observed) -> tuple[tuple[str, str], ...]:
@@ -163,52 +181,50 @@ def _baseline(container: ContainerSeen | None, observed: Observed) -> Baseline |
     return Baseline(container, image, observed.generations.get(container.service, {}))
 
 
-def _service_entry(
-    host: Host, service: Service, observed: Observed, orphans: tuple[str, ...], *, anew: bool = False
-) -> Entry | None:
-    """Return what differs of a service, None when nothing does. ``anew``: its container is replaced at any
-    rate.
-    """
+def _service(
+    host: Host, service: Service, observed: Observed, orphans: tuple[str, ...], *, recreate: bool = False
+) -> ChangeSet | None:
+    """Return what differs of a service, None when nothing does. ``recreate``: replace it in any case."""
     member = render.member_of(host, service)
     own_service, generation = wanted(host, service, observed)
-    if own_service is not service:  # this rank's: it is the Spark's own from here on
+    if own_service is not service:  # this rank's: it is the host's own from here on
         own_services = tuple(own_service if one is service else one for one in host.services)
         host, service = replace(host, services=own_services), own_service
     own = observed.owned().get(service.name)
     diagnostic = blockers.in_the_way(host, service, observed)
-    staged = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
+    fetched = staging.operations(service, observed)
+    notes = staging.notes(service, observed)
     kept = observed.generations.get(service.name, {})
-    if anew or own is None or not own.running or _needs_another(host, service, generation, observed):
-        entry = _swap_entry(host, service, generation, observed, orphans)
-        if not entry.steps(Step.SERVICE):
-            entry = replace(entry, changes=(*entry.changes, _ANEW))
+    if recreate or own is None or not own.running or _needs_another(host, service, generation, observed):
+        operation, title, new_input = _rollout(host, service, generation, observed, orphans)
         if member is not None:
             diagnostic = combine(diagnostic, render.obstacles(host, member, observed.fabric))
         total_gib = observed.memory_total_mib / MIB_IN_GIB
         measured = calibration.measured(service, kept, total_gib)
-        said = lint.advice(service, host, total_gib=total_gib, measured=measured)
-        if _NEW_TO_THE_ENGINE & {change.field for change in entry.changes}:
-            diagnostic = combine(diagnostic, lint.refusal(service, said))
+        advice = lint.advice(service, host, total_gib=total_gib, measured=measured)
+        if new_input:  # what the host served already is restored without these checks
+            diagnostic = combine(diagnostic, lint.refusal(service, advice))
         diagnostic = combine(diagnostic, blockers.no_toolkit(host, service, observed))
-        changes = [*entry.changes, *staged, *_memory(service, host, total_gib, measured), *_warnings(said)]
+        operations: tuple[Operation, ...] = (*fetched, operation)
+        notes += [*_memory(service, host, total_gib, measured), *_warnings(advice)]
     else:
         unit = service_changes.unit_changes(generation, observed.units.get(generation.unit_name), own.running)
-        live = [*unit, *service_changes.gate_changes(generation.gate, kept), *records.lost(generation, kept)]
-        changes = [*live, *staged]
-        if not changes:
+        gate = service_changes.gate_changes(generation.gate, kept)
+        changes = (*unit, *gate, *records.lost(generation, kept))
+        update = UpdateService(service.name, changes, records.live_generation(generation, kept))
+        operations = (*fetched, update) if changes else tuple(fetched)
+        title = service.name
+        if not operations:
             return None
-        generation = records.live_generation(generation, kept)
-        entry = Entry(service.name, Verb.UPDATE if live else Verb.STAGE, (), title=service.name)
-    return replace(
-        entry,
-        changes=tuple(sorted(changes, key=_rank)),
-        service=service,
-        generation=generation,
-        cluster=member.cluster if member else "",
-        expect=_expected((service.name, *entry.replaces), observed),
-        blocked=combine(
+    return ChangeSet(
+        service.name,
+        operations,
+        title,
+        tuple(notes),
+        combine(
             diagnostic, blockers.read_only(host, observed), staging.disk_diagnostic(host, service, observed)
         ),
+        member.cluster if member else "",
     )
 
 
@@ -217,33 +233,20 @@ def wanted(host: Host, service: Service, observed: Observed) -> tuple[Service, G
     return render.generation(host, service, observed.user, _entrypoint(service, observed), observed.fabric)
 
 
-_ANEW = Change(Step.SERVICE, Sign.CHANGE, "state", old="serving", new="started anew with the other ranks")
-
-_NEW_TO_THE_ENGINE = frozenset({"image", "model", "flag", "env"})
-"""Fields that an engine has not yet started with: what is known to fail is refused. A service that ran this
-way is brought back without such questions."""
+_RESTARTED = FieldChange(Action.CHANGE, "state", old="serving", new="restarted with the other ranks")
 
 
-def _memory(service: Service, host: Host, total_gib: float, measured: Measured | None) -> list[Change]:
+def _memory(service: Service, host: Host, total_gib: float, measured: Measured | None) -> list[Note]:
     estimate = rules.estimate(service, host, total_gib=total_gib, measured=measured)
-    return [Change(Step.SERVICE, Sign.NOTE, "memory", new=estimate.text())] if estimate else []
+    return [Note(Step.SERVICE, "memory", text=estimate.text(), of_this_host=True)] if estimate else []
 
 
-def _warnings(said: tuple[lint.Advice, ...]) -> list[Change]:
+def _warnings(advice: tuple[lint.Advice, ...]) -> list[Note]:
     return [
-        Change(Step.SERVICE, Sign.NOTE, "warning", new=one.text, note=one.remedy)
-        for one in said
+        Note(Step.SERVICE, "warning", text=one.text, remark=one.remedy)
+        for one in advice
         if one.level == "warning"
     ]
-
-
-_ORDER = ("state", "name", "image", "pull", "model", "weights", "served name", "port", "flag", "env")
-_RANK = {field: rank for rank, field in enumerate(_ORDER)}
-"""People look for image, model and flags first; fields that are not named here follow as they come."""
-
-
-def _rank(change: Change) -> int:
-    return _RANK.get(change.field, len(_RANK)) + (change.sign is Sign.NOTE)
 
 
 def _needs_another(host: Host, service: Service, wanted: Generation, observed: Observed) -> bool:
@@ -255,48 +258,51 @@ def _needs_another(host: Host, service: Service, wanted: Generation, observed: O
         records.made_by_hand(own, wanted, kept)
         or service_changes.rank_changes(wanted.rank, kept)
         or service_changes.make_changes(wanted.rank, kept)
-        or service_changes.container_changes(host, service, wanted, observed, base)
+        or service_changes.container_changes(host, service, wanted, observed, base).all
     )
 
 
-def _swap_entry(
+def _rollout(
     host: Host,
     service: Service,
     wanted: Generation,
     observed: Observed,
     orphans: tuple[str, ...],
-) -> Entry:
+) -> tuple[CreateService | ReplaceService, str, bool]:
+    """Return the rollout of a service, its title, and whether the engine gets input that is new to it."""
     own = observed.owned().get(service.name)
     base = own or _predecessor(service, orphans, observed)
-    changes = service_changes.container_changes(host, service, wanted, observed, _baseline(base, observed))
+    container = service_changes.container_changes(host, service, wanted, observed, _baseline(base, observed))
+    changes = [*container.all]
     if own is not None and not own.running:
-        changes.insert(0, Change(Step.SERVICE, Sign.CHANGE, "state", old=own.state, new="serving"))
+        changes.insert(0, FieldChange(Action.CHANGE, "state", old=own.state, new="serving"))
     elif own is not None:
         changes += records.made_by_hand(own, wanted, observed.generations.get(service.name, {}))
     elif base is not None:
-        changes.insert(0, Change(Step.SERVICE, Sign.CHANGE, "name", old=base.name, new=service.name))
+        changes.insert(0, FieldChange(Action.CHANGE, "name", old=base.name, new=service.name))
     kept = observed.generations.get(base.service if base else service.name, {})
     unit = observed.units.get(wanted.unit_name)
-    if unit is not None:  # the swap writes the unit anew, whatever was done to it
+    if unit is not None:  # the rollout writes the unit again, whatever was done to it
         changes += service_changes.unit_changes(wanted, unit, running=False)
     if own is not None:
         changes += service_changes.rank_changes(wanted.rank, kept)
         changes += [] if changes else service_changes.make_changes(wanted.rank, kept)
     changes += service_changes.gate_changes(wanted.gate, kept)
     others = (name for name in orphans if base is None or name != base.name)
-    changes += [change for name in others for change in _removal(name, observed).changes]
+    changes += [change for name in others for change in _removed_fields(name, observed)]
     replaces = (*((service.name,) if own else ()), *orphans)
-    title = f"{' + '.join(orphans)} → {service.name}" if orphans else service.name
     passed = kept.get("gate_result", {})
     measured = passed.get("ready_s", 0) + passed.get("first_s", 0)
-    return Entry(
+    operation = (ReplaceService if base else CreateService)(
         service.name,
-        Verb.RECREATE if base else Verb.CREATE,
-        tuple(changes),
-        title=title,
+        tuple(changes) or (_RESTARTED,),
+        generation=wanted,
         replaces=replaces,
+        expect=_expected((service.name, *replaces), observed),
         downtime_s=round(measured) if measured and base else None,
     )
+    title = f"{' + '.join(orphans)} → {service.name}" if orphans else service.name
+    return operation, title, bool(container.engine)
 
 
 def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> ContainerSeen | None:

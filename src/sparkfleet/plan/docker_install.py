@@ -1,15 +1,17 @@
-"""Docker and the NVIDIA container toolkit where they are declared and not there: packages first, the rest
-after.
+"""Installation of Docker and the NVIDIA container toolkit, where declared and missing.
 
-What a Spark without Docker has of images and containers nobody can tell, so what its services need is planned
-when Docker is there: by a second look in the same run, shown before it is acted upon.
+Images and containers of a host without Docker are unknown, so its services are planned after the
+installation: by a second probe in the same run, whose plan is shown before it is executed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
-from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
+from sparkfleet.plan.model import ChangeSet, Note, Step
+from sparkfleet.plan.operations import InstallPackages, PackageChange
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.packages import Packages
 
@@ -28,45 +30,41 @@ def _wants_gpu(host: Host) -> bool:
     return not host.services or any(service.container.gpus == "all" for service in host.services)
 
 
-def entry(host: Host, seen: Observed, *, engine_there: bool) -> Entry | None:
-    """Return what is installed before all else can be planned; None when nothing is to be."""
+def change_set(host: Host, seen: Observed, *, engine_there: bool) -> ChangeSet | None:
+    """Return what is installed before anything else can be planned; None when nothing is."""
     allowed = may_install(host)
     missing = (not engine_there and ENGINE in allowed) or (not seen.toolkit and TOOLKIT in allowed)
     if not missing:
         return None
-    packages = seen.packages or Packages((), error="apt was not asked")
-    changes = [
-        Change(Step.DOCKER, Sign.CHANGE if old else Sign.ADD, "package", name, old=old, new=new)
-        for name, old, new in packages.install
-    ]
-    begun = ("running", "restarted") if engine_there else ("", "started")
-    note = "after the toolkit, so that it offers GPUs"
-    changes.append(
-        Change(Step.DOCKER, Sign.CHANGE if engine_there else Sign.ADD, "service", "docker", *begun, note)
+    packages = seen.packages or Packages((), error="apt was not queried")
+    install = InstallPackages(
+        tuple(PackageChange(name, old, new) for name, old, new in packages.install), restart=engine_there
     )
-    later = "planned in the same run, when Docker and the toolkit are there"
-    if host.prepare.items:
-        changes.append(
-            Change(Step.HOST, Sign.NOTE, "later", "what is declared of the Spark itself", note=later)
-        )
-    changes += [Change(Step.IMAGE, Sign.NOTE, "later", service.name, note=later) for service in host.services]
-    return Entry(
+    return ChangeSet(
         SUBJECT,
-        Verb.PREPARE,
-        tuple(changes),
-        title="Docker and the NVIDIA container toolkit",
-        blocked=combine(_not_to_be_had(host, packages), _in_use(host, seen)),
+        (install,),
+        "Docker and the NVIDIA container toolkit",
+        tuple(_planned_later(host)),
+        combine(_unavailable(host, packages), _in_use(host, seen)),
     )
 
 
-def _not_to_be_had(host: Host, packages: Packages) -> Diagnostic | None:
+def _planned_later(host: Host) -> Iterator[Note]:
+    remark = "planned in the same run, when Docker and the toolkit are installed"
+    if host.prepare.items:
+        yield Note(Step.HOST, "later", "declared state of the host", remark=remark)
+    for service in host.services:
+        yield Note(Step.IMAGE, "later", service.name, remark=remark)
+
+
+def _unavailable(host: Host, packages: Packages) -> Diagnostic | None:
     where = f"{host.name}: packages"
     if packages.missing:
         names = " and ".join(packages.missing)
         return Diagnostic(
             where,
             f"apt does not know {names}",
-            "package sources that have it",
+            "package sources that provide it",
             f"on {host.name}: sudo apt-get update; if that does not help, add the source of its maker "
             "(docs.docker.com/engine/install, docs.nvidia.com/datacenter/cloud-native)",
         )
@@ -93,8 +91,3 @@ def _in_use(host: Host, seen: Observed) -> Diagnostic | None:
         "a moment when nothing runs: Docker offers GPUs only when the toolkit was there first",
         f"on {host.name}: docker stop {' '.join(running)}; then run again",
     )
-
-
-def words(changes: tuple[Change, ...]) -> tuple[str, ...]:
-    """Return the packages of an entry as apt-get takes them: in just the versions that were shown."""
-    return tuple(f"{change.key}={change.new}" for change in changes if change.field == "package")

@@ -6,15 +6,16 @@ together, and each missing thing gets its source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sparkfleet.config.resolved import AUTO, NONE, Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
-from sparkfleet.plan import staging
-from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Source, Step, Stock
+from sparkfleet.plan.artifacts import Artifact, ArtifactSource, ArtifactType
+from sparkfleet.plan.model import ChangeSet, HostPlan, HostState, Operation
+from sparkfleet.plan.operations import FetchOperation
 
-Sources = Mapping[tuple[str, str], Source | None]
+Sources = Mapping[tuple[str, str], ArtifactSource | None]
 """Host and key of what it needs -> where it gets it from; None: from nowhere."""
 
 Lacks = Mapping[tuple[str, str], Diagnostic]
@@ -40,54 +41,54 @@ class _Holder:
 
 def spread(hosts: Mapping[str, Host], plans: Sequence[HostPlan]) -> Sources:
     """Return the source of each thing that a Spark of these plans needs."""
-    found: dict[tuple[str, str], Source | None] = {}
-    for key, stocks in _by_key(plans).items():
-        needing = [name for name, stock in stocks.items() if not stock.whole]
+    found: dict[tuple[str, str], ArtifactSource | None] = {}
+    for key, artifacts in _by_key(plans).items():
+        needing = [name for name, artifact in artifacts.items() if not artifact.complete]
         if needing:
-            for name, source in _sources(hosts, stocks, needing).items():
+            for name, source in _sources(hosts, artifacts, needing).items():
                 found[name, key] = source
     return found
 
 
-def _by_key(plans: Sequence[HostPlan]) -> dict[str, dict[str, Stock]]:
-    """Return each thing with the Sparks that can take part: key -> host -> stock, in the plans' order."""
-    found: dict[str, dict[str, Stock]] = {}
+def _by_key(plans: Sequence[HostPlan]) -> dict[str, dict[str, Artifact]]:
+    """Return each thing with the Sparks that can take part: key -> host -> artifact, in the plans' order."""
+    found: dict[str, dict[str, Artifact]] = {}
     for plan in plans:
         if plan.state in {HostState.UNKNOWN, HostState.BLOCKED}:
             continue
-        fetched = {change.item for entry in plan.entries for change in entry.changes if change.item}
-        for stock in plan.stock:
-            if stock.whole or stock.key in fetched:
-                found.setdefault(stock.key, {})[plan.host] = stock
+        fetched = {one.artifact.key for one in fetches(plan)}
+        for artifact in plan.artifacts:
+            if artifact.complete or artifact.key in fetched:
+                found.setdefault(artifact.key, {})[plan.host] = artifact
     return found
 
 
 def _sources(
-    hosts: Mapping[str, Host], stocks: Mapping[str, Stock], needing: list[str]
-) -> dict[str, Source | None]:
+    hosts: Mapping[str, Host], artifacts: Mapping[str, Artifact], needing: list[str]
+) -> dict[str, ArtifactSource | None]:
     policy = hosts[needing[0]].stage
     mirror = bool(policy.mirror)
     outside = [name for name in needing if mirror or not hosts[name].prepare.offline]
-    found: dict[str, Source | None] = {
-        name: Source(mirror=mirror) if name in outside else None for name in needing
+    found: dict[str, ArtifactSource | None] = {
+        name: ArtifactSource(mirror=mirror) if name in outside else None for name in needing
     }
     if policy.seed == NONE:
         return found
-    receiving = [name for name in needing if _may_receive(stocks[name], hosts[name])]
+    receiving = [name for name in needing if _may_receive(artifacts[name], hosts[name])]
     holders = [
-        _Holder(name, 0, policy.parallel, stock.have if stock.step is Step.IMAGE else 0)
-        for name, stock in stocks.items()
-        if stock.whole and _may_send(stock)
+        _Holder(name, 0, policy.parallel, artifact.have if artifact.type is ArtifactType.IMAGE else 0)
+        for name, artifact in artifacts.items()
+        if artifact.complete and _may_send(artifact)
     ]
     if not holders:
-        able = [name for name in outside if _may_send(stocks[name])]
+        able = [name for name in outside if _may_send(artifacts[name])]
         if not able:
             return found
-        seed = _seed(policy.seed, able, stocks)
+        seed = _seed(policy.seed, able, artifacts)
         if seed != policy.seed != AUTO:
-            found[seed] = Source(mirror=mirror, not_seed=_not_seed(policy.seed, needing, outside))
+            found[seed] = ArtifactSource(mirror=mirror, not_seed=_not_seed(policy.seed, needing, outside))
         receiving = [name for name in receiving if name != seed]
-        built = stocks[seed] if stocks[seed].derived else None
+        built = artifacts[seed] if artifacts[seed].derived else None
         # All of it is copied, the base as well, also to a Spark that lacks nothing but the packages.
         size = built.have + built.missing if built else 0
         holders.append(_Holder(seed, 0, policy.parallel, size))
@@ -96,31 +97,31 @@ def _sources(
     return found
 
 
-def _may_send(stock: Stock) -> bool:
+def _may_send(artifact: Artifact) -> bool:
     """Tell whether there is room for what sending takes: an image is written to a file first."""
-    return stock.step is not Step.IMAGE or stock.free >= TO_SEND * _unpacked(stock)
+    return artifact.type is not ArtifactType.IMAGE or artifact.free >= TO_SEND * _unpacked(artifact)
 
 
-def _may_receive(stock: Stock, host: Host) -> bool:
+def _may_receive(artifact: Artifact, host: Host) -> bool:
     """Tell whether the Spark can take an image's file; a registry or the mirror then gives it its digest.
 
     A derived image brings its name along.
     """
-    if stock.step is not Step.IMAGE:
+    if artifact.type is not ArtifactType.IMAGE:
         return True
-    named = stock.derived or bool(host.stage.mirror) or not host.prepare.offline
-    return named and stock.free >= TO_LOAD * _unpacked(stock)
+    named = artifact.derived or bool(host.stage.mirror) or not host.prepare.offline
+    return named and artifact.free >= TO_LOAD * _unpacked(artifact)
 
 
-def _unpacked(stock: Stock) -> int:
-    return stock.have or UNPACKED * stock.missing
+def _unpacked(artifact: Artifact) -> int:
+    return artifact.have or UNPACKED * artifact.missing
 
 
-def _seed(declared: str, outside: list[str], stocks: Mapping[str, Stock]) -> str:
+def _seed(declared: str, outside: list[str], artifacts: Mapping[str, Artifact]) -> str:
     """Return who downloads: the declared Spark if it needs the thing, else the one that has most of it."""
     if declared != AUTO and declared in outside:
         return declared
-    return max(outside, key=lambda name: stocks[name].have)  # the first of equals
+    return max(outside, key=lambda name: artifacts[name].have)  # the first of equals
 
 
 def _not_seed(declared: str, needing: list[str], outside: list[str]) -> str:
@@ -129,13 +130,13 @@ def _not_seed(declared: str, needing: list[str], outside: list[str]) -> str:
     return f"the seed {declared} {'has no room to send it' if declared in outside else 'is offline'}"
 
 
-def _take(name: str, holders: list[_Holder], hosts: Mapping[str, Host]) -> Source:
+def _take(name: str, holders: list[_Holder], hosts: Mapping[str, Host]) -> ArtifactSource:
     """Choose a holder with a free slot, the nearest first; from then on the Spark is a holder, too."""
     free = [holder for holder in holders if holder.slots]
     chosen = min(free, key=lambda one: (not near(hosts[name], hosts[one.name]), one.depth))
     chosen.slots -= 1
     holders.append(_Holder(name, chosen.depth + 1, hosts[name].stage.parallel, chosen.size))
-    return Source(chosen.name, near(hosts[name], hosts[chosen.name]), chosen.size)
+    return ArtifactSource(chosen.name, near(hosts[name], hosts[chosen.name]), chosen.size)
 
 
 def near(one: Host, other: Host) -> bool:
@@ -143,64 +144,58 @@ def near(one: Host, other: Host) -> bool:
     return one.member is not None and other.member is not None and one.member.cluster == other.member.cluster
 
 
+def fetches(plan: HostPlan) -> Iterator[FetchOperation]:
+    """Yield the operations of a plan that fetch something, blocked ones as well."""
+    operations = (one for change_set in plan.change_sets for one in change_set.operations)
+    return (one for one in operations if isinstance(one, FetchOperation))
+
+
 def settled(plan: HostPlan, sources: Sources, lacks: Lacks | None = None) -> HostPlan:
-    """Return the plan with the source of each thing in it; blocked where there is none, or it lacks it."""
+    """Return the plan with the source of each artifact; blocked where there is none, or it lacks it."""
     if not any(host == plan.host for host, _ in sources):
         return plan
-    stocks = {stock.key: stock for stock in plan.stock}
     missing = {key: diagnostic for (host, key), diagnostic in (lacks or {}).items() if host == plan.host}
-    entries = (_lacking(_settled(plan.host, entry, stocks, sources), missing) for entry in plan.entries)
-    return replace(plan, entries=tuple(entries))
+    return replace(
+        plan, change_sets=tuple(_settled(plan.host, one, sources, missing) for one in plan.change_sets)
+    )
 
 
-def _lacking(entry: Entry, missing: Mapping[str, Diagnostic]) -> Entry:
-    found = dict.fromkeys(change.item for change in entry.changes if change.item in missing)
-    return replace(entry, blocked=combine(entry.blocked, *(missing[key] for key in found)))
+def _settled(
+    host: str, change_set: ChangeSet, sources: Sources, missing: Mapping[str, Diagnostic]
+) -> ChangeSet:
+    operations: list[Operation] = []
+    blocked = change_set.blocked
+    for operation in change_set.operations:
+        one = operation
+        if isinstance(one, FetchOperation):
+            source = sources.get((host, one.artifact.key), one.source)
+            if source is None:
+                blocked = combine(blocked, _nowhere(host, one.artifact))
+            else:
+                one = replace(one, source=source)
+            blocked = combine(blocked, missing.get(one.artifact.key))
+        operations.append(one)
+    return replace(change_set, operations=tuple(operations), blocked=blocked)
 
 
-def _settled(host: str, entry: Entry, stocks: Mapping[str, Stock], sources: Sources) -> Entry:
-    changes: list[Change] = []
-    blocked = entry.blocked
-    for change in entry.changes:
-        if (host, change.item) not in sources:
-            changes.append(change)
-            continue
-        source = sources[host, change.item]
-        if source is None:
-            blocked = combine(blocked, _nowhere(host, stocks[change.item]))
-            changes.append(change)
-        else:
-            changes.append(replace(change, note=_note(change, stocks[change.item], source)))
-    return replace(entry, changes=tuple(changes), blocked=blocked)
-
-
-def _note(change: Change, stock: Stock, source: Source) -> str:
-    """Return what is said of the source: with the amount where the change is of the whole thing."""
-    if change.note:
-        said = staging.amount(stock, source)
-    else:
-        said = staging.origin(stock, source) if source.host or source.mirror or source.not_seed else ""
-    return f"{said}; {source.not_seed}" if source.not_seed else said
-
-
-def _nowhere(host: str, stock: Stock) -> Diagnostic:
-    if stock.derived:
+def _nowhere(host: str, artifact: Artifact) -> Diagnostic:
+    if artifact.derived:
         return Diagnostic(
-            f"{host}: {stock.key}",
+            f"{host}: {artifact.key}",
             "no Spark of this run has the image or may build it: those that need it are offline",
             "a Spark that has it, or one that reaches the image's registry and the package index",
             "run without --limit, so that all are asked; or set 'prepare: {offline: false}' on one of them",
         )
-    if stock.step is Step.IMAGE:
+    if artifact.type is ArtifactType.IMAGE:
         return Diagnostic(
-            f"{host}: {stock.key}",
+            f"{host}: {artifact.key}",
             "the image is not here, and this Spark is offline",
             "an offline mirror with it, or access to its registry: docker takes a digest from no other Spark",
             "sparkfleet mirror INVENTORY DIR where the registry can be reached, and 'stage: {mirror: DIR}'; "
             "or set 'prepare: {offline: false}' until it is here",
         )
     return Diagnostic(
-        f"{host}: {stock.key}",
+        f"{host}: {artifact.key}",
         "no Spark of this run has it, and those that need it are offline",
         "a Spark that has it, one that may download, or an offline mirror",
         "run without --limit, so that all are asked; or sparkfleet mirror INVENTORY DIR where the hub can be "

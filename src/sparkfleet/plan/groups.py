@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.model import Entry, HostPlan, HostState, Plan
+from sparkfleet.plan.model import ChangeSet, HostPlan, HostState, Plan
 
-_MOVES = re.compile(r"[\d.]+ [KMG]?i?B (free|after)| \(about [^)]*\)|from \S+")
-"""Figures and sources that are another on each Spark, and that say nothing of what a run does."""
 _ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+(:\d+)?\b")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
@@ -40,18 +38,18 @@ def groups(plan: Plan) -> tuple[Group, ...]:
 
 
 def _essence(plan: HostPlan) -> object:
-    entries = tuple(_entry(plan.host, entry) for entry in plan.entries)
-    return (plan.state, _diagnostic(plan.host, plan.unknown), entries)
+    change_sets = tuple(_change_set_essence(plan.host, one) for one in plan.change_sets)
+    return (plan.state, _diagnostic(plan.host, plan.unknown), change_sets)
 
 
-def _entry(host: str, entry: Entry) -> object:
-    # What memory is left is a statement in figures of each Spark; all else that is said counts.
-    changes = tuple(
-        (change.sign, change.field, change.key, change.old, change.new, _MOVES.sub("", change.note))
-        for change in entry.changes
-        if change.field != "memory"
+def _change_set_essence(host: str, change_set: ChangeSet) -> object:
+    return (
+        change_set.title,
+        change_set.subject,
+        _diagnostic(host, change_set.blocked),
+        tuple(operation.essence() for operation in change_set.operations),
+        tuple(note for note in change_set.notes if not note.of_this_host),
     )
-    return (entry.title, entry.subject, entry.verb, _diagnostic(host, entry.blocked), changes)
 
 
 def _diagnostic(host: str, diagnostic: Diagnostic | None) -> object:
@@ -62,7 +60,7 @@ def _diagnostic(host: str, diagnostic: Diagnostic | None) -> object:
 
 
 def names(hosts: Sequence[str]) -> str:
-    """Return names with runs of numbers drawn together: ``spark-01..04, spark-07``."""
+    """Return names with runs of numbers merged: ``spark-01..04, spark-07``."""
     return ", ".join(_runs(hosts))
 
 

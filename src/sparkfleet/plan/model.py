@@ -1,31 +1,34 @@
-"""The plan as data: what differs, field by field, and what a run would do about it. No I/O, no rendering."""
+"""The plan as data: operations on each host, grouped by what they change. No I/O, no rendering.
+
+An operation (``plan/operations.py``) carries everything that its execution needs. Its fields describe it to
+people and programs that read the plan: nothing decides by them what is done.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import ClassVar
 
-from sparkfleet.config.resolved import Service
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.fabric import FabricRequest
-from sparkfleet.contract.generation import Generation
+from sparkfleet.plan.artifacts import Artifact
 
 
-class Sign(StrEnum):
+class Action(StrEnum):
     """What happens to a field."""
 
-    ADD = "+"
-    CHANGE = "~"
-    REMOVE = "-"
-    NOTE = "="
-    """A statement that is no change (memory estimate, size on disk)."""
+    ADD = "add"
+    CHANGE = "change"
+    REMOVE = "remove"
 
 
 class Step(StrEnum):
-    """Which operation carries a change out, in this order."""
+    """The part of a run that an operation belongs to, in the order of a run."""
 
     USER_DEPLOY = "user-deploy"
-    """The fleet's own deploy file; pyinfra's operations in it do it themselves."""
+    """The fleet's own deploy file; pyinfra executes its operations."""
     DOCKER = "docker"
     HOST = "host"
     FABRIC = "fabric"
@@ -33,19 +36,19 @@ class Step(StrEnum):
     WEIGHTS = "weights"
     SERVICE = "service"
     VERIFY = "verify"
-    """Model files are read and hashed: in a plan only when it is asked for."""
+    """Hash model files: only in a plan that asks for it."""
 
 
 EVERY_STEP = tuple(step for step in Step if step is not Step.VERIFY)
-"""What `deploys/serve.py` does."""
+"""The steps of `deploys/serve.py`."""
 
 
-class Verb(StrEnum):
-    """What happens to the subject as a whole."""
+class ChangeKind(StrEnum):
+    """What happens to a subject as a whole."""
 
     PREPARE = "prepare"
     STAGE = "stage"
-    """Only files are fetched; what serves is not touched."""
+    """Files are fetched; the running engine is not touched."""
     CREATE = "create"
     RECREATE = "recreate"
     UPDATE = "update in place"
@@ -53,106 +56,121 @@ class Verb(StrEnum):
     VERIFY = "verify"
 
 
-@dataclass(frozen=True)
-class Change:
-    """One field that differs: old is what the Spark has, new what is declared."""
+_RESTARTS = frozenset({ChangeKind.CREATE, ChangeKind.RECREATE, ChangeKind.REMOVE})
 
-    step: Step
-    sign: Sign
-    field: str
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One field that differs, as text: the value on the host, and the declared one."""
+
+    action: Action
+    name: str
     key: str = ""
-    """Which one of the field: flag name, variable name, path."""
+    """Which one of several: a flag, a variable, a path."""
     old: str = ""
     new: str = ""
     note: str = ""
-    item: str = ""
-    """What of the Spark's stock it brings, by key; "" when it brings nothing."""
 
 
 @dataclass(frozen=True)
-class Stock:
-    """One thing that is fetched as a whole (an image, a model at its commit), and what a Spark has of it."""
+class Note:
+    """A statement that is no change: a memory estimate, a warning."""
 
     step: Step
-    key: str
-    """``repository@digest`` of an image, ``repository@commit`` of a model; of a derived image its name."""
-    whole: bool
-    have: int = 0
-    """Bytes."""
-    missing: int = 0
-    """Bytes."""
-    free: int = 0
-    """Bytes free on the disk where it is kept."""
-    rate: int = 0
-    """Bytes a second that the Spark fetched such things with the last time; 0: not known."""
-    copy_rate: int = 0
-    """The same from another Spark."""
-    derived: bool = False
-    """Whether it is an image that is made on a Spark: no registry has it."""
-    identity: str = ""
-    """Id of a derived image that is here."""
+    name: str
+    key: str = ""
+    text: str = ""
+    remark: str = ""
+    of_this_host: bool = False
+    """Whether it has figures of this host, which do not tell its plan from that of another host."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a Spark gets a thing from."""
+class Operation(ABC):
+    """One thing that a run does on a host. The executors in ``fleet/operations`` are chosen by its type."""
 
-    host: str = ""
-    """Name of another Spark; "": the registry, or the hub."""
-    near: bool = False
-    """Whether the two are linked by the fabric."""
-    size: int = 0
-    """Bytes that come from there, where that is another number than what is missing; else 0."""
-    mirror: bool = False
-    """Whether it comes from the offline mirror on the operator's machine."""
-    not_seed: str = ""
-    """Why it is not the declared seed that fetches this for the others, when that is so."""
+    type: ClassVar[str]
+    """Name in ``--json``."""
+    step: ClassVar[Step]
+    kind: ClassVar[ChangeKind] = ChangeKind.PREPARE
+    parameters: ClassVar[Mapping[str, str]] = {}
+    """Attributes that ``--json`` shows: name -> description. Never those with secrets."""
 
-
-@dataclass(frozen=True)
-class Entry:
-    """All that differs of one subject: the host itself, or one service."""
-
-    subject: str
-    verb: Verb
-    changes: tuple[Change, ...]
-    title: str = ""
-    replaces: tuple[str, ...] = ()
-    """Services that stop for this one: itself when it runs, and undeclared ones."""
-    expect: tuple[tuple[str, str], ...] = ()
-    """Container name -> id that this entry was computed from ("" = none)."""
-    service: Service | None = None
-    generation: Generation | None = None
-    fabric: FabricRequest | None = None
-    """The links to other Sparks as they shall be."""
-    downtime_s: int | None = None
-    """Seconds without service as measured at the last start; None: not known."""
-    blocked: Diagnostic | None = None
-    """Why this entry must not be carried out."""
-    cluster: str = ""
-    """The cluster whose members carry this out together; "" = this Spark by itself."""
-
-    def steps(self, step: Step) -> tuple[Change, ...]:
-        """Return the real changes of one step (statements left out)."""
-        return tuple(c for c in self.changes if c.step is step and c.sign is not Sign.NOTE)
-
-    def within(self, steps: tuple[Step, ...]) -> Entry | None:
-        """Return the part of the entry that belongs to these steps; None when none of it does."""
-        kept = tuple(change for change in self.changes if change.step in steps)
-        if not kept or (self.blocked is None and all(change.sign is Sign.NOTE for change in kept)):
-            return None
-        if Step.SERVICE in steps or self.verb is Verb.PREPARE:
-            return replace(self, changes=kept)
-        return replace(self, verb=Verb.STAGE, changes=kept, replaces=(), downtime_s=None)
+    @abstractmethod
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return what changes, for the report and ``--json``."""
 
     @property
-    def needs_swap(self) -> bool:
-        """Tell whether an engine is stopped or started for this entry."""
-        return self.verb in {Verb.CREATE, Verb.RECREATE, Verb.REMOVE}
+    def size(self) -> int:
+        """Return the bytes that it transfers."""
+        return 0
+
+    @property
+    def downtime(self) -> int | None:
+        """Return the seconds without service, as measured at the last start; None: none, or unknown."""
+        return None
+
+    def essence(self) -> object:
+        """Return what is equal on hosts on which it does the same, whatever their names and free space."""
+        return (self.type, self.fields())
+
+
+@dataclass(frozen=True)
+class ChangeSet:
+    """All operations on one subject: the host itself, its fabric links, or one service."""
+
+    subject: str
+    operations: tuple[Operation, ...] = ()
+    title: str = ""
+    notes: tuple[Note, ...] = ()
+    blocked: Diagnostic | None = None
+    """Why none of the operations must be executed."""
+    cluster: str = ""
+    """The cluster whose members execute this together; "": this host alone."""
+
+    @property
+    def kind(self) -> ChangeKind:
+        """Return what happens to the subject: what its last operation by step does."""
+        last = max(self.operations, key=lambda one: _ORDER[one.step], default=None)
+        return last.kind if last else ChangeKind.PREPARE
+
+    @property
+    def downtime(self) -> int | None:
+        """Return the seconds without service; None: not known."""
+        return max((one.downtime for one in self.operations if one.downtime), default=None)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that all operations transfer."""
+        return sum(one.size for one in self.operations)
+
+    @property
+    def restarts_engine(self) -> bool:
+        """Tell whether an engine is stopped or started."""
+        return self.kind in _RESTARTS
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the fields of all operations."""
+        return tuple(field for operation in self.operations for field in operation.fields())
+
+    def of_step(self, step: Step) -> tuple[Operation, ...]:
+        """Return the operations of one step."""
+        return tuple(one for one in self.operations if one.step is step)
+
+    def within(self, steps: Sequence[Step]) -> ChangeSet | None:
+        """Return the part that belongs to these steps; None when there is none."""
+        operations = tuple(one for one in self.operations if one.step in steps)
+        notes = tuple(one for one in self.notes if one.step in steps)
+        if not operations and (self.blocked is None or not notes):
+            return None
+        return replace(self, operations=operations, notes=notes)
+
+
+_ORDER = {step: number for number, step in enumerate(Step)}
 
 
 class HostState(StrEnum):
-    """What the plan says of a host as a whole."""
+    """The state of a host in the plan."""
 
     UNCHANGED = "unchanged"
     CHANGE = "change"
@@ -161,46 +179,50 @@ class HostState(StrEnum):
 
 
 _AFTER_DOCKER = frozenset({Step.IMAGE, Step.WEIGHTS, Step.SERVICE, Step.VERIFY})
-"""What cannot be known of a Spark without Docker."""
+"""What cannot be planned for a host without Docker."""
 
 
 @dataclass(frozen=True)
 class HostPlan:
-    """The plan of one Spark."""
+    """The plan of one host."""
 
     host: str
-    entries: tuple[Entry, ...] = ()
+    change_sets: tuple[ChangeSet, ...] = ()
     unknown: Diagnostic | None = None
-    going_on: str = ""
-    """Id of a swap that has not ended yet: a real run follows it before it plans."""
-    stock: tuple[Stock, ...] = ()
-    """What its services need of images and models, whether it is there or not."""
-    anew: Entry | None = None
-    """What is done to this Spark's rank when another member of its cluster changes: all ranks start anew."""
+    rollout_in_progress: str = ""
+    """Id of a rollout that has not ended: a run follows it to its end before it plans."""
+    artifacts: tuple[Artifact, ...] = ()
+    """Images and models that its services need, present or not."""
+    recreate: ChangeSet | None = None
+    """What is done to this host's rank when another member of its cluster changes: all ranks restart."""
 
     @property
     def state(self) -> HostState:
         """Return the state; unknown wins over blocked, blocked over change."""
         if self.unknown:
             return HostState.UNKNOWN
-        if any(entry.blocked for entry in self.entries):
+        if any(one.blocked for one in self.change_sets):
             return HostState.BLOCKED
-        return HostState.CHANGE if self.entries else HostState.UNCHANGED
+        return HostState.CHANGE if self.change_sets else HostState.UNCHANGED
 
     def within(self, steps: tuple[Step, ...]) -> HostPlan:
-        """Return the part of the plan that a run of these steps alone carries out."""
+        """Return the part of the plan that a run of these steps executes."""
         if set(steps) >= set(EVERY_STEP):
             return self
-        if _AFTER_DOCKER & set(steps) and Step.DOCKER not in steps and self.entries_with(Step.DOCKER):
-            found = "Docker or the NVIDIA container toolkit is declared, and not there yet"
+        if _AFTER_DOCKER & set(steps) and Step.DOCKER not in steps and self.operations(Step.DOCKER):
+            found = "Docker or the NVIDIA container toolkit is declared, and not installed yet"
             remedy = "pyinfra INVENTORY deploys/prepare.py; then run again"
-            return replace(self, entries=(), unknown=Diagnostic(self.host, found, "both", remedy))
-        entries = (entry.within(steps) for entry in self.entries)
-        return replace(self, entries=tuple(entry for entry in entries if entry is not None))
+            return replace(self, change_sets=(), unknown=Diagnostic(self.host, found, "both", remedy))
+        parts = (one.within(steps) for one in self.change_sets)
+        return replace(self, change_sets=tuple(part for part in parts if part is not None))
 
-    def entries_with(self, step: Step) -> tuple[Entry, ...]:
-        """Return the entries that have real changes in a step and are not blocked."""
-        return tuple(entry for entry in self.entries if not entry.blocked and entry.steps(step))
+    def ready(self, step: Step) -> tuple[ChangeSet, ...]:
+        """Return the change sets that have operations in a step and are not blocked."""
+        return tuple(one for one in self.change_sets if not one.blocked and one.of_step(step))
+
+    def operations(self, step: Step) -> tuple[Operation, ...]:
+        """Return the operations of a step that are not blocked."""
+        return tuple(operation for one in self.ready(step) for operation in one.of_step(step))
 
 
 @dataclass(frozen=True)
@@ -215,7 +237,7 @@ class Plan:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 for nothing to do, 2 for changes, 1 when a host is unknown or blocked."""
+        """Return 0 without changes, 2 for changes, 1 when a host is unknown or blocked."""
         if self.count(HostState.UNKNOWN) or self.count(HostState.BLOCKED):
             return 1
         return 2 if self.count(HostState.CHANGE) else 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sparkfleet.contract.generation import LABEL_GENERATION, STATE_DIR, Generation
-from sparkfleet.plan.model import Change, Sign, Step
+from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.probe.observed import ContainerSeen
 
 
@@ -16,15 +16,15 @@ def path_of(service: str) -> str:
     return f"{STATE_DIR}/services/{service}/current.json"
 
 
-def lost(wanted: Generation, kept: Mapping[str, Any]) -> list[Change]:
+def lost(wanted: Generation, kept: Mapping[str, Any]) -> list[FieldChange]:
     """Return that the record is gone; nothing when it is there."""
     if kept:
         return []
     note = "what a rollback goes back to"
-    return [Change(Step.SERVICE, Sign.ADD, "record", path_of(wanted.service), note=note)]
+    return [FieldChange(Action.ADD, "record", path_of(wanted.service), note=note)]
 
 
-def made_by_hand(own: ContainerSeen, wanted: Generation, kept: Mapping[str, Any]) -> list[Change]:
+def made_by_hand(own: ContainerSeen, wanted: Generation, kept: Mapping[str, Any]) -> list[FieldChange]:
     """Return that the container is not the promoted one: its guard will not start it after a reboot.
 
     Without a record, a container that does not carry the wanted generation's label cannot be vouched for.
@@ -32,7 +32,7 @@ def made_by_hand(own: ContainerSeen, wanted: Generation, kept: Mapping[str, Any]
     promoted = (kept.get("container") or {}).get("id")
     if promoted and promoted != own.id:
         new = f"{promoted[:12]} as promoted"
-        return [Change(Step.SERVICE, Sign.CHANGE, "container", "id", f"{own.id[:12]} made by hand", new)]
+        return [FieldChange(Action.CHANGE, "container", "id", f"{own.id[:12]} made by hand", new)]
     label = (own.config.get("Labels") or {}).get(LABEL_GENERATION, "")
     return lost(wanted, kept) if not kept and label != wanted.id else []
 

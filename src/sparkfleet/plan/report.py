@@ -1,15 +1,15 @@
-"""The plan as people read it: plain text, one line a field. Colour is laid over it elsewhere."""
+"""The plan as text for people: one line for each field. Colour is added elsewhere."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.cluster.report import ClusterEntry, apart
+from sparkfleet.plan.cluster.report import ClusterChange, split_clusters
 from sparkfleet.plan.groups import Group, groups, names
-from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Plan, Verb
+from sparkfleet.plan.model import Action, ChangeKind, ChangeSet, FieldChange, HostPlan, HostState, Note, Plan
 from sparkfleet.plan.units import duration
 
 HOST_WIDTH = 10
@@ -27,7 +27,7 @@ def plan_text(plan: Plan) -> str:
 
     Of a fleet with MANY Sparks the counts come first as well, and Sparks with the same plan are one group.
     """
-    single, clusters = apart(plan)
+    single, clusters = split_clusters(plan)
     joint = [line for one in clusters for line in cluster_lines(one)]
     if len(plan.hosts) > MANY:
         lines = [line for group in groups(single) for line in group_lines(group)]
@@ -43,10 +43,10 @@ def summary(plan: Plan) -> str:
     """Return the last line: how many hosts are in which state; states without hosts are left out but the
     first two.
     """
-    words = [f"{plan.count(HostState.CHANGE)} to change", f"{plan.count(HostState.UNCHANGED)} unchanged"]
-    words += [f"{n} blocked" for n in [plan.count(HostState.BLOCKED)] if n]
-    words += [f"{n} unknown" for n in [plan.count(HostState.UNKNOWN)] if n]
-    return ", ".join(words)
+    counts = [f"{plan.count(HostState.CHANGE)} to change", f"{plan.count(HostState.UNCHANGED)} unchanged"]
+    counts += [f"{n} blocked" for n in [plan.count(HostState.BLOCKED)] if n]
+    counts += [f"{n} unknown" for n in [plan.count(HostState.UNKNOWN)] if n]
+    return ", ".join(counts)
 
 
 def group_lines(group: Group) -> Iterator[str]:
@@ -57,12 +57,12 @@ def group_lines(group: Group) -> Iterator[str]:
         return
     headline, *rest = host_lines(replace(first, host=f"{len(group.plans)} Sparks"))
     yield headline
-    said = names([plan.host for plan in group.plans])
+    members = names([plan.host for plan in group.plans])
     if rest:
-        said += f"; shown: {first.host}"
+        members += f"; shown: {first.host}"
     indent = " " * (HOST_WIDTH + 1)
     yield from textwrap.wrap(
-        said, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        members, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )
     yield from rest
 
@@ -77,33 +77,50 @@ def host_lines(plan: HostPlan) -> Iterator[str]:
         for diagnostic in others:
             yield f"  ! and         {diagnostic.message}"
             yield from _diagnostic_lines(diagnostic)
-    elif not plan.entries:
+    elif not plan.change_sets:
         yield f"{name} no changes"
-    for entry in plan.entries:
-        yield from entry_lines(name, entry)
+    for change_set in plan.change_sets:
+        yield from change_set_lines(name, change_set)
 
 
-def entry_lines(name: str, entry: Entry) -> Iterator[str]:
-    """Yield the headline of an entry, then a line for each field."""
-    title = entry.title or entry.subject
-    yield f"{name} {title.ljust(TITLE_WIDTH)} {cost(entry)}".rstrip()
-    for diagnostic in entry.blocked.each if entry.blocked else ():
+def change_set_lines(name: str, change_set: ChangeSet) -> Iterator[str]:
+    """Yield the headline of a change set, then a line for each field and note."""
+    title = change_set.title or change_set.subject
+    yield f"{name} {title.ljust(TITLE_WIDTH)} {cost(change_set)}".rstrip()
+    for diagnostic in change_set.blocked.each if change_set.blocked else ():
         yield f"  ! blocked     {diagnostic.location}: {diagnostic.message}"
         yield from _diagnostic_lines(diagnostic)
-    for change in entry.changes:
-        yield change_line(change)
+    for change in sorted(change_set.fields(), key=_place):
+        yield field_line(change)
+    for note in change_set.notes:
+        yield note_line(note)
 
 
-def cluster_lines(entry: ClusterEntry) -> Iterator[str]:
+def cluster_lines(change: ClusterChange) -> Iterator[str]:
     """Yield the lines of a cluster: its members, what changes on all, and what on some alone."""
-    first = entry.first
-    title = f"{first.title or first.subject} ({names(entry.hosts)})"
-    yield f"{entry.cluster.ljust(HOST_WIDTH)} {title.ljust(TITLE_WIDTH)} {cost(first)}".rstrip()
-    for diagnostic in entry.diagnostics:
+    first = change.first
+    title = f"{first.title or first.subject} ({names(change.hosts)})"
+    yield f"{change.cluster.ljust(HOST_WIDTH)} {title.ljust(TITLE_WIDTH)} {cost(first)}".rstrip()
+    for diagnostic in change.diagnostics:
         yield f"  ! blocked     {diagnostic.location}: {diagnostic.message}"
         yield from _diagnostic_lines(diagnostic)
-    for change, hosts in entry.changes():
-        yield f"{change_line(change)}   on {names(hosts)}" if hosts else change_line(change)
+    for field, hosts in sorted(change.fields(), key=lambda one: _place(one[0])):
+        yield _on(field_line(field), hosts)
+    for note, hosts in change.notes():
+        yield _on(note_line(note), hosts)
+
+
+def _on(line: str, hosts: Sequence[str]) -> str:
+    return f"{line}   on {names(hosts)}" if hosts else line
+
+
+_FIRST = ("state", "name", "image", "pull", "model", "weights", "served name", "port", "flag", "env")
+_PLACES = {name: place for place, name in enumerate(_FIRST)}
+"""People look for image, model and flags first; other fields follow in the order of the operations."""
+
+
+def _place(change: FieldChange) -> int:
+    return _PLACES.get(change.name, len(_PLACES))
 
 
 def _diagnostic_lines(diagnostic: Diagnostic) -> Iterator[str]:
@@ -113,22 +130,33 @@ def _diagnostic_lines(diagnostic: Diagnostic) -> Iterator[str]:
         yield f"              do: {diagnostic.hint}"
 
 
-def cost(entry: Entry) -> str:
-    """Return what an entry costs: the verb, and the time without service where an engine stops."""
-    if entry.verb is Verb.RECREATE:
-        if entry.downtime_s is None:
+def cost(change_set: ChangeSet) -> str:
+    """Return what a change set costs: its kind, and the downtime where an engine stops."""
+    if change_set.kind is ChangeKind.RECREATE:
+        if change_set.downtime is None:
             return "recreate, without service while the engine starts"
-        return f"recreate, about {duration(entry.downtime_s)} without service"
-    if entry.verb is Verb.UPDATE:
-        return "update in place, serves on"
-    if entry.verb is Verb.STAGE:
-        return "fetch, serves on"
-    return str(entry.verb)
+        return f"recreate, about {duration(change_set.downtime)} without service"
+    if change_set.kind is ChangeKind.UPDATE:
+        return "update in place, no downtime"
+    if change_set.kind is ChangeKind.STAGE:
+        return "fetch, no downtime"
+    return str(change_set.kind)
 
 
-def change_line(change: Change) -> str:
-    """Return one field: sign, field, key, old and new, note."""
+SIGNS = {Action.ADD: "+", Action.CHANGE: "~", Action.REMOVE: "-"}
+
+
+def field_line(change: FieldChange) -> str:
+    """Return one field: sign, name, key, old and new, note."""
     value = f"{change.old} → {change.new}" if change.old and change.new else change.new or change.old
-    words = [change.key, value]
-    text = f"  {change.sign} {change.field.ljust(FIELD_WIDTH)}" + " ".join(word for word in words if word)
-    return (f"{text}   {change.note}" if change.note else text).rstrip()
+    return _line(SIGNS[change.action], change.name, (change.key, value), change.note)
+
+
+def note_line(note: Note) -> str:
+    """Return one note."""
+    return _line("=", note.name, (note.key, note.text), note.remark)
+
+
+def _line(sign: str, name: str, words: Sequence[str], remark: str) -> str:
+    text = f"  {sign} {name.ljust(FIELD_WIDTH)}" + " ".join(word for word in words if word)
+    return (f"{text}   {remark}" if remark else text).rstrip()

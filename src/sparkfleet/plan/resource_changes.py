@@ -4,7 +4,7 @@ them. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.onhost.resources import revert
 from sparkfleet.plan import compile_caches
-from sparkfleet.plan.model import Change, Sign, Step
+from sparkfleet.plan.model import Action, FieldChange, Note, Operation, Step
+from sparkfleet.plan.operations import ApplyResource, RevertResource
 from sparkfleet.probe.observed import Fields, Observed, User
 
 KINDS = frozenset(resources.LOOKS)
@@ -55,18 +56,20 @@ def items(host: Host, user: User) -> tuple[Item, ...]:
     )
 
 
-def changes(host: Host, observed: Observed) -> list[Change]:
-    """Return every difference, and what is no longer declared and so taken back. Raise SparkfleetError when
-    something could not be read.
+def operations(host: Host, observed: Observed) -> tuple[list[Operation], list[Note]]:
+    """Return what differs, and what is reverted since it is no longer declared; then the notes on them.
+
+    Raise SparkfleetError when something could not be read.
     """
     _refuse_unread(host, observed)
     declared = items(host, observed.user)
-    rows = [row for item in declared for row in _rows(host, item, observed)]
+    found = [operation for item in declared for operation in _applied(host, item, observed)]
     ids = {item.id for item in declared}
     for name, entry in observed.items.record.items():
         if name not in ids:
-            rows += _back(entry, observed.items.live[name])
-    return [*rows, *_notes(declared, observed)] if rows else []
+            changes = tuple(_reverted(entry, observed.items.live[name]))
+            found.append(RevertResource(entry["kind"], entry["key"], changes))
+    return found, _notes(declared, observed) if found else []
 
 
 def _refuse_unread(host: Host, observed: Observed) -> None:
@@ -81,18 +84,22 @@ def _refuse_unread(host: Host, observed: Observed) -> None:
         raise SparkfleetError(*found)
 
 
-def _rows(host: Host, item: Item, observed: Observed) -> list[Change]:
+def _applied(host: Host, item: Item, observed: Observed) -> Sequence[Operation]:
     live = observed.items.live[item.id]
     if item.kind == "caches":
-        return compile_caches.changes(host, item, live)
+        return compile_caches.removals(host, item, live)
+    changes = tuple(_changes(item, live))
+    return [ApplyResource(item.kind, item.key, item, changes)] if changes else []
+
+
+def _changes(item: Item, live: Fields) -> list[FieldChange]:
     if item.kind == "directory" and live.get("is") == "link":
         return []  # somebody put it on another disk: theirs to own
     if live.get("is") == "absent":
-        return [Change(Step.HOST, Sign.ADD, item.kind, item.key, new=_summary(item))]
+        return [FieldChange(Action.ADD, item.kind, item.key, new=_summary(item))]
     return [
-        Change(
-            Step.HOST,
-            Sign.CHANGE if live.get(name) else Sign.ADD,
+        FieldChange(
+            Action.CHANGE if live.get(name) else Action.ADD,
             item.kind,
             item.key,
             old=_shown(item.kind, name, str(live.get(name, ""))) if live.get(name) else "",
@@ -138,18 +145,17 @@ def _field_name(name: str) -> str:
     return {"sha256": "content", "others": "entries of others inside"}.get(name, name)
 
 
-def _back(entry: Mapping[str, Any], live: Fields) -> list[Change]:
-    """Return the rows of something that is no longer declared."""
+def _reverted(entry: Mapping[str, Any], live: Fields) -> list[FieldChange]:
+    """Return the fields of something that is no longer declared."""
     kind, key, put, before = entry["kind"], entry["key"], entry["put"], entry["before"]
     back = revert.fields(entry, live)
     if before.get("is") == "absent":
         gone = live.get("is") == "absent"
         note = "" if back else "is gone already" if gone else "changed or filled since: stays, only forgotten"
-        return [Change(Step.HOST, Sign.REMOVE, kind, key, note=note)]
+        return [FieldChange(Action.REMOVE, kind, key, note=note)]
     rows = [
-        Change(
-            Step.HOST,
-            Sign.REMOVE,
+        FieldChange(
+            Action.REMOVE,
             kind,
             key,
             old=_shown(kind, name, str(put[name])),
@@ -160,10 +166,10 @@ def _back(entry: Mapping[str, Any], live: Fields) -> list[Change]:
         if before.get(name) != put[name] and name != "hash"
     ]
     stays = "as it was before, or changed since: stays, only forgotten"
-    return rows or [Change(Step.HOST, Sign.REMOVE, kind, key, note=stays)]
+    return rows or [FieldChange(Action.REMOVE, kind, key, note=stays)]
 
 
-def _notes(declared: tuple[Item, ...], observed: Observed) -> list[Change]:
+def _notes(declared: tuple[Item, ...], observed: Observed) -> list[Note]:
     """Return what is offered, not done: entries of others in directories."""
     notes = []
     for item in declared:
@@ -172,8 +178,8 @@ def _notes(declared: tuple[Item, ...], observed: Observed) -> list[Change]:
             owner = dict(item.want)["owner"]
             number = f"more than {item.arg.split()[1]}" if count == "many" else count
             text = f"{number} entries of others inside"
-            notes.append(Change(Step.HOST, Sign.NOTE, "directory", item.key, new=text,
-                                note=f"sudo chown -R {owner} {item.key}, or declare 'own:'"))  # fmt: skip
+            remark = f"sudo chown -R {owner} {item.key}, or declare 'own:'"
+            notes.append(Note(Step.HOST, "directory", item.key, text, remark))
     return notes
 
 

@@ -17,7 +17,7 @@ from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import container as words_of
 from sparkfleet.plan import desired
-from sparkfleet.plan.model import Change, Sign, Step
+from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.plan.staging import image_here
 from sparkfleet.probe.observed import ContainerSeen, ImageSeen, Observed, UnitSeen
 from sparkfleet.runtimes.docker import compare as compare_container
@@ -37,21 +37,34 @@ class Baseline:
     """What the Spark keeps of its generation (may be empty)."""
 
 
-def _change(field: str, key: str, old: str | None, new: str | None, note: str = "") -> Change:
-    sign = Sign.ADD if old is None else Sign.REMOVE if new is None else Sign.CHANGE
-    return Change(Step.SERVICE, sign, field, key, old or "", new or "", note)
+def _change(field: str, key: str, old: str | None, new: str | None, note: str = "") -> FieldChange:
+    action = Action.ADD if old is None else Action.REMOVE if new is None else Action.CHANGE
+    return FieldChange(action, field, key, old or "", new or "", note)
+
+
+@dataclass(frozen=True)
+class ContainerChanges:
+    """Every field that needs a new container."""
+
+    engine: tuple[FieldChange, ...]
+    """Image, model, flags and environment: combinations that the engine may never have started with."""
+    other: tuple[FieldChange, ...]
+
+    @property
+    def all(self) -> tuple[FieldChange, ...]:
+        """Return all of them."""
+        return (*self.engine, *self.other)
 
 
 def container_changes(
     host: Host, service: Service, wanted: Generation, observed: Observed, base: Baseline | None
-) -> list[Change]:
+) -> ContainerChanges:
     """Return every field that needs a new container; all of them as additions when there is none."""
-    return [
-        *_image_changes(service.image, observed, base),
-        *_word_changes(service, wanted, base),
-        *_environment_changes(dict(wanted.env), base),
-        *_setting_changes(host, service, observed, base),
-    ]
+    engine, own = _argument_changes(service, wanted, base)
+    image = _image_changes(service.image, observed, base)
+    environment = _environment_changes(dict(wanted.env), base)
+    settings = _setting_changes(host, service, observed, base)
+    return ContainerChanges((*image, *engine, *environment), (*own, *settings))
 
 
 def short_digest(reference: str) -> str:
@@ -66,7 +79,7 @@ def image_name(reference: str) -> str:
     return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", name)
 
 
-def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -> list[Change]:
+def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -> list[FieldChange]:
     new = short_digest(image.digest) if image.derived_packages is None else image_name(image.pull_ref)
     if base is None:
         return [_change("image", "", None, image.display, new)]
@@ -83,7 +96,10 @@ def _known(version: str) -> schema.Schema | None:
     return schema.nearest(version)[0] if version else None
 
 
-def _word_changes(service: Service, wanted: Generation, base: Baseline | None) -> list[Change]:
+def _argument_changes(
+    service: Service, wanted: Generation, base: Baseline | None
+) -> tuple[list[FieldChange], list[FieldChange]]:
+    """Return the model and the flags that differ, then the settings that are flags (port, served name)."""
     known = _known(service.image.vllm)
     if base is None:
         changes = [_change("model", "", None, service.weights.repo, service.weights.revision[:7])]
@@ -92,17 +108,18 @@ def _word_changes(service: Service, wanted: Generation, base: Baseline | None) -
         old_words = words_of.engine_words_seen(base.container)
         old = args.parse(old_words, known)
         changes = _model_changes(old.model or "", str(old.values.get("--revision") or ""), service)
+    own = []
     for row in compare.differences(old_words, wanted.argv, known):
         if row.flag in _MODEL_FLAGS:
             continue
         if row.flag in _OWN_FLAGS:
-            changes.append(_change(_OWN_FLAGS[row.flag], "", row.old, row.new))
+            own.append(_change(_OWN_FLAGS[row.flag], "", row.old, row.new))
         else:
             changes.append(_change("flag", row.flag, row.old, row.new))
-    return changes
+    return changes, own
 
 
-def _model_changes(old_model: str, old_revision: str, service: Service) -> list[Change]:
+def _model_changes(old_model: str, old_revision: str, service: Service) -> list[FieldChange]:
     weights = service.weights
     if (old_model, old_revision) == (weights.repo, weights.revision):
         return []
@@ -117,7 +134,7 @@ def shown(name: str, value: str | None) -> str | None:
     return "(hidden)" if SECRET_NAME.search(name) else value or '""'
 
 
-def _environment_changes(wanted: Mapping[str, str], base: Baseline | None) -> list[Change]:
+def _environment_changes(wanted: Mapping[str, str], base: Baseline | None) -> list[FieldChange]:
     have = compare_container.environment(base.container, base.image) if base else {}
     own = dict(entry.partition("=")[::2] for entry in base.image.env) if base and base.image else {}
     changes = []
@@ -129,7 +146,9 @@ def _environment_changes(wanted: Mapping[str, str], base: Baseline | None) -> li
     return changes
 
 
-def _setting_changes(host: Host, service: Service, observed: Observed, base: Baseline | None) -> list[Change]:
+def _setting_changes(
+    host: Host, service: Service, observed: Observed, base: Baseline | None
+) -> list[FieldChange]:
     image = observed.images.get(service.image.pull_ref) or (base.image if base else None)
     wanted = compare_container.declared(desired.container_input(host, service, observed.user), image)
     have = compare_container.observed(base.container, base.image) if base else {}
@@ -143,7 +162,7 @@ def _setting_changes(host: Host, service: Service, observed: Observed, base: Bas
     return changes
 
 
-def unit_changes(wanted: Generation, seen: UnitSeen | None, running: bool) -> list[Change]:
+def unit_changes(wanted: Generation, seen: UnitSeen | None, running: bool) -> list[FieldChange]:
     """Return what differs in the unit: text, drop-ins, enablement, and whether it holds the engine."""
     name = wanted.unit_name
     if seen is None or seen.text is None:
@@ -161,7 +180,7 @@ def unit_changes(wanted: Generation, seen: UnitSeen | None, running: bool) -> li
     return changes
 
 
-def _guard_changes(seen: UnitSeen) -> list[Change]:
+def _guard_changes(seen: UnitSeen) -> list[FieldChange]:
     """Return that the guard at work was started from other programs than those that belong there."""
     have, wanted = programs.said(seen.status) or "of before", _programs()
     return [] if have == wanted else [_change("guard", "", f"programs {have}", f"programs {wanted}")]
@@ -172,7 +191,7 @@ def _programs() -> str:
     return zipapp.sha256()[:12]
 
 
-def _line_changes(name: str, old: str, new: str) -> list[Change]:
+def _line_changes(name: str, old: str, new: str) -> list[FieldChange]:
     gone = [line for line in old.splitlines() if line and line not in new.splitlines()]
     come = [line for line in new.splitlines() if line and line not in old.splitlines()]
     changes = []
@@ -184,7 +203,7 @@ def _line_changes(name: str, old: str, new: str) -> list[Change]:
     return changes or [_change("unit", name, "other order or spacing", "as declared")]
 
 
-def gate_changes(wanted: Gate, kept: Mapping[str, Any]) -> list[Change]:
+def gate_changes(wanted: Gate, kept: Mapping[str, Any]) -> list[FieldChange]:
     """Return how the declared gate differs from the one that the Spark keeps for its rollbacks."""
     have = kept.get("gate", {})
     changes = []
@@ -195,13 +214,13 @@ def gate_changes(wanted: Gate, kept: Mapping[str, Any]) -> list[Change]:
     return changes
 
 
-def rank_changes(wanted: Rank | None, kept: Mapping[str, Any]) -> list[Change]:
+def rank_changes(wanted: Rank | None, kept: Mapping[str, Any]) -> list[FieldChange]:
     """Return how a service's place in a cluster differs from the one that the Spark keeps."""
     old, new = _rank_words(_kept_rank(kept)), _rank_words(wanted)
     return [_change("cluster", "", old, new)] if kept and old != new else []
 
 
-def make_changes(wanted: Rank | None, kept: Mapping[str, Any]) -> list[Change]:
+def make_changes(wanted: Rank | None, kept: Mapping[str, Any]) -> list[FieldChange]:
     """Return that something differs which all ranks share, and which may stand in no field of this one."""
     had = _kept_rank(kept)
     if had is None or wanted is None or had.make == wanted.make:

@@ -9,13 +9,12 @@ from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile, Weig
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost.artifacts.fetch.rates import COPY, DOWNLOAD, PULL
 from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
+from sparkfleet.plan.artifacts import Artifact, ArtifactType
 from sparkfleet.plan.freeable import freeable
-from sparkfleet.plan.model import Change, Sign, Source, Step, Stock
-from sparkfleet.plan.units import duration, size
+from sparkfleet.plan.model import Note, Step
+from sparkfleet.plan.operations import BuildImage, FetchOperation, FetchWeights, FileToFetch, PullImage
+from sparkfleet.plan.units import size
 from sparkfleet.probe.observed import ImageSeen, Observed
-
-LISTED_FILES = 5
-"""More differing files than this are counted instead of listed."""
 
 UNPACK_FACTOR = 3
 """An unpacked image needs about this many times its compressed size, the download included."""
@@ -24,26 +23,26 @@ SPARE_BYTES = 64 << 20
 """Bytes that stay free on a disk for the Spark's own needs: journal, state, logs."""
 
 
-def stock(service: Service, observed: Observed) -> list[Stock]:
+def artifacts(service: Service, observed: Observed) -> list[Artifact]:
     """Return what there is of a service's image and models."""
     return [
-        image_stock(service.image, observed),
-        *(weights_stock(weights, observed) for weights in service.repositories),
+        image_artifact(service.image, observed),
+        *(weights_artifact(weights, observed) for weights in service.repositories),
     ]
 
 
-def image_stock(image: ImageRef, observed: Observed) -> Stock:
+def image_artifact(image: ImageRef, observed: Observed) -> Artifact:
     """Return whether the image is there under its digest; a derived one: by its name and what it says."""
     here = image_here(image, observed)
     free, rates = observed.disks["docker"].free, _rates(observed, PULL)
     if image.derived_packages is None:
         have, missing = (here.size, 0) if here else (0, image.size)
-        return Stock(Step.IMAGE, image.pull_ref, here is not None, have, missing, free, *rates)
+        return Artifact(ArtifactType.IMAGE, image.pull_ref, here is not None, have, missing, free, *rates)
     base = observed.images.get(image.base.pull_ref)
     have = here.size if here else base.size if base else 0
     missing = 0 if here else image.derived_packages.size + (0 if base else image.size)
     whole, identity = here is not None, here.id if here else ""
-    made = Stock(Step.IMAGE, image.pull_ref, whole, have, missing, free, *rates)
+    made = Artifact(ArtifactType.IMAGE, image.pull_ref, whole, have, missing, free, *rates)
     return replace(made, derived=True, identity=identity)
 
 
@@ -55,12 +54,12 @@ def image_here(image: ImageRef, observed: Observed) -> ImageSeen | None:
     return here if here.labels.get(LABEL_DERIVED) == image.pull_ref.rpartition(":")[2] else None
 
 
-def weights_stock(weights: Weights, observed: Observed) -> Stock:
+def weights_artifact(weights: Weights, observed: Observed) -> Artifact:
     """Return how much of a model at its commit is there as locked."""
     wrong = wrong_files(weights, observed)
     missing = sum(file.size for file, _ in wrong.values())
-    return Stock(
-        Step.WEIGHTS,
+    return Artifact(
+        ArtifactType.MODEL,
         weights_key(weights),
         not wrong,
         weights.size - missing,
@@ -74,43 +73,32 @@ def _rates(observed: Observed, kind: str) -> tuple[int, int]:
     return observed.rates.get(kind, 0), observed.rates.get(COPY, 0)
 
 
-def origin(stock: Stock, source: Source) -> str:
-    """Return where something comes from, in words."""
-    if source.host:
-        return f"from {source.host}{' over the fabric' if source.near else ''}"
-    if stock.derived:
-        return f"to build here{' from the offline mirror' if source.mirror else ''}"
-    if source.mirror:
-        return "from the offline mirror"
-    return "to pull" if stock.step is Step.IMAGE else "to download"
+def operations(service: Service, observed: Observed) -> list[FetchOperation]:
+    """Return what is fetched for a service: its image, the model and its drafters, where not complete."""
+    image = image_operation(service.image, observed)
+    weights = (weights_operation(one, observed) for one in service.repositories)
+    return [one for one in (image, *weights) if one is not None]
 
 
-def amount(stock: Stock, source: Source) -> str:
-    """Return how much comes from where, how long that takes, and how much room there is then."""
-    number = source.size or stock.missing
-    count = f"{size(number)} " if number else ""
-    rate = stock.copy_rate if source.host else stock.rate
-    took = f" (about {duration(number / rate)})" if rate and number >= rate else ""
-    if stock.step is Step.IMAGE:
-        return f"{count}{origin(stock, source)}{took}, {size(stock.free)} free"
-    left = f"{size(stock.free)} free, {size(max(0, stock.free - stock.missing))} after"
-    return f"{count}{origin(stock, source)} before the stop{took}, {left}"
-
-
-def image_changes(service: Service, observed: Observed) -> list[Change]:
-    """Return the pull of the image, when it is not there under its digest."""
-    found = image_stock(service.image, observed)
-    if found.whole:
+def notes(service: Service, observed: Observed) -> list[Note]:
+    """Return what is to be known of them."""
+    added = service.image.derived_packages
+    if added is None or image_here(service.image, observed):
         return []
-    new, note = service.image.display, amount(found, Source())
-    derived_packages = service.image.derived_packages
-    if derived_packages is None:
-        return [Change(Step.IMAGE, Sign.ADD, "pull", new=new, note=note, item=found.key)]
-    packages = ", ".join(derived_packages.packages)
-    return [
-        Change(Step.IMAGE, Sign.ADD, "build", new=new, note=note, item=found.key),
-        Change(Step.IMAGE, Sign.NOTE, "packages", new=packages, note="as far as the image lacks them"),
-    ]
+    return [Note(Step.IMAGE, "packages", text=", ".join(added.packages), remark=_LACKING)]
+
+
+_LACKING = "as far as the image lacks them"
+
+
+def image_operation(image: ImageRef, observed: Observed) -> PullImage | BuildImage | None:
+    """Return the pull or build of an image; None when it is present."""
+    artifact = image_artifact(image, observed)
+    if artifact.complete:
+        return None
+    if image.derived_packages is None:
+        return PullImage(artifact, image.display)
+    return BuildImage(artifact, image.display, tuple(image.derived_packages.packages))
 
 
 def weights_key(weights: Weights) -> str:
@@ -144,40 +132,25 @@ def wrong_files(weights: Weights, observed: Observed) -> dict[str, tuple[WeightF
     return wrong
 
 
-def weight_changes(service: Service, observed: Observed) -> list[Change]:
-    """Return the downloads of the model and its drafters."""
-    return [change for weights in service.repositories for change in _downloads(weights, observed)]
-
-
-def _downloads(weights: Weights, observed: Observed) -> list[Change]:
-    """Return one line for a whole repository, a line a file for few."""
+def weights_operation(weights: Weights, observed: Observed) -> FetchWeights | None:
+    """Return the fetch of a model's files; None when all are present as locked."""
     wrong = wrong_files(weights, observed)
     if not wrong:
-        return []
-    item = weights_key(weights)
-    nothing_there = not observed.weights.get(item)
-    if nothing_there or len(wrong) > LISTED_FILES:
-        what = weights.repo if nothing_there else f"{len(wrong)} of {len(weights.files)} files"
-        note = amount(weights_stock(weights, observed), Source())
-        return [Change(Step.WEIGHTS, Sign.ADD, "weights", new=what, note=note, item=item)]
-    return [
-        Change(
-            Step.WEIGHTS,
-            Sign.ADD if why == "missing" else Sign.CHANGE,
-            "weights",
-            path,
-            old="" if why == "missing" else why,
-            new=size(file.size),
-            item=item,
-        )
-        for path, (file, why) in wrong.items()
-    ]
+        return None
+    return FetchWeights(
+        weights_artifact(weights, observed),
+        weights.repo,
+        weights.revision,
+        tuple(FileToFetch(path, file.size, found) for path, (file, found) in wrong.items()),
+        len(weights.files),
+        nothing_present=not observed.weights.get(weights_key(weights)),
+    )
 
 
 _KEPT = {
     "models": ("weights", "or put models_dir on another disk"),
     "docker": ("image", "docker image prune"),
-    "state": ("the diary of a change", "free some of it"),
+    "state": ("the journal of a rollout", "free some of it"),
 }
 """File system -> what of ours lies on it, and how to make room there."""
 
@@ -193,7 +166,7 @@ def disk_diagnostic(host: Host, service: Service, observed: Observed) -> Diagnos
     missing = (wrong_files(weights, observed) for weights in service.repositories)
     wanted = {"models": sum(file.size for files in missing for file, _ in files.values())}
     if image_here(service.image, observed) is None:
-        wanted["docker"] = image_stock(service.image, observed).missing * UNPACK_FACTOR
+        wanted["docker"] = image_artifact(service.image, observed).missing * UNPACK_FACTOR
     wanted["state"] = 0
     need: dict[tuple[int, int], list[str]] = {}
     for name in wanted:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from sparkfleet.config.resolved import Host, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import host_changes
-from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
+from sparkfleet.plan.model import ChangeSet, HostPlan, Note, Step
+from sparkfleet.plan.operations import SHORT_COMMIT, VerifyWeights, WriteFile
 from sparkfleet.plan.staging import weights_key, wrong_files
-from sparkfleet.plan.units import size
 from sparkfleet.probe.observed import Observed
 
 AGAIN = "verify_again"
 """pyinfra data (``--data verify_again=yes``): what was hashed before is read once more."""
-SHORT = 7
-"""Digits of a commit that are shown."""
 
 
 def verify_plan(host: Host, observed: Observed, whole: HostPlan, *, again: bool = False) -> HostPlan:
@@ -28,20 +26,19 @@ def verify_plan(host: Host, observed: Observed, whole: HostPlan, *, again: bool 
     """
     if whole.unknown:
         return whole
-    entries = [_entry(host, weights, observed, again=again) for weights in repositories(host)]
-    found = [entry for entry in entries if entry is not None]
-    first = _programs(whole) if any(entry.steps(Step.VERIFY) for entry in found) else []
-    return HostPlan(host.name, (*first, *found))
+    found = [_change_set(host, weights, observed, again=again) for weights in repositories(host)]
+    sets = [one for one in found if one is not None]
+    first = _programs(whole) if any(not one.blocked for one in sets) else []
+    return HostPlan(host.name, (*first, *sets))
 
 
-def _programs(whole: HostPlan) -> list[Entry]:
-    rows = [
-        change
-        for entry in whole.entries
-        for change in entry.steps(Step.HOST)
-        if change.field == host_changes.PROGRAMS
-    ]
-    return [Entry("host", Verb.PREPARE, tuple(rows))] if rows else []
+def _programs(whole: HostPlan) -> list[ChangeSet]:
+    programs = tuple(
+        one
+        for one in whole.operations(Step.HOST)
+        if isinstance(one, WriteFile) and one.path == host_changes.PROGRAM_PATH
+    )
+    return [ChangeSet("host", programs)] if programs else []
 
 
 def repositories(host: Host) -> tuple[Weights, ...]:
@@ -61,29 +58,20 @@ def to_read(weights: Weights, observed: Observed, *, again: bool = False) -> tup
     )
 
 
-def concerns(entry: Entry, weights: Weights) -> bool:
-    """Tell whether an entry of such a plan has the hashing of this model at this commit."""
-    commits = [change.key for change in entry.steps(Step.VERIFY)]
-    return entry.subject == weights.repo and weights.revision[:SHORT] in commits
-
-
-def _entry(host: Host, weights: Weights, observed: Observed, *, again: bool) -> Entry | None:
+def _change_set(host: Host, weights: Weights, observed: Observed, *, again: bool) -> ChangeSet | None:
     wrong, reading = wrong_files(weights, observed), to_read(weights, observed, again=again)
-    notes = [
-        Change(Step.VERIFY, Sign.NOTE, why.partition(",")[0], path, new=why.partition(", ")[2])
+    notes = tuple(
+        Note(Step.VERIFY, why.partition(",")[0], path, why.partition(", ")[2])
         for path, (_, why) in wrong.items()
-    ]
-    if reading:
-        amount = size(sum(file.size for file in reading))
-        what = f"{len(reading)} of {len(weights.files)} files"
-        commit = weights.revision[:SHORT]
-        notes.append(Change(Step.VERIFY, Sign.CHANGE, "hash", commit, new=what, note=f"{amount} to read"))
-    if not notes:
+    )
+    if not reading and not notes:
         return None
-    return Entry(
+    amount = sum(file.size for file in reading)
+    operation = VerifyWeights(weights.repo, weights.revision, len(reading), amount, weights, tuple(wrong))
+    return ChangeSet(
         weights.repo,
-        Verb.VERIFY,
-        tuple(notes),
+        (operation,),
+        notes=notes,
         blocked=None if reading else not_as_locked(host.name, weights, list(wrong)),
     )
 
@@ -96,6 +84,6 @@ def not_as_locked(where: str, weights: Weights, paths: list[str]) -> Diagnostic 
     return Diagnostic(
         f"{where}: {weights.repo}",
         f"{len(paths)} of {len(weights.files)} files are not as locked: {shown}",
-        f"the files of commit {weights.revision[:SHORT]}",
+        f"the files of commit {weights.revision[:SHORT_COMMIT]}",
         f"pyinfra INVENTORY deploys/stage.py --limit {where} (fetches these alone)",
     )

@@ -12,7 +12,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import fabric
 from sparkfleet.fleet.run import executor, fleet_run, spark_plan
-from sparkfleet.plan.model import Entry, HostPlan, Verb
+from sparkfleet.plan.model import ChangeSet, HostPlan
 
 GONE = Diagnostic("spark-02", "it could not be reached")
 
@@ -38,7 +38,7 @@ def test_nothing_is_changed_at_one_end_when_the_other_cannot_be_changed(act: Any
     elif why == "unknown":
         act.run.plans["spark-02"] = HostPlan("spark-02", unknown=GONE)
     else:
-        entry = Entry("fabric", Verb.PREPARE, (), blocked=GONE)
+        entry = ChangeSet("fabric", blocked=GONE)
         act.run.plans["spark-02"] = HostPlan("spark-02", (entry,))
     with pytest.raises(executor.FailedError, match="spark-02, at the other end, cannot be changed now"):
         fabric._refuse_alone(act)

@@ -7,7 +7,8 @@ from typing import Any
 
 from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.plan.compute import host_plan
-from sparkfleet.plan.model import Entry, Sign
+from sparkfleet.plan.model import ChangeSet, Note
+from sparkfleet.plan.operations import RolloutOperation
 from sparkfleet.probe.observed import ContainerSeen, Observed
 from tests.unit.plan import fake_spark
 
@@ -51,12 +52,21 @@ def with_service(**changes: Any) -> Host:
     return replace(HOST, services=(replace(NANO, **changes),))
 
 
-def rows(entry: Entry) -> list[tuple[str, str, str, str]]:
-    return [(c.field, c.key, c.old, c.new) for c in entry.changes if c.sign is not Sign.NOTE]
+def rows(entry: ChangeSet) -> list[tuple[str, str, str, str]]:
+    return [(c.name, c.key, c.old, c.new) for c in entry.fields()]
 
 
-def only_entry(host: Host, seen: Observed) -> Entry:
-    (entry,) = host_plan(host, seen).entries
+def notes(entry: ChangeSet, name: str) -> list[Note]:
+    return [note for note in entry.notes if note.name == name]
+
+
+def rollout(entry: ChangeSet) -> RolloutOperation:
+    (operation,) = (one for one in entry.operations if isinstance(one, RolloutOperation))
+    return operation
+
+
+def only_entry(host: Host, seen: Observed) -> ChangeSet:
+    (entry,) = host_plan(host, seen).change_sets
     return entry
 
 

@@ -25,7 +25,7 @@ CACHES = {
 def gone(limits: dict[str, str], caches: dict[str, Any] | None = None, host: Host | None = None) -> list[str]:
     item = Item("caches", "/cache", tuple(limits.items()))
     live = {"caches": CACHES if caches is None else caches, "now": NOW}
-    return [row.key for row in compile_caches.changes(host or Host("x", ()), item, live)]
+    return [one.path for one in compile_caches.removals(host or Host("x", ()), item, live)]
 
 
 def test_those_not_written_to_for_so_long_go_unless_a_service_needs_them() -> None:
@@ -48,7 +48,8 @@ def test_the_cache_of_what_will_serve_stays_though_no_record_names_it_yet() -> N
 
 def test_the_row_says_how_much_and_how_old() -> None:
     item = Item("caches", "/cache", (("max_age_days", "40"),))
-    (row,) = compile_caches.changes(Host("x", ()), item, {"caches": CACHES, "now": NOW})
+    (removal,) = compile_caches.removals(Host("x", ()), item, {"caches": CACHES, "now": NOW})
+    (row,) = removal.fields()
     assert row.note == "5.0 GiB, not written to for 50 days"
 
 

@@ -9,7 +9,8 @@ import pytest
 from sparkfleet.config.resolved import Container, Host, Mount, Paths, WeightFile, Weights
 from sparkfleet.contract.generation import Gate
 from sparkfleet.plan.compute import host_plan, probe_request
-from sparkfleet.plan.model import HostState, Sign, Step, Verb
+from sparkfleet.plan.model import Action, ChangeKind, HostState, Step
+from sparkfleet.plan.operations import CreateService, FetchWeights, PullImage
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
     HOST,
@@ -18,7 +19,9 @@ from tests.unit.plan.nano import (
     NGC,
     STOCK,
     THERE,
+    notes,
     only_entry,
+    rollout,
     rows,
     with_service,
 )
@@ -26,26 +29,25 @@ from tests.unit.plan.nano import (
 
 def test_a_converged_spark_has_an_empty_plan() -> None:
     plan = host_plan(HOST, fake_spark.converged(HOST))
-    assert plan.entries == ()
+    assert plan.change_sets == ()
     assert plan.state is HostState.UNCHANGED
 
 
 def test_an_idle_spark_without_declared_services_is_not_touched() -> None:
     idle = Host("spark-09")
-    assert host_plan(idle, fake_spark.fresh(idle)).entries == ()
+    assert host_plan(idle, fake_spark.fresh(idle)).change_sets == ()
 
 
 def test_a_fresh_spark_gets_programs_directories_image_weights_and_the_service() -> None:
     plan = host_plan(HOST, fake_spark.fresh(HOST))
-    host_entry, service_entry = plan.entries
-    assert host_entry.verb is Verb.PREPARE
-    assert {c.field for c in host_entry.changes} == {"programs", "valve", "unit", "directory"}
-    assert service_entry.verb is Verb.CREATE
-    assert service_entry.replaces == ()
-    assert [c.field for c in service_entry.steps(Step.IMAGE)] == ["pull"]
-    assert [c.field for c in service_entry.steps(Step.WEIGHTS)] == ["weights"]
-    assert service_entry.expect == (("nano", ""),)
-    assert {c.sign for c in service_entry.changes} == {Sign.ADD, Sign.NOTE}
+    host_entry, service_entry = plan.change_sets
+    assert host_entry.kind is ChangeKind.PREPARE
+    assert {c.name for c in host_entry.fields()} == {"programs", "valve", "unit", "directory"}
+    assert service_entry.kind is ChangeKind.CREATE
+    assert rollout(service_entry).replaces == ()
+    assert [type(one) for one in service_entry.operations] == [PullImage, FetchWeights, CreateService]
+    assert rollout(service_entry).expect == (("nano", ""),)
+    assert {c.action for c in service_entry.fields()} == {Action.ADD}
 
 
 def flags(**changed: object) -> dict[str, object]:
@@ -116,13 +118,13 @@ def test_each_field_is_set_again_changed_and_unset(
 ) -> None:
     before, after = HOST, with_service(**changed)
     there = fake_spark.converged(before)
-    assert host_plan(before, there).entries == ()  # set, and again
+    assert host_plan(before, there).change_sets == ()  # set, and again
     entry = only_entry(after, there)  # change
     assert rows(entry) == expected
-    assert entry.verb is Verb.RECREATE
-    assert entry.replaces == ("nano",)
+    assert entry.kind is ChangeKind.RECREATE
+    assert rollout(entry).replaces == ("nano",)
     changed_there = fake_spark.converged(after)
-    assert host_plan(after, changed_there).entries == ()
+    assert host_plan(after, changed_there).change_sets == ()
     back = only_entry(before, changed_there)  # unset
     assert sorted((f, k, n, o) for f, k, o, n in rows(back)) == sorted(expected)
 
@@ -145,20 +147,20 @@ MEANS_THE_SAME = {
 
 @pytest.mark.parametrize("same", MEANS_THE_SAME.values(), ids=MEANS_THE_SAME)
 def test_another_spelling_of_the_same_flags_is_no_change(same: tuple[tuple[str, object], ...]) -> None:
-    assert host_plan(with_service(flags=same), fake_spark.converged(HOST)).entries == ()
-    assert host_plan(HOST, fake_spark.converged(with_service(flags=same))).entries == ()
+    assert host_plan(with_service(flags=same), fake_spark.converged(HOST)).change_sets == ()
+    assert host_plan(HOST, fake_spark.converged(with_service(flags=same))).change_sets == ()
 
 
 def test_another_image_shows_tag_and_digest_and_is_pulled_before_the_stop() -> None:
     there = fake_spark.converged(HOST)
     after = with_service(image=replace(NGC, tag="26.05-py3", digest="sha256:" + "3" * 64, vllm="0.20.2"))
     there = replace(there, images={**there.images, after.services[0].image.pull_ref: None})
-    host_entry, entry = host_plan(after, there).entries
+    host_entry, entry = host_plan(after, there).change_sets
     assert rows(host_entry) == [("directory", "~/vllm-compile-cache/333333333333", "", "0755 nvidia:nvidia")]
-    image = next(c for c in entry.changes if c.field == "image")
+    image = next(c for c in entry.fields() if c.name == "image")
     assert (image.old, image.new) == ("nvcr.io/nvidia/vllm:26.04-py3", "nvcr.io/nvidia/vllm:26.05-py3")
     assert image.note == "sha256:111111111111 → sha256:333333333333"
-    assert [c.field for c in entry.steps(Step.IMAGE)] == ["pull"]
+    assert [type(one) for one in entry.of_step(Step.IMAGE)] == [PullImage]
 
 
 def test_an_image_whose_entrypoint_is_vllm_serve_gets_no_second_vllm_serve() -> None:
@@ -173,17 +175,17 @@ def test_another_commit_is_another_model_and_its_files_are_fetched() -> None:
     there = fake_spark.converged(HOST)
     there = replace(there, weights={**there.weights, "nvidia/Nano@" + "b" * 40: {}})
     entry = only_entry(after, there)
-    model = next(c for c in entry.changes if c.field == "model")
+    model = next(c for c in entry.fields() if c.name == "model")
     assert (model.old, model.new, model.note) == ("nvidia/Nano", "nvidia/Nano", "aaaaaaa → bbbbbbb")
-    (weights,) = entry.steps(Step.WEIGHTS)
+    (weights,) = (c for one in entry.of_step(Step.WEIGHTS) for c in one.fields())
     assert weights.note.startswith("18.0 GiB to download before the stop, ")
 
 
 def test_another_gate_is_kept_without_touching_the_engine() -> None:
     after = with_service(gate=Gate(prompt="2+2?", expect="4", timeout_s=60))
     entry = only_entry(after, fake_spark.converged(HOST))
-    assert entry.verb is Verb.UPDATE
-    assert [(c.field, c.key) for c in entry.changes] == [
+    assert entry.kind is ChangeKind.UPDATE
+    assert [(c.name, c.key) for c in entry.fields()] == [
         ("gate", "prompt"),
         ("gate", "expect"),
         ("gate", "timeout"),
@@ -194,7 +196,7 @@ def test_a_new_container_does_not_hide_what_else_of_the_service_changes() -> Non
     host = with_service(port=8001, gate=replace(NANO.gate, timeout_s=99))
     unit = replace(THERE.units["sparkfleet-nano.service"], enabled="disabled", drop_ins={"/etc/x.conf": ""})
     entry = only_entry(host, replace(THERE, units={**THERE.units, "sparkfleet-nano.service": unit}))
-    assert entry.verb is Verb.RECREATE
+    assert entry.kind is ChangeKind.RECREATE
     assert set(rows(entry)) == {
         ("port", "", "8000", "8001"),
         ("gate", "timeout", "1800", "99"),
@@ -207,15 +209,15 @@ def test_another_name_replaces_the_service_that_is_no_longer_declared() -> None:
     after = with_service(name="nano-2", served_name="nano-2")
     entry = only_entry(after, fake_spark.converged(HOST))
     assert entry.title == "nano → nano-2"
-    assert entry.replaces == ("nano",)
-    assert entry.verb is Verb.RECREATE
+    assert rollout(entry).replaces == ("nano",)
+    assert entry.kind is ChangeKind.RECREATE
     assert ("name", "", "nano", "nano-2") in rows(entry)
-    assert dict(entry.expect).keys() == {"nano-2", "nano"}
+    assert dict(rollout(entry).expect).keys() == {"nano-2", "nano"}
 
 
 def test_an_undeclared_service_of_ours_is_removed() -> None:
     entry = only_entry(Host("spark-01"), fake_spark.converged(HOST))
-    assert entry.verb is Verb.REMOVE
+    assert entry.kind is ChangeKind.REMOVE
     assert rows(entry) == [
         ("container", "", "nano", ""),
         ("unit", "", "sparkfleet-nano.service", ""),
@@ -245,7 +247,7 @@ def test_a_renamed_service_is_told_from_one_that_goes_by_its_port() -> None:
 def test_a_service_that_goes_with_the_change_of_another_is_listed() -> None:
     other = replace(NANO, name="other", port=8001, served_name="other")
     entry = only_entry(with_service(env=()), fake_spark.converged(replace(HOST, services=(NANO, other))))
-    assert entry.replaces == ("nano", "other")
+    assert rollout(entry).replaces == ("nano", "other")
     assert rows(entry) == [
         ("env", "VLLM_LOGGING_LEVEL", "INFO", ""),
         ("container", "", "other", ""),
@@ -265,7 +267,7 @@ def test_the_probe_is_asked_for_all_that_a_plan_needs() -> None:
 def test_the_time_without_service_is_what_the_last_start_took() -> None:
     kept = {"nano": {**THERE.generations["nano"], "gate_result": {"ready_s": 360.4, "first_s": 12.0}}}
     entry = only_entry(with_service(port=8001), replace(THERE, generations=kept))
-    assert entry.downtime_s == 372
+    assert entry.downtime == 372
 
 
 def test_a_drafter_is_fetched_beside_its_model() -> None:
@@ -275,21 +277,22 @@ def test_a_drafter_is_fetched_beside_its_model() -> None:
     after = with_service(drafters=(drafter,))
     there = replace(THERE, weights={**THERE.weights, "z-lab/Drafter@" + "d" * 40: {}})
     assert ("z-lab/Drafter", "d" * 40) in probe_request(after).weights
-    (change,) = only_entry(after, there).steps(Step.WEIGHTS)
-    assert change.new == "z-lab/Drafter"
+    (fetch,) = only_entry(after, there).of_step(Step.WEIGHTS)
+    assert isinstance(fetch, FetchWeights)
+    assert fetch.repository == "z-lab/Drafter"
 
 
 def test_a_change_says_whether_the_engine_will_fit_and_no_change_says_nothing() -> None:
     tight = with_service(flags=(("gpu-memory-utilization", 0.16), ("max-model-len", 262144)))
-    (note,) = [c for c in only_entry(tight, THERE).changes if c.field == "memory"]
-    assert note.new.startswith("18.0 weights + ")
-    assert note.new.endswith("GiB: does not fit")
-    assert host_plan(HOST, THERE).entries == ()
+    (note,) = notes(only_entry(tight, THERE), "memory")
+    assert note.text.startswith("18.0 weights + ")
+    assert note.text.endswith("GiB: does not fit")
+    assert host_plan(HOST, THERE).change_sets == ()
 
 
 def test_warnings_of_the_rules_stand_beside_the_change_that_they_are_about() -> None:
-    warned = [c for c in only_entry(with_service(port=8001), THERE).changes if c.field == "warning"]
-    assert any("MEM-02" in c.new for c in warned)
+    warned = notes(only_entry(with_service(port=8001), THERE), "warning")
+    assert any("MEM-02" in c.text for c in warned)
 
 
 def test_after_a_start_the_estimate_is_what_the_engine_said_of_itself() -> None:
@@ -297,9 +300,9 @@ def test_after_a_start_the_estimate_is_what_the_engine_said_of_itself() -> None:
     record = {**THERE.generations["nano"], "gate_result": {"memory_log": log}}
     after = with_service(port=8001)
     entry = only_entry(after, replace(THERE, generations={"nano": record}))
-    (note,) = [c for c in entry.changes if c.field == "memory"]
-    assert note.new.startswith("17.2 weights + ")
+    (note,) = notes(entry, "memory")
+    assert note.text.startswith("17.2 weights + ")
     other_model = replace(after.services[0], weights=replace(NANO_WEIGHTS, revision="b" * 40))
     entry = only_entry(replace(after, services=(other_model,)), replace(THERE, generations={"nano": record}))
-    (note,) = [c for c in entry.changes if c.field == "memory"]
-    assert note.new.startswith("18.0 weights + ")
+    (note,) = notes(entry, "memory")
+    assert note.text.startswith("18.0 weights + ")

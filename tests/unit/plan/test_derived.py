@@ -7,13 +7,14 @@ from typing import Any
 
 from sparkfleet.config.resolved import Host, Prepare, Stage
 from sparkfleet.plan import needs
+from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.plan.cluster.join import joined
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fleet_staging import settled, spread
 from sparkfleet.plan.freeable import freeable
-from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Sign, Source, Step
+from sparkfleet.plan.model import ChangeSet, FieldChange, HostPlan, HostState, Step
 from sparkfleet.plan.prune import Kind, Wish, fleet_prune
-from sparkfleet.plan.report import change_line
+from sparkfleet.plan.report import field_line, note_line
 from sparkfleet.probe.observed import Disk, Observed
 from sparkfleet.probe.stored import Staged, Stored, StoredGeneration, StoredImage, StoredService
 from tests.unit.config.test_derived_packages import ADDED
@@ -35,18 +36,19 @@ def with_base(host: Host) -> Observed:
     return replace(fresh(host), images={KEY: None, NGC.pull_ref: image_seen(NGC)})
 
 
-def only(plan: HostPlan) -> Entry:
-    (entry,) = (one for one in plan.entries if one.service)
+def only(plan: HostPlan) -> ChangeSet:
+    (entry,) = (one for one in plan.change_sets if one.subject != "host")
     return entry
 
 
 def lines(plan: HostPlan, *fields: str) -> list[str]:
-    found = [change for change in only(plan).changes if change.field in fields]
-    return [change_line(change).strip() for change in found]
+    own = only(plan)
+    found = [field_line(change).strip() for change in own.fields() if change.name in fields]
+    return found + [note_line(note).strip() for note in own.notes if note.name in fields]
 
 
-def changed(entry: Entry, field: str) -> Change:
-    (change,) = (one for one in entry.changes if one.field == field)
+def changed(entry: ChangeSet, field: str) -> FieldChange:
+    (change,) = (one for one in entry.fields() if one.name == field)
     return change
 
 
@@ -62,14 +64,14 @@ def test_the_plan_names_base_packages_and_what_there_is_to_fetch() -> None:
 
 
 def test_with_the_base_on_the_spark_only_the_packages_are_to_fetch() -> None:
-    (stock, *_) = host_plan(DERIVED, with_base(DERIVED)).stock
-    assert (stock.derived, stock.whole, stock.missing, stock.have) == (True, False, 75, NGC.size)
+    (stock, *_) = host_plan(DERIVED, with_base(DERIVED)).artifacts
+    assert (stock.derived, stock.complete, stock.missing, stock.have) == (True, False, 75, NGC.size)
 
 
 def test_a_converged_spark_has_an_empty_plan_and_says_which_build_it_has() -> None:
     plan = host_plan(DERIVED, converged(DERIVED))
-    assert plan.entries == ()
-    assert plan.stock[0].identity == image_seen(IMAGE).id
+    assert plan.change_sets == ()
+    assert plan.artifacts[0].identity == image_seen(IMAGE).id
 
 
 def test_another_image_of_that_name_is_not_taken_for_it() -> None:
@@ -83,8 +85,8 @@ def test_packages_that_are_added_replace_the_container_and_nothing_else_of_it() 
     seen = converged(PLAIN)
     there = replace(seen, images={**seen.images, KEY: image_seen(IMAGE), NGC.pull_ref: image_seen(NGC)})
     entry = only(host_plan(DERIVED, there))
-    rows = [one for one in entry.changes if one.sign is not Sign.NOTE]
-    assert [(one.field, one.old, one.new) for one in rows] == [
+    rows = entry.fields()
+    assert [(one.name, one.old, one.new) for one in rows] == [
         ("image", "nvcr.io/nvidia/vllm:26.04-py3", IMAGE.display)
     ]
     assert rows[0].note.endswith(f"→ {KEY.removeprefix('localhost/')}")
@@ -93,7 +95,8 @@ def test_packages_that_are_added_replace_the_container_and_nothing_else_of_it() 
 def test_a_base_that_runs_is_not_the_derived_image_while_that_is_still_to_be_built() -> None:
     seen = converged(PLAIN)
     there = replace(seen, images={**seen.images, KEY: None})
-    assert changed(only(host_plan(DERIVED, there)), "image").step is Step.SERVICE
+    own = only(host_plan(DERIVED, there))
+    assert changed(own, "image") in [change for one in own.of_step(Step.SERVICE) for change in one.fields()]
 
 
 def test_one_spark_builds_and_the_others_copy_also_where_they_are_offline() -> None:
@@ -103,7 +106,11 @@ def test_one_spark_builds_and_the_others_copy_also_where_they_are_offline() -> N
     plans = [host_plan(host, seen[name]) for name, host in hosts.items()]
     found = {name: source for (name, key), source in spread(hosts, plans).items() if key == KEY}
     size = NGC.size + ADDED.size  # the base goes along
-    assert found == {"a": Source("b", size=size), "b": Source(), "c": Source("b", size=size)}
+    assert found == {
+        "a": Source("b", size=size),
+        "b": Source(),
+        "c": Source("b", size=size),
+    }
     told = settled(plans[0], {("a", KEY): found["a"]})
     assert "9.0 GiB from b" in changed(only(told), "build").note
 

@@ -12,7 +12,8 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import docker_install
 from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.compute import host_plan, probe_request
-from sparkfleet.plan.model import EVERY_STEP, HostState, Plan, Sign, Step
+from sparkfleet.plan.model import EVERY_STEP, Action, HostState, Plan, Step
+from sparkfleet.plan.operations import InstallPackages
 from sparkfleet.plan.status import spark_status
 from sparkfleet.probe.observed import Disk, Observed, WithoutDocker
 from sparkfleet.probe.packages import Packages
@@ -37,7 +38,7 @@ def test_it_is_unknown_where_nothing_is_declared_with_every_other_reason_beside_
     assert plan.state is HostState.UNKNOWN
     assert plan.unknown is not None
     assert [one.message.split()[0] for one in plan.unknown.each] == ["Docker", "the", "neither"]
-    assert plan.entries == ()
+    assert plan.change_sets == ()
 
 
 def test_the_diagnostic_is_told_without_the_look_that_came_with_it() -> None:
@@ -68,16 +69,18 @@ def test_a_swap_that_has_not_ended_is_not_passed_over() -> None:
 
 def test_packages_come_as_apt_says_then_the_host_and_nothing_is_claimed_of_services() -> None:
     plan = host_plan(DECLARED, without())
-    assert [entry.subject for entry in plan.entries] == ["docker", "host"]
-    docker = plan.entries[0]
-    assert [(c.sign, c.field, c.key, c.old, c.new) for c in docker.changes] == [
-        (Sign.CHANGE, "package", "runc", "1.0", "1.1"),
-        (Sign.ADD, "package", "docker.io", "", "28.2"),
-        (Sign.ADD, "package", "nvidia-container-toolkit", "", "1.18"),
-        (Sign.ADD, "service", "docker", "", "started"),
-        (Sign.NOTE, "later", "nano", "", ""),
+    assert [entry.subject for entry in plan.change_sets] == ["docker", "host"]
+    docker = plan.change_sets[0]
+    assert [(c.action, c.name, c.key, c.old, c.new) for c in docker.fields()] == [
+        (Action.CHANGE, "package", "runc", "1.0", "1.1"),
+        (Action.ADD, "package", "docker.io", "", "28.2"),
+        (Action.ADD, "package", "nvidia-container-toolkit", "", "1.18"),
+        (Action.ADD, "service", "docker", "", "started"),
     ]
-    assert docker_install.words(docker.steps(Step.DOCKER)) == (
+    assert [(note.name, note.key) for note in docker.notes] == [("later", "nano")]
+    (install,) = docker.operations
+    assert isinstance(install, InstallPackages)
+    assert install.apt_arguments == (
         "runc=1.1",
         "docker.io=28.2",
         "nvidia-container-toolkit=1.18",
@@ -87,14 +90,14 @@ def test_packages_come_as_apt_says_then_the_host_and_nothing_is_claimed_of_servi
 
 def test_a_missing_toolkit_alone_is_installed_and_docker_restarted_when_nothing_runs() -> None:
     seen = replace(fake_spark.fresh(DECLARED), toolkit=(), packages=APT)
-    docker = host_plan(DECLARED, seen).entries[0]
-    (service,) = [change for change in docker.changes if change.field == "service"]
-    assert (service.sign, service.old, service.new) == (Sign.CHANGE, "running", "restarted")
+    docker = host_plan(DECLARED, seen).change_sets[0]
+    (service,) = [change for change in docker.fields() if change.name == "service"]
+    assert (service.action, service.old, service.new) == (Action.CHANGE, "running", "restarted")
     serving = replace(THERE, toolkit=(), packages=APT)
     plan = host_plan(DECLARED, serving)
     assert plan.state is HostState.BLOCKED
-    assert plan.entries[0].blocked is not None
-    assert "docker stop nano" in plan.entries[0].blocked.hint
+    assert plan.change_sets[0].blocked is not None
+    assert "docker stop nano" in plan.change_sets[0].blocked.hint
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_a_missing_toolkit_alone_is_installed_and_docker_restarted_when_nothing_
         (Packages(("docker-ce or docker.io",), missing=("docker-ce or docker.io",)), "apt does not know"),
         (Packages(("docker.io",), error="E: Unmet dependencies."), "Unmet dependencies"),
         (replace(APT, remove=("containerd.io",)), "apt would remove containerd.io"),
-        (None, "apt was not asked"),
+        (None, "apt was not queried"),
     ],
 )
 def test_packages_that_cannot_be_had_without_harm_block_with_the_way_out(
@@ -111,7 +114,7 @@ def test_packages_that_cannot_be_had_without_harm_block_with_the_way_out(
 ) -> None:
     plan = host_plan(DECLARED, without(replace(BARE, packages=packages)))
     assert plan.state is HostState.BLOCKED
-    blocked = plan.entries[0].blocked
+    blocked = plan.change_sets[0].blocked
     assert blocked is not None
     assert found in blocked.message
     assert "sudo apt-get" in blocked.hint
@@ -119,7 +122,7 @@ def test_packages_that_cannot_be_had_without_harm_block_with_the_way_out(
 
 def test_a_read_only_system_blocks_the_packages_too() -> None:
     locked = {**BARE.disks, "programs": Disk("/usr/local/lib", 1, 1, read_only=True)}
-    docker = host_plan(DECLARED, without(replace(BARE, disks=locked))).entries[0]
+    docker = host_plan(DECLARED, without(replace(BARE, disks=locked))).change_sets[0]
     assert docker.blocked is not None
 
 
@@ -130,14 +133,12 @@ def test_what_is_declared_of_the_spark_itself_waits_for_docker() -> None:
     )
     plan = host_plan(declared, without())
     assert plan.state is HostState.CHANGE
-    assert ("later", "what is declared of the Spark itself") in [
-        (c.field, c.key) for c in plan.entries[0].changes
-    ]
-    assert {change.field for change in plan.entries[1].changes}.isdisjoint({"group"})
+    assert ("later", "declared state of the host") in [(c.name, c.key) for c in plan.change_sets[0].notes]
+    assert {change.name for change in plan.change_sets[1].fields()}.isdisjoint({"group"})
 
 
 def test_where_all_is_there_nothing_is_installed() -> None:
-    assert host_plan(DECLARED, fake_spark.converged(DECLARED)).entries == ()
+    assert host_plan(DECLARED, fake_spark.converged(DECLARED)).change_sets == ()
 
 
 def test_the_toolkit_is_wanted_only_where_a_service_wants_the_gpu() -> None:
@@ -151,8 +152,8 @@ def test_the_toolkit_is_wanted_only_where_a_service_wants_the_gpu() -> None:
 def test_a_run_of_parts_says_what_must_come_first_and_never_that_nothing_is_to_do() -> None:
     plan = host_plan(DECLARED, without())
     prepare = plan.within((Step.DOCKER, Step.HOST))
-    assert [change.field for change in prepare.entries[0].changes].count("later") == 0
-    assert plan.within((Step.HOST,)).entries[0].subject == "host"
+    assert prepare.change_sets[0].notes == ()
+    assert plan.within((Step.HOST,)).change_sets[0].subject == "host"
     for steps in ((Step.IMAGE, Step.WEIGHTS), (Step.HOST, Step.VERIFY)):
         part = plan.within(steps)
         assert part.state is HostState.UNKNOWN

@@ -9,7 +9,8 @@ import pytest
 
 from sparkfleet.contract.generation import Gate
 from sparkfleet.plan.compute import host_plan
-from sparkfleet.plan.model import Change, Sign, Step, Verb
+from sparkfleet.plan.model import Action, ChangeKind, FieldChange
+from sparkfleet.plan.operations import FetchWeights, UpdateService
 from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
@@ -80,7 +81,7 @@ def test_drift_of_the_container_is_seen_and_mended_by_a_new_one(
 ) -> None:
     entry = only_entry(HOST, seen)
     assert rows(entry) == [expected]
-    assert entry.verb is Verb.RECREATE
+    assert entry.kind is ChangeKind.RECREATE
 
 
 UNITS = {
@@ -110,14 +111,14 @@ def test_drift_of_the_unit_is_mended_while_the_engine_serves_on(
 ) -> None:
     entry = only_entry(HOST, replace(THERE, units={**THERE.units, "sparkfleet-nano.service": unit}))
     assert rows(entry) == [expected]
-    assert entry.verb is Verb.UPDATE
-    assert not entry.needs_swap
+    assert entry.kind is ChangeKind.UPDATE
+    assert not entry.restarts_engine
 
 
 def test_a_lost_record_is_written_again() -> None:
     entry = only_entry(HOST, replace(THERE, generations={}))
-    assert [c.field for c in entry.changes] == ["record"]
-    assert entry.verb is Verb.UPDATE
+    assert [c.name for c in entry.fields()] == ["record"]
+    assert entry.kind is ChangeKind.UPDATE
 
 
 GROWN = f"changed, {(18 << 30) + 1} instead of {18 << 30} bytes"
@@ -137,18 +138,18 @@ def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
     key = "nvidia/Nano@" + "a" * 40
     have = {name: found for name, found in {**THERE.weights[key], **files}.items() if found}
     entry = only_entry(HOST, replace(THERE, weights={key: have}))
-    assert entry.verb is Verb.STAGE
-    assert entry.changes == (
-        Change(Step.WEIGHTS, Sign(sign), "weights", "model.safetensors", old, "18.0 GiB", item=key),
-    )
+    assert entry.kind is ChangeKind.STAGE
+    action = Action.ADD if sign == "+" else Action.CHANGE
+    assert entry.fields() == (FieldChange(action, "weights", "model.safetensors", old, "18.0 GiB"),)
+    assert [one.key for one in entry.operations if isinstance(one, FetchWeights)] == [key]
 
 
 def test_a_file_whose_hash_was_found_wrong_is_fetched_anew() -> None:
     key = "nvidia/Nano@" + "a" * 40
     entry = only_entry(HOST, replace(THERE, hashed={key: {"model.safetensors": ("f" * 64, False)}}))
-    assert [change.old for change in entry.changes] == ["changed, by its hash another content"]
+    assert [change.old for change in entry.fields()] == ["changed, by its hash another content"]
     for known in (("f" * 64, True), ("e" * 64, False)):  # right, or hashed for another content
-        assert host_plan(HOST, replace(THERE, hashed={key: {"model.safetensors": known}})).entries == ()
+        assert host_plan(HOST, replace(THERE, hashed={key: {"model.safetensors": known}})).change_sets == ()
 
 
 HOST_FILES = {
@@ -166,12 +167,12 @@ def test_drift_of_the_host_is_seen(path: str, changed: dict[str, str], field: st
     paths = {**THERE.paths, path: replace(THERE.paths[path], **changed)}
     entry = only_entry(HOST, replace(THERE, paths=paths))
     assert entry.subject == "host"
-    assert [(c.field, c.key) for c in entry.changes] == [(field, path)]
+    assert [(c.name, c.key) for c in entry.fields()] == [(field, path)]
 
 
 def test_a_directory_that_is_a_link_to_another_disk_is_left_as_it_is() -> None:
     paths = {**THERE.paths, "~/vllm": PathSeen("link", "0777", "root", "root")}
-    assert host_plan(HOST, replace(THERE, paths=paths)).entries == ()
+    assert host_plan(HOST, replace(THERE, paths=paths)).change_sets == ()
 
 
 def test_a_disabled_recovery_unit_is_enabled_again() -> None:
@@ -182,22 +183,23 @@ def test_a_disabled_recovery_unit_is_enabled_again() -> None:
 
 def test_a_container_made_anew_by_hand_is_replaced_since_its_guard_would_not_start_it_again() -> None:
     entry = only_entry(HOST, change_container(THERE, id="9" * 64))
-    assert entry.verb is Verb.RECREATE
-    assert [(c.field, c.key) for c in entry.changes if c.sign is not Sign.NOTE] == [("container", "id")]
+    assert entry.kind is ChangeKind.RECREATE
+    assert [(c.name, c.key) for c in entry.fields()] == [("container", "id")]
 
 
 def test_without_record_and_with_the_label_of_another_generation_a_new_container_is_made() -> None:
     other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)))  # the default, said
     entry = only_entry(other, replace(THERE, generations={}))
-    assert entry.verb is Verb.RECREATE
-    assert [c.field for c in entry.changes if c.sign is not Sign.NOTE] == ["record"]
+    assert entry.kind is ChangeKind.RECREATE
+    assert [c.name for c in entry.fields()] == ["record"]
 
 
 def test_a_change_that_keeps_the_container_keeps_the_record_of_how_it_was_made() -> None:
     other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)), gate=Gate(expect="4"))
     entry = only_entry(other, THERE)
     made = fake_spark.generation_of(HOST, NANO)
-    assert entry.verb is Verb.UPDATE
-    assert entry.generation is not None
-    assert entry.generation.create == made.create
-    assert entry.generation.gate.expect == "4"
+    assert entry.kind is ChangeKind.UPDATE
+    (update,) = entry.operations
+    assert isinstance(update, UpdateService)
+    assert update.generation.create == made.create
+    assert update.generation.gate.expect == "4"

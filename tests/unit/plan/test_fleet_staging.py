@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from sparkfleet.config.resolved import Host, Member, Prepare, Stage
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.plan.artifacts import Artifact, ArtifactType
+from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.plan.fleet_staging import settled, spread
-from sparkfleet.plan.model import Change, Entry, HostPlan, HostState, Sign, Source, Step, Stock, Verb
+from sparkfleet.plan.model import ChangeSet, HostPlan, HostState
+from sparkfleet.plan.operations import FetchWeights, FileToFetch, PullImage
 
 GIB = 1 << 30
 KEY = "nvidia/Nano@" + "a" * 40
@@ -18,18 +21,18 @@ KEY = "nvidia/Nano@" + "a" * 40
 
 def plan(name: str, have: int, *keys: str, blocked: bool = False, total: int = 18) -> HostPlan:
     """Return the plan of a Spark that has so many GiB of the 18 of each model."""
-    stock = tuple(
-        Stock(Step.WEIGHTS, key, have == total, have * GIB, (total - have) * GIB, 400 * GIB)
+    artifacts = tuple(
+        Artifact(ArtifactType.MODEL, key, have == total, have * GIB, (total - have) * GIB, 400 * GIB)
         for key in keys or (KEY,)
     )
-    changes = tuple(
-        Change(Step.WEIGHTS, Sign.ADD, "weights", new="nvidia/Nano", note="?", item=one.key)
-        for one in stock
-        if not one.whole
+    fetches = tuple(
+        FetchWeights(one, "nvidia/Nano", "a" * 40, (), 1, nothing_present=True)
+        for one in artifacts
+        if not one.complete
     )
     diagnostic = Diagnostic(name, "no room") if blocked else None
-    entries = (Entry("nano", Verb.STAGE, changes, blocked=diagnostic),) if changes or blocked else ()
-    return HostPlan(name, entries, stock=stock)
+    change_sets = (ChangeSet("nano", fetches, blocked=diagnostic),) if fetches or blocked else ()
+    return HostPlan(name, change_sets, artifacts=artifacts)
 
 
 def hosts(*plans: HostPlan, **more: Host) -> dict[str, Host]:
@@ -72,10 +75,10 @@ def test_the_declared_seed_downloads_when_it_needs_the_model_too() -> None:
 def test_the_plan_says_why_the_declared_seed_is_not_the_one_that_downloads() -> None:
     seeded = Host("a", stage=Stage(seed="b"))
     found = spread({"a": seeded, "c": Host("c")}, [plan("a", 0), plan("c", 0)])
-    (entry,) = settled(plan("a", 0), found).entries
-    assert entry.changes[0].note.endswith("; the seed b does not need it, or cannot be changed now")
-    (entry,) = settled(plan("c", 0), found).entries
-    assert "seed" not in entry.changes[0].note
+    (entry,) = settled(plan("a", 0), found).change_sets
+    assert entry.fields()[0].note.endswith("; the seed b does not need it, or cannot be changed now")
+    (entry,) = settled(plan("c", 0), found).change_sets
+    assert "seed" not in entry.fields()[0].note
     offline = sources(plan("a", 0), plan("b", 0), a=seeded, b=Host("b", prepare=Prepare(offline=True)))
     assert offline["a"] == Source(not_seed="the seed b is offline")
     full = sources(image("a", here=False), image("b", here=False, free=47), a=seeded)
@@ -84,7 +87,10 @@ def test_the_plan_says_why_the_declared_seed_is_not_the_one_that_downloads() -> 
 
 def test_with_no_seed_each_downloads_for_itself() -> None:
     alone = Host("a", stage=Stage(seed="none"))
-    assert sources(plan("a", 0), plan("b", 18), plan("c", 0), a=alone) == {"a": Source(), "c": Source()}
+    assert sources(plan("a", 0), plan("b", 18), plan("c", 0), a=alone) == {
+        "a": Source(),
+        "c": Source(),
+    }
 
 
 def test_an_offline_spark_never_downloads() -> None:
@@ -99,25 +105,25 @@ def test_with_a_bundle_models_come_from_there_once_to_offline_sparks_too() -> No
     found = sources(plan("a", 9), plan("b", 0), a=offline, b=replace(offline, name="b"))
     assert found == {"a": Source(mirror=True), "b": Source("a")}
     shown = settled(plan("a", 9), {("a", KEY): Source(mirror=True)})
-    assert any("from the offline mirror" in change.note for change in shown.entries[0].changes)
+    assert any("from the offline mirror" in change.note for change in shown.change_sets[0].fields())
     assert shown.state is HostState.CHANGE
     lacks = {
         ("a", KEY): Diagnostic("a", "the offline mirror lacks it"),
         ("b", KEY): Diagnostic("b", "another's"),
     }
     lacking = settled(plan("a", 9), {("a", KEY): Source(mirror=True)}, lacks)
-    assert str(lacking.entries[0].blocked) == "a: the offline mirror lacks it"
+    assert str(lacking.change_sets[0].blocked) == "a: the offline mirror lacks it"
 
 
 def test_what_no_spark_has_and_none_may_download_blocks_the_plan() -> None:
     one = plan("a", 0)
     shown = settled(one, {("a", KEY): None})
     assert shown.state is HostState.BLOCKED
-    assert "no Spark of this run has it" in str(shown.entries[0].blocked)
+    assert "no Spark of this run has it" in str(shown.change_sets[0].blocked)
 
 
 def test_a_blocked_or_unknown_spark_neither_sends_nor_downloads() -> None:
-    unknown = HostPlan("c", unknown=Diagnostic("c", "off"), stock=plan("c", 18).stock)
+    unknown = HostPlan("c", unknown=Diagnostic("c", "off"), artifacts=plan("c", 18).artifacts)
     found = sources(plan("a", 11, blocked=True), unknown, plan("b", 0))
     assert found == {"b": Source()}
 
@@ -129,13 +135,17 @@ def member(name: str, cluster: str) -> Host:
 def test_members_of_a_cluster_copy_over_the_fabric_and_the_nearest_is_taken() -> None:
     more = {"a": member("a", "x"), "b": member("b", "y"), "c": member("c", "y"), "d": member("d", "x")}
     found = sources(plan("a", 18), plan("b", 0), plan("c", 0), plan("d", 0), **more)
-    assert found == {"b": Source("a"), "c": Source("b", near=True), "d": Source("a", near=True)}
+    assert found == {
+        "b": Source("a"),
+        "c": Source("b", near=True),
+        "d": Source("a", near=True),
+    }
 
 
 def test_each_model_has_a_source_of_its_own() -> None:
     drafter = "nvidia/Drafter@" + "b" * 40
     one, other = plan("a", 18, KEY), plan("a", 0, drafter)
-    first = replace(other, stock=(*one.stock, *other.stock))
+    first = replace(other, artifacts=(*one.artifacts, *other.artifacts))
     second = plan("b", 0, KEY, drafter)
     found = spread(hosts(first, second), [first, second])
     assert found == {
@@ -147,29 +157,38 @@ def test_each_model_has_a_source_of_its_own() -> None:
 
 def test_the_plan_says_how_much_comes_from_where() -> None:
     found = {("a", KEY): Source("b", near=True)}
-    (entry,) = settled(plan("a", 6), found).entries
+    (entry,) = settled(plan("a", 6), found).change_sets
     assert (
-        entry.changes[0].note
+        entry.fields()[0].note
         == "12.0 GiB from b over the fabric before the stop, 400.0 GiB free, 388.0 GiB after"
     )
-    (entry,) = settled(plan("a", 6), {("a", KEY): Source()}).entries
-    assert entry.changes[0].note == "12.0 GiB to download before the stop, 400.0 GiB free, 388.0 GiB after"
+    (entry,) = settled(plan("a", 6), {("a", KEY): Source()}).change_sets
+    assert entry.fields()[0].note == "12.0 GiB to download before the stop, 400.0 GiB free, 388.0 GiB after"
 
 
 def test_the_plan_says_how_long_it_takes_where_the_spark_knows_its_rate() -> None:
     one = plan("a", 6)
-    known = replace(one, stock=(replace(one.stock[0], rate=20 << 20, copy_rate=1 << 30),))
-    (entry,) = settled(known, {("a", KEY): Source()}).entries
-    assert "12.0 GiB to download before the stop (about 10 min), 400.0 GiB free" in entry.changes[0].note
-    (entry,) = settled(known, {("a", KEY): Source("b")}).entries
-    assert "12.0 GiB from b before the stop (about 12 s), 400.0 GiB free" in entry.changes[0].note
+    (entry,) = one.change_sets
+    (fetch,) = entry.operations
+    assert isinstance(fetch, FetchWeights)
+    fetch = replace(fetch, artifact=replace(fetch.artifact, rate=20 << 20, copy_rate=1 << 30))
+    known = replace(one, change_sets=(replace(entry, operations=(fetch,)),))
+    (entry,) = settled(known, {("a", KEY): Source()}).change_sets
+    assert "12.0 GiB to download before the stop (about 10 min), 400.0 GiB free" in entry.fields()[0].note
+    (entry,) = settled(known, {("a", KEY): Source("b")}).change_sets
+    assert "12.0 GiB from b before the stop (about 12 s), 400.0 GiB free" in entry.fields()[0].note
 
 
 def test_a_single_file_says_only_where_it_comes_from() -> None:
     one = plan("a", 6)
-    (entry,) = one.entries
-    single = replace(one, entries=(replace(entry, changes=(replace(entry.changes[0], note=""),)),))
-    assert settled(single, {("a", KEY): Source("b")}).entries[0].changes[0].note == "from b"
+    (entry,) = one.change_sets
+    (fetch,) = entry.operations
+    assert isinstance(fetch, FetchWeights)
+    files = (FileToFetch("w0", 5, "missing"),)
+    single = replace(
+        one, change_sets=(replace(entry, operations=(replace(fetch, files=files, nothing_present=False),)),)
+    )
+    assert settled(single, {("a", KEY): Source("b")}).change_sets[0].fields()[0].note == "from b"
     assert settled(single, {("a", KEY): Source()}) == single
 
 
@@ -184,17 +203,20 @@ IMAGE = "nvcr.io/nvidia/vllm@sha256:" + "c" * 64
 def image(name: str, *, here: bool, free: int = 400) -> HostPlan:
     """Return the plan of a Spark that has or lacks an image of 8 GiB, 20 unpacked."""
     have, missing = (20 * GIB, 0) if here else (0, 8 * GIB)
-    stock = Stock(Step.IMAGE, IMAGE, here, have, missing, free * GIB)
-    change = Change(Step.IMAGE, Sign.ADD, "pull", new="vllm", note="?", item=IMAGE)
-    return HostPlan(name, () if here else (Entry("nano", Verb.STAGE, (change,)),), stock=(stock,))
+    artifact = Artifact(ArtifactType.IMAGE, IMAGE, here, have, missing, free * GIB)
+    change_sets = () if here else (ChangeSet("nano", (PullImage(artifact, "vllm"),)),)
+    return HostPlan(name, change_sets, artifacts=(artifact,))
 
 
 def test_an_image_is_pulled_once_and_copied_and_the_plan_says_its_bytes_unpacked() -> None:
-    assert sources(image("a", here=False), image("b", here=False)) == {"a": Source(), "b": Source("a")}
+    assert sources(image("a", here=False), image("b", here=False)) == {
+        "a": Source(),
+        "b": Source("a"),
+    }
     found = {("b", IMAGE): Source("a", size=20 * GIB)}
     assert sources(image("a", here=True), image("b", here=False)) == {"b": found["b", IMAGE]}
-    (entry,) = settled(image("b", here=False), found).entries
-    assert entry.changes[0].note == "20.0 GiB from a, 400.0 GiB free"
+    (entry,) = settled(image("b", here=False), found).change_sets
+    assert entry.fields()[0].note == "20.0 GiB from a, 400.0 GiB free"
 
 
 def test_without_room_for_an_images_file_each_pulls_for_itself() -> None:
@@ -208,7 +230,7 @@ def test_an_offline_spark_cannot_take_an_image_and_is_told_why() -> None:
     offline = Host("b", prepare=Prepare(offline=True))
     found = sources(image("a", here=True), image("b", here=False), b=offline)
     assert found == {"b": None}
-    (entry,) = settled(image("b", here=False), {("b", IMAGE): None}).entries
+    (entry,) = settled(image("b", here=False), {("b", IMAGE): None}).change_sets
     assert "docker takes a digest from no other Spark" in str(entry.blocked)
     assert "sparkfleet mirror INVENTORY DIR" in str(entry.blocked)
 
@@ -218,8 +240,8 @@ def test_with_a_bundle_one_offline_spark_gets_the_image_from_it_and_the_others_f
     found = spread(offline, [image("a", here=False), image("b", here=False)])
     assert found["a", IMAGE] == Source(mirror=True)
     assert found["b", IMAGE] == Source("a")
-    (entry,) = settled(image("a", here=False), found).entries
-    assert "from the offline mirror" in entry.changes[0].note
+    (entry,) = settled(image("a", here=False), found).change_sets
+    assert "from the offline mirror" in entry.fields()[0].note
 
 
 @given(
@@ -240,7 +262,7 @@ def test_everything_arrives_once_from_outside_and_nobody_sends_to_too_many(
         for n, (_, cluster, offline) in enumerate(sparks)
     }
     found = sources(*plans, **declared)
-    needing = {one.host for one in plans if not one.stock[0].whole}
+    needing = {one.host for one in plans if not one.artifacts[0].complete}
     assert found.keys() == needing
     downloads = [name for name, source in found.items() if source == Source()]
     holders = {one.host for one in plans} - needing

@@ -8,7 +8,7 @@ import pytest
 
 from sparkfleet import zipapp
 from sparkfleet.plan.compute import host_plan
-from sparkfleet.plan.model import Entry, Step, Verb
+from sparkfleet.plan.model import ChangeKind, ChangeSet, Step
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST, rows, with_service
 
@@ -16,10 +16,10 @@ NANO = "sparkfleet-nano.service"
 NOW = f"programs {zipapp.sha256()[:12]}"
 
 
-def entries(status: str, active: str = "active", host: object = HOST) -> tuple[Entry, ...]:
+def entries(status: str, active: str = "active", host: object = HOST) -> tuple[ChangeSet, ...]:
     there = fake_spark.converged(HOST)
     unit = replace(there.units[NANO], status=status, active=active)
-    return host_plan(host, replace(there, units={**there.units, NANO: unit})).entries  # type: ignore[arg-type]
+    return host_plan(host, replace(there, units={**there.units, NANO: unit})).change_sets  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def entries(status: str, active: str = "active", host: object = HOST) -> tuple[E
 )
 def test_a_guard_of_other_programs_is_put_right_in_place(status: str, old: str) -> None:
     (entry,) = entries(status)
-    assert (entry.verb, entry.replaces) == (Verb.UPDATE, ())
+    assert entry.kind is ChangeKind.UPDATE
     assert rows(entry) == [("guard", "", old, NOW)]
-    assert {change.step for change in entry.changes} == {Step.SERVICE}
+    assert {one.step for one in entry.operations} == {Step.SERVICE}
 
 
 def test_a_guard_of_these_programs_is_no_row() -> None:
@@ -43,10 +43,10 @@ def test_a_guard_of_these_programs_is_no_row() -> None:
 
 def test_a_guard_that_does_not_run_has_no_programs() -> None:
     (entry,) = entries("", active="failed")
-    assert "guard" not in {change.field for change in entry.changes}
+    assert "guard" not in {change.name for change in entry.fields()}
 
 
 def test_a_service_that_is_made_anew_gets_a_new_guard_without_a_row() -> None:
     (entry,) = entries("", host=with_service(served_name="other"))
-    assert entry.verb is Verb.RECREATE
-    assert "guard" not in {change.field for change in entry.changes}
+    assert entry.kind is ChangeKind.RECREATE
+    assert "guard" not in {change.name for change in entry.fields()}

@@ -53,11 +53,11 @@ BLOCKERS = {
 def test_what_is_not_ours_is_named_and_stops_that_service(changes: dict[str, object], found: str) -> None:
     plan = host_plan(HOST, replace(fake_spark.fresh(HOST), **changes))
     assert plan.state is HostState.BLOCKED
-    blocked = plan.entries[-1].blocked
+    blocked = plan.change_sets[-1].blocked
     assert blocked is not None
     assert found in blocked.message
     assert "spark-01" in blocked.hint
-    assert plan.entries_with(Step.SERVICE) == ()
+    assert plan.operations(Step.SERVICE) == ()
 
 
 def test_a_port_published_by_our_own_container_is_no_obstacle() -> None:
@@ -71,15 +71,16 @@ def test_weights_that_do_not_fit_on_the_disk_block_before_anything_stops() -> No
     fresh = fake_spark.fresh(HOST)
     small = replace(fresh.disks["models"], free=1 << 30)
     plan = host_plan(HOST, replace(fresh, disks=dict.fromkeys(fresh.disks, small)))
-    blocked = plan.entries[-1].blocked
+    blocked = plan.change_sets[-1].blocked
     assert blocked is not None
-    assert "1.0 GiB free, 45.1 GiB needed for nano (weights, image, the diary of a change)" in blocked.message
+    found = "1.0 GiB free, 45.1 GiB needed for nano (weights, image, the journal of a rollout)"
+    assert found in blocked.message
 
 
 def test_a_diagnostic_makes_the_host_unknown_and_plans_nothing() -> None:
     plan = host_plan(HOST, Diagnostic("spark-01", "Docker down: no socket"))
     assert plan.state is HostState.UNKNOWN
-    assert plan.entries == ()
+    assert plan.change_sets == ()
 
 
 def test_a_swap_that_is_going_on_makes_the_host_unknown() -> None:

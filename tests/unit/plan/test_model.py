@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
+from sparkfleet.plan.artifacts import Artifact, ArtifactType
+from sparkfleet.plan.model import Action, ChangeKind, ChangeSet, FieldChange, HostPlan, Note, Step
+from sparkfleet.plan.operations import EnsureDirectory, PullImage, ReplaceService, UpdateService
+from tests.unit.plan import fake_spark
+from tests.unit.plan.nano import HOST, NANO
 
 
 def test_a_run_of_some_steps_shows_only_what_it_does() -> None:
-    pull = Change(Step.IMAGE, Sign.ADD, "pull", new="vllm")
-    flag = Change(Step.SERVICE, Sign.CHANGE, "flag", "--max-model-len", "1", "2")
-    memory = Change(Step.SERVICE, Sign.NOTE, "memory", new="fits")
-    folder = Change(Step.HOST, Sign.ADD, "directory", "~/vllm")
-    plan = HostPlan(
-        "spark-01",
-        (
-            Entry("host", Verb.PREPARE, (folder,)),
-            Entry("nano", Verb.RECREATE, (flag, pull, memory), replaces=("old",), downtime_s=90),
-            Entry("tiny", Verb.UPDATE, (flag, memory)),
-        ),
-    )
+    pull = PullImage(Artifact(ArtifactType.IMAGE, "vllm@1", complete=False, missing=5), "vllm")
+    flag = FieldChange(Action.CHANGE, "flag", "--max-model-len", "1", "2")
+    rollout = ReplaceService("nano", (flag,), replaces=("old",), downtime_s=90)
+    update = UpdateService("tiny", (flag,), fake_spark.generation_of(HOST, NANO))
+    memory = Note(Step.SERVICE, "memory", text="fits")
+    folder = EnsureDirectory("/home/u/vllm", "~/vllm", "0755", "u", "u")
+    nano, tiny = ChangeSet("nano", (pull, rollout), notes=(memory,)), ChangeSet("tiny", (update,))
+    plan = HostPlan("spark-01", (ChangeSet("host", (folder,)), nano, tiny))
     assert plan.within(tuple(Step)) == plan
-    assert plan.within((Step.HOST,)).entries == (Entry("host", Verb.PREPARE, (folder,)),)
-    assert plan.within((Step.IMAGE, Step.WEIGHTS)).entries == (Entry("nano", Verb.STAGE, (pull,)),)
-    assert [entry.verb for entry in plan.within((Step.SERVICE,)).entries] == [Verb.RECREATE, Verb.UPDATE]
+    assert plan.within((Step.HOST,)).change_sets == (ChangeSet("host", (folder,)),)
+    (staged,) = plan.within((Step.IMAGE, Step.WEIGHTS)).change_sets
+    assert staged == ChangeSet("nano", (pull,))
+    assert (staged.kind, staged.downtime, staged.size) == (ChangeKind.STAGE, None, 5)
+    assert (nano.kind, nano.downtime) == (ChangeKind.RECREATE, 90)
+    kinds = [one.kind for one in plan.within((Step.SERVICE,)).change_sets]
+    assert kinds == [ChangeKind.RECREATE, ChangeKind.UPDATE]

@@ -13,7 +13,8 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.groups import groups, names
-from sparkfleet.plan.model import HostPlan, HostState, Plan
+from sparkfleet.plan.model import HostPlan, HostState, Operation, Plan
+from sparkfleet.plan.operations import FetchOperation, ReplaceService
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.units import duration, size
 from tests.unit.plan import fake_spark
@@ -65,27 +66,33 @@ def test_the_json_has_the_same_content_under_stable_keys() -> None:
     assert json.dumps(plan_data(fleet()), indent=1) + "\n" == (GOLDEN / "fleet.json").read_text()
 
 
+def with_free(operation: Operation, gib: int) -> Operation:
+    if not isinstance(operation, FetchOperation):
+        return operation
+    return replace(operation, artifact=replace(operation.artifact, free=gib << 30))
+
+
 def many() -> Plan:
     """Return a fleet of 1,000: 40 to change alike, one otherwise, three unreachable, one blocked."""
     changed, _, _, blocked, _ = fleet().hosts
-    other = replace(changed, host="spark-0500", entries=changed.entries[:1])
+    other = replace(changed, host="spark-0500", change_sets=changed.change_sets[:1])
     hosts = {f"spark-{number:04}": HostPlan(f"spark-{number:04}") for number in range(1, 1001)}
     for number in (*range(7, 31), *range(100, 115), 800):
         name = f"spark-{number:04}"
-        entries = []
-        for entry in changed.entries:
-            rows = (replace(c, note=c.note.replace("3000.0 GiB", f"{number} GiB")) for c in entry.changes)
-            entries.append(replace(entry, changes=tuple(rows)))
-        hosts[name] = replace(changed, host=name, entries=tuple(entries))
+        change_sets = tuple(
+            replace(one, operations=tuple(with_free(operation, number) for operation in one.operations))
+            for one in changed.change_sets
+        )
+        hosts[name] = replace(changed, host=name, change_sets=change_sets)
     hosts["spark-0500"] = other
     hosts["spark-0999"] = replace(
         blocked,
         host="spark-0999",
-        entries=tuple(
+        change_sets=tuple(
             replace(entry, blocked=replace(entry.blocked, location="spark-0999: container nano"))
             if entry.blocked
             else entry
-            for entry in blocked.entries
+            for entry in blocked.change_sets
         ),
     )
     for number in (3, 4, 900):
@@ -115,10 +122,14 @@ def spread(part: str) -> list[str]:
 
 def test_sparks_whose_changes_differ_in_one_value_are_not_one_group() -> None:
     changed = fleet().hosts[0]
-    entry = changed.entries[-1]
-    other = replace(entry, changes=(*entry.changes[:-1], replace(entry.changes[-1], key="something else")))
+    entry = changed.change_sets[-1]
+    *others, rollout = entry.operations
+    assert isinstance(rollout, ReplaceService)
+    last = replace(rollout.changes[-1], key="something else")
+    rollout = replace(rollout, changes=(*rollout.changes[:-1], last))
+    other = replace(entry, operations=(*others, rollout))
     hosts = [replace(changed, host=f"spark-{n:02}") for n in range(20)]
-    hosts[7] = replace(hosts[7], entries=(*changed.entries[:-1], other))
+    hosts[7] = replace(hosts[7], change_sets=(*changed.change_sets[:-1], other))
     assert [len(group.plans) for group in groups(Plan(tuple(hosts)))] == [19, 1]
 
 

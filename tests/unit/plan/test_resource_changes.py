@@ -12,7 +12,8 @@ from sparkfleet.config.items import Item
 from sparkfleet.config.resolved import Host, Prepare
 from sparkfleet.plan import resource_changes
 from sparkfleet.plan.compute import host_plan, probe_request
-from sparkfleet.plan.model import Change, HostState, Sign, Step
+from sparkfleet.plan.model import Action, FieldChange, HostState
+from sparkfleet.plan.report import SIGNS
 from sparkfleet.probe.observed import Items, Observed
 from tests.unit.plan import fake_spark
 
@@ -47,8 +48,9 @@ def entry(item: Item, before: Mapping[str, Any], **put: str) -> dict[str, Any]:
 
 def rows(declared: Host, spark: Observed) -> list[tuple[str, str, str, str, str, str]]:
     found = []
-    for one in host_plan(declared, spark).entries:
-        found += [(c.sign.value, c.field, c.key, c.old, c.new, c.note) for c in one.changes]
+    for one in host_plan(declared, spark).change_sets:
+        found += [(SIGNS[c.action], c.name, c.key, c.old, c.new, c.note) for c in one.fields()]
+        found += [("=", n.name, n.key, "", n.text, n.remark) for n in one.notes]
     return found
 
 
@@ -194,7 +196,7 @@ def test_what_cannot_be_made_so_blocks_the_host_with_its_remedy(
     (key,) = (one.id for one in resource_changes.items(host(item), fake_spark.USER))
     plan = host_plan(host(item), seen({key: live}))
     assert plan.state is HostState.BLOCKED
-    (found,) = (one.blocked for one in plan.entries)
+    (found,) = (one.blocked for one in plan.change_sets)
     assert found is not None
     assert words in found.message
     assert found.hint
@@ -203,7 +205,7 @@ def test_what_cannot_be_made_so_blocks_the_host_with_its_remedy(
 def test_a_tree_larger_than_declared_is_not_walked_over() -> None:
     item = replace(HOME, want=(*HOME.want, ("others", "0")), arg="@login 5")
     live = {"is": "directory", "mode": "0755", "owner": "nvidia", "others": "many"}
-    (one,) = host_plan(host(item), seen({"directory /home/nvidia/vllm": live})).entries
+    (one,) = host_plan(host(item), seen({"directory /home/nvidia/vllm": live})).change_sets
     assert one.blocked is not None
     assert "more than 5 entries" in one.blocked.message
     assert "sudo chown -R nvidia" in one.blocked.hint
@@ -211,7 +213,7 @@ def test_a_tree_larger_than_declared_is_not_walked_over() -> None:
 
 def test_all_that_stands_against_it_is_told_at_once() -> None:
     spark = seen({FILE.id: {"is": "directory"}, SYSCTL.id: {"is": "no such setting"}})
-    (one,) = host_plan(host(FILE, SYSCTL), spark).entries
+    (one,) = host_plan(host(FILE, SYSCTL), spark).change_sets
     assert one.blocked is not None
     assert len(one.blocked.each) == 2
 
@@ -219,7 +221,7 @@ def test_all_that_stands_against_it_is_told_at_once() -> None:
 def test_what_could_not_be_read_is_unknown_and_nothing_is_planned() -> None:
     spark = seen({FILE.id: {"error": "PermissionError: x"}, SYSCTL.id: {"error": "OSError: y"}})
     plan = host_plan(host(FILE, SYSCTL), spark)
-    assert plan.entries == ()
+    assert plan.change_sets == ()
     assert plan.unknown is not None
     assert len(plan.unknown.each) == 2
     lost = replace(seen({}), items=Items(error="ValueError: bad record"))
@@ -227,7 +229,7 @@ def test_what_could_not_be_read_is_unknown_and_nothing_is_planned() -> None:
 
 
 def test_an_idle_spark_on_which_nothing_is_declared_or_recorded_is_left_alone() -> None:
-    assert host_plan(host(), fake_spark.fresh(host())).entries == ()
+    assert host_plan(host(), fake_spark.fresh(host())).change_sets == ()
 
 
 def test_a_directory_that_is_declared_is_not_made_by_the_services_too() -> None:
@@ -240,7 +242,7 @@ def test_a_directory_that_is_declared_is_not_made_by_the_services_too() -> None:
 
 
 def test_the_rows_belong_to_the_preparation() -> None:
-    (one,) = host_plan(host(SYSCTL), seen({SYSCTL.id: {"now": "60", "at boot": "10"}})).entries
-    assert one.steps(Step.HOST) == (
-        Change(Step.HOST, Sign.CHANGE, "sysctl", "vm.swappiness", old="60", new="10", note="now"),
+    (one,) = host_plan(host(SYSCTL), seen({SYSCTL.id: {"now": "60", "at boot": "10"}})).change_sets
+    assert one.fields() == (
+        FieldChange(Action.CHANGE, "sysctl", "vm.swappiness", old="60", new="10", note="now"),
     )

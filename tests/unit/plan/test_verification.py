@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from sparkfleet.config.resolved import Host, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.model import EVERY_STEP, Change, Entry, HostPlan, HostState, Plan, Sign, Step, Verb
+from sparkfleet.plan import host_changes
+from sparkfleet.plan.model import EVERY_STEP, ChangeKind, ChangeSet, HostPlan, HostState, Plan, Step
+from sparkfleet.plan.operations import EnsureDirectory, VerifyWeights
 from sparkfleet.plan.report import plan_text
-from sparkfleet.plan.verification import concerns, verify_plan
+from sparkfleet.plan.verification import verify_plan
 from sparkfleet.probe.observed import Observed
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.made_fleets import DIGESTS, REPOS, REVISIONS, Pick, service
@@ -62,13 +64,10 @@ spark-01   org/a                                                   verify
 def test_what_is_wrong_does_not_keep_the_rest_from_being_read() -> None:
     plan = verify_plan(HOST, seen({**WHOLE, "w0": (3, "b0")}, right("w1")), NOTHING)
     assert plan.state is HostState.CHANGE
-    (entry,) = plan.entries_with(Step.VERIFY)
-    assert [(c.field, c.new, c.note) for c in entry.steps(Step.VERIFY)] == [
-        ("hash", "2 of 5 files", "20 B to read")
-    ]
-    assert concerns(entry, WEIGHTS)
-    assert not concerns(entry, replace(WEIGHTS, revision="2" * 40))
-    assert not concerns(entry, replace(WEIGHTS, repo="org/other"))
+    (verify,) = plan.operations(Step.VERIFY)
+    assert isinstance(verify, VerifyWeights)
+    assert [(c.name, c.new, c.note) for c in verify.fields()] == [("hash", "2 of 5 files", "20 B to read")]
+    assert (verify.weights, verify.wrong) == (WEIGHTS, ("w0",))
 
 
 def test_a_file_that_was_hashed_for_another_content_is_read() -> None:
@@ -82,12 +81,12 @@ def test_a_spark_that_cannot_be_asked_is_unknown() -> None:
 
 
 def test_of_a_deploys_plan_our_programs_alone_are_put_in_place_and_only_if_they_are_used() -> None:
-    rows = [Change(Step.HOST, Sign.ADD, field, field) for field in ("programs", "directory", "sysctl")]
-    whole = HostPlan("spark-01", (Entry("host", Verb.PREPARE, tuple(rows)),))
-    host, models = verify_plan(HOST, seen(WHOLE, {}), whole).entries
-    assert [change.field for change in host.changes] == ["programs"]
-    assert models.verb is Verb.VERIFY
-    assert verify_plan(HOST, seen(WHOLE, right("w0", "w1", "w2", "w3")), whole).entries == ()
+    folder = EnsureDirectory("/home/u/vllm", "~/vllm", "0755", "u", "u")
+    whole = HostPlan("spark-01", (ChangeSet("host", (*host_changes.managed_files(), folder)),))
+    host, models = verify_plan(HOST, seen(WHOLE, {}), whole).change_sets
+    assert [change.name for change in host.fields()] == ["programs"]
+    assert models.kind is ChangeKind.VERIFY
+    assert verify_plan(HOST, seen(WHOLE, right("w0", "w1", "w2", "w3")), whole).change_sets == ()
 
 
 def test_a_deploy_never_hashes_unless_it_is_asked_to() -> None:

@@ -1,12 +1,12 @@
-"""Docker and the NVIDIA container toolkit are installed, where that is declared: the first part of `host`."""
+"""Installation of Docker and the NVIDIA container toolkit: the first part of `host`."""
 
 from __future__ import annotations
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, fleet_run
-from sparkfleet.plan import docker_install
-from sparkfleet.plan.model import Entry, Step
+from sparkfleet.plan.model import Operation
+from sparkfleet.plan.operations import InstallPackages
 
 LOG = "/run/sparkfleet-packages.log"
 INSTALL_S = 1800
@@ -20,17 +20,18 @@ DETACHED = (
     *("--setenv=LC_ALL=C.UTF-8", "--setenv=NEEDRESTART_SUSPEND=1"),
     *("/bin/sh", "-c", f'exec "$@" >{LOG} 2>&1', "sh"),
 )
-"""In a unit of its own: a connection that is lost must not end dpkg half-way."""
+"""A unit of its own: a lost connection must not interrupt dpkg."""
 
 
-def install(act: executor.Acting, entries: tuple[Entry, ...]) -> None:
-    """Install the packages of the plan, then look again and show the rest of the plan before it is done."""
-    packages = tuple(word for entry in entries for word in docker_install.words(entry.steps(Step.DOCKER)))
-    act.tell("docker", f"installs {len(packages)} packages")
+def install(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
+    """Install the packages of the plan, then probe again and show the rest of the plan."""
+    installs = (one for one in operations if isinstance(one, InstallPackages))
+    packages = tuple(argument for one in installs for argument in one.apt_arguments)
+    act.tell("docker", f"installing {len(packages)} packages")
     answer = remote.run(act.host, (*DETACHED, *APT, *packages), timeout=INSTALL_S)
     if not answer.ok:
         raise executor.FailedError(_failed(act, remote.run(act.host, ("cat", LOG)).out))
-    act.tell("docker", "starts")
+    act.tell("docker", "starting")
     answer = remote.run(act.host, ("systemctl", "restart", "docker.service"))
     if not answer.ok:
         raise executor.FailedError(
@@ -44,10 +45,10 @@ def install(act: executor.Acting, entries: tuple[Entry, ...]) -> None:
 
 
 def _failed(act: executor.Acting, log: str) -> Diagnostic:
-    said = [line for line in log.splitlines() if line.startswith("E:")] or log.strip().splitlines()[-1:]
+    errors = [line for line in log.splitlines() if line.startswith("E:")] or log.strip().splitlines()[-1:]
     return Diagnostic(
         act.host.name,
-        f"apt-get failed: {said[0] if said else 'no message'}",
+        f"apt-get failed: {errors[0] if errors else 'no message'}",
         "packages that install",
         f"on {act.host.name}: cat {LOG}; sudo apt-get update; then run again",
     )

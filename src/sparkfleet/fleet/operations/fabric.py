@@ -16,7 +16,8 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.fabric import ring
-from sparkfleet.plan.model import Entry, HostState, Step
+from sparkfleet.plan.model import HostState, Operation, Step
+from sparkfleet.plan.operations import ConfigureFabric
 
 CONFIRM_WITHIN_S = 30
 """Seconds in which a new connection must work: less than the Spark waits for it."""
@@ -30,12 +31,11 @@ def linked() -> Generator[FunctionCommand, None, None]:
     yield from executor.commands(state, host, Step.FABRIC, _link)
 
 
-def _link(act: executor.Acting, entries: tuple[Entry, ...]) -> None:
-    (entry,) = entries
-    assert entry.fabric is not None  # noqa: S101  (every entry with changes of this step has it)
+def _link(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
+    (configure,) = (one for one in operations if isinstance(one, ConfigureFabric))
     _refuse_alone(act)
     job = f"fabric-{uuid.uuid4().hex[:12]}"
-    request = replace(entry.fabric, id=job)
+    request = replace(configure.request, id=job)
     act.tell("fabric", "begins")
     answer = remote.program(act.host, "fabric", data=request.to_json())
     if not answer.ok:

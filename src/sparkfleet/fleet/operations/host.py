@@ -1,10 +1,11 @@
-"""Operation: programs, units and directories that services stand on."""
+"""pyinfra operation: Docker where declared, programs, units, directories and declared resources of a host."""
 
 from __future__ import annotations
 
 import base64
 import shlex
 from collections.abc import Generator, Sequence
+from functools import singledispatch
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
@@ -14,9 +15,9 @@ from pyinfra.context import host, state
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import docker_install, resource_request
-from sparkfleet.fleet.run import executor, spark_plan
-from sparkfleet.plan import desired, host_changes
-from sparkfleet.plan.model import Entry, Step
+from sparkfleet.fleet.run import executor
+from sparkfleet.plan.model import Operation, Step
+from sparkfleet.plan.operations import EnableUnit, EnsureDirectory, RemoveDropIn, WriteFile
 
 START = ("set -eu", "umask 022")
 """First lines of the script."""
@@ -24,68 +25,84 @@ START = ("set -eu", "umask 022")
 
 @operation()
 def prepared() -> Generator[FunctionCommand, None, None]:
-    """Put Docker (where declared), our programs, valve, recovery unit and the directories in place."""
+    """Install Docker where declared; write programs, valve and recovery unit; create the directories."""
     yield from executor.commands(state, host, Step.DOCKER, docker_install.install)
     yield from executor.commands(state, host, Step.HOST, _prepare)
 
 
-def _prepare(act: executor.Acting, entries: tuple[Entry, ...]) -> None:
-    keys = {change.key for entry in entries for change in entry.steps(Step.HOST)}
-    act.tell("host", f"{len(keys)} to put in place")
-    lines = [*START]
-    for file in host_changes.managed_files():
-        if file.path in keys:
-            lines += _file_lines(file)
-    spec = spark_plan.declared(act.host)
-    user = spark_plan.login_user(act.host)
-    for directory in desired.directories(spec, user):
-        if directory.path in keys:
-            path = shlex.quote(user.expand(directory.path))
-            lines += [f"install -d -m {directory.mode} -o {directory.user} -g {directory.group} {path}"]
-    recover = host_changes.RECOVER_UNIT
-    drop_ins = [key for key in keys if f"{recover}.d/" in key]
-    lines += [f"rm -f {shlex.quote(path)}" for path in sorted(drop_ins)]
-    if drop_ins or recover in keys or f"{host_changes.UNIT_DIR}/{recover}" in keys:
-        lines += ["systemctl daemon-reload", f"systemctl enable --quiet {recover}"]
-    if len(lines) > len(START):
+def _prepare(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
+    act.tell("host", f"executing {len(operations)} operations")
+    lines = script(operations)
+    if lines:
         _run_script(act, lines)
-    resource_request.carry_out(
-        act, user, tuple(change for entry in entries for change in entry.steps(Step.HOST))
-    )
+    resource_request.apply(act, operations)
 
 
-def _run_script(act: executor.Acting, lines: list[str]) -> None:
-    answer = remote.run(act.host, ("/bin/sh", "-s"), stdin="\n".join(lines) + "\n", timeout=120)
-    if not answer.ok:
-        said = answer.err.strip().splitlines()
-        raise executor.FailedError(
-            Diagnostic(
-                act.host.name,
-                f"preparing the host failed: {said[-1] if said else 'no message'}",
-                "a writable system",
-                f"on {act.host.name}: df -h /usr/local /var/lib; mount | grep 'ro,'; then run again",
-            )
-        )
+def script(operations: Sequence[Operation]) -> list[str]:
+    """Return the shell lines that execute these operations; those of resources have none."""
+    lines = [line for one in operations for line in _lines(one)]
+    units = dict.fromkeys(unit for one in operations if (unit := _unit(one)))
+    if units:
+        lines.append("systemctl daemon-reload")
+    return lines + [f"systemctl enable --quiet {unit}" for unit in units]
 
 
-def put_in_place(host: PyinfraHost, managed: Sequence[host_changes.ManagedFile]) -> None:
-    """Put files of ours in place, each whole or not at all. Raise FailedError if that does not work."""
-    lines = ["set -eu", "umask 022", *(line for file in managed for line in _file_lines(file))]
-    answer = remote.run(host, ("/bin/sh", "-s"), stdin="\n".join(lines) + "\n")
-    if not answer.ok:
-        found = f"our programs could not be put in place: {answer.err.strip()[-300:]}"
-        raise executor.FailedError(Diagnostic(host.name, found, "a writable system", "df -h /usr/local"))
+@singledispatch
+def _lines(operation: Operation) -> list[str]:
+    """Return the shell lines of one operation."""
+    del operation
+    return []
 
 
-def _file_lines(file: host_changes.ManagedFile) -> list[str]:
-    """Return shell lines that put a file in place whole or not at all."""
-    path, folder = shlex.quote(file.path), shlex.quote(file.path.rsplit("/", 1)[0])
-    content = base64.b64encode(file.content).decode()
+@_lines.register
+def _(operation: WriteFile) -> list[str]:
+    """Write the file atomically."""
+    path, folder = shlex.quote(operation.path), shlex.quote(operation.path.rsplit("/", 1)[0])
+    content = base64.b64encode(operation.content).decode()
     return [
         f"install -d -m 0755 {folder}",
         f"t=$(mktemp {path}.XXXXXX)",
         "base64 -d > \"$t\" <<'CONTENT'",
         *(content[at : at + 1000] for at in range(0, len(content), 1000)),
         "CONTENT",
-        f'chmod {file.mode} "$t"; chown root:root "$t"; sync "$t"; mv -T "$t" {path}',
+        f'chmod {operation.mode} "$t"; chown root:root "$t"; sync "$t"; mv -T "$t" {path}',
     ]
+
+
+@_lines.register
+def _(operation: EnsureDirectory) -> list[str]:
+    path = shlex.quote(operation.path)
+    return [f"install -d -m {operation.mode} -o {operation.user} -g {operation.group} {path}"]
+
+
+@_lines.register
+def _(operation: RemoveDropIn) -> list[str]:
+    return [f"rm -f {shlex.quote(operation.path)}"]
+
+
+def _unit(operation: Operation) -> str:
+    """Return the unit that systemd reads again and enables after an operation; "" for none."""
+    return operation.unit if isinstance(operation, WriteFile | RemoveDropIn | EnableUnit) else ""
+
+
+def _run_script(act: executor.Acting, lines: list[str]) -> None:
+    stdin = "\n".join([*START, *lines]) + "\n"
+    answer = remote.run(act.host, ("/bin/sh", "-s"), stdin=stdin, timeout=120)
+    if not answer.ok:
+        errors = answer.err.strip().splitlines()
+        raise executor.FailedError(
+            Diagnostic(
+                act.host.name,
+                f"preparing the host failed: {errors[-1] if errors else 'no message'}",
+                "a writable file system",
+                f"on {act.host.name}: df -h /usr/local /var/lib; mount | grep 'ro,'; then run again",
+            )
+        )
+
+
+def write_files(host: PyinfraHost, files: Sequence[WriteFile]) -> None:
+    """Write files of sparkfleet, each atomically. Raise FailedError where that does not work."""
+    answer = remote.run(host, ("/bin/sh", "-s"), stdin="\n".join([*START, *script(files)]) + "\n")
+    if not answer.ok:
+        found = f"the programs of sparkfleet could not be written: {answer.err.strip()[-300:]}"
+        raise executor.FailedError(Diagnostic(host.name, found, "a writable file system", "df -h /usr/local"))

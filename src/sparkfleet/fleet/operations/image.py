@@ -1,4 +1,4 @@
-"""Operation: the images of the declared services are on the Spark, by digest, while the old ones serve."""
+"""pyinfra operation: fetch the images of the declared services by digest, while the old ones serve."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from pyinfra.context import host, state
 
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import downloads
-from sparkfleet.plan.model import Entry, Step
+from sparkfleet.plan.model import Step
 
 
 @operation()
 def present() -> Generator[FunctionCommand, None, None]:
-    """Pull what is missing."""
-    yield from executor.commands(state, host, Step.IMAGE, _pull)
-
-
-def _pull(act: executor.Acting, entries: tuple[Entry, ...]) -> None:
-    downloads.bring(act, entries, Step.IMAGE)
+    """Pull, build or copy missing images."""
+    yield from executor.commands(state, host, Step.IMAGE, downloads.fetch_all)

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sparkfleet.config.items import Item
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import remote, secrets
 from sparkfleet.fleet.run import executor, spark_plan
-from sparkfleet.plan import compile_caches, resource_changes
-from sparkfleet.plan.model import Change, Sign
-from sparkfleet.probe.observed import User
+from sparkfleet.plan import resource_changes
+from sparkfleet.plan.model import Operation
+from sparkfleet.plan.operations import ApplyResource, RemoveCompileCache, RevertResource
 
 TIMEOUT_S = 1500
 """Seconds for all of it: packages come over a slow line."""
 
 
-def request(declared: tuple[Item, ...], changes: tuple[Change, ...]) -> dict[str, Any]:
-    """Return the rows of the shown plan as the Spark's program takes them; {}: none is for it."""
-    rows: dict[str, Sign] = {f"{change.field} {change.key}": change.sign for change in changes}
-    put = [_asked(item) for item in declared if item.id in rows and rows[item.id] is not Sign.REMOVE]
-    ours = {f"{kind} " for kind in resource_changes.KINDS}
-    back = [
-        name
-        for name, sign in rows.items()
-        if sign is Sign.REMOVE and any(name.startswith(kind) for kind in ours)
-    ]
-    caches = [change.key for change in changes if change.field == compile_caches.FIELD]
-    asked = {"put": put, "take_back": back, "caches": caches}
+def request(declared: tuple[Item, ...], operations: Sequence[Operation]) -> dict[str, Any]:
+    """Return the operations on resources as the host's program takes them; {}: there are none."""
+    asked = {
+        "put": [_asked(one.item) for one in operations if isinstance(one, ApplyResource)],
+        "take_back": [f"{one.resource} {one.key}" for one in operations if isinstance(one, RevertResource)],
+        "caches": [one.path for one in operations if isinstance(one, RemoveCompileCache)],
+    }
     if not any(asked.values()):
         return {}
     return {**asked, "stays": [item.id for item in declared]}
@@ -46,11 +42,12 @@ def _asked(item: Item) -> dict[str, Any]:
     }
 
 
-def carry_out(act: executor.Acting, user: User, changes: tuple[Change, ...]) -> None:
-    """Have the Spark do it. Raise FailedError with everything that it refuses."""
-    asked = request(resource_changes.items(spark_plan.declared(act.host), user), changes)
-    if not asked:
+def apply(act: executor.Acting, operations: Sequence[Operation]) -> None:
+    """Have the host's program execute the operations on resources. Raise FailedError with what it refuses."""
+    if not any(isinstance(one, ApplyResource | RevertResource | RemoveCompileCache) for one in operations):
         return
+    user = spark_plan.login_user(act.host)
+    asked = request(resource_changes.items(spark_plan.declared(act.host), user), operations)
     answer = remote.program(act.host, "prepare", data=asked, timeout=TIMEOUT_S)
     words = remote.last_document(answer.out)
     if answer.ok and words:

@@ -8,6 +8,7 @@ import re
 import socket
 import uuid
 from collections.abc import Generator
+from functools import singledispatch
 from typing import Any
 
 from pyinfra.api.command import FunctionCommand
@@ -20,65 +21,79 @@ from sparkfleet.engines.vllm import image_parser, schema_cache
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import cluster
 from sparkfleet.fleet.run import executor
-from sparkfleet.plan.model import Entry, Step, Verb
+from sparkfleet.plan.model import Operation, Step
+from sparkfleet.plan.operations import RolloutOperation, UpdateService
 from sparkfleet.plan.units import duration
 
 
 @operation()
 def served() -> Generator[FunctionCommand, None, None]:
     """Bring every service of the plan to its declared generation, or leave the previous one serving."""
-    yield from executor.commands(state, host, Step.SERVICE, _serve)
+    yield from executor.commands(state, host, Step.SERVICE, _execute_all)
 
 
-def _serve(act: executor.Acting, entries: tuple[Entry, ...]) -> None:
+def _execute_all(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
     diagnostics: list[Diagnostic] = []
-    # A cluster's members wait for each other: none of them shall have something else to do first.
-    for entry in sorted(entries, key=lambda entry: not entry.cluster):
+    # The members of a cluster wait for each other: none of them may be busy with another service first.
+    for one in sorted(operations, key=lambda one: not _in_cluster(one)):
         try:
-            if entry.needs_swap:
-                _swap(act, entry)
-            else:
-                _repair(act, entry)
+            _execute(one, act)
         except executor.FailedError as error:
-            diagnostics += error.diagnostics  # one service's trouble does not stop the next one's change
+            diagnostics += error.diagnostics  # a failure of one service does not stop the next one
     if diagnostics:
         raise executor.FailedError(*diagnostics)
 
 
-def _repair(act: executor.Acting, entry: Entry) -> None:
-    assert entry.generation is not None  # noqa: S101  (an update always has one)
-    act.tell(entry.subject, "update in place")
-    answer = remote.program(act.host, "repair", entry.subject, data=entry.generation.to_json(), timeout=120)
+def _in_cluster(operation: Operation) -> bool:
+    if not isinstance(operation, RolloutOperation | UpdateService) or operation.generation is None:
+        return False
+    return operation.generation.rank is not None
+
+
+@singledispatch
+def _execute(operation: Operation, act: executor.Acting) -> None:
+    """Execute an operation on a service. Raise FailedError when it fails."""
+    del act
+    raise TypeError(operation)
+
+
+@_execute.register
+def _(operation: UpdateService, act: executor.Acting) -> None:
+    name = operation.service
+    act.tell(name, "update in place")
+    answer = remote.program(act.host, "repair", name, data=operation.generation.to_json(), timeout=120)
     if not answer.ok:
         raise executor.FailedError(
             Diagnostic(
-                f"{act.host.name}: {entry.subject}",
-                f"the unit could not be put right: {_last(answer.err or answer.out)}",
-                hint=f"on {act.host.name}: systemctl status sparkfleet-{entry.subject}",
+                f"{act.host.name}: {name}",
+                f"the unit could not be updated: {_last(answer.err or answer.out)}",
+                hint=f"on {act.host.name}: systemctl status sparkfleet-{name}",
             )
         )
-    act.run.done[f"{act.host.name} {entry.subject}"] = "updated in place"
+    act.run.done[f"{act.host.name} {name}"] = "updated in place"
 
 
-def _swap(act: executor.Acting, entry: Entry) -> None:
-    if entry.generation is not None and entry.verb is not Verb.REMOVE:
-        _ask_parser(act, entry.subject, entry.generation)
+@_execute.register
+def _(operation: RolloutOperation, act: executor.Acting) -> None:
+    name = operation.service
+    if operation.generation is not None:
+        _ask_parser(act, name, operation.generation)
     request = SwapRequest(
-        id=new_id(entry.subject),
-        candidate=entry.generation if entry.verb is not Verb.REMOVE else None,
-        replaces=entry.replaces,
-        expect=entry.expect,
+        id=new_id(name),
+        candidate=operation.generation,
+        replaces=operation.replaces,
+        expect=operation.expect,
         operator=f"{getpass.getuser()}@{socket.gethostname()}",
     )
     if request.candidate is not None and request.candidate.rank is not None:
         request = cluster.meet(act, request, request.candidate.rank)
     answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
     if not answer.ok:
-        raise executor.FailedError(_not_begun(f"{act.host.name}: {entry.subject}", answer))
-    result = act.watch(request.id, entry.subject)
+        raise executor.FailedError(_not_begun(f"{act.host.name}: {name}", answer))
+    result = act.watch(request.id, name)
     if result.get("outcome") not in {"promoted", "removed"}:
-        raise executor.FailedError(swap_diagnostic(act.host.name, entry.subject, result))
-    act.run.done[f"{act.host.name} {entry.subject}"] = success_words(result)
+        raise executor.FailedError(swap_diagnostic(act.host.name, name, result))
+    act.run.done[f"{act.host.name} {name}"] = success_words(result)
 
 
 def new_id(subject: str) -> str:

@@ -15,7 +15,8 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan import verification
-from sparkfleet.plan.model import Entry, Sign, Step
+from sparkfleet.plan.model import Operation, Step
+from sparkfleet.plan.operations import VerifyWeights
 
 
 @operation()
@@ -24,21 +25,19 @@ def hashed() -> Generator[FunctionCommand, None, None]:
     yield from executor.commands(state, host, Step.VERIFY, _verify)
 
 
-def _verify(act: executor.Acting, entries: tuple[Entry, ...]) -> None:
+def _verify(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
     spec = spark_plan.declared(act.host)
     models = spark_plan.login_user(act.host).expand(spec.paths.models)
-    declared = verification.repositories(spec)
-    asked = [(entry, one) for entry in entries for one in declared if verification.concerns(entry, one)]
-    result = _hash(act, models, [weights for _, weights in asked])
+    verified = [one for one in operations if isinstance(one, VerifyWeights)]
+    result = _hash(act, models, [one.weights for one in verified])
     diagnostics = []
-    for entry, weights in asked:
-        known = [change.key for change in entry.changes if change.sign is Sign.NOTE]
-        found = result["changed"].get(f"{weights.repo}@{weights.revision}", [])
-        diagnostic = verification.not_as_locked(act.host.name, weights, [*known, *found])
+    for one in verified:
+        changed = result["changed"].get(f"{one.repository}@{one.revision}", [])
+        diagnostic = verification.not_as_locked(act.host.name, one.weights, [*one.wrong, *changed])
         diagnostics += [diagnostic] if diagnostic else []
     if diagnostics:
         raise executor.FailedError(*diagnostics)
-    act.run.done[f"{act.host.name} models"] = "as locked, by their hashes"
+    act.run.done[f"{act.host.name} models"] = "all files verified by their hashes"
 
 
 def _hash(act: executor.Acting, models: str, repositories: list[Weights]) -> dict[str, Any]:

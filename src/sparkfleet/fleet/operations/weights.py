@@ -1,6 +1,4 @@
-"""Operation: each file of the declared models is on the Spark at its locked commit, while the old models
-serve.
-"""
+"""pyinfra operation: fetch the files of the declared models at their locked commits."""
 
 from __future__ import annotations
 
@@ -12,14 +10,10 @@ from pyinfra.context import host, state
 
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import downloads
-from sparkfleet.plan.model import Entry, Step
+from sparkfleet.plan.model import Step
 
 
 @operation()
 def complete() -> Generator[FunctionCommand, None, None]:
-    """Download what is missing or not whole, or copy it from a Spark that has it."""
-    yield from executor.commands(state, host, Step.WEIGHTS, _fetch)
-
-
-def _fetch(act: executor.Acting, entries: tuple[Entry, ...]) -> None:
-    downloads.bring(act, entries, Step.WEIGHTS)
+    """Download missing or incomplete files, or copy them from a host that has them."""
+    yield from executor.commands(state, host, Step.WEIGHTS, downloads.fetch_all)

@@ -1,5 +1,5 @@
-"""The frame of every operation: look at the shown plan, act through one function that never raises, say how
-it went.
+"""The frame of every pyinfra operation: take the operations of one step from the plan that was shown, refuse
+a stale plan, execute, and turn every error into a failed host with its reason.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import ConnectionLostError
 from sparkfleet.fleet.run import fleet_run, spark_plan
-from sparkfleet.plan.model import Entry, HostPlan, Sign, Step
+from sparkfleet.plan.model import HostPlan, Operation, Step
 
 
 class FailedError(SparkfleetError):
-    """An operation could not be carried out on one host; the problem says where, why and what to do."""
+    """An operation failed on one host; the diagnostic says where, why and what to do."""
 
 
 @dataclass
@@ -56,26 +56,31 @@ class Acting:
         return {"outcome": "lost", "cause": "the job ended without a result"}
 
 
-Act = Callable[[Acting, tuple[Entry, ...]], None]
+Execute = Callable[[Acting, tuple[Operation, ...]], None]
+"""Executes the operations of one step on one host; raises FailedError with what failed."""
 
 
-def commands(state: State, host: PyinfraHost, step: Step, act: Act) -> Generator[FunctionCommand, None, None]:
-    """Yield the one command of an operation when the shown plan has changes in its step; else nothing."""
+def commands(
+    state: State, host: PyinfraHost, step: Step, execute: Execute
+) -> Generator[FunctionCommand, None, None]:
+    """Yield one command when the plan that was shown has operations in this step; else nothing."""
     plan = fleet_run.of(state).plans.get(host.name, HostPlan(host.name))
-    entries = plan.entries_with(step) if plan.unknown is None else ()
-    if not entries:
+    operations = plan.operations(step) if plan.unknown is None else ()
+    if not operations:
         fleet_run.of(state).done_steps.add((host.name, step))
         host.noop(f"{step}: as declared")
         return
-    yield FunctionCommand(_guarded, (step, act, entries), {})
+    yield FunctionCommand(_guarded, (step, execute, operations), {})
 
 
-def _guarded(state: State, host: PyinfraHost, step: Step, act: Act, entries: tuple[Entry, ...]) -> bool:
+def _guarded(
+    state: State, host: PyinfraHost, step: Step, execute: Execute, operations: tuple[Operation, ...]
+) -> bool:
     acting = Acting(state, host)
     try:
         with acting.run.board.host(host.name):
             refuse_stale(acting)
-            act(acting, entries)
+            execute(acting, operations)
     except SparkfleetError as error:
         diagnostics = error.diagnostics
     except ConnectionLostError as error:
@@ -84,7 +89,7 @@ def _guarded(state: State, host: PyinfraHost, step: Step, act: Act, entries: tup
                 host.name,
                 f"connection lost: {error}",
                 "a connection",
-                "what was begun goes on at the Spark by itself; run again to see it through",
+                "the operation continues on the host; run again to follow it",
             ),
         )
     except Exception as error:  # noqa: BLE001  (one host's trouble never stops another's)
@@ -116,7 +121,7 @@ def refuse_stale(acting: Acting) -> None:
     raise FailedError(
         Diagnostic(
             acting.host.name,
-            "the Spark changed since the plan was shown",
+            "the host changed since the plan was shown",
             "what the plan was computed from",
             "run again: the new plan shows what differs now",
         )
@@ -124,16 +129,10 @@ def refuse_stale(acting: Acting) -> None:
 
 
 def _essence(plan: HostPlan) -> object:
-    """Return what must be equal for a plan to be current: everything but figures that move by themselves."""
-    rows = [
-        (
-            entry.subject,
-            entry.verb,
-            entry.expect,
-            entry.blocked is not None,
-            *tuple((c.sign, c.field, c.key, c.old, c.new) for c in entry.changes if c.sign is not Sign.NOTE),
-        )
-        for entry in plan.entries
-        if not entry.steps(Step.USER_DEPLOY)  # pyinfra looks again by itself
+    """Return what must be equal for a plan to be current: all but notes and bytes on disk."""
+    change_sets = [
+        (change_set.subject, change_set.blocked is not None, change_set.operations)
+        for change_set in plan.change_sets
+        if not change_set.of_step(Step.USER_DEPLOY)  # pyinfra compares these again by itself
     ]
-    return (plan.unknown is not None, rows)
+    return (plan.unknown is not None, change_sets)

@@ -105,8 +105,8 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     if host.name in run.plans:
         return
     plan = fresh_plan(host, run.steps)
-    if plan.going_on and "--dry" not in sys.argv:
-        plan = plan_after(host, plan.going_on, run.steps)
+    if plan.rollout_in_progress and "--dry" not in sys.argv:
+        plan = plan_after(host, plan.rollout_in_progress, run.steps)
     run.plans[host.name] = user_deploy.added(plan, state, host, declared(host).file, run.steps)
     expected = {active.name for active in state.inventory.get_active_hosts()}
     if run.shown or not expected <= run.plans.keys():
@@ -134,7 +134,7 @@ def _reasons(plan: HostPlan) -> tuple[Diagnostic, ...]:
     """Return why a host is not to be changed, each reason once."""
     if plan.unknown:
         return (plan.unknown,)
-    return tuple(dict.fromkeys(one for e in plan.entries if e.blocked for one in e.blocked.each))
+    return tuple(dict.fromkeys(one for own in plan.change_sets if own.blocked for one in own.blocked.each))
 
 
 _STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}
@@ -150,7 +150,7 @@ def settle(state: State) -> None:
     members = {one["name"]: member for one in said if (member := member_from_json(one))}
     fitted = joined(whole_plan(state).hosts, members)
     run.plans = {name: fitted[plan.host] for name, plan in run.looked.items()}
-    if not any(change.item for plan in run.plans.values() for e in plan.entries for change in e.changes):
+    if not any(True for plan in run.plans.values() for _ in fleet_staging.fetches(plan)):
         return
     active = [host for host in state.inventory if host.name in run.plans]
     hosts = {host.name: declared(host) for host in active}

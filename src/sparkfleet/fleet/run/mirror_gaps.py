@@ -8,8 +8,8 @@ from pathlib import Path
 from sparkfleet.config.resolved import Host, ImageRef
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.offline import models, oci, wheels
+from sparkfleet.plan.artifacts import ArtifactSource
 from sparkfleet.plan.fleet_staging import Sources
-from sparkfleet.plan.model import Source
 from sparkfleet.plan.staging import weights_key
 
 
@@ -22,7 +22,7 @@ def lacks(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], 
     return found
 
 
-def _lack(host: Host, key: str, source: Source) -> Diagnostic | None:
+def _lack(host: Host, key: str, source: ArtifactSource) -> Diagnostic | None:
     mirror = Path(host.stage.mirror).expanduser()
     for service in host.services:
         if service.image.pull_ref == key and service.image.derived_packages:

@@ -1,7 +1,7 @@
-"""``inventories/<fleet>/user_deploy.py``: a fleet's own deploy file, with pyinfra's own operations.
+"""``inventories/<fleet>/user_deploy.py``: a fleet's own deploy file with pyinfra's operations.
 
-Its operations are prepared with the plan, so that the report names those that would change something, and
-pyinfra carries them out before ours.
+Its operations are prepared with the plan, so that the report names those that would change something; pyinfra
+executes them before those of sparkfleet.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_host
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Step, Verb
+from sparkfleet.plan.model import ChangeSet, HostPlan, Step
+from sparkfleet.plan.operations import UserDeployOperation
 
 NAME = "user_deploy.py"
 
@@ -35,10 +36,10 @@ def added(
     found = planned(state, host, path)
     if isinstance(found, Diagnostic):
         return HostPlan(host.name, unknown=found)
-    return replace(plan, entries=(found, *plan.entries)) if found else plan
+    return replace(plan, change_sets=(found, *plan.change_sets)) if found else plan
 
 
-def planned(state: State, host: PyinfraHost, path: Path) -> Entry | Diagnostic | None:
+def planned(state: State, host: PyinfraHost, path: Path) -> ChangeSet | Diagnostic | None:
     """Prepare the file's operations for a host; return those that would change something, or why it is not
     known.
     """
@@ -52,8 +53,7 @@ def planned(state: State, host: PyinfraHost, path: Path) -> Entry | Diagnostic |
         return Diagnostic(f"{host.name}: {path}", f"{type(error).__name__}: {error}", hint="mend the file")
     if host in state.failed_hosts:
         return Diagnostic(f"{host.name}: {path}", "a fact of it could not be read", hint="see above")
-    rows = tuple(Change(Step.USER_DEPLOY, Sign.CHANGE, "operation", key=name) for name in changed)
-    return Entry(NAME, Verb.PREPARE, rows) if rows else None
+    return ChangeSet(NAME, tuple(UserDeployOperation(name) for name in changed)) if changed else None
 
 
 def _run(state: State, path: Path) -> None:

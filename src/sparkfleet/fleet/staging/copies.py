@@ -20,10 +20,12 @@ from sparkfleet.fleet.staging import stage_job
 from sparkfleet.fleet.staging.sender import Sender, SenderError
 from sparkfleet.offline import oci
 from sparkfleet.plan import copy_route
-from sparkfleet.plan.model import Source
+from sparkfleet.plan.artifacts import ArtifactSource
 
 
-def copy(act: executor.Acting, holder: PyinfraHost, wanted: Sequence[Weights], source: Source) -> None:
+def copy(
+    act: executor.Acting, holder: PyinfraHost, wanted: Sequence[Weights], source: ArtifactSource
+) -> None:
     """Copy models from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
     user, theirs = spark_plan.login_user(act.host), spark_plan.login_user(holder)
     root = theirs.expand(spark_plan.declared(holder).paths.models)
@@ -52,7 +54,7 @@ def model_orders(wanted: Sequence[Weights], models: str, place: dict[str, Any]) 
     return orders
 
 
-def copy_image(act: executor.Acting, holder: PyinfraHost, image: ImageRef, source: Source) -> None:
+def copy_image(act: executor.Acting, holder: PyinfraHost, image: ImageRef, source: ArtifactSource) -> None:
     """Copy an image from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
     user, reference = spark_plan.login_user(act.host), image.pull_ref
     with _exported(act, holder, reference) as file:
@@ -102,7 +104,7 @@ def _exported(act: executor.Acting, holder: PyinfraHost, reference: str) -> Iter
 
 @contextlib.contextmanager
 def _sending(
-    act: executor.Acting, holder: PyinfraHost, shown: Sequence[dict[str, Any]], source: Source
+    act: executor.Acting, holder: PyinfraHost, shown: Sequence[dict[str, Any]], source: ArtifactSource
 ) -> Iterator[Sender]:
     """Have a sender of these files on another Spark, for this one."""
     route = copy_route.between(_places(holder), _places(act.host))

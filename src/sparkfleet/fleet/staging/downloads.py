@@ -24,17 +24,20 @@ from sparkfleet.fleet.run.fleet_run import Fetch
 from sparkfleet.fleet.run.spark_plan import declared
 from sparkfleet.fleet.staging import copies, from_mirror, stage_job
 from sparkfleet.fleet.staging.sender import SenderError
-from sparkfleet.plan.model import Entry, Source, Step
+from sparkfleet.plan.artifacts import ArtifactSource
+from sparkfleet.plan.model import Operation, Step
+from sparkfleet.plan.operations import FetchOperation
 from sparkfleet.plan.staging import weights_key
 
 SUBSTITUTES = 2
 """Sparks that download a thing after the one that should have sent it could not."""
 
 
-def bring(act: executor.Acting, entries: Sequence[Entry], step: Step) -> None:
-    """Bring what the entries lack in this step. Raise what kept one of the things from coming."""
-    for key in dict.fromkeys(change.item for entry in entries for change in entry.steps(step)):
-        fetch = _begun(act, act.host, key, step)
+def fetch_all(act: executor.Acting, operations: Sequence[Operation]) -> None:
+    """Fetch the artifacts of these operations. Raise the error of the first that cannot be fetched."""
+    for operation in operations:
+        assert isinstance(operation, FetchOperation)  # noqa: S101  (the steps IMAGE and WEIGHTS have no others)
+        fetch = _begun(act, act.host, operation.key, operation.step)
         fetch.over.wait()
         if fetch.diagnostic is not None:
             raise fetch.diagnostic
@@ -62,7 +65,7 @@ def _carry_out(act: executor.Acting, key: str, step: Step, fetch: Fetch) -> None
 
 
 def _fetch(act: executor.Acting, key: str, step: Step) -> None:
-    source = act.run.sources.get((act.host.name, key)) or Source()
+    source = act.run.sources.get((act.host.name, key)) or ArtifactSource()
     failed: list[str] = []
     while source.host:
         holder = act.state.inventory.get_host(source.host)
@@ -111,7 +114,7 @@ def _said(name: str, error: Exception | None) -> Diagnostic | None:
 
 
 def _copied(
-    act: executor.Acting, holder: PyinfraHost, key: str, step: Step, source: Source
+    act: executor.Acting, holder: PyinfraHost, key: str, step: Step, source: ArtifactSource
 ) -> Diagnostic | None:
     """Copy the thing; return why the other Spark could not send it. Raise what no other Spark could mend."""
     try:
@@ -127,14 +130,14 @@ def _copied(
     return None
 
 
-def _instead(act: executor.Acting, key: str, failed: Sequence[str], diagnostic: Diagnostic) -> Source:
+def _instead(act: executor.Acting, key: str, failed: Sequence[str], diagnostic: Diagnostic) -> ArtifactSource:
     """Return where else the thing comes from: another Spark that took the download over, or from outside."""
     takers = act.run.substitutes.setdefault(key, [])
     act.say(f"{key.partition('@')[0]}: {diagnostic.message.splitlines()[0]}")
     for name in takers:
         fetch = act.run.fetches[name, key]
         if name not in failed and not (fetch.over.is_set() and fetch.diagnostic):
-            return Source(name)
+            return ArtifactSource(name)
     spec = declared(act.host)
     mirror = bool(spec.stage.mirror)
     if (spec.prepare.offline and not mirror) or len(takers) >= SUBSTITUTES:
@@ -148,7 +151,7 @@ def _instead(act: executor.Acting, key: str, failed: Sequence[str], diagnostic: 
         )
     takers.append(act.host.name)
     act.say(f"{key.partition('@')[0]}: {'from the offline mirror' if mirror else 'downloads it itself'}")
-    return Source(mirror=mirror)
+    return ArtifactSource(mirror=mirror)
 
 
 def _wanted(spec: Host, key: str, step: Step) -> stage_job.Wanted:

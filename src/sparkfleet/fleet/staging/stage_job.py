@@ -13,7 +13,8 @@ from sparkfleet.config.resolved import Host, ImageRef, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
-from sparkfleet.plan.model import Source, Step
+from sparkfleet.plan.artifacts import ArtifactSource
+from sparkfleet.plan.model import Step
 from sparkfleet.plan.staging import weights_key
 from sparkfleet.probe.observed import User
 
@@ -76,7 +77,7 @@ def _downloads(act: executor.Acting, service: Service) -> tuple[Weights, ...]:
     return tuple(one for one in service.repositories if weights_key(one) in keys)
 
 
-def _is_hub(source: Source | None) -> bool:
+def _is_hub(source: ArtifactSource | None) -> bool:
     return source is not None and not source.host and not source.mirror
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sparkfleet.config.resolved import Member
 from sparkfleet.contract.diagnostic import Diagnostic, combine
-from sparkfleet.plan.model import Entry, HostPlan, HostState, Verb
+from sparkfleet.plan.model import ChangeKind, ChangeSet, HostPlan, HostState
 
 
 def joined(plans: Iterable[HostPlan], members: Mapping[str, Member]) -> dict[str, HostPlan]:
@@ -25,44 +25,56 @@ def joined(plans: Iterable[HostPlan], members: Mapping[str, Member]) -> dict[str
 
 
 def _replaces(plan: HostPlan, cluster: str) -> bool:
-    return any(entry.cluster == cluster and entry.needs_swap for entry in plan.entries)
+    return any(
+        change_set.cluster == cluster and change_set.restarts_engine for change_set in plan.change_sets
+    )
 
 
 def _join(found: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> None:
-    own = {name: entry for name in hosts if name in found and (entry := _entry(found[name], cluster))}
-    serves = any(entry.verb is Verb.RECREATE for entry in own.values())
+    own = {
+        name: change_set
+        for name in hosts
+        if name in found and (change_set := _change_set(found[name], cluster))
+    }
+    serves = any(one.kind is ChangeKind.RECREATE for one in own.values())
     reasons = combine(
         *_other_builds(cluster, [found[name] for name in hosts if name in found]),
         *(_reason(name, found.get(name), own.get(name), cluster, serves=serves) for name in hosts),
     )
-    for name, entry in own.items():
+    for name, change_set in own.items():
         plan = found[name]
-        others = tuple(one for one in plan.entries if one.cluster != cluster)
-        found[name] = replace(plan, entries=(*others, replace(entry, blocked=reasons)))
+        others = tuple(one for one in plan.change_sets if one.cluster != cluster)
+        found[name] = replace(plan, change_sets=(*others, replace(change_set, blocked=reasons)))
 
 
 def _other_builds(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnostic]:
     """Yield that two members have the same derived image from two builds: each has an id of its own."""
     first: dict[str, tuple[str, str]] = {}
     for plan in plans:
-        for stock in plan.stock:
-            if not stock.identity:
+        for artifact in plan.artifacts:
+            if not artifact.identity:
                 continue
-            host, identity = first.setdefault(stock.key, (plan.host, stock.identity))
-            if identity != stock.identity:
-                found = f"{plan.host} has another build of {stock.key} than {host}"
-                remedy = f"on {plan.host}: docker image rm --force {stock.key}; then run again: it is copied"
+            host, identity = first.setdefault(artifact.key, (plan.host, artifact.identity))
+            if identity != artifact.identity:
+                found = f"{plan.host} has another build of {artifact.key} than {host}"
+                remedy = (
+                    f"on {plan.host}: docker image rm --force {artifact.key}; then run again: it is copied"
+                )
                 yield Diagnostic(f"cluster {cluster}", found, "the very same image on every member", remedy)
 
 
-def _entry(plan: HostPlan, cluster: str) -> Entry | None:
+def _change_set(plan: HostPlan, cluster: str) -> ChangeSet | None:
     """Return what is done to this rank; None when that is not known."""
-    own = (entry for entry in plan.entries if entry.cluster == cluster and entry.needs_swap)
-    return next(own, plan.anew)
+    own = (
+        change_set
+        for change_set in plan.change_sets
+        if change_set.cluster == cluster and change_set.restarts_engine
+    )
+    return next(own, plan.recreate)
 
 
 def _reason(
-    name: str, plan: HostPlan | None, own: Entry | None, cluster: str, *, serves: bool
+    name: str, plan: HostPlan | None, own: ChangeSet | None, cluster: str, *, serves: bool
 ) -> Diagnostic | None:
     """Return why a member cannot take part, None when it can. ``serves``: the cluster is there already."""
     if own is not None and own.blocked:
@@ -78,8 +90,8 @@ def _reason(
         return combine(
             *(
                 Diagnostic(where, f"{name} is blocked: {one.location}: {one.message}", expected, one.hint)
-                for entry in plan.entries
-                for one in (entry.blocked.each if entry.blocked else ())
+                for change_set in plan.change_sets
+                for one in (change_set.blocked.each if change_set.blocked else ())
             )
         )
     elif own is None:

@@ -1,77 +1,90 @@
-"""A change of a cluster as people read it: one entry with its members, and what differs between them."""
+"""A change of a cluster as people read it: one change set with its members, and what differs between them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TypeVar
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.model import Change, Entry, HostPlan, Plan
+from sparkfleet.contract.generation import Rank
+from sparkfleet.plan.model import ChangeSet, FieldChange, HostPlan, Note, Plan
+from sparkfleet.plan.operations import RolloutOperation
+
+Line = TypeVar("Line", FieldChange, Note)
 
 
 @dataclass(frozen=True)
-class ClusterEntry:
-    """What a run does to a cluster: the same entry of each member that is known, by rank."""
+class ClusterChange:
+    """What a run does to a cluster: the change set of each member that is known, by rank."""
 
     cluster: str
-    members: tuple[tuple[str, Entry], ...]
+    members: tuple[tuple[str, ChangeSet], ...]
 
     @property
-    def first(self) -> Entry:
-        """Return the entry of the first member, the head where it is known."""
+    def first(self) -> ChangeSet:
+        """Return the change set of the first member, the head where it is known."""
         return self.members[0][1]
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """Return the names of all members by rank, also of those that are not known."""
-        generation = self.first.generation
-        rank = generation.rank if generation else None
+        rank = _rank_of(self.first)
         return rank.hosts if rank else tuple(name for name, _ in self.members)
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Return why it is blocked, each reason once."""
-        said = (one for _, entry in self.members if entry.blocked for one in entry.blocked.each)
-        return tuple(dict.fromkeys(said))
+        reasons = (one for _, own in self.members if own.blocked for one in own.blocked.each)
+        return tuple(dict.fromkeys(reasons))
 
-    def changes(self) -> Iterator[tuple[Change, tuple[str, ...]]]:
-        """Yield each change with the members that have it; no names where all have the same."""
-        found: dict[Change, list[str]] = {}
-        for name, entry in self.members:
-            for change in entry.changes:
-                found.setdefault(change, []).append(name)
-        for change, names in sorted(found.items(), key=self._place):
-            yield change, () if len(names) == len(self.members) else tuple(names)
+    def fields(self) -> Iterator[tuple[FieldChange, tuple[str, ...]]]:
+        """Yield each field with the members that change it; no names where all do."""
+        return self._shared([(name, own.fields()) for name, own in self.members])
 
-    def _place(self, found: tuple[Change, list[str]]) -> int:
-        """Fields in the order of the first member that has them."""
-        change, names = found
-        entry = dict(self.members)[names[0]]
-        same = [index for index, one in enumerate(entry.changes) if one.field == change.field]
-        return same[0]
+    def notes(self) -> Iterator[tuple[Note, tuple[str, ...]]]:
+        """Yield each note with the members that it is about; no names where it is about all."""
+        return self._shared([(name, own.notes) for name, own in self.members])
+
+    def _shared(self, lines: Sequence[tuple[str, Sequence[Line]]]) -> Iterator[tuple[Line, tuple[str, ...]]]:
+        """Yield each line once with its members. Lines of one name stand together."""
+        found: dict[Line, list[str]] = {}
+        for name, own in lines:
+            for line in own:
+                found.setdefault(line, []).append(name)
+        order = list(dict.fromkeys(line.name for line in chain.from_iterable(own for _, own in lines)))
+        for line, names in sorted(found.items(), key=lambda one: order.index(one[0].name)):
+            yield line, () if len(names) == len(self.members) else tuple(names)
 
 
-def apart(plan: Plan) -> tuple[Plan, tuple[ClusterEntry, ...]]:
-    """Return the plan without changes of clusters (Sparks of which nothing is left are left out), and those
-    changes.
+def split_clusters(plan: Plan) -> tuple[Plan, tuple[ClusterChange, ...]]:
+    """Return the plan without rollouts of clusters, and those rollouts.
+
+    Hosts of which nothing is left are left out.
     """
-    taken: dict[str, list[tuple[str, Entry]]] = {}
+    taken: dict[str, list[tuple[str, ChangeSet]]] = {}
     rest: list[HostPlan] = []
     for host in plan.hosts:
-        own = tuple(entry for entry in host.entries if not _is_clusters(entry))
-        for entry in host.entries:
-            if _is_clusters(entry):
-                taken.setdefault(entry.cluster, []).append((host.host, entry))
-        if own or len(own) == len(host.entries):
-            rest.append(replace(host, entries=own))
-    found = (ClusterEntry(name, tuple(sorted(members, key=_rank))) for name, members in taken.items())
+        own = tuple(one for one in host.change_sets if not _is_clusters(one))
+        for one in host.change_sets:
+            if _is_clusters(one):
+                taken.setdefault(one.cluster, []).append((host.host, one))
+        if own or len(own) == len(host.change_sets):
+            rest.append(replace(host, change_sets=own))
+    found = (ClusterChange(name, tuple(sorted(members, key=_rank))) for name, members in taken.items())
     return Plan(tuple(rest)), tuple(found)
 
 
-def _is_clusters(entry: Entry) -> bool:
-    return bool(entry.cluster) and entry.needs_swap
+def _is_clusters(change_set: ChangeSet) -> bool:
+    return bool(change_set.cluster) and change_set.restarts_engine
 
 
-def _rank(member: tuple[str, Entry]) -> int:
-    generation = member[1].generation
-    return generation.rank.rank if generation and generation.rank else 0
+def _rank_of(change_set: ChangeSet) -> Rank | None:
+    rollouts = (one for one in change_set.operations if isinstance(one, RolloutOperation))
+    return next((one.generation.rank for one in rollouts if one.generation), None)
+
+
+def _rank(member: tuple[str, ChangeSet]) -> int:
+    rank = _rank_of(member[1])
+    return rank.rank if rank else 0

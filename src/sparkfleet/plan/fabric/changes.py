@@ -9,7 +9,8 @@ from sparkfleet.config.resolved import Host, Member
 from sparkfleet.contract.fabric import MODE, FabricRequest, Peer, links_of
 from sparkfleet.plan.fabric import blockers, netplan
 from sparkfleet.plan.fabric.addresses import Rail, address, numbers, peers, rails, route
-from sparkfleet.plan.model import Change, Entry, Sign, Step, Verb
+from sparkfleet.plan.model import Action, ChangeSet, FieldChange, Note, Step
+from sparkfleet.plan.operations import ConfigureFabric
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import Observed, PathSeen
 
@@ -27,7 +28,7 @@ def watched_paths(host: Host) -> tuple[str, ...]:
     return () if host.member else (netplan.PATH,)
 
 
-def fabric_entry(host: Host, observed: Observed) -> Entry | None:
+def fabric_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     """Return what differs of a Spark's links; None when nothing does, and nothing is in the way."""
     if host.member is None or observed.fabric is None:
         return _removal(observed)
@@ -40,8 +41,8 @@ def fabric_entry(host: Host, observed: Observed) -> Entry | None:
     statements = (*_statements(seen, found), *(_interrupted(member, observed) if changes else ()))
     title = f"fabric of {member.cluster}"
     request = _request(member, seen, found)
-    rows = (*changes, *statements)
-    return Entry("fabric", Verb.PREPARE, rows, title=title, fabric=request, blocked=blocked)
+    operations = (ConfigureFabric(request, changes),) if changes else ()
+    return ChangeSet("fabric", operations, title, statements, blocked)
 
 
 def _request(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> FabricRequest:
@@ -76,51 +77,51 @@ def _peers(member: Member, found: Sequence[Rail]) -> Iterator[Peer]:
             yield Peer(way.name, rail.link.name, way.to)
 
 
-def _removal(observed: Observed) -> Entry | None:
+def _removal(observed: Observed) -> ChangeSet | None:
     if observed.paths.get(netplan.PATH, PathSeen("absent")).kind == "absent":
         return None
     note = "with the addresses that it gave"
-    gone = Change(Step.FABRIC, Sign.REMOVE, "netplan", old=netplan.PATH, note=note)
-    return Entry("fabric", Verb.PREPARE, (gone,), title="fabric", fabric=FabricRequest())
+    gone = FieldChange(Action.REMOVE, "netplan", old=netplan.PATH, note=note)
+    return ChangeSet("fabric", (ConfigureFabric(FabricRequest(), (gone,)),), "fabric")
 
 
-def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[Change, ...]:
+def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[FieldChange, ...]:
     changes = []
     cabled = {rail.link.name for rail in found}
     for name in links_of(seen.own or ""):
         if found and name not in cabled:
             link = seen.link(name)
             old = ", ".join(link.addresses) if link else ""
-            changes.append(Change(Step.FABRIC, Sign.REMOVE, "link", name, old=old, note="no cable"))
+            changes.append(FieldChange(Action.REMOVE, "link", name, old=old, note="no cable"))
     for rail in found:
         link, wanted = rail.link, str(rail.address)
         if link.addresses != (wanted,):
-            sign = Sign.CHANGE if link.addresses else Sign.ADD
+            action = Action.CHANGE if link.addresses else Action.ADD
             note = f"rail {rail.number}, cage {link.cage}" if link.cage else f"rail {rail.number}"
             old = ", ".join(link.addresses)
-            changes.append(Change(Step.FABRIC, sign, "address", link.name, old, wanted, note))
+            changes.append(FieldChange(action, "address", link.name, old, wanted, note))
         if link.mtu != member.fabric.mtu:
-            mtu = Change(Step.FABRIC, Sign.CHANGE, "mtu", link.name, str(link.mtu), str(member.fabric.mtu))
+            mtu = FieldChange(Action.CHANGE, "mtu", link.name, str(link.mtu), str(member.fabric.mtu))
             changes.append(mtu)
         way = route(member, rail)
         if way and str(way) not in link.routes:
-            changes.append(Change(Step.FABRIC, Sign.ADD, "route", link.name, new=str(way), note=way.name))
+            changes.append(FieldChange(Action.ADD, "route", link.name, new=str(way), note=way.name))
     return tuple(changes)
 
 
-def _file_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[Change, ...]:
+def _file_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[FieldChange, ...]:
     if not found:
         return ()  # which links there are cannot be known without a cable
     wanted = netplan.text(member, seen.renderer, found)
     if seen.own is None:
-        return (Change(Step.FABRIC, Sign.ADD, "netplan", netplan.PATH),)
+        return (FieldChange(Action.ADD, "netplan", netplan.PATH),)
     changes = []
     if seen.own != wanted:
         old, new = (_short(text) for text in (seen.own, wanted))
-        changes.append(Change(Step.FABRIC, Sign.CHANGE, "netplan", netplan.PATH, old, new, "content"))
+        changes.append(FieldChange(Action.CHANGE, "netplan", netplan.PATH, old, new, "content"))
     mode = f"{MODE:04o}"
     if seen.own_mode != mode:
-        changes.append(Change(Step.FABRIC, Sign.CHANGE, "netplan", netplan.PATH, seen.own_mode, mode))
+        changes.append(FieldChange(Action.CHANGE, "netplan", netplan.PATH, seen.own_mode, mode))
     return tuple(changes)
 
 
@@ -128,21 +129,21 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _interrupted(member: Member, observed: Observed) -> tuple[Change, ...]:
+def _interrupted(member: Member, observed: Observed) -> tuple[Note, ...]:
     """Return what is said of an engine that uses the links while they are changed."""
     engine = observed.owned().get(member.service)
     if engine is None or not engine.running:
         return ()
-    note = "serves over these links: it may hang until it is started anew"
-    return (Change(Step.FABRIC, Sign.NOTE, "service", new=engine.name, note=note),)
+    note = "serves over these links: it may hang until it is restarted"
+    return (Note(Step.FABRIC, "service", text=engine.name, remark=note),)
 
 
-def _statements(seen: FabricSeen, found: Sequence[Rail]) -> tuple[Change, ...]:
+def _statements(seen: FabricSeen, found: Sequence[Rail]) -> tuple[Note, ...]:
     if not found:
         names = ", ".join(link.name for link in seen.links if not link.carrier) or "no netdev"
-        return (Change(Step.FABRIC, Sign.NOTE, "link", new=names, note="no carrier"),)
+        return (Note(Step.FABRIC, "link", text=names, remark="no carrier"),)
     if len(found) % 2:
         names = ", ".join(rail.link.name for rail in found)
         said = "a cage without its twin: half of the bandwidth"
-        return (Change(Step.FABRIC, Sign.NOTE, "link", new=names, note=said),)
+        return (Note(Step.FABRIC, "link", text=names, remark=said),)
     return ()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.plan import staging
-from sparkfleet.plan.model import Change
+from sparkfleet.plan.model import FieldChange
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, Verdict, unread
 from sparkfleet.plan.units import size
@@ -88,14 +88,14 @@ def _disks(host: Host, seen: PreflightSeen) -> Iterator[Check]:
 
 def _room(host: Host, observed: Observed, name: str) -> Check:
     service = next(service for service in host.services if service.name == name)
-    wanted = [*staging.image_changes(service, observed), *staging.weight_changes(service, observed)]
+    operations = staging.operations(service, observed)
     diagnostic = staging.disk_diagnostic(host, service, observed)
     row = f"room for {name}"
     if diagnostic:
         return Check(row, Verdict.FAIL, diagnostic.message, diagnostic.expected, diagnostic.hint)
-    missing = "; ".join(_said(change) for change in wanted)
+    missing = "; ".join(_text(change) for operation in operations for change in operation.fields())
     return Check(row, Verdict.OK, missing or "image and weights are there")
 
 
-def _said(change: Change) -> str:
-    return " ".join(word for word in (change.field, change.key, change.new, change.note) if word)
+def _text(change: FieldChange) -> str:
+    return " ".join(word for word in (change.name, change.key, change.new, change.note) if word)

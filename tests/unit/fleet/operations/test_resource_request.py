@@ -12,7 +12,7 @@ from sparkfleet.fleet.connection import secret_cache, secrets
 from sparkfleet.fleet.operations import resource_request
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan import resource_changes
-from sparkfleet.plan.model import Change, Sign, Step
+from sparkfleet.plan.operations import ApplyResource, RemoveCompileCache, RemoveDropIn, RevertResource
 from sparkfleet.probe.observed import Items
 from tests.unit.plan import fake_spark
 
@@ -28,32 +28,31 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NGC_OF_TEST", "nvapi-1")
 
 
-def row(sign: Sign, field: str, key: str) -> Change:
-    return Change(Step.HOST, sign, field, key)
+def applied(item: Item) -> ApplyResource:
+    return ApplyResource(item.kind, item.key, item, ())
 
 
-def test_only_rows_of_the_plan_are_asked_for() -> None:
-    changes = (row(Sign.CHANGE, "sysctl", "vm.swappiness"), row(Sign.REMOVE, "package", "htop"))
-    asked = resource_request.request((SYSCTL, LOGIN), changes)
+def test_only_operations_of_the_plan_are_requested() -> None:
+    operations = (applied(SYSCTL), RevertResource("package", "htop", ()))
+    asked = resource_request.request((SYSCTL, LOGIN), operations)
     assert [one["key"] for one in asked["put"]] == ["vm.swappiness"]
     assert asked["take_back"] == ["package htop"]
     assert asked["stays"] == ["sysctl vm.swappiness", "login nvcr.io"]
 
 
-def test_rows_of_the_scripts_own_are_not_for_the_program() -> None:
-    changes = (row(Sign.ADD, "valve", "/usr/local/bin/spark-valve"), row(Sign.REMOVE, "drop-in", "/etc/x"))
-    assert resource_request.request((SYSCTL,), changes) == {}
+def test_operations_of_the_script_are_not_for_the_program() -> None:
+    assert resource_request.request((SYSCTL,), (RemoveDropIn("x.service", "/etc/x"),)) == {}
 
 
 def test_old_caches_are_asked_for_by_their_path() -> None:
-    asked = resource_request.request((), (row(Sign.REMOVE, "old cache", "/c/aaaaaaaaaaaa"),))
+    asked = resource_request.request((), (RemoveCompileCache("/c/aaaaaaaaaaaa", 5, 9),))
     assert (asked["caches"], asked["take_back"]) == (["/c/aaaaaaaaaaaa"], [])
 
 
 def test_a_secret_is_read_when_it_is_sent_and_a_login_has_its_user() -> None:
-    (asked,) = resource_request.request((LOGIN,), (row(Sign.ADD, "login", "nvcr.io"),))["put"]
+    (asked,) = resource_request.request((LOGIN,), (applied(LOGIN),))["put"]
     assert asked["secret"] == "$oauthtoken:nvapi-1"
-    (plain,) = resource_request.request((SYSCTL,), (row(Sign.ADD, "sysctl", "vm.swappiness"),))["put"]
+    (plain,) = resource_request.request((SYSCTL,), (applied(SYSCTL),))["put"]
     assert plain["secret"] == ""
 
 

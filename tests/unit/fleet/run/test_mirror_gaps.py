@@ -27,7 +27,7 @@ from sparkfleet.fleet.connection import tunnel
 from sparkfleet.fleet.run import executor, mirror_gaps
 from sparkfleet.fleet.staging import from_mirror
 from sparkfleet.offline import models, oci, wheels
-from sparkfleet.plan.model import Source
+from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.plan.staging import weights_key
 from tests.unit.fleet.sparks import Sparks, patched
 

@@ -14,7 +14,7 @@ from pyinfra.context import ctx_state
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.run import user_deploy
-from sparkfleet.plan.model import Entry, Step
+from sparkfleet.plan.model import ChangeSet
 
 FILE = """\
 from pyinfra import host
@@ -39,7 +39,7 @@ def host(tmp_path: Path) -> Iterator[PyinfraHost]:
         yield one
 
 
-def planned(host: PyinfraHost, path: Path, text: str) -> Entry | Diagnostic | None:
+def planned(host: PyinfraHost, path: Path, text: str) -> ChangeSet | Diagnostic | None:
     path.write_text(text)
     return user_deploy.planned(host.state, host, path)
 
@@ -49,8 +49,8 @@ def test_each_operation_that_would_change_something_is_a_row_by_its_name(
 ) -> None:
     text = FILE.format(there=str(tmp_path), missing=str(tmp_path / "new"))
     found = planned(host, tmp_path / "user_deploy.py", text)
-    assert isinstance(found, Entry)
-    assert [row.key for row in found.steps(Step.USER_DEPLOY)] == ["Not there", "server.shell"]
+    assert isinstance(found, ChangeSet)
+    assert [row.key for row in found.fields()] == ["Not there", "server.shell"]
     assert "password" not in repr(found)
     assert not (tmp_path / "new").exists()
 

@@ -17,7 +17,7 @@ from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import copies
 from sparkfleet.fleet.staging.sender import SenderError
 from sparkfleet.offline import oci
-from sparkfleet.plan.model import Source
+from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.probe.observed import User
 from tests.unit.fleet.sparks import Sparks, patched, refused, said
 

@@ -17,7 +17,10 @@ from sparkfleet.fleet.run.fleet_run import FleetRun
 from sparkfleet.fleet.run.progress import Board
 from sparkfleet.fleet.staging import downloads, stage_job
 from sparkfleet.fleet.staging.sender import SenderError
-from sparkfleet.plan.model import Change, Entry, HostPlan, Sign, Source, Step, Verb
+from sparkfleet.plan.artifacts import Artifact, ArtifactType
+from sparkfleet.plan.artifacts import ArtifactSource as Source
+from sparkfleet.plan.model import HostPlan, Step
+from sparkfleet.plan.operations import BuildImage, FetchWeights
 
 A, B = "nvidia/A@" + "a" * 40, "nvidia/B@" + "b" * 40
 
@@ -64,10 +67,12 @@ class Run:
         """Have these Sparks bring what they lack, all at once; return what went wrong on each."""
 
         def one(name: str) -> Exception | None:
-            changes = tuple(Change(Step.WEIGHTS, Sign.ADD, "weights", item=key) for key in keys)
-            entry = Entry("nano", Verb.STAGE, changes, service=service(A, B))
+            lacking = (Artifact(ArtifactType.MODEL, key, complete=False) for key in keys)
+            operations = [
+                FetchWeights(one, *one.key.split("@"), (), 1, nothing_present=True) for one in lacking
+            ]
             try:
-                downloads.bring(executor.Acting(self.state, self.hosts[name]), [entry], Step.WEIGHTS)
+                downloads.fetch_all(executor.Acting(self.state, self.hosts[name]), operations)
             except Exception as error:  # noqa: BLE001
                 return error
             return None
@@ -120,7 +125,14 @@ def test_a_spark_whose_turn_has_not_come_is_made_to_fetch_by_the_first_who_needs
 
 
 def test_two_sparks_that_send_each_other_something_do_not_wait_for_ever(made: Callable[..., Run]) -> None:
-    run = made({("1", A): Source(), ("2", A): Source("1"), ("2", B): Source(), ("1", B): Source("2")})
+    run = made(
+        {
+            ("1", A): Source(),
+            ("2", A): Source("1"),
+            ("2", B): Source(),
+            ("1", B): Source("2"),
+        }
+    )
     assert set(run.bring("1", "2", keys=(A, B)).values()) == {None}
     assert sorted(run.log) == ["1 copies B from 2", "1 downloads A", "2 copies A from 1", "2 downloads B"]
 
@@ -216,10 +228,9 @@ def images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Callable[[str], E
         monkeypatch.setattr(downloads, "_wanted", lambda *_: stage_job.Wanted(service(A), ()))
 
         def bring(name: str) -> Exception | None:
-            changes = (Change(Step.IMAGE, Sign.ADD, "build", item=DERIVED),)
-            entry = Entry("nano", Verb.STAGE, changes, service=service(A))
+            build = BuildImage(Artifact(ArtifactType.IMAGE, DERIVED, complete=False), "vllm", ())
             try:
-                downloads.bring(executor.Acting(run.state, run.hosts[name]), [entry], Step.IMAGE)
+                downloads.fetch_all(executor.Acting(run.state, run.hosts[name]), [build])
             except Exception as error:  # noqa: BLE001
                 return error
             return None
@@ -243,7 +254,13 @@ def test_a_derived_image_that_cannot_be_copied_is_not_built_once_more(
 def test_a_derived_image_that_nobody_has_since_its_builder_failed_is_built_by_the_next(
     made: Callable[..., Run], images: Callable[[Run], Callable[[str], Exception | None]]
 ) -> None:
-    run = made({("1", DERIVED): Source(), ("2", DERIVED): Source("1"), ("3", DERIVED): Source("1")})
+    run = made(
+        {
+            ("1", DERIVED): Source(),
+            ("2", DERIVED): Source("1"),
+            ("3", DERIVED): Source("1"),
+        }
+    )
     run.broken["1 builds"] = executor.FailedError(Diagnostic("1", "its disk is full"))
     bring = images(run)
     assert (bring("2"), bring("3")) == (None, None)

@@ -12,7 +12,8 @@ from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import stage_job
 from sparkfleet.fleet.staging.stage_job import RefusedOutsideError, Wanted
-from sparkfleet.plan.model import EVERY_STEP, Source, Step
+from sparkfleet.plan.artifacts import ArtifactSource as Source
+from sparkfleet.plan.model import EVERY_STEP, Step
 from sparkfleet.plan.staging import weights_key
 from tests.unit.fleet.sparks import Sparks, patched, refused
 

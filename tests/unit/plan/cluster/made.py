@@ -10,7 +10,8 @@ from sparkfleet.contract.generation import Generation
 from sparkfleet.plan.compute import host_plan, wanted
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails
-from sparkfleet.plan.model import Entry, HostPlan
+from sparkfleet.plan.model import ChangeSet, HostPlan
+from sparkfleet.plan.operations import RolloutOperation
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import Observed
 from tests.unit.plan import fake_spark
@@ -61,7 +62,11 @@ def plan(declared: Host, observed: Observed) -> HostPlan:
     return host_plan(declared, observed)
 
 
-def entry(found: HostPlan) -> Entry:
+def entry(found: HostPlan) -> ChangeSet:
     """Return the cluster's entry of a plan."""
-    (own,) = (one for one in found.entries if one.cluster)
+    (own,) = (one for one in found.change_sets if one.cluster)
     return own
+
+
+def rollouts(change_set: ChangeSet) -> list[RolloutOperation]:
+    return [one for one in change_set.operations if isinstance(one, RolloutOperation)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.cluster.join import joined
-from sparkfleet.plan.model import HostPlan, HostState, Plan, Verb
+from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
 from sparkfleet.probe.observed import Observed
 from tests.unit.plan.cluster.made import NAMES, converged, entry, fresh, host, plan
@@ -33,15 +33,13 @@ def unknown(name: str) -> HostPlan:
 
 def test_where_nothing_differs_nothing_is_done() -> None:
     found = both(*(plan(host(rank), converged(host(rank))) for rank in (0, 1)))
-    assert [one.entries for one in found.values()] == [(), ()]
+    assert [one.change_sets for one in found.values()] == [(), ()]
 
 
 def test_where_one_rank_does_not_run_all_are_started_anew() -> None:
     first, second = both(plan(host(0), converged(host(0))), plan(host(1), stopped(host(1)))).values()
-    assert [entry(one).verb for one in (first, second)] == [Verb.RECREATE, Verb.RECREATE]
-    assert [c.new for c in entry(first).changes if c.field == "state"] == [
-        "started anew with the other ranks"
-    ]
+    assert [entry(one).kind for one in (first, second)] == [ChangeKind.RECREATE, ChangeKind.RECREATE]
+    assert [c.new for c in entry(first).fields() if c.name == "state"] == ["restarted with the other ranks"]
     assert first.state is HostState.CHANGE
 
 
@@ -63,7 +61,7 @@ def test_where_nothing_serves_yet_nothing_is_degraded() -> None:
 
 def test_an_unknown_member_is_no_matter_while_nothing_changes() -> None:
     first, _ = both(plan(host(0), converged(host(0))), unknown("spark-02")).values()
-    assert first.entries == ()
+    assert first.change_sets == ()
 
 
 def test_a_member_outside_of_the_run_blocks_the_others() -> None:
@@ -95,7 +93,7 @@ def test_a_member_that_is_blocked_for_another_reason_blocks_the_others() -> None
         "spark-02: nano", "no room", "room", "make room", (Diagnostic("spark-02: /", "locked"),)
     )
     own = replace(other, subject="nano", cluster="", blocked=reasons)
-    first, _ = both(plan(host(0), stopped(host(0))), replace(blocked, entries=(own,))).values()
+    first, _ = both(plan(host(0), stopped(host(0))), replace(blocked, change_sets=(own,))).values()
     diagnostic = entry(first).blocked
     assert diagnostic is not None
     assert [(one.message, one.hint) for one in diagnostic.each] == [
@@ -129,7 +127,7 @@ def test_the_report_has_a_cluster_once_with_what_differs_by_member() -> None:
 def test_the_report_names_the_member_that_has_a_field_alone() -> None:
     found = both(plan(host(0), converged(host(0))), plan(host(1), stopped(host(1))))
     text = plan_text(Plan(tuple(found.values())))
-    assert "  ~ state       serving → started anew with the other ranks   on spark-01\n" in text
+    assert "  ~ state       serving → restarted with the other ranks   on spark-01\n" in text
     assert "  ~ state       exited → serving   on spark-02\n" in text
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from sparkfleet.config.resolved import Container, Host, ImageRef
 from sparkfleet.plan.compute import host_plan
-from sparkfleet.plan.model import Step
 from sparkfleet.probe.observed import Observed
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster.made import (
@@ -20,6 +19,7 @@ from tests.unit.plan.cluster.made import (
     host,
     linked,
     plan,
+    rollouts,
 )
 from tests.unit.plan.nano import STOCK
 
@@ -141,7 +141,7 @@ def test_an_image_that_runs_vllm_by_itself_is_made_to_run_ray() -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_converged_member_has_an_empty_plan(executor: str, image: ImageRef | None, rank: int) -> None:
     declared = host(rank, executor, **({"image": image} if image else {}))
-    assert plan(declared, converged(declared)).entries == ()
+    assert plan(declared, converged(declared)).change_sets == ()
 
 
 def test_an_image_whose_vllm_is_not_known_is_tried() -> None:
@@ -167,18 +167,19 @@ def test_without_a_cable_nothing_is_started() -> None:
 def test_a_members_own_service_is_no_matter_of_the_cluster() -> None:
     member = replace(host(1).member, service="other")  # type: ignore[type-var]
     own = replace(host(1), member=member)
-    (service,) = (one for one in host_plan(own, fresh(own)).entries if one.service)
+    (service,) = (one for one in host_plan(own, fresh(own)).change_sets if rollouts(one))
     assert service.cluster == ""
-    assert service.generation is not None
-    assert service.generation.rank is None
+    (rollout,) = rollouts(service)
+    assert rollout.generation is not None
+    assert rollout.generation.rank is None
 
 
 def test_a_rank_that_leaves_its_cluster_is_replaced() -> None:
     seen = converged(host(1))
     alone = replace(host(1), member=None)
-    (service,) = (one for one in host_plan(alone, seen).entries if one.subject == "wide")
+    (service,) = (one for one in host_plan(alone, seen).change_sets if one.subject == "wide")
     assert ("cluster", "pair (spark-01, spark-02) by mp, rank 1") in [
-        (c.field, c.old) for c in service.changes
+        (c.name, c.old) for c in service.fields()
     ]
 
 
@@ -186,7 +187,7 @@ def test_another_order_of_members_is_a_change_of_the_cluster() -> None:
     seen = converged(host(0))
     hosts = ("spark-01", "spark-03")
     other = replace(host(0), member=replace(host(0).member, hosts=hosts))  # type: ignore[type-var]
-    (change,) = (c for c in entry(plan(other, seen)).changes if c.field == "cluster")
+    (change,) = (c for c in entry(plan(other, seen)).fields() if c.name == "cluster")
     assert (change.old, change.new) == (
         "pair (spark-01, spark-02) by mp, rank 0",
         "pair (spark-01, spark-03) by mp, rank 0",
@@ -197,5 +198,5 @@ def test_what_all_ranks_share_and_none_shows_is_a_change_all_the_same() -> None:
     declared = host(0)
     seen = converged(declared)
     kept = {**seen.generations["wide"], "rank": {**seen.generations["wide"]["rank"], "make": "another"}}
-    (change,) = entry(plan(declared, replace(seen, generations={"wide": kept}))).steps(Step.SERVICE)
-    assert (change.field, change.key, change.old) == ("cluster", "make", "another")
+    (change,) = entry(plan(declared, replace(seen, generations={"wide": kept}))).fields()
+    assert (change.name, change.key, change.old) == ("cluster", "make", "another")

@@ -6,6 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from sparkfleet.config.resolved import Fabric, Member
+from sparkfleet.contract.fabric import FabricRequest
+from sparkfleet.plan.model import ChangeSet
+from sparkfleet.plan.operations import ConfigureFabric
 from sparkfleet.probe.links import FabricSeen, Link
 
 HOSTS = ("spark-01", "spark-02")
@@ -37,3 +40,10 @@ def seen(*, cabled: int = 1, **fields: Any) -> FabricSeen:
         verbs=True,
     )
     return replace(made, **fields)
+
+
+def requested(change_set: ChangeSet) -> FabricRequest:
+    """Return what a run asks the host's program for."""
+    (operation,) = change_set.operations
+    assert isinstance(operation, ConfigureFabric)
+    return operation.request

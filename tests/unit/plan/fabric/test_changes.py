@@ -12,12 +12,13 @@ from sparkfleet.contract.fabric import Peer
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails
-from sparkfleet.plan.fabric.changes import fabric_entry, wanted_addresses
-from sparkfleet.plan.model import Change, Entry, HostState, Sign, Step
+from sparkfleet.plan.fabric.changes import fabric_change_set, wanted_addresses
+from sparkfleet.plan.model import ChangeSet, HostState, Note, Step
+from sparkfleet.plan.report import SIGNS
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import ContainerSeen, Observed, PathSeen
 from tests.unit.plan import fake_spark
-from tests.unit.plan.fabric.made import cage, member, seen
+from tests.unit.plan.fabric.made import cage, member, requested, seen
 
 FIRST, SECOND = "enp1s0f1np1", "enP2p1s0f1np1"
 
@@ -47,14 +48,14 @@ def with_link(fabric: FabricSeen, name: str, **fields: object) -> FabricSeen:
     return replace(fabric, links=links)
 
 
-def entry(fabric: FabricSeen, declared: Host | None = None) -> Entry:
-    found = fabric_entry(declared or host(), observed(fabric))
+def entry(fabric: FabricSeen, declared: Host | None = None) -> ChangeSet:
+    found = fabric_change_set(declared or host(), observed(fabric))
     assert found is not None
     return found
 
 
 def rows(fabric: FabricSeen) -> list[tuple[str, str, str, str, str]]:
-    return [(c.sign, c.field, c.key, c.old, c.new) for c in entry(fabric).changes]
+    return [(SIGNS[c.action], c.name, c.key, c.old, c.new) for c in entry(fabric).fields()]
 
 
 def test_a_spark_from_the_box_gets_addresses_mtu_and_a_file() -> None:
@@ -68,7 +69,7 @@ def test_a_spark_from_the_box_gets_addresses_mtu_and_a_file() -> None:
 
 
 def test_links_as_declared_are_no_entry() -> None:
-    assert fabric_entry(host(), observed(linked())) is None
+    assert fabric_change_set(host(), observed(linked())) is None
     assert host_plan(host(), observed(linked())).state is HostState.UNCHANGED
 
 
@@ -116,15 +117,13 @@ def test_a_cable_that_moved_to_the_other_cage_takes_the_addresses_with_it() -> N
         ("+", "address", "enP2p1s0f0np0", "", "192.168.177.1/24"),
         ("~", "mtu", "enP2p1s0f0np0", "1500", "9000"),
     ]
-    request = entry(replace(was, links=moved)).fabric
-    assert request is not None
+    request = requested(entry(replace(was, links=moved)))
     assert request.drop == ((FIRST, "192.168.176.1/24"), (SECOND, "192.168.177.1/24"))
 
 
 def test_a_run_is_asked_for_what_the_rows_say_and_to_prove_it_with_every_peer() -> None:
     declared = Host("b", member=member(1, ("a", "b", "c")))
-    request = entry(with_link(seen(), FIRST, addresses=("10.9.9.9/24",)), declared).fabric
-    assert request is not None
+    request = requested(entry(with_link(seen(), FIRST, addresses=("10.9.9.9/24",)), declared))
     assert request.addresses == ((FIRST, "192.168.176.2/24"), (SECOND, "192.168.177.2/24"))
     assert request.drop == ((FIRST, "10.9.9.9/24"),)
     assert request.peers == (
@@ -137,7 +136,7 @@ def test_a_run_is_asked_for_what_the_rows_say_and_to_prove_it_with_every_peer() 
 
 def test_links_of_the_empty_cage_and_what_is_on_them_are_left_alone() -> None:
     other = with_link(linked(), "enp1s0f0np0", addresses=("10.1.1.1/24",), mtu=1500)
-    assert fabric_entry(host(), observed(other)) is None
+    assert fabric_change_set(host(), observed(other)) is None
 
 
 def test_the_file_has_fixed_addresses_and_no_way_out() -> None:
@@ -156,17 +155,17 @@ def test_an_engine_that_serves_over_the_links_is_named_where_they_change() -> No
     declared = Host("spark-01", member=serving)
     engine = ContainerSeen("1" * 64, "wide", "sha256:1", "running", "", "wide", {}, {})
     with_engine = replace(observed(seen()), containers=(engine,))
-    found = fabric_entry(declared, with_engine)
+    found = fabric_change_set(declared, with_engine)
     assert found is not None
-    (note,) = (c for c in found.changes if c.sign is Sign.NOTE)
-    assert (note.field, note.new) == ("service", "wide")
-    assert "may hang until it is started anew" in note.note
-    assert fabric_entry(declared, replace(with_engine, fabric=linked())) is None
+    (note,) = found.notes
+    assert (note.name, note.text) == ("service", "wide")
+    assert "may hang until it is restarted" in note.remark
+    assert fabric_change_set(declared, replace(with_engine, fabric=linked())) is None
 
 
 def test_a_single_twin_is_said_to_be_half() -> None:
-    (note,) = (c for c in entry(replace(seen(), links=cage(1)[:1])).changes if c.sign is Sign.NOTE)
-    assert (note.field, note.new, note.note) == (
+    (note,) = entry(replace(seen(), links=cage(1)[:1])).notes
+    assert (note.name, note.text, note.remark) == (
         "link",
         FIRST,
         "a cage without its twin: half of the bandwidth",
@@ -179,7 +178,8 @@ def test_a_single_twin_is_said_to_be_half() -> None:
 def test_without_a_cable_there_is_a_statement_and_no_change(links: tuple[object, ...], names: str) -> None:
     found = entry(replace(seen(), links=links))  # type: ignore[arg-type]
     assert found.blocked
-    assert found.changes == (Change(Step.FABRIC, Sign.NOTE, "link", new=names, note="no carrier"),)
+    assert found.notes == (Note(Step.FABRIC, "link", text=names, remark="no carrier"),)
+    assert found.operations == ()
     assert host_plan(host(), observed(replace(seen(), links=links))).state is HostState.BLOCKED  # type: ignore[arg-type]
 
 
@@ -192,12 +192,11 @@ def test_a_blocked_fabric_is_seen_in_a_deploy_of_the_fabric_and_not_in_one_of_th
 def test_a_spark_that_left_its_cluster_gives_file_and_addresses_back() -> None:
     single = Host("spark-01")
     there = replace(fake_spark.fresh(single), paths={netplan.PATH: PathSeen("file", "0600", "root", "root")})
-    found = fabric_entry(single, there)
+    found = fabric_change_set(single, there)
     assert found is not None
-    assert [(c.sign, c.field, c.old) for c in found.changes] == [("-", "netplan", netplan.PATH)]
-    assert found.fabric is not None
-    assert found.fabric.text == ""
-    assert fabric_entry(single, fake_spark.fresh(single)) is None
+    assert [(c.action, c.name, c.old) for c in found.fields()] == [("remove", "netplan", netplan.PATH)]
+    assert requested(found).text == ""
+    assert fabric_change_set(single, fake_spark.fresh(single)) is None
 
 
 def test_only_sparks_of_clusters_are_asked_for_links_and_the_others_for_a_left_over_file() -> None:

@@ -14,13 +14,13 @@ from sparkfleet.plan.cluster.render import rank_of, ranked
 from sparkfleet.plan.fabric import netplan, ring
 from sparkfleet.plan.fabric.addresses import Rail, node_address, peers, rails, route
 from sparkfleet.plan.fabric.bench import End, requests
-from sparkfleet.plan.fabric.changes import fabric_entry, wanted_addresses
+from sparkfleet.plan.fabric.changes import fabric_change_set, wanted_addresses
 from sparkfleet.plan.fabric.environment import environment
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import Observed, User
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster.made import SERVICE
-from tests.unit.plan.fabric.made import cage, member, seen
+from tests.unit.plan.fabric.made import cage, member, requested, seen
 
 NAMES = ("a", "b", "c")
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
@@ -105,12 +105,12 @@ def test_every_spark_reaches_every_other_at_its_one_address_over_their_cable(her
 def test_without_a_cable_in_each_cage_there_is_no_ring() -> None:
     assert shown(0, seen()) == []
     assert shown(0, replace(seen(), links=tuple(replace(link, cage="") for link in both().links))) == []
-    entry = fabric_entry(Host("a", member=of_ring(0)), observed(0, seen()))
+    entry = fabric_change_set(Host("a", member=of_ring(0)), observed(0, seen()))
     assert entry is not None
     assert entry.blocked is not None
     assert entry.blocked.message == "no carrier on enp1s0f0np0, enP2p1s0f0np0"
     assert "a p0 to b p1, b p0 to c p1, c p0 to a p1" in entry.blocked.expected
-    assert [(row.field, row.new) for row in entry.changes] == [("link", "enp1s0f0np0, enP2p1s0f0np0")]
+    assert [(note.name, note.text) for note in entry.notes] == [("link", "enp1s0f0np0, enP2p1s0f0np0")]
 
 
 def test_the_file_has_the_route_and_names_the_links_alone() -> None:
@@ -123,13 +123,13 @@ def test_the_file_has_the_route_and_names_the_links_alone() -> None:
 
 def test_links_as_declared_are_no_entry_and_a_route_that_is_gone_is_a_row() -> None:
     declared = Host("a", member=of_ring(0))
-    assert fabric_entry(declared, observed(0, linked(0))) is None
+    assert fabric_change_set(declared, observed(0, linked(0))) is None
     links = tuple(replace(link, routes=()) for link in linked(0).links)
-    entry = fabric_entry(declared, observed(0, replace(linked(0), links=links)))
+    entry = fabric_change_set(declared, observed(0, replace(linked(0), links=links)))
     assert entry is not None
-    ((row),) = entry.changes
-    assert (row.sign, row.field, row.key, row.new) == (
-        "+", "route", TO_NEXT, "192.168.178.2 via 192.168.176.2",
+    ((row),) = entry.fields()
+    assert (row.action, row.name, row.key, row.new) == (
+        "add", "route", TO_NEXT, "192.168.178.2 via 192.168.176.2",
     )  # fmt: skip
 
 
@@ -137,14 +137,15 @@ def test_routes_that_are_not_ours_are_left_alone() -> None:
     links = tuple(
         replace(link, routes=(*link.routes, "10.0.0.9 via 192.168.176.2")) for link in linked(0).links
     )
-    assert fabric_entry(Host("a", member=of_ring(0)), observed(0, replace(linked(0), links=links))) is None
+    assert (
+        fabric_change_set(Host("a", member=of_ring(0)), observed(0, replace(linked(0), links=links))) is None
+    )
 
 
 def test_a_run_proves_the_route_with_the_next_spark() -> None:
-    entry = fabric_entry(Host("a", member=of_ring(0)), observed(0, both()))
+    entry = fabric_change_set(Host("a", member=of_ring(0)), observed(0, both()))
     assert entry is not None
-    assert entry.fabric is not None
-    assert entry.fabric.peers == (
+    assert requested(entry).peers == (
         Peer("b", TO_NEXT, "192.168.176.2"), Peer("b", TO_NEXT, "192.168.178.2"),
         Peer("b", TWIN_TO_NEXT, "192.168.177.2"),
         Peer("c", TO_LAST, "192.168.180.3"), Peer("c", TWIN_TO_LAST, "192.168.181.3"),

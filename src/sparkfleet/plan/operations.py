@@ -1,0 +1,532 @@
+"""The types of operations that a plan consists of: the data for their execution, cost and description."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from sparkfleet.config.items import Item
+from sparkfleet.config.resolved import Weights
+from sparkfleet.contract.fabric import FabricRequest
+from sparkfleet.contract.generation import Generation
+from sparkfleet.plan.artifacts import Artifact, ArtifactSource, amount_text, origin_text
+from sparkfleet.plan.model import Action, ChangeKind, FieldChange, Operation, Step
+from sparkfleet.plan.units import size
+from sparkfleet.probe.observed import PathSeen
+
+ABSENT = PathSeen("absent")
+SHORT_COMMIT = 7
+"""Digits of a commit that are shown."""
+
+
+@dataclass(frozen=True)
+class PackageChange:
+    """A Debian package: installed version ("" for none) and the one that is installed."""
+
+    name: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class InstallPackages(Operation):
+    """Install Debian packages in exactly the versions shown, then start or restart Docker."""
+
+    type: ClassVar[str] = "install_packages"
+    step: ClassVar[Step] = Step.DOCKER
+    parameters: ClassVar[Mapping[str, str]] = {
+        "packages": "packages with their versions",
+        "restart": "whether Docker runs already and is restarted",
+    }
+
+    packages: tuple[PackageChange, ...]
+    restart: bool
+
+    @property
+    def apt_arguments(self) -> tuple[str, ...]:
+        """Return the packages as apt-get takes them."""
+        return tuple(f"{package.name}={package.new}" for package in self.packages)
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the packages, and what happens to Docker."""
+        note = "after the toolkit, so that it offers GPUs"
+        action, old, new = (
+            (Action.CHANGE, "running", "restarted") if self.restart else (Action.ADD, "", "started")
+        )
+        return (
+            *(
+                FieldChange(Action.CHANGE if one.old else Action.ADD, "package", one.name, one.old, one.new)
+                for one in self.packages
+            ),
+            FieldChange(action, "service", "docker", old, new, note),
+        )
+
+
+@dataclass(frozen=True)
+class WriteFile(Operation):
+    """Write a file of sparkfleet, owned by root, atomically."""
+
+    type: ClassVar[str] = "write_file"
+    step: ClassVar[Step] = Step.HOST
+    parameters: ClassVar[Mapping[str, str]] = {
+        "path": "where the file is",
+        "mode": "permissions, in octal",
+        "role": "what the file is for: programs, valve, unit",
+        "unit": "systemd unit that the file defines, enabled afterwards; empty for other files",
+    }
+
+    path: str
+    mode: str
+    role: str
+    unit: str
+    sha256: str
+    content: bytes = field(repr=False)
+    seen: PathSeen = ABSENT
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the file as a whole where it is new, else content and permissions."""
+        if self.seen.kind == "absent":
+            return (FieldChange(Action.ADD, self.role, self.path),)
+        if self.seen.kind != "file":
+            return (FieldChange(Action.CHANGE, self.role, self.path, f"a {self.seen.kind}", "our file"),)
+        changes = []
+        if self.seen.sha256 != self.sha256:
+            old, new = self.seen.sha256[:12], self.sha256[:12]
+            changes.append(FieldChange(Action.CHANGE, self.role, self.path, old, new, "content"))
+        old, new = f"{self.seen.mode} {self.seen.user}", f"{self.mode} root"
+        if old != new:
+            changes.append(FieldChange(Action.CHANGE, self.role, self.path, old, new))
+        return tuple(changes)
+
+
+@dataclass(frozen=True)
+class RemoveDropIn(Operation):
+    """Remove a drop-in that somebody added to a unit of sparkfleet."""
+
+    type: ClassVar[str] = "remove_drop_in"
+    step: ClassVar[Step] = Step.HOST
+    parameters: ClassVar[Mapping[str, str]] = {
+        "unit": "the systemd unit",
+        "path": "the drop-in",
+    }
+
+    unit: str
+    path: str
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the drop-in."""
+        return (FieldChange(Action.REMOVE, "drop-in", self.path),)
+
+
+@dataclass(frozen=True)
+class EnableUnit(Operation):
+    """Enable a systemd unit."""
+
+    type: ClassVar[str] = "enable_unit"
+    step: ClassVar[Step] = Step.HOST
+    parameters: ClassVar[Mapping[str, str]] = {
+        "unit": "the systemd unit",
+        "enabled": "its state now, in systemd's words",
+    }
+
+    unit: str
+    enabled: str
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the state before and after."""
+        return (FieldChange(Action.CHANGE, "unit", self.unit, self.enabled, "enabled"),)
+
+
+@dataclass(frozen=True)
+class EnsureDirectory(Operation):
+    """Create a directory, or set its owner and permissions."""
+
+    type: ClassVar[str] = "ensure_directory"
+    step: ClassVar[Step] = Step.HOST
+    parameters: ClassVar[Mapping[str, str]] = {
+        "path": "absolute path",
+        "declared": "the path as declared, with ~ for the home of the login user",
+        "mode": "permissions, in octal",
+        "user": "owner",
+        "group": "group",
+    }
+
+    path: str
+    declared: str
+    mode: str
+    user: str
+    group: str
+    seen: PathSeen = ABSENT
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the directory as a whole where it is new, else owner and permissions."""
+        seen, owner = self.seen, f"{self.user}:{self.group}"
+        if seen.kind == "absent":
+            return (FieldChange(Action.ADD, "directory", self.declared, new=f"{self.mode} {owner}"),)
+        if seen.kind != "directory":
+            return (FieldChange(Action.CHANGE, "directory", self.declared, f"a {seen.kind}", "a directory"),)
+        rows = (("owner", f"{seen.user}:{seen.group}", owner), ("mode", seen.mode, self.mode))
+        return tuple(
+            FieldChange(Action.CHANGE, name, self.declared, old, new) for name, old, new in rows if old != new
+        )
+
+
+@dataclass(frozen=True)
+class ApplyResource(Operation):
+    """Make a declared resource of the host as declared."""
+
+    type: ClassVar[str] = "apply_resource"
+    step: ClassVar[Step] = Step.HOST
+    parameters: ClassVar[Mapping[str, str]] = {
+        "resource": "kind of the resource",
+        "key": "which one of its kind",
+    }
+
+    resource: str
+    key: str
+    item: Item
+    changes: tuple[FieldChange, ...]
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the fields that differ."""
+        return self.changes
+
+
+@dataclass(frozen=True)
+class RevertResource(Operation):
+    """Restore what a resource was before sparkfleet changed it: it is no longer declared."""
+
+    type: ClassVar[str] = "revert_resource"
+    step: ClassVar[Step] = Step.HOST
+    parameters: ClassVar[Mapping[str, str]] = {
+        "resource": "kind of the resource",
+        "key": "which one of its kind",
+    }
+
+    resource: str
+    key: str
+    changes: tuple[FieldChange, ...]
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the fields that are restored."""
+        return self.changes
+
+
+@dataclass(frozen=True)
+class RemoveCompileCache(Operation):
+    """Remove the compile cache of an image that is no longer used."""
+
+    type: ClassVar[str] = "remove_compile_cache"
+    step: ClassVar[Step] = Step.HOST
+    parameters: ClassVar[Mapping[str, str]] = {
+        "path": "the cache's directory",
+        "bytes": "bytes that are freed",
+        "days": "days since the last write",
+    }
+
+    path: str
+    bytes: int
+    days: int
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the cache with size and age."""
+        note = f"{size(self.bytes)}, not written to for {self.days} days"
+        return (FieldChange(Action.REMOVE, "old cache", self.path, note=note),)
+
+
+@dataclass(frozen=True)
+class UserDeployOperation(Operation):
+    """An operation of the fleet's own deploy file that would change something; pyinfra executes it."""
+
+    type: ClassVar[str] = "user_deploy"
+    step: ClassVar[Step] = Step.USER_DEPLOY
+    parameters: ClassVar[Mapping[str, str]] = {
+        "name": "name of the pyinfra operation",
+    }
+
+    name: str
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the operation's name."""
+        return (FieldChange(Action.CHANGE, "operation", self.name),)
+
+
+@dataclass(frozen=True)
+class ConfigureFabric(Operation):
+    """Configure the fabric links, and restore them where a peer does not answer; or remove them."""
+
+    type: ClassVar[str] = "configure_fabric"
+    step: ClassVar[Step] = Step.FABRIC
+
+    request: FabricRequest
+    changes: tuple[FieldChange, ...]
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return what changes on the links and in netplan's file."""
+        return self.changes
+
+
+@dataclass(frozen=True)
+class FetchOperation(Operation):
+    """Fetch an artifact while the running engine serves."""
+
+    kind: ClassVar[ChangeKind] = ChangeKind.STAGE
+    parameters: ClassVar[Mapping[str, str]] = {
+        "key": "what identifies the artifact in the fleet",
+        "source": "where it comes from",
+    }
+
+    artifact: Artifact
+    source: ArtifactSource = field(default=ArtifactSource(), kw_only=True)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that are transferred."""
+        return self.source.size or self.artifact.missing
+
+    @property
+    def key(self) -> str:
+        """Return what identifies the artifact in the fleet."""
+        return self.artifact.key
+
+    def essence(self) -> object:
+        """Return everything but which host sends, and free space."""
+        source = (bool(self.source.host), self.source.near, self.source.mirror, self.source.not_seed)
+        return (self.type, self.artifact.key, self.size, source)
+
+    def _note(self, *, whole: bool = True) -> str:
+        """Return amount and source; for a part (not ``whole``) the source alone where it is remarkable."""
+        source = self.source
+        if whole:
+            text = amount_text(self.artifact, source)
+        else:
+            known = source.host or source.mirror or source.not_seed
+            text = origin_text(self.artifact, source) if known else ""
+        return f"{text}; {source.not_seed}" if source.not_seed else text
+
+    @abstractmethod
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return what is fetched."""
+
+
+@dataclass(frozen=True)
+class PullImage(FetchOperation):
+    """Pull an image by digest, or copy it from another host."""
+
+    type: ClassVar[str] = "pull_image"
+    step: ClassVar[Step] = Step.IMAGE
+    parameters: ClassVar[Mapping[str, str]] = {
+        **FetchOperation.parameters,
+        "image": "name and tag of the image",
+    }
+
+    image: str
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the image with amount and source."""
+        return (FieldChange(Action.ADD, "pull", new=self.image, note=self._note()),)
+
+
+@dataclass(frozen=True)
+class BuildImage(FetchOperation):
+    """Build a derived image, or copy it from a host that has built it."""
+
+    type: ClassVar[str] = "build_image"
+    step: ClassVar[Step] = Step.IMAGE
+    parameters: ClassVar[Mapping[str, str]] = {
+        **FetchOperation.parameters,
+        "image": "name of the image",
+        "packages": "Python packages that are added where the base image lacks them",
+    }
+
+    image: str
+    packages: tuple[str, ...]
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the image with amount and source."""
+        return (FieldChange(Action.ADD, "build", new=self.image, note=self._note()),)
+
+
+@dataclass(frozen=True)
+class FileToFetch:
+    """A model file that is not present as locked."""
+
+    path: str
+    size: int
+    """Bytes."""
+    found: str
+    """``missing``, or what is wrong with the file that is present."""
+
+
+@dataclass(frozen=True)
+class FetchWeights(FetchOperation):
+    """Fetch the files of a model that are not present as locked."""
+
+    type: ClassVar[str] = "fetch_weights"
+    step: ClassVar[Step] = Step.WEIGHTS
+    parameters: ClassVar[Mapping[str, str]] = {
+        **FetchOperation.parameters,
+        "repository": "the model's repository",
+        "revision": "commit",
+        "files": "files that are fetched",
+        "total": "number of files of the model",
+        "nothing_present": "whether the host has no file of this commit",
+    }
+    LISTED: ClassVar[int] = 5
+    """More differing files than this are counted instead of listed."""
+
+    repository: str
+    revision: str
+    files: tuple[FileToFetch, ...]
+    total: int
+    nothing_present: bool
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return one line for a whole repository, a line for each of a few files."""
+        if self.nothing_present or len(self.files) > self.LISTED:
+            what = self.repository if self.nothing_present else f"{len(self.files)} of {self.total} files"
+            return (FieldChange(Action.ADD, "weights", new=what, note=self._note()),)
+        note = self._note(whole=False)
+        return tuple(
+            FieldChange(Action.ADD, "weights", one.path, "", size(one.size), note)
+            if one.found == "missing"
+            else FieldChange(Action.CHANGE, "weights", one.path, one.found, size(one.size), note)
+            for one in self.files
+        )
+
+    def essence(self) -> object:
+        """Return everything but which host sends, and free space."""
+        return (super().essence(), self.files, self.nothing_present)
+
+
+@dataclass(frozen=True)
+class ServiceOperation(Operation):
+    """A change of one service."""
+
+    step: ClassVar[Step] = Step.SERVICE
+    parameters: ClassVar[Mapping[str, str]] = {
+        "service": "name of the service",
+    }
+
+    service: str
+    changes: tuple[FieldChange, ...]
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the fields that differ."""
+        return self.changes
+
+
+@dataclass(frozen=True)
+class RolloutOperation(ServiceOperation):
+    """A change that stops or starts an engine: one rollout on the host, with rollback."""
+
+    parameters: ClassVar[Mapping[str, str]] = {
+        **ServiceOperation.parameters,
+        "replaces": "services that stop: itself when it runs, and undeclared ones",
+    }
+    generation: Generation | None = field(default=None, kw_only=True)
+    """What is started; None: nothing."""
+    replaces: tuple[str, ...] = field(default=(), kw_only=True)
+    expect: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
+    """Container name -> id that the plan was computed from ("": none)."""
+    downtime_s: int | None = field(default=None, kw_only=True)
+
+    @property
+    def downtime(self) -> int | None:
+        """Return the seconds without service."""
+        return self.downtime_s
+
+
+@dataclass(frozen=True)
+class CreateService(RolloutOperation):
+    """Start a service where none runs, through its gate."""
+
+    type: ClassVar[str] = "create_service"
+    kind: ClassVar[ChangeKind] = ChangeKind.CREATE
+
+
+@dataclass(frozen=True)
+class ReplaceService(RolloutOperation):
+    """Replace a running service by a new generation, through its gate."""
+
+    type: ClassVar[str] = "replace_service"
+    kind: ClassVar[ChangeKind] = ChangeKind.RECREATE
+
+
+@dataclass(frozen=True)
+class RemoveService(RolloutOperation):
+    """Stop and remove a service that is no longer declared."""
+
+    type: ClassVar[str] = "remove_service"
+    kind: ClassVar[ChangeKind] = ChangeKind.REMOVE
+
+
+@dataclass(frozen=True)
+class UpdateService(ServiceOperation):
+    """Update unit, gate settings and record of a service; its engine continues to run."""
+
+    type: ClassVar[str] = "update_service"
+    kind: ClassVar[ChangeKind] = ChangeKind.UPDATE
+
+    generation: Generation
+
+
+@dataclass(frozen=True)
+class VerifyWeights(Operation):
+    """Hash model files whose content is not known in their present state."""
+
+    type: ClassVar[str] = "verify_weights"
+    step: ClassVar[Step] = Step.VERIFY
+    kind: ClassVar[ChangeKind] = ChangeKind.VERIFY
+    parameters: ClassVar[Mapping[str, str]] = {
+        "repository": "the model's repository",
+        "revision": "commit",
+        "files": "number of files to read",
+        "bytes": "bytes to read",
+    }
+
+    repository: str
+    revision: str
+    files: int
+    bytes: int
+    weights: Weights
+    wrong: tuple[str, ...] = ()
+    """Files that are known not to be as locked, without reading."""
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that are read."""
+        return self.bytes
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return how much is read."""
+        if not self.files:
+            return ()
+        what = f"{self.files} of {len(self.weights.files)} files"
+        note = f"{size(self.bytes)} to read"
+        return (FieldChange(Action.CHANGE, "hash", self.revision[:SHORT_COMMIT], new=what, note=note),)
+
+
+OPERATIONS: tuple[type[Operation], ...] = (
+    UserDeployOperation,
+    InstallPackages,
+    WriteFile,
+    RemoveDropIn,
+    EnableUnit,
+    EnsureDirectory,
+    ApplyResource,
+    RevertResource,
+    RemoveCompileCache,
+    ConfigureFabric,
+    PullImage,
+    BuildImage,
+    FetchWeights,
+    CreateService,
+    ReplaceService,
+    RemoveService,
+    UpdateService,
+    VerifyWeights,
+)
+"""All types, by step."""

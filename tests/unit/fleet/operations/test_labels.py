@@ -1,0 +1,157 @@
+"""What a run does depends on the operations alone: other words in the report change nothing of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sparkfleet.config.items import Item
+from sparkfleet.config.resolved import Host, Prepare
+from sparkfleet.fleet.connection import remote
+from sparkfleet.fleet.operations import docker_install, fabric, host, service, verification
+from sparkfleet.fleet.run import executor, fleet_run, spark_plan
+from sparkfleet.fleet.run.fleet_run import FleetRun
+from sparkfleet.fleet.run.progress import Board
+from sparkfleet.fleet.staging import downloads
+from sparkfleet.plan.compute import host_plan
+from sparkfleet.plan.model import FieldChange, HostPlan, Note, Plan, Step
+from sparkfleet.plan.operations import OPERATIONS, UserDeployOperation
+from sparkfleet.plan.report import plan_text
+from sparkfleet.plan.verification import verify_plan
+from sparkfleet.probe.observed import Items, Observed, User
+from tests.unit.plan import fake_spark, test_derived, test_docker_install, test_resource_changes
+from tests.unit.plan import test_verification as to_verify
+from tests.unit.plan.fabric import test_changes as links
+from tests.unit.plan.nano import HOST, THERE, with_service
+
+USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
+EXECUTORS = {
+    Step.DOCKER: docker_install.install,
+    Step.HOST: host._prepare,
+    Step.FABRIC: fabric._link,
+    Step.IMAGE: downloads.fetch_all,
+    Step.WEIGHTS: downloads.fetch_all,
+    Step.SERVICE: service._execute_all,
+    Step.VERIFY: verification._verify,
+}
+CACHES = Item("caches", "/cache", (("max_age_days", "40"),))
+HTOP = Item("package", "htop", (("version", "installed"),))
+
+
+def drifted() -> Observed:
+    """Return a host whose units were changed by hand."""
+    name, recover = "sparkfleet-nano.service", "sparkfleet-recover.service"
+    units = {
+        name: replace(THERE.units[name], enabled="disabled"),
+        recover: replace(THERE.units[recover], enabled="disabled", drop_ins={"/etc/x.conf": ""}),
+    }
+    return replace(THERE, units=units)
+
+
+def resources() -> tuple[Host, Observed]:
+    """Return a host with one resource to apply, one to revert, and a compile cache to remove."""
+    sysctl = test_resource_changes.SYSCTL
+    live: dict[str, dict[str, Any]] = {
+        sysctl.id: {"now": "60"},
+        CACHES.id: {"caches": {"a" * 12: [5 << 30, 0, False]}, "now": 50 * 86400},
+        HTOP.id: dict(HTOP.want),
+    }
+    record = {HTOP.id: test_resource_changes.entry(HTOP, {"is": "absent"})}
+    declared = Host("spark-01", prepare=Prepare(items=(sysctl, CACHES)))
+    bare = fake_spark.converged(declared)
+    return declared, replace(bare, items=Items(record, live), recorded=tuple(record))
+
+
+def plans() -> Iterator[tuple[Host, HostPlan]]:
+    """Yield plans that have operations of every type."""
+    hosts: list[tuple[Host, Observed]] = [
+        (HOST, fake_spark.fresh(HOST)),
+        (with_service(port=8001), THERE),
+        (Host("spark-01"), THERE),
+        (HOST, drifted()),
+        (test_derived.DERIVED, fake_spark.fresh(test_derived.DERIVED)),
+        (links.host(), links.observed(links.seen())),
+        resources(),
+    ]
+    for declared, observed in hosts:
+        yield declared, host_plan(declared, observed)
+    docker = test_docker_install.DECLARED
+    yield docker, host_plan(docker, test_docker_install.without())
+    observed = to_verify.seen(to_verify.WHOLE, {})
+    yield to_verify.HOST, verify_plan(to_verify.HOST, observed, HostPlan("spark-01"))
+
+
+class _Run:
+    """Executes plans, and records everything that the executors have a host do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[object] = []
+        self.types: set[type] = set()
+        self.monkeypatch = monkeypatch
+        answer = remote.Answer(True, json.dumps({"done": []}) + "\n", "")
+        patch = monkeypatch.setattr
+        patch(remote, "run", self._record("run", answer))
+        patch(remote, "program", self._record("program", answer))
+        patch(remote, "follow", lambda *_: iter([{"outcome": "staged", "changed": {}}]))
+        patch(fleet_run, "plan_rest", lambda *_: None)
+        patch(spark_plan, "login_user", lambda _: USER)
+        patch(downloads, "_begun", self._fetch)
+        patch(service, "new_id", lambda name: f"{name}-1")
+        patch(verification, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
+        patch(fabric.uuid, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
+
+    def _record(self, name: str, result: remote.Answer) -> Any:
+        def call(_: object, *args: object, **options: object) -> remote.Answer:
+            self.calls.append((name, args, options))
+            return result
+
+        return call
+
+    def _fetch(self, _: object, __: object, key: str, step: Step) -> Any:
+        self.calls.append(("fetch", key, step))
+        return SimpleNamespace(over=SimpleNamespace(wait=lambda: None), diagnostic=None)
+
+    def execute(self) -> str:
+        """Execute all plans; return their reports."""
+        report = ""
+        for declared, plan in plans():
+            connected = SimpleNamespace(name=declared.name, data={}, connector=None)
+            self.monkeypatch.setattr(spark_plan, "declared", lambda _, own=declared: own)
+            board = Board(terminal=False, echo=lambda _: None)
+            state: Any = SimpleNamespace(sparkfleet_run=FleetRun(plans={declared.name: plan}, board=board))
+            for step, execute in EXECUTORS.items():
+                operations = plan.operations(step)
+                self.types |= {type(one) for one in operations}
+                if operations:
+                    with contextlib.suppress(executor.FailedError):
+                        execute(executor.Acting(state, connected), operations)  # type: ignore[arg-type]
+            report += plan_text(Plan((plan,)))
+        return report
+
+
+def test_a_run_does_the_same_whatever_the_report_calls_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = _Run(monkeypatch)
+    report = plain.execute()
+    assert plain.types == set(OPERATIONS) - {UserDeployOperation}
+
+    def scramble(described: type) -> None:
+        original = described.__init__
+
+        def init(self: object, first: object, *texts: object, **named: object) -> None:
+            changed = {name: f"?{one}?" if isinstance(one, str) else one for name, one in named.items()}
+            original(self, first, *(f"?{text}?" for text in texts), **changed)
+
+        monkeypatch.setattr(described, "__init__", init)
+
+    scramble(FieldChange)
+    scramble(Note)
+    scrambled = _Run(monkeypatch)
+    assert scrambled.execute() != report
+    assert scrambled.calls == plain.calls
+    assert len(plain.calls) > len(OPERATIONS)
