@@ -17,7 +17,7 @@ from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration
 from sparkfleet.inventory import load_fleet
 from sparkfleet.onhost.collectors import basics, docker, fast_imports, state
 from sparkfleet.plan.compute import host_plan, probe_request
-from sparkfleet.plan.model import HostState, Verb
+from sparkfleet.plan.model import ChangeKind, HostState
 from sparkfleet.probe.observed import Observed, read_answer
 
 STATES = Path(__file__).parents[2] / "fixtures" / "host_state"
@@ -114,13 +114,13 @@ def test_the_plan_over_an_older_hosts_state_restarts_no_engine(
     assert isinstance(observed, Observed), observed
     plan = host_plan(host(STATES / commit), observed)
     assert plan.state is HostState.CHANGE
-    prepare, nano = plan.entries
-    assert prepare.verb is Verb.PREPARE
-    assert [change.field for change in prepare.changes] == ["programs"]
-    assert nano.verb is Verb.UPDATE  # the supervisor is replaced, its engine serves on
+    prepare, nano = plan.change_sets
+    assert prepare.kind is ChangeKind.PREPARE
+    assert [change.name for change in prepare.fields()] == ["programs"]
+    assert nano.kind is ChangeKind.UPDATE  # the supervisor is replaced, its engine serves on
     assert nano.downtime_s is None
     assert nano.blocked is None
-    assert {change.field for change in nano.changes} <= {"unit", "guard", "gate"}
+    assert {change.name for change in nano.fields()} <= {"unit", "guard", "gate"}
 
 
 @pytest.mark.parametrize("commit", COMMITS)
