@@ -17,9 +17,9 @@ ON_MACHINES = ("tests/lab/", "tests/real_vllm/")
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give all tests on lab machines to one process, whatever ``--dist`` says: there is one lab."""
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415  (where the plugin is in use)
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # noqa: PLC0415  (where the plugin is in use)
 
-    class OneLab(LoadScopeScheduling):
+    class OneLab(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             return "lab" if nodeid.startswith(ON_MACHINES) else super()._split_scope(nodeid)
 

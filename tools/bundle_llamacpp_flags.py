@@ -47,7 +47,7 @@ def read_flags(source: str) -> dict[str, dict[str, Any]]:
 
 def read_defaults(help_text: str) -> dict[str, str]:
     """Return option -> default as ``--help`` shows it."""
-    defaults = {}
+    defaults: dict[str, str] = {}
     for block in re.split(r"\n(?=-)", help_text):
         head = re.split(r" {2,}|\n", block.strip() + "\n", maxsplit=1)[0]
         options = re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", block.split("\n", 1)[0][:200])
@@ -82,7 +82,9 @@ def main() -> int:
             if name in defaults and _is_value(entry, defaults[name]):
                 entry["default"] = defaults[name]
     release = options.release or version(options.source)
-    bundle = json.loads(BUNDLE.read_text()) if BUNDLE.exists() else {"format": FORMAT, "releases": {}}
+    bundle: dict[str, Any] = (
+        json.loads(BUNDLE.read_text()) if BUNDLE.exists() else {"format": FORMAT, "releases": {}}
+    )
     bundle["releases"][release] = {"commit": options.commit, "flags": flags}
     lines = json.dumps(bundle, sort_keys=True, indent=1, ensure_ascii=False)
     BUNDLE.write_text(re.sub(r"\n {5,}|\n {4}(?=\})", "", lines) + "\n")

@@ -39,7 +39,7 @@ class Field:
     name: str
     first: Mapping[str, Any]
     second: Mapping[str, Any]
-    rows: tuple[tuple[str, str, str, str, str], ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
     """Field and key as the plan has them; text without it, with the first value, with the second."""
     also: Mapping[Step, tuple[Row, ...]] = field(default_factory=dict)
     """Changes that are told in other words: the whole step's, instead of ``rows``."""
@@ -82,7 +82,7 @@ def flag(name: str, first: Any, second: Any, texts: tuple[str, str, str]) -> Fie
     return Field(f"flags.{name}", {"flags": {name: first}}, {"flags": {name: second}}, (row,))
 
 
-def group(name: str, first: Any, second: Any, *rows: tuple[str, str, str, str, str], **more: Any) -> Field:
+def group(name: str, first: Any, second: Any, *rows: tuple[str, ...], **more: Any) -> Field:
     """Return a field of group_data."""
     return Field(name, {name: first}, {name: second}, rows, of="group", **more)
 

@@ -86,7 +86,7 @@ class Scanner:
             if self.text(machine.sh(command, check=False)):
                 found.append(name)
         seen = machine.sh(f"python3 -c {shlex.quote(_PROCESSES)}", stdin=self.line)
-        return found + json.loads(seen)["found"]
+        return [*found, *json.loads(seen)["found"]]
 
     def directory(self, root: Path) -> list[str]:
         """Return every file under a directory that has the secret."""

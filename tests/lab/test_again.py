@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 from tests.lab.served import Served, fresh
 
-HOSTS = {
+HOSTS: dict[str, Any] = {
     "spark-01": {
         "serve": [
             {

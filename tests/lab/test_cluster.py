@@ -208,7 +208,7 @@ def test_a_pulled_cable_stops_both_engines_and_they_come_back_with_it(pair: Pair
 @pytest.mark.parametrize("phase", ["wide together", "wide start"])
 def test_a_cable_that_is_pulled_during_a_change_brings_both_back(pair: Pair, phase: str) -> None:
     before, _ = pair.change()
-    pulled = []
+    pulled: list[str] = []
 
     def pull(line: str) -> None:
         if phase in line and not pulled:

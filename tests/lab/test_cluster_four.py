@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from tests.lab.served import nano
 
 pytestmark = pytest.mark.full
 NAMES = tuple(f"spark-0{number}" for number in range(1, 6))
-SQUARE = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}
+SQUARE: dict[str, Any] = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}
 
 
 @pytest.fixture(scope="module")

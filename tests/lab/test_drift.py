@@ -33,7 +33,7 @@ def test_drift_beside_the_engine_is_seen_and_repaired_while_it_serves(nano: Conv
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("drift", (IN_PLACE | ALONE).values(), ids=IN_PLACE | ALONE)
+@pytest.mark.parametrize("drift", [*IN_PLACE.values(), *ALONE.values()], ids=[*IN_PLACE, *ALONE])
 def test_each_drift_beside_the_engine_is_seen_and_repaired_while_it_serves(
     nano: Converged, drift: Drift
 ) -> None:
@@ -166,7 +166,7 @@ def repair_anew(nano: Converged, drift: Drift) -> None:
     nano.expect_nothing_to_do()
 
 
-def masked(rows: list[Row], drifts: Any) -> set[Row]:
+def masked(rows: list[Row], drifts: Any) -> set[tuple[str, ...]]:
     """Return the rows, each text replaced by ANY where a drift of the same field and key expects any text."""
     wild = {row[:2]: row for drift in drifts for row in drift.rows if ANY in row}
     found = set()

@@ -82,7 +82,7 @@ class Changing:
     def spark(self) -> Machine:
         return self.served.machines[0]
 
-    def change(self, moment: Moment, act: Callable[[subprocess.Popen[str]], None]) -> int:
+    def change(self, moment: Moment, act: Callable[[subprocess.Popen[str]], object]) -> int:
         """Begin a change and act at that moment; return the exit code of the run."""
         self.clean = False
         self.served.set("spark-01", max_model_len=self.length + 1)

@@ -90,7 +90,7 @@ def test_time_without_service_is_told_from_the_stop_to_the_first_answer(served: 
     assert result["downtime_s"] > result["gate_result"]["ready_s"] >= 3
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "crash-after-load": ({"engine": "crash-after-load"}, "exit code 1"),
     "wedged": ({"engine": "wedged", "gate": Gate(timeout_s=30, second_timeout_s=1)}, "wedged"),
     "wrong-name": ({"engine": "wrong-name"}, "wrong name"),

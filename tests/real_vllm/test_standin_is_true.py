@@ -259,9 +259,8 @@ def lines_to_parse(schema: dict[str, Any], count: int) -> list[list[str]]:
                 ] and source.random() < 0.8:
                     fields = schema["json_classes"][entry["type"].rpartition(":")[2]]
                     key = source.choice([name for name in fields if name != "__extra__"])
-                    choices = [
-                        json.dumps({key: item}) for item in (1, "1", "x", True, None, [1], ["x"], {}, 0.5)
-                    ]
+                    items: tuple[Any, ...] = (1, "1", "x", True, None, [1], ["x"], {}, 0.5)
+                    choices = [json.dumps({key: item}) for item in items]
                 value = source.choice([*choices, source.choice(values)])
                 line += [f"{spelled}={value}"] if source.random() < 0.4 else [spelled, value]
         lines.append(line)

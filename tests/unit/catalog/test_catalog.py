@@ -88,7 +88,7 @@ def test_a_recipe_is_pinned_to_a_release_that_is_known(name: Any) -> None:
 def test_a_recipe_says_what_an_engine_would_otherwise_take(name: Any) -> None:
     flags = SHIPPED[name].flags
     assert {"max-model-len", "gpu-memory-utilization", "max-num-seqs"} <= flags.keys()
-    assert flags["gpu-memory-utilization"] <= 0.9
+    assert float(str(flags["gpu-memory-utilization"])) <= 0.9
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -157,7 +157,7 @@ def test_a_drafter_inside_the_repository_is_named_by_where_the_commit_is(
     files = write(tmp_path, {"spark-01.yaml": "serve: gemma-4-12b-coder-mtp\n"})
     files.pin()
     service = files.load(need_lock=True).hosts[0].services[0]
-    speculative = dict(service.flags)["speculative-config"]
+    speculative = dict[str, Any](service.flags)["speculative-config"]
     repository = "models--sakamakismile--gemma-4-12B-coder-fable5-composer2.5-MTP-NVFP4"
     commit = service.weights.revision
     assert speculative["model"] == f"/models/hub/{repository}/snapshots/{commit}/assistant"

@@ -24,7 +24,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def call(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["sparkfleet", *words])
-        code = 0
+        code: Any = 0
         try:
             main()
         except SystemExit as stop:
@@ -359,9 +359,7 @@ class TestLock:
     def _world(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world = World()
         monkeypatch.setattr("sparkfleet.lock.images.resolve", self.world.image)
-        monkeypatch.setattr(
-            "sparkfleet.lock.hub.Hub.resolve", lambda _, repo, asked: self.world.resolve(repo, asked)
-        )
+        monkeypatch.setattr("sparkfleet.lock.hub.Hub.resolve", lambda _, *asked: self.world.resolve(*asked))
 
     def test_pins_what_is_missing_and_says_so(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})

@@ -35,6 +35,8 @@ def test_each_member_has_its_place_and_the_one_service(fleet: Callable[..., Flee
 
 def test_the_order_of_hosts_is_the_order_of_ranks(fleet: Callable[..., FleetFiles]) -> None:
     first, second = fleet(cluster(f"hosts: [spark-02, spark-01]\nserve: {SMALL}\n")).load().hosts
+    assert first.member is not None
+    assert second.member is not None
     assert (first.member.rank, second.member.rank) == (1, 0)
 
 
@@ -42,6 +44,7 @@ def test_executor_and_fabric_are_said_in_the_file(fleet: Callable[..., FleetFile
     fabric = "{network: 10.9.0.0/16, mtu: 1500, rendezvous: management, tcp: true}"
     text = f"{PAIR}executor: mp\nfabric: {fabric}\n"
     first, _ = fleet(cluster(text)).load().hosts
+    assert first.member is not None
     assert first.member.executor == "mp"
     assert first.member.fabric == Fabric("10.9.0.0/16", 1500, "management", True)
     assert first.member.service == ""

@@ -1,6 +1,7 @@
 """What a service is after recipe, group data and host file: folded, named, on a port, within the memory."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -157,7 +158,7 @@ def test_a_drafter_of_another_repository_is_wanted_too(fleet: Callable[..., Flee
     (drafter,) = host.services[0].drafters
     assert len(drafter.revision) == 40
     # The engine has no network: without a commit it would ask for a branch that the cache does not know.
-    assert dict(host.services[0].flags)["speculative-config"]["revision"] == drafter.revision
+    assert dict[str, Any](host.services[0].flags)["speculative-config"]["revision"] == drafter.revision
 
 
 def test_later_services_get_the_next_free_ports_and_written_ports_stay(
@@ -279,12 +280,12 @@ def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet: Callable[...,
     assert diagnostic.message == "flag 'async-scheduling' says the same as 'no-async-scheduling'"
 
 
-def test_a_service_names_its_engine_else_it_is_that_of_the_recipe(fleet):
+def test_a_service_names_its_engine_else_it_is_that_of_the_recipe(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, engine: vllm}}\n"})
     assert files.service().engine == "vllm"
 
 
-def test_an_unknown_engine_is_an_error_with_the_nearest_one(fleet):
+def test_an_unknown_engine_is_an_error_with_the_nearest_one(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  engine: vlm\n"}).diagnostic()
     assert diagnostic.location.endswith("spark-01.yaml:3")
     assert diagnostic.message == "there is no engine 'vlm'"

@@ -18,6 +18,7 @@ def one(fleet: Callable[..., FleetFiles], text: str, **more: str) -> FleetFiles:
 def test_what_an_image_lacks_makes_a_derived_image_of_its_own_name(fleet: Callable[..., FleetFiles]) -> None:
     files = one(fleet, f"serve: {{recipe: {SMALL}, packages: {{scipy: '>=1'}}}}\n")
     image = files.load(need_lock=True).hosts[0].services[0].image
+    assert image.derived_packages is not None
     assert image.derived_packages.install == ("scipy>=1",)
     assert image.display.endswith(" + scipy 9.1")
     assert image.pull_ref.startswith("localhost/sparkfleet/derived:")
@@ -62,7 +63,9 @@ def test_ray_of_a_range_is_what_the_cluster_file_says(fleet: Callable[..., Fleet
         }
     )
     files.pin()
-    assert files.load(need_lock=True).hosts[0].services[0].image.derived_packages.install == ("ray==2.55.1",)
+    derived = files.load(need_lock=True).hosts[0].services[0].image.derived_packages
+    assert derived is not None
+    assert derived.install == ("ray==2.55.1",)
 
 
 def test_packages_that_are_not_pinned_are_an_error_that_names_the_command(

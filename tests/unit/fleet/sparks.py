@@ -47,7 +47,7 @@ class Sparks:
     state: Any = None
 
     def __post_init__(self) -> None:
-        self.hosts = {name: SimpleNamespace(name=name) for name in self.declared}
+        self.hosts: dict[str, Any] = {name: SimpleNamespace(name=name) for name in self.declared}
         self.state = SimpleNamespace(inventory=SimpleNamespace(get_host=lambda name: self.hosts[name]))
         self.run = FleetRun(
             plans={name: HostPlan(name) for name in self.hosts}, board=Board(False, self.said.append)

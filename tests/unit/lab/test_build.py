@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_apt_sources_are_mounted_while_building_and_in_no_word_of_it() -> None:
     seen: dict[str, str] = {}
 
     class Watching(Recorder):
-        def attempt(self, *words: str, **rest: object):  # type: ignore[no-untyped-def,override]
+        def attempt(self, *words: str, **rest: Any) -> Any:
             if words[0] == "create":
                 shown = Path(words[words.index("-v") + 1].partition(":")[0])
                 seen.update({path.name: path.read_text(errors="replace") for path in shown.iterdir()})

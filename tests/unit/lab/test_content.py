@@ -34,7 +34,7 @@ def test_the_digest_changes_with_each_part_of_a_file_and_with_nothing_else() -> 
         {"uid": 1},
         {"gid": 1},
     )
-    digests = {digest((dataclasses.replace(entry, **change),)) for change in others} | {digest((entry,))}  # type: ignore[arg-type]
+    digests = {digest((dataclasses.replace(entry, **change),)) for change in others} | {digest((entry,))}
     assert len(digests) == len(others) + 1
     assert digest((entry,)) == digest((Entry("a", b"x"),))
     assert digest("ab", "c") != digest("a", "bc")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import tarfile
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_an_engine_that_does_not_know_the_newest_capabilities_is_asked_without_t
     asked: list[tuple[str, ...]] = []
 
     class Old(Recorder):
-        def attempt(self, *words: str, **rest: object):  # type: ignore[no-untyped-def,override]
+        def attempt(self, *words: str, **rest: Any) -> Any:
             asked.append(words)
             refused = "--privileged" in words or "CHECKPOINT_RESTORE" in words or "BPF" in words
             return Recorder(answers={"run": (125, "unknown capability") if refused else ""}).attempt(*words)

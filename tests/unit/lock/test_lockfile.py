@@ -44,7 +44,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def test_the_text_does_not_depend_on_the_order_of_things() -> None:
-    images = dict(reversed(LOCK.images.items()))
+    images = dict(reversed(list(LOCK.images.items())))
     models = {
         key: LockedModel(
             Weights(
@@ -56,7 +56,7 @@ def test_the_text_does_not_depend_on_the_order_of_things() -> None:
             ),
             entry.asked,
         )
-        for key, entry in reversed(LOCK.models.items())
+        for key, entry in reversed(list(LOCK.models.items()))
     }
     assert lockfile.text(Lock(images, models)) == lockfile.text(LOCK)
 

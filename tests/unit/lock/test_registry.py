@@ -12,7 +12,7 @@ import pytest
 
 from sparkfleet import engines
 from sparkfleet.config import image
-from sparkfleet.config.resolved import Mirror
+from sparkfleet.config.resolved import ImageRef, Mirror
 from sparkfleet.lock import credentials, images
 from sparkfleet.lock import registry as registry_module
 from sparkfleet.lock.credentials import Credential
@@ -33,7 +33,7 @@ def reader(fake: FakeRegistry, credential: Credential | None = None) -> Registry
     return Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, lambda _: credential)
 
 
-def resolve(fake: FakeRegistry, credential: Credential | None = None, asked: str = IMAGE) -> Any:
+def resolve(fake: FakeRegistry, credential: Credential | None = None, asked: ImageRef = IMAGE) -> Any:
     connection = reader(fake, credential)
     try:
         return images.resolve(asked, connection, engines.get("vllm"))
@@ -41,7 +41,9 @@ def resolve(fake: FakeRegistry, credential: Credential | None = None, asked: str
         connection.close()
 
 
-def refusal(fake: FakeRegistry, credential: Credential | None = None, asked: str = IMAGE) -> RegistryError:
+def refusal(
+    fake: FakeRegistry, credential: Credential | None = None, asked: ImageRef = IMAGE
+) -> RegistryError:
     with pytest.raises(RegistryError) as error:
         resolve(fake, credential, asked)
     assert error.value.remedy

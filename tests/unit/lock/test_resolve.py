@@ -1,6 +1,6 @@
 """Locking a fleet: what stays, what moves, what fails, against a registry and a hub in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -49,8 +49,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def lock(files: FleetFiles, world: World, old: Lock | None = None, update: tuple[str, ...] = ()) -> Lock:
-    return resolve.lock(files.load(), old or Lock(), world, Registry, update)
+def lock(
+    files: FleetFiles, world: Any, old: Lock | None = None, update: Collection[str] = ()
+) -> resolve.Outcome:
+    return resolve.lock(files.load(), old or Lock(), world, Registry, tuple(update))
 
 
 def test_everything_that_a_fleet_names_is_pinned_once(fleet: Callable[..., FleetFiles], world: World) -> None:
@@ -237,6 +239,7 @@ def test_locked_packages_stay_until_the_image_the_python_or_their_name_moves(
     (files.root / "group_data").mkdir(exist_ok=True)
     (files.root / "group_data" / "all.py").write_text("sparkfleet = {'python_packages': {'python': '3.13'}}")
     (change,) = lock(files, world, first.lock).changes
+    assert isinstance(change.new, LockedPackages)
     assert (change.key, change.new.python) == (SCIPY_KEY, "3.13")
 
 

@@ -13,6 +13,7 @@ from sparkfleet.config.resolved import Fleet, Host, ImageRef, Service, WeightFil
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.hub_access import Access
 from sparkfleet.lock.hub import HubError
+from sparkfleet.lock.registry import RegistryError
 from sparkfleet.offline import downloads, mirror, models
 
 CONTENT = {"config.json": b"{}", "sub/model[1].safetensors": b"weights"}
@@ -99,7 +100,7 @@ def test_a_bundle_has_each_thing_once_and_goes_on_after_a_diagnostic(hub: Hub, t
 
     class Registry:
         def manifest(self, *_: str) -> None:
-            raise mirror.RegistryError("cannot be reached", "is the network there?")
+            raise RegistryError("cannot be reached", "is the network there?")
 
     source = mirror.Source(Registry())  # type: ignore[arg-type]
     diagnostics = list(mirror.write(tmp_path, wanted, source, lambda _: None))

@@ -10,10 +10,11 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank, SwapRequest
 from sparkfleet.onhost.cluster import messages, ranks
@@ -55,7 +56,7 @@ class Sparks:
         """Ask every rank for the same change, each after its delay."""
         for spark in self.all:
             delay = delays[spark.rank] if spark.rank < len(delays) else self.random.uniform(0, 5)
-            self.spawn(spark, lambda spark=spark: spark.change(image, cluster_key), delay)
+            self.spawn(spark, partial(spark.change, image, cluster_key), delay)
 
     def spawn(self, spark: Spark, call: Callable[[], object], delay: float = 0.0) -> None:
         """Run a program on a Spark, ``delay`` seconds from now."""
@@ -265,7 +266,7 @@ class Spark(World):
         self.active.add(unit)
 
         def hold() -> None:
-            getcurrent().is_guard = True  # type: ignore[attr-defined]
+            getcurrent().is_guard = True
             for _ in range(units.MAX_STARTS):
                 guard = self.guards[service] = Guard(self, service, 2048, 60, self.said.append, ready.append)
                 code = guard.run()

@@ -244,7 +244,11 @@ class World:
         if self.no_fabric:
             raise OSError(99, "Cannot assign requested address")
         self.desks[port] = answer
-        return lambda: self.desks.pop(port, None)  # type: ignore[func-returns-value]
+
+        def stop() -> None:
+            self.desks.pop(port, None)
+
+        return stop
 
     def ask_other(
         self, address: str, port: int, message: dict[str, Any], timeout_s: float

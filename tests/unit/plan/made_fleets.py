@@ -80,7 +80,8 @@ def generation(pick: Pick, number: int, name: str = "") -> StoredGeneration:
 def books(draw: st.DrawFn, name: str) -> StoredService:
     history = draw(st.lists(picks, max_size=4))
     generations = tuple(generation(pick, number, name) for number, pick in enumerate(history))
-    current = replace(generations[-1], path="") if generations and draw(st.booleans()) else None
+    serving = bool(generations) and draw(st.booleans())
+    current = replace(generations[-1], path="") if serving else None
     replaced = (
         tuple(generation(draw(picks), 90 + n) for n in range(draw(st.integers(0, 1)))) if current else ()
     )

@@ -163,7 +163,7 @@ HOST_FILES = {
 
 
 @pytest.mark.parametrize("path, changed, field", HOST_FILES.values(), ids=HOST_FILES)
-def test_drift_of_the_host_is_seen(path: str, changed: dict[str, str], field: str) -> None:
+def test_drift_of_the_host_is_seen(path: str, changed: dict[str, Any], field: str) -> None:
     paths = {**THERE.paths, path: replace(THERE.paths[path], **changed)}
     entry = only_entry(HOST, replace(THERE, paths=paths))
     assert entry.subject == "host"

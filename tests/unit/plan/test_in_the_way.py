@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ BLOCKERS = {
 
 
 @pytest.mark.parametrize("changes, found", BLOCKERS.values(), ids=BLOCKERS)
-def test_what_is_not_ours_is_named_and_stops_that_service(changes: dict[str, object], found: str) -> None:
+def test_what_is_not_ours_is_named_and_stops_that_service(changes: dict[str, Any], found: str) -> None:
     plan = host_plan(HOST, replace(fake_spark.fresh(HOST), **changes))
     assert plan.state is HostState.BLOCKED
     blocked = plan.change_sets[-1].blocked

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.collectors import docker, main, packages, toolkit
+from sparkfleet.onhost.collectors import commands, docker, main, packages, toolkit
 from sparkfleet.probe.command import ProbeRequest, sources
 from sparkfleet.probe.observed import WithoutDocker, read_answer
 from sparkfleet.probe.packages import Packages
@@ -50,7 +50,7 @@ class Apt:
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, apt: Apt, *wanted: bool) -> dict[str, Any]:
-    monkeypatch.setattr(packages.commands, "run", apt)
+    monkeypatch.setattr(commands, "run", apt)
     return packages.look_at_packages(*wanted)
 
 

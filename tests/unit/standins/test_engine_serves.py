@@ -185,7 +185,7 @@ def test_labels_are_those_of_the_real_engine(tiny_engine: Start) -> None:
 def test_the_effective_cache_settings_are_labels_of_one_metric(tiny_engine: Start) -> None:
     words = ("--kv-cache-dtype", "fp8", "--gpu-memory-utilization", "0.8", "--no-enable-prefix-caching")
     text = tiny_engine(*words).ask("/metrics")[1]
-    labels = dict(re.findall(r'(\w+)="([^"]*)"', re.search(r"cache_config_info\{(.*)\}", text)[1]))
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', re.findall(r"cache_config_info\{(.*)\}", text)[0]))
     assert labels["cache_dtype"] == "fp8"
     assert labels["gpu_memory_utilization"] == "0.8"
     assert labels["enable_prefix_caching"] == "False"

@@ -252,7 +252,9 @@ def test_too_little_memory_is_refused_by_each_of_the_engine_s_checks(
 ) -> None:
     failed = engine(str(tiny), *words, **env)
     assert failed.ended() == 1
-    assert diagnosis.reader("vllm").diagnose(failed.log, 1).id == cause
+    found = diagnosis.reader("vllm").diagnose(failed.log, 1)
+    assert found is not None
+    assert found.id == cause
 
 
 MODE_ENDS = [
@@ -276,7 +278,9 @@ def test_a_mode_ends_the_engine_as_it_says(
     assert failed.ended() == code
     assert ("crash-later" in mode) == (READY in failed.log)
     if cause:
-        assert diagnosis.reader("vllm").diagnose(failed.log, code).id == cause
+        found = diagnosis.reader("vllm").diagnose(failed.log, code)
+        assert found is not None
+        assert found.id == cause
 
 
 def test_an_engine_that_hangs_while_loading_neither_ends_nor_serves(engine: Start, tiny: Path) -> None:
@@ -295,7 +299,7 @@ def test_an_engine_that_eats_memory_holds_what_it_was_told_and_never_serves(
     status = Path(f"/proc/{eater.process.pid}/status")
 
     def resident_mib() -> int:
-        return int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) // 1024
+        return int(re.findall(r"VmRSS:\s+(\d+)", status.read_text())[0]) // 1024
 
     while resident_mib() < 128:
         assert eater.process.poll() is None, eater.log

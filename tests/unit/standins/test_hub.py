@@ -69,8 +69,8 @@ def test_a_branch_leads_to_the_newest_commit(hub: Hub, tmp_path: Path) -> None:
 def test_sizes_and_hashes_of_all_files_are_known_without_a_download(hub: Hub) -> None:
     info = api(hub).model_info(NANO, files_metadata=True)
     base = hub.content.root / NANO / NANO_COMMITS[-1]
-    assert {file.rfilename for file in info.siblings} == {path.name for path in base.iterdir()}
-    for file in info.siblings:
+    assert {file.rfilename for file in info.siblings or ()} == {path.name for path in base.iterdir()}
+    for file in info.siblings or ():
         data = (base / file.rfilename).read_bytes()
         assert file.size == len(data)
         assert (file.lfs is not None) == file.rfilename.endswith((".safetensors", "tokenizer.json"))
@@ -91,7 +91,9 @@ def test_the_cache_names_its_blobs_as_with_the_real_hub(hub: Hub, tmp_path: Path
 
 
 def test_the_tree_and_the_paths_of_a_commit_are_listed(hub: Hub) -> None:
-    tree = {entry.path: entry.size for entry in api(hub).list_repo_tree(NANO, recursive=True)}
+    tree = {
+        entry.path: getattr(entry, "size", None) for entry in api(hub).list_repo_tree(NANO, recursive=True)
+    }
     assert tree[SHARD] == (hub.content.root / NANO / NANO_COMMITS[-1] / SHARD).stat().st_size
     found = api(hub).get_paths_info(NANO, [SHARD, "no-such-file"])
     assert [entry.path for entry in found] == [SHARD]
@@ -131,7 +133,7 @@ def test_a_gated_repository_wants_a_token_whose_user_accepted_the_licence(
 def test_what_a_gated_repository_holds_is_public(hub: Hub) -> None:
     info = api(hub).model_info(GEMMA, files_metadata=True)
     assert info.gated == "auto"
-    assert len(info.siblings) > 3
+    assert len(info.siblings or ()) > 3
 
 
 def test_a_token_that_nobody_has_is_refused_even_for_public_models(hub: Hub) -> None:

@@ -43,7 +43,7 @@ def test_each_has_the_vllm_version_that_its_tag_promises(made: dict[str, ImageCo
 def test_each_has_the_entrypoint_of_the_real_image(made: dict[str, ImageContext]) -> None:
     for ref, context in made.items():
         assert instructions(context)[-1] == f"ENTRYPOINT {json.dumps(list(context.entrypoint))}"
-        words = (*context.entrypoint, *serve_prefix(context.entrypoint))
+        words = (*context.entrypoint, *(serve_prefix(context.entrypoint) or ()))
         assert words[-2:] == ("vllm", "serve"), ref
 
 

@@ -6,7 +6,7 @@ It is the yardstick for the checks: argparse itself decides which words belong t
 import argparse
 import json
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 from sparkfleet.engines.vllm.schema import Flag, Schema
 
@@ -16,12 +16,12 @@ class RefusedError(Exception):
 
 
 class FlexibleParser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise RefusedError(message)
 
     level = "--optimization-level"
 
-    def parse_args(self, args: list[str]) -> argparse.Namespace:
+    def parse_args(self, args: list[str]) -> argparse.Namespace:  # type: ignore[override]
         names = [re.match(r"--served[-_]model[-_]name(=.+|$)", arg) for arg in args]
         given = [re.match(r"--(model|config)(=.+|$)", arg) for arg in args]
         if args[:1] and args[0].startswith("-") and any(names) and not any(given):

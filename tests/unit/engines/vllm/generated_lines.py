@@ -61,7 +61,8 @@ def damage(words: list[str], known: schema.Schema, rng: random.Random) -> list[s
 
 def generated(known: schema.Schema, count: int) -> list[list[str]]:
     """Return that many lines for a release; the same ones every time."""
-    rng, lines = random.Random(known.version), []
+    rng = random.Random(known.version)
+    lines: list[list[str]] = []
     while len(lines) < count:
         words = rng.choice(LINES).split()
         for _ in range(rng.randrange(1, 4)):

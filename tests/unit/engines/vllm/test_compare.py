@@ -11,7 +11,9 @@ from tests.unit.engines.vllm.strategies import flags_of
 OLD, NEW = schema.load("0.19.0"), schema.load("0.33.0")
 
 
-def between(old: str, new: str, known: schema.Schema | None = NEW) -> list[tuple]:
+def between(
+    old: str, new: str, known: schema.Schema | None = NEW
+) -> list[tuple[str, str | None, str | None]]:
     return [(c.flag, c.old, c.new) for c in differences(["m", *old.split()], ["m", *new.split()], known)]
 
 
@@ -64,7 +66,7 @@ def test_two_ways_of_saying_the_same_are_no_difference(old: str, new: str) -> No
         ("--brand-new 3", "--brand-new 4", ("--brand-new", "3", "4")),
     ],
 )
-def test_a_difference_names_flag_old_and_new(old: str, new: str, expected: tuple) -> None:
+def test_a_difference_names_flag_old_and_new(old: str, new: str, expected: tuple[str, str, str]) -> None:
     assert between(old, new) == [expected]
 
 

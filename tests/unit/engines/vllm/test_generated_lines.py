@@ -18,7 +18,8 @@ PER_RELEASE = 600
 def test_checks_and_argparse_agree_on_every_generated_line(release: str) -> None:
     known = schema.load(release)
     parser = build(known)
-    disagreements, refused = [], 0
+    disagreements: list[object] = []
+    refused = 0
     for words in generated(known, PER_RELEASE):
         try:
             namespace, error = parser.parse_args(list(words)), ""

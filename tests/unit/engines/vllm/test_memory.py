@@ -1,7 +1,7 @@
 """Figures under "Exact" were compared with vLLM's own KV cache classes, the others with measurements."""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -351,7 +351,7 @@ def test_a_pattern_says_every_how_many_layers_attention_is_full() -> None:
 
 
 def test_an_interval_says_every_how_many_layers_attention_is_full() -> None:
-    text = dict(QWEN35_35B["text_config"])
+    text: dict[str, Any] = dict(cast("dict[str, Any]", QWEN35_35B["text_config"]))
     del text["layer_types"]
     shape = shape_of({**text, "full_attention_interval": 4})
     assert shape == shape_of(QWEN35_35B)
@@ -390,7 +390,7 @@ def test_an_engines_log_turns_the_interval_into_a_figure() -> None:
     measured = calibrate.measured(LOG, RAN, SPARK.total_gib)
     found = estimate(shape_of(QWEN35_35B), 19 * GIB, RAN, SPARK, measured)
     assert found.weights_gib == pytest.approx(18.0724)
-    assert (found.pool.low, found.pool.high) == (pytest.approx(73.33), pytest.approx(73.33))
+    assert [found.pool.low, found.pool.high] == pytest.approx([73.33, 73.33])
 
 
 def test_the_figure_holds_for_another_share_and_length_but_not_for_another_batch() -> None:

@@ -10,7 +10,7 @@ from sparkfleet.engines.vllm.schema import from_dump, load, nearest, versions
 from sparkfleet.engines.vllm.schema_archive import pack, read, release
 
 
-def dump(version: str, **flags: dict[str, Any]) -> dict:
+def dump(version: str, **flags: dict[str, Any]) -> dict[str, Any]:
     return {
         "vllm_version": version,
         "flags": {f"--{name}": {"kind": "store", **entry} for name, entry in flags.items()},

@@ -77,7 +77,7 @@ def test_a_key_that_is_added_is_found() -> None:
 
 def comparisons(kind: type[HostKeys], file: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     asked: list[str] = []
-    original = HostKeys._hostname_matches
+    original = vars(HostKeys)["_hostname_matches"]
 
     def matches(self: HostKeys, hostname: str, entry: HostKeyEntry) -> bool:
         asked.append(hostname)

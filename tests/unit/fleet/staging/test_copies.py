@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from sparkfleet.config.resolved import Host, ImageRef, Paths, Stage, WeightFile, Weights
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
-from sparkfleet.fleet.staging import copies
+from sparkfleet.fleet.staging import copies, stage_job
 from sparkfleet.fleet.staging.sender import SenderError
 from sparkfleet.offline import oci
 from sparkfleet.plan.artifacts import ArtifactSource as Source
@@ -169,7 +170,7 @@ def test_the_file_stays_until_the_last_receiver_has_it(
     sparks.declared["spark-03"] = Host("spark-03")
     sparks.__post_init__()
     sparks.replies["copy-places"] = lambda name, *_: said({"places": three[name]})
-    monkeypatch.setattr(copies.stage_job, "run", run)
+    monkeypatch.setattr(stage_job, "run", run)
     gevent.joinall([gevent.spawn(copy_image, sparks, name) for name in ("spark-02", "spark-03")])
     told = [call for call in sparks.calls if call[1] in {"has it", "copy-forget"}]
     assert told == [
@@ -196,5 +197,5 @@ def test_with_a_bundle_the_copys_digest_comes_from_its_manifests(sparks: Sparks,
     known, unknown = replace(IMAGE, digest=digest), IMAGE
     sparks.declared["spark-02"] = Host("spark-02", stage=Stage(mirror=str(tmp_path)))
     act = sparks.act("spark-02")
-    assert [copies.base64.b64decode(one) for one in copies._manifests(act, known)] == [manifest]
+    assert [base64.b64decode(one) for one in copies._manifests(act, known)] == [manifest]
     assert copies._manifests(act, unknown) == []  # the offline mirror does not have it: its registry is asked

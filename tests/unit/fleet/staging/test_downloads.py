@@ -15,7 +15,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.run.fleet_run import FleetRun
 from sparkfleet.fleet.run.progress import Board
-from sparkfleet.fleet.staging import downloads, stage_job
+from sparkfleet.fleet.staging import copies, downloads, stage_job
 from sparkfleet.fleet.staging.sender import SenderError
 from sparkfleet.plan.artifacts import Artifact, ArtifactType
 from sparkfleet.plan.artifacts import ArtifactSource as Source
@@ -26,7 +26,7 @@ A, B = "nvidia/A@" + "a" * 40, "nvidia/B@" + "b" * 40
 
 
 def service(*keys: str) -> Service:
-    models = [Weights(*key.split("@")) for key in keys]
+    models = [Weights(repo, commit) for repo, _, commit in (key.partition("@") for key in keys)]
     image = ImageRef("nvcr.io/nvidia/vllm", digest="sha256:" + "c" * 64)
     return Service("nano", "", 8000, image, models[0], "nano", drafters=tuple(models[1:]))
 
@@ -45,7 +45,7 @@ class Run:
 
     def __post_init__(self) -> None:
         names = sorted({name for name, _ in self.sources} | {s.host for s in self.sources.values() if s.host})
-        self.hosts = {name: SimpleNamespace(name=name) for name in names}
+        self.hosts: dict[str, Any] = {name: SimpleNamespace(name=name) for name in names}
         self.state = SimpleNamespace(inventory=SimpleNamespace(get_host=lambda name: self.hosts[name]))
         run = FleetRun(plans={name: HostPlan(name) for name in names}, board=Board(False, self.said.append))
         run.sources = self.sources
@@ -90,14 +90,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
         monkeypatch.setattr(downloads, "declared", run.declared)
         monkeypatch.setattr(executor, "refuse_stale", lambda _: None)
         monkeypatch.setattr(
-            downloads.stage_job,
+            stage_job,
             "download",
             lambda act, wanted: run.act(
                 act.host.name, f"{act.host.name} downloads {','.join(w.repo[-1] for w in wanted.weights)}"
             ),
         )
         monkeypatch.setattr(
-            downloads.copies,
+            copies,
             "copy",
             lambda act, holder, wanted, _: run.act(
                 act.host.name, f"{act.host.name} copies {wanted[0].repo[-1]} from {holder.name}"
@@ -223,8 +223,8 @@ def images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Callable[[str], E
         def copy(act: executor.Acting, holder: Any, *_: object) -> None:
             run.act(act.host.name, f"{act.host.name} copies from {holder.name}")
 
-        monkeypatch.setattr(downloads.stage_job, "download", download)
-        monkeypatch.setattr(downloads.copies, "copy_image", copy)
+        monkeypatch.setattr(stage_job, "download", download)
+        monkeypatch.setattr(copies, "copy_image", copy)
         monkeypatch.setattr(downloads, "_wanted", lambda *_: stage_job.Wanted(service(A), ()))
 
         def bring(name: str) -> Exception | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.config import secret
 from sparkfleet.config.resolved import Host, ImageRef, Paths, Service, WeightFile, Weights
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
@@ -27,7 +28,7 @@ TOKEN = "hf_canary"
 
 @pytest.fixture
 def sparks(monkeypatch: pytest.MonkeyPatch) -> Sparks:
-    monkeypatch.setattr(stage_job.secret, "read", lambda _: TOKEN)
+    monkeypatch.setattr(secret, "read", lambda _: TOKEN)
     made = patched(monkeypatch, Sparks({"spark-01": HOST}))
     made.run.steps = EVERY_STEP
     return made
@@ -88,7 +89,7 @@ def test_a_run_that_brings_images_alone_asks_no_hub(sparks: Sparks) -> None:
 
 
 def test_without_a_token_none_is_sent(sparks: Sparks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_job.secret, "read", lambda _: "")
+    monkeypatch.setattr(secret, "read", lambda _: "")
     assert "token" not in download(sparks, MODEL)
 
 

@@ -15,9 +15,12 @@ import pytest
 from sparkfleet.contract import hub_access
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.fetch import fetch, hub_cache, pull, staged, verified
+from sparkfleet.onhost.artifacts.image import derive
 from sparkfleet.onhost.machine import jobs
 from sparkfleet.onhost.machine.system import Paths
+from sparkfleet.onhost.prune import prune
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 from tests.unit.onhost.artifacts.fetch.cache_of_test import REVISION, put
 
 WANTED = [
@@ -149,7 +152,11 @@ def test_a_token_is_kept_in_a_file_of_its_one_reader_and_not_in_the_request(
     class Done:
         returncode, stderr = 0, ""
 
-    monkeypatch.setattr(subprocess, "run", lambda words, **_: ran.append(words) or Done())
+    def run(words: list[str], **_: object) -> Done:
+        ran.append(words)
+        return Done()
+
+    monkeypatch.setattr(subprocess, "run", run)
     request = {"id": "stage-1", "user": USER, "images": [], "token": "hf_canary"}
     stage.begin(request, Paths(state=tmp_path))
     token = tmp_path / "run" / "stage-1.token"
@@ -209,9 +216,14 @@ def test_the_page_cache_is_given_back_after_all_that_was_brought_and_only_then(
     monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
     did: list[str] = []
     for name in ("pull", "fetch", "copy"):
-        monkeypatch.setattr(stage, name, lambda *_, name=name: did.append(name) or 0)
-    monkeypatch.setattr(stage.derive, "build", lambda order, *_: did.append(f"build {order['image']}"))
-    monkeypatch.setattr(stage.prune, "carry_out", lambda *_: {"outcome": "pruned"})
+
+        def step(*_: object, name: str = name) -> int:
+            did.append(name)
+            return 0
+
+        monkeypatch.setattr(stage, name, step)
+    monkeypatch.setattr(derive, "build", lambda order, *_: did.append(f"build {order['image']}"))
+    monkeypatch.setattr(prune, "carry_out", lambda *_: {"outcome": "pruned"})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "stage-1.token").write_text("of a copy")
     folder = tmp_path / "jobs" / "stage-1"
@@ -255,7 +267,7 @@ def a_hub_that_sends(monkeypatch: pytest.MonkeyPatch, weights: dict[str, Any], c
             return "", ""
 
     monkeypatch.setattr(subprocess, "Popen", Download)
-    monkeypatch.setattr(fetch.DockerEngine, "name_of", lambda _, reference: reference)
+    monkeypatch.setattr(DockerEngine, "name_of", lambda _, reference: reference)
     monkeypatch.setattr(fetch, "_stop_leftovers", lambda: None)
 
 
@@ -325,7 +337,7 @@ def test_a_model_that_the_hub_will_not_give_ends_the_job_before_anything_is_pull
         asked.append(words)
         return hub_access.Access.NO_TOKEN
 
-    monkeypatch.setattr(stage.hub_access, "ask", refuse)
+    monkeypatch.setattr(hub_access, "ask", refuse)
     monkeypatch.setattr(stage, "pull", lambda *_: pytest.fail("the image was pulled"))
     folder = tmp_path / "jobs" / "stage-1"
     folder.mkdir(parents=True)

@@ -260,7 +260,8 @@ def test_a_member_that_is_interrupted_after_the_heads_word_goes_forward(
     sparks = booted(tmp_path)
     sparks.run(60)
     member = sparks.all[1]
-    asked, lost = member.ask_other, []
+    lost: list[Any] = []
+    asked = member.ask_other
 
     def ask(address: str, port: int, message: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
         answer = asked(address, port, message, timeout_s)

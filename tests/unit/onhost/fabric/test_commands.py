@@ -92,7 +92,12 @@ def test_a_stream_is_sent_and_its_figure_printed(
     net: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(bench_stream, "source", lambda *words: asked.append(words) or 12.5)
+
+    def source(*words: object) -> float:
+        asked.append(words)
+        return 12.5
+
+    monkeypatch.setattr(bench_stream, "source", source)
     monkeypatch.setattr(bench_stream, "sink", lambda *words: asked.append(words))
     assert call(monkeypatch, "bench-sink", "10.0.0.2", "10.0.0.1", "5000") == 0
     assert call(monkeypatch, "bench-source", "10.0.0.1", "10.0.0.2", "5000", "1") == 0

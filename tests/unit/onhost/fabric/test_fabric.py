@@ -435,7 +435,7 @@ def test_a_job_that_was_stopped_by_hand_is_put_back_before_another_one_begins(ne
 
 
 def test_a_job_that_cannot_be_started_leaves_nothing(net: Network) -> None:
-    net._run = lambda _: Ran(1, err="no bus")  # type: ignore[method-assign]
+    net._run = lambda words: Ran(1, err="no bus")  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="no bus"):
         asked(net)
     assert fabric.unfinished(net) == []  # type: ignore[arg-type]

@@ -46,7 +46,8 @@ class Service:
     """Answers questions from a table; what is not in it is 404."""
 
     def __init__(self, world: World, **paths: Any) -> None:
-        self.world, self.asked = world, []
+        self.world = world
+        self.asked: list[Any] = []
         self.table = {"/v1/models": Answer(200, REAL_MODELS), "/v1/chat/completions": Answer(200, REAL_CHAT)}
         self.table |= {"/" + path.replace("__", "/"): answer for path, answer in paths.items()}
 
@@ -64,7 +65,7 @@ class Service:
 
 def gate(service: Service, **more: Any) -> Gate:
     tiny = generation("tiny", served_name="tiny")
-    return Gate(service, tiny, lambda: None, **more)  # type: ignore[arg-type]
+    return Gate(service, tiny, lambda: None, **more)
 
 
 def test_answers_as_a_real_vllm_gives_them_pass(world: World) -> None:

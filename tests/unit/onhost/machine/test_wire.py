@@ -40,7 +40,11 @@ def test_where_nobody_listens_there_is_no_answer() -> None:
 def test_after_its_end_the_port_is_free_again() -> None:
     number = free_port()
     for said in ("first", "second"):
-        stop = wire.listen(HOME, number, lambda _, said=said: {"said": said})
+
+        def answer(_: object, said: str = said) -> dict[str, str]:
+            return {"said": said}
+
+        stop = wire.listen(HOME, number, answer)
         assert wire.ask(HOME, number, {}, 5) == {"said": said}
         stop()
     assert wire.ask(HOME, number, {}, 5) is None

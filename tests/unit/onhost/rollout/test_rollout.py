@@ -179,7 +179,7 @@ def test_a_restart_policy_set_by_hand_is_taken_away_before_the_stop(world: World
 def test_the_previous_container_is_made_anew_when_somebody_removed_it_meanwhile(world: World) -> None:
     old = world.serve(OLD)
     world.engines["img:2"] = Engine(end_s=10)
-    world.on_tick.append(lambda: world.boxes.pop(old.id, None) if old.name == "nano.old" else None)
+    world.on_tick.append(lambda: (world.boxes.pop(old.id, None) if old.name == "nano.old" else None, None)[1])
     result = ask(world, NEW, "nano")
     assert result["outcome"] == "restored"
     again = world.named("nano")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -14,7 +15,7 @@ from sparkfleet.probe.observed import Observed
 from tests.unit.plan.cluster.made import NAMES, converged, entry, fresh, host, plan
 
 MEMBERS = {name: member for rank, name in enumerate(NAMES) if (member := host(rank).member)}
-WIDER = {"flags": (("tensor-parallel-size", 2), ("max-model-len", 1024))}
+WIDER: dict[str, Any] = {"flags": (("tensor-parallel-size", 2), ("max-model-len", 1024))}
 
 
 def both(*plans: HostPlan) -> Mapping[str, HostPlan]:

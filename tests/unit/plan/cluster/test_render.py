@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def flags(words: tuple[str, ...]) -> dict[str, str]:
 def test_ranks_have_the_same_words_but_for_their_number() -> None:
     first, second = (flags(generation(host(rank)).argv) for rank in (0, 1))
     assert first["--nnodes"] == "2"
-    assert first["--node-rank"], second["--node-rank"] == ("0", "1")
+    assert (first["--node-rank"], second["--node-rank"]) == ("0", "1")
     assert first["--master-addr"] == second["--master-addr"] == "192.168.176.1"
     assert "--headless" in second
     assert "--headless" not in first
@@ -105,7 +106,7 @@ def test_both_ranks_are_of_one_make_and_know_each_other() -> None:
         {"container": Container(shm_size="8g", ipc="private")},
     ],
 )
-def test_another_line_image_variable_or_setting_is_another_make(change: dict[str, object]) -> None:
+def test_another_line_image_variable_or_setting_is_another_make(change: dict[str, Any]) -> None:
     first, second = generation(host(0)).rank, generation(host(0, **change)).rank
     assert first
     assert second

@@ -81,7 +81,7 @@ def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.Monkey
     source = desired.container_input(host, service, fake_spark.USER)
     assert create_options(source)[-2:] == ("--pids-limit", "4096")
     assert compose_service(source)["pids_limit"] == "4096"
-    assert compare.declared(source, None)["container", "pids limit"] == "4096"
+    assert compare.declared(source, None)[compare.Field("container", "pids limit")] == "4096"
     seen = fake_spark.converged(with_service())
     (entry,) = host_plan(host, seen).entries
     assert ("container", "pids limit", "", "4096") in rows(entry)

@@ -80,7 +80,7 @@ class Made:
         return {found.id: found for found in check(self.service(), self.host(), schema=schema)}
 
 
-STOCK = {"repository": "docker.io/vllm/vllm-openai", "entrypoint": ("vllm", "serve")}
+STOCK: dict[str, Any] = {"repository": "docker.io/vllm/vllm-openai", "entrypoint": ("vllm", "serve")}
 GEMMA = "nvidia/Gemma-4-26B-A4B-NVFP4"
 NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
 SMALL4 = "mistralai/Mistral-Small-4-119B-2603-NVFP4"

@@ -297,7 +297,9 @@ def test_other_services_of_the_spark_count_in_the_memory() -> None:
     assert alone is not None
     assert beside is not None
     assert alone.left_gib - beside.left_gib == pytest.approx(0.3 * 119.7)
-    assert estimate(first, host, total_gib=200.0).total_gib == 200.0
+    wider = estimate(first, host, total_gib=200.0)
+    assert wider is not None
+    assert wider.total_gib == 200.0
     assert estimate(Made().service(), host) is None
 
 

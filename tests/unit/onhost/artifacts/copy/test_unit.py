@@ -104,9 +104,9 @@ def served(monkeypatch: pytest.MonkeyPatch, systemd: Systemd) -> Iterator[list[A
     monkeypatch.setattr(Sender, "serve", lambda sender: did.append(("serves", sender)))
     monkeypatch.setattr(Sender, "give_back_cache", lambda _: did.append(("gives back", None)))
     real = Sender.listen
-    senders: list[unit.Sender] = []
+    senders: list[Sender] = []
 
-    def listen(sender: unit.Sender, addresses: Sequence[str]) -> list[tuple[str, int]]:
+    def listen(sender: Sender, addresses: Sequence[str]) -> list[tuple[str, int]]:
         senders.append(sender)
         return real(sender, addresses)
 

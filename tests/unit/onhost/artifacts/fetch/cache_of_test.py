@@ -17,4 +17,4 @@ def put(root: Path, file: dict[str, Any], content: str) -> Path:
     blob.write_text(content)
     link.unlink(missing_ok=True)
     link.symlink_to(os.path.relpath(blob, link.parent))
-    return link
+    return Path(link)

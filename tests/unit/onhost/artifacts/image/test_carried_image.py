@@ -81,7 +81,7 @@ def spark(monkeypatch: pytest.MonkeyPatch) -> Spark:
         tell({"have": 5})
         return {"arrived": [], "fetched": 5}
 
-    monkeypatch.setattr(carried_image.own_registry, "of", of)
+    monkeypatch.setattr(own_registry, "of", of)
     monkeypatch.setattr(carried_image, "pull_as", pull_as)
     monkeypatch.setattr(carried_image, "in_child", in_child)
     return spark

@@ -15,6 +15,7 @@ import pytest
 from sparkfleet.onhost import main
 from sparkfleet.onhost.artifacts.image import image_refs, own_registry
 from sparkfleet.onhost.artifacts.image.own_registry import Opened
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 INDEX = json.dumps({"manifests": []}).encode()
 OLD = json.dumps({"mediaType": "application/vnd.docker.distribution.manifest.v2+json"}).encode()
@@ -99,6 +100,6 @@ def test_the_name_that_an_image_gets_tells_its_own_and_keeps_its_digest() -> Non
 def test_a_spark_says_under_which_name_an_image_is_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(main.DockerEngine, "name_of", lambda _, reference: f"127.0.0.1:7355/{reference}")
+    monkeypatch.setattr(DockerEngine, "name_of", lambda _, reference: f"127.0.0.1:7355/{reference}")
     assert main.main(["image-name", "a@sha256:1"]) == 0
     assert json.loads(capsys.readouterr().out) == {"name": "127.0.0.1:7355/a@sha256:1"}
