@@ -130,4 +130,6 @@ def test_the_records_of_an_older_host_keep_their_generations_ids(commit: str) ->
         kind = CurrentGeneration if path.name == "current.json" else PromotedGeneration
         data = json.loads(path.read_text())
         assert kind.from_json(data).id == data["id"]
-        assert kind.from_json(data).container.generation == data["id"]
+        container = kind.from_json(data).container
+        assert container is not None
+        assert container.generation == data["id"]

@@ -107,7 +107,7 @@ def test_every_content_comes_by_its_hash_and_docker_pulls_the_very_digest(
 
 def test_what_came_is_ours_and_no_file_of_it_stays(spark: Spark, journal: Journal, tmp_path: Path) -> None:
     carried_image.bring(ORDER, journal, tmp_path)
-    assert list(staged.read(tmp_path)["images"]) == [REFERENCE]
+    assert list(staged.read(tmp_path).images) == [REFERENCE]
     assert list((tmp_path / "images").iterdir()) == []
     carried_image.bring(ORDER, journal, tmp_path)  # here by now
     assert len(spark.pulled) == 1
@@ -119,7 +119,7 @@ def test_what_docker_refuses_is_said_not_ours_and_its_contents_stay_for_the_next
     spark.refuses = "no space left on device"
     with pytest.raises(StageError, match="no space left"):
         carried_image.bring(ORDER, journal, tmp_path)
-    assert staged.read(tmp_path)["images"] == {}
+    assert staged.read(tmp_path).images == {}
     folder = carried_image.contents(tmp_path, REFERENCE)
     assert len(list(folder.iterdir())) == 2
     assert folder.stat().st_mode & 0o777 == 0o700  # an image may be private

@@ -144,7 +144,7 @@ def test_an_image_that_arrived_is_loaded_named_and_ours_and_its_file_goes(
     assert docker.here
     assert asked(docker) == ["load"]
     assert list((tmp_path / "images").iterdir()) == []
-    assert list(staged.read(tmp_path)["images"]) == [REFERENCE]
+    assert list(staged.read(tmp_path).images) == [REFERENCE]
     copy_image.bring(ORDER, Path("/home/nvidia"), journal, tmp_path)  # here by now: nothing to do
     assert asked(docker) == ["load"]
 
@@ -157,7 +157,7 @@ def test_a_file_that_docker_does_not_take_is_no_image_and_goes(
         copy_image.bring(ORDER, Path("/home/nvidia"), journal, tmp_path)
     assert not docker.here
     assert list((tmp_path / "images").iterdir()) == []
-    assert staged.read(tmp_path)["images"] == {}
+    assert staged.read(tmp_path).images == {}
 
 
 def test_a_derived_image_is_known_by_its_id_and_no_registry_is_asked(
@@ -179,7 +179,7 @@ def test_a_derived_image_with_another_id_than_the_senders_is_not_kept(
         copy_image.bring(ORDER | {"image": DERIVED, "id": "sha256:other"}, Path("/root"), journal, tmp_path)
     assert docker.removed == [DERIVED]
     assert list((tmp_path / "images").iterdir()) == []
-    assert staged.read(tmp_path)["images"] == {}
+    assert staged.read(tmp_path).images == {}
 
 
 def test_a_file_that_nobody_came_for_is_swept_away_after_a_day(tmp_path: Path) -> None:

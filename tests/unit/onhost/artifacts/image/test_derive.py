@@ -172,7 +172,7 @@ def test_the_image_has_its_bases_settings_and_says_what_it_is(
     }
     assert config["Labels"] == {LABEL_DERIVED: TAG, "io.sparkfleet.base": BASE}
     assert derive.is_here(engine, DERIVED)  # type: ignore[arg-type]
-    assert list(staged.read(tmp_path)["images"]) == [DERIVED]
+    assert list(staged.read(tmp_path).images) == [DERIVED]
 
 
 def test_it_is_made_without_network_from_wheels_that_it_cannot_change(
@@ -256,7 +256,7 @@ def test_packages_that_do_not_fit_leave_no_image_and_are_told_in_pips_words(
     assert set(engine.images) == {BASE}
     assert engine.containers == {}
     assert list((tmp_path / "builds").iterdir()) == []
-    assert staged.read(tmp_path)["images"] == {}
+    assert staged.read(tmp_path).images == {}
 
 
 def test_an_image_that_would_start_otherwise_than_its_base_gets_no_name(
