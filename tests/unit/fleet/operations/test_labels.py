@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from sparkfleet.probe.observed import Items, Observed, User
 from tests.unit.plan import fake_spark, test_derived, test_docker_install, test_resource_changes
 from tests.unit.plan import test_verification as to_verify
 from tests.unit.plan.fabric import test_changes as links
+from tests.unit.plan.fabric.made import seen
 from tests.unit.plan.nano import HOST, THERE, with_service
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
@@ -76,7 +78,7 @@ def plans() -> Iterator[tuple[Host, HostPlan]]:
         (Host("spark-01"), THERE),
         (HOST, drifted()),
         (test_derived.DERIVED, fake_spark.fresh(test_derived.DERIVED)),
-        (links.host(), links.observed(links.seen())),
+        (links.host(), links.observed(seen())),
         resources(),
     ]
     for declared, observed in hosts:
@@ -104,7 +106,7 @@ class _Run:
         patch(downloads, "_begun", self._fetch)
         patch(service, "new_id", lambda name: f"{name}-1")
         patch(verification, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
-        patch(fabric.uuid, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
+        patch(uuid, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
 
     def _record(self, name: str, result: remote.Answer) -> Any:
         def call(_: object, *args: object, **options: object) -> remote.Answer:
@@ -141,7 +143,7 @@ def test_a_run_does_the_same_whatever_the_report_calls_things(monkeypatch: pytes
     assert plain.types == set(OPERATIONS) - {UserDeployOperation}
 
     def scramble(described: type) -> None:
-        original = described.__init__
+        original: Any = vars(described)["__init__"]
 
         def init(self: object, first: object, *texts: object, **named: object) -> None:
             changed = {name: f"?{one}?" if isinstance(one, str) else one for name, one in named.items()}

@@ -25,6 +25,12 @@ from sparkfleet.plan.operations import BuildImage, FetchWeights
 A, B = "nvidia/A@" + "a" * 40, "nvidia/B@" + "b" * 40
 
 
+def pinned(key: str) -> tuple[str, str]:
+    """Return repository and revision of a model's key."""
+    repository, _, revision = key.partition("@")
+    return repository, revision
+
+
 def service(*keys: str) -> Service:
     models = [Weights(repo, commit) for repo, _, commit in (key.partition("@") for key in keys)]
     image = ImageRef("nvcr.io/nvidia/vllm", digest="sha256:" + "c" * 64)
@@ -68,9 +74,7 @@ class Run:
 
         def one(name: str) -> Exception | None:
             lacking = (Artifact(ArtifactType.MODEL, key, complete=False) for key in keys)
-            operations = [
-                FetchWeights(one, *one.key.split("@"), (), 1, nothing_present=True) for one in lacking
-            ]
+            operations = [FetchWeights(one, *pinned(one.key), (), 1, nothing_present=True) for one in lacking]
             try:
                 downloads.fetch_all(executor.Acting(self.state, self.hosts[name]), operations)
             except Exception as error:  # noqa: BLE001

@@ -55,7 +55,7 @@ def test_rows_and_merged_settings_have_the_same_defaults() -> None:
 @pytest.mark.parametrize("container", [Container(), EVERYTHING])
 def test_a_container_created_from_the_table_shows_no_difference(container: Container) -> None:
     host = with_service(container=container)
-    assert not host_plan(host, fake_spark.converged(host)).entries
+    assert not host_plan(host, fake_spark.converged(host)).change_sets
 
 
 def test_a_setting_that_docker_update_changed_and_that_has_no_row_is_shown_by_its_own_name() -> None:
@@ -63,7 +63,7 @@ def test_a_setting_that_docker_update_changed_and_that_has_no_row_is_shown_by_it
     seen = fake_spark.converged(host)
     (box,) = seen.containers
     changed = replace(seen, containers=(replace(box, host={**box.host, "CpuShares": 512}),))
-    (entry,) = host_plan(host, changed).entries
+    (entry,) = host_plan(host, changed).change_sets
     assert ("container", "CpuShares", "512", "") in rows(entry)
 
 
@@ -83,7 +83,7 @@ def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.Monkey
     assert compose_service(source)["pids_limit"] == "4096"
     assert compare.declared(source, None)[compare.Field("container", "pids limit")] == "4096"
     seen = fake_spark.converged(with_service())
-    (entry,) = host_plan(host, seen).entries
+    (entry,) = host_plan(host, seen).change_sets
     assert ("container", "pids limit", "", "4096") in rows(entry)
     (box,) = seen.containers
     there = replace(seen, containers=(replace(box, host={**box.host, "PidsLimit": 4096}),))
@@ -91,7 +91,7 @@ def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.Monkey
 
 
 def rows_of(host: Any, seen: Any) -> Any:
-    return [row for entry in host_plan(host, seen).entries for row in rows(entry)]
+    return [row for entry in host_plan(host, seen).change_sets for row in rows(entry)]
 
 
 def test_a_setting_without_a_field_of_its_own_survives_the_way_through_json() -> None:
