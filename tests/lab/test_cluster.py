@@ -258,7 +258,7 @@ def test_a_rollback_is_on_all_ranks_or_on_none(pair: Pair) -> None:
     ]
     assert pair.containers() == containers
     assert pair.lengths() == [after, after]
-    shared = {"id": "back-together", "token": "t" * 32}
+    shared = {"id": "back-together", "cluster_key": "t" * 32}
     for machine, request in zip(pair.machines, back, strict=True):
         machine.sh(f"{RUN} swap", stdin=json.dumps(request | shared))
     pair.wait_until_at_rest()

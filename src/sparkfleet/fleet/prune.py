@@ -14,6 +14,7 @@ from pyinfra.api.state import State
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import PruneItem, PruneRequest, StageRequest
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import look
@@ -103,7 +104,7 @@ def _remove(fleet: Fleet, plan: HostPrune, tell: Tell) -> dict[str, Any] | Diagn
     if has_other_programs(observed):
         host.write_files(connection, host_changes.managed_files()[:1])
     job = f"stage-prune-{uuid.uuid4().hex[:8]}"
-    data = {"id": job, "prune": request(spec, observed, plan.items)}
+    data = StageRequest(job, prune=request(spec, observed, plan.items))
     answer = remote.program(connection, "stage", data=data, timeout=60)
     if not answer.ok:
         found = f"removing could not begin: {(answer.err or answer.out).strip()[-300:]}"
@@ -120,22 +121,14 @@ def _remove(fleet: Fleet, plan: HostPrune, tell: Tell) -> dict[str, Any] | Diagn
     return dict(result)
 
 
-def request(spec: Host, observed: Observed, items: tuple[Item, ...]) -> dict[str, Any]:
-    """Return what the Spark is asked to remove, and what it must still be for that."""
+def request(spec: Host, observed: Observed, items: tuple[Item, ...]) -> PruneRequest:
+    """Return what the Spark is to remove, and what it must still be for that."""
     stored = observed.stored
     assert stored is not None  # noqa: S101  (it was asked for)
-    return {
-        "models_dir": observed.user.expand(spec.paths.models),
-        "cache_dir": observed.user.expand(spec.paths.cache),
-        "books": {name: service.books for name, service in stored.services.items() if service.books},
-        "containers": {container.id: container.image_id for container in stored.containers},
-        "items": [
-            {
-                "kind": item.kind.value,
-                "name": item.name,
-                "key": item.key,
-                "refs": list(item.refs),
-            }
-            for item in items
-        ],
-    }
+    return PruneRequest(
+        observed.user.expand(spec.paths.models),
+        observed.user.expand(spec.paths.cache),
+        {name: service.books for name, service in stored.services.items() if service.books},
+        {container.id: container.image_id for container in stored.containers},
+        tuple(PruneItem(item.kind.value, item.name, item.key, tuple(item.refs)) for item in items),
+    )

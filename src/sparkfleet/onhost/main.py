@@ -17,6 +17,8 @@ from typing import Any
 
 from sparkfleet import engines
 from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.contract.stage import StageRequest
+from sparkfleet.contract.transfer import SendRequest
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.copy import job as copy_job
 from sparkfleet.onhost.artifacts.copy import places, unit
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _swap(system: System, _: argparse.Namespace) -> int:
-    code, answer = detached.request(system, SwapRequest.from_json(_asked()))
+    code, answer = detached.request(system, SwapRequest.from_json(_asked(), "stdin"))
     _say(answer)
     return code
 
@@ -228,7 +230,7 @@ def _prepare(system: System, _: argparse.Namespace) -> int:
 
 
 def _stage(system: System, _: argparse.Namespace) -> int:
-    _say({"job": stage.begin(_asked(), system.paths)})
+    _say({"job": stage.begin(StageRequest.from_json(_asked(), "stdin"), system.paths)})
     return OK
 
 
@@ -246,7 +248,7 @@ def _copy_places(_: System, __: argparse.Namespace) -> int:
 
 
 def _copy_serve(_: System, __: argparse.Namespace) -> int:
-    _say({"listeners": unit.begin(_asked())})
+    _say(unit.begin(SendRequest.from_json(_asked(), "stdin")).to_json())
     return OK
 
 

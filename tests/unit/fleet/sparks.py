@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.config.resolved import Host
+from sparkfleet.contract.codec import Document
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.fleet.run.fleet_run import FleetRun
@@ -60,6 +61,7 @@ class Sparks:
     def program(self, host: Any, name: str, *words: str, data: Any = None, timeout: int = 0) -> remote.Answer:
         assert timeout
         self.calls.append((host.name, name, *words))
+        data = data.to_json() if isinstance(data, Document) else data
         self.sent.append(data)
         reply = self.replies.get(name, said({}))
         if isinstance(reply, Exception):

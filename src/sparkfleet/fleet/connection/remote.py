@@ -7,15 +7,18 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from paramiko import SSHException
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host as PyinfraHost
 
+from sparkfleet.contract.codec import ContractError, Document
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.sudo import ask_as_root
 from sparkfleet.plan.host_changes import PROGRAM_PATH
 
+D = TypeVar("D", bound=Document)
 PROGRAM = ("/usr/bin/python3", "-I", "-B", PROGRAM_PATH)
 RECONNECT_FOR_S = 180
 """Seconds that a lost connection is tried again while a change goes on at the Spark by itself."""
@@ -86,10 +89,19 @@ def was_cut(host: PyinfraHost) -> bool:
 
 
 def program(
-    host: PyinfraHost, *words: str, data: Mapping[str, Any] | None = None, timeout: int = ANSWER_S
+    host: PyinfraHost, *words: str, data: Document | Mapping[str, Any] | None = None, timeout: int = ANSWER_S
 ) -> Answer:
     """Run a command of the on-host programs; ``data`` goes to it as JSON on stdin."""
-    return run(host, (*PROGRAM, *words), stdin=None if data is None else json.dumps(data), timeout=timeout)
+    body = data.to_json() if isinstance(data, Document) else data
+    return run(host, (*PROGRAM, *words), stdin=None if body is None else json.dumps(body), timeout=timeout)
+
+
+def document(kind: type[D], host: PyinfraHost, text: str) -> D:
+    """Return the document that a program printed last. Raise SparkfleetError for another shape."""
+    try:
+        return kind.from_json(last_document(text), f"{host.name}: {kind.NAME}")
+    except ContractError as error:
+        raise SparkfleetError(error.diagnostic) from None
 
 
 def reconnect(host: PyinfraHost, for_s: float = RECONNECT_FOR_S) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 from uuid import uuid4
 
 from pyinfra.api.command import FunctionCommand
@@ -12,8 +11,10 @@ from pyinfra.context import host, state
 
 from sparkfleet.config.resolved import Weights
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import STAGED, ModelFiles, StageRequest, StageResult, VerifyRequest
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
+from sparkfleet.fleet.staging import stage_job
 from sparkfleet.plan import verification
 from sparkfleet.plan.model import Operation, Step
 from sparkfleet.plan.operations import VerifyWeights
@@ -32,7 +33,7 @@ def _verify(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
     result = _hash(act, models, [one.weights for one in verified])
     diagnostics = []
     for one in verified:
-        changed = result["changed"].get(f"{one.repository}@{one.revision}", [])
+        changed = result.changed.get(f"{one.repository}@{one.revision}", ())
         diagnostic = verification.not_as_locked(act.host.name, one.weights, [*one.wrong, *changed])
         diagnostics += [diagnostic] if diagnostic else []
     if diagnostics:
@@ -40,28 +41,20 @@ def _verify(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
     act.run.done[f"{act.host.name} models"] = "all files verified by their hashes"
 
 
-def _hash(act: executor.Acting, models: str, repositories: list[Weights]) -> dict[str, Any]:
-    job = f"stage-verify-{uuid4().hex[:8]}"
-    wanted = [
-        {
-            "repo": weights.repo,
-            "revision": weights.revision,
-            "files": [{"path": file.path, "size": file.size, "blob": file.blob} for file in weights.files],
-        }
-        for weights in repositories
-    ]
-    again = bool(act.host.data.get(verification.AGAIN))
-    request = {"id": job, "verify": {"models_dir": models, "again": again, "repositories": wanted}}
+def _hash(act: executor.Acting, models: str, repositories: list[Weights]) -> StageResult:
+    wanted = tuple(
+        ModelFiles(weights.repo, weights.revision, stage_job.model_files(weights)) for weights in repositories
+    )
+    verify = VerifyRequest(models, wanted, bool(act.host.data.get(verification.AGAIN)))
+    request = StageRequest(f"stage-verify-{uuid4().hex[:8]}", verify=verify)
     answer = remote.program(act.host, "stage", data=request, timeout=60)
     if not answer.ok:
-        said = (answer.err or answer.out).strip()[-300:]
+        output = (answer.err or answer.out).strip()[-300:]
         raise executor.FailedError(
-            Diagnostic(act.host.name, f"hashing could not begin: {said}", hint="run again")
+            Diagnostic(act.host.name, f"hashing could not begin: {output}", hint="run again")
         )
-    result = act.watch(job, "verify")
-    if result.get("outcome") != "staged":
-        found = str(result.get("cause") or "hashing failed")
-        raise executor.FailedError(
-            Diagnostic(act.host.name, found, hint=str(result.get("remedy") or "run again"))
-        )
+    result = stage_job.result_of(act.host.name, act.watch(request.id, "verify"))
+    if result.outcome != STAGED:
+        found, hint = result.cause or "hashing failed", result.remedy or "run again"
+        raise executor.FailedError(Diagnostic(act.host.name, found, hint=hint))
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,16 @@ from pyinfra.api.host import Host as PyinfraHost
 from sparkfleet.config.derived_packages import REPOSITORY
 from sparkfleet.config.resolved import ImageRef, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import (
+    STAGED,
+    ExportedImage,
+    ImageCopy,
+    ModelCopy,
+    SenderPlace,
+    StageRequest,
+    StageResult,
+)
+from sparkfleet.contract.transfer import Places, SentFile
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
@@ -30,71 +41,76 @@ def copy(
     user, theirs = spark_plan.login_user(act.host), spark_plan.login_user(holder)
     root = theirs.expand(spark_plan.declared(holder).paths.models)
     shown = [
-        {"path": f"{snapshot(root, weights)}/{file.path}", "size": file.size}
+        SentFile(f"{snapshot(root, weights)}/{file.path}", file.size)
         for weights in wanted
         for file in weights.files
     ]
     models = user.expand(spark_plan.declared(act.host).paths.models)
     with _sending(act, holder, shown, source) as sender:
         orders = model_orders(wanted, models, sender.place)
-        _expect(act, stage_job.run(act, user, {"token": sender.token, "copies": orders}))
+        _expect(act, stage_job.run(act, user, _request(sender, copies=orders)))
 
 
-def model_orders(wanted: Sequence[Weights], models: str, place: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what a Spark is told to copy when a sender (``place``) has these models' files in order."""
+def _request(sender: Sender, **orders: Any) -> StageRequest:
+    return StageRequest(stage_job.job_id(), transfer_key=sender.transfer_key, **orders)
+
+
+def model_orders(wanted: Sequence[Weights], models: str, place: SenderPlace) -> tuple[ModelCopy, ...]:
+    """Return what a Spark copies when a sender (``place``) has these models' files in order."""
     orders, number = [], 0
     for weights in wanted:
-        files = [
-            {"path": file.path, "size": file.size, "blob": file.blob, "number": number + at}
-            for at, file in enumerate(weights.files)
-        ]
+        files = stage_job.model_files(weights, number)
         number += len(files)
-        named = {"repo": weights.repo, "revision": weights.revision, "models_dir": models}
-        orders.append({**named, **place, "files": files})
-    return orders
+        orders.append(ModelCopy(place.sender, place.listeners, weights.repo, weights.revision, models, files))
+    return tuple(orders)
 
 
 def copy_image(act: executor.Acting, holder: PyinfraHost, image: ImageRef, source: ArtifactSource) -> None:
     """Copy an image from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
     user, reference = spark_plan.login_user(act.host), image.pull_ref
-    with _exported(act, holder, reference) as file:
-        shown = [{"path": file["path"], "size": file["size"]}]
-        with _sending(act, holder, shown, source) as sender:
-            derived = reference.startswith(f"{REPOSITORY}:")
-            order = {
-                "image": reference,
-                "size": file["size"],
-                "sha256": file["sha256"],
-                **({"id": file["id"]} if derived else {"manifests": _manifests(act, image)}),
-                **sender.place,
-            }
-            _expect(act, stage_job.run(act, user, {"token": sender.token, "image_copies": [order]}))
+    with (
+        _exported(act, holder, reference) as file,
+        _sending(act, holder, [SentFile(file.path, file.size)], source) as sender,
+    ):
+        derived = reference.startswith(f"{REPOSITORY}:")
+        order = ImageCopy(
+            sender.place.sender,
+            sender.place.listeners,
+            reference,
+            file.size,
+            file.sha256,
+            file.id if derived else "",
+            () if derived else _manifests(act, image),
+        )
+        _expect(act, stage_job.run(act, user, _request(sender, image_copies=(order,))))
 
 
-def _manifests(act: executor.Acting, image: ImageRef) -> list[str]:
+def _manifests(act: executor.Acting, image: ImageRef) -> tuple[str, ...]:
     """Return what gives a copy its digest, from the offline mirror; nothing: the image's registry does."""
     mirror = spark_plan.declared(act.host).stage.mirror
     if not mirror:
-        return []
+        return ()
     folder = Path(mirror).expanduser()
     try:
         found = oci.chain(folder, image.digest)
     except LookupError:
-        return []
-    return [base64.b64encode(oci.place(folder, part.digest).read_bytes()).decode() for part in found]
+        return ()
+    return tuple(base64.b64encode(oci.place(folder, part.digest).read_bytes()).decode() for part in found)
 
 
 @contextlib.contextmanager
-def _exported(act: executor.Acting, holder: PyinfraHost, reference: str) -> Iterator[dict[str, Any]]:
+def _exported(act: executor.Acting, holder: PyinfraHost, reference: str) -> Iterator[ExportedImage]:
     """Have an image in a file on another Spark, as long as somebody copies it from there."""
     key, exports = (holder.name, reference), act.run.exports
     exports[key] = exports.get(key, 0) + 1
     try:
         there = executor.Acting(act.state, holder)
-        result = stage_job.run(there, spark_plan.login_user(holder), {"export": reference})
-        if result.get("outcome") != "staged":
+        result = stage_job.run(
+            there, spark_plan.login_user(holder), StageRequest(stage_job.job_id(), export=reference)
+        )
+        if result.outcome != STAGED or result.exported is None:
             raise SenderError(*stage_job.failure(holder.name, result).diagnostics)
-        yield result["exported"]
+        yield result.exported
     finally:
         exports[key] -= 1
         if not exports[key]:
@@ -104,7 +120,7 @@ def _exported(act: executor.Acting, holder: PyinfraHost, reference: str) -> Iter
 
 @contextlib.contextmanager
 def _sending(
-    act: executor.Acting, holder: PyinfraHost, shown: Sequence[dict[str, Any]], source: ArtifactSource
+    act: executor.Acting, holder: PyinfraHost, shown: Sequence[SentFile], source: ArtifactSource
 ) -> Iterator[Sender]:
     """Have a sender of these files on another Spark, for this one."""
     route = copy_route.between(_places(holder), _places(act.host))
@@ -118,11 +134,11 @@ def _sending(
         sender.end()
 
 
-def _expect(act: executor.Acting, result: dict[str, Any]) -> None:
-    if result.get("outcome") == "staged":
+def _expect(act: executor.Acting, result: StageResult) -> None:
+    if result.outcome == STAGED:
         return
     failure = stage_job.failure(act.host.name, result)
-    raise SenderError(*failure.diagnostics) if result.get("elsewhere") else failure
+    raise SenderError(*failure.diagnostics) if result.elsewhere else failure
 
 
 def snapshot(root: str, weights: Weights) -> str:
@@ -135,4 +151,4 @@ def _places(host: PyinfraHost) -> list[dict[str, str]]:
     if not answer.ok:
         said = (answer.err or answer.out).strip()[-300:]
         raise SenderError(Diagnostic(host.name, f"its addresses could not be read: {said}", hint="run again"))
-    return list(remote.last_document(answer.out)["places"])
+    return [dataclasses.asdict(place) for place in remote.document(Places, host, answer.out).places]

@@ -6,17 +6,19 @@ The sender is a process of its own: reading files must not hold up the other Spa
 
 from __future__ import annotations
 
-import json
 import secrets
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sparkfleet.config.resolved import ImageRef, Weights
+from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import STAGED, Content, MirroredImage, SenderPlace, StageRequest
+from sparkfleet.contract.transfer import LocalSendRequest, SentFile
 from sparkfleet.fleet.connection import tunnel
 from sparkfleet.fleet.run import executor, mirror_gaps, spark_plan
 from sparkfleet.fleet.staging import copies, stage_job
@@ -38,8 +40,9 @@ def send(act: executor.Acting, wanted: Sequence[Weights]) -> None:
         for weights in wanted
         for file in weights.files
     ]
-    with _sending(act, shown) as (token, place):
-        _run(act, {"token": token, "copies": copies.model_orders(wanted, models_dir, place)})
+    with _sending(act, shown) as (key, place):
+        orders = copies.model_orders(wanted, models_dir, place)
+        _run(act, StageRequest(stage_job.job_id(), copies=orders, transfer_key=key))
 
 
 def send_image(act: executor.Acting, image: ImageRef) -> None:
@@ -48,10 +51,10 @@ def send_image(act: executor.Acting, image: ImageRef) -> None:
     _refuse([oci.lack(act.host.name, mirror, image)])
     parts = oci.parts(mirror, image.digest)
     shown = [Shown(str(oci.place(mirror, part.digest)), part.size) for part in parts]
-    contents = [{"digest": part.digest, "size": part.size} for part in parts]
-    with _sending(act, shown) as (token, place):
-        order = {"image": image.pull_ref, "contents": contents, **place}
-        _run(act, {"token": token, "carried_images": [order]})
+    contents = tuple(Content(part.digest, part.size) for part in parts)
+    with _sending(act, shown) as (key, place):
+        order = MirroredImage(place.sender, place.listeners, image.pull_ref, contents)
+        _run(act, StageRequest(stage_job.job_id(), carried_images=(order,), transfer_key=key))
 
 
 def send_derived(act: executor.Acting, image: ImageRef) -> None:
@@ -59,7 +62,7 @@ def send_derived(act: executor.Acting, image: ImageRef) -> None:
     mirror = of(act)
     _refuse([mirror_gaps.derived(act.host.name, mirror, image)])
     parts = oci.parts(mirror, image.digest)
-    (order,) = stage_job.image_request(image, alone=True)["derived"]
+    (order,) = stage_job.image_request(image, alone=True).derived
     packages = (
         [wheels.place(mirror, wheel) for wheel in image.derived_packages.wheels]
         if image.derived_packages
@@ -67,15 +70,18 @@ def send_derived(act: executor.Acting, image: ImageRef) -> None:
     )
     files = [*((oci.place(mirror, part.digest), part.size) for part in parts),
              *((path, path.stat().st_size) for path in packages)]  # fmt: skip
-    sent = [
-        {**one, "number": len(parts) + at, "size": packages[at].stat().st_size}
-        for at, one in enumerate(order["wheels"])
-    ]
-    contents = [{"digest": part.digest, "size": part.size} for part in parts]
-    with _sending(act, [Shown(str(path), size) for path, size in files]) as (token, place):
-        base = {"image": image.base.pull_ref, "contents": contents, **place}
-        build = {**order, "wheels": sent, "carried": place}
-        _run(act, {"token": token, "carried_images": [base], "derived": [build]})
+    sent = tuple(
+        replace(one, number=len(parts) + at, size=packages[at].stat().st_size)
+        for at, one in enumerate(order.wheels)
+    )
+    contents = tuple(Content(part.digest, part.size) for part in parts)
+    with _sending(act, [Shown(str(path), size) for path, size in files]) as (key, place):
+        base = MirroredImage(place.sender, place.listeners, image.base.pull_ref, contents)
+        build = replace(order, wheels=sent, carried=place)
+        _run(
+            act,
+            StageRequest(stage_job.job_id(), carried_images=(base,), derived=(build,), transfer_key=key),
+        )
 
 
 def of(act: executor.Acting) -> Path:
@@ -89,25 +95,24 @@ def _refuse(lacks: Iterable[Diagnostic | None]) -> None:
         raise executor.FailedError(*diagnostics)
 
 
-def _run(act: executor.Acting, request: dict[str, Any]) -> None:
+def _run(act: executor.Acting, request: StageRequest) -> None:
     result = stage_job.run(act, spark_plan.login_user(act.host), request)
-    if result.get("outcome") != "staged":
+    if result.outcome != STAGED:
         raise stage_job.failure(act.host.name, result)
 
 
 @contextmanager
-def _sending(act: executor.Acting, shown: Sequence[Shown]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Have a sender of files that the Spark reaches; yield its token, and where it is."""
-    token = secrets.token_hex(32)
-    with _sender(shown, token) as port, tunnel.back_to(act.host, port) as there:
-        yield token, {"sender": "the offline mirror", "listeners": [[LAN, tunnel.HOME, there]]}
+def _sending(act: executor.Acting, shown: Sequence[Shown]) -> Iterator[tuple[str, SenderPlace]]:
+    """Have a sender of files that the Spark reaches; yield its key, and where it is."""
+    key = secrets.token_hex(32)
+    with _sender(shown, key) as port, tunnel.back_to(act.host, port) as there:
+        yield key, SenderPlace("the offline mirror", ((LAN, tunnel.HOME, there),))
 
 
 @contextmanager
-def _sender(shown: Sequence[Shown], token: str) -> Iterator[int]:
+def _sender(shown: Sequence[Shown], key: str) -> Iterator[int]:
     """Have a sender of files on this machine's loopback; yield its port."""
-    files = [{"path": file.path, "size": file.size} for file in shown]
-    request: dict[str, Any] = {"token": token, "files": files}
+    request = LocalSendRequest(tuple(SentFile(file.path, file.size) for file in shown), key)
     child = subprocess.Popen(
         [sys.executable, "-m", "sparkfleet.fleet.staging.mirror_sender"],
         stdin=subprocess.PIPE,
@@ -117,7 +122,7 @@ def _sender(shown: Sequence[Shown], token: str) -> Iterator[int]:
     assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018  (both are pipes)
     try:
         with child.stdin as stream:
-            stream.write(json.dumps(request))
+            stream.write(codec.dumps(request))
         yield int(child.stdout.readline())
     finally:
         child.terminate()

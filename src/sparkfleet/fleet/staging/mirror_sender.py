@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
+from sparkfleet.contract import codec
+from sparkfleet.contract.transfer import LocalSendRequest
 from sparkfleet.onhost.artifacts.copy.send import Sender, Shown
 
 HOME = "127.0.0.1"
@@ -12,9 +13,9 @@ HOME = "127.0.0.1"
 
 def main() -> None:
     """Serve until the copy is over, or until whoever started this ends it."""
-    request = json.load(sys.stdin)
-    files = tuple(Shown(file["path"], int(file["size"])) for file in request["files"])
-    sender = Sender(files, frozenset({HOME}), request["token"])
+    request = codec.loads(LocalSendRequest, sys.stdin.read(), "stdin")
+    files = tuple(Shown(file.path, file.size) for file in request.files)
+    sender = Sender(files, frozenset({HOME}), request.transfer_key)
     ((_, port),) = sender.listen([HOME])
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()

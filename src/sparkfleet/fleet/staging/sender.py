@@ -6,11 +6,12 @@ import contextlib
 import secrets
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import SenderPlace
+from sparkfleet.contract.transfer import SenderListens, SendRequest, SentFile
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import spark_plan
@@ -23,33 +24,33 @@ class SenderError(SparkfleetError):
 
 
 class Sender:
-    """A sender of some files, for one receiver and one token."""
+    """A sender of some files, for one receiver and one key."""
 
     def __init__(self, host: PyinfraHost, route: Route) -> None:
-        """Choose a token; nothing is started yet."""
+        """Choose a key; nothing is started yet."""
         self.host, self.route = host, route
-        self.token = secrets.token_hex(32)
+        self.transfer_key = secrets.token_hex(32)
         self.id = f"send-{uuid.uuid4().hex[:12]}"
-        self.place: dict[str, Any] = {}
+        self.place = SenderPlace(host.name, ())
         """What a receiver must know of it: its name, and where it listens."""
 
-    def begin(self, shown: Sequence[dict[str, Any]]) -> None:
-        """Start it with these files (path and size). Raise SenderError if it does not listen."""
-        request = {
-            "id": self.id,
-            "addresses": [address for _, address in self.route.listen],
-            "peers": self.route.peers,
-            "token": self.token,
-            "user": stage_job.user_data(spark_plan.login_user(self.host)),
-            "files": list(shown),
-        }
+    def begin(self, shown: Sequence[SentFile]) -> None:
+        """Start it with these files. Raise SenderError if it does not listen."""
+        request = SendRequest(
+            self.id,
+            tuple(address for _, address in self.route.listen),
+            tuple(self.route.peers),
+            stage_job.login_user(spark_plan.login_user(self.host)),
+            tuple(shown),
+            self.transfer_key,
+        )
         answer = remote.program(self.host, "copy-serve", data=request, timeout=60)
         if not answer.ok:
-            said = (answer.err or answer.out).strip()[-300:]
-            raise SenderError(Diagnostic(self.host.name, f"cannot send: {said}", hint="run again"))
-        found = remote.last_document(answer.out)["listeners"]
-        listeners = [[self.route.distance(address), address, port] for address, port in found]
-        self.place = {"sender": self.host.name, "listeners": listeners}
+            output = (answer.err or answer.out).strip()[-300:]
+            raise SenderError(Diagnostic(self.host.name, f"cannot send: {output}", hint="run again"))
+        found = remote.document(SenderListens, self.host, answer.out).listeners
+        listeners = tuple((self.route.distance(address), address, port) for address, port in found)
+        self.place = SenderPlace(self.host.name, listeners)
 
     def end(self) -> None:
         """Stop it, if it has not ended by itself; unreachable, it does so a little later."""

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sparkfleet import engines
 from sparkfleet.config import secret
 from sparkfleet.config.resolved import Host, ImageRef, Service, Weights
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import (
+    STAGED,
+    ImageBuild,
+    LoginUser,
+    ModelDownload,
+    ModelFile,
+    StageRequest,
+    StageResult,
+    WheelFile,
+)
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.artifacts import ArtifactSource
@@ -35,37 +45,42 @@ def download(act: executor.Acting, wanted: Wanted) -> None:
     """Have the Spark fetch from outside. Raise FailedError if it cannot."""
     spec, user = spark_plan.declared(act.host), spark_plan.login_user(act.host)
     request = image_request(wanted.service.image, alone=not wanted.weights)
-    # Asked before an image is pulled, too: a licence that is not accepted must not cost a pull first.
-    asked = wanted.weights or _downloads(act, wanted.service)
-    if asked:
-        request["ask"] = [_weights_request(spec, wanted.service, one, user) for one in asked]
-        token = secret.read(spec.hf_token)
-        if token:
-            request["token"] = token
-    request["weights"] = [_weights_request(spec, wanted.service, one, user) for one in wanted.weights]
-    result = run(act, user, request)
-    if result.get("outcome") != "staged":
+    # Checked before an image is pulled, too: a licence that is not accepted must not cost a pull first.
+    checked = wanted.weights or _downloads(act, wanted.service)
+    if checked:
+        request = replace(
+            request,
+            ask=tuple(_weights_request(spec, wanted.service, one, user) for one in checked),
+            hub_token=secret.read(spec.hf_token) or "",
+        )
+    weights = tuple(_weights_request(spec, wanted.service, one, user) for one in wanted.weights)
+    result = run(act, user, replace(request, weights=weights))
+    if result.outcome != STAGED:
         raise failure(act.host.name, result)
 
 
-def image_request(image: ImageRef, *, alone: bool) -> dict[str, Any]:
-    """Return what brings an image, or (not ``alone``) what a download of models needs of one.
+def job_id() -> str:
+    """Return the id of a new job."""
+    return f"stage-{uuid.uuid4().hex[:8]}"
+
+
+def image_request(image: ImageRef, *, alone: bool) -> StageRequest:
+    """Return what fetches an image, or (not ``alone``) what a download of models needs of one.
 
     Only the Spark that was shown to build a derived image builds it: two builds have two ids.
     """
-    base, derived_packages = image.base.pull_ref, image.derived_packages
-    if derived_packages is None:
-        return {"images": [base]}
+    base, packages = image.base.pull_ref, image.derived_packages
+    if packages is None:
+        return StageRequest(job_id(), images=(base,))
     if not alone:
-        return {"images": [base], "unless": image.pull_ref}
+        return StageRequest(job_id(), images=(base,), unless=image.pull_ref)
     labels = {
         "io.sparkfleet.base": image.base.full_ref,
-        "io.sparkfleet.packages": ", ".join(derived_packages.packages),
+        "io.sparkfleet.packages": ", ".join(packages.packages),
     }
-    order = {"image": image.pull_ref, "base": base, "install": derived_packages.install, "labels": labels}
-    return {
-        "derived": [{**order, "wheels": [dataclasses.asdict(wheel) for wheel in derived_packages.wheels]}]
-    }
+    wheels = tuple(WheelFile(one.name, one.url, one.sha256, one.size) for one in packages.wheels)
+    build = ImageBuild(image.pull_ref, base, tuple(packages.install), wheels, labels)
+    return StageRequest(job_id(), derived=(build,))
 
 
 def _downloads(act: executor.Acting, service: Service) -> tuple[Weights, ...]:
@@ -81,41 +96,52 @@ def _is_hub(source: ArtifactSource | None) -> bool:
     return source is not None and not source.host and not source.mirror
 
 
-def run(act: executor.Acting, user: User, request: dict[str, Any]) -> dict[str, Any]:
+def run(act: executor.Acting, user: User, request: StageRequest) -> StageResult:
     """Start a job and follow it; return its result. Raise FailedError when it does not begin."""
-    job = f"stage-{uuid.uuid4().hex[:8]}"
-    asked = {"id": job, "user": user_data(user), **request}
-    answer = remote.program(act.host, "stage", data=asked, timeout=60)
+    answer = remote.program(act.host, "stage", data=replace(request, user=login_user(user)), timeout=60)
     if not answer.ok:
-        said = (answer.err or answer.out).strip()[-300:]
+        output = (answer.err or answer.out).strip()[-300:]
         raise executor.FailedError(
-            Diagnostic(act.host.name, f"fetching could not begin: {said}", hint="run again")
+            Diagnostic(act.host.name, f"fetching could not begin: {output}", hint="run again")
         )
-    return act.watch(job, "fetch")
+    return result_of(act.host.name, act.watch(request.id, "fetch"))
 
 
-def user_data(user: User) -> dict[str, Any]:
+def result_of(where: str, event: dict[str, Any]) -> StageResult:
+    """Return the result that a job's last event has. Raise FailedError for another shape."""
+    try:
+        return StageResult.from_json(event)
+    except ContractError as error:
+        raise executor.FailedError(replace(error.diagnostic, location=where)) from None
+
+
+def login_user(user: User) -> LoginUser:
     """Return the login user as the programs on a Spark take it."""
-    return {"name": user.name, "uid": user.uid, "gid": user.gid, "home": user.home}
+    return LoginUser(user.name, user.uid, user.gid, user.home)
 
 
-def failure(where: str, result: dict[str, Any]) -> executor.FailedError:
-    """Return what is told of a job that did not bring everything."""
-    found = str(result.get("cause") or "fetching failed")
-    if result.get("line"):
-        found += f"\n    it said: {result['line']}"
-    remedy = str(result.get("remedy") or "run again")
-    diagnostic = Diagnostic(where, f"{found}; what serves was not touched", hint=remedy)
-    return RefusedOutsideError(diagnostic) if result.get("refused") else executor.FailedError(diagnostic)
+def failure(where: str, result: StageResult) -> executor.FailedError:
+    """Return the error of a job that did not fetch everything."""
+    found = result.cause or "fetching failed"
+    if result.line:
+        found += f"\n    it said: {result.line}"
+    hint = result.remedy or "run again"
+    diagnostic = Diagnostic(where, f"{found}; what serves was not touched", hint=hint)
+    return RefusedOutsideError(diagnostic) if result.refused else executor.FailedError(diagnostic)
 
 
-def _weights_request(spec: Host, service: Service, weights: Weights, user: User) -> dict[str, Any]:
-    return {
-        "image": service.image.base.pull_ref,
-        "hub_client": engines.get(service.engine).hub_client,
-        "repo": weights.repo,
-        "revision": weights.revision,
-        "models_dir": user.expand(spec.paths.models),
-        "endpoint": spec.hf_endpoint,
-        "files": [{"path": f.path, "size": f.size, "blob": f.blob} for f in weights.files],
-    }
+def model_files(weights: Weights, first: int = 0) -> tuple[ModelFile, ...]:
+    """Return the files of a model; ``first``: the number of its first one at a sender."""
+    return tuple(ModelFile(f.path, f.size, f.blob, first + at) for at, f in enumerate(weights.files))
+
+
+def _weights_request(spec: Host, service: Service, weights: Weights, user: User) -> ModelDownload:
+    return ModelDownload(
+        weights.repo,
+        weights.revision,
+        user.expand(spec.paths.models),
+        model_files(weights),
+        service.image.base.pull_ref,
+        spec.hf_endpoint,
+        engines.get(service.engine).hub_client,
+    )

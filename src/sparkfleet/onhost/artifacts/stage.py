@@ -1,24 +1,26 @@
 """Fetch images and weights to this Spark while it serves on: a job of its own, which outlives the operator.
 
-A job is a directory ``jobs/<id>/`` with the diary of ``journal``. The token, if any, is never in it: it lies
-in ``/run/sparkfleet/<id>.token`` (memory, 0600, the login user's) while the job runs, mounted read-only into
-the container that downloads.
+A job is a directory ``jobs/<id>/`` with the journal. Secrets are never in it. The hub's token lies in
+``/run/sparkfleet/<id>.token`` (memory, 0600, the login user's) while the job runs, mounted read-only into the
+container that downloads; the key of a copy lies in ``<id>.key``, root's alone.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sparkfleet.contract import hub_access
+from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.stage import StageRequest
 from sparkfleet.onhost.artifacts.copy.job import copy
 from sparkfleet.onhost.artifacts.fetch import rates, staged, verify
 from sparkfleet.onhost.artifacts.fetch.fetch import fetch
@@ -40,22 +42,21 @@ def jobs_directory(state: Path) -> Path:
     return state / "jobs"
 
 
-def begin(request: dict[str, Any], paths: Paths) -> str:
+def begin(request: StageRequest, paths: Paths) -> str:
     """Write the request and start the job detached from whoever asked. Return its id.
 
     Asked twice (the operator's connection broke in between) it is started once.
     """
-    job = str(request["id"])
-    if not re.fullmatch(r"[a-z0-9-]{1,64}", job):
-        raise ValueError(f"bad job id {job!r}")
-    token = request.pop("token", "")
+    job = request.id
     folder = jobs_directory(paths.state) / job
     if (folder / "result.json").exists() or jobs.is_going_on(job):
         return job
-    files.write_json(folder / "request.json", request)
+    files.write_json(folder / "request.json", replace(request, hub_token="", transfer_key="").to_json())
     jobs.sweep_secrets()
-    if token:
-        jobs.keep_secret(job, token, int(request["user"]["uid"]))
+    if request.hub_token:
+        jobs.keep_secret(job, request.hub_token, request.user.uid if request.user else 0)
+    if request.transfer_key:
+        jobs.keep_secret(job, request.transfer_key, 0, jobs.TRANSFER_KEY)
     _prune(jobs_directory(paths.state))
     jobs.start(job, [PROGRAM, "stage-run", job])
     return job
@@ -75,9 +76,9 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
     """
     folder = jobs_directory(paths.state) / job
     journal = Journal(folder, time.time)
-    request = files.read_json(folder / "request.json") or {}
-    token = jobs.secret(job)
+    token, key = jobs.secret(job), jobs.secret(job, jobs.TRANSFER_KEY)
     try:
+        request = request_of(folder)
         with _alone(paths.state, journal):
             copy_image.sweep(paths.state)
             may_read(request.get("ask", ()), token)
@@ -90,26 +91,26 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
             for weights in request.get("weights", ()):
                 fetch(weights, request["user"], token if token.exists() else None, journal, paths.state)
             for order in request.get("copies", ()):
-                copy(order, request["user"], token.read_text(encoding="utf-8"), journal, paths.state)
+                copy(order, request["user"], key.read_text(encoding="utf-8"), journal, paths.state)
             for order in request.get("image_copies", ()):
-                whole = {**order, "token": token.read_text(encoding="utf-8")}
+                whole = {**order, "transfer_key": key.read_text(encoding="utf-8")}
                 copy_image.bring(whole, Path(request["user"]["home"]), journal, paths.state)
             for order in request.get("carried_images", ()):
-                whole = {**order, "token": token.read_text(encoding="utf-8")}
+                whole = {**order, "transfer_key": key.read_text(encoding="utf-8")}
                 carried_image.bring(whole, journal, paths.state)
             for order in request.get("derived", ()):
-                build = derive.with_token(order, token)
+                build = derive.with_key(order, key)
                 derive.build(build, Path(request["user"]["home"]), journal, paths.state)
             if any(request.get(kind) for kind in BROUGHT):
                 journal.tell("note", give_back(), phase="valve")
             result: dict[str, Any] = {"outcome": "staged", "text": "all there"}
-            if "export" in request:
+            if request["export"]:
                 result["exported"] = copy_image.export(
                     request["export"], request["user"], paths.state, journal
                 )
-            if "prune" in request:
+            if request["prune"] is not None:
                 result = prune.carry_out(request["prune"], paths.state, journal)
-            if "verify" in request:
+            if request["verify"] is not None:
                 result = verify.carry_out(request["verify"], paths.state, journal)
         journal.finish(result)
     except StageError as error:
@@ -121,8 +122,21 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
         )
         return 1
     finally:
-        files.remove(token)
+        jobs.forget_secrets(job)
     return 0
+
+
+def request_of(folder: Path) -> dict[str, Any]:
+    """Return the request of a job. Raise StageError for one that cannot be read."""
+    path = folder / "request.json"
+    try:
+        request = files.read_document(StageRequest, path)
+    except ContractError as error:
+        wrong = error.diagnostic
+        raise StageError(f"{path}: {wrong.message}", wrong.hint or "run again") from None
+    if request is None:
+        raise StageError(f"{path} is not there", "run again")
+    return request.to_json()
 
 
 def may_read(asked: Sequence[dict[str, Any]], token: Path) -> None:

@@ -1,6 +1,6 @@
 """Jobs on a Spark that outlive who asked for them: their units, and the secrets that they are given.
 
-A secret lies in ``/run/sparkfleet/<id>.token``: in memory, readable by its one reader, gone with the job.
+A secret lies in ``/run/sparkfleet/<id>.<kind>``: in memory, readable by its one reader, gone with the job.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from sparkfleet.onhost.machine import files
 
 RUN_DIR = Path("/run/sparkfleet")
+HUB_TOKEN, TRANSFER_KEY, SEND_REQUEST = SECRETS = ("token", "key", "request")
+"""Kinds of secrets: the hub's token, the key of a copy, and the request to its sender, which has that key."""
 BEGINS_WITHIN_S = 60.0
 """Seconds between a secret's arrival and its job's start, at most."""
 
@@ -28,16 +30,22 @@ def is_going_on(job: str) -> bool:
     return subprocess.run(["systemctl", "is-active", "--quiet", unit(job)], check=False).returncode == 0
 
 
-def secret(job: str) -> Path:
-    """Return where a job's secret lies."""
-    return RUN_DIR / f"{job}.token"
+def secret(job: str, kind: str = HUB_TOKEN) -> Path:
+    """Return where a job's secret of a kind lies."""
+    return RUN_DIR / f"{job}.{kind}"
 
 
-def keep_secret(job: str, text: str, uid: int) -> None:
+def forget_secrets(job: str) -> None:
+    """Remove all of a job's secrets."""
+    for kind in SECRETS:
+        files.remove(secret(job, kind))
+
+
+def keep_secret(job: str, text: str, uid: int, kind: str = HUB_TOKEN) -> None:
     """Write a job's secret for its one reader."""
     RUN_DIR.mkdir(mode=0o755, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    descriptor = os.open(secret(job), flags, 0o600)
+    descriptor = os.open(secret(job, kind), flags, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         os.fchown(file.fileno(), uid, -1)
         file.write(text)
@@ -45,7 +53,7 @@ def keep_secret(job: str, text: str, uid: int) -> None:
 
 def sweep_secrets() -> None:
     """Remove the secret of a request that was cut off before its job began."""
-    for path in RUN_DIR.glob("*.token"):
+    for path in (path for kind in SECRETS for path in RUN_DIR.glob(f"*.{kind}")):
         try:
             old = time.time() - path.stat().st_mtime > BEGINS_WITHIN_S
         except OSError:
@@ -58,11 +66,11 @@ def start(job: str, words: Sequence[str], *properties: str) -> None:
     """Run a command of our programs as the job's unit; raise OSError, and keep no secret, when it cannot."""
     asked = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
     # However the job ends, SIGKILL included:
-    asked += [f"--property=ExecStopPost=/bin/rm -f {secret(job)}"]
+    asked += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]
     asked += [f"--property={one}" for one in properties]
     done = subprocess.run(
         [*asked, "/usr/bin/python3", "-I", "-B", *words], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        files.remove(secret(job))
+        forget_secrets(job)
         raise OSError(f"systemd-run: {done.stderr.strip()}")

@@ -121,7 +121,7 @@ def test_an_image_is_ordered_content_by_content_from_the_way_back(sparks: Sparks
     assert order["contents"] == [
         {"digest": digest_of(body), "size": len(body)} for body in (MANIFEST, CONFIG, LAYER)
     ]
-    assert len(job["token"]) == 64
+    assert len(job["transfer_key"]) == 64
 
 
 def test_a_model_is_ordered_file_by_file(sparks: Sparks) -> None:

@@ -13,6 +13,7 @@ import gevent
 import pytest
 
 from sparkfleet.config.resolved import Host, ImageRef, Paths, Stage, WeightFile, Weights
+from sparkfleet.contract.stage import StageRequest, StageResult
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import copies, stage_job
@@ -74,15 +75,15 @@ def test_sender_and_receiver_have_the_same_token_and_another_one_each_time(spark
     copy(sparks)
     copy(sparks)
     served, jobs = sparks.given("copy-serve"), sparks.given("stage")
-    assert [one["token"] for one in served] == [one["token"] for one in jobs]
-    assert len({one["token"] for one in served}) == 2
-    assert all(len(one["token"]) == 64 for one in served)
+    assert [one["transfer_key"] for one in served] == [one["transfer_key"] for one in jobs]
+    assert len({one["transfer_key"] for one in served}) == 2
+    assert all(len(one["transfer_key"]) == 64 for one in served)
 
 
 def test_only_the_receivers_addresses_may_call_and_the_fabric_is_nearest(sparks: Sparks) -> None:
     copy(sparks)
     (served,), (job,) = sparks.given("copy-serve"), sparks.given("stage")
-    assert served["peers"] == ("192.168.177.12", "10.0.0.12")
+    assert served["peers"] == ["192.168.177.12", "10.0.0.12"]
     assert job["copies"][0]["listeners"] == [[0, "192.168.177.11", 40000], [1, "10.0.0.11", 40001]]
     assert sparks.said == []
 
@@ -159,12 +160,12 @@ def test_an_image_is_written_to_a_file_there_sent_and_its_file_is_forgotten(spar
 def test_the_file_stays_until_the_last_receiver_has_it(
     sparks: Sparks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(act: executor.Acting, _: User, request: dict[str, Any]) -> dict[str, Any]:
-        if "export" in request:
-            return {"outcome": "staged", "exported": EXPORTED}
+    def run(act: executor.Acting, _: User, request: StageRequest) -> StageResult:
+        if request.export:
+            return StageResult.from_json({"outcome": "staged", "exported": EXPORTED})
         gevent.sleep(0.01 if act.host.name == "spark-02" else 0.03)
         sparks.calls.append((act.host.name, "has it"))
-        return {"outcome": "staged"}
+        return StageResult("staged")
 
     three = {**PLACES, "spark-03": PLACES["spark-02"]}
     sparks.declared["spark-03"] = Host("spark-03")
@@ -198,4 +199,4 @@ def test_with_a_bundle_the_copys_digest_comes_from_its_manifests(sparks: Sparks,
     sparks.declared["spark-02"] = Host("spark-02", stage=Stage(mirror=str(tmp_path)))
     act = sparks.act("spark-02")
     assert [base64.b64decode(one) for one in copies._manifests(act, known)] == [manifest]
-    assert copies._manifests(act, unknown) == []  # the offline mirror does not have it: its registry is asked
+    assert copies._manifests(act, unknown) == ()  # the offline mirror does not have it: its registry is asked

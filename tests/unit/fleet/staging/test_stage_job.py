@@ -9,6 +9,7 @@ import pytest
 
 from sparkfleet.config import secret
 from sparkfleet.config.resolved import Host, ImageRef, Paths, Service, WeightFile, Weights
+from sparkfleet.contract.stage import StageResult
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import stage_job
@@ -46,7 +47,7 @@ def test_a_model_is_asked_for_with_its_files_by_the_pinned_image_as_the_login_us
         {
             "image": IMAGE.pull_ref, "repo": "org/a", "revision": "1" * 40,
             "models_dir": "/home/nvidia/vllm", "endpoint": "https://hub.example",
-            "files": [{"path": "w.safetensors", "size": 9, "blob": "w"}],
+            "files": [{"path": "w.safetensors", "size": 9, "blob": "w", "number": 0}], "hub_client": "hf",
         }
     ]  # fmt: skip
     assert request["user"] == {"name": "nvidia", "uid": 1000, "gid": 1000, "home": "/home/nvidia"}
@@ -54,7 +55,7 @@ def test_a_model_is_asked_for_with_its_files_by_the_pinned_image_as_the_login_us
 
 def test_the_token_goes_by_itself_and_never_into_the_words_of_a_program(sparks: Sparks) -> None:
     request = download(sparks, MODEL)
-    assert request.pop("token") == TOKEN
+    assert request.pop("hub_token") == TOKEN
     assert TOKEN not in repr(request)
     assert TOKEN not in repr(sparks.calls)
 
@@ -78,19 +79,19 @@ def test_what_does_not_come_from_the_hub_is_not_asked_for_and_needs_no_token(
 ) -> None:
     sparks.run.sources = {("spark-01", weights_key(MODEL)): source}
     request = download(sparks)
-    assert "ask" not in request
-    assert "token" not in request
+    assert request["ask"] == []
+    assert request["hub_token"] == ""
 
 
 def test_a_run_that_brings_images_alone_asks_no_hub(sparks: Sparks) -> None:
     sparks.run.steps = (Step.IMAGE,)
     sparks.run.sources = {("spark-01", weights_key(MODEL)): Source()}
-    assert "ask" not in download(sparks)
+    assert download(sparks)["ask"] == []
 
 
 def test_without_a_token_none_is_sent(sparks: Sparks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secret, "read", lambda _: "")
-    assert "token" not in download(sparks, MODEL)
+    assert download(sparks, MODEL)["hub_token"] == ""
 
 
 def test_each_job_has_an_id_of_its_own(sparks: Sparks) -> None:
@@ -129,7 +130,7 @@ def test_what_the_hub_would_refuse_every_spark_is_told_apart(sparks: Sparks) -> 
 
 
 def test_an_end_without_words_is_said_all_the_same() -> None:
-    (diagnostic,) = stage_job.failure("spark-01", {"outcome": "lost"}).diagnostics
+    (diagnostic,) = stage_job.failure("spark-01", StageResult("lost")).diagnostics
     assert "fetching failed" in diagnostic.message
     assert diagnostic.hint == "run again"
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract import hub_access
+from sparkfleet.contract.stage import StageRequest
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.fetch import fetch, hub_cache, pull, staged, verified
 from sparkfleet.onhost.artifacts.image import derive
@@ -142,6 +143,10 @@ def test_a_job_that_ended_without_a_word_is_told_as_lost(
     assert json.loads(capsys.readouterr().out)["outcome"] == "lost"
 
 
+def request(**parts: Any) -> StageRequest:
+    return StageRequest.from_json({"version": 2, "id": "stage-1", "user": USER, **parts})
+
+
 def test_a_token_is_kept_in_a_file_of_its_one_reader_and_not_in_the_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,14 +162,16 @@ def test_a_token_is_kept_in_a_file_of_its_one_reader_and_not_in_the_request(
         return Done()
 
     monkeypatch.setattr(subprocess, "run", run)
-    request = {"id": "stage-1", "user": USER, "images": [], "token": "hf_canary"}
-    stage.begin(request, Paths(state=tmp_path))
+    stage.begin(request(hub_token="hf_canary", transfer_key="key_canary"), Paths(state=tmp_path))
     token = tmp_path / "run" / "stage-1.token"
     assert token.read_text() == "hf_canary"
     assert oct(token.stat().st_mode & 0o777) == "0o600"
-    assert "hf_canary" not in (tmp_path / "jobs" / "stage-1" / "request.json").read_text()
-    assert "hf_canary" not in str(ran)
-    assert f"--property=ExecStopPost=/bin/rm -f {token}" in ran[0]
+    key = tmp_path / "run" / "stage-1.key"
+    assert (key.read_text(), oct(key.stat().st_mode & 0o777)) == ("key_canary", "0o600")
+    assert "canary" not in (tmp_path / "jobs" / "stage-1" / "request.json").read_text()
+    assert "canary" not in str(ran)
+    assert "canary" not in repr(request(hub_token="hf_canary", transfer_key="key_canary"))
+    assert f"--property=ExecStopPost=/bin/rm -f {token} {key} {tmp_path / 'run'}/stage-1.request" in ran[0]
 
 
 def test_a_token_whose_job_never_began_is_swept_away_by_the_next_and_others_stay(
@@ -191,7 +198,7 @@ def test_a_job_that_systemd_does_not_start_leaves_no_token(
 
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: Done())
     with pytest.raises(OSError, match="no bus"):
-        stage.begin({"id": "stage-1", "user": USER, "token": "hf_canary"}, Paths(state=tmp_path))
+        stage.begin(request(hub_token="hf_canary"), Paths(state=tmp_path))
     assert list((tmp_path / "run").iterdir()) == []
 
 
@@ -207,6 +214,18 @@ def test_a_job_without_work_ends_staged_and_takes_its_token_away(
     assert stage.run("stage-1", Paths(state=tmp_path)) == 0
     assert json.loads((folder / "result.json").read_text())["outcome"] == "staged"
     assert not (tmp_path / "run" / "stage-1.token").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"id": 1}', '{"id": "stage-1", "version": 99}'])
+def test_a_request_that_cannot_be_read_ends_its_job_with_the_file_and_the_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
+    folder = tmp_path / "jobs" / "stage-1"
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text(text)
+    assert stage.run("stage-1", Paths(state=tmp_path)) == 1
+    assert str(folder / "request.json") in json.loads((folder / "result.json").read_text())["cause"]
 
 
 @pytest.mark.parametrize("kind", ["images", "derived", "weights", "copies", "prune"])
@@ -225,12 +244,17 @@ def test_the_page_cache_is_given_back_after_all_that_was_brought_and_only_then(
     monkeypatch.setattr(derive, "build", lambda order, *_: did.append(f"build {order['image']}"))
     monkeypatch.setattr(prune, "carry_out", lambda *_: {"outcome": "pruned"})
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "stage-1.token").write_text("of a copy")
+    (tmp_path / "run" / "stage-1.key").write_text("of a copy")
     folder = tmp_path / "jobs" / "stage-1"
     folder.mkdir(parents=True)
+    model = {"repo": "org/name", "revision": "c", "models_dir": "/m", "files": []}
     asked = {
-        "images": ["img:1"], "derived": [{"image": "d"}], "weights": [{}], "copies": [{}], "prune": {}
-    }[kind]  # fmt: skip
+        "images": ["img:1"],
+        "derived": [{"image": "d", "base": "b", "install": [], "wheels": [], "labels": {}}],
+        "weights": [model],
+        "copies": [{**model, "sender": "spark-02", "listeners": []}],
+        "prune": {"models_dir": "/m", "cache_dir": "/c", "books": {}, "containers": {}, "items": []},
+    }[kind]
     (folder / "request.json").write_text(json.dumps({"id": "stage-1", "user": USER, kind: asked}))
 
     def give_back() -> str:
@@ -342,8 +366,8 @@ def test_a_model_that_the_hub_will_not_give_ends_the_job_before_anything_is_pull
     folder = tmp_path / "jobs" / "stage-1"
     folder.mkdir(parents=True)
     weights = weights_of(tmp_path, "{}")
-    request = {"id": "stage-1", "user": USER, "images": ["repo@sha256:1"], "ask": [weights]}
-    (folder / "request.json").write_text(json.dumps(request))
+    asking = {"id": "stage-1", "user": USER, "images": ["repo@sha256:1"], "ask": [weights]}
+    (folder / "request.json").write_text(json.dumps(asking))
     assert stage.run("stage-1", Paths(state=tmp_path)) == 1
     assert json.loads((folder / "result.json").read_text())["cause"].endswith("there is no token")
     assert asked == [("", "org/name", REVISION, "config.json", "")]

@@ -1,7 +1,7 @@
 """Model files from another Spark into this one's hub cache: the job's side, and the child that does it.
 
 The child is the login user, who owns the cache: what it writes is the user's, links included. It gets its
-orders, with the token, on stdin, and says how far it is in lines of JSON.
+orders, with the copy's key, on stdin, and says how far it is in lines of JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOT: Mapping[str, Any] = {"uid": 0, "gid": 0, "home": "/root"}
 
 
 def copy(
-    order: Mapping[str, Any], user: Mapping[str, Any], token: str, journal: Journal, state: Path
+    order: Mapping[str, Any], user: Mapping[str, Any], transfer_key: str, journal: Journal, state: Path
 ) -> None:
     """Bring what is missing of a repository from another Spark. Raise StageError if it is not whole then.
 
@@ -51,7 +51,7 @@ def copy(
     staged.revision(state, root / "snapshots" / order["revision"], order["repo"], order["revision"], whole)
     clear(root, order["revision"], wrong, record)
     asked = {
-        "token": token,
+        "transfer_key": transfer_key,
         "sender": order["sender"],
         "listeners": order["listeners"],
         "files": [wanted_of(root, file) for file in wrong],
@@ -135,7 +135,7 @@ def receive() -> int:
     asked = json.load(sys.stdin)
     wanted = {file["target"]: Wanted(**file) for file in asked["files"]}  # one content may have two names
     listeners = [Listener(*one) for one in asked["listeners"]]
-    receiver = Receiver(asked["sender"], listeners, asked["token"], tuple(wanted.values()))
+    receiver = Receiver(asked["sender"], listeners, asked["transfer_key"], tuple(wanted.values()))
 
     told = [-1]
 

@@ -49,7 +49,7 @@ class Receiver:
     sender: str
     """Name, for people."""
     listeners: Sequence[Listener]
-    token: str = field(repr=False)
+    transfer_key: str = field(repr=False)
     wanted: Sequence[Wanted]
     pause_s: float = PAUSE_S
     have: int = 0
@@ -229,7 +229,7 @@ class _Link:
             try:
                 wire.wait_at_most(connection, SILENT_S)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                wire.introduce(connection, self._receiver.token)
+                wire.introduce(connection, self._receiver.transfer_key)
             except OSError:
                 connection.close()
                 raise

@@ -1,7 +1,7 @@
 """The sending side of a copy: serves the named files to the named peers, and ends with the copy.
 
 It listens on an ephemeral port of the addresses that the peers use, for the time of one copy. Whoever calls
-from another address, or does not know the copy's token, is hung up on. It ends when the receiver says that
+from another address, or does not know the copy's key, is hung up on. It ends when the receiver says that
 it has everything, and when nobody was connected for a while.
 """
 
@@ -41,7 +41,7 @@ class Sender:
 
     files: tuple[Shown, ...]
     peers: frozenset[str]
-    token: str = field(repr=False)
+    transfer_key: str = field(repr=False)
     alone_s: float = ALONE_S
     now: Callable[[], float] = time.monotonic
     _listening: list[socket.socket] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Sender:
             with connection:
                 connection.settimeout(SILENT_S)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if wire.let_in(connection, self.token):
+                if wire.let_in(connection, self.transfer_key):
                     self._answer(connection)
         except OSError:
             return  # the receiver calls again, or does not

@@ -1,7 +1,7 @@
-"""What two Sparks say to each other during a copy: a proof of the token, then byte ranges of numbered files.
+"""What two Sparks say to each other during a copy: a proof of the key, then byte ranges of numbered files.
 
     sender    32 bytes, drawn anew for each connection
-    receiver  HMAC-SHA256 of those under the copy's token: the token itself never crosses the wire
+    receiver  HMAC-SHA256 of those under the copy's key: the key itself never crosses the wire
     receiver  number of a file and offset, two unsigned 64-bit integers, as often as it likes
     sender    count of the bytes from there to the file's end, and these bytes
 
@@ -27,21 +27,21 @@ class CutError(OSError):
     """The other side hung up in the middle."""
 
 
-def proof(token: str, nonce: bytes) -> bytes:
-    """Return what shows that one knows the token."""
-    return hmac.new(token.encode(), nonce, hashlib.sha256).digest()
+def proof(key: str, nonce: bytes) -> bytes:
+    """Return what shows that one knows the key."""
+    return hmac.new(key.encode(), nonce, hashlib.sha256).digest()
 
 
-def let_in(connection: socket.socket, token: str) -> bool:
+def let_in(connection: socket.socket, key: str) -> bool:
     """Ask a caller for the proof; tell whether it was right."""
     nonce = os.urandom(NONCE)
     connection.sendall(nonce)
-    return hmac.compare_digest(read_exactly(connection, NONCE), proof(token, nonce))
+    return hmac.compare_digest(read_exactly(connection, NONCE), proof(key, nonce))
 
 
-def introduce(connection: socket.socket, token: str) -> None:
+def introduce(connection: socket.socket, key: str) -> None:
     """Give the proof that a sender asks for."""
-    connection.sendall(proof(token, read_exactly(connection, NONCE)))
+    connection.sendall(proof(key, read_exactly(connection, NONCE)))
 
 
 def ask(connection: socket.socket, number: int, offset: int) -> int:

@@ -27,15 +27,16 @@ def contents(state: Path, reference: str) -> Path:
 def bring(order: Mapping[str, Any], journal: Journal, state: Path) -> None:
     """Bring an image from an offline mirror. Raise StageError when it is not here then.
 
-    ``order``: ``image`` (``repository@digest``), ``sender``, ``listeners``, ``token``, and ``contents``:
-    digest and size of each in the order of the sender's files. What came before a cut is not sent again.
+    ``order``: ``image`` (``repository@digest``), ``sender``, ``listeners``, ``transfer_key``, and
+    ``contents``: digest and size of each in the order of the sender's files. What came before a cut is not
+    sent again.
     """
     reference, name = order["image"], order["image"].partition("@")[0]
     if DockerEngine().has_image(reference):
         return
     folder = contents(state, reference)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    asked = {key: order[key] for key in ("sender", "listeners", "token")}
+    asked = {key: order[key] for key in ("sender", "listeners", "transfer_key")}
     asked["files"] = [_wanted(number, one, folder, name) for number, one in enumerate(order["contents"])]
     total = sum(one["size"] for one in order["contents"])
 

@@ -101,7 +101,7 @@ def bring(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
     total = order["size"]
     wanted = {"number": 0, "size": total, "blob": order["sha256"], "target": str(path), "name": name}
     asked = {key: order[key] for key in ("sender", "listeners")} | {
-        "token": order["token"],
+        "transfer_key": order["transfer_key"],
         "files": [wanted],
     }
     words = f"{name} from {order['sender']}"
@@ -116,7 +116,7 @@ def bring(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
         if done.returncode:
             files.remove(path)
             raise StageError(f"{name} could not be loaded: {done.stderr.strip()}", "df -h; then run again")
-        if "id" in order:
+        if order.get("id"):
             _expect(reference, order, state)
         elif order.get("manifests"):
             carried_image.give_name(reference, order["manifests"], journal)

@@ -51,7 +51,7 @@ def build(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
 
     ``order``: ``image`` (its name), ``base`` (``repository@digest``), ``install`` (``name==version``),
     ``wheels`` (``name``, ``url``, ``sha256``, ``size``) and ``labels``; and ``carried`` where the wheels come
-    from a sender: ``sender``, ``listeners``, ``token``, and each wheel has its ``number`` there.
+    from a sender: ``sender``, ``listeners``, ``transfer_key``, and each wheel has its ``number`` there.
     """
     engine, base = ImageEngine(), order["base"]
     if is_here(engine, order["image"]):
@@ -88,11 +88,11 @@ def with_what_is_here(request: dict[str, Any]) -> dict[str, Any]:
     return {**request, "images": [], "weights": weights}
 
 
-def with_token(order: Mapping[str, Any], token: Path) -> Mapping[str, Any]:
-    """Return an order whose sender gets the job's token; one without a sender needs none."""
-    if "carried" not in order:
+def with_key(order: Mapping[str, Any], key: Path) -> Mapping[str, Any]:
+    """Return an order with the key that its sender asks for; one without a sender needs none."""
+    if not order.get("carried"):
         return order
-    return {**order, "carried": {**order["carried"], "token": token.read_text(encoding="utf-8")}}
+    return {**order, "carried": {**order["carried"], "transfer_key": key.read_text(encoding="utf-8")}}
 
 
 def _copy_wheels(order: Mapping[str, Any], folder: Path, journal: Journal) -> None:

@@ -24,7 +24,7 @@ from sparkfleet.onhost.artifacts.fetch import verified
 from sparkfleet.onhost.artifacts.fetch.pull import StageError
 from tests.unit.onhost.artifacts.copy.direct_of_test import is_direct, skip_without_direct_writes
 
-TOKEN = "t0ken"
+KEY = "t0ken"
 HERE = "127.0.0.1"
 
 
@@ -49,7 +49,7 @@ class Two:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             shown.append(Shown(str(path), len(data)))
-        self.sender = Sender(tuple(shown), frozenset({HERE}), TOKEN, alone_s=20)
+        self.sender = Sender(tuple(shown), frozenset({HERE}), KEY, alone_s=20)
         self.listeners = [Listener(0, *found) for found in self.sender.listen([HERE])]
         self.thread = threading.Thread(target=self.sender.serve, daemon=True)
         self.thread.start()
@@ -63,7 +63,7 @@ class Two:
         return Wanted(number, len(data), blob, str(self.target(number)), f"file {number}")
 
     def receiver(self, **more: object) -> Receiver:
-        values = {"sender": "spark-01", "listeners": self.listeners, "token": TOKEN, "pause_s": 0.01,
+        values = {"sender": "spark-01", "listeners": self.listeners, "transfer_key": KEY, "pause_s": 0.01,
                   "wanted": [self.wanted(n) for n in range(len(self.contents))], **more}  # fmt: skip
         return Receiver(**values)  # type: ignore[arg-type]
 
@@ -209,22 +209,22 @@ def test_a_file_that_the_sender_lost_is_said_with_its_name(two: Two, damage: str
 
 def test_nothing_but_the_named_files_can_be_asked_for(two: Two) -> None:
     with socket.create_connection((HERE, two.listeners[0].port)) as connection:
-        wire.introduce(connection, TOKEN)
+        wire.introduce(connection, KEY)
         assert wire.ask(connection, len(two.contents), 0) == -1
         assert wire.ask(connection, 1, 0) == 3
 
 
-def test_without_the_token_not_a_byte_of_a_file_is_served(two: Two) -> None:
+def test_without_the_key_not_a_byte_of_a_file_is_served(two: Two) -> None:
     with socket.create_connection((HERE, two.listeners[0].port)) as connection:
         wire.introduce(connection, "another")
         with pytest.raises(OSError, match=r"hung up|reset"):
             wire.ask(connection, 0, 0)
     with pytest.raises(StageError, match="the connection to spark-01 broke"):
-        two.copy(token="another")
+        two.copy(transfer_key="another")
 
 
 def test_a_caller_from_another_address_is_hung_up_on_before_a_word(tmp_path: Path) -> None:
-    sender = Sender((), frozenset({"127.0.0.9"}), TOKEN, alone_s=0.3)
+    sender = Sender((), frozenset({"127.0.0.9"}), KEY, alone_s=0.3)
     ((address, port),) = sender.listen([HERE])
     thread = threading.Thread(target=sender.serve)
     thread.start()
@@ -234,7 +234,7 @@ def test_a_caller_from_another_address_is_hung_up_on_before_a_word(tmp_path: Pat
 
 
 def test_a_sender_that_nobody_calls_ends_by_itself() -> None:
-    sender = Sender((), frozenset({HERE}), TOKEN, alone_s=0.05)
+    sender = Sender((), frozenset({HERE}), KEY, alone_s=0.05)
     ((address, port),) = sender.listen([HERE])
     sender.serve()
     with pytest.raises(ConnectionRefusedError):
@@ -242,7 +242,7 @@ def test_a_sender_that_nobody_calls_ends_by_itself() -> None:
 
 
 def test_a_sender_listens_only_on_addresses_that_it_has() -> None:
-    sender = Sender((), frozenset({HERE}), TOKEN, alone_s=0.0)
+    sender = Sender((), frozenset({HERE}), KEY, alone_s=0.0)
     assert [address for address, _ in sender.listen(["203.0.113.7", HERE])] == [HERE]
     sender.serve()
 
@@ -325,7 +325,7 @@ def test_without_the_fabric_the_copy_goes_over_the_lan(two: Two) -> None:
 def test_streams_spread_over_the_near_links_and_call_far_ones_last() -> None:
     near = [Listener(0, "10.0.0.1", 1), Listener(0, "10.0.1.1", 1)]
     far = Listener(1, "192.168.1.1", 1)
-    receiver = Receiver("spark-01", [*near, far], TOKEN, ())
+    receiver = Receiver("spark-01", [*near, far], KEY, ())
     assert receiver.order(0) == [near[0], near[1], far]
     assert receiver.order(1) == [near[1], near[0], far]
     receiver.avoid(near[0])

@@ -12,15 +12,22 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.transfer import SenderListens, SendRequest
 from sparkfleet.onhost.artifacts.copy import unit
 from sparkfleet.onhost.artifacts.copy.send import Sender
 from sparkfleet.onhost.machine import jobs
 
 ID = "send-1234"
 REQUEST: dict[str, Any] = {
-    "id": ID, "addresses": ["127.0.0.1"], "peers": ["127.0.0.1"], "token": "canary",
-    "user": {"uid": 1000, "gid": 1001}, "files": [{"path": "/m/w", "size": 3}],
+    "id": ID, "addresses": ["127.0.0.1"], "peers": ["127.0.0.1"], "transfer_key": "canary",
+    "user": {"name": "nvidia", "uid": 1000, "gid": 1001, "home": "/home/nvidia"},
+    "version": 2, "files": [{"path": "/m/w", "size": 3}],
 }  # fmt: skip
+
+
+def begin(**changes: Any) -> SenderListens:
+    return unit.begin(SendRequest.from_json({**REQUEST, **changes}))
 
 
 @dataclass
@@ -39,8 +46,8 @@ class Systemd:
         return job in self.running
 
     def start(self, job: str, words: list[str], *properties: str) -> None:
-        assert jobs.secret(job).stat().st_mode & 0o777 == 0o600
-        assert json.loads(jobs.secret(job).read_text()) == REQUEST
+        assert jobs.secret(job, jobs.SEND_REQUEST).stat().st_mode & 0o777 == 0o600
+        assert json.loads(jobs.secret(job, jobs.SEND_REQUEST).read_text()) == REQUEST
         self.started.append((*words, *properties))
         if not self.ends:
             self.running.add(job)
@@ -60,7 +67,7 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
 
 
 def test_a_sender_is_begun_with_its_request_in_memory_and_no_secret_in_its_words(systemd: Systemd) -> None:
-    assert unit.begin(dict(REQUEST)) == [["127.0.0.1", 4711]]
+    assert begin() == SenderListens((("127.0.0.1", 4711),))
     (words,) = systemd.started
     assert words[1:3] == ("copy-send", ID)
     assert "canary" not in repr(words)
@@ -69,7 +76,7 @@ def test_a_sender_is_begun_with_its_request_in_memory_and_no_secret_in_its_words
 
 
 def test_asked_twice_it_is_started_once_and_says_the_same(systemd: Systemd) -> None:
-    assert unit.begin(dict(REQUEST)) == unit.begin(dict(REQUEST))
+    assert begin() == begin()
     assert len(systemd.started) == 1
 
 
@@ -77,20 +84,20 @@ def test_what_an_ended_sender_said_is_not_believed(systemd: Systemd) -> None:
     (systemd.folder / f"{ID}.listens").write_text(json.dumps({"listeners": [["10.0.0.1", 1]]}))
     systemd.answers = False
     with pytest.raises(unit.NoSenderError):
-        unit.begin(dict(REQUEST))
+        begin()
 
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_sender_that_does_not_say_where_it_listens_is_an_error(systemd: Systemd, ends: bool) -> None:
     systemd.answers, systemd.ends = False, ends
     with pytest.raises(unit.NoSenderError, match="journalctl -u sparkfleet-stage-send-1234"):
-        unit.begin(dict(REQUEST))
+        begin()
 
 
 @pytest.mark.parametrize("job", ["stage-1", "send-", "send-../x", "send-1;rm"])
 def test_an_id_that_is_none_of_a_sender_begins_nothing(systemd: Systemd, job: str) -> None:
-    with pytest.raises(unit.NoSenderError, match="bad id"):
-        unit.begin({**REQUEST, "id": job})
+    with pytest.raises(ContractError, match="bad id"):
+        begin(id=job)
     assert systemd.started == []
 
 
@@ -111,7 +118,7 @@ def served(monkeypatch: pytest.MonkeyPatch, systemd: Systemd) -> Iterator[list[A
         return real(sender, addresses)
 
     monkeypatch.setattr(Sender, "listen", listen)
-    jobs.secret(ID).write_text(json.dumps(REQUEST))
+    jobs.secret(ID, jobs.SEND_REQUEST).write_text(json.dumps(REQUEST))
     assert systemd.folder == jobs.RUN_DIR
     yield did
     for sender in senders:
@@ -124,20 +131,20 @@ def test_it_is_the_login_user_with_no_group_more_before_it_serves_a_byte(served:
     assert [what for what, _ in served] == ["groups", "gid", "uid", "serves", "gives back"]
     assert dict(served[:3]) == {"groups": [], "gid": 1001, "uid": 1000}
     sender = served[3][1]
-    assert (sender.files[0].path, sender.files[0].size, sender.token) == ("/m/w", 3, "canary")
+    assert (sender.files[0].path, sender.files[0].size, sender.transfer_key) == ("/m/w", 3, "canary")
     assert sender.peers == {"127.0.0.1"}
 
 
 def test_its_request_is_gone_when_it_listens_and_where_is_written_beside(served: list[Any]) -> None:
     unit.run(ID)
     assert served
-    assert not jobs.secret(ID).exists()
+    assert not jobs.secret(ID, jobs.SEND_REQUEST).exists()
     said = json.loads((jobs.RUN_DIR / f"{ID}.listens").read_text())
     assert said["listeners"][0][0] == "127.0.0.1"
 
 
 def test_with_none_of_its_addresses_it_does_not_begin(served: list[Any]) -> None:
-    jobs.secret(ID).write_text(json.dumps({**REQUEST, "addresses": ["203.0.113.9"]}))
+    jobs.secret(ID, jobs.SEND_REQUEST).write_text(json.dumps({**REQUEST, "addresses": ["203.0.113.9"]}))
     with pytest.raises(unit.NoSenderError, match=r"203\.0\.113\.9"):
         unit.run(ID)
     assert served == []

@@ -28,7 +28,7 @@ ORDER = {
     "image": REFERENCE,
     "sender": "the offline mirror",
     "listeners": [],
-    "token": "t",
+    "transfer_key": "t",
     "contents": CONTENTS,
 }
 

@@ -133,7 +133,7 @@ def arriving(
 
 
 ORDER = {"image": REFERENCE, "sender": "spark-01", "listeners": [], "size": len(CONTENT), "sha256": "f" * 64,
-         "token": "t"}  # fmt: skip
+         "transfer_key": "t"}  # fmt: skip
 
 
 def test_an_image_that_arrived_is_loaded_named_and_ours_and_its_file_goes(

@@ -347,8 +347,8 @@ def test_wheels_that_are_carried_come_from_their_sender_and_the_index_is_not_ask
     attempt: Callable[[], None], index: Index, order: dict[str, Any], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    token = tmp_path / "token"
-    token.write_text("of this job")
+    key = tmp_path / "key"
+    key.write_text("of this job")
     asked: list[dict[str, Any]] = []
 
     def in_child(said: dict[str, Any], user: dict[str, Any], _: Any) -> dict[str, Any]:
@@ -361,11 +361,13 @@ def test_wheels_that_are_carried_come_from_their_sender_and_the_index_is_not_ask
     monkeypatch.setattr(derive, "in_child", in_child)
     wheels = [{**one, "number": 5 + at} for at, one in enumerate(order["wheels"])]
     place = {"sender": "the offline mirror", "listeners": [[1, "127.0.0.1", 4711]]}
-    assert derive.with_token(order, token) is order
-    order |= derive.with_token({**order, "wheels": wheels, "carried": place}, token)
+    assert derive.with_key(order, key) is order
+    order |= derive.with_key({**order, "wheels": wheels, "carried": place}, key)
     attempt()
     (said,) = asked
-    assert {key: said[key] for key in ("sender", "listeners", "token")} == {**place, "token": "of this job"}
+    assert {key: said[key] for key in ("sender", "listeners", "transfer_key")} == {
+        **place, "transfer_key": "of this job",
+    }  # fmt: skip
     assert [file["number"] for file in said["files"]] == [5, 6]
     assert [file["blob"] for file in said["files"]] == [one["sha256"] for one in wheels]
     assert index.asked == []
