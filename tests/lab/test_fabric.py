@@ -102,7 +102,7 @@ def test_a_management_address_that_is_lost_returns_by_itself_and_the_other_spark
     first.mend()
     assert seen.code != 0, seen.text
     assert "the management network was lost: eth0 lost" in seen.text
-    assert "spark-01, at the other end, could not be linked" in seen.text
+    assert "spark-01, at the other end, could not be configured" in seen.text
     assert (network(first), network(second)) == before
 
 

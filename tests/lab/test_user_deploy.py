@@ -52,4 +52,4 @@ def test_operations_of_the_fleets_own_file_are_planned_carried_out_and_then_noth
     path.write_text("from pyinfra.operations import nothing_of_the_kind\n")
     broken = fleet.plan().expect(1).out
     assert "unknown: ImportError: cannot import name 'nothing_of_the_kind'" in broken
-    assert "mend the file" in broken
+    assert "fix the file" in broken

@@ -87,7 +87,7 @@ def remove(fleet: Fleet, plans: tuple[HostPrune, ...], tell: Tell) -> dict[str, 
         except (remote.ConnectionLostError, SSHException, OSError) as error:
             found[plan.host] = Diagnostic(
                 plan.host,
-                f"connection lost: {error}; what was begun goes on there",
+                f"connection lost: {error}; the removal continues on the host",
                 hint="prune again: the list shows what is left",
             )
 

@@ -184,7 +184,7 @@ def _nowhere(host: str, artifact: Artifact) -> Diagnostic:
             f"{host}: {artifact.key}",
             "no Spark of this run has the image or may build it: those that need it are offline",
             "a Spark that has it, or one that reaches the image's registry and the package index",
-            "run without --limit, so that all are asked; or set 'prepare: {offline: false}' on one of them",
+            "run without --limit; or set 'prepare: {offline: false}' on one of them",
         )
     if artifact.type is ArtifactType.IMAGE:
         return Diagnostic(
@@ -198,6 +198,6 @@ def _nowhere(host: str, artifact: Artifact) -> Diagnostic:
         f"{host}: {artifact.key}",
         "no Spark of this run has it, and those that need it are offline",
         "a Spark that has it, one that may download, or an offline mirror",
-        "run without --limit, so that all are asked; or sparkfleet mirror INVENTORY DIR where the hub can be "
+        "run without --limit; or sparkfleet mirror INVENTORY DIR where the hub can be "
         "reached, and 'stage: {mirror: DIR}'; or set 'prepare: {offline: false}' on one of them",
     )

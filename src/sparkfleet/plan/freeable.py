@@ -1,4 +1,4 @@
-"""What a prune could free on one Spark, as far as its books tell: for the plan of a Spark whose disk is full.
+"""What a prune could free on one host, by its own records: for the plan of a host whose disk is full.
 
 Only what this Spark itself needs is known here. Another one may need a model too, so these bytes are the most
 that a prune can find; what it would remove is its own list.
@@ -16,19 +16,19 @@ from sparkfleet.probe.observed import Observed
 
 
 def freeable(host: Host, observed: Observed) -> dict[str, int]:
-    """Return bytes by file system (``models``, ``docker``) that sparkfleet brought and nothing here names."""
-    words = " ".join(_words(host, observed))
-    wanted = digests_of([words])
+    """Return bytes by file system (``models``, ``docker``) that sparkfleet fetched and nothing here needs."""
+    needed = " ".join(_needed(host, observed))
+    digests = digests_of([needed])
     revisions = observed.brought.get("revisions", {})
     images = observed.brought.get("images", {})
     return {
-        "models": sum(count for path, count in revisions.items() if path.rpartition("/")[2] not in words),
-        "docker": sum(count for name, count in images.items() if not digests_of([name]) & wanted),
+        "models": sum(count for path, count in revisions.items() if path.rpartition("/")[2] not in needed),
+        "docker": sum(count for name, count in images.items() if not digests_of([name]) & digests),
     }
 
 
-def _words(host: Host, observed: Observed) -> Iterator[str]:
-    """Yield texts in which every image and commit that this Spark needs is named."""
+def _needed(host: Host, observed: Observed) -> Iterator[str]:
+    """Yield texts that name every image and commit that this host needs."""
     for service in host.services:
         yield from service.image.names
         yield from (weights.revision for weights in service.repositories)

@@ -121,7 +121,7 @@ def _diagnostic(host: Host, observed: Observed | Diagnostic) -> Diagnostic | Non
     if isinstance(observed, Diagnostic):
         return observed
     if observed.swap:
-        found = f"a change is still going on there (swap {observed.swap})"
+        found = f"a rollout is in progress ({observed.swap})"
         return Diagnostic(host.name, found, "a Spark at rest", "wait for its end, then prune")
     return None
 

@@ -16,12 +16,12 @@ KIND_WIDTH = FIELD_WIDTH + 2
 
 
 def prune_text(plan: FleetPrune, programs: Collection[str] = ()) -> str:
-    """Return the list, host by host, then the sum. ``programs``: Sparks that get our programs anew first."""
+    """Return the list, host by host, then the sum. ``programs``: hosts whose programs are updated first."""
     lines = [line for host in plan.hosts for line in _host_lines(host, host.host in programs)]
     if plan.unknown:
         lines += [
-            f"images and models stay everywhere: {', '.join(plan.unknown)} may need them and cannot be asked",
-            "    do: mend it, or --exclude-host HOST for one that will not come back",
+            f"no images or models are removed: {', '.join(plan.unknown)} may need them",
+            "    do: fix it, or --exclude-host HOST for a decommissioned host",
         ]
     items = sum(len(host.items) for host in plan.hosts)
     total = size(sum(host.bytes for host in plan.hosts))

@@ -25,9 +25,9 @@ def lost(wanted: Generation, kept: Mapping[str, Any]) -> list[FieldChange]:
 
 
 def made_by_hand(own: ContainerSeen, wanted: Generation, kept: Mapping[str, Any]) -> list[FieldChange]:
-    """Return that the container is not the promoted one: its guard will not start it after a reboot.
+    """Return that the container is not the promoted one: its supervisor will not start it after a reboot.
 
-    Without a record, a container that does not carry the wanted generation's label cannot be vouched for.
+    Without a record, a container without the label of the declared generation may never have passed the gate.
     """
     promoted = (kept.get("container") or {}).get("id")
     if promoted and promoted != own.id:
@@ -38,7 +38,7 @@ def made_by_hand(own: ContainerSeen, wanted: Generation, kept: Mapping[str, Any]
 
 
 def live_generation(wanted: Generation, kept: Mapping[str, Any]) -> Generation:
-    """Return the generation for a change that keeps the container: its own words; unit, gate, limits anew.
+    """Return the generation for a change that keeps the container, with the declared unit, gate, limits.
 
     The container may spell the same flags differently (order, defaults): its record must go on telling how it
     was made, or a rollback would make another one.

@@ -157,6 +157,6 @@ def note_line(note: Note) -> str:
     return _line("=", note.name, (note.key, note.text), note.remark)
 
 
-def _line(sign: str, name: str, words: Sequence[str], remark: str) -> str:
-    text = f"  {sign} {name.ljust(FIELD_WIDTH)}" + " ".join(word for word in words if word)
+def _line(sign: str, name: str, values: Sequence[str], remark: str) -> str:
+    text = f"  {sign} {name.ljust(FIELD_WIDTH)}" + " ".join(value for value in values if value)
     return (f"{text}   {remark}" if remark else text).rstrip()

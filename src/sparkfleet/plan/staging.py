@@ -158,7 +158,7 @@ _KEPT = {
 def _prunable(host: Host, observed: Observed, names: list[str]) -> list[str]:
     found = freeable(host, observed)
     count = sum(found.get(name, 0) for name in names)
-    return [f"sparkfleet prune INVENTORY (at most {size(count)} that it brought)"] if count else []
+    return [f"sparkfleet prune INVENTORY (at most {size(count)} that sparkfleet fetched)"] if count else []
 
 
 def disk_diagnostic(host: Host, service: Service, observed: Observed) -> Diagnostic | None:

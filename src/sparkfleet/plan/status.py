@@ -1,4 +1,4 @@
-"""What each Spark serves right now: the same look as a plan's, told as it is instead of as it differs."""
+"""What each host serves right now, from the same probe as a plan."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ServiceStatus:
     """When the container was started, as docker writes it."""
     generation: str
     unit: str
-    """systemd's words: active running, failed ...; absent when there is no unit."""
+    """systemd's state: active running, failed ...; absent when there is no unit."""
     gate: Mapping[str, Any]
     """What the gate measured when this generation passed it; empty when that is not known."""
     cluster: str = ""
@@ -71,7 +71,7 @@ def spark_status(host: str, seen: Observed | Diagnostic) -> SparkStatus:
 
 
 def joined(found: Sequence[SparkStatus]) -> list[SparkStatus]:
-    """Return the status of Sparks that were looked at together: each member says what its cluster lacks."""
+    """Return the status of hosts probed together: each member names missing members of its cluster."""
     by_name = {spark.host: spark for spark in found}
     return [
         replace(
@@ -83,7 +83,7 @@ def joined(found: Sequence[SparkStatus]) -> list[SparkStatus]:
 
 
 def _lost(service: ServiceStatus, found: Mapping[str, SparkStatus]) -> str:
-    """Return which members of a service's cluster do not run it; of those not looked at nothing is said."""
+    """Return the members of a service's cluster that do not run it, among the hosts that were probed."""
     lost = []
     for name in service.members:
         spark = found.get(name)

@@ -1,10 +1,10 @@
-"""Bytes and seconds in words that people read."""
+"""Bytes and seconds as text for people."""
 
 from __future__ import annotations
 
 STEP = 1024
 SMALL = 90
-"""Up to so many seconds, or minutes, the smaller unit is said: 75 s, not 1 min."""
+"""Below this count, the smaller unit is used: 75 s, not 1 min."""
 
 
 def size(count: int) -> str:

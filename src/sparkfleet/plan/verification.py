@@ -21,7 +21,7 @@ AGAIN = "verify_again"
 def verify_plan(host: Host, observed: Observed, whole: HostPlan, *, again: bool = False) -> HostPlan:
     """Return what is to be hashed on a Spark and what is known to be wrong there.
 
-    ``whole`` is the plan of a deploy: of it only our own programs are brought up to date, since they hash.
+    ``whole`` is the plan of a deploy: of it only the programs are updated, since they hash.
     ``again``: what was hashed before is read once more, for disks that are not trusted.
     """
     if whole.unknown:
@@ -77,7 +77,7 @@ def _change_set(host: Host, weights: Weights, observed: Observed, *, again: bool
 
 
 def not_as_locked(where: str, weights: Weights, paths: list[str]) -> Diagnostic | None:
-    """Return what is told of files that are not as locked, and what brings them; None without any."""
+    """Return the diagnostic of files that are not as locked; None without any."""
     if not paths:
         return None
     shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")  # noqa: PLR2004

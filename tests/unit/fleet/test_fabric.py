@@ -28,7 +28,7 @@ def act(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_with_both_ends_ready_a_change_begins(act: Any) -> None:
     act.run.plans["spark-02"] = HostPlan("spark-02")
-    fabric._refuse_alone(act)
+    fabric._require_other_end(act)
 
 
 @pytest.mark.parametrize("why", ["unreachable", "unknown", "blocked"])
@@ -41,25 +41,25 @@ def test_nothing_is_changed_at_one_end_when_the_other_cannot_be_changed(act: Any
         entry = ChangeSet("fabric", blocked=GONE)
         act.run.plans["spark-02"] = HostPlan("spark-02", (entry,))
     with pytest.raises(executor.FailedError, match="spark-02, at the other end, cannot be changed now"):
-        fabric._refuse_alone(act)
+        fabric._require_other_end(act)
 
 
 def test_a_spark_that_left_its_cluster_needs_no_other_end(act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark_plan, "declared", lambda _: Host("spark-01"))
     act.run.unreachable["spark-02"] = GONE
-    fabric._refuse_alone(act)
+    fabric._require_other_end(act)
 
 
 def test_when_the_other_end_fails_the_spark_is_told_once(act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, ...]] = []
     monkeypatch.setattr(remote, "program", lambda _, *words: told.append(words))
     other = fabric._OtherEnd(act, "fabric-1")
-    other.look()
+    other.check()
     assert told == []
     act.run.failures["spark-02"] = (GONE,)
-    other.look()
-    other.look()
-    cause = "spark-02, at the other end, could not be linked"
+    other.check()
+    other.check()
+    cause = "spark-02, at the other end, could not be configured"
     assert told == [("fabric-give-up", "fabric-1", cause)]
 
 
@@ -87,7 +87,7 @@ def test_the_spark_is_told_over_a_new_connection_and_the_old_one_is_closed(
     act: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed, (ran, new) = connector(act, monkeypatch, works=True)
-    fabric._come_in_anew(act, "fabric-1")
+    fabric._reconnect(act, "fabric-1")
     assert ran == [(new, *remote.PROGRAM, "fabric-confirm", "fabric-1")]
     assert closed == ["old"]
 
@@ -96,6 +96,6 @@ def test_without_a_new_connection_the_spark_is_told_nothing(
     act: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed, (ran, _) = connector(act, monkeypatch, works=False)
-    fabric._come_in_anew(act, "fabric-1")
+    fabric._reconnect(act, "fabric-1")
     assert ran == []
-    assert closed == ["fabric no new connection (no route); the Spark puts its links back by itself"]
+    assert closed == ["fabric no new connection (no route); the host reverts its links by itself"]

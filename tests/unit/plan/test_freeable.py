@@ -48,7 +48,7 @@ def test_a_full_disk_names_the_bytes_that_a_prune_could_free() -> None:
     small = {name: Disk(f"/{name}", 90 << 30, 20 << 30) for name in fresh(HOST).disks}
     diagnostic = disk_diagnostic(HOST, HOST.services[0], replace(spark(), disks=small))
     assert diagnostic is not None
-    assert "sparkfleet prune INVENTORY (at most 17.0 GiB that it brought)" in diagnostic.hint
+    assert "sparkfleet prune INVENTORY (at most 17.0 GiB that sparkfleet fetched)" in diagnostic.hint
     without = disk_diagnostic(HOST, HOST.services[0], replace(fresh(HOST), disks=small))
     assert without is not None
     assert "prune INVENTORY" not in without.hint

@@ -286,8 +286,8 @@ def test_the_list_when_a_spark_is_unknown() -> None:
         "spark-01   nothing to remove\n"
         "spark-02   unknown: SSH connection refused\n"
         "              do: ssh spark-02 true\n"
-        "images and models stay everywhere: spark-02 may need them and cannot be asked\n"
-        "    do: mend it, or --exclude-host HOST for one that will not come back\n"
+        "no images or models are removed: spark-02 may need them\n"
+        "    do: fix it, or --exclude-host HOST for a decommissioned host\n"
         "nothing to remove\n"
     )
     plan = fleet_prune(seen, Wish(NOW, without=frozenset({"spark-02"})))

@@ -9,36 +9,38 @@ from dataclasses import replace
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Rank, SwapRequest
 from sparkfleet.fleet.run import executor
-from sparkfleet.fleet.run.fleet_run import Meeting
+from sparkfleet.fleet.run.fleet_run import ClusterRollout
 
 WAIT_S = 180.0
-"""Seconds that a member waits for the others: each has asked the image's parser by then."""
+"""Seconds that a member waits for the others: each has checked its flags by then."""
 POLL_S = 0.2
 
 
-def meet(act: executor.Acting, request: SwapRequest, rank: Rank) -> SwapRequest:
-    """Return the request with what all members' swaps share, as soon as every member is ready to begin.
+def coordinate(act: executor.Acting, request: SwapRequest, rank: Rank) -> SwapRequest:
+    """Return the request with what all members' rollouts share, as soon as every member is ready.
 
     Raise FailedError when one of them is not: nothing was touched on any of them then.
     """
-    meeting = act.run.meetings.setdefault(rank.cluster, Meeting(request.id, secrets.token_hex(16)))
-    meeting.ready.add(rank.hosts[rank.rank])
+    shared = act.run.cluster_rollouts.setdefault(
+        rank.cluster, ClusterRollout(request.id, secrets.token_hex(16))
+    )
+    shared.ready.add(rank.hosts[rank.rank])
     deadline = time.monotonic() + WAIT_S
     act.tell(f"{rank.cluster} waits", f"for all of {', '.join(rank.hosts)}")
-    while missing := [name for name in rank.hosts if name not in meeting.ready]:
+    while missing := [name for name in rank.hosts if name not in shared.ready]:
         failed = [name for name in missing if name in act.run.failures]
         if failed:
             cause = "; ".join(f"{name} cannot take part: {_first(act, name)}" for name in failed)
-            raise _refused(act, rank, cause, f"mend {failed[0]}, then run again")
+            raise _refused(act, rank, cause, f"fix {failed[0]}, then run again")
         if time.monotonic() >= deadline:
             cause = f"{', '.join(missing)} did not come to the same point within {WAIT_S:.0f} s"
             raise _refused(act, rank, cause, "run again, without --serial")
         time.sleep(POLL_S)
-    return replace(request, id=meeting.swap, cluster_key=meeting.cluster_key)
+    return replace(request, id=shared.swap, cluster_key=shared.cluster_key)
 
 
 def _first(act: executor.Acting, name: str) -> str:
-    """Return the first line of what failed on a member; the whole is said of the member itself."""
+    """Return the first line of a member's failure; that member reports the whole."""
     return act.run.failures[name][0].message.splitlines()[0]
 
 

@@ -1,4 +1,4 @@
-"""The first line of every deploy: look at the Spark, show the difference. Changes nothing."""
+"""The first call of every deploy: probe the host and show the plan. Changes nothing."""
 
 from __future__ import annotations
 

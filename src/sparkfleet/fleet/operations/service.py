@@ -86,7 +86,7 @@ def _(operation: RolloutOperation, act: executor.Acting) -> None:
         operator=f"{getpass.getuser()}@{socket.gethostname()}",
     )
     if request.candidate is not None and request.candidate.rank is not None:
-        request = cluster.meet(act, request, request.candidate.rank)
+        request = cluster.coordinate(act, request, request.candidate.rank)
     answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
     if not answer.ok:
         raise executor.FailedError(_not_begun(f"{act.host.name}: {name}", answer))

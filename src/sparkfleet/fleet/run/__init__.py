@@ -1,1 +1,1 @@
-"""One run over a fleet: looks, plans shown, how far each host is, and how it went."""
+"""One run over a fleet: plans, progress and results of all hosts."""

@@ -1,6 +1,4 @@
-"""Guards around pyinfra's command line, called from ``config.py``: wrong words fail at once, with the right
-ones.
-"""
+"""Checks of pyinfra's command line, called from ``config.py``: errors come at once."""
 
 from __future__ import annotations
 
@@ -16,38 +14,38 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
 from sparkfleet.fleet.run import fleet_run
 
-_WITHOUT_QUESTION = {"-y", "--yes", "--dry", "--json", "debug-inventory"}
+_WITHOUT_PROMPT = {"-y", "--yes", "--dry", "--json", "debug-inventory"}
 
 
-def diagnostic_of(words: Sequence[str], interactive: bool) -> Diagnostic | None:
-    """Return what is wrong with pyinfra's words where pyinfra itself would go on and exit with 0; else None.
+def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | None:
+    """Return an error in the arguments that pyinfra would accept, or exit with 0 for; else None.
 
     pyinfra 3.10 takes an inventory path that does not exist for a host name, shows nothing for ``--dry -y``,
     and
     ends with a traceback when it cannot ask its question.
     """
-    inventory = next((word for word in words if word.endswith(".py")), None)
+    inventory = next((one for one in arguments if one.endswith(".py")), None)
     if inventory is not None and not Path(inventory).exists():
         return Diagnostic(
             inventory,
-            "there is no such inventory",
+            "no such inventory",
             "a path to an inventory",
             f"ls {Path(inventory).parent}/*.py",
         )
-    if "--dry" in words and {"-y", "--yes"} & set(words):
-        return Diagnostic("pyinfra", "--dry together with -y", "one of them", "leave -y away to see the plan")
-    if not interactive and not _WITHOUT_QUESTION & set(words):
+    if "--dry" in arguments and {"-y", "--yes"} & set(arguments):
+        return Diagnostic("pyinfra", "--dry together with -y", "one of them", "remove -y to see the plan")
+    if not interactive and not _WITHOUT_PROMPT & set(arguments):
         return Diagnostic(
             "pyinfra",
-            "no terminal to ask for your consent",
+            "no terminal for the confirmation prompt",
             "-y, --dry or a terminal",
-            "add -y to go ahead, --dry to look",
+            "add -y to apply, --dry to see the plan",
         )
     return None
 
 
 def guard() -> None:
-    """Exit with 1 for wrong words; remember the reasons of failed connections for the report."""
+    """Exit with 1 for wrong arguments; record why connections fail, for the report."""
     diagnostic = diagnostic_of(sys.argv[1:], sys.stdin is not None and sys.stdin.isatty())
     if diagnostic is not None:
         sys.stderr.write(f"{diagnostic}\n")

@@ -27,7 +27,7 @@ class FailedError(SparkfleetError):
 
 @dataclass
 class Acting:
-    """What an operation's function works with."""
+    """One host in a run, as an executor gets it."""
 
     state: State
     host: PyinfraHost
@@ -38,15 +38,15 @@ class Acting:
         return fleet_run.of(self.state)
 
     def tell(self, phase: str, text: str = "", have: int = 0, total: int = 0) -> None:
-        """Say where this host is now: what is done, and how far it is or what is waited for."""
+        """Show the phase of this host, and how far it is."""
         self.run.board.tell(self.host.name, phase, text, have, total)
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self.run.board.say(self.host.name, text)
 
     def watch(self, job: str, subject: str) -> dict[str, Any]:
-        """Follow a job on the Spark to its end, telling each event; return its result."""
+        """Follow a job on the host to its end, showing each event; return its result."""
         for event in remote.follow(self.host, job, self.say):
             if "outcome" in event:
                 return event
@@ -92,7 +92,7 @@ def _guarded(
                 "the operation continues on the host; run again to follow it",
             ),
         )
-    except Exception as error:  # noqa: BLE001  (one host's trouble never stops another's)
+    except Exception as error:  # noqa: BLE001  (a failure of one host never stops another)
         if fleet_run.is_verbose():
             traceback.print_exc()
         remedy = "run again with SPARKFLEET_DEBUG=1 and report it"
@@ -107,12 +107,12 @@ def _guarded(
 
 
 def refuse_stale(acting: Acting) -> None:
-    """Look again before the first change; refuse when what is seen is not what was shown."""
+    """Probe again before the first change; refuse when the plan is no longer the one that was shown."""
     checked = getattr(acting.host, "sparkfleet_checked", False)
     if checked:
         return
     setattr(acting.host, "sparkfleet_checked", True)  # noqa: B010  (pyinfra's Host has no place for it)
-    shown = acting.run.looked[acting.host.name]
+    shown = acting.run.probed[acting.host.name]
     now = spark_plan.fresh_plan(acting.host, acting.run.steps)
     if now.unknown and not shown.unknown:
         raise FailedError(now.unknown)

@@ -1,6 +1,4 @@
-"""The plan of a whole fleet without a deploy: connect, look at every Spark, disconnect. For ``sparkfleet
-plan``.
-"""
+"""The plan of a whole fleet without a deploy, for ``sparkfleet plan``: connect, probe, disconnect."""
 
 from __future__ import annotations
 
@@ -57,9 +55,9 @@ def on_each(
 
 
 def _visit(state: State, host: PyinfraHost, work: Callable[[PyinfraHost], None]) -> None:
-    """Connect, work, hang up: a Spark is not asked again, so only hosts at work have a connection.
+    """Connect, work, disconnect: no host is needed again.
 
-    pyinfra keeps every connection to the end: 1,000 Sparks would meet the limit of open files, and each
+    pyinfra keeps every connection to the end: 1,000 hosts would reach the limit of open files, and each
     connection costs memory and wakes up ten times a second.
     """
     host.connect()

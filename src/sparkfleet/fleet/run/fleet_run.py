@@ -1,8 +1,6 @@
-"""One pyinfra run over a fleet: every host's plan, shown once before anything changes, and what came of it,
-shown last.
+"""One pyinfra run over a fleet: the plan, shown once before anything changes; the results, shown last.
 
-pyinfra prepares every host on its own and keeps nothing between hosts; this is the one place that knows them
-all.
+pyinfra prepares every host on its own and keeps nothing between hosts; this is the one place that knows all.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
 from sparkfleet.terminal import echo_report
 
-# paramiko logs a traceback for a server that hangs up; the report says it in words.
+# paramiko logs a traceback for a server that hangs up; the report has the reason.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _ATTRIBUTE = "sparkfleet_run"
@@ -39,15 +37,15 @@ _ATTRIBUTE = "sparkfleet_run"
 
 @dataclass
 class Fetch:
-    """One thing on its way to one Spark. ``over`` is set when it is there, or when it cannot be had."""
+    """The transfer of one artifact to one host. ``over`` is set when it has ended, in success or failure."""
 
     over: Event = field(default_factory=Event)
     diagnostic: Exception | None = None
 
 
 @dataclass
-class Meeting:
-    """One change of a cluster: what its members' swaps share, and who is ready to begin."""
+class ClusterRollout:
+    """A rollout of a cluster: what the rollouts of its members share, and which members are ready."""
 
     swap: str
     cluster_key: str = field(repr=False)
@@ -56,13 +54,13 @@ class Meeting:
 
 @dataclass
 class FleetRun:
-    """What is known of a run: mutable, since the hosts' greenlets fill it one after the other."""
+    """What is known of a run: mutable, since the greenlets of the hosts fill it in."""
 
     plans: dict[str, HostPlan] = field(default_factory=dict)
-    looked: dict[str, HostPlan] = field(default_factory=dict)
-    """Each host's plan as its own look gave it, before those of a cluster's members were made to fit."""
-    meetings: dict[str, Meeting] = field(default_factory=dict)
-    """Clusters whose members change together in this run."""
+    probed: dict[str, HostPlan] = field(default_factory=dict)
+    """Each host's plan as computed from its own probe, before those of a cluster's members were joined."""
+    cluster_rollouts: dict[str, ClusterRollout] = field(default_factory=dict)
+    """By cluster: its rollout in this run."""
     unreachable: dict[str, Diagnostic] = field(default_factory=dict)
     failures: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
@@ -70,19 +68,19 @@ class FleetRun:
     disconnected: set[str] = field(default_factory=set)
     board: Board = field(default_factory=lambda: Board(on_terminal()))
     steps: tuple[Step, ...] = EVERY_STEP
-    """What this run carries out; all else is neither shown nor done."""
+    """The steps of this run; no other is shown or executed."""
     sources: fleet_staging.Sources = field(default_factory=dict)
-    """Where each Spark gets what it lacks, as shown."""
+    """By host and artifact: the source, as shown."""
     fetches: dict[tuple[str, str], Fetch] = field(default_factory=dict)
-    """What is being fetched or was, by host and key."""
+    """Transfers that have begun, by host and artifact."""
     substitutes: dict[str, list[str]] = field(default_factory=dict)
     """Key -> Sparks that download it since its sender could not send."""
     exports: dict[tuple[str, str], int] = field(default_factory=dict)
     """Host and image -> how many Sparks get the image from a file there now."""
     done_steps: set[tuple[str, Step]] = field(default_factory=set)
-    """Steps that were carried out on a host, or had nothing to do there."""
+    """Host and step, for steps that were executed or had nothing to do."""
     closing: bool = True
-    """Whether failures are said at the end: not for a plan, whose report has them."""
+    """Whether failures are printed at the end: not for a plan, whose report has them."""
 
 
 def of(state: State) -> FleetRun:
@@ -91,7 +89,7 @@ def of(state: State) -> FleetRun:
     if run is None:
         run = FleetRun()
         setattr(state, _ATTRIBUTE, run)
-        state.add_callback_handler(_Closing())
+        state.add_callback_handler(_Results())
     return run
 
 
@@ -118,13 +116,13 @@ def show_plan(state: State, host: PyinfraHost) -> None:
 
 
 def plan_rest(host: PyinfraHost, state: State) -> None:
-    """Plan a host anew in the middle of a run, when more of it can be known, and show that.
+    """Plan a host again during a run, when more of it is known, and show that plan.
 
     Raise SparkfleetError when it is not to be changed further.
     """
     run = of(state)
     plan = run.plans[host.name] = fresh_plan(host, run.steps)
-    lines = (f"{host.name}   the rest of the plan, now that more is known:", *host_lines(plan))
+    lines = (f"{host.name}   the rest of the plan:", *host_lines(plan))
     echo_report("\n".join(lines), err="--json" in sys.argv)
     if plan.state in _STOPPED:
         raise SparkfleetError(*_reasons(plan))
@@ -141,15 +139,13 @@ _STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}
 
 
 def settle(state: State) -> None:
-    """Make the plans fit each other, when all hosts are known: those of a cluster's members are one change,
-    and each says where its host gets what it lacks.
-    """
+    """Join the plans of each cluster's members, and add the source of each artifact, once all are known."""
     run = of(state)
-    run.looked = dict(run.plans)
-    said = (host.data.get("sparkfleet") or {} for host in state.inventory)
-    members = {one["name"]: member for one in said if (member := member_from_json(one))}
+    run.probed = dict(run.plans)
+    declarations = (host.data.get("sparkfleet") or {} for host in state.inventory)
+    members = {one["name"]: member for one in declarations if (member := member_from_json(one))}
     fitted = joined(whole_plan(state).hosts, members)
-    run.plans = {name: fitted[plan.host] for name, plan in run.looked.items()}
+    run.plans = {name: fitted[plan.host] for name, plan in run.probed.items()}
     if not any(True for plan in run.plans.values() for _ in fleet_staging.fetches(plan)):
         return
     active = [host for host in state.inventory if host.name in run.plans]
@@ -184,43 +180,41 @@ def fail_hosts(state: State, names: set[str]) -> None:
     state.fail_hosts(hosts)
 
 
-class _Closing(BaseStateCallback):
-    """Says at the very end, when the last host is disconnected, what failed and what to do."""
+class _Results(BaseStateCallback):
+    """Prints the results when the last host is disconnected: what failed, and what to do."""
 
     @staticmethod
     def host_connect_error(state: State, host: PyinfraHost, error: Exception) -> None:
-        """Remember why a host could not be reached."""
+        """Record why a host could not be reached."""
         of(state).unreachable[host.name] = connect_diagnostic(host.name, host.data.dict(), error)
 
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:  # noqa: ARG004  (pyinfra's signature)
-        """From here on it takes as long as downloads and engines take."""
+        """Resume garbage collection: from here on, downloads and engines take the time."""
         gc_control.resume()
 
     @staticmethod
     def operation_host_error(state: State, host: PyinfraHost, op_hash: str, *_: int) -> None:
-        """Remember an operation of the fleet's own file that failed: ours have said why by themselves."""
+        """Record an operation of the fleet's own file that failed; those of sparkfleet record their own."""
         run = of(state)
         ignored = state.get_op_data_for_host(host, op_hash).global_arguments["_ignore_errors"]
         if host.name not in run.failures and not ignored:
             name = ", ".join(sorted(state.get_op_meta(op_hash).names))
-            diagnostic = Diagnostic(
-                host.name, f"{name}: failed", hint="see its own words above; then run again"
-            )
+            diagnostic = Diagnostic(host.name, f"{name}: failed", hint="see its output above; then run again")
             run.failures[host.name] = (diagnostic,)
 
     @staticmethod
     def host_disconnect(state: State, host: PyinfraHost) -> None:
-        """Print the closing words after the last host."""
+        """Print the results after the last host."""
         run = of(state)
         run.disconnected.add(host.name)
         if run.closing and {active.name for active in state.activated_hosts} <= run.disconnected:
-            _print_closing(run)
+            _print_results(run)
 
 
-def _print_closing(run: FleetRun) -> None:
-    for name, words in sorted(run.done.items()):
-        click.echo(f"{name}   {words}", err=True)
+def _print_results(run: FleetRun) -> None:
+    for name, result in sorted(run.done.items()):
+        click.echo(f"{name}   {result}", err=True)
     failures = {name: (diagnostic,) for name, diagnostic in run.unreachable.items()} | run.failures
     for name, diagnostics in sorted(failures.items()):
         click.echo(f"{name}   FAILED", err=True)
@@ -243,12 +237,12 @@ def watch_connections(state: State) -> None:
     def init(*args: object, **kwargs: object) -> None:
         original(*args, **kwargs)  # type: ignore[arg-type]
         of(state)
-        # Set here, after pyinfra's own: one host's trouble never stops the others, and nobody is asked.
+        # Set here, after pyinfra's own: a failure of one host never stops the others, and there is no prompt.
         state.should_raise_failed_hosts = lambda _state: False
 
     state.init = init  # type: ignore[method-assign]
 
 
 def is_verbose() -> bool:
-    """Tell whether errors of our own shall come with a traceback."""
+    """Tell whether internal errors are printed with a traceback."""
     return bool(os.environ.get("SPARKFLEET_DEBUG"))

@@ -14,7 +14,7 @@ from sparkfleet.plan.staging import weights_key
 
 
 def lacks(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], Diagnostic]:
-    """Return, by host and key, what the offline mirror lacks of what shall come from it."""
+    """Return, by host and artifact, what the offline mirror lacks of what comes from it."""
     found: dict[tuple[str, str], Diagnostic] = {}
     for (name, key), source in sources.items():
         diagnostic = _lack(hosts[name], key, source) if source is not None else None

@@ -1,4 +1,4 @@
-"""What goes on, per host, while it goes on: a live table on a terminal, a line now and then elsewhere."""
+"""Progress of every host: a live table on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 QUIET_S = 15.0
-"""Seconds that a host may stay silent in one phase before a line says where it is (without a terminal)."""
+"""Seconds between two lines of a host in one phase, without a terminal."""
 
 
 RATE_OVER_S = 20.0
-"""A rate is that of so many seconds past: neither of one burst nor of an hour ago."""
+"""Seconds over which a rate is measured."""
 BAR_WIDTH = 24
 """Characters of a bar."""
 
 
 @dataclass
 class Row:
-    """Where one host is."""
+    """The progress of one host."""
 
     began: float
     phase: str = ""
     text: str = ""
-    said: float = 0.0
+    printed: float = 0.0
     flow: Flow | None = None
-    """Bytes on their way to the host, while there are any."""
+    """The transfer to the host, during one."""
 
 
 @dataclass
 class Flow:
-    """How many bytes of how many have come, and when."""
+    """The progress of one transfer."""
 
     total: int
     seen: deque[tuple[float, int]] = field(default_factory=deque)
     """Time and bytes, of the last RATE_OVER_S seconds."""
 
     def note(self, now: float, have: int) -> None:
-        """Add what is there by now."""
+        """Add a measurement."""
         self.seen.append((now, have))
         while len(self.seen) > 2 and now - self.seen[1][0] >= RATE_OVER_S:  # noqa: PLR2004
             self.seen.popleft()
@@ -61,7 +61,7 @@ class Flow:
 
     @property
     def rate(self) -> float:
-        """Return bytes a second; 0 while that is not known."""
+        """Return bytes a second; 0: not known yet."""
         if not self.seen:
             return 0.0
         (begin, first), (end, last) = self.seen[0], self.seen[-1]
@@ -85,7 +85,7 @@ def clock(seconds: float) -> str:
 
 
 class Board:
-    """All hosts of a run. On a terminal a table that is drawn again and again; otherwise lines on stderr."""
+    """The progress of a run: a live table on a terminal, otherwise lines on stderr."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Board:
         """Show nothing yet."""
         self._rows: dict[str, Row] = {}
         self._others: dict[str, Row] = {}
-        self._fleet_said = 0.0
+        self._fleet_printed = 0.0
         self._terminal = terminal
         self._echo = echo
         self._now = now
@@ -123,7 +123,7 @@ class Board:
                 self._live = None
 
     def tell(self, name: str, phase: str, text: str, have: int = 0, total: int = 0) -> None:
-        """Say where a host is now; ``have`` of ``total`` bytes, where it is bytes that are waited for.
+        """Show the phase of a host; ``have`` of ``total`` bytes, during a transfer.
 
         Without a terminal a line is printed when the phase is new, or when the last line is QUIET_S old.
         """
@@ -137,23 +137,23 @@ class Board:
             row.flow = Flow(total) if total else None
         if row.flow is not None:
             row.flow.note(now, have)
-        if self._live is None and (fresh or now - row.said >= QUIET_S):
-            row.said = now
+        if self._live is None and (fresh or now - row.printed >= QUIET_S):
+            row.printed = now
             speed = pace([row.flow]) if row.flow else ""
-            words = "  ".join(word for word in (text, speed) if word)
-            self._echo(f"{name}   {clock(now - row.began)}  {phase}{': ' if words else ''}{words}")
-            self._say_fleet(now)
+            message = "  ".join(part for part in (text, speed) if part)
+            self._echo(f"{name}   {clock(now - row.began)}  {phase}{': ' if message else ''}{message}")
+            self._print_fleet(now)
 
     def _flows(self) -> list[Flow]:
         return [row.flow for row in self._rows.values() if row.flow is not None]
 
-    def _say_fleet(self, now: float) -> None:
-        """Print how far all hosts together are, where several wait for bytes."""
+    def _print_fleet(self, now: float) -> None:
+        """Print the progress of all transfers, where there are several."""
         flows = self._flows()
         speed = pace(flows)
-        if len(flows) > 1 and speed and now - self._fleet_said >= QUIET_S:
-            self._fleet_said = now
-            self._echo(f"fleet   {fleet_words(flows)}  {speed}")
+        if len(flows) > 1 and speed and now - self._fleet_printed >= QUIET_S:
+            self._fleet_printed = now
+            self._echo(f"fleet   {fleet_text(flows)}  {speed}")
 
     def say(self, name: str, text: str) -> None:
         """Print a line that stays, on a terminal too."""
@@ -177,15 +177,15 @@ class Board:
             table.add_row(Spinner("dots"), name, took, row.phase, row.text, bar(own), pace(own))
         flows = self._flows()
         if len(flows) > 1:
-            table.add_row("", "fleet", "", "", fleet_words(flows), bar(flows), pace(flows))
+            table.add_row("", "fleet", "", "", fleet_text(flows), bar(flows), pace(flows))
         return table
 
 
-def fleet_words(flows: Sequence[Flow]) -> str:
+def fleet_text(flows: Sequence[Flow]) -> str:
     """Return how many bytes of all are there."""
     return f"{size(sum(flow.have for flow in flows))} of {size(sum(flow.total for flow in flows))}"
 
 
 def on_terminal() -> bool:
-    """Tell whether people look at stderr right now."""
+    """Tell whether output goes to a terminal."""
     return sys.stderr.isatty() and sys.stdout.isatty()

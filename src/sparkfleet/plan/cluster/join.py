@@ -84,7 +84,7 @@ def _reason(
         why = f"{name} is not in this run"
         remedy = "leave --limit away, or name all members"
     elif plan.unknown:
-        why, remedy = f"{name} is unknown: {plan.unknown.message}", "mend that first, then run again"
+        why, remedy = f"{name} is unknown: {plan.unknown.message}", "fix that first, then run again"
         why = f"degraded: {why}" if serves else why
     elif plan.state is HostState.BLOCKED:
         return combine(
@@ -95,7 +95,7 @@ def _reason(
             )
         )
     elif own is None:
-        why = f"{name} is made ready first: what it serves is planned after that"
+        why = f"{name} is prepared first; its services are planned after that"
         remedy = "pyinfra INVENTORY deploys/prepare.py, then run again"
     else:
         return None

@@ -130,7 +130,7 @@ def _short(text: str) -> str:
 
 
 def _interrupted(member: Member, observed: Observed) -> tuple[Note, ...]:
-    """Return what is said of an engine that uses the links while they are changed."""
+    """Return a note on an engine that uses the links while they change."""
     engine = observed.owned().get(member.service)
     if engine is None or not engine.running:
         return ()
@@ -144,6 +144,6 @@ def _statements(seen: FabricSeen, found: Sequence[Rail]) -> tuple[Note, ...]:
         return (Note(Step.FABRIC, "link", text=names, remark="no carrier"),)
     if len(found) % 2:
         names = ", ".join(rail.link.name for rail in found)
-        said = "a cage without its twin: half of the bandwidth"
-        return (Note(Step.FABRIC, "link", text=names, remark=said),)
+        remark = "a cage without its twin: half of the bandwidth"
+        return (Note(Step.FABRIC, "link", text=names, remark=remark),)
     return ()

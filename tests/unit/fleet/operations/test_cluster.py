@@ -29,7 +29,7 @@ class Act:
 
     def meet(self) -> SwapRequest:
         me: Any = self
-        return cluster.meet(me, SwapRequest(f"own-{self.rank.rank}", None, ()), self.rank)
+        return cluster.coordinate(me, SwapRequest(f"own-{self.rank.rank}", None, ()), self.rank)
 
 
 def diagnostic(act: Act) -> Diagnostic:
@@ -54,7 +54,7 @@ def test_a_member_that_failed_before_is_named_with_its_cause() -> None:
     said = diagnostic(Act(run, 0))
     assert said.location == "spark-01: cluster pair"
     assert said.message == "spark-02 cannot take part: no space left on device; nothing was touched"
-    assert said.hint == "mend spark-02, then run again"
+    assert said.hint == "fix spark-02, then run again"
 
 
 def test_a_member_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def inventory(tmp_path: Path) -> str:
 def test_an_inventory_that_does_not_exist_is_refused() -> None:
     diagnostic = diagnostic_of(["inventories/nope.py", "deploys/serve.py", "--dry"], interactive=True)
     assert diagnostic is not None
-    assert diagnostic.message == "there is no such inventory"
+    assert diagnostic.message == "no such inventory"
 
 
 def test_dry_together_with_yes_is_refused_since_it_would_show_nothing(inventory: str) -> None:

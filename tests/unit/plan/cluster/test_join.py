@@ -107,7 +107,7 @@ def test_a_member_that_must_be_made_ready_first_blocks_the_others() -> None:
     first, _ = both(plan(host(0), fresh(host(0))), HostPlan("spark-02")).values()
     diagnostic = entry(first).blocked
     assert diagnostic is not None
-    assert diagnostic.message == "spark-02 is made ready first: what it serves is planned after that"
+    assert diagnostic.message == "spark-02 is prepared first; its services are planned after that"
 
 
 def test_the_report_has_a_cluster_once_with_what_differs_by_member() -> None:
