@@ -45,7 +45,7 @@ def test_a_model_is_asked_for_with_its_files_by_the_pinned_image_as_the_login_us
     assert request["images"] == [IMAGE.pull_ref]
     assert request["weights"] == request["ask"] == [
         {
-            "image": IMAGE.pull_ref, "hub_client": "hf", "repo": "org/a", "revision": "1" * 40,
+            "image": IMAGE.pull_ref, "repo": "org/a", "revision": "1" * 40,
             "models_dir": "/home/nvidia/vllm", "endpoint": "https://hub.example",
             "files": [{"path": "w.safetensors", "size": 9, "blob": "w", "number": 0}], "hub_client": "hf",
         }
