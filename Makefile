@@ -1,9 +1,9 @@
-# sparkfleet: `make demo` shows it, `make test` proves it. Both set up what they need.
+# `make demo` shows sparkfleet at work, `make test` runs the tests. Both install what they need.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tests on lab machines wait most of their time: one process has them, the other one the unit tests.
+# Tests on lab machines mostly wait: one process runs them, the other one the unit tests.
 SIDE_BY_SIDE := -n 2
 
 .DEFAULT_GOAL := help
@@ -19,24 +19,24 @@ $(STAMP): pyproject.toml lab/pyproject.toml requirements.txt
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . --editable lab
 	@touch $@
 
-setup: $(STAMP)  ## the virtual environment with sparkfleet in it
+setup: $(STAMP)  ## create .venv with sparkfleet and its lab
 
-docker:  # Docker Engine for the lab: says what it does before it does it
+docker:  # Docker Engine for the lab; prints each step before it is taken
 	@tools/ensure-docker.sh
 
-demo: $(STAMP) docker  ## a lab of two Sparks, converged, asked, and planned again
+demo: $(STAMP) docker  ## a lab of two Sparks: converge, ask the model, plan again
 	@$(BIN)/python tools/demo.py
 
-demo-down: $(STAMP)  ## take the demo's lab down
+demo-down: $(STAMP)  ## remove the lab of the demo
 	@$(BIN)/sparkfleet lab down
 
-test: lint docker  ## every test, those on lab machines included
+test: lint docker  ## lint, unit tests and tests on lab machines
 	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not full and not real_vllm" $(PYTEST_ARGS)
 
 test-unit: $(STAMP)  ## tests that need no lab machines
 	@$(BIN)/python -m pytest -q tests/unit $(PYTEST_ARGS)
 
-test-full: $(STAMP) docker  ## every test, long sweeps whole
+test-full: $(STAMP) docker  ## every test, with the long sweeps
 	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not real_vllm" $(PYTEST_ARGS)
 
 test-real-vllm: $(STAMP) docker  ## the real vLLM on CPU, on one lab Spark and over two
@@ -51,10 +51,11 @@ lint: $(STAMP)  ## ruff, mypy strict, and import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-docs: $(STAMP)  ## write docs/reference and docs/schema anew from the code
+docs: $(STAMP)  ## regenerate docs/reference, docs/schema and the picture in CONTRIBUTING.md
 	@$(BIN)/python tools/generate_reference.py
+	@$(BIN)/python tools/architecture.py
 
-format: $(STAMP)  ## put the code in ruff's form
+format: $(STAMP)  ## format the code and apply the fixes of ruff
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
