@@ -16,6 +16,7 @@ from importlib.resources.abc import Traversable
 
 from sparkfleet import engines
 from sparkfleet.onhost.collectors import ITEMS_PARTS
+from sparkfleet.resources import kinds, registry
 
 MAIN = """\
 import sys
@@ -26,7 +27,12 @@ sys.exit(main(sys.argv[1:]))
 """
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file knows."""
-ON_SPARK = ("sparkfleet.contract", "sparkfleet.onhost", "sparkfleet.runtimes.docker.onhost")
+ON_SPARK = (
+    "sparkfleet.contract",
+    "sparkfleet.onhost",
+    "sparkfleet.resources",
+    "sparkfleet.runtimes.docker.onhost",
+)
 """Packages whose modules run on a Spark."""
 ENGINE_MODULES = ("__init__.py", "host.py", "openai_api.py")
 """What all engines share of what runs on a Spark."""
@@ -54,6 +60,8 @@ def build() -> bytes:
         members[path] = (
             resources.files("sparkfleet").joinpath(path.partition("/")[2]).read_text(encoding="utf-8")
         )
+    folder = kinds.__name__.replace(".", "/")
+    members |= {f"{folder}/{kind}.py": registry.source(kind) for kind in registry.names()}
     for name in [name for name in members if name.startswith("sparkfleet/onhost/collectors/")]:
         if name.rsplit("/", 1)[1].removesuffix(".py") not in COLLECTORS:
             del members[name]

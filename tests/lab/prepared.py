@@ -105,7 +105,7 @@ def declared() -> dict[str, Any]:
             "files": {"/etc/motd": {"content": "of the fleet\n"}},
             "hold": ["lab-driver*"],
             **_swap_off(),
-            "old_caches": {"max_age_days": 30},
+            "compile_cache_retention": {"max_age_days": 30},
             "keep_hf_token": True,
         },
         "host": {
@@ -128,7 +128,7 @@ def changed() -> dict[str, Any]:
     return {
         "directories": {
             "/srv/made/deep": {"owner": "worker", "mode": "0700"},
-            "/srv/shared": {"owner": "@login", "own": 10},
+            "/srv/shared": {"owner": "@login", "chown_contents_max": 10},
         },
         "files": {"/etc/motd": {"content": "of the fleet, again\n"}},
         "sysctls": {"net.core.somaxconn": 2345, "net.ipv4.tcp_keepalive_time": "3600"},

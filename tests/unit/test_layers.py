@@ -31,6 +31,7 @@ ON_A_SPARK = [
     *(SOURCE / "engines").glob("*/__init__.py"),
     *(SOURCE / "runtimes").glob("*.py"),
     *(SOURCE / "runtimes" / "docker" / "onhost").rglob("*.py"),
+    *(SOURCE / "resources").rglob("*.py"),
 ]
 
 

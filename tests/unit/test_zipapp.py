@@ -90,7 +90,13 @@ def test_a_spark_needs_python_3_10_and_nothing_else(path: Path) -> None:
         for name in names:
             top = name.partition(".")[0]
             assert top in sys.stdlib_module_names | {"_sha2"} or name.startswith(
-                ("sparkfleet.contract", "sparkfleet.engines", "sparkfleet.onhost", "sparkfleet.runtimes")
+                (
+                    "sparkfleet.contract",
+                    "sparkfleet.engines",
+                    "sparkfleet.onhost",
+                    "sparkfleet.resources",
+                    "sparkfleet.runtimes",
+                )
             ), f"{path.name}: {name}"
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.config.derived_packages import DerivedPackages, Wheel, reference
-from sparkfleet.config.items import Item
 from sparkfleet.config.models import FlagValue
 from sparkfleet.contract.generation import DEFAULT_ENGINE, Gate
+from sparkfleet.resources.base import Resource
 
 
 @dataclass(frozen=True)
@@ -219,8 +219,8 @@ class Prepare:
     """check or install."""
     offline: bool = False
     """It reaches neither registry nor hub, and that is as it shall be."""
-    items: tuple[Item, ...] = ()
-    """All else that is declared, in the order in which it is made so."""
+    resources: tuple[Resource, ...] = ()
+    """Declared host state, in the order in which it is applied."""
 
 
 AUTO, NONE = "auto", "none"
@@ -337,8 +337,8 @@ def host_from_json(data: dict[str, Any]) -> Host:
 
 
 def _prepare(data: dict[str, Any]) -> Prepare:
-    items = tuple(Item(**{**item, "want": _pairs(item["want"])}) for item in data["items"])
-    return Prepare(**{**data, "items": items})
+    found = tuple(Resource(**{**one, "fields": _pairs(one["fields"])}) for one in data["resources"])
+    return Prepare(**{**data, "resources": found})
 
 
 def member_from_json(data: dict[str, Any]) -> Member | None:

@@ -1,89 +1,25 @@
-"""``prepare:`` as a user writes it, in group_data for a fleet and in a host file for one Spark.
+"""``prepare:`` of group_data and host files, as pydantic models generated from the kinds of resources.
 
-``None`` means "not said here"; what is said nowhere is left as it is. In mappings a key with ``null`` takes
-away what the fleet's group_data says.
+``None`` means "not declared"; what is declared nowhere is not changed. In mappings a key with ``null``
+removes what the fleet's group_data declares.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import types
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from sparkfleet.config.base import HostPath, Model, TokenSource
-
-LOGIN_USER = "@login"
-"""Stands for the user who logs in on the Spark."""
-
-UserName = Annotated[str, Field(pattern=r"^(@login|[a-z_][a-z0-9_-]{0,31})$")]
-FileMode = Annotated[str, Field(pattern=r"^[0-7]{4}$")]
-AbsolutePath = Annotated[str, Field(pattern=r"^/[^,:\s]+$")]
-SysctlName = Annotated[str, Field(pattern=r"^[a-z]\w*(\.[\w-]+)+$")]
-Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
-PackagePattern = Annotated[str, Field(pattern=r"^[a-z0-9*?][a-z0-9.+*?-]*$")]
-Registry = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*(:[0-9]+)?$")]
+from sparkfleet.config.base import Model
+from sparkfleet.resources import registry
+from sparkfleet.resources.base import Limits
 
 
-class DirectorySpec(Model):
-    """A directory on the Spark."""
-
-    owner: UserName = Field(LOGIN_USER, description="@login is the user who logs in on the Spark.")
-    group: str | None = Field(
-        None, description="Default: the owner's own for a new directory; else it stays as it is."
-    )
-    mode: FileMode = Field("0755", description="In four octal digits.")
-    own: int | None = Field(
-        None,
-        ge=1,
-        description="Give what is inside to the owner, too, where that is at most so many entries. "
-        "Without it they are only told of.",
-    )
-
-
-class FileSpec(Model):
-    """A file on the Spark."""
-
-    content: str | None = Field(None, description="The whole text.")
-    source: str | None = Field(
-        None,
-        description="Instead of content: a file on the operator's machine, ~ or from the current directory.",
-    )
-    owner: UserName = Field("root", description="@login is the user who logs in on the Spark.")
-    group: str | None = Field(None, description="Default: the owner's own group.")
-    mode: FileMode = Field("0644", description="In four octal digits.")
-
-
-class LoginSpec(Model):
-    """root's `docker login` at a registry."""
-
-    user: str = Field("$oauthtoken", description="The default is what NGC wants with an API key.")
-    password: TokenSource = Field(
-        description="Where it comes from: env:NAME, file:PATH or command:WORDS. Never the password."
-    )
-    helper: str | None = Field(
-        None,
-        pattern=r"^[a-z0-9-]+$",
-        description="docker-credential-NAME of the Spark keeps it; default: root's config.json, mode 0600.",
-    )
-
-
-class GpuSpec(Model):
-    """What nvidia-smi is told at every boot."""
-
-    power_limit_w: int | None = Field(None, ge=1, description="nvidia-smi -pl.")
-    clocks_mhz: tuple[int, int] | None = Field(None, description="Least and most: nvidia-smi -lgc.")
-    persistence: bool | None = Field(None, description="nvidia-smi -pm.")
-
-
-class CachesSpec(Model):
-    """Which compile caches of former images are removed; those of services here are always kept."""
-
-    max_age_days: int | None = Field(None, ge=1, description="Not written to for so many days.")
-    max_gib: float | None = Field(None, gt=0, description="The oldest go until all take no more than this.")
-
-
-class PrepareSpec(Model):
-    """What is made of the Spark itself, beside what its services need."""
+class _HostSettings(Model):
+    """Host state beside what its services need."""
 
     offline: bool | None = Field(
         None,
@@ -94,38 +30,58 @@ class PrepareSpec(Model):
         description="check (default): Docker and the NVIDIA container toolkit must be there. install: what "
         "is missing of them comes from the Spark's own package sources. Never removed again.",
     )
-    docker_users: tuple[UserName, ...] | None = Field(None, description="Members of the group docker.")
-    valve_users: tuple[UserName, ...] | None = Field(
-        None, description="Who may run spark-valve, and nothing else by this, with sudo and no password."
-    )
-    directories: dict[HostPath, DirectorySpec | None] | None = Field(
-        None, description="Path -> owner and mode. For models_dir and cache_dir, too."
-    )
-    files: dict[AbsolutePath, FileSpec | None] | None = Field(
-        None, description="Path -> file. Sudoers, units and sysctl.d are tested before they are put in place."
-    )
-    sysctls: dict[SysctlName, str | int | None] | None = Field(
-        None, description="As vm.swappiness: 10. Now and, by /etc/sysctl.d/90-sparkfleet.conf, at boot."
-    )
-    packages: tuple[Package, ...] | None = Field(
-        None, description="Installed from the Spark's own package sources."
-    )
-    hold: tuple[PackagePattern, ...] | None = Field(
-        None, description="Installed packages that no upgrade touches (apt-mark hold), as nvidia-driver-*."
-    )
-    swap: Literal["leave", "off"] | None = Field(
-        None, description="off: none now, and none at boot (lines in fstab become comments)."
-    )
-    earlyoom: Literal["leave", "install", "forbid"] | None = Field(
-        None, description="install: installed and running; forbid: stopped and not started at boot."
-    )
-    gpu: GpuSpec | None = Field(None, description="Power limit, clocks, persistence mode.")
-    logins: dict[Registry, LoginSpec | None] | None = Field(
-        None, description="Registry -> login, as nvcr.io. Removed when it is no longer declared."
-    )
-    keep_hf_token: bool | None = Field(
-        None,
-        description="true: hf_token of group_data stays on the Spark, in ~/.cache/huggingface/token (0600). "
-        "Otherwise it is there in memory, for the time of a download.",
-    )
-    old_caches: CachesSpec | None = Field(None, description="What is removed of old compile caches.")
+
+
+@cache
+def model_of(spec: type[Any]) -> type[Model]:
+    """Return the model of a settings dataclass."""
+    hints = get_type_hints(spec, include_extras=True)
+    members: dict[str, Any] = {}
+    for one in fields(spec):
+        default = ... if one.default is MISSING else one.default
+        members[one.name] = (annotation(hints[one.name]), Field(default, **one.metadata))
+    return create_model(spec.__name__, __base__=Model, __doc__=spec.__doc__, **members)
+
+
+def annotation(kind: Any) -> Any:
+    """Return a type of a setting as pydantic takes it: dataclasses as models, limits as fields."""
+    if is_dataclass(kind):
+        return model_of(kind)  # type: ignore[arg-type]
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        limits = (Field(**one.options) if isinstance(one, Limits) else one for one in arguments[1:])
+        return Annotated[(annotation(arguments[0]), *limits)]
+    if origin in {tuple, dict}:
+        return origin[tuple(annotation(one) for one in arguments)]
+    if origin in {Union, types.UnionType}:
+        return Union[tuple(annotation(one) for one in arguments)]  # noqa: UP007  (types that are computed)
+    return kind
+
+
+def _prepare_model() -> type[_HostSettings]:
+    members: dict[str, Any] = {
+        setting.key: (annotation(setting.type) | None, Field(None, description=setting.description))
+        for kind in registry.kinds().values()
+        for setting in kind.settings
+    }
+    return create_model("PrepareSpec", __base__=_HostSettings, __doc__=_HostSettings.__doc__, **members)
+
+
+if TYPE_CHECKING:
+    PrepareSpec = _HostSettings
+else:
+    PrepareSpec = _prepare_model()
+
+
+def plain(value: Any, kind: Any) -> Any:
+    """Return a validated value of a setting with its dataclasses instead of their models."""
+    if isinstance(value, Model):
+        spec = _spec(kind)
+        return spec(**{name: getattr(value, name) for name in type(value).model_fields})
+    if isinstance(value, dict):
+        return {name: plain(one, get_args(kind)[1]) for name, one in value.items()}
+    return value
+
+
+def _spec(kind: Any) -> Any:
+    return kind if is_dataclass(kind) else next(one for one in get_args(kind) if is_dataclass(one))

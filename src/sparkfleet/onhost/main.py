@@ -224,7 +224,7 @@ def _rollback(system: System, options: argparse.Namespace) -> int:
 
 
 def _prepare(system: System, _: argparse.Namespace) -> int:
-    answer = apply.carry_out(system, _asked())
+    answer = apply.run(system, _asked())
     _say(answer)
     return PROBLEM if answer["refused"] else OK
 

@@ -48,7 +48,7 @@ def probe_request(host: Host) -> ProbeRequest:
         ports=tuple(service.port for service in host.services),
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,
-        items=resource_changes.request(host),
+        items=resource_changes.to_observe(host),
         fabric=fabric_changes.wanted_addresses(host),
         install=docker_install.may_install(host),
     )
@@ -96,7 +96,7 @@ def _docker(host: Host, observed: Observed, change_set: ChangeSet) -> list[Chang
 
 def _without_resources(host: Host, observed: Observed) -> list[ChangeSet]:
     """Return the changes of the host itself without declared resources: those may need Docker."""
-    bare = replace(host, prepare=replace(host.prepare, items=()))
+    bare = replace(host, prepare=replace(host.prepare, resources=()))
     return _host(bare, replace(observed, items=Items(), recorded=()))
 
 

@@ -55,7 +55,7 @@ def directories(host: Host, user: User) -> tuple[Directory, ...]:
         ]
         caches = dict.fromkeys(cache_directory(host, service) for service in host.services)
         wanted += [Directory(path, "0755", user.name, user.group) for path in caches]
-    declared = {user.expand(item.key) for item in host.prepare.items if item.kind == "directory"}
+    declared = {user.expand(one.key) for one in host.prepare.resources if one.kind == "directory"}
     return tuple(directory for directory in wanted if user.expand(directory.path) not in declared)
 
 

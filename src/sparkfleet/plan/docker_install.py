@@ -51,7 +51,7 @@ def change_set(host: Host, seen: Observed, *, engine_there: bool) -> ChangeSet |
 
 def _planned_later(host: Host) -> Iterator[Note]:
     remark = "planned in the same run, when Docker and the toolkit are installed"
-    if host.prepare.items:
+    if host.prepare.resources:
         yield Note(Step.HOST, "later", "declared state of the host", remark=remark)
     for service in host.services:
         yield Note(Step.IMAGE, "later", service.name, remark=remark)

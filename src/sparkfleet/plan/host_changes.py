@@ -48,7 +48,7 @@ def watched_paths(host: Host) -> tuple[str, ...]:
 
 def host_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     """Return what a run changes on the host itself; None when nothing differs or nothing is declared."""
-    if not (host.services or host.member or host.prepare.items or observed.recorded):
+    if not (host.services or host.member or host.prepare.resources or observed.recorded):
         return None
     resources, notes = resource_changes.operations(host, observed)
     operations = (

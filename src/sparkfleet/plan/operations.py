@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from sparkfleet.config.items import Item
 from sparkfleet.config.resolved import Weights
 from sparkfleet.contract.fabric import FabricRequest
 from sparkfleet.contract.generation import Generation
@@ -15,6 +14,7 @@ from sparkfleet.plan.artifacts import Artifact, ArtifactSource, amount_text, ori
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange, Operation, Step
 from sparkfleet.plan.units import size
 from sparkfleet.probe.observed import PathSeen
+from sparkfleet.resources.base import Resource
 
 ABSENT = PathSeen("absent")
 SHORT_COMMIT = 7
@@ -186,7 +186,7 @@ class ApplyResource(Operation):
 
     resource: str
     key: str
-    item: Item
+    declared: Resource
     changes: tuple[FieldChange, ...]
 
     def fields(self) -> tuple[FieldChange, ...]:
@@ -209,31 +209,14 @@ class RevertResource(Operation):
     key: str
     changes: tuple[FieldChange, ...]
 
+    @property
+    def id(self) -> str:
+        """Return the resource's identity: kind and key."""
+        return f"{self.resource} {self.key}"
+
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the fields that are restored."""
         return self.changes
-
-
-@dataclass(frozen=True)
-class RemoveCompileCache(Operation):
-    """Remove the compile cache of an image that is no longer used."""
-
-    type: ClassVar[str] = "remove_compile_cache"
-    step: ClassVar[Step] = Step.HOST
-    parameters: ClassVar[Mapping[str, str]] = {
-        "path": "the cache's directory",
-        "bytes": "bytes that are freed",
-        "days": "days since the last write",
-    }
-
-    path: str
-    bytes: int
-    days: int
-
-    def fields(self) -> tuple[FieldChange, ...]:
-        """Return the cache with size and age."""
-        note = f"{size(self.bytes)}, not written to for {self.days} days"
-        return (FieldChange(Action.REMOVE, "old cache", self.path, note=note),)
 
 
 @dataclass(frozen=True)
@@ -518,7 +501,6 @@ OPERATIONS: tuple[type[Operation], ...] = (
     EnsureDirectory,
     ApplyResource,
     RevertResource,
-    RemoveCompileCache,
     ConfigureFabric,
     PullImage,
     BuildImage,

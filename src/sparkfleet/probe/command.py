@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 
 from sparkfleet.onhost import collectors
+from sparkfleet.resources import observers
 
 BEGIN = "<<sparkfleet-probe>>"
 END = "<</sparkfleet-probe>>"
@@ -40,10 +41,17 @@ class ProbeRequest:
     items: tuple[tuple[str, str, str], ...] | None = None
     """Kind, key and argument of each thing that is declared of the Spark itself; what the Spark's record has
     is looked at, too. None: neither, and the look is the smaller for it."""
+    recorded_kinds: tuple[str, ...] = ()
+    """Kinds of resources that runs applied and that are no longer declared."""
     fabric: tuple[str, ...] = ()
     """Addresses that this Spark may get on its links to others; () when it is in no cluster."""
     install: tuple[str, ...] = ()
     """Of ``docker`` and ``toolkit``, what may be installed: apt is asked how, where it is not there."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of the resources that are observed."""
+        return tuple(sorted({*(kind for kind, _, _ in self.items or ()), *self.recorded_kinds}))
 
     @property
     def more_parts(self) -> tuple[str, ...]:
@@ -93,14 +101,16 @@ _SAID_TO_PEOPLE = re.compile(r'^ *(?:"""(?:[^"]|"(?!""))*"""|#.*)$', re.MULTILIN
 """Docstrings and comments with lines of their own: a quarter of what would be sent."""
 
 
-def sources(more: Sequence[str] = ()) -> list[tuple[str, str]]:
+def sources(more: Sequence[str] = (), kinds: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Return the modules that run on the Spark, those of every look and more: name and text, in the order in
-    which they are loaded.
+    which they are loaded. ``kinds`` are those of the resources that are observed.
     """
     folder = resources.files(collectors)
     parts = (*collectors.PARTS[:-1], *dict.fromkeys(more), collectors.PARTS[-1])
     packages = [(name, "") for name in ("sparkfleet", "sparkfleet.onhost", collectors.__name__)]
     texts = [(f"{collectors.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
+    if kinds:
+        texts[-1:-1] = observers.modules(kinds)
     return packages + [(name, without_words_to_people(text)) for name, text in texts]
 
 
@@ -110,9 +120,9 @@ def without_words_to_people(text: str) -> str:
 
 
 @cache
-def packed_program(more: tuple[str, ...] = ()) -> str:
+def packed_program(more: tuple[str, ...] = (), kinds: tuple[str, ...] = ()) -> str:
     """Return the modules as LOADER takes them. Base 85 would be smaller, and 6 ms more to read."""
-    texts = "\0".join(f"{name}\n{text}" for name, text in sources(more))
+    texts = "\0".join(f"{name}\n{text}" for name, text in sources(more, kinds))
     return base64.b64encode(zlib.compress(texts.encode(), 9)).decode()
 
 
@@ -123,7 +133,7 @@ def probe_command(request: ProbeRequest, *, password: bool = False) -> str:
     """
     # By a pipe, not in argv: sudo writes the argv of every command to the Spark's log.
     run = 'python3 -I -S -B -c "$l" "$q"'
-    packed = packed_program(request.more_parts)
+    packed = packed_program(request.more_parts, request.kinds)
     how = (
         f'echo "$p" | r {run}' if password else f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'
     )

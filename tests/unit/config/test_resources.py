@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.config.items import Item
 from sparkfleet.config.resolved import host_from_json
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.resources.base import Resource
 from tests.unit.config.fleet_files import FleetFiles, write
 
 
@@ -25,9 +25,9 @@ def files(root: Path, host: str, group: str = "{}") -> FleetFiles:
     return write(root, {"spark-01.yaml": host, "group_data/all.py": f"sparkfleet = {group}\n"})
 
 
-def items(root: Path, host: str, group: str = "{}") -> dict[str, Item]:
+def items(root: Path, host: str, group: str = "{}") -> dict[str, Resource]:
     (spark,) = files(root, host, group).load().hosts
-    found = spark.prepare.items
+    found = spark.prepare.resources
     assert len({item.id for item in found}) == len(found)
     return {item.id: item for item in found}
 
@@ -39,12 +39,16 @@ def diagnostic(root: Path, host: str, group: str = "{}") -> Diagnostic:
 def test_nothing_declared_is_nothing_to_be_made_so(root: Path) -> None:
     assert items(root, "ssh: {}\n") == {}
     assert (
-        items(root, "prepare: {swap: leave, earlyoom: leave, gpu: {}, old_caches: {}, sysctls: {}}\n") == {}
+        items(
+            root,
+            "prepare: {swap: leave, earlyoom: leave, gpu: {}, compile_cache_retention: {}, sysctls: {}}\n",
+        )
+        == {}
     )
 
 
 def test_swap_is_turned_off_by_the_plain_word(root: Path) -> None:
-    assert list(items(root, "prepare: {swap: off}\n")) == ["swap swap"]
+    assert list(items(root, "prepare: {swap: off}\n")) == ["linux_swap swap"]
 
 
 def test_the_host_file_wins_by_key_and_null_takes_what_the_fleet_says_away(root: Path) -> None:
@@ -52,7 +56,7 @@ def test_the_host_file_wins_by_key_and_null_takes_what_the_fleet_says_away(root:
     host = "prepare:\n  sysctls: {vm.swappiness: 1, vm.dirty_ratio: null}\n  packages: [curl]\n"
     found = items(root, host, group)
     assert list(found) == ["package curl", "sysctl vm.swappiness"]
-    assert dict(found["sysctl vm.swappiness"].want) == {"now": "1", "at boot": "1"}
+    assert dict(found["sysctl vm.swappiness"].fields) == {"now": "1", "at boot": "1"}
     assert found["sysctl vm.swappiness"].where == "inventories/lab/spark-01.yaml:2"
     assert list(items(root, "prepare: {packages: null}\n", group)) == [
         "package htop",
@@ -64,7 +68,7 @@ def test_the_host_file_wins_by_key_and_null_takes_what_the_fleet_says_away(root:
 def test_a_valve_user_may_run_this_one_command_without_arguments(root: Path) -> None:
     found = items(root, "prepare: {valve_users: ['@login'], docker_users: [worker, worker]}\n")
     assert list(found) == ["group docker worker", "sudoers @login"]
-    rule = dict(found["sudoers @login"].want)
+    rule = dict(found["sudoers @login"].fields)
     assert rule["rule"] == '@login ALL=(root) NOPASSWD: /usr/local/bin/spark-valve ""'
     assert (rule["mode"], rule["owner"]) == ("0440", "root")
 
@@ -79,18 +83,18 @@ def test_a_name_with_a_meaning_of_its_own_in_sudoers_is_no_user(root: Path, user
 def test_earlyoom_is_installed_and_run_or_forbidden(root: Path) -> None:
     found = items(root, "prepare: {earlyoom: install, packages: [earlyoom]}\n")
     assert list(found) == ["package earlyoom", "service earlyoom.service"]
-    assert dict(found["service earlyoom.service"].want) == {"at boot": "enabled", "now": "active"}
+    assert dict(found["service earlyoom.service"].fields) == {"at boot": "enabled", "now": "active"}
     (forbidden,) = items(root, "prepare: {earlyoom: forbid}\n").values()
-    assert dict(forbidden.want) == {"at boot": "disabled", "now": "inactive"}
+    assert dict(forbidden.fields) == {"at boot": "disabled", "now": "inactive"}
 
 
 def test_a_directory_has_owner_and_mode_and_its_content_only_where_it_is_asked_for(root: Path) -> None:
-    data = "/data: {owner: svc, group: gpu, mode: '2775', own: 50}"
+    data = "/data: {owner: svc, group: gpu, mode: '2775', chown_contents_max: 50}"
     host = f"prepare:\n  directories:\n    ~/vllm: {{}}\n    {data}\n"
     found = items(root, host)
-    assert dict(found["directory ~/vllm"].want) == {"mode": "0755", "owner": "@login"}
+    assert dict(found["directory ~/vllm"].fields) == {"mode": "0755", "owner": "@login"}
     assert found["directory ~/vllm"].arg == "@login 1000"
-    assert dict(found["directory /data"].want) == {
+    assert dict(found["directory /data"].fields) == {
         "mode": "2775", "owner": "svc", "group": "gpu", "others": "0",
     }  # fmt: skip
     assert found["directory /data"].arg == "svc 50"
@@ -105,7 +109,7 @@ def test_a_file_has_the_text_or_the_operators_own_file(root: Path) -> None:
     )
     assert base64.b64decode(found["file /etc/motd"].content) == b"\x00hi"
     assert base64.b64decode(found["file /etc/x"].content) == b"hello"
-    assert dict(found["file /etc/x"].want)["group"] == "adm"
+    assert dict(found["file /etc/x"].fields)["group"] == "adm"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +139,7 @@ def test_a_file_that_cannot_be_put_is_told_with_its_line(root: Path, said: str, 
 def test_what_the_gpu_is_told_is_one_thing(root: Path) -> None:
     host = "prepare: {gpu: {persistence: false, power_limit_w: 100, clocks_mhz: [300, 2000]}}\n"
     (gpu,) = items(root, host).values()
-    assert dict(gpu.want) == {
+    assert dict(gpu.fields) == {
         "persistence": "0", "power limit": "100", "clocks": "300,2000", "unit": "enabled active",
     }  # fmt: skip
 
@@ -146,9 +150,9 @@ def test_secrets_are_named_by_their_source_and_never_there(
     monkeypatch.setenv("NGC", "nvapi-secret")
     host = "prepare:\n  logins: {nvcr.io: {password: 'env:NGC', helper: pass}}\n  keep_hf_token: true\n"
     found = items(root, host, "{'hf_token': 'env:NGC'}")
-    login, token = found["login nvcr.io"], found["token ~/.cache/huggingface/token"]
+    login, token = found["login nvcr.io"], found["hub_token ~/.cache/huggingface/token"]
     assert (login.source, login.user, login.arg) == ("env:NGC", "$oauthtoken", "pass")
-    assert (token.source, dict(token.want)["mode"]) == ("env:NGC", "0600")
+    assert (token.source, dict(token.fields)["mode"]) == ("env:NGC", "0600")
     assert "nvapi-secret" not in repr(found)
     assert items(root, "prepare: {logins: {nvcr.io: null}}\n", "{}") == {}
 
@@ -163,10 +167,13 @@ def test_a_password_itself_is_refused_and_not_repeated(root: Path) -> None:
     assert "password" in found.message
 
 
-def test_old_caches_are_named_by_their_directory_and_limits(root: Path) -> None:
-    host = "cache_dir: /data/cache\nprepare: {old_caches: {max_age_days: 30, max_gib: 1.5}}\n"
+def test_compile_cache_retention_are_named_by_their_directory_and_limits(root: Path) -> None:
+    host = "cache_dir: /data/cache\nprepare: {compile_cache_retention: {max_age_days: 30, max_gib: 1.5}}\n"
     (caches,) = items(root, host).values()
-    assert (caches.id, dict(caches.want)) == ("caches /data/cache", {"max_age_days": "30", "max_gib": "1.5"})
+    assert (caches.id, dict(caches.fields)) == (
+        "compile_caches /data/cache",
+        {"max_age_days": "30", "max_gib": "1.5"},
+    )
 
 
 def test_where_models_and_caches_are_and_the_floor_may_differ_per_host(root: Path) -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.items import Item
 from sparkfleet.config.resolved import Container, Host, Prepare
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import docker_install
@@ -17,6 +16,7 @@ from sparkfleet.plan.operations import InstallPackages
 from sparkfleet.plan.status import spark_status
 from sparkfleet.probe.observed import Disk, Observed, WithoutDocker
 from sparkfleet.probe.packages import Packages
+from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST, NANO, THERE
 
@@ -129,7 +129,9 @@ def test_a_read_only_system_blocks_the_packages_too() -> None:
 def test_what_is_declared_of_the_spark_itself_waits_for_docker() -> None:
     declared = replace(
         DECLARED,
-        prepare=Prepare(docker="install", items=(Item("group", "docker nvidia", (("member", "yes"),)),)),
+        prepare=Prepare(
+            docker="install", resources=(Resource("group", "docker nvidia", (("member", "yes"),)),)
+        ),
     )
     plan = host_plan(declared, without())
     assert plan.state is HostState.CHANGE

@@ -8,29 +8,31 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.items import Item
 from sparkfleet.config.resolved import Host, Prepare
 from sparkfleet.plan import resource_changes
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import Action, FieldChange, HostState
 from sparkfleet.plan.report import SIGNS
 from sparkfleet.probe.observed import Items, Observed
+from sparkfleet.resources.base import NO_SOURCE, Resource
 from tests.unit.plan import fake_spark
 
-SYSCTL = Item("sysctl", "vm.swappiness", (("now", "10"), ("at boot", "10")), where="group_data/all.py")
-GROUP = Item("group", "docker @login", (("member", "yes"),))
-FILE = Item("file", "/etc/motd", (("sha256", "a" * 64), ("mode", "0644"), ("owner", "root")), content="aGk=")
-HOME = Item("directory", "~/vllm", (("mode", "0755"), ("owner", "@login")), "@login 1000")
-LOGIN = Item("login", "nvcr.io", (("secret", "as declared"),), source="env:NGC", user="$oauthtoken")
-GPU = Item(
+SYSCTL = Resource("sysctl", "vm.swappiness", (("now", "10"), ("at boot", "10")), where="group_data/all.py")
+GROUP = Resource("group", "docker @login", (("member", "yes"),))
+FILE = Resource(
+    "file", "/etc/motd", (("sha256", "a" * 64), ("mode", "0644"), ("owner", "root")), content="aGk="
+)
+HOME = Resource("directory", "~/vllm", (("mode", "0755"), ("owner", "@login")), "@login 1000")
+LOGIN = Resource("login", "nvcr.io", (("secret", "as declared"),), source="env:NGC", user="$oauthtoken")
+GPU = Resource(
     "gpu", "gpu", (("persistence", "1"), ("power limit", "100"), ("clocks", ""), ("unit", "enabled active"))
 )
-SERVICE = Item("service", "earlyoom.service", (("at boot", "disabled"), ("now", "inactive")))
-RULE = Item("sudoers", "worker", (("rule", "worker ALL=..."), ("mode", "0440"), ("owner", "root")))
+SERVICE = Resource("service", "earlyoom.service", (("at boot", "disabled"), ("now", "inactive")))
+RULE = Resource("sudoers", "worker", (("rule", "worker ALL=..."), ("mode", "0440"), ("owner", "root")))
 
 
-def host(*items: Item) -> Host:
-    return Host("spark-01", (), prepare=Prepare(items=items))
+def host(*resources: Resource) -> Host:
+    return Host("spark-01", (), prepare=Prepare(resources=resources))
 
 
 def seen(
@@ -41,9 +43,15 @@ def seen(
     return replace(bare, items=Items(record or {}, live), recorded=tuple(record or {}))
 
 
-def entry(item: Item, before: Mapping[str, Any], **put: str) -> dict[str, Any]:
-    kept = {**dict(item.want), **{name.replace("_", " "): value for name, value in put.items()}}
-    return {"kind": item.kind, "key": item.key, "arg": item.arg, "before": dict(before), "put": kept}
+def entry(item: Resource, before: Mapping[str, Any], **put: str) -> dict[str, Any]:
+    applied = {**dict(item.fields), **{name.replace("_", " "): value for name, value in put.items()}}
+    return {
+        "kind": item.kind,
+        "key": item.key,
+        "arg": item.arg,
+        "before": dict(before),
+        "applied": applied,
+    }
 
 
 def rows(declared: Host, spark: Observed) -> list[tuple[str, str, str, str, str, str]]:
@@ -88,10 +96,10 @@ def test_a_look_is_not_asked_for_what_nobody_declared() -> None:
         (LOGIN, "as $oauthtoken"),
         (replace(LOGIN, arg="pass"), "as $oauthtoken, kept by pass"),
         (RULE, "worker ALL=..."),
-        (Item("package", "htop", (("is", "installed"),)), ""),
+        (Resource("package", "htop", (("is", "installed"),)), ""),
     ],
 )
-def test_what_is_not_there_yet_is_one_row(item: Item, new: str) -> None:
+def test_what_is_not_there_yet_is_one_row(item: Resource, new: str) -> None:
     spark = seen({item.id: {"is": "absent", "secret": ""}})
     assert rows(host(item), spark) == [("+", item.kind, item.key, "", new, "")]
 
@@ -101,10 +109,10 @@ def test_values_are_shown_as_people_know_them() -> None:
         GPU.id: {"persistence": "", "power limit": "140", "clocks": "300,900", "unit": "disabled inactive"},
         FILE.id: {"is": "file", "sha256": "b" * 64, "mode": "0644", "owner": "root"},
         "hold nvidia-*": {"held": "", "free": "nvidia-a nvidia-b"},
-        "swap swap": {"now": "/dev/sda2", "at boot": ""},
+        "linux_swap swap": {"now": "/dev/sda2", "at boot": ""},
     }
-    hold = Item("hold", "nvidia-*", (("free", ""),))
-    swap = Item("swap", "swap", (("now", ""), ("at boot", "")))
+    hold = Resource("hold", "nvidia-*", (("free", ""),))
+    swap = Resource("linux_swap", "swap", (("now", ""), ("at boot", "")))
     assert rows(host(GPU, FILE, hold, swap), seen(live)) == [
         ("+", "gpu", "gpu", "", "on", "persistence"),
         ("~", "gpu", "gpu", "140 W", "100 W", "power limit"),
@@ -112,7 +120,7 @@ def test_values_are_shown_as_people_know_them() -> None:
         ("~", "gpu", "gpu", "disabled inactive", "enabled active", "unit"),
         ("~", "file", "/etc/motd", "b" * 12, "a" * 12, "content"),
         ("~", "hold", "nvidia-*", "nvidia-a nvidia-b free", "held", ""),
-        ("~", "swap", "swap", "/dev/sda2", "off", "now"),
+        ("~", "linux_swap", "swap", "/dev/sda2", "off", "now"),
     ]
 
 
@@ -121,7 +129,7 @@ def test_entries_of_others_are_offered_and_not_taken() -> None:
     found = rows(host(HOME), seen({"directory /home/nvidia/vllm": live}))
     assert found[-1] == (
         "=", "directory", "/home/nvidia/vllm", "", "3 entries of others inside",
-        "sudo chown -R nvidia /home/nvidia/vllm, or declare 'own:'",
+        "sudo chown -R nvidia /home/nvidia/vllm, or declare 'chown_contents_max:'",
     )  # fmt: skip
     many = rows(host(HOME), seen({"directory /home/nvidia/vllm": {**live, "others": "many"}}))
     assert many[-1][4] == "more than 1000 entries of others inside"
@@ -170,10 +178,10 @@ def test_a_file_that_replaced_another_goes_back_as_a_whole() -> None:
 
 
 def test_a_secret_is_rotated_when_it_is_another_and_left_when_its_source_gives_nothing() -> None:
-    record = {LOGIN.id: {**entry(LOGIN, {"is": "absent"}), "hash": "x"}}
+    record = {LOGIN.id: entry(LOGIN, {"is": "absent"}, hash="x")}
     another = seen({LOGIN.id: {"is": "login", "secret": "another"}}, record)
     assert rows(host(LOGIN), another) == [("~", "login", "nvcr.io", "another", "as declared", "secret")]
-    unknown = seen({LOGIN.id: {"is": "login", "secret": resource_changes.NOT_GIVEN}}, record)
+    unknown = seen({LOGIN.id: {"is": "login", "secret": NO_SOURCE}}, record)
     assert rows(host(LOGIN), unknown) == []
 
 
@@ -187,13 +195,13 @@ def test_a_secret_is_rotated_when_it_is_another_and_left_when_its_source_gives_n
         (RULE, {"is": "link", "rule": ""}, "worker is a link"),
         (HOME, {"is": "file"}, "/home/nvidia/vllm is a file"),
         (LOGIN, {"is": "login", "secret": "another"}, "which sparkfleet did not put there"),
-        (LOGIN, {"is": "absent", "secret": resource_changes.NOT_GIVEN}, "env:NGC gives nothing"),
+        (LOGIN, {"is": "absent", "secret": NO_SOURCE}, "env:NGC gives nothing"),
     ],
 )
 def test_what_cannot_be_made_so_blocks_the_host_with_its_remedy(
-    item: Item, live: Mapping[str, Any], words: str
+    item: Resource, live: Mapping[str, Any], words: str
 ) -> None:
-    (key,) = (one.id for one in resource_changes.items(host(item), fake_spark.USER))
+    (key,) = (one.id for one in resource_changes.declared(host(item), fake_spark.USER))
     plan = host_plan(host(item), seen({key: live}))
     assert plan.state is HostState.BLOCKED
     (found,) = (one.blocked for one in plan.change_sets)
@@ -203,7 +211,7 @@ def test_what_cannot_be_made_so_blocks_the_host_with_its_remedy(
 
 
 def test_a_tree_larger_than_declared_is_not_walked_over() -> None:
-    item = replace(HOME, want=(*HOME.want, ("others", "0")), arg="@login 5")
+    item = replace(HOME, fields=(*HOME.fields, ("others", "0")), arg="@login 5")
     live = {"is": "directory", "mode": "0755", "owner": "nvidia", "others": "many"}
     (one,) = host_plan(host(item), seen({"directory /home/nvidia/vllm": live})).change_sets
     assert one.blocked is not None

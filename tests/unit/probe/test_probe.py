@@ -440,7 +440,7 @@ COSTLY = {
 }
 
 
-DECLARED = (("package", "bash", ""), ("sysctl", "vm.swappiness", ""), ("swap", "", ""))
+DECLARED = (("package", "bash", ""), ("sysctl", "vm.swappiness", ""), ("linux_swap", "", ""))
 
 
 @pytest.mark.parametrize("items", [None, DECLARED], ids=["a host", "the Spark itself, too"])
@@ -449,7 +449,7 @@ def test_a_plan_s_look_loads_none_of_the_modules_that_cost_a_spark_more_than_the
 ) -> None:
     request = ProbeRequest(items=items)
     words = [sys.executable, "-I", "-S", "-B", "-c", f"{LOADER}\nprint(*sys.modules)", request.to_json()]
-    packed = packed_program(request.more_parts)
+    packed = packed_program(request.more_parts, request.kinds)
     said = subprocess.run(words, input=packed, capture_output=True, text=True, check=True).stdout
     answer = find_answer(said.splitlines())
     assert answer is not None

@@ -7,36 +7,37 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.items import Item
 from sparkfleet.config.resolved import Host
 from sparkfleet.fleet.connection import secret_cache
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan import resource_changes
 from sparkfleet.probe.observed import Observed
+from sparkfleet.resources import registry
+from sparkfleet.resources.base import CURRENT, NO_SOURCE, Resource
 
 
-def value(item: Item) -> str:
+def value(resource: Resource) -> str:
     """Return what the Spark keeps: of a login, user and password; "" when the source gives nothing.
 
     Raise SparkfleetError when a file or a command that was declared gives nothing.
     """
-    found = secret_cache.read_once(item.source, field="prepare")
-    return f"{item.user}:{found}" if found and item.kind == "login" else found
+    found = secret_cache.read_once(resource.source, field="prepare")
+    return f"{resource.user}:{found}" if found and resource.user else found
 
 
 def compared(host: Host, observed: Observed) -> Observed:
-    """Return what was observed, with each secret said to be the declared one, or another."""
+    """Return what was observed, each secret marked as the declared one or another."""
     live = dict(observed.items.live)
-    for item in resource_changes.items(host, observed.user):
-        if item.kind in resource_changes.SECRETS and "error" not in live[item.id]:
-            live[item.id] = _compared(live[item.id], value(item))
+    for resource in resource_changes.declared(host, observed.user):
+        if registry.kind(resource.kind).secret and "error" not in live[resource.id]:
+            live[resource.id] = _compared(live[resource.id], value(resource))
     return replace(observed, items=replace(observed.items, live=live))
 
 
 def _compared(seen: Mapping[str, Any], declared: str) -> Mapping[str, Any]:
     if not declared:
-        return {**seen, "secret": resource_changes.NOT_GIVEN}
+        return {**seen, "secret": NO_SOURCE}
     if seen.get("secret") != "there":
-        return seen  # there is none, or kept in another place than is declared
+        return seen  # there is none, or it is stored in another place than is declared
     same = hmac.compare_digest(seen["hash"], resources.digest(declared.encode(), bytes.fromhex(seen["salt"])))
-    return {**seen, "secret": resource_changes.CURRENT if same else "another"}
+    return {**seen, "secret": CURRENT if same else "another"}

@@ -1,73 +1,83 @@
-"""What is declared of a Spark itself, as the request that its programs carry out."""
+"""Applies the plan's resource operations by the program on the Spark."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from sparkfleet.config.items import Item
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import ResourceRequest, ResourceResult, ResourceToApply
 from sparkfleet.fleet.connection import remote, secrets
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan import resource_changes
 from sparkfleet.plan.model import Operation
-from sparkfleet.plan.operations import ApplyResource, RemoveCompileCache, RevertResource
+from sparkfleet.plan.operations import ApplyResource, RevertResource
+from sparkfleet.probe.observed import User
+from sparkfleet.resources import registry
+from sparkfleet.resources.base import Resource
 
 TIMEOUT_S = 1500
 """Seconds for all of it: packages come over a slow line."""
 
 
-def request(declared: tuple[Item, ...], operations: Sequence[Operation]) -> dict[str, Any]:
-    """Return the operations on resources as the host's program takes them; {}: there are none."""
-    asked = {
-        "put": [_asked(one.item) for one in operations if isinstance(one, ApplyResource)],
-        "take_back": [f"{one.resource} {one.key}" for one in operations if isinstance(one, RevertResource)],
-        "caches": [one.path for one in operations if isinstance(one, RemoveCompileCache)],
-    }
-    if not any(asked.values()):
-        return {}
-    return {**asked, "stays": [item.id for item in declared]}
+def request(host: Host, user: User, operations: Sequence[Operation]) -> ResourceRequest | None:
+    """Return the plan's operations on resources as the Spark's program takes them; None without any."""
+    applied = tuple(_to_apply(one.declared) for one in operations if isinstance(one, ApplyResource))
+    reverted = tuple(one.id for one in operations if isinstance(one, RevertResource))
+    if not applied and not reverted:
+        return None
+    return ResourceRequest(
+        applied,
+        reverted,
+        tuple(one.id for one in resource_changes.declared(host, user)),
+    )
 
 
-def _asked(item: Item) -> dict[str, Any]:
-    secret = secrets.value(item) if item.kind in resource_changes.SECRETS else ""
-    return {
-        "kind": item.kind,
-        "key": item.key,
-        "arg": item.arg,
-        "want": dict(item.want),
-        "content": item.content,
-        "user": item.user,
-        "secret": secret,
-    }
+def _to_apply(resource: Resource) -> ResourceToApply:
+    secret = secrets.value(resource) if registry.kind(resource.kind).secret else ""
+    return ResourceToApply(
+        resource.kind,
+        resource.key,
+        dict(resource.fields),
+        resource.arg,
+        resource.content,
+        secret,
+        resource.user,
+    )
 
 
 def apply(act: executor.Acting, operations: Sequence[Operation]) -> None:
-    """Have the host's program execute the operations on resources. Raise FailedError with what it refuses."""
-    if not any(isinstance(one, ApplyResource | RevertResource | RemoveCompileCache) for one in operations):
+    """Have the Spark do it. Raise FailedError with everything that it refuses."""
+    if not any(isinstance(one, ApplyResource | RevertResource) for one in operations):
         return
-    user = spark_plan.login_user(act.host)
-    asked = request(resource_changes.items(spark_plan.declared(act.host), user), operations)
-    answer = remote.program(act.host, "prepare", data=asked, timeout=TIMEOUT_S)
-    words = remote.last_document(answer.out)
-    if answer.ok and words:
-        if any(name.startswith("group ") for name in words["done"]):
+    requested = request(spark_plan.declared(act.host), spark_plan.login_user(act.host), operations)
+    if requested is None:
+        return
+    answer = remote.program(act.host, "prepare", data=requested.to_json(), timeout=TIMEOUT_S)
+    document = remote.last_document(answer.out)
+    try:
+        result = ResourceResult.from_json(document) if document else None
+    except ContractError as error:
+        raise executor.FailedError(error.diagnostic) from error
+    if answer.ok and result:
+        if any(name.startswith("group ") for name in result.done):
             remote.reconnect(act.host)  # whoever logs in from now on is in the group
         return
-    said = (answer.err.strip().splitlines() or ["no answer"])[-1]
-    diagnostics = [
+    raise executor.FailedError(*_diagnostics(act.host.name, result, answer.err))
+
+
+def _diagnostics(host: str, result: ResourceResult | None, errors: str) -> list[Diagnostic]:
+    if result is None or not result.refused:
+        last = (errors.strip().splitlines() or ["no response"])[-1]
+        return [Diagnostic(host, f"applying resources failed: {last}", hint="run again")]
+    note = "" if result.done else "; nothing was changed"
+    return [
         Diagnostic(
-            f"{act.host.name}: {one['id']}", one["found"], one["expected"], one["remedy"] or "then run again"
+            f"{host}: {one.id}",
+            one.found + (note if number == 0 else ""),
+            one.expected,
+            one.hint or "then run again",
         )
-        for one in words.get("refused", ())
+        for number, one in enumerate(result.refused)
     ]
-    if not diagnostics:
-        diagnostics = [Diagnostic(act.host.name, f"preparing the host failed: {said}", hint="run again")]
-    elif not words.get("done"):
-        diagnostics[0] = Diagnostic(
-            diagnostics[0].location,
-            f"{diagnostics[0].message}; nothing was changed",
-            diagnostics[0].expected,
-            diagnostics[0].hint,
-        )
-    raise executor.FailedError(*diagnostics)

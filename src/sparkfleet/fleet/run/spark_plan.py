@@ -12,6 +12,7 @@ from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote, secrets
 from sparkfleet.fleet.connection.probe import look
+from sparkfleet.plan import resource_changes
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, Step
 from sparkfleet.plan.verification import AGAIN, verify_plan
@@ -41,9 +42,10 @@ def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostP
     request = probe_request(spec)
     try:
         seen = _seen(host, request)
-        if isinstance(seen, Observed) and seen.recorded and request.items is None:
-            # What was declared of the Spark itself is no longer: this look tells how all of it is now.
-            seen = _seen(host, replace(request, items=()))
+        if isinstance(seen, Observed) and (kinds := resource_changes.undeclared_kinds(request, seen)):
+            # Resources of these kinds are no longer declared: only now it is known that they were applied.
+            request = replace(request, items=request.items or (), recorded_kinds=kinds)
+            seen = _seen(host, request)
         if isinstance(seen, Observed) and request.items:
             seen = secrets.compared(spec, seen)
     except remote.ConnectionLostError as error:

@@ -107,7 +107,7 @@ def look_at_items(asked: list[list[str]], who: dict[str, Any]) -> dict[str, Any]
     """Return what is asked for of the Spark itself; its module comes only with a look that needs it."""
     from sparkfleet.onhost.collectors import resources  # noqa: PLC0415
 
-    return resources.look_at_items(asked, who["name"], who["home"])
+    return resources.observe_all(asked, who["name"], who["home"])
 
 
 def main() -> None:

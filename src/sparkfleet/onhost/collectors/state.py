@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def record_file() -> dict[str, Any]:
-    """Return the record of what runs put on this Spark itself, as ``onhost/prepare`` wrote it down."""
+    """Return the record of the resources that runs applied, in the version that was written."""
     data = document("prepared.json", 1 << 26)
-    if not isinstance(data, dict) or not isinstance(data.get("items", {}), dict):
+    if not isinstance(data, dict) or not isinstance(data.get("resources", data.get("items", {})), dict):
         raise TypeError("%s/prepared.json is not the record of this host's resources" % basics.STATE_DIR)
     return data
 
@@ -28,10 +28,10 @@ def document(name: str, limit: int = 1 << 20) -> Any:
         return {"error": "unreadable: %s" % error}
 
 
-def record() -> dict[str, Any]:
-    """Return the things in the record, by their ids."""
-    items: dict[str, Any] = record_file().get("items", {})
-    return items
+def recorded() -> list[str]:
+    """Return the ids of the resources that runs applied (version 1 of the record has "items")."""
+    data = record_file()
+    return sorted(data.get("resources") or data.get("items", ()))
 
 
 def look_at_state() -> dict[str, Any]:
@@ -54,7 +54,7 @@ def look_at_state() -> dict[str, Any]:
         "generations": generations,
         "swap": going_on,
         "rates": document("rates.json"),
-        "recorded": sorted(record()),
+        "recorded": recorded(),
         "staged": staged(),
     }
 

@@ -1,1 +1,1 @@
-"""Declared things of a Spark made so (files, packages, settings), and taken back."""
+"""Declared resources applied on this Spark, recorded, and reverted."""

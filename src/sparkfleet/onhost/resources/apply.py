@@ -1,190 +1,130 @@
-"""Makes declared things so on this Spark, and takes back what is no longer declared.
+"""Applies declared resources on this Spark, and reverts those that are no longer declared.
 
-Nothing is changed before everything that is asked for was tested. What was there before is on record before
-it is changed: a run that is killed in between leaves a Spark that the next run puts right.
+Nothing is changed before every requested resource has been checked. What was there before is on record before
+it is changed: a run that is killed in between leaves a Spark that the next run completes.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from sparkfleet.contract.resources import RefusedResource, ResourceRequest, ResourceResult, ResourceToApply
 from sparkfleet.onhost.collectors import resources
-from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System
-from sparkfleet.onhost.resources import directories, gpu, packages, revert
-from sparkfleet.onhost.resources import files as prepare_files
-from sparkfleet.onhost.resources import secrets as prepare_secrets
-from sparkfleet.onhost.resources import system as prepare_system
-from sparkfleet.onhost.resources.base import RefusedError, Thing
+from sparkfleet.onhost.resources.access import HostAccess
+from sparkfleet.onhost.resources.record import Record
 from sparkfleet.onhost.state import store
-
-RECORD = "prepared.json"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How things of a kind are handled. ``check`` and ``put`` raise RefusedError."""
-
-    put: Callable[[System, Thing], None]
-    back: Callable[[System, Mapping[str, Any], tuple[str, ...]], None]
-    check: Callable[[System, Thing], None] = lambda *_: None
-    before: Callable[[System, Thing], dict[str, Any]] = lambda *_: {}
-    """What is kept beside the fields, so that the thing can be taken back."""
+from sparkfleet.resources import host_files, registry
+from sparkfleet.resources.base import Applied, Fields, ResourceError, Target
 
 
-KINDS: dict[str, Kind] = {
-    "directory": Kind(directories.put, directories.back, before=prepare_files.new_parents),
-    "file": Kind(
-        prepare_files.put_file, prepare_files.back_file, prepare_files.check_file, prepare_files.keep_file
-    ),
-    "gpu": Kind(gpu.put, gpu.back, gpu.check, gpu.now),
-    "group": Kind(prepare_system.put_group, prepare_system.back_group),
-    "hold": Kind(packages.put_hold, packages.back_hold),
-    "login": Kind(
-        prepare_secrets.put_login,
-        prepare_secrets.back_login,
-        prepare_secrets.check_login,
-        prepare_secrets.before_login,
-    ),
-    "package": Kind(
-        packages.put_package,
-        packages.back_package,
-        packages.check_package,
-        packages.what_comes_with,
-    ),
-    "service": Kind(prepare_system.put_service, prepare_system.back_service),
-    "sudoers": Kind(
-        prepare_files.put_sudoers,
-        prepare_files.back_sudoers,
-        prepare_files.check_sudoers,
-        prepare_files.keep_sudoers,
-    ),
-    "swap": Kind(prepare_system.put_swap, prepare_system.back_swap),
-    "sysctl": Kind(prepare_system.put_sysctl, prepare_system.back_sysctl, prepare_system.check_sysctl),
-    "token": Kind(prepare_secrets.put_token, prepare_secrets.back_token, before=prepare_files.new_parents),
-}
+def run(system: System, data: Mapping[str, Any], root: str = "") -> dict[str, Any]:
+    """Carry out the request of the operator's machine and return the result, both as JSON objects."""
+    return apply(HostAccess(system, root), ResourceRequest.from_json(data)).to_json()
 
 
-class Record:
-    """What runs put on this Spark, with what was there before; on disk before anything is changed."""
-
-    def __init__(self, state: Path) -> None:
-        """Read it."""
-        self.path = state / RECORD
-        data = files.read_json(self.path) or {}
-        self.salt: str = data.get("salt") or secrets.token_hex(16)
-        self.items: dict[str, dict[str, Any]] = data.get("items", {})
-
-    def write(self) -> None:
-        """Write it, for root alone."""
-        files.write_json(self.path, {"schema": 1, "salt": self.salt, "items": self.items}, 0o600)
-
-
-def carry_out(system: System, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Carry a request out; return what was done, or what was refused (then nothing was changed)."""
-    if store.unfinished(system.paths.state):
+def apply(host: HostAccess, request: ResourceRequest) -> ResourceResult:
+    """Carry a request out. Where a check refuses, nothing has been changed."""
+    if store.unfinished(host.state):
         raise store.BusyError("a change of a service is in progress on this Spark")
-    with store.lock(system.paths.state):
-        record = Record(system.paths.state)
-        record.write()  # the salt, before the first secret is looked at
-        refused = _refusals(system, _things(request))
+    with store.lock(host.state):
+        record = Record(host.state)
+        record.write()  # the salt, before the first secret is observed
+        refused = _check(host, [_target(host, one) for one in request.apply])
         if refused:
-            return {"refused": refused}
+            return ResourceResult(refused=refused)
         done: list[str] = []
         try:
-            for name in reversed(request.get("take_back", ())):
-                _take_back(system, record, name, request.get("stays", ()))
+            for name in reversed(request.revert):
+                _revert(host, record, name, request.declared)
                 done.append(name)
-            for one in _things(request):  # how they are by now is what they go back to
-                _put(system, record, one)
-                done.append(one.id)
-            caches = [prepare_files.remove_cache(path) for path in request.get("caches", ())]
-        except RefusedError as error:
-            return {"done": done, "refused": [error.words(error.about)]}
-        return {"done": [*done, *caches], "refused": []}
+            for one in request.apply:  # observed again: a revert may have changed it
+                target = _target(host, one)
+                _apply(host, record, target)
+                done.append(target.id)
+        except ResourceError as error:
+            return ResourceResult(tuple(done), (_refused(error, error.about),))
+        return ResourceResult(tuple(done))
 
 
-def _things(request: Mapping[str, Any]) -> list[Thing]:
-    return [thing(asked) for asked in request.get("put", ())]
+def _target(host: HostAccess, one: ResourceToApply) -> Target:
+    registry.kind(one.kind)
+    live = resources.observe(host, one.kind, one.key, one.arg)
+    return Target(one.kind, one.key, one.arg, one.fields, live, one.content, one.secret, one.user)
 
 
-def thing(asked: Mapping[str, Any]) -> Thing:
-    """Return what is asked for, with how it is now."""
-    kind, key, arg = str(asked["kind"]), str(asked["key"]), str(asked.get("arg", ""))
-    if kind not in KINDS:
-        raise ValueError(f"no kind {kind!r}")
-    return Thing(
-        kind,
-        key,
-        arg,
-        dict(asked["want"]),
-        resources.LOOKS[kind](key, arg),
-        content=str(asked.get("content", "")),
-        secret=str(asked.get("secret", "")),
-        user=str(asked.get("user", "")),
-    )
-
-
-def _refusals(system: System, things: list[Thing]) -> list[dict[str, str]]:
-    found = []
-    for one in things:
+def _check(host: HostAccess, targets: Sequence[Target]) -> tuple[RefusedResource, ...]:
+    refused = []
+    for target in targets:
         try:
-            KINDS[one.kind].check(system, one)
-        except RefusedError as error:
-            found.append(error.words(one.id))
-    return found
+            registry.kind(target.kind).check(host, target)
+        except ResourceError as error:
+            refused.append(_refused(error, target.id))
+    return tuple(refused)
 
 
-def _put(system: System, record: Record, one: Thing) -> None:
-    kind = KINDS[one.kind]
-    entry = record.items.get(one.id)
-    if entry is None:
-        # What was so already was put by somebody else: only what differs is ours to take back.
-        before = {**one.live, **kind.before(system, one)}
-        entry = {"kind": one.kind, "key": one.key, "arg": one.arg, "before": before}
-    entry["put"], entry["arg"] = {**entry.get("put", {}), **one.want}, one.arg
-    record.items[one.id] = entry
-    record.write()
+def _refused(error: ResourceError, about: str) -> RefusedResource:
+    return RefusedResource(about, error.found, error.expected, error.hint)
+
+
+def _apply(host: HostAccess, record: Record, target: Target) -> None:
+    kind = registry.kind(target.kind)
+    before: Fields = {}
+    if kind.recorded:
+        entry = record.entries.get(target.id)
+        if entry is None:
+            # What was so already is somebody else's: only what differs is ours to revert.
+            snapshot = {**target.live, **kind.snapshot(host, target)}
+            entry = Applied(target.kind, target.key, target.arg, snapshot, {})
+        entry.applied, entry.arg = {**entry.applied, **target.fields}, target.arg
+        record.entries[target.id] = entry
+        record.write()
+        before = entry.before
     try:
-        kind.put(system, replace(one, before=entry["before"]))
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise RefusedError(f"{where}{error.strerror or error}", about=one.id) from error
-    except RefusedError as error:
-        error.about = error.about or one.id
-        raise
-    now = resources.LOOKS[one.kind](one.key, one.arg)
-    wrong = [name for name, value in one.want.items() if name != "secret" and now.get(name, "") != value]
+        kind.apply(host, replace(target, before=before))
+    except (OSError, ResourceError) as error:
+        raise _about(error, target.id) from error
+    if kind.recorded:
+        _verify(host, record, target)
+
+
+def _verify(host: HostAccess, record: Record, target: Target) -> None:
+    now = resources.observe(host, target.kind, target.key, target.arg)
+    wrong = [name for name, value in target.fields.items() if name != "secret" and now.get(name, "") != value]
     if wrong:
         seen = ", ".join(f"{name} is {now.get(name, '')!r}" for name in wrong)
-        raise RefusedError(f"it did not take: {seen}", about=one.id)
+        raise ResourceError(f"it had no effect: {seen}", about=target.id)
     if "hash" in now:
-        entry["put"]["hash"] = now["hash"]
+        record.entries[target.id].applied["hash"] = now["hash"]
         record.write()
 
 
-def _take_back(system: System, record: Record, name: str, stays: Sequence[str]) -> None:
-    entry = record.items.get(name)
+def _about(error: OSError | ResourceError, about: str) -> ResourceError:
+    if isinstance(error, ResourceError):
+        return ResourceError(error.found, error.expected, error.hint, error.about or about)
+    where = f"{error.filename}: " if error.filename else ""
+    return ResourceError(f"{where}{error.strerror or error}", about=about)
+
+
+def _revert(host: HostAccess, record: Record, name: str, declared: Sequence[str]) -> None:
+    entry = record.entries.get(name)
     if entry is None:
         return
-    record.items |= packages.passed_on(entry, stays)
-    live = resources.LOOKS[entry["kind"]](entry["key"], entry["arg"])
-    fields = revert.fields(entry, live)
+    kind = registry.kind(entry.kind)
+    for part in kind.split(entry, declared):
+        record.entries[f"{part.kind} {part.key}"] = part
+    live = resources.observe(host, entry.kind, entry.key, entry.arg)
+    names = kind.reverted_fields(entry, live)
     try:
-        if fields:
-            KINDS[entry["kind"]].back(system, entry, fields)
-    except OSError as error:
-        raise RefusedError(f"{error.filename or ''}: {error.strerror or error}", about=name) from error
-    except RefusedError as error:
-        error.about = name
-        raise
-    del record.items[name]
+        if names:
+            kind.revert(host, entry, names)
+    except (OSError, ResourceError) as error:
+        raise _about(error, name) from error
+    del record.entries[name]
     record.write()
-    prepare_files.forget_content(system, record.items)
-    if not record.items:
+    host_files.remove_unused_snapshots(host, record.entries)
+    if not record.entries:
         os.sync()

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.items import Item
 from sparkfleet.config.resolved import Host, Prepare
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import docker_install, fabric, host, service, verification
@@ -26,6 +25,7 @@ from sparkfleet.plan.operations import OPERATIONS, UserDeployOperation
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.verification import verify_plan
 from sparkfleet.probe.observed import Items, Observed, User
+from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark, test_derived, test_docker_install, test_resource_changes
 from tests.unit.plan import test_verification as to_verify
 from tests.unit.plan.fabric import test_changes as links
@@ -42,8 +42,8 @@ EXECUTORS = {
     Step.SERVICE: service._execute_all,
     Step.VERIFY: verification._verify,
 }
-CACHES = Item("caches", "/cache", (("max_age_days", "40"),))
-HTOP = Item("package", "htop", (("version", "installed"),))
+CACHES = Resource("compile_caches", "/cache", (("max_age_days", "40"),))
+HTOP = Resource("package", "htop", (("version", "installed"),))
 
 
 def drifted() -> Observed:
@@ -62,10 +62,10 @@ def resources() -> tuple[Host, Observed]:
     live: dict[str, dict[str, Any]] = {
         sysctl.id: {"now": "60"},
         CACHES.id: {"caches": {"a" * 12: [5 << 30, 0, False]}, "now": 50 * 86400},
-        HTOP.id: dict(HTOP.want),
+        HTOP.id: dict(HTOP.fields),
     }
     record = {HTOP.id: test_resource_changes.entry(HTOP, {"is": "absent"})}
-    declared = Host("spark-01", prepare=Prepare(items=(sysctl, CACHES)))
+    declared = Host("spark-01", prepare=Prepare(resources=(sysctl, CACHES)))
     bare = fake_spark.converged(declared)
     return declared, replace(bare, items=Items(record, live), recorded=tuple(record))
 
@@ -96,7 +96,7 @@ class _Run:
         self.calls: list[object] = []
         self.types: set[type] = set()
         self.monkeypatch = monkeypatch
-        answer = remote.Answer(True, json.dumps({"done": []}) + "\n", "")
+        answer = remote.Answer(True, json.dumps({"done": [], "refused": [], "version": 1}) + "\n", "")
         patch = monkeypatch.setattr
         patch(remote, "run", self._record("run", answer))
         patch(remote, "program", self._record("program", answer))

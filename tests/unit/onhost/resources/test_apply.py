@@ -1,52 +1,58 @@
-"""Things put and taken back, by a kind made up for the test: refused first, on record before, put right
-after a kill.
+"""Resources applied and reverted, with a kind made up for the test: checked first, recorded before they are
+changed, completed after a kill.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparkfleet.onhost.collectors import resources
-from sparkfleet.onhost.machine.system import System
-from sparkfleet.onhost.resources import apply, revert
-from sparkfleet.onhost.resources.base import RefusedError, Thing
+from sparkfleet.contract.resources import ResourceRequest, ResourceResult, ResourceToApply
+from sparkfleet.onhost.resources import apply, record
+from sparkfleet.onhost.resources.access import HostAccess
 from sparkfleet.onhost.state import store
+from sparkfleet.resources import registry
+from sparkfleet.resources.base import Applied, Host, ObservedHost, ResourceError, ResourceKind, Target
 from tests.unit.onhost.world import Killed, World
 
-Told = dict[str, str]
+Values = dict[str, str]
 
 
-class Knobs:
-    """A machine of knobs, each with a value; a knob called "bad" refuses, "stuck" does not move."""
+class Knobs(ResourceKind):
+    """A machine of knobs, each with a value; "bad" is refused, "stuck" has no effect."""
+
+    name = "knob"
+    order = 1
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.values: Told = {}
+        self.values: Values = {}
 
-    def look(self, key: str, _: str = "") -> dict[str, str]:
+    def observe(self, _: ObservedHost, key: str, __: str = "") -> dict[str, str]:
         return {"value": self.values.get(key, "0")}
 
-    def check(self, _: System, thing: Thing) -> None:
-        if thing.want["value"] == "bad":
-            raise RefusedError(f"{thing.key} cannot be bad", "a number", "mend it")
+    def check(self, _: Host, target: Target) -> None:
+        if target.fields["value"] == "bad":
+            raise ResourceError(f"{target.key} cannot be bad", "a number", "correct it")
 
-    def put(self, _: System, thing: Thing) -> None:
-        if thing.want["value"] == "late":
-            raise RefusedError("refused while it was put")
-        if thing.want["value"] == "full":
+    def apply(self, _: Host, target: Target) -> None:
+        value = target.fields["value"]
+        if value == "late":
+            raise ResourceError("refused while it was applied")
+        if value == "full":
             raise OSError(28, "No space left on device", "/etc/x")
-        if thing.want["value"] != "stuck":
-            self.turn(thing.key, thing.want["value"])
+        if value != "stuck":
+            self.turn(target.key, value)
 
-    def back(self, _: System, entry: Mapping[str, Any], fields: tuple[str, ...]) -> None:
-        assert fields == ("value",)
-        self.turn(entry["key"], entry["before"]["value"])
+    def revert(self, _: Host, entry: Applied, names: tuple[str, ...]) -> None:
+        assert names == ("value",)
+        self.turn(entry.key, entry.before["value"])
 
     def turn(self, key: str, value: str) -> None:
         self.world.point()
@@ -56,94 +62,140 @@ class Knobs:
 
 @pytest.fixture
 def knobs(world: World, monkeypatch: pytest.MonkeyPatch) -> Knobs:
-    made = Knobs(world)
-    monkeypatch.setitem(apply.KINDS, "knob", apply.Kind(made.put, made.back, made.check))
-    monkeypatch.setitem(resources.LOOKS, "knob", made.look)
-    return made
+    kind, module = Knobs(world), ModuleType("sparkfleet.resources.kinds.knob")
+    module.observe = kind.observe  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(registry.kinds(), "knob", kind)
+    return kind
 
 
-def asked(**values: str) -> dict[str, Any]:
-    return {"put": [{"kind": "knob", "key": key, "want": {"value": value}} for key, value in values.items()]}
+def run(world: World, *revert: str, **values: str) -> ResourceResult:
+    """Apply values to knobs, and revert resources."""
+    targets = tuple(ResourceToApply("knob", key, {"value": value}) for key, value in values.items())
+    return apply.apply(HostAccess(world), ResourceRequest(targets, revert))
 
 
-def record(world: World) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((world.paths.state / "prepared.json").read_text())
+def recorded(world: World) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((world.paths.state / record.FILE).read_text())
     return data
 
 
-def test_a_thing_is_put_and_what_was_before_is_on_record_for_root_alone(world: World, knobs: Knobs) -> None:
-    assert apply.carry_out(world, asked(a="1")) == {"done": ["knob a"], "refused": []}
-    assert knobs.values == {"a": "1"}
-    assert record(world)["items"] == {
-        "knob a": {"kind": "knob", "key": "a", "arg": "", "before": {"value": "0"}, "put": {"value": "1"}}
-    }
-    assert (world.paths.state / "prepared.json").stat().st_mode & 0o777 == 0o600
-
-
-def test_put_again_it_still_goes_back_to_what_was_before_the_first_run(world: World, knobs: Knobs) -> None:
-    for value in ("1", "2"):
-        apply.carry_out(world, asked(a=value))
-    assert apply.carry_out(world, {"take_back": ["knob a"]})["done"] == ["knob a"]
-    assert knobs.values == {"a": "0"}
-    assert record(world)["items"] == {}
-
-
-def test_one_that_is_refused_keeps_all_from_being_put_and_every_reason_is_told(
+def test_a_resource_is_applied_and_the_state_of_before_is_recorded_for_root_alone(
     world: World, knobs: Knobs
 ) -> None:
-    apply.carry_out(world, asked(z="1"))
-    answer = apply.carry_out(world, {**asked(a="1", b="bad", c="bad"), "take_back": ["knob z"]})
-    assert [one["id"] for one in answer["refused"]] == ["knob b", "knob c"]
-    assert answer["refused"][0]["remedy"] == "mend it"
-    assert "done" not in answer
+    assert run(world, a="1") == ResourceResult(("knob a",))
+    assert knobs.values == {"a": "1"}
+    assert recorded(world)["resources"] == {
+        "knob a": {"kind": "knob", "key": "a", "arg": "", "before": {"value": "0"}, "applied": {"value": "1"}}
+    }
+    assert (world.paths.state / record.FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_request_and_result_travel_as_json(world: World, knobs: Knobs) -> None:
+    request = ResourceRequest((ResourceToApply("knob", "a", {"value": "bad"}),), declared=("knob a",))
+    document = apply.run(world, json.loads(json.dumps(request.to_json())))
+    (refused,) = ResourceResult.from_json(json.loads(json.dumps(document))).refused
+    assert (refused.id, refused.expected, refused.hint) == ("knob a", "a number", "correct it")
+
+
+def test_applied_twice_it_is_still_reverted_to_the_state_before_the_first_run(
+    world: World, knobs: Knobs
+) -> None:
+    for value in ("1", "2"):
+        run(world, a=value)
+    assert run(world, "knob a").done == ("knob a",)
+    assert knobs.values == {"a": "0"}
+    assert recorded(world)["resources"] == {}
+
+
+def test_one_that_is_refused_keeps_all_from_being_applied_and_every_reason_is_reported(
+    world: World, knobs: Knobs
+) -> None:
+    run(world, z="1")
+    result = run(world, "knob z", a="1", b="bad", c="bad")
+    assert [one.id for one in result.refused] == ["knob b", "knob c"]
+    assert result.done == ()
     assert knobs.values == {"z": "1"}
 
 
 @pytest.mark.parametrize(
-    ("value", "why"),
+    ("value", "found"),
     [
-        ("late", "refused while it was put"),
+        ("late", "refused while it was applied"),
         ("full", "/etc/x: No space left on device"),
-        ("stuck", "it did not take: value is '0'"),
+        ("stuck", "it had no effect: value is '0'"),
     ],
 )
-def test_one_that_fails_while_it_is_put_is_named_with_what_was_done_before_it(
-    world: World, knobs: Knobs, value: str, why: str
+def test_one_that_fails_is_named_with_what_was_done_before_it(
+    world: World, knobs: Knobs, value: str, found: str
 ) -> None:
-    answer = apply.carry_out(world, asked(a="1", b=value, c="1"))
-    assert answer["done"] == ["knob a"]
-    assert [(one["id"], one["found"]) for one in answer["refused"]] == [("knob b", why)]
+    result = run(world, a="1", b=value, c="1")
+    assert result.done == ("knob a",)
+    assert [(one.id, one.found) for one in result.refused] == [("knob b", found)]
     assert knobs.values == {"a": "1"}
 
 
 def test_what_somebody_changed_since_is_only_forgotten(world: World, knobs: Knobs) -> None:
-    apply.carry_out(world, asked(a="1"))
+    run(world, a="1")
     knobs.values["a"] = "by hand"
-    apply.carry_out(world, {"take_back": ["knob a", "knob never put"]})
+    run(world, "knob a", "knob never applied")
     assert knobs.values == {"a": "by hand"}
-    assert record(world)["items"] == {}
+    assert recorded(world)["resources"] == {}
 
 
-def test_while_a_service_is_being_changed_nothing_else_is(world: World, knobs: Knobs) -> None:
+def test_during_a_rollout_nothing_is_applied(world: World, knobs: Knobs) -> None:
     request = world.paths.state / "swaps" / "20261121-1" / "request.json"
     request.parent.mkdir(parents=True)
     request.write_text("{}")
     with pytest.raises(store.BusyError):
-        apply.carry_out(world, asked(a="1"))
+        run(world, a="1")
     assert knobs.values == {}
 
 
 def test_an_unknown_kind_is_an_error_and_no_guess(world: World) -> None:
-    with pytest.raises(ValueError, match="no kind 'magic'"):
-        apply.carry_out(world, {"put": [{"kind": "magic", "key": "x", "want": {}}]})
+    request = ResourceRequest((ResourceToApply("magic", "x", {}),))
+    with pytest.raises(ValueError, match="unknown kind of resource 'magic'"):
+        apply.apply(HostAccess(world), request)
 
 
-def test_the_salt_is_kept(world: World, knobs: Knobs) -> None:
-    apply.carry_out(world, asked(a="1"))
-    salt = record(world)["salt"]
-    apply.carry_out(world, asked(a="2"))
+def test_the_salt_stays_the_same(world: World, knobs: Knobs) -> None:
+    run(world, a="1")
+    salt = recorded(world)["salt"]
+    run(world, a="2")
     assert len(bytes.fromhex(salt)) == 16
-    assert record(world)["salt"] == salt
+    assert recorded(world)["salt"] == salt
+
+
+def test_the_record_of_an_earlier_version_is_read_and_written_in_the_present_one(
+    world: World, knobs: Knobs
+) -> None:
+    """Version 1 as f014667 wrote it."""
+    swap = {"now": "/swapfile", "at boot": "/swapfile"}
+    token = {"secret": "as declared", "mode": "0600", "owner": "u", "hash": "h"}
+    items = {
+        "knob a": {"kind": "knob", "key": "a", "arg": "", "before": {"value": "7"}, "put": {"value": "1"}},
+        "swap swap": {"kind": "swap", "key": "swap", "arg": "", "before": swap, "put": {"now": ""}},
+        "token /t": {"kind": "token", "key": "/t", "arg": "", "before": {"is": "absent"}, "put": token},
+    }
+    world.paths.state.mkdir()
+    (world.paths.state / record.FILE).write_text(json.dumps({"schema": 1, "salt": "ab" * 16, "items": items}))
+    knobs.values["a"] = "1"
+    run(world, "knob a")
+    assert knobs.values == {"a": "7"}
+    found = recorded(world)
+    assert (found["version"], found["salt"]) == (2, "ab" * 16)
+    assert set(found["resources"]) == {"linux_swap swap", "hub_token /t"}
+    assert found["resources"]["hub_token /t"]["applied"] == token
+    assert found["resources"]["linux_swap swap"]["before"] == swap
+
+
+def test_the_record_of_a_newer_version_is_refused_and_left_alone(world: World, knobs: Knobs) -> None:
+    world.paths.state.mkdir()
+    path = world.paths.state / record.FILE
+    path.write_text('{"version": 99}')
+    with pytest.raises(ValueError, match="version 99: update sparkfleet"):
+        run(world, a="1")
+    assert (path.read_text(), knobs.values) == ('{"version": 99}', {})
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
@@ -151,24 +203,19 @@ def test_the_salt_is_kept(world: World, knobs: Knobs) -> None:
     st.lists(st.dictionaries(st.sampled_from("abc"), st.sampled_from("123"), max_size=3), max_size=4),
     st.integers(0, 40),
 )
-def test_killed_anywhere_the_next_runs_put_it_right_and_all_goes_back_in_the_end(
-    world: World, knobs: Knobs, wishes: list[Told], kill_at: int
+def test_killed_anywhere_the_next_runs_complete_it_and_all_is_reverted_in_the_end(
+    world: World, knobs: Knobs, declarations: list[Values], kill_at: int
 ) -> None:
     knobs.values, world.points, world.kill_at = {"a": "by hand"}, 0, kill_at
-    (world.paths.state / "prepared.json").unlink(missing_ok=True)
-    for wish in [*wishes, {}]:
+    (world.paths.state / record.FILE).unlink(missing_ok=True)
+    for declared in [*declarations, {}]:
         for _ in range(2):  # the second one after a kill, or with nothing left to do
-            kept = record(world)["items"] if (world.paths.state / "prepared.json").exists() else {}
-            back = [name for name in kept if name.removeprefix("knob ") not in wish]
-            put = {key: value for key, value in wish.items() if knobs.look(key)["value"] != value}
+            known = recorded(world)["resources"] if (world.paths.state / record.FILE).exists() else {}
+            reverted = [name for name in known if name.removeprefix("knob ") not in declared]
+            differ = {key: value for key, value in declared.items() if knobs.values.get(key, "0") != value}
             try:
-                apply.carry_out(world, {**asked(**put), "take_back": back})
+                run(world, *reverted, **differ)
             except Killed:
                 continue
-        assert {key: knobs.values[key] for key in wish} == wish
+        assert {key: knobs.values[key] for key in declared} == declared
     assert {key: value for key, value in knobs.values.items() if value != "0"} == {"a": "by hand"}
-
-
-def test_every_kind_that_can_be_declared_can_be_put_and_taken_back() -> None:
-    assert set(apply.KINDS) == set(resources.LOOKS) - {"caches"}
-    assert set(revert.WHOLE) <= set(apply.KINDS)

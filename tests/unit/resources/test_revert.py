@@ -1,4 +1,4 @@
-"""What goes back once it is no longer declared: what is still as a run put it, and nothing else."""
+"""What is reverted once it is no longer declared: what is still as a run applied it, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.resources import revert
+from sparkfleet.resources import registry
+from sparkfleet.resources.base import Applied
 
 
-def entry(kind: str, put: dict[str, str], **before: str) -> dict[str, Any]:
-    return {"kind": kind, "key": "x", "put": put, "before": before}
+def entry(kind: str, applied: dict[str, str], **before: str) -> Applied:
+    return Applied(kind, "x", "", before, applied)
 
 
 FILE = {"sha256": "new", "mode": "0644"}
@@ -18,7 +19,7 @@ NOW = {"now": "10", "at boot": "10"}
 
 
 @pytest.mark.parametrize(
-    ("kept", "live", "back"),
+    ("recorded", "live", "reverted"),
     [
         (entry("file", FILE, **{"is": "absent"}), {"sha256": "new"}, ("sha256", "mode")),
         (entry("file", FILE, **{"is": "file", "sha256": "old"}), {"sha256": "new"}, ("sha256", "mode")),
@@ -26,8 +27,8 @@ NOW = {"now": "10", "at boot": "10"}
         (entry("file", FILE, **{"is": "absent"}), {"is": "absent"}, ()),
         (entry("gpu", {"clocks": "1,2"}, **{"is": "absent"}), {"clocks": "1,2"}, ("clocks",)),
         (entry("gpu", {"clocks": "1,2"}, **{"is": "absent"}), {"is": "absent"}, ()),
-        (entry("token", {"secret": "as declared", "hash": "h"}), {"hash": "h"}, ("secret", "hash")),
-        (entry("token", {"secret": "as declared", "hash": "h"}), {"hash": "other"}, ()),
+        (entry("hub_token", {"secret": "as declared", "hash": "h"}), {"hash": "h"}, ("secret", "hash")),
+        (entry("hub_token", {"secret": "as declared", "hash": "h"}), {"hash": "other"}, ()),
         (entry("package", {"is": "installed"}, **{"is": "absent"}), {"is": "absent"}, ()),
         (entry("sysctl", NOW, **{"now": "60", "at boot": ""}), NOW, ("now", "at boot")),
         (entry("sysctl", NOW, **{"now": "60", "at boot": ""}), {"now": "5", "at boot": "10"}, ("at boot",)),
@@ -38,5 +39,5 @@ NOW = {"now": "10", "at boot": "10"}
         (entry("service", {"now": "inactive"}, now="active"), {"now": "inactive", "unit": "missing"}, ()),
     ],
 )
-def test_only_what_is_still_ours(kept: dict[str, Any], live: dict[str, str], back: tuple[str, ...]) -> None:
-    assert revert.fields(kept, live) == back
+def test_only_what_is_still_ours(recorded: Applied, live: dict[str, Any], reverted: tuple[str, ...]) -> None:
+    assert registry.kind(recorded.kind).reverted_fields(recorded, live) == reverted

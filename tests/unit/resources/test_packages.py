@@ -1,0 +1,90 @@
+"""Packages: simulated before, installed with their dependencies, removed with just these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from sparkfleet.onhost.machine.system import Ran
+from sparkfleet.resources.base import Applied, ResourceError, Target
+from sparkfleet.resources.kinds import hold, package
+from tests.unit.resources.fake_host import FakeHost
+
+TOOL = Target("package", "tool", "", {"is": "installed"}, {"is": "absent"})
+
+
+class Apt(FakeHost):
+    """A Spark whose apt answers simulations as a test says."""
+
+    def __init__(self, **simulated: Ran) -> None:
+        super().__init__()
+        self.simulated: dict[str, Ran] = simulated
+        self.done: list[str] = []
+
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+        words = [word for word in argv if not word.startswith(("-", "DPkg", "Dpkg", "env", "DEB", "LC_"))]
+        if "--simulate" in argv:
+            return self.simulated["_".join(words[1:])]
+        self.done.append(" ".join(words))
+        return Ran(0)
+
+
+def entry(*dependencies: str) -> Applied:
+    return Applied("package", "tool", "", {"is": "absent", "with": list(dependencies)}, {})
+
+
+def test_the_dependencies_of_a_package_are_known_before() -> None:
+    apt = Apt(install_tool=Ran(0, "NOTE: x\nInst helper (1 lab)\nInst tool (1 lab)\nConf tool (1 lab)\n"))
+    package.KIND.check(apt, TOOL)
+    assert package.KIND.snapshot(apt, TOOL) == {"with": ["helper", "tool"]}
+    assert apt.done == []
+
+
+def test_a_package_whose_installation_removes_another_is_refused() -> None:
+    apt = Apt(install_tool=Ran(0, "Remv theirs [1]\nInst tool (1 lab)\n"))
+    with pytest.raises(ResourceError, match="apt would remove theirs"):
+        package.KIND.check(apt, TOOL)
+
+
+def test_one_that_is_in_no_source_is_refused_after_an_update_of_the_lists() -> None:
+    apt = Apt(install_tool=Ran(100, "", "W: x\nE: Unable to locate package tool\n"))
+    with pytest.raises(ResourceError, match=r"^Unable to locate package tool$"):
+        package.KIND.check(apt, TOOL)
+    assert apt.done == ["apt-get update"]
+
+
+def test_it_is_removed_with_its_dependencies() -> None:
+    apt = Apt(purge_helper_tool=Ran(0, "Purg tool [1]\nPurg helper [1]\n"))
+    package.KIND.revert(apt, entry("helper", "tool"), ())
+    assert apt.done == ["apt-get purge helper tool"]
+
+
+def test_dependencies_that_others_need_by_now_stay() -> None:
+    apt = Apt(
+        purge_helper_tool=Ran(0, "Purg tool [1]\nPurg helper [1]\nPurg theirs [1]\n"),
+        purge_tool=Ran(0, "Purg tool [1]\n"),
+    )
+    package.KIND.revert(apt, entry("helper", "tool"), ())
+    assert apt.done == ["apt-get purge tool"]
+
+
+def test_a_package_that_others_need_is_not_removed() -> None:
+    apt = Apt(purge_tool=Ran(0, "Purg tool [1]\nPurg theirs [1]\n"))
+    with pytest.raises(ResourceError, match="other packages need tool by now"):
+        package.KIND.revert(apt, entry(), ())
+    assert apt.done == []
+
+
+def test_a_dependency_that_is_declared_by_its_own_name_gets_an_entry_of_its_own() -> None:
+    recorded = entry("helper", "tool")
+    (part,) = package.KIND.split(recorded, ["package helper", "sysctl vm.x"])
+    assert recorded.before["with"] == ["tool"]
+    assert (part.key, part.before) == ("helper", {"is": "absent", "with": ["helper"]})
+
+
+def test_only_packages_that_were_free_before_are_freed_again() -> None:
+    apt = Apt()
+    hold.KIND.revert(apt, Applied("hold", "x", "", {"free": "a b", "held": "c"}, {}), ())
+    hold.KIND.revert(apt, Applied("hold", "x", "", {"free": "", "held": "c"}, {}), ())
+    assert apt.done == ["apt-mark unhold a b"]
