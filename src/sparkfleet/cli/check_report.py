@@ -1,13 +1,12 @@
-"""What `check` finds beyond the files: flags, variables and needs against the image's vLLM, and the rules."""
+"""What `check` finds beyond the files: flags and variables against the image's engine, and the rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from sparkfleet.config.resolved import Fleet, Host, Service
-from sparkfleet.engines.vllm import rules
-from sparkfleet.engines.vllm.findings import Level
-from sparkfleet.plan.lint import Advice, advice
+from sparkfleet.engines.base import Finding, Level
+from sparkfleet.plan import lint
 
 
 @dataclass(frozen=True, order=True)
@@ -35,21 +34,20 @@ def notes(fleet: Fleet, *, pinned: bool = True) -> list[Note]:
     for warning in fleet.warnings:
         where, _, text = warning.partition(": ")
         found[Note(where, "warning", text)] = set()
-    known: dict[object, tuple[Advice, ...]] = {}
-    first: dict[Advice, Note] = {}
+    known: dict[object, tuple[Finding, ...]] = {}
+    first: dict[Finding, Note] = {}
     for host in fleet.hosts:
         for service in host.services:
             key = _content(service, host)
             if key not in known:  # a fleet is mostly the same service many times
-                known[key] = advice(service, host, pinned=pinned)
-            for said in known[key]:
-                note = _placed(said, dict(service.origin))
-                if not said.about:
-                    note = first.setdefault(said, note)
+                known[key] = lint.findings(service, host, pinned=pinned)
+            for finding in known[key]:
+                note = _placed(finding, dict(service.origin))
+                if not finding.about:
+                    note = first.setdefault(finding, note)
                 found.setdefault(note, set()).add(host.name)
-        for verdict in rules.unknown_allowances(dict(host.ignore_rules)):
-            said = Advice(verdict.level, verdict.text, verdict.remedy, verdict.id)
-            note = first.setdefault(said, Note(host.file, said.level, said.text, said.remedy, said.code))
+        for finding in lint.unknown_ignores(host):
+            note = first.setdefault(finding, _note(finding, host.file))
             found.setdefault(note, set()).add(host.name)
     return sorted(_counted(note, hosts) for note, hosts in found.items())
 
@@ -62,15 +60,19 @@ def _content(service: Service, host: Host) -> object:
         repr(
             (service.flags, service.env, service.container, service.image, service.requires_packages, others)
         ),
-        (service.name, service.recipe, service.requires_vllm, weights.repo, weights.revision, weights.gated),
+        (service.name, service.recipe, service.engine, service.requires_vllm),
+        (weights.repo, weights.revision, weights.gated),
         (host.reserve_gib, host.min_available_gib, host.hf_token, host.ignore_rules, host.paths),
     )
 
 
-def _placed(said: Advice, origin: dict[str, str]) -> Note:
-    names = (*said.about, "service")
-    where = next(origin[name] for name in names if name in origin)
-    return Note(where, said.level, said.text, said.remedy, said.code)
+def _placed(finding: Finding, origin: dict[str, str]) -> Note:
+    names = (*finding.about, "service")
+    return _note(finding, next(origin[name] for name in names if name in origin))
+
+
+def _note(finding: Finding, where: str) -> Note:
+    return Note(where, finding.level, finding.message, finding.hint, finding.code)
 
 
 def _counted(note: Note, hosts: set[str]) -> Note:

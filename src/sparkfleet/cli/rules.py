@@ -1,4 +1,4 @@
-"""``sparkfleet rules``: what is known of Spark and vLLM beyond single flags."""
+"""``sparkfleet rules``: what is known of Sparks and engines beyond single flags."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def rules(as_json: bool) -> None:
 
     `ignore_rules: {ID: reason}` in a host file or in group_data silences a rule of `check`.
     """
-    from sparkfleet.engines.vllm.rules import ELSEWHERE, RULES  # noqa: PLC0415
+    from sparkfleet import engines  # noqa: PLC0415
 
-    rows = [(rule.id, rule.title, rule.source, "check") for rule in RULES]
-    rows += [(name, title, "", keeper) for name, (title, keeper) in ELSEWHERE.items()]
+    found = (rule for name in engines.names() for rule in engines.get(name).rules())
+    rows = [(rule.id, rule.title, rule.source, rule.kept_by) for rule in found]
     rows.sort()
     if as_json:
         names = ("id", "title", "source", "kept_by")

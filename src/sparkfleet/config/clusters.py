@@ -7,27 +7,17 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from itertools import combinations
 
+from sparkfleet import engines
 from sparkfleet.config import resolve
 from sparkfleet.config.cluster_file import ClusterSource
 from sparkfleet.config.merge import Layer, flag_name
 from sparkfleet.config.models import FlagValue, ServiceSpec
 from sparkfleet.config.resolved import AUTO, NONE, Member, Service
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.engines.vllm import parallelism
-from sparkfleet.engines.vllm.packages import RAY
+from sparkfleet.engines.base import ClusterEngine
 from sparkfleet.suggest import did_you_mean
 
 LEAST = 2
-
-OWN_FLAGS = {
-    "nnodes": "the number of 'hosts:'",
-    "node-rank": "the order of 'hosts:'",
-    "master-addr": "the first of 'hosts:'",
-    "master-port": "nothing: a port of the fabric that sparkfleet chooses",
-    "headless": "the order of 'hosts:'",
-    "distributed-executor-backend": "the field 'executor:'",
-}
-"""Flags that are rendered from the cluster file, and what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +109,23 @@ def _service(
     if source.service is None:
         return None
     spec, layer = source.service
-    ray = {RAY: ""} if source.said.executor == "ray" else {}
-    found = resolve.service(spec, layer, context, ray)
+    executor = source.said.executor
+    found = resolve.service(
+        spec, layer, context, lambda engine: engine.cluster.packages(executor) if engine.cluster else {}
+    )
     if found is None:
         return None
+    engine = engines.get(found.engine)
+    cluster = engine.cluster
+    if cluster is None:
+        message = f"{engine.title} serves on single Sparks alone, and '{source.name}' is a cluster"
+        able = [engines.get(name) for name in engines.names()]
+        expected = f"an engine for clusters: {', '.join(one.name for one in able if one.cluster)}"
+        hint = "serve it in a host file, or choose another engine"
+        context.diagnostics.append(Diagnostic(layer.where(()), message, expected, hint))
+        return None
     sparks = len(source.said.hosts)
-    context.diagnostics += _flag_diagnostics(spec, layer)
+    context.diagnostics += _flag_diagnostics(spec, layer, cluster)
     if sparks < found.requires_sparks:
         context.diagnostics.append(
             Diagnostic(
@@ -136,8 +137,8 @@ def _service(
         )
     if found.image.derived_packages and context.defaults.stage.seed == NONE:
         context.diagnostics.append(_own_builds(found, layer))
-    found = _split(found, spec, source)
-    context.diagnostics += parallelism.diagnostics(found, source)
+    found = _split(found, spec, source, cluster)
+    context.diagnostics += cluster.diagnostics(found, source)
     if not found.port:
         taken = ports(source.said.hosts)
         free = (port for port in range(context.defaults.first_port, 65536) if port not in taken)
@@ -152,25 +153,27 @@ def _own_builds(service: Service, layer: Layer) -> Diagnostic:
     return Diagnostic(layer.where(()), found, expected, f"set 'stage': {{'seed': '{AUTO}'}} in group_data")
 
 
-def _flag_diagnostics(spec: ServiceSpec, layer: Layer) -> list[Diagnostic]:
+def _flag_diagnostics(spec: ServiceSpec, layer: Layer, cluster: ClusterEngine) -> list[Diagnostic]:
     return [
         Diagnostic(
             layer.where(("flags", written)),
             f"flag '{written}' is set by sparkfleet itself in a cluster",
-            OWN_FLAGS[flag_name(written)],
+            cluster.reserved_flags[flag_name(written)],
             "remove it from flags",
         )
         for written in spec.flags
-        if flag_name(written) in OWN_FLAGS
+        if flag_name(written) in cluster.reserved_flags
     ]
 
 
-def _split(service: Service, spec: ServiceSpec, source: ClusterSource) -> Service:
-    """Return the service without flags of a single Spark, split over all Sparks where nobody said how."""
-    flags: dict[str, FlagValue] = {k: v for k, v in service.flags if k not in OWN_FLAGS}
-    said = {flag_name(written) for written in spec.flags}
+def _split(service: Service, spec: ServiceSpec, source: ClusterSource, cluster: ClusterEngine) -> Service:
+    """Return the service without flags of a single Spark, split over all Sparks where the file does not say
+    how.
+    """
+    flags: dict[str, FlagValue] = {k: v for k, v in service.flags if k not in cluster.reserved_flags}
+    written = frozenset(flag_name(name) for name in spec.flags)
     origin = dict(service.origin)
-    if not said & set(parallelism.SIZES) and parallelism.gpus(flags) == 1:
-        flags["tensor-parallel-size"] = len(source.said.hosts)
-        origin["flags.tensor-parallel-size"] = source.where("hosts")
+    for name, value in cluster.split(flags, written, len(source.said.hosts)).items():
+        flags[name] = value
+        origin[f"flags.{name}"] = source.where("hosts")
     return replace(service, flags=tuple(flags.items()), origin=tuple(sorted(origin.items())))

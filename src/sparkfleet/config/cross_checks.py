@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from sparkfleet import engines
 from sparkfleet.config.host_file import HostSource
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.resolved import AUTO, NONE, Host, Service
@@ -13,9 +14,6 @@ from sparkfleet.suggest import did_you_mean
 
 MAX_SHARE = 0.92
 """Of a Spark's memory for all engines together: the rest is what Linux and the page cache live on."""
-
-_ASSUMED_SHARE = 0.92
-"""``--gpu-memory-utilization`` when it is not given (0.9 before vLLM 0.20)."""
 
 
 def ports(services: Sequence[Service], first: int, others: Collection[int] = ()) -> tuple[Service, ...]:
@@ -49,7 +47,7 @@ def host_diagnostics(
             expected, remedy = "a port of its own for each service", "change or remove 'port:'"
             diagnostics.append(Diagnostic(layer.where(("port",)), found, expected, remedy))
         held.setdefault(service.port, service.name)
-    shares = [_share(service) for service in services]
+    shares = [engines.get(one.engine).memory_share(dict(one.flags)) or 0.0 for one in services]
     if len(services) > 1 and sum(shares) > MAX_SHARE + 1e-9 and "MEM-08" not in ignore_rules:
         parts = " + ".join(
             f"{share:g} ({service.name})" for share, service in zip(shares, services, strict=True)
@@ -103,9 +101,3 @@ def seed_diagnostics(seed: str, layers: Sequence[Layer], names: Collection[str])
             did_you_mean(seed, [*names, AUTO, NONE], "name a host file"),
         )
     ]
-
-
-def _share(service: Service) -> float:
-    flags = dict(service.flags)
-    share = flags.get("gpu-memory-utilization", _ASSUMED_SHARE)
-    return float(share) if isinstance(share, int | float) else _ASSUMED_SHARE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -61,11 +61,14 @@ class Context:
 
 
 def service(
-    spec: ServiceSpec, layer: Layer, context: Context, needs: Mapping[str, str] | None = None
+    spec: ServiceSpec,
+    layer: Layer,
+    context: Context,
+    needs: Callable[[Engine], Mapping[str, str]] = lambda _: {},
 ) -> Service | None:
     """Return the service, its port 0 where none was written; None after problems that hide the rest.
 
-    ``needs``: Python packages that it needs beside the recipe's, with version ranges.
+    ``needs``: Python packages that its engine needs beside the recipe's, with version ranges.
     """
     recipe = _recipe(spec, layer, context)
     if spec.recipe and recipe is None:
@@ -103,7 +106,7 @@ def service(
         weights = replace(weights, gated=True)
     drafters = _drafters(folded, engine, context)
     flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
-    wanted = {**(recipe.requires.packages if recipe else {}), **(needs or {})}
+    wanted = {**(recipe.requires.packages if recipe else {}), **needs(engine)}
     packages, wrong = required_packages.packages(wanted, spec, layer)
     context.diagnostics += wrong
     return Service(

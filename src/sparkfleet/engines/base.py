@@ -165,8 +165,13 @@ class ClusterEngine(Protocol):
         """Return Python packages that the image must have, with version ranges."""
         ...
 
-    def split(self, flags: Mapping[str, FlagValue], sparks: int) -> Mapping[str, FlagValue]:
-        """Return flags that split the model over the Sparks, where ``flags`` do not say how."""
+    def split(
+        self, flags: Mapping[str, FlagValue], written: frozenset[str], sparks: int
+    ) -> Mapping[str, FlagValue]:
+        """Return flags that split the model over the Sparks; none where the file says how.
+
+        ``flags`` are all of the service, ``written`` the names of those in the cluster file.
+        """
         ...
 
     def diagnostics(self, service: Service, source: ClusterSource) -> list[Diagnostic]:
@@ -205,6 +210,8 @@ class Engine(Protocol):
     """Flags whose value may name another repository, which an engine without network would lack."""
     shown_flags: Mapping[str, str] = {}
     """Canonical flags that the plan shows under a name of their own: ``--port`` -> ``port``."""
+    model_flags: frozenset[str] = frozenset({"model"})
+    """Canonical flags that say which model at which commit: the plan shows them as ``model``."""
     entrypoint_hint: str
     """Images that can serve, for an error: ``an image whose entrypoint is empty, a wrapper, or ...``."""
     weights_hint: str

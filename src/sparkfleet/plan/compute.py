@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sparkfleet import engines
 from sparkfleet.config.resolved import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.generation import Generation
-from sparkfleet.engines.vllm import rules
-from sparkfleet.engines.vllm.memory import Measured
+from sparkfleet.engines.base import Finding
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import (
     blockers,
@@ -201,12 +201,12 @@ def _service(
             diagnostic = combine(diagnostic, render.obstacles(host, member, observed.fabric))
         total_gib = observed.memory_total_mib / MIB_IN_GIB
         measured = calibration.measured(service, kept, total_gib)
-        advice = lint.advice(service, host, total_gib=total_gib, measured=measured)
+        findings = lint.findings(service, host, total_gib=total_gib, measured=measured)
         if new_input:  # what the host served already is restored without these checks
-            diagnostic = combine(diagnostic, lint.refusal(service, advice))
+            diagnostic = combine(diagnostic, lint.first_error(service, findings))
         diagnostic = combine(diagnostic, blockers.no_toolkit(host, service, observed))
         operations: tuple[Operation, ...] = (*fetched, operation)
-        notes += [*_memory(service, host, total_gib, measured), *_warnings(advice)]
+        notes += [*_memory(service, host, total_gib, measured), *_warnings(findings)]
     else:
         unit = service_changes.unit_changes(generation, observed.units.get(generation.unit_name), own.running)
         gate = service_changes.gate_changes(generation.gate, kept)
@@ -236,15 +236,16 @@ def wanted(host: Host, service: Service, observed: Observed) -> tuple[Service, G
 _RESTARTED = FieldChange(Action.CHANGE, "state", old="serving", new="restarted with the other ranks")
 
 
-def _memory(service: Service, host: Host, total_gib: float, measured: Measured | None) -> list[Note]:
-    estimate = rules.estimate(service, host, total_gib=total_gib, measured=measured)
-    return [Note(Step.SERVICE, "memory", text=estimate.text(), of_this_host=True)] if estimate else []
+def _memory(service: Service, host: Host, total_gib: float, measured: object) -> list[Note]:
+    engine = engines.get(service.engine)
+    estimate = engine.memory_estimate(service, host, total_gib=total_gib, measured=measured)
+    return [Note(Step.SERVICE, "memory", text=estimate, of_this_host=True)] if estimate else []
 
 
-def _warnings(advice: tuple[lint.Advice, ...]) -> list[Note]:
+def _warnings(findings: tuple[Finding, ...]) -> list[Note]:
     return [
-        Note(Step.SERVICE, "warning", text=one.text, remark=one.remedy)
-        for one in advice
+        Note(Step.SERVICE, "warning", text=one.message, remark=one.hint)
+        for one in findings
         if one.level == "warning"
     ]
 

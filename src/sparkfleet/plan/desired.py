@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sparkfleet.config.models import FlagValue
+from sparkfleet import engines
 from sparkfleet.config.resolved import Host, Mount, Service
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank
-from sparkfleet.engines.vllm import args, images, schema
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observed import User
@@ -69,41 +68,26 @@ def mounts(host: Host, service: Service) -> tuple[Mount, ...]:
 
 
 def environment(service: Service) -> dict[str, str]:
-    """Return the container's variables: what staging makes necessary, then what was declared (wins)."""
-    return {
-        "HF_HOME": MODELS_IN_CONTAINER,
-        "HF_HUB_OFFLINE": "1",  # weights are complete before the start; no engine goes to the hub by itself
-        "VLLM_CACHE_ROOT": f"{CACHE_IN_CONTAINER}/vllm",
-        "TRITON_CACHE_DIR": f"{CACHE_IN_CONTAINER}/triton",
-        **dict(service.env),
-    }
-
-
-def engine_words(service: Service) -> tuple[str, ...]:
-    """Return the words after ``vllm serve``, model first."""
-    known = schema.nearest(service.image.vllm)[0] if service.image.vllm else None
-    own: dict[str, FlagValue] = {
-        "served-model-name": service.served_name,
-        "host": "0.0.0.0",  # noqa: S104  (the Spark's own firewall decides who may ask)
-        "port": service.port,
-        "revision": service.weights.revision,
-    }
-    return args.render(service.weights.repo, {**own, **dict(service.flags)}, known)
+    """Return the container's variables: the engine's, then what was declared (wins)."""
+    engine = engines.get(service.engine)
+    return {**engine.environment(MODELS_IN_CONTAINER, CACHE_IN_CONTAINER), **dict(service.env)}
 
 
 def command(service: Service, entrypoint: Sequence[str], where: str) -> tuple[str, ...]:
-    """Return the container's command so that the image's entrypoint runs ``vllm serve`` exactly once."""
-    prefix = images.serve_prefix(entrypoint)
+    """Return the container's command so that the image's entrypoint starts the engine exactly once."""
+    engine = engines.get(service.engine)
+    prefix = engine.command_prefix(entrypoint)
     if prefix is None:
         raise SparkfleetError(
             Diagnostic(
                 where,
-                f"image {service.image.display} has the entrypoint {list(entrypoint)}: no vLLM server",
-                "an image whose entrypoint is empty, a wrapper, or `vllm serve`",
+                f"image {service.image.display} has the entrypoint {list(entrypoint)}: "
+                f"no {engine.title} server",
+                engine.entrypoint_hint,
                 "choose another image in the recipe or the host file",
             )
         )
-    return (*prefix, *engine_words(service))
+    return (*prefix, *engine.args(service))
 
 
 def container_input(host: Host, service: Service, user: User) -> ContainerInput:
@@ -131,6 +115,7 @@ def generation(
     ``rank`` is its place in a cluster; ``wrap`` makes the container's command of the one that serves.
     """
     where = dict(service.origin).get("image", host.file or host.name)
+    engine = engines.get(service.engine)
     floor_mib = math.ceil(host.min_available_gib * 1024)
     stop_timeout_s = 60
     words = wrap(command(service, () if service.container.entrypoint else entrypoint, where))
@@ -143,16 +128,17 @@ def generation(
         port=service.port,
         create=(),
         unit=units.service_unit(
-            service.name, f"{service.name}: a model served by vLLM", floor_mib, stop_timeout_s
+            service.name, f"{service.name}: a model served by {engine.title}", floor_mib, stop_timeout_s
         ),
         gate=service.gate,
         recipe=service.recipe,
         vllm=service.image.vllm,
         floor_mib=floor_mib,
         stop_timeout_s=stop_timeout_s,
-        argv=engine_words(service),
+        argv=engine.args(service),
         env=tuple(environment(service).items()),
         rank=rank,
+        engine=engine.name,
     )
     create = (*create_options(container_input(host, service, user)), service.image.full_ref, *words)
     made = replace(bare, create=create)

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sparkfleet import zipapp
+from sparkfleet import engines, zipapp
 from sparkfleet.config.resolved import Host, ImageRef, Service
 from sparkfleet.contract.generation import Gate, Generation, Rank
-from sparkfleet.engines.vllm import args, compare, schema
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
-from sparkfleet.plan import container as words_of
 from sparkfleet.plan import desired
 from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.plan.staging import image_here
@@ -23,8 +21,6 @@ from sparkfleet.probe.observed import ContainerSeen, ImageSeen, Observed, UnitSe
 from sparkfleet.runtimes.docker import compare as compare_container
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
-_OWN_FLAGS = {"--port": "port", "--served-model-name": "served name"}
-_MODEL_FLAGS = ("model", "--revision", "--model")
 
 
 @dataclass(frozen=True)
@@ -92,28 +88,25 @@ def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -
     return [_change("image", "", image_name(used), image.display, note)]
 
 
-def _known(version: str) -> schema.Schema | None:
-    return schema.nearest(version)[0] if version else None
-
-
 def _argument_changes(
     service: Service, wanted: Generation, base: Baseline | None
 ) -> tuple[list[FieldChange], list[FieldChange]]:
     """Return the model and the flags that differ, then the settings that are flags (port, served name)."""
-    known = _known(service.image.vllm)
+    engine, version = engines.get(service.engine), service.image.vllm
     if base is None:
         changes = [_change("model", "", None, service.weights.repo, service.weights.revision[:7])]
-        old_words: Sequence[str] = ()
+        old_args: Sequence[str] = ()
     else:
-        old_words = words_of.engine_words_seen(base.container)
-        old = args.parse(old_words, known)
-        changes = _model_changes(old.model or "", str(old.values.get("--revision") or ""), service)
+        config = base.container.config
+        old_args = engine.args_of((*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())))
+        old = engine.parse_args(old_args, version)
+        changes = _model_changes(old.model, old.revision, service)
     own = []
-    for row in compare.differences(old_words, wanted.argv, known):
-        if row.flag in _MODEL_FLAGS:
+    for row in engine.compare_args(old_args, wanted.argv, version):
+        if row.flag in engine.model_flags:
             continue
-        if row.flag in _OWN_FLAGS:
-            own.append(_change(_OWN_FLAGS[row.flag], "", row.old, row.new))
+        if row.flag in engine.shown_flags:
+            own.append(_change(engine.shown_flags[row.flag], "", row.old, row.new))
         else:
             changes.append(_change("flag", row.flag, row.old, row.new))
     return changes, own

@@ -8,18 +8,19 @@ import pytest
 
 from sparkfleet import engines
 from sparkfleet.catalog.load import Catalog
+from sparkfleet.engines.base import Finding
 from sparkfleet.engines.vllm.check import check_flags
 from sparkfleet.engines.vllm.schema import load, versions
 from sparkfleet.onhost.gate import diagnosis
-from sparkfleet.plan.lint import Advice, advice
+from sparkfleet.plan.lint import findings
 from tests.unit.engines.vllm.rules.made import HYBRID, QWEN36, STOCK, Made
 
 METRICS = Path(__file__).parents[2] / "golden" / "real_vllm_0.32_cpu" / "metrics.txt"
 
 
-def said(made: Made) -> dict[str, Advice]:
+def findings_of(made: Made) -> dict[str, Finding]:
     """Return what ``sparkfleet check`` and the plan say of a service, by code."""
-    return {found.code: found for found in advice(made.service(), made.host())}
+    return {found.code: found for found in findings(made.service(), made.host())}
 
 
 @pytest.mark.parametrize("version", versions())
@@ -35,34 +36,34 @@ def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version: An
 
 
 def test_2_a_flag_is_recommended_that_no_release_has() -> None:
-    found = said(Made(flags={"speculative-disable-by-batch-size": 32}))["unknown-flag"]
+    found = findings_of(Made(flags={"speculative-disable-by-batch-size": 32}))["unknown-flag"]
     assert found.level == "error"
-    assert "in no release" in found.text
-    assert "num_speculative_tokens_per_batch_size" in found.remedy
+    assert "in no release" in found.message
+    assert "num_speculative_tokens_per_batch_size" in found.hint
 
 
 def test_3_a_variable_is_set_that_no_release_reads() -> None:
-    found = said(Made(QWEN36, env={"VLLM_FP8_MOE_BACKEND": "flashinfer_cutlass"}))["unknown-env"]
+    found = findings_of(Made(QWEN36, env={"VLLM_FP8_MOE_BACKEND": "flashinfer_cutlass"}))["unknown-env"]
     assert found.level == "warning"
-    assert "VLLM_FP8_MOE_BACKEND: it has no effect" in found.text
+    assert "VLLM_FP8_MOE_BACKEND: it has no effect" in found.message
 
 
 def test_4_prefix_caching_of_a_hybrid_model_is_left_to_the_default() -> None:
-    found = said(Made(QWEN36, config=HYBRID))["CTX-05"]
-    assert "prefix caching is off for this hybrid model in vLLM 0.24.0" in found.text
-    assert "CTX-05" not in said(Made(QWEN36, config=HYBRID, vllm="0.28.0"))
+    found = findings_of(Made(QWEN36, config=HYBRID))["CTX-05"]
+    assert "prefix caching is off for this hybrid model in vLLM 0.24.0" in found.message
+    assert "CTX-05" not in findings_of(Made(QWEN36, config=HYBRID, vllm="0.28.0"))
 
 
 def test_5_chunked_prefill_is_thought_to_be_off_without_its_flag() -> None:
-    found = said(Made("Qwen/Qwen3.5-35B-A3B", flags={"enable-chunked-prefill": True}))["KV-02"]
-    assert '"about 9 times slower"' in found.text
-    assert "vLLM has it on by default" in found.text
-    assert "enable-chunked-prefill: false" in found.remedy
+    found = findings_of(Made("Qwen/Qwen3.5-35B-A3B", flags={"enable-chunked-prefill": True}))["KV-02"]
+    assert '"about 9 times slower"' in found.message
+    assert "vLLM has it on by default" in found.message
+    assert "enable-chunked-prefill: false" in found.hint
 
 
 def test_6_expert_parallel_is_recommended_for_one_gpu() -> None:
-    found = said(Made("openai/gpt-oss-120b", flags={"enable-expert-parallel": True}))["BK-09"]
-    assert "no effect on one GPU" in found.text
+    found = findings_of(Made("openai/gpt-oss-120b", flags={"enable-expert-parallel": True}))["BK-09"]
+    assert "no effect on one GPU" in found.message
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line: str) -> None:
 def test_7_the_name_in_that_line_is_no_value_of_a_flag(version: str) -> None:
     (found,) = check_flags(["m", "--moe-backend", "VLLM_CUTLASS"], load(version))
     assert (found.level, found.code) == ("error", "bad-choice")
-    assert "cutlass" in found.remedy
+    assert "cutlass" in found.hint
 
 
 def test_8_metrics_are_read_by_names_that_the_engine_does_not_have() -> None:
@@ -101,12 +102,12 @@ def test_8_metrics_are_read_by_names_that_the_engine_does_not_have() -> None:
 
 
 def test_9_the_number_of_sequences_is_left_to_the_default() -> None:
-    found = said(Made(without=("max-num-seqs",)))["MEM-02"]
+    found = findings_of(Made(without=("max-num-seqs",)))["MEM-02"]
     assert found.level == "warning"
-    assert "vLLM takes 1024 on GB10" in found.text
+    assert "vLLM takes 1024 on GB10" in found.message
     assert all("max-num-seqs" in recipe.flags for recipe in Catalog.of().values())
 
 
 def test_10_stock_images_are_said_not_to_run_on_gb10_but_newer_ones_do() -> None:
-    assert "IMG-01" not in said(Made(**STOCK, tag="v0.24.0-ubuntu2404"))
-    assert said(Made(**STOCK, tag="v0.22.0", vllm="0.22.0"))["IMG-01"].level == "error"
+    assert "IMG-01" not in findings_of(Made(**STOCK, tag="v0.24.0-ubuntu2404"))
+    assert findings_of(Made(**STOCK, tag="v0.22.0", vllm="0.22.0"))["IMG-01"].level == "error"

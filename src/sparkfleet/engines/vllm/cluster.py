@@ -41,9 +41,13 @@ class VllmCluster(ClusterEngine):
         """See ``ClusterEngine``."""
         return {RAY: ""} if executor == "ray" else {}
 
-    def split(self, flags: Mapping[str, FlagValue], sparks: int) -> Mapping[str, FlagValue]:
+    def split(
+        self, flags: Mapping[str, FlagValue], written: frozenset[str], sparks: int
+    ) -> Mapping[str, FlagValue]:
         """Return tensor parallelism over all Sparks where the flags ask for one GPU."""
-        return {parallelism.TENSOR: sparks} if parallelism.gpus(flags) == 1 else {}
+        if written & set(parallelism.SIZES) or parallelism.gpus(flags) != 1:
+            return {}
+        return {parallelism.TENSOR: sparks}
 
     def diagnostics(self, service: Service, source: ClusterSource) -> list[Diagnostic]:
         """See ``ClusterEngine``."""

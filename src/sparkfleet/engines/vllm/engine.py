@@ -99,6 +99,7 @@ class Vllm(Engine):
     secret_env = frozenset({"VLLM_API_KEY"})
     repository_flags = frozenset({"tokenizer"})
     shown_flags: Mapping[str, str] = {"--port": "port", "--served-model-name": "served name"}
+    model_flags = frozenset({"model", "--model", "--revision"})
     entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or `vllm serve`"
     weights_hint = "safetensors, or .bin"
     cluster = VllmCluster()

@@ -19,15 +19,6 @@ TIMEOUT_S = 300
 """Seconds that it may take: importing vLLM alone takes 7 to 15 s."""
 
 
-def docker_words(image: str, *, name: str = "") -> tuple[str, ...]:
-    """Return the docker command that runs the program in ``image``, up to the program's own words."""
-    named = ("--name", name) if name else ()
-    return (
-        *("docker", "run", "--rm", "-i", *named, "--pull", "never", "--network", "none"),
-        *("--entrypoint", "python3", image, "-"),
-    )
-
-
 def parse_words(words: Sequence[str]) -> tuple[str, ...]:
     """Return the program's words that ask whether ``vllm serve WORDS`` would be accepted."""
     return ("parse", *words)

@@ -15,9 +15,10 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
+from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, SwapRequest
-from sparkfleet.engines.vllm import image_parser, schema_cache
+from sparkfleet.engines.base import ArgChecker
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import cluster
 from sparkfleet.fleet.run import executor
@@ -77,7 +78,7 @@ def _(operation: UpdateService, act: executor.Acting) -> None:
 def _(operation: RolloutOperation, act: executor.Acting) -> None:
     name = operation.service
     if operation.generation is not None:
-        _ask_parser(act, name, operation.generation)
+        _check_args(act, name, operation.generation)
     request = SwapRequest(
         id=new_id(name),
         candidate=operation.generation,
@@ -117,12 +118,14 @@ def _not_begun(where: str, answer: remote.Answer) -> Diagnostic:
     )
 
 
-def _ask_parser(act: executor.Acting, subject: str, generation: Generation) -> None:
-    """Have the image's own parser read the words before anything stops; refuse what it refuses."""
+def _check_args(act: executor.Acting, subject: str, generation: Generation) -> None:
+    """Have the image's own parser check the engine's args before anything stops."""
+    engine = engines.get(generation.engine)
+    checker = engine.arg_checker
+    if checker is None:
+        return
     act.tell(f"{subject} check", "asks the image's own parser")
-    answer = image_parser.read_answer(
-        _run_in_image(act, generation, image_parser.parse_words(generation.argv))
-    )
+    answer = checker.read_check(_run_in_image(act, generation, checker, checker.check_args(generation.argv)))
     if answer.ok is None:
         act.say(f"{subject}: the image's parser could not be asked ({answer.error}); the gate decides")
         return
@@ -130,25 +133,35 @@ def _ask_parser(act: executor.Acting, subject: str, generation: Generation) -> N
         raise executor.FailedError(
             Diagnostic(
                 f"{act.host.name}: {subject}",
-                f"vLLM {answer.version} in the image refuses the flags: {answer.error}; nothing was touched",
-                "flags that this vLLM knows",
+                f"{engine.title} {answer.version} in the image refuses the flags: {answer.error}; "
+                "nothing was touched",
+                f"flags that this {engine.title} knows",
                 f"mend the host file; sparkfleet check names the nearest flag; {subject} serves on as before",
             )
         )
-    if schema_cache.lookup(generation.image) is None:
-        act.tell(f"{subject} check", "keeps what the image's vLLM accepts, for the next check")
-        with contextlib.suppress(ValueError):  # no schema is no failure: the bundled one serves on
-            schema_cache.keep(generation.image, _run_in_image(act, generation, image_parser.schema_words()))
+    if not checker.is_kept(generation.image):
+        act.tell(f"{subject} check", f"keeps what the image's {engine.title} accepts, for the next check")
+        with contextlib.suppress(ValueError):  # no description is no failure: the bundled one is used
+            checker.keep(generation.image, _run_in_image(act, generation, checker, checker.describe()))
 
 
-def _run_in_image(act: executor.Acting, generation: Generation, words: tuple[str, ...]) -> str:
-    """Return what the asking program says in the image, on the Spark, without network."""
-    script = image_parser.SCRIPT.read_text(encoding="utf-8")
+def check_command(image: str, interpreter: str, args: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the command that runs a program from stdin in an image that is there, without network."""
+    return (
+        *("docker", "run", "--rm", "-i", "--pull", "never", "--network", "none"),
+        *("--entrypoint", interpreter, image, "-", *args),
+    )
+
+
+def _run_in_image(
+    act: executor.Acting, generation: Generation, checker: ArgChecker, args: tuple[str, ...]
+) -> str:
+    """Return the checking program's output in the image, on the Spark, without network."""
     answer = remote.program(act.host, "image-name", generation.image, timeout=60)
     image = remote.last_document(answer.out).get("name") if answer.ok else ""
-    asked = (*image_parser.docker_words(image or generation.image), *words)
-    said = remote.run(act.host, asked, stdin=script, timeout=image_parser.TIMEOUT_S)
-    return said.out or said.err
+    command = check_command(image or generation.image, checker.interpreter, args)
+    ran = remote.run(act.host, command, stdin=checker.program(), timeout=checker.timeout_s)
+    return ran.out or ran.err
 
 
 def success_words(result: dict[str, Any]) -> str:

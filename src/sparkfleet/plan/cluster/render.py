@@ -10,25 +10,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from importlib import resources
 
-from sparkfleet.config.models import FlagValue
+from sparkfleet import engines
 from sparkfleet.config.resolved import Container, Host, Member, Service
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Rank
-from sparkfleet.engines.vllm import images
+from sparkfleet.engines import base
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.plan import desired
 from sparkfleet.plan.fabric import addresses
 from sparkfleet.plan.fabric.environment import DEVICE, MEMLOCK, environment, has_rdma
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import User
-
-SPREAD = '{"placement_group_options":{"strategy":"SPREAD"}}'
-"""One bundle a Spark: Ray's own way (PACK) looks for all GPUs where the engine runs."""
-AUTOTUNE = "vllm/flashinfer_autotune_cache"
-"""In the compile cache: it must be the same on all ranks, or they wait for each other for ever."""
 
 
 def member_of(host: Host, service: Service) -> Member | None:
@@ -39,29 +32,35 @@ def member_of(host: Host, service: Service) -> Member | None:
 
 def ranked(member: Member, service: Service, seen: FabricSeen | None) -> Service:
     """Return the service as this rank runs it. ``seen`` None: the links are not known, nor what they need."""
-    known = dict(environment(member, seen)) if seen else {}
-    flags: dict[str, FlagValue] = {"distributed-executor-backend": member.executor}
-    if member.executor == "ray":
-        # Ray knows a node by one address: that at which the ranks' containers join it.
-        address = {"VLLM_HOST_IP": _address(member, member.rank)} if known else {}
-        own = {"RAY_memory_monitor_refresh_ms": "0", "VLLM_DISTRIBUTED_EXECUTOR_CONFIG": SPREAD}
-        known = {**known, **address, **own}
-    else:
-        flags |= {
-            "nnodes": len(member.hosts),
-            "node-rank": member.rank,
-            "master-addr": _address(member, 0),
-            "master-port": ranks.MASTER_PORT,
-        }
-        flags |= {"headless": True} if member.rank else {}
+    cluster = _engine(service)
+    known = dict(environment(member, seen, cluster.address_env)) if seen else {}
+    rank = _rank(member, has_links=bool(known))
     box = _container(member, service.container, seen)
-    if member.executor == "ray" and _needs_entrypoint(service):
-        box = replace(box, entrypoint="python3")
+    entrypoint = cluster.entrypoint(rank, service.image)
+    if entrypoint:
+        box = replace(box, entrypoint=entrypoint)
     return replace(
         service,
-        flags=(*service.flags, *flags.items()),
-        env=tuple({**known, **dict(service.env)}.items()),
+        flags=(*service.flags, *cluster.flags(rank).items()),
+        env=tuple({**known, **cluster.environment(rank), **dict(service.env)}.items()),
         container=box,
+    )
+
+
+def _engine(service: Service) -> base.ClusterEngine:
+    cluster = engines.get(service.engine).cluster
+    assert cluster is not None  # noqa: S101  (the loader refuses clusters of engines without it)
+    return cluster
+
+
+def _rank(member: Member, *, has_links: bool = True) -> base.Rank:
+    return base.Rank(
+        number=member.rank,
+        executor=member.executor,
+        hosts=member.hosts,
+        addresses=tuple(_address(member, rank) for rank in range(len(member.hosts))),
+        master_port=ranks.MASTER_PORT,
+        has_links=has_links,
     )
 
 
@@ -90,7 +89,7 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
     bare = replace(service, origin=())
     shared = (
         service.image.full_ref,
-        desired.engine_words(bare),
+        engines.get(service.engine).args(bare),
         sorted(desired.environment(bare).items()),
         repr(service.container),
         member.hosts,
@@ -106,17 +105,13 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
         addresses=tuple(_address(member, rank) for rank in count),
         executor=member.executor,
         make=hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:12],
-        clear=(f"{cache_folder}/{AUTOTUNE}",),
+        clear=tuple(f"{cache_folder}/{name}" for name in _engine(service).shared_caches),
     )
 
 
 def command(member: Member, service: Service, serve: tuple[str, ...]) -> tuple[str, ...]:
     """Return the container's command; ``serve`` is what a Spark by itself would run."""
-    if member.executor != "ray":
-        return serve
-    every = ",".join(_address(member, rank) for rank in range(len(member.hosts)))
-    python = () if service.container.entrypoint else ("python3",)
-    return (*python, "-c", _ray_program(), every, ",".join(member.hosts), str(member.rank), *serve)
+    return _engine(service).command(_rank(member), service.container.entrypoint, serve)
 
 
 def obstacles(host: Host, member: Member, seen: FabricSeen | None) -> Diagnostic | None:
@@ -143,13 +138,3 @@ def _container(member: Member, box: Container, seen: FabricSeen | None) -> Conta
         devices=tuple(dict.fromkeys((*box.devices, DEVICE))),
         ulimits=tuple({MEMLOCK[0]: MEMLOCK[1], **dict(box.ulimits)}.items()),
     )
-
-
-def _needs_entrypoint(service: Service) -> bool:
-    """Tell whether the image's own entrypoint runs ``vllm`` and nothing else."""
-    return images.serve_prefix(service.image.entrypoint) != images.SERVE
-
-
-@cache
-def _ray_program() -> str:
-    return resources.files("sparkfleet.engines.vllm").joinpath("data/ray_rank.py").read_text(encoding="utf-8")

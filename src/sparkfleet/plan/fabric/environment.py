@@ -16,8 +16,10 @@ MEMLOCK = ("memlock", -1)
 """Limit that RDMA needs: it pins the memory that it reads and writes."""
 
 
-def environment(member: Member, seen: FabricSeen) -> tuple[tuple[str, str], ...]:
+def environment(member: Member, seen: FabricSeen, address_env: str = "") -> tuple[tuple[str, str], ...]:
     """Return the variables of a rank on this Spark, in a fixed order; () when it has no link.
+
+    ``address_env``: variable by which the engine is told this Spark's own address.
 
     ``rendezvous: fabric``: ranks find each other over the first rail. ``rendezvous: management``: over the
     management network; the data goes over the fabric in both cases.
@@ -32,7 +34,7 @@ def environment(member: Member, seen: FabricSeen) -> tuple[tuple[str, str], ...]
     every = links[:1] if member.fabric.ring else links
     sockets = name if rdma else ",".join(rail.link.name for rail in every)
     return (
-        ("VLLM_HOST_IP", address),
+        *(((address_env, address),) if address_env else ()),
         ("NCCL_SOCKET_IFNAME", sockets),
         ("GLOO_SOCKET_IFNAME", name),
         ("TP_SOCKET_IFNAME", name),

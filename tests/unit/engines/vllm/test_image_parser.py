@@ -10,6 +10,7 @@ import pytest
 from sparkfleet.engines.base import ArgCheck
 from sparkfleet.engines.vllm import image_parser
 from sparkfleet.engines.vllm.image_parser import read_answer, read_schema
+from sparkfleet.fleet.operations import service
 
 PACKAGE = {
     "__init__.py": "",
@@ -174,8 +175,7 @@ def test_words_before_the_answer_do_not_disturb_it() -> None:
 
 
 def test_the_image_is_asked_without_network_and_never_pulled() -> None:
-    words = image_parser.docker_words("img@sha256:1", name="ask-1")
+    words = service.check_command("img@sha256:1", "python3", ("parse", "m"))
     assert words[:3] == ("docker", "run", "--rm")
-    assert words[-4:] == ("--entrypoint", "python3", "img@sha256:1", "-")
-    assert {"--network", "none", "--pull", "never", "--name", "ask-1"} < set(words)
-    assert "--name" not in image_parser.docker_words("img")
+    assert words[-6:] == ("--entrypoint", "python3", "img@sha256:1", "-", "parse", "m")
+    assert {"--network", "none", "--pull", "never"} < set(words)

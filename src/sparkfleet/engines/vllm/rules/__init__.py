@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sparkfleet.config.resolved import Host, Service
@@ -83,16 +81,4 @@ def estimate(
     return memory.estimate(replace(case_of(service, host, total_gib, schema), measured=measured))
 
 
-def unknown_allowances(ignore_rules: Mapping[str, str]) -> tuple[Verdict, ...]:
-    """Return a verdict for each allowance that silences nothing: its rule does not exist."""
-    known = [*(rule.id for rule in RULES), *ELSEWHERE]
-    found = []
-    for name in ignore_rules:
-        if name not in known:
-            close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
-            remedy = f"did you mean {close[0]}?" if close else "`sparkfleet rules` lists them"
-            found.append(Verdict(name, "warning", f"ignore_rules: there is no rule {name}", "", remedy))
-    return tuple(found)
-
-
-__all__ = ["ELSEWHERE", "RULES", "Case", "Rule", "Verdict", "check", "estimate", "unknown_allowances"]
+__all__ = ["ELSEWHERE", "RULES", "Case", "Rule", "Verdict", "check", "estimate"]

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.config.resolved import Container, Host, Mount
-from sparkfleet.engines.vllm.rules import ELSEWHERE, RULES, check, estimate, unknown_allowances
+from sparkfleet.engines.vllm.rules import ELSEWHERE, RULES, check, estimate
 from sparkfleet.engines.vllm.rules.storage import ALWAYS_MOUNTED
 from sparkfleet.engines.vllm.schema import Flag, Schema, load
 from sparkfleet.plan.desired import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
+from sparkfleet.plan.lint import unknown_ignores
 from tests.unit.engines.vllm.rules.made import (
     CODER,
     COMPRESSED,
@@ -255,10 +256,12 @@ def test_a_rule_that_the_host_allows_is_silent() -> None:
 
 
 def test_an_allowance_of_no_rule_is_told_with_the_nearest_one() -> None:
-    assert unknown_allowances({"KV-01": "measured", "MEM-05": "known"}) == ()
-    (near, far) = unknown_allowances({"kv-1": "x", "zzz": "x"})
-    assert "KV-01" in near.remedy
-    assert "sparkfleet rules" in far.remedy
+    host = Made().host()
+    known = replace(host, ignore_rules=(("KV-01", "measured"), ("MEM-05", "known")))
+    assert unknown_ignores(known) == ()
+    near, far = unknown_ignores(replace(host, ignore_rules=(("kv-1", "x"), ("zzz", "x"))))
+    assert "KV-01" in near.hint
+    assert "sparkfleet rules" in far.hint
 
 
 def test_nothing_is_said_of_releases_where_the_release_is_not_known() -> None:
