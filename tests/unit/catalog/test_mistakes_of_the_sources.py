@@ -88,7 +88,7 @@ def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line: str) -> None:
 def test_7_the_name_in_that_line_is_no_value_of_a_flag(version: str) -> None:
     (found,) = check_flags(["m", "--moe-backend", "VLLM_CUTLASS"], load(version))
     assert (found.level, found.code) == ("error", "bad-choice")
-    assert "cutlass" in found.hint
+    assert "cutlass" in found.remedy
 
 
 def test_8_metrics_are_read_by_names_that_the_engine_does_not_have() -> None:
