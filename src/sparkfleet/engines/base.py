@@ -210,7 +210,7 @@ class Engine(Protocol):
     """Flags whose value may name another repository, which an engine without network would lack."""
     shown_flags: Mapping[str, str] = {}
     """Canonical flags that the plan shows under a name of their own: ``--port`` -> ``port``."""
-    model_flags: frozenset[str] = frozenset({"model"})
+    model_flags: frozenset[str] = frozenset({"model", "--revision"})
     """Canonical flags that say which model at which commit: the plan shows them as ``model``."""
     entrypoint_hint: str
     """Images that can serve, for an error: ``an image whose entrypoint is empty, a wrapper, or ...``."""

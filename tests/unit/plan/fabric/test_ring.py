@@ -159,17 +159,17 @@ def test_the_addresses_asked_for_are_those_of_the_ring() -> None:
 
 
 def test_nccl_is_told_that_each_port_leads_to_one_neighbour_alone() -> None:
-    said = dict(environment(of_ring(1), both()))
+    said = dict(environment(of_ring(1), both(), "VLLM_HOST_IP"))
     assert (said["VLLM_HOST_IP"], said["GLOO_SOCKET_IFNAME"]) == ("192.168.178.2", TO_NEXT)
     assert said["NCCL_IB_HCA"] == "=rocep1s0f0:1,roceP2p1s0f0:1,rocep1s0f1:1,roceP2p1s0f1:1"
     assert (said["NCCL_IB_SUBNET_AWARE_ROUTING"], said["NCCL_IB_MERGE_NICS"], said["NCCL_NET_PLUGIN"]) == (
         "1", "0", "none",
     )  # fmt: skip
-    assert "NCCL_IB_MERGE_NICS" not in dict(environment(member(0), seen()))
+    assert "NCCL_IB_MERGE_NICS" not in dict(environment(member(0), seen(), "VLLM_HOST_IP"))
 
 
 def test_over_tcp_data_goes_where_the_routes_lead() -> None:
-    said = dict(environment(of_ring(0, tcp=True), replace(both(), verbs=False)))
+    said = dict(environment(of_ring(0, tcp=True), replace(both(), verbs=False), "VLLM_HOST_IP"))
     assert said["NCCL_SOCKET_IFNAME"] == TO_NEXT
     assert "NCCL_IB_MERGE_NICS" not in said
 
