@@ -61,17 +61,17 @@ def prune(  # noqa: PLR0917  (one a switch)
     from sparkfleet.cli import output  # noqa: PLC0415
     from sparkfleet.contract.diagnostic import Diagnostic  # noqa: PLC0415
     from sparkfleet.fleet import prune  # noqa: PLC0415
-    from sparkfleet.plan.prune import Wish, fleet_prune, limited  # noqa: PLC0415
+    from sparkfleet.plan.prune import PruneOptions, fleet_prune, limited  # noqa: PLC0415
     from sparkfleet.plan.prune_report import prune_data, prune_text  # noqa: PLC0415
     from sparkfleet.plan.units import size  # noqa: PLC0415
     from sparkfleet.probe.observed import Observed  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
-    wish = Wish(time.time(), older_than * DAY_S, keep, include_unmanaged, frozenset(exclude_host))
+    options = PruneOptions(time.time(), older_than * DAY_S, keep, include_unmanaged, frozenset(exclude_host))
     fleet = prune.look_everywhere(inventory)
     try:
         _refuse_unknown_names((*limit, *exclude_host), tuple(fleet.seen))
-        plan = fleet_prune(list(fleet.seen.values()), wish)
+        plan = fleet_prune(list(fleet.seen.values()), options)
         plan = limited(plan, limit) if limit else plan
         stale = {
             name

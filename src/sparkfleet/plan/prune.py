@@ -1,7 +1,7 @@
-"""What may be removed from the disks of a fleet: what is ours and needed nowhere. Pure.
+"""What a prune may remove from the disks of a fleet: what sparkfleet manages and nothing needs. Pure.
 
-Ours is what the Spark's own record says that we brought (``onhost/fetch/staged.py``), our compile caches, and
-our books. All else is removed only when it is named, and never while something needs it.
+Managed are the images and models that the host's own record names as fetched, the compile caches, and the
+state of services. Anything else is removed only when it is named, and never while something needs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage, StoredRepository, StoredRevision
 
 OUR_CACHE = re.compile(r"[0-9a-f]{12}|unpinned")
-"""Names that our compile caches have: digits of an image's digest."""
+"""Names of compile caches: digits of an image's digest."""
 
 
 class Kind(StrEnum):
@@ -34,40 +34,40 @@ class Kind(StrEnum):
 
 
 SHARED = frozenset({Kind.MODEL, Kind.IMAGE})
-"""Kinds that another Spark may need, too: nothing of them is removed while a Spark is unknown."""
+"""Kinds that another host may need: none is removed while a host is unknown."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing on one Spark that nothing needs."""
+    """One item on one host that nothing needs."""
 
     kind: Kind
     name: str
-    """As people know it."""
+    """As shown to people."""
     key: str
     """Path; of an image its id."""
     bytes: int
-    """What its removal frees, at most: layers of an image may be shared with others."""
+    """Bytes that its removal frees, at most: images share layers."""
     used: float = 0.0
-    """Unix time at which it was put there or last promoted; 0: not known."""
+    """Unix time of its arrival or last promotion; 0: not known."""
     ours: bool = True
     refs: tuple[str, ...] = ()
-    """Of an image: the names to take away; of a model its repository and commit in full."""
+    """Of an image: the names to remove; of a model its repository and commit in full."""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the user asked for."""
+class PruneOptions:
+    """The options of the command."""
 
     now: float
-    older_s: float = 0.0
-    """Only what was not used for so many seconds."""
+    older_than_s: float = 0.0
+    """Seconds without use; younger items stay."""
     keep: int = 0
     """Generations of each service that stay beside the current one and the rollback's target."""
-    foreign: tuple[str, ...] = ()
-    """Names of images or models that may go although they are not ours."""
-    without: frozenset[str] = frozenset()
-    """Sparks that may stay unknown."""
+    include_unmanaged: tuple[str, ...] = ()
+    """Names of images or models that may be removed although sparkfleet does not manage them."""
+    exclude_hosts: frozenset[str] = frozenset()
+    """Decommissioned hosts: what they may need is not kept."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class HostPrune:
     host: str
     items: tuple[Item, ...] = ()
     others: tuple[Item, ...] = ()
-    """What nothing of ours needs and is not ours: named, never removed."""
+    """Unmanaged items that nothing needs: listed, never removed."""
     diagnostic: Diagnostic | None = None
 
     @property
@@ -97,21 +97,21 @@ class FleetPrune:
 Seen = tuple[Host, Observed | Diagnostic]
 
 
-def fleet_prune(seen: Sequence[Seen], wish: Wish) -> FleetPrune:
+def fleet_prune(seen: Sequence[Seen], options: PruneOptions) -> FleetPrune:
     """Return what may go. What any Spark of the fleet declares, runs or would roll back to stays on all."""
-    wanted, unknown = Needs(), []
+    needed, unknown = Needs(), []
     for host, observed in seen:
-        wanted |= needs.declared(host)
+        needed |= needs.declared(host)
         diagnostic = _diagnostic(host, observed)
         if diagnostic is None:
-            wanted |= needs.there(_stored(observed), wish.keep)
-        elif host.name not in wish.without:
+            needed |= needs.there(_stored(observed), options.keep)
+        elif host.name not in options.exclude_hosts:
             unknown.append(host.name)
     hosts = []
     for host, observed in seen:
         diagnostic = _diagnostic(host, observed)
         if diagnostic is None:
-            hosts.append(_host_prune(host, _stored(observed), wanted, wish, shared=not unknown))
+            hosts.append(_host_prune(host, _stored(observed), needed, options, shared=not unknown))
         else:
             hosts.append(HostPrune(host.name, diagnostic=diagnostic))
     return FleetPrune(tuple(hosts), tuple(unknown))
@@ -127,15 +127,17 @@ def _diagnostic(host: Host, observed: Observed | Diagnostic) -> Diagnostic | Non
 
 
 def _stored(observed: Observed | Diagnostic) -> Stored:
-    assert not isinstance(observed, Diagnostic)  # noqa: S101  (asked before)
+    assert not isinstance(observed, Diagnostic)  # noqa: S101  (checked before)
     return observed.stored or Stored()
 
 
-def _host_prune(host: Host, stored: Stored, wanted: Needs, wish: Wish, *, shared: bool) -> HostPrune:
-    local = [*_caches(host, stored, wish), *_generations(stored, wish), *_evidence(stored)]
-    free = [*_images(stored, wanted), *_models(stored, wanted, wish)] if shared else []
-    old = [item for item in (*free, *local) if _is_due(item.used, wish)]
-    named = [item for item in old if item.ours or is_named(item, wish.foreign)]
+def _host_prune(
+    host: Host, stored: Stored, needed: Needs, options: PruneOptions, *, shared: bool
+) -> HostPrune:
+    local = [*_caches(host, stored, options), *_generations(stored, options), *_evidence(stored)]
+    free = [*_images(stored, needed), *_models(stored, needed, options)] if shared else []
+    old = [item for item in (*free, *local) if _is_due(item.used, options)]
+    named = [item for item in old if item.ours or is_named(item, options.include_unmanaged)]
     rest = [item for item in old if item not in named]
     return HostPrune(host.name, _ordered(named), _ordered(rest))
 
@@ -145,9 +147,9 @@ def _ordered(items: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(sorted(items, key=lambda item: (rank[item.kind], -item.bytes, item.name)))
 
 
-def _is_due(used: float, wish: Wish) -> bool:
+def _is_due(used: float, options: PruneOptions) -> bool:
     """Tell whether something was not used for long enough; what nobody knows the age of is never old."""
-    return not wish.older_s or (used > 0 and wish.now - used >= wish.older_s)
+    return not options.older_than_s or (used > 0 and options.now - used >= options.older_than_s)
 
 
 def is_named(item: Item, names: Iterable[str]) -> bool:
@@ -161,10 +163,10 @@ def familiar(reference: str) -> str:
     return re.sub(r"^docker\.io/(library/)?", "", image_refs.plain(reference))
 
 
-def _images(stored: Stored, wanted: Needs) -> Iterator[Item]:
+def _images(stored: Stored, needed: Needs) -> Iterator[Item]:
     ours = {familiar(ref): staged for ref, staged in stored.staged_images.items()}
     for image in stored.images:
-        if not image.refs or needs.in_use(image, stored) or needs.digests_of(image.refs) & wanted.digests:
+        if not image.refs or needs.in_use(image, stored) or needs.digests_of(image.refs) & needed.digests:
             continue
         known = [ours[familiar(ref)] for ref in image.refs if familiar(ref) in ours]
         used = max([entry.at for entry in known] + [_promoted(stored, image)])
@@ -201,15 +203,17 @@ class _Leaving:
         return {name for one in kept for name in one.blobs}
 
 
-def _models(stored: Stored, wanted: Needs, wish: Wish) -> Iterator[Item]:
+def _models(stored: Stored, needed: Needs, options: PruneOptions) -> Iterator[Item]:
     def is_free(repository: StoredRepository, one: StoredRevision) -> bool:
-        return not wanted.has(repository.repo, one.revision)
+        return not needed.has(repository.repo, one.revision)
 
     def goes(repository: StoredRepository, one: StoredRevision) -> bool:
         repo = repository.repo
-        named = {repo, f"{repo}@{one.revision}", f"{repo}@{one.revision[:12]}"} & set(wish.foreign)
+        named = {repo, f"{repo}@{one.revision}", f"{repo}@{one.revision[:12]}"} & set(
+            options.include_unmanaged
+        )
         allowed = one.path in stored.staged_revisions or bool(named)
-        return is_free(repository, one) and allowed and _is_due(_revision_used(one, stored), wish)
+        return is_free(repository, one) and allowed and _is_due(_revision_used(one, stored), options)
 
     leaving = _Leaving(
         frozenset(
@@ -259,15 +263,15 @@ def _revisions(
         )
 
 
-def _caches(host: Host, stored: Stored, wish: Wish) -> Iterator[Item]:
-    wanted = needs.needed_caches(host, stored, wish.keep)
+def _caches(host: Host, stored: Stored, options: PruneOptions) -> Iterator[Item]:
+    needed = needs.needed_caches(host, stored, options.keep)
     for cache in stored.caches:
-        if cache.name not in wanted and OUR_CACHE.fullmatch(cache.name):
+        if cache.name not in needed and OUR_CACHE.fullmatch(cache.name):
             yield Item(Kind.CACHE, cache.name, cache.path, cache.bytes, cache.changed)
 
 
-def _generations(stored: Stored, wish: Wish) -> Iterator[Item]:
-    kept = {one.id for one in needs.needed_generations(stored, wish.keep)}
+def _generations(stored: Stored, options: PruneOptions) -> Iterator[Item]:
+    kept = {one.id for one in needs.needed_generations(stored, options.keep)}
     for name, service in stored.services.items():
         for one in service.generations:
             if one.id not in kept:

@@ -1,4 +1,4 @@
-"""What a prune would remove, as people and as programs read it."""
+"""What a prune would remove, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _host_lines(plan: HostPrune, programs: bool) -> list[str]:
         lines = [f"{name} nothing to remove"]
     else:
         lines = [f"{name} {len(plan.items)} to remove, up to {size(plan.bytes)}"]
-        lines += [f"  ~ {'programs'.ljust(KIND_WIDTH)} put in place first"] if programs else []
+        lines += [f"  ~ {'programs'.ljust(KIND_WIDTH)} updated first"] if programs else []
         lines += [_line("-", item) for item in plan.items]
     return [*lines, *_other_lines(plan.others)]
 
@@ -48,7 +48,7 @@ def _host_lines(plan: HostPrune, programs: bool) -> list[str]:
 def _other_lines(others: tuple[Item, ...]) -> list[str]:
     if not others:
         return []
-    head = "  = not ours, and nothing of ours needs it (--include-unmanaged NAME removes it):"
+    head = "  = not managed by sparkfleet, and not needed (--include-unmanaged NAME removes it):"
     lines = [_line("=", item) for item in others[:LISTED_OTHERS]]
     more = others[LISTED_OTHERS:]
     if more:

@@ -13,7 +13,7 @@ from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fleet_staging import settled, spread
 from sparkfleet.plan.freeable import freeable
 from sparkfleet.plan.model import ChangeSet, FieldChange, HostPlan, HostState, Step
-from sparkfleet.plan.prune import Kind, Wish, fleet_prune
+from sparkfleet.plan.prune import Kind, PruneOptions, fleet_prune
 from sparkfleet.plan.report import field_line, note_line
 from sparkfleet.probe.observed import Disk, Observed
 from sparkfleet.probe.stored import Staged, Stored, StoredGeneration, StoredImage, StoredService
@@ -175,7 +175,7 @@ def stored(*services: StoredService) -> Stored:
 
 
 def images_to_go(host: Host, there: Stored) -> list[tuple[str, ...]]:
-    (found,) = fleet_prune([(host, replace(fresh(host), stored=there))], Wish(now=9.0)).hosts
+    (found,) = fleet_prune([(host, replace(fresh(host), stored=there))], PruneOptions(now=9.0)).hosts
     return [item.refs for item in found.items if item.kind is Kind.IMAGE]
 
 

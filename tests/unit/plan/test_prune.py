@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.prune import FleetPrune, Item, Kind, Wish, fleet_prune, limited
+from sparkfleet.plan.prune import FleetPrune, Item, Kind, PruneOptions, fleet_prune, limited
 from sparkfleet.plan.prune_report import prune_data, prune_text
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.stored import (
@@ -97,7 +97,7 @@ names = st.lists(
     st.sampled_from([*REPOS, "mine:latest", *(image_ref(digest) for digest in DIGESTS)]), max_size=3
 )
 wishes = st.builds(
-    Wish,
+    PruneOptions,
     st.just(NOW),
     st.sampled_from([0.0, 1000.0]),
     st.integers(0, 3),
@@ -108,8 +108,8 @@ wishes = st.builds(
 
 @many
 @given(fleets(), wishes)
-def test_nothing_needed_is_ever_in_the_list(seen: Seen, wish: Wish) -> None:
-    plan = fleet_prune(seen, wish)
+def test_nothing_needed_is_ever_in_the_list(seen: Seen, options: PruneOptions) -> None:
+    plan = fleet_prune(seen, options)
     models, digests = needed_models(seen), needed_digests(seen)
     for _, item in listed(plan, Kind.MODEL):
         repo, _, revision = item.refs[0].partition("@")
@@ -132,21 +132,21 @@ def test_nothing_needed_is_ever_in_the_list(seen: Seen, wish: Wish) -> None:
 
 @many
 @given(fleets(), wishes)
-def test_nothing_of_others_is_in_the_list_unless_it_is_named(seen: Seen, wish: Wish) -> None:
+def test_nothing_of_others_is_in_the_list_unless_it_is_named(seen: Seen, options: PruneOptions) -> None:
     for name, item in [
-        *listed(fleet_prune(seen, wish), Kind.MODEL),
-        *listed(fleet_prune(seen, wish), Kind.IMAGE),
+        *listed(fleet_prune(seen, options), Kind.MODEL),
+        *listed(fleet_prune(seen, options), Kind.IMAGE),
     ]:
         stored = stored_of(seen, name)
         ours = item.key in stored.staged_revisions or set(item.refs) <= stored.staged_images.keys()
         repo = item.refs[0].partition("@")[0]
-        assert ours or repo in wish.foreign or set(item.refs) & set(wish.foreign)
+        assert ours or repo in options.include_unmanaged or set(item.refs) & set(options.include_unmanaged)
 
 
 @many
 @given(fleets(unknown=False))
 def test_everything_that_is_ours_and_not_needed_is_in_the_list(seen: Seen) -> None:
-    plan = fleet_prune(seen, Wish(NOW))
+    plan = fleet_prune(seen, PruneOptions(NOW))
     models, digests = needed_models(seen), needed_digests(seen)
     for host, stored in disks(seen):
         gone = {item.key for one in plan.hosts if one.host == host.name for item in one.items}
@@ -171,7 +171,7 @@ def test_everything_that_is_ours_and_not_needed_is_in_the_list(seen: Seen) -> No
 @many
 @given(fleets())
 def test_what_is_left_of_a_model_still_has_every_content_that_it_links_to(seen: Seen) -> None:
-    plan = fleet_prune(seen, Wish(NOW))
+    plan = fleet_prune(seen, PruneOptions(NOW))
     for host, stored in disks(seen):
         gone = {item.key: item.bytes for one in plan.hosts if one.host == host.name for item in one.items}
         for repository in stored.repositories:
@@ -183,7 +183,7 @@ def test_what_is_left_of_a_model_still_has_every_content_that_it_links_to(seen: 
 @many
 @given(fleets())
 def test_while_a_spark_is_unknown_no_image_and_no_model_goes_anywhere(seen: Seen) -> None:
-    plan = fleet_prune([*seen, (Host("gone"), Diagnostic("gone", "no route"))], Wish(NOW))
+    plan = fleet_prune([*seen, (Host("gone"), Diagnostic("gone", "no route"))], PruneOptions(NOW))
     assert plan.unknown[-1] == "gone"
     assert not list(listed(plan, Kind.MODEL))
     assert not list(listed(plan, Kind.IMAGE))
@@ -191,14 +191,14 @@ def test_while_a_spark_is_unknown_no_image_and_no_model_goes_anywhere(seen: Seen
 
 @many
 @given(fleets(unknown=False), wishes)
-def test_after_a_removal_the_list_is_empty(seen: Seen, wish: Wish) -> None:
-    plan = fleet_prune(seen, wish)
+def test_after_a_removal_the_list_is_empty(seen: Seen, options: PruneOptions) -> None:
+    plan = fleet_prune(seen, options)
     left: Seen = [
         (host, replace(observed, stored=without(observed.stored, gone_of(plan, host.name))))
         for host, observed in seen
         if isinstance(observed, Observed) and observed.stored
     ]
-    assert all(not host.items for host in fleet_prune(left, wish).hosts)
+    assert all(not host.items for host in fleet_prune(left, options).hosts)
 
 
 def gone_of(plan: FleetPrune, name: str) -> set[str]:
@@ -256,8 +256,8 @@ def disk(**changes: object) -> Stored:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def plan_of(stored: Stored, host: Host = HOST, **wish: object) -> FleetPrune:
-    return fleet_prune([(host, replace(fresh(host), stored=stored))], Wish(NOW, **wish))  # type: ignore[arg-type]
+def plan_of(stored: Stored, host: Host = HOST, **options: object) -> FleetPrune:
+    return fleet_prune([(host, replace(fresh(host), stored=stored))], PruneOptions(NOW, **options))  # type: ignore[arg-type]
 
 
 def test_the_list_for_people() -> None:
@@ -268,12 +268,12 @@ def test_the_list_for_people() -> None:
 
 LIST = """\
 spark-01   4 to remove, up to 28.0 GiB
-  ~ programs       put in place first
+  ~ programs       updated first
   - model          org/a@111111111111                                         8.0 GiB
   - image          registry.example/vllm@sha256:444444444444                  20.0 GiB
   - compile cache  444444444444                                               1 MiB
   - evidence       s0-1                                                       2 KiB
-  = not ours, and nothing of ours needs it (--include-unmanaged NAME removes it):
+  = not managed by sparkfleet, and not needed (--include-unmanaged NAME removes it):
   = image          open-webui:latest                                          3.0 GiB
 4 to remove, up to 28.0 GiB
 """
@@ -282,7 +282,7 @@ spark-01   4 to remove, up to 28.0 GiB
 def test_the_list_when_a_spark_is_unknown() -> None:
     gone = Diagnostic("spark-02", "SSH connection refused", hint="ssh spark-02 true")
     seen: Seen = [(HOST, replace(fresh(HOST), stored=disk(caches=(), evidence=()))), (Host("spark-02"), gone)]
-    assert prune_text(fleet_prune(seen, Wish(NOW))) == (
+    assert prune_text(fleet_prune(seen, PruneOptions(NOW))) == (
         "spark-01   nothing to remove\n"
         "spark-02   unknown: SSH connection refused\n"
         "              do: ssh spark-02 true\n"
@@ -290,7 +290,7 @@ def test_the_list_when_a_spark_is_unknown() -> None:
         "    do: fix it, or --exclude-host HOST for a decommissioned host\n"
         "nothing to remove\n"
     )
-    plan = fleet_prune(seen, Wish(NOW, without=frozenset({"spark-02"})))
+    plan = fleet_prune(seen, PruneOptions(NOW, exclude_hosts=frozenset({"spark-02"})))
     assert [item.kind for item in plan.hosts[0].items] == [Kind.MODEL, Kind.IMAGE]
 
 
@@ -302,7 +302,7 @@ def test_many_things_of_others_are_counted() -> None:
 def test_a_model_that_another_spark_serves_stays_here_as_well() -> None:
     seen: Seen = [(HOST, replace(fresh(HOST), stored=disk())),
                   (Host("spark-02", (service(OLD, 0),)), replace(fresh(HOST), stored=Stored()))]  # fmt: skip
-    kinds = {item.kind for item in fleet_prune(seen, Wish(NOW)).hosts[0].items}
+    kinds = {item.kind for item in fleet_prune(seen, PruneOptions(NOW)).hosts[0].items}
     assert kinds == {Kind.CACHE, Kind.EVIDENCE}  # compiled for that Spark alone
 
 
@@ -314,31 +314,33 @@ def serving(pick: Pick, **more: Any) -> Stored:
 def test_what_a_spark_serves_and_has_lost_stays_where_it_still_is() -> None:
     seen: Seen = [(HOST, replace(fresh(HOST), stored=disk())),
                   (Host("spark-02"), replace(fresh(HOST), stored=serving(OLD)))]  # fmt: skip
-    assert not list(listed(fleet_prune(seen, Wish(NOW)), Kind.MODEL))
+    assert not list(listed(fleet_prune(seen, PruneOptions(NOW)), Kind.MODEL))
 
 
 def test_of_a_lost_drafter_every_commit_stays_since_nobody_knows_which_it_was() -> None:
     drafted = serving(NEW, names=(OLD.repo,))
     seen: Seen = [(HOST, replace(fresh(HOST), stored=disk())),
                   (Host("spark-02"), replace(fresh(HOST), stored=drafted))]  # fmt: skip
-    assert not list(listed(fleet_prune(seen, Wish(NOW)), Kind.MODEL))
+    assert not list(listed(fleet_prune(seen, PruneOptions(NOW)), Kind.MODEL))
 
 
 def test_a_change_that_goes_on_makes_a_spark_unknown() -> None:
-    plan = fleet_prune([(HOST, replace(fresh(HOST), stored=disk(), swap="s0-9"))], Wish(NOW))
+    plan = fleet_prune([(HOST, replace(fresh(HOST), stored=disk(), swap="s0-9"))], PruneOptions(NOW))
     assert plan.hosts[0].diagnostic
     assert plan.unknown == ("spark-01",)
 
 
 def test_what_was_used_lately_stays_when_only_older_is_asked_for() -> None:
-    assert plan_of(disk(), older_s=1500.0).hosts[0].items == ()
-    assert len(plan_of(disk(), older_s=900.0).hosts[0].items) == 4
+    assert plan_of(disk(), older_than_s=1500.0).hosts[0].items == ()
+    assert len(plan_of(disk(), older_than_s=900.0).hosts[0].items) == 4
 
 
 def test_what_nobody_knows_the_age_of_is_never_old() -> None:
     stored = disk(images=(StoredImage("sha256:x", ("x:1",)),), staged_images={})
-    assert plan_of(stored, foreign=("x:1",)).hosts[0].items[1].name == "x:1"
-    assert "x:1" not in [item.name for item in plan_of(stored, foreign=("x:1",), older_s=1.0).hosts[0].items]
+    assert plan_of(stored, include_unmanaged=("x:1",)).hosts[0].items[1].name == "x:1"
+    assert "x:1" not in [
+        item.name for item in plan_of(stored, include_unmanaged=("x:1",), older_than_s=1.0).hosts[0].items
+    ]
 
 
 def test_an_image_that_somebody_gave_another_name_is_not_ours_alone() -> None:
