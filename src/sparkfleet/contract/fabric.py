@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
-from typing import Any
+import typing
+from dataclasses import dataclass
+
+from sparkfleet.contract import codec
+from sparkfleet.contract.codec import Document
+from sparkfleet.contract.diagnostic import Diagnostic
 
 NETPLAN_FILE = "60-sparkfleet-fabric.yaml"
 MARK = "# Written by sparkfleet"
@@ -24,8 +28,10 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class FabricRequest:
+class FabricRequest(Document):
     """The links of one Spark as they shall be."""
+
+    NAME = "fabric request"
 
     id: str = ""
     cluster: str = ""
@@ -46,26 +52,59 @@ class FabricRequest:
     wait_s: float = 45.0
     """Seconds until everything must answer; then all is put back."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
-
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> FabricRequest:
-        """Return the request that ``to_json`` wrote. Raise ValueError for another thing."""
-        if not re.fullmatch(r"fabric-[a-z0-9-]{1,50}", str(data.get("id"))):
-            raise ValueError(f"bad id {data.get('id')!r}")
-        try:
-            return cls(
-                **{
-                    **data,
-                    **{key: tuple((a, b) for a, b in data[key]) for key in ("addresses", "rdma", "drop")},
-                    "management": tuple(data["management"]),
-                    "peers": tuple(Peer(**peer) for peer in data["peers"]),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a request for the fabric: {error}") from None
+    def from_json(cls, data: object, source: str = "") -> typing.Self:
+        """Return the request of a JSON value. Raise ContractError, also for an id that no job has."""
+        request = super().from_json(data, source)
+        if not re.fullmatch(r"fabric-[a-z0-9-]{1,50}", request.id):
+            found = f"id: found a bad id {request.id!r}"
+            raise codec.ContractError(Diagnostic(source or cls.NAME, found, "fabric-...", code=codec.SHAPE))
+        return request
+
+
+RDMA, IPERF, STREAM = "ib_write_bw", "iperf3", "stream"
+TOOLS = (RDMA, IPERF, STREAM)
+"""The best first; the last is our own and always there."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One link between two Sparks, as one of them sees it."""
+
+    link: str
+    device: str
+    """RDMA device; "" when there is none."""
+    own: str
+    peer: str
+    """Addresses of this Spark and of the other one on this link."""
+
+
+@dataclass(frozen=True)
+class BenchRequest(Document):
+    """Measure the links to one other Spark."""
+
+    NAME = "bench request"
+
+    cluster: str
+    other: str
+    """Name of the Spark at the other end."""
+    tool: str
+    seconds: int
+    lanes: tuple[Lane, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a tool that is unknown, or a cluster that cannot be part of a unit's name."""
+        if self.tool not in TOOLS or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.cluster):
+            raise ValueError(f"unknown tool {self.tool!r} or bad cluster {self.cluster!r}")
+
+
+@dataclass(frozen=True)
+class BenchTools(Document):
+    """Programs that can measure links on a host, the best first."""
+
+    NAME = "tools of a bench"
+
+    tools: tuple[str, ...] = ()
 
 
 def links_of(text: str) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.fabric import BenchRequest, BenchTools
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import look
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
-from sparkfleet.onhost.fabric.bench import BenchRequest
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fabric import bench
 from sparkfleet.plan.model import HostState, Step
@@ -55,7 +55,7 @@ def _ready(host: PyinfraHost) -> bench.End:
         raise SparkfleetError(Diagnostic(host.name, "its links are not as declared", hint=remedy))
     assert spec.member is not None and seen.fabric is not None  # noqa: S101, PT018  (it is of a cluster)
     answer = remote.program(host, "bench-tools")
-    tools = remote.last_document(answer.out).get("tools", ())
+    tools = remote.document(BenchTools, host, answer.out).tools
     return bench.End(spec.name, spec.member, seen.fabric, tools)
 
 
@@ -63,7 +63,7 @@ def _ask(inventory: Path, name: str, word: str, request: BenchRequest) -> dict[s
     wait_s = (len(request.lanes) + 1) * request.seconds + SLOW_S
 
     def one(host: PyinfraHost) -> dict[str, Any]:
-        answer = remote.program(host, word, data=request.to_json(), timeout=wait_s)
+        answer = remote.program(host, word, data=request, timeout=wait_s)
         if not answer.ok:
             said = (answer.err or answer.out).strip()
             raise SparkfleetError(Diagnostic(name, f"{word}: {said}", hint="run again"))

@@ -37,7 +37,7 @@ def _link(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
     job = f"fabric-{uuid.uuid4().hex[:12]}"
     request = replace(configure.request, id=job)
     act.tell("fabric", "starting")
-    answer = remote.program(act.host, "fabric", data=request.to_json())
+    answer = remote.program(act.host, "fabric", data=request)
     if not answer.ok:
         error = (answer.err or answer.out).strip()
         raise executor.FailedError(

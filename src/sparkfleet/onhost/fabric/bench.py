@@ -10,16 +10,13 @@ import json
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, TOOLS, BenchRequest, Lane
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Ran, System, systemctl
 from sparkfleet.onhost.state import units
 
-RDMA, IPERF, STREAM = "ib_write_bw", "iperf3", "stream"
-TOOLS = (RDMA, IPERF, STREAM)
-"""The best first; the last is our own and always there."""
 PORT = 18515
 """First of the ports; one for each link and each time that it is measured."""
 STREAMS = 4
@@ -28,45 +25,6 @@ TRIES = 10
 """Times that a sender begins anew, a second apart: the other end may not listen yet."""
 SPARE_S = 30
 """Seconds after which a listener ends by itself, beside those that are measured."""
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One link between two Sparks, as one of them sees it."""
-
-    link: str
-    device: str
-    """RDMA device; "" when there is none."""
-    own: str
-    peer: str
-    """Addresses of this Spark and of the other one on this link."""
-
-
-@dataclass(frozen=True)
-class BenchRequest:
-    """What shall be measured."""
-
-    cluster: str
-    other: str
-    """Name of the Spark at the other end."""
-    tool: str
-    seconds: int
-    lanes: tuple[Lane, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> BenchRequest:
-        """Return the request that ``to_json`` wrote. Raise ValueError for another thing."""
-        try:
-            made = cls(**{**data, "lanes": tuple(Lane(**lane) for lane in data["lanes"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a request for a bench: {error}") from None
-        if made.tool not in TOOLS or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", made.cluster):
-            raise ValueError(f"not a request for a bench: {made.tool!r}, {made.cluster!r}")
-        return made
 
 
 def tools() -> list[str]:

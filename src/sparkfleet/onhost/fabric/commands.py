@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sparkfleet.contract.fabric import FabricRequest
+from sparkfleet.contract.fabric import BenchRequest, BenchTools, FabricRequest
 from sparkfleet.onhost.fabric import bench, bench_stream, fabric
 from sparkfleet.onhost.machine.stdio import OK, PROBLEM, asked, say
 from sparkfleet.onhost.machine.system import System
@@ -44,7 +44,7 @@ def follow(system: System, options: argparse.Namespace) -> int:
 
 
 def _begin(system: System, _: argparse.Namespace) -> int:
-    say(fabric.begin(system, FabricRequest.from_json(asked())))
+    say(fabric.begin(system, FabricRequest.from_json(asked(), "stdin")))
     return OK
 
 
@@ -65,24 +65,24 @@ def _give_up(system: System, options: argparse.Namespace) -> int:
 
 
 def _tools(_: System, __: argparse.Namespace) -> int:
-    say({"tools": bench.tools()})
+    say(BenchTools(tuple(bench.tools())).to_json())
     return OK
 
 
 def _listen(system: System, _: argparse.Namespace) -> int:
-    diagnostic = bench.begin(system, bench.BenchRequest.from_json(asked()))
+    diagnostic = bench.begin(system, BenchRequest.from_json(asked(), "stdin"))
     if diagnostic:
         sys.stderr.write(f"{diagnostic}\n")
     return PROBLEM if diagnostic else OK
 
 
 def _listen_no_more(system: System, _: argparse.Namespace) -> int:
-    bench.end(system, bench.BenchRequest.from_json(asked()))
+    bench.end(system, BenchRequest.from_json(asked(), "stdin"))
     return OK
 
 
 def _measure(system: System, _: argparse.Namespace) -> int:
-    say(bench.measure(system, bench.BenchRequest.from_json(asked())))
+    say(bench.measure(system, BenchRequest.from_json(asked(), "stdin")))
     return OK
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sparkfleet.config.resolved import Member
-from sparkfleet.onhost.fabric.bench import IPERF, RDMA, STREAM, BenchRequest, Lane
+from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, BenchRequest, Lane
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.fabric.environment import has_rdma
 from sparkfleet.probe.links import FabricSeen

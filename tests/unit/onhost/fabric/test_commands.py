@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.fabric import FabricRequest
+from sparkfleet.contract.fabric import STREAM, BenchRequest, FabricRequest, Lane
 from sparkfleet.onhost import main
 from sparkfleet.onhost.fabric import bench_stream, check, fabric
-from sparkfleet.onhost.fabric.bench import STREAM, BenchRequest, Lane
 from sparkfleet.onhost.machine import host
 from tests.unit.onhost.fabric_world import Netdev, Network
 
@@ -62,7 +61,7 @@ def test_a_change_that_is_given_up_ends_with_another_code(
         (("fabric",), None, "expected a JSON object"),
         (("fabric-confirm", "fabric-2"), None, "there is no job fabric-2"),
         (("fabric-run", "../../etc"), None, "bad job id"),
-        (("bench-begin",), {}, "not a request for a bench"),
+        (("bench-begin",), {}, "cluster: is missing"),
     ],
 )
 @pytest.mark.usefixtures("net")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.fabric import MARK, FabricRequest, Peer, links_of
 from sparkfleet.onhost.fabric import fabric, netplan
 from sparkfleet.onhost.machine.system import Ran, System
@@ -481,8 +482,9 @@ def test_no_other_path_is_a_job(net: Network, job: str) -> None:
 
 def test_a_request_survives_json_and_anything_else_is_refused() -> None:
     assert FabricRequest.from_json(json.loads(json.dumps(ASKED.to_json()))) == ASKED
-    with pytest.raises(ValueError, match="not a request"):
-        FabricRequest.from_json({"id": "fabric-1"})
+    for bad in ({"id": 1}, {**ASKED.to_json(), "peers": [{}]}, {**ASKED.to_json(), "version": 99}):
+        with pytest.raises(ContractError, match="fabric request"):
+            FabricRequest.from_json(bad)
 
 
 def test_a_file_of_somebody_else_names_no_links_of_ours() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.onhost.fabric.bench import IPERF, RDMA, STREAM, Lane
+from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, Lane
 from sparkfleet.plan.fabric.bench import End, pairs, requests
 from tests.unit.plan.fabric.made import cage, member, seen
 
