@@ -41,11 +41,12 @@ ENGINE_FILES = ("__init__.py", "onhost.py", "failure_patterns.json")
 SINGLE = (
     "sparkfleet/runtimes/__init__.py",
     "sparkfleet/runtimes/base.py",
+    "sparkfleet/runtimes/errors.py",
     "sparkfleet/runtimes/onhost.py",
     "sparkfleet/runtimes/docker/__init__.py",
 )
 """Modules of other packages that run on a Spark, too."""
-COLLECTORS = frozenset({"__init__", "basics", "fast_imports", "state", *ITEMS_PARTS})
+COLLECTORS = frozenset({"__init__", "basics", "commands", "state", *ITEMS_PARTS})
 """Modules of the collectors that the programs share with the probe; the others travel with the probe."""
 
 

@@ -171,7 +171,7 @@ print("\\n" + " ".join(sys.modules))
 SSH = {"pyinfra", "paramiko", "gevent", "cryptography"}
 NETWORK = {"httpx", "huggingface_hub", "requests", "urllib3"}
 ON_A_SPARK = {
-    "sparkfleet.onhost.machine.docker",
+    "sparkfleet.runtimes.docker.onhost.engine",
     "sparkfleet.onhost.artifacts.copy.receive",
     "sparkfleet.onhost.artifacts.fetch.fetch",
 }

@@ -35,11 +35,7 @@ ON_A_SPARK = [
 ]
 
 
-NEWER = {"_sha2"}
-"""Modules of the standard library of newer Pythons, which a Spark may have."""
-
-
 @pytest.mark.parametrize("path", ON_A_SPARK, ids=lambda path: path.name)
 def test_what_runs_on_a_spark_needs_no_other_distribution(path: Path) -> None:
     for name in imports(path):
-        assert name.split(".")[0] in sys.stdlib_module_names | NEWER | {"sparkfleet"}, name
+        assert name.split(".")[0] in sys.stdlib_module_names | {"sparkfleet"}, name

@@ -97,8 +97,11 @@ LOADER = (
 )
 """Makes modules of the texts, in their order, and runs the last one."""
 
-_SAID_TO_PEOPLE = re.compile(r'^ *(?:"""(?:[^"]|"(?!""))*"""|#.*)$', re.MULTILINE)
-"""Docstrings and comments with lines of their own: a quarter of what would be sent."""
+_FOR_PEOPLE = re.compile(
+    r'^ *(?:"""(?:[^"]|"(?!""))*"""|#.*)$|^TYPE_CHECKING = .*\nif TYPE_CHECKING:\n(?: +.*\n)+', re.MULTILINE
+)
+"""Docstrings, comments with lines of their own, imports for annotations: a quarter of what would be sent."""
+_INDENT = re.compile(r"^ +", re.MULTILINE)
 
 
 def sources(more: Sequence[str] = (), kinds: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -108,15 +111,22 @@ def sources(more: Sequence[str] = (), kinds: Sequence[str] = ()) -> list[tuple[s
     folder = resources.files(collectors)
     parts = (*collectors.PARTS[:-1], *dict.fromkeys(more), collectors.PARTS[-1])
     packages = [(name, "") for name in ("sparkfleet", "sparkfleet.onhost", collectors.__name__)]
-    texts = [(f"{collectors.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
+    whole = resources.files("sparkfleet")
+    shared = [
+        (name, whole.joinpath(*name.split(".")[1:-1], f"{name.rpartition('.')[2]}.py"))
+        for name in collectors.SHARED
+    ]
+    texts = [(name, path.read_text()) for name, path in shared]
+    texts += [(f"{collectors.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
     if kinds:
         texts[-1:-1] = observers.modules(kinds)
-    return packages + [(name, without_words_to_people(text)) for name, text in texts]
+    return packages + [(name, minified(text)) for name, text in texts]
 
 
-def without_words_to_people(text: str) -> str:
-    """Return a program without docstrings and comments; every line keeps its number."""
-    return _SAID_TO_PEOPLE.sub(lambda found: "\n" * found[0].count("\n"), text)
+def minified(text: str) -> str:
+    """Return a program without what only people need, indented by one blank; every line keeps its number."""
+    bare = _FOR_PEOPLE.sub(lambda found: "\n" * found[0].count("\n"), text)
+    return _INDENT.sub(lambda found: " " * (len(found[0]) // 4), bare)
 
 
 @cache

@@ -17,22 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sparkfleet.contract.generation import Generation
+from sparkfleet.runtimes.errors import RuntimeRefusedError, RuntimeUnavailableError
 
 Stop = Callable[[], None]
 """Ends something that runs in the background."""
-
-
-class RuntimeUnavailableError(Exception):
-    """The daemon of the runtime does not answer."""
-
-
-class RuntimeRefusedError(Exception):
-    """The runtime answered with an error. ``str()`` is its own text."""
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        """Keep the runtime's text and its status (HTTP status of an API; 0 = none)."""
-        super().__init__(message)
-        self.status = status
 
 
 class Role(enum.Enum):
@@ -223,3 +211,16 @@ class Runtime(Protocol):
 
         ``on_end`` is called once when no more will come: the instance or the daemon ended.
         """
+
+
+__all__ = [
+    "BindMount",
+    "Instance",
+    "Limits",
+    "Role",
+    "Runtime",
+    "RuntimeRefusedError",
+    "RuntimeUnavailableError",
+    "Stop",
+    "Workload",
+]

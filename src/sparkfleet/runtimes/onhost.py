@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sparkfleet.runtimes.base import Runtime
 from sparkfleet.runtimes.docker.onhost import daemon
-from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime
 
 DAEMON_UNITS = (daemon.UNIT,)
 """systemd units that a service's unit is ordered after."""
@@ -12,4 +11,6 @@ DAEMON_UNITS = (daemon.UNIT,)
 
 def runtime() -> Runtime:
     """Return the driver; nothing is asked of the daemon yet."""
+    from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime  # noqa: PLC0415  (a plan needs none)
+
     return DockerRuntime()

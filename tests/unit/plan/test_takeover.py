@@ -15,7 +15,7 @@ import pytest
 
 from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration
 from sparkfleet.inventory import load_fleet
-from sparkfleet.onhost.collectors import basics, docker, fast_imports, state
+from sparkfleet.onhost.collectors import basics, docker, state
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostState
 from sparkfleet.probe.observed import Observed, read_answer
@@ -81,7 +81,7 @@ def paths(folder: Path) -> dict[str, Any]:
         ("/usr/local/bin/spark-valve", "0755"),
         ("/etc/systemd/system/sparkfleet-recover.service", "0644"),
     ):
-        digest = fast_imports.sha256_of(str(root / name.lstrip("/")))
+        digest = basics.sha256_of(str(root / name.lstrip("/")))
         found[name] = {"kind": "file", "mode": mode, "sha256": digest, **owner}
     found["/var/lib/sparkfleet"] = {"kind": "directory", "mode": "0755", **owner}
     user = {"user": "nvidia", "group": "nvidia"}

@@ -1,13 +1,16 @@
 """The read-only look at a Spark. Runs there (standard library only, Python 3.10 and later) and changes
 nothing.
 
-Sent over SSH with the command, so that nothing is left on the Spark. Imports are most of what a look costs
-there: a module that is not needed by every look is imported where it is needed.
+Sent over SSH with the command, so that nothing is left on the Spark. Imports are most of what a probe costs
+there: a module that not every probe needs is imported where it is needed.
 """
+
+SHARED = ("sparkfleet.runtimes.errors", "sparkfleet.runtimes.docker.onhost.api")
+"""Modules of others that the probe has, too, in the order in which they are loaded before PARTS."""
 
 PARTS = (
     "basics",
-    "fast_imports",
+    "commands",
     "docker",
     "memory",
     "paths",
@@ -22,7 +25,6 @@ PARTS = (
 """The modules in the order in which they are loaded there: each after those that it imports."""
 
 PREFLIGHT_PARTS = (
-    "commands",
     "engine",
     "footprints",
     "gpu",
@@ -38,5 +40,5 @@ ITEMS_PARTS = ("resources",)
 """Sent along where something is declared of the Spark itself, or was put there, before the last of PARTS."""
 FABRIC_PARTS = ("fabric",)
 """Sent along to the Sparks of a cluster alone."""
-PACKAGE_PARTS = ("commands", "packages")
+PACKAGE_PARTS = ("packages",)
 """Sent along where Docker may be installed: only a Spark without it, or without the toolkit, asks apt."""

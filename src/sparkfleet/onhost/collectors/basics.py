@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import hashlib
 import os
 import pwd
 
@@ -36,3 +37,9 @@ def owner_of(info: os.stat_result) -> tuple[str, str]:
     except KeyError:
         group = str(info.st_gid)
     return user, group
+
+
+def sha256_of(path: str) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()

@@ -1,17 +1,18 @@
-"""Programs that are run while looking: each read-only, each with a limit of time."""
+"""Commands of the probe: each read-only, each with a time limit."""
 
 from __future__ import annotations
 
 import subprocess
 
 LIMIT_S = 15
+OUTPUT_LIMIT_S = 20
 
 
-def run(*words: str) -> tuple[int, str, str]:
-    """Return exit code, stdout and stderr; 127 for a program that is not there, 124 for one that hangs."""
+def run(*argv: str) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr; 127 for a command that is missing, 124 for one that hangs."""
     try:
-        answer = subprocess.run(
-            words,
+        done = subprocess.run(
+            argv,
             capture_output=True,
             text=True,
             errors="replace",
@@ -20,12 +21,33 @@ def run(*words: str) -> tuple[int, str, str]:
             stdin=subprocess.DEVNULL,
         )
     except FileNotFoundError:
-        return 127, "", "%s is not there" % words[0]
+        return 127, "", "%s is not there" % argv[0]
     except subprocess.TimeoutExpired:
-        return 124, "", "%s did not answer within %d s" % (words[0], LIMIT_S)
-    return answer.returncode, answer.stdout, answer.stderr
+        return 124, "", "%s did not answer within %d s" % (argv[0], LIMIT_S)
+    return done.returncode, done.stdout, done.stderr
+
+
+def output(*argv: str, given: str = "") -> str:
+    """Return the stdout of a command, whatever its exit code; ``given`` is its stdin.
+
+    Raise FileNotFoundError when it is missing, TimeoutError when it takes longer than OUTPUT_LIMIT_S.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            timeout=OUTPUT_LIMIT_S,
+            check=False,
+            input=given,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError("%s did not answer within %g s" % (argv[0], OUTPUT_LIMIT_S)) from None
+    return done.stdout
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something."""
+    """Return the last line that is not empty."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

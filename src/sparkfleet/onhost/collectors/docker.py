@@ -1,14 +1,10 @@
-"""Containers and images, as the Docker Engine tells them.
-
-Asked by hand, in HTTP/1.0: one question a connection, and no chunks. http.client alone would be 15 ms of CPU
-to import, twice of what python3 itself takes; ``socket`` is 2 ms more than its C part.
-"""
+"""Containers and images, as the Docker Engine reports them."""
 
 from __future__ import annotations
 
-import _socket
-
-from sparkfleet.onhost.collectors import basics, fast_imports
+from sparkfleet.onhost.collectors import basics
+from sparkfleet.runtimes.docker.onhost.api import EngineApi
+from sparkfleet.runtimes.errors import DOWN, MISSING, RuntimeUnavailableError
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -19,60 +15,17 @@ DOCKER_TIMEOUT_S = 20
 LABEL_SERVICE = "io.sparkfleet.service"
 
 
-class DockerError(Exception):
-    """Docker could not be asked; ``state`` is missing, down, denied, hangs or error."""
-
-    def __init__(self, state: str, detail: str) -> None:
-        """Keep the state and docker's own words."""
-        super().__init__(detail)
-        self.state = state
-
-
 def docker_get(path: str) -> Any:
-    """Return the decoded answer of the Engine API, or None for 404."""
-    connection = connect_docker()
+    """Return the decoded response of the Engine API, or None for 404."""
     try:
-        connection.sendall(b"GET %s HTTP/1.0\r\nHost: docker\r\n\r\n" % path.encode())
-        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
-    except TimeoutError:
-        detail = "the daemon took a question and did not answer within %d s" % DOCKER_TIMEOUT_S
-        raise DockerError("hangs", detail) from None
-    except ConnectionError as error:
-        raise DockerError("down", "the daemon hung up: %s" % error) from None
-    finally:
-        connection.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
-    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-    if not lines[0].startswith("HTTP/") or len(body) < int(fields.get("content-length", 0)):
-        raise DockerError("down", "the daemon hung up in the middle of an answer")
-    status = lines[0].split()[1]
-    if status == "404":
-        return None
-    if status != "200":
-        raise DockerError("error", "%s: %s %s" % (path, status, body[:200].decode("utf-8", "replace")))
-    return fast_imports.loads(body.decode())
-
-
-def connect_docker() -> _socket.socket:
-    """Return a connection; DockerError tells apart: not installed, daemon down, permission denied."""
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    connection.settimeout(DOCKER_TIMEOUT_S)
-    try:
-        connection.connect(DOCKER_SOCKET)
-    except FileNotFoundError:
-        connection.close()
+        return EngineApi(DOCKER_SOCKET, quick_s=DOCKER_TIMEOUT_S, versioned=False).get(path)
+    except RuntimeUnavailableError as error:
+        if error.state != MISSING:
+            raise
         if basics.which("docker") or basics.which("dockerd"):
             detail = "no socket at %s: the daemon is not running" % DOCKER_SOCKET
-            raise DockerError("down", detail) from None
-        raise DockerError("missing", "Docker is not installed") from None
-    except PermissionError:
-        connection.close()
-        raise DockerError("denied", "permission denied on %s" % DOCKER_SOCKET) from None
-    except (ConnectionError, TimeoutError, BlockingIOError) as error:
-        connection.close()
-        raise DockerError("down", "the daemon does not answer on %s: %s" % (DOCKER_SOCKET, error)) from None
-    return connection
+            raise RuntimeUnavailableError(detail, DOWN) from None
+        raise RuntimeUnavailableError("Docker is not installed", MISSING) from None
 
 
 def container_facts(data: dict[str, Any], *, compared: bool) -> dict[str, Any]:

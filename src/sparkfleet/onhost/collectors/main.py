@@ -5,13 +5,13 @@ What fails becomes ``{"error": ...}`` of that part and never hides the others.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
 from sparkfleet.onhost.collectors import (
     basics,
     docker,
-    fast_imports,
     memory,
     paths,
     ports,
@@ -21,6 +21,7 @@ from sparkfleet.onhost.collectors import (
     user,
     weights,
 )
+from sparkfleet.runtimes.errors import RuntimeRefusedError, RuntimeUnavailableError
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ def part(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
     """Return what a function found, or its error."""
     try:
         return function(*arguments)
-    except docker.DockerError as error:
+    except RuntimeUnavailableError as error:
         return {"state": error.state, "error": str(error)}
+    except RuntimeRefusedError as error:
+        return {"state": "error", "error": str(error)}
     except Exception as error:
         return {"error": "%s: %s" % (type(error).__name__, error)}
 
@@ -112,5 +115,5 @@ def look_at_items(asked: list[list[str]], who: dict[str, Any]) -> dict[str, Any]
 
 def main() -> None:
     """Answer the request in argv[1] (JSON)."""
-    result = look(fast_imports.loads(sys.argv[1]), user.login_name())
-    print(BEGIN + fast_imports.dumps(result) + END)
+    result = look(json.loads(sys.argv[1]), user.login_name())
+    print(BEGIN + json.dumps(result, separators=(",", ":")) + END)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from sparkfleet.onhost.collectors import basics, fast_imports
+from sparkfleet.onhost.collectors import basics
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def look_at_path(path: str) -> dict[str, Any]:
     if kind == "link":
         seen["target"] = os.readlink(path)
     if kind == "file":
-        seen["sha256"] = fast_imports.sha256_of(path)
+        seen["sha256"] = basics.sha256_of(path)
     return seen
 
 

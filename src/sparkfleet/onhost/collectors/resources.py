@@ -6,10 +6,11 @@ sees is seen by the same lines. Values are text; a field that is not there is ""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 
-from sparkfleet.onhost.collectors import basics, fast_imports, state
+from sparkfleet.onhost.collectors import basics, commands, state
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -52,13 +53,7 @@ class ObservedHost:
     def output(self, *argv: str, stdin: str = "") -> str:
         """Return what a command prints, whatever its exit code; "" without the command."""
         try:
-            if not stdin:
-                return fast_imports.said(*argv)
-            import subprocess  # noqa: PLC0415  (3 ms, for the helpers of logins alone)
-
-            return subprocess.run(
-                argv, capture_output=True, text=True, timeout=30, check=False, input=stdin, errors="replace"
-            ).stdout
+            return commands.output(*argv, given=stdin)
         except FileNotFoundError:
             return ""
 
@@ -74,7 +69,7 @@ class ObservedHost:
         seen = {"is": names.get(stat.S_IFMT(info.st_mode), "other")}
         seen.update(mode="%04o" % stat.S_IMODE(info.st_mode), owner=user, group=group)
         if seen["is"] == "file":
-            seen["sha256"] = fast_imports.sha256_of(path)
+            seen["sha256"] = basics.sha256_of(path)
         return seen
 
     def unit(self, name: str) -> dict[str, str]:
@@ -93,7 +88,7 @@ class ObservedHost:
 
     def parse_json(self, text: str) -> Any:
         """Return what a JSON text holds."""
-        return fast_imports.loads(text)
+        return json.loads(text)
 
 
 def migrate(data: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 
-from sparkfleet.onhost.collectors import basics, fast_imports
+from sparkfleet.onhost.collectors import basics
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def document(name: str, limit: int = 1 << 20) -> Any:
     """Return the JSON value of a file in the state directory, {} without one; the operator checks it."""
     text = basics.read_text(os.path.join(basics.STATE_DIR, name), limit)
     try:
-        return fast_imports.loads(text) if text else {}
+        return json.loads(text) if text else {}
     except (ValueError, RecursionError) as error:
         return {"error": "unreadable: %s" % error}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sparkfleet.onhost.collectors import basics, fast_imports
+from sparkfleet.onhost.collectors import basics, commands
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def look_at_units() -> dict[str, Any]:
                     )
         units[name] = {"text": basics.read_text(os.path.join(basics.UNIT_DIR, name)), "drop_ins": drop_ins}
     if names:
-        for block in fast_imports.said("systemctl", "show", ASKED, *names).strip().split("\n\n"):
+        for block in commands.output("systemctl", "show", ASKED, *names).strip().split("\n\n"):
             facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             if facts.get("Id") in units:
                 units[facts["Id"]].update(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 
-from sparkfleet.onhost.collectors import basics, fast_imports
+from sparkfleet.onhost.collectors import basics
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def hashed() -> dict[str, Any]:
     """Return what is known of files that were hashed: by their real paths."""
     path = os.path.join(basics.STATE_DIR, "verified.json")
     try:
-        found = fast_imports.loads(basics.read_text(path, LONGEST) or "{}")["files"]
+        found = json.loads(basics.read_text(path, LONGEST) or "{}")["files"]
     except (ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,15 +1,28 @@
-"""The Docker Engine API: HTTP over its unix socket, in its newest version, and its log streams."""
+"""The Docker Engine API over its unix socket, in its newest version.
+
+The one client on a Spark: the driver and the probe have it. http.client would double the CPU that a plan
+costs the host (docs/explanation/decisions.md).
+"""
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import quote
 
-from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.errors import (
+    DENIED,
+    DOWN,
+    HANGS,
+    MISSING,
+    RuntimeRefusedError,
+    RuntimeUnavailableError,
+)
+
+TYPE_CHECKING = False  # as typing's, without its import: the probe has this module, too
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from io import BufferedReader
+    from typing import Any
 
 SOCKET = "/var/run/docker.sock"
 QUICK_S = 20.0
@@ -17,34 +30,86 @@ QUICK_S = 20.0
 NOT_FOUND, NOT_MODIFIED, FIRST_ERROR = 404, 304, 400
 
 
-class Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+class Response:
+    """One response; ``stream`` is its body, which ends with the connection."""
+
+    def __init__(self, stream: BufferedReader) -> None:
+        """Read the status line and the headers (names in lower case)."""
+        self.stream = stream
+        version, _, rest = stream.readline().decode("latin-1").partition(" ")
+        if not version.startswith("HTTP/"):
+            raise ConnectionError("the daemon hung up")
+        self.status = int(rest.split()[0])
+        lines = iter(lambda: stream.readline().decode("latin-1").strip(), "")
+        fields = (line.partition(":") for line in lines)
+        self.headers = {name.lower(): value.strip() for name, _, value in fields}
+
+    def read(self) -> bytes:
+        """Return the whole body. Raise ConnectionError when it was cut off."""
+        body = self.stream.read()
+        if len(body) < int(self.headers.get("content-length") or 0) and self.status != NOT_MODIFIED:
+            raise ConnectionError("the daemon hung up in the middle of a response")
+        return body
+
+
+class Connection:
+    """HTTP/1.0 over a unix socket: one request per connection, no chunks in the response."""
 
     def __init__(self, path: str, timeout: float | None) -> None:
-        """Remember the socket; it is opened with the first request."""
-        super().__init__("docker", timeout=timeout)
+        """Remember the socket; it is opened with the request."""
         self._path = path
-
-    def connect(self) -> None:
-        """Open the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
+        self.sock.settimeout(timeout)
+        self._stream = self.sock.makefile("rb")
+
+    def request(
+        self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Send a request and return the response as soon as its headers are there."""
+        fields = {"Host": "docker", "Content-Length": str(len(body)), **(headers or {})}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self.sock.connect(self._path)
+        self.sock.sendall(f"{method} {target} HTTP/1.0\r\n{head}\r\n".encode() + body)
+        return Response(self._stream)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._stream.close()
+        self.sock.close()
+
+    def shut_down(self) -> None:
+        """End a read in another thread."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
 
 
 class EngineApi:
     """Client of one dockerd. Safe to use from several threads: each request has its own connection."""
 
-    def __init__(self, path: str = SOCKET) -> None:
-        """Remember the socket; nothing is asked yet."""
+    def __init__(self, path: str = SOCKET, *, quick_s: float = QUICK_S, versioned: bool = True) -> None:
+        """Remember the socket; nothing is requested yet.
+
+        ``quick_s`` limits requests without a limit of their own. Without ``versioned`` dockerd chooses its
+        newest API: one request less.
+        """
         self._path = path
+        self._quick_s = quick_s
+        self._versioned = versioned
         self._version = ""
+
+    def get(self, path: str) -> Any:
+        """Return the decoded response to GET, None for 404."""
+        return self._json("GET", path, missing_ok=True)
 
     def _prefix(self) -> str:
         """Return ``/v<newest API version here>``: old and new Engines refuse each other's fixed ones."""
+        if not self._versioned:
+            return ""
         if not self._version:
             headers, _ = self._ask("GET", "/_ping", timeout=5)
-            self._version = headers.get("Api-Version", "1.41")
+            self._version = headers.get("api-version", "1.41")
         return f"/v{self._version}"
 
     def _json(self, method: str, path: str, *, missing_ok: bool = False) -> Any:
@@ -52,31 +117,32 @@ class EngineApi:
         return json.loads(body) if body else None
 
     def _ask(
-        self, method: str, path: str, data: Any = None, *, timeout: float = QUICK_S, missing_ok: bool = False
+        self, method: str, path: str, data: Any = None, *, timeout: float = 0.0, missing_ok: bool = False
     ) -> tuple[dict[str, str], bytes]:
         prefix = "" if path == "/_ping" else self._prefix()
-        connection = Connection(self._path, timeout)
+        connection = Connection(self._path, timeout or self._quick_s)
         try:
-            body = None if data is None else json.dumps(data)
-            connection.request(method, prefix + path, body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise RuntimeUnavailableError(
-                f"dockerd does not answer on {self._path}: {error or type(error).__name__}"
-            ) from error
+            body = b"" if data is None else json.dumps(data).encode()
+            response = connection.request(method, prefix + path, body, {"Content-Type": "application/json"})
+            content = response.read()
+        except (OSError, ValueError) as error:
+            detail = f"dockerd does not answer on {self._path}: {error or type(error).__name__}"
+            raise RuntimeUnavailableError(detail, _state(error)) from error
         finally:
             connection.close()
         if missing_ok and response.status == NOT_FOUND:
             return {}, b""
         if response.status >= FIRST_ERROR:
-            raise RuntimeRefusedError(message(answer) or f"HTTP {response.status}", response.status)
-        return dict(response.getheaders()), b"" if response.status == NOT_MODIFIED else answer
+            raise RuntimeRefusedError(message(content) or f"HTTP {response.status}", response.status)
+        return response.headers, b"" if response.status == NOT_MODIFIED else content
 
 
-def part(name: str) -> str:
-    """Return a name as a part of a path."""
-    return quote(name, safe="")
+def _state(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return MISSING
+    if isinstance(error, PermissionError):
+        return DENIED
+    return HANGS if isinstance(error, TimeoutError) else DOWN
 
 
 def message(body: bytes) -> str:
@@ -85,35 +151,3 @@ def message(body: bytes) -> str:
         return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
         return body.decode("utf-8", "replace").strip()
-
-
-def unframed(body: bytes) -> bytes:
-    """Return the output without dockerd's 8-byte frame headers (stream, 3 zeros, length)."""
-    parts, at = [], 0
-    while at + 8 <= len(body):
-        length = int.from_bytes(body[at + 4 : at + 8], "big")
-        parts.append(body[at + 8 : at + 8 + length])
-        at += 8 + length
-    return b"".join(parts)
-
-
-def lines_of(stream: http.client.HTTPResponse, *, tty: bool) -> Iterator[str]:
-    """Yield decoded lines of a log stream; stdout and stderr are cut into lines apart."""
-    rest = {1: b"", 2: b""}
-    while True:
-        if tty:
-            kind, chunk = 1, stream.read1(65536)
-            if not chunk:
-                break
-        else:
-            header = stream.read(8)
-            if len(header) < len("12345678"):
-                break
-            kind = 2 if header[0] == 2 else 1  # noqa: PLR2004 (docker's number for stderr)
-            chunk = stream.read(int.from_bytes(header[4:], "big"))
-        *whole, rest[kind] = (rest[kind] + chunk).split(b"\n")
-        for line in whole:
-            yield line.rstrip(b"\r").decode("utf-8", "replace")
-    for line in rest.values():
-        if line:
-            yield line.decode("utf-8", "replace")

@@ -4,10 +4,8 @@ people know and that the plan shows.
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,22 +15,19 @@ from urllib.parse import quote
 
 from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError, Stop
 from sparkfleet.runtimes.docker.onhost import container
-from sparkfleet.runtimes.docker.onhost.api import (
-    FIRST_ERROR,
-    NOT_FOUND,
-    Connection,
-    EngineApi,
-    lines_of,
-    message,
-    part,
-    unframed,
-)
+from sparkfleet.runtimes.docker.onhost.api import FIRST_ERROR, NOT_FOUND, Connection, EngineApi, message
+from sparkfleet.runtimes.docker.onhost.streams import lines_of, unframed
 
 PULL_SILENCE_S = 900.0
 """Seconds that dockerd may stay silent within a pull: a large layer is unpacked without a line of output."""
 _PINNED = re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}")
 """An argument that is an image."""
 CONFLICT = 409
+
+
+def part(name: str) -> str:
+    """Return a name as a part of a path."""
+    return quote(name, safe="")
 
 
 def _without_tag(reference: str) -> str:
@@ -97,13 +92,12 @@ class DockerEngine(EngineApi):
         headers = {"X-Registry-Auth": auth} if auth else {}
         path = f"{self._prefix()}/images/create?fromImage={quote(name, safe='')}&tag={quote(digest, safe='')}"
         try:
-            connection.request("POST", path, headers=headers)
-            response = connection.getresponse()
+            response = connection.request("POST", path, headers=headers)
             if response.status >= FIRST_ERROR:
                 raise RuntimeRefusedError(message(response.read()), response.status)
-            for line in response:
+            for line in response.stream:
                 yield json.loads(line)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise RuntimeUnavailableError(f"the pull was cut off: {error or type(error).__name__}") from error
         finally:
             connection.close()
@@ -208,14 +202,13 @@ class DockerEngine(EngineApi):
 
         def read() -> None:
             try:
-                connection.request("GET", self._prefix() + path)
-                for line in lines_of(connection.getresponse(), tty=container.has_tty(found)):
+                response = connection.request("GET", self._prefix() + path)
+                for line in lines_of(response.stream, tty=container.has_tty(found)):
                     if ended.is_set():
                         return
                     on_line(line)
             except (
                 OSError,
-                http.client.HTTPException,
                 RuntimeUnavailableError,
                 RuntimeRefusedError,
                 ValueError,
@@ -230,10 +223,6 @@ class DockerEngine(EngineApi):
 
         def stop() -> None:
             ended.set()
-            if connection.sock is not None:
-                try:
-                    connection.sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    return
+            connection.shut_down()
 
         return stop
