@@ -6,6 +6,7 @@ python tools/generate_reference.py [--check]
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli import COMMANDS, EXIT_CODES, cli
 from sparkfleet.config import models
 from sparkfleet.config.json_schema import KINDS, schema
+from sparkfleet.contract.codes import AREAS
 from sparkfleet.plan import json_schema as plan_schema
 from sparkfleet.plan.operations import OPERATIONS
 from sparkfleet_lab.cli import lab
@@ -83,6 +85,11 @@ pyinfra's.
 sparkfleet = {"hf_token": "env:HF_TOKEN", "reserve_gib": 10}
 ```
 """
+ERRORS = """\
+Each diagnostic has a code. `--json` shows it as `code`; with `sparkfleet check` the ids of lint rules
+(`sparkfleet rules`) are codes, too. A code keeps its meaning from release to release.
+"""
+
 CATALOG = """\
 What `serve:` may name. `sparkfleet catalog list` filters, `sparkfleet catalog show NAME` shows all of one.
 `tested`: on a Spark; `documented`: as its source has it, mended where that is wrong; `derived`: from a
@@ -157,6 +164,36 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "docs/reference/catalog.md", MARK + catalog()
     yield "docs/schema/plan.json", json.dumps(plan_schema.schema(), indent=1) + "\n"
     yield "docs/reference/plan-json.md", MARK + "\n".join([PLAN_JSON, *plan_tables()])
+    yield "docs/reference/errors.md", MARK + errors()
+
+
+def errors() -> str:
+    """Return the page of diagnostic codes, each with its cause, its remedy and a test that provokes it."""
+    tests = provoking_tests()
+    parts = ["# Errors\n", ERRORS]
+    for area, codes in AREAS.items():
+        parts.append(f"## {area}\n")
+        for name, code in codes.items():
+            parts.append(f"### {name}\n\n{code.cause}\n\nRemedy: {code.remedy}\n")
+            if name in tests:
+                parts.append(f"Provoked by: `{tests[name]}`\n")
+    return "\n".join(parts)
+
+
+def provoking_tests() -> dict[str, str]:
+    """Return, by code, the first test with the marker ``provokes(CODE)``."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "provokes(" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            for decorator in getattr(node, "decorator_list", ()):
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.provokes":
+                    for code in decorator.args:
+                        test = f"{path.relative_to(ROOT)}::{getattr(node, 'name', '')}"
+                        found.setdefault(ast.literal_eval(code), test)
+    return found
 
 
 def section(heading: str, model: type[BaseModel]) -> str:

@@ -77,6 +77,7 @@ BAD = {
 }
 
 
+@pytest.mark.provokes("rollout-failed")
 @pytest.mark.parametrize(("mode", "cause"), BAD.values(), ids=BAD)
 def test_the_previous_generation_serves_again_and_the_cause_is_named(
     served: Served, mode: str, cause: str
@@ -126,6 +127,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.provokes("flags-rejected-by-image")
 @pytest.mark.parametrize("more", REFUSED.values(), ids=REFUSED)
 def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_stops(
     served: Served, more: dict[str, object]

@@ -65,6 +65,7 @@ def pair(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -
     return converged(lab, lab_state, tmp_path_factory.mktemp("pair"), "spark-01", "spark-02")
 
 
+@pytest.mark.provokes("python-missing")
 @pytest.mark.parametrize(
     "broken",
     [pytest.param(case, id=case.fault, marks=pytest.mark.full if case.full else ()) for case in BROKEN],

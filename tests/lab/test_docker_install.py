@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine, difference
 from tests.lab.on_host import OnHost
@@ -11,6 +13,7 @@ PACKAGES = ("docker.io", "nvidia-container-toolkit", "tini")
 INSTALLED = f"dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {' '.join(PACKAGES)}"
 
 
+@pytest.mark.provokes("docker-install-failed")
 def test_docker_is_installed_where_declared_and_the_same_run_goes_on_to_serve(
     fleet: FleetDirectory, spark: Machine
 ) -> None:

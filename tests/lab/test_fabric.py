@@ -106,6 +106,7 @@ def test_a_management_address_that_is_lost_returns_by_itself_and_the_other_spark
     assert (network(first), network(second)) == before
 
 
+@pytest.mark.provokes("fabric-change-failed")
 def test_a_smaller_mtu_on_the_way_is_named_and_everything_goes_back(pair: Pair) -> None:
     fleet, first, second = pair
     before = network(first), network(second)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import FilesSeen, Machine, difference
 from tests.lab.prepared import BY_HAND, NGC_KEYS, REFUSED, TOKENS, changed, declared, said
@@ -126,6 +128,7 @@ def test_what_is_declared_is_set_kept_changed_and_taken_back(fleet: FleetDirecto
         )
 
 
+@pytest.mark.provokes("host-change-failed")
 def test_what_the_system_would_not_take_is_refused_with_every_reason_and_nothing_is_changed(
     fleet: FleetDirectory, spark: Machine, tmp_path: Path
 ) -> None:

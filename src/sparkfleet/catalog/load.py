@@ -107,14 +107,13 @@ class Catalog(Mapping[str, Recipe]):
         document = read(path, file)
         data = document.data
         if not isinstance(data, dict):
-            raise _error(
-                document.where(), f"is {describe(data)}", "keys and values", "begin with `recipe: NAME`"
-            )
+            found = f"the file has {describe(data)}"
+            hint = "begin with `recipe: NAME`"
+            raise _error("yaml-invalid-value", document.where(), found, "keys and values", hint)
         if data.get("recipe") != name:
             found = f"'recipe' is {describe(data.get('recipe'))}"
-            raise _error(
-                document.where(("recipe",)), found, f"'{name}', the name of the file", "make them the same"
-            )
+            where, expected = document.where(("recipe",)), f"'{name}', the name of the file"
+            raise _error("recipe-name-invalid", where, found, expected, "use the same name for both")
         places = {_normal(place): f"{file}:{line}" for place, line in document.lines.items()}
         data = {key: _normal_flags(value) if key == "flags" else value for key, value in data.items()}
         base = data.get("extends")
@@ -129,12 +128,12 @@ class Catalog(Mapping[str, Recipe]):
     def _parent(self, base: str, below: tuple[str, ...], place: str) -> _Raw:
         if base in below:
             circle = " -> ".join((*below[below.index(base) :], base))
-            raise _error(
-                place, f"extends itself: {circle}", "recipes that end somewhere", "remove one 'extends:'"
-            )
+            found, expected = f"the recipe extends itself: {circle}", "no cycle of 'extends:'"
+            raise _error("recipe-extends-invalid", place, found, expected, "remove one 'extends:'")
         if base not in self.files:
             remedy = did_you_mean(base, self.files, "see `sparkfleet catalog list`")
-            raise _error(place, f"extends '{base}', which is not there", "the name of a recipe", remedy)
+            found = f"'extends' names the unknown recipe '{base}'"
+            raise _error("recipe-extends-invalid", place, found, "the name of a recipe", remedy)
         return self._load(base, below)
 
 
@@ -147,11 +146,15 @@ def _name_diagnostic(path: Path, shipped: Mapping[str, tuple[Path, str]]) -> Dia
     if path.suffix != ".yaml":
         found = f"ends with '{path.suffix}' and would not be read"
         remedy = f"mv {shown(path)} {shown(path.with_suffix('.yaml'))}"
-        return Diagnostic(shown(path), found, "NAME.yaml", remedy)
+        return Diagnostic(shown(path), found, "NAME.yaml", remedy, code="file-name-invalid")
     if path.stem in shipped:
         found = f"has the name of the shipped recipe '{path.stem}'"
         return Diagnostic(
-            shown(path), found, "a name of its own", f"rename it, and write 'extends: {path.stem}'"
+            shown(path),
+            found,
+            "a name of its own",
+            f"rename it, and write 'extends: {path.stem}'",
+            code="recipe-name-taken",
         )
     return None
 
@@ -178,5 +181,5 @@ def _normal(place: Path_) -> Path_:
     return place
 
 
-def _error(where: str, found: str, expected: str, remedy: str) -> SparkfleetError:
-    return SparkfleetError(Diagnostic(where, found, expected, remedy))
+def _error(code: str, where: str, found: str, expected: str, hint: str) -> SparkfleetError:
+    return SparkfleetError(Diagnostic(where, found, expected, hint, code=code))

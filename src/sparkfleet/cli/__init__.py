@@ -101,6 +101,7 @@ def plugin(name: str) -> click.Command | None:
                 "this command is not installed",
                 f"the distribution {requirement}",
                 f'pip install "{requirement}"',
+                code="command-not-installed",
             )
         )
     return None

@@ -78,7 +78,11 @@ def show(name: str, inventory: Path | None, as_json: bool) -> None:
     recipes = _catalog(inventory)
     if name not in recipes.names():
         remedy = did_you_mean(name, recipes.names(), "`sparkfleet catalog list` shows all")
-        raise SparkfleetError(Diagnostic(name, "there is no such recipe", "a recipe of the catalog", remedy))
+        raise SparkfleetError(
+            Diagnostic(
+                name, "there is no such recipe", "a recipe of the catalog", remedy, code="recipe-unknown"
+            )
+        )
     recipe = recipes[name]
     if as_json:
         output.as_json(recipe.model_dump(mode="json", exclude_defaults=True))

@@ -14,14 +14,13 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
 if TYPE_CHECKING:
-    from sparkfleet.cli.check_report import Note
     from sparkfleet.config.resolved import Fleet
 
 
 @click.command()
 @click.argument("inventory", type=click.Path(path_type=Path))
-@click.option("--all", "show_all", is_flag=True, help="Also remarks: worth knowing, nothing to mend.")
-@click.option("--json", "as_json", is_flag=True, help="All findings as JSON on stdout.")
+@click.option("--all", "show_all", is_flag=True, help="Include info-level findings.")
+@click.option("--json", "as_json", is_flag=True, help="All diagnostics as JSON on stdout.")
 def check(inventory: Path, show_all: bool, as_json: bool) -> None:
     """Validate a fleet's files, check its flags against the engine of each image, and apply the lint rules.
 
@@ -30,20 +29,16 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
 
     Exit code: 0 no errors (warnings are listed), 1 errors.
     """
-    from sparkfleet.cli.check_report import notes  # noqa: PLC0415
+    from sparkfleet.cli.check_report import diagnostics as findings_of  # noqa: PLC0415
 
     fleet, diagnostics = _load(inventory)
-    found = notes(fleet, pinned=not diagnostics) if fleet else []
-    failed = bool(diagnostics) or any(note.level == "error" for note in found)
+    found = findings_of(fleet, pinned=not diagnostics) if fleet else []
+    failed = bool(diagnostics) or any(note.severity == "error" for note in found)
     if as_json:
-        output.as_json(
-            {
-                "diagnostics": [dataclasses.asdict(diagnostic) for diagnostic in diagnostics],
-                "findings": [dataclasses.asdict(note) for note in found],
-            }
-        )
+        every = [one for diagnostic in (*diagnostics, *found) for one in diagnostic.each]
+        output.as_json({"diagnostics": [dataclasses.asdict(one) for one in every]})
     else:
-        shown = [note for note in found if show_all or note.level != "info"]
+        shown = [note for note in found if show_all or note.severity != "info"]
         for item in (*diagnostics, *shown):
             click.echo(str(item), err=True)
         click.echo(_summary(inventory, fleet, diagnostics, found))
@@ -65,11 +60,11 @@ def _load(inventory: Path) -> tuple[Fleet | None, tuple[Diagnostic, ...]]:
 
 
 def _summary(
-    inventory: Path, fleet: Fleet | None, diagnostics: tuple[Diagnostic, ...], found: list[Note]
+    inventory: Path, fleet: Fleet | None, diagnostics: tuple[Diagnostic, ...], found: list[Diagnostic]
 ) -> str:
-    errors = len(diagnostics) + sum(note.level == "error" for note in found)
-    warnings = sum(note.level == "warning" for note in found)
-    remarks = sum(note.level == "info" for note in found)
+    errors = len(diagnostics) + sum(note.severity == "error" for note in found)
+    warnings = sum(note.severity == "warning" for note in found)
+    remarks = sum(note.severity == "info" for note in found)
     verdict = output.count(errors, "error") if errors else "no errors"
     verdict += f", {output.count(warnings, 'warning')}"
     verdict += f", {output.count(remarks, 'remark')} (--all shows them)" if remarks else ""

@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sparkfleet.config.resolved import Fleet, Host, Service
-from sparkfleet.engines.base import Finding, Level
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.engines.base import Finding
 from sparkfleet.plan import lint
 
 
-@dataclass(frozen=True, order=True)
-class Note:
-    """One finding and its place."""
-
-    where: str
-    level: Level
-    text: str
-    remedy: str = ""
-    code: str = ""
-
-    def __str__(self) -> str:
-        """Return it as one paragraph, as errors are shown."""
-        text = f"{self.where}: {self.level}: {self.text}"
-        return f"{text}\n    do: {self.remedy}" if self.remedy else text
-
-
-def notes(fleet: Fleet, *, pinned: bool = True) -> list[Note]:
+def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
     """Return every finding of a fleet, sorted by place; one that many Sparks share is there once.
 
     ``pinned`` False: the fleet was loaded without its lock file, and rules about pins are not asked.
     """
-    found: dict[Note, set[str]] = {}
+    found: dict[Diagnostic, set[str]] = {}
     for warning in fleet.warnings:
         where, _, text = warning.partition(": ")
-        found[Note(where, "warning", text)] = set()
+        found[Diagnostic(where, text, severity=Severity.WARNING, code="fleet-warning")] = set()
     known: dict[object, tuple[Finding, ...]] = {}
-    first: dict[Finding, Note] = {}
+    first: dict[Finding, Diagnostic] = {}
     for host in fleet.hosts:
         for service in host.services:
             key = _content(service, host)
             if key not in known:  # a fleet is mostly the same service many times
                 known[key] = lint.findings(service, host, pinned=pinned)
             for finding in known[key]:
-                note = _placed(finding, dict(service.origin))
+                diagnostic = _placed(finding, dict(service.origin))
                 if not finding.about:
-                    note = first.setdefault(finding, note)
-                found.setdefault(note, set()).add(host.name)
+                    diagnostic = first.setdefault(finding, diagnostic)
+                found.setdefault(diagnostic, set()).add(host.name)
         for finding in lint.unknown_ignores(host):
-            note = first.setdefault(finding, _note(finding, host.file))
-            found.setdefault(note, set()).add(host.name)
-    return sorted(_counted(note, hosts) for note, hosts in found.items())
+            diagnostic = first.setdefault(finding, _diagnostic(finding, host.file))
+            found.setdefault(diagnostic, set()).add(host.name)
+    return sorted(_counted(diagnostic, hosts) for diagnostic, hosts in found.items())
 
 
 def _content(service: Service, host: Host) -> object:
@@ -66,15 +51,18 @@ def _content(service: Service, host: Host) -> object:
     )
 
 
-def _placed(finding: Finding, origin: dict[str, str]) -> Note:
+def _placed(finding: Finding, origin: dict[str, str]) -> Diagnostic:
     names = (*finding.about, "service")
-    return _note(finding, next(origin[name] for name in names if name in origin))
+    return _diagnostic(finding, next(origin[name] for name in names if name in origin))
 
 
-def _note(finding: Finding, where: str) -> Note:
-    return Note(where, finding.level, finding.message, finding.hint, finding.code)
+def _diagnostic(finding: Finding, where: str) -> Diagnostic:
+    severity = Severity(finding.level)
+    return Diagnostic(where, finding.message, hint=finding.hint, severity=severity, code=finding.code)
 
 
-def _counted(note: Note, hosts: set[str]) -> Note:
+def _counted(diagnostic: Diagnostic, hosts: set[str]) -> Diagnostic:
     more = len(hosts) - 1
-    return replace(note, text=f"{note.text} (and on {more} more)") if more > 0 else note
+    return (
+        replace(diagnostic, message=f"{diagnostic.message} (and on {more} more)") if more > 0 else diagnostic
+    )

@@ -61,7 +61,12 @@ def _members(inventory: Path, cluster: str) -> list[Host]:
     if not found:
         names = sorted({host.member.cluster for host in hosts if host.member})
         raise SparkfleetError(
-            Diagnostic(str(inventory), f"no cluster {cluster!r}", f"one of: {', '.join(names) or 'none'}")
+            Diagnostic(
+                str(inventory),
+                f"no cluster {cluster!r}",
+                f"one of: {', '.join(names) or 'none'}",
+                code="cluster-unknown",
+            )
         )
     return sorted(found, key=lambda host: host.member.rank if host.member else 0)
 

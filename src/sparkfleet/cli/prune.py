@@ -114,5 +114,8 @@ def _refuse_unknown_names(names: tuple[str, ...], hosts: tuple[str, ...]) -> Non
     wrong = [name for name in names if name not in hosts]
     if wrong:
         raise SparkfleetError(
-            *(Diagnostic(name, "no Spark of that name", f"one of: {', '.join(hosts)}") for name in wrong)
+            *(
+                Diagnostic(name, "no Spark of that name", f"one of: {', '.join(hosts)}", code="host-unknown")
+                for name in wrong
+            )
         )

@@ -37,7 +37,13 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
     if host not in known:
         remedy = did_you_mean(host, known, "give one of them")
         raise SparkfleetError(
-            Diagnostic(str(inventory), f"has no Spark '{host}'", f"one of: {', '.join(known)}", remedy)
+            Diagnostic(
+                str(inventory),
+                f"has no Spark '{host}'",
+                f"one of: {', '.join(known)}",
+                remedy,
+                code="host-unknown",
+            )
         )
     spec = known[host]
     name = str(dict(spec.ssh).get("ssh_user") or "nvidia")

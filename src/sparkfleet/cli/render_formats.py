@@ -27,7 +27,9 @@ def generation(host: Host, service: Service, user: User) -> tuple[Service, Gener
         where = dict(service.origin).get("image", host.file)
         found = f"the entrypoint of {image.display} is not known, so neither is the command that it needs"
         remedy = "name the image by its tag, then `sparkfleet lock`"
-        raise SparkfleetError(Diagnostic(where, found, "an image of the lock file", remedy))
+        raise SparkfleetError(
+            Diagnostic(where, found, "an image of the lock file", remedy, code="image-entrypoint-unknown")
+        )
     return render.generation(host, service, user, image.entrypoint, None)
 
 

@@ -68,6 +68,7 @@ def _service(serve: object, document: Document) -> tuple[ServiceSpec, Layer] | N
                 f"'serve' is {describe(serve)}",
                 "a recipe's name, or one service: a cluster serves one model",
                 "change the value; other services of a member stand in its host file",
+                code="yaml-invalid-value",
             )
         )
     item = {"recipe": serve} if isinstance(serve, str) else serve
@@ -95,6 +96,7 @@ def _network_diagnostics(said: FabricSpec, document: Document) -> list[Diagnosti
             f"'fabric.network' is {describe(said.network)}",
             f"an IPv4 network of at least a /{smallest}, as {Fabric().network}: a /24 for each rail",
             "change the value",
+            code="yaml-invalid-value",
         )
     ]
 
@@ -111,5 +113,6 @@ def _ring_diagnostics(said: ClusterFile, document: Document) -> list[Diagnostic]
             f"a ring of {count} Sparks",
             f"{RING} Sparks, each cabled with the two others",
             few if count < RING else f"{many} other, as NCCL needs it",
+            code="cluster-hosts-invalid",
         )
     ]

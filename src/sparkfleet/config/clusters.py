@@ -87,19 +87,43 @@ def _host_diagnostics(
             remedy = did_you_mean(name, hosts, f"write the host file {name}.yaml")
             expected = f"one of: {', '.join(sorted(hosts))}"
             diagnostics.append(
-                Diagnostic(place, f"there is no Spark '{name}' in this fleet", expected, remedy)
+                Diagnostic(
+                    place, f"there is no Spark '{name}' in this fleet", expected, remedy, code="host-unknown"
+                )
             )
         elif name in said[:number]:
-            diagnostics.append(Diagnostic(place, f"'{name}' is here twice", "each Spark once", "remove one"))
+            diagnostics.append(
+                Diagnostic(
+                    place,
+                    f"'{name}' is here twice",
+                    "each Spark once",
+                    "remove one",
+                    code="cluster-hosts-invalid",
+                )
+            )
         elif name in found:
             other = f"'{name}' is in the cluster '{found[name].member.cluster}' already"
             diagnostics.append(
-                Diagnostic(place, other, "each Spark in one cluster", "remove it from one of them")
+                Diagnostic(
+                    place,
+                    other,
+                    "each Spark in one cluster",
+                    "remove it from one of them",
+                    code="cluster-hosts-invalid",
+                )
             )
     if len(said) < LEAST:
         number_ = "no Spark" if not said else "one Spark"
         expected, remedy = "two or more", "serve on a single Spark in its host file"
-        diagnostics.append(Diagnostic(source.where("hosts"), f"a cluster of {number_}", expected, remedy))
+        diagnostics.append(
+            Diagnostic(
+                source.where("hosts"),
+                f"a cluster of {number_}",
+                expected,
+                remedy,
+                code="cluster-hosts-invalid",
+            )
+        )
     return diagnostics
 
 
@@ -122,7 +146,9 @@ def _service(
         able = [engines.get(name) for name in engines.names()]
         expected = f"an engine for clusters: {', '.join(one.name for one in able if one.cluster)}"
         hint = "serve it in a host file, or choose another engine"
-        context.diagnostics.append(Diagnostic(layer.where(()), message, expected, hint))
+        context.diagnostics.append(
+            Diagnostic(layer.where(()), message, expected, hint, code="cluster-hosts-invalid")
+        )
         return None
     sparks = len(source.said.hosts)
     context.diagnostics += _flag_diagnostics(spec, layer, cluster)
@@ -133,6 +159,7 @@ def _service(
                 f"{sparks} Sparks for the recipe '{found.recipe}'",
                 f"at least {found.requires_sparks}",
                 "add Sparks to 'hosts:', or take another recipe",
+                code="cluster-too-small",
             )
         )
     if found.image.derived_packages and context.defaults.stage.seed == NONE:
@@ -150,7 +177,13 @@ def _own_builds(service: Service, layer: Layer) -> Diagnostic:
     """Return that each member would build an image of its own: ranks run the very same one."""
     found = f"the image of '{service.name}' is built ({service.image.display}), and 'stage.seed' is '{NONE}'"
     expected = "one Spark that builds it, and the others with a copy"
-    return Diagnostic(layer.where(()), found, expected, f"set 'stage': {{'seed': '{AUTO}'}} in group_data")
+    return Diagnostic(
+        layer.where(()),
+        found,
+        expected,
+        f"set 'stage': {{'seed': '{AUTO}'}} in group_data",
+        code="stage-seed-required",
+    )
 
 
 def _flag_diagnostics(spec: ServiceSpec, layer: Layer, cluster: ClusterEngine) -> list[Diagnostic]:
@@ -160,6 +193,7 @@ def _flag_diagnostics(spec: ServiceSpec, layer: Layer, cluster: ClusterEngine) -
             f"flag '{written}' is set by sparkfleet itself in a cluster",
             cluster.reserved_flags[flag_name(written)],
             "remove it from flags",
+            code="flag-reserved",
         )
         for written in spec.flags
         if flag_name(written) in cluster.reserved_flags

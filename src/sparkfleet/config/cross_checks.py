@@ -39,13 +39,21 @@ def host_diagnostics(
         if service.name in names:
             found = f"the service '{service.name}' is here twice, first at {names[service.name]}"
             diagnostics.append(
-                Diagnostic(place, found, "a name of its own for each service", "add 'name:' to one")
+                Diagnostic(
+                    place,
+                    found,
+                    "a name of its own for each service",
+                    "add 'name:' to one",
+                    code="service-name-taken",
+                )
             )
         names.setdefault(service.name, place)
         if service.port in held:
             found = f"port {service.port} is taken by the service '{held[service.port]}'"
             expected, remedy = "a port of its own for each service", "change or remove 'port:'"
-            diagnostics.append(Diagnostic(layer.where(("port",)), found, expected, remedy))
+            diagnostics.append(
+                Diagnostic(layer.where(("port",)), found, expected, remedy, code="port-conflict")
+            )
         held.setdefault(service.port, service.name)
     shares = [engines.get(one.engine).memory_share(dict(one.flags)) or 0.0 for one in services]
     if len(services) > 1 and sum(shares) > MAX_SHARE + 1e-9 and "MEM-08" not in ignore_rules:
@@ -58,6 +66,7 @@ def host_diagnostics(
                 f"the services take {sum(shares):g} of the Spark's memory: {parts} [MEM-08]",
                 f"gpu-memory-utilization of all services together at most {MAX_SHARE:g}",
                 "set 'gpu-memory-utilization' in the flags of each service, or serve fewer",
+                code="memory-overcommitted",
             )
         )
     return diagnostics
@@ -69,7 +78,9 @@ def single_diagnostics(service: Service, layer: Layer) -> list[Diagnostic]:
         return []
     found = f"the recipe '{service.recipe}' needs {service.requires_sparks} Sparks"
     remedy = "serve it in a cluster file: clusters/NAME.yaml"
-    return [Diagnostic(layer.where(("recipe",)), found, "a cluster of Sparks", remedy)]
+    return [
+        Diagnostic(layer.where(("recipe",)), found, "a cluster of Sparks", remedy, code="cluster-too-small")
+    ]
 
 
 def fleet_diagnostics(hosts: Sequence[Host]) -> list[Diagnostic]:
@@ -82,7 +93,13 @@ def fleet_diagnostics(hosts: Sequence[Host]) -> list[Diagnostic]:
         if address in seen:
             found = f"{host.name} has the address of {seen[address].name}: {address[0]}, port {address[1]}"
             diagnostics.append(
-                Diagnostic(host.file, found, "one file for each Spark", "correct 'ssh:' of one of them")
+                Diagnostic(
+                    host.file,
+                    found,
+                    "one file for each Spark",
+                    "correct 'ssh:' of one of them",
+                    code="host-address-duplicate",
+                )
             )
         seen.setdefault(address, host)
     return diagnostics
@@ -99,5 +116,6 @@ def seed_diagnostics(seed: str, layers: Sequence[Layer], names: Collection[str])
             f"'stage.seed' is '{seed}', and there is no such Spark",
             f"{AUTO}, {NONE}, or one of: {', '.join(sorted(names))}",
             did_you_mean(seed, [*names, AUTO, NONE], "name a host file"),
+            code="host-unknown",
         )
     ]

@@ -64,6 +64,7 @@ def read(path: Path) -> GroupFile | None:
                 f"fails: {type(error).__name__}: {error}",
                 "Python that runs",
                 f"python3 {file}",
+                code="group-data-failed",
             )
         ) from None
     if VARIABLE not in variables:

@@ -64,7 +64,9 @@ def _items(serve: Any, document: Document, diagnostics: list[Diagnostic]) -> lis
                 for number, item in enumerate(serve)
             ]
     found = f"'serve' is {describe(serve)}"
-    diagnostics.append(Diagnostic(document.where(("serve",)), found, _SERVE, "change the value"))
+    diagnostics.append(
+        Diagnostic(document.where(("serve",)), found, _SERVE, "change the value", code="yaml-invalid-value")
+    )
     return []
 
 

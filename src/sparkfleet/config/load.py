@@ -62,7 +62,9 @@ def find(inventory: Path) -> Places:
         if guess:
             remedy = f"did you mean {shown(directory.parent / guess[0])}.py?"
         expected = f"the directory {shown(directory)}/ with host files"
-        raise SparkfleetError(Diagnostic(str(inventory), "there is no such fleet", expected, remedy))
+        raise SparkfleetError(
+            Diagnostic(str(inventory), "there is no such fleet", expected, remedy, code="fleet-unknown")
+        )
     return Places(directory.name, directory.with_name(f"{directory.name}.py"), directory)
 
 
@@ -137,7 +139,13 @@ def _defaults(places: Places, diagnostics: list[Diagnostic]) -> tuple[Defaults, 
     if missed:
         found = "is not read from this directory, and pyinfra would not read it either"
         diagnostics.append(
-            Diagnostic(f"{missed}", found, "group_data/ in the current directory", f"cd {missed.parent}")
+            Diagnostic(
+                f"{missed}",
+                found,
+                "group_data/ in the current directory",
+                f"cd {missed.parent}",
+                code="group-data-not-found",
+            )
         )
     group_files = []
     for path in group_data.files(places.inventory, places.fleet):
@@ -153,7 +161,13 @@ def _hosts(places: Places, diagnostics: list[Diagnostic]) -> list[HostSource]:
         example = shown(places.directory / "spark-01.yaml")
         found = "has no host file"
         diagnostics.append(
-            Diagnostic(shown(places.directory), found, "HOST.yaml for each Spark", f"write {example}")
+            Diagnostic(
+                shown(places.directory),
+                found,
+                "HOST.yaml for each Spark",
+                f"write {example}",
+                code="fleet-empty",
+            )
         )
     sources = [_collect(lambda path=path: load(path), diagnostics) for path in paths]  # type: ignore[misc]
     return [source for source in sources if source]
@@ -258,8 +272,22 @@ def _unpinned(places: Places, context: resolve.Context) -> list[Diagnostic]:
         return []
     if not places.lock.exists():
         things = ", ".join(context.unpinned)
-        return [Diagnostic(shown(places.lock), "is not there", f"digest or commit of: {things}", remedy)]
+        return [
+            Diagnostic(
+                shown(places.lock),
+                "is not there",
+                f"digest or commit of: {things}",
+                remedy,
+                code="lock-missing",
+            )
+        ]
     return [
-        Diagnostic(place, f"{thing} is not pinned", f"an entry in {shown(places.lock)}", remedy)
+        Diagnostic(
+            place,
+            f"{thing} is not pinned",
+            f"an entry in {shown(places.lock)}",
+            remedy,
+            code="lock-entry-missing",
+        )
         for thing, place in context.unpinned.items()
     ]

@@ -86,7 +86,11 @@ def _flags(out: Folded, layer: Layer) -> None:
         if name in seen:
             out.diagnostics.append(
                 Diagnostic(
-                    place, f"flag '{written}' says the same as '{seen[name]}'", "each flag once", "remove one"
+                    place,
+                    f"flag '{written}' says the same as '{seen[name]}'",
+                    "each flag once",
+                    "remove one",
+                    code="flag-duplicate",
                 )
             )
         seen[name] = written
@@ -117,7 +121,11 @@ def _env(out: Folded, layer: Layer) -> None:
         if not _ENV_NAME.fullmatch(name):
             out.diagnostics.append(
                 Diagnostic(
-                    place, f"'{name}' is no name of a variable", "letters, digits and '_'", "rename it"
+                    place,
+                    f"'{name}' is no name of a variable",
+                    "letters, digits and '_'",
+                    "rename it",
+                    code="variable-name-invalid",
                 )
             )
         elif value is None:

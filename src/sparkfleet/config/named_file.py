@@ -27,7 +27,13 @@ def read_named(path: Path, of: str, remedy: str) -> tuple[Document, dict[Any, An
     except SparkfleetError as error:
         raise SparkfleetError(*diagnostics, *error.diagnostics) from None
     if not isinstance(document.data, dict):
-        diagnostic = Diagnostic(document.where(), f"is {describe(document.data)}", "keys and values", remedy)
+        diagnostic = Diagnostic(
+            document.where(),
+            f"is {describe(document.data)}",
+            "keys and values",
+            remedy,
+            code="yaml-invalid-value",
+        )
         raise SparkfleetError(*diagnostics, diagnostic)
     return document, dict(document.data), diagnostics
 
@@ -38,10 +44,20 @@ def _name_diagnostics(path: Path, of: str) -> list[Diagnostic]:
     if path.suffix != ".yaml":
         found = f"ends with '{path.suffix}' and would not be read"
         diagnostics.append(
-            Diagnostic(file, found, "NAME.yaml", f"mv {file} {file.removesuffix(path.suffix)}.yaml")
+            Diagnostic(
+                file,
+                found,
+                "NAME.yaml",
+                f"mv {file} {file.removesuffix(path.suffix)}.yaml",
+                code="file-name-invalid",
+            )
         )
     if not _NAME.fullmatch(path.stem):
         found = f"'{path.stem}' is no name of a {of}"
         expected = "lower-case letters, digits and '-' (and '.' between), as spark-01"
-        diagnostics.append(Diagnostic(file, found, expected, f"rename the file: its name is the {of}'s"))
+        diagnostics.append(
+            Diagnostic(
+                file, found, expected, f"rename the file: its name is the {of}'s", code="file-name-invalid"
+            )
+        )
     return diagnostics

@@ -29,7 +29,13 @@ def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple
             text = f"'{name}: {asked}' is no Python package with a version range"
             remedy = 'write as  scipy: ">=1"  or  scipy: ""'
             diagnostics.append(
-                Diagnostic(layer.where(("packages", name)), text, "a name and a range", remedy)
+                Diagnostic(
+                    layer.where(("packages", name)),
+                    text,
+                    "a name and a range",
+                    remedy,
+                    code="package-range-invalid",
+                )
             )
         else:
             found[name] = asked

@@ -27,6 +27,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
                     f"flag '{name}' is set by sparkfleet itself",
                     engine.reserved_flags[name],
                     "remove it from flags",
+                    code="flag-reserved",
                 )
             )
         elif name in engine.secret_flags:
@@ -36,6 +37,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
                     f"flag '{name}' would put a secret on the engine's command line",
                     "no secret in flags: everyone on the Spark could read it",
                     "remove it; the hub's token comes from 'hf_token' in group_data",
+                    code="secret-exposed",
                 )
             )
     for name in sorted(engine.repository_flags & folded.flags.keys()):
@@ -47,6 +49,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
                     f"the {name} of another repository ({value}) would be missing: engines start offline",
                     f"the model's own {name}, or a path in the container",
                     "remove the flag, or mount the files ('container.mounts') and give their path",
+                    code="tokenizer-missing",
                 )
             )
     found += [
@@ -55,6 +58,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
             f"variable '{name}' would put a secret into the container's settings",
             "no secret in env: `docker inspect` shows it",
             "remove it; the hub's token comes from 'hf_token' in group_data",
+            code="secret-exposed",
         )
         for name in sorted((SECRET_ENV | engine.secret_env) & folded.env.keys())
     ]

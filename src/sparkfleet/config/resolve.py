@@ -85,6 +85,7 @@ def service(
                 f"the service has no {' and no '.join(missing)}",
                 "'recipe:', or both 'model:' and 'image:'",
                 "name a recipe: `sparkfleet catalog list` shows them",
+                code="service-incomplete",
             )
         )
         return None
@@ -97,7 +98,11 @@ def service(
     if _RESERVED_NAME.fullmatch(name):
         expected = "another name: not 'recover', swap-*, stage-*, *.next, *.old, nor a single letter"
         diagnostic = Diagnostic(
-            layer.where(("name",)), f"a service cannot be named '{name}'", expected, "set 'name:'"
+            layer.where(("name",)),
+            f"a service cannot be named '{name}'",
+            expected,
+            "set 'name:'",
+            code="service-name-reserved",
         )
         context.diagnostics.append(diagnostic)
     revision, file = folded.fields.get("revision", ""), _file(folded, engine, context)
@@ -136,7 +141,9 @@ def _engine(folded: Folded, context: Context) -> Engine | None:
     expected = f"one of: {', '.join(engines.names())}"
     hint = did_you_mean(name, engines.names(), "change 'engine:'")
     found = f"there is no engine '{name}'"
-    context.diagnostics.append(Diagnostic(folded.origin["engine"], found, expected, hint))
+    context.diagnostics.append(
+        Diagnostic(folded.origin["engine"], found, expected, hint, code="yaml-invalid-value")
+    )
     return None
 
 
@@ -182,6 +189,7 @@ def _recipe(spec: ServiceSpec, layer: Layer, context: Context) -> Recipe | None:
             f"there is no recipe '{spec.recipe}'",
             "a recipe of the catalog, or of the fleet's recipes/",
             remedy,
+            code="recipe-unknown",
         )
     )
     return None
@@ -202,7 +210,11 @@ def _image(folded: Folded, context: Context) -> ImageRef:
     except ValueError as error:
         context.diagnostics.append(
             Diagnostic(
-                place, str(error), "registry/name:tag, or with @sha256:...", "correct the image's name"
+                place,
+                str(error),
+                "registry/name:tag, or with @sha256:...",
+                "correct the image's name",
+                code="image-name-invalid",
             )
         )
         return ImageRef("", "")
@@ -236,13 +248,17 @@ def _file(folded: Folded, engine: Engine, context: Context) -> str:
     if file and not engine.takes_file:
         takers = ", ".join(name for name in engines.names() if engines.get(name).takes_file)
         found = f"'file' has no meaning for {engine.title}, which loads a repository as a whole"
-        diagnostic = Diagnostic(folded.origin["file"], found, f"engine: {takers}", "remove 'file:'")
+        diagnostic = Diagnostic(
+            folded.origin["file"], found, f"engine: {takers}", "remove 'file:'", code="yaml-invalid-value"
+        )
         context.diagnostics.append(diagnostic)
     if engine.takes_file and not file:
         found = f"the service does not say which file of {folded.fields['model']} is served"
         expected = "'file:' with a name or a pattern that one model of the repository has"
         hint = 'add, for example, file: "*Q4_K_M.gguf"'
-        context.diagnostics.append(Diagnostic(folded.origin["model"], found, expected, hint))
+        context.diagnostics.append(
+            Diagnostic(folded.origin["model"], found, expected, hint, code="yaml-invalid-value")
+        )
     return file
 
 
@@ -286,6 +302,7 @@ def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:
                     f"'gate.timeout' is '{written}'",
                     "a time as 30m, 1h30m, 1800s or seconds",
                     "change the value",
+                    code="yaml-invalid-value",
                 )
             )
         else:

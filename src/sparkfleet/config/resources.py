@@ -58,7 +58,7 @@ def prepare(layers: Sequence[Layer], cache_dir: str, hf_token: str, diagnostics:
     values = {one.key: plain(getattr(spec, one.key), one.type) for one in settings()}
 
     def error(location: str, message: str, expected: str, hint: str) -> None:
-        diagnostics.append(Diagnostic(location, message, expected, hint))
+        diagnostics.append(Diagnostic(location, message, expected, hint, code="resource-invalid"))
 
     declaration = Declaration(values, merged.where, error, cache_dir, hf_token)
     found: dict[str, Resource] = {}

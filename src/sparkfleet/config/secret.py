@@ -35,10 +35,16 @@ def read(source: str, *, field: str = "hf_token") -> str:
 def _asked(field: str) -> str:
     if sys.stdin is None or not sys.stdin.isatty():
         remedy = "run it on a terminal, or declare env:NAME, file:PATH or command:WORDS"
-        raise SparkfleetError(Diagnostic(field, "there is no terminal to ask at", "a terminal", remedy))
+        raise SparkfleetError(
+            Diagnostic(
+                field, "there is no terminal to ask at", "a terminal", remedy, code="secret-not-entered"
+            )
+        )
     text = getpass.getpass(f"{field}: ")
     if not text:
-        raise SparkfleetError(Diagnostic(field, "nothing was typed", "the secret", "run it again"))
+        raise SparkfleetError(
+            Diagnostic(field, "nothing was typed", "the secret", "run it again", code="secret-not-entered")
+        )
     return text
 
 
@@ -48,11 +54,23 @@ def _file(path: str, field: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         diagnostic = Diagnostic(
-            field, f"the file {path} cannot be read: {reason}", "a file with the secret", "make it"
+            field,
+            f"the file {path} cannot be read: {reason}",
+            "a file with the secret",
+            "make it",
+            code="secret-file-unreadable",
         )
         raise SparkfleetError(diagnostic) from None
     if not text:
-        raise SparkfleetError(Diagnostic(field, f"the file {path} is empty", "the secret", "write it there"))
+        raise SparkfleetError(
+            Diagnostic(
+                field,
+                f"the file {path} is empty",
+                "the secret",
+                "write it there",
+                code="secret-file-unreadable",
+            )
+        )
     return text
 
 
@@ -70,6 +88,10 @@ def _command(words: str, field: str) -> str:
         # Its output is not shown: what it printed may be the secret.
         reason = f"exit code {done.returncode}" if done.returncode else "it printed nothing"
     diagnostic = Diagnostic(
-        field, f"the command `{words}` gives no secret: {reason}", "the secret on stdout", "run it"
+        field,
+        f"the command `{words}` gives no secret: {reason}",
+        "the secret on stdout",
+        "run it",
+        code="secret-command-failed",
     )
     raise SparkfleetError(diagnostic)

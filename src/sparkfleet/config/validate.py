@@ -80,6 +80,7 @@ def validate(model: type[M], data: Any, where: Where, base: Path_ = ()) -> M:
                 "holds values that are not plain data",
                 "text, numbers, lists, dicts",
                 "write them",
+                code="yaml-invalid-value",
             )
         ) from None
 
@@ -146,14 +147,26 @@ def _diagnostic(
         remedy = did_you_mean(name, known, "remove it, or see `sparkfleet schema`")
         if renamed in known:
             remedy = f"'{name}' is now called '{renamed}'"
-        return Diagnostic(place, f"unknown key '{label}'", f"one of: {', '.join(known)}", remedy)
+        return Diagnostic(
+            place, f"unknown key '{label}'", f"one of: {', '.join(known)}", remedy, code="yaml-unknown-key"
+        )
     if first["type"] == "missing":
         missing = str(first["loc"][-1])
         inside = f" in '{label}'" if label else ""
-        return Diagnostic(place, f"'{missing}' is missing{inside}", f"{missing}: ...", f"add '{missing}:'")
+        return Diagnostic(
+            place,
+            f"'{missing}' is missing{inside}",
+            f"{missing}: ...",
+            f"add '{missing}:'",
+            code="yaml-missing-key",
+        )
     shown = "a value (not shown: it may be a secret)" if name in _SECRET else describe(value)
     return Diagnostic(
-        place, f"'{label or 'the file'}' is {shown}", _expected(details, name), _remedy(details, value)
+        place,
+        f"'{label or 'the file'}' is {shown}",
+        _expected(details, name),
+        _remedy(details, value),
+        code="yaml-invalid-value",
     )
 
 

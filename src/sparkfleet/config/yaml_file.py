@@ -115,12 +115,11 @@ def read(path: Path, file: str | None = None, max_bytes: int = MAX_BYTES) -> Doc
         size = path.stat().st_size
         if size > max_bytes:
             expected = f"at most {max_bytes >> 20} MiB"
-            raise _error(file, 1, f"is {size >> 20} MiB", expected, "is this the right file?")
+            raise _error("yaml-unreadable", file, 1, f"{size >> 20} MiB", expected, "check the path")
         raw = path.read_bytes()
     except OSError as error:
-        raise _error(
-            file, 0, f"cannot be read: {error.strerror}", "a readable file", f"ls -l {file}"
-        ) from None
+        found = f"the file cannot be read: {error.strerror}"
+        raise _error("yaml-unreadable", file, 0, found, "a readable file", f"ls -l {file}") from None
     return parse(raw, file)
 
 
@@ -141,8 +140,11 @@ def parse(raw: bytes, file: str) -> Document:
     raise AssertionError("unreachable: the last parser returns or raises")
 
 
-def _error(file: str, line: int, found: str, expected: str, remedy: str) -> SparkfleetError:
-    return SparkfleetError(Diagnostic(f"{file}:{line}" if line else file, found, expected, remedy))
+def _error(  # noqa: PLR0917  (one a field of a diagnostic)
+    code: str, file: str, line: int, found: str, expected: str, hint: str
+) -> SparkfleetError:
+    where = f"{file}:{line}" if line else file
+    return SparkfleetError(Diagnostic(where, found, expected, hint, code=code))
 
 
 def _decode(raw: bytes, file: str) -> str:
@@ -150,31 +152,30 @@ def _decode(raw: bytes, file: str) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise _error(
-            file, line, "is not UTF-8 text", "text in UTF-8", "save the file as UTF-8 (without BOM)"
-        ) from None
+        found, hint = "not UTF-8 text", "save the file as UTF-8 (without BOM)"
+        raise _error("yaml-unreadable", file, line, found, "text in UTF-8", hint) from None
     bad = _CONTROL.search(text)
     if bad:
         line = text.count("\n", 0, bad.start()) + 1
-        found = f"has the control character U+{ord(bad[0]):04X}"
-        raise _error(file, line, found, "printable text", "remove the character")
+        found = f"control character U+{ord(bad[0]):04X}"
+        raise _error("yaml-unreadable", file, line, found, "printable text", "remove the character")
     return text
 
 
 def _syntax(error: yaml.YAMLError, text: str, file: str) -> SparkfleetError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     line = mark.line + 1 if mark else 1
-    diagnostic = str(getattr(error, "problem", None) or error).split("\n")[0]
+    message = str(getattr(error, "problem", None) or error).split("\n")[0]
     context = getattr(error, "context", None)
     lines = text.splitlines()
     source = lines[line - 1] if line <= len(lines) else ""
     remedy = "check the indentation, colons and quotes of this line and the one before"
-    if source.lstrip(" ").startswith("\t") or "'\\t'" in diagnostic:
-        diagnostic, context, remedy = "indented with a tab", None, "indent with spaces"
-    elif diagnostic.startswith("mapping values are not allowed"):
+    if source.lstrip(" ").startswith("\t") or "'\\t'" in message:
+        message, context, remedy = "indented with a tab", None, "indent with spaces"
+    elif message.startswith("mapping values are not allowed"):
         remedy = "put the value in quotes if it contains ': ', or check the indentation"
-    found = f"is not YAML: {diagnostic}" + (f" ({context})" if context else "")
-    return _error(file, line, found, "valid YAML", remedy)
+    found = f"invalid YAML: {message}" + (f" ({context})" if context else "")
+    return _error("yaml-syntax", file, line, found, "valid YAML", remedy)
 
 
 class _Builder:
@@ -187,39 +188,46 @@ class _Builder:
         self.lines: dict[Path_, int] = {}
         self.diagnostics: list[Diagnostic] = []
 
-    def note(self, event: Any, found: str, expected: str, remedy: str) -> None:
+    def note(self, code: str, event: Any, found: str, expected: str, hint: str) -> None:
         self.diagnostics.append(
-            Diagnostic(f"{self.file}:{event.start_mark.line + 1}", found, expected, remedy)
+            Diagnostic(f"{self.file}:{event.start_mark.line + 1}", found, expected, hint, code=code)
         )
 
-    def stop(self, event: Any, found: str, expected: str, remedy: str) -> SparkfleetError:
-        """Return the error after which reading on makes no sense."""
-        self.note(event, found, expected, remedy)
+    def stop(self, code: str, event: Any, found: str, expected: str, hint: str) -> SparkfleetError:
+        """Return the error after which the rest of the file cannot be read."""
+        self.note(code, event, found, expected, hint)
         return SparkfleetError(*self.diagnostics)
 
     def document(self) -> Any:
         event = self.parser.get_event()  # the stream's start
         event = self.parser.get_event()
         if isinstance(event, StreamEndEvent):
-            raise _error(self.file, 1, "is empty", "keys and values", "write it, or remove the file")
+            raise _error(
+                "yaml-empty", self.file, 1, "empty file", "keys and values", "fill or remove the file"
+            )
         data = self.value(self.parser.get_event(), ())
         self.parser.get_event()  # the document's end
         event = self.parser.get_event()
         if isinstance(event, DocumentStartEvent):
-            raise self.stop(event, "has a second document ('---')", "one document", "split the file")
+            raise self.stop(
+                "yaml-unsupported", event, "a second document ('---')", "one document", "split the file"
+            )
         return data
 
     def value(self, event: Any, path: Path_) -> Any:
         self.lines.setdefault(path, event.start_mark.line + 1)
         if len(path) > MAX_DEPTH:
-            raise self.stop(event, "is nested too deeply", f"at most {MAX_DEPTH} levels", "flatten it")
+            raise self.stop(
+                "yaml-unsupported", event, "nested too deeply", f"at most {MAX_DEPTH} levels", "flatten it"
+            )
         if isinstance(event, AliasEvent):
             # Nine of them nested are a billion values, and no line would be the one that set a value.
             self.note(
+                "yaml-unsupported",
                 event,
-                f"uses the alias '*{event.anchor}'",
-                "each value written out",
-                "repeat the value, or put what is shared into a recipe with 'extends:'",
+                f"alias '*{event.anchor}'",
+                "each value written out (aliases are not supported)",
+                "repeat the value, or move shared settings to a recipe and use 'extends:'",
             )
             return None
         if isinstance(event, MappingStartEvent):
@@ -233,8 +241,8 @@ class _Builder:
     def scalar(self, event: Any) -> Any:
         bad = _CONTROL.search(event.value)
         if bad:  # by an escape, as "\0"
-            found = f"has the control character U+{ord(bad[0]):04X}"
-            self.note(event, found, "printable text", "remove the escape")
+            found = f"control character U+{ord(bad[0]):04X}"
+            self.note("yaml-unreadable", event, found, "printable text", "remove the escape sequence")
         if event.tag not in (None, "!"):
             self.check_tag(event, "str")
             return event.value
@@ -252,11 +260,23 @@ class _Builder:
         while not isinstance(key := self.parser.get_event(), MappingEndEvent):
             name = key.value if isinstance(key, ScalarEvent) else ""
             if not name:
-                self.note(key, "has a key that is not a word", "a name before the colon", "write a name")
+                self.note(
+                    "yaml-invalid-key",
+                    key,
+                    "invalid key",
+                    "a non-empty string",
+                    "write a name before the colon",
+                )
                 self.value(key, (*path, "?"))
             elif name in data:
                 first = self.lines[*path, name]
-                self.note(key, f"has '{name}' twice, first in line {first}", "each key once", "remove one")
+                self.note(
+                    "yaml-duplicate-key",
+                    key,
+                    f"duplicate key '{name}', first set in line {first}",
+                    "each key once",
+                    "remove one",
+                )
             self.lines.setdefault((*path, name), key.start_mark.line + 1)
             data[name] = self.value(self.parser.get_event(), (*path, name))
         return data
@@ -264,7 +284,8 @@ class _Builder:
     def check_tag(self, event: Any, own: str) -> None:
         if event.tag not in (None, "!", f"{_TAG}{own}"):
             tag = event.tag.removeprefix(_TAG)
-            self.note(event, f"has the tag '{tag}'", "plain values", "remove the tag (quotes make it text)")
+            hint = "remove the tag (quotes make a value text)"
+            self.note("yaml-unsupported", event, f"tag '{tag}'", "plain values", hint)
 
 
 _SCALARS: dict[str, Any] = {

@@ -48,8 +48,9 @@ class Diagnostic:
         return (replace(self, related=()), *self.related) if self.related else (self,)
 
     def __str__(self) -> str:
-        """Return a paragraph: location, message, expected, hint; then the related ones."""
-        text = f"{self.location}: {self.message}"
+        """Return a paragraph: location, severity unless error, message, expected, hint; then the related."""
+        label = "" if self.severity is Severity.ERROR else f"{self.severity}: "
+        text = f"{self.location}: {label}{self.message}"
         if self.expected:
             text += f"\n    expected: {self.expected}"
         if self.hint:

@@ -41,7 +41,7 @@ class Finding:
     message: str
     hint: str = ""
     code: str = ""
-    """What ``allow`` in a host file silences."""
+    """What ``ignore_rules`` in a host file silences."""
     about: tuple[str, ...] = ()
     """Names in ``Service.origin``, the most telling first (``flags.max-model-len``, ``env.X``, ``image``);
     empty: the service as a whole."""

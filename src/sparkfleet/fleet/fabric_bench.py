@@ -52,7 +52,9 @@ def _ready(host: PyinfraHost) -> bench.End:
         raise SparkfleetError(plan.unknown)
     if isinstance(seen, Diagnostic) or plan.state is not HostState.UNCHANGED:
         remedy = "pyinfra INVENTORY deploys/fabric.py; then run again"
-        raise SparkfleetError(Diagnostic(host.name, "its links are not as declared", hint=remedy))
+        raise SparkfleetError(
+            Diagnostic(host.name, "its links are not as declared", hint=remedy, code="operation-failed")
+        )
     assert spec.member is not None and seen.fabric is not None  # noqa: S101, PT018  (it is of a cluster)
     answer = remote.program(host, "bench-tools")
     tools = remote.document(BenchTools, host, answer.out).tools
@@ -66,7 +68,9 @@ def _ask(inventory: Path, name: str, word: str, request: BenchRequest) -> dict[s
         answer = remote.program(host, word, data=request, timeout=wait_s)
         if not answer.ok:
             said = (answer.err or answer.out).strip()
-            raise SparkfleetError(Diagnostic(name, f"{word}: {said}", hint="run again"))
+            raise SparkfleetError(
+                Diagnostic(name, f"{word}: {said}", hint="run again", code="operation-failed")
+            )
         return remote.last_document(answer.out)
 
     return _on(inventory, [name], one)[name]
@@ -83,7 +87,9 @@ def _on(inventory: Path, names: Sequence[str], one: Callable[[PyinfraHost], T]) 
         except SparkfleetError as error:
             diagnostics.extend(error.diagnostics)
         except remote.ConnectionLostError as error:
-            diagnostics.append(Diagnostic(host.name, f"connection lost: {error}", hint="run again"))
+            diagnostics.append(
+                Diagnostic(host.name, f"connection lost: {error}", hint="run again", code="connection-lost")
+            )
 
     state, _ = fleet_plan.on_each(inventory, names, work)
     diagnostics += fleet_run.of(state).unreachable.values()

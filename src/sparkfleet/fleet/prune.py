@@ -62,7 +62,10 @@ def _look(fleet: Fleet, one: PyinfraHost) -> None:
     one.connect()
     if not one.connected:
         why = fleet_run.of(fleet.state).unreachable.get(one.name)
-        fleet.seen[spec.name] = (spec, why or Diagnostic(spec.name, "it could not be reached"))
+        fleet.seen[spec.name] = (
+            spec,
+            why or Diagnostic(spec.name, "it could not be reached", code="ssh-unreachable"),
+        )
         return
     fleet.state.activate_host(one)
     fleet.connections[spec.name] = one
@@ -89,6 +92,7 @@ def remove(fleet: Fleet, plans: tuple[HostPrune, ...], tell: Tell) -> dict[str, 
                 plan.host,
                 f"connection lost: {error}; the removal continues on the host",
                 hint="prune again: the list shows what is left",
+                code="connection-lost",
             )
 
     greenlets = [fleet.state.pool.spawn(work, plan) for plan in plans if plan.items]
@@ -108,7 +112,7 @@ def _remove(fleet: Fleet, plan: HostPrune, tell: Tell) -> dict[str, Any] | Diagn
     answer = remote.program(connection, "stage", data=data, timeout=60)
     if not answer.ok:
         found = f"removing could not begin: {(answer.err or answer.out).strip()[-300:]}"
-        return Diagnostic(plan.host, found, hint="prune again")
+        return Diagnostic(plan.host, found, hint="prune again", code="operation-failed")
     result: Mapping[str, Any] = {"outcome": "lost", "cause": "the job ended without a result"}
     for event in remote.follow(connection, job, lambda text: tell(plan.host, text)):
         if "outcome" in event:
@@ -117,7 +121,9 @@ def _remove(fleet: Fleet, plan: HostPrune, tell: Tell) -> dict[str, Any] | Diagn
             tell(plan.host, str(event.get("text")))
     if result["outcome"] != "staged":
         found = str(result.get("cause") or "removing failed")
-        return Diagnostic(plan.host, found, hint=str(result.get("remedy") or "prune again"))
+        return Diagnostic(
+            plan.host, found, hint=str(result.get("remedy") or "prune again"), code="operation-failed"
+        )
     return dict(result)
 
 

@@ -70,7 +70,7 @@ def _of_each(
 
     state, hosts = fleet_plan.on_each(inventory, limit, work)
     reasons = fleet_run.of(state).unreachable
-    nothing = Diagnostic("", "it could not be reached", hint="see above")
+    nothing = Diagnostic("", "it could not be reached", hint="see above", code="ssh-unreachable")
     return [
         answers[host.name] if host.name in answers else unreached(host.name, reasons.get(host.name, nothing))
         for host in hosts

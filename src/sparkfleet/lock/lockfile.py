@@ -91,7 +91,11 @@ def read(path: Path) -> Lock:
     if isinstance(data, dict) and data.get("version") != VERSION:
         found = f"has version {data.get('version')!r}"
         diagnostic = Diagnostic(
-            document.where(("version",)), found, f"version: {VERSION}", "update sparkfleet, or lock anew"
+            document.where(("version",)),
+            found,
+            f"version: {VERSION}",
+            "update sparkfleet, or lock anew",
+            code="lock-version-unsupported",
         )
         raise SparkfleetError(diagnostic)
     content = validate(_LockFile, data, document.where)
@@ -102,7 +106,7 @@ def read(path: Path) -> Lock:
         except ValueError as error:
             where = document.where(("images", key))
             raise SparkfleetError(
-                Diagnostic(where, str(error), "name:tag", "remove it and lock anew")
+                Diagnostic(where, str(error), "name:tag", "remove it and lock anew", code="lock-invalid")
             ) from None
         images[key] = LockedImage(
             _image(name, entry), entry.arm64, entry.created, tuple(sorted(entry.env.items()))

@@ -207,7 +207,7 @@ def _choose(
     except packages.PackagesError as error:
         names = ", ".join(name for name, _ in absent)
         expected = f"wheels of {names} for Python {index.python} on {index.machine}"
-        return Diagnostic(item.place, error.found, expected, error.remedy)
+        return Diagnostic(item.place, error.found, expected, error.remedy, code="lock-packages-unresolved")
 
 
 def _names(service: Service) -> set[str]:
@@ -233,7 +233,13 @@ def _moving(everything: dict[str, Wanted], update: Iterable[str]) -> tuple[set[s
             remedy = did_you_mean(name, known, f"one of: {', '.join(sorted(everything))}")
             found_text = f"nothing in this fleet is called '{name}'"
             diagnostics.append(
-                Diagnostic("--update", found_text, "an image, repository, recipe or service", remedy)
+                Diagnostic(
+                    "--update",
+                    found_text,
+                    "an image, repository, recipe or service",
+                    remedy,
+                    code="lock-update-unknown",
+                )
             )
     return moving, diagnostics
 
@@ -243,7 +249,9 @@ def _image(item: _WantedImage, registry: Callable[[], Registry]) -> Resolved:
     try:
         found = images.resolve(item.image, reader, engines.get(item.engine))
     except RegistryError as error:
-        return Diagnostic(item.place, error.found, "an image that can be pinned", error.remedy)
+        return Diagnostic(
+            item.place, error.found, "an image that can be pinned", error.remedy, code="lock-image-unresolved"
+        )
     finally:
         reader.close()
     # The key says the tag; an entry that was asked for by digest has none.
@@ -255,7 +263,13 @@ def _model(item: _WantedModel, hub: Hub) -> Resolved:
     try:
         return hub.resolve(item.repo, item.asked, item.engine, item.file)
     except HubError as error:
-        return Diagnostic(item.place, error.found, "a repository that can be pinned", error.remedy)
+        return Diagnostic(
+            item.place,
+            error.found,
+            "a repository that can be pinned",
+            error.remedy,
+            code="lock-model-unresolved",
+        )
 
 
 def _changes(old: Lock, new: Lock) -> list[Change]:

@@ -62,14 +62,16 @@ def write(path: Path, wanted: Content, source: Source, tell: Tell) -> Iterator[D
         try:
             images.bring(path, image, source.registry, tell)
         except RegistryError as error:
-            yield Diagnostic(image.image.display, error.found, hint=error.remedy)
+            yield Diagnostic(
+                image.image.display, error.found, hint=error.remedy, code="mirror-download-failed"
+            )
     for wheel in wanted.wheels:
         try:
             wheel_downloads.bring(path, wheel, tell)
         except PackagesError as error:
-            yield Diagnostic(wheel.name, error.found, hint=error.remedy)
+            yield Diagnostic(wheel.name, error.found, hint=error.remedy, code="mirror-download-failed")
     for weights in wanted.models:
         try:
             downloads.bring(path, weights, source.endpoint, source.token, tell)
         except HubError as error:
-            yield Diagnostic(weights.repo, error.found, hint=error.remedy)
+            yield Diagnostic(weights.repo, error.found, hint=error.remedy, code="mirror-download-failed")

@@ -34,6 +34,7 @@ def lack(where: str, mirror: Path, weights: Weights) -> Diagnostic | None:
         f"{', '.join(file.path for file in absent[:3])}",
         "an offline mirror of this very lock file",
         f"where the hub can be reached: sparkfleet mirror INVENTORY {mirror}",
+        code="mirror-incomplete",
     )
 
 

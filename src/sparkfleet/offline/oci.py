@@ -78,6 +78,7 @@ def lack(where: str, mirror: Path, image: ImageRef, *, manifests_alone: bool = F
         f"the offline mirror {mirror} {found}",
         "an offline mirror of this very lock file",
         f"where the registry can be reached: sparkfleet mirror INVENTORY {mirror}",
+        code="mirror-incomplete",
     )
 
 

@@ -31,4 +31,5 @@ def lack(where: str, mirror: Path, wheels: Iterable[Wheel]) -> Diagnostic | None
         f"the offline mirror {mirror} lacks {len(absent)} Python packages: {', '.join(absent[:3])}",
         "an offline mirror of this very lock file",
         f"where the package index can be reached: sparkfleet mirror INVENTORY {mirror}",
+        code="mirror-incomplete",
     )

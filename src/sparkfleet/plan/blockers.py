@@ -22,6 +22,7 @@ def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic |
         "what `docker run --gpus all` needs",
         f"on {host.name}: sudo apt-get install nvidia-container-toolkit, and restart docker when nothing "
         "serves; or declare `prepare: {docker: install}`",
+        code="gpu-toolkit-missing",
     )
 
 
@@ -34,6 +35,7 @@ def read_only(host: Host, observed: Observed) -> Diagnostic | None:
             "the file system is mounted read-only",
             "one that can be written",
             f"on {host.name}: sudo dmesg | tail; sudo mount -o remount,rw $(findmnt -no TARGET -T {path})",
+            code="filesystem-read-only",
         )
         for path in locked
     )
@@ -49,6 +51,7 @@ def _name_holder(host: Host, service: Service, observed: Observed) -> Diagnostic
             "a name that is free",
             f"on {host.name}: docker rename {service.name} {service.name}-by-hand (or remove it); "
             "or choose another `name:` in the host file",
+            code="container-name-taken",
         )
     return None
 
@@ -62,6 +65,7 @@ def _port_holder(host: Host, service: Service, observed: Observed) -> Diagnostic
                 f"held by the container {container.name}, which sparkfleet did not make",
                 "a port that is free",
                 f"on {host.name}: docker stop {container.name}; {remedy}",
+                code="port-in-use",
             )
     holder = observed.listeners.get(service.port)
     for container in _renamed(observed):
@@ -71,6 +75,7 @@ def _port_holder(host: Host, service: Service, observed: Observed) -> Diagnostic
                 f"held by the container {container.name}, which is {container.service} under another name",
                 f"the name that it was given: {container.service}",
                 f"on {host.name}: docker rename {container.name} {container.service}; or docker stop it",
+                code="container-renamed",
             )
     ours = [container.id for container in observed.containers if container.service]
     if holder is None or any(identity in holder.cgroup for identity in ours):
@@ -87,7 +92,11 @@ def _port_holder(host: Host, service: Service, observed: Observed) -> Diagnostic
         f"docker stop {foreign}" if foreign else f"sudo kill {holder.pid}" if holder.pid else "sudo ss -ltnp"
     )
     return Diagnostic(
-        where, f"held by {who} (pid {holder.pid})", "a port that is free", f"on {host.name}: {stop}; {remedy}"
+        where,
+        f"held by {who} (pid {holder.pid})",
+        "a port that is free",
+        f"on {host.name}: {stop}; {remedy}",
+        code="port-in-use",
     )
 
 

@@ -106,6 +106,7 @@ def _rollout_in_progress(host: Host, observed: Observed) -> Diagnostic:
         f"a rollout is in progress ({observed.swap})",
         "no rollout in progress",
         "run without --dry: it follows the rollout to its end first; or wait, and plan again",
+        code="rollout-in-progress",
     )
 
 

@@ -85,6 +85,7 @@ def command(service: Service, entrypoint: Sequence[str], where: str) -> tuple[st
                 f"no {engine.title} server",
                 engine.entrypoint_hint,
                 "choose another image in the recipe or the host file",
+                code="image-entrypoint-unknown",
             )
         )
     return (*prefix, *engine.args(service))

@@ -67,16 +67,20 @@ def _unavailable(host: Host, packages: Packages) -> Diagnostic | None:
             "package sources that provide it",
             f"on {host.name}: sudo apt-get update; if that does not help, add the source of its maker "
             "(docs.docker.com/engine/install, docs.nvidia.com/datacenter/cloud-native)",
+            code="apt-package-unavailable",
         )
     if packages.error:
         remedy = f"on {host.name}: sudo apt-get --fix-broken install; then run again"
-        return Diagnostic(where, packages.error, "packages that apt can install", remedy)
+        return Diagnostic(
+            where, packages.error, "packages that apt can install", remedy, code="apt-package-unavailable"
+        )
     if packages.remove:
         return Diagnostic(
             where,
             f"apt would remove {', '.join(packages.remove)} for {', '.join(packages.wanted)}",
             "nothing to be removed",
             f"on {host.name}: sudo apt-get install {' '.join(packages.wanted)}, if you agree with that",
+            code="apt-conflict",
         )
     return None
 
@@ -90,4 +94,5 @@ def _in_use(host: Host, seen: Observed) -> Diagnostic | None:
         f"a restart of Docker would stop {', '.join(running)}",
         "a moment when nothing runs: Docker offers GPUs only when the toolkit was there first",
         f"on {host.name}: docker stop {' '.join(running)}; then run again",
+        code="docker-restart-blocked",
     )

@@ -185,6 +185,7 @@ def _nowhere(host: str, artifact: Artifact) -> Diagnostic:
             "no Spark of this run has the image or may build it: those that need it are offline",
             "a Spark that has it, or one that reaches the image's registry and the package index",
             "run without --limit; or set 'prepare: {offline: false}' on one of them",
+            code="artifact-source-missing",
         )
     if artifact.type is ArtifactType.IMAGE:
         return Diagnostic(
@@ -193,6 +194,7 @@ def _nowhere(host: str, artifact: Artifact) -> Diagnostic:
             "an offline mirror with it, or access to its registry: docker takes a digest from no other Spark",
             "sparkfleet mirror INVENTORY DIR where the registry can be reached, and 'stage: {mirror: DIR}'; "
             "or set 'prepare: {offline: false}' until it is here",
+            code="artifact-source-missing",
         )
     return Diagnostic(
         f"{host}: {artifact.key}",
@@ -200,4 +202,5 @@ def _nowhere(host: str, artifact: Artifact) -> Diagnostic:
         "a Spark that has it, one that may download, or an offline mirror",
         "run without --limit; or sparkfleet mirror INVENTORY DIR where the hub can be "
         "reached, and 'stage: {mirror: DIR}'; or set 'prepare: {offline: false}' on one of them",
+        code="artifact-source-missing",
     )

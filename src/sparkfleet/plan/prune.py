@@ -122,7 +122,9 @@ def _diagnostic(host: Host, observed: Observed | Diagnostic) -> Diagnostic | Non
         return observed
     if observed.swap:
         found = f"a rollout is in progress ({observed.swap})"
-        return Diagnostic(host.name, found, "a Spark at rest", "wait for its end, then prune")
+        return Diagnostic(
+            host.name, found, "a Spark at rest", "wait for its end, then prune", code="rollout-in-progress"
+        )
     return None
 
 

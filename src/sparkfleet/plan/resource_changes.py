@@ -95,7 +95,9 @@ def _require_observed(host: Host, observed: Observed) -> None:
     if errors:
         hint = "correct it, then run again"
         found = (
-            Diagnostic(host.name, f"{name} could not be read: {error}", "", hint)
+            Diagnostic(
+                host.name, f"{name} could not be read: {error}", "", hint, code="host-state-unreadable"
+            )
             for name, error in errors.items()
         )
         raise SparkfleetError(*found)
@@ -108,5 +110,5 @@ def diagnostics(host: Host, observed: Observed) -> list[Diagnostic]:
         live, recorded = observed.items.live[resource.id], resource.id in observed.items.record
         blocker = registry.kind(resource.kind).blocker(resource, live, recorded=recorded)
         if blocker:
-            found.append(Diagnostic(f"{host.name}: {resource.where}", *blocker))
+            found.append(Diagnostic(f"{host.name}: {resource.where}", *blocker, code="resource-conflict"))
     return found

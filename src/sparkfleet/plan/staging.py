@@ -183,5 +183,6 @@ def disk_diagnostic(host: Host, service: Service, observed: Observed) -> Diagnos
                 f"{size(free)} free, {size(count)} needed for {service.name} ({what})",
                 "room for everything before anything stops",
                 f"on {host.name}: df -h {path}; {room}; then run again",
+                code="disk-full",
             )
     return None

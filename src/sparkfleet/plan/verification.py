@@ -86,4 +86,5 @@ def not_as_locked(where: str, weights: Weights, paths: list[str]) -> Diagnostic 
         f"{len(paths)} of {len(weights.files)} files are not as locked: {shown}",
         f"the files of commit {weights.revision[:SHORT_COMMIT]}",
         f"pyinfra INVENTORY deploys/stage.py --limit {where} (fetches these alone)",
+        code="weights-corrupt",
     )

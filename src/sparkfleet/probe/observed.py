@@ -203,7 +203,7 @@ class WithoutDocker(Diagnostic):
     @property
     def plain(self) -> Diagnostic:
         """Return the problem alone."""
-        return Diagnostic(self.location, self.message, self.expected, self.hint, self.related)
+        return Diagnostic(self.location, self.message, self.expected, self.hint, self.related, code=self.code)
 
 
 DOCKER_REMEDIES = {
@@ -263,6 +263,7 @@ def sudo_diagnostic(host: str, said: str, source: str = "") -> Diagnostic:
             f"sudo refused with the password of {source}: {said}",
             "the login user's password",
             f"ssh -t {host} sudo -k true (it asks for the password), then mend {source}; it was tried once",
+            code="sudo-denied",
         )
     return Diagnostic(
         host,
@@ -270,6 +271,7 @@ def sudo_diagnostic(host: str, said: str, source: str = "") -> Diagnostic:
         "the password for sudo, or sudo without one, for the login user",
         "declare `ssh: {sudo_password: ask}` in the host file, or set SPARKFLEET_SUDO_PASSWORD; or, once and "
         f'for all, on {host}: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/$USER',
+        code="sudo-denied",
     )
 
 
@@ -286,6 +288,7 @@ def _diagnostics(host: str, data: Mapping[str, Any]) -> list[Diagnostic]:
                 f"systemd {systemd.get('state', 'error')}: "
                 f"{systemd.get('error', 'it is not the init system')}",
                 "systemd as init, as on DGX OS",
+                code="systemd-unavailable",
             )
         )
     return found + (_unreadable(host, data) if root else [])
@@ -302,6 +305,7 @@ def _docker_diagnostic(host: str, data: Mapping[str, Any]) -> Diagnostic | None:
         f"Docker {state}: {docker.get('error', '')}",
         "a Docker daemon that answers",
         DOCKER_REMEDIES.get(state, "docker info on the Spark shows more"),
+        code="docker-unavailable",
     )
 
 
@@ -311,7 +315,9 @@ def _unreadable(host: str, data: Mapping[str, Any]) -> list[Diagnostic]:
     parts = {name: data[name] for name in names}
     remedy = "mend it, then run again"
     found = [
-        Diagnostic(host, f"{name} could not be read: {seen['error']}", hint=remedy)
+        Diagnostic(
+            host, f"{name} could not be read: {seen['error']}", hint=remedy, code="host-state-unreadable"
+        )
         for group in (parts, data["disks"], data["paths"])
         for name, seen in group.items()
         if "error" in seen
@@ -504,7 +510,9 @@ def _observed(data: Mapping[str, Any]) -> Observed:
 
 def _port(text: str) -> int:
     if not text.isdecimal():
-        raise codec.ContractError(Diagnostic("", f"listeners: found the key {text[:20]!r}", "port numbers"))
+        raise codec.ContractError(
+            Diagnostic("", f"listeners: found the key {text[:20]!r}", "port numbers", code=codec.SHAPE)
+        )
     return int(text)
 
 
@@ -516,4 +524,6 @@ def _part(name: str, read: Callable[[Any], T], data: Any) -> T | None:
         return read(data)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         found = f"{name}: {type(error).__name__}: {error}"
-        raise codec.ContractError(Diagnostic("", found, "as its program writes it")) from None
+        raise codec.ContractError(
+            Diagnostic("", found, "as its program writes it", code=codec.SHAPE)
+        ) from None

@@ -56,19 +56,20 @@ def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles])
     assert found.where("own", ("flags", "kv-cache-dtype")).startswith(f"catalog/{NANO}.yaml:")
 
 
+@pytest.mark.provokes("recipe-name-invalid", "recipe-name-taken")
 @pytest.mark.parametrize(
     ("name", "text", "where", "found"),
     [
-        ("own.yaml", "recipe: own\nextends: own\n", ":2", "extends itself: own -> own"),
+        ("own.yaml", "recipe: own\nextends: own\n", ":2", "the recipe extends itself: own -> own"),
         (
             "own.yaml",
             "recipe: own\nextends: gpt-oss-21b\n",
             ":2",
-            "extends 'gpt-oss-21b', which is not there",
+            "'extends' names the unknown recipe 'gpt-oss-21b'",
         ),
         ("own.yaml", "recipe: other\n", ":1", "'recipe' is 'other'"),
         ("own.yaml", "title: x\n", ":1", "'recipe' is nothing"),
-        ("own.yaml", "- x\n", ":1", "is a list"),
+        ("own.yaml", "- x\n", ":1", "the file has a list"),
         ("own.yaml", "recipe: own\ntitle: x\nimage: y:z\n", ":1", "'source' is missing"),
         ("own.yaml", f"recipe: own\nextends: {SMALL}\nflag: {{}}\n", ":3", "unknown key 'flag'"),
         (
@@ -90,6 +91,7 @@ def test_a_mistake_is_told_with_its_place(
     assert diagnostic.hint
 
 
+@pytest.mark.provokes("recipe-extends-invalid")
 def test_the_nearest_recipe_is_named(fleet: Callable[..., FleetFiles]) -> None:
     (diagnostic,) = diagnostics(fleet, {"own.yaml": "recipe: own\nextends: gpt-oss-21b\n"})
     assert diagnostic.hint == f"did you mean '{SMALL}'?"
@@ -100,8 +102,8 @@ def test_a_circle_is_told_once_for_each_recipe_in_it(fleet: Callable[..., FleetF
         fleet, {"one.yaml": "recipe: one\nextends: two\n", "two.yaml": "recipe: two\nextends: one\n"}
     )
     assert {diagnostic.message for diagnostic in found} == {
-        "extends itself: one -> two -> one",
-        "extends itself: two -> one -> two",
+        "the recipe extends itself: one -> two -> one",
+        "the recipe extends itself: two -> one -> two",
     }
 
 
@@ -110,6 +112,7 @@ def test_all_mistakes_of_all_recipes_come_at_once(fleet: Callable[..., FleetFile
     assert len(found) == 3
 
 
+@pytest.mark.provokes("yaml-missing-key")
 def test_a_broken_recipe_is_told_though_nobody_uses_it(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "recipes/own.yaml": "recipe: own\n"})
     assert files.diagnostics()[0].location == "inventories/lab/recipes/own.yaml:1"

@@ -35,6 +35,7 @@ def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version: An
     assert started.id == "entrypoint-repeated"
 
 
+@pytest.mark.provokes("unknown-flag")
 def test_2_a_flag_is_recommended_that_no_release_has() -> None:
     found = findings_of(Made(flags={"speculative-disable-by-batch-size": 32}))["unknown-flag"]
     assert found.level == "error"
@@ -84,6 +85,7 @@ def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line: str) -> None:
     )
 
 
+@pytest.mark.provokes("bad-choice")
 @pytest.mark.parametrize("version", ["0.19.0", "0.24.0", "0.33.0"])
 def test_7_the_name_in_that_line_is_no_value_of_a_flag(version: str) -> None:
     (found,) = check_flags(["m", "--moe-backend", "VLLM_CUTLASS"], load(version))

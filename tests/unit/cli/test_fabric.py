@@ -75,6 +75,7 @@ def test_members_are_asked_in_the_order_of_their_ranks(pair: Path) -> None:
     assert [host.name for host in fabric._members(pair, "pair")] == ["spark-02", "spark-01"]
 
 
+@pytest.mark.provokes("cluster-unknown")
 def test_a_cluster_that_is_not_there_is_told_with_those_that_are(pair: Path) -> None:
     with pytest.raises(SparkfleetError, match="no cluster 'pear'") as error:
         fabric._members(pair, "pear")

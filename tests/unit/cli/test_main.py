@@ -133,7 +133,7 @@ class TestCheck:
         code, out, err = run("check", "inventories/lab.py")
         assert code == 1
         assert "inventories/lab/fleet.lock: is not there" in err
-        assert "inventories/lab/spark-01.yaml:1: error: vLLM 0.19.0 has no flag --max-modl-len" in err
+        assert "inventories/lab/spark-01.yaml:1: vLLM 0.19.0 has no flag --max-modl-len" in err
         assert out.endswith("1 Spark, 1 service: 2 errors, 0 warnings\n")
 
     def test_broken_files_are_told_alone(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
@@ -143,6 +143,8 @@ class TestCheck:
         assert "unknown key 'serv'" in err
         assert out == "inventories/lab.py: 1 error, 0 warnings\n"
 
+    @pytest.mark.provokes("unknown-env")
+    @pytest.mark.provokes("fleet-warning")
     def test_warnings_are_listed_and_no_failure(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         text = f"serve: {{recipe: {SMALL}, env: {{VLLM_NO_SUCH_THING: 1}}, flags: {{x-y: null}}}}\n"
         fleet({"spark-01.yaml": text}).pin()
@@ -160,8 +162,17 @@ class TestCheck:
         fleet({"recipes/own.yaml": recipe, **files}).pin()
         _, _, err = run("check", "inventories/lab.py")
         assert err.count("has no flag --max-modl-len") == 1
-        assert "inventories/lab/recipes/own.yaml:4: error" in err
+        assert "inventories/lab/recipes/own.yaml:4: " in err
 
+    @pytest.mark.provokes("unknown-vllm")
+    def test_an_image_whose_engine_is_unknown_is_a_warning(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
+        fleet({"spark-01.yaml": f"serve: {{recipe: {NANO}, image: 'registry.test/some/image:1'}}\n"})
+        _, _, err = run("check", "inventories/lab.py")
+        assert "which vLLM is in registry.test/some/image:1" in err
+
+    @pytest.mark.provokes("old-vllm")
     def test_an_image_that_is_too_old_for_the_recipe_is_an_error(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:
@@ -185,7 +196,7 @@ class TestCheck:
         code, _, err = run("check", "inventories/lab.py")
         assert code == 1
         (line,) = [line for line in err.splitlines() if "[BK-04]" in line]
-        assert line.startswith("inventories/lab/spark-01.yaml:1: error: ")
+        assert line.startswith("inventories/lab/spark-01.yaml:1: ")
         assert line.endswith("(and on 2 more)")
 
     def test_an_allowed_rule_is_silent_on_that_spark_alone(
@@ -194,7 +205,7 @@ class TestCheck:
         text = f"serve: {{recipe: {SMALL}, flags: {{tensor-parallel-size: 2}}}}\n"
         fleet({"spark-01.yaml": f"ignore_rules: {{BK-04: why}}\n{text}", "spark-02.yaml": text}).pin()
         _, _, err = run("check", "inventories/lab.py")
-        assert "spark-02.yaml:1: error: " in err
+        assert "spark-02.yaml:1: " in err
         assert "spark-01.yaml" not in err
 
     def test_a_rule_is_not_allowed_without_a_reason(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
@@ -203,6 +214,7 @@ class TestCheck:
         assert code == 1
         assert "inventories/lab/spark-01.yaml:2: 'ignore_rules.BK-07' is ''\n    expected: some text" in err
 
+    @pytest.mark.provokes("abbreviation")
     def test_a_short_flag_is_told_where_it_is_written(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:
@@ -232,7 +244,7 @@ class TestCheck:
         data = json.loads(out)
         assert (code, err) == (1, "")
         assert data["diagnostics"][0]["location"] == "inventories/lab/fleet.lock"
-        assert data["findings"][0]["code"] == "unknown-flag"
+        assert data["diagnostics"][1]["code"] == "unknown-flag"
 
 
 class TestCatalog:
@@ -267,6 +279,7 @@ class TestCatalog:
         _, out, _ = run("catalog", "show", SMALL, "--json")
         assert json.loads(out)["model"] == "openai/gpt-oss-20b"
 
+    @pytest.mark.provokes("recipe-unknown")
     def test_an_unknown_recipe_names_the_nearest(self, run: Run) -> None:
         code, _, err = run("catalog", "show", "gpt-oss-30b")
         assert code == 1
@@ -336,6 +349,7 @@ class TestRender:
         assert made["service"] == "oss"
         assert any("source=/h/vllm," in word for word in made["create"])
 
+    @pytest.mark.provokes("image-entrypoint-unknown")
     def test_an_image_of_unknown_entrypoint_is_refused(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:

@@ -125,6 +125,7 @@ def test_a_fleet_has_several_clusters_and_single_sparks(fleet: Callable[..., Fle
     assert [host.member.cluster if host.member else "" for host in hosts] == ["a", "a", "b", "b", ""]
 
 
+@pytest.mark.provokes("host-unknown")
 def test_an_unknown_host_is_told_with_the_nearest(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet(
         cluster(f"executor: mp\nhosts:\n  - spark-01\n  - spark-2\nserve: {SMALL}\n")
@@ -174,6 +175,7 @@ def test_networks_of_their_own_or_cables_between_them_alone_are_nothing_to_tell(
     assert at_a_switch(fleet, more_of_three="fabric: {ring: true}\n") == ()
 
 
+@pytest.mark.provokes("cluster-hosts-invalid")
 @pytest.mark.parametrize(("hosts", "words"), [("[]", "no Spark"), ("[spark-01]", "one Spark")])
 def test_less_than_two_sparks_are_no_cluster(
     fleet: Callable[..., FleetFiles], hosts: str, words: str
@@ -181,6 +183,7 @@ def test_less_than_two_sparks_are_no_cluster(
     assert fleet(cluster(f"hosts: {hosts}\n")).diagnostic().message == f"a cluster of {words}"
 
 
+@pytest.mark.provokes("cluster-too-small")
 def test_a_cluster_smaller_than_the_recipe_needs_is_an_error(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet({**cluster(f"{PAIR}serve: wide\n"), **recipe(requires="{sparks: 4}")}).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:1"
@@ -225,6 +228,7 @@ def locked_with(files: FleetFiles, monkeypatch: pytest.MonkeyPatch, config: dict
     return files
 
 
+@pytest.mark.provokes("parallelism-invalid")
 @pytest.mark.parametrize("config", [{"num_attention_heads": 3}, {"text_config": {"num_attention_heads": 3}}])
 def test_tensor_parallelism_that_does_not_divide_the_heads_is_an_error(
     fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch, config: Any
@@ -297,6 +301,7 @@ def test_a_split_that_the_model_bears_or_of_which_nothing_is_known_passes(
     assert dict(first.services[0].flags)["enable-expert-parallel"] is True
 
 
+@pytest.mark.provokes("flag-reserved")
 @pytest.mark.parametrize("flag", ["nnodes", "node_rank", "distributed-executor-backend"])
 def test_flags_that_the_cluster_file_decides_are_refused(fleet: Callable[..., FleetFiles], flag: str) -> None:
     diagnostic = fleet(cluster(f"{PAIR}serve:\n  recipe: {SMALL}\n  flags:\n    {flag}: 1\n")).diagnostic()
@@ -304,6 +309,7 @@ def test_flags_that_the_cluster_file_decides_are_refused(fleet: Callable[..., Fl
     assert diagnostic.message == f"flag '{flag}' is set by sparkfleet itself in a cluster"
 
 
+@pytest.mark.provokes("port-conflict")
 def test_a_port_that_a_members_own_service_has_is_an_error_at_the_cluster(
     fleet: Callable[..., FleetFiles],
 ) -> None:
@@ -315,6 +321,7 @@ def test_a_port_that_a_members_own_service_has_is_an_error_at_the_cluster(
     assert diagnostic.message == "port 8000 is taken by the service 'own'"
 
 
+@pytest.mark.provokes("memory-overcommitted")
 def test_memory_of_the_cluster_and_of_own_services_is_added_up(fleet: Callable[..., FleetFiles]) -> None:
     text = f"{PAIR}serve: {{recipe: {SMALL}, name: wide}}\n"
     own = {"spark-02.yaml": f"serve: {{recipe: {SMALL}, name: own}}\n"}
@@ -368,12 +375,14 @@ def test_a_ring_needs_a_network_with_room_for_six_subnets(fleet: Callable[..., F
     assert "at least a /21" in fleet(three(text)).diagnostic().expected
 
 
+@pytest.mark.provokes("yaml-unknown-key")
 def test_unknown_keys_and_a_wrong_service_are_told_together(fleet: Callable[..., FleetFiles]) -> None:
     text = f"{PAIR}excutor: mp\nserve:\n  recip: {SMALL}\n"
     found = {diagnostic.message for diagnostic in fleet(cluster(text)).diagnostics()}
     assert found == {"unknown key 'excutor'", "unknown key 'serve.recip'"}
 
 
+@pytest.mark.provokes("yaml-invalid-value")
 def test_a_cluster_file_without_keys_is_told(fleet: Callable[..., FleetFiles]) -> None:
     assert fleet(cluster("- spark-01\n")).diagnostic().message == "is a list"
 
@@ -391,6 +400,7 @@ def test_a_wrong_service_of_a_members_own_is_told_once(fleet: Callable[..., Flee
     assert fleet(files).diagnostic().message == "there is no recipe 'nosuch'"
 
 
+@pytest.mark.provokes("file-name-invalid")
 def test_the_files_name_is_the_clusters(fleet: Callable[..., FleetFiles]) -> None:
     found = {diagnostic.message for diagnostic in fleet({**IDLE, "clusters/Pair.yml": PAIR}).diagnostics()}
     assert found == {"ends with '.yml' and would not be read", "'Pair' is no name of a cluster"}

@@ -35,6 +35,7 @@ def test_a_spark_that_serves_nothing_is_idle(fleet: Callable[..., FleetFiles]) -
     assert host.services == ()
 
 
+@pytest.mark.provokes("host-address-duplicate")
 def test_two_files_for_one_machine_are_a_mistake(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
@@ -80,6 +81,7 @@ def test_a_token_in_place_of_its_source_is_refused_and_never_repeated(
     assert token not in str(diagnostic)
 
 
+@pytest.mark.provokes("group-data-failed")
 @pytest.mark.parametrize(
     ("text", "where", "found"),
     [
@@ -117,6 +119,7 @@ def test_what_group_data_prints_does_not_reach_standard_output(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.provokes("group-data-not-found")
 def test_group_data_that_is_missed_from_the_current_directory_is_told(
     fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +134,7 @@ def test_a_file_that_is_no_yaml_by_its_ending_is_not_overlooked(fleet: Callable[
     assert diagnostic.hint == "mv inventories/lab/spark-02.yml inventories/lab/spark-02.yaml"
 
 
+@pytest.mark.provokes("fleet-unknown")
 def test_an_unknown_fleet_names_the_nearest(fleet: Callable[..., FleetFiles]) -> None:
     fleet({"spark-01.yaml": "serve: null\n"})
     with pytest.raises(SparkfleetError, match=r"did you mean inventories/lab\.py"):
@@ -143,6 +147,7 @@ def test_the_directory_is_as_good_as_the_inventory(fleet: Callable[..., FleetFil
     assert load_fleet(Path("inventories/lab/"), need_lock=False) == files.load()
 
 
+@pytest.mark.provokes("fleet-empty")
 def test_a_fleet_without_host_files_says_which_to_write(fleet: Callable[..., FleetFiles]) -> None:
     assert fleet({}).diagnostic().hint == "write inventories/lab/spark-01.yaml"
 
@@ -202,7 +207,7 @@ def test_a_broken_cluster_file_is_told_like_any_other(fleet: Callable[..., Fleet
     files = fleet(
         {"spark-01.yaml": "serve: null\n", "clusters/pair.yaml": "a: 1\na: 2\n", "clusters/notes.txt": "x"}
     )
-    assert files.diagnostic().message == "has 'a' twice, first in line 1"
+    assert files.diagnostic().message == "duplicate key 'a', first set in line 1"
 
 
 def test_what_is_prepared_is_said_for_the_fleet_and_the_host_file_wins_by_key(

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 
+@pytest.mark.provokes("lock-missing")
 def test_a_missing_lock_file_is_one_diagnostic_that_names_the_command(
     fleet: Callable[..., FleetFiles],
 ) -> None:
@@ -15,6 +18,7 @@ def test_a_missing_lock_file_is_one_diagnostic_that_names_the_command(
     assert diagnostic.hint == "sparkfleet lock inventories/lab.py"
 
 
+@pytest.mark.provokes("lock-entry-missing")
 def test_each_thing_that_the_lock_file_lacks_is_told_once(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     files.pin()
@@ -54,6 +58,7 @@ def test_a_commit_is_found_in_the_lock_file_however_short(fleet: Callable[..., F
         assert files.load(need_lock=True).hosts[0].services[0].weights.revision == commit
 
 
+@pytest.mark.provokes("yaml-syntax")
 def test_a_broken_lock_file_is_told_with_the_rest(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": "serv: x\n", "fleet.lock": "version: 1\n<<<<<<< HEAD\n"})
     found = [diagnostic.location for diagnostic in files.diagnostics(need_lock=True)]

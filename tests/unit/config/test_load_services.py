@@ -252,6 +252,7 @@ def test_container_settings_merge_mounts_by_target_and_ulimits_by_name(
     assert box.shm_size == "8g"
 
 
+@pytest.mark.provokes("tokenizer-missing")
 def test_the_tokenizer_of_another_repository_is_refused(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet(
         {"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{tokenizer: org/other}}}}\n"}
@@ -259,6 +260,7 @@ def test_the_tokenizer_of_another_repository_is_refused(fleet: Callable[..., Fle
     assert "org/other" in diagnostic.message
 
 
+@pytest.mark.provokes("service-name-reserved")
 @pytest.mark.parametrize("name", ["recover", "swap-1", "stage-x", "a.next", "a.old", "a"])
 def test_names_that_a_spark_needs_for_itself_are_refused(fleet: Callable[..., FleetFiles], name: str) -> None:
     diagnostic = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  name: {name}\n"}).diagnostic()
@@ -274,6 +276,7 @@ def test_a_gate_without_any_time_is_refused(fleet: Callable[..., FleetFiles], wr
     assert diagnostic.expected == "a time as 30m, 1h30m, 1800s or seconds"
 
 
+@pytest.mark.provokes("flag-duplicate")
 def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet: Callable[..., FleetFiles]) -> None:
     text = f"serve:\n  recipe: {SMALL}\n  flags:\n    no-async-scheduling: true\n    async-scheduling: true\n"
     diagnostic = fleet({"spark-01.yaml": text}).diagnostic()

@@ -13,6 +13,14 @@ MALFORMED = Path(__file__).with_name("malformed")
 EXPECTED = MALFORMED / "expected.txt"
 
 
+@pytest.mark.provokes(
+    "image-name-invalid",
+    "secret-exposed",
+    "service-name-taken",
+    "variable-name-invalid",
+    "yaml-empty",
+    "yaml-unsupported",
+)
 def test_all_mistakes_of_all_host_files_are_told_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from sparkfleet.lock import lockfile
 from tests.unit.config.fleet_files import SMALL, FleetFiles
 
@@ -90,6 +92,7 @@ def test_packages_that_were_chosen_for_another_python_are_not_pinned(
     assert "is not pinned" in files.diagnostic(need_lock=True).message
 
 
+@pytest.mark.provokes("package-range-invalid")
 def test_a_range_that_is_none_is_told_at_its_line(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  packages:\n    scipy: new\n"})
     diagnostic = files.diagnostic()
@@ -112,6 +115,7 @@ def test_the_lock_file_gives_packages_back_as_they_were(fleet: Callable[..., Fle
     )
 
 
+@pytest.mark.provokes("stage-seed-required")
 def test_a_cluster_whose_members_would_each_build_their_image_is_an_error(
     fleet: Callable[..., FleetFiles],
 ) -> None:

@@ -157,6 +157,7 @@ def test_secrets_are_named_by_their_source_and_never_there(
     assert items(root, "prepare: {logins: {nvcr.io: null}}\n", "{}") == {}
 
 
+@pytest.mark.provokes("resource-invalid")
 def test_a_token_that_shall_stay_must_be_declared(root: Path) -> None:
     assert "there is no hf_token" in diagnostic(root, "prepare: {keep_hf_token: true}\n").message
 

@@ -46,6 +46,7 @@ def test_a_declared_source_that_gives_nothing_is_an_error(source: str, said: str
         secret.read(source)
 
 
+@pytest.mark.provokes("secret-command-failed")
 def test_what_a_failing_command_printed_is_not_repeated() -> None:
     with pytest.raises(SparkfleetError) as error:
         secret.read("command:sh -c 'printf %s \"hf_\"x1y2z3; exit 3'")
@@ -66,6 +67,7 @@ def test_a_secret_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert secret.read("ask", field="sudo_password") == "typed at sudo_password: "
 
 
+@pytest.mark.provokes("secret-not-entered")
 def test_nothing_typed_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal(there=True))
     monkeypatch.setattr(getpass, "getpass", lambda _: "")

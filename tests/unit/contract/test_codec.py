@@ -95,6 +95,7 @@ def test_a_newer_document_is_refused_with_its_version_and_the_remedy() -> None:
     assert "deploys/prepare.py" in error.hint
 
 
+@pytest.mark.provokes("contract-newer")
 def test_a_newer_part_of_a_document_is_refused_too() -> None:
     error = wrong({"version": 3, "parts": [], "inner": {"version": 2, "text": ""}}).diagnostic
     assert error.message == "inner: inner of version 2, written by a newer sparkfleet"
@@ -122,6 +123,7 @@ def test_a_wrong_type_is_named_with_its_field(change: dict[str, Any], message: s
     assert error.code == codec.SHAPE
 
 
+@pytest.mark.provokes("contract-shape")
 def test_an_error_does_not_show_a_secret() -> None:
     assert "hf_1" not in repr(WHOLE)
     assert "4711" not in str(wrong({"version": 3, "parts": [], "hub_token": 4711}))

@@ -109,6 +109,7 @@ def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
     assert lockfile.read(tmp_path / "fleet.lock") == Lock()
 
 
+@pytest.mark.provokes("lock-invalid", "lock-version-unsupported")
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -118,8 +119,8 @@ def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
         ("version: 1\nimages: {'A B': {digest: d, arm64: e}}\n", "'A B' is not the name of an image"),
         ("version: 1\nextra: 1\n", "unknown key 'extra'"),
         ("- 1\n", "is a list"),
-        ("", "is empty"),
-        ("version: 1\n<<<<<<< HEAD\nimages: {}\n", "is not YAML"),
+        ("", "empty file"),
+        ("version: 1\n<<<<<<< HEAD\nimages: {}\n", "invalid YAML"),
     ],
 )
 def test_a_broken_file_is_told_with_its_place(tmp_path: Path, text: str, said: str) -> None:

@@ -117,6 +117,7 @@ def test_an_update_of_everything_moves_everything(fleet: Callable[..., FleetFile
     assert len(lock(files, world, first.lock, ["*"]).changes) == 2
 
 
+@pytest.mark.provokes("lock-update-unknown")
 def test_an_update_of_nothing_known_is_a_diagnostic_with_the_nearest_name(
     fleet: Callable[..., FleetFiles], world: World
 ) -> None:
@@ -127,6 +128,7 @@ def test_an_update_of_nothing_known_is_a_diagnostic_with_the_nearest_name(
     assert len(outcome.lock.models) == 1
 
 
+@pytest.mark.provokes("lock-model-unresolved")
 def test_what_cannot_be_resolved_is_told_where_it_is_written_and_the_rest_is_pinned(
     fleet: Callable[..., FleetFiles], world: World
 ) -> None:
@@ -243,6 +245,7 @@ def test_locked_packages_stay_until_the_image_the_python_or_their_name_moves(
     assert (change.key, change.new.python) == (SCIPY_KEY, "3.13")
 
 
+@pytest.mark.provokes("lock-packages-unresolved")
 def test_packages_that_cannot_be_had_keep_what_was_locked_and_are_told(
     fleet: Callable[..., FleetFiles], world: World, wheels: Any
 ) -> None:
@@ -258,6 +261,7 @@ def test_packages_that_cannot_be_had_keep_what_was_locked_and_are_told(
     )
 
 
+@pytest.mark.provokes("lock-image-unresolved")
 def test_packages_of_an_image_that_cannot_be_pinned_wait_for_it(
     fleet: Callable[..., FleetFiles], world: World, wheels: Any
 ) -> None:

@@ -18,6 +18,7 @@ def services(fleet: Callable[..., FleetFiles], text: str) -> list[Service]:
     return [service for host in fleet({"spark-01.yaml": text}).load().hosts for service in host.services]
 
 
+@pytest.mark.provokes("not-registered")
 def test_what_a_service_uses_and_the_other_release_lacks_comes_first(
     fleet: Callable[..., FleetFiles],
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_download_that_breaks_off_is_told_in_one_line(hub: Hub, tmp_path: Path
         bring(tmp_path)
 
 
+@pytest.mark.provokes("mirror-download-failed")
 def test_a_bundle_has_each_thing_once_and_goes_on_after_a_diagnostic(hub: Hub, tmp_path: Path) -> None:
     image = ImageRef("nvcr.io/nvidia/vllm", "1", "sha256:" + "4" * 64)
     services = tuple(Service(f"s{n}", "", 8000 + n, image, WEIGHTS, f"s{n}") for n in range(2))

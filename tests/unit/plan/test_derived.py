@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from sparkfleet.config.resolved import Host, Prepare, Stage
 from sparkfleet.plan import needs
 from sparkfleet.plan.artifacts import ArtifactSource as Source
@@ -148,6 +150,7 @@ def test_a_disk_needs_room_for_base_and_packages_or_packages_alone() -> None:
         assert (only(host_plan(DERIVED, tight)).blocked is None) is fits
 
 
+@pytest.mark.provokes("cluster-image-differs")
 def test_members_with_two_builds_of_one_image_do_not_start_together() -> None:
     declared = [made.host(rank, image=IMAGE) for rank in (0, 1)]
     seen = [made.converged(host) for host in declared]

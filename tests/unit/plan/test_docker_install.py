@@ -63,6 +63,7 @@ def test_a_docker_that_is_there_and_does_not_answer_is_never_installed(state: st
     assert host_plan(DECLARED, without(state=state)).state is HostState.UNKNOWN
 
 
+@pytest.mark.provokes("gpu-toolkit-missing")
 def test_a_swap_that_has_not_ended_is_not_passed_over() -> None:
     assert host_plan(DECLARED, without(replace(BARE, swap="s-1"))).state is HostState.UNKNOWN
 
@@ -88,6 +89,7 @@ def test_packages_come_as_apt_says_then_the_host_and_nothing_is_claimed_of_servi
     assert not docker.blocked
 
 
+@pytest.mark.provokes("docker-restart-blocked")
 def test_a_missing_toolkit_alone_is_installed_and_docker_restarted_when_nothing_runs() -> None:
     seen = replace(fake_spark.fresh(DECLARED), toolkit=(), packages=APT)
     docker = host_plan(DECLARED, seen).change_sets[0]
@@ -100,6 +102,7 @@ def test_a_missing_toolkit_alone_is_installed_and_docker_restarted_when_nothing_
     assert "docker stop nano" in plan.change_sets[0].blocked.hint
 
 
+@pytest.mark.provokes("apt-conflict", "apt-package-unavailable")
 @pytest.mark.parametrize(
     ("packages", "found"),
     [
@@ -120,6 +123,7 @@ def test_packages_that_cannot_be_had_without_harm_block_with_the_way_out(
     assert "sudo apt-get" in blocked.hint
 
 
+@pytest.mark.provokes("filesystem-read-only")
 def test_a_read_only_system_blocks_the_packages_too() -> None:
     locked = {**BARE.disks, "programs": Disk("/usr/local/lib", 1, 1, read_only=True)}
     docker = host_plan(DECLARED, without(replace(BARE, disks=locked))).change_sets[0]
@@ -151,6 +155,7 @@ def test_the_toolkit_is_wanted_only_where_a_service_wants_the_gpu() -> None:
     assert probe_request(DECLARED).install == ("docker", "toolkit")
 
 
+@pytest.mark.provokes("docker-not-prepared")
 def test_a_run_of_parts_says_what_must_come_first_and_never_that_nothing_is_to_do() -> None:
     plan = host_plan(DECLARED, without())
     prepare = plan.within((Step.DOCKER, Step.HOST))

@@ -181,6 +181,7 @@ def test_a_disabled_recovery_unit_is_enabled_again() -> None:
     assert rows(entry) == [("unit", "sparkfleet-recover.service", "disabled", "enabled")]
 
 
+@pytest.mark.provokes("port-in-use")
 def test_a_container_made_anew_by_hand_is_replaced_since_its_guard_would_not_start_it_again() -> None:
     entry = only_entry(HOST, change_container(THERE, id="9" * 64))
     assert entry.kind is ChangeKind.RECREATE

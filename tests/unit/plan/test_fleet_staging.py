@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -226,6 +227,7 @@ def test_without_room_for_an_images_file_each_pulls_for_itself() -> None:
     assert sources(image("a", here=True, free=39), image("b", here=False)) == {"b": Source()}
 
 
+@pytest.mark.provokes("artifact-source-missing")
 def test_an_offline_spark_cannot_take_an_image_and_is_told_why() -> None:
     offline = Host("b", prepare=Prepare(offline=True))
     found = sources(image("a", here=True), image("b", here=False), b=offline)

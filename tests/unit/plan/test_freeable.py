@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from sparkfleet.config.resolved import Host, WeightFile, Weights
 from sparkfleet.plan.freeable import freeable
 from sparkfleet.plan.staging import disk_diagnostic
@@ -44,6 +46,7 @@ def test_only_what_nothing_here_names_can_be_freed() -> None:
     assert freeable(HOST, fresh(HOST)) == {"models": 0, "docker": 0}
 
 
+@pytest.mark.provokes("disk-full")
 def test_a_full_disk_names_the_bytes_that_a_prune_could_free() -> None:
     small = {name: Disk(f"/{name}", 90 << 30, 20 << 30) for name in fresh(HOST).disks}
     diagnostic = disk_diagnostic(HOST, HOST.services[0], replace(spark(), disks=small))

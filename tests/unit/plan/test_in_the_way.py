@@ -50,6 +50,7 @@ BLOCKERS = {
 }
 
 
+@pytest.mark.provokes("container-renamed")
 @pytest.mark.parametrize("changes, found", BLOCKERS.values(), ids=BLOCKERS)
 def test_what_is_not_ours_is_named_and_stops_that_service(changes: dict[str, Any], found: str) -> None:
     plan = host_plan(HOST, replace(fake_spark.fresh(HOST), **changes))
@@ -84,6 +85,7 @@ def test_a_diagnostic_makes_the_host_unknown_and_plans_nothing() -> None:
     assert plan.change_sets == ()
 
 
+@pytest.mark.provokes("rollout-in-progress")
 def test_a_swap_that_is_going_on_makes_the_host_unknown() -> None:
     plan = host_plan(HOST, replace(THERE, swap="nano-1234"))
     assert plan.unknown is not None

@@ -62,6 +62,7 @@ def test_the_report_says_per_field_old_and_new_what_it_costs_and_what_is_not_kno
     assert plan_text(fleet()) == (GOLDEN / "fleet.txt").read_text()
 
 
+@pytest.mark.provokes("container-name-taken")
 def test_the_json_has_the_same_content_under_stable_keys() -> None:
     assert json.dumps(plan_data(fleet()), indent=1) + "\n" == (GOLDEN / "fleet.json").read_text()
 

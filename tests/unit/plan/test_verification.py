@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from sparkfleet.config.resolved import Host, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import host_changes
@@ -43,6 +45,7 @@ def test_nothing_is_to_be_read_when_all_was_hashed_in_its_present_state() -> Non
     assert "4 of 5 files   40 B to read" in text(observed, again=True)
 
 
+@pytest.mark.provokes("weights-corrupt")
 def test_partial_changed_and_foreign_files_are_told_apart() -> None:
     files = {"w0": (3, "b0"), "w1": (10, "b1"), "w2": (10, "other"), "w3": (12, "b3"), "unnamed": (1, "")}
     assert text(seen(files, {"w1": ("b1", False)})) == BROKEN

@@ -115,6 +115,7 @@ def test_the_part_travels_only_where_something_may_be_installed() -> None:
     assert json.loads(ProbeRequest(install=("docker",)).to_json())["install"] == ["docker"]
 
 
+@pytest.mark.provokes("systemd-unavailable")
 def test_a_spark_without_docker_alone_is_a_diagnostic_with_all_else_beside_it() -> None:
     missing = {"state": "missing", "error": "Docker is not installed"}
     found = {"wanted": ["docker.io"], "install": [["docker.io", "", "28"]], "remove": []}

@@ -339,6 +339,7 @@ def test_a_file_of_a_newer_version_is_refused_with_the_remedy(
     assert "update sparkfleet" in found.hint
 
 
+@pytest.mark.provokes("host-state-unreadable")
 def test_a_record_of_resources_of_another_shape_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ def check_arguments(
     parsed = parse(arguments, schema)
     found = [_unknown(option, schema, location, severity, doubt) for option in parsed.unknown]
     found += [
-        Diagnostic(location, f"{option} has no value", "a value", severity=severity, code="flag-no-value")
+        Diagnostic(location, f"{option} has no value", "a value", severity=severity, code="missing-value")
         for option in parsed.incomplete
     ]
     for name, value in parsed.values.items():
@@ -54,7 +54,7 @@ def check_reserved(names: Iterable[str], location: str) -> tuple[Diagnostic, ...
             f"flag {name.removeprefix('--')} is set by sparkfleet",
             RESERVED[name],
             f"remove {name.removeprefix('--')} from flags:",
-            code="reserved-flag",
+            code="flag-reserved",
         )
         for name in names
         if name in RESERVED

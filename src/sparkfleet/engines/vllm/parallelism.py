@@ -55,7 +55,7 @@ def _sparks(sizes: Mapping[str, int], sparks: int, where: _Where) -> Diagnostic 
     said = " x ".join(f"{name} {size}" for name, size in sizes.items()) or "no flag of parallelism"
     remedy = f"change the flags, or 'hosts:' ({sparks} Sparks, one GPU each)"
     found = f"{said}: {wanted} GPUs on {sparks} Sparks"
-    return Diagnostic(where(*sizes), found, "as many as there are Sparks", remedy)
+    return Diagnostic(where(*sizes), found, "as many as there are Sparks", remedy, code="parallelism-invalid")
 
 
 def _heads(config: Mapping[str, Any], sizes: Mapping[str, int], where: _Where) -> Diagnostic | None:
@@ -66,10 +66,12 @@ def _heads(config: Mapping[str, Any], sizes: Mapping[str, int], where: _Where) -
     remedy = f"split by {PIPELINE} instead, or take another number of Sparks"
     if heads % tensor:
         found = f"{TENSOR} {tensor} does not divide the model's {heads} attention heads"
-        return Diagnostic(where(TENSOR), found, f"a divisor of {heads}", remedy)
+        return Diagnostic(where(TENSOR), found, f"a divisor of {heads}", remedy, code="parallelism-invalid")
     if shared and shared % tensor and tensor % shared:
         found = f"{TENSOR} {tensor} for a model with {shared} heads of keys and values"
-        return Diagnostic(where(TENSOR), found, f"a divisor of {shared}, or a multiple", remedy)
+        return Diagnostic(
+            where(TENSOR), found, f"a divisor of {shared}, or a multiple", remedy, code="parallelism-invalid"
+        )
     return None
 
 
@@ -78,14 +80,22 @@ def _layers(config: Mapping[str, Any], sizes: Mapping[str, int], where: _Where) 
     if not layers or stages <= layers:
         return None
     found = f"{PIPELINE} {stages} for a model of {layers} layers"
-    return Diagnostic(where(PIPELINE), found, "a layer or more for each stage", "take fewer stages")
+    return Diagnostic(
+        where(PIPELINE),
+        found,
+        "a layer or more for each stage",
+        "take fewer stages",
+        code="parallelism-invalid",
+    )
 
 
 def _no_experts(config: Mapping[str, Any], where: _Where) -> Diagnostic | None:
     if _number(config, *_EXPERT_FIELDS):
         return None
     found = f"{EXPERTS} for a model without experts"
-    return Diagnostic(where(EXPERTS), found, "a mixture of experts", "take the flag away")
+    return Diagnostic(
+        where(EXPERTS), found, "a mixture of experts", "take the flag away", code="parallelism-invalid"
+    )
 
 
 def _number(config: Mapping[str, Any], *names: str) -> int:

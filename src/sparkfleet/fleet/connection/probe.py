@@ -69,6 +69,7 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
             f"the connection was lost while looking: {error or type(error).__name__}",
             "an answer within a minute",
             f"ssh {host.name} true; then run again",
+            code="connection-lost",
         )
     lines = output.stdout_lines
     answer = find_answer(lines)
@@ -76,7 +77,11 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
         return answer
     if has_no_python(lines):
         return Diagnostic(
-            host.name, "python3 is not there", "python3 on the Spark", "sudo apt-get install python3"
+            host.name,
+            "python3 is not there",
+            "python3 on the Spark",
+            "sudo apt-get install python3",
+            code="python-missing",
         )
     said = next((line for line in (*output.stderr_lines, *lines) if line.strip()), "nothing")
     return Diagnostic(
@@ -84,4 +89,5 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
         f"the login gave no answer to the probe, but: {said.strip()[:200]}",
         "a login shell that runs commands",
         f"ssh {host.name} python3 --version",
+        code="login-shell-silent",
     )

@@ -41,6 +41,7 @@ def back_to(host: PyinfraHost, port: int) -> Iterator[int]:
                 f"its SSH server lets no port lead here: {error}",
                 "AllowTcpForwarding yes (the default), which sending from an offline mirror needs",
                 f"on {host.name}: sudo grep -ri forwarding /etc/ssh/sshd_config*",
+                code="ssh-forwarding-denied",
             )
         ) from None
     try:

@@ -158,5 +158,7 @@ def connect_diagnostic(name: str, data: Mapping[str, Any], error: Exception) -> 
     for cause in _CAUSES:
         if re.search(cause.pattern, text):
             found = f"{cause.found.format(**words)} ({address.text})"
-            return Diagnostic(name, found, cause.expected, cause.remedy.format(**words))
-    return Diagnostic(name, f"{text} ({address.text})", hint=f"{address.ssh()} true")
+            return Diagnostic(
+                name, found, cause.expected, cause.remedy.format(**words), code="ssh-unreachable"
+            )
+    return Diagnostic(name, f"{text} ({address.text})", hint=f"{address.ssh()} true", code="ssh-unreachable")

@@ -47,5 +47,11 @@ def _first(act: executor.Acting, name: str) -> str:
 def _refused(act: executor.Acting, rank: Rank, cause: str, remedy: str) -> executor.FailedError:
     where = f"{act.host.name}: cluster {rank.cluster}"
     return executor.FailedError(
-        Diagnostic(where, f"{cause}; nothing was touched", "every member ready", remedy)
+        Diagnostic(
+            where,
+            f"{cause}; nothing was touched",
+            "every member ready",
+            remedy,
+            code="cluster-member-not-ready",
+        )
     )

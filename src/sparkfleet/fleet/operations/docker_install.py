@@ -39,6 +39,7 @@ def install(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
                 act.host.name,
                 f"Docker is installed and does not start: {answer.err.strip()}",
                 hint=f"on {act.host.name}: journalctl -u docker; then run again",
+                code="docker-install-failed",
             )
         )
     fleet_run.plan_rest(act.host, act.state)
@@ -51,4 +52,5 @@ def _failed(act: executor.Acting, log: str) -> Diagnostic:
         f"apt-get failed: {errors[0] if errors else 'no message'}",
         "packages that install",
         f"on {act.host.name}: cat {LOG}; sudo apt-get update; then run again",
+        code="docker-install-failed",
     )

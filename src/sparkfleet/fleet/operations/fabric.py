@@ -41,7 +41,12 @@ def _link(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
     if not answer.ok:
         error = (answer.err or answer.out).strip()
         raise executor.FailedError(
-            Diagnostic(f"{act.host.name}: fabric", f"the change did not start: {error}", hint="run again")
+            Diagnostic(
+                f"{act.host.name}: fabric",
+                f"the change did not start: {error}",
+                hint="run again",
+                code="fabric-change-failed",
+            )
         )
     result = {}
     other_end = _OtherEnd(act, job)
@@ -61,6 +66,7 @@ def _link(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
             str(result.get("cause") or "the change of the links ended without a result"),
             "every Spark of the cluster answers on every link, and management stays as it is",
             str(result.get("remedy") or "run again") + wired,
+            code="fabric-change-failed",
         )
     )
 
@@ -100,6 +106,7 @@ def _require_other_end(act: executor.Acting) -> None:
                     f"{name}, at the other end, cannot be changed now; nothing was changed here",
                     "every Spark of the cluster ready",
                     f"fix {name} first (see its own errors); then run again",
+                    code="cluster-member-not-ready",
                 )
             )
 

@@ -96,6 +96,7 @@ def _run_script(act: executor.Acting, lines: list[str]) -> None:
                 f"preparing the host failed: {errors[-1] if errors else 'no message'}",
                 "a writable file system",
                 f"on {act.host.name}: df -h /usr/local /var/lib; mount | grep 'ro,'; then run again",
+                code="host-change-failed",
             )
         )
 
@@ -105,4 +106,8 @@ def write_files(host: PyinfraHost, files: Sequence[WriteFile]) -> None:
     answer = remote.run(host, ("/bin/sh", "-s"), stdin="\n".join([*START, *script(files)]) + "\n")
     if not answer.ok:
         found = f"the programs of sparkfleet could not be written: {answer.err.strip()[-300:]}"
-        raise executor.FailedError(Diagnostic(host.name, found, "a writable file system", "df -h /usr/local"))
+        raise executor.FailedError(
+            Diagnostic(
+                host.name, found, "a writable file system", "df -h /usr/local", code="host-change-failed"
+            )
+        )

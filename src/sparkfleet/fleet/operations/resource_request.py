@@ -70,7 +70,11 @@ def apply(act: executor.Acting, operations: Sequence[Operation]) -> None:
 def _diagnostics(host: str, result: ResourceResult | None, errors: str) -> list[Diagnostic]:
     if result is None or not result.refused:
         last = (errors.strip().splitlines() or ["no response"])[-1]
-        return [Diagnostic(host, f"applying resources failed: {last}", hint="run again")]
+        return [
+            Diagnostic(
+                host, f"applying resources failed: {last}", hint="run again", code="host-change-failed"
+            )
+        ]
     note = "" if result.done else "; nothing was changed"
     return [
         Diagnostic(
@@ -78,6 +82,7 @@ def _diagnostics(host: str, result: ResourceResult | None, errors: str) -> list[
             one.found + (note if number == 0 else ""),
             one.expected,
             one.hint or "then run again",
+            code="host-change-failed",
         )
         for number, one in enumerate(result.refused)
     ]

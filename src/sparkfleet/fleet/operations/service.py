@@ -69,6 +69,7 @@ def _(operation: UpdateService, act: executor.Acting) -> None:
                 f"{act.host.name}: {name}",
                 f"the unit could not be updated: {_last(answer.err or answer.out)}",
                 hint=f"on {act.host.name}: systemctl status sparkfleet-{name}",
+                code="operation-failed",
             )
         )
     act.run.done[f"{act.host.name} {name}"] = "updated in place"
@@ -111,10 +112,14 @@ def _not_begun(where: str, answer: remote.Answer) -> Diagnostic:
             f"another run changes this Spark now: {words.get('text', '')}; nothing was touched",
             "a Spark at rest",
             "run again: it follows that change to its end, then plans anew",
+            code="rollout-in-progress",
         )
     said = words.get("error") or _last(answer.err or answer.out)
     return Diagnostic(
-        where, f"the swap could not begin: {said}", hint="run again; the plan tells what is there"
+        where,
+        f"the swap could not begin: {said}",
+        hint="run again; the plan tells what is there",
+        code="operation-failed",
     )
 
 
@@ -137,6 +142,7 @@ def _check_args(act: executor.Acting, subject: str, generation: Generation) -> N
                 "nothing was touched",
                 f"flags that this {engine.title} knows",
                 f"mend the host file; sparkfleet check names the nearest flag; {subject} serves on as before",
+                code="flags-rejected-by-image",
             )
         )
     if not checker.is_kept(generation.image):
@@ -200,7 +206,7 @@ def swap_diagnostic(where: str, subject: str, result: dict[str, Any]) -> Diagnos
     remedy = result.get("remedy") or _REMEDIES.get(
         str(result.get("outcome")), "mend the host file, then run again"
     )
-    return Diagnostic(f"{where}: {subject}", found, hint=remedy)
+    return Diagnostic(f"{where}: {subject}", found, hint=remedy, code="rollout-failed")
 
 
 def _last(text: str) -> str:

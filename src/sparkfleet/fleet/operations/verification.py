@@ -51,10 +51,12 @@ def _hash(act: executor.Acting, models: str, repositories: list[Weights]) -> Sta
     if not answer.ok:
         output = (answer.err or answer.out).strip()[-300:]
         raise executor.FailedError(
-            Diagnostic(act.host.name, f"hashing could not begin: {output}", hint="run again")
+            Diagnostic(
+                act.host.name, f"hashing could not begin: {output}", hint="run again", code="operation-failed"
+            )
         )
     result = stage_job.result_of(act.host.name, act.watch(request.id, "verify"))
     if result.outcome != STAGED:
         found, hint = result.cause or "hashing failed", result.remedy or "run again"
-        raise executor.FailedError(Diagnostic(act.host.name, found, hint=hint))
+        raise executor.FailedError(Diagnostic(act.host.name, found, hint=hint, code="operation-failed"))
     return result

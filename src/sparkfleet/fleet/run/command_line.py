@@ -31,15 +31,23 @@ def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | N
             "no such inventory",
             "a path to an inventory",
             f"ls {Path(inventory).parent}/*.py",
+            code="fleet-unknown",
         )
     if "--dry" in arguments and {"-y", "--yes"} & set(arguments):
-        return Diagnostic("pyinfra", "--dry together with -y", "one of them", "remove -y to see the plan")
+        return Diagnostic(
+            "pyinfra",
+            "--dry together with -y",
+            "one of them",
+            "remove -y to see the plan",
+            code="confirmation-required",
+        )
     if not interactive and not _WITHOUT_PROMPT & set(arguments):
         return Diagnostic(
             "pyinfra",
             "no terminal for the confirmation prompt",
             "-y, --dry or a terminal",
             "add -y to apply, --dry to see the plan",
+            code="confirmation-required",
         )
     return None
 

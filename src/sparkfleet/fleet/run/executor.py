@@ -90,13 +90,16 @@ def _guarded(
                 f"connection lost: {error}",
                 "a connection",
                 "the operation continues on the host; run again to follow it",
+                code="connection-lost",
             ),
         )
     except Exception as error:  # noqa: BLE001  (a failure of one host never stops another)
         if fleet_run.is_verbose():
             traceback.print_exc()
         remedy = "run again with SPARKFLEET_DEBUG=1 and report it"
-        diagnostics = (Diagnostic(host.name, f"{type(error).__name__}: {error}", hint=remedy),)
+        diagnostics = (
+            Diagnostic(host.name, f"{type(error).__name__}: {error}", hint=remedy, code="operation-failed"),
+        )
     else:
         acting.run.done_steps.add((host.name, step))
         return True
@@ -124,6 +127,7 @@ def refuse_stale(acting: Acting) -> None:
             "the host changed since the plan was shown",
             "what the plan was computed from",
             "run again: the new plan shows what differs now",
+            code="host-changed-since-plan",
         )
     )
 

@@ -108,7 +108,9 @@ def _chosen(hosts: Inventory, limit: Sequence[str]) -> list[PyinfraHost] | None:
         names = ", ".join(host.name for host in hosts)
         raise SparkfleetError(
             *(
-                Diagnostic(f"--limit {pattern}", "no host of that name", f"one of: {names}")
+                Diagnostic(
+                    f"--limit {pattern}", "no host of that name", f"one of: {names}", code="host-unknown"
+                )
                 for pattern in empty
             )
         )

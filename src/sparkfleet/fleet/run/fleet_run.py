@@ -163,7 +163,7 @@ def whole_plan(state: State) -> Plan:
         if not state.is_host_in_limit(host):
             continue
         reason = run.unreachable.get(host.name) or Diagnostic(
-            host.name, "it could not be reached", hint="see above"
+            host.name, "it could not be reached", hint="see above", code="ssh-unreachable"
         )
         plans.append(run.plans.get(host.name) or HostPlan(host.name, unknown=reason))
     return Plan(tuple(plans))
@@ -200,7 +200,12 @@ class _Results(BaseStateCallback):
         ignored = state.get_op_data_for_host(host, op_hash).global_arguments["_ignore_errors"]
         if host.name not in run.failures and not ignored:
             name = ", ".join(sorted(state.get_op_meta(op_hash).names))
-            diagnostic = Diagnostic(host.name, f"{name}: failed", hint="see its output above; then run again")
+            diagnostic = Diagnostic(
+                host.name,
+                f"{name}: failed",
+                hint="see its output above; then run again",
+                code="operation-failed",
+            )
             run.failures[host.name] = (diagnostic,)
 
     @staticmethod

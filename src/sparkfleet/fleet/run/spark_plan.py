@@ -68,7 +68,7 @@ def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
 
 
 def _lost(host: PyinfraHost, error: Exception) -> Diagnostic:
-    return Diagnostic(host.name, f"connection lost: {error}", hint="run again")
+    return Diagnostic(host.name, f"connection lost: {error}", hint="run again", code="connection-lost")
 
 
 def plan_after(host: PyinfraHost, swap: str, steps: tuple[Step, ...]) -> HostPlan:

@@ -50,9 +50,19 @@ def planned(state: State, host: PyinfraHost, path: Path) -> ChangeSet | Diagnost
             _run(state, path)
             changed = [name for key in host.op_hash_order[before:] if (name := _changed(state, host, key))]
     except Exception as error:  # noqa: BLE001  (whatever a user's own file does, the other hosts go on)
-        return Diagnostic(f"{host.name}: {path}", f"{type(error).__name__}: {error}", hint="fix the file")
+        return Diagnostic(
+            f"{host.name}: {path}",
+            f"{type(error).__name__}: {error}",
+            hint="fix the file",
+            code="user-deploy-failed",
+        )
     if host in state.failed_hosts:
-        return Diagnostic(f"{host.name}: {path}", "a fact of it could not be read", hint="see above")
+        return Diagnostic(
+            f"{host.name}: {path}",
+            "a fact of it could not be read",
+            hint="see above",
+            code="user-deploy-failed",
+        )
     return ChangeSet(NAME, tuple(UserDeployOperation(name) for name in changed)) if changed else None
 
 

@@ -150,5 +150,9 @@ def _places(host: PyinfraHost) -> list[dict[str, str]]:
     answer = remote.program(host, "copy-places", timeout=60)
     if not answer.ok:
         said = (answer.err or answer.out).strip()[-300:]
-        raise SenderError(Diagnostic(host.name, f"its addresses could not be read: {said}", hint="run again"))
+        raise SenderError(
+            Diagnostic(
+                host.name, f"its addresses could not be read: {said}", hint="run again", code="staging-failed"
+            )
+        )
     return [dataclasses.asdict(place) for place in remote.document(Places, host, answer.out).places]

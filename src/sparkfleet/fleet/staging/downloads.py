@@ -95,7 +95,12 @@ def _wait_for(act: executor.Acting, holder: PyinfraHost, key: str, step: Step) -
     begun = (holder.name, key) in act.run.fetches
     if not begun and (holder.name, Step.HOST) not in act.run.done_steps:
         # It failed before, or its turn comes after ours (pyinfra's --serial): its programs may not be there.
-        return Diagnostic(holder.name, "it is not ready to send in this run", hint="run again")
+        return Diagnostic(
+            holder.name,
+            "it is not ready to send in this run",
+            hint="run again",
+            code="artifact-source-not-ready",
+        )
     fetch = _begun(act, holder, key, step)
     if not fetch.over.is_set():
         act.tell("fetch", f"waits until {holder.name} has {key.partition('@')[0]}")
@@ -110,7 +115,7 @@ def _said(name: str, error: Exception | None) -> Diagnostic | None:
         return None
     if isinstance(error, SparkfleetError):
         return error.diagnostics[0]
-    return Diagnostic(name, str(error) or type(error).__name__, hint="run again")
+    return Diagnostic(name, str(error) or type(error).__name__, hint="run again", code="staging-failed")
 
 
 def _copied(
@@ -126,7 +131,7 @@ def _copied(
     except SenderError as error:
         return error.diagnostics[0]
     except ConnectionLostError as error:
-        return Diagnostic(holder.name, f"connection lost: {error}", hint="run again")
+        return Diagnostic(holder.name, f"connection lost: {error}", hint="run again", code="connection-lost")
     return None
 
 
@@ -147,6 +152,7 @@ def _instead(act: executor.Acting, key: str, failed: Sequence[str], diagnostic: 
                 f"{key.partition('@')[0]} cannot be had from {', '.join(failed)}: {diagnostic.message}; "
                 "what serves was not touched",
                 hint=diagnostic.hint,
+                code="staging-failed",
             )
         )
     takers.append(act.host.name)

@@ -47,7 +47,9 @@ class Sender:
         answer = remote.program(self.host, "copy-serve", data=request, timeout=60)
         if not answer.ok:
             output = (answer.err or answer.out).strip()[-300:]
-            raise SenderError(Diagnostic(self.host.name, f"cannot send: {output}", hint="run again"))
+            raise SenderError(
+                Diagnostic(self.host.name, f"cannot send: {output}", hint="run again", code="staging-failed")
+            )
         found = remote.document(SenderListens, self.host, answer.out).listeners
         listeners = tuple((self.route.distance(address), address, port) for address, port in found)
         self.place = SenderPlace(self.host.name, listeners)

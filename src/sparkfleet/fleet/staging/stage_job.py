@@ -102,7 +102,9 @@ def run(act: executor.Acting, user: User, request: StageRequest) -> StageResult:
     if not answer.ok:
         output = (answer.err or answer.out).strip()[-300:]
         raise executor.FailedError(
-            Diagnostic(act.host.name, f"fetching could not begin: {output}", hint="run again")
+            Diagnostic(
+                act.host.name, f"fetching could not begin: {output}", hint="run again", code="staging-failed"
+            )
         )
     return result_of(act.host.name, act.watch(request.id, "fetch"))
 
@@ -126,7 +128,7 @@ def failure(where: str, result: StageResult) -> executor.FailedError:
     if result.line:
         found += f"\n    it said: {result.line}"
     hint = result.remedy or "run again"
-    diagnostic = Diagnostic(where, f"{found}; what serves was not touched", hint=hint)
+    diagnostic = Diagnostic(where, f"{found}; what serves was not touched", hint=hint, code="staging-failed")
     return RefusedOutsideError(diagnostic) if result.refused else executor.FailedError(diagnostic)
 
 

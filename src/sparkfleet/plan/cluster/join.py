@@ -60,7 +60,13 @@ def _other_builds(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnosti
                 remedy = (
                     f"on {plan.host}: docker image rm --force {artifact.key}; then run again: it is copied"
                 )
-                yield Diagnostic(f"cluster {cluster}", found, "the very same image on every member", remedy)
+                yield Diagnostic(
+                    f"cluster {cluster}",
+                    found,
+                    "the very same image on every member",
+                    remedy,
+                    code="cluster-image-differs",
+                )
 
 
 def _change_set(plan: HostPlan, cluster: str) -> ChangeSet | None:
@@ -89,7 +95,13 @@ def _reason(
     elif plan.state is HostState.BLOCKED:
         return combine(
             *(
-                Diagnostic(where, f"{name} is blocked: {one.location}: {one.message}", expected, one.hint)
+                Diagnostic(
+                    where,
+                    f"{name} is blocked: {one.location}: {one.message}",
+                    expected,
+                    one.hint,
+                    code="cluster-member-not-ready",
+                )
                 for change_set in plan.change_sets
                 for one in (change_set.blocked.each if change_set.blocked else ())
             )
@@ -99,4 +111,4 @@ def _reason(
         remedy = "pyinfra INVENTORY deploys/prepare.py, then run again"
     else:
         return None
-    return Diagnostic(where, why, expected, remedy)
+    return Diagnostic(where, why, expected, remedy, code="cluster-member-not-ready")

@@ -123,6 +123,7 @@ def obstacles(host: Host, member: Member, seen: FabricSeen | None) -> Diagnostic
         "no cabled link to the other Sparks is there",
         f"a QSFP cable in {'each' if member.fabric.ring else 'one'} of the two cages",
         "plug it in, then plan again",
+        code="fabric-no-carrier",
     )
 
 

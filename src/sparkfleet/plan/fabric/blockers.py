@@ -43,13 +43,25 @@ def _no_cable(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]
     names = ", ".join(link.name for link in seen.links if not link.carrier)
     if not seen.links:
         found = "no link of a ConnectX-7 is there: the card shows itself only with a cable in it"
-        return Diagnostic(where, found, expected, "plug the cable in; then run again")
+        return Diagnostic(
+            where, found, expected, "plug the cable in; then run again", code="fabric-no-carrier"
+        )
     off = [link.name for link in seen.links if link.carrier is None]
     if off:
         found, up = f"no carrier: {', '.join(off)} switched off", f"sudo ip link set dev {off[0]} up"
-        return Diagnostic(where, found, expected, f"on {host}: {up} (and the others); then run again")
+        return Diagnostic(
+            where,
+            found,
+            expected,
+            f"on {host}: {up} (and the others); then run again",
+            code="fabric-no-carrier",
+        )
     return Diagnostic(
-        where, f"no carrier on {names}", expected, "check the cable at both ends; then run again"
+        where,
+        f"no carrier on {names}",
+        expected,
+        "check the cable at both ends; then run again",
+        code="fabric-no-carrier",
     )
 
 
@@ -61,6 +73,7 @@ def _management(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnosti
                 "this link carries the connection that you come in by, or the default route",
                 "management on another link than the fabric's",
                 "reach the Spark over its RJ45 or Wi-Fi address (`ssh: {hostname: ...}` in the host file)",
+                code="fabric-link-is-management",
             )
     return None
 
@@ -74,6 +87,7 @@ def _renderer(host: str, seen: FabricSeen) -> Diagnostic | None:
         found,
         "netplan with networkd or NetworkManager, as on DGX OS",
         f"on {host}: sudo apt-get install netplan.io",
+        code="netplan-missing",
     )
 
 
@@ -87,6 +101,7 @@ def _foreign_files(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Iterat
                 f"{_whose(file)} configures {', '.join(ours)}",
                 "the links of the fabric in one file alone",
                 f"on {host}: sudo mv {file.path} {file.path}.off (keep it: it is not ours); then run again",
+                code="netplan-file-conflict",
             )
 
 
@@ -102,15 +117,23 @@ def _address(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail])
         where = f"{host}: {rail.link.name}"
         if address(member.fabric, member.rank, rail.number).ip not in whole:
             found = f"{whole} has no room for {len(rails)} rails of /24 and {len(member.hosts)} Sparks"
-            return Diagnostic(where, found, "a /24 for each rail", remedy)
+            return Diagnostic(where, found, "a /24 for each rail", remedy, code="fabric-network-conflict")
         for name, other in seen.networks:
             if rail.address.network.overlaps(ipaddress.IPv4Interface(other).network):
                 found = f"{rail.address.network} is also the network of {name} ({other})"
-                return Diagnostic(where, found, "a network that is used nowhere else", remedy)
+                return Diagnostic(
+                    where,
+                    found,
+                    "a network that is used nowhere else",
+                    remedy,
+                    code="fabric-network-conflict",
+                )
         for holder in seen.held:
             if holder.address == str(rail.address.ip):
                 found = f"{holder.address} is in use: {holder.mac} answers for it on {holder.link}"
-                return Diagnostic(where, found, "an address that nobody has", remedy)
+                return Diagnostic(
+                    where, found, "an address that nobody has", remedy, code="fabric-network-conflict"
+                )
     return None
 
 
@@ -122,4 +145,5 @@ def _no_rdma(host: str, member: Member, seen: FabricSeen) -> Diagnostic | None:
         "no RDMA: /dev/infiniband or an RDMA device of a link is missing",
         "RDMA on every link; over TCP the engine is many times slower",
         f"on {host}: ibdev2netdev; ls /dev/infiniband; or allow it with `fabric: {{tcp: true}}`",
+        code="rdma-missing",
     )

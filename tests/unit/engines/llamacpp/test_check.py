@@ -10,6 +10,7 @@ from sparkfleet.engines.llamacpp import check, schema
 KNOWN = schema.load("0.5.0")
 
 
+@pytest.mark.provokes("bad-flag-value", "exits-at-once")
 @pytest.mark.parametrize(
     "line, code, part",
     [
@@ -22,7 +23,7 @@ KNOWN = schema.load("0.5.0")
         ("--cache-type-k q3_0", "bad-flag-value", "q8_0"),
         ("-ngl most", "bad-flag-value", "auto, all"),
         ("--draft-max 3", "unknown-flag", "--spec-draft-n-max"),
-        ("--parallel", "flag-no-value", "a value"),
+        ("--parallel", "missing-value", "a value"),
         ("--version", "exits-at-once", ""),
     ],
 )
@@ -44,6 +45,7 @@ def test_what_an_unbundled_release_may_accept_is_a_warning_only() -> None:
     assert "0.5.0" in found.message
 
 
+@pytest.mark.provokes("deprecated-flag", "secret-in-argv")
 def test_a_secret_in_the_command_line_and_a_deprecated_flag_are_warnings() -> None:
     found = check.check_arguments(["--api-key", "s", "--defrag-thold", "0.1"], KNOWN, "x")
     assert [(one.code, one.severity) for one in found] == [

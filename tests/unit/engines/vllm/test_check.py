@@ -21,6 +21,7 @@ def the_one(line: str, version: str = "0.33.0", *, exact: bool = True) -> Findin
 # What the documents that this project started from got wrong; each as they have it.
 
 
+@pytest.mark.provokes("serve-repeated")
 @pytest.mark.parametrize("line", ["vllm serve nvidia/X --port 8000", "serve nvidia/X"])
 def test_vllm_serve_written_into_the_command_is_an_error(line: str) -> None:
     finding = the_one(line)
@@ -54,6 +55,7 @@ def test_an_environment_variable_is_known_until_the_release_that_dropped_it(
 # Flags
 
 
+@pytest.mark.provokes("model-not-first", "two-models")
 @pytest.mark.parametrize(
     ("line", "version", "code", "text", "remedy"),
     [
@@ -123,6 +125,7 @@ def test_what_is_not_what_it_seems_is_a_warning(line: str, code: str, text: str)
     assert text in finding.text
 
 
+@pytest.mark.provokes("deprecated")
 def test_a_flag_that_vllm_calls_deprecated_is_worth_knowing() -> None:
     assert the_one("m --disable-cascade-attn").level == "info"
 
@@ -160,6 +163,7 @@ def test_a_default_model_that_is_not_known_is_not_made_up() -> None:
     assert "its own default" in finding.text
 
 
+@pytest.mark.provokes("missing-value")
 def test_a_number_of_values_is_counted() -> None:
     known = Schema("1", {"--pair": Flag("--pair", nargs=2)})
     (finding,) = check_flags(["m", "--pair", "a"], known)
@@ -167,6 +171,7 @@ def test_a_number_of_values_is_counted() -> None:
     assert check_flags(["m", "--pair", "a", "b"], known) == ()
 
 
+@pytest.mark.provokes("bad-type")
 def test_a_boolean_that_is_a_value_says_what_it_takes() -> None:
     (finding,) = check_flags(["m", "--log", "maybe"], Schema("1", {"--log": Flag("--log", type="bool")}))
     assert finding.remedy == "give true or false"
@@ -175,6 +180,7 @@ def test_a_boolean_that_is_a_value_says_what_it_takes() -> None:
 # Nested configs
 
 
+@pytest.mark.provokes("json-bad-choice")
 @pytest.mark.parametrize(
     ("json", "version", "code", "text", "remedy"),
     [
@@ -213,6 +219,7 @@ def test_values_that_vllm_would_read_are_no_findings(json: str) -> None:
     assert check_flags(["m", "--speculative-config", json], NEW) == ()
 
 
+@pytest.mark.provokes("json-bad-type")
 @pytest.mark.parametrize(
     ("line", "text"),
     [
@@ -262,6 +269,7 @@ def test_a_key_that_a_config_sets_itself_cannot_be_given() -> None:
     assert the_one('m --reasoning-config {"_enabled":true}').code == "json-unknown-key"
 
 
+@pytest.mark.provokes("json-unknown-key")
 def test_an_unknown_key_is_only_dropped_where_the_config_allows_others() -> None:
     finding = the_one('m --compilation-config {"zzz":1}', "0.10.1.1")
     assert finding.level == (
@@ -294,6 +302,7 @@ def test_beyond_the_newest_bundled_release_nothing_is_certain() -> None:
     assert "newest release known here" in finding.text
 
 
+@pytest.mark.provokes("duplicate")
 def test_a_warning_stays_one_for_the_release_between() -> None:
     assert the_one("m --port 1 --port 2", "0.30.0", exact=False).level == "warning"
 

@@ -14,6 +14,9 @@ RELEASES = ("0.12.0", "0.19.0", "0.24.0", "0.28.0", "0.33.0")
 PER_RELEASE = 600
 
 
+@pytest.mark.provokes(
+    "ambiguous", "json-not-object", "json-unknown-name", "needs-other-flag", "no-value-allowed"
+)
 @pytest.mark.parametrize("release", RELEASES)
 def test_checks_and_argparse_agree_on_every_generated_line(release: str) -> None:
     known = schema.load(release)

@@ -78,6 +78,7 @@ def test_without_one_stdin_is_the_programs_alone(source: str) -> None:
     assert "sudo -n" in host.asked[0]
 
 
+@pytest.mark.provokes("sudo-denied")
 def test_a_refused_password_is_told_with_its_source_and_never_sent_again() -> None:
     host = FakeHost(refuses="Sorry, try again. sudo: 1 incorrect password attempt")
     told = look(host, ProbeRequest())  # type: ignore[arg-type]
@@ -94,6 +95,7 @@ def test_a_sudo_that_asks_for_a_password_that_nobody_gave_is_told_with_the_way_t
         run(host)
 
 
+@pytest.mark.provokes("secret-file-unreadable")
 def test_a_source_that_gives_nothing_is_a_reason_and_nothing_is_sent() -> None:
     host = FakeHost("file:/does/not/exist")
     told = look(host, ProbeRequest())  # type: ignore[arg-type]

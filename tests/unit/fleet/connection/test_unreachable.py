@@ -38,6 +38,7 @@ SAID = {
 }
 
 
+@pytest.mark.provokes("ssh-unreachable")
 @pytest.mark.parametrize("said", SAID)
 def test_each_cause_has_its_words_its_address_and_its_remedy(said: str) -> None:
     found, remedy = SAID[said]

@@ -57,6 +57,7 @@ def test_a_member_that_failed_before_is_named_with_its_cause() -> None:
     assert said.hint == "fix spark-02, then run again"
 
 
+@pytest.mark.provokes("cluster-member-not-ready")
 def test_a_member_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "WAIT_S", 0.0)
     said = diagnostic(Act(FleetRun(), 0))

@@ -22,6 +22,7 @@ def test_an_inventory_that_does_not_exist_is_refused() -> None:
     assert diagnostic.message == "no such inventory"
 
 
+@pytest.mark.provokes("confirmation-required")
 def test_dry_together_with_yes_is_refused_since_it_would_show_nothing(inventory: str) -> None:
     diagnostic = diagnostic_of([inventory, "deploys/serve.py", "--dry", "-y"], interactive=True)
     assert diagnostic is not None

@@ -169,6 +169,7 @@ def test_a_copy_of_a_derived_image_needs_nothing_of_a_bundle(tmp_path: Path) -> 
     assert derived_lacks(tmp_path / "nowhere", Source("spark-02")) == set()
 
 
+@pytest.mark.provokes("mirror-incomplete")
 def test_what_a_derived_image_is_built_from_is_sent_in_one_job(sparks: Sparks, mirror: Path) -> None:
     with pytest.raises(executor.FailedError, match="lacks 1 Python packages"):
         from_mirror.send_derived(sparks.act("spark-01"), DERIVED)

@@ -77,6 +77,7 @@ def test_a_file_that_breaks_is_a_reason_and_no_end_of_the_run(
     assert "user_deploy.py" in found.location
 
 
+@pytest.mark.provokes("user-deploy-failed")
 def test_a_fact_that_fails_leaves_the_host_unknown(host: PyinfraHost, tmp_path: Path) -> None:
     lines = ("from pyinfra import host", "from pyinfra.facts.server import Command")
     text = "\n".join((*lines, "host.get_fact(Command, 'exit 3')"))

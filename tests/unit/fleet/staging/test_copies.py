@@ -104,6 +104,7 @@ ENDS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
 }
 
 
+@pytest.mark.provokes("staging-failed")
 @pytest.mark.parametrize(("end", "raised"), ENDS.values(), ids=ENDS)
 def test_a_copy_that_failed_says_whose_trouble_it_was_and_its_sender_ends(
     sparks: Sparks, end: dict[str, Any], raised: type[Exception]

@@ -207,6 +207,7 @@ def test_trouble_of_the_receiver_itself_is_no_reason_to_fetch_elsewhere(made: Ca
     assert run.log == ["2 copies A from 1"]
 
 
+@pytest.mark.provokes("artifact-source-not-ready")
 def test_a_sender_that_is_not_prepared_yet_is_not_waited_for(made: Callable[..., Run]) -> None:
     run = made({("1", A): Source(), ("2", A): Source("1")}, prepared=False)
     assert run.bring("2") == {"2": None}

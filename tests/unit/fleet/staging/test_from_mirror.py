@@ -133,6 +133,7 @@ def test_a_spark_that_is_this_machine_needs_no_way_back() -> None:
         assert there == 8
 
 
+@pytest.mark.provokes("ssh-forwarding-denied")
 def test_an_ssh_server_that_does_not_allow_it_is_told_with_its_setting() -> None:
     refused = tunnel.back_to(spark(Transport(refuses=True)), 8)
     with pytest.raises(SparkfleetError, match="AllowTcpForwarding"):

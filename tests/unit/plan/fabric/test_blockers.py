@@ -25,6 +25,7 @@ def test_a_spark_with_a_cable_and_rdma_has_nothing_in_the_way() -> None:
     assert obstacle(seen()) is None
 
 
+@pytest.mark.provokes("fabric-link-is-management", "netplan-missing")
 @pytest.mark.parametrize(
     ("fabric", "where", "found", "remedy"),
     [
@@ -90,6 +91,7 @@ def test_it_is_named_with_the_way_out(fabric: FabricSeen, where: str, found: str
     assert remedy in diagnostic.hint
 
 
+@pytest.mark.provokes("fabric-network-conflict")
 def test_a_network_without_room_for_the_rails_is_an_obstacle() -> None:
     diagnostic = obstacle(seen(), network="192.168.176.0/24")
     assert diagnostic is not None
@@ -109,6 +111,7 @@ def test_tcp_that_is_declared_needs_no_rdma() -> None:
     assert obstacle(replace(seen(), verbs=False), tcp=True) is None
 
 
+@pytest.mark.provokes("netplan-file-conflict", "rdma-missing")
 def test_every_obstacle_is_named_at_once() -> None:
     both = replace(
         seen(),

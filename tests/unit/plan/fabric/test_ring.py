@@ -102,6 +102,7 @@ def test_every_spark_reaches_every_other_at_its_one_address_over_their_cable(her
         assert (NAMES[there], wanted) in peers(mine, one.number)
 
 
+@pytest.mark.provokes("fabric-no-carrier")
 def test_without_a_cable_in_each_cage_there_is_no_ring() -> None:
     assert shown(0, seen()) == []
     assert shown(0, replace(seen(), links=tuple(replace(link, cage="") for link in both().links))) == []

@@ -239,6 +239,7 @@ def test_the_worst_row_is_the_state_of_the_spark() -> None:
     assert of(Verdict.UNKNOWN, Verdict.FAIL, Verdict.WARN) is Verdict.FAIL
 
 
+@pytest.mark.provokes("docker-unavailable")
 def test_without_docker_all_other_rows_are_still_told() -> None:
     missing = {"state": "missing", "error": "Docker is not installed"}
     found = seen(docker=missing, preflight__engine=missing, sudo={"state": "refused", "error": "no"})

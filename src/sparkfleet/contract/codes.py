@@ -1,0 +1,390 @@
+"""The registry of diagnostic codes: for each code its cause and its remedy, one line each.
+
+``docs/reference/errors.md`` is generated from it. Every ``Diagnostic`` names one of these codes, or the id of
+a lint rule (``sparkfleet rules``). A code is stable: a program may depend on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Code:
+    """One kind of diagnostic."""
+
+    cause: str
+    remedy: str
+
+
+FILES = {
+    "cluster-hosts-invalid": Code(
+        "A cluster file lists fewer than two hosts, a host twice, a host of another cluster, or a ring of "
+        "other than three hosts.",
+        "Correct `hosts:` in the cluster file.",
+    ),
+    "cluster-too-small": Code(
+        "The recipe needs more Sparks than the service has.",
+        "Add hosts to the cluster file, or choose a smaller recipe.",
+    ),
+    "command-not-installed": Code(
+        "A command belongs to a distribution that is not installed.", "Run the `pip install` of the message."
+    ),
+    "cluster-unknown": Code("No cluster file has this name.", "Use one of the names that the message lists."),
+    "file-name-invalid": Code(
+        "A file in the fleet's directory has a name that cannot be used, or does not end with `.yaml`.",
+        "Rename the file as the message shows.",
+    ),
+    "flag-duplicate": Code("A flag is set under two spellings of its name.", "Remove one of them."),
+    "flag-reserved": Code(
+        "A flag is set that sparkfleet sets itself.", "Remove it, and use the field that the message names."
+    ),
+    "fleet-empty": Code(
+        "The fleet's directory has no host file.", "Write `inventories/FLEET/HOST.yaml` for each Spark."
+    ),
+    "fleet-warning": Code(
+        "The files are valid, but a line has no effect, or two clusters share a network.",
+        "Remove or correct the line that the message names.",
+    ),
+    "fleet-unknown": Code(
+        "The inventory does not exist.", "Check the path: `inventories/FLEET.py` or the directory beside it."
+    ),
+    "group-data-failed": Code(
+        "A Python file in `group_data/` raised an exception.", "Run the file by itself: `python3 FILE`."
+    ),
+    "group-data-not-found": Code(
+        "The command runs in another directory than the one that has `group_data/`.",
+        "Change to the directory that has `inventories/` and `group_data/`.",
+    ),
+    "host-address-duplicate": Code(
+        "Two host files have the same address and port.", "Correct `ssh:` in one of them."
+    ),
+    "host-unknown": Code("No host file has this name.", "Use one of the names that the message lists."),
+    "image-entrypoint-unknown": Code(
+        "The image's entrypoint is not known, or does not start the engine.",
+        "Run `sparkfleet lock`, or choose another image.",
+    ),
+    "image-name-invalid": Code(
+        "An image name has neither tag nor digest, or is not an image name.",
+        "Write `registry/name:tag`, or `registry/name@sha256:...`.",
+    ),
+    "memory-overcommitted": Code(
+        "The services of one Spark reserve more GPU memory than it has.",
+        "Set `gpu-memory-utilization` in the flags of each service, or serve fewer models.",
+    ),
+    "package-range-invalid": Code(
+        "An entry of `packages:` is not a package name with a version range.",
+        'Write `name: ">=1.0"`, or `name: ""` for any version.',
+    ),
+    "parallelism-invalid": Code(
+        "The parallel sizes in the flags do not fit the number of Sparks or the model.",
+        "Choose sizes whose product is the number of Sparks and that divide the model's heads and layers.",
+    ),
+    "port-conflict": Code("Two services of one Spark have the same port.", "Change or remove one `port:`."),
+    "recipe-extends-invalid": Code(
+        "`extends:` of a recipe names an unknown recipe, or a recipe extends itself.",
+        "Name an existing recipe (`sparkfleet catalog list`).",
+    ),
+    "recipe-name-invalid": Code(
+        "`recipe:` in a recipe is not the name of its file.", "Use the same name for both."
+    ),
+    "recipe-name-taken": Code(
+        "A recipe of the fleet has the name of a shipped recipe.",
+        "Rename it, and extend the shipped one with `extends:`.",
+    ),
+    "recipe-unknown": Code("No recipe has this name.", "`sparkfleet catalog list` shows all of them."),
+    "resource-invalid": Code(
+        "An entry below `prepare:` is not valid.", "Correct the entry as the message says."
+    ),
+    "secret-command-failed": Code(
+        "The command that is to print a secret failed, or printed nothing.", "Run the command by itself."
+    ),
+    "secret-exposed": Code(
+        "A flag or variable would put a secret where others can read it.",
+        "Remove it. The hub's token comes from `hf_token` in group_data.",
+    ),
+    "secret-file-unreadable": Code(
+        "The file that is to have a secret cannot be read, or is empty.", "Write the secret into the file."
+    ),
+    "secret-not-entered": Code(
+        "A secret is to be typed, but there is no terminal, or nothing was typed.",
+        "Run the command in a terminal, or declare `env:NAME`, `file:PATH` or `command:COMMAND`.",
+    ),
+    "service-incomplete": Code(
+        "A service has no recipe and lacks `model:` or `image:`.",
+        "Name a recipe, or set both `model:` and `image:`.",
+    ),
+    "service-name-reserved": Code(
+        "A service has a name that cannot be used for a container.", "Set another `name:`."
+    ),
+    "service-name-taken": Code(
+        "Two services of one Spark have the same name.", "Add `name:` to one of them."
+    ),
+    "stage-seed-required": Code(
+        "A cluster needs a derived image, but `stage: {seed: none}` lets every Spark build its own.",
+        "Set `stage: {seed: auto}` in group_data.",
+    ),
+    "tokenizer-missing": Code(
+        "The flags name the tokenizer of another repository, which is not downloaded.",
+        "Remove the flag, or mount the files and give their path.",
+    ),
+    "variable-name-invalid": Code(
+        "A key of `env:` is not the name of an environment variable.", "Use letters, digits and `_`."
+    ),
+    "yaml-duplicate-key": Code("A key stands twice in one mapping.", "Remove one of them."),
+    "yaml-empty": Code("A YAML file is empty.", "Fill or remove the file."),
+    "yaml-invalid-key": Code("A key is not a non-empty string.", "Write a name before the colon."),
+    "yaml-invalid-value": Code(
+        "A value has the wrong type, or is out of range.", "Change it to what the message expects."
+    ),
+    "yaml-missing-key": Code("A required key is missing.", "Add the key."),
+    "yaml-syntax": Code(
+        "The file is not valid YAML.", "Check indentation, colons and quotes of this line and the one before."
+    ),
+    "yaml-unknown-key": Code(
+        "A key is not known here, or was renamed.", "Use the key that the message names, or remove it."
+    ),
+    "yaml-unreadable": Code(
+        "The file cannot be read: missing permission, too large, not UTF-8, or with control characters.",
+        "Save it as plain UTF-8 text.",
+    ),
+    "yaml-unsupported": Code(
+        "The file uses aliases, tags, several documents or very deep nesting.",
+        "Write each value out; share settings by a recipe with `extends:`.",
+    ),
+}
+"""What is wrong in the files that a user writes."""
+
+LOCK = {
+    "lock-entry-missing": Code("An image, model or package is not in fleet.lock.", "Run `sparkfleet lock`."),
+    "lock-image-unresolved": Code(
+        "An image cannot be pinned: its registry does not answer, refuses, or has no arm64 image.",
+        "Check the image's name, the network and `docker login`.",
+    ),
+    "lock-invalid": Code(
+        "fleet.lock has an entry that cannot be used.", "Remove it and run `sparkfleet lock`."
+    ),
+    "lock-missing": Code("The fleet has no fleet.lock.", "Run `sparkfleet lock`."),
+    "lock-model-unresolved": Code(
+        "A model cannot be pinned: the hub does not answer, or refuses the token.",
+        "Check the repository's name, the network, `hf_token`, and whether its licence is accepted.",
+    ),
+    "lock-packages-unresolved": Code(
+        "Python packages that an image lacks cannot be pinned.",
+        "Correct the version ranges in `packages:`, or check access to the package index.",
+    ),
+    "lock-update-unknown": Code(
+        "`sparkfleet lock --update` names nothing in this fleet.",
+        "Name an image, a repository, a recipe or a service of the fleet.",
+    ),
+    "lock-version-unsupported": Code(
+        "fleet.lock was written by another version of sparkfleet.", "Update sparkfleet, or lock again."
+    ),
+    "mirror-download-failed": Code(
+        "An image, model or package cannot be downloaded into the offline mirror.",
+        "Correct what the message names and run `sparkfleet mirror` again: it resumes.",
+    ),
+    "mirror-incomplete": Code(
+        "The offline mirror lacks files that this fleet.lock names.",
+        "Run `sparkfleet mirror` where registry, hub and package index can be reached.",
+    ),
+}
+"""Pinning, and the offline mirror."""
+
+CONNECTION = {
+    "confirmation-required": Code(
+        "A run would change hosts, and there is no terminal to confirm it.",
+        "Add `-y` to go ahead, or `--dry` to see the plan.",
+    ),
+    "connection-lost": Code(
+        "The SSH connection ended during a run.",
+        "Run again: operations that started continue on the host, and the next run follows them.",
+    ),
+    "login-shell-silent": Code(
+        "The login shell printed something else than the probe's answer.",
+        "Use a login whose shell runs commands.",
+    ),
+    "python-missing": Code("python3 is not installed on the Spark.", "`sudo apt-get install python3`"),
+    "contract-newer": Code(
+        "A file on the host, or a message, was written by a newer version of sparkfleet.",
+        "Update sparkfleet on the operator's machine.",
+    ),
+    "contract-shape": Code(
+        "A file on the host, or a message, does not have the fields that it should have.",
+        "Follow the hint of the message; for the answer of the probe, run again with `-vvv`.",
+    ),
+    "ssh-forwarding-denied": Code(
+        "The Spark's SSH server does not allow port forwarding, which an offline mirror needs.",
+        "Set `AllowTcpForwarding yes` in sshd_config.",
+    ),
+    "ssh-unreachable": Code(
+        "The SSH connection cannot be made: address, port, host key or login.",
+        "Run the ssh command that the message shows.",
+    ),
+    "sudo-denied": Code(
+        "sudo asks for a password that is not given, or refuses it.",
+        "Declare `ssh: {sudo_password: ask}`, set SPARKFLEET_SUDO_PASSWORD, or allow sudo without one.",
+    ),
+}
+"""Between the operator's machine and a Spark."""
+
+PLAN = {
+    "apt-conflict": Code(
+        "apt would remove packages to install others.", "Install them by hand if you agree."
+    ),
+    "apt-package-unavailable": Code("apt cannot install a package.", "Check the package sources."),
+    "artifact-source-missing": Code(
+        "No host of this run has the image or model, and none may download it.",
+        "Run without `--limit`, declare an offline mirror, or allow one host to download.",
+    ),
+    "cluster-image-differs": Code(
+        "The members of a cluster have different images.", "Lock again, and stage the image on every member."
+    ),
+    "cluster-member-not-ready": Code(
+        "One member of a cluster cannot change, so none of them does.",
+        "Resolve what the message says of that member, then run again.",
+    ),
+    "container-name-taken": Code(
+        "A container that sparkfleet does not manage has the service's name.",
+        "Rename or remove that container, or choose another `name:`.",
+    ),
+    "container-renamed": Code(
+        "The service's container was renamed by hand.", "Rename it back with `docker rename`."
+    ),
+    "disk-full": Code(
+        "A file system has too little room for images and models.", "Free space, or run `sparkfleet prune`."
+    ),
+    "docker-not-prepared": Code(
+        "Docker is declared and not installed yet.", "Run `deploys/prepare.py` first."
+    ),
+    "docker-restart-blocked": Code(
+        "Docker has to be restarted, which would stop running containers.", "Stop them, then run again."
+    ),
+    "docker-unavailable": Code(
+        "The Docker daemon is missing, down or does not answer.",
+        "Start Docker, or declare `prepare: {docker: install}`.",
+    ),
+    "fabric-link-is-management": Code(
+        "A fabric link carries the SSH connection or the default route.",
+        "Reach the Spark over another address.",
+    ),
+    "fabric-network-conflict": Code(
+        "The fabric's network or addresses are used elsewhere, or are too few.",
+        "Choose another `fabric: {network: ...}`.",
+    ),
+    "fabric-no-carrier": Code("A fabric link has no carrier.", "Plug the cable in at both ends."),
+    "filesystem-read-only": Code(
+        "A file system that has to be written is mounted read-only.", "Remount it; see `dmesg` for the cause."
+    ),
+    "gpu-toolkit-missing": Code(
+        "The NVIDIA container toolkit is not installed.",
+        "Install nvidia-container-toolkit, or declare `prepare: {docker: install}`.",
+    ),
+    "host-changed-since-plan": Code(
+        "The host changed between the plan and the run.", "Run again: the new plan shows the difference."
+    ),
+    "host-state-unreadable": Code(
+        "Something on the host could not be read.", "Correct what the message names, then run again."
+    ),
+    "netplan-file-conflict": Code(
+        "Another netplan file configures the fabric's links.", "Move that file away, as the message shows."
+    ),
+    "netplan-missing": Code("netplan is not installed.", "`sudo apt-get install netplan.io`"),
+    "port-in-use": Code(
+        "Another program or container uses the service's port.", "Stop it, or change `port:`."
+    ),
+    "rdma-missing": Code(
+        "A fabric link has no RDMA device.", "Load the driver, or declare `fabric: {tcp: true}`."
+    ),
+    "resource-conflict": Code(
+        "The host has something else where a declared resource belongs.",
+        "Move it away, or change the declaration.",
+    ),
+    "rollout-in-progress": Code(
+        "Another rollout is in progress on this Spark.", "Run again: the run follows it to its end."
+    ),
+    "systemd-unavailable": Code(
+        "systemd is not the init system.", "Use DGX OS, or another system with systemd."
+    ),
+    "weights-corrupt": Code(
+        "Files of a model differ from fleet.lock.", "Run `deploys/stage.py`: it fetches these files again."
+    ),
+}
+"""Why a plan cannot be carried out."""
+
+RUN = {
+    "artifact-source-not-ready": Code("The host that is to send an artifact is not ready.", "Run again."),
+    "docker-install-failed": Code("Docker cannot be installed or started.", "See the log that is named."),
+    "fabric-change-failed": Code(
+        "The fabric's links could not be configured; the old configuration is active again.",
+        "Check cables and addresses, then run again.",
+    ),
+    "flags-rejected-by-image": Code(
+        "The engine in the image rejects the flags; the running engine was not touched.",
+        "Correct the flags; `sparkfleet check` names the closest one.",
+    ),
+    "host-change-failed": Code(
+        "A change of the host's configuration failed.", "Follow the hint, then run again."
+    ),
+    "operation-failed": Code("An operation on a host failed.", "Follow the hint, then run again."),
+    "rollout-failed": Code(
+        "The new engine did not pass its readiness gate, or could not start.",
+        "Follow the hint. The message says whether the previous generation serves again.",
+    ),
+    "staging-failed": Code(
+        "An image or model could not be fetched; the running engine was not touched.",
+        "Follow the hint, then run again: downloads resume.",
+    ),
+    "user-deploy-failed": Code("`user_deploy.py` raised an exception.", "Correct the file."),
+}
+"""What went wrong during a run."""
+
+ENGINE = {
+    "abbreviation": Code("A flag is abbreviated.", "Write the flag in full."),
+    "ambiguous": Code("An abbreviated flag may stand for several flags.", "Write the flag in full."),
+    "bad-choice": Code("A flag has a value that its engine does not offer.", "Use one of the values listed."),
+    "bad-flag-value": Code("A flag has a value of the wrong type.", "Correct the value."),
+    "bad-json": Code("The value of a flag is not valid JSON.", "Correct the value, or write a mapping."),
+    "bad-type": Code("The value of a flag has the wrong type.", "Correct the value."),
+    "deprecated": Code("A flag is deprecated.", "See the release notes of the engine."),
+    "deprecated-flag": Code("A flag is deprecated.", "Use the flag that replaces it."),
+    "duplicate": Code("A flag is given twice.", "Keep one."),
+    "exits-at-once": Code("A flag makes the engine print something and exit.", "Remove the flag."),
+    "gguf-file-ambiguous": Code("`file:` matches several GGUF models.", "Write more of the name."),
+    "gguf-file-missing": Code("The repository has several GGUF models.", "Add `file:` to the service."),
+    "gguf-file-unmatched": Code("`file:` matches no GGUF file of the repository.", "Correct `file:`."),
+    "gguf-none": Code("The repository has no GGUF file.", "Choose another repository or engine."),
+    "gguf-part-missing": Code("A split GGUF model is incomplete.", "Choose another file of the repository."),
+    "json-bad-choice": Code("A key of a JSON flag has a value that is not offered.", "Use a listed value."),
+    "json-bad-type": Code("A key inside a JSON flag has a value of the wrong type.", "Correct the value."),
+    "json-not-object": Code("A JSON flag is not a mapping.", "Write it as a mapping."),
+    "json-unknown-key": Code("A JSON flag has an unknown key.", "Use the key that the message names."),
+    "json-unknown-name": Code("A JSON flag names something unknown.", "Use a name that the message lists."),
+    "missing-value": Code("A flag has no value.", "Give a value, or remove the flag."),
+    "model-not-first": Code("The command line does not begin with the model.", "Write the model first."),
+    "needs-other-flag": Code("A flag has no effect without another one.", "Add the flag that is named."),
+    "no-value-allowed": Code("A switch has a value.", "Write `true`, or the flag alone."),
+    "not-built-in": Code("A value is only known to a plugin.", "Check that the image has the plugin."),
+    "not-registered": Code("A parser or backend of this name is not in the engine.", "Use a listed name."),
+    "old-vllm": Code("The recipe needs a newer engine than the image has.", "Choose a newer image."),
+    "secret-in-argv": Code("A flag has a secret that every user of the host can read.", "Remove the flag."),
+    "serve-repeated": Code("The command repeats `serve`.", "Begin with the model."),
+    "stray-words": Code("The command line has arguments that belong to no flag.", "Remove them."),
+    "two-models": Code("The model is given twice.", "Remove `--model`."),
+    "unknown-env": Code("The engine does not read this variable.", "Correct its name, or remove it."),
+    "unknown-flag": Code("The engine does not have this flag.", "Use the closest flag, or remove it."),
+    "unknown-vllm": Code("The engine's version in the image is unknown.", "Run `sparkfleet lock`."),
+}
+"""What an engine's check says of flags, variables and files. `ignore_rules` silences each."""
+
+AREAS = {
+    "Files of the fleet": FILES,
+    "Lock file and offline mirror": LOCK,
+    "Checks of an engine": ENGINE,
+    "Connection": CONNECTION,
+    "Plan": PLAN,
+    "Run": RUN,
+}
+"""All codes by area, in the order of the reference page."""
+
+CODES: dict[str, Code] = {name: code for area in AREAS.values() for name, code in area.items()}

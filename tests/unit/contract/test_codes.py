@@ -1,0 +1,71 @@
+"""Every diagnostic has a registered code, and every code a test that provokes it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparkfleet.contract.codes import CODES
+
+ROOT = Path(__file__).parents[3]
+SOURCE = ROOT / "src" / "sparkfleet"
+KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@pytest.fixture(scope="module")
+def provoking() -> dict[str, str]:
+    """Return, by code, a test that provokes it: as the reference page has it."""
+    path = ROOT / "tools" / "generate_reference.py"
+    spec = importlib.util.spec_from_file_location("generate_reference", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look for it there
+    spec.loader.exec_module(module)
+    found: dict[str, str] = module.provoking_tests()
+    return found
+
+
+def creations() -> Iterator[tuple[str, ast.Call]]:
+    """Yield each ``Diagnostic(...)`` of the program, with its place."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Diagnostic"):
+                yield f"{path.relative_to(SOURCE)}:{node.lineno}", node
+
+
+def test_every_diagnostic_is_created_with_a_code() -> None:
+    without = [place for place, call in creations() if not any(word.arg == "code" for word in call.keywords)]
+    assert without == []
+
+
+def test_every_literal_code_is_registered() -> None:
+    unknown = [
+        f"{place}: {word.value.value!r}"
+        for place, call in creations()
+        for word in call.keywords
+        if word.arg == "code" and isinstance(word.value, ast.Constant) and word.value.value not in CODES
+    ]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_code_is_kebab_case_and_has_a_cause_and_a_remedy_of_one_line(code: str) -> None:
+    assert KEBAB.fullmatch(code)
+    for text in (CODES[code].cause, CODES[code].remedy):
+        assert text
+        assert "\n" not in text
+
+
+def test_every_code_has_a_test_that_provokes_it(provoking: dict[str, str]) -> None:
+    assert sorted(CODES.keys() - provoking.keys()) == []
+
+
+def test_no_test_is_marked_with_an_unknown_code(provoking: dict[str, str]) -> None:
+    assert sorted(provoking.keys() - CODES.keys()) == []
