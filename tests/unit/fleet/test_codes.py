@@ -47,7 +47,7 @@ def test_a_connection_that_ends_during_the_probe_is_named_with_the_next_command(
 @pytest.mark.provokes("host-changed-since-plan")
 def test_a_host_that_changed_since_the_plan_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = HostPlan("spark-01", unknown=Diagnostic("spark-01", "down", code="ssh-unreachable"))
-    run = SimpleNamespace(looked={"spark-01": shown}, steps=())
+    run = SimpleNamespace(probed={"spark-01": shown}, steps=())
     monkeypatch.setattr(spark_plan, "fresh_plan", lambda *_: HostPlan("spark-01"))
     acting = cast("Any", SimpleNamespace(run=run, host=SimpleNamespace(name="spark-01")))
     with pytest.raises(executor.FailedError, match="changed since the plan"):
