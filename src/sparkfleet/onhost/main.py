@@ -162,7 +162,7 @@ def _status(system: System, _: argparse.Namespace) -> int:
 
 def _guard(system: System, options: argparse.Namespace) -> int:
     host.stay_in_memory()
-    held = supervisor.Guard(
+    held = supervisor.Supervisor(
         system,
         options.service,
         options.floor_mib,

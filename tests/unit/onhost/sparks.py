@@ -21,7 +21,7 @@ from sparkfleet.onhost.cluster import messages, ranks
 from sparkfleet.onhost.machine.system import Holder, Ran, Stop
 from sparkfleet.onhost.rollout import detached, rollout
 from sparkfleet.onhost.state import units
-from sparkfleet.onhost.supervisor.supervisor import Guard
+from sparkfleet.onhost.supervisor.supervisor import Supervisor
 from tests.unit.onhost.world import Box, Engine, World, generation
 
 RAY_S = 4.0
@@ -131,7 +131,7 @@ class Spark(World):
         self.sparks, self.rank, self.clock = sparks, rank, sparks.clock
         self.engines = {"img:1": Engine(), "img:2": Engine()}
         self.programs: set[greenlet] = set()
-        self.guards: dict[str, Guard] = {}
+        self.guards: dict[str, Supervisor] = {}
         self._beats: list[tuple[greenlet, Callable[[], None]]] = []
         """What is called every second, and for which program."""
         self.cut = False
@@ -268,7 +268,9 @@ class Spark(World):
         def hold() -> None:
             getcurrent().is_guard = True
             for _ in range(units.MAX_STARTS):
-                guard = self.guards[service] = Guard(self, service, 2048, 60, self.said.append, ready.append)
+                guard = self.guards[service] = Supervisor(
+                    self, service, 2048, 60, self.said.append, ready.append
+                )
                 code = guard.run()
                 if guard.peers:
                     guard.peers.close()

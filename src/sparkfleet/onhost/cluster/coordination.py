@@ -16,23 +16,23 @@ from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state.journal import Journal
 
 
-class Party(Protocol):
+class Coordinator(Protocol):
     """What a swap asks of the others of its cluster, in this order."""
 
     def open(self, *, again: bool) -> None:
-        """Begin; ``again``: after an interruption. Raise NotTogetherError when that cannot be."""
+        """Begin; ``again``: after an interruption. Raise CoordinationError when that cannot be."""
 
     def prepared(self, image_id: str) -> None:
-        """Return when every rank has its candidate. Raise NotTogetherError."""
+        """Return when every rank has its candidate. Raise CoordinationError."""
 
     def stopped(self) -> None:
-        """Return when this rank may start. Raise TrialFailedError."""
+        """Return when this rank may start. Raise CandidateFailedError."""
 
     def check(self) -> None:
-        """Raise TrialFailedError when another rank is lost."""
+        """Raise CandidateFailedError when another rank is lost."""
 
     def prove(self, gate: Gate) -> Passed:
-        """Return when the service serves. Raise GateFailedError, EngineEndedError, TrialFailedError."""
+        """Return when the service serves. Raise GateFailedError, EngineEndedError, CandidateFailedError."""
 
     def commit(self) -> None:
         """From here on it goes forward."""
@@ -53,7 +53,7 @@ class Party(Protocol):
         """Say nothing any more."""
 
 
-class Alone:
+class SingleHost:
     """A Spark that serves by itself."""
 
     def open(self, *, again: bool) -> None:
@@ -94,10 +94,10 @@ class Alone:
         """Nothing is open."""
 
 
-def party(system: System, journal: Journal, request: SwapRequest) -> Party:
+def coordinator(system: System, journal: Journal, request: SwapRequest) -> Coordinator:
     """Return the party of a swap."""
     generation = request.candidate
     if generation is None or generation.rank is None or not request.cluster_key:
-        return Alone()
+        return SingleHost()
     kind = Head if generation.rank.is_head else Member
     return kind(system, journal, request, generation, generation.rank)

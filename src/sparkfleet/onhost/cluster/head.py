@@ -11,8 +11,8 @@ from sparkfleet.contract.cluster import HeadAnswer, MemberMessage
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, Rank, SwapRequest
 from sparkfleet.onhost.cluster import messages, ranks
-from sparkfleet.onhost.cluster.messages import NotTogetherError
-from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
+from sparkfleet.onhost.cluster.messages import CoordinationError
+from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
 from sparkfleet.onhost.gate.gate import Gate, Passed
 from sparkfleet.onhost.machine.system import Stop, System
 from sparkfleet.onhost.state.journal import Journal
@@ -63,7 +63,7 @@ class Head:
                 if again:
                     return  # its own end does not depend on who listens
                 cause = f"cannot listen on {self.rank.address}, port {messages.PORT}: {error}"
-                raise NotTogetherError(cause, messages.NO_FABRIC) from None
+                raise CoordinationError(cause, messages.NO_FABRIC) from None
             return
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -86,10 +86,10 @@ class Head:
         while missing := self._without(messages.READY):
             for rank, said in self._all():
                 if said.state in {messages.FAILED, messages.ENDED}:
-                    raise NotTogetherError(f"{self.rank.name(rank)}: {said.cause}", said.remedy)
+                    raise CoordinationError(f"{self.rank.name(rank)}: {said.cause}", said.remedy)
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
-                raise NotTogetherError(
+                raise CoordinationError(
                     f"{names} did not say within {messages.PREPARE_S:.0f} s that it is ready",
                     messages.NO_FABRIC,
                 )
@@ -99,7 +99,7 @@ class Head:
             for key, value in own.items():
                 if said.shared.get(key) != value:
                     found = f"{self.rank.name(rank)} has another {key} than the head: {said.shared.get(key)}"
-                    raise NotTogetherError(
+                    raise CoordinationError(
                         f"{found}, not {value}", "run again; the plan shows what differs on each member"
                     )
         self.journal.tell("note", "every rank is ready", phase="together")
@@ -118,10 +118,10 @@ class Head:
             said = self.said.get(rank)
             silent = self.system.monotonic() - said.at if said else messages.SILENT_S
             if said and said.state in {messages.FAILED, messages.ENDED}:
-                raise TrialFailedError(Failure(f"{self.rank.name(rank)}: {said.cause}", said.remedy))
+                raise CandidateFailedError(Failure(f"{self.rank.name(rank)}: {said.cause}", said.remedy))
             if silent >= messages.SILENT_S:
                 text = f"{self.rank.name(rank)} has not been heard of for {silent:.0f} s"
-                raise TrialFailedError(Failure(text, messages.NO_FABRIC))
+                raise CandidateFailedError(Failure(text, messages.NO_FABRIC))
         if self.word == messages.STOP and self.rank.executor == "ray" and self.system.holders(ranks.RAY_PORT):
             self._say(messages.START)
 
@@ -211,5 +211,5 @@ class Head:
             self.check()
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
-                raise TrialFailedError(Failure(f"{names}: not {state} after {limit_s:.0f} s"))
+                raise CandidateFailedError(Failure(f"{names}: not {state} after {limit_s:.0f} s"))
             self.system.sleep(messages.POLL_S)

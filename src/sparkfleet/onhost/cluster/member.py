@@ -9,8 +9,8 @@ from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, RolloutEnd
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, Rank, SwapRequest
 from sparkfleet.onhost.cluster import messages, proof, ranks
-from sparkfleet.onhost.cluster.messages import NotTogetherError
-from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
+from sparkfleet.onhost.cluster.messages import CoordinationError
+from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
 from sparkfleet.onhost.gate.gate import Gate, Passed
 from sparkfleet.onhost.machine.system import Stop, System
 from sparkfleet.onhost.state.journal import Journal
@@ -72,8 +72,8 @@ class Member:
         self._tell(messages.READY)
         try:
             self._wait(messages.STOP, messages.PREPARE_S)
-        except TrialFailedError as error:
-            raise NotTogetherError(error.failure.cause, error.failure.remedy) from None
+        except CandidateFailedError as error:
+            raise CoordinationError(error.failure.cause, error.failure.remedy) from None
 
     def stopped(self) -> None:
         """Say that what was before has stopped, and wait for the word to start."""
@@ -83,10 +83,10 @@ class Member:
     def check(self) -> None:
         """Obey the word to go back."""
         if self.word == messages.ABORT:
-            raise TrialFailedError(Failure(f"{self.rank.name(0)}: {self.why}", self.what))
+            raise CandidateFailedError(Failure(f"{self.rank.name(0)}: {self.why}", self.what))
         silent = self.system.monotonic() - self.heard_at
         if silent >= messages.LOST_S:
-            raise TrialFailedError(
+            raise CandidateFailedError(
                 Failure(f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s")
             )
 
@@ -161,5 +161,5 @@ class Member:
             silent = self.system.monotonic() - self.heard_at
             if silent >= limit_s:
                 text = f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s"
-                raise TrialFailedError(Failure(text, messages.NO_FABRIC))
+                raise CandidateFailedError(Failure(text, messages.NO_FABRIC))
             self.system.sleep(messages.POLL_S)

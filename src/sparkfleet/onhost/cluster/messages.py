@@ -33,7 +33,7 @@ SETTLE_S = 180.0
 NO_FABRIC = "the fabric: ping the other Sparks' addresses; pyinfra INVENTORY deploys/fabric.py puts it right"
 
 
-class NotTogetherError(Exception):
+class CoordinationError(Exception):
     """Not all ranks are ready; nothing was touched. ``str()`` is the cause."""
 
     def __init__(self, cause: str, remedy: str = "") -> None:

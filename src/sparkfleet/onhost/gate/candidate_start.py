@@ -39,7 +39,7 @@ class Failure:
     transcript: tuple[dict[str, Any], ...] = ()
 
 
-class TrialFailedError(Exception):
+class CandidateFailedError(Exception):
     """The candidate did not pass; ``failure`` says why."""
 
     def __init__(self, failure: Failure) -> None:
@@ -99,7 +99,7 @@ class Others(Protocol):
     """Who else has a say: the other ranks of a cluster (``together``)."""
 
     def check(self) -> None:
-        """Raise TrialFailedError when one of them is lost."""
+        """Raise CandidateFailedError when one of them is lost."""
 
     def prove(self, gate: Gate) -> Passed:
         """Return when the service serves."""
@@ -108,7 +108,7 @@ class Others(Protocol):
 def run(
     system: System, journal: Journal, generation: Generation, container_id: str, others: Others
 ) -> Passed:
-    """Start the candidate and gate it. Return what the gate saw, or raise TrialFailedError."""
+    """Start the candidate and gate it. Return what the gate saw, or raise CandidateFailedError."""
     for path in generation.rank.clear if generation.rank else ():
         files.remove(Path(path))
     # The cache was flushed before the stop; only one that grew much since is worth the time without service.
@@ -118,7 +118,7 @@ def run(
         system.runtime.start(container_id)
     except RuntimeRefusedError as error:
         found = diagnosis.reader(generation.engine).diagnose(str(error), None)
-        raise TrialFailedError(
+        raise CandidateFailedError(
             Failure(
                 f"{system.runtime.daemon} could not start it: {found.cause if found else error}",
                 found.remedy if found else "",
@@ -133,7 +133,7 @@ def _watch(
 ) -> Passed:
     container = system.runtime.inspect(container_id)
     if container is None:
-        raise TrialFailedError(Failure("its container vanished right after the start"))
+        raise CandidateFailedError(Failure("its container vanished right after the start"))
     progress = Progress(system, journal, generation.engine, redact.secrets_of(container), system.monotonic())
     guard = memory.FloorGuard(system, generation.floor_mib, lambda: system.kill_now(container))
     gate = Gate(system, generation, lambda: None, progress.wait_for)
@@ -160,11 +160,11 @@ def _watch(
         _check_transport(system, journal, generation, container_id)
         return replace(passed, memory_log=tuple(progress.memory_log))
     except EngineEndedError:
-        raise TrialFailedError(_ended(system, container_id, guard, gate)) from None
+        raise CandidateFailedError(_ended(system, container_id, guard, gate)) from None
     except GateFailedError as error:
         if guard.struck:
-            raise TrialFailedError(_ended(system, container_id, guard, gate)) from None
-        raise TrialFailedError(
+            raise CandidateFailedError(_ended(system, container_id, guard, gate)) from None
+        raise CandidateFailedError(
             Failure(
                 str(error),
                 error.remedy,

@@ -1,7 +1,7 @@
 """Moves containers, units and books from one generation to the other, and back.
 
-``take_over`` frees names, port and memory for the candidate. ``place``, ``hand_over`` and ``retire`` make it
-the service; ``put_back`` undoes all of that from ``before.json``. These four may be repeated after any kill.
+``switch_over`` frees names, port and memory for the candidate. ``place``, ``hand_over`` and ``retire`` make it
+the service; ``revert`` undoes all of that from ``before.json``. These four may be repeated after any kill.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.cluster import ranks
-from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
+from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
 from sparkfleet.onhost.machine import memory
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import snapshot
@@ -33,7 +33,7 @@ def tidy(system: System, services: tuple[str, ...]) -> None:
 
 
 def stop(system: System, service: str, entry: dict[str, Any]) -> None:
-    """Stop a service's unit and container. Raise TrialFailedError when the container will not end."""
+    """Stop a service's unit and container. Raise CandidateFailedError when the container will not end."""
     grace = snapshot.stop_timeout(entry)
     systemctl(system, "stop", units.unit_name(service), timeout_s=grace + 90)
     container = system.runtime.inspect(entry["container"]) if entry["container"] else None
@@ -44,10 +44,10 @@ def stop(system: System, service: str, entry: dict[str, Any]) -> None:
         system.runtime.stop(container.id, grace)
     container = system.runtime.inspect(container.id)
     if container and container.running:
-        raise TrialFailedError(Failure(f"the running engine {service} does not end, not even by SIGKILL"))
+        raise CandidateFailedError(Failure(f"the running engine {service} does not end, not even by SIGKILL"))
 
 
-def take_over(system: System, journal: Journal, generation: Generation, candidate_id: str) -> None:
+def switch_over(system: System, journal: Journal, generation: Generation, candidate_id: str) -> None:
     """Stop what is replaced, wait for its memory, free the names, give the candidate its own."""
     state = journal.before
     for service, entry in state.items():
@@ -58,7 +58,7 @@ def take_over(system: System, journal: Journal, generation: Generation, candidat
     found = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
     journal.tell("note", f"{found.available} MiB available", phase="memory")
     if found.available < generation.need_mib:
-        raise TrialFailedError(
+        raise CandidateFailedError(
             Failure(
                 f"memory did not come back: {found.available} MiB available, {generation.need_mib} needed",
                 "something else holds memory: see `nvidia-smi` and `ps` on the Spark",
@@ -71,7 +71,7 @@ def take_over(system: System, journal: Journal, generation: Generation, candidat
 
 
 def place(system: System, record: dict[str, Any], token: str) -> None:
-    """Write unit and books of what passed; starts nothing. Raise TrialFailedError when systemd refuses."""
+    """Write unit and record of what passed; starts nothing. CandidateFailedError when systemd refuses."""
     generation = Generation.from_json(record)
     snapshot.write_unit(system, generation.service, generation.unit)
     if token:
@@ -81,11 +81,11 @@ def place(system: System, record: dict[str, Any], token: str) -> None:
     systemctl(system, "reset-failed", generation.unit_name)
     enabled = systemctl(system, "enable", generation.unit_name)
     if enabled.code:
-        raise TrialFailedError(Failure(f"systemd did not enable {generation.unit_name}: {enabled.text}"))
+        raise CandidateFailedError(Failure(f"systemd did not enable {generation.unit_name}: {enabled.text}"))
 
 
 def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
-    """Let the unit adopt the serving container. Raise TrialFailedError when systemd refuses."""
+    """Let the unit adopt the serving container. Raise CandidateFailedError when systemd refuses."""
     generation, container_id = Generation.from_json(record), record["container"]["id"]
     was = system.runtime.inspect(container_id)
     if generation.rank and was and was.running:
@@ -94,7 +94,7 @@ def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
     now = system.runtime.inspect(container_id)
     if started.code or not now or not now.running:
         why = started.text or "the engine ended"
-        raise TrialFailedError(Failure(f"systemd did not take over {generation.unit_name}: {why}"))
+        raise CandidateFailedError(Failure(f"systemd did not take over {generation.unit_name}: {why}"))
     if was and now.started_at != was.started_at:
         journal.tell("note", f"{generation.service} had ended and was started by its unit", phase="promote")
 
@@ -129,7 +129,7 @@ def forget(system: System, service: str) -> None:
     store.retire(system.paths.state, service)
 
 
-def put_back(system: System, journal: Journal, generation: Generation) -> None:
+def revert(system: System, journal: Journal, generation: Generation) -> None:
     """Bring containers, units and books back to how they were before; starts nothing."""
     candidate = find_candidate(system, journal, generation)
     if candidate:

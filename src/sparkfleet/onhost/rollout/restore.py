@@ -20,7 +20,7 @@ STATE_S = 2.0
 
 
 @dataclass(frozen=True)
-class Back:
+class Restarted:
     """What serves again. ``serving_at`` is the unix time of the last one's first right answer, 0 for none."""
 
     serving: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class Back:
     serving_at: float = 0.0
 
 
-def bring_back(system: System, journal: Journal) -> Back:
+def restart_previous(system: System, journal: Journal) -> Restarted:
     """Start and gate every service that ran before. One's trouble does not stop the next one's start."""
     wanted = {name: entry for name, entry in journal.before.items() if entry["running"] or entry["active"]}
     diagnostics = [
@@ -43,7 +43,7 @@ def bring_back(system: System, journal: Journal) -> Back:
             serving.append(name)
         except (GateFailedError, EngineEndedError) as error:
             diagnostics.append(f"{name}: {error or 'its unit gave up'}")
-    return Back(tuple(serving), tuple(diagnostics), serving_at)
+    return Restarted(tuple(serving), tuple(diagnostics), serving_at)
 
 
 def _start(system: System, service: str, entry: dict[str, Any]) -> str:

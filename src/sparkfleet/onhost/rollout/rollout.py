@@ -17,16 +17,16 @@ from typing import Any
 
 from sparkfleet.contract.generation import Generation, SwapRequest
 from sparkfleet.onhost.cluster import coordination
-from sparkfleet.onhost.cluster.coordination import Party
-from sparkfleet.onhost.cluster.messages import NotTogetherError
+from sparkfleet.onhost.cluster.coordination import Coordinator
+from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate import candidate_start, evidence
-from sparkfleet.onhost.gate.candidate_start import Failure, TrialFailedError
+from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
 from sparkfleet.onhost.gate.gate import Passed
 from sparkfleet.onhost.machine import runtime_wait, valve
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.rollout import changeover, checks, snapshot
 from sparkfleet.onhost.rollout.outcome import FAILED, INTERRUPTED, PROMOTED, REMOVED, RESTORED, sentence
-from sparkfleet.onhost.rollout.restore import bring_back
+from sparkfleet.onhost.rollout.restore import restart_previous
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import Role, RuntimeRefusedError, RuntimeUnavailableError
@@ -42,18 +42,20 @@ def run(system: System, swap_id: str) -> dict[str, Any]:
     if result is not None:
         return result
     request = journal.request
-    swap = Swap(system, journal, request, coordination.party(system, journal, request))
+    rollout = Rollout(system, journal, request, coordination.coordinator(system, journal, request))
     if journal.count("begin") >= MAX_TRIES:
-        return swap.finish(FAILED, cause=f"given up after {MAX_TRIES} tries", remedy="see its events.jsonl")
+        return rollout.finish(
+            FAILED, cause=f"given up after {MAX_TRIES} tries", remedy="see its events.jsonl"
+        )
     again = journal.last("begin") is not None
     journal.step("begin", "continues after it was interrupted" if again else "begins")
     try:
-        swap.party.open(again=again)
-        return swap.resume() if again else swap.forward()
-    except NotTogetherError as error:
-        return swap.finish(checks.REFUSED, cause=str(error), remedy=error.remedy)
+        rollout.coordinator.open(again=again)
+        return rollout.resume() if again else rollout.forward()
+    except CoordinationError as error:
+        return rollout.finish(checks.REFUSED, cause=str(error), remedy=error.remedy)
     finally:
-        swap.party.close()
+        rollout.coordinator.close()
 
 
 def settle(system: System, swap_id: str) -> None:
@@ -65,31 +67,31 @@ def settle(system: System, swap_id: str) -> None:
     if journal.result is not None:
         return
     request = journal.request
-    swap = Swap(system, journal, request, coordination.party(system, journal, request))
+    rollout = Rollout(system, journal, request, coordination.coordinator(system, journal, request))
     if request.candidate is None or not journal.last("stop"):
         return
-    if swap.goes_forward() or swap.others_went_forward():
-        changeover.place(system, swap.record(), swap.request.cluster_key)
+    if rollout.goes_forward() or rollout.others_went_forward():
+        changeover.place(system, rollout.record(), rollout.request.cluster_key)
     else:
         if not journal.last("restore"):
             journal.step("restore", REBOOTED, cause=REBOOTED)
         candidate = changeover.find_candidate(system, journal, request.candidate)
         if candidate:
             evidence.save(system, journal.directory / "evidence", candidate.id, Failure(REBOOTED))
-        changeover.put_back(system, journal, request.candidate)
+        changeover.revert(system, journal, request.candidate)
 
 
 REBOOTED = "interrupted by a restart of the Spark or of this program before the gate had passed"
 
 
 @dataclass(frozen=True)
-class Swap:
+class Rollout:
     """One swap with everything that it needs."""
 
     system: System
     journal: Journal
     request: SwapRequest
-    party: Party
+    coordinator: Coordinator
 
     def forward(self) -> dict[str, Any]:
         """Go from the beginning to an end."""
@@ -106,8 +108,8 @@ class Swap:
             changeover.discard(self.system, self.journal, generation)
             return self.finish(checks.REFUSED, cause=self.cannot_create(error))
         try:
-            self.party.prepared(self.image_of(candidate_id))
-        except NotTogetherError:
+            self.coordinator.prepared(self.image_of(candidate_id))
+        except CoordinationError:
             changeover.discard(self.system, self.journal, generation)
             raise
         # The valve now, while the old engine serves: after its stop there is little left to flush.
@@ -115,12 +117,14 @@ class Swap:
         self.journal.keep_before(snapshot.look(self.system, self.request))
         self.journal.step("stop", "from here on a failure restores what served before")
         try:
-            changeover.take_over(self.system, self.journal, generation, candidate_id)
-            self.party.stopped()
-            passed = candidate_start.run(self.system, self.journal, generation, candidate_id, self.party)
+            changeover.switch_over(self.system, self.journal, generation, candidate_id)
+            self.coordinator.stopped()
+            passed = candidate_start.run(
+                self.system, self.journal, generation, candidate_id, self.coordinator
+            )
             self.journal.step("promote", "the gate has passed", record=self.new_record(candidate_id, passed))
             return self.promote()
-        except TrialFailedError as error:
+        except CandidateFailedError as error:
             return self.restore(error.failure)
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -140,7 +144,7 @@ class Swap:
             return self.restore(None)
         try:
             return self.promote()
-        except TrialFailedError as error:
+        except CandidateFailedError as error:
             return self.restore(error.failure)
 
     def wait_for_runtime(self) -> None:
@@ -157,7 +161,7 @@ class Swap:
     def others_went_forward(self) -> bool:
         """Return whether the cluster's head had said so while this rank was interrupted; note it then."""
         created = self.journal.last("created")
-        if self.journal.last("restore") or not created or not self.party.was_committed():
+        if self.journal.last("restore") or not created or not self.coordinator.was_committed():
             return False
         passed = Passed(0.0, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
         self.journal.step(
@@ -218,7 +222,7 @@ class Swap:
     def promote(self) -> dict[str, Any]:
         """Make the candidate the service; may be repeated."""
         record = self.record()
-        self.party.commit()
+        self.coordinator.commit()
         while True:
             try:
                 changeover.place(self.system, record, self.request.cluster_key)
@@ -240,17 +244,17 @@ class Swap:
             kept = {key: known.get(key, "") for key in ("cause", "remedy", "line")}
             failure = Failure(**kept, exit_code=known.get("exit_code"))
         else:
-            failure = self.party.explain(failure or Failure(REBOOTED))
+            failure = self.coordinator.explain(failure or Failure(REBOOTED))
             kept = {"cause": failure.cause, "remedy": failure.remedy, "line": failure.line}
             self.journal.step("restore", failure.cause, **kept, exit_code=failure.exit_code)
-        self.party.abort(failure)
+        self.coordinator.abort(failure)
         self.wait_for_runtime()
         candidate = changeover.find_candidate(self.system, self.journal, generation)
         folder = self.journal.directory / "evidence"
         if candidate:
             evidence.save(self.system, folder, candidate.id, failure)
-        changeover.put_back(self.system, self.journal, generation)
-        back = bring_back(self.system, self.journal)
+        changeover.revert(self.system, self.journal, generation)
+        back = restart_previous(self.system, self.journal)
         details = {
             "cause": failure.cause,
             "remedy": failure.remedy,
@@ -286,7 +290,7 @@ class Swap:
         """Write the result and return it."""
         generation = self.request.candidate
         begin = self.journal.first("begin")
-        others = self.party.settle(outcome == PROMOTED, str(details.get("cause", "")))
+        others = self.coordinator.settle(outcome == PROMOTED, str(details.get("cause", "")))
         if others:
             details = {**details, "cause": "; ".join(others), "remedy": "run again"}
             outcome = FAILED

@@ -40,7 +40,7 @@ class RefusedError(Exception):
 
 
 @dataclass
-class Guard:
+class Supervisor:
     """One run of the guard. ``stop`` and ``leave`` are set by signals."""
 
     system: System

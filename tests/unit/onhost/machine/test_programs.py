@@ -10,7 +10,7 @@ import pytest
 
 from sparkfleet.onhost.machine import programs
 from sparkfleet.onhost.rollout import services
-from sparkfleet.onhost.supervisor.supervisor import Guard
+from sparkfleet.onhost.supervisor.supervisor import Supervisor
 from tests.unit.onhost.supervisor.test_supervisor import after
 from tests.unit.onhost.world import World, generation
 
@@ -38,7 +38,7 @@ def test_what_a_guard_says_is_read_again(text: str) -> None:
 def test_a_guard_says_it_with_every_state(world: World) -> None:
     world.serve(NANO)
     notes: list[str] = []
-    guard = Guard(world, "nano", 2048, 60, world.said.append, notes.append, NEW)
+    guard = Supervisor(world, "nano", 2048, 60, world.said.append, notes.append, NEW)
     world.docker_gone = True
     after(world, 5, guard.stop.set)
     guard.run()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from sparkfleet.onhost.state import store, units
-from sparkfleet.onhost.supervisor.supervisor import ENDED, STOPPED, Guard
+from sparkfleet.onhost.supervisor.supervisor import ENDED, STOPPED, Supervisor
 from tests.unit.onhost.world import Box, Engine, World, generation
 
 NANO = generation()
@@ -20,9 +20,9 @@ def box(world: World) -> Box:
     return served
 
 
-def make(world: World, **more: object) -> Guard:
+def make(world: World, **more: object) -> Supervisor:
     notes: list[str] = []
-    guard = Guard(world, "nano", 2048, 60, world.said.append, notes.append, **more)  # type: ignore[arg-type]
+    guard = Supervisor(world, "nano", 2048, 60, world.said.append, notes.append, **more)  # type: ignore[arg-type]
     guard.notes = notes  # type: ignore[attr-defined]
     return guard
 
