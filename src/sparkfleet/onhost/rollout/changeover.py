@@ -1,7 +1,7 @@
-"""Moves containers, units and books from one generation to the other, and back.
+"""Moves instances, units and records from one generation to the other, and back.
 
-``switch_over`` frees names, port and memory for the candidate. ``place``, ``hand_over`` and ``retire`` make it
-the service; ``revert`` undoes all of that from ``before.json``. These four may be repeated after any kill.
+``switch_over`` frees names, port and memory for the candidate. ``place``, ``hand_over`` and ``retire`` make
+it the service; ``revert`` undoes all of that from ``before.json``. These four may be repeated after any kill.
 """
 
 from __future__ import annotations
