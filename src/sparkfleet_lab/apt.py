@@ -63,8 +63,8 @@ def read_apt(root: Path = Path("/")) -> Apt:
         elif path.suffix == ".sources" and path.is_file():
             found += parse_deb822(path.read_text(errors="replace"))
     own = (codename, f"{codename}-updates", f"{codename}-security")
-    kept = dict.fromkeys(s for s in found if s.suite in own and "main" in s.components)
-    return Apt(codename, tuple(kept), _proxy() if root == Path("/") else "")
+    sources = dict.fromkeys(s for s in found if s.suite in own and "main" in s.components)
+    return Apt(codename, tuple(sources), _proxy() if root == Path("/") else "")
 
 
 def parse_list(text: str) -> list[Source]:

@@ -1,7 +1,7 @@
 """The base of every lab image: Ubuntu 24.04 where a registry answers, else this machine's distribution.
 
 Without a registry the base is a ``debootstrap`` of the release that this machine runs, from its own apt
-sources. Where those are is used while building and not kept in the image.
+sources. Their addresses are used while building and are not in the image.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _run(argv: list[str]) -> None:
         argv, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path, "LC_ALL": "C"}
     )
     if answer.returncode != 0:
-        said = "\n".join((answer.stdout + answer.stderr).strip().splitlines()[-8:])
+        output = "\n".join((answer.stdout + answer.stderr).strip().splitlines()[-8:])
         raise SparkfleetError(
-            Diagnostic(" ".join(argv[:4]), said, hint="see the lines above, then run again")
+            Diagnostic(" ".join(argv[:4]), output, hint="see the lines above, then run again")
         )

@@ -49,7 +49,7 @@ class Definition:
     script: str = ""
     """Shell, after packages and files are there."""
     changes: tuple[str, ...] = ()
-    """Dockerfile words for ``docker commit --change``."""
+    """Dockerfile instructions for ``docker commit --change``."""
 
     @property
     def tag(self) -> str:
@@ -102,11 +102,11 @@ def forget_old(docker: Docker, tag: str) -> None:
 def _run(docker: Docker, container: str, tag: str) -> None:
     answer = docker.attempt("start", "-a", container, timeout=1800)
     if answer.returncode != 0:
-        said = (answer.stdout + b"\n" + answer.stderr).decode(errors="replace").strip().splitlines()[-12:]
+        output = (answer.stdout + b"\n" + answer.stderr).decode(errors="replace").strip().splitlines()[-12:]
         raise SparkfleetError(
             Diagnostic(
                 f"building {tag}",
-                "\n".join(said),
+                "\n".join(output),
                 hint="see the lines above; sparkfleet lab up tries again",
             )
         )

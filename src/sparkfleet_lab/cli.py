@@ -14,29 +14,29 @@ from sparkfleet_lab.names import Lab, find_lab
 
 @click.group()
 def lab() -> None:
-    """Sparks made of containers: systemd, sshd and a Docker daemon of their own, and stand-ins for the rest.
+    """Sparks made of containers: each runs systemd, sshd and its own Docker daemon; the rest are stand-ins.
 
-    State is in .lab/ of the checkout. SPARKFLEET_LAB=NAME makes another lab beside the first.
+    The state is in .lab/ of the working directory. SPARKFLEET_LAB=NAME selects another lab.
     """
 
 
 @lab.command()
 @click.option("--sparks", default=2, show_default=True, metavar="N", help="How many machines.")
-@click.option("--warm", is_flag=True, help="Machines begin with the engine images on them.")
-@click.option("--ring", is_flag=True, help="Three machines, each cabled with the other two.")
+@click.option("--warm", is_flag=True, help="Load the engine images into the machines.")
+@click.option("--ring", is_flag=True, help="Three machines, each linked to the other two.")
 def up(sparks: int, warm: bool, ring: bool) -> None:
-    """Start machines, registry and hub. The first time takes some minutes, later seconds."""
+    """Start machines, registry and hub. The first start takes minutes, later ones seconds."""
     from sparkfleet_lab.docker import Docker  # noqa: PLC0415  (import of the command line stays fast)
     from sparkfleet_lab.lifecycle import up as lab_up  # noqa: PLC0415
 
     here = find_lab()
     state = lab_up(Docker(), here, sparks, _say, warm=warm, ring=ring)
-    click.echo(f"reach one:   ssh -F {_short(here)}/ssh_config {state.machines[0].name}")
-    click.echo(f"take it down: {_env(here)}sparkfleet lab down")
+    click.echo(f"connect:     ssh -F {_short(here)}/ssh_config {state.machines[0].name}")
+    click.echo(f"remove it:   {_env(here)}sparkfleet lab down")
 
 
 @lab.command()
-@click.option("--images", is_flag=True, help="Also the images that make the next start fast.")
+@click.option("--images", is_flag=True, help="Remove the cached images, too.")
 def down(images: bool) -> None:
     """Remove every container, network, volume and file of the lab."""
     from sparkfleet_lab.docker import Docker  # noqa: PLC0415
@@ -46,9 +46,9 @@ def down(images: bool) -> None:
 
 
 @lab.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 def status(as_json: bool) -> None:
-    """Show what runs, and how to reach it."""
+    """Show the parts of the lab and how to connect."""
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -77,16 +77,16 @@ def status(as_json: bool) -> None:
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
 @click.argument("host")
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
-def exec_(host: str, words: tuple[str, ...]) -> None:
-    """Run a command as root on a machine, past SSH. One word with spaces is given to a shell."""
+@click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+def exec_(host: str, arguments: tuple[str, ...]) -> None:
+    """Run a command as root on a machine, without SSH. One argument with spaces runs in a shell."""
     from sparkfleet_lab.state import require_state  # noqa: PLC0415
 
     here = find_lab()
     if host not in ("registry", "hub"):
         require_state(here).machine(host)
     terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []
-    command = ["sh", "-c", words[0]] if len(words) == 1 else list(words)
+    command = ["sh", "-c", arguments[0]] if len(arguments) == 1 else list(arguments)
     sys.stdout.flush()
     os.execvp("docker", ["docker", "exec", "-i", *terminal, here.container(host), *command])  # noqa: S606
 
@@ -94,9 +94,9 @@ def exec_(host: str, words: tuple[str, ...]) -> None:
 @lab.command("break")
 @click.argument("host", required=False)
 @click.argument("fault", required=False)
-@click.option("--list", "as_list", is_flag=True, help="What can be broken.")
+@click.option("--list", "as_list", is_flag=True, help="List the faults.")
 def break_(host: str | None, fault: str | None, as_list: bool) -> None:
-    """Make something go wrong on a machine, at the registry or at the hub."""
+    """Apply a fault to a machine, the registry or the hub."""
     from sparkfleet_lab.docker import Docker  # noqa: PLC0415
     from sparkfleet_lab.fault_table import FAULTS  # noqa: PLC0415
     from sparkfleet_lab.faults import break_host  # noqa: PLC0415
@@ -107,7 +107,7 @@ def break_(host: str | None, fault: str | None, as_list: bool) -> None:
             click.echo(f"{'HOST' if entry.role == 'spark' else entry.role:9} {entry.name:16} {entry.text}")
         return
     if not host or not fault:
-        raise click.UsageError("say what: sparkfleet lab break HOST FAULT (--list shows the faults)")
+        raise click.UsageError("missing arguments: sparkfleet lab break HOST FAULT (--list shows the faults)")
     here = find_lab()
     done = break_host(Docker(), here, require_state(here), host, fault)
     click.echo(f"{host}: {done.text}")
@@ -125,7 +125,7 @@ def mend(host: str) -> None:
 
     here = find_lab()
     names = mend_host(Docker(), here, require_state(here), host)
-    click.echo(f"{host}: {', '.join(names) if names else 'nothing was broken'}")
+    click.echo(f"{host}: {', '.join(names) if names else 'no faults'}")
 
 
 def _say(text: str) -> None:

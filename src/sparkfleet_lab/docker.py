@@ -17,23 +17,23 @@ _NOT_RUNNING = ("Cannot connect to the Docker daemon", "permission denied while 
 
 @dataclass(frozen=True)
 class Docker:
-    """Runs ``docker`` with the given words; replaced by a recorder in unit tests."""
+    """Runs ``docker`` with these arguments; replaced by a recorder in unit tests."""
 
     program: str = "docker"
 
-    def run(self, *words: str, stdin: bytes | None = None, timeout: float | None = 900) -> str:
-        """Return stdout of ``docker WORDS``; any failure is an error with docker's own words."""
-        answer = self.attempt(*words, stdin=stdin, timeout=timeout)
+    def run(self, *args: str, stdin: bytes | None = None, timeout: float | None = 900) -> str:
+        """Return stdout of ``docker ARGS``; any failure is an error with docker's own message."""
+        answer = self.attempt(*args, stdin=stdin, timeout=timeout)
         if answer.returncode != 0:
-            raise self.error(words, answer.stderr.decode(errors="replace"))
+            raise self.error(args, answer.stderr.decode(errors="replace"))
         return answer.stdout.decode(errors="replace").strip()
 
-    def ok(self, *words: str) -> bool:
+    def ok(self, *args: str) -> bool:
         """Tell whether ``docker WORDS`` succeeds."""
-        return self.attempt(*words).returncode == 0
+        return self.attempt(*args).returncode == 0
 
     def attempt(
-        self, *words: str, stdin: bytes | None = None, timeout: float | None = 900
+        self, *args: str, stdin: bytes | None = None, timeout: float | None = 900
     ) -> subprocess.CompletedProcess[bytes]:
         """Return the finished process, whatever its exit code."""
         if shutil.which(self.program) is None:
@@ -44,7 +44,7 @@ class Docker:
             )
         feed: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         return subprocess.run(
-            [self.program, *words], capture_output=True, check=False, timeout=timeout, env=self._env(), **feed
+            [self.program, *args], capture_output=True, check=False, timeout=timeout, env=self._env(), **feed
         )
 
     def inspect(self, kind: str, name: str) -> dict[str, Any] | None:
@@ -55,9 +55,9 @@ class Docker:
         found: list[dict[str, Any]] = json.loads(answer.stdout)
         return found[0] if found else None
 
-    def lines(self, *words: str) -> list[str]:
+    def lines(self, *args: str) -> list[str]:
         """Return the non-empty lines that ``docker WORDS`` prints."""
-        return [line for line in self.run(*words).splitlines() if line]
+        return [line for line in self.run(*args).splitlines() if line]
 
     def require(self) -> None:
         """Raise an error with the next command unless the daemon answers."""
@@ -65,14 +65,14 @@ class Docker:
         if answer.returncode != 0:
             raise self.error(("version",), answer.stderr.decode(errors="replace"))
 
-    def error(self, words: tuple[str, ...], text: str) -> SparkfleetError:
+    def error(self, args: tuple[str, ...], text: str) -> SparkfleetError:
         """Return the error for a docker command that failed with ``text`` on stderr."""
-        said = "\n".join(text.strip().splitlines()[-15:]) or "(docker said nothing)"
+        output = "\n".join(text.strip().splitlines()[-15:]) or "(no output of docker)"
         remedy = "tools/ensure-docker.sh" if any(sign in text for sign in _NOT_RUNNING) else ""
-        return SparkfleetError(Diagnostic(f"{self.program} {' '.join(words)[:160]}", said, hint=remedy))
+        return SparkfleetError(Diagnostic(f"{self.program} {' '.join(args)[:160]}", output, hint=remedy))
 
     def _env(self) -> dict[str, str]:
-        # A client without buildx builds with the classic builder, but wants to be told.
+        # A client without buildx needs this variable for the classic builder.
         builder = {} if os.environ.get("DOCKER_BUILDKIT") else {"DOCKER_BUILDKIT": "0"}
         return {**os.environ, **builder} if not _has_buildx(self.program) else dict(os.environ)
 

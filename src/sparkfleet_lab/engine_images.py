@@ -97,7 +97,7 @@ def _key(base: Base) -> str:
 def _fill(docker: Docker, base: Base, plain: str, tag: str, say: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="sparkfleet-engines-") as scratch:
         (Path(scratch) / "registry.yml").write_text(_CONFIG)
-        wanted = contexts(Path(scratch) / "contexts", base.image)
+        image_contexts = contexts(Path(scratch) / "contexts", base.image)
         container = docker.run(
             "create", "-p", "127.0.0.1::5000", plain, "docker-registry", "serve", "/etc/registry.yml"
         )
@@ -106,7 +106,7 @@ def _fill(docker: Docker, base: Base, plain: str, tag: str, say: Callable[[str],
             docker.run("start", container)
             address = docker.run("port", container, "5000/tcp").splitlines()[0]
             _wait(f"http://{address}/v2/")
-            pushed = {context.ref: _push(docker, context, address, say) for context in wanted}
+            pushed = {context.ref: _push(docker, context, address, say) for context in image_contexts}
             docker.run("stop", "-t", "5", container)
             digests = {ref: index for ref, (_, index) in pushed.items()}
             label = f"LABEL {_LABEL}={json.dumps(json.dumps(digests))}"

@@ -149,7 +149,7 @@ FAULTS = (
         lab="cable mtu 1500", mend_lab="cable mtu 9000",
     ),
     Fault(
-        "management-lost", "when links are configured anew, the management link loses its address",
+        "management-lost", "when links are reconfigured, the management link loses its address",
         "cat > /usr/local/bin/networkctl <<'END'\n#!/bin/sh\n/usr/bin/networkctl \"$@\"; s=$?\n"
         '[ "$1" != reload ] || ip -4 address flush dev eth0\nexit $s\nEND\n'
         "chmod 755 /usr/local/bin/networkctl",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from sparkfleet_lab.fault import Fault
 from sparkfleet_lab.no_docker import REMOVE_DOCKER, RETURN_DOCKER
 
-KEPT = "/var/lib/lab/kept"
+BACKUP = "/var/lib/lab/backup"
 """What a state puts another thing in the place of."""
 
 
 def _aside(*paths: str) -> str:
     """Return shell that puts things aside, under their own paths; none is needed to be there."""
     return "".join(
-        f"if [ -e {path} ]; then mkdir -p $(dirname {KEPT}{path}); mv {path} {KEPT}{path}; fi\n"
+        f"if [ -e {path} ]; then mkdir -p $(dirname {BACKUP}{path}); mv {path} {BACKUP}{path}; fi\n"
         for path in paths
     )
 
@@ -20,7 +20,7 @@ def _aside(*paths: str) -> str:
 def _back(*paths: str) -> str:
     """Return shell that removes what is in a place now, and puts back what was put aside."""
     return "".join(
-        f"rm -rf {path}; if [ -e {KEPT}{path} ]; then mv {KEPT}{path} {path}; fi\n" for path in paths
+        f"rm -rf {path}; if [ -e {BACKUP}{path} ]; then mv {BACKUP}{path} {path}; fi\n" for path in paths
     )
 
 

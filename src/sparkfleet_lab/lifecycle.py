@@ -31,7 +31,7 @@ def up(  # noqa: PLR0917
 ) -> State:
     """Return a lab with that many machines, each up; what is up already stays as it is.
 
-    The first time builds the images (minutes); they are kept, so that later it takes seconds. ``warm``:
+    The first start builds the images (minutes); later starts reuse them (seconds). ``warm``:
     machines that are made from now on have the engine images. ``ring``: three machines without a switch.
     """
     if not 0 < sparks <= MOST_SPARKS:
@@ -79,14 +79,14 @@ def down(docker: Docker, lab: Lab, also_images: bool, say: Say) -> None:
         if not any(lab.directory.parent.iterdir()):
             lab.directory.parent.rmdir()
     say(f"removed {', '.join(gone)} and {lab.directory}")
-    kept = docker.lines(
+    images = docker.lines(
         "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={IMAGES}/*"
     )
-    if also_images and kept:
-        docker.run("image", "rm", *kept)
-        say(f"removed {len(kept)} images")
-    elif kept:
-        say(f"kept {len(kept)} images for the next time (sparkfleet lab down --images removes them)")
+    if also_images and images:
+        docker.run("image", "rm", *images)
+        say(f"removed {len(images)} images")
+    elif images:
+        say(f"kept {len(images)} images for the next time (sparkfleet lab down --images removes them)")
 
 
 def free_port() -> int:
@@ -164,9 +164,9 @@ def _require_whole(docker: Docker, lab: Lab, state: State) -> None:
 
 def _require_wired(lab: Lab, state: State, *, ring: bool) -> None:
     if bool(state.ring) != ring:
-        found, asked = ("in a ring", "at a switch") if state.ring else ("at a switch", "in a ring")
+        found, expected = ("in a ring", "at a switch") if state.ring else ("at a switch", "in a ring")
         remedy = "sparkfleet lab down, then up again"
-        raise SparkfleetError(Diagnostic(f"lab {lab.name}", f"its machines are {found}", asked, remedy))
+        raise SparkfleetError(Diagnostic(f"lab {lab.name}", f"its machines are {found}", expected, remedy))
 
 
 def _machine(name: str) -> Machine:

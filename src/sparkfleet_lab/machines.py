@@ -1,4 +1,4 @@
-"""One machine: the words that create its container, the files that are its own, waiting until it is up."""
+"""One machine: the arguments that create its container, its own files, and the wait until it is up."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _READY = "systemctl -q is-active ssh docker && ! systemctl -q is-failed lab-nics
 
 
 def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
-    """Return the words that let systemd and dockerd run in a container: ``--privileged``, or right by right.
+    """Return the options that let systemd and dockerd run in a container: ``--privileged`` or capabilities.
 
     A host without every capability refuses ``--privileged``; then each capability that this process may pass
     on is asked for, and those that the engine does not know are left out.
@@ -41,17 +41,17 @@ def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
     bound = ("--cgroupns=host", *cgroup_mounts(Path("/proc/self/mountinfo").read_text()))
     if docker.ok("run", "--rm", "--privileged", image, "true"):
         return ("--privileged", "--cgroupns=private") if version2 else ("--privileged", *bound)
-    wanted = capabilities(Path("/proc/self/status").read_text())
+    available = capabilities(Path("/proc/self/status").read_text())
     for left_out in ((), _RECENT):
-        caps = [word for cap in wanted if cap not in left_out for word in ("--cap-add", cap)]
-        words = (
+        caps = [word for cap in available if cap not in left_out for word in ("--cap-add", cap)]
+        args = (
             "--cap-drop", "ALL", *caps, "--security-opt", "seccomp=unconfined",
             "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
             "--device-cgroup-rule", "a *:* rwm",
         )  # fmt: skip
-        answer = docker.attempt("run", "--rm", *words, image, "true")
+        answer = docker.attempt("run", "--rm", *args, image, "true")
         if answer.returncode == 0:
-            return (*words, *bound)
+            return (*args, *bound)
     raise SparkfleetError(
         Diagnostic(
             "lab",
@@ -63,7 +63,7 @@ def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
 
 
 def cgroup_mounts(mountinfo: str) -> tuple[str, ...]:
-    """Return the words that show a machine the cgroups of a ``/proc/<pid>/mountinfo`` text, writable.
+    """Return the options that show a machine the cgroups of a ``/proc/<pid>/mountinfo`` text, writable.
 
     Of version 1 each hierarchy is shown by itself, in a file system of the machine's own: a systemd inside
     makes directories there and then makes it read-only, and neither may reach the one of this computer.
@@ -95,7 +95,7 @@ def capabilities(status: str) -> tuple[str, ...]:
 
 
 def create_words(lab: Lab, state: State, machine: Machine) -> list[str]:
-    """Return the words of ``docker create`` for a machine."""
+    """Return the arguments of ``docker create`` for a machine."""
     last = machine.last
     hosts = [f"--add-host={name}:{state.registry_ip}" for name in REGISTRY_NAMES]
     return [

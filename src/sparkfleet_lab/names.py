@@ -15,7 +15,7 @@ LABEL = "io.sparkfleet.lab"
 """Label of every container, network and volume of a lab; its value is the lab's prefix."""
 
 IMAGES = "sparkfleet-lab"
-"""Repository prefix of the images that are kept between labs."""
+"""Repository prefix of the images that stay between labs."""
 
 
 @dataclass(frozen=True)

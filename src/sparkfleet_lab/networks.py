@@ -73,7 +73,7 @@ def _make(
     seen = docker.inspect("network", name)
     if seen is not None:
         return Network(name, seen["IPAM"]["Config"][0]["Subnet"])
-    said = ""
+    output = ""
     for candidate in candidates:
         answer = docker.attempt(
             "network",
@@ -87,13 +87,13 @@ def _make(
         )
         if answer.returncode == 0:
             return Network(name, str(candidate))
-        said = answer.stderr.decode(errors="replace").strip()
-        if "overlap" not in said.lower():
+        output = answer.stderr.decode(errors="replace").strip()
+        if "overlap" not in output.lower():
             break
     raise SparkfleetError(
         Diagnostic(
             f"docker network {name}",
-            said or "no free subnet below 10.128.0.0/10",
+            output or "no free subnet below 10.128.0.0/10",
             "a free /24",
             "docker network prune",
         )

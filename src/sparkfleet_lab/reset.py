@@ -38,7 +38,7 @@ def reboot_machine(docker: Docker, lab: Lab, state: State, name: str) -> None:
 
 
 def _only_lab_images(docker: Docker, lab: Lab, state: State, name: str) -> bool:
-    """Empty the machine's dockerd of everything but images; tell whether those are just the lab's."""
+    """Empty the machine's dockerd of everything but images; return whether those are just the lab's."""
     answer = docker.attempt("exec", lab.container(name), "timeout", "20", "sh", "-c", _EMPTY_DOCKER)
     if answer.returncode != 0:
         return False  # stopped, broken or gone: whatever a test left behind

@@ -1,4 +1,4 @@
-"""What a fleet of lab machines needs to be told: for ``group_data/lab.py``."""
+"""Settings of a fleet of lab machines, for ``group_data/lab.py``."""
 
 from __future__ import annotations
 

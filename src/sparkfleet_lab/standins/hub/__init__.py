@@ -7,7 +7,7 @@ directory cannot: ``{"refs": {"main": commit}, "gated": false}``. ``DIR/tokens.j
 ``{"name": user, "accepted": [repositories whose licence that user accepted]}``.
 
 Faults are switched while it runs: ``POST /__lab__/fault`` with one fault (or ``{}`` for none), see
-``faults.py``; ``GET /__lab__/counters`` tells what was asked for, ``POST /__lab__/reset`` forgets that.
+``faults.py``; ``GET /__lab__/counters`` returns the counted requests, ``POST /__lab__/reset`` forgets that.
 Standard library alone: it runs in a container of its own.
 """
 

@@ -15,9 +15,9 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--host", default="0.0.0.0")  # noqa: S104 - lab machines reach it over their network
     parser.add_argument("--port", type=int, default=80)
-    said = parser.parse_args()
+    options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        Hub((said.host, said.port), said.root).serve_forever()
+        Hub((options.host, options.port), options.root).serve_forever()
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def commit(content: Content, user: User | None, repo: str, revision: str) -> str
     try:
         return content.commit(repo, revision)
     except HubError as error:
-        if error.code == "RepoNotFound" and user is None:  # the hub does not tell strangers what exists
+        if error.code == "RepoNotFound" and user is None:  # the hub hides from anonymous users what exists
             raise HubError(401, "Invalid username or password.", "RepoNotFound") from None
         raise
 

@@ -1,4 +1,4 @@
-"""What goes wrong at the hub because the lab asked for it, and what was asked of the hub."""
+"""Faults that the lab sets at the hub, and the requests that the hub counted."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def faulty(chunks: Iterator[bytes], fault: Fault) -> Iterator[bytes]:
 
 @dataclass
 class Counters:
-    """What was asked for since the start or the last reset."""
+    """Requests since the start or the last reset."""
 
     requests: int = 0
     bytes: int = 0

@@ -100,9 +100,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _post(self, path: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        said = json.loads(body) if body.strip().startswith((b"{", b"[")) else {}
+        data = json.loads(body) if body.strip().startswith((b"{", b"[")) else {}
         if path == "/__lab__/fault":
-            faults = [Fault(**entry) for entry in (said if isinstance(said, list) else [said]) if entry]
+            faults = [Fault(**entry) for entry in (data if isinstance(data, list) else [data]) if entry]
             self.server.faults.set(faults)
             return self._json({"faults": len(faults)})
         if path == "/__lab__/reset":
@@ -110,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.counters = Counters()
             return self._json({})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/paths-info/(.+)", path):
-            wanted = set(said.get("paths", ()) if said else parse_qs(body.decode()).get("paths", ()))
+            wanted = set(data.get("paths", ()) if data else parse_qs(body.decode()).get("paths", ()))
             entries = answers.tree(self.server.content, found[1], self._commit(found[1], found[2]))
             return self._json([entry for entry in entries if entry["path"] in wanted])
         raise HubError(404, NOT_FOUND)
