@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,21 +77,12 @@ class Registry:
         registry, _, path = repository.partition("/")
         what = f"blobs/{digest}"
         with _in_words(registry):
-            client = self._client(registry)
-            for last in (False, True):
-                headers = {"range": f"bytes={offset}-"} if offset else {}
-                known = self._authorization.get((registry, path))
-                headers |= {"authorization": known} if known else {}
-                with client.stream("GET", f"/v2/{path}/{what}", headers=headers) as response:
-                    if response.status_code == _UNAUTHORIZED and not last:
-                        challenge = response.headers.get("www-authenticate", "")
-                        self._authorization[registry, path] = self._authorize(
-                            client, registry, path, challenge
-                        )
-                        continue
-                    self._refuse(response, registry, path, what)
-                    yield response
-                    return
+            headers = {"range": f"bytes={offset}-"} if offset else {}
+            auth = self._auth(registry, path)
+            url = f"/v2/{path}/{what}"
+            with self._client(registry).stream("GET", url, headers=headers, auth=auth) as response:
+                self._refuse(response, registry, path, what)
+                yield response
 
     def close(self) -> None:
         """Close all connections."""
@@ -120,29 +111,23 @@ class Registry:
         return Content(real, data, body)
 
     def _ask(self, registry: str, path: str, what: str) -> httpx.Response:
-        client = self._client(registry)
+        auth, headers = self._auth(registry, path), {"accept": ACCEPT}
         url = f"/v2/{path}/{what}"
-        response = self._send(client, registry, path, url)
-        if response.status_code == _UNAUTHORIZED:
-            challenge = response.headers.get("www-authenticate", "")
-            authorization = self._authorize(client, registry, path, challenge)
-            if authorization:
-                self._authorization[registry, path] = authorization
-                response = self._send(client, registry, path, url)
-        return response
-
-    def _send(self, client: httpx.Client, registry: str, path: str, url: str) -> httpx.Response:
-        headers = {"accept": ACCEPT}
-        known = self._authorization.get((registry, path))
-        if known:
-            headers["authorization"] = known
-        with client.stream("GET", url, headers=headers) as response:
+        with self._client(registry).stream("GET", url, headers=headers, auth=auth) as response:
             if int(response.headers.get("content-length", 0)) > MAX_BYTES:
                 raise RegistryError(
                     f"{registry} sent more than {MAX_BYTES >> 20} MiB for a manifest", "ask its owner"
                 )
             response.read()
         return response
+
+    def _auth(self, registry: str, path: str) -> _ChallengeAuth:
+        client = self._client(registry)
+        return _ChallengeAuth(
+            self._authorization,
+            (registry, path),
+            lambda challenge: self._authorize(client, registry, path, challenge),
+        )
 
     def _client(self, registry: str) -> httpx.Client:
         if registry not in self._clients:
@@ -217,6 +202,32 @@ class Registry:
         if status == _TOO_MANY:
             raise _rate_limited(registry, response)
         raise RegistryError(f"{registry} answered HTTP {status} for {path}", "try again later")
+
+
+class _ChallengeAuth(httpx.Auth):
+    """Sends what the registry accepted before; answers its challenge once, and keeps what that gives."""
+
+    def __init__(
+        self,
+        accepted: dict[tuple[str, str], str],
+        key: tuple[str, str],
+        authorize: Callable[[str], str],
+    ) -> None:
+        self.accepted = accepted
+        self.key = key
+        self.authorize = authorize
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if self.key in self.accepted:
+            request.headers["authorization"] = self.accepted[self.key]
+        response = yield request
+        if response.status_code != _UNAUTHORIZED:
+            return
+        authorization = self.authorize(response.headers.get("www-authenticate", ""))
+        if authorization:
+            self.accepted[self.key] = authorization
+            request.headers["authorization"] = authorization
+            yield request
 
 
 @contextmanager

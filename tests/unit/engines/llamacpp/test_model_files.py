@@ -34,7 +34,6 @@ def test_the_parts_of_a_split_model_belong_together(pattern: str) -> None:
     assert chosen(pattern) == Choice(first, (first, second))
 
 
-@pytest.mark.provokes("gguf-file-ambiguous", "gguf-file-missing", "gguf-file-unmatched")
 @pytest.mark.parametrize(
     "pattern, found, hint",
     [
@@ -57,14 +56,12 @@ def test_none_or_several_matches_are_an_error_that_lists_the_names(
     assert hint in error.value.hint
 
 
-@pytest.mark.provokes("gguf-none")
 def test_a_repository_without_gguf_points_to_other_engines() -> None:
     with pytest.raises(ModelFilesError) as error:
         chosen("*", ["model.safetensors", "config.json"])
     assert "engine: vllm" in error.value.hint
 
 
-@pytest.mark.provokes("gguf-part-missing")
 def test_a_split_model_with_a_missing_part_is_an_error() -> None:
     with pytest.raises(ModelFilesError, match=r"BF16/tiny-BF16-00001-of-00002.gguf missing"):
         chosen("*BF16*", [path for path in PATHS if "00001" not in path])

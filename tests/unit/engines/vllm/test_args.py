@@ -29,7 +29,7 @@ def test_what_is_rendered_is_read_back_as_it_was_written(data: st.DataObject) ->
     assert parsed == Parsed("org/model", flags, ())
 
 
-@pytest.mark.provokes("bad-json", "not-built-in")
+@pytest.mark.provokes("not-built-in")
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_what_is_rendered_is_taken_by_the_parser_that_it_was_rendered_for(data: st.DataObject) -> None:

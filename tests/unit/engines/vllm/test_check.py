@@ -55,7 +55,7 @@ def test_an_environment_variable_is_known_until_the_release_that_dropped_it(
 # Flags
 
 
-@pytest.mark.provokes("model-not-first", "two-models")
+@pytest.mark.provokes("bad-json", "model-not-first", "two-models")
 @pytest.mark.parametrize(
     ("line", "version", "code", "text", "remedy"),
     [
