@@ -77,7 +77,8 @@ class LogFormat:
     patterns: str = "failure_patterns.json"
     """Data file in the engine's folder: ``failures``, ``harmless``, ``warnings``, ``phases``."""
     prefix: re.Pattern[str] = field(default_factory=lambda: re.compile(r"^(?!)(?P<level>)"))
-    """What the logger writes before a message; group ``level`` is DEBUG, INFO, WARNING, ERROR or CRITICAL."""
+    """What the logger writes before a message; group ``level`` is DEBUG, INFO, WARNING, ERROR or CRITICAL,
+    or its first letter."""
     memory: re.Pattern[str] = field(default_factory=lambda: re.compile(r"(?!)"))
     """Lines that are kept with a generation, for ``Engine.measured``."""
 

@@ -102,6 +102,11 @@ def image_operation(image: ImageRef, observed: Observed) -> PullImage | BuildIma
 
 
 def weights_key(weights: Weights) -> str:
+    """Return the key of what is fetched together: a repository's locked files, or one model of it."""
+    return f"{snapshot_key(weights)} {weights.file}" if weights.file else snapshot_key(weights)
+
+
+def snapshot_key(weights: Weights) -> str:
     """Return the key of a repository's files in what was observed."""
     return f"{weights.repo}@{weights.revision}"
 
@@ -112,8 +117,8 @@ def wrong_files(weights: Weights, observed: Observed) -> dict[str, tuple[WeightF
     Partial: it has fewer bytes. Changed: more bytes, or by its hash another content. Foreign: it is linked to
     a content that this commit does not have.
     """
-    have: Mapping[str, tuple[int, str]] = observed.weights.get(weights_key(weights), {})
-    hashed = observed.hashed.get(weights_key(weights), {})
+    have: Mapping[str, tuple[int, str]] = observed.weights.get(snapshot_key(weights), {})
+    hashed = observed.hashed.get(snapshot_key(weights), {})
     wrong = {}
     for file in weights.files:
         found, blob = have.get(file.path, (None, ""))
@@ -143,7 +148,7 @@ def weights_operation(weights: Weights, observed: Observed) -> FetchWeights | No
         weights.revision,
         tuple(FileToFetch(path, file.size, found) for path, (file, found) in wrong.items()),
         len(weights.files),
-        nothing_present=not observed.weights.get(weights_key(weights)),
+        nothing_present=not observed.weights.get(snapshot_key(weights)),
     )
 
 

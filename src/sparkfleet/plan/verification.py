@@ -11,7 +11,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.model import ChangeSet, HostPlan, Note, Step
 from sparkfleet.plan.operations import SHORT_COMMIT, VerifyWeights, WriteFile
-from sparkfleet.plan.staging import weights_key, wrong_files
+from sparkfleet.plan.staging import snapshot_key, weights_key, wrong_files
 from sparkfleet.probe.observed import Observed
 
 AGAIN = "verify_again"
@@ -50,7 +50,7 @@ def repositories(host: Host) -> tuple[Weights, ...]:
 def to_read(weights: Weights, observed: Observed, *, again: bool = False) -> tuple[WeightFile, ...]:
     """Return the files whose content is not known: those that are there with their size, and not hashed."""
     wrong = wrong_files(weights, observed)
-    hashed = {} if again else observed.hashed.get(weights_key(weights), {})
+    hashed = {} if again else observed.hashed.get(snapshot_key(weights), {})
     return tuple(
         file
         for file in weights.files

@@ -26,7 +26,7 @@ TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}as
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "Q4_K_M": 15}
 """Quantization -> ``general.file_type``. The numbers in the file are 32 or 16 bits wide, whatever it says."""
 
-_U32, _I32, _F32, _BOOL, _STRING, _ARRAY, _U16 = 4, 5, 6, 7, 8, 9, 2
+U32, I32, F32, BOOL, STRING, ARRAY, U16 = 4, 5, 6, 7, 8, 9, 2
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
 _TENSOR_F32, _TENSOR_F16 = 0, 1
 
@@ -43,55 +43,56 @@ class Tensor:
 
 def file(quantization: str, name: str = "tiny") -> bytes:
     """Return a model as one file."""
-    tensors = _tensors(half=quantization == "F16")
-    return _file(_metadata(quantization, name), tensors)
+    return _file(metadata(quantization, name), tensors(half=quantization == "F16"))
 
 
 def parts(quantization: str, count: int, name: str = "tiny") -> tuple[bytes, ...]:
     """Return a model split into ``count`` files, as ``llama-gguf-split`` does."""
-    tensors = _tensors(half=quantization == "F16")
-    size = -(-len(tensors) // count)
+    content = tensors(half=quantization == "F16")
+    size = -(-len(content) // count)
     made = []
     for number in range(count):
         split = [
-            ("split.no", _U16, number),
-            ("split.count", _U16, count),
-            ("split.tensors.count", _I32, len(tensors)),
+            ("split.no", U16, number),
+            ("split.count", U16, count),
+            ("split.tensors.count", I32, len(content)),
         ]
-        metadata = _metadata(quantization, name) if number == 0 else []
-        made.append(_file([*metadata, *split], tensors[number * size : (number + 1) * size]))
+        own = metadata(quantization, name) if number == 0 else []
+        made.append(_file([*own, *split], content[number * size : (number + 1) * size]))
     return tuple(made)
 
 
-def _metadata(quantization: str, name: str) -> list[tuple[str, int, Any]]:
+def metadata(quantization: str, name: str) -> list[tuple[str, int, Any]]:
+    """Return key, type and value of each metadata entry."""
     kinds = [_UNKNOWN, _CONTROL, _CONTROL, *[_BYTE] * 256, _NORMAL]
     return [
-        ("general.architecture", _STRING, "llama"),
-        ("general.name", _STRING, name),
-        ("general.file_type", _U32, FILE_TYPES[quantization]),
-        ("llama.context_length", _U32, CONTEXT),
-        ("llama.embedding_length", _U32, WIDTH),
-        ("llama.block_count", _U32, 1),
-        ("llama.feed_forward_length", _U32, INNER),
-        ("llama.attention.head_count", _U32, HEADS),
-        ("llama.attention.head_count_kv", _U32, HEADS),
-        ("llama.attention.layer_norm_rms_epsilon", _F32, 1e-5),
-        ("llama.rope.dimension_count", _U32, WIDTH // HEADS),
-        ("llama.vocab_size", _U32, len(TOKENS)),
-        ("tokenizer.ggml.model", _STRING, "llama"),
-        ("tokenizer.ggml.tokens", _ARRAY, (_STRING, TOKENS)),
-        ("tokenizer.ggml.scores", _ARRAY, (_F32, [0.0] * len(TOKENS))),
-        ("tokenizer.ggml.token_type", _ARRAY, (_I32, kinds)),
-        ("tokenizer.ggml.bos_token_id", _U32, 1),
-        ("tokenizer.ggml.eos_token_id", _U32, 2),
-        ("tokenizer.ggml.unknown_token_id", _U32, 0),
-        ("tokenizer.ggml.add_bos_token", _BOOL, True),
-        ("tokenizer.ggml.add_space_prefix", _BOOL, False),
-        ("tokenizer.chat_template", _STRING, TEMPLATE),
+        ("general.architecture", STRING, "llama"),
+        ("general.name", STRING, name),
+        ("general.file_type", U32, FILE_TYPES[quantization]),
+        ("llama.context_length", U32, CONTEXT),
+        ("llama.embedding_length", U32, WIDTH),
+        ("llama.block_count", U32, 1),
+        ("llama.feed_forward_length", U32, INNER),
+        ("llama.attention.head_count", U32, HEADS),
+        ("llama.attention.head_count_kv", U32, HEADS),
+        ("llama.attention.layer_norm_rms_epsilon", F32, 1e-5),
+        ("llama.rope.dimension_count", U32, WIDTH // HEADS),
+        ("llama.vocab_size", U32, len(TOKENS)),
+        ("tokenizer.ggml.model", STRING, "llama"),
+        ("tokenizer.ggml.tokens", ARRAY, (STRING, TOKENS)),
+        ("tokenizer.ggml.scores", ARRAY, (F32, [0.0] * len(TOKENS))),
+        ("tokenizer.ggml.token_type", ARRAY, (I32, kinds)),
+        ("tokenizer.ggml.bos_token_id", U32, 1),
+        ("tokenizer.ggml.eos_token_id", U32, 2),
+        ("tokenizer.ggml.unknown_token_id", U32, 0),
+        ("tokenizer.ggml.add_bos_token", BOOL, True),
+        ("tokenizer.ggml.add_space_prefix", BOOL, False),
+        ("tokenizer.chat_template", STRING, TEMPLATE),
     ]
 
 
-def _tensors(*, half: bool) -> list[Tensor]:
+def tensors(*, half: bool) -> list[Tensor]:
+    """Return the tensors of the table network."""
     count = len(TOKENS)
     table = _rows(count, ((token, token) for token in range(count)), half=half)
     answer, end, colon = count - 1, 2, BYTES_FROM + ord(":")
@@ -124,12 +125,12 @@ def _rows(count: int, ones: Iterable[tuple[int, int]], *, half: bool) -> bytes:
     return bytes(data)
 
 
-def _file(metadata: Sequence[tuple[str, int, Any]], tensors: Sequence[Tensor]) -> bytes:
-    head = b"GGUF" + struct.pack("<IQQ", VERSION, len(tensors), len(metadata))
-    for key, kind, value in metadata:
+def _file(entries: Sequence[tuple[str, int, Any]], content: Sequence[Tensor]) -> bytes:
+    head = b"GGUF" + struct.pack("<IQQ", VERSION, len(content), len(entries))
+    for key, kind, value in entries:
         head += _string(key) + struct.pack("<I", kind) + _value(kind, value)
     body = b""
-    for tensor in tensors:
+    for tensor in content:
         kind = _TENSOR_F16 if tensor.half else _TENSOR_F32
         shape = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
         head += _string(tensor.name) + shape + struct.pack("<IQ", kind, len(body))
@@ -138,12 +139,12 @@ def _file(metadata: Sequence[tuple[str, int, Any]], tensors: Sequence[Tensor]) -
 
 
 def _value(kind: int, value: Any) -> bytes:
-    if kind == _STRING:
+    if kind == STRING:
         return _string(value)
-    if kind == _ARRAY:
+    if kind == ARRAY:
         of, items = value
         return struct.pack("<IQ", of, len(items)) + b"".join(_value(of, item) for item in items)
-    return struct.pack({_U16: "<H", _U32: "<I", _I32: "<i", _F32: "<f", _BOOL: "<?"}[kind], value)
+    return struct.pack({U16: "<H", U32: "<I", I32: "<i", F32: "<f", BOOL: "<?"}[kind], value)
 
 
 def _string(text: str) -> bytes:

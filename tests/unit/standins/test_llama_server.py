@@ -93,6 +93,7 @@ def shape(log: str) -> list[str]:
         ("missing_file", ["-m", "models/none.gguf"]),
         ("bad_magic", ["-m", "models/bad.gguf"]),
         ("missing_part", ["-m", "models/tiny-F32-00001-of-00002.gguf"]),
+        ("missing_draft", ["-m", "models/tiny-Q4_K_M.gguf", "-md", "models/none.gguf"]),
     ],
 )
 def test_what_cannot_start_ends_with_1_and_the_real_last_lines(

@@ -20,6 +20,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageContext]:
     return {context.ref: context for context in contexts(tmp_path_factory.mktemp("contexts"), "the-base:1")}
 
 
+@pytest.fixture(scope="module")
+def vllm(made: dict[str, ImageContext]) -> dict[str, ImageContext]:
+    return {ref: context for ref, context in made.items() if context.engine == "vLLM"}
+
+
 def instructions(context: ImageContext) -> list[str]:
     return (context.directory / "Dockerfile").read_text().splitlines()
 
@@ -28,32 +33,42 @@ def test_the_images_are_those_that_recipes_name(made: dict[str, ImageContext]) -
     assert sorted(made) == [
         "docker.io/vllm/vllm-openai:v0.24.0-ubuntu2404",
         "docker.io/vllm/vllm-openai:v0.25.1",
+        "ghcr.io/ggml-org/llama.cpp:server-cuda",
         "nvcr.io/nvidia/vllm:26.04-py3",
         "nvcr.io/nvidia/vllm:26.05-py3",
     ]
 
 
-def test_each_has_the_vllm_version_that_its_tag_promises(made: dict[str, ImageContext]) -> None:
-    for ref, context in made.items():
+def test_each_has_the_vllm_version_that_its_tag_promises(vllm: dict[str, ImageContext]) -> None:
+    for ref, context in vllm.items():
         assert context.vllm == vllm_version(*ref.rsplit(":", 1))
         assert (context.directory / "engine" / f"vllm-{context.vllm}.dist-info" / "METADATA").is_file()
         assert context.vllm in (context.directory / "engine/vllm/version.py").read_text()
 
 
-def test_each_has_the_entrypoint_of_the_real_image(made: dict[str, ImageContext]) -> None:
-    for ref, context in made.items():
+def test_each_has_the_entrypoint_of_the_real_image(vllm: dict[str, ImageContext]) -> None:
+    for ref, context in vllm.items():
         assert instructions(context)[-1] == f"ENTRYPOINT {json.dumps(list(context.entrypoint))}"
         words = (*context.entrypoint, *(serve_prefix(context.entrypoint) or ()))
         assert words[-2:] == ("vllm", "serve"), ref
 
 
-def test_all_layers_up_to_the_engine_are_the_same(made: dict[str, ImageContext]) -> None:
+def test_all_layers_up_to_the_engine_are_the_same(vllm: dict[str, ImageContext]) -> None:
     heads = {
         tuple(line for line in instructions(c)[: instructions(c).index("COPY engine/ " + PACKAGES)])
-        for c in made.values()
+        for c in vllm.values()
     }
     assert len(heads) == 1
     assert next(iter(heads))[0] == "FROM the-base:1"
+
+
+def test_the_image_of_llama_cpp_runs_llama_server_and_has_no_client_of_the_hub(
+    made: dict[str, ImageContext],
+) -> None:
+    context = made["ghcr.io/ggml-org/llama.cpp:server-cuda"]
+    assert instructions(context)[-1] == 'ENTRYPOINT ["/app/llama-server"]'
+    assert "LABEL org.opencontainers.image.version=0.5.0" in instructions(context)
+    assert not list(context.directory.rglob("hf"))
 
 
 def test_everything_that_is_copied_is_in_the_context(made: dict[str, ImageContext]) -> None:

@@ -39,6 +39,7 @@ class LlamaCpp(Engine):
     secret_flags = frozenset({"api-key", "hf-token"})
     secret_env = frozenset({"LLAMA_API_KEY", "LLAMA_ARG_API_KEY"})
     shown_flags: Mapping[str, str] = {"--port": "port", ALIAS: "served name", "file": "file"}
+    model_flags = frozenset({"model", "--revision"})
     entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or llama-server"
     weights_hint = "GGUF"
 

@@ -33,6 +33,10 @@ _COMMAND_EXITS = {
 }
 
 
+_LEVELS = {"D": "DEBUG", "I": "INFO", "W": "WARNING", "E": "ERROR"}
+"""What loggers that write one letter mean."""
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """The cause of a failed start."""
@@ -174,7 +178,7 @@ class LogReader:
 
     def _level(self, line: str) -> str:
         match = self._prefix.match(line)
-        return match["level"] if match else ""
+        return _LEVELS.get(match["level"], match["level"]) if match else ""
 
     def _is_harmless(self, line: str) -> bool:
         return any(regex.search(line) for regex in self._harmless)

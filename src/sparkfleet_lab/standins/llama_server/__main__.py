@@ -120,6 +120,11 @@ def _load(served: Served, options: Options, path: Path, settings: Settings) -> N
         log.line("CUDA error: an illegal memory access was encountered", "E")
         raise SystemExit(int(settings.value("crash-after-load", 0, 1)))
     log.common("init", f"llama threadpool init, n_threads = {os.cpu_count() or 1}")
+    draft = options.text("--spec-draft-model")
+    if draft and not Path(draft).is_file():
+        log.line(f"gguf_init_from_file: failed to open GGUF file '{draft}' (No such file or directory)", "E")
+        log.srv("load_model", f"failed to load draft model, '{draft}'", "E")
+        _end_loading()
     time.sleep(settings.start_s * 0.4)
     trained = model.number("context_length", 2048)
     slots = options.number("--parallel", -1)
@@ -151,6 +156,10 @@ def _fail(path: Path, cause: str) -> NoReturn:
     )
     log.common("common_init_from_params", f"failed to load model '{path}'", "E")
     log.srv("load_model", f"failed to load model, '{path}'", "E")
+    _end_loading()
+
+
+def _end_loading() -> NoReturn:
     log.srv("operator()", "operator(): cleaning up before exit...")
     log.srv("llama_server", "exiting due to model loading error", "E")
     os._exit(1)

@@ -12,6 +12,7 @@ import pytest
 from sparkfleet import engines
 from sparkfleet.config.resolved import ImageRef, Service, WeightFile, Weights
 from sparkfleet.engines.base import ModelFilesError
+from sparkfleet.onhost.gate.diagnosis import reader
 
 ENGINE, ON_HOST = engines.get("llamacpp"), engines.on_host("llamacpp")
 GOLDEN = Path(__file__).parents[3] / "golden" / "real_llamacpp_0.5.0"
@@ -144,10 +145,15 @@ def test_other_patterns_match_their_samples(kind: str) -> None:
         ("missing_draft", "missing-draft-model"),
     ],
 )
-def test_the_best_ranked_pattern_explains_each_recorded_failure(name: str, id_: str) -> None:
-    lines = (GOLDEN / f"{name}.log").read_text().splitlines()
-    found = [
-        (entry["rank"], entry["id"]) for entry in PATTERNS["failures"] for line in lines
-        if re.search(entry["re"], line)
-    ]  # fmt: skip
-    assert min(found)[1] == id_
+def test_each_recorded_failure_is_explained(name: str, id_: str) -> None:
+    found = reader("llamacpp").diagnose((GOLDEN / f"{name}.log").read_text(), 1)
+    assert found is not None
+    assert found.id == id_
+
+
+def test_a_recorded_start_has_its_phases_and_no_failure() -> None:
+    log = (GOLDEN / "good_start.log").read_text()
+    phases = [phase for line in log.splitlines() if (phase := reader("llamacpp").phase_of(line))]
+    assert [name for name, _ in phases] == ["start", "load", "memory", "ready"]
+    assert phases[1][1] == "loads tiny-Q4_K_M.gguf"
+    assert reader("llamacpp").diagnose(log, 0) is None
