@@ -55,8 +55,8 @@ class Sparks:
         )
         self.state.sparkfleet_run = self.run
 
-    def act(self, name: str) -> executor.Acting:
-        return executor.Acting(self.state, self.hosts[name])
+    def act(self, name: str) -> executor.RunContext:
+        return executor.RunContext(self.state, self.hosts[name])
 
     def program(self, host: Any, name: str, *words: str, data: Any = None, timeout: int = 0) -> remote.Answer:
         assert timeout
@@ -74,7 +74,7 @@ class Sparks:
         """Return what the calls of a program gave to it."""
         return [data for call, data in zip(self.calls, self.sent, strict=True) if call[1] == program]
 
-    def watch(self, act: executor.Acting, job: str, subject: str) -> dict[str, Any]:
+    def watch(self, act: executor.RunContext, job: str, subject: str) -> dict[str, Any]:
         assert subject == "fetch"
         assert any(call[:2] == (act.host.name, "stage") for call in self.calls), f"{job} was not begun"
         return self.results.pop(0) if self.results else {"outcome": "staged"}
@@ -85,10 +85,10 @@ def patched(monkeypatch: pytest.MonkeyPatch, sparks: Sparks) -> Sparks:
     monkeypatch.setattr(remote, "program", sparks.program)
     monkeypatch.setattr(spark_plan, "declared", lambda host: sparks.declared[host.name])
 
-    def watch(act: executor.Acting, job: str, subject: str) -> dict[str, Any]:
+    def watch(act: executor.RunContext, job: str, subject: str) -> dict[str, Any]:
         return sparks.watch(act, job, subject)
 
-    monkeypatch.setattr(executor.Acting, "watch", watch)
+    monkeypatch.setattr(executor.RunContext, "watch", watch)
     user = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
     monkeypatch.setattr(spark_plan, "login_user", lambda _: user)
     return sparks

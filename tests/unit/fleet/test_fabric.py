@@ -68,7 +68,7 @@ def connector(act: Any, monkeypatch: pytest.MonkeyPatch, *, works: bool) -> tupl
     closed: list[str] = []
     old, new = (SimpleNamespace(close=lambda name=name: closed.append(name)) for name in ("old", "new"))
     act.host.connector = SimpleNamespace(client=old)
-    act.tell = lambda *words: closed.append(" ".join(words))
+    act.progress = lambda *words: closed.append(" ".join(words))
 
     def reconnect(host: Any, _: float) -> None:
         if not works:

@@ -16,7 +16,7 @@ WAIT_S = 180.0
 POLL_S = 0.2
 
 
-def coordinate(act: executor.Acting, request: SwapRequest, rank: Rank) -> SwapRequest:
+def coordinate(act: executor.RunContext, request: SwapRequest, rank: Rank) -> SwapRequest:
     """Return the request with what all members' rollouts share, as soon as every member is ready.
 
     Raise FailedError when one of them is not: nothing was touched on any of them then.
@@ -26,7 +26,7 @@ def coordinate(act: executor.Acting, request: SwapRequest, rank: Rank) -> SwapRe
     )
     shared.ready.add(rank.hosts[rank.rank])
     deadline = time.monotonic() + WAIT_S
-    act.tell(f"{rank.cluster} waits", f"for all of {', '.join(rank.hosts)}")
+    act.progress(f"{rank.cluster} waits", f"for all of {', '.join(rank.hosts)}")
     while missing := [name for name in rank.hosts if name not in shared.ready]:
         failed = [name for name in missing if name in act.run.failures]
         if failed:
@@ -39,12 +39,12 @@ def coordinate(act: executor.Acting, request: SwapRequest, rank: Rank) -> SwapRe
     return replace(request, id=shared.swap, cluster_key=shared.cluster_key)
 
 
-def _first(act: executor.Acting, name: str) -> str:
+def _first(act: executor.RunContext, name: str) -> str:
     """Return the first line of a member's failure; that member reports the whole."""
     return act.run.failures[name][0].message.splitlines()[0]
 
 
-def _refused(act: executor.Acting, rank: Rank, cause: str, remedy: str) -> executor.FailedError:
+def _refused(act: executor.RunContext, rank: Rank, cause: str, remedy: str) -> executor.FailedError:
     where = f"{act.host.name}: cluster {rank.cluster}"
     return executor.FailedError(
         Diagnostic(

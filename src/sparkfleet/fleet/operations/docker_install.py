@@ -23,15 +23,15 @@ DETACHED = (
 """A unit of its own: a lost connection must not interrupt dpkg."""
 
 
-def install(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
+def install(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
     """Install the packages of the plan, then probe again and show the rest of the plan."""
     installs = (one for one in operations if isinstance(one, InstallPackages))
     packages = tuple(argument for one in installs for argument in one.apt_arguments)
-    act.tell("docker", f"installing {len(packages)} packages")
+    act.progress("docker", f"installing {len(packages)} packages")
     answer = remote.run(act.host, (*DETACHED, *APT, *packages), timeout=INSTALL_S)
     if not answer.ok:
         raise executor.FailedError(_failed(act, remote.run(act.host, ("cat", LOG)).out))
-    act.tell("docker", "starting")
+    act.progress("docker", "starting")
     answer = remote.run(act.host, ("systemctl", "restart", "docker.service"))
     if not answer.ok:
         raise executor.FailedError(
@@ -45,7 +45,7 @@ def install(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
     fleet_run.plan_rest(act.host, act.state)
 
 
-def _failed(act: executor.Acting, log: str) -> Diagnostic:
+def _failed(act: executor.RunContext, log: str) -> Diagnostic:
     errors = [line for line in log.splitlines() if line.startswith("E:")] or log.strip().splitlines()[-1:]
     return Diagnostic(
         act.host.name,

@@ -31,12 +31,12 @@ def linked() -> Generator[FunctionCommand, None, None]:
     yield from executor.commands(state, host, Step.FABRIC, _link)
 
 
-def _link(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
+def _link(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
     (configure,) = (one for one in operations if isinstance(one, ConfigureFabric))
     _require_other_end(act)
     job = f"fabric-{uuid.uuid4().hex[:12]}"
     request = replace(configure.request, id=job)
-    act.tell("fabric", "starting")
+    act.progress("fabric", "starting")
     answer = remote.program(act.host, "fabric", data=request)
     if not answer.ok:
         error = (answer.err or answer.out).strip()
@@ -50,11 +50,11 @@ def _link(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
         )
     result = {}
     other_end = _OtherEnd(act, job)
-    tell: Callable[[str], None] = partial(act.tell, "fabric")
+    tell: Callable[[str], None] = partial(act.progress, "fabric")
     for event in remote.follow(act.host, job, tell, FOLLOW_S, other_end.check):
         if event.get("step") == "watch":
             _reconnect(act, job)
-        act.tell("fabric", str(event.get("text") or event.get("step") or ""))
+        act.progress("fabric", str(event.get("text") or event.get("step") or ""))
         result = event
     if result.get("outcome") in {"linked", "removed"}:
         return
@@ -75,7 +75,7 @@ def _link(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
 class _OtherEnd:
     """The other members in this run: when one fails, this host need not wait for its answer."""
 
-    act: executor.Acting
+    act: executor.RunContext
     job: str
     reported: bool = False
 
@@ -91,7 +91,7 @@ class _OtherEnd:
             remote.program(self.act.host, "fabric-give-up", self.job, cause)
 
 
-def _require_other_end(act: executor.Acting) -> None:
+def _require_other_end(act: executor.RunContext) -> None:
     """Raise when another member of this run cannot be changed: a link has two ends."""
     declared = spark_plan.declared(act.host)
     if declared.member is None:
@@ -111,14 +111,14 @@ def _require_other_end(act: executor.Acting) -> None:
             )
 
 
-def _reconnect(act: executor.Acting, job: str) -> None:
+def _reconnect(act: executor.RunContext, job: str) -> None:
     """Confirm the change over a new connection. Without one the host reverts by itself."""
     client = getattr(act.host.connector, "client", None)
     try:
         remote.reconnect(act.host, CONFIRM_WITHIN_S)
         remote.run_once(act.host, (*remote.PROGRAM, "fabric-confirm", job), timeout=CONFIRM_WITHIN_S)
     except (remote.ConnectionLostError, SparkfleetError) as error:
-        act.tell("fabric", f"no new connection ({error}); the host reverts its links by itself")
+        act.progress("fabric", f"no new connection ({error}); the host reverts its links by itself")
         return
     if client is not None and client is not getattr(act.host.connector, "client", None):
         client.close()

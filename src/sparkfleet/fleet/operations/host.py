@@ -30,8 +30,8 @@ def prepared() -> Generator[FunctionCommand, None, None]:
     yield from executor.commands(state, host, Step.HOST, _prepare)
 
 
-def _prepare(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
-    act.tell("host", f"executing {len(operations)} operations")
+def _prepare(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
+    act.progress("host", f"executing {len(operations)} operations")
     lines = script(operations)
     if lines:
         _run_script(act, lines)
@@ -85,7 +85,7 @@ def _unit(operation: Operation) -> str:
     return operation.unit if isinstance(operation, WriteFile | RemoveDropIn | EnableUnit) else ""
 
 
-def _run_script(act: executor.Acting, lines: list[str]) -> None:
+def _run_script(act: executor.RunContext, lines: list[str]) -> None:
     stdin = "\n".join([*START, *lines]) + "\n"
     answer = remote.run(act.host, ("/bin/sh", "-s"), stdin=stdin, timeout=120)
     if not answer.ok:

@@ -47,7 +47,7 @@ def _to_apply(resource: Resource) -> ResourceToApply:
     )
 
 
-def apply(act: executor.Acting, operations: Sequence[Operation]) -> None:
+def apply(act: executor.RunContext, operations: Sequence[Operation]) -> None:
     """Have the Spark do it. Raise FailedError with everything that it refuses."""
     if not any(isinstance(one, ApplyResource | RevertResource) for one in operations):
         return

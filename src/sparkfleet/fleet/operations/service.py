@@ -33,7 +33,7 @@ def served() -> Generator[FunctionCommand, None, None]:
     yield from executor.commands(state, host, Step.SERVICE, _execute_all)
 
 
-def _execute_all(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
+def _execute_all(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
     diagnostics: list[Diagnostic] = []
     # The members of a cluster wait for each other: none of them may be busy with another service first.
     for one in sorted(operations, key=lambda one: not _in_cluster(one)):
@@ -52,16 +52,16 @@ def _in_cluster(operation: Operation) -> bool:
 
 
 @singledispatch
-def _execute(operation: Operation, act: executor.Acting) -> None:
+def _execute(operation: Operation, act: executor.RunContext) -> None:
     """Execute an operation on a service. Raise FailedError when it fails."""
     del act
     raise TypeError(operation)
 
 
 @_execute.register
-def _(operation: UpdateService, act: executor.Acting) -> None:
+def _(operation: UpdateService, act: executor.RunContext) -> None:
     name = operation.service
-    act.tell(name, "update in place")
+    act.progress(name, "update in place")
     answer = remote.program(act.host, "repair", name, data=operation.generation.to_json(), timeout=120)
     if not answer.ok:
         raise executor.FailedError(
@@ -76,7 +76,7 @@ def _(operation: UpdateService, act: executor.Acting) -> None:
 
 
 @_execute.register
-def _(operation: RolloutOperation, act: executor.Acting) -> None:
+def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     name = operation.service
     if operation.generation is not None:
         _check_args(act, name, operation.generation)
@@ -123,16 +123,16 @@ def _not_begun(where: str, answer: remote.Answer) -> Diagnostic:
     )
 
 
-def _check_args(act: executor.Acting, subject: str, generation: Generation) -> None:
+def _check_args(act: executor.RunContext, subject: str, generation: Generation) -> None:
     """Have the image's own parser check the engine's args before anything stops."""
     engine = engines.get(generation.engine)
     checker = engine.arg_checker
     if checker is None:
         return
-    act.tell(f"{subject} check", "asks the image's own parser")
+    act.progress(f"{subject} check", "asks the image's own parser")
     answer = checker.read_check(_run_in_image(act, generation, checker, checker.check_args(generation.argv)))
     if answer.ok is None:
-        act.say(f"{subject}: the image's parser could not be asked ({answer.error}); the gate decides")
+        act.log(f"{subject}: the image's parser could not be asked ({answer.error}); the gate decides")
         return
     if not answer.ok:
         raise executor.FailedError(
@@ -146,7 +146,7 @@ def _check_args(act: executor.Acting, subject: str, generation: Generation) -> N
             )
         )
     if not checker.is_kept(generation.image):
-        act.tell(f"{subject} check", f"keeps what the image's {engine.title} accepts, for the next check")
+        act.progress(f"{subject} check", f"keeps what the image's {engine.title} accepts, for the next check")
         with contextlib.suppress(ValueError):  # no description is no failure: the bundled one is used
             checker.keep(generation.image, _run_in_image(act, generation, checker, checker.describe()))
 
@@ -160,7 +160,7 @@ def check_command(image: str, interpreter: str, args: tuple[str, ...]) -> tuple[
 
 
 def _run_in_image(
-    act: executor.Acting, generation: Generation, checker: ArgChecker, args: tuple[str, ...]
+    act: executor.RunContext, generation: Generation, checker: ArgChecker, args: tuple[str, ...]
 ) -> str:
     """Return the checking program's output in the image, on the Spark, without network."""
     answer = remote.program(act.host, "image-name", generation.image, timeout=60)

@@ -26,7 +26,7 @@ def hashed() -> Generator[FunctionCommand, None, None]:
     yield from executor.commands(state, host, Step.VERIFY, _verify)
 
 
-def _verify(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
+def _verify(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
     spec = spark_plan.declared(act.host)
     models = spark_plan.login_user(act.host).expand(spec.paths.models)
     verified = [one for one in operations if isinstance(one, VerifyWeights)]
@@ -41,7 +41,7 @@ def _verify(act: executor.Acting, operations: tuple[Operation, ...]) -> None:
     act.run.done[f"{act.host.name} models"] = "all files verified by their hashes"
 
 
-def _hash(act: executor.Acting, models: str, repositories: list[Weights]) -> StageResult:
+def _hash(act: executor.RunContext, models: str, repositories: list[Weights]) -> StageResult:
     wanted = tuple(
         ModelFiles(weights.repo, weights.revision, stage_job.model_files(weights)) for weights in repositories
     )

@@ -26,7 +26,7 @@ class FailedError(SparkfleetError):
 
 
 @dataclass
-class Acting:
+class RunContext:
     """One host in a run, as an executor gets it."""
 
     state: State
@@ -37,26 +37,26 @@ class Acting:
         """Return the run."""
         return fleet_run.of(self.state)
 
-    def tell(self, phase: str, text: str = "", have: int = 0, total: int = 0) -> None:
+    def progress(self, phase: str, text: str = "", have: int = 0, total: int = 0) -> None:
         """Show the phase of this host, and how far it is."""
-        self.run.board.tell(self.host.name, phase, text, have, total)
+        self.run.board.progress(self.host.name, phase, text, have, total)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a permanent line."""
-        self.run.board.say(self.host.name, text)
+        self.run.board.log(self.host.name, text)
 
     def watch(self, job: str, subject: str) -> dict[str, Any]:
         """Follow a job on the host to its end, showing each event; return its result."""
-        for event in remote.follow(self.host, job, self.say):
+        for event in remote.follow(self.host, job, self.log):
             if "outcome" in event:
                 return event
             phase = str(event.get("phase") or event.get("step") or "")
             amount = (int(event.get(key) or 0) for key in ("have", "total"))
-            self.tell(f"{subject} {phase}".rstrip(), str(event.get("text") or ""), *amount)
+            self.progress(f"{subject} {phase}".rstrip(), str(event.get("text") or ""), *amount)
         return {"outcome": "lost", "cause": "the job ended without a result"}
 
 
-Execute = Callable[[Acting, tuple[Operation, ...]], None]
+Execute = Callable[[RunContext, tuple[Operation, ...]], None]
 """Executes the operations of one step on one host; raises FailedError with what failed."""
 
 
@@ -76,7 +76,7 @@ def commands(
 def _guarded(
     state: State, host: PyinfraHost, step: Step, execute: Execute, operations: tuple[Operation, ...]
 ) -> bool:
-    acting = Acting(state, host)
+    acting = RunContext(state, host)
     try:
         with acting.run.board.host(host.name):
             refuse_stale(acting)
@@ -105,11 +105,11 @@ def _guarded(
         return True
     acting.run.failures[host.name] = diagnostics
     for one in (one for diagnostic in diagnostics for one in diagnostic.each):
-        acting.say(f"FAILED {one.message.splitlines()[0]}")
+        acting.log(f"FAILED {one.message.splitlines()[0]}")
     return False
 
 
-def refuse_stale(acting: Acting) -> None:
+def refuse_stale(acting: RunContext) -> None:
     """Probe again before the first change; refuse when the plan is no longer the one that was shown."""
     checked = getattr(acting.host, "sparkfleet_checked", False)
     if checked:

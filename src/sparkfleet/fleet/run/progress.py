@@ -122,7 +122,7 @@ class Board:
                 self._live.stop()
                 self._live = None
 
-    def tell(self, name: str, phase: str, text: str, have: int = 0, total: int = 0) -> None:
+    def progress(self, name: str, phase: str, text: str, have: int = 0, total: int = 0) -> None:
         """Show the phase of a host; ``have`` of ``total`` bytes, during a transfer.
 
         Without a terminal a line is printed when the phase is new, or when the last line is QUIET_S old.
@@ -155,7 +155,7 @@ class Board:
             self._fleet_printed = now
             self._echo(f"fleet   {fleet_text(flows)}  {speed}")
 
-    def say(self, name: str, text: str) -> None:
+    def log(self, name: str, text: str) -> None:
         """Print a line that stays, on a terminal too."""
         row = self._rows.get(name)
         self._echo(f"{name}   {clock(self._now() - row.began) if row else '0:00'}  {text}")

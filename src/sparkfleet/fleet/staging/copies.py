@@ -35,7 +35,7 @@ from sparkfleet.plan.artifacts import ArtifactSource
 
 
 def copy(
-    act: executor.Acting, holder: PyinfraHost, wanted: Sequence[Weights], source: ArtifactSource
+    act: executor.RunContext, holder: PyinfraHost, wanted: Sequence[Weights], source: ArtifactSource
 ) -> None:
     """Copy models from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
     user, theirs = spark_plan.login_user(act.host), spark_plan.login_user(holder)
@@ -65,7 +65,9 @@ def model_orders(wanted: Sequence[Weights], models: str, place: SenderPlace) -> 
     return tuple(orders)
 
 
-def copy_image(act: executor.Acting, holder: PyinfraHost, image: ImageRef, source: ArtifactSource) -> None:
+def copy_image(
+    act: executor.RunContext, holder: PyinfraHost, image: ImageRef, source: ArtifactSource
+) -> None:
     """Copy an image from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
     user, reference = spark_plan.login_user(act.host), image.pull_ref
     with (
@@ -85,7 +87,7 @@ def copy_image(act: executor.Acting, holder: PyinfraHost, image: ImageRef, sourc
         _expect(act, stage_job.run(act, user, _request(sender, image_copies=(order,))))
 
 
-def _manifests(act: executor.Acting, image: ImageRef) -> tuple[str, ...]:
+def _manifests(act: executor.RunContext, image: ImageRef) -> tuple[str, ...]:
     """Return what gives a copy its digest, from the offline mirror; nothing: the image's registry does."""
     mirror = spark_plan.declared(act.host).stage.mirror
     if not mirror:
@@ -99,12 +101,12 @@ def _manifests(act: executor.Acting, image: ImageRef) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _exported(act: executor.Acting, holder: PyinfraHost, reference: str) -> Iterator[ExportedImage]:
+def _exported(act: executor.RunContext, holder: PyinfraHost, reference: str) -> Iterator[ExportedImage]:
     """Have an image in a file on another Spark, as long as somebody copies it from there."""
     key, exports = (holder.name, reference), act.run.exports
     exports[key] = exports.get(key, 0) + 1
     try:
-        there = executor.Acting(act.state, holder)
+        there = executor.RunContext(act.state, holder)
         result = stage_job.run(
             there, spark_plan.login_user(holder), StageRequest(stage_job.job_id(), export=reference)
         )
@@ -120,12 +122,12 @@ def _exported(act: executor.Acting, holder: PyinfraHost, reference: str) -> Iter
 
 @contextlib.contextmanager
 def _sending(
-    act: executor.Acting, holder: PyinfraHost, shown: Sequence[SentFile], source: ArtifactSource
+    act: executor.RunContext, holder: PyinfraHost, shown: Sequence[SentFile], source: ArtifactSource
 ) -> Iterator[Sender]:
     """Have a sender of these files on another Spark, for this one."""
     route = copy_route.between(_places(holder), _places(act.host))
     if source.near and not any(distance == copy_route.NEAR for distance, _ in route.listen):
-        act.say(f"no link of the fabric leads to {holder.name} now: over the LAN")
+        act.log(f"no link of the fabric leads to {holder.name} now: over the LAN")
     sender = Sender(holder, route)
     try:
         sender.begin(shown)
@@ -134,7 +136,7 @@ def _sending(
         sender.end()
 
 
-def _expect(act: executor.Acting, result: StageResult) -> None:
+def _expect(act: executor.RunContext, result: StageResult) -> None:
     if result.outcome == STAGED:
         return
     failure = stage_job.failure(act.host.name, result)

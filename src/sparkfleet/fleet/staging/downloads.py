@@ -33,7 +33,7 @@ SUBSTITUTES = 2
 """Sparks that download a thing after the one that should have sent it could not."""
 
 
-def fetch_all(act: executor.Acting, operations: Sequence[Operation]) -> None:
+def fetch_all(act: executor.RunContext, operations: Sequence[Operation]) -> None:
     """Fetch the artifacts of these operations. Raise the error of the first that cannot be fetched."""
     for operation in operations:
         assert isinstance(operation, FetchOperation)  # noqa: S101  (the steps IMAGE and WEIGHTS have no others)
@@ -43,17 +43,17 @@ def fetch_all(act: executor.Acting, operations: Sequence[Operation]) -> None:
             raise fetch.diagnostic
 
 
-def _begun(act: executor.Acting, host: PyinfraHost, key: str, step: Step) -> Fetch:
+def _begun(act: executor.RunContext, host: PyinfraHost, key: str, step: Step) -> Fetch:
     """Return the fetch of a thing to a Spark, begun unless it was."""
     run = act.run
     found = run.fetches.get((host.name, key))
     if found is None:
         found = run.fetches[host.name, key] = Fetch()
-        gevent.spawn(_carry_out, executor.Acting(act.state, host), key, step, found)
+        gevent.spawn(_carry_out, executor.RunContext(act.state, host), key, step, found)
     return found
 
 
-def _carry_out(act: executor.Acting, key: str, step: Step, fetch: Fetch) -> None:
+def _carry_out(act: executor.RunContext, key: str, step: Step, fetch: Fetch) -> None:
     try:
         with ctx_host.use(act.host):
             executor.refuse_stale(act)
@@ -64,7 +64,7 @@ def _carry_out(act: executor.Acting, key: str, step: Step, fetch: Fetch) -> None
         fetch.over.set()
 
 
-def _fetch(act: executor.Acting, key: str, step: Step) -> None:
+def _fetch(act: executor.RunContext, key: str, step: Step) -> None:
     source = act.run.sources.get((act.host.name, key)) or ArtifactSource()
     failed: list[str] = []
     while source.host:
@@ -88,7 +88,7 @@ def _fetch(act: executor.Acting, key: str, step: Step) -> None:
         stage_job.download(act, wanted)
 
 
-def _wait_for(act: executor.Acting, holder: PyinfraHost, key: str, step: Step) -> Diagnostic | None:
+def _wait_for(act: executor.RunContext, holder: PyinfraHost, key: str, step: Step) -> Diagnostic | None:
     """Wait until the other Spark has the thing; return why it will not have it."""
     if (holder.name, key) not in act.run.sources:
         return None  # it had it before the run
@@ -103,7 +103,7 @@ def _wait_for(act: executor.Acting, holder: PyinfraHost, key: str, step: Step) -
         )
     fetch = _begun(act, holder, key, step)
     if not fetch.over.is_set():
-        act.tell("fetch", f"waits until {holder.name} has {key.partition('@')[0]}")
+        act.progress("fetch", f"waits until {holder.name} has {key.partition('@')[0]}")
     fetch.over.wait()
     if isinstance(fetch.diagnostic, stage_job.RefusedOutsideError):
         raise stage_job.RefusedOutsideError(*fetch.diagnostic.diagnostics)
@@ -119,7 +119,7 @@ def _said(name: str, error: Exception | None) -> Diagnostic | None:
 
 
 def _copied(
-    act: executor.Acting, holder: PyinfraHost, key: str, step: Step, source: ArtifactSource
+    act: executor.RunContext, holder: PyinfraHost, key: str, step: Step, source: ArtifactSource
 ) -> Diagnostic | None:
     """Copy the thing; return why the other Spark could not send it. Raise what no other Spark could mend."""
     try:
@@ -135,10 +135,12 @@ def _copied(
     return None
 
 
-def _instead(act: executor.Acting, key: str, failed: Sequence[str], diagnostic: Diagnostic) -> ArtifactSource:
+def _instead(
+    act: executor.RunContext, key: str, failed: Sequence[str], diagnostic: Diagnostic
+) -> ArtifactSource:
     """Return where else the thing comes from: another Spark that took the download over, or from outside."""
     takers = act.run.substitutes.setdefault(key, [])
-    act.say(f"{key.partition('@')[0]}: {diagnostic.message.splitlines()[0]}")
+    act.log(f"{key.partition('@')[0]}: {diagnostic.message.splitlines()[0]}")
     for name in takers:
         fetch = act.run.fetches[name, key]
         if name not in failed and not (fetch.over.is_set() and fetch.diagnostic):
@@ -156,7 +158,7 @@ def _instead(act: executor.Acting, key: str, failed: Sequence[str], diagnostic: 
             )
         )
     takers.append(act.host.name)
-    act.say(f"{key.partition('@')[0]}: {'from the offline mirror' if mirror else 'downloads it itself'}")
+    act.log(f"{key.partition('@')[0]}: {'from the offline mirror' if mirror else 'downloads it itself'}")
     return ArtifactSource(mirror=mirror)
 
 

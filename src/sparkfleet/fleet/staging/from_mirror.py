@@ -29,7 +29,7 @@ LAN = 1
 """Distance of the listener, as the receiver counts: not the fabric."""
 
 
-def send(act: executor.Acting, wanted: Sequence[Weights]) -> None:
+def send(act: executor.RunContext, wanted: Sequence[Weights]) -> None:
     """Send models. Raise FailedError when the offline mirror lacks one, or when it does not arrive."""
     mirror = of(act)
     _refuse(models.lack(act.host.name, mirror, weights) for weights in wanted)
@@ -45,7 +45,7 @@ def send(act: executor.Acting, wanted: Sequence[Weights]) -> None:
         _run(act, StageRequest(stage_job.job_id(), copies=orders, transfer_key=key))
 
 
-def send_image(act: executor.Acting, image: ImageRef) -> None:
+def send_image(act: executor.RunContext, image: ImageRef) -> None:
     """Send an image. Raise FailedError when the offline mirror lacks it, or when it does not arrive."""
     mirror = of(act)
     _refuse([oci.lack(act.host.name, mirror, image)])
@@ -57,7 +57,7 @@ def send_image(act: executor.Acting, image: ImageRef) -> None:
         _run(act, StageRequest(stage_job.job_id(), carried_images=(order,), transfer_key=key))
 
 
-def send_derived(act: executor.Acting, image: ImageRef) -> None:
+def send_derived(act: executor.RunContext, image: ImageRef) -> None:
     """Send what a derived image is built from, and have it built. Raise FailedError when that fails."""
     mirror = of(act)
     _refuse([mirror_gaps.derived(act.host.name, mirror, image)])
@@ -84,7 +84,7 @@ def send_derived(act: executor.Acting, image: ImageRef) -> None:
         )
 
 
-def of(act: executor.Acting) -> Path:
+def of(act: executor.RunContext) -> Path:
     """Return the offline mirror that a Spark's fleet declares."""
     return Path(spark_plan.declared(act.host).stage.mirror).expanduser()
 
@@ -95,14 +95,14 @@ def _refuse(lacks: Iterable[Diagnostic | None]) -> None:
         raise executor.FailedError(*diagnostics)
 
 
-def _run(act: executor.Acting, request: StageRequest) -> None:
+def _run(act: executor.RunContext, request: StageRequest) -> None:
     result = stage_job.run(act, spark_plan.login_user(act.host), request)
     if result.outcome != STAGED:
         raise stage_job.failure(act.host.name, result)
 
 
 @contextmanager
-def _sending(act: executor.Acting, shown: Sequence[Shown]) -> Iterator[tuple[str, SenderPlace]]:
+def _sending(act: executor.RunContext, shown: Sequence[Shown]) -> Iterator[tuple[str, SenderPlace]]:
     """Have a sender of files that the Spark reaches; yield its key, and where it is."""
     key = secrets.token_hex(32)
     with _sender(shown, key) as port, tunnel.back_to(act.host, port) as there:

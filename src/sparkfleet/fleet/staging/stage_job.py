@@ -41,7 +41,7 @@ class Wanted:
     weights: tuple[Weights, ...]
 
 
-def download(act: executor.Acting, wanted: Wanted) -> None:
+def download(act: executor.RunContext, wanted: Wanted) -> None:
     """Have the Spark fetch from outside. Raise FailedError if it cannot."""
     spec, user = spark_plan.declared(act.host), spark_plan.login_user(act.host)
     request = image_request(wanted.service.image, alone=not wanted.weights)
@@ -83,7 +83,7 @@ def image_request(image: ImageRef, *, alone: bool) -> StageRequest:
     return StageRequest(job_id(), derived=(build,))
 
 
-def _downloads(act: executor.Acting, service: Service) -> tuple[Weights, ...]:
+def _downloads(act: executor.RunContext, service: Service) -> tuple[Weights, ...]:
     """Return the models of a service that the Spark will download itself, later in this run."""
     if Step.WEIGHTS not in act.run.steps:
         return ()
@@ -96,7 +96,7 @@ def _is_hub(source: ArtifactSource | None) -> bool:
     return source is not None and not source.host and not source.mirror
 
 
-def run(act: executor.Acting, user: User, request: StageRequest) -> StageResult:
+def run(act: executor.RunContext, user: User, request: StageRequest) -> StageResult:
     """Start a job and follow it; return its result. Raise FailedError when it does not begin."""
     answer = remote.program(act.host, "stage", data=replace(request, user=login_user(user)), timeout=60)
     if not answer.ok:

@@ -24,7 +24,7 @@ class Act:
         self.run, self.host = run, SimpleNamespace(name=HOSTS[number])
         self.rank = Rank("pair", number, HOSTS, ("10.0.0.1", "10.0.0.2"), "mp", "abc")
 
-    def tell(self, *_: object) -> None:
+    def progress(self, *_: object) -> None:
         """Nobody looks."""
 
     def meet(self) -> SwapRequest:

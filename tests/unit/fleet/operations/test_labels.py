@@ -132,7 +132,7 @@ class _Run:
                 self.types |= {type(one) for one in operations}
                 if operations:
                     with contextlib.suppress(executor.FailedError):
-                        execute(executor.Acting(state, connected), operations)  # type: ignore[arg-type]
+                        execute(executor.RunContext(state, connected), operations)  # type: ignore[arg-type]
             report += plan_text(Plan((plan,)))
         return report
 

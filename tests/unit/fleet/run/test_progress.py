@@ -37,11 +37,11 @@ def test_each_new_phase_is_one_line_with_host_time_and_text(
     board: Board, time: Clock, lines: list[str]
 ) -> None:
     with board.host("spark-01"):
-        board.tell("spark-01", "load", "shards 1/13")
+        board.progress("spark-01", "load", "shards 1/13")
         time.at += 2
-        board.tell("spark-01", "load", "shards 2/13")
+        board.progress("spark-01", "load", "shards 2/13")
         time.at += 63
-        board.tell("spark-01", "graphs", "")
+        board.progress("spark-01", "graphs", "")
     assert lines == ["spark-01   0:00  load: shards 1/13", "spark-01   1:05  graphs"]
 
 
@@ -50,7 +50,7 @@ def test_a_long_phase_says_where_it_is_every_fifteen_seconds(
 ) -> None:
     with board.host("spark-01"):
         for shard in range(40):
-            board.tell("spark-01", "load", f"shards {shard}/40")
+            board.progress("spark-01", "load", f"shards {shard}/40")
             time.at += 1
     assert [line.split()[-1] for line in lines] == ["0/40", "15/40", "30/40"]
 
@@ -60,8 +60,8 @@ def test_a_lasting_line_is_printed_at_once_and_also_after_the_end(
 ) -> None:
     with board.host("spark-01"):
         time.at += 61
-        board.say("spark-01", "connection lost")
-    board.say("spark-01", "FAILED")
+        board.log("spark-01", "connection lost")
+    board.log("spark-01", "FAILED")
     assert lines == ["spark-01   1:01  connection lost", "spark-01   0:00  FAILED"]
 
 
@@ -85,7 +85,9 @@ MIB = 1 << 20
 def test_bytes_on_their_way_have_a_rate_and_a_time_left(board: Board, time: Clock, lines: list[str]) -> None:
     with board.host("spark-01"):
         for second in range(31):
-            board.tell("spark-01", "fetch copy", f"{second * 10} of 1000 MiB", second * 10 * MIB, 1000 * MIB)
+            board.progress(
+                "spark-01", "fetch copy", f"{second * 10} of 1000 MiB", second * 10 * MIB, 1000 * MIB
+            )
             time.at += 1
     assert lines == [
         "spark-01   0:00  fetch copy: 0 of 1000 MiB",
@@ -118,8 +120,8 @@ def test_hosts_that_wait_for_bytes_are_summed_up_for_the_fleet(
 ) -> None:
     with board.host("spark-01"), board.host("spark-02"):
         for second in range(20):
-            board.tell("spark-01", "fetch copy", "", second * MIB, 100 * MIB)
-            board.tell("spark-02", "fetch copy", "", second * 4 * MIB, 200 * MIB)
+            board.progress("spark-01", "fetch copy", "", second * MIB, 100 * MIB)
+            board.progress("spark-02", "fetch copy", "", second * 4 * MIB, 200 * MIB)
             time.at += 1
         assert board.table().row_count == 3
     assert lines[3] == "fleet   71 MiB of 300 MiB  5 MiB/s, 85 s left"
@@ -127,9 +129,9 @@ def test_hosts_that_wait_for_bytes_are_summed_up_for_the_fleet(
 
 def test_on_a_terminal_bytes_have_a_bar(board: Board, time: Clock) -> None:
     with board.host("spark-01"):
-        board.tell("spark-01", "fetch copy", "x", MIB, 4 * MIB)
+        board.progress("spark-01", "fetch copy", "x", MIB, 4 * MIB)
         time.at += 1
-        board.tell("spark-01", "fetch copy", "x", 2 * MIB, 4 * MIB)
+        board.progress("spark-01", "fetch copy", "x", 2 * MIB, 4 * MIB)
         console = Console(width=120, file=io.StringIO())
         console.print(board.table())
         text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -139,8 +141,8 @@ def test_on_a_terminal_bytes_have_a_bar(board: Board, time: Clock) -> None:
 
 def test_the_next_phase_counts_anew(board: Board, time: Clock, lines: list[str]) -> None:
     with board.host("spark-01"):
-        board.tell("spark-01", "fetch copy", "", 5, 10)
+        board.progress("spark-01", "fetch copy", "", 5, 10)
         time.at += 1
-        board.tell("spark-01", "fetch load", "vllm")
+        board.progress("spark-01", "fetch load", "vllm")
         assert board.table().row_count == 1
     assert lines[-1] == "spark-01   0:01  fetch load: vllm"

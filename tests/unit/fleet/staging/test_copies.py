@@ -161,7 +161,7 @@ def test_an_image_is_written_to_a_file_there_sent_and_its_file_is_forgotten(spar
 def test_the_file_stays_until_the_last_receiver_has_it(
     sparks: Sparks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(act: executor.Acting, _: User, request: StageRequest) -> StageResult:
+    def run(act: executor.RunContext, _: User, request: StageRequest) -> StageResult:
         if request.export:
             return StageResult.from_json({"outcome": "staged", "exported": EXPORTED})
         gevent.sleep(0.01 if act.host.name == "spark-02" else 0.03)

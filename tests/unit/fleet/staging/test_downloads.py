@@ -76,7 +76,7 @@ class Run:
             lacking = (Artifact(ArtifactType.MODEL, key, complete=False) for key in keys)
             operations = [FetchWeights(one, *pinned(one.key), (), 1, nothing_present=True) for one in lacking]
             try:
-                downloads.fetch_all(executor.Acting(self.state, self.hosts[name]), operations)
+                downloads.fetch_all(executor.RunContext(self.state, self.hosts[name]), operations)
             except Exception as error:  # noqa: BLE001
                 return error
             return None
@@ -222,10 +222,10 @@ def images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Callable[[str], E
     """Bring a derived image to a Spark of a run; return what went wrong."""
 
     def of(run: Run) -> Callable[[str], Exception | None]:
-        def download(act: executor.Acting, _: object) -> None:
+        def download(act: executor.RunContext, _: object) -> None:
             run.act(act.host.name, f"{act.host.name} builds")
 
-        def copy(act: executor.Acting, holder: Any, *_: object) -> None:
+        def copy(act: executor.RunContext, holder: Any, *_: object) -> None:
             run.act(act.host.name, f"{act.host.name} copies from {holder.name}")
 
         monkeypatch.setattr(stage_job, "download", download)
@@ -235,7 +235,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Callable[[str], E
         def bring(name: str) -> Exception | None:
             build = BuildImage(Artifact(ArtifactType.IMAGE, DERIVED, complete=False), "vllm", ())
             try:
-                downloads.fetch_all(executor.Acting(run.state, run.hosts[name]), [build])
+                downloads.fetch_all(executor.RunContext(run.state, run.hosts[name]), [build])
             except Exception as error:  # noqa: BLE001
                 return error
             return None
