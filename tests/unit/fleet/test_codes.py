@@ -68,7 +68,7 @@ def test_an_unexpected_error_fails_the_operations_of_one_host_alone(monkeypatch:
 
     board = SimpleNamespace(host=lambda _: nullcontext())
     run = SimpleNamespace(board=board, failures={})
-    monkeypatch.setattr(executor, "RunContext", lambda *_: SimpleNamespace(run=run, say=lambda _: None))
+    monkeypatch.setattr(executor, "RunContext", lambda *_: SimpleNamespace(run=run, log=lambda _: None))
     monkeypatch.setattr(executor, "refuse_stale", fail)
     nothing = cast("Any", None)
     assert not executor._guarded(nothing, HOST, nothing, nothing, ())
