@@ -22,7 +22,7 @@ COMMANDS = {
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
     "render": ("sparkfleet.cli.render", "Show a Spark's services for docker, compose or systemd."),
     "fabric": ("sparkfleet.cli.fabric", "Measure the links between the Sparks of a cluster."),
-    "rules": ("sparkfleet.cli.rules", "List what is known of Spark and vLLM, and checked."),
+    "rules": ("sparkfleet.cli.rules", "List the rules that `check` applies to services."),
     "schema": ("sparkfleet.cli.schema", "Print the JSON Schema of host files or recipes."),
 }
 """Command -> module (which has a click command of that name) and its line in the help."""

@@ -129,8 +129,12 @@ def _tokens(count: int | None) -> str:
 
 
 def _requires(recipe: Recipe) -> str:
+    from sparkfleet import engines  # noqa: PLC0415
+    from sparkfleet.contract.generation import DEFAULT_ENGINE  # noqa: PLC0415
+
     requires = recipe.requires
-    words = [f"vLLM {requires.vllm}"] if requires.vllm else []
+    engine = engines.get(recipe.engine or DEFAULT_ENGINE)
+    words = [f"{engine.title} {requires.engine}"] if requires.engine else []
     words += ["token"] if requires.gated else []
     words += [f"{requires.sparks} Sparks"] if requires.sparks > 1 else []
     words += sorted(requires.packages)

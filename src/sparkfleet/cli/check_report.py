@@ -45,7 +45,7 @@ def _content(service: Service, host: Host) -> object:
         repr(
             (service.flags, service.env, service.container, service.image, service.requires_packages, others)
         ),
-        (service.name, service.recipe, service.engine, service.requires_vllm),
+        (service.name, service.recipe, service.engine, service.requires_engine),
         (weights.repo, weights.revision, weights.gated),
         (host.reserve_gib, host.min_available_gib, host.hf_token, host.ignore_rules, host.paths),
     )

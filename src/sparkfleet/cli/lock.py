@@ -86,7 +86,7 @@ def _text(entry: Entry | None) -> str:
     if entry is None:
         return ""
     if isinstance(entry, LockedImage):
-        version = f"vLLM {entry.image.vllm}, " if entry.image.vllm else ""
+        version = f"engine {entry.image.engine_version}, " if entry.image.engine_version else ""
         return f"{entry.image.digest[:19]} ({version}{output.size(entry.image.size)})"
     if isinstance(entry, LockedPackages):
         packages = entry.derived_packages

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from sparkfleet.config.base import AskedSource, HostPath, Model, TokenSource
 from sparkfleet.config.resource_models import PrepareSpec
+from sparkfleet.contract.generation import DEFAULT_ENGINE
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
 """Value of a ``vllm serve`` flag: true = bare flag, false = its ``--no-`` form, null = take the flag away."""
@@ -20,7 +21,7 @@ FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
 EnvValue = str | int | float | bool | None
 """Value of a variable: true is 1, false is 0, null takes the variable away."""
 
-_FLAGS = "Flags of `vllm serve` by name. true: the bare flag; false: its --no- form; null: not this flag."
+_FLAGS = "Flags of the engine by name. true: the bare flag; false: its --no- form; null: not this flag."
 _ENV = "Variables of the engine; null takes one away. No secrets."
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
@@ -78,7 +79,7 @@ class ContainerSpec(Model):
 class Requirements(Model):
     """What a recipe asks of the Spark, the image or the user."""
 
-    vllm: str | None = Field(None, description="Version range, as >=0.17.1.")
+    engine: str | None = Field(None, description="Version range of the engine, as >=0.17.1.")
     gated: bool = Field(False, description="The model repository needs an accepted licence and a token.")
     sparks: int = Field(1, ge=1, description="Least number of Sparks.")
     packages: dict[str, str] = Field(
@@ -116,9 +117,10 @@ class Recipe(Model):
         None, description="Repository on the Hugging Face Hub; without one the host file names it."
     )
     revision: str | None = Field(None, description="Branch, tag or commit; default: the default branch.")
-    engine: str | None = Field(None, description="Engine that serves it; default: vllm.")
+    engine: str | None = Field(None, description=f"Engine that serves it; default: {DEFAULT_ENGINE}.")
     file: str | None = Field(
-        None, description="File of the repository, or a pattern, for llamacpp: as *Q4_K_M.gguf."
+        None,
+        description="File of the repository, or a pattern, for engines that load one file: *Q4_K_M.gguf.",
     )
     image: str = Field(description="Image with tag; the digest comes from the lock file.")
     served_name: str | None = Field(None, description="Name of the model in the API; default: the service's.")
@@ -137,9 +139,12 @@ class ServiceSpec(Model):
     recipe: Name | None = Field(None, description="A recipe of the catalog, or of the fleet's recipes/.")
     model: Repository | None = Field(None, description="Another model repository than the recipe's.")
     name: Name | None = Field(None, description="Container, unit and default served model name.")
-    engine: str | None = Field(None, description="Engine that serves it; default: the recipe's, else vllm.")
+    engine: str | None = Field(
+        None, description=f"Engine that serves it; default: the recipe's, else {DEFAULT_ENGINE}."
+    )
     file: str | None = Field(
-        None, description="File of the repository, or a pattern, for llamacpp: as *Q4_K_M.gguf."
+        None,
+        description="File of the repository, or a pattern, for engines that load one file: *Q4_K_M.gguf.",
     )
     port: Port | None = Field(None, description="Default: first_port of group_data, then the next free one.")
     image: str | None = Field(
@@ -248,7 +253,7 @@ class ClusterFile(Model):
         description="Names of host files, two or more; each Spark in one cluster. The first is the head."
     )
     executor: Literal["ray", "mp"] = Field(
-        "ray", description="ray: head and workers of a Ray cluster; mp: vLLM's own multi-node mode."
+        "ray", description="ray: head and workers of a Ray cluster; mp: the engine's own multi-node mode."
     )
     serve: Name | ServiceSpec | None = Field(
         None,

@@ -127,7 +127,7 @@ def service(
         gate=_gate(folded, engine, context),
         origin=tuple(sorted({**folded.origin, "service": place}.items())),
         drafters=drafters,
-        requires_vllm=(recipe.requires.vllm or "") if recipe else "",
+        requires_engine=(recipe.requires.engine or "") if recipe else "",
         requires_packages=packages,
         requires_sparks=recipe.requires.sparks if recipe else 1,
         engine=engine.name,

@@ -22,8 +22,8 @@ class ImageRef:
     tag: str = ""
     digest: str = ""
     entrypoint: tuple[str, ...] = ()
-    vllm: str = ""
-    """vLLM version inside, "" when not known."""
+    engine_version: str = ""
+    """Engine version inside, "" when not known."""
     size: int = 0
     """Bytes to pull (compressed)."""
     cuda: str = ""
@@ -157,7 +157,7 @@ class Service:
     origin: tuple[tuple[str, str], ...] = ()
     drafters: tuple[Weights, ...] = ()
     """Repositories that the flags name beside the model: the drafter of speculative decoding."""
-    requires_vllm: str = ""
+    requires_engine: str = ""
     """Version range that the recipe asks of the image, as ``>=0.17.1``; "" when it does not say."""
     requires_packages: tuple[tuple[str, str], ...] = ()
     """Python packages and version ranges that the recipe asks of the image."""

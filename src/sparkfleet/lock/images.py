@@ -34,7 +34,7 @@ def resolve(image: ImageRef, registry: Registry, engine: Engine) -> LockedImage:
             tag=image.tag,
             digest=index.digest,
             entrypoint=entrypoint,
-            vllm=engine.image_version(image, dict(env), settings.get("Labels") or {}),
+            engine_version=engine.image_version(image, dict(env), settings.get("Labels") or {}),
             size=_size(manifest.data),
         ),
         arm64=manifest.digest,

@@ -47,7 +47,7 @@ class _File(_Model):
 class _LockedImage(_Model):
     digest: str
     arm64: str
-    vllm: str = ""
+    engine_version: str = ""
     size: int = 0
     created: str = ""
     entrypoint: tuple[str, ...] = ()
@@ -161,7 +161,9 @@ def text(lock: Lock) -> str:
 
 
 def _image(name: ImageRef, entry: _LockedImage) -> ImageRef:
-    return ImageRef(name.repository, name.tag, entry.digest, entry.entrypoint, entry.vllm, entry.size)
+    return ImageRef(
+        name.repository, name.tag, entry.digest, entry.entrypoint, entry.engine_version, entry.size
+    )
 
 
 def _weights(key: str, entry: _LockedModel) -> Weights:
@@ -191,7 +193,7 @@ def _image_data(entry: LockedImage) -> dict[str, Any]:
     return {
         "digest": entry.image.digest,
         "arm64": entry.arm64,
-        "vllm": entry.image.vllm,
+        "engine_version": entry.image.engine_version,
         "size": entry.image.size,
         "created": entry.created,
         "entrypoint": list(entry.image.entrypoint),

@@ -192,7 +192,7 @@ def _packages(
         if had and same and old.images.get(image_key(item.image)) == image and name not in moving:
             kept[key] = had
         else:
-            version = image.image.vllm
+            version = image.image.engine_version
             tasks[key] = lambda item=item, absent=absent, version=version: _choose(  # type: ignore[misc]
                 item, absent, version, index
             )

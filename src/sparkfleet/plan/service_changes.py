@@ -92,7 +92,7 @@ def _argument_changes(
     service: Service, wanted: Generation, base: Baseline | None
 ) -> tuple[list[FieldChange], list[FieldChange]]:
     """Return the model and the flags that differ, then the settings that are flags (port, served name)."""
-    engine, version = engines.get(service.engine), service.image.vllm
+    engine, version = engines.get(service.engine), service.image.engine_version
     if base is None:
         changes = [_change("model", "", None, service.weights.repo, service.weights.revision[:7])]
         old_args: Sequence[str] = ()

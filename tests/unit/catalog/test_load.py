@@ -38,7 +38,7 @@ def test_a_recipe_extends_another_key_by_key(fleet: Callable[..., FleetFiles]) -
     assert found.flags["kv-cache-dtype"] == "fp8"
     assert found.env == {"A": "b"}
     assert found.model == "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
-    assert found.requires.vllm == ">=0.17.1"
+    assert found.requires.engine == ">=0.17.1"
 
 
 def test_recipes_extend_over_several_steps(fleet: Callable[..., FleetFiles]) -> None:

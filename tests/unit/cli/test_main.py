@@ -403,7 +403,7 @@ class TestLock:
         self.world.turn = 12
         code, out, _ = run("lock", "inventories/lab.py", "--update", "nvcr.io/*")
         assert code == 0
-        assert "~ nvcr.io/nvidia/vllm:26.04-py3  sha256:000000000000 (vLLM 0.19.0, " in out
+        assert "~ nvcr.io/nvidia/vllm:26.04-py3  sha256:000000000000 (engine 0.19.0, " in out
         assert "\n    ! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'" in out
 
     def test_another_tag_of_the_same_image_shows_what_it_means(

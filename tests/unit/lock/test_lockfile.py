@@ -69,7 +69,7 @@ def test_the_text_is_one_thing_a_line() -> None:
         f"  docker.io/a/b@{DIGEST}:\n"
         f"    digest: {DIGEST}\n"
         '    arm64: ""\n'
-        '    vllm: ""\n'
+        '    engine_version: ""\n'
         "    size: 0\n"
         '    created: ""\n'
         "    entrypoint: []\n"
@@ -77,7 +77,7 @@ def test_the_text_is_one_thing_a_line() -> None:
         "  nvcr.io/nvidia/vllm:26.04-py3:\n"
         f"    digest: {DIGEST}\n"
         f"    arm64: {DIGEST}\n"
-        '    vllm: "0.19.0"\n'
+        '    engine_version: "0.19.0"\n'
         "    size: 123\n"
         '    created: "2026-01-01T00:00:00Z"\n'
         '    entrypoint: ["/e.sh"]\n'

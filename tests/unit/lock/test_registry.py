@@ -70,7 +70,7 @@ def test_an_image_by_digest_is_read_by_digest(fake: FakeRegistry) -> None:
     fake.image(NAME, "26.04-py3", version="0.20.0")  # the tag moves
     locked = resolve(fake, asked=image.parse(f"nvcr.io/{NAME}@{index}"))
     assert locked.image.digest == index
-    assert locked.image.vllm == "0.19.0"
+    assert locked.image.engine_version == "0.19.0"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_vllm_version_is_what_the_image_says_else_what_its_name_tells(
     fake: FakeRegistry, said: str, version: str
 ) -> None:
     fake.image(NAME, "26.04-py3", version=said)
-    assert resolve(fake).image.vllm == version
+    assert resolve(fake).image.engine_version == version
 
 
 def test_a_single_manifest_for_arm64_is_its_own_index(fake: FakeRegistry) -> None:

@@ -33,7 +33,7 @@ class World:
             raise RegistryError(f"{image.display} is broken", "mend it")
         digest = image.digest or f"sha256:{self.turn:064x}"
         vllm = f"0.{self.turn}.0" if self.vllm is None else self.vllm
-        return LockedImage(replace(image, digest=digest, vllm=vllm), digest)
+        return LockedImage(replace(image, digest=digest, engine_version=vllm), digest)
 
     def resolve(self, repo: str, asked: str, engine: str = "vllm", pattern: str = "") -> LockedModel:
         self.asked.append(repo)

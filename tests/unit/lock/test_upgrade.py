@@ -11,7 +11,7 @@ from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 
 def image(vllm: str, digest: str = "") -> ImageRef:
-    return ImageRef("docker.io/vllm/vllm-openai", "v" + vllm, digest, vllm=vllm)
+    return ImageRef("docker.io/vllm/vllm-openai", "v" + vllm, digest, engine_version=vllm)
 
 
 def services(fleet: Callable[..., FleetFiles], text: str) -> list[Service]:

@@ -153,7 +153,9 @@ def test_another_spelling_of_the_same_flags_is_no_change(same: tuple[tuple[str, 
 
 def test_another_image_shows_tag_and_digest_and_is_pulled_before_the_stop() -> None:
     there = fake_spark.converged(HOST)
-    after = with_service(image=replace(NGC, tag="26.05-py3", digest="sha256:" + "3" * 64, vllm="0.20.2"))
+    after = with_service(
+        image=replace(NGC, tag="26.05-py3", digest="sha256:" + "3" * 64, engine_version="0.20.2")
+    )
     there = replace(there, images={**there.images, after.services[0].image.pull_ref: None})
     host_entry, entry = host_plan(after, there).change_sets
     assert rows(host_entry) == [("directory", "~/vllm-compile-cache/333333333333", "", "0755 nvidia:nvidia")]

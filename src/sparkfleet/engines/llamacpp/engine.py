@@ -48,7 +48,7 @@ class LlamaCpp(Engine):
     ) -> str:
         """See ``Engine``."""
         del env
-        return images.version("", labels or {}) or image.vllm or images.version(image.tag, {})
+        return images.version("", labels or {}) or image.engine_version or images.version(image.tag, {})
 
     def command_prefix(self, entrypoint: Sequence[str]) -> tuple[str, ...] | None:
         """See ``Engine``."""
@@ -67,7 +67,7 @@ class LlamaCpp(Engine):
             "port": service.port,
             "metrics": True,  # the readiness gate reads the token counter
         }
-        return args.render({**own, **dict(service.flags)}, _schema(service.image.vllm))
+        return args.render({**own, **dict(service.flags)}, _schema(service.image.engine_version))
 
     def parse_args(self, args_: Sequence[str], version: str) -> ParsedArgs:
         """See ``Engine``. The model is the repository where the path is one of the hub's cache."""

@@ -113,7 +113,7 @@ class Vllm(Engine):
             match = _VERSION.match(text)
             if match:
                 return match[1]
-        return image.vllm or images.vllm_version(image.repository, image.tag)
+        return image.engine_version or images.vllm_version(image.repository, image.tag)
 
     def command_prefix(self, entrypoint: Sequence[str]) -> tuple[str, ...] | None:
         """See ``Engine``."""
@@ -139,7 +139,9 @@ class Vllm(Engine):
             "port": service.port,
             "revision": service.weights.revision,
         }
-        return args.render(service.weights.repo, {**own, **dict(service.flags)}, _schema(service.image.vllm))
+        return args.render(
+            service.weights.repo, {**own, **dict(service.flags)}, _schema(service.image.engine_version)
+        )
 
     def parse_args(self, args_: Sequence[str], version: str) -> ParsedArgs:
         """See ``Engine``."""
@@ -196,7 +198,7 @@ class Vllm(Engine):
         """See ``Engine``."""
         own = schema_cache.lookup(service.image.digest)
         version = self.image_version(service.image)
-        versioned = replace(service, image=replace(service.image, vllm=version))
+        versioned = replace(service, image=replace(service.image, engine_version=version))
         verdicts = rules.check(
             versioned,
             host,
@@ -234,7 +236,7 @@ class Vllm(Engine):
         self, service: Service, argv: Sequence[str], log: str, total_gib: float
     ) -> memory.Measured | None:
         """See ``Engine``."""
-        known = schema.nearest(service.image.vllm)[0]
+        known = schema.nearest(service.image.engine_version)[0]
         flags = memory.settings(args.parse(argv, known).values, known)
         return calibrate.measured(log, flags, total_gib)
 
@@ -279,13 +281,13 @@ def _rule_finding(verdict: rules.Verdict) -> Finding:
 
 def _version_findings(service: Service, version: str) -> Iterator[Finding]:
     try:
-        fits = not service.requires_vllm or Version(version) in SpecifierSet(
-            service.requires_vllm, prereleases=True
+        fits = not service.requires_engine or Version(version) in SpecifierSet(
+            service.requires_engine, prereleases=True
         )
     except (InvalidVersion, InvalidSpecifier):
         return
     if not fits:
-        text = f"the recipe needs vLLM {service.requires_vllm}, and {service.image.display} has {version}"
+        text = f"the recipe needs vLLM {service.requires_engine}, and {service.image.display} has {version}"
         yield Finding("error", text, "choose a newer image", "old-vllm", ("image",))
 
 

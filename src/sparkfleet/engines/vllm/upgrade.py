@@ -54,7 +54,7 @@ def known_of(image: ImageRef) -> Known | None:
     told = schema_cache.lookup(image.digest)
     if told is not None:
         return Known(told, exact=True)
-    return Known(*schema.nearest(image.vllm)) if image.vllm else None
+    return Known(*schema.nearest(image.engine_version)) if image.engine_version else None
 
 
 def notes(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> list[str] | None:
@@ -75,8 +75,8 @@ def difference(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> Upg
     flags_before, flags_after = before.flags.keys(), after.flags.keys()
     env_before, env_after = before.registries.get("envs", ()), after.registries.get("envs", ())
     return Upgrade(
-        old.vllm or before.version,
-        new.vllm or after.version,
+        old.engine_version or before.version,
+        new.engine_version or after.version,
         uses=tuple(_uses(users, before, after, exact=from_old.exact and from_new.exact)),
         defaults=tuple(_defaults(users, before, after)),
         gone=tuple(sorted(flags_before - flags_after)),

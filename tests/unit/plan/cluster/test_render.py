@@ -27,7 +27,7 @@ from tests.unit.plan.nano import STOCK
 RAY = ImageRef(
     "nvcr.io/nvidia/vllm", "26.03-py3", "sha256:" + "3" * 64, ("/opt/nvidia/nvidia_entrypoint.sh",), "0.17.1"
 )
-OLD_STOCK = replace(STOCK, tag="v0.17.1", vllm="0.17.1")
+OLD_STOCK = replace(STOCK, tag="v0.17.1", engine_version="0.17.1")
 OWN = {"--node-rank", "--headless"}
 
 
@@ -146,7 +146,7 @@ def test_a_converged_member_has_an_empty_plan(executor: str, image: ImageRef | N
 
 
 def test_an_image_whose_vllm_is_not_known_is_tried() -> None:
-    nightly = replace(RAY, tag="nightly", vllm="")
+    nightly = replace(RAY, tag="nightly", engine_version="")
     declared = host(0, "ray", image=nightly)
     assert entry(plan(declared, fresh(declared))).blocked is None
 

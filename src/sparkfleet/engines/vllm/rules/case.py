@@ -174,7 +174,7 @@ class Case:
 
 def case_of(service: Service, host: Host, total_gib: float, known: Schema | None = None) -> Case:
     """Return the case of a service. ``known``: the image's own schema, where it was read out."""
-    named = service.image.vllm or images.vllm_version(service.image.repository, service.image.tag)
+    named = service.image.engine_version or images.vllm_version(service.image.repository, service.image.tag)
     bundled, exact = schema.nearest(named)
     used = known or bundled
     words = args.render(service.weights.repo, dict(service.flags), used)
