@@ -361,14 +361,14 @@ ENGINE = {
     "no-value-allowed": Code("A switch has a value.", "Write `true`, or the flag alone."),
     "not-built-in": Code("A value is only known to a plugin.", "Check that the image has the plugin."),
     "not-registered": Code("A parser or backend of this name is not in the engine.", "Use a listed name."),
-    "old-vllm": Code("The recipe needs a newer engine than the image has.", "Choose a newer image."),
+    "engine-too-old": Code("The recipe needs a newer engine than the image has.", "Choose a newer image."),
     "secret-in-argv": Code("A flag has a secret that every user of the host can read.", "Remove the flag."),
     "serve-repeated": Code("The command repeats `serve`.", "Begin with the model."),
     "stray-words": Code("The command line has arguments that belong to no flag.", "Remove them."),
     "two-models": Code("The model is given twice.", "Remove `--model`."),
     "unknown-env": Code("The engine does not read this variable.", "Correct its name, or remove it."),
     "unknown-flag": Code("The engine does not have this flag.", "Use the closest flag, or remove it."),
-    "unknown-vllm": Code("The engine's version in the image is unknown.", "Run `sparkfleet lock`."),
+    "unknown-engine-version": Code("The engine's version in the image is unknown.", "Run `sparkfleet lock`."),
 }
 """What an engine's check says of flags, variables and files. `ignore_rules` silences each."""
 

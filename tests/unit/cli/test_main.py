@@ -164,7 +164,7 @@ class TestCheck:
         assert err.count("has no flag --max-modl-len") == 1
         assert "inventories/lab/recipes/own.yaml:4: " in err
 
-    @pytest.mark.provokes("unknown-vllm")
+    @pytest.mark.provokes("unknown-engine-version")
     def test_an_image_whose_engine_is_unknown_is_a_warning(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:
@@ -172,7 +172,7 @@ class TestCheck:
         _, _, err = run("check", "inventories/lab.py")
         assert "which vLLM is in registry.test/some/image:1" in err
 
-    @pytest.mark.provokes("old-vllm")
+    @pytest.mark.provokes("engine-too-old")
     def test_an_image_that_is_too_old_for_the_recipe_is_an_error(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:

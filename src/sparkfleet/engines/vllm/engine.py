@@ -246,7 +246,7 @@ class Vllm(Engine):
         if not version:
             text = f"which vLLM is in {service.image.display} is not known: its flags are not checked"
             hint = "the image's own parser is asked before anything is stopped"
-            yield Finding("warning", text, hint, "unknown-vllm", ("image",))
+            yield Finding("warning", text, hint, "unknown-engine-version", ("image",))
             return
         yield from _version_findings(service, version)
         known, exact = (own, True) if own else schema.nearest(version)
@@ -288,7 +288,7 @@ def _version_findings(service: Service, version: str) -> Iterator[Finding]:
         return
     if not fits:
         text = f"the recipe needs vLLM {service.requires_engine}, and {service.image.display} has {version}"
-        yield Finding("error", text, "choose a newer image", "old-vllm", ("image",))
+        yield Finding("error", text, "choose a newer image", "engine-too-old", ("image",))
 
 
 ENGINE = Vllm()
