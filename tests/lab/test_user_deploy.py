@@ -17,7 +17,7 @@ if host.name == "spark-01":
 """
 EMPTY = "spark-01   no changes\n0 to change, 1 unchanged\n"
 PLAN = """\
-spark-01   user_deploy.py                                        prepare
+spark-01   user_deploy.py                                          prepare
   ~ operation   Message of the day
   ~ operation   Group of the lab
 1 to change, 0 unchanged
