@@ -340,10 +340,11 @@ def test_a_file_of_a_newer_version_is_refused_with_the_remedy(
 
 
 @pytest.mark.provokes("host-state-unreadable")
+@pytest.mark.parametrize("text", ["[]", '{"version": 2, "resou', '{"resources": []}'])
 def test_a_record_of_resources_of_another_shape_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    (tmp_path / "prepared.json").write_text("[]")
+    (tmp_path / "prepared.json").write_text(text)
     found = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
     assert isinstance(found, Diagnostic)
     assert f"{tmp_path}/prepared.json is not the record" in found.message

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 def record_file() -> dict[str, Any]:
     """Return the record of the resources that runs applied, in the version that was written."""
-    data = document("prepared.json", 1 << 26)
-    if not isinstance(data, dict) or not isinstance(data.get("resources", data.get("items", {})), dict):
+    data: dict[str, Any] = document("prepared.json", 1 << 26)
+    valid = isinstance(data, dict) and "error" not in data
+    if not valid or not isinstance(data.get("resources", data.get("items", {})), dict):
         raise TypeError("%s/prepared.json is not the record of this host's resources" % basics.STATE_DIR)
     return data
 

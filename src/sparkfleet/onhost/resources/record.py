@@ -17,9 +17,14 @@ class Record:
     """Resources that runs applied on this Spark, each with what was there before."""
 
     def __init__(self, state: Path) -> None:
-        """Read it, of an earlier version, too. Raise ValueError for one of a later version."""
+        """Read it, of an earlier version, too. Raise ValueError for a damaged or a later one."""
         self.path = state / FILE
-        data = collected.migrate(files.read_json(self.path) or {})
+        document = files.read_json(self.path)
+        if document is None and self.path.exists():
+            raise ValueError(
+                f"{self.path} is not the record of this host's resources: restore it, or move it away"
+            )
+        data = collected.migrate(document or {})
         self.salt: str = data.get("salt") or secrets.token_hex(16)
         entries = data["resources"]
         self.entries: dict[str, Applied] = {name: Applied(**entry) for name, entry in entries.items()}

@@ -198,6 +198,15 @@ def test_the_record_of_a_newer_version_is_refused_and_left_alone(world: World, k
     assert (path.read_text(), knobs.values) == ('{"version": 99}', {})
 
 
+def test_a_damaged_record_is_refused_and_left_alone(world: World, knobs: Knobs) -> None:
+    world.paths.state.mkdir()
+    path = world.paths.state / record.FILE
+    path.write_text('{"version": 2, "resou')
+    with pytest.raises(ValueError, match="is not the record of this host's resources"):
+        run(world, a="1")
+    assert (path.read_text(), knobs.values) == ('{"version": 2, "resou', {})
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 @given(
     st.lists(st.dictionaries(st.sampled_from("abc"), st.sampled_from("123"), max_size=3), max_size=4),
