@@ -7,10 +7,11 @@ STAMP := $(VENV)/.installed
 SIDE_BY_SIDE := -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docker demo demo-down test test-unit test-full test-real-vllm lint format bench docs clean
+.PHONY: help setup docker demo demo-down test test-unit test-full test-real-vllm test-real-llamacpp
+.PHONY: lint format bench docs clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(STAMP): pyproject.toml lab/pyproject.toml requirements.txt
 	@echo "--> Python environment in $(VENV) (packages pinned in requirements.txt)"
@@ -31,16 +32,19 @@ demo-down: $(STAMP)  ## remove the lab of the demo
 	@$(BIN)/sparkfleet lab down
 
 test: lint docker  ## lint, unit tests and tests on lab machines
-	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not full and not real_vllm" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not full and not real_vllm and not real_llamacpp" $(PYTEST_ARGS)
 
 test-unit: $(STAMP)  ## tests that need no lab machines
 	@$(BIN)/python -m pytest -q tests/unit $(PYTEST_ARGS)
 
 test-full: $(STAMP) docker  ## every test, with the long sweeps
-	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not real_vllm" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not real_vllm and not real_llamacpp" $(PYTEST_ARGS)
 
 test-real-vllm: $(STAMP) docker  ## the real vLLM on CPU, on one lab Spark and over two
 	@$(BIN)/python -m pytest -q -m real_vllm $(PYTEST_ARGS)
+
+test-real-llamacpp: $(STAMP) docker  ## the real llama-server, built for CPU, on a lab Spark
+	@$(BIN)/python -m pytest -q -m real_llamacpp $(PYTEST_ARGS)
 
 bench: $(STAMP) docker  ## medians and ratios against other tools, measured in one run (BENCH_ARGS=--quick: small)
 	@$(BIN)/python -m tools.bench $(BENCH_ARGS)

@@ -16,7 +16,7 @@ from sparkfleet.engines.vllm.findings import Finding as VllmFinding
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-ON_MACHINES = ("tests/lab/", "tests/real_vllm/")
+ON_MACHINES = ("tests/lab/", "tests/real_vllm/", "tests/real_llamacpp/")
 
 
 @pytest.hookimpl(optionalhook=True)
