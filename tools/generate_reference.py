@@ -215,14 +215,14 @@ def kind_of(described: dict[str, Any]) -> str:
         return ", ".join(f"`{one}`" for one in described["enum"])
     if "$ref" in described:
         return "keys and values"
-    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true, false"}
+    names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true, false"}
     match described.get("type"):
         case "array":
             return f"list of {kind_of(described.get('items', {}))}"
         case "object":
             return "keys and values"
         case str(kind):
-            return words.get(kind, kind)
+            return names.get(kind, kind)
     return "anything"
 
 

@@ -10,7 +10,7 @@ import atexit
 import gc
 
 
-def put_off() -> None:
+def pause() -> None:
     """Search no more, neither later nor when the program ends, until ``resume``."""
     if gc.isenabled():
         gc.disable()

@@ -9,7 +9,7 @@ import click
 _COLOURS = {"+": "green", "~": "yellow", "-": "red", "!": "bright_red"}
 
 
-def colour_wanted() -> bool | None:
+def colour_setting() -> bool | None:
     """Return False when NO_COLOR is set (no-color.org), else None: click decides by the terminal."""
     return False if os.environ.get("NO_COLOR") else None
 
@@ -17,7 +17,7 @@ def colour_wanted() -> bool | None:
 def echo_report(text: str, *, err: bool = False) -> None:
     """Print a plan: each field in the colour of its sign, headlines bold."""
     for line in text.splitlines():
-        click.echo(_styled(line), err=err, color=colour_wanted())
+        click.echo(_styled(line), err=err, color=colour_setting())
 
 
 def _styled(line: str) -> str:

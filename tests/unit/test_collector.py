@@ -43,7 +43,7 @@ def test_a_short_command_runs_without_it_and_a_long_one_with_it(monkeypatch: pyt
 
 
 def test_a_run_searches_again_from_its_first_operation_on() -> None:
-    gc_control.put_off()
+    gc_control.pause()
     assert not gc.isenabled()
     fleet_run._Results.operation_start(None, "")  # type: ignore[arg-type]
     assert gc.isenabled()

@@ -120,7 +120,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: errors for people on stderr, without a traceback; exit code 1."""
-    gc_control.put_off()
+    gc_control.pause()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:

@@ -134,11 +134,11 @@ def _requires(recipe: Recipe) -> str:
 
     requires = recipe.requires
     engine = engines.get(recipe.engine or DEFAULT_ENGINE)
-    words = [f"{engine.title} {requires.engine}"] if requires.engine else []
-    words += ["token"] if requires.gated else []
-    words += [f"{requires.sparks} Sparks"] if requires.sparks > 1 else []
-    words += sorted(requires.packages)
-    return ", ".join(words)
+    parts = [f"{engine.title} {requires.engine}"] if requires.engine else []
+    parts += ["token"] if requires.gated else []
+    parts += [f"{requires.sparks} Sparks"] if requires.sparks > 1 else []
+    parts += sorted(requires.packages)
+    return ", ".join(parts)
 
 
 def _page(recipe: Recipe, file: str) -> str:

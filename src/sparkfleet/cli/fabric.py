@@ -43,14 +43,14 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
     pyinfra_patches.postpone("invoke")
     from sparkfleet.fleet.fabric_bench import fabric_bench  # noqa: PLC0415
 
-    told = fabric_bench(
+    results = fabric_bench(
         inventory, _members(inventory, cluster), seconds, lambda who: click.echo(f"measures {who}", err=True)
     )
     if as_json:
-        click.echo(json.dumps({"schema": 1, "measured": told}, indent=1))
+        click.echo(json.dumps({"schema": 1, "measured": results}, indent=1))
     else:
-        output.table(("From", "To", "By", "Link", "Gb/s"), [row for one in told for row in _rows(one)])
-    sys.exit(any(link["problem"] for one in told for link in (*one["alone"], *one["at_once"])))
+        output.table(("From", "To", "By", "Link", "Gb/s"), [row for one in results for row in _rows(one)])
+    sys.exit(any(link["problem"] for one in results for link in (*one["alone"], *one["at_once"])))
 
 
 def _members(inventory: Path, cluster: str) -> list[Host]:

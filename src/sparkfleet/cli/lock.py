@@ -51,14 +51,14 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         output.as_json(_data(outcome, fleet))
     else:
-        _say(outcome, fleet)
+        _print_changes(outcome, fleet)
         for diagnostic in outcome.diagnostics:
             click.echo(str(diagnostic), err=True)
         click.echo(_summary(outcome, yaml_file.shown(places.lock)))
     sys.exit(1 if outcome.diagnostics else 0)
 
 
-def _say(outcome: Outcome, fleet: Fleet) -> None:
+def _print_changes(outcome: Outcome, fleet: Fleet) -> None:
     for change in outcome.changes:
         click.echo(_line(change))
         for note in notes(change, fleet, outcome.changes):

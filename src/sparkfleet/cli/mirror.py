@@ -33,19 +33,19 @@ def mirror(inventory: Path, directory: Path) -> None:
 
     places = load.find(inventory)
     fleet = load_fleet(inventory)
-    wanted = mirrors.content(fleet, lockfile.read(places.lock))
+    content = mirrors.content(fleet, lockfile.read(places.lock))
     registry = Registry({mirror.registry: mirror for mirror in fleet.mirrors})
     source = mirrors.Source(registry, fleet.hf_endpoint, secret.read(fleet.hf_token))
     directory.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(places.lock, directory / "fleet.lock")
     try:
-        diagnostics = list(mirrors.write(directory, wanted, source, lambda text: click.echo(text, err=True)))
+        diagnostics = list(mirrors.write(directory, content, source, lambda text: click.echo(text, err=True)))
     finally:
         registry.close()
     for diagnostic in diagnostics:
         click.echo(str(diagnostic), err=True)
-    images, models = output.count(len(wanted.images), "image"), output.count(len(wanted.models), "model")
-    packages = f", {output.count(len(wanted.wheels), 'wheel')}" if wanted.wheels else ""
+    images, models = output.count(len(content.images), "image"), output.count(len(content.models), "model")
+    packages = f", {output.count(len(content.wheels), 'wheel')}" if content.wheels else ""
     left = f"; {len(diagnostics)} not there" if diagnostics else ""
     click.echo(f"{directory}: {images}, {models}{packages}{left}")
     sys.exit(1 if diagnostics else 0)

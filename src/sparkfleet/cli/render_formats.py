@@ -36,15 +36,15 @@ def generation(host: Host, service: Service, user: User) -> tuple[Service, Gener
 def docker(made: Generation) -> str:
     """Return shell lines that create and start the container as sparkfleet would."""
     lines = [f"docker create --name {shlex.quote(made.service)}"]
-    words = list(made.create)
-    image = words.index(made.image)
+    args = list(made.create)
+    image = args.index(made.image)
     position = 0
     while position < image:
         # Every option of ours takes a value.
-        lines.append(f"  {words[position]} {shlex.quote(words[position + 1])}")
+        lines.append(f"  {args[position]} {shlex.quote(args[position + 1])}")
         position += 2
     lines.append(f"  {shlex.quote(made.image)}")
-    lines += [f"  {line}" for line in _command_lines(words[image + 1 :])]
+    lines += [f"  {line}" for line in _command_lines(args[image + 1 :])]
     return " \\\n".join(lines) + f"\ndocker start {shlex.quote(made.service)}\n"
 
 
@@ -60,13 +60,13 @@ def systemd(made: Generation) -> str:
     return f"# /etc/systemd/system/{made.unit_name}\n{made.unit}"
 
 
-def _command_lines(words: list[str]) -> list[str]:
+def _command_lines(args: list[str]) -> list[str]:
     """Return the command with one flag a line."""
     lines: list[list[str]] = [[]]
-    for word in words:
-        if word.startswith("--"):
+    for arg in args:
+        if arg.startswith("--"):
             lines.append([])
-        lines[-1].append(shlex.quote(word))
+        lines[-1].append(shlex.quote(arg))
     return [" ".join(line) for line in lines if line]
 
 

@@ -58,8 +58,8 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
 
 def _show_preflight(checked: list[Checked], *, as_json: bool) -> None:
     if as_json:
-        spoken = [{**dataclasses.asdict(spark), "state": str(spark.state)} for spark in checked]
-        click.echo(json.dumps({"schema": 1, "hosts": spoken}, indent=1, default=str))
+        hosts = [{**dataclasses.asdict(spark), "state": str(spark.state)} for spark in checked]
+        click.echo(json.dumps({"schema": 1, "hosts": hosts}, indent=1, default=str))
         return
     rows = [
         (spark.host, check.name, str(check.state), check.found, check.expected, check.remedy)
@@ -75,8 +75,8 @@ def _show_preflight(checked: list[Checked], *, as_json: bool) -> None:
 
 def _show_status(found: list[SparkStatus], *, as_json: bool) -> None:
     if as_json:
-        spoken = [dataclasses.asdict(spark) for spark in found]
-        click.echo(json.dumps({"schema": 1, "hosts": spoken}, indent=1, default=str))
+        hosts = [dataclasses.asdict(spark) for spark in found]
+        click.echo(json.dumps({"schema": 1, "hosts": hosts}, indent=1, default=str))
         return
     rows = [row for spark in found for row in _rows(spark)]
     output.table(("Spark", "Service", "State", "Since", "Generation", "Unit", "Gate", "Memory free"), rows)
@@ -84,12 +84,12 @@ def _show_status(found: list[SparkStatus], *, as_json: bool) -> None:
 
 def _rows(spark: SparkStatus) -> list[tuple[str, ...]]:
     if spark.unknown:
-        said = "; ".join(f"{one.message} (do: {one.hint})" for one in spark.unknown.each)
-        return [(spark.host, "", "unknown", said, "", "", "", "")]
+        reason = "; ".join(f"{one.message} (do: {one.hint})" for one in spark.unknown.each)
+        return [(spark.host, "", "unknown", reason, "", "", "", "")]
     memory = f"{spark.available_gib:.1f} of {spark.total_gib:.1f} GiB"
-    going_on = f"change going on: {spark.swap}" if spark.swap else "idle"
+    activity = f"change going on: {spark.swap}" if spark.swap else "idle"
     if not spark.services:
-        return [(spark.host, "", going_on, "", "", "", "", memory)]
+        return [(spark.host, "", activity, "", "", "", "", memory)]
     return [_row(spark.host, service, memory) for service in spark.services]
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 HostPath = Annotated[str, Field(pattern=r"^(~|/)[^,:\s]*$")]
 """Absolute or below ``~``; without the characters that docker's mount syntax gives a meaning."""
 TokenSource = Annotated[str, Field(pattern=r"^(env:[A-Za-z_]\w*|file:.+|command:.+)$")]
-AskedSource = Annotated[str, Field(pattern=r"^(env:[A-Za-z_]\w*|file:.+|command:.+|ask)$")]
+PasswordSource = Annotated[str, Field(pattern=r"^(env:[A-Za-z_]\w*|file:.+|command:.+|ask)$")]
 
 
 class Model(BaseModel):

@@ -26,7 +26,7 @@ class ClusterSource:
     """What one cluster file says."""
 
     name: str
-    said: ClusterFile
+    settings: ClusterFile
     service: tuple[ServiceSpec, Layer] | None
     """What the Sparks serve together; None: they are linked, and serve nothing together yet."""
     fabric: Fabric
@@ -41,11 +41,11 @@ def load(path: Path) -> ClusterSource:
     """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
     document, data, diagnostics = read_named(path, "cluster", "begin with `hosts: [...]`")
     serve = data.pop("serve", None)
-    said, service = ClusterFile(hosts=()), None
+    settings, service = ClusterFile(hosts=()), None
     try:
-        said = validate(ClusterFile, data, document.where)
-        diagnostics += _network_diagnostics(said.fabric, document)
-        diagnostics += _ring_diagnostics(said, document)
+        settings = validate(ClusterFile, data, document.where)
+        diagnostics += _network_diagnostics(settings.fabric, document)
+        diagnostics += _ring_diagnostics(settings, document)
     except SparkfleetError as error:
         diagnostics += error.diagnostics
     try:
@@ -54,8 +54,8 @@ def load(path: Path) -> ClusterSource:
         diagnostics += error.diagnostics
     if diagnostics:
         raise SparkfleetError(*diagnostics)
-    fabric = Fabric(**said.fabric.model_dump(exclude_none=True))
-    return ClusterSource(path.stem, said, service, fabric, document)
+    fabric = Fabric(**settings.fabric.model_dump(exclude_none=True))
+    return ClusterSource(path.stem, settings, service, fabric, document)
 
 
 def _service(serve: object, document: Document) -> tuple[ServiceSpec, Layer] | None:
@@ -80,20 +80,20 @@ def _service(serve: object, document: Document) -> tuple[ServiceSpec, Layer] | N
     return spec, Layer(spec.model_dump(exclude_unset=True), where)
 
 
-def _network_diagnostics(said: FabricSpec, document: Document) -> list[Diagnostic]:
-    if said.network is None:
+def _network_diagnostics(settings: FabricSpec, document: Document) -> list[Diagnostic]:
+    if settings.network is None:
         return []
     try:
-        network = ipaddress.IPv4Network(said.network)
+        network = ipaddress.IPv4Network(settings.network)
     except ValueError:
         network = None
-    smallest = SMALLEST_OF_RING if said.ring else SMALLEST_NETWORK
+    smallest = SMALLEST_OF_RING if settings.ring else SMALLEST_NETWORK
     if network is not None and network.prefixlen <= smallest:
         return []
     return [
         Diagnostic(
             document.where(("fabric", "network")),
-            f"'fabric.network' is {describe(said.network)}",
+            f"'fabric.network' is {describe(settings.network)}",
             f"an IPv4 network of at least a /{smallest}, as {Fabric().network}: a /24 for each rail",
             "change the value",
             code="yaml-invalid-value",
@@ -101,9 +101,9 @@ def _network_diagnostics(said: FabricSpec, document: Document) -> list[Diagnosti
     ]
 
 
-def _ring_diagnostics(said: ClusterFile, document: Document) -> list[Diagnostic]:
-    count = len(said.hosts)
-    if not said.fabric.ring or count == RING:
+def _ring_diagnostics(settings: ClusterFile, document: Document) -> list[Diagnostic]:
+    count = len(settings.hosts)
+    if not settings.fabric.ring or count == RING:
         return []
     few = "two Sparks share one cable: take 'ring' away"
     many = "put them at a switch and take 'ring' away: in a larger ring not each has a cable to each"

@@ -47,12 +47,12 @@ def joined(
         service = _service(source, context, ports)
         layer = source.service[1] if source.service else None
         reserve = source.service[0].reserve_gib if source.service else None
-        for rank, name in enumerate(source.said.hosts):
+        for rank, name in enumerate(source.settings.hosts):
             member = Member(
                 cluster=source.name,
                 rank=rank,
-                hosts=source.said.hosts,
-                executor=source.said.executor,
+                hosts=source.settings.hosts,
+                executor=source.settings.executor,
                 fabric=source.fabric,
                 service=service.name if service else "",
             )
@@ -72,16 +72,16 @@ def _shared_networks(sources: Sequence[ClusterSource]) -> list[str]:
         f"another switch is no trouble, else write another 'fabric.network' for one of them"
         for first, second in combinations(sources, 2)
         if IPv4Network(first.fabric.network).overlaps(IPv4Network(second.fabric.network))
-        and any(len(one.said.hosts) > LEAST and not one.fabric.ring for one in (first, second))
+        and any(len(one.settings.hosts) > LEAST and not one.fabric.ring for one in (first, second))
     ]
 
 
 def _host_diagnostics(
     source: ClusterSource, hosts: Collection[str], found: Mapping[str, Joined]
 ) -> list[Diagnostic]:
-    said = source.said.hosts
+    members = source.settings.hosts
     diagnostics = []
-    for number, name in enumerate(said):
+    for number, name in enumerate(members):
         place = source.where("hosts", number)
         if name not in hosts:
             remedy = did_you_mean(name, hosts, f"write the host file {name}.yaml")
@@ -91,7 +91,7 @@ def _host_diagnostics(
                     place, f"there is no Spark '{name}' in this fleet", expected, remedy, code="host-unknown"
                 )
             )
-        elif name in said[:number]:
+        elif name in members[:number]:
             diagnostics.append(
                 Diagnostic(
                     place,
@@ -112,8 +112,8 @@ def _host_diagnostics(
                     code="cluster-hosts-invalid",
                 )
             )
-    if len(said) < LEAST:
-        number_ = "no Spark" if not said else "one Spark"
+    if len(members) < LEAST:
+        number_ = "no Spark" if not members else "one Spark"
         expected, remedy = "two or more", "serve on a single Spark in its host file"
         diagnostics.append(
             Diagnostic(
@@ -133,7 +133,7 @@ def _service(
     if source.service is None:
         return None
     spec, layer = source.service
-    executor = source.said.executor
+    executor = source.settings.executor
     found = resolve.service(
         spec, layer, context, lambda engine: engine.cluster.packages(executor) if engine.cluster else {}
     )
@@ -150,7 +150,7 @@ def _service(
             Diagnostic(layer.where(()), message, expected, hint, code="cluster-hosts-invalid")
         )
         return None
-    sparks = len(source.said.hosts)
+    sparks = len(source.settings.hosts)
     context.diagnostics += _flag_diagnostics(spec, layer, cluster)
     if sparks < found.requires_sparks:
         context.diagnostics.append(
@@ -167,7 +167,7 @@ def _service(
     found = _split(found, spec, source, cluster)
     context.diagnostics += cluster.diagnostics(found, source)
     if not found.port:
-        taken = ports(source.said.hosts)
+        taken = ports(source.settings.hosts)
         free = (port for port in range(context.defaults.first_port, 65536) if port not in taken)
         found = replace(found, port=next(free))
     return found
@@ -207,7 +207,7 @@ def _split(service: Service, spec: ServiceSpec, source: ClusterSource, cluster: 
     flags: dict[str, FlagValue] = {k: v for k, v in service.flags if k not in cluster.reserved_flags}
     written = frozenset(flag_name(name) for name in spec.flags)
     origin = dict(service.origin)
-    for name, value in cluster.split(flags, written, len(source.said.hosts)).items():
+    for name, value in cluster.split(flags, written, len(source.settings.hosts)).items():
         flags[name] = value
         origin[f"flags.{name}"] = source.where("hosts")
     return replace(service, flags=tuple(flags.items()), origin=tuple(sorted(origin.items())))

@@ -109,10 +109,10 @@ def seed_diagnostics(seed: str, layers: Sequence[Layer], names: Collection[str])
     """Return that group_data names a seed which is no Spark of the fleet."""
     if seed in {AUTO, NONE, *names}:
         return []
-    said = [layer for layer in layers if "seed" in (layer.said.get("stage") or {})]
+    declaring = [layer for layer in layers if "seed" in (layer.values.get("stage") or {})]
     return [
         Diagnostic(
-            said[-1].where(("stage", "seed")) if said else "group_data",
+            declaring[-1].where(("stage", "seed")) if declaring else "group_data",
             f"'stage.seed' is '{seed}', and there is no such Spark",
             f"{AUTO}, {NONE}, or one of: {', '.join(sorted(names))}",
             did_you_mean(seed, [*names, AUTO, NONE], "name a host file"),

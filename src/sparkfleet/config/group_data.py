@@ -29,7 +29,7 @@ class GroupFile:
     where: Callable[[Path_], str]
 
     @property
-    def said(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """Return only what was written."""
         return self.defaults.model_dump(exclude_unset=True)
 
@@ -83,7 +83,7 @@ def merged(group_files: list[GroupFile]) -> Defaults:
     """Return the defaults of a fleet: built-in, then each file; mappings merge by key."""
     data: dict[str, Any] = {}
     for group_file in group_files:
-        for name, value in group_file.said.items():
+        for name, value in group_file.values.items():
             data[name] = {**data.get(name, {}), **value} if isinstance(value, dict) else value
     data.pop("prepare", None)  # spec.preparation folds it: its mappings merge one level deeper
     return Defaults.model_validate(data)

@@ -22,7 +22,7 @@ class HostSource:
     """What one host file says."""
 
     name: str
-    said: HostFile
+    settings: HostFile
     services: tuple[tuple[ServiceSpec, Layer], ...]
     document: Document
 
@@ -31,10 +31,10 @@ def load(path: Path) -> HostSource:
     """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
     document, data, diagnostics = read_named(path, "host", "begin with `serve: RECIPE`")
     serve = data.pop("serve", None)
-    said = HostFile()
+    settings = HostFile()
     services: list[tuple[ServiceSpec, Layer]] = []
     try:
-        said = validate(HostFile, data, document.where)
+        settings = validate(HostFile, data, document.where)
     except SparkfleetError as error:
         diagnostics += error.diagnostics
     for item, base in _items(serve, document, diagnostics):
@@ -46,7 +46,7 @@ def load(path: Path) -> HostSource:
             services.append((spec, _layer(spec, document, base)))
     if diagnostics:
         raise SparkfleetError(*diagnostics)
-    return HostSource(path.stem, said, tuple(services), document)
+    return HostSource(path.stem, settings, tuple(services), document)
 
 
 def _items(serve: Any, document: Document, diagnostics: list[Diagnostic]) -> list[tuple[Any, Path_]]:

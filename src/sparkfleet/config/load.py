@@ -152,7 +152,7 @@ def _defaults(places: Places, diagnostics: list[Diagnostic]) -> tuple[Defaults, 
         group_file = _collect(lambda path=path: group_data.read(path), diagnostics)  # type: ignore[misc]
         if group_file:
             group_files.append(group_file)
-    return group_data.merged(group_files), tuple(Layer(file.said, file.where) for file in group_files)
+    return group_data.merged(group_files), tuple(Layer(file.values, file.where) for file in group_files)
 
 
 def _hosts(places: Places, diagnostics: list[Diagnostic]) -> list[HostSource]:
@@ -188,7 +188,7 @@ def _fleet_hosts(
     written = {
         name: cluster.service[0].port
         for cluster in cluster_sources
-        for name in cluster.said.hosts
+        for name in cluster.settings.hosts
         if cluster.service and cluster.service[0].port
     }
     own = {source.name: _own_services(source, context, written.get(source.name)) for source in sources}
@@ -223,25 +223,27 @@ def _host(
 ) -> Host:
     defaults = context.defaults
     placed = [(service, layer) for service, (_, layer) in zip(own, source.services, strict=True)]
-    said = [spec.reserve_gib for spec, _ in source.services if spec.reserve_gib is not None]
-    reserve = max(said) if said else source.said.reserve_gib
+    reserves = [spec.reserve_gib for spec, _ in source.services if spec.reserve_gib is not None]
+    reserve = max(reserves) if reserves else source.settings.reserve_gib
     if joined and joined.service and joined.layer:
         placed.append((joined.service, joined.layer))
         reserve = joined.reserve_gib if reserve is None else reserve
-    ignore_rules = {**defaults.ignore_rules, **source.said.ignore_rules}
+    ignore_rules = {**defaults.ignore_rules, **source.settings.ignore_rules}
     context.diagnostics += cross_checks.host_diagnostics(placed, source, ignore_rules)
-    paths = Paths(source.said.models_dir or defaults.models_dir, source.said.cache_dir or defaults.cache_dir)
+    paths = Paths(
+        source.settings.models_dir or defaults.models_dir, source.settings.cache_dir or defaults.cache_dir
+    )
     return Host(
         name=source.name,
         services=tuple(service for service, _ in placed),
         paths=paths,
         reserve_gib=defaults.reserve_gib if reserve is None else reserve,
         min_available_gib=defaults.min_available_gib
-        if source.said.min_available_gib is None
-        else source.said.min_available_gib,
+        if source.settings.min_available_gib is None
+        else source.settings.min_available_gib,
         hf_endpoint=defaults.hf_endpoint or "",
         hf_token=defaults.hf_token or "",
-        sudo_password=source.said.ssh.sudo_password or defaults.sudo_password,
+        sudo_password=source.settings.ssh.sudo_password or defaults.sudo_password,
         ssh=_ssh(source),
         file=source.document.file,
         ignore_rules=tuple(sorted(ignore_rules.items())),
@@ -252,16 +254,16 @@ def _host(
 
 
 def _prepare(source: HostSource, context: resolve.Context, paths: Paths) -> Prepare:
-    own = Layer(source.said.model_dump(include={"prepare"}, exclude_unset=True), source.document.where)
+    own = Layer(source.settings.model_dump(include={"prepare"}, exclude_unset=True), source.document.where)
     layers = (*context.default_layers, own)
     return resources.prepare(layers, paths.cache, context.defaults.hf_token or "", context.diagnostics)
 
 
 def _ssh(source: HostSource) -> tuple[tuple[str, object], ...]:
-    said = source.said.ssh.model_dump(exclude_unset=True)
-    options = said.pop("options", {})
-    said.pop("sudo_password", None)
-    data = {f"ssh_{name}": value for name, value in said.items() if value is not None}
+    settings = source.settings.ssh.model_dump(exclude_unset=True)
+    options = settings.pop("options", {})
+    settings.pop("sudo_password", None)
+    data = {f"ssh_{name}": value for name, value in settings.items() if value is not None}
     data |= {name if name.startswith("ssh_") else f"ssh_{name}": value for name, value in options.items()}
     return tuple(sorted(data.items()))
 
@@ -271,12 +273,12 @@ def _unpinned(places: Places, context: resolve.Context) -> list[Diagnostic]:
     if not context.unpinned:
         return []
     if not places.lock.exists():
-        things = ", ".join(context.unpinned)
+        missing = ", ".join(context.unpinned)
         return [
             Diagnostic(
                 shown(places.lock),
                 "is not there",
-                f"digest or commit of: {things}",
+                f"digest or commit of: {missing}",
                 remedy,
                 code="lock-missing",
             )
@@ -284,10 +286,10 @@ def _unpinned(places: Places, context: resolve.Context) -> list[Diagnostic]:
     return [
         Diagnostic(
             place,
-            f"{thing} is not pinned",
+            f"{name} is not pinned",
             f"an entry in {shown(places.lock)}",
             remedy,
             code="lock-entry-missing",
         )
-        for thing, place in context.unpinned.items()
+        for name, place in context.unpinned.items()
     ]

@@ -63,9 +63,9 @@ def model_key(repo: str, revision: str, file: str = "") -> str:
     return f"{at} {file}" if file else at
 
 
-def packages_key(image: ImageRef, wanted: Sequence[tuple[str, str]]) -> str:
+def packages_key(image: ImageRef, required: Sequence[tuple[str, str]]) -> str:
     """Return the key of packages (name, version range) for an image as it was asked for."""
-    return f"{image_key(image)} + {', '.join(f'{name}{asked}' for name, asked in wanted)}"
+    return f"{image_key(image)} + {', '.join(f'{name}{asked}' for name, asked in required)}"
 
 
 def find_image(lock: Lock, image: ImageRef) -> ImageRef | None:

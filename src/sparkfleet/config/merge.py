@@ -24,7 +24,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Layer:
     """What one place says of a service, and where each of its values stands."""
 
-    said: Mapping[str, Any]
+    values: Mapping[str, Any]
     """Fields of a recipe or service that were written, by name; nothing that was not."""
     where: Callable[[Path_], str]
 
@@ -53,7 +53,7 @@ def fold(layers: Sequence[Layer]) -> Folded:
         _flags(out, layer)
         _env(out, layer)
         _container(out, layer)
-        for name, value in (layer.said.get("gate") or {}).items():
+        for name, value in (layer.values.get("gate") or {}).items():
             if value is not None:
                 out.gate[name] = value
                 out.origin[f"gate.{name}"] = layer.where(("gate", name))
@@ -67,7 +67,7 @@ def flag_name(written: str) -> str:
 
 
 def _scalar(out: Folded, layer: Layer, name: str) -> None:
-    value = layer.said.get(name)
+    value = layer.values.get(name)
     if value is None:
         return
     if name == "model" and value != out.fields.get("model"):
@@ -80,7 +80,7 @@ def _scalar(out: Folded, layer: Layer, name: str) -> None:
 
 def _flags(out: Folded, layer: Layer) -> None:
     seen: dict[str, str] = {}
-    for written, value in (layer.said.get("flags") or {}).items():
+    for written, value in (layer.values.get("flags") or {}).items():
         place = layer.where(("flags", written))
         name, value = _positive(flag_name(written), value)  # noqa: PLW2901
         if name in seen:
@@ -116,7 +116,7 @@ def _positive(name: str, value: FlagValue) -> tuple[str, FlagValue]:
 
 
 def _env(out: Folded, layer: Layer) -> None:
-    for name, value in (layer.said.get("env") or {}).items():
+    for name, value in (layer.values.get("env") or {}).items():
         place = layer.where(("env", name))
         if not _ENV_NAME.fullmatch(name):
             out.diagnostics.append(
@@ -142,7 +142,7 @@ def _env_text(value: str | float | bool) -> str:
 
 
 def _container(out: Folded, layer: Layer) -> None:
-    for name, value in (layer.said.get("container") or {}).items():
+    for name, value in (layer.values.get("container") or {}).items():
         if value is None:
             continue
         if name == "ulimits":

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sparkfleet.config.base import AskedSource, HostPath, Model, TokenSource
+from sparkfleet.config.base import HostPath, Model, PasswordSource, TokenSource
 from sparkfleet.config.resource_models import PrepareSpec
 from sparkfleet.contract.generation import DEFAULT_ENGINE
 
@@ -179,7 +179,7 @@ class SshSpec(Model):
     key: str | None = Field(None, description="Path of the private key.")
     config_file: str | None = Field(None, description="Path of an ssh_config.")
     known_hosts_file: str | None = Field(None, description="Path of a known_hosts.")
-    sudo_password: AskedSource | None = Field(
+    sudo_password: PasswordSource | None = Field(
         None,
         description="Where the login user's password for sudo comes from, if sudo asks for one: env:NAME, "
         "file:PATH, command:WORDS, or ask (once a run, on the terminal). Never the password. "
@@ -295,7 +295,7 @@ class Defaults(Model):
     hf_token: TokenSource | None = Field(
         None, description="Where the token comes from: env:NAME, file:PATH or command:WORDS. Never the token."
     )
-    sudo_password: AskedSource = Field(
+    sudo_password: PasswordSource = Field(
         "env:SPARKFLEET_SUDO_PASSWORD",
         description="Where the password for sudo comes from, as in a host file. Where it gives nothing, sudo "
         "must not ask.",

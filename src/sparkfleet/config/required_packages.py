@@ -42,6 +42,6 @@ def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple
     return tuple(sorted((name, asked) for name, asked in found.items() if asked is not None)), diagnostics
 
 
-def lacking(image: ImageRef, wanted: Packages, engine: Engine) -> Packages:
+def lacking(image: ImageRef, required: Packages, engine: Engine) -> Packages:
     """Return the packages that the image does not surely have, by the engine's version in it."""
-    return engine.lacking_packages(wanted, engine.image_version(image)) if wanted else ()
+    return engine.lacking_packages(required, engine.image_version(image)) if required else ()

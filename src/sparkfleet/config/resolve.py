@@ -111,8 +111,8 @@ def service(
         weights = replace(weights, gated=True)
     drafters = _drafters(folded, engine, context)
     flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
-    wanted = {**(recipe.requires.packages if recipe else {}), **needs(engine)}
-    packages, wrong = required_packages.packages(wanted, spec, layer)
+    required = {**(recipe.requires.packages if recipe else {}), **needs(engine)}
+    packages, wrong = required_packages.packages(required, spec, layer)
     context.diagnostics += wrong
     return Service(
         name=name,
@@ -228,10 +228,10 @@ def _image(folded: Folded, context: Context) -> ImageRef:
 
 
 def _with_packages(
-    pinned: ImageRef, wanted: tuple[tuple[str, str], ...], folded: Folded, engine: Engine, context: Context
+    pinned: ImageRef, required: tuple[tuple[str, str], ...], folded: Folded, engine: Engine, context: Context
 ) -> ImageRef:
     """Return the image with the packages that it lacks, as locked."""
-    lacking = required_packages.lacking(pinned, wanted, engine)
+    lacking = required_packages.lacking(pinned, required, engine)
     if not lacking or not pinned.digest or context.lock is None:
         return pinned
     index = context.defaults.python_packages

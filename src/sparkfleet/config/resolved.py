@@ -343,10 +343,10 @@ def _prepare(data: dict[str, Any]) -> Prepare:
 
 def member_from_json(data: dict[str, Any]) -> Member | None:
     """Return a host's place in a cluster from what ``to_json`` wrote of the host."""
-    said = data.get("member")
-    if not said:
+    member = data.get("member")
+    if not member:
         return None
-    return Member(**{**said, "hosts": tuple(said["hosts"]), "fabric": Fabric(**said["fabric"])})
+    return Member(**{**member, "hosts": tuple(member["hosts"]), "fabric": Fabric(**member["fabric"])})
 
 
 def _service(data: dict[str, Any]) -> Service:

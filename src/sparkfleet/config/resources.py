@@ -37,7 +37,7 @@ def merge(layers: Sequence[Layer]) -> Merged:
     """Return the values of all layers; the last one wins, by key."""
     out, merged = Merged(), {setting.key for setting in settings() if setting.merged}
     for layer in layers:
-        for name, value in (layer.said.get("prepare") or {}).items():
+        for name, value in (layer.values.get("prepare") or {}).items():
             if value is None:
                 continue
             out.origin[name,] = layer.where(("prepare", name))

@@ -74,10 +74,14 @@ def _file(path: str, field: str) -> str:
     return text
 
 
-def _command(words: str, field: str) -> str:
+def _command(command: str, field: str) -> str:
     try:
         done = subprocess.run(
-            shlex.split(words), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False
+            shlex.split(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         reason = f"{type(error).__name__}: it did not run"
@@ -89,7 +93,7 @@ def _command(words: str, field: str) -> str:
         reason = f"exit code {done.returncode}" if done.returncode else "it printed nothing"
     diagnostic = Diagnostic(
         field,
-        f"the command `{words}` gives no secret: {reason}",
+        f"the command `{command}` gives no secret: {reason}",
         "the secret on stdout",
         "run it",
         code="secret-command-failed",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
-_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 """Words that one version of YAML or another takes for something else than text."""
 
 
@@ -19,7 +19,7 @@ def dump(data: dict[str, Any]) -> str:
 
 def scalar(value: Any) -> str:
     """Return a value on one line; JSON is YAML, and words stand bare where they are safe."""
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
         return value
     return json.dumps(value, ensure_ascii=False)
 

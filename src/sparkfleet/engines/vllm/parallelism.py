@@ -33,7 +33,7 @@ def diagnostics(service: Service, source: ClusterSource) -> list[Diagnostic]:
         return next((origin[f"flags.{name}"] for name in names), origin["service"])
 
     config = dict(service.weights.config)
-    found = [_sparks(sizes, len(source.said.hosts), where)]
+    found = [_sparks(sizes, len(source.settings.hosts), where)]
     if config:
         found += [_heads(config, sizes, where), _layers(config, sizes, where)]
         found += [_no_experts(config, where)] if flags.get(EXPERTS) is True else []

@@ -58,7 +58,7 @@ def guard() -> None:
     if diagnostic is not None:
         sys.stderr.write(f"{diagnostic}\n")
         raise SystemExit(1)
-    gc_control.put_off()
+    gc_control.pause()
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # one progress at a time: ours
     known_hosts.use()
     pyinfra_patches.remember_connectors()
