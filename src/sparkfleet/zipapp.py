@@ -81,11 +81,10 @@ def _engines() -> Iterator[tuple[str, str]]:
     root = resources.files(engines)
     for name in ENGINE_MODULES:
         yield f"sparkfleet/engines/{name}", root.joinpath(name).read_text(encoding="utf-8")
-    for engine in engines.names():
-        for name in ENGINE_FILES:
-            source = root.joinpath(engine, name)
+    for folder in engines.folders():
+        for source in map(folder.joinpath, ENGINE_FILES):
             if source.is_file():
-                yield f"sparkfleet/engines/{engine}/{name}", source.read_text(encoding="utf-8")
+                yield f"sparkfleet/engines/{folder.name}/{source.name}", source.read_text(encoding="utf-8")
 
 
 def _texts(folder: Traversable, where: str) -> Iterator[tuple[str, str]]:

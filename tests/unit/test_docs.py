@@ -27,6 +27,14 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_every_how_to_is_linked_from_the_readme(page: Path) -> None:
+    assert f"](docs/how-to/{page.name}" in (ROOT / "README.md").read_text()
+
+
 def shown_files() -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each file of a fleet that a page shows: its first line is its name."""
     for page in PAGES:

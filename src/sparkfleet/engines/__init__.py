@@ -2,7 +2,8 @@
 
 ``engines/<name>/engine.py`` has ``ENGINE``, the operator's side (``base.Engine``). ``ENGINE`` in
 ``engines/<name>/onhost.py`` is for programs on a Spark (``host.HostEngine``, standard library alone). An
-engine's modules are imported when they are needed.
+engine's modules are imported when they are needed. Directories that are appended to ``__path__`` are searched
+as well.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from sparkfleet.engines.base import Engine
     from sparkfleet.engines.host import HostEngine
 
@@ -29,9 +33,15 @@ def host_names() -> tuple[str, ...]:
     return _folders("onhost.py")
 
 
+def folders() -> list[Traversable]:
+    """Return the folders of all engines, by name."""
+    roots: list[Traversable] = [resources.files(__name__), *map(Path, __path__[1:])]
+    found = [folder for root in roots for folder in root.iterdir() if folder.is_dir()]
+    return sorted(found, key=lambda folder: folder.name)
+
+
 def _folders(module: str) -> tuple[str, ...]:
-    folders = [folder for folder in resources.files(__name__).iterdir() if folder.is_dir()]
-    return tuple(sorted(folder.name for folder in folders if folder.joinpath(module).is_file()))
+    return tuple(folder.name for folder in folders() if folder.joinpath(module).is_file())
 
 
 @cache
