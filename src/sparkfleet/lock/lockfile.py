@@ -1,25 +1,24 @@
-"""fleet.lock as a file: stable, sorted, one thing a line, replaced whole or not at all."""
+"""fleet.lock as a file: sorted, one item per line, written atomically."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sparkfleet.config import image
+from sparkfleet.config import image, yaml_text
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
 from sparkfleet.config.resolved import DerivedPackages, ImageRef, WeightFile, Weights, Wheel
 from sparkfleet.config.validate import validate
 from sparkfleet.config.yaml_file import read as read_yaml
+from sparkfleet.config.yaml_text import OneLine
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
@@ -27,11 +26,17 @@ VERSION = 1
 MAX_BYTES = 32 << 20
 HEADER = "# Written by `sparkfleet lock`: what tags and branches meant. Commit it; do not edit it.\n"
 
-LEFT_S = 600
-"""Seconds after which a half-written file is of no living program: a write takes less than one."""
+STALE_S = 600
+"""Age in seconds from which a temporary file belongs to no running program: a write takes less than one."""
 _TEMPORARY = re.compile(r"[a-z0-9_]{8}")
-"""What mkstemp puts at the end of a name."""
-_PLAIN = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./:@+-]*")
+"""Suffix of the names that mkstemp makes."""
+STYLE = yaml_text.Style(
+    bare_key=re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./:@+-]*"),
+    bare_value=re.compile(r"sha256:[0-9a-f]{40,64}|(?=[0-9]*[a-f])[0-9a-f]{40,64}"),
+    max_depth=3,
+    block_lists=False,
+)
+"""Format of the lock file: of the values only hashes stand without quotes."""
 
 
 class _Model(BaseModel):
@@ -83,7 +88,7 @@ class _LockFile(_Model):
 
 
 def read(path: Path) -> Lock:
-    """Return what the file says, nothing when it is not there; ``SparkfleetError`` when it is broken."""
+    """Return the content of the file, empty without one. Raise ``SparkfleetError`` for an invalid file."""
     if not path.exists():
         return Lock()
     document = read_yaml(path, max_bytes=MAX_BYTES)
@@ -94,7 +99,7 @@ def read(path: Path) -> Lock:
             document.where(("version",)),
             found,
             f"version: {VERSION}",
-            "update sparkfleet, or lock anew",
+            "update sparkfleet, or remove the file and run `sparkfleet lock`",
             code="lock-version-unsupported",
         )
         raise SparkfleetError(diagnostic)
@@ -106,7 +111,13 @@ def read(path: Path) -> Lock:
         except ValueError as error:
             where = document.where(("images", key))
             raise SparkfleetError(
-                Diagnostic(where, str(error), "name:tag", "remove it and lock anew", code="lock-invalid")
+                Diagnostic(
+                    where,
+                    str(error),
+                    "name:tag",
+                    "remove the entry and run `sparkfleet lock`",
+                    code="lock-invalid",
+                )
             ) from None
         images[key] = LockedImage(
             _image(name, entry), entry.arm64, entry.created, tuple(sorted(entry.env.items()))
@@ -117,8 +128,8 @@ def read(path: Path) -> Lock:
 
 
 def write(path: Path, lock: Lock) -> None:
-    """Replace the file: whoever looks, also after a crash, sees the old one or the new one, whole."""
-    _clear_away(path)
+    """Replace the file atomically: also after a crash it is the old one or the new one, complete."""
+    _remove_stale(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
@@ -139,13 +150,13 @@ def write(path: Path, lock: Lock) -> None:
         os.close(directory)
 
 
-def _clear_away(path: Path) -> None:
-    """Remove what a killed write left behind: ours by its name, nobody's by its age."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if _TEMPORARY.fullmatch(left.name.removeprefix(f".{path.name}.")) and not left.is_symlink():
-            with contextlib.suppress(OSError):  # gone meanwhile, or not to be removed by this user
-                if left.stat().st_mtime < time.time() - LEFT_S:
-                    left.unlink()
+def _remove_stale(path: Path) -> None:
+    """Remove temporary files of writes that were killed: by their name ours, by their age unused."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if _TEMPORARY.fullmatch(stale.name.removeprefix(f".{path.name}.")) and not stale.is_symlink():
+            with contextlib.suppress(OSError):  # already removed, or no permission
+                if stale.stat().st_mtime < time.time() - STALE_S:
+                    stale.unlink()
 
 
 def text(lock: Lock) -> str:
@@ -157,7 +168,7 @@ def text(lock: Lock) -> str:
     }
     if lock.packages:
         data["packages"] = {key: _packages_data(lock.packages[key]) for key in sorted(lock.packages)}
-    return HEADER + "".join(_lines(data, 0))
+    return HEADER + yaml_text.dump(data, STYLE)
 
 
 def _image(name: ImageRef, entry: _LockedImage) -> ImageRef:
@@ -184,9 +195,13 @@ def _packages(entry: _LockedPackages) -> LockedPackages:
 
 def _packages_data(entry: LockedPackages) -> dict[str, Any]:
     wheels = sorted(entry.derived_packages.wheels, key=lambda wheel: wheel.name)
-    files = {one.name: _Flow(url=one.url, sha256=one.sha256, size=one.size) for one in wheels}
-    said = {"python": entry.python, "machine": entry.machine, "install": list(entry.derived_packages.install)}
-    return {**said, "wheels": files}
+    files = {one.name: OneLine(url=one.url, sha256=one.sha256, size=one.size) for one in wheels}
+    return {
+        "python": entry.python,
+        "machine": entry.machine,
+        "install": list(entry.derived_packages.install),
+        "wheels": files,
+    }
 
 
 def _image_data(entry: LockedImage) -> dict[str, Any]:
@@ -209,36 +224,9 @@ def _model_data(entry: LockedModel) -> dict[str, Any]:
         data["asked"] = entry.asked
     data["gated"] = weights.gated
     data["config"] = dict(sorted(weights.config))
-    data["files"] = {file.path: _Flow(_file_data(file)) for file in files}
+    data["files"] = {file.path: OneLine(_file_data(file)) for file in files}
     return data
 
 
 def _file_data(file: WeightFile) -> dict[str, Any]:
     return {"size": file.size, **({"sha256": file.sha256} if file.sha256 else {"blob": file.blob})}
-
-
-class _Flow(dict[str, Any]):
-    """A mapping that is written on one line."""
-
-
-def _lines(data: dict[str, Any], depth: int) -> Iterator[str]:
-    for key, value in data.items():
-        label = "  " * depth + (key if _PLAIN.fullmatch(key) else _scalar(key))
-        if isinstance(value, dict) and value and not isinstance(value, _Flow) and depth < 3:  # noqa: PLR2004
-            yield f"{label}:\n"
-            yield from _lines(value, depth + 1)
-        else:
-            yield f"{label}: {_scalar(value)}\n"
-
-
-def _scalar(value: Any) -> str:
-    """Return a value as YAML; JSON is YAML, and bare words read better where they are safe."""
-    if (
-        isinstance(value, str)
-        and re.fullmatch(r"(sha256:)?[0-9a-f]{40,64}", value)
-        and re.search("[a-f]", value)
-    ):
-        return value
-    if isinstance(value, _Flow):
-        return "{" + ", ".join(f"{key}: {_scalar(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines.llamacpp.args import parse, read_value
 from sparkfleet.engines.llamacpp.schema import Flag, Schema
+from sparkfleet.suggest import closest
 
 _NUMBERS: dict[str, type] = {"int": int, "float": float}
 _STATES = {"tristate": ("on", "off", "auto"), "on_off": ("on", "off")}
@@ -161,5 +161,5 @@ def _expected(flag: Flag, value: Any) -> str:
 
 
 def _near(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=2, cutoff=0.8)
+    close = closest(name, names, 0.8, 2)
     return f"did you mean {' or '.join(close)}?" if close else ""

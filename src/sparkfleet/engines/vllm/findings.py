@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from sparkfleet.suggest import closest
 
 Level = Literal["error", "warning", "info"]
 """error: the engine will not start; warning: not certain, without effect, or not what it seems; info."""
@@ -30,7 +31,7 @@ def near(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``did you mean X?`` for the nearest of the names; "" when none is near, or it is a number."""
     if name.isdigit():
         return ""
-    close = difflib.get_close_matches(name, [str(other) for other in names], n=2, cutoff=cutoff)
+    close = closest(name, map(str, names), cutoff, 2)
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
