@@ -92,7 +92,7 @@ def _debootstrap(docker: Docker, apt: Apt, say: Callable[[str], None]) -> None:
                 f"docker pull {UBUNTU}",
             )
         )
-    root = _root_words()
+    root = _as_root()
     if shutil.which("debootstrap", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
         say("installing debootstrap (apt-get install debootstrap)")
         _run([*root, "apt-get", "install", "-y", "--no-install-recommends", "debootstrap"])
@@ -131,7 +131,7 @@ def _debootstrap(docker: Docker, apt: Apt, say: Callable[[str], None]) -> None:
             _run([*root, "rm", "-rf", "--one-file-system", str(target)])
 
 
-def _root_words() -> list[str]:
+def _as_root() -> list[str]:
     if os.geteuid() == 0:
         return []
     if shutil.which("sudo") is None:

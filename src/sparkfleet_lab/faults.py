@@ -103,7 +103,7 @@ def _apply(  # noqa: PLR0917
         case ["cable", word]:
             _cable(docker, state, container, word)
         case ["hub", fault]:
-            _tell_hub(state, fault)
+            _set_hub_fault(state, fault)
         case _:
             raise AssertionError(action)
 
@@ -119,7 +119,7 @@ def _cable(docker: Docker, state: State, container: str, word: str) -> None:
     )  # fmt: skip
 
 
-def _tell_hub(state: State, fault: str) -> None:
+def _set_hub_fault(state: State, fault: str) -> None:
     request = urllib.request.Request(  # noqa: S310  (the lab's own hub)
         f"{state.hub_url}/__lab__/fault", fault.encode(), {"Content-Type": "application/json"}, method="POST"
     )

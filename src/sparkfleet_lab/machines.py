@@ -94,7 +94,7 @@ def capabilities(status: str) -> tuple[str, ...]:
     return tuple(name for bit, name in enumerate(_CAPABILITIES) if mask >> bit & 1)
 
 
-def create_words(lab: Lab, state: State, machine: Machine) -> list[str]:
+def create_args(lab: Lab, state: State, machine: Machine) -> list[str]:
     """Return the arguments of ``docker create`` for a machine."""
     last = machine.last
     hosts = [f"--add-host={name}:{state.registry_ip}" for name in REGISTRY_NAMES]
@@ -149,7 +149,7 @@ def start_machine(docker: Docker, lab: Lab, state: State, machine: Machine) -> N
         docker.run("volume", "create", "--label", f"{LABEL}={lab.prefix}", volume)
         if state.warm_volume:
             warm.copy(docker, state, state.warm_volume, volume)
-    docker.run(*create_words(lab, state, machine))
+    docker.run(*create_args(lab, state, machine))
     for network, _ in cabled(state, machine):
         docker.run("network", "connect", "--ip", network.address(machine.last), network.name, container)
     docker.run("cp", "-", f"{container}:/", stdin=tar_of(own_files(lab, state, machine)))
@@ -164,7 +164,7 @@ def remove_machine(docker: Docker, lab: Lab, name: str, keep_images: bool = Fals
 
 
 def wait_until_up(docker: Docker, lab: Lab, machine: Machine) -> None:
-    """Return when the boot has finished and dockerd and sshd run; else an error with systemd's word."""
+    """Return when the boot has finished and dockerd and sshd run; else an error with systemd's state."""
     container = lab.container(machine.name)
     end = time.monotonic() + BOOT_SECONDS
     answer = ""

@@ -1,7 +1,7 @@
 """An image with the real llama-server, built for CPU: what the engine's stand-in is checked against.
 
 The source is the one that the source distribution of llama-cpp-python carries. Building takes a quarter of an
-hour once, then program and image are kept. Nothing of the lab needs it; ``make test-real-llamacpp`` does.
+hour once, then program and image are cached. Nothing of the lab needs it; ``make test-real-llamacpp`` does.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def make_image(docker: Docker, base: Base, say: Callable[[str], None]) -> str:
 def program_file(say: Callable[[str], None]) -> Path:
     """Return the llama-server that was built on this machine; built now if it is not there."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparkfleet"
-    kept = cache / f"llama-server-{VERSION}-{digest(Path(__file__).read_bytes())}"
-    if kept.is_file():
-        return kept
+    cached = cache / f"llama-server-{VERSION}-{digest(Path(__file__).read_bytes())}"
+    if cached.is_file():
+        return cached
     for tool in TOOLS:
         if shutil.which(tool) is None:
             raise SparkfleetError(
@@ -98,10 +98,10 @@ def program_file(say: Callable[[str], None]) -> Path:
         jobs = str(max(1, (os.cpu_count() or 2) - 1))
         _run(["nice", "cmake", "--build", str(build), "--target", "llama-server", "--parallel", jobs])
         cache.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial")
+        partial = cached.with_suffix(".partial")
         shutil.copy(build / "bin" / "llama-server", partial)
-        partial.replace(kept)
-    return kept
+        partial.replace(cached)
+    return cached
 
 
 def _source(directory: Path, say: Callable[[str], None]) -> Path:
@@ -112,8 +112,8 @@ def _source(directory: Path, say: Callable[[str], None]) -> Path:
     )  # pip reads the metadata of a source distribution by running its build backend
     pip = (sys.executable, "-m", "pip", "--quiet")
     _run([*pip, "install", "--target", str(tools), "scikit-build-core", "flit-core"])
-    words = ("--no-binary", ":all:", "--no-deps", "--no-build-isolation", "--dest", str(directory))
-    _run([*pip, "download", *words, f"{PACKAGE}=={PACKAGE_VERSION}"], {"PYTHONPATH": str(tools)})
+    args = ("--no-binary", ":all:", "--no-deps", "--no-build-isolation", "--dest", str(directory))
+    _run([*pip, "download", *args, f"{PACKAGE}=={PACKAGE_VERSION}"], {"PYTHONPATH": str(tools)})
     (archive,) = directory.glob("llama_cpp_python-*.tar.gz")
     with tarfile.open(archive) as packed:
         packed.extractall(directory, filter="data")

@@ -19,7 +19,7 @@ class Row:
     role: str
     """spark, registry or hub."""
     state: str
-    """Docker's word: running, exited, absent ..."""
+    """Docker's state: running, exited, absent ..."""
     address: str
     """How the operator reaches it."""
     lan: str = ""

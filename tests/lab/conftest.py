@@ -1,6 +1,7 @@
 """Machines for the tests here: one lab for the session, and fresh machines out of it.
 
-``KEEP=1`` leaves the lab up for a look (``SPARKFLEET_LAB=test sparkfleet lab status``), and for the next run.
+``KEEP=1`` leaves the lab up for inspection (``SPARKFLEET_LAB=test sparkfleet lab status``) and
+for the next run.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def spark(lab: Lab, lab_state: State) -> Machine:
 
 @pytest.fixture
 def used_spark(lab: Lab, lab_state: State) -> Machine:
-    """The first machine as the test before left it: for tests that only look, or undo what they do."""
+    """The first machine as the test before left it: for tests that only read, or undo their changes."""
     faults.mend_services(Docker(), lab, lab_state)
     machine = Machine("spark-01", lab, lab_state)
     if faults.active(lab, machine.name) or not machine.ok("docker info"):

@@ -107,24 +107,24 @@ ALONE: Mapping[str, Drift] = {
 """More of it, that cannot happen beside the others."""
 
 
-def by_hand(*, options: str = "", words: str = "", swap: tuple[str, str] = ("", "")) -> str:
-    """Return a command that makes the container anew as somebody would: other options, further words."""
+def by_hand(*, options: str = "", args: str = "", swap: tuple[str, str] = ("", "")) -> str:
+    """Return a command that recreates the container by hand: other options, further arguments."""
     script = f"""
 import json, subprocess
 create = json.load(open("/var/lib/sparkfleet/services/nano/current.json"))["create"]
-words = [word.replace(*{swap!r}) if {swap!r}[0] else word for word in create] + {words!r}.split()
+args = [arg.replace(*{swap!r}) if {swap!r}[0] else arg for arg in create] + {args!r}.split()
 subprocess.run(["docker", "rm", "-f", "nano"], check=True)
-subprocess.run(["docker", "run", "-d", "--name", "nano", *{options!r}.split(), *words], check=True)
+subprocess.run(["docker", "run", "-d", "--name", "nano", *{options!r}.split(), *args], check=True)
 """
     return f"python3 -c {shlex.quote(script)}"
 
 
 MADE_BY_HAND: Row = ("container", "id", ANY, ANY)
 
-ANEW: Mapping[str, Drift] = {
+RECREATED: Mapping[str, Drift] = {
     "stopped": Drift(f"systemctl stop {UNIT}", (("state", "", "exited", "serving"),)),
     "recreated with another variable and an extra flag": Drift(
-        by_hand(options="--env BY_HAND=1", words="--enforce-eager"),
+        by_hand(options="--env BY_HAND=1", args="--enforce-eager"),
         (("env", "BY_HAND", "1", ""), ("flag", "--enforce-eager", "true", ""), MADE_BY_HAND),
     ),
     "docker update of memory and restart policy": Drift(
@@ -134,18 +134,18 @@ ANEW: Mapping[str, Drift] = {
 }
 """Drift that takes a new container."""
 
-ANEW_IN_FULL: Mapping[str, Drift] = {
+RECREATED_IN_FULL: Mapping[str, Drift] = {
     "recreated with another variable": Drift(
         by_hand(options="--env BY_HAND=1"), (("env", "BY_HAND", "1", ""), MADE_BY_HAND)
     ),
     "recreated with an extra flag": Drift(
-        by_hand(words="--enforce-eager"), (("flag", "--enforce-eager", "true", ""), MADE_BY_HAND)
+        by_hand(args="--enforce-eager"), (("flag", "--enforce-eager", "true", ""), MADE_BY_HAND)
     ),
     "recreated with another value": Drift(
         by_hand(swap=("262144", "65536")), (("flag", "--max-model-len", "65536", "262144"), MADE_BY_HAND)
     ),
-    "recreated with the same words, spelled in another way": Drift(
-        by_hand(swap=("--max-num-seqs", "--max_num_seqs"), words="--max-model-len=262144"), (MADE_BY_HAND,)
+    "recreated with the same arguments, spelled in another way": Drift(
+        by_hand(swap=("--max-num-seqs", "--max_num_seqs"), args="--max-model-len=262144"), (MADE_BY_HAND,)
     ),
     "recreated with a mount more": Drift(
         by_hand(options="-v /usr/share/doc:/doc:ro"),

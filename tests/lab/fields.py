@@ -42,7 +42,7 @@ class Field:
     rows: tuple[tuple[str, ...], ...] = ()
     """Field and key as the plan has them; text without it, with the first value, with the second."""
     also: Mapping[Step, tuple[Row, ...]] = field(default_factory=dict)
-    """Changes that are told in other words: the whole step's, instead of ``rows``."""
+    """Changes that the plan shows as a whole step, instead of ``rows``."""
     missing: Mapping[int, tuple[Missing, ...]] = field(default_factory=dict)
     """What has to be fetched or made for a state, unless it is there."""
     hidden: bool = False
@@ -218,7 +218,7 @@ SETTINGS: tuple[Field, ...] = (
 
 
 def folders(digests: Mapping[str, str]) -> tuple[Field, ...]:
-    """Return the fields whose words have an image's digest in them; ``digests`` by tag."""
+    """Return the fields that contain an image's digest; ``digests`` by tag."""
     names = [
         cache(digests["26.04-py3"], folder) for folder in ("~/vllm-compile-cache", "~/cache", "/srv/cache")
     ]

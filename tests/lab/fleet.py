@@ -40,11 +40,11 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """Return all that it said."""
+        """Return stdout and stderr."""
         return self.out + self.err
 
     def expect(self, code: int) -> Outcome:
-        """Return itself when the exit code is this one; fail with all that was said otherwise."""
+        """Return itself when the exit code is this one; fail with its output otherwise."""
         assert self.code == code, f"exit code {self.code}, expected {code}:\n{self.text}"
         assert "Traceback" not in self.text, self.text
         return self
@@ -86,10 +86,10 @@ class FleetDirectory:
                 content if isinstance(content, str) else yaml.safe_dump(dict(content), sort_keys=False)
             )
 
-    def command(self, *words: str, timeout: float = 300) -> Outcome:
+    def command(self, *args: str, timeout: float = 300) -> Outcome:
         """Run a command of the virtual environment in this directory."""
         done = subprocess.run(
-            self._words(words),
+            self._argv(args),
             cwd=self.root,
             env=self.environment(),
             capture_output=True,
@@ -100,10 +100,10 @@ class FleetDirectory:
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *args: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, for tests that kill it."""
         return subprocess.Popen(
-            self._words(words),
+            self._argv(args),
             cwd=self.root,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -117,13 +117,13 @@ class FleetDirectory:
         """Pin everything."""
         return self.command("sparkfleet", "lock", "inventories/lab.py").expect(0)
 
-    def plan(self, *words: str) -> Outcome:
+    def plan(self, *args: str) -> Outcome:
         """Run ``sparkfleet plan``."""
-        return self.command("sparkfleet", "plan", "inventories/lab.py", *words)
+        return self.command("sparkfleet", "plan", "inventories/lab.py", *args)
 
-    def plan_data(self, *words: str) -> dict[str, Any]:
+    def plan_data(self, *args: str) -> dict[str, Any]:
         """Return the plan as data."""
-        data: dict[str, Any] = json.loads(self.plan("--json", *words).out)
+        data: dict[str, Any] = json.loads(self.plan("--json", *args).out)
         return data
 
     def changes(self, host: str) -> list[tuple[str, str, str, str]]:
@@ -134,21 +134,21 @@ class FleetDirectory:
         rows = [row for operation in operations for row in operation["fields"]]
         return [(row["name"], row["key"], row["old"], row["new"]) for row in rows]
 
-    def dry(self, *words: str) -> Outcome:
+    def dry(self, *args: str) -> Outcome:
         """Run ``pyinfra ... --dry``."""
-        return self.command("pyinfra", "inventories/lab.py", "deploys/serve.py", "--dry", *words)
+        return self.command("pyinfra", "inventories/lab.py", "deploys/serve.py", "--dry", *args)
 
-    def run(self, *words: str, deploy: str = "serve") -> Outcome:
+    def run(self, *args: str, deploy: str = "serve") -> Outcome:
         """Run ``pyinfra ... -y``."""
-        return self.command("pyinfra", "inventories/lab.py", f"deploys/{deploy}.py", "-y", *words)
+        return self.command("pyinfra", "inventories/lab.py", f"deploys/{deploy}.py", "-y", *args)
 
-    def _words(self, words: Sequence[str]) -> list[str]:
-        return [str(BIN / words[0]), *words[1:]]
+    def _argv(self, args: Sequence[str]) -> list[str]:
+        return [str(BIN / args[0]), *args[1:]]
 
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if key != "SPARKFLEET_LAB"}
+        inherited = {key: value for key, value in os.environ.items() if key != "SPARKFLEET_LAB"}
         return {
-            **kept,
+            **inherited,
             "SPARKFLEET_LAB": self.lab.name,
             "XDG_CACHE_HOME": str(self.root / ".cache"),  # nothing is left in the home of who runs the tests
             **self.env,

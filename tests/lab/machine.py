@@ -91,7 +91,7 @@ class Machine:
 
     def ssh(self, command: str, timeout: float = 30) -> Answer:
         """Run a command over the system's ssh as the login user, as an operator would."""
-        words = [
+        args = [
             "ssh",
             "-F",
             str(self.lab.ssh_config),
@@ -102,7 +102,7 @@ class Machine:
             self.name,
         ]
         seen = subprocess.run(
-            [*words, command], capture_output=True, text=True, check=False, timeout=timeout,
+            [*args, command], capture_output=True, text=True, check=False, timeout=timeout,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
         return Answer(seen.returncode, seen.stdout, seen.stderr)
@@ -120,14 +120,14 @@ class Machine:
             "volume": "volume ls -q",
             "network": "network ls -q --no-trunc",
         }
-        for kind, words in listings.items():
-            names = sorted(set(self.sh(f"docker {words}").split()))
+        for kind, args in listings.items():
+            names = sorted(set(self.sh(f"docker {args}").split()))
             text = self.sh(f"docker {kind} inspect {shlex.join(names)}") if names else "[]"
             found[kind] = json.loads(text)
         for container in found["container"]:
             container["Mounts"].sort(
                 key=lambda mount: mount["Destination"]
-            )  # dockerd tells them in any order
+            )  # dockerd lists them in any order
         return found
 
     def units(self) -> dict[str, tuple[str, str]]:

@@ -56,7 +56,7 @@ class OnHost:
         port = int(changes.pop("port", 8000))
         floor = int(changes.pop("floor_mib", 200))
         reference = self.machine.image(IMAGES[image])
-        words = ["vllm", "serve", MODEL.repo, "--served-model-name", service, "--port", str(port), *flags]
+        args = ["vllm", "serve", MODEL.repo, "--served-model-name", service, "--port", str(port), *flags]
         options = ["--label", f"{LABEL_SERVICE}={service}", "--network", "host", "--ipc", "host"]
         options += ["--gpus", "all", "--mount", "type=bind,source=/home/nvidia/vllm,target=/models"]
         variables = (
@@ -69,7 +69,7 @@ class OnHost:
             options += ["--env", entry]
         made = Generation(
             service=service, image=reference, model=MODEL.repo, revision=MODEL.commit(MODEL.commits[-1]),
-            served_name=service, port=port, create=(*options, reference, *words),
+            served_name=service, port=port, create=(*options, reference, *args),
             unit=units.service_unit(service, f"{service} serving {MODEL.repo}", floor, 10),
             floor_mib=floor, stop_timeout_s=10,
             gate=changes.pop("gate", Gate(timeout_s=40, second_timeout_s=4)), **changes,

@@ -20,7 +20,7 @@ class Index(ThreadingHTTPServer):
         super().__init__((address, 0), _Handler)
         self.folder = folder
         self.sent: list[tuple[str, str]] = []
-        """Address and name of each wheel that was asked for whole."""
+        """Address and name of each wheel that was requested as a whole."""
         self.spoiled: set[str] = set()
         """Names of wheels that are sent with another last byte."""
 

@@ -50,10 +50,14 @@ class Pair:
         service: dict[str, Any] = {"recipe": RECIPE, "name": "wide", "container": LAB}
         service |= {"image": image} if image else {}
         service["flags"] = {name.replace("_", "-"): value for name, value in flags.items()}
-        said = {"hosts": [machine.name for machine in self.machines], "executor": executor, "serve": service}
+        fields = {
+            "hosts": [machine.name for machine in self.machines],
+            "executor": executor,
+            "serve": service,
+        }
         if self.network:
-            said["fabric"] = {"network": self.network}
-        path.write_text(yaml.safe_dump(said, sort_keys=False))
+            fields["fabric"] = {"network": self.network}
+        path.write_text(yaml.safe_dump(fields, sort_keys=False))
 
     def containers(self) -> list[str]:
         """Return id and start of each rank's container."""
@@ -90,20 +94,20 @@ class Pair:
     ) -> tuple[int, str]:
         """Run while the engine of one machine has a fault; it is gone when all goes back.
 
-        ``on_line`` is called with each line that the run says.
+        ``on_line`` is called with each line that the run prints.
         """
         file = "~nvidia/vllm/lab-engine.env"
         machine.sh(f"echo LAB_ENGINE={fault} > {file}")
-        said = []
+        lines = []
         with self.fleet.start("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y") as process:
             assert process.stdout is not None
             for line in process.stdout:
-                said.append(line)
+                lines.append(line)
                 on_line(line)
                 if "wide restore" in line:
                     machine.sh(f"rm -f {file}")
         machine.sh(f"rm -f {file}")
-        return process.returncode, "".join(said)
+        return process.returncode, "".join(lines)
 
     def wait_until_at_rest(self) -> None:
         """Return when no swap goes on, and the service answers."""

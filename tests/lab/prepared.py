@@ -60,7 +60,7 @@ done > Packages
 rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] file:/srv/apt ./' > /etc/apt/sources.list
 dpkg -i lab-driver_1_all.deb >/dev/null
-# A GPU that takes settings, and writes down what it was told.
+# A GPU that takes settings, and records its commands.
 mkdir -p /etc/lab-gpu && echo Disabled > /etc/lab-gpu/pm && echo 140 > /etc/lab-gpu/pl
 cat > /usr/local/sbin/nvidia-smi <<'SMI'
 #!/bin/sh
@@ -166,7 +166,7 @@ REFUSED: dict[str, Any] = {
         "nothing was changed",
     ],
 }
-"""Things that the system would not take, and what is said of each."""
+"""Declarations that the system rejects, and the message for each."""
 
 _ASK = {
     "docker group": "getent group docker | cut -d: -f4",
@@ -195,6 +195,6 @@ _ASK = {
 }
 
 
-def said(machine: Machine) -> dict[str, str]:
-    """Return what is declared in the tests, as the machine's own commands tell it."""
+def reported(machine: Machine) -> dict[str, str]:
+    """Return what the tests declare, as the machine's own commands report it."""
     return {name: machine.sh(command, check=False) for name, command in _ASK.items()}

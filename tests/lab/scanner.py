@@ -20,7 +20,7 @@ from tests.lab.machine import Machine
 _PROCESSES = r"""
 import json, os, select, sys, time
 needles = [line.encode() for line in json.loads(sys.stdin.readline())]
-found, looks = set(), 0
+found, scans = set(), 0
 def holds(path):
     try:
         with open(path, "rb") as file:
@@ -28,7 +28,7 @@ def holds(path):
     except OSError:
         return False
 while True:
-    looks += 1
+    scans += 1
     for pid in filter(str.isdigit, os.listdir("/proc")):
         for part in ("cmdline", "environ"):
             if holds("/proc/%s/%s" % (pid, part)):
@@ -39,7 +39,7 @@ while True:
                 found.add("%s of the process %s" % (part, name))
     if select.select([sys.stdin], [], [], 0.05)[0]:
         break
-json.dump({"found": sorted(found), "looks": looks}, sys.stdout)
+json.dump({"found": sorted(found), "scans": scans}, sys.stdout)
 """
 """Looks at all processes again and again until its stdin ends."""
 
@@ -63,7 +63,7 @@ _SAYINGS = {
     "systemd's units": "systemctl show '*' --all; systemctl show-environment",
     "kernel's log": "dmesg",
 }
-"""What the Spark tells who asks."""
+"""What the Spark shows to other users."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Scanner:
             out, _ = process.communicate("end\n")
             seen = json.loads(out)
             watch.found += seen["found"]
-            watch.looks = seen["looks"]
+            watch.scans = seen["scans"]
 
 
 def _middle_of_base64(raw: bytes, shift: int) -> str:
@@ -137,4 +137,4 @@ class Watch:
     """What was seen of processes; filled when the watching ends."""
 
     found: list[str] = field(default_factory=list)
-    looks: int = 0
+    scans: int = 0

@@ -11,7 +11,7 @@ import pytest
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.converged import Converged, Row, converged
-from tests.lab.drifts import ALONE, ANEW, ANEW_IN_FULL, ANY, CACHE, IN_PLACE, UNIT, Drift
+from tests.lab.drifts import ALONE, ANY, CACHE, IN_PLACE, RECREATED, RECREATED_IN_FULL, UNIT, Drift
 from tests.lab.machine import Machine
 from tests.lab.served import fresh
 
@@ -40,13 +40,13 @@ def test_each_drift_beside_the_engine_is_seen_and_repaired_while_it_serves(
     repair_in_place(nano, drift)
 
 
-@pytest.mark.parametrize("drift", ANEW.values(), ids=ANEW)
+@pytest.mark.parametrize("drift", RECREATED.values(), ids=RECREATED)
 def test_drift_of_the_container_is_seen_and_repaired_by_a_new_one(nano: Converged, drift: Drift) -> None:
     repair_anew(nano, drift)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("drift", ANEW_IN_FULL.values(), ids=ANEW_IN_FULL)
+@pytest.mark.parametrize("drift", RECREATED_IN_FULL.values(), ids=RECREATED_IN_FULL)
 def test_each_drift_of_the_container_is_seen_and_repaired_by_a_new_one(nano: Converged, drift: Drift) -> None:
     repair_anew(nano, drift)
 

@@ -18,9 +18,9 @@ from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.standins.hub_models import GEMMA, GPT_OSS, MODELS, NANO, QWEN, TINY, TOKEN_ACCEPTED
 from sparkfleet_lab.state import State
-from tests.lab.door import Door, Refusal, door_to
 from tests.lab.fleet import FleetDirectory, Outcome
-from tests.lab.shelf import REPOSITORY, Shelf
+from tests.lab.image_repository import REPOSITORY, ImageRepository
+from tests.lab.proxy import Proxy, Refusal, proxy_to
 
 MOVING = f"docker.io/{REPOSITORY}:moving"
 HUNG = Refusal()
@@ -46,30 +46,30 @@ REPOSITORIES = {
 
 
 @pytest.fixture(scope="module")
-def shelf(lab: Lab, lab_state: State) -> Iterator[Shelf]:
+def repository(lab: Lab, lab_state: State) -> Iterator[ImageRepository]:
     with httpx.Client(base_url=lab_state.registry_url, verify=_trust(lab), timeout=30) as client:
-        shelf = Shelf(lab, client)
+        repository = ImageRepository(lab, client)
         for tag in ("refused", "limited", "hung", "good"):
-            shelf.put(tag, "0.24.0")
-        shelf.put("amd64", "0.24.0", ("amd64",))
-        shelf.spoil(shelf.put("spoiled", "0.24.0"))
-        yield shelf
+            repository.put(tag, "0.24.0")
+        repository.put("amd64", "0.24.0", ("amd64",))
+        repository.spoil(repository.put("spoiled", "0.24.0"))
+        yield repository
 
 
 @pytest.fixture
-def registry(lab: Lab, lab_state: State, fleet: FleetDirectory) -> Iterator[Door]:
+def registry(lab: Lab, lab_state: State, fleet: FleetDirectory) -> Iterator[Proxy]:
     """The way to Docker Hub's stand-in."""
     faults.mend_services(Docker(), lab, lab_state)
-    with door_to(lab_state.registry_url, _trust(lab)) as door:
-        fleet.set_group_data(registries={"docker.io": {"url": door.url}})
-        yield door
+    with proxy_to(lab_state.registry_url, _trust(lab)) as proxy:
+        fleet.set_group_data(registries={"docker.io": {"url": proxy.url}})
+        yield proxy
 
 
 @pytest.fixture
-def hub(lab_state: State, fleet: FleetDirectory) -> Iterator[Door]:
-    with door_to(lab_state.hub_url) as door:
-        fleet.set_group_data(hf_endpoint=door.url)
-        yield door
+def hub(lab_state: State, fleet: FleetDirectory) -> Iterator[Proxy]:
+    with proxy_to(lab_state.hub_url) as proxy:
+        fleet.set_group_data(hf_endpoint=proxy.url)
+        yield proxy
 
 
 def _trust(lab: Lab) -> ssl.SSLContext:
@@ -96,7 +96,7 @@ def pinned(fleet: FleetDirectory) -> Lock:
 
 
 def test_each_entry_fails_for_its_own_reason_and_the_rest_is_pinned(
-    shelf: Shelf, fleet: FleetDirectory, registry: Door, hub: Door, lab_state: State
+    repository: ImageRepository, fleet: FleetDirectory, registry: Proxy, hub: Proxy, lab_state: State
 ) -> None:
     for number, tag in enumerate([*IMAGES, "good"]):
         serve(fleet, f"image-{number}", NANO, tag)
@@ -130,7 +130,7 @@ def test_each_entry_fails_for_its_own_reason_and_the_rest_is_pinned(
 
     kept = pinned(fleet)
     for tag in ("amd64", "spoiled"):
-        shelf.put(tag, "0.25.1")
+        repository.put(tag, "0.25.1")
     registry.refused, hub.refused = {}, {}
     fleet.set_group_data(hf_token="env:LAB_TOKEN")
     fleet.env["LAB_TOKEN"] = TOKEN_ACCEPTED
@@ -145,7 +145,7 @@ def test_each_entry_fails_for_its_own_reason_and_the_rest_is_pinned(
 
 
 def test_what_cannot_be_reached_leaves_the_lock_file_as_it_was(
-    shelf: Shelf, fleet: FleetDirectory, lab: Lab, lab_state: State
+    repository: ImageRepository, fleet: FleetDirectory, lab: Lab, lab_state: State
 ) -> None:
     mirror = {"url": lab_state.registry_url, "ca_file": str(lab.directory / "ca.pem")}
     fleet.set_group_data(registries={"docker.io": mirror})
@@ -168,16 +168,16 @@ def test_what_cannot_be_reached_leaves_the_lock_file_as_it_was(
 
 
 def test_a_tag_and_a_branch_that_moved_stay_pinned_until_they_are_told_to_move(
-    shelf: Shelf, fleet: FleetDirectory, registry: Door, lab: Lab
+    repository: ImageRepository, fleet: FleetDirectory, registry: Proxy, lab: Lab
 ) -> None:
-    old = shelf.put("moving", "0.19.0")
+    old = repository.put("moving", "0.19.0")
     env = {"VLLM_USE_FLASHINFER_MOE_FP4": "0"}
     serve(fleet, "spark-01", NANO, "moving", env=env, flags={"gpu-memory-utilization": None})
     lock(fleet).expect(0)
     first = pinned(fleet)
     assert first.images[MOVING].image.digest == old
 
-    new = shelf.put("moving", "0.24.0")
+    new = repository.put("moving", "0.24.0")
     nano = next(model for model in MODELS if model.repo == NANO)
     main, earlier = nano.commit("second"), nano.commit("first")
     _branch(lab, NANO, main, earlier)
@@ -204,13 +204,13 @@ def test_a_tag_and_a_branch_that_moved_stay_pinned_until_they_are_told_to_move(
 
 
 def test_killed_at_any_request_it_leaves_the_old_file_whole_and_can_be_run_again(
-    shelf: Shelf, fleet: FleetDirectory, registry: Door, hub: Door
+    repository: ImageRepository, fleet: FleetDirectory, registry: Proxy, hub: Proxy
 ) -> None:
-    shelf.put("moving", "0.19.0")
+    repository.put("moving", "0.19.0")
     serve(fleet, "spark-01", NANO, "moving")
     lock(fleet).expect(0)
     before = path_of(fleet).read_bytes()
-    new = shelf.put("moving", "0.24.0")
+    new = repository.put("moving", "0.24.0")
     deaths = 0
     while (code := _killed_at(deaths, fleet, registry, hub)) != 0:
         assert code == -signal.SIGKILL
@@ -221,7 +221,7 @@ def test_killed_at_any_request_it_leaves_the_old_file_whole_and_can_be_run_again
     assert [entry.name for entry in path_of(fleet).parent.glob("*lock*")] == ["fleet.lock"]
 
 
-def _killed_at(request: int, fleet: FleetDirectory, *doors: Door) -> int:
+def _killed_at(request: int, fleet: FleetDirectory, *doors: Proxy) -> int:
     """Move everything, killed when so many requests have gone through; return how the command ended."""
     started: list[subprocess.Popen[str]] = []
     arrived = itertools.count()
@@ -230,8 +230,8 @@ def _killed_at(request: int, fleet: FleetDirectory, *doors: Door) -> int:
         if next(arrived) == request:
             started[0].kill()
 
-    for door in doors:
-        door.arrives = arrives
+    for proxy in doors:
+        proxy.arrives = arrives
     started.append(fleet.start("sparkfleet", "lock", "inventories/lab.py", "--update", "*"))
     started[0].communicate(timeout=60)
     return started[0].returncode

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import FilesSeen, Machine, difference
-from tests.lab.prepared import BY_HAND, NGC_KEYS, REFUSED, TOKENS, changed, declared, said
+from tests.lab.prepared import BY_HAND, NGC_KEYS, REFUSED, TOKENS, changed, declared, reported
 
 EMPTY = "spark-01   no changes\n0 to change, 1 unchanged\n"
 OURS = (
@@ -50,14 +50,14 @@ def test_what_is_declared_is_set_kept_changed_and_taken_back(fleet: FleetDirecto
     fleet.set_group_data(hf_token="env:HF", prepare=declared()["group_data"])
     fleet.host("spark-01", {"prepare": declared()["host"]})
     fleet.env |= {"HF": TOKENS[0], "NGC": NGC_KEYS[0]}
-    before, was = lasting(spark), said(spark)
+    before, was = lasting(spark), reported(spark)
 
     untouched = spark.files_snapshot()
     fleet.command("pyinfra", "inventories/lab.py", "deploys/prepare.py", "--dry").expect(0)
     assert difference(untouched, spark.files_snapshot()) == []
 
     converge(fleet)
-    assert said(spark) == {
+    assert reported(spark) == {
         "docker group": "nvidia",
         "docker without a new login": "yes",
         "valve": "yes",
@@ -88,7 +88,7 @@ def test_what_is_declared_is_set_kept_changed_and_taken_back(fleet: FleetDirecto
     fleet.env |= {"HF": TOKENS[1], "NGC": NGC_KEYS[1]}
     fleet.host("spark-01", {"prepare": changed()})
     converge(fleet)
-    assert said(spark) == {
+    assert reported(spark) == {
         "docker group": "nvidia",
         "docker without a new login": "yes",
         "valve": "yes",
@@ -116,7 +116,7 @@ def test_what_is_declared_is_set_kept_changed_and_taken_back(fleet: FleetDirecto
     fleet.set_group_data(prepare={})
     fleet.host("spark-01", {})
     converge(fleet)
-    assert said(spark) == {**was, "caches": "bbbbbbbbbbbb not-ours"}
+    assert reported(spark) == {**was, "caches": "bbbbbbbbbbbb not-ours"}
     old = "/home/nvidia/vllm-compile-cache/aaaaaaaaaaaa"
     assert difference(before, lasting(spark)) == [old, f"{old}/file"]
     assert json.loads(spark.sh("cat /var/lib/sparkfleet/prepared.json"))["resources"] == {}

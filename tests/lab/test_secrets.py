@@ -101,7 +101,7 @@ def test_looking_and_locking_leave_the_token_nowhere(guarded: Guarded) -> None:
         guarded.clean(guarded.fleet.plan().expect(2))
         guarded.clean(guarded.fleet.plan("--json").expect(2))
         guarded.clean(guarded.fleet.dry("-vvv", "--debug").expect(0))
-    assert watch.looks > 10
+    assert watch.scans > 10
     assert watch.found == []
     assert guarded.operator() == []
     assert guarded.scanner.spark(guarded.spark) == []
@@ -110,7 +110,7 @@ def test_looking_and_locking_leave_the_token_nowhere(guarded: Guarded) -> None:
 def test_a_download_has_the_token_in_one_file_of_its_one_reader_and_nothing_has_it_afterwards(
     guarded: Guarded, lab_state: State
 ) -> None:
-    faults._tell_hub(lab_state, json.dumps({"slow_bytes_per_s": 300_000, "path": "/resolve/"}))
+    faults._set_hub_fault(lab_state, json.dumps({"slow_bytes_per_s": 300_000, "path": "/resolve/"}))
     with guarded.scanner.watching() as watch:
         run = guarded.fleet.start(
             "pyinfra", "inventories/lab.py", "deploys/serve.py", "-y", "-vvv", "--debug"
@@ -118,7 +118,7 @@ def test_a_download_has_the_token_in_one_file_of_its_one_reader_and_nothing_has_
         try:
             own = wait_for_token(guarded.spark)
             during = guarded.scanner.spark(guarded.spark)
-            faults._tell_hub(lab_state, "{}")
+            faults._set_hub_fault(lab_state, "{}")
             said = run.communicate(timeout=240)[0]
         finally:
             run.kill()
@@ -134,7 +134,7 @@ def test_a_download_has_the_token_in_one_file_of_its_one_reader_and_nothing_has_
 
 def test_a_killed_download_leaves_no_token_behind(guarded: Guarded, lab_state: State) -> None:
     lose_weights(guarded.spark)
-    faults._tell_hub(lab_state, json.dumps({"slow_bytes_per_s": 100_000, "path": "/resolve/"}))
+    faults._set_hub_fault(lab_state, json.dumps({"slow_bytes_per_s": 100_000, "path": "/resolve/"}))
     run = guarded.fleet.start(*RUN)
     try:
         wait_for_token(guarded.spark)
@@ -142,7 +142,7 @@ def test_a_killed_download_leaves_no_token_behind(guarded: Guarded, lab_state: S
         said = run.communicate(timeout=240)[0]
     finally:
         run.kill()
-        faults._tell_hub(lab_state, "{}")
+        faults._set_hub_fault(lab_state, "{}")
     assert run.returncode != 0
     guarded.clean(Outcome(run.returncode, said, ""))
     there = "ls /run/sparkfleet/*.token >/dev/null 2>&1"

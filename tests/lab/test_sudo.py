@@ -92,7 +92,7 @@ def test_with_it_a_dry_run_leaves_no_trace_and_a_run_converges(asking: Asking) -
     assert "nano" in spark.sh("curl -sS --fail http://127.0.0.1:8000/v1/models")
     for row in (r"sudo\s+ok", r"GPU in a container\s+ok"):
         assert re.search(row, seen.out), seen.out
-    assert watch.looks > 10
+    assert watch.scans > 10
     assert watch.found == []
     assert spark.sh(KEPT) == kept
 

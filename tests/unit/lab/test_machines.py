@@ -58,7 +58,7 @@ def test_capabilities_are_read_by_the_kernels_bit_numbers() -> None:
 def test_a_machine_listens_on_loopback_alone_and_the_real_registries_names_lead_to_the_labs(
     lab: Lab, state: State
 ) -> None:
-    words = machines.create_words(lab, state, state.machine("spark-02"))
+    words = machines.create_args(lab, state, state.machine("spark-02"))
     assert [words[i + 1] for i, word in enumerate(words) if word == "-p"] == ["127.0.0.1:40002:22"]
     assert words[words.index("--ip") + 1] == "10.130.1.12"
     hosts = {word for word in words if word.startswith("--add-host=")}

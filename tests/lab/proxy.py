@@ -1,4 +1,4 @@
-"""A door before the lab's registry or hub: it does to requests what the servers themselves cannot."""
+"""A proxy before the lab's registry or hub: it refuses or delays requests as the servers cannot."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Refusal:
     """An answer instead of the real one."""
 
     status: int = 0
-    """0: none at all; the request hangs until the door is closed."""
+    """0: none at all; the request hangs until the proxy is closed."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
-class Door:
+class Proxy:
     """What stands between the operator and one server; changed while it is open."""
 
     url: str
@@ -42,23 +42,23 @@ class Door:
 
 
 @contextmanager
-def door_to(url: str, trust: ssl.SSLContext | bool = True) -> Iterator[Door]:
-    """Open a door on a local port that leads to this server."""
+def proxy_to(url: str, trust: ssl.SSLContext | bool = True) -> Iterator[Proxy]:
+    """Start a proxy on a local port for this server."""
     with httpx.Client(base_url=url, verify=trust, timeout=30) as client:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                door.arrives()
-                refusal = door.refusal(self.path)
+                proxy.arrives()
+                refusal = proxy.refusal(self.path)
                 if refusal is None:
-                    asked = {name: self.headers[name] for name in SENT if name in self.headers}
-                    real = client.get(self.path, headers=asked)
-                    kept = {name: real.headers[name] for name in KEPT if name in real.headers}
-                    self._answer(real.status_code, kept, real.content)
+                    sent = {name: self.headers[name] for name in SENT if name in self.headers}
+                    real = client.get(self.path, headers=sent)
+                    returned = {name: real.headers[name] for name in KEPT if name in real.headers}
+                    self._answer(real.status_code, returned, real.content)
                 elif refusal.status:
                     self._answer(refusal.status, refusal.headers, b"{}")
                 else:
-                    door.closed.wait()
+                    proxy.closed.wait()
 
             def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
                 self.send_response(status)
@@ -68,17 +68,17 @@ def door_to(url: str, trust: ssl.SSLContext | bool = True) -> Iterator[Door]:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
-        door = Door(f"http://127.0.0.1:{server.server_address[1]}")
+        proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}")
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield door
+            yield proxy
         finally:
-            door.closed.set()
+            proxy.closed.set()
             server.shutdown()
             thread.join()
             server.server_close()

@@ -21,8 +21,8 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Where images are put: ``docker.io/vllm/vllm-openai`` of the lab, under tags of its own."""
+class ImageRepository:
+    """Where images are pushed: ``docker.io/vllm/vllm-openai`` of the lab, under tags of its own."""
 
     lab: Lab
     client: httpx.Client
