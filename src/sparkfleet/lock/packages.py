@@ -7,20 +7,20 @@ is taken.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from sparkfleet.config.locked import LockedPackages
 from sparkfleet.config.resolved import DerivedPackages, PackageIndex, Wheel
+from sparkfleet.lock import documents
+from sparkfleet.lock.documents import PipPackage, PipReport
 
 INSTALLER = "pip"
 NEWEST_GLIBC, OLDEST_GLIBC = 34, 17
@@ -53,7 +53,7 @@ def resolve(
         limits.write_text("".join(kept))
         words = [*_pip_words(index), "--constraint", str(limits), "--target", f"{scratch}/target"]
         report = _report([*words, *install, INSTALLER], _environment(index))
-    wheels = [_wheel(one) for one in report["install"]]
+    wheels = [_wheel(one) for one in report.install]
     derived_packages = DerivedPackages(tuple(install), tuple(sorted(wheels, key=lambda wheel: wheel.name)))
     return LockedPackages(derived_packages, index.python, index.machine)
 
@@ -82,33 +82,30 @@ def _environment(index: PackageIndex) -> dict[str, str]:
             "PIP_CONFIG_FILE": os.devnull}  # fmt: skip
 
 
-def _report(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+def _report(words: Sequence[str], environment: Mapping[str, str]) -> PipReport:
     done = subprocess.run(words, capture_output=True, text=True, env=dict(environment), check=False)
-    try:
-        found = json.loads(done.stdout) if done.returncode == 0 else None
-    except ValueError:
-        found = None
-    if isinstance(found, dict):
-        return found
+    if done.returncode == 0:
+        try:
+            return documents.parse(PipReport, done.stdout, "pip's report")
+        except documents.DocumentError as error:
+            raise PackagesError(str(error), "update pip in this environment") from None
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["pip said nothing"]
-    if "No module named pip" in said[-1]:
+    errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["pip printed nothing"]
+    if "No module named pip" in errors[-1]:
         raise PackagesError("there is no pip in this environment", f"{sys.executable} -m ensurepip")
     remedy = "name another range; the index is pip's own, or python_packages.index in group_data"
-    raise PackagesError(f"pip finds no wheels that fit: {' '.join(said)[:500]}", remedy)
+    raise PackagesError(f"pip finds no wheels that fit: {' '.join(errors)[:500]}", remedy)
 
 
-def _wheel(entry: Mapping[str, Any]) -> Wheel:
-    where = entry["download_info"]
-    url = str(where["url"])
+def _wheel(package: PipPackage) -> Wheel:
+    url, archive = package.download_info.url, package.download_info.archive_info
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"}:
         raise PackagesError(
             f"pip takes {parts.path.rpartition('/')[2]} from a file of this machine: no Spark can fetch it",
             "set python_packages.index in group_data to the URL of an index",
         )
-    said = where.get("archive_info") or {}
-    digest = (said.get("hashes") or {}).get("sha256") or str(said.get("hash", "")).removeprefix("sha256=")
+    digest = archive and (archive.hashes.get("sha256") or archive.hash.removeprefix("sha256="))
     if not digest:
         raise PackagesError(f"the index gives no SHA-256 of {url}", "use an index that does")
     return Wheel(unquote(parts.path.rpartition("/")[2]), url, digest, _size(url))

@@ -106,7 +106,8 @@ def test_an_older_pips_report_has_the_hash_elsewhere(pip: Pip) -> None:
     [
         ({"install": [entry("file:///srv/scipy-1-py3-none-any.whl")]}, "no Spark can fetch it"),
         ({"install": [{"download_info": {"url": SCIPY}}]}, "gives no SHA-256"),
-        ("not a report", "pip finds no wheels that fit: it is broken"),
+        ("not a report", "pip's report: Invalid JSON"),
+        ({"install": [{"download_info": {}}]}, r"pip's report: install\.0\.download_info\.url: "),
     ],
 )
 def test_what_no_spark_could_fetch_or_check_is_refused(pip: Pip, report: Any, words: str) -> None:
@@ -119,7 +120,7 @@ def test_what_no_spark_could_fetch_or_check_is_refused(pip: Pip, report: Any, wo
     ("err", "words"),
     [
         ("WARNING: x\nERROR: No matching distribution found for scipy\n", "No matching distribution"),
-        ("", "pip said nothing"),
+        ("", "pip printed nothing"),
         (f"{sys.executable}: No module named pip\n", "there is no pip"),
     ],
 )

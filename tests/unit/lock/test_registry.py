@@ -208,6 +208,21 @@ def test_an_unknown_kind_of_manifest_is_refused(fake: FakeRegistry) -> None:
     assert "of a kind that is not known" in refusal(fake).found
 
 
+@pytest.mark.parametrize(
+    ("manifest", "field"),
+    [
+        ({"manifests": {}}, "manifests: "),
+        ({"manifests": [{"platform": {}}]}, "manifests.0.digest: "),
+        ({"config": {"digest": 3}}, "config.digest: "),
+    ],
+)
+def test_a_manifest_of_another_shape_is_refused_with_image_and_field(
+    fake: FakeRegistry, manifest: dict[str, Any], field: str
+) -> None:
+    digest = fake.put(NAME, "26.04-py3", manifest)
+    assert f"nvcr.io/{NAME}@{digest}: {field}" in refusal(fake).found
+
+
 def test_a_registry_that_does_not_answer_is_given_up(
     fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
