@@ -42,23 +42,24 @@ class Page:
 
 
 HOST_FILE = """\
-`inventories/<fleet>/<host>.yaml`: what one Spark shall be. The file's name is the host's. Values that are not
-here come from group_data, then from the recipe, then from what is built in. `sparkfleet check` says every
-mistake with its line; `# yaml-language-server: $schema=../../docs/schema/host.json` as first line lets an
-editor say it while you write.
+`inventories/<fleet>/<host>.yaml`: the desired state of one Spark. The file name is the host name. Values that
+are not set here come from group_data, then from the recipe, then from the built-in defaults.
+`sparkfleet check` reports every error with its line. With
+`# yaml-language-server: $schema=../../docs/schema/host.json` as the
+first line, an editor reports errors as you type.
 
 ```yaml
 serve: nemotron-3-nano-30b-a3b-nvfp4     # a whole host file
 ```
 """
 CLUSTER_FILE = """\
-`inventories/<fleet>/clusters/<cluster>.yaml`: Sparks that serve one model together. The file's name is the
-cluster's. Each Spark has a host file beside it (`serve: null` is enough), is in one cluster at most, and may
-serve other models of its own as long as ports and memory allow. What a service may say is in
-[host-file.md](host-file.md); the cluster file wins over recipe and group_data.
+`inventories/<fleet>/clusters/<cluster>.yaml`: Sparks that serve one model. The file name is the cluster name.
+Each Spark has its own host file (`serve: null` is enough), is in at most one cluster, and may serve other
+models as long as ports and memory allow. The fields of a service are described in
+[host-file.md](host-file.md); the cluster file takes precedence over recipe and group_data.
 
 ```yaml
-hosts: [spark-01, spark-02]     # the first is the head: it answers
+hosts: [spark-01, spark-02]     # the first is the head, which serves the API
 executor: mp                    # or ray
 serve:
   recipe: gpt-oss-120b
@@ -67,7 +68,7 @@ serve:
 """
 
 RECIPE = """\
-A known-good deployment of one model. The catalog ships them; a fleet's own are in
+A known-good deployment of one model. The catalog ships recipes; a fleet's own recipes are in
 `inventories/<fleet>/recipes/<name>.yaml` and may extend others.
 
 ```yaml
@@ -78,8 +79,8 @@ flags: {max-model-len: 32768}
 """
 GROUP_DATA = """\
 `sparkfleet = {...}` in `group_data/all.py` and `group_data/<fleet>.py`: settings of all Sparks of a fleet.
-The fleet's own file wins; flags, variables and other mappings merge by key. Everything else in these files is
-pyinfra's.
+The fleet's file takes precedence; flags, variables and other mappings merge by key. Everything else in these
+files belongs to pyinfra.
 
 ```python
 sparkfleet = {"hf_token": "env:HF_TOKEN", "reserve_gib": 10}
@@ -87,13 +88,13 @@ sparkfleet = {"hf_token": "env:HF_TOKEN", "reserve_gib": 10}
 """
 ERRORS = """\
 Each diagnostic has a code. `--json` shows it as `code`; with `sparkfleet check` the ids of lint rules
-(`sparkfleet rules`) are codes, too. A code keeps its meaning from release to release.
+(`sparkfleet rules`) are codes as well. A code keeps its meaning from release to release.
 """
 
 CATALOG = """\
-What `serve:` may name. `sparkfleet catalog list` filters, `sparkfleet catalog show NAME` shows all of one.
-`tested`: on a Spark; `documented`: as its source has it, mended where that is wrong; `derived`: from a
-similar one.
+The recipes that `serve:` can name. `sparkfleet catalog list` filters them, `sparkfleet catalog show NAME`
+shows one in full. `tested`: on a Spark; `documented`: taken from its source, with corrections; `derived`:
+from a similar recipe.
 """
 
 PLAN_JSON = """\
@@ -207,20 +208,20 @@ def section(heading: str, model: type[BaseModel]) -> str:
 
 
 def kind_of(described: dict[str, Any]) -> str:
-    """Return what may stand there, in words."""
+    """Return the kind of value as text."""
     if "anyOf" in described:
         kinds = [kind_of(one) for one in described["anyOf"] if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in described:
         return ", ".join(f"`{one}`" for one in described["enum"])
     if "$ref" in described:
-        return "keys and values"
-    names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true, false"}
+        return "mapping"
+    names = {"string": "string", "integer": "integer", "number": "number", "boolean": "true, false"}
     match described.get("type"):
         case "array":
             return f"list of {kind_of(described.get('items', {}))}"
         case "object":
-            return "keys and values"
+            return "mapping"
         case str(kind):
             return names.get(kind, kind)
     return "anything"
@@ -268,8 +269,8 @@ def exit_codes() -> str:
     rows = [f"| {code} | {text} |" for code, text in EXIT_CODES.items()]
     table = "\n".join(["| code | meaning |", "|---|---|", *rows])
     return (
-        f"# Exit codes\n\nOf every `sparkfleet` command:\n\n{table}\n\n"
-        "`pyinfra` has its own: 0 done, 1 a host failed, 2 a wrong command line.\n"
+        f"# Exit codes\n\nExit codes of every `sparkfleet` command:\n\n{table}\n\n"
+        "`pyinfra` has its own: 0 success, 1 a host failed, 2 invalid command line.\n"
     )
 
 

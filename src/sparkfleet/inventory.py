@@ -46,7 +46,7 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
         fleet = load_fleet(Path(inventory_file))
     except SparkfleetError as error:
         print(error, file=sys.stderr)  # noqa: T201  (pyinfra's logger is not set up yet, and prefixes lines)
-        print(f"\n{len(error.diagnostics)} to mend; no host was contacted.", file=sys.stderr)  # noqa: T201
+        print(f"\nErrors: {len(error.diagnostics)}. No host was contacted.", file=sys.stderr)  # noqa: T201
         # SystemExit is no Exception: pyinfra shows no traceback of it.
         raise SystemExit(1) from None
     for warning in fleet.warnings:

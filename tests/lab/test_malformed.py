@@ -29,35 +29,38 @@ class Wrong(NamedTuple):
 WRONG = {
     "unknown-keys": Wrong(
         "ssh: {hostname: 127.0.0.1, port: PORT, user_name: x}\nserv: gpt-oss-20b\n",
-        ((1, "unknown key 'ssh.user_name'", "write 'user'"), (2, "unknown key 'serv'", "write 'serve'")),
+        (
+            (1, "unknown key 'ssh.user_name'", "did you mean 'user'?"),
+            (2, "unknown key 'serv'", "did you mean 'serve'?"),
+        ),
     ),
     "unknown-recipe": Wrong(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  - gpt-oss-20\n",
-        ((3, "there is no recipe 'gpt-oss-20'", "write 'gpt-oss-20b'"),),
+        ((3, "unknown recipe 'gpt-oss-20'", "did you mean 'gpt-oss-20b'?"),),
     ),
     "wrong-types": Wrong(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  recipe: gpt-oss-20b\n  port: '8000'\n"
         "  env: {NICE: [1]}\n  gate: {expect: 204, timeot: 5m}\nreserve_gib: twelve\n",
         (
             (4, "'serve.port' is '8000'", "write it without quotes"),
-            (5, "'serve.env.NICE' is a list", "expected: text, a number"),
-            (6, "unknown key 'serve.gate.timeot'", "write 'timeout'"),
+            (5, "'serve.env.NICE' is a list", "expected: a string, a number"),
+            (6, "unknown key 'serve.gate.timeot'", "did you mean 'timeout'?"),
             (6, "'serve.gate.expect' is the number 204", 'put it in quotes: "204"'),
             (7, "'reserve_gib' is 'twelve'", "expected: a number"),
         ),
     ),
     "not-yaml": Wrong(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve: {recipe: gpt-oss-20b\n",
-        ((3, "is not YAML", "this line and the one before"),),
+        ((3, "invalid YAML", "this line and the one before"),),
     ),
     "a-tab": Wrong(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n\trecipe: gpt-oss-20b\n",
         ((3, "indented with a tab", "indent with spaces"),),
     ),
-    "a-list": Wrong("- gpt-oss-20b\n", ((1, "is a list", "begin with `serve: RECIPE`"),)),
+    "a-list": Wrong("- gpt-oss-20b\n", ((1, "the file is a list", "start the file with `serve: RECIPE`"),)),
     "twice": Wrong(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve: gpt-oss-20b\nserve: gpt-oss-20b\n",
-        ((3, "has 'serve' twice, first in line 2", "remove one"),),
+        ((3, "duplicate key 'serve', first set in line 2", "remove one"),),
     ),
     "no-image": Wrong(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  recipe: gpt-oss-20b\n  image: vllm/vllm-openai\n",
@@ -67,7 +70,7 @@ WRONG = {
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  recipe: gpt-oss-20b\n"
         "  flags:\n    port: 8001\n    api-key: abc\n  env: {HF_TOKEN: hf_abc}\n",
         (
-            (5, "flag 'port' is set by sparkfleet itself", "the field 'port:'"),
+            (5, "flag 'port' is set by sparkfleet", "the field 'port:'"),
             (6, "flag 'api-key' would put a secret", "hf_token"),
             (7, "variable 'HF_TOKEN' would put a secret", "hf_token"),
         ),
@@ -75,7 +78,7 @@ WRONG = {
     "two-services": Wrong(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  - recipe: gpt-oss-20b\n    port: 8000\n"
         f"  - recipe: {RECIPE}\n    port: 8000\n",
-        ((6, "port 8000 is taken by the service 'gpt-oss-20b'", "change or remove 'port:'"),),
+        ((6, "port 8000 is already used by the service 'gpt-oss-20b'", "change or remove 'port:'"),),
     ),
 }
 COMMANDS = {
@@ -202,5 +205,5 @@ def test_other_wrong_files_are_told_of_without_a_traceback_and_before_any_host_i
     (reachable.root / path).write_text(text)
     seen = reachable.command(*COMMANDS[command]).expect(1)
     assert path in seen.err
-    assert "failed inside" not in seen.err
+    assert "internal error:" not in seen.err
     assert listener.connections() == 0

@@ -107,13 +107,13 @@ class Catalog(Mapping[str, Recipe]):
         document = read(path, file)
         data = document.data
         if not isinstance(data, dict):
-            found = f"the file has {describe(data)}"
-            hint = "begin with `recipe: NAME`"
-            raise _error("yaml-invalid-value", document.where(), found, "keys and values", hint)
+            found = f"the file is {describe(data)}"
+            hint = "start the file with `recipe: NAME`"
+            raise _error("yaml-invalid-value", document.where(), found, "a mapping", hint)
         if data.get("recipe") != name:
             found = f"'recipe' is {describe(data.get('recipe'))}"
-            where, expected = document.where(("recipe",)), f"'{name}', the name of the file"
-            raise _error("recipe-name-invalid", where, found, expected, "use the same name for both")
+            where, expected = document.where(("recipe",)), f"'{name}', the file name"
+            raise _error("recipe-name-invalid", where, found, expected, "use the same name in both places")
         places = {_normal(place): f"{file}:{line}" for place, line in document.lines.items()}
         data = {key: _normal_flags(value) if key == "flags" else value for key, value in data.items()}
         base = data.get("extends")
@@ -128,11 +128,11 @@ class Catalog(Mapping[str, Recipe]):
     def _parent(self, base: str, below: tuple[str, ...], place: str) -> _Raw:
         if base in below:
             circle = " -> ".join((*below[below.index(base) :], base))
-            found, expected = f"the recipe extends itself: {circle}", "no cycle of 'extends:'"
+            found, expected = f"cyclic 'extends': {circle}", "no cycle"
             raise _error("recipe-extends-invalid", place, found, expected, "remove one 'extends:'")
         if base not in self.files:
-            remedy = did_you_mean(base, self.files, "see `sparkfleet catalog list`")
-            found = f"'extends' names the unknown recipe '{base}'"
+            remedy = did_you_mean(base, self.files, "run `sparkfleet catalog list`")
+            found = f"'extends' names an unknown recipe: '{base}'"
             raise _error("recipe-extends-invalid", place, found, "the name of a recipe", remedy)
         return self._load(base, below)
 
@@ -144,16 +144,16 @@ def recipes(extra: Path | None = None) -> Mapping[str, Recipe]:
 
 def _name_diagnostic(path: Path, shipped: Mapping[str, tuple[Path, str]]) -> Diagnostic | None:
     if path.suffix != ".yaml":
-        found = f"ends with '{path.suffix}' and would not be read"
+        found = f"the file name ends with '{path.suffix}'"
         remedy = f"mv {shown(path)} {shown(path.with_suffix('.yaml'))}"
         return Diagnostic(shown(path), found, "NAME.yaml", remedy, code="file-name-invalid")
     if path.stem in shipped:
-        found = f"has the name of the shipped recipe '{path.stem}'"
+        found = f"the shipped catalog already has a recipe '{path.stem}'"
         return Diagnostic(
             shown(path),
             found,
-            "a name of its own",
-            f"rename it, and write 'extends: {path.stem}'",
+            "a unique name",
+            f"rename the file and add 'extends: {path.stem}'",
             code="recipe-name-taken",
         )
     return None

@@ -1,4 +1,4 @@
-"""``sparkfleet``: what pyinfra has no word for. Each command is imported when it is used, and not before."""
+"""``sparkfleet``: the command line. Each command is imported on use."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from sparkfleet.errors import SparkfleetError
 COMMANDS = {
     "check": ("sparkfleet.cli.check", "Validate and lint a fleet, offline."),
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
-    "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight: is it fit to serve."),
+    "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight checks each host."),
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
     "mirror": ("sparkfleet.cli.mirror", "Download images and models for a site without Internet access."),
-    "prune": ("sparkfleet.cli.prune", "Show, and remove, what fills the disks and is needed nowhere."),
+    "prune": ("sparkfleet.cli.prune", "List or delete unused images, models and caches."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
-    "render": ("sparkfleet.cli.render", "Show a Spark's services for docker, compose or systemd."),
+    "render": ("sparkfleet.cli.render", "Render a Spark's services for docker, compose or systemd."),
     "fabric": ("sparkfleet.cli.fabric", "Measure the links between the Sparks of a cluster."),
-    "rules": ("sparkfleet.cli.rules", "List the rules that `check` applies to services."),
-    "schema": ("sparkfleet.cli.schema", "Print the JSON Schema of host files or recipes."),
+    "rules": ("sparkfleet.cli.rules", "List the lint rules."),
+    "schema": ("sparkfleet.cli.schema", "Print the JSON Schema of the YAML files."),
 }
 """Command -> module (which has a click command of that name) and its line in the help."""
 
 RENAMED = {"bundle": "mirror"}
-"""Commands of old, and what they are called now."""
+"""Renamed commands: old name -> new name."""
 
 PLUGINS = {
-    "lab": ("sparkfleet[lab]", "Sparks made of containers."),
+    "lab": ("sparkfleet[lab]", "Simulate Sparks with containers."),
 }
 """Known commands of other distributions (entry points, group ``sparkfleet.commands``) -> what to install."""
 
 LONG = {"lock", "mirror", "prune", "fabric", "lab"}
-"""Commands that go on for as long as networks and machines take."""
+"""Long-running commands."""
 
 EXIT_CODES = {
-    0: "Done. For `plan`: nothing to change.",
-    1: "An error: of the files, a host, the network. For `plan` also: a host that is unknown or blocked.",
-    2: "A wrong command line. For `plan`: there are changes.",
+    0: "Success. For `plan`: no changes.",
+    1: "An error. For `plan` also: a host is unreachable or blocked.",
+    2: "Invalid command line. For `plan`: there are changes.",
     130: "Interrupted (Ctrl-C).",
 }
 
@@ -52,7 +52,7 @@ class Lazy(click.Group):
     """A group whose commands are modules, imported on use: help and errors need none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
-        """Return the commands in the order of a day's work."""
+        """Return the commands in the order of the help."""
         return [*COMMANDS, *PLUGINS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -74,7 +74,7 @@ class Lazy(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is meant; an unknown word is answered with the nearest one."""
+        """Return the command that is meant; an unknown command gets a suggestion."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -98,7 +98,7 @@ def plugin(name: str) -> click.Command | None:
         raise SparkfleetError(
             Diagnostic(
                 f"sparkfleet {name}",
-                "this command is not installed",
+                "the command is not installed",
                 f"the distribution {requirement}",
                 f'pip install "{requirement}"',
                 code="command-not-installed",
@@ -110,11 +110,11 @@ def plugin(name: str) -> click.Command | None:
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="sparkfleet")
 def cli() -> None:
-    """Declare, per DGX Spark, which model it serves; see the difference; converge; prove that it serves.
+    """Preview changes, roll out with automatic rollback, and verify that every model answers.
 
-    Hosts are changed by pyinfra: `pyinfra inventories/FLEET.py deploys/serve.py [--dry]`.
+    To apply changes, run pyinfra: `pyinfra inventories/FLEET.py deploys/serve.py [--dry]`.
 
-    Exit codes: 0 done, 1 an error, 2 a wrong command line (for `plan`: changes).
+    Exit codes: 0 success, 1 error, 2 invalid command line (for `plan`: changes).
     """
 
 
@@ -137,7 +137,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("SPARKFLEET_DEBUG"):
             raise
-        click.echo(f"sparkfleet failed inside: {type(error).__name__}: {error}", err=True)
+        click.echo(f"internal error: {type(error).__name__}: {error}", err=True)
         click.echo(
             f"This is a bug. Run it again with SPARKFLEET_DEBUG=1 and report the output to {ISSUES}.",
             err=True,

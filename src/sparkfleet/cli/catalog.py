@@ -22,7 +22,7 @@ _FLEET = click.option(
     "--fleet",
     "inventory",
     type=click.Path(path_type=Path),
-    help="Also the recipes of this fleet (inventories/X.py).",
+    help="Include the recipes of this fleet (inventories/X.py).",
 )
 
 
@@ -33,12 +33,12 @@ def catalog() -> None:
 
 @catalog.command("list")
 @_FLEET
-@click.option("--max-gib", type=float, metavar="GIB", help="Weights of at most so many GiB.")
-@click.option("--min-context", type=int, metavar="TOKENS", help="Native context of at least so many tokens.")
-@click.option("--quantization", metavar="KIND", help="As nvfp4, fp8, mxfp4, bf16.")
-@click.option("--modality", metavar="KIND", help="As image, audio, video.")
-@click.option("--sparks", type=int, metavar="N", help="For at most so many Sparks.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+@click.option("--max-gib", type=float, metavar="GIB", help="Maximum size of the weights.")
+@click.option("--min-context", type=int, metavar="TOKENS", help="Minimum native context length.")
+@click.option("--quantization", metavar="KIND", help="For example nvfp4, fp8, mxfp4, bf16.")
+@click.option("--modality", metavar="KIND", help="For example image, audio, video.")
+@click.option("--sparks", type=int, metavar="N", help="Maximum number of Sparks.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_recipes(  # noqa: PLR0917  (click gives each by its name)
     inventory: Path | None,
     max_gib: float | None,
@@ -48,7 +48,7 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
     sparks: int | None,
     as_json: bool,
 ) -> None:
-    """List the recipes that fit what is asked for."""
+    """List the recipes that match the filters."""
     recipes: Iterable[Recipe] = _catalog(inventory).values()
     if max_gib is not None:
         recipes = [
@@ -72,16 +72,14 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
 @catalog.command()
 @click.argument("name")
 @_FLEET
-@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, inventory: Path | None, as_json: bool) -> None:
-    """Show one recipe: what it serves, with which flags, and what to know before."""
+    """Show one recipe: model, image, flags and notes."""
     recipes = _catalog(inventory)
     if name not in recipes.names():
-        remedy = did_you_mean(name, recipes.names(), "`sparkfleet catalog list` shows all")
+        remedy = did_you_mean(name, recipes.names(), "run `sparkfleet catalog list`")
         raise SparkfleetError(
-            Diagnostic(
-                name, "there is no such recipe", "a recipe of the catalog", remedy, code="recipe-unknown"
-            )
+            Diagnostic(name, "unknown recipe", "a recipe from the catalog", remedy, code="recipe-unknown")
         )
     recipe = recipes[name]
     if as_json:

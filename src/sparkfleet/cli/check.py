@@ -1,4 +1,4 @@
-"""``sparkfleet check``: everything that can be known of a fleet without asking anybody."""
+"""``sparkfleet check``: validation and lint of a fleet, offline."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("inventory", type=click.Path(path_type=Path))
-@click.option("--all", "show_all", is_flag=True, help="Include info-level findings.")
-@click.option("--json", "as_json", is_flag=True, help="All diagnostics as JSON on stdout.")
+@click.option("--all", "show_all", is_flag=True, help="Include info findings.")
+@click.option("--json", "as_json", is_flag=True, help="Print all diagnostics as JSON.")
 def check(inventory: Path, show_all: bool, as_json: bool) -> None:
     """Validate a fleet's files, check its flags against the engine of each image, and apply the lint rules.
 
     Works offline and changes nothing. `sparkfleet rules` lists the rules; `ignore_rules: {ID: reason}` in a
     host file or in group_data silences one.
 
-    Exit code: 0 no errors (warnings are listed), 1 errors.
+    Exit code: 0 no errors (there may be warnings), 1 errors.
     """
     from sparkfleet.cli.check_report import diagnostics as findings_of  # noqa: PLC0415
 
@@ -53,7 +53,7 @@ def _load(inventory: Path) -> tuple[Fleet | None, tuple[Diagnostic, ...]]:
     except SparkfleetError as error:
         diagnostics = error.diagnostics
     try:
-        # Missing pins hide no other mistake: the flags can be checked by the image's name.
+        # Without pins the flags can still be checked against the engine version of the image tag.
         return load_fleet(inventory, need_lock=False), diagnostics
     except SparkfleetError:
         return None, diagnostics
@@ -67,7 +67,7 @@ def _summary(
     remarks = sum(note.severity == "info" for note in found)
     verdict = output.count(errors, "error") if errors else "no errors"
     verdict += f", {output.count(warnings, 'warning')}"
-    verdict += f", {output.count(remarks, 'remark')} (--all shows them)" if remarks else ""
+    verdict += f", {output.count(remarks, 'info finding')} (see --all)" if remarks else ""
     if fleet is None:
         return f"{inventory}: {verdict}"
     sparks = output.count(len(fleet.hosts), "Spark")

@@ -1,4 +1,4 @@
-"""``sparkfleet fabric``: what the links between the Sparks of a cluster can do."""
+"""``sparkfleet fabric``: throughput of the links between the Sparks of a cluster."""
 
 from __future__ import annotations
 
@@ -26,16 +26,20 @@ def fabric() -> None:
 @click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("cluster")
 @click.option(
-    "--seconds", default=5, show_default=True, type=click.IntRange(1, 60), help="For each measurement."
+    "--seconds",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 60),
+    help="Duration of each measurement.",
 )
-@click.option("--json", "as_json", is_flag=True, help="All of it as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
-    """Measure how much goes over each link, and over all of them at once. Slows down what serves.
+    """Measure the throughput of each link, and of all links at once. Slows down running services.
 
-    By ib_write_bw where both Sparks have it (perftest) and RDMA; else by iperf3; else by plain TCP streams.
-    The figures are kept on the Spark that sends, in /var/lib/sparkfleet/evidence.
+    Uses ib_write_bw (perftest) if both Sparks have it and RDMA, else iperf3, else plain TCP streams.
+    The results are stored on the sending Spark, in /var/lib/sparkfleet/evidence.
 
-    Exit code: 0 measured, 1 an error, or a link that could not be measured.
+    Exit code: 0 success, 1 an error, or a link could not be measured.
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
@@ -44,7 +48,10 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
     from sparkfleet.fleet.fabric_bench import fabric_bench  # noqa: PLC0415
 
     results = fabric_bench(
-        inventory, _members(inventory, cluster), seconds, lambda who: click.echo(f"measures {who}", err=True)
+        inventory,
+        _members(inventory, cluster),
+        seconds,
+        lambda who: click.echo(f"bench: measuring {who}", err=True),
     )
     if as_json:
         click.echo(json.dumps({"schema": 1, "measured": results}, indent=1))
@@ -63,7 +70,7 @@ def _members(inventory: Path, cluster: str) -> list[Host]:
         raise SparkfleetError(
             Diagnostic(
                 str(inventory),
-                f"no cluster {cluster!r}",
+                f"unknown cluster {cluster!r}",
                 f"one of: {', '.join(names) or 'none'}",
                 code="cluster-unknown",
             )

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     "--update",
     multiple=True,
     metavar="NAME",
-    help="Resolve this image, model, recipe or service anew ('*': everything); may be repeated.",
+    help="Resolve this image, model, recipe or service again ('*': everything); may be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="What changed, as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
 def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     """Write fleet.lock: a digest for each image tag, a commit and file hashes for each model, wheels with
     hashes for Python packages that an image lacks.
 
-    What is locked stays as it is, unless --update names it. What the fleet no longer uses is dropped. An
-    entry that cannot be resolved is told of and leaves the others alone.
+    Existing entries are kept unless --update names them. Entries that the fleet no longer uses are removed.
+    An entry that cannot be resolved is reported; the others are still locked.
 
-    Exit code: 0 everything is pinned, 1 something is not.
+    Exit code: 0 everything is pinned, 1 an entry could not be resolved.
     """
     from sparkfleet.config import load, secret, yaml_file  # noqa: PLC0415
     from sparkfleet.inventory import load_fleet  # noqa: PLC0415
@@ -76,7 +76,7 @@ def _line(change: Change) -> str:
     if change.old is None and change.new is not None:
         return f"+ {change.key}  {_text(change.new)}"
     if change.new is None and change.old is not None:
-        return f"- {change.key}  {_text(change.old)} (not used any more)"
+        return f"- {change.key}  {_text(change.old)} (no longer used)"
     return f"~ {change.key}  {_text(change.old)} → {_text(change.new)}"
 
 
@@ -116,8 +116,8 @@ def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str
         own = [service for service in users if service.engine == name]
         found = engine.upgrade_notes(old.image, new.image, own)
         if found is None:
-            unknown = f"which {engine.title} is in it is not known, and so is what the move means for flags"
-            found = [f"{unknown} and variables"]
+            unknown = f"its {engine.title} version is unknown, so changes of flags"
+            found = [f"{unknown} and variables cannot be listed"]
         lines += found
     return lines
 

@@ -16,12 +16,12 @@ from sparkfleet.cli import output
 @click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def mirror(inventory: Path, directory: Path) -> None:
-    """Bring the images, models and Python packages of fleet.lock into DIRECTORY, and the lock file with them.
+    """Download the images, models and Python packages of fleet.lock, and the file itself, into DIRECTORY.
 
-    Every content is checked by its hash. What is there already is not fetched again: run it once more after
-    a cut, or after another lock. A Spark takes from it with `stage: {mirror: DIRECTORY}` in group_data.
+    Every file is verified by its hash. Existing files are not downloaded again: run the command again after
+    an interruption or a new lock. To use the mirror, set `stage: {mirror: DIRECTORY}` in group_data.
 
-    Exit code: 0 everything is there, 1 something is not.
+    Exit code: 0 the mirror is complete, 1 a download failed.
     """
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -46,6 +46,6 @@ def mirror(inventory: Path, directory: Path) -> None:
         click.echo(str(diagnostic), err=True)
     images, models = output.count(len(content.images), "image"), output.count(len(content.models), "model")
     packages = f", {output.count(len(content.wheels), 'wheel')}" if content.wheels else ""
-    left = f"; {len(diagnostics)} not there" if diagnostics else ""
+    left = f"; {len(diagnostics)} missing" if diagnostics else ""
     click.echo(f"{directory}: {images}, {models}{packages}{left}")
     sys.exit(1 if diagnostics else 0)

@@ -14,11 +14,11 @@ import click
 @click.option(
     "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
 )
-@click.option("--json", "as_json", is_flag=True, help="The plan as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
     """Show what a run would change, field by field. Changes nothing.
 
-    Exit code: 0 nothing to change, 2 changes, 1 an error, or a host that is unknown or blocked.
+    Exit code: 0 no changes, 2 changes, 1 an error, or a host is unreachable or blocked.
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 

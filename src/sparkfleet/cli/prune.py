@@ -1,4 +1,4 @@
-"""``sparkfleet prune``: what fills the disks and is needed nowhere, shown and, asked, removed."""
+"""``sparkfleet prune``: list or delete unused images, models and caches."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ DAY_S = 86400
     "--limit",
     multiple=True,
     metavar="HOST",
-    help="Only these hosts. What other hosts need is still kept.",
+    help="Only these hosts; artifacts that other hosts need are kept.",
 )
-@click.option("--yes", is_flag=True, help="Remove what is listed; without it nothing is removed.")
+@click.option("--yes", is_flag=True, help="Delete the listed items; without it nothing is deleted.")
 @click.option(
     "--older-than",
     type=click.FloatRange(min=0),
     default=0,
     metavar="DAYS",
-    help="Only what was not used for DAYS days.",
+    help="Only items that were not used for DAYS days.",
 )
 @click.option(
     "--keep", type=click.IntRange(min=0), default=0, metavar="N",
-    help="Keep the newest N generations of each service beside the rollback's target, with what they need.",
+    help="Also keep the newest N generations of each service, in addition to the rollback target.",
 )  # fmt: skip
 @click.option(
     "--include-unmanaged", multiple=True, metavar="NAME",
-    help="Also remove this image or model, which sparkfleet does not manage; may be repeated.",
+    help="Also delete this image or model, which sparkfleet does not manage; may be repeated.",
 )  # fmt: skip
 @click.option("--exclude-host", multiple=True, metavar="HOST", help="Treat this host as decommissioned.")
-@click.option("--json", "as_json", is_flag=True, help="The list, and what became of it, as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list and the results as JSON.")
 def prune(  # noqa: PLR0917  (one a switch)
     inventory: Path,
     limit: tuple[str, ...],
@@ -48,12 +48,12 @@ def prune(  # noqa: PLR0917  (one a switch)
     exclude_host: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Show what no declared, running or last good service of the fleet needs; with --yes remove it.
+    """List what no declared, running or last good service of the fleet needs; delete it with --yes.
 
-    That is: images and models that sparkfleet brought there, compile caches, generations that no rollback
-    goes back to, evidence of failed starts. What is not ours is listed and stays, unless it is named.
+    This covers images and models that sparkfleet fetched, compile caches, generations that are not needed for
+    a rollback, and evidence of failed starts. Unmanaged items are listed and kept unless you name them.
 
-    Exit code: 0 done, 1 a Spark is unknown or something could not be removed.
+    Exit code: 0 success, 1 a host is unreachable or an item could not be deleted.
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
@@ -101,7 +101,7 @@ def prune(  # noqa: PLR0917  (one a switch)
         row["result"] = {key: result[key] for key in ("removed", "freed", "stayed")}
         failed = failed or bool(result["stayed"])
         if not as_json:
-            click.echo(f"{name}   {result['removed']} removed, {size(result['freed'])} came free")
+            click.echo(f"{name}   {result['removed']} removed, {size(result['freed'])} freed")
     if as_json:
         output.as_json(data)
     sys.exit(1 if failed else 0)
@@ -115,7 +115,7 @@ def _refuse_unknown_names(names: tuple[str, ...], hosts: tuple[str, ...]) -> Non
     if wrong:
         raise SparkfleetError(
             *(
-                Diagnostic(name, "no Spark of that name", f"one of: {', '.join(hosts)}", code="host-unknown")
+                Diagnostic(name, "unknown host", f"one of: {', '.join(hosts)}", code="host-unknown")
                 for name in wrong
             )
         )

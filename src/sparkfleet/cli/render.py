@@ -1,4 +1,4 @@
-"""``sparkfleet render``: what a Spark would run, in the words of other tools."""
+"""``sparkfleet render``: a Spark's services as docker commands, compose file or systemd units."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from sparkfleet.suggest import did_you_mean
     show_default=True,
     help="Output format.",
 )
-@click.option("--home", metavar="PATH", help="Home of the login user on the Spark.  [default: /home/USER]")
+@click.option(
+    "--home", metavar="PATH", help="Home directory of the login user on the Spark.  [default: /home/USER]"
+)
 def render(inventory: Path, host: str, form: str, home: str | None) -> None:
-    """Show the services of a Spark for docker, compose or systemd. Contacts nobody.
+    """Render the services of a Spark for docker, compose or systemd. Contacts no host.
 
-    Exit code: 0, or 1 where the fleet's files are wrong or an image is not locked.
+    Exit code: 0 success, 1 the fleet's files have errors or an image is not locked.
     """
     from sparkfleet.cli import render_formats  # noqa: PLC0415
     from sparkfleet.inventory import load_fleet  # noqa: PLC0415
@@ -35,11 +37,11 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
     fleet = load_fleet(inventory)
     known = {spec.name: spec for spec in fleet.hosts}
     if host not in known:
-        remedy = did_you_mean(host, known, "give one of them")
+        remedy = did_you_mean(host, known, "choose one of them")
         raise SparkfleetError(
             Diagnostic(
                 str(inventory),
-                f"has no Spark '{host}'",
+                f"unknown host '{host}'",
                 f"one of: {', '.join(known)}",
                 remedy,
                 code="host-unknown",
@@ -50,7 +52,10 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
     user = User(name, home or f"/home/{name}", 1000, 1000, name)
     made = [render_formats.generation(spec, service, user) for service in spec.services]
     if spec.member is not None:
-        click.echo("note: the variables that name a cluster's links are found on the Spark itself", err=True)
+        click.echo(
+            "note: cluster variables that name network interfaces are set on the Spark and are not shown",
+            err=True,
+        )
     if form == "compose":
         click.echo(render_formats.compose(spec, made, user), nl=False)
     elif form == "json":

@@ -1,4 +1,4 @@
-"""A service as docker, compose or systemd would be told: the same settings, to read or to take along."""
+"""A service as docker commands, compose file or systemd unit, with the same settings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def generation(host: Host, service: Service, user: User) -> tuple[Service, Gener
     image = service.image
     if not image.entrypoint and not image.size:
         where = dict(service.origin).get("image", host.file)
-        found = f"the entrypoint of {image.display} is not known, so neither is the command that it needs"
-        remedy = "name the image by its tag, then `sparkfleet lock`"
+        found = f"the entrypoint of {image.display} is unknown, so the command cannot be rendered"
+        remedy = "set the image by its tag, then run `sparkfleet lock`"
         raise SparkfleetError(
-            Diagnostic(where, found, "an image of the lock file", remedy, code="image-entrypoint-unknown")
+            Diagnostic(where, found, "an image from the lock file", remedy, code="image-entrypoint-unknown")
         )
     return render.generation(host, service, user, image.entrypoint, None)
 

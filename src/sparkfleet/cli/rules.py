@@ -1,4 +1,4 @@
-"""``sparkfleet rules``: what is known of Sparks and engines beyond single flags."""
+"""``sparkfleet rules``: the lint rules."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from sparkfleet.cli import output
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def rules(as_json: bool) -> None:
-    """List the rules: id, what each asks for, where it is known from, and who keeps it.
+    """List the lint rules: id, title, source, and what enforces each of them.
 
-    `ignore_rules: {ID: reason}` in a host file or in group_data silences a rule of `check`.
+    `ignore_rules: {ID: reason}` in a host file or in group_data disables a rule for `check`.
     """
     from sparkfleet import engines  # noqa: PLC0415
 
@@ -23,4 +23,4 @@ def rules(as_json: bool) -> None:
         names = ("id", "title", "source", "kept_by")
         output.as_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
-        output.table(("id", "rule", "source", "kept by"), rows)
+        output.table(("id", "rule", "source", "enforced by"), rows)

@@ -1,4 +1,4 @@
-"""``sparkfleet schema``: for editors that complete and check YAML while it is written."""
+"""``sparkfleet schema``: JSON Schema for editors that complete and validate YAML."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class ClusterSource:
 
 def load(path: Path) -> ClusterSource:
     """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
-    document, data, diagnostics = read_named(path, "cluster", "begin with `hosts: [...]`")
+    document, data, diagnostics = read_named(path, "cluster", "start the file with `hosts: [...]`")
     serve = data.pop("serve", None)
     settings, service = ClusterFile(hosts=()), None
     try:
@@ -66,8 +66,8 @@ def _service(serve: object, document: Document) -> tuple[ServiceSpec, Layer] | N
             Diagnostic(
                 document.where(("serve",)),
                 f"'serve' is {describe(serve)}",
-                "a recipe's name, or one service: a cluster serves one model",
-                "change the value; other services of a member stand in its host file",
+                "a recipe name or one service: a cluster serves one model",
+                "change the value; put other services of a host into its host file",
                 code="yaml-invalid-value",
             )
         )
@@ -94,7 +94,7 @@ def _network_diagnostics(settings: FabricSpec, document: Document) -> list[Diagn
         Diagnostic(
             document.where(("fabric", "network")),
             f"'fabric.network' is {describe(settings.network)}",
-            f"an IPv4 network of at least a /{smallest}, as {Fabric().network}: a /24 for each rail",
+            f"an IPv4 network of at least a /{smallest}, for example {Fabric().network}: one /24 per rail",
             "change the value",
             code="yaml-invalid-value",
         )
@@ -105,14 +105,14 @@ def _ring_diagnostics(settings: ClusterFile, document: Document) -> list[Diagnos
     count = len(settings.hosts)
     if not settings.fabric.ring or count == RING:
         return []
-    few = "two Sparks share one cable: take 'ring' away"
-    many = "put them at a switch and take 'ring' away: in a larger ring not each has a cable to each"
+    few = "remove 'ring': two Sparks are connected by one cable"
+    many = "connect them to a switch and remove 'ring': NCCL needs a link between every two Sparks"
     return [
         Diagnostic(
             document.where(("fabric", "ring")),
             f"a ring of {count} Sparks",
             f"{RING} Sparks, each cabled with the two others",
-            few if count < RING else f"{many} other, as NCCL needs it",
+            few if count < RING else many,
             code="cluster-hosts-invalid",
         )
     ]

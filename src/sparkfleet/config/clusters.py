@@ -68,8 +68,8 @@ def _shared_networks(sources: Sequence[ClusterSource]) -> list[str]:
     """
     return [
         f"{second.where('fabric', 'network')}: the clusters '{first.name}' and '{second.name}' have "
-        f"addresses of the same network, {second.fabric.network}, and would clash on one switch; "
-        f"another switch is no trouble, else write another 'fabric.network' for one of them"
+        f"overlapping networks ({second.fabric.network}), which conflict on a shared switch; "
+        f"unless they are on separate switches, set another 'fabric.network' for one of them"
         for first, second in combinations(sources, 2)
         if IPv4Network(first.fabric.network).overlaps(IPv4Network(second.fabric.network))
         and any(len(one.settings.hosts) > LEAST and not one.fabric.ring for one in (first, second))
@@ -87,38 +87,36 @@ def _host_diagnostics(
             remedy = did_you_mean(name, hosts, f"write the host file {name}.yaml")
             expected = f"one of: {', '.join(sorted(hosts))}"
             diagnostics.append(
-                Diagnostic(
-                    place, f"there is no Spark '{name}' in this fleet", expected, remedy, code="host-unknown"
-                )
+                Diagnostic(place, f"unknown host '{name}'", expected, remedy, code="host-unknown")
             )
         elif name in members[:number]:
             diagnostics.append(
                 Diagnostic(
                     place,
-                    f"'{name}' is here twice",
-                    "each Spark once",
+                    f"duplicate host '{name}'",
+                    "each host once",
                     "remove one",
                     code="cluster-hosts-invalid",
                 )
             )
         elif name in found:
-            other = f"'{name}' is in the cluster '{found[name].member.cluster}' already"
+            other = f"'{name}' is already in the cluster '{found[name].member.cluster}'"
             diagnostics.append(
                 Diagnostic(
                     place,
                     other,
-                    "each Spark in one cluster",
-                    "remove it from one of them",
+                    "each host in at most one cluster",
+                    "remove it from one of the clusters",
                     code="cluster-hosts-invalid",
                 )
             )
     if len(members) < LEAST:
-        number_ = "no Spark" if not members else "one Spark"
-        expected, remedy = "two or more", "serve on a single Spark in its host file"
+        number_ = "no hosts" if not members else "only one host"
+        expected, remedy = "two or more", "to serve on a single Spark, use its host file"
         diagnostics.append(
             Diagnostic(
                 source.where("hosts"),
-                f"a cluster of {number_}",
+                f"the cluster has {number_}",
                 expected,
                 remedy,
                 code="cluster-hosts-invalid",
@@ -142,10 +140,10 @@ def _service(
     engine = engines.get(found.engine)
     cluster = engine.cluster
     if cluster is None:
-        message = f"{engine.title} serves on single Sparks alone, and '{source.name}' is a cluster"
+        message = f"{engine.title} does not support clusters, and '{source.name}' is a cluster"
         able = [engines.get(name) for name in engines.names()]
-        expected = f"an engine for clusters: {', '.join(one.name for one in able if one.cluster)}"
-        hint = "serve it in a host file, or choose another engine"
+        expected = f"an engine that supports clusters: {', '.join(one.name for one in able if one.cluster)}"
+        hint = "move the service to a host file, or choose another engine"
         context.diagnostics.append(
             Diagnostic(layer.where(()), message, expected, hint, code="cluster-hosts-invalid")
         )
@@ -158,7 +156,7 @@ def _service(
                 source.where("hosts"),
                 f"{sparks} Sparks for the recipe '{found.recipe}'",
                 f"at least {found.requires_sparks}",
-                "add Sparks to 'hosts:', or take another recipe",
+                "add Sparks to 'hosts:', or choose another recipe",
                 code="cluster-too-small",
             )
         )
@@ -175,8 +173,10 @@ def _service(
 
 def _own_builds(service: Service, layer: Layer) -> Diagnostic:
     """Return that each member would build an image of its own: ranks run the very same one."""
-    found = f"the image of '{service.name}' is built ({service.image.display}), and 'stage.seed' is '{NONE}'"
-    expected = "one Spark that builds it, and the others with a copy"
+    found = (
+        f"the image of '{service.name}' is derived ({service.image.display}), and 'stage.seed' is '{NONE}'"
+    )
+    expected = "one Spark that builds the image, so that all ranks run the same one"
     return Diagnostic(
         layer.where(()),
         found,
@@ -190,7 +190,7 @@ def _flag_diagnostics(spec: ServiceSpec, layer: Layer, cluster: ClusterEngine) -
     return [
         Diagnostic(
             layer.where(("flags", written)),
-            f"flag '{written}' is set by sparkfleet itself in a cluster",
+            f"flag '{written}' is set by sparkfleet in a cluster",
             cluster.reserved_flags[flag_name(written)],
             "remove it from flags",
             code="flag-reserved",

@@ -37,20 +37,20 @@ def host_diagnostics(
     for service, layer in placed:
         place = layer.where(())
         if service.name in names:
-            found = f"the service '{service.name}' is here twice, first at {names[service.name]}"
+            found = f"duplicate service name '{service.name}', first used at {names[service.name]}"
             diagnostics.append(
                 Diagnostic(
                     place,
                     found,
-                    "a name of its own for each service",
-                    "add 'name:' to one",
+                    "a unique name for each service",
+                    "set 'name:' on one of them",
                     code="service-name-taken",
                 )
             )
         names.setdefault(service.name, place)
         if service.port in held:
-            found = f"port {service.port} is taken by the service '{held[service.port]}'"
-            expected, remedy = "a port of its own for each service", "change or remove 'port:'"
+            found = f"port {service.port} is already used by the service '{held[service.port]}'"
+            expected, remedy = "a unique port for each service", "change or remove 'port:'"
             diagnostics.append(
                 Diagnostic(layer.where(("port",)), found, expected, remedy, code="port-conflict")
             )
@@ -63,9 +63,9 @@ def host_diagnostics(
         diagnostics.append(
             Diagnostic(
                 source.document.where(("serve",)),
-                f"the services take {sum(shares):g} of the Spark's memory: {parts} [MEM-08]",
-                f"gpu-memory-utilization of all services together at most {MAX_SHARE:g}",
-                "set 'gpu-memory-utilization' in the flags of each service, or serve fewer",
+                f"the services claim {sum(shares):g} of the Spark's memory: {parts} [MEM-08]",
+                f"a total gpu-memory-utilization of at most {MAX_SHARE:g}",
+                "lower 'gpu-memory-utilization' in the flags of the services, or remove a service",
                 code="memory-overcommitted",
             )
         )
@@ -91,13 +91,15 @@ def fleet_diagnostics(hosts: Sequence[Host]) -> list[Diagnostic]:
         ssh = dict(host.ssh)
         address = (str(ssh.get("ssh_hostname", host.name)), int(ssh.get("ssh_port", 22)))
         if address in seen:
-            found = f"{host.name} has the address of {seen[address].name}: {address[0]}, port {address[1]}"
+            found = (
+                f"{host.name} has the same address as {seen[address].name}: {address[0]}, port {address[1]}"
+            )
             diagnostics.append(
                 Diagnostic(
                     host.file,
                     found,
-                    "one file for each Spark",
-                    "correct 'ssh:' of one of them",
+                    "one host file per Spark",
+                    "correct 'ssh:' in one of the files",
                     code="host-address-duplicate",
                 )
             )
@@ -113,9 +115,9 @@ def seed_diagnostics(seed: str, layers: Sequence[Layer], names: Collection[str])
     return [
         Diagnostic(
             declaring[-1].where(("stage", "seed")) if declaring else "group_data",
-            f"'stage.seed' is '{seed}', and there is no such Spark",
+            f"'stage.seed' is '{seed}', which is not a host of the fleet",
             f"{AUTO}, {NONE}, or one of: {', '.join(sorted(names))}",
-            did_you_mean(seed, [*names, AUTO, NONE], "name a host file"),
+            did_you_mean(seed, [*names, AUTO, NONE], "set it to a host of the fleet"),
             code="host-unknown",
         )
     ]

@@ -61,8 +61,8 @@ def read(path: Path) -> GroupFile | None:
         raise SparkfleetError(
             Diagnostic(
                 f"{file}:{_line_of(error, path)}",
-                f"fails: {type(error).__name__}: {error}",
-                "Python that runs",
+                f"the file fails: {type(error).__name__}: {error}",
+                "a Python file that runs without an error",
                 f"python3 {file}",
                 code="group-data-failed",
             )

@@ -14,7 +14,7 @@ from sparkfleet.config.yaml_file import Document, Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
-_SERVE = "a recipe's name, one service, or a list of services"
+_SERVE = "a recipe name, one service, or a list of services"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class HostSource:
 
 def load(path: Path) -> HostSource:
     """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
-    document, data, diagnostics = read_named(path, "host", "begin with `serve: RECIPE`")
+    document, data, diagnostics = read_named(path, "host", "start the file with `serve: RECIPE`")
     serve = data.pop("serve", None)
     settings = HostFile()
     services: list[tuple[ServiceSpec, Layer]] = []

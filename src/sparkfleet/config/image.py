@@ -22,7 +22,7 @@ def parse(text: str) -> ImageRef:
     match = _NAME.match(text)
     if not match:
         hint = " (a digest is sha256: and 64 hex digits)" if "@" in text else ""
-        raise ValueError(f"'{text}' is not the name of an image{hint}")
+        raise ValueError(f"'{text}' is not a valid image name{hint}")
     registry = match["registry"] or "docker.io"
     path = match["path"]
     if registry in {"docker.io", "index.docker.io"}:

@@ -63,7 +63,7 @@ def find(inventory: Path) -> Places:
             remedy = f"did you mean {shown(directory.parent / guess[0])}.py?"
         expected = f"the directory {shown(directory)}/ with host files"
         raise SparkfleetError(
-            Diagnostic(str(inventory), "there is no such fleet", expected, remedy, code="fleet-unknown")
+            Diagnostic(str(inventory), "the fleet does not exist", expected, remedy, code="fleet-unknown")
         )
     return Places(directory.name, directory.with_name(f"{directory.name}.py"), directory)
 
@@ -137,7 +137,7 @@ def _collect(read_it: Callable[[], T], diagnostics: list[Diagnostic]) -> T | Non
 def _defaults(places: Places, diagnostics: list[Diagnostic]) -> tuple[Defaults, tuple[Layer, ...]]:
     missed = group_data.missed(places.inventory)
     if missed:
-        found = "is not read from this directory, and pyinfra would not read it either"
+        found = "this group_data is not read from the current directory, by pyinfra neither"
         diagnostics.append(
             Diagnostic(
                 f"{missed}",
@@ -159,13 +159,13 @@ def _hosts(places: Places, diagnostics: list[Diagnostic]) -> list[HostSource]:
     paths = host_files(places)
     if not paths:
         example = shown(places.directory / "spark-01.yaml")
-        found = "has no host file"
+        found = "the directory has no host files"
         diagnostics.append(
             Diagnostic(
                 shown(places.directory),
                 found,
-                "HOST.yaml for each Spark",
-                f"write {example}",
+                "one HOST.yaml per Spark",
+                f"create {example}",
                 code="fleet-empty",
             )
         )
@@ -277,8 +277,8 @@ def _unpinned(places: Places, context: resolve.Context) -> list[Diagnostic]:
         return [
             Diagnostic(
                 shown(places.lock),
-                "is not there",
-                f"digest or commit of: {missing}",
+                "the lock file does not exist",
+                f"an entry for each of: {missing}",
                 remedy,
                 code="lock-missing",
             )

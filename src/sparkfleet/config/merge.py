@@ -87,7 +87,7 @@ def _flags(out: Folded, layer: Layer) -> None:
             out.diagnostics.append(
                 Diagnostic(
                     place,
-                    f"flag '{written}' says the same as '{seen[name]}'",
+                    f"flag '{written}' is a duplicate of '{seen[name]}'",
                     "each flag once",
                     "remove one",
                     code="flag-duplicate",
@@ -98,9 +98,7 @@ def _flags(out: Folded, layer: Layer) -> None:
             if name not in out.flags:
                 hint = did_you_mean(name, out.flags, "")
                 hint = f"; {hint}" if hint else ""
-                out.warnings.append(
-                    f"{place}: '{written}: null' takes nothing away: no such flag is set{hint}"
-                )
+                out.warnings.append(f"{place}: '{written}: null' has no effect: the flag is not set{hint}")
             out.flags.pop(name, None)
             out.origin.pop(f"flags.{name}", None)
         else:
@@ -122,8 +120,8 @@ def _env(out: Folded, layer: Layer) -> None:
             out.diagnostics.append(
                 Diagnostic(
                     place,
-                    f"'{name}' is no name of a variable",
-                    "letters, digits and '_'",
+                    f"'{name}' is not a valid variable name",
+                    "letters, digits and '_', not starting with a digit",
                     "rename it",
                     code="variable-name-invalid",
                 )

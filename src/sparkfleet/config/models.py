@@ -16,13 +16,13 @@ from sparkfleet.config.resource_models import PrepareSpec
 from sparkfleet.contract.generation import DEFAULT_ENGINE
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
-"""Value of a ``vllm serve`` flag: true = bare flag, false = its ``--no-`` form, null = take the flag away."""
+"""Value of a ``vllm serve`` flag: true = bare flag, false = its ``--no-`` form, null = remove the flag."""
 
 EnvValue = str | int | float | bool | None
-"""Value of a variable: true is 1, false is 0, null takes the variable away."""
+"""Value of a variable: true is 1, false is 0, null removes the variable."""
 
-_FLAGS = "Flags of the engine by name. true: the bare flag; false: its --no- form; null: not this flag."
-_ENV = "Variables of the engine; null takes one away. No secrets."
+_FLAGS = "Engine flags by name. true: the bare flag; false: its --no- form; null: remove the flag."
+_ENV = "Environment variables of the engine; null removes one. No secrets."
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -37,11 +37,13 @@ Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-
 
 
 class GateSpec(Model):
-    """How it is proven that a service serves."""
+    """The readiness gate: the check that a service answers."""
 
-    timeout: Duration | Seconds | None = Field(None, description="For the start: 30m, 1800s or seconds.")
-    prompt: str | None = Field(None, description="A question with one short answer.")
-    expect: str | None = Field(None, description="Text that the answer must contain.")
+    timeout: Duration | Seconds | None = Field(
+        None, description="Limit for the start: 30m, 1800s or a number of seconds."
+    )
+    prompt: str | None = Field(None, description="Test prompt with one short, known answer.")
+    expect: str | None = Field(None, description="Text that the response must contain.")
 
 
 class MountSpec(Model):
@@ -49,122 +51,136 @@ class MountSpec(Model):
 
     source: HostPath = Field(description="Path on the Spark; ~ is the login user's home.")
     target: ContainerPath = Field(description="Absolute path in the container.")
-    read_only: bool = Field(False, description="The container cannot write there.")
+    read_only: bool = Field(False, description="Mount it read-only.")
 
 
 class ContainerSpec(Model):
-    """Container settings beside image, command and environment; the defaults suit vLLM on a Spark."""
+    """Container settings; the defaults suit vLLM on a Spark."""
 
     # Each key has a row in runtimes/docker/settings.py: option, inspect path, compose key.
 
     network: Literal["host", "bridge"] | None = Field(
         None,
-        description="host (default): the engine's port is the Spark's; bridge: only `port` is published.",
+        description="host (default): the Spark's network; bridge: only `port` is published.",
     )
     ipc: Literal["host", "private", "shareable"] | None = Field(
-        None, description="host (default): the workers share the Spark's shared memory."
+        None, description="host (default): the workers use the Spark's shared memory."
     )
-    shm_size: str | None = Field(None, description="As 16g; has no meaning with ipc: host.")
-    gpus: Literal["all", "none"] | None = Field(None, description="all (default): the Spark's one GPU.")
-    user: str | None = Field(None, description="user[:group] inside the container; default: the image's own.")
-    memory: str | None = Field(None, description="Hard limit, as 110g. Does not bound GPU memory on a Spark.")
-    ulimits: dict[str, int] | None = Field(None, description="As memlock: -1.")
-    devices: tuple[str, ...] | None = Field(None, description="As /dev/infiniband.")
-    cap_add: tuple[str, ...] | None = Field(None, description="Linux capabilities, as IPC_LOCK.")
+    shm_size: str | None = Field(None, description="For example 16g; ignored with ipc: host.")
+    gpus: Literal["all", "none"] | None = Field(None, description="all (default): the Spark's GPU.")
+    user: str | None = Field(
+        None, description="user[:group] inside the container; default: the image's user."
+    )
+    memory: str | None = Field(
+        None, description="Hard limit, for example 110g. Does not limit GPU memory on a Spark."
+    )
+    ulimits: dict[str, int] | None = Field(None, description="For example memlock: -1.")
+    devices: tuple[str, ...] | None = Field(None, description="For example /dev/infiniband.")
+    cap_add: tuple[str, ...] | None = Field(None, description="Linux capabilities, for example IPC_LOCK.")
     mounts: tuple[MountSpec, ...] | None = Field(
-        None, description="Beside those of models and compile cache; one a target."
+        None, description="Mounts in addition to models and compile cache; targets are unique."
     )
 
 
 class Requirements(Model):
-    """What a recipe asks of the Spark, the image or the user."""
+    """Requirements of a recipe on the Spark, the image and the user."""
 
-    engine: str | None = Field(None, description="Version range of the engine, as >=0.17.1.")
-    gated: bool = Field(False, description="The model repository needs an accepted licence and a token.")
-    sparks: int = Field(1, ge=1, description="Least number of Sparks.")
+    engine: str | None = Field(None, description="Version range of the engine, for example >=0.17.1.")
+    gated: bool = Field(False, description="The model repository requires an accepted licence and a token.")
+    sparks: int = Field(1, ge=1, description="Minimum number of Sparks.")
     packages: dict[str, str] = Field(
         default_factory=dict,
-        description="Python packages and version ranges; what the image lacks is added in a derived image.",
+        description="Python packages and version ranges; missing ones are added in a derived image.",
     )
 
 
 class ModelInfo(Model):
-    """What is known of a model, for catalog, memory estimate and notes."""
+    """Facts about a model, for catalog, memory estimate and notes."""
 
     parameters_b: float | None = Field(None, description="Billions of parameters.")
-    active_b: float | None = Field(None, description="Billions of parameters that a token passes.")
-    quantization: str | None = Field(None, description="Of the weights: nvfp4, fp8, mxfp4, bf16.")
-    weights_gib: float | None = Field(None, description="Size of the weights (GiB), about.")
+    active_b: float | None = Field(None, description="Active parameters per token, in billions.")
+    quantization: str | None = Field(
+        None, description="Quantization of the weights: nvfp4, fp8, mxfp4, bf16."
+    )
+    weights_gib: float | None = Field(None, description="Approximate size of the weights (GiB).")
     context: int | None = Field(None, description="Native context length in tokens.")
-    modalities: tuple[str, ...] = Field(("text",), description="What goes in: text, image, audio, video.")
+    modalities: tuple[str, ...] = Field(("text",), description="Input modalities: text, image, audio, video.")
     license: str | None = Field(None, description="Licence of the weights.")
 
 
 class Recipe(Model):
     """A known-good deployment of one model."""
 
-    recipe: Name = Field(description="Its name, and the name of its file.")
-    title: str = Field(description="The model in words.")
+    recipe: Name = Field(description="Name of the recipe; equals the file name.")
+    title: str = Field(description="Human-readable title.")
     extends: Name | None = Field(
         None,
-        description="Another recipe: what is not set here comes from there; flags, env, model_info by key.",
+        description="Base recipe for values that are not set here; flags, env and model_info merge by key.",
     )
-    source: str = Field(description="Where the recipe comes from: document and section, or a URL.")
+    source: str = Field(description="Source of the recipe: document and section, or a URL.")
     confidence: Literal["tested", "documented", "derived"] = Field(
         "documented", description="tested on a Spark; documented by the source; derived from a similar one."
     )
     model: Repository | None = Field(
-        None, description="Repository on the Hugging Face Hub; without one the host file names it."
+        None, description="Repository on the Hugging Face Hub; if unset, the host file sets it."
     )
     revision: str | None = Field(None, description="Branch, tag or commit; default: the default branch.")
-    engine: str | None = Field(None, description=f"Engine that serves it; default: {DEFAULT_ENGINE}.")
+    engine: str | None = Field(None, description=f"Engine that serves the model; default: {DEFAULT_ENGINE}.")
     file: str | None = Field(
         None,
-        description="File of the repository, or a pattern, for engines that load one file: *Q4_K_M.gguf.",
+        description="File name or pattern in the repository, for engines that load one file: *Q4_K_M.gguf.",
     )
-    image: str = Field(description="Image with tag; the digest comes from the lock file.")
-    served_name: str | None = Field(None, description="Name of the model in the API; default: the service's.")
+    image: str = Field(description="Image with a tag; the lock file pins the digest.")
+    served_name: str | None = Field(
+        None, description="Name of the model in the API; default: the service name."
+    )
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
-    env: dict[str, str] = Field(default_factory=dict, description="Variables of the engine. No secrets.")
-    container: ContainerSpec = Field(ContainerSpec(), description="Settings of the container.")
-    gate: GateSpec = Field(GateSpec(), description="The proof that it serves.")
-    requires: Requirements = Field(Requirements(), description="What must be there.")
-    model_info: ModelInfo = Field(ModelInfo(), description="What is known of the model.")
-    notes: tuple[str, ...] = Field((), description="What a user must know before.")
+    env: dict[str, str] = Field(
+        default_factory=dict, description="Environment variables of the engine. No secrets."
+    )
+    container: ContainerSpec = Field(ContainerSpec(), description="Container settings.")
+    gate: GateSpec = Field(GateSpec(), description="Readiness gate.")
+    requires: Requirements = Field(Requirements(), description="Requirements.")
+    model_info: ModelInfo = Field(ModelInfo(), description="Facts about the model.")
+    notes: tuple[str, ...] = Field((), description="Notes for users.")
 
 
 class ServiceSpec(Model):
     """One entry of ``serve:`` in a host file."""
 
-    recipe: Name | None = Field(None, description="A recipe of the catalog, or of the fleet's recipes/.")
-    model: Repository | None = Field(None, description="Another model repository than the recipe's.")
-    name: Name | None = Field(None, description="Container, unit and default served model name.")
+    recipe: Name | None = Field(None, description="A recipe from the catalog or from the fleet's recipes/.")
+    model: Repository | None = Field(None, description="Model repository; overrides the recipe's.")
+    name: Name | None = Field(
+        None, description="Service name: used for the container, the unit and, by default, the served model."
+    )
     engine: str | None = Field(
-        None, description=f"Engine that serves it; default: the recipe's, else {DEFAULT_ENGINE}."
+        None, description=f"Engine that serves the model; default: the recipe's, else {DEFAULT_ENGINE}."
     )
     file: str | None = Field(
         None,
-        description="File of the repository, or a pattern, for engines that load one file: *Q4_K_M.gguf.",
+        description="File name or pattern in the repository, for engines that load one file: *Q4_K_M.gguf.",
     )
     port: Port | None = Field(None, description="Default: first_port of group_data, then the next free one.")
     image: str | None = Field(
-        None, description="registry/name:tag, or with @sha256:...; without a digest the lock file gives it."
+        None, description="registry/name:tag, or with @sha256:...; the lock file pins the digest of a tag."
     )
     revision: Revision | None = Field(
-        None, description="Commit of the model repository; else the lock file's."
+        None, description="Commit of the model repository; default: the locked commit."
     )
     served_name: str | None = Field(None, description="Name of the model in the API; default: `name`.")
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
     env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
-    container: ContainerSpec = Field(ContainerSpec(), description="Settings of the container.")
-    gate: GateSpec = Field(GateSpec(), description="The proof that it serves.")
+    container: ContainerSpec = Field(ContainerSpec(), description="Container settings.")
+    gate: GateSpec = Field(GateSpec(), description="Readiness gate.")
     packages: dict[str, str | None] = Field(
         default_factory=dict,
-        description='Python packages that the image shall have, with version ranges ("": any), over the '
-        "recipe's `requires.packages`; null takes one away. What it lacks is added in a derived image.",
+        description='Python packages that the service needs, with version ranges ("": any). Merged over the '
+        "recipe's `requires.packages`; null removes one. Missing packages are added in a derived image.",
     )
     reserve_gib: float | None = Field(
-        None, ge=0, description="Memory (GiB) kept for all but engines, while this service is here."
+        None,
+        ge=0,
+        description="Memory reserved for the OS and other processes (GiB) while this service is declared.",
     )
 
 
@@ -172,17 +188,17 @@ class SshSpec(Model):
     """How to reach a Spark. Further keys of pyinfra's SSH connector go under ``options``."""
 
     hostname: str | None = Field(
-        None, description="Default: the host file's name. @local: the machine it runs on."
+        None, description="Default: the host file's name. @local: the machine that sparkfleet runs on."
     )
-    port: Port | None = Field(None, description="Default: what ssh_config says, else 22.")
-    user: str | None = Field(None, description="Login user; default: what ssh_config says.")
+    port: Port | None = Field(None, description="Default: from ssh_config, else 22.")
+    user: str | None = Field(None, description="Login user; default: from ssh_config.")
     key: str | None = Field(None, description="Path of the private key.")
-    config_file: str | None = Field(None, description="Path of an ssh_config.")
-    known_hosts_file: str | None = Field(None, description="Path of a known_hosts.")
+    config_file: str | None = Field(None, description="Path of an ssh_config file.")
+    known_hosts_file: str | None = Field(None, description="Path of a known_hosts file.")
     sudo_password: PasswordSource | None = Field(
         None,
-        description="Where the login user's password for sudo comes from, if sudo asks for one: env:NAME, "
-        "file:PATH, command:WORDS, or ask (once a run, on the terminal). Never the password. "
+        description="Source of the login user's sudo password, if sudo needs one: env:NAME, "
+        "file:PATH, command:COMMAND, or ask (prompt once per run). Never the password itself. "
         "Default: group_data's.",
     )
     options: dict[str, Any] = Field(
@@ -195,34 +211,42 @@ class StageSpec(Model):
 
     seed: str = Field(
         "auto",
-        description="Which Spark downloads for all that need the same: its name (what it does not need, "
-        "another one downloads, and the plan says so); auto: the one that has the most of it already; none: "
-        "each downloads for itself.",
+        description="The Spark that downloads and sends to the others: a host name (what it does not need is "
+        "downloaded by another Spark, as the plan shows); auto: the one that has the most already; none: "
+        "each Spark downloads for itself.",
     )
-    parallel: int = Field(2, ge=1, le=16, description="How many Sparks one Spark sends to.")
+    parallel: int = Field(
+        2, ge=1, le=16, description="Number of Sparks that one Spark sends to at the same time."
+    )
     mirror: str = Field(
         "",
-        description="Directory that `sparkfleet mirror` wrote, on the operator's machine: images and models "
-        "that no Spark has are sent from there instead of being fetched from registry and hub.",
+        description="Directory written by `sparkfleet mirror` on the operator's machine: images and models "
+        "that no Spark has are sent from it instead of being downloaded from registry and hub.",
     )
 
 
 class HostFile(Model):
-    """``inventories/<fleet>/<host>.yaml``: what one Spark shall be."""
+    """``inventories/<fleet>/<host>.yaml``: the desired state of one Spark."""
 
-    ssh: SshSpec = Field(SshSpec(), description="How to reach it.")
+    ssh: SshSpec = Field(SshSpec(), description="SSH connection.")
     serve: Name | tuple[ServiceSpec, ...] | ServiceSpec | None = Field(
-        None, description="A recipe's name, one service, or a list of services. Nothing: an idle Spark."
+        None, description="A recipe name, one service, or a list of services. null: an idle Spark."
     )
-    reserve_gib: float | None = Field(None, ge=0, description="Memory (GiB) kept for all but engines.")
-    models_dir: HostPath | None = Field(None, description="Where models are; default: group_data's.")
-    cache_dir: HostPath | None = Field(None, description="Where compile caches are; default: group_data's.")
+    reserve_gib: float | None = Field(
+        None, ge=0, description="Memory reserved for the OS and other processes (GiB)."
+    )
+    models_dir: HostPath | None = Field(None, description="Model directory; default: from group_data.")
+    cache_dir: HostPath | None = Field(
+        None, description="Directory of compile caches; default: from group_data."
+    )
     min_available_gib: float | None = Field(
-        None, ge=0, description="MemAvailable (GiB) below which an engine is killed; default: group_data's."
+        None,
+        ge=0,
+        description="MemAvailable (GiB) below which the watchdog stops an engine; default: from group_data.",
     )
-    prepare: PrepareSpec = Field(PrepareSpec(), description="What is made of the Spark itself.")
+    prepare: PrepareSpec = Field(PrepareSpec(), description="Host state of the Spark.")
     ignore_rules: dict[str, Reason] = Field(
-        default_factory=dict, description="Rule id -> why it does not apply here."
+        default_factory=dict, description="Lint rule id -> reason why it is ignored."
     )
 
 
@@ -230,11 +254,12 @@ class FabricSpec(Model):
     """``fabric:`` of a cluster file: the QSFP links between its Sparks."""
 
     network: str | None = Field(
-        None, description="Where the links' addresses come from: one /24 a rail. Default: 192.168.176.0/20."
+        None,
+        description="Network for the addresses of the links, one /24 per rail. Default: 192.168.176.0/20.",
     )
-    mtu: int | None = Field(None, ge=1280, le=9978, description="Of the links. Default: 9000.")
+    mtu: int | None = Field(None, ge=1280, le=9978, description="MTU of the links. Default: 9000.")
     rendezvous: Literal["fabric", "management"] | None = Field(
-        None, description="Over which links the ranks find each other: fabric (default) or management."
+        None, description="Network for the rendezvous of the ranks: fabric (default) or management."
     )
     tcp: bool | None = Field(
         None, description="true: NCCL may use plain TCP where RDMA does not work. Default: that is an error."
@@ -242,77 +267,78 @@ class FabricSpec(Model):
     ring: bool | None = Field(
         None,
         description="true: three Sparks without a switch, port p0 of each cabled to port p1 of the next in "
-        "'hosts'. Default: two Sparks at one cable, or more at a switch.",
+        "'hosts'. Default: two Sparks on one cable, or any number on a switch.",
     )
 
 
 class ClusterFile(Model):
-    """``inventories/<fleet>/clusters/<name>.yaml``: Sparks that serve one model together."""
+    """``inventories/<fleet>/clusters/<name>.yaml``: Sparks that serve one model."""
 
     hosts: tuple[str, ...] = Field(
-        description="Names of host files, two or more; each Spark in one cluster. The first is the head."
+        description="Host names, two or more; a host is in at most one cluster. The first is the head."
     )
     executor: Literal["ray", "mp"] = Field(
         "ray", description="ray: head and workers of a Ray cluster; mp: the engine's own multi-node mode."
     )
     serve: Name | ServiceSpec | None = Field(
         None,
-        description="A recipe's name, or one service. Unless its flags have tensor-parallel-size, "
-        "pipeline-parallel-size or data-parallel-size, the first of them becomes the number of Sparks.",
+        description="A recipe name or one service. tensor-parallel-size defaults to the number of Sparks "
+        "unless a flag sets tensor-, pipeline- or data-parallel-size.",
     )
-    fabric: FabricSpec = Field(FabricSpec(), description="The links between the Sparks.")
+    fabric: FabricSpec = Field(FabricSpec(), description="Links between the Sparks.")
 
 
 class RegistryMirror(Model):
-    """Another address for a registry, with its own certificate authority."""
+    """A mirror of a registry, optionally with its own certificate authority."""
 
-    url: str = Field(description="As https://registry.example:5000.")
+    url: str = Field(description="For example https://registry.example:5000.")
     ca_file: str | None = Field(None, description="Certificate authority (PEM) on the operator's machine.")
 
 
 class PackageIndexSpec(Model):
-    """``python_packages`` in group_data: where wheels for derived images come from, and what they are for."""
+    """``python_packages`` in group_data: the source of wheels for derived images."""
 
     index: str | None = Field(
         None,
-        description="URL of a package index; default: what pip on this machine uses. The Sparks fetch the "
-        "locked wheels from where it has them.",
+        description="URL of a package index; default: the operator's pip configuration. The Sparks download "
+        "the locked wheels from the URLs that it lists.",
     )
-    python: str = Field("3.12", pattern=r"^3\.[0-9]+$", description="Version of Python in the images.")
-    machine: Literal["aarch64", "x86_64"] = Field("aarch64", description="Machine of the images.")
+    python: str = Field("3.12", pattern=r"^3\.[0-9]+$", description="Python version in the images.")
+    machine: Literal["aarch64", "x86_64"] = Field("aarch64", description="CPU architecture of the images.")
 
 
 class Defaults(Model):
     """``sparkfleet = {...}`` in group_data: fleet-wide settings. The values here are the built-in ones."""
 
-    reserve_gib: float = Field(12, ge=0, description="Memory (GiB) kept for all but engines.")
-    models_dir: HostPath = Field("~/vllm", description="Where models are, as a Hugging Face home.")
-    cache_dir: HostPath = Field("~/vllm-compile-cache", description="Where compile caches are.")
+    reserve_gib: float = Field(12, ge=0, description="Memory reserved for the OS and other processes (GiB).")
+    models_dir: HostPath = Field("~/vllm", description="Model directory, laid out as HF_HOME.")
+    cache_dir: HostPath = Field("~/vllm-compile-cache", description="Directory of compile caches.")
     min_available_gib: float = Field(
-        2, ge=0, description="MemAvailable (GiB) below which an engine is killed."
+        2, ge=0, description="MemAvailable (GiB) below which the watchdog stops an engine."
     )
-    hf_endpoint: str | None = Field(None, description="Another hub; HF_ENDPOINT of the operator otherwise.")
+    hf_endpoint: str | None = Field(None, description="URL of the hub; default: the operator's HF_ENDPOINT.")
     hf_token: TokenSource | None = Field(
-        None, description="Where the token comes from: env:NAME, file:PATH or command:WORDS. Never the token."
+        None,
+        description="Source of the token: env:NAME, file:PATH or command:COMMAND. Never the token itself.",
     )
     sudo_password: PasswordSource = Field(
         "env:SPARKFLEET_SUDO_PASSWORD",
-        description="Where the password for sudo comes from, as in a host file. Where it gives nothing, sudo "
-        "must not ask.",
+        description="Source of the sudo password, as in a host file. If it is empty, sudo "
+        "must not ask for a password.",
     )
     registries: dict[str, RegistryMirror] = Field(
-        default_factory=dict, description="Registry's name -> its mirror, for `sparkfleet lock`."
+        default_factory=dict, description="Registry -> its mirror, for `sparkfleet lock`."
     )
     python_packages: PackageIndexSpec = Field(
-        PackageIndexSpec(), description="Where Python packages that images lack come from."
+        PackageIndexSpec(), description="Source of Python packages for derived images."
     )
-    first_port: Port = Field(8000, description="Port of a Spark's first service without one of its own.")
+    first_port: Port = Field(8000, description="Port of the first service that sets none.")
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
     env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
-    container: ContainerSpec = Field(ContainerSpec(), description="Settings of every container.")
-    gate: GateSpec = Field(GateSpec(), description="The proof that a service serves.")
-    prepare: PrepareSpec = Field(PrepareSpec(), description="What is made of every Spark itself.")
-    stage: StageSpec = Field(StageSpec(), description="How images and weights reach the Sparks.")
+    container: ContainerSpec = Field(ContainerSpec(), description="Container settings of every service.")
+    gate: GateSpec = Field(GateSpec(), description="Readiness gate of every service.")
+    prepare: PrepareSpec = Field(PrepareSpec(), description="Host state of every Spark.")
+    stage: StageSpec = Field(StageSpec(), description="Distribution of images and weights.")
     ignore_rules: dict[str, Reason] = Field(
-        default_factory=dict, description="Rule id -> why it does not apply here."
+        default_factory=dict, description="Lint rule id -> reason why it is ignored."
     )

@@ -29,8 +29,8 @@ def read_named(path: Path, of: str, remedy: str) -> tuple[Document, dict[Any, An
     if not isinstance(document.data, dict):
         diagnostic = Diagnostic(
             document.where(),
-            f"is {describe(document.data)}",
-            "keys and values",
+            f"the file is {describe(document.data)}",
+            "a mapping",
             remedy,
             code="yaml-invalid-value",
         )
@@ -42,7 +42,7 @@ def _name_diagnostics(path: Path, of: str) -> list[Diagnostic]:
     diagnostics = []
     file = shown(path)
     if path.suffix != ".yaml":
-        found = f"ends with '{path.suffix}' and would not be read"
+        found = f"the file name ends with '{path.suffix}'"
         diagnostics.append(
             Diagnostic(
                 file,
@@ -53,11 +53,15 @@ def _name_diagnostics(path: Path, of: str) -> list[Diagnostic]:
             )
         )
     if not _NAME.fullmatch(path.stem):
-        found = f"'{path.stem}' is no name of a {of}"
-        expected = "lower-case letters, digits and '-' (and '.' between), as spark-01"
+        found = f"'{path.stem}' is not a valid {of} name"
+        expected = "lower-case letters, digits, '-' and '.', for example spark-01"
         diagnostics.append(
             Diagnostic(
-                file, found, expected, f"rename the file: its name is the {of}'s", code="file-name-invalid"
+                file,
+                found,
+                expected,
+                f"rename the file: the file name is the {of} name",
+                code="file-name-invalid",
             )
         )
     return diagnostics

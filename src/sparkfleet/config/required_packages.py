@@ -26,13 +26,13 @@ def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple
             canonicalize_name(name, validate=True)
             SpecifierSet(asked or "")
         except (InvalidName, InvalidSpecifier):
-            text = f"'{name}: {asked}' is no Python package with a version range"
-            remedy = 'write as  scipy: ">=1"  or  scipy: ""'
+            text = f"'{name}: {asked}' is not a Python package with a version range"
+            remedy = 'for example  scipy: ">=1"  or  scipy: ""'
             diagnostics.append(
                 Diagnostic(
                     layer.where(("packages", name)),
                     text,
-                    "a name and a range",
+                    "a package name and a version range",
                     remedy,
                     code="package-range-invalid",
                 )

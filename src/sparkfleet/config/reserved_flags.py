@@ -24,7 +24,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
             found.append(
                 Diagnostic(
                     place,
-                    f"flag '{name}' is set by sparkfleet itself",
+                    f"flag '{name}' is set by sparkfleet",
                     engine.reserved_flags[name],
                     "remove it from flags",
                     code="flag-reserved",
@@ -35,7 +35,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
                 Diagnostic(
                     place,
                     f"flag '{name}' would put a secret on the engine's command line",
-                    "no secret in flags: everyone on the Spark could read it",
+                    "no secrets in flags: every user on the Spark can read the command line",
                     "remove it; the hub's token comes from 'hf_token' in group_data",
                     code="secret-exposed",
                 )
@@ -55,8 +55,8 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
     found += [
         Diagnostic(
             folded.origin[f"env.{name}"],
-            f"variable '{name}' would put a secret into the container's settings",
-            "no secret in env: `docker inspect` shows it",
+            f"variable '{name}' would put a secret into the container's environment",
+            "no secrets in env: `docker inspect` shows them",
             "remove it; the hub's token comes from 'hf_token' in group_data",
             code="secret-exposed",
         )

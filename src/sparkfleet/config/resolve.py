@@ -84,7 +84,7 @@ def service(
                 place,
                 f"the service has no {' and no '.join(missing)}",
                 "'recipe:', or both 'model:' and 'image:'",
-                "name a recipe: `sparkfleet catalog list` shows them",
+                "set 'recipe:'; `sparkfleet catalog list` lists the recipes",
                 code="service-incomplete",
             )
         )
@@ -96,10 +96,10 @@ def service(
     pinned_image = _image(folded, context)
     name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
     if _RESERVED_NAME.fullmatch(name):
-        expected = "another name: not 'recover', swap-*, stage-*, *.next, *.old, nor a single letter"
+        expected = "a name other than 'recover', swap-*, stage-*, *.next, *.old or a single letter"
         diagnostic = Diagnostic(
             layer.where(("name",)),
-            f"a service cannot be named '{name}'",
+            f"the service name '{name}' is reserved",
             expected,
             "set 'name:'",
             code="service-name-reserved",
@@ -140,7 +140,7 @@ def _engine(folded: Folded, context: Context) -> Engine | None:
         return engines.get(name)
     expected = f"one of: {', '.join(engines.names())}"
     hint = did_you_mean(name, engines.names(), "change 'engine:'")
-    found = f"there is no engine '{name}'"
+    found = f"unknown engine '{name}'"
     context.diagnostics.append(
         Diagnostic(folded.origin["engine"], found, expected, hint, code="yaml-invalid-value")
     )
@@ -182,12 +182,12 @@ def _recipe(spec: ServiceSpec, layer: Layer, context: Context) -> Recipe | None:
         except SparkfleetError as error:
             context.diagnostics += error.diagnostics
             return None
-    remedy = did_you_mean(spec.recipe, known, "see `sparkfleet catalog list`")
+    remedy = did_you_mean(spec.recipe, known, "run `sparkfleet catalog list`")
     context.diagnostics.append(
         Diagnostic(
             layer.where(("recipe",)),
-            f"there is no recipe '{spec.recipe}'",
-            "a recipe of the catalog, or of the fleet's recipes/",
+            f"unknown recipe '{spec.recipe}'",
+            "a recipe from the catalog or from the fleet's recipes/",
             remedy,
             code="recipe-unknown",
         )
@@ -212,8 +212,8 @@ def _image(folded: Folded, context: Context) -> ImageRef:
             Diagnostic(
                 place,
                 str(error),
-                "registry/name:tag, or with @sha256:...",
-                "correct the image's name",
+                "registry/name:tag or registry/name@sha256:...",
+                "correct the image name",
                 code="image-name-invalid",
             )
         )
@@ -247,14 +247,14 @@ def _file(folded: Folded, engine: Engine, context: Context) -> str:
     file = str(folded.fields.get("file", ""))
     if file and not engine.takes_file:
         takers = ", ".join(name for name in engines.names() if engines.get(name).takes_file)
-        found = f"'file' has no meaning for {engine.title}, which loads a repository as a whole"
+        found = f"'file' is not supported by {engine.title}, which loads the whole repository"
         diagnostic = Diagnostic(
             folded.origin["file"], found, f"engine: {takers}", "remove 'file:'", code="yaml-invalid-value"
         )
         context.diagnostics.append(diagnostic)
     if engine.takes_file and not file:
-        found = f"the service does not say which file of {folded.fields['model']} is served"
-        expected = "'file:' with a name or a pattern that one model of the repository has"
+        found = f"the service does not name the file of {folded.fields['model']} to serve"
+        expected = "'file:' with a file name or a pattern that matches one model of the repository"
         hint = 'add, for example, file: "*Q4_K_M.gguf"'
         context.diagnostics.append(
             Diagnostic(folded.origin["model"], found, expected, hint, code="yaml-invalid-value")
@@ -300,7 +300,7 @@ def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:
                 Diagnostic(
                     folded.origin["gate.timeout"],
                     f"'gate.timeout' is '{written}'",
-                    "a time as 30m, 1h30m, 1800s or seconds",
+                    "a duration: 30m, 1h30m, 1800s or a number of seconds",
                     "change the value",
                     code="yaml-invalid-value",
                 )

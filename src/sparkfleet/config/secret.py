@@ -1,4 +1,4 @@
-"""A secret of the operator's machine by its source: ``env:NAME``, ``file:PATH``, ``command:WORDS``, ask."""
+"""A secret of the operator's machine by its source: ``env:NAME``, ``file:PATH``, ``command:COMMAND``, ask."""
 
 from __future__ import annotations
 
@@ -34,16 +34,26 @@ def read(source: str, *, field: str = "hf_token") -> str:
 
 def _asked(field: str) -> str:
     if sys.stdin is None or not sys.stdin.isatty():
-        remedy = "run it on a terminal, or declare env:NAME, file:PATH or command:WORDS"
+        remedy = "run the command in a terminal, or set env:NAME, file:PATH or command:COMMAND"
         raise SparkfleetError(
             Diagnostic(
-                field, "there is no terminal to ask at", "a terminal", remedy, code="secret-not-entered"
+                field,
+                "stdin is not a terminal, so the secret cannot be entered",
+                "a terminal",
+                remedy,
+                code="secret-not-entered",
             )
         )
     text = getpass.getpass(f"{field}: ")
     if not text:
         raise SparkfleetError(
-            Diagnostic(field, "nothing was typed", "the secret", "run it again", code="secret-not-entered")
+            Diagnostic(
+                field,
+                "no secret was entered",
+                "the secret",
+                "run the command again",
+                code="secret-not-entered",
+            )
         )
     return text
 
@@ -52,12 +62,12 @@ def _file(path: str, field: str) -> str:
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
+        reason = getattr(error, "strerror", None) or "not a text file"
         diagnostic = Diagnostic(
             field,
             f"the file {path} cannot be read: {reason}",
             "a file with the secret",
-            "make it",
+            "create the file",
             code="secret-file-unreadable",
         )
         raise SparkfleetError(diagnostic) from None
@@ -67,7 +77,7 @@ def _file(path: str, field: str) -> str:
                 field,
                 f"the file {path} is empty",
                 "the secret",
-                "write it there",
+                "write the secret to the file",
                 code="secret-file-unreadable",
             )
         )
@@ -84,18 +94,18 @@ def _command(command: str, field: str) -> str:
             check=False,
         )
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        reason = f"{type(error).__name__}: it did not run"
+        reason = f"{type(error).__name__}: the command did not run"
     else:
         text = done.stdout.decode("utf-8", "replace").strip()
         if done.returncode == 0 and text:
             return text
         # Its output is not shown: what it printed may be the secret.
-        reason = f"exit code {done.returncode}" if done.returncode else "it printed nothing"
+        reason = f"exit code {done.returncode}" if done.returncode else "no output"
     diagnostic = Diagnostic(
         field,
-        f"the command `{command}` gives no secret: {reason}",
+        f"the command `{command}` returned no secret: {reason}",
         "the secret on stdout",
-        "run it",
+        "run the command to see why",
         code="secret-command-failed",
     )
     raise SparkfleetError(diagnostic)

@@ -35,31 +35,31 @@ _RENAMED = {
 """Keys of earlier versions, and what they are called now."""
 
 _PATTERNS = {
-    "name": "lower-case letters, digits, '.' and '-', at most 63, a letter or digit first",
-    "recipe": "lower-case letters, digits, '.' and '-', at most 63, a letter or digit first",
+    "name": "at most 63 lower-case letters, digits, '.' and '-', starting with a letter or digit",
+    "recipe": "at most 63 lower-case letters, digits, '.' and '-', starting with a letter or digit",
     "extends": "the name of a recipe",
     "revision": "a commit: 7 to 40 hex digits",
-    "model": "a repository of the hub, as organisation/name",
-    "source": "a path on the Spark, absolute or below ~, without ',' ':' and blanks",
-    "models_dir": "a path on the Spark, absolute or below ~, without ',' ':' and blanks",
-    "cache_dir": "a path on the Spark, absolute or below ~, without ',' ':' and blanks",
-    "target": "an absolute path in the container, without ',' ':' and blanks",
-    "timeout": "a time as 30m, 1h30m, 1800s or seconds",
-    "hf_token": "where the token comes from: env:NAME, file:PATH or command:WORDS",
-    "sudo_password": "where the password comes from: env:NAME, file:PATH, command:WORDS or ask",
+    "model": "a Hugging Face repository: organisation/name",
+    "source": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
+    "models_dir": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
+    "cache_dir": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
+    "target": "an absolute path in the container, without ',', ':' or spaces",
+    "timeout": "a duration: 30m, 1h30m, 1800s or a number of seconds",
+    "hf_token": "where the token comes from: env:NAME, file:PATH or command:COMMAND",
+    "sudo_password": "where the password comes from: env:NAME, file:PATH, command:COMMAND or ask",
 }
 
 _TYPES = {
-    "string_too_short": "some text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
+    "string_too_short": "a non-empty string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
     "float_type": "a number",
     "bool_type": "true or false",
-    "string_type": "text",
+    "string_type": "a string",
     "tuple_type": "a list",
-    "dict_type": "keys and values",
-    "model_type": "keys and values",
-    "model_attributes_type": "keys and values",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
 }
 
 
@@ -77,9 +77,9 @@ def validate(model: type[M], data: Any, where: Where, base: Path_ = ()) -> M:
         raise SparkfleetError(
             Diagnostic(
                 where(base),
-                "holds values that are not plain data",
-                "text, numbers, lists, dicts",
-                "write them",
+                "the value is not plain data",
+                "strings, numbers, booleans, lists and dicts",
+                "replace it by plain data",
                 code="yaml-invalid-value",
             )
         ) from None
@@ -89,7 +89,7 @@ def describe(value: Any) -> str:
     """Return a value as it is named in an error: kind and short text."""
     match value:
         case None:
-            return "nothing"
+            return "null"
         case bool():
             return str(value).lower()
         case int() | float():
@@ -99,7 +99,7 @@ def describe(value: Any) -> str:
         case list():
             return "a list"
         case dict():
-            return "keys and values"
+            return "a mapping"
     return f"a {type(value).__name__}"
 
 
@@ -155,7 +155,7 @@ def _diagnostic(
         inside = f" in '{label}'" if label else ""
         return Diagnostic(
             place,
-            f"'{missing}' is missing{inside}",
+            f"missing key '{missing}'{inside}",
             f"{missing}: ...",
             f"add '{missing}:'",
             code="yaml-missing-key",
@@ -179,7 +179,7 @@ def _expected(details: list[Any], name: str) -> str:
         context = detail.get("ctx", {})
         match detail["type"]:
             case "string_pattern_mismatch":
-                text = f"text like {context['pattern']}"
+                text = f"a string that matches {context['pattern']}"
             case "literal_error":
                 text = f"one of {context['expected'].replace(chr(39), '')}"
             case "greater_than_equal":
@@ -190,8 +190,8 @@ def _expected(details: list[Any], name: str) -> str:
                 text = _TYPES.get(kind, str(detail["msg"]))
         if text not in texts:
             texts.append(text)
-    if "a number" in texts and "a whole number" in texts:
-        texts.remove("a whole number")
+    if "a number" in texts and "an integer" in texts:
+        texts.remove("an integer")
     return " or ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 

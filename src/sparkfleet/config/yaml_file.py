@@ -153,7 +153,7 @@ def _decode(raw: bytes, file: str) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         found, hint = "not UTF-8 text", "save the file as UTF-8 (without BOM)"
-        raise _error("yaml-unreadable", file, line, found, "text in UTF-8", hint) from None
+        raise _error("yaml-unreadable", file, line, found, "UTF-8 text", hint) from None
     bad = _CONTROL.search(text)
     if bad:
         line = text.count("\n", 0, bad.start()) + 1
@@ -203,7 +203,7 @@ class _Builder:
         event = self.parser.get_event()
         if isinstance(event, StreamEndEvent):
             raise _error(
-                "yaml-empty", self.file, 1, "empty file", "keys and values", "fill or remove the file"
+                "yaml-empty", self.file, 1, "empty file", "a mapping", "add content or remove the file"
             )
         data = self.value(self.parser.get_event(), ())
         self.parser.get_event()  # the document's end
@@ -226,7 +226,7 @@ class _Builder:
                 "yaml-unsupported",
                 event,
                 f"alias '*{event.anchor}'",
-                "each value written out (aliases are not supported)",
+                "no aliases",
                 "repeat the value, or move shared settings to a recipe and use 'extends:'",
             )
             return None

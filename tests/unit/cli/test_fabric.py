@@ -77,6 +77,6 @@ def test_members_are_asked_in_the_order_of_their_ranks(pair: Path) -> None:
 
 @pytest.mark.provokes("cluster-unknown")
 def test_a_cluster_that_is_not_there_is_told_with_those_that_are(pair: Path) -> None:
-    with pytest.raises(SparkfleetError, match="no cluster 'pear'") as error:
+    with pytest.raises(SparkfleetError, match="unknown cluster 'pear'") as error:
         fabric._members(pair, "pear")
     assert "one of: pair" in str(error.value)

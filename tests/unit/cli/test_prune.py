@@ -52,7 +52,7 @@ def test_it_shows_and_touches_nothing(ask: Any) -> None:
 
 def test_asked_it_removes_and_says_what_came_free(ask: Any) -> None:
     said = ask("--yes", result=DONE)
-    assert (said.exit_code, said.stdout.splitlines()[-1]) == (0, "spark-01   4 removed, 30.0 GiB came free")
+    assert (said.exit_code, said.stdout.splitlines()[-1]) == (0, "spark-01   4 removed, 30.0 GiB freed")
 
 
 def test_what_stayed_is_exit_code_1_with_its_reason_for_programs(ask: Any) -> None:

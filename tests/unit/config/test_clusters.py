@@ -131,7 +131,7 @@ def test_an_unknown_host_is_told_with_the_nearest(fleet: Callable[..., FleetFile
         cluster(f"executor: mp\nhosts:\n  - spark-01\n  - spark-2\nserve: {SMALL}\n")
     ).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:4"
-    assert diagnostic.message == "there is no Spark 'spark-2' in this fleet"
+    assert diagnostic.message == "unknown host 'spark-2'"
     assert diagnostic.hint == "did you mean 'spark-02'?"
 
 
@@ -142,7 +142,7 @@ def test_an_unknown_host_like_no_other_asks_for_its_file(fleet: Callable[..., Fl
 
 def test_a_spark_twice_in_one_cluster_is_an_error(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet(cluster("hosts: [spark-01, spark-01]\n")).diagnostic()
-    assert diagnostic.message == "'spark-01' is here twice"
+    assert diagnostic.message == "duplicate host 'spark-01'"
 
 
 def test_a_spark_in_two_clusters_is_an_error(fleet: Callable[..., FleetFiles]) -> None:
@@ -150,7 +150,7 @@ def test_a_spark_in_two_clusters_is_an_error(fleet: Callable[..., FleetFiles]) -
     files["spark-03.yaml"] = "serve: null\n"
     diagnostic = fleet(files).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:1"
-    assert diagnostic.message == "'spark-02' is in the cluster 'other' already"
+    assert diagnostic.message == "'spark-02' is already in the cluster 'other'"
 
 
 def at_a_switch(fleet: Callable[..., FleetFiles], more_of_three: str = "", more_of_pair: str = "") -> Any:
@@ -176,11 +176,11 @@ def test_networks_of_their_own_or_cables_between_them_alone_are_nothing_to_tell(
 
 
 @pytest.mark.provokes("cluster-hosts-invalid")
-@pytest.mark.parametrize(("hosts", "words"), [("[]", "no Spark"), ("[spark-01]", "one Spark")])
+@pytest.mark.parametrize(("hosts", "words"), [("[]", "no hosts"), ("[spark-01]", "only one host")])
 def test_less_than_two_sparks_are_no_cluster(
     fleet: Callable[..., FleetFiles], hosts: str, words: str
 ) -> None:
-    assert fleet(cluster(f"hosts: {hosts}\n")).diagnostic().message == f"a cluster of {words}"
+    assert fleet(cluster(f"hosts: {hosts}\n")).diagnostic().message == f"the cluster has {words}"
 
 
 @pytest.mark.provokes("cluster-too-small")
@@ -306,7 +306,7 @@ def test_a_split_that_the_model_bears_or_of_which_nothing_is_known_passes(
 def test_flags_that_the_cluster_file_decides_are_refused(fleet: Callable[..., FleetFiles], flag: str) -> None:
     diagnostic = fleet(cluster(f"{PAIR}serve:\n  recipe: {SMALL}\n  flags:\n    {flag}: 1\n")).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:5"
-    assert diagnostic.message == f"flag '{flag}' is set by sparkfleet itself in a cluster"
+    assert diagnostic.message == f"flag '{flag}' is set by sparkfleet in a cluster"
 
 
 @pytest.mark.provokes("port-conflict")
@@ -318,7 +318,7 @@ def test_a_port_that_a_members_own_service_has_is_an_error_at_the_cluster(
     own = {"spark-02.yaml": f"serve: {{recipe: {SMALL}, name: own, port: 8000, flags: {share}}}\n"}
     diagnostic = fleet({**cluster(text), **own}).diagnostic()
     assert diagnostic.location == "inventories/lab/clusters/pair.yaml:2"
-    assert diagnostic.message == "port 8000 is taken by the service 'own'"
+    assert diagnostic.message == "port 8000 is already used by the service 'own'"
 
 
 @pytest.mark.provokes("memory-overcommitted")
@@ -357,8 +357,8 @@ def test_three_sparks_without_a_switch_are_a_ring(fleet: Callable[..., FleetFile
 @pytest.mark.parametrize(
     ("names", "remedy"),
     [
-        ("spark-01, spark-02", "two Sparks share one cable"),
-        ("spark-01, spark-02, spark-03, spark-04", "at a switch"),
+        ("spark-01, spark-02", "two Sparks are connected by one cable"),
+        ("spark-01, spark-02, spark-03, spark-04", "to a switch"),
     ],
 )
 def test_a_ring_of_another_number_is_an_error_with_the_way_out(
@@ -384,7 +384,7 @@ def test_unknown_keys_and_a_wrong_service_are_told_together(fleet: Callable[...,
 
 @pytest.mark.provokes("yaml-invalid-value")
 def test_a_cluster_file_without_keys_is_told(fleet: Callable[..., FleetFiles]) -> None:
-    assert fleet(cluster("- spark-01\n")).diagnostic().message == "is a list"
+    assert fleet(cluster("- spark-01\n")).diagnostic().message == "the file is a list"
 
 
 def test_a_cluster_whose_recipe_is_wrong_hides_no_other_mistake(fleet: Callable[..., FleetFiles]) -> None:
@@ -392,18 +392,18 @@ def test_a_cluster_whose_recipe_is_wrong_hides_no_other_mistake(fleet: Callable[
         diagnostic.message
         for diagnostic in fleet(cluster("hosts: [spark-01]\nserve: nosuch\n")).diagnostics()
     }
-    assert found == {"there is no recipe 'nosuch'", "a cluster of one Spark"}
+    assert found == {"unknown recipe 'nosuch'", "the cluster has only one host"}
 
 
 def test_a_wrong_service_of_a_members_own_is_told_once(fleet: Callable[..., FleetFiles]) -> None:
     files = {**cluster(f"{PAIR}serve: {SMALL}\n"), "spark-02.yaml": "serve: nosuch\n"}
-    assert fleet(files).diagnostic().message == "there is no recipe 'nosuch'"
+    assert fleet(files).diagnostic().message == "unknown recipe 'nosuch'"
 
 
 @pytest.mark.provokes("file-name-invalid")
 def test_the_files_name_is_the_clusters(fleet: Callable[..., FleetFiles]) -> None:
     found = {diagnostic.message for diagnostic in fleet({**IDLE, "clusters/Pair.yml": PAIR}).diagnostics()}
-    assert found == {"ends with '.yml' and would not be read", "'Pair' is no name of a cluster"}
+    assert found == {"the file name ends with '.yml'", "'Pair' is not a valid cluster name"}
 
 
 def test_a_lock_is_wanted_once_for_all_members(fleet: Callable[..., FleetFiles]) -> None:

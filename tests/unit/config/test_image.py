@@ -31,5 +31,5 @@ def test_a_name_is_read_as_docker_reads_it(text: Any, repository: str, tag: str,
     "text", ["", "UPPER/case:x", "a b:c", "a/b", "a:b:c/d", "a@sha256:12", "-x:y", "a/b:"]
 )
 def test_what_is_no_pinned_or_tagged_name_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not the name|neither tag"):
+    with pytest.raises(ValueError, match=r"is not a valid image name|neither tag"):
         image.parse(text)

@@ -44,7 +44,7 @@ def test_two_files_for_one_machine_are_a_mistake(fleet: Callable[..., FleetFiles
             "spark-03.yaml": f"ssh: {{hostname: 10.0.0.1, port: 2222}}\nserve: {SMALL}\n",
         }
     )
-    assert "spark-02 has the address of spark-01" in files.diagnostic().message
+    assert "spark-02 has the same address as spark-01" in files.diagnostic().message
 
 
 def test_ssh_settings_become_pyinfras(fleet: Callable[..., FleetFiles]) -> None:
@@ -125,7 +125,7 @@ def test_group_data_that_is_missed_from_the_current_directory_is_told(
 ) -> None:
     files = fleet({"group_data/all.py": "sparkfleet = {}", "spark-01.yaml": "serve: null\n"})
     monkeypatch.chdir(files.directory)
-    with pytest.raises(SparkfleetError, match="pyinfra would not read it either"):
+    with pytest.raises(SparkfleetError, match="is not read from the current directory"):
         load_fleet(files.root / "inventories" / "lab.py")
 
 
@@ -149,7 +149,7 @@ def test_the_directory_is_as_good_as_the_inventory(fleet: Callable[..., FleetFil
 
 @pytest.mark.provokes("fleet-empty")
 def test_a_fleet_without_host_files_says_which_to_write(fleet: Callable[..., FleetFiles]) -> None:
-    assert fleet({}).diagnostic().hint == "write inventories/lab/spark-01.yaml"
+    assert fleet({}).diagnostic().hint == "create inventories/lab/spark-01.yaml"
 
 
 def test_a_host_survives_the_way_through_pyinfras_data(fleet: Callable[..., FleetFiles]) -> None:
@@ -192,7 +192,7 @@ def test_pyinfra_is_stopped_before_any_host_with_all_diagnostics(
     assert captured.out == ""
     assert "spark-01.yaml:1: unknown key 'serv'" in captured.err
     assert "spark-02.yaml:1: 'serve' is the number 3" in captured.err
-    assert captured.err.endswith("2 to mend; no host was contacted.\n")
+    assert captured.err.endswith("Errors: 2. No host was contacted.\n")
 
 
 def test_a_spark_that_sparkfleet_runs_on_needs_no_ssh(fleet: Callable[..., FleetFiles]) -> None:
@@ -243,5 +243,5 @@ def test_a_seed_is_a_spark_of_the_fleet(fleet: Callable[..., FleetFiles]) -> Non
         fleet(stage("sparkk-02")).load()
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.location == "group_data/all.py:2"
-    assert diagnostic.message == "'stage.seed' is 'sparkk-02', and there is no such Spark"
+    assert diagnostic.message == "'stage.seed' is 'sparkk-02', which is not a host of the fleet"
     assert diagnostic.hint == "did you mean 'spark-02'?"

@@ -63,7 +63,7 @@ def test_a_null_that_takes_nothing_away_is_a_warning_with_the_nearest_flag(
 ) -> None:
     files = fleet({"spark-01.yaml": f"serve: {{recipe: {NANO}, flags: {{reasoning-parse: null}}}}\n"})
     (warning,) = files.load().warnings
-    assert warning.startswith("inventories/lab/spark-01.yaml:1: 'reasoning-parse: null' takes nothing away")
+    assert warning.startswith("inventories/lab/spark-01.yaml:1: 'reasoning-parse: null' has no effect")
     assert "did you mean 'reasoning-parser'" in warning
 
 
@@ -189,7 +189,7 @@ serve:
         }
     )
     diagnostic = files.diagnostic()
-    assert diagnostic.message == "the services take 1 of the Spark's memory: 0.6 (aa) + 0.4 (bb) [MEM-08]"
+    assert diagnostic.message == "the services claim 1 of the Spark's memory: 0.6 (aa) + 0.4 (bb) [MEM-08]"
 
 
 def test_a_reason_silences_the_memory_rule_on_that_spark(fleet: Callable[..., FleetFiles]) -> None:
@@ -265,7 +265,7 @@ def test_the_tokenizer_of_another_repository_is_refused(fleet: Callable[..., Fle
 def test_names_that_a_spark_needs_for_itself_are_refused(fleet: Callable[..., FleetFiles], name: str) -> None:
     diagnostic = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  name: {name}\n"}).diagnostic()
     assert diagnostic.location == "inventories/lab/spark-01.yaml:3"
-    assert diagnostic.message == f"a service cannot be named '{name}'"
+    assert diagnostic.message == f"the service name '{name}' is reserved"
 
 
 @pytest.mark.parametrize("written", ["0m", "'0'", "0s"])
@@ -273,14 +273,14 @@ def test_a_gate_without_any_time_is_refused(fleet: Callable[..., FleetFiles], wr
     text = f"serve:\n  recipe: {SMALL}\n  gate: {{timeout: {written}}}\n"
     diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
     assert diagnostic.location == "inventories/lab/spark-01.yaml:3"
-    assert diagnostic.expected == "a time as 30m, 1h30m, 1800s or seconds"
+    assert diagnostic.expected == "a duration: 30m, 1h30m, 1800s or a number of seconds"
 
 
 @pytest.mark.provokes("flag-duplicate")
 def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet: Callable[..., FleetFiles]) -> None:
     text = f"serve:\n  recipe: {SMALL}\n  flags:\n    no-async-scheduling: true\n    async-scheduling: true\n"
     diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
-    assert diagnostic.message == "flag 'async-scheduling' says the same as 'no-async-scheduling'"
+    assert diagnostic.message == "flag 'async-scheduling' is a duplicate of 'no-async-scheduling'"
 
 
 def test_a_service_names_its_engine_else_it_is_that_of_the_recipe(fleet: Callable[..., FleetFiles]) -> None:
@@ -291,5 +291,5 @@ def test_a_service_names_its_engine_else_it_is_that_of_the_recipe(fleet: Callabl
 def test_an_unknown_engine_is_an_error_with_the_nearest_one(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  engine: vlm\n"}).diagnostic()
     assert diagnostic.location.endswith("spark-01.yaml:3")
-    assert diagnostic.message == "there is no engine 'vlm'"
+    assert diagnostic.message == "unknown engine 'vlm'"
     assert diagnostic.hint == "did you mean 'vllm'?"

@@ -98,7 +98,7 @@ def test_a_range_that_is_none_is_told_at_its_line(fleet: Callable[..., FleetFile
     diagnostic = files.diagnostic()
     assert (diagnostic.location, diagnostic.expected) == (
         "inventories/lab/spark-01.yaml:4",
-        "a name and a range",
+        "a package name and a version range",
     )
 
 

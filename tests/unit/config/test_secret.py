@@ -36,7 +36,7 @@ def test_nothing_declared_is_no_secret() -> None:
         ("file:/does/not/exist", "No such file"),
         ("file:/dev/null", "is empty"),
         ("command:false", "exit code 1"),
-        ("command:true", "printed nothing"),
+        ("command:true", "no output"),
         ("command:no-such-program-here", "did not run"),
         ("command:'unclosed", "did not run"),
     ],
@@ -71,12 +71,12 @@ def test_a_secret_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
 def test_nothing_typed_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal(there=True))
     monkeypatch.setattr(getpass, "getpass", lambda _: "")
-    with pytest.raises(SparkfleetError, match="nothing was typed"):
+    with pytest.raises(SparkfleetError, match="no secret was entered"):
         secret.read("ask")
 
 
 @pytest.mark.parametrize("stdin", [Terminal(there=False), None])
 def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, stdin: Any) -> None:
     monkeypatch.setattr(sys, "stdin", stdin)
-    with pytest.raises(SparkfleetError, match="no terminal"):
+    with pytest.raises(SparkfleetError, match="not a terminal"):
         secret.read("ask")
