@@ -220,7 +220,7 @@ def test_a_cable_that_is_pulled_during_a_change_brings_both_back(pair: Pair, pha
     code, text = pair.run_with_fault(pair.head, "hangs-loading", pull)
     pair.machines[1].mend()
     assert code == 1, text
-    assert "spark-02 (192.168.176.2) has not been heard of for 20 s" in text
+    assert "spark-02 (192.168.176.2) did not report for 20 s" in text
     pair.wait_until_at_rest()
     assert pair.lengths() == [before, before]
     pair.declare(max_model_len=int(before))

@@ -1,6 +1,6 @@
-"""The commands of the one file on a Spark. Data comes as JSON on stdin, answers leave as JSON on stdout.
+"""The commands of the one file on a Spark. Requests come as JSON on stdin, responses go as JSON to stdout.
 
-Everything is imported at the top: the file may be replaced by a newer one while a guard or a swap runs.
+Everything is imported at the top: the file may be replaced while a supervisor or a rollout runs.
 """
 
 from __future__ import annotations
@@ -69,42 +69,50 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("swap", _swap, "start the swap that is on stdin; return at once")
-    command("swap-run", _swap_run, "carry a swap out, or finish it").add_argument("id")
-    command("resume", _resume, "let a swap go on whose program does not run").add_argument("id")
+    command("swap", _swap, "start the rollout of the request on stdin; return at once")
+    command("swap-run", _swap_run, "run a rollout, or finish it").add_argument("id")
+    command("resume", _resume, "continue a rollout whose program does not run").add_argument("id")
     command("recover", _recover, "at boot: finish what a reboot interrupted")
     for name, run, text in (
-        ("follow", _follow, "print the events of a swap, its result last"),
+        ("follow", _follow, "print the events of a rollout, its result last"),
         ("stage-follow", _stage_follow, "print the events of a fetch, its result last"),
-        ("fabric-follow", fabric_commands.follow, "print the events of a change of links, its result last"),
+        (
+            "fabric-follow",
+            fabric_commands.follow,
+            "print the events of a change of fabric links, its result last",
+        ),
     ):
         following = command(name, run, text)
         following.add_argument("id")
         following.add_argument("--since", type=int, default=0, help="number of the first event")
-        following.add_argument("--wait", type=float, default=0.0, help="seconds to wait for news")
-    command("status", _status, "print what serves here")
-    guarding = command("guard", _guard, "hold a service's container (ExecStart of its unit)")
+        following.add_argument("--wait", type=float, default=0.0, help="seconds to wait for new events")
+    command("status", _status, "print services, containers, units and memory")
+    guarding = command("guard", _guard, "supervise a service's container (ExecStart of its unit)")
     guarding.add_argument("service")
     guarding.add_argument("--floor-mib", type=int, required=True)
     guarding.add_argument("--stop-timeout", type=int, default=60)
-    flushing = command("valve", _valve, "give the page cache back before an engine starts")
+    flushing = command("valve", _valve, "drop the page cache before an engine starts")
     flushing.add_argument("--unless-running", metavar="SERVICE", default="")
-    command("repair", _repair, "make a unit the one on stdin").add_argument("service")
+    command("repair", _repair, "write the unit on stdin").add_argument("service")
     command("stop", _stop, "stop a service, and after a reboot, too").add_argument("service")
-    command("remove", _remove, "stop a service and remove all of it").add_argument("service")
-    command("rollback", _rollback, "print the swap back to what served before").add_argument("service")
-    command("prepare", _prepare, "make what is on stdin so, or take it back")
+    command("remove", _remove, "stop a service and remove its container, unit and record").add_argument(
+        "service"
+    )
+    command(
+        "rollback", _rollback, "print the request that rolls back to the previous generation"
+    ).add_argument("service")
+    command("prepare", _prepare, "apply or revert the resources on stdin")
     command("stage", _stage, "start the fetch that is on stdin; return at once")
-    command("stage-run", _stage_run, "carry a fetch out").add_argument("id")
+    command("stage-run", _stage_run, "run a fetch").add_argument("id")
     command("hub-download", _hub_download, "download files of a model repository")
-    command("copy-places", _copy_places, "say where other Sparks reach this one")
-    command("copy-serve", _copy_serve, "start the sender of the copy that is on stdin; say where it listens")
+    command("copy-places", _copy_places, "print the addresses of this Spark on fabric and LAN")
+    command("copy-serve", _copy_serve, "start the sender of the copy on stdin; print where it listens")
     command("copy-send", _copy_send, "serve one copy").add_argument("id")
     command("copy-stop", _copy_stop, "end a copy's sender").add_argument("id")
     forgetting = command("copy-forget", _copy_forget, "remove the file that an image was sent from")
     forgetting.add_argument("image")
-    command("image-name", _image_name, "say under which name an image is here").add_argument("image")
-    command("copy-receive", _copy_receive, "bring the files of the copy that is on stdin")
+    command("image-name", _image_name, "print the name of an image on this Spark").add_argument("image")
+    command("copy-receive", _copy_receive, "fetch the files of the copy on stdin")
     fabric_commands.add(command)
     return parser
 
@@ -118,7 +126,7 @@ def _swap(system: System, _: argparse.Namespace) -> int:
 def _swap_run(system: System, options: argparse.Namespace) -> int:
     host.stay_in_memory()
     for engine in engines.host_names():
-        diagnosis.reader(engine)  # reads the patterns now, while this file is still the one we started from
+        diagnosis.reader(engine)  # reads the patterns now, before the file can be replaced
     try:
         with store.lock(system.paths.state):
             result = rollout.run(system, options.id)
@@ -137,15 +145,15 @@ def _resume(system: System, options: argparse.Namespace) -> int:
     if options.id not in store.unfinished(system.paths.state):
         return OK
     diagnostic = detached.resume(system, options.id)
-    _say({"swap": options.id, "text": diagnostic or "goes on"})
+    _say({"swap": options.id, "text": diagnostic or "continues"})
     return PROBLEM if diagnostic else OK
 
 
 def _recover(system: System, _: argparse.Namespace) -> int:
     for job in fabric.recover(system):
-        _say({"job": job, "text": "was interrupted by a reboot, was put back"})
+        _say({"job": job, "text": "was interrupted by a reboot and was reverted"})
     for swap_id in detached.recover(system):
-        _say({"swap": swap_id, "text": "was interrupted by a reboot, is being finished"})
+        _say({"swap": swap_id, "text": "was interrupted by a reboot and continues"})
     return OK
 
 

@@ -10,7 +10,7 @@ DAEMON_UNITS = (daemon.UNIT,)
 
 
 def runtime() -> Runtime:
-    """Return the driver; nothing is asked of the daemon yet."""
+    """Return the driver; nothing is requested of the daemon yet."""
     from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime  # noqa: PLC0415  (a plan needs none)
 
     return DockerRuntime()

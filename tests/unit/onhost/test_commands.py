@@ -82,7 +82,7 @@ def test_without_systemd_run_nothing_is_left_behind(world: World, monkeypatch: p
 
 @pytest.mark.parametrize("bad", ["../../etc", "A", "", "x" * 49])
 def test_an_id_that_would_escape_is_refused(world: World, bad: str) -> None:
-    with pytest.raises(ValueError, match="cannot be a swap's id"):
+    with pytest.raises(ValueError, match="cannot be a rollout's id"):
         detached.request(world, request(bad))
 
 
@@ -140,7 +140,7 @@ def test_a_result_whose_event_was_lost_is_still_told(world: World) -> None:
 
 
 def test_following_what_does_not_exist_is_an_error(world: World) -> None:
-    with pytest.raises(FileNotFoundError, match="no swap s1"):
+    with pytest.raises(FileNotFoundError, match="no rollout s1"):
         events(world)
 
 
@@ -213,7 +213,7 @@ def test_repair_takes_a_new_gate_and_floor_into_the_books_without_a_new_containe
 
 def test_repair_refuses_what_needs_another_container(world: World) -> None:
     world.serve(OLD)
-    with pytest.raises(services.RefusedError, match="needs a swap"):
+    with pytest.raises(services.RefusedError, match="needs a rollout"):
         services.repair(world, NEW)
 
 
@@ -246,7 +246,7 @@ def test_a_removed_service_leaves_nothing(world: World) -> None:
 
 def test_a_container_that_is_not_ours_is_never_stopped(world: World) -> None:
     box = world.add("nano", None, "img:1")
-    with pytest.raises(services.RefusedError, match="not ours"):
+    with pytest.raises(services.RefusedError, match="not managed by sparkfleet"):
         services.stop(world, "nano", remove=True)
     assert box.running
 

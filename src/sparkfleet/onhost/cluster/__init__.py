@@ -1,1 +1,1 @@
-"""Swaps of several Sparks as one: the head decides, its members obey, ranks start together."""
+"""Cluster rollouts: the head decides, its members follow, all ranks start at the same time."""

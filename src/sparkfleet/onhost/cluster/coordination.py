@@ -1,6 +1,6 @@
-"""The swaps of one change of a cluster, together: the head decides, its members ask.
+"""Coordination of a cluster rollout: the head decides, its members ask.
 
-``Alone`` is the party of a Spark that serves by itself: it waits for nobody and tells nobody.
+``SingleHost`` is for a Spark that serves by itself: there is nothing to coordinate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sparkfleet.onhost.state.journal import Journal
 
 
 class Coordinator(Protocol):
-    """What a swap asks of the others of its cluster, in this order."""
+    """What a rollout needs of the other ranks of its cluster, in this order."""
 
     def open(self, *, again: bool) -> None:
         """Begin; ``again``: after an interruption. Raise CoordinationError when that cannot be."""
@@ -35,67 +35,67 @@ class Coordinator(Protocol):
         """Return when the service serves. Raise GateFailedError, EngineEndedError, CandidateFailedError."""
 
     def commit(self) -> None:
-        """From here on it goes forward."""
+        """Record that the rollout is promoted; it is not rolled back any more."""
 
     def was_committed(self) -> bool:
-        """Ask, after an interruption, whether it goes forward."""
+        """Return, after an interruption, whether the rollout was promoted."""
 
     def explain(self, failure: Failure) -> Failure:
-        """Return the failure with what other ranks say of theirs: one engine's end brings the others'."""
+        """Return the failure with those of other ranks: when one engine ends, the others end too."""
 
     def abort(self, failure: Failure) -> None:
-        """From here on it goes back."""
+        """Record that the rollout rolls back."""
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
-        """Tell the end of this rank; return what is wrong with the others'."""
+        """Report the end of this rank; return what is wrong with the others'."""
 
     def close(self) -> None:
-        """Say nothing any more."""
+        """Stop all communication."""
 
 
 class SingleHost:
     """A Spark that serves by itself."""
 
     def open(self, *, again: bool) -> None:
-        """Nobody to begin with."""
+        """Do nothing."""
 
     def prepared(self, image_id: str) -> None:
-        """Nobody to wait for."""
+        """Return at once."""
 
     def stopped(self) -> None:
-        """Nobody to wait for."""
+        """Return at once."""
 
     def check(self) -> None:
-        """Nobody to lose."""
+        """Return: there is no other rank."""
 
     def prove(self, gate: Gate) -> Passed:
-        """Ask the gate."""
+        """Pass the gate."""
         return gate.prove()
 
     def commit(self) -> None:
-        """Nobody to tell."""
+        """Do nothing."""
 
     def was_committed(self) -> bool:
-        """Nobody to ask."""
+        """Return False: there is no head."""
         return False
 
     def explain(self, failure: Failure) -> Failure:
-        """Nobody else to ask."""
+        """Return the failure unchanged."""
         return failure
 
     def abort(self, failure: Failure) -> None:
-        """Nobody to tell."""
+        """Do nothing."""
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:  # noqa: ARG002
-        """Nobody to wait for."""
+        """Return at once."""
         return ()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 def coordinator(system: System, journal: Journal, request: SwapRequest) -> Coordinator:
-    """Return the party of a swap."""
+    """Return the coordinator of a rollout."""
     generation = request.candidate
     if generation is None or generation.rank is None or not request.cluster_key:
         return SingleHost()

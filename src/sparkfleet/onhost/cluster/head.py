@@ -1,4 +1,4 @@
-"""The head's side of a change of a cluster: it listens on the fabric, and decides."""
+"""The head's side of a cluster rollout: it listens on the fabric, and decides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sparkfleet.onhost.state.journal import Journal
 
 @dataclass
 class Said:
-    """What a member said last."""
+    """The last report of a member."""
 
     state: str
     cause: str
@@ -32,7 +32,7 @@ class Said:
 
 @dataclass
 class Head:
-    """The party of rank 0: it listens, and decides."""
+    """Coordinator of rank 0: it listens, and decides."""
 
     system: System
     journal: Journal
@@ -47,11 +47,11 @@ class Head:
     _close: Stop | None = None
 
     def open(self, *, again: bool) -> None:
-        """Listen on the fabric; ``again``: what was decided is said again."""
+        """Listen on the fabric; ``again``: after an interruption, with the recorded decision."""
         if again:
             forward = self.journal.last("promote") and not self.journal.last("restore")
             self.word = messages.COMMIT if forward else messages.ABORT
-            self.cause = "" if forward else "its change was interrupted"
+            self.cause = "" if forward else "its rollout was interrupted"
         deadline = self.system.monotonic() + (messages.WORD_S if again else 0.0)
         while True:
             try:
@@ -67,13 +67,13 @@ class Head:
             return
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Take what a member says, and say the word. Called from other threads."""
+        """Store a member's report and return the decision. Called from other threads."""
         try:
             report = MemberMessage.from_json(message)
         except ContractError as error:
             return {"error": error.diagnostic.message}
         if not hmac.compare_digest(report.cluster_key.encode(), self.request.cluster_key.encode()):
-            return {"error": "not of this change"}
+            return {"error": "not of this rollout"}
         now = self.system.monotonic()
         said = Said(report.state, report.cause, report.remedy, dict(report.shared), now)
         with self._lock:
@@ -81,7 +81,7 @@ class Head:
             return HeadAnswer(self.word, self.cause, self.remedy).to_json()
 
     def prepared(self, image_id: str) -> None:
-        """Wait until every member is ready with the same image and words, then let all stop."""
+        """Wait until every member is ready with the same image and arguments, then let all stop."""
         deadline = self.system.monotonic() + messages.PREPARE_S
         while missing := self._without(messages.READY):
             for rank, said in self._all():
@@ -90,7 +90,7 @@ class Head:
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
                 raise CoordinationError(
-                    f"{names} did not say within {messages.PREPARE_S:.0f} s that it is ready",
+                    f"{names} did not report ready within {messages.PREPARE_S:.0f} s",
                     messages.NO_FABRIC,
                 )
             self.system.sleep(messages.POLL_S)
@@ -113,20 +113,20 @@ class Head:
             self._wait(messages.RUNNING, messages.STOP_S)
 
     def check(self) -> None:
-        """Look at the members; let workers of Ray start once it answers here."""
+        """Check the members; let workers of Ray start once it answers here."""
         for rank in range(1, len(self.rank.hosts)):
             said = self.said.get(rank)
             silent = self.system.monotonic() - said.at if said else messages.SILENT_S
             if said and said.state in {messages.FAILED, messages.ENDED}:
                 raise CandidateFailedError(Failure(f"{self.rank.name(rank)}: {said.cause}", said.remedy))
             if silent >= messages.SILENT_S:
-                text = f"{self.rank.name(rank)} has not been heard of for {silent:.0f} s"
+                text = f"{self.rank.name(rank)} did not report for {silent:.0f} s"
                 raise CandidateFailedError(Failure(text, messages.NO_FABRIC))
         if self.word == messages.STOP and self.rank.executor == "ray" and self.system.holders(ranks.RAY_PORT):
             self._say(messages.START)
 
     def prove(self, gate: Gate) -> Passed:
-        """Ask the gate, then hear once more of every member."""
+        """Pass the gate, then check every member once more."""
         passed = gate.prove()
         proven = self.system.monotonic()
         while any(said.state != messages.RUNNING or said.at <= proven for _, said in self._all()):
@@ -135,15 +135,15 @@ class Head:
         return passed
 
     def commit(self) -> None:
-        """Say that it goes forward; the journal has it."""
+        """Tell the members to promote; the journal has it."""
         self._say(messages.COMMIT)
 
     def was_committed(self) -> bool:
-        """Only the head's own journal knows."""
+        """Return False: only the head's own journal has it."""
         return False
 
     def explain(self, failure: Failure) -> Failure:
-        """Add what members say of their engines' ends: which was first, nobody can tell by the clock."""
+        """Add what members report of their engines' ends: clocks do not show which was first."""
         deadline = self.system.monotonic() + (messages.EXPLAIN_S if failure.exit_code is not None else 0.0)
         while len(ended := self._ended(failure)) < self.members and self.system.monotonic() < deadline:
             self.system.sleep(messages.POLL_S)
@@ -157,7 +157,7 @@ class Head:
         ]
 
     def abort(self, failure: Failure) -> None:
-        """Say that it goes back, and why; the journal has it."""
+        """Tell the members to roll back, and why; the journal has it."""
         with self._lock:
             self.word, self.cause, self.remedy = messages.ABORT, failure.cause, failure.remedy
 

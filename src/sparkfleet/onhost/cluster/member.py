@@ -1,4 +1,4 @@
-"""Every other rank's side of a change of a cluster: it tells the head how far it is, and obeys its word."""
+"""The members' side of a cluster rollout: they report to the head and follow its decision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparkfleet.onhost.state.journal import Journal
 
 @dataclass
 class Member:
-    """The party of every other rank: it tells the head how far it is, and does what the head says."""
+    """Coordinator of every rank but 0: it reports to the head and follows its decision."""
 
     system: System
     journal: Journal
@@ -31,21 +31,21 @@ class Member:
     word: str = messages.PREPARE
     why: str = ""
     what: str = ""
-    """The head's cause and remedy."""
+    """Cause and remedy that the head reported."""
     image_id: str = ""
     told: str = ""
-    """The state that the head knows of."""
+    """The state that the head has confirmed."""
     heard_at: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _close: Stop | None = None
 
-    def open(self, *, again: bool) -> None:  # noqa: ARG002  (the head's matter)
-        """Begin to tell the head."""
+    def open(self, *, again: bool) -> None:  # noqa: ARG002  (for the head)
+        """Begin to report to the head."""
         self.heard_at = self.system.monotonic()
         self._close = self.system.every(messages.BEAT_S, self.beat)
 
     def beat(self) -> None:
-        """Tell the head where this rank is, and take its word. Called from other threads."""
+        """Report to the head and read its decision. Called from other threads."""
         with self._lock:
             message = MemberMessage(
                 self.rank.rank,
@@ -61,13 +61,13 @@ class Member:
             try:
                 answer = HeadAnswer.from_json(data)
             except ContractError:
-                return  # nobody there, or no head of this rollout
+                return  # not reachable, or the head of another rollout
             self.word, self.heard_at = answer.word, self.system.monotonic()
             self.told = message.state
             self.why, self.what = answer.cause, answer.remedy
 
     def prepared(self, image_id: str) -> None:
-        """Say ready, and wait for the word to stop."""
+        """Report ready, and wait for the decision to stop."""
         self.image_id = image_id
         self._tell(messages.READY)
         try:
@@ -76,22 +76,22 @@ class Member:
             raise CoordinationError(error.failure.cause, error.failure.remedy) from None
 
     def stopped(self) -> None:
-        """Say that what was before has stopped, and wait for the word to start."""
+        """Report that the old engine has stopped, and wait for the decision to start."""
         self._tell(messages.STOPPED)
         self._wait(messages.START, messages.LOST_S)
 
     def check(self) -> None:
-        """Obey the word to go back."""
+        """Raise when the head rolls back."""
         if self.word == messages.ABORT:
             raise CandidateFailedError(Failure(f"{self.rank.name(0)}: {self.why}", self.what))
         silent = self.system.monotonic() - self.heard_at
         if silent >= messages.LOST_S:
             raise CandidateFailedError(
-                Failure(f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s")
+                Failure(f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s")
             )
 
     def prove(self, gate: Gate) -> Passed:
-        """Say that the engine runs; the head's gate decides."""
+        """Report that the engine runs; the head's gate decides."""
         began = self.system.monotonic()
         self._tell(messages.RUNNING)
         gate.waiting("the head's gate")
@@ -102,10 +102,10 @@ class Member:
         return Passed(spent, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
 
     def commit(self) -> None:
-        """The head knows."""
+        """Do nothing: the head decided it."""
 
     def was_committed(self) -> bool:
-        """Ask the head's swap, or its guard, for the word."""
+        """Request the decision from the head's rollout, or from its supervisor."""
         deadline = self.system.monotonic() + messages.WORD_S
         while self.system.monotonic() < deadline:
             self.beat()
@@ -121,7 +121,7 @@ class Member:
         return False
 
     def explain(self, failure: Failure) -> Failure:
-        """Tell the head, and add what it says of the others."""
+        """Report to the head, and add what it reports of the others."""
         if failure.exit_code is None:
             return failure
         self._tell(messages.FAILED, failure.cause, failure.remedy)
@@ -133,11 +133,11 @@ class Member:
         return replace(failure, cause=f"{failure.cause}; {self.rank.name(0)}: {self.why}")
 
     def abort(self, failure: Failure) -> None:
-        """Tell the head why this rank goes back."""
+        """Report to the head why this rank rolls back."""
         self._tell(messages.FAILED, failure.cause, failure.remedy)
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
-        """Tell the head how this rank ended: also a head that begins later than this rank refuses."""
+        """Report how this rank ended: also to a head that begins after this rank has refused."""
         began = self.system.monotonic()
         self._tell(messages.PROMOTED if promoted else messages.ENDED, cause)
         while self.told != self.state and self.system.monotonic() - began < messages.HEARD_S:
@@ -146,7 +146,7 @@ class Member:
         return ()
 
     def close(self) -> None:
-        """Stop telling."""
+        """Stop reporting."""
         if self._close:
             self._close()
             self._close = None
@@ -160,6 +160,6 @@ class Member:
             self.check()
             silent = self.system.monotonic() - self.heard_at
             if silent >= limit_s:
-                text = f"{self.rank.name(0)}, the head, has not answered for {silent:.0f} s"
+                text = f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s"
                 raise CandidateFailedError(Failure(text, messages.NO_FABRIC))
             self.system.sleep(messages.POLL_S)

@@ -1,6 +1,6 @@
-"""Answers that only the other ranks of a cluster can have given: signed with the key that they share.
+"""Responses of the other ranks of a cluster are signed with the key that they share.
 
-The key is that of the rollout that made them: it came over SSH and is never sent from here.
+The key is that of the rollout that created the ranks: it came over SSH and is never sent over the fabric.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ D = TypeVar("D", bound=Document)
 
 
 def query(ask: str, swap: str = "") -> PeerQuery:
-    """Return a query whose answer is good for nothing else."""
+    """Return a query with a nonce: its response answers no other query."""
     return PeerQuery(ask, swap, secrets.token_hex(16))
 
 
 def signed(answer: Document, key: str, asked: PeerQuery) -> dict[str, Any]:
-    """Return an answer with its proof; as it is where there is no key, or nothing to prove it for."""
+    """Return a response with its proof; unchanged without a key or nonce."""
     data = answer.to_json()
     return {**data, PROOF: _digest(data, key, asked.nonce)} if key and asked.nonce else data
 
 
 def proven(kind: type[D], answer: dict[str, Any] | None, key: str, asked: PeerQuery) -> D | None:
-    """Return an answer; None: no answer, none of this kind, or not signed with the key that there is."""
+    """Return a response; None: no response, another kind, or not signed with the key."""
     if answer is None:
         return None
     data = {name: value for name, value in answer.items() if name != PROOF}

@@ -1,4 +1,4 @@
-"""The guards of one cluster look at each other: ranks start together, for one epoch, or not.
+"""The supervisors of one cluster watch each other: all ranks start for one epoch, or none.
 
 The head makes a new epoch for each start of the engine. With ``mp`` workers start for it before the head,
 with ``ray`` after the head's Ray answers. A rank that is not of the epoch any more is lost to the others.
@@ -24,18 +24,18 @@ from sparkfleet.runtimes.base import Instance
 PORT = 29552
 RAY_PORT = 6379
 MASTER_PORT = 29501
-"""Where ranks meet: the head's fabric address with ``ray`` and ``mp``."""
+"""Rendezvous ports at the head's fabric address, with ``ray`` and ``mp``."""
 
 WAITING, READY, RUNNING, ENDS = "waiting", "ready", "running", "ends"
-"""State of a rank. The last: it leaves its epoch; as soon as its engine has ended it waits for another."""
+"""States of a rank. The last: it leaves its epoch, and waits for the next once its engine has ended."""
 POLL_S, LOOK_S, PATIENCE_S = 1.0, 2.0, 3.0
 LOST_S = 30.0
-"""Seconds without an answer after which a rank is lost: longer than a guard's own restart."""
+"""Seconds without a response after which a rank is lost: longer than a supervisor's own restart."""
 
 
 @dataclass
 class Peers:
-    """What one guard tells the others, and knows of them."""
+    """What one supervisor reports to the others, and knows of them."""
 
     system: System
     service: str
@@ -54,7 +54,7 @@ class Peers:
     _told: str = ""
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Tell another Spark how this rank is, or how a swap ended. Called from other threads."""
+        """Report this rank's state, or how a rollout ended. Called from other threads."""
         try:
             query = PeerQuery.from_json(message)
         except ContractError as error:
@@ -70,7 +70,7 @@ class Peers:
         return self.state
 
     def open(self) -> None:
-        """Answer the others from now on, as soon as the fabric address is here."""
+        """Serve queries of the others as soon as the fabric address is up."""
         if self._close is None:
             try:
                 self._close = self.system.listen(self.rank.address, PORT, self.answer)
@@ -78,13 +78,13 @@ class Peers:
                 self._tell(f"cannot answer other ranks at {self.rank.address}: {error}")
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Stop serving queries."""
         if self._close:
             self._close()
             self._close = None
 
     def wait(self, ended: Callable[[], bool], status: Callable[[str], None]) -> bool:
-        """Return True when this rank may start; False when ``ended`` says so first."""
+        """Return True when this rank may start; False when ``ended`` returned True first."""
         self.state, self.serves, self.cause = WAITING, False, ""
         self.epoch = uuid.uuid4().hex[:12] if self.rank.is_head else ""
         while not ended():
@@ -117,7 +117,7 @@ class Peers:
             return f"waits for the head {self.rank.name(0)}"
         if self.rank.executor == "mp":
             self.epoch = answer.epoch
-            return "" if answer.state == WAITING else "waits until the head begins anew"
+            return "" if answer.state == WAITING else "waits until the head restarts"
         if answer.state == WAITING:
             self.epoch, self.state = answer.epoch, READY
         elif answer.state == RUNNING and self.epoch == answer.epoch:
@@ -125,19 +125,19 @@ class Peers:
         return "waits until Ray answers on the head"
 
     def started(self, container: Instance) -> None:
-        """Remember which container runs for this epoch."""
+        """Record which container runs for this epoch."""
         self.state = RUNNING
         note_run(self.system, self.service, container, self.epoch)
 
     def adopt(self, container: Instance) -> None:
-        """Take the epoch of a container that runs already; of one that nobody noted there is none."""
+        """Take the recorded epoch of a container that runs already; "" without a record."""
         self.open()
         run = _noted_run(self.system, self.service)
         same = (run.container, run.started_at) == (container.id, container.started_at)
         self.epoch, self.state, self.cause = run.epoch if same else "", RUNNING, ""
 
     def watch(self) -> Stop:
-        """Look at the others in the background from now on; ``cause`` tells who is lost."""
+        """Watch the others in the background; ``cause`` names the rank that is lost."""
         self._heard = dict.fromkeys(self._others(), self.system.monotonic())
         return self.system.every(LOOK_S, self._look)
 
@@ -148,7 +148,7 @@ class Peers:
             if answer is not None:
                 self._heard[rank] = now
                 if answer.epoch != self.epoch or self._has_ended(rank, answer.state):
-                    self.cause = f"{self.rank.name(rank)} has ended or begun anew"
+                    self.cause = f"{self.rank.name(rank)} has ended or restarted"
                 elif rank == 0:
                     self.serves = bool(answer.serves)
             elif now - self._heard[rank] >= LOST_S:
@@ -163,7 +163,7 @@ class Peers:
         return list(range(1, len(self.rank.hosts))) if self.rank.is_head else [0]
 
     def _ask(self, rank: int) -> PeerState | None:
-        """Return what a rank of the same make answers; None: another make, no answer, no proof."""
+        """Return the state of a rank with the same fingerprint; None: another one, no response, no proof."""
         query = proof.query("state")
         data = self.system.ask_other(self.rank.addresses[rank], PORT, query.to_json(), PATIENCE_S)
         answer = proof.proven(PeerState, data, self.cluster_key, query)
@@ -176,7 +176,7 @@ class Peers:
 
 
 def peers_of(system: System, service: str, say: Callable[[str], None]) -> Peers | None:
-    """Return the peers of a service; None: it is served by this Spark alone."""
+    """Return the peers of a service; None: a single host serves it."""
     known: Generation | None = store.current_generation(system.paths.state, service)
     if known is None or known.rank is None:
         return None
@@ -184,7 +184,7 @@ def peers_of(system: System, service: str, say: Callable[[str], None]) -> Peers 
 
 
 def note_run(system: System, service: str, container: Instance, epoch: str) -> None:
-    """Keep which container runs for which epoch: a guard that adopts it is of that epoch."""
+    """Record which container runs for which epoch: a supervisor that adopts it belongs to that epoch."""
     run = RankRun(epoch, container.id, container.started_at)
     files.write_json(_run_path(system, service), run.to_json())
 
@@ -198,7 +198,7 @@ def _run_path(system: System, service: str) -> Path:
 
 
 def _word(system: System, query: PeerQuery) -> dict[str, Any]:
-    """Return how a rollout ended here, in the head's words; {}: it has not, or is not known."""
+    """Return how a rollout ended here, as a decision of the head; {}: it has not, or is not known."""
     try:
         directory = store.swap_directory(system.paths.state, query.swap)
         result = files.read_json(directory / "result.json")

@@ -1,1 +1,1 @@
-"""A candidate on trial: watched while it starts, asked at the gate, explained when it fails."""
+"""The candidate start: watched, proven by the readiness gate, diagnosed when it fails."""

@@ -1,4 +1,4 @@
-"""The candidate on trial: started without a restart policy, watched, gated. No decision is taken here."""
+"""The candidate start: without a restart policy, watched, gated. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 TELL_S = 30.0
-"""Seconds without news after which it is said what is waited for."""
+"""Seconds without progress after which the journal gets a ``waiting`` event."""
 GROWN_MIB = 4096
-"""Page cache (MiB) that is flushed while nothing serves."""
+"""Growth of the page cache (MiB) that is flushed while nothing serves."""
 MEMORY_LINES, MEMORY_WIDTH = 8, 400
 LOG_LINES = 5000
 """Lines of the engine's log that are read for a diagnosis and kept as evidence."""
@@ -32,7 +32,7 @@ class Failure:
     cause: str
     remedy: str = ""
     line: str = ""
-    """The engine's own words."""
+    """The last lines of the engine's log."""
     exit_code: int | None = None
     trace: str = ""
     """Memory while it started, as CSV."""
@@ -40,7 +40,7 @@ class Failure:
 
 
 class CandidateFailedError(Exception):
-    """The candidate did not pass; ``failure`` says why."""
+    """The candidate did not pass; ``failure`` is the reason."""
 
     def __init__(self, failure: Failure) -> None:
         """Keep the failure."""
@@ -50,7 +50,7 @@ class CandidateFailedError(Exception):
 
 @dataclass
 class Progress:
-    """Tells the diary how far an engine's start is, by what its log says."""
+    """Writes the progress of an engine's start to the journal, by its log."""
 
     system: System
     journal: Journal
@@ -78,13 +78,13 @@ class Progress:
         self.journal.tell("phase", said, phase=phase[0], seconds=self._seconds())
 
     def wait_for(self, what: str) -> None:
-        """Say what is waited for now."""
+        """Record what is waited for now."""
         self.awaited = what
         self._told = self.system.monotonic()
         self.journal.tell("waiting", what, phase="gate", seconds=self._seconds())
 
     def tick(self) -> None:
-        """Say that it still goes on, when there was no news for a while."""
+        """Write that the start continues, when there was no progress for a while."""
         if self.system.monotonic() - self._told >= TELL_S:
             self._told = self.system.monotonic()
             far = f" ({': '.join(part for part in self._last if part)})" if self._last[0] else ""
@@ -96,7 +96,7 @@ class Progress:
 
 
 class Others(Protocol):
-    """Who else has a say: the other ranks of a cluster (``together``)."""
+    """The other ranks of a cluster (``coordination``)."""
 
     def check(self) -> None:
         """Raise CandidateFailedError when one of them is lost."""
@@ -108,7 +108,7 @@ class Others(Protocol):
 def run(
     system: System, journal: Journal, generation: Generation, container_id: str, others: Others
 ) -> Passed:
-    """Start the candidate and gate it. Return what the gate saw, or raise CandidateFailedError."""
+    """Start the candidate and gate it. Return the gate's measurements, or raise CandidateFailedError."""
     for path in generation.rank.clear if generation.rank else ():
         files.remove(Path(path))
     # The cache was flushed before the stop; only one that grew much since is worth the time without service.
@@ -133,7 +133,7 @@ def _watch(
 ) -> Passed:
     container = system.runtime.inspect(container_id)
     if container is None:
-        raise CandidateFailedError(Failure("its container vanished right after the start"))
+        raise CandidateFailedError(Failure("its container disappeared right after the start"))
     progress = Progress(system, journal, generation.engine, redact.secrets_of(container), system.monotonic())
     guard = memory.FloorGuard(system, generation.floor_mib, lambda: system.kill_now(container))
     gate = Gate(system, generation, lambda: None, progress.wait_for)
@@ -146,7 +146,7 @@ def _watch(
         try:
             now = system.runtime.inspect(container_id)
         except RuntimeUnavailableError:
-            return  # dockerd is away, the engine may well serve: its port tells
+            return  # dockerd does not answer, the engine may still serve: its port shows that
         if now is None or not now.running:
             raise EngineEndedError
         others.check()
@@ -178,9 +178,9 @@ def _watch(
 
 
 def _check_transport(system: System, journal: Journal, generation: Generation, container_id: str) -> None:
-    """Keep what a cluster's ranks exchange data by; raise GateFailedError for TCP where RDMA is wanted."""
+    """Record the transport of a cluster's ranks; raise GateFailedError for TCP where RDMA is declared."""
     if generation.rank is None or not generation.rank.is_head:
-        return  # a channel has two ends: the head's log tells of all of its own
+        return  # a channel has two ends: the head's log has all of its own
     said = transport.transport(system.runtime.log(container_id, LOG_LINES).splitlines())
     if said.kind:
         journal.tell("note", f"ranks use {said.kind.upper()}: {said.line}", phase="transport")
@@ -193,11 +193,11 @@ def _check_transport(system: System, journal: Journal, generation: Generation, c
 
 
 def _ended(system: System, container_id: str, guard: memory.FloorGuard, gate: Gate) -> Failure:
-    """Return why the engine's process ended, by the guard, its log, its exit code."""
+    """Return why the engine's process ended, by the memory watchdog, its log, its exit code."""
     seen: dict[str, Any] = {"trace": guard.csv(), "transcript": tuple(gate.transcript)}
     container = system.runtime.inspect(container_id)
     if container is None:
-        why = guard.cause or "its container was removed by somebody else"
+        why = guard.cause or "its container was removed by another process"
         return Failure(why, memory.REMEDY_FLOOR if guard.struck else "", **seen)
     log = redact.redact(system.runtime.log(container_id, LOG_LINES), redact.secrets_of(container))
     reader = diagnosis.reader(gate.generation.engine)

@@ -1,7 +1,7 @@
-"""Why an engine did not come up, and how far it is: its log matched against known patterns.
+"""Causes of failed starts, and progress of running ones: the engine's log matched against known patterns.
 
 Patterns for every engine (kernel, container runtime, network) are in ``failure_patterns.json`` beside this
-module, those of one engine in its folder, each with its source and a sample of the real wording.
+module, those of one engine in its folder, each with its source and a sample of the real text.
 Standard library alone.
 """
 
@@ -34,7 +34,7 @@ _COMMAND_EXITS = {
 
 
 _LEVELS = {"D": "DEBUG", "I": "INFO", "W": "WARNING", "E": "ERROR"}
-"""What loggers that write one letter mean."""
+"""Levels of loggers that write one letter."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Diagnosis:
     cause: str
     remedy: str
     line: str
-    """The engine's own line; "" where the exit code alone tells."""
+    """The engine's own line; "" when the cause is known from the exit code alone."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is kept of a candidate that failed: log, inspect, memory, kernel messages, the gate's questions."""
+"""Evidence of a candidate that failed: log, inspect, memory, kernel messages, the gate's requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KERNEL_LINES = 200
 
 
 def save(system: System, directory: Path, container_id: str, failure: Failure) -> None:
-    """Write all that can be had, without any secret. What cannot be had is left out: a restore must go on."""
+    """Write all that is available, without secrets. The rest is left out: the restore must go on."""
     try:
         container = system.runtime.inspect(container_id)
         log = system.runtime.log(container_id, LOG_LINES) if container else ""

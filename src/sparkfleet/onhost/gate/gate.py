@@ -1,4 +1,4 @@
-"""The gate: the proof that a service serves. ``/health`` proves nothing: a wedged engine says 200, too.
+"""The readiness gate: the proof that a service serves. ``/health`` is none: a hung engine returns 200, too.
 
 Proven, in this order: the declared name is served, one deterministic completion has the expected text (it is
 also the warm-up), a second one comes in time, the engine's token counter moved, draft tokens were accepted
@@ -21,20 +21,20 @@ from sparkfleet.runtimes.base import Instance
 
 POLL_S = 0.25
 QUICK_S = 10.0
-"""Seconds for an answer that needs no tokens."""
+"""Seconds for a response that needs no tokens."""
 FIRST_FACTOR = 5
 """The first completion compiles kernels: it may take this many times the second one's limit."""
 COUNTER_S = 10.0
 """Seconds for counters to be published after the last token."""
 BROKEN_S = 5.0
-"""Seconds until dockerd knows of the end of an engine whose connection broke."""
+"""Seconds until dockerd reports the end of an engine whose connection broke."""
 TASK = "chat"
 OK = 200
 
 
 @dataclass(frozen=True)
 class Passed:
-    """What the gate saw when all was well."""
+    """What the gate measured when it passed."""
 
     ready_s: float
     """Seconds until the engine listed its models."""
@@ -46,12 +46,12 @@ class Passed:
     """Tokens generated meanwhile, by the engine's own counter."""
     accepted: float = 0
     serving_at: float = 0
-    """Unix time of the first right answer."""
+    """Unix time of the first right response."""
     memory_log: tuple[str, ...] = ()
-    """Lines in which the engine says what its weights take and what is left for its KV cache."""
+    """Log lines with the memory of the weights and what is left for the KV cache."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, rounded to what is meaningful."""
+        """Return plain data, rounded."""
         return {
             "ready_s": round(self.ready_s, 2),
             "first_s": round(self.first_s, 2),
@@ -65,7 +65,7 @@ class Passed:
 
 
 class GateFailedError(Exception):
-    """The service is not proven. ``str()`` is the cause; ``remedy`` what to do."""
+    """The gate did not pass. ``str()`` is the cause; ``remedy`` the next step."""
 
     def __init__(self, cause: str, remedy: str = "") -> None:
         """Keep cause and remedy."""
@@ -79,16 +79,16 @@ class EngineEndedError(Exception):
 
 @dataclass
 class Gate:
-    """One try. ``check_alive`` is asked all the time and raises EngineEndedError when the engine is gone."""
+    """One attempt. ``check_alive`` is called repeatedly and raises EngineEndedError at the engine's end."""
 
     system: System
     generation: Generation
     check_alive: Callable[[], None]
     waiting: Callable[[str], None] = lambda _: None
-    """Told what is waited for."""
+    """Called with what the gate waits for."""
     api_key: str = field(default="", repr=False)
     transcript: list[dict[str, Any]] = field(default_factory=list)
-    """Every question that meant something, and its answer; for the evidence."""
+    """Every relevant request and its response; for the evidence."""
 
     @property
     def engine(self) -> HostEngine:
@@ -96,12 +96,12 @@ class Gate:
         return engines.on_host(self.generation.engine)
 
     def find_api_key(self, instance: Instance | None) -> None:
-        """Take the key that the engine asks its clients for from what the instance was started with."""
+        """Take the API key that the engine requires from its start arguments and environment."""
         if instance is not None:
             self.api_key = self.engine.api_key.find(instance.env, instance.command)
 
     def prove(self) -> Passed:
-        """Return what was seen, or raise GateFailedError or EngineEndedError."""
+        """Return the measurements, or raise GateFailedError or EngineEndedError."""
         gate = self.generation.gate
         started = self.system.monotonic()
         listed = self._wait_ready(started + gate.timeout_s)
@@ -140,7 +140,7 @@ class Gate:
         self.check_alive()
         health = self._ask(engine.health, QUICK_S)
         state = (
-            f"{engine.health.path} says {health.status}"
+            f"{engine.health.path} returns {health.status}"
             if health.status
             else f"port {self.generation.port} is closed"
         )
@@ -156,7 +156,7 @@ class Gate:
             raise GateFailedError(
                 f"wrong name: the engine serves {', '.join(names) or 'nothing'}, "
                 f"declared is {self.generation.served_name}",
-                "either another engine answers on this port, or the name is set somewhere else, too",
+                "either another engine answers on this port, or the name is set in another place, too",
             )
 
     def _check_answer(self, answer: str) -> None:
@@ -165,12 +165,12 @@ class Gate:
             raise GateFailedError(
                 f"wrong answer: asked {gate.prompt!r}, expected {gate.expect or 'any text'!r}, "
                 f"got {responses.short(answer)!r}",
-                "weights, quantization or a kernel are not right, or the question does not suit this "
+                "weights, quantization or a kernel are not right, or the prompt does not suit this "
                 "model: gate: {prompt: ..., expect: ...}",
             )
 
     def _complete(self, limit_s: float, max_tokens: int) -> tuple[str, float]:
-        """Return one answer's text (thinking included) and its seconds."""
+        """Return one response's text (thinking included) and its seconds."""
         gate = self.generation.gate
         self.check_alive()
         started = self.system.monotonic()
@@ -190,7 +190,9 @@ class Gate:
         if answer.timed_out:
             health = self._ask(self.engine.health, QUICK_S)
             wedged = (
-                f", although {self.engine.health.path} says 200: it is wedged" if health.status == OK else ""
+                f", although {self.engine.health.path} returns 200: it is wedged"
+                if health.status == OK
+                else ""
             )
             return GateFailedError(
                 f"no completion within {limit_s:g} s{wedged}",
@@ -227,7 +229,7 @@ class Gate:
                 names.missing_hint,
             )
         if tokens <= 0:
-            raise GateFailedError("the engine's token counter did not move: the answer came from elsewhere")
+            raise GateFailedError("the engine's token counter did not move: another process answered")
         raise GateFailedError(
             "speculative decoding is declared, but no draft token was accepted",
             "the drafter does not fit this model or its revision, or --speculative-config has no effect",

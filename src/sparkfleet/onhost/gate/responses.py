@@ -1,4 +1,4 @@
-"""Reading what all engines answer alike: metrics; and limits of requests. Pure."""
+"""Parsing what all engines have in common: metrics; and limits of requests. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What NCCL says in an engine's log that it uses between Sparks: RDMA, or TCP in silence. Pure."""
+"""What NCCL uses between Sparks according to an engine's log: RDMA, or TCP without a warning. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 RDMA, TCP, UNKNOWN = "rdma", "tcp", ""
 
 _SAYS = (
-    # NCCL's own words, of 2.18 to 2.28: which plugin was chosen, what a channel goes over, what was found.
+    # NCCL's messages, of 2.18 to 2.28: the plugin chosen, a channel's transport, the devices found.
     (re.compile(r"NCCL INFO .*\bUsing network IB\w*\b"), RDMA),
     (re.compile(r"NCCL INFO .*\bUsing network Socket\b"), TCP),
     (re.compile(r"NCCL INFO Channel .* via NET/IB\w*/"), RDMA),
@@ -21,18 +21,18 @@ _SAYS = (
 
 @dataclass(frozen=True)
 class Transport:
-    """How an engine's ranks exchange data, and the line that says so."""
+    """How an engine's ranks exchange data, and the log line that shows it."""
 
     kind: str = UNKNOWN
-    """``rdma``, ``tcp``, or "" when the log does not say."""
+    """``rdma``, ``tcp``, or "" when the log does not show it."""
     line: str = ""
 
 
 def transport(lines: Iterable[str]) -> Transport:
-    """Return what the ranks of an engine use. One channel over TCP is TCP: it makes all wait.
+    """Return what the ranks of an engine use. One channel over TCP counts as TCP: all wait for it.
 
-    Within a process NCCL may look at sockets first and then use RDMA; what it chose is said with ``Using
-    network`` and for each channel, and counts more than what it found.
+    NCCL may probe sockets first and then use RDMA; its choice is logged with ``Using network`` and for each
+    channel, and counts more than what it found.
     """
     found: dict[int, str] = {}
     for line in lines:

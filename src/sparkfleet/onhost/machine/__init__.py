@@ -1,1 +1,1 @@
-"""The Spark as the programs here see it: Docker, systemd, files, memory, the wire. A seam for tests."""
+"""Interface to the machine: Docker, systemd, files, memory, the network. Tests replace it."""

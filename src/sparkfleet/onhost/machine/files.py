@@ -1,4 +1,4 @@
-"""Files that survive a power cut: written beside, synced, renamed. Our state changes go through here."""
+"""Files that survive a power cut: written beside, synced, renamed. All state is written this way."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read_document(kind: type[D], path: Path) -> D | None:
 def read_or_default(kind: type[D], path: Path) -> D:
     """Return the document in ``path``; the one with nothing in it when there is none that can be read.
 
-    For files that are written again by themselves: nothing is lost with one of another shape.
+    For files that are written again anyway: an invalid one may be lost.
     """
     try:
         return read_document(kind, path) or kind()
@@ -80,7 +80,7 @@ def append_line(path: Path, line: str, *, sync: bool) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole directory; nothing there is fine."""
+    """Remove a file or a whole directory, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

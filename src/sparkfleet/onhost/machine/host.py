@@ -28,7 +28,7 @@ class Spark:
     """The machine that this program runs on."""
 
     def __init__(self, paths: Paths | None = None) -> None:
-        """Look at nothing yet."""
+        """Open nothing yet."""
         self.paths = paths or Paths()
         self.runtime = onhost.runtime()
 
@@ -86,7 +86,7 @@ class Spark:
         return ""
 
     def http(self, question: Question) -> Answer:
-        """Ask 127.0.0.1."""
+        """Send an HTTP request to 127.0.0.1."""
         connection = http.client.HTTPConnection("127.0.0.1", question.port, timeout=question.timeout_s)
         try:
             body = question.body.encode() or None
@@ -101,17 +101,17 @@ class Spark:
             connection.close()
 
     def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
-        """Answer other Sparks."""
+        """Serve requests of other Sparks."""
         return wire.listen(address, port, answer)
 
     def ask_other(
         self, address: str, port: int, message: dict[str, Any], timeout_s: float
     ) -> dict[str, Any] | None:
-        """Ask another Spark."""
+        """Send a request to another Spark."""
         return wire.ask(address, port, message, timeout_s)
 
     def holders(self, port: int) -> tuple[Holder, ...]:
-        """Return who listens on the TCP port; dockerd's proxies are named by the container they serve."""
+        """Return the process that listens on the TCP port; for a proxy of dockerd with its container."""
         inodes: set[str] = set()
         for table in ("/proc/net/tcp", "/proc/net/tcp6"):
             try:
@@ -123,7 +123,7 @@ class Spark:
         published = {number: instance.id for instance in self.runtime.running() for number in instance.ports}
         found = [holder for pid in _pids() if (holder := _holder(pid, inodes))]
         if not found:
-            return (Holder(0, "a process that cannot be seen from here", published.get(port, "")),)
+            return (Holder(0, "a process that is not visible here", published.get(port, "")),)
         return tuple(
             Holder(one.pid, one.command, published.get(port, "")) if "docker-proxy" in one.command else one
             for one in found
@@ -150,7 +150,7 @@ class Spark:
 
 
 def stay_in_memory() -> None:
-    """Keep this program's pages in memory: a guard that must be read back from disk is too late."""
+    """Keep this program's pages in memory: a watchdog that must be read back from disk is too late."""
     current, future, on_fault = 1, 2, 4
     try:
         ctypes.CDLL(None, use_errno=True).mlockall(current | future | on_fault)

@@ -1,4 +1,4 @@
-"""Jobs on a Spark that outlive who asked for them: their units, and the secrets that they are given.
+"""Jobs that outlive the operator's connection: their units, and their secrets.
 
 A secret lies in ``/run/sparkfleet/<id>.<kind>``: in memory, readable by its one reader, gone with the job.
 """
@@ -26,12 +26,12 @@ def unit(job: str) -> str:
 
 
 def is_going_on(job: str) -> bool:
-    """Tell whether a job runs."""
+    """Return whether a job runs."""
     return subprocess.run(["systemctl", "is-active", "--quiet", unit(job)], check=False).returncode == 0
 
 
 def secret(job: str, kind: str = HUB_TOKEN) -> Path:
-    """Return where a job's secret of a kind lies."""
+    """Return the path of a job's secret."""
     return RUN_DIR / f"{job}.{kind}"
 
 
@@ -63,7 +63,7 @@ def sweep_secrets() -> None:
 
 
 def start(job: str, words: Sequence[str], *properties: str) -> None:
-    """Run a command of our programs as the job's unit; raise OSError, and keep no secret, when it cannot."""
+    """Run a command as the job's unit. When that fails, remove the secrets and raise OSError."""
     asked = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
     # However the job ends, SIGKILL included:
     asked += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]

@@ -1,4 +1,4 @@
-"""Memory before and during an engine's start: a floor that is guarded, and the wait until it came back."""
+"""Memory before and during an engine's start: the watchdog of the floor, and the wait for freed memory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class FloorGuard:
     """Kills an engine when MemAvailable falls below the floor, before the Spark stops answering."""
 
     def __init__(self, system: System, floor_mib: int, kill: Callable[[], None]) -> None:
-        """Guard nothing yet; ``sample`` is called once a second by whoever owns the clock."""
+        """Watch nothing yet; the caller runs ``sample`` once a second."""
         self._system = system
         self._floor = floor_mib
         self._kill = kill
         self._lock = threading.Lock()
         self.trace: list[tuple[float, Memory]] = []
         self.struck: Memory | None = None
-        """The memory at the moment of the kill; None as long as all was well."""
+        """The memory at the moment of the kill; None without a kill."""
 
     def sample(self) -> None:
-        """Look once; below the floor: kill. Again while memory stays low, since one kill may miss."""
+        """Check once; below the floor: kill. Again while memory stays low: one kill may not be enough."""
         memory = self._system.memory()
         with self._lock:
             self.trace.append((self._system.now(), memory))
@@ -67,7 +67,7 @@ REMEDY_FLOOR = (
 
 
 def wait_back(system: System, need_mib: int, limit_s: float = 90) -> Memory:
-    """Wait until the memory of stopped engines came back (on a Spark it comes late); return the last look.
+    """Wait until the memory of stopped engines is freed (late on a Spark); return the last sample.
 
     Enough is ``need_mib``; where that is 0 or out of reach: until it stops rising.
     """

@@ -1,4 +1,4 @@
-"""Which files somebody holds open or has mapped: by device and inode, since containers know other paths."""
+"""Files that are open or mapped in any process: by device and inode, since containers have other paths."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def mapped(text: str) -> set[Identity]:
 
 
 def any_of(paths: Iterable[Path], holders: set[Identity]) -> Path | None:
-    """Return the first of the files, links followed, that somebody holds; None when nobody holds any."""
+    """Return the first of the files, links followed, that a process has open; None for none."""
     for path in paths:
         with contextlib.suppress(OSError):
             info = path.stat()

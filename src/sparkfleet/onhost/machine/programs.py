@@ -1,4 +1,4 @@
-"""Which programs run: a guard says it to systemd, so that a look knows one that is older than the file."""
+"""Identity of the running program: a supervisor reports it to systemd, so that the probe sees old ones."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def identity(path: str = "") -> str:
 
 
 def status(text: str, programs: str) -> str:
-    """Return what a guard of these programs says of itself."""
+    """Return the status text of a supervisor of these programs."""
     return f"{text}; programs {programs}" if programs else text
 
 
 def said(status_text: str) -> str:
-    """Return the programs of the guard that said this, "" for one of the days before guards said it."""
+    """Return the programs of the supervisor with this status text, "" for one that does not report them."""
     found = _SAID.search(status_text.strip())
     return found[1] if found else ""

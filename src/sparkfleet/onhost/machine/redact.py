@@ -12,7 +12,7 @@ MASK = "***"
 SECRET_NAME = re.compile(
     r"token|secret|passw|credential|api_?key|private_?key|access_?key|(^|_)auth", re.IGNORECASE
 )
-"""Names of environment variables whose values are nobody's business."""
+"""Names of environment variables whose values are secret."""
 
 _SHAPES = re.compile(
     r"\b(?:hf|sk|nvapi|ghp|glpat)[-_][A-Za-z0-9_-]{16,}"
@@ -21,7 +21,7 @@ _SHAPES = re.compile(
     r"|(?<='api_key': )\[[^\]]*\]"
 )
 SHORTEST = 6
-"""A known value shorter than this is not searched for in text: it would blank out innocent words."""
+"""A known value shorter than this is not masked in text: it would mask ordinary words."""
 
 
 def secrets_of(instance: Instance | None) -> tuple[str, ...]:

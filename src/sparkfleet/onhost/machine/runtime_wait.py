@@ -1,5 +1,5 @@
-"""Waiting for the runtime's daemon without a limit: a program that gives up leaves an engine down when the
-daemon comes back.
+"""Wait for the runtime's daemon without a limit: a program that gives up would leave an engine down when the
+daemon is back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the programs here are spoken to and answer: JSON on stdin, JSON lines on stdout, an exit code."""
+"""Input and output of the programs: JSON on stdin, JSON lines on stdout, an exit code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def say(data: dict[str, Any]) -> None:
 
 
 def asked() -> dict[str, Any]:
-    """Return the object that is on stdin. Raise ValueError for another thing."""
+    """Return the JSON object on stdin. Raise ValueError for anything else."""
     try:
         data = json.load(sys.stdin)
     except ValueError as error:
         raise ValueError(f"stdin: not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise ValueError("stdin: expected a JSON object")  # noqa: TRY004 (what was written is wrong)
+        raise ValueError("stdin: expected a JSON object")  # noqa: TRY004 (the text is wrong)
     return data

@@ -1,7 +1,6 @@
-"""The Spark as the programs here see it: a seam, so that every decision is tested without a runtime or
-systemd.
+"""Interface to the Spark, so that every decision is tested without a runtime or systemd.
 
-``host.py`` is the real one. Nothing outside ``host.py`` and ``runtimes`` talks to the machine.
+``host.py`` is the real one. Nothing outside ``host.py`` and ``runtimes`` accesses the machine.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from sparkfleet.contract.generation import STATE_DIR
 from sparkfleet.runtimes.base import Instance, Runtime, Stop
 
 PROGRAM = "/usr/local/lib/sparkfleet/sparkfleet.pyz"
-"""Where these programs lie on a Spark."""
+"""Path of these programs on a Spark."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class Memory:
-    """What /proc/meminfo says, in MiB; ``pressure`` is PSI "full avg10" in percent, None without PSI."""
+    """Values of /proc/meminfo in MiB; ``pressure`` is PSI "full avg10" in percent, None without PSI."""
 
     total: int
     available: int
@@ -61,7 +60,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer. ``status`` 0: there was none, ``error`` says why."""
+    """An HTTP response. ``status`` 0: there was none, ``error`` is the reason."""
 
     status: int
     body: str = ""
@@ -79,13 +78,13 @@ class Ran:
 
     @property
     def text(self) -> str:
-        """Return what it said, the error first."""
+        """Return its output, stderr first."""
         return (self.err.strip() or self.out.strip()).strip()
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who listens on a TCP port: a process, and the container it is in ("" = none)."""
+    """The process that listens on a TCP port, and the container it is in ("" = none)."""
 
     pid: int
     command: str
@@ -93,7 +92,7 @@ class Holder:
 
 
 class System(Protocol):
-    """Everything else of the machine."""
+    """Interface to the machine."""
 
     paths: Paths
 
@@ -123,24 +122,24 @@ class System(Protocol):
         """Write dirty pages, then drop clean caches; return "" or why it could not be done."""
 
     def http(self, question: Question) -> Answer:
-        """Ask 127.0.0.1. Never raises."""
+        """Send an HTTP request to 127.0.0.1. Never raises."""
 
     def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
-        """Answer other Sparks at ``address`` in the background. Raise OSError when that cannot be."""
+        """Serve requests of other Sparks at ``address`` in the background. Raise OSError when that fails."""
 
     def ask_other(
         self, address: str, port: int, message: dict[str, Any], timeout_s: float
     ) -> dict[str, Any] | None:
-        """Return what another Spark answers; None when it does not. Never raises."""
+        """Return another Spark's response; None without one. Never raises."""
 
     def holders(self, port: int) -> tuple[Holder, ...]:
-        """Return who listens on the TCP port."""
+        """Return the process that listens on the TCP port."""
 
     def free_mib(self, path: Path) -> int:
         """Return the MiB that root may still write to the file system of ``path``."""
 
     def kill_now(self, instance: Instance) -> None:
-        """SIGKILL its processes the shortest way, also when the runtime's daemon is slow."""
+        """SIGKILL its processes directly, also when the runtime's daemon is slow."""
 
 
 def systemctl(system: System, *words: str, timeout_s: float = 180) -> Ran:

@@ -1,7 +1,7 @@
-"""The valve: gives the page cache back before an engine starts.
+"""The ``drop_caches`` valve: drops the page cache before an engine starts.
 
 On a Spark the GPU allocates from the same memory, and CUDA counts clean page cache as used: after a copy of
-weights an engine would see little free memory although all of it could be had.
+weights an engine would see little free memory although the kernel could free it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WORTH_MIB = 512
 
 @dataclass(frozen=True)
 class Flush:
-    """What a flush did."""
+    """Result of a flush."""
 
     given_back: int
     """MiB of free memory more than before."""
@@ -27,10 +27,10 @@ def flush(system: System, worth_mib: int = WORTH_MIB) -> Flush:
     """Write dirty pages and drop clean caches when there is something to gain."""
     before = system.memory()
     if before.cache < worth_mib:
-        return Flush(0, f"page cache is {before.cache} MiB: nothing to gain")
+        return Flush(0, f"page cache is {before.cache} MiB: nothing to drop")
     refused = system.drop_caches()
     if refused:
         return Flush(0, f"page cache of {before.cache} MiB stays: {refused}")
     after = system.memory()
     gained = max(0, after.free - before.free)
-    return Flush(gained, f"page cache gave back {gained} MiB, {after.available} MiB available")
+    return Flush(gained, f"dropped the page cache: {gained} MiB, {after.available} MiB available")

@@ -1,4 +1,4 @@
-"""How Sparks of a cluster speak: one line of JSON there, one line of JSON back, over TCP on the fabric."""
+"""Messages between Sparks of a cluster: a line of JSON for request and response, over TCP on the fabric."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 LONGEST = 64 * 1024
-"""Bytes of a line; a longer one is nobody's we know."""
+"""Bytes of a line; a longer one is refused."""
 PATIENCE_S = 5.0
-"""Seconds that one question may keep a line open."""
+"""Seconds that one request may keep a connection open."""
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -24,13 +24,13 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 def listen(address: str, port: int, answer: Answer) -> Callable[[], None]:
-    """Answer questions in the background; return what ends that. Raise OSError for an address not here."""
+    """Serve requests in the background; return what stops it. Raise OSError for a foreign address."""
 
     class Handler(socketserver.StreamRequestHandler):
         timeout = PATIENCE_S
 
         def handle(self) -> None:
-            with contextlib.suppress(OSError):  # who asked has gone: it asks again
+            with contextlib.suppress(OSError):  # the client hung up: it asks again
                 question = _read(self.rfile.readline(LONGEST))
                 if question is not None:
                     self.wfile.write(json.dumps(answer(question)).encode() + b"\n")
@@ -46,7 +46,7 @@ def listen(address: str, port: int, answer: Answer) -> Callable[[], None]:
 
 
 def ask(address: str, port: int, message: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
-    """Return the answer; None: nobody there, too late, or not understood."""
+    """Return the response; None: not reachable, too late, or not valid."""
     try:
         with socket.create_connection((address, port), timeout_s) as connection:
             connection.settimeout(timeout_s)

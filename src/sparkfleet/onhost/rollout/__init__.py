@@ -1,1 +1,1 @@
-"""The transaction that replaces a generation, from the checks before it to putting back what served."""
+"""The transaction that replaces a generation, from the checks before it to the automatic rollback."""

@@ -20,7 +20,7 @@ from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError
 
 
 def tidy(system: System, services: tuple[str, ...]) -> None:
-    """Remove what an earlier swap left beside a service; a lone ``.old`` gets its name back."""
+    """Remove what an earlier rollout left beside a service; a lone ``.old`` container gets its name back."""
     for service in services:
         leftover = system.runtime.find(service, Role.CANDIDATE)
         if leftover:
@@ -44,11 +44,13 @@ def stop(system: System, service: str, entry: dict[str, Any]) -> None:
         system.runtime.stop(container.id, grace)
     container = system.runtime.inspect(container.id)
     if container and container.running:
-        raise CandidateFailedError(Failure(f"the running engine {service} does not end, not even by SIGKILL"))
+        raise CandidateFailedError(
+            Failure(f"the running engine {service} does not end, not even after SIGKILL")
+        )
 
 
 def switch_over(system: System, journal: Journal, generation: Generation, candidate_id: str) -> None:
-    """Stop what is replaced, wait for its memory, free the names, give the candidate its own."""
+    """Stop the old services, wait for their memory, free the names, rename the candidate."""
     state = journal.before
     for service, entry in state.items():
         if entry["container"] or entry["active"]:
@@ -60,8 +62,8 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
     if found.available < generation.need_mib:
         raise CandidateFailedError(
             Failure(
-                f"memory did not come back: {found.available} MiB available, {generation.need_mib} needed",
-                "something else holds memory: see `nvidia-smi` and `ps` on the Spark",
+                f"memory was not freed: {found.available} MiB available, {generation.need_mib} needed",
+                "another process uses memory: see `nvidia-smi` and `ps` on the Spark",
             )
         )
     for service, entry in state.items():
@@ -71,17 +73,19 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
 
 
 def place(system: System, record: dict[str, Any], token: str) -> None:
-    """Write unit and record of what passed; starts nothing. CandidateFailedError when systemd refuses."""
+    """Write unit and record of the new generation; starts nothing. Raise CandidateFailedError."""
     generation = Generation.from_json(record)
     snapshot.write_unit(system, generation.service, generation.unit)
     if token:
         store.keep_cluster_key(system.paths.state, generation.service, record["swap"], token)
-    # The guard adopts the container that the books name, and no other: the books come before the start.
+    # The supervisor adopts only the container that the record names: write the record before the start.
     store.set_current(system.paths.state, generation.service, record)
     systemctl(system, "reset-failed", generation.unit_name)
     enabled = systemctl(system, "enable", generation.unit_name)
     if enabled.code:
-        raise CandidateFailedError(Failure(f"systemd did not enable {generation.unit_name}: {enabled.text}"))
+        raise CandidateFailedError(
+            Failure(f"systemd could not enable {generation.unit_name}: {enabled.text}")
+        )
 
 
 def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
@@ -94,15 +98,15 @@ def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
     now = system.runtime.inspect(container_id)
     if started.code or not now or not now.running:
         why = started.text or "the engine ended"
-        raise CandidateFailedError(Failure(f"systemd did not take over {generation.unit_name}: {why}"))
+        raise CandidateFailedError(Failure(f"systemd could not take over {generation.unit_name}: {why}"))
     if was and now.started_at != was.started_at:
         journal.tell("note", f"{generation.service} had ended and was started by its unit", phase="promote")
 
 
 def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
-    """Remove what the promoted generation replaced, and remember the generation for a rollback.
+    """Remove what the promoted generation replaced, and keep that generation for a rollback.
 
-    The new one serves and is supervised: from here on nothing is worth going back for.
+    The new one serves and is supervised: no failure after this point causes a rollback.
     """
     generation = Generation.from_json(record)
     for service, entry in journal.before.items():
@@ -112,7 +116,9 @@ def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
             if service != generation.service:
                 forget(system, service)
         except (RuntimeRefusedError, OSError) as error:
-            journal.tell("note", f"left over of {service}, the next swap tidies up: {error}", phase="promote")
+            journal.tell(
+                "note", f"leftovers of {service} stay until the next rollout: {error}", phase="promote"
+            )
     store.forget_cluster_keys(system.paths.state, generation.service, record["swap"])
     try:
         store.remember(system.paths.state, record)
@@ -121,7 +127,7 @@ def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
 
 
 def forget(system: System, service: str) -> None:
-    """Take a service's unit away and strike it from the books; its generations stay for a rollback."""
+    """Remove a service's unit and record; its generations stay for a rollback."""
     unit = units.unit_name(service)
     systemctl(system, "disable", unit)
     snapshot.write_unit(system, service, None)
@@ -130,11 +136,11 @@ def forget(system: System, service: str) -> None:
 
 
 def revert(system: System, journal: Journal, generation: Generation) -> None:
-    """Bring containers, units and books back to how they were before; starts nothing."""
+    """Restore containers, units and records from ``before.json``; starts nothing."""
     candidate = find_candidate(system, journal, generation)
     if candidate:
         for service in journal.before:
-            if snapshot.is_active(system, service):  # not one that systemd is only about to start, at boot
+            if snapshot.is_active(system, service):  # not one that systemd is only about to start at boot
                 systemctl(system, "stop", units.unit_name(service))
         system.runtime.remove(candidate.id)
     for service, entry in journal.before.items():
@@ -162,7 +168,7 @@ def _name_back(system: System, journal: Journal, service: str, entry: dict[str, 
 
 
 def find_candidate(system: System, journal: Journal, generation: Generation) -> Instance | None:
-    """Return the candidate by the id on record, or by its first name when a kill came before the record."""
+    """Return the candidate by its recorded id, or by its first name when a kill came before the record."""
     created = journal.last("created")
     if created:
         return system.runtime.inspect(created["container"])
@@ -171,7 +177,7 @@ def find_candidate(system: System, journal: Journal, generation: Generation) -> 
 
 
 def discard(system: System, journal: Journal, generation: Generation) -> None:
-    """Remove the candidate; nothing else was touched yet."""
+    """Remove the candidate; nothing else has changed yet."""
     candidate = find_candidate(system, journal, generation)
     if candidate:
         system.runtime.remove(candidate.id)

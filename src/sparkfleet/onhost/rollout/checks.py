@@ -1,4 +1,4 @@
-"""What must be true before anything is touched. Every refusal names what stands in the way and what to do."""
+"""Checks before a rollout changes anything. Every refusal names the obstacle and the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, Runtim
 
 REFUSED, STALE = "refused", "stale"
 STATE_MIB, RUNTIME_MIB = 64, 512
-"""Free disk space (MiB) for the diary and evidence, and for a container's layer and log."""
+"""Free disk space (MiB) for the journal and evidence, and for a container's layer and log."""
 
 GPU_S, NO_SUCH_COMMAND = 30.0, 127
 """Seconds for the driver to answer; a driver that hangs takes longer."""
@@ -22,7 +22,7 @@ GPU_S, NO_SUCH_COMMAND = 30.0, 127
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why nothing was done."""
+    """Why the rollout did not begin."""
 
     outcome: str
     cause: str
@@ -30,13 +30,13 @@ class Refusal:
 
 
 def touched(request: SwapRequest) -> tuple[str, ...]:
-    """Return the services that a swap stops or starts, the candidate's own last."""
+    """Return the services that a rollout stops or starts, the candidate's own last."""
     own = (request.candidate.service,) if request.candidate else ()
     return tuple(name for name in dict.fromkeys(request.replaces) if name not in own) + own
 
 
 def refusal(system: System, request: SwapRequest) -> Refusal | None:
-    """Return the first thing that stands in the way of the swap, None when nothing does."""
+    """Return the first obstacle of the rollout, None when there is none."""
     try:
         for service in touched(request):
             store.check_service(service)
@@ -64,7 +64,7 @@ def refusal(system: System, request: SwapRequest) -> Refusal | None:
 
 
 def _stale(system: System, request: SwapRequest) -> Refusal | None:
-    """The plan was made against these very containers."""
+    """The containers are those of the plan."""
     for name, expected in request.expect:
         container = system.runtime.find(name)
         found = container.id if container else ""
@@ -76,22 +76,25 @@ def _stale(system: System, request: SwapRequest) -> Refusal | None:
 
 
 def _foreign(system: System, found: dict[str, Instance | None]) -> Refusal | None:
-    """Only what carries our label, or our mark, is ever touched."""
+    """Only containers with the label and units with the mark of sparkfleet are ever changed."""
     noun = system.runtime.noun
     for service, own in found.items():
         for role in Role:
             container = own if role is Role.CURRENT else system.runtime.find(service, role)
             if container and container.service != service:
-                owner = f"service {container.service}" if container.service else "nobody we know"
+                owner = f"service {container.service}" if container.service else "another tool"
                 return Refusal(
                     REFUSED,
-                    f"{noun} {container.name} ({container.id[:12]}) is not ours: it belongs to {owner}",
+                    f"{noun} {container.name} ({container.id[:12]}) is not managed by sparkfleet: "
+                    f"it belongs to {owner}",
                     "adopt it, give the service another name, or remove the container yourself",
                 )
         path = system.paths.units / units.unit_name(service)
         if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(units.MARK):
             return Refusal(
-                REFUSED, f"{path} is not ours: it does not begin with {units.MARK!r}", "move it away"
+                REFUSED,
+                f"{path} is not managed by sparkfleet: it does not begin with {units.MARK!r}",
+                "move it away",
             )
     return None
 
@@ -106,7 +109,11 @@ def _candidate(system: System, request: SwapRequest) -> Refusal | None:
             REFUSED, f"{cause}, and only part of a change of all ranks", "pyinfra INVENTORY deploys/serve.py"
         )
     if not generation.unit.startswith(units.MARK):
-        return Refusal(REFUSED, f"the unit of {generation.service} has no mark of ours", "render it anew")
+        return Refusal(
+            REFUSED,
+            f"the unit of {generation.service} was not written by sparkfleet",
+            "run again: the new plan renders it",
+        )
     workload = system.runtime.workload(generation)
     missing = system.runtime.missing(workload)
     if missing:
@@ -114,7 +121,7 @@ def _candidate(system: System, request: SwapRequest) -> Refusal | None:
     for device in workload.devices:
         # A runtime may take any name here and refuse it only at the start, after the old engine's stop.
         if not Path(device).exists():
-            return Refusal(REFUSED, f"there is no {device} on this Spark", "mend container.devices")
+            return Refusal(REFUSED, f"there is no {device} on this Spark", "correct container.devices")
     return None
 
 
@@ -124,18 +131,18 @@ def _port(system: System, request: SwapRequest, found: dict[str, Instance | None
     leaving = {container.id for container in found.values() if container}
     for port, remedy in (
         (request.candidate.port, "stop it, or give the service another port"),
-        *((port, "stop it: the ranks of a cluster meet there") for port in _meeting(request.candidate)),
+        *((port, "stop it: the ranks of a cluster need this port") for port in _meeting(request.candidate)),
     ):
         for holder in system.holders(port):
             if holder.container not in leaving:
                 name = _name_of(system, holder.container) or f"{holder.command} (pid {holder.pid})"
-                cause = f"port {port} is held by {name}, which this swap does not replace"
+                cause = f"port {port} is held by {name}, which this rollout does not replace"
                 return Refusal(REFUSED, cause, remedy)
     return None
 
 
 def _meeting(generation: Generation) -> tuple[int, ...]:
-    """Return the ports of this Spark where the ranks of a cluster meet: a leftover there lets them hang."""
+    """Return the coordination ports of a cluster here: a leftover process there would block the ranks."""
     rank = generation.rank
     if rank is None or not rank.is_head:
         return ()
@@ -148,7 +155,7 @@ def _name_of(system: System, container_id: str) -> str:
 
 
 def _memory(system: System, request: SwapRequest, found: dict[str, Instance | None]) -> Refusal | None:
-    """How much a running engine will give back is not known for sure: only the impossible is refused here.
+    """What a running engine will release is not known for sure: only the impossible is refused here.
 
     After the stop, memory is measured, and the candidate is not started without enough of it.
     """
@@ -170,17 +177,17 @@ def _disk(system: System) -> Refusal | None:
         free = system.free_mib(path)
         if free < need:
             return Refusal(
-                REFUSED, f"disk full: {free} MiB free under {path}, {need} needed", "make room first"
+                REFUSED, f"disk full: {free} MiB free under {path}, {need} needed", "free disk space first"
             )
     return None
 
 
 def _gpu(system: System, request: SwapRequest) -> Refusal | None:
-    """A driver that was replaced beneath a running engine lets it go on, and lets no other one start."""
+    """A driver that was replaced under a running engine does not stop it, but no other engine starts."""
     if request.candidate is None or not system.runtime.workload(request.candidate).gpus:
         return None
     seen = system.run(("nvidia-smi", "-L"), GPU_S)
-    if seen.code in {0, NO_SUCH_COMMAND}:  # it need not be there: the engine's own start tells
+    if seen.code in {0, NO_SUCH_COMMAND}:  # it may be missing: the engine's start shows that
         return None
     said = seen.text.splitlines()[0] if seen.text else f"nvidia-smi ended with {seen.code}"
     return Refusal(

@@ -1,4 +1,4 @@
-"""Starting a swap so that it needs nobody: a transient unit that survives the operator, and its own death."""
+"""Starts a rollout in a transient unit, which survives the operator's connection and its own crash."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from sparkfleet.onhost.rollout import rollout
 from sparkfleet.onhost.state import store, units
 
 BUSY = 75
-"""Exit code: another swap goes on; its id is on stdout (EX_TEMPFAIL)."""
+"""Exit code: another rollout is in progress; its id is on stdout (EX_TEMPFAIL)."""
 BOOT_S = 300.0
-"""Seconds that a boot waits for dockerd, when there is a swap to finish."""
+"""Seconds that a boot waits for dockerd when there is a rollout to finish."""
 INTERNAL = 70
-"""Exit code of ``swap-run`` when it died of itself: systemd starts it again (EX_SOFTWARE)."""
+"""Exit code of ``swap-run`` after an internal error: systemd starts it again (EX_SOFTWARE)."""
 
 
 def request(system: System, wanted: SwapRequest) -> tuple[int, dict[str, Any]]:
-    """Write the request down and start it detached. Return exit code and answer; at once in any case."""
+    """Write the request and start it detached. Return exit code and response, without waiting."""
     state = system.paths.state
     if (store.swap_directory(state, wanted.id) / "request.json").exists():
-        return 0, {"swap": wanted.id, "text": "was asked for before"}
+        return 0, {"swap": wanted.id, "text": "was requested before"}
     try:
         with store.lock(state, wait=False):
             going_on = store.unfinished(state)
@@ -34,12 +34,12 @@ def request(system: System, wanted: SwapRequest) -> tuple[int, dict[str, Any]]:
                     files.remove(directory)
                     return 1, {"error": diagnostic}
                 return 0, {"swap": wanted.id, "text": "started"}
-            # Its program may have been stopped by hand: an unfinished swap is always finished first.
+            # Its program may have been stopped by hand: an unfinished rollout is always finished first.
             resume(system, going_on[0])
     except store.BusyError:
         going_on = store.unfinished(state)
     other = going_on[0] if going_on else ""
-    return BUSY, {"swap": other, "text": f"another swap goes on: {other or 'a change of a unit'}"}
+    return BUSY, {"swap": other, "text": f"another rollout is in progress: {other or 'a change of a unit'}"}
 
 
 def start(system: System, swap_id: str) -> str:
@@ -67,9 +67,9 @@ def start(system: System, swap_id: str) -> str:
 
 
 def resume(system: System, swap_id: str) -> str:
-    """Let an unfinished swap go on whose program does not run; return "" or the problem.
+    """Continue an unfinished rollout whose program does not run; return "" or the problem.
 
-    Right after a boot that is the recovery's to do: services start after it. A swap that holds the lock and
+    Right after a boot the recovery does that: services start after it. A rollout that holds the lock and
     starts a service, while the recovery waits for the lock, would wait for ever.
     """
     enabled = systemctl(system, "is-enabled", units.RECOVER).out.strip() == "enabled"
@@ -81,20 +81,20 @@ def resume(system: System, swap_id: str) -> str:
 
 
 def unit_name(swap_id: str) -> str:
-    """Return the unit that a swap runs in."""
+    """Return the unit that a rollout runs in."""
     return f"sparkfleet-swap-{store.check_swap(swap_id)}.service"
 
 
 def runs(system: System, swap_id: str) -> bool:
-    """Return whether a swap's program runs, or is about to be started again."""
+    """Return whether a rollout's program runs, or is about to be started again."""
     return systemctl(system, "is-active", unit_name(swap_id)).out.strip() in {"active", "activating"}
 
 
 def recover(system: System) -> list[str]:
-    """At boot: settle every unfinished swap, then let it finish by itself. Return their ids.
+    """At boot: restore what every unfinished rollout changed, then let it finish detached. Return their ids.
 
-    A swap that runs was asked for since the boot: it holds the lock, and a service that it starts waits for
-    us. It is left alone.
+    A rollout that runs was requested since the boot: it holds the lock, and a service that it starts waits
+    for this. It is left alone.
     """
     found = [swap_id for swap_id in store.unfinished(system.paths.state) if not runs(system, swap_id)]
     if not found:

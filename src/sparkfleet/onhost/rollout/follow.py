@@ -1,4 +1,4 @@
-"""Reading: the events of a swap as they come, and the state of everything."""
+"""The events of a rollout as they come, and the status of the host."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ POLL_S = 0.2
 
 
 def follow(system: System, swap_id: str, since: int, wait_s: float) -> Iterator[dict[str, Any]]:
-    """Yield the events from ``since`` on; wait up to ``wait_s`` seconds for news. A result comes last."""
+    """Yield the events from ``since`` on; wait up to ``wait_s`` seconds for new ones. A result comes last."""
     directory = store.swap_directory(system.paths.state, swap_id)
     if not (directory / "request.json").exists():
-        raise FileNotFoundError(f"there is no swap {swap_id} on this Spark")
+        raise FileNotFoundError(f"there is no rollout {swap_id} on this Spark")
     deadline = system.monotonic() + wait_s
     events = read_events(directory, since)
     while not events and system.monotonic() < deadline and not _over(directory, since):
@@ -31,12 +31,12 @@ def follow(system: System, swap_id: str, since: int, wait_s: float) -> Iterator[
     if result and not ended:  # the event was lost (a full disk, a kill in between): the file counts
         yield {"n": since + len(events), "kind": "result", **result}
     elif not result and not events and not detached.runs(system, swap_id):
-        text = "its program does not run; the next swap, or `recover`, finishes it"
+        text = "its program does not run; the next rollout, or `recover`, finishes it"
         yield {"n": since, "kind": "waiting", "text": text, "stalled": True}
 
 
 def status(system: System) -> dict[str, Any]:
-    """Return services, containers, units, swaps and memory as plain data."""
+    """Return services, containers, units, rollouts and memory as plain data."""
     state = system.paths.state
     memory = system.memory()
     recent = [files.read_json(path / "result.json") for path in store.swaps(state)]

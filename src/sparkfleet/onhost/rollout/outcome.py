@@ -1,4 +1,4 @@
-"""How a swap can end, and what people are told of it."""
+"""Outcomes of a rollout, and the sentence that describes each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sentence(result: dict[str, Any]) -> str:
     return {
         PROMOTED: f"{name} serves generation {result['generation']}{without}",
         RESTORED: f"{name} did not pass: {cause}. {back} serves again{without}",
-        FAILED: f"{name} did not pass, and nothing is proven to serve now: {cause}",
+        FAILED: f"{name} did not pass, and no service is proven to answer now: {cause}",
         REMOVED: f"{name} is removed",
-        INTERRUPTED: f"{name}: interrupted before anything was stopped; nothing was changed",
+        INTERRUPTED: f"{name}: interrupted before any service stopped; nothing changed",
     }.get(result["outcome"], f"{name}: {result['outcome']}, nothing was touched: {cause}")

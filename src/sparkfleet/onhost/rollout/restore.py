@@ -1,4 +1,4 @@
-"""Starting again what served before a swap that failed, and proving it by its own gate."""
+"""Restarts what served before a rollout that failed, and proves it by its own gate."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 STATE_S = 2.0
-"""Seconds between two questions to systemd."""
+"""Seconds between two queries of systemd."""
 
 
 @dataclass(frozen=True)
 class Restarted:
-    """What serves again. ``serving_at`` is the unix time of the last one's first right answer, 0 for none."""
+    """The restored services. ``serving_at``: unix time of the last one's first right response, 0 for none."""
 
     serving: tuple[str, ...] = ()
     diagnostics: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Restarted:
 
 
 def restart_previous(system: System, journal: Journal) -> Restarted:
-    """Start and gate every service that ran before. One's trouble does not stop the next one's start."""
+    """Start and gate every service that ran before. A failure does not keep the next one from its start."""
     wanted = {name: entry for name, entry in journal.before.items() if entry["running"] or entry["active"]}
     diagnostics = [
         diagnostic for name, entry in wanted.items() if (diagnostic := _start(system, name, entry))
@@ -42,12 +42,12 @@ def restart_previous(system: System, journal: Journal) -> Restarted:
             serving_at = max(serving_at, _prove(system, journal, name, entry))
             serving.append(name)
         except (GateFailedError, EngineEndedError) as error:
-            diagnostics.append(f"{name}: {error or 'its unit gave up'}")
+            diagnostics.append(f"{name}: {error or 'systemd gave up its unit'}")
     return Restarted(tuple(serving), tuple(diagnostics), serving_at)
 
 
 def _start(system: System, service: str, entry: dict[str, Any]) -> str:
-    """Start it the way it ran before; return "" or the problem."""
+    """Start a service the way it ran before; return "" or the problem."""
     if entry["unit"] is not None and entry["active"]:
         unit = units.unit_name(service)
         systemctl(system, "reset-failed", unit)
@@ -62,11 +62,11 @@ def _start(system: System, service: str, entry: dict[str, Any]) -> str:
 
 
 def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]) -> float:
-    """Gate a restored service; return when it served. One without books has no gate, nor has a rank that is
-    not the head: it runs, that is all.
+    """Gate a restored service; return when it served. One without a record has no gate, nor has a rank that
+    is not the head: such a service only has to run.
     """
     generation: Generation | None = snapshot.generation(entry)
-    journal.tell("note", f"{service} starts again", phase="restore")
+    journal.tell("note", f"restarting {service}", phase="restore")
     if generation is None or (generation.rank and not generation.rank.is_head):
         return system.now()
     container = system.runtime.find(service)
@@ -81,7 +81,7 @@ def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]
         # Its unit may try again after a failed start; it is lost only when the unit has given up.
         if entry["active"]:
             if not snapshot.is_active(system, service):
-                raise EngineEndedError(f"{units.unit_name(service)} gave up")
+                raise EngineEndedError(f"systemd gave up {units.unit_name(service)}")
         elif not _runs(system, service):
             raise EngineEndedError("its engine ended")
 

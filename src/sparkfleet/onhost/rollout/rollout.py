@@ -1,12 +1,12 @@
-"""The swap: the transaction that replaces a generation. It ends promoted, or as if it had never been.
+"""The rollout: the transaction that replaces a generation. It ends promoted, or is undone completely.
 
-Every step is in the diary before it begins, so that after a kill or a reboot the same program can end it:
+Every step is in the journal before it begins: after a kill or a reboot the same program can finish it.
 
 - nothing stopped yet: the candidate is discarded; ``interrupted``
-- stopped, not promoted: what served before is put back, started and gated; ``restored``, or ``failed``
+- stopped, not promoted: the previous generation is restored, started and gated; ``restored``, or ``failed``
 - the gate had passed: the promotion is finished; ``promoted``
 
-``refused`` and ``stale`` mean that nothing was touched, ``removed`` is the end of a swap without a candidate.
+``refused`` and ``stale`` mean that nothing changed, ``removed`` is the end of a rollout without a candidate.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import Role, RuntimeRefusedError, RuntimeUnavailableError
 
 MAX_TRIES = 8
-"""Times that a swap may die in the middle before it is given up; each try ends as far as it can."""
+"""Attempts after which an interrupted rollout is given up."""
 
 
 def run(system: System, swap_id: str) -> dict[str, Any]:
-    """Carry the swap out, or finish it; return its result. The caller holds the lock."""
+    """Run the rollout, or finish it; return its result. The caller holds the lock."""
     journal = Journal(store.swap_directory(system.paths.state, swap_id), system.now)
     result = journal.result
     if result is not None:
@@ -48,7 +48,7 @@ def run(system: System, swap_id: str) -> dict[str, Any]:
             FAILED, cause=f"given up after {MAX_TRIES} tries", remedy="see its events.jsonl"
         )
     again = journal.last("begin") is not None
-    journal.step("begin", "continues after it was interrupted" if again else "begins")
+    journal.step("begin", "continuing after an interruption" if again else "begins")
     try:
         rollout.coordinator.open(again=again)
         return rollout.resume() if again else rollout.forward()
@@ -59,7 +59,7 @@ def run(system: System, swap_id: str) -> dict[str, Any]:
 
 
 def settle(system: System, swap_id: str) -> None:
-    """At boot, before any service starts: put containers, units and books where the swap's end needs them.
+    """At boot, before any service starts: restore the containers, units and records of interrupted rollouts.
 
     Nothing is started here: systemd starts what is enabled, and ``run`` does the rest.
     """
@@ -86,7 +86,7 @@ REBOOTED = "interrupted by a restart of the Spark or of this program before the 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One swap with everything that it needs."""
+    """One rollout: request, journal and clients of the host."""
 
     system: System
     journal: Journal
@@ -94,8 +94,8 @@ class Rollout:
     coordinator: Coordinator
 
     def forward(self) -> dict[str, Any]:
-        """Go from the beginning to an end."""
-        self.journal.step("check", "what must be true before anything is touched")
+        """Run all steps."""
+        self.journal.step("check", "checking the host before any change")
         refusal = checks.refusal(self.system, self.request)
         if refusal:
             return self.finish(refusal.outcome, cause=refusal.cause, remedy=refusal.remedy)
@@ -112,10 +112,10 @@ class Rollout:
         except CoordinationError:
             changeover.discard(self.system, self.journal, generation)
             raise
-        # The valve now, while the old engine serves: after its stop there is little left to flush.
+        # Drop caches now, while the old engine serves: after its stop there is little left to flush.
         self.journal.tell("note", valve.flush(self.system).text, phase="valve")
         self.journal.keep_before(snapshot.look(self.system, self.request))
-        self.journal.step("stop", "from here on a failure restores what served before")
+        self.journal.step("stop", "stopping the old engine; a failure from here on rolls back")
         try:
             changeover.switch_over(self.system, self.journal, generation, candidate_id)
             self.coordinator.stopped()
@@ -132,7 +132,7 @@ class Rollout:
             return self.restore(Failure(text))
 
     def resume(self) -> dict[str, Any]:
-        """Go from wherever a kill left it to an end."""
+        """Continue from the step at which it was killed."""
         self.wait_for_runtime()
         generation = self.request.candidate
         if generation is None:
@@ -155,17 +155,17 @@ class Rollout:
         )
 
     def goes_forward(self) -> bool:
-        """Return whether the gate had passed and nothing was said of a restore since."""
+        """Return whether the gate had passed and no restore began since."""
         return bool(self.journal.last("promote")) and not self.journal.last("restore")
 
     def others_went_forward(self) -> bool:
-        """Return whether the cluster's head had said so while this rank was interrupted; note it then."""
+        """Return whether the cluster's head promoted while this rank was interrupted; record it then."""
         created = self.journal.last("created")
         if self.journal.last("restore") or not created or not self.coordinator.was_committed():
             return False
         passed = Passed(0.0, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
         self.journal.step(
-            "promote", "the head has promoted", record=self.new_record(created["container"], passed)
+            "promote", "the head promoted the rollout", record=self.new_record(created["container"], passed)
         )
         return True
 
@@ -175,7 +175,7 @@ class Rollout:
         return container.artifact if container else ""
 
     def create(self, generation: Generation) -> str:
-        """Create the candidate's container beside what serves."""
+        """Create the candidate's container beside the running one."""
         runtime = self.system.runtime
         name = runtime.name(generation.service, Role.CANDIDATE)
         self.journal.step("create", f"{runtime.noun} {name}")
@@ -189,7 +189,7 @@ class Rollout:
         ):
             self.system.runtime.remove(container_id)
             raise RuntimeRefusedError(
-                f"the {runtime.noun} does not carry the labels of {generation.service} {generation.id}"
+                f"the {runtime.noun} does not have the labels of {generation.service} {generation.id}"
             )
         runtime.adopt(container_id)
         self.journal.step("created", container=container.id)
@@ -201,7 +201,7 @@ class Rollout:
         return f"{runtime.daemon} did not create the {runtime.noun}: {error}"
 
     def new_record(self, container_id: str, passed: Passed) -> dict[str, Any]:
-        """Return what ``current.json`` will say."""
+        """Return the content of the new ``current.json``."""
         generation = self.request.candidate
         replaced = [entry["current"] for entry in self.journal.before.values() if entry["current"]]
         return {
@@ -235,10 +235,10 @@ class Rollout:
         return self.finish(PROMOTED, gate_result=gate, downtime_s=self.downtime(gate["serving_at"]))
 
     def restore(self, failure: Failure | None) -> dict[str, Any]:
-        """Put back, start and gate what served before; ``failure`` None: this program was interrupted."""
+        """Restore, start and gate the previous generation; ``failure`` None: this program was interrupted."""
         generation = self.request.candidate
         if generation is None:
-            raise ValueError("a swap without a candidate has nothing to restore")
+            raise ValueError("a rollout without a candidate has nothing to restore")
         known = self.journal.last("restore")
         if known:
             kept = {key: known.get(key, "") for key in ("cause", "remedy", "line")}

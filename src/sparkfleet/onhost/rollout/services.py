@@ -1,4 +1,4 @@
-"""Changes of a service that need no swap (unit put right, stop, remove), and what a rollback would be."""
+"""Changes of a service that need no rollout (unit repaired, stop, remove), and the request of a rollback."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from sparkfleet.onhost.state import store, units
 
 
 class RefusedError(Exception):
-    """It cannot be done this way; ``str()`` says why and what to do."""
+    """The change is refused; ``str()`` is the reason and the remedy."""
 
 
 def repair(system: System, generation: Generation, by: str = "") -> dict[str, Any]:
-    """Make unit and books those of ``generation``; see that it runs, held by a guard of today's programs
+    """Write unit and record of ``generation``; check that it runs under a supervisor of today's programs
     (``by``, their identity). Never restarts a running container.
     """
     service, unit = generation.service, generation.unit_name
     with store.lock(system.paths.state, wait=False):
         container = system.runtime.find(service)
         if container is None or container.service != service:
-            raise RefusedError(f"there is no container {service} of ours: this needs a swap")
+            raise RefusedError(f"there is no container {service} of ours: this needs a rollout")
         books = store.current(system.paths.state, service) or {}
         known = Generation.from_json(books) if books else None
         if known and not _same_workload(system, known, generation):
-            raise RefusedError(f"the container of {service} is another generation's: this needs a swap")
+            raise RefusedError(f"the container of {service} is another generation's: this needs a rollout")
         if known is None and container.generation != generation.id:
             raise RefusedError(
-                f"the container of {service} is generation {container.generation}: needs a swap"
+                f"the container of {service} is generation {container.generation}: this needs a rollout"
             )
         changed = snapshot.write_unit(system, service, generation.unit)
         made_for = {"id": container.id, "generation": container.generation}
@@ -39,8 +39,8 @@ def repair(system: System, generation: Generation, by: str = "") -> dict[str, An
         )
         start = "start"
         if (changed or _guarded_by(system, unit) != by) and is_held(system, unit):
-            # The guard ends and leaves the engine running; the new unit's guard adopts it. `start` would wait
-            # for RestartSec first, `restart` does not, and there is nothing left that it could stop.
+            # The supervisor ends and leaves the engine running; the new one adopts it. `start` would wait
+            # for RestartSec first, `restart` does not, and has nothing left to stop.
             systemctl(system, "kill", "--signal=SIGUSR1", unit)
             _wait_for_guard(system, unit)
             start = "restart"
@@ -63,7 +63,9 @@ def stop(system: System, service: str, *, remove: bool) -> dict[str, Any]:
     with store.lock(system.paths.state, wait=False):
         container = system.runtime.find(service)
         if container and container.service != service:
-            raise RefusedError(f"container {service} is not ours: it has no label of ours")
+            raise RefusedError(
+                f"container {service} is not managed by sparkfleet: no label io.sparkfleet.service"
+            )
         path = snapshot.unit_path(system, service)
         if path.exists() and not path.read_text(encoding="utf-8").startswith(units.MARK):
             raise RefusedError(f"{path} is not ours")
@@ -80,19 +82,19 @@ def stop(system: System, service: str, *, remove: bool) -> dict[str, Any]:
 
 
 def rollback(system: System, service: str, swap_id: str) -> dict[str, Any]:
-    """Return the request that would bring back what served before this service's generation.
+    """Return the request that rolls back to the generation before this service's.
 
     Where it replaced several services, the others' requests are under ``then``, in order.
     """
     books = store.current(system.paths.state, service)
     if books is None:
-        raise RefusedError(f"{service} does not serve here as far as the books say")
+        raise RefusedError(f"{service} has no record on this host: it does not serve here")
     previous = [Generation.from_json(one) for one in books.get("replaced", ())]
     if not previous:
         kept = [one for one in store.generations(system.paths.state, service) if one["id"] != books["id"]]
         previous = [Generation.from_json(kept[-1])] if kept else []
     if not previous:
-        raise RefusedError(f"{service} is the first generation here: there is nothing to go back to")
+        raise RefusedError(f"{service} is the first generation here: there is no generation to roll back to")
     container = system.runtime.find(service)
     first = SwapRequest(
         swap_id,
@@ -114,15 +116,15 @@ def _wait_for_guard(system: System, unit: str) -> None:
     deadline = system.monotonic() + 30
     while is_held(system, unit):
         if system.monotonic() >= deadline:
-            raise RefusedError(f"the guard of {unit} does not leave its engine: journalctl -u {unit}")
+            raise RefusedError(f"the supervisor of {unit} does not release its engine: journalctl -u {unit}")
         system.sleep(0.2)
 
 
 def _guarded_by(system: System, unit: str) -> str:
-    """Return the identity of the programs that the unit's guard was started from."""
+    """Return the identity of the programs that the unit's supervisor was started from."""
     return programs.said(systemctl(system, "show", "--property=StatusText", "--value", unit).out)
 
 
 def is_held(system: System, unit: str) -> bool:
-    """Return whether a guard holds the service now."""
+    """Return whether a supervisor runs for the service now."""
     return systemctl(system, "is-active", unit).out.strip() == "active"

@@ -1,4 +1,4 @@
-"""How the touched services were before a swap: what a restore goes back to. One entry a service.
+"""State of the affected services before a rollout, for the restore. One entry per service.
 
 Kept as plain data in ``before.json``: container id, whether it ran, unit and drop-ins with their text,
 whether the unit was active and enabled, and ``current.json``.
@@ -20,7 +20,7 @@ STOP_TIMEOUT_S = 60
 
 
 def look(system: System, request: SwapRequest) -> dict[str, Any]:
-    """Return the state of all services that the swap touches."""
+    """Return the state of all services that the rollout affects."""
     return {service: look_at(system, service) for service in checks.touched(request)}
 
 
@@ -40,7 +40,7 @@ def look_at(system: System, service: str) -> dict[str, Any]:
 
 
 def is_active(system: System, service: str) -> bool:
-    """Return whether systemd means this service to run now, also while it is between two tries."""
+    """Return whether systemd keeps this service running, also between two attempts."""
     state = systemctl(system, "is-active", units.unit_name(service)).out.strip()
     return state in {"active", "activating", "reloading"}
 
@@ -57,17 +57,17 @@ def stop_timeout(entry: dict[str, Any]) -> int:
 
 
 def unit_path(system: System, service: str) -> Path:
-    """Return where the unit of a service lies."""
+    """Return the path of a service's unit."""
     return system.paths.units / units.unit_name(service)
 
 
 def drop_ins(system: System, service: str) -> tuple[Path, ...]:
-    """Return the files that change a unit from beside it."""
+    """Return the drop-ins of a unit."""
     return tuple(file for folder in _beside(system, service) for file in sorted(folder.glob("*.conf")))
 
 
 def write_unit(system: System, service: str, text: str | None, beside: dict[str, str] | None = None) -> bool:
-    """Make unit and drop-ins (by path) what is given (None: no unit). Return whether that took writing."""
+    """Write unit and drop-ins (by path; None: no unit). Return whether anything changed."""
     path, beside = unit_path(system, service), beside or {}
     found = path.read_text(encoding="utf-8") if path.exists() else None
     found_beside = {str(file): file.read_text(encoding="utf-8") for file in drop_ins(system, service)}

@@ -1,1 +1,1 @@
-"""What a Spark remembers: services and their generations, the diaries of swaps, the text of our units."""
+"""State on a Spark: services and their generations, journals of rollouts, text of the units."""

@@ -1,11 +1,11 @@
-"""The diary of one swap, in ``swaps/<id>/``: enough to finish it after a kill, and to show it to people.
+"""The journal of one rollout, in ``swaps/<id>/``: enough to finish it after a kill, and to report it.
 
 ``events.jsonl`` has one JSON object a line. Each has ``n`` (0, 1, 2 ...), ``at`` (unix time), ``kind``:
 
 - ``step``: ``step`` (check, create, stop, start, gate, promote, restore ...) begins; on disk before it does
-- ``phase``: the engine's start moved on: ``phase``, ``text``, ``seconds`` since its start
-- ``waiting``: nothing new for a while: ``text`` says what is waited for, ``seconds``
-- ``note``: something worth telling: ``text``
+- ``phase``: progress of the engine's start: ``phase``, ``text``, ``seconds`` since its start
+- ``waiting``: no progress for a while: ``text`` is what is waited for, ``seconds``
+- ``note``: information: ``text``
 - ``result``: the end; the same as ``result.json``
 """
 
@@ -25,7 +25,7 @@ BALLAST = 256 * 1024
 
 
 class Journal:
-    """One swap's directory. Events may come from several threads."""
+    """One rollout's directory. Events may come from several threads."""
 
     def __init__(self, directory: Path, now: Callable[[], float]) -> None:
         """Open the directory; what was written before is kept and continued."""
@@ -37,7 +37,7 @@ class Journal:
 
     @property
     def request(self) -> SwapRequest:
-        """Return what was asked for."""
+        """Return the request."""
         data = files.read_json(self.directory / "request.json")
         if data is None:
             raise FileNotFoundError(self.directory / "request.json")
@@ -45,16 +45,16 @@ class Journal:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """Return how it ended, None while it has not."""
+        """Return the result, None while there is none."""
         return files.read_json(self.directory / "result.json")
 
     @property
     def before(self) -> dict[str, Any]:
-        """Return the state of the replaced services as it was found; {} before that was looked at."""
+        """Return the recorded state of the replaced services; {} before it was recorded."""
         return files.read_json(self.directory / "before.json") or {}
 
     def keep_before(self, state: dict[str, Any]) -> None:
-        """Write the state that a restore goes back to, and the ballast."""
+        """Write the state for a restore, and the ballast."""
         files.write_atomic(self.directory / "ballast", "\0" * BALLAST)
         files.write_json(self.directory / "before.json", state)
 
@@ -78,14 +78,14 @@ class Journal:
         self._append({"kind": "step", "step": step, "text": text, **data}, sync=True)
 
     def tell(self, kind: str, text: str, **data: Any) -> None:
-        """Write something for people. A full disk must not stop a swap, so that a failure here is dropped."""
+        """Write an event for people. A full disk must not stop a rollout: a failure here is dropped."""
         try:
             self._append({"kind": kind, "text": text, **data}, sync=False)
         except OSError:
             return
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Write the end. From here on the swap is history."""
+        """Write the result: the rollout is finished."""
         files.remove(self.directory / "ballast")
         files.write_json(self.directory / "result.json", result)
         self.tell("result", result.get("text", ""), **{k: v for k, v in result.items() if k != "text"})

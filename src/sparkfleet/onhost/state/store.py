@@ -1,4 +1,4 @@
-"""What a Spark remembers: services and their generations, swaps, the lock. Only paths, reads and writes."""
+"""State on a Spark: services and their generations, rollouts, the lock. Only paths, reads and writes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SWAP = re.compile(r"^[a-z0-9][a-z0-9-]{0,47}$")
 
 
 class BusyError(Exception):
-    """Somebody else works on this Spark."""
+    """Another rollout or change holds the lock."""
 
 
 def check_service(name: str) -> str:
     """Return a service's name, or raise ValueError: it becomes part of paths, containers and units.
 
-    ``recover``, ``swap-...`` and ``stage-...`` are our own units, ``.next`` and ``.old`` a swap's containers.
+    ``recover``, ``swap-...`` and ``stage-...`` are other units, ``.next`` and ``.old`` other containers.
     """
     if not _SERVICE.match(name):
         raise ValueError(
@@ -38,19 +38,21 @@ def check_service(name: str) -> str:
 
 
 def check_swap(swap_id: str) -> str:
-    """Return a swap's id, or raise ValueError."""
+    """Return a rollout's id, or raise ValueError."""
     if not _SWAP.match(swap_id):
-        raise ValueError(f"{swap_id!r} cannot be a swap's id: lower-case letters, digits, dashes, at most 48")
+        raise ValueError(
+            f"{swap_id!r} cannot be a rollout's id: lower-case letters, digits, dashes, at most 48"
+        )
     return swap_id
 
 
 def service_directory(state: Path, service: str) -> Path:
-    """Return where a service's state lies."""
+    """Return the directory of a service's state."""
     return state / "services" / check_service(service)
 
 
 def record_path(state: Path, service: str) -> Path:
-    """Return where the record of a service lies."""
+    """Return the path of a service's record."""
     return service_directory(state, service) / "current.json"
 
 
@@ -75,7 +77,7 @@ def current_generation(state: Path, service: str) -> Generation | None:
 
 
 def services(state: Path) -> tuple[str, ...]:
-    """Return the services that serve here as far as our books say."""
+    """Return the services that serve here according to the records."""
     return tuple(sorted(path.parent.name for path in (state / "services").glob("*/current.json")))
 
 
@@ -112,7 +114,7 @@ def _key_path(state: Path, service: str, swap_id: str) -> Path:
 
 
 def remember(state: Path, record: dict[str, Any]) -> None:
-    """Keep a promoted generation for a rollback, and the newest few others. Twice is the same as once."""
+    """Keep a promoted generation for a rollback, and the newest few others. Idempotent."""
     history = service_directory(state, record["service"]) / "generations"
     known = _numbered(history)
     last = files.read_json(known[-1]) if known else None
@@ -128,7 +130,7 @@ def generations(state: Path, service: str) -> tuple[dict[str, Any], ...]:
     """Return the promoted generations that are kept, newest last."""
     found = []
     for path in _numbered(service_directory(state, service) / "generations"):
-        with suppress(codec.ContractError):  # one that cannot be read is nothing to go back to
+        with suppress(codec.ContractError):  # one that cannot be read is no target of a rollback
             generation = files.read_document(PromotedGeneration, path)
             if generation:
                 found.append(generation.to_json())
@@ -136,29 +138,29 @@ def generations(state: Path, service: str) -> tuple[dict[str, Any], ...]:
 
 
 def retire(state: Path, service: str) -> None:
-    """Forget that a service serves; its generations are kept for a rollback."""
+    """Remove the record of a service; its generations are kept for a rollback."""
     files.remove(record_path(state, service))
     files.remove(service_directory(state, service) / "starts.json")
 
 
 def swap_directory(state: Path, swap_id: str) -> Path:
-    """Return where a swap's diary lies."""
+    """Return the directory of a rollout's journal."""
     return state / "swaps" / check_swap(swap_id)
 
 
 def swaps(state: Path) -> tuple[Path, ...]:
-    """Return the directories of all swaps that were asked for, oldest first."""
+    """Return the directories of all requested rollouts, oldest first."""
     found = [(path.stat().st_mtime_ns, path.parent) for path in (state / "swaps").glob("*/request.json")]
     return tuple(path for _, path in sorted(found))
 
 
 def unfinished(state: Path) -> tuple[str, ...]:
-    """Return the ids of swaps without a result, oldest first."""
+    """Return the ids of rollouts without a result, oldest first."""
     return tuple(path.name for path in swaps(state) if not (path / "result.json").exists())
 
 
 def prune_swaps(state: Path) -> None:
-    """Remove all but the newest finished swaps."""
+    """Remove all but the newest finished rollouts."""
     finished = [path for path in swaps(state) if (path / "result.json").exists()]
     for path in finished[:-KEPT_SWAPS]:
         files.remove(path)
@@ -173,7 +175,7 @@ def lock(state: Path, wait: bool = True) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise BusyError("a swap is in progress on this Spark") from None
+            raise BusyError("a rollout is in progress on this Spark") from None
         yield
     finally:
         os.close(descriptor)

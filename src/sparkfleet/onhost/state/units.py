@@ -1,13 +1,13 @@
 """Text of the systemd units. Pure: the plan compares it with what is on the Spark.
 
 - ``Wants`` docker.service, not ``Requires``: with ``Requires`` an upgrade of Docker (stop, later start) would
-  stop the engine for good. The guard waits for dockerd and starts the container again.
-- Three starts within an hour, then the unit stays down until somebody looks: an engine that fails at every
-  start must never take the Spark off the network. That limit is systemd's and begins anew at boot; the guard
+  stop the engine for good. The supervisor waits for dockerd and starts the container again.
+- Three starts within an hour, then the unit stays down until a manual start: an engine that fails at each
+  start must never take the Spark off the network. That limit is systemd's and ends at boot; the supervisor
   keeps the same limit on disk for starts that ended with a crash of the whole Spark.
-- ``Type=notify``: started means that the guard holds the container (or waits for dockerd).
-- ``KillMode=mixed``: systemd's SIGTERM goes to the guard, the guard stops the container. The container itself
-  belongs to dockerd and is in no unit of ours.
+- ``Type=notify``: started means that the supervisor runs the container (or waits for dockerd).
+- ``KillMode=mixed``: systemd's SIGTERM goes to the supervisor, which stops the container. The container
+  belongs to dockerd and is in no unit of sparkfleet.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sparkfleet.onhost.state.store import check_service
 from sparkfleet.runtimes.onhost import DAEMON_UNITS
 
 MARK = "# Written by sparkfleet."
-"""First words of every file of ours: without them a file belongs to somebody else."""
+"""First line of every file that sparkfleet writes: a file without it is not managed by sparkfleet."""
 
 PYTHON = f"/usr/bin/python3 -I -B {PROGRAM}"
 RECOVER = "sparkfleet-recover.service"
 REFUSED = 78
-"""Exit code of a guard that will not try again (EX_CONFIG)."""
+"""Exit code of a supervisor that must not be restarted (EX_CONFIG)."""
 ADOPT_AGAIN = 75
-"""Exit code of a guard that left its engine running on purpose (EX_TEMPFAIL)."""
+"""Exit code of a supervisor that left its engine running on purpose (EX_TEMPFAIL)."""
 DAEMONS = " ".join(DAEMON_UNITS)
 MAX_STARTS = 3
 WITHIN_S = 3600
@@ -36,7 +36,7 @@ def unit_name(service: str) -> str:
 
 
 def service_unit(service: str, description: str, floor_mib: int, stop_timeout_s: int) -> str:
-    """Return the unit of a service; ``floor_mib`` is the guard's, ``stop_timeout_s`` the engine's grace."""
+    """Return the unit of a service; ``floor_mib`` is for the watchdog, ``stop_timeout_s`` for the engine."""
     check_service(service)
     text = " ".join(description.replace("%", "%%").split())
     return f"""\
@@ -67,7 +67,7 @@ WantedBy=multi-user.target
 
 
 def recover_unit() -> str:
-    """Return the unit that finishes an interrupted swap at boot, before any service of ours starts."""
+    """Return the unit that finishes an interrupted rollout at boot, before any service starts."""
     return f"""\
 {MARK}
 [Unit]

@@ -1,7 +1,7 @@
-"""Starts of an engine that ended in neither "it serves" nor a wanted stop, over reboots.
+"""Starts of an engine that neither served nor were stopped on purpose, counted over reboots.
 
 systemd counts failed starts only until the next boot. An engine whose start takes the whole Spark down would
-be started again by every boot, so that the guard keeps its own count on disk.
+be started again by every boot, so that the supervisor keeps its own count on disk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Starts:
     """The count of one service, in ``starts.json`` of its directory."""
 
     def __init__(self, path: Path) -> None:
-        """Remember the file; it need not be there."""
+        """Set the file; it may be missing."""
         self._path = path
 
     def open(self, now: float) -> list[float]:
@@ -34,7 +34,7 @@ class Starts:
         self._write([*self.open(now), now])
 
     def forgive(self) -> None:
-        """Forget all of them: it serves, or it was stopped on purpose."""
+        """Reset the count: the engine serves, or was stopped on purpose."""
         if self._path.exists():
             files.remove(self._path)
 

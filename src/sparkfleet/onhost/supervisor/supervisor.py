@@ -1,10 +1,10 @@
-"""The guard: ExecStart of a service's unit. Holds one container, adopts it when it already runs.
+"""The supervisor: ExecStart of a service's unit. Runs one container, adopts it when it already runs.
 
-- SIGTERM (a wanted stop): stops the container, ends with 0.
-- The container ended by itself, with whatever exit code: ends with 1, so that systemd counts and tries again.
-- dockerd went away and took the container with it: waits for dockerd, starts it again; that is no failure.
+- SIGTERM (a stop on purpose): stops the container, ends with 0.
+- The container ended by itself, with any exit code: ends with 1, so that systemd counts it and tries again.
+- dockerd stopped, and the container with it: waits for dockerd, starts it again; that is no failure.
 - MemAvailable below the floor: kills the container before the Spark stops answering, ends with 1.
-- SIGUSR1: ends and leaves the container running, for another guard (a new unit or program) to adopt.
+- SIGUSR1: ends and leaves the container running, for another supervisor (new unit or program) to adopt.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnava
 
 STOPPED, ENDED = 0, 1
 POLL_S = 0.2
-"""Seconds within which a signal is obeyed."""
+"""Seconds within which a signal takes effect."""
 LOOK_S = 30.0
-"""Seconds between two looks at the container; its end is known at once by the end of its output."""
+"""Seconds between two checks of the container; its end is seen at once by the end of its output."""
 LEAVING_S = 3.0
-"""Seconds for a dockerd that is going down to show it, after a container ended."""
+"""Seconds after a container's end in which a dockerd that shuts down shows it."""
 HEALTH_S = 5.0
 MOST_ENDS, PAUSE_S = 6, 10.0
-"""Ends of a rank's engine within an hour that one guard bears, and seconds until the next start."""
+"""Ends of a rank's engine within an hour that one supervisor tolerates, and seconds until the next start."""
 OK = 200
 
 
 class RefusedError(Exception):
-    """Not to be tried again: a start would be wrong."""
+    """The start is refused, and systemd does not try again."""
 
 
 @dataclass
 class Supervisor:
-    """One run of the guard. ``stop`` and ``leave`` are set by signals."""
+    """One run of the supervisor. ``stop`` and ``leave`` are set by signals."""
 
     system: System
     service: str
     floor_mib: int
     stop_timeout_s: int
     say: Callable[[str], None]
-    """Where the engine's output and the guard's own words go: the journal."""
+    """Receives the engine's output and the supervisor's own lines: systemd's journal."""
     notify: Callable[[str], None] = lambda _: None
-    """Tells systemd: READY=1, STATUS=..."""
+    """Notifies systemd: READY=1, STATUS=..."""
     programs: str = ""
-    """What this guard was started from (``programs.identity``)."""
+    """Identity of the program file (``programs.identity``)."""
     stop: threading.Event = field(default_factory=threading.Event)
     leave: threading.Event = field(default_factory=threading.Event)
     peers: ranks.Peers | None = None
@@ -60,7 +60,7 @@ class Supervisor:
     _ends: list[float] = field(default_factory=list)
 
     def run(self) -> int:
-        """Hold the container until it ends for good; return the exit code."""
+        """Supervise the container until it ends for good; return the exit code."""
         try:
             while True:
                 code = self._hold()
@@ -74,7 +74,7 @@ class Supervisor:
             return ENDED
 
     def _hold(self) -> int | None:
-        """Hold the container once; None: dockerd went away, hold it again."""
+        """Supervise the container once; None: dockerd stopped, begin again."""
         try:
             container = self._container()
             lost = container is None or not container.running
@@ -82,7 +82,9 @@ class Supervisor:
                 return self._stopped()
             if container is None:
                 noun = self.system.runtime.noun
-                raise RefusedError(f"there is no {noun} {self.service}; a deploy makes one")
+                raise RefusedError(
+                    f"there is no {noun} {self.service}; pyinfra INVENTORY deploys/serve.py creates one"
+                )
             began, daemon_was = self.system.now(), self.system.runtime.daemon_identity()
             peers = self._peers()
             if not container.running:
@@ -92,7 +94,7 @@ class Supervisor:
                 if peers:
                     peers.started(container)
             else:
-                self.say(f"sparkfleet: holds {self._name(container)}, which already runs")
+                self.say(f"sparkfleet: adopts {self._name(container)}, which already runs")
                 if peers:
                     peers.adopt(container)
             self._tell_ready(f"{self.service} runs in {container.id[:12]}")
@@ -104,7 +106,7 @@ class Supervisor:
         return self.stop.is_set() or self.leave.is_set()
 
     def _peers(self) -> ranks.Peers | None:
-        """Return the other ranks of the cluster, the same ones as long as the books say so."""
+        """Return the other ranks of the cluster, the same object as long as the record is the same."""
         found = ranks.peers_of(self.system, self.service, self.say)
         if self.peers is None or found is None or found.rank != self.peers.rank:
             if self.peers:
@@ -113,18 +115,20 @@ class Supervisor:
         return self.peers
 
     def _container(self) -> Instance | None:
-        """Return our container. Raise RefusedError for one that is not the promoted one."""
+        """Return the service's container. Raise RefusedError for one that is not the promoted one."""
         container = self.system.runtime.find(self.service)
         if container is None:
             return None
         if container.service != self.service:
-            raise RefusedError(f"container {self.service} is not ours: it has no label of ours")
+            raise RefusedError(
+                f"container {self.service} is not managed by sparkfleet: no label io.sparkfleet.service"
+            )
         books = store.current(self.system.paths.state, self.service) or {}
         promoted = (books.get("container") or {}).get("id")
         if promoted and promoted != container.id:
             raise RefusedError(
-                f"container {self.service} is {container.id[:12]}, the books say {promoted[:12]}: "
-                "a swap is going on, or somebody made it anew by hand"
+                f"container {self.service} is {container.id[:12]}, the record has {promoted[:12]}:  "
+                "a rollout is in progress, or it was recreated by hand"
             )
         return container
 
@@ -142,7 +146,7 @@ class Supervisor:
         return self.system.runtime.inspect(container.id) or container
 
     def _watch(self, container: Instance, began: float, daemon_was: str) -> int | None:
-        """Return the exit code; None: restart, a rank is lost. RuntimeUnavailableError: the daemon went."""
+        """Return the exit code; None: restart, a rank is lost. RuntimeUnavailableError: no daemon."""
         guard = memory.FloorGuard(self.system, self.floor_mib, lambda: self.system.kill_now(container))
         stop_guard = self.system.every(1.0, guard.sample)
         silent = threading.Event()
@@ -176,9 +180,9 @@ class Supervisor:
         return self._rank_ended(self.peers) if self.peers else ENDED
 
     def _rank_ended(self, peers: ranks.Peers) -> int | None:
-        """Begin anew with the other ranks: one engine's end brings the others', and is no failure of theirs.
+        """Restart with the other ranks: when one engine ends the others end too, which is no failure.
 
-        systemd would count it as one. Starts that come to nothing are counted on disk, as always.
+        systemd would count it as one. Failed starts are counted on disk, as always.
         """
         now = self.system.now()
         self._ends = [at for at in (*self._ends, now) if now - at < units.WITHIN_S]
@@ -194,7 +198,7 @@ class Supervisor:
     def _wait_for_end(self, container: Instance, silent: threading.Event) -> None:
         """Return when the container ended, or a signal came. Raise RuntimeUnavailableError when dockerd goes.
 
-        dockerd is not asked all the time: a question just after its stop would start it again.
+        dockerd is not polled: a request just after its stop would start it again.
         """
         proven, looked, asked = False, 0.0, 0.0
         while not (self._gone() or (self.peers and self.peers.cause)):
@@ -228,7 +232,7 @@ class Supervisor:
         return STOPPED
 
     def _runtime_leaves(self, was: str) -> bool:
-        """Return whether the container ended since dockerd ends or was started anew.
+        """Return whether the container ended because dockerd stops or was restarted.
 
         A dockerd that is stopped first stops listening, then stops its containers, which end with 0.
         """
@@ -241,7 +245,7 @@ class Supervisor:
 
     def _await_runtime(self) -> int | None:
         daemon = self.system.runtime.daemon
-        self.say(f"sparkfleet: {daemon} went away")
+        self.say(f"sparkfleet: {daemon} stopped")
         self._tell_ready(f"waits for {daemon}")
         self._starts.forgive()
         if not runtime_wait.wait(self.system, lambda text: self.say(f"sparkfleet: {text}"), self._gone):

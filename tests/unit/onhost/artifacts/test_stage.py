@@ -259,14 +259,14 @@ def test_the_page_cache_is_given_back_after_all_that_was_brought_and_only_then(
 
     def give_back() -> str:
         did.append("valve")
-        return "page cache gave back 9 MiB"
+        return "dropped the page cache: 9 MiB"
 
     assert stage.run("stage-1", Paths(state=tmp_path), give_back) == 0
     last = {"images": ["pull", "valve"], "weights": ["fetch", "valve"], "copies": ["copy", "valve"]}
     last["derived"] = ["build d", "valve"]
     assert did == last.get(kind, [])
     told = (folder / "events.jsonl").read_text()
-    assert ("gave back 9 MiB" in told) == (kind != "prune")
+    assert ("page cache: 9 MiB" in told) == (kind != "prune")
 
 
 def weights_of(tmp_path: Path, content: str) -> dict[str, Any]:

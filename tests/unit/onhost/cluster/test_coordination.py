@@ -161,7 +161,7 @@ def test_a_member_that_loses_the_head_after_the_stop_restores_by_itself(cluster:
     cluster.others = lambda *said: None if said[2].get("state") == "running" else answered(*said)
     result = ask(cluster, 1)
     assert result["outcome"] == "restored"
-    assert "the head, has not answered for 180 s" in result["cause"]
+    assert "the head, did not answer for 180 s" in result["cause"]
 
 
 TCP = "spark-01:7:7 [0] NCCL INFO Using network Socket"

@@ -250,7 +250,7 @@ def test_a_member_that_falls_silent_in_the_trial_is_the_cause(tmp_path: Path) ->
     sparks.run(20)
     sparks.all[1].power_off()
     sparks.run(600, lambda: bool(sparks.results))
-    assert "spark-02 (10.0.0.2) has not been heard of" in sparks.results[0]["cause"]
+    assert "spark-02 (10.0.0.2) did not report" in sparks.results[0]["cause"]
 
 
 @pytest.mark.parametrize("reboots", [True, False])

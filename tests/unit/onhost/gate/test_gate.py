@@ -148,7 +148,7 @@ def test_a_wedge_is_known_long_before_the_time_for_a_start_is_up(world: World) -
     world.add("nano", generation())
     patient = generation(gate=GateFields(timeout_s=1800, second_timeout_s=10))
     before = world.clock
-    with pytest.raises(GateFailedError, match="no completion within 50 s, although /health says 200"):
+    with pytest.raises(GateFailedError, match="no completion within 50 s, although /health returns 200"):
         Gate(world, patient, lambda: None).prove()
     assert world.clock - before <= 60
 

@@ -284,14 +284,14 @@ def refuse_unit(world: World) -> None:
 
 
 REFUSALS = {
-    refuse_foreign: "not ours",
-    refuse_other: "belongs to service somebody",
+    refuse_foreign: "not managed by sparkfleet",
+    refuse_other: "it belongs to service somebody",
     refuse_port: "port 8000 is held by python3 -m http.server (pid 321)",
     refuse_image: "image img:2 is not on this Spark",
     refuse_create: "dockerd did not create the container: invalid mount config",
     refuse_disk: "disk full",
     refuse_docker: "dockerd does not answer",
-    refuse_unit: "is not ours",
+    refuse_unit: "is not managed by sparkfleet",
 }
 
 
@@ -374,7 +374,7 @@ def test_memory_that_does_not_come_back_restores_before_the_candidate_starts(wor
     world.other_memory_mib = 40_000
     result = ask(world, generation(image="img:2", need_mib=100_000), "nano")
     assert result["outcome"] == "restored"
-    assert "memory did not come back" in result["cause"]
+    assert "memory was not freed" in result["cause"]
     assert old.running
     assert [box.image for box in world.boxes.values()] == ["img:1"]
 

@@ -154,7 +154,7 @@ def test_another_container_than_the_promoted_one_is_refused(world: World, box: B
     candidate = world.add("nano", NANO, running=False)
     assert make(world).run() == units.REFUSED
     assert candidate.starts == 0
-    assert "the books say" in world.said[-1]
+    assert "the record has" in world.said[-1]
 
 
 def test_a_container_without_our_label_is_refused(world: World, box: Box) -> None:
