@@ -255,7 +255,7 @@ def test_a_container_that_is_not_ours_is_named_and_left_alone(host: OnHost) -> N
     result = host.swap(host.generation(), "nano")
     assert result["outcome"] == "refused"
     assert "nano" in result["cause"]
-    assert "not ours" in result["cause"]
+    assert "not managed by sparkfleet" in result["cause"]
     assert host.inspect()["State"]["Running"] is True
 
 

@@ -74,7 +74,7 @@ def test_nothing_is_touched_when_a_rank_never_says_that_it_is_ready(cluster: Wor
     old = cluster.serve(generation())
     result = ask(cluster, 0)
     assert result["outcome"] == "refused"
-    assert "spark-02 (10.0.0.2) did not say" in result["cause"]
+    assert "spark-02 (10.0.0.2) did not report ready" in result["cause"]
     assert old.running
     assert len(cluster.boxes) == 1
 
@@ -150,7 +150,7 @@ def test_a_member_that_never_reaches_the_head_touches_nothing(cluster: World) ->
     old = cluster.serve(generation())
     result = ask(cluster, 1)
     assert result["outcome"] == "refused"
-    assert "the head, has not answered" in result["cause"]
+    assert "the head, did not answer" in result["cause"]
     assert old.running
 
 
