@@ -53,7 +53,7 @@ BROKEN = (
         "models-full", "0 B free, 65 MiB needed for nano (weights", "another disk", "blocked", LOSE_WEIGHTS
     ),
     Broken(
-        "state-full", "0 B free, 64 MiB needed for nano (the diary", "df -h /var/lib/sparkfleet", "blocked",
+        "state-full", "0 B free, 64 MiB needed for nano (the ", "df -h /var/lib/sparkfleet", "blocked",
         before="rm -f /usr/local/bin/spark-valve; systemctl disable -q sparkfleet-nano",
     ),
 )  # fmt: skip

@@ -80,7 +80,7 @@ def test_the_list_is_what_the_change_left_behind_and_showing_it_touches_nothing(
     assert kinds.count("model") == kinds.count("image") == kinds.count("compile cache") == 1
     text = changed.prune().expect(0).out
     assert "Nemotron" in text
-    assert "not ours" in text
+    assert "not managed by sparkfleet" in text
     assert changed.there() == before
 
 

@@ -38,7 +38,7 @@ def test_prepare_makes_all_sparks_ready_side_by_side_and_a_dead_one_is_told_and_
         assert run.err.count("   FAILED") == 1
         assert "SSH connection refused" in run.err[run.err.index(f"{dead.name}   FAILED") :]
         first_end = run.err.index("Success")
-        assert run.err[:first_end].count("to put in place") > 1  # begun before the first had ended
+        assert run.err[:first_end].count("host: executing") > 1  # begun before the first had ended
 
         dead.mend()
         again = fleet.run(deploy="prepare").expect(0)

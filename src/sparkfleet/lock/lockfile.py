@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from sparkfleet.config import image, yaml_text
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
@@ -52,7 +52,8 @@ class _File(_Model):
 class _LockedImage(_Model):
     digest: str
     arm64: str
-    engine_version: str = ""
+    engine_version: str = Field(default="", validation_alias=AliasChoices("engine_version", "vllm"))
+    """``vllm`` is what lock files called it when there was one engine."""
     size: int = 0
     created: str = ""
     entrypoint: tuple[str, ...] = ()

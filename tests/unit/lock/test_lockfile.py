@@ -115,8 +115,8 @@ def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
     [
         ("version: 2\n", "has version 2"),
         ("images: {}\n", "has version None"),
-        ("version: 1\nimages: {x: {}}\n", "'digest' is missing"),
-        ("version: 1\nimages: {'A B': {digest: d, arm64: e}}\n", "'A B' is not the name of an image"),
+        ("version: 1\nimages: {x: {}}\n", "missing key 'digest'"),
+        ("version: 1\nimages: {'A B': {digest: d, arm64: e}}\n", "'A B' is not a valid image name"),
         ("version: 1\nextra: 1\n", "unknown key 'extra'"),
         ("- 1\n", "is a list"),
         ("", "empty file"),
@@ -215,3 +215,13 @@ def test_a_leftover_that_cannot_be_removed_is_no_failure(tmp_path: Path) -> None
     lockfile.write(path, LOCK)
     assert lockfile.read(path) == LOCK
     assert left.is_dir()
+
+
+def test_a_lock_file_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """Until there were several engines, the version of an image's engine was ``vllm``."""
+    path = tmp_path / "fleet.lock"
+    path.write_text(
+        "version: 1\nimages:\n  docker.io/a/b:c: {digest: 'sha256:1', arm64: 'sha256:2', vllm: 0.19.0}\n"
+    )
+    (entry,) = lockfile.read(path).images.values()
+    assert entry.image.engine_version == "0.19.0"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sparkfleet import engines
-from sparkfleet.config.resolved import Container, Host, Member, Service
+from sparkfleet.config.resolved import Container, Fabric, Host, Member, Service
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Rank
 from sparkfleet.engines import base
@@ -94,7 +94,7 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
         repr(service.container),
         member.hosts,
         member.executor,
-        repr(member.fabric),
+        _fabric_text(member.fabric),
         *(service.container.other and (repr(service.container.other),)),  # nothing: existing ids stay
     )
     cache_folder = user.expand(desired.cache_directory(host, service))
@@ -106,6 +106,17 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
         executor=member.executor,
         make=hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:12],
         clear=tuple(f"{cache_folder}/{name}" for name in _engine(service).shared_caches),
+    )
+
+
+def _fabric_text(fabric: Fabric) -> str:
+    """Return the links' settings in a form that never changes: a fingerprint on a host was made from it.
+
+    It is what a dataclass of these fields printed when the first fingerprints were made.
+    """
+    return (
+        f"Fabric(network={fabric.network!r}, mtu={fabric.mtu!r}, bootstrap={fabric.rendezvous!r}, "
+        f"tcp={fabric.tcp!r}, ring={fabric.ring!r})"
     )
 
 

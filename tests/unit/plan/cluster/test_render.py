@@ -11,6 +11,7 @@ from sparkfleet.config.resolved import Container, Host, ImageRef
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.probe.observed import Observed
 from tests.unit.plan import fake_spark
+from tests.unit.plan.cluster import made
 from tests.unit.plan.cluster.made import (
     NAMES,
     converged,
@@ -201,3 +202,21 @@ def test_what_all_ranks_share_and_none_shows_is_a_change_all_the_same() -> None:
     kept = {**seen.generations["wide"], "rank": {**seen.generations["wide"]["rank"], "make": "another"}}
     (change,) = entry(plan(declared, replace(seen, generations={"wide": kept}))).fields()
     assert (change.name, change.key, change.old) == ("cluster", "make", "another")
+
+
+@pytest.mark.parametrize(
+    ("executor", "rank", "identity", "fingerprint"),
+    [
+        ("mp", 0, "4b204f8fad31", "08a3105921c8"),
+        ("mp", 1, "1411268b0c7a", "08a3105921c8"),
+        ("ray", 0, "1fc79e447b05", "a8ad33798d2e"),
+        ("ray", 1, "11180b5719b7", "a8ad33798d2e"),
+    ],
+)
+def test_a_cluster_that_an_older_version_made_is_not_recreated(
+    executor: str, rank: int, identity: str, fingerprint: str
+) -> None:
+    """Values of the code at f014667: a host compares its record with what is computed here."""
+    found = made.generation(made.host(rank, executor))
+    assert found.rank is not None
+    assert (found.id, found.rank.make) == (identity, fingerprint)
