@@ -62,7 +62,7 @@ def expect_previous(spark: Machine, before: Before, said: Outcome) -> None:
     assert "204" in answer(spark)
     assert spark.sh("docker ps -a --format '{{.Names}}'") == "nano"
     assert spark.sh("systemctl is-active sparkfleet-nano.service") == "active"
-    assert "the previous generation serves again, gated" in said.text
+    assert "rolled back: the previous generation serves again and passed its gate" in said.text
 
 
 BAD = {

@@ -73,7 +73,7 @@ def test_an_engine_that_fails_on_one_rank_brings_both_back(pair: Pair, bad: int)
     before, _ = pair.change()
     code, text = pair.run_with_fault(machine, "crash-after-load")
     assert code == 1
-    assert "the previous generation serves again, gated" in text
+    assert "rolled back: the previous generation serves again and passed its gate" in text
     assert f"{machine.name} (192.168.176.{bad + 1}): the engine ended with exit code 1" in text
     pair.wait_until_at_rest()
     assert pair.lengths() == [before, before]

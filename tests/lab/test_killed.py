@@ -39,7 +39,7 @@ test "$(docker ps -aq | wc -l)" = 1
 
 BEFORE = ("Connecting to hosts", "Loading: deploys", "Beginning operation run")
 DURING = (
-    "asks the image's own parser",
+    "checking the flags with the image's own parser",
     "nano begin",
     "nano create",
     "nano stop",

@@ -159,7 +159,7 @@ def test_an_engine_that_fails_on_the_head_brings_both_back(pair: RealPair) -> No
     pair.declare_tiny(**{"num-gpu-blocks-override": 1})  # the head finds out, when both have the weights
     refused = pair.converge()
     assert refused.code == 1, refused.text
-    assert "the previous generation serves again, gated" in refused.text
+    assert "rolled back: the previous generation serves again and passed its gate" in refused.text
     pair.wait_until_at_rest()
     assert pair.lengths() == [str(LENGTH), str(LENGTH)]
     assert pair.completes()

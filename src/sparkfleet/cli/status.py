@@ -1,4 +1,4 @@
-"""``sparkfleet status``: what every Spark serves; with ``--preflight``, whether the host is ready."""
+"""``sparkfleet status``: what every Spark serves; with ``--preflight``, whether it is fit to."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 @click.option(
     "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
 )
-@click.option("--preflight", is_flag=True, help="Check each Spark's requirements for serving.")
+@click.option("--preflight", is_flag=True, help="Check all that a Spark needs to serve, row by row.")
 @click.option(
-    "--run", is_flag=True, help="With --preflight: also start a GPU container from an image on the Spark."
+    "--run", is_flag=True, help="With --preflight: also start a container with the GPU, of an image there."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON on stdout.")
 def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, as_json: bool) -> None:
     """Show what every Spark serves, since when, and what its gate measured. Changes nothing.
 
-    With --preflight: one row per check, with its state and a remedy.
+    With --preflight: a row for each thing that a Spark needs, with its state and what to do.
 
-    Exit code: 0 healthy, 1 a host is unreachable, a service is not running, or a check failed.
+    Exit code: 0 all is well, 1 a Spark is unknown, a service does not run, or a check failed.
     """
     if run and not preflight:
-        raise click.UsageError("--run requires --preflight")
+        raise click.UsageError("--run goes with --preflight")
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
     pyinfra_patches.patch_for_gevent()  # before anything that talks, and for this command alone
@@ -87,7 +87,7 @@ def _rows(spark: SparkStatus) -> list[tuple[str, ...]]:
         reason = "; ".join(f"{one.message} (do: {one.hint})" for one in spark.unknown.each)
         return [(spark.host, "", "unknown", reason, "", "", "", "")]
     memory = f"{spark.available_gib:.1f} of {spark.total_gib:.1f} GiB"
-    activity = f"rollout in progress: {spark.swap}" if spark.swap else "idle"
+    activity = f"rollout in progress: {spark.rollout}" if spark.rollout else "idle"
     if not spark.services:
         return [(spark.host, "", activity, "", "", "", "", memory)]
     return [_row(spark.host, service, memory) for service in spark.services]

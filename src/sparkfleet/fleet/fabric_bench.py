@@ -26,22 +26,22 @@ SLOW_S = 60
 
 
 def fabric_bench(
-    inventory: Path, members: Sequence[Host], seconds: int, tell: Callable[[str], None]
+    inventory: Path, members: Sequence[Host], seconds: int, report: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Return what each pair of members measured, with ``from``. ``tell`` is told who is at it.
+    """Return what each pair of members measured, with ``from``. ``report`` gets a line for each pair as it starts.
 
     Raises SparkfleetError when a member cannot be reached, or its links are not as declared.
     """
     ready = _on(inventory, [host.name for host in members], _ready)
     ends = [ready[host.name] for host in members]
-    told = []
+    results = []
     for here, there in bench.pairs(ends):
-        tell(f"{here.name} to {there.name}")
+        report(f"{here.name} to {there.name}")
         sends, listens = bench.requests(here, there, seconds)
         _ask(inventory, there.name, "bench-begin", listens)
-        told.append({"from": here.name, **_ask(inventory, here.name, "bench-measure", sends)})
+        results.append({"from": here.name, **_ask(inventory, here.name, "bench-measure", sends)})
         _ask(inventory, there.name, "bench-end", listens)
-    return told
+    return results
 
 
 def _ready(host: PyinfraHost) -> bench.End:
@@ -67,9 +67,9 @@ def _ask(inventory: Path, name: str, word: str, request: BenchRequest) -> dict[s
     def one(host: PyinfraHost) -> dict[str, Any]:
         answer = remote.program(host, word, data=request, timeout=wait_s)
         if not answer.ok:
-            said = (answer.err or answer.out).strip()
+            output = (answer.err or answer.out).strip()
             raise SparkfleetError(
-                Diagnostic(name, f"{word}: {said}", hint="run again", code="operation-failed")
+                Diagnostic(name, f"{word}: {output}", hint="run again", code="operation-failed")
             )
         return remote.last_document(answer.out)
 

@@ -25,7 +25,7 @@ from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.prune import HostPrune, Item
 from sparkfleet.probe.observed import Observed, PathSeen
 
-Tell = Callable[[str, str], None]
+Report = Callable[[str, str], None]
 """Called with a Spark's name and a line about it."""
 
 
@@ -78,13 +78,15 @@ def has_other_programs(observed: Observed) -> bool:
     return seen.sha256 != host_changes.managed_files()[0].sha256
 
 
-def remove(fleet: Fleet, plans: tuple[HostPrune, ...], tell: Tell) -> dict[str, dict[str, Any] | Diagnostic]:
+def remove(
+    fleet: Fleet, plans: tuple[HostPrune, ...], report: Report
+) -> dict[str, dict[str, Any] | Diagnostic]:
     """Have every Spark remove its items, all Sparks at once; return each one's result or problem."""
     found: dict[str, dict[str, Any] | Diagnostic] = {}
 
     def work(plan: HostPrune) -> None:
         try:
-            found[plan.host] = _remove(fleet, plan, tell)
+            found[plan.host] = _remove(fleet, plan, report)
         except SparkfleetError as error:
             found[plan.host] = error.diagnostics[0]
         except (remote.ConnectionLostError, SSHException, OSError) as error:
@@ -101,7 +103,7 @@ def remove(fleet: Fleet, plans: tuple[HostPrune, ...], tell: Tell) -> dict[str, 
     return found
 
 
-def _remove(fleet: Fleet, plan: HostPrune, tell: Tell) -> dict[str, Any] | Diagnostic:
+def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> dict[str, Any] | Diagnostic:
     connection = fleet.connections[plan.host]
     spec, observed = fleet.seen[plan.host]
     assert isinstance(observed, Observed)  # noqa: S101  (a plan with items was made of it)
@@ -114,11 +116,11 @@ def _remove(fleet: Fleet, plan: HostPrune, tell: Tell) -> dict[str, Any] | Diagn
         found = f"removing could not begin: {(answer.err or answer.out).strip()[-300:]}"
         return Diagnostic(plan.host, found, hint="prune again", code="operation-failed")
     result: Mapping[str, Any] = {"outcome": "lost", "cause": "the job ended without a result"}
-    for event in remote.follow(connection, job, lambda text: tell(plan.host, text)):
+    for event in remote.follow(connection, job, lambda text: report(plan.host, text)):
         if "outcome" in event:
             result = event
         elif event.get("kind") == "note":
-            tell(plan.host, str(event.get("text")))
+            report(plan.host, str(event.get("text")))
     if result["outcome"] != "staged":
         found = str(result.get("cause") or "removing failed")
         return Diagnostic(
@@ -134,7 +136,7 @@ def request(spec: Host, observed: Observed, items: tuple[Item, ...]) -> PruneReq
     return PruneRequest(
         observed.user.expand(spec.paths.models),
         observed.user.expand(spec.paths.cache),
-        {name: service.books for name, service in stored.services.items() if service.books},
+        {name: service.record_sha256 for name, service in stored.services.items() if service.record_sha256},
         {container.id: container.image_id for container in stored.containers},
         tuple(PruneItem(item.kind.value, item.name, item.key, tuple(item.refs)) for item in items),
     )

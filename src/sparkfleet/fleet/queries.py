@@ -84,15 +84,15 @@ def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Che
     if not here:
         remedy = "pyinfra INVENTORY deploys/stage.py fetches them"
         return Check(name, Verdict.UNKNOWN, "none of the declared images is on the Spark", remedy=remedy)
-    words = ("docker", "run", "--rm", "--gpus", "all", "--network", "none", "--entrypoint", "sh", here[0])
+    argv = ("docker", "run", "--rm", "--gpus", "all", "--network", "none", "--entrypoint", "sh", here[0])
     inside = "if command -v nvidia-smi >/dev/null; then nvidia-smi -L; else echo no nvidia-smi inside; fi"
     try:
-        answer = remote.run_once(host, (*words, "-c", inside), timeout=RUN_S)
+        answer = remote.run_once(host, (*argv, "-c", inside), timeout=RUN_S)
     except (remote.ConnectionLostError, SparkfleetError) as error:
         return Check(name, Verdict.UNKNOWN, str(error))
     lines = (answer.out if answer.ok else f"{answer.err}\n{answer.out}").splitlines()
-    said = next((line for line in lines if line.strip()), "nothing")
+    output = next((line for line in lines if line.strip()), "nothing")
     if answer.ok:
-        return Check(name, Verdict.OK, said)
+        return Check(name, Verdict.OK, output)
     remedy = "sudo nvidia-ctk runtime configure --runtime=docker; then restart docker when nothing serves"
-    return Check(name, Verdict.FAIL, said, "a container that starts with --gpus all", remedy)
+    return Check(name, Verdict.FAIL, output, "a container that starts with --gpus all", remedy)

@@ -9,7 +9,7 @@ from sparkfleet.probe.observed import ContainerSeen, Observed
 
 def in_the_way(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     """Return what holds a service's name, and what its port; None when both are free or ours."""
-    return combine(_name_holder(host, service, observed), _port_holder(host, service, observed))
+    return combine(_name_owner(host, service, observed), _port_owner(host, service, observed))
 
 
 def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
@@ -42,7 +42,7 @@ def read_only(host: Host, observed: Observed) -> Diagnostic | None:
     return combine(*diagnostics)
 
 
-def _name_holder(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+def _name_owner(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     same_name = observed.container(service.name)
     if same_name is not None and not same_name.service:
         return Diagnostic(
@@ -56,7 +56,7 @@ def _name_holder(host: Host, service: Service, observed: Observed) -> Diagnostic
     return None
 
 
-def _port_holder(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+def _port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     where, remedy = f"{host.name}: port {service.port}", "or choose another `port:` in the host file"
     for container in observed.containers:
         if not container.service and container.running and service.port in container.ports:
@@ -67,9 +67,9 @@ def _port_holder(host: Host, service: Service, observed: Observed) -> Diagnostic
                 f"on {host.name}: docker stop {container.name}; {remedy}",
                 code="port-in-use",
             )
-    holder = observed.listeners.get(service.port)
+    owner = observed.listeners.get(service.port)
     for container in _renamed(observed):
-        if service.port in container.ports or (holder is not None and container.id in holder.cgroup):
+        if service.port in container.ports or (owner is not None and container.id in owner.cgroup):
             return Diagnostic(
                 where,
                 f"held by the container {container.name}, which is {container.service} under another name",
@@ -78,22 +78,20 @@ def _port_holder(host: Host, service: Service, observed: Observed) -> Diagnostic
                 code="container-renamed",
             )
     ours = [container.id for container in observed.containers if container.service]
-    if holder is None or any(identity in holder.cgroup for identity in ours):
+    if owner is None or any(identity in owner.cgroup for identity in ours):
         return None
     if any(c.service and service.port in c.ports for c in observed.containers):
         return None
-    foreign = next((c.name for c in observed.containers if not c.service and c.id in holder.cgroup), "")
+    foreign = next((c.name for c in observed.containers if not c.service and c.id in owner.cgroup), "")
     who = (
         f"the container {foreign}, which sparkfleet did not make"
         if foreign
-        else f"{holder.command or 'a process'}"
+        else f"{owner.command or 'a process'}"
     )
-    stop = (
-        f"docker stop {foreign}" if foreign else f"sudo kill {holder.pid}" if holder.pid else "sudo ss -ltnp"
-    )
+    stop = f"docker stop {foreign}" if foreign else f"sudo kill {owner.pid}" if owner.pid else "sudo ss -ltnp"
     return Diagnostic(
         where,
-        f"held by {who} (pid {holder.pid})",
+        f"held by {who} (pid {owner.pid})",
         "a port that is free",
         f"on {host.name}: {stop}; {remedy}",
         code="port-in-use",
@@ -102,6 +100,6 @@ def _port_holder(host: Host, service: Service, observed: Observed) -> Diagnostic
 
 def _renamed(observed: Observed) -> list[ContainerSeen]:
     """Return our running containers that somebody gave another name; a swap's own names are no such."""
-    swap_names = (".old", ".next")
+    rollout_suffixes = (".old", ".next")
     ours = (container for container in observed.containers if container.service and container.running)
-    return [c for c in ours if c.name != c.service and c.name.removeprefix(c.service) not in swap_names]
+    return [c for c in ours if c.name != c.service and c.name.removeprefix(c.service) not in rollout_suffixes]

@@ -49,7 +49,7 @@ def probe_request(host: Host) -> ProbeRequest:
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,
         items=resource_changes.to_observe(host),
-        fabric=fabric_changes.wanted_addresses(host),
+        fabric=fabric_changes.desired_addresses(host),
         install=docker_install.may_install(host),
     )
 
@@ -60,9 +60,9 @@ def host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
         return _without_docker(host, observed)
     if isinstance(observed, Diagnostic):
         return HostPlan(host.name, unknown=observed)
-    if observed.swap:
+    if observed.rollout:
         return HostPlan(
-            host.name, unknown=_rollout_in_progress(host, observed), rollout_in_progress=observed.swap
+            host.name, unknown=_rollout_in_progress(host, observed), rollout_in_progress=observed.rollout
         )
     try:
         docker = docker_install.change_set(host, observed, engine_there=True)
@@ -83,7 +83,7 @@ def _without_docker(host: Host, seen: WithoutDocker) -> HostPlan:
     rest = seen.rest
     assert rest is not None  # noqa: S101  (the probe's answer always has it)
     docker = docker_install.change_set(host, rest, engine_there=False) if seen.state == "missing" else None
-    if docker and not rest.swap:
+    if docker and not rest.rollout:
         return HostPlan(host.name, (*_docker(host, rest, docker), *_without_resources(host, rest)))
     toolkits = (blockers.no_toolkit(host, service, rest) for service in host.services)
     return HostPlan(host.name, unknown=combine(seen.plain, blockers.read_only(host, rest), *toolkits))
@@ -103,7 +103,7 @@ def _without_resources(host: Host, observed: Observed) -> list[ChangeSet]:
 def _rollout_in_progress(host: Host, observed: Observed) -> Diagnostic:
     return Diagnostic(
         host.name,
-        f"a rollout is in progress ({observed.swap})",
+        f"a rollout is in progress ({observed.rollout})",
         "no rollout in progress",
         "run without --dry: it follows the rollout to its end first; or wait, and plan again",
         code="rollout-in-progress",
@@ -187,7 +187,7 @@ def _service(
 ) -> ChangeSet | None:
     """Return what differs of a service, None when nothing does. ``recreate``: replace it in any case."""
     member = render.member_of(host, service)
-    own_service, generation = wanted(host, service, observed)
+    own_service, generation = desired_generation(host, service, observed)
     if own_service is not service:  # this rank's: it is the host's own from here on
         own_services = tuple(own_service if one is service else one for one in host.services)
         host, service = replace(host, services=own_services), own_service
@@ -229,7 +229,7 @@ def _service(
     )
 
 
-def wanted(host: Host, service: Service, observed: Observed) -> tuple[Service, Generation]:
+def desired_generation(host: Host, service: Service, observed: Observed) -> tuple[Service, Generation]:
     """Return service and generation as this Spark shall run them: of a cluster's, its rank."""
     return render.generation(host, service, observed.user, _entrypoint(service, observed), observed.fabric)
 
@@ -251,45 +251,45 @@ def _warnings(findings: tuple[Finding, ...]) -> list[Note]:
     ]
 
 
-def _needs_another(host: Host, service: Service, wanted: Generation, observed: Observed) -> bool:
+def _needs_another(host: Host, service: Service, desired: Generation, observed: Observed) -> bool:
     """Tell whether the running container of a service must be replaced by a new one."""
     own = observed.owned()[service.name]
     kept = observed.generations.get(service.name, {})
     base = _baseline(own, observed)
     return bool(
-        records.made_by_hand(own, wanted, kept)
-        or service_changes.rank_changes(wanted.rank, kept)
-        or service_changes.make_changes(wanted.rank, kept)
-        or service_changes.container_changes(host, service, wanted, observed, base).all
+        records.made_by_hand(own, desired, kept)
+        or service_changes.rank_changes(desired.rank, kept)
+        or service_changes.make_changes(desired.rank, kept)
+        or service_changes.container_changes(host, service, desired, observed, base).all
     )
 
 
 def _rollout(
     host: Host,
     service: Service,
-    wanted: Generation,
+    desired: Generation,
     observed: Observed,
     orphans: tuple[str, ...],
 ) -> tuple[CreateService | ReplaceService, str, bool]:
     """Return the rollout of a service, its title, and whether the engine gets input that is new to it."""
     own = observed.owned().get(service.name)
     base = own or _predecessor(service, orphans, observed)
-    container = service_changes.container_changes(host, service, wanted, observed, _baseline(base, observed))
+    container = service_changes.container_changes(host, service, desired, observed, _baseline(base, observed))
     changes = [*container.all]
     if own is not None and not own.running:
         changes.insert(0, FieldChange(Action.CHANGE, "state", old=own.state, new="serving"))
     elif own is not None:
-        changes += records.made_by_hand(own, wanted, observed.generations.get(service.name, {}))
+        changes += records.made_by_hand(own, desired, observed.generations.get(service.name, {}))
     elif base is not None:
         changes.insert(0, FieldChange(Action.CHANGE, "name", old=base.name, new=service.name))
     kept = observed.generations.get(base.service if base else service.name, {})
-    unit = observed.units.get(wanted.unit_name)
+    unit = observed.units.get(desired.unit_name)
     if unit is not None:  # the rollout writes the unit again, whatever was done to it
-        changes += service_changes.unit_changes(wanted, unit, running=False)
+        changes += service_changes.unit_changes(desired, unit, running=False)
     if own is not None:
-        changes += service_changes.rank_changes(wanted.rank, kept)
-        changes += [] if changes else service_changes.make_changes(wanted.rank, kept)
-    changes += service_changes.gate_changes(wanted.gate, kept)
+        changes += service_changes.rank_changes(desired.rank, kept)
+        changes += [] if changes else service_changes.make_changes(desired.rank, kept)
+    changes += service_changes.gate_changes(desired.gate, kept)
     others = (name for name in orphans if base is None or name != base.name)
     changes += [change for name in others for change in _removed_fields(name, observed)]
     replaces = (*((service.name,) if own else ()), *orphans)
@@ -298,7 +298,7 @@ def _rollout(
     operation = (ReplaceService if base else CreateService)(
         service.name,
         tuple(changes) or (_RESTARTED,),
-        generation=wanted,
+        generation=desired,
         replaces=replaces,
         expect=_expected((service.name, *replaces), observed),
         downtime_s=round(measured) if measured and base else None,

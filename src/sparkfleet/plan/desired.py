@@ -47,15 +47,15 @@ def directories(host: Host, user: User) -> tuple[Directory, ...]:
     """Return the directories that the host's services need, parents first. Paths as written (``~``
     unexpanded).
     """
-    wanted = [Directory("/var/lib/sparkfleet", "0755", "root", "root")]
+    directories = [Directory("/var/lib/sparkfleet", "0755", "root", "root")]
     if host.services:
-        wanted += [
+        directories += [
             Directory(path, "0755", user.name, user.group) for path in (host.paths.models, host.paths.cache)
         ]
         caches = dict.fromkeys(cache_directory(host, service) for service in host.services)
-        wanted += [Directory(path, "0755", user.name, user.group) for path in caches]
+        directories += [Directory(path, "0755", user.name, user.group) for path in caches]
     declared = {user.expand(one.key) for one in host.prepare.resources if one.kind == "directory"}
-    return tuple(directory for directory in wanted if user.expand(directory.path) not in declared)
+    return tuple(directory for directory in directories if user.expand(directory.path) not in declared)
 
 
 def mounts(host: Host, service: Service) -> tuple[Mount, ...]:
@@ -109,7 +109,7 @@ def generation(
     entrypoint: Sequence[str],
     *,
     rank: Rank | None = None,
-    wrap: Wrap = lambda words: words,
+    wrap: Wrap = lambda argv: argv,
 ) -> Generation:
     """Return the service as the Spark gets it. Raise SparkfleetError for an image that cannot serve.
 
@@ -119,7 +119,7 @@ def generation(
     engine = engines.get(service.engine)
     floor_mib = math.ceil(host.min_available_gib * 1024)
     stop_timeout_s = 60
-    words = wrap(command(service, () if service.container.entrypoint else entrypoint, where))
+    argv = wrap(command(service, () if service.container.entrypoint else entrypoint, where))
     bare = Generation(
         service=service.name,
         image=service.image.full_ref,
@@ -141,6 +141,6 @@ def generation(
         rank=rank,
         engine=engine.name,
     )
-    create = (*create_options(container_input(host, service, user)), service.image.full_ref, *words)
+    create = (*create_options(container_input(host, service, user)), service.image.full_ref, *argv)
     made = replace(bare, create=create)
     return replace(made, create=("--label", f"{LABEL_GENERATION}={made.id}", *create))

@@ -29,7 +29,7 @@ where that file is loaded, by way of docker's own temporary files. Who can load 
 
 
 @dataclass
-class _Holder:
+class _SourceHost:
     """A Spark that has the thing, or will have it: it sends to so many others."""
 
     name: str
@@ -75,12 +75,12 @@ def _sources(
     if policy.seed == NONE:
         return found
     receiving = [name for name in needing if _may_receive(artifacts[name], hosts[name])]
-    holders = [
-        _Holder(name, 0, policy.parallel, artifact.have if artifact.type is ArtifactType.IMAGE else 0)
+    sources = [
+        _SourceHost(name, 0, policy.parallel, artifact.have if artifact.type is ArtifactType.IMAGE else 0)
         for name, artifact in artifacts.items()
         if artifact.complete and _may_send(artifact)
     ]
-    if not holders:
+    if not sources:
         able = [name for name in outside if _may_send(artifacts[name])]
         if not able:
             return found
@@ -91,9 +91,9 @@ def _sources(
         built = artifacts[seed] if artifacts[seed].derived else None
         # All of it is copied, the base as well, also to a Spark that lacks nothing but the packages.
         size = built.have + built.missing if built else 0
-        holders.append(_Holder(seed, 0, policy.parallel, size))
+        sources.append(_SourceHost(seed, 0, policy.parallel, size))
     for name in receiving:
-        found[name] = _take(name, holders, hosts)
+        found[name] = _take(name, sources, hosts)
     return found
 
 
@@ -130,12 +130,12 @@ def _not_seed(declared: str, needing: list[str], outside: list[str]) -> str:
     return f"the seed {declared} {'has no room to send it' if declared in outside else 'is offline'}"
 
 
-def _take(name: str, holders: list[_Holder], hosts: Mapping[str, Host]) -> ArtifactSource:
-    """Choose a holder with a free slot, the nearest first; from then on the Spark is a holder, too."""
-    free = [holder for holder in holders if holder.slots]
+def _take(name: str, sources: list[_SourceHost], hosts: Mapping[str, Host]) -> ArtifactSource:
+    """Choose a source with a free slot, the nearest first; from then on the Spark is a source, too."""
+    free = [one for one in sources if one.slots]
     chosen = min(free, key=lambda one: (not near(hosts[name], hosts[one.name]), one.depth))
     chosen.slots -= 1
-    holders.append(_Holder(name, chosen.depth + 1, hosts[name].stage.parallel, chosen.size))
+    sources.append(_SourceHost(name, chosen.depth + 1, hosts[name].stage.parallel, chosen.size))
     return ArtifactSource(chosen.name, near(hosts[name], hosts[chosen.name]), chosen.size)
 
 

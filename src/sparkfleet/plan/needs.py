@@ -39,9 +39,9 @@ class Needs:
         return (repo, revision) in self.revisions or repo in self.repositories
 
 
-def digests_of(words: Iterable[str]) -> frozenset[str]:
+def digests_of(names: Iterable[str]) -> frozenset[str]:
     """Return the digests in names of images; of derived ones their tags."""
-    return frozenset(digest for word in words for digest in _DIGEST.findall(word))
+    return frozenset(digest for word in names for digest in _DIGEST.findall(word))
 
 
 def declared(host: Host) -> Needs:

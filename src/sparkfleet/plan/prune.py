@@ -120,8 +120,8 @@ def fleet_prune(seen: Sequence[Seen], options: PruneOptions) -> FleetPrune:
 def _diagnostic(host: Host, observed: Observed | Diagnostic) -> Diagnostic | None:
     if isinstance(observed, Diagnostic):
         return observed
-    if observed.swap:
-        found = f"a rollout is in progress ({observed.swap})"
+    if observed.rollout:
+        found = f"a rollout is in progress ({observed.rollout})"
         return Diagnostic(
             host.name, found, "a Spark at rest", "wait for its end, then prune", code="rollout-in-progress"
         )
@@ -282,7 +282,7 @@ def _generations(stored: Stored, options: PruneOptions) -> Iterator[Item]:
 
 def _evidence(stored: Stored) -> Iterator[Item]:
     for one in stored.evidence:
-        yield Item(Kind.EVIDENCE, one.swap, one.path, one.bytes, one.changed)
+        yield Item(Kind.EVIDENCE, one.rollout, one.path, one.bytes, one.changed)
 
 
 def limited(plan: FleetPrune, names: Iterable[str]) -> FleetPrune:

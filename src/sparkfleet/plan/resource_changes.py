@@ -57,21 +57,21 @@ def operations(host: Host, observed: Observed) -> tuple[list[Operation], list[No
     """
     _require_observed(host, observed)
     names = (desired.cache_directory(host, service).rsplit("/", 1)[-1] for service in host.services)
-    context, wanted = PlanContext(frozenset(names)), declared(host, observed.user)
+    context, resources = PlanContext(frozenset(names)), declared(host, observed.user)
     found: list[Operation] = []
-    for resource in wanted:
+    for resource in resources:
         kind = registry.kind(resource.kind)
         differences = kind.differences(resource, observed.items.live[resource.id], context)
         if differences:
             planned, changes = kind.planned(resource, differences), _changes(resource.kind, differences)
             found.append(ApplyResource(resource.kind, resource.key, planned, changes))
-    ids = {resource.id for resource in wanted}
+    ids = {resource.id for resource in resources}
     for name, recorded in observed.items.record.items():
         if name not in ids:
             entry = Applied(**recorded)
             differences = registry.kind(entry.kind).reverted_differences(entry, observed.items.live[name])
             found.append(RevertResource(entry.kind, entry.key, _changes(entry.kind, differences)))
-    return found, _notes(wanted, observed) if found else []
+    return found, _notes(resources, observed) if found else []
 
 
 def _changes(kind: str, differences: Sequence[Difference]) -> tuple[FieldChange, ...]:
@@ -80,11 +80,11 @@ def _changes(kind: str, differences: Sequence[Difference]) -> tuple[FieldChange,
     )
 
 
-def _notes(wanted: Sequence[Resource], observed: Observed) -> list[Note]:
+def _notes(resources: Sequence[Resource], observed: Observed) -> list[Note]:
     """Return what is offered, but not done."""
     return [
         Note(Step.HOST, resource.kind, note.key, note.new, note.note)
-        for resource in wanted
+        for resource in resources
         for note in registry.kind(resource.kind).notes(resource, observed.items.live[resource.id])
     ]
 

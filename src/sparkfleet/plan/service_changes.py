@@ -53,12 +53,12 @@ class ContainerChanges:
 
 
 def container_changes(
-    host: Host, service: Service, wanted: Generation, observed: Observed, base: Baseline | None
+    host: Host, service: Service, expected: Generation, observed: Observed, base: Baseline | None
 ) -> ContainerChanges:
     """Return every field that needs a new container; all of them as additions when there is none."""
-    engine, own = _argument_changes(service, wanted, base)
+    engine, own = _argument_changes(service, expected, base)
     image = _image_changes(service.image, observed, base)
-    environment = _environment_changes(dict(wanted.env), base)
+    environment = _environment_changes(dict(expected.env), base)
     settings = _setting_changes(host, service, observed, base)
     return ContainerChanges((*image, *engine, *environment), (*own, *settings))
 
@@ -89,7 +89,7 @@ def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -
 
 
 def _argument_changes(
-    service: Service, wanted: Generation, base: Baseline | None
+    service: Service, expected: Generation, base: Baseline | None
 ) -> tuple[list[FieldChange], list[FieldChange]]:
     """Return the model and the flags that differ, then the settings that are flags (port, served name)."""
     engine, version = engines.get(service.engine), service.image.engine_version
@@ -102,7 +102,7 @@ def _argument_changes(
         old = engine.parse_args(old_args, version)
         changes = _model_changes(old.model, old.revision, service)
     own = []
-    for row in engine.compare_args(old_args, wanted.argv, version):
+    for row in engine.compare_args(old_args, expected.argv, version):
         if row.flag in engine.model_flags:
             continue
         if row.flag in engine.shown_flags:
@@ -127,12 +127,12 @@ def shown(name: str, value: str | None) -> str | None:
     return "(hidden)" if SECRET_NAME.search(name) else value or '""'
 
 
-def _environment_changes(wanted: Mapping[str, str], base: Baseline | None) -> list[FieldChange]:
+def _environment_changes(expected: Mapping[str, str], base: Baseline | None) -> list[FieldChange]:
     have = compare_container.environment(base.container, base.image) if base else {}
     own = dict(entry.partition("=")[::2] for entry in base.image.env) if base and base.image else {}
     changes = []
-    for name in sorted(have.keys() | wanted.keys()):
-        old, new = have.get(name), wanted.get(name)
+    for name in sorted(have.keys() | expected.keys()):
+        old, new = have.get(name), expected.get(name)
         if old == new or (old is None and new is not None and own.get(name) == new):
             continue
         changes.append(_change("env", name, shown(name, old), shown(name, new)))
@@ -143,40 +143,40 @@ def _setting_changes(
     host: Host, service: Service, observed: Observed, base: Baseline | None
 ) -> list[FieldChange]:
     image = observed.images.get(service.image.pull_ref) or (base.image if base else None)
-    wanted = compare_container.declared(desired.container_input(host, service, observed.user), image)
+    expected = compare_container.declared(desired.container_input(host, service, observed.user), image)
     have = compare_container.observed(base.container, base.image) if base else {}
     if base is None:
-        wanted = {row: value for row, value in wanted.items() if row.field == "mount"}
+        expected = {row: value for row, value in expected.items() if row.field == "mount"}
     changes = []
-    for row in sorted(have.keys() | wanted.keys(), key=lambda row: row.order):
-        old, new = have.get(row), wanted.get(row)
+    for row in sorted(have.keys() | expected.keys(), key=lambda row: row.order):
+        old, new = have.get(row), expected.get(row)
         if old != new and (base is None or row.key != "service label"):
             changes.append(_change(row.field, row.key, old, new))
     return changes
 
 
-def unit_changes(wanted: Generation, seen: UnitSeen | None, running: bool) -> list[FieldChange]:
+def unit_changes(expected: Generation, seen: UnitSeen | None, running: bool) -> list[FieldChange]:
     """Return what differs in the unit: text, drop-ins, enablement, and whether it holds the engine."""
-    name = wanted.unit_name
+    name = expected.unit_name
     if seen is None or seen.text is None:
         return [_change("unit", name, None, "enabled")]
     changes = []
-    if seen.text != wanted.unit:
-        changes += _line_changes(name, seen.text, wanted.unit)
+    if seen.text != expected.unit:
+        changes += _line_changes(name, seen.text, expected.unit)
     changes += [_change("drop-in", path, "", None) for path in sorted(seen.drop_ins)]
     if seen.enabled != "enabled":
         changes.append(_change("unit", name, seen.enabled or "disabled", "enabled"))
     if running and seen.active not in {"active", "activating", "reloading"}:
         changes.append(_change("unit", name, seen.active or "inactive", "active"))
     if running and seen.active == "active":
-        changes += _guard_changes(seen)
+        changes += _supervisor_changes(seen)
     return changes
 
 
-def _guard_changes(seen: UnitSeen) -> list[FieldChange]:
+def _supervisor_changes(seen: UnitSeen) -> list[FieldChange]:
     """Return that the guard at work was started from other programs than those that belong there."""
-    have, wanted = programs.said(seen.status) or "of before", _programs()
-    return [] if have == wanted else [_change("guard", "", f"programs {have}", f"programs {wanted}")]
+    have, expected = programs.said(seen.status) or "of before", _programs()
+    return [] if have == expected else [_change("guard", "", f"programs {have}", f"programs {expected}")]
 
 
 @cache
@@ -196,36 +196,36 @@ def _line_changes(name: str, old: str, new: str) -> list[FieldChange]:
     return changes or [_change("unit", name, "other order or spacing", "as declared")]
 
 
-def gate_changes(wanted: Gate, kept: Mapping[str, Any]) -> list[FieldChange]:
+def gate_changes(expected: Gate, kept: Mapping[str, Any]) -> list[FieldChange]:
     """Return how the declared gate differs from the one that the Spark keeps for its rollbacks."""
     have = kept.get("gate", {})
     changes = []
     for field in dataclasses.fields(Gate):
-        old, new = have.get(field.name), getattr(wanted, field.name)
+        old, new = have.get(field.name), getattr(expected, field.name)
         if old is not None and old != new:
             changes.append(_change("gate", field.name.removesuffix("_s"), str(old), str(new)))
     return changes
 
 
-def rank_changes(wanted: Rank | None, kept: Mapping[str, Any]) -> list[FieldChange]:
+def rank_changes(expected: Rank | None, kept: Mapping[str, Any]) -> list[FieldChange]:
     """Return how a service's place in a cluster differs from the one that the Spark keeps."""
-    old, new = _rank_words(_kept_rank(kept)), _rank_words(wanted)
+    old, new = _rank_text(_kept_rank(kept)), _rank_text(expected)
     return [_change("cluster", "", old, new)] if kept and old != new else []
 
 
-def make_changes(wanted: Rank | None, kept: Mapping[str, Any]) -> list[FieldChange]:
+def make_changes(expected: Rank | None, kept: Mapping[str, Any]) -> list[FieldChange]:
     """Return that something differs which all ranks share, and which may stand in no field of this one."""
     had = _kept_rank(kept)
-    if had is None or wanted is None or had.make == wanted.make:
+    if had is None or expected is None or had.make == expected.make:
         return []
-    return [_change("cluster", "make", had.make, wanted.make)]
+    return [_change("cluster", "make", had.make, expected.make)]
 
 
 def _kept_rank(kept: Mapping[str, Any]) -> Rank | None:
     return Generation.from_json(dict(kept)).rank if kept else None
 
 
-def _rank_words(rank: Rank | None) -> str | None:
+def _rank_text(rank: Rank | None) -> str | None:
     if rank is None:
         return None
     return f"{rank.cluster} ({', '.join(rank.hosts)}) by {rank.executor}, rank {rank.rank}"

@@ -169,16 +169,16 @@ def _prunable(host: Host, observed: Observed, names: list[str]) -> list[str]:
 def disk_diagnostic(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do."""
     missing = (wrong_files(weights, observed) for weights in service.repositories)
-    wanted = {"models": sum(file.size for files in missing for file, _ in files.values())}
+    needed = {"models": sum(file.size for files in missing for file, _ in files.values())}
     if image_here(service.image, observed) is None:
-        wanted["docker"] = image_artifact(service.image, observed).missing * UNPACK_FACTOR
-    wanted["state"] = 0
+        needed["docker"] = image_artifact(service.image, observed).missing * UNPACK_FACTOR
+    needed["state"] = 0
     need: dict[tuple[int, int], list[str]] = {}
-    for name in wanted:
+    for name in needed:
         disk = observed.disks[name]
         need.setdefault((disk.total, disk.free), []).append(name)  # same figures: the same file system
     for (_, free), names in need.items():
-        count = SPARE_BYTES + sum(wanted[name] for name in names)
+        count = SPARE_BYTES + sum(needed[name] for name in names)
         if free < count:
             path = observed.disks[names[0]].path
             what = ", ".join(_KEPT[name][0] for name in names)

@@ -48,8 +48,8 @@ class SparkStatus:
     services: tuple[ServiceStatus, ...] = ()
     available_gib: float = 0.0
     total_gib: float = 0.0
-    swap: str = ""
-    """Id of a change that is going on, or ""."""
+    rollout: str = ""
+    """Id of a rollout in progress, or ""."""
     unknown: Diagnostic | None = None
 
 
@@ -66,7 +66,7 @@ def spark_status(host: str, seen: Observed | Diagnostic) -> SparkStatus:
         tuple(_service(name, owned.get(name), seen) for name in sorted(names)),
         seen.memory_available_mib / MIB_IN_GIB,
         seen.memory_total_mib / MIB_IN_GIB,
-        seen.swap,
+        seen.rollout,
     )
 
 

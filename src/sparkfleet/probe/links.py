@@ -35,7 +35,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Holder:
+class AddressOwner:
     """Somebody else on the fabric who answers for an address."""
 
     address: str
@@ -71,7 +71,7 @@ class FabricSeen:
     foreign: tuple[NetworkFile, ...] = ()
     verbs: bool = False
     """Whether programs can use RDMA at all (``/dev/infiniband/uverbs*``)."""
-    held: tuple[Holder, ...] = ()
+    held: tuple[AddressOwner, ...] = ()
 
     def link(self, name: str) -> Link | None:
         """Return the link of that name."""
@@ -91,7 +91,7 @@ def read(data: Mapping[str, Any]) -> FabricSeen:
         own_mode=data["own_mode"],
         foreign=tuple(NetworkFile(seen["path"], tuple(seen["links"])) for seen in data["foreign"]),
         verbs=data["verbs"],
-        held=tuple(Holder(**seen) for seen in data["held"]),
+        held=tuple(AddressOwner(**seen) for seen in data["held"]),
     )
 
 

@@ -155,8 +155,8 @@ class Observed:
     units: Mapping[str, UnitSeen]
     generations: Mapping[str, Mapping[str, Any]]
     """Per service what the Spark keeps of the generation that was promoted last."""
-    swap: str
-    """Id of a swap that is still going on, or ""."""
+    rollout: str
+    """Id of a rollout in progress, or ""."""
     paths: Mapping[str, PathSeen]
     weights: Mapping[str, Mapping[str, tuple[int, str]]]
     """``repo@revision`` -> file -> (bytes or -1 for a broken link, blob name)."""
@@ -483,7 +483,7 @@ def _observed(data: Mapping[str, Any]) -> Observed:
         images=answer.docker.images,
         units=answer.systemd.units,
         generations={name: one.to_json() for name, one in answer.state.generations.items()},
-        swap=answer.state.swap,
+        rollout=answer.state.swap,
         brought={
             "images": {key: one.bytes for key, one in staged.images.items()},
             "revisions": {key: one.bytes for key, one in staged.revisions.items()},

@@ -92,7 +92,7 @@ class StoredGeneration:
 class StoredService:
     """What the books say of a service: what serves, what it replaced, what is kept beside."""
 
-    books: str = ""
+    record_sha256: str = ""
     """SHA-256 of the current record; "" without one."""
     current: StoredGeneration | None = None
     replaced: tuple[StoredGeneration, ...] = ()
@@ -112,7 +112,7 @@ class StoredService:
 class StoredEvidence:
     """What was kept of a candidate that failed."""
 
-    swap: str
+    rollout: str
     path: str
     bytes: int = 0
     changed: float = 0.0

@@ -65,7 +65,7 @@ def test_what_does_not_serve_and_what_is_not_known_is_exit_code_1(ask: Any) -> N
 
 
 def test_a_change_that_goes_on_is_told(ask: Any) -> None:
-    assert "rollout in progress: nano-1" in ask(found=[SparkStatus("spark-01", swap="nano-1")]).output
+    assert "rollout in progress: nano-1" in ask(found=[SparkStatus("spark-01", rollout="nano-1")]).output
 
 
 def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> None:

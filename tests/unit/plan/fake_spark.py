@@ -15,7 +15,7 @@ from sparkfleet.config.resolved import Host, ImageRef, Service
 from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import desired, host_changes
-from sparkfleet.plan.compute import wanted
+from sparkfleet.plan.compute import desired_generation
 from sparkfleet.probe.observed import (
     ContainerSeen,
     Disk,
@@ -151,7 +151,7 @@ def fresh(host: Host) -> Observed:
         images={name: None for service in host.services for name in service.image.names},
         units={},
         generations={},
-        swap="",
+        rollout="",
         paths={path: PathSeen("absent") for path in host_changes.watched_paths(host)},
         weights={f"{s.weights.repo}@{s.weights.revision}": {} for s in host.services},
         listeners={22: Listener(1, "sshd")},
@@ -162,7 +162,7 @@ def fresh(host: Host) -> Observed:
 def generation_of(host: Host, service: Service) -> Generation:
     """Return the generation that a plan would send."""
     links = cabled() if host.member else None
-    return wanted(host, service, replace(fresh(host), fabric=links))[1]
+    return desired_generation(host, service, replace(fresh(host), fabric=links))[1]
 
 
 def converged(host: Host) -> Observed:

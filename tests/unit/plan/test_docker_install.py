@@ -65,7 +65,7 @@ def test_a_docker_that_is_there_and_does_not_answer_is_never_installed(state: st
 
 @pytest.mark.provokes("gpu-toolkit-missing")
 def test_a_swap_that_has_not_ended_is_not_passed_over() -> None:
-    assert host_plan(DECLARED, without(replace(BARE, swap="s-1"))).state is HostState.UNKNOWN
+    assert host_plan(DECLARED, without(replace(BARE, rollout="s-1"))).state is HostState.UNKNOWN
 
 
 def test_packages_come_as_apt_says_then_the_host_and_nothing_is_claimed_of_services() -> None:

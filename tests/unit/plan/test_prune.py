@@ -325,7 +325,7 @@ def test_of_a_lost_drafter_every_commit_stays_since_nobody_knows_which_it_was() 
 
 
 def test_a_change_that_goes_on_makes_a_spark_unknown() -> None:
-    plan = fleet_prune([(HOST, replace(fresh(HOST), stored=disk(), swap="s0-9"))], PruneOptions(NOW))
+    plan = fleet_prune([(HOST, replace(fresh(HOST), stored=disk(), rollout="s0-9"))], PruneOptions(NOW))
     assert plan.hosts[0].diagnostic
     assert plan.unknown == ("spark-01",)
 

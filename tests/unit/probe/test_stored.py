@@ -150,7 +150,7 @@ def test_books_tell_what_serves_what_it_replaced_and_what_is_kept(disk: Disk) ->
     assert [one.id for one in nano.generations] == ["g9", "g10"]
     assert nano.generations[0].bytes > 0
     assert seen.services["broken"].current is None
-    assert [(one.swap, one.bytes) for one in seen.evidence] == [("nano-1", 5)]
+    assert [(one.rollout, one.bytes) for one in seen.evidence] == [("nano-1", 5)]
 
 
 def test_the_look_at_disks_is_sent_along_only_when_it_is_asked_for() -> None:

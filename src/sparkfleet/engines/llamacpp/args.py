@@ -93,8 +93,8 @@ def parse(arguments: Sequence[str], schema: Schema) -> Parsed:
         if len(rest) < count:
             incomplete.append(option)
             break
-        words = [rest.pop(0) for _ in range(count)]
-        values[flag.name] = read_value(flag, words[0]) if count == 1 else words
+        texts = [rest.pop(0) for _ in range(count)]
+        values[flag.name] = read_value(flag, texts[0]) if count == 1 else texts
     return Parsed(values, tuple(unknown), tuple(incomplete))
 
 
@@ -117,8 +117,8 @@ def differences(
 def read_value(flag: Flag, text: str) -> Any:
     """Return the typed value of a flag's text; the text itself where it is not of the flag's type."""
     if flag.type in ("tristate", "on_off"):
-        for value, words in (("on", _TRUE), ("off", _FALSE), ("auto", _AUTO)):
-            if text in words:
+        for value, spellings in (("on", _TRUE), ("off", _FALSE), ("auto", _AUTO)):
+            if text in spellings:
                 return value
         return text
     try:

@@ -87,8 +87,8 @@ def _missing_parts(choice: Choice) -> list[str]:
     if not part:
         return []
     count = int(part["count"])
-    wanted = [f"{part['stem']}-{number:05}-of-{count:05}{SUFFIX}" for number in range(1, count + 1)]
-    return [name for name in wanted if name not in choice.paths]
+    names = [f"{part['stem']}-{number:05}-of-{count:05}{SUFFIX}" for number in range(1, count + 1)]
+    return [name for name in names if name not in choice.paths]
 
 
 def _shortened(models: Iterable[str]) -> str:

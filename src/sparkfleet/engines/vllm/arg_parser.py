@@ -29,7 +29,7 @@ class Option:
     name: str
     """Canonical long name, or the option itself where no flag is known."""
     flag: Flag | None
-    words: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
     """Its values."""
     inline: bool = False
     """Given as ``--x=value``."""
@@ -45,7 +45,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Words:
+class CommandLine:
     """A command line after ``vllm serve``, grouped."""
 
     positionals: tuple[str, ...]
@@ -63,23 +63,25 @@ def normalise(option: str) -> str:
     return head.replace("_", "-") + dot + tail + equals + value
 
 
-def group(words: Sequence[str], schema: Schema | None) -> Words:
+def group(args: Sequence[str], schema: Schema | None) -> CommandLine:
     """Return which word belongs to which flag. Without a schema, all words up to the next option do."""
     old_level = schema is not None and "-O" in schema.options
-    reader = _Reader(_merge_dotted(_spell_out(words, old_level=old_level)), schema)
+    reader = _Reader(_merge_dotted(_spell_out(args, old_level=old_level)), schema)
     reader.read()
-    return Words(tuple(reader.positionals), tuple(reader.options), not "".join(words[:1]).startswith("-"))
+    return CommandLine(
+        tuple(reader.positionals), tuple(reader.options), not "".join(args[:1]).startswith("-")
+    )
 
 
-def _spell_out(words: Sequence[str], *, old_level: bool) -> list[str]:
+def _spell_out(args: Sequence[str], *, old_level: bool) -> list[str]:
     """Write dashes for underscores, and ``-O3``, ``-O=3`` and ``-O 3`` as what they stand for.
 
     ``old_level``: up to 0.11 ``-O`` was ``--compilation-config``, and ``-O3`` its key ``level``.
     """
     level = "-O.level" if old_level else "--optimization-level"
     out: list[str] = []
-    for index, word in enumerate(words):
-        if word == "-O" and words[index + 1 : index + 2] and words[index + 1] in ("0", "1", "2", "3"):
+    for index, word in enumerate(args):
+        if word == "-O" and args[index + 1 : index + 2] and args[index + 1] in ("0", "1", "2", "3"):
             out.append(level)
         elif word.startswith("-O") and word != "-O" and not (old_level and word.startswith("-O.")):
             out += [level, word[3:] if word[2] == "=" else word[2:]]
@@ -88,11 +90,11 @@ def _spell_out(words: Sequence[str], *, old_level: bool) -> list[str]:
     return out
 
 
-def _merge_dotted(words: list[str]) -> list[str]:
+def _merge_dotted(args: list[str]) -> list[str]:
     """Write all ``--x.key value`` as one ``--x {"key":value}`` at the end, as vLLM does before it parses."""
     kept: list[str] = []
     objects: dict[str, dict[str, Any]] = {}
-    rest = iter(words)
+    rest = iter(args)
     for word in rest:
         option, equals, value = word.partition("=")
         if not _is_dotted(option):
@@ -146,18 +148,18 @@ def _set_path(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 @dataclass
 class _Reader:
-    words: list[str]
+    args: list[str]
     schema: Schema | None
     at: int = 0
     positionals: list[str] = field(default_factory=list)
     options: list[Option] = field(default_factory=list)
 
     def read(self) -> None:
-        while self.at < len(self.words):
-            word = self.words[self.at]
+        while self.at < len(self.args):
+            word = self.args[self.at]
             self.at += 1
             if word == "--":
-                self.positionals += self.words[self.at :]
+                self.positionals += self.args[self.at :]
                 return
             if self.is_option(word):
                 self.take(word)
@@ -207,11 +209,11 @@ class _Reader:
 
     def values(self, arity: int | str | None) -> tuple[str, ...]:
         """Take the words that follow, as many as the flag wants and there are."""
-        most = arity if isinstance(arity, int) else 1 if arity in (None, "?") else len(self.words)
+        most = arity if isinstance(arity, int) else 1 if arity in (None, "?") else len(self.args)
         start = self.at
-        while self.at < len(self.words) and self.at - start < most and not self.ends_values(self.at):
+        while self.at < len(self.args) and self.at - start < most and not self.ends_values(self.at):
             self.at += 1
-        return tuple(self.words[start : self.at])
+        return tuple(self.args[start : self.at])
 
     def ends_values(self, index: int) -> bool:
-        return self.words[index] == "--" or self.is_option(self.words[index])
+        return self.args[index] == "--" or self.is_option(self.args[index])

@@ -49,29 +49,29 @@ def render(model: str, flags: Mapping[str, FlagValue], schema: Schema | None) ->
     True is the bare flag, False its negative form (nothing, where the flag has none), None leaves the flag
     out, a mapping is JSON, a list is several words or JSON as the flag wants it.
     """
-    words = [model] if model else []
+    args = [model] if model else []
     for key, value in flags.items():
         name = canonical(key, schema)
-        words += _flag_words(name, schema.options.get(name) if schema else None, value)
-    return tuple(words)
+        args += _flag_args(name, schema.options.get(name) if schema else None, value)
+    return tuple(args)
 
 
-def _flag_words(name: str, flag: Flag | None, value: FlagValue) -> list[str]:
+def _flag_args(name: str, flag: Flag | None, value: FlagValue) -> list[str]:
     if value is None:
         return []
     if isinstance(value, bool) and (flag is None or not flag.takes_value):
-        return _switch_words(name, flag, on=value)
+        return _switch_args(name, flag, on=value)
     if isinstance(value, list) and _is_word_list(flag, value):
-        words = [_word(item) for item in value]
+        args = [_word(item) for item in value]
         if flag is not None and flag.kind == "append":
-            return [part for word in words for part in _pair(name, word)]
+            return [part for word in args for part in _pair(name, word)]
         if flag is None or flag.takes_several:
-            return _pair(name, words[0]) if len(words) == 1 else [name, *words]
-        return _pair(name, ",".join(words))
+            return _pair(name, args[0]) if len(args) == 1 else [name, *args]
+        return _pair(name, ",".join(args))
     return _pair(name, _word(value))
 
 
-def _switch_words(name: str, flag: Flag | None, *, on: bool) -> list[str]:
+def _switch_args(name: str, flag: Flag | None, *, on: bool) -> list[str]:
     plain = f"--no-{name.removeprefix('--')}"
     if on:
         return [name]
@@ -106,9 +106,9 @@ def _word(value: Any) -> str:
     return str(value)
 
 
-def parse(words: Sequence[str], schema: Schema | None) -> Parsed:
+def parse(args: Sequence[str], schema: Schema | None) -> Parsed:
     """Return what the words after ``vllm serve`` mean. Nothing raises: what cannot be read stays text."""
-    grouped = group(words, schema)
+    grouped = group(args, schema)
     found: dict[str, Any] = {}
     unknown: list[str] = []
     for option in grouped.options:
@@ -130,9 +130,9 @@ def parse(words: Sequence[str], schema: Schema | None) -> Parsed:
 def _meaning(option: Option, schema: Schema | None) -> tuple[str, Any]:
     flag = option.flag
     if flag is None:
-        if schema is None and not option.words and option.name.startswith("--no-"):
+        if schema is None and not option.args and option.name.startswith("--no-"):
             return f"--{option.name.removeprefix('--no-')}", False
-        return option.name, values.guess(option.words)
+        return option.name, values.guess(option.args)
     if not flag.takes_value:
         return flag.name, not option.negative
-    return flag.name, values.several(flag, option.words)
+    return flag.name, values.several(flag, option.args)

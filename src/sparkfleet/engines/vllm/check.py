@@ -10,7 +10,7 @@ from typing import Any
 from packaging.version import Version
 
 from sparkfleet.engines.vllm import history, renamed_flags, values
-from sparkfleet.engines.vllm.arg_parser import Option, Words, group
+from sparkfleet.engines.vllm.arg_parser import CommandLine, Option, group
 from sparkfleet.engines.vllm.check_json import check_config
 from sparkfleet.engines.vllm.findings import Finding, either, listing, near
 from sparkfleet.engines.vllm.schema import Flag, Schema, load, versions
@@ -26,20 +26,20 @@ REGISTRY_OF: Mapping[str, tuple[str, str]] = {
 flag that brings further values in."""
 
 
-def check_flags(words: Sequence[str], schema: Schema, exact: bool = True) -> tuple[Finding, ...]:
+def check_flags(args: Sequence[str], schema: Schema, exact: bool = True) -> tuple[Finding, ...]:
     """Return what is wrong with the words after ``vllm serve``.
 
     With ``exact`` False the schema is that of the nearest bundled release. Then the next bundled one is asked
     too, and what only one of the two finds is a warning: the release in between is not known.
     """
-    found = tuple(_check(group(words, schema), schema))
+    found = tuple(_check(group(args, schema), schema))
     if exact:
         return found
     after = _next_release(schema.version)
     if after is None:
         why = f"vLLM {schema.version} is the newest release known here"
         return tuple(_unsure(finding, why) for finding in found)
-    later = tuple(_check(group(words, after), after))
+    later = tuple(_check(group(args, after), after))
     merged = [
         finding
         if _key(finding) in map(_key, later)
@@ -94,20 +94,20 @@ def _unsure(finding: Finding, why: str) -> Finding:
     return dataclasses.replace(finding, level=level, text=f"{finding.text} ({why})")
 
 
-def _check(words: Words, schema: Schema) -> list[Finding]:
-    found = list(_positionals(words, schema))
+def _check(args: CommandLine, schema: Schema) -> list[Finding]:
+    found = list(_positionals(args, schema))
     given: dict[str, Option] = {}
-    for option in words.options:
+    for option in args.options:
         if option.flag is None:
             found.append(_unknown(option, schema))
             continue
         found += [*_spelling(option, schema), *_value(option, option.flag, schema)]
         before = given.get(option.name)
-        if before is not None and option.flag.kind != "append" and before.words != option.words:
+        if before is not None and option.flag.kind != "append" and before.args != option.args:
             text = f"{option.name} is given twice; the last one counts"
             found.append(Finding("warning", "duplicate", option.name, text, "keep one"))
         given[option.name] = option
-    found += _together(given, words)
+    found += _combinations(given, args)
     return [finding for finding in found if not _plugin_may_bring_it(finding, given)]
 
 
@@ -115,8 +115,8 @@ def _plugin_may_bring_it(finding: Finding, given: Mapping[str, Option]) -> bool:
     return finding.code == "not-registered" and REGISTRY_OF[finding.flag][1] in given
 
 
-def _positionals(words: Words, schema: Schema) -> Iterator[Finding]:
-    first, *strays = words.positionals or ("",)
+def _positionals(args: CommandLine, schema: Schema) -> Iterator[Finding]:
+    first, *strays = args.positionals or ("",)
     if first in ("vllm", "serve") and strays:
         text = f"the command repeats `{first}`: sparkfleet adds `vllm serve` where the image needs it"
         yield Finding("error", "serve-repeated", "", text, "begin with the model")
@@ -129,7 +129,7 @@ def _positionals(words: Words, schema: Schema) -> Iterator[Finding]:
             else "take them away, or join what is one value"
         )
         yield Finding("error", "stray-words", "", text, remedy)
-    if not words.positionals and not any(option.name == "--model" for option in words.options):
+    if not args.positionals and not any(option.name == "--model" for option in args.options):
         default = schema.flags["--model"].default if "--model" in schema.flags else "its own default"
         yield Finding(
             "warning", "no-model", "", f"no model is given: vLLM would serve {default}", "name the model"
@@ -177,14 +177,14 @@ def _value(option: Option, flag: Flag, schema: Schema) -> Iterator[Finding]:
         text = f"{flag.name} needs {'a value' if flag.nargs in (None, '+') else f'{flag.nargs} values'}"
         yield Finding("error", "missing-value", flag.name, text, "give it one, or take the flag away")
         return
-    for word in option.words:
+    for word in option.args:
         yield from _word(flag, word, schema)
 
 
 def _enough(option: Option, flag: Flag) -> bool:
     if isinstance(flag.nargs, int):
-        return len(option.words) == flag.nargs
-    return bool(option.words) or flag.nargs in ("?", "*")
+        return len(option.args) == flag.nargs
+    return bool(option.args) or flag.nargs in ("?", "*")
 
 
 def _word(flag: Flag, word: str, schema: Schema) -> Iterator[Finding]:
@@ -257,17 +257,17 @@ def _type_text(flag: Flag) -> str:
     }.get(flag.type, "a value of its type")
 
 
-def _together(given: Mapping[str, Option], words: Words) -> Iterator[Finding]:
+def _combinations(given: Mapping[str, Option], args: CommandLine) -> Iterator[Finding]:
     tools = given.get("--enable-auto-tool-choice")
     if tools is not None and not tools.negative and "--tool-call-parser" not in given:
         text = "--enable-auto-tool-choice needs --tool-call-parser"
         remedy = "add the tool-call-parser of the model's recipe"
         yield Finding("error", "needs-other-flag", "--enable-auto-tool-choice", text, remedy)
     named = given.get("--model")
-    if "--served-model-name" in given and not words.model_first and named is None and "--config" not in given:
+    if "--served-model-name" in given and not args.model_first and named is None and "--config" not in given:
         text = "with --served-model-name, vllm serve takes the model as its first word alone"
         yield Finding("error", "model-not-first", "--served-model-name", text, "write the model first")
-    if named is not None and words.positionals:
+    if named is not None and args.positionals:
         # vLLM puts the value of --model first; the other one is a stray word then.
-        text = f"the model is given twice: {words.positionals[0]} and --model {' '.join(named.words)}"
+        text = f"the model is given twice: {args.positionals[0]} and --model {' '.join(named.args)}"
         yield Finding("error", "two-models", "--model", text, "take --model away")

@@ -14,8 +14,8 @@ _ABSENT = object()
 
 
 def differences(
-    old_words: Sequence[str],
-    new_words: Sequence[str],
+    old_args: Sequence[str],
+    new_args: Sequence[str],
     schema: Schema | None,
     old_schema: Schema | None = None,
 ) -> tuple[FlagChange, ...]:
@@ -24,9 +24,9 @@ def differences(
     ``schema`` reads both sides, unless the old side ran another vLLM and ``old_schema`` is given. A default
     that changed between two releases is not a difference of the words: see ``upgrade``.
     """
-    if list(old_words) == list(new_words) and old_schema in (None, schema):
+    if list(old_args) == list(new_args) and old_schema in (None, schema):
         return ()  # nearly always: a plan is mostly of Sparks that are as declared
-    old, new = parse(old_words, old_schema or schema), parse(new_words, schema)
+    old, new = parse(old_args, old_schema or schema), parse(new_args, schema)
     changes = [FlagChange("model", old.model or None, new.model or None)] if old.model != new.model else []
     for name in dict.fromkeys([*new.values, *old.values]):
         flag = schema.flags.get(name) if schema else None

@@ -63,7 +63,7 @@ class VllmArgChecker(ArgChecker):
 
     def check_args(self, argv: Sequence[str]) -> tuple[str, ...]:
         """See ``ArgChecker``."""
-        return image_parser.parse_words(argv)
+        return image_parser.parse_args(argv)
 
     def read_check(self, output: str) -> ArgCheck:
         """See ``ArgChecker``."""
@@ -71,7 +71,7 @@ class VllmArgChecker(ArgChecker):
 
     def describe(self) -> tuple[str, ...]:
         """See ``ArgChecker``."""
-        return image_parser.schema_words()
+        return image_parser.schema_args()
 
     def is_kept(self, image: str) -> bool:
         """See ``ArgChecker``."""
@@ -211,7 +211,7 @@ class Vllm(Engine):
     def rules(self) -> tuple[RuleInfo, ...]:
         """See ``Engine``."""
         own = tuple(RuleInfo(rule.id, rule.title, rule.source) for rule in rules.RULES)
-        others = rules.ELSEWHERE.items()
+        others = rules.EXTERNAL_CHECKS.items()
         return (*own, *(RuleInfo(name, title, kept_by=keeper) for name, (title, keeper) in others))
 
     def upgrade_notes(

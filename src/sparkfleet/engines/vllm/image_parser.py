@@ -19,12 +19,12 @@ TIMEOUT_S = 300
 """Seconds that it may take: importing vLLM alone takes 7 to 15 s."""
 
 
-def parse_words(words: Sequence[str]) -> tuple[str, ...]:
+def parse_args(args: Sequence[str]) -> tuple[str, ...]:
     """Return the program's words that ask whether ``vllm serve WORDS`` would be accepted."""
-    return ("parse", *words)
+    return ("parse", *args)
 
 
-def schema_words() -> tuple[str, ...]:
+def schema_args() -> tuple[str, ...]:
     """Return the program's words that ask for the whole schema."""
     return ("schema",)
 

@@ -52,51 +52,51 @@ def serve_prefix(entrypoint: Sequence[str]) -> tuple[str, ...] | None:
     ``--entrypoint`` of its own. An image without an entrypoint, or whose entrypoint is a script that runs its
     arguments (NVIDIA's, which sets up CUDA compatibility), gets the whole command.
     """
-    words = tuple(entrypoint)
-    if not words or words[-1].endswith(".sh") or words[-1] == "--":
+    args = tuple(entrypoint)
+    if not args or args[-1].endswith(".sh") or args[-1] == "--":
         return SERVE
-    program = words[0].rpartition("/")[2]
+    program = args[0].rpartition("/")[2]
     if program == "vllm":
-        return {(): ("serve",), ("serve",): ()}.get(words[1:])
-    if _PYTHON.fullmatch(words[0]):
-        return _python_prefix(words[1:])
+        return {(): ("serve",), ("serve",): ()}.get(args[1:])
+    if _PYTHON.fullmatch(args[0]):
+        return _python_prefix(args[1:])
     if program in ("tini", "dumb-init", "catatonit"):
-        rest = tuple(word for word in words[1:] if not word.startswith("-"))
+        rest = tuple(word for word in args[1:] if not word.startswith("-"))
         return serve_prefix(rest)
     if program in ("sh", "bash", "dash"):
-        return None if "-c" in words[1:] else SERVE
+        return None if "-c" in args[1:] else SERVE
     if program == "env":
-        return serve_prefix(tuple(word for word in words[1:] if "=" not in word))
+        return serve_prefix(tuple(word for word in args[1:] if "=" not in word))
     return None
 
 
-def _python_prefix(words: tuple[str, ...]) -> tuple[str, ...] | None:
+def _python_prefix(args: tuple[str, ...]) -> tuple[str, ...] | None:
     """``python3 -m vllm...api_server`` takes the model as a flag; it is ``vllm serve`` in all else."""
-    if words[:2] == ("-m", _API_SERVER) and len(words) == len(("-m", _API_SERVER)):
+    if args[:2] == ("-m", _API_SERVER) and len(args) == len(("-m", _API_SERVER)):
         return ("--model",)
-    if words == ("-m", "vllm.entrypoints.cli.main"):
+    if args == ("-m", "vllm.entrypoints.cli.main"):
         return ("serve",)
     return None
 
 
-def serve_words(entrypoint: Sequence[str], command: Sequence[str]) -> tuple[str, ...] | None:
+def serve_args(entrypoint: Sequence[str], command: Sequence[str]) -> tuple[str, ...] | None:
     """Return the words after ``vllm serve`` of what a container runs, model first; None: it runs something
     else.
 
     It is the inverse of ``serve_prefix``, for containers that are there already.
     """
     prefix = serve_prefix(entrypoint)
-    words = tuple(command)
-    if prefix is None or words[: len(prefix)] != prefix:
-        return _after_serve((*entrypoint, *words))
-    return words[len(prefix) :]
+    args = tuple(command)
+    if prefix is None or args[: len(prefix)] != prefix:
+        return _after_serve((*entrypoint, *args))
+    return args[len(prefix) :]
 
 
-def _after_serve(words: tuple[str, ...]) -> tuple[str, ...] | None:
+def _after_serve(args: tuple[str, ...]) -> tuple[str, ...] | None:
     """Find ``vllm serve`` in a line of words."""
-    for index, word in enumerate(words[:-1]):
-        if word.rpartition("/")[2] == "vllm" and words[index + 1] == "serve":
-            return words[index + len(SERVE) :]
+    for index, word in enumerate(args[:-1]):
+        if word.rpartition("/")[2] == "vllm" and args[index + 1] == "serve":
+            return args[index + len(SERVE) :]
     return None
 
 

@@ -113,7 +113,7 @@ class Estimate:
     total_gib: float
 
     @property
-    def reserve_kept(self) -> bool:
+    def leaves_reserve(self) -> bool:
         """Return whether the Spark keeps its reserve."""
         return self.left_gib >= self.reserve_gib
 
@@ -129,7 +129,7 @@ class Estimate:
         )
         if self.verdict in ("tight", "does not fit") and self.largest_len:
             line += f"; max-model-len {self.largest_len} would fit"
-        return line if self.reserve_kept else f"{line}; {self.left_gib:.1f} GiB left, less than the reserve"
+        return line if self.leaves_reserve else f"{line}; {self.left_gib:.1f} GiB left, less than the reserve"
 
 
 def settings(values: Mapping[str, Any], schema: Schema | None = None) -> Settings:
@@ -200,9 +200,9 @@ def _one_sequence(shape: Shape | None, length: int, flags: Settings) -> Interval
     """Return one sequence's cache; hybrids may keep their state twice (``--mamba-cache-mode align``)."""
     if shape is None:
         return Interval(0, 0)
-    words = (flags.kv_dtype, flags.batched_tokens, flags.parallel)
-    low = shape.sequence(length, *words)
-    high = low + (shape.fixed(words[0], length, *words[1:]) if shape.is_hybrid else 0)
+    shape_args = (flags.kv_dtype, flags.batched_tokens, flags.parallel)
+    low = shape.sequence(length, *shape_args)
+    high = low + (shape.fixed(shape_args[0], length, *shape_args[1:]) if shape.is_hybrid else 0)
     return Interval(low / GIB, high / GIB)
 
 

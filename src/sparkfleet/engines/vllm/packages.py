@@ -30,19 +30,21 @@ def brought(version: str) -> Mapping[str, str]:
     return found
 
 
-def lacking(wanted: Sequence[tuple[str, str]], version: str) -> tuple[tuple[str, str], ...]:
+def lacking(required: Sequence[tuple[str, str]], version: str) -> tuple[tuple[str, str], ...]:
     """Return the packages (name, version range) that images of a vLLM do not surely have."""
     has = brought(version)
-    found = ((name, asked, has.get(canonicalize_name(name))) for name, asked in wanted)
-    return tuple((name, asked) for name, asked, ranges in found if not _fits(ranges, asked))
+    found = ((name, version_range, has.get(canonicalize_name(name))) for name, version_range in required)
+    return tuple(
+        (name, version_range) for name, version_range, ranges in found if not _fits(ranges, version_range)
+    )
 
 
-def _fits(ranges: str | None, asked: str) -> bool:
+def _fits(ranges: str | None, version_range: str) -> bool:
     """Tell whether every release that a range allows is one that is asked for, by the least of them."""
-    if ranges is None or not asked:
+    if ranges is None or not version_range:
         return ranges is not None
     least = _LEAST.findall(ranges)
     try:
-        return bool(least) and all(Version(one) in SpecifierSet(asked) for one in least)
+        return bool(least) and all(Version(one) in SpecifierSet(version_range) for one in least)
     except (InvalidVersion, InvalidSpecifier):
         return False

@@ -49,12 +49,12 @@ def _sizes(flags: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _sparks(sizes: Mapping[str, int], sparks: int, where: _Where) -> Diagnostic | None:
-    wanted = math.prod(sizes.values())
-    if wanted == sparks:
+    gpus = math.prod(sizes.values())
+    if gpus == sparks:
         return None
-    said = " x ".join(f"{name} {size}" for name, size in sizes.items()) or "no flag of parallelism"
+    split = " x ".join(f"{name} {size}" for name, size in sizes.items()) or "no flag of parallelism"
     remedy = f"change the flags, or 'hosts:' ({sparks} Sparks, one GPU each)"
-    found = f"{said}: {wanted} GPUs on {sparks} Sparks"
+    found = f"{split}: {gpus} GPUs on {sparks} Sparks"
     return Diagnostic(where(*sizes), found, "as many as there are Sparks", remedy, code="parallelism-invalid")
 
 

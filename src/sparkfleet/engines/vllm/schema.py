@@ -147,12 +147,12 @@ def nearest(version: str) -> tuple[Schema, bool]:
     """
     known = [Version(name) for name in versions()]
     try:
-        wanted = Version(version)
+        requested = Version(version)
     except InvalidVersion:
         return load(str(known[-1])), False
-    below = [candidate for candidate in known if candidate <= wanted]
+    below = [candidate for candidate in known if candidate <= requested]
     best = below[-1] if below else known[0]
-    return load(str(best)), str(best) == wanted.public
+    return load(str(best)), str(best) == requested.public
 
 
 def from_dump(dump: Mapping[str, Any]) -> Schema:

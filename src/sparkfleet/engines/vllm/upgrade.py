@@ -51,9 +51,9 @@ class Known:
 
 def known_of(image: ImageRef) -> Known | None:
     """Return the schema that the image told when it was asked, else that of its release; None for neither."""
-    told = schema_cache.lookup(image.digest)
-    if told is not None:
-        return Known(told, exact=True)
+    own = schema_cache.lookup(image.digest)
+    if own is not None:
+        return Known(own, exact=True)
     return Known(*schema.nearest(image.engine_version)) if image.engine_version else None
 
 
@@ -88,17 +88,17 @@ def difference(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> Upg
 def _uses(users: Sequence[Service], before: Schema, after: Schema, *, exact: bool) -> list[str]:
     found: dict[str, list[str]] = {}
     for service in users:
-        words = args.render(service.weights.repo, dict(service.flags), after)
-        known = {_key(finding) for finding in _findings(words, service, before, exact=True)}
-        for finding in _findings(words, service, after, exact=exact):
+        argv = args.render(service.weights.repo, dict(service.flags), after)
+        known = {_key(finding) for finding in _findings(argv, service, before, exact=True)}
+        for finding in _findings(argv, service, after, exact=exact):
             if _key(finding) not in known and finding.level != "info":
                 remedy = f" ({finding.remedy})" if finding.remedy else ""
                 found.setdefault(f"{finding.text}{remedy}", []).append(service.name)
     return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in found.items()]
 
 
-def _findings(words: tuple[str, ...], service: Service, known: Schema, *, exact: bool) -> list[Finding]:
-    flags = check.check_flags(words, known, exact)
+def _findings(argv: tuple[str, ...], service: Service, known: Schema, *, exact: bool) -> list[Finding]:
+    flags = check.check_flags(argv, known, exact)
     return [*flags, *check.check_env(dict(service.env), known, exact=exact)]
 
 

@@ -56,17 +56,17 @@ def one(flag: Flag, word: str) -> Any:
             return word
 
 
-def several(flag: Flag, words: Sequence[str]) -> Any:
+def several(flag: Flag, args: Sequence[str]) -> Any:
     """Return the value of all words of a flag; a word that means nothing stays as it is written."""
-    values = [_lenient(flag, word) for word in words]
+    values = [_lenient(flag, word) for word in args]
     if flag.takes_several:
         return values
     return values[0] if values else True
 
 
-def guess(words: Sequence[str]) -> Any:
+def guess(args: Sequence[str]) -> Any:
     """Return the value of a flag that no schema knows: a JSON scalar or object where it reads as one."""
-    values = [_plain(word) for word in words]
+    values = [_plain(word) for word in args]
     if not values:
         return True
     return values[0] if len(values) == 1 else values

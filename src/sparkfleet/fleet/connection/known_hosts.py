@@ -95,9 +95,9 @@ class KnownHosts(HostKeys):
     def _matching(self, hostname: str) -> Iterable[int]:
         if hostname.startswith(_HASHED):
             return
-        said = hostname.encode()
+        name = hostname.encode()
         for place, salt, digest in self._hashed:
-            if b64encode(hmac.digest(salt, said, "sha1")).decode() == digest:
+            if b64encode(hmac.digest(salt, name, "sha1")).decode() == digest:
                 yield place
 
 

@@ -83,10 +83,10 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
             "sudo apt-get install python3",
             code="python-missing",
         )
-    said = next((line for line in (*output.stderr_lines, *lines) if line.strip()), "nothing")
+    line = next((line for line in (*output.stderr_lines, *lines) if line.strip()), "nothing")
     return Diagnostic(
         host.name,
-        f"the login gave no answer to the probe, but: {said.strip()[:200]}",
+        f"the login gave no answer to the probe, but: {line.strip()[:200]}",
         "a login shell that runs commands",
         f"ssh {host.name} python3 --version",
         code="login-shell-silent",

@@ -26,8 +26,8 @@ def patch_for_gevent() -> None:
     asked = metadata.entry_points
     found = asked()
 
-    def entry_points(**wanted: Any) -> Any:
-        return found.select(**wanted)
+    def entry_points(**criteria: Any) -> Any:
+        return found.select(**criteria)
 
     metadata.entry_points = entry_points
     try:

@@ -89,11 +89,11 @@ def was_cut(host: PyinfraHost) -> bool:
 
 
 def program(
-    host: PyinfraHost, *words: str, data: Document | Mapping[str, Any] | None = None, timeout: int = ANSWER_S
+    host: PyinfraHost, *argv: str, data: Document | Mapping[str, Any] | None = None, timeout: int = ANSWER_S
 ) -> Answer:
     """Run a command of the on-host programs; ``data`` goes to it as JSON on stdin."""
     body = data.to_json() if isinstance(data, Document) else data
-    return run(host, (*PROGRAM, *words), stdin=None if body is None else json.dumps(body), timeout=timeout)
+    return run(host, (*PROGRAM, *argv), stdin=None if body is None else json.dumps(body), timeout=timeout)
 
 
 def document(kind: type[D], host: PyinfraHost, text: str) -> D:
@@ -121,7 +121,7 @@ def reconnect(host: PyinfraHost, for_s: float = RECONNECT_FOR_S) -> None:
 def follow(
     host: PyinfraHost,
     job: str,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     wait_s: int = 10,
     between: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
@@ -135,11 +135,11 @@ def follow(
     command = next((f"{kind}-follow" for kind in ("stage", "fabric") if job.startswith(f"{kind}-")), "follow")
     while True:
         between()
-        words = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))
+        argv = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))
         try:
-            answer = run_once(host, words, timeout=wait_s + 30)
+            answer = run_once(host, argv, timeout=wait_s + 30)
         except ConnectionLostError as error:
-            tell(f"connection lost ({error}); the Spark goes on by itself; connecting again")
+            report(f"connection lost ({error}); the Spark goes on by itself; connecting again")
             reconnect(host)
             continue
         if not answer.ok:

@@ -18,7 +18,7 @@ CHUNK = 1 << 18
 
 
 @contextmanager
-def back_to(host: PyinfraHost, port: int) -> Iterator[int]:
+def forwarded(host: PyinfraHost, port: int) -> Iterator[int]:
     """Have a port of the Spark's loopback lead to this machine's ``port``; the Spark may be this machine.
 
     Raise SparkfleetError where the Spark's SSH server does not allow it.

@@ -25,7 +25,7 @@ class Address:
     """What is given to ``ssh``: the address of the host file, or the Spark's name."""
     hostname: str
     port: int
-    port_said: bool = False
+    has_port: bool = False
     """The host file says the port, and not the SSH configuration."""
     user: str = ""
     config_file: str = ""
@@ -44,16 +44,16 @@ class Address:
 
     def ssh(self, command: str = "ssh") -> str:
         """Return the command that reaches the Spark as pyinfra does."""
-        words = [command]
-        words += ["-F", self.config_file] if self.config_file else []
-        words += (
+        argv = [command]
+        argv += ["-F", self.config_file] if self.config_file else []
+        argv += (
             ["-o", f"UserKnownHostsFile={self.known_hosts_file}"]
             if self.known_hosts_file and not self.config_file
             else []
         )
-        words += ["-i", self.key] if self.key else []
-        words += ["-p", str(self.port)] if self.port_said else []
-        return shlex.join([*words, f"{self.user}@{self.host}" if self.user else self.host])
+        argv += ["-i", self.key] if self.key else []
+        argv += ["-p", str(self.port)] if self.has_port else []
+        return shlex.join([*argv, f"{self.user}@{self.host}" if self.user else self.host])
 
 
 def address_of(name: str, data: Mapping[str, Any]) -> Address:
@@ -65,7 +65,7 @@ def address_of(name: str, data: Mapping[str, Any]) -> Address:
         host=host,
         hostname=known.get("hostname", host),
         port=int(data.get("ssh_port") or known.get("port") or DEFAULT_PORT),
-        port_said=bool(data.get("ssh_port")),
+        has_port=bool(data.get("ssh_port")),
         user=str(data.get("ssh_user") or ""),
         config_file=config_file,
         known_hosts_file=str(data.get("ssh_known_hosts_file") or ""),
@@ -149,7 +149,7 @@ def connect_diagnostic(name: str, data: Mapping[str, Any], error: Exception) -> 
     forget = shlex.join(
         ["ssh-keygen", *(["-f", address.known_hosts_file] if address.known_hosts_file else ()), "-R"]
     )
-    words = {
+    parts = {
         "hostname": address.hostname,
         "ssh": address.ssh(),
         "copy_id": address.ssh("ssh-copy-id"),
@@ -157,8 +157,8 @@ def connect_diagnostic(name: str, data: Mapping[str, Any], error: Exception) -> 
     }
     for cause in _CAUSES:
         if re.search(cause.pattern, text):
-            found = f"{cause.found.format(**words)} ({address.text})"
+            found = f"{cause.found.format(**parts)} ({address.text})"
             return Diagnostic(
-                name, found, cause.expected, cause.remedy.format(**words), code="ssh-unreachable"
+                name, found, cause.expected, cause.remedy.format(**parts), code="ssh-unreachable"
             )
     return Diagnostic(name, f"{text} ({address.text})", hint=f"{address.ssh()} true", code="ssh-unreachable")

@@ -1,4 +1,4 @@
-"""The members of a cluster begin their swaps together, with the same id and key."""
+"""Starts the rollouts of all members of a cluster at the same time, with one id and key."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def coordinate(act: executor.RunContext, request: SwapRequest, rank: Rank) -> Sw
     )
     shared.ready.add(rank.hosts[rank.rank])
     deadline = time.monotonic() + WAIT_S
-    act.progress(f"{rank.cluster} waits", f"for all of {', '.join(rank.hosts)}")
+    act.progress(f"{rank.cluster} waits", f"for {', '.join(rank.hosts)}")
     while missing := [name for name in rank.hosts if name not in shared.ready]:
         failed = [name for name in missing if name in act.run.failures]
         if failed:
-            cause = "; ".join(f"{name} cannot take part: {_first(act, name)}" for name in failed)
+            cause = "; ".join(f"{name} is not ready: {_first(act, name)}" for name in failed)
             raise _refused(act, rank, cause, f"fix {failed[0]}, then run again")
         if time.monotonic() >= deadline:
-            cause = f"{', '.join(missing)} did not come to the same point within {WAIT_S:.0f} s"
+            cause = f"{', '.join(missing)} not ready within {WAIT_S:.0f} s"
             raise _refused(act, rank, cause, "run again, without --serial")
         time.sleep(POLL_S)
-    return replace(request, id=shared.swap, cluster_key=shared.cluster_key)
+    return replace(request, id=shared.rollout_id, cluster_key=shared.cluster_key)
 
 
 def _first(act: executor.RunContext, name: str) -> str:

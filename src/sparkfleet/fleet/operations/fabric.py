@@ -50,8 +50,8 @@ def _link(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
         )
     result = {}
     other_end = _OtherEnd(act, job)
-    tell: Callable[[str], None] = partial(act.progress, "fabric")
-    for event in remote.follow(act.host, job, tell, FOLLOW_S, other_end.check):
+    report: Callable[[str], None] = partial(act.progress, "fabric")
+    for event in remote.follow(act.host, job, report, FOLLOW_S, other_end.check):
         if event.get("step") == "watch":
             _reconnect(act, job)
         act.progress("fabric", str(event.get("text") or event.get("step") or ""))

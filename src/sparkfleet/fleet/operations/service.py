@@ -1,4 +1,4 @@
-"""Operation: the declared services serve, each change as one swap on the Spark."""
+"""pyinfra operation: roll out the declared services, each change as one rollout on the host."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sparkfleet.plan.units import duration
 
 @operation()
 def served() -> Generator[FunctionCommand, None, None]:
-    """Bring every service of the plan to its declared generation, or leave the previous one serving."""
+    """Roll out every service of the plan, or leave its previous generation serving."""
     yield from executor.commands(state, host, Step.SERVICE, _execute_all)
 
 
@@ -94,31 +94,31 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
         raise executor.FailedError(_not_begun(f"{act.host.name}: {name}", answer))
     result = act.watch(request.id, name)
     if result.get("outcome") not in {"promoted", "removed"}:
-        raise executor.FailedError(swap_diagnostic(act.host.name, name, result))
-    act.run.done[f"{act.host.name} {name}"] = success_words(result)
+        raise executor.FailedError(rollout_diagnostic(act.host.name, name, result))
+    act.run.done[f"{act.host.name} {name}"] = success_text(result)
 
 
 def new_id(subject: str) -> str:
-    """Return the id of a new swap."""
+    """Return the id of a new rollout."""
     return f"{re.sub('[^a-z0-9-]', '-', subject)[:36]}-{uuid.uuid4().hex[:8]}"
 
 
 def _not_begun(where: str, answer: remote.Answer) -> Diagnostic:
-    """Return what is said of a swap that the Spark did not begin."""
-    words = remote.last_document(answer.out)
-    if "swap" in words:
+    """Return why the host did not begin a rollout."""
+    document = remote.last_document(answer.out)
+    if "swap" in document:
         return Diagnostic(
             where,
-            f"another run changes this Spark now: {words.get('text', '')}; nothing was touched",
-            "a Spark at rest",
-            "run again: it follows that change to its end, then plans anew",
+            f"another run is changing this Spark: {document.get('text', '')}; nothing was touched",
+            "no other run in progress",
+            "run again: it follows that change to its end, then plans again",
             code="rollout-in-progress",
         )
-    said = words.get("error") or _last(answer.err or answer.out)
+    reason = document.get("error") or _last(answer.err or answer.out)
     return Diagnostic(
         where,
-        f"the swap could not begin: {said}",
-        hint="run again; the plan tells what is there",
+        f"the rollout could not start: {reason}",
+        hint="run again: the new plan shows the current state",
         code="operation-failed",
     )
 
@@ -129,10 +129,10 @@ def _check_args(act: executor.RunContext, subject: str, generation: Generation) 
     checker = engine.arg_checker
     if checker is None:
         return
-    act.progress(f"{subject} check", "asks the image's own parser")
+    act.progress(f"{subject} check", "checking the flags with the image's own parser")
     answer = checker.read_check(_run_in_image(act, generation, checker, checker.check_args(generation.argv)))
     if answer.ok is None:
-        act.log(f"{subject}: the image's parser could not be asked ({answer.error}); the gate decides")
+        act.log(f"{subject}: the image's parser gave no answer ({answer.error}); the gate decides")
         return
     if not answer.ok:
         raise executor.FailedError(
@@ -141,12 +141,14 @@ def _check_args(act: executor.RunContext, subject: str, generation: Generation) 
                 f"{engine.title} {answer.version} in the image refuses the flags: {answer.error}; "
                 "nothing was touched",
                 f"flags that this {engine.title} knows",
-                f"mend the host file; sparkfleet check names the nearest flag; {subject} serves on as before",
+                f"fix the host file (sparkfleet check suggests the nearest flag); {subject} keeps serving",
                 code="flags-rejected-by-image",
             )
         )
     if not checker.is_kept(generation.image):
-        act.progress(f"{subject} check", f"keeps what the image's {engine.title} accepts, for the next check")
+        act.progress(
+            f"{subject} check", f"caching the flags of the image's {engine.title} for the next check"
+        )
         with contextlib.suppress(ValueError):  # no description is no failure: the bundled one is used
             checker.keep(generation.image, _run_in_image(act, generation, checker, checker.describe()))
 
@@ -170,41 +172,41 @@ def _run_in_image(
     return ran.out or ran.err
 
 
-def success_words(result: dict[str, Any]) -> str:
-    """Return what is said of a swap that ended well."""
+def success_text(result: dict[str, Any]) -> str:
+    """Return the result of a successful rollout as text."""
     if result["outcome"] == "removed":
         return "removed"
-    words = "serves, gate passed"
+    text = "serves, gate passed"
     if result.get("downtime_s"):
-        words += f", {duration(float(result['downtime_s']))} without service"
+        text += f", {duration(float(result['downtime_s']))} without service"
     answer = (result.get("gate_result") or {}).get("answer")
-    return words + (f", said: {answer.strip()[:60]!r}" if answer else "")
+    return text + (f", answer: {answer.strip()[:60]!r}" if answer else "")
 
 
 _REMEDIES = {
-    "lost": "run again: it follows to its end what still goes on",
+    "lost": "run again to follow the rollout to its end",
     "interrupted": "run again",
     "stale": "run again: the new plan shows what differs now",
 }
 
 
-def swap_diagnostic(where: str, subject: str, result: dict[str, Any]) -> Diagnostic:
-    """Return what is said of a swap that did not end on the new generation."""
-    state_words = {
-        "restored": "the previous generation serves again, gated",
+def rollout_diagnostic(where: str, subject: str, result: dict[str, Any]) -> Diagnostic:
+    """Return why a rollout did not end on the new generation, and what serves now."""
+    outcome_text = {
+        "restored": "rolled back: the previous generation serves again and passed its gate",
         "refused": "nothing was touched",
         "stale": "nothing was touched: the Spark changed since the plan was shown",
         "interrupted": "nothing was touched",
         "failed": "NOTHING SERVES on this port now",
-        "lost": "how it ends is not known here: the Spark goes on by itself",
+        "lost": "the result is unknown: the rollout continues on the host",
     }.get(str(result.get("outcome")), f"outcome {result.get('outcome')}")
-    found = f"{result.get('cause') or 'the change failed'}; {state_words}"
+    found = f"{result.get('cause') or 'the change failed'}; {outcome_text}"
     if result.get("line"):
-        found += f"\n    the engine said: {result['line']}"
+        found += f"\n    engine log: {result['line']}"
     if result.get("evidence"):
         found += f"\n    evidence on the Spark: {result['evidence']}"
     remedy = result.get("remedy") or _REMEDIES.get(
-        str(result.get("outcome")), "mend the host file, then run again"
+        str(result.get("outcome")), "fix the host file, then run again"
     )
     return Diagnostic(f"{where}: {subject}", found, hint=remedy, code="rollout-failed")
 

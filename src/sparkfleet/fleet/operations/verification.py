@@ -42,10 +42,10 @@ def _verify(act: executor.RunContext, operations: tuple[Operation, ...]) -> None
 
 
 def _hash(act: executor.RunContext, models: str, repositories: list[Weights]) -> StageResult:
-    wanted = tuple(
+    requested = tuple(
         ModelFiles(weights.repo, weights.revision, stage_job.model_files(weights)) for weights in repositories
     )
-    verify = VerifyRequest(models, wanted, bool(act.host.data.get(verification.AGAIN)))
+    verify = VerifyRequest(models, requested, bool(act.host.data.get(verification.AGAIN)))
     request = StageRequest(f"stage-verify-{uuid4().hex[:8]}", verify=verify)
     answer = remote.program(act.host, "stage", data=request, timeout=60)
     if not answer.ok:

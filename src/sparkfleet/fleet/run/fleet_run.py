@@ -47,7 +47,7 @@ class Fetch:
 class ClusterRollout:
     """A rollout of a cluster: what the rollouts of its members share, and which members are ready."""
 
-    swap: str
+    rollout_id: str
     cluster_key: str = field(repr=False)
     ready: set[str] = field(default_factory=set)
 

@@ -71,15 +71,15 @@ def _lost(host: PyinfraHost, error: Exception) -> Diagnostic:
     return Diagnostic(host.name, f"connection lost: {error}", hint="run again", code="connection-lost")
 
 
-def plan_after(host: PyinfraHost, swap: str, steps: tuple[Step, ...]) -> HostPlan:
-    """Follow a swap that an earlier run began to its end, then plan what is left."""
+def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> HostPlan:
+    """Follow the rollout of an earlier run to its end, then plan what is left."""
 
-    def tell(text: str) -> None:
-        click.echo(f"{host.name}   {swap} from before: {text}", err=True)
+    def report(text: str) -> None:
+        click.echo(f"{host.name}   following {rollout}: {text}", err=True)
 
     try:
-        for event in remote.follow(host, swap, tell):
-            tell(str(event.get("outcome") or event.get("text") or event.get("phase") or ""))
+        for event in remote.follow(host, rollout, report):
+            report(str(event.get("outcome") or event.get("text") or event.get("phase") or ""))
     except remote.ConnectionLostError as error:
         return HostPlan(host.name, unknown=_lost(host, error))
     except SparkfleetError as error:

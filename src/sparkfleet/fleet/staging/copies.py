@@ -35,19 +35,22 @@ from sparkfleet.plan.artifacts import ArtifactSource
 
 
 def copy(
-    act: executor.RunContext, holder: PyinfraHost, wanted: Sequence[Weights], source: ArtifactSource
+    act: executor.RunContext,
+    source_host: PyinfraHost,
+    weights_list: Sequence[Weights],
+    source: ArtifactSource,
 ) -> None:
     """Copy models from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
-    user, theirs = spark_plan.login_user(act.host), spark_plan.login_user(holder)
-    root = theirs.expand(spark_plan.declared(holder).paths.models)
+    user, theirs = spark_plan.login_user(act.host), spark_plan.login_user(source_host)
+    root = theirs.expand(spark_plan.declared(source_host).paths.models)
     shown = [
         SentFile(f"{snapshot(root, weights)}/{file.path}", file.size)
-        for weights in wanted
+        for weights in weights_list
         for file in weights.files
     ]
     models = user.expand(spark_plan.declared(act.host).paths.models)
-    with _sending(act, holder, shown, source) as sender:
-        orders = model_orders(wanted, models, sender.place)
+    with _sending(act, source_host, shown, source) as sender:
+        orders = model_orders(weights_list, models, sender.place)
         _expect(act, stage_job.run(act, user, _request(sender, copies=orders)))
 
 
@@ -55,10 +58,10 @@ def _request(sender: Sender, **orders: Any) -> StageRequest:
     return StageRequest(stage_job.job_id(), transfer_key=sender.transfer_key, **orders)
 
 
-def model_orders(wanted: Sequence[Weights], models: str, place: SenderPlace) -> tuple[ModelCopy, ...]:
+def model_orders(weights_list: Sequence[Weights], models: str, place: SenderPlace) -> tuple[ModelCopy, ...]:
     """Return what a Spark copies when a sender (``place``) has these models' files in order."""
     orders, number = [], 0
-    for weights in wanted:
+    for weights in weights_list:
         files = stage_job.model_files(weights, number)
         number += len(files)
         orders.append(ModelCopy(place.sender, place.listeners, weights.repo, weights.revision, models, files))
@@ -66,13 +69,13 @@ def model_orders(wanted: Sequence[Weights], models: str, place: SenderPlace) -> 
 
 
 def copy_image(
-    act: executor.RunContext, holder: PyinfraHost, image: ImageRef, source: ArtifactSource
+    act: executor.RunContext, source_host: PyinfraHost, image: ImageRef, source: ArtifactSource
 ) -> None:
     """Copy an image from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
     user, reference = spark_plan.login_user(act.host), image.pull_ref
     with (
-        _exported(act, holder, reference) as file,
-        _sending(act, holder, [SentFile(file.path, file.size)], source) as sender,
+        _exported(act, source_host, reference) as file,
+        _sending(act, source_host, [SentFile(file.path, file.size)], source) as sender,
     ):
         derived = reference.startswith(f"{REPOSITORY}:")
         order = ImageCopy(
@@ -101,34 +104,34 @@ def _manifests(act: executor.RunContext, image: ImageRef) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _exported(act: executor.RunContext, holder: PyinfraHost, reference: str) -> Iterator[ExportedImage]:
+def _exported(act: executor.RunContext, source_host: PyinfraHost, reference: str) -> Iterator[ExportedImage]:
     """Have an image in a file on another Spark, as long as somebody copies it from there."""
-    key, exports = (holder.name, reference), act.run.exports
+    key, exports = (source_host.name, reference), act.run.exports
     exports[key] = exports.get(key, 0) + 1
     try:
-        there = executor.RunContext(act.state, holder)
+        sender_run = executor.RunContext(act.state, source_host)
         result = stage_job.run(
-            there, spark_plan.login_user(holder), StageRequest(stage_job.job_id(), export=reference)
+            sender_run, spark_plan.login_user(source_host), StageRequest(stage_job.job_id(), export=reference)
         )
         if result.outcome != STAGED or result.exported is None:
-            raise SenderError(*stage_job.failure(holder.name, result).diagnostics)
+            raise SenderError(*stage_job.failure(source_host.name, result).diagnostics)
         yield result.exported
     finally:
         exports[key] -= 1
         if not exports[key]:
             with contextlib.suppress(remote.ConnectionLostError, SparkfleetError):
-                remote.program(holder, "copy-forget", reference, timeout=60)
+                remote.program(source_host, "copy-forget", reference, timeout=60)
 
 
 @contextlib.contextmanager
 def _sending(
-    act: executor.RunContext, holder: PyinfraHost, shown: Sequence[SentFile], source: ArtifactSource
+    act: executor.RunContext, source_host: PyinfraHost, shown: Sequence[SentFile], source: ArtifactSource
 ) -> Iterator[Sender]:
     """Have a sender of these files on another Spark, for this one."""
-    route = copy_route.between(_places(holder), _places(act.host))
+    route = copy_route.between(_places(source_host), _places(act.host))
     if source.near and not any(distance == copy_route.NEAR for distance, _ in route.listen):
-        act.log(f"no link of the fabric leads to {holder.name} now: over the LAN")
-    sender = Sender(holder, route)
+        act.log(f"no link of the fabric leads to {source_host.name} now: over the LAN")
+    sender = Sender(source_host, route)
     try:
         sender.begin(shown)
         yield sender
@@ -151,10 +154,13 @@ def snapshot(root: str, weights: Weights) -> str:
 def _places(host: PyinfraHost) -> list[dict[str, str]]:
     answer = remote.program(host, "copy-places", timeout=60)
     if not answer.ok:
-        said = (answer.err or answer.out).strip()[-300:]
+        output = (answer.err or answer.out).strip()[-300:]
         raise SenderError(
             Diagnostic(
-                host.name, f"its addresses could not be read: {said}", hint="run again", code="staging-failed"
+                host.name,
+                f"its addresses could not be read: {output}",
+                hint="run again",
+                code="staging-failed",
             )
         )
     return [dataclasses.asdict(place) for place in remote.document(Places, host, answer.out).places]

@@ -68,9 +68,9 @@ def _fetch(act: executor.RunContext, key: str, step: Step) -> None:
     source = act.run.sources.get((act.host.name, key)) or ArtifactSource()
     failed: list[str] = []
     while source.host:
-        holder = act.state.inventory.get_host(source.host)
-        absent = _wait_for(act, holder, key, step)
-        diagnostic = absent or _copied(act, holder, key, step, source)
+        sender = act.state.inventory.get_host(source.host)
+        absent = _wait_for(act, sender, key, step)
+        diagnostic = absent or _copied(act, sender, key, step, source)
         if diagnostic is None:
             return
         if absent is None and key.startswith(f"{REPOSITORY}:"):
@@ -78,39 +78,39 @@ def _fetch(act: executor.RunContext, key: str, step: Step) -> None:
             raise executor.FailedError(replace(diagnostic, location=f"{act.host.name}: {key}"))
         failed.append(source.host)
         source = _instead(act, key, failed, diagnostic)
-    wanted = _wanted(declared(act.host), key, step)
+    download = _download(declared(act.host), key, step)
     if source.mirror and step is Step.IMAGE:
-        send = from_mirror.send_derived if wanted.service.image.derived_packages else from_mirror.send_image
-        send(act, wanted.service.image)
+        send = from_mirror.send_derived if download.service.image.derived_packages else from_mirror.send_image
+        send(act, download.service.image)
     elif source.mirror:
-        from_mirror.send(act, wanted.weights)
+        from_mirror.send(act, download.weights)
     else:
-        stage_job.download(act, wanted)
+        stage_job.download(act, download)
 
 
-def _wait_for(act: executor.RunContext, holder: PyinfraHost, key: str, step: Step) -> Diagnostic | None:
+def _wait_for(act: executor.RunContext, sender: PyinfraHost, key: str, step: Step) -> Diagnostic | None:
     """Wait until the other Spark has the thing; return why it will not have it."""
-    if (holder.name, key) not in act.run.sources:
+    if (sender.name, key) not in act.run.sources:
         return None  # it had it before the run
-    begun = (holder.name, key) in act.run.fetches
-    if not begun and (holder.name, Step.HOST) not in act.run.done_steps:
+    begun = (sender.name, key) in act.run.fetches
+    if not begun and (sender.name, Step.HOST) not in act.run.done_steps:
         # It failed before, or its turn comes after ours (pyinfra's --serial): its programs may not be there.
         return Diagnostic(
-            holder.name,
+            sender.name,
             "it is not ready to send in this run",
             hint="run again",
             code="artifact-source-not-ready",
         )
-    fetch = _begun(act, holder, key, step)
+    fetch = _begun(act, sender, key, step)
     if not fetch.over.is_set():
-        act.progress("fetch", f"waits until {holder.name} has {key.partition('@')[0]}")
+        act.progress("fetch", f"waits until {sender.name} has {key.partition('@')[0]}")
     fetch.over.wait()
     if isinstance(fetch.diagnostic, stage_job.RefusedOutsideError):
         raise stage_job.RefusedOutsideError(*fetch.diagnostic.diagnostics)
-    return _said(holder.name, fetch.diagnostic)
+    return _transfer_diagnostic(sender.name, fetch.diagnostic)
 
 
-def _said(name: str, error: Exception | None) -> Diagnostic | None:
+def _transfer_diagnostic(name: str, error: Exception | None) -> Diagnostic | None:
     if error is None:
         return None
     if isinstance(error, SparkfleetError):
@@ -119,19 +119,19 @@ def _said(name: str, error: Exception | None) -> Diagnostic | None:
 
 
 def _copied(
-    act: executor.RunContext, holder: PyinfraHost, key: str, step: Step, source: ArtifactSource
+    act: executor.RunContext, sender: PyinfraHost, key: str, step: Step, source: ArtifactSource
 ) -> Diagnostic | None:
     """Copy the thing; return why the other Spark could not send it. Raise what no other Spark could mend."""
     try:
         if step is Step.IMAGE:
-            image = _wanted(declared(act.host), key, step).service.image
-            copies.copy_image(act, holder, image, source)
+            image = _download(declared(act.host), key, step).service.image
+            copies.copy_image(act, sender, image, source)
         else:
-            copies.copy(act, holder, _wanted(declared(act.host), key, step).weights, source)
+            copies.copy(act, sender, _download(declared(act.host), key, step).weights, source)
     except SenderError as error:
         return error.diagnostics[0]
     except ConnectionLostError as error:
-        return Diagnostic(holder.name, f"connection lost: {error}", hint="run again", code="connection-lost")
+        return Diagnostic(sender.name, f"connection lost: {error}", hint="run again", code="connection-lost")
     return None
 
 
@@ -162,12 +162,12 @@ def _instead(
     return ArtifactSource(mirror=mirror)
 
 
-def _wanted(spec: Host, key: str, step: Step) -> stage_job.Wanted:
+def _download(spec: Host, key: str, step: Step) -> stage_job.Download:
     """Return what a key stands for on a Spark."""
     for service in spec.services:
         if step is Step.IMAGE and service.image.pull_ref == key:
-            return stage_job.Wanted(service, ())
+            return stage_job.Download(service, ())
         for weights in service.repositories:
             if weights_key(weights) == key:
-                return stage_job.Wanted(service, (weights,))
+                return stage_job.Download(service, (weights,))
     raise KeyError(key)

@@ -29,19 +29,19 @@ LAN = 1
 """Distance of the listener, as the receiver counts: not the fabric."""
 
 
-def send(act: executor.RunContext, wanted: Sequence[Weights]) -> None:
+def send(act: executor.RunContext, weights_list: Sequence[Weights]) -> None:
     """Send models. Raise FailedError when the offline mirror lacks one, or when it does not arrive."""
     mirror = of(act)
-    _refuse(models.lack(act.host.name, mirror, weights) for weights in wanted)
+    _refuse(models.lack(act.host.name, mirror, weights) for weights in weights_list)
     user = spark_plan.login_user(act.host)
     models_dir = user.expand(spark_plan.declared(act.host).paths.models)
     shown = [
         Shown(str(models.snapshot(mirror, weights) / file.path), file.size)
-        for weights in wanted
+        for weights in weights_list
         for file in weights.files
     ]
     with _sending(act, shown) as (key, place):
-        orders = copies.model_orders(wanted, models_dir, place)
+        orders = copies.model_orders(weights_list, models_dir, place)
         _run(act, StageRequest(stage_job.job_id(), copies=orders, transfer_key=key))
 
 
@@ -105,7 +105,7 @@ def _run(act: executor.RunContext, request: StageRequest) -> None:
 def _sending(act: executor.RunContext, shown: Sequence[Shown]) -> Iterator[tuple[str, SenderPlace]]:
     """Have a sender of files that the Spark reaches; yield its key, and where it is."""
     key = secrets.token_hex(32)
-    with _sender(shown, key) as port, tunnel.back_to(act.host, port) as there:
+    with _sender(shown, key) as port, tunnel.forwarded(act.host, port) as there:
         yield key, SenderPlace("the offline mirror", ((LAN, tunnel.HOME, there),))
 
 

@@ -34,26 +34,26 @@ class RefusedOutsideError(executor.FailedError):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Download:
     """What a job brings: the image of a service, and these of its models."""
 
     service: Service
     weights: tuple[Weights, ...]
 
 
-def download(act: executor.RunContext, wanted: Wanted) -> None:
+def download(act: executor.RunContext, requested: Download) -> None:
     """Have the Spark fetch from outside. Raise FailedError if it cannot."""
     spec, user = spark_plan.declared(act.host), spark_plan.login_user(act.host)
-    request = image_request(wanted.service.image, alone=not wanted.weights)
+    request = image_request(requested.service.image, alone=not requested.weights)
     # Checked before an image is pulled, too: a licence that is not accepted must not cost a pull first.
-    checked = wanted.weights or _downloads(act, wanted.service)
+    checked = requested.weights or _downloads(act, requested.service)
     if checked:
         request = replace(
             request,
-            ask=tuple(_weights_request(spec, wanted.service, one, user) for one in checked),
+            ask=tuple(_weights_request(spec, requested.service, one, user) for one in checked),
             hub_token=secret.read(spec.hf_token) or "",
         )
-    weights = tuple(_weights_request(spec, wanted.service, one, user) for one in wanted.weights)
+    weights = tuple(_weights_request(spec, requested.service, one, user) for one in requested.weights)
     result = run(act, user, replace(request, weights=weights))
     if result.outcome != STAGED:
         raise failure(act.host.name, result)
@@ -126,7 +126,7 @@ def failure(where: str, result: StageResult) -> executor.FailedError:
     """Return the error of a job that did not fetch everything."""
     found = result.cause or "fetching failed"
     if result.line:
-        found += f"\n    it said: {result.line}"
+        found += f"\n    log: {result.line}"
     hint = result.remedy or "run again"
     diagnostic = Diagnostic(where, f"{found}; what serves was not touched", hint=hint, code="staging-failed")
     return RefusedOutsideError(diagnostic) if result.refused else executor.FailedError(diagnostic)

@@ -76,8 +76,8 @@ def generation(
         return service, desired.generation(host, service, user, entrypoint)
     own = ranked(member, service, seen)
 
-    def wrap(words: tuple[str, ...]) -> tuple[str, ...]:
-        return command(member, own, words)
+    def wrap(argv: tuple[str, ...]) -> tuple[str, ...]:
+        return command(member, own, argv)
 
     rank = rank_of(host, member, service, user)
     return own, desired.generation(host, own, user, entrypoint, rank=rank, wrap=wrap)

@@ -128,9 +128,9 @@ def _address(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail])
                     remedy,
                     code="fabric-network-conflict",
                 )
-        for holder in seen.held:
-            if holder.address == str(rail.address.ip):
-                found = f"{holder.address} is in use: {holder.mac} answers for it on {holder.link}"
+        for owner in seen.held:
+            if owner.address == str(rail.address.ip):
+                found = f"{owner.address} is in use: {owner.mac} answers for it on {owner.link}"
                 return Diagnostic(
                     where, found, "an address that nobody has", remedy, code="fabric-network-conflict"
                 )

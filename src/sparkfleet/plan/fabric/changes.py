@@ -15,7 +15,7 @@ from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import Observed, PathSeen
 
 
-def wanted_addresses(host: Host) -> tuple[str, ...]:
+def desired_addresses(host: Host) -> tuple[str, ...]:
     """Return the addresses that a Spark may get, however many cables it has; () outside of clusters."""
     if host.member is None:
         return ()
@@ -46,19 +46,19 @@ def fabric_change_set(host: Host, observed: Observed) -> ChangeSet | None:
 
 
 def _request(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> FabricRequest:
-    wanted = {rail.link.name: str(rail.address) for rail in found}
-    ours = {*wanted, *links_of(seen.own or "")}
+    desired = {rail.link.name: str(rail.address) for rail in found}
+    ours = {*desired, *links_of(seen.own or "")}
     drop = (
         (link.name, one)
         for link in seen.links
         if link.name in ours
         for one in link.addresses
-        if one != wanted.get(link.name)
+        if one != desired.get(link.name)
     )
     return FabricRequest(
         cluster=member.cluster,
         text=netplan.text(member, seen.renderer, found),
-        addresses=tuple(wanted.items()),
+        addresses=tuple(desired.items()),
         rdma=tuple((rail.link.name, rail.link.rdma) for rail in found if rail.link.rdma),
         mtu=member.fabric.mtu,
         drop=tuple(drop),
@@ -94,12 +94,12 @@ def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tu
             old = ", ".join(link.addresses) if link else ""
             changes.append(FieldChange(Action.REMOVE, "link", name, old=old, note="no cable"))
     for rail in found:
-        link, wanted = rail.link, str(rail.address)
-        if link.addresses != (wanted,):
+        link, desired = rail.link, str(rail.address)
+        if link.addresses != (desired,):
             action = Action.CHANGE if link.addresses else Action.ADD
             note = f"rail {rail.number}, cage {link.cage}" if link.cage else f"rail {rail.number}"
             old = ", ".join(link.addresses)
-            changes.append(FieldChange(action, "address", link.name, old, wanted, note))
+            changes.append(FieldChange(action, "address", link.name, old, desired, note))
         if link.mtu != member.fabric.mtu:
             mtu = FieldChange(Action.CHANGE, "mtu", link.name, str(link.mtu), str(member.fabric.mtu))
             changes.append(mtu)
@@ -112,12 +112,12 @@ def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tu
 def _file_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[FieldChange, ...]:
     if not found:
         return ()  # which links there are cannot be known without a cable
-    wanted = netplan.text(member, seen.renderer, found)
+    desired = netplan.text(member, seen.renderer, found)
     if seen.own is None:
         return (FieldChange(Action.ADD, "netplan", netplan.PATH),)
     changes = []
-    if seen.own != wanted:
-        old, new = (_short(text) for text in (seen.own, wanted))
+    if seen.own != desired:
+        old, new = (_short(text) for text in (seen.own, desired))
         changes.append(FieldChange(Action.CHANGE, "netplan", netplan.PATH, old, new, "content"))
     mode = f"{MODE:04o}"
     if seen.own_mode != mode:

@@ -27,7 +27,7 @@ def environment(member: Member, seen: FabricSeen, address_env: str = "") -> tupl
     links = rails(member, seen)
     if not links:
         return ()
-    name, address = _meeting_place(member, seen, links)
+    name, address = _rendezvous(member, seen, links)
     rdma = has_rdma(member, seen)
     # Without RDMA the data itself goes over these sockets: never over management, and over every rail. In a
     # ring over the one with the address by which all know this Spark: routes lead to the right cable.
@@ -57,7 +57,7 @@ def has_rdma(member: Member, seen: FabricSeen) -> bool:
     return seen.verbs and bool(links) and all(rail.link.rdma for rail in links)
 
 
-def _meeting_place(member: Member, seen: FabricSeen, links: tuple[Rail, ...]) -> tuple[str, str]:
+def _rendezvous(member: Member, seen: FabricSeen, links: tuple[Rail, ...]) -> tuple[str, str]:
     if member.fabric.rendezvous == "management" and seen.management:
         return seen.management[0], seen.management_address
     return links[0].link.name, str(links[0].address.ip)

@@ -34,8 +34,8 @@ def _engine(seen: Engine | Unread) -> Iterator[Check]:
         yield Check("Docker", state, seen.error, "a Docker daemon that answers", remedy)
         return
     old = cuda.version(seen.version) < OLDEST_DOCKER
-    wanted = f"{'.'.join(map(str, OLDEST_DOCKER))} or later" if old else ""
-    yield Check("Docker", Verdict.WARN if old else Verdict.OK, seen.version, wanted)
+    expected = f"{'.'.join(map(str, OLDEST_DOCKER))} or later" if old else ""
+    yield Check("Docker", Verdict.WARN if old else Verdict.OK, seen.version, expected)
     good = seen.driver in GOOD_DRIVERS
     yield Check(
         "storage driver",
@@ -52,10 +52,10 @@ def _toolkit(host: Host, seen: PreflightSeen) -> Check:
         return unread(name, seen.toolkit.error)
     if seen.toolkit:
         return Check(name, Verdict.OK, ", ".join(seen.toolkit))
-    wanted = any(service.container.gpus == "all" for service in host.services)
+    is_declared = any(service.container.gpus == "all" for service in host.services)
     return Check(
         name,
-        Verdict.FAIL if wanted else Verdict.WARN,
+        Verdict.FAIL if is_declared else Verdict.WARN,
         "no program of it and no CDI file",
         "what lets a container see the GPU",
         "sudo apt-get install nvidia-container-toolkit",

@@ -48,12 +48,12 @@ def version(text: str) -> Version:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
-def of_driver(driver: str, said: str = "") -> str:
+def of_driver(driver: str, given: str = "") -> str:
     """Return the newest CUDA of a driver: what it says itself, else by its branch; "" for one that is older
     than the table.
     """
-    if said:
-        return said
+    if given:
+        return given
     branch = next(iter(version(driver)), 0)
     known = [number for number in BRANCHES if number <= branch]
     return BRANCHES[max(known)] if known else ""
@@ -67,9 +67,9 @@ def of_image(env: Mapping[str, str], tag: str) -> str:
     return f"{match[1]}.{match[2]}" if match else ""
 
 
-def fit(driver: str, said: str, image_cuda: str, env: Mapping[str, str]) -> Fit:
+def fit(driver: str, given: str, image_cuda: str, env: Mapping[str, str]) -> Fit:
     """Return how a driver suits an image with that CUDA and those variables."""
-    runs = of_driver(driver, said)
+    runs = of_driver(driver, given)
     text = f"driver {driver} runs CUDA {runs or 'of an unknown version'}, the image has {image_cuda or '?'}"
     refused = unsatisfied(env, driver, runs)
     if refused:
@@ -118,15 +118,15 @@ def _met(conditions: str, facts: Mapping[str, Version]) -> bool:
         match = re.fullmatch(r"(cuda|driver)(>=|<=|!=|=|<|>)([\d.]+)", condition)
         if match is None or not facts[match[1]]:
             continue
-        wanted = version(match[3])
-        have = facts[match[1]][: len(wanted)]
+        required = version(match[3])
+        have = facts[match[1]][: len(required)]
         met = {
-            ">=": have >= wanted,
-            "<=": have <= wanted,
-            "=": have == wanted,
-            "!=": have != wanted,
-            "<": have < wanted,
-            ">": have > wanted,
+            ">=": have >= required,
+            "<=": have <= required,
+            "=": have == required,
+            "!=": have != required,
+            "<": have < required,
+            ">": have > required,
         }
         if not met[match[2]]:
             return False

@@ -67,16 +67,16 @@ def _files(seen: Footprints) -> Iterator[Check]:
         )
     for name, state in seen.killers.items():
         yield _killer(name, state)
-    for path, words in seen.sudoers.items():
+    for path, entries in seen.sudoers.items():
         if OURS not in path:
-            yield Check(f"sudoers {PurePosixPath(path).name}", Verdict.OK, f"gives {', '.join(words)}")
-    for path, words in seen.units.items():
+            yield Check(f"sudoers {PurePosixPath(path).name}", Verdict.OK, f"gives {', '.join(entries)}")
+    for path, entries in seen.units.items():
         if OURS not in PurePosixPath(path).name:
             name = PurePosixPath(path).name
             yield Check(
                 f"unit {name}",
                 Verdict.WARN,
-                f"made by hand: {', '.join(words)}",
+                f"made by hand: {', '.join(entries)}",
                 "no other unit that starts engines",
                 f"systemctl cat {name}; sudo systemctl disable --now {name}",
             )

@@ -89,7 +89,7 @@ def run(site: Path, *words: str) -> tuple[int, str]:
 
 
 def ask(site: Path, *words: str) -> ArgCheck:
-    return read_answer(run(site, *image_parser.parse_words(words))[1])
+    return read_answer(run(site, *image_parser.parse_args(words))[1])
 
 
 def test_words_that_the_parser_takes_are_accepted(site: Path) -> None:
@@ -130,7 +130,7 @@ def test_an_image_without_vllm_could_not_be_asked(tmp_path: Path) -> None:
 
 
 def test_the_schema_of_the_image_is_read_out(site: Path) -> None:
-    schema = read_schema(run(site, *image_parser.schema_words())[1])
+    schema = read_schema(run(site, *image_parser.schema_args())[1])
     assert schema.version == "0.33.0+nv26.11"
     seed = schema.flags["--seed"]
     assert (seed.type, seed.optional, seed.default) == ("int", True, 0)

@@ -1,7 +1,7 @@
 import pytest
 from packaging.version import Version
 
-from sparkfleet.engines.vllm.images import NGC, serve_prefix, serve_words, vllm_version
+from sparkfleet.engines.vllm.images import NGC, serve_args, serve_prefix, vllm_version
 from sparkfleet.engines.vllm.schema import nearest
 
 API_SERVER = ("python3", "-m", "vllm.entrypoints.openai.api_server")
@@ -80,9 +80,9 @@ def test_vllm_serve_runs_exactly_once_whatever_the_entrypoint(
 def test_the_words_of_a_running_container_are_found_behind_its_entrypoint(
     entrypoint: tuple[str, ...], command: tuple[str, ...]
 ) -> None:
-    assert serve_words(entrypoint, command) == ("m", "--port", "1")
+    assert serve_args(entrypoint, command) == ("m", "--port", "1")
 
 
 @pytest.mark.parametrize("command", [("sleep", "infinity"), (), ("vllm",)])
 def test_a_container_that_serves_nothing_has_no_such_words(command: tuple[str, ...]) -> None:
-    assert serve_words(NVIDIA, command) is None
+    assert serve_args(NVIDIA, command) is None

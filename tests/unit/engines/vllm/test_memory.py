@@ -236,10 +236,10 @@ def test_an_unknown_model_is_judged_by_its_weights_alone() -> None:
 
 def test_other_services_and_the_reserve_count() -> None:
     alone = estimate(shape_of(NEMO), 12 * GIB, Settings(32768, 4, utilization=0.5), SPARK)
-    assert alone.reserve_kept
+    assert alone.leaves_reserve
     shared = Machine(121.69, reserve_gib=12, others_gib=50)
     crowded = estimate(shape_of(NEMO), 12 * GIB, Settings(32768, 4, utilization=0.5), shared)
-    assert not crowded.reserve_kept
+    assert not crowded.leaves_reserve
     assert "less than the reserve" in crowded.text()
     full = Machine(121.69, reserve_gib=12, others_gib=70)
     assert (

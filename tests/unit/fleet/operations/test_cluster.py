@@ -53,7 +53,7 @@ def test_a_member_that_failed_before_is_named_with_its_cause() -> None:
     run = FleetRun(failures={"spark-02": (Diagnostic("spark-02: image", "no space left on device\nwords"),)})
     said = diagnostic(Act(run, 0))
     assert said.location == "spark-01: cluster pair"
-    assert said.message == "spark-02 cannot take part: no space left on device; nothing was touched"
+    assert said.message == "spark-02 is not ready: no space left on device; nothing was touched"
     assert said.hint == "fix spark-02, then run again"
 
 
@@ -61,4 +61,4 @@ def test_a_member_that_failed_before_is_named_with_its_cause() -> None:
 def test_a_member_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "WAIT_S", 0.0)
     said = diagnostic(Act(FleetRun(), 0))
-    assert said.message == "spark-02 did not come to the same point within 0 s; nothing was touched"
+    assert said.message == "spark-02 not ready within 0 s; nothing was touched"

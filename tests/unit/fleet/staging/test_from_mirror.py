@@ -102,7 +102,7 @@ def test_what_calls_the_sparks_port_is_passed_on_to_ours_both_ways() -> None:
     transport = Transport()
     with socket.create_server((tunnel.HOME, 0)) as server:
         port = server.getsockname()[1]
-        with tunnel.back_to(spark(transport), port) as there:
+        with tunnel.forwarded(spark(transport), port) as there:
             assert there == 4711
             channel, far = socket.socketpair()
             transport.handler(channel, ("127.0.0.1", 1), ("127.0.0.1", there))
@@ -129,12 +129,12 @@ def test_a_call_that_nobody_answers_is_ended() -> None:
 
 
 def test_a_spark_that_is_this_machine_needs_no_way_back() -> None:
-    with tunnel.back_to(spark(None), 8) as there:
+    with tunnel.forwarded(spark(None), 8) as there:
         assert there == 8
 
 
 @pytest.mark.provokes("ssh-forwarding-denied")
 def test_an_ssh_server_that_does_not_allow_it_is_told_with_its_setting() -> None:
-    refused = tunnel.back_to(spark(Transport(refuses=True)), 8)
+    refused = tunnel.forwarded(spark(Transport(refuses=True)), 8)
     with pytest.raises(SparkfleetError, match="AllowTcpForwarding"):
         refused.__enter__()

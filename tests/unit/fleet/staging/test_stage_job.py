@@ -13,7 +13,7 @@ from sparkfleet.contract.stage import StageResult
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import stage_job
-from sparkfleet.fleet.staging.stage_job import RefusedOutsideError, Wanted
+from sparkfleet.fleet.staging.stage_job import Download, RefusedOutsideError
 from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.plan.model import EVERY_STEP, Step
 from sparkfleet.plan.staging import weights_key
@@ -36,7 +36,7 @@ def sparks(monkeypatch: pytest.MonkeyPatch) -> Sparks:
 
 
 def download(sparks: Sparks, *weights: Weights) -> dict[str, Any]:
-    stage_job.download(sparks.act("spark-01"), Wanted(SERVICE, weights))
+    stage_job.download(sparks.act("spark-01"), Download(SERVICE, weights))
     return dict(sparks.given("stage")[-1])
 
 
@@ -117,7 +117,7 @@ def test_a_job_that_failed_says_why_what_it_said_and_that_what_serves_was_not_to
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.location == "spark-01"
     assert "no room" in diagnostic.message
-    assert "it said: ENOSPC" in diagnostic.message
+    assert "log: ENOSPC" in diagnostic.message
     assert "what serves was not touched" in diagnostic.message
     assert diagnostic.hint == "df -h"
     assert not isinstance(raised.value, RefusedOutsideError)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sparkfleet.config.resolved import Fabric, Host, Member
 from sparkfleet.contract.generation import Generation
-from sparkfleet.plan.compute import host_plan, wanted
+from sparkfleet.plan.compute import desired_generation, host_plan
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.model import ChangeSet, HostPlan
@@ -55,7 +55,7 @@ def converged(declared: Host) -> Observed:
 
 def generation(declared: Host, observed: Observed | None = None) -> Generation:
     """Return the rank as the Spark gets it."""
-    return wanted(declared, declared.services[0], observed or fresh(declared))[1]
+    return desired_generation(declared, declared.services[0], observed or fresh(declared))[1]
 
 
 def plan(declared: Host, observed: Observed) -> HostPlan:

@@ -12,7 +12,7 @@ from sparkfleet.contract.fabric import Peer
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails
-from sparkfleet.plan.fabric.changes import fabric_change_set, wanted_addresses
+from sparkfleet.plan.fabric.changes import desired_addresses, fabric_change_set
 from sparkfleet.plan.model import ChangeSet, HostState, Note, Step
 from sparkfleet.plan.report import SIGNS
 from sparkfleet.probe.links import FabricSeen
@@ -200,8 +200,8 @@ def test_a_spark_that_left_its_cluster_gives_file_and_addresses_back() -> None:
 
 
 def test_only_sparks_of_clusters_are_asked_for_links_and_the_others_for_a_left_over_file() -> None:
-    assert wanted_addresses(host(1)) == ("192.168.176.2", "192.168.177.2", "192.168.178.2", "192.168.179.2")
-    assert probe_request(host()).fabric == wanted_addresses(host())
+    assert desired_addresses(host(1)) == ("192.168.176.2", "192.168.177.2", "192.168.178.2", "192.168.179.2")
+    assert probe_request(host()).fabric == desired_addresses(host())
     single = probe_request(Host("spark-01"))
     assert (single.fabric, netplan.PATH in single.paths) == ((), True)
     assert netplan.PATH not in probe_request(host()).paths

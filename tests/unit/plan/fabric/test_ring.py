@@ -14,7 +14,7 @@ from sparkfleet.plan.cluster.render import rank_of, ranked
 from sparkfleet.plan.fabric import netplan, ring
 from sparkfleet.plan.fabric.addresses import Rail, node_address, peers, rails, route
 from sparkfleet.plan.fabric.bench import End, requests
-from sparkfleet.plan.fabric.changes import fabric_change_set, wanted_addresses
+from sparkfleet.plan.fabric.changes import desired_addresses, fabric_change_set
 from sparkfleet.plan.fabric.environment import environment
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observed import Observed, User
@@ -154,7 +154,7 @@ def test_a_run_proves_the_route_with_the_next_spark() -> None:
 
 
 def test_the_addresses_asked_for_are_those_of_the_ring() -> None:
-    assert wanted_addresses(Host("b", member=of_ring(1))) == (
+    assert desired_addresses(Host("b", member=of_ring(1))) == (
         "192.168.178.2", "192.168.179.2", "192.168.176.2", "192.168.177.2",
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from sparkfleet.engines.vllm.rules import (
     storage,
 )
 from sparkfleet.engines.vllm.rules.case import Case, Rule, case_of
-from sparkfleet.engines.vllm.rules.external_checks import ELSEWHERE
+from sparkfleet.engines.vllm.rules.external_checks import EXTERNAL_CHECKS
 from sparkfleet.engines.vllm.schema import Schema
 
 RULES: tuple[Rule, ...] = (
@@ -61,10 +61,10 @@ def check(
     """
     case = replace(case_of(service, host, total_gib, schema), measured=measured)
     allowed = dict(host.ignore_rules)
-    said = ((rule, rule.decide(case)) for rule in RULES if rule.id not in allowed)
+    verdicts = ((rule, rule.decide(case)) for rule in RULES if rule.id not in allowed)
     return tuple(
         Verdict(rule.id, statement.level, statement.text, rule.source, statement.remedy)
-        for rule, statement in said
+        for rule, statement in verdicts
         if statement is not None
     )
 
@@ -81,4 +81,4 @@ def estimate(
     return memory.estimate(replace(case_of(service, host, total_gib, schema), measured=measured))
 
 
-__all__ = ["ELSEWHERE", "RULES", "Case", "Rule", "Verdict", "check", "estimate"]
+__all__ = ["EXTERNAL_CHECKS", "RULES", "Case", "Rule", "Verdict", "check", "estimate"]

@@ -53,12 +53,12 @@ def one_gpu(case: Case) -> Statement | None:
     if case.host.member is not None and case.host.member.service == case.service.name:
         return None  # the cluster file's own checks count its Sparks
     flags = ("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size")
-    wanted = max(case.number(flag) or 1 for flag in flags)
-    if wanted <= 1 or (case.number("--nnodes") or 1) > 1:
+    gpus = max(case.number(flag) or 1 for flag in flags)
+    if gpus <= 1 or (case.number("--nnodes") or 1) > 1:
         return None
     if case.text("--distributed-executor-backend") == "ray":
         return None
-    return error(f"{wanted:.0f} GPUs are asked of a Spark, which has one", "set it to 1, or make a cluster")
+    return error(f"{gpus:.0f} GPUs are asked of a Spark, which has one", "set it to 1, or make a cluster")
 
 
 @rule(

@@ -177,7 +177,7 @@ def case_of(service: Service, host: Host, total_gib: float, known: Schema | None
     named = service.image.engine_version or images.vllm_version(service.image.repository, service.image.tag)
     bundled, exact = schema.nearest(named)
     used = known or bundled
-    words = args.render(service.weights.repo, dict(service.flags), used)
+    argv = args.render(service.weights.repo, dict(service.flags), used)
     return Case(
         service=service,
         host=host,
@@ -185,7 +185,7 @@ def case_of(service: Service, host: Host, total_gib: float, known: Schema | None
         schema=used,
         exact=exact or known is not None,
         version=_version(known.version if known else named),
-        values=args.parse(words, used).values,
+        values=args.parse(argv, used).values,
     )
 
 

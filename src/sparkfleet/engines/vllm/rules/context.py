@@ -74,13 +74,13 @@ def recipe_cache(case: Case) -> Statement | None:
 )
 def beyond_context(case: Case) -> Statement | None:
     """VLLM refuses more, unless VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or a rope override stretches it."""
-    wanted = case.number("--max-model-len")
-    if wanted is None or case.shape is None or not case.shape.context:
+    requested = case.number("--max-model-len")
+    if requested is None or case.shape is None or not case.shape.context:
         return None
     limit = int(case.shape.context * _stretch(case))
-    if wanted <= limit or case.env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1":
+    if requested <= limit or case.env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1":
         return None
-    text = f"--max-model-len {wanted:.0f} is above the model's context of {limit}"
+    text = f"--max-model-len {requested:.0f} is above the model's context of {limit}"
     return error(text, f"set max-model-len to {limit} or less, or env VLLM_ALLOW_LONG_MAX_MODEL_LEN=1")
 
 
@@ -97,21 +97,26 @@ def no_length(case: Case) -> Statement | None:
 @rule("CTX-03", "YaRN is for lengths above the native context alone", "dgx-vllm 7.1.2")
 def needless_yarn(case: Case) -> Statement | None:
     """Static YaRN costs quality on short texts."""
-    wanted = case.number("--max-model-len")
-    if wanted is None or _stretch(case) <= 1:
+    requested = case.number("--max-model-len")
+    if requested is None or _stretch(case) <= 1:
         return None
     native = case.shape.context if case.shape and case.shape.context else 262144
-    if wanted > native:
+    if requested > native:
         return None
-    text = f"--hf-overrides stretches the context by YaRN, though {wanted:.0f} tokens need no stretching"
+    text = f"--hf-overrides stretches the context by YaRN, though {requested:.0f} tokens need no stretching"
     return warning(text, f"take it away, or ask for more than {native} tokens")
 
 
 @rule("CTX-04", "Mistral NeMo on 25.09 is stable up to 64K", "mistral-nemo-spark")
 def nemo_length(case: Case) -> Statement | None:
     """98304 has run with at most 32 sequences."""
-    wanted = case.number("--max-model-len")
-    if not case.is_model(MISTRAL_NEMO) or not case.below("0.10.2") or wanted is None or wanted <= NEMO_LIMIT:
+    requested = case.number("--max-model-len")
+    if (
+        not case.is_model(MISTRAL_NEMO)
+        or not case.below("0.10.2")
+        or requested is None
+        or requested <= NEMO_LIMIT
+    ):
         return None
     return warning("Mistral NeMo on nvcr.io/nvidia/vllm:25.09-py3 may be unstable above 64K", "set 65536")
 

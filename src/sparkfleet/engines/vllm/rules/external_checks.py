@@ -10,7 +10,7 @@ _LOCK = "`sparkfleet lock`"
 _BUILT = "how sparkfleet starts containers"
 _HOST = "the plan, which looks at the Spark"
 
-ELSEWHERE: Mapping[str, tuple[str, str]] = {
+EXTERNAL_CHECKS: Mapping[str, tuple[str, str]] = {
     "IMG-02": ("images are pinned by digest", "the loader: a tag without a digest is an error"),
     "IMG-03": ("vllm serve is not written twice", f"{_BUILT}, and {_FLAGS} (serve-repeated)"),
     "IMG-05": ("the image has a manifest for linux/arm64", _LOCK),

@@ -35,10 +35,10 @@ def stock_image(case: Case) -> Statement | None:
 @rule("IMG-04", "the image's entrypoint runs vllm serve, or lets it be run", "docker; dgx-vllm 6")
 def entrypoint(case: Case) -> Statement | None:
     """An image that runs something else cannot be given ``vllm serve`` as its command."""
-    words = case.service.image.entrypoint
-    if images.serve_prefix(words) is not None:
+    entrypoint = case.service.image.entrypoint
+    if images.serve_prefix(entrypoint) is not None:
         return None
-    text = f"the entrypoint of {case.service.image.display} is {' '.join(words)}: it does not run vLLM"
+    text = f"the entrypoint of {case.service.image.display} is {' '.join(entrypoint)}: it does not run vLLM"
     return error(text, "take an image of vLLM")
 
 

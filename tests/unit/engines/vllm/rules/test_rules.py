@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.config.resolved import Container, Host, Mount
-from sparkfleet.engines.vllm.rules import ELSEWHERE, RULES, check, estimate
+from sparkfleet.engines.vllm.rules import EXTERNAL_CHECKS, RULES, check, estimate
 from sparkfleet.engines.vllm.rules.storage import ALWAYS_MOUNTED
 from sparkfleet.engines.vllm.schema import Flag, Schema, load
 from sparkfleet.plan.desired import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
@@ -243,9 +243,9 @@ def test_every_rule_is_shown_by_a_service_that_goes_against_it() -> None:
 def test_rule_ids_are_unique_and_each_rule_is_a_sentence_with_its_source() -> None:
     ids = [rule.id for rule in RULES]
     assert len(ids) == len(set(ids))
-    assert not set(ids) & set(ELSEWHERE)
+    assert not set(ids) & set(EXTERNAL_CHECKS)
     assert all(rule.title and rule.source for rule in RULES)
-    assert all(what and keeper for what, keeper in ELSEWHERE.values())
+    assert all(what and keeper for what, keeper in EXTERNAL_CHECKS.values())
 
 
 def test_a_rule_that_the_host_allows_is_silent() -> None:
