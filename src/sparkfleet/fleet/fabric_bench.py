@@ -28,7 +28,7 @@ SLOW_S = 60
 def fabric_bench(
     inventory: Path, members: Sequence[Host], seconds: int, report: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Return what each pair of members measured, with ``from``. ``report`` gets a line for each pair as it starts.
+    """Return what each pair of members measured, with ``from``. ``report`` gets each pair as it starts.
 
     Raises SparkfleetError when a member cannot be reached, or its links are not as declared.
     """
