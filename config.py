@@ -1,4 +1,4 @@
-"""pyinfra reads this first: refuse words that would be misunderstood, before any host is contacted."""
+"""Loaded by pyinfra first: rejects misleading arguments before any host is contacted."""
 
 from sparkfleet.fleet.run.command_line import guard
 

@@ -1,4 +1,4 @@
-"""The Sparks of every cluster are linked: addresses, MTU, proved from end to end, or put back as it was.
+"""Configure the fabric links of every cluster: addresses and MTU, tested end to end, reverted on failure.
 
 pyinfra inventories/lab.py deploys/fabric.py --dry   # the plan
 pyinfra inventories/lab.py deploys/fabric.py         # converge
@@ -9,5 +9,5 @@ from sparkfleet.plan.model import Step
 
 plan.show(Step.DOCKER, Step.HOST, Step.FABRIC)
 
-host.prepared(name="Docker where declared, programs, valve and directories")
-fabric.linked(name="Links to the other Sparks")
+host.prepared(name="Host: Docker, programs, valve and directories")
+fabric.linked(name="Fabric: links to the other Sparks")

@@ -1,4 +1,4 @@
-"""Every Spark is made ready to serve, and what it serves is not touched.
+"""Prepare every Spark for serving, without touching running engines.
 
 pyinfra inventories/lab.py deploys/prepare.py --dry   # the plan
 pyinfra inventories/lab.py deploys/prepare.py         # converge
@@ -9,4 +9,4 @@ from sparkfleet.plan.model import Step
 
 plan.show(Step.USER_DEPLOY, Step.DOCKER, Step.HOST)
 
-host.prepared(name="Docker where declared, programs, valve and directories")
+host.prepared(name="Host: Docker, programs, valve and directories")

@@ -1,4 +1,4 @@
-"""Every Spark serves what its host file declares: plan, prepare, stage, swap, prove.
+"""Converge every Spark to its host file: plan, prepare, stage, roll out, verify.
 
 pyinfra inventories/lab.py deploys/serve.py --dry     # the plan
 pyinfra inventories/lab.py deploys/serve.py           # converge
@@ -8,8 +8,8 @@ from sparkfleet.fleet.operations import fabric, host, image, plan, service, weig
 
 plan.show()
 
-host.prepared(name="Docker where declared, programs, valve and directories")
-fabric.linked(name="Links to the other Sparks")
-image.present(name="Images by digest")
-weights.complete(name="Weights at their commits")
-service.served(name="Services, each through its gate")
+host.prepared(name="Host: Docker, programs, valve and directories")
+fabric.linked(name="Fabric: links to the other Sparks")
+image.present(name="Images: pull by digest")
+weights.complete(name="Weights: download the locked commits")
+service.served(name="Services: roll out, each through its readiness gate")

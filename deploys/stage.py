@@ -1,4 +1,4 @@
-"""Images and weights are brought to every Spark while it serves what it serves.
+"""Fetch images and weights to every Spark while the running engines keep serving.
 
 pyinfra inventories/lab.py deploys/stage.py --dry     # the plan
 pyinfra inventories/lab.py deploys/stage.py           # fetch
@@ -9,6 +9,6 @@ from sparkfleet.plan.model import Step
 
 plan.show(Step.USER_DEPLOY, Step.DOCKER, Step.HOST, Step.IMAGE, Step.WEIGHTS)
 
-host.prepared(name="Docker where declared, programs, valve and directories")
-image.present(name="Images by digest")
-weights.complete(name="Weights at their commits")
+host.prepared(name="Host: Docker, programs, valve and directories")
+image.present(name="Images: pull by digest")
+weights.complete(name="Weights: download the locked commits")

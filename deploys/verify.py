@@ -2,7 +2,7 @@
 known.
 
 pyinfra inventories/lab.py deploys/verify.py --dry                      # what is wrong, what would be read
-pyinfra inventories/lab.py deploys/verify.py                            # read it; what serves goes on
+pyinfra inventories/lab.py deploys/verify.py                            # read and hash; engines keep serving
 pyinfra inventories/lab.py deploys/verify.py --data verify_again=yes    # read all of it once more
 """
 
@@ -12,4 +12,4 @@ from sparkfleet.plan.model import Step
 plan.show(Step.HOST, Step.VERIFY)
 
 host.prepared(name="Programs")
-verification.hashed(name="Model files by their hashes")
+verification.hashed(name="Models: verify files by hash")

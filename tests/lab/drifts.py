@@ -52,7 +52,7 @@ IN_PLACE: Mapping[str, Drift] = {
     ),
     "weights file exchanged": Drift(
         f"cd {SNAPSHOTS}; cp --remove-destination -d model-0000[13]-of-00003.safetensors",
-        (("weights", "model-00003-of-00003.safetensors", "foreign, not of this commit", ANY),),
+        (("weights", "model-00003-of-00003.safetensors", "unexpected, not part of this commit", ANY),),
     ),
     "valve edited": Drift(
         "echo 'echo by hand' >> /usr/local/bin/spark-valve",

@@ -37,9 +37,9 @@ class Broken:
 
 BROKEN = (
     Broken("powered-off", "SSH connection refused", "is it on", touched=True),
-    Broken("sshd-stopped", "hung up before an SSH greeting", "systemctl status ssh", full=True),
-    Broken("ssh-hangs", "SSH greeting", "systemctl status ssh", full=True),
-    Broken("wrong-host-key", "another SSH host key", "ssh-keygen"),
+    Broken("sshd-stopped", "closed the connection before an SSH banner", "systemctl status ssh", full=True),
+    Broken("ssh-hangs", "SSH banner", "systemctl status ssh", full=True),
+    Broken("wrong-host-key", "SSH host key differs", "ssh-keygen"),
     Broken("sudo-refused", "sudo refused: sudo: a password is required", "/etc/sudoers.d/"),
     Broken("no-python3", "python3 is not there", "apt-get install python3"),
     Broken("docker-stopped", "Docker down", "systemctl start docker", touched=True),

@@ -80,7 +80,7 @@ def test_an_engine_that_fails_on_one_rank_brings_both_back(pair: Pair, bad: int)
 
 
 CANNOT = {
-    "sshd-stopped": "spark-02 is unknown: what listens there hung up before an SSH greeting",
+    "sshd-stopped": "spark-02 is unknown: the server closed the connection before an SSH banner",
     "models-full": "spark-02: /home/nvidia/vllm",
     "gpu-gone": "spark-02 (192.168.176.2): the GPU does not answer: NVIDIA-SMI has failed",
 }

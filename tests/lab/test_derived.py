@@ -208,7 +208,7 @@ def test_packages_that_do_not_fit_are_refused_in_words_and_leave_nothing(derived
     assert failed.code != 0
     assert "misfit cannot be installed into nvcr.io/nvidia/vllm; nothing of it is kept" in failed.text
     assert "click" in failed.text
-    assert "what serves was not touched" in failed.text
+    assert "running engines were not touched" in failed.text
     assert derived.everything_of_a_build() == before
     assert derived.containers() == serving
 

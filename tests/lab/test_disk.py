@@ -131,7 +131,7 @@ def test_a_file_that_rotted_is_found_by_its_hash_planned_and_fetched_alone(chang
     assert "are not as locked: " + name in said.text
     assert changed.serves()
     assert [row[:3] for row in changed.fleet.changes("spark-01")] == [
-        ("weights", name, "changed, by its hash another content")
+        ("weights", name, "changed, hash differs")
     ]
     assert "= changed" in changed.fleet.run(deploy="verify").expect(1).text
     changed.fleet.run(deploy="stage").expect(0)

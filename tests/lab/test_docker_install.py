@@ -43,7 +43,7 @@ def test_docker_is_installed_where_declared_and_the_same_run_goes_on_to_serve(
     spark.sh("mv /root/tini_*.deb /srv/lab-apt/")
 
     run = fleet.run().expect(0)
-    first, rest = run.out.split("the rest of the plan:")
+    first, rest = run.out.split("remaining plan:")
     assert "+ package     docker.io" in first
     assert "+ flag" not in first
     assert "+ flag" in rest

@@ -74,7 +74,7 @@ def test_a_foreign_container_on_our_port_is_named_and_left_alone(nano: Converged
     squat(nano, network)
     before = nano.spark.inspect_all()["container"]
     said = nano.fleet.plan().expect(1).text
-    assert "port 8000: held by the container squatter, which sparkfleet did not make" in said
+    assert "port 8000: held by the container squatter, which is not managed by sparkfleet" in said
     assert "docker stop squatter" in said
     run = nano.fleet.run()
     assert run.code != 0
@@ -110,7 +110,7 @@ def test_a_foreign_container_of_our_name_is_named_and_left_alone(nano: Converged
     )
     before = nano.spark.inspect_all()["container"]
     said = nano.fleet.plan().expect(1).text
-    assert "container nano: a container of this name that sparkfleet did not make" in said
+    assert "container nano: a container of this name that is not managed by sparkfleet" in said
     assert nano.fleet.run().code != 0
     assert nano.spark.inspect_all()["container"] == before
     nano.spark.sh("docker rm -f nano")

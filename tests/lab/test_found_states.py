@@ -49,7 +49,7 @@ STATES = (
     Found("sudo-refused", reasons=("sudo refused",), remedies=("/etc/sudoers.d/",), full=True),
     Found(
         "docker-removed",
-        reasons=("Docker missing", "neither a program of the NVIDIA container toolkit nor a CDI file"),
+        reasons=("Docker missing", "neither the NVIDIA container toolkit nor a CDI file"),
         remedies=("docker: install", "apt-get install nvidia-container-toolkit"),
     ),
     Found("etc-read-only", reasons=("mounted read-only",), remedies=("remount,rw",), helps=True),

@@ -85,7 +85,7 @@ def test_a_guard_of_other_programs_is_replaced_by_a_run_and_the_engine_serves_on
     spark.sh(f"printf old >> {PROGRAM}; systemctl kill -s USR1 {UNIT}; systemctl restart {UNIT}")
     old = spark.sh(f"systemctl show -P MainPID {UNIT}")
     fields = [(field, key) for field, key, *_ in nano.changes()]
-    assert fields == [("programs", PROGRAM), ("guard", "")]
+    assert fields == [("programs", PROGRAM), ("supervisor", "")]
     nano.fleet.run().expect(0)
     assert spark.sh(f"systemctl show -P MainPID {UNIT}") != old
     assert spark.sh(f"systemctl show -P StatusText {UNIT}").endswith(zipapp.sha256()[:12])

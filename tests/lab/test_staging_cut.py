@@ -388,7 +388,7 @@ def test_a_disk_that_fills_up_in_the_middle_is_said_and_what_is_there_is_kept(cu
     machine.sh(small)
     failed = cuttable.fleet.run(deploy="stage")
     assert "the disk is full" in failed.text
-    assert "what serves was not touched" in failed.text
+    assert "running engines were not touched" in failed.text
     assert Seen.on(machine).wrong == ()
     machine.sh(f"mount -o remount,size=2g {MODEL}")
     cuttable.fleet.run(deploy="stage").expect(0)

@@ -1,4 +1,4 @@
-"""The bench of a cluster's links: one Spark is told to listen, the other to send, pair by pair."""
+"""Benchmark of a cluster's links: pair by pair, one host listens and the other sends."""
 
 from __future__ import annotations
 

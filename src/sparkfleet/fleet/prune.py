@@ -1,4 +1,4 @@
-"""Prune a fleet: look at every Spark, and have each remove what was shown. For ``sparkfleet prune``."""
+"""Prune a fleet: probe every host, then remove what was shown. For ``sparkfleet prune``."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> dict[str, Any] | D
     data = StageRequest(job, prune=request(spec, observed, plan.items))
     answer = remote.program(connection, "stage", data=data, timeout=60)
     if not answer.ok:
-        found = f"removing could not begin: {(answer.err or answer.out).strip()[-300:]}"
+        found = f"the removal could not start: {(answer.err or answer.out).strip()[-300:]}"
         return Diagnostic(plan.host, found, hint="prune again", code="operation-failed")
     result: Mapping[str, Any] = {"outcome": "lost", "cause": "the job ended without a result"}
     for event in remote.follow(connection, job, lambda text: report(plan.host, text)):

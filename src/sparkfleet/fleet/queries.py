@@ -1,4 +1,4 @@
-"""Questions to every Spark of a fleet that change nothing: what serves, and is it fit to serve."""
+"""Read-only queries of a fleet: status and preflight."""
 
 from __future__ import annotations
 

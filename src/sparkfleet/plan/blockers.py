@@ -1,4 +1,4 @@
-"""What stands in a service's way on a Spark and is not ours: named with the way out, never removed."""
+"""Conflicts of a service with unmanaged containers and processes: reported with a remedy, never removed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic |
         return None
     return Diagnostic(
         f"{host.name}: GPU",
-        "neither a program of the NVIDIA container toolkit nor a CDI file is there",
-        "what `docker run --gpus all` needs",
+        "neither the NVIDIA container toolkit nor a CDI file was found",
+        "NVIDIA container toolkit, for `docker run --gpus all`",
         f"on {host.name}: sudo apt-get install nvidia-container-toolkit, and restart docker when nothing "
         "serves; or declare `prepare: {docker: install}`",
         code="gpu-toolkit-missing",
@@ -33,7 +33,7 @@ def read_only(host: Host, observed: Observed) -> Diagnostic | None:
         Diagnostic(
             f"{host.name}: {path}",
             "the file system is mounted read-only",
-            "one that can be written",
+            "a writable file system",
             f"on {host.name}: sudo dmesg | tail; sudo mount -o remount,rw $(findmnt -no TARGET -T {path})",
             code="filesystem-read-only",
         )
@@ -47,8 +47,8 @@ def _name_owner(host: Host, service: Service, observed: Observed) -> Diagnostic 
     if same_name is not None and not same_name.service:
         return Diagnostic(
             f"{host.name}: container {service.name}",
-            "a container of this name that sparkfleet did not make",
-            "a name that is free",
+            "a container of this name that is not managed by sparkfleet",
+            "a free container name",
             f"on {host.name}: docker rename {service.name} {service.name}-by-hand (or remove it); "
             "or choose another `name:` in the host file",
             code="container-name-taken",
@@ -62,8 +62,8 @@ def _port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic 
         if not container.service and container.running and service.port in container.ports:
             return Diagnostic(
                 where,
-                f"held by the container {container.name}, which sparkfleet did not make",
-                "a port that is free",
+                f"held by the container {container.name}, which is not managed by sparkfleet",
+                "a free port",
                 f"on {host.name}: docker stop {container.name}; {remedy}",
                 code="port-in-use",
             )
@@ -84,7 +84,7 @@ def _port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic 
         return None
     foreign = next((c.name for c in observed.containers if not c.service and c.id in owner.cgroup), "")
     who = (
-        f"the container {foreign}, which sparkfleet did not make"
+        f"the container {foreign}, which is not managed by sparkfleet"
         if foreign
         else f"{owner.command or 'a process'}"
     )
@@ -92,7 +92,7 @@ def _port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic 
     return Diagnostic(
         where,
         f"held by {who} (pid {owner.pid})",
-        "a port that is free",
+        "a free port",
         f"on {host.name}: {stop}; {remedy}",
         code="port-in-use",
     )

@@ -78,7 +78,7 @@ def _unavailable(host: Host, packages: Packages) -> Diagnostic | None:
         return Diagnostic(
             where,
             f"apt would remove {', '.join(packages.remove)} for {', '.join(packages.wanted)}",
-            "nothing to be removed",
+            "an installation that removes no package",
             f"on {host.name}: sudo apt-get install {' '.join(packages.wanted)}, if you agree with that",
             code="apt-conflict",
         )
@@ -92,7 +92,7 @@ def _in_use(host: Host, seen: Observed) -> Diagnostic | None:
     return Diagnostic(
         f"{host.name}: docker",
         f"a restart of Docker would stop {', '.join(running)}",
-        "a moment when nothing runs: Docker offers GPUs only when the toolkit was there first",
+        "no running container: Docker must be restarted to see the toolkit",
         f"on {host.name}: docker stop {' '.join(running)}; then run again",
         code="docker-restart-blocked",
     )

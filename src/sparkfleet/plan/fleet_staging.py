@@ -1,4 +1,4 @@
-"""Who gets what from whom: each image and each model comes from outside once, then from Spark to Spark. Pure.
+"""Artifact sources: each image and model is downloaded once, then copied from host to host. Pure.
 
 A plan of one Spark knows only that something is missing there. Here the plans of all Sparks of a run are seen
 together, and each missing thing gets its source.
@@ -190,8 +190,8 @@ def _nowhere(host: str, artifact: Artifact) -> Diagnostic:
     if artifact.type is ArtifactType.IMAGE:
         return Diagnostic(
             f"{host}: {artifact.key}",
-            "the image is not here, and this Spark is offline",
-            "an offline mirror with it, or access to its registry: docker takes a digest from no other Spark",
+            "the image is missing, and this Spark is offline",
+            "an offline mirror with it, or access to its registry: docker gets a digest only from a registry",
             "sparkfleet mirror INVENTORY DIR where the registry can be reached, and 'stage: {mirror: DIR}'; "
             "or set 'prepare: {offline: false}' until it is here",
             code="artifact-source-missing",

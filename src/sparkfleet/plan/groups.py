@@ -1,4 +1,4 @@
-"""Many Sparks with the same plan as one group, so that the report of a large fleet stays readable."""
+"""Groups of hosts with the same plan, so that the report of a large fleet stays readable."""
 
 from __future__ import annotations
 

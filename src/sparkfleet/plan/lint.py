@@ -49,7 +49,7 @@ def first_error(service: Service, findings: tuple[Finding, ...]) -> Diagnostic |
         return None
     origin = dict(service.origin)
     where = next((origin[name] for name in (*error.about, "service") if name in origin), service.name)
-    silence = f"if you know better: `ignore_rules: {{{error.code}: why}}` in the host file"
+    silence = f"to start it anyway: `ignore_rules: {{{error.code}: why}}` in the host file"
     return Diagnostic(
         where, error.message, hint=f"{error.hint}; {silence}" if error.hint else silence, code=error.code
     )

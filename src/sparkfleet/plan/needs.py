@@ -66,7 +66,7 @@ def needed_generations(stored: Stored, keep: int = 0) -> Iterator[StoredGenerati
 def there(stored: Stored, keep: int = 0) -> Needs:
     """Return what runs or was last good on a Spark, and what any container there was made from.
 
-    Taken from the books, not from what lies on this disk: what a Spark lost comes from another one's copy.
+    Read from the state, not from this disk: what a host lost can come from another one's copy.
     """
     generations = tuple(needed_generations(stored, keep))
     used = {path for one in generations for path in one.uses}

@@ -123,7 +123,11 @@ def _diagnostic(host: Host, observed: Observed | Diagnostic) -> Diagnostic | Non
     if observed.rollout:
         found = f"a rollout is in progress ({observed.rollout})"
         return Diagnostic(
-            host.name, found, "a Spark at rest", "wait for its end, then prune", code="rollout-in-progress"
+            host.name,
+            found,
+            "no rollout in progress",
+            "wait for its end, then prune",
+            code="rollout-in-progress",
         )
     return None
 

@@ -174,9 +174,9 @@ def unit_changes(expected: Generation, seen: UnitSeen | None, running: bool) -> 
 
 
 def _supervisor_changes(seen: UnitSeen) -> list[FieldChange]:
-    """Return that the guard at work was started from other programs than those that belong there."""
-    have, expected = programs.said(seen.status) or "of before", _programs()
-    return [] if have == expected else [_change("guard", "", f"programs {have}", f"programs {expected}")]
+    """Return the change of a supervisor that runs an older version of the programs."""
+    have, expected = programs.said(seen.status) or "of an older version", _programs()
+    return [] if have == expected else [_change("supervisor", "", f"programs {have}", f"programs {expected}")]
 
 
 @cache
@@ -193,7 +193,7 @@ def _line_changes(name: str, old: str, new: str) -> list[FieldChange]:
         before = "; ".join(line.partition("=")[2] or line for line in gone if line.split("=", 1)[0] == key)
         after = "; ".join(line.partition("=")[2] or line for line in come if line.split("=", 1)[0] == key)
         changes.append(_change("unit", f"{name} {key}", before or None, after or None))
-    return changes or [_change("unit", name, "other order or spacing", "as declared")]
+    return changes or [_change("unit", name, "only order or spacing differ", "as declared")]
 
 
 def gate_changes(expected: Gate, kept: Mapping[str, Any]) -> list[FieldChange]:

@@ -1,4 +1,4 @@
-"""What must be on the Spark before anything stops: the image and each file of the weights."""
+"""Staging: image and weight files that must be on the host before anything stops."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def notes(service: Service, observed: Observed) -> list[Note]:
     return [Note(Step.IMAGE, "packages", text=", ".join(added.packages), remark=_LACKING)]
 
 
-_LACKING = "as far as the image lacks them"
+_LACKING = "where the image lacks them"
 
 
 def image_operation(image: ImageRef, observed: Observed) -> PullImage | BuildImage | None:
@@ -127,13 +127,13 @@ def wrong_files(weights: Weights, observed: Observed) -> dict[str, tuple[WeightF
         elif found < 0:
             wrong[file.path] = (file, "link to nothing")
         elif blob and file.blob and blob != file.blob:
-            wrong[file.path] = (file, "foreign, not of this commit")
+            wrong[file.path] = (file, "unexpected, not part of this commit")
         elif found < file.size:
             wrong[file.path] = (file, f"partial, {found} of {file.size} bytes")
         elif found > file.size:
             wrong[file.path] = (file, f"changed, {found} instead of {file.size} bytes")
         elif file.blob and hashed.get(file.path) == (file.blob, False):
-            wrong[file.path] = (file, "changed, by its hash another content")
+            wrong[file.path] = (file, "changed, hash differs")
     return wrong
 
 
@@ -155,7 +155,7 @@ def weights_operation(weights: Weights, observed: Observed) -> FetchWeights | No
 _KEPT = {
     "models": ("weights", "or put models_dir on another disk"),
     "docker": ("image", "docker image prune"),
-    "state": ("the journal of a rollout", "free some of it"),
+    "state": ("the journal of a rollout", "free some space"),
 }
 """File system -> what of ours lies on it, and how to make room there."""
 
@@ -186,7 +186,7 @@ def disk_diagnostic(host: Host, service: Service, observed: Observed) -> Diagnos
             return Diagnostic(
                 f"{host.name}: {path}",
                 f"{size(free)} free, {size(count)} needed for {service.name} ({what})",
-                "room for everything before anything stops",
+                "enough space for everything before any engine stops",
                 f"on {host.name}: df -h {path}; {room}; then run again",
                 code="disk-full",
             )

@@ -252,7 +252,7 @@ def understood(host: str, data: dict[str, Any]) -> Observed | Diagnostic:
         return combine(*diagnostics, docker) or _observed(data)
     except codec.ContractError as error:
         wrong = error.diagnostic
-        return _wrong_answer(host, f"has another shape: {wrong.message}", wrong.expected)
+        return _wrong_answer(host, f"has an unexpected format: {wrong.message}", wrong.expected)
 
 
 def sudo_diagnostic(host: str, said: str, source: str = "") -> Diagnostic:
@@ -261,8 +261,8 @@ def sudo_diagnostic(host: str, said: str, source: str = "") -> Diagnostic:
         return Diagnostic(
             host,
             f"sudo refused with the password of {source}: {said}",
-            "the login user's password",
-            f"ssh -t {host} sudo -k true (it asks for the password), then mend {source}; it was tried once",
+            "the login user's correct password",
+            f"ssh -t {host} sudo -k true (it asks for the password), then fix {source}; it was tried once",
             code="sudo-denied",
         )
     return Diagnostic(
@@ -303,7 +303,7 @@ def _docker_diagnostic(host: str, data: Mapping[str, Any]) -> Diagnostic | None:
     return Diagnostic(
         host,
         f"Docker {state}: {docker.get('error', '')}",
-        "a Docker daemon that answers",
+        "a Docker daemon that responds",
         DOCKER_REMEDIES.get(state, "docker info on the Spark shows more"),
         code="docker-unavailable",
     )
@@ -313,7 +313,7 @@ def _unreadable(host: str, data: Mapping[str, Any]) -> list[Diagnostic]:
     asked = (part for part in ("stored", "fabric") if data.get(part) is not None)
     names = ("user", "memory", "state", "weights", "listeners", "toolkit", *asked)
     parts = {name: data[name] for name in names}
-    remedy = "mend it, then run again"
+    remedy = "fix it, then run again"
     found = [
         Diagnostic(
             host, f"{name} could not be read: {seen['error']}", hint=remedy, code="host-state-unreadable"

@@ -139,7 +139,7 @@ def read_preflight(host: str, text: str) -> PreflightSeen | Diagnostic:
     try:
         return _preflight_seen(host, data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        found = f"the preflight's answer has another shape: {type(error).__name__}: {error}"
+        found = f"the preflight's answer has an unexpected format: {type(error).__name__}: {error}"
         return Diagnostic(host, found, hint="run again with -vvv", code=SHAPE)
 
 

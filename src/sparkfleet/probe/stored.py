@@ -1,4 +1,4 @@
-"""What lies on a Spark's disks that a prune could remove, and who uses it, typed."""
+"""Items on a host's disks that a prune could remove, and what uses them, typed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class StoredContainer:
 
 @dataclass(frozen=True)
 class StoredGeneration:
-    """A generation in the Spark's books."""
+    """A generation in the host's state."""
 
     id: str
     image: str
@@ -90,7 +90,7 @@ class StoredGeneration:
 
 @dataclass(frozen=True)
 class StoredService:
-    """What the books say of a service: what serves, what it replaced, what is kept beside."""
+    """State of a service: current generation, the one it replaced, and others."""
 
     record_sha256: str = ""
     """SHA-256 of the current record; "" without one."""

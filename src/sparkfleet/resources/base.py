@@ -333,7 +333,7 @@ class ResourceKind:
         names, before = self.reverted_fields(entry, live), entry.before
         if before.get("is") == "absent":
             gone = live.get("is") == "absent"
-            reason = "is gone already" if gone else "changed or filled since: stays, only forgotten"
+            reason = "already removed" if gone else "changed or filled since: kept, no longer managed"
             return [Difference("-", entry.key, note="" if names else reason)]
         found = [
             Difference(
@@ -346,7 +346,7 @@ class ResourceKind:
             for name in names
             if before.get(name) != entry.applied[name] and name != "hash"
         ]
-        stays = "as it was before, or changed since: stays, only forgotten"
+        stays = "unchanged or changed by others since: kept, no longer managed"
         return found or [Difference("-", entry.key, note=stays)]
 
     # both sides

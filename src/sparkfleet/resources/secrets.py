@@ -10,12 +10,12 @@ def blocker(resource: Resource, live: Fields, removal: str, *, recorded: bool) -
     if live.get("is") == "absent":
         if live.get("secret") != NO_SOURCE:
             return None
-        found = f"the secret for {resource.key} is not there: {resource.source} gives nothing"
+        found = f"the secret for {resource.key} is missing: {resource.source} gives nothing"
         return found, "a secret", f"set it, then run again: {resource.source}"
     if recorded or live.get("secret") in {CURRENT, NO_SOURCE}:
         return None
     return (
-        f"{resource.key} has another secret, which sparkfleet did not put there",
+        f"{resource.key} has another secret, not stored by sparkfleet",
         "none, or the declared one",
         f"on the Spark: {removal}; or remove it from the declaration",
     )

@@ -233,7 +233,7 @@ def test_an_offline_spark_cannot_take_an_image_and_is_told_why() -> None:
     found = sources(image("a", here=True), image("b", here=False), b=offline)
     assert found == {"b": None}
     (entry,) = settled(image("b", here=False), {("b", IMAGE): None}).change_sets
-    assert "docker takes a digest from no other Spark" in str(entry.blocked)
+    assert "docker gets a digest only from a registry" in str(entry.blocked)
     assert "sparkfleet mirror INVENTORY DIR" in str(entry.blocked)
 
 

@@ -26,14 +26,14 @@ def entries(status: str, active: str = "active", host: object = HOST) -> tuple[C
     "status, old",
     [
         ("nano runs in 3f2a91c; programs 0123456789ab", "programs 0123456789ab"),
-        ("nano runs in 3f2a91c", "programs of before"),
-        ("", "programs of before"),
+        ("nano runs in 3f2a91c", "programs of an older version"),
+        ("", "programs of an older version"),
     ],
 )
 def test_a_guard_of_other_programs_is_put_right_in_place(status: str, old: str) -> None:
     (entry,) = entries(status)
     assert entry.kind is ChangeKind.UPDATE
-    assert rows(entry) == [("guard", "", old, NOW)]
+    assert rows(entry) == [("supervisor", "", old, NOW)]
     assert {one.step for one in entry.operations} == {Step.SERVICE}
 
 
@@ -43,10 +43,10 @@ def test_a_guard_of_these_programs_is_no_row() -> None:
 
 def test_a_guard_that_does_not_run_has_no_programs() -> None:
     (entry,) = entries("", active="failed")
-    assert "guard" not in {change.name for change in entry.fields()}
+    assert "supervisor" not in {change.name for change in entry.fields()}
 
 
 def test_a_service_that_is_made_anew_gets_a_new_guard_without_a_row() -> None:
     (entry,) = entries("", host=with_service(served_name="other"))
     assert entry.kind is ChangeKind.RECREATE
-    assert "guard" not in {change.name for change in entry.fields()}
+    assert "supervisor" not in {change.name for change in entry.fields()}

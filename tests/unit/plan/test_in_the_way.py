@@ -38,7 +38,7 @@ BLOCKERS = {
     ),
     "a foreign container has our name": (
         {"containers": (foreign(name="nano"),)},
-        "a container of this name that sparkfleet did not make",
+        "a container of this name that is not managed by sparkfleet",
     ),
     "our own container has another name": (
         {

@@ -128,11 +128,11 @@ def test_entries_of_others_are_offered_and_not_taken() -> None:
     live = {"is": "directory", "mode": "0700", "owner": "nvidia", "others": "3", "empty": "no"}
     found = rows(host(HOME), seen({"directory /home/nvidia/vllm": live}))
     assert found[-1] == (
-        "=", "directory", "/home/nvidia/vllm", "", "3 entries of others inside",
+        "=", "directory", "/home/nvidia/vllm", "", "3 entries of other owners inside",
         "sudo chown -R nvidia /home/nvidia/vllm, or declare 'chown_contents_max:'",
     )  # fmt: skip
     many = rows(host(HOME), seen({"directory /home/nvidia/vllm": {**live, "others": "many"}}))
-    assert many[-1][4] == "more than 1000 entries of others inside"
+    assert many[-1][4] == "more than 1000 entries of other owners inside"
     alone = seen({"directory /home/nvidia/vllm": {**live, "mode": "0755"}})
     assert rows(host(HOME), alone) == []  # an offer alone is no change
 
@@ -160,11 +160,18 @@ def test_what_somebody_changed_since_stays_and_is_only_forgotten() -> None:
         FILE.id: {"is": "file", "sha256": "c" * 64},
         RULE.id: {"is": "absent", "rule": ""},
     }
-    stays = "changed or filled since: stays, only forgotten"
+    stays = "changed or filled since: kept, no longer managed"
     assert rows(host(), seen(live, record)) == [
-        ("-", "sysctl", "vm.swappiness", "", "", "as it was before, or changed since: stays, only forgotten"),
+        (
+            "-",
+            "sysctl",
+            "vm.swappiness",
+            "",
+            "",
+            "unchanged or changed by others since: kept, no longer managed",
+        ),
         ("-", "file", "/etc/motd", "", "", stays),
-        ("-", "sudoers", "worker", "", "", "is gone already"),
+        ("-", "sudoers", "worker", "", "", "already removed"),
     ]
 
 

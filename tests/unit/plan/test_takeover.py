@@ -120,7 +120,7 @@ def test_the_plan_over_an_older_hosts_state_restarts_no_engine(
     assert nano.kind is ChangeKind.UPDATE  # the supervisor is replaced, its engine serves on
     assert nano.downtime is None
     assert nano.blocked is None
-    assert {change.name for change in nano.fields()} <= {"unit", "guard", "gate"}
+    assert {change.name for change in nano.fields()} <= {"unit", "supervisor", "gate"}
 
 
 @pytest.mark.parametrize("commit", COMMITS)

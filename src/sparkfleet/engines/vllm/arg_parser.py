@@ -1,4 +1,4 @@
-"""The words of a ``vllm serve`` command line, grouped as vLLM's own parser groups them.
+"""The arguments of ``vllm serve``, grouped as vLLM's own parser groups them.
 
 vLLM's parser is argparse with its own habits: underscores in names are dashes, ``--config.key value`` makes
 a JSON object, ``-O3`` is ``--optimization-level 3``, unique prefixes are taken. This module says which

@@ -1,4 +1,4 @@
-"""Words to meaning and back: what ``vllm serve`` is told.
+"""Arguments of ``vllm serve``: parsed to typed values, and rendered from them.
 
 ``render`` writes the words for flags as a user writes them in YAML; ``parse`` reads any way of writing the
 same thing to the same values.

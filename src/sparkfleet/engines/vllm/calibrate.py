@@ -1,4 +1,4 @@
-"""What a started engine said of its memory: its own log turns the estimate's intervals into figures."""
+"""Memory figures from the log of a started engine: they replace the intervals of the estimate."""
 
 from __future__ import annotations
 

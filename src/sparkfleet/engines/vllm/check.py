@@ -1,4 +1,4 @@
-"""What is wrong with a command line or an environment, known before an engine is started with it."""
+"""Static checks of a command line or an environment, before an engine starts."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _unknown_env(name: str, schema: Schema) -> Finding:
     spans = history.of_name("envs", name)
     text = f"vLLM {schema.version} does not read {name}: it has no effect ({history.text(spans)})"
     remedy = either(
-        renamed_flags.ENVS.get(name, ""), near(name, schema.registries["envs"], 0.85), "take it away"
+        renamed_flags.ENVS.get(name, ""), near(name, schema.registries["envs"], 0.85), "remove it"
     )
     return Finding("warning", "unknown-env", name, text, remedy)
 
@@ -121,12 +121,12 @@ def _positionals(args: CommandLine, schema: Schema) -> Iterator[Finding]:
         text = f"the command repeats `{first}`: sparkfleet adds `vllm serve` where the image needs it"
         yield Finding("error", "serve-repeated", "", text, "begin with the model")
     elif strays:
-        text = f"no flag takes these words: {' '.join(strays)}"
+        text = f"no flag takes these arguments: {' '.join(strays)}"
         glued = any(word.startswith("--") for word in strays)
         remedy = (
-            "write a flag and its value as two words"
+            "write a flag and its value as two arguments"
             if glued
-            else "take them away, or join what is one value"
+            else "remove them, or join what is one value"
         )
         yield Finding("error", "stray-words", "", text, remedy)
     if not args.positionals and not any(option.name == "--model" for option in args.options):
@@ -145,7 +145,7 @@ def _unknown(option: Option, schema: Schema) -> Finding:
     remedy = either(
         renamed_flags.FLAGS.get(option.name, ""),
         _newer_image(spans, schema) if spans else near(option.name, schema.long_options, 0.75),
-        "take it away",
+        "remove it",
     )
     return Finding("error", "unknown-flag", option.name, text, remedy)
 
@@ -153,7 +153,7 @@ def _unknown(option: Option, schema: Schema) -> Finding:
 def _newer_image(spans: tuple[history.Span, ...], schema: Schema) -> str:
     """Return the advice to take a release that has it, where one does after this schema's."""
     later = [span.first for span in spans if Version(span.first) > Version(schema.version)]
-    return f"take an image with vLLM {later[0]} or later, or take it away" if later else ""
+    return f"take an image with vLLM {later[0]} or later, or remove it" if later else ""
 
 
 def _spelling(option: Option, schema: Schema) -> Iterator[Finding]:
@@ -175,7 +175,7 @@ def _value(option: Option, flag: Flag, schema: Schema) -> Iterator[Finding]:
         return
     if not _enough(option, flag):
         text = f"{flag.name} needs {'a value' if flag.nargs in (None, '+') else f'{flag.nargs} values'}"
-        yield Finding("error", "missing-value", flag.name, text, "give it one, or take the flag away")
+        yield Finding("error", "missing-value", flag.name, text, "give it one, or remove the flag")
         return
     for word in option.args:
         yield from _word(flag, word, schema)
@@ -209,7 +209,7 @@ def _word(flag: Flag, word: str, schema: Schema) -> Iterator[Finding]:
     yield from _registered(flag, word, value, schema)
     if flag.known and value is not None and word not in flag.known:
         text = f"{flag.name}: {word!r} is not a value of vLLM {schema.version} itself"
-        remedy = either(near(word, flag.known), f"one of {listing(flag.known)}, or one that a plugin brings")
+        remedy = either(near(word, flag.known), f"one of {listing(flag.known)}, or one of a plugin")
         yield Finding("warning", "not-built-in", flag.name, text, remedy, subject=word)
 
 
@@ -265,9 +265,9 @@ def _combinations(given: Mapping[str, Option], args: CommandLine) -> Iterator[Fi
         yield Finding("error", "needs-other-flag", "--enable-auto-tool-choice", text, remedy)
     named = given.get("--model")
     if "--served-model-name" in given and not args.model_first and named is None and "--config" not in given:
-        text = "with --served-model-name, vllm serve takes the model as its first word alone"
+        text = "with --served-model-name, vllm serve takes the model only as its first argument"
         yield Finding("error", "model-not-first", "--served-model-name", text, "write the model first")
     if named is not None and args.positionals:
         # vLLM puts the value of --model first; the other one is a stray word then.
         text = f"the model is given twice: {args.positionals[0]} and --model {' '.join(named.args)}"
-        yield Finding("error", "two-models", "--model", text, "take --model away")
+        yield Finding("error", "two-models", "--model", text, "remove --model")

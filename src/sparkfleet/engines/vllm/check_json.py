@@ -43,7 +43,7 @@ def _unknown_key(flag: str, key: str, config: JsonClass, schema: Schema) -> Find
         KEYS.get((config.name, key), ""),
         near(key, config.fields),
         "" if spans else f"its keys are {listing(config.fields)}",
-        "take it away",
+        "remove it",
     )
     level: Level = "error" if config.forbids_unknown else "warning"
     return Finding(level, "json-unknown-key", flag, text, remedy, subject=key)

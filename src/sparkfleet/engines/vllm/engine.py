@@ -244,8 +244,8 @@ class Vllm(Engine):
         """Yield what the schema says: the image's own, where it was read, else the nearest bundled one."""
         version = own.version if own else named
         if not version:
-            text = f"which vLLM is in {service.image.display} is not known: its flags are not checked"
-            hint = "the image's own parser is asked before anything is stopped"
+            text = f"which vLLM is in {service.image.display} is unknown: its flags are not checked"
+            hint = "the image's own parser checks them before anything stops"
             yield Finding("warning", text, hint, "unknown-engine-version", ("image",))
             return
         yield from _version_findings(service, version)

@@ -1,4 +1,4 @@
-"""The image's own parser: the last word on whether it accepts some flags, asked before anything is stopped.
+"""The image's own parser decides whether flags are accepted, before anything stops.
 
 ``data/ask_parser.py`` runs inside the image, with its own Python, without network and GPU.
 """
@@ -42,7 +42,7 @@ def read_schema(output: str) -> Schema:
     data = _last_document(output)
     if data is None or "flags" not in data:
         reason = data.get("error", "") if data else output.strip()[-400:]
-        raise ValueError(f"the image did not tell its schema: {reason or 'no output'}")
+        raise ValueError(f"the image did not return its schema: {reason or 'no output'}")
     return from_dump(data)
 
 

@@ -1,4 +1,4 @@
-"""What is known of container images by name: which vLLM is inside, and how their entrypoint is used."""
+"""Container images by name: their vLLM version and how their entrypoint is used."""
 
 from __future__ import annotations
 

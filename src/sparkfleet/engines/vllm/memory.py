@@ -1,4 +1,4 @@
-"""Will it fit? The memory that an engine needs on a Spark, and whether vLLM's own start test will pass.
+"""Memory estimate: what an engine needs on a Spark, and whether vLLM's own check at start will pass.
 
 vLLM takes ``--gpu-memory-utilization`` of the whole memory. From that go the weights, the activations of
 the largest batch, the CUDA graphs and the runtime; the rest is the KV cache, which must hold at least one
@@ -72,7 +72,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Measured:
-    """What an engine said of itself in its log (``calibrate``)."""
+    """Memory figures from an engine's log (``calibrate``)."""
 
     weights_gib: float
     overhead_gib: float
@@ -120,7 +120,7 @@ class Estimate:
     def text(self) -> str:
         """Return the estimate as one line for people."""
         if self.verdict == "unknown":
-            kv = "KV not known"
+            kv = "KV unknown"
         else:
             kv = f"{_span(self.one_sequence)} KV for one {_tokens(self.max_model_len)} sequence"
         line = (

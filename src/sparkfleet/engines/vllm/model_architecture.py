@@ -1,4 +1,4 @@
-"""What a model keeps per token and per sequence: its KV cache and recurrent state, from its ``config.json``.
+"""Size of a model's KV cache and recurrent state per token and per sequence, from its ``config.json``.
 
 Formulas as in vLLM's KV cache specs (vllm/v1/kv_cache_interface.py) and its shapes of recurrent states, 0.24.
 """

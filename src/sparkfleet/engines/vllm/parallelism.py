@@ -94,7 +94,7 @@ def _no_experts(config: Mapping[str, Any], where: _Where) -> Diagnostic | None:
         return None
     found = f"{EXPERTS} for a model without experts"
     return Diagnostic(
-        where(EXPERTS), found, "a mixture of experts", "take the flag away", code="parallelism-invalid"
+        where(EXPERTS), found, "a mixture of experts", "remove the flag", code="parallelism-invalid"
     )
 
 

@@ -18,15 +18,15 @@ FLAGS: Mapping[str, str] = {
     "--speculative-disable-by-batch-size": (
         "no release has it; from 0.24.0 --speculative-config takes num_speculative_tokens_per_batch_size"
     ),
-    "--swap-space": "take it away: the V1 engine does not swap",
+    "--swap-space": "remove it: the V1 engine does not swap",
     "--task": "use --runner and --convert",
-    "--disable-log-requests": "take it away: requests are logged with --enable-log-requests alone",
+    "--disable-log-requests": "remove it: requests are logged with --enable-log-requests alone",
     "--tool-call-parser-plugin": "it is spelled --tool-parser-plugin",
     "--cuda-graph-sizes": "use --cudagraph-capture-sizes",
     "--max-seq-len-to-capture": "use --max-cudagraph-capture-size",
     "--calculate-kv-scales": "take a checkpoint that has its KV scales",
-    "--disable-frontend-multiprocessing": "take it away: it has no effect in the V1 engine",
-    "--disable-async-output-proc": "take it away: it has no effect in the V1 engine",
+    "--disable-frontend-multiprocessing": "remove it: it has no effect in the V1 engine",
+    "--disable-async-output-proc": "remove it: it has no effect in the V1 engine",
     "--disable-mm-preprocessor-cache": "use --mm-processor-cache-gb 0",
     "--enable-multimodal-encoder-data-parallel": "use --mm-encoder-tp-mode data",
     "--guided-decoding-backend": _GUIDED,
@@ -38,12 +38,12 @@ FLAGS: Mapping[str, str] = {
     "--eplb-window-size": _EPLB,
     "--num-redundant-experts": _EPLB,
     "--override-pooler-config": "use --pooler-config",
-    "--num-lookahead-slots": "take it away: vLLM derives it from --speculative-config",
-    "--preemption-mode": "take it away: the V1 engine always recomputes",
+    "--num-lookahead-slots": "remove it: vLLM derives it from --speculative-config",
+    "--preemption-mode": "remove it: the V1 engine always recomputes",
     "--rope-scaling": _ROPE,
     "--rope-theta": _ROPE,
-    "--max-num-partial-prefills": "take it away: the scheduler decides",
-    "--max-long-partial-prefills": "take it away: the scheduler decides",
+    "--max-num-partial-prefills": "remove it: the scheduler decides",
+    "--max-long-partial-prefills": "remove it: the scheduler decides",
 }
 ENVS: Mapping[str, str] = {
     "VLLM_FP8_MOE_BACKEND": _MOE,
@@ -63,9 +63,9 @@ ENVS: Mapping[str, str] = {
     "VLLM_DISABLE_FLASHINFER_PREFILL": _ATTENTION,
     "VLLM_FLASHINFER_DISABLE_Q_QUANTIZATION": _ATTENTION,
     "VLLM_ALL2ALL_BACKEND": "use --all2all-backend",
-    "VLLM_USE_V1": "take it away: there is no other engine",
+    "VLLM_USE_V1": "remove it: there is no other engine",
     "VLLM_TORCH_PROFILER_DIR": _PROFILER,
-    "VLLM_RPC_TIMEOUT": "take it away",
+    "VLLM_RPC_TIMEOUT": "remove it",
     "VLLM_MM_INPUT_CACHE_GIB": "use --mm-processor-cache-gb",
     "VLLM_MM_HASHER_ALGORITHM": "use --mm-hasher-algorithm",
 }
@@ -73,7 +73,7 @@ KEYS: Mapping[tuple[str, str], str] = {
     ("SpeculativeConfig", "disable_by_batch_size"): (
         "from 0.24.0 num_speculative_tokens_per_batch_size says it, with a number of tokens per batch size"
     ),
-    ("SpeculativeConfig", "speculative_token_tree"): "take it away: token trees are gone",
+    ("SpeculativeConfig", "speculative_token_tree"): "remove it: token trees are gone",
     ("CompilationConfig", "use_inductor"): "use backend: inductor, or mode",
     ("CompilationConfig", "level"): "use mode",
 }

@@ -1,4 +1,4 @@
-"""Schemas that images told of themselves, kept on the operator's machine by image digest.
+"""Cache of schemas read from images, on the operator's machine by image digest.
 
 A bundled schema is a release's as published; an image may be patched, or between two releases. Once an image
 was asked (``image_parser``), every later check of it is exact.
@@ -52,7 +52,7 @@ def keep(digest: str, output: str) -> Schema:
 
 
 def lookup(digest: str) -> Schema | None:
-    """Return the schema that the image told, None when it was never asked (or the file is broken)."""
+    """Return the cached schema of an image; None without a readable one."""
     path = path_of(digest)
     if path is None or not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""What another vLLM means for a fleet: what it uses first, then what is gone and new at all. Pure."""
+"""Effects of another vLLM version on a fleet: what it uses first, then everything removed and added. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look at a Spark over pyinfra's connection: one remote command, every failure turned into a Problem."""
+"""Probe a host over pyinfra's connection: one remote command, every failure becomes a Diagnostic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOK_TIMEOUT_S = 60
 
 
 def look(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
-    """Return what a Spark looks like now, or why that cannot be known. Changes nothing there."""
+    """Return the observed state of a host, or why it is unknown. Read only."""
     answer = _ask(host, request)
     return answer if isinstance(answer, Diagnostic) else read_answer(host.name, answer)
 
@@ -66,8 +66,8 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         return Diagnostic(
             host.name,
-            f"the connection was lost while looking: {error or type(error).__name__}",
-            "an answer within a minute",
+            f"the connection was lost during the probe: {error or type(error).__name__}",
+            "a response within a minute",
             f"ssh {host.name} true; then run again",
             code="connection-lost",
         )
@@ -86,7 +86,7 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
     line = next((line for line in (*output.stderr_lines, *lines) if line.strip()), "nothing")
     return Diagnostic(
         host.name,
-        f"the login gave no answer to the probe, but: {line.strip()[:200]}",
+        f"no probe result; the login printed: {line.strip()[:200]}",
         "a login shell that runs commands",
         f"ssh {host.name} python3 --version",
         code="login-shell-silent",

@@ -1,4 +1,4 @@
-"""Costs of libraries that a plan need not pay. Each entry says what was measured, and with which release.
+"""Patches for costs of libraries that a plan need not pay. Each says what was measured, with which release.
 
 ``tests/unit/fleet/test_upstream.py`` fails when a library has got rid of such a cost by itself.
 """

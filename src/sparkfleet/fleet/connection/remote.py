@@ -36,7 +36,7 @@ _DRAINED = "s=$?; [ $s = 0 ] || cat >/dev/null; exit $s"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a remote command said."""
+    """Result of a remote command."""
 
     ok: bool
     out: str
@@ -139,7 +139,7 @@ def follow(
         try:
             answer = run_once(host, argv, timeout=wait_s + 30)
         except ConnectionLostError as error:
-            report(f"connection lost ({error}); the Spark goes on by itself; connecting again")
+            report(f"connection lost ({error}); the operation continues on the Spark; reconnecting")
             reconnect(host)
             continue
         if not answer.ok:

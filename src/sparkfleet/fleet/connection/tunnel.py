@@ -1,4 +1,4 @@
-"""A port of a Spark's loopback that leads here, over the SSH connection that is there anyway."""
+"""SSH port forwarding: a port of a Spark's loopback that leads to this machine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def forwarded(host: PyinfraHost, port: int) -> Iterator[int]:
         raise SparkfleetError(
             Diagnostic(
                 host.name,
-                f"its SSH server lets no port lead here: {error}",
+                f"its SSH server refuses port forwarding: {error}",
                 "AllowTcpForwarding yes (the default), which sending from an offline mirror needs",
                 f"on {host.name}: sudo grep -ri forwarding /etc/ssh/sshd_config*",
                 code="ssh-forwarding-denied",

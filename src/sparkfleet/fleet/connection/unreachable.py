@@ -1,4 +1,4 @@
-"""Why a Spark could not be reached: the address that was tried, the cause in plain words, what to do."""
+"""Why a host is unreachable: the address, the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class _Cause:
 _CAUSES = (
     _Cause(
         r"does not match",
-        "it shows another SSH host key than known_hosts has",
+        "its SSH host key differs from the one in known_hosts",
         "compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the Spark's own console; "
         "if it is right: {forget}; {ssh} true",
         "the host key that was accepted before",
@@ -112,19 +112,19 @@ _CAUSES = (
     ),
     _Cause(
         r"resolve hostname",
-        "the name {hostname} cannot be resolved",
+        "the name {hostname} could not be resolved",
         "set `ssh: {{hostname: ADDRESS}}` in the host file",
         "an address",
     ),
     _Cause(
         r"protocol banner|EOF error|[Cc]onnection reset",
-        "what listens there hung up before an SSH greeting",
+        "the server closed the connection before an SSH banner",
         "on the Spark's own console: systemctl status ssh; then: {ssh} true",
         "an SSH server",
     ),
     _Cause(
         r"No existing session",
-        "it took the connection and sent no SSH greeting in time",
+        "the server accepted the connection but sent no SSH banner in time",
         "on the Spark's own console: systemctl status ssh; uptime; then: {ssh} true",
         "an SSH server",
     ),

@@ -109,7 +109,7 @@ def _not_begun(where: str, answer: remote.Answer) -> Diagnostic:
     if "swap" in document:
         return Diagnostic(
             where,
-            f"another run is changing this Spark: {document.get('text', '')}; nothing was touched",
+            f"another run is changing this host: {document.get('text', '')}; nothing was touched",
             "no other run in progress",
             "run again: it follows that change to its end, then plans again",
             code="rollout-in-progress",
@@ -195,7 +195,7 @@ def rollout_diagnostic(where: str, subject: str, result: dict[str, Any]) -> Diag
     outcome_text = {
         "restored": "rolled back: the previous generation serves again and passed its gate",
         "refused": "nothing was touched",
-        "stale": "nothing was touched: the Spark changed since the plan was shown",
+        "stale": "nothing was touched: the host changed since the plan was shown",
         "interrupted": "nothing was touched",
         "failed": "NOTHING SERVES on this port now",
         "lost": "the result is unknown: the rollout continues on the host",

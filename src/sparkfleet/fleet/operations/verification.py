@@ -52,7 +52,7 @@ def _hash(act: executor.RunContext, models: str, repositories: list[Weights]) ->
         output = (answer.err or answer.out).strip()[-300:]
         raise executor.FailedError(
             Diagnostic(
-                act.host.name, f"hashing could not begin: {output}", hint="run again", code="operation-failed"
+                act.host.name, f"hashing could not start: {output}", hint="run again", code="operation-failed"
             )
         )
     result = stage_job.result_of(act.host.name, act.watch(request.id, "verify"))

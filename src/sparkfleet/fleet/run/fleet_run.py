@@ -122,7 +122,7 @@ def plan_rest(host: PyinfraHost, state: State) -> None:
     """
     run = of(state)
     plan = run.plans[host.name] = fresh_plan(host, run.steps)
-    lines = (f"{host.name}   the rest of the plan:", *host_lines(plan))
+    lines = (f"{host.name}   remaining plan:", *host_lines(plan))
     echo_report("\n".join(lines), err="--json" in sys.argv)
     if plan.state in _STOPPED:
         raise SparkfleetError(*_reasons(plan))

@@ -1,4 +1,4 @@
-"""One host, by a look at it now: its plan, and who logs in there."""
+"""Plan of one host from a fresh probe, and its login user."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _wait_for(act: executor.RunContext, sender: PyinfraHost, key: str, step: Ste
         # It failed before, or its turn comes after ours (pyinfra's --serial): its programs may not be there.
         return Diagnostic(
             sender.name,
-            "it is not ready to send in this run",
+            "it cannot send in this run",
             hint="run again",
             code="artifact-source-not-ready",
         )
@@ -151,14 +151,14 @@ def _instead(
         raise executor.FailedError(
             Diagnostic(
                 act.host.name,
-                f"{key.partition('@')[0]} cannot be had from {', '.join(failed)}: {diagnostic.message}; "
-                "what serves was not touched",
+                f"{key.partition('@')[0]} could not be fetched from {', '.join(failed)}: "
+                f"{diagnostic.message}; running engines were not touched",
                 hint=diagnostic.hint,
                 code="staging-failed",
             )
         )
     takers.append(act.host.name)
-    act.log(f"{key.partition('@')[0]}: {'from the offline mirror' if mirror else 'downloads it itself'}")
+    act.log(f"{key.partition('@')[0]}: {'from the offline mirror' if mirror else 'downloads it directly'}")
     return ArtifactSource(mirror=mirror)
 
 

@@ -1,4 +1,4 @@
-"""The other side of one copy: a unit on the Spark that has the files, begun and ended from here."""
+"""Sender of one copy: a unit on the host that has the files, started and stopped from here."""
 
 from __future__ import annotations
 

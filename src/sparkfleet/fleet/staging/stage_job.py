@@ -1,4 +1,4 @@
-"""A staging job on a Spark: asked for, followed to its end, its failure told in the fleet's words."""
+"""A staging job on a host: started, followed to its end, its failure turned into a diagnostic."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def run(act: executor.RunContext, user: User, request: StageRequest) -> StageRes
         output = (answer.err or answer.out).strip()[-300:]
         raise executor.FailedError(
             Diagnostic(
-                act.host.name, f"fetching could not begin: {output}", hint="run again", code="staging-failed"
+                act.host.name, f"fetching could not start: {output}", hint="run again", code="staging-failed"
             )
         )
     return result_of(act.host.name, act.watch(request.id, "fetch"))
@@ -128,7 +128,9 @@ def failure(where: str, result: StageResult) -> executor.FailedError:
     if result.line:
         found += f"\n    log: {result.line}"
     hint = result.remedy or "run again"
-    diagnostic = Diagnostic(where, f"{found}; what serves was not touched", hint=hint, code="staging-failed")
+    diagnostic = Diagnostic(
+        where, f"{found}; running engines were not touched", hint=hint, code="staging-failed"
+    )
     return RefusedOutsideError(diagnostic) if result.refused else executor.FailedError(diagnostic)
 
 

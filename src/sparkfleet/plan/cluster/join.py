@@ -63,7 +63,7 @@ def _other_builds(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnosti
                 yield Diagnostic(
                     f"cluster {cluster}",
                     found,
-                    "the very same image on every member",
+                    "the same image id on every member",
                     remedy,
                     code="cluster-image-differs",
                 )
@@ -85,10 +85,10 @@ def _reason(
     """Return why a member cannot take part, None when it can. ``serves``: the cluster is there already."""
     if own is not None and own.blocked:
         return own.blocked
-    where, expected = f"cluster {cluster}", "every member ready: a change is made on all of them, or on none"
+    where, expected = f"cluster {cluster}", "every member ready: a cluster changes on all members or on none"
     if plan is None:
         why = f"{name} is not in this run"
-        remedy = "leave --limit away, or name all members"
+        remedy = "omit --limit, or name all members"
     elif plan.unknown:
         why, remedy = f"{name} is unknown: {plan.unknown.message}", "fix that first, then run again"
         why = f"degraded: {why}" if serves else why
@@ -107,7 +107,7 @@ def _reason(
             )
         )
     elif own is None:
-        why = f"{name} is prepared first; its services are planned after that"
+        why = f"{name} must be prepared first; its services are planned afterwards"
         remedy = "pyinfra INVENTORY deploys/prepare.py, then run again"
     else:
         return None

@@ -131,9 +131,9 @@ def obstacles(host: Host, member: Member, seen: FabricSeen | None) -> Diagnostic
         return None
     return Diagnostic(
         f"{host.name}: cluster {member.cluster}",
-        "no cabled link to the other Sparks is there",
+        "no cabled link to the other Sparks was found",
         f"a QSFP cable in {'each' if member.fabric.ring else 'one'} of the two cages",
-        "plug it in, then plan again",
+        "plug it in, then run the plan again",
         code="fabric-no-carrier",
     )
 

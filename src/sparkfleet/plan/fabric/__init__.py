@@ -1,1 +1,1 @@
-"""The links between the Sparks of a cluster: which there are, what they shall be, what differs. Pure."""
+"""The links between the Sparks of a cluster: observed, desired, and their difference. Pure."""

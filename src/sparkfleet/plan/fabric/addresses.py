@@ -1,4 +1,4 @@
-"""Who has which address on the fabric: a rail is a subnet, a rank is a number in it."""
+"""Addresses on the fabric: a rail is a subnet, a rank is a number in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in the way of a Spark's links: named with the way out, never removed."""
+"""Conflicts with the fabric links of a host: reported with a remedy, never removed."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def obstacle(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail])
 def _no_cable(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
     if rails:
         return None
-    where, expected = f"{host}: fabric", "a QSFP cable, with the other Spark switched on at its other end"
+    where, expected = f"{host}: fabric", "a QSFP cable to another Spark that is switched on"
     if member.fabric.ring:
         expected = f"a cable in each of the two cages: {ring.wiring(member.hosts)}"
     names = ", ".join(link.name for link in seen.links if not link.carrier)
     if not seen.links:
-        found = "no link of a ConnectX-7 is there: the card shows itself only with a cable in it"
+        found = "no ConnectX-7 link was found: the card appears only with a cable plugged in"
         return Diagnostic(
             where, found, expected, "plug the cable in; then run again", code="fabric-no-carrier"
         )
@@ -70,8 +70,8 @@ def _management(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnosti
         if rail.link.name in seen.management:
             return Diagnostic(
                 f"{host}: {rail.link.name}",
-                "this link carries the connection that you come in by, or the default route",
-                "management on another link than the fabric's",
+                "this link carries the SSH connection or the default route",
+                "management over a link outside the fabric",
                 "reach the Spark over its RJ45 or Wi-Fi address (`ssh: {hostname: ...}` in the host file)",
                 code="fabric-link-is-management",
             )
@@ -99,8 +99,9 @@ def _foreign_files(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Iterat
             yield Diagnostic(
                 f"{host}: {file.path}",
                 f"{_whose(file)} configures {', '.join(ours)}",
-                "the links of the fabric in one file alone",
-                f"on {host}: sudo mv {file.path} {file.path}.off (keep it: it is not ours); then run again",
+                "fabric links configured by one file only",
+                f"on {host}: sudo mv {file.path} {file.path}.off (keep it: not managed by sparkfleet); "
+                "then run again",
                 code="netplan-file-conflict",
             )
 
@@ -124,16 +125,14 @@ def _address(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail])
                 return Diagnostic(
                     where,
                     found,
-                    "a network that is used nowhere else",
+                    "a network without other uses",
                     remedy,
                     code="fabric-network-conflict",
                 )
         for owner in seen.held:
             if owner.address == str(rail.address.ip):
                 found = f"{owner.address} is in use: {owner.mac} answers for it on {owner.link}"
-                return Diagnostic(
-                    where, found, "an address that nobody has", remedy, code="fabric-network-conflict"
-                )
+                return Diagnostic(where, found, "an unused address", remedy, code="fabric-network-conflict")
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a run changes on the links of one Spark, field by field."""
+"""Changes to the fabric links of one host, field by field."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _peers(member: Member, found: Sequence[Rail]) -> Iterator[Peer]:
 def _removal(observed: Observed) -> ChangeSet | None:
     if observed.paths.get(netplan.PATH, PathSeen("absent")).kind == "absent":
         return None
-    note = "with the addresses that it gave"
+    note = "with the addresses that it assigned"
     gone = FieldChange(Action.REMOVE, "netplan", old=netplan.PATH, note=note)
     return ChangeSet("fabric", (ConfigureFabric(FabricRequest(), (gone,)),), "fabric")
 
@@ -134,7 +134,7 @@ def _interrupted(member: Member, observed: Observed) -> tuple[Note, ...]:
     engine = observed.owned().get(member.service)
     if engine is None or not engine.running:
         return ()
-    note = "serves over these links: it may hang until it is restarted"
+    note = "uses these links: it may hang until it is restarted"
     return (Note(Step.FABRIC, "service", text=engine.name, remark=note),)
 
 

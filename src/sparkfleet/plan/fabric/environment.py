@@ -1,6 +1,6 @@
-"""What an engine must be told of the fabric, Spark by Spark: interfaces differ even within one cluster.
+"""Fabric variables of an engine, per Spark: interfaces differ even within one cluster.
 
-Why each is set is told in docs/explanation/fabric.md. All are set always: images come with values of their
+docs/explanation/fabric.md has the reason for each. All are set always: images come with values of their
 own, made for another machine.
 """
 

@@ -1,1 +1,1 @@
-"""What a Spark needs to serve, checked one by one before anything is changed. Pure: seen in, rows out."""
+"""Preflight: what a host needs to serve, one row per check. Pure."""

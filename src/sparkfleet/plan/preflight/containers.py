@@ -31,7 +31,7 @@ def _engine(seen: Engine | Unread) -> Iterator[Check]:
     if isinstance(seen, Unread):
         remedy = DOCKER_REMEDIES.get(seen.state, "sudo docker info")
         state = Verdict.FAIL if seen.state in {"missing", "down", "hangs"} else Verdict.UNKNOWN
-        yield Check("Docker", state, seen.error, "a Docker daemon that answers", remedy)
+        yield Check("Docker", state, seen.error, "a Docker daemon that responds", remedy)
         return
     old = cuda.version(seen.version) < OLDEST_DOCKER
     expected = f"{'.'.join(map(str, OLDEST_DOCKER))} or later" if old else ""
@@ -41,7 +41,7 @@ def _engine(seen: Engine | Unread) -> Iterator[Check]:
         "storage driver",
         Verdict.OK if good else Verdict.WARN,
         f"{seen.driver} in {seen.root}",
-        "" if good else "overlay2: others copy whole files, and fill the disk",
+        "" if good else "overlay2: other drivers copy whole files and fill the disk",
         "" if good else f"move {seen.root} to ext4 or xfs; see docs.docker.com/engine/storage/drivers",
     )
 
@@ -56,8 +56,8 @@ def _toolkit(host: Host, seen: PreflightSeen) -> Check:
     return Check(
         name,
         Verdict.FAIL if is_declared else Verdict.WARN,
-        "no program of it and no CDI file",
-        "what lets a container see the GPU",
+        "neither the toolkit nor a CDI file was found",
+        "NVIDIA container toolkit, for GPU access in containers",
         "sudo apt-get install nvidia-container-toolkit",
     )
 
@@ -69,14 +69,14 @@ def _writable(seen: PreflightSeen) -> Iterator[Check]:
             f"{path} writable",
             Verdict.FAIL,
             "mounted read-only",
-            "a file system that can be written",
+            "a writable file system",
             f"sudo dmesg | grep -i remount; sudo mount -o remount,rw $(findmnt -no TARGET -T {path})",
         )
 
 
 def _disks(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     for key, name in _DISKS.items():
-        disk = seen.disks.get(key, Unread("not looked at"))
+        disk = seen.disks.get(key, Unread("not checked"))
         if isinstance(disk, Unread):
             yield unread(name, disk.error)
         else:

@@ -1,4 +1,4 @@
-"""Rows on what other tools and hands left: told, with the way out, never removed."""
+"""Preflight rows for traces of other tools and manual setup: reported with a remedy, never removed."""
 
 from __future__ import annotations
 
@@ -40,10 +40,8 @@ def _containers(residents: tuple[Resident, ...]) -> Iterator[Check]:
         yield Check(
             f"container {one.name}",
             Verdict.WARN if running else Verdict.OK,
-            f"{one.image}, {one.state}, not made by sparkfleet",
-            "no other engine: it takes memory, and comes back at boot if its restart policy says so"
-            if running
-            else "",
+            f"{one.image}, {one.state}, not managed by sparkfleet",
+            "no other engine: it uses memory, and may restart at boot" if running else "",
             f"docker update --restart=no {one.name} && docker stop {one.name}" if running else "",
         )
 
@@ -76,12 +74,12 @@ def _files(seen: Footprints) -> Iterator[Check]:
             yield Check(
                 f"unit {name}",
                 Verdict.WARN,
-                f"made by hand: {', '.join(entries)}",
-                "no other unit that starts engines",
+                f"manual setup: {', '.join(entries)}",
+                "no other unit that starts an engine",
                 f"systemctl cat {name}; sudo systemctl disable --now {name}",
             )
     for path in seen.directories:
-        yield Check(f"directory {path}", Verdict.OK, "left by another tool")
+        yield Check(f"directory {path}", Verdict.OK, "files of other tools")
 
 
 def _killer(name: str, state: str) -> Check:
@@ -90,7 +88,7 @@ def _killer(name: str, state: str) -> Check:
     return Check(
         name,
         Verdict.WARN,
-        "active: it kills the largest process when memory is short, which is the engine",
-        "the guard of each engine alone",
+        "active: it kills the largest process when memory is low, usually the engine",
+        "only the supervisor of each engine",
         f"sudo systemctl disable --now {name}",
     )

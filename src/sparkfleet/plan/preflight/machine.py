@@ -35,7 +35,7 @@ def rows(host: Host, seen: PreflightSeen, skew_s: float, unsure_s: float) -> Ite
 
 def _sudo(host: Host, seen: PreflightSeen) -> Check:
     if seen.sudo is None:
-        return Check("sudo", Verdict.OK, "the login user may act as root")
+        return Check("sudo", Verdict.OK, "the login user may use sudo")
     diagnostic = sudo_diagnostic(host.name, seen.sudo.error)
     return Check("sudo", Verdict.FAIL, diagnostic.message, diagnostic.expected, diagnostic.hint)
 
@@ -62,7 +62,7 @@ def _system(seen: System | Unread) -> Iterator[Check]:
 def _gpu(seen: Gpu | Unread) -> Iterator[Check]:
     if isinstance(seen, Unread):
         remedy = "nvidia-smi; sudo dmesg | grep -i nvrm; after an update of the driver: sudo reboot"
-        yield Check("GPU", Verdict.FAIL, seen.error, "a GPU that its driver answers for", remedy)
+        yield Check("GPU", Verdict.FAIL, seen.error, "a GPU that the driver reports", remedy)
         return
     found = f"{seen.name}, compute capability {seen.compute}, driver {seen.driver}"
     if seen.compute == GB10:
@@ -99,7 +99,7 @@ def _memory(seen: PreflightSeen) -> Iterator[Check]:
         yield Check("swap", Verdict.OK, found if memory.swap_total_mib else "none")
     else:
         remedy = "free memory, then: sudo swapoff -a && sudo swapon -a"
-        yield Check("swap", Verdict.WARN, found, "next to nothing in swap", remedy)
+        yield Check("swap", Verdict.WARN, found, "almost no swap in use", remedy)
 
 
 def _clock(seen: Clock | Unread, skew_s: float, unsure_s: float) -> Check:

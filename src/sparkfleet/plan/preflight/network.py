@@ -35,7 +35,7 @@ def urls(host: Host) -> Mapping[str, str]:
 def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     """Yield a row for each address."""
     if host.prepare.offline:
-        yield Check("network", Verdict.OK, "declared offline: neither registry nor hub is asked")
+        yield Check("network", Verdict.OK, "declared offline: registries and hub are not contacted")
         return
     for url, what in urls(host).items():
         if isinstance(seen.reach, Unread):

@@ -102,7 +102,7 @@ class Directory(ResourceKind):
 
     name = "directory"
     order = 80
-    labels: ClassVar = {"others": "entries of others inside"}
+    labels: ClassVar = {"others": "entries of other owners inside"}
     settings = (
         Setting(
             "directories",
@@ -132,7 +132,7 @@ class Directory(ResourceKind):
             return []
         number = f"more than {resource.arg.split()[1]}" if count == "many" else count
         hint = f"sudo chown -R {fields['owner']} {resource.key}, or declare 'chown_contents_max:'"
-        return [Difference("=", resource.key, new=f"{number} entries of others inside", note=hint)]
+        return [Difference("=", resource.key, new=f"{number} entries of other owners inside", note=hint)]
 
     def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Blocker | None:
         """Return what is in its place, or that too many entries belong to others."""
@@ -143,7 +143,7 @@ class Directory(ResourceKind):
             return None
         owner, limit = resource.arg.split()
         return (
-            f"{resource.key} has more than {limit} entries of others",
+            f"{resource.key} has more than {limit} entries of other owners",
             f"at most {limit}, by 'chown_contents_max:'",
             f"on the Spark: sudo chown -R {owner} {resource.key}; or raise 'chown_contents_max:'",
         )

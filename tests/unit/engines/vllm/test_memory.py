@@ -229,7 +229,7 @@ def test_without_a_length_the_models_own_context_is_taken() -> None:
 
 def test_an_unknown_model_is_judged_by_its_weights_alone() -> None:
     assert estimate(None, 20 * GIB, Settings(), SPARK).verdict == "unknown"
-    assert "KV not known" in estimate(None, 20 * GIB, Settings(), SPARK).text()
+    assert "KV unknown" in estimate(None, 20 * GIB, Settings(), SPARK).text()
     assert estimate(None, 200 * GIB, Settings(), SPARK).verdict == "does not fit"
     assert estimate(None, 20 * GIB, Settings(), SPARK).largest_len == 0
 

@@ -11,7 +11,7 @@ from sparkfleet.fleet.connection.unreachable import address_of, connect_diagnost
 
 SAID = {
     "SSH host key error (Host key for 10.0.0.9 does not match.)": (
-        "it shows another SSH host key than known_hosts has",
+        "its SSH host key differs from the one in known_hosts",
         "ssh-keygen -R '[10.0.0.9]:2222'",
     ),
     "SSH error (No host key for 10.0.0.9 found in known_hosts)": ("its SSH host key is not known", "compare"),
@@ -24,7 +24,7 @@ SAID = {
         "hostname: ADDRESS",
     ),
     "SSH error (Error reading SSH protocol banner[Errno 104] Connection reset by peer)": (
-        "hung up before an SSH greeting",
+        "closed the connection before an SSH banner",
         "systemctl status ssh",
     ),
     "Could not connect (timed out)": ("no answer: the connection timed out", "ping 10.0.0.9"),
@@ -32,8 +32,8 @@ SAID = {
         "SSH connection refused",
         "ssh -F /dev/null -p 2222 10.0.0.9 true",
     ),
-    "EOF error ()": ("hung up before an SSH greeting", "systemctl status ssh"),
-    "SSH error (No existing session)": ("sent no SSH greeting in time", "systemctl status ssh"),
+    "EOF error ()": ("closed the connection before an SSH banner", "systemctl status ssh"),
+    "SSH error (No existing session)": ("sent no SSH banner in time", "systemctl status ssh"),
     "something new": ("something new", "ssh -F /dev/null -p 2222 10.0.0.9 true"),
 }
 

@@ -164,7 +164,7 @@ def test_when_the_sender_cannot_send_one_receiver_downloads_and_the_others_take_
         "3 copies A from 2",
         "4 copies A from 2",
     ]
-    assert any("downloads it itself" in line for line in run.said)
+    assert any("downloads it directly" in line for line in run.said)
 
 
 def test_when_the_seed_fails_two_others_try_and_the_rest_is_told_why(made: Callable[..., Run]) -> None:
@@ -179,7 +179,7 @@ def test_when_the_seed_fails_two_others_try_and_the_rest_is_told_why(made: Calla
         "2 downloads A",
         "3 downloads A",
     ]
-    assert "cannot be had from 1" in str(found["5"])
+    assert "could not be fetched from 1" in str(found["5"])
     assert "the hub refuses this token" in str(found["5"])
 
 
@@ -196,7 +196,7 @@ def test_an_offline_receiver_of_a_broken_sender_fails_and_says_so(made: Callable
     run = made({("2", A): Source("1")}, offline=("2",))
     run.broken = {"2 copies A from 1": sender_trouble()}
     error = run.bring("2")["2"]
-    assert "cannot be had from 1" in str(error)
+    assert "could not be fetched from 1" in str(error)
     assert run.log == ["2 copies A from 1"]
 
 

@@ -118,7 +118,7 @@ def test_a_job_that_failed_says_why_what_it_said_and_that_what_serves_was_not_to
     assert diagnostic.location == "spark-01"
     assert "no room" in diagnostic.message
     assert "log: ENOSPC" in diagnostic.message
-    assert "what serves was not touched" in diagnostic.message
+    assert "running engines were not touched" in diagnostic.message
     assert diagnostic.hint == "df -h"
     assert not isinstance(raised.value, RefusedOutsideError)
 

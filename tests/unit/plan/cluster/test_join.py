@@ -71,7 +71,7 @@ def test_a_member_outside_of_the_run_blocks_the_others() -> None:
     assert diagnostic is not None
     assert (diagnostic.message, diagnostic.hint) == (
         "spark-02 is not in this run",
-        "leave --limit away, or name all members",
+        "omit --limit, or name all members",
     )
 
 
@@ -107,7 +107,7 @@ def test_a_member_that_must_be_made_ready_first_blocks_the_others() -> None:
     first, _ = both(plan(host(0), fresh(host(0))), HostPlan("spark-02")).values()
     diagnostic = entry(first).blocked
     assert diagnostic is not None
-    assert diagnostic.message == "spark-02 is prepared first; its services are planned after that"
+    assert diagnostic.message == "spark-02 must be prepared first; its services are planned afterwards"
 
 
 def test_the_report_has_a_cluster_once_with_what_differs_by_member() -> None:

@@ -65,7 +65,7 @@ def test_a_spark_with_a_cable_and_rdma_has_nothing_in_the_way() -> None:
             replace(seen(), foreign=(NetworkFile("/etc/netplan/77-mine.yaml", (FIRST,)),)),
             "spark-01: /etc/netplan/77-mine.yaml",
             f"a file that sparkfleet did not write configures {FIRST}",
-            "keep it: it is not ours",
+            "keep it: not managed by sparkfleet",
         ),
         (
             replace(seen(), networks=(("wlP9s9", "192.168.177.40/24"),)),

@@ -1,4 +1,4 @@
-"""What is known of Spark and vLLM beyond single flags: checks of a resolved service, a module a concern."""
+"""Lint rules for Spark and vLLM beyond single flags: checks of a resolved service, one module per topic."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ RULES: tuple[Rule, ...] = (
     *parsers.RULES,
     *storage.RULES,
 )
-"""Every rule that is decided here, by concern."""
+"""All rules decided by these modules, by topic."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one rule says of one service."""
+    """The result of one rule for one service."""
 
     id: str
     level: Level
     text: str
     source: str
-    """Where the rule is known from."""
+    """Source of the rule."""
     remedy: str = ""
 
 
@@ -54,7 +54,7 @@ def check(
     total_gib: float = TOTAL_GIB,
     measured: Measured | None = None,
 ) -> tuple[Verdict, ...]:
-    """Return what the rules say of a service, without those that the host allows.
+    """Return the results of the rules for a service, without those that the host file ignores.
 
     ``schema`` is the image's own, where it was read out; else the nearest bundled one. ``total_gib`` is the
     Spark's memory, where it was looked at; ``measured`` what the engine said of its own at its last start.

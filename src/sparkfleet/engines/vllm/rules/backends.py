@@ -1,4 +1,4 @@
-"""Rules of kernels and backends: what GB10 (SM121) can compute with, and what it cannot."""
+"""Rules for kernels and backends: what GB10 (SM121) supports."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def gemma_moe_backend(case: Case) -> Statement | None:
     return error(text, remedy) if case.below("0.24") else warning(text, remedy)
 
 
-@rule("BK-03", "Gemma-4-26B-A4B-NVFP4 is not split by tensor parallelism", "dgx-vllm 7.2.2")
+@rule("BK-03", "Gemma-4-26B-A4B-NVFP4 runs without tensor parallelism", "dgx-vllm 7.2.2")
 def gemma_parallel(case: Case) -> Statement | None:
     """Its experts are too small for it; expert parallelism works."""
     if not case.is_model(GEMMA4_26B_NVFP4) or (case.number("--tensor-parallel-size") or 1) == 1:
         return None
-    return error("Gemma-4-26B-A4B-NVFP4 runs with --tensor-parallel-size 1 alone", "set it to 1")
+    return error("Gemma-4-26B-A4B-NVFP4 requires --tensor-parallel-size 1", "set it to 1")
 
 
 @rule("BK-04", "one Spark has one GPU", "dgx-vllm 7.2.1, 7.4.1")
@@ -58,7 +58,7 @@ def one_gpu(case: Case) -> Statement | None:
         return None
     if case.text("--distributed-executor-backend") == "ray":
         return None
-    return error(f"{gpus:.0f} GPUs are asked of a Spark, which has one", "set it to 1, or make a cluster")
+    return error(f"{gpus:.0f} GPUs requested on a Spark, which has one", "set it to 1, or declare a cluster")
 
 
 @rule(
@@ -79,7 +79,7 @@ def cutlass_fp4(case: Case) -> Statement | None:
 
 @rule(
     "BK-06",
-    "FlashInfer's autotuner tries what GB10 cannot do",
+    "FlashInfer's autotuner tries tactics that GB10 does not support",
     "mistral-small-4-spark 4: up to 1300 s at the start",
 )
 def autotune(case: Case) -> Statement | None:
@@ -92,16 +92,16 @@ def autotune(case: Case) -> Statement | None:
     return info(text, "add enable-flashinfer-autotune: false if the start takes long")
 
 
-@rule("BK-07", "CUDA graphs are kept", "dgx-vllm 8; a report of 55 % less speed without them")
+@rule("BK-07", "CUDA graphs stay enabled", "dgx-vllm 8; a report of 55 % less speed without them")
 def eager(case: Case) -> Statement | None:
-    """VLLM's blog calls the flag the key to stability: it is a way out, not a setting to begin with."""
+    """VLLM's blog calls the flag the key to stability: it is a workaround, not a default."""
     if not case.on("--enforce-eager"):
         return None
     text = "--enforce-eager: without CUDA graphs decoding is up to 55 % slower"
-    return warning(text, "take it away, unless this model hangs with graphs")
+    return warning(text, "remove it, unless this model hangs with graphs")
 
 
-@rule("BK-08", "graphs are captured for as many sequences as run", "mistral-small-4-spark 4")
+@rule("BK-08", "CUDA graphs cover max-num-seqs", "mistral-small-4-spark 4")
 def graph_sizes(case: Case) -> Statement | None:
     """Batches above the largest graph run without one."""
     largest, seqs = case.number("--max-cudagraph-capture-size"), case.number("--max-num-seqs")
@@ -117,16 +117,16 @@ def graph_sizes(case: Case) -> Statement | None:
     "dgx-vllm 7.4.2 and 8 recommend it; vLLM uses it where tensor x data parallel is above 1",
 )
 def expert_parallel(case: Case) -> Statement | None:
-    """The documents are wrong here; it does no harm."""
+    """The documents are wrong here; it is harmless."""
     gpus = (case.number("--tensor-parallel-size") or 1) * (case.number("--data-parallel-size") or 1)
     if not case.on("--enable-expert-parallel") or gpus > 1:
         return None
-    return info("--enable-expert-parallel has no effect on one GPU", "take it away")
+    return info("--enable-expert-parallel has no effect on one GPU", "remove it")
 
 
 @rule(
     "BK-10",
-    "Qwen3.6-35B-A3B-NVFP4 is kept from FlashInfer's FP4 experts",
+    "Qwen3.6-35B-A3B-NVFP4 does not use FlashInfer's FP4 experts",
     "dgx-vllm 7.1.1; of its four variables VLLM_FP8_MOE_BACKEND exists in no release",
 )
 def qwen36_experts(case: Case) -> Statement | None:
@@ -147,7 +147,7 @@ def deep_gemm(case: Case) -> Statement | None:
     return info("dgx-vllm 13.4 sets VLLM_USE_DEEP_GEMM=0 for Laguna", "set it if the start fails in DeepGEMM")
 
 
-@rule("BK-15", "a backend is pinned where a recipe measured it", "dgx-vllm 8")
+@rule("BK-15", "a backend is pinned only where a recipe measured it", "dgx-vllm 8")
 def pinned_backend(case: Case) -> Statement | None:
     """Without a recipe vLLM's own choice is the better guess."""
     pinned = [

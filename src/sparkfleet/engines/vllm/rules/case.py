@@ -1,4 +1,4 @@
-"""What a rule sees, and what it says."""
+"""Input and result of a lint rule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sparkfleet.engines.vllm.schema import Schema
 
 @dataclass(frozen=True)
 class Statement:
-    """What a rule has to say of a service."""
+    """Result of a rule for one service."""
 
     level: Level
     text: str
@@ -28,29 +28,29 @@ class Statement:
 
 
 def error(text: str, remedy: str) -> Statement:
-    """Return a statement that the engine will not start, or that the model will not work."""
+    """Return an error: the engine will not start, or the model will not work."""
     return Statement("error", text, remedy)
 
 
 def warning(text: str, remedy: str) -> Statement:
-    """Return a statement that something is probably not as it should be."""
+    """Return a warning: probably not as intended."""
     return Statement("warning", text, remedy)
 
 
 def info(text: str, remedy: str = "") -> Statement:
-    """Return a statement that is worth knowing."""
+    """Return an info."""
     return Statement("info", text, remedy)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing known of Spark and vLLM, and how to see whether a service goes against it."""
+    """One lint rule: what it requires, its source, and the check."""
 
     id: str
     title: str
-    """The rule as a sentence; what it asks for."""
+    """The requirement as a sentence."""
     source: str
-    """Where it is known from."""
+    """Its source."""
     decide: Callable[[Case], Statement | None]
 
 
@@ -75,7 +75,7 @@ class Case:
     values: Mapping[str, Any]
     """Canonical flag -> value."""
     measured: Measured | None = None
-    """What the engine said of its memory when it last started with this model and image."""
+    """Memory figures from the engine's log of its last start with this model and image."""
 
     @functools.cached_property
     def env(self) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Rules of KV cache, prefill and context length."""
+"""Rules for KV cache, prefill and context length."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SANE_CONTEXT = 65536
 NEMO_LIMIT = 65536
 
 
-@rule("KV-01", "Qwen3.5 keeps its KV cache in BF16", "dgx-vllm 7.1.3, 8, 11")
+@rule("KV-01", "Qwen3.5 requires a BF16 KV cache", "dgx-vllm 7.1.3, 8, 11")
 def qwen35_cache(case: Case) -> Statement | None:
     """Its answers repeat themselves with an FP8 cache on GB10."""
     if not case.is_model(QWEN35) or not case.has_fp8_cache:
         return None
-    return error("Qwen3.5 with an FP8 KV cache repeats itself on GB10", "take kv-cache-dtype away")
+    return error("Qwen3.5 with an FP8 KV cache repeats itself on GB10", "remove kv-cache-dtype")
 
 
 @rule(
@@ -41,7 +41,7 @@ def qwen35_prefill(case: Case) -> Statement | None:
         'dgx-vllm 7.1.3 says of --enable-chunked-prefill "about 9 times slower"; vLLM has it on by default, '
         "so that the flag changes nothing"
     )
-    return warning(text, "take it away; to be without it: enable-chunked-prefill: false")
+    return warning(text, "remove it; to be without it: enable-chunked-prefill: false")
 
 
 @rule("KV-03", "DFlash needs a BF16 KV cache", "dgx-vllm 13.1, 13.3, 13.6; vLLM does not check it")
@@ -49,7 +49,7 @@ def dflash_cache(case: Case) -> Statement | None:
     """The drafter reads the target's cache."""
     if case.method != "dflash" or not case.has_fp8_cache:
         return None
-    return error("DFlash cannot draft from an FP8 KV cache", "take kv-cache-dtype away")
+    return error("DFlash cannot draft from an FP8 KV cache", "remove kv-cache-dtype")
 
 
 @rule("KV-04", "the MTP drafter of gemma-4-12B-coder needs an FP8 KV cache", "dgx-vllm 7.2.3, 13.6")
@@ -60,7 +60,7 @@ def coder_cache(case: Case) -> Statement | None:
     return error("the drafter of gemma-4-12B-coder needs an FP8 KV cache", "add kv-cache-dtype: fp8")
 
 
-@rule("KV-05", "these models' own recipes use an FP8 KV cache", "dgx-vllm 7.1.1, 7.3.1; vLLM's recipes")
+@rule("KV-05", "the publishers' recipes use an FP8 KV cache", "dgx-vllm 7.1.1, 7.3.1; vLLM's recipes")
 def recipe_cache(case: Case) -> Statement | None:
     """Half the memory per token; their publishers measured it."""
     is_nano = case.is_model(NEMOTRON3_NANO) and case.is_model(NVFP4)
@@ -84,7 +84,7 @@ def beyond_context(case: Case) -> Statement | None:
     return error(text, f"set max-model-len to {limit} or less, or env VLLM_ALLOW_LONG_MAX_MODEL_LEN=1")
 
 
-@rule("CTX-02", "--max-model-len is given", "dgx-vllm 8")
+@rule("CTX-02", "--max-model-len is set", "dgx-vllm 8")
 def no_length(case: Case) -> Statement | None:
     """Without it the native context is taken, and the start fails when one such sequence does not fit."""
     if "--max-model-len" in case.values:
@@ -94,7 +94,7 @@ def no_length(case: Case) -> Statement | None:
     return warning(text, f"set max-model-len, as {SANE_CONTEXT}")
 
 
-@rule("CTX-03", "YaRN is for lengths above the native context alone", "dgx-vllm 7.1.2")
+@rule("CTX-03", "YaRN is only for lengths above the native context", "dgx-vllm 7.1.2")
 def needless_yarn(case: Case) -> Statement | None:
     """Static YaRN costs quality on short texts."""
     requested = case.number("--max-model-len")
@@ -104,7 +104,7 @@ def needless_yarn(case: Case) -> Statement | None:
     if requested > native:
         return None
     text = f"--hf-overrides stretches the context by YaRN, though {requested:.0f} tokens need no stretching"
-    return warning(text, f"take it away, or ask for more than {native} tokens")
+    return warning(text, f"remove it, or ask for more than {native} tokens")
 
 
 @rule("CTX-04", "Mistral NeMo on 25.09 is stable up to 64K", "mistral-nemo-spark")
@@ -123,7 +123,7 @@ def nemo_length(case: Case) -> Statement | None:
 
 @rule(
     "CTX-05",
-    "prefix caching of hybrid models is off unless asked for, up to vLLM 0.25.1",
+    "prefix caching of hybrid models is off by default up to vLLM 0.25.1",
     "dgx-vllm 8 says on by default; vLLM's source: for hybrids from 0.28.0",
 )
 def hybrid_prefix_caching(case: Case) -> Statement | None:

@@ -1,14 +1,14 @@
-"""Rules that something else than a check of one service keeps, so that nobody looks for them in vain."""
+"""Rules that are checked outside of a single service's check, listed for reference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_FLAGS = "the check of flags"
+_FLAGS = "flag check"
 _ENV = "the check of the environment"
 _LOCK = "`sparkfleet lock`"
 _BUILT = "how sparkfleet starts containers"
-_HOST = "the plan, which looks at the Spark"
+_HOST = "the plan, from the probe"
 
 EXTERNAL_CHECKS: Mapping[str, tuple[str, str]] = {
     "IMG-02": ("images are pinned by digest", "the loader: a tag without a digest is an error"),
@@ -33,6 +33,6 @@ EXTERNAL_CHECKS: Mapping[str, tuple[str, str]] = {
     "H-07": ("a compile cache is that of its image", _BUILT),
     "H-08": ("there is room for the weights", _HOST),
     "H-11": ("VLLM_ variables are read by this vLLM", f"{_ENV} (unknown-env)"),
-    "H-12": ("the first answer is not the user's", "the gate, which warms the engine up"),
+    "H-12": ("the first answer is not the user's", "the readiness gate, which warms up the engine"),
 }
-"""Rule id -> what it asks for, and what keeps it."""
+"""Rule id -> requirement, and what checks it."""

@@ -1,4 +1,4 @@
-"""Rules of images: what runs on GB10 at all, and what a model needs of its vLLM."""
+"""Rules for images: what runs on GB10, and which vLLM a model requires."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stock_image(case: Case) -> Statement | None:
     return error(text, "take v0.24.0-ubuntu2404 or later, a cu130 build, or nvcr.io/nvidia/vllm")
 
 
-@rule("IMG-04", "the image's entrypoint runs vllm serve, or lets it be run", "docker; dgx-vllm 6")
+@rule("IMG-04", "the image's entrypoint runs vllm serve, or its arguments", "docker; dgx-vllm 6")
 def entrypoint(case: Case) -> Statement | None:
     """An image that runs something else cannot be given ``vllm serve`` as its command."""
     entrypoint = case.service.image.entrypoint

@@ -1,4 +1,4 @@
-"""Rules of memory and concurrency: one memory for CPU and GPU, and what is left of it."""
+"""Rules for memory and concurrency: CPU and GPU share one memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIFFUSION_SEQS = (4, 8)
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
-@rule("MEM-01", "few sequences at once on a Spark", "dgx-vllm 2, 8; vLLM's recipes for GB10 use 8")
+@rule("MEM-01", "few concurrent sequences on a Spark", "dgx-vllm 2, 8; vLLM's recipes for GB10 use 8")
 def many_sequences(case: Case) -> Statement | None:
     """Each sequence slows all others: the memory's bandwidth is shared."""
     seqs = case.number("--max-num-seqs")
@@ -33,7 +33,7 @@ def many_sequences(case: Case) -> Statement | None:
     return info(text, "lower it if single answers are slow")
 
 
-@rule("MEM-02", "--max-num-seqs is given", "vLLM get_batch_defaults: 1024 on GPUs of 70 GiB or more")
+@rule("MEM-02", "--max-num-seqs is set", "vLLM get_batch_defaults: 1024 on GPUs of 70 GiB or more")
 def no_sequences(case: Case) -> Statement | None:
     """The default is made for servers."""
     if "--max-num-seqs" in case.values:
@@ -44,7 +44,7 @@ def no_sequences(case: Case) -> Statement | None:
 
 @rule(
     "MEM-03",
-    "--gpu-memory-utilization is given",
+    "--gpu-memory-utilization is set",
     "dgx-vllm 2; vLLM's default: 0.9, from 0.20.0 0.92, of the memory that CPU and GPU share",
 )
 def no_share(case: Case) -> Statement | None:
@@ -73,7 +73,7 @@ def high_share(case: Case) -> Statement | None:
 
 @rule(
     "MEM-06",
-    "weights, activations and one sequence fit into what the engine may use",
+    "weights, activations and one sequence fit into the engine's memory share",
     "vLLM's start test (kv_cache_utils.check_enough_kv_cache_memory); dgx-vllm 11",
 )
 def does_not_fit(case: Case) -> Statement | None:
@@ -104,7 +104,7 @@ def useless_limit(case: Case) -> Statement | None:
     if limit is None or limit < case.total_gib:
         return None
     text = f"the container's memory limit of {limit:.0f} GiB is above the Spark's {case.total_gib:.0f} GiB"
-    return warning(text, "take container.memory away, or lower it")
+    return warning(text, "remove container.memory, or lower it")
 
 
 @rule("MEM-11", "shm_size has no meaning with ipc: host", "docker; dgx-vllm 7.1.3, 7.2.3, 7.2.4 give both")
@@ -113,11 +113,13 @@ def needless_shm(case: Case) -> Statement | None:
     box = case.service.container
     if box.ipc != "host" or not box.shm_size:
         return None
-    return info("shm_size has no effect with ipc: host", "take shm_size away")
+    return info("shm_size has no effect with ipc: host", "remove shm_size")
 
 
 @rule(
-    "MEM-12", "the engine's processes have shared memory", "dgx-vllm 4; vLLM: Insufficient space in /dev/shm"
+    "MEM-12",
+    "the engine has enough shared memory",
+    "dgx-vllm 4; vLLM: Insufficient space in /dev/shm",
 )
 def no_shm(case: Case) -> Statement | None:
     """Docker gives 64 MB by default."""
@@ -127,7 +129,7 @@ def no_shm(case: Case) -> Statement | None:
     return warning("neither ipc: host nor shm_size: /dev/shm has 64 MB", "set ipc: host or shm_size: 16g")
 
 
-@rule("MEM-14", "DiffusionGemma runs few sequences", "dgx-vllm 7.2.4; vLLM's recipe: at most 8")
+@rule("MEM-14", "DiffusionGemma runs with few sequences", "dgx-vllm 7.2.4; vLLM's recipe: at most 8")
 def diffusion_sequences(case: Case) -> Statement | None:
     """Its buffers are sequences x canvas x vocabulary."""
     if not case.is_model(DIFFUSION_GEMMA):
@@ -136,7 +138,7 @@ def diffusion_sequences(case: Case) -> Statement | None:
     few, most = DIFFUSION_SEQS
     if seqs <= few:
         return None
-    text = f"DiffusionGemma with {seqs:.0f} sequences: its buffers grow with each"
+    text = f"DiffusionGemma with {seqs:.0f} sequences: its buffers grow with each sequence"
     return error(text, f"set max-num-seqs to {few}") if seqs > most else warning(text, f"set {few}")
 
 

@@ -1,4 +1,4 @@
-"""Rules of parsers, templates, packages, and what single models ask for."""
+"""Rules for parsers, templates, packages and single models."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def gpt_oss_reasoning(case: Case) -> Statement | None:
     """Its own format already separates thinking from answers."""
     if not case.is_model(GPT_OSS) or not case.text("--reasoning-parser"):
         return None
-    return warning("gpt-oss separates reasoning by itself (Harmony)", "take reasoning-parser away")
+    return warning("gpt-oss separates reasoning by itself (Harmony)", "remove reasoning-parser")
 
 
-@rule("P-06", "tools of gpt-oss are read by the parser openai", "dgx-vllm 7.4.2; vLLM from 0.10.2")
+@rule("P-06", "tool calls of gpt-oss require the parser openai", "dgx-vllm 7.4.2; vLLM from 0.10.2")
 def gpt_oss_tools(case: Case) -> Statement | None:
     """Others do not read Harmony."""
     given = case.text("--tool-call-parser")
@@ -57,7 +57,7 @@ def phi4_scipy(case: Case) -> Statement | None:
 
 @rule(
     "P-08",
-    "models that bring their own code need --trust-remote-code",
+    "models with custom code require --trust-remote-code",
     "dgx-vllm 7.2.2, 7.4.4 (needed); recipes of Qwen3.6, Nemotron and Laguna (given)",
 )
 def remote_code(case: Case) -> Statement | None:
@@ -85,7 +85,7 @@ def mistral_tokenizer(case: Case) -> Statement | None:
     return error(text, "take an image with vLLM 0.20.0 or later, or add mistral_common to requires.packages")
 
 
-@rule("P-10", "Mistral Small 4 is used with its SYSTEM_PROMPT.txt", "dgx-vllm 7.4.1")
+@rule("P-10", "clients of Mistral Small 4 send its SYSTEM_PROMPT.txt", "dgx-vllm 7.4.1")
 def mistral_prompt(case: Case) -> Statement | None:
     """The client sends it; reasoning_effort goes into each request."""
     if not case.is_model(MISTRAL_SMALL_4):
@@ -93,7 +93,11 @@ def mistral_prompt(case: Case) -> Statement | None:
     return info("clients of Mistral Small 4 send SYSTEM_PROMPT.txt and reasoning_effort themselves")
 
 
-@rule("P-11", "trusted code is pinned to a commit", "derived: it runs in the container with the Spark's GPU")
+@rule(
+    "P-11",
+    "trusted code is pinned to a commit",
+    "derived: it runs in the container with the Spark's GPU",
+)
 def mutable_code(case: Case) -> Statement | None:
     """Without a commit, whoever may push to the repository decides what runs."""
     if not case.on("--trust-remote-code") or case.service.weights.revision:
@@ -102,14 +106,16 @@ def mutable_code(case: Case) -> Statement | None:
 
 
 @rule(
-    "P-13", "--load-format fastsafetensors needs its package", "dgx-vllm 8, 9; a dependency from vLLM 0.20.0"
+    "P-13",
+    "--load-format fastsafetensors requires its package",
+    "dgx-vllm 8, 9; a dependency from vLLM 0.20.0",
 )
 def fastsafetensors(case: Case) -> Statement | None:
     """All releases know the name; the package came later."""
     if case.text("--load-format") != "fastsafetensors" or case.has_package("fastsafetensors"):
         return None
     text = f"fastsafetensors is not a dependency of vLLM {case.schema.version}"
-    remedy = "add fastsafetensors to requires.packages, or take load-format away"
+    remedy = "add fastsafetensors to requires.packages, or remove load-format"
     return error(text, remedy) if case.has_package("fastsafetensors") is False else warning(text, remedy)
 
 
@@ -121,7 +127,7 @@ def coder(case: Case) -> Statement | None:
     return info("gemma-4-12B-coder is not safety-aligned; thinking is switched on by each request")
 
 
-@rule("P-15", "Mistral NeMo has a template of its own", "mistral-nemo-4090; mistral-nemo")
+@rule("P-15", "Mistral NeMo has its own chat template", "mistral-nemo-4090; mistral-nemo")
 def nemo_template(case: Case) -> Statement | None:
     """That of Mistral 7B gives poor answers."""
     if not case.is_model(MISTRAL_NEMO):

@@ -1,11 +1,11 @@
-"""Rules of quantization: what the checkpoint is, and what the flags say it is."""
+"""Rules for quantization: flags against the checkpoint."""
 
 from __future__ import annotations
 
 from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import GPT_OSS, MISTRAL_NEMO, NVFP4
 
-_TAKE_AWAY = "take --quantization away (`quantization: null`): vLLM finds it in the checkpoint"
+_TAKE_AWAY = "remove --quantization (`quantization: null`): vLLM finds it in the checkpoint"
 
 
 @rule(
@@ -34,13 +34,15 @@ def needs_modelopt(case: Case) -> Statement | None:
         return None
     if case.text("--quantization").startswith("modelopt"):
         return None
-    text = "only hf_quant_config.json says that the checkpoint is ModelOpt's: vLLM would load it as it is not"
+    text = (
+        "only hf_quant_config.json says that the checkpoint is ModelOpt's: vLLM would load it as unquantized"
+    )
     return warning(text, "add quantization: modelopt")
 
 
 @rule(
     "Q-03",
-    "--quantization modelopt is for ModelOpt checkpoints alone",
+    "--quantization modelopt is only for ModelOpt checkpoints",
     "dgx-vllm 11; vLLM 0.32: `Cannot find the config file for modelopt`",
 )
 def not_modelopt(case: Case) -> Statement | None:
@@ -84,7 +86,7 @@ def online_fp8(case: Case) -> Statement | None:
 
 @rule(
     "Q-06",
-    "models above 45 % of the memory are better taken quantized",
+    "models above 45 % of the memory should be quantized",
     "dgx-vllm 2 (Spark: 273 GB/s of memory)",
 )
 def large_bf16(case: Case) -> Statement | None:
@@ -95,17 +97,17 @@ def large_bf16(case: Case) -> Statement | None:
     return info(text, "prefer an NVFP4, FP8 or MXFP4 checkpoint")
 
 
-@rule("Q-07", "gpt-oss is MXFP4 by itself: no --quantization", "dgx-vllm 7.4.2; vLLM detects mxfp4")
+@rule("Q-07", "gpt-oss is already MXFP4: no --quantization", "dgx-vllm 7.4.2; vLLM detects mxfp4")
 def gpt_oss(case: Case) -> Statement | None:
     """The flag can only contradict the checkpoint."""
     given = case.text("--quantization")
     if not case.is_model(GPT_OSS) or not given:
         return None
-    return warning(f"gpt-oss is MXFP4 by itself, --quantization says {given}", _TAKE_AWAY)
+    return warning(f"gpt-oss is already MXFP4, --quantization says {given}", _TAKE_AWAY)
 
 
 @rule(
-    "Q-08", "--load-format tensorizer does not go with NVFP4 or compressed-tensors", "mistral-small-4-spark 8"
+    "Q-08", "--load-format tensorizer does not support NVFP4 or compressed-tensors", "mistral-small-4-spark 8"
 )
 def tensorizer(case: Case) -> Statement | None:
     """Its files know nothing of these layouts."""
@@ -114,7 +116,7 @@ def tensorizer(case: Case) -> Statement | None:
     if not case.is_model(NVFP4) and case.quantization.get("quant_method") != "compressed-tensors":
         return None
     text = "--load-format tensorizer cannot load this quantization"
-    return error(text, "take it away, or use load-format: fastsafetensors")
+    return error(text, "remove it, or use load-format: fastsafetensors")
 
 
 RULES: tuple[Rule, ...] = (

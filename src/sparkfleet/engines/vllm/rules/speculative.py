@@ -1,4 +1,4 @@
-"""Rules of speculative decoding: methods, drafters, how many tokens."""
+"""Rules for speculative decoding: methods, drafters, number of tokens."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def nano(case: Case) -> Statement | None:
     """Nothing is published that drafts for it."""
     if not case.is_model(NEMOTRON3_NANO) or not case.method or case.method == "ngram":
         return None
-    return error("there is no drafter for Nemotron 3 Nano", "take speculative-config away")
+    return error("there is no drafter for Nemotron 3 Nano", "remove speculative-config")
 
 
 @rule("SD-10", "speculative decoding is for few users at a time", "dgx-vllm 13")
@@ -91,7 +91,7 @@ def under_load(case: Case) -> Statement | None:
     if not case.speculative or seqs is None or seqs <= MANY_SEQS:
         return None
     text = f"speculative decoding with up to {seqs:.0f} sequences: it costs throughput under load"
-    return warning(text, "lower max-num-seqs, or take speculative-config away")
+    return warning(text, "lower max-num-seqs, or remove speculative-config")
 
 
 @rule("SD-11", "prefix caching and MTP at lowest latency", "dgx-vllm 13.2: the recipe suggests to disable it")

@@ -1,4 +1,4 @@
-"""Rules of files and secrets: what the engine reads must be inside its container."""
+"""Rules for files and secrets: what the engine reads must be in its container."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def hub_home(case: Case) -> Statement | None:
     if not home or _inside(case, home):
         return None
     return error(
-        f"HF_HOME={home} is no mounted directory", "take it away: sparkfleet sets it to the model store"
+        f"HF_HOME={home} is no mounted directory", "remove it: sparkfleet sets it to the model store"
     )
 
 
