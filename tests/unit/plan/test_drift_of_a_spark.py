@@ -127,7 +127,7 @@ FILES = {
     "truncated": ({"model.safetensors": (5, "f" * 64)}, "~", f"partial, 5 of {18 << 30} bytes"),
     "a link to nothing": ({"model.safetensors": (-1, "f" * 64)}, "~", "link to nothing"),
     "grown": ({"model.safetensors": ((18 << 30) + 1, "f" * 64)}, "~", GROWN),
-    "another content": (
+    "hash differs": (
         {"model.safetensors": (18 << 30, "e" * 64)},
         "~",
         "unexpected, not part of this commit",

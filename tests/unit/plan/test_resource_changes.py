@@ -201,7 +201,7 @@ def test_a_secret_is_rotated_when_it_is_another_and_left_when_its_source_gives_n
         (FILE, {"is": "directory"}, "/etc/motd is a directory"),
         (RULE, {"is": "link", "rule": ""}, "worker is a link"),
         (HOME, {"is": "file"}, "/home/nvidia/vllm is a file"),
-        (LOGIN, {"is": "login", "secret": "another"}, "which sparkfleet did not put there"),
+        (LOGIN, {"is": "login", "secret": "another"}, "not stored by sparkfleet"),
         (LOGIN, {"is": "absent", "secret": NO_SOURCE}, "env:NGC gives nothing"),
     ],
 )

@@ -88,7 +88,7 @@ def test_an_environment_variable_is_known_until_the_release_that_dropped_it(
         ("m --enable-auto-tool-choice", "0.33.0", "needs-other-flag", "needs --tool-call-parser", "recipe"),
         ("m --lora-modules a=b x", "0.33.0", "bad-json", "'x' is neither NAME=PATH", "name=path"),
         ("m --lora-modules []", "0.33.0", "bad-json", "'[]'", "name=path"),
-        ("--served-model-name a --port 1 m", "0.33.0", "model-not-first", "first word alone", "model first"),
+        ("--served-model-name a --port 1 m", "0.33.0", "model-not-first", "as its first argument", "model first"),
         ("m --model other", "0.33.0", "two-models", "m and --model other", "remove --model"),
         ("m --model m", "0.33.0", "two-models", "m and --model m", "remove --model"),
         ("m stray", "0.33.0", "stray-words", "stray", "remove them"),

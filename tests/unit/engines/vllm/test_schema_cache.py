@@ -35,7 +35,7 @@ def test_what_an_image_said_is_found_again_by_its_digest_whatever_name_it_has() 
 
 
 def test_what_is_no_schema_is_not_kept() -> None:
-    with pytest.raises(ValueError, match="did not tell its schema"):
+    with pytest.raises(ValueError, match="did not return its schema"):
         schema_cache.keep(DIGEST, "Traceback ...")
     assert schema_cache.lookup(DIGEST) is None
 

@@ -20,7 +20,7 @@ SAID = {
         "ssh-copy-id -F /dev/null -p 2222 10.0.0.9",
     ),
     "Could not resolve hostname ([Errno -2] Name or service not known)": (
-        "the name 10.0.0.9 cannot be resolved",
+        "the name 10.0.0.9 could not be resolved",
         "hostname: ADDRESS",
     ),
     "SSH error (Error reading SSH protocol banner[Errno 104] Connection reset by peer)": (

@@ -32,7 +32,7 @@ def test_a_spark_with_a_cable_and_rdma_has_nothing_in_the_way() -> None:
         (
             replace(seen(), links=()),
             "spark-01: fabric",
-            "no link of a ConnectX-7 is there",
+            "no ConnectX-7 link was found",
             "plug the cable in",
         ),
         (
@@ -50,7 +50,7 @@ def test_a_spark_with_a_cable_and_rdma_has_nothing_in_the_way() -> None:
         (
             replace(seen(), management=(SECOND,)),
             f"spark-01: {SECOND}",
-            "carries the connection that you come in by",
+            "carries the SSH connection",
             "RJ45",
         ),
         (replace(seen(), netplan=False), "spark-01: fabric", "netplan is not installed", "apt-get install"),
