@@ -130,7 +130,7 @@ def test_each_field_is_set_again_changed_and_unset(
 
 
 MEANS_THE_SAME = {
-    "only order": tuple(reversed(NANO.flags)),
+    "other order": tuple(reversed(NANO.flags)),
     "a default said": (*NANO.flags, ("gpu-memory-utilization", 0.9), ("enforce-eager", False)),
     "JSON in another order": (
         *NANO.flags[:-1],
