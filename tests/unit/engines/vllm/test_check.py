@@ -112,7 +112,7 @@ def test_what_the_engine_would_refuse_is_an_error(
 def test_a_flag_and_its_value_glued_into_one_word_are_told_apart() -> None:
     (finding,) = check_flags(["m", "--max-model-len auto"], NEW)
     assert finding.code == "stray-words"
-    assert "two words" in finding.remedy
+    assert "two arguments" in finding.remedy
 
 
 @pytest.mark.parametrize(
