@@ -100,7 +100,7 @@ def test_each_job_has_an_id_of_its_own(sparks: Sparks) -> None:
 
 def test_a_job_that_does_not_begin_is_said_with_the_sparks_own_words(sparks: Sparks) -> None:
     sparks.replies["stage"] = refused("systemd-run: no such thing")
-    with pytest.raises(executor.FailedError, match="could not begin: systemd-run: no such thing"):
+    with pytest.raises(executor.FailedError, match="could not start: systemd-run: no such thing"):
         download(sparks, MODEL)
 
 
