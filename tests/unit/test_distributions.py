@@ -73,7 +73,7 @@ def test_without_the_lab_its_command_says_how_to_install_it(
     assert exit_.value.code == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "sparkfleet lab: this command is not installed" in captured.err
+    assert "sparkfleet lab: the command is not installed" in captured.err
     assert 'pip install "sparkfleet[lab]"' in captured.err
 
 

@@ -1,4 +1,4 @@
-"""``sparkfleet status``: what every Spark serves; with ``--preflight``, whether it is fit to."""
+"""``sparkfleet status``: what every Spark serves; with ``--preflight``, whether the host is ready."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 @click.option(
     "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
 )
-@click.option("--preflight", is_flag=True, help="Check all that a Spark needs to serve, row by row.")
+@click.option("--preflight", is_flag=True, help="Check each Spark's requirements for serving.")
 @click.option(
-    "--run", is_flag=True, help="With --preflight: also start a container with the GPU, of an image there."
+    "--run", is_flag=True, help="With --preflight: also start a GPU container from an image on the Spark."
 )
-@click.option("--json", "as_json", is_flag=True, help="All of it as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, as_json: bool) -> None:
     """Show what every Spark serves, since when, and what its gate measured. Changes nothing.
 
-    With --preflight: a row for each thing that a Spark needs, with its state and what to do.
+    With --preflight: one row per check, with its state and a remedy.
 
-    Exit code: 0 all is well, 1 a Spark is unknown, a service does not run, or a check failed.
+    Exit code: 0 healthy, 1 a host is unreachable, a service is not running, or a check failed.
     """
     if run and not preflight:
-        raise click.UsageError("--run goes with --preflight")
+        raise click.UsageError("--run requires --preflight")
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
     pyinfra_patches.patch_for_gevent()  # before anything that talks, and for this command alone

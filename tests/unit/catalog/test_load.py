@@ -60,17 +60,17 @@ def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles])
 @pytest.mark.parametrize(
     ("name", "text", "where", "found"),
     [
-        ("own.yaml", "recipe: own\nextends: own\n", ":2", "the recipe extends itself: own -> own"),
+        ("own.yaml", "recipe: own\nextends: own\n", ":2", "cyclic 'extends': own -> own"),
         (
             "own.yaml",
             "recipe: own\nextends: gpt-oss-21b\n",
             ":2",
-            "'extends' names the unknown recipe 'gpt-oss-21b'",
+            "'extends' names an unknown recipe: 'gpt-oss-21b'",
         ),
         ("own.yaml", "recipe: other\n", ":1", "'recipe' is 'other'"),
-        ("own.yaml", "title: x\n", ":1", "'recipe' is nothing"),
-        ("own.yaml", "- x\n", ":1", "the file has a list"),
-        ("own.yaml", "recipe: own\ntitle: x\nimage: y:z\n", ":1", "'source' is missing"),
+        ("own.yaml", "title: x\n", ":1", "'recipe' is null"),
+        ("own.yaml", "- x\n", ":1", "the file is a list"),
+        ("own.yaml", "recipe: own\ntitle: x\nimage: y:z\n", ":1", "missing key 'source'"),
         ("own.yaml", f"recipe: own\nextends: {SMALL}\nflag: {{}}\n", ":3", "unknown key 'flag'"),
         (
             "own.yaml",
@@ -79,7 +79,7 @@ def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles])
             "'model_info.context' is 'x'",
         ),
         ("own.yml", "recipe: own\n", "", "ends with '.yml'"),
-        (f"{SMALL}.yaml", f"recipe: {SMALL}\n", "", "has the name of the shipped recipe"),
+        (f"{SMALL}.yaml", f"recipe: {SMALL}\n", "", "the shipped catalog already has a recipe"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(
@@ -102,8 +102,8 @@ def test_a_circle_is_told_once_for_each_recipe_in_it(fleet: Callable[..., FleetF
         fleet, {"one.yaml": "recipe: one\nextends: two\n", "two.yaml": "recipe: two\nextends: one\n"}
     )
     assert {diagnostic.message for diagnostic in found} == {
-        "the recipe extends itself: one -> two -> one",
-        "the recipe extends itself: two -> one -> two",
+        "cyclic 'extends': one -> two -> one",
+        "cyclic 'extends': two -> one -> two",
     }
 
 

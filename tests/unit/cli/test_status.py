@@ -70,13 +70,13 @@ def test_a_change_that_goes_on_is_told(ask: Any) -> None:
 
 def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> None:
     rows = (
-        Check("sudo", Verdict.OK, "the login user may use sudo"),
+        Check("sudo", Verdict.OK, "the login user may act as root"),
         Check("GPU", Verdict.FAIL, "gone", "a GPU", "reboot"),
     )
     said = ask("--preflight", found=[Checked("spark-01", rows)])
     assert said.exit_code == 1
     assert said.stdout.splitlines() == [
-        "spark-01\tsudo\tok\tthe login user may use sudo\t\t",
+        "spark-01\tsudo\tok\tthe login user may act as root\t\t",
         "spark-01\tGPU\tfail\tgone\ta GPU\treboot",
     ]
     assert said.stderr == "1 Spark: 1 ok, 0 warn, 1 fail, 0 unknown\n"
