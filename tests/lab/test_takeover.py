@@ -148,7 +148,7 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     assert {entry["kind"] for entry in planned} == {"prepare", "update in place"}
     assert all(entry["downtime_s"] is None and entry["blocked"] is None for entry in planned)
     names = {(row[0], row[1]) for row in fleet.changes("spark-01")}
-    assert names == {("programs", PROGRAM), ("directory", "/srv/fixture"), ("guard", "")}
+    assert names == {("programs", PROGRAM), ("directory", "/srv/fixture"), ("supervisor", "")}
     assert spark.sh(ENGINE) == engine
 
     caller = Caller(spark)

@@ -20,6 +20,7 @@ from sparkfleet.config.validate import validate
 from sparkfleet.config.yaml_file import read as read_yaml
 from sparkfleet.config.yaml_text import OneLine
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import DEFAULT_ENGINE
 from sparkfleet.errors import SparkfleetError
 
 VERSION = 1
@@ -52,8 +53,8 @@ class _File(_Model):
 class _LockedImage(_Model):
     digest: str
     arm64: str
-    engine_version: str = Field(default="", validation_alias=AliasChoices("engine_version", "vllm"))
-    """``vllm`` is what lock files called it when there was one engine."""
+    engine_version: str = Field(default="", validation_alias=AliasChoices("engine_version", DEFAULT_ENGINE))
+    """When there was one engine, lock files called it by that name."""
     size: int = 0
     created: str = ""
     entrypoint: tuple[str, ...] = ()

@@ -186,7 +186,7 @@ class TestCheck:
     ) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, image: 'vllm/vllm-openai:nightly'}}\n"})
         _, _, err = run("check", "inventories/lab.py")
-        assert "which vLLM is in vllm/vllm-openai:nightly is not known" in err
+        assert "which vLLM is in vllm/vllm-openai:nightly is unknown" in err
 
     def test_the_rules_are_asked_and_name_themselves(
         self, run: Run, fleet: Callable[..., FleetFiles]

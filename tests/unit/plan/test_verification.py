@@ -57,8 +57,8 @@ spark-01   org/a                                                   verify
               expected: the files of commit 1111111
               do: pyinfra INVENTORY deploys/stage.py --limit spark-01 (fetches these alone)
   = partial     w0 3 of 10 bytes
-  = changed     w1 by its hash another content
-  = foreign     w2 not of this commit
+  = changed     w1 hash differs
+  = unexpected  w2 not part of this commit
   = changed     w3 12 instead of 10 bytes
 0 to change, 0 unchanged, 1 blocked
 """

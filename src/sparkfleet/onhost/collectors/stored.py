@@ -185,7 +185,7 @@ def _evidence() -> list[dict[str, Any]]:
             files = [os.path.join(path, file) for file in os.listdir(path)]
             found.append(
                 {
-                    "swap": name,
+                    "rollout": name,
                     "path": path,
                     "bytes": sum(os.path.getsize(file) for file in files),
                     "changed": os.path.getmtime(path),
