@@ -88,7 +88,7 @@ def everything(
     say("whose CPU it is")
     both = {title: sides.of(command, hosts) for title, command in plan_rows.of_both_sides(hosts, size)}
     hot = hottest(hosts.fleet(min(50, size)))
-    take(list(plan_rows.of_played_back(hosts, sizes[-1:], answer)), "the look played back")
+    take(list(plan_rows.of_played_back(hosts, sizes[-1:], answer)), "the probe played back")
     both[plan_rows.PLAYED] = sides.of(plan_rows.plan(hosts.fleet(size)), hosts)
     notes += sides.said(both, size)
     recorded = (100,) if quick else (200, 1000)
@@ -205,7 +205,7 @@ def judged(
     if sizes[-1] == 200:  # noqa: PLR2004
         plan200 = both[plan_rows.PLAN]
         played = wall(plan_rows.PLAYED_BACK, plan_rows.PLAN, 200)
-        found.append(at_most("200 hosts on loopback, looks played back", 4, played))
+        found.append(at_most("200 hosts on loopback, probes played back", 4, played))
         found.append(at_most("CPU here of a plan of 200 hosts", 3, plan200["here_s"]))
         found.append(at_most("CPU of a plan on each host", 0.07, plan200["theirs_s"] / 200))
         found.append(at_most("check of 200 hosts", 1.5, wall("Without", "sparkfleet check", 200)))

@@ -5,7 +5,7 @@ the lab. Two things cannot be there 200 times and are played back: Docker's answ
 recorded ones) and ``systemctl show``.
 
 What a look costs its Spark is no concern of the operator's computer, but here 200 of them share its cores.
-So there is a second measurement with the look played back: the login is real, ``sudo`` gives the recording.
+So there is a second measurement with the probe played back: the login is real, ``sudo`` gives the recording.
 """
 
 from __future__ import annotations

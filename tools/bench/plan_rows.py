@@ -16,8 +16,8 @@ from tools.bench.sparks import BIN, Sparks
 PLAN = "sparkfleet plan"
 ANSIBLE_ROUNDS = 3
 SAME_CORES = "SSH hosts on loopback, their side on the same cores"
-PLAYED = "sparkfleet plan, the look played back"
-PLAYED_BACK = "SSH hosts on loopback, sshd real, the look played back"
+PLAYED = "sparkfleet plan, the probe played back"
+PLAYED_BACK = "SSH hosts on loopback, sshd real, the probe played back"
 
 
 def plan(fleet: FleetDirectory) -> Command:

@@ -269,7 +269,7 @@ PLAN = {
         "Reach the Spark over another address.",
     ),
     "fabric-network-conflict": Code(
-        "The fabric's network or addresses are used elsewhere, or are too few.",
+        "The fabric's network or addresses are already in use, or are too few.",
         "Choose another `fabric: {network: ...}`.",
     ),
     "fabric-no-carrier": Code("A fabric link has no carrier.", "Plug the cable in at both ends."),
