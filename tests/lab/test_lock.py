@@ -187,8 +187,8 @@ def test_a_tag_and_a_branch_that_moved_stay_pinned_until_they_are_told_to_move(
 
         moved = lock(fleet, "--update", "vllm-openai:moving", "--update", MOVING)
         assert "nothing in this fleet is called 'vllm-openai:moving'" in moved.expect(1).err
-        assert f"~ {MOVING}  {old[:19]} (vLLM 0.19.0, " in moved.out
-        assert f" → {new[:19]} (vLLM 0.24.0, " in moved.out
+        assert f"~ {MOVING}  {old[:19]} (engine 0.19.0, " in moved.out
+        assert f" → {new[:19]} (engine 0.24.0, " in moved.out
         told = [line.strip() for line in moved.out.splitlines() if line.startswith("    ")]
         assert told[0].startswith("! main: vLLM 0.24.0 does not read VLLM_USE_FLASHINFER_MOE_FP4")
         assert told[1] == "default --gpu-memory-utilization 0.9 → 0.92 (relied on by all)"
