@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from sparkfleet import engines, zipapp
@@ -179,7 +178,6 @@ def _supervisor_changes(seen: UnitSeen) -> list[FieldChange]:
     return [] if have == expected else [_change("supervisor", "", f"programs {have}", f"programs {expected}")]
 
 
-@cache
 def _programs() -> str:
     return zipapp.sha256()[:12]
 

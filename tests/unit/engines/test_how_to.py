@@ -20,6 +20,7 @@ from sparkfleet.onhost.gate import diagnosis
 from sparkfleet.onhost.gate.gate import Gate
 from sparkfleet.onhost.machine import programs
 from sparkfleet.onhost.machine.system import Answer, Question
+from sparkfleet.plan import host_changes
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import Plan
 from sparkfleet.plan.report import plan_text
@@ -32,7 +33,7 @@ NAME = "tinyserve"
 PAGE = "add-an-engine.md"
 CACHES = (
     engines.names, engines.host_names, engines.get, engines.on_host, diagnosis.patterns, diagnosis.reader,
-    zipapp.build, zipapp.sha256,
+    zipapp.build, zipapp.sha256, host_changes.managed_files,
 )  # fmt: skip
 HOST_FILE = f"""\
 serve:
