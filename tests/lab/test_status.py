@@ -61,5 +61,5 @@ def test_status_tells_what_serves_what_stands_still_and_what_cannot_be_told(
     spark.break_("docker-stopped")
     dark = status(fleet, 1)
     assert dark["services"] == []
-    assert "Docker down" in dark["unknown"]["found"]
-    assert set(dark["unknown"]) == {"where", "found", "expected", "remedy", "also"}
+    assert "Docker down" in dark["unknown"]["message"]
+    assert {"location", "message", "expected", "hint", "code"} <= set(dark["unknown"])
