@@ -59,7 +59,15 @@ class FabricRequest(Document):
         if not re.fullmatch(r"fabric-[a-z0-9-]{1,50}", request.id):
             found = f"id: found a bad id {request.id!r}"
             raise codec.ContractError(Diagnostic(source or cls.NAME, found, "fabric-...", code=codec.SHAPE))
+        absent = [name for name in _EXPLICIT if isinstance(data, dict) and name not in data]
+        if absent:
+            found = f"{absent[0]}: missing"
+            raise codec.ContractError(Diagnostic(source or cls.NAME, found, "a value", code=codec.SHAPE))
         return request
+
+
+_EXPLICIT = ("text", "addresses", "rdma", "drop", "management", "peers")
+"""Fields that a message must have: by their defaults, a truncated request would remove all links."""
 
 
 RDMA, IPERF, STREAM = "ib_write_bw", "iperf3", "stream"
