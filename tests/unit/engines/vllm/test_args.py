@@ -29,7 +29,6 @@ def test_what_is_rendered_is_read_back_as_it_was_written(data: st.DataObject) ->
     assert parsed == Parsed("org/model", flags, ())
 
 
-@pytest.mark.provokes("not-built-in")
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_what_is_rendered_is_taken_by_the_parser_that_it_was_rendered_for(data: st.DataObject) -> None:
@@ -199,7 +198,6 @@ def test_a_boolean_that_is_a_value_is_read_as_one(word: str, meant: object) -> N
     }
 
 
-@pytest.mark.provokes("stray-words")
 @given(st.lists(st.text(max_size=8), max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_no_words_whatever_make_reading_fail(words: list[str]) -> None:

@@ -109,6 +109,7 @@ def test_what_the_engine_would_refuse_is_an_error(
     assert remedy in finding.remedy
 
 
+@pytest.mark.provokes("stray-words")
 def test_a_flag_and_its_value_glued_into_one_word_are_told_apart() -> None:
     (finding,) = check_flags(["m", "--max-model-len auto"], NEW)
     assert finding.code == "stray-words"
@@ -122,13 +123,19 @@ def test_a_flag_and_its_value_glued_into_one_word_are_told_apart() -> None:
         ("m --port 1 --port 2", "duplicate", "given twice"),
         ("--port 1", "no-model", "would serve"),
         ('m -cc {"cudagraph_mode":"nix"}', "json-unknown-name", "'nix' is not a name"),
-        ("m --tokenizer-mode mine", "not-built-in", "'mine'"),
     ],
 )
 def test_what_is_not_what_it_seems_is_a_warning(line: str, code: str, text: str) -> None:
     finding = the_one(line)
     assert (finding.level, finding.code) == ("warning", code)
     assert text in finding.text
+
+
+@pytest.mark.provokes("not-built-in")
+def test_a_value_that_only_a_plugin_can_know_is_a_warning() -> None:
+    finding = the_one("m --tokenizer-mode mine")
+    assert (finding.level, finding.code) == ("warning", "not-built-in")
+    assert "'mine'" in finding.text
 
 
 @pytest.mark.provokes("deprecated")
