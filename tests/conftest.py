@@ -52,7 +52,7 @@ def provoked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if not codes or request.node.nodeid.startswith(ON_MACHINES) or hasattr(request.node, "callspec"):
         yield
         return
-    assert not hasattr(request.function, "hypothesis"), "drawn examples provoke a code by chance: use a fixed one"
+    assert not hasattr(request.function, "hypothesis"), "drawn examples provoke codes by chance"
     created: set[str] = set()
     for kind in (Diagnostic, Finding, VllmFinding):
         monkeypatch.setattr(kind, "__init__", _noting(kind.__init__, created))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet import zipapp
-from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, SwapRequest
+from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, RolloutRequest
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state import units
 from sparkfleet_lab.standins.hub_models import MODELS, make_cache
@@ -78,29 +78,31 @@ class OnHost:
 
     def ask(self, candidate: Generation | None, *replaces: str, **more: Any) -> str:
         """Start a swap; return its id."""
-        request = SwapRequest(f"t-{uuid.uuid4().hex[:8]}", candidate, replaces, **more)
+        request = RolloutRequest(f"t-{uuid.uuid4().hex[:8]}", candidate, replaces, **more)
         answer = self.machine.sh(f"{RUN} swap", stdin=json.dumps(request.to_json()))
         assert json.loads(answer)["swap"] == request.id
         return request.id
 
-    def follow(self, swap_id: str, limit_s: float = 120) -> list[dict[str, Any]]:
+    def follow(self, rollout_id: str, limit_s: float = 120) -> list[dict[str, Any]]:
         """Return all events of a swap once it has ended."""
         events: list[dict[str, Any]] = []
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
-            text = self.machine.sh(f"{RUN} follow {swap_id} --since {len(events)} --wait 10", check=False)
+            text = self.machine.sh(f"{RUN} follow {rollout_id} --since {len(events)} --wait 10", check=False)
             events += [json.loads(line) for line in text.splitlines() if '"stalled"' not in line]
             if events and events[-1]["kind"] == "result":
                 return events
-        raise AssertionError(f"swap {swap_id} has no result after {limit_s} s: {events[-5:]}")
+        raise AssertionError(f"swap {rollout_id} has no result after {limit_s} s: {events[-5:]}")
 
     def swap(self, candidate: Generation | None, *replaces: str, **more: Any) -> dict[str, Any]:
         """Carry a swap out; return its result."""
         return self.follow(self.ask(candidate, *replaces, **more))[-1]
 
-    def wait_for_step(self, swap_id: str, step: str, limit_s: float = 60) -> None:
+    def wait_for_step(self, rollout_id: str, step: str, limit_s: float = 60) -> None:
         """Return when a swap's step has begun."""
-        self.wait(f'grep -q \'"step": "{step}"\' /var/lib/sparkfleet/swaps/{swap_id}/events.jsonl', limit_s)
+        self.wait(
+            f'grep -q \'"step": "{step}"\' /var/lib/sparkfleet/swaps/{rollout_id}/events.jsonl', limit_s
+        )
 
     def wait(self, command: str, limit_s: float = 60) -> None:
         """Return when a command succeeds on the machine."""

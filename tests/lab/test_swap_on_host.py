@@ -122,10 +122,10 @@ def test_a_bad_candidate_leaves_the_old_generation_serving(served: OnHost, name:
 @pytest.mark.parametrize("step", ["create", "stop", "gate"])
 def test_a_killed_swap_is_ended_by_itself(served: OnHost, step: str) -> None:
     old = served.inspect()["Id"]
-    swap_id = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=20",)), "nano")
-    served.wait_for_step(swap_id, step)
-    served.machine.sh(f"systemctl kill --signal=SIGKILL sparkfleet-swap-{swap_id}")
-    result = served.follow(swap_id)[-1]
+    rollout_id = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=20",)), "nano")
+    served.wait_for_step(rollout_id, step)
+    served.machine.sh(f"systemctl kill --signal=SIGKILL sparkfleet-swap-{rollout_id}")
+    result = served.follow(rollout_id)[-1]
     assert result["outcome"] == ("restored" if step != "create" else result["outcome"])
     assert result["outcome"] in {"restored", "interrupted"}
     assert_serves(served, old)
@@ -133,10 +133,10 @@ def test_a_killed_swap_is_ended_by_itself(served: OnHost, step: str) -> None:
 
 def test_a_reboot_in_the_middle_of_a_swap_restores_the_old_generation(served: OnHost) -> None:
     old = served.inspect()["Id"]
-    swap_id = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=60",)), "nano")
-    served.wait_for_step(swap_id, "gate")
+    rollout_id = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=60",)), "nano")
+    served.wait_for_step(rollout_id, "gate")
     served.machine.reboot()
-    assert served.follow(swap_id)[-1]["outcome"] == "restored"
+    assert served.follow(rollout_id)[-1]["outcome"] == "restored"
     assert_serves(served, old)
 
 

@@ -189,7 +189,7 @@ def _cluster_key(data: Json) -> Json:
 
 
 @dataclass(frozen=True)
-class SwapRequest(Document):
+class RolloutRequest(Document):
     """What the operator asks of the Spark: replace these services by that generation.
 
     ``candidate`` None with ``replaces``: stop and remove. ``expect``: container names and the container ids

@@ -51,26 +51,26 @@ def resolve(
         limits = Path(scratch) / "limits.txt"
         kept = (f"{name}{ranges}\n" for name, ranges in brought.items() if ranges and name not in named)
         limits.write_text("".join(kept))
-        words = [*_pip_words(index), "--constraint", str(limits), "--target", f"{scratch}/target"]
-        report = _report([*words, *install, INSTALLER], _environment(index))
+        argv = [*_pip_argv(index), "--constraint", str(limits), "--target", f"{scratch}/target"]
+        report = _report([*argv, *install, INSTALLER], _environment(index))
     wheels = [_wheel(one) for one in report.install]
     derived_packages = DerivedPackages(tuple(install), tuple(sorted(wheels, key=lambda wheel: wheel.name)))
     return LockedPackages(derived_packages, index.python, index.machine)
 
 
-def _pip_words(index: PackageIndex) -> list[str]:
-    words = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
-    words += ["--no-input", "--disable-pip-version-check", "--report", "-", "--only-binary=:all:"]
-    words += ["--implementation", "cp", "--python-version", index.python]
+def _pip_argv(index: PackageIndex) -> list[str]:
+    argv = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
+    argv += ["--no-input", "--disable-pip-version-check", "--report", "-", "--only-binary=:all:"]
+    argv += ["--implementation", "cp", "--python-version", index.python]
     minors = range(NEWEST_GLIBC, OLDEST_GLIBC - 1, -1)
     platforms = [f"manylinux_2_{minor}_{index.machine}" for minor in minors]
     for platform in (*platforms, f"manylinux2014_{index.machine}", f"linux_{index.machine}"):
-        words += ["--platform", platform]
+        argv += ["--platform", platform]
     if index.url:
-        words += ["--index-url", index.url]
+        argv += ["--index-url", index.url]
         parts = urlsplit(index.url)
-        words += ["--trusted-host", parts.hostname] if parts.scheme == "http" and parts.hostname else []
-    return words
+        argv += ["--trusted-host", parts.hostname] if parts.scheme == "http" and parts.hostname else []
+    return argv
 
 
 def _environment(index: PackageIndex) -> dict[str, str]:
@@ -82,8 +82,8 @@ def _environment(index: PackageIndex) -> dict[str, str]:
             "PIP_CONFIG_FILE": os.devnull}  # fmt: skip
 
 
-def _report(words: Sequence[str], environment: Mapping[str, str]) -> PipReport:
-    done = subprocess.run(words, capture_output=True, text=True, env=dict(environment), check=False)
+def _report(argv: Sequence[str], environment: Mapping[str, str]) -> PipReport:
+    done = subprocess.run(argv, capture_output=True, text=True, env=dict(environment), check=False)
     if done.returncode == 0:
         try:
             return documents.parse(PipReport, done.stdout, "pip's report")

@@ -54,7 +54,7 @@ class Outcome:
 
 
 @dataclass
-class Wanted:
+class LockTarget:
     """One thing that the fleet wants pinned."""
 
     place: str
@@ -66,12 +66,16 @@ class Wanted:
 
 
 @dataclass
-class _WantedImage(Wanted):
+class ImageTarget(LockTarget):
+    """A tag whose digest the lock file pins."""
+
     image: ImageRef = ImageRef("")  # noqa: RUF009  (frozen)
 
 
 @dataclass
-class _WantedModel(Wanted):
+class ModelTarget(LockTarget):
+    """A repository whose commit and files the lock file pins."""
+
     repo: str = ""
     asked: str = ""
     file: str = ""
@@ -79,7 +83,9 @@ class _WantedModel(Wanted):
 
 
 @dataclass
-class _WantedPackages(Wanted):
+class PackagesTarget(LockTarget):
+    """Packages that are added to an image, whose versions and hashes the lock file pins."""
+
     image: ImageRef = ImageRef("")  # noqa: RUF009  (frozen)
     needs: tuple[tuple[str, str], ...] = ()
 
@@ -98,20 +104,20 @@ def lock(
 
     ``update`` names what to resolve anew: an image, repository, recipe or service, or a pattern (``*``: all).
     """
-    wanted_images, wanted_models = wanted(fleet)
-    package_needs = wanted_packages(fleet)
-    everything: dict[str, Wanted] = {**wanted_images, **wanted_models, **package_needs}
+    images, models = lock_targets(fleet)
+    package_needs = package_targets(fleet)
+    everything: dict[str, LockTarget] = {**images, **models, **package_needs}
     moving, diagnostics = _moving(everything, update)
     tasks: dict[str, Callable[[], Resolved]] = {}
-    for key, item in wanted_images.items():
+    for key, item in images.items():
         if key in moving or key not in old.images:
             tasks[key] = lambda item=item: _image(item, registry)  # type: ignore[misc]
-    for key, model in wanted_models.items():
+    for key, model in models.items():
         if key in moving or key not in old.models:
             tasks[key] = lambda model=model: _model(model, hub)  # type: ignore[misc]
     results = _carried_out(tasks)
-    new_images = {key: old.images[key] for key in wanted_images if key in old.images}
-    new_models = {key: old.models[key] for key in wanted_models if key in old.models}
+    new_images = {key: old.images[key] for key in images if key in old.images}
+    new_models = {key: old.models[key] for key in models if key in old.models}
     for key, result in results.items():
         if isinstance(result, LockedImage):
             new_images[key] = result
@@ -130,16 +136,16 @@ def _carried_out(tasks: dict[str, Callable[[], Resolved]]) -> dict[str, Resolved
         return dict(zip(tasks, pool.map(lambda task: task(), tasks.values()), strict=True))
 
 
-def wanted(fleet: Fleet) -> tuple[dict[str, _WantedImage], dict[str, _WantedModel]]:
+def lock_targets(fleet: Fleet) -> tuple[dict[str, ImageTarget], dict[str, ModelTarget]]:
     """Return every image and model repository that the fleet names, by the keys of the lock file."""
-    wanted_images: dict[str, _WantedImage] = {}
-    wanted_models: dict[str, _WantedModel] = {}
+    images: dict[str, ImageTarget] = {}
+    models: dict[str, ModelTarget] = {}
     for host in fleet.hosts:
         for service in host.services:
             origin = dict(service.origin)
             image = service.image
-            item = wanted_images.setdefault(
-                image_key(image), _WantedImage(origin["image"], engine=service.engine, image=image)
+            item = images.setdefault(
+                image_key(image), ImageTarget(origin["image"], engine=service.engine, image=image)
             )
             item.names |= _names(service) | {
                 image.display,
@@ -152,21 +158,21 @@ def wanted(fleet: Fleet) -> tuple[dict[str, _WantedImage], dict[str, _WantedMode
                 key = model_key(weights.repo, weights.revision, weights.file)
                 place = origin["model"] if weights is service.weights else origin[flags[weights.repo]]
                 place = origin["file"] if weights.file else place
-                target = _WantedModel(place, engine=service.engine, repo=weights.repo, file=weights.file)
+                target = ModelTarget(place, engine=service.engine, repo=weights.repo, file=weights.file)
                 target.asked = weights.revision
-                model = wanted_models.setdefault(key, target)
+                model = models.setdefault(key, target)
                 model.names |= _names(service) | _repo_names(weights)
-    return wanted_images, wanted_models
+    return images, models
 
 
-def wanted_packages(fleet: Fleet) -> dict[str, _WantedPackages]:
+def package_targets(fleet: Fleet) -> dict[str, PackagesTarget]:
     """Return what Python packages services need, by all needs: which of them lack is not known yet."""
-    found: dict[str, _WantedPackages] = {}
+    found: dict[str, PackagesTarget] = {}
     for service in (service for host in fleet.hosts for service in host.services):
         if service.requires_packages:
             key = packages_key(service.image, service.requires_packages)
             place = dict(service.origin)["image"]
-            made = _WantedPackages(
+            made = PackagesTarget(
                 place, engine=service.engine, image=service.image, needs=service.requires_packages
             )
             item = found.setdefault(key, made)
@@ -175,12 +181,12 @@ def wanted_packages(fleet: Fleet) -> dict[str, _WantedPackages]:
 
 
 def _packages(
-    wanted: dict[str, _WantedPackages], new: Lock, old: Lock, index: PackageIndex, moving: set[str]
+    lock_targets: dict[str, PackagesTarget], new: Lock, old: Lock, index: PackageIndex, moving: set[str]
 ) -> dict[str, Resolved]:
     """Return the packages that images lack: as locked before, or chosen anew where something of it moved."""
     kept: dict[str, Resolved] = {}
     tasks: dict[str, Callable[[], Resolved]] = {}
-    for name, item in wanted.items():
+    for name, item in lock_targets.items():
         image = new.images.get(image_key(item.image))
         engine = engines.get(item.engine)
         absent = lacking(replace(image.image, tag=item.image.tag), item.needs, engine) if image else ()
@@ -200,7 +206,7 @@ def _packages(
 
 
 def _choose(
-    item: _WantedPackages, absent: tuple[tuple[str, str], ...], version: str, index: PackageIndex
+    item: PackagesTarget, absent: tuple[tuple[str, str], ...], version: str, index: PackageIndex
 ) -> Resolved:
     try:
         return packages.resolve(absent, engines.get(item.engine).image_packages(version), index)
@@ -218,7 +224,7 @@ def _repo_names(weights: Weights) -> set[str]:
     return {weights.repo, weights.repo.rpartition("/")[2]}
 
 
-def _moving(everything: dict[str, Wanted], update: Iterable[str]) -> tuple[set[str], list[Diagnostic]]:
+def _moving(everything: dict[str, LockTarget], update: Iterable[str]) -> tuple[set[str], list[Diagnostic]]:
     moving: set[str] = set()
     diagnostics = []
     for name in update:
@@ -244,7 +250,7 @@ def _moving(everything: dict[str, Wanted], update: Iterable[str]) -> tuple[set[s
     return moving, diagnostics
 
 
-def _image(item: _WantedImage, registry: Callable[[], Registry]) -> Resolved:
+def _image(item: ImageTarget, registry: Callable[[], Registry]) -> Resolved:
     reader = registry()
     try:
         found = images.resolve(item.image, reader, engines.get(item.engine))
@@ -259,7 +265,7 @@ def _image(item: _WantedImage, registry: Callable[[], Registry]) -> Resolved:
     return replace(found, image=replace(found.image, tag=tag))
 
 
-def _model(item: _WantedModel, hub: Hub) -> Resolved:
+def _model(item: ModelTarget, hub: Hub) -> Resolved:
     try:
         return hub.resolve(item.repo, item.asked, item.engine, item.file)
     except HubError as error:

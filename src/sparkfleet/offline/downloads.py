@@ -61,7 +61,9 @@ def _download(path: Path, weights: Weights, endpoint: str, token: str, files: li
 
 def _verify(path: Path, weights: Weights, tell: Callable[[str], None]) -> None:
     record, folder = verified.read(path), models.snapshot(path, weights)
-    named = {file.path: verified.Wanted(folder / file.path, file.blob) for file in weights.files if file.blob}
+    named = {
+        file.path: verified.FileToVerify(folder / file.path, file.blob) for file in weights.files if file.blob
+    }
     unknown = [one for one in named.values() if verified.known(record, one) is not True]
     if unknown:
         tell(f"{weights.repo}: {len(unknown)} files to hash")

@@ -16,7 +16,7 @@ from os import environ
 from typing import Any
 
 from sparkfleet import engines
-from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.contract.stage import StageRequest
 from sparkfleet.contract.transfer import SendRequest
 from sparkfleet.onhost.artifacts import stage
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _swap(system: System, _: argparse.Namespace) -> int:
-    code, answer = detached.request(system, SwapRequest.from_json(_asked(), "stdin"))
+    code, answer = detached.request(system, RolloutRequest.from_json(_asked(), "stdin"))
     _say(answer)
     return code
 
@@ -152,8 +152,8 @@ def _resume(system: System, options: argparse.Namespace) -> int:
 def _recover(system: System, _: argparse.Namespace) -> int:
     for job in fabric.recover(system):
         _say({"job": job, "text": "was interrupted by a reboot and was reverted"})
-    for swap_id in detached.recover(system):
-        _say({"swap": swap_id, "text": "was interrupted by a reboot and continues"})
+    for rollout_id in detached.recover(system):
+        _say({"swap": rollout_id, "text": "was interrupted by a reboot and continues"})
     return OK
 
 

@@ -18,7 +18,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import load_fleet
 from sparkfleet.lock import lockfile
-from sparkfleet.lock.resolve import wanted, wanted_packages
+from sparkfleet.lock.resolve import lock_targets, package_targets
 
 SMALL = "gpt-oss-20b"
 NANO = "nemotron-3-nano-30b-a3b-nvfp4"
@@ -59,14 +59,14 @@ class FleetFiles:
     def pin(self) -> Lock:
         """Write a lock file with made-up pins for all that the fleet wants."""
         fleet = self.load()
-        images, models = wanted(fleet)
+        images, models = lock_targets(fleet)
         pinned = {key: _image(key, item.image) for key, item in images.items()}
         lock = Lock(
             pinned,
             {key: _model(item.repo, item.asked) for key, item in models.items()},
             {
                 packages_key(item.image, absent): _packages(absent)
-                for item in wanted_packages(fleet).values()
+                for item in package_targets(fleet).values()
                 if (
                     absent := lacking(
                         pinned[image_key(item.image)].image, item.needs, engines.get(item.engine)
@@ -98,13 +98,13 @@ def _image(key: str, image: Any) -> LockedImage:
     return LockedImage(pinned, digest, "2026-01-01T00:00:00Z", (("PATH", "/usr/bin"),))
 
 
-def _packages(wanted: tuple[tuple[str, str], ...]) -> LockedPackages:
+def _packages(lock_targets: tuple[tuple[str, str], ...]) -> LockedPackages:
     wheels = [
         Wheel(f"{name}-9.1-py3-none-any.whl", f"https://index.example/{name}.whl", "c" * 64, 1000)
-        for name in sorted([*(name for name, _ in wanted), "pip"])
+        for name in sorted([*(name for name, _ in lock_targets), "pip"])
     ]
     return LockedPackages(
-        DerivedPackages(tuple(f"{n}{r}" for n, r in wanted), tuple(wheels)), "3.12", "aarch64"
+        DerivedPackages(tuple(f"{n}{r}" for n, r in lock_targets), tuple(wheels)), "3.12", "aarch64"
     )
 
 

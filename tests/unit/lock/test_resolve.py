@@ -187,8 +187,8 @@ def wheels(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An index in memory: the version of each package goes with ``turn``."""
     asked = []
 
-    def choose(wanted: Any, brought: Any, index: Any) -> Any:
-        names = [name for name, _ in wanted]
+    def choose(lock_targets: Any, brought: Any, index: Any) -> Any:
+        names = [name for name, _ in lock_targets]
         asked.append((names, dict(brought), index))
         if world.broken & set(names):
             raise packages.PackagesError("no wheels", "name another range")

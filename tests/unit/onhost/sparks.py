@@ -16,9 +16,9 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
-from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank, SwapRequest
+from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank, RolloutRequest
 from sparkfleet.onhost.cluster import messages, ranks
-from sparkfleet.onhost.machine.system import Holder, Ran, Stop
+from sparkfleet.onhost.machine.system import PortOwner, Ran, Stop
 from sparkfleet.onhost.rollout import detached, rollout
 from sparkfleet.onhost.state import units
 from sparkfleet.onhost.supervisor.supervisor import Supervisor
@@ -142,7 +142,7 @@ class Spark(World):
 
     def change(self, image: str, cluster_key: str) -> None:
         """Run the swap to its end."""
-        request = SwapRequest(
+        request = RolloutRequest(
             "s1", self.sparks.generation(self.rank, image), ("nano",), cluster_key=cluster_key
         )
         self.write(request)
@@ -163,8 +163,8 @@ class Spark(World):
             detached.recover(self)
             for unit in sorted(self.enabled):
                 self._start(unit.removeprefix("sparkfleet-").removesuffix(".service"), unit)
-            for swap_id in self.spawned:
-                self.sparks.results[self.rank] = rollout.run(self, swap_id)
+            for rollout_id in self.spawned:
+                self.sparks.results[self.rank] = rollout.run(self, rollout_id)
 
         self.sparks.spawn(self, start, delay)
 
@@ -227,11 +227,11 @@ class Spark(World):
             return None
         return other.desks[port](message)
 
-    def holders(self, port: int) -> tuple[Holder, ...]:
+    def port_owners(self, port: int) -> tuple[PortOwner, ...]:
         if port != ranks.RAY_PORT:
-            return super().holders(port)
+            return super().port_owners(port)
         ready = (b for b in self.boxes.values() if b.running and self.clock - b.started >= RAY_S)
-        return tuple(Holder(9, "gcs_server", box.id) for box in ready) if self.rank == 0 else ()
+        return tuple(PortOwner(9, "gcs_server", box.id) for box in ready) if self.rank == 0 else ()
 
     def serving(self, port: int, *, listening_only: bool = False) -> Box | None:
         """The head answers with all ranks; other ranks never do."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.generation import Gate, Generation, SwapRequest
+from sparkfleet.contract.generation import Gate, Generation, RolloutRequest
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Ran
 from sparkfleet.onhost.rollout import detached, follow, rollout, services
@@ -18,8 +18,8 @@ from tests.unit.onhost.world import Engine, World, generation
 OLD, NEW = generation(), generation(image="img:2")
 
 
-def request(swap_id: str = "s1") -> SwapRequest:
-    return SwapRequest(swap_id, NEW, ("nano",))
+def request(rollout_id: str = "s1") -> RolloutRequest:
+    return RolloutRequest(rollout_id, NEW, ("nano",))
 
 
 def finish(world: World) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def test_asking_while_another_swap_is_unfinished_names_it(world: World) -> None:
     detached.request(world, request())
     code, answer = detached.request(world, request("s2"))
     assert (code, answer["swap"]) == (detached.BUSY, "s1")
-    assert not store.swap_directory(world.paths.state, "s2").exists()
+    assert not store.rollout_directory(world.paths.state, "s2").exists()
 
 
 def test_an_unfinished_swap_whose_program_was_stopped_is_finished_before_the_next(world: World) -> None:
@@ -109,7 +109,7 @@ def test_following_gives_every_event_once_and_the_result_last(world: World) -> N
 
 def test_following_waits_for_news_and_no_longer(world: World) -> None:
     detached.request(world, request())
-    directory = store.swap_directory(world.paths.state, "s1")
+    directory = store.rollout_directory(world.paths.state, "s1")
     due = world.clock + 7
 
     def news() -> None:
@@ -133,7 +133,7 @@ def test_a_result_whose_event_was_lost_is_still_told(world: World) -> None:
     world.serve(OLD)
     detached.request(world, request())
     finish(world)
-    path = store.swap_directory(world.paths.state, "s1") / "events.jsonl"
+    path = store.rollout_directory(world.paths.state, "s1") / "events.jsonl"
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     assert events(world)[-1]["outcome"] == "promoted"
     assert events(world, 1000)[-1]["outcome"] == "promoted"
@@ -255,25 +255,25 @@ def test_a_rollback_names_the_generation_before_and_expects_what_serves_now(worl
     world.serve(OLD)
     world.ask(request())
     back = services.rollback(world, "nano", "back-1")
-    asked = SwapRequest.from_json(back)
+    asked = RolloutRequest.from_json(back)
     now = world.named("nano")
     assert now is not None
     assert (asked.candidate, asked.replaces, asked.expect) == (OLD, ("nano",), (("nano", now.id),))
     assert world.ask(asked)["outcome"] == "promoted"
-    assert SwapRequest.from_json(services.rollback(world, "nano", "back-2")).candidate == NEW
+    assert RolloutRequest.from_json(services.rollback(world, "nano", "back-2")).candidate == NEW
 
 
 def test_a_rollback_over_a_change_of_service_brings_the_other_service_back(world: World) -> None:
     world.serve(OLD)
     world.engines["img:2"].name = "qwen"
-    world.ask(SwapRequest("s1", generation("qwen", "img:2"), ("nano",)))
-    asked = SwapRequest.from_json(services.rollback(world, "qwen", "back-1"))
+    world.ask(RolloutRequest("s1", generation("qwen", "img:2"), ("nano",)))
+    asked = RolloutRequest.from_json(services.rollback(world, "qwen", "back-1"))
     assert (asked.candidate, asked.replaces) == (OLD, ("qwen",))
     assert world.ask(asked)["outcome"] == "promoted"
     assert [box.name for box in world.boxes.values()] == ["nano"]
 
 
 def test_a_first_generation_has_nothing_to_go_back_to(world: World) -> None:
-    world.ask(SwapRequest("s1", NEW, ()))
+    world.ask(RolloutRequest("s1", NEW, ()))
     with pytest.raises(services.RefusedError, match="first generation"):
         services.rollback(world, "nano", "back-1")

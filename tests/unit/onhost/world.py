@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, SwapRequest
+from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, RolloutRequest
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.system import Answer, Holder, Memory, Paths, Question, Ran, Stop
+from sparkfleet.onhost.machine.system import Answer, Memory, Paths, PortOwner, Question, Ran, Stop
 from sparkfleet.onhost.rollout import detached, rollout
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError, Workload
@@ -83,7 +83,7 @@ class World:
     active: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     spawned: list[str] = field(default_factory=list)
-    foreign_holders: dict[int, Holder] = field(default_factory=dict)
+    foreign_holders: dict[int, PortOwner] = field(default_factory=dict)
     free: int = 100_000
     docker_gone: bool = False
     dockerd_back_at: float = 0.0
@@ -255,11 +255,11 @@ class World:
     ) -> dict[str, Any] | None:
         return self.others(address, port, message)
 
-    def holders(self, port: int) -> tuple[Holder, ...]:
+    def port_owners(self, port: int) -> tuple[PortOwner, ...]:
         if port in self.foreign_holders:
             return (self.foreign_holders[port],)
         box = self.serving(port, listening_only=True)
-        return (Holder(99, "vllm serve", box.id),) if box else ()
+        return (PortOwner(99, "vllm serve", box.id),) if box else ()
 
     def free_mib(self, path: Path) -> int:
         return self.free
@@ -367,14 +367,14 @@ class World:
         self.active.add(generation.unit_name)
         return box
 
-    def ask(self, request: SwapRequest) -> dict[str, object]:
+    def ask(self, request: RolloutRequest) -> dict[str, object]:
         """Write the request and run the swap to its end, or to the program's death (Killed)."""
         self.write(request)
         return rollout.run(self, request.id)
 
-    def write(self, request: SwapRequest) -> None:
+    def write(self, request: RolloutRequest) -> None:
         """Write a swap's request, as the command ``swap`` does."""
-        directory = store.swap_directory(self.paths.state, request.id)
+        directory = store.rollout_directory(self.paths.state, request.id)
         files.write_json(directory / "request.json", request.to_json())
 
     def _run_box(self, box: Box) -> None:

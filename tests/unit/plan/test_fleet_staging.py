@@ -267,13 +267,13 @@ def test_everything_arrives_once_from_outside_and_nobody_sends_to_too_many(
     needing = {one.host for one in plans if not one.artifacts[0].complete}
     assert found.keys() == needing
     downloads = [name for name, source in found.items() if source == Source()]
-    holders = {one.host for one in plans} - needing
-    if needing and not holders and all(declared[name].prepare.offline for name in needing):
+    port_owners = {one.host for one in plans} - needing
+    if needing and not port_owners and all(declared[name].prepare.offline for name in needing):
         assert set(found.values()) == {None}
         return
-    assert len(downloads) == (1 if needing and not holders else 0)
+    assert len(downloads) == (1 if needing and not port_owners else 0)
     assert not any(declared[name].prepare.offline for name in downloads)
-    have = holders | set(downloads)
+    have = port_owners | set(downloads)
     waiting = {name: source for name, source in found.items() if source and source.host}
     while waiting:  # copies in waves: each from a Spark that has it by then
         wave = {name for name, source in waiting.items() if source.host in have}

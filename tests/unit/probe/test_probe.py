@@ -262,7 +262,7 @@ def test_what_was_hashed_is_told_for_a_file_in_that_very_state_alone(
         (repo / "snapshots" / "c1").mkdir(parents=True, exist_ok=True)
         (repo / "blobs" / name).write_text("x")
         (repo / "snapshots" / "c1" / name).symlink_to(f"../../blobs/{name}")
-        assert verified.check(tmp_path, [verified.Wanted(repo / "blobs" / name, name)], lambda _: None)
+        assert verified.check(tmp_path, [verified.FileToVerify(repo / "blobs" / name, name)], lambda _: None)
     os.utime(repo / "blobs" / "touched", ns=(1, 1))
     found = weights.look_at_weights(str(tmp_path), [["a/b", "c1"]])["a/b@c1"]
     assert found["same"] == {"size": 1, "blob": "same", "hashed": "same", "ok": False}

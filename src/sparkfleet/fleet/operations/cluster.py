@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Rank, SwapRequest
+from sparkfleet.contract.generation import Rank, RolloutRequest
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.run.fleet_run import ClusterRollout
 
@@ -16,7 +16,7 @@ WAIT_S = 180.0
 POLL_S = 0.2
 
 
-def coordinate(act: executor.RunContext, request: SwapRequest, rank: Rank) -> SwapRequest:
+def coordinate(act: executor.RunContext, request: RolloutRequest, rank: Rank) -> RolloutRequest:
     """Return the request with what all members' rollouts share, as soon as every member is ready.
 
     Raise FailedError when one of them is not: nothing was touched on any of them then.

@@ -17,7 +17,7 @@ from pyinfra.context import host, state
 
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.engines.base import ArgChecker
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import cluster
@@ -80,7 +80,7 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     name = operation.service
     if operation.generation is not None:
         _check_args(act, name, operation.generation)
-    request = SwapRequest(
+    request = RolloutRequest(
         id=new_id(name),
         candidate=operation.generation,
         replaces=operation.replaces,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sparkfleet.contract.generation import SwapRequest
+from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.onhost.cluster.head import Head
 from sparkfleet.onhost.cluster.member import Member
 from sparkfleet.onhost.gate.candidate_start import Failure
@@ -94,7 +94,7 @@ class SingleHost:
         """Do nothing."""
 
 
-def coordinator(system: System, journal: Journal, request: SwapRequest) -> Coordinator:
+def coordinator(system: System, journal: Journal, request: RolloutRequest) -> Coordinator:
     """Return the coordinator of a rollout."""
     generation = request.candidate
     if generation is None or generation.rank is None or not request.cluster_key:

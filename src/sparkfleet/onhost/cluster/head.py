@@ -9,7 +9,7 @@ from typing import Any
 
 from sparkfleet.contract.cluster import HeadAnswer, MemberMessage
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.generation import Generation, Rank, SwapRequest
+from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.onhost.cluster import messages, ranks
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
@@ -36,7 +36,7 @@ class Head:
 
     system: System
     journal: Journal
-    request: SwapRequest
+    request: RolloutRequest
     generation: Generation
     rank: Rank
     word: str = messages.PREPARE
@@ -122,7 +122,11 @@ class Head:
             if silent >= messages.SILENT_S:
                 text = f"{self.rank.name(rank)} did not report for {silent:.0f} s"
                 raise CandidateFailedError(Failure(text, messages.NO_FABRIC))
-        if self.word == messages.STOP and self.rank.executor == "ray" and self.system.holders(ranks.RAY_PORT):
+        if (
+            self.word == messages.STOP
+            and self.rank.executor == "ray"
+            and self.system.port_owners(ranks.RAY_PORT)
+        ):
             self._say(messages.START)
 
     def prove(self, gate: Gate) -> Passed:

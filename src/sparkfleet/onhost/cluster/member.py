@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, RolloutEnd
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.generation import Generation, Rank, SwapRequest
+from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.onhost.cluster import messages, proof, ranks
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
@@ -22,7 +22,7 @@ class Member:
 
     system: System
     journal: Journal
-    request: SwapRequest
+    request: RolloutRequest
     generation: Generation
     rank: Rank
     state: str = messages.CHECKING

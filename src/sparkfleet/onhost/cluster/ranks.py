@@ -14,7 +14,7 @@ from typing import Any
 
 from sparkfleet.contract.cluster import PeerQuery, PeerState, RankRun, RolloutEnd
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.generation import Generation, Rank, SwapRequest
+from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.onhost.cluster import proof
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Stop, System
@@ -66,7 +66,7 @@ class Peers:
 
     def _state(self) -> str:
         if self.state == RUNNING and self.rank.is_head and self.rank.executor == "ray":
-            return RUNNING if self.system.holders(RAY_PORT) else READY
+            return RUNNING if self.system.port_owners(RAY_PORT) else READY
         return self.state
 
     def open(self) -> None:
@@ -200,9 +200,9 @@ def _run_path(system: System, service: str) -> Path:
 def _word(system: System, query: PeerQuery) -> dict[str, Any]:
     """Return how a rollout ended here, as a decision of the head; {}: it has not, or is not known."""
     try:
-        directory = store.swap_directory(system.paths.state, query.swap)
+        directory = store.rollout_directory(system.paths.state, query.swap)
         result = files.read_json(directory / "result.json")
-        request = SwapRequest.from_json(files.read_json(directory / "request.json"))
+        request = RolloutRequest.from_json(files.read_json(directory / "request.json"))
     except ValueError:
         return {}
     if not result:

@@ -148,13 +148,13 @@ def _management(
     """Return the netdevs that must stay as they are: of the SSH connection first, of default routes."""
     names = []
     ours = _ssh_address(root, os.getppid())
-    holders = {one.partition("/")[0]: name for name in addresses for one in addresses[name]}
-    if ours in holders:
-        names.append(holders[ours])
+    port_owners = {one.partition("/")[0]: name for name in addresses for one in addresses[name]}
+    if ours in port_owners:
+        names.append(port_owners[ours])
     names += [fields[0] for fields in table if fields[1] == NONE and fields[7] == NONE]
     names = list(dict.fromkeys(names))
     first = next((one for name in names for one in addresses.get(name, ())), "")
-    return names, ours if ours in holders else first.partition("/")[0]
+    return names, ours if ours in port_owners else first.partition("/")[0]
 
 
 def _ssh_address(root: str, pid: int) -> str:

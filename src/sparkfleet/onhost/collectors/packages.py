@@ -27,8 +27,8 @@ def look_at_packages(docker: bool, toolkit: bool) -> dict[str, Any]:
     missing = [name for name in wanted if name not in known]
     if missing:
         return {"wanted": wanted, "missing": missing}
-    words = ("--simulate", "--no-install-recommends", *NO_CACHE, "install", *wanted)
-    code, out, err = commands.run("env", "LC_ALL=C", "apt-get", *words)
+    argv = ("--simulate", "--no-install-recommends", *NO_CACHE, "install", *wanted)
+    code, out, err = commands.run("env", "LC_ALL=C", "apt-get", *argv)
     if code:
         said = [line for line in err.splitlines() if line.startswith("E:")] or [commands.last_line(err + out)]
         return {"wanted": wanted, "error": said[0]}

@@ -78,10 +78,10 @@ def begin(system: System, request: BenchRequest) -> str:
         unit = f"{_unit(request)}-{number}.service"
         systemctl(system, "stop", unit)
         bounds = (f"--property=RuntimeMaxSec={_all_of_it(request) + SPARE_S}", "--property=Nice=5")
-        words = listener(request.tool, lane, port, request.seconds)
-        done = system.run(("systemd-run", "--quiet", "--collect", f"--unit={unit}", *bounds, *words))
+        argv = listener(request.tool, lane, port, request.seconds)
+        done = system.run(("systemd-run", "--quiet", "--collect", f"--unit={unit}", *bounds, *argv))
         if done.code:
-            return f"{words[0]}: {done.text}"
+            return f"{argv[0]}: {done.text}"
     return ""
 
 
@@ -124,10 +124,10 @@ def measure(system: System, request: BenchRequest) -> dict[str, Any]:
 
 
 def _one(system: System, request: BenchRequest, lane: Lane, port: int) -> dict[str, Any]:
-    words = sender(request.tool, lane, port, request.seconds)
+    argv = sender(request.tool, lane, port, request.seconds)
     told: dict[str, Any] = {"link": lane.link, "gbits": None, "problem": ""}
     for _ in range(TRIES):
-        ran = system.run(words, timeout_s=request.seconds + SPARE_S)
+        ran = system.run(argv, timeout_s=request.seconds + SPARE_S)
         told["gbits"] = gbits(request.tool, ran)
         if told["gbits"] is not None:
             return {**told, "problem": ""}

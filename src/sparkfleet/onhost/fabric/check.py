@@ -79,8 +79,8 @@ def peer_answer(system: System, peer: Peer, mtu: int) -> dict[str, Any]:
 
 def ping(system: System, peer: Peer, payload: int) -> bool:
     """Tell whether one unfragmented packet with so many bytes comes back within a second."""
-    words = ("ping", "-n", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(payload), "-I", peer.link)
-    return system.run((*words, peer.address), timeout_s=10).code == 0
+    argv = ("ping", "-n", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(payload), "-I", peer.link)
+    return system.run((*argv, peer.address), timeout_s=10).code == 0
 
 
 def as_evidence(system: System, request: FabricRequest) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sparkfleet.onhost.state import units
 from sparkfleet.onhost.state.journal import Journal, read_events
 
 LINKED, REMOVED, REFUSED, RETURNED = "linked", "removed", "refused", "returned"
-SETTLE_LOOKS, SETTLE_S = 4, 1.0
+SETTLE_TRIES, SETTLE_S = 4, 1.0
 """Looks, and seconds between them, until what was put back is known to stay."""
 KEPT = 10
 """Jobs whose diaries are kept."""
@@ -200,8 +200,8 @@ class _Change:
         if not before["networkd"] and not before["text"] and renderer == "networkd":
             systemctl(system, "stop", f"{netplan.NETWORKD.removesuffix('.service')}.socket", netplan.NETWORKD)
         left = "; ".join(([diagnostic] if diagnostic else []) + diagnostics)
-        words = f"{cause}; everything was put back as it was" + (f", but: {left}" if left else "")
-        return self._end(RETURNED, words, remedy)
+        message = f"{cause}; everything was put back as it was" + (f", but: {left}" if left else "")
+        return self._end(RETURNED, message, remedy)
 
     def _put_back(self, had: links.Snapshot) -> list[str]:
         """Give the netdevs what they had, and see that it stays; return what did not work.
@@ -210,7 +210,7 @@ class _Change:
         when it has found one, a moment later.
         """
         diagnostics = links.put_back(self.system, had)
-        for _ in range(SETTLE_LOOKS):
+        for _ in range(SETTLE_TRIES):
             self.system.sleep(SETTLE_S)
             if links.missing(self.system, had):
                 diagnostics = links.put_back(self.system, had)

@@ -68,26 +68,26 @@ def put_back(system: System, before: Snapshot) -> list[str]:
         gone = [one for one in had["addresses"] if one not in has["addresses"]]
         steps += [("address", "add", one, "dev", name) for one in gone]
         # The kernel makes the route of an address itself; what goes by a gateway comes after it.
-        routes = sorted(had["routes"], key=lambda words: "via" in words)
+        routes = sorted(had["routes"], key=lambda argv: "via" in argv)
         steps += [("route", "replace", *one, "dev", name) for one in routes if one not in has["routes"]]
-        for words in steps:
-            done = system.run(("ip", *words))
+        for argv in steps:
+            done = system.run(("ip", *argv))
             if done.code:
-                diagnostics.append(f"ip {' '.join(words)}: {done.text}")
+                diagnostics.append(f"ip {' '.join(argv)}: {done.text}")
     return diagnostics
 
 
 def _route(shown: dict[str, Any]) -> list[str]:
-    words = [str(shown["dst"])]
+    argv = [str(shown["dst"])]
     for key, word in (("gateway", "via"), ("protocol", "proto"), ("scope", "scope"), ("prefsrc", "src"),
                       ("metric", "metric")):  # fmt: skip
         if shown.get(key) is not None:
-            words += [word, str(shown[key])]
-    return words
+            argv += [word, str(shown[key])]
+    return argv
 
 
-def _json(system: System, *words: str) -> list[dict[str, Any]]:
-    done = system.run(("ip", "-j", *words))
+def _json(system: System, *argv: str) -> list[dict[str, Any]]:
+    done = system.run(("ip", "-j", *argv))
     try:
         found = json.loads(done.out or "[]")
     except ValueError:

@@ -66,8 +66,8 @@ def activate(system: System, renderer: str, links: Iterable[str], declared: Iter
             steps.append(("systemctl", "start", NETWORKD))
         steps.append(("networkctl", "reload"))
         steps += [("networkctl", "reconfigure", link) for link in links]
-    ran = [(words, system.run(words)) for words in steps]
-    return next((f"{' '.join(words)}: {done.text}" for words, done in ran if done.code), "")
+    ran = [(argv, system.run(argv)) for argv in steps]
+    return next((f"{' '.join(argv)}: {done.text}" for argv, done in ran if done.code), "")
 
 
 def runs(system: System) -> bool:

@@ -135,13 +135,13 @@ def _watch(
     if container is None:
         raise CandidateFailedError(Failure("its container disappeared right after the start"))
     progress = Progress(system, journal, generation.engine, redact.secrets_of(container), system.monotonic())
-    guard = memory.FloorGuard(system, generation.floor_mib, lambda: system.kill_now(container))
+    watchdog = memory.MemoryWatchdog(system, generation.floor_mib, lambda: system.kill_now(container))
     gate = Gate(system, generation, lambda: None, progress.wait_for)
     gate.find_api_key(container)
 
     def check_alive() -> None:
         progress.tick()
-        if guard.struck:
+        if watchdog.struck:
             raise EngineEndedError
         try:
             now = system.runtime.inspect(container_id)
@@ -152,7 +152,7 @@ def _watch(
         others.check()
 
     gate.check_alive = check_alive
-    stop_guard = system.every(1.0, guard.sample)
+    stop_watchdog = system.every(1.0, watchdog.sample)
     stop_log = system.runtime.follow(container_id, 0.0, progress.line)
     try:
         journal.step("gate", "the gate", port=generation.port, name=generation.served_name)
@@ -160,20 +160,20 @@ def _watch(
         _check_transport(system, journal, generation, container_id)
         return replace(passed, memory_log=tuple(progress.memory_log))
     except EngineEndedError:
-        raise CandidateFailedError(_ended(system, container_id, guard, gate)) from None
+        raise CandidateFailedError(_ended(system, container_id, watchdog, gate)) from None
     except GateFailedError as error:
-        if guard.struck:
-            raise CandidateFailedError(_ended(system, container_id, guard, gate)) from None
+        if watchdog.struck:
+            raise CandidateFailedError(_ended(system, container_id, watchdog, gate)) from None
         raise CandidateFailedError(
             Failure(
                 str(error),
                 error.remedy,
-                trace=guard.csv(),
+                trace=watchdog.csv(),
                 transcript=tuple(gate.transcript),
             )
         ) from None
     finally:
-        stop_guard()
+        stop_watchdog()
         stop_log()
 
 
@@ -192,19 +192,19 @@ def _check_transport(system: System, journal: Journal, generation: Generation, c
         )
 
 
-def _ended(system: System, container_id: str, guard: memory.FloorGuard, gate: Gate) -> Failure:
+def _ended(system: System, container_id: str, watchdog: memory.MemoryWatchdog, gate: Gate) -> Failure:
     """Return why the engine's process ended, by the memory watchdog, its log, its exit code."""
-    seen: dict[str, Any] = {"trace": guard.csv(), "transcript": tuple(gate.transcript)}
+    seen: dict[str, Any] = {"trace": watchdog.csv(), "transcript": tuple(gate.transcript)}
     container = system.runtime.inspect(container_id)
     if container is None:
-        why = guard.cause or "its container was removed by another process"
-        return Failure(why, memory.REMEDY_FLOOR if guard.struck else "", **seen)
+        why = watchdog.cause or "its container was removed by another process"
+        return Failure(why, memory.REMEDY_FLOOR if watchdog.struck else "", **seen)
     log = redact.redact(system.runtime.log(container_id, LOG_LINES), redact.secrets_of(container))
     reader = diagnosis.reader(gate.generation.engine)
     last = " | ".join(reader.last_meaningful_lines(log, 3))
     code = container.exit_code
-    if guard.struck:
-        return Failure(guard.cause, memory.REMEDY_FLOOR, last, code, **seen)
+    if watchdog.struck:
+        return Failure(watchdog.cause, memory.REMEDY_FLOOR, last, code, **seen)
     ended = f"the engine ended with exit code {code}"
     if container.out_of_memory:
         ended += ", killed by the kernel for lack of memory"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost.machine import wire
-from sparkfleet.onhost.machine.system import Answer, Holder, Memory, Paths, Question, Ran, Stop
+from sparkfleet.onhost.machine.system import Answer, Memory, Paths, PortOwner, Question, Ran, Stop
 from sparkfleet.runtimes import onhost
 from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
 
@@ -56,16 +56,16 @@ class Spark:
         threading.Thread(target=repeat, daemon=True).start()
         return ended.set
 
-    def run(self, words: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
         """Run a command to its end."""
         try:
             done = subprocess.run(
-                list(words), capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+                list(argv), capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
             )
         except FileNotFoundError:
-            return Ran(127, err=f"{words[0]}: no such command")
+            return Ran(127, err=f"{argv[0]}: no such command")
         except subprocess.TimeoutExpired:
-            return Ran(124, err=f"{' '.join(words)}: no end after {timeout_s:.0f} s")
+            return Ran(124, err=f"{' '.join(argv)}: no end after {timeout_s:.0f} s")
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def memory(self) -> Memory:
@@ -110,7 +110,7 @@ class Spark:
         """Send a request to another Spark."""
         return wire.ask(address, port, message, timeout_s)
 
-    def holders(self, port: int) -> tuple[Holder, ...]:
+    def port_owners(self, port: int) -> tuple[PortOwner, ...]:
         """Return the process that listens on the TCP port; for a proxy of dockerd with its container."""
         inodes: set[str] = set()
         for table in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -121,11 +121,11 @@ class Spark:
         if not inodes:
             return ()
         published = {number: instance.id for instance in self.runtime.running() for number in instance.ports}
-        found = [holder for pid in _pids() if (holder := _holder(pid, inodes))]
+        found = [owner for pid in _pids() if (owner := _port_owner(pid, inodes))]
         if not found:
-            return (Holder(0, "a process that is not visible here", published.get(port, "")),)
+            return (PortOwner(0, "a process that is not visible here", published.get(port, "")),)
         return tuple(
-            Holder(one.pid, one.command, published.get(port, "")) if "docker-proxy" in one.command else one
+            PortOwner(one.pid, one.command, published.get(port, "")) if "docker-proxy" in one.command else one
             for one in found
         )
 
@@ -195,13 +195,15 @@ def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _holder(pid: int, inodes: set[str]) -> Holder | None:
+def _port_owner(pid: int, inodes: set[str]) -> PortOwner | None:
     try:
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             link = os.readlink(f"/proc/{pid}/fd/{descriptor}")
             if link.startswith("socket:[") and link[8:-1] in inodes:
-                words = _read(f"/proc/{pid}/cmdline").split("\0")
-                return Holder(pid, " ".join(words)[:120].strip(), container_of(_read(f"/proc/{pid}/cgroup")))
+                argv = _read(f"/proc/{pid}/cmdline").split("\0")
+                return PortOwner(
+                    pid, " ".join(argv)[:120].strip(), container_of(_read(f"/proc/{pid}/cgroup"))
+                )
     except OSError:
         return None
     return None

@@ -13,7 +13,7 @@ SETTLED_MIB = 256
 """A rise smaller than this within a second counts as "no more is coming back"."""
 
 
-class FloorGuard:
+class MemoryWatchdog:
     """Kills an engine when MemAvailable falls below the floor, before the Spark stops answering."""
 
     def __init__(self, system: System, floor_mib: int, kill: Callable[[], None]) -> None:

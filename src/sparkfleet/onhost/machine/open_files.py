@@ -37,12 +37,12 @@ def mapped(text: str) -> set[Identity]:
     return found
 
 
-def any_of(paths: Iterable[Path], holders: set[Identity]) -> Path | None:
+def any_of(paths: Iterable[Path], port_owners: set[Identity]) -> Path | None:
     """Return the first of the files, links followed, that a process has open; None for none."""
     for path in paths:
         with contextlib.suppress(OSError):
             info = path.stat()
-            if (info.st_dev, info.st_ino) in holders:
+            if (info.st_dev, info.st_ino) in port_owners:
                 return path
     return None
 

@@ -83,7 +83,7 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class Holder:
+class PortOwner:
     """The process that listens on a TCP port, and the container it is in ("" = none)."""
 
     pid: int
@@ -112,7 +112,7 @@ class System(Protocol):
     def every(self, seconds: float, call: Callable[[], None]) -> Stop:
         """Call ``call`` in the background, at once and then every ``seconds``."""
 
-    def run(self, words: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
         """Run a command to its end; 127 when it is not there, 124 when it took too long."""
 
     def memory(self) -> Memory:
@@ -132,7 +132,7 @@ class System(Protocol):
     ) -> dict[str, Any] | None:
         """Return another Spark's response; None without one. Never raises."""
 
-    def holders(self, port: int) -> tuple[Holder, ...]:
+    def port_owners(self, port: int) -> tuple[PortOwner, ...]:
         """Return the process that listens on the TCP port."""
 
     def free_mib(self, path: Path) -> int:
@@ -142,17 +142,17 @@ class System(Protocol):
         """SIGKILL its processes directly, also when the runtime's daemon is slow."""
 
 
-def systemctl(system: System, *words: str, timeout_s: float = 180) -> Ran:
+def systemctl(system: System, *argv: str, timeout_s: float = 180) -> Ran:
     """Run ``systemctl``; the caller judges the result."""
-    return system.run(("systemctl", *words), timeout_s)
+    return system.run(("systemctl", *argv), timeout_s)
 
 
 __all__ = [
     "PROGRAM",
     "Answer",
-    "Holder",
     "Memory",
     "Paths",
+    "PortOwner",
     "Question",
     "Ran",
     "Stop",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state import store, units
@@ -29,13 +29,13 @@ class Refusal:
     remedy: str = ""
 
 
-def touched(request: SwapRequest) -> tuple[str, ...]:
+def touched(request: RolloutRequest) -> tuple[str, ...]:
     """Return the services that a rollout stops or starts, the candidate's own last."""
     own = (request.candidate.service,) if request.candidate else ()
     return tuple(name for name in dict.fromkeys(request.replaces) if name not in own) + own
 
 
-def refusal(system: System, request: SwapRequest) -> Refusal | None:
+def refusal(system: System, request: RolloutRequest) -> Refusal | None:
     """Return the first obstacle of the rollout, None when there is none."""
     try:
         for service in touched(request):
@@ -63,7 +63,7 @@ def refusal(system: System, request: SwapRequest) -> Refusal | None:
         return Refusal(REFUSED, f"{system.runtime.daemon}: {error}")
 
 
-def _stale(system: System, request: SwapRequest) -> Refusal | None:
+def _stale(system: System, request: RolloutRequest) -> Refusal | None:
     """The containers are those of the plan."""
     for name, expected in request.expect:
         container = system.runtime.find(name)
@@ -99,7 +99,7 @@ def _foreign(system: System, found: dict[str, Instance | None]) -> Refusal | Non
     return None
 
 
-def _candidate(system: System, request: SwapRequest) -> Refusal | None:
+def _candidate(system: System, request: RolloutRequest) -> Refusal | None:
     generation = request.candidate
     if generation is None:
         return None
@@ -125,7 +125,7 @@ def _candidate(system: System, request: SwapRequest) -> Refusal | None:
     return None
 
 
-def _port(system: System, request: SwapRequest, found: dict[str, Instance | None]) -> Refusal | None:
+def _port(system: System, request: RolloutRequest, found: dict[str, Instance | None]) -> Refusal | None:
     if request.candidate is None:
         return None
     leaving = {container.id for container in found.values() if container}
@@ -133,9 +133,9 @@ def _port(system: System, request: SwapRequest, found: dict[str, Instance | None
         (request.candidate.port, "stop it, or give the service another port"),
         *((port, "stop it: the ranks of a cluster need this port") for port in _meeting(request.candidate)),
     ):
-        for holder in system.holders(port):
-            if holder.container not in leaving:
-                name = _name_of(system, holder.container) or f"{holder.command} (pid {holder.pid})"
+        for owner in system.port_owners(port):
+            if owner.container not in leaving:
+                name = _name_of(system, owner.container) or f"{owner.command} (pid {owner.pid})"
                 cause = f"port {port} is held by {name}, which this rollout does not replace"
                 return Refusal(REFUSED, cause, remedy)
     return None
@@ -154,7 +154,7 @@ def _name_of(system: System, container_id: str) -> str:
     return f"{system.runtime.noun} {container.name} ({container.id[:12]})" if container else ""
 
 
-def _memory(system: System, request: SwapRequest, found: dict[str, Instance | None]) -> Refusal | None:
+def _memory(system: System, request: RolloutRequest, found: dict[str, Instance | None]) -> Refusal | None:
     """What a running engine will release is not known for sure: only the impossible is refused here.
 
     After the stop, memory is measured, and the candidate is not started without enough of it.
@@ -182,7 +182,7 @@ def _disk(system: System) -> Refusal | None:
     return None
 
 
-def _gpu(system: System, request: SwapRequest) -> Refusal | None:
+def _gpu(system: System, request: RolloutRequest) -> Refusal | None:
     """A driver that was replaced under a running engine does not stop it, but no other engine starts."""
     if request.candidate is None or not system.runtime.workload(request.candidate).gpus:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparkfleet.contract.generation import SwapRequest
+from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.onhost.machine import files, runtime_wait
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import rollout
@@ -18,16 +18,16 @@ INTERNAL = 70
 """Exit code of ``swap-run`` after an internal error: systemd starts it again (EX_SOFTWARE)."""
 
 
-def request(system: System, wanted: SwapRequest) -> tuple[int, dict[str, Any]]:
+def request(system: System, wanted: RolloutRequest) -> tuple[int, dict[str, Any]]:
     """Write the request and start it detached. Return exit code and response, without waiting."""
     state = system.paths.state
-    if (store.swap_directory(state, wanted.id) / "request.json").exists():
+    if (store.rollout_directory(state, wanted.id) / "request.json").exists():
         return 0, {"swap": wanted.id, "text": "was requested before"}
     try:
         with store.lock(state, wait=False):
             going_on = store.unfinished(state)
             if not going_on:
-                directory = store.swap_directory(state, wanted.id)
+                directory = store.rollout_directory(state, wanted.id)
                 files.write_json(directory / "request.json", wanted.to_json(), mode=0o600)
                 diagnostic = start(system, wanted.id)
                 if diagnostic:
@@ -42,9 +42,9 @@ def request(system: System, wanted: SwapRequest) -> tuple[int, dict[str, Any]]:
     return BUSY, {"swap": other, "text": f"another rollout is in progress: {other or 'a change of a unit'}"}
 
 
-def start(system: System, swap_id: str) -> str:
+def start(system: System, rollout_id: str) -> str:
     """Run ``swap-run`` in a unit of its own; return "" or the problem. One that runs is left alone."""
-    if runs(system, swap_id):
+    if runs(system, rollout_id):
         return ""
     properties = (
         "Description=sparkfleet: swap",
@@ -57,16 +57,16 @@ def start(system: System, swap_id: str) -> str:
     )
     done = system.run(
         (
-            *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit_name(swap_id)}"),
+            *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit_name(rollout_id)}"),
             *(f"--property={entry}" for entry in properties),
             *units.PYTHON.split(),
-            *("swap-run", swap_id),
+            *("swap-run", rollout_id),
         )
     )
     return f"systemd-run: {done.text}" if done.code else ""
 
 
-def resume(system: System, swap_id: str) -> str:
+def resume(system: System, rollout_id: str) -> str:
     """Continue an unfinished rollout whose program does not run; return "" or the problem.
 
     Right after a boot the recovery does that: services start after it. A rollout that holds the lock and
@@ -77,17 +77,17 @@ def resume(system: System, swap_id: str) -> str:
     if enabled and state in {"inactive", "activating"}:
         systemctl(system, "start", "--no-block", units.RECOVER)
         return ""
-    return start(system, swap_id)
+    return start(system, rollout_id)
 
 
-def unit_name(swap_id: str) -> str:
+def unit_name(rollout_id: str) -> str:
     """Return the unit that a rollout runs in."""
-    return f"sparkfleet-swap-{store.check_swap(swap_id)}.service"
+    return f"sparkfleet-swap-{store.check_rollout_id(rollout_id)}.service"
 
 
-def runs(system: System, swap_id: str) -> bool:
+def runs(system: System, rollout_id: str) -> bool:
     """Return whether a rollout's program runs, or is about to be started again."""
-    return systemctl(system, "is-active", unit_name(swap_id)).out.strip() in {"active", "activating"}
+    return systemctl(system, "is-active", unit_name(rollout_id)).out.strip() in {"active", "activating"}
 
 
 def recover(system: System) -> list[str]:
@@ -96,14 +96,16 @@ def recover(system: System) -> list[str]:
     A rollout that runs was requested since the boot: it holds the lock, and a service that it starts waits
     for this. It is left alone.
     """
-    found = [swap_id for swap_id in store.unfinished(system.paths.state) if not runs(system, swap_id)]
+    found = [
+        rollout_id for rollout_id in store.unfinished(system.paths.state) if not runs(system, rollout_id)
+    ]
     if not found:
         return []
     deadline = system.monotonic() + BOOT_S
     runtime_wait.wait(system, lambda _: None, lambda: system.monotonic() >= deadline)
     with store.lock(system.paths.state):
-        for swap_id in found:
-            rollout.settle(system, swap_id)
-    for swap_id in found:
-        start(system, swap_id)
+        for rollout_id in found:
+            rollout.settle(system, rollout_id)
+    for rollout_id in found:
+        start(system, rollout_id)
     return found

@@ -15,11 +15,11 @@ from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableErro
 POLL_S = 0.2
 
 
-def follow(system: System, swap_id: str, since: int, wait_s: float) -> Iterator[dict[str, Any]]:
+def follow(system: System, rollout_id: str, since: int, wait_s: float) -> Iterator[dict[str, Any]]:
     """Yield the events from ``since`` on; wait up to ``wait_s`` seconds for new ones. A result comes last."""
-    directory = store.swap_directory(system.paths.state, swap_id)
+    directory = store.rollout_directory(system.paths.state, rollout_id)
     if not (directory / "request.json").exists():
-        raise FileNotFoundError(f"there is no rollout {swap_id} on this Spark")
+        raise FileNotFoundError(f"there is no rollout {rollout_id} on this Spark")
     deadline = system.monotonic() + wait_s
     events = read_events(directory, since)
     while not events and system.monotonic() < deadline and not _over(directory, since):
@@ -30,7 +30,7 @@ def follow(system: System, swap_id: str, since: int, wait_s: float) -> Iterator[
     result = files.read_json(directory / "result.json")
     if result and not ended:  # the event was lost (a full disk, a kill in between): the file counts
         yield {"n": since + len(events), "kind": "result", **result}
-    elif not result and not events and not detached.runs(system, swap_id):
+    elif not result and not events and not detached.runs(system, rollout_id):
         text = "its program does not run; the next rollout, or `recover`, finishes it"
         yield {"n": since, "kind": "waiting", "text": text, "stalled": True}
 

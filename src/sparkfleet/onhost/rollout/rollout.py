@@ -15,7 +15,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.onhost.cluster import coordination
 from sparkfleet.onhost.cluster.coordination import Coordinator
 from sparkfleet.onhost.cluster.messages import CoordinationError
@@ -35,9 +35,9 @@ MAX_TRIES = 8
 """Attempts after which an interrupted rollout is given up."""
 
 
-def run(system: System, swap_id: str) -> dict[str, Any]:
+def run(system: System, rollout_id: str) -> dict[str, Any]:
     """Run the rollout, or finish it; return its result. The caller holds the lock."""
-    journal = Journal(store.swap_directory(system.paths.state, swap_id), system.now)
+    journal = Journal(store.rollout_directory(system.paths.state, rollout_id), system.now)
     result = journal.result
     if result is not None:
         return result
@@ -58,12 +58,12 @@ def run(system: System, swap_id: str) -> dict[str, Any]:
         rollout.coordinator.close()
 
 
-def settle(system: System, swap_id: str) -> None:
+def settle(system: System, rollout_id: str) -> None:
     """At boot, before any service starts: restore the containers, units and records of interrupted rollouts.
 
     Nothing is started here: systemd starts what is enabled, and ``run`` does the rest.
     """
-    journal = Journal(store.swap_directory(system.paths.state, swap_id), system.now)
+    journal = Journal(store.rollout_directory(system.paths.state, rollout_id), system.now)
     if journal.result is not None:
         return
     request = journal.request
@@ -90,7 +90,7 @@ class Rollout:
 
     system: System
     journal: Journal
-    request: SwapRequest
+    request: RolloutRequest
     coordinator: Coordinator
 
     def forward(self) -> dict[str, Any]:

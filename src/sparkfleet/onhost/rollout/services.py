@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.onhost.machine import files, programs
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import changeover, snapshot
@@ -42,14 +42,14 @@ def repair(system: System, generation: Generation, by: str = "") -> dict[str, An
             # The supervisor ends and leaves the engine running; the new one adopts it. `start` would wait
             # for RestartSec first, `restart` does not, and has nothing left to stop.
             systemctl(system, "kill", "--signal=SIGUSR1", unit)
-            _wait_for_guard(system, unit)
+            _wait_for_supervisor(system, unit)
             start = "restart"
         systemctl(system, "reset-failed", unit)
         files.remove(store.service_directory(system.paths.state, service) / "starts.json")
-        for words in (("enable", unit), (start, unit)):
-            done = systemctl(system, *words, timeout_s=330)
+        for argv in (("enable", unit), (start, unit)):
+            done = systemctl(system, *argv, timeout_s=330)
             if done.code:
-                raise RefusedError(f"systemctl {' '.join(words)}: {done.text}")
+                raise RefusedError(f"systemctl {' '.join(argv)}: {done.text}")
     return {
         "service": service,
         "generation": generation.id,
@@ -81,7 +81,7 @@ def stop(system: System, service: str, *, remove: bool) -> dict[str, Any]:
     return {"service": service, "text": f"{service} is {done}"}
 
 
-def rollback(system: System, service: str, swap_id: str) -> dict[str, Any]:
+def rollback(system: System, service: str, rollout_id: str) -> dict[str, Any]:
     """Return the request that rolls back to the generation before this service's.
 
     Where it replaced several services, the others' requests are under ``then``, in order.
@@ -96,13 +96,15 @@ def rollback(system: System, service: str, swap_id: str) -> dict[str, Any]:
     if not previous:
         raise RefusedError(f"{service} is the first generation here: there is no generation to roll back to")
     container = system.runtime.find(service)
-    first = SwapRequest(
-        swap_id,
+    first = RolloutRequest(
+        rollout_id,
         previous[0],
         (service,),
         ((service, container.id if container else ""),),
     )
-    then = [SwapRequest(f"{swap_id}-{number}", one, ()) for number, one in enumerate(previous[1:], start=2)]
+    then = [
+        RolloutRequest(f"{rollout_id}-{number}", one, ()) for number, one in enumerate(previous[1:], start=2)
+    ]
     return {**first.to_json(), "then": [one.to_json() for one in then]}
 
 
@@ -112,7 +114,7 @@ def _same_workload(system: System, known: Generation, wanted: Generation) -> boo
     return mine == theirs
 
 
-def _wait_for_guard(system: System, unit: str) -> None:
+def _wait_for_supervisor(system: System, unit: str) -> None:
     deadline = system.monotonic() + 30
     while is_held(system, unit):
         if system.monotonic() >= deadline:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import checks
@@ -19,7 +19,7 @@ STOP_TIMEOUT_S = 60
 """Grace for an engine whose own is not on record."""
 
 
-def look(system: System, request: SwapRequest) -> dict[str, Any]:
+def look(system: System, request: RolloutRequest) -> dict[str, Any]:
     """Return the state of all services that the rollout affects."""
     return {service: look_at(system, service) for service in checks.touched(request)}
 

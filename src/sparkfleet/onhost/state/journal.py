@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.contract.generation import SwapRequest
+from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.onhost.machine import files
 
 BALLAST = 256 * 1024
@@ -36,12 +36,12 @@ class Journal:
         self._next = self._events[-1]["n"] + 1 if self._events else 0
 
     @property
-    def request(self) -> SwapRequest:
+    def request(self) -> RolloutRequest:
         """Return the request."""
         data = files.read_json(self.directory / "request.json")
         if data is None:
             raise FileNotFoundError(self.directory / "request.json")
-        return SwapRequest.from_json(data)
+        return RolloutRequest.from_json(data)
 
     @property
     def result(self) -> dict[str, Any] | None:

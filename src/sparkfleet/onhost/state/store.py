@@ -17,7 +17,7 @@ from sparkfleet.onhost.machine import files
 KEPT_GENERATIONS = 5
 KEPT_SWAPS = 10
 _SERVICE = re.compile(r"^(?!recover$|swap-|stage-)[a-z0-9][a-z0-9.-]{0,62}(?<!\.next)(?<!\.old)$")
-_SWAP = re.compile(r"^[a-z0-9][a-z0-9-]{0,47}$")
+_ROLLOUT_ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,47}$")
 
 
 class BusyError(Exception):
@@ -37,13 +37,13 @@ def check_service(name: str) -> str:
     return name
 
 
-def check_swap(swap_id: str) -> str:
+def check_rollout_id(rollout_id: str) -> str:
     """Return a rollout's id, or raise ValueError."""
-    if not _SWAP.match(swap_id):
+    if not _ROLLOUT_ID.match(rollout_id):
         raise ValueError(
-            f"{swap_id!r} cannot be a rollout's id: lower-case letters, digits, dashes, at most 48"
+            f"{rollout_id!r} cannot be a rollout's id: lower-case letters, digits, dashes, at most 48"
         )
-    return swap_id
+    return rollout_id
 
 
 def service_directory(state: Path, service: str) -> Path:
@@ -96,9 +96,9 @@ def cluster_key(state: Path, service: str) -> str:
     return files.read_or_default(RankKey, _key_path(state, service, str(record.get("swap", "")))).cluster_key
 
 
-def keep_cluster_key(state: Path, service: str, swap_id: str, key: str) -> None:
+def keep_cluster_key(state: Path, service: str, rollout_id: str, key: str) -> None:
     """Keep a rollout's key for the supervisors: beside the record, which people and plans read."""
-    files.write_json(_key_path(state, service, swap_id), RankKey(key).to_json(), mode=0o600)
+    files.write_json(_key_path(state, service, rollout_id), RankKey(key).to_json(), mode=0o600)
 
 
 def forget_cluster_keys(state: Path, service: str, but: str) -> None:
@@ -109,8 +109,8 @@ def forget_cluster_keys(state: Path, service: str, but: str) -> None:
             files.remove(path)
 
 
-def _key_path(state: Path, service: str, swap_id: str) -> Path:
-    return service_directory(state, service) / "ranks" / f"{swap_id}.json"
+def _key_path(state: Path, service: str, rollout_id: str) -> Path:
+    return service_directory(state, service) / "ranks" / f"{rollout_id}.json"
 
 
 def remember(state: Path, record: dict[str, Any]) -> None:
@@ -143,9 +143,9 @@ def retire(state: Path, service: str) -> None:
     files.remove(service_directory(state, service) / "starts.json")
 
 
-def swap_directory(state: Path, swap_id: str) -> Path:
+def rollout_directory(state: Path, rollout_id: str) -> Path:
     """Return the directory of a rollout's journal."""
-    return state / "swaps" / check_swap(swap_id)
+    return state / "swaps" / check_rollout_id(rollout_id)
 
 
 def swaps(state: Path) -> tuple[Path, ...]:

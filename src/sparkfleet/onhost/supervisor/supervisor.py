@@ -147,15 +147,15 @@ class Supervisor:
 
     def _watch(self, container: Instance, began: float, daemon_was: str) -> int | None:
         """Return the exit code; None: restart, a rank is lost. RuntimeUnavailableError: no daemon."""
-        guard = memory.FloorGuard(self.system, self.floor_mib, lambda: self.system.kill_now(container))
-        stop_guard = self.system.every(1.0, guard.sample)
+        watchdog = memory.MemoryWatchdog(self.system, self.floor_mib, lambda: self.system.kill_now(container))
+        stop_watchdog = self.system.every(1.0, watchdog.sample)
         silent = threading.Event()
         stop_log = self.system.runtime.follow(container.id, began, self.say, silent.set)
         stop_looking = self.peers.watch() if self.peers else lambda: None
         try:
             self._wait_for_end(container, silent)
         finally:
-            stop_guard()
+            stop_watchdog()
             stop_log()
             stop_looking()
         if self.leave.is_set():
@@ -169,8 +169,8 @@ class Supervisor:
             self.system.runtime.stop(container.id, self.stop_timeout_s)
             self.say(f"sparkfleet: {valve.flush(self.system).text}")
             return None
-        if guard.struck:
-            self.say(f"sparkfleet: {guard.cause}. {memory.REMEDY_FLOOR}")
+        if watchdog.struck:
+            self.say(f"sparkfleet: {watchdog.cause}. {memory.REMEDY_FLOOR}")
             return ENDED
         if self._runtime_leaves(daemon_was):
             raise RuntimeUnavailableError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Rank, SwapRequest
+from sparkfleet.contract.generation import Rank, RolloutRequest
 from sparkfleet.fleet.operations import cluster
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.run.fleet_run import FleetRun
@@ -27,9 +27,9 @@ class Act:
     def progress(self, *_: object) -> None:
         """Nobody looks."""
 
-    def meet(self) -> SwapRequest:
+    def meet(self) -> RolloutRequest:
         me: Any = self
-        return cluster.coordinate(me, SwapRequest(f"own-{self.rank.rank}", None, ()), self.rank)
+        return cluster.coordinate(me, RolloutRequest(f"own-{self.rank.rank}", None, ()), self.rank)
 
 
 def diagnostic(act: Act) -> Diagnostic:
@@ -41,7 +41,7 @@ def diagnostic(act: Act) -> Diagnostic:
 def test_all_members_get_the_id_and_the_token_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     run = FleetRun()
     first, second = Act(run, 0), Act(run, 1)
-    found: list[SwapRequest] = []
+    found: list[RolloutRequest] = []
     monkeypatch.setattr(time, "sleep", lambda _: found.append(second.meet()))
     found.append(first.meet())
     assert {one.id for one in found} == {"own-0"}

@@ -103,8 +103,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
         monkeypatch.setattr(
             copies,
             "copy",
-            lambda act, holder, wanted, _: run.act(
-                act.host.name, f"{act.host.name} copies {wanted[0].repo[-1]} from {holder.name}"
+            lambda act, owner, wanted, _: run.act(
+                act.host.name, f"{act.host.name} copies {wanted[0].repo[-1]} from {owner.name}"
             ),
         )
         return run
@@ -225,8 +225,8 @@ def images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Callable[[str], E
         def download(act: executor.RunContext, _: object) -> None:
             run.act(act.host.name, f"{act.host.name} builds")
 
-        def copy(act: executor.RunContext, holder: Any, *_: object) -> None:
-            run.act(act.host.name, f"{act.host.name} copies from {holder.name}")
+        def copy(act: executor.RunContext, owner: Any, *_: object) -> None:
+            run.act(act.host.name, f"{act.host.name} copies from {owner.name}")
 
         monkeypatch.setattr(stage_job, "download", download)
         monkeypatch.setattr(copies, "copy_image", copy)

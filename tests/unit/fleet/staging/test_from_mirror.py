@@ -17,7 +17,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import tunnel
 from sparkfleet.fleet.staging import from_mirror
 from sparkfleet.offline import models
-from sparkfleet.onhost.artifacts.copy.file import Wanted
+from sparkfleet.onhost.artifacts.copy.file import FileToReceive
 from sparkfleet.onhost.artifacts.copy.receive import Listener, Receiver
 from sparkfleet.onhost.artifacts.copy.send import Shown
 from sparkfleet.onhost.artifacts.fetch.pull import StageError
@@ -39,9 +39,11 @@ def shown(mirror: Path) -> list[Shown]:
     return [Shown(str(models.snapshot(mirror, WEIGHTS) / FILE.path), FILE.size)]
 
 
-def wanted(tmp_path: Path) -> Wanted:
+def wanted(tmp_path: Path) -> FileToReceive:
     (tmp_path / "spark").mkdir(exist_ok=True)
-    return Wanted(number=0, size=len(BODY), blob=FILE.blob, target=str(tmp_path / "spark" / "w"), name="w")
+    return FileToReceive(
+        number=0, size=len(BODY), blob=FILE.blob, target=str(tmp_path / "spark" / "w"), name="w"
+    )
 
 
 def receive(tmp_path: Path, port: int, token: str) -> bytes:

@@ -36,7 +36,7 @@ def words(token: Path | None = None, endpoint: str = "") -> list[str]:
         "image": "repo@sha256:1", "repo": "org/name", "revision": REVISION,
         "models_dir": "/m", "endpoint": endpoint,
     }  # fmt: skip
-    return fetch.download_words(weights, ["config.json"], USER, token, "stage-1")
+    return fetch.download_argv(weights, ["config.json"], USER, token, "stage-1")
 
 
 def test_the_download_runs_in_the_pinned_image_as_the_login_user_for_the_named_files_alone() -> None:
@@ -344,7 +344,7 @@ def test_a_file_whose_hash_was_found_wrong_is_fetched_again_whatever_its_size_sa
     link = put(root, weights["files"][0], "[]")
     state.mkdir()
     assert hub_cache.wrong_files(root, REVISION, weights["files"], verified.read(state)) == []
-    verified.check(state, [verified.Wanted(link, weights["files"][0]["blob"])], lambda _: None)
+    verified.check(state, [verified.FileToVerify(link, weights["files"][0]["blob"])], lambda _: None)
     assert hub_cache.wrong_files(root, REVISION, weights["files"], verified.read(state)) == weights["files"]
     a_hub_that_sends(monkeypatch, weights, "{}")
     carry_out(tmp_path, weights)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.generation import Generation, Rank, SwapRequest
+from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.cluster.messages import PORT
-from sparkfleet.onhost.machine.system import Holder
+from sparkfleet.onhost.machine.system import PortOwner
 from tests.unit.onhost.world import Engine, World, generation
 
 TOKEN = "t0ken"
@@ -33,7 +33,7 @@ def ask(world: World, rank: int, token: str = TOKEN, **changes: Any) -> dict[str
         f"io.sparkfleet.generation={candidate.id}" if word.startswith("io.sparkfleet.generation=") else word
         for word in candidate.create
     )
-    return world.ask(SwapRequest("s1", replace(candidate, create=labelled), ("nano",), cluster_key=token))
+    return world.ask(RolloutRequest("s1", replace(candidate, create=labelled), ("nano",), cluster_key=token))
 
 
 def worker(world: World, **changes: Any) -> list[str]:
@@ -199,7 +199,7 @@ def test_a_rank_is_never_changed_by_itself(cluster: World) -> None:
 @pytest.mark.parametrize(("rank", "outcome"), [(0, "refused"), (1, "promoted")])
 def test_a_leftover_at_the_ranks_meeting_place_is_named(cluster: World, rank: int, outcome: str) -> None:
     cluster.serve(generation())
-    cluster.foreign_holders[ranks.MASTER_PORT] = Holder(77, "vllm serve", "")
+    cluster.foreign_holders[ranks.MASTER_PORT] = PortOwner(77, "vllm serve", "")
     head(cluster, "stop", "start", "commit")
     result = ask(cluster, rank)
     assert result["outcome"] == outcome

@@ -69,8 +69,8 @@ def test_whoever_listens_on_a_port_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        found = spark.holders(listener.getsockname()[1])
-    assert [(holder.pid, Path(sys.executable).name in holder.command) for holder in found] == [
+        found = spark.port_owners(listener.getsockname()[1])
+    assert [(owner.pid, Path(sys.executable).name in owner.command) for owner in found] == [
         (os.getpid(), True)
     ]
 
@@ -107,7 +107,7 @@ def test_the_floor_guard_goes_on_killing_and_keeps_the_first_reason(world: World
     world.engines["img:1"] = Engine(memory_mib=121_000)
     world.add("nano", generation())
     kills: list[int] = []
-    guard = memory.FloorGuard(world, 2048, lambda: kills.append(1))
+    guard = memory.MemoryWatchdog(world, 2048, lambda: kills.append(1))
     guard.sample()
     world.other_memory_mib = 0
     guard.sample()
@@ -117,7 +117,7 @@ def test_the_floor_guard_goes_on_killing_and_keeps_the_first_reason(world: World
 
 
 def test_memory_above_the_floor_kills_nobody(world: World) -> None:
-    guard = memory.FloorGuard(world, 2048, lambda: pytest.fail("killed"))
+    guard = memory.MemoryWatchdog(world, 2048, lambda: pytest.fail("killed"))
     guard.sample()
     assert guard.cause == ""
 
@@ -167,7 +167,7 @@ def test_a_valve_that_may_not_flush_says_why(world: World, monkeypatch: pytest.M
 def test_pressure_is_in_the_trace_only_where_the_kernel_has_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guard = memory.FloorGuard(world, 1, lambda: None)
+    guard = memory.MemoryWatchdog(world, 1, lambda: None)
     monkeypatch.setattr(world, "memory", lambda: Memory(10, 5, 1, 0, 12.5))
     guard.sample()
     assert guard.csv().splitlines()[1].endswith(",5,1,12.5")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.generation import LABEL_GENERATION, Gate, Generation, SwapRequest
-from sparkfleet.onhost.machine.system import Holder, Ran
+from sparkfleet.contract.generation import LABEL_GENERATION, Gate, Generation, RolloutRequest
+from sparkfleet.onhost.machine.system import PortOwner, Ran
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import read_events
 from tests.unit.onhost.world import TOTAL_MIB, Box, Engine, World, generation
@@ -15,7 +15,7 @@ OLD, NEW, OTHER = generation(), generation(image="img:2"), generation("other", "
 
 
 def ask(world: World, candidate: Generation | None, *replaces: str, **more: Any) -> dict[str, Any]:
-    return world.ask(SwapRequest("s1", candidate, replaces, **more))
+    return world.ask(RolloutRequest("s1", candidate, replaces, **more))
 
 
 def picture(world: World) -> Any:
@@ -124,7 +124,7 @@ def test_what_the_engine_said_is_in_the_result_and_the_evidence(world: World) ->
     world.engines["img:2"] = FAILURES["unknown flag"][0]
     world.serve(OLD)
     result = ask(world, NEW, "nano")
-    folder = store.swap_directory(world.paths.state, "s1") / "evidence"
+    folder = store.rollout_directory(world.paths.state, "s1") / "evidence"
     assert "unrecognized arguments: --nonsense 1" in result["line"]
     assert result["exit_code"] == 2
     assert result["evidence"] == str(folder)
@@ -220,7 +220,7 @@ def test_units_that_used_up_their_starts_are_given_new_ones(world: World) -> Non
     assert old.running
     world.limited = {OLD.unit_name}
     world.engines["img:2"] = Engine()
-    assert world.ask(SwapRequest("s2", NEW, ("nano",)))["outcome"] == "promoted"
+    assert world.ask(RolloutRequest("s2", NEW, ("nano",)))["outcome"] == "promoted"
 
 
 def test_an_engine_that_survives_its_kill_is_given_up_all_the_same(
@@ -260,7 +260,7 @@ def refuse_other(world: World) -> Box:
 
 
 def refuse_port(world: World) -> None:
-    world.foreign_holders[8000] = Holder(321, "python3 -m http.server", "")
+    world.foreign_holders[8000] = PortOwner(321, "python3 -m http.server", "")
 
 
 def refuse_image(world: World) -> None:
@@ -438,7 +438,7 @@ def test_no_secret_reaches_diary_result_or_evidence(world: World) -> None:
 def test_the_diary_tells_steps_and_phases_in_order(world: World) -> None:
     world.serve(OLD)
     ask(world, NEW, "nano")
-    events = read_events(store.swap_directory(world.paths.state, "s1"))
+    events = read_events(store.rollout_directory(world.paths.state, "s1"))
     steps = [event["step"] for event in events if event["kind"] == "step"]
     assert steps == ["begin", "check", "create", "created", "stop", "start", "gate", "promote"]
     assert [event["n"] for event in events] == list(range(len(events)))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparkfleet.contract.generation import Generation, SwapRequest
+from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.rollout import rollout
 from sparkfleet.onhost.state import store
@@ -31,7 +31,7 @@ CANDIDATES = {"good": GOOD, "bad": BAD, "wedged": WEDGED, "another service": QWE
 def start(world: World, candidate: Generation) -> None:
     world.engines = dict(ENGINES)
     world.serve(OLD)
-    world.write(SwapRequest("s1", candidate, ("nano",)))
+    world.write(RolloutRequest("s1", candidate, ("nano",)))
     world.points = 0
 
 
@@ -131,11 +131,11 @@ def test_one_generation_serves_after_kills_in_a_row(
 
 def test_a_kill_before_the_first_deployment_is_promoted_leaves_nothing(world: World) -> None:
     world.engines = dict(ENGINES)
-    world.write(SwapRequest("s1", GOOD, ()))
+    world.write(RolloutRequest("s1", GOOD, ()))
     total = 0
     for point in range(200):
         empty(world)
-        world.write(SwapRequest("s1", GOOD, ()))
+        world.write(RolloutRequest("s1", GOOD, ()))
         world.points, world.kill_at = 0, point
         try:
             rollout.run(world, "s1")
@@ -157,7 +157,7 @@ def test_a_kill_before_the_first_deployment_is_promoted_leaves_nothing(world: Wo
 def test_a_killed_removal_is_finished(world: World) -> None:
     for point in range(200):
         start(empty(world), GOOD)
-        world.write(SwapRequest("s1", None, ("nano",)))
+        world.write(RolloutRequest("s1", None, ("nano",)))
         world.points, world.kill_at = 0, point
         try:
             rollout.run(world, "s1")

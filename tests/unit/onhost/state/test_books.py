@@ -123,7 +123,7 @@ def test_a_record_that_cannot_be_read_is_named_and_is_no_record(tmp_path: Path, 
 
 def test_the_last_ten_finished_swaps_are_kept_and_unfinished_ones_always(tmp_path: Path) -> None:
     for number in range(14):
-        folder = store.swap_directory(tmp_path, f"s{number}")
+        folder = store.rollout_directory(tmp_path, f"s{number}")
         files.write_json(folder / "request.json", {})
         os.utime(folder / "request.json", (number, number))
         if number:
@@ -138,14 +138,14 @@ def test_the_lock_is_held_by_one_and_freed_by_a_kill(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path; from sparkfleet.onhost.state import store\n"
         "with store.lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
+    owner = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == b"held\n"
     with pytest.raises(store.BusyError), store.lock(tmp_path, wait=False):
         pass
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
     with store.lock(tmp_path, wait=False):
         pass
 

@@ -139,7 +139,7 @@ def first_attribute(*places: str) -> Any:
     return None
 
 
-def parse(words: list[str]) -> dict[str, Any]:
+def parse(argv: list[str]) -> dict[str, Any]:
     """Return whether the parser accepts the words after ``vllm serve``, and what it says if not."""
     whole, serve, module = command_line()
 
@@ -150,7 +150,7 @@ def parse(words: list[str]) -> dict[str, Any]:
     error = ""
     try:
         # From the word `serve` on, as `vllm` does it: it treats a few words of `serve` by themselves.
-        args = whole.parse_args(["serve", *words])
+        args = whole.parse_args(["serve", *argv])
         validate = getattr(module, "validate_parsed_serve_args", None)
         if validate is not None:
             args.chat_template = None  # its file is mounted into the service's container, not into this one
@@ -388,7 +388,7 @@ def schema() -> dict[str, Any]:
     }
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Answer on stdout; exit code 0 accepted, 1 refused, 2 could not be asked."""
     out = os.dup(1)
     os.dup2(2, 1)  # vLLM logs to stdout: it is kept for the answer
@@ -396,7 +396,7 @@ def main(words: list[str]) -> int:
     os.environ.setdefault("VLLM_PLUGINS", "")
     os.environ.update(VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", HF_HUB_OFFLINE="1")
     try:
-        answer = schema() if words[:1] == ["schema"] else parse(words[1:])
+        answer = schema() if argv[:1] == ["schema"] else parse(argv[1:])
     except Exception as error:  # whatever happens in there, the answer is JSON
         answer = {"ok": None, "error": f"{type(error).__name__}: {error}"[:2000], "version": ""}
     with os.fdopen(out, "w") as stdout:

@@ -26,7 +26,7 @@ Identity = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FileToReceive:
     """A file to bring: its number at the sender, bytes, hash (SHA-256, or git's object id) and place."""
 
     number: int
@@ -44,7 +44,7 @@ def hash_of(blob: str, size: int) -> Any:
     return hashlib.sha256()
 
 
-def here(file: Wanted) -> Identity | None:
+def here(file: FileToReceive) -> Identity | None:
     """Return what the file is when it lies in its place already, by its hash; None when it does not."""
     with _disk(file):
         try:
@@ -59,7 +59,7 @@ def here(file: Wanted) -> Identity | None:
 class Arriving:
     """A file while it comes. ``offset`` is how far it is, and how far its hash is."""
 
-    def __init__(self, file: Wanted) -> None:
+    def __init__(self, file: FileToReceive) -> None:
         """Open the file beside its place and read what an earlier try left through the hash."""
         self.file = file
         self._beside = file.target + BESIDE
@@ -117,7 +117,7 @@ def _identity(info: os.stat_result) -> Identity:
 
 
 @contextmanager
-def _disk(file: Wanted) -> Iterator[None]:
+def _disk(file: FileToReceive) -> Iterator[None]:
     try:
         yield
     except OSError as error:

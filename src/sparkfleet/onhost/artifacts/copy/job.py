@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost.artifacts.copy.file import Wanted
+from sparkfleet.onhost.artifacts.copy.file import FileToReceive
 from sparkfleet.onhost.artifacts.copy.receive import Listener, Receiver
 from sparkfleet.onhost.artifacts.fetch import rates, staged, verified
 from sparkfleet.onhost.artifacts.fetch.hub_cache import clear, repository, wrong_files
@@ -54,7 +54,7 @@ def copy(
         "transfer_key": transfer_key,
         "sender": order["sender"],
         "listeners": order["listeners"],
-        "files": [wanted_of(root, file) for file in wrong],
+        "files": [file_to_receive(root, file) for file in wrong],
         "links": [link_of(root, order["revision"], file) for file in wrong],
     }
 
@@ -74,7 +74,7 @@ def copy(
     journal.tell("phase", f"{order['repo']} is here", phase="copy", **more)
 
 
-def wanted_of(root: Path, file: Mapping[str, Any]) -> dict[str, Any]:
+def file_to_receive(root: Path, file: Mapping[str, Any]) -> dict[str, Any]:
     """Return a file of the order as the child takes it: its place is that of its blob."""
     target = str(root / "blobs" / file["blob"])
     return {
@@ -133,7 +133,9 @@ def in_child(
 def receive() -> int:
     """Be the child: orders on stdin, how far it is on stdout."""
     asked = json.load(sys.stdin)
-    wanted = {file["target"]: Wanted(**file) for file in asked["files"]}  # one content may have two names
+    wanted = {
+        file["target"]: FileToReceive(**file) for file in asked["files"]
+    }  # one content may have two names
     listeners = [Listener(*one) for one in asked["listeners"]]
     receiver = Receiver(asked["sender"], listeners, asked["transfer_key"], tuple(wanted.values()))
 

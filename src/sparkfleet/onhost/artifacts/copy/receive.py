@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sparkfleet.onhost.artifacts.copy import direct, wire
-from sparkfleet.onhost.artifacts.copy.file import BUFFER, Arriving, Identity, Wanted, here
+from sparkfleet.onhost.artifacts.copy.file import BUFFER, Arriving, FileToReceive, Identity, here
 from sparkfleet.onhost.artifacts.fetch.pull import StageError
 
 CONNECT_S = 5.0
@@ -50,7 +50,7 @@ class Receiver:
     """Name, for people."""
     listeners: Sequence[Listener]
     transfer_key: str = field(repr=False)
-    wanted: Sequence[Wanted]
+    wanted: Sequence[FileToReceive]
     pause_s: float = PAUSE_S
     have: int = 0
     """Bytes that are here, those of earlier tries included."""
@@ -58,7 +58,7 @@ class Receiver:
     """Bytes that came over the wire now."""
     arrived: dict[str, Identity] = field(default_factory=dict)
     """Place of each file that is whole and has the right hash -> what it was then."""
-    _left: deque[Wanted] = field(default_factory=deque)
+    _left: deque[FileToReceive] = field(default_factory=deque)
     _diagnostic: StageError | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -99,7 +99,7 @@ class Receiver:
         finally:
             link.close()
 
-    def _bring(self, file: Wanted, link: _Link) -> None:
+    def _bring(self, file: FileToReceive, link: _Link) -> None:
         found = here(file)
         if found is not None:  # a blob whose name in the snapshot was lost
             self._count(file.size)

@@ -137,9 +137,7 @@ def _download(
     if weights.get("hub_client", "hf"):
         image = DockerEngine().name_of(weights["image"]) or weights["image"]
         paths = [file["path"] for file in wrong]
-        return subprocess.Popen(
-            download_words({**weights, "image": image}, paths, user, token, job), **output
-        )
+        return subprocess.Popen(download_argv({**weights, "image": image}, paths, user, token, job), **output)
     request = {**weights, "files": wrong, "token": str(token) if token else ""}
     process = subprocess.Popen(
         [sys.executable, "-I", "-B", PROGRAM, "hub-download"],
@@ -163,7 +161,7 @@ def _verify(weights: dict[str, Any], arrived: list[dict[str, Any]], journal: Jou
     root = repository(weights["models_dir"], repo)
     journal.tell("phase", f"{repo}: {len(arrived)} files", phase="verify")
     by_path = {root / "snapshots" / revision / file["path"]: file for file in arrived if file["blob"]}
-    wanted = [verified.Wanted(path, file["blob"]) for path, file in by_path.items()]
+    wanted = [verified.FileToVerify(path, file["blob"]) for path, file in by_path.items()]
     changed = [by_path[one.path] for one in verified.check(state, wanted, lambda _: None)]
     if changed:
         clear(root, revision, changed, verified.read(state))
@@ -175,21 +173,21 @@ def _verify(weights: dict[str, Any], arrived: list[dict[str, Any]], journal: Jou
         )
 
 
-def download_words(
+def download_argv(
     weights: dict[str, Any], paths: list[str], user: dict[str, Any], token: Path | None, job: str
 ) -> list[str]:
     """Return the argv of the download: ``hf`` of the pinned image, as the login user, into the models
     directory.
     """
-    words = ["docker", "run", "--rm", "--name", f"sparkfleet-fetch-{job}", "--label", f"{FETCH_LABEL}={job}"]
-    words += ["--network", "host", "--user", f"{user['uid']}:{user['gid']}"]
-    words += [
+    argv = ["docker", "run", "--rm", "--name", f"sparkfleet-fetch-{job}", "--label", f"{FETCH_LABEL}={job}"]
+    argv += ["--network", "host", "--user", f"{user['uid']}:{user['gid']}"]
+    argv += [
         "--mount",
         f"type=bind,source={weights['models_dir']},target=/models",
         "--env",
         "HF_HOME=/models",
     ]
-    words += [
+    argv += [
         "--env",
         "HF_HUB_DISABLE_TELEMETRY=1",
         "--env",
@@ -198,18 +196,18 @@ def download_words(
         "HOME=/tmp",
     ]
     if weights.get("endpoint"):
-        words += ["--env", f"HF_ENDPOINT={weights['endpoint']}"]
+        argv += ["--env", f"HF_ENDPOINT={weights['endpoint']}"]
     if token is not None:
-        words += ["--mount", f"type=bind,source={token},target={TOKEN_IN_CONTAINER},readonly"]
-        words += ["--env", f"HF_TOKEN_PATH={TOKEN_IN_CONTAINER}"]
-    words += ["--entrypoint", "hf", weights["image"], "download", weights["repo"], *paths]
-    return [*words, "--revision", weights["revision"]]
+        argv += ["--mount", f"type=bind,source={token},target={TOKEN_IN_CONTAINER},readonly"]
+        argv += ["--env", f"HF_TOKEN_PATH={TOKEN_IN_CONTAINER}"]
+    argv += ["--entrypoint", "hf", weights["image"], "download", weights["repo"], *paths]
+    return [*argv, "--revision", weights["revision"]]
 
 
 def _stop_leftovers() -> None:
     """Remove a download whose job was killed: two at once would wait for each other's locks."""
-    words = ["docker", "ps", "--all", "--quiet", "--filter", f"label={FETCH_LABEL}"]
-    found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()
+    argv = ["docker", "ps", "--all", "--quiet", "--filter", f"label={FETCH_LABEL}"]
+    found = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
     if found:
         subprocess.run(["docker", "rm", "--force", *found], capture_output=True, check=False)
 

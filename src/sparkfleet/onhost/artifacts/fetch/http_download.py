@@ -51,7 +51,7 @@ def main(request: dict[str, Any]) -> int:
     return 0
 
 
-class _NoTokenElsewhere(urllib.request.HTTPRedirectHandler):
+class _TokenForOneHost(urllib.request.HTTPRedirectHandler):
     """A redirect leads to the storage behind the hub, which must not see the token."""
 
     def redirect_request(  # noqa: PLR0917 - the signature of the base class
@@ -80,7 +80,7 @@ def _file(url: str, token: str, blob: Path, size: int) -> None:
         request.add_header("Authorization", f"Bearer {token}")
     if start:
         request.add_header("Range", f"bytes={start}-")
-    opener = urllib.request.build_opener(_NoTokenElsewhere)
+    opener = urllib.request.build_opener(_TokenForOneHost)
     try:
         with opener.open(request, timeout=TIMEOUT_S) as response:
             continued = response.status == PARTIAL

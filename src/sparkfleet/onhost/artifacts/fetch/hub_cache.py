@@ -26,7 +26,9 @@ def wrong_files(
             whole = path.stat().st_size == file["size"] and (
                 not blob or not file["blob"] or blob == file["blob"]
             )
-            whole = whole and verified.known(record or {}, verified.Wanted(path, file["blob"])) is not False
+            whole = (
+                whole and verified.known(record or {}, verified.FileToVerify(path, file["blob"])) is not False
+            )
         except OSError:
             whole = False
         if not whole:
@@ -40,7 +42,7 @@ def clear(
     """Remove what is broken, link and content: the download takes any blob that exists for a whole one."""
     for file in wrong:
         path = root / "snapshots" / revision / file["path"]
-        changed = verified.known(record or {}, verified.Wanted(path, file["blob"])) is False
+        changed = verified.known(record or {}, verified.FileToVerify(path, file["blob"])) is False
         contents = _contents(root, path)
         path.unlink(missing_ok=True)
         if contents and (changed or contents[-1].stat().st_size != file["size"]):

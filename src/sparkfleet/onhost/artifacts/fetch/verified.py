@@ -28,7 +28,7 @@ Record = Mapping[str, VerifiedFile]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FileToVerify:
     """One file and the name of the content that it must have."""
 
     path: Path
@@ -40,7 +40,7 @@ def read(state: Path) -> Record:
     return files.read_or_default(Verified, state / "verified.json").files
 
 
-def known(record: Record, wanted: Wanted) -> bool | None:
+def known(record: Record, wanted: FileToVerify) -> bool | None:
     """Return whether the file has its content, as far as it was hashed in its present state; None: not."""
     try:
         path = wanted.path.resolve(strict=True)
@@ -52,7 +52,7 @@ def known(record: Record, wanted: Wanted) -> bool | None:
     return entry.ok
 
 
-def check(state: Path, wanted: Sequence[Wanted], tell: Callable[[int], None]) -> list[Wanted]:
+def check(state: Path, wanted: Sequence[FileToVerify], tell: Callable[[int], None]) -> list[FileToVerify]:
     """Hash the files, several at once, and remember what was found; return those with another content.
 
     ``tell`` is called with the number of bytes read since its last call, from any thread.
@@ -99,7 +99,7 @@ def content_is(path: Path, blob: str, tell: Callable[[int], None] = lambda _: No
     return digest.hexdigest() == blob
 
 
-def _look(wanted: Wanted, tell: Callable[[int], None]) -> tuple[str, VerifiedFile | None]:
+def _look(wanted: FileToVerify, tell: Callable[[int], None]) -> tuple[str, VerifiedFile | None]:
     try:
         path = wanted.path.resolve(strict=True)
         before = _identity(path)

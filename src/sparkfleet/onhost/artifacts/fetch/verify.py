@@ -36,10 +36,14 @@ def carry_out(request: dict[str, Any], state: Path, journal: Journal) -> dict[st
     return {"outcome": "staged", "text": f"{count} files hashed", "changed": changed}
 
 
-def _readable(root: Path, weights: dict[str, Any], record: verified.Record) -> dict[str, verified.Wanted]:
+def _readable(
+    root: Path, weights: dict[str, Any], record: verified.Record
+) -> dict[str, verified.FileToVerify]:
     wrong = {file["path"] for file in wrong_files(root, weights["revision"], weights["files"])}
     there = {
-        file["path"]: verified.Wanted(root / "snapshots" / weights["revision"] / file["path"], file["blob"])
+        file["path"]: verified.FileToVerify(
+            root / "snapshots" / weights["revision"] / file["path"], file["blob"]
+        )
         for file in weights["files"]
         if file["blob"] and file["path"] not in wrong
     }
@@ -47,8 +51,8 @@ def _readable(root: Path, weights: dict[str, Any], record: verified.Record) -> d
 
 
 def hash_files(
-    state: Path, wanted: Sequence[verified.Wanted], journal: Journal, name: str
-) -> list[verified.Wanted]:
+    state: Path, wanted: Sequence[verified.FileToVerify], journal: Journal, name: str
+) -> list[verified.FileToVerify]:
     """Hash the files, telling how far it is; return those with another content."""
     counter = verified.Counter()
     total = sum(_size(one.path) for one in wanted)

@@ -32,7 +32,7 @@ CONTAINER = "sparkfleet-build-"
 BUILD_S = 3600
 OLD_S = 24 * 3600
 """Age after which wheels of a build that never ended are removed."""
-SAID_LINES = 200
+OUTPUT_LINES = 200
 
 
 def tag_of(reference: str) -> str:
@@ -164,7 +164,7 @@ def _make(engine: ImageEngine, order: Mapping[str, Any], folder: Path, journal: 
         engine.start(name)
         code = engine.wait(name, BUILD_S)
         if code:
-            raise _failed(engine.log(name, SAID_LINES), packages, order["base"])
+            raise _failed(engine.log(name, OUTPUT_LINES), packages, order["base"])
         made = engine.commit(name, {**base["Config"], "Entrypoint": base["Config"].get("Entrypoint") or []})
         _named(engine, made, base, reference)
     except (RuntimeRefusedError, RuntimeUnavailableError) as error:

@@ -17,7 +17,7 @@ import pytest
 
 from sparkfleet.onhost.artifacts.copy import file, receive, wire
 from sparkfleet.onhost.artifacts.copy.direct import BLOCK
-from sparkfleet.onhost.artifacts.copy.file import BESIDE, BUFFER, Arriving, Wanted
+from sparkfleet.onhost.artifacts.copy.file import BESIDE, BUFFER, Arriving, FileToReceive
 from sparkfleet.onhost.artifacts.copy.receive import Listener, Receiver, streams
 from sparkfleet.onhost.artifacts.copy.send import Sender, Shown
 from sparkfleet.onhost.artifacts.fetch import verified
@@ -57,10 +57,10 @@ class Two:
     def target(self, number: int) -> Path:
         return self.root / "to" / "blobs" / f"blob-{number}"
 
-    def wanted(self, number: int) -> Wanted:
+    def wanted(self, number: int) -> FileToReceive:
         data = self.contents[number]
         blob = hashlib.sha256(data).hexdigest() if len(data) > 10 else git_id(data)
-        return Wanted(number, len(data), blob, str(self.target(number)), f"file {number}")
+        return FileToReceive(number, len(data), blob, str(self.target(number)), f"file {number}")
 
     def receiver(self, **more: object) -> Receiver:
         values = {"sender": "spark-01", "listeners": self.listeners, "transfer_key": KEY, "pause_s": 0.01,
@@ -170,10 +170,10 @@ def test_what_arrived_is_known_as_verified_until_somebody_changes_it(two: Two, t
     blobs = {str(two.target(n)): two.wanted(n).blob for n in range(len(two.contents))}
     verified.remember(tmp_path, {place: (blobs[place], *found) for place, found in receiver.arrived.items()})
     record = verified.read(tmp_path)
-    asked = [verified.Wanted(Path(place), blob) for place, blob in blobs.items()]
+    asked = [verified.FileToVerify(Path(place), blob) for place, blob in blobs.items()]
     assert [verified.known(record, one) for one in asked] == [True] * len(asked)
     two.target(0).write_bytes(two.contents[0])
-    assert verified.known(record, verified.Wanted(two.target(0), two.wanted(0).blob)) is None
+    assert verified.known(record, verified.FileToVerify(two.target(0), two.wanted(0).blob)) is None
 
 
 @pytest.mark.parametrize("left", [b"wrong" * 1000, os.urandom(9 * BUFFER)], ids=["shorter", "longer"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.onhost.artifacts.fetch import verified
-from sparkfleet.onhost.artifacts.fetch.verified import Wanted
+from sparkfleet.onhost.artifacts.fetch.verified import FileToVerify
 
 RIGHT = hashlib.sha256(b"weights").hexdigest()
 
@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_right_file_is_known_after_one_look(file: Path, tmp_path: Path) -> None:
-    wanted = Wanted(file, RIGHT)
+    wanted = FileToVerify(file, RIGHT)
     assert verified.known(verified.read(tmp_path), wanted) is None
     assert verified.check(tmp_path, [wanted], lambda _: None) == []
     assert verified.known(verified.read(tmp_path), wanted) is True
@@ -31,7 +31,7 @@ def test_a_right_file_is_known_after_one_look(file: Path, tmp_path: Path) -> Non
 
 def test_a_file_with_another_content_of_the_same_size_is_known_as_wrong(file: Path, tmp_path: Path) -> None:
     file.write_bytes(b"WEIGHTS")
-    wanted = Wanted(file, RIGHT)
+    wanted = FileToVerify(file, RIGHT)
     assert verified.check(tmp_path, [wanted], lambda _: None) == [wanted]
     assert verified.known(verified.read(tmp_path), wanted) is False
 
@@ -57,15 +57,15 @@ def grown(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [touched, replaced, grown])
 def test_a_file_that_was_touched_is_not_known_any_more(file: Path, tmp_path: Path, change: object) -> None:
-    wanted = Wanted(file, RIGHT)
+    wanted = FileToVerify(file, RIGHT)
     verified.check(tmp_path, [wanted], lambda _: None)
     change(tmp_path / "blob")  # type: ignore[operator]
     assert verified.known(verified.read(tmp_path), wanted) is None
 
 
 def test_what_is_known_is_known_of_one_content_alone(file: Path, tmp_path: Path) -> None:
-    verified.check(tmp_path, [Wanted(file, RIGHT)], lambda _: None)
-    assert verified.known(verified.read(tmp_path), Wanted(file, "0" * 64)) is None
+    verified.check(tmp_path, [FileToVerify(file, RIGHT)], lambda _: None)
+    assert verified.known(verified.read(tmp_path), FileToVerify(file, "0" * 64)) is None
 
 
 def test_small_files_are_checked_by_the_id_that_git_gives_them(tmp_path: Path) -> None:
@@ -76,19 +76,19 @@ def test_small_files_are_checked_by_the_id_that_git_gives_them(tmp_path: Path) -
 
 
 def test_a_file_that_is_not_there_is_wrong_and_leaves_nothing_in_the_record(tmp_path: Path) -> None:
-    wanted = Wanted(tmp_path / "none", RIGHT)
+    wanted = FileToVerify(tmp_path / "none", RIGHT)
     assert verified.check(tmp_path, [wanted], lambda _: None) == [wanted]
     assert verified.read(tmp_path) == {}
 
 
 def test_a_file_that_is_written_to_meanwhile_is_not_vouched_for(file: Path, tmp_path: Path) -> None:
-    wanted = Wanted(file, RIGHT)
+    wanted = FileToVerify(file, RIGHT)
     assert verified.check(tmp_path, [wanted], lambda _: touched(tmp_path / "blob")) == [wanted]
     assert verified.known(verified.read(tmp_path), wanted) is None
 
 
 def test_the_record_forgets_files_that_are_gone(file: Path, tmp_path: Path) -> None:
-    verified.check(tmp_path, [Wanted(file, RIGHT)], lambda _: None)
+    verified.check(tmp_path, [FileToVerify(file, RIGHT)], lambda _: None)
     (tmp_path / "blob").unlink()
     verified.check(tmp_path, [], lambda _: None)
     assert verified.read(tmp_path) == {}
@@ -96,10 +96,10 @@ def test_the_record_forgets_files_that_are_gone(file: Path, tmp_path: Path) -> N
 
 def test_progress_counts_every_byte(file: Path, tmp_path: Path) -> None:
     counter = verified.Counter()
-    verified.check(tmp_path, [Wanted(file, RIGHT)] * 3, counter)
+    verified.check(tmp_path, [FileToVerify(file, RIGHT)] * 3, counter)
     assert counter.have == 3 * len(b"weights")
 
 
 def test_an_unreadable_record_is_no_knowledge(file: Path, tmp_path: Path) -> None:
     (tmp_path / "verified.json").write_text('{"files": {"%s": {}}}' % (tmp_path / "blob"))
-    assert verified.known(verified.read(tmp_path), Wanted(file, RIGHT)) is None
+    assert verified.known(verified.read(tmp_path), FileToVerify(file, RIGHT)) is None

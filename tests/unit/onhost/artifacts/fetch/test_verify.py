@@ -99,8 +99,8 @@ def test_it_tells_how_far_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(verified, "check", slow)
     monkeypatch.setattr(verify, "TELL_EVERY_S", 0.01)
-    wanted = [verified.Wanted(weights(state), blob_of("model.safetensors"))]
-    wanted.append(verified.Wanted(state / "gone", "x"))
+    wanted = [verified.FileToVerify(weights(state), blob_of("model.safetensors"))]
+    wanted.append(verified.FileToVerify(state / "gone", "x"))
     diary = Diary(state / "jobs" / "1", lambda: 0.0)
     assert verify.hash_files(state, wanted, diary, "org/a") == wanted[1:]
     events = [json.loads(line) for line in (state / "jobs" / "1" / "events.jsonl").read_text().splitlines()]
