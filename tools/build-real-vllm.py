@@ -11,10 +11,11 @@ import sys
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
-from sparkfleet_lab import lifecycle, real_vllm
+from sparkfleet_lab import real_vllm
 from sparkfleet_lab.base import make_base
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import find_lab
+from sparkfleet_lab.state import read_state
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
         print(tag)
         if said.push:
             lab = find_lab()
-            state = lifecycle.read_state(lab)
+            state = read_state(lab)
             if state is None:
                 raise SparkfleetError(Diagnostic("lab", "no lab is up", "", "sparkfleet lab up"))  # noqa: TRY301
             digest = real_vllm.push(docker, tag, state.registry_url, lab.directory / "ca.pem")

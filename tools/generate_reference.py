@@ -22,6 +22,7 @@ from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli import COMMANDS, EXIT_CODES, cli
 from sparkfleet.config import models
 from sparkfleet.config.json_schema import KINDS, schema
+from sparkfleet.config.resource_models import PrepareSpec
 from sparkfleet.contract.codes import AREAS
 from sparkfleet.plan import json_schema as plan_schema
 from sparkfleet.plan.operations import OPERATIONS
@@ -123,7 +124,7 @@ PAGES: dict[str, Page] = {
             ("`serve`: one service", models.ServiceSpec),
             *_BOX,
             ("`ssh`", models.SshSpec),
-            ("`prepare`", models.PrepareSpec),
+            ("`prepare`", PrepareSpec),
         ),
     ),
     "cluster-file": Page(
@@ -147,7 +148,7 @@ PAGES: dict[str, Page] = {
         (
             ("The variable", models.Defaults),
             ("`registries`: one mirror", models.RegistryMirror),
-            ("`prepare`", models.PrepareSpec),
+            ("`prepare`", PrepareSpec),
         ),
     ),
 }
@@ -328,7 +329,7 @@ def json_kind(described: dict[str, Any]) -> str:
     if "const" in described:
         return f"`{described['const']}`"
     if "$ref" in described:
-        return described["$ref"].rpartition("/")[2].replace("_", " ")
+        return str(described["$ref"]).rpartition("/")[2].replace("_", " ")
     if "anyOf" in described:
         return " or ".join(json_kind(one) for one in described["anyOf"])
     if isinstance(described.get("type"), list):

@@ -7,6 +7,7 @@ model, no fact gathering).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import venv
@@ -23,7 +24,9 @@ from sparkfleet.config.resolved import Host, Service
 from sparkfleet.contract.generation import Generation
 from sparkfleet.inventory import load_fleet
 from sparkfleet.plan import desired, host_changes
+from sparkfleet.plan.operations import WriteFile
 from sparkfleet.probe.observed import User
+from sparkfleet.runtimes.docker import settings
 
 VENV = ROOT / ".bench"
 _USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
@@ -33,13 +36,13 @@ _PURE = ("requests", "urllib3", "idna", "certifi", "charset_normalizer")
 
 @dataclass(frozen=True)
 class Declared:
-    """What one Spark of a measurement shall be, as plain data for other tools."""
+    """The desired state of one Spark of a measurement, as plain data for other tools."""
 
     host: Host
     service: Service
     generation: Generation
     directories: tuple[desired.Directory, ...]
-    files: tuple[host_changes.ManagedFile, ...]
+    files: tuple[WriteFile, ...]
 
     @property
     def blobs(self) -> str:
@@ -59,9 +62,9 @@ def declared(fleet: FleetDirectory) -> Declared:
         os.chdir(before)
     service = host.services[0]
     made = desired.generation(host, service, _USER, service.image.entrypoint)
-    unit = host_changes.ManagedFile(
-        f"{host_changes.UNIT_DIR}/{made.unit_name}", made.unit.encode(), "0644", "unit"
-    )
+    content = made.unit.encode()
+    path = f"{host_changes.UNIT_DIR}/{made.unit_name}"
+    unit = WriteFile(path, "0644", "unit", made.unit_name, hashlib.sha256(content).hexdigest(), content)
     files = (*host_changes.managed_files(), unit)
     return Declared(host, service, made, desired.directories(host, _USER), files)
 
@@ -174,7 +177,7 @@ def _container(state: Declared) -> dict[str, Any]:
         "name": made.service, "image": state.service.image.pull_ref, "command": words[1:], "state": "started",
         "image_name_mismatch": "ignore",  # by id: the name on the Spark has the tag too
         "network_mode": options["--network"][0], "ipc_mode": options["--ipc"][0], "restart_policy": "no",
-        "env": dict(made.env), "log_driver": "json-file", "log_options": dict(desired.LOG_OPTIONS),
+        "env": dict(made.env), "log_driver": "json-file", "log_options": dict(settings.LOG_OPTIONS),
         "labels": dict(text.split("=", 1) for text in options["--label"]),
         "device_requests": [{"driver": "", "count": -1, "capabilities": [["gpu"]], "options": {}}],
         "mounts": [

@@ -16,7 +16,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet_lab import lifecycle
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
-from sparkfleet_lab.state import State, ssh_config
+from sparkfleet_lab.state import State, read_state, ssh_config
 
 BIN = ROOT / ".venv" / "bin"
 
@@ -116,7 +116,7 @@ def up(count: int, work: Path, say: Callable[[str], None]) -> Sparks:
     """
     docker = Docker()
     lab = Lab(ROOT, os.environ.get("SPARKFLEET_LAB", "bench"))
-    before = lifecycle.read_state(lab)
+    before = read_state(lab)
     try:
         return _converged(docker, lab, count, work, say)
     except (RuntimeError, SparkfleetError) as error:
