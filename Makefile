@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tests on lab machines mostly wait: one process runs them, the other one the unit tests.
-SIDE_BY_SIDE := -n 2
+# Two processes, each with a lab of its own and a module at a time. Modules on lab machines come first:
+# they mostly wait for machines, and the unit tests fill the end.
+SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup docker demo demo-down test test-unit test-full test-real-vllm test-real-llamacpp

@@ -19,18 +19,6 @@ settings.load_profile("busy")
 ON_MACHINES = ("tests/lab/", "tests/real_vllm/", "tests/real_llamacpp/")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give all tests on lab machines to one process, whatever ``--dist`` says: there is one lab."""
-    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # noqa: PLC0415  (where the plugin is in use)
-
-    class OneLab(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            return "lab" if nodeid.startswith(ON_MACHINES) else super()._split_scope(nodeid)
-
-    return OneLab(config, log)
-
-
 def _noting(init: Any, created: set[str]) -> Any:
     """Return an ``__init__`` that notes the code of what it creates."""
 

@@ -6,6 +6,7 @@ for the next run.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State, read_state
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
+from tests.lab.names import lab_name
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -47,11 +49,14 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """The session's lab: two warm machines, registry and hub. Fails with the reason where none can run."""
-    docker, here = Docker(), Lab(CHECKOUT, os.environ.get("SPARKFLEET_TEST_LAB", "test"))
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The process's lab: two warm machines, registry and hub. Fails with the reason where none can run."""
+    docker, here = Docker(), Lab(CHECKOUT, lab_name())
+    lock = tmp_path_factory.getbasetemp().parent / "lab.lock"  # the first one builds the images, for all
     try:
-        lifecycle.up(docker, here, 2, print, warm=True)
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            lifecycle.up(docker, here, 2, print, warm=True)
     except SparkfleetError as error:
         pytest.fail(f"no lab: {error}", pytrace=False)
     yield here

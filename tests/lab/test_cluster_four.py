@@ -5,7 +5,6 @@ The tests go on from each other's machines.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import read_state
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
+from tests.lab.names import lab_name
 from tests.lab.pairs import Pair
 from tests.lab.ray_images import IMAGE, push_image_with_ray
 from tests.lab.served import nano
@@ -30,8 +30,7 @@ SQUARE: dict[str, Any] = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FleetDirectory, tuple[Machine, ...]]]:
     """A lab of its own with five Sparks; the last serves ``nano`` by itself."""
-    name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
-    docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-five")
+    docker, lab = Docker(), Lab(Path(__file__).parents[2], lab_name("five"))
     lifecycle.up(docker, lab, len(NAMES), print, warm=True)
     state = read_state(lab) or pytest.fail("the lab is gone")
     fleet = FleetDirectory(tmp_path_factory.mktemp("five") / "checkout", lab)

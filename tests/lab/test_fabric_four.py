@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
@@ -15,6 +14,7 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import read_state
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
+from tests.lab.names import lab_name
 
 NAMES = ("spark-01", "spark-02", "spark-03", "spark-04")
 Four = tuple[FleetDirectory, tuple[Machine, ...]]
@@ -23,8 +23,7 @@ Four = tuple[FleetDirectory, tuple[Machine, ...]]
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
     """A lab of its own with four Sparks in one cluster."""
-    name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
-    docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-four")
+    docker, lab = Docker(), Lab(Path(__file__).parents[2], lab_name("four"))
     lifecycle.up(docker, lab, len(NAMES), print)
     state = read_state(lab)
     assert state is not None

@@ -5,7 +5,6 @@ The tests go on from each other's machines.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from itertools import permutations
@@ -20,6 +19,7 @@ from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
+from tests.lab.names import lab_name
 from tests.lab.pairs import LAB, LIMIT_S
 from tests.lab.served import RECIPE
 
@@ -34,8 +34,7 @@ Ring = tuple[FleetDirectory, tuple[Machine, ...]]
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ring]:
     """A lab of its own, and a fleet with the three in one cluster."""
-    name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
-    docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-ring")
+    docker, lab = Docker(), Lab(Path(__file__).parents[2], lab_name("ring"))
     state = lifecycle.up(docker, lab, len(NAMES), print, warm=True, ring=True)
     fleet = FleetDirectory(tmp_path_factory.mktemp("ring") / "checkout", lab)
     for one in NAMES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State, read_state
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
+from tests.lab.names import lab_name
 from tests.lab.served import nano
 from tests.lab.test_staging import hub, sent_by_the_registry
 
@@ -29,8 +29,7 @@ pytestmark = pytest.mark.full
 @pytest.fixture
 def four() -> Iterator[tuple[Lab, State]]:
     """Return a lab of its own with four empty Sparks."""
-    name = os.environ.get("SPARKFLEET_TEST_LAB", "test")
-    docker, lab = Docker(), Lab(Path(__file__).parents[2], f"{name}-once")
+    docker, lab = Docker(), Lab(Path(__file__).parents[2], lab_name("once"))
     lifecycle.up(docker, lab, len(NAMES), print, warm=False)
     yield lab, read_state(lab) or pytest.fail("the lab is gone")
     lifecycle.down(docker, lab, also_images=False, say=print)
