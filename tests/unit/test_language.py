@@ -35,7 +35,6 @@ UNFINISHED = frozenset(
         "onhost/collectors",
         "onhost/fabric",
         "onhost/gate",
-        "onhost/machine",
         "onhost/prune",
         "onhost/rollout",
         "onhost/state",

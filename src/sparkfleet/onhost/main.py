@@ -28,9 +28,7 @@ from sparkfleet.onhost.fabric import commands as fabric_commands
 from sparkfleet.onhost.fabric import fabric
 from sparkfleet.onhost.gate import diagnosis
 from sparkfleet.onhost.machine import host, programs, valve
-from sparkfleet.onhost.machine.stdio import OK, PROBLEM
-from sparkfleet.onhost.machine.stdio import asked as _asked
-from sparkfleet.onhost.machine.stdio import say as _say
+from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read_json, write_json
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.resources import apply
 from sparkfleet.onhost.rollout import detached, follow, outcome, rollout, services
@@ -118,8 +116,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _swap(system: System, _: argparse.Namespace) -> int:
-    code, answer = detached.request(system, RolloutRequest.from_json(_asked(), "stdin"))
-    _say(answer)
+    code, answer = detached.request(system, RolloutRequest.from_json(read_json(), "stdin"))
+    write_json(answer)
     return code
 
 
@@ -133,38 +131,38 @@ def _swap_run(system: System, options: argparse.Namespace) -> int:
     except Exception:
         traceback.print_exc()
         return detached.INTERNAL
-    _say(result)
+    write_json(result)
     return OK if result["outcome"] in {outcome.PROMOTED, outcome.REMOVED} else PROBLEM
 
 
 def _hub_download(_: System, __: argparse.Namespace) -> int:
-    return http_download.main(_asked())
+    return http_download.main(read_json())
 
 
 def _resume(system: System, options: argparse.Namespace) -> int:
     if options.id not in store.unfinished(system.paths.state):
         return OK
     diagnostic = detached.resume(system, options.id)
-    _say({"swap": options.id, "text": diagnostic or "continues"})
+    write_json({"swap": options.id, "text": diagnostic or "continues"})
     return PROBLEM if diagnostic else OK
 
 
 def _recover(system: System, _: argparse.Namespace) -> int:
     for job in fabric.recover(system):
-        _say({"job": job, "text": "was interrupted by a reboot and was reverted"})
+        write_json({"job": job, "text": "was interrupted by a reboot and was reverted"})
     for rollout_id in detached.recover(system):
-        _say({"swap": rollout_id, "text": "was interrupted by a reboot and continues"})
+        write_json({"swap": rollout_id, "text": "was interrupted by a reboot and continues"})
     return OK
 
 
 def _follow(system: System, options: argparse.Namespace) -> int:
     for event in follow.follow(system, options.id, options.since, options.wait):
-        _say(event)
+        write_json(event)
     return OK
 
 
 def _status(system: System, _: argparse.Namespace) -> int:
-    _say(follow.status(system))
+    write_json(follow.status(system))
     return OK
 
 
@@ -207,38 +205,38 @@ def _valve(system: System, options: argparse.Namespace) -> int:
 
 
 def _repair(system: System, options: argparse.Namespace) -> int:
-    data = _asked()
+    data = read_json()
     generation = Generation.from_json(data.get("generation", data))
     if generation.service != options.service:
         raise ValueError(f"stdin is a generation of {generation.service}, not of {options.service}")
-    _say(services.repair(system, generation, programs.identity()))
+    write_json(services.repair(system, generation, programs.identity()))
     return OK
 
 
 def _stop(system: System, options: argparse.Namespace) -> int:
-    _say(services.stop(system, store.check_service(options.service), remove=False))
+    write_json(services.stop(system, store.check_service(options.service), remove=False))
     return OK
 
 
 def _remove(system: System, options: argparse.Namespace) -> int:
-    _say(services.stop(system, store.check_service(options.service), remove=True))
+    write_json(services.stop(system, store.check_service(options.service), remove=True))
     return OK
 
 
 def _rollback(system: System, options: argparse.Namespace) -> int:
     name = f"back-{uuid.uuid4().hex[:12]}"
-    _say(services.rollback(system, store.check_service(options.service), name))
+    write_json(services.rollback(system, store.check_service(options.service), name))
     return OK
 
 
 def _prepare(system: System, _: argparse.Namespace) -> int:
-    answer = apply.run(system, _asked())
-    _say(answer)
+    answer = apply.run(system, read_json())
+    write_json(answer)
     return PROBLEM if answer["refused"] else OK
 
 
 def _stage(system: System, _: argparse.Namespace) -> int:
-    _say({"job": stage.begin(StageRequest.from_json(_asked(), "stdin"), system.paths)})
+    write_json({"job": stage.begin(StageRequest.from_json(read_json(), "stdin"), system.paths)})
     return OK
 
 
@@ -251,12 +249,12 @@ def _stage_follow(system: System, options: argparse.Namespace) -> int:
 
 
 def _copy_places(_: System, __: argparse.Namespace) -> int:
-    _say(places.answer())
+    write_json(places.answer())
     return OK
 
 
 def _copy_serve(_: System, __: argparse.Namespace) -> int:
-    _say(unit.begin(SendRequest.from_json(_asked(), "stdin")).to_json())
+    write_json(unit.begin(SendRequest.from_json(read_json(), "stdin")).to_json())
     return OK
 
 
@@ -275,7 +273,7 @@ def _copy_forget(system: System, options: argparse.Namespace) -> int:
 
 
 def _image_name(_: System, options: argparse.Namespace) -> int:
-    _say({"name": DockerEngine().name_of(options.image)})
+    write_json({"name": DockerEngine().name_of(options.image)})
     return OK
 
 

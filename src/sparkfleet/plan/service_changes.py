@@ -174,7 +174,7 @@ def unit_changes(expected: Generation, seen: UnitSeen | None, running: bool) -> 
 
 def _supervisor_changes(seen: UnitSeen) -> list[FieldChange]:
     """Return the change of a supervisor that runs an older version of the programs."""
-    have, expected = programs.said(seen.status) or "of an older version", _programs()
+    have, expected = programs.read_status(seen.status) or "of an older version", _programs()
     return [] if have == expected else [_change("supervisor", "", f"programs {have}", f"programs {expected}")]
 
 

@@ -102,7 +102,7 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
                 build = derive.with_key(order, key)
                 derive.build(build, Path(request["user"]["home"]), journal, paths.state)
             if any(request.get(kind) for kind in BROUGHT):
-                journal.tell("note", give_back(), phase="valve")
+                journal.log("note", give_back(), phase="valve")
             result: dict[str, Any] = {"outcome": "staged", "text": "all there"}
             if request["export"]:
                 result["exported"] = copy_image.export(
@@ -159,7 +159,7 @@ def _alone(state: Path, journal: Journal) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            journal.tell("waiting", "another fetch is going on")
+            journal.log("waiting", "another fetch is going on")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

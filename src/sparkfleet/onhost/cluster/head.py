@@ -102,7 +102,7 @@ class Head:
                     raise CoordinationError(
                         f"{found}, not {value}", "run again; the plan shows what differs on each member"
                     )
-        self.journal.tell("note", "every rank is ready", phase="together")
+        self.journal.log("note", "every rank is ready", phase="together")
         self._say(messages.STOP)
 
     def stopped(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sparkfleet.contract.fabric import BenchRequest, BenchTools, FabricRequest
 from sparkfleet.onhost.fabric import bench, bench_stream, fabric
-from sparkfleet.onhost.machine.stdio import OK, PROBLEM, asked, say
+from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read_json, write_json
 from sparkfleet.onhost.machine.system import System
 
 Run = Callable[[System, argparse.Namespace], int]
@@ -39,18 +39,18 @@ def add(command: Callable[[str, Run, str], Any]) -> None:
 def follow(system: System, options: argparse.Namespace) -> int:
     """Print the events of a change of the links."""
     for event in fabric.follow(system, options.id, options.since, options.wait):
-        say(event)
+        write_json(event)
     return OK
 
 
 def _begin(system: System, _: argparse.Namespace) -> int:
-    say(fabric.begin(system, FabricRequest.from_json(asked(), "stdin")))
+    write_json(fabric.begin(system, FabricRequest.from_json(read_json(), "stdin")))
     return OK
 
 
 def _run(system: System, options: argparse.Namespace) -> int:
     result = fabric.run(system, options.id)
-    say(result)
+    write_json(result)
     return OK if result["outcome"] in {fabric.LINKED, fabric.REMOVED} else PROBLEM
 
 
@@ -65,24 +65,24 @@ def _give_up(system: System, options: argparse.Namespace) -> int:
 
 
 def _tools(_: System, __: argparse.Namespace) -> int:
-    say(BenchTools(tuple(bench.tools())).to_json())
+    write_json(BenchTools(tuple(bench.tools())).to_json())
     return OK
 
 
 def _listen(system: System, _: argparse.Namespace) -> int:
-    diagnostic = bench.begin(system, BenchRequest.from_json(asked(), "stdin"))
+    diagnostic = bench.begin(system, BenchRequest.from_json(read_json(), "stdin"))
     if diagnostic:
         sys.stderr.write(f"{diagnostic}\n")
     return PROBLEM if diagnostic else OK
 
 
 def _listen_no_more(system: System, _: argparse.Namespace) -> int:
-    bench.end(system, BenchRequest.from_json(asked(), "stdin"))
+    bench.end(system, BenchRequest.from_json(read_json(), "stdin"))
     return OK
 
 
 def _measure(system: System, _: argparse.Namespace) -> int:
-    say(bench.measure(system, BenchRequest.from_json(asked(), "stdin")))
+    write_json(bench.measure(system, BenchRequest.from_json(read_json(), "stdin")))
     return OK
 
 
@@ -93,5 +93,5 @@ def _sink(_: System, options: argparse.Namespace) -> int:
 
 def _source(_: System, options: argparse.Namespace) -> int:
     ends = options.own, options.peer, options.port
-    say({"gbits": bench_stream.source(*ends, bench.STREAMS, options.seconds)})
+    write_json({"gbits": bench_stream.source(*ends, bench.STREAMS, options.seconds)})
     return OK

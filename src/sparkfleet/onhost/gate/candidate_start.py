@@ -75,13 +75,13 @@ class Progress:
                 return
             self._last, self._told = phase, self.system.monotonic()
         said = redact.redact(phase[1], self.secrets)
-        self.journal.tell("phase", said, phase=phase[0], seconds=self._seconds())
+        self.journal.log("phase", said, phase=phase[0], seconds=self._seconds())
 
     def wait_for(self, what: str) -> None:
         """Record what is waited for now."""
         self.awaited = what
         self._told = self.system.monotonic()
-        self.journal.tell("waiting", what, phase="gate", seconds=self._seconds())
+        self.journal.log("waiting", what, phase="gate", seconds=self._seconds())
 
     def tick(self) -> None:
         """Write that the start continues, when there was no progress for a while."""
@@ -89,7 +89,7 @@ class Progress:
             self._told = self.system.monotonic()
             far = f" ({': '.join(part for part in self._last if part)})" if self._last[0] else ""
             text = redact.redact(f"{self.awaited}{far}", self.secrets)
-            self.journal.tell("waiting", text, phase=self._last[0] or "start", seconds=self._seconds())
+            self.journal.log("waiting", text, phase=self._last[0] or "start", seconds=self._seconds())
 
     def _seconds(self) -> float:
         return round(self.system.monotonic() - self.started, 1)
@@ -112,7 +112,7 @@ def run(
     for path in generation.rank.clear if generation.rank else ():
         files.remove(Path(path))
     # The cache was flushed before the stop; only one that grew much since is worth the time without service.
-    journal.tell("note", valve.flush(system, GROWN_MIB).text, phase="valve")
+    journal.log("note", valve.flush(system, GROWN_MIB).text, phase="valve")
     journal.step("start", f"{generation.service} starts", container=container_id)
     try:
         system.runtime.start(container_id)
@@ -183,7 +183,7 @@ def _check_transport(system: System, journal: Journal, generation: Generation, c
         return  # a channel has two ends: the head's log has all of its own
     said = transport.transport(system.runtime.log(container_id, LOG_LINES).splitlines())
     if said.kind:
-        journal.tell("note", f"ranks use {said.kind.upper()}: {said.line}", phase="transport")
+        journal.log("note", f"ranks use {said.kind.upper()}: {said.line}", phase="transport")
     if said.kind == transport.TCP and ("NCCL_NET", "IB") in generation.env:
         raise GateFailedError(
             f"the ranks exchange data by TCP, not RDMA: {said.line}",

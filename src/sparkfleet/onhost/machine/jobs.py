@@ -64,12 +64,12 @@ def sweep_secrets() -> None:
 
 def start(job: str, argv: Sequence[str], *properties: str) -> None:
     """Run a command as the job's unit. When that fails, remove the secrets and raise OSError."""
-    asked = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
+    command = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
     # However the job ends, SIGKILL included:
-    asked += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]
-    asked += [f"--property={one}" for one in properties]
+    command += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]
+    command += [f"--property={entry}" for entry in properties]
     done = subprocess.run(
-        [*asked, "/usr/bin/python3", "-I", "-B", *argv], capture_output=True, text=True, check=False
+        [*command, "/usr/bin/python3", "-I", "-B", *argv], capture_output=True, text=True, check=False
     )
     if done.returncode:
         forget_secrets(job)

@@ -6,7 +6,7 @@ import hashlib
 import re
 import sys
 
-_SAID = re.compile(r"; programs ([0-9a-f]{12})$")
+_PROGRAMS = re.compile(r"; programs ([0-9a-f]{12})$")
 
 
 def identity(path: str = "") -> str:
@@ -23,7 +23,7 @@ def status(text: str, programs: str) -> str:
     return f"{text}; programs {programs}" if programs else text
 
 
-def said(status_text: str) -> str:
+def read_status(status_text: str) -> str:
     """Return the programs of the supervisor with this status text, "" for one that does not report them."""
-    found = _SAID.search(status_text.strip())
+    found = _PROGRAMS.search(status_text.strip())
     return found[1] if found else ""

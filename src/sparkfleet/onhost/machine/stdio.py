@@ -9,13 +9,13 @@ from typing import Any
 OK, PROBLEM = 0, 1
 
 
-def say(data: dict[str, Any]) -> None:
-    """Print one line, at once."""
+def write_json(data: dict[str, Any]) -> None:
+    """Print one line and flush it."""
     sys.stdout.write(json.dumps(data) + "\n")
     sys.stdout.flush()
 
 
-def asked() -> dict[str, Any]:
+def read_json() -> dict[str, Any]:
     """Return the JSON object on stdin. Raise ValueError for anything else."""
     try:
         data = json.load(sys.stdin)

@@ -43,7 +43,7 @@ def carry_out(request: dict[str, Any], state: Path, journal: Journal) -> dict[st
         try:
             with store.lock(state, wait=False):
                 _refuse_stale(request, state)
-                journal.tell("phase", f"{item['kind']} {item['name']}", phase="remove")
+                journal.log("phase", f"{item['kind']} {item['name']}", phase="remove")
                 _REMOVALS[item["kind"]](item, request, state)
         except store.BusyError as error:
             raise StageError(
@@ -51,10 +51,10 @@ def carry_out(request: dict[str, Any], state: Path, journal: Journal) -> dict[st
             ) from None
         except (SkippedError, RuntimeRefusedError, OSError) as error:
             stayed.append({"name": item["name"], "why": str(error)})
-            journal.tell("note", f"{item['kind']} {item['name']} stays: {error}")
+            journal.log("note", f"{item['kind']} {item['name']} stays: {error}")
         else:
             removed += 1
-            journal.tell("note", f"{item['kind']} {item['name']} is removed")
+            journal.log("note", f"{item['kind']} {item['name']} is removed")
     freed = _freed(before)
     return {
         "outcome": "staged",

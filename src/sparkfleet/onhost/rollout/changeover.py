@@ -54,11 +54,11 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
     state = journal.before
     for service, entry in state.items():
         if entry["container"] or entry["active"]:
-            journal.tell("note", f"{service} stops", phase="stop")
+            journal.log("note", f"{service} stops", phase="stop")
             stop(system, service, entry)
     stopped = any(entry["running"] for entry in state.values())
     found = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
-    journal.tell("note", f"{found.available} MiB available", phase="memory")
+    journal.log("note", f"{found.available} MiB available", phase="memory")
     if found.available < generation.need_mib:
         raise CandidateFailedError(
             Failure(
@@ -100,7 +100,7 @@ def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
         why = started.text or "the engine ended"
         raise CandidateFailedError(Failure(f"systemd could not take over {generation.unit_name}: {why}"))
     if was and now.started_at != was.started_at:
-        journal.tell("note", f"{generation.service} had ended and was started by its unit", phase="promote")
+        journal.log("note", f"{generation.service} had ended and was started by its unit", phase="promote")
 
 
 def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
@@ -116,14 +116,14 @@ def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
             if service != generation.service:
                 forget(system, service)
         except (RuntimeRefusedError, OSError) as error:
-            journal.tell(
+            journal.log(
                 "note", f"leftovers of {service} stay until the next rollout: {error}", phase="promote"
             )
     store.forget_cluster_keys(system.paths.state, generation.service, record["swap"])
     try:
         store.remember(system.paths.state, record)
     except OSError as error:
-        journal.tell("note", f"not kept for a rollback: {error}", phase="promote")
+        journal.log("note", f"not kept for a rollback: {error}", phase="promote")
 
 
 def forget(system: System, service: str) -> None:
@@ -158,7 +158,7 @@ def _name_back(system: System, journal: Journal, service: str, entry: dict[str, 
         system.runtime.assign(container.id, service, Role.CURRENT)
     known = snapshot.generation(entry)
     if container is None and known and not system.runtime.find(service):
-        journal.tell(
+        journal.log(
             "note", f"the {system.runtime.noun} of {service} is gone: it is recreated", phase="restore"
         )
         workload = system.runtime.workload(known)

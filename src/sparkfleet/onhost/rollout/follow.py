@@ -39,7 +39,7 @@ def status(system: System) -> dict[str, Any]:
     """Return services, containers, units, rollouts and memory as plain data."""
     state = system.paths.state
     memory = system.memory()
-    recent = [files.read_json(path / "result.json") for path in store.swaps(state)]
+    recent = [files.read_json(path / "result.json") for path in store.rollouts(state)]
     return {
         "services": {name: _service(system, name) for name in store.services(state)},
         "swap": (store.unfinished(state) or ("",))[0],

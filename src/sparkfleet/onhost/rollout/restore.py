@@ -66,7 +66,7 @@ def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]
     is not the head: such a service only has to run.
     """
     generation: Generation | None = snapshot.generation(entry)
-    journal.tell("note", f"restarting {service}", phase="restore")
+    journal.log("note", f"restarting {service}", phase="restore")
     if generation is None or (generation.rank and not generation.rank.is_head):
         return system.now()
     container = system.runtime.find(service)

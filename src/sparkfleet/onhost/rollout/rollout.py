@@ -113,7 +113,7 @@ class Rollout:
             changeover.discard(self.system, self.journal, generation)
             raise
         # Drop caches now, while the old engine serves: after its stop there is little left to flush.
-        self.journal.tell("note", valve.flush(self.system).text, phase="valve")
+        self.journal.log("note", valve.flush(self.system).text, phase="valve")
         self.journal.keep_before(snapshot.look(self.system, self.request))
         self.journal.step("stop", "stopping the old engine; a failure from here on rolls back")
         try:
@@ -151,7 +151,7 @@ class Rollout:
         """Return when the runtime's daemon answers, however long that takes."""
         runtime_wait.wait(
             self.system,
-            lambda text: self.journal.tell("waiting", text, phase=self.system.runtime.daemon),
+            lambda text: self.journal.log("waiting", text, phase=self.system.runtime.daemon),
         )
 
     def goes_forward(self) -> bool:
@@ -307,5 +307,5 @@ class Rollout:
         }
         result["text"] = sentence(result)
         self.journal.finish(result)
-        store.prune_swaps(self.system.paths.state)
+        store.prune_rollouts(self.system.paths.state)
         return result

@@ -124,7 +124,7 @@ def _wait_for_supervisor(system: System, unit: str) -> None:
 
 def _guarded_by(system: System, unit: str) -> str:
     """Return the identity of the programs that the unit's supervisor was started from."""
-    return programs.said(systemctl(system, "show", "--property=StatusText", "--value", unit).out)
+    return programs.read_status(systemctl(system, "show", "--property=StatusText", "--value", unit).out)
 
 
 def is_held(system: System, unit: str) -> bool:

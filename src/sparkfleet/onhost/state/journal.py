@@ -77,7 +77,7 @@ class Journal:
         """Write, synced to disk, that a step begins now."""
         self._append({"kind": "step", "step": step, "text": text, **data}, sync=True)
 
-    def tell(self, kind: str, text: str, **data: Any) -> None:
+    def log(self, kind: str, text: str, **data: Any) -> None:
         """Write an event for people. A full disk must not stop a rollout: a failure here is dropped."""
         try:
             self._append({"kind": kind, "text": text, **data}, sync=False)
@@ -88,7 +88,7 @@ class Journal:
         """Write the result: the rollout is finished."""
         files.remove(self.directory / "ballast")
         files.write_json(self.directory / "result.json", result)
-        self.tell("result", result.get("text", ""), **{k: v for k, v in result.items() if k != "text"})
+        self.log("result", result.get("text", ""), **{k: v for k, v in result.items() if k != "text"})
 
     def _append(self, event: dict[str, Any], *, sync: bool) -> None:
         with self._lock:

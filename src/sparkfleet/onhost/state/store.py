@@ -15,7 +15,7 @@ from sparkfleet.contract.generation import CurrentGeneration, Generation, Promot
 from sparkfleet.onhost.machine import files
 
 KEPT_GENERATIONS = 5
-KEPT_SWAPS = 10
+KEPT_ROLLOUTS = 10
 _SERVICE = re.compile(r"^(?!recover$|swap-|stage-)[a-z0-9][a-z0-9.-]{0,62}(?<!\.next)(?<!\.old)$")
 _ROLLOUT_ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,47}$")
 
@@ -148,7 +148,7 @@ def rollout_directory(state: Path, rollout_id: str) -> Path:
     return state / "swaps" / check_rollout_id(rollout_id)
 
 
-def swaps(state: Path) -> tuple[Path, ...]:
+def rollouts(state: Path) -> tuple[Path, ...]:
     """Return the directories of all requested rollouts, oldest first."""
     found = [(path.stat().st_mtime_ns, path.parent) for path in (state / "swaps").glob("*/request.json")]
     return tuple(path for _, path in sorted(found))
@@ -156,13 +156,13 @@ def swaps(state: Path) -> tuple[Path, ...]:
 
 def unfinished(state: Path) -> tuple[str, ...]:
     """Return the ids of rollouts without a result, oldest first."""
-    return tuple(path.name for path in swaps(state) if not (path / "result.json").exists())
+    return tuple(path.name for path in rollouts(state) if not (path / "result.json").exists())
 
 
-def prune_swaps(state: Path) -> None:
+def prune_rollouts(state: Path) -> None:
     """Remove all but the newest finished rollouts."""
-    finished = [path for path in swaps(state) if (path / "result.json").exists()]
-    for path in finished[:-KEPT_SWAPS]:
+    finished = [path for path in rollouts(state) if (path / "result.json").exists()]
+    for path in finished[:-KEPT_ROLLOUTS]:
         files.remove(path)
 
 

@@ -31,8 +31,8 @@ def test_a_program_knows_the_file_that_it_was_started_from(
 
 @pytest.mark.parametrize("text", ["nano runs in 3f2a91c00000", "waits; for; dockerd", ""])
 def test_what_a_guard_says_is_read_again(text: str) -> None:
-    assert programs.said(programs.status(text, NEW) + "\n") == NEW
-    assert programs.said(programs.status(text, "")) == ""
+    assert programs.read_status(programs.status(text, NEW) + "\n") == NEW
+    assert programs.read_status(programs.status(text, "")) == ""
 
 
 def test_a_guard_says_it_with_every_state(world: World) -> None:
@@ -44,7 +44,7 @@ def test_a_guard_says_it_with_every_state(world: World) -> None:
     guard.run()
     told = [note for note in notes if "STATUS=" in note]
     assert told
-    assert {programs.said(note) for note in told} == {NEW}
+    assert {programs.read_status(note) for note in told} == {NEW}
 
 
 def asked_of_systemd(world: World, by: str) -> list[str]:

@@ -44,9 +44,7 @@ def copy(
         return
     total = sum(file["size"] for file in wrong)
     words = f"{order['repo']} from {order['sender']}"
-    journal.tell(
-        "phase", f"{words}: {len(wrong)} files, {total >> 20} MiB", phase="copy", have=0, total=total
-    )
+    journal.log("phase", f"{words}: {len(wrong)} files, {total >> 20} MiB", phase="copy", have=0, total=total)
     whole = sum(file["size"] for file in order["files"])
     staged.revision(state, root / "snapshots" / order["revision"], order["repo"], order["revision"], whole)
     clear(root, order["revision"], wrong, record)
@@ -61,7 +59,7 @@ def copy(
     def tell(said: Mapping[str, Any]) -> None:
         have = int(said["have"])
         text = f"{words} {have >> 20} of {total >> 20} MiB"
-        journal.tell("phase", text, phase="copy", have=have, total=total)
+        journal.log("phase", text, phase="copy", have=have, total=total)
 
     began = time.monotonic()
     said = in_child(asked, user, tell)
@@ -71,7 +69,7 @@ def copy(
     if still:
         raise StageError(f"{order['repo']}: {len(still)} files are not whole after the copy", "run again")
     more = {"have": total, "total": total, "fetched": said["fetched"]}
-    journal.tell("phase", f"{order['repo']} is here", phase="copy", **more)
+    journal.log("phase", f"{order['repo']} is here", phase="copy", **more)
 
 
 def file_to_receive(root: Path, file: Mapping[str, Any]) -> dict[str, Any]:

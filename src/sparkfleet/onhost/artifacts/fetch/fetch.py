@@ -96,7 +96,7 @@ def fetch(
     if not wrong:
         return
     total = sum(file["size"] for file in wrong)
-    journal.tell(
+    journal.log(
         "phase",
         f"{weights['repo']}: {len(wrong)} files, {total >> 20} MiB",
         phase="download",
@@ -117,14 +117,14 @@ def fetch(
         except subprocess.TimeoutExpired:
             have = max(0, _bytes_there(root) - began_with)
             text = f"{weights['repo']} {have >> 20} of {total >> 20} MiB"
-            journal.tell("phase", text, phase="download", have=have, total=total)
+            journal.log("phase", text, phase="download", have=have, total=total)
     out = redact(out)
     still = wrong_files(root, weights["revision"], wanted)
     if process.returncode or still:
         raise download_error(weights["repo"], out, still)
     rates.note(state, rates.DOWNLOAD, _bytes_there(root) - began_with, time.monotonic() - began)
     _verify(weights, wrong, journal, state)
-    journal.tell("phase", f"{weights['repo']} is here", phase="download")
+    journal.log("phase", f"{weights['repo']} is here", phase="download")
 
 
 def _download(
@@ -159,7 +159,7 @@ def _verify(weights: dict[str, Any], arrived: list[dict[str, Any]], journal: Jou
     """Hash what has arrived. What has another content than the locked one goes at once: raise StageError."""
     repo, revision = weights["repo"], weights["revision"]
     root = repository(weights["models_dir"], repo)
-    journal.tell("phase", f"{repo}: {len(arrived)} files", phase="verify")
+    journal.log("phase", f"{repo}: {len(arrived)} files", phase="verify")
     by_path = {root / "snapshots" / revision / file["path"]: file for file in arrived if file["blob"]}
     wanted = [verified.FileToVerify(path, file["blob"]) for path, file in by_path.items()]
     changed = [by_path[one.path] for one in verified.check(state, wanted, lambda _: None)]

@@ -52,7 +52,7 @@ def pull_as(reference: str, asked: str, auth: str, journal: Journal) -> int:
     """Pull an image under the name ``asked``, which has the same digest. ``auth``: X-Registry-Auth."""
     engine = DockerEngine()
     name = reference.partition("@")[0]
-    journal.tell("phase", f"{name} begins", phase="pull")
+    journal.log("phase", f"{name} begins", phase="pull")
     layers: dict[str, tuple[int, int]] = {}
     diagnostic, last = "", time.monotonic()
     try:
@@ -65,13 +65,13 @@ def pull_as(reference: str, asked: str, auth: str, journal: Journal) -> int:
                 last = time.monotonic()
                 have, total = (sum(pair[i] for pair in layers.values()) for i in (0, 1))
                 text = f"{name} {have >> 20} of {total >> 20} MiB"
-                journal.tell("phase", text, phase="pull", have=have, total=total)
+                journal.log("phase", text, phase="pull", have=have, total=total)
     except (RuntimeRefusedError, RuntimeUnavailableError) as error:
         diagnostic = diagnostic or str(error)
     if diagnostic or not engine.has_image(reference):
         cause = f"image {name} could not be pulled: {diagnostic or 'no reason given'}"
         raise StageError(cause, remedy_for(diagnostic, name))
-    journal.tell("phase", f"{name} is here", phase="pull")
+    journal.log("phase", f"{name} is here", phase="pull")
     return sum(total for _, total in layers.values())
 
 

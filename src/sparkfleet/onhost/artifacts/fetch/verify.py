@@ -60,7 +60,7 @@ def hash_files(
         hashing = pool.submit(verified.check, state, wanted, counter)
         while True:
             text = f"{name} {counter.have >> 20} of {total >> 20} MiB"
-            journal.tell("phase", text, phase="verify", have=counter.have, total=total)
+            journal.log("phase", text, phase="verify", have=counter.have, total=total)
             with contextlib.suppress(NotYetError):
                 return hashing.result(TELL_EVERY_S)
 

@@ -43,12 +43,12 @@ def bring(order: Mapping[str, Any], journal: Journal, state: Path) -> None:
     def tell(said: Mapping[str, Any]) -> None:
         have = int(said["have"])
         text = f"{name} from {order['sender']} {have >> 20} of {total >> 20} MiB"
-        journal.tell("phase", text, phase="copy", have=have, total=total)
+        journal.log("phase", text, phase="copy", have=have, total=total)
 
     began = time.monotonic()
     said = in_child(asked, ROOT, tell)
     rates.note(state, rates.COPY, said["fetched"], time.monotonic() - began)
-    journal.tell("phase", f"{name} came", phase="copy", have=total, total=total, fetched=said["fetched"])
+    journal.log("phase", f"{name} came", phase="copy", have=total, total=total, fetched=said["fetched"])
     with staged.image(state, reference):
         _pull(reference, folder, journal)
     files.remove(folder)

@@ -45,7 +45,7 @@ def export(reference: str, user: Mapping[str, Any], state: Path, journal: Journa
         return known
     total = DockerEngine().image_size(reference)
     name = reference.partition("@")[0]
-    journal.tell("phase", f"{name}: {total >> 20} MiB", phase="pack", have=0, total=total)
+    journal.log("phase", f"{name}: {total >> 20} MiB", phase="pack", have=0, total=total)
     path.parent.mkdir(mode=0o755, exist_ok=True)
     part = path.with_suffix(".part")
     digest = hashlib.sha256()
@@ -109,7 +109,7 @@ def bring(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -
     said = in_child(asked, ROOT, lambda said: _tell(journal, words, "copy", int(said["have"]), total))
     rates.note(state, rates.COPY, said["fetched"], time.monotonic() - began)
     with staged.image(state, reference):
-        journal.tell("phase", name, phase="load")
+        journal.log("phase", name, phase="load")
         done = subprocess.run(
             ["docker", "load", "--quiet", "--input", str(path)], capture_output=True, text=True, check=False
         )
@@ -146,7 +146,7 @@ def _expect(reference: str, order: Mapping[str, Any], state: Path) -> None:
 
 
 def _tell(journal: Journal, words: str, phase: str, have: int, total: int) -> None:
-    journal.tell("phase", f"{words} {have >> 20} of {total >> 20} MiB", phase=phase, have=have, total=total)
+    journal.log("phase", f"{words} {have >> 20} of {total >> 20} MiB", phase=phase, have=have, total=total)
 
 
 def forget(state: Path, reference: str) -> None:

@@ -98,7 +98,7 @@ def with_key(order: Mapping[str, Any], key: Path) -> Mapping[str, Any]:
 def _copy_wheels(order: Mapping[str, Any], folder: Path, journal: Journal) -> None:
     """Bring the wheels from a sender; each is here when its hash is right."""
     folder.mkdir(parents=True, exist_ok=True)
-    journal.tell("phase", f"from {order['carried']['sender']}", phase="packages")
+    journal.log("phase", f"from {order['carried']['sender']}", phase="packages")
     files_asked = [
         {"number": one["number"], "size": one["size"], "blob": one["sha256"], "name": one["name"],
          "target": str(folder / Path(one["name"]).name)}
@@ -116,7 +116,7 @@ def fetch_wheels(wheels: list[dict[str, Any]], folder: Path, journal: Journal) -
             raise StageError(f"{wheel['name']} is no name of a wheel", "sparkfleet lock")
         if target.exists() and verified.content_is(target, wheel["sha256"]):
             continue
-        journal.tell("phase", f"{wheel['name']} ({number} of {len(wheels)})", phase="packages")
+        journal.log("phase", f"{wheel['name']} ({number} of {len(wheels)})", phase="packages")
         part = folder / f"{wheel['name']}.part"
         _download(wheel, part)
         if not verified.content_is(part, wheel["sha256"]):
@@ -155,7 +155,7 @@ def _make(engine: ImageEngine, order: Mapping[str, Any], folder: Path, journal: 
     """Install the wheels in a container of the base and give what comes of it its name."""
     name, reference = f"{CONTAINER}{tag_of(order['image'])}", order["image"]
     packages = ", ".join(order["install"])
-    journal.tell("phase", f"{packages} into {order['base'].partition('@')[0]}", phase="build")
+    journal.log("phase", f"{packages} into {order['base'].partition('@')[0]}", phase="build")
     base = engine.image(order["base"])
     assert base is not None  # noqa: S101  (it was just pulled)
     labels = {**order["labels"], LABEL_DERIVED: tag_of(reference)}
@@ -174,7 +174,7 @@ def _make(engine: ImageEngine, order: Mapping[str, Any], folder: Path, journal: 
     finally:
         with contextlib.suppress(RuntimeRefusedError, RuntimeUnavailableError):
             engine.remove(name)
-    journal.tell("phase", f"{reference} is here", phase="build")
+    journal.log("phase", f"{reference} is here", phase="build")
 
 
 def _container(

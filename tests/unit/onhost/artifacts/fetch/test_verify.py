@@ -93,8 +93,8 @@ def test_it_tells_how_far_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) ->
         return check(*words)
 
     class Diary(Journal):
-        def tell(self, kind: str, text: str, **data: Any) -> None:
-            super().tell(kind, text, **data)
+        def log(self, kind: str, text: str, **data: Any) -> None:
+            super().log(kind, text, **data)
             told.set()
 
     monkeypatch.setattr(verified, "check", slow)

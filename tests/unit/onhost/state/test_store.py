@@ -68,7 +68,7 @@ def test_a_step_is_synced_to_disk_before_it_begins(tmp_path: Path, monkeypatch: 
     journal = Journal(tmp_path, lambda: 1.0)
     journal.step("stop")
     assert len(synced) == 1
-    journal.tell("note", "hello")
+    journal.log("note", "hello")
     assert len(synced) == 1
 
 
@@ -78,8 +78,8 @@ def test_any_text_can_be_told_and_read_back(
 ) -> None:
     folder = tmp_path_factory.mktemp("diary")
     journal = Journal(folder, lambda: 1.0)
-    journal.tell("note", text)
-    journal.tell("note", other)
+    journal.log("note", text)
+    journal.log("note", other)
     assert [event["text"] for event in read_events(folder)] == [text, other]
 
 
@@ -128,8 +128,11 @@ def test_the_last_ten_finished_swaps_are_kept_and_unfinished_ones_always(tmp_pat
         os.utime(folder / "request.json", (number, number))
         if number:
             files.write_json(folder / "result.json", {})
-    store.prune_swaps(tmp_path)
-    assert [path.name for path in store.swaps(tmp_path)] == ["s0", *(f"s{number}" for number in range(4, 14))]
+    store.prune_rollouts(tmp_path)
+    assert [path.name for path in store.rollouts(tmp_path)] == [
+        "s0",
+        *(f"s{number}" for number in range(4, 14)),
+    ]
     assert store.unfinished(tmp_path) == ("s0",)
 
 
