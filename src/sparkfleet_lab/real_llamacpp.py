@@ -64,7 +64,7 @@ ENTRYPOINT {entrypoint}
 
 def make_image(docker: Docker, base: Base, say: Callable[[str], None]) -> str:
     """Return the local tag of the image, built if this machine does not have it."""
-    tag = f"{IMAGES}/real-llamacpp:{digest(base.id, Path(__file__).read_bytes())}"
+    tag = f"{IMAGES}/real-llamacpp:{digest(base.id, _build_key(), _DOCKERFILE)}"
     if docker.inspect("image", tag) is not None:
         return tag
     program = program_file(say)
@@ -78,10 +78,15 @@ def make_image(docker: Docker, base: Base, say: Callable[[str], None]) -> str:
     return tag
 
 
+def _build_key() -> str:
+    """Return what the program depends on, as a hash: the build of a quarter of an hour happens once."""
+    return digest(PACKAGE_VERSION, json.dumps(_OPTIONS))
+
+
 def program_file(say: Callable[[str], None]) -> Path:
     """Return the llama-server that was built on this machine; built now if it is not there."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparkfleet"
-    cached = cache / f"llama-server-{VERSION}-{digest(Path(__file__).read_bytes())}"
+    cached = cache / f"llama-server-{VERSION}-{_build_key()}"
     if cached.is_file():
         return cached
     for tool in TOOLS:

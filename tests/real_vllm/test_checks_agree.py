@@ -74,7 +74,7 @@ def test_verdicts_on_generated_lines_are_the_real_parsers(
         nested = [finding for finding in findings if finding.code.startswith("json-")]
         refused += bool(error)
         if bool(error) != bool(found) and not (error and nested):
-            disagreements.append((words, error, [finding.text for finding in found]))
+            disagreements.append((words, error, [finding.message for finding in found]))
     assert disagreements == []
     assert 0.3 * COUNT < refused < 0.9 * COUNT
 

@@ -29,7 +29,7 @@ def test_a_rule_is_added_by_its_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
     tables: dict[str, Any] = {"Made": Made}
     exec(rows, tables)
     for id_, level, made in tables["AGAINST"]:
-        assert made.verdicts()[id_].level == level
+        assert made.verdicts()[id_].severity == level
     for id_, made in tables["FOR"]:
         assert id_ not in made.verdicts()
     assert rule.id not in {known.id for known in rules.RULES if known is not rule}

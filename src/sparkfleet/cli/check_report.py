@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sparkfleet.config.resolved import Fleet, Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
-from sparkfleet.engines.base import Finding
+from sparkfleet.engines.base import SERVICE
 from sparkfleet.plan import lint
 
 
@@ -19,20 +19,20 @@ def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
     for warning in fleet.warnings:
         where, _, text = warning.partition(": ")
         found[Diagnostic(where, text, severity=Severity.WARNING, code="fleet-warning")] = set()
-    known: dict[object, tuple[Finding, ...]] = {}
-    first: dict[Finding, Diagnostic] = {}
+    known: dict[object, tuple[Diagnostic, ...]] = {}
+    first: dict[Diagnostic, Diagnostic] = {}
     for host in fleet.hosts:
         for service in host.services:
             key = _content(service, host)
             if key not in known:  # a fleet is mostly the same service many times
                 known[key] = lint.findings(service, host, pinned=pinned)
             for finding in known[key]:
-                diagnostic = _placed(finding, dict(service.origin))
-                if not finding.about:
+                diagnostic = lint.place(finding, dict(service.origin))
+                if finding.location == SERVICE:
                     diagnostic = first.setdefault(finding, diagnostic)
                 found.setdefault(diagnostic, set()).add(host.name)
         for finding in lint.unknown_ignores(host):
-            diagnostic = first.setdefault(finding, _diagnostic(finding, host.file))
+            diagnostic = first.setdefault(replace(finding, location=""), finding)
             found.setdefault(diagnostic, set()).add(host.name)
     return sorted(_counted(diagnostic, hosts) for diagnostic, hosts in found.items())
 
@@ -49,16 +49,6 @@ def _content(service: Service, host: Host) -> object:
         (weights.repo, weights.revision, weights.gated),
         (host.reserve_gib, host.min_available_gib, host.hf_token, host.ignore_rules, host.paths),
     )
-
-
-def _placed(finding: Finding, origin: dict[str, str]) -> Diagnostic:
-    names = (*finding.about, "service")
-    return _diagnostic(finding, next(origin[name] for name in names if name in origin))
-
-
-def _diagnostic(finding: Finding, where: str) -> Diagnostic:
-    severity = Severity(finding.level)
-    return Diagnostic(where, finding.message, hint=finding.hint, severity=severity, code=finding.code)
 
 
 def _counted(diagnostic: Diagnostic, hosts: set[str]) -> Diagnostic:

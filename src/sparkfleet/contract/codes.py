@@ -358,9 +358,17 @@ ENGINE = {
     "missing-value": Code("A flag has no value.", "Give a value, or remove the flag."),
     "model-not-first": Code("The command line does not begin with the model.", "Write the model first."),
     "needs-other-flag": Code("A flag has no effect without another one.", "Add the flag that is named."),
+    "no-model": Code("The command line names no model.", "Name the model."),
     "no-value-allowed": Code("A switch has a value.", "Write `true`, or the flag alone."),
     "not-built-in": Code("A value is only known to a plugin.", "Check that the image has the plugin."),
     "not-registered": Code("A parser or backend of this name is not in the engine.", "Use a listed name."),
+    "model-too-large": Code(
+        "The model's weights alone are larger than the memory that is left for engines.",
+        "Choose a smaller quantization.",
+    ),
+    "rule-unknown": Code(
+        "`ignore_rules` names a rule that does not exist.", "Correct the name; `sparkfleet rules` lists them."
+    ),
     "engine-too-old": Code("The recipe needs a newer engine than the image has.", "Choose a newer image."),
     "secret-in-argv": Code("A flag has a secret that every user of the host can read.", "Remove the flag."),
     "serve-repeated": Code("The command repeats `serve`.", "Begin with the model."),

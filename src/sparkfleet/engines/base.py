@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from sparkfleet.config.cluster_file import ClusterSource
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Packages = tuple[tuple[str, str], ...]
 """Python packages and version ranges ("": any)."""
 
-Level = Literal["error", "warning", "info"]
-"""error: the engine will not start; warning: probably not as intended; info: worth knowing."""
+SERVICE = "service"
+"""``location`` of a diagnostic about a service as a whole."""
 
 
 class ModelFilesError(Exception):
@@ -33,20 +33,13 @@ class ModelFilesError(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Result of a check of a service before it has a location: equal for equal services of many hosts."""
+def field_of(service: Service, *names: str) -> str:
+    """Return the first of the fields (``flags.max-model-len``, ``env.X``, ``image``) that a file declares.
 
-    level: Level
-    message: str
-    hint: str = ""
-    code: str = ""
-    """What ``ignore_rules`` in a host file silences."""
-    about: tuple[str, ...] = ()
-    """Names in ``Service.origin``, the most telling first (``flags.max-model-len``, ``env.X``, ``image``);
-    empty: the service as a whole."""
-    needs_lock: bool = False
-    """Holds only for services that were resolved with a lock file."""
+    SERVICE if there is none. It is the ``location`` of a diagnostic of ``Engine.check``.
+    """
+    declared = dict(service.origin)
+    return next((name for name in names if name in declared), SERVICE)
 
 
 @dataclass(frozen=True)
@@ -78,6 +71,8 @@ class RuleInfo:
     title: str
     source: str = ""
     kept_by: str = "check"
+    needs_lock: bool = False
+    """Whether it applies only to services that were resolved with a lock file."""
 
 
 @dataclass(frozen=True)
@@ -300,9 +295,10 @@ class Engine(Protocol):
 
     def check(
         self, service: Service, host: Host, *, total_gib: float | None = None, measured: object = None
-    ) -> tuple[Finding, ...]:
+    ) -> tuple[Diagnostic, ...]:
         """Return what is wrong with a service: flags and variables against the image's version, and rules.
 
+        ``location`` is a field of the service (``field_of``): equal services of many hosts are checked once.
         ``total_gib``: the Spark's memory where it was read; ``measured``: what ``measured`` returned.
         An engine without flag knowledge says so with an info.
         """

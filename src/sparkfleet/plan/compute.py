@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from sparkfleet import engines
 from sparkfleet.config.resolved import Host, Service
-from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
 from sparkfleet.contract.generation import Generation
-from sparkfleet.engines.base import Finding
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import (
     blockers,
@@ -243,11 +242,11 @@ def _memory(service: Service, host: Host, total_gib: float, measured: object) ->
     return [Note(Step.SERVICE, "memory", text=estimate, of_this_host=True)] if estimate else []
 
 
-def _warnings(findings: tuple[Finding, ...]) -> list[Note]:
+def _warnings(findings: tuple[Diagnostic, ...]) -> list[Note]:
     return [
         Note(Step.SERVICE, "warning", text=one.message, remark=one.hint)
         for one in findings
-        if one.level == "warning"
+        if one.severity is Severity.WARNING
     ]
 
 

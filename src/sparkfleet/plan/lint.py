@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from sparkfleet import engines
 from sparkfleet.config.resolved import Host, Service
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.engines.base import Finding
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.engines.base import SERVICE
 from sparkfleet.suggest import did_you_mean
 
 
@@ -16,40 +19,47 @@ def findings(
     pinned: bool = True,
     total_gib: float | None = None,
     measured: object = None,
-) -> tuple[Finding, ...]:
-    """Return what the engine's checks find, without what the host ignores.
+) -> tuple[Diagnostic, ...]:
+    """Return what the engine's checks find, without what the host ignores. ``place`` gives it a location.
 
     ``pinned`` False: there is no lock file, and rules about pins do not apply. ``total_gib``: the Spark's
     memory, where it was read. ``measured``: what the engine logged of its memory at its last start.
     """
-    found = engines.get(service.engine).check(service, host, total_gib=total_gib, measured=measured)
-    ignored = dict(host.ignore_rules)
-    return tuple(one for one in found if one.code not in ignored and (pinned or not one.needs_lock))
+    engine = engines.get(service.engine)
+    silent = {
+        *dict(host.ignore_rules),
+        *(rule.id for rule in engine.rules() if rule.needs_lock and not pinned),
+    }
+    found = engine.check(service, host, total_gib=total_gib, measured=measured)
+    return tuple(one for one in found if one.code not in silent)
 
 
-def unknown_ignores(host: Host) -> tuple[Finding, ...]:
-    """Return a finding for each entry of ``ignore_rules`` that names no rule of any engine."""
+def place(diagnostic: Diagnostic, origin: Mapping[str, str]) -> Diagnostic:
+    """Return the diagnostic at the place (``file:line``) of its field of the service."""
+    return replace(diagnostic, location=origin.get(diagnostic.location) or origin[SERVICE])
+
+
+def unknown_ignores(host: Host) -> tuple[Diagnostic, ...]:
+    """Return a diagnostic for each entry of ``ignore_rules`` that names no rule of any engine."""
     known = [rule.id for name in engines.names() for rule in engines.get(name).rules()]
     return tuple(
-        Finding(
-            "warning",
+        Diagnostic(
+            host.file,
             f"ignore_rules: there is no rule {name}",
-            did_you_mean(name.upper(), known, "`sparkfleet rules` lists them"),
-            name,
+            hint=did_you_mean(name.upper(), known, "`sparkfleet rules` lists them"),
+            severity=Severity.WARNING,
+            code="rule-unknown",
         )
         for name in dict(host.ignore_rules)
         if name not in known
     )
 
 
-def first_error(service: Service, findings: tuple[Finding, ...]) -> Diagnostic | None:
+def first_error(service: Service, findings: tuple[Diagnostic, ...]) -> Diagnostic | None:
     """Return the first error as the reason not to start an engine this way; None when there is none."""
-    error = next((one for one in findings if one.level == "error"), None)
+    error = next((one for one in findings if one.severity is Severity.ERROR), None)
     if error is None:
         return None
-    origin = dict(service.origin)
-    where = next((origin[name] for name in (*error.about, "service") if name in origin), service.name)
     silence = f"to start it anyway: `ignore_rules: {{{error.code}: why}}` in the host file"
-    return Diagnostic(
-        where, error.message, hint=f"{error.hint}; {silence}" if error.hint else silence, code=error.code
-    )
+    hint = f"{error.hint}; {silence}" if error.hint else silence
+    return replace(place(error, {SERVICE: service.name, **dict(service.origin)}), hint=hint)

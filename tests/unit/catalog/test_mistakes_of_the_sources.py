@@ -8,7 +8,7 @@ import pytest
 
 from sparkfleet import engines
 from sparkfleet.catalog.load import Catalog
-from sparkfleet.engines.base import Finding
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm.check import check_flags
 from sparkfleet.engines.vllm.schema import load, versions
 from sparkfleet.onhost.gate import diagnosis
@@ -18,7 +18,7 @@ from tests.unit.engines.vllm.rules.made import HYBRID, QWEN36, STOCK, Made
 METRICS = Path(__file__).parents[2] / "golden" / "real_vllm_0.32_cpu" / "metrics.txt"
 
 
-def findings_of(made: Made) -> dict[str, Finding]:
+def findings_of(made: Made) -> dict[str, Diagnostic]:
     """Return what ``sparkfleet check`` and the plan say of a service, by code."""
     return {found.code: found for found in findings(made.service(), made.host())}
 
@@ -27,7 +27,7 @@ def findings_of(made: Made) -> dict[str, Finding]:
 def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version: Any) -> None:
     words = ["vllm", "serve", "nvidia/Gemma-4-31B-IT-NVFP4", "--port", "8000"]
     (found,) = check_flags(words, load(version))
-    assert (found.level, found.code) == ("error", "serve-repeated")
+    assert (found.severity, found.code) == ("error", "serve-repeated")
     started = diagnosis.reader("vllm").diagnose(
         "vllm: error: unrecognized arguments: serve nvidia/Gemma-4-31B-IT-NVFP4", 2
     )
@@ -38,14 +38,14 @@ def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version: An
 @pytest.mark.provokes("unknown-flag")
 def test_2_a_flag_is_recommended_that_no_release_has() -> None:
     found = findings_of(Made(flags={"speculative-disable-by-batch-size": 32}))["unknown-flag"]
-    assert found.level == "error"
+    assert found.severity == "error"
     assert "in no release" in found.message
     assert "num_speculative_tokens_per_batch_size" in found.hint
 
 
 def test_3_a_variable_is_set_that_no_release_reads() -> None:
     found = findings_of(Made(QWEN36, env={"VLLM_FP8_MOE_BACKEND": "flashinfer_cutlass"}))["unknown-env"]
-    assert found.level == "warning"
+    assert found.severity == "warning"
     assert "VLLM_FP8_MOE_BACKEND: it has no effect" in found.message
 
 
@@ -89,8 +89,8 @@ def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line: str) -> None:
 @pytest.mark.parametrize("version", ["0.19.0", "0.24.0", "0.33.0"])
 def test_7_the_name_in_that_line_is_no_value_of_a_flag(version: str) -> None:
     (found,) = check_flags(["m", "--moe-backend", "VLLM_CUTLASS"], load(version))
-    assert (found.level, found.code) == ("error", "bad-choice")
-    assert "cutlass" in found.remedy
+    assert (found.severity, found.code) == ("error", "bad-choice")
+    assert "cutlass" in found.hint
 
 
 def test_8_metrics_are_read_by_names_that_the_engine_does_not_have() -> None:
@@ -105,11 +105,11 @@ def test_8_metrics_are_read_by_names_that_the_engine_does_not_have() -> None:
 
 def test_9_the_number_of_sequences_is_left_to_the_default() -> None:
     found = findings_of(Made(without=("max-num-seqs",)))["MEM-02"]
-    assert found.level == "warning"
+    assert found.severity == "warning"
     assert "vLLM takes 1024 on GB10" in found.message
     assert all("max-num-seqs" in recipe.flags for recipe in Catalog.of().values())
 
 
 def test_10_stock_images_are_said_not_to_run_on_gb10_but_newer_ones_do() -> None:
     assert "IMG-01" not in findings_of(Made(**STOCK, tag="v0.24.0-ubuntu2404"))
-    assert findings_of(Made(**STOCK, tag="v0.22.0", vllm="0.22.0"))["IMG-01"].level == "error"
+    assert findings_of(Made(**STOCK, tag="v0.22.0", vllm="0.22.0"))["IMG-01"].severity == "error"

@@ -424,5 +424,5 @@ def test_check_counts_the_service_of_a_cluster_once(
 def test_no_rule_of_a_single_spark_speaks_of_a_cluster(fleet: Callable[..., FleetFiles]) -> None:
     first, _ = fleet(cluster(f"{PAIR}serve: {SMALL}\n")).load().hosts
     service = first.services[0]
-    assert "BK-04" in {said.id for said in rules.check(service, replace(first, member=None))}
-    assert "BK-04" not in {said.id for said in rules.check(service, first)}
+    assert "BK-04" in {said.code for said in rules.check(service, replace(first, member=None))}
+    assert "BK-04" not in {said.code for said in rules.check(service, first)}

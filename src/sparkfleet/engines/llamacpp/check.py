@@ -1,4 +1,7 @@
-"""What is wrong with the arguments or the environment of ``llama-server``, known before it starts."""
+"""Static checks of the arguments and the environment of ``llama-server``.
+
+The ``location`` of a diagnostic is the canonical flag or the variable.
+"""
 
 from __future__ import annotations
 
@@ -28,47 +31,31 @@ _SECRETS = ("--hf-token", "--api-key")
 
 
 def check_arguments(
-    arguments: Sequence[str], schema: Schema, location: str, *, exact: bool = True
+    arguments: Sequence[str], schema: Schema, *, exact: bool = True
 ) -> tuple[Diagnostic, ...]:
     """Return what this release refuses in the arguments; warnings where the release is not bundled."""
     severity = Severity.ERROR if exact else Severity.WARNING
     doubt = "" if exact else f" (flags of {schema.version}, the nearest release known)"
     parsed = parse(arguments, schema)
-    found = [_unknown(option, schema, location, severity, doubt) for option in parsed.unknown]
+    found = [_unknown(option, schema, severity, doubt) for option in parsed.unknown]
     found += [
-        Diagnostic(location, f"{option} has no value", "a value", severity=severity, code="missing-value")
+        Diagnostic(option, f"{option} has no value", "a value", severity=severity, code="missing-value")
         for option in parsed.incomplete
     ]
     for name, value in parsed.values.items():
         flag = schema.flags.get(name)
         if flag is not None:
-            found += _value(flag, value, location, severity, doubt)
+            found += _value(flag, value, severity, doubt)
     return tuple(found)
 
 
-def check_reserved(names: Iterable[str], location: str) -> tuple[Diagnostic, ...]:
-    """Return which of the declared flags (canonical names) sparkfleet sets itself."""
-    return tuple(
-        Diagnostic(
-            location,
-            f"flag {name.removeprefix('--')} is set by sparkfleet",
-            RESERVED[name],
-            f"remove {name.removeprefix('--')} from flags:",
-            code="flag-reserved",
-        )
-        for name in names
-        if name in RESERVED
-    )
-
-
-def check_environment(names: Iterable[str], schema: Schema, location: str) -> tuple[Diagnostic, ...]:
+def check_environment(names: Iterable[str], schema: Schema) -> tuple[Diagnostic, ...]:
     """Return which ``LLAMA_ARG_`` variables have no effect in this release."""
     return tuple(
         Diagnostic(
-            location,
+            name,
             f"llama.cpp {schema.version} does not read {name}: it has no effect",
-            _near(name, schema.variables) or "a variable that `llama-server --help` names",
-            "write the flag under flags: instead",
+            hint=_near(name, schema.variables) or "write the flag under flags: instead",
             severity=Severity.WARNING,
             code="unknown-env",
         )
@@ -77,30 +64,29 @@ def check_environment(names: Iterable[str], schema: Schema, location: str) -> tu
     )
 
 
-def _unknown(option: str, schema: Schema, location: str, severity: Severity, doubt: str) -> Diagnostic:
+def _unknown(option: str, schema: Schema, severity: Severity, doubt: str) -> Diagnostic:
     if "=" in option and option.partition("=")[0] in schema.options:
         name = option.partition("=")[0]
         return Diagnostic(
-            location,
+            name,
             f"llama-server does not read {name}=VALUE{doubt}",
             f"{name} VALUE, as two arguments",
             severity=severity,
             code="unknown-flag",
         )
     return Diagnostic(
-        location,
+        option,
         f"llama.cpp {schema.version} has no flag {option}{doubt}",
-        _near(option, schema.options),
-        "correct the flag, or take it out",
+        hint=_near(option, schema.options) or "correct the flag, or remove it",
         severity=severity,
         code="unknown-flag",
     )
 
 
-def _value(flag: Flag, value: Any, location: str, severity: Severity, doubt: str) -> Iterator[Diagnostic]:
+def _value(flag: Flag, value: Any, severity: Severity, doubt: str) -> Iterator[Diagnostic]:
     if flag.removed:
         yield Diagnostic(
-            location,
+            flag.name,
             f"{flag.name} has been removed{doubt}",
             flag.removed,
             f"remove {flag.name}",
@@ -111,7 +97,7 @@ def _value(flag: Flag, value: Any, location: str, severity: Severity, doubt: str
     expected = _expected(flag, value)
     if expected:
         yield Diagnostic(
-            location,
+            flag.name,
             f"{flag.name} is {value!r}{doubt}",
             expected,
             "correct the value",
@@ -120,7 +106,7 @@ def _value(flag: Flag, value: Any, location: str, severity: Severity, doubt: str
         )
     if flag.kind == "help":
         yield Diagnostic(
-            location,
+            flag.name,
             f"{flag.name} makes llama-server print something and exit",
             "a flag that serves",
             f"remove {flag.name}",
@@ -128,14 +114,14 @@ def _value(flag: Flag, value: Any, location: str, severity: Severity, doubt: str
         )
     if flag.deprecated:
         yield Diagnostic(
-            location,
+            flag.name,
             f"{flag.name} is deprecated: {flag.help}",
             severity=Severity.WARNING,
             code="deprecated-flag",
         )
     if flag.name in _SECRETS:
         yield Diagnostic(
-            location,
+            flag.name,
             f"{flag.name} puts a secret into the container's command, where every user of the host reads it",
             "a file (--api-key-file), or a secret of the host file",
             f"remove {flag.name}",

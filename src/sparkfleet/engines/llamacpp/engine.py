@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
-from sparkfleet.engines.base import Engine, Finding, FlagChange, Level, ParsedArgs
+from sparkfleet.engines.base import Engine, FlagChange, ParsedArgs, field_of
 from sparkfleet.engines.llamacpp import args, check, images, model_files, schema
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ _SNAPSHOT = re.compile(
     r".*/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[^/]*)/(?P<file>.+)"
 )
 GIB = 1024**3
-_LEVELS: Mapping[Severity, Level] = {
-    Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "info",
-}  # fmt: skip
 
 
 class LlamaCpp(Engine):
@@ -117,26 +115,31 @@ class LlamaCpp(Engine):
 
     def check(
         self, service: Service, host: Host, *, total_gib: float | None = None, measured: object = None
-    ) -> tuple[Finding, ...]:
+    ) -> tuple[Diagnostic, ...]:
         """See ``Engine``."""
         del measured
-        found: list[Finding] = []
+        found: list[Diagnostic] = []
         version = self.image_version(service.image)
         known, exact = schema.nearest(version)
         if not version:
             text = (
                 f"which llama.cpp is in {service.image.display} is not known: flags of {known.version} apply"
             )
-            found.append(Finding("info", text, "", "unknown-version", ("image",)))
-        arguments = args.render(dict(service.flags), known)
-        problems = check.check_arguments(arguments, known, "", exact=exact)
-        problems += check.check_environment(dict(service.env), known, "")
-        found += [_finding(problem) for problem in problems]
+            where = field_of(service, "image")
+            found.append(Diagnostic(where, text, severity=Severity.INFO, code="unknown-engine-version"))
+        for one in (
+            *check.check_arguments(args.render(dict(service.flags), known), known, exact=exact),
+            *check.check_environment(dict(service.env), known),
+        ):
+            flag = one.location.lstrip("-")
+            fields = (f"flags.{flag}", f"flags.{flag.removeprefix('no-')}", f"env.{flag}")
+            found.append(replace(one, location=field_of(service, *fields)))
         available = (total_gib or 0.0) - host.reserve_gib
         if total_gib and service.weights.size > available * GIB:
             size = service.weights.size / GIB
             text = f"the model file alone has {size:.1f} GiB; {available:.1f} GiB are left for engines"
-            found.append(Finding("error", text, "a smaller quantization", "model-too-large", ("model",)))
+            hint = "a smaller quantization"
+            found.append(Diagnostic(field_of(service, "model"), text, hint=hint, code="model-too-large"))
         return tuple(found)
 
 
@@ -150,15 +153,6 @@ def model_path(service: Service) -> str:
 
 def _schema(version: str) -> schema.Schema:
     return schema.nearest(version)[0]
-
-
-def _finding(problem: Diagnostic) -> Finding:
-    flag = problem.message.split(" ", 1)[0].lstrip("-")
-    hint = problem.expected if problem.expected.startswith("did you mean") else problem.hint
-    about = tuple(f"flags.{name}" for name in dict.fromkeys((flag, flag.removeprefix("no-"))))
-    says_more = problem.expected and hint != problem.expected
-    text = f"{problem.message}: expected {problem.expected}" if says_more else problem.message
-    return Finding(_LEVELS[problem.severity], text, hint, problem.code, about)
 
 
 ENGINE = LlamaCpp()

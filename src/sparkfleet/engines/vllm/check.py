@@ -1,4 +1,8 @@
-"""Static checks of a command line or an environment, before an engine starts."""
+"""Static checks of a command line or an environment, before an engine starts.
+
+The ``location`` of a diagnostic is the canonical flag (or the variable), with the part of its value after a
+blank; "" is the command line as a whole.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ from typing import Any
 
 from packaging.version import Version
 
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines.vllm import history, renamed_flags, values
 from sparkfleet.engines.vllm.arg_parser import CommandLine, Option, group
 from sparkfleet.engines.vllm.check_json import check_config
-from sparkfleet.engines.vllm.findings import Finding, either, listing, near
+from sparkfleet.engines.vllm.phrases import either, listing, near
 from sparkfleet.engines.vllm.schema import Flag, Schema, load, versions
 
 REGISTRY_OF: Mapping[str, tuple[str, str]] = {
@@ -26,7 +31,7 @@ REGISTRY_OF: Mapping[str, tuple[str, str]] = {
 flag that brings further values in."""
 
 
-def check_flags(args: Sequence[str], schema: Schema, exact: bool = True) -> tuple[Finding, ...]:
+def check_flags(args: Sequence[str], schema: Schema, exact: bool = True) -> tuple[Diagnostic, ...]:
     """Return what is wrong with the words after ``vllm serve``.
 
     With ``exact`` False the schema is that of the nearest bundled release. Then the next bundled one is asked
@@ -54,7 +59,7 @@ def check_flags(args: Sequence[str], schema: Schema, exact: bool = True) -> tupl
     return tuple(merged)
 
 
-def check_env(env: Iterable[str], schema: Schema, *, exact: bool = True) -> tuple[Finding, ...]:
+def check_env(env: Iterable[str], schema: Schema, *, exact: bool = True) -> tuple[Diagnostic, ...]:
     """Return which ``VLLM_`` variables of the environment this vLLM ignores silently."""
     known = schema.registries.get("envs", ())
     after = None if exact else _next_release(schema.version)
@@ -69,13 +74,11 @@ def check_env(env: Iterable[str], schema: Schema, *, exact: bool = True) -> tupl
     return tuple(found)
 
 
-def _unknown_env(name: str, schema: Schema) -> Finding:
+def _unknown_env(name: str, schema: Schema) -> Diagnostic:
     spans = history.of_name("envs", name)
     text = f"vLLM {schema.version} does not read {name}: it has no effect ({history.text(spans)})"
-    remedy = either(
-        renamed_flags.ENVS.get(name, ""), near(name, schema.registries["envs"], 0.85), "remove it"
-    )
-    return Finding("warning", "unknown-env", name, text, remedy)
+    hint = either(renamed_flags.ENVS.get(name, ""), near(name, schema.registries["envs"], 0.85), "remove it")
+    return Diagnostic(name, text, hint=hint, severity=Severity.WARNING, code="unknown-env")
 
 
 def _next_release(version: str) -> Schema | None:
@@ -85,16 +88,16 @@ def _next_release(version: str) -> Schema | None:
     return load(known[known.index(version) + 1])
 
 
-def _key(finding: Finding) -> tuple[str, str, str]:
-    return finding.code, finding.flag, finding.subject
+def _key(finding: Diagnostic) -> tuple[str, str]:
+    return finding.code, finding.location
 
 
-def _unsure(finding: Finding, why: str) -> Finding:
-    level = "warning" if finding.level == "error" else finding.level
-    return dataclasses.replace(finding, level=level, text=f"{finding.text} ({why})")
+def _unsure(finding: Diagnostic, why: str) -> Diagnostic:
+    severity = Severity.WARNING if finding.severity is Severity.ERROR else finding.severity
+    return dataclasses.replace(finding, severity=severity, message=f"{finding.message} ({why})")
 
 
-def _check(args: CommandLine, schema: Schema) -> list[Finding]:
+def _check(args: CommandLine, schema: Schema) -> list[Diagnostic]:
     found = list(_positionals(args, schema))
     given: dict[str, Option] = {}
     for option in args.options:
@@ -105,49 +108,55 @@ def _check(args: CommandLine, schema: Schema) -> list[Finding]:
         before = given.get(option.name)
         if before is not None and option.flag.kind != "append" and before.args != option.args:
             text = f"{option.name} is given twice; the last one counts"
-            found.append(Finding("warning", "duplicate", option.name, text, "keep one"))
+            found.append(
+                Diagnostic(option.name, text, hint="keep one", severity=Severity.WARNING, code="duplicate")
+            )
         given[option.name] = option
     found += _combinations(given, args)
     return [finding for finding in found if not _plugin_may_bring_it(finding, given)]
 
 
-def _plugin_may_bring_it(finding: Finding, given: Mapping[str, Option]) -> bool:
-    return finding.code == "not-registered" and REGISTRY_OF[finding.flag][1] in given
+def _plugin_may_bring_it(finding: Diagnostic, given: Mapping[str, Option]) -> bool:
+    return finding.code == "not-registered" and REGISTRY_OF[finding.location.partition(" ")[0]][1] in given
 
 
-def _positionals(args: CommandLine, schema: Schema) -> Iterator[Finding]:
+def _positionals(args: CommandLine, schema: Schema) -> Iterator[Diagnostic]:
     first, *strays = args.positionals or ("",)
     if first in ("vllm", "serve") and strays:
         text = f"the command repeats `{first}`: sparkfleet adds `vllm serve` where the image needs it"
-        yield Finding("error", "serve-repeated", "", text, "begin with the model")
+        yield Diagnostic("", text, hint="begin with the model", code="serve-repeated")
     elif strays:
         text = f"no flag takes these arguments: {' '.join(strays)}"
         glued = any(word.startswith("--") for word in strays)
-        remedy = (
+        hint = (
             "write a flag and its value as two arguments"
             if glued
             else "remove them, or join what is one value"
         )
-        yield Finding("error", "stray-words", "", text, remedy)
+        yield Diagnostic("", text, hint=hint, code="stray-words")
     if not args.positionals and not any(option.name == "--model" for option in args.options):
         default = schema.flags["--model"].default if "--model" in schema.flags else "its own default"
-        yield Finding(
-            "warning", "no-model", "", f"no model is given: vLLM would serve {default}", "name the model"
+        yield Diagnostic(
+            "",
+            f"no model is given: vLLM would serve {default}",
+            hint="name the model",
+            severity=Severity.WARNING,
+            code="no-model",
         )
 
 
-def _unknown(option: Option, schema: Schema) -> Finding:
+def _unknown(option: Option, schema: Schema) -> Diagnostic:
     if option.candidates:
         text = f"{option.written} could be {listing(option.candidates, 5)}"
-        return Finding("error", "ambiguous", option.name, text, "write the flag in full")
+        return Diagnostic(option.name, text, hint="write the flag in full", code="ambiguous")
     spans = history.of_flag(option.name)
     text = f"vLLM {schema.version} has no flag {option.written} ({history.text(spans)})"
-    remedy = either(
+    hint = either(
         renamed_flags.FLAGS.get(option.name, ""),
         _newer_image(spans, schema) if spans else near(option.name, schema.long_options, 0.75),
         "remove it",
     )
-    return Finding("error", "unknown-flag", option.name, text, remedy)
+    return Diagnostic(option.name, text, hint=hint, code="unknown-flag")
 
 
 def _newer_image(spans: tuple[history.Span, ...], schema: Schema) -> str:
@@ -156,26 +165,34 @@ def _newer_image(spans: tuple[history.Span, ...], schema: Schema) -> str:
     return f"take an image with vLLM {later[0]} or later, or remove it" if later else ""
 
 
-def _spelling(option: Option, schema: Schema) -> Iterator[Finding]:
+def _spelling(option: Option, schema: Schema) -> Iterator[Diagnostic]:
     if option.abbreviates:
         text = f"{option.written} is short for {option.abbreviates}; a later vLLM may find it ambiguous"
-        remedy = f"write {option.abbreviates}"
-        yield Finding("warning", "abbreviation", option.name, text, remedy, subject=option.written)
+        hint = f"write {option.abbreviates}"
+        yield Diagnostic(
+            f"{option.name} {option.written}", text, hint=hint, severity=Severity.WARNING, code="abbreviation"
+        )
     if option.flag is not None and option.flag.deprecated:
         text = f"vLLM {schema.version} calls {option.name} deprecated"
-        yield Finding("info", "deprecated", option.name, text, "see the release's notes for what replaces it")
+        yield Diagnostic(
+            option.name,
+            text,
+            hint="see the release's notes for what replaces it",
+            severity=Severity.INFO,
+            code="deprecated",
+        )
 
 
-def _value(option: Option, flag: Flag, schema: Schema) -> Iterator[Finding]:
+def _value(option: Option, flag: Flag, schema: Schema) -> Iterator[Diagnostic]:
     if not flag.takes_value:
         if option.inline:
             off = f"; {flag.negatives[-1]} turns it off" if flag.negatives else ""
             text = f"{flag.name} takes no value{off}"
-            yield Finding("error", "no-value-allowed", flag.name, text, f"write {flag.name} alone")
+            yield Diagnostic(flag.name, text, hint=f"write {flag.name} alone", code="no-value-allowed")
         return
     if not _enough(option, flag):
         text = f"{flag.name} needs {'a value' if flag.nargs in (None, '+') else f'{flag.nargs} values'}"
-        yield Finding("error", "missing-value", flag.name, text, "give it one, or remove the flag")
+        yield Diagnostic(flag.name, text, hint="give it one, or remove the flag", code="missing-value")
         return
     for word in option.args:
         yield from _word(flag, word, schema)
@@ -187,18 +204,18 @@ def _enough(option: Option, flag: Flag) -> bool:
     return bool(option.args) or flag.nargs in ("?", "*")
 
 
-def _word(flag: Flag, word: str, schema: Schema) -> Iterator[Finding]:
+def _word(flag: Flag, word: str, schema: Schema) -> Iterator[Diagnostic]:
     if flag.name == "--lora-modules" and not _is_adapter(word):
         text = f"--lora-modules: {word!r} is neither NAME=PATH nor a JSON object"
-        yield Finding("error", "bad-json", flag.name, text, "write name=path", subject=word)
+        yield Diagnostic(f"{flag.name} {word}", text, hint="write name=path", code="bad-json")
         return
     try:
         value = values.one(flag, word)
     except ValueError as error:
         is_json = flag.type in ("json", "config", "json_or_str")
         text = f"{flag.name}: {error}" if is_json else f"{flag.name}: {word!r} is not {_type_text(flag)}"
-        remedy = "write the flag as a mapping in YAML" if is_json else f"give {_type_text(flag)}"
-        yield Finding("error", "bad-json" if is_json else "bad-type", flag.name, text, remedy, subject=word)
+        hint = "write the flag as a mapping in YAML" if is_json else f"give {_type_text(flag)}"
+        yield Diagnostic(f"{flag.name} {word}", text, hint=hint, code="bad-json" if is_json else "bad-type")
         return
     if flag.choices is not None:
         if value not in flag.choices:
@@ -209,8 +226,10 @@ def _word(flag: Flag, word: str, schema: Schema) -> Iterator[Finding]:
     yield from _registered(flag, word, value, schema)
     if flag.known and value is not None and word not in flag.known:
         text = f"{flag.name}: {word!r} is not a value of vLLM {schema.version} itself"
-        remedy = either(near(word, flag.known), f"one of {listing(flag.known)}, or one of a plugin")
-        yield Finding("warning", "not-built-in", flag.name, text, remedy, subject=word)
+        hint = either(near(word, flag.known), f"one of {listing(flag.known)}, or one of a plugin")
+        yield Diagnostic(
+            f"{flag.name} {word}", text, hint=hint, severity=Severity.WARNING, code="not-built-in"
+        )
 
 
 def _is_adapter(word: str) -> bool:
@@ -223,18 +242,18 @@ def _is_adapter(word: str) -> bool:
         return False
 
 
-def _bad_choice(flag: Flag, word: str, schema: Schema) -> Finding:
+def _bad_choice(flag: Flag, word: str, schema: Schema) -> Diagnostic:
     spans = history.of_choice(flag.name, word)
     text = f"{flag.name}: {word!r} is not a value of vLLM {schema.version}"
     text += f" (it is {history.text(spans)})" if spans else ""
     choices = [choice for choice in flag.choices or () if choice is not None]
-    remedy = either(
+    hint = either(
         _newer_image(spans, schema) if spans else near(word, choices, 0.5), f"one of {listing(choices)}"
     )
-    return Finding("error", "bad-choice", flag.name, text, remedy, subject=word)
+    return Diagnostic(f"{flag.name} {word}", text, hint=hint, code="bad-choice")
 
 
-def _registered(flag: Flag, word: str, value: Any, schema: Schema) -> Iterator[Finding]:
+def _registered(flag: Flag, word: str, value: Any, schema: Schema) -> Iterator[Diagnostic]:
     registry, _ = REGISTRY_OF.get(flag.name, ("", ""))
     name = word.upper() if registry == "attention_backends" else word
     if not registry or value in (None, "", "auto") or schema.has(registry, name) is not False:
@@ -243,8 +262,8 @@ def _registered(flag: Flag, word: str, value: Any, schema: Schema) -> Iterator[F
     text = f"{flag.name}: vLLM {schema.version} has no {word!r} ({history.text(spans)})"
     names = schema.registries[registry]
     advice = _newer_image(spans, schema) if spans else near(name, names, 0.5)
-    remedy = either(advice, f"one of {listing(names)}")
-    yield Finding("error", "not-registered", flag.name, text, remedy, subject=word)
+    hint = either(advice, f"one of {listing(names)}")
+    yield Diagnostic(f"{flag.name} {word}", text, hint=hint, code="not-registered")
 
 
 def _type_text(flag: Flag) -> str:
@@ -257,17 +276,17 @@ def _type_text(flag: Flag) -> str:
     }.get(flag.type, "a value of its type")
 
 
-def _combinations(given: Mapping[str, Option], args: CommandLine) -> Iterator[Finding]:
+def _combinations(given: Mapping[str, Option], args: CommandLine) -> Iterator[Diagnostic]:
     tools = given.get("--enable-auto-tool-choice")
     if tools is not None and not tools.negative and "--tool-call-parser" not in given:
         text = "--enable-auto-tool-choice needs --tool-call-parser"
-        remedy = "add the tool-call-parser of the model's recipe"
-        yield Finding("error", "needs-other-flag", "--enable-auto-tool-choice", text, remedy)
+        hint = "add the tool-call-parser of the model's recipe"
+        yield Diagnostic("--enable-auto-tool-choice", text, hint=hint, code="needs-other-flag")
     named = given.get("--model")
     if "--served-model-name" in given and not args.model_first and named is None and "--config" not in given:
         text = "with --served-model-name, vllm serve takes the model only as its first argument"
-        yield Finding("error", "model-not-first", "--served-model-name", text, "write the model first")
+        yield Diagnostic("--served-model-name", text, hint="write the model first", code="model-not-first")
     if named is not None and args.positionals:
         # vLLM puts the value of --model first; the other one is a stray word then.
         text = f"the model is given twice: {args.positionals[0]} and --model {' '.join(named.args)}"
-        yield Finding("error", "two-models", "--model", text, "remove --model")
+        yield Diagnostic("--model", text, hint="remove --model", code="two-models")

@@ -7,22 +7,23 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines.vllm import history
-from sparkfleet.engines.vllm.findings import Finding, Level, either, listing, near
+from sparkfleet.engines.vllm.phrases import either, listing, near
 from sparkfleet.engines.vllm.renamed_flags import KEYS
 from sparkfleet.engines.vllm.schema import JsonClass, Schema
 
 _NUMBER = re.compile(r"-?\d+(\.0*)?")
 
 
-def check_config(flag: str, name: str, value: Any, schema: Schema) -> Iterator[Finding]:
+def check_config(flag: str, name: str, value: Any, schema: Schema) -> Iterator[Diagnostic]:
     """Find what is wrong with ``value`` as the nested config ``name`` of ``flag``."""
     config = schema.json_classes.get(name)
     if config is None:
         return
     if not isinstance(value, Mapping):
         text = f"{flag} takes a JSON object, not {_kind(value)}"
-        yield Finding("error", "json-not-object", flag, text, "write it as a mapping")
+        yield Diagnostic(flag, text, hint="write it as a mapping", code="json-not-object")
         return
     for key, item in value.items():
         entry = config.fields.get(key)
@@ -32,24 +33,24 @@ def check_config(flag: str, name: str, value: Any, schema: Schema) -> Iterator[F
         spans = history.of_key_choice(config.name, key, item) if isinstance(item, str) else ()
         for finding in _check_value(f"{flag}.{key}", flag, entry["type"], item, schema):
             since = f" (it is {history.text(spans)})" if spans and finding.code == "json-bad-choice" else ""
-            yield dataclasses.replace(finding, text=finding.text + since)
+            yield dataclasses.replace(finding, message=finding.message + since)
 
 
-def _unknown_key(flag: str, key: str, config: JsonClass, schema: Schema) -> Finding:
+def _unknown_key(flag: str, key: str, config: JsonClass, schema: Schema) -> Diagnostic:
     spans = history.of_key(config.name, key)
     text = f"{flag}: vLLM {schema.version} has no key {key} there"
     text += f" (it was {history.text(spans)})" if spans else ""
-    remedy = either(
+    hint = either(
         KEYS.get((config.name, key), ""),
         near(key, config.fields),
         "" if spans else f"its keys are {listing(config.fields)}",
         "remove it",
     )
-    level: Level = "error" if config.forbids_unknown else "warning"
-    return Finding(level, "json-unknown-key", flag, text, remedy, subject=key)
+    severity = Severity.ERROR if config.forbids_unknown else Severity.WARNING
+    return Diagnostic(f"{flag} {key}", text, hint=hint, severity=severity, code="json-unknown-key")
 
 
-def _check_value(path: str, flag: str, kind: Any, value: Any, schema: Schema) -> Iterator[Finding]:
+def _check_value(path: str, flag: str, kind: Any, value: Any, schema: Schema) -> Iterator[Diagnostic]:
     nested = [name for name in _alternatives(kind) if isinstance(name, str) and name in schema.json_classes]
     if nested and isinstance(value, Mapping):
         yield from check_config(flag, nested[0], value, schema)
@@ -58,17 +59,19 @@ def _check_value(path: str, flag: str, kind: Any, value: Any, schema: Schema) ->
         names = _choices(kind, "enum_names")
         if names and isinstance(value, str) and not value.isdigit() and value.upper() not in names:
             text = f"{path}: {value!r} is not a name of vLLM {schema.version}"
-            remedy = either(near(value.upper(), names, 0.5), f"one of {listing(names)}")
-            yield Finding("warning", "json-unknown-name", flag, text, remedy, subject=path)
+            hint = either(near(value.upper(), names, 0.5), f"one of {listing(names)}")
+            yield Diagnostic(
+                f"{flag} {path}", text, hint=hint, severity=Severity.WARNING, code="json-unknown-name"
+            )
         return
     choices = _choices(kind, "enum")
     if choices and isinstance(value, str):
         text = f"{path}: {value!r} is not a value of vLLM {schema.version}"
-        remedy = either(near(value, choices, 0.5), f"one of {listing(choices)}")
-        yield Finding("error", "json-bad-choice", flag, text, remedy, subject=path)
+        hint = either(near(value, choices, 0.5), f"one of {listing(choices)}")
+        yield Diagnostic(f"{flag} {path}", text, hint=hint, code="json-bad-choice")
         return
     text = f"{path}: {value!r} is not {_describe(kind)}"
-    yield Finding("error", "json-bad-type", flag, text, f"write {_describe(kind)}", subject=path)
+    yield Diagnostic(f"{flag} {path}", text, hint=f"write {_describe(kind)}", code="json-bad-type")
 
 
 def _choices(kind: Any, form: str) -> list[Any]:

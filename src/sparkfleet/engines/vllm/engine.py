@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines.base import (
     ArgCheck,
     ArgChecker,
     Engine,
     ExtraModel,
-    Finding,
     FlagChange,
     Packages,
     ParsedArgs,
     RuleInfo,
+    field_of,
 )
 from sparkfleet.engines.vllm import (
     args,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)?)")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_ABOUT_PINS = frozenset({"P-11"})
-"""Rules that ask whether something is pinned."""
 ASSUMED_SHARE = 0.92
 """``--gpu-memory-utilization`` when it is not given (0.9 before vLLM 0.20)."""
 
@@ -194,23 +193,25 @@ class Vllm(Engine):
 
     def check(
         self, service: Service, host: Host, *, total_gib: float | None = None, measured: object = None
-    ) -> tuple[Finding, ...]:
+    ) -> tuple[Diagnostic, ...]:
         """See ``Engine``."""
         own = schema_cache.lookup(service.image.digest)
         version = self.image_version(service.image)
         versioned = replace(service, image=replace(service.image, engine_version=version))
-        verdicts = rules.check(
+        found = rules.check(
             versioned,
             host,
             schema=own,
             total_gib=memory.TOTAL_GIB if total_gib is None else total_gib,
             measured=_measured(measured),
         )
-        return (*self._flag_findings(service, own, version), *map(_rule_finding, verdicts))
+        return (*self._check_args(service, own, version), *found)
 
     def rules(self) -> tuple[RuleInfo, ...]:
         """See ``Engine``."""
-        own = tuple(RuleInfo(rule.id, rule.title, rule.source) for rule in rules.RULES)
+        own = tuple(
+            RuleInfo(rule.id, rule.title, rule.source, needs_lock=rule.needs_lock) for rule in rules.RULES
+        )
         others = rules.EXTERNAL_CHECKS.items()
         return (*own, *(RuleInfo(name, title, kept_by=keeper) for name, (title, keeper) in others))
 
@@ -240,30 +241,29 @@ class Vllm(Engine):
         flags = memory.settings(args.parse(argv, known).values, known)
         return calibrate.measured(log, flags, total_gib)
 
-    def _flag_findings(self, service: Service, own: Schema | None, named: str) -> Iterator[Finding]:
+    def _check_args(self, service: Service, own: Schema | None, named: str) -> Iterator[Diagnostic]:
         """Yield what the schema says: the image's own, where it was read, else the nearest bundled one."""
         version = own.version if own else named
         if not version:
             text = f"which vLLM is in {service.image.display} is unknown: its flags are not checked"
             hint = "the image's own parser checks them before anything stops"
-            yield Finding("warning", text, hint, "unknown-engine-version", ("image",))
+            yield Diagnostic(
+                field_of(service, "image"), text, hint=hint, severity=Severity.WARNING,
+                code="unknown-engine-version",
+            )  # fmt: skip
             return
-        yield from _version_findings(service, version)
+        yield from _check_version(service, version)
         known, exact = (own, True) if own else schema.nearest(version)
         flags = check.check_flags(self.args(service), known, exact)
         env = check.check_env(dict(service.env), known, exact=exact)
-        for finding in (*flags, *env):
-            name = finding.flag.removeprefix("--")
+        for one in (*flags, *env):
+            flag, _, part = one.location.partition(" ")
             # An abbreviation is in the file as it was written, and its flag may be in the recipe, too.
-            written = finding.subject if finding.code == "abbreviation" else finding.flag
-            about = (
-                f"flags.{written.removeprefix('--')}",
-                f"flags.{name}",
-                f"flags.{name.removeprefix('no-')}",
-                f"env.{name}",
-                "image",
-            )
-            yield Finding(finding.level, finding.text, finding.remedy, finding.code, about)
+            written = part if one.code == "abbreviation" else flag
+            name = flag.removeprefix("--")
+            names = (written.removeprefix("--"), name, name.removeprefix("no-"))
+            fields = (*(f"flags.{name}" for name in names), f"env.{name}", "image")
+            yield replace(one, location=field_of(service, *fields))
 
 
 def _schema(version: str) -> Schema | None:
@@ -274,12 +274,7 @@ def _measured(value: object) -> memory.Measured | None:
     return value if isinstance(value, memory.Measured) else None
 
 
-def _rule_finding(verdict: rules.Verdict) -> Finding:
-    text = f"{verdict.text} [{verdict.id}]"
-    return Finding(verdict.level, text, verdict.remedy, verdict.id, needs_lock=verdict.id in _ABOUT_PINS)
-
-
-def _version_findings(service: Service, version: str) -> Iterator[Finding]:
+def _check_version(service: Service, version: str) -> Iterator[Diagnostic]:
     try:
         fits = not service.requires_engine or Version(version) in SpecifierSet(
             service.requires_engine, prereleases=True
@@ -288,7 +283,8 @@ def _version_findings(service: Service, version: str) -> Iterator[Finding]:
         return
     if not fits:
         text = f"the recipe needs vLLM {service.requires_engine}, and {service.image.display} has {version}"
-        yield Finding("error", text, "choose a newer image", "engine-too-old", ("image",))
+        where = field_of(service, "image")
+        yield Diagnostic(where, text, hint="choose a newer image", code="engine-too-old")
 
 
 ENGINE = Vllm()

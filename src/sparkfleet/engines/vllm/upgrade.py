@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sparkfleet.config.resolved import ImageRef, Service
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines.vllm import args, check, schema, schema_cache
-from sparkfleet.engines.vllm.findings import Finding, listing
+from sparkfleet.engines.vllm.phrases import listing
 from sparkfleet.engines.vllm.schema import Flag, Schema
 
 
@@ -91,19 +92,19 @@ def _uses(users: Sequence[Service], before: Schema, after: Schema, *, exact: boo
         argv = args.render(service.weights.repo, dict(service.flags), after)
         known = {_key(finding) for finding in _findings(argv, service, before, exact=True)}
         for finding in _findings(argv, service, after, exact=exact):
-            if _key(finding) not in known and finding.level != "info":
-                remedy = f" ({finding.remedy})" if finding.remedy else ""
-                found.setdefault(f"{finding.text}{remedy}", []).append(service.name)
+            if _key(finding) not in known and finding.severity is not Severity.INFO:
+                hint = f" ({finding.hint})" if finding.hint else ""
+                found.setdefault(f"{finding.message}{hint}", []).append(service.name)
     return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in found.items()]
 
 
-def _findings(argv: tuple[str, ...], service: Service, known: Schema, *, exact: bool) -> list[Finding]:
+def _findings(argv: tuple[str, ...], service: Service, known: Schema, *, exact: bool) -> list[Diagnostic]:
     flags = check.check_flags(argv, known, exact)
     return [*flags, *check.check_env(dict(service.env), known, exact=exact)]
 
 
-def _key(finding: Finding) -> tuple[str, str, str]:
-    return finding.code, finding.flag, finding.subject
+def _key(finding: Diagnostic) -> tuple[str, str]:
+    return finding.code, finding.location
 
 
 def _defaults(users: Sequence[Service], before: Schema, after: Schema) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.config.resolved import ImageRef, Service, WeightFile, Weights
+from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.engines.base import ModelFilesError
 from sparkfleet.onhost.gate.diagnosis import reader
 
@@ -94,6 +94,24 @@ def test_the_files_of_a_pattern_are_those_that_are_locked() -> None:
     assert ENGINE.model_files(files, "*Q8_0.gguf") == (files[2],)
     with pytest.raises(ModelFilesError):
         ENGINE.model_files(files, "*.gguf")
+
+
+@pytest.mark.provokes("model-too-large")
+def test_a_model_file_that_exceeds_the_memory_for_engines_is_an_error_of_its_field() -> None:
+    file = replace(FILE, size=100 * 1024**3)
+    large = replace(
+        SERVICE, weights=replace(SERVICE.weights, files=(file,)), origin=(("model", "spark-01.yaml:3"),)
+    )
+    (found,) = ENGINE.check(large, Host("spark-01", (large,), reserve_gib=24), total_gib=119.7)
+    assert (found.location, found.code) == ("model", "model-too-large")
+    assert "100.0 GiB" in found.message
+    assert ENGINE.check(large, Host("spark-01", (large,), reserve_gib=12), total_gib=119.7) == ()
+
+
+def test_a_misspelt_flag_is_reported_at_its_field() -> None:
+    service = replace(SERVICE, flags=(("ctx-sizes", 1),), origin=(("flags.ctx-sizes", "spark-01.yaml:7"),))
+    (found,) = ENGINE.check(service, Host("spark-01", (service,)))
+    assert (found.location, found.code) == ("flags.ctx-sizes", "unknown-flag")
 
 
 def test_speculation_is_declared_by_a_drafter_or_a_type() -> None:

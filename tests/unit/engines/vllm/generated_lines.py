@@ -2,8 +2,8 @@
 
 import random
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm import schema
-from sparkfleet.engines.vllm.findings import Finding
 
 LINES = (
     "m --max-model-len 65536 --max-num-seqs 4 --gpu-memory-utilization 0.85 --kv-cache-dtype fp8",
@@ -87,7 +87,7 @@ PARSER_CODES = {
 """Findings that the argument parser itself has, too; the rest is refused later, by the engine."""
 
 
-def is_the_parsers(finding: Finding, known: schema.Schema) -> bool:
+def is_the_parsers(finding: Diagnostic, known: schema.Schema) -> bool:
     if finding.code == "json-not-object":
-        return known.flags[finding.flag].type == "config"
+        return known.flags[finding.location].type == "config"
     return finding.code in PARSER_CODES

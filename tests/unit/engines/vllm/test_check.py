@@ -2,18 +2,18 @@ import json
 
 import pytest
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm.check import check_env, check_flags
-from sparkfleet.engines.vllm.findings import Finding
 from sparkfleet.engines.vllm.schema import Flag, JsonClass, Schema, load, versions
 
 NEW = load("0.33.0")
 
 
-def found(line: str, version: str = "0.33.0", *, exact: bool = True) -> list[Finding]:
+def found(line: str, version: str = "0.33.0", *, exact: bool = True) -> list[Diagnostic]:
     return list(check_flags(line.split(), load(version), exact))
 
 
-def the_one(line: str, version: str = "0.33.0", *, exact: bool = True) -> Finding:
+def the_one(line: str, version: str = "0.33.0", *, exact: bool = True) -> Diagnostic:
     (finding,) = found(line, version, exact=exact)
     return finding
 
@@ -25,21 +25,21 @@ def the_one(line: str, version: str = "0.33.0", *, exact: bool = True) -> Findin
 @pytest.mark.parametrize("line", ["vllm serve nvidia/X --port 8000", "serve nvidia/X"])
 def test_vllm_serve_written_into_the_command_is_an_error(line: str) -> None:
     finding = the_one(line)
-    assert (finding.level, finding.code) == ("error", "serve-repeated")
+    assert (finding.severity, finding.code) == ("error", "serve-repeated")
 
 
 @pytest.mark.parametrize("version", ["0.19.0", "0.24.0", "0.33.0"])
 def test_a_flag_that_never_was_is_an_error_with_what_does_it_today(version: str) -> None:
     finding = the_one("m --speculative-disable-by-batch-size 32", version)
-    assert (finding.level, finding.code) == ("error", "unknown-flag")
-    assert "in no release from 0.10.1.1" in finding.text
-    assert "num_speculative_tokens_per_batch_size" in finding.remedy
+    assert (finding.severity, finding.code) == ("error", "unknown-flag")
+    assert "in no release from 0.10.1.1" in finding.message
+    assert "num_speculative_tokens_per_batch_size" in finding.hint
 
 
 def test_an_environment_variable_that_never_was_has_no_effect() -> None:
     (finding,) = check_env(["VLLM_FP8_MOE_BACKEND"], NEW)
-    assert (finding.level, finding.code) == ("warning", "unknown-env")
-    assert "--moe-backend" in finding.remedy
+    assert (finding.severity, finding.code) == ("warning", "unknown-env")
+    assert "--moe-backend" in finding.hint
 
 
 @pytest.mark.parametrize(
@@ -104,16 +104,16 @@ def test_what_the_engine_would_refuse_is_an_error(
     line: str, version: str, code: str, text: str, remedy: str
 ) -> None:
     finding = the_one(line, version)
-    assert (finding.level, finding.code) == ("error", code)
-    assert text in finding.text
-    assert remedy in finding.remedy
+    assert (finding.severity, finding.code) == ("error", code)
+    assert text in finding.message
+    assert remedy in finding.hint
 
 
 @pytest.mark.provokes("stray-words")
 def test_a_flag_and_its_value_glued_into_one_word_are_told_apart() -> None:
     (finding,) = check_flags(["m", "--max-model-len auto"], NEW)
     assert finding.code == "stray-words"
-    assert "two arguments" in finding.remedy
+    assert "two arguments" in finding.hint
 
 
 @pytest.mark.parametrize(
@@ -127,20 +127,20 @@ def test_a_flag_and_its_value_glued_into_one_word_are_told_apart() -> None:
 )
 def test_what_is_not_what_it_seems_is_a_warning(line: str, code: str, text: str) -> None:
     finding = the_one(line)
-    assert (finding.level, finding.code) == ("warning", code)
-    assert text in finding.text
+    assert (finding.severity, finding.code) == ("warning", code)
+    assert text in finding.message
 
 
 @pytest.mark.provokes("not-built-in")
 def test_a_value_that_only_a_plugin_can_know_is_a_warning() -> None:
     finding = the_one("m --tokenizer-mode mine")
-    assert (finding.level, finding.code) == ("warning", "not-built-in")
-    assert "'mine'" in finding.text
+    assert (finding.severity, finding.code) == ("warning", "not-built-in")
+    assert "'mine'" in finding.message
 
 
 @pytest.mark.provokes("deprecated")
 def test_a_flag_that_vllm_calls_deprecated_is_worth_knowing() -> None:
-    assert the_one("m --disable-cascade-attn").level == "info"
+    assert the_one("m --disable-cascade-attn").severity == "info"
 
 
 @pytest.mark.parametrize(
@@ -171,23 +171,24 @@ def test_sound_lines_have_no_findings(line: str) -> None:
     assert found(line) == []
 
 
+@pytest.mark.provokes("no-model")
 def test_a_default_model_that_is_not_known_is_not_made_up() -> None:
     (finding,) = check_flags([], Schema("1", {"--port": Flag("--port")}))
-    assert "its own default" in finding.text
+    assert "its own default" in finding.message
 
 
 @pytest.mark.provokes("missing-value")
 def test_a_number_of_values_is_counted() -> None:
     known = Schema("1", {"--pair": Flag("--pair", nargs=2)})
     (finding,) = check_flags(["m", "--pair", "a"], known)
-    assert finding.text == "--pair needs 2 values"
+    assert finding.message == "--pair needs 2 values"
     assert check_flags(["m", "--pair", "a", "b"], known) == ()
 
 
 @pytest.mark.provokes("bad-type")
 def test_a_boolean_that_is_a_value_says_what_it_takes() -> None:
     (finding,) = check_flags(["m", "--log", "maybe"], Schema("1", {"--log": Flag("--log", type="bool")}))
-    assert finding.remedy == "give true or false"
+    assert finding.hint == "give true or false"
 
 
 # Nested configs
@@ -213,9 +214,9 @@ def test_keys_and_values_of_a_speculative_config_are_checked(
     json: str, version: str, code: str, text: str, remedy: str
 ) -> None:
     (finding,) = check_flags(["m", "--speculative-config", json], load(version))
-    assert (finding.level, finding.code) == ("error", code)
-    assert text in finding.text
-    assert remedy in finding.remedy
+    assert (finding.severity, finding.code) == ("error", code)
+    assert text in finding.message
+    assert remedy in finding.hint
 
 
 @pytest.mark.parametrize(
@@ -248,12 +249,12 @@ def test_values_that_vllm_would_read_are_no_findings(json: str) -> None:
 def test_every_kind_of_nested_value_is_checked(line: str, text: str) -> None:
     finding = the_one(line)
     assert finding.code == "json-bad-type"
-    assert text in finding.text
+    assert text in finding.message
 
 
 def test_configs_within_configs_are_checked_too() -> None:
     finding = the_one('m --kernel-config {"ir_op_priority":{"rms_nrm":[]}}')
-    assert (finding.code, finding.subject) == ("json-unknown-key", "rms_nrm")
+    assert (finding.code, finding.location) == ("json-unknown-key", "--kernel-config rms_nrm")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_a_key_that_a_config_sets_itself_cannot_be_given() -> None:
 @pytest.mark.provokes("json-unknown-key")
 def test_an_unknown_key_is_only_dropped_where_the_config_allows_others() -> None:
     finding = the_one('m --compilation-config {"zzz":1}', "0.10.1.1")
-    assert finding.level == (
+    assert finding.severity == (
         "error" if load("0.10.1.1").json_classes["CompilationConfig"].forbids_unknown else "warning"
     )
 
@@ -294,36 +295,36 @@ def test_an_unknown_key_is_only_dropped_where_the_config_allows_others() -> None
 
 
 def test_what_both_neighbours_refuse_is_an_error_for_the_release_between_them() -> None:
-    assert the_one("m --zzz 1", "0.30.0", exact=False).level == "error"
+    assert the_one("m --zzz 1", "0.30.0", exact=False).severity == "error"
 
 
 def test_what_only_the_older_neighbour_refuses_is_a_warning() -> None:
     finding = the_one("m --watermark-config {}", "0.28.0", exact=False)
-    assert finding.level == "warning"
-    assert "vLLM 0.30.0 takes it" in finding.text
+    assert finding.severity == "warning"
+    assert "vLLM 0.30.0 takes it" in finding.message
 
 
 def test_what_only_the_newer_neighbour_refuses_is_a_warning() -> None:
     finding = the_one("m --calculate-kv-scales", "0.25.1", exact=False)
-    assert finding.level == "warning"
-    assert "vLLM 0.25.1 took it" in finding.text
+    assert finding.severity == "warning"
+    assert "vLLM 0.25.1 took it" in finding.message
 
 
 def test_beyond_the_newest_bundled_release_nothing_is_certain() -> None:
     finding = the_one("m --brand-new 1", versions()[-1], exact=False)
-    assert finding.level == "warning"
-    assert "newest release known here" in finding.text
+    assert finding.severity == "warning"
+    assert "newest release known here" in finding.message
 
 
 @pytest.mark.provokes("duplicate")
 def test_a_warning_stays_one_for_the_release_between() -> None:
-    assert the_one("m --port 1 --port 2", "0.30.0", exact=False).level == "warning"
+    assert the_one("m --port 1 --port 2", "0.30.0", exact=False).severity == "warning"
 
 
 def test_the_schema_of_an_image_has_no_neighbours() -> None:
     known = Schema("0.31.0+nv26.10", dict(NEW.flags))
-    assert check_flags(["m", "--zzz"], known, exact=False)[0].level == "warning"
-    assert check_flags(["m", "--zzz"], known)[0].level == "error"
+    assert check_flags(["m", "--zzz"], known, exact=False)[0].severity == "warning"
+    assert check_flags(["m", "--zzz"], known)[0].severity == "error"
 
 
 # Environment
@@ -331,7 +332,7 @@ def test_the_schema_of_an_image_has_no_neighbours() -> None:
 
 def test_an_environment_variable_with_a_slip_of_the_pen_is_found() -> None:
     (finding,) = check_env({"VLLM_LOGGING_LEVLE": "DEBUG"}, NEW)
-    assert finding.remedy == "did you mean VLLM_LOGGING_LEVEL?"
+    assert finding.hint == "did you mean VLLM_LOGGING_LEVEL?"
 
 
 def test_other_programs_variables_are_none_of_our_business() -> None:
@@ -340,8 +341,8 @@ def test_other_programs_variables_are_none_of_our_business() -> None:
 
 def test_a_variable_that_a_neighbour_reads_is_said_to_be_unsure() -> None:
     (finding,) = check_env(["VLLM_PLE_CPU_OFFLOAD"], load("0.28.0"), exact=False)
-    assert "vLLM 0.30.0 reads it" in finding.text
-    assert "between" not in check_env(["VLLM_QQQ"], load("0.28.0"), exact=False)[0].text
+    assert "vLLM 0.30.0 reads it" in finding.message
+    assert "between" not in check_env(["VLLM_QQQ"], load("0.28.0"), exact=False)[0].message
 
 
 def test_without_a_list_of_variables_nothing_is_said() -> None:

@@ -33,7 +33,7 @@ def test_checks_and_argparse_agree_on_every_generated_line(release: str) -> None
         refused += bool(error)
         found = [f for f in check_flags(words, known) if is_the_parsers(f, known)]
         if bool(error) != bool(found):
-            disagreements.append((words, error, [f.text for f in found]))
+            disagreements.append((words, error, [f.message for f in found]))
         elif namespace is not None:
             disagreements += values_that_differ(words, namespace, known)
     assert disagreements == []

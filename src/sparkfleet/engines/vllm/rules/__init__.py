@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sparkfleet.config.resolved import Host, Service
-from sparkfleet.engines.vllm.findings import Level
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm.memory import TOTAL_GIB, Estimate, Measured
 from sparkfleet.engines.vllm.rules import (
     backends,
@@ -34,18 +34,6 @@ RULES: tuple[Rule, ...] = (
 """All rules decided by these modules, by topic."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The result of one rule for one service."""
-
-    id: str
-    level: Level
-    text: str
-    source: str
-    """Source of the rule."""
-    remedy: str = ""
-
-
 def check(
     service: Service,
     host: Host,
@@ -53,20 +41,16 @@ def check(
     schema: Schema | None = None,
     total_gib: float = TOTAL_GIB,
     measured: Measured | None = None,
-) -> tuple[Verdict, ...]:
-    """Return the results of the rules for a service, without those that the host file ignores.
+) -> tuple[Diagnostic, ...]:
+    """Return what the rules find, without those that the host file ignores.
 
-    ``schema`` is the image's own, where it was read out; else the nearest bundled one. ``total_gib`` is the
-    Spark's memory, where it was looked at; ``measured`` what the engine said of its own at its last start.
+    ``schema`` is the image's own, where it was read, else the nearest bundled one. ``total_gib`` is the
+    Spark's memory, where it was read; ``measured`` is what the engine logged at its last start.
     """
     case = replace(case_of(service, host, total_gib, schema), measured=measured)
-    allowed = dict(host.ignore_rules)
-    verdicts = ((rule, rule.decide(case)) for rule in RULES if rule.id not in allowed)
-    return tuple(
-        Verdict(rule.id, statement.level, statement.text, rule.source, statement.remedy)
-        for rule, statement in verdicts
-        if statement is not None
-    )
+    ignored = dict(host.ignore_rules)
+    found = (rule.check(case) for rule in RULES if rule.id not in ignored)
+    return tuple(one for one in found if one is not None)
 
 
 def estimate(
@@ -81,4 +65,4 @@ def estimate(
     return memory.estimate(replace(case_of(service, host, total_gib, schema), measured=measured))
 
 
-__all__ = ["EXTERNAL_CHECKS", "RULES", "Case", "Rule", "Verdict", "check", "estimate"]
+__all__ = ["EXTERNAL_CHECKS", "RULES", "Case", "Rule", "check", "estimate"]

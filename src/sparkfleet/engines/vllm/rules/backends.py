@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import (
     GEMMA4_26B_NVFP4,
     LAGUNA,
@@ -18,7 +19,7 @@ _CUTLASS = ("cutlass", "flashinfer_cutlass")
 @rule(
     "BK-01", "Mistral Small 4 (MLA) runs with TRITON_MLA on GB10", "mistral-small-4-spark 4; dgx-vllm 7.4.1"
 )
-def mla_backend(case: Case) -> Statement | None:
+def mla_backend(case: Case) -> Diagnostic | None:
     """The MLA kernels of FlashAttention and FlashInfer are for SM100: illegal instruction."""
     given = case.text("--attention-backend").upper()
     if not case.is_model(MISTRAL_SMALL_4) or given == "TRITON_MLA":
@@ -30,17 +31,17 @@ def mla_backend(case: Case) -> Statement | None:
 
 
 @rule("BK-02", "Gemma-4-26B-A4B-NVFP4 runs with the CUTLASS or Marlin MoE backend", "dgx-vllm 7.2.2")
-def gemma_moe_backend(case: Case) -> Statement | None:
+def gemma_moe_backend(case: Case) -> Diagnostic | None:
     """Others fail or compute wrongly; whether newer releases choose well by themselves is not settled."""
     if not case.is_model(GEMMA4_26B_NVFP4) or case.text("--moe-backend") in _GEMMA_BACKENDS:
         return None
     text = f"Gemma-4-26B-A4B-NVFP4 with the MoE backend {case.text('--moe-backend') or 'auto'}"
-    remedy = "set moe-backend: marlin (from vLLM 0.17.1)"
-    return error(text, remedy) if case.below("0.24") else warning(text, remedy)
+    hint = "set moe-backend: marlin (from vLLM 0.17.1)"
+    return error(text, hint) if case.below("0.24") else warning(text, hint)
 
 
 @rule("BK-03", "Gemma-4-26B-A4B-NVFP4 runs without tensor parallelism", "dgx-vllm 7.2.2")
-def gemma_parallel(case: Case) -> Statement | None:
+def gemma_parallel(case: Case) -> Diagnostic | None:
     """Its experts are too small for it; expert parallelism works."""
     if not case.is_model(GEMMA4_26B_NVFP4) or (case.number("--tensor-parallel-size") or 1) == 1:
         return None
@@ -48,7 +49,7 @@ def gemma_parallel(case: Case) -> Statement | None:
 
 
 @rule("BK-04", "one Spark has one GPU", "dgx-vllm 7.2.1, 7.4.1")
-def one_gpu(case: Case) -> Statement | None:
+def one_gpu(case: Case) -> Diagnostic | None:
     """More than one needs more than one node."""
     if case.host.member is not None and case.host.member.service == case.service.name:
         return None  # the cluster file's own checks count its Sparks
@@ -66,7 +67,7 @@ def one_gpu(case: Case) -> Statement | None:
     "the CUTLASS FP4 kernels for MoE on SM121: sources disagree",
     "dgx-vllm 7.1.1 (marlin) and 7.2.2 (cutlass or marlin); reports of wrong answers on 26.04",
 )
-def cutlass_fp4(case: Case) -> Statement | None:
+def cutlass_fp4(case: Case) -> Diagnostic | None:
     """Wrong answers look like answers."""
     if case.text("--moe-backend") not in _CUTLASS or not case.is_moe or not case.is_model(NVFP4):
         return None
@@ -82,7 +83,7 @@ def cutlass_fp4(case: Case) -> Statement | None:
     "FlashInfer's autotuner tries tactics that GB10 does not support",
     "mistral-small-4-spark 4: up to 1300 s at the start",
 )
-def autotune(case: Case) -> Statement | None:
+def autotune(case: Case) -> Diagnostic | None:
     """All its tactics for SM120 fail one after the other; the flag is there from 0.16.0."""
     if not case.is_moe or not case.since("0.16"):
         return None
@@ -93,7 +94,7 @@ def autotune(case: Case) -> Statement | None:
 
 
 @rule("BK-07", "CUDA graphs stay enabled", "dgx-vllm 8; a report of 55 % less speed without them")
-def eager(case: Case) -> Statement | None:
+def eager(case: Case) -> Diagnostic | None:
     """VLLM's blog calls the flag the key to stability: it is a workaround, not a default."""
     if not case.on("--enforce-eager"):
         return None
@@ -102,7 +103,7 @@ def eager(case: Case) -> Statement | None:
 
 
 @rule("BK-08", "CUDA graphs cover max-num-seqs", "mistral-small-4-spark 4")
-def graph_sizes(case: Case) -> Statement | None:
+def graph_sizes(case: Case) -> Diagnostic | None:
     """Batches above the largest graph run without one."""
     largest, seqs = case.number("--max-cudagraph-capture-size"), case.number("--max-num-seqs")
     if largest is None or seqs is None or largest >= seqs:
@@ -116,7 +117,7 @@ def graph_sizes(case: Case) -> Statement | None:
     "--enable-expert-parallel has no effect on one GPU",
     "dgx-vllm 7.4.2 and 8 recommend it; vLLM uses it where tensor x data parallel is above 1",
 )
-def expert_parallel(case: Case) -> Statement | None:
+def expert_parallel(case: Case) -> Diagnostic | None:
     """The documents are wrong here; it is harmless."""
     gpus = (case.number("--tensor-parallel-size") or 1) * (case.number("--data-parallel-size") or 1)
     if not case.on("--enable-expert-parallel") or gpus > 1:
@@ -129,7 +130,7 @@ def expert_parallel(case: Case) -> Statement | None:
     "Qwen3.6-35B-A3B-NVFP4 does not use FlashInfer's FP4 experts",
     "dgx-vllm 7.1.1; of its four variables VLLM_FP8_MOE_BACKEND exists in no release",
 )
-def qwen36_experts(case: Case) -> Statement | None:
+def qwen36_experts(case: Case) -> Diagnostic | None:
     """Up to 0.23 by a variable, from 0.17.1 by --moe-backend."""
     if not case.is_model(QWEN36_35B_NVFP4) or case.text("--moe-backend") not in ("", "auto"):
         return None
@@ -140,7 +141,7 @@ def qwen36_experts(case: Case) -> Statement | None:
 
 
 @rule("BK-14", "Laguna in FP8 runs without DeepGEMM", "dgx-vllm 13.4; vLLM's recipes for FP8 on GB10")
-def deep_gemm(case: Case) -> Statement | None:
+def deep_gemm(case: Case) -> Diagnostic | None:
     """DeepGEMM has no kernels for SM121."""
     if not case.is_model(LAGUNA) or case.env.get("VLLM_USE_DEEP_GEMM") == "0":
         return None
@@ -148,7 +149,7 @@ def deep_gemm(case: Case) -> Statement | None:
 
 
 @rule("BK-15", "a backend is pinned only where a recipe measured it", "dgx-vllm 8")
-def pinned_backend(case: Case) -> Statement | None:
+def pinned_backend(case: Case) -> Diagnostic | None:
     """Without a recipe vLLM's own choice is the better guess."""
     pinned = [
         flag for flag in ("--attention-backend", "--moe-backend") if case.text(flag) not in ("", "auto")

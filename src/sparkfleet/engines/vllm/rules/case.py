@@ -5,41 +5,40 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from sparkfleet.config.resolved import Host, Service
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.engines.base import SERVICE
 from sparkfleet.engines.vllm import args, images, model_architecture, schema
-from sparkfleet.engines.vllm.findings import Level
 from sparkfleet.engines.vllm.memory import Measured
 from sparkfleet.engines.vllm.model_architecture import Shape
 from sparkfleet.engines.vllm.schema import Schema
 
-
-@dataclass(frozen=True)
-class Statement:
-    """Result of a rule for one service."""
-
-    level: Level
-    text: str
-    remedy: str
+_SET_BY_RULE = ""
+"""``Rule.check`` replaces it by the rule's id."""
 
 
-def error(text: str, remedy: str) -> Statement:
+def error(message: str, hint: str) -> Diagnostic:
     """Return an error: the engine will not start, or the model will not work."""
-    return Statement("error", text, remedy)
+    return _of_service(message, hint, Severity.ERROR)
 
 
-def warning(text: str, remedy: str) -> Statement:
+def warning(message: str, hint: str) -> Diagnostic:
     """Return a warning: probably not as intended."""
-    return Statement("warning", text, remedy)
+    return _of_service(message, hint, Severity.WARNING)
 
 
-def info(text: str, remedy: str = "") -> Statement:
+def info(message: str, hint: str = "") -> Diagnostic:
     """Return an info."""
-    return Statement("info", text, remedy)
+    return _of_service(message, hint, Severity.INFO)
+
+
+def _of_service(message: str, hint: str, severity: Severity) -> Diagnostic:
+    return Diagnostic(SERVICE, message, hint=hint, severity=severity, code=_SET_BY_RULE)
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,21 @@ class Rule:
     title: str
     """The requirement as a sentence."""
     source: str
-    """Its source."""
-    decide: Callable[[Case], Statement | None]
+    decide: Callable[[Case], Diagnostic | None]
+    needs_lock: bool = False
+    """Whether it is about what a lock file pins."""
+
+    def check(self, case: Case) -> Diagnostic | None:
+        """Return the diagnostic of a service that breaks the rule."""
+        found = self.decide(case)
+        return replace(found, message=f"{found.message} [{self.id}]", code=self.id) if found else None
 
 
-def rule(id_: str, title: str, source: str) -> Callable[[Callable[[Case], Statement | None]], Rule]:
+def rule(
+    id_: str, title: str, source: str, *, needs_lock: bool = False
+) -> Callable[[Callable[[Case], Diagnostic | None]], Rule]:
     """Return a decorator that makes a rule of a function."""
-    return lambda decide: Rule(id_, title, source, decide)
+    return lambda decide: Rule(id_, title, source, decide, needs_lock)
 
 
 @dataclass(frozen=True)

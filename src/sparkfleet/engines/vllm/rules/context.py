@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import (
     GEMMA4_CODER,
     MISTRAL_NEMO,
@@ -21,7 +22,7 @@ NEMO_LIMIT = 65536
 
 
 @rule("KV-01", "Qwen3.5 requires a BF16 KV cache", "dgx-vllm 7.1.3, 8, 11")
-def qwen35_cache(case: Case) -> Statement | None:
+def qwen35_cache(case: Case) -> Diagnostic | None:
     """Its answers repeat themselves with an FP8 cache on GB10."""
     if not case.is_model(QWEN35) or not case.has_fp8_cache:
         return None
@@ -33,7 +34,7 @@ def qwen35_cache(case: Case) -> Statement | None:
     "chunked prefill of Qwen3.5-35B-A3B: two sources disagree",
     "dgx-vllm 7.1.3 and 11 against vLLM (chunked prefill is the default of every generative model)",
 )
-def qwen35_prefill(case: Case) -> Statement | None:
+def qwen35_prefill(case: Case) -> Diagnostic | None:
     """The document says not to add the flag; but it is on without it, too."""
     if not case.is_model(QWEN35_35B) or not case.on("--enable-chunked-prefill"):
         return None
@@ -45,7 +46,7 @@ def qwen35_prefill(case: Case) -> Statement | None:
 
 
 @rule("KV-03", "DFlash needs a BF16 KV cache", "dgx-vllm 13.1, 13.3, 13.6; vLLM does not check it")
-def dflash_cache(case: Case) -> Statement | None:
+def dflash_cache(case: Case) -> Diagnostic | None:
     """The drafter reads the target's cache."""
     if case.method != "dflash" or not case.has_fp8_cache:
         return None
@@ -53,7 +54,7 @@ def dflash_cache(case: Case) -> Statement | None:
 
 
 @rule("KV-04", "the MTP drafter of gemma-4-12B-coder needs an FP8 KV cache", "dgx-vllm 7.2.3, 13.6")
-def coder_cache(case: Case) -> Statement | None:
+def coder_cache(case: Case) -> Diagnostic | None:
     """An NVFP4 cache breaks it."""
     if not case.is_model(GEMMA4_CODER) or case.method != "mtp" or case.has_fp8_cache:
         return None
@@ -61,7 +62,7 @@ def coder_cache(case: Case) -> Statement | None:
 
 
 @rule("KV-05", "the publishers' recipes use an FP8 KV cache", "dgx-vllm 7.1.1, 7.3.1; vLLM's recipes")
-def recipe_cache(case: Case) -> Statement | None:
+def recipe_cache(case: Case) -> Diagnostic | None:
     """Half the memory per token; their publishers measured it."""
     is_nano = case.is_model(NEMOTRON3_NANO) and case.is_model(NVFP4)
     if not (is_nano or case.is_model(QWEN36_35B_NVFP4)) or case.text("--kv-cache-dtype"):
@@ -72,7 +73,7 @@ def recipe_cache(case: Case) -> Statement | None:
 @rule(
     "CTX-01", "--max-model-len is within the model's context", "dgx-vllm 7.1.2, 7.3.1; vllm/config/model.py"
 )
-def beyond_context(case: Case) -> Statement | None:
+def beyond_context(case: Case) -> Diagnostic | None:
     """VLLM refuses more, unless VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or a rope override stretches it."""
     requested = case.number("--max-model-len")
     if requested is None or case.shape is None or not case.shape.context:
@@ -85,7 +86,7 @@ def beyond_context(case: Case) -> Statement | None:
 
 
 @rule("CTX-02", "--max-model-len is set", "dgx-vllm 8")
-def no_length(case: Case) -> Statement | None:
+def no_length(case: Case) -> Diagnostic | None:
     """Without it the native context is taken, and the start fails when one such sequence does not fit."""
     if "--max-model-len" in case.values:
         return None
@@ -95,7 +96,7 @@ def no_length(case: Case) -> Statement | None:
 
 
 @rule("CTX-03", "YaRN is only for lengths above the native context", "dgx-vllm 7.1.2")
-def needless_yarn(case: Case) -> Statement | None:
+def needless_yarn(case: Case) -> Diagnostic | None:
     """Static YaRN costs quality on short texts."""
     requested = case.number("--max-model-len")
     if requested is None or _stretch(case) <= 1:
@@ -108,7 +109,7 @@ def needless_yarn(case: Case) -> Statement | None:
 
 
 @rule("CTX-04", "Mistral NeMo on 25.09 is stable up to 64K", "mistral-nemo-spark")
-def nemo_length(case: Case) -> Statement | None:
+def nemo_length(case: Case) -> Diagnostic | None:
     """98304 has run with at most 32 sequences."""
     requested = case.number("--max-model-len")
     if (
@@ -126,7 +127,7 @@ def nemo_length(case: Case) -> Statement | None:
     "prefix caching of hybrid models is off by default up to vLLM 0.25.1",
     "dgx-vllm 8 says on by default; vLLM's source: for hybrids from 0.28.0",
 )
-def hybrid_prefix_caching(case: Case) -> Statement | None:
+def hybrid_prefix_caching(case: Case) -> Diagnostic | None:
     """What the document says holds for models of attention alone."""
     if case.shape is None or not case.shape.is_hybrid or not case.below("0.26"):
         return None

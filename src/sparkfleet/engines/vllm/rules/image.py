@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from packaging.version import Version
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm import history, images
-from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import DIFFUSION_GEMMA, NEMOTRON3_NANO, NVFP4
 
 FIRST_STOCK = "0.24.0"
@@ -21,7 +22,7 @@ FIRST_NGC = "25.09"
     "vllm/vllm-openai runs on GB10 from v0.24.0 on, or as a cu130 build",
     "dgx-vllm 2 and 11; vllm#30855; vLLM's recipes for dgx_spark_gb10 (v0.24.0-ubuntu2404)",
 )
-def stock_image(case: Case) -> Statement | None:
+def stock_image(case: Case) -> Diagnostic | None:
     """Older stock images have no code for sm_121: "no kernel image is available"."""
     image = case.service.image
     if not image.repository.endswith("vllm/vllm-openai") or "cu130" in image.tag:
@@ -33,7 +34,7 @@ def stock_image(case: Case) -> Statement | None:
 
 
 @rule("IMG-04", "the image's entrypoint runs vllm serve, or its arguments", "docker; dgx-vllm 6")
-def entrypoint(case: Case) -> Statement | None:
+def entrypoint(case: Case) -> Diagnostic | None:
     """An image that runs something else cannot be given ``vllm serve`` as its command."""
     entrypoint = case.service.image.entrypoint
     if images.serve_prefix(entrypoint) is not None:
@@ -43,7 +44,7 @@ def entrypoint(case: Case) -> Statement | None:
 
 
 @rule("IMG-06", "the image's vLLM knows the model's architecture", "dgx-vllm 6 and 11; vLLM's model registry")
-def architecture(case: Case) -> Statement | None:
+def architecture(case: Case) -> Diagnostic | None:
     """One that came later ends the start; one that no release has may run through Transformers."""
     names = case.config.get("architectures")
     missing = [
@@ -64,7 +65,7 @@ def architecture(case: Case) -> Statement | None:
 
 
 @rule("IMG-08", "nvcr.io/nvidia/vllm runs on a Spark from 25.09 on", "mistral-nemo-spark; dgx-vllm 2")
-def first_ngc(case: Case) -> Statement | None:
+def first_ngc(case: Case) -> Diagnostic | None:
     """Earlier ones have no code for GB10."""
     image = case.service.image
     match = re.match(r"(\d\d\.\d\d)", image.tag)
@@ -78,7 +79,7 @@ def first_ngc(case: Case) -> Statement | None:
     "Nemotron 3 Nano NVFP4 needs vLLM 0.12.0 (nvcr.io/nvidia/vllm:25.12.post1-py3) or later",
     "dgx-vllm 7.3.1",
 )
-def nemotron_nano(case: Case) -> Statement | None:
+def nemotron_nano(case: Case) -> Diagnostic | None:
     """NVIDIA's image for it is 25.12.post1; newer ones have the reasoning parser built in, too."""
     if not case.is_model(NEMOTRON3_NANO) or not case.is_model(NVFP4) or not case.below("0.12.0"):
         return None
@@ -91,7 +92,7 @@ def nemotron_nano(case: Case) -> Statement | None:
     "DiffusionGemma needs vLLM 0.24.0 and a --diffusion-config",
     "dgx-vllm 7.2.4 (tentative); vLLM's recipe",
 )
-def diffusion_gemma(case: Case) -> Statement | None:
+def diffusion_gemma(case: Case) -> Diagnostic | None:
     """The architecture DiffusionGemmaForBlockDiffusion was released in 0.24.0."""
     if not case.is_model(DIFFUSION_GEMMA):
         return None

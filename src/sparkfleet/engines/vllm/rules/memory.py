@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from sparkfleet.config.resolved import Service
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm import memory
-from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import DIFFUSION_GEMMA
 
 MANY_SEQS = 8
@@ -22,7 +23,7 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 @rule("MEM-01", "few concurrent sequences on a Spark", "dgx-vllm 2, 8; vLLM's recipes for GB10 use 8")
-def many_sequences(case: Case) -> Statement | None:
+def many_sequences(case: Case) -> Diagnostic | None:
     """Each sequence slows all others: the memory's bandwidth is shared."""
     seqs = case.number("--max-num-seqs")
     if seqs is None or seqs <= MANY_SEQS:
@@ -34,7 +35,7 @@ def many_sequences(case: Case) -> Statement | None:
 
 
 @rule("MEM-02", "--max-num-seqs is set", "vLLM get_batch_defaults: 1024 on GPUs of 70 GiB or more")
-def no_sequences(case: Case) -> Statement | None:
+def no_sequences(case: Case) -> Diagnostic | None:
     """The default is made for servers."""
     if "--max-num-seqs" in case.values:
         return None
@@ -47,7 +48,7 @@ def no_sequences(case: Case) -> Statement | None:
     "--gpu-memory-utilization is set",
     "dgx-vllm 2; vLLM's default: 0.9, from 0.20.0 0.92, of the memory that CPU and GPU share",
 )
-def no_share(case: Case) -> Statement | None:
+def no_share(case: Case) -> Diagnostic | None:
     """The default is made for GPUs with a memory of their own."""
     if "--gpu-memory-utilization" in case.values or "--kv-cache-memory-bytes" in case.values:
         return None
@@ -61,14 +62,14 @@ def no_share(case: Case) -> Statement | None:
     "--gpu-memory-utilization is at most 0.90",
     "dgx-vllm 8; mistral-nemo-spark; dgx-spark-playbooks#97, vllm#56824 (hangs and resets at higher values)",
 )
-def high_share(case: Case) -> Statement | None:
+def high_share(case: Case) -> Diagnostic | None:
     """Linux, docker and the page cache live in the same memory."""
     share = case.number("--gpu-memory-utilization")
     if share is None or share <= HIGH_SHARE:
         return None
     text = f"--gpu-memory-utilization {share:g} leaves {(1 - share) * case.total_gib:.1f} GiB for Linux"
-    remedy = "set 0.85 or less; vLLM's recipes for GB10 use 0.5 to 0.8"
-    return error(text, remedy) if share > HIGHEST_SHARE else warning(text, remedy)
+    hint = "set 0.85 or less; vLLM's recipes for GB10 use 0.5 to 0.8"
+    return error(text, hint) if share > HIGHEST_SHARE else warning(text, hint)
 
 
 @rule(
@@ -76,19 +77,19 @@ def high_share(case: Case) -> Statement | None:
     "weights, activations and one sequence fit into the engine's memory share",
     "vLLM's start test (kv_cache_utils.check_enough_kv_cache_memory); dgx-vllm 11",
 )
-def does_not_fit(case: Case) -> Statement | None:
+def does_not_fit(case: Case) -> Diagnostic | None:
     """VLLM ends the start when one sequence of max-model-len does not fit."""
     found = estimate(case)
     if found is None or found.verdict not in ("tight", "does not fit"):
         return None
-    remedy = "lower max-model-len, raise gpu-memory-utilization, or take a smaller checkpoint"
+    hint = "lower max-model-len, raise gpu-memory-utilization, or take a smaller checkpoint"
     if found.verdict == "does not fit":
-        return error(f"it does not fit: {found.text()}", remedy)
-    return warning(f"it may not fit: {found.text()}", remedy)
+        return error(f"it does not fit: {found.text()}", hint)
+    return warning(f"it may not fit: {found.text()}", hint)
 
 
 @rule("MEM-09", "weights above 100 GiB need two Sparks", "dgx-vllm 12")
-def too_large(case: Case) -> Statement | None:
+def too_large(case: Case) -> Diagnostic | None:
     """They leave no room for a KV cache."""
     parallel = memory.settings(case.values, case.schema).parallel
     if case.weights_gib <= LARGEST_GIB * parallel:
@@ -98,7 +99,7 @@ def too_large(case: Case) -> Statement | None:
 
 
 @rule("MEM-10", "a container's memory limit is below the Spark's memory", "mistral-small-4-spark 3.1")
-def useless_limit(case: Case) -> Statement | None:
+def useless_limit(case: Case) -> Diagnostic | None:
     """A higher one limits nothing; and GPU memory is not counted by it on every driver."""
     limit = _size_gib(case.service.container.memory)
     if limit is None or limit < case.total_gib:
@@ -108,7 +109,7 @@ def useless_limit(case: Case) -> Statement | None:
 
 
 @rule("MEM-11", "shm_size has no meaning with ipc: host", "docker; dgx-vllm 7.1.3, 7.2.3, 7.2.4 give both")
-def needless_shm(case: Case) -> Statement | None:
+def needless_shm(case: Case) -> Diagnostic | None:
     """The host's own /dev/shm is used then."""
     box = case.service.container
     if box.ipc != "host" or not box.shm_size:
@@ -121,7 +122,7 @@ def needless_shm(case: Case) -> Statement | None:
     "the engine has enough shared memory",
     "dgx-vllm 4; vLLM: Insufficient space in /dev/shm",
 )
-def no_shm(case: Case) -> Statement | None:
+def no_shm(case: Case) -> Diagnostic | None:
     """Docker gives 64 MB by default."""
     box = case.service.container
     if box.ipc == "host" or box.shm_size:
@@ -130,7 +131,7 @@ def no_shm(case: Case) -> Statement | None:
 
 
 @rule("MEM-14", "DiffusionGemma runs with few sequences", "dgx-vllm 7.2.4; vLLM's recipe: at most 8")
-def diffusion_sequences(case: Case) -> Statement | None:
+def diffusion_sequences(case: Case) -> Diagnostic | None:
     """Its buffers are sequences x canvas x vocabulary."""
     if not case.is_model(DIFFUSION_GEMMA):
         return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import (
     GEMMA4_26B_NVFP4,
     GEMMA4_CODER,
@@ -22,7 +23,7 @@ MISTRAL_COMMON = "1.11.0"
 
 
 @rule("P-03", "--tool-call-parser needs --enable-auto-tool-choice", "vLLM; dgx-vllm 7.1.2 leaves it out")
-def tools_off(case: Case) -> Statement | None:
+def tools_off(case: Case) -> Diagnostic | None:
     """The parser alone has no effect."""
     if not case.text("--tool-call-parser") or "--enable-auto-tool-choice" in case.values:
         return None
@@ -31,7 +32,7 @@ def tools_off(case: Case) -> Statement | None:
 
 
 @rule("P-05", "gpt-oss needs no reasoning parser", "dgx-vllm 7.4.2: Harmony")
-def gpt_oss_reasoning(case: Case) -> Statement | None:
+def gpt_oss_reasoning(case: Case) -> Diagnostic | None:
     """Its own format already separates thinking from answers."""
     if not case.is_model(GPT_OSS) or not case.text("--reasoning-parser"):
         return None
@@ -39,7 +40,7 @@ def gpt_oss_reasoning(case: Case) -> Statement | None:
 
 
 @rule("P-06", "tool calls of gpt-oss require the parser openai", "dgx-vllm 7.4.2; vLLM from 0.10.2")
-def gpt_oss_tools(case: Case) -> Statement | None:
+def gpt_oss_tools(case: Case) -> Diagnostic | None:
     """Others do not read Harmony."""
     given = case.text("--tool-call-parser")
     if not case.is_model(GPT_OSS) or given in ("", "openai"):
@@ -48,7 +49,7 @@ def gpt_oss_tools(case: Case) -> Statement | None:
 
 
 @rule("P-07", "Phi-4-multimodal needs scipy", "dgx-spark-playbooks#69; vLLM dropped it in 0.14.1")
-def phi4_scipy(case: Case) -> Statement | None:
+def phi4_scipy(case: Case) -> Diagnostic | None:
     """The model's own code imports it."""
     if not case.is_model(PHI4_MULTIMODAL) or case.has_package("scipy"):
         return None
@@ -60,15 +61,15 @@ def phi4_scipy(case: Case) -> Statement | None:
     "models with custom code require --trust-remote-code",
     "dgx-vllm 7.2.2, 7.4.4 (needed); recipes of Qwen3.6, Nemotron and Laguna (given)",
 )
-def remote_code(case: Case) -> Statement | None:
+def remote_code(case: Case) -> Diagnostic | None:
     """Phi-4-multimodal and Gemma-4-26B-A4B-NVFP4 do not start without it."""
     if case.on("--trust-remote-code"):
         return None
-    remedy = "add trust-remote-code: true"
+    hint = "add trust-remote-code: true"
     if case.is_model(PHI4_MULTIMODAL) or case.is_model(GEMMA4_26B_NVFP4):
-        return error("the model's own code must be trusted", remedy)
+        return error("the model's own code must be trusted", hint)
     if case.is_model(QWEN36) or case.is_model(NEMOTRON) or case.is_model(LAGUNA):
-        return info("the publisher's recipe gives --trust-remote-code", f"{remedy} if the start asks for it")
+        return info("the publisher's recipe gives --trust-remote-code", f"{hint} if the start asks for it")
     return None
 
 
@@ -77,7 +78,7 @@ def remote_code(case: Case) -> Statement | None:
     "Mistral Small 4 needs mistral_common 1.11",
     "dgx-vllm 7.4.1; mistral-small-4-spark 2.5; vLLM requires it from 0.20.0",
 )
-def mistral_tokenizer(case: Case) -> Statement | None:
+def mistral_tokenizer(case: Case) -> Diagnostic | None:
     """Its tokenizer is of version 15."""
     if not case.is_model(MISTRAL_SMALL_4) or _has_mistral_common(case):
         return None
@@ -86,7 +87,7 @@ def mistral_tokenizer(case: Case) -> Statement | None:
 
 
 @rule("P-10", "clients of Mistral Small 4 send its SYSTEM_PROMPT.txt", "dgx-vllm 7.4.1")
-def mistral_prompt(case: Case) -> Statement | None:
+def mistral_prompt(case: Case) -> Diagnostic | None:
     """The client sends it; reasoning_effort goes into each request."""
     if not case.is_model(MISTRAL_SMALL_4):
         return None
@@ -97,8 +98,9 @@ def mistral_prompt(case: Case) -> Statement | None:
     "P-11",
     "trusted code is pinned to a commit",
     "derived: it runs in the container with the Spark's GPU",
+    needs_lock=True,
 )
-def mutable_code(case: Case) -> Statement | None:
+def mutable_code(case: Case) -> Diagnostic | None:
     """Without a commit, whoever may push to the repository decides what runs."""
     if not case.on("--trust-remote-code") or case.service.weights.revision:
         return None
@@ -110,17 +112,17 @@ def mutable_code(case: Case) -> Statement | None:
     "--load-format fastsafetensors requires its package",
     "dgx-vllm 8, 9; a dependency from vLLM 0.20.0",
 )
-def fastsafetensors(case: Case) -> Statement | None:
+def fastsafetensors(case: Case) -> Diagnostic | None:
     """All releases know the name; the package came later."""
     if case.text("--load-format") != "fastsafetensors" or case.has_package("fastsafetensors"):
         return None
     text = f"fastsafetensors is not a dependency of vLLM {case.schema.version}"
-    remedy = "add fastsafetensors to requires.packages, or remove load-format"
-    return error(text, remedy) if case.has_package("fastsafetensors") is False else warning(text, remedy)
+    hint = "add fastsafetensors to requires.packages, or remove load-format"
+    return error(text, hint) if case.has_package("fastsafetensors") is False else warning(text, hint)
 
 
 @rule("P-14", "gemma-4-12B-coder has no safety training", "dgx-vllm 7.2.3")
-def coder(case: Case) -> Statement | None:
+def coder(case: Case) -> Diagnostic | None:
     """Its publisher says so."""
     if not case.is_model(GEMMA4_CODER):
         return None
@@ -128,7 +130,7 @@ def coder(case: Case) -> Statement | None:
 
 
 @rule("P-15", "Mistral NeMo has its own chat template", "mistral-nemo-4090; mistral-nemo")
-def nemo_template(case: Case) -> Statement | None:
+def nemo_template(case: Case) -> Diagnostic | None:
     """That of Mistral 7B gives poor answers."""
     if not case.is_model(MISTRAL_NEMO):
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import GPT_OSS, MISTRAL_NEMO, NVFP4
 
 _TAKE_AWAY = "remove --quantization (`quantization: null`): vLLM finds it in the checkpoint"
@@ -13,7 +14,7 @@ _TAKE_AWAY = "remove --quantization (`quantization: null`): vLLM finds it in the
     "no --quantization for a compressed-tensors checkpoint",
     "dgx-vllm 6, 7.1.2, 7.2.3, 7.4.1, 8, 11; vllm/config/model.py",
 )
-def contradicts_compressed_tensors(case: Case) -> Statement | None:
+def contradicts_compressed_tensors(case: Case) -> Diagnostic | None:
     """VLLM compares the flag with the checkpoint and refuses to start."""
     given = case.text("--quantization")
     method = case.quantization.get("quant_method")
@@ -27,7 +28,7 @@ def contradicts_compressed_tensors(case: Case) -> Statement | None:
     "a ModelOpt checkpoint without quantization_config needs --quantization modelopt",
     "dgx-vllm 6 and 8; vLLM reads quantization_config by itself",
 )
-def needs_modelopt(case: Case) -> Statement | None:
+def needs_modelopt(case: Case) -> Diagnostic | None:
     """Needed only where hf_quant_config.json alone says how the weights are quantized."""
     files = {file.path for file in case.service.weights.files}
     if not case.config or case.quantization or "hf_quant_config.json" not in files:
@@ -45,7 +46,7 @@ def needs_modelopt(case: Case) -> Statement | None:
     "--quantization modelopt is only for ModelOpt checkpoints",
     "dgx-vllm 11; vLLM 0.32: `Cannot find the config file for modelopt`",
 )
-def not_modelopt(case: Case) -> Statement | None:
+def not_modelopt(case: Case) -> Diagnostic | None:
     """VLLM looks for ModelOpt's own config and ends the start without it."""
     given = case.text("--quantization")
     if not given.startswith("modelopt") or not case.config:
@@ -63,7 +64,7 @@ def not_modelopt(case: Case) -> Statement | None:
     "a checkpoint of mixed precision (ModelOpt) needs vLLM 0.17",
     "vLLM's registry: modelopt_mixed from 0.17.1",
 )
-def mixed_precision(case: Case) -> Statement | None:
+def mixed_precision(case: Case) -> Diagnostic | None:
     """Nemotron 3 Super is one."""
     if case.quantization.get("quant_algo") != "MIXED_PRECISION" or not case.below("0.17"):
         return None
@@ -76,7 +77,7 @@ def mixed_precision(case: Case) -> Statement | None:
     "Mistral NeMo is served from an FP8 checkpoint, not quantized at the start",
     "mistral-nemo-spark (CUTLASS Error Internal); vllm#43367",
 )
-def online_fp8(case: Case) -> Statement | None:
+def online_fp8(case: Case) -> Diagnostic | None:
     """Quantizing at load uses CUTLASS kernels that fail on GB10 in some builds."""
     if not case.is_model(MISTRAL_NEMO) or case.text("--quantization") != "fp8" or case.quantization:
         return None
@@ -89,7 +90,7 @@ def online_fp8(case: Case) -> Statement | None:
     "models above 45 % of the memory should be quantized",
     "dgx-vllm 2 (Spark: 273 GB/s of memory)",
 )
-def large_bf16(case: Case) -> Statement | None:
+def large_bf16(case: Case) -> Diagnostic | None:
     """Decoding reads every active weight for every token: smaller weights are faster, too."""
     if not case.config or case.quantization or case.weights_gib < 0.45 * case.total_gib:
         return None
@@ -98,7 +99,7 @@ def large_bf16(case: Case) -> Statement | None:
 
 
 @rule("Q-07", "gpt-oss is already MXFP4: no --quantization", "dgx-vllm 7.4.2; vLLM detects mxfp4")
-def gpt_oss(case: Case) -> Statement | None:
+def gpt_oss(case: Case) -> Diagnostic | None:
     """The flag can only contradict the checkpoint."""
     given = case.text("--quantization")
     if not case.is_model(GPT_OSS) or not given:
@@ -109,7 +110,7 @@ def gpt_oss(case: Case) -> Statement | None:
 @rule(
     "Q-08", "--load-format tensorizer does not support NVFP4 or compressed-tensors", "mistral-small-4-spark 8"
 )
-def tensorizer(case: Case) -> Statement | None:
+def tensorizer(case: Case) -> Diagnostic | None:
     """Its files know nothing of these layouts."""
     if case.text("--load-format") != "tensorizer":
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, info, rule, warning
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import DRAFTERS, NEMOTRON3_NANO
 
 MOST_MTP = 3
@@ -17,7 +18,7 @@ MANY_SEQS = 8
     "DFlash needs vLLM 0.20.0, better 0.21.0",
     "vLLM: the method is there from 0.20.0; dgx-vllm 13 says 0.21.0",
 )
-def dflash_version(case: Case) -> Statement | None:
+def dflash_version(case: Case) -> Diagnostic | None:
     """Both sources are named, since they disagree by one release."""
     if case.method != "dflash":
         return None
@@ -31,7 +32,7 @@ def dflash_version(case: Case) -> Statement | None:
 
 
 @rule("SD-02", "a drafter is trained for one model", "dgx-vllm 13.4, 13.6: the published pairs")
-def drafter(case: Case) -> Statement | None:
+def drafter(case: Case) -> Diagnostic | None:
     """Another one drafts tokens that the model throws away."""
     given = str(case.speculative.get("model", ""))
     if case.method != "dflash" or not given or given.startswith("/"):
@@ -39,13 +40,13 @@ def drafter(case: Case) -> Statement | None:
     for model, published in DRAFTERS.items():
         fits = re.search(published, given, re.IGNORECASE) is not None
         if case.is_model(model) != fits:
-            remedy = "take the drafter that is published for this very model"
-            return error(f"the drafter {given} is not the one of {case.service.weights.repo}", remedy)
+            hint = "take the drafter that is published for this very model"
+            return error(f"the drafter {given} is not the one of {case.service.weights.repo}", hint)
     return None
 
 
 @rule("SD-03", "MTP needs vLLM 0.11.0, better 0.19.0", "vLLM: generic mtp from 0.11.0; dgx-vllm 13.6")
-def mtp_version(case: Case) -> Statement | None:
+def mtp_version(case: Case) -> Diagnostic | None:
     """Nemotron-H and Qwen3.5 have theirs from 0.17.1, Gemma 4 from 0.21.0."""
     if case.method != "mtp":
         return None
@@ -58,7 +59,7 @@ def mtp_version(case: Case) -> Statement | None:
 
 
 @rule("SD-05", "MTP drafts 1 to 3 tokens", "dgx-vllm 13.5")
-def mtp_tokens(case: Case) -> Statement | None:
+def mtp_tokens(case: Case) -> Diagnostic | None:
     """More are seldom accepted, and cost."""
     tokens = case.speculative.get("num_speculative_tokens")
     if case.method != "mtp" or not isinstance(tokens, int) or tokens <= MOST_MTP:
@@ -67,7 +68,7 @@ def mtp_tokens(case: Case) -> Statement | None:
 
 
 @rule("SD-06", "DFlash drafts 5 to 15 tokens", "dgx-vllm 13.3: 15 for one user, 5 for many")
-def dflash_tokens(case: Case) -> Statement | None:
+def dflash_tokens(case: Case) -> Diagnostic | None:
     """The drafter makes a block at once."""
     tokens = case.speculative.get("num_speculative_tokens")
     least, most = DFLASH_TOKENS
@@ -77,7 +78,7 @@ def dflash_tokens(case: Case) -> Statement | None:
 
 
 @rule("SD-08", "Nemotron 3 Nano has no drafter", "dgx-vllm 13.1")
-def nano(case: Case) -> Statement | None:
+def nano(case: Case) -> Diagnostic | None:
     """Nothing is published that drafts for it."""
     if not case.is_model(NEMOTRON3_NANO) or not case.method or case.method == "ngram":
         return None
@@ -85,7 +86,7 @@ def nano(case: Case) -> Statement | None:
 
 
 @rule("SD-10", "speculative decoding is for few users at a time", "dgx-vllm 13")
-def under_load(case: Case) -> Statement | None:
+def under_load(case: Case) -> Diagnostic | None:
     """Under load the GPU has no idle time to draft in."""
     seqs = case.number("--max-num-seqs")
     if not case.speculative or seqs is None or seqs <= MANY_SEQS:
@@ -95,7 +96,7 @@ def under_load(case: Case) -> Statement | None:
 
 
 @rule("SD-11", "prefix caching and MTP at lowest latency", "dgx-vllm 13.2: the recipe suggests to disable it")
-def mtp_prefix_caching(case: Case) -> Statement | None:
+def mtp_prefix_caching(case: Case) -> Diagnostic | None:
     """Hybrids keep more state for it."""
     if case.method != "mtp" or not case.on("--enable-prefix-caching"):
         return None

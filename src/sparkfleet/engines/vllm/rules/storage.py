@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sparkfleet.engines.vllm.rules.case import Case, Rule, Statement, error, rule
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm.rules.case import Case, Rule, error, rule
 
 ALWAYS_MOUNTED = ("/models", "/compile-cache")
 """What every container of ours has: the model store and the compile cache."""
@@ -10,7 +11,7 @@ _FILES = ("--reasoning-parser-plugin", "--tool-parser-plugin", "--chat-template"
 
 
 @rule("P-02", "files that flags name are mounted", "dgx-vllm 7.3.1: the plugin file of nano_v3")
-def files_mounted(case: Case) -> Statement | None:
+def files_mounted(case: Case) -> Diagnostic | None:
     """VLLM ends the start when a plugin or template is not there."""
     for flag in _FILES:
         path = case.text(flag)
@@ -21,7 +22,7 @@ def files_mounted(case: Case) -> Statement | None:
 
 
 @rule("H-01", "a gated model needs a token", "dgx-vllm 5, 7.2.1, 7.4.3, 11")
-def gated(case: Case) -> Statement | None:
+def gated(case: Case) -> Diagnostic | None:
     """And the licence, accepted on the model's page by the token's owner."""
     repos = [weights.repo for weights in (case.service.weights, *case.service.drafters) if weights.gated]
     if not repos or case.host.hf_token:
@@ -31,7 +32,7 @@ def gated(case: Case) -> Statement | None:
 
 
 @rule("H-03", "HF_HOME is a mounted directory", "dgx-vllm 3")
-def hub_home(case: Case) -> Statement | None:
+def hub_home(case: Case) -> Diagnostic | None:
     """Otherwise the engine looks for its model in an empty directory."""
     home = case.env.get("HF_HOME", "")
     if not home or _inside(case, home):
@@ -42,7 +43,7 @@ def hub_home(case: Case) -> Statement | None:
 
 
 @rule("H-04", "a model given as a directory is mounted", "dgx-vllm 7.2.3")
-def model_directory(case: Case) -> Statement | None:
+def model_directory(case: Case) -> Diagnostic | None:
     """The drafter of a bundle, too."""
     drafter = str(case.speculative.get("model", ""))
     for path in (case.service.weights.repo, drafter):

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.config.resolved import Container, Host, ImageRef, Service, WeightFile, Weights
-from sparkfleet.engines.vllm.rules import Verdict, check
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.engines.vllm.rules import check
 from sparkfleet.engines.vllm.schema import Schema
 
 GIB = 2**30
@@ -76,8 +77,8 @@ class Made:
     def host(self) -> Host:
         return Host("spark-01", (self.service(),), hf_token=self.token)
 
-    def verdicts(self, schema: Schema | None = None) -> dict[str, Verdict]:
-        return {found.id: found for found in check(self.service(), self.host(), schema=schema)}
+    def verdicts(self, schema: Schema | None = None) -> dict[str, Diagnostic]:
+        return {found.code: found for found in check(self.service(), self.host(), schema=schema)}
 
 
 STOCK: dict[str, Any] = {"repository": "docker.io/vllm/vllm-openai", "entrypoint": ("vllm", "serve")}
