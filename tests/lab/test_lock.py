@@ -27,21 +27,21 @@ HUNG = Refusal()
 NOT_THERE = "nvidia/Not-There-NVFP4"
 
 IMAGES = {
-    "refused": ("does not let us read vllm/vllm-openai (HTTP 401)", "docker login docker.io"),
-    "limited": ("docker.io limits our rate (HTTP 429)", "try again in 90 s"),
-    "hung": ("docker.io did not answer in time", "try again later"),
+    "refused": ("denies access to vllm/vllm-openai (HTTP 401)", "docker login docker.io"),
+    "limited": ("the rate limit of docker.io is reached (HTTP 429)", "try again in 90 s"),
+    "hung": ("docker.io did not respond in time", "try again later"),
     "nowhere": ("docker.io has no vllm/vllm-openai nowhere", "check name and tag"),
-    "spoiled": ("docker.io sent something else than sha256:", "try again"),
-    "amd64": ("has no linux/arm64, which a Spark needs; it has linux/amd64", "choose a tag for arm64"),
+    "spoiled": ("docker.io sent sha256:", "try again"),
+    "amd64": ("is not available for linux/arm64; it has linux/amd64", "choose a tag for arm64"),
 }
 """Tag -> what is said of it, and what to do."""
 
 REPOSITORIES = {
     GEMMA: ("is gated, and there is no token", "accept the licence at"),
-    NOT_THERE: (f"has no {NOT_THERE}, or it is private", "check the name"),
-    GPT_OSS: ("limits our rate (HTTP 429)", "try again in 60 s"),
-    QWEN: ("did not answer in 30 s", "try again later"),
-    TINY: (f"config.json of {TINY} came with another content than the hub promises", "try again"),
+    NOT_THERE: (f"{NOT_THERE} does not exist on ", "check the name"),
+    GPT_OSS: ("is reached (HTTP 429)", "try again in 60 s"),
+    QWEN: ("within 30 s", "try again later"),
+    TINY: (f"config.json of {TINY} does not match the hub's hash", "try again"),
 }
 
 
@@ -186,7 +186,7 @@ def test_a_tag_and_a_branch_that_moved_stay_pinned_until_they_are_told_to_move(
         assert pinned(fleet) == first
 
         moved = lock(fleet, "--update", "vllm-openai:moving", "--update", MOVING)
-        assert "nothing in this fleet is called 'vllm-openai:moving'" in moved.expect(1).err
+        assert "'vllm-openai:moving' matches nothing in this fleet" in moved.expect(1).err
         assert f"~ {MOVING}  {old[:19]} (engine 0.19.0, " in moved.out
         assert f" → {new[:19]} (engine 0.24.0, " in moved.out
         told = [line.strip() for line in moved.out.splitlines() if line.startswith("    ")]

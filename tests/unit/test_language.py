@@ -23,13 +23,9 @@ LINUX_SWAP = re.compile(
 
 UNFINISHED = frozenset(
     {
-        "cli",
-        "config",
         "contract",
         "engines",
         "fleet",
-        "lock",
-        "offline",
         "onhost/artifacts",
         "onhost/cluster",
         "onhost/collectors",

@@ -39,11 +39,18 @@ def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
 
 def _content(service: Service, host: Host) -> object:
     """Return what decides the findings of a service: all but names and places."""
-    others = [(other.port, repr(other.flags)) for other in host.services if other is not service]
+    other_services = [(other.port, repr(other.flags)) for other in host.services if other is not service]
     weights = service.weights
     return (
         repr(
-            (service.flags, service.env, service.container, service.image, service.requires_packages, others)
+            (
+                service.flags,
+                service.env,
+                service.container,
+                service.image,
+                service.requires_packages,
+                other_services,
+            )
         ),
         (service.name, service.recipe, service.engine, service.requires_engine),
         (weights.repo, weights.revision, weights.gated),

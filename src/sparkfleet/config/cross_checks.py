@@ -16,12 +16,12 @@ MAX_SHARE = 0.92
 """Of a Spark's memory for all engines together: the rest is what Linux and the page cache live on."""
 
 
-def ports(services: Sequence[Service], first: int, others: Collection[int] = ()) -> tuple[Service, ...]:
+def ports(services: Sequence[Service], first: int, reserved: Collection[int] = ()) -> tuple[Service, ...]:
     """Give each service without a port the next free one; a port that was written stays.
 
     ``others`` are taken as well.
     """
-    taken = {service.port for service in services} | set(others)
+    taken = {service.port for service in services} | set(reserved)
     free = (port for port in range(first, 65536) if port not in taken)
     return tuple(service if service.port else replace(service, port=next(free)) for service in services)
 

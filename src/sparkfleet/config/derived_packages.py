@@ -57,8 +57,8 @@ class DerivedPackages:
     @property
     def added(self) -> tuple[str, ...]:
         """Return what was asked for, each package with its locked version."""
-        asked = {_normal(line) for line in self.install}
-        return tuple(wheel.package for wheel in self.wheels if _normal(wheel.name.split("-")[0]) in asked)
+        requested = {_normal(line) for line in self.install}
+        return tuple(wheel.package for wheel in self.wheels if _normal(wheel.name.split("-")[0]) in requested)
 
 
 def _normal(text: str) -> str:

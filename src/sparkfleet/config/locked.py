@@ -1,6 +1,6 @@
-"""What fleet.lock says: every image tag as a digest, every model as a commit with its files.
+"""Content of fleet.lock: the digest of each image tag, the commit and files of each model.
 
-Only the types and their look-up; ``sparkfleet.lock`` reads, resolves and writes them.
+Types and look-up; ``sparkfleet.lock`` reads, resolves and writes them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from sparkfleet.config.resolved import DerivedPackages, ImageRef, Weights
 
 @dataclass(frozen=True)
 class LockedImage:
-    """One image: what its name meant when it was locked."""
+    """An image as it was when it was locked."""
 
     image: ImageRef
     """With the digest of the index, entrypoint, vLLM version and compressed size."""
     arm64: str = ""
-    """Digest of the linux/arm64 manifest below the index (the same where there is no index)."""
+    """Digest of the manifest for linux/arm64 (``digest`` itself if that is no index)."""
     created: str = ""
     """ISO date-time from the image's config."""
     env: tuple[tuple[str, str], ...] = ()
@@ -27,16 +27,16 @@ class LockedImage:
 
 @dataclass(frozen=True)
 class LockedModel:
-    """One model repository at the commit that the asked revision meant."""
+    """A model repository at the commit of the requested revision."""
 
     weights: Weights
-    asked: str = ""
-    """Branch, tag or commit as it was asked for; "" is the default branch."""
+    requested: str = ""
+    """Branch, tag or commit as declared; "" is the default branch."""
 
 
 @dataclass(frozen=True)
 class LockedPackages:
-    """Python packages that an image lacks, and what they were chosen for."""
+    """Python packages that an image lacks, and the Python and machine they are for."""
 
     derived_packages: DerivedPackages
     python: str
@@ -45,7 +45,7 @@ class LockedPackages:
 
 @dataclass(frozen=True)
 class Lock:
-    """All of a fleet.lock, by ``image_key``, ``model_key`` and ``packages_key``."""
+    """Entries of a fleet.lock by ``image_key``, ``model_key`` and ``packages_key``."""
 
     images: Mapping[str, LockedImage] = field(default_factory=dict)
     models: Mapping[str, LockedModel] = field(default_factory=dict)
@@ -53,25 +53,25 @@ class Lock:
 
 
 def image_key(image: ImageRef) -> str:
-    """Return the key of an image as it was asked for: its name in full with the tag, or with the digest."""
+    """Return the key of an image as declared: its full name with tag or digest."""
     return f"{image.repository}@{image.digest}" if image.digest else f"{image.repository}:{image.tag}"
 
 
 def model_key(repo: str, revision: str, file: str = "") -> str:
-    """Return the key of a repository at an asked revision ("" is the default branch), and of a file in it."""
+    """Return the key of a repository at a declared revision ("" is the default branch), and of its file."""
     at = f"{repo}@{revision}" if revision else repo
     return f"{at} {file}" if file else at
 
 
 def packages_key(image: ImageRef, required: Sequence[tuple[str, str]]) -> str:
-    """Return the key of packages (name, version range) for an image as it was asked for."""
-    return f"{image_key(image)} + {', '.join(f'{name}{asked}' for name, asked in required)}"
+    """Return the key of packages (name, version range) for an image as declared."""
+    return f"{image_key(image)} + {', '.join(f'{name}{requested}' for name, requested in required)}"
 
 
 def find_image(lock: Lock, image: ImageRef) -> ImageRef | None:
-    """Return the image with all that is locked of it; None when it is not there.
+    """Return the image with its locked values; None if it is not locked.
 
-    An image that names its digest is itself even without an entry; its own digest counts, not the entry's.
+    An image that is declared by digest needs no entry.
     """
     entry = lock.images.get(image_key(image))
     if entry is None and image.digest:
@@ -84,7 +84,7 @@ def find_image(lock: Lock, image: ImageRef) -> ImageRef | None:
 
 
 def find_model(lock: Lock, repo: str, revision: str, file: str = "") -> Weights | None:
-    """Return the repository at that revision; a commit is found however it was asked for, also shortened."""
+    """Return the repository at that revision; a commit may be shortened."""
     entry = lock.models.get(model_key(repo, revision, file))
     if entry:
         return entry.weights

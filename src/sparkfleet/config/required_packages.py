@@ -18,15 +18,15 @@ Packages = tuple[tuple[str, str], ...]
 
 
 def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple[Packages, list[Diagnostic]]:
-    """Return what a service needs: what others ask for it, then what is written; and what is wrong there."""
+    """Return the packages of a service, declared ones over ``needs``; and the errors of the declaration."""
     found: dict[str, str | None] = dict(needs)
     diagnostics = []
-    for name, asked in spec.packages.items():
+    for name, version_range in spec.packages.items():
         try:
             canonicalize_name(name, validate=True)
-            SpecifierSet(asked or "")
+            SpecifierSet(version_range or "")
         except (InvalidName, InvalidSpecifier):
-            text = f"'{name}: {asked}' is not a Python package with a version range"
+            text = f"'{name}: {version_range}' is not a Python package with a version range"
             remedy = 'for example  scipy: ">=1"  or  scipy: ""'
             diagnostics.append(
                 Diagnostic(
@@ -38,10 +38,12 @@ def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple
                 )
             )
         else:
-            found[name] = asked
-    return tuple(sorted((name, asked) for name, asked in found.items() if asked is not None)), diagnostics
+            found[name] = version_range
+    return tuple(
+        sorted((name, version_range) for name, version_range in found.items() if version_range is not None)
+    ), diagnostics
 
 
 def lacking(image: ImageRef, required: Packages, engine: Engine) -> Packages:
-    """Return the packages that the image does not surely have, by the engine's version in it."""
+    """Return the packages that the image may lack, by the version of its engine."""
     return engine.lacking_packages(required, engine.image_version(image)) if required else ()

@@ -206,7 +206,7 @@ def _recipe_layers(recipe: Recipe | None, context: Context) -> list[Layer]:
 def _image(folded: Folded, context: Context) -> ImageRef:
     place = folded.origin["image"]
     try:
-        asked = image.parse(folded.fields["image"])
+        parsed = image.parse(folded.fields["image"])
     except ValueError as error:
         context.diagnostics.append(
             Diagnostic(
@@ -219,11 +219,11 @@ def _image(folded: Folded, context: Context) -> ImageRef:
         )
         return ImageRef("", "")
     if context.lock is None:
-        return asked
-    pinned = locked.find_image(context.lock, asked)
+        return parsed
+    pinned = locked.find_image(context.lock, parsed)
     if pinned is None:
-        context.unpinned.setdefault(f"image {asked.display}", place)
-        return asked
+        context.unpinned.setdefault(f"image {parsed.display}", place)
+        return parsed
     return pinned
 
 

@@ -29,10 +29,10 @@ def read(source: str, *, field: str = "hf_token") -> str:
         return _file(rest, field)
     if kind == "command":
         return _command(rest, field)
-    return _asked(field) if kind == ASK else ""
+    return _prompt(field) if kind == ASK else ""
 
 
-def _asked(field: str) -> str:
+def _prompt(field: str) -> str:
     if sys.stdin is None or not sys.stdin.isatty():
         remedy = "run the command in a terminal, or set env:NAME, file:PATH or command:COMMAND"
         raise SparkfleetError(

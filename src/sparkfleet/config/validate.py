@@ -123,8 +123,8 @@ def _path(data: Any, detail: Any) -> Path_:
     """Return the part of pydantic's location that is a place in the data."""
     path: list[str | int] = []
     for part in detail["loc"]:
-        here = range(len(data)) if isinstance(data, list) else data if isinstance(data, dict) else ()
-        if part not in here:
+        keys_here = range(len(data)) if isinstance(data, list) else data if isinstance(data, dict) else ()
+        if part not in keys_here:
             break
         data = data[part]
         path.append(part)

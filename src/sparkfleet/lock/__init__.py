@@ -1,1 +1,1 @@
-"""fleet.lock: tags and revisions resolved to digests and commits, with sizes and hashes."""
+"""fleet.lock: resolves tags and revisions to digests and commits, with sizes and hashes."""

@@ -1,13 +1,12 @@
-"""A model repository as it is now: its commit, the files that an engine loads, figures of its config."""
+"""Resolves a model repository: its current commit, the files that an engine loads, values of its config."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import httpx
 from huggingface_hub import HfApi, constants
@@ -18,6 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
+from pydantic import BaseModel
 
 from sparkfleet import engines
 from sparkfleet.config.locked import LockedModel
@@ -25,25 +25,21 @@ from sparkfleet.config.resolved import WeightFile, Weights
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.generation import DEFAULT_ENGINE
 from sparkfleet.engines.base import ModelFilesError
+from sparkfleet.lock import documents
+from sparkfleet.lock.documents import HfQuantConfig, ModelConfig
+from sparkfleet.lock.errors import HubError
 from sparkfleet.lock.model_config import figures
 
 TIMEOUT_S = 30
 MAX_CONFIG_BYTES = 8 << 20
 
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 401, 403, 404, 429
-
-
-class HubError(Exception):
-    """What is wrong and what to do, for one repository; the caller knows where it was written."""
-
-    def __init__(self, found: str, remedy: str) -> None:
-        """Keep both sentences."""
-        super().__init__(found)
-        self.found, self.remedy = found, remedy
+_CHECK_ENDPOINT = "check 'hf_endpoint' in group_data: is it a model hub?"
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Response(Protocol):
-    """What any HTTP client's answer has."""
+    """What the responses of all HTTP clients have."""
 
     status_code: int
 
@@ -65,15 +61,15 @@ class Hub:
         return (self.endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
     def resolve(
-        self, repo: str, asked: str, engine_name: str = DEFAULT_ENGINE, pattern: str = ""
+        self, repo: str, revision: str, engine_name: str = DEFAULT_ENGINE, pattern: str = ""
     ) -> LockedModel:
-        """Return the repository at the commit that ``asked`` means now ("" is the default branch).
+        """Return the repository at the current commit of ``revision`` ("" is the default branch).
 
-        Files are those that the engine loads, of those that match ``pattern``.
+        Its files are those that the engine loads and that match ``pattern``.
         """
-        info = self._info(repo, asked)
+        info = self._info(repo, revision)
         if not info.sha:
-            raise HubError(f"{self.url} names no commit of {repo}", "is that a model hub? see 'hf_endpoint'")
+            raise HubError(f"{self.url} returned no commit of {repo}", _CHECK_ENDPOINT)
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
         engine = engines.get(engine_name)
         try:
@@ -84,68 +80,61 @@ class Hub:
             matching = f" and match '{pattern}'" if pattern else ""
             raise HubError(
                 f"{repo} has no weights that {engine.title} loads ({engine.weights_hint}){matching}",
-                f"name a repository with weights for {engine.title}, or another engine",
+                f"choose a repository with weights for {engine.title}, or another engine",
             )
         config = self._config(repo, info.sha, siblings)
         locked_config = tuple(sorted(config.items()))
         weights = Weights(repo, info.sha, files, bool(info.gated), locked_config, pattern)
-        return LockedModel(weights, asked)
+        return LockedModel(weights, revision)
 
-    def _info(self, repo: str, asked: str) -> ModelInfo:
+    def _info(self, repo: str, revision: str) -> ModelInfo:
         api = HfApi(endpoint=self.url, token=self.token or False)
         try:
-            return api.model_info(repo, revision=asked or None, files_metadata=True, timeout=TIMEOUT_S)
+            return api.model_info(repo, revision=revision or None, files_metadata=True, timeout=TIMEOUT_S)
         except HFValidationError as error:
-            raise HubError(
-                f"'{repo}' is no name of a repository: {error}", "write organisation/name"
-            ) from None
+            found = f"'{repo}' is not a valid repository name: {error}"
+            raise HubError(found, "write organisation/name") from None
         except HfHubHTTPError as error:
-            raise self._refused(repo, asked, error.response, error) from None
+            raise self._error(repo, revision, error.response, error) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found = f"{self.url} answers {repo} with something that is no model ({type(error).__name__})"
-            raise HubError(found, "is that a model hub? see 'hf_endpoint'") from None
-        except Exception as error:  # noqa: BLE001  (its releases use different HTTP clients, with errors of their own)
-            raise self._unreachable(error) from None
+            found = f"{self.url} returned an invalid response for {repo} ({type(error).__name__})"
+            raise HubError(found, _CHECK_ENDPOINT) from None
+        except Exception as error:  # noqa: BLE001  (each release of it uses another HTTP client, with other errors)
+            raise self._unreachable_error(error) from None
 
     def _config(self, repo: str, commit: str, siblings: dict[str, RepoSibling]) -> dict[str, Any]:
-        """Return the figures of config.json (of params.json where that is all there is)."""
-        kept: dict[str, Any] = {}
+        """Return values of config.json, or of params.json if there is no config.json."""
+        values: dict[str, Any] = {}
         for name in ("config.json", "params.json"):
             if name in siblings:
-                kept = figures(self._json(repo, commit, siblings[name]))
+                values = figures(self._document(ModelConfig, repo, commit, siblings[name]).root)
                 break
-        if "quantization_config" not in kept and "hf_quant_config.json" in siblings:
-            quant = self._json(repo, commit, siblings["hf_quant_config.json"]).get("quantization")
-            if isinstance(quant, dict):
-                kept["hf_quant_config"] = figures(quant)
-        return kept
+        if "quantization_config" not in values and "hf_quant_config.json" in siblings:
+            quant = self._document(HfQuantConfig, repo, commit, siblings["hf_quant_config.json"])
+            if quant.quantization is not None:
+                values["hf_quant_config"] = figures(quant.quantization)
+        return values
 
-    def _json(self, repo: str, commit: str, sibling: RepoSibling) -> dict[str, Any]:
+    def _document(self, model: type[M], repo: str, commit: str, sibling: RepoSibling) -> M:
         url = f"{self.url}/{repo}/resolve/{commit}/{sibling.rfilename}"
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
         if (sibling.size or 0) > MAX_CONFIG_BYTES:
-            raise HubError(
-                f"{sibling.rfilename} of {repo} has {sibling.size} bytes", "is that the right repository?"
-            )
+            found = f"{sibling.rfilename} of {repo} is too large: {sibling.size} bytes"
+            raise HubError(found, "check the name of the repository")
         try:
             response = httpx.get(url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True)
         except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
+            raise self._unreachable_error(error) from None
         if not response.is_success:
-            raise self._refused(repo, commit, response, None)
+            raise self._error(repo, commit, response, None)
         _check(repo, sibling, response.content)
         try:
-            data = json.loads(response.content)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise HubError(
-                f"{sibling.rfilename} of {repo} is no JSON object", "is that the right repository?"
-            )
-        return data
+            return documents.parse(model, response.content, f"{sibling.rfilename} of {repo}")
+        except documents.DocumentError as error:
+            raise HubError(str(error), "check the name of the repository") from None
 
-    def _refused(
-        self, repo: str, asked: str, response: _Response | None, error: Exception | None
+    def _error(
+        self, repo: str, revision: str, response: _Response | None, error: Exception | None
     ) -> HubError:
         status = response.status_code if response is not None else 0
         code = response.headers.get("x-error-code", "") if response is not None else ""
@@ -157,20 +146,21 @@ class Hub:
             if refused:
                 return HubError(*refused)
         if isinstance(error, RevisionNotFoundError) or code == "RevisionNotFound":
-            return HubError(f"{repo} has no revision '{asked}'", "check 'revision:', or leave it out")
+            return HubError(f"{repo} has no revision '{revision}'", "correct or remove 'revision:'")
         if status == _TOO_MANY and response is not None:
             wait = response.headers.get("retry-after", "")
             when = f"in {wait} s" if wait.isdigit() else "later"
             return HubError(
-                f"{self.url} limits our rate (HTTP 429)", f"try again {when}; a token raises the limit"
+                f"the rate limit of {self.url} is reached (HTTP 429)",
+                f"try again {when}; a token raises the limit",
             )
         if isinstance(error, RepositoryNotFoundError) or status in (_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND):
-            # The hub answers 401 for what is not there as for what is private: it does not tell which.
-            return self._not_there(repo, status)
-        return HubError(f"{self.url} answers HTTP {status} for {repo}", "try again later")
+            # The hub responds with 401 to both, a missing repository and a private one.
+            return self._not_found_error(repo, status)
+        return HubError(f"{self.url} responded with HTTP {status} for {repo}", "try again later")
 
     def _knows_token(self) -> bool:
-        """Tell whether the hub knows whose token this is; a hub that does not say is believed to."""
+        """Return whether the hub accepts the token; True if it does not respond."""
         headers = {"authorization": f"Bearer {self.token}"}
         try:
             return httpx.get(f"{self.url}/api/whoami-v2", headers=headers, timeout=TIMEOUT_S).status_code != (
@@ -179,40 +169,38 @@ class Hub:
         except httpx.HTTPError:
             return True
 
-    def _not_there(self, repo: str, status: int) -> HubError:
-        found = f"{self.url} has no {repo}, or it is private"
+    def _not_found_error(self, repo: str, status: int) -> HubError:
+        found = f"{repo} does not exist on {self.url}, or is private"
         if self.token and status == _UNAUTHORIZED:
-            found = f"{self.url} shows no {repo} to this token (HTTP 401): private, or not there"
-        return HubError(
-            found, "check the name; for a private one, the token that 'hf_token' in group_data names"
-        )
+            found = f"{repo} does not exist on {self.url}, or this token has no access to it (HTTP 401)"
+        return HubError(found, "check the name; a private repository needs a token: 'hf_token' in group_data")
 
-    def _unreachable(self, error: Exception) -> HubError:
+    def _unreachable_error(self, error: Exception) -> HubError:
         if "Timeout" in type(error).__name__:
-            return HubError(f"{self.url} did not answer in {TIMEOUT_S} s", "try again later")
+            return HubError(f"no response from {self.url} within {TIMEOUT_S} s", "try again later")
         return HubError(
             f"{self.url} cannot be reached: {error}",
-            "is the network there? a hub inside the house is set by 'hf_endpoint' in group_data",
+            "check the network; a hub of your own is set with 'hf_endpoint' in group_data",
         )
 
 
 def _file(repo: str, sibling: RepoSibling) -> WeightFile:
     if sibling.size is None:
-        raise HubError(f"the hub gives no size of {sibling.rfilename} in {repo}", "try again later")
+        raise HubError(f"the hub returned no size of {sibling.rfilename} in {repo}", "try again later")
     sha256 = sibling.lfs.sha256 if sibling.lfs else ""
     return WeightFile(sibling.rfilename, sibling.size, sha256, sha256 or sibling.blob_id or "")
 
 
 def _check(repo: str, sibling: RepoSibling, content: bytes) -> None:
-    """Compare what was sent with the hash that the hub gives for it."""
+    """Verify the content against the hub's hash of the file."""
     if sibling.lfs:
-        real, promised = hashlib.sha256(content).hexdigest(), sibling.lfs.sha256
+        actual, expected = hashlib.sha256(content).hexdigest(), sibling.lfs.sha256
     else:
-        # A git object id is what the hub has for small files.
-        real = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-        promised = sibling.blob_id or real
-    if real != promised:
+        # The hub has a git object id of small files.
+        actual = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        expected = sibling.blob_id or actual
+    if actual != expected:
         raise HubError(
-            f"{sibling.rfilename} of {repo} came with another content than the hub promises",
-            "try again; if it stays, the hub or a proxy before it is broken",
+            f"{sibling.rfilename} of {repo} does not match the hub's hash",
+            "try again; if it happens again, the hub or a proxy in between is faulty",
         )

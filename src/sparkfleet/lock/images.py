@@ -1,37 +1,30 @@
-"""An image tag as what it means now: index digest, the linux/arm64 manifest below it, and its settings."""
+"""Resolves an image tag: digest of the index, the manifest for linux/arm64, settings of the image."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TypeVar
-
-from pydantic import BaseModel
 
 from sparkfleet.config.locked import LockedImage
 from sparkfleet.config.resolved import ImageRef
 from sparkfleet.engines.base import Engine
-from sparkfleet.lock import documents
 from sparkfleet.lock.documents import ContainerSettings, Descriptor, ImageConfig, Manifest, Platform
-from sparkfleet.lock.registry import Content, Registry, RegistryError
-
-M = TypeVar("M", bound=BaseModel)
+from sparkfleet.lock.errors import RegistryError
+from sparkfleet.lock.registry import NOT_AN_IMAGE, Registry
 
 
 def resolve(image: ImageRef, registry: Registry, engine: Engine) -> LockedImage:
-    """Return the image pinned. Raise ``RegistryError``: missing, no permission, not for linux/arm64, ..."""
+    """Return the image pinned. Raise ``RegistryError``: missing, no access, not for linux/arm64, ..."""
     top = registry.manifest(image.repository, image.digest or image.tag)
-    index = _parse(Manifest, top, image)
+    index = top.parse(Manifest)
     if index.manifests is None:
         content, manifest = top, index
     else:
         content = registry.manifest(image.repository, _arm64(index.manifests, image))
-        manifest = _parse(Manifest, content, image)
+        manifest = content.parse(Manifest)
     if manifest.config is None:
-        raise RegistryError(
-            f"{image.display} has a manifest of a kind that is not known", "is it a container image?"
-        )
-    config = _parse(ImageConfig, registry.blob(image.repository, manifest.config.digest), image)
+        raise RegistryError(f"{image.display} has an unsupported type of manifest", NOT_AN_IMAGE)
+    config = registry.blob(image.repository, manifest.config.digest).parse(ImageConfig)
     system = f"{config.os}/{config.architecture}"
     if content is top and system != "linux/arm64":
         raise _no_arm64(image, [system])
@@ -52,40 +45,32 @@ def resolve(image: ImageRef, registry: Registry, engine: Engine) -> LockedImage:
     )
 
 
-def _parse(model: type[M], content: Content, image: ImageRef) -> M:
-    try:
-        return documents.parse(model, content.body, f"{image.repository}@{content.digest}")
-    except documents.DocumentError as error:
-        raise RegistryError(str(error), "is it a container image?") from None
-
-
 def _arm64(manifests: Iterable[Descriptor], image: ImageRef) -> str:
     """Return the digest of the manifest for linux/arm64."""
     systems = []
     for entry in manifests:
-        platform = entry.platform or Platform()
-        system = f"{platform.os}/{platform.architecture}"
-        if system == "linux/arm64" and platform.variant in ("", "v8"):
+        if entry.is_arm64:
             return entry.digest
-        if system != "unknown/unknown":  # attestations
-            systems.append(system)
+        platform = entry.platform or Platform()
+        systems.append(f"{platform.os}/{platform.architecture}")
     raise _no_arm64(image, systems)
 
 
 def _no_arm64(image: ImageRef, systems: list[str]) -> RegistryError:
-    has = ", ".join(systems) or "nothing that runs"
+    # An attestation has the platform unknown/unknown.
+    has = ", ".join(one for one in systems if one != "unknown/unknown") or "no platform"
     return RegistryError(
-        f"{image.display} has no linux/arm64, which a Spark needs; it has {has}",
-        "choose a tag for arm64 (often with -aarch64, or a multi-arch one)",
+        f"{image.display} is not available for linux/arm64; it has {has}",
+        "choose a tag for arm64 (often *-aarch64), or a multi-arch tag",
     )
 
 
 def _env(settings: ContainerSettings) -> list[tuple[str, str]]:
     pairs = [entry.partition("=")[::2] for entry in settings.env or ()]
-    # A control character (a coloured prompt) is nothing that the lock file could hold, nor that matters.
+    # The lock file cannot contain control characters, as in a coloured prompt.
     return [(name, value) for name, value in pairs if name and value.isprintable()]
 
 
 def _seconds(created: str) -> str:
-    """Return a date-time without its fraction of a second."""
+    """Return a date-time without fractions of a second."""
     return re.sub(r"\.\d+", "", created)

@@ -25,19 +25,19 @@ from sparkfleet.errors import SparkfleetError
 
 VERSION = 1
 MAX_BYTES = 32 << 20
-HEADER = "# Written by `sparkfleet lock`: what tags and branches meant. Commit it; do not edit it.\n"
+HEADER = "# Written by `sparkfleet lock`: digests of tags, commits of branches. Commit it; do not edit it.\n"
 
 STALE_S = 600
-"""Age in seconds from which a temporary file belongs to no running program: a write takes less than one."""
+"""Age in seconds from which a temporary file is stale: a write takes less than one."""
 _TEMPORARY = re.compile(r"[a-z0-9_]{8}")
-"""Suffix of the names that mkstemp makes."""
+"""Suffix of the names that mkstemp creates."""
 STYLE = yaml_text.Style(
     bare_key=re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./:@+-]*"),
     bare_value=re.compile(r"sha256:[0-9a-f]{40,64}|(?=[0-9]*[a-f])[0-9a-f]{40,64}"),
     max_depth=3,
     block_lists=False,
 )
-"""Format of the lock file: of the values only hashes stand without quotes."""
+"""Format of the lock file: only hashes are written without quotes."""
 
 
 class _Model(BaseModel):
@@ -54,7 +54,7 @@ class _LockedImage(_Model):
     digest: str
     arm64: str
     engine_version: str = Field(default="", validation_alias=AliasChoices("engine_version", DEFAULT_ENGINE))
-    """When there was one engine, lock files called it by that name."""
+    """Older lock files have the key ``vllm``."""
     size: int = 0
     created: str = ""
     entrypoint: tuple[str, ...] = ()
@@ -63,7 +63,8 @@ class _LockedImage(_Model):
 
 class _LockedModel(_Model):
     revision: str
-    asked: str = ""
+    requested: str = Field(default="", validation_alias=AliasChoices("requested", "asked"))
+    """Older lock files have the key ``asked``."""
     gated: bool = False
     config: dict[str, Any] = {}
     files: dict[str, _File] = {}
@@ -96,7 +97,7 @@ def read(path: Path) -> Lock:
     document = read_yaml(path, max_bytes=MAX_BYTES)
     data = document.data
     if isinstance(data, dict) and data.get("version") != VERSION:
-        found = f"has version {data.get('version')!r}"
+        found = f"unsupported version {data.get('version')!r}"
         diagnostic = Diagnostic(
             document.where(("version",)),
             found,
@@ -124,13 +125,15 @@ def read(path: Path) -> Lock:
         images[key] = LockedImage(
             _image(name, entry), entry.arm64, entry.created, tuple(sorted(entry.env.items()))
         )
-    models = {key: LockedModel(_weights(key, entry), entry.asked) for key, entry in content.models.items()}
+    models = {
+        key: LockedModel(_weights(key, entry), entry.requested) for key, entry in content.models.items()
+    }
     packages = {key: _packages(entry) for key, entry in content.packages.items()}
     return Lock(images, models, packages)
 
 
 def write(path: Path, lock: Lock) -> None:
-    """Replace the file atomically: also after a crash it is the old one or the new one, complete."""
+    """Replace the file atomically: after a crash it is the old or the new one, complete."""
     _remove_stale(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
@@ -139,7 +142,7 @@ def write(path: Path, lock: Lock) -> None:
             file.write(text(lock))
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes it 0600; the lock file is as public as the host files beside it.
+        # mkstemp creates it with 0600; the lock file is not secret.
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
         temporary.replace(path)
     except BaseException:
@@ -153,7 +156,7 @@ def write(path: Path, lock: Lock) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove temporary files of writes that were killed: by their name ours, by their age unused."""
+    """Remove temporary files of interrupted writes, recognized by name and age."""
     for stale in path.parent.glob(f".{glob.escape(path.name)}.*"):
         if _TEMPORARY.fullmatch(stale.name.removeprefix(f".{path.name}.")) and not stale.is_symlink():
             with contextlib.suppress(OSError):  # already removed, or no permission
@@ -162,7 +165,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def text(lock: Lock) -> str:
-    """Return the content of the file: the same for the same lock, on every machine."""
+    """Return the content of the file; it is reproducible on every machine."""
     data = {
         "version": VERSION,
         "images": {key: _image_data(lock.images[key]) for key in sorted(lock.images)},
@@ -182,7 +185,7 @@ def _image(name: ImageRef, entry: _LockedImage) -> ImageRef:
 def _weights(key: str, entry: _LockedModel) -> Weights:
     name, _, file = key.partition(" ")
     files = tuple(
-        # The hub names what it stores as LFS by its content's sha256.
+        # The hub names LFS files by their sha256.
         WeightFile(path, file.size, file.sha256, file.blob or file.sha256)
         for path, file in entry.files.items()
     )
@@ -222,8 +225,8 @@ def _model_data(entry: LockedModel) -> dict[str, Any]:
     weights = entry.weights
     files = sorted(weights.files, key=lambda file: file.path)
     data: dict[str, Any] = {"revision": weights.revision}
-    if entry.asked:
-        data["asked"] = entry.asked
+    if entry.requested:
+        data["requested"] = entry.requested
     data["gated"] = weights.gated
     data["config"] = dict(sorted(weights.config))
     data["files"] = {file.path: OneLine(_file_data(file)) for file in files}

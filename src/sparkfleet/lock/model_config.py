@@ -1,4 +1,4 @@
-"""What of a model's config.json is worth keeping in the lock file. Pure."""
+"""Selects the values of a model's config.json that the lock file keeps. Pure."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _NESTED = (
     "rope_parameters",
     "quantization_config",
 )
-_NOT_KEPT = frozenset({"_name_or_path", "transformers_version", "auto_map", "id2label", "label2id"})
+_DROPPED = frozenset({"_name_or_path", "transformers_version", "auto_map", "id2label", "label2id"})
 
 
 def figures(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what memory and checks need of a config.json: plain values, short lists, the text config."""
-    kept: dict[str, Any] = {}
+    """Return what checks and the memory estimate use: plain values, short lists, the text config."""
+    result: dict[str, Any] = {}
     for key, value in config.items():
-        if key in _NOT_KEPT:
+        if key in _DROPPED:
             continue
         if key in _NESTED and isinstance(value, dict):
-            kept[key] = figures(value)
+            result[key] = figures(value)
         elif _plain(value) or (
             isinstance(value, list) and len(value) <= _MAX_LIST and all(map(_plain, value))
         ):
-            kept[key] = value
-    # The long lists of layers that stay unquantised: nobody reads them here.
-    if "quant_method" in kept or "quant_algo" in kept:
-        kept = {key: value for key, value in kept.items() if not isinstance(value, list)}
-    return kept
+            result[key] = value
+    # Long lists of unquantized layers are not used.
+    if "quant_method" in result or "quant_algo" in result:
+        result = {key: value for key, value in result.items() if not isinstance(value, list)}
+    return result
 
 
 def _plain(value: Any) -> bool:

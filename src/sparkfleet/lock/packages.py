@@ -1,8 +1,7 @@
-"""Python packages as exact wheels with hashes, chosen by pip for the images' Python, machine and vLLM.
+"""Resolves Python packages to wheels with hashes, by pip, for the Python, machine and engine of an image.
 
-On this machine, not in the image: it need not have the image, nor Docker. What the image has is not known
-here, so the wheels of everything that is needed are pinned; where they are installed, only what is missing
-is taken.
+pip runs on this machine, which needs neither the image nor Docker. The packages in the image are not known
+here, so all required wheels are pinned; the installation uses those that the image lacks.
 """
 
 from __future__ import annotations
@@ -21,37 +20,31 @@ from sparkfleet.config.locked import LockedPackages
 from sparkfleet.config.resolved import DerivedPackages, PackageIndex, Wheel
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import PipPackage, PipReport
+from sparkfleet.lock.errors import PackagesError
 
 INSTALLER = "pip"
 NEWEST_GLIBC, OLDEST_GLIBC = 34, 17
-"""Of manylinux tags: the newest that every image's distribution has (Ubuntu 22.04 has 2.35)."""
+"""Minor versions of glibc in manylinux tags; every image has at least the newest (Ubuntu 22.04 has 2.35)."""
 _OF_INDEXES = ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "NO_INDEX", "CONFIG_FILE")
 
 
-class PackagesError(Exception):
-    """What is wrong and what to do; the caller knows where the packages were written."""
-
-    def __init__(self, found: str, remedy: str) -> None:
-        """Keep both sentences."""
-        super().__init__(found)
-        self.found, self.remedy = found, remedy
-
-
 def resolve(
-    wanted: Sequence[tuple[str, str]], brought: Mapping[str, str], index: PackageIndex
+    required: Sequence[tuple[str, str]], engine_requires: Mapping[str, str], index: PackageIndex
 ) -> LockedPackages:
-    """Return the packages pinned, with all that they need and the pip that installs them.
+    """Return the packages pinned, with their dependencies and the pip that installs them.
 
-    ``brought``: packages and ranges that the image's vLLM requires, so that none is chosen against it. Raise
-    ``PackagesError``.
+    ``engine_requires``: packages with version ranges that the image's engine requires; they constrain the
+    resolution. Raise ``PackagesError``.
     """
-    install = [f"{name}{asked}" for name, asked in wanted]
-    named = {name.lower().replace("_", "-") for name, _ in wanted}
+    install = [f"{name}{version_range}" for name, version_range in required]
+    named = {name.lower().replace("_", "-") for name, _ in required}
     with tempfile.TemporaryDirectory(prefix="sparkfleet-lock-") as scratch:
-        limits = Path(scratch) / "limits.txt"
-        kept = (f"{name}{ranges}\n" for name, ranges in brought.items() if ranges and name not in named)
-        limits.write_text("".join(kept))
-        argv = [*_pip_argv(index), "--constraint", str(limits), "--target", f"{scratch}/target"]
+        constraints = Path(scratch) / "constraints.txt"
+        lines = (
+            f"{name}{ranges}\n" for name, ranges in engine_requires.items() if ranges and name not in named
+        )
+        constraints.write_text("".join(lines))
+        argv = [*_pip_argv(index), "--constraint", str(constraints), "--target", f"{scratch}/target"]
         report = _report([*argv, *install, INSTALLER], _environment(index))
     wheels = [_wheel(one) for one in report.install]
     derived_packages = DerivedPackages(tuple(install), tuple(sorted(wheels, key=lambda wheel: wheel.name)))
@@ -74,7 +67,7 @@ def _pip_argv(index: PackageIndex) -> list[str]:
 
 
 def _environment(index: PackageIndex) -> dict[str, str]:
-    """Return pip's environment: where an index is declared, no other place to look is left."""
+    """Return pip's environment: a declared index is the only one that pip uses."""
     if not index.url:
         return dict(os.environ)
     places = {f"PIP_{name}" for name in _OF_INDEXES}
@@ -92,9 +85,9 @@ def _report(argv: Sequence[str], environment: Mapping[str, str]) -> PipReport:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["pip printed nothing"]
     if "No module named pip" in errors[-1]:
-        raise PackagesError("there is no pip in this environment", f"{sys.executable} -m ensurepip")
-    remedy = "name another range; the index is pip's own, or python_packages.index in group_data"
-    raise PackagesError(f"pip finds no wheels that fit: {' '.join(errors)[:500]}", remedy)
+        raise PackagesError("pip is not installed in this environment", f"{sys.executable} -m ensurepip")
+    remedy = "change the version range, or set another index: python_packages.index in group_data"
+    raise PackagesError(f"pip found no matching wheels: {' '.join(errors)[:500]}", remedy)
 
 
 def _wheel(package: PipPackage) -> Wheel:
@@ -102,19 +95,19 @@ def _wheel(package: PipPackage) -> Wheel:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"}:
         raise PackagesError(
-            f"pip takes {parts.path.rpartition('/')[2]} from a file of this machine: no Spark can fetch it",
+            f"pip resolved {parts.path.rpartition('/')[2]} to a local file, which no Spark can download",
             "set python_packages.index in group_data to the URL of an index",
         )
     digest = archive and (archive.hashes.get("sha256") or archive.hash.removeprefix("sha256="))
     if not digest:
-        raise PackagesError(f"the index gives no SHA-256 of {url}", "use an index that does")
+        raise PackagesError(f"the index has no SHA-256 of {url}", "use an index with SHA-256 hashes")
     return Wheel(unquote(parts.path.rpartition("/")[2]), url, digest, _size(url))
 
 
 def _size(url: str) -> int:
-    """Return the bytes of a wheel; 0 where the index does not say: the hash decides, not the size."""
+    """Return the size of a wheel in bytes; 0 if it is unknown, which is harmless: the hash is verified."""
     try:
-        answer = httpx.head(url, follow_redirects=True, timeout=10)
-        return int(answer.raise_for_status().headers.get("content-length") or 0)
+        response = httpx.head(url, follow_redirects=True, timeout=10)
+        return int(response.raise_for_status().headers.get("content-length") or 0)
     except (httpx.HTTPError, ValueError):
         return 0

@@ -1,26 +1,29 @@
-"""A registry, read by the plain protocol: manifests and configs by tag and digest, nothing else.
+"""Client of a container registry: reads manifests, configurations and blobs.
 
-Every answer that has a digest is checked against it. Anonymous where that is enough; otherwise with what
-``docker login`` knows, by the Bearer or Basic challenge of the registry.
+Content is verified against its digest. Anonymous where the registry allows it, else with the credentials of
+``docker login``, by the registry's Bearer or Basic challenge.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import ssl
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import BaseModel
 
 from sparkfleet.config.resolved import Mirror
+from sparkfleet.lock import documents
 from sparkfleet.lock.credentials import Credential, find
+from sparkfleet.lock.documents import TokenResponse
+from sparkfleet.lock.errors import RegistryError
 
 ACCEPT = (
     "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -29,31 +32,31 @@ ACCEPT = (
 MAX_BYTES = 16 << 20
 TIMEOUT = httpx.Timeout(30, connect=10)
 
+NOT_AN_IMAGE = "check that the name is that of a container image"
+M = TypeVar("M", bound=BaseModel)
+
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 401, 403, 404, 429
-
-
-class RegistryError(Exception):
-    """What is wrong and what to do, for one image; the caller knows where the image was written."""
-
-    def __init__(self, found: str, remedy: str) -> None:
-        """Keep both sentences."""
-        super().__init__(found)
-        self.found, self.remedy = found, remedy
 
 
 @dataclass(frozen=True)
 class Content:
-    """One manifest or config, and the digest that it really has."""
+    """A manifest or configuration as sent, and its digest."""
 
+    repository: str
     digest: str
-    data: dict[str, Any]
-    body: bytes = b""
-    """As it came: what the digest is of."""
+    body: bytes
+
+    def parse(self, model: type[M]) -> M:
+        """Return the content as a document; raise ``RegistryError`` for another shape."""
+        try:
+            return documents.parse(model, self.body, f"{self.repository}@{self.digest}")
+        except documents.DocumentError as error:
+            raise RegistryError(str(error), NOT_AN_IMAGE) from None
 
 
 @dataclass
 class Registry:
-    """Reads from any registry, at its mirror where one is declared. Not shared between threads."""
+    """Reads from any registry, or from its declared mirror. Not shared between threads."""
 
     mirrors: Mapping[str, Mirror] = field(default_factory=dict)
     credential: Callable[[str], Credential | None] = find
@@ -65,23 +68,23 @@ class Registry:
         return self._get(repository, f"manifests/{reference}", reference if ":" in reference else "")
 
     def blob(self, repository: str, digest: str) -> Content:
-        """Return a JSON blob by digest. Raise ``RegistryError``."""
+        """Return a small blob by digest. Raise ``RegistryError``."""
         return self._get(repository, f"blobs/{digest}", digest)
 
     @contextmanager
     def stream(self, repository: str, digest: str, offset: int = 0) -> Iterator[httpx.Response]:
-        """Open a blob of any size from a byte on (status 206; 200: from its begin). Raise ``RegistryError``.
+        """Open a blob at an offset (status 206; 200: from the beginning). Raise ``RegistryError``.
 
-        What comes is not checked: it has the digest, or it is not what was asked for.
+        The caller verifies the digest.
         """
         registry, _, path = repository.partition("/")
         what = f"blobs/{digest}"
-        with _in_words(registry):
+        with _connection_errors(registry):
             headers = {"range": f"bytes={offset}-"} if offset else {}
             auth = self._auth(registry, path)
             url = f"/v2/{path}/{what}"
             with self._client(registry).stream("GET", url, headers=headers, auth=auth) as response:
-                self._refuse(response, registry, path, what)
+                self._raise_for_status(response, registry, path, what)
                 yield response
 
     def close(self) -> None:
@@ -91,33 +94,26 @@ class Registry:
 
     def _get(self, repository: str, what: str, digest: str) -> Content:
         registry, _, path = repository.partition("/")
-        with _in_words(registry):
-            response = self._ask(registry, path, what)
-        self._refuse(response, registry, path, what)
+        with _connection_errors(registry):
+            response = self._request(registry, path, what)
+        self._raise_for_status(response, registry, path, what)
         body = response.content
-        real = f"sha256:{hashlib.sha256(body).hexdigest()}"
-        promised = digest or response.headers.get("docker-content-digest", real)
-        if real != promised:
+        actual = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        expected = digest or response.headers.get("docker-content-digest", actual)
+        if actual != expected:
             raise RegistryError(
-                f"{registry} sent something else than {promised[:19]}...: it has {real[:19]}...",
-                "try again; if it stays, the registry or a proxy before it is broken",
+                f"{registry} sent {actual[:19]}... instead of {expected[:19]}...",
+                "try again; if it happens again, the registry or a proxy in between is faulty",
             )
-        try:
-            data = json.loads(body)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise RegistryError(f"{registry} sent no JSON for {path}", "is that a registry? see 'registries'")
-        return Content(real, data, body)
+        return Content(repository, actual, body)
 
-    def _ask(self, registry: str, path: str, what: str) -> httpx.Response:
+    def _request(self, registry: str, path: str, what: str) -> httpx.Response:
         auth, headers = self._auth(registry, path), {"accept": ACCEPT}
         url = f"/v2/{path}/{what}"
         with self._client(registry).stream("GET", url, headers=headers, auth=auth) as response:
             if int(response.headers.get("content-length", 0)) > MAX_BYTES:
-                raise RegistryError(
-                    f"{registry} sent more than {MAX_BYTES >> 20} MiB for a manifest", "ask its owner"
-                )
+                found = f"{registry} sent a manifest of more than {MAX_BYTES >> 20} MiB"
+                raise RegistryError(found, "check the image name")
             response.read()
         return response
 
@@ -140,18 +136,18 @@ class Registry:
                     context = ssl.create_default_context(cafile=mirror.ca_file)
                 except OSError as error:
                     found = f"the ca_file of {registry} cannot be read: {error.strerror or error}"
-                    raise RegistryError(found, "mend 'registries' in group_data") from None
+                    raise RegistryError(found, "correct 'registries' in group_data") from None
             else:
                 context = ssl.create_default_context()
-            # Redirects lead to blob storage; httpx leaves the Authorization behind when the host changes.
+            # Redirects lead to blob storage; httpx drops the Authorization when the host changes.
             self._clients[registry] = httpx.Client(
                 base_url=base, verify=context, timeout=TIMEOUT, follow_redirects=True
             )
         return self._clients[registry]
 
     def _authorize(self, client: httpx.Client, registry: str, path: str, challenge: str) -> str:
-        """Return the Authorization header that answers the challenge; "" when there is none."""
-        # A mirror has its own account: the registry's password is none of its business.
+        """Return the Authorization header for a challenge; "" if there is none."""
+        # A mirror never gets the password of the registry that it mirrors.
         mirror = self.mirrors.get(registry)
         credential = self.credential(urlsplit(mirror.url).netloc if mirror else registry)
         kind, _, rest = challenge.partition(" ")
@@ -162,50 +158,52 @@ class Registry:
         if kind.lower() != "bearer" or "realm" not in parts:
             return ""
         if urlsplit(parts["realm"]).scheme != "https" and client.base_url.scheme == "https":
-            raise RegistryError(
-                f"{registry} wants the password sent unencrypted to {parts['realm']}", "ask its owner"
-            )
-        asked = {"scope": parts.get("scope") or f"repository:{path}:pull"}
+            found = f"{registry} requests the password over an unencrypted connection: {parts['realm']}"
+            raise RegistryError(found, "report this to the operator of the registry")
+        params = {"scope": parts.get("scope") or f"repository:{path}:pull"}
         if "service" in parts:
-            asked["service"] = parts["service"]
-        response = self._token(client, parts["realm"], asked, credential)
+            params["service"] = parts["service"]
+        response = self._token(client, parts["realm"], params, credential)
         if response.status_code == _TOO_MANY:
             raise _rate_limited(registry, response)
         if response.status_code in (_UNAUTHORIZED, _FORBIDDEN):
             return ""
         try:
-            answer = response.raise_for_status().json()
-            return f"Bearer {answer.get('token') or answer['access_token']}"
-        except (httpx.HTTPError, ValueError, KeyError, AttributeError):
-            found = f"{registry} gave no token (HTTP {response.status_code} from {parts['realm']})"
-            raise RegistryError(found, "try again later") from None
+            body = response.raise_for_status().content
+            token = documents.parse(TokenResponse, body, parts["realm"]).value
+        except (httpx.HTTPError, documents.DocumentError):
+            token = ""
+        if not token:
+            found = f"{registry} returned no token (HTTP {response.status_code} from {parts['realm']})"
+            raise RegistryError(found, "try again later")
+        return f"Bearer {token}"
 
     def _token(
-        self, client: httpx.Client, realm: str, asked: dict[str, str], credential: Credential | None
+        self, client: httpx.Client, realm: str, params: dict[str, str], credential: Credential | None
     ) -> httpx.Response:
         if credential and credential.user == "<token>":
-            form = {**asked, "grant_type": "refresh_token", "refresh_token": credential.password}
+            form = {**params, "grant_type": "refresh_token", "refresh_token": credential.password}
             return client.post(realm, data={**form, "client_id": "sparkfleet"})
         auth = (credential.user, credential.password) if credential else None
-        return client.get(realm, params=asked, auth=auth)
+        return client.get(realm, params=params, auth=auth)
 
-    def _refuse(self, response: httpx.Response, registry: str, path: str, what: str) -> None:
+    def _raise_for_status(self, response: httpx.Response, registry: str, path: str, what: str) -> None:
         status = response.status_code
         if response.is_success:
             return
         if status in (_UNAUTHORIZED, _FORBIDDEN):
             user = " (user $oauthtoken, password: your NGC key)" if registry == "nvcr.io" else ""
-            found = f"{registry} does not let us read {path} (HTTP {status}): private, or not there"
+            found = f"{registry} denies access to {path} (HTTP {status}): it is private or does not exist"
             raise RegistryError(found, f"check the name, then `docker login {registry}`{user}")
         if status == _NOT_FOUND:
             raise RegistryError(f"{registry} has no {path} {what.partition('/')[2]}", "check name and tag")
         if status == _TOO_MANY:
             raise _rate_limited(registry, response)
-        raise RegistryError(f"{registry} answered HTTP {status} for {path}", "try again later")
+        raise RegistryError(f"{registry} responded with HTTP {status} for {path}", "try again later")
 
 
 class _ChallengeAuth(httpx.Auth):
-    """Sends what the registry accepted before; answers its challenge once, and keeps what that gives."""
+    """Reuses the authorization that the registry accepted; responds to its challenge once."""
 
     def __init__(
         self,
@@ -231,22 +229,21 @@ class _ChallengeAuth(httpx.Auth):
 
 
 @contextmanager
-def _in_words(registry: str) -> Iterator[None]:
-    """Tell what broke the connection in words for people."""
+def _connection_errors(registry: str) -> Iterator[None]:
+    """Turn errors of the HTTP client into ``RegistryError``."""
     try:
         yield
     except (httpx.InvalidURL, ssl.SSLError) as error:
-        raise RegistryError(f"{registry}: {error}", "mend 'registries' in group_data") from None
+        raise RegistryError(f"{registry}: {error}", "correct 'registries' in group_data") from None
     except httpx.TimeoutException:
-        raise RegistryError(f"{registry} did not answer in time", "try again later") from None
+        raise RegistryError(f"{registry} did not respond in time", "try again later") from None
     except httpx.HTTPError as error:
-        remedy = "is the network there? a registry inside the house is set by 'registries' in group_data"
+        remedy = "check the network; a registry mirror is set with 'registries' in group_data"
         raise RegistryError(f"{registry} cannot be reached: {error}", remedy) from None
 
 
 def _rate_limited(registry: str, response: httpx.Response) -> RegistryError:
     wait = response.headers.get("retry-after", "")
     when = f"in {wait} s" if wait.isdigit() else "later"
-    return RegistryError(
-        f"{registry} limits our rate (HTTP 429)", f"try again {when}; `docker login` raises the limit"
-    )
+    found = f"the rate limit of {registry} is reached (HTTP 429)"
+    return RegistryError(found, f"try again {when}; `docker login` raises the limit")

@@ -1,6 +1,6 @@
-"""Pin a fleet: what the lock file lacks is resolved, what is asked to move is resolved anew, the rest stays.
+"""Pins a fleet: missing entries and those to update are resolved, all others stay.
 
-One entry's failure is that entry's: it keeps what it had, and the others are written.
+If an entry cannot be resolved, it keeps its old value, and the others are written.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from sparkfleet.config.resolved import Fleet, ImageRef, PackageIndex, Service, W
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import DEFAULT_ENGINE
 from sparkfleet.lock import images, packages
-from sparkfleet.lock.hub import Hub, HubError
-from sparkfleet.lock.registry import Registry, RegistryError
+from sparkfleet.lock.errors import HubError, PackagesError, RegistryError
+from sparkfleet.lock.hub import Hub
+from sparkfleet.lock.registry import Registry
 from sparkfleet.suggest import did_you_mean
 
 WORKERS = 4
@@ -37,7 +38,7 @@ Entry = LockedImage | LockedModel | LockedPackages
 
 @dataclass(frozen=True)
 class Change:
-    """One entry before and after; None where there was or is none."""
+    """An entry before and after; None if it did not or does not exist."""
 
     key: str
     old: Entry | None
@@ -46,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What locking came to: the lock to write, what changed, and what could not be resolved."""
+    """Result of locking: the new lock, the changes, and what could not be resolved."""
 
     lock: Lock
     changes: tuple[Change, ...]
@@ -55,12 +56,12 @@ class Outcome:
 
 @dataclass
 class LockTarget:
-    """One thing that the fleet wants pinned."""
+    """An item that the fleet needs pinned."""
 
     place: str
-    """Where it is written first."""
+    """``file:line`` of its first use."""
     names: set[str] = field(default_factory=set)
-    """What ``--update`` may call it."""
+    """Names that ``--update`` accepts for it."""
     engine: str = DEFAULT_ENGINE
     """Engine of the first service that needs it."""
 
@@ -77,7 +78,7 @@ class ModelTarget(LockTarget):
     """A repository whose commit and files the lock file pins."""
 
     repo: str = ""
-    asked: str = ""
+    revision: str = ""
     file: str = ""
     """Pattern of the file, for engines that serve one file of a repository."""
 
@@ -100,22 +101,22 @@ def lock(
     registry: Callable[[], Registry],
     update: Sequence[str] = (),
 ) -> Outcome:
-    """Return the new lock of a fleet that was loaded without pins. Asks registries and hub; writes nothing.
+    """Return the new lock of a fleet that was loaded without pins; reads registries and hub, writes nothing.
 
-    ``update`` names what to resolve anew: an image, repository, recipe or service, or a pattern (``*``: all).
+    ``update``: names of images, repositories, recipes or services to resolve again, or patterns (``*``: all).
     """
     images, models = lock_targets(fleet)
     package_needs = package_targets(fleet)
     everything: dict[str, LockTarget] = {**images, **models, **package_needs}
-    moving, diagnostics = _moving(everything, update)
+    updating, diagnostics = _to_update(everything, update)
     tasks: dict[str, Callable[[], Resolved]] = {}
     for key, item in images.items():
-        if key in moving or key not in old.images:
+        if key in updating or key not in old.images:
             tasks[key] = lambda item=item: _image(item, registry)  # type: ignore[misc]
     for key, model in models.items():
-        if key in moving or key not in old.models:
+        if key in updating or key not in old.models:
             tasks[key] = lambda model=model: _model(model, hub)  # type: ignore[misc]
-    results = _carried_out(tasks)
+    results = _run(tasks)
     new_images = {key: old.images[key] for key in images if key in old.images}
     new_models = {key: old.models[key] for key in models if key in old.models}
     for key, result in results.items():
@@ -123,7 +124,7 @@ def lock(
             new_images[key] = result
         elif isinstance(result, LockedModel):
             new_models[key] = result
-    results |= _packages(package_needs, Lock(new_images), old, fleet.index, moving)
+    results |= _packages(package_needs, Lock(new_images), old, fleet.index, updating)
     diagnostics += [result for result in results.values() if isinstance(result, Diagnostic)]
     new_packages = {key: entry for key, entry in old.packages.items() if key in results}
     new_packages |= {key: entry for key, entry in results.items() if isinstance(entry, LockedPackages)}
@@ -131,13 +132,13 @@ def lock(
     return Outcome(new, tuple(_changes(old, new)), tuple(diagnostics))
 
 
-def _carried_out(tasks: dict[str, Callable[[], Resolved]]) -> dict[str, Resolved]:
+def _run(tasks: dict[str, Callable[[], Resolved]]) -> dict[str, Resolved]:
     with ThreadPoolExecutor(WORKERS) as pool:
         return dict(zip(tasks, pool.map(lambda task: task(), tasks.values()), strict=True))
 
 
 def lock_targets(fleet: Fleet) -> tuple[dict[str, ImageTarget], dict[str, ModelTarget]]:
-    """Return every image and model repository that the fleet names, by the keys of the lock file."""
+    """Return every image and model repository of the fleet, by the keys of the lock file."""
     images: dict[str, ImageTarget] = {}
     models: dict[str, ModelTarget] = {}
     for host in fleet.hosts:
@@ -159,14 +160,14 @@ def lock_targets(fleet: Fleet) -> tuple[dict[str, ImageTarget], dict[str, ModelT
                 place = origin["model"] if weights is service.weights else origin[flags[weights.repo]]
                 place = origin["file"] if weights.file else place
                 target = ModelTarget(place, engine=service.engine, repo=weights.repo, file=weights.file)
-                target.asked = weights.revision
+                target.revision = weights.revision
                 model = models.setdefault(key, target)
                 model.names |= _names(service) | _repo_names(weights)
     return images, models
 
 
 def package_targets(fleet: Fleet) -> dict[str, PackagesTarget]:
-    """Return what Python packages services need, by all needs: which of them lack is not known yet."""
+    """Return the Python packages that services require; which of them an image lacks is not known yet."""
     found: dict[str, PackagesTarget] = {}
     for service in (service for host in fleet.hosts for service in host.services):
         if service.requires_packages:
@@ -181,10 +182,10 @@ def package_targets(fleet: Fleet) -> dict[str, PackagesTarget]:
 
 
 def _packages(
-    lock_targets: dict[str, PackagesTarget], new: Lock, old: Lock, index: PackageIndex, moving: set[str]
+    lock_targets: dict[str, PackagesTarget], new: Lock, old: Lock, index: PackageIndex, updating: set[str]
 ) -> dict[str, Resolved]:
-    """Return the packages that images lack: as locked before, or chosen anew where something of it moved."""
-    kept: dict[str, Resolved] = {}
+    """Return the packages that images lack: the current entry, or a new one if image or index changed."""
+    current: dict[str, Resolved] = {}
     tasks: dict[str, Callable[[], Resolved]] = {}
     for name, item in lock_targets.items():
         image = new.images.get(image_key(item.image))
@@ -193,24 +194,24 @@ def _packages(
         if image is None or not absent:
             continue
         key = packages_key(item.image, absent)
-        had = old.packages.get(key)
-        same = had and (had.python, had.machine) == (index.python, index.machine)
-        if had and same and old.images.get(image_key(item.image)) == image and name not in moving:
-            kept[key] = had
+        previous = old.packages.get(key)
+        same = previous and (previous.python, previous.machine) == (index.python, index.machine)
+        if previous and same and old.images.get(image_key(item.image)) == image and name not in updating:
+            current[key] = previous
         else:
             version = image.image.engine_version
-            tasks[key] = lambda item=item, absent=absent, version=version: _choose(  # type: ignore[misc]
+            tasks[key] = lambda item=item, absent=absent, version=version: _packages_entry(  # type: ignore[misc]
                 item, absent, version, index
             )
-    return kept | _carried_out(tasks)
+    return current | _run(tasks)
 
 
-def _choose(
+def _packages_entry(
     item: PackagesTarget, absent: tuple[tuple[str, str], ...], version: str, index: PackageIndex
 ) -> Resolved:
     try:
         return packages.resolve(absent, engines.get(item.engine).image_packages(version), index)
-    except packages.PackagesError as error:
+    except PackagesError as error:
         names = ", ".join(name for name, _ in absent)
         expected = f"wheels of {names} for Python {index.python} on {index.machine}"
         return Diagnostic(item.place, error.found, expected, error.remedy, code="lock-packages-unresolved")
@@ -224,8 +225,8 @@ def _repo_names(weights: Weights) -> set[str]:
     return {weights.repo, weights.repo.rpartition("/")[2]}
 
 
-def _moving(everything: dict[str, LockTarget], update: Iterable[str]) -> tuple[set[str], list[Diagnostic]]:
-    moving: set[str] = set()
+def _to_update(everything: dict[str, LockTarget], update: Iterable[str]) -> tuple[set[str], list[Diagnostic]]:
+    updating: set[str] = set()
     diagnostics = []
     for name in update:
         found = {
@@ -233,11 +234,11 @@ def _moving(everything: dict[str, LockTarget], update: Iterable[str]) -> tuple[s
             for key, item in everything.items()
             if any(fnmatchcase(called, name) for called in (key, *item.names))
         }
-        moving |= found
+        updating |= found
         if not found:
             known = sorted({called for key, item in everything.items() for called in (key, *item.names)})
             remedy = did_you_mean(name, known, f"one of: {', '.join(sorted(everything))}")
-            found_text = f"nothing in this fleet is called '{name}'"
+            found_text = f"'{name}' matches nothing in this fleet"
             diagnostics.append(
                 Diagnostic(
                     "--update",
@@ -247,7 +248,7 @@ def _moving(everything: dict[str, LockTarget], update: Iterable[str]) -> tuple[s
                     code="lock-update-unknown",
                 )
             )
-    return moving, diagnostics
+    return updating, diagnostics
 
 
 def _image(item: ImageTarget, registry: Callable[[], Registry]) -> Resolved:
@@ -256,23 +257,27 @@ def _image(item: ImageTarget, registry: Callable[[], Registry]) -> Resolved:
         found = images.resolve(item.image, reader, engines.get(item.engine))
     except RegistryError as error:
         return Diagnostic(
-            item.place, error.found, "an image that can be pinned", error.remedy, code="lock-image-unresolved"
+            item.place,
+            error.found,
+            "an image that can be resolved",
+            error.remedy,
+            code="lock-image-unresolved",
         )
     finally:
         reader.close()
-    # The key says the tag; an entry that was asked for by digest has none.
+    # An image that is declared by digest has no tag.
     tag = "" if item.image.digest else item.image.tag
     return replace(found, image=replace(found.image, tag=tag))
 
 
 def _model(item: ModelTarget, hub: Hub) -> Resolved:
     try:
-        return hub.resolve(item.repo, item.asked, item.engine, item.file)
+        return hub.resolve(item.repo, item.revision, item.engine, item.file)
     except HubError as error:
         return Diagnostic(
             item.place,
             error.found,
-            "a repository that can be pinned",
+            "a repository that can be resolved",
             error.remedy,
             code="lock-model-unresolved",
         )

@@ -1,7 +1,7 @@
-"""Images of an offline mirror: an OCI layout, every content under the hash that it has.
+"""Downloads images into an offline mirror's OCI image layout.
 
-An image keeps the digest of its index, so that it is the very image of the lock file; of the platforms that
-the index names only linux/arm64 is there.
+An image keeps the digest of its index, so it is the image of the lock file; of the platforms in the index
+only linux/arm64 is downloaded.
 """
 
 from __future__ import annotations
@@ -11,67 +11,74 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from sparkfleet.config.locked import LockedImage
-from sparkfleet.lock.registry import Content, Registry, RegistryError
+from sparkfleet.lock import documents
+from sparkfleet.lock.documents import Descriptor, LayoutEntry, LayoutIndex, Manifest
+from sparkfleet.lock.errors import RegistryError
+from sparkfleet.lock.registry import Content, Registry
 from sparkfleet.offline import oci
 
 NAME = "org.opencontainers.image.ref.name"
-OF_INDEX = "application/vnd.oci.image.index.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 
-def bring(path: Path, image: LockedImage, registry: Registry, tell: Callable[[str], None]) -> None:
-    """Bring what is missing of an image. Raise RegistryError if a content does not come as it should."""
+def download(path: Path, image: LockedImage, registry: Registry, log: Callable[[str], None]) -> None:
+    """Download the missing blobs of an image. Raise RegistryError if one does not match its digest."""
     ref = image.image
-    if described(path, ref.pull_ref) is not None and not missing(path, image):
+    if index_entry(path, ref.pull_ref) is not None and not missing(path, image):
         return
-    oci.place(path, ref.digest).parent.mkdir(parents=True, exist_ok=True)
-    top = _keep(path, registry.manifest(ref.repository, ref.digest))
-    manifest = (
-        top if ref.digest == image.arm64 else _keep(path, registry.manifest(ref.repository, image.arm64))
-    )
-    parts = oci.contents(manifest.data)
-    absent = [part for part in parts if not oci.place(path, part["digest"]).exists()]
-    total = sum(int(part.get("size", 0)) for part in absent)
-    tell(f"{ref.display}: {len(absent)} of {len(parts)} layers, {total >> 20} MiB to download")
-    for part in absent:
-        _download(path, ref.repository, part, registry)
-    _enter(path, ref.pull_ref, {"mediaType": top.data.get("mediaType", OF_INDEX), "digest": top.digest,
-                                "size": len(top.body)})  # fmt: skip
+    oci.blob_path(path, ref.digest).parent.mkdir(parents=True, exist_ok=True)
+    top = _store(path, registry.manifest(ref.repository, ref.digest))
+    arm64 = top if ref.digest == image.arm64 else _store(path, registry.manifest(ref.repository, image.arm64))
+    blobs = arm64.parse(Manifest).blobs
+    absent = [blob for blob in blobs if not oci.blob_path(path, blob.digest).exists()]
+    total = sum(blob.size for blob in absent)
+    log(f"{ref.display}: downloading {len(absent)} of {len(blobs)} layers, {total >> 20} MiB")
+    for blob in absent:
+        _download_blob(path, ref.repository, blob, registry)
+    media_type = top.parse(Manifest).media_type or INDEX_TYPE
+    _add_to_index(path, ref.pull_ref, {"mediaType": media_type, "digest": top.digest, "size": len(top.body)})
 
 
 def missing(path: Path, image: LockedImage) -> list[str]:
-    """Return the digests of what an offline mirror lacks of an image."""
-    tops = [image.image.digest, image.arm64]
-    absent = [digest for digest in tops if not oci.place(path, digest).exists()]
+    """Return the digests of the blobs of an image that the mirror lacks."""
+    absent = [
+        digest for digest in (image.image.digest, image.arm64) if not oci.blob_path(path, digest).exists()
+    ]
     if absent:
         return absent
-    parts = oci.contents(json.loads(oci.place(path, image.arm64).read_bytes()))
-    return [part["digest"] for part in parts if not oci.place(path, part["digest"]).exists()]
+    manifest = documents.parse(Manifest, oci.blob_path(path, image.arm64).read_bytes(), image.arm64[:19])
+    return [blob.digest for blob in manifest.blobs if not oci.blob_path(path, blob.digest).exists()]
 
 
-def described(path: Path, reference: str) -> dict[str, Any] | None:
+def index_entry(path: Path, reference: str) -> LayoutEntry | None:
     """Return the entry of an image in the layout's index."""
-    found = (one for one in _entries(path) if (one.get("annotations") or {}).get(NAME) == reference)
-    return next(found, None)
+    return next((one for one in _entries(path) if one.annotations.get(NAME) == reference), None)
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def _entries(path: Path) -> tuple[LayoutEntry, ...]:
     index = oci.layout(path) / "index.json"
-    return list(json.loads(index.read_text(encoding="utf-8"))["manifests"]) if index.exists() else []
+    if not index.exists():
+        return ()
+    try:
+        return documents.parse(LayoutIndex, index.read_bytes(), str(index)).manifests
+    except documents.DocumentError as error:
+        raise RegistryError(str(error), f"remove {index} and run the command again") from None
 
 
-def _enter(path: Path, reference: str, entry: dict[str, Any]) -> None:
-    others = [one for one in _entries(path) if (one.get("annotations") or {}).get(NAME) != reference]
-    entries = [*others, {**entry, "annotations": {NAME: reference}}]
-    data = {"schemaVersion": 2, "mediaType": OF_INDEX, "manifests": entries}
+def _add_to_index(path: Path, reference: str, entry: dict[str, str | int]) -> None:
+    other_images = [
+        one.model_dump(exclude_unset=True) for one in _entries(path) if one.annotations.get(NAME) != reference
+    ]
+    entries = [*other_images, {**entry, "annotations": {NAME: reference}}]
+    data = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}
     _write(oci.layout(path) / "index.json", json.dumps(data, indent=1).encode())
     _write(oci.layout(path) / "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
 
 
-def _keep(path: Path, content: Content) -> Content:
-    _write(oci.place(path, content.digest), content.body)
+def _store(path: Path, content: Content) -> Content:
+    _write(oci.blob_path(path, content.digest), content.body)
     return content
 
 
@@ -81,34 +88,33 @@ def _write(path: Path, body: bytes) -> None:
     part.replace(path)
 
 
-def _download(path: Path, repository: str, wanted: dict[str, Any], registry: Registry) -> None:
-    """Bring one content; a connection that breaks is made anew, and goes on where it broke."""
-    digest = str(wanted["digest"])
-    final = oci.place(path, digest)
+def _download_blob(path: Path, repository: str, blob: Descriptor, registry: Registry) -> None:
+    """Download a blob; after a broken connection the download continues where it stopped."""
+    final = oci.blob_path(path, blob.digest)
     part = final.with_name(f"{final.name}.part")
-    while (before := oci.size_of(part)) < int(wanted["size"]):
+    while (before := oci.size_of(part)) < blob.size:
         try:
-            _append(part, before, repository, digest, registry)
+            _append(part, before, repository, blob.digest, registry)
         except RegistryError:
             if oci.size_of(part) <= before:
-                raise  # not a byte came
+                raise  # no progress
         else:
             break
     with part.open("rb") as file:
-        real = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        actual = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         os.fsync(file.fileno())
-    if real != digest:
+    if actual != blob.digest:
         part.unlink()
         raise RegistryError(
-            f"{repository}: a layer came with another content than {digest[:19]}: it is not kept",
-            "run again; if it stays, the registry or a proxy before it is broken",
+            f"{repository}: a layer does not match its digest {blob.digest[:19]} and was discarded",
+            "run again; if it happens again, the registry or a proxy in between is faulty",
         )
     part.replace(final)
 
 
 def _append(part: Path, offset: int, repository: str, digest: str, registry: Registry) -> None:
     with registry.stream(repository, digest, offset) as response:
-        goes_on = response.status_code == 206  # noqa: PLR2004  (partial content)
-        with part.open("ab" if goes_on else "wb") as file:
-            for chunk in response.iter_raw():  # as it comes: a cut loses nothing
+        partial = response.status_code == 206  # noqa: PLR2004
+        with part.open("ab" if partial else "wb") as file:
+            for chunk in response.iter_raw():  # unbuffered: a broken connection loses nothing
                 file.write(chunk)

@@ -1,33 +1,33 @@
 """An offline mirror: a directory with the lock file, models in the hub's layout, and images as an OCI layout.
 
-fleet.lock          what it is an offline mirror of
+fleet.lock          the lock file whose content is mirrored
 hub/                a Hugging Face cache: HF_HUB_CACHE=DIR/hub works with every tool
-images/             an OCI image layout: skopeo and others read it
-wheels/             Python packages that images lack: what derived images are built from
-verified.json       which files were hashed, in which state
+images/             an OCI image layout, readable by skopeo and others
+wheels/             Python packages for derived images
+verified.json       which files were hashed, with their size and time
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sparkfleet.config.locked import Lock, LockedImage
 from sparkfleet.config.resolved import Fleet, Weights, Wheel
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.lock.hub import HubError
-from sparkfleet.lock.packages import PackagesError
-from sparkfleet.lock.registry import Registry, RegistryError
+from sparkfleet.lock.errors import LockError
+from sparkfleet.lock.registry import Registry
 from sparkfleet.offline import downloads, images, wheel_downloads
 
-Tell = Callable[[str], None]
-"""Called with a line for people."""
+Log = Callable[[str], None]
+"""Called with a line of progress."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a fleet needs, each thing once."""
+    """What a fleet needs, each item once."""
 
     images: tuple[LockedImage, ...]
     models: tuple[Weights, ...]
@@ -36,7 +36,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Source:
-    """Where things come from."""
+    """Where images and models are downloaded from."""
 
     registry: Registry
     endpoint: str = ""
@@ -44,7 +44,7 @@ class Source:
 
 
 def content(fleet: Fleet, lock: Lock) -> Content:
-    """Return the images and models that the services of a fleet name, and the packages of derived images."""
+    """Return the images and models of a fleet's services, and the packages of derived images."""
     services = [service for host in fleet.hosts for service in host.services]
     digests = {service.image.digest for service in services}
     found = {entry.image.pull_ref: entry for entry in lock.images.values() if entry.image.digest in digests}
@@ -56,22 +56,21 @@ def content(fleet: Fleet, lock: Lock) -> Content:
     return Content(tuple(found.values()), tuple(weights.values()), tuple(packages.values()))
 
 
-def write(path: Path, wanted: Content, source: Source, tell: Tell) -> Iterator[Diagnostic]:
-    """Download what is missing in an offline mirror; yield what could not be downloaded."""
-    for image in wanted.images:
+def write(path: Path, required: Content, source: Source, log: Log) -> Iterator[Diagnostic]:
+    """Download what the mirror lacks; yield what could not be downloaded."""
+    tasks: list[tuple[str, Callable[[], None]]] = [
+        *(
+            (one.image.display, partial(images.download, path, one, source.registry, log))
+            for one in required.images
+        ),
+        *((one.name, partial(wheel_downloads.download, path, one, log)) for one in required.wheels),
+        *(
+            (one.repo, partial(downloads.download, path, one, source.endpoint, source.token, log))
+            for one in required.models
+        ),
+    ]
+    for name, task in tasks:
         try:
-            images.bring(path, image, source.registry, tell)
-        except RegistryError as error:
-            yield Diagnostic(
-                image.image.display, error.found, hint=error.remedy, code="mirror-download-failed"
-            )
-    for wheel in wanted.wheels:
-        try:
-            wheel_downloads.bring(path, wheel, tell)
-        except PackagesError as error:
-            yield Diagnostic(wheel.name, error.found, hint=error.remedy, code="mirror-download-failed")
-    for weights in wanted.models:
-        try:
-            downloads.bring(path, weights, source.endpoint, source.token, tell)
-        except HubError as error:
-            yield Diagnostic(weights.repo, error.found, hint=error.remedy, code="mirror-download-failed")
+            task()
+        except LockError as error:
+            yield Diagnostic(name, error.found, hint=error.remedy, code="mirror-download-failed")

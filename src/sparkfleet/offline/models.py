@@ -1,4 +1,4 @@
-"""Models in an offline mirror, in the hub's own layout: what is there, what is missing."""
+"""Models in an offline mirror, in the layout of a Hugging Face cache: which files are missing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sparkfleet.onhost.artifacts.fetch import hub_cache, verified
 
 
 def snapshot(path: Path, weights: Weights) -> Path:
-    """Return where an offline mirror has a model at its commit."""
+    """Return the directory of a model at its locked commit."""
     return hub_cache.repository(str(path), weights.repo) / "snapshots" / weights.revision
 
 
 def missing(path: Path, weights: Weights) -> list[WeightFile]:
-    """Return the files that are not there, or are known to have another content."""
+    """Return the files that are missing, or known to differ from their locked hash."""
     root = hub_cache.repository(str(path), weights.repo)
     found = hub_cache.wrong_files(root, weights.revision, plain(weights.files), verified.read(path))
     wrong = {file["path"] for file in found}
@@ -24,20 +24,20 @@ def missing(path: Path, weights: Weights) -> list[WeightFile]:
 
 
 def lack(where: str, mirror: Path, weights: Weights) -> Diagnostic | None:
-    """Return what an offline mirror lacks of a model; None when it has all of it."""
+    """Return what an offline mirror lacks of a model; None when it is complete."""
     absent = missing(mirror, weights)
     if not absent:
         return None
     return Diagnostic(
         f"{where}: {weights.repo}",
-        f"the offline mirror {mirror} lacks {len(absent)} of {len(weights.files)} files, or has others: "
+        f"the offline mirror {mirror} lacks {len(absent)} of {len(weights.files)} files, or they differ: "
         f"{', '.join(file.path for file in absent[:3])}",
-        "an offline mirror of this very lock file",
-        f"where the hub can be reached: sparkfleet mirror INVENTORY {mirror}",
+        "an offline mirror of the current lock file",
+        f"run where the hub can be reached: sparkfleet mirror INVENTORY {mirror}",
         code="mirror-incomplete",
     )
 
 
 def plain(files: tuple[WeightFile, ...] | list[WeightFile]) -> list[dict[str, Any]]:
-    """Return files as the programs on a Spark take them."""
+    """Return files in the form of the requests to a Spark."""
     return [{"path": file.path, "size": file.size, "blob": file.blob} for file in files]

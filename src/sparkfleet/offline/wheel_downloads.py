@@ -1,4 +1,4 @@
-"""The wheels of an offline mirror, downloaded from where the lock file has them."""
+"""Downloads the wheels of an offline mirror from the URLs in the lock file."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from pathlib import Path
 import httpx
 
 from sparkfleet.config.resolved import Wheel
-from sparkfleet.lock.packages import PackagesError
-from sparkfleet.offline.wheels import is_there, place
+from sparkfleet.lock.errors import PackagesError
+from sparkfleet.offline.wheels import has, wheel_path
 
 TIMEOUT = httpx.Timeout(60, connect=10)
 
 
-def bring(path: Path, wheel: Wheel, tell: Callable[[str], None]) -> None:
-    """Download a wheel that is not there. Raise ``PackagesError`` if it does not come as locked."""
-    if is_there(path, wheel):
+def download(path: Path, wheel: Wheel, log: Callable[[str], None]) -> None:
+    """Download a missing wheel. Raise ``PackagesError`` if it does not match its locked hash."""
+    if has(path, wheel):
         return
-    tell(f"{wheel.name}: {wheel.size >> 10} KiB to download")
+    log(f"{wheel.name}: downloading {wheel.size >> 10} KiB")
     try:
-        answer = httpx.get(wheel.url, follow_redirects=True, timeout=TIMEOUT).raise_for_status()
+        response = httpx.get(wheel.url, follow_redirects=True, timeout=TIMEOUT).raise_for_status()
     except httpx.HTTPError as error:
         found = f"{wheel.name} could not be downloaded: {str(error).splitlines()[0]}"
-        raise PackagesError(found, "run again; or choose anew: sparkfleet lock --update '*'") from error
-    if hashlib.sha256(answer.content).hexdigest() != wheel.sha256:
-        found = f"{wheel.name} came with another content than the locked one: it is not kept"
-        raise PackagesError(found, "run again; if it stays, the package index or a proxy before it is broken")
-    final = place(path, wheel)
+        raise PackagesError(
+            found, "run again, or resolve the packages again: sparkfleet lock --update '*'"
+        ) from error
+    if hashlib.sha256(response.content).hexdigest() != wheel.sha256:
+        found = f"{wheel.name} does not match its locked hash and was discarded"
+        raise PackagesError(found, "run again; the index or a proxy in between may be faulty")
+    final = wheel_path(path, wheel)
     final.parent.mkdir(parents=True, exist_ok=True)
     part = final.with_name(f"{final.name}.part")
-    part.write_bytes(answer.content)
+    part.write_bytes(response.content)
     part.replace(final)

@@ -63,7 +63,7 @@ class FleetFiles:
         pinned = {key: _image(key, item.image) for key, item in images.items()}
         lock = Lock(
             pinned,
-            {key: _model(item.repo, item.asked) for key, item in models.items()},
+            {key: _model(item.repo, item.revision) for key, item in models.items()},
             {
                 packages_key(item.image, absent): _packages(absent)
                 for item in package_targets(fleet).values()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sparkfleet.lock import hub as hub_module
-from sparkfleet.lock.hub import Hub, HubError
+from sparkfleet.lock.errors import HubError
+from sparkfleet.lock.hub import Hub
 from sparkfleet_lab.standins import hub as standin
 
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -89,7 +90,7 @@ def test_a_repository_becomes_its_commit(served: standin.Hub) -> None:
 def test_a_branch_tag_or_commit_becomes_the_commit_that_it_means(served: standin.Hub, asked: Any) -> None:
     locked = resolve(served, asked=asked)
     assert locked.weights.revision == FIRST
-    assert locked.asked == asked
+    assert locked.requested == asked
 
 
 def test_only_what_an_engine_loads_is_kept_and_weights_once(served: standin.Hub) -> None:
@@ -147,11 +148,11 @@ def test_a_repository_without_weights_is_refused(served: standin.Hub) -> None:
 
 
 def test_a_repository_that_is_not_there_says_so(served: standin.Hub) -> None:
-    assert "has no org/none, or it is private" in refusal(served, "org/none").found
+    assert "org/none does not exist on" in refusal(served, "org/none").found
 
 
 def test_a_name_that_is_none_says_so(served: standin.Hub) -> None:
-    assert "no name of a repository" in refusal(served, "a/b/c").found
+    assert "not a valid repository name" in refusal(served, "a/b/c").found
 
 
 def test_a_revision_that_is_not_there_says_so(served: standin.Hub) -> None:
@@ -189,23 +190,23 @@ def test_the_environments_token_is_not_used_unasked(
 
 def test_a_rate_limit_says_so(served: standin.Hub) -> None:
     served.faults.set([standin.Fault(status=429)])
-    assert "limits our rate" in refusal(served).found
+    assert "rate limit of" in refusal(served).found
 
 
 def test_a_failing_hub_says_so(served: standin.Hub) -> None:
     served.faults.set([standin.Fault(status=500)])
-    assert "answers HTTP 500" in refusal(served).found
+    assert "responded with HTTP 500" in refusal(served).found
 
 
 def test_a_config_that_arrives_changed_is_refused(served: standin.Hub) -> None:
     served.faults.set([standin.Fault(path=r"config\.json", corrupt=True)])
-    assert "another content than the hub promises" in refusal(served).found
+    assert "does not match the hub's hash" in refusal(served).found
 
 
 def test_a_hub_that_hangs_is_given_up(served: standin.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "TIMEOUT_S", 0.2)
     served.faults.set([standin.Fault(path="/resolve/", slow_bytes_per_s=10)])
-    assert "did not answer" in refusal(served).found
+    assert "no response from" in refusal(served).found
 
 
 def test_a_hub_that_is_not_there_says_so() -> None:
@@ -222,4 +223,4 @@ def test_the_environments_hub_is_used_unless_another_is_set(monkeypatch: pytest.
 def test_a_config_that_is_no_json_object_is_refused(served: standin.Hub, tmp_path: Path) -> None:
     write(tmp_path, "org/odd", FIRST, {"config.json": "[]", "model.safetensors": "m"})
     meta(tmp_path, "org/odd", {"main": FIRST})
-    assert "is no JSON object" in refusal(served, "org/odd").found
+    assert "Input should be an object" in refusal(served, "org/odd").found

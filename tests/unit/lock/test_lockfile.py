@@ -54,7 +54,7 @@ def test_the_text_does_not_depend_on_the_order_of_things() -> None:
                 entry.weights.gated,
                 entry.weights.config[::-1],
             ),
-            entry.asked,
+            entry.requested,
         )
         for key, entry in reversed(list(LOCK.models.items()))
     }
@@ -63,7 +63,7 @@ def test_the_text_does_not_depend_on_the_order_of_things() -> None:
 
 def test_the_text_is_one_thing_a_line() -> None:
     assert lockfile.text(LOCK) == (
-        "# Written by `sparkfleet lock`: what tags and branches meant. Commit it; do not edit it.\n"
+        "# Written by `sparkfleet lock`: digests of tags, commits of branches. Commit it; do not edit it.\n"
         "version: 1\n"
         "images:\n"
         f"  docker.io/a/b@{DIGEST}:\n"
@@ -113,8 +113,8 @@ def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("version: 2\n", "has version 2"),
-        ("images: {}\n", "has version None"),
+        ("version: 2\n", "unsupported version 2"),
+        ("images: {}\n", "unsupported version None"),
         ("version: 1\nimages: {x: {}}\n", "missing key 'digest'"),
         ("version: 1\nimages: {'A B': {digest: d, arm64: e}}\n", "'A B' is not a valid image name"),
         ("version: 1\nextra: 1\n", "unknown key 'extra'"),
@@ -225,3 +225,10 @@ def test_a_lock_file_of_an_older_version_is_read(tmp_path: Path) -> None:
     )
     (entry,) = lockfile.read(path).images.values()
     assert entry.image.engine_version == "0.19.0"
+
+
+def test_the_older_key_of_a_requested_revision_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.lock"
+    path.write_text(lockfile.text(LOCK).replace("    requested: ", "    asked: "))
+    assert "    asked: " in path.read_text()
+    assert lockfile.read(path) == LOCK

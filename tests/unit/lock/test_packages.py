@@ -14,7 +14,7 @@ import pytest
 
 from sparkfleet.config.resolved import PackageIndex
 from sparkfleet.lock import packages
-from sparkfleet.lock.packages import PackagesError
+from sparkfleet.lock.errors import PackagesError
 from tests.lab.package_index import served
 from tests.wheels import real_pip, wheel
 
@@ -104,8 +104,8 @@ def test_an_older_pips_report_has_the_hash_elsewhere(pip: Pip) -> None:
 @pytest.mark.parametrize(
     ("report", "words"),
     [
-        ({"install": [entry("file:///srv/scipy-1-py3-none-any.whl")]}, "no Spark can fetch it"),
-        ({"install": [{"download_info": {"url": SCIPY}}]}, "gives no SHA-256"),
+        ({"install": [entry("file:///srv/scipy-1-py3-none-any.whl")]}, "no Spark can download"),
+        ({"install": [{"download_info": {"url": SCIPY}}]}, "has no SHA-256"),
         ("not a report", "pip's report: Invalid JSON"),
         ({"install": [{"download_info": {}}]}, r"pip's report: install\.0\.download_info\.url: "),
     ],
@@ -121,7 +121,7 @@ def test_what_no_spark_could_fetch_or_check_is_refused(pip: Pip, report: Any, wo
     [
         ("WARNING: x\nERROR: No matching distribution found for scipy\n", "No matching distribution"),
         ("", "pip printed nothing"),
-        (f"{sys.executable}: No module named pip\n", "there is no pip"),
+        (f"{sys.executable}: No module named pip\n", "pip is not installed"),
     ],
 )
 def test_what_pip_cannot_do_is_told_in_its_words(pip: Pip, err: str, words: str) -> None:

@@ -16,7 +16,8 @@ from sparkfleet.config.resolved import ImageRef, Mirror
 from sparkfleet.lock import credentials, images
 from sparkfleet.lock import registry as registry_module
 from sparkfleet.lock.credentials import Credential
-from sparkfleet.lock.registry import Registry, RegistryError
+from sparkfleet.lock.errors import RegistryError
+from sparkfleet.lock.registry import Registry
 from tests.unit.lock.fake_registry import CONFIG, MANIFEST, FakeRegistry, serving
 
 NAME = "nvidia/vllm"
@@ -100,7 +101,7 @@ def test_a_single_manifest_for_arm64_is_its_own_index(fake: FakeRegistry) -> Non
 def test_a_single_manifest_for_another_processor_is_refused(fake: FakeRegistry) -> None:
     _, manifests = fake.image(NAME, "other")
     fake.put(NAME, "26.04-py3", json.loads(fake.blobs[f"{NAME}/manifests/{manifests['linux/amd64']}"]))
-    assert "has no linux/arm64" in refusal(fake).found
+    assert "is not available for linux/arm64" in refusal(fake).found
     assert "it has linux/amd64" in refusal(fake).found
 
 
@@ -116,9 +117,9 @@ def test_a_tag_that_is_not_there_says_so(fake: FakeRegistry) -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "found", "remedy"),
     [
-        (403, {}, "does not let us read nvidia/vllm (HTTP 403)", "docker login nvcr.io` (user $oauthtoken"),
-        (429, {"Retry-After": "17"}, "limits our rate", "try again in 17 s"),
-        (429, {}, "limits our rate", "try again later"),
+        (403, {}, "denies access to nvidia/vllm (HTTP 403)", "docker login nvcr.io` (user $oauthtoken"),
+        (429, {"Retry-After": "17"}, "rate limit of", "try again in 17 s"),
+        (429, {}, "rate limit of", "try again later"),
         (500, {}, "HTTP 500", "try again later"),
     ],
 )
@@ -139,7 +140,8 @@ def test_an_anonymous_token_is_fetched_when_the_registry_asks_for_one(fake: Fake
 
 
 @pytest.mark.parametrize(
-    ("status", "found"), [(429, "limits our rate"), (500, "gave no token (HTTP 500"), (200, "gave no token")]
+    ("status", "found"),
+    [(429, "rate limit of"), (500, "returned no token (HTTP 500"), (200, "returned no token")],
 )
 def test_a_token_that_cannot_be_had_says_so(fake: FakeRegistry, status: int, found: str) -> None:
     fake.auth, fake.token_status = "bearer", status
@@ -194,18 +196,18 @@ def test_a_mirror_is_not_given_the_password_of_the_registry_it_stands_for(fake: 
 def test_content_that_is_not_what_its_digest_promises_is_refused(fake: FakeRegistry, kind: str) -> None:
     fake.image(NAME, "26.04-py3")
     fake.corrupt = kind
-    assert "sent something else than sha256:" in refusal(fake).found
+    assert "sent sha256:" in refusal(fake).found
 
 
 def test_what_is_no_json_is_refused(fake: FakeRegistry) -> None:
     fake.blobs[f"{NAME}/manifests/26.04-py3"] = b"<html>"
     fake.types[f"{NAME}/manifests/26.04-py3"] = MANIFEST
-    assert "sent no JSON" in refusal(fake).found
+    assert "Invalid JSON" in refusal(fake).found
 
 
 def test_an_unknown_kind_of_manifest_is_refused(fake: FakeRegistry) -> None:
     fake.put(NAME, "26.04-py3", {"schemaVersion": 1, "fsLayers": []})
-    assert "of a kind that is not known" in refusal(fake).found
+    assert "unsupported type of manifest" in refusal(fake).found
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,7 @@ def test_a_registry_that_does_not_answer_is_given_up(
 ) -> None:
     monkeypatch.setattr(registry_module, "TIMEOUT", httpx.Timeout(0.2))
     fake.hang = threading.Event()
-    assert refusal(fake).found == "nvcr.io did not answer in time"
+    assert refusal(fake).found == "nvcr.io did not respond in time"
 
 
 def test_a_registry_that_is_not_there_says_so() -> None:
@@ -308,5 +310,5 @@ class TestCredentials:
 def test_blob_and_manifest_types_are_told_apart(fake: FakeRegistry) -> None:
     digest = fake.put(NAME, "", {"a": 1}, CONFIG)
     connection = reader(fake)
-    assert connection.blob(f"nvcr.io/{NAME}", digest).data == {"a": 1}
+    assert json.loads(connection.blob(f"nvcr.io/{NAME}", digest).body) == {"a": 1}
     connection.close()

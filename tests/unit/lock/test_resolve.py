@@ -10,8 +10,8 @@ from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPacka
 from sparkfleet.config.resolved import DerivedPackages, PackageIndex, Weights, Wheel
 from sparkfleet.engines.base import Engine
 from sparkfleet.lock import images, packages, resolve
-from sparkfleet.lock.hub import HubError
-from sparkfleet.lock.registry import Registry, RegistryError
+from sparkfleet.lock.errors import HubError, PackagesError, RegistryError
+from sparkfleet.lock.registry import Registry
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 NGC = "nvcr.io/nvidia/vllm:26.04-py3"
@@ -173,7 +173,7 @@ def test_an_image_by_digest_and_a_model_by_commit_have_entries_of_their_own(
     outcome = lock(fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": text}), world)
     assert set(outcome.lock.images) == {NGC, f"nvcr.io/nvidia/vllm@{digest}"}
     assert set(outcome.lock.models) == {"openai/gpt-oss-20b", f"openai/gpt-oss-20b@{commit}"}
-    assert outcome.lock.models[f"openai/gpt-oss-20b@{commit}"].asked == commit
+    assert outcome.lock.models[f"openai/gpt-oss-20b@{commit}"].requested == commit
 
 
 def test_a_drafter_is_pinned_like_a_model(fleet: Callable[..., FleetFiles], world: World) -> None:
@@ -191,7 +191,7 @@ def wheels(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
         names = [name for name, _ in lock_targets]
         asked.append((names, dict(brought), index))
         if world.broken & set(names):
-            raise packages.PackagesError("no wheels", "name another range")
+            raise PackagesError("no wheels", "name another range")
         made = tuple(Wheel(f"{n}-{world.turn}-py3-none-any.whl", f"u{n}", "a" * 64, 1) for n in names)
         return LockedPackages(DerivedPackages(tuple(names), made), index.python, index.machine)
 

@@ -14,7 +14,8 @@ import pytest
 
 from sparkfleet.config.locked import LockedImage
 from sparkfleet.config.resolved import ImageRef, Mirror
-from sparkfleet.lock.registry import Content, Registry, RegistryError
+from sparkfleet.lock.errors import RegistryError
+from sparkfleet.lock.registry import Content, Registry
 from sparkfleet.offline import images, oci
 from tests.unit.lock.fake_registry import CONFIG, serving
 
@@ -43,7 +44,7 @@ class Shelf:
         self.arm = json.dumps({"config": {"digest": digest_of(config), "size": 2}, "layers": parts}).encode()
         other = {"digest": digest_of(b"amd"), "platform": {"os": "linux", "architecture": "amd64"}}
         arm = {"digest": digest_of(self.arm), "platform": {"os": "linux", "architecture": "arm64"}}
-        index = {"mediaType": images.OF_INDEX, "manifests": [other, arm]}
+        index = {"mediaType": images.INDEX_TYPE, "manifests": [other, arm]}
         self.index = json.dumps(index).encode()
 
     @property
@@ -52,7 +53,7 @@ class Shelf:
 
     def manifest(self, _: str, digest: str) -> Content:
         body = {digest_of(self.arm): self.arm, digest_of(self.index): self.index}[digest]
-        return Content(digest, json.loads(body), body)
+        return Content(REPOSITORY, digest, body)
 
     @contextmanager
     def stream(self, _: str, digest: str, offset: int = 0) -> Iterator[httpx.Response]:
@@ -70,13 +71,13 @@ class Shelf:
 
     def bring(self, path: Path) -> list[str]:
         said: list[str] = []
-        images.bring(path, self.image, self, said.append)  # type: ignore[arg-type]
+        images.download(path, self.image, self, said.append)  # type: ignore[arg-type]
         return said
 
 
 def test_an_image_is_a_whole_oci_layout_under_its_own_digest(tmp_path: Path) -> None:
     shelf = Shelf()
-    assert shelf.bring(tmp_path) == ["nvcr.io/nvidia/vllm:26.04: 3 of 3 layers, 0 MiB to download"]
+    assert shelf.bring(tmp_path) == ["nvcr.io/nvidia/vllm:26.04: downloading 3 of 3 layers, 0 MiB"]
     folder = oci.layout(tmp_path)
     assert json.loads((folder / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
     (entry,) = json.loads((folder / "index.json").read_text())["manifests"]
@@ -93,7 +94,7 @@ def test_what_is_there_is_not_asked_for_again(tmp_path: Path) -> None:
     assert again.bring(tmp_path) == []
     assert again.asked == []
     lost = digest_of(again.layers[0])
-    oci.place(tmp_path, lost).unlink()
+    oci.blob_path(tmp_path, lost).unlink()
     assert images.missing(tmp_path, again.image) == [lost]
     again.bring(tmp_path)
     assert again.asked == [(lost, 0)]
@@ -116,13 +117,13 @@ def test_a_line_that_brings_nothing_is_given_up_and_what_came_is_kept(tmp_path: 
     shelf = Shelf()
     config, first = digest_of(b"{}"), digest_of(shelf.layers[0])
     (oci.layout(tmp_path) / "blobs" / "sha256").mkdir(parents=True)
-    oci.place(tmp_path, config).write_bytes(b"{}")
+    oci.blob_path(tmp_path, config).write_bytes(b"{}")
     shelf.cuts = [300, 0]
     with pytest.raises(RegistryError, match="reached"):
         shelf.bring(tmp_path)
-    part = oci.place(tmp_path, first)
+    part = oci.blob_path(tmp_path, first)
     assert part.with_name(f"{part.name}.part").stat().st_size == 300
-    assert images.described(tmp_path, shelf.image.image.pull_ref) is None
+    assert images.index_entry(tmp_path, shelf.image.image.pull_ref) is None
     shelf.bring(tmp_path)
     assert images.missing(tmp_path, shelf.image) == []
 
@@ -130,18 +131,42 @@ def test_a_line_that_brings_nothing_is_given_up_and_what_came_is_kept(tmp_path: 
 def test_another_content_is_not_kept(tmp_path: Path) -> None:
     shelf = Shelf(wrong=True)
     shelf.blobs[digest_of(b"{}")] = b"xx"
-    with pytest.raises(RegistryError, match="another content"):
+    with pytest.raises(RegistryError, match="does not match its digest"):
         shelf.bring(tmp_path)
     assert not list(oci.layout(tmp_path).rglob("*.part"))
-    assert images.described(tmp_path, shelf.image.image.pull_ref) is None
+    assert images.index_entry(tmp_path, shelf.image.image.pull_ref) is None
 
 
 def test_two_images_share_one_layout(tmp_path: Path) -> None:
     one, two = Shelf(), Shelf(layers=(b"a" * 1000, b"c"))
     one.bring(tmp_path)
-    assert two.bring(tmp_path)[0].startswith("nvcr.io/nvidia/vllm:26.04: 1 of 3 layers")
+    assert two.bring(tmp_path)[0].startswith("nvcr.io/nvidia/vllm:26.04: downloading 1 of 3 layers")
     for shelf in (one, two):
-        assert images.described(tmp_path, shelf.image.image.pull_ref) is not None
+        assert images.index_entry(tmp_path, shelf.image.image.pull_ref) is not None
+
+
+def test_an_image_of_another_tool_keeps_its_entry(tmp_path: Path) -> None:
+    foreign = {
+        "digest": "sha256:1",
+        "size": 7,
+        "annotations": {images.NAME: "alpine"},
+        "platform": {"os": "x"},
+    }
+    index = oci.layout(tmp_path) / "index.json"
+    index.parent.mkdir()
+    index.write_text(json.dumps({"schemaVersion": 2, "manifests": [foreign]}))
+    Shelf().bring(tmp_path)
+    assert json.loads(index.read_text())["manifests"][0] == foreign
+
+
+def test_a_manifest_of_another_shape_is_named_with_its_field(tmp_path: Path) -> None:
+    body = b'{"layers": 3}'
+    path = oci.blob_path(tmp_path, digest_of(body))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(body)
+    diagnostic = oci.lack("spark-01", tmp_path, ImageRef(REPOSITORY, "26.04", digest_of(body)))
+    assert diagnostic is not None
+    assert f"lacks the image: {digest_of(body)[:19]}: layers: " in diagnostic.message
 
 
 def test_a_blob_comes_from_a_registry_that_wants_a_token() -> None:
@@ -163,7 +188,7 @@ def test_the_contents_of_an_image_are_found_from_its_digest_alone(tmp_path: Path
     assert [one.digest for one in oci.chain(tmp_path, digest)] == [digest, shelf.image.arm64]
     parts = oci.parts(tmp_path, digest)
     assert {one.digest for one in parts} == {digest, shelf.image.arm64, *shelf.blobs}
-    assert all(oci.place(tmp_path, one.digest).stat().st_size == one.size for one in parts)
+    assert all(oci.blob_path(tmp_path, one.digest).stat().st_size == one.size for one in parts)
     assert [one.digest for one in oci.chain(tmp_path, shelf.image.arm64)] == [shelf.image.arm64]
     assert oci.lack("spark-01", tmp_path, shelf.image.image) is None
 
@@ -177,21 +202,21 @@ def test_what_a_bundle_lacks_of_an_image_is_told_and_so_is_a_manifest_with_anoth
     assert diagnostic is not None
     assert "lacks the image: " in diagnostic.message
     shelf.bring(tmp_path)
-    oci.place(tmp_path, digest_of(shelf.layers[0])).write_bytes(b"half")
+    oci.blob_path(tmp_path, digest_of(shelf.layers[0])).write_bytes(b"half")
     diagnostic = oci.lack("spark-01", tmp_path, image)
     assert diagnostic is not None
     assert "lacks 1 of 5 layers" in diagnostic.message
     assert oci.lack("spark-01", tmp_path, image, manifests_alone=True) is None
-    manifest = oci.place(tmp_path, shelf.image.arm64)
+    manifest = oci.blob_path(tmp_path, shelf.image.arm64)
     manifest.write_bytes(manifest.read_bytes() + b" ")
-    with pytest.raises(LookupError, match="another content"):
+    with pytest.raises(LookupError, match="does not match its digest"):
         oci.parts(tmp_path, image.digest)
     assert oci.lack("spark-01", tmp_path, image, manifests_alone=True) is not None
 
 
 def test_an_index_without_arm64_is_no_image_for_a_spark(tmp_path: Path) -> None:
     index = b'{"manifests": [{"digest": "sha256:0", "platform": {"os": "linux", "architecture": "amd64"}}]}'
-    place = oci.place(tmp_path, digest_of(index))
+    place = oci.blob_path(tmp_path, digest_of(index))
     place.parent.mkdir(parents=True)
     place.write_bytes(index)
     with pytest.raises(LookupError, match="linux/arm64"):

@@ -12,7 +12,7 @@ from sparkfleet.config.locked import Lock, LockedImage
 from sparkfleet.config.resolved import Fleet, Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.hub_access import Access
-from sparkfleet.lock.hub import HubError
+from sparkfleet.lock.errors import HubError
 from sparkfleet.lock.registry import RegistryError
 from sparkfleet.offline import downloads, mirror, models
 
@@ -56,12 +56,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 def bring(path: Path) -> list[str]:
     said: list[str] = []
-    downloads.bring(path, WEIGHTS, "http://hub", "", said.append)
+    downloads.download(path, WEIGHTS, "http://hub", "", said.append)
     return said
 
 
 def test_a_model_is_downloaded_and_hashed_once(hub: Hub, tmp_path: Path) -> None:
-    assert bring(tmp_path) == ["org/a: 2 of 2 files, 0 MiB to download", "org/a: 2 files to hash"]
+    assert bring(tmp_path) == ["org/a: downloading 2 of 2 files, 0 MiB", "org/a: hashing 2 files"]
     assert hub.asked == [["config.json", "sub/model[[]1].safetensors"]]
     assert models.missing(tmp_path, WEIGHTS) == []
     assert bring(tmp_path) == []
@@ -70,10 +70,10 @@ def test_a_model_is_downloaded_and_hashed_once(hub: Hub, tmp_path: Path) -> None
 
 def test_another_content_is_told_and_fetched_anew_the_next_time(hub: Hub, tmp_path: Path) -> None:
     hub.lies = {"config.json": b"[]"}
-    with pytest.raises(HubError, match="1 files are not as locked"):
+    with pytest.raises(HubError, match="1 files do not match the lock file"):
         bring(tmp_path)
     hub.lies = {}
-    assert bring(tmp_path)[0] == "org/a: 1 of 2 files, 0 MiB to download"
+    assert bring(tmp_path)[0] == "org/a: downloading 1 of 2 files, 0 MiB"
     assert models.missing(tmp_path, WEIGHTS) == []
 
 
@@ -86,7 +86,7 @@ def test_a_gated_model_is_refused_before_anything_is_downloaded(hub: Hub, tmp_pa
 
 def test_a_download_that_breaks_off_is_told_in_one_line(hub: Hub, tmp_path: Path) -> None:
     hub.broken = OSError("no space\nleft")
-    with pytest.raises(HubError, match=r"broke off: no space$"):
+    with pytest.raises(HubError, match=r"failed: no space$"):
         bring(tmp_path)
 
 

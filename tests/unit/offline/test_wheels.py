@@ -12,7 +12,7 @@ import pytest
 
 from sparkfleet.config.locked import Lock
 from sparkfleet.config.resolved import Fleet, Wheel
-from sparkfleet.lock.packages import PackagesError
+from sparkfleet.lock.errors import PackagesError
 from sparkfleet.lock.registry import Registry
 from sparkfleet.offline import mirror, wheel_downloads, wheels
 from tests.unit.config.test_derived_packages import ADDED
@@ -42,9 +42,9 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[str]]:
 def test_a_wheel_is_downloaded_once(index: Callable[[int, bytes], list[str]], tmp_path: Path) -> None:
     asked = index(200, BODY)
     for _ in (1, 2):
-        wheel_downloads.bring(tmp_path, SCIPY, lambda _: None)
+        wheel_downloads.download(tmp_path, SCIPY, lambda _: None)
     assert asked == [SCIPY.url]
-    assert wheels.place(tmp_path, SCIPY).read_bytes() == BODY
+    assert wheels.wheel_path(tmp_path, SCIPY).read_bytes() == BODY
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == [SCIPY.name]
 
 
@@ -52,21 +52,22 @@ def test_a_wheel_that_somebody_changed_is_downloaded_anew(
     index: Callable[[int, bytes], list[str]], tmp_path: Path
 ) -> None:
     index(200, BODY)
-    wheel_downloads.bring(tmp_path, SCIPY, lambda _: None)
-    wheels.place(tmp_path, SCIPY).write_bytes(b"changed")
-    wheel_downloads.bring(tmp_path, SCIPY, lambda _: None)
-    assert wheels.is_there(tmp_path, SCIPY)
+    wheel_downloads.download(tmp_path, SCIPY, lambda _: None)
+    wheels.wheel_path(tmp_path, SCIPY).write_bytes(b"changed")
+    wheel_downloads.download(tmp_path, SCIPY, lambda _: None)
+    assert wheels.has(tmp_path, SCIPY)
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "words"), [(200, b"other", "another content"), (404, b"", "could not be downloaded")]
+    ("status", "body", "words"),
+    [(200, b"other", "does not match its locked hash"), (404, b"", "could not be downloaded")],
 )
 def test_what_does_not_come_as_locked_is_not_kept(
     index: Callable[[int, bytes], list[str]], tmp_path: Path, status: int, body: bytes, words: str
 ) -> None:
     index(status, body)
     with pytest.raises(PackagesError, match=words):
-        wheel_downloads.bring(tmp_path, SCIPY, lambda _: None)
+        wheel_downloads.download(tmp_path, SCIPY, lambda _: None)
     assert not (tmp_path / "wheels").exists()
 
 

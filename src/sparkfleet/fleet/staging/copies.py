@@ -100,7 +100,7 @@ def _manifests(act: executor.RunContext, image: ImageRef) -> tuple[str, ...]:
         found = oci.chain(folder, image.digest)
     except LookupError:
         return ()
-    return tuple(base64.b64encode(oci.place(folder, part.digest).read_bytes()).decode() for part in found)
+    return tuple(base64.b64encode(oci.blob_path(folder, part.digest).read_bytes()).decode() for part in found)
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def send_image(act: executor.RunContext, image: ImageRef) -> None:
     mirror = of(act)
     _refuse([oci.lack(act.host.name, mirror, image)])
     parts = oci.parts(mirror, image.digest)
-    shown = [Shown(str(oci.place(mirror, part.digest)), part.size) for part in parts]
+    shown = [Shown(str(oci.blob_path(mirror, part.digest)), part.size) for part in parts]
     contents = tuple(Content(part.digest, part.size) for part in parts)
     with _sending(act, shown) as (key, place):
         order = MirroredImage(place.sender, place.listeners, image.pull_ref, contents)
@@ -64,11 +64,11 @@ def send_derived(act: executor.RunContext, image: ImageRef) -> None:
     parts = oci.parts(mirror, image.digest)
     (order,) = stage_job.image_request(image, alone=True).derived
     packages = (
-        [wheels.place(mirror, wheel) for wheel in image.derived_packages.wheels]
+        [wheels.wheel_path(mirror, wheel) for wheel in image.derived_packages.wheels]
         if image.derived_packages
         else []
     )
-    files = [*((oci.place(mirror, part.digest), part.size) for part in parts),
+    files = [*((oci.blob_path(mirror, part.digest), part.size) for part in parts),
              *((path, path.stat().st_size) for path in packages)]  # fmt: skip
     sent = tuple(
         replace(one, number=len(parts) + at, size=packages[at].stat().st_size)

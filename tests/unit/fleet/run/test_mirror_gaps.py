@@ -55,7 +55,7 @@ def mirror(tmp_path: Path) -> Path:
     """An offline mirror that has it all."""
     folder = tmp_path / "carried"
     for body in (MANIFEST, CONFIG, LAYER):
-        place = oci.place(folder, digest_of(body))
+        place = oci.blob_path(folder, digest_of(body))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(body)
     file = models.snapshot(folder, MODEL) / "w"
@@ -86,10 +86,10 @@ def test_what_shall_come_from_a_bundle_that_is_not_there_is_told_of_image_and_mo
 
 
 def test_of_a_copy_from_another_spark_an_offline_one_needs_the_manifests_alone(mirror: Path) -> None:
-    oci.place(mirror, digest_of(LAYER)).unlink()
+    oci.blob_path(mirror, digest_of(LAYER)).unlink()
     assert lacks(host(mirror), Source("spark-02")) == set()
     assert lacks(host(mirror), Source(mirror=True)) == {IMAGE.pull_ref}
-    oci.place(mirror, digest_of(MANIFEST)).unlink()
+    oci.blob_path(mirror, digest_of(MANIFEST)).unlink()
     assert lacks(host(mirror), Source("spark-02")) == {IMAGE.pull_ref}
     assert lacks(host(mirror, offline=False), Source("spark-02")) == set()  # its registry gives it one
 
@@ -131,7 +131,7 @@ def test_a_model_is_ordered_file_by_file(sparks: Sparks) -> None:
 
 
 def test_what_the_bundle_lost_meanwhile_is_told_and_nothing_is_begun(sparks: Sparks, mirror: Path) -> None:
-    oci.place(mirror, digest_of(LAYER)).write_bytes(b"half")
+    oci.blob_path(mirror, digest_of(LAYER)).write_bytes(b"half")
     (models.snapshot(mirror, MODEL) / "w").unlink()
     with pytest.raises(executor.FailedError, match="lacks 1 of 3 layers"):
         from_mirror.send_image(sparks.act("spark-01"), IMAGE)
@@ -158,10 +158,10 @@ def derived_lacks(mirror: Path, source: Source) -> set[str]:
 
 def test_a_derived_image_needs_its_base_and_its_wheels_in_the_bundle(mirror: Path) -> None:
     assert derived_lacks(mirror, Source(mirror=True)) == {DERIVED.pull_ref}
-    wheels.place(mirror, TOOL).parent.mkdir()
-    wheels.place(mirror, TOOL).write_bytes(b"tool")
+    wheels.wheel_path(mirror, TOOL).parent.mkdir()
+    wheels.wheel_path(mirror, TOOL).write_bytes(b"tool")
     assert derived_lacks(mirror, Source(mirror=True)) == set()
-    oci.place(mirror, digest_of(LAYER)).unlink()
+    oci.blob_path(mirror, digest_of(LAYER)).unlink()
     assert derived_lacks(mirror, Source(mirror=True)) == {DERIVED.pull_ref}
 
 
@@ -173,8 +173,8 @@ def test_a_copy_of_a_derived_image_needs_nothing_of_a_bundle(tmp_path: Path) -> 
 def test_what_a_derived_image_is_built_from_is_sent_in_one_job(sparks: Sparks, mirror: Path) -> None:
     with pytest.raises(executor.FailedError, match="lacks 1 Python packages"):
         from_mirror.send_derived(sparks.act("spark-01"), DERIVED)
-    wheels.place(mirror, TOOL).parent.mkdir()
-    wheels.place(mirror, TOOL).write_bytes(b"tool")
+    wheels.wheel_path(mirror, TOOL).parent.mkdir()
+    wheels.wheel_path(mirror, TOOL).write_bytes(b"tool")
     from_mirror.send_derived(sparks.act("spark-01"), DERIVED)
     (job,) = sparks.given("stage")
     ((base,), (build,)) = job["carried_images"], job["derived"]

@@ -193,7 +193,7 @@ def test_an_image_that_cannot_be_written_there_may_come_from_elsewhere(sparks: S
 def test_with_a_bundle_the_copys_digest_comes_from_its_manifests(sparks: Sparks, tmp_path: Path) -> None:
     manifest = json.dumps({"config": {"digest": "sha256:0", "size": 1}, "layers": []}).encode()
     digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-    place = oci.place(tmp_path, digest)
+    place = oci.blob_path(tmp_path, digest)
     place.parent.mkdir(parents=True)
     place.write_bytes(manifest)
     known, unknown = replace(IMAGE, digest=digest), IMAGE
