@@ -97,7 +97,7 @@ def test_the_text_is_one_thing_a_line() -> None:
         f'      "model, odd: name.safetensors": {{size: 10000000000, sha256: {"ef" * 32}}}\n'
         "  org/model@v1:\n"
         f'    revision: "{"2" * 40}"\n'
-        '    asked: "v1"\n'
+        '    requested: "v1"\n'
         "    gated: false\n"
         "    config: {}\n"
         "    files:\n"

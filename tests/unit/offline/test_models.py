@@ -12,8 +12,7 @@ from sparkfleet.config.locked import Lock, LockedImage
 from sparkfleet.config.resolved import Fleet, Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.hub_access import Access
-from sparkfleet.lock.errors import HubError
-from sparkfleet.lock.registry import RegistryError
+from sparkfleet.lock.errors import HubError, RegistryError
 from sparkfleet.offline import downloads, mirror, models
 
 CONTENT = {"config.json": b"{}", "sub/model[1].safetensors": b"weights"}
