@@ -1,5 +1,5 @@
 """Loaded by pyinfra first: rejects misleading arguments before any host is contacted."""
 
-from sparkfleet.fleet.run.command_line import guard
+from sparkfleet.fleet.run.command_line import configure
 
-guard()
+configure()

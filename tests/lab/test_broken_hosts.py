@@ -41,7 +41,7 @@ BROKEN = (
     Broken("ssh-hangs", "SSH banner", "systemctl status ssh", full=True),
     Broken("wrong-host-key", "SSH host key differs", "ssh-keygen"),
     Broken("sudo-refused", "sudo refused: sudo: a password is required", "/etc/sudoers.d/"),
-    Broken("no-python3", "python3 is not there", "apt-get install python3"),
+    Broken("no-python3", "python3 is not installed", "apt-get install python3"),
     Broken("docker-stopped", "Docker down", "systemctl start docker", touched=True),
     Broken("docker-hangs", "Docker hangs", "journalctl -u docker", full=True),
     Broken("no-docker", "Docker missing: Docker is not installed", "install Docker", touched=True),

@@ -35,7 +35,6 @@ UNFINISHED = frozenset(
         "onhost/rollout",
         "onhost/state",
         "onhost/supervisor",
-        "plan",
         "probe",
         "runtimes",
     }

@@ -13,7 +13,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import BenchRequest, BenchTools
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
-from sparkfleet.fleet.connection.probe import look
+from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fabric import bench
@@ -35,18 +35,18 @@ def fabric_bench(
     ready = _on(inventory, [host.name for host in members], _ready)
     ends = [ready[host.name] for host in members]
     results = []
-    for here, there in bench.pairs(ends):
-        report(f"{here.name} to {there.name}")
-        sends, listens = bench.requests(here, there, seconds)
-        _ask(inventory, there.name, "bench-begin", listens)
-        results.append({"from": here.name, **_ask(inventory, here.name, "bench-measure", sends)})
-        _ask(inventory, there.name, "bench-end", listens)
+    for sender, receiver in bench.pairs(ends):
+        report(f"{sender.name} to {receiver.name}")
+        sends, listens = bench.requests(sender, receiver, seconds)
+        _ask(inventory, receiver.name, "bench-begin", listens)
+        results.append({"from": sender.name, **_ask(inventory, sender.name, "bench-measure", sends)})
+        _ask(inventory, receiver.name, "bench-end", listens)
     return results
 
 
 def _ready(host: PyinfraHost) -> bench.End:
     spec = spark_plan.declared(host)
-    seen = look(host, probe_request(spec))
+    seen = observe(host, probe_request(spec))
     plan = host_plan(spec, seen).within(STEPS)
     if plan.unknown:
         raise SparkfleetError(plan.unknown)

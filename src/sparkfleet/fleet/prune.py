@@ -17,7 +17,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import PruneItem, PruneRequest, StageRequest
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
-from sparkfleet.fleet.connection.probe import look
+from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.fleet.operations import host
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
 from sparkfleet.plan import host_changes
@@ -69,7 +69,7 @@ def _look(fleet: Fleet, one: PyinfraHost) -> None:
         return
     fleet.state.activate_host(one)
     fleet.connections[spec.name] = one
-    fleet.seen[spec.name] = (spec, look(one, replace(probe_request(spec), stored=True)))
+    fleet.seen[spec.name] = (spec, observe(one, replace(probe_request(spec), stored=True)))
 
 
 def has_other_programs(observed: Observed) -> bool:

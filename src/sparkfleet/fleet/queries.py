@@ -13,12 +13,12 @@ from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
-from sparkfleet.fleet.connection.probe import look, preflight
+from sparkfleet.fleet.connection.probe import observe, preflight
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import checks
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
-from sparkfleet.plan.status import SparkStatus, joined, spark_status
+from sparkfleet.plan.status import SparkStatus, join_members, spark_status
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.preflight import PreflightSeen
 
@@ -32,11 +32,11 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
 
     def one(host: PyinfraHost) -> SparkStatus:
         return spark_status(
-            host.name, look(host, replace(probe_request(spark_plan.declared(host)), items=None))
+            host.name, observe(host, replace(probe_request(spark_plan.declared(host)), items=None))
         )
 
     found = _of_each(inventory, limit, one, lambda name, diagnostic: SparkStatus(name, unknown=diagnostic))
-    return joined(found)
+    return join_members(found)
 
 
 def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = False) -> list[Checked]:

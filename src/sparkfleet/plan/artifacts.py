@@ -1,4 +1,4 @@
-"""Images and models as a host has or lacks them, and where it gets what it lacks."""
+"""Images and models of a host, present or missing, and their sources."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class ArtifactType(StrEnum):
 
 @dataclass(frozen=True)
 class Artifact:
-    """An image, or a model at its commit, and what one host has of it.
+    """An image, or a model at its commit, and how much of it one host has.
 
-    Two are equal when they are the same thing in the same state; bytes on disk move by themselves.
+    Bytes and rates are not compared: they change without a change of the plan.
     """
 
     type: ArtifactType
@@ -55,7 +55,7 @@ class ArtifactSource:
     mirror: bool = False
     """Whether it comes from the offline mirror on the operator's machine."""
     not_seed: str = ""
-    """Why it is not the declared seed that fetches this for the others, when that is so."""
+    """Why the declared seed does not fetch it for the others, if it does not."""
 
 
 def origin_text(artifact: Artifact, source: ArtifactSource) -> str:

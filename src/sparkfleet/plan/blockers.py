@@ -8,12 +8,12 @@ from sparkfleet.probe.observed import ContainerSeen, Observed
 
 
 def in_the_way(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
-    """Return what holds a service's name, and what its port; None when both are free or ours."""
+    """Return what occupies a service's name and port; None if both are free or its own."""
     return combine(_name_owner(host, service, observed), _port_owner(host, service, observed))
 
 
 def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
-    """Return that no container can have the GPU here, where the service wants it."""
+    """Return a diagnostic if the service needs the GPU, but containers have no access to it."""
     if observed.toolkit or service.container.gpus != "all":
         return None
     return Diagnostic(
@@ -27,7 +27,7 @@ def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic |
 
 
 def read_only(host: Host, observed: Observed) -> Diagnostic | None:
-    """Return every place of ours that cannot be written since its file system is mounted read-only."""
+    """Return the directories of sparkfleet whose file system is mounted read-only."""
     locked = dict.fromkeys(disk.path for disk in observed.disks.values() if disk.read_only)
     diagnostics = (
         Diagnostic(
@@ -73,7 +73,7 @@ def _port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic 
             return Diagnostic(
                 where,
                 f"held by the container {container.name}, which is {container.service} under another name",
-                f"the name that it was given: {container.service}",
+                f"the container name {container.service}",
                 f"on {host.name}: docker rename {container.name} {container.service}; or docker stop it",
                 code="container-renamed",
             )
@@ -99,7 +99,7 @@ def _port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic 
 
 
 def _renamed(observed: Observed) -> list[ContainerSeen]:
-    """Return our running containers that somebody gave another name; a swap's own names are no such."""
+    """Return running containers of sparkfleet that were renamed by hand, not those of a rollout."""
     rollout_suffixes = (".old", ".next")
     ours = (container for container in observed.containers if container.service and container.running)
     return [c for c in ours if c.name != c.service and c.name.removeprefix(c.service) not in rollout_suffixes]

@@ -9,11 +9,11 @@ from sparkfleet import engines
 from sparkfleet.config.resolved import Service
 
 
-def measured(service: Service, kept: Mapping[str, Any], total_gib: float) -> object:
+def measured(service: Service, record: Mapping[str, Any], total_gib: float) -> object:
     """Return the figures of the generation that a Spark keeps; None when it was another model or image."""
-    same = (kept.get("model"), kept.get("revision")) == (service.weights.repo, service.weights.revision)
-    log = (kept.get("gate_result") or {}).get("memory_log")
-    if not log or not same or service.image.mark not in str(kept.get("image")):
+    same = (record.get("model"), record.get("revision")) == (service.weights.repo, service.weights.revision)
+    log = (record.get("gate_result") or {}).get("memory_log")
+    if not log or not same or service.image.mark not in str(record.get("image")):
         return None
     engine = engines.get(service.engine)
-    return engine.measured(service, kept.get("argv", ()), "\n".join(log), total_gib)
+    return engine.measured(service, record.get("argv", ()), "\n".join(log), total_gib)

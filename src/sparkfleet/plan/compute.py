@@ -1,4 +1,4 @@
-"""Desired x Observed -> plan of one Spark. Pure; what a run does is exactly what stands here."""
+"""Desired x Observed -> plan of one Spark. Pure; a run executes exactly this plan."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MIB_IN_GIB = 1024
 
 
 def probe_request(host: Host) -> ProbeRequest:
-    """Return what must be looked at to plan this host."""
+    """Return what the probe must observe to plan this host."""
     return ProbeRequest(
         services=tuple(service.name for service in host.services),
         images=tuple(dict.fromkeys(name for s in host.services for name in s.image.names)),
@@ -94,7 +94,7 @@ def _docker(host: Host, observed: Observed, change_set: ChangeSet) -> list[Chang
 
 
 def _without_resources(host: Host, observed: Observed) -> list[ChangeSet]:
-    """Return the changes of the host itself without declared resources: those may need Docker."""
+    """Return the changes of the host without declared resources, which may need Docker."""
     bare = replace(host, prepare=replace(host.prepare, resources=()))
     return _host(bare, replace(observed, items=Items(), recorded=()))
 
@@ -141,7 +141,7 @@ def _services_present(observed: Observed) -> set[str]:
 
 
 def _recreated(host: Host, observed: Observed) -> ChangeSet | None:
-    """Return what is done to this rank when another one of its cluster changes; None: it is in none."""
+    """Return the change of this rank if another rank of its cluster changes; None outside of clusters."""
     orphans = tuple(sorted(_services_present(observed) - {service.name for service in host.services}))
     shared = (service for service in host.services if render.member_of(host, service))
     return next((_service(host, one, observed, orphans, recreate=True) for one in shared), None)
@@ -170,8 +170,8 @@ def _expected(names: tuple[str, ...], observed: Observed) -> tuple[tuple[str, st
 
 
 def _entrypoint(service: Service, observed: Observed) -> tuple[str, ...]:
-    here = observed.images.get(service.image.pull_ref)
-    return here.entrypoint if here else service.image.entrypoint
+    present = observed.images.get(service.image.pull_ref)
+    return present.entrypoint if present else service.image.entrypoint
 
 
 def _baseline(container: ContainerSeen | None, observed: Observed) -> Baseline | None:
@@ -184,34 +184,34 @@ def _baseline(container: ContainerSeen | None, observed: Observed) -> Baseline |
 def _service(
     host: Host, service: Service, observed: Observed, orphans: tuple[str, ...], *, recreate: bool = False
 ) -> ChangeSet | None:
-    """Return what differs of a service, None when nothing does. ``recreate``: replace it in any case."""
+    """Return the changes of a service, None without any. ``recreate``: replace it in any case."""
     member = render.member_of(host, service)
     own_service, generation = desired_generation(host, service, observed)
-    if own_service is not service:  # this rank's: it is the host's own from here on
+    if own_service is not service:  # a rank: planned like a service of the host
         own_services = tuple(own_service if one is service else one for one in host.services)
         host, service = replace(host, services=own_services), own_service
     own = observed.owned().get(service.name)
     diagnostic = blockers.in_the_way(host, service, observed)
     fetched = staging.operations(service, observed)
     notes = staging.notes(service, observed)
-    kept = observed.generations.get(service.name, {})
+    record = observed.generations.get(service.name, {})
     if recreate or own is None or not own.running or _needs_another(host, service, generation, observed):
         operation, title, new_input = _rollout(host, service, generation, observed, orphans)
         if member is not None:
             diagnostic = combine(diagnostic, render.obstacles(host, member, observed.fabric))
         total_gib = observed.memory_total_mib / MIB_IN_GIB
-        measured = calibration.measured(service, kept, total_gib)
+        measured = calibration.measured(service, record, total_gib)
         findings = lint.findings(service, host, total_gib=total_gib, measured=measured)
-        if new_input:  # what the host served already is restored without these checks
+        if new_input:  # not for input that the host served already
             diagnostic = combine(diagnostic, lint.first_error(service, findings))
         diagnostic = combine(diagnostic, blockers.no_toolkit(host, service, observed))
         operations: tuple[Operation, ...] = (*fetched, operation)
         notes += [*_memory(service, host, total_gib, measured), *_warnings(findings)]
     else:
         unit = service_changes.unit_changes(generation, observed.units.get(generation.unit_name), own.running)
-        gate = service_changes.gate_changes(generation.gate, kept)
-        changes = (*unit, *gate, *records.lost(generation, kept))
-        update = UpdateService(service.name, changes, records.live_generation(generation, kept))
+        gate = service_changes.gate_changes(generation.gate, record)
+        changes = (*unit, *gate, *records.missing_record(generation, record))
+        update = UpdateService(service.name, changes, records.live_generation(generation, record))
         operations = (*fetched, update) if changes else tuple(fetched)
         title = service.name
         if not operations:
@@ -229,7 +229,7 @@ def _service(
 
 
 def desired_generation(host: Host, service: Service, observed: Observed) -> tuple[Service, Generation]:
-    """Return service and generation as this Spark shall run them: of a cluster's, its rank."""
+    """Return the desired service and generation of this Spark; of a cluster's service, its rank."""
     return render.generation(host, service, observed.user, _entrypoint(service, observed), observed.fabric)
 
 
@@ -251,14 +251,14 @@ def _warnings(findings: tuple[Diagnostic, ...]) -> list[Note]:
 
 
 def _needs_another(host: Host, service: Service, desired: Generation, observed: Observed) -> bool:
-    """Tell whether the running container of a service must be replaced by a new one."""
+    """Return whether the running container of a service must be replaced."""
     own = observed.owned()[service.name]
-    kept = observed.generations.get(service.name, {})
+    record = observed.generations.get(service.name, {})
     base = _baseline(own, observed)
     return bool(
-        records.made_by_hand(own, desired, kept)
-        or service_changes.rank_changes(desired.rank, kept)
-        or service_changes.make_changes(desired.rank, kept)
+        records.unpromoted(own, desired, record)
+        or service_changes.rank_changes(desired.rank, record)
+        or service_changes.fingerprint_changes(desired.rank, record)
         or service_changes.container_changes(host, service, desired, observed, base).all
     )
 
@@ -270,7 +270,7 @@ def _rollout(
     observed: Observed,
     orphans: tuple[str, ...],
 ) -> tuple[CreateService | ReplaceService, str, bool]:
-    """Return the rollout of a service, its title, and whether the engine gets input that is new to it."""
+    """Return the rollout of a service, its title, and whether the engine's input is new."""
     own = observed.owned().get(service.name)
     base = own or _predecessor(service, orphans, observed)
     container = service_changes.container_changes(host, service, desired, observed, _baseline(base, observed))
@@ -278,21 +278,21 @@ def _rollout(
     if own is not None and not own.running:
         changes.insert(0, FieldChange(Action.CHANGE, "state", old=own.state, new="serving"))
     elif own is not None:
-        changes += records.made_by_hand(own, desired, observed.generations.get(service.name, {}))
+        changes += records.unpromoted(own, desired, observed.generations.get(service.name, {}))
     elif base is not None:
         changes.insert(0, FieldChange(Action.CHANGE, "name", old=base.name, new=service.name))
-    kept = observed.generations.get(base.service if base else service.name, {})
+    record = observed.generations.get(base.service if base else service.name, {})
     unit = observed.units.get(desired.unit_name)
-    if unit is not None:  # the rollout writes the unit again, whatever was done to it
+    if unit is not None:  # the rollout rewrites the unit
         changes += service_changes.unit_changes(desired, unit, running=False)
     if own is not None:
-        changes += service_changes.rank_changes(desired.rank, kept)
-        changes += [] if changes else service_changes.make_changes(desired.rank, kept)
-    changes += service_changes.gate_changes(desired.gate, kept)
-    others = (name for name in orphans if base is None or name != base.name)
-    changes += [change for name in others for change in _removed_fields(name, observed)]
+        changes += service_changes.rank_changes(desired.rank, record)
+        changes += [] if changes else service_changes.fingerprint_changes(desired.rank, record)
+    changes += service_changes.gate_changes(desired.gate, record)
+    further = (name for name in orphans if base is None or name != base.name)
+    changes += [change for name in further for change in _removed_fields(name, observed)]
     replaces = (*((service.name,) if own else ()), *orphans)
-    passed = kept.get("gate_result", {})
+    passed = record.get("gate_result", {})
     measured = passed.get("ready_s", 0) + passed.get("first_s", 0)
     operation = (ReplaceService if base else CreateService)(
         service.name,
@@ -307,7 +307,7 @@ def _rollout(
 
 
 def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> ContainerSeen | None:
-    """Return which undeclared service this one most likely was before: that of its port, else the first."""
-    there = [container for name in orphans if (container := observed.container(name))]
-    on_port = [c for c in there if observed.generations.get(c.service, {}).get("port") == service.port]
-    return next(iter((*on_port, *there)), None)
+    """Return the undeclared service that this one replaces: the one on its port, else the first."""
+    containers = [container for name in orphans if (container := observed.container(name))]
+    on_port = [c for c in containers if observed.generations.get(c.service, {}).get("port") == service.port]
+    return next(iter((*on_port, *containers)), None)

@@ -1,4 +1,4 @@
-"""Over which links one Spark sends to another: all of the fabric that both are on, then the LAN. Pure."""
+"""The links over which one Spark sends to another: shared fabric subnets first, then the LAN. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sparkfleet.onhost.artifacts.copy.places import FABRIC, LAN
 
 NEAR, FAR = 0, 1
 Place = Mapping[str, str]
-"""``address`` with prefix length, ``netdev``, ``kind``, as a Spark says it."""
+"""``address`` with prefix length, ``netdev`` and ``kind``, as reported by a Spark."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """Where the sender listens, and who may call."""
+    """Addresses where the sender listens, and the allowed peers."""
 
     listen: tuple[tuple[int, str], ...]
     """Distance (0: the fabric, 1: the LAN) and address of the sender."""

@@ -1,7 +1,6 @@
 """Desired state, rendered for one Spark: the container, the unit and the host files that a service needs.
 
-Pure: needs the login user's home, and the entrypoint of the image (from the lock file, or as seen on the
-Spark).
+Pure: needs the login user's home, and the entrypoint of the image (from the lock file or the Spark).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CACHE_IN_CONTAINER = "/compile-cache"
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory that shall be there, its owner by name."""
+    """A desired directory, its owner by name."""
 
     path: str
     mode: str
@@ -37,16 +36,12 @@ class Directory:
 
 
 def cache_directory(host: Host, service: Service) -> str:
-    """Return the compile cache of a service: keyed by image, since a cache of another build is at best
-    ignored.
-    """
+    """Return the compile cache of a service, keyed by image: a cache of another build is at best ignored."""
     return f"{host.paths.cache}/{service.image.digest.removeprefix('sha256:')[:12] or 'unpinned'}"
 
 
 def directories(host: Host, user: User) -> tuple[Directory, ...]:
-    """Return the directories that the host's services need, parents first. Paths as written (``~``
-    unexpanded).
-    """
+    """Return the directories that the host's services need, parents first, ``~`` unexpanded."""
     directories = [Directory("/var/lib/sparkfleet", "0755", "root", "root")]
     if host.services:
         directories += [
@@ -59,7 +54,7 @@ def directories(host: Host, user: User) -> tuple[Directory, ...]:
 
 
 def mounts(host: Host, service: Service) -> tuple[Mount, ...]:
-    """Return every bind mount of a service: models, compile cache, and what the user declared."""
+    """Return every bind mount of a service: models, compile cache, and declared ones."""
     return (
         Mount(host.paths.models, MODELS_IN_CONTAINER),
         Mount(cache_directory(host, service), CACHE_IN_CONTAINER),
@@ -68,7 +63,7 @@ def mounts(host: Host, service: Service) -> tuple[Mount, ...]:
 
 
 def environment(service: Service) -> dict[str, str]:
-    """Return the container's variables: the engine's, then what was declared (wins)."""
+    """Return the container's variables: the engine's, overridden by declared ones."""
     engine = engines.get(service.engine)
     return {**engine.environment(MODELS_IN_CONTAINER, CACHE_IN_CONTAINER), **dict(service.env)}
 
@@ -111,9 +106,9 @@ def generation(
     rank: Rank | None = None,
     wrap: Wrap = lambda argv: argv,
 ) -> Generation:
-    """Return the service as the Spark gets it. Raise SparkfleetError for an image that cannot serve.
+    """Return the desired generation of a service. Raise SparkfleetError for an image that cannot serve.
 
-    ``rank`` is its place in a cluster; ``wrap`` makes the container's command of the one that serves.
+    ``rank`` is its place in a cluster; ``wrap`` turns the serving command into the container's command.
     """
     where = dict(service.origin).get("image", host.file or host.name)
     engine = engines.get(service.engine)

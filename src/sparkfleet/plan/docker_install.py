@@ -31,7 +31,7 @@ def _wants_gpu(host: Host) -> bool:
 
 
 def change_set(host: Host, seen: Observed, *, engine_there: bool) -> ChangeSet | None:
-    """Return what is installed before anything else can be planned; None when nothing is."""
+    """Return the installation that must precede the rest of the plan; None without one."""
     allowed = may_install(host)
     missing = (not engine_there and ENGINE in allowed) or (not seen.toolkit and TOOLKIT in allowed)
     if not missing:

@@ -1,7 +1,7 @@
 """Artifact sources: each image and model is downloaded once, then copied from host to host. Pure.
 
-A plan of one Spark knows only that something is missing there. Here the plans of all Sparks of a run are seen
-together, and each missing thing gets its source.
+The plan of one Spark has only its missing artifacts. This module assigns a source to each of them from the
+plans of all Sparks of a run.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from sparkfleet.plan.model import ChangeSet, HostPlan, HostState, Operation
 from sparkfleet.plan.operations import FetchOperation
 
 Sources = Mapping[tuple[str, str], ArtifactSource | None]
-"""Host and key of what it needs -> where it gets it from; None: from nowhere."""
+"""Host and artifact key -> source; None: there is no source."""
 
 Lacks = Mapping[tuple[str, str], Diagnostic]
-"""Host and key of what it needs -> why its source does not have it."""
+"""Host and artifact key -> why its source does not have it."""
 
 UNPACKED = 3
-"""An image on a disk has at most about so many times the bytes that are pulled."""
+"""Size of an unpacked image relative to the bytes that are pulled, at most."""
 TO_SEND, TO_LOAD = 2, 3
-"""So many times an image's bytes must be free: where it is written to a file, by docker and for sending;
-where that file is loaded, by way of docker's own temporary files. Who can load can send on afterwards."""
+"""Free space that sending and loading an image need, relative to its size: for the exported file, and for
+Docker's temporary files. A host that can load an image can also send it afterwards."""
 
 
 @dataclass
 class _SourceHost:
-    """A Spark that has the thing, or will have it: it sends to so many others."""
+    """A Spark that has, or will have, the artifact: it can send to ``slots`` others."""
 
     name: str
     depth: int
     slots: int
     size: int = 0
-    """Bytes that it sends, where they are not those that are missing."""
+    """Bytes that it sends, if they differ from the missing bytes."""
 
 
-def spread(hosts: Mapping[str, Host], plans: Sequence[HostPlan]) -> Sources:
-    """Return the source of each thing that a Spark of these plans needs."""
+def choose_sources(hosts: Mapping[str, Host], plans: Sequence[HostPlan]) -> Sources:
+    """Return the source of each missing artifact."""
     found: dict[tuple[str, str], ArtifactSource | None] = {}
     for key, artifacts in _by_key(plans).items():
         needing = [name for name, artifact in artifacts.items() if not artifact.complete]
@@ -51,7 +51,7 @@ def spread(hosts: Mapping[str, Host], plans: Sequence[HostPlan]) -> Sources:
 
 
 def _by_key(plans: Sequence[HostPlan]) -> dict[str, dict[str, Artifact]]:
-    """Return each thing with the Sparks that can take part: key -> host -> artifact, in the plans' order."""
+    """Return artifacts of Sparks that can take part: key -> host -> artifact, in the plans' order."""
     found: dict[str, dict[str, Artifact]] = {}
     for plan in plans:
         if plan.state in {HostState.UNKNOWN, HostState.BLOCKED}:
@@ -89,7 +89,7 @@ def _sources(
             found[seed] = ArtifactSource(mirror=mirror, not_seed=_not_seed(policy.seed, needing, outside))
         receiving = [name for name in receiving if name != seed]
         built = artifacts[seed] if artifacts[seed].derived else None
-        # All of it is copied, the base as well, also to a Spark that lacks nothing but the packages.
+        # The whole image is copied, even to a Spark that has its base.
         size = built.have + built.missing if built else 0
         sources.append(_SourceHost(seed, 0, policy.parallel, size))
     for name in receiving:
@@ -98,14 +98,15 @@ def _sources(
 
 
 def _may_send(artifact: Artifact) -> bool:
-    """Tell whether there is room for what sending takes: an image is written to a file first."""
+    """Return whether there is space to send: an image is exported to a file first."""
     return artifact.type is not ArtifactType.IMAGE or artifact.free >= TO_SEND * _unpacked(artifact)
 
 
 def _may_receive(artifact: Artifact, host: Host) -> bool:
-    """Tell whether the Spark can take an image's file; a registry or the mirror then gives it its digest.
+    """Return whether the Spark can load an image's file and then get its digest from a registry or the
+    mirror.
 
-    A derived image brings its name along.
+    A derived image has its name in the file.
     """
     if artifact.type is not ArtifactType.IMAGE:
         return True
@@ -118,7 +119,7 @@ def _unpacked(artifact: Artifact) -> int:
 
 
 def _seed(declared: str, outside: list[str], artifacts: Mapping[str, Artifact]) -> str:
-    """Return who downloads: the declared Spark if it needs the thing, else the one that has most of it."""
+    """Return who downloads: the declared seed if it needs the artifact, else the host that has most of it."""
     if declared != AUTO and declared in outside:
         return declared
     return max(outside, key=lambda name: artifacts[name].have)  # the first of equals
@@ -127,11 +128,11 @@ def _seed(declared: str, outside: list[str], artifacts: Mapping[str, Artifact]) 
 def _not_seed(declared: str, needing: list[str], outside: list[str]) -> str:
     if declared not in needing:
         return f"the seed {declared} does not need it, or cannot be changed now"
-    return f"the seed {declared} {'has no room to send it' if declared in outside else 'is offline'}"
+    return f"the seed {declared} {'has no space to send it' if declared in outside else 'is offline'}"
 
 
 def _take(name: str, sources: list[_SourceHost], hosts: Mapping[str, Host]) -> ArtifactSource:
-    """Choose a source with a free slot, the nearest first; from then on the Spark is a source, too."""
+    """Choose a source with a free slot, the nearest first; afterwards the host is a source, too."""
     free = [one for one in sources if one.slots]
     chosen = min(free, key=lambda one: (not near(hosts[name], hosts[one.name]), one.depth))
     chosen.slots -= 1
@@ -140,27 +141,27 @@ def _take(name: str, sources: list[_SourceHost], hosts: Mapping[str, Host]) -> A
 
 
 def near(one: Host, other: Host) -> bool:
-    """Tell whether two Sparks are linked by the fabric: members of one cluster are."""
+    """Return whether the fabric links two Sparks, as members of one cluster."""
     return one.member is not None and other.member is not None and one.member.cluster == other.member.cluster
 
 
 def fetches(plan: HostPlan) -> Iterator[FetchOperation]:
-    """Yield the operations of a plan that fetch something, blocked ones as well."""
+    """Return the fetch operations of a plan, blocked ones included."""
     operations = (one for change_set in plan.change_sets for one in change_set.operations)
     return (one for one in operations if isinstance(one, FetchOperation))
 
 
-def settled(plan: HostPlan, sources: Sources, lacks: Lacks | None = None) -> HostPlan:
-    """Return the plan with the source of each artifact; blocked where there is none, or it lacks it."""
+def apply_sources(plan: HostPlan, sources: Sources, lacks: Lacks | None = None) -> HostPlan:
+    """Return the plan with the source of each artifact; blocked if no source has it."""
     if not any(host == plan.host for host, _ in sources):
         return plan
     missing = {key: diagnostic for (host, key), diagnostic in (lacks or {}).items() if host == plan.host}
     return replace(
-        plan, change_sets=tuple(_settled(plan.host, one, sources, missing) for one in plan.change_sets)
+        plan, change_sets=tuple(_with_sources(plan.host, one, sources, missing) for one in plan.change_sets)
     )
 
 
-def _settled(
+def _with_sources(
     host: str, change_set: ChangeSet, sources: Sources, missing: Mapping[str, Diagnostic]
 ) -> ChangeSet:
     operations: list[Operation] = []

@@ -15,7 +15,7 @@ _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 @dataclass(frozen=True)
 class Group:
-    """Sparks whose plans are the same but for names, addresses and free space; at least one."""
+    """One or more Sparks whose plans differ only in names, addresses and free space."""
 
     plans: tuple[HostPlan, ...]
 

@@ -1,4 +1,4 @@
-"""What can be known of a service before anything is touched, for ``sparkfleet check`` and for the plan."""
+"""Checks of a service's configuration, for ``sparkfleet check`` and the plan."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The plan as data: operations on each host, grouped by what they change. No I/O, no rendering.
 
-An operation (``plan/operations.py``) carries everything that its execution needs. Its fields describe it to
-people and programs that read the plan: nothing decides by them what is done.
+An operation (``plan/operations.py``) has everything that its execution needs. Its fields describe it in the
+report and in JSON; nothing reads them to decide what to do.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Step(StrEnum):
 
 
 EVERY_STEP = tuple(step for step in Step if step is not Step.VERIFY)
-"""The steps of `deploys/serve.py`."""
+"""The steps of ``deploys/serve.py``."""
 
 
 class ChangeKind(StrEnum):
@@ -111,7 +111,7 @@ class Operation(ABC):
         return None
 
     def essence(self) -> object:
-        """Return what is equal on hosts on which it does the same, whatever their names and free space."""
+        """Return what is equal on hosts where it does the same, regardless of names and free space."""
         return (self.type, self.fields())
 
 

@@ -1,4 +1,4 @@
-"""What a fleet needs on its disks: what is declared, what runs, and what a rollback goes back to."""
+"""What a fleet needs on its disks: declared, running, and for a rollback."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sparkfleet.plan import desired
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?<=sparkfleet/derived:)[0-9a-f]{16}")
-"""What tells an image from all others: its digest, or the hash of what it is derived from."""
+"""What identifies an image: its digest, or the hash in the name of a derived one."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Images by digest, models by repository and commit: wanted somewhere in the fleet, so kept everywhere.
+    """Images by digest, models by repository and commit: needed somewhere in the fleet, so kept on all hosts.
 
-    A model that another Spark serves is kept here as well: it is what that Spark's copy can come from.
+    A host can be the copy source of a model that another host serves.
     """
 
     digests: frozenset[str] = frozenset()
     revisions: frozenset[tuple[str, str]] = frozenset()
     repositories: frozenset[str] = frozenset()
-    """Of which every commit is kept, since nobody knows which one is needed."""
+    """Every commit of these is kept, since the needed one is unknown."""
 
     def __or__(self, other: Needs) -> Needs:
         """Return the needs of both."""
@@ -35,17 +35,17 @@ class Needs:
         )
 
     def has(self, repo: str, revision: str) -> bool:
-        """Tell whether a model at a commit is needed."""
+        """Return whether a model at a commit is needed."""
         return (repo, revision) in self.revisions or repo in self.repositories
 
 
 def digests_of(names: Iterable[str]) -> frozenset[str]:
     """Return the digests in names of images; of derived ones their tags."""
-    return frozenset(digest for word in names for digest in _DIGEST.findall(word))
+    return frozenset(digest for name in names for digest in _DIGEST.findall(name))
 
 
 def declared(host: Host) -> Needs:
-    """Return what the host's file asks for."""
+    """Return what the host file declares."""
     return Needs(
         digests_of(name for service in host.services for name in service.image.names),
         frozenset((w.repo, w.revision) for service in host.services for w in service.repositories),
@@ -53,31 +53,31 @@ def declared(host: Host) -> Needs:
 
 
 def needed_generations(stored: Stored, keep: int = 0) -> Iterator[StoredGeneration]:
-    """Yield what serves, what a rollback goes back to, and the newest ``keep`` others of each service."""
+    """Yield the current generation, the rollback target, and the newest ``keep`` others of each service."""
     for service in stored.services.values():
         if service.current is not None:
             yield service.current
         yield from service.last_good
         current = service.current.id if service.current else ""
-        others = [one for one in service.generations if one.id != current]
-        yield from others[-keep:] if keep else ()
+        older = [one for one in service.generations if one.id != current]
+        yield from older[-keep:] if keep else ()
 
 
-def there(stored: Stored, keep: int = 0) -> Needs:
-    """Return what runs or was last good on a Spark, and what any container there was made from.
+def of_host(stored: Stored, keep: int = 0) -> Needs:
+    """Return what runs or passed its gate last on a Spark, and the images of all its containers.
 
-    Read from the state, not from this disk: what a host lost can come from another one's copy.
+    Read from the state, not from the disk: a file that this host lost can be copied from another host.
     """
     generations = tuple(needed_generations(stored, keep))
     used = {path for one in generations for path in one.uses}
     used |= {path for container in stored.containers for path in container.uses}
-    here = {
+    used_revisions = {
         (repository.repo, one.revision)
         for repository in stored.repositories
         for one in repository.revisions
         if one.path in used
     }
-    known = here | {(one.model, one.revision) for one in generations}
+    known = used_revisions | {(one.model, one.revision) for one in generations}
     named = {name for one in generations for name in one.names}
     return Needs(
         _digests(stored, generations), frozenset(known), frozenset(named - {repo for repo, _ in known})
@@ -85,7 +85,7 @@ def there(stored: Stored, keep: int = 0) -> Needs:
 
 
 def needed_caches(host: Host, stored: Stored, keep: int = 0) -> frozenset[str]:
-    """Return the names of the compile caches that this very Spark needs."""
+    """Return the names of the compile caches that this Spark needs."""
     generations = tuple(needed_generations(stored, keep))
     named = {path for one in generations for path in one.caches}
     named |= {path for container in stored.containers for path in container.caches}
@@ -97,7 +97,7 @@ def needed_caches(host: Host, stored: Stored, keep: int = 0) -> frozenset[str]:
 
 
 def in_use(image: StoredImage, stored: Stored) -> bool:
-    """Tell whether a container on this Spark, whoever's and in whatever state, was made from an image."""
+    """Return whether any container on this Spark, in any state, was created from an image."""
     return any(container.image_id == image.id for container in stored.containers)
 
 

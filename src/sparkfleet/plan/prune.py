@@ -76,13 +76,13 @@ class HostPrune:
 
     host: str
     items: tuple[Item, ...] = ()
-    others: tuple[Item, ...] = ()
+    unmanaged: tuple[Item, ...] = ()
     """Unmanaged items that nothing needs: listed, never removed."""
     diagnostic: Diagnostic | None = None
 
     @property
     def bytes(self) -> int:
-        """Return what is freed, at most."""
+        """Return the bytes that are freed, at most."""
         return sum(item.bytes for item in self.items)
 
 
@@ -98,13 +98,13 @@ Seen = tuple[Host, Observed | Diagnostic]
 
 
 def fleet_prune(seen: Sequence[Seen], options: PruneOptions) -> FleetPrune:
-    """Return what may go. What any Spark of the fleet declares, runs or would roll back to stays on all."""
+    """Return what may be removed: nothing that any Spark declares, runs or could roll back to."""
     needed, unknown = Needs(), []
     for host, observed in seen:
         needed |= needs.declared(host)
         diagnostic = _diagnostic(host, observed)
         if diagnostic is None:
-            needed |= needs.there(_stored(observed), options.keep)
+            needed |= needs.of_host(_stored(observed), options.keep)
         elif host.name not in options.exclude_hosts:
             unknown.append(host.name)
     hosts = []
@@ -154,18 +154,18 @@ def _ordered(items: Iterable[Item]) -> tuple[Item, ...]:
 
 
 def _is_due(used: float, options: PruneOptions) -> bool:
-    """Tell whether something was not used for long enough; what nobody knows the age of is never old."""
+    """Return whether an item was unused for long enough; an unknown age is never old."""
     return not options.older_than_s or (used > 0 and options.now - used >= options.older_than_s)
 
 
 def is_named(item: Item, names: Iterable[str]) -> bool:
-    """Tell whether one of the names means this item: of a model with or without commit, of an image any."""
+    """Return whether a name matches this item: a model with or without commit, any name of an image."""
     known = {item.name, item.name.partition("@")[0], *item.refs, *(familiar(ref) for ref in item.refs)}
     return any(name in known or familiar(name) in known for name in names)
 
 
 def familiar(reference: str) -> str:
-    """Return an image's name as people know it: without ``docker.io/``, and as from its own registry."""
+    """Return an image's short name: without ``docker.io/``, with its original registry."""
     return re.sub(r"^docker\.io/(library/)?", "", image_refs.plain(reference))
 
 
@@ -176,7 +176,7 @@ def _images(stored: Stored, needed: Needs) -> Iterator[Item]:
             continue
         known = [ours[familiar(ref)] for ref in image.refs if familiar(ref) in ours]
         used = max([entry.at for entry in known] + [_promoted(stored, image)])
-        is_ours = len(known) == len(image.refs)  # a name that somebody else gave it makes it theirs as well
+        is_ours = len(known) == len(image.refs)  # a name of another owner makes it unmanaged
         name = min(image.refs, key=lambda ref: ("@" in ref, ref))
         yield Item(Kind.IMAGE, _short(name), image.id, image.bytes, used, is_ours, image.refs)
 
@@ -192,21 +192,23 @@ def _promoted(stored: Stored, image: StoredImage) -> float:
 
 
 def _newest(stored: Stored, concerns: Callable[[StoredGeneration], bool]) -> float:
-    kept = [one for service in stored.services.values() for one in service.generations]
-    return max((one.promoted_at for one in kept if concerns(one)), default=0.0)
+    remaining = [one for service in stored.services.values() for one in service.generations]
+    return max((one.promoted_at for one in remaining if concerns(one)), default=0.0)
 
 
 @dataclass(frozen=True)
 class _Leaving:
-    """Which revisions go (repository's path, commit), and the shared files that staying ones link to."""
+    """Revisions to remove (repository's path, commit), and the shared files of the remaining ones."""
 
     revisions: frozenset[tuple[str, str]]
     staying_files: frozenset[str] = frozenset()
 
     def stays(self, repository: StoredRepository) -> set[str]:
-        """Return the blobs of a repository's revisions that stay."""
-        kept = [one for one in repository.revisions if (repository.path, one.revision) not in self.revisions]
-        return {name for one in kept for name in one.blobs}
+        """Return the blobs of a repository's remaining revisions."""
+        remaining = [
+            one for one in repository.revisions if (repository.path, one.revision) not in self.revisions
+        ]
+        return {name for one in remaining for name in one.blobs}
 
 
 def _models(stored: Stored, needed: Needs, options: PruneOptions) -> Iterator[Item]:
@@ -247,13 +249,13 @@ def _revision_used(one: StoredRevision, stored: Stored) -> float:
 def _revisions(
     repository: StoredRepository, free: Sequence[StoredRevision], leaving: _Leaving, stored: Stored
 ) -> Iterator[Item]:
-    """Yield the revisions that nothing needs. Each blob's bytes are counted once, and of none that stays."""
+    """Yield the unneeded revisions. Bytes of each blob count once, those of remaining blobs not at all."""
     counted = leaving.stays(repository)
     all_go = all((repository.path, one.revision) in leaving.revisions for one in repository.revisions)
     last = free[-1] if free and all_go else None
     for one in free:
         if not one.changed and one is not last:
-            continue  # recorded, and nothing of it is there
+            continue  # recorded, but not on the disk
         names = set(repository.blobs) if one is last else set(one.blobs)
         fresh = [repository.blobs[name] for name in sorted(names - counted) if name in repository.blobs]
         if (repository.path, one.revision) in leaving.revisions:
@@ -277,10 +279,10 @@ def _caches(host: Host, stored: Stored, options: PruneOptions) -> Iterator[Item]
 
 
 def _generations(stored: Stored, options: PruneOptions) -> Iterator[Item]:
-    kept = {one.id for one in needs.needed_generations(stored, options.keep)}
+    remaining = {one.id for one in needs.needed_generations(stored, options.keep)}
     for name, service in stored.services.items():
         for one in service.generations:
-            if one.id not in kept:
+            if one.id not in remaining:
                 yield Item(Kind.GENERATION, f"{name} {one.id}", one.path, one.bytes, one.promoted_at)
 
 
@@ -290,6 +292,6 @@ def _evidence(stored: Stored) -> Iterator[Item]:
 
 
 def limited(plan: FleetPrune, names: Iterable[str]) -> FleetPrune:
-    """Return the plan of some Sparks alone; what the others need was counted all the same."""
+    """Return the plan of some Sparks; the needs of the others are already considered."""
     chosen = set(names)
     return replace(plan, hosts=tuple(host for host in plan.hosts if host.host in chosen))

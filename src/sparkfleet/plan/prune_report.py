@@ -42,15 +42,15 @@ def _host_lines(plan: HostPrune, programs: bool) -> list[str]:
         lines = [f"{name} {len(plan.items)} to remove, up to {size(plan.bytes)}"]
         lines += [f"  ~ {'programs'.ljust(KIND_WIDTH)} updated first"] if programs else []
         lines += [_line("-", item) for item in plan.items]
-    return [*lines, *_other_lines(plan.others)]
+    return [*lines, *_unmanaged_lines(plan.unmanaged)]
 
 
-def _other_lines(others: tuple[Item, ...]) -> list[str]:
-    if not others:
+def _unmanaged_lines(unmanaged: tuple[Item, ...]) -> list[str]:
+    if not unmanaged:
         return []
     head = "  = not managed by sparkfleet, and not needed (--include-unmanaged NAME removes it):"
-    lines = [_line("=", item) for item in others[:LISTED_OTHERS]]
-    more = others[LISTED_OTHERS:]
+    lines = [_line("=", item) for item in unmanaged[:LISTED_OTHERS]]
+    more = unmanaged[LISTED_OTHERS:]
     if more:
         lines.append(f"  = and {len(more)} more, {size(sum(item.bytes for item in more))}")
     return [head, *lines]
@@ -70,7 +70,7 @@ def prune_data(plan: FleetPrune) -> dict[str, Any]:
                 "problem": host.diagnostic.message if host.diagnostic else None,
                 "bytes": host.bytes,
                 "items": [_item(item) for item in host.items],
-                "others": [_item(item) for item in host.others],
+                "others": [_item(item) for item in host.unmanaged],
             }
             for host in plan.hosts
         ],

@@ -1,4 +1,4 @@
-"""What a Spark keeps of a service (``current.json``) against its container and against the declaration."""
+"""The record of a service on the Spark (``current.json``), compared with container and declaration."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from sparkfleet.probe.observed import ContainerSeen
 
 
 def path_of(service: str) -> str:
-    """Return where a Spark keeps a service's record."""
+    """Return the path of a service's record."""
     return f"{STATE_DIR}/services/{service}/current.json"
 
 
-def lost(desired: Generation, kept: Mapping[str, Any]) -> list[FieldChange]:
-    """Return that the record is gone; nothing when it is there."""
-    if kept:
+def missing_record(desired: Generation, record: Mapping[str, Any]) -> list[FieldChange]:
+    """Return a change if the record is missing."""
+    if record:
         return []
     note = "what a rollback goes back to"
     return [FieldChange(Action.ADD, "record", path_of(desired.service), note=note)]
 
 
-def made_by_hand(own: ContainerSeen, desired: Generation, kept: Mapping[str, Any]) -> list[FieldChange]:
-    """Return that the container is not the promoted one: its supervisor will not start it after a reboot.
+def unpromoted(own: ContainerSeen, desired: Generation, record: Mapping[str, Any]) -> list[FieldChange]:
+    """Return a change if the container is not the promoted one, which its supervisor would not start after a
+    reboot.
 
     Without a record, a container without the label of the declared generation may never have passed the gate.
     """
-    promoted = (kept.get("container") or {}).get("id")
+    promoted = (record.get("container") or {}).get("id")
     if promoted and promoted != own.id:
         new = f"{promoted[:12]} as promoted"
         return [FieldChange(Action.CHANGE, "container", "id", f"{own.id[:12]} made by hand", new)]
     label = (own.config.get("Labels") or {}).get(LABEL_GENERATION, "")
-    return lost(desired, kept) if not kept and label != desired.id else []
+    return missing_record(desired, record) if not record and label != desired.id else []
 
 
-def live_generation(desired: Generation, kept: Mapping[str, Any]) -> Generation:
-    """Return the generation for a change that keeps the container, with the declared unit, gate, limits.
+def live_generation(desired: Generation, record: Mapping[str, Any]) -> Generation:
+    """Return the generation of an update in place: the recorded one with the declared unit, gate and limits.
 
-    The container may spell the same flags differently (order, defaults): its record must go on telling how it
-    was made, or a rollback would make another one.
+    Argv stays as recorded: the container may have the same flags in another order, and a rollback must
+    recreate exactly that container.
     """
-    if not kept:
+    if not record:
         return desired
     return replace(
-        Generation.from_json(dict(kept)),
+        Generation.from_json(dict(record)),
         unit=desired.unit,
         gate=desired.gate,
         recipe=desired.recipe,

@@ -18,14 +18,15 @@ FIELD_WIDTH = 12
 
 
 MANY = 12
-"""Up to so many Sparks each has lines of its own; of more, those with the same plan are shown once."""
+"""Fleets with more Sparks than this show equal plans once."""
 WIDTH = 110
 
 
 def plan_text(plan: Plan) -> str:
     """Return the whole report: every host in order, unknown ones last, then the counts.
 
-    Of a fleet with MANY Sparks the counts come first as well, and Sparks with the same plan are one group.
+    For a fleet of more than MANY Sparks, the counts also come first, and Sparks with equal plans are one
+    group.
     """
     single, clusters = split_clusters(plan)
     joint = [line for one in clusters for line in cluster_lines(one)]
@@ -40,9 +41,7 @@ def plan_text(plan: Plan) -> str:
 
 
 def summary(plan: Plan) -> str:
-    """Return the last line: how many hosts are in which state; states without hosts are left out but the
-    first two.
-    """
+    """Return the last line: the number of hosts by state. Blocked and unknown only if there are any."""
     counts = [f"{plan.count(HostState.CHANGE)} to change", f"{plan.count(HostState.UNCHANGED)} unchanged"]
     counts += [f"{n} blocked" for n in [plan.count(HostState.BLOCKED)] if n]
     counts += [f"{n} unknown" for n in [plan.count(HostState.UNKNOWN)] if n]
@@ -50,7 +49,7 @@ def summary(plan: Plan) -> str:
 
 
 def group_lines(group: Group) -> Iterator[str]:
-    """Yield the lines of a group: those of its first Spark, under the number and the names of all."""
+    """Yield the lines of a group: number and names of its Sparks, then the plan of the first."""
     first = group.first
     if len(group.plans) == 1:
         yield from host_lines(first)
@@ -71,10 +70,10 @@ def host_lines(plan: HostPlan) -> Iterator[str]:
     """Yield the lines of one host."""
     name = plan.host.ljust(HOST_WIDTH)
     if plan.unknown:
-        first, *others = plan.unknown.each
+        first, *rest = plan.unknown.each
         yield f"{name} unknown: {first.message}"
         yield from _diagnostic_lines(first)
-        for diagnostic in others:
+        for diagnostic in rest:
             yield f"  ! and         {diagnostic.message}"
             yield from _diagnostic_lines(diagnostic)
     elif not plan.change_sets:
@@ -97,7 +96,7 @@ def change_set_lines(name: str, change_set: ChangeSet) -> Iterator[str]:
 
 
 def cluster_lines(change: ClusterChange) -> Iterator[str]:
-    """Yield the lines of a cluster: its members, what changes on all, and what on some alone."""
+    """Yield the lines of a cluster: members, common changes, and changes of some members."""
     first = change.first
     title = f"{first.title or first.subject} ({names(change.hosts)})"
     yield f"{change.cluster.ljust(HOST_WIDTH)} {title.ljust(TITLE_WIDTH)} {cost(first)}".rstrip()
@@ -116,7 +115,7 @@ def _on(line: str, hosts: Sequence[str]) -> str:
 
 _FIRST = ("state", "name", "image", "pull", "model", "weights", "served name", "port", "flag", "env")
 _PLACES = {name: place for place, name in enumerate(_FIRST)}
-"""People look for image, model and flags first; other fields follow in the order of the operations."""
+"""Image, model and flags first; other fields follow in the order of the operations."""
 
 
 def _place(change: FieldChange) -> int:

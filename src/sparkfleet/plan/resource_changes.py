@@ -81,7 +81,7 @@ def _changes(kind: str, differences: Sequence[Difference]) -> tuple[FieldChange,
 
 
 def _notes(resources: Sequence[Resource], observed: Observed) -> list[Note]:
-    """Return what is offered, but not done."""
+    """Return notes on available changes that are not declared."""
     return [
         Note(Step.HOST, resource.kind, note.key, note.new, note.note)
         for resource in resources

@@ -1,4 +1,4 @@
-"""The fields in which a running service differs from the declared one, each with old and new, by meaning."""
+"""The fields in which a running service differs from the declared one, compared by meaning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import desired
 from sparkfleet.plan.model import Action, FieldChange
-from sparkfleet.plan.staging import image_here
+from sparkfleet.plan.staging import present_image
 from sparkfleet.probe.observed import ContainerSeen, ImageSeen, Observed, UnitSeen
 from sparkfleet.runtimes.docker import compare as compare_container
 
@@ -28,8 +28,8 @@ class Baseline:
 
     container: ContainerSeen
     image: ImageSeen | None
-    kept: Mapping[str, Any]
-    """What the Spark keeps of its generation (may be empty)."""
+    record: Mapping[str, Any]
+    """The service's record on the Spark; may be empty."""
 
 
 def _change(field: str, key: str, old: str | None, new: str | None, note: str = "") -> FieldChange:
@@ -54,7 +54,7 @@ class ContainerChanges:
 def container_changes(
     host: Host, service: Service, expected: Generation, observed: Observed, base: Baseline | None
 ) -> ContainerChanges:
-    """Return every field that needs a new container; all of them as additions when there is none."""
+    """Return every field that needs a new container; all as additions if there is no container."""
     engine, own = _argument_changes(service, expected, base)
     image = _image_changes(service.image, observed, base)
     environment = _environment_changes(dict(expected.env), base)
@@ -69,7 +69,7 @@ def short_digest(reference: str) -> str:
 
 
 def image_name(reference: str) -> str:
-    """Return the name that people know of a reference: without digest, ``docker.io/`` and ``localhost/``."""
+    """Return the short name of a reference: without digest, ``docker.io/`` and ``localhost/``."""
     name = image_refs.plain(reference).split("@", maxsplit=1)[0]
     return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", name)
 
@@ -78,9 +78,9 @@ def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -
     new = short_digest(image.digest) if image.derived_packages is None else image_name(image.pull_ref)
     if base is None:
         return [_change("image", "", None, image.display, new)]
-    here = image_here(image, observed)
+    present = present_image(image, observed)
     used = str(base.container.config.get("Image") or "")
-    same = here.id == base.container.image_id if here else image.mark in used
+    same = present.id == base.container.image_id if present else image.mark in used
     if same:
         return []
     note = f"{short_digest(used) or short_digest(base.container.image_id)} → {new}"
@@ -120,7 +120,7 @@ def _model_changes(old_model: str, old_revision: str, service: Service) -> list[
 
 
 def shown(name: str, value: str | None) -> str | None:
-    """Return a variable's value for people: hidden where its name says that it is a secret."""
+    """Return a variable's value for the report, hidden if its name suggests a secret."""
     if value is None:
         return None
     return "(hidden)" if SECRET_NAME.search(name) else value or '""'
@@ -155,7 +155,7 @@ def _setting_changes(
 
 
 def unit_changes(expected: Generation, seen: UnitSeen | None, running: bool) -> list[FieldChange]:
-    """Return what differs in the unit: text, drop-ins, enablement, and whether it holds the engine."""
+    """Return the changes of the unit: text, drop-ins, enablement, state, and the supervisor's version."""
     name = expected.unit_name
     if seen is None or seen.text is None:
         return [_change("unit", name, None, "enabled")]
@@ -194,9 +194,9 @@ def _line_changes(name: str, old: str, new: str) -> list[FieldChange]:
     return changes or [_change("unit", name, "only order or spacing differ", "as declared")]
 
 
-def gate_changes(expected: Gate, kept: Mapping[str, Any]) -> list[FieldChange]:
-    """Return how the declared gate differs from the one that the Spark keeps for its rollbacks."""
-    have = kept.get("gate", {})
+def gate_changes(expected: Gate, record: Mapping[str, Any]) -> list[FieldChange]:
+    """Return how the declared gate differs from the recorded one."""
+    have = record.get("gate", {})
     changes = []
     for field in dataclasses.fields(Gate):
         old, new = have.get(field.name), getattr(expected, field.name)
@@ -205,22 +205,22 @@ def gate_changes(expected: Gate, kept: Mapping[str, Any]) -> list[FieldChange]:
     return changes
 
 
-def rank_changes(expected: Rank | None, kept: Mapping[str, Any]) -> list[FieldChange]:
-    """Return how a service's place in a cluster differs from the one that the Spark keeps."""
-    old, new = _rank_text(_kept_rank(kept)), _rank_text(expected)
-    return [_change("cluster", "", old, new)] if kept and old != new else []
+def rank_changes(expected: Rank | None, record: Mapping[str, Any]) -> list[FieldChange]:
+    """Return how a service's place in a cluster differs from the recorded one."""
+    old, new = _rank_text(_recorded_rank(record)), _rank_text(expected)
+    return [_change("cluster", "", old, new)] if record and old != new else []
 
 
-def make_changes(expected: Rank | None, kept: Mapping[str, Any]) -> list[FieldChange]:
-    """Return that something differs which all ranks share, and which may stand in no field of this one."""
-    had = _kept_rank(kept)
+def fingerprint_changes(expected: Rank | None, record: Mapping[str, Any]) -> list[FieldChange]:
+    """Return a change if the ranks' common settings differ: not all are fields of this rank."""
+    had = _recorded_rank(record)
     if had is None or expected is None or had.make == expected.make:
         return []
-    return [_change("cluster", "make", had.make, expected.make)]
+    return [_change("cluster", "fingerprint", had.make, expected.make)]
 
 
-def _kept_rank(kept: Mapping[str, Any]) -> Rank | None:
-    return Generation.from_json(dict(kept)).rank if kept else None
+def _recorded_rank(record: Mapping[str, Any]) -> Rank | None:
+    return Generation.from_json(dict(record)).rank if record else None
 
 
 def _rank_text(rank: Rank | None) -> str | None:

@@ -10,9 +10,9 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost.artifacts.fetch.rates import COPY, DOWNLOAD, PULL
 from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
 from sparkfleet.plan.artifacts import Artifact, ArtifactType
-from sparkfleet.plan.freeable import freeable
 from sparkfleet.plan.model import Note, Step
 from sparkfleet.plan.operations import BuildImage, FetchOperation, FetchWeights, FileToFetch, PullImage
+from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.units import size
 from sparkfleet.probe.observed import ImageSeen, Observed
 
@@ -20,11 +20,11 @@ UNPACK_FACTOR = 3
 """An unpacked image needs about this many times its compressed size, the download included."""
 
 SPARE_BYTES = 64 << 20
-"""Bytes that stay free on a disk for the Spark's own needs: journal, state, logs."""
+"""Bytes that remain free on a disk for journal, state and logs."""
 
 
 def artifacts(service: Service, observed: Observed) -> list[Artifact]:
-    """Return what there is of a service's image and models."""
+    """Return a service's image and models with their state on the host."""
     return [
         image_artifact(service.image, observed),
         *(weights_artifact(weights, observed) for weights in service.repositories),
@@ -32,30 +32,30 @@ def artifacts(service: Service, observed: Observed) -> list[Artifact]:
 
 
 def image_artifact(image: ImageRef, observed: Observed) -> Artifact:
-    """Return whether the image is there under its digest; a derived one: by its name and what it says."""
-    here = image_here(image, observed)
+    """Return the image's state: identified by its digest, a derived one by name and label."""
+    present = present_image(image, observed)
     free, rates = observed.disks["docker"].free, _rates(observed, PULL)
     if image.derived_packages is None:
-        have, missing = (here.size, 0) if here else (0, image.size)
-        return Artifact(ArtifactType.IMAGE, image.pull_ref, here is not None, have, missing, free, *rates)
+        have, missing = (present.size, 0) if present else (0, image.size)
+        return Artifact(ArtifactType.IMAGE, image.pull_ref, present is not None, have, missing, free, *rates)
     base = observed.images.get(image.base.pull_ref)
-    have = here.size if here else base.size if base else 0
-    missing = 0 if here else image.derived_packages.size + (0 if base else image.size)
-    whole, identity = here is not None, here.id if here else ""
+    have = present.size if present else base.size if base else 0
+    missing = 0 if present else image.derived_packages.size + (0 if base else image.size)
+    whole, identity = present is not None, present.id if present else ""
     made = Artifact(ArtifactType.IMAGE, image.pull_ref, whole, have, missing, free, *rates)
     return replace(made, derived=True, identity=identity)
 
 
-def image_here(image: ImageRef, observed: Observed) -> ImageSeen | None:
-    """Return the image as it is on the Spark; None: it is not there, or its name was given to another."""
-    here = observed.images.get(image.pull_ref)
-    if here is None or image.derived_packages is None:
-        return here
-    return here if here.labels.get(LABEL_DERIVED) == image.pull_ref.rpartition(":")[2] else None
+def present_image(image: ImageRef, observed: Observed) -> ImageSeen | None:
+    """Return the image on the Spark; None if missing, or if its name belongs to another image."""
+    present = observed.images.get(image.pull_ref)
+    if present is None or image.derived_packages is None:
+        return present
+    return present if present.labels.get(LABEL_DERIVED) == image.pull_ref.rpartition(":")[2] else None
 
 
 def weights_artifact(weights: Weights, observed: Observed) -> Artifact:
-    """Return how much of a model at its commit is there as locked."""
+    """Return a model's state: how much of its commit is present as locked."""
     wrong = wrong_files(weights, observed)
     missing = sum(file.size for file, _ in wrong.values())
     return Artifact(
@@ -74,16 +74,16 @@ def _rates(observed: Observed, kind: str) -> tuple[int, int]:
 
 
 def operations(service: Service, observed: Observed) -> list[FetchOperation]:
-    """Return what is fetched for a service: its image, the model and its drafters, where not complete."""
+    """Return the fetches of a service: image, model and drafters, if incomplete."""
     image = image_operation(service.image, observed)
     weights = (weights_operation(one, observed) for one in service.repositories)
     return [one for one in (image, *weights) if one is not None]
 
 
 def notes(service: Service, observed: Observed) -> list[Note]:
-    """Return what is to be known of them."""
+    """Return notes on the image: packages that its build adds."""
     added = service.image.derived_packages
-    if added is None or image_here(service.image, observed):
+    if added is None or present_image(service.image, observed):
         return []
     return [Note(Step.IMAGE, "packages", text=", ".join(added.packages), remark=_LACKING)]
 
@@ -102,20 +102,20 @@ def image_operation(image: ImageRef, observed: Observed) -> PullImage | BuildIma
 
 
 def weights_key(weights: Weights) -> str:
-    """Return the key of what is fetched together: a repository's locked files, or one model of it."""
+    """Return the artifact key: a repository at its commit, with the file if only one is fetched."""
     return f"{snapshot_key(weights)} {weights.file}" if weights.file else snapshot_key(weights)
 
 
 def snapshot_key(weights: Weights) -> str:
-    """Return the key of a repository's files in what was observed."""
+    """Return the key of a repository's files in Observed."""
     return f"{weights.repo}@{weights.revision}"
 
 
 def wrong_files(weights: Weights, observed: Observed) -> dict[str, tuple[WeightFile, str]]:
-    """Return the files of the locked commit that are not there as locked, each with what is wrong with it.
+    """Return the files of the locked commit that are not present as locked, each with the reason.
 
-    Partial: it has fewer bytes. Changed: more bytes, or by its hash another content. Foreign: it is linked to
-    a content that this commit does not have.
+    Partial: fewer bytes. Changed: more bytes, or another hash. Unexpected: linked to content that is not part
+    of this commit.
     """
     have: Mapping[str, tuple[int, str]] = observed.weights.get(snapshot_key(weights), {})
     hashed = observed.hashed.get(snapshot_key(weights), {})
@@ -152,16 +152,16 @@ def weights_operation(weights: Weights, observed: Observed) -> FetchWeights | No
     )
 
 
-_KEPT = {
+_DISKS = {
     "models": ("weights", "or put models_dir on another disk"),
     "docker": ("image", "docker image prune"),
     "state": ("the journal of a rollout", "free some space"),
 }
-"""File system -> what of ours lies on it, and how to make room there."""
+"""File system -> what sparkfleet stores on it, and how to free space there."""
 
 
 def _prunable(host: Host, observed: Observed, names: list[str]) -> list[str]:
-    found = freeable(host, observed)
+    found = reclaimable(host, observed)
     count = sum(found.get(name, 0) for name in names)
     return [f"sparkfleet prune INVENTORY (at most {size(count)} that sparkfleet fetched)"] if count else []
 
@@ -170,7 +170,7 @@ def disk_diagnostic(host: Host, service: Service, observed: Observed) -> Diagnos
     """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do."""
     missing = (wrong_files(weights, observed) for weights in service.repositories)
     needed = {"models": sum(file.size for files in missing for file, _ in files.values())}
-    if image_here(service.image, observed) is None:
+    if present_image(service.image, observed) is None:
         needed["docker"] = image_artifact(service.image, observed).missing * UNPACK_FACTOR
     needed["state"] = 0
     need: dict[tuple[int, int], list[str]] = {}
@@ -181,8 +181,8 @@ def disk_diagnostic(host: Host, service: Service, observed: Observed) -> Diagnos
         count = SPARE_BYTES + sum(needed[name] for name in names)
         if free < count:
             path = observed.disks[names[0]].path
-            what = ", ".join(_KEPT[name][0] for name in names)
-            room = "; ".join([*_prunable(host, observed, names), *(_KEPT[name][1] for name in names)])
+            what = ", ".join(_DISKS[name][0] for name in names)
+            room = "; ".join([*_prunable(host, observed, names), *(_DISKS[name][1] for name in names)])
             return Diagnostic(
                 f"{host.name}: {path}",
                 f"{size(free)} free, {size(count)} needed for {service.name} ({what})",

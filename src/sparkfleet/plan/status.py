@@ -20,29 +20,29 @@ class ServiceStatus:
 
     name: str
     model: str
-    """Repository of the model that passed the gate last; "" when the Spark keeps no record."""
+    """Repository of the model that passed the gate last; "" without a record."""
     served_name: str
     port: int
     state: str
-    """Docker's word: running, exited ...; absent when there is no container."""
+    """Docker's state: running, exited ...; absent without a container."""
     since: str
     """When the container was started, as docker writes it."""
     generation: str
     unit: str
-    """systemd's state: active running, failed ...; absent when there is no unit."""
+    """systemd's state: active running, failed ...; absent without a unit."""
     gate: Mapping[str, Any]
-    """What the gate measured when this generation passed it; empty when that is not known."""
+    """What the gate measured for this generation; empty if unknown."""
     cluster: str = ""
-    """The cluster that serves it together; "" = this Spark by itself."""
+    """The cluster that serves it; "": this Spark alone."""
     members: tuple[str, ...] = ()
     """Names of the cluster's Sparks, by rank."""
     degraded: str = ""
-    """Which members are lost, and how; "" when all are there."""
+    """Missing members with their state; "" when all serve."""
 
 
 @dataclass(frozen=True)
 class SparkStatus:
-    """One Spark: its services and its memory, or why it is not known."""
+    """One Spark: its services and memory, or why they are unknown."""
 
     host: str
     services: tuple[ServiceStatus, ...] = ()
@@ -70,7 +70,7 @@ def spark_status(host: str, seen: Observed | Diagnostic) -> SparkStatus:
     )
 
 
-def joined(found: Sequence[SparkStatus]) -> list[SparkStatus]:
+def join_members(found: Sequence[SparkStatus]) -> list[SparkStatus]:
     """Return the status of hosts probed together: each member names missing members of its cluster."""
     by_name = {spark.host: spark for spark in found}
     return [
@@ -98,20 +98,20 @@ def _lost(service: ServiceStatus, found: Mapping[str, SparkStatus]) -> str:
 
 
 def _service(name: str, container: ContainerSeen | None, seen: Observed) -> ServiceStatus:
-    kept = seen.generations.get(name, {})
+    record = seen.generations.get(name, {})
     unit = seen.units.get(unit_name(name))
     labels = (container.config.get("Labels") or {}) if container else {}
-    rank = kept.get("rank") or {}
+    rank = record.get("rank") or {}
     return ServiceStatus(
         name=name,
-        model=str(kept.get("model", "")),
-        served_name=str(kept.get("served_name", "")),
-        port=int(kept.get("port", 0)),
+        model=str(record.get("model", "")),
+        served_name=str(record.get("served_name", "")),
+        port=int(record.get("port", 0)),
         state=container.state if container else "absent",
         since=container.started_at if container and container.running else "",
         generation=str(labels.get(LABEL_GENERATION, "")),
         unit=" ".join(word for word in (unit.active, unit.sub) if word) if unit else "absent",
-        gate=dict(kept.get("gate_result") or {}),
+        gate=dict(record.get("gate_result") or {}),
         cluster=str(rank.get("cluster", "")),
         members=tuple(rank.get("hosts", ())),
     )

@@ -1,7 +1,7 @@
-"""What a verification of model files finds and would read: its own plan, beside that of a deploy. Pure.
+"""The plan of ``deploys/verify.py``: wrong model files, and files to hash. Pure.
 
-A file is right when it was hashed in its present state and its content is the locked one. What is partial,
-changed or foreign is known without reading; all else is read once.
+A file is verified when it was hashed in its present state and has the locked hash. Partial, changed and
+unexpected files are known without reading; all others are read once.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sparkfleet.plan.staging import snapshot_key, weights_key, wrong_files
 from sparkfleet.probe.observed import Observed
 
 AGAIN = "verify_again"
-"""pyinfra data (``--data verify_again=yes``): what was hashed before is read once more."""
+"""pyinfra data (``--data verify_again=yes``): hash all files again."""
 
 
 def verify_plan(host: Host, observed: Observed, whole: HostPlan, *, again: bool = False) -> HostPlan:
-    """Return what is to be hashed on a Spark and what is known to be wrong there.
+    """Return the files to hash on a Spark, and the known wrong ones.
 
-    ``whole`` is the plan of a deploy: of it only the programs are updated, since they hash.
-    ``again``: what was hashed before is read once more, for disks that are not trusted.
+    ``whole`` is the plan of a deploy: only its update of the programs is executed, since they hash.
+    ``again``: hash all files again, for disks that are not trusted.
     """
     if whole.unknown:
         return whole
@@ -48,7 +48,7 @@ def repositories(host: Host) -> tuple[Weights, ...]:
 
 
 def to_read(weights: Weights, observed: Observed, *, again: bool = False) -> tuple[WeightFile, ...]:
-    """Return the files whose content is not known: those that are there with their size, and not hashed."""
+    """Return the files of the right size that have no verified hash."""
     wrong = wrong_files(weights, observed)
     hashed = {} if again else observed.hashed.get(snapshot_key(weights), {})
     return tuple(

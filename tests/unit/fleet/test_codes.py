@@ -26,7 +26,7 @@ def ask_probe(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Diagnostic:
 
     monkeypatch.setattr(sudo, "password", lambda _: "")
     monkeypatch.setattr(probe, "probe_command", lambda _: "probe")
-    monkeypatch.setattr(probe, "ask", ask)
+    monkeypatch.setattr(probe, "run_shell", ask)
     found = probe._ask(HOST, cast("Any", None))
     assert isinstance(found, Diagnostic)
     return found
@@ -71,5 +71,5 @@ def test_an_unexpected_error_fails_the_operations_of_one_host_alone(monkeypatch:
     monkeypatch.setattr(executor, "RunContext", lambda *_: SimpleNamespace(run=run, log=lambda _: None))
     monkeypatch.setattr(executor, "refuse_stale", fail)
     nothing = cast("Any", None)
-    assert not executor._guarded(nothing, HOST, nothing, nothing, ())
+    assert not executor._execute_safely(nothing, HOST, nothing, nothing, ())
     assert [one.message for one in run.failures["spark-01"]] == ["ValueError: out of ideas"]

@@ -10,12 +10,12 @@ import pytest
 from sparkfleet.config.resolved import Host, Prepare, Stage
 from sparkfleet.plan import needs
 from sparkfleet.plan.artifacts import ArtifactSource as Source
-from sparkfleet.plan.cluster.join import joined
+from sparkfleet.plan.cluster.join import join_members
 from sparkfleet.plan.compute import host_plan, probe_request
-from sparkfleet.plan.fleet_staging import settled, spread
-from sparkfleet.plan.freeable import freeable
+from sparkfleet.plan.fleet_staging import apply_sources, choose_sources
 from sparkfleet.plan.model import ChangeSet, FieldChange, HostPlan, HostState, Step
 from sparkfleet.plan.prune import Kind, PruneOptions, fleet_prune
+from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.report import field_line, note_line
 from sparkfleet.probe.observed import Disk, Observed
 from sparkfleet.probe.stored import Staged, Stored, StoredGeneration, StoredImage, StoredService
@@ -106,21 +106,21 @@ def test_one_spark_builds_and_the_others_copy_also_where_they_are_offline() -> N
     hosts = {"a": named("a"), "b": named("b"), "c": offline}
     seen = {"a": fresh(hosts["a"]), "b": with_base(hosts["b"]), "c": fresh(offline)}
     plans = [host_plan(host, seen[name]) for name, host in hosts.items()]
-    found = {name: source for (name, key), source in spread(hosts, plans).items() if key == KEY}
+    found = {name: source for (name, key), source in choose_sources(hosts, plans).items() if key == KEY}
     size = NGC.size + ADDED.size  # the base goes along
     assert found == {
         "a": Source("b", size=size),
         "b": Source(),
         "c": Source("b", size=size),
     }
-    told = settled(plans[0], {("a", KEY): found["a"]})
+    told = apply_sources(plans[0], {("a", KEY): found["a"]})
     assert "9.0 GiB from b" in changed(only(told), "build").note
 
 
 def test_an_image_that_one_spark_has_is_built_nowhere_else() -> None:
     hosts = {"a": named("a"), "b": named("b")}
     plans = [host_plan(hosts["a"], fresh(hosts["a"])), host_plan(hosts["b"], converged(hosts["b"]))]
-    source = spread(hosts, plans)["a", KEY]
+    source = choose_sources(hosts, plans)["a", KEY]
     assert source is not None
     assert source.host == "b"
 
@@ -128,15 +128,17 @@ def test_an_image_that_one_spark_has_is_built_nowhere_else() -> None:
 def test_a_spark_that_reaches_nothing_builds_it_from_a_bundle() -> None:
     host = named("a", prepare=Prepare(offline=True), stage=Stage(mirror="carried"))
     plan = host_plan(host, fresh(host))
-    sources = spread({"a": host}, [plan])
+    sources = choose_sources({"a": host}, [plan])
     assert sources["a", KEY] == Source(mirror=True)
-    assert "to build here from the offline mirror" in changed(only(settled(plan, sources)), "build").note
+    assert (
+        "to build here from the offline mirror" in changed(only(apply_sources(plan, sources)), "build").note
+    )
 
 
 def test_where_nobody_may_build_it_the_plan_is_blocked_with_the_way_out() -> None:
     host = named("a", prepare=Prepare(offline=True))
     plan = host_plan(host, fresh(host))
-    blocked = settled(plan, {("a", KEY): None})
+    blocked = apply_sources(plan, {("a", KEY): None})
     assert blocked.state is HostState.BLOCKED
     diagnostic = only(blocked).blocked
     assert diagnostic is not None
@@ -159,13 +161,13 @@ def test_members_with_two_builds_of_one_image_do_not_start_together() -> None:
     seen[1] = replace(seen[1], images={**seen[1].images, KEY: other}, containers=stopped)
     members = {host.name: host.member for host in declared if host.member}
     plans = [made.plan(host, one) for host, one in zip(declared, seen, strict=True)]
-    for plan in joined(plans, members).values():
+    for plan in join_members(plans, members).values():
         diagnostic = made.entry(plan).blocked
         assert diagnostic is not None
         assert any("has another build of" in one.message for one in diagnostic.each)
     same = replace(seen[1], images={**seen[1].images, KEY: image_seen(IMAGE)})
     plans[1] = made.plan(declared[1], replace(same, containers=stopped))
-    assert all(made.entry(plan).blocked is None for plan in joined(plans, members).values())
+    assert all(made.entry(plan).blocked is None for plan in join_members(plans, members).values())
 
 
 def stored(*services: StoredService) -> Stored:
@@ -201,7 +203,7 @@ def test_a_derived_image_that_nothing_needs_is_ours_to_remove() -> None:
 
 def test_room_that_a_prune_could_make_counts_an_old_derived_image_and_not_the_declared_one() -> None:
     brought = {"images": {KEY: 10, KEY[:-16] + "f" * 16: 7}}
-    assert freeable(DERIVED, replace(fresh(DERIVED), brought=brought))["docker"] == 7
+    assert reclaimable(DERIVED, replace(fresh(DERIVED), brought=brought))["docker"] == 7
 
 
 def test_what_tells_images_apart_is_found_in_every_form_of_their_names() -> None:

@@ -12,7 +12,7 @@ from sparkfleet.config.resolved import Host, Member, Prepare, Stage
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.artifacts import Artifact, ArtifactType
 from sparkfleet.plan.artifacts import ArtifactSource as Source
-from sparkfleet.plan.fleet_staging import settled, spread
+from sparkfleet.plan.fleet_staging import apply_sources, choose_sources
 from sparkfleet.plan.model import ChangeSet, HostPlan, HostState
 from sparkfleet.plan.operations import FetchWeights, FileToFetch, PullImage
 
@@ -41,7 +41,7 @@ def hosts(*plans: HostPlan, **more: Host) -> dict[str, Host]:
 
 
 def sources(*plans: HostPlan, **more: Host) -> dict[str, Source | None]:
-    found = spread(hosts(*plans, **more), plans)
+    found = choose_sources(hosts(*plans, **more), plans)
     return {name: source for (name, _), source in found.items()}
 
 
@@ -75,15 +75,15 @@ def test_the_declared_seed_downloads_when_it_needs_the_model_too() -> None:
 
 def test_the_plan_says_why_the_declared_seed_is_not_the_one_that_downloads() -> None:
     seeded = Host("a", stage=Stage(seed="b"))
-    found = spread({"a": seeded, "c": Host("c")}, [plan("a", 0), plan("c", 0)])
-    (entry,) = settled(plan("a", 0), found).change_sets
+    found = choose_sources({"a": seeded, "c": Host("c")}, [plan("a", 0), plan("c", 0)])
+    (entry,) = apply_sources(plan("a", 0), found).change_sets
     assert entry.fields()[0].note.endswith("; the seed b does not need it, or cannot be changed now")
-    (entry,) = settled(plan("c", 0), found).change_sets
+    (entry,) = apply_sources(plan("c", 0), found).change_sets
     assert "seed" not in entry.fields()[0].note
     offline = sources(plan("a", 0), plan("b", 0), a=seeded, b=Host("b", prepare=Prepare(offline=True)))
     assert offline["a"] == Source(not_seed="the seed b is offline")
     full = sources(image("a", here=False), image("b", here=False, free=47), a=seeded)
-    assert full["a"] == Source(not_seed="the seed b has no room to send it")
+    assert full["a"] == Source(not_seed="the seed b has no space to send it")
 
 
 def test_with_no_seed_each_downloads_for_itself() -> None:
@@ -105,20 +105,20 @@ def test_with_a_bundle_models_come_from_there_once_to_offline_sparks_too() -> No
     offline = Host("a", prepare=Prepare(offline=True), stage=Stage(mirror="carried"))
     found = sources(plan("a", 9), plan("b", 0), a=offline, b=replace(offline, name="b"))
     assert found == {"a": Source(mirror=True), "b": Source("a")}
-    shown = settled(plan("a", 9), {("a", KEY): Source(mirror=True)})
+    shown = apply_sources(plan("a", 9), {("a", KEY): Source(mirror=True)})
     assert any("from the offline mirror" in change.note for change in shown.change_sets[0].fields())
     assert shown.state is HostState.CHANGE
     lacks = {
         ("a", KEY): Diagnostic("a", "the offline mirror lacks it"),
         ("b", KEY): Diagnostic("b", "another's"),
     }
-    lacking = settled(plan("a", 9), {("a", KEY): Source(mirror=True)}, lacks)
+    lacking = apply_sources(plan("a", 9), {("a", KEY): Source(mirror=True)}, lacks)
     assert str(lacking.change_sets[0].blocked) == "a: the offline mirror lacks it"
 
 
 def test_what_no_spark_has_and_none_may_download_blocks_the_plan() -> None:
     one = plan("a", 0)
-    shown = settled(one, {("a", KEY): None})
+    shown = apply_sources(one, {("a", KEY): None})
     assert shown.state is HostState.BLOCKED
     assert "no Spark of this run has it" in str(shown.change_sets[0].blocked)
 
@@ -148,7 +148,7 @@ def test_each_model_has_a_source_of_its_own() -> None:
     one, other = plan("a", 18, KEY), plan("a", 0, drafter)
     first = replace(other, artifacts=(*one.artifacts, *other.artifacts))
     second = plan("b", 0, KEY, drafter)
-    found = spread(hosts(first, second), [first, second])
+    found = choose_sources(hosts(first, second), [first, second])
     assert found == {
         ("a", drafter): Source(),
         ("b", KEY): Source("a"),
@@ -158,12 +158,12 @@ def test_each_model_has_a_source_of_its_own() -> None:
 
 def test_the_plan_says_how_much_comes_from_where() -> None:
     found = {("a", KEY): Source("b", near=True)}
-    (entry,) = settled(plan("a", 6), found).change_sets
+    (entry,) = apply_sources(plan("a", 6), found).change_sets
     assert (
         entry.fields()[0].note
         == "12.0 GiB from b over the fabric before the stop, 400.0 GiB free, 388.0 GiB after"
     )
-    (entry,) = settled(plan("a", 6), {("a", KEY): Source()}).change_sets
+    (entry,) = apply_sources(plan("a", 6), {("a", KEY): Source()}).change_sets
     assert entry.fields()[0].note == "12.0 GiB to download before the stop, 400.0 GiB free, 388.0 GiB after"
 
 
@@ -174,9 +174,9 @@ def test_the_plan_says_how_long_it_takes_where_the_spark_knows_its_rate() -> Non
     assert isinstance(fetch, FetchWeights)
     fetch = replace(fetch, artifact=replace(fetch.artifact, rate=20 << 20, copy_rate=1 << 30))
     known = replace(one, change_sets=(replace(entry, operations=(fetch,)),))
-    (entry,) = settled(known, {("a", KEY): Source()}).change_sets
+    (entry,) = apply_sources(known, {("a", KEY): Source()}).change_sets
     assert "12.0 GiB to download before the stop (about 10 min), 400.0 GiB free" in entry.fields()[0].note
-    (entry,) = settled(known, {("a", KEY): Source("b")}).change_sets
+    (entry,) = apply_sources(known, {("a", KEY): Source("b")}).change_sets
     assert "12.0 GiB from b before the stop (about 12 s), 400.0 GiB free" in entry.fields()[0].note
 
 
@@ -189,13 +189,13 @@ def test_a_single_file_says_only_where_it_comes_from() -> None:
     single = replace(
         one, change_sets=(replace(entry, operations=(replace(fetch, files=files, nothing_present=False),)),)
     )
-    assert settled(single, {("a", KEY): Source("b")}).change_sets[0].fields()[0].note == "from b"
-    assert settled(single, {("a", KEY): Source()}) == single
+    assert apply_sources(single, {("a", KEY): Source("b")}).change_sets[0].fields()[0].note == "from b"
+    assert apply_sources(single, {("a", KEY): Source()}) == single
 
 
 def test_a_plan_without_anything_to_fetch_stays_as_it_is() -> None:
     one = plan("a", 18)
-    assert settled(one, {("b", KEY): Source()}) is one
+    assert apply_sources(one, {("b", KEY): Source()}) is one
 
 
 IMAGE = "nvcr.io/nvidia/vllm@sha256:" + "c" * 64
@@ -216,7 +216,7 @@ def test_an_image_is_pulled_once_and_copied_and_the_plan_says_its_bytes_unpacked
     }
     found = {("b", IMAGE): Source("a", size=20 * GIB)}
     assert sources(image("a", here=True), image("b", here=False)) == {"b": found["b", IMAGE]}
-    (entry,) = settled(image("b", here=False), found).change_sets
+    (entry,) = apply_sources(image("b", here=False), found).change_sets
     assert entry.fields()[0].note == "20.0 GiB from a, 400.0 GiB free"
 
 
@@ -232,17 +232,17 @@ def test_an_offline_spark_cannot_take_an_image_and_is_told_why() -> None:
     offline = Host("b", prepare=Prepare(offline=True))
     found = sources(image("a", here=True), image("b", here=False), b=offline)
     assert found == {"b": None}
-    (entry,) = settled(image("b", here=False), {("b", IMAGE): None}).change_sets
+    (entry,) = apply_sources(image("b", here=False), {("b", IMAGE): None}).change_sets
     assert "docker gets a digest only from a registry" in str(entry.blocked)
     assert "sparkfleet mirror INVENTORY DIR" in str(entry.blocked)
 
 
 def test_with_a_bundle_one_offline_spark_gets_the_image_from_it_and_the_others_from_that_one() -> None:
     offline = {name: Host(name, stage=Stage(mirror="b"), prepare=Prepare(offline=True)) for name in "ab"}
-    found = spread(offline, [image("a", here=False), image("b", here=False)])
+    found = choose_sources(offline, [image("a", here=False), image("b", here=False)])
     assert found["a", IMAGE] == Source(mirror=True)
     assert found["b", IMAGE] == Source("a")
-    (entry,) = settled(image("a", here=False), found).change_sets
+    (entry,) = apply_sources(image("a", here=False), found).change_sets
     assert "from the offline mirror" in entry.fields()[0].note
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.status import joined, spark_status
+from sparkfleet.plan.status import join_members, spark_status
 from sparkfleet.probe.observed import Observed
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster import made
@@ -45,10 +45,12 @@ def test_a_cluster_without_one_of_its_members_is_degraded_on_all() -> None:
     diagnostic = Diagnostic("spark-02", "SSH connection refused")
 
     def said(other: Observed | Diagnostic) -> list[str]:
-        return [s.degraded for one in joined([head, spark_status("spark-02", other)]) for s in one.services]
+        return [
+            s.degraded for one in join_members([head, spark_status("spark-02", other)]) for s in one.services
+        ]
 
     assert said(second) == ["", ""]
     assert said(stopped) == ["spark-02 exited", "spark-02 exited"]
     assert said(diagnostic) == ["spark-02 is unknown"]
     assert said(replace(second, containers=(), generations={})) == ["spark-02 absent"]
-    assert [s.degraded for one in joined([head]) for s in one.services] == [""]
+    assert [s.degraded for one in join_members([head]) for s in one.services] == [""]

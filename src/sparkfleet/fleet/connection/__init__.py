@@ -1,1 +1,1 @@
-"""The edge to SSH and pyinfra: remote commands, secrets on their way, tunnels, host keys, small patches."""
+"""The edge to SSH and pyinfra: remote commands, secrets, tunnels, host keys, patches."""

@@ -1,8 +1,8 @@
-"""A known_hosts of many lines: read in linear time, asked by an index.
+"""A known_hosts file that is read in linear time and searched by an index.
 
-paramiko 4.0 compares each line that it reads with every line before, and each question with every line: 1,000
-hosts cost half a second to read and as much again to ask, for hashed names ten times that. pyinfra 3.10 takes
-its class from ``pyinfra.connectors.sshuserclient.client``; ``use`` puts this one there.
+paramiko 4.0 compares each line that it reads with every previous line, and each lookup with every line: for
+1,000 hosts reading costs half a second and the lookups as much again, for hashed names ten times that.
+pyinfra 3.10 takes its class from ``pyinfra.connectors.sshuserclient.client``; ``use`` replaces it there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HASHED = "|1|"
 
 
 class _Few(HostKeys):
-    """Some lines, asked by paramiko's own code."""
+    """A few lines, searched by paramiko's own code."""
 
     def __init__(self, entries: list[HostKeyEntry]) -> None:
         super().__init__()
@@ -30,26 +30,26 @@ class _Few(HostKeys):
 
 
 class KnownHosts(HostKeys):
-    """paramiko's host keys with the same answers."""
+    """paramiko's host keys with the same results."""
 
     _entries: list[HostKeyEntry]
 
     def __init__(self, filename: str | None = None) -> None:
-        """Read a file, if one is given."""
+        """Read the file, if there is one."""
         self._named: dict[str, list[int]] = {}
-        """Name -> places of its lines in ``_entries``."""
+        """Name -> indexes of its lines in ``_entries``."""
         self._hashed: list[tuple[int, bytes, str]] = []
-        """Place, salt and digest of each name that ssh keeps hashed."""
+        """Index, salt and digest of each hashed name."""
         self._count = 0
-        """Lines that the index knows."""
+        """Number of indexed lines."""
         super().__init__(filename)
 
     def load(self, filename: Any) -> None:
-        """Read a file; lines that cannot be read are left out, as paramiko does.
+        """Read a file and skip lines that cannot be parsed, as paramiko does.
 
-        A key that two lines say stays twice: nothing asks how often, and pyinfra never writes this back.
+        A key that is on two lines is kept twice, which makes no difference: pyinfra never writes the file.
         """
-        with open(filename, encoding="utf-8", errors="replace") as file:  # noqa: PTH123  (as paramiko is given it)
+        with open(filename, encoding="utf-8", errors="replace") as file:  # noqa: PTH123  (paramiko's interface)
             for number, line in enumerate(file, 1):
                 text = line.strip()
                 if not text or text.startswith("#"):
@@ -63,18 +63,18 @@ class KnownHosts(HostKeys):
                     self._index(entry)
 
     def add(self, hostname: str, keytype: str, key: PKey) -> None:
-        """Put a key in, or in the place of the one of this name and type."""
+        """Add a key, or replace the one of this name and type."""
         super().add(hostname, keytype, key)
         if len(self._entries) > self._count:
             self._index(self._entries[-1])
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all keys."""
         super().clear()
         self._named, self._hashed, self._count = {}, [], 0
 
     def lookup(self, hostname: str) -> Any:
-        """Return the keys of a name or address as paramiko does, None without one."""
+        """Return the keys of a name or address as paramiko does; None: no key."""
         places = [*self._named.get(hostname, ()), *self._matching(hostname)]
         if not places:
             return None
@@ -102,5 +102,5 @@ class KnownHosts(HostKeys):
 
 
 def use() -> None:
-    """Let pyinfra's connections take this class."""
-    setattr(client, "HostKeys", KnownHosts)  # noqa: B010  (a name that pyinfra imports, not one that it offers)
+    """Have pyinfra's connections use this class."""
+    setattr(client, "HostKeys", KnownHosts)  # noqa: B010  (a name that pyinfra imports, not part of its interface)

@@ -11,54 +11,54 @@ from pyinfra.api.host import Host as PyinfraHost
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import sudo
-from sparkfleet.fleet.connection.shell import ask
+from sparkfleet.fleet.connection.shell import run_shell
 from sparkfleet.probe.command import ProbeRequest, find_answer, has_no_python, probe_command
 from sparkfleet.probe.observed import Observed, read_answer
 from sparkfleet.probe.preflight import PreflightSeen, Unread, read_preflight
 
-LOOK_TIMEOUT_S = 60
-"""Seconds that a Spark under load may take to answer; a plan waits no longer."""
+PROBE_TIMEOUT_S = 60
+"""Seconds until a Spark that does not respond is reported as unknown."""
 
 
-def look(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
+def observe(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
     """Return the observed state of a host, or why it is unknown. Read only."""
     answer = _ask(host, request)
     return answer if isinstance(answer, Diagnostic) else read_answer(host.name, answer)
 
 
 @dataclass(frozen=True)
-class Preflown:
-    """What a preflight saw, and the Spark's clock against this machine's."""
+class PreflightProbe:
+    """Result of a preflight probe, and the offset of the Spark's clock."""
 
     seen: PreflightSeen | Diagnostic
     skew_s: float = 0.0
-    """Seconds that the Spark is ahead, known to ``unsure_s``."""
+    """Seconds that the Spark's clock is ahead of this machine's, ± ``unsure_s``."""
     unsure_s: float = 0.0
 
 
-def preflight(host: PyinfraHost, request: ProbeRequest) -> Preflown:
-    """Return what a preflight sees of a Spark. Changes nothing there."""
+def preflight(host: PyinfraHost, request: ProbeRequest) -> PreflightProbe:
+    """Probe a Spark for the preflight. Read only."""
     begin = time.time()
     answer = _ask(host, request)
     if isinstance(answer, Diagnostic):
-        return Preflown(answer)
+        return PreflightProbe(answer)
     end = time.time()
     seen = read_preflight(host.name, answer)
     if isinstance(seen, Diagnostic) or isinstance(seen.clock, Unread):
-        return Preflown(seen)
-    # The clock is read at the end of the look: what is left of the time was spent on the way.
+        return PreflightProbe(seen)
+    # The clock is read at the end of the probe: the rest of the time is network latency.
     unsure = max(0.0, end - begin - seen.clock.took_s) / 2
-    return Preflown(seen, seen.clock.now - (end - unsure), unsure)
+    return PreflightProbe(seen, seen.clock.now - (end - unsure), unsure)
 
 
 def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
-    """Return the answer of the program that looks, as text."""
+    """Return the probe program's output, or why there is none."""
     try:
         if sudo.password(host):
             command = probe_command(request, password=True)
-            _, output = sudo.ask_as_root(host, command, timeout_s=LOOK_TIMEOUT_S)
+            _, output = sudo.run_as_root(host, command, timeout_s=PROBE_TIMEOUT_S)
         else:
-            _, output = ask(host, probe_command(request), timeout_s=LOOK_TIMEOUT_S)
+            _, output = run_shell(host, probe_command(request), timeout_s=PROBE_TIMEOUT_S)
     except SparkfleetError as error:
         diagnostic = combine(*error.diagnostics)
         assert diagnostic is not None  # noqa: S101  (an error has one at least)
@@ -78,7 +78,7 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
     if has_no_python(lines):
         return Diagnostic(
             host.name,
-            "python3 is not there",
+            "python3 is not installed",
             "python3 on the Spark",
             "sudo apt-get install python3",
             code="python-missing",

@@ -1,6 +1,6 @@
-"""Patches for costs of libraries that a plan need not pay. Each says what was measured, with which release.
+"""Performance patches for libraries. Each docstring has the measurement and the release.
 
-``tests/unit/fleet/test_upstream.py`` fails when a library has got rid of such a cost by itself.
+``tests/unit/fleet/test_upstream.py`` fails when a library no longer needs its patch.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 
 
 def patch_for_gevent() -> None:
-    """Make the standard library cooperative, and go over the installed packages once instead of 31 times.
+    """Patch the standard library for gevent, and read the entry points once instead of 31 times.
 
-    gevent 26.9 asks for the entry points of every event of ``patch_all``; each question reads the metadata of
-    every installed package anew. 120 ms of 650 of a plan of one host.
+    gevent 26.9 queries the entry points for every event of ``patch_all``; each query reads the metadata of
+    every installed package: 120 of the 650 ms of a plan of one host.
     """
-    from gevent import monkey  # noqa: PLC0415  (for the command that talks, and no other)
+    from gevent import monkey  # noqa: PLC0415  (only for commands that connect)
 
-    asked = metadata.entry_points
-    found = asked()
+    original = metadata.entry_points
+    found = original()
 
     def entry_points(**criteria: Any) -> Any:
         return found.select(**criteria)
@@ -33,47 +33,47 @@ def patch_for_gevent() -> None:
     try:
         monkey.patch_all()
     finally:
-        metadata.entry_points = asked
+        metadata.entry_points = original
 
 
-class _Later(ModuleType):
-    """Stands for a module until something of it is asked for."""
+class _Lazy(ModuleType):
+    """Loads a module at the first access to one of its attributes."""
 
     def __getattr__(self, name: str) -> Any:
-        """Load the module that is meant, and answer for it."""
+        """Load the module and return its attribute."""
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
 
 def postpone(name: str) -> None:
-    """Have a top-level module loaded when something of it is used, instead of when it is imported.
+    """Load a top-level module at its first use instead of its import.
 
     paramiko 4.0 imports ``invoke`` for ``Match exec`` in an ssh_config, and ``invoke`` imports asyncio and
-    unittest.mock: 45 ms that next to nobody uses. ``importlib.util.LazyLoader`` does not do: the second
-    ``import`` of the module loads it.
+    unittest.mock: 45 ms for a feature that is rarely used. ``importlib.util.LazyLoader`` does not work here:
+    the second ``import`` of the module loads it.
     """
     if name in sys.modules or importlib.util.find_spec(name) is None:
         return
-    sys.modules[name] = _Later(name)
+    sys.modules[name] = _Lazy(name)
 
 
 def remember_connectors() -> None:
-    """Have pyinfra look once for packages that bring connectors.
+    """Have pyinfra search for packages with connectors once.
 
-    pyinfra 3.10 looks four times while it makes an inventory, 10 ms each.
+    pyinfra 3.10 searches four times while it creates an inventory, 10 ms each.
     """
-    from pyinfra.api import connectors  # noqa: PLC0415  (its import is most of a command's start)
+    from pyinfra.api import connectors  # noqa: PLC0415  (its import is most of a command's start-up time)
 
-    asked = vars(connectors)["entry_points"]  # the module's own name for importlib's
-    if not hasattr(asked, "cache_clear"):
-        setattr(connectors, "entry_points", cache(asked))  # noqa: B010
+    original = vars(connectors)["entry_points"]  # the module's own name for importlib's
+    if not hasattr(original, "cache_clear"):
+        setattr(connectors, "entry_points", cache(original))  # noqa: B010
 
 
 def compare_macs_at_once() -> None:
-    """Have paramiko compare the code of each packet as a whole.
+    """Have paramiko compare the authentication code of each packet with ``hmac.compare_digest``.
 
-    paramiko 4.0 does it in Python, byte by byte: 0.2 ms a packet, 12 packets a plan of one host.
+    paramiko 4.0 compares byte by byte in Python: 0.2 ms per packet, 12 packets for a plan of one host.
     """
     from paramiko import util  # noqa: PLC0415
 
@@ -86,7 +86,7 @@ def _order(state: Any) -> list[int]:
     from pyinfra.api.util import PYINFRA_INSTALL_DIR  # noqa: PLC0415
 
     calls = []
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  (what inspect itself does)
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  (as inspect does)
     while frame is not None:
         calls.append((frame.f_code.co_filename, frame.f_lineno))
         frame = frame.f_back
@@ -101,7 +101,7 @@ def _order(state: Any) -> list[int]:
 
 
 def order_operations_by_frames() -> None:
-    """Have pyinfra place an operation without reading the source of every function on the stack.
+    """Have pyinfra order operations without reading the source of every function on the stack.
 
     pyinfra 3.10 calls ``inspect.stack`` for each operation of each host: 1.3 of its 1.5 ms.
     """

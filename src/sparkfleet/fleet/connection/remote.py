@@ -15,23 +15,23 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.contract.codec import ContractError, Document
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.fleet.connection.sudo import ask_as_root
+from sparkfleet.fleet.connection.sudo import run_as_root
 from sparkfleet.plan.host_changes import PROGRAM_PATH
 
 D = TypeVar("D", bound=Document)
 PROGRAM = ("/usr/bin/python3", "-I", "-B", PROGRAM_PATH)
 RECONNECT_FOR_S = 180
-"""Seconds that a lost connection is tried again while a change goes on at the Spark by itself."""
+"""Seconds of attempts to reconnect, while the change continues on the Spark."""
 ANSWER_S = 120
-"""Seconds that a command may take to answer; what takes longer runs detached and is followed."""
+"""Time limit of a command in seconds; longer jobs run detached and are followed."""
 TRIES = 3
-"""Times that a command is run whose connection broke."""
+"""Attempts of a command whose connection broke."""
 SETTLE_S = 0.1
-"""Seconds until a connection whose channel has ended knows that it ended, too."""
+"""Seconds until a connection whose channel was closed is marked as closed, too."""
 
 
 _DRAINED = "s=$?; [ $s = 0 ] || cat >/dev/null; exit $s"
-"""What fails before it has read its input must not look like a broken connection."""
+"""Drains stdin: a command that fails before it has read its input must not look like a broken connection."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Answer:
 
 
 class ConnectionLostError(Exception):
-    """The connection to a Spark broke; what runs there goes on."""
+    """The connection to a Spark broke; the job there continues."""
 
 
 def run(host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S) -> Answer:
-    """Run argv as root on a Spark. What is run must bear to be run twice.
+    """Run argv as root on a Spark. argv must be idempotent.
 
-    A connection that breaks meanwhile is made anew, and argv run again: nobody knows how far it came. Raise
-    ConnectionLostError when there is no connection to be had, or when it breaks every time.
+    If the connection breaks, reconnect and run argv again, since it may have run in part. Raise
+    ConnectionLostError when no connection can be established, or when it breaks every time.
     """
     for _ in range(TRIES - 1):
         try:
@@ -66,11 +66,11 @@ def run_once(
 ) -> Answer:
     """Run argv as root on a Spark.
 
-    Raise ConnectionLostError when the connection breaks meanwhile, SparkfleetError when sudo is refused.
+    Raise ConnectionLostError when the connection breaks, SparkfleetError when sudo is refused.
     """
     command = f"r {shlex.join(argv)}; {_DRAINED}"
     try:
-        ok, output = ask_as_root(host, command, stdin=stdin, timeout_s=timeout)
+        ok, output = run_as_root(host, command, stdin=stdin, timeout_s=timeout)
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         raise ConnectionLostError(str(error) or type(error).__name__) from error
     if not ok and was_cut(host):
@@ -91,7 +91,7 @@ def was_cut(host: PyinfraHost) -> bool:
 def program(
     host: PyinfraHost, *argv: str, data: Document | Mapping[str, Any] | None = None, timeout: int = ANSWER_S
 ) -> Answer:
-    """Run a command of the on-host programs; ``data`` goes to it as JSON on stdin."""
+    """Run a command of the on-host programs with ``data`` as JSON on stdin."""
     body = data.to_json() if isinstance(data, Document) else data
     return run(host, (*PROGRAM, *argv), stdin=None if body is None else json.dumps(body), timeout=timeout)
 
@@ -105,7 +105,7 @@ def document(kind: type[D], host: PyinfraHost, text: str) -> D:
 
 
 def reconnect(host: PyinfraHost, for_s: float = RECONNECT_FOR_S) -> None:
-    """Connect anew. Raise ConnectionLostError when it does not work within ``for_s`` seconds."""
+    """Reconnect. Raise ConnectionLostError when that does not work within ``for_s`` seconds."""
     end = time.monotonic() + for_s
     while True:
         try:
@@ -156,7 +156,7 @@ def follow(
 
 
 def last_document(text: str) -> dict[str, Any]:
-    """Return the last JSON object in a program's output, whatever a login shell says beside it; or {}."""
+    """Return the last JSON object in a program's output; {} without one. Other lines are ignored."""
     found = list(_documents(text))
     return found[-1] if found else {}
 

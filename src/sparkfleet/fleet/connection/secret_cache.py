@@ -1,4 +1,4 @@
-"""Secrets as the operator's machine gives them: each source read, or asked for, once in a run."""
+"""Secrets of the operator's machine: each source is read once in a run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from sparkfleet.config import secret
 
 _known: dict[str, str] = {}
 _reading = RLock()
-"""The hosts' greenlets want the same secret at the same time."""
+"""The hosts' greenlets need the same secret at the same time."""
 
 
 def read_once(source: str, *, field: str) -> str:
     """Return a secret, "" when its variable is not set; ``field`` names it in errors.
 
-    Raise ``SparkfleetError`` when what was declared gives nothing.
+    Raise SparkfleetError when a declared file or command gives no secret.
     """
     with _reading:
         if source not in _known:
@@ -23,5 +23,5 @@ def read_once(source: str, *, field: str) -> str:
 
 
 def forget() -> None:
-    """Forget all of them: the next question reads anew."""
+    """Clear the cache."""
     _known.clear()

@@ -1,4 +1,4 @@
-"""Secrets of the operator's machine: compared with those on a Spark by salted hashes, sent on stdin alone."""
+"""Secrets of the operator's machine: compared with those on a Spark by salted hashes, sent on stdin only."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sparkfleet.resources.base import CURRENT, NO_SOURCE, Resource
 
 
 def value(resource: Resource) -> str:
-    """Return what the Spark keeps: of a login, user and password; "" when the source gives nothing.
+    """Return the secret as the Spark stores it: of a login, user and password; "" without a source.
 
-    Raise SparkfleetError when a file or a command that was declared gives nothing.
+    Raise SparkfleetError when a declared file or command gives no secret.
     """
     found = secret_cache.read_once(resource.source, field="prepare")
     return f"{resource.user}:{found}" if found and resource.user else found
 
 
-def compared(host: Host, observed: Observed) -> Observed:
-    """Return what was observed, each secret marked as the declared one or another."""
+def compare(host: Host, observed: Observed) -> Observed:
+    """Return what was observed, with each secret marked as current or another one."""
     live = dict(observed.items.live)
     for resource in resource_changes.declared(host, observed.user):
         if registry.kind(resource.kind).secret and "error" not in live[resource.id]:
@@ -38,6 +38,6 @@ def _compared(seen: Mapping[str, Any], declared: str) -> Mapping[str, Any]:
     if not declared:
         return {**seen, "secret": NO_SOURCE}
     if seen.get("secret") != "there":
-        return seen  # there is none, or it is stored in another place than is declared
+        return seen  # absent, or stored in another place than declared
     same = hmac.compare_digest(seen["hash"], resources.digest(declared.encode(), bytes.fromhex(seen["salt"])))
     return {**seen, "secret": CURRENT if same else "another"}

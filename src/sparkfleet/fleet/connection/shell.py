@@ -1,4 +1,4 @@
-"""One shell command over pyinfra's connection, with a limit that holds."""
+"""One shell command over pyinfra's connection, with a time limit that also covers a dead connection."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.connectors.util import CommandOutput
 
 MARGIN_S = 5
-"""Seconds after pyinfra's own limit, which ends the command in a better way where it works."""
+"""Seconds after pyinfra's own time limit, which ends the command more cleanly where it works."""
 
 
-def ask(
+def run_shell(
     host: PyinfraHost, command: str, *, timeout_s: int, stdin: str | None = None
 ) -> tuple[bool, CommandOutput]:
-    """Return whether a command succeeded, and what it said. Raise TimeoutError when it takes too long.
+    """Return whether a command succeeded, and its output. Raise TimeoutError when it takes too long.
 
-    pyinfra limits the time that is waited for output. It does not limit the time until a command is taken:
-    on a connection whose packets go nowhere that takes a quarter of an hour.
+    pyinfra limits the time without output. It does not limit the time until the server accepts the command:
+    on a dead connection that takes a quarter of an hour.
     """
     late = TimeoutError(f"no answer within {timeout_s} s")
     with gevent.Timeout(timeout_s + MARGIN_S, late):

@@ -1,4 +1,4 @@
-"""SSH port forwarding: a port of a Spark's loopback that leads to this machine."""
+"""SSH port forwarding from a Spark's loopback to this machine."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pyinfra.api.host import Host as PyinfraHost
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
-HOME = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 CHUNK = 1 << 18
 
 
 @contextmanager
-def forwarded(host: PyinfraHost, port: int) -> Iterator[int]:
-    """Have a port of the Spark's loopback lead to this machine's ``port``; the Spark may be this machine.
+def forward_port(host: PyinfraHost, port: int) -> Iterator[int]:
+    """Forward a port of the Spark's loopback to ``port`` of this machine; yield the Spark's port.
 
-    Raise SparkfleetError where the Spark's SSH server does not allow it.
+    Raise SparkfleetError if the Spark's SSH server does not allow it.
     """
     client = getattr(host.connector, "client", None)
     transport = client.get_transport() if client is not None else None
     if transport is None:
-        yield port  # not SSH: it is here
+        yield port  # not SSH: the Spark is this machine
         return
 
-    def arrived(channel: Channel, _: tuple[str, int], __: tuple[str, int]) -> None:
+    def accept(channel: Channel, _: tuple[str, int], __: tuple[str, int]) -> None:
         threading.Thread(target=_join, args=(channel, port), daemon=True).start()
 
     try:
-        there = transport.request_port_forward(HOME, 0, arrived)
+        remote_port = transport.request_port_forward(LOOPBACK, 0, accept)
     except SSHException as error:
         raise SparkfleetError(
             Diagnostic(
@@ -45,16 +45,16 @@ def forwarded(host: PyinfraHost, port: int) -> Iterator[int]:
             )
         ) from None
     try:
-        yield there
+        yield remote_port
     finally:
         with suppress(SSHException, EOFError, OSError):
-            transport.cancel_port_forward(HOME, there)
+            transport.cancel_port_forward(LOOPBACK, remote_port)
 
 
 def _join(channel: Channel, port: int) -> None:
-    """Pass bytes both ways until one side has ended."""
+    """Copy bytes in both directions until one side closes."""
     try:
-        connection = socket.create_connection((HOME, port), 10)
+        connection = socket.create_connection((LOOPBACK, port), 10)
     except OSError:
         channel.close()
         return

@@ -19,14 +19,14 @@ DEFAULT_PORT = 22
 
 @dataclass(frozen=True)
 class Address:
-    """How a Spark is reached: what pyinfra's host data says, completed from the SSH configuration."""
+    """How a Spark is reached: pyinfra's host data, completed from the SSH configuration."""
 
     host: str
-    """What is given to ``ssh``: the address of the host file, or the Spark's name."""
+    """Argument of ``ssh``: the address in the host file, or the Spark's name."""
     hostname: str
     port: int
     has_port: bool = False
-    """The host file says the port, and not the SSH configuration."""
+    """Whether the port is set in the host file rather than in the SSH configuration."""
     user: str = ""
     config_file: str = ""
     known_hosts_file: str = ""
@@ -39,11 +39,11 @@ class Address:
 
     @property
     def known_name(self) -> str:
-        """Return the name under which known_hosts keeps the Spark's key."""
+        """Return the Spark's name in known_hosts."""
         return self.hostname if self.port == DEFAULT_PORT else f"[{self.hostname}]:{self.port}"
 
     def ssh(self, command: str = "ssh") -> str:
-        """Return the command that reaches the Spark as pyinfra does."""
+        """Return the command line that connects as pyinfra does."""
         argv = [command]
         argv += ["-F", self.config_file] if self.config_file else []
         argv += (
@@ -84,7 +84,7 @@ def _configured(host: str, config_file: str) -> Mapping[str, str]:
 @dataclass(frozen=True)
 class _Cause:
     pattern: str
-    """Of what pyinfra and paramiko say."""
+    """Regular expression for the messages of pyinfra and paramiko."""
     found: str
     remedy: str
     expected: str = ""
@@ -139,7 +139,7 @@ _CAUSES = (
         "is it on, and its SSH server up? {ssh} true",
     ),
 )
-"""The first that matches counts."""
+"""The first match is used."""
 
 
 def connect_diagnostic(name: str, data: Mapping[str, Any], error: Exception) -> Diagnostic:

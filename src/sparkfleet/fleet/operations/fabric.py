@@ -73,14 +73,14 @@ def _link(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
 
 @dataclass
 class _OtherEnd:
-    """The other members in this run: when one fails, this host need not wait for its answer."""
+    """The other members in this run: when one fails, this host does not wait for its response."""
 
     act: executor.RunContext
     job: str
     reported: bool = False
 
     def check(self) -> None:
-        """Have the host revert its links when another member has failed."""
+        """Make the host revert its links when another member has failed."""
         declared = spark_plan.declared(self.act.host)
         if self.reported or declared.member is None:
             return
@@ -112,7 +112,7 @@ def _require_other_end(act: executor.RunContext) -> None:
 
 
 def _reconnect(act: executor.RunContext, job: str) -> None:
-    """Confirm the change over a new connection. Without one the host reverts by itself."""
+    """Confirm the change over a new connection. Without one the host reverts automatically."""
     client = getattr(act.host.connector, "client", None)
     try:
         remote.reconnect(act.host, CONFIRM_WITHIN_S)

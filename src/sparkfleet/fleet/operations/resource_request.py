@@ -1,4 +1,4 @@
-"""Applies the plan's resource operations by the program on the Spark."""
+"""Applies the plan's resource operations with the program on the Spark."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sparkfleet.resources import registry
 from sparkfleet.resources.base import Resource
 
 TIMEOUT_S = 1500
-"""Seconds for all of it: packages come over a slow line."""
+"""Seconds for all resources, packages over a slow line included."""
 
 
 def request(host: Host, user: User, operations: Sequence[Operation]) -> ResourceRequest | None:
-    """Return the plan's operations on resources as the Spark's program takes them; None without any."""
+    """Return the request to the Spark's program for the plan's resource operations; None without any."""
     applied = tuple(_to_apply(one.declared) for one in operations if isinstance(one, ApplyResource))
     reverted = tuple(one.id for one in operations if isinstance(one, RevertResource))
     if not applied and not reverted:
@@ -48,7 +48,7 @@ def _to_apply(resource: Resource) -> ResourceToApply:
 
 
 def apply(act: executor.RunContext, operations: Sequence[Operation]) -> None:
-    """Have the Spark do it. Raise FailedError with everything that it refuses."""
+    """Apply and revert resources on the Spark. Raise FailedError with everything that it refuses."""
     if not any(isinstance(one, ApplyResource | RevertResource) for one in operations):
         return
     requested = request(spark_plan.declared(act.host), spark_plan.login_user(act.host), operations)
@@ -62,7 +62,7 @@ def apply(act: executor.RunContext, operations: Sequence[Operation]) -> None:
         raise executor.FailedError(error.diagnostic) from error
     if answer.ok and result:
         if any(name.startswith("group ") for name in result.done):
-            remote.reconnect(act.host)  # whoever logs in from now on is in the group
+            remote.reconnect(act.host)  # group membership takes effect at the next login
         return
     raise executor.FailedError(*_diagnostics(act.host.name, result, answer.err))
 

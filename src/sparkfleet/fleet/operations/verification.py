@@ -1,4 +1,4 @@
-"""Operation: the model files of every declared service have the content that the lock file says."""
+"""Operation: verify the model files of every declared service against the hashes in the lock file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sparkfleet.plan.operations import VerifyWeights
 
 @operation()
 def hashed() -> Generator[FunctionCommand, None, None]:
-    """Read and hash what was not hashed in its present state; fail where something is not as locked."""
+    """Hash files that were not hashed in their present state; fail if one differs from the lock file."""
     yield from executor.commands(state, host, Step.VERIFY, _verify)
 
 

@@ -21,8 +21,7 @@ def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | N
     """Return an error in the arguments that pyinfra would accept, or exit with 0 for; else None.
 
     pyinfra 3.10 takes an inventory path that does not exist for a host name, shows nothing for ``--dry -y``,
-    and
-    ends with a traceback when it cannot ask its question.
+    and ends with a traceback when it cannot prompt.
     """
     inventory = next((one for one in arguments if one.endswith(".py")), None)
     if inventory is not None and not Path(inventory).exists():
@@ -52,14 +51,14 @@ def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | N
     return None
 
 
-def guard() -> None:
-    """Exit with 1 for wrong arguments; record why connections fail, for the report."""
+def configure() -> None:
+    """Check the arguments (exit 1 if wrong), patch pyinfra, and record connection errors for the report."""
     diagnostic = diagnostic_of(sys.argv[1:], sys.stdin is not None and sys.stdin.isatty())
     if diagnostic is not None:
         sys.stderr.write(f"{diagnostic}\n")
         raise SystemExit(1)
     gc_control.pause()
-    os.environ.setdefault("PYINFRA_PROGRESS", "off")  # one progress at a time: ours
+    os.environ.setdefault("PYINFRA_PROGRESS", "off")  # sparkfleet shows its own
     known_hosts.use()
     pyinfra_patches.remember_connectors()
     pyinfra_patches.compare_macs_at_once()

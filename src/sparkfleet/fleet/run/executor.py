@@ -27,7 +27,7 @@ class FailedError(SparkfleetError):
 
 @dataclass
 class RunContext:
-    """One host in a run, as an executor gets it."""
+    """One host in a run, as passed to an executor."""
 
     state: State
     host: PyinfraHost
@@ -70,10 +70,10 @@ def commands(
         fleet_run.of(state).done_steps.add((host.name, step))
         host.noop(f"{step}: as declared")
         return
-    yield FunctionCommand(_guarded, (step, execute, operations), {})
+    yield FunctionCommand(_execute_safely, (step, execute, operations), {})
 
 
-def _guarded(
+def _execute_safely(
     state: State, host: PyinfraHost, step: Step, execute: Execute, operations: tuple[Operation, ...]
 ) -> bool:
     acting = RunContext(state, host)
@@ -93,7 +93,7 @@ def _guarded(
                 code="connection-lost",
             ),
         )
-    except Exception as error:  # noqa: BLE001  (a failure of one host never stops another)
+    except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
         if fleet_run.is_verbose():
             traceback.print_exc()
         remedy = "run again with SPARKFLEET_DEBUG=1 and report it"
@@ -110,11 +110,11 @@ def _guarded(
 
 
 def refuse_stale(acting: RunContext) -> None:
-    """Probe again before the first change; refuse when the plan is no longer the one that was shown."""
+    """Probe again before the first change; raise FailedError if the plan is not the one that was shown."""
     checked = getattr(acting.host, "sparkfleet_checked", False)
     if checked:
         return
-    setattr(acting.host, "sparkfleet_checked", True)  # noqa: B010  (pyinfra's Host has no place for it)
+    setattr(acting.host, "sparkfleet_checked", True)  # noqa: B010  (pyinfra's Host does not declare it)
     shown = acting.run.probed[acting.host.name]
     now = spark_plan.fresh_plan(acting.host, acting.run.steps)
     if now.unknown and not shown.unknown:

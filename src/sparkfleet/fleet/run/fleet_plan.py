@@ -24,12 +24,12 @@ from sparkfleet.plan.model import Plan
 def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
     """Return the plan of every Spark of an inventory, or of those that match ``limit`` (names or patterns).
 
-    Raises SparkfleetError for a limit that matches nothing. Hosts that cannot be reached are unknown in it.
+    Raise SparkfleetError for a limit that matches nothing. Hosts that cannot be reached are unknown in it.
     """
 
     def plan(host: PyinfraHost) -> None:
         plan, run = spark_plan.fresh_plan(host), fleet_run.of(host.state)
-        run.plans[host.name] = user_deploy.added(
+        run.plans[host.name] = user_deploy.add_user_deploy(
             plan, host.state, host, spark_plan.declared(host).file, run.steps
         )
 
@@ -41,9 +41,9 @@ def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
 def on_each(
     inventory: Path, limit: Sequence[str], work: Callable[[PyinfraHost], None]
 ) -> tuple[State, list[PyinfraHost]]:
-    """Do something on every Spark that can be reached, many at a time; return the run and its hosts.
+    """Call ``work`` for every reachable Spark, concurrently; return the run and its hosts.
 
-    Raises SparkfleetError for a limit that matches nothing. Why a host is not reached is in the run.
+    Raise SparkfleetError for a limit that matches nothing. The run has the reason for each unreachable host.
     """
     state = begin(inventory, limit)
     fleet_run.of(state).closing = False
@@ -55,14 +55,14 @@ def on_each(
 
 
 def _visit(state: State, host: PyinfraHost, work: Callable[[PyinfraHost], None]) -> None:
-    """Connect, work, disconnect: no host is needed again.
+    """Connect, work, disconnect.
 
     pyinfra keeps every connection to the end: 1,000 hosts would reach the limit of open files, and each
     connection costs memory and wakes up ten times a second.
     """
     host.connect()
     if not host.connected:
-        return  # why is in the run
+        return  # the run has the reason
     state.activate_host(host)
     try:
         work(host)
@@ -71,7 +71,7 @@ def _visit(state: State, host: PyinfraHost, work: Callable[[PyinfraHost], None])
 
 
 def hang_up(host: PyinfraHost) -> None:
-    """End a connection."""
+    """Close the connection."""
     host.disconnect()
     client = getattr(host.connector, "client", None)
     if client is not None:  # pyinfra's SSH connector leaves it open
@@ -79,9 +79,9 @@ def hang_up(host: PyinfraHost) -> None:
 
 
 def begin(inventory: Path, limit: Sequence[str]) -> State:
-    """Return a run over an inventory, or over what ``limit`` names of it, before its first connection.
+    """Return a run over an inventory, or over the part that ``limit`` names, before its first connection.
 
-    Raises SparkfleetError for a limit that matches nothing.
+    Raise SparkfleetError for a limit that matches nothing.
     """
     known_hosts.use()
     pyinfra_patches.remember_connectors()
@@ -118,6 +118,6 @@ def _chosen(hosts: Inventory, limit: Sequence[str]) -> list[PyinfraHost] | None:
 
 
 def _matches(host: PyinfraHost, pattern: str) -> bool:
-    """Tell whether a pattern means a host: by pyinfra's name, or by its file's (``@local`` has another)."""
+    """Return whether a pattern matches a host's name in pyinfra or its host file's (``@local`` differs)."""
     declared = host.data.get("sparkfleet") or {}
     return fnmatch(host.name, pattern) or fnmatch(str(declared.get("name", "")), pattern)

@@ -1,6 +1,6 @@
-"""One pyinfra run over a fleet: the plan, shown once before anything changes; the results, shown last.
+"""One pyinfra run over a fleet: the plan, shown once before any change; the results, shown last.
 
-pyinfra prepares every host on its own and keeps nothing between hosts; this is the one place that knows all.
+pyinfra prepares every host separately; this module has the state of the whole fleet.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sparkfleet.fleet.run import mirror_gaps, user_deploy
 from sparkfleet.fleet.run.progress import Board, on_terminal
 from sparkfleet.fleet.run.spark_plan import declared, fresh_plan, plan_after
 from sparkfleet.plan import fleet_staging
-from sparkfleet.plan.cluster.join import joined
+from sparkfleet.plan.cluster.join import join_members
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
 from sparkfleet.terminal import echo_report
 
-# paramiko logs a traceback for a server that hangs up; the report has the reason.
+# paramiko logs a traceback when a server closes the connection; the report has the reason.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _ATTRIBUTE = "sparkfleet_run"
@@ -58,7 +58,7 @@ class FleetRun:
 
     plans: dict[str, HostPlan] = field(default_factory=dict)
     probed: dict[str, HostPlan] = field(default_factory=dict)
-    """Each host's plan as computed from its own probe, before those of a cluster's members were joined."""
+    """Each host's plan as computed from its own probe, before the plans of a cluster's members are joined."""
     cluster_rollouts: dict[str, ClusterRollout] = field(default_factory=dict)
     """By cluster: its rollout in this run."""
     unreachable: dict[str, Diagnostic] = field(default_factory=dict)
@@ -74,9 +74,9 @@ class FleetRun:
     fetches: dict[tuple[str, str], Fetch] = field(default_factory=dict)
     """Transfers that have begun, by host and artifact."""
     substitutes: dict[str, list[str]] = field(default_factory=dict)
-    """Key -> Sparks that download it since its sender could not send."""
+    """Key -> Sparks that download it because its sender failed."""
     exports: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Host and image -> how many Sparks get the image from a file there now."""
+    """Host and image -> number of Sparks that receive the image from a file there now."""
     done_steps: set[tuple[str, Step]] = field(default_factory=set)
     """Host and step, for steps that were executed or had nothing to do."""
     closing: bool = True
@@ -94,8 +94,7 @@ def of(state: State) -> FleetRun:
 
 
 def show_plan(state: State, host: PyinfraHost) -> None:
-    """Plan one host; the last host to be planned prints the report, then hosts that cannot be changed are
-    failed.
+    """Plan one host; after the last one, print the report and fail the hosts that cannot be changed.
 
     Raises PyinfraError when no host is left.
     """
@@ -105,7 +104,7 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     plan = fresh_plan(host, run.steps)
     if plan.rollout_in_progress and "--dry" not in sys.argv:
         plan = plan_after(host, plan.rollout_in_progress, run.steps)
-    run.plans[host.name] = user_deploy.added(plan, state, host, declared(host).file, run.steps)
+    run.plans[host.name] = user_deploy.add_user_deploy(plan, state, host, declared(host).file, run.steps)
     expected = {active.name for active in state.inventory.get_active_hosts()}
     if run.shown or not expected <= run.plans.keys():
         return
@@ -116,9 +115,9 @@ def show_plan(state: State, host: PyinfraHost) -> None:
 
 
 def plan_rest(host: PyinfraHost, state: State) -> None:
-    """Plan a host again during a run, when more of it is known, and show that plan.
+    """Plan a host again during a run, after its Docker installation, and show that plan.
 
-    Raise SparkfleetError when it is not to be changed further.
+    Raise SparkfleetError when the host must not be changed further.
     """
     run = of(state)
     plan = run.plans[host.name] = fresh_plan(host, run.steps)
@@ -129,7 +128,7 @@ def plan_rest(host: PyinfraHost, state: State) -> None:
 
 
 def _reasons(plan: HostPlan) -> tuple[Diagnostic, ...]:
-    """Return why a host is not to be changed, each reason once."""
+    """Return why a host must not be changed, each reason once."""
     if plan.unknown:
         return (plan.unknown,)
     return tuple(dict.fromkeys(one for own in plan.change_sets if own.blocked for one in own.blocked.each))
@@ -144,15 +143,17 @@ def settle(state: State) -> None:
     run.probed = dict(run.plans)
     declarations = (host.data.get("sparkfleet") or {} for host in state.inventory)
     members = {one["name"]: member for one in declarations if (member := member_from_json(one))}
-    fitted = joined(whole_plan(state).hosts, members)
+    fitted = join_members(whole_plan(state).hosts, members)
     run.plans = {name: fitted[plan.host] for name, plan in run.probed.items()}
     if not any(True for plan in run.plans.values() for _ in fleet_staging.fetches(plan)):
         return
     active = [host for host in state.inventory if host.name in run.plans]
     hosts = {host.name: declared(host) for host in active}
-    run.sources = fleet_staging.spread(hosts, [run.plans[host.name] for host in active])
+    run.sources = fleet_staging.choose_sources(hosts, [run.plans[host.name] for host in active])
     lacks = mirror_gaps.lacks(hosts, run.sources)
-    run.plans = {name: fleet_staging.settled(plan, run.sources, lacks) for name, plan in run.plans.items()}
+    run.plans = {
+        name: fleet_staging.apply_sources(plan, run.sources, lacks) for name, plan in run.plans.items()
+    }
 
 
 def whole_plan(state: State) -> Plan:
@@ -170,7 +171,7 @@ def whole_plan(state: State) -> Plan:
 
 
 def fail_hosts(state: State, names: set[str]) -> None:
-    """Take hosts out of the run. Others go on; with none left pyinfra ends the run."""
+    """Remove hosts from the run. The others continue; without any left, pyinfra ends the run."""
     hosts = {host for host in state.inventory.get_active_hosts() if host.name in names}
     run = of(state)
     for name in names:
@@ -231,11 +232,10 @@ def _print_results(run: FleetRun) -> None:
 
 
 def watch_connections(state: State) -> None:
-    """Make sure that connection errors are remembered, in pyinfra's command line too.
+    """Record connection errors, in pyinfra's command line too.
 
     ``State.init`` drops callback handlers, and it runs between the inventory and the first connection; so the
-    run is
-    put in place right after it.
+    run is created right after it.
     """
     original = state.init
 

@@ -1,4 +1,4 @@
-"""What an offline mirror lacks of the files that hosts need from it, known before anything is sent."""
+"""Which files that hosts need are missing in the offline mirror, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparkfleet.plan.staging import weights_key
 
 
 def lacks(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], Diagnostic]:
-    """Return, by host and artifact, what the offline mirror lacks of what comes from it."""
+    """Return, by host and artifact, what is missing in the offline mirror."""
     found: dict[tuple[str, str], Diagnostic] = {}
     for (name, key), source in sources.items():
         diagnostic = _lack(hosts[name], key, source) if source is not None else None
@@ -28,7 +28,7 @@ def _lack(host: Host, key: str, source: ArtifactSource) -> Diagnostic | None:
         if service.image.pull_ref == key and service.image.derived_packages:
             return derived(host.name, mirror, service.image) if source.mirror else None
         if service.image.pull_ref == key and (source.mirror or host.prepare.offline):
-            # Of a copy from another Spark, the offline mirror gives what names it.
+            # A copy from another Spark takes its manifests from the offline mirror.
             return oci.lack(host.name, mirror, service.image, manifests_alone=not source.mirror)
         for weights in service.repositories:
             if weights_key(weights) == key and source.mirror:
@@ -37,6 +37,6 @@ def _lack(host: Host, key: str, source: ArtifactSource) -> Diagnostic | None:
 
 
 def derived(where: str, mirror: Path, image: ImageRef) -> Diagnostic | None:
-    """Return what an offline mirror lacks of what a derived image is built from: its base, and the wheels."""
+    """Return what the offline mirror lacks to build a derived image: its base, or wheels."""
     packages = image.derived_packages.wheels if image.derived_packages else ()
     return combine(oci.lack(where, mirror, image.base), wheels.lack(where, mirror, packages))

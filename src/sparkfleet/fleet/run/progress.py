@@ -1,4 +1,4 @@
-"""Progress of every host: a live table on a terminal, a line now and then elsewhere."""
+"""Progress of every host: a live table on a terminal, otherwise occasional lines."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Flow:
 
     @property
     def have(self) -> int:
-        """Return the bytes that are there."""
+        """Return the bytes transferred so far."""
         return self.seen[-1][1] if self.seen else 0
 
     @property
@@ -69,12 +69,12 @@ class Flow:
 
 
 def pace(flows: Sequence[Flow]) -> str:
-    """Return the rate of bytes on their way, together, and the time left: ``48 MiB/s, 6 min left``."""
+    """Return the total rate and the remaining time: ``48 MiB/s, 6 min left``."""
     rate = sum(flow.rate for flow in flows)
     left = sum(flow.total - flow.have for flow in flows)
     if not rate or left <= 0:
         return ""
-    # Each has a line of its own: the slowest one ends last.
+    # Each transfer has its own link: the slowest one ends last.
     slowest = max((flow.total - flow.have) / flow.rate for flow in flows if flow.rate)
     return f"{size(round(rate))}/s, {duration(slowest)} left"
 
@@ -93,9 +93,9 @@ class Board:
         echo: Callable[[str], None] = lambda line: click.echo(line, err=True),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Show nothing yet."""
+        """Create an empty board."""
         self._rows: dict[str, Row] = {}
-        self._others: dict[str, Row] = {}
+        self._background: dict[str, Row] = {}
         self._fleet_printed = 0.0
         self._terminal = terminal
         self._echo = echo
@@ -107,7 +107,7 @@ class Board:
         """Show a host for as long as something is done to it."""
         self._rows[name] = Row(self._now())
         if self._terminal and self._live is None:
-            from rich.console import Console  # noqa: PLC0415  (a terminal's expense only)
+            from rich.console import Console  # noqa: PLC0415  (only for a terminal)
             from rich.live import Live  # noqa: PLC0415
 
             self._live = Live(
@@ -129,8 +129,8 @@ class Board:
         """
         row = self._rows.get(name)
         now = self._now()
-        if row is None:  # done for another host, before the run comes to this one
-            row = self._others.setdefault(name, Row(now))
+        if row is None:  # it sends to another host, before its own operations begin
+            row = self._background.setdefault(name, Row(now))
         fresh = phase != row.phase
         row.phase, row.text = phase, text
         if fresh or row.flow is None or row.flow.total != total:
@@ -156,7 +156,7 @@ class Board:
             self._echo(f"fleet   {fleet_text(flows)}  {speed}")
 
     def log(self, name: str, text: str) -> None:
-        """Print a line that stays, on a terminal too."""
+        """Print a permanent line, on a terminal too."""
         row = self._rows.get(name)
         self._echo(f"{name}   {clock(self._now() - row.began) if row else '0:00'}  {text}")
 
@@ -182,10 +182,10 @@ class Board:
 
 
 def fleet_text(flows: Sequence[Flow]) -> str:
-    """Return how many bytes of all are there."""
+    """Return the transferred and total bytes of all transfers."""
     return f"{size(sum(flow.have for flow in flows))} of {size(sum(flow.total for flow in flows))}"
 
 
 def on_terminal() -> bool:
-    """Tell whether output goes to a terminal."""
+    """Return whether output goes to a terminal."""
     return sys.stderr.isatty() and sys.stdout.isatty()

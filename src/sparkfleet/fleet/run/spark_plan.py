@@ -11,7 +11,7 @@ from sparkfleet.config.resolved import Host, host_from_json
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote, secrets
-from sparkfleet.fleet.connection.probe import look
+from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.plan import resource_changes
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, Step
@@ -19,8 +19,8 @@ from sparkfleet.plan.verification import AGAIN, verify_plan
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import Observed, User
 
-LOOK_AGAIN_FOR_S = 20
-"""Seconds that a connection which broke while looking is tried again."""
+REPROBE_FOR_S = 20
+"""Seconds of attempts to reconnect after a probe whose connection broke."""
 
 
 def declared(host: PyinfraHost) -> Host:
@@ -29,7 +29,7 @@ def declared(host: PyinfraHost) -> Host:
 
 
 def login_user(host: PyinfraHost) -> User:
-    """Return the user who logs in on a Spark, with home and ids."""
+    """Return the login user of a Spark with home and ids."""
     answer = remote.run(host, ("/bin/sh", "-c", 'u=${SUDO_USER:-root}; getent passwd "$u"; id -gn "$u"'))
     entry, group = answer.out.splitlines()[-2:]
     name, _, uid, gid, _, home, _ = entry.split(":")
@@ -37,17 +37,17 @@ def login_user(host: PyinfraHost) -> User:
 
 
 def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostPlan:
-    """Look at the Spark now and return the plan of these steps."""
+    """Probe the Spark and return the plan of these steps."""
     spec = declared(host)
     request = probe_request(spec)
     try:
         seen = _seen(host, request)
         if isinstance(seen, Observed) and (kinds := resource_changes.undeclared_kinds(request, seen)):
-            # Resources of these kinds are no longer declared: only now it is known that they were applied.
+            # Resources of these kinds are recorded on the Spark, but no longer declared.
             request = replace(request, items=request.items or (), recorded_kinds=kinds)
             seen = _seen(host, request)
         if isinstance(seen, Observed) and request.items:
-            seen = secrets.compared(spec, seen)
+            seen = secrets.compare(spec, seen)
     except remote.ConnectionLostError as error:
         return HostPlan(host.name, unknown=_lost(host, error))
     except SparkfleetError as error:
@@ -59,11 +59,11 @@ def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostP
 
 
 def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
-    """Look; where the connection broke meanwhile, connect anew and look again."""
-    seen = look(host, request)
+    """Probe; if the connection breaks, reconnect and probe once more."""
+    seen = observe(host, request)
     if isinstance(seen, Diagnostic) and remote.was_cut(host):
-        remote.reconnect(host, LOOK_AGAIN_FOR_S)
-        seen = look(host, request)
+        remote.reconnect(host, REPROBE_FOR_S)
+        seen = observe(host, request)
     return seen
 
 
@@ -72,7 +72,7 @@ def _lost(host: PyinfraHost, error: Exception) -> Diagnostic:
 
 
 def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> HostPlan:
-    """Follow the rollout of an earlier run to its end, then plan what is left."""
+    """Follow the rollout of an earlier run to its end, then plan the rest."""
 
     def report(text: str) -> None:
         click.echo(f"{host.name}   following {rollout}: {text}", err=True)

@@ -26,30 +26,28 @@ def file_of(host_file: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def added(
+def add_user_deploy(
     plan: HostPlan, state: State, host: PyinfraHost, host_file: str, steps: tuple[Step, ...]
 ) -> HostPlan:
-    """Return the plan with what the fleet's file would change; this prepares its operations for the run."""
+    """Return the plan with the changes of the fleet's deploy file, and prepare its operations for the run."""
     path = file_of(host_file)
     if path is None or plan.unknown or Step.USER_DEPLOY not in steps:
         return plan
-    found = planned(state, host, path)
+    found = prepare(state, host, path)
     if isinstance(found, Diagnostic):
         return HostPlan(host.name, unknown=found)
     return replace(plan, change_sets=(found, *plan.change_sets)) if found else plan
 
 
-def planned(state: State, host: PyinfraHost, path: Path) -> ChangeSet | Diagnostic | None:
-    """Prepare the file's operations for a host; return those that would change something, or why it is not
-    known.
-    """
-    host = state.inventory.get_host(host.name)  # not pyinfra's stand-in for the current one
+def prepare(state: State, host: PyinfraHost, path: Path) -> ChangeSet | Diagnostic | None:
+    """Prepare the file's operations for a host; return those that would change something, or what failed."""
+    host = state.inventory.get_host(host.name)  # instead of pyinfra's proxy for the current host
     before = len(host.op_hash_order)
     try:
         with ctx_host.use(host), host.deploy(NAME, None, None, in_deploy=False):
             _run(state, path)
             changed = [name for key in host.op_hash_order[before:] if (name := _changed(state, host, key))]
-    except Exception as error:  # noqa: BLE001  (whatever a user's own file does, the other hosts go on)
+    except Exception as error:  # noqa: BLE001  (an error in a user's file must not stop the other hosts)
         return Diagnostic(
             f"{host.name}: {path}",
             f"{type(error).__name__}: {error}",
@@ -59,7 +57,7 @@ def planned(state: State, host: PyinfraHost, path: Path) -> ChangeSet | Diagnost
     if host in state.failed_hosts:
         return Diagnostic(
             f"{host.name}: {path}",
-            "a fact of it could not be read",
+            "a fact that it uses could not be read",
             hint="see above",
             code="user-deploy-failed",
         )
@@ -67,7 +65,7 @@ def planned(state: State, host: PyinfraHost, path: Path) -> ChangeSet | Diagnost
 
 
 def _run(state: State, path: Path) -> None:
-    """Run the file as pyinfra runs a deploy file: a file name that begins with ./ is meant from there."""
+    """Run the file as pyinfra runs a deploy file: file names that begin with ./ are relative to it."""
     before, state.current_exec_filename = state.current_exec_filename, str(path)
     try:
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), {"__file__": str(path)})  # noqa: S102

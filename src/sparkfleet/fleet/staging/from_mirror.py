@@ -105,8 +105,8 @@ def _run(act: executor.RunContext, request: StageRequest) -> None:
 def _sending(act: executor.RunContext, shown: Sequence[Shown]) -> Iterator[tuple[str, SenderPlace]]:
     """Have a sender of files that the Spark reaches; yield its key, and where it is."""
     key = secrets.token_hex(32)
-    with _sender(shown, key) as port, tunnel.forwarded(act.host, port) as there:
-        yield key, SenderPlace("the offline mirror", ((LAN, tunnel.HOME, there),))
+    with _sender(shown, key) as port, tunnel.forward_port(act.host, port) as there:
+        yield key, SenderPlace("the offline mirror", ((LAN, tunnel.LOOPBACK, there),))
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.plan.model import ChangeKind, ChangeSet, HostPlan, HostState
 
 
-def joined(plans: Iterable[HostPlan], members: Mapping[str, Member]) -> dict[str, HostPlan]:
-    """Return the plans by host, those of members made to fit each other.
+def join_members(plans: Iterable[HostPlan], members: Mapping[str, Member]) -> dict[str, HostPlan]:
+    """Return the plans by host, those of a cluster's members joined.
 
-    ``members`` are the places of the fleet's hosts in clusters. Where one rank's container is replaced, all
-    are; where one member cannot take part, none does.
+    ``members``: host name -> its place in a cluster. If one rank's container is replaced, all are; if one
+    member cannot take part, none does.
     """
     found = {plan.host: plan for plan in plans}
     for cluster in dict.fromkeys(members[name].cluster for name in found if name in members):
@@ -43,12 +43,12 @@ def _join(found: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> N
     )
     for name, change_set in own.items():
         plan = found[name]
-        others = tuple(one for one in plan.change_sets if one.cluster != cluster)
-        found[name] = replace(plan, change_sets=(*others, replace(change_set, blocked=reasons)))
+        rest = tuple(one for one in plan.change_sets if one.cluster != cluster)
+        found[name] = replace(plan, change_sets=(*rest, replace(change_set, blocked=reasons)))
 
 
 def _other_builds(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnostic]:
-    """Yield that two members have the same derived image from two builds: each has an id of its own."""
+    """Yield members whose derived image comes from different builds: image ids differ."""
     first: dict[str, tuple[str, str]] = {}
     for plan in plans:
         for artifact in plan.artifacts:
@@ -70,7 +70,7 @@ def _other_builds(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnosti
 
 
 def _change_set(plan: HostPlan, cluster: str) -> ChangeSet | None:
-    """Return what is done to this rank; None when that is not known."""
+    """Return the change of this rank; None if unknown."""
     own = (
         change_set
         for change_set in plan.change_sets
@@ -82,7 +82,7 @@ def _change_set(plan: HostPlan, cluster: str) -> ChangeSet | None:
 def _reason(
     name: str, plan: HostPlan | None, own: ChangeSet | None, cluster: str, *, serves: bool
 ) -> Diagnostic | None:
-    """Return why a member cannot take part, None when it can. ``serves``: the cluster is there already."""
+    """Return why a member cannot take part, None if it can. ``serves``: the cluster runs already."""
     if own is not None and own.blocked:
         return own.blocked
     where, expected = f"cluster {cluster}", "every member ready: a cluster changes on all members or on none"

@@ -1,7 +1,7 @@
-"""A cluster's service as one of its ranks runs it: the same for all, but for what makes it this rank.
+"""A cluster's service as one of its ranks runs it.
 
-A rank is a service like any other to all that comes after: its flags, variables and settings are compared
-with the container field by field.
+A rank is planned like any other service: its flags, variables and settings are compared with the container
+field by field.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from sparkfleet.probe.observed import User
 
 
 def member_of(host: Host, service: Service) -> Member | None:
-    """Return the place of the host in the cluster that serves this; None: the host serves it by itself."""
+    """Return the host's place in the cluster that serves this; None: a service of this host alone."""
     member = host.member
     return member if member is not None and member.service == service.name else None
 
 
 def ranked(member: Member, service: Service, seen: FabricSeen | None) -> Service:
-    """Return the service as this rank runs it. ``seen`` None: the links are not known, nor what they need."""
+    """Return the service as this rank runs it. ``seen`` None: unknown links, whose settings are left out."""
     cluster = _engine(service)
     known = dict(environment(member, seen, cluster.address_env)) if seen else {}
     rank = _rank(member, has_links=bool(known))
@@ -67,9 +67,9 @@ def _rank(member: Member, *, has_links: bool = True) -> base.Rank:
 def generation(
     host: Host, service: Service, user: User, entrypoint: Sequence[str], seen: FabricSeen | None
 ) -> tuple[Service, Generation]:
-    """Return service and generation as this Spark runs them: of a cluster's service, its rank.
+    """Return service and generation for this Spark; of a cluster's service, its rank.
 
-    ``seen`` None: what the links need is left out.
+    ``seen`` None: unknown links, whose settings are left out.
     """
     member = member_of(host, service)
     if member is None:
@@ -84,7 +84,7 @@ def generation(
 
 
 def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
-    """Return the rank; ``service`` is the cluster's, as all ranks share it."""
+    """Return the rank; ``service`` is the one that all ranks share."""
     count = range(len(member.hosts))
     bare = replace(service, origin=())
     shared = (
@@ -95,7 +95,9 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
         member.hosts,
         member.executor,
         _fabric_text(member.fabric),
-        *(service.container.other and (repr(service.container.other),)),  # nothing: existing ids stay
+        *(
+            service.container.other and (repr(service.container.other),)
+        ),  # empty where unused, so that existing fingerprints stay valid
     )
     cache_folder = user.expand(desired.cache_directory(host, service))
     return Rank(
@@ -110,9 +112,9 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
 
 
 def _fabric_text(fabric: Fabric) -> str:
-    """Return the links' settings in a form that never changes: a fingerprint on a host was made from it.
+    """Return the links' settings in a form that must never change: fingerprints on hosts contain it.
 
-    It is what a dataclass of these fields printed when the first fingerprints were made.
+    It is the ``repr`` of an older dataclass.
     """
     return (
         f"Fabric(network={fabric.network!r}, mtu={fabric.mtu!r}, bootstrap={fabric.rendezvous!r}, "
@@ -121,12 +123,12 @@ def _fabric_text(fabric: Fabric) -> str:
 
 
 def command(member: Member, service: Service, serve: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the container's command; ``serve`` is what a Spark by itself would run."""
+    """Return the container's command; ``serve`` is the command of a single host."""
     return _engine(service).command(_rank(member), service.container.entrypoint, serve)
 
 
 def obstacles(host: Host, member: Member, seen: FabricSeen | None) -> Diagnostic | None:
-    """Return why this rank cannot be started: there is no link."""
+    """Return why this rank cannot start: no cabled link."""
     if seen is not None and addresses.rails(member, seen):
         return None
     return Diagnostic(

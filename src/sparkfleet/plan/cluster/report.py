@@ -1,4 +1,4 @@
-"""A change of a cluster as people read it: one change set with its members, and what differs between them."""
+"""A change of a cluster in the report: one change set with its members and their differences."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Line = TypeVar("Line", FieldChange, Note)
 
 @dataclass(frozen=True)
 class ClusterChange:
-    """What a run does to a cluster: the change set of each member that is known, by rank."""
+    """The change sets of a cluster's known members, by rank."""
 
     cluster: str
     members: tuple[tuple[str, ChangeSet], ...]
 
     @property
     def first(self) -> ChangeSet:
-        """Return the change set of the first member, the head where it is known."""
+        """Return the change set of the first member (the head, if known)."""
         return self.members[0][1]
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Return the names of all members by rank, also of those that are not known."""
+        """Return the names of all members by rank, unknown ones included."""
         rank = _rank_of(self.first)
         return rank.hosts if rank else tuple(name for name, _ in self.members)
 
@@ -40,15 +40,15 @@ class ClusterChange:
         return tuple(dict.fromkeys(reasons))
 
     def fields(self) -> Iterator[tuple[FieldChange, tuple[str, ...]]]:
-        """Yield each field with the members that change it; no names where all do."""
+        """Yield each field with the members that change it; no names if all do."""
         return self._shared([(name, own.fields()) for name, own in self.members])
 
     def notes(self) -> Iterator[tuple[Note, tuple[str, ...]]]:
-        """Yield each note with the members that it is about; no names where it is about all."""
+        """Yield each note with its members; no names if all have it."""
         return self._shared([(name, own.notes) for name, own in self.members])
 
     def _shared(self, lines: Sequence[tuple[str, Sequence[Line]]]) -> Iterator[tuple[Line, tuple[str, ...]]]:
-        """Yield each line once with its members. Lines of one name stand together."""
+        """Yield each line once with its members, lines of one name grouped."""
         found: dict[Line, list[str]] = {}
         for name, own in lines:
             for line in own:
@@ -61,7 +61,7 @@ class ClusterChange:
 def split_clusters(plan: Plan) -> tuple[Plan, tuple[ClusterChange, ...]]:
     """Return the plan without rollouts of clusters, and those rollouts.
 
-    Hosts of which nothing is left are left out.
+    Hosts without other changes are omitted.
     """
     taken: dict[str, list[tuple[str, ChangeSet]]] = {}
     rest: list[HostPlan] = []

@@ -20,16 +20,16 @@ MOST_RAILS = 4
 
 @dataclass(frozen=True)
 class Route:
-    """How a Spark reaches another one's address that is on none of its own subnets."""
+    """Route to another Spark's address outside this Spark's subnets."""
 
     name: str
-    """Of the other Spark."""
+    """Name of the other Spark."""
     to: str
     via: str
     """The other Spark's address on the link that the two share."""
 
     def __str__(self) -> str:
-        """Return it as the plan shows it, and as the probe tells of it."""
+        """Return the form that plan and probe use."""
         return f"{self.to} via {self.via}"
 
 
@@ -50,43 +50,43 @@ def address(fabric: Fabric, rank: int, rail: int = 0) -> ipaddress.IPv4Interface
 
 
 def node_address(member: Member, rank: int) -> str:
-    """Return the address by which all members reach a rank."""
+    """Return the address at which all members reach a rank."""
     return str(address(member.fabric, rank, ring.known_at(rank) if member.fabric.ring else 0).ip)
 
 
 def numbers(member: Member) -> tuple[int, ...]:
-    """Return the rails that a Spark may be on, however many cables it has."""
+    """Return all rails that a Spark can be on."""
     return ring.rails(member.rank) if member.fabric.ring else tuple(range(MOST_RAILS))
 
 
 def peers(member: Member, rail: int) -> tuple[tuple[str, str], ...]:
     """Return name and address of the other members on a rail."""
-    there = ring.at_ends(rail) if member.fabric.ring else range(len(member.hosts))
+    ranks = ring.at_ends(rail) if member.fabric.ring else range(len(member.hosts))
     return tuple(
         (member.hosts[rank], str(address(member.fabric, rank, rail).ip))
-        for rank in there
+        for rank in ranks
         if rank != member.rank
     )
 
 
 def route(member: Member, rail: Rail) -> Route | None:
-    """Return the route over a rail: in a ring to the next Spark, which is known by an address elsewhere."""
+    """Return the route over a rail: in a ring, to the next Spark, whose address is on another subnet."""
     if not member.fabric.ring or rail.number != ring.known_at(member.rank):
         return None
-    there = ring.following(member.rank)
+    following = ring.following(member.rank)
     return Route(
-        member.hosts[there],
-        node_address(member, there),
-        str(address(member.fabric, there, rail.number).ip),
+        member.hosts[following],
+        node_address(member, following),
+        str(address(member.fabric, following, rail.number).ip),
     )
 
 
 def rails(member: Member, seen: FabricSeen) -> tuple[Rail, ...]:
     """Return the rails of a Spark: the twins of each cabled cage, by cage and then by PCIe root.
 
-    Cables may be in different cages at their two ends: rails are counted over the cages that have one, so
-    that the first twin of one Spark is on the same subnet as the first twin of the other. In a ring the cage
-    says which cable it is, and a Spark with a cable in one cage alone has no rails.
+    A cable may be in different cages at its two ends, so only cabled cages are numbered: the first twin of
+    one Spark is on the same subnet as the first twin of the other. In a ring the cage identifies the cable,
+    and a Spark with only one cable has no rails.
     """
     cabled = {cage(link) for link in seen.links if link.carrier}
     links = sorted(
@@ -109,5 +109,5 @@ def _of_ring(member: Member, links: Sequence[Link]) -> list[tuple[int, Link]]:
 
 
 def cage(link: Link) -> str:
-    """Return the cage of a link; one whose port is not known has a cage of its own."""
+    """Return the cage of a link; the netdev's name if the port is unknown."""
     return link.cage or link.name

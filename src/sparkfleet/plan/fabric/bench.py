@@ -1,4 +1,4 @@
-"""Which Sparks of a cluster are measured against which, over which links, by which program."""
+"""Pairs of Sparks of a cluster to measure, with links and program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparkfleet.probe.links import FabricSeen
 
 @dataclass(frozen=True)
 class End:
-    """A Spark that is ready to be measured."""
+    """A Spark to measure."""
 
     name: str
     member: Member
@@ -24,19 +24,19 @@ class End:
 
 
 def pairs(ends: Sequence[End]) -> list[tuple[End, End]]:
-    """Return who sends to whom: two Sparks once, of more each to the next in rank, the last to the first."""
+    """Return pairs of sender and receiver: two Sparks once; of more, each rank to the next, in a circle."""
     around = [*pairwise(ends), (ends[-1], ends[0])]
     return [(a, b) for number, (a, b) in enumerate(around) if (b, a) not in around[:number]]
 
 
-def requests(here: End, there: End, seconds: int) -> tuple[BenchRequest, BenchRequest]:
-    """Return what the sender is asked for, and what the listener."""
-    ours, theirs = (rails(end.member, end.seen) for end in (here, there))
+def requests(sender: End, receiver: End, seconds: int) -> tuple[BenchRequest, BenchRequest]:
+    """Return the requests to sender and receiver."""
+    ours, theirs = (rails(end.member, end.seen) for end in (sender, receiver))
     both = [(one, other) for one in ours for other in theirs if one.number == other.number]
-    tool = _tool(here, there)
+    tool = _tool(sender, receiver)
 
-    def asked(other: str, lanes: list[Lane]) -> BenchRequest:
-        return BenchRequest(here.member.cluster, other, tool, seconds, tuple(lanes))
+    def request(other: str, lanes: list[Lane]) -> BenchRequest:
+        return BenchRequest(sender.member.cluster, other, tool, seconds, tuple(lanes))
 
     def lane(mine: int) -> list[Lane]:
         return [
@@ -45,11 +45,11 @@ def requests(here: End, there: End, seconds: int) -> tuple[BenchRequest, BenchRe
             for ends in both
         ]  # fmt: skip
 
-    return asked(there.name, lane(0)), asked(here.name, lane(1))
+    return request(receiver.name, lane(0)), request(sender.name, lane(1))
 
 
-def _tool(here: End, there: End) -> str:
-    shared = set(here.tools) & set(there.tools)
-    if RDMA in shared and all(has_rdma(end.member, end.seen) for end in (here, there)):
+def _tool(sender: End, receiver: End) -> str:
+    shared = set(sender.tools) & set(receiver.tools)
+    if RDMA in shared and all(has_rdma(end.member, end.seen) for end in (sender, receiver)):
         return RDMA
     return IPERF if IPERF in shared else STREAM

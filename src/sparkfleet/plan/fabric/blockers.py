@@ -19,11 +19,11 @@ _TOOLS = {
     "40-dgx-spark-fabric.yaml": "dgx-spark-fleet",
     "40-dgx-spark-roce.yaml": "a RoCE guide",
 }
-"""Names that tools are known to give their files."""
+"""Netplan files of known tools."""
 
 
 def obstacle(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
-    """Return all that keeps this Spark's links from being what is declared; None: nothing."""
+    """Return everything that prevents the declared links; None: nothing."""
     return combine(
         _no_cable(host, member, seen, rails),
         _management(host, seen, rails),

@@ -16,7 +16,7 @@ from sparkfleet.probe.observed import Observed, PathSeen
 
 
 def desired_addresses(host: Host) -> tuple[str, ...]:
-    """Return the addresses that a Spark may get, however many cables it has; () outside of clusters."""
+    """Return all addresses that a Spark can get; () outside of clusters."""
     if host.member is None:
         return ()
     fabric, rank = host.member.fabric, host.member.rank
@@ -24,12 +24,12 @@ def desired_addresses(host: Host) -> tuple[str, ...]:
 
 
 def watched_paths(host: Host) -> tuple[str, ...]:
-    """Return what the probe must look at: our file, which a Spark outside of clusters must not have."""
+    """Return paths to probe: our netplan file, which a Spark outside of clusters must not have."""
     return () if host.member else (netplan.PATH,)
 
 
 def fabric_change_set(host: Host, observed: Observed) -> ChangeSet | None:
-    """Return what differs of a Spark's links; None when nothing does, and nothing is in the way."""
+    """Return the changes of a Spark's links; None without changes and blockers."""
     if host.member is None or observed.fabric is None:
         return _removal(observed)
     member, seen = host.member, observed.fabric
@@ -38,11 +38,11 @@ def fabric_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     blocked = blockers.obstacle(host.name, member, seen, found)
     if not changes and blocked is None:
         return None
-    statements = (*_statements(seen, found), *(_interrupted(member, observed) if changes else ()))
+    notes = (*_notes(seen, found), *(_running_engine(member, observed) if changes else ()))
     title = f"fabric of {member.cluster}"
     request = _request(member, seen, found)
     operations = (ConfigureFabric(request, changes),) if changes else ()
-    return ChangeSet("fabric", operations, title, statements, blocked)
+    return ChangeSet("fabric", operations, title, notes, blocked)
 
 
 def _request(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> FabricRequest:
@@ -111,7 +111,7 @@ def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tu
 
 def _file_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[FieldChange, ...]:
     if not found:
-        return ()  # which links there are cannot be known without a cable
+        return ()  # the links are unknown without a cable
     desired = netplan.text(member, seen.renderer, found)
     if seen.own is None:
         return (FieldChange(Action.ADD, "netplan", netplan.PATH),)
@@ -129,8 +129,8 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _interrupted(member: Member, observed: Observed) -> tuple[Note, ...]:
-    """Return a note on an engine that uses the links while they change."""
+def _running_engine(member: Member, observed: Observed) -> tuple[Note, ...]:
+    """Return a note on a running engine that uses the links."""
     engine = observed.owned().get(member.service)
     if engine is None or not engine.running:
         return ()
@@ -138,7 +138,7 @@ def _interrupted(member: Member, observed: Observed) -> tuple[Note, ...]:
     return (Note(Step.FABRIC, "service", text=engine.name, remark=note),)
 
 
-def _statements(seen: FabricSeen, found: Sequence[Rail]) -> tuple[Note, ...]:
+def _notes(seen: FabricSeen, found: Sequence[Rail]) -> tuple[Note, ...]:
     if not found:
         names = ", ".join(link.name for link in seen.links if not link.carrier) or "no netdev"
         return (Note(Step.FABRIC, "link", text=names, remark="no carrier"),)

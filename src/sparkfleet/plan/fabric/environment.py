@@ -1,7 +1,7 @@
 """Fabric variables of an engine, per Spark: interfaces differ even within one cluster.
 
-docs/explanation/fabric.md has the reason for each. All are set always: images come with values of their
-own, made for another machine.
+docs/explanation/fabric.md has the reason for each. All are always set: images have defaults for other
+machines.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from sparkfleet.plan.fabric.addresses import Rail, rails
 from sparkfleet.probe.links import FabricSeen
 
 DEVICE = "/dev/infiniband"
-"""What a container needs of the Spark to use RDMA; without it NCCL falls back to TCP in silence."""
+"""Device that RDMA needs in the container; without it NCCL silently falls back to TCP."""
 MEMLOCK = ("memlock", -1)
-"""Limit that RDMA needs: it pins the memory that it reads and writes."""
+"""Limit that RDMA needs, since it pins memory."""
 
 
 def environment(member: Member, seen: FabricSeen, address_env: str = "") -> tuple[tuple[str, str], ...]:
     """Return the variables of a rank on this Spark, in a fixed order; () when it has no link.
 
-    ``address_env``: variable by which the engine is told this Spark's own address.
+    ``address_env``: the engine's variable for this Spark's own address.
 
     ``rendezvous: fabric``: ranks find each other over the first rail. ``rendezvous: management``: over the
     management network; the data goes over the fabric in both cases.
@@ -29,8 +29,8 @@ def environment(member: Member, seen: FabricSeen, address_env: str = "") -> tupl
         return ()
     name, address = _rendezvous(member, seen, links)
     rdma = has_rdma(member, seen)
-    # Without RDMA the data itself goes over these sockets: never over management, and over every rail. In a
-    # ring over the one with the address by which all know this Spark: routes lead to the right cable.
+    # Without RDMA the data itself uses these sockets: every rail, never management. In a ring only the rail
+    # with the node address: routes lead to the right cable.
     every = links[:1] if member.fabric.ring else links
     sockets = name if rdma else ",".join(rail.link.name for rail in every)
     return (
@@ -46,13 +46,13 @@ def environment(member: Member, seen: FabricSeen, address_env: str = "") -> tupl
         ("NCCL_CROSS_NIC", "1"),
         ("NCCL_NVLS_ENABLE", "0"),
         ("NCCL_IGNORE_CPU_AFFINITY", "1"),
-        ("NCCL_DEBUG", "INFO"),  # the log then says what NCCL uses: see onhost/trial/transport.py
+        ("NCCL_DEBUG", "INFO"),  # the log then shows the transport that NCCL uses
         ("NCCL_DEBUG_SUBSYS", "INIT,NET"),
     )
 
 
 def has_rdma(member: Member, seen: FabricSeen) -> bool:
-    """Tell whether every rail of the Spark has an RDMA device that programs can use."""
+    """Return whether every rail of the Spark has a usable RDMA device."""
     links = rails(member, seen)
     return seen.verbs and bool(links) and all(rail.link.rdma for rail in links)
 
@@ -66,16 +66,16 @@ def _rendezvous(member: Member, seen: FabricSeen, links: tuple[Rail, ...]) -> tu
 def _rdma(links: tuple[Rail, ...], *, tcp: bool) -> tuple[tuple[str, str], ...]:
     devices = ",".join(f"{rail.link.rdma}:1" for rail in links)
     return (
-        *(() if tcp else (("NCCL_NET", "IB"),)),  # a broken RDMA path fails, where it would become TCP
+        *(() if tcp else (("NCCL_NET", "IB"),)),  # a broken RDMA path fails instead of falling back to TCP
         ("NCCL_IB_DISABLE", "0"),
         ("NCCL_IB_HCA", f"={devices}"),
-        ("NCCL_IB_ROCE_VERSION_NUM", "2"),  # with the family: no index of the GID table, which is wrong on
+        ("NCCL_IB_ROCE_VERSION_NUM", "2"),  # version and family instead of a GID index, which is wrong on
         ("NCCL_IB_ADDR_FAMILY", "AF_INET"),  # some Sparks
     )
 
 
 def _ring() -> tuple[tuple[str, str], ...]:
-    """Return what NCCL (2.30 or later) needs to know that each port leads to one of the others alone."""
+    """Return what NCCL (2.30 or later) needs in a ring, where each port reaches only one other Spark."""
     return (
         ("NCCL_IB_SUBNET_AWARE_ROUTING", "1"),
         ("NCCL_IB_MERGE_NICS", "0"),

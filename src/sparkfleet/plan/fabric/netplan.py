@@ -12,9 +12,9 @@ PATH = f"/etc/netplan/{NETPLAN_FILE}"
 
 
 def text(member: Member, renderer: str, rails: Sequence[Rail]) -> str:
-    """Return the file: one static address a link, no gateway, no address of the link's own making.
+    """Return the file: one static address per link, no gateway, no link-local address.
 
-    The renderer is said link by link: at the top it would be everybody's. ``optional``: a boot does not wait
+    The renderer is set per link: at the top it would apply to all links. ``optional``: a boot does not wait
     for a cable.
     """
     lines = [

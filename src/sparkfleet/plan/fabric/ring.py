@@ -1,8 +1,8 @@
-"""Three Sparks without a switch: a cable between each two of them, and each cable on subnets of its own.
+"""Three Sparks without a switch: a cable between each pair, and each cable with its own subnets.
 
-Port p0 of each Spark leads to port p1 of the next in ``hosts:``, as NVIDIA wires three. So cable *n* is that
-of rank *n*'s p0. No subnet has all three on it: each Spark has one address by which the others know it. It
-reaches that of the next by a route over their cable; that of the one before is on their cable itself.
+Port p0 of each Spark is connected to port p1 of the next in ``hosts:``, as in NVIDIA's guide. So cable *n* is
+that of rank *n*'s p0. No subnet has all three Sparks: each Spark has one node address. The next Spark's is
+reached by a route over their cable; the previous one's is on their cable.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 SPARKS = 3
-"""Of four, opposite ones have no cable, and NCCL connects each with each."""
+"""In a ring of four, opposite Sparks have no cable, but NCCL connects all pairs."""
 CAGES = ("p0", "p1")
 TWINS = 2
 
@@ -21,7 +21,7 @@ def cable(rank: int, cage: str) -> int:
 
 
 def rail(rank: int, cage: str, twin: int) -> int:
-    """Return the subnet of a twin: two a cable, the twin of the lower PCIe root first."""
+    """Return the subnet of a twin: two per cable, the twin of the lower PCIe root first."""
     return cable(rank, cage) * TWINS + twin
 
 
@@ -31,12 +31,12 @@ def rails(rank: int) -> tuple[int, ...]:
 
 
 def known_at(rank: int) -> int:
-    """Return the subnet of the address by which all others know a rank: of its p0, first twin."""
+    """Return the subnet of a rank's node address: its p0, first twin."""
     return rail(rank, CAGES[0], 0)
 
 
 def following(rank: int) -> int:
-    """Return the rank to which p0 leads."""
+    """Return the rank at the other end of p0."""
     return (rank + 1) % SPARKS
 
 
@@ -47,6 +47,6 @@ def at_ends(number: int) -> tuple[int, int]:
 
 
 def wiring(hosts: Sequence[str]) -> str:
-    """Return in words which cable goes where."""
+    """Return a description of the wiring."""
     ends = (f"{hosts[rank]} p0 to {hosts[following(rank)]} p1" for rank in range(SPARKS))
     return f"a ring is wired {', '.join(ends)}; the other way round is another order of 'hosts:'"

@@ -1,8 +1,8 @@
-"""Which CUDA a driver runs, and whether that is enough for an image. Numbers as NVIDIA publishes them.
+"""The CUDA version of a driver, and whether it is sufficient for an image.
 
 Sources: CUDA release notes (table of driver versions), CUDA compatibility guide (minor version compatibility
-within a major release since CUDA 11), NVIDIA container toolkit (``NVIDIA_REQUIRE_CUDA``: alternatives apart
-by spaces, conditions of one apart by commas).
+within a major release since CUDA 11), NVIDIA container toolkit (``NVIDIA_REQUIRE_CUDA``: alternatives
+separated by spaces, their conditions by commas).
 """
 
 from __future__ import annotations
@@ -48,12 +48,10 @@ def version(text: str) -> Version:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
-def of_driver(driver: str, given: str = "") -> str:
-    """Return the newest CUDA of a driver: what it says itself, else by its branch; "" for one that is older
-    than the table.
-    """
-    if given:
-        return given
+def of_driver(driver: str, reported: str = "") -> str:
+    """Return the newest CUDA of a driver: as reported, else by its branch; "" if it is too old."""
+    if reported:
+        return reported
     branch = next(iter(version(driver)), 0)
     known = [number for number in BRANCHES if number <= branch]
     return BRANCHES[max(known)] if known else ""
@@ -67,15 +65,15 @@ def of_image(env: Mapping[str, str], tag: str) -> str:
     return f"{match[1]}.{match[2]}" if match else ""
 
 
-def fit(driver: str, given: str, image_cuda: str, env: Mapping[str, str]) -> Fit:
+def fit(driver: str, reported: str, image_cuda: str, env: Mapping[str, str]) -> Fit:
     """Return how a driver suits an image with that CUDA and those variables."""
-    runs = of_driver(driver, given)
+    runs = of_driver(driver, reported)
     text = f"driver {driver} runs CUDA {runs or 'of an unknown version'}, the image has {image_cuda or '?'}"
     refused = unsatisfied(env, driver, runs)
     if refused:
         return Fit(
             Verdict.FAIL,
-            f"{text} and demands {refused}: the container would not start",
+            f"{text} and requires {refused}: the container would not start",
             refused,
             "a newer driver (sudo apt-get update && sudo apt-get dist-upgrade, reboot), or an older image",
         )
@@ -102,11 +100,11 @@ def fit(driver: str, given: str, image_cuda: str, env: Mapping[str, str]) -> Fit
 
 
 def unsatisfied(env: Mapping[str, str], driver: str, runs: str) -> str:
-    """Return the demand of an image that a driver does not meet; "" when it is met or does not count."""
+    """Return the requirement of an image that a driver does not meet; "" if it is met or disabled."""
     demand = env.get("NVIDIA_REQUIRE_CUDA", "").split()
     if not demand or env.get("NVIDIA_DISABLE_REQUIRE", "").lower() in {"1", "true"}:
         return ""
-    # Brand and architecture cannot be told here: only figures are judged, the rest is taken as met.
+    # Brand and architecture are unknown here: only versions are compared, other conditions count as met.
     facts = {"cuda": version(runs), "driver": version(driver)}
     if any(_met(conditions, facts) for conditions in demand):
         return ""

@@ -21,7 +21,7 @@ _ENGINE = re.compile(r"vllm|sglang|trtllm|tensorrt-llm|ollama|llama|pulsar|spark
 
 
 def rows(seen: PreflightSeen) -> Iterator[Check]:
-    """Yield a row for each thing that was found; one that says so when there is nothing."""
+    """Yield a row for each trace, or one row that there are none."""
     found = [*_containers(seen.residents)]
     if isinstance(seen.footprints, Unread):
         yield unread("other tools", seen.footprints.error)

@@ -17,10 +17,10 @@ GB10 = "12.1"
 """Compute capability."""
 SKEW_WARN_S = 5
 SKEW_FAIL_S = 300
-"""From here on certificates and tokens begin to fail."""
+"""From this skew on, certificates and tokens fail."""
 MIB_IN_GIB = 1024
 SWAP_USED_MIB = 1024
-"""More than this in swap: what serves is slowed down by the disk."""
+"""More used swap than this slows the engine down."""
 
 
 def rows(host: Host, seen: PreflightSeen, skew_s: float, unsure_s: float) -> Iterator[Check]:
@@ -73,7 +73,7 @@ def _gpu(seen: Gpu | Unread) -> Iterator[Check]:
 
 def _drivers(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     if isinstance(seen.gpu, Unread):
-        return  # said in the row of the GPU
+        return  # the row of the GPU reports it
     for image in dict.fromkeys(service.image for service in host.services):
         env = _variables(image, seen.observed)
         known = cuda.of_image(env, image.tag) or image.cuda
@@ -82,8 +82,8 @@ def _drivers(host: Host, seen: PreflightSeen) -> Iterator[Check]:
 
 
 def _variables(image: ImageRef, observed: object) -> dict[str, str]:
-    here = observed.images.get(image.pull_ref) if isinstance(observed, Observed) else None
-    return dict(pair.partition("=")[::2] for pair in here.env) if here else {}
+    seen = observed.images.get(image.pull_ref) if isinstance(observed, Observed) else None
+    return dict(pair.partition("=")[::2] for pair in seen.env) if seen else {}
 
 
 def _memory(seen: PreflightSeen) -> Iterator[Check]:

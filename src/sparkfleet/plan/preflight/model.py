@@ -49,8 +49,8 @@ _ORDER = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.WARN)
 
 def worst(states: Iterable[Verdict]) -> Verdict:
     """Return the worst of some states; ok for none."""
-    there = set(states)
-    return next((state for state in _ORDER if state in there), Verdict.OK)
+    distinct = set(states)
+    return next((state for state in _ORDER if state in distinct), Verdict.OK)
 
 
 def unread(name: str, error: str, remedy: str = "") -> Check:

@@ -10,7 +10,7 @@ from sparkfleet.probe.preflight import PreflightSeen, Reached, Unread
 
 HUB = "https://huggingface.co"
 DOCKER_HUB = "registry-1.docker.io"
-"""Where docker.io's images really are."""
+"""The registry of docker.io."""
 _REMEDIES = {
     "dns": "resolvectl status; a name server for the management link",
     "connect": "ip route; curl -v {url}; a firewall or a proxy between?",
@@ -22,18 +22,18 @@ _REMEDIES = {
 
 
 def urls(host: Host) -> Mapping[str, str]:
-    """Return what is asked from the Spark: URL -> what it is; nothing where offline is declared."""
+    """Return the URLs to test from the Spark with their names; none if offline is declared."""
     if host.prepare.offline or not host.services:
         return {}
     names = dict.fromkeys(service.image.repository.split("/", 1)[0] for service in host.services)
-    asked = {
+    registries = {
         f"https://{DOCKER_HUB if name == 'docker.io' else name}/v2/": f"registry {name}" for name in names
     }
-    return {**asked, f"{(host.hf_endpoint or HUB).rstrip('/')}/": "hub"}
+    return {**registries, f"{(host.hf_endpoint or HUB).rstrip('/')}/": "hub"}
 
 
 def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
-    """Yield a row for each address."""
+    """Yield a row for each URL."""
     if host.prepare.offline:
         yield Check("network", Verdict.OK, "declared offline: registries and hub are not contacted")
         return

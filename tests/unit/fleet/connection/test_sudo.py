@@ -10,7 +10,7 @@ import pytest
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote, secret_cache, sudo
-from sparkfleet.fleet.connection.probe import look
+from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.probe import root_shell
 from sparkfleet.probe.command import ProbeRequest
 
@@ -81,7 +81,7 @@ def test_without_one_stdin_is_the_programs_alone(source: str) -> None:
 @pytest.mark.provokes("sudo-denied")
 def test_a_refused_password_is_told_with_its_source_and_never_sent_again() -> None:
     host = FakeHost(refuses="Sorry, try again. sudo: 1 incorrect password attempt")
-    told = look(host, ProbeRequest())  # type: ignore[arg-type]
+    told = observe(host, ProbeRequest())  # type: ignore[arg-type]
     assert isinstance(told, Diagnostic)
     assert "password of env:SUDO_OF_TEST: sudo: 1 incorrect password attempt" in told.message
     with pytest.raises(SparkfleetError, match="SUDO_OF_TEST"):
@@ -98,7 +98,7 @@ def test_a_sudo_that_asks_for_a_password_that_nobody_gave_is_told_with_the_way_t
 @pytest.mark.provokes("secret-file-unreadable")
 def test_a_source_that_gives_nothing_is_a_reason_and_nothing_is_sent() -> None:
     host = FakeHost("file:/does/not/exist")
-    told = look(host, ProbeRequest())  # type: ignore[arg-type]
+    told = observe(host, ProbeRequest())  # type: ignore[arg-type]
     assert isinstance(told, Diagnostic)
     assert "sudo_password: the file /does/not/exist cannot be read" in str(told)
     assert host.asked == []

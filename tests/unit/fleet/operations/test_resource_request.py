@@ -75,23 +75,23 @@ def test_a_secret_is_compared_by_its_salted_hash(stored: str, marked: str) -> No
     }
     host = Host("x", (), prepare=Prepare(resources=(LOGIN, SYSCTL)))
     seen = replace(fake_spark.fresh(host), items=Items({}, {LOGIN.id: live, SYSCTL.id: {"now": "1"}}))
-    assert secrets.compared(host, seen).items.live[LOGIN.id]["secret"] == marked
+    assert secrets.compare(host, seen).items.live[LOGIN.id]["secret"] == marked
 
 
 def test_a_secret_whose_source_gives_nothing_is_not_compared() -> None:
     host = Host("x", (), prepare=Prepare(resources=(TOKEN,)))
     seen = replace(fake_spark.fresh(host), items=Items({}, {TOKEN.id: {"is": "absent"}}))
-    assert secrets.compared(host, seen).items.live[TOKEN.id]["secret"] == NO_SOURCE
+    assert secrets.compare(host, seen).items.live[TOKEN.id]["secret"] == NO_SOURCE
 
 
 def test_what_could_not_be_read_stays_so() -> None:
     host = Host("x", (), prepare=Prepare(resources=(TOKEN,)))
     seen = replace(fake_spark.fresh(host), items=Items({}, {TOKEN.id: {"error": "OSError"}}))
-    assert secrets.compared(host, seen).items.live[TOKEN.id] == {"error": "OSError"}
+    assert secrets.compare(host, seen).items.live[TOKEN.id] == {"error": "OSError"}
 
 
 def test_one_that_is_kept_elsewhere_or_absent_is_told_as_it_is() -> None:
     host = Host("x", (), prepare=Prepare(resources=(LOGIN,)))
     for live in ({"is": "absent"}, {"is": "login", "secret": "kept by pass"}):
         seen = replace(fake_spark.fresh(host), items=Items({}, {LOGIN.id: live}))
-        assert secrets.compared(host, seen).items.live[LOGIN.id] == live
+        assert secrets.compare(host, seen).items.live[LOGIN.id] == live

@@ -104,11 +104,11 @@ def test_a_derived_image_from_another_spark_needs_no_bundle(mirror: Path) -> Non
 @pytest.fixture
 def sparks(monkeypatch: pytest.MonkeyPatch, mirror: Path) -> Sparks:
     @contextmanager
-    def forwarded(_: Any, port: int) -> Iterator[int]:
+    def forward_port(_: Any, port: int) -> Iterator[int]:
         assert port
         yield 4711
 
-    monkeypatch.setattr(tunnel, "forwarded", forwarded)
+    monkeypatch.setattr(tunnel, "forward_port", forward_port)
     return patched(monkeypatch, Sparks({"spark-01": host(mirror)}))
 
 

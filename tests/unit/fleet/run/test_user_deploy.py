@@ -41,7 +41,7 @@ def host(tmp_path: Path) -> Iterator[PyinfraHost]:
 
 def planned(host: PyinfraHost, path: Path, text: str) -> ChangeSet | Diagnostic | None:
     path.write_text(text)
-    return user_deploy.planned(host.state, host, path)
+    return user_deploy.prepare(host.state, host, path)
 
 
 def test_each_operation_that_would_change_something_is_a_row_by_its_name(
@@ -83,7 +83,7 @@ def test_a_fact_that_fails_leaves_the_host_unknown(host: PyinfraHost, tmp_path: 
     text = "\n".join((*lines, "host.get_fact(Command, 'exit 3')"))
     found = planned(host, tmp_path / "user_deploy.py", text)
     assert isinstance(found, Diagnostic)
-    assert found.message == "a fact of it could not be read"
+    assert found.message == "a fact that it uses could not be read"
 
 
 def test_the_file_is_looked_for_beside_the_host_file(tmp_path: Path) -> None:

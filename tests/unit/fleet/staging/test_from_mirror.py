@@ -48,7 +48,7 @@ def wanted(tmp_path: Path) -> FileToReceive:
 
 def receive(tmp_path: Path, port: int, token: str) -> bytes:
     file = wanted(tmp_path)
-    Receiver("the offline mirror", [Listener(1, tunnel.HOME, port)], token, (file,), pause_s=0.01).run(
+    Receiver("the offline mirror", [Listener(1, tunnel.LOOPBACK, port)], token, (file,), pause_s=0.01).run(
         lambda: None, 0.01
     )
     return Path(file.target).read_bytes()
@@ -63,7 +63,7 @@ def test_who_has_not_gets_nothing_and_nothing_listens_afterwards(mirror: Path, t
     with from_mirror._sender(shown(mirror), "secret") as port, pytest.raises(StageError):
         receive(tmp_path, port, "guessed")
     with pytest.raises(OSError):  # noqa: PT011  (refused, in the system's own words)
-        socket.create_connection((tunnel.HOME, port), 5)
+        socket.create_connection((tunnel.LOOPBACK, port), 5)
 
 
 def test_a_bundle_that_lacks_a_file_is_told_before_anything_is_sent(mirror: Path) -> None:
@@ -86,12 +86,12 @@ class Transport:
     def request_port_forward(self, address: str, port: int, handler: Any) -> int:
         if self.refuses:
             raise SSHException("TCP forwarding request denied")
-        assert (address, port) == (tunnel.HOME, 0)  # never reachable from outside
+        assert (address, port) == (tunnel.LOOPBACK, 0)  # never reachable from outside
         self.handler = handler
         return 4711
 
     def cancel_port_forward(self, address: str, port: int) -> None:
-        assert address == tunnel.HOME
+        assert address == tunnel.LOOPBACK
         self.ended.append(port)
 
 
@@ -102,9 +102,9 @@ def spark(transport: Transport | None) -> Any:
 
 def test_what_calls_the_sparks_port_is_passed_on_to_ours_both_ways() -> None:
     transport = Transport()
-    with socket.create_server((tunnel.HOME, 0)) as server:
+    with socket.create_server((tunnel.LOOPBACK, 0)) as server:
         port = server.getsockname()[1]
-        with tunnel.forwarded(spark(transport), port) as there:
+        with tunnel.forward_port(spark(transport), port) as there:
             assert there == 4711
             channel, far = socket.socketpair()
             transport.handler(channel, ("127.0.0.1", 1), ("127.0.0.1", there))
@@ -120,7 +120,7 @@ def test_what_calls_the_sparks_port_is_passed_on_to_ours_both_ways() -> None:
 
 
 def test_a_call_that_nobody_answers_is_ended() -> None:
-    with socket.create_server((tunnel.HOME, 0)) as server:
+    with socket.create_server((tunnel.LOOPBACK, 0)) as server:
         port = server.getsockname()[1]
     channel, far = socket.socketpair()
     done = threading.Thread(target=tunnel._join, args=(channel, port))
@@ -131,12 +131,12 @@ def test_a_call_that_nobody_answers_is_ended() -> None:
 
 
 def test_a_spark_that_is_this_machine_needs_no_way_back() -> None:
-    with tunnel.forwarded(spark(None), 8) as there:
+    with tunnel.forward_port(spark(None), 8) as there:
         assert there == 8
 
 
 @pytest.mark.provokes("ssh-forwarding-denied")
 def test_an_ssh_server_that_does_not_allow_it_is_told_with_its_setting() -> None:
-    refused = tunnel.forwarded(spark(Transport(refuses=True)), 8)
+    refused = tunnel.forward_port(spark(Transport(refuses=True)), 8)
     with pytest.raises(SparkfleetError, match="AllowTcpForwarding"):
         refused.__enter__()

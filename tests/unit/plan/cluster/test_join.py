@@ -8,7 +8,7 @@ from typing import Any
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.cluster.join import joined
+from sparkfleet.plan.cluster.join import join_members
 from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
 from sparkfleet.probe.observed import Observed
@@ -19,7 +19,7 @@ WIDER: dict[str, Any] = {"flags": (("tensor-parallel-size", 2), ("max-model-len"
 
 
 def both(*plans: HostPlan) -> Mapping[str, HostPlan]:
-    return joined(plans, MEMBERS)
+    return join_members(plans, MEMBERS)
 
 
 def stopped(declared: Host) -> Observed:

@@ -201,7 +201,7 @@ def test_what_all_ranks_share_and_none_shows_is_a_change_all_the_same() -> None:
     seen = converged(declared)
     kept = {**seen.generations["wide"], "rank": {**seen.generations["wide"]["rank"], "make": "another"}}
     (change,) = entry(plan(declared, replace(seen, generations={"wide": kept}))).fields()
-    assert (change.name, change.key, change.old) == ("cluster", "make", "another")
+    assert (change.name, change.key, change.old) == ("cluster", "fingerprint", "another")
 
 
 @pytest.mark.parametrize(

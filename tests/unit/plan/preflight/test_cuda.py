@@ -45,7 +45,7 @@ def test_an_image_tells_its_cuda_by_its_variables_or_its_tag(
         ("13.1", {}, Verdict.WARN, "minor version compatibility"),
         ("14.0", {}, Verdict.WARN, "another major release"),
         ("", {}, Verdict.UNKNOWN, "the image has ?"),
-        ("13.1", {"NVIDIA_REQUIRE_CUDA": "cuda>=13.1"}, Verdict.FAIL, "demands cuda>=13.1"),
+        ("13.1", {"NVIDIA_REQUIRE_CUDA": "cuda>=13.1"}, Verdict.FAIL, "requires cuda>=13.1"),
         (
             "13.1",
             {"NVIDIA_REQUIRE_CUDA": "cuda>=13.1", "NVIDIA_DISABLE_REQUIRE": "true"},

@@ -1,7 +1,6 @@
-"""What a prune could free on one host, by its own records: for the plan of a host whose disk is full.
+"""Bytes that a prune could free on one host, for the plan of a host whose disk is full.
 
-Only what this Spark itself needs is known here. Another one may need a model too, so these bytes are the most
-that a prune can find; what it would remove is its own list.
+An upper bound: only this host's needs are known here, and another host may need a model, too.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from sparkfleet.plan.needs import digests_of
 from sparkfleet.probe.observed import Observed
 
 
-def freeable(host: Host, observed: Observed) -> dict[str, int]:
+def reclaimable(host: Host, observed: Observed) -> dict[str, int]:
     """Return bytes by file system (``models``, ``docker``) that sparkfleet fetched and nothing here needs."""
     needed = " ".join(_needed(host, observed))
     digests = digests_of([needed])
@@ -39,5 +38,5 @@ def _needed(host: Host, observed: Observed) -> Iterator[str]:
 
 
 def _slim(record: Mapping[str, Any]) -> list[Any]:
-    kept = [record, *(record.get("replaced") or ())]
-    return [[one.get("image"), one.get("revision"), one.get("argv")] for one in kept]
+    generations = [record, *(record.get("replaced") or ())]
+    return [[one.get("image"), one.get("revision"), one.get("argv")] for one in generations]

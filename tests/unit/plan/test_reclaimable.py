@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.config.resolved import Host, WeightFile, Weights
-from sparkfleet.plan.freeable import freeable
+from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.staging import disk_diagnostic
 from sparkfleet.probe.observed import Disk, Observed
 from tests.unit.plan.fake_spark import fresh
@@ -42,8 +42,8 @@ def spark() -> Observed:
 
 
 def test_only_what_nothing_here_names_can_be_freed() -> None:
-    assert freeable(HOST, spark()) == {"models": 7 << 30, "docker": 10 << 30}
-    assert freeable(HOST, fresh(HOST)) == {"models": 0, "docker": 0}
+    assert reclaimable(HOST, spark()) == {"models": 7 << 30, "docker": 10 << 30}
+    assert reclaimable(HOST, fresh(HOST)) == {"models": 0, "docker": 0}
 
 
 @pytest.mark.provokes("disk-full")
