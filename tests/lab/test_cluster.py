@@ -205,7 +205,7 @@ def test_a_pulled_cable_stops_both_engines_and_they_come_back_with_it(pair: Pair
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("phase", ["wide together", "wide start"])
+@pytest.mark.parametrize("phase", ["wide cluster", "wide start"])
 def test_a_cable_that_is_pulled_during_a_change_brings_both_back(pair: Pair, phase: str) -> None:
     before, _ = pair.change()
     pulled: list[str] = []
@@ -228,7 +228,7 @@ def test_a_cable_that_is_pulled_during_a_change_brings_both_back(pair: Pair, pha
 
 
 @pytest.mark.parametrize(
-    "words", [pytest.param("wide begin", marks=pytest.mark.full), "wide start: wide starts"]
+    "words", [pytest.param("wide begin", marks=pytest.mark.full), "wide start: starting wide"]
 )
 def test_a_killed_operator_leaves_one_generation_on_both(pair: Pair, words: str) -> None:
     _, after = pair.change()

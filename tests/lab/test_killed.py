@@ -44,7 +44,7 @@ DURING = (
     "nano create",
     "nano stop",
     "nano memory",
-    "nano start: nano starts",
+    "nano start: starting nano",
     "nano gate: the gate",
     "nano load",
     "nano ready",

@@ -1,4 +1,8 @@
-"""Messages between the hosts of a cluster, over the fabric: of a rollout, and of the supervisors."""
+"""Messages between the hosts of a cluster, over the fabric: of a rollout, and of the supervisors.
+
+A supervisor runs until the next rollout or restart, so that the other hosts may run another version. Keys in
+JSON therefore stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from sparkfleet.contract.codec import Document, Json, Migration, secret
+from sparkfleet.contract.codec import Document, Json, Migration, secret, stored_as
 
 
 def _cluster_key(data: Json) -> Json:
@@ -27,7 +31,7 @@ class MemberMessage(Document):
     cause: str = ""
     remedy: str = ""
     shared: Mapping[str, str] = field(default_factory=dict)
-    """What must be the same on every rank, by its name for people."""
+    """Values that must be equal on all ranks, by their names in messages."""
     cluster_key: str = secret()
 
 
@@ -37,32 +41,33 @@ class HeadAnswer(Document):
 
     NAME = "answer of a cluster's head"
 
-    word: str
-    """How far the members may go, or back."""
+    command: str = stored_as("word")
+    """The last command to the members: prepare, stop, start, commit or abort."""
     cause: str = ""
     remedy: str = ""
 
 
 @dataclass(frozen=True)
 class PeerQuery(Document):
-    """What one host of a cluster asks another's supervisor."""
+    """A query of one host of a cluster to the supervisor of another."""
 
     NAME = "query of a cluster's host"
 
-    ask: str
-    """``state``, or ``swap``: how a rollout ended."""
-    swap: str = ""
+    subject: str = stored_as("ask")
+    """``state``, or ``swap`` for the end of a rollout."""
+    rollout: str = stored_as("swap", default="")
+    """Id of the rollout."""
     nonce: str = ""
-    """The answer is signed for it."""
+    """Part of what the response signs, so that it answers this query only."""
 
 
 @dataclass(frozen=True)
 class PeerState(Document):
-    """How a rank is, as its supervisor answers."""
+    """State of a rank, as its supervisor reports it."""
 
     NAME = "state of a rank"
 
-    make: str
+    fingerprint: str = stored_as("make")
     epoch: str = ""
     state: str = ""
     serves: bool = False
@@ -70,11 +75,12 @@ class PeerState(Document):
 
 @dataclass(frozen=True)
 class RolloutEnd(Document):
-    """How a rollout ended on another host; "" when it has not, or is not known there."""
+    """End of a rollout on another host."""
 
     NAME = "end of a rollout"
 
-    word: str = ""
+    command: str = stored_as("word", default="")
+    """``commit`` or ``abort``; "" when the rollout has not ended, or is not known there."""
 
 
 @dataclass(frozen=True)

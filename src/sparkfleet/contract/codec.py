@@ -1,14 +1,15 @@
 """Documents between operator and host, and files that a host keeps: dataclasses to JSON and back.
 
-A document is a frozen dataclass that derives from ``Document``. Its JSON object has one key a field and
-``version``. The reader checks every type. It names what it read, the field, what it found and what it
-expected. A document of an older version is migrated step by step, one of a newer version is refused.
+A document is a frozen dataclass that derives from ``Document``. Its JSON object has ``version`` and one key a
+field, by default the field's name. The reader checks every type; an error names the document, the field, what
+was found and what was expected. An older version is migrated step by step, a newer one is refused.
 
 Standard library alone: programs on a host use it, too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import types
 import typing
@@ -69,6 +70,11 @@ class ContractError(ValueError):
 def secret() -> Any:
     """Return a dataclass field for a secret: "" by default, in no ``repr`` and in no error."""
     return field(default="", repr=False, metadata={"secret": True})
+
+
+def stored_as(key: str, **options: Any) -> Any:
+    """Return a dataclass field with another key in JSON: the one that earlier versions write and read."""
+    return field(metadata={"key": key}, **options)
 
 
 def encode(document: Document) -> Json:
@@ -264,6 +270,8 @@ def _enum(kind: type[Enum]) -> Reader:
 @dataclass(frozen=True)
 class _Field:
     name: str
+    key: str
+    """Its key in JSON."""
     read: Reader
     required: bool
     secret: bool
@@ -275,6 +283,7 @@ def _fields(kind: Any) -> tuple[_Field, ...]:
     return tuple(
         _Field(
             one.name,
+            _key(one),
             _reader(hints[one.name]),
             one.default is MISSING and one.default_factory is MISSING,
             bool(one.metadata.get("secret")),
@@ -294,15 +303,15 @@ def _object(kind: Any) -> Reader:
         data = _migrated(kind, value) if document else value
         values = {}
         for one in _fields(kind):
-            if one.name in data:
+            if one.key in data:
                 try:
-                    values[one.name] = one.read(data[one.name])
+                    values[one.name] = one.read(data[one.key])
                 except _WrongError as error:
                     if one.secret:
                         error.found = "found a value of another type"
-                    raise error.under(f".{one.name}") from None
+                    raise error.under(f".{one.key}") from None
             elif one.required:
-                raise _WrongError("is missing", "the field").under(f".{one.name}")
+                raise _WrongError("is missing", "the field").under(f".{one.key}")
         try:
             return kind(**values)
         except ValueError as error:  # what __post_init__ checks
@@ -334,19 +343,24 @@ def _migrated(kind: type[Document], data: Json) -> Json:
     return data
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a field's value as JSON."""
     if isinstance(value, Enum):
         return value.value
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return value.to_json() if isinstance(value, Document) else _members(value)
     raise TypeError(f"a document cannot hold {type(value).__name__}")
 
 
 def _members(value: Any) -> Json:
-    return {one.name: _plain(getattr(value, one.name)) for one in fields(value) if one.init}
+    return {_key(one): plain(getattr(value, one.name)) for one in fields(value) if one.init}
+
+
+def _key(one: dataclasses.Field[Any]) -> str:
+    return str(one.metadata.get("key", one.name))

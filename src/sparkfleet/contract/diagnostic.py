@@ -1,4 +1,4 @@
-"""One finding about anything: what a user wrote, what a host has, what an engine said.
+"""One finding about anything: a declaration, the state of a host, the output of an engine.
 
 Standard library alone: programs on a Spark and the operator's side use the same type.
 """
@@ -15,7 +15,7 @@ class Severity(str, Enum):  # noqa: UP042  (StrEnum is not in the Python 3.10 of
     __str__ = str.__str__
 
     ERROR = "error"
-    """Nothing goes on until it is resolved."""
+    """Must be resolved before anything continues."""
     WARNING = "warning"
     """It works, but probably not as intended."""
     INFO = "info"
@@ -55,11 +55,11 @@ class Diagnostic:
             text += f"\n    expected: {self.expected}"
         if self.hint:
             text += f"\n    do: {self.hint}"
-        return "\n".join([text, *(str(other) for other in self.related)])
+        return "\n".join([text, *(str(one) for one in self.related)])
 
 
 def combine(*diagnostics: Diagnostic | None) -> Diagnostic | None:
     """Return the first diagnostic with all others as related ones, each once; None when there is none."""
     flat = dict.fromkeys(one for diagnostic in diagnostics if diagnostic for one in diagnostic.each)
-    first, *others = flat or (None,)
-    return replace(first, related=tuple(others)) if first else None
+    first, *related = flat or (None,)
+    return replace(first, related=tuple(related)) if first else None

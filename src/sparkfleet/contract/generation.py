@@ -1,6 +1,7 @@
-"""A generation: one service as it shall run, complete enough to be started again without the operator.
+"""A generation: one service, complete enough to be restarted without the operator.
 
-The operator writes it, the Spark keeps it (``/var/lib/sparkfleet/services/<service>/``), the plan compares.
+The operator writes it, the plan compares it, the Spark stores it in
+``/var/lib/sparkfleet/services/<service>/``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from sparkfleet.contract.codec import Document, Json, Migration, secret
+from sparkfleet.contract.codec import Document, Json, Migration, plain, secret, stored_as
 
 STATE_DIR = "/var/lib/sparkfleet"
-"""Everything that sparkfleet remembers on a Spark. 0755 root; secrets are elsewhere."""
+"""State of sparkfleet on a Spark. 0755 root; secrets are in ``/run/sparkfleet``."""
 
 DEFAULT_ENGINE = "vllm"
 """Engine of records and host files that name none."""
@@ -27,7 +28,7 @@ LABEL_GENERATION = "io.sparkfleet.generation"
 
 @dataclass(frozen=True)
 class Gate:
-    """The proof that a service serves, asked on the Spark itself over loopback."""
+    """The proof that a service serves; requests go over loopback."""
 
     prompt: str = "What is 12*17? Answer with the number only."
     expect: str = "204"
@@ -43,25 +44,25 @@ class Gate:
 
 @dataclass(frozen=True)
 class Rank:
-    """A Spark's place among those that run one engine together."""
+    """A Spark's position in a cluster."""
 
     cluster: str
     rank: int
-    """0 is the head: it answers, and it decides."""
+    """0 is the head: it answers requests and decides rollouts."""
     hosts: tuple[str, ...]
     """Names of the Sparks by rank."""
     addresses: tuple[str, ...]
     """Their addresses on the fabric by rank."""
     executor: str
     """Either mp or ray."""
-    make: str
-    """Digest of all that must be the same on every rank: image, words, members."""
+    fingerprint: str = stored_as("make")
+    """Digest of everything that must be equal on all ranks: image, arguments, members."""
     clear: tuple[str, ...] = ()
-    """Directories that are removed before each start: caches that must be the same on all ranks."""
+    """Directories that are removed before each start: caches that must be equal on all ranks."""
 
     @property
     def is_head(self) -> bool:
-        """Tell whether this Spark is the head."""
+        """Return whether this Spark is the head."""
         return self.rank == 0
 
     @property
@@ -70,7 +71,7 @@ class Rank:
         return self.addresses[self.rank]
 
     def name(self, rank: int) -> str:
-        """Return how a rank is called in messages."""
+        """Return the name of a rank in messages."""
         return f"{self.hosts[rank]} ({self.addresses[rank]})"
 
 
@@ -83,7 +84,7 @@ class Generation(Document):
     service: str
     """Name of the container, and of the unit ``sparkfleet-<service>.service``."""
     image: str
-    """``repository[:tag]@sha256:...``, present on the Spark before a swap begins."""
+    """``repository[:tag]@sha256:...``, present on the Spark before a rollout begins."""
     model: str
     revision: str
     served_name: str
@@ -97,15 +98,15 @@ class Generation(Document):
     vllm: str = ""
     """vLLM version inside the image, as far as known."""
     floor_mib: int = 2048
-    """MemAvailable (MiB) below which the guard kills the engine."""
+    """MemAvailable (MiB) below which the watchdog kills the engine."""
     need_mib: int = 0
-    """MemAvailable (MiB) that must be there before the engine starts; 0: not checked."""
+    """MemAvailable (MiB) required before the engine starts; 0: not checked."""
     stop_timeout_s: int = 60
     argv: tuple[str, ...] = ()
-    """The engine's words: everything after ``vllm serve``, model first. For the plan and for people."""
+    """The engine's arguments: everything after ``vllm serve``, model first. For the plan and for people."""
     env: tuple[tuple[str, str], ...] = ()
     rank: Rank | None = None
-    """Its place in a cluster; None: the Spark serves alone."""
+    """Its position in a cluster; None: a single Spark serves."""
     engine: str = DEFAULT_ENGINE
     """Name of the engine: a folder of ``sparkfleet.engines``."""
 
@@ -116,13 +117,13 @@ class Generation(Document):
 
     @property
     def id(self) -> str:
-        """Return 12 hex digits over all that makes a new container or unit necessary (not the gate)."""
+        """Return 12 hex digits over everything whose change needs a new container or unit (not the gate)."""
         spec = {one.name: getattr(self, one.name) for one in dataclasses.fields(Generation)}
         del spec["gate"], spec["rank"]
         if self.engine == DEFAULT_ENGINE:
-            del spec["engine"]  # records of before there were engines keep their id
+            del spec["engine"]  # records without an engine keep their id
         if self.rank is not None:
-            spec["rank"] = dataclasses.asdict(self.rank)
+            spec["rank"] = plain(self.rank)
         spec["create"] = without_generation_label(self.create)
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -133,11 +134,11 @@ class Generation(Document):
 
 @dataclass(frozen=True)
 class ContainerOf:
-    """Which container runs a generation."""
+    """The container that runs a generation."""
 
     id: str = ""
     generation: str = ""
-    """Of its label: the container may be older than the rest of the record."""
+    """From its label: the container may be older than the rest of the record."""
 
 
 @dataclass(frozen=True)
@@ -163,22 +164,22 @@ class CurrentGeneration(PromotedGeneration):
     NAME = "record of a service"
 
     replaced: tuple[PromotedGeneration, ...] = ()
-    """What its rollout replaced, and what a rollback goes back to."""
+    """The generations that its rollout replaced, the targets of a rollback."""
 
 
 def without_generation_label(create: tuple[str, ...]) -> list[str]:
-    """Return the words of ``docker create`` without ``--label io.sparkfleet.generation=...``.
+    """Return the arguments of ``docker create`` without ``--label io.sparkfleet.generation=...``.
 
-    The label holds the id, so that it cannot be part of what the id is made from.
+    The label contains the id, so the id cannot depend on it.
     """
-    words: list[str] = []
-    for word in create:
-        if word.startswith(f"{LABEL_GENERATION}="):
-            if words and words[-1] in {"--label", "-l"}:
-                words.pop()
-        elif not word.startswith(f"--label={LABEL_GENERATION}="):
-            words.append(word)
-    return words
+    args: list[str] = []
+    for arg in create:
+        if arg.startswith(f"{LABEL_GENERATION}="):
+            if args and args[-1] in {"--label", "-l"}:
+                args.pop()
+        elif not arg.startswith(f"--label={LABEL_GENERATION}="):
+            args.append(arg)
+    return args
 
 
 def _cluster_key(data: Json) -> Json:
@@ -190,10 +191,10 @@ def _cluster_key(data: Json) -> Json:
 
 @dataclass(frozen=True)
 class RolloutRequest(Document):
-    """What the operator asks of the Spark: replace these services by that generation.
+    """The operator's request to the Spark: replace these services by that generation.
 
     ``candidate`` None with ``replaces``: stop and remove. ``expect``: container names and the container ids
-    that the plan saw ("" = there was none). Anything else found is refused as a stale plan.
+    in the plan ("" = none). If another one is found, the rollout is refused as a stale plan.
     """
 
     NAME = "rollout request"
@@ -206,7 +207,7 @@ class RolloutRequest(Document):
     expect: tuple[tuple[str, str], ...] = ()
     operator: str = ""
     cluster_key: str = secret()
-    """Shared by the rollouts of one change of a cluster; "" for a single host."""
+    """Shared by the hosts of one cluster rollout; "" for a single host."""
 
 
 def _rank_key(data: Json) -> Json:
@@ -216,7 +217,7 @@ def _rank_key(data: Json) -> Json:
 
 @dataclass(frozen=True)
 class RankKey(Document):
-    """What the ranks of a cluster share: ``services/<service>/ranks/<rollout>.json``, root's alone."""
+    """The key of a cluster's ranks: ``services/<service>/ranks/<rollout>.json``, mode 0600."""
 
     NAME = "key of a cluster"
     VERSION = 2

@@ -214,9 +214,9 @@ def rank_changes(expected: Rank | None, record: Mapping[str, Any]) -> list[Field
 def fingerprint_changes(expected: Rank | None, record: Mapping[str, Any]) -> list[FieldChange]:
     """Return a change if the ranks' common settings differ: not all are fields of this rank."""
     had = _recorded_rank(record)
-    if had is None or expected is None or had.make == expected.make:
+    if had is None or expected is None or had.fingerprint == expected.fingerprint:
         return []
-    return [_change("cluster", "fingerprint", had.make, expected.make)]
+    return [_change("cluster", "fingerprint", had.fingerprint, expected.fingerprint)]
 
 
 def _recorded_rank(record: Mapping[str, Any]) -> Rank | None:

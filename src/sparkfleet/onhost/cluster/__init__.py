@@ -1,1 +1,1 @@
-"""Cluster rollouts: the head decides, its members follow, all ranks start at the same time."""
+"""Rollouts and supervision of clusters: all ranks start for one epoch, and change together or not at all."""

@@ -1,6 +1,6 @@
-"""Coordination of a cluster rollout: the head decides, its members ask.
+"""Coordination of a cluster rollout: the members poll the head for its commands.
 
-``SingleHost`` is for a Spark that serves by itself: there is nothing to coordinate.
+``SingleHost`` is for a service on one Spark, which needs no coordination.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from sparkfleet.onhost.state.journal import Journal
 
 
 class Coordinator(Protocol):
-    """What a rollout needs of the other ranks of its cluster, in this order."""
+    """Synchronizes a rollout with the other ranks. Methods are called in this order."""
 
     def open(self, *, again: bool) -> None:
-        """Begin; ``again``: after an interruption. Raise CoordinationError when that cannot be."""
+        """Start communication; ``again``: after an interruption. Raise CoordinationError."""
 
     def prepared(self, image_id: str) -> None:
-        """Return when every rank has its candidate. Raise CoordinationError."""
+        """Wait until every rank has created its candidate. Raise CoordinationError."""
 
     def stopped(self) -> None:
-        """Return when this rank may start. Raise CandidateFailedError."""
+        """Wait until this rank may start. Raise CandidateFailedError."""
 
     def check(self) -> None:
-        """Raise CandidateFailedError when another rank is lost."""
+        """Raise CandidateFailedError when another rank failed or is silent."""
 
     def prove(self, gate: Gate) -> Passed:
-        """Return when the service serves. Raise GateFailedError, EngineEndedError, CandidateFailedError."""
+        """Wait until the gate has passed. Raise GateFailedError, EngineEndedError, CandidateFailedError."""
 
     def commit(self) -> None:
-        """Record that the rollout is promoted; it is not rolled back any more."""
+        """Command all ranks to promote. From here on nothing is rolled back."""
 
     def was_committed(self) -> bool:
         """Return, after an interruption, whether the rollout was promoted."""
 
     def explain(self, failure: Failure) -> Failure:
-        """Return the failure with those of other ranks: when one engine ends, the others end too."""
+        """Return the failure with those of other ranks: when one engine ends, the other engines end too."""
 
     def abort(self, failure: Failure) -> None:
-        """Record that the rollout rolls back."""
+        """Command all ranks to roll back."""
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
-        """Report the end of this rank; return what is wrong with the others'."""
+        """Report the end of this rank; return what failed on other ranks."""
 
     def close(self) -> None:
         """Stop all communication."""
 
 
 class SingleHost:
-    """A Spark that serves by itself."""
+    """Coordinator of a service on one Spark."""
 
     def open(self, *, again: bool) -> None:
         """Do nothing."""

@@ -1,4 +1,4 @@
-"""The head's side of a cluster rollout: it listens on the fabric, and decides."""
+"""The head's side of a cluster rollout: it listens on the fabric and commands the members."""
 
 from __future__ import annotations
 
@@ -19,40 +19,31 @@ from sparkfleet.onhost.state.journal import Journal
 
 
 @dataclass
-class Said:
-    """The last report of a member."""
-
-    state: str
-    cause: str
-    remedy: str
-    shared: dict[str, str]
-    at: float
-    """Monotonic."""
-
-
-@dataclass
 class Head:
-    """Coordinator of rank 0: it listens, and decides."""
+    """Coordinator of rank 0: it listens and commands."""
 
     system: System
     journal: Journal
     request: RolloutRequest
     generation: Generation
     rank: Rank
-    word: str = messages.PREPARE
+    command: str = messages.PREPARE
     cause: str = ""
     remedy: str = ""
-    said: dict[int, Said] = field(default_factory=dict)
+    reports: dict[int, MemberMessage] = field(default_factory=dict)
+    """The last report of each member, by rank."""
+    _reported_at: dict[int, float] = field(default_factory=dict)
+    """Monotonic times of the reports."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _close: Stop | None = None
 
     def open(self, *, again: bool) -> None:
-        """Listen on the fabric; ``again``: after an interruption, with the recorded decision."""
+        """Listen on the fabric; ``again``: after an interruption, with the recorded command."""
         if again:
             forward = self.journal.last("promote") and not self.journal.last("restore")
-            self.word = messages.COMMIT if forward else messages.ABORT
+            self.command = messages.COMMIT if forward else messages.ABORT
             self.cause = "" if forward else "its rollout was interrupted"
-        deadline = self.system.monotonic() + (messages.WORD_S if again else 0.0)
+        deadline = self.system.monotonic() + (messages.DECISION_S if again else 0.0)
         while True:
             try:
                 self._close = self.system.listen(self.rank.address, messages.PORT, self.answer)
@@ -61,32 +52,31 @@ class Head:
                     self.system.sleep(1.0)
                     continue
                 if again:
-                    return  # its own end does not depend on who listens
+                    return  # the head can end without its members
                 cause = f"cannot listen on {self.rank.address}, port {messages.PORT}: {error}"
                 raise CoordinationError(cause, messages.NO_FABRIC) from None
             return
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Store a member's report and return the decision. Called from other threads."""
+        """Store a member's report and return the command. Called from other threads."""
         try:
             report = MemberMessage.from_json(message)
         except ContractError as error:
             return {"error": error.diagnostic.message}
         if not hmac.compare_digest(report.cluster_key.encode(), self.request.cluster_key.encode()):
-            return {"error": "not of this rollout"}
-        now = self.system.monotonic()
-        said = Said(report.state, report.cause, report.remedy, dict(report.shared), now)
+            return {"error": "another rollout: the cluster key differs"}
         with self._lock:
-            self.said[report.rank] = said
-            return HeadAnswer(self.word, self.cause, self.remedy).to_json()
+            self._reported_at[report.rank] = self.system.monotonic()
+            self.reports[report.rank] = report
+            return HeadAnswer(self.command, self.cause, self.remedy).to_json()
 
     def prepared(self, image_id: str) -> None:
-        """Wait until every member is ready with the same image and arguments, then let all stop."""
+        """Wait until every member is ready with the same image and arguments, then command all to stop."""
         deadline = self.system.monotonic() + messages.PREPARE_S
-        while missing := self._without(messages.READY):
-            for rank, said in self._all():
-                if said.state in {messages.FAILED, messages.ENDED}:
-                    raise CoordinationError(f"{self.rank.name(rank)}: {said.cause}", said.remedy)
+        while missing := self._not_in_state(messages.READY):
+            for rank, report in self._by_rank():
+                if report.state in {messages.FAILED, messages.ENDED}:
+                    raise CoordinationError(f"{self.rank.name(rank)}: {report.cause}", report.remedy)
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
                 raise CoordinationError(
@@ -95,59 +85,64 @@ class Head:
                 )
             self.system.sleep(messages.POLL_S)
         own = messages.shared(self.rank, image_id)
-        for rank, said in self._all():
+        for rank, report in self._by_rank():
             for key, value in own.items():
-                if said.shared.get(key) != value:
-                    found = f"{self.rank.name(rank)} has another {key} than the head: {said.shared.get(key)}"
-                    raise CoordinationError(
-                        f"{found}, not {value}", "run again; the plan shows what differs on each member"
+                if report.shared.get(key) != value:
+                    found = (
+                        f"{self.rank.name(rank)} has another {key} than the head: {report.shared.get(key)}"
                     )
-        self.journal.log("note", "every rank is ready", phase="together")
-        self._say(messages.STOP)
+                    raise CoordinationError(
+                        f"{found}, not {value}", "run again; the plan shows the differences on each member"
+                    )
+        self.journal.log("note", "every rank is ready", phase="cluster")
+        self._send(messages.STOP)
 
     def stopped(self) -> None:
         """Wait until every rank has stopped; with mp also until every worker runs."""
         self._wait(messages.STOPPED, messages.STOP_S)
         if self.rank.executor == "mp":
-            self._say(messages.START)
+            self._send(messages.START)
             self._wait(messages.RUNNING, messages.STOP_S)
 
     def check(self) -> None:
-        """Check the members; let workers of Ray start once it answers here."""
+        """Check the members; with Ray, let the workers start once the head's Ray listens."""
         for rank in range(1, len(self.rank.hosts)):
-            said = self.said.get(rank)
-            silent = self.system.monotonic() - said.at if said else messages.SILENT_S
-            if said and said.state in {messages.FAILED, messages.ENDED}:
-                raise CandidateFailedError(Failure(f"{self.rank.name(rank)}: {said.cause}", said.remedy))
+            report = self.reports.get(rank)
+            silent = self.system.monotonic() - self._reported_at[rank] if report else messages.SILENT_S
+            if report and report.state in {messages.FAILED, messages.ENDED}:
+                raise CandidateFailedError(Failure(f"{self.rank.name(rank)}: {report.cause}", report.remedy))
             if silent >= messages.SILENT_S:
                 text = f"{self.rank.name(rank)} did not report for {silent:.0f} s"
                 raise CandidateFailedError(Failure(text, messages.NO_FABRIC))
         if (
-            self.word == messages.STOP
+            self.command == messages.STOP
             and self.rank.executor == "ray"
             and self.system.port_owners(ranks.RAY_PORT)
         ):
-            self._say(messages.START)
+            self._send(messages.START)
 
     def prove(self, gate: Gate) -> Passed:
-        """Pass the gate, then check every member once more."""
+        """Pass the gate, then wait for one more report of every member."""
         passed = gate.prove()
         proven = self.system.monotonic()
-        while any(said.state != messages.RUNNING or said.at <= proven for _, said in self._all()):
+        while any(
+            report.state != messages.RUNNING or self._reported_at[rank] <= proven
+            for rank, report in self._by_rank()
+        ):
             self.check()
             self.system.sleep(messages.POLL_S)
         return passed
 
     def commit(self) -> None:
-        """Tell the members to promote; the journal has it."""
-        self._say(messages.COMMIT)
+        """Command the members to promote; the journal has it already."""
+        self._send(messages.COMMIT)
 
     def was_committed(self) -> bool:
-        """Return False: only the head's own journal has it."""
+        """Return False: the head reads its own journal."""
         return False
 
     def explain(self, failure: Failure) -> Failure:
-        """Add what members report of their engines' ends: clocks do not show which was first."""
+        """Add the causes that members report: clocks do not show which engine ended first."""
         deadline = self.system.monotonic() + (messages.EXPLAIN_S if failure.exit_code is not None else 0.0)
         while len(ended := self._ended(failure)) < self.members and self.system.monotonic() < deadline:
             self.system.sleep(messages.POLL_S)
@@ -155,32 +150,32 @@ class Head:
 
     def _ended(self, failure: Failure) -> list[str]:
         return [
-            f"{self.rank.name(rank)}: {said.cause}"
-            for rank, said in self._all()
-            if said.state == messages.FAILED and self.rank.name(rank) not in failure.cause
+            f"{self.rank.name(rank)}: {report.cause}"
+            for rank, report in self._by_rank()
+            if report.state == messages.FAILED and self.rank.name(rank) not in failure.cause
         ]
 
     def abort(self, failure: Failure) -> None:
-        """Tell the members to roll back, and why; the journal has it."""
+        """Command the members to roll back, with the cause; the journal has it already."""
         with self._lock:
-            self.word, self.cause, self.remedy = messages.ABORT, failure.cause, failure.remedy
+            self.command, self.cause, self.remedy = messages.ABORT, failure.cause, failure.remedy
 
     def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
-        """Wait until every member has ended; return those that did not end as the head."""
-        if not promoted and self.word != messages.ABORT:
+        """Wait until every member has ended; return those that ended differently from the head."""
+        if not promoted and self.command != messages.ABORT:
             self.abort(Failure(cause))
         deadline = self.system.monotonic() + messages.SETTLE_S
         while self._close and self.system.monotonic() < deadline:
-            not_ended = self._without(messages.PROMOTED, messages.ENDED)
-            open_ = [rank for rank in not_ended if promoted or rank in self.said]
+            not_ended = self._not_in_state(messages.PROMOTED, messages.ENDED)
+            open_ = [rank for rank in not_ended if promoted or rank in self.reports]
             if not open_:
                 break
             self.system.sleep(messages.POLL_S)
         if not promoted:
             return ()
         return tuple(
-            f"{self.rank.name(rank)}: {self.said[rank].cause if rank in self.said else 'silent'}"
-            for rank in self._without(messages.PROMOTED)
+            f"{self.rank.name(rank)}: {self.reports[rank].cause if rank in self.reports else 'no report'}"
+            for rank in self._not_in_state(messages.PROMOTED)
         )
 
     def close(self) -> None:
@@ -189,31 +184,31 @@ class Head:
             self._close()
             self._close = None
 
-    def _say(self, word: str) -> None:
+    def _send(self, command: str) -> None:
         with self._lock:
-            self.word = word
+            self.command = command
 
-    def _all(self) -> list[tuple[int, Said]]:
+    def _by_rank(self) -> list[tuple[int, MemberMessage]]:
         with self._lock:
-            return sorted(self.said.items())
+            return sorted(self.reports.items())
 
     @property
     def members(self) -> int:
-        """Return how many other ranks there are."""
+        """Return the number of other ranks."""
         return len(self.rank.hosts) - 1
 
-    def _without(self, *states: str) -> list[int]:
+    def _not_in_state(self, *states: str) -> list[int]:
         return [
             rank
             for rank in range(1, len(self.rank.hosts))
-            if rank not in self.said or self.said[rank].state not in states
+            if rank not in self.reports or self.reports[rank].state not in states
         ]
 
     def _wait(self, state: str, limit_s: float) -> None:
         deadline = self.system.monotonic() + limit_s
-        while missing := self._without(state):
+        while missing := self._not_in_state(state):
             self.check()
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
-                raise CandidateFailedError(Failure(f"{names}: not {state} after {limit_s:.0f} s"))
+                raise CandidateFailedError(Failure(f"{names}: not {state} within {limit_s:.0f} s"))
             self.system.sleep(messages.POLL_S)

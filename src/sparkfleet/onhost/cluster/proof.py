@@ -1,6 +1,6 @@
-"""Responses of the other ranks of a cluster are signed with the key that they share.
+"""Responses of the ranks of a cluster are signed with the key that they share.
 
-The key is that of the rollout that created the ranks: it came over SSH and is never sent over the fabric.
+It is the key of the rollout that created the ranks, came over SSH and is never sent over the fabric.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ PROOF = "proof"
 D = TypeVar("D", bound=Document)
 
 
-def query(ask: str, swap: str = "") -> PeerQuery:
-    """Return a query with a nonce: its response answers no other query."""
-    return PeerQuery(ask, swap, secrets.token_hex(16))
+def new_query(subject: str, rollout: str = "") -> PeerQuery:
+    """Return a query with a nonce, so that a response cannot be replayed for another query."""
+    return PeerQuery(subject, rollout, secrets.token_hex(16))
 
 
-def signed(answer: Document, key: str, asked: PeerQuery) -> dict[str, Any]:
-    """Return a response with its proof; unchanged without a key or nonce."""
+def signed(answer: Document, key: str, query: PeerQuery) -> dict[str, Any]:
+    """Return a response with its signature; unchanged without a key or nonce."""
     data = answer.to_json()
-    return {**data, PROOF: _digest(data, key, asked.nonce)} if key and asked.nonce else data
+    return {**data, PROOF: _digest(data, key, query.nonce)} if key and query.nonce else data
 
 
-def proven(kind: type[D], answer: dict[str, Any] | None, key: str, asked: PeerQuery) -> D | None:
-    """Return a response; None: no response, another kind, or not signed with the key."""
+def proven(kind: type[D], answer: dict[str, Any] | None, key: str, query: PeerQuery) -> D | None:
+    """Return a response; None: no response, another type, or not signed with the key."""
     if answer is None:
         return None
     data = {name: value for name, value in answer.items() if name != PROOF}
     if key:
-        digest = _digest(data, key, asked.nonce)
+        digest = _digest(data, key, query.nonce)
         if not hmac.compare_digest(str(answer.get(PROOF, "")).encode(), digest.encode()):
             return None
     try:

@@ -1,1 +1,1 @@
-"""The candidate start: watched, proven by the readiness gate, diagnosed when it fails."""
+"""The candidate start with its watchdog, the readiness gate, and the diagnosis of failures."""

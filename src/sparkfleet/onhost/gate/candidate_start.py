@@ -1,4 +1,4 @@
-"""The candidate start: without a restart policy, watched, gated. Nothing is decided here."""
+"""The candidate start: no restart policy, a watchdog, the gate. The caller promotes or rolls back."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
-TELL_S = 30.0
-"""Seconds without progress after which the journal gets a ``waiting`` event."""
-GROWN_MIB = 4096
-"""Growth of the page cache (MiB) that is flushed while nothing serves."""
+REPORT_S = 30.0
+"""Seconds without progress until a ``waiting`` event."""
+CACHE_GROWTH_MIB = 4096
+"""Growth of the page cache (MiB) that justifies another flush between stop and start."""
 MEMORY_LINES, MEMORY_WIDTH = 8, 400
 LOG_LINES = 5000
-"""Lines of the engine's log that are read for a diagnosis and kept as evidence."""
+"""Last lines of the engine's log for diagnosis and evidence."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a candidate did not pass."""
+    """Why a candidate failed."""
 
     cause: str
     remedy: str = ""
@@ -35,22 +35,22 @@ class Failure:
     """The last lines of the engine's log."""
     exit_code: int | None = None
     trace: str = ""
-    """Memory while it started, as CSV."""
+    """Memory during the start, as CSV."""
     transcript: tuple[dict[str, Any], ...] = ()
 
 
 class CandidateFailedError(Exception):
-    """The candidate did not pass; ``failure`` is the reason."""
+    """The candidate failed; ``failure`` is the reason."""
 
     def __init__(self, failure: Failure) -> None:
-        """Keep the failure."""
+        """Store the failure."""
         super().__init__(failure.cause)
         self.failure = failure
 
 
 @dataclass
 class Progress:
-    """Writes the progress of an engine's start to the journal, by its log."""
+    """Writes the progress of an engine's start to the journal, read from its log."""
 
     system: System
     journal: Journal
@@ -60,11 +60,11 @@ class Progress:
     awaited: str = ""
     memory_log: list[str] = field(default_factory=list)
     _last: tuple[str, str] = ("", "")
-    _told: float = 0.0
+    _reported_at: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def line(self, text: str) -> None:
-        """Take a line of the log."""
+        """Process a line of the log."""
         if engines.on_host(self.engine).log.memory.search(text) and len(self.memory_log) < MEMORY_LINES:
             self.memory_log.append(redact.redact(text, self.secrets)[:MEMORY_WIDTH])
         phase = diagnosis.reader(self.engine).phase_of(text)
@@ -73,47 +73,47 @@ class Progress:
         with self._lock:
             if phase == self._last:
                 return
-            self._last, self._told = phase, self.system.monotonic()
-        said = redact.redact(phase[1], self.secrets)
-        self.journal.log("phase", said, phase=phase[0], seconds=self._seconds())
+            self._last, self._reported_at = phase, self.system.monotonic()
+        text = redact.redact(phase[1], self.secrets)
+        self.journal.log("phase", text, phase=phase[0], seconds=self._seconds())
 
     def wait_for(self, what: str) -> None:
-        """Record what is waited for now."""
+        """Record the next condition."""
         self.awaited = what
-        self._told = self.system.monotonic()
+        self._reported_at = self.system.monotonic()
         self.journal.log("waiting", what, phase="gate", seconds=self._seconds())
 
     def tick(self) -> None:
-        """Write that the start continues, when there was no progress for a while."""
-        if self.system.monotonic() - self._told >= TELL_S:
-            self._told = self.system.monotonic()
-            far = f" ({': '.join(part for part in self._last if part)})" if self._last[0] else ""
-            text = redact.redact(f"{self.awaited}{far}", self.secrets)
+        """Write a ``waiting`` event when there was no progress for a while."""
+        if self.system.monotonic() - self._reported_at >= REPORT_S:
+            self._reported_at = self.system.monotonic()
+            progress = f" ({': '.join(part for part in self._last if part)})" if self._last[0] else ""
+            text = redact.redact(f"{self.awaited}{progress}", self.secrets)
             self.journal.log("waiting", text, phase=self._last[0] or "start", seconds=self._seconds())
 
     def _seconds(self) -> float:
         return round(self.system.monotonic() - self.started, 1)
 
 
-class Others(Protocol):
-    """The other ranks of a cluster (``coordination``)."""
+class OtherRanks(Protocol):
+    """The other ranks of a cluster (``coordination.Coordinator``)."""
 
     def check(self) -> None:
-        """Raise CandidateFailedError when one of them is lost."""
+        """Raise CandidateFailedError when one of them failed or is silent."""
 
     def prove(self, gate: Gate) -> Passed:
-        """Return when the service serves."""
+        """Wait until the gate has passed."""
 
 
 def run(
-    system: System, journal: Journal, generation: Generation, container_id: str, others: Others
+    system: System, journal: Journal, generation: Generation, container_id: str, other_ranks: OtherRanks
 ) -> Passed:
     """Start the candidate and gate it. Return the gate's measurements, or raise CandidateFailedError."""
     for path in generation.rank.clear if generation.rank else ():
         files.remove(Path(path))
-    # The cache was flushed before the stop; only one that grew much since is worth the time without service.
-    journal.log("note", valve.flush(system, GROWN_MIB).text, phase="valve")
-    journal.step("start", f"{generation.service} starts", container=container_id)
+    # The cache was flushed before the stop; another flush only when it grew much since: it takes time.
+    journal.log("note", valve.flush(system, CACHE_GROWTH_MIB).text, phase="valve")
+    journal.step("start", f"starting {generation.service}", container=container_id)
     try:
         system.runtime.start(container_id)
     except RuntimeRefusedError as error:
@@ -125,15 +125,15 @@ def run(
                 str(error),
             )
         ) from error
-    return _watch(system, journal, generation, container_id, others)
+    return _watch(system, journal, generation, container_id, other_ranks)
 
 
 def _watch(
-    system: System, journal: Journal, generation: Generation, container_id: str, others: Others
+    system: System, journal: Journal, generation: Generation, container_id: str, other_ranks: OtherRanks
 ) -> Passed:
     container = system.runtime.inspect(container_id)
     if container is None:
-        raise CandidateFailedError(Failure("its container disappeared right after the start"))
+        raise CandidateFailedError(Failure("the container disappeared right after the start"))
     progress = Progress(system, journal, generation.engine, redact.secrets_of(container), system.monotonic())
     watchdog = memory.MemoryWatchdog(system, generation.floor_mib, lambda: system.kill_now(container))
     gate = Gate(system, generation, lambda: None, progress.wait_for)
@@ -146,17 +146,17 @@ def _watch(
         try:
             now = system.runtime.inspect(container_id)
         except RuntimeUnavailableError:
-            return  # dockerd does not answer, the engine may still serve: its port shows that
+            return  # no response from dockerd; the engine's own responses count
         if now is None or not now.running:
             raise EngineEndedError
-        others.check()
+        other_ranks.check()
 
     gate.check_alive = check_alive
     stop_watchdog = system.every(1.0, watchdog.sample)
     stop_log = system.runtime.follow(container_id, 0.0, progress.line)
     try:
         journal.step("gate", "the gate", port=generation.port, name=generation.served_name)
-        passed = others.prove(gate)
+        passed = other_ranks.prove(gate)
         _check_transport(system, journal, generation, container_id)
         return replace(passed, memory_log=tuple(progress.memory_log))
     except EngineEndedError:
@@ -180,20 +180,20 @@ def _watch(
 def _check_transport(system: System, journal: Journal, generation: Generation, container_id: str) -> None:
     """Record the transport of a cluster's ranks; raise GateFailedError for TCP where RDMA is declared."""
     if generation.rank is None or not generation.rank.is_head:
-        return  # a channel has two ends: the head's log has all of its own
-    said = transport.transport(system.runtime.log(container_id, LOG_LINES).splitlines())
-    if said.kind:
-        journal.log("note", f"ranks use {said.kind.upper()}: {said.line}", phase="transport")
-    if said.kind == transport.TCP and ("NCCL_NET", "IB") in generation.env:
+        return  # the head's log has all of its channels
+    used = transport.transport(system.runtime.log(container_id, LOG_LINES).splitlines())
+    if used.kind:
+        journal.log("note", f"ranks use {used.kind.upper()}: {used.line}", phase="transport")
+    if used.kind == transport.TCP and ("NCCL_NET", "IB") in generation.env:
         raise GateFailedError(
-            f"the ranks exchange data by TCP, not RDMA: {said.line}",
-            "sparkfleet fabric bench shows what the links can do; fabric: {tcp: true} in the cluster file "
-            "takes TCP as it is",
+            f"the ranks exchange data by TCP, not RDMA: {used.line}",
+            "measure the links with sparkfleet fabric bench, or accept TCP in the cluster file: "
+            "fabric: {tcp: true}",
         )
 
 
 def _ended(system: System, container_id: str, watchdog: memory.MemoryWatchdog, gate: Gate) -> Failure:
-    """Return why the engine's process ended, by the memory watchdog, its log, its exit code."""
+    """Return why the engine's process ended, from watchdog, log and exit code."""
     seen: dict[str, Any] = {"trace": watchdog.csv(), "transcript": tuple(gate.transcript)}
     container = system.runtime.inspect(container_id)
     if container is None:

@@ -114,8 +114,8 @@ class LogReader:
 
     def last_meaningful_lines(self, log_text: str, count: int) -> list[str]:
         """Return the last lines with a message: no traceback frames, progress bars or shutdown messages."""
-        kept = [line for line in _lines(log_text) if self._is_meaningful(line)]
-        return kept[-count:] if count > 0 else []
+        meaningful = [line for line in _lines(log_text) if self._is_meaningful(line)]
+        return meaningful[-count:] if count > 0 else []
 
     def phase_of(self, line: str) -> tuple[str, str] | None:
         """Return phase and text (``("load", "shards 3/13")``) of a log line that marks progress, else None.

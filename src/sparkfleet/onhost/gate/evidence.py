@@ -1,4 +1,4 @@
-"""Evidence of a candidate that failed: log, inspect, memory, kernel messages, the gate's requests."""
+"""Evidence of a failed candidate: log, inspect data, memory trace, kernel messages, gate transcript."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KERNEL_LINES = 200
 
 
 def save(system: System, directory: Path, container_id: str, failure: Failure) -> None:
-    """Write all that is available, without secrets. The rest is left out: the restore must go on."""
+    """Write what is available, without secrets. Errors are ignored: the rollback must continue."""
     try:
         container = system.runtime.inspect(container_id)
         log = system.runtime.log(container_id, LOG_LINES) if container else ""
@@ -33,4 +33,4 @@ def save(system: System, directory: Path, container_id: str, failure: Failure) -
             try:
                 files.write_atomic(directory / name, redact.redact(text, secrets), 0o640)
             except OSError:
-                continue  # a full disk: the cause itself is in the result
+                continue  # full disk; the result still has the cause

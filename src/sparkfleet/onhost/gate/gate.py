@@ -1,8 +1,8 @@
-"""The readiness gate: the proof that a service serves. ``/health`` is none: a hung engine returns 200, too.
+"""The readiness gate: the proof that a service serves. ``/health`` proves nothing: a hung engine returns 200.
 
-Proven, in this order: the declared name is served, one deterministic completion has the expected text (it is
-also the warm-up), a second one comes in time, the engine's token counter moved, draft tokens were accepted
-where speculative decoding is declared.
+It verifies, in this order: the declared name is served, a deterministic completion contains the expected text
+(and warms up the engine), a second one arrives in time, the engine's token counter moved, and draft tokens
+were accepted if speculative decoding is declared.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ POLL_S = 0.25
 QUICK_S = 10.0
 """Seconds for a response that needs no tokens."""
 FIRST_FACTOR = 5
-"""The first completion compiles kernels: it may take this many times the second one's limit."""
+"""The first completion compiles kernels: its limit is this multiple of the second one's."""
 COUNTER_S = 10.0
-"""Seconds for counters to be published after the last token."""
+"""Seconds after a completion until its tokens must be counted."""
 BROKEN_S = 5.0
-"""Seconds until dockerd reports the end of an engine whose connection broke."""
+"""Seconds for dockerd to report the end of an engine whose connection broke."""
 TASK = "chat"
 OK = 200
 
 
 @dataclass(frozen=True)
 class Passed:
-    """What the gate measured when it passed."""
+    """Measurements of a gate that passed."""
 
     ready_s: float
     """Seconds until the engine listed its models."""
@@ -46,9 +46,9 @@ class Passed:
     """Tokens generated meanwhile, by the engine's own counter."""
     accepted: float = 0
     serving_at: float = 0
-    """Unix time of the first right response."""
+    """Unix time of the first correct response."""
     memory_log: tuple[str, ...] = ()
-    """Log lines with the memory of the weights and what is left for the KV cache."""
+    """Log lines with the memory of weights and KV cache."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, rounded."""
@@ -68,27 +68,27 @@ class GateFailedError(Exception):
     """The gate did not pass. ``str()`` is the cause; ``remedy`` the next step."""
 
     def __init__(self, cause: str, remedy: str = "") -> None:
-        """Keep cause and remedy."""
+        """Store cause and remedy."""
         super().__init__(cause)
         self.remedy = remedy
 
 
 class EngineEndedError(Exception):
-    """The engine's process is gone."""
+    """The engine's process has ended."""
 
 
 @dataclass
 class Gate:
-    """One attempt. ``check_alive`` is called repeatedly and raises EngineEndedError at the engine's end."""
+    """One attempt. ``check_alive`` is called repeatedly; it raises EngineEndedError for an ended engine."""
 
     system: System
     generation: Generation
     check_alive: Callable[[], None]
     waiting: Callable[[str], None] = lambda _: None
-    """Called with what the gate waits for."""
+    """Receives the name of each step."""
     api_key: str = field(default="", repr=False)
     transcript: list[dict[str, Any]] = field(default_factory=list)
-    """Every relevant request and its response; for the evidence."""
+    """Requests and responses, for the evidence."""
 
     @property
     def engine(self) -> HostEngine:
@@ -96,7 +96,7 @@ class Gate:
         return engines.on_host(self.generation.engine)
 
     def find_api_key(self, instance: Instance | None) -> None:
-        """Take the API key that the engine requires from its start arguments and environment."""
+        """Read the API key from the engine's arguments and environment."""
         if instance is not None:
             self.api_key = self.engine.api_key.find(instance.env, instance.command)
 
@@ -122,7 +122,7 @@ class Gate:
     def _wait_ready(self, deadline: float) -> tuple[ServedModel, ...]:
         """Wait until the engine lists its models."""
         self.waiting("the engine's start")
-        last = Answer(0, error="was not asked")
+        last = Answer(0, error="no request was sent")
         engine = self.engine
         while self.system.monotonic() < deadline:
             self.check_alive()
@@ -134,7 +134,7 @@ class Gate:
                 key = " or ".join(name for name in (engine.api_key.env, engine.api_key.flag) if name)
                 raise GateFailedError(
                     f"the engine refuses to list its models without an API key (HTTP {last.status})",
-                    f"give the key by {key}, so that the gate can find it",
+                    f"set the key by {key}, where the gate reads it",
                 )
             self.system.sleep(POLL_S)
         self.check_alive()
@@ -147,7 +147,7 @@ class Gate:
         raise GateFailedError(
             f"not ready after {self.generation.gate.timeout_s} s: {state}, "
             f"{engine.ready.path}: {last.status or last.error}",
-            "if the log shows that it was still loading, give it longer: gate: {timeout: ...}",
+            "if the log shows that it was still loading, raise gate: {timeout: ...}",
         )
 
     def _check_name(self, listed: tuple[ServedModel, ...]) -> None:
@@ -156,21 +156,21 @@ class Gate:
             raise GateFailedError(
                 f"wrong name: the engine serves {', '.join(names) or 'nothing'}, "
                 f"declared is {self.generation.served_name}",
-                "either another engine answers on this port, or the name is set in another place, too",
+                "another engine answers on this port, or another setting overrides the name",
             )
 
     def _check_answer(self, answer: str) -> None:
         gate = self.generation.gate
         if gate.expect not in answer or not answer.strip():
             raise GateFailedError(
-                f"wrong answer: asked {gate.prompt!r}, expected {gate.expect or 'any text'!r}, "
+                f"wrong answer to {gate.prompt!r}: expected {gate.expect or 'any text'!r}, "
                 f"got {responses.short(answer)!r}",
-                "weights, quantization or a kernel are not right, or the prompt does not suit this "
-                "model: gate: {prompt: ..., expect: ...}",
+                "check weights, quantization and kernels; if the prompt does not suit this model, set "
+                "gate: {prompt: ..., expect: ...}",
             )
 
     def _complete(self, limit_s: float, max_tokens: int) -> tuple[str, float]:
-        """Return one response's text (thinking included) and its seconds."""
+        """Return a response's text (reasoning included) and its seconds."""
         gate = self.generation.gate
         self.check_alive()
         started = self.system.monotonic()
@@ -199,8 +199,8 @@ class Gate:
                 "read the engine's log in the evidence; another backend or image may help",
             )
         if answer.status:
-            said = responses.short(self.engine.error_text(answer.body))
-            return GateFailedError(f"a completion was answered with HTTP {answer.status}: {said}")
+            message = responses.short(self.engine.error_text(answer.body))
+            return GateFailedError(f"a completion was answered with HTTP {answer.status}: {message}")
         deadline = self.system.monotonic() + BROKEN_S
         while self.system.monotonic() < deadline:
             self.check_alive()
@@ -208,7 +208,7 @@ class Gate:
         return GateFailedError(f"the connection broke during a completion: {answer.error}")
 
     def _moved(self, before: dict[str, float]) -> tuple[float, float]:
-        """Return generated and accepted tokens since ``before``; wait for late counters."""
+        """Return the tokens generated and accepted since ``before``; wait for late counters."""
         names = self.engine.metrics
         deadline = self.system.monotonic() + COUNTER_S
         while True:
@@ -232,7 +232,7 @@ class Gate:
             raise GateFailedError("the engine's token counter did not move: another process answered")
         raise GateFailedError(
             "speculative decoding is declared, but no draft token was accepted",
-            "the drafter does not fit this model or its revision, or --speculative-config has no effect",
+            "use a drafter for this model and revision, and check that --speculative-config has an effect",
         )
 
     def _counters(self) -> dict[str, float]:

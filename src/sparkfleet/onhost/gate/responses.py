@@ -1,4 +1,4 @@
-"""Parsing what all engines have in common: metrics; and limits of requests. Pure."""
+"""Prometheus metrics, token limits, text for messages. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def token_limit(contexts: Iterable[int], limit: int) -> int:
-    """Return how many tokens may be requested: a short context has to hold the prompt, too."""
+    """Return the number of tokens to request: at most half of a short context, which has the prompt, too."""
     return max(1, min([limit, *(context // 2 for context in contexts if context)]))
 
 

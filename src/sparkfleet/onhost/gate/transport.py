@@ -1,4 +1,4 @@
-"""What NCCL uses between Sparks according to an engine's log: RDMA, or TCP without a warning. Pure."""
+"""The transport that NCCL uses between Sparks, from an engine's log: it falls back to TCP silently. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 RDMA, TCP, UNKNOWN = "rdma", "tcp", ""
 
-_SAYS = (
-    # NCCL's messages, of 2.18 to 2.28: the plugin chosen, a channel's transport, the devices found.
+_PATTERNS = (
+    # Messages of NCCL 2.18 to 2.28: the selected plugin, a channel's transport, the devices found.
     (re.compile(r"NCCL INFO .*\bUsing network IB\w*\b"), RDMA),
     (re.compile(r"NCCL INFO .*\bUsing network Socket\b"), TCP),
     (re.compile(r"NCCL INFO Channel .* via NET/IB\w*/"), RDMA),
@@ -21,7 +21,7 @@ _SAYS = (
 
 @dataclass(frozen=True)
 class Transport:
-    """How an engine's ranks exchange data, and the log line that shows it."""
+    """The transport between an engine's ranks, and the log line that shows it."""
 
     kind: str = UNKNOWN
     """``rdma``, ``tcp``, or "" when the log does not show it."""
@@ -29,19 +29,18 @@ class Transport:
 
 
 def transport(lines: Iterable[str]) -> Transport:
-    """Return what the ranks of an engine use. One channel over TCP counts as TCP: all wait for it.
+    """Return the transport of an engine's ranks: TCP when one channel uses it, since all others wait for it.
 
-    NCCL may probe sockets first and then use RDMA; its choice is logged with ``Using network`` and for each
-    channel, and counts more than what it found.
+    The choices that NCCL logs (``Using network``, one line a channel) outrank the devices that it found.
     """
     found: dict[int, str] = {}
     for line in lines:
-        for order, (pattern, _) in enumerate(_SAYS):
+        for order, (pattern, _) in enumerate(_PATTERNS):
             if order not in found and pattern.search(line):
                 found[order] = line.strip()
     for weight in ((0, 1, 2, 3), (4, 5)):
         for kind in (TCP, RDMA):
-            said = [found[order] for order in weight if order in found and _SAYS[order][1] == kind]
-            if said:
-                return Transport(kind, said[0])
+            matching = [found[order] for order in weight if order in found and _PATTERNS[order][1] == kind]
+            if matching:
+                return Transport(kind, matching[0])
     return Transport()

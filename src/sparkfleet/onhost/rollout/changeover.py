@@ -93,7 +93,7 @@ def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
     generation, container_id = Generation.from_json(record), record["container"]["id"]
     was = system.runtime.inspect(container_id)
     if generation.rank and was and was.running:
-        ranks.note_run(system, generation.service, was, record["swap"])
+        ranks.record_run(system, generation.service, was, record["swap"])
     started = systemctl(system, "start", generation.unit_name)
     now = system.runtime.inspect(container_id)
     if started.code or not now or not now.running:

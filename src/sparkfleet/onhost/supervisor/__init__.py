@@ -1,1 +1,1 @@
-"""ExecStart of a service's unit: supervises one container, and counts starts that failed."""
+"""ExecStart of a service's unit: supervises one container and counts failed starts."""

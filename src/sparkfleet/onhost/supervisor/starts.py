@@ -1,7 +1,7 @@
-"""Starts of an engine that neither served nor were stopped on purpose, counted over reboots.
+"""Failed starts of an engine, counted over reboots.
 
-systemd counts failed starts only until the next boot. An engine whose start takes the whole Spark down would
-be started again by every boot, so that the supervisor keeps its own count on disk.
+systemd counts failed starts only until the next boot. An engine whose start crashes the whole Spark
+would be restarted at every boot, so the supervisor keeps its own count on disk.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from sparkfleet.onhost.state.units import MAX_STARTS, WITHIN_S
 
 
 class Starts:
-    """The count of one service, in ``starts.json`` of its directory."""
+    """Starts of one service that neither served nor were stopped on purpose: ``starts.json``."""
 
     def __init__(self, path: Path) -> None:
-        """Set the file; it may be missing."""
+        """Store the path; the file may be missing."""
         self._path = path
 
-    def open(self, now: float) -> list[float]:
-        """Return the unix times of the unproven starts within the last hour, oldest first."""
+    def recent(self, now: float) -> list[float]:
+        """Return the unix times of the starts within the last hour, oldest first."""
         times = files.read_or_default(contract.Starts, self._path).unproven
         return [at for at in times if now - WITHIN_S < at <= now]
 
     def too_many(self, now: float) -> bool:
-        """Return whether one more start is too much."""
-        return len(self.open(now)) >= MAX_STARTS
+        """Return whether the limit is reached."""
+        return len(self.recent(now)) >= MAX_STARTS
 
-    def begin(self, now: float) -> None:
-        """Count a start, on disk before it happens."""
-        self._write([*self.open(now), now])
+    def record_start(self, now: float) -> None:
+        """Record a start, on disk before it happens."""
+        self._write([*self.recent(now), now])
 
-    def forgive(self) -> None:
+    def reset(self) -> None:
         """Reset the count: the engine serves, or was stopped on purpose."""
         if self._path.exists():
             files.remove(self._path)
@@ -42,4 +42,4 @@ class Starts:
         try:
             files.write_json(self._path, contract.Starts(tuple(times)).to_json())
         except OSError:
-            return  # a full disk must not keep an engine down
+            return  # a full disk must not keep an engine from starting

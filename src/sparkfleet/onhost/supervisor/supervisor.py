@@ -1,10 +1,10 @@
-"""The supervisor: ExecStart of a service's unit. Runs one container, adopts it when it already runs.
+"""The supervisor: ExecStart of a service's unit. Runs one container; adopts it when it runs already.
 
-- SIGTERM (a stop on purpose): stops the container, ends with 0.
-- The container ended by itself, with any exit code: ends with 1, so that systemd counts it and tries again.
-- dockerd stopped, and the container with it: waits for dockerd, starts it again; that is no failure.
-- MemAvailable below the floor: kills the container before the Spark stops answering, ends with 1.
-- SIGUSR1: ends and leaves the container running, for another supervisor (new unit or program) to adopt.
+- SIGTERM (a stop on purpose): stops the container, exits with 0.
+- The container ended by itself, with any exit code: exits with 1, so that systemd counts it and restarts.
+- dockerd stopped, and the container with it: waits for dockerd and restarts the container; not a failure.
+- MemAvailable below the minimum: kills the container before the Spark hangs, exits with 1.
+- SIGUSR1: exits and leaves the container running for another supervisor (new unit or program) to adopt.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnava
 STOPPED, ENDED = 0, 1
 POLL_S = 0.2
 """Seconds within which a signal takes effect."""
-LOOK_S = 30.0
-"""Seconds between two checks of the container; its end is seen at once by the end of its output."""
-LEAVING_S = 3.0
-"""Seconds after a container's end in which a dockerd that shuts down shows it."""
-HEALTH_S = 5.0
-MOST_ENDS, PAUSE_S = 6, 10.0
-"""Ends of a rank's engine within an hour that one supervisor tolerates, and seconds until the next start."""
+INSPECT_S, INSPECT_SILENT_S = 30.0, 1.0
+"""Seconds between two checks of the container, and once its output has ended."""
+SHUTDOWN_S = 3.0
+"""Seconds after a container's end within which a shutdown of dockerd becomes visible."""
+HEALTH_S, HEALTH_TIMEOUT_S = 5.0, 2.0
+"""Seconds between two health requests until the first success, and for one response."""
+MAX_ENDS, PAUSE_S = 6, 10.0
+"""Ends of a rank's engine within an hour after which the supervisor fails, and seconds until a restart."""
 OK = 200
 
 
 class RefusedError(Exception):
-    """The start is refused, and systemd does not try again."""
+    """The start is refused; systemd does not restart the unit."""
 
 
 @dataclass
@@ -47,8 +48,8 @@ class Supervisor:
     service: str
     floor_mib: int
     stop_timeout_s: int
-    say: Callable[[str], None]
-    """Receives the engine's output and the supervisor's own lines: systemd's journal."""
+    log: Callable[[str], None]
+    """Writes a line to systemd's journal: the engine's output and the supervisor's own messages."""
     notify: Callable[[str], None] = lambda _: None
     """Notifies systemd: READY=1, STATUS=..."""
     programs: str = ""
@@ -63,18 +64,18 @@ class Supervisor:
         """Supervise the container until it ends for good; return the exit code."""
         try:
             while True:
-                code = self._hold()
+                code = self._supervise_once()
                 if code is not None:
                     return code
         except RefusedError as error:
-            self.say(f"sparkfleet: {error}")
+            self.log(f"sparkfleet: {error}")
             return units.REFUSED
         except RuntimeRefusedError as error:
-            self.say(f"sparkfleet: {self.system.runtime.daemon}: {error}")
+            self.log(f"sparkfleet: {self.system.runtime.daemon}: {error}")
             return ENDED
 
-    def _hold(self) -> int | None:
-        """Supervise the container once; None: dockerd stopped, begin again."""
+    def _supervise_once(self) -> int | None:
+        """Supervise one run of the container. Return the exit code; None: start over."""
         try:
             container = self._container()
             lost = container is None or not container.running
@@ -88,13 +89,13 @@ class Supervisor:
             began, daemon_was = self.system.now(), self.system.runtime.daemon_identity()
             peers = self._peers()
             if not container.running:
-                if peers and not peers.wait(self._gone, self._tell_ready):
+                if peers and not peers.wait(self._signalled, self._tell_ready):
                     return self._stopped()
                 container = self._start(container)
                 if peers:
                     peers.started(container)
             else:
-                self.say(f"sparkfleet: adopts {self._name(container)}, which already runs")
+                self.log(f"sparkfleet: adopting {self._name(container)}, which runs already")
                 if peers:
                     peers.adopt(container)
             self._tell_ready(f"{self.service} runs in {container.id[:12]}")
@@ -102,12 +103,12 @@ class Supervisor:
         except RuntimeUnavailableError:
             return self._await_runtime()
 
-    def _gone(self) -> bool:
+    def _signalled(self) -> bool:
         return self.stop.is_set() or self.leave.is_set()
 
     def _peers(self) -> ranks.Peers | None:
-        """Return the other ranks of the cluster, the same object as long as the record is the same."""
-        found = ranks.peers_of(self.system, self.service, self.say)
+        """Return the other ranks of the cluster; the same object while the record is the same."""
+        found = ranks.peers_of(self.system, self.service, self.log)
         if self.peers is None or found is None or found.rank != self.peers.rank:
             if self.peers:
                 self.peers.close()
@@ -115,7 +116,7 @@ class Supervisor:
         return self.peers
 
     def _container(self) -> Instance | None:
-        """Return the service's container. Raise RefusedError for one that is not the promoted one."""
+        """Return the service's container. Raise RefusedError when it is not the promoted one."""
         container = self.system.runtime.find(self.service)
         if container is None:
             return None
@@ -123,11 +124,11 @@ class Supervisor:
             raise RefusedError(
                 f"container {self.service} is not managed by sparkfleet: no label io.sparkfleet.service"
             )
-        books = store.current(self.system.paths.state, self.service) or {}
-        promoted = (books.get("container") or {}).get("id")
+        record = store.current(self.system.paths.state, self.service) or {}
+        promoted = (record.get("container") or {}).get("id")
         if promoted and promoted != container.id:
             raise RefusedError(
-                f"container {self.service} is {container.id[:12]}, the record has {promoted[:12]}:  "
+                f"container {self.service} is {container.id[:12]}, the record has {promoted[:12]}: "
                 "a rollout is in progress, or it was recreated by hand"
             )
         return container
@@ -136,107 +137,104 @@ class Supervisor:
         now = self.system.now()
         if self._starts.too_many(now):
             raise RefusedError(
-                f"{len(self._starts.open(now))} starts within the last hour ended before it served, the last "
-                "ones with a crash of the whole Spark: not started again. Deploy another generation, or: "
-                f"sudo systemctl start after removing {self._starts_path}"
+                f"{len(self._starts.recent(now))} starts within the last hour failed, the last with a crash "
+                "of the whole Spark: not started again. Deploy another generation, or remove "
+                f"{self._starts_path} and run: sudo systemctl start {units.unit_name(self.service)}"
             )
-        self._starts.begin(now)
-        self.say(f"sparkfleet: starts {self._name(container)}")
+        self._starts.record_start(now)
+        self.log(f"sparkfleet: starting {self._name(container)}")
         self.system.runtime.start(container.id)
         return self.system.runtime.inspect(container.id) or container
 
     def _watch(self, container: Instance, began: float, daemon_was: str) -> int | None:
-        """Return the exit code; None: restart, a rank is lost. RuntimeUnavailableError: no daemon."""
+        """Return the exit code; None: restart with the other ranks. Raise RuntimeUnavailableError."""
         watchdog = memory.MemoryWatchdog(self.system, self.floor_mib, lambda: self.system.kill_now(container))
         stop_watchdog = self.system.every(1.0, watchdog.sample)
         silent = threading.Event()
-        stop_log = self.system.runtime.follow(container.id, began, self.say, silent.set)
-        stop_looking = self.peers.watch() if self.peers else lambda: None
+        stop_log = self.system.runtime.follow(container.id, began, self.log, silent.set)
+        stop_peers = self.peers.watch() if self.peers else lambda: None
         try:
             self._wait_for_end(container, silent)
         finally:
             stop_watchdog()
             stop_log()
-            stop_looking()
+            stop_peers()
         if self.leave.is_set():
-            self.say("sparkfleet: leaves the engine running")
+            self.log("sparkfleet: leaving the engine running")
             return units.ADOPT_AGAIN
         if self.stop.is_set():
             return self._stop(container)
         if self.peers and self.peers.cause:
-            self.say(f"sparkfleet: {self.peers.cause}: the engine is incomplete and is stopped here, too")
+            self.log(f"sparkfleet: {self.peers.cause}: stopping the engine of this rank, too")
             self.peers.state = ranks.ENDS
             self.system.runtime.stop(container.id, self.stop_timeout_s)
-            self.say(f"sparkfleet: {valve.flush(self.system).text}")
+            self.log(f"sparkfleet: {valve.flush(self.system).text}")
             return None
         if watchdog.struck:
-            self.say(f"sparkfleet: {watchdog.cause}. {memory.REMEDY_FLOOR}")
+            self.log(f"sparkfleet: {watchdog.cause}. {memory.REMEDY_FLOOR}")
             return ENDED
-        if self._runtime_leaves(daemon_was):
+        if self._runtime_stops(daemon_was):
             raise RuntimeUnavailableError
         ended = self.system.runtime.inspect(container.id)
         code = ended.exit_code if ended else "unknown"
-        self.say(f"sparkfleet: the engine ended by itself with exit code {code}")
+        self.log(f"sparkfleet: the engine ended by itself with exit code {code}")
         return self._rank_ended(self.peers) if self.peers else ENDED
 
     def _rank_ended(self, peers: ranks.Peers) -> int | None:
-        """Restart with the other ranks: when one engine ends the others end too, which is no failure.
-
-        systemd would count it as one. Failed starts are counted on disk, as always.
-        """
+        """Restart with the other ranks: when one engine ends, all end. systemd must not count a failure."""
         now = self.system.now()
         self._ends = [at for at in (*self._ends, now) if now - at < units.WITHIN_S]
-        if len(self._ends) > MOST_ENDS:
+        if len(self._ends) > MAX_ENDS:
             return ENDED
         peers.state = ranks.ENDS
         pause = self.system.monotonic() + PAUSE_S
-        while self.system.monotonic() < pause and not self._gone():
+        while self.system.monotonic() < pause and not self._signalled():
             self.system.sleep(POLL_S)
-        self.say(f"sparkfleet: {valve.flush(self.system).text}")
+        self.log(f"sparkfleet: {valve.flush(self.system).text}")
         return None
 
     def _wait_for_end(self, container: Instance, silent: threading.Event) -> None:
-        """Return when the container ended, or a signal came. Raise RuntimeUnavailableError when dockerd goes.
+        """Wait for the container's end or a signal. Raise RuntimeUnavailableError when dockerd stops.
 
-        dockerd is not polled: a request just after its stop would start it again.
+        dockerd is rarely polled: a request just after its stop would start it again (socket activation).
         """
-        proven, looked, asked = False, 0.0, 0.0
-        while not (self._gone() or (self.peers and self.peers.cause)):
+        proven, inspected_at, health_checked_at = False, 0.0, 0.0
+        while not (self._signalled() or (self.peers and self.peers.cause)):
             clock = self.system.monotonic()
-            if clock - looked >= (1.0 if silent.is_set() else LOOK_S):
-                looked = clock
+            if clock - inspected_at >= (INSPECT_SILENT_S if silent.is_set() else INSPECT_S):
+                inspected_at = clock
                 if self.system.runtime.is_stopping():
                     raise RuntimeUnavailableError
                 now = self.system.runtime.inspect(container.id)
                 if now is None or not now.running:
                     return
-            if not proven and clock - asked >= HEALTH_S:
-                asked = clock
+            if not proven and clock - health_checked_at >= HEALTH_S:
+                health_checked_at = clock
                 proven = self._answers()
                 if proven:
-                    self._starts.forgive()
+                    self._starts.reset()
                     if self.peers:
                         self.peers.serves = True
             self.system.sleep(POLL_S)
 
     def _stop(self, container: Instance) -> int:
         self.notify("STOPPING=1")
-        self.say(f"sparkfleet: stops {self._name(container)}, {self.stop_timeout_s} s at most")
+        self.log(f"sparkfleet: stopping {self._name(container)} within {self.stop_timeout_s} s")
         self.system.runtime.stop(container.id, self.stop_timeout_s)
         return self._stopped()
 
     def _stopped(self) -> int:
         if self.leave.is_set():
             return units.ADOPT_AGAIN
-        self._starts.forgive()
+        self._starts.reset()
         return STOPPED
 
-    def _runtime_leaves(self, was: str) -> bool:
+    def _runtime_stops(self, was: str) -> bool:
         """Return whether the container ended because dockerd stops or was restarted.
 
-        A dockerd that is stopped first stops listening, then stops its containers, which end with 0.
+        On its stop dockerd first closes its socket, then stops its containers, which end with 0.
         """
-        deadline = self.system.monotonic() + LEAVING_S
+        deadline = self.system.monotonic() + SHUTDOWN_S
         while self.system.monotonic() < deadline:
             if not self.system.runtime.available() or self.system.runtime.daemon_identity() != was:
                 return True
@@ -245,13 +243,13 @@ class Supervisor:
 
     def _await_runtime(self) -> int | None:
         daemon = self.system.runtime.daemon
-        self.say(f"sparkfleet: {daemon} stopped")
-        self._tell_ready(f"waits for {daemon}")
-        self._starts.forgive()
-        if not runtime_wait.wait(self.system, lambda text: self.say(f"sparkfleet: {text}"), self._gone):
+        self.log(f"sparkfleet: {daemon} stopped")
+        self._tell_ready(f"waiting for {daemon}")
+        self._starts.reset()
+        if not runtime_wait.wait(self.system, lambda text: self.log(f"sparkfleet: {text}"), self._signalled):
             return self._stopped()
-        self.say(f"sparkfleet: {daemon} is back")
-        self.say(f"sparkfleet: {valve.flush(self.system).text}")
+        self.log(f"sparkfleet: {daemon} is available again")
+        self.log(f"sparkfleet: {valve.flush(self.system).text}")
         return None
 
     def _answers(self) -> bool:
@@ -260,11 +258,11 @@ class Supervisor:
             return False
         if self.peers and known.rank and not known.rank.is_head:
             return self.peers.serves
-        return self.system.http(Question(known.port, "GET", "/health", 2.0)).status == OK
+        return self.system.http(Question(known.port, "GET", "/health", HEALTH_TIMEOUT_S)).status == OK
 
     def _tell_ready(self, status: str) -> None:
-        said = f"STATUS={programs.status(status, self.programs)}"
-        self.notify(said if self._ready else f"READY=1\n{said}")
+        status_line = f"STATUS={programs.status(status, self.programs)}"
+        self.notify(status_line if self._ready else f"READY=1\n{status_line}")
         self._ready = True
 
     def _name(self, container: Instance) -> str:

@@ -106,7 +106,7 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
         hosts=member.hosts,
         addresses=tuple(_address(member, rank) for rank in count),
         executor=member.executor,
-        make=hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:12],
+        fingerprint=hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:12],
         clear=tuple(f"{cache_folder}/{name}" for name in _engine(service).shared_caches),
     )
 

@@ -53,7 +53,7 @@ def worker(world: World, **changes: Any) -> list[str]:
         word = heard[-1] if heard else "prepare"
         said = {
             "token": TOKEN, "rank": 1, "state": states[word],
-            "shared": {"image": "sha256:img:2", "make": "make-1"}, **changes.get(word, {}),
+            "shared": {"image": "sha256:img:2", "fingerprint": "make-1"}, **changes.get(word, {}),
         }  # fmt: skip
         answer = world.desks[PORT](said)
         if "word" in answer and answer["word"] != word:
@@ -81,7 +81,7 @@ def test_nothing_is_touched_when_a_rank_never_says_that_it_is_ready(cluster: Wor
 
 def test_nothing_is_touched_when_a_rank_has_another_image(cluster: World) -> None:
     old = cluster.serve(generation())
-    worker(cluster, prepare={"shared": {"image": "sha256:other", "make": "make-1"}})
+    worker(cluster, prepare={"shared": {"image": "sha256:other", "fingerprint": "make-1"}})
     result = ask(cluster, 0)
     assert result["outcome"] == "refused"
     assert "spark-02 (10.0.0.2) has another image" in result["cause"]

@@ -16,7 +16,7 @@ STATE = PeerState("make-1", "e", "running", serves=True)
 
 
 def test_a_signed_answer_is_believed_by_who_shares_the_key_and_by_nobody_else() -> None:
-    asked = proof.query("state")
+    asked = proof.new_query("state")
     answer = proof.signed(STATE, "t", asked)
     assert proof.proven(PeerState, answer, "t", asked) == STATE
     assert proof.proven(PeerState, answer, "other", asked) is None
@@ -25,24 +25,24 @@ def test_a_signed_answer_is_believed_by_who_shares_the_key_and_by_nobody_else() 
 
 
 def test_an_answer_is_good_for_one_question() -> None:
-    first, second = (proof.query("state") for _ in range(2))
+    first, second = (proof.new_query("state") for _ in range(2))
     assert proof.proven(PeerState, proof.signed(STATE, "t", first), "t", second) is None
 
 
 def test_without_a_key_answers_are_taken_as_they_are() -> None:
-    asked = proof.query("state")
+    asked = proof.new_query("state")
     assert proof.proven(PeerState, proof.signed(STATE, "", asked), "", asked) == STATE
     assert proof.proven(PeerState, None, "", asked) is None
 
 
 def test_an_answer_of_another_shape_is_none() -> None:
-    asked = proof.query("state")
+    asked = proof.new_query("state")
     assert proof.proven(PeerState, {"make": 1}, "", asked) is None
     assert proof.proven(PeerState, {**STATE.to_json(), "version": 99}, "", asked) is None
 
 
 def test_an_answer_of_a_supervisor_from_before_versions_is_understood() -> None:
-    asked = proof.query("state")
+    asked = proof.new_query("state")
     data = {"make": "make-1", "epoch": "e", "state": "running", "serves": True}
     answer = {**data, "proof": proof._digest(data, "t", asked.nonce)}
     assert proof.proven(PeerState, answer, "t", asked) == STATE

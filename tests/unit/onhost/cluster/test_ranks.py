@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.supervisor.supervisor import MOST_ENDS
+from sparkfleet.onhost.supervisor.supervisor import MAX_ENDS
 from tests.unit.onhost.sparks import RAY_S, Sparks
 
 EXECUTORS = ("mp", "ray")
@@ -88,7 +88,7 @@ def test_what_served_and_ended_comes_back_more_often_than_systemd_would_start_it
     tmp_path: Path, lost: int
 ) -> None:
     sparks = booted(tmp_path)
-    for _ in range(MOST_ENDS):
+    for _ in range(MAX_ENDS):
         sparks.run(60)
         for box in sparks.all[lost].boxes.values():
             box.running, box.exit_code = False, 1
@@ -113,7 +113,7 @@ def test_an_engine_that_ends_again_and_again_is_given_up(tmp_path: Path) -> None
     sparks.starts.clear()
     sparks.all[0].engines["img:1"].end_s = 40
     sparks.run(3500)
-    assert len(sparks.starts) < 2 * 3 * (MOST_ENDS + 2)
+    assert len(sparks.starts) < 2 * 3 * (MAX_ENDS + 2)
     assert sparks.images() == ["", ""]
 
 

@@ -170,11 +170,11 @@ def test_unproven_starts_are_counted_for_an_hour(tmp_path: Path) -> None:
     starts = Starts(tmp_path / "starts.json")
     for at in (100.0, 200.0, 300.0):
         assert not starts.too_many(at)
-        starts.begin(at)
+        starts.record_start(at)
     assert starts.too_many(301.0)
     assert not starts.too_many(100.0 + 3600.0)
-    starts.forgive()
-    assert starts.open(301.0) == []
+    starts.reset()
+    assert starts.recent(301.0) == []
 
 
 def test_a_broken_count_of_starts_keeps_no_engine_down(tmp_path: Path) -> None:

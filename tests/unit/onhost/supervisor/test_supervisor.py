@@ -146,7 +146,7 @@ def test_dockerd_away_at_the_start_does_not_hold_up_the_boot(world: World, box: 
     guard = make(world)
     after(world, 5, guard.stop.set)
     guard.run()
-    assert guard.notes[0] == "READY=1\nSTATUS=waits for dockerd"  # type: ignore[attr-defined]
+    assert guard.notes[0] == "READY=1\nSTATUS=waiting for dockerd"  # type: ignore[attr-defined]
 
 
 def test_another_container_than_the_promoted_one_is_refused(world: World, box: Box) -> None:

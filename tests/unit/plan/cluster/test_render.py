@@ -91,7 +91,7 @@ def test_both_ranks_are_of_one_make_and_know_each_other() -> None:
     first, second = (generation(host(rank)).rank for rank in (0, 1))
     assert first
     assert second
-    assert first.make == second.make
+    assert first.fingerprint == second.fingerprint
     assert first.hosts == second.hosts == NAMES
     assert first.addresses == ("192.168.176.1", "192.168.176.2")
     assert (first.rank, second.rank) == (0, 1)
@@ -111,7 +111,7 @@ def test_another_line_image_variable_or_setting_is_another_make(change: dict[str
     first, second = generation(host(0)).rank, generation(host(0, **change)).rank
     assert first
     assert second
-    assert first.make != second.make
+    assert first.fingerprint != second.fingerprint
 
 
 def test_with_ray_every_rank_has_the_engines_words_and_the_head_runs_them() -> None:
@@ -219,4 +219,4 @@ def test_a_cluster_that_an_older_version_made_is_not_recreated(
     """Values of the code at f014667: a host compares its record with what is computed here."""
     found = made.generation(made.host(rank, executor))
     assert found.rank is not None
-    assert (found.id, found.rank.make) == (identity, fingerprint)
+    assert (found.id, found.rank.fingerprint) == (identity, fingerprint)
