@@ -128,10 +128,9 @@ def _tokens(count: int | None) -> str:
 
 def _requires(recipe: Recipe) -> str:
     from sparkfleet import engines  # noqa: PLC0415
-    from sparkfleet.contract.generation import DEFAULT_ENGINE  # noqa: PLC0415
 
     requires = recipe.requires
-    engine = engines.get(recipe.engine or DEFAULT_ENGINE)
+    engine = engines.get(recipe.engine or engines.DEFAULT)
     parts = [f"{engine.title} {requires.engine}"] if requires.engine else []
     parts += ["token"] if requires.gated else []
     parts += [f"{requires.sparks} Sparks"] if requires.sparks > 1 else []

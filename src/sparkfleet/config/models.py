@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sparkfleet import engines
 from sparkfleet.config.base import HostPath, Model, PasswordSource, TokenSource
 from sparkfleet.config.resource_models import PrepareSpec
-from sparkfleet.contract.generation import DEFAULT_ENGINE
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
 """Value of a ``vllm serve`` flag: true = bare flag, false = its ``--no-`` form, null = remove the flag."""
@@ -125,7 +125,7 @@ class Recipe(Model):
         None, description="Repository on the Hugging Face Hub; if unset, the host file sets it."
     )
     revision: str | None = Field(None, description="Branch, tag or commit; default: the default branch.")
-    engine: str | None = Field(None, description=f"Engine that serves the model; default: {DEFAULT_ENGINE}.")
+    engine: str | None = Field(None, description=f"Engine that serves the model; default: {engines.DEFAULT}.")
     file: str | None = Field(
         None,
         description="File name or pattern in the repository, for engines that load one file: *Q4_K_M.gguf.",
@@ -154,7 +154,7 @@ class ServiceSpec(Model):
         None, description="Service name: used for the container, the unit and, by default, the served model."
     )
     engine: str | None = Field(
-        None, description=f"Engine that serves the model; default: the recipe's, else {DEFAULT_ENGINE}."
+        None, description=f"Engine that serves the model; default: the recipe's, else {engines.DEFAULT}."
     )
     file: str | None = Field(
         None,
@@ -311,8 +311,8 @@ class Defaults(Model):
     """``sparkfleet = {...}`` in group_data: fleet-wide settings. The values here are the built-in ones."""
 
     reserve_gib: float = Field(12, ge=0, description="Memory reserved for the OS and other processes (GiB).")
-    models_dir: HostPath = Field("~/vllm", description="Model directory, laid out as HF_HOME.")
-    cache_dir: HostPath = Field("~/vllm-compile-cache", description="Directory of compile caches.")
+    models_dir: HostPath = Field(engines.MODELS_DIR, description="Model directory, laid out as HF_HOME.")
+    cache_dir: HostPath = Field(engines.CACHE_DIR, description="Directory of compile caches.")
     min_available_gib: float = Field(
         2, ge=0, description="MemAvailable (GiB) below which the watchdog stops an engine."
     )

@@ -15,7 +15,7 @@ from sparkfleet.config.models import Defaults, FlagValue, Recipe, ServiceSpec
 from sparkfleet.config.resolved import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import DEFAULT_ENGINE, Gate
+from sparkfleet.contract.generation import Gate
 from sparkfleet.engines.base import Engine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
@@ -135,7 +135,7 @@ def service(
 
 
 def _engine(folded: Folded, context: Context) -> Engine | None:
-    name = folded.fields.get("engine", DEFAULT_ENGINE)
+    name = folded.fields.get("engine", engines.DEFAULT)
     if name in engines.names():
         return engines.get(name)
     expected = f"one of: {', '.join(engines.names())}"

@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparkfleet import engines
 from sparkfleet.config.derived_packages import DerivedPackages, Wheel, reference
 from sparkfleet.config.models import FlagValue
-from sparkfleet.contract.generation import DEFAULT_ENGINE, Gate
+from sparkfleet.contract.generation import Gate
 from sparkfleet.resources.base import Resource
 
 
@@ -163,7 +164,7 @@ class Service:
     """Python packages and version ranges that the recipe asks of the image."""
     requires_sparks: int = 1
     """Least number of Sparks that the recipe asks for."""
-    engine: str = DEFAULT_ENGINE
+    engine: str = engines.DEFAULT
     """Name of the engine: a folder of ``sparkfleet.engines``."""
 
     @property
@@ -176,8 +177,8 @@ class Service:
 class Paths:
     """Directories on the Spark, as written (``~`` not yet expanded: the home is the login user's there)."""
 
-    models: str = "~/vllm"
-    cache: str = "~/vllm-compile-cache"
+    models: str = engines.MODELS_DIR
+    cache: str = engines.CACHE_DIR
 
 
 @dataclass(frozen=True)

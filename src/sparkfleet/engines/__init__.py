@@ -17,8 +17,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from sparkfleet.engines.base import Engine
+    from sparkfleet.engines.base import Engine, Footprints
     from sparkfleet.engines.host import HostEngine
+
+DEFAULT = "vllm"
+"""Engine of host files, recipes and lock files that name none."""
+MODELS_DIR, CACHE_DIR = "~/vllm", "~/vllm-compile-cache"
+"""Default directories of every engine: where owners of Sparks have their models already."""
 
 
 @cache
@@ -54,6 +59,11 @@ def get(name: str) -> Engine:
 def on_host(name: str) -> HostEngine:
     """Return the part of an engine that runs on a Spark. ``KeyError`` for an unknown engine."""
     return _load(name, "onhost")  # type: ignore[return-value]
+
+
+def footprints() -> tuple[Footprints, ...]:
+    """Return what tools for each engine leave on a Spark."""
+    return tuple(get(name).footprints for name in names())
 
 
 def _load(name: str, part: str) -> object:

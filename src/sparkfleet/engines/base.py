@@ -76,6 +76,17 @@ class RuleInfo:
 
 
 @dataclass(frozen=True)
+class Footprints:
+    """What other tools for an engine leave on a Spark. The preflight reports it."""
+
+    programs: tuple[str, ...] = ()
+    """Words in a systemd unit, a sudo rule or a container that start the engine."""
+    directories: tuple[str, ...] = ()
+    netplan_files: Mapping[str, str] = field(default_factory=dict)
+    """File name -> the tool that writes it."""
+
+
+@dataclass(frozen=True)
 class ExtraModel:
     """A further repository that a flag names: a drafter."""
 
@@ -217,6 +228,7 @@ class Engine(Protocol):
     """Command of the hub's client in images of the engine; "": they have none."""
     cluster: ClusterEngine | None = None
     """None: it serves on single Sparks alone."""
+    footprints: Footprints = Footprints()
     arg_checker: ArgChecker | None = None
     """None: the image cannot be asked; the gate decides."""
 

@@ -23,7 +23,6 @@ from sparkfleet import engines
 from sparkfleet.config.locked import LockedModel
 from sparkfleet.config.resolved import WeightFile, Weights
 from sparkfleet.contract import hub_access
-from sparkfleet.contract.generation import DEFAULT_ENGINE
 from sparkfleet.engines.base import ModelFilesError
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import HfQuantConfig, ModelConfig
@@ -61,7 +60,7 @@ class Hub:
         return (self.endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
     def resolve(
-        self, repo: str, revision: str, engine_name: str = DEFAULT_ENGINE, pattern: str = ""
+        self, repo: str, revision: str, engine_name: str = engines.DEFAULT, pattern: str = ""
     ) -> LockedModel:
         """Return the repository at the current commit of ``revision`` ("" is the default branch).
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from sparkfleet import engines
 from sparkfleet.config import image, yaml_text
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
 from sparkfleet.config.resolved import DerivedPackages, ImageRef, WeightFile, Weights, Wheel
@@ -20,7 +21,6 @@ from sparkfleet.config.validate import validate
 from sparkfleet.config.yaml_file import read as read_yaml
 from sparkfleet.config.yaml_text import OneLine
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import DEFAULT_ENGINE
 from sparkfleet.errors import SparkfleetError
 
 VERSION = 1
@@ -53,7 +53,7 @@ class _File(_Model):
 class _LockedImage(_Model):
     digest: str
     arm64: str
-    engine_version: str = Field(default="", validation_alias=AliasChoices("engine_version", DEFAULT_ENGINE))
+    engine_version: str = Field(default="", validation_alias=AliasChoices("engine_version", engines.DEFAULT))
     """Older lock files have the key ``vllm``."""
     size: int = 0
     created: str = ""

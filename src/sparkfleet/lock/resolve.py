@@ -23,7 +23,6 @@ from sparkfleet.config.locked import (
 from sparkfleet.config.required_packages import lacking
 from sparkfleet.config.resolved import Fleet, ImageRef, PackageIndex, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import DEFAULT_ENGINE
 from sparkfleet.lock import images, packages
 from sparkfleet.lock.errors import HubError, PackagesError, RegistryError
 from sparkfleet.lock.hub import Hub
@@ -62,7 +61,7 @@ class LockTarget:
     """``file:line`` of its first use."""
     names: set[str] = field(default_factory=set)
     """Names that ``--update`` accepts for it."""
-    engine: str = DEFAULT_ENGINE
+    engine: str = engines.DEFAULT
     """Engine of the first service that needs it."""
 
 

@@ -31,11 +31,15 @@ class ProbeRequest:
     paths: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     """Ports whose listeners matter; none: all."""
-    models_dir: str = "~/vllm"
-    cache_dir: str = "~/vllm-compile-cache"
+    models_dir: str = "~"
+    cache_dir: str = "~"
     preflight: bool = False
     """Look at all that a Spark needs to serve: seconds, and ``urls`` are asked over the network."""
     urls: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    """Words that start an engine: a preflight searches systemd units and sudo rules for them."""
+    directories: tuple[str, ...] = ()
+    """Directories of other tools that a preflight reports."""
     stored: bool = False
     """Look at all that lies on the disks: for a prune."""
     items: tuple[tuple[str, str, str], ...] | None = None
@@ -67,7 +71,8 @@ class ProbeRequest:
 
     def to_json(self) -> str:
         """Return the request as the program takes it."""
-        preflight = {"preflight": {"urls": self.urls}} if self.preflight else {}
+        more = {"urls": self.urls, "programs": self.programs, "directories": self.directories}
+        preflight = {"preflight": more} if self.preflight else {}
         items = {} if self.items is None else {"items": self.items}
         return json.dumps(
             {

@@ -13,7 +13,6 @@ from sparkfleet.config import image
 from sparkfleet.config.reserved_flags import SECRET_ENV
 from sparkfleet.config.resolve import MODELS_IN_CONTAINER
 from sparkfleet.config.resolved import Service
-from sparkfleet.contract.generation import DEFAULT_ENGINE
 from sparkfleet.engines.vllm import images, schema
 from sparkfleet.plan import desired
 from tests.unit.config.fleet_files import write
@@ -94,7 +93,7 @@ def test_a_recipe_says_what_an_engine_would_otherwise_take(name: Any) -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_recipe_leaves_to_sparkfleet_what_is_its_own(name: Any) -> None:
     recipe = SHIPPED[name]
-    engine = engines.get(recipe.engine or DEFAULT_ENGINE)
+    engine = engines.get(recipe.engine or engines.DEFAULT)
     assert not recipe.flags.keys() & (engine.reserved_flags.keys() | engine.secret_flags)
     assert not recipe.env.keys() & (SECRET_ENV | {"HF_HOME", "HF_HUB_OFFLINE"})
     assert not recipe.flags.keys() & {"download-dir", "load-format"}

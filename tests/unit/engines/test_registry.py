@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.contract.generation import DEFAULT_ENGINE, Generation
+from sparkfleet.contract.generation import Generation
 
 
 @pytest.mark.parametrize("name", engines.names())
@@ -20,7 +20,7 @@ def test_an_unknown_engine_is_a_key_error() -> None:
         engines.get("nothing")
 
 
-def generation(engine: str = DEFAULT_ENGINE) -> Generation:
+def generation(engine: str = engines.DEFAULT) -> Generation:
     return Generation("a", "i@sha256:1", "m", "r", "a", 8000, ("--label", "x"), "unit", engine=engine)
 
 

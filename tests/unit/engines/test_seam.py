@@ -13,31 +13,10 @@ from sparkfleet import engines
 SOURCE = Path(engines.__file__).parents[1]
 NAMES = ("vllm", "llamacpp", "llama.cpp")
 
-DIRECTORIES = {"~/vllm", "~/vllm-compile-cache"}
-"""Default directories, where owners of Sparks have their models already."""
-
 ALLOWED: dict[str, set[str]] = {
-    "config/models.py": DIRECTORIES,
-    "config/resolved.py": DIRECTORIES,
-    "probe/command.py": DIRECTORIES,
-    "onhost/collectors/main.py": DIRECTORIES,
     # The default of records and files that name no engine, and a key of records that hosts keep.
     "contract/generation.py": {"vllm"},
     "plan/desired.py": {"vllm"},
-    # Processes and files of other tools, which the preflight reports.
-    "onhost/collectors/footprints.py": {
-        "/opt/spark-vllm-docker",
-        "/opt/vllm",
-        "/var/lib/spark-vllm-docker",
-        r"\b(drop_caches|docker|nvidia-smi|netplan|vllm|NOPASSWD:\s*ALL)\b",
-        r"\b(vllm|sglang|ollama|llama-server|trtllm|docker (?:run|start|compose))\b",
-    },
-    "plan/fabric/blockers.py": {"spark-vllm-docker", "98-spark-vllm-docker.yaml"},
-    "plan/preflight/footprints.py": {
-        "spark-vllm-docker",
-        "98-spark-vllm-docker.yaml",
-        "vllm|sglang|trtllm|tensorrt-llm|ollama|llama|pulsar|sparkrun|ray start",
-    },
 }
 """Paths below ``src/sparkfleet`` -> what they name, and why; it only gets shorter."""
 

@@ -99,7 +99,8 @@ def test_apt_is_asked_only_for_what_is_not_there(
     monkeypatch.setattr(docker, "look_at_docker", lambda _: {"state": docker_state, "containers": []})
     monkeypatch.setattr(toolkit, "look_at_toolkit", lambda: {"programs": programs, "cdi": []})
     monkeypatch.setattr(packages, "look_at_packages", lambda *wanted: {"wanted": wanted})
-    seen = main.look({"install": ["docker", "toolkit"]}, "root")
+    request = json.loads(ProbeRequest().to_json())
+    seen = main.look({**request, "install": ["docker", "toolkit"]}, "root")
     assert seen.get("packages", {}).get("wanted") == asked
 
 

@@ -114,10 +114,11 @@ def test_of_netplan_and_units_only_what_matters_is_told(
     (tmp_path / "llm.service").write_text("[Service]\nExecStart=docker run vllm/vllm-openai\n")
     (tmp_path / "other.service").write_text("[Service]\nExecStart=/bin/true\n# docker run\n")
     (tmp_path / "link.service").symlink_to("/dev/null")
-    found = footprints.look_at_footprints()
+    found = footprints.look_at_footprints(["vllm", "llama-server"], ["/no/such", str(tmp_path)])
     assert found["units"] == {str(tmp_path / "llm.service"): ["docker run", "vllm"]}
     assert found["sudoers_errors"] == ["/etc/sudoers.d/x:1:3: syntax error"]
     assert found["killers"] == {"earlyoom": "active"}
+    assert found["directories"] == [str(tmp_path)]
 
 
 def test_the_text_of_a_file_stays_on_the_spark(tmp_path: Path) -> None:
@@ -207,4 +208,7 @@ def test_every_part_of_the_preflight_fails_by_itself() -> None:
     def broken(_function: object, *_arguments: object) -> dict[str, object]:
         return {"error": "broken"}
 
-    assert all(part == {"error": "broken"} for part in preflight_look.look({}, broken).values())
+    assert all(
+        part == {"error": "broken"}
+        for part in preflight_look.look({"urls": [], "programs": [], "directories": []}, broken).values()
+    )

@@ -166,11 +166,12 @@ def test_disks_that_cannot_be_read_make_the_spark_unknown(
     def broken(*_: str) -> dict[str, Any]:
         raise PermissionError("no")
 
-    plain = main.look({"stored": True}, "root")
+    request = json.loads(ProbeRequest(stored=True).to_json())
+    plain = main.look(request, "root")
     assert "stored" in plain
     monkeypatch.setattr(stored, "look_at_stored", broken)
     data = {
-        **main.look({"stored": True}, "root"), "sudo": {"state": "ok"}, "systemd": {"state": "ok"},
+        **main.look(request, "root"), "sudo": {"state": "ok"}, "systemd": {"state": "ok"},
         "docker": {"state": "ok", "version": "1", "containers": [], "images": {}},
     }  # fmt: skip
     said = str(read_answer("spark-01", json.dumps(data)))

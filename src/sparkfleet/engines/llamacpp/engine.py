@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
-from sparkfleet.engines.base import Engine, FlagChange, ParsedArgs, field_of
+from sparkfleet.engines.base import Engine, FlagChange, Footprints, ParsedArgs, field_of
 from sparkfleet.engines.llamacpp import args, check, images, model_files, schema
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class LlamaCpp(Engine):
     model_flags = frozenset({"model", "--revision"})
     entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or llama-server"
     weights_hint = "GGUF"
+    footprints = Footprints(programs=("llama-server",))
 
     def image_version(
         self, image: ImageRef, env: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None

@@ -17,6 +17,7 @@ from sparkfleet.engines.base import (
     Engine,
     ExtraModel,
     FlagChange,
+    Footprints,
     Packages,
     ParsedArgs,
     RuleInfo,
@@ -101,6 +102,11 @@ class Vllm(Engine):
     model_flags = frozenset({"model", "--model", "--revision"})
     entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or `vllm serve`"
     weights_hint = "safetensors, or .bin"
+    footprints = Footprints(
+        programs=("vllm",),
+        directories=("/var/lib/spark-vllm-docker", "/opt/spark-vllm-docker", "/opt/vllm"),
+        netplan_files={"98-spark-vllm-docker.yaml": "spark-vllm-docker"},
+    )
     cluster = VllmCluster()
     arg_checker = VllmArgChecker()
 

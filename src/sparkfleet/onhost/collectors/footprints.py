@@ -15,26 +15,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 FABRIC = re.compile(r"\ben[pP]\w*np\d+\b")
-ENGINES = re.compile(r"\b(vllm|sglang|ollama|llama-server|trtllm|docker (?:run|start|compose))\b")
-RIGHTS = re.compile(r"\b(drop_caches|docker|nvidia-smi|netplan|vllm|NOPASSWD:\s*ALL)\b")
 KILLERS = ("earlyoom", "nohang")
-DIRECTORIES = (
-    "/var/lib/spark-vllm-docker",
-    "/etc/sparkrun",
-    "/opt/spark-vllm-docker",
-    "/opt/vllm",
-)
 
 
-def look_at_footprints() -> dict[str, Any]:
-    """Return files of netplan and sudo, programs that kill for memory, units by hand, tools' directories."""
+def look_at_footprints(programs: list[str], directories: list[str]) -> dict[str, Any]:
+    """Return files of netplan and sudo, programs that kill for memory, manual units, tools' directories.
+
+    ``programs`` are words that start an engine.
+    """
+    engines = "|".join(map(re.escape, programs))
+    rights = re.compile(r"\b(drop_caches|docker|nvidia-smi|netplan|%s|NOPASSWD:\s*ALL)\b" % engines)
+    starts = re.compile(r"\b(%s|docker (?:run|start|compose))\b" % engines)
     return {
         "netplan": _matches("/etc/netplan", ".yaml", FABRIC),
-        "sudoers": _matches("/etc/sudoers.d", "", RIGHTS),
+        "sudoers": _matches("/etc/sudoers.d", "", rights),
         "sudoers_errors": _sudoers_errors(),
-        "units": _matches(basics.UNIT_DIR, ".service", ENGINES),
+        "units": _matches(basics.UNIT_DIR, ".service", starts),
         "killers": _killers(),
-        "directories": [path for path in DIRECTORIES if os.path.isdir(path)],
+        "directories": [path for path in directories if os.path.isdir(path)],
     }
 
 

@@ -52,8 +52,8 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
     def expand(path: str) -> str:
         return home + path[1:] if path == "~" or path.startswith("~/") else path
 
-    models = expand(request.get("models_dir", "~/vllm"))
-    cache = expand(request.get("cache_dir", "~/vllm-compile-cache"))
+    models = expand(request["models_dir"])
+    cache = expand(request["cache_dir"])
     engines = part(docker.look_at_docker, request)
     for_gpu = part(toolkit.look_at_toolkit)
     likely = [seen["pid"] for seen in engines.get("containers", ())]

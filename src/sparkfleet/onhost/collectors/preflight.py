@@ -19,7 +19,7 @@ def look(request: dict[str, Any], part: Callable[..., dict[str, Any]]) -> dict[s
         "system": part(system.look_at_system),
         "gpu": part(gpu.look_at_gpu),
         "engine": part(engine.look_at_engine),
-        "reach": part(reach.look_at_reach, request.get("urls", [])),
-        "footprints": part(footprints.look_at_footprints),
+        "reach": part(reach.look_at_reach, request["urls"]),
+        "footprints": part(footprints.look_at_footprints, request["programs"], request["directories"]),
     }
     return {**found, "clock": part(system.look_at_clock, begin)}  # last: it tells how long the rest took

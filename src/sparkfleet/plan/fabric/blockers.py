@@ -7,19 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from sparkfleet.config.resolved import Member
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.plan import other_tools
 from sparkfleet.plan.fabric import ring
 from sparkfleet.plan.fabric.addresses import Rail, address
 from sparkfleet.plan.fabric.environment import has_rdma
 from sparkfleet.probe.links import FabricSeen, NetworkFile
-
-_TOOLS = {
-    "40-cx7.yaml": "NVIDIA's playbook for two Sparks, or sparkrun",
-    "99-nvidia-sync-cluster.yaml": "NVIDIA Sync",
-    "98-spark-vllm-docker.yaml": "spark-vllm-docker",
-    "40-dgx-spark-fabric.yaml": "dgx-spark-fleet",
-    "40-dgx-spark-roce.yaml": "a RoCE guide",
-}
-"""Netplan files of known tools."""
 
 
 def obstacle(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
@@ -107,7 +99,7 @@ def _foreign_files(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Iterat
 
 
 def _whose(file: NetworkFile) -> str:
-    tool = _TOOLS.get(file.path.rpartition("/")[2])
+    tool = other_tools.netplan_tool(file.path)
     return f"a file of {tool}" if tool else "a file that sparkfleet did not write"
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.plan import other_tools
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import containers, footprints, machine, network
 from sparkfleet.plan.preflight.model import Check, Checked, Verdict
@@ -15,7 +16,14 @@ from sparkfleet.probe.preflight import PreflightSeen
 
 def request(host: Host) -> ProbeRequest:
     """Return what must be looked at for the preflight of a host."""
-    return replace(probe_request(host), preflight=True, urls=tuple(network.urls(host)), items=None)
+    return replace(
+        probe_request(host),
+        preflight=True,
+        urls=tuple(network.urls(host)),
+        programs=other_tools.programs(),
+        directories=other_tools.directories(),
+        items=None,
+    )
 
 
 def checked(

@@ -6,18 +6,13 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from sparkfleet.plan import other_tools
 from sparkfleet.plan.preflight.model import Check, Verdict, unread
 from sparkfleet.probe.preflight import Footprints, PreflightSeen, Resident, Unread
 
-NETPLAN_OF = {
-    "40-cx7.yaml": "NVIDIA's playbooks or sparkrun",
-    "98-spark-vllm-docker.yaml": "spark-vllm-docker",
-    "40-dgx-spark-fabric.yaml": "dgx-spark-fleet",
-    "40-dgx-spark-roce.yaml": "dgx-spark-fleet",
-}
-"""Netplan files that tools for Sparks are known to write."""
 OURS = "sparkfleet"
-_ENGINE = re.compile(r"vllm|sglang|trtllm|tensorrt-llm|ollama|llama|pulsar|sparkrun|ray start", re.IGNORECASE)
+_IN_CONTAINERS = ("tensorrt-llm", "llama", "pulsar", "sparkrun", "ray start")
+"""Words that start an engine in a container, beside ``other_tools.programs``."""
 
 
 def rows(seen: PreflightSeen) -> Iterator[Check]:
@@ -33,8 +28,10 @@ def rows(seen: PreflightSeen) -> Iterator[Check]:
 
 
 def _containers(residents: tuple[Resident, ...]) -> Iterator[Check]:
+    words = map(re.escape, (*other_tools.programs(), *_IN_CONTAINERS))
+    engine = re.compile("|".join(words), re.IGNORECASE)
     for one in residents:
-        if one.ours or not _ENGINE.search(f"{one.name} {one.image} {one.command}"):
+        if one.ours or not engine.search(f"{one.name} {one.image} {one.command}"):
             continue
         running = one.state == "running"
         yield Check(
@@ -55,7 +52,7 @@ def _files(seen: Footprints) -> Iterator[Check]:
         name = PurePosixPath(path).name
         if OURS in name:
             continue
-        who = NETPLAN_OF.get(name, "another tool, or by hand")
+        who = other_tools.netplan_tool(name) or "another tool, or by hand"
         yield Check(
             f"netplan {name}",
             Verdict.WARN,

@@ -1,0 +1,31 @@
+"""What other tools leave on a Spark: those for an engine (``engines.footprints``), and general ones."""
+
+from __future__ import annotations
+
+from sparkfleet import engines
+
+_NETPLAN_FILES = {
+    "40-cx7.yaml": "NVIDIA's playbook for two Sparks, or sparkrun",
+    "99-nvidia-sync-cluster.yaml": "NVIDIA Sync",
+    "40-dgx-spark-fabric.yaml": "dgx-spark-fleet",
+    "40-dgx-spark-roce.yaml": "a RoCE guide",
+}
+
+
+def netplan_tool(path: str) -> str:
+    """Return the tool that writes a netplan file of this name; "" if none is known."""
+    known = dict(_NETPLAN_FILES)
+    for one in engines.footprints():
+        known |= one.netplan_files
+    return known.get(path.rpartition("/")[2], "")
+
+
+def programs() -> tuple[str, ...]:
+    """Return words in a systemd unit, a sudo rule or a container that start an engine."""
+    known = (program for one in engines.footprints() for program in one.programs)
+    return (*known, "sglang", "ollama", "trtllm")
+
+
+def directories() -> tuple[str, ...]:
+    """Return directories of other tools."""
+    return (*(path for one in engines.footprints() for path in one.directories), "/etc/sparkrun")
