@@ -20,14 +20,14 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
 
 LOCAL = "@local"
-"""As ``ssh: {hostname: "@local"}``: this Spark is where sparkfleet runs, and no SSH is needed."""
+"""``ssh: {hostname: "@local"}``: the Spark that sparkfleet runs on; no SSH is used."""
 
 
 def load_fleet(inventory: Path, *, need_lock: bool = True) -> Fleet:
-    """Return the fleet of ``inventories/<fleet>.py`` (or of the directory beside it).
+    """Return the fleet of ``inventories/<fleet>.py`` (or of the directory ``inventories/<fleet>``).
 
-    Raise ``SparkfleetError`` with every problem of every file. Without ``need_lock`` images stay tags and
-    revisions as written: for the command that pins them.
+    Raise ``SparkfleetError`` with every error of every file. Without ``need_lock`` images and revisions stay
+    as declared.
     """
     places = spec_load.find(inventory)
 
@@ -40,14 +40,14 @@ def load_fleet(inventory: Path, *, need_lock: bool = True) -> Fleet:
 def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
     """Return pyinfra's hosts: ``(name, data)``, with the resolved host under ``data["sparkfleet"]``.
 
-    When the files are wrong, print all that is wrong and end the program before any host is contacted.
+    If the files have errors, print all of them and exit before any host is contacted.
     """
     try:
         fleet = load_fleet(Path(inventory_file))
     except SparkfleetError as error:
         print(error, file=sys.stderr)  # noqa: T201  (pyinfra's logger is not set up yet, and prefixes lines)
         print(f"\nErrors: {len(error.diagnostics)}. No host was contacted.", file=sys.stderr)  # noqa: T201
-        # SystemExit is no Exception: pyinfra shows no traceback of it.
+        # pyinfra shows no traceback of SystemExit.
         raise SystemExit(1) from None
     for warning in fleet.warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
@@ -55,5 +55,5 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _pyinfra_name(host: Host) -> str:
-    """Return the name by which pyinfra finds the host: ``@local`` is the machine that runs it."""
+    """Return pyinfra's name of the host: ``@local`` for the machine that runs it."""
     return LOCAL if dict(host.ssh).get("ssh_hostname") == LOCAL else host.name

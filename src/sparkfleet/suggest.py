@@ -1,4 +1,4 @@
-"""The one "did you mean": the known names that are close to a mistyped one."""
+"""Suggestions ("did you mean ...") for mistyped names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6, count: int = 1
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Return "did you mean '...'?", or what to do instead where no known name is close."""
+    """Return "did you mean '...'?", or ``otherwise`` if no known name is close."""
     found = closest(name, known)
     return f"did you mean '{found[0]}'?" if found else otherwise
 

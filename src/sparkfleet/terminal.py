@@ -1,4 +1,4 @@
-"""What is printed for people: colour on a terminal, plain lines when piped, NO_COLOR honoured."""
+"""Styled output: colour on a terminal, plain lines when piped, NO_COLOR respected."""
 
 from __future__ import annotations
 

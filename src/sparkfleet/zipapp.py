@@ -1,7 +1,7 @@
-"""Packs the programs of this package into the one file that a Spark gets. Runs on the operator's machine.
+"""Packs the programs for a Spark into one zip file. Runs on the operator's machine.
 
-The same sources give the same bytes everywhere (order, times, modes and storage are fixed, nothing is
-compressed, since compressors differ): a file's hash on the Spark tells whether its programs are these.
+The same sources always produce the same bytes (fixed order, times and modes; no compression, since
+compressors differ), so the hash of the file on a Spark detects outdated programs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sparkfleet.onhost.main import main
 sys.exit(main(sys.argv[1:]))
 """
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip file knows."""
+"""The earliest time that a zip file can have."""
 ON_SPARK = (
     "sparkfleet.contract",
     "sparkfleet.onhost",
@@ -35,9 +35,9 @@ ON_SPARK = (
 )
 """Packages whose modules run on a Spark."""
 ENGINE_MODULES = ("__init__.py", "host.py", "openai_api.py")
-"""What all engines share of what runs on a Spark."""
+"""On-host modules that all engines share."""
 ENGINE_FILES = ("__init__.py", "onhost.py", "failure_patterns.json")
-"""What each engine has for a Spark."""
+"""On-host files of each engine."""
 SINGLE = (
     "sparkfleet/runtimes/__init__.py",
     "sparkfleet/runtimes/base.py",
@@ -45,14 +45,14 @@ SINGLE = (
     "sparkfleet/runtimes/onhost.py",
     "sparkfleet/runtimes/docker/__init__.py",
 )
-"""Modules of other packages that run on a Spark, too."""
+"""Modules of other packages that run on a Spark."""
 COLLECTORS = frozenset({"__init__", "basics", "commands", "state", *ITEMS_PARTS})
-"""Modules of the collectors that the programs share with the probe; the others travel with the probe."""
+"""Collectors that the programs use; the others are sent with the probe only."""
 
 
 @functools.cache
 def build() -> bytes:
-    """Return the zipapp: run as ``python3 -I -B FILE COMMAND ...``."""
+    """Return the zipapp, for ``python3 -I -B FILE COMMAND ...``."""
     members = {"__main__.py": MAIN, "sparkfleet/__init__.py": ""}
     for package in ON_SPARK:
         members |= dict(_texts(resources.files(package), package.replace(".", "/")))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
-from collections.abc import Iterator
+import tokenize
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 import pytest
+from _pytest.mark import ParameterSet
 
 from sparkfleet.cli import COMMANDS, cli
 
@@ -46,6 +49,8 @@ def banned() -> frozenset[str]:
 
 
 BANNED = banned()
+PROSE = sorted(BANNED - {"swap", "words", "together", "meet"})
+"""Without words that prose may use in their usual meaning."""
 BARE = frozenset(
     {
         "asked",
@@ -96,13 +101,15 @@ def modules(package: str) -> list[Path]:
     return sorted((SOURCE / package).glob("*.py") if package == "." else (SOURCE / package).rglob("*.py"))
 
 
-@pytest.mark.parametrize(
-    "package",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True)] if name in UNFINISHED else [])
+def parameters(unfinished: frozenset[str]) -> list[ParameterSet]:
+    """Return a test parameter for each package; an unfinished one is expected to fail."""
+    return [
+        pytest.param(name, marks=[pytest.mark.xfail(strict=True)] if name in unfinished else [])
         for name in packages()
-    ],
-)
+    ]
+
+
+@pytest.mark.parametrize("package", parameters(UNFINISHED))
 def test_no_identifier_has_a_word_that_is_ruled_out(package: str) -> None:
     found = {
         f"{path.relative_to(SOURCE)}: {name}"
@@ -127,10 +134,7 @@ CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 def test_no_page_has_a_word_that_is_ruled_out(page: Path) -> None:
     text = CODE.sub("", page.read_text()).lower()
     text = re.sub(r"\]\([^)]*\)", "]", text)
-    found = sorted(
-        word for word in BANNED - {"swap", "words", "together", "meet"} if re.search(rf"\b{word}\b", text)
-    )
-    assert not found
+    assert not [word for word in PROSE if re.search(rf"\b{word}\b", text)]
 
 
 def keys(schema: object) -> Iterator[str]:
@@ -168,3 +172,141 @@ def options() -> Iterator[str]:
 
 def test_no_option_has_a_word_that_is_ruled_out() -> None:
     assert not {name for name in options() if parts(name) & BANNED}
+
+
+PHRASES = (
+    "anew",
+    "books",
+    "diary",
+    "are told",
+    "is told",
+    "shall be",
+    "so many",
+    "takes away",
+    "the words of",
+)
+"""Expressions that are no plain technical English, for docstrings and comments."""
+COMMANDS_OF_OLDER_VERSIONS = frozenset({" guard "})
+"""Literals that are no prose: part of a command line that older versions wrote."""
+UNFINISHED_TEXTS = frozenset({"onhost/artifacts"})
+"""Packages whose literals still have such words. A package that has none any more must leave this list."""
+UNFINISHED_PROSE = frozenset(
+    {
+        "contract",
+        "engines",
+        "fleet",
+        "onhost/artifacts",
+        "onhost/collectors",
+        "onhost/fabric",
+        "onhost/prune",
+        "plan",
+        "probe",
+    }
+)
+"""Packages whose docstrings or comments still have such phrases. This list only shrinks, too."""
+
+
+def docstrings(tree: ast.Module) -> list[ast.Constant]:
+    """Return the docstrings of a module, of its definitions and of its attributes."""
+    bodies = [
+        node.body
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return [
+        statement.value
+        for body in bodies
+        for statement in body
+        if isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    ]
+
+
+def texts(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each string literal with several words, parts of f-strings included.
+
+    Messages are built in variables, tables and nested calls before they become a diagnostic or output. So
+    every literal with a space counts, wherever it is; only docstrings do not.
+    """
+    tree = ast.parse(source)
+    skipped = set(map(id, docstrings(tree)))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in skipped
+            and " " in node.value
+            and node.value not in COMMANDS_OF_OLDER_VERSIONS
+        ):
+            yield node.lineno, node.value
+
+
+def prose(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each docstring, and of each block of comments."""
+    for node in docstrings(ast.parse(source)):
+        yield node.lineno, str(node.value)
+    block: list[tuple[int, str]] = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            if block and token.start[0] != block[-1][0] + 1:
+                yield block[0][0], " ".join(text for _, text in block)
+                block = []
+            block.append((token.start[0], token.string.lstrip("# ")))
+    if block:
+        yield block[0][0], " ".join(text for _, text in block)
+
+
+def occurrences(found: Iterator[tuple[int, str]], expressions: Iterable[str]) -> list[str]:
+    """Return ``line: expression`` for each expression in these texts."""
+    spaced = [(line, " ".join(text.lower().split())) for line, text in found]
+    return [
+        f"{line}: {expression}"
+        for line, text in spaced
+        for expression in expressions
+        if re.search(rf"\b{expression}\b", text)
+    ]
+
+
+@pytest.mark.parametrize("package", parameters(UNFINISHED_TEXTS))
+def test_no_message_has_a_word_that_is_ruled_out(package: str) -> None:
+    found = [
+        f"{path.relative_to(SOURCE)}:{one}"
+        for path in modules(package)
+        for one in occurrences(texts(path.read_text(encoding="utf-8")), {*PROSE, *PHRASES})
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("package", parameters(UNFINISHED_PROSE))
+def test_no_docstring_or_comment_has_a_phrase_that_is_ruled_out(package: str) -> None:
+    found = [
+        f"{path.relative_to(SOURCE)}:{one}"
+        for path in modules(package)
+        for one in occurrences(prose(path.read_text(encoding="utf-8")), PHRASES)
+    ]
+    assert not found, "\n".join(found)
+
+
+SAMPLE = '''
+"""A module that is
+told something."""
+# The books are
+# kept anew.
+def f(x):
+    """A docstring is no message: elsewhere."""
+    hint = f"run {x} and the job is told"
+    raise SystemExit(hint + {"key": "elsewhere it works"}["key"], "elsewhere")
+'''
+
+
+def test_messages_are_found_wherever_they_are_built() -> None:
+    assert sorted(occurrences(texts(SAMPLE), {*PROSE, *PHRASES})) == [
+        "8: is told",
+        "8: told",
+        "9: elsewhere",
+    ]
+
+
+def test_phrases_are_found_across_lines() -> None:
+    assert sorted(occurrences(prose(SAMPLE), PHRASES)) == ["2: is told", "4: anew", "4: books"]

@@ -1,4 +1,4 @@
-"""The recipes: those that are shipped, read when asked for, and a fleet's own, read and checked at once."""
+"""Recipes: the shipped ones, read on use, and a fleet's own, all read and validated at once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sparkfleet.suggest import did_you_mean
 SHIPPED = Path(__file__).with_name("recipes")
 
 _BY_KEY = ("flags", "env", "container", "gate", "requires", "model_info")
-"""Fields that a recipe merges key by key with the one that it extends; the others it replaces."""
+"""Fields that merge by key with the extended recipe; others are replaced."""
 
 
 @dataclass(frozen=True)
 class _Raw:
-    """A recipe before validation: its data with what it extends, and the place of each value."""
+    """A recipe before validation, merged with the recipes it extends, and the place of each value."""
 
     data: dict[str, Any]
     places: dict[Path_, str]
@@ -45,7 +45,7 @@ class Catalog(Mapping[str, Recipe]):
 
     @classmethod
     def of(cls, extra: Path | None = None) -> Catalog:
-        """Return the shipped recipes and those of ``extra``; all mistakes in ``extra`` are raised at once."""
+        """Return the shipped recipes and those of ``extra``; all errors in ``extra`` are raised at once."""
         files = {path.stem: (path, f"catalog/{path.name}") for path in sorted(SHIPPED.glob("*.yaml"))}
         catalog = cls(files)
         if extra is None or not extra.is_dir():
@@ -76,14 +76,14 @@ class Catalog(Mapping[str, Recipe]):
         return sorted(self.files)
 
     def recipe(self, name: str) -> Recipe:
-        """Return the recipe, complete with what it extends."""
+        """Return the recipe, merged with the recipes it extends."""
         if name not in self._recipes:
             raw = self._load(name, ())
             self._recipes[name] = validate(Recipe, raw.data, raw.where)
         return self._recipes[name]
 
     def where(self, name: str, path: Path_ = ()) -> str:
-        """Return ``file:line`` of one of a recipe's values: in its own file or in one that it extends."""
+        """Return ``file:line`` of a recipe's value, in its file or in one that it extends."""
         return self._load(name, ()).where(path)
 
     def __getitem__(self, name: str) -> Recipe:
@@ -138,7 +138,7 @@ class Catalog(Mapping[str, Recipe]):
 
 
 def recipes(extra: Path | None = None) -> Mapping[str, Recipe]:
-    """Return all recipes by name: the shipped ones, and those of a fleet's ``recipes/``."""
+    """Return all recipes by name: the shipped ones and those of a fleet's ``recipes/``."""
     return Catalog.of(extra)
 
 
@@ -164,7 +164,7 @@ def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     for name in _BY_KEY:
         if isinstance(parent.get(name), dict) and isinstance(child.get(name), dict):
             data[name] = {**parent[name], **child[name]}
-    # null takes a flag or variable of the extended recipe away.
+    # null removes a flag or variable of the extended recipe.
     for name in ("flags", "env"):
         if isinstance(data.get(name), dict):
             data[name] = {key: value for key, value in data[name].items() if value is not None}

@@ -1,4 +1,4 @@
-"""What `check` finds beyond the files: flags and variables against the image's engine, and the rules."""
+"""Findings of `check` beyond validation: flags and variables against the image's engine, and the rules."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sparkfleet.plan import lint
 
 
 def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
-    """Return every finding of a fleet, sorted by place; one that many Sparks share is there once.
+    """Return every finding of a fleet, sorted by place; a finding that Sparks share is listed once.
 
-    ``pinned`` False: the fleet was loaded without its lock file, and rules about pins are not asked.
+    ``pinned`` False: the fleet was loaded without its lock file, and rules about pins are skipped.
     """
     found: dict[Diagnostic, set[str]] = {}
     for warning in fleet.warnings:
@@ -24,7 +24,7 @@ def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
     for host in fleet.hosts:
         for service in host.services:
             key = _content(service, host)
-            if key not in known:  # a fleet is mostly the same service many times
+            if key not in known:  # most Sparks of a fleet have the same service
                 known[key] = lint.findings(service, host, pinned=pinned)
             for finding in known[key]:
                 diagnostic = lint.place(finding, dict(service.origin))
@@ -38,7 +38,7 @@ def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
 
 
 def _content(service: Service, host: Host) -> object:
-    """Return what decides the findings of a service: all but names and places."""
+    """Return what determines the findings of a service: all values, without names and places."""
     other_services = [(other.port, repr(other.flags)) for other in host.services if other is not service]
     weights = service.weights
     return (

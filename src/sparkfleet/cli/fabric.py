@@ -43,7 +43,7 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    pyinfra_patches.patch_for_gevent()  # before anything that talks, and for this command alone
+    pyinfra_patches.patch_for_gevent()  # before any import that opens connections, and for this command only
     pyinfra_patches.postpone("invoke")
     from sparkfleet.fleet.fabric_bench import fabric_bench  # noqa: PLC0415
 

@@ -96,7 +96,7 @@ def _text(entry: Entry | None) -> str:
 
 
 def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str]:
-    """Return what another image means for the services that use it: a tag that moved, or another tag."""
+    """Return what a changed image means for the services that use it."""
     from sparkfleet import engines  # noqa: PLC0415
     from sparkfleet.config.locked import LockedImage, image_key  # noqa: PLC0415
 

@@ -40,7 +40,7 @@ def count(number: int, noun: str) -> str:
 
 
 def size(bytes_: float) -> str:
-    """Return a number of bytes as people read it: GiB, MiB."""
+    """Return a number of bytes in GiB or MiB."""
     if bytes_ >= 1 << 30:
         return f"{bytes_ / (1 << 30):.1f} GiB"
     return f"{bytes_ / (1 << 20):.1f} MiB"

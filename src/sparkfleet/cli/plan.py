@@ -22,7 +22,7 @@ def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    pyinfra_patches.patch_for_gevent()  # before anything that talks, and for this command alone
+    pyinfra_patches.patch_for_gevent()  # before any import that opens connections, and for this command only
     pyinfra_patches.postpone("invoke")
     from sparkfleet.fleet.run.fleet_plan import fleet_plan  # noqa: PLC0415
     from sparkfleet.plan.as_json import plan_data  # noqa: PLC0415

@@ -18,9 +18,9 @@ from sparkfleet.runtimes.docker.render import compose_service
 
 
 def generation(host: Host, service: Service, user: User) -> tuple[Service, Generation]:
-    """Return the service as the Spark would get it; the image must be locked, its entrypoint known.
+    """Return the service as it would run on the Spark; the image's entrypoint must be known.
 
-    Of a cluster's service it is the Spark's rank, without the variables that name its links.
+    For a cluster's service it is the Spark's rank, without the variables that name its links.
     """
     image = service.image
     if not image.entrypoint and not image.size:
@@ -40,7 +40,7 @@ def docker(made: Generation) -> str:
     image = args.index(made.image)
     position = 0
     while position < image:
-        # Every option of ours takes a value.
+        # Every option has a value.
         lines.append(f"  {args[position]} {shlex.quote(args[position + 1])}")
         position += 2
     lines.append(f"  {shlex.quote(made.image)}")
@@ -49,7 +49,7 @@ def docker(made: Generation) -> str:
 
 
 def compose(host: Host, services: list[tuple[Service, Generation]], user: User) -> str:
-    """Return a compose file of a Spark's services. Without our labels: what compose starts is its own."""
+    """Return a compose file of a Spark's services, without sparkfleet's labels."""
     return dump(
         {"services": {service.name: _compose(host, service, made, user) for service, made in services}}
     )
@@ -61,7 +61,7 @@ def systemd(made: Generation) -> str:
 
 
 def _command_lines(args: list[str]) -> list[str]:
-    """Return the command with one flag a line."""
+    """Return the command with one flag per line."""
     lines: list[list[str]] = [[]]
     for arg in args:
         if arg.startswith("--"):
@@ -85,10 +85,10 @@ def _compose(host: Host, service: Service, made: Generation, user: User) -> dict
 
 
 def _escaped(text: str) -> str:
-    """Return a text that compose's own substitution leaves as it is."""
+    """Escape a string against compose's variable substitution."""
     return text.replace("$", "$$")
 
 
 def as_json(made: list[Generation]) -> str:
-    """Return the generations as the Spark would keep them."""
+    """Return the generations as stored on the Spark."""
     return json.dumps([one.to_json() for one in made], indent=1)

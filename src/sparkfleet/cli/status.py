@@ -38,7 +38,7 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
         raise click.UsageError("--run requires --preflight")
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    pyinfra_patches.patch_for_gevent()  # before anything that talks, and for this command alone
+    pyinfra_patches.patch_for_gevent()  # before any import that opens connections, and for this command only
     pyinfra_patches.postpone("invoke")
     from sparkfleet.fleet import queries  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What all models of what a user may write share: the base class, and kinds of text that several use."""
+"""Base class of the models of YAML files, and shared types of strings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 HostPath = Annotated[str, Field(pattern=r"^(~|/)[^,:\s]*$")]
-"""Absolute or below ``~``; without the characters that docker's mount syntax gives a meaning."""
+"""Absolute or below ``~``, without characters that are special in docker's mount syntax."""
 TokenSource = Annotated[str, Field(pattern=r"^(env:[A-Za-z_]\w*|file:.+|command:.+)$")]
 PasswordSource = Annotated[str, Field(pattern=r"^(env:[A-Za-z_]\w*|file:.+|command:.+|ask)$")]
 

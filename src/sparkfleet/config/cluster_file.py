@@ -1,4 +1,4 @@
-"""One cluster file, read and validated: which Sparks, which executor, which links, what they serve."""
+"""Reads and validates a cluster file: Sparks, executor, links and service."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
 SMALLEST_NETWORK, SMALLEST_OF_RING = 23, 21
-"""Prefix length: two rails, of a ring six, a /24 each."""
+"""Prefix lengths: two rails, or six in a ring, with a /24 each."""
 RING = 3
 """Sparks in a ring."""
 
 
 @dataclass(frozen=True)
 class ClusterSource:
-    """What one cluster file says."""
+    """Content of a cluster file."""
 
     name: str
     settings: ClusterFile
     service: tuple[ServiceSpec, Layer] | None
-    """What the Sparks serve together; None: they are linked, and serve nothing together yet."""
+    """The cluster's service; None: the Sparks are linked and have no common service."""
     fabric: Fabric
     document: Document
 
@@ -38,7 +38,7 @@ class ClusterSource:
 
 
 def load(path: Path) -> ClusterSource:
-    """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
+    """Return the content of the file; raise ``SparkfleetError`` with all of its errors."""
     document, data, diagnostics = read_named(path, "cluster", "start the file with `hosts: [...]`")
     serve = data.pop("serve", None)
     settings, service = ClusterFile(hosts=()), None

@@ -1,4 +1,4 @@
-"""Clusters of a fleet: which Spark has which place in which, and the one service that its members share."""
+"""Clusters of a fleet: the place of each Spark, and the service of each cluster."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Joined:
     service: Service | None
     layer: Layer | None
     reserve_gib: float | None
-    """As the cluster's service says."""
+    """From the cluster's service."""
 
 
 def joined(
@@ -37,9 +37,9 @@ def joined(
     context: resolve.Context,
     ports: Callable[[Sequence[str]], set[int]],
 ) -> dict[str, Joined]:
-    """Return what each Spark in a cluster gets from it; what is wrong goes to the context's problems.
+    """Return what each Spark gets from its cluster; errors are added to the context.
 
-    ``ports`` gives the ports that the services of some Sparks' own have.
+    ``ports`` returns the ports of the Sparks' own services.
     """
     found: dict[str, Joined] = {}
     for source in sources:
@@ -62,9 +62,9 @@ def joined(
 
 
 def _shared_networks(sources: Sequence[ClusterSource]) -> list[str]:
-    """Return which clusters have the addresses of another one, where one of the two is at a switch for sure.
+    """Return warnings about clusters with overlapping networks, if one of them certainly uses a switch.
 
-    Two Sparks with a cable between them meet no other cluster, nor do the Sparks of a ring.
+    Two Sparks on a cable and the Sparks of a ring cannot conflict with other clusters.
     """
     return [
         f"{second.where('fabric', 'network')}: the clusters '{first.name}' and '{second.name}' have "
@@ -172,7 +172,7 @@ def _service(
 
 
 def _own_builds(service: Service, layer: Layer) -> Diagnostic:
-    """Return that each member would build an image of its own: ranks run the very same one."""
+    """Return the error that each member would build its own image: all ranks must run the same one."""
     found = (
         f"the image of '{service.name}' is derived ({service.image.display}), and 'stage.seed' is '{NONE}'"
     )
@@ -201,9 +201,7 @@ def _flag_diagnostics(spec: ServiceSpec, layer: Layer, cluster: ClusterEngine) -
 
 
 def _split(service: Service, spec: ServiceSpec, source: ClusterSource, cluster: ClusterEngine) -> Service:
-    """Return the service without flags of a single Spark, split over all Sparks where the file does not say
-    how.
-    """
+    """Return the service without flags of a single Spark, split over all Sparks unless the file sets how."""
     flags: dict[str, FlagValue] = {k: v for k, v in service.flags if k not in cluster.reserved_flags}
     written = frozenset(flag_name(name) for name in spec.flags)
     origin = dict(service.origin)

@@ -1,4 +1,4 @@
-"""What no single value shows: services of one Spark together, and Sparks of one fleet together."""
+"""Checks across services of a Spark, and across the Sparks of a fleet."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.suggest import did_you_mean
 
 MAX_SHARE = 0.92
-"""Of a Spark's memory for all engines together: the rest is what Linux and the page cache live on."""
+"""Share of a Spark's memory for all engines; the rest is for Linux and the page cache."""
 
 
 def ports(services: Sequence[Service], first: int, reserved: Collection[int] = ()) -> tuple[Service, ...]:
-    """Give each service without a port the next free one; a port that was written stays.
+    """Give each service without a port the next free one; declared ports stay.
 
     ``others`` are taken as well.
     """
@@ -29,7 +29,7 @@ def ports(services: Sequence[Service], first: int, reserved: Collection[int] = (
 def host_diagnostics(
     placed: Sequence[tuple[Service, Layer]], source: HostSource, ignore_rules: dict[str, str]
 ) -> list[Diagnostic]:
-    """Return the conflicts between the services of one Spark, that of its cluster among them."""
+    """Return the conflicts between the services of one Spark, including its cluster's."""
     diagnostics = []
     names: dict[str, str] = {}
     held: dict[int, str] = {}

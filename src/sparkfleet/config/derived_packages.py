@@ -1,7 +1,7 @@
-"""Python packages that an image lacks, pinned, and the name of the image that has them.
+"""Pinned Python packages that an image lacks, and the name of the derived image that contains them.
 
-A derived image has no registry and so no digest. Its name has the hash of all that it is made from: the base,
-the wheels, what is asked for, and the program that installs them.
+A derived image is in no registry, so it has no digest. Its name contains the hash of its inputs: base image,
+wheels, requested packages, and the program that installs them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 
 REPOSITORY = "localhost/sparkfleet/derived"
-"""Of derived images. By its name nobody can be asked for one: it is on no registry."""
+"""Of derived images: a name that no registry serves."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Wheel:
     url: str
     sha256: str
     size: int = 0
-    """Bytes; 0: not known."""
+    """Bytes; 0 if unknown."""
 
     @property
     def package(self) -> str:
@@ -36,12 +36,12 @@ class Wheel:
 
 @dataclass(frozen=True)
 class DerivedPackages:
-    """What is added to an image."""
+    """Python packages that are added to an image."""
 
     install: tuple[str, ...]
-    """What is asked for, with its range: ``scipy>=1``."""
+    """Requested packages with version ranges: ``scipy>=1``."""
     wheels: tuple[Wheel, ...]
-    """All that it takes, the pip that installs it among it; what the image has of it stays the image's."""
+    """Wheels of all dependencies, and of pip. Those that the image already has are not installed."""
 
     @property
     def size(self) -> int:
@@ -50,13 +50,13 @@ class DerivedPackages:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Return the packages with versions, what is asked for first."""
+        """Return the packages with versions, requested ones first."""
         found = [wheel.package for wheel in self.wheels if not wheel.name.startswith("pip-")]
         return tuple(sorted(found, key=lambda text: (text not in self.added, text)))
 
     @property
     def added(self) -> tuple[str, ...]:
-        """Return what was asked for, each package with its locked version."""
+        """Return the requested packages with their locked versions."""
         requested = {_normal(line) for line in self.install}
         return tuple(wheel.package for wheel in self.wheels if _normal(wheel.name.split("-")[0]) in requested)
 
@@ -70,7 +70,7 @@ def _normal(text: str) -> str:
 
 @functools.cache
 def reference(digest: str, derived_packages: DerivedPackages) -> str:
-    """Return the name of the image that a base by its digest and some packages make."""
+    """Return the name of the image that is derived from a base image by these packages."""
     made_from = [
         digest,
         _program(),

@@ -1,4 +1,4 @@
-"""``sparkfleet = {...}`` of group_data, read as pyinfra reads it: Python files, later over earlier."""
+"""Reads ``sparkfleet = {...}`` from group_data in pyinfra's order: later files win."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ VARIABLE = "sparkfleet"
 
 @dataclass(frozen=True)
 class GroupFile:
-    """What one file of group_data says."""
+    """Content of a file of group_data."""
 
     defaults: Defaults
     where: Callable[[Path_], str]
 
     @property
     def values(self) -> dict[str, Any]:
-        """Return only what was written."""
+        """Return the declared values, without defaults."""
         return self.defaults.model_dump(exclude_unset=True)
 
 
 def files(inventory: Path, fleet: str) -> list[Path]:
-    """Return the files that pyinfra would load for this fleet, in its order; those that exist."""
+    """Return the existing files that pyinfra loads for this fleet, in its order."""
     folders = [Path.cwd() / "group_data", inventory.parent.resolve() / "group_data"]
     folders = list(dict.fromkeys(folders))
-    # pyinfra orders by group first: all groups' files of every folder, the fleet's own group last.
+    # pyinfra orders by group first; the fleet's own group comes last.
     paths = [folder / f"{group}.py" for group in ("all", fleet) for folder in folders]
     return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
 def missed(inventory: Path) -> Path | None:
-    """Return a group_data beside the inventories' directory that pyinfra will not read from here."""
+    """Return a group_data directory that pyinfra does not read from the current directory."""
     beside = inventory.parent.resolve().parent / "group_data"
     read = (Path.cwd() / "group_data").is_dir() or (inventory.parent.resolve() / "group_data").is_dir()
     return None if read or not beside.is_dir() else beside
 
 
 def read(path: Path) -> GroupFile | None:
-    """Return what the file says; None when it has no such variable. Raise ``SparkfleetError`` if it fails."""
+    """Return the content of the file; None without the variable. Raise ``SparkfleetError`` if it fails."""
     file = shown(path)
     try:
-        # Its prints belong to nobody: standard output may be JSON.
+        # Standard output may be JSON, so output of the file is discarded.
         with contextlib.redirect_stdout(io.StringIO()):
             variables = runpy.run_path(str(path))
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's program may raise anything)
@@ -85,7 +85,7 @@ def merged(group_files: list[GroupFile]) -> Defaults:
     for group_file in group_files:
         for name, value in group_file.values.items():
             data[name] = {**data.get(name, {}), **value} if isinstance(value, dict) else value
-    data.pop("prepare", None)  # spec.preparation folds it: its mappings merge one level deeper
+    data.pop("prepare", None)  # config.resources merges it one level deeper
     return Defaults.model_validate(data)
 
 
@@ -99,7 +99,7 @@ def _line_of(error: BaseException, path: Path) -> int:
 
 
 def _lines(path: Path) -> dict[Path_, int]:
-    """Return the line of each key of the variable, as far as it is written as a literal."""
+    """Return the line of each key of the variable, as far as it is a literal."""
     lines: dict[Path_, int] = {}
 
     def note(node: ast.expr, place: Path_) -> None:

@@ -1,4 +1,4 @@
-"""One host file, read and validated: ``serve:`` in each of its three shapes becomes a list of services."""
+"""Reads and validates a host file; each of the three forms of ``serve:`` becomes a list of services."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SERVE = "a recipe name, one service, or a list of services"
 
 @dataclass(frozen=True)
 class HostSource:
-    """What one host file says."""
+    """Content of a host file."""
 
     name: str
     settings: HostFile
@@ -28,7 +28,7 @@ class HostSource:
 
 
 def load(path: Path) -> HostSource:
-    """Return what the file says; raise ``SparkfleetError`` with all that is wrong with it."""
+    """Return the content of the file; raise ``SparkfleetError`` with all of its errors."""
     document, data, diagnostics = read_named(path, "host", "start the file with `serve: RECIPE`")
     serve = data.pop("serve", None)
     settings = HostFile()
@@ -58,7 +58,7 @@ def _items(serve: Any, document: Document, diagnostics: list[Diagnostic]) -> lis
         case dict():
             return [(serve, ("serve",))]
         case list():
-            # A list may name recipes as short as the whole field can.
+            # An item of the list may be a recipe name.
             return [
                 ({"recipe": item} if isinstance(item, str) else item, ("serve", number))
                 for number, item in enumerate(serve)

@@ -1,4 +1,4 @@
-"""Names of container images: parsed once, in full, with their registry."""
+"""Parses names of container images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NAME = re.compile(
 
 
 def parse(text: str) -> ImageRef:
-    """Return the image of that name, as docker reads it: ``vllm/vllm-openai:x`` is on docker.io.
+    """Return the image of that name, by docker's rules: ``vllm/vllm-openai:x`` is on docker.io.
 
-    Raise ``ValueError`` (with what is wrong) for anything that is no name, or has neither tag nor digest.
+    Raise ``ValueError`` for an invalid name, or one with neither tag nor digest.
     """
     match = _NAME.match(text)
     if not match:

@@ -1,4 +1,4 @@
-"""JSON Schema of what a user writes, from the same models that validate it."""
+"""JSON Schema of the YAML files, from the models that validate them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def schema(kind: str) -> dict[str, Any]:
     if kind == "host":
         _names_in_lists(found)
     if kind == "recipe":
-        # What a recipe leaves out comes from the one that it extends.
+        # A recipe inherits missing values from the one that it extends.
         required = [name for name in found.pop("required") if name != "recipe"]
         found["required"] = ["recipe"]
         found["anyOf"] = [{"required": ["extends"]}, {"required": required}]
@@ -36,7 +36,7 @@ def schema(kind: str) -> dict[str, Any]:
 
 
 def _names_in_lists(found: dict[str, Any]) -> None:
-    """A list of services may name recipes as short as the whole field can."""
+    """Accept recipe names in a list of services."""
     name = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9.-]{0,62}$"}
     for choice in found["properties"]["serve"]["anyOf"]:
         if choice.get("type") == "array":

@@ -1,6 +1,6 @@
-"""From an inventory's files to a Fleet: everything read, everything wrong collected, then told at once.
+"""Reads the files of an inventory into a Fleet; all errors of all files are reported at once.
 
-The recipes and the lock file come in from outside: ``sparkfleet.inventory.load_fleet`` joins the parts.
+``sparkfleet.inventory.load_fleet`` supplies recipes and lock file.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Places:
-    """Where the files of a fleet are."""
+    """Paths of the files of a fleet."""
 
     fleet: str
     inventory: Path
-    """``inventories/<fleet>.py``, as pyinfra is given it (it need not be there for sparkfleet)."""
+    """``inventories/<fleet>.py``, for pyinfra (sparkfleet does not need it)."""
     directory: Path
     """``inventories/<fleet>/``."""
 
@@ -43,17 +43,17 @@ class Places:
 
     @property
     def recipes(self) -> Path:
-        """Return the directory of the fleet's own recipes (it need not be there)."""
+        """Return the directory of the fleet's own recipes, which may be missing."""
         return self.directory / "recipes"
 
     @property
     def clusters(self) -> Path:
-        """Return the directory of cluster files (it need not be there)."""
+        """Return the directory of cluster files, which may be missing."""
         return self.directory / "clusters"
 
 
 def find(inventory: Path) -> Places:
-    """Return where the files are, given ``inventories/<fleet>.py`` or the directory beside it."""
+    """Return the paths of a fleet, given ``inventories/<fleet>.py`` or ``inventories/<fleet>``."""
     directory = inventory.with_suffix("") if inventory.suffix == ".py" else inventory
     if not directory.is_dir():
         found = [path.name for path in directory.parent.glob("*/")] if directory.parent.is_dir() else []
@@ -69,7 +69,7 @@ def find(inventory: Path) -> Places:
 
 
 def host_files(places: Places) -> list[Path]:
-    """Return the host files of a fleet by name; those with a wrong ending too, so that they are told."""
+    """Return the host files of a fleet, sorted; also those with the suffix ``.yml``, which is an error."""
     return sorted(path for path in places.directory.iterdir() if path.suffix.lower() in {".yaml", ".yml"})
 
 
@@ -78,10 +78,10 @@ def fleet(
     recipes: Callable[[], resolve.Recipes],
     lock: Callable[[], Lock | None],
 ) -> Fleet:
-    """Return the fleet; raise ``SparkfleetError`` with every problem of every file.
+    """Return the fleet; raise ``SparkfleetError`` with every error of every file.
 
-    ``recipes`` and ``lock`` are called once; what they raise is collected with the rest. ``lock`` gives None
-    when pinning is not asked for.
+    ``recipes`` and ``lock`` are called once; their errors are collected with the others. ``lock`` returns
+    None for a fleet without pins.
     """
     diagnostics: list[Diagnostic] = []
     defaults, default_layers = _defaults(places, diagnostics)
@@ -91,7 +91,7 @@ def fleet(
     cluster_sources = _clusters(places, diagnostics)
     if catalog is None:
         raise SparkfleetError(*sorted(set(diagnostics), key=_place))
-    # A lock file that could not be read was told of already: do not ask for pins as well.
+    # An unreadable lock file is reported once, not for each of its entries.
     context = resolve.Context(catalog, defaults, default_layers, pins)
     hosts = _fleet_hosts(sources, cluster_sources, context)
     diagnostics += context.diagnostics
@@ -137,7 +137,7 @@ def _collect(read_it: Callable[[], T], diagnostics: list[Diagnostic]) -> T | Non
 def _defaults(places: Places, diagnostics: list[Diagnostic]) -> tuple[Defaults, tuple[Layer, ...]]:
     missed = group_data.missed(places.inventory)
     if missed:
-        found = "this group_data is not read from the current directory, by pyinfra neither"
+        found = "neither sparkfleet nor pyinfra reads this group_data from the current directory"
         diagnostics.append(
             Diagnostic(
                 f"{missed}",
@@ -184,7 +184,7 @@ def _clusters(places: Places, diagnostics: list[Diagnostic]) -> list[ClusterSour
 def _fleet_hosts(
     sources: list[HostSource], cluster_sources: list[ClusterSource], context: resolve.Context
 ) -> list[Host]:
-    """Return the hosts, each with its own services and that of its cluster."""
+    """Return the hosts, each with its services and that of its cluster."""
     written = {
         name: cluster.service[0].port
         for cluster in cluster_sources
@@ -200,7 +200,7 @@ def _fleet_hosts(
     hosts = []
     for source in sources:
         services = own[source.name]
-        if services is not None:  # else ports and memory of the others would be told wrongly
+        if services is not None:  # else errors about ports and memory would be wrong
             hosts.append(_host(source, services, joined.get(source.name), context))
     return hosts
 
@@ -208,7 +208,7 @@ def _fleet_hosts(
 def _own_services(
     source: HostSource, context: resolve.Context, port: int | None
 ) -> tuple[Service, ...] | None:
-    """Return the services of the host file, with ports beside that of its cluster; None: one is wrong."""
+    """Return the services of the host file; None if one is invalid. ``port``: of its cluster's service."""
     resolved = [resolve.service(spec, layer, context) for spec, layer in source.services]
     services = [service for service in resolved if service]
     if len(services) < len(resolved):

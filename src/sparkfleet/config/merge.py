@@ -1,7 +1,7 @@
-"""Precedence: what several places say of one service, folded into one. Last wins; who won is kept.
+"""Merges the layers of a service: recipe, group_data, host file. The last layer wins; origins are recorded.
 
-Flags, variables and ulimits merge by name and ``null`` takes one away; mounts merge by their target;
-everything else is replaced as a whole.
+Flags, variables and ulimits merge by name, and ``null`` removes one; mounts merge by target; all other values
+are replaced as a whole.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True)
 class Layer:
-    """What one place says of a service, and where each of its values stands."""
+    """Values of a service from one file, with their places."""
 
     values: Mapping[str, Any]
-    """Fields of a recipe or service that were written, by name; nothing that was not."""
+    """The declared fields of a recipe or service, by name."""
     where: Callable[[Path_], str]
 
 
 @dataclass
 class Folded:
-    """The outcome of all layers."""
+    """All layers merged."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     flags: dict[str, FlagValue] = field(default_factory=dict)
@@ -39,13 +39,13 @@ class Folded:
     container: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
-    """Place of each value by its dotted name: ``image``, ``flags.max-model-len``, ``gate.timeout``."""
+    """``file:line`` of each value by dotted name: ``image``, ``flags.max-model-len``, ``gate.timeout``."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 def fold(layers: Sequence[Layer]) -> Folded:
-    """Return what the layers say together; the last one wins."""
+    """Return the merged layers; the last one wins."""
     out = Folded()
     for layer in layers:
         for name in _SCALARS:
@@ -61,7 +61,7 @@ def fold(layers: Sequence[Layer]) -> Folded:
 
 
 def flag_name(written: str) -> str:
-    """Return the one spelling of a flag's name: no leading dashes, ``-`` for ``_`` (not inside ``a.b``)."""
+    """Return a flag's canonical name: no leading dashes, ``-`` for ``_`` (not after the dot in ``a.b``)."""
     name, dot, rest = written.removeprefix("--").partition(".")
     return name.replace("_", "-") + dot + rest
 
@@ -107,7 +107,7 @@ def _flags(out: Folded, layer: Layer) -> None:
 
 
 def _positive(name: str, value: FlagValue) -> tuple[str, FlagValue]:
-    """Turn ``no-x: true`` into ``x: false``, so that one layer can undo what another says."""
+    """Turn ``no-x: true`` into ``x: false``, so that layers can override each other."""
     if name.startswith("no-") and (value is None or isinstance(value, bool)):
         return name.removeprefix("no-"), None if value is None else not value
     return name, value
@@ -135,7 +135,7 @@ def _env(out: Folded, layer: Layer) -> None:
 
 
 def _env_text(value: str | float | bool) -> str:
-    # vLLM reads its switches with int(): 1 and 0 are what every program understands.
+    # vLLM parses switches with int(); every program accepts 1 and 0.
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 

@@ -1,8 +1,7 @@
-"""What a user may write, as frozen pydantic models. One class a YAML shape; names are those of the YAML.
+"""Pydantic models of the YAML files, one class per mapping, with the names of the keys.
 
-Values that several places may set are optional here: ``None`` means "not set here". What is set
-nowhere comes from ``Defaults``. ``sparkfleet.config.merge`` folds them (built-in, recipe, group_data,
-cluster, host file; last wins).
+``None`` means "not set here"; ``Defaults`` has the built-in values. ``sparkfleet.config.merge`` merges them
+(built-in, recipe, group_data, cluster, host file; the last one wins).
 """
 
 from __future__ import annotations

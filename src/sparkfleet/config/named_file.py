@@ -1,4 +1,4 @@
-"""A YAML file that is named like what it declares, a host or a cluster: its name and its shape."""
+"""A YAML file whose name is the name of the host or cluster that it declares."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
-"""A host's name, as DNS has them."""
+"""A DNS name."""
 
 
 def read_named(path: Path, of: str, remedy: str) -> tuple[Document, dict[Any, Any], list[Diagnostic]]:
-    """Return the document, a copy of its data, and what is wrong with the file's name.
+    """Return the document, a copy of its data, and the errors of the file's name.
 
-    ``of`` is what it declares. Raise ``SparkfleetError``, names included, for a file that is no YAML mapping;
-    ``remedy`` says how such a file begins.
+    ``of``: "host" or "cluster". Raise ``SparkfleetError`` for a file that is not a YAML mapping, with
+    ``remedy`` as its hint.
     """
     diagnostics = _name_diagnostics(path, of)
     try:

@@ -1,4 +1,4 @@
-"""Which Python packages a service needs, and which of them its image lacks."""
+"""Python packages that a service requires, and those that its image lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags and variables that a user cannot set: sparkfleet sets them, or they would give a secret away."""
+"""Flags and variables that a user cannot set: sparkfleet sets them, or they would expose a secret."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.base import Engine
 
 SECRET_ENV = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
-"""Variables that no engine may get: the hub's token."""
+"""Variables that no engine gets: the hub's token."""
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""``organisation/name`` on the hub; everything else in its place is a path."""
+"""``organisation/name`` on the hub; any other value is a path."""
 
 
 def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:

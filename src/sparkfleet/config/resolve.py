@@ -1,4 +1,4 @@
-"""One service and one host, fully said: recipe, defaults and host file folded, completed and pinned."""
+"""Resolves a service: recipe, defaults and host file merged, completed and pinned."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ MODELS_IN_CONTAINER = "/models"
 """HF_HOME of every engine."""
 
 _RESERVED_NAME = re.compile(r"recover|swap-.*|stage-.*|.*\.next|.*\.old|.")
-"""Units of ours, containers of a swap, and what docker finds too short."""
+"""Names of units, containers of a rollout, and names that are too short for docker."""
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 
 class Recipes(Protocol):
-    """The catalog, as far as resolving needs it."""
+    """The catalog, as resolving uses it."""
 
     def names(self) -> list[str]:
         """Return the names of all recipes."""
         ...
 
     def recipe(self, name: str) -> Recipe:
-        """Return the recipe; ``SparkfleetError`` when its file is broken."""
+        """Return the recipe; ``SparkfleetError`` if its file is invalid."""
         ...
 
     def where(self, name: str, path: Path_) -> str:
-        """Return ``file:line`` of one of its values."""
+        """Return ``file:line`` of a value."""
         ...
 
 
 @dataclass
 class Context:
-    """What all hosts share while a fleet is resolved."""
+    """State that all hosts share while a fleet is resolved."""
 
     recipes: Recipes
     defaults: Defaults
     default_layers: tuple[Layer, ...]
     lock: Lock | None
-    """None: pinning is not asked for (``sparkfleet lock``)."""
+    """None: the fleet is resolved without pins."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unpinned: dict[str, str] = field(default_factory=dict)
-    """Image or model that the lock file lacks -> the first place that asks for it."""
+    """Image or model that the lock file lacks -> its first use."""
 
 
 def service(
@@ -66,9 +66,9 @@ def service(
     context: Context,
     needs: Callable[[Engine], Mapping[str, str]] = lambda _: {},
 ) -> Service | None:
-    """Return the service, its port 0 where none was written; None after problems that hide the rest.
+    """Return the service, with port 0 if none is declared; None after errors that prevent further checks.
 
-    ``needs``: Python packages that its engine needs beside the recipe's, with version ranges.
+    ``needs``: Python packages with version ranges that the engine needs in addition to the recipe's.
     """
     recipe = _recipe(spec, layer, context)
     if spec.recipe and recipe is None:
@@ -148,12 +148,12 @@ def _engine(folded: Folded, context: Context) -> Engine | None:
 
 
 def snapshot(weights: Weights) -> str:
-    """Return the directory of the locked commit in the container, as the hub's client names it."""
+    """Return the directory of the locked commit in the container."""
     return f"{MODELS_IN_CONTAINER}/hub/models--{weights.repo.replace('/', '--')}/snapshots/{weights.revision}"
 
 
 def _in_snapshot(value: FlagValue, weights: Weights) -> FlagValue:
-    """Replace ``{snapshot}`` in a flag's texts: files of the repository that a flag names by path."""
+    """Replace ``{snapshot}`` in a flag by the directory of the repository."""
     if isinstance(value, str):
         return value.replace(SNAPSHOT, snapshot(weights))
     if isinstance(value, dict):
@@ -162,7 +162,7 @@ def _in_snapshot(value: FlagValue, weights: Weights) -> FlagValue:
 
 
 def seconds(written: str | int) -> int | None:
-    """Return a duration written as ``1h30m``, ``30m``, ``90s`` or seconds; None if it is none."""
+    """Return the seconds of a duration (``1h30m``, ``30m``, ``90s``, a number); None if it is invalid."""
     if isinstance(written, int):
         return written if written > 0 else None
     match = _DURATION.fullmatch(written.strip())
@@ -230,7 +230,7 @@ def _image(folded: Folded, context: Context) -> ImageRef:
 def _with_packages(
     pinned: ImageRef, required: tuple[tuple[str, str], ...], folded: Folded, engine: Engine, context: Context
 ) -> ImageRef:
-    """Return the image with the packages that it lacks, as locked."""
+    """Return the image with the locked packages that it lacks."""
     lacking = required_packages.lacking(pinned, required, engine)
     if not lacking or not pinned.digest or context.lock is None:
         return pinned
@@ -308,7 +308,7 @@ def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:
         else:
             gate = replace(gate, timeout_s=timeout)
     if "prompt" in folded.gate:
-        # An own question has an own answer; without one, any answer passes.
+        # The default answer does not apply to another prompt; without one, any answer passes.
         gate = replace(gate, prompt=folded.gate["prompt"], expect="")
     if "expect" in folded.gate:
         gate = replace(gate, expect=folded.gate["expect"])

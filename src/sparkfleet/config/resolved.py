@@ -1,4 +1,4 @@
-"""A fleet as it shall be: after all merging, before any host was looked at. Frozen, complete, JSON-able."""
+"""The desired state of a fleet, merged and complete; frozen dataclasses that convert to JSON."""
 
 from __future__ import annotations
 
@@ -16,56 +16,53 @@ from sparkfleet.resources.base import Resource
 
 @dataclass(frozen=True)
 class ImageRef:
-    """A container image by name, tag and digest, with what the lock file knows of it."""
+    """A container image by name, tag and digest, with values from the lock file."""
 
     repository: str
-    """With its registry, in full: ``docker.io/vllm/vllm-openai``, ``nvcr.io/nvidia/vllm``."""
+    """With its registry: ``docker.io/vllm/vllm-openai``, ``nvcr.io/nvidia/vllm``."""
     tag: str = ""
     digest: str = ""
     entrypoint: tuple[str, ...] = ()
     engine_version: str = ""
-    """Engine version inside, "" when not known."""
+    """Version of the engine in the image; "" if unknown."""
     size: int = 0
     """Bytes to pull (compressed)."""
     cuda: str = ""
-    """CUDA version inside, by the image's own variables; "" when not known."""
+    """Version of CUDA, from the image's variables; "" if unknown."""
     derived_packages: DerivedPackages | None = None
-    """Python packages beside the image's own: what runs is derived from it. All else here is of the base."""
+    """Python packages that a derived image adds. All other fields describe the base image."""
 
     @property
     def base(self) -> ImageRef:
-        """Return the image as its registry has it."""
+        """Return the image without derived packages."""
         return dataclasses.replace(self, derived_packages=None) if self.derived_packages else self
 
     @property
     def pull_ref(self) -> str:
-        """Return what is given to docker: ``repository@digest`` (the tag plays no part once pinned).
-
-        Of a derived image its name, which nobody can pull.
-        """
+        """Return the reference for docker: ``repository@digest``, or the local name of a derived image."""
         if self.derived_packages:
             return reference(self.digest, self.derived_packages)
         return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
 
     @property
     def full_ref(self) -> str:
-        """Return ``repository:tag@digest``: what a container is created from, so that people see the tag."""
+        """Return ``repository:tag@digest``, from which containers are created: `docker ps` shows the tag."""
         plain = not self.derived_packages and self.tag and self.digest
         return f"{self.repository}:{self.tag}@{self.digest}" if plain else self.pull_ref
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return what docker is asked for: the image, and what it is derived from."""
+        """Return the references of the image and of its base."""
         return (self.pull_ref, self.base.pull_ref) if self.derived_packages else (self.pull_ref,)
 
     @property
     def mark(self) -> str:
-        """Return what each full name of this very image has in it, and no other's."""
+        """Return the part of a full name that identifies the image."""
         return self.pull_ref if self.derived_packages else self.digest
 
     @property
     def display(self) -> str:
-        """Return the short name that people know: without ``docker.io/``, with the tag."""
+        """Return the short name: without ``docker.io/``, with the tag."""
         name = re.sub(r"^docker\.io/(library/)?", "", self.repository)
         named = f"{name}:{self.tag}" if self.tag else name
         return f"{named} + {', '.join(self.derived_packages.added)}" if self.derived_packages else named
@@ -79,23 +76,23 @@ class WeightFile:
     size: int
     """Bytes."""
     sha256: str = ""
-    """Of the content, for files that the hub stores as LFS/Xet; else ""."""
+    """Of files that the hub stores as LFS/Xet; else ""."""
     blob: str = ""
-    """The hub's blob id (etag): sha256 for LFS, git object id else. The file's name in the cache's blobs/."""
+    """Blob id of the hub (etag): sha256 for LFS, else git object id. File name in blobs/ of the cache."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A model repository at a commit, with the files that vLLM loads."""
+    """A model repository at a commit, with the files that the engine loads."""
 
     repo: str
     revision: str
     files: tuple[WeightFile, ...] = ()
     gated: bool = False
     config: tuple[tuple[str, Any], ...] = ()
-    """What memory and checks need of ``config.json`` at that commit: its top-level keys, as far as locked."""
+    """Locked keys of ``config.json`` at that commit, for checks and the memory estimate."""
     file: str = ""
-    """Pattern of the one model that is taken, where the repository has several (``*Q4_K_M.gguf``)."""
+    """Pattern of the served model in a repository of several (``*Q4_K_M.gguf``)."""
 
     @property
     def size(self) -> int:
@@ -127,7 +124,7 @@ class Container:
     cap_add: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     entrypoint: str = ""
-    """What runs in place of the image's own; not for users: some ranks of clusters need it."""
+    """Replaces the image's entrypoint; internal: some ranks of clusters need it."""
     other: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
     """Settings that no code reads by name; each has a row in ``runtimes/docker/settings.py``."""
 
@@ -141,7 +138,7 @@ CONTAINER_FIELDS = frozenset(field.name for field in dataclasses.fields(Containe
 
 @dataclass(frozen=True)
 class Service:
-    """One service, fully said. ``origin`` tells for each field where it was written (``file:line``)."""
+    """One service, complete. ``origin`` has the ``file:line`` of each field."""
 
     name: str
     recipe: str
@@ -151,19 +148,19 @@ class Service:
     served_name: str
     flags: tuple[tuple[str, FlagValue], ...] = ()
     """In order, without the model, ``--port``, ``--host``, ``--served-model-name`` and ``--revision``: those
-    are fields of their own, and a user who writes them as flags is told so."""
+    are separate fields, and an error as flags."""
     env: tuple[tuple[str, str], ...] = ()
     container: Container = Container()
     gate: Gate = field(default_factory=Gate)
     origin: tuple[tuple[str, str], ...] = ()
     drafters: tuple[Weights, ...] = ()
-    """Repositories that the flags name beside the model: the drafter of speculative decoding."""
+    """Further repositories in flags: the drafter of speculative decoding."""
     requires_engine: str = ""
-    """Version range that the recipe asks of the image, as ``>=0.17.1``; "" when it does not say."""
+    """Version range of the engine that the recipe requires (``>=0.17.1``); "" for any."""
     requires_packages: tuple[tuple[str, str], ...] = ()
-    """Python packages and version ranges that the recipe asks of the image."""
+    """Python packages and version ranges that the service requires."""
     requires_sparks: int = 1
-    """Least number of Sparks that the recipe asks for."""
+    """Minimum number of Sparks."""
     engine: str = engines.DEFAULT
     """Name of the engine: a folder of ``sparkfleet.engines``."""
 
@@ -175,7 +172,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Paths:
-    """Directories on the Spark, as written (``~`` not yet expanded: the home is the login user's there)."""
+    """Directories on the Spark, as written (``~``: the login user's home, not yet expanded)."""
 
     models: str = engines.MODELS_DIR
     cache: str = engines.CACHE_DIR
@@ -183,13 +180,13 @@ class Paths:
 
 @dataclass(frozen=True)
 class Fabric:
-    """How the Sparks of a cluster are linked over their QSFP cages."""
+    """Links between the Sparks of a cluster."""
 
     network: str = "192.168.176.0/20"
-    """Where the addresses of the links come from: one /24 a rail."""
+    """Network of the links' addresses: one /24 per rail."""
     mtu: int = 9000
     rendezvous: str = "fabric"
-    """Over which links ranks find each other: "fabric" or "management"."""
+    """Network for the rendezvous of the ranks: "fabric" or "management"."""
     tcp: bool = False
     """Whether NCCL may use plain TCP where RDMA does not work."""
     ring: bool = False
@@ -202,24 +199,24 @@ class Member:
 
     cluster: str
     rank: int
-    """0 is the head, which answers."""
+    """0 is the head, which serves the API."""
     hosts: tuple[str, ...]
     """Names of all members, by rank."""
     executor: str
     """Either ray or mp."""
     fabric: Fabric = Fabric()
     service: str = ""
-    """Name of the service that the members serve together, among each member's services; "" = none yet."""
+    """Name of the cluster's service, which each member has; "" for none."""
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """What is made of the Spark itself, beside what its services need."""
+    """Host state of a Spark."""
 
     docker: str = "check"
     """check or install."""
     offline: bool = False
-    """It reaches neither registry nor hub, and that is as it shall be."""
+    """Whether the Spark has no access to registry and hub by intent."""
     resources: tuple[Resource, ...] = ()
     """Declared host state, in the order in which it is applied."""
 
@@ -232,16 +229,16 @@ class Stage:
     """How images and weights reach a fleet."""
 
     seed: str = AUTO
-    """Name of the Spark that downloads for the others, ``auto``, or ``none``: each for itself."""
+    """Name of the Spark that downloads for the others, ``auto``, or ``none``: each downloads for itself."""
     parallel: int = 2
-    """How many Sparks one Spark sends to."""
+    """Concurrent receivers per Spark."""
     mirror: str = ""
-    """Directory on the operator's machine from which images and models come; "": from registry and hub."""
+    """Directory of the offline mirror on the operator's machine; "": registry and hub are used."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """One Spark as it shall be."""
+    """The desired state of one Spark."""
 
     name: str
     services: tuple[Service, ...] = ()
@@ -250,23 +247,23 @@ class Host:
     min_available_gib: float = 2.0
     hf_endpoint: str = ""
     hf_token: str = ""
-    """Source of the token (``env:NAME`` ...), never the token."""
+    """Source of the token (``env:NAME``), not the token."""
     sudo_password: str = ""
-    """Source of the login user's password for sudo, never the password."""
+    """Source of the sudo password, not the password."""
     ssh: tuple[tuple[str, Any], ...] = ()
     """pyinfra host data: ``ssh_hostname``, ``ssh_port`` ..."""
     file: str = ""
     ignore_rules: tuple[tuple[str, str], ...] = ()
-    """Rule id -> why it does not apply here."""
+    """Rule id -> reason why it is ignored."""
     member: Member | None = None
-    """Its place in a cluster, if it is in one."""
+    """Its place in a cluster, if any."""
     prepare: Prepare = Prepare()
     stage: Stage = Stage()
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """Another address for a registry, for what the operator's machine asks it."""
+    """Mirror of a registry, for requests of the operator's machine."""
 
     registry: str
     url: str
@@ -275,10 +272,10 @@ class Mirror:
 
 @dataclass(frozen=True)
 class PackageIndex:
-    """Where Python packages for derived images come from, and what they are for."""
+    """Index of the Python packages for derived images, and their platform."""
 
     url: str = ""
-    """"": where this machine's pip is told to look."""
+    """URL; "": the index in pip's configuration on this machine."""
     python: str = "3.12"
     machine: str = "aarch64"
 
@@ -293,7 +290,7 @@ class Fleet:
     mirrors: tuple[Mirror, ...] = ()
     hf_endpoint: str = ""
     hf_token: str = ""
-    """Source of the token, never the token."""
+    """Source of the token, not the token."""
     index: PackageIndex = PackageIndex()
 
     def host(self, name: str) -> Host:
@@ -309,7 +306,7 @@ _PLAIN = (str, int, float, type(None))
 
 def to_json(value: Any) -> Any:
     """Return plain data of any dataclass here, for ``--json`` and pyinfra's host data."""
-    # dataclasses.asdict copies each text and number as well: three times the cost, per host.
+    # dataclasses.asdict copies each string and number as well, at three times the cost.
     if isinstance(value, _PLAIN):
         return value
     if dataclasses.is_dataclass(value):
@@ -322,7 +319,7 @@ def to_json(value: Any) -> Any:
 
 
 def host_from_json(data: dict[str, Any]) -> Host:
-    """Return the host that ``to_json`` wrote, also after a trip through JSON (tuples as lists)."""
+    """Return the host from ``to_json``, also after serialization (lists for tuples)."""
     return Host(
         **{
             **data,
@@ -343,7 +340,7 @@ def _prepare(data: dict[str, Any]) -> Prepare:
 
 
 def member_from_json(data: dict[str, Any]) -> Member | None:
-    """Return a host's place in a cluster from what ``to_json`` wrote of the host."""
+    """Return a host's place in a cluster from ``to_json`` of the host."""
     member = data.get("member")
     if not member:
         return None

@@ -1,4 +1,4 @@
-"""``prepare:`` of group_data and a host file, merged and turned into resources. The host file wins by key."""
+"""Merges ``prepare:`` of group_data and host file into resources. The host file wins by key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparkfleet.resources.base import Declaration, Resource, Setting
 
 @dataclass
 class Merged:
-    """What is declared for one Spark, and where each part of it was declared."""
+    """Declared values of one Spark, with their places."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origin: dict[tuple[str, ...], str] = field(default_factory=dict)

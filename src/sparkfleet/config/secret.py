@@ -1,4 +1,4 @@
-"""A secret of the operator's machine by its source: ``env:NAME``, ``file:PATH``, ``command:COMMAND``, ask."""
+"""Reads a secret from its source: ``env:NAME``, ``file:PATH``, ``command:COMMAND`` or ``ask``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ASK = "ask"
 
 
 def read(source: str, *, field: str = "hf_token") -> str:
-    """Return the secret; "" when none is declared, or the variable is not set.
+    """Return the secret; "" if none is declared or the variable is not set.
 
-    ``field`` names it in errors; the secret itself is in none of them. Raise ``SparkfleetError`` when a file
-    or a command that was declared gives nothing.
+    ``field`` names it in errors, which never contain the secret. Raise ``SparkfleetError`` if the declared
+    file or command returns nothing.
     """
     kind, _, rest = source.partition(":")
     if kind == "env":
@@ -99,7 +99,7 @@ def _command(command: str, field: str) -> str:
         text = done.stdout.decode("utf-8", "replace").strip()
         if done.returncode == 0 and text:
             return text
-        # Its output is not shown: what it printed may be the secret.
+        # The output is not shown: it may contain the secret.
         reason = f"exit code {done.returncode}" if done.returncode else "no output"
     diagnostic = Diagnostic(
         field,

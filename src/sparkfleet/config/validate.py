@@ -1,4 +1,4 @@
-"""Plain data against a model: every deviation a Problem with place, found, expected and remedy."""
+"""Validates plain data against a model; every deviation becomes a Diagnostic with its place."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sparkfleet.suggest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 Where = Callable[[Path_], str]
-"""Gives ``file:line`` of a value."""
+"""Returns ``file:line`` of a value."""
 
 _SECRET = frozenset({"hf_token", "password", "sudo_password"})
-"""Keys whose value is never shown: what stands there by mistake may be the secret itself."""
+"""Keys whose value is never shown: it may be the secret itself by mistake."""
 
 _RENAMED = {
     "allow": "ignore_rules",
@@ -32,7 +32,7 @@ _RENAMED = {
     "old_caches": "compile_cache_retention",
     "own": "chown_contents_max",
 }
-"""Keys of earlier versions, and what they are called now."""
+"""Renamed keys: old -> new."""
 
 _PATTERNS = {
     "name": "at most 63 lower-case letters, digits, '.' and '-', starting with a letter or digit",
@@ -66,8 +66,8 @@ _TYPES = {
 def validate(model: type[M], data: Any, where: Where, base: Path_ = ()) -> M:
     """Return the data as a model; raise ``SparkfleetError`` with every deviation.
 
-    ``base`` is the path of ``data`` inside the document that ``where`` knows. Strict: text is no number and a
-    number is no text, so that what a user quoted stays what it was.
+    ``base`` is the path of ``data`` in the document of ``where``. Strict: strings and numbers are not
+    converted into each other.
     """
     try:
         return model.model_validate_json(json.dumps(data), strict=True)
@@ -86,7 +86,7 @@ def validate(model: type[M], data: Any, where: Where, base: Path_ = ()) -> M:
 
 
 def describe(value: Any) -> str:
-    """Return a value as it is named in an error: kind and short text."""
+    """Return the description of a value for an error: type and short text."""
     match value:
         case None:
             return "null"
@@ -106,7 +106,7 @@ def describe(value: Any) -> str:
 def _diagnostics(
     model: type[BaseModel], data: Any, error: ValidationError, where: Where, base: Path_
 ) -> list[Diagnostic]:
-    # A union reports one error for each of its members; they are one mistake, at one path.
+    # A union reports an error for each of its members; they belong to one mistake at one path.
     found: dict[Path_, list[Any]] = {}
     for detail in error.errors(include_url=False):
         found.setdefault(_path(data, detail), []).append(detail)
@@ -120,7 +120,7 @@ def _diagnostics(
 
 
 def _path(data: Any, detail: Any) -> Path_:
-    """Return the part of pydantic's location that is a place in the data."""
+    """Return the part of pydantic's location that exists in the data."""
     path: list[str | int] = []
     for part in detail["loc"]:
         keys_here = range(len(data)) if isinstance(data, list) else data if isinstance(data, dict) else ()
@@ -206,7 +206,7 @@ def _remedy(details: list[Any], value: Any) -> str:
 
 
 def dotted(path: Path_) -> str:
-    """Return a path as people write it: ``serve[0].flags.max-model-len``."""
+    """Return a path in dotted notation: ``serve[0].flags.max-model-len``."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
@@ -214,7 +214,7 @@ def dotted(path: Path_) -> str:
 
 
 def keys(model: type[BaseModel], path: Path_) -> list[str]:
-    """Return the keys that may stand at that path of a model, sorted."""
+    """Return the valid keys at that path of a model, sorted."""
     current: type[BaseModel] | None = model
     for part in path:
         if isinstance(part, int) or current is None:

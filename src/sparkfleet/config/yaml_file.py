@@ -1,8 +1,8 @@
-"""YAML with places: every key and value of a file knows its line, and every mistake names it.
+"""YAML with line numbers of every key and value.
 
-The values are plain data (dict, list, str, int, float, bool, None) by the YAML 1.2 rules that people expect:
-only ``true`` and ``false`` are booleans (``on``, ``yes`` are text), ``0123``, ``12:30`` and dates are text.
-Aliases, tags and several documents in one file are refused: each value stands on one line, which set it.
+Values are plain data (dict, list, str, int, float, bool, None) by the rules of YAML 1.2: only ``true`` and
+``false`` are booleans (``on``, ``yes`` are strings); ``0123``, ``12:30`` and dates are strings. Aliases, tags
+and several documents per file are errors, so that every value has one line.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _FLOAT = (
 
 
 class _Resolver(BaseResolver):
-    """Which plain scalars are not text."""
+    """Which plain scalars are not strings."""
 
 
 for _name, _pattern, _first in (
@@ -86,30 +86,30 @@ class Document:
     """One YAML file: plain data, and the line of each key and list item."""
 
     file: str
-    """As shown to people: relative to the current directory where it is below it."""
+    """Path, relative to the current directory if it is below it."""
     data: Any
     lines: dict[Path_, int]
 
     def where(self, path: Path_ = ()) -> str:
-        """Return ``file:line`` of that value, or of the nearest value around it that the file has."""
+        """Return ``file:line`` of that value, or of the nearest enclosing value in the file."""
         while path not in self.lines and path:
             path = path[:-1]
         return f"{self.file}:{self.lines.get(path, 1)}"
 
     def has(self, path: Path_) -> bool:
-        """Say whether the file itself has that value."""
+        """Return whether the file contains that value."""
         return path in self.lines
 
 
 def shown(path: Path) -> str:
-    """Return the path as people know it: relative to the current directory where it is below it."""
+    """Return the path, relative to the current directory if it is below it."""
     absolute = path.absolute()
     cwd = Path.cwd()
     return str(absolute.relative_to(cwd)) if absolute.is_relative_to(cwd) else str(path)
 
 
 def read(path: Path, file: str | None = None, max_bytes: int = MAX_BYTES) -> Document:
-    """Return the document in that file; raise ``SparkfleetError`` with every mistake of its YAML."""
+    """Return the document in that file; raise ``SparkfleetError`` with every error of its YAML."""
     file = file or shown(path)
     try:
         size = path.stat().st_size
@@ -132,7 +132,7 @@ def parse(raw: bytes, file: str) -> Document:
             data = builder.document()
         except yaml.YAMLError as error:
             if parser is not _parsers[-1]:
-                continue  # once more, with the parser whose messages people can read
+                continue  # try again with the parser whose messages are readable
             raise _syntax(error, text, file) from None
         if builder.diagnostics:
             raise SparkfleetError(*builder.diagnostics)
@@ -179,7 +179,7 @@ def _syntax(error: yaml.YAMLError, text: str, file: str) -> SparkfleetError:
 
 
 class _Builder:
-    """Events into plain data, noting lines and problems. Bounded in depth: no input overruns the stack."""
+    """Builds plain data from events, with lines and errors. The depth is limited (stack size)."""
 
     def __init__(self, file: str, parser: Any) -> None:
         self.file = file
@@ -194,7 +194,7 @@ class _Builder:
         )
 
     def stop(self, code: str, event: Any, found: str, expected: str, hint: str) -> SparkfleetError:
-        """Return the error after which the rest of the file cannot be read."""
+        """Return an error that ends reading the file."""
         self.note(code, event, found, expected, hint)
         return SparkfleetError(*self.diagnostics)
 
@@ -221,7 +221,7 @@ class _Builder:
                 "yaml-unsupported", event, "nested too deeply", f"at most {MAX_DEPTH} levels", "flatten it"
             )
         if isinstance(event, AliasEvent):
-            # Nine of them nested are a billion values, and no line would be the one that set a value.
+            # Nested aliases expand exponentially, and a value would have no single line.
             self.note(
                 "yaml-unsupported",
                 event,

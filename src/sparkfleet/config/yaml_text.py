@@ -15,7 +15,7 @@ class OneLine(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Style:
-    """Which texts need no quotes, and what stands on one line."""
+    """Which strings need no quotes, and what is written on one line."""
 
     bare_key: re.Pattern[str]
     bare_value: re.Pattern[str]
@@ -26,7 +26,7 @@ class Style:
 
 
 _BARE = re.compile(r"(?!(?i:true|false|null|yes|no|on|off|y|n)\Z)[A-Za-z_/][A-Za-z0-9_./-]*")
-"""Not the texts that one version of YAML or another reads as something else than text."""
+"""Without strings that some version of YAML reads as another type."""
 DEFAULT_STYLE = Style(_BARE, _BARE)
 
 
@@ -36,7 +36,7 @@ def dump(data: dict[str, Any], style: Style = DEFAULT_STYLE) -> str:
 
 
 def _text(value: Any, bare: re.Pattern[str]) -> str:
-    """Return a value on one line; JSON is YAML, and texts that ``bare`` matches need no quotes."""
+    """Return a value on one line as JSON, without quotes for strings that match ``bare``."""
     if isinstance(value, str) and bare.fullmatch(value):
         return value
     if isinstance(value, OneLine):

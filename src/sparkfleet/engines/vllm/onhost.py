@@ -21,7 +21,7 @@ class VllmOnHost(HostEngine):
         running="vllm:num_requests_running",
         waiting="vllm:num_requests_waiting",
         cache_use="vllm:kv_cache_usage_perc",
-        missing_hint="remove --disable-log-stats: without counters a wedged engine looks like an idle one",
+        missing_hint="remove --disable-log-stats: without counters wedged and idle cannot be distinguished",
     )
     log = LogFormat(
         # (EngineCore pid=7) INFO 11-20 19:35:21 [core.py:133]

@@ -56,7 +56,7 @@ class Service(ResourceKind):
 
     def apply(self, host: Host, target: Target) -> None:
         """Start or stop the unit, now and at boot."""
-        # A unit that is stopped already may not exist at all: systemd is told nothing of it.
+        # A stopped unit may not exist at all, so systemd is not called.
         differ = {name: value for name, value in target.fields.items() if target.live[name] != value}
         _set(host, target.key, differ)
 
