@@ -199,7 +199,6 @@ UNFINISHED_PROSE = frozenset(
         "onhost/collectors",
         "onhost/fabric",
         "onhost/prune",
-        "plan",
         "probe",
     }
 )
