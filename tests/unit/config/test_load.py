@@ -125,7 +125,7 @@ def test_group_data_that_is_missed_from_the_current_directory_is_told(
 ) -> None:
     files = fleet({"group_data/all.py": "sparkfleet = {}", "spark-01.yaml": "serve: null\n"})
     monkeypatch.chdir(files.directory)
-    with pytest.raises(SparkfleetError, match="is not read from the current directory"):
+    with pytest.raises(SparkfleetError, match="neither sparkfleet nor pyinfra reads this group_data"):
         load_fleet(files.root / "inventories" / "lab.py")
 
 

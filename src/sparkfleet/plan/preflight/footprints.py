@@ -28,8 +28,8 @@ def rows(seen: PreflightSeen) -> Iterator[Check]:
 
 
 def _containers(residents: tuple[Resident, ...]) -> Iterator[Check]:
-    words = map(re.escape, (*other_tools.programs(), *_IN_CONTAINERS))
-    engine = re.compile("|".join(words), re.IGNORECASE)
+    patterns = map(re.escape, (*other_tools.programs(), *_IN_CONTAINERS))
+    engine = re.compile("|".join(patterns), re.IGNORECASE)
     for one in residents:
         if one.ours or not engine.search(f"{one.name} {one.image} {one.command}"):
             continue
