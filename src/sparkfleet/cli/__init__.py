@@ -13,8 +13,10 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
 COMMANDS = {
+    "init": ("sparkfleet.cli.init", "Write a fleet directory: inventory, host files, deploys, settings."),
     "check": ("sparkfleet.cli.check", "Validate and lint a fleet, offline."),
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
+    "apply": ("sparkfleet.cli.apply", "Show the plan, ask, and converge every Spark."),
     "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight checks each host."),
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
     "mirror": ("sparkfleet.cli.mirror", "Download images and models for a site without Internet access."),
@@ -35,7 +37,7 @@ PLUGINS = {
 }
 """Known commands of other distributions (entry points, group ``sparkfleet.commands``) -> what to install."""
 
-LONG = {"lock", "mirror", "prune", "fabric", "lab"}
+LONG = {"apply", "lock", "mirror", "prune", "fabric", "lab"}
 """Long-running commands."""
 
 EXIT_CODES = {

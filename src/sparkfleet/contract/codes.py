@@ -35,12 +35,20 @@ FILES = {
         "A file in the fleet's directory has a name that cannot be used, or does not end with `.yaml`.",
         "Rename the file as the message shows.",
     ),
+    "file-exists": Code(
+        "A file that would be written exists with another content.",
+        "Choose another directory, or move the file away.",
+    ),
     "flag-duplicate": Code("A flag is set under two spellings of its name.", "Remove one of them."),
     "flag-reserved": Code(
         "A flag is set that sparkfleet sets itself.", "Remove it, and use the field that the message names."
     ),
     "fleet-empty": Code(
         "The fleet's directory has no host file.", "Write `inventories/FLEET/HOST.yaml` for each Spark."
+    ),
+    "host-option": Code(
+        "An option that names a Spark cannot be read, or names one twice.",
+        "Write `--host [NAME=][USER@]ADDRESS[:PORT]`, for example `--host spark-01=nvidia@192.168.1.21`.",
     ),
     "fleet-warning": Code(
         "The files are valid, but a line has no effect, or two clusters share a network.",

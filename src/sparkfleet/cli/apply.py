@@ -1,0 +1,98 @@
+"""``sparkfleet apply``: show the plan, ask, and run the deploy with pyinfra."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+
+if TYPE_CHECKING:
+    from sparkfleet.plan.model import Plan
+
+CANCELLED = 1
+"""The exit code where the answer is no: nothing was done."""
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
+)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before changes.")
+def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
+    """Converge every Spark to its host file: show the plan, ask, then run deploys/serve.py with pyinfra.
+
+    Exit code: 0 every host is as declared, 1 an error, a host failed or is unknown, or the answer was no.
+    """
+    from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
+
+    pyinfra_patches.patch_for_gevent()
+    pyinfra_patches.postpone("invoke")
+    from sparkfleet.fleet.run.fleet_plan import fleet_plan  # noqa: PLC0415
+    from sparkfleet.plan.model import HostState  # noqa: PLC0415
+    from sparkfleet.plan.report import plan_text  # noqa: PLC0415
+    from sparkfleet.terminal import echo_report  # noqa: PLC0415
+
+    if not yes and not sys.stdin.isatty():
+        raise SparkfleetError(
+            Diagnostic(
+                "sparkfleet apply",
+                "no terminal for the confirmation prompt",
+                "-y or a terminal",
+                f"sparkfleet plan {inventory}, then sparkfleet apply -y {inventory}",
+                code="confirmation-required",
+            )
+        )
+    inventory = _enter_fleet_directory(inventory)
+    found = fleet_plan(inventory, limit)
+    echo_report(plan_text(found))
+    if not found.count(HostState.CHANGE):
+        sys.exit(found.exit_code)
+    if not yes and not click.confirm(question(found)):
+        click.echo("cancelled: no host was changed", err=True)
+        sys.exit(CANCELLED)
+    sys.exit(_run(inventory, limit))
+
+
+def question(plan: Plan) -> str:
+    """Return the question before a run: how many changes, where, and the longest time without service."""
+    from sparkfleet.plan.groups import names  # noqa: PLC0415
+    from sparkfleet.plan.model import HostState  # noqa: PLC0415
+    from sparkfleet.plan.units import duration  # noqa: PLC0415
+
+    hosts = [host for host in plan.hosts if host.state is HostState.CHANGE]
+    number = sum(len(change_set.operations) for host in hosts for change_set in host.change_sets)
+    down = max((one.downtime or 0 for host in hosts for one in host.change_sets), default=0)
+    cost = f" About {duration(down)} without service." if down else ""
+    changes = f"{number} change{'' if number == 1 else 's'}"
+    return f"Apply {changes} on {names([host.host for host in hosts])}?{cost}"
+
+
+def _enter_fleet_directory(inventory: Path) -> Path:
+    """Make the directory that has ``inventories/`` the working directory; return the path from there.
+
+    pyinfra reads ``config.py`` and the paths of deploys from the working directory.
+    """
+    root = inventory.absolute().parent.parent
+    inside = inventory.absolute().relative_to(root)
+    os.chdir(root)
+    return inside
+
+
+def _run(inventory: Path, limit: tuple[str, ...]) -> int:
+    """Run the fleet directory's deploy, or the shipped one, with pyinfra; return its exit code."""
+    from sparkfleet import fleet_directory  # noqa: PLC0415
+
+    own = Path("deploys/serve.py")
+    shipped = [] if Path("config.py").exists() else ["--config", str(fleet_directory.ROOT / "config.py")]
+    deploy = own if own.exists() else fleet_directory.deploy("serve")
+    limits = [argument for host in limit for argument in ("--limit", host)]
+    argv = [sys.executable, "-m", "pyinfra", *shipped, str(inventory), str(deploy), "-y", *limits]
+    return subprocess.run(argv, check=False).returncode
