@@ -50,7 +50,7 @@ def _contact(host: PyinfraHost) -> Contact:
     except Exception as error:  # noqa: BLE001  (every failure is that host's answer)
         return Contact(host.name, diagnostic=connect_diagnostic(host.name, host.data.dict(), error))
     try:
-        done, output = shell.ask(host, _COMMAND, timeout_s=TIMEOUT_S)
+        done, output = shell.run_shell(host, _COMMAND, timeout_s=TIMEOUT_S)
         return _read(host.name, output.stdout_lines if done else [])
     finally:
         hang_up(host)
