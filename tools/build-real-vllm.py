@@ -33,7 +33,9 @@ def main() -> int:
             lab = find_lab()
             state = read_state(lab)
             if state is None:
-                raise SparkfleetError(Diagnostic("lab", "no lab is up", "", "sparkfleet lab up"))  # noqa: TRY301
+                raise SparkfleetError(  # noqa: TRY301
+                    Diagnostic("lab", "no lab is up", "", "sparkfleet lab up", code="lab-not-up")
+                )
             digest = real_vllm.push(docker, tag, state.registry_url, lab.directory / "ca.pem")
             print(f"{real_vllm.REF}@{digest}")
     except SparkfleetError as error:

@@ -64,7 +64,12 @@ def _id(docker: Docker, image: str) -> str:
     seen = docker.inspect("image", image)
     if seen is None:
         raise SparkfleetError(
-            Diagnostic("lab", f"the image {image} is gone right after it was made", hint="run again")
+            Diagnostic(
+                "lab",
+                f"the image {image} is gone right after it was made",
+                hint="run again",
+                code="lab-failed",
+            )
         )
     return str(seen["Id"])
 
@@ -90,6 +95,7 @@ def _debootstrap(docker: Docker, apt: Apt, say: Callable[[str], None]) -> None:
                 f"{UBUNTU} cannot be pulled, and this machine has no apt sources to make a base system from",
                 "a registry that answers, or a Debian or Ubuntu machine",
                 f"docker pull {UBUNTU}",
+                code="lab-requirement-missing",
             )
         )
     root = _as_root()
@@ -137,7 +143,10 @@ def _as_root() -> list[str]:
     if shutil.which("sudo") is None:
         raise SparkfleetError(
             Diagnostic(
-                "lab", "making a base system needs root, and there is no sudo", hint="run as root once"
+                "lab",
+                "making a base system needs root, and there is no sudo",
+                hint="run as root once",
+                code="lab-requirement-missing",
             )
         )
     return ["sudo"]
@@ -151,5 +160,7 @@ def _run(argv: list[str]) -> None:
     if answer.returncode != 0:
         output = "\n".join((answer.stdout + answer.stderr).strip().splitlines()[-8:])
         raise SparkfleetError(
-            Diagnostic(" ".join(argv[:4]), output, hint="see the lines above, then run again")
+            Diagnostic(
+                " ".join(argv[:4]), output, hint="see the lines above, then run again", code="lab-failed"
+            )
         )

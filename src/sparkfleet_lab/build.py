@@ -108,5 +108,6 @@ def _run(docker: Docker, container: str, tag: str) -> None:
                 f"building {tag}",
                 "\n".join(output),
                 hint="see the lines above; sparkfleet lab up tries again",
+                code="lab-failed",
             )
         )

@@ -39,7 +39,11 @@ class Docker:
         if shutil.which(self.program) is None:
             raise SparkfleetError(
                 Diagnostic(
-                    "lab", f"{self.program} is not installed", "Docker Engine", "tools/ensure-docker.sh"
+                    "lab",
+                    f"{self.program} is not installed",
+                    "Docker Engine",
+                    "tools/ensure-docker.sh",
+                    code="lab-requirement-missing",
                 )
             )
         feed: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
@@ -69,7 +73,9 @@ class Docker:
         """Return the error for a docker command that failed with ``text`` on stderr."""
         output = "\n".join(text.strip().splitlines()[-15:]) or "(no output of docker)"
         remedy = "tools/ensure-docker.sh" if any(sign in text for sign in _NOT_RUNNING) else ""
-        return SparkfleetError(Diagnostic(f"{self.program} {' '.join(args)[:160]}", output, hint=remedy))
+        return SparkfleetError(
+            Diagnostic(f"{self.program} {' '.join(args)[:160]}", output, hint=remedy, code="lab-failed")
+        )
 
     def _env(self) -> dict[str, str]:
         # A client without buildx needs this variable for the classic builder.

@@ -49,7 +49,9 @@ def registry_with_engines(
         forget_old(docker, tag)
         seen = docker.inspect("image", tag)
     if seen is None:
-        raise SparkfleetError(Diagnostic(tag, "the image is gone right after it was made", hint="run again"))
+        raise SparkfleetError(
+            Diagnostic(tag, "the image is gone right after it was made", hint="run again", code="lab-failed")
+        )
     return tag, tuple(sorted(json.loads(seen["Config"]["Labels"][_LABEL]).items()))
 
 

@@ -36,7 +36,11 @@ def find_fault(host: str, name: str) -> Fault:
     names = ", ".join(fault.name for fault in FAULTS if fault.role == role)
     raise SparkfleetError(
         Diagnostic(
-            "lab break", f"{host} has no fault {name!r}", f"one of {names}", "sparkfleet lab break --list"
+            "lab break",
+            f"{host} has no fault {name!r}",
+            f"one of {names}",
+            "sparkfleet lab break --list",
+            code="lab-argument-invalid",
         )
     )
 

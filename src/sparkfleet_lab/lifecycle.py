@@ -35,9 +35,15 @@ def up(  # noqa: PLR0917
     machines that are made from now on have the engine images. ``ring``: three machines without a switch.
     """
     if not 0 < sparks <= MOST_SPARKS:
-        raise SparkfleetError(Diagnostic("--sparks", f"{sparks}", f"1 to {MOST_SPARKS}"))
+        raise SparkfleetError(
+            Diagnostic("--sparks", f"{sparks}", f"1 to {MOST_SPARKS}", code="lab-argument-invalid")
+        )
     if ring and sparks != RING:
-        raise SparkfleetError(Diagnostic("--ring", f"{sparks} Sparks", f"{RING}", f"--sparks {RING}"))
+        raise SparkfleetError(
+            Diagnostic(
+                "--ring", f"{sparks} Sparks", f"{RING}", f"--sparks {RING}", code="lab-argument-invalid"
+            )
+        )
     docker.require()
     state = read_state(lab)
     if state is None:
@@ -158,6 +164,7 @@ def _require_whole(docker: Docker, lab: Lab, state: State) -> None:
                 f"parts of the lab are gone: {', '.join(gone)}",
                 "all that sparkfleet lab up made",
                 "sparkfleet lab down; sparkfleet lab up",
+                code="lab-not-up",
             )
         )
 
@@ -166,7 +173,11 @@ def _require_wired(lab: Lab, state: State, *, ring: bool) -> None:
     if bool(state.ring) != ring:
         found, expected = ("in a ring", "at a switch") if state.ring else ("at a switch", "in a ring")
         remedy = "sparkfleet lab down, then up again"
-        raise SparkfleetError(Diagnostic(f"lab {lab.name}", f"its machines are {found}", expected, remedy))
+        raise SparkfleetError(
+            Diagnostic(
+                f"lab {lab.name}", f"its machines are {found}", expected, remedy, code="lab-argument-invalid"
+            )
+        )
 
 
 def _machine(name: str) -> Machine:

@@ -58,6 +58,7 @@ def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
             f"machines cannot run here: {answer.stderr.decode(errors='replace').strip()}",
             "a Docker Engine that may give containers SYS_ADMIN",
             "run the lab on a machine of its own",
+            code="lab-requirement-missing",
         )
     )
 
@@ -183,5 +184,6 @@ def wait_until_up(docker: Docker, lab: Lab, machine: Machine) -> None:
             f"not up after {BOOT_SECONDS} s: {answer}\n{failed}".strip(),
             "systemd says running",
             f"docker exec {container} journalctl -b -p warning; then sparkfleet lab down",
+            code="lab-failed",
         )
     )

@@ -63,6 +63,7 @@ def find_lab(start: Path | None = None, name: str | None = None) -> Lab:
                 f"{chosen!r} is no name for a lab",
                 "lower-case letters, digits and -, at most 31; or the path of a lab's directory",
                 "export SPARKFLEET_LAB=test",
+                code="lab-argument-invalid",
             )
         )
     here = (start or Path.cwd()).resolve()

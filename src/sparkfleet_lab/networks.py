@@ -96,5 +96,6 @@ def _make(
             output or "no free subnet below 10.128.0.0/10",
             "a free /24",
             "docker network prune",
+            code="lab-failed",
         )
     )

@@ -93,7 +93,7 @@ def program_file(say: Callable[[str], None]) -> Path:
         if shutil.which(tool) is None:
             raise SparkfleetError(
                 Diagnostic("real llama.cpp", f"{tool} is not installed", "cmake and a C++ compiler",
-                           f"apt-get install {' '.join(TOOLS)}")
+                           f"apt-get install {' '.join(TOOLS)}", code="lab-requirement-missing")
             )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="sparkfleet-llamacpp-", dir="/var/tmp") as scratch:
         source = _source(Path(scratch), say)
@@ -134,6 +134,9 @@ def _run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
     if done.returncode != 0:
         lines = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
         diagnostic = Diagnostic(
-            "real llama.cpp", f"{argv[0]} failed (exit code {done.returncode})", details=lines
+            "real llama.cpp",
+            f"{argv[0]} failed (exit code {done.returncode})",
+            details=lines,
+            code="lab-failed",
         )
         raise SparkfleetError(diagnostic)

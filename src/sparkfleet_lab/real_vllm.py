@@ -167,7 +167,13 @@ def pip(*words: str, python: str) -> None:
         importlib.metadata.version("pip")
     except importlib.metadata.PackageNotFoundError:
         raise SparkfleetError(
-            Diagnostic("real vLLM", "this environment has no pip", "", f"{sys.executable} -m ensurepip")
+            Diagnostic(
+                "real vLLM",
+                "this environment has no pip",
+                "",
+                f"{sys.executable} -m ensurepip",
+                code="lab-requirement-missing",
+            )
         ) from None
     command = [sys.executable, "-m", "pip", words[0], "--quiet", "--no-compile", *words[1:]]
     if words[0] == "download":
@@ -176,7 +182,9 @@ def pip(*words: str, python: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = "\n".join(done.stderr.strip().splitlines()[-8:])
-        raise SparkfleetError(Diagnostic(f"pip {words[0]}", said, "", "see the lines above; run again"))
+        raise SparkfleetError(
+            Diagnostic(f"pip {words[0]}", said, "", "see the lines above; run again", code="lab-failed")
+        )
 
 
 def _script(path: Path, module: str) -> None:

@@ -77,7 +77,11 @@ def _wait(url: str, trust: ssl.SSLContext | None = None) -> None:
             if time.monotonic() > end:
                 raise SparkfleetError(
                     Diagnostic(
-                        url, f"no answer: {error}", "registry and hub of the lab", "sparkfleet lab status"
+                        url,
+                        f"no answer: {error}",
+                        "registry and hub of the lab",
+                        "sparkfleet lab status",
+                        code="lab-failed",
                     )
                 ) from None
             time.sleep(0.1)

@@ -199,6 +199,7 @@ def _closure(name: str) -> Iterator[importlib.metadata.Distribution]:
                     f"the Python package {wanted} is not installed",
                     "",
                     "pip install sparkfleet",
+                    code="lab-requirement-missing",
                 )
             ) from None
         yield distribution

@@ -87,7 +87,13 @@ class State:
                 return machine
         names = ", ".join(machine.name for machine in self.machines)
         raise SparkfleetError(
-            Diagnostic("lab", f"no machine named {name!r}", f"one of {names}", "sparkfleet lab status")
+            Diagnostic(
+                "lab",
+                f"no machine named {name!r}",
+                f"one of {names}",
+                "sparkfleet lab status",
+                code="lab-argument-invalid",
+            )
         )
 
 
@@ -110,7 +116,9 @@ def require_state(lab: Lab) -> State:
     """Return the lab's state; an error with the next command when it is not up."""
     state = read_state(lab)
     if state is None:
-        raise SparkfleetError(Diagnostic(str(lab.directory), "no lab is up here", hint="sparkfleet lab up"))
+        raise SparkfleetError(
+            Diagnostic(str(lab.directory), "no lab is up here", hint="sparkfleet lab up", code="lab-not-up")
+        )
     return state
 
 

@@ -22,7 +22,7 @@ def status(fleet: FleetDirectory, code: int, *words: str) -> dict[str, Any]:
 def gpu_in_container(fleet: FleetDirectory, code: int) -> tuple[str, str]:
     checks = status(fleet, code, "--preflight", "--run")["checks"]
     (row,) = (check for check in checks if check["name"] == "GPU in a container")
-    return row["state"], row["remedy"]
+    return row["state"], (row["diagnostic"] or {"hint": ""})["hint"]
 
 
 def test_status_tells_what_serves_what_stands_still_and_what_cannot_be_told(

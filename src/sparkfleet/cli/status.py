@@ -6,14 +6,14 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sparkfleet.cli import output
 
 if TYPE_CHECKING:
-    from sparkfleet.plan.preflight.model import Checked
+    from sparkfleet.plan.preflight.model import Check, HostPreflight
     from sparkfleet.plan.status import ServiceStatus, SparkStatus
 
 
@@ -56,21 +56,30 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
     )
 
 
-def _show_preflight(checked: list[Checked], *, as_json: bool) -> None:
+def _show_preflight(checked: list[HostPreflight], *, as_json: bool) -> None:
     if as_json:
-        hosts = [{**dataclasses.asdict(spark), "state": str(spark.state)} for spark in checked]
-        click.echo(json.dumps({"schema": 1, "hosts": hosts}, indent=1, default=str))
+        hosts = [
+            {"host": one.host, "state": one.state, "checks": [_check(check) for check in one.checks]}
+            for one in checked
+        ]
+        click.echo(json.dumps({"schema": 2, "hosts": hosts}, indent=1, default=str))
         return
-    rows = [
-        (spark.host, check.name, str(check.state), check.found, check.expected, check.remedy)
-        for spark in checked
-        for check in spark.checks
-    ]
+    rows = []
+    for spark in checked:
+        for check in spark.checks:
+            expected, hint = (
+                (check.diagnostic.expected, check.diagnostic.hint) if check.diagnostic else ("", "")
+            )
+            rows.append((spark.host, check.name, str(check.state), check.found, expected, hint))
     output.table(("Spark", "Check", "State", "Found", "Expected", "Do"), rows)
     counts = ", ".join(
         f"{sum(row[2] == state for row in rows)} {state}" for state in ("ok", "warn", "fail", "unknown")
     )
     click.echo(f"{output.count(len(checked), 'Spark')}: {counts}", err=True)
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {**dataclasses.asdict(check), "state": check.state}
 
 
 def _show_status(found: list[SparkStatus], *, as_json: bool) -> None:

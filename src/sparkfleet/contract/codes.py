@@ -272,6 +272,12 @@ PLAN = {
         "The Docker daemon is missing, down or does not answer.",
         "Start Docker, or declare `prepare: {docker: install}`.",
     ),
+    "fabric-in-use": Code(
+        "An engine uses the links that change.", "Restart it if it hangs after the change."
+    ),
+    "fabric-twin-missing": Code(
+        "A cage shows one netdev instead of two: half of the bandwidth.", "Check the cable and the card."
+    ),
     "fabric-link-is-management": Code(
         "A fabric link carries the SSH connection or the default route.",
         "Reach the Spark over another address.",
@@ -388,6 +394,61 @@ ENGINE = {
 }
 """What an engine's check says of flags, variables and files. `ignore_rules` silences each."""
 
+PREFLIGHT = {
+    "architecture-unsupported": Code("The host is not arm64.", "Use a DGX Spark: its images are arm64."),
+    "clock-skew": Code(
+        "The host's clock differs from the operator's.", "Run `sudo timedatectl set-ntp true` on the host."
+    ),
+    "docker-outdated": Code("Docker is older than what sparkfleet supports.", "Update Docker."),
+    "driver-mismatch": Code(
+        "The GPU driver is too old for the image, or works with it only in a compatibility mode.",
+        "Update the driver, or choose an older image.",
+    ),
+    "gpu-container-failed": Code(
+        "A container cannot use the GPU.",
+        "Run `sudo nvidia-ctk runtime configure --runtime=docker`, then restart Docker.",
+    ),
+    "gpu-unexpected": Code("The GPU is not a GB10.", "Check that the recipes fit this GPU."),
+    "gpu-unresponsive": Code(
+        "The GPU driver does not respond.", "Run `nvidia-smi`; after a driver update, reboot the host."
+    ),
+    "network-unreachable": Code(
+        "The host cannot reach a registry or the hub.",
+        "Fix name resolution, routes, proxy or certificates, or declare `prepare: {offline: true}`.",
+    ),
+    "oom-killer-active": Code(
+        "A user-space OOM killer runs, which would kill the engine first.", "Disable its unit."
+    ),
+    "os-outdated": Code("The host does not run a current DGX OS.", "Update the system."),
+    "preflight-incomplete": Code(
+        "A check could not be carried out.", "Read the message, then run the preflight again."
+    ),
+    "storage-driver-slow": Code(
+        "Docker's storage driver copies whole files.", "Move Docker's data to ext4 or xfs for overlay2."
+    ),
+    "sudoers-invalid": Code("`visudo -c` rejects a file.", "Correct it with `sudo visudo -f FILE`."),
+    "swap-in-use": Code(
+        "Much memory is swapped out, which slows engines down.", "Free memory, then empty the swap."
+    ),
+    "unmanaged-engine": Code(
+        "Another container or unit, not managed by sparkfleet, starts an engine.", "Stop and disable it."
+    ),
+}
+"""What the preflight finds on a host, beside codes of a plan."""
+
+LAB = {
+    "lab-argument-invalid": Code("A name, number or host of the lab is invalid.", "Use one that is listed."),
+    "lab-failed": Code(
+        "A command of the lab failed.", "Read the output, then run `sparkfleet lab up` again."
+    ),
+    "lab-not-up": Code("No complete lab runs.", "Run `sparkfleet lab down`, then `sparkfleet lab up`."),
+    "lab-requirement-missing": Code(
+        "The machine lacks what the lab needs: Docker, privileges, root or packages.",
+        "Install what the message names.",
+    ),
+}
+"""What goes wrong in the lab (the distribution sparkfleet-lab)."""
+
 AREAS = {
     "Files of the fleet": FILES,
     "Lock file and offline mirror": LOCK,
@@ -395,6 +456,8 @@ AREAS = {
     "Connection": CONNECTION,
     "Plan": PLAN,
     "Run": RUN,
+    "Preflight": PREFLIGHT,
+    "Lab": LAB,
 }
 """All codes by area, in the order of the reference page."""
 

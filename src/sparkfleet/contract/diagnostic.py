@@ -37,7 +37,7 @@ class Diagnostic:
     related: tuple[Diagnostic, ...] = ()
     """Other findings of the same check, so that all of them are reported at once."""
     severity: Severity = field(default=Severity.ERROR, kw_only=True)
-    code: str = field(default="", kw_only=True)
+    code: str = field(kw_only=True)
     """Stable identifier, listed in docs/reference/errors.md."""
     details: str = field(default="", kw_only=True)
     """More lines for whoever wants them: output of a program, a log excerpt."""

@@ -16,8 +16,8 @@ from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe, preflight
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
 from sparkfleet.plan.compute import probe_request
-from sparkfleet.plan.preflight import checks
-from sparkfleet.plan.preflight.model import Check, Checked, Verdict
+from sparkfleet.plan.preflight import checks, containers
+from sparkfleet.plan.preflight.model import Check, HostPreflight, incomplete, located, of
 from sparkfleet.plan.status import SparkStatus, join_members, spark_status
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.preflight import PreflightSeen
@@ -39,19 +39,20 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
     return join_members(found)
 
 
-def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = False) -> list[Checked]:
+def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = False) -> list[HostPreflight]:
     """Return the preflight of every Spark; ``run``: start a container that looks for the GPU as well."""
 
-    def one(host: PyinfraHost) -> Checked:
+    def one(host: PyinfraHost) -> HostPreflight:
         spec = spark_plan.declared(host)
         flown = preflight(host, checks.request(spec))
-        found = checks.checked(spec, flown.seen, flown.skew_s, flown.unsure_s)
+        found = checks.preflight(spec, flown.seen, flown.skew_s, flown.unsure_s)
         if not run or isinstance(flown.seen, Diagnostic):
             return found
-        return Checked(found.host, (*found.checks, _gpu_in_container(host, spec, flown.seen)))
+        run_check = located(host.name, _gpu_in_container(host, spec, flown.seen))
+        return replace(found, checks=(*found.checks, run_check))
 
-    def unreached(name: str, diagnostic: Diagnostic) -> Checked:
-        return Checked(name, (Check("connection", Verdict.FAIL, diagnostic.message, "", diagnostic.hint),))
+    def unreached(name: str, diagnostic: Diagnostic) -> HostPreflight:
+        return HostPreflight(name, (of("connection", diagnostic),))
 
     return _of_each(inventory, limit, one, unreached)
 
@@ -78,21 +79,13 @@ def _of_each(
 
 
 def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Check:
-    name = "GPU in a container"
     images = seen.observed.images if isinstance(seen.observed, Observed) else {}
-    here = [image.id for service in spec.services if (image := images.get(service.image.pull_ref))]
-    if not here:
-        remedy = "pyinfra INVENTORY deploys/stage.py fetches them"
-        return Check(name, Verdict.UNKNOWN, "none of the declared images is on the Spark", remedy=remedy)
-    argv = ("docker", "run", "--rm", "--gpus", "all", "--network", "none", "--entrypoint", "sh", here[0])
-    inside = "if command -v nvidia-smi >/dev/null; then nvidia-smi -L; else echo no nvidia-smi inside; fi"
+    present = [image.id for service in spec.services if (image := images.get(service.image.pull_ref))]
+    if not present:
+        hint = "pyinfra INVENTORY deploys/stage.py fetches them"
+        return incomplete(containers.RUN, "none of the declared images is on the Spark", hint)
     try:
-        answer = remote.run_once(host, (*argv, "-c", inside), timeout=RUN_S)
+        answer = remote.run_once(host, containers.run_command(present[0]), timeout=RUN_S)
     except (remote.ConnectionLostError, SparkfleetError) as error:
-        return Check(name, Verdict.UNKNOWN, str(error))
-    lines = (answer.out if answer.ok else f"{answer.err}\n{answer.out}").splitlines()
-    output = next((line for line in lines if line.strip()), "nothing")
-    if answer.ok:
-        return Check(name, Verdict.OK, output)
-    remedy = "sudo nvidia-ctk runtime configure --runtime=docker; then restart docker when nothing serves"
-    return Check(name, Verdict.FAIL, output, "a container that starts with --gpus all", remedy)
+        return incomplete(containers.RUN, str(error))
+    return containers.run_result(answer.out if answer.ok else f"{answer.err}\n{answer.out}", ok=answer.ok)

@@ -70,13 +70,14 @@ def _field(change: FieldChange) -> dict[str, str]:
     return {name: str(value) for name, value in dataclasses.asdict(change).items()}
 
 
-def _note(note: Note) -> dict[str, str]:
+def _note(note: Note) -> dict[str, Any]:
     return {
         "step": str(note.step),
         "name": note.name,
         "key": note.key,
         "text": note.text,
         "remark": note.remark,
+        "diagnostic": _diagnostic(note.diagnostic),
     }
 
 

@@ -22,7 +22,7 @@ from sparkfleet.plan import (
 )
 from sparkfleet.plan.cluster import render
 from sparkfleet.plan.fabric import changes as fabric_changes
-from sparkfleet.plan.model import Action, ChangeSet, FieldChange, HostPlan, Note, Operation, Step
+from sparkfleet.plan.model import Action, ChangeSet, FieldChange, HostPlan, Note, Operation, Step, warning
 from sparkfleet.plan.operations import (
     CreateService,
     RemoveService,
@@ -206,7 +206,7 @@ def _service(
             diagnostic = combine(diagnostic, lint.first_error(service, findings))
         diagnostic = combine(diagnostic, blockers.no_toolkit(host, service, observed))
         operations: tuple[Operation, ...] = (*fetched, operation)
-        notes += [*_memory(service, host, total_gib, measured), *_warnings(findings)]
+        notes += [*_memory(service, host, total_gib, measured), *_warnings(service, findings)]
     else:
         unit = service_changes.unit_changes(generation, observed.units.get(generation.unit_name), own.running)
         gate = service_changes.gate_changes(generation.gate, record)
@@ -242,12 +242,9 @@ def _memory(service: Service, host: Host, total_gib: float, measured: object) ->
     return [Note(Step.SERVICE, "memory", text=estimate, of_this_host=True)] if estimate else []
 
 
-def _warnings(findings: tuple[Diagnostic, ...]) -> list[Note]:
-    return [
-        Note(Step.SERVICE, "warning", text=one.message, remark=one.hint)
-        for one in findings
-        if one.severity is Severity.WARNING
-    ]
+def _warnings(service: Service, findings: tuple[Diagnostic, ...]) -> list[Note]:
+    warnings = (one for one in findings if one.severity is Severity.WARNING)
+    return [warning(Step.SERVICE, "warning", lint.at_service(one, service)) for one in warnings]
 
 
 def _needs_another(host: Host, service: Service, desired: Generation, observed: Observed) -> bool:

@@ -79,6 +79,7 @@ def schema() -> dict[str, Any]:
                     "key": TEXT,
                     "text": TEXT,
                     "remark": TEXT,
+                    "diagnostic": _or_null("Diagnostic"),
                 }
             ),
             **operations,

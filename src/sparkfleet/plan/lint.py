@@ -39,6 +39,11 @@ def place(diagnostic: Diagnostic, origin: Mapping[str, str]) -> Diagnostic:
     return replace(diagnostic, location=origin.get(diagnostic.location) or origin[SERVICE])
 
 
+def at_service(diagnostic: Diagnostic, service: Service) -> Diagnostic:
+    """Return the diagnostic at its place in the service's file; at the service's name without a file."""
+    return place(diagnostic, {SERVICE: service.name, **dict(service.origin)})
+
+
 def unknown_ignores(host: Host) -> tuple[Diagnostic, ...]:
     """Return a diagnostic for each entry of ``ignore_rules`` that names no rule of any engine."""
     known = [rule.id for name in engines.names() for rule in engines.get(name).rules()]
@@ -62,4 +67,4 @@ def first_error(service: Service, findings: tuple[Diagnostic, ...]) -> Diagnosti
         return None
     silence = f"to start it anyway: `ignore_rules: {{{error.code}: why}}` in the host file"
     hint = f"{error.hint}; {silence}" if error.hint else silence
-    return replace(place(error, {SERVICE: service.name, **dict(service.origin)}), hint=hint)
+    return replace(at_service(error, service), hint=hint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar
 
@@ -74,7 +74,7 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class Note:
-    """A statement that is no change: a memory estimate, a warning."""
+    """Information that is not a change: a memory estimate, a warning."""
 
     step: Step
     name: str
@@ -83,6 +83,13 @@ class Note:
     remark: str = ""
     of_this_host: bool = False
     """Whether it has figures of this host, which do not tell its plan from that of another host."""
+    diagnostic: Diagnostic | None = field(default=None, compare=False)
+    """Of a warning. Not compared: its location differs between hosts with the same plan."""
+
+
+def warning(step: Step, name: str, diagnostic: Diagnostic) -> Note:
+    """Return the note of a warning."""
+    return Note(step, name, text=diagnostic.message, remark=diagnostic.hint, diagnostic=diagnostic)
 
 
 @dataclass(frozen=True)

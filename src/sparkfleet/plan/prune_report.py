@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -67,7 +68,7 @@ def prune_data(plan: FleetPrune) -> dict[str, Any]:
         "hosts": [
             {
                 "host": host.host,
-                "problem": host.diagnostic.message if host.diagnostic else None,
+                "diagnostic": dataclasses.asdict(host.diagnostic) if host.diagnostic else None,
                 "bytes": host.bytes,
                 "items": [_item(item) for item in host.items],
                 "others": [_item(item) for item in host.unmanaged],

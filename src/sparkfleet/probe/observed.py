@@ -247,7 +247,14 @@ def understood(host: str, data: dict[str, Any]) -> Observed | Diagnostic:
             rest = _observed({**data, "docker": nothing})
             state = str(data["docker"].get("state", ""))
             return WithoutDocker(
-                docker.location, docker.message, docker.expected, docker.hint, (), state, rest
+                docker.location,
+                docker.message,
+                docker.expected,
+                docker.hint,
+                (),
+                state,
+                rest,
+                code=docker.code,
             )
         return combine(*diagnostics, docker) or _observed(data)
     except codec.ContractError as error:

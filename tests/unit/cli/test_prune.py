@@ -63,7 +63,9 @@ def test_what_stayed_is_exit_code_1_with_its_reason_for_programs(ask: Any) -> No
 
 
 def test_a_spark_that_could_not_do_it_is_told_with_what_to_do(ask: Any) -> None:
-    said = ask("--yes", "--json", result=Diagnostic("spark-01", "services changed", hint="prune again"))
+    said = ask(
+        "--yes", "--json", result=Diagnostic("spark-01", "services changed", hint="prune again", code="test")
+    )
     assert said.exit_code == 1
     assert json.loads(said.stdout)["hosts"][0]["result"] == {"error": "services changed"}
     assert "prune again" in said.stderr

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from sparkfleet import fleet
 from sparkfleet.cli.status import status
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.preflight.model import Check, Checked, Verdict
+from sparkfleet.plan.preflight.model import Check, HostPreflight, failed, warned
 from sparkfleet.plan.status import ServiceStatus, SparkStatus
 
 NANO = ServiceStatus(
@@ -58,7 +58,11 @@ def test_what_does_not_serve_and_what_is_not_known_is_exit_code_1(ask: Any) -> N
     stopped = ask(found=[SparkStatus("spark-01", (HALF,), 60.0, 119.7)])
     assert (stopped.exit_code, "no record" in stopped.output) == (1, True)
     unknown = ask(
-        found=[SparkStatus("spark-01", unknown=Diagnostic("spark-01", "Docker down", hint="start it"))]
+        found=[
+            SparkStatus(
+                "spark-01", unknown=Diagnostic("spark-01", "Docker down", hint="start it", code="test")
+            )
+        ]
     )
     assert unknown.exit_code == 1
     assert "unknown\tDocker down (do: start it)" in unknown.output
@@ -70,26 +74,28 @@ def test_a_change_that_goes_on_is_told(ask: Any) -> None:
 
 def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> None:
     rows = (
-        Check("sudo", Verdict.OK, "the login user may act as root"),
-        Check("GPU", Verdict.FAIL, "gone", "a GPU", "reboot"),
+        Check("sudo", "the login user may act as root"),
+        failed("GPU", "gone", "a GPU", "reboot", code="gpu-unresponsive"),
     )
-    said = ask("--preflight", found=[Checked("spark-01", rows)])
+    said = ask("--preflight", found=[HostPreflight("spark-01", rows)])
     assert said.exit_code == 1
     assert said.stdout.splitlines() == [
         "spark-01\tsudo\tok\tthe login user may act as root\t\t",
         "spark-01\tGPU\tfail\tgone\ta GPU\treboot",
     ]
     assert said.stderr == "1 Spark: 1 ok, 0 warn, 1 fail, 0 unknown\n"
-    assert ask("--preflight", found=[Checked("spark-01", rows[:1])]).exit_code == 0
+    assert ask("--preflight", found=[HostPreflight("spark-01", rows[:1])]).exit_code == 0
 
 
 def test_both_have_json(ask: Any) -> None:
     plain = json.loads(ask("--json", found=[SparkStatus("spark-01", (NANO,), 60.0, 119.7)]).stdout)
     assert plain["hosts"][0]["services"][0]["gate"]["ready_s"] == 31.5
-    rows = (Check("GPU", Verdict.WARN, "gone"),)
-    checked = json.loads(ask("--preflight", "--json", found=[Checked("spark-01", rows)]).stdout)
+    rows = (warned("GPU", "gone", code="gpu-unexpected"),)
+    checked = json.loads(ask("--preflight", "--json", found=[HostPreflight("spark-01", rows)]).stdout)
     assert checked["hosts"][0]["state"] == "warn"
-    assert checked["hosts"][0]["checks"][0]["state"] == "warn"
+    (check,) = checked["hosts"][0]["checks"]
+    assert check["state"] == "warn"
+    assert check["diagnostic"]["code"] == "gpu-unexpected"
 
 
 def test_a_trial_container_is_for_the_preflight_alone(ask: Any) -> None:

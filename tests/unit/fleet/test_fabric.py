@@ -14,7 +14,7 @@ from sparkfleet.fleet.operations import fabric
 from sparkfleet.fleet.run import executor, fleet_run, spark_plan
 from sparkfleet.plan.model import ChangeSet, HostPlan
 
-GONE = Diagnostic("spark-02", "it could not be reached")
+GONE = Diagnostic("spark-02", "it could not be reached", code="test")
 
 
 @pytest.fixture

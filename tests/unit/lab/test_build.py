@@ -57,6 +57,7 @@ def test_apt_sources_are_mounted_while_building_and_in_no_word_of_it() -> None:
     assert any(words[:3] == ("rm", "-f", "-v") for words in docker.calls)
 
 
+@pytest.mark.provokes("lab-failed")
 def test_a_build_that_fails_is_an_error_with_its_last_lines_and_leaves_no_container() -> None:
     docker = Recorder(answers={"create": "c0ffee", "start -a": (100, "E: Unable to locate package curl")})
     with pytest.raises(SparkfleetError, match="Unable to locate package curl"):

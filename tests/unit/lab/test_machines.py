@@ -45,6 +45,7 @@ def test_an_engine_that_does_not_know_the_newest_capabilities_is_asked_without_t
     assert not {"BPF", "PERFMON", "CHECKPOINT_RESTORE"} & set(words)
 
 
+@pytest.mark.provokes("lab-requirement-missing")
 def test_an_engine_that_gives_no_rights_is_an_error_with_its_words() -> None:
     with pytest.raises(SparkfleetError, match="not today"):
         machines.find_privileges(Recorder(answers={"run": (125, "not today")}), "image")

@@ -18,6 +18,7 @@ def test_state_comes_back_as_it_was_written_and_is_private(lab: Lab, state: Stat
     assert (lab.directory / "state.json").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.provokes("lab-not-up")
 def test_without_a_lab_the_error_says_how_to_start_one(lab: Lab) -> None:
     assert read_state(lab) is None
     with pytest.raises(SparkfleetError, match="sparkfleet lab up"):

@@ -149,7 +149,7 @@ def sparks(draw: st.DrawFn, number: int, unknown: bool) -> tuple[Host, Observed 
     declared = tuple(service(pick, n) for n, pick in enumerate(draw(st.lists(picks, max_size=2))))
     host = Host(f"spark-{number}", declared)
     if unknown and draw(st.integers(0, 3)) == 0:
-        return host, Diagnostic(host.name, "no route to host")
+        return host, Diagnostic(host.name, "no route to host", code="test")
     return host, replace(fresh(host), stored=draw(stored()))
 
 

@@ -29,7 +29,9 @@ BARE = replace(fake_spark.fresh(HOST), toolkit=(), packages=APT)
 
 
 def without(rest: Observed = BARE, state: str = "missing") -> WithoutDocker:
-    return WithoutDocker("spark-01", f"Docker {state}: x", "Docker", "install it", (), state, rest)
+    return WithoutDocker(
+        "spark-01", f"Docker {state}: x", "Docker", "install it", (), state, rest, code="test"
+    )
 
 
 def test_it_is_unknown_where_nothing_is_declared_with_every_other_reason_beside_it() -> None:

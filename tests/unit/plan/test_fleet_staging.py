@@ -31,7 +31,7 @@ def plan(name: str, have: int, *keys: str, blocked: bool = False, total: int = 1
         for one in artifacts
         if not one.complete
     )
-    diagnostic = Diagnostic(name, "no room") if blocked else None
+    diagnostic = Diagnostic(name, "no room", code="test") if blocked else None
     change_sets = (ChangeSet("nano", fetches, blocked=diagnostic),) if fetches or blocked else ()
     return HostPlan(name, change_sets, artifacts=artifacts)
 
@@ -109,8 +109,8 @@ def test_with_a_bundle_models_come_from_there_once_to_offline_sparks_too() -> No
     assert any("from the offline mirror" in change.note for change in shown.change_sets[0].fields())
     assert shown.state is HostState.CHANGE
     lacks = {
-        ("a", KEY): Diagnostic("a", "the offline mirror lacks it"),
-        ("b", KEY): Diagnostic("b", "another's"),
+        ("a", KEY): Diagnostic("a", "the offline mirror lacks it", code="test"),
+        ("b", KEY): Diagnostic("b", "another's", code="test"),
     }
     lacking = apply_sources(plan("a", 9), {("a", KEY): Source(mirror=True)}, lacks)
     assert str(lacking.change_sets[0].blocked) == "a: the offline mirror lacks it"
@@ -124,7 +124,7 @@ def test_what_no_spark_has_and_none_may_download_blocks_the_plan() -> None:
 
 
 def test_a_blocked_or_unknown_spark_neither_sends_nor_downloads() -> None:
-    unknown = HostPlan("c", unknown=Diagnostic("c", "off"), artifacts=plan("c", 18).artifacts)
+    unknown = HostPlan("c", unknown=Diagnostic("c", "off", code="test"), artifacts=plan("c", 18).artifacts)
     found = sources(plan("a", 11, blocked=True), unknown, plan("b", 0))
     assert found == {"b": Source()}
 

@@ -80,7 +80,7 @@ def test_weights_that_do_not_fit_on_the_disk_block_before_anything_stops() -> No
 
 
 def test_a_diagnostic_makes_the_host_unknown_and_plans_nothing() -> None:
-    plan = host_plan(HOST, Diagnostic("spark-01", "Docker down: no socket"))
+    plan = host_plan(HOST, Diagnostic("spark-01", "Docker down: no socket", code="test"))
     assert plan.state is HostState.UNKNOWN
     assert plan.change_sets == ()
 

@@ -42,7 +42,7 @@ def test_plans_with_every_type_of_operation_are_valid() -> None:
 
 
 def test_blocked_and_unknown_hosts_are_valid() -> None:
-    related = Diagnostic("b", "found", related=(Diagnostic("c", "also found"),))
+    related = Diagnostic("b", "found", related=(Diagnostic("c", "also found", code="test"),), code="test")
     VALIDATOR.validate(document(Plan((*fleet().hosts, HostPlan("x", unknown=related)))))
 
 

@@ -183,7 +183,9 @@ def test_what_is_left_of_a_model_still_has_every_content_that_it_links_to(seen: 
 @many
 @given(fleets())
 def test_while_a_spark_is_unknown_no_image_and_no_model_goes_anywhere(seen: Seen) -> None:
-    plan = fleet_prune([*seen, (Host("gone"), Diagnostic("gone", "no route"))], PruneOptions(NOW))
+    plan = fleet_prune(
+        [*seen, (Host("gone"), Diagnostic("gone", "no route", code="test"))], PruneOptions(NOW)
+    )
     assert plan.unknown[-1] == "gone"
     assert not list(listed(plan, Kind.MODEL))
     assert not list(listed(plan, Kind.IMAGE))
@@ -280,7 +282,7 @@ spark-01   4 to remove, up to 28.0 GiB
 
 
 def test_the_list_when_a_spark_is_unknown() -> None:
-    gone = Diagnostic("spark-02", "SSH connection refused", hint="ssh spark-02 true")
+    gone = Diagnostic("spark-02", "SSH connection refused", hint="ssh spark-02 true", code="test")
     seen: Seen = [(HOST, replace(fresh(HOST), stored=disk(caches=(), evidence=()))), (Host("spark-02"), gone)]
     assert prune_text(fleet_prune(seen, PruneOptions(NOW))) == (
         "spark-01   nothing to remove\n"

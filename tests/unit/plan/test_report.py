@@ -49,7 +49,10 @@ def fleet() -> Plan:
             HostPlan(
                 "spark-03",
                 unknown=Diagnostic(
-                    "spark-03", "SSH connection refused (192.168.1.23:22)", hint="ssh spark-03 true"
+                    "spark-03",
+                    "SSH connection refused (192.168.1.23:22)",
+                    hint="ssh spark-03 true",
+                    code="test",
                 ),
             ),
             host_plan(replace(HOST, name="spark-04"), blocked),
@@ -99,7 +102,7 @@ def many() -> Plan:
     for number in (3, 4, 900):
         name = f"spark-{number:04}"
         found = f"SSH connection refused (10.0.0.{number % 250}:22)"
-        hosts[name] = HostPlan(name, unknown=Diagnostic(name, found, hint=f"ssh {name} true"))
+        hosts[name] = HostPlan(name, unknown=Diagnostic(name, found, hint=f"ssh {name} true", code="test"))
     return Plan(tuple(hosts.values()))
 
 

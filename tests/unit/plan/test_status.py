@@ -34,7 +34,7 @@ def test_a_container_without_a_record_is_told_too() -> None:
 def test_an_idle_spark_has_memory_and_a_broken_one_its_reason() -> None:
     idle = spark_status("spark-01", fake_spark.fresh(HOST))
     assert (idle.services, round(idle.total_gib, 1)) == ((), 119.7)
-    diagnostic = Diagnostic("spark-01", "Docker down")
+    diagnostic = Diagnostic("spark-01", "Docker down", code="test")
     assert spark_status("spark-01", diagnostic).unknown == diagnostic
 
 
@@ -42,7 +42,7 @@ def test_a_cluster_without_one_of_its_members_is_degraded_on_all() -> None:
     head = spark_status("spark-01", made.converged(made.host(0)))
     second = made.converged(made.host(1))
     stopped = replace(second, containers=tuple(replace(one, state="exited") for one in second.containers))
-    diagnostic = Diagnostic("spark-02", "SSH connection refused")
+    diagnostic = Diagnostic("spark-02", "SSH connection refused", code="test")
 
     def said(other: Observed | Diagnostic) -> list[str]:
         return [

@@ -79,7 +79,7 @@ def test_a_file_that_was_hashed_for_another_content_is_read() -> None:
 
 
 def test_a_spark_that_cannot_be_asked_is_unknown() -> None:
-    whole = HostPlan("spark-01", unknown=Diagnostic("spark-01", "no route"))
+    whole = HostPlan("spark-01", unknown=Diagnostic("spark-01", "no route", code="test"))
     assert verify_plan(HOST, seen(WHOLE, {}), whole) is whole
 
 

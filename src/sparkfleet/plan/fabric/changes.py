@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from sparkfleet.config.resolved import Host, Member
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.contract.fabric import MODE, FabricRequest, Peer, links_of
 from sparkfleet.plan.fabric import blockers, netplan
 from sparkfleet.plan.fabric.addresses import Rail, address, numbers, peers, rails, route
@@ -38,7 +39,10 @@ def fabric_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     blocked = blockers.obstacle(host.name, member, seen, found)
     if not changes and blocked is None:
         return None
-    notes = (*_notes(seen, found), *(_running_engine(member, observed) if changes else ()))
+    notes = (
+        *_notes(host.name, seen, found),
+        *(_running_engine(host.name, member, observed) if changes else ()),
+    )
     title = f"fabric of {member.cluster}"
     request = _request(member, seen, found)
     operations = (ConfigureFabric(request, changes),) if changes else ()
@@ -129,21 +133,26 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _running_engine(member: Member, observed: Observed) -> tuple[Note, ...]:
+def _running_engine(host: str, member: Member, observed: Observed) -> tuple[Note, ...]:
     """Return a note on a running engine that uses the links."""
     engine = observed.owned().get(member.service)
     if engine is None or not engine.running:
         return ()
-    note = "uses these links: it may hang until it is restarted"
-    return (Note(Step.FABRIC, "service", text=engine.name, remark=note),)
+    remark = "uses these links: it may hang until it is restarted"
+    return (_warning(f"{host}: fabric", "service", engine.name, remark, code="fabric-in-use"),)
 
 
-def _notes(seen: FabricSeen, found: Sequence[Rail]) -> tuple[Note, ...]:
+def _warning(where: str, name: str, text: str, remark: str, *, code: str) -> Note:
+    found = Diagnostic(where, f"{text}: {remark}", severity=Severity.WARNING, code=code)
+    return Note(Step.FABRIC, name, text=text, remark=remark, diagnostic=found)
+
+
+def _notes(host: str, seen: FabricSeen, found: Sequence[Rail]) -> tuple[Note, ...]:
     if not found:
         names = ", ".join(link.name for link in seen.links if not link.carrier) or "no netdev"
         return (Note(Step.FABRIC, "link", text=names, remark="no carrier"),)
     if len(found) % 2:
         names = ", ".join(rail.link.name for rail in found)
         remark = "a cage without its twin: half of the bandwidth"
-        return (Note(Step.FABRIC, "link", text=names, remark=remark),)
+        return (_warning(f"{host}: fabric", "link", names, remark, code="fabric-twin-missing"),)
     return ()

@@ -1,4 +1,4 @@
-"""All rows of one Spark, in the order in which a person would ask."""
+"""All checks of one Spark, the most basic first."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import other_tools
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import containers, footprints, machine, network
-from sparkfleet.plan.preflight.model import Check, Checked, Verdict
+from sparkfleet.plan.preflight.model import HostPreflight, located, of
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.preflight import PreflightSeen
 
 
 def request(host: Host) -> ProbeRequest:
-    """Return what must be looked at for the preflight of a host."""
+    """Return what the probe must observe for the preflight of a host."""
     return replace(
         probe_request(host),
         preflight=True,
@@ -26,19 +26,16 @@ def request(host: Host) -> ProbeRequest:
     )
 
 
-def checked(
+def preflight(
     host: Host, seen: PreflightSeen | Diagnostic, skew_s: float = 0.0, unsure_s: float = 0.0
-) -> Checked:
-    """Return every row of a Spark: what was seen, and what its clock said against the operator's."""
+) -> HostPreflight:
+    """Return every check of a Spark. Its clock is ``skew_s`` (± ``unsure_s``) ahead of the operator's."""
     if isinstance(seen, Diagnostic):
-        rows = [Check("look", Verdict.FAIL, one.message, one.expected, one.hint) for one in seen.each]
-        return Checked(host.name, tuple(rows))
-    return Checked(
-        host.name,
-        (
-            *machine.rows(host, seen, skew_s, unsure_s),
-            *containers.rows(host, seen),
-            *network.rows(host, seen),
-            *footprints.rows(seen),
-        ),
+        return HostPreflight(host.name, tuple(of("probe", one) for one in seen.each))
+    found = (
+        *machine.rows(host, seen, skew_s, unsure_s),
+        *containers.rows(host, seen),
+        *network.rows(host, seen),
+        *footprints.rows(seen),
     )
+    return HostPreflight(host.name, tuple(located(host.name, check) for check in found))

@@ -8,11 +8,13 @@ from sparkfleet.config.resolved import Host
 from sparkfleet.plan import staging
 from sparkfleet.plan.model import FieldChange
 from sparkfleet.plan.preflight import cuda
-from sparkfleet.plan.preflight.model import Check, Verdict, unread
+from sparkfleet.plan.preflight.model import INCOMPLETE, Check, failed, incomplete, of, warned
 from sparkfleet.plan.units import size
 from sparkfleet.probe.observed import DOCKER_REMEDIES, Disk, Observed
 from sparkfleet.probe.preflight import Engine, PreflightSeen, Unread
 
+RUN = "GPU in a container"
+"""Name of the check that starts a container."""
 OLDEST_DOCKER = (20, 10)
 GOOD_DRIVERS = ("overlay2", "overlayfs")
 """The second is what the containerd image store calls itself."""
@@ -29,48 +31,53 @@ def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
 
 def _engine(seen: Engine | Unread) -> Iterator[Check]:
     if isinstance(seen, Unread):
-        remedy = DOCKER_REMEDIES.get(seen.state, "sudo docker info")
-        state = Verdict.FAIL if seen.state in {"missing", "down", "hangs"} else Verdict.UNKNOWN
-        yield Check("Docker", state, seen.error, "a Docker daemon that responds", remedy)
+        code = "docker-unavailable" if seen.state in {"missing", "down", "hangs"} else INCOMPLETE
+        hint = DOCKER_REMEDIES.get(seen.state, "sudo docker info")
+        yield failed("Docker", seen.error, "a Docker daemon that responds", hint, code=code)
         return
-    old = cuda.version(seen.version) < OLDEST_DOCKER
-    expected = f"{'.'.join(map(str, OLDEST_DOCKER))} or later" if old else ""
-    yield Check("Docker", Verdict.WARN if old else Verdict.OK, seen.version, expected)
-    good = seen.driver in GOOD_DRIVERS
-    yield Check(
-        "storage driver",
-        Verdict.OK if good else Verdict.WARN,
-        f"{seen.driver} in {seen.root}",
-        "" if good else "overlay2: other drivers copy whole files and fill the disk",
-        "" if good else f"move {seen.root} to ext4 or xfs; see docs.docker.com/engine/storage/drivers",
-    )
+    if cuda.version(seen.version) < OLDEST_DOCKER:
+        expected = f"{'.'.join(map(str, OLDEST_DOCKER))} or later"
+        yield warned("Docker", seen.version, expected, code="docker-outdated")
+    else:
+        yield Check("Docker", seen.version)
+    name, found = "storage driver", f"{seen.driver} in {seen.root}"
+    if seen.driver in GOOD_DRIVERS:
+        yield Check(name, found)
+    else:
+        yield warned(
+            name,
+            found,
+            "overlay2: other drivers copy whole files and fill the disk",
+            f"move {seen.root} to ext4 or xfs; see docs.docker.com/engine/storage/drivers",
+            code="storage-driver-slow",
+        )
 
 
 def _toolkit(host: Host, seen: PreflightSeen) -> Check:
     name = "container toolkit"
     if isinstance(seen.toolkit, Unread):
-        return unread(name, seen.toolkit.error)
+        return incomplete(name, seen.toolkit.error)
     if seen.toolkit:
-        return Check(name, Verdict.OK, ", ".join(seen.toolkit))
+        return Check(name, ", ".join(seen.toolkit))
     is_declared = any(service.container.gpus == "all" for service in host.services)
-    return Check(
+    return (failed if is_declared else warned)(
         name,
-        Verdict.FAIL if is_declared else Verdict.WARN,
         "neither the toolkit nor a CDI file was found",
         "NVIDIA container toolkit, for GPU access in containers",
         "sudo apt-get install nvidia-container-toolkit",
+        code="gpu-toolkit-missing",
     )
 
 
 def _writable(seen: PreflightSeen) -> Iterator[Check]:
     locked = {disk.path for disk in seen.disks.values() if isinstance(disk, Disk) and disk.read_only}
     for path in sorted(locked):
-        yield Check(
+        yield failed(
             f"{path} writable",
-            Verdict.FAIL,
             "mounted read-only",
             "a writable file system",
             f"sudo dmesg | grep -i remount; sudo mount -o remount,rw $(findmnt -no TARGET -T {path})",
+            code="filesystem-read-only",
         )
 
 
@@ -78,9 +85,9 @@ def _disks(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     for key, name in _DISKS.items():
         disk = seen.disks.get(key, Unread("not checked"))
         if isinstance(disk, Unread):
-            yield unread(name, disk.error)
+            yield incomplete(name, disk.error)
         else:
-            yield Check(name, Verdict.OK, f"{size(disk.free)} of {size(disk.total)} free ({disk.path})")
+            yield Check(name, f"{size(disk.free)} of {size(disk.total)} free ({disk.path})")
     if isinstance(seen.observed, Observed):
         for service in host.services:
             yield _room(host, seen.observed, service.name)
@@ -92,10 +99,27 @@ def _room(host: Host, observed: Observed, name: str) -> Check:
     diagnostic = staging.disk_diagnostic(host, service, observed)
     row = f"room for {name}"
     if diagnostic:
-        return Check(row, Verdict.FAIL, diagnostic.message, diagnostic.expected, diagnostic.hint)
+        return of(row, diagnostic)
     missing = "; ".join(_text(change) for operation in operations for change in operation.fields())
-    return Check(row, Verdict.OK, missing or "image and weights are there")
+    return Check(row, missing or "image and weights are there")
 
 
 def _text(change: FieldChange) -> str:
     return " ".join(word for word in (change.name, change.key, change.new, change.note) if word)
+
+
+def run_command(image: str) -> tuple[str, ...]:
+    """Return the command that lists the GPUs from within a container of an image on the Spark."""
+    script = "if command -v nvidia-smi >/dev/null; then nvidia-smi -L; else echo no nvidia-smi inside; fi"
+    options = ("--rm", "--gpus", "all", "--network", "none", "--entrypoint", "sh")
+    return ("docker", "run", *options, image, "-c", script)
+
+
+def run_result(output: str, *, ok: bool) -> Check:
+    """Return the check of the container that ran this command."""
+    found = next((line for line in output.splitlines() if line.strip()), "nothing")
+    if ok:
+        return Check(RUN, found)
+    hint = "sudo nvidia-ctk runtime configure --runtime=docker; then restart docker when nothing serves"
+    expected = "a container that starts with --gpus all"
+    return failed(RUN, found, expected, hint, code="gpu-container-failed")

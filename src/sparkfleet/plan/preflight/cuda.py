@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from sparkfleet.plan.preflight.model import Verdict
+from sparkfleet.plan.preflight.model import Check, failed, incomplete, warned
 
 BRANCHES = {
     525: "12.0",
@@ -30,16 +29,7 @@ BRANCHES = {
 """First driver branch of each CUDA release."""
 
 Version = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a driver suits an image."""
-
-    state: Verdict
-    text: str
-    expected: str = ""
-    remedy: str = ""
+MISMATCH = "driver-mismatch"
 
 
 def version(text: str) -> Version:
@@ -65,37 +55,40 @@ def of_image(env: Mapping[str, str], tag: str) -> str:
     return f"{match[1]}.{match[2]}" if match else ""
 
 
-def fit(driver: str, reported: str, image_cuda: str, env: Mapping[str, str]) -> Fit:
-    """Return how a driver suits an image with that CUDA and those variables."""
+def fit(name: str, driver: str, reported: str, image_cuda: str, env: Mapping[str, str]) -> Check:
+    """Return the check of a driver against an image with this CUDA and these variables."""
     runs = of_driver(driver, reported)
     text = f"driver {driver} runs CUDA {runs or 'of an unknown version'}, the image has {image_cuda or '?'}"
     refused = unsatisfied(env, driver, runs)
     if refused:
-        return Fit(
-            Verdict.FAIL,
+        return failed(
+            name,
             f"{text} and requires {refused}: the container would not start",
             refused,
             "a newer driver (sudo apt-get update && sudo apt-get dist-upgrade, reboot), or an older image",
+            code=MISMATCH,
         )
     if not image_cuda or not runs:
-        remedy = "" if image_cuda else "try it: sparkfleet status INVENTORY --preflight --run"
-        return Fit(Verdict.UNKNOWN, text, remedy=remedy)
+        hint = "" if image_cuda else "try it: sparkfleet status INVENTORY --preflight --run"
+        return incomplete(name, text, hint)
     have, need = version(runs)[:2], version(image_cuda)[:2]
     if have >= need:
-        return Fit(Verdict.OK, text)
+        return Check(name, text)
     newer = "sudo apt-get update && sudo apt-get dist-upgrade, reboot; or an older image"
     if have[0] == need[0]:
-        return Fit(
-            Verdict.WARN,
-            f"{text}: runs by minor version compatibility, without what is new in {image_cuda}",
+        return warned(
+            name,
+            f"{text}: runs by minor version compatibility, without new features of {image_cuda}",
             f"a driver for CUDA {'.'.join(map(str, need))}",
             newer,
+            code=MISMATCH,
         )
-    return Fit(
-        Verdict.WARN,
+    return warned(
+        name,
         f"{text}: another major release, it needs the image's own compatibility package to work",
         f"a driver for CUDA {need[0]}",
         newer,
+        code=MISMATCH,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sparkfleet.config.resolved import Host, ImageRef
 from sparkfleet.plan.preflight import cuda
-from sparkfleet.plan.preflight.model import Check, Verdict, unread
+from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
 from sparkfleet.probe.observed import Observed, sudo_diagnostic
 from sparkfleet.probe.preflight import Clock, Gpu, PreflightSeen, System, Unread
 
@@ -35,40 +35,40 @@ def rows(host: Host, seen: PreflightSeen, skew_s: float, unsure_s: float) -> Ite
 
 def _sudo(host: Host, seen: PreflightSeen) -> Check:
     if seen.sudo is None:
-        return Check("sudo", Verdict.OK, "the login user may use sudo")
-    diagnostic = sudo_diagnostic(host.name, seen.sudo.error)
-    return Check("sudo", Verdict.FAIL, diagnostic.message, diagnostic.expected, diagnostic.hint)
+        return Check("sudo", "the login user may use sudo")
+    return of("sudo", sudo_diagnostic(host.name, seen.sudo.error))
 
 
 def _system(seen: System | Unread) -> Iterator[Check]:
     if isinstance(seen, Unread):
-        yield unread("system", seen.error)
+        yield incomplete("system", seen.error)
         return
-    arch = Verdict.OK if seen.arch == ARCH else Verdict.FAIL
-    yield Check(
-        "architecture", arch, seen.arch, "" if arch is Verdict.OK else f"{ARCH}: images of Sparks are arm64"
-    )
+    if seen.arch == ARCH:
+        yield Check("architecture", seen.arch)
+    else:
+        expected = f"{ARCH}: images of Sparks are arm64"
+        yield failed("architecture", seen.arch, expected, code="architecture-unsupported")
     release = seen.dgx.get("DGX_SWBUILD_VERSION", "")
     major = next(iter(cuda.version(release)), 0)
     found = f"DGX OS {release} ({seen.os})" if release else f"{seen.os}, and no /etc/dgx-release"
     if major >= DGX_OS:
-        yield Check("system", Verdict.OK, found)
+        yield Check("system", found)
     else:
-        remedy = "sudo apt-get update && sudo apt-get dist-upgrade" if release else ""
-        yield Check("system", Verdict.WARN, found, f"DGX OS {DGX_OS} or later", remedy)
-    yield Check("kernel", Verdict.OK, seen.kernel)
+        hint = "sudo apt-get update && sudo apt-get dist-upgrade" if release else ""
+        yield warned("system", found, f"DGX OS {DGX_OS} or later", hint, code="os-outdated")
+    yield Check("kernel", seen.kernel)
 
 
 def _gpu(seen: Gpu | Unread) -> Iterator[Check]:
     if isinstance(seen, Unread):
-        remedy = "nvidia-smi; sudo dmesg | grep -i nvrm; after an update of the driver: sudo reboot"
-        yield Check("GPU", Verdict.FAIL, seen.error, "a GPU that the driver reports", remedy)
+        hint = "nvidia-smi; sudo dmesg | grep -i nvrm; after an update of the driver: sudo reboot"
+        yield failed("GPU", seen.error, "a GPU that the driver reports", hint, code="gpu-unresponsive")
         return
     found = f"{seen.name}, compute capability {seen.compute}, driver {seen.driver}"
     if seen.compute == GB10:
-        yield Check("GPU", Verdict.OK, found)
+        yield Check("GPU", found)
     else:
-        yield Check("GPU", Verdict.WARN, found, f"a GB10 (compute capability {GB10})")
+        yield warned("GPU", found, f"a GB10 (compute capability {GB10})", code="gpu-unexpected")
 
 
 def _drivers(host: Host, seen: PreflightSeen) -> Iterator[Check]:
@@ -77,8 +77,7 @@ def _drivers(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     for image in dict.fromkeys(service.image for service in host.services):
         env = _variables(image, seen.observed)
         known = cuda.of_image(env, image.tag) or image.cuda
-        fit = cuda.fit(seen.gpu.driver, seen.gpu.cuda, known, env)
-        yield Check(f"driver for {image.display}", fit.state, fit.text, fit.expected, fit.remedy)
+        yield cuda.fit(f"driver for {image.display}", seen.gpu.driver, seen.gpu.cuda, known, env)
 
 
 def _variables(image: ImageRef, observed: object) -> dict[str, str]:
@@ -89,26 +88,28 @@ def _variables(image: ImageRef, observed: object) -> dict[str, str]:
 def _memory(seen: PreflightSeen) -> Iterator[Check]:
     memory = seen.memory
     if isinstance(memory, Unread):
-        yield unread("memory", memory.error)
+        yield incomplete("memory", memory.error)
         return
     available, total = (value / MIB_IN_GIB for value in (memory.available_mib, memory.total_mib))
-    yield Check("memory", Verdict.OK, f"{available:.1f} of {total:.1f} GiB available")
+    yield Check("memory", f"{available:.1f} of {total:.1f} GiB available")
     used = memory.swap_total_mib - memory.swap_free_mib
     found = f"{used / MIB_IN_GIB:.1f} of {memory.swap_total_mib / MIB_IN_GIB:.1f} GiB used"
     if used <= SWAP_USED_MIB:
-        yield Check("swap", Verdict.OK, found if memory.swap_total_mib else "none")
+        yield Check("swap", found if memory.swap_total_mib else "none")
     else:
-        remedy = "free memory, then: sudo swapoff -a && sudo swapon -a"
-        yield Check("swap", Verdict.WARN, found, "almost no swap in use", remedy)
+        hint = "free memory, then: sudo swapoff -a && sudo swapon -a"
+        yield warned("swap", found, "almost no swap in use", hint, code="swap-in-use")
 
 
 def _clock(seen: Clock | Unread, skew_s: float, unsure_s: float) -> Check:
     if isinstance(seen, Unread):
-        return unread("clock", seen.error)
+        return incomplete("clock", seen.error)
     found = f"{skew_s:+.1f} s against this machine's (± {unsure_s:.1f} s)"
     found += ", synchronised" if seen.synchronised else ""
     away = max(0.0, abs(skew_s) - unsure_s)
     if away < SKEW_WARN_S:
-        return Check("clock", Verdict.OK, found)
-    state = Verdict.FAIL if away >= SKEW_FAIL_S else Verdict.WARN
-    return Check("clock", state, found, f"less than {SKEW_WARN_S} s", "sudo timedatectl set-ntp true")
+        return Check("clock", found)
+    end = failed if away >= SKEW_FAIL_S else warned
+    return end(
+        "clock", found, f"less than {SKEW_WARN_S} s", "sudo timedatectl set-ntp true", code="clock-skew"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sparkfleet.config.resolved import Host
-from sparkfleet.plan.preflight.model import Check, Verdict, unread
+from sparkfleet.plan.preflight.model import Check, failed, incomplete
 from sparkfleet.probe.preflight import PreflightSeen, Reached, Unread
 
 HUB = "https://huggingface.co"
@@ -35,17 +35,17 @@ def urls(host: Host) -> Mapping[str, str]:
 def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     """Yield a row for each URL."""
     if host.prepare.offline:
-        yield Check("network", Verdict.OK, "declared offline: registries and hub are not contacted")
+        yield Check("network", "declared offline: registries and hub are not contacted")
         return
     for url, what in urls(host).items():
         if isinstance(seen.reach, Unread):
-            yield unread(what, seen.reach.error)
+            yield incomplete(what, seen.reach.error)
         else:
-            yield _row(what, url, seen.reach.get(url, Reached(False, "time", "not asked")))
+            yield _row(what, url, seen.reach.get(url, Reached(False, "time", "not tested")))
 
 
 def _row(what: str, url: str, reached: Reached) -> Check:
     if reached.ok:
-        return Check(what, Verdict.OK, f"{url} answers {reached.detail} in {reached.ms} ms")
-    remedy = f"{_REMEDIES[reached.step].format(url=url)}; or declare `prepare: {{offline: true}}`"
-    return Check(what, Verdict.FAIL, f"{url}: {reached.detail}", "an answer", remedy)
+        return Check(what, f"{url} answers {reached.detail} in {reached.ms} ms")
+    hint = f"{_REMEDIES[reached.step].format(url=url)}; or declare `prepare: {{offline: true}}`"
+    return failed(what, f"{url}: {reached.detail}", "a response", hint, code="network-unreachable")

@@ -50,7 +50,9 @@ def test_all_members_get_the_id_and_the_token_of_the_first(monkeypatch: pytest.M
 
 
 def test_a_member_that_failed_before_is_named_with_its_cause() -> None:
-    run = FleetRun(failures={"spark-02": (Diagnostic("spark-02: image", "no space left on device\nwords"),)})
+    run = FleetRun(
+        failures={"spark-02": (Diagnostic("spark-02: image", "no space left on device\nwords", code="test"),)}
+    )
     said = diagnostic(Act(run, 0))
     assert said.location == "spark-01: cluster pair"
     assert said.message == "spark-02 is not ready: no space left on device; nothing was touched"

@@ -148,7 +148,7 @@ def test_a_spark_that_had_it_all_along_is_not_waited_for(made: Callable[..., Run
 
 
 def sender_trouble(text: str = "spark-01 does not have it any more") -> SenderError:
-    return SenderError(Diagnostic("1", text, hint="run again"))
+    return SenderError(Diagnostic("1", text, hint="run again", code="test"))
 
 
 def test_when_the_sender_cannot_send_one_receiver_downloads_and_the_others_take_it_from_there(
@@ -170,7 +170,9 @@ def test_when_the_sender_cannot_send_one_receiver_downloads_and_the_others_take_
 def test_when_the_seed_fails_two_others_try_and_the_rest_is_told_why(made: Callable[..., Run]) -> None:
     names = ("2", "3", "4", "5")
     run = made({("1", A): Source(), **{(name, A): Source("1") for name in names}})
-    gone = executor.FailedError(Diagnostic("1", "the hub refuses this token", hint="accept the licence"))
+    gone = executor.FailedError(
+        Diagnostic("1", "the hub refuses this token", hint="accept the licence", code="test")
+    )
     run.broken = {f"{name} downloads A": gone for name in ("1", *names)}
     found = run.bring("1", *names)
     assert all(isinstance(error, executor.FailedError) for error in found.values())
@@ -185,7 +187,7 @@ def test_when_the_seed_fails_two_others_try_and_the_rest_is_told_why(made: Calla
 
 def test_what_the_hub_refuses_to_one_no_other_asks_for(made: Callable[..., Run]) -> None:
     run = made({("1", A): Source(), ("2", A): Source("1"), ("3", A): Source("2")})
-    refused = Diagnostic("1", "the model is gated", hint="accept the licence")
+    refused = Diagnostic("1", "the model is gated", hint="accept the licence", code="test")
     run.broken = {"1 downloads A": stage_job.RefusedOutsideError(refused)}
     found = run.bring("1", "2", "3")
     assert run.log == ["1 downloads A"]
@@ -202,7 +204,7 @@ def test_an_offline_receiver_of_a_broken_sender_fails_and_says_so(made: Callable
 
 def test_trouble_of_the_receiver_itself_is_no_reason_to_fetch_elsewhere(made: Callable[..., Run]) -> None:
     run = made({("2", A): Source("1")})
-    run.broken = {"2 copies A from 1": executor.FailedError(Diagnostic("2", "the disk is full"))}
+    run.broken = {"2 copies A from 1": executor.FailedError(Diagnostic("2", "the disk is full", code="test"))}
     assert "the disk is full" in str(run.bring("2")["2"])
     assert run.log == ["2 copies A from 1"]
 
@@ -249,7 +251,7 @@ def test_a_derived_image_that_cannot_be_copied_is_not_built_once_more(
     made: Callable[..., Run], images: Callable[[Run], Callable[[str], Exception | None]]
 ) -> None:
     run = made({("1", DERIVED): Source(), ("2", DERIVED): Source("1")})
-    run.broken["2 copies from 1"] = SenderError(Diagnostic("1", "it hung up", hint="run again"))
+    run.broken["2 copies from 1"] = SenderError(Diagnostic("1", "it hung up", hint="run again", code="test"))
     error = images(run)("2")
     assert isinstance(error, executor.FailedError)
     assert error.diagnostics[0].message == "it hung up"
@@ -266,7 +268,7 @@ def test_a_derived_image_that_nobody_has_since_its_builder_failed_is_built_by_th
             ("3", DERIVED): Source("1"),
         }
     )
-    run.broken["1 builds"] = executor.FailedError(Diagnostic("1", "its disk is full"))
+    run.broken["1 builds"] = executor.FailedError(Diagnostic("1", "its disk is full", code="test"))
     bring = images(run)
     assert (bring("2"), bring("3")) == (None, None)
     assert run.log == ["1 builds", "2 builds", "3 copies from 2"]

@@ -29,7 +29,7 @@ def stopped(declared: Host) -> Observed:
 
 
 def unknown(name: str) -> HostPlan:
-    return HostPlan(name, unknown=Diagnostic(name, "SSH connection refused"))
+    return HostPlan(name, unknown=Diagnostic(name, "SSH connection refused", code="test"))
 
 
 def test_where_nothing_differs_nothing_is_done() -> None:
@@ -91,7 +91,12 @@ def test_a_member_that_is_blocked_for_another_reason_blocks_the_others() -> None
     blocked = plan(host(1), converged(host(1)))
     other = entry(plan(host(1), fresh(host(1))))
     reasons = Diagnostic(
-        "spark-02: nano", "no room", "room", "make room", (Diagnostic("spark-02: /", "locked"),)
+        "spark-02: nano",
+        "no room",
+        "room",
+        "make room",
+        (Diagnostic("spark-02: /", "locked", code="test"),),
+        code="test",
     )
     own = replace(other, subject="nano", cluster="", blocked=reasons)
     first, _ = both(plan(host(0), stopped(host(0))), replace(blocked, change_sets=(own,))).values()

@@ -150,6 +150,7 @@ def test_the_file_has_fixed_addresses_and_no_way_out() -> None:
     assert "\n  renderer" not in text  # that would be everybody's
 
 
+@pytest.mark.provokes("fabric-in-use")
 def test_an_engine_that_serves_over_the_links_is_named_where_they_change() -> None:
     serving = replace(host().member or member(), service="wide")
     declared = Host("spark-01", member=serving)
@@ -163,6 +164,7 @@ def test_an_engine_that_serves_over_the_links_is_named_where_they_change() -> No
     assert fabric_change_set(declared, replace(with_engine, fabric=linked())) is None
 
 
+@pytest.mark.provokes("fabric-twin-missing")
 def test_a_single_twin_is_said_to_be_half() -> None:
     (note,) = entry(replace(seen(), links=cage(1)[:1])).notes
     assert (note.name, note.text, note.remark) == (

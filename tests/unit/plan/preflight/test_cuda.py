@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkfleet.plan.preflight import cuda
-from sparkfleet.plan.preflight.model import Verdict
+from sparkfleet.plan.preflight.model import State
 
 
 @pytest.mark.parametrize(
@@ -40,27 +40,27 @@ def test_an_image_tells_its_cuda_by_its_variables_or_its_tag(
 @pytest.mark.parametrize(
     "image, env, state, words",
     [
-        ("13.0.1", {}, Verdict.OK, "driver 580.95.05 runs CUDA 13.0, the image has 13.0.1"),
-        ("12.9", {}, Verdict.OK, "the image has 12.9"),
-        ("13.1", {}, Verdict.WARN, "minor version compatibility"),
-        ("14.0", {}, Verdict.WARN, "another major release"),
-        ("", {}, Verdict.UNKNOWN, "the image has ?"),
-        ("13.1", {"NVIDIA_REQUIRE_CUDA": "cuda>=13.1"}, Verdict.FAIL, "requires cuda>=13.1"),
+        ("13.0.1", {}, State.OK, "driver 580.95.05 runs CUDA 13.0, the image has 13.0.1"),
+        ("12.9", {}, State.OK, "the image has 12.9"),
+        ("13.1", {}, State.WARN, "minor version compatibility"),
+        ("14.0", {}, State.WARN, "another major release"),
+        ("", {}, State.UNKNOWN, "the image has ?"),
+        ("13.1", {"NVIDIA_REQUIRE_CUDA": "cuda>=13.1"}, State.FAIL, "requires cuda>=13.1"),
         (
             "13.1",
             {"NVIDIA_REQUIRE_CUDA": "cuda>=13.1", "NVIDIA_DISABLE_REQUIRE": "true"},
-            Verdict.WARN,
+            State.WARN,
             "minor version compatibility",
         ),
     ],
 )
 def test_the_fit_of_driver_and_image_is_said_in_numbers(
-    image: str, env: dict[str, str], state: Verdict, words: str
+    image: str, env: dict[str, str], state: State, words: str
 ) -> None:
-    found = cuda.fit("580.95.05", "", image, env)
+    found = cuda.fit("driver", "580.95.05", "", image, env)
     assert found.state is state
-    assert words in found.text
-    assert state is Verdict.OK or found.remedy
+    assert words in found.found
+    assert state is State.OK or (found.diagnostic and found.diagnostic.hint)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,13 @@ def test_a_demand_is_met_when_one_of_its_alternatives_is(demand: str, refused: s
     assert cuda.unsatisfied({"NVIDIA_REQUIRE_CUDA": demand}, "580.95.05", "13.0") == refused
 
 
+@pytest.mark.provokes("driver-mismatch")
+def test_a_driver_that_is_too_old_names_the_remedy() -> None:
+    found = cuda.fit("driver", "570.86", "", "13.0", {}).diagnostic
+    assert found is not None
+    assert (found.code, "dist-upgrade" in found.hint) == ("driver-mismatch", True)
+
+
 @given(st.text(), st.text(), st.text())
 def test_no_text_in_an_image_breaks_the_judgement(demand: str, image: str, driver: str) -> None:
-    assert cuda.fit(driver, "", image, {"NVIDIA_REQUIRE_CUDA": demand}).text
+    assert cuda.fit("driver", driver, "", image, {"NVIDIA_REQUIRE_CUDA": demand}).found
