@@ -80,18 +80,18 @@ class OnHost:
         """Start a swap; return its id."""
         request = RolloutRequest(f"t-{uuid.uuid4().hex[:8]}", candidate, replaces, **more)
         answer = self.machine.sh(f"{RUN} swap", stdin=json.dumps(request.to_json()))
-        assert json.loads(answer)["swap"] == request.id
+        assert json.loads(answer)["rollout"] == request.id
         return request.id
 
     def follow(self, rollout_id: str, limit_s: float = 120) -> list[dict[str, Any]]:
-        """Return all events of a swap once it has ended."""
+        """Return all events of a rollout once it has ended, the last with the fields of its result."""
         events: list[dict[str, Any]] = []
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             text = self.machine.sh(f"{RUN} follow {rollout_id} --since {len(events)} --wait 10", check=False)
             events += [json.loads(line) for line in text.splitlines() if '"stalled"' not in line]
             if events and events[-1]["kind"] == "result":
-                return events
+                return [*events[:-1], {**events[-1], **events[-1].get("result", {})}]
         raise AssertionError(f"swap {rollout_id} has no result after {limit_s} s: {events[-5:]}")
 
     def swap(self, candidate: Generation | None, *replaces: str, **more: Any) -> dict[str, Any]:

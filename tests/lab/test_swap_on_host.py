@@ -49,7 +49,7 @@ def in_order(host: OnHost) -> bool:
         f"echo '{zipapp.sha256()}  {PROGRAM}' | sha256sum -c --quiet && cd /etc/systemd/system &&"
         f"test \"$(docker ps -a --format '{{{{.Names}}}}')\" = nano && systemctl is-active {UNIT} &&"
         f"systemctl is-enabled {UNIT} && test ! -e {UNIT}.d && curl -sf http://127.0.0.1:8000/health &&"
-        f'test ! -e /home/nvidia/vllm/lab-engine.env && {RUN} status | grep \'"swap": ""\' &&'
+        f'test ! -e /home/nvidia/vllm/lab-engine.env && {RUN} status | grep \'"rollout": ""\' &&'
         f'test "$(cat {UNIT})" = {shlex.quote(text.strip())}'
     )
 
@@ -152,7 +152,7 @@ def test_the_swap_needs_no_operator_and_a_second_one_is_told_of_it(served: OnHos
     first = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=5",)), "nano")
     request = {"id": "second", "candidate": served.generation().to_json(), "replaces": ["nano"]}
     answer = served.machine.sh(f"{RUN} swap; echo code $?", stdin=json.dumps(request))
-    assert json.loads(answer.splitlines()[0])["swap"] == first
+    assert json.loads(answer.splitlines()[0])["rollout"] == first
     assert answer.endswith("code 75")
     assert served.follow(first)[-1]["outcome"] == "promoted"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -60,6 +59,7 @@ def prune(  # noqa: PLR0917  (one a switch)
     pyinfra_patches.patch_for_gevent()
     from sparkfleet.cli import output  # noqa: PLC0415
     from sparkfleet.contract.diagnostic import Diagnostic  # noqa: PLC0415
+    from sparkfleet.contract.stage import StageResult  # noqa: PLC0415
     from sparkfleet.fleet import prune  # noqa: PLC0415
     from sparkfleet.plan.prune import PruneOptions, fleet_prune, limited  # noqa: PLC0415
     from sparkfleet.plan.prune_report import prune_data, prune_text  # noqa: PLC0415
@@ -80,7 +80,7 @@ def prune(  # noqa: PLR0917  (one a switch)
         }
         if not as_json:
             echo_report(prune_text(plan, stale))
-        results: dict[str, dict[str, Any] | Diagnostic] = {}
+        results: dict[str, StageResult | Diagnostic] = {}
         if yes:
             results = prune.remove(
                 fleet, plan.hosts, lambda name, text: click.echo(f"{name}   {text}", err=True)
@@ -98,10 +98,10 @@ def prune(  # noqa: PLR0917  (one a switch)
             click.echo(str(result), err=True)
             failed = True
             continue
-        row["result"] = {key: result[key] for key in ("removed", "freed", "stayed")}
-        failed = failed or bool(result["stayed"])
+        row["result"] = {key: result.to_json()[key] for key in ("removed", "freed", "stayed")}
+        failed = failed or bool(result.stayed)
         if not as_json:
-            click.echo(f"{name}   {result['removed']} removed, {size(result['freed'])} freed")
+            click.echo(f"{name}   {result.removed} removed, {size(result.freed)} freed")
     if as_json:
         output.as_json(data)
     sys.exit(1 if failed else 0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import Document
@@ -68,6 +70,37 @@ class FabricRequest(Document):
 
 _EXPLICIT = ("text", "addresses", "rdma", "drop", "management", "peers")
 """Fields that a message must have: by their defaults, a truncated request would remove all links."""
+
+
+@dataclass(frozen=True)
+class LinksBefore(Document):
+    """State of the links before a change: ``before.json`` of its job, for the return."""
+
+    NAME = "state of the links before a change"
+
+    text: str
+    """Of the netplan file; "" = none."""
+    links: Mapping[str, Any]
+    """Netdev -> addresses, routes, MTU, state: the links of the file before and after the change."""
+    management: Mapping[str, Any]
+    """The same of the links that must stay as they are."""
+    networkd: bool
+    """systemd-networkd ran."""
+    touched: tuple[str, ...]
+    renderer: str
+
+
+@dataclass(frozen=True)
+class FabricResult(Document):
+    """End of a change of links: ``result.json`` of its job."""
+
+    NAME = "result of a change of links"
+
+    outcome: str
+    """``linked``, ``removed``, ``refused``, ``returned``; ``lost``: not known."""
+    cause: str = ""
+    remedy: str = ""
+    job: str = ""
 
 
 RDMA, IPERF, STREAM = "ib_write_bw", "iperf3", "stream"

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, plain, secret, stored_as
 
@@ -24,6 +24,9 @@ DEFAULT_ENGINE = "vllm"
 LABEL_SERVICE = "io.sparkfleet.service"
 LABEL_GENERATION = "io.sparkfleet.generation"
 """Labels that prove a container is ours. Without them it is never touched."""
+
+
+G = TypeVar("G", bound="Generation")
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,11 @@ class PromotedGeneration(Generation):
     """What the gate measured: seconds, tokens, answer."""
     container: ContainerOf | None = None
 
+    @property
+    def container_id(self) -> str:
+        """Return the id of the container that was promoted, "" when the record names none."""
+        return self.container.id if self.container else ""
+
 
 @dataclass(frozen=True)
 class CurrentGeneration(PromotedGeneration):
@@ -165,6 +173,14 @@ class CurrentGeneration(PromotedGeneration):
 
     replaced: tuple[PromotedGeneration, ...] = ()
     """The generations that its rollout replaced, the targets of a rollback."""
+
+
+def convert(kind: type[G], generation: Generation, **changes: Any) -> G:
+    """Return a generation as another kind of record: the fields that both have, then ``changes``."""
+    names = {one.name for one in dataclasses.fields(generation)} & {
+        one.name for one in dataclasses.fields(kind)
+    }
+    return kind(**({name: getattr(generation, name) for name in names} | changes))
 
 
 def without_generation_label(create: tuple[str, ...]) -> list[str]:

@@ -14,7 +14,8 @@ from pyinfra.api.state import State
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.stage import PruneItem, PruneRequest, StageRequest
+from sparkfleet.contract.rollout import LOST, NOTE
+from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, StageRequest, StageResult
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe
@@ -78,11 +79,9 @@ def has_other_programs(observed: Observed) -> bool:
     return seen.sha256 != host_changes.managed_files()[0].sha256
 
 
-def remove(
-    fleet: Fleet, plans: tuple[HostPrune, ...], report: Report
-) -> dict[str, dict[str, Any] | Diagnostic]:
+def remove(fleet: Fleet, plans: tuple[HostPrune, ...], report: Report) -> dict[str, StageResult | Diagnostic]:
     """Have every Spark remove its items, all Sparks at once; return each one's result or problem."""
-    found: dict[str, dict[str, Any] | Diagnostic] = {}
+    found: dict[str, StageResult | Diagnostic] = {}
 
     def work(plan: HostPrune) -> None:
         try:
@@ -103,7 +102,7 @@ def remove(
     return found
 
 
-def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> dict[str, Any] | Diagnostic:
+def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> StageResult | Diagnostic:
     connection = fleet.connections[plan.host]
     spec, observed = fleet.seen[plan.host]
     assert isinstance(observed, Observed)  # noqa: S101  (a plan with items was made of it)
@@ -115,18 +114,21 @@ def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> dict[str, Any] | D
     if not answer.ok:
         found = f"the removal could not start: {(answer.err or answer.out).strip()[-300:]}"
         return Diagnostic(plan.host, found, hint="prune again", code="operation-failed")
-    result: Mapping[str, Any] = {"outcome": "lost", "cause": "the job ended without a result"}
+    result: Mapping[str, Any] = {"outcome": LOST, "cause": "the job ended without a result"}
     for event in remote.follow(connection, job, lambda text: report(plan.host, text)):
-        if "outcome" in event:
-            result = event
-        elif event.get("kind") == "note":
-            report(plan.host, str(event.get("text")))
-    if result["outcome"] != "staged":
-        found = str(result.get("cause") or "removing failed")
+        if event.result is not None:
+            result = event.result
+        elif event.kind == NOTE:
+            report(plan.host, event.text)
+    ended = remote.parse(StageResult, connection, result)
+    if ended.outcome != STAGED:
         return Diagnostic(
-            plan.host, found, hint=str(result.get("remedy") or "prune again"), code="operation-failed"
+            plan.host,
+            ended.cause or "removing failed",
+            hint=ended.remedy or "prune again",
+            code="operation-failed",
         )
-    return dict(result)
+    return ended
 
 
 def request(spec: Host, observed: Observed, items: tuple[Item, ...]) -> PruneRequest:

@@ -16,7 +16,8 @@ from os import environ
 from typing import Any
 
 from sparkfleet import engines
-from sparkfleet.contract.generation import Generation, RolloutRequest
+from sparkfleet.contract.generation import RolloutRequest
+from sparkfleet.contract.rollout import SUCCEEDED, RepairRequest
 from sparkfleet.contract.stage import StageRequest
 from sparkfleet.contract.transfer import SendRequest
 from sparkfleet.onhost.artifacts import stage
@@ -31,7 +32,7 @@ from sparkfleet.onhost.machine import host, programs, valve
 from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read_json, write_json
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.resources import apply
-from sparkfleet.onhost.rollout import detached, follow, outcome, rollout, services
+from sparkfleet.onhost.rollout import detached, follow, rollout, services
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.supervisor import supervisor
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
@@ -117,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _swap(system: System, _: argparse.Namespace) -> int:
     code, answer = detached.request(system, RolloutRequest.from_json(read_json(), "stdin"))
-    write_json(answer)
+    write_json(answer.to_json())
     return code
 
 
@@ -131,8 +132,8 @@ def _swap_run(system: System, options: argparse.Namespace) -> int:
     except Exception:
         traceback.print_exc()
         return detached.INTERNAL
-    write_json(result)
-    return OK if result["outcome"] in {outcome.PROMOTED, outcome.REMOVED} else PROBLEM
+    write_json(result.to_json())
+    return OK if result.outcome in SUCCEEDED else PROBLEM
 
 
 def _hub_download(_: System, __: argparse.Namespace) -> int:
@@ -157,7 +158,7 @@ def _recover(system: System, _: argparse.Namespace) -> int:
 
 def _follow(system: System, options: argparse.Namespace) -> int:
     for event in follow.follow(system, options.id, options.since, options.wait):
-        write_json(event)
+        write_json(event.to_json())
     return OK
 
 
@@ -205,27 +206,27 @@ def _valve(system: System, options: argparse.Namespace) -> int:
 
 
 def _repair(system: System, options: argparse.Namespace) -> int:
-    data = read_json()
-    generation = Generation.from_json(data.get("generation", data))
+    generation = RepairRequest.from_json(read_json(), "stdin").generation
     if generation.service != options.service:
         raise ValueError(f"stdin is a generation of {generation.service}, not of {options.service}")
-    write_json(services.repair(system, generation, programs.identity()))
+    write_json(services.repair(system, generation, programs.identity()).to_json())
     return OK
 
 
 def _stop(system: System, options: argparse.Namespace) -> int:
-    write_json(services.stop(system, store.check_service(options.service), remove=False))
+    write_json(services.stop(system, store.check_service(options.service), remove=False).to_json())
     return OK
 
 
 def _remove(system: System, options: argparse.Namespace) -> int:
-    write_json(services.stop(system, store.check_service(options.service), remove=True))
+    write_json(services.stop(system, store.check_service(options.service), remove=True).to_json())
     return OK
 
 
 def _rollback(system: System, options: argparse.Namespace) -> int:
     name = f"back-{uuid.uuid4().hex[:12]}"
-    write_json(services.rollback(system, store.check_service(options.service), name))
+    first, *then = services.rollback(system, store.check_service(options.service), name)
+    write_json({**first.to_json(), "then": [request.to_json() for request in then]})
     return OK
 
 

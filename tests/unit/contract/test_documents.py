@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkfleet.contract import cluster, codec, fabric, generation, stage, state, transfer
+from sparkfleet.contract import cluster, codec, fabric, generation, rollout, stage, state, transfer
 from sparkfleet.contract.codec import ContractError, Document
 from sparkfleet.probe import observed
 
 SAMPLES = Path(__file__).parents[2] / "fixtures" / "contract"
-MODULES = (cluster, fabric, generation, stage, state, transfer)
+MODULES = (cluster, fabric, generation, rollout, stage, state, transfer)
 DOCUMENTS = sorted(
     (
         kind

@@ -17,6 +17,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank, RolloutRequest
+from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.cluster import messages, ranks
 from sparkfleet.onhost.machine.system import PortOwner, Ran, Stop
 from sparkfleet.onhost.rollout import detached, rollout
@@ -37,7 +38,7 @@ class Sparks:
         self.addresses = tuple(f"10.0.0.{number}" for number in range(1, count + 1))
         self.starts: list[tuple[float, int]] = []
         """When an engine's container was started, and on which rank."""
-        self.results: dict[int, dict[str, Any]] = {}
+        self.results: dict[int, RolloutResult] = {}
         self._queue: list[tuple[float, int, greenlet]] = []
         self._count = itertools.count()
         self.all = [Spark(self, rank, root / name) for rank, name in enumerate(self.names)]
@@ -112,7 +113,7 @@ class Sparks:
 
     def outcomes(self) -> list[str]:
         """Return how the ranks' swaps ended."""
-        return [str(self.results[rank]["outcome"]) for rank in sorted(self.results)]
+        return [self.results[rank].outcome for rank in sorted(self.results)]
 
     def images(self) -> list[str]:
         """Return what runs on each rank."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from sparkfleet.contract.generation import Gate, Generation, RolloutRequest
+from sparkfleet.contract.generation import ContainerOf, Gate, Generation, RolloutRequest, convert
+from sparkfleet.contract.rollout import Event, RolloutResult
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Ran
 from sparkfleet.onhost.rollout import detached, follow, rollout, services
@@ -22,15 +22,15 @@ def request(rollout_id: str = "s1") -> RolloutRequest:
     return RolloutRequest(rollout_id, NEW, ("nano",))
 
 
-def finish(world: World) -> dict[str, Any]:
+def finish(world: World) -> RolloutResult:
     return rollout.run(world, world.spawned.pop())
 
 
 def test_asking_writes_the_request_and_starts_it_detached(world: World) -> None:
     world.serve(OLD)
     code, answer = detached.request(world, request())
-    assert (code, answer["swap"], world.spawned) == (0, "s1", ["s1"])
-    assert finish(world)["outcome"] == "promoted"
+    assert (code, answer.rollout, world.spawned) == (0, "s1", ["s1"])
+    assert finish(world).outcome == "promoted"
 
 
 def test_asking_twice_for_the_same_swap_starts_it_once(world: World) -> None:
@@ -43,7 +43,7 @@ def test_asking_while_another_swap_is_unfinished_names_it(world: World) -> None:
     world.serve(OLD)
     detached.request(world, request())
     code, answer = detached.request(world, request("s2"))
-    assert (code, answer["swap"]) == (detached.BUSY, "s1")
+    assert (code, answer.rollout) == (detached.BUSY, "s1")
     assert not store.rollout_directory(world.paths.state, "s2").exists()
 
 
@@ -76,7 +76,7 @@ def test_without_systemd_run_nothing_is_left_behind(world: World, monkeypatch: p
     monkeypatch.setattr(world, "run", lambda words, timeout_s=60: Ran(1, err="Failed to connect to bus"))
     code, answer = detached.request(world, request())
     assert code == 1
-    assert "Failed to connect to bus" in answer["error"]
+    assert "Failed to connect to bus" in answer.error
     assert store.unfinished(world.paths.state) == ()
 
 
@@ -93,8 +93,14 @@ def test_recovery_with_nothing_to_do_does_nothing(world: World) -> None:
     assert world.points == points
 
 
-def events(world: World, since: int = 0, wait_s: float = 0) -> list[dict[str, Any]]:
+def events(world: World, since: int = 0, wait_s: float = 0) -> list[Event]:
     return list(follow.follow(world, "s1", since, wait_s))
+
+
+def outcome(seen: list[Event]) -> str:
+    result = seen[-1].result
+    assert result
+    return RolloutResult.from_json(result).outcome
 
 
 def test_following_gives_every_event_once_and_the_result_last(world: World) -> None:
@@ -102,8 +108,8 @@ def test_following_gives_every_event_once_and_the_result_last(world: World) -> N
     detached.request(world, request())
     finish(world)
     seen = events(world)
-    assert seen[-1]["outcome"] == "promoted"
-    middle = seen[5]["n"] + 1
+    assert outcome(seen) == "promoted"
+    middle = seen[5].n + 1
     assert seen[:6] + events(world, middle) == seen
 
 
@@ -120,13 +126,13 @@ def test_following_waits_for_news_and_no_longer(world: World) -> None:
             )
 
     world.on_tick.append(news)
-    assert [event["text"] for event in events(world, 0, 60)] == ["hello"]
+    assert [event.text for event in events(world, 0, 60)] == ["hello"]
     assert world.clock < due + 2
 
 
 def test_a_swap_whose_program_does_not_run_is_said_to_be_stalled(world: World) -> None:
     detached.request(world, request())
-    assert events(world, 0, 3)[-1]["stalled"] is True
+    assert events(world, 0, 3)[-1].stalled
 
 
 def test_a_result_whose_event_was_lost_is_still_told(world: World) -> None:
@@ -135,8 +141,8 @@ def test_a_result_whose_event_was_lost_is_still_told(world: World) -> None:
     finish(world)
     path = store.rollout_directory(world.paths.state, "s1") / "events.jsonl"
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
-    assert events(world)[-1]["outcome"] == "promoted"
-    assert events(world, 1000)[-1]["outcome"] == "promoted"
+    assert outcome(events(world)) == "promoted"
+    assert outcome(events(world, 1000)) == "promoted"
 
 
 def test_following_what_does_not_exist_is_an_error(world: World) -> None:
@@ -187,7 +193,7 @@ def test_a_failed_swap_puts_back_what_changed_the_unit_from_beside_it(world: Wor
     files.write_atomic(beside, "[Service]\nNice=1\n")
     world.engines["img:2"] = Engine(end_s=1.0)
     detached.request(world, request())
-    assert finish(world)["outcome"] == "restored"
+    assert finish(world).outcome == "restored"
     assert beside.read_text() == "[Service]\nNice=1\n"
 
 
@@ -204,10 +210,11 @@ def test_repair_takes_a_new_gate_and_floor_into_the_books_without_a_new_containe
     text = units.service_unit("nano", "nano", 9000, 60)
     changed = replace(OLD, unit=text, floor_mib=9000, gate=Gate(expect="42"))
     services.repair(world, changed)
-    books = store.current(world.paths.state, "nano")
-    assert books is not None
-    assert Generation.from_json(books) == changed
-    assert books["container"] == {"id": box.id, "generation": OLD.id}
+    record = store.current(world.paths.state, "nano")
+    assert record is not None
+    assert convert(Generation, record) == changed
+    assert record.container == ContainerOf(box.id, OLD.id)
+    assert record.promoted_at == 1.0
     assert box.starts == 1
 
 
@@ -254,22 +261,21 @@ def test_a_container_that_is_not_ours_is_never_stopped(world: World) -> None:
 def test_a_rollback_names_the_generation_before_and_expects_what_serves_now(world: World) -> None:
     world.serve(OLD)
     world.ask(request())
-    back = services.rollback(world, "nano", "back-1")
-    asked = RolloutRequest.from_json(back)
+    (asked,) = services.rollback(world, "nano", "back-1")
     now = world.named("nano")
     assert now is not None
     assert (asked.candidate, asked.replaces, asked.expect) == (OLD, ("nano",), (("nano", now.id),))
-    assert world.ask(asked)["outcome"] == "promoted"
-    assert RolloutRequest.from_json(services.rollback(world, "nano", "back-2")).candidate == NEW
+    assert world.ask(asked).outcome == "promoted"
+    assert [one.candidate for one in services.rollback(world, "nano", "back-2")] == [NEW]
 
 
 def test_a_rollback_over_a_change_of_service_brings_the_other_service_back(world: World) -> None:
     world.serve(OLD)
     world.engines["img:2"].name = "qwen"
     world.ask(RolloutRequest("s1", generation("qwen", "img:2"), ("nano",)))
-    asked = RolloutRequest.from_json(services.rollback(world, "qwen", "back-1"))
+    (asked,) = services.rollback(world, "qwen", "back-1")
     assert (asked.candidate, asked.replaces) == (OLD, ("qwen",))
-    assert world.ask(asked)["outcome"] == "promoted"
+    assert world.ask(asked).outcome == "promoted"
     assert [box.name for box in world.boxes.values()] == ["nano"]
 
 

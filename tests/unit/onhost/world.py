@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, RolloutRequest
+from sparkfleet.contract.generation import (
+    LABEL_GENERATION,
+    LABEL_SERVICE,
+    ContainerOf,
+    CurrentGeneration,
+    Gate,
+    Generation,
+    PromotedGeneration,
+    RolloutRequest,
+    convert,
+)
+from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Answer, Memory, Paths, PortOwner, Question, Ran, Stop
 from sparkfleet.onhost.rollout import detached, rollout
@@ -317,10 +328,10 @@ class World:
             return Ran(0)
         if unit in self.limited:
             return Ran(1, err="Start request repeated too quickly.")
-        box, books = self.named(service), store.current(self.paths.state, service)
+        box, record = self.named(service), store.current(self.paths.state, service)
         if self.start_refused and self.start_refused in (self.paths.units / unit).read_text():
             return Ran(1, err="refused by systemd")
-        if box is None or (books and books["container"]["id"] != box.id):
+        if box is None or (record and record.container_id != box.id):
             self.failed.add(unit)
             return Ran(1, err=f"{unit}: the guard refused")
         if not box.running:
@@ -358,16 +369,16 @@ class World:
     def serve(self, generation: Generation) -> Box:
         """Put a promoted, supervised, serving generation there."""
         box = self.add(generation.service, generation)
-        made_for = {"id": box.id, "generation": generation.id}
-        record = {**generation.to_json(), "container": made_for, "promoted_at": 1.0}
+        container = ContainerOf(box.id, generation.id)
+        record = convert(CurrentGeneration, generation, container=container, promoted_at=1.0)
         store.set_current(self.paths.state, generation.service, record)
-        store.remember(self.paths.state, record)
+        store.remember(self.paths.state, convert(PromotedGeneration, record))
         files.write_atomic(self.paths.units / generation.unit_name, generation.unit)
         self.enabled.add(generation.unit_name)
         self.active.add(generation.unit_name)
         return box
 
-    def ask(self, request: RolloutRequest) -> dict[str, object]:
+    def ask(self, request: RolloutRequest) -> RolloutResult:
         """Write the request and run the swap to its end, or to the program's death (Killed)."""
         self.write(request)
         return rollout.run(self, request.id)

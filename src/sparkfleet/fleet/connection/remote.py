@@ -14,6 +14,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.contract.codec import ContractError, Document
+from sparkfleet.contract.rollout import LOST, RESULT, Event
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.sudo import run_as_root
 from sparkfleet.plan.host_changes import PROGRAM_PATH
@@ -98,8 +99,13 @@ def program(
 
 def document(kind: type[D], host: PyinfraHost, text: str) -> D:
     """Return the document that a program printed last. Raise SparkfleetError for another shape."""
+    return parse(kind, host, last_document(text))
+
+
+def parse(kind: type[D], host: PyinfraHost, data: object) -> D:
+    """Return the document of a JSON value that a program printed. Raise SparkfleetError for another shape."""
     try:
-        return kind.from_json(last_document(text), f"{host.name}: {kind.NAME}")
+        return kind.from_json(data, f"{host.name}: {kind.NAME}")
     except ContractError as error:
         raise SparkfleetError(error.diagnostic) from None
 
@@ -124,8 +130,8 @@ def follow(
     report: Callable[[str], None],
     wait_s: int = 10,
     between: Callable[[], None] = lambda: None,
-) -> Iterator[dict[str, Any]]:
-    """Yield the events of a job on the Spark until its result, which comes last (key ``outcome``).
+) -> Iterator[Event]:
+    """Yield the events of a job on the Spark; the last one has its result.
 
     ``between`` is called before each question, every ``wait_s`` seconds at least.
 
@@ -143,16 +149,17 @@ def follow(
             reconnect(host)
             continue
         if not answer.ok:
-            yield {"outcome": "lost", "cause": answer.err.strip() or answer.out.strip() or "no answer"}
+            cause = answer.err.strip() or answer.out.strip() or "no answer"
+            yield Event(since, RESULT, result={"outcome": LOST, "cause": cause})
             return
-        for event in _events(answer.out):
+        for event in _events(host, answer.out):
             yield event
-            if "outcome" in event:
+            if event.result is not None:
                 return
-            if event.get("stalled"):  # stopped by hand, or a reboot is not over yet
+            if event.stalled:  # stopped by hand, or a reboot is not over yet
                 run(host, (*PROGRAM, "resume", job))
             else:
-                since = event["n"] + 1
+                since = event.n + 1
 
 
 def last_document(text: str) -> dict[str, Any]:
@@ -161,9 +168,9 @@ def last_document(text: str) -> dict[str, Any]:
     return found[-1] if found else {}
 
 
-def _events(text: str) -> Iterator[dict[str, Any]]:
+def _events(host: PyinfraHost, text: str) -> Iterator[Event]:
     """Yield the events in a program's output."""
-    return (event for event in _documents(text) if isinstance(event.get("n"), int))
+    return (parse(Event, host, data) for data in _documents(text) if isinstance(data.get("n"), int))
 
 
 def _documents(text: str) -> Iterator[dict[str, Any]]:

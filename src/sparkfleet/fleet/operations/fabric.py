@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.fabric import FabricResult
+from sparkfleet.contract.rollout import LOST
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
@@ -48,24 +51,25 @@ def _link(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
                 code="fabric-change-failed",
             )
         )
-    result = {}
+    ended: Mapping[str, Any] = {"outcome": LOST, "cause": "the change of the links ended without a result"}
     other_end = _OtherEnd(act, job)
     report: Callable[[str], None] = partial(act.progress, "fabric")
     for event in remote.follow(act.host, job, report, FOLLOW_S, other_end.check):
-        if event.get("step") == "watch":
+        if event.step == "watch":
             _reconnect(act, job)
-        act.progress("fabric", str(event.get("text") or event.get("step") or ""))
-        result = event
-    if result.get("outcome") in {"linked", "removed"}:
+        act.progress("fabric", event.text or event.step)
+        ended = event.result if event.result is not None else ended
+    result = remote.parse(FabricResult, act.host, ended)
+    if result.outcome in {"linked", "removed"}:
         return
     member = spark_plan.declared(act.host).member
     wired = f" ({ring.wiring(member.hosts)})" if member and member.fabric.ring else ""
     raise executor.FailedError(
         Diagnostic(
             f"{act.host.name}: fabric",
-            str(result.get("cause") or "the change of the links ended without a result"),
+            result.cause,
             "every Spark of the cluster answers on every link, and management stays as it is",
-            str(result.get("remedy") or "run again") + wired,
+            (result.remedy or "run again") + wired,
             code="fabric-change-failed",
         )
     )

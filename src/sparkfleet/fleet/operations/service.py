@@ -9,7 +9,6 @@ import socket
 import uuid
 from collections.abc import Generator
 from functools import singledispatch
-from typing import Any
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
@@ -18,6 +17,20 @@ from pyinfra.context import host, state
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, RolloutRequest
+from sparkfleet.contract.rollout import (
+    FAILED,
+    INTERRUPTED,
+    LOST,
+    REFUSED,
+    REMOVED,
+    RESTORED,
+    STALE,
+    SUCCEEDED,
+    UNREADABLE,
+    RepairRequest,
+    RolloutResult,
+    RolloutStarted,
+)
 from sparkfleet.engines.base import ArgChecker
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import cluster
@@ -62,7 +75,7 @@ def _execute(operation: Operation, act: executor.RunContext) -> None:
 def _(operation: UpdateService, act: executor.RunContext) -> None:
     name = operation.service
     act.progress(name, "update in place")
-    answer = remote.program(act.host, "repair", name, data=operation.generation.to_json(), timeout=120)
+    answer = remote.program(act.host, "repair", name, data=RepairRequest(operation.generation), timeout=120)
     if not answer.ok:
         raise executor.FailedError(
             Diagnostic(
@@ -91,9 +104,9 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
         request = cluster.coordinate(act, request, request.candidate.rank)
     answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
     if not answer.ok:
-        raise executor.FailedError(_not_begun(f"{act.host.name}: {name}", answer))
-    result = act.watch(request.id, name)
-    if result.get("outcome") not in {"promoted", "removed"}:
+        raise executor.FailedError(_not_started(act, f"{act.host.name}: {name}", answer))
+    result = act.watch(request.id, name, RolloutResult)
+    if result.outcome not in SUCCEEDED:
         raise executor.FailedError(rollout_diagnostic(act.host.name, name, result))
     act.run.done[f"{act.host.name} {name}"] = success_text(result)
 
@@ -103,18 +116,19 @@ def new_id(subject: str) -> str:
     return f"{re.sub('[^a-z0-9-]', '-', subject)[:36]}-{uuid.uuid4().hex[:8]}"
 
 
-def _not_begun(where: str, answer: remote.Answer) -> Diagnostic:
-    """Return why the host did not begin a rollout."""
+def _not_started(act: executor.RunContext, where: str, answer: remote.Answer) -> Diagnostic:
+    """Return why the host did not start a rollout."""
     document = remote.last_document(answer.out)
-    if "swap" in document:
+    started = remote.parse(RolloutStarted, act.host, document) if document else RolloutStarted()
+    if started.text:
         return Diagnostic(
             where,
-            f"another run is changing this host: {document.get('text', '')}; nothing was touched",
+            f"another run is changing this host: {started.text}; nothing was touched",
             "no other run in progress",
             "run again: it follows that change to its end, then plans again",
             code="rollout-in-progress",
         )
-    reason = document.get("error") or _last(answer.err or answer.out)
+    reason = started.error or _last(answer.err or answer.out)
     return Diagnostic(
         where,
         f"the rollout could not start: {reason}",
@@ -172,42 +186,41 @@ def _run_in_image(
     return ran.out or ran.err
 
 
-def success_text(result: dict[str, Any]) -> str:
+def success_text(result: RolloutResult) -> str:
     """Return the result of a successful rollout as text."""
-    if result["outcome"] == "removed":
+    if result.outcome == REMOVED:
         return "removed"
     text = "serves, gate passed"
-    if result.get("downtime_s"):
-        text += f", {duration(float(result['downtime_s']))} without service"
-    answer = (result.get("gate_result") or {}).get("answer")
+    if result.downtime_s:
+        text += f", {duration(result.downtime_s)} without service"
+    answer = (result.gate_result or {}).get("answer")
     return text + (f", answer: {answer.strip()[:60]!r}" if answer else "")
 
 
 _REMEDIES = {
-    "lost": "run again to follow the rollout to its end",
-    "interrupted": "run again",
-    "stale": "run again: the new plan shows what differs now",
+    LOST: "run again to follow the rollout to its end",
+    INTERRUPTED: "run again",
+    STALE: "run again: the new plan shows what differs now",
 }
 
 
-def rollout_diagnostic(where: str, subject: str, result: dict[str, Any]) -> Diagnostic:
+def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagnostic:
     """Return why a rollout did not end on the new generation, and what serves now."""
     outcome_text = {
-        "restored": "rolled back: the previous generation serves again and passed its gate",
-        "refused": "nothing was touched",
-        "stale": "nothing was touched: the host changed since the plan was shown",
-        "interrupted": "nothing was touched",
-        "failed": "NOTHING SERVES on this port now",
-        "lost": "the result is unknown: the rollout continues on the host",
-    }.get(str(result.get("outcome")), f"outcome {result.get('outcome')}")
-    found = f"{result.get('cause') or 'the change failed'}; {outcome_text}"
-    if result.get("line"):
-        found += f"\n    engine log: {result['line']}"
-    if result.get("evidence"):
-        found += f"\n    evidence on the Spark: {result['evidence']}"
-    remedy = result.get("remedy") or _REMEDIES.get(
-        str(result.get("outcome")), "fix the host file, then run again"
-    )
+        RESTORED: "rolled back: the previous generation serves again and passed its gate",
+        REFUSED: "nothing was touched",
+        STALE: "nothing was touched: the host changed since the plan was shown",
+        INTERRUPTED: "nothing was touched",
+        FAILED: "NOTHING SERVES on this port now",
+        LOST: "the result is unknown: the rollout continues on the host",
+        UNREADABLE: "it was given up, and what serves is unknown",
+    }.get(result.outcome, f"outcome {result.outcome}")
+    found = f"{result.cause or 'the change failed'}; {outcome_text}"
+    if result.line:
+        found += f"\n    engine log: {result.line}"
+    if result.evidence:
+        found += f"\n    evidence on the Spark: {result.evidence}"
+    remedy = result.remedy or _REMEDIES.get(result.outcome, "fix the host file, then run again")
     return Diagnostic(f"{where}: {subject}", found, hint=remedy, code="rollout-failed")
 
 

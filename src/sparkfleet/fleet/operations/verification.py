@@ -55,7 +55,7 @@ def _hash(act: executor.RunContext, models: str, repositories: list[Weights]) ->
                 act.host.name, f"hashing could not start: {output}", hint="run again", code="operation-failed"
             )
         )
-    result = stage_job.result_of(act.host.name, act.watch(request.id, "verify"))
+    result = act.watch(request.id, "verify", StageResult)
     if result.outcome != STAGED:
         found, hint = result.cause or "hashing failed", result.remedy or "run again"
         raise executor.FailedError(Diagnostic(act.host.name, found, hint=hint, code="operation-failed"))

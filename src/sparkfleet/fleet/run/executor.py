@@ -5,20 +5,24 @@ a stale plan, execute, and turn every error into a failed host with its reason.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
+from sparkfleet.contract.codec import Document
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.rollout import LOST
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import ConnectionLostError
 from sparkfleet.fleet.run import fleet_run, spark_plan
 from sparkfleet.plan.model import HostPlan, Operation, Step
+
+D = TypeVar("D", bound=Document)
 
 
 class FailedError(SparkfleetError):
@@ -45,15 +49,16 @@ class RunContext:
         """Print a permanent line."""
         self.run.board.log(self.host.name, text)
 
-    def watch(self, job: str, subject: str) -> dict[str, Any]:
+    def watch(self, job: str, subject: str, kind: type[D]) -> D:
         """Follow a job on the host to its end, showing each event; return its result."""
+        result: Mapping[str, Any] = {"outcome": LOST, "cause": "the job ended without a result"}
         for event in remote.follow(self.host, job, self.log):
-            if "outcome" in event:
-                return event
-            phase = str(event.get("phase") or event.get("step") or "")
-            amount = (int(event.get(key) or 0) for key in ("have", "total"))
-            self.progress(f"{subject} {phase}".rstrip(), str(event.get("text") or ""), *amount)
-        return {"outcome": "lost", "cause": "the job ended without a result"}
+            if event.result is not None:
+                result = event.result
+            else:
+                phase = f"{subject} {event.phase or event.step}".rstrip()
+                self.progress(phase, event.text, event.have, event.total)
+        return remote.parse(kind, self.host, result)
 
 
 Execute = Callable[[RunContext, tuple[Operation, ...]], None]

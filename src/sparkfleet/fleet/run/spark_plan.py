@@ -9,6 +9,7 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.config.resolved import Host, host_from_json
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote, secrets
 from sparkfleet.fleet.connection.probe import observe
@@ -79,7 +80,11 @@ def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> Host
 
     try:
         for event in remote.follow(host, rollout, report):
-            report(str(event.get("outcome") or event.get("text") or event.get("phase") or ""))
+            report(event.text or event.phase)
+            if event.result is not None:
+                result = remote.parse(RolloutResult, host, event.result)
+                if result.outcome == UNREADABLE:
+                    report(f"do: {result.remedy}")
     except remote.ConnectionLostError as error:
         return HostPlan(host.name, unknown=_lost(host, error))
     except SparkfleetError as error:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sparkfleet import engines
 from sparkfleet.config import secret
 from sparkfleet.config.resolved import Host, ImageRef, Service, Weights
-from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import (
     STAGED,
@@ -106,15 +104,7 @@ def run(act: executor.RunContext, user: User, request: StageRequest) -> StageRes
                 act.host.name, f"fetching could not start: {output}", hint="run again", code="staging-failed"
             )
         )
-    return result_of(act.host.name, act.watch(request.id, "fetch"))
-
-
-def result_of(where: str, event: dict[str, Any]) -> StageResult:
-    """Return the result that a job's last event has. Raise FailedError for another shape."""
-    try:
-        return StageResult.from_json(event)
-    except ContractError as error:
-        raise executor.FailedError(replace(error.diagnostic, location=where)) from None
+    return act.watch(request.id, "fetch", StageResult)
 
 
 def login_user(user: User) -> LoginUser:

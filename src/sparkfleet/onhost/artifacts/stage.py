@@ -20,7 +20,8 @@ from typing import Any
 
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.stage import StageRequest
+from sparkfleet.contract.rollout import LOST, RESULT, Event
+from sparkfleet.contract.stage import StageRequest, StageResult
 from sparkfleet.onhost.artifacts.copy.job import copy
 from sparkfleet.onhost.artifacts.fetch import rates, staged, verify
 from sparkfleet.onhost.artifacts.fetch.fetch import fetch
@@ -112,14 +113,12 @@ def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> in
                 result = prune.carry_out(request["prune"], paths.state, journal)
             if request["verify"] is not None:
                 result = verify.carry_out(request["verify"], paths.state, journal)
-        journal.finish(result)
+        journal.finish(StageResult.from_json(result))
     except StageError as error:
-        journal.finish(error.result)
+        journal.finish(StageResult.from_json(error.result))
         return 1
     except Exception as error:
-        journal.finish(
-            {"outcome": "failed", "cause": f"{type(error).__name__}: {error}", "remedy": "run again"}
-        )
+        journal.finish(StageResult("failed", cause=f"{type(error).__name__}: {error}", remedy="run again"))
         return 1
     finally:
         jobs.forget_secrets(job)
@@ -173,17 +172,14 @@ def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
         if events or time.monotonic() > end:
             break
         if not jobs.is_going_on(job) and not (folder / "result.json").exists():
-            events = [
-                {
-                    "n": since,
-                    "kind": "result",
-                    "outcome": "lost",
-                    "cause": "the job ended without a word (reboot?)",
-                    "remedy": "run again: what is there is kept",
-                }
-            ]
+            lost = StageResult(
+                LOST,
+                cause="the job ended without a result (reboot?)",
+                remedy="run again: complete files are kept",
+            )
+            events = [Event(since, RESULT, result=lost.to_json())]
             break
         time.sleep(0.1)
     for event in events:
-        sys.stdout.write(json.dumps(event) + "\n")
+        sys.stdout.write(json.dumps(event.to_json()) + "\n")
     return 0

@@ -14,7 +14,8 @@ from typing import Any
 
 from sparkfleet.contract.cluster import PeerQuery, PeerState, RankRun, RolloutEnd
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
+from sparkfleet.contract.generation import Rank, RolloutRequest
+from sparkfleet.contract.rollout import PROMOTED, RolloutResult
 from sparkfleet.onhost.cluster import proof
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Stop, System
@@ -177,7 +178,7 @@ class Peers:
 
 def peers_of(system: System, service: str, log: Callable[[str], None]) -> Peers | None:
     """Return the peers of a service; None for a service on one host."""
-    known: Generation | None = store.current_generation(system.paths.state, service)
+    known = store.current(system.paths.state, service)
     if known is None or known.rank is None:
         return None
     return Peers(system, service, known.rank, log, store.cluster_key(system.paths.state, service))
@@ -201,11 +202,11 @@ def _rollout_end(system: System, query: PeerQuery) -> dict[str, Any]:
     """Return the end of a rollout here as a command of the head; {}: it has not ended, or is not known."""
     try:
         directory = store.rollout_directory(system.paths.state, query.rollout)
-        result = files.read_json(directory / "result.json")
-        request = RolloutRequest.from_json(files.read_json(directory / "request.json"))
-    except ValueError:
+        result = files.read_document(RolloutResult, directory / "result.json")
+        request = files.read_document(RolloutRequest, directory / "request.json")
+    except ValueError:  # no id of a rollout, or a file that cannot be read
         return {}
-    if not result:
+    if result is None or request is None:
         return {}
-    end = RolloutEnd("commit" if result.get("outcome") == "promoted" else "abort")
+    end = RolloutEnd("commit" if result.outcome == PROMOTED else "abort")
     return proof.signed(end, request.cluster_key, query)

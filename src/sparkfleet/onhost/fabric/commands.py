@@ -39,7 +39,7 @@ def add(command: Callable[[str, Run, str], Any]) -> None:
 def follow(system: System, options: argparse.Namespace) -> int:
     """Print the events of a change of the links."""
     for event in fabric.follow(system, options.id, options.since, options.wait):
-        write_json(event)
+        write_json(event.to_json())
     return OK
 
 
@@ -50,8 +50,8 @@ def _begin(system: System, _: argparse.Namespace) -> int:
 
 def _run(system: System, options: argparse.Namespace) -> int:
     result = fabric.run(system, options.id)
-    write_json(result)
-    return OK if result["outcome"] in {fabric.LINKED, fabric.REMOVED} else PROBLEM
+    write_json(result.to_json())
+    return OK if result.outcome in {fabric.LINKED, fabric.REMOVED} else PROBLEM
 
 
 def _confirm(system: System, options: argparse.Namespace) -> int:

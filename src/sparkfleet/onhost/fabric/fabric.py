@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.contract.fabric import FabricRequest, links_of
+from sparkfleet.contract.fabric import FabricRequest, FabricResult, LinksBefore, links_of
+from sparkfleet.contract.rollout import LOST, RESULT, Event
 from sparkfleet.onhost.fabric import check, links, netplan, watch
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
@@ -91,16 +92,17 @@ def give_up(system: System, job: str, cause: str) -> None:
     files.write_json(folder(system, job) / "given-up.json", {"cause": cause})
 
 
-def run(system: System, job: str) -> dict[str, Any]:
+def run(system: System, job: str) -> FabricResult:
     """Carry a job out, or put back what an interrupted one began. Return its result."""
     journal = Journal(folder(system, job), system.now)
-    if journal.result:
-        return journal.result
-    request = FabricRequest.from_json(files.read_json(journal.directory / "request.json") or {})
+    result = journal.result(FabricResult)
+    if result:
+        return result
+    request = journal.request(FabricRequest)
     change = _Change(system, request, journal)
     if journal.last("keep"):
         return change.keep()
-    if journal.before:
+    if journal.before(LinksBefore):
         return change.back("it was interrupted", "run again")
     return change.make()
 
@@ -113,7 +115,7 @@ def recover(system: System) -> list[str]:
     return found
 
 
-def follow(system: System, job: str, since: int, wait_s: float) -> list[dict[str, Any]]:
+def follow(system: System, job: str, since: int, wait_s: float) -> list[Event]:
     """Return the events from ``since`` on; wait for news at most ``wait_s`` seconds. A result comes last."""
     here = folder(system, job)
     end = system.monotonic() + wait_s
@@ -122,8 +124,12 @@ def follow(system: System, job: str, since: int, wait_s: float) -> list[dict[str
         if events or system.monotonic() > end:
             return events
         if not _goes_on(system, job) and not (here / "result.json").exists():
-            return [{"n": since, "kind": "result", "outcome": "lost", "cause": "the job ended without a word",
-                     "remedy": "run again: what was begun is put back at the next boot"}]  # fmt: skip
+            lost = FabricResult(
+                LOST,
+                "the job ended without a result",
+                "run again: the links are restored at the next boot",
+            )
+            return [Event(since, RESULT, result=lost.to_json())]
         system.sleep(0.1)
 
 
@@ -144,7 +150,7 @@ class _Change:
     def __init__(self, system: System, request: FabricRequest, journal: Journal) -> None:
         self.system, self.request, self.journal = system, request, journal
 
-    def make(self) -> dict[str, Any]:
+    def make(self) -> FabricResult:
         """Make the change and watch it; whatever goes wrong, everything is put back."""
         system, request = self.system, self.request
         refusal = netplan.refusal(system, request.text)
@@ -153,32 +159,32 @@ class _Change:
         old, known = netplan.own_text(system), self._known()
         touched = sorted({link for link, _ in request.addresses} | set(links_of(old)))
         management = {*request.management, *known["management"], *links.of_default_routes(system)}
-        before: dict[str, Any] = {
-            "text": old,
-            "links": links.snapshot(system, touched),
-            "management": links.snapshot(system, sorted(management - set(touched))),
-            "networkd": netplan.runs(system),
-            "touched": touched,
-            "renderer": request.renderer or known["renderer"],
-        }
+        before = LinksBefore(
+            text=old,
+            links=links.snapshot(system, touched),
+            management=links.snapshot(system, sorted(management - set(touched))),
+            networkd=netplan.runs(system),
+            touched=tuple(touched),
+            renderer=request.renderer or known["renderer"],
+        )
         self.journal.keep_before(before)
         if request.text:
             self._keep_known(before, known["mtu"])
         self.journal.step("apply", f"{', '.join(touched)}: the new netplan file is in force now")
         netplan.put(system, request.text)
         declared = [link for link, _ in request.addresses]
-        diagnostic = netplan.activate(system, before["renderer"], touched, declared)
+        diagnostic = netplan.activate(system, before.renderer, touched, declared)
         if diagnostic:
             return self.back(diagnostic, "see what it says; then run again")
         self._drop(before)
         self.journal.step("watch", "waiting for a new connection, and for the other Sparks")
-        cause = watch.watch(system, request, before["management"], self.journal.directory)
+        cause = watch.watch(system, request, before.management, self.journal.directory)
         if cause:
             return self.back(cause, "check cables, switch and the other Spark; then run again")
         self.journal.step("keep", "everything answers")
         return self.keep()
 
-    def keep(self) -> dict[str, Any]:
+    def keep(self) -> FabricResult:
         """Write down what was proved, and end."""
         if not self.request.text:
             files.remove(self._untouched)
@@ -188,16 +194,18 @@ class _Change:
         files.write_json(path, evidence)
         return self._end(LINKED, "", "")
 
-    def back(self, cause: str, remedy: str) -> dict[str, Any]:
+    def back(self, cause: str, remedy: str) -> FabricResult:
         """Put back the file, the links, and the management network as they were before."""
-        system, before = self.system, self.journal.before
+        system, before = self.system, self.journal.before(LinksBefore)
+        if before is None:
+            raise FileNotFoundError(self.journal.directory / "before.json")
         self.journal.step("return", cause)
-        netplan.put(system, before["text"])
-        renderer = before["renderer"]
-        diagnostic = netplan.activate(system, renderer, before["touched"], links_of(before["text"]))
+        netplan.put(system, before.text)
+        renderer = before.renderer
+        diagnostic = netplan.activate(system, renderer, before.touched, links_of(before.text))
         self._forget_new(before)
-        diagnostics = self._put_back({**before["management"], **before["links"]})
-        if not before["networkd"] and not before["text"] and renderer == "networkd":
+        diagnostics = self._put_back({**before.management, **before.links})
+        if not before.networkd and not before.text and renderer == "networkd":
             systemctl(system, "stop", f"{netplan.NETWORKD.removesuffix('.service')}.socket", netplan.NETWORKD)
         left = "; ".join(([diagnostic] if diagnostic else []) + diagnostics)
         message = f"{cause}; everything was put back as it was" + (f", but: {left}" if left else "")
@@ -230,15 +238,15 @@ class _Change:
             **(files.read_json(self._untouched) or {}),
         }
 
-    def _keep_known(self, before: dict[str, Any], mtu: dict[str, int]) -> None:
+    def _keep_known(self, before: LinksBefore, mtu: dict[str, int]) -> None:
         """Keep it; a link's MTU of before is that of the first time that our file names the link."""
-        ours = links_of(before["text"])
-        new = {link: had["mtu"] for link, had in before["links"].items() if link not in ours}
-        management, renderer = self.request.management, before["renderer"]
+        ours = links_of(before.text)
+        new = {link: had["mtu"] for link, had in before.links.items() if link not in ours}
+        management, renderer = self.request.management, before.renderer
         kept = {"mtu": {**mtu, **new}, "management": management, "renderer": renderer}
         files.write_json(self._untouched, kept)
 
-    def _drop(self, before: dict[str, Any]) -> None:
+    def _drop(self, before: LinksBefore) -> None:
         """Take the addresses away that the plan lists as going, where the renderer left them."""
         gone = self.request.drop if self.request.text else self._given(before)
         for link, address in gone:
@@ -248,21 +256,21 @@ class _Change:
             for link, mtu in self._known()["mtu"].items():
                 self.system.run(("ip", "link", "set", "dev", link, "mtu", str(mtu)))
 
-    def _given(self, before: dict[str, Any]) -> list[tuple[str, str]]:
+    def _given(self, before: LinksBefore) -> list[tuple[str, str]]:
         """Return the addresses that our file gave, when all of it goes."""
         return [
             (link, one)
-            for link, had in before["links"].items()
+            for link, had in before.links.items()
             for one in had["addresses"]
-            if f"[{one}]" in before["text"]
+            if f"[{one}]" in before.text
         ]
 
-    def _forget_new(self, before: dict[str, Any]) -> None:
+    def _forget_new(self, before: LinksBefore) -> None:
         for link, address in self.request.addresses:
-            if address not in before["links"].get(link, {"addresses": ()})["addresses"]:
+            if address not in before.links.get(link, {"addresses": ()})["addresses"]:
                 self.system.run(("ip", "address", "del", address, "dev", link))
 
-    def _end(self, outcome: str, cause: str, remedy: str) -> dict[str, Any]:
-        result = {"outcome": outcome, "cause": cause, "remedy": remedy, "job": self.request.id}
+    def _end(self, outcome: str, cause: str, remedy: str) -> FabricResult:
+        result = FabricResult(outcome, cause, remedy, self.request.id)
         self.journal.finish(result)
         return result

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sparkfleet.onhost.machine.system import System
 
-Snapshot = dict[str, dict[str, Any]]
+Snapshot = Mapping[str, Mapping[str, Any]]
 """Netdev -> ``addresses`` (IPv4 with prefix length), ``routes`` (words of ``ip route``), ``mtu``, ``up``,
 ``dark`` (it is up and has no carrier)."""
 
 
 def snapshot(system: System, names: Iterable[str]) -> Snapshot:
     """Return what the netdevs have now; those that are not there are left out."""
-    found: Snapshot = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in names:
         shown = _json(system, "address", "show", "dev", name)
         if shown:

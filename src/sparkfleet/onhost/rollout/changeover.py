@@ -6,9 +6,16 @@ it the service; ``revert`` undoes all of that from ``before.json``. These four m
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.generation import (
+    ContainerOf,
+    CurrentGeneration,
+    Generation,
+    PromotedGeneration,
+    convert,
+)
+from sparkfleet.contract.rollout import ServiceBefore
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
 from sparkfleet.onhost.machine import memory
@@ -32,11 +39,11 @@ def tidy(system: System, services: tuple[str, ...]) -> None:
             system.runtime.assign(old.id, service, Role.CURRENT)
 
 
-def stop(system: System, service: str, entry: dict[str, Any]) -> None:
+def stop(system: System, service: str, before: ServiceBefore) -> None:
     """Stop a service's unit and container. Raise CandidateFailedError when the container will not end."""
-    grace = snapshot.stop_timeout(entry)
+    grace = snapshot.stop_timeout(before)
     systemctl(system, "stop", units.unit_name(service), timeout_s=grace + 90)
-    container = system.runtime.inspect(entry["container"]) if entry["container"] else None
+    container = system.runtime.inspect(before.container) if before.container else None
     if container is None:
         return
     system.runtime.adopt(container.id)
@@ -51,12 +58,12 @@ def stop(system: System, service: str, entry: dict[str, Any]) -> None:
 
 def switch_over(system: System, journal: Journal, generation: Generation, candidate_id: str) -> None:
     """Stop the old services, wait for their memory, free the names, rename the candidate."""
-    state = journal.before
-    for service, entry in state.items():
-        if entry["container"] or entry["active"]:
+    state = snapshot.recorded(journal)
+    for service, before in state.items():
+        if before.container or before.active:
             journal.log("note", f"{service} stops", phase="stop")
-            stop(system, service, entry)
-    stopped = any(entry["running"] for entry in state.values())
+            stop(system, service, before)
+    stopped = any(before.running for before in state.values())
     found = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
     journal.log("note", f"{found.available} MiB available", phase="memory")
     if found.available < generation.need_mib:
@@ -66,62 +73,58 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
                 "another process uses memory: see `nvidia-smi` and `ps` on the Spark",
             )
         )
-    for service, entry in state.items():
-        if entry["container"]:
-            system.runtime.assign(entry["container"], service, Role.REPLACED)
+    for service, before in state.items():
+        if before.container:
+            system.runtime.assign(before.container, service, Role.REPLACED)
     system.runtime.assign(candidate_id, generation.service, Role.CURRENT)
 
 
-def place(system: System, record: dict[str, Any], token: str) -> None:
+def place(system: System, record: CurrentGeneration, cluster_key: str) -> None:
     """Write unit and record of the new generation; starts nothing. Raise CandidateFailedError."""
-    generation = Generation.from_json(record)
-    snapshot.write_unit(system, generation.service, generation.unit)
-    if token:
-        store.keep_cluster_key(system.paths.state, generation.service, record["swap"], token)
+    snapshot.write_unit(system, record.service, record.unit)
+    if cluster_key:
+        store.keep_cluster_key(system.paths.state, record.service, record.swap, cluster_key)
     # The supervisor adopts only the container that the record names: write the record before the start.
-    store.set_current(system.paths.state, generation.service, record)
-    systemctl(system, "reset-failed", generation.unit_name)
-    enabled = systemctl(system, "enable", generation.unit_name)
+    store.set_current(system.paths.state, record.service, record)
+    systemctl(system, "reset-failed", record.unit_name)
+    enabled = systemctl(system, "enable", record.unit_name)
     if enabled.code:
-        raise CandidateFailedError(
-            Failure(f"systemd could not enable {generation.unit_name}: {enabled.text}")
-        )
+        raise CandidateFailedError(Failure(f"systemd could not enable {record.unit_name}: {enabled.text}"))
 
 
-def hand_over(system: System, journal: Journal, record: dict[str, Any]) -> None:
+def hand_over(system: System, journal: Journal, record: CurrentGeneration) -> None:
     """Let the unit adopt the serving container. Raise CandidateFailedError when systemd refuses."""
-    generation, container_id = Generation.from_json(record), record["container"]["id"]
+    container_id = record.container_id
     was = system.runtime.inspect(container_id)
-    if generation.rank and was and was.running:
-        ranks.record_run(system, generation.service, was, record["swap"])
-    started = systemctl(system, "start", generation.unit_name)
+    if record.rank and was and was.running:
+        ranks.record_run(system, record.service, was, record.swap)
+    started = systemctl(system, "start", record.unit_name)
     now = system.runtime.inspect(container_id)
     if started.code or not now or not now.running:
         why = started.text or "the engine ended"
-        raise CandidateFailedError(Failure(f"systemd could not take over {generation.unit_name}: {why}"))
+        raise CandidateFailedError(Failure(f"systemd could not take over {record.unit_name}: {why}"))
     if was and now.started_at != was.started_at:
-        journal.log("note", f"{generation.service} had ended and was started by its unit", phase="promote")
+        journal.log("note", f"{record.service} had ended and was started by its unit", phase="promote")
 
 
-def retire(system: System, journal: Journal, record: dict[str, Any]) -> None:
+def retire(system: System, journal: Journal, record: CurrentGeneration) -> None:
     """Remove what the promoted generation replaced, and keep that generation for a rollback.
 
     The new one serves and is supervised: no failure after this point causes a rollback.
     """
-    generation = Generation.from_json(record)
-    for service, entry in journal.before.items():
+    for service, before in snapshot.recorded(journal).items():
         try:
-            if entry["container"] and entry["container"] != record["container"]["id"]:
-                system.runtime.remove(entry["container"])
-            if service != generation.service:
+            if before.container and before.container != record.container_id:
+                system.runtime.remove(before.container)
+            if service != record.service:
                 forget(system, service)
         except (RuntimeRefusedError, OSError) as error:
             journal.log(
                 "note", f"leftovers of {service} stay until the next rollout: {error}", phase="promote"
             )
-    store.forget_cluster_keys(system.paths.state, generation.service, record["swap"])
+    store.forget_cluster_keys(system.paths.state, record.service, record.swap)
     try:
-        store.remember(system.paths.state, record)
+        store.remember(system.paths.state, convert(PromotedGeneration, record))
     except OSError as error:
         journal.log("note", f"not kept for a rollback: {error}", phase="promote")
 
@@ -138,40 +141,40 @@ def forget(system: System, service: str) -> None:
 def revert(system: System, journal: Journal, generation: Generation) -> None:
     """Restore containers, units and records from ``before.json``; starts nothing."""
     candidate = find_candidate(system, journal, generation)
+    state = snapshot.recorded(journal)
     if candidate:
-        for service in journal.before:
+        for service in state:
             if snapshot.is_active(system, service):  # not one that systemd is only about to start at boot
                 systemctl(system, "stop", units.unit_name(service))
         system.runtime.remove(candidate.id)
-    for service, entry in journal.before.items():
-        if not entry["enabled"]:
+    for service, before in state.items():
+        if not before.enabled:
             systemctl(system, "disable", units.unit_name(service))
-        snapshot.write_unit(system, service, entry["unit"], entry["drop_ins"])
-        store.set_current(system.paths.state, service, entry["current"])
-        if entry["container"]:
-            _name_back(system, journal, service, entry)
+        snapshot.write_unit(system, service, before.unit, before.drop_ins)
+        store.set_current(system.paths.state, service, before.current)
+        if before.container:
+            _restore_container(system, journal, service, before)
 
 
-def _name_back(system: System, journal: Journal, service: str, entry: dict[str, Any]) -> None:
-    container = system.runtime.inspect(entry["container"])
+def _restore_container(system: System, journal: Journal, service: str, before: ServiceBefore) -> None:
+    """Give the container its name again; recreate one that is gone."""
+    container, record = system.runtime.inspect(before.container), before.current
     if container and container.name != system.runtime.name(service, Role.CURRENT):
         system.runtime.assign(container.id, service, Role.CURRENT)
-    known = snapshot.generation(entry)
-    if container is None and known and not system.runtime.find(service):
+    if container is None and record and not system.runtime.find(service):
         journal.log(
             "note", f"the {system.runtime.noun} of {service} is gone: it is recreated", phase="restore"
         )
-        workload = system.runtime.workload(known)
-        made = system.runtime.create(service, Role.CURRENT, workload)
-        record = {**entry["current"], "container": {"id": made, "generation": known.id}}
-        store.set_current(system.paths.state, service, record)
+        created = system.runtime.create(service, Role.CURRENT, system.runtime.workload(record))
+        new = replace(record, container=ContainerOf(created, record.id))
+        store.set_current(system.paths.state, service, new)
 
 
 def find_candidate(system: System, journal: Journal, generation: Generation) -> Instance | None:
     """Return the candidate by its recorded id, or by its first name when a kill came before the record."""
     created = journal.last("created")
     if created:
-        return system.runtime.inspect(created["container"])
+        return system.runtime.inspect(created.container)
     leftover = system.runtime.find(generation.service, Role.CANDIDATE)
     return leftover if leftover and leftover.service == generation.service else None
 

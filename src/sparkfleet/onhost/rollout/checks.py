@@ -7,12 +7,12 @@ from pathlib import Path
 
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, RolloutRequest
+from sparkfleet.contract.rollout import REFUSED, STALE
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError
 
-REFUSED, STALE = "refused", "stale"
 STATE_MIB, RUNTIME_MIB = 64, 512
 """Free disk space (MiB) for the journal and evidence, and for a container's layer and log."""
 
@@ -40,7 +40,7 @@ def refusal(system: System, request: RolloutRequest) -> Refusal | None:
     try:
         for service in touched(request):
             store.check_service(service)
-            store.read_current(system.paths.state, service)
+            store.current(system.paths.state, service)
         system.runtime.ping()
         found = {service: system.runtime.find(service) for service in touched(request)}
         return (
@@ -131,7 +131,10 @@ def _port(system: System, request: RolloutRequest, found: dict[str, Instance | N
     leaving = {container.id for container in found.values() if container}
     for port, remedy in (
         (request.candidate.port, "stop it, or give the service another port"),
-        *((port, "stop it: the ranks of a cluster need this port") for port in _meeting(request.candidate)),
+        *(
+            (port, "stop it: the ranks of a cluster need this port")
+            for port in _cluster_ports(request.candidate)
+        ),
     ):
         for owner in system.port_owners(port):
             if owner.container not in leaving:
@@ -141,7 +144,7 @@ def _port(system: System, request: RolloutRequest, found: dict[str, Instance | N
     return None
 
 
-def _meeting(generation: Generation) -> tuple[int, ...]:
+def _cluster_ports(generation: Generation) -> tuple[int, ...]:
     """Return the coordination ports of a cluster here: a leftover process there would block the ranks."""
     rank = generation.rank
     if rank is None or not rank.is_head:
@@ -189,7 +192,7 @@ def _gpu(system: System, request: RolloutRequest) -> Refusal | None:
     seen = system.run(("nvidia-smi", "-L"), GPU_S)
     if seen.code in {0, NO_SUCH_COMMAND}:  # it may be missing: the engine's start shows that
         return None
-    said = seen.text.splitlines()[0] if seen.text else f"nvidia-smi ended with {seen.code}"
+    output = seen.text.splitlines()[0] if seen.text else f"nvidia-smi ended with {seen.code}"
     return Refusal(
-        REFUSED, f"the GPU does not answer: {said}", "nvidia-smi; sudo dmesg | grep -i nvrm; sudo reboot"
+        REFUSED, f"the GPU does not answer: {output}", "nvidia-smi; sudo dmesg | grep -i nvrm; sudo reboot"
     )

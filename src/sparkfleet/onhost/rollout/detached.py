@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import RolloutRequest
+from sparkfleet.contract.rollout import RolloutStarted
 from sparkfleet.onhost.machine import files, runtime_wait
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import rollout
@@ -18,28 +18,43 @@ INTERNAL = 70
 """Exit code of ``swap-run`` after an internal error: systemd starts it again (EX_SOFTWARE)."""
 
 
-def request(system: System, wanted: RolloutRequest) -> tuple[int, dict[str, Any]]:
+def request(system: System, requested: RolloutRequest) -> tuple[int, RolloutStarted]:
     """Write the request and start it detached. Return exit code and response, without waiting."""
     state = system.paths.state
-    if (store.rollout_directory(state, wanted.id) / "request.json").exists():
-        return 0, {"swap": wanted.id, "text": "was requested before"}
+    directory = store.rollout_directory(state, requested.id)
+    if (directory / "request.json").exists():
+        return 0, RolloutStarted(requested.id, "was requested before")
     try:
         with store.lock(state, wait=False):
-            going_on = store.unfinished(state)
-            if not going_on:
-                directory = store.rollout_directory(state, wanted.id)
-                files.write_json(directory / "request.json", wanted.to_json(), mode=0o600)
-                diagnostic = start(system, wanted.id)
-                if diagnostic:
+            in_progress = _readable(system, store.unfinished(state))
+            if not in_progress:
+                files.write_json(directory / "request.json", requested.to_json(), mode=0o600)
+                problem = start(system, requested.id)
+                if problem:
                     files.remove(directory)
-                    return 1, {"error": diagnostic}
-                return 0, {"swap": wanted.id, "text": "started"}
+                    return 1, RolloutStarted(error=problem)
+                return 0, RolloutStarted(requested.id, "started")
             # Its program may have been stopped by hand: an unfinished rollout is always finished first.
-            resume(system, going_on[0])
+            resume(system, in_progress[0])
     except store.BusyError:
-        going_on = store.unfinished(state)
-    other = going_on[0] if going_on else ""
-    return BUSY, {"swap": other, "text": f"another rollout is in progress: {other or 'a change of a unit'}"}
+        in_progress = store.unfinished(state)
+    other = in_progress[0] if in_progress else ""
+    text = f"another rollout is in progress: {other or 'a change of a unit'}"
+    return BUSY, RolloutStarted(other, text)
+
+
+def _readable(system: System, rollout_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Quarantine the rollouts whose requests cannot be read; return the others. The caller holds the lock."""
+    found = []
+    for rollout_id in rollout_ids:
+        path = store.rollout_directory(system.paths.state, rollout_id) / "request.json"
+        try:
+            files.read_document(RolloutRequest, path)
+        except ContractError as error:
+            rollout.quarantine(system, rollout_id, error)
+        else:
+            found.append(rollout_id)
+    return tuple(found)
 
 
 def start(system: System, rollout_id: str) -> str:
@@ -105,7 +120,11 @@ def recover(system: System) -> list[str]:
     runtime_wait.wait(system, lambda _: None, lambda: system.monotonic() >= deadline)
     with store.lock(system.paths.state):
         for rollout_id in found:
-            rollout.settle(system, rollout_id)
-    for rollout_id in found:
+            try:
+                rollout.settle(system, rollout_id)
+            except ContractError as error:
+                rollout.quarantine(system, rollout_id, error)
+    continued = [rollout_id for rollout_id in found if rollout_id in store.unfinished(system.paths.state)]
+    for rollout_id in continued:
         start(system, rollout_id)
-    return found
+    return continued

@@ -1,22 +1,18 @@
-"""Outcomes of a rollout, and the sentence that describes each."""
+"""The sentence that describes the result of a rollout."""
 
 from __future__ import annotations
 
-from typing import Any
-
-PROMOTED, RESTORED, FAILED = "promoted", "restored", "failed"
-REMOVED, INTERRUPTED = "removed", "interrupted"
+from sparkfleet.contract.rollout import FAILED, INTERRUPTED, PROMOTED, REMOVED, RESTORED, RolloutResult
 
 
-def sentence(result: dict[str, Any]) -> str:
+def sentence(result: RolloutResult) -> str:
     """Return a result in one sentence."""
-    name, cause, back = result["service"], result.get("cause", ""), ", ".join(result.get("serving", ()))
-    down = result.get("downtime_s")
-    without = f", {down:.1f} s without service" if down else ""
+    name, cause, restored = result.service, result.cause, ", ".join(result.serving)
+    without = f", {result.downtime_s:.1f} s without service" if result.downtime_s else ""
     return {
-        PROMOTED: f"{name} serves generation {result['generation']}{without}",
-        RESTORED: f"{name} did not pass: {cause}. {back} serves again{without}",
+        PROMOTED: f"{name} serves generation {result.generation}{without}",
+        RESTORED: f"{name} did not pass: {cause}. {restored} serves again{without}",
         FAILED: f"{name} did not pass, and no service is proven to answer now: {cause}",
         REMOVED: f"{name} is removed",
         INTERRUPTED: f"{name}: interrupted before any service stopped; nothing changed",
-    }.get(result["outcome"], f"{name}: {result['outcome']}, nothing was touched: {cause}")
+    }.get(result.outcome, f"{name}: {result.outcome}, nothing was touched: {cause}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.rollout import ServiceBefore
 from sparkfleet.onhost.gate.candidate_start import Progress
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError
 from sparkfleet.onhost.machine import valve
@@ -30,56 +29,57 @@ class Restarted:
 
 def restart_previous(system: System, journal: Journal) -> Restarted:
     """Start and gate every service that ran before. A failure does not keep the next one from its start."""
-    wanted = {name: entry for name, entry in journal.before.items() if entry["running"] or entry["active"]}
+    recorded = snapshot.recorded(journal).items()
+    served = {name: before for name, before in recorded if before.running or before.active}
     diagnostics = [
-        diagnostic for name, entry in wanted.items() if (diagnostic := _start(system, name, entry))
+        diagnostic for name, before in served.items() if (diagnostic := _start(system, name, before))
     ]
     serving, serving_at = [], 0.0
-    for name, entry in wanted.items():
+    for name, before in served.items():
         if any(diagnostic.startswith(f"{name}: ") for diagnostic in diagnostics):
             continue
         try:
-            serving_at = max(serving_at, _prove(system, journal, name, entry))
+            serving_at = max(serving_at, _prove(system, journal, name, before))
             serving.append(name)
         except (GateFailedError, EngineEndedError) as error:
             diagnostics.append(f"{name}: {error or 'systemd gave up its unit'}")
     return Restarted(tuple(serving), tuple(diagnostics), serving_at)
 
 
-def _start(system: System, service: str, entry: dict[str, Any]) -> str:
+def _start(system: System, service: str, before: ServiceBefore) -> str:
     """Start a service the way it ran before; return "" or the problem."""
-    if entry["unit"] is not None and entry["active"]:
+    if before.unit is not None and before.active:
         unit = units.unit_name(service)
         systemctl(system, "reset-failed", unit)
         done = systemctl(system, "start", unit, timeout_s=600)
         return f"{service}: systemctl start {unit}: {done.text}" if done.code else ""
     try:
         valve.flush(system)  # a unit does that by itself
-        system.runtime.start(entry["container"])
+        system.runtime.start(before.container)
     except (RuntimeRefusedError, RuntimeUnavailableError) as error:
         return f"{service}: {error}"
     return ""
 
 
-def _prove(system: System, journal: Journal, service: str, entry: dict[str, Any]) -> float:
+def _prove(system: System, journal: Journal, service: str, before: ServiceBefore) -> float:
     """Gate a restored service; return when it served. One without a record has no gate, nor has a rank that
     is not the head: such a service only has to run.
     """
-    generation: Generation | None = snapshot.generation(entry)
+    generation = before.current
     journal.log("note", f"restarting {service}", phase="restore")
     if generation is None or (generation.rank and not generation.rank.is_head):
         return system.now()
     container = system.runtime.find(service)
     progress = Progress(system, journal, generation.engine, (), system.monotonic())
-    asked = [0.0]
+    checked_at = [0.0]
 
     def check_alive() -> None:
         progress.tick()
-        if system.monotonic() - asked[0] < STATE_S:
+        if system.monotonic() - checked_at[0] < STATE_S:
             return
-        asked[0] = system.monotonic()
+        checked_at[0] = system.monotonic()
         # Its unit may try again after a failed start; it is lost only when the unit has given up.
-        if entry["active"]:
+        if before.active:
             if not snapshot.is_active(system, service):
                 raise EngineEndedError(f"systemd gave up {units.unit_name(service)}")
         elif not _runs(system, service):

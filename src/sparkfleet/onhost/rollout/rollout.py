@@ -12,20 +12,38 @@ Every step is in the journal before it begins: after a kill or a reboot the same
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sparkfleet.contract.generation import Generation, RolloutRequest
+from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.generation import (
+    ContainerOf,
+    CurrentGeneration,
+    Generation,
+    PromotedGeneration,
+    RolloutRequest,
+    convert,
+)
+from sparkfleet.contract.rollout import (
+    FAILED,
+    INTERRUPTED,
+    PROMOTED,
+    REFUSED,
+    REMOVED,
+    RESTORED,
+    UNREADABLE,
+    RolloutResult,
+)
 from sparkfleet.onhost.cluster import coordination
 from sparkfleet.onhost.cluster.coordination import Coordinator
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate import candidate_start, evidence
 from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
 from sparkfleet.onhost.gate.gate import Passed
-from sparkfleet.onhost.machine import runtime_wait, valve
+from sparkfleet.onhost.machine import files, runtime_wait, valve
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.rollout import changeover, checks, snapshot
-from sparkfleet.onhost.rollout.outcome import FAILED, INTERRUPTED, PROMOTED, REMOVED, RESTORED, sentence
+from sparkfleet.onhost.rollout.outcome import sentence
 from sparkfleet.onhost.rollout.restore import restart_previous
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal
@@ -35,13 +53,20 @@ MAX_TRIES = 8
 """Attempts after which an interrupted rollout is given up."""
 
 
-def run(system: System, rollout_id: str) -> dict[str, Any]:
+def run(system: System, rollout_id: str) -> RolloutResult:
     """Run the rollout, or finish it; return its result. The caller holds the lock."""
+    try:
+        return _run(system, rollout_id)
+    except ContractError as error:
+        return quarantine(system, rollout_id, error)
+
+
+def _run(system: System, rollout_id: str) -> RolloutResult:
     journal = Journal(store.rollout_directory(system.paths.state, rollout_id), system.now)
-    result = journal.result
+    result = journal.result(RolloutResult)
     if result is not None:
         return result
-    request = journal.request
+    request = journal.request(RolloutRequest)
     rollout = Rollout(system, journal, request, coordination.coordinator(system, journal, request))
     if journal.count("begin") >= MAX_TRIES:
         return rollout.finish(
@@ -53,7 +78,7 @@ def run(system: System, rollout_id: str) -> dict[str, Any]:
         rollout.coordinator.open(again=again)
         return rollout.resume() if again else rollout.forward()
     except CoordinationError as error:
-        return rollout.finish(checks.REFUSED, cause=str(error), remedy=error.remedy)
+        return rollout.finish(REFUSED, cause=str(error), remedy=error.remedy)
     finally:
         rollout.coordinator.close()
 
@@ -64,9 +89,9 @@ def settle(system: System, rollout_id: str) -> None:
     Nothing is started here: systemd starts what is enabled, and ``run`` does the rest.
     """
     journal = Journal(store.rollout_directory(system.paths.state, rollout_id), system.now)
-    if journal.result is not None:
+    if journal.result(RolloutResult) is not None:
         return
-    request = journal.request
+    request = journal.request(RolloutRequest)
     rollout = Rollout(system, journal, request, coordination.coordinator(system, journal, request))
     if request.candidate is None or not journal.last("stop"):
         return
@@ -81,6 +106,30 @@ def settle(system: System, rollout_id: str) -> None:
         changeover.revert(system, journal, request.candidate)
 
 
+def quarantine(system: System, rollout_id: str, error: ContractError) -> RolloutResult:
+    """End a rollout whose files cannot be read: no program retries it, and no run waits for it.
+
+    Its directory stays as evidence.
+    """
+    directory, wrong = store.rollout_directory(system.paths.state, rollout_id), error.diagnostic
+    cause = f"{wrong.location}: {wrong.message}" + (f", expected {wrong.expected}" if wrong.expected else "")
+    result = RolloutResult(
+        UNREADABLE,
+        id=rollout_id,
+        ended_at=round(system.now(), 3),
+        text=f"rollout {rollout_id} cannot be continued: {cause}; its files stay in {directory}",
+        cause=cause,
+        remedy=wrong.hint
+        or "run again: pyinfra INVENTORY deploys/serve.py; the plan shows the current state",
+    )
+    events = directory / "events.jsonl"
+    if wrong.location == str(events):
+        events.rename(f"{events}.unreadable")
+    if not (directory / "result.json").exists():
+        files.write_json(directory / "result.json", result.to_json())
+    return result
+
+
 REBOOTED = "interrupted by a restart of the Spark or of this program before the gate had passed"
 
 
@@ -93,7 +142,7 @@ class Rollout:
     request: RolloutRequest
     coordinator: Coordinator
 
-    def forward(self) -> dict[str, Any]:
+    def forward(self) -> RolloutResult:
         """Run all steps."""
         self.journal.step("check", "checking the host before any change")
         refusal = checks.refusal(self.system, self.request)
@@ -106,7 +155,7 @@ class Rollout:
             candidate_id = self.create(generation)
         except (RuntimeRefusedError, RuntimeUnavailableError) as error:
             changeover.discard(self.system, self.journal, generation)
-            return self.finish(checks.REFUSED, cause=self.cannot_create(error))
+            return self.finish(REFUSED, cause=self.cannot_create(error))
         try:
             self.coordinator.prepared(self.image_of(candidate_id))
         except CoordinationError:
@@ -114,7 +163,7 @@ class Rollout:
             raise
         # Drop caches now, while the old engine serves: after its stop there is little left to flush.
         self.journal.log("note", valve.flush(self.system).text, phase="valve")
-        self.journal.keep_before(snapshot.look(self.system, self.request))
+        self.journal.keep_before(snapshot.take(self.system, self.request))
         self.journal.step("stop", "stopping the old engine; a failure from here on rolls back")
         try:
             changeover.switch_over(self.system, self.journal, generation, candidate_id)
@@ -131,7 +180,7 @@ class Rollout:
             text = f"{type(error).__name__}: {error} ({where.name}:{where.lineno})"
             return self.restore(Failure(text))
 
-    def resume(self) -> dict[str, Any]:
+    def resume(self) -> RolloutResult:
         """Continue from the step at which it was killed."""
         self.wait_for_runtime()
         generation = self.request.candidate
@@ -165,7 +214,7 @@ class Rollout:
             return False
         passed = Passed(0.0, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
         self.journal.step(
-            "promote", "the head promoted the rollout", record=self.new_record(created["container"], passed)
+            "promote", "the head promoted the rollout", record=self.new_record(created.container, passed)
         )
         return True
 
@@ -200,26 +249,31 @@ class Rollout:
         runtime = self.system.runtime
         return f"{runtime.daemon} did not create the {runtime.noun}: {error}"
 
-    def new_record(self, container_id: str, passed: Passed) -> dict[str, Any]:
-        """Return the content of the new ``current.json``."""
+    def new_record(self, container_id: str, passed: Passed) -> CurrentGeneration:
+        """Return the new record of the service."""
         generation = self.request.candidate
-        replaced = [entry["current"] for entry in self.journal.before.values() if entry["current"]]
-        return {
-            **(generation.to_json() if generation else {}),
-            "promoted_at": round(self.system.now(), 3),
-            "operator": self.request.operator,
-            "swap": self.request.id,
-            "gate_result": passed.to_json(),
-            "container": {"id": container_id, "generation": generation.id if generation else ""},
-            "replaced": [{k: v for k, v in one.items() if k != "replaced"} for one in replaced],
-        }
+        if generation is None:
+            raise ValueError("a rollout without a candidate has no record")
+        before = snapshot.recorded(self.journal).values()
+        return convert(
+            CurrentGeneration,
+            generation,
+            promoted_at=round(self.system.now(), 3),
+            operator=self.request.operator,
+            swap=self.request.id,
+            gate_result=passed.to_json(),
+            container=ContainerOf(container_id, generation.id),
+            replaced=tuple(convert(PromotedGeneration, one.current) for one in before if one.current),
+        )
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> CurrentGeneration:
         """Return the record that was written when the gate had passed."""
-        step = self.journal.last("promote") or {}
-        return dict(step["record"])
+        step = self.journal.last("promote")
+        if step is None or step.record is None:
+            raise ValueError("the promotion has no record")
+        return step.record
 
-    def promote(self) -> dict[str, Any]:
+    def promote(self) -> RolloutResult:
         """Make the candidate the service; may be repeated."""
         record = self.record()
         self.coordinator.commit()
@@ -231,22 +285,20 @@ class Rollout:
                 break
             except RuntimeUnavailableError:
                 self.wait_for_runtime()
-        gate = record["gate_result"]
+        gate = record.gate_result
         return self.finish(PROMOTED, gate_result=gate, downtime_s=self.downtime(gate["serving_at"]))
 
-    def restore(self, failure: Failure | None) -> dict[str, Any]:
+    def restore(self, failure: Failure | None) -> RolloutResult:
         """Restore, start and gate the previous generation; ``failure`` None: this program was interrupted."""
         generation = self.request.candidate
         if generation is None:
             raise ValueError("a rollout without a candidate has nothing to restore")
         known = self.journal.last("restore")
         if known:
-            kept = {key: known.get(key, "") for key in ("cause", "remedy", "line")}
-            failure = Failure(**kept, exit_code=known.get("exit_code"))
+            failure = Failure(known.cause, known.remedy, known.line, known.exit_code)
         else:
             failure = self.coordinator.explain(failure or Failure(REBOOTED))
-            kept = {"cause": failure.cause, "remedy": failure.remedy, "line": failure.line}
-            self.journal.step("restore", failure.cause, **kept, exit_code=failure.exit_code)
+            self.journal.step("restore", failure.cause, **_reason(failure))
         self.coordinator.abort(failure)
         self.wait_for_runtime()
         candidate = changeover.find_candidate(self.system, self.journal, generation)
@@ -254,58 +306,64 @@ class Rollout:
         if candidate:
             evidence.save(self.system, folder, candidate.id, failure)
         changeover.revert(self.system, self.journal, generation)
-        back = restart_previous(self.system, self.journal)
-        details = {
-            "cause": failure.cause,
-            "remedy": failure.remedy,
-            "line": failure.line,
-            "exit_code": failure.exit_code,
-            "evidence": str(folder) if folder.exists() else "",
-            "serving": list(back.serving),
-            "restore_problems": list(back.diagnostics),
-            "downtime_s": self.downtime(back.serving_at),
-        }
-        return self.finish(RESTORED if back.serving and not back.diagnostics else FAILED, **details)
+        restarted = restart_previous(self.system, self.journal)
+        return self.finish(
+            RESTORED if restarted.serving and not restarted.diagnostics else FAILED,
+            **_reason(failure),
+            evidence=str(folder) if folder.exists() else "",
+            serving=restarted.serving,
+            restore_problems=restarted.diagnostics,
+            downtime_s=self.downtime(restarted.serving_at),
+        )
 
-    def remove(self) -> dict[str, Any]:
+    def remove(self) -> RolloutResult:
         """Stop and remove services for good; may be repeated."""
         if not self.journal.last("remove"):
-            self.journal.keep_before(snapshot.look(self.system, self.request))
+            self.journal.keep_before(snapshot.take(self.system, self.request))
             self.journal.step("remove", f"{', '.join(self.request.replaces)} are removed")
-        for service, entry in self.journal.before.items():
-            changeover.stop(self.system, service, entry)
-            if entry["container"]:
-                self.system.runtime.remove(entry["container"])
+        for service, before in snapshot.recorded(self.journal).items():
+            changeover.stop(self.system, service, before)
+            if before.container:
+                self.system.runtime.remove(before.container)
             changeover.forget(self.system, service)
         return self.finish(REMOVED)
 
     def downtime(self, until: float) -> float | None:
         """Return the seconds without a serving engine; 0: none served before, None: none serves now."""
-        if not any(entry["running"] for entry in self.journal.before.values()):
+        if not any(before.running for before in snapshot.recorded(self.journal).values()):
             return 0.0
         stop = self.journal.last("stop")
-        return round(until - stop["at"], 2) if stop and until else None
+        return round(until - stop.at, 2) if stop and until else None
 
-    def finish(self, outcome: str, **details: Any) -> dict[str, Any]:
+    def finish(self, outcome: str, **details: Any) -> RolloutResult:
         """Write the result and return it."""
         generation = self.request.candidate
         begin = self.journal.first("begin")
-        others = self.coordinator.settle(outcome == PROMOTED, str(details.get("cause", "")))
-        if others:
-            details = {**details, "cause": "; ".join(others), "remedy": "run again"}
+        other_ranks = self.coordinator.settle(outcome == PROMOTED, str(details.get("cause", "")))
+        if other_ranks:
+            details = {**details, "cause": "; ".join(other_ranks), "remedy": "run again"}
             outcome = FAILED
-        result = {
-            "schema": 1,
-            "id": self.request.id,
-            "outcome": outcome,
-            "service": generation.service if generation else ", ".join(self.request.replaces),
-            "generation": generation.id if generation else "",
-            "replaced": list(self.request.replaces),
-            "began_at": begin["at"] if begin else None,
-            "ended_at": round(self.system.now(), 3),
+        result = RolloutResult(
+            outcome,
+            id=self.request.id,
+            service=generation.service if generation else ", ".join(self.request.replaces),
+            generation=generation.id if generation else "",
+            replaced=self.request.replaces,
+            began_at=begin.at if begin else None,
+            ended_at=round(self.system.now(), 3),
             **details,
-        }
-        result["text"] = sentence(result)
+        )
+        result = replace(result, text=sentence(result))
         self.journal.finish(result)
         store.prune_rollouts(self.system.paths.state)
         return result
+
+
+def _reason(failure: Failure) -> dict[str, Any]:
+    """Return the fields of an event or a result that say why a candidate failed."""
+    return {
+        "cause": failure.cause,
+        "remedy": failure.remedy,
+        "line": failure.line,
+        "exit_code": failure.exit_code,
+    }

@@ -1,42 +1,46 @@
-"""State of the affected services before a rollout, for the restore. One entry per service.
-
-Kept as plain data in ``before.json``: container id, whether it ran, unit and drop-ins with their text,
-whether the unit was active and enabled, and ``current.json``.
-"""
+"""State of the affected services before a rollout, for the restore."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from sparkfleet.contract.generation import Generation, RolloutRequest
+from sparkfleet.contract.generation import RolloutRequest
+from sparkfleet.contract.rollout import ServiceBefore, StateBefore
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import checks
 from sparkfleet.onhost.state import store, units
+from sparkfleet.onhost.state.journal import Journal
 
 STOP_TIMEOUT_S = 60
-"""Grace for an engine whose own is not on record."""
+"""Grace for an engine without a recorded one."""
 
 
-def look(system: System, request: RolloutRequest) -> dict[str, Any]:
-    """Return the state of all services that the rollout affects."""
-    return {service: look_at(system, service) for service in checks.touched(request)}
+def take(system: System, request: RolloutRequest) -> StateBefore:
+    """Return the state of all services that the rollout affects. Raise ContractError."""
+    return StateBefore({service: of_service(system, service) for service in checks.touched(request)})
 
 
-def look_at(system: System, service: str) -> dict[str, Any]:
-    """Return the state of one service."""
-    unit, path = units.unit_name(service), unit_path(system, service)
+def of_service(system: System, service: str) -> ServiceBefore:
+    """Return the state of one service. Raise ContractError for a record that cannot be read."""
+    path = unit_path(system, service)
     container = system.runtime.find(service)
-    return {
-        "container": container.id if container else "",
-        "running": bool(container and container.running),
-        "active": is_active(system, service),
-        "enabled": systemctl(system, "is-enabled", unit).out.strip() == "enabled",
-        "unit": path.read_text(encoding="utf-8") if path.exists() else None,
-        "drop_ins": {str(file): file.read_text(encoding="utf-8") for file in drop_ins(system, service)},
-        "current": store.current(system.paths.state, service),
-    }
+    return ServiceBefore(
+        container=container.id if container else "",
+        running=bool(container and container.running),
+        active=is_active(system, service),
+        enabled=systemctl(system, "is-enabled", units.unit_name(service)).out.strip() == "enabled",
+        unit=path.read_text(encoding="utf-8") if path.exists() else None,
+        drop_ins={str(file): file.read_text(encoding="utf-8") for file in drop_ins(system, service)},
+        current=store.current(system.paths.state, service),
+    )
+
+
+def recorded(journal: Journal) -> Mapping[str, ServiceBefore]:
+    """Return the recorded state of the affected services; {} before it was recorded."""
+    before = journal.before(StateBefore)
+    return before.services if before else {}
 
 
 def is_active(system: System, service: str) -> bool:
@@ -45,15 +49,9 @@ def is_active(system: System, service: str) -> bool:
     return state in {"active", "activating", "reloading"}
 
 
-def generation(entry: dict[str, Any]) -> Generation | None:
-    """Return the generation that served before, None when none is on record."""
-    return Generation.from_json(entry["current"]) if entry.get("current") else None
-
-
-def stop_timeout(entry: dict[str, Any]) -> int:
+def stop_timeout(before: ServiceBefore) -> int:
     """Return the seconds that this service's engine has to end."""
-    known = generation(entry)
-    return known.stop_timeout_s if known else STOP_TIMEOUT_S
+    return before.current.stop_timeout_s if before.current else STOP_TIMEOUT_S
 
 
 def unit_path(system: System, service: str) -> Path:
@@ -66,7 +64,9 @@ def drop_ins(system: System, service: str) -> tuple[Path, ...]:
     return tuple(file for folder in _beside(system, service) for file in sorted(folder.glob("*.conf")))
 
 
-def write_unit(system: System, service: str, text: str | None, beside: dict[str, str] | None = None) -> bool:
+def write_unit(
+    system: System, service: str, text: str | None, beside: Mapping[str, str] | None = None
+) -> bool:
     """Write unit and drop-ins (by path; None: no unit). Return whether anything changed."""
     path, beside = unit_path(system, service), beside or {}
     found = path.read_text(encoding="utf-8") if path.exists() else None

@@ -1,12 +1,7 @@
-"""The journal of one rollout, in ``swaps/<id>/``: enough to finish it after a kill, and to report it.
+"""The journal of one rollout or another job: enough to finish it after a kill, and to report it.
 
-``events.jsonl`` has one JSON object a line. Each has ``n`` (0, 1, 2 ...), ``at`` (unix time), ``kind``:
-
-- ``step``: ``step`` (check, create, stop, start, gate, promote, restore ...) begins; on disk before it does
-- ``phase``: progress of the engine's start: ``phase``, ``text``, ``seconds`` since its start
-- ``waiting``: no progress for a while: ``text`` is what is waited for, ``seconds``
-- ``note``: information: ``text``
-- ``result``: the end; the same as ``result.json``
+Its directory has the request, ``events.jsonl`` (``contract.rollout.Event``, one a line), the state before any
+change, and the result. A step is on disk before it begins.
 """
 
 from __future__ import annotations
@@ -15,85 +10,83 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sparkfleet.contract.generation import RolloutRequest
+from sparkfleet.contract.codec import Document
+from sparkfleet.contract.rollout import RESULT, STEP, Event
 from sparkfleet.onhost.machine import files
 
 BALLAST = 256 * 1024
-"""Bytes kept aside for the last steps, for a disk that fills up in between."""
+"""Bytes reserved for the last steps, for a disk that fills up in between."""
+
+D = TypeVar("D", bound=Document)
 
 
 class Journal:
-    """One rollout's directory. Events may come from several threads."""
+    """One job's directory. Events may come from several threads."""
 
     def __init__(self, directory: Path, now: Callable[[], float]) -> None:
-        """Open the directory; what was written before is kept and continued."""
+        """Open the directory and continue its events. Raise ContractError for one that cannot be read."""
         self.directory = directory
         self._now = now
         self._lock = threading.Lock()
-        self._events: list[dict[str, Any]] = read_events(directory)
-        self._next = self._events[-1]["n"] + 1 if self._events else 0
+        self._events = read_events(directory)
+        self._next = self._events[-1].n + 1 if self._events else 0
 
-    @property
-    def request(self) -> RolloutRequest:
-        """Return the request."""
-        data = files.read_json(self.directory / "request.json")
-        if data is None:
-            raise FileNotFoundError(self.directory / "request.json")
-        return RolloutRequest.from_json(data)
+    def request(self, kind: type[D]) -> D:
+        """Return the request. Raise ContractError, or FileNotFoundError."""
+        path = self.directory / "request.json"
+        request = files.read_document(kind, path)
+        if request is None:
+            raise FileNotFoundError(path)
+        return request
 
-    @property
-    def result(self) -> dict[str, Any] | None:
-        """Return the result, None while there is none."""
-        return files.read_json(self.directory / "result.json")
+    def result(self, kind: type[D]) -> D | None:
+        """Return the result, None while there is none. Raise ContractError."""
+        return files.read_document(kind, self.directory / "result.json")
 
-    @property
-    def before(self) -> dict[str, Any]:
-        """Return the recorded state of the replaced services; {} before it was recorded."""
-        return files.read_json(self.directory / "before.json") or {}
+    def before(self, kind: type[D]) -> D | None:
+        """Return the state before any change; None before it was recorded. Raise ContractError."""
+        return files.read_document(kind, self.directory / "before.json")
 
-    def keep_before(self, state: dict[str, Any]) -> None:
+    def keep_before(self, state: Document) -> None:
         """Write the state for a restore, and the ballast."""
         files.write_atomic(self.directory / "ballast", "\0" * BALLAST)
-        files.write_json(self.directory / "before.json", state)
+        files.write_json(self.directory / "before.json", state.to_json())
 
-    def last(self, step: str) -> dict[str, Any] | None:
+    def last(self, step: str) -> Event | None:
         """Return the newest event of that step, None when it never began."""
-        for event in reversed(self._events):
-            if event.get("step") == step:
-                return dict(event)
-        return None
+        return next((event for event in reversed(self._events) if event.step == step), None)
 
-    def first(self, step: str) -> dict[str, Any] | None:
+    def first(self, step: str) -> Event | None:
         """Return the oldest event of that step, None when it never began."""
-        return next((dict(event) for event in self._events if event.get("step") == step), None)
+        return next((event for event in self._events if event.step == step), None)
 
     def count(self, step: str) -> int:
         """Return how often a step began."""
-        return sum(event.get("step") == step for event in self._events)
+        return sum(event.step == step for event in self._events)
 
-    def step(self, step: str, text: str = "", **data: Any) -> None:
+    def step(self, step: str, text: str = "", **fields: Any) -> None:
         """Write, synced to disk, that a step begins now."""
-        self._append({"kind": "step", "step": step, "text": text, **data}, sync=True)
+        self._append(STEP, sync=True, step=step, text=text, **fields)
 
-    def log(self, kind: str, text: str, **data: Any) -> None:
-        """Write an event for people. A full disk must not stop a rollout: a failure here is dropped."""
+    def log(self, kind: str, text: str, **fields: Any) -> None:
+        """Write an event for people. A full disk must not stop a job: a failure here is dropped."""
         try:
-            self._append({"kind": kind, "text": text, **data}, sync=False)
+            self._append(kind, sync=False, text=text, **fields)
         except OSError:
             return
 
-    def finish(self, result: dict[str, Any]) -> None:
-        """Write the result: the rollout is finished."""
+    def finish(self, result: Document) -> None:
+        """Write the result: the job is finished."""
         files.remove(self.directory / "ballast")
-        files.write_json(self.directory / "result.json", result)
-        self.log("result", result.get("text", ""), **{k: v for k, v in result.items() if k != "text"})
+        files.write_json(self.directory / "result.json", result.to_json())
+        self.log(RESULT, str(getattr(result, "text", "")), result=result.to_json())
 
-    def _append(self, event: dict[str, Any], *, sync: bool) -> None:
+    def _append(self, kind: str, *, sync: bool, **fields: Any) -> None:
         with self._lock:
-            whole = {"n": self._next, "at": round(self._now(), 3), **event}
-            line = json.dumps(whole)  # ASCII: no character that some reader takes for the end of a line
+            event = Event(self._next, kind, round(self._now(), 3), **fields)
+            line = json.dumps(event.to_json())  # ASCII: no character that some reader takes for a line's end
             try:
                 files.append_line(self.directory / "events.jsonl", line, sync=sync)
             except OSError:
@@ -101,22 +94,25 @@ class Journal:
                     raise
                 files.remove(self.directory / "ballast")
                 files.append_line(self.directory / "events.jsonl", line, sync=sync)
-            self._events.append(whole)
+            self._events.append(event)
             self._next += 1
 
 
-def read_events(directory: Path, since: int = 0) -> list[dict[str, Any]]:
-    """Return the events from number ``since`` on. A torn line (a kill while writing) is left out."""
+def read_events(directory: Path, since: int = 0) -> list[Event]:
+    """Return the events from number ``since`` on; a torn line (a kill while writing) is skipped.
+
+    Raise ContractError for an event of another shape, or of a newer version.
+    """
+    path = directory / "events.jsonl"
     try:
-        text = (directory / "events.jsonl").read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     events = []
     for line in text.split("\n"):
         try:
-            event = json.loads(line)
+            data = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and isinstance(event.get("n"), int) and event["n"] >= since:
-            events.append(event)
-    return events
+        events.append(Event.from_json(data, str(path)))
+    return [event for event in events if event.n >= since]

@@ -6,12 +6,13 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sparkfleet.contract import codec
-from sparkfleet.contract.generation import CurrentGeneration, Generation, PromotedGeneration, RankKey
+from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration, RankKey
+from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
 from sparkfleet.onhost.machine import files
 
 KEPT_GENERATIONS = 5
@@ -56,24 +57,21 @@ def record_path(state: Path, service: str) -> Path:
     return service_directory(state, service) / "current.json"
 
 
-def read_current(state: Path, service: str) -> CurrentGeneration | None:
-    """Return the generation that passed the gate last, None when there is none. Raise ContractError."""
-    return files.read_document(CurrentGeneration, record_path(state, service))
+def current(state: Path, service: str) -> CurrentGeneration | None:
+    """Return the generation that passed the gate last; None when there is no record.
 
-
-def current(state: Path, service: str) -> dict[str, Any] | None:
-    """Return ``current.json`` in the present version; None when there is none, or none that can be read."""
+    Raise ContractError, which names the file, for a record that cannot be read or that a newer sparkfleet
+    wrote: what serves here is unknown then.
+    """
+    path = record_path(state, service)
     try:
-        found = read_current(state, service)
-    except codec.ContractError:
-        return None
-    return found.to_json() if found else None
-
-
-def current_generation(state: Path, service: str) -> Generation | None:
-    """Return the generation that passed the gate last, None when there is none that can be read."""
-    data = current(state, service)
-    return Generation.from_json(data) if data else None
+        return files.read_document(CurrentGeneration, path)
+    except codec.ContractError as error:
+        hint = error.diagnostic.hint or (
+            f"sudo mv {path} {path}.unreadable, then pyinfra INVENTORY deploys/serve.py: "
+            "the plan shows what it can take over"
+        )
+        raise codec.ContractError(replace(error.diagnostic, hint=hint)) from None
 
 
 def services(state: Path) -> tuple[str, ...]:
@@ -81,31 +79,32 @@ def services(state: Path) -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in (state / "services").glob("*/current.json")))
 
 
-def set_current(state: Path, service: str, record: dict[str, Any] | None) -> None:
+def set_current(state: Path, service: str, record: CurrentGeneration | None) -> None:
     """Write ``current.json``; None removes it."""
     path = record_path(state, service)
     if record is None:
         files.remove(path)
-    elif files.read_json(path) != record:
-        files.write_json(path, record)
+    elif files.read_json(path) != record.to_json():
+        files.write_json(path, record.to_json())
 
 
 def cluster_key(state: Path, service: str) -> str:
-    """Return the key that the ranks of a cluster share, of the rollout that made them; "" without one."""
-    record = current(state, service) or {}
-    return files.read_or_default(RankKey, _key_path(state, service, str(record.get("swap", "")))).cluster_key
+    """Return the key that the ranks of a cluster share, of the rollout that created them; "" without one."""
+    record = current(state, service)
+    rollout_id = record.swap if record else ""
+    return files.read_or_default(RankKey, _key_path(state, service, rollout_id)).cluster_key
 
 
 def keep_cluster_key(state: Path, service: str, rollout_id: str, key: str) -> None:
-    """Keep a rollout's key for the supervisors: beside the record, which people and plans read."""
+    """Write a rollout's key for the supervisors: beside the record, which people and plans read."""
     files.write_json(_key_path(state, service, rollout_id), RankKey(key).to_json(), mode=0o600)
 
 
 def forget_cluster_keys(state: Path, service: str, but: str) -> None:
     """Remove the keys of all other rollouts."""
-    kept = _key_path(state, service, but)
-    for path in kept.parent.glob("*.json"):
-        if path != kept:
+    own = _key_path(state, service, but)
+    for path in own.parent.glob("*.json"):
+        if path != own:
             files.remove(path)
 
 
@@ -113,28 +112,31 @@ def _key_path(state: Path, service: str, rollout_id: str) -> Path:
     return service_directory(state, service) / "ranks" / f"{rollout_id}.json"
 
 
-def remember(state: Path, record: dict[str, Any]) -> None:
-    """Keep a promoted generation for a rollback, and the newest few others. Idempotent."""
-    history = service_directory(state, record["service"]) / "generations"
+def remember(state: Path, promoted: PromotedGeneration) -> None:
+    """Keep a promoted generation for a rollback, with the newest few before it. Idempotent."""
+    history = service_directory(state, promoted.service) / "generations"
     known = _numbered(history)
-    last = files.read_json(known[-1]) if known else None
-    if last is None or (last.get("id"), last.get("promoted_at")) != (record["id"], record.get("promoted_at")):
+    last = _readable(known[-1]) if known else None
+    if last is None or (last.id, last.promoted_at) != (promoted.id, promoted.promoted_at):
         number = _number(known[-1]) + 1 if known else 1
-        files.write_json(history / f"{number}-{record['id']}.json", record)
+        files.write_json(history / f"{number}-{promoted.id}.json", promoted.to_json())
         known = _numbered(history)
     for path in known[:-KEPT_GENERATIONS]:
         files.remove(path)
 
 
-def generations(state: Path, service: str) -> tuple[dict[str, Any], ...]:
-    """Return the promoted generations that are kept, newest last."""
-    found = []
-    for path in _numbered(service_directory(state, service) / "generations"):
-        with suppress(codec.ContractError):  # one that cannot be read is no target of a rollback
-            generation = files.read_document(PromotedGeneration, path)
-            if generation:
-                found.append(generation.to_json())
-    return tuple(found)
+def generations(state: Path, service: str) -> tuple[PromotedGeneration, ...]:
+    """Return the promoted generations that are kept and can be read, newest last."""
+    found = (_readable(path) for path in _numbered(service_directory(state, service) / "generations"))
+    return tuple(generation for generation in found if generation)
+
+
+def _readable(path: Path) -> PromotedGeneration | None:
+    """Return a kept generation; None for one that cannot be read, which is no target of a rollback."""
+    try:
+        return files.read_document(PromotedGeneration, path)
+    except codec.ContractError:
+        return None
 
 
 def retire(state: Path, service: str) -> None:
@@ -160,10 +162,18 @@ def unfinished(state: Path) -> tuple[str, ...]:
 
 
 def prune_rollouts(state: Path) -> None:
-    """Remove all but the newest finished rollouts."""
-    finished = [path for path in rollouts(state) if (path / "result.json").exists()]
+    """Remove all but the newest finished rollouts; those that could not be read stay as evidence."""
+    finished = [path for path in rollouts(state) if _has_readable_end(path)]
     for path in finished[:-KEPT_ROLLOUTS]:
         files.remove(path)
+
+
+def _has_readable_end(directory: Path) -> bool:
+    try:
+        result = files.read_document(RolloutResult, directory / "result.json")
+    except codec.ContractError:
+        return False
+    return result is not None and result.outcome != UNREADABLE
 
 
 @contextmanager

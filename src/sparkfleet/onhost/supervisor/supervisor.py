@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import memory, programs, runtime_wait, valve
 from sparkfleet.onhost.machine.system import Question, System
@@ -67,7 +68,7 @@ class Supervisor:
                 code = self._supervise_once()
                 if code is not None:
                     return code
-        except RefusedError as error:
+        except (RefusedError, ContractError) as error:
             self.log(f"sparkfleet: {error}")
             return units.REFUSED
         except RuntimeRefusedError as error:
@@ -124,8 +125,8 @@ class Supervisor:
             raise RefusedError(
                 f"container {self.service} is not managed by sparkfleet: no label io.sparkfleet.service"
             )
-        record = store.current(self.system.paths.state, self.service) or {}
-        promoted = (record.get("container") or {}).get("id")
+        record = store.current(self.system.paths.state, self.service)
+        promoted = record.container_id if record else ""
         if promoted and promoted != container.id:
             raise RefusedError(
                 f"container {self.service} is {container.id[:12]}, the record has {promoted[:12]}: "
@@ -253,7 +254,10 @@ class Supervisor:
         return None
 
     def _answers(self) -> bool:
-        known = store.current_generation(self.system.paths.state, self.service)
+        try:
+            known = store.current(self.system.paths.state, self.service)
+        except ContractError:
+            return False  # it was readable at the start; a running engine is not stopped for it
         if known is None:
             return False
         if self.peers and known.rank and not known.rank.is_head:

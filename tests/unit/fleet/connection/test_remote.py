@@ -72,14 +72,14 @@ class FakeHost:
 
 
 def events(*numbers: int) -> str:
-    return "".join(json.dumps({"n": n, "text": f"event {n}"}) + "\n" for n in numbers)
+    return "".join(json.dumps({"n": n, "kind": "note", "text": f"event {n}"}) + "\n" for n in numbers)
 
 
 RESULT = json.dumps({"n": 9, "kind": "result", "outcome": "promoted"}) + "\n"
 
 
 def followed(host: FakeHost) -> list[int]:
-    return [event["n"] for event in remote.follow(host, "nano-1", lambda _: None)]  # type: ignore[arg-type]
+    return [event.n for event in remote.follow(host, "nano-1", lambda _: None)]  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

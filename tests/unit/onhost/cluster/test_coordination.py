@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
+from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.cluster.messages import PORT
 from sparkfleet.onhost.machine.system import PortOwner
@@ -27,7 +28,7 @@ def cluster(world: World) -> World:
     return world
 
 
-def ask(world: World, rank: int, token: str = TOKEN, **changes: Any) -> dict[str, Any]:
+def ask(world: World, rank: int, token: str = TOKEN, **changes: Any) -> RolloutResult:
     candidate = replace(ranked("img:2", rank), **changes)
     labelled = tuple(
         f"io.sparkfleet.generation={candidate.id}" if word.startswith("io.sparkfleet.generation=") else word
@@ -66,15 +67,15 @@ def worker(world: World, **changes: Any) -> list[str]:
 def test_the_head_leads_all_ranks_to_the_new_generation(cluster: World) -> None:
     cluster.serve(generation())
     heard = worker(cluster)
-    assert ask(cluster, 0)["outcome"] == "promoted"
+    assert ask(cluster, 0).outcome == "promoted"
     assert heard == ["stop", "start", "commit"]
 
 
 def test_nothing_is_touched_when_a_rank_never_says_that_it_is_ready(cluster: World) -> None:
     old = cluster.serve(generation())
     result = ask(cluster, 0)
-    assert result["outcome"] == "refused"
-    assert "spark-02 (10.0.0.2) did not report ready" in result["cause"]
+    assert result.outcome == "refused"
+    assert "spark-02 (10.0.0.2) did not report ready" in result.cause
     assert old.running
     assert len(cluster.boxes) == 1
 
@@ -83,8 +84,8 @@ def test_nothing_is_touched_when_a_rank_has_another_image(cluster: World) -> Non
     old = cluster.serve(generation())
     worker(cluster, prepare={"shared": {"image": "sha256:other", "fingerprint": "make-1"}})
     result = ask(cluster, 0)
-    assert result["outcome"] == "refused"
-    assert "spark-02 (10.0.0.2) has another image" in result["cause"]
+    assert result.outcome == "refused"
+    assert "spark-02 (10.0.0.2) has another image" in result.cause
     assert old.running
 
 
@@ -92,23 +93,23 @@ def test_a_rank_that_fails_takes_all_back_with_its_cause(cluster: World) -> None
     cluster.serve(generation())
     heard = worker(cluster, start={"state": "failed", "cause": "out of memory"})
     result = ask(cluster, 0)
-    assert result["outcome"] == "restored"
-    assert result["cause"] == "spark-02 (10.0.0.2): out of memory"
+    assert result.outcome == "restored"
+    assert result.cause == "spark-02 (10.0.0.2): out of memory"
     assert heard == ["stop", "start", "abort"]
 
 
 def test_who_has_not_the_token_is_not_heard(cluster: World) -> None:
     cluster.serve(generation())
     worker(cluster, prepare={"token": "guess"})
-    assert ask(cluster, 0)["outcome"] == "refused"
+    assert ask(cluster, 0).outcome == "refused"
 
 
 def test_without_its_fabric_address_the_head_touches_nothing(cluster: World) -> None:
     old = cluster.serve(generation())
     cluster.no_fabric = True
     result = ask(cluster, 0)
-    assert result["outcome"] == "refused"
-    assert "cannot listen on 10.0.0.1" in result["cause"]
+    assert result.outcome == "refused"
+    assert "cannot listen on 10.0.0.1" in result.cause
     assert old.running
 
 
@@ -134,7 +135,7 @@ def head(world: World, *words: str, cause: str = "") -> list[str]:
 def test_a_member_promotes_when_the_head_says_so(cluster: World) -> None:
     cluster.serve(generation())
     heard = head(cluster, "stop", "start", "commit")
-    assert ask(cluster, 1)["outcome"] == "promoted"
+    assert ask(cluster, 1).outcome == "promoted"
     assert heard == ["checking", "ready", "stopped", "running", "promoted"]
 
 
@@ -142,15 +143,15 @@ def test_a_member_restores_when_the_head_says_so_and_tells_why(cluster: World) -
     cluster.serve(generation())
     head(cluster, "stop", "start", "abort", cause="wrong answer")
     result = ask(cluster, 1)
-    assert result["outcome"] == "restored"
-    assert result["cause"] == "spark-01 (10.0.0.1): wrong answer"
+    assert result.outcome == "restored"
+    assert result.cause == "spark-01 (10.0.0.1): wrong answer"
 
 
 def test_a_member_that_never_reaches_the_head_touches_nothing(cluster: World) -> None:
     old = cluster.serve(generation())
     result = ask(cluster, 1)
-    assert result["outcome"] == "refused"
-    assert "the head, did not answer" in result["cause"]
+    assert result.outcome == "refused"
+    assert "the head, did not answer" in result.cause
     assert old.running
 
 
@@ -160,8 +161,8 @@ def test_a_member_that_loses_the_head_after_the_stop_restores_by_itself(cluster:
     answered = cluster.others
     cluster.others = lambda *said: None if said[2].get("state") == "running" else answered(*said)
     result = ask(cluster, 1)
-    assert result["outcome"] == "restored"
-    assert "the head, did not answer for 180 s" in result["cause"]
+    assert result.outcome == "restored"
+    assert "the head, did not answer for 180 s" in result.cause
 
 
 TCP = "spark-01:7:7 [0] NCCL INFO Using network Socket"
@@ -184,15 +185,15 @@ def test_tcp_where_rdma_is_wanted_does_not_pass(
     cluster.engines["img:2"].log += f"\n{line}"
     worker(cluster)
     result = ask(cluster, 0, env=env)
-    assert result["outcome"] == outcome
-    assert ("by TCP, not RDMA" in result.get("cause", "")) == (outcome == "restored")
+    assert result.outcome == outcome
+    assert ("by TCP, not RDMA" in result.cause) == (outcome == "restored")
 
 
 def test_a_rank_is_never_changed_by_itself(cluster: World) -> None:
     old = cluster.serve(generation())
     result = ask(cluster, 1, token="")
-    assert result["outcome"] == "refused"
-    assert "nano is a rank of the cluster pair" in result["cause"]
+    assert result.outcome == "refused"
+    assert "nano is a rank of the cluster pair" in result.cause
     assert old.running
 
 
@@ -202,5 +203,5 @@ def test_a_leftover_at_the_ranks_meeting_place_is_named(cluster: World, rank: in
     cluster.foreign_holders[ranks.MASTER_PORT] = PortOwner(77, "vllm serve", "")
     head(cluster, "stop", "start", "commit")
     result = ask(cluster, rank)
-    assert result["outcome"] == outcome
-    assert ("port 29501 is held by vllm serve (pid 77)" in result.get("cause", "")) == (rank == 0)
+    assert result.outcome == outcome
+    assert ("port 29501 is held by vllm serve (pid 77)" in result.cause) == (rank == 0)

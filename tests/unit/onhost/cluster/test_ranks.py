@@ -160,8 +160,8 @@ def test_a_rank_that_ends_in_its_trial_brings_all_back(tmp_path: Path, executor:
     sparks.swap()
     sparks.run(600, lambda: len(sparks.results) == 2)
     assert sparks.outcomes() == ["restored", "restored"]
-    assert "exit code 1" in sparks.results[1 - bad]["cause"]
-    assert f"spark-0{bad + 1}" in sparks.results[1 - bad]["cause"]
+    assert "exit code 1" in sparks.results[1 - bad].cause
+    assert f"spark-0{bad + 1}" in sparks.results[1 - bad].cause
     sparks.run(120, sparks.serves)
     assert sparks.serves()
     assert set(sparks.images()) == {"img:1"}
@@ -174,7 +174,7 @@ def test_where_one_end_brings_all_others_the_head_names_every_one_of_them(tmp_pa
     sparks.swap(delays=(0, 0, 0, 0))
     sparks.run(600, lambda: len(sparks.results) == 4)
     assert sparks.outcomes() == ["restored"] * 4
-    cause = sparks.results[0]["cause"]
+    cause = sparks.results[0].cause
     assert cause.startswith("the engine ended with exit code 1")
     assert [name for name in sparks.names[1:] if f"{name} (10.0.0." in cause] == list(sparks.names[1:])
 
@@ -238,7 +238,7 @@ def test_a_member_that_refuses_is_the_cause_whoever_begins_first(
     sparks.swap(delays=delays)
     sparks.run(600, lambda: len(sparks.results) == 2)
     assert sparks.outcomes() == ["refused", "refused"]
-    assert sparks.results[0]["cause"].startswith("spark-02 (10.0.0.2): disk full: 10 MiB free")
+    assert sparks.results[0].cause.startswith("spark-02 (10.0.0.2): disk full: 10 MiB free")
     assert sparks.starts == []
     assert sparks.serves()
 
@@ -250,7 +250,7 @@ def test_a_member_that_falls_silent_in_the_trial_is_the_cause(tmp_path: Path) ->
     sparks.run(20)
     sparks.all[1].power_off()
     sparks.run(600, lambda: bool(sparks.results))
-    assert "spark-02 (10.0.0.2) did not report" in sparks.results[0]["cause"]
+    assert "spark-02 (10.0.0.2) did not report" in sparks.results[0].cause
 
 
 @pytest.mark.parametrize("reboots", [True, False])
@@ -290,5 +290,5 @@ def test_where_one_engines_end_brings_the_others_all_ends_are_told(tmp_path: Pat
         spark.engines["img:2"].end_s = 8
     sparks.swap(delays=(0, 0))
     sparks.run(600, lambda: len(sparks.results) == 2)
-    assert "; spark-02 (10.0.0.2): the engine ended with exit code 1" in sparks.results[0]["cause"]
-    assert "; spark-01 (10.0.0.1): the engine ended with exit code 1" in sparks.results[1]["cause"]
+    assert "; spark-02 (10.0.0.2): the engine ended with exit code 1" in sparks.results[0].cause
+    assert "; spark-01 (10.0.0.1): the engine ended with exit code 1" in sparks.results[1].cause

@@ -42,7 +42,7 @@ def test_a_change_is_begun_confirmed_carried_out_and_followed(
     assert json.loads(capsys.readouterr().out)["outcome"] == fabric.REMOVED
     assert call(monkeypatch, "fabric-follow", "fabric-1", "--since", "0", "--wait", "1") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert json.loads(lines[-1])["outcome"] == fabric.REMOVED
+    assert json.loads(lines[-1])["result"]["outcome"] == fabric.REMOVED
 
 
 def test_a_change_that_is_given_up_ends_with_another_code(

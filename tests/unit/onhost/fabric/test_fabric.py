@@ -62,7 +62,7 @@ def test_links_get_their_addresses_when_everything_answers(net: Network) -> None
     system = asked(net)
     confirmed(net)
     result = fabric.run(system, "fabric-1")
-    assert result["outcome"] == fabric.LINKED
+    assert result.outcome == fabric.LINKED
     assert net.netdevs["fab0"].addresses == ["192.168.176.1/24"]
     assert net.netdevs["fab1"].addresses == ["192.168.177.1/24"]
     assert net.text == TEXT
@@ -92,7 +92,7 @@ def test_rdma_is_looked_at_and_kept_as_evidence_and_what_the_kernel_does_not_tel
     rdma(net, "rocep1s0f1", "4: ACTIVE")
     system = asked(net, replace(ASKED, rdma=(("fab0", "rocep1s0f1"), ("fab1", "mlx5_1"))))
     confirmed(net)
-    assert fabric.run(system, "fabric-1")["outcome"] == fabric.LINKED
+    assert fabric.run(system, "fabric-1").outcome == fabric.LINKED
     kept = json.loads((net.paths.state / "evidence/fabric-pair.json").read_text())
     assert kept["rdma"] == {
         "fab0": {"device": "rocep1s0f1", "state": "ACTIVE"},
@@ -116,8 +116,8 @@ def everything(net: Network) -> object:
 def returned(net: Network, before: object, cause: str) -> None:
     """Assert that the job went back, for this cause, and that nothing is left of it."""
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
-    assert result["outcome"] == fabric.RETURNED
-    assert cause in result["cause"]
+    assert result.outcome == fabric.RETURNED
+    assert cause in result.cause
     assert everything(net) == before
 
 
@@ -158,7 +158,7 @@ def test_a_cable_that_is_pulled_meanwhile_is_named_and_not_waited_for_to_the_end
     net.hook = pulled
     net.passes = 0
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
-    assert (result["outcome"], "fab0 has no carrier" in result["cause"]) == (fabric.RETURNED, True)
+    assert (result.outcome, "fab0 has no carrier" in result.cause) == (fabric.RETURNED, True)
     assert net.clock - began < ASKED.wait_s / 2
     net.netdevs["fab0"].carrier = True
     assert everything(net) == before
@@ -173,7 +173,7 @@ def test_a_link_that_is_dark_for_a_moment_is_waited_for(net: Network) -> None:
         net.netdevs["fab0"].carrier = now > 1010
 
     net.on_sleep = later
-    assert fabric.run(system, "fabric-1")["outcome"] == fabric.LINKED
+    assert fabric.run(system, "fabric-1").outcome == fabric.LINKED
 
 
 def test_peers_that_come_up_later_are_waited_for(net: Network) -> None:
@@ -185,7 +185,7 @@ def test_peers_that_come_up_later_are_waited_for(net: Network) -> None:
         net.passes = 0 if now < 1020 else 1500 if now < 1022 else 9000
 
     net.on_sleep = later
-    assert fabric.run(system, "fabric-1")["outcome"] == fabric.LINKED
+    assert fabric.run(system, "fabric-1").outcome == fabric.LINKED
 
 
 def lose(net: Network, *, address: bool) -> None:
@@ -237,8 +237,8 @@ def test_a_file_that_netplan_refuses_is_never_put_in_place(net: Network) -> None
     system = asked(net)
     net.refuses = "Error in network definition: unknown key"
     result = fabric.run(system, "fabric-1")
-    assert result["outcome"] == fabric.REFUSED
-    assert "unknown key" in result["cause"]
+    assert result.outcome == fabric.REFUSED
+    assert "unknown key" in result.cause
     assert everything(net) == before
 
 
@@ -287,7 +287,8 @@ def test_a_power_cut_after_any_command_leaves_what_was_or_what_was_asked_for(tmp
             fabric.run(system, "fabric-1")
         net.hook = lambda _: None
         assert fabric.recover(system) == ["fabric-1"]
-        (result,) = [event for event in read_events(fabric.folder(system, "fabric-1")) if "outcome" in event]
+        events = read_events(fabric.folder(system, "fabric-1"))
+        (result,) = [event.result for event in events if event.result]
         done = result["outcome"] == fabric.LINKED
         assert done == (net.text == TEXT)
         if not done:
@@ -321,7 +322,7 @@ def test_leaving_the_cluster_takes_the_file_and_its_addresses_back_and_nothing_e
     net.netdevs["fab0"].addresses.append("10.1.1.1/24")  # by hand
     asked(net, FabricRequest(id="fabric-2"))
     confirmed(net, "fabric-2")
-    assert fabric.run(system, "fabric-2")["outcome"] == fabric.REMOVED
+    assert fabric.run(system, "fabric-2").outcome == fabric.REMOVED
     assert net.netdevs["fab0"].addresses == ["10.1.1.1/24"]
     net.netdevs["fab0"].addresses = []
     net.networkd = "inactive"
@@ -334,7 +335,7 @@ def test_leaving_goes_back_when_management_is_lost_that_nobody_names_any_more(
     net.netdevs["wlP9s9"] = Netdev(["192.168.7.7/24"])  # how the operator comes in; no default route
     system = asked(net, replace(ASKED, management=("wlP9s9",)))
     confirmed(net)
-    assert fabric.run(system, "fabric-1")["outcome"] == fabric.LINKED
+    assert fabric.run(system, "fabric-1").outcome == fabric.LINKED
     before = everything(net)
     asked(net, FabricRequest(id="fabric-2"))
     confirmed(net, "fabric-2")
@@ -345,7 +346,7 @@ def test_leaving_goes_back_when_management_is_lost_that_nobody_names_any_more(
 
     net.hook = take
     result = fabric.run(system, "fabric-2")
-    assert (result["outcome"], "wlP9s9 lost 192.168.7.7/24" in result["cause"]) == (fabric.RETURNED, True)
+    assert (result.outcome, "wlP9s9 lost 192.168.7.7/24" in result.cause) == (fabric.RETURNED, True)
     assert everything(net) == before
 
 
@@ -356,7 +357,7 @@ def test_leaving_is_done_by_the_renderer_that_the_links_were_made_with(net: Netw
     began = len(net.ran)
     asked(net, FabricRequest(id="fabric-2"))
     confirmed(net, "fabric-2")
-    assert fabric.run(system, "fabric-2")["outcome"] == fabric.REMOVED
+    assert fabric.run(system, "fabric-2").outcome == fabric.REMOVED
     said = [words[0] for words in net.ran[began:] if words[0] in {"nmcli", "networkctl"}]
     assert said == ["nmcli"]
 
@@ -371,14 +372,14 @@ def test_a_second_cable_later_does_not_forget_what_the_first_links_were(net: Net
     fabric.run(system, "fabric-2")
     asked(net, FabricRequest(id="fabric-3"))
     confirmed(net, "fabric-3")
-    assert fabric.run(system, "fabric-3")["outcome"] == fabric.REMOVED
+    assert fabric.run(system, "fabric-3").outcome == fabric.REMOVED
     assert [net.netdevs[name].mtu for name in ("fab0", "fab1")] == [1500, 1500]
 
 
 def test_networkmanager_is_asked_for_our_links_alone(net: Network) -> None:
     system = asked(net, replace(ASKED, renderer="NetworkManager"))
     confirmed(net)
-    assert fabric.run(system, "fabric-1")["outcome"] == fabric.LINKED
+    assert fabric.run(system, "fabric-1").outcome == fabric.LINKED
     said = [words for words in net.ran if words[0] == "nmcli"]
     assert said == [
         ("nmcli", "connection", "reload"),
@@ -413,7 +414,7 @@ def test_what_cannot_be_put_back_is_said(net: Network) -> None:
 
     net._run = fails  # type: ignore[method-assign]
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
-    assert "but: ip address add 10.9.9.9/24 dev fab1: no buffer" in result["cause"]
+    assert "but: ip address add 10.9.9.9/24 dev fab1: no buffer" in result.cause
 
 
 def test_asked_twice_a_job_is_started_once_and_one_at_a_time(net: Network) -> None:
@@ -445,13 +446,15 @@ def test_a_job_that_cannot_be_started_leaves_nothing(net: Network) -> None:
 def test_following_ends_with_the_result_or_says_that_the_job_is_lost(net: Network) -> None:
     system = asked(net)
     (event,) = fabric.follow(system, "fabric-1", 0, 1)
-    assert event["outcome"] == "lost"
+    assert event.result
+    assert event.result["outcome"] == "lost"
     confirmed(net)
     fabric.run(system, "fabric-1")
     events = fabric.follow(system, "fabric-1", 0, 1)
-    assert [event.get("step") for event in events[:-1]] == ["apply", "watch", "keep"]
-    assert events[-1]["outcome"] == fabric.LINKED
-    assert fabric.run(system, "fabric-1")["outcome"] == fabric.LINKED  # again: the same answer
+    assert [event.step for event in events[:-1]] == ["apply", "watch", "keep"]
+    assert events[-1].result
+    assert events[-1].result["outcome"] == fabric.LINKED
+    assert fabric.run(system, "fabric-1").outcome == fabric.LINKED  # again: the same answer
 
 
 def test_following_waits_while_the_job_runs(net: Network) -> None:

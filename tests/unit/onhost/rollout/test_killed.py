@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparkfleet.contract.generation import Generation, RolloutRequest
+from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.rollout import rollout
 from sparkfleet.onhost.state import store
@@ -35,7 +35,7 @@ def start(world: World, candidate: Generation) -> None:
     world.points = 0
 
 
-def go_on(world: World, *, reboot: bool) -> dict[str, Any]:
+def go_on(world: World, *, reboot: bool) -> RolloutResult:
     """What systemd does after a kill: starts the program again; after a power cut: boots."""
     world.dies()
     if reboot:
@@ -46,10 +46,10 @@ def go_on(world: World, *, reboot: bool) -> dict[str, Any]:
     return rollout.run(world, "s1")
 
 
-def check_promise(world: World, candidate: Generation, result: dict[str, Any]) -> None:
-    """Exactly one generation serves, supervised, and the books agree with what runs."""
-    new = result["outcome"] == "promoted"
-    assert result["outcome"] in {"promoted", "restored", "interrupted"}, result
+def check_promise(world: World, candidate: Generation, result: RolloutResult) -> None:
+    """Exactly one generation serves, supervised, and the record agree with what runs."""
+    new = result.outcome == "promoted"
+    assert result.outcome in {"promoted", "restored", "interrupted"}, result
     wanted = candidate if new else OLD
     assert [(box.name, box.running) for box in world.boxes.values()] == [(wanted.service, True)]
     box = world.named(wanted.service)
@@ -61,9 +61,9 @@ def check_promise(world: World, candidate: Generation, result: dict[str, Any]) -
     assert (world.paths.units / wanted.unit_name).read_text() == wanted.unit
     assert world.enabled == world.active == {wanted.unit_name}
     assert store.services(world.paths.state) == (wanted.service,)
-    books = store.current(world.paths.state, wanted.service)
-    assert books is not None
-    assert (books["id"], books["container"]["id"]) == (wanted.id, box.id)
+    record = store.current(world.paths.state, wanted.service)
+    assert record is not None
+    assert (record.id, record.container_id) == (wanted.id, box.id)
     assert candidate in {GOOD, QWEN} or not new
 
 
@@ -99,7 +99,7 @@ def test_one_generation_serves_after_a_kill_at_any_point(world: World, name: str
         world.kill_at = -1
         result = go_on(world, reboot=reboot)
         check_promise(world, candidate, result)
-        outcomes.add(result["outcome"])
+        outcomes.add(result.outcome)
     assert outcomes >= ({"interrupted", "restored"} | ({"promoted"} if candidate in {GOOD, QWEN} else set()))
 
 
@@ -114,7 +114,7 @@ def test_one_generation_serves_after_kills_in_a_row(
     """Also a restore and a promotion may be killed, again and again."""
     candidate = CANDIDATES[name]
     start(empty(world), candidate)
-    result: dict[str, Any] | None = None
+    result: RolloutResult | None = None
     reboot = False
     for distance, next_reboot in kills:
         world.kill_at = world.points + distance
@@ -144,10 +144,10 @@ def test_a_kill_before_the_first_deployment_is_promoted_leaves_nothing(world: Wo
             world.kill_at = -1
         result = go_on(world, reboot=False)
         total += 1
-        if result["outcome"] == "promoted":
+        if result.outcome == "promoted":
             assert [box.name for box in world.boxes.values()] == ["nano"]
         else:
-            assert result["outcome"] in {"interrupted", "failed"}
+            assert result.outcome in {"interrupted", "failed"}
             assert not world.boxes
             assert not world.enabled
             assert not list(world.paths.units.glob("*"))
@@ -164,7 +164,7 @@ def test_a_killed_removal_is_finished(world: World) -> None:
             break
         except Killed:
             world.kill_at = -1
-        if go_on(world, reboot=False)["outcome"] == "removed":
+        if go_on(world, reboot=False).outcome == "removed":
             assert not world.boxes
             assert not world.enabled
         else:
@@ -178,7 +178,7 @@ def test_a_swap_that_always_dies_is_given_up_in_the_end(world: World) -> None:
         with pytest.raises(Killed):
             go_on(world, reboot=False)
     world.kill_at = -1
-    assert go_on(world, reboot=False)["outcome"] == "failed"
+    assert go_on(world, reboot=False).outcome == "failed"
 
 
 def test_a_full_disk_in_the_middle_still_ends_the_swap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.generation import LABEL_GENERATION, Gate, Generation, RolloutRequest
+from sparkfleet.contract.generation import LABEL_GENERATION, Gate, Generation, RolloutRequest, convert
+from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.machine.system import PortOwner, Ran
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import read_events
@@ -14,7 +15,7 @@ from tests.unit.onhost.world import TOTAL_MIB, Box, Engine, World, generation
 OLD, NEW, OTHER = generation(), generation(image="img:2"), generation("other", "img:other", port=9000)
 
 
-def ask(world: World, candidate: Generation | None, *replaces: str, **more: Any) -> dict[str, Any]:
+def ask(world: World, candidate: Generation | None, *replaces: str, **more: Any) -> RolloutResult:
     return world.ask(RolloutRequest("s1", candidate, replaces, **more))
 
 
@@ -30,7 +31,7 @@ def test_a_good_candidate_replaces_the_old_generation(world: World) -> None:
     old = world.serve(OLD)
     result = ask(world, NEW, "nano")
     new = world.named("nano")
-    assert result["outcome"] == "promoted"
+    assert result.outcome == "promoted"
     assert new is not None
     assert new.running
     assert new.labels["io.sparkfleet.generation"] == NEW.id
@@ -51,14 +52,14 @@ def test_the_unit_adopts_the_candidate_without_a_restart(world: World) -> None:
 def test_a_promotion_is_written_down_for_plan_and_rollback(world: World) -> None:
     world.serve(OLD)
     ask(world, NEW, "nano", operator="ada@desk")
-    books = store.current(world.paths.state, "nano")
-    assert books is not None
-    assert Generation.from_json(books) == NEW
-    assert books["operator"] == "ada@desk"
-    assert books["gate_result"]["answer"] == "204"
-    assert books["gate_result"]["tokens"] > 0
-    assert [one["id"] for one in books["replaced"]] == [OLD.id]
-    assert [one["id"] for one in store.generations(world.paths.state, "nano")] == [OLD.id, NEW.id]
+    record = store.current(world.paths.state, "nano")
+    assert record is not None
+    assert convert(Generation, record) == NEW
+    assert record.operator == "ada@desk"
+    assert record.gate_result["answer"] == "204"
+    assert record.gate_result["tokens"] > 0
+    assert [one.id for one in record.replaced] == [OLD.id]
+    assert [one.id for one in store.generations(world.paths.state, "nano")] == [OLD.id, NEW.id]
 
 
 def test_downtime_counts_from_the_stop_to_the_first_right_answer(world: World) -> None:
@@ -66,24 +67,25 @@ def test_downtime_counts_from_the_stop_to_the_first_right_answer(world: World) -
     result = ask(world, NEW, "nano")
     stop = 2.0
     start = world.engines["img:2"].ready_s
-    assert stop + start <= result["downtime_s"] <= stop + start + 2 + world.engines["img:2"].completion_s
+    assert result.downtime_s is not None
+    assert stop + start <= result.downtime_s <= stop + start + 2 + world.engines["img:2"].completion_s
 
 
 def test_a_first_deployment_has_no_downtime(world: World) -> None:
     result = ask(world, NEW)
-    assert result["outcome"] == "promoted"
-    assert result["downtime_s"] == 0
+    assert result.outcome == "promoted"
+    assert result.downtime_s == 0
 
 
 def test_another_service_is_replaced_with_its_unit_and_books(world: World) -> None:
     world.serve(OLD)
     world.engines["img:2"].name = "qwen"
     result = ask(world, generation("qwen", "img:2"), "nano")
-    assert result["outcome"] == "promoted"
+    assert result.outcome == "promoted"
     assert [box.name for box in world.boxes.values()] == ["qwen"]
     assert [path.name for path in world.paths.units.iterdir()] == ["sparkfleet-qwen.service"]
     assert store.services(world.paths.state) == ("qwen",)
-    assert [one["id"] for one in store.generations(world.paths.state, "nano")] == [OLD.id]
+    assert [one.id for one in store.generations(world.paths.state, "nano")] == [OLD.id]
 
 
 FAILURES = {
@@ -111,9 +113,9 @@ def test_a_bad_candidate_ends_with_the_old_generation_serving(world: World, name
     old = world.serve(OLD)
     before = picture(world)
     result = ask(world, NEW, "nano")
-    assert result["outcome"] == "restored"
-    assert cause in result["cause"]
-    assert result["serving"] == ["nano"]
+    assert result.outcome == "restored"
+    assert cause in result.cause
+    assert result.serving == ("nano",)
     assert world.serving(8000) is old
     boxes, *rest = picture(world)
     assert rest == list(before[1:])
@@ -125,9 +127,9 @@ def test_what_the_engine_said_is_in_the_result_and_the_evidence(world: World) ->
     world.serve(OLD)
     result = ask(world, NEW, "nano")
     folder = store.rollout_directory(world.paths.state, "s1") / "evidence"
-    assert "unrecognized arguments: --nonsense 1" in result["line"]
-    assert result["exit_code"] == 2
-    assert result["evidence"] == str(folder)
+    assert "unrecognized arguments: --nonsense 1" in result.line
+    assert result.exit_code == 2
+    assert result.evidence == str(folder)
     assert "--nonsense" in (folder / "engine.log").read_text()
     assert (folder / "memory.csv").read_text().startswith("at,available_mib")
 
@@ -142,8 +144,8 @@ def test_a_failed_first_deployment_leaves_nothing_behind(world: World) -> None:
     world.engines["img:2"] = Engine(end_s=3)
     before = picture(world)
     result = ask(world, NEW)
-    assert result["outcome"] == "failed"
-    assert result["serving"] == []
+    assert result.outcome == "failed"
+    assert result.serving == ()
     assert picture(world) == before
 
 
@@ -152,8 +154,8 @@ def test_an_old_generation_that_does_not_come_back_is_said_so(world: World) -> N
     world.engines["img:2"] = Engine(end_s=3)
     world.serve(OLD)
     result = ask(world, NEW, "nano")
-    assert result["outcome"] == "failed"
-    assert "not ready" in result["restore_problems"][0]
+    assert result.outcome == "failed"
+    assert "not ready" in result.restore_problems[0]
     assert world.active == {OLD.unit_name}
 
 
@@ -163,7 +165,7 @@ def test_what_was_stopped_before_stays_stopped_after_a_failure(world: World) -> 
     world.active.clear()
     world.engines["img:2"] = Engine(end_s=3)
     result = ask(world, NEW, "nano")
-    assert result["outcome"] == "failed"
+    assert result.outcome == "failed"
     assert not old.running
     assert old.name == "nano"
 
@@ -181,7 +183,7 @@ def test_the_previous_container_is_made_anew_when_somebody_removed_it_meanwhile(
     world.engines["img:2"] = Engine(end_s=10)
     world.on_tick.append(lambda: (world.boxes.pop(old.id, None) if old.name == "nano.old" else None, None)[1])
     result = ask(world, NEW, "nano")
-    assert result["outcome"] == "restored"
+    assert result.outcome == "restored"
     again = world.named("nano")
     assert again is not None
     assert again.labels["io.sparkfleet.generation"] == OLD.id
@@ -192,15 +194,15 @@ def test_systemd_refusing_the_new_unit_restores_the_old_one(world: World) -> Non
     world.start_refused = "from img:2"
     before = picture(world)[1:]
     result = ask(world, NEW, "nano")
-    assert result["outcome"] == "restored"
-    assert "refused by systemd" in result["cause"]
+    assert result.outcome == "restored"
+    assert "refused by systemd" in result.cause
     assert picture(world)[1:] == before
 
 
 def test_a_first_deployment_that_systemd_refuses_leaves_nothing_behind(world: World) -> None:
     world.start_refused = "from img:2"
     before = picture(world)
-    assert ask(world, NEW)["outcome"] == "failed"
+    assert ask(world, NEW).outcome == "failed"
     assert picture(world) == before
 
 
@@ -208,7 +210,7 @@ def test_an_engine_that_dies_while_its_unit_takes_over_is_not_promoted(world: Wo
     old = world.serve(OLD)
     world.dies_when_adopted = "img:2"
     result = ask(world, NEW, "nano")
-    assert result["outcome"] == "restored"
+    assert result.outcome == "restored"
     assert old.running
 
 
@@ -216,11 +218,11 @@ def test_units_that_used_up_their_starts_are_given_new_ones(world: World) -> Non
     old = world.serve(OLD)
     world.limited = {OLD.unit_name}
     world.engines["img:2"] = Engine(end_s=3)
-    assert ask(world, NEW, "nano")["outcome"] == "restored"
+    assert ask(world, NEW, "nano").outcome == "restored"
     assert old.running
     world.limited = {OLD.unit_name}
     world.engines["img:2"] = Engine()
-    assert world.ask(RolloutRequest("s2", NEW, ("nano",)))["outcome"] == "promoted"
+    assert world.ask(RolloutRequest("s2", NEW, ("nano",))).outcome == "promoted"
 
 
 def test_an_engine_that_survives_its_kill_is_given_up_all_the_same(
@@ -230,8 +232,8 @@ def test_an_engine_that_survives_its_kill_is_given_up_all_the_same(
     world.engines["img:2"] = Engine(ready_s=5, eats_mib_s=30_000)
     monkeypatch.setattr(world, "kill_now", lambda _: None)
     result = ask(world, NEW, "nano")
-    assert result["outcome"] == "restored"
-    assert "below the floor" in result["cause"]
+    assert result.outcome == "restored"
+    assert "below the floor" in result.cause
 
 
 def test_dockerd_going_away_in_the_middle_is_waited_out(world: World) -> None:
@@ -245,7 +247,7 @@ def test_dockerd_going_away_in_the_middle_is_waited_out(world: World) -> None:
 
     world.on_tick.append(dockerd_goes)
     result = ask(world, NEW, "nano")
-    assert result["outcome"] == "restored"
+    assert result.outcome == "restored"
     assert old.running
 
 
@@ -301,8 +303,8 @@ def test_a_swap_that_must_not_begin_touches_nothing(world: World, turn: Any) -> 
     turn(world)
     before = picture(world)
     result = ask(world, NEW, "nano")
-    assert result["outcome"] == "refused"
-    assert REFUSALS[turn] in result["cause"]
+    assert result.outcome == "refused"
+    assert REFUSALS[turn] in result.cause
     assert picture(world) == before
     assert other.running
 
@@ -312,7 +314,7 @@ def test_another_container_than_the_plan_saw_is_a_stale_plan(world: World, expec
     world.serve(OLD)
     before = picture(world)
     result = ask(world, NEW, "nano", expect=(("nano", expected),))
-    assert result["outcome"] == "stale"
+    assert result.outcome == "stale"
     assert picture(world) == before
 
 
@@ -320,8 +322,8 @@ def test_a_device_that_is_not_there_is_refused_before_anything_stops(world: Worl
     world.serve(OLD)
     before = picture(world)
     result = ask(world, replace(NEW, create=("--device", "/dev/no-such:/dev/x", *NEW.create)), "nano")
-    assert result["outcome"] == "refused"
-    assert "no /dev/no-such on" in result["cause"]
+    assert result.outcome == "refused"
+    assert "no /dev/no-such on" in result.cause
     assert picture(world) == before
 
 
@@ -341,7 +343,7 @@ def test_a_gpu_that_does_not_answer_is_refused_before_anything_stops(
     before = picture(world)
     world.driver = seen
     result = ask(world, GPUS, "nano")
-    assert (result["outcome"], result["cause"]) == ("refused", f"the GPU does not answer: {said}")
+    assert (result.outcome, result.cause) == ("refused", f"the GPU does not answer: {said}")
     assert picture(world) == before
 
 
@@ -349,32 +351,32 @@ def test_a_gpu_that_does_not_answer_is_refused_before_anything_stops(
 def test_a_gpu_that_answers_or_that_cannot_be_asked_stops_nothing(world: World, seen: Ran) -> None:
     world.serve(OLD)
     world.driver = seen
-    assert ask(world, GPUS, "nano")["outcome"] == "promoted"
+    assert ask(world, GPUS, "nano").outcome == "promoted"
 
 
 def test_a_service_without_a_gpu_does_not_ask_for_one(world: World) -> None:
     world.driver = Ran(9, "no driver")
-    assert ask(world, NEW)["outcome"] == "promoted"
+    assert ask(world, NEW).outcome == "promoted"
 
 
 def test_too_little_memory_is_refused_when_nothing_gives_any_back(world: World) -> None:
     result = ask(world, generation(image="img:2", need_mib=TOTAL_MIB - 1000))
-    assert result["outcome"] == "refused"
-    assert "memory" in result["cause"]
+    assert result.outcome == "refused"
+    assert "memory" in result.cause
 
 
 def test_memory_of_the_replaced_engine_counts_as_coming_back(world: World) -> None:
     world.serve(OLD)
     result = ask(world, generation(image="img:2", need_mib=100_000), "nano")
-    assert result["outcome"] == "promoted"
+    assert result.outcome == "promoted"
 
 
 def test_memory_that_does_not_come_back_restores_before_the_candidate_starts(world: World) -> None:
     old = world.serve(OLD)
     world.other_memory_mib = 40_000
     result = ask(world, generation(image="img:2", need_mib=100_000), "nano")
-    assert result["outcome"] == "restored"
-    assert "memory was not freed" in result["cause"]
+    assert result.outcome == "restored"
+    assert "memory was not freed" in result.cause
     assert old.running
     assert [box.image for box in world.boxes.values()] == ["img:1"]
 
@@ -384,19 +386,19 @@ def test_declared_draft_tokens_must_be_accepted(world: World, accepts: float, ou
     world.serve(OLD)
     world.engines["img:2"].accepts = accepts
     gate = Gate(timeout_s=120, second_timeout_s=10, speculative=True)
-    assert ask(world, generation(image="img:2", gate=gate), "nano")["outcome"] == outcome
+    assert ask(world, generation(image="img:2", gate=gate), "nano").outcome == outcome
 
 
 def test_a_base_model_is_proven_by_a_plain_completion(world: World) -> None:
     world.engines["img:2"].base_model = True
-    assert ask(world, NEW)["outcome"] == "promoted"
+    assert ask(world, NEW).outcome == "promoted"
 
 
 def test_left_overs_of_an_earlier_swap_are_tidied_up(world: World) -> None:
     world.serve(OLD)
     world.add("nano.next", OLD, running=False)
     world.add("nano.old", OLD, running=False)
-    assert ask(world, NEW, "nano")["outcome"] == "promoted"
+    assert ask(world, NEW, "nano").outcome == "promoted"
     assert [box.name for box in world.boxes.values()] == ["nano"]
 
 
@@ -404,7 +406,7 @@ def test_a_swap_without_a_candidate_removes_the_services(world: World) -> None:
     world.serve(OLD)
     kept = world.serve(OTHER)
     result = ask(world, None, "nano")
-    assert result["outcome"] == "removed"
+    assert result.outcome == "removed"
     assert list(world.boxes.values()) == [kept]
     assert [path.name for path in world.paths.units.iterdir()] == ["sparkfleet-other.service"]
     assert store.services(world.paths.state) == ("other",)
@@ -439,7 +441,7 @@ def test_the_diary_tells_steps_and_phases_in_order(world: World) -> None:
     world.serve(OLD)
     ask(world, NEW, "nano")
     events = read_events(store.rollout_directory(world.paths.state, "s1"))
-    steps = [event["step"] for event in events if event["kind"] == "step"]
+    steps = [event.step for event in events if event.kind == "step"]
     assert steps == ["begin", "check", "create", "created", "stop", "start", "gate", "promote"]
-    assert [event["n"] for event in events] == list(range(len(events)))
-    assert events[-1]["kind"] == "result"
+    assert [event.n for event in events] == list(range(len(events)))
+    assert events[-1].kind == "result"

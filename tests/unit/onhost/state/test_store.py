@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import (
     LABEL_GENERATION,
@@ -21,6 +20,7 @@ from sparkfleet.contract.generation import (
     PromotedGeneration,
     without_generation_label,
 )
+from sparkfleet.contract.rollout import PROMOTED, UNREADABLE, RolloutResult
 from sparkfleet.onhost.machine import files, redact
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal, read_events
@@ -52,14 +52,14 @@ def test_a_torn_line_is_left_out_and_does_not_swallow_the_next(tmp_path: Path) -
         stream.write('{"n": 1, "kind": "st')
     again = Journal(tmp_path, lambda: 2.0)
     again.step("create")
-    assert [(event["n"], event["step"]) for event in read_events(tmp_path)] == [(0, "check"), (1, "create")]
+    assert [(event.n, event.step) for event in read_events(tmp_path)] == [(0, "check"), (1, "create")]
 
 
 def test_events_are_read_from_a_number_on(tmp_path: Path) -> None:
     journal = Journal(tmp_path, lambda: 1.0)
     for step in "abc":
         journal.step(step)
-    assert [event["step"] for event in read_events(tmp_path, since=1)] == ["b", "c"]
+    assert [event.step for event in read_events(tmp_path, since=1)] == ["b", "c"]
 
 
 def test_a_step_is_synced_to_disk_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,21 +80,20 @@ def test_any_text_can_be_told_and_read_back(
     journal = Journal(folder, lambda: 1.0)
     journal.log("note", text)
     journal.log("note", other)
-    assert [event["text"] for event in read_events(folder)] == [text, other]
+    assert [event.text for event in read_events(folder)] == [text, other]
 
 
-def promoted(number: int) -> dict[str, Any]:
-    made = PromotedGeneration(
+def promoted(number: int) -> PromotedGeneration:
+    return PromotedGeneration(
         "nano", "img:1", "org/m", "c1", "nano", 8000 + number, (), "", promoted_at=number
     )
-    return made.to_json()
 
 
 def test_the_last_five_generations_are_kept(tmp_path: Path) -> None:
     for number in range(8):
         store.remember(tmp_path, promoted(number))
-    kept = [one["id"] for one in store.generations(tmp_path, "nano")]
-    assert kept == [promoted(number)["id"] for number in range(3, 8)]
+    kept = [one.id for one in store.generations(tmp_path, "nano")]
+    assert kept == [promoted(number).id for number in range(3, 8)]
 
 
 def test_a_generation_remembered_twice_is_there_once(tmp_path: Path) -> None:
@@ -103,36 +102,54 @@ def test_a_generation_remembered_twice_is_there_once(tmp_path: Path) -> None:
     assert len(store.generations(tmp_path, "nano")) == 1
 
 
-def test_a_generation_that_cannot_be_read_is_nothing_to_go_back_to(tmp_path: Path) -> None:
+def test_a_generation_that_cannot_be_read_is_no_target_of_a_rollback(tmp_path: Path) -> None:
     store.remember(tmp_path, promoted(1))
     history = tmp_path / "services" / "nano" / "generations"
-    (history / "2-of-later.json").write_text(json.dumps({**promoted(2), "version": 99}))
+    (history / "2-of-later.json").write_text(json.dumps({**promoted(2).to_json(), "version": 99}))
     (history / "3-broken.json").write_text("[1]")
-    assert [one["port"] for one in store.generations(tmp_path, "nano")] == [8001]
+    assert [one.port for one in store.generations(tmp_path, "nano")] == [8001]
 
 
-@pytest.mark.parametrize("text", ["[]", "{", "", '{"version": 99}', '{"service": 1}'])
-def test_a_record_that_cannot_be_read_is_named_and_is_no_record(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["[]", "{", "", '{"service": 1}'])
+def test_a_record_that_cannot_be_read_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "services" / "nano" / "current.json"
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    with pytest.raises(ContractError, match=re.escape(str(path))):
-        store.read_current(tmp_path, "nano")
+    with pytest.raises(ContractError) as caught:
+        store.current(tmp_path, "nano")
+    error = caught.value.diagnostic
+    assert (error.location, error.code) == (str(path), codec.SHAPE)
+    assert error.hint.startswith(f"sudo mv {path} ")
+
+
+def test_a_record_of_a_newer_version_is_an_error_with_the_version_and_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "services" / "nano" / "current.json"
+    files.write_json(path, {"version": 99})
+    with pytest.raises(ContractError) as caught:
+        store.current(tmp_path, "nano")
+    error = caught.value.diagnostic
+    assert (error.location, error.code, error.hint) == (str(path), codec.NEWER, codec.NEWER_HINT)
+    assert "version 99" in error.message
+
+
+def test_no_record_is_no_error(tmp_path: Path) -> None:
     assert store.current(tmp_path, "nano") is None
 
 
-def test_the_last_ten_finished_swaps_are_kept_and_unfinished_ones_always(tmp_path: Path) -> None:
-    for number in range(14):
+def test_the_last_ten_finished_rollouts_are_kept_and_unfinished_or_unreadable_ones_always(
+    tmp_path: Path,
+) -> None:
+    for number in range(16):
         folder = store.rollout_directory(tmp_path, f"s{number}")
         files.write_json(folder / "request.json", {})
         os.utime(folder / "request.json", (number, number))
+        outcome = UNREADABLE if number == 1 else PROMOTED
         if number:
-            files.write_json(folder / "result.json", {})
+            files.write_json(folder / "result.json", RolloutResult(outcome).to_json())
+    (store.rollout_directory(tmp_path, "s2") / "result.json").write_text("[]")
     store.prune_rollouts(tmp_path)
-    assert [path.name for path in store.rollouts(tmp_path)] == [
-        "s0",
-        *(f"s{number}" for number in range(4, 14)),
-    ]
+    kept = ["s0", "s1", "s2", *(f"s{number}" for number in range(6, 16))]
+    assert [path.name for path in store.rollouts(tmp_path)] == kept
     assert store.unfinished(tmp_path) == ("s0",)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.supervisor.supervisor import ENDED, STOPPED, Supervisor
 from tests.unit.onhost.world import Box, Engine, World, generation
@@ -210,3 +211,23 @@ def test_the_engines_output_goes_to_the_journal(world: World, box: Box) -> None:
     after(world, 5, guard.stop.set)
     guard.run()
     assert {"first line", "second line"} <= set(world.said)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"version": 99}'])
+def test_a_record_that_cannot_be_read_starts_nothing_and_is_not_tried_again(
+    world: World, box: Box, text: str
+) -> None:
+    path = store.record_path(world.paths.state, "nano")
+    path.write_text(text)
+    guard = make(world)
+    assert guard.run() == units.REFUSED
+    assert (box.starts, world.said[-1].startswith(f"sparkfleet: {path}: ")) == (0, True)
+
+
+def test_a_record_that_becomes_unreadable_stops_no_running_engine(world: World, box: Box) -> None:
+    path = store.record_path(world.paths.state, "nano")
+    guard = make(world)
+    after(world, 3, lambda: files.write_json(path, {"version": 99}))
+    after(world, 60, guard.leave.set)
+    assert guard.run() == units.ADOPT_AGAIN
+    assert box.running

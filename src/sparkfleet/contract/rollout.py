@@ -1,0 +1,178 @@
+"""Messages and files of a rollout beside its request: events, state before it, result; and small changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from sparkfleet.contract.codec import Document, Json, Migration
+from sparkfleet.contract.generation import CurrentGeneration, Generation
+
+STEP, PHASE, WAITING, NOTE, RESULT = "step", "phase", "waiting", "note", "result"
+"""Kinds of events."""
+PROMOTED, RESTORED, FAILED, REMOVED, INTERRUPTED = "promoted", "restored", "failed", "removed", "interrupted"
+REFUSED, STALE, UNREADABLE, LOST = "refused", "stale", "unreadable", "lost"
+"""Outcomes of a rollout. ``lost``: the operator does not know it."""
+SUCCEEDED = frozenset({PROMOTED, REMOVED})
+
+
+def _nested_result(data: Json) -> Json:
+    """Migrate version 1: the result's fields were those of its event."""
+    if data.get("kind") == RESULT:
+        data["result"] = {key: value for key, value in data.items() if key not in {"n", "at", "kind"}}
+    return data
+
+
+@dataclass(frozen=True)
+class Event(Document):
+    """A line of ``events.jsonl``, and of what ``follow`` prints: progress of a rollout or another job."""
+
+    NAME = "event"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _nested_result}
+
+    n: int
+    """0, 1, 2 ... within the job."""
+    kind: str
+    at: float = 0.0
+    """Unix time."""
+    text: str = ""
+    step: str = ""
+    """Of a ``step``: check, create, stop, start, gate, promote, restore ..."""
+    phase: str = ""
+    seconds: float | None = None
+    """Since the engine's start."""
+    have: int = 0
+    total: int = 0
+    """Bytes."""
+    fetched: int = 0
+    """Bytes that were transferred: the rest was there already."""
+    container: str = ""
+    """Id of the candidate's container."""
+    record: CurrentGeneration | None = None
+    """Of the promotion: the new record of the service."""
+    cause: str = ""
+    remedy: str = ""
+    line: str = ""
+    exit_code: int | None = None
+    """Of a rollback: why the candidate failed."""
+    stalled: bool = False
+    """The job's program does not run."""
+    result: Mapping[str, Any] | None = None
+    """Of a ``result``, the last event: the document that the job's ``result.json`` has."""
+
+    def to_json(self) -> Json:
+        """Return the JSON object without fields that have their defaults: a journal has many events."""
+        defaults = {one.name: one.default for one in fields(self)}
+        whole = super().to_json()
+        return {key: value for key, value in whole.items() if key not in defaults or value != defaults[key]}
+
+
+@dataclass(frozen=True)
+class ServiceBefore:
+    """State of an affected service before a rollout."""
+
+    container: str = ""
+    """Id; "" = none."""
+    running: bool = False
+    active: bool = False
+    """systemd keeps it running."""
+    enabled: bool = False
+    unit: str | None = None
+    """Text of the unit; None = no unit."""
+    drop_ins: Mapping[str, str] = field(default_factory=dict)
+    """Text of the unit's drop-ins by their paths."""
+    current: CurrentGeneration | None = None
+
+
+def _by_service(data: Json) -> Json:
+    """Migrate version 1: the file had the services alone."""
+    return {"services": data}
+
+
+@dataclass(frozen=True)
+class StateBefore(Document):
+    """State of the affected services before a rollout: ``before.json``, for the restore."""
+
+    NAME = "state before a rollout"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _by_service}
+
+    services: Mapping[str, ServiceBefore]
+
+
+@dataclass(frozen=True)
+class RolloutResult(Document):
+    """End of a rollout: ``result.json``."""
+
+    NAME = "result of a rollout"
+
+    outcome: str
+    id: str = ""
+    service: str = ""
+    """The candidate's; without one those that were removed."""
+    generation: str = ""
+    """Id of the candidate."""
+    replaced: tuple[str, ...] = ()
+    """Services that the rollout stopped or removed."""
+    began_at: float | None = None
+    ended_at: float = 0.0
+    """Unix times."""
+    text: str = ""
+    """The result in one sentence."""
+    cause: str = ""
+    remedy: str = ""
+    line: str = ""
+    """The last lines of the engine's log."""
+    exit_code: int | None = None
+    evidence: str = ""
+    """Directory with log, memory and requests of a candidate that failed."""
+    serving: tuple[str, ...] = ()
+    """Services that were restored and passed their gates."""
+    restore_problems: tuple[str, ...] = ()
+    downtime_s: float | None = None
+    """Seconds without a serving engine; None: nothing serves, or nothing was stopped."""
+    gate_result: Mapping[str, Any] | None = None
+    """Measurements of the gate."""
+
+
+@dataclass(frozen=True)
+class RolloutStarted(Document):
+    """Response to a rollout request: the rollout that runs now, or why it did not start."""
+
+    NAME = "response to a rollout request"
+
+    rollout: str = ""
+    """Its id; that of another rollout, when that one is in progress."""
+    text: str = ""
+    error: str = ""
+
+
+def _bare_generation(data: Json) -> Json:
+    """Migrate version 1: the request was the generation, alone or with its key."""
+    return {"generation": data.get("generation", data)}
+
+
+@dataclass(frozen=True)
+class RepairRequest(Document):
+    """Make unit and record of a service those of a generation, without another container."""
+
+    NAME = "repair request"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _bare_generation}
+
+    generation: Generation
+
+
+@dataclass(frozen=True)
+class ServiceChanged(Document):
+    """Response to the repair, stop or removal of a service."""
+
+    NAME = "response to a change of a service"
+
+    service: str
+    text: str = ""
+    generation: str = ""
+    changed: bool = False
+    """The unit was not as declared."""
