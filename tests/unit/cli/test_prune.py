@@ -14,11 +14,12 @@ from click.testing import CliRunner, Result
 from sparkfleet import fleet
 from sparkfleet.cli import cli
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import StageResult
 from sparkfleet.errors import SparkfleetError
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.test_prune import HOST, disk
 
-DONE = {"outcome": "staged", "removed": 4, "freed": 30 << 30, "stayed": []}
+DONE = StageResult("staged", removed=4, freed=30 << 30)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_asked_it_removes_and_says_what_came_free(ask: Any) -> None:
 
 def test_what_stayed_is_exit_code_1_with_its_reason_for_programs(ask: Any) -> None:
     stayed = [{"name": "x", "why": "open in a process"}]
-    said = ask("--yes", "--json", result={**DONE, "stayed": stayed})
+    said = ask("--yes", "--json", result=replace(DONE, stayed=tuple(stayed)))
     assert said.exit_code == 1
     assert json.loads(said.stdout)["hosts"][0]["result"]["stayed"] == stayed
 

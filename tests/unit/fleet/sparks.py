@@ -12,6 +12,7 @@ import pytest
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.codec import Document
+from sparkfleet.contract.stage import StageResult
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.fleet.run.fleet_run import FleetRun
@@ -74,10 +75,10 @@ class Sparks:
         """Return what the calls of a program gave to it."""
         return [data for call, data in zip(self.calls, self.sent, strict=True) if call[1] == program]
 
-    def watch(self, act: executor.RunContext, job: str, subject: str) -> dict[str, Any]:
+    def watch(self, act: executor.RunContext, job: str, subject: str) -> StageResult:
         assert subject == "fetch"
         assert any(call[:2] == (act.host.name, "stage") for call in self.calls), f"{job} was not begun"
-        return self.results.pop(0) if self.results else {"outcome": "staged"}
+        return StageResult.from_json(self.results.pop(0) if self.results else {"outcome": "staged"})
 
 
 def patched(monkeypatch: pytest.MonkeyPatch, sparks: Sparks) -> Sparks:
@@ -85,7 +86,7 @@ def patched(monkeypatch: pytest.MonkeyPatch, sparks: Sparks) -> Sparks:
     monkeypatch.setattr(remote, "program", sparks.program)
     monkeypatch.setattr(spark_plan, "declared", lambda host: sparks.declared[host.name])
 
-    def watch(act: executor.RunContext, job: str, subject: str) -> dict[str, Any]:
+    def watch(act: executor.RunContext, job: str, subject: str, _: type[StageResult]) -> StageResult:
         return sparks.watch(act, job, subject)
 
     monkeypatch.setattr(executor.RunContext, "watch", watch)

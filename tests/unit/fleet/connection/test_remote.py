@@ -105,7 +105,7 @@ def test_what_a_login_shell_says_is_no_event() -> None:
 
 
 def test_a_job_whose_program_does_not_run_is_let_go_on() -> None:
-    stalled = json.dumps({"n": 1, "text": "its program does not run", "stalled": True})
+    stalled = json.dumps({"n": 1, "kind": "waiting", "text": "its program does not run", "stalled": True})
     host = FakeHost([events(0), stalled, "", events(1), RESULT])
     assert followed(host) == [0, 1, 1, 9]
     assert "resume nano-1" in host.asked[2]

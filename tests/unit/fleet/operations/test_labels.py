@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.config.resolved import Host, Prepare
+from sparkfleet.contract.rollout import RESULT, Event
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import docker_install, fabric, host, service, verification
 from sparkfleet.fleet.run import executor, fleet_run, spark_plan
@@ -100,7 +101,9 @@ class _Run:
         patch = monkeypatch.setattr
         patch(remote, "run", self._record("run", answer))
         patch(remote, "program", self._record("program", answer))
-        patch(remote, "follow", lambda *_: iter([{"outcome": "staged", "changed": {}}]))
+        patch(
+            remote, "follow", lambda *_: iter([Event(0, RESULT, result={"outcome": "staged", "changed": {}})])
+        )
         patch(fleet_run, "plan_rest", lambda *_: None)
         patch(spark_plan, "login_user", lambda _: USER)
         patch(downloads, "_begun", self._fetch)

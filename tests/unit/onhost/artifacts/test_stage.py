@@ -140,7 +140,7 @@ def test_a_job_that_ended_without_a_word_is_told_as_lost(
     monkeypatch.setattr(jobs, "is_going_on", lambda _: False)
     (tmp_path / "jobs" / "stage-1").mkdir(parents=True)
     assert stage.follow("stage-1", Paths(state=tmp_path), 0, 0.2) == 0
-    assert json.loads(capsys.readouterr().out)["outcome"] == "lost"
+    assert json.loads(capsys.readouterr().out)["result"]["outcome"] == "lost"
 
 
 def request(**parts: Any) -> StageRequest:
