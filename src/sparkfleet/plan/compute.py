@@ -149,7 +149,7 @@ def _recreated(host: Host, observed: Observed) -> ChangeSet | None:
 
 def _removal(name: str, observed: Observed) -> ChangeSet:
     changes = _removed_fields(name, observed)
-    operation = RemoveService(name, changes, replaces=(name,), expect=_expected((name,), observed))
+    operation = RemoveService(name, changes=changes, replaces=(name,), expect=_expected((name,), observed))
     return ChangeSet(name, (operation,), title=name)
 
 
@@ -211,7 +211,7 @@ def _service(
         unit = service_changes.unit_changes(generation, observed.units.get(generation.unit_name), own.running)
         gate = service_changes.gate_changes(generation.gate, record)
         changes = (*unit, *gate, *records.missing_record(generation, record))
-        update = UpdateService(service.name, changes, records.live_generation(generation, record))
+        update = UpdateService(service.name, records.live_generation(generation, record), changes=changes)
         operations = (*fetched, update) if changes else tuple(fetched)
         title = service.name
         if not operations:
@@ -293,7 +293,7 @@ def _rollout(
     measured = passed.get("ready_s", 0) + passed.get("first_s", 0)
     operation = (ReplaceService if base else CreateService)(
         service.name,
-        tuple(changes) or (_RESTARTED,),
+        changes=tuple(changes) or (_RESTARTED,),
         generation=desired,
         replaces=replaces,
         expect=_expected((service.name, *replaces), observed),

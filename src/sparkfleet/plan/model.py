@@ -117,6 +117,10 @@ class Operation(ABC):
         """Return the seconds without service, as measured at the last start; None: none, or unknown."""
         return None
 
+    def effect(self) -> Operation:
+        """Return what it changes on this host, without notes: equal means the same change."""
+        return self
+
     def essence(self) -> object:
         """Return what is equal on hosts where it does the same, regardless of names and free space."""
         return (self.type, self.fields())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from sparkfleet.config.resolved import Weights
@@ -174,7 +174,22 @@ class EnsureDirectory(Operation):
 
 
 @dataclass(frozen=True)
-class ApplyResource(Operation):
+class ComparedOperation(Operation):
+    """An operation whose fields are known from a comparison."""
+
+    changes: tuple[FieldChange, ...] = field(kw_only=True)
+
+    def fields(self) -> tuple[FieldChange, ...]:
+        """Return the fields that differ."""
+        return self.changes
+
+    def effect(self) -> Operation:
+        """Return the operation without the notes of its fields."""
+        return replace(self, changes=tuple(replace(one, note="") for one in self.changes))
+
+
+@dataclass(frozen=True)
+class ApplyResource(ComparedOperation):
     """Make a declared resource of the host as declared."""
 
     type: ClassVar[str] = "apply_resource"
@@ -187,15 +202,10 @@ class ApplyResource(Operation):
     resource: str
     key: str
     declared: Resource
-    changes: tuple[FieldChange, ...]
-
-    def fields(self) -> tuple[FieldChange, ...]:
-        """Return the fields that differ."""
-        return self.changes
 
 
 @dataclass(frozen=True)
-class RevertResource(Operation):
+class RevertResource(ComparedOperation):
     """Restore what a resource was before sparkfleet changed it: it is no longer declared."""
 
     type: ClassVar[str] = "revert_resource"
@@ -207,16 +217,11 @@ class RevertResource(Operation):
 
     resource: str
     key: str
-    changes: tuple[FieldChange, ...]
 
     @property
     def id(self) -> str:
         """Return the resource's identity: kind and key."""
         return f"{self.resource} {self.key}"
-
-    def fields(self) -> tuple[FieldChange, ...]:
-        """Return the fields that are restored."""
-        return self.changes
 
 
 @dataclass(frozen=True)
@@ -237,18 +242,13 @@ class UserDeployOperation(Operation):
 
 
 @dataclass(frozen=True)
-class ConfigureFabric(Operation):
+class ConfigureFabric(ComparedOperation):
     """Configure the fabric links, and restore them where a peer does not answer; or remove them."""
 
     type: ClassVar[str] = "configure_fabric"
     step: ClassVar[Step] = Step.FABRIC
 
     request: FabricRequest
-    changes: tuple[FieldChange, ...]
-
-    def fields(self) -> tuple[FieldChange, ...]:
-        """Return what changes on the links and in netplan's file."""
-        return self.changes
 
 
 @dataclass(frozen=True)
@@ -385,7 +385,7 @@ class FetchWeights(FetchOperation):
 
 
 @dataclass(frozen=True)
-class ServiceOperation(Operation):
+class ServiceOperation(ComparedOperation):
     """A change of one service."""
 
     step: ClassVar[Step] = Step.SERVICE
@@ -394,11 +394,6 @@ class ServiceOperation(Operation):
     }
 
     service: str
-    changes: tuple[FieldChange, ...]
-
-    def fields(self) -> tuple[FieldChange, ...]:
-        """Return the fields that differ."""
-        return self.changes
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,13 @@ def operations(host: Host, observed: Observed) -> tuple[list[Operation], list[No
         differences = kind.differences(resource, observed.items.live[resource.id], context)
         if differences:
             planned, changes = kind.planned(resource, differences), _changes(resource.kind, differences)
-            found.append(ApplyResource(resource.kind, resource.key, planned, changes))
+            found.append(ApplyResource(resource.kind, resource.key, planned, changes=changes))
     ids = {resource.id for resource in resources}
     for name, recorded in observed.items.record.items():
         if name not in ids:
             entry = Applied(**recorded)
             differences = registry.kind(entry.kind).reverted_differences(entry, observed.items.live[name])
-            found.append(RevertResource(entry.kind, entry.key, _changes(entry.kind, differences)))
+            found.append(RevertResource(entry.kind, entry.key, changes=_changes(entry.kind, differences)))
     return found, _notes(resources, observed) if found else []
 
 

@@ -124,7 +124,7 @@ def refuse_stale(acting: RunContext) -> None:
     now = spark_plan.fresh_plan(acting.host, acting.run.steps)
     if now.unknown and not shown.unknown:
         raise FailedError(now.unknown)
-    if _essence(now) == _essence(shown):
+    if _effects(now) == _effects(shown):
         return
     raise FailedError(
         Diagnostic(
@@ -137,10 +137,14 @@ def refuse_stale(acting: RunContext) -> None:
     )
 
 
-def _essence(plan: HostPlan) -> object:
-    """Return what must be equal for a plan to be current: all but notes and bytes on disk."""
+def _effects(plan: HostPlan) -> object:
+    """Return what must be equal for a plan to be current: what the operations change, not notes and sizes."""
     change_sets = [
-        (change_set.subject, change_set.blocked is not None, change_set.operations)
+        (
+            change_set.subject,
+            change_set.blocked is not None,
+            tuple(operation.effect() for operation in change_set.operations),
+        )
         for change_set in plan.change_sets
         if not change_set.of_step(Step.USER_DEPLOY)  # pyinfra compares these again by itself
     ]

@@ -45,7 +45,7 @@ def fabric_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     )
     title = f"fabric of {member.cluster}"
     request = _request(member, seen, found)
-    operations = (ConfigureFabric(request, changes),) if changes else ()
+    operations = (ConfigureFabric(request, changes=changes),) if changes else ()
     return ChangeSet("fabric", operations, title, notes, blocked)
 
 
@@ -86,7 +86,7 @@ def _removal(observed: Observed) -> ChangeSet | None:
         return None
     note = "with the addresses that it assigned"
     gone = FieldChange(Action.REMOVE, "netplan", old=netplan.PATH, note=note)
-    return ChangeSet("fabric", (ConfigureFabric(FabricRequest(), (gone,)),), "fabric")
+    return ChangeSet("fabric", (ConfigureFabric(FabricRequest(), changes=(gone,)),), "fabric")
 
 
 def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[FieldChange, ...]:

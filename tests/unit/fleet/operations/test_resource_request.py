@@ -32,7 +32,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def applied(resource: Resource) -> ApplyResource:
-    return ApplyResource(resource.kind, resource.key, resource, ())
+    return ApplyResource(resource.kind, resource.key, resource, changes=())
 
 
 def requested(resources: tuple[Resource, ...], *operations: Operation) -> ResourceRequest:
@@ -43,7 +43,7 @@ def requested(resources: tuple[Resource, ...], *operations: Operation) -> Resour
 
 
 def test_the_operations_of_the_plan_are_requested_and_all_declared_resources_are_named() -> None:
-    found = requested((SYSCTL, LOGIN), applied(SYSCTL), RevertResource("package", "htop", ()))
+    found = requested((SYSCTL, LOGIN), applied(SYSCTL), RevertResource("package", "htop", changes=()))
     assert [one.key for one in found.apply] == ["vm.swappiness"]
     assert found.revert == ("package htop",)
     assert found.declared == ("sysctl vm.swappiness", "login nvcr.io")
