@@ -71,7 +71,7 @@ class OnHost:
             service=service, image=reference, model=MODEL.repo, revision=MODEL.commit(MODEL.commits[-1]),
             served_name=service, port=port, create=(*options, reference, *args),
             unit=units.service_unit(service, f"{service} serving {MODEL.repo}", floor, 10),
-            floor_mib=floor, stop_timeout_s=10,
+            engine="vllm", floor_mib=floor, stop_timeout_s=10,
             gate=changes.pop("gate", Gate(timeout_s=40, second_timeout_s=4)), **changes,
         )  # fmt: skip
         return replace(made, create=("--label", f"{LABEL_GENERATION}={made.id}", *made.create))

@@ -11,15 +11,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from typing import Any, ClassVar, TypeVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, plain, secret, stored_as
 
 STATE_DIR = "/var/lib/sparkfleet"
 """State of sparkfleet on a Spark. 0755 root; secrets are in ``/run/sparkfleet``."""
-
-DEFAULT_ENGINE = "vllm"
-"""Engine of records and host files that name none."""
 
 LABEL_SERVICE = "io.sparkfleet.service"
 LABEL_GENERATION = "io.sparkfleet.generation"
@@ -78,11 +77,29 @@ class Rank:
         return f"{self.hosts[rank]} ({self.addresses[rank]})"
 
 
+@cache
+def _version_1() -> Mapping[str, str]:
+    """Return the engine of generations of version 1 that name none, and their key of its version."""
+    text = resources.files(__package__).joinpath("generation_1.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def _name_engine(data: Json) -> Json:
+    old = _version_1()
+    return {
+        **data,
+        "engine": data.get("engine", old["engine"]),
+        "engine_version": data.get(old["engine_version"], ""),
+    }
+
+
 @dataclass(frozen=True)
 class Generation(Document):
     """One service, rendered: what the Spark needs to create, start, gate and restart it."""
 
     NAME = "generation"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _name_engine}
 
     service: str
     """Name of the container, and of the unit ``sparkfleet-<service>.service``."""
@@ -96,10 +113,12 @@ class Generation(Document):
     """argv after ``docker create --name NAME``: options, image, command. Has the two labels."""
     unit: str
     """Whole text of the systemd unit."""
+    engine: str
+    """Name of the engine: a folder of ``sparkfleet.engines``."""
     gate: Gate = field(default_factory=Gate)
     recipe: str = ""
-    vllm: str = ""
-    """vLLM version inside the image, as far as known."""
+    engine_version: str = ""
+    """Engine version inside the image, as far as known."""
     floor_mib: int = 2048
     """MemAvailable (MiB) below which the watchdog kills the engine."""
     need_mib: int = 0
@@ -110,8 +129,6 @@ class Generation(Document):
     env: tuple[tuple[str, str], ...] = ()
     rank: Rank | None = None
     """Its position in a cluster; None: a single Spark serves."""
-    engine: str = DEFAULT_ENGINE
-    """Name of the engine: a folder of ``sparkfleet.engines``."""
 
     @property
     def unit_name(self) -> str:
@@ -123,8 +140,10 @@ class Generation(Document):
         """Return 12 hex digits over everything whose change needs a new container or unit (not the gate)."""
         spec = {one.name: getattr(self, one.name) for one in dataclasses.fields(Generation)}
         del spec["gate"], spec["rank"]
-        if self.engine == DEFAULT_ENGINE:
-            del spec["engine"]  # records without an engine keep their id
+        old = _version_1()  # whose ids stay
+        spec[old["engine_version"]] = spec.pop("engine_version")
+        if self.engine == old["engine"]:
+            del spec["engine"]
         if self.rank is not None:
             spec["rank"] = plain(self.rank)
         spec["create"] = without_generation_label(self.create)

@@ -128,7 +128,7 @@ def generation(
         ),
         gate=service.gate,
         recipe=service.recipe,
-        vllm=service.image.engine_version,
+        engine_version=service.image.engine_version,
         floor_mib=floor_mib,
         stop_timeout_s=stop_timeout_s,
         argv=engine.args(service),

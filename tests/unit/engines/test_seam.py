@@ -13,13 +13,6 @@ from sparkfleet import engines
 SOURCE = Path(engines.__file__).parents[1]
 NAMES = ("vllm", "llamacpp", "llama.cpp")
 
-ALLOWED: dict[str, set[str]] = {
-    # The default of records and files that name no engine, and a key of records that hosts keep.
-    "contract/generation.py": {"vllm"},
-    "plan/desired.py": {"vllm"},
-}
-"""Paths below ``src/sparkfleet`` -> what they name, and why; it only gets shorter."""
-
 
 def docstrings(tree: ast.AST) -> set[int]:
     """Return the ids of the nodes that are prose: strings that stand as statements."""
@@ -48,4 +41,4 @@ OUTSIDE = sorted(path for path in SOURCE.rglob("*.py") if SOURCE / "engines" not
 
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_code_outside_engines_names_an_engine(path: Path) -> None:
-    assert named(path) == ALLOWED.get(str(path.relative_to(SOURCE)), set())
+    assert named(path) == set()

@@ -550,7 +550,8 @@ def generation(service: str = "nano", image: str = "img:1", **changes: object) -
     text = units.service_unit(service, f"{service} from {image}", 2048, 60)
     values: dict[str, object] = {
         "service": service, "image": image, "model": "org/model", "revision": "abc", "served_name": service,
-        "port": 8000, "unit": text, "gate": Gate(timeout_s=120, second_timeout_s=10), **changes,
+        "port": 8000, "engine": "vllm", "unit": text, "gate": Gate(timeout_s=120, second_timeout_s=10),
+        **changes,
     }  # fmt: skip
     labels = (f"{LABEL_SERVICE}={service}",)
     bare = Generation(**{**values, "create": (*labels, image)})  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def test_any_text_can_be_told_and_read_back(
 
 def promoted(number: int) -> PromotedGeneration:
     return PromotedGeneration(
-        "nano", "img:1", "org/m", "c1", "nano", 8000 + number, (), "", promoted_at=number
+        "nano", "img:1", "org/m", "c1", "nano", 8000 + number, (), "", "vllm", promoted_at=number
     )
 
 

@@ -242,7 +242,7 @@ def test_a_recorded_docker_create_is_read_as_a_workload() -> None:
             "--mount", "type=bind,source=/home/me,target=/models,readonly",
             "org/img@sha256:1", "vllm", "serve", "--gpus-per-node", "1",
         ),
-        unit="",
+        unit="", engine="vllm",
     )  # fmt: skip
     workload = workload_of(generation)
     assert workload.argv == ("vllm", "serve", "--gpus-per-node", "1")
