@@ -65,6 +65,7 @@ def go_all_the_way(fleet: FleetDirectory, spark: Machine, image: str) -> None:
 
     first = fleet.plan()
     assert first.code == 2, first.text
+    assert "KV cache for 1024 tokens" in first.out
     fleet.run().expect(0)
     assert served(spark) == ("tiny", 1024)
     assert answer(spark) == "204"

@@ -377,8 +377,8 @@ ENGINE = {
     "not-built-in": Code("A value is only known to a plugin.", "Check that the image has the plugin."),
     "not-registered": Code("A parser or backend of this name is not in the engine.", "Use a listed name."),
     "model-too-large": Code(
-        "The model's weights alone are larger than the memory that is left for engines.",
-        "Choose a smaller quantization.",
+        "The model file and its KV cache need more memory than is left for engines.",
+        "Lower `ctx-size`, or choose a smaller quantization.",
     ),
     "rule-unknown": Code(
         "`ignore_rules` names a rule that does not exist.", "Correct the name; `sparkfleet rules` lists them."

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+    from sparkfleet.config.resolved import Host, Service
     from sparkfleet.engines.base import Engine, Footprints
     from sparkfleet.engines.host import HostEngine
 
@@ -64,6 +65,12 @@ def on_host(name: str) -> HostEngine:
 def footprints() -> tuple[Footprints, ...]:
     """Return what tools for each engine leave on a Spark."""
     return tuple(get(name).footprints for name in names())
+
+
+def memory_of_others(service: Service, host: Host, total_gib: float) -> float:
+    """Return what the host's other services take of its memory (GiB)."""
+    others = (one for one in host.services if one.name != service.name)
+    return sum(get(one.engine).memory_gib(one, total_gib) for one in others)
 
 
 def _load(name: str, part: str) -> object:

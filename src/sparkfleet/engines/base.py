@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Packages = tuple[tuple[str, str], ...]
 """Python packages and version ranges ("": any)."""
 
+GIB = 2**30
+TOTAL_GIB = 119.7
+"""MemTotal of a GB10 under older DGX OS; newer ones show 121.6. For hosts that have not been probed."""
 SERVICE = "service"
 """``location`` of a diagnostic about a service as a whole."""
 
@@ -286,6 +289,14 @@ class Engine(Protocol):
         """
         ...
 
+    header_bytes: int = 0
+    """How many of the first bytes of a model file ``model_config`` needs; 0: it has no use for them."""
+
+    def model_config(self, header: bytes) -> Mapping[str, Any]:
+        """Return the model's dimensions by the keys of a ``config.json``, for repositories without one."""
+        del header
+        return {}
+
     def extra_models(self, flags: Mapping[str, Any]) -> tuple[ExtraModel, ...]:
         """Return further repositories that flags name."""
         del flags
@@ -328,6 +339,11 @@ class Engine(Protocol):
         return None
 
     # Memory
+
+    def memory_gib(self, service: Service, total_gib: float) -> float:
+        """Return what the engine takes of the Spark's memory at least; 0 when the weights are not locked."""
+        share = self.memory_share(dict(service.flags))
+        return service.weights.size / GIB if share is None else share * total_gib
 
     def memory_share(self, flags: Mapping[str, Any]) -> float | None:
         """Return the share of the Spark's memory that the engine reserves at its start; None: none."""

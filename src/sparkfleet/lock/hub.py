@@ -82,6 +82,8 @@ class Hub:
                 f"choose a repository with weights for {engine.title}, or another engine",
             )
         config = self._config(repo, info.sha, siblings)
+        if not config and engine.header_bytes:
+            config = dict(engine.model_config(self._header(repo, info.sha, files[0], engine.header_bytes)))
         locked_config = tuple(sorted(config.items()))
         weights = Weights(repo, info.sha, files, bool(info.gated), locked_config, pattern)
         return LockedModel(weights, revision)
@@ -113,6 +115,18 @@ class Hub:
             if quant.quantization is not None:
                 values["hf_quant_config"] = figures(quant.quantization)
         return values
+
+    def _header(self, repo: str, commit: str, file: WeightFile, count: int) -> bytes:
+        """Return the first bytes of a file; none if the hub does not send them. For estimates."""
+        url = f"{self.url}/{repo}/resolve/{commit}/{file.path}"
+        headers = {"range": f"bytes=0-{count - 1}"}
+        if self.token:
+            headers["authorization"] = f"Bearer {self.token}"
+        try:
+            with httpx.stream("GET", url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True) as found:
+                return next(found.iter_bytes(count), b"") if found.is_success else b""
+        except httpx.HTTPError:
+            return b""
 
     def _document(self, model: type[M], repo: str, commit: str, sibling: RepoSibling) -> M:
         url = f"{self.url}/{repo}/resolve/{commit}/{sibling.rfilename}"

@@ -13,11 +13,14 @@ from sparkfleet.config import image
 from sparkfleet.config.reserved_flags import SECRET_ENV
 from sparkfleet.config.resolve import MODELS_IN_CONTAINER
 from sparkfleet.config.resolved import Service
-from sparkfleet.engines.vllm import images, schema
+from sparkfleet.engines.llamacpp import schema as llamacpp_schema
+from sparkfleet.engines.vllm import schema
 from sparkfleet.plan import desired
 from tests.unit.config.fleet_files import write
 
 SHIPPED = Catalog.of()
+OF_VLLM = [name for name, recipe in SHIPPED.items() if recipe.engine is None]
+SCHEMAS: dict[str, Any] = {"vllm": schema, "llamacpp": llamacpp_schema}
 
 LAUNCHES = {
     "baseline",
@@ -78,12 +81,14 @@ def test_a_recipe_passes_its_own_check(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_recipe_is_pinned_to_a_release_that_is_known(name: Any) -> None:
-    found = image.parse(SHIPPED[name].image)
-    version = images.vllm_version(found.repository, found.tag)
-    assert schema.nearest(version)[1], f"{found.tag} has vLLM {version!r}: not a bundled release"
+    recipe = SHIPPED[name]
+    found = image.parse(recipe.image)
+    engine = recipe.engine or engines.DEFAULT
+    version = engines.get(engine).image_version(found)
+    assert SCHEMAS[engine].nearest(version)[1], f"{found.tag} has {engine} {version!r}: not a bundled release"
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", OF_VLLM)
 def test_a_recipe_says_what_an_engine_would_otherwise_take(name: Any) -> None:
     flags = SHIPPED[name].flags
     assert {"max-model-len", "gpu-memory-utilization", "max-num-seqs"} <= flags.keys()
@@ -135,6 +140,12 @@ def test_every_deployment_of_the_sources_has_a_recipe() -> None:
     derived = set(SHIPPED) - LAUNCHES - VARIANTS
     assert len(derived) >= 10
     assert all(SHIPPED[name].confidence == "derived" for name in derived)
+
+
+def test_a_recipe_of_gguf_names_its_file_and_how_many_tokens_are_kept() -> None:
+    of_gguf = [recipe for recipe in SHIPPED.values() if recipe.engine == "llamacpp"]
+    assert of_gguf
+    assert all(recipe.file and "ctx-size" in recipe.flags for recipe in of_gguf)
 
 
 def test_every_recipe_names_its_source_and_says_what_to_know() -> None:

@@ -12,6 +12,7 @@ from sparkfleet.lock import hub as hub_module
 from sparkfleet.lock.errors import HubError
 from sparkfleet.lock.hub import Hub
 from sparkfleet_lab.standins import hub as standin
+from sparkfleet_lab.standins import tiny_gguf
 
 FIRST, SECOND = "1" * 40, "2" * 40
 REPO = "org/model"
@@ -46,6 +47,9 @@ def served(tmp_path: Path) -> Any:
     meta(tmp_path, "org/gated", {"main": FIRST}, gated="manual")
     write(tmp_path, "org/gguf", FIRST, {"model.gguf": "g", "config.json": "{}"})
     meta(tmp_path, "org/gguf", {"main": FIRST})
+    write(tmp_path, "org/tiny-GGUF", FIRST, {"README.md": "r"})
+    (tmp_path / "org/tiny-GGUF" / FIRST / "tiny.gguf").write_bytes(tiny_gguf.file("Q4_K_M"))
+    meta(tmp_path, "org/tiny-GGUF", {"main": FIRST})
     (tmp_path / "tokens.json").write_text(
         json.dumps(
             {"hf_yes": {"name": "a", "accepted": ["org/gated"]}, "hf_no": {"name": "b", "accepted": []}}
@@ -69,6 +73,14 @@ def write(root: Path, repo: str, commit: str, files: dict[str, str]) -> None:
 
 def meta(root: Path, repo: str, refs: dict[str, str], gated: str | bool = False) -> None:
     (root / repo / "meta.json").write_text(json.dumps({"refs": refs, "gated": gated}))
+
+
+def test_the_dimensions_of_a_gguf_model_are_those_of_the_files_header(served: standin.Hub) -> None:
+    locked = Hub(served.endpoint).resolve("org/tiny-GGUF", "", "llamacpp", "*.gguf")
+    config = dict(locked.weights.config)
+    assert (config["num_hidden_layers"], config["max_position_embeddings"]) == (1, tiny_gguf.CONTEXT)
+    described = Hub(served.endpoint).resolve("org/gguf", "", "llamacpp", "*.gguf")
+    assert described.weights.config == ()
 
 
 def resolve(served: standin.Hub, repo: str = REPO, asked: str = "", token: str = "") -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
-from sparkfleet.engines.base import Engine, FlagChange, Footprints, ParsedArgs, field_of
-from sparkfleet.engines.llamacpp import args, check, images, model_files, schema
+from sparkfleet.engines.base import GIB, TOTAL_GIB, Engine, FlagChange, Footprints, ParsedArgs, field_of
+from sparkfleet.engines.llamacpp import args, check, gguf, images, memory, model_files, schema
 
 if TYPE_CHECKING:
     from sparkfleet.config.models import FlagValue
@@ -21,7 +22,6 @@ MODELS = "/models"
 _SNAPSHOT = re.compile(
     r".*/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[^/]*)/(?P<file>.+)"
 )
-GIB = 1024**3
 
 
 class LlamaCpp(Engine):
@@ -31,6 +31,7 @@ class LlamaCpp(Engine):
     title = "llama.cpp"
     takes_file = True
     hub_client = ""
+    header_bytes = gguf.HEADER_BYTES
     reserved_flags: Mapping[str, str] = {
         name.removeprefix("--"): instead for name, instead in check.RESERVED.items()
     }
@@ -110,6 +111,10 @@ class LlamaCpp(Engine):
         chosen = model_files.choose(by_path, pattern)
         return tuple(by_path[path] for path in chosen.paths)
 
+    def model_config(self, header: bytes) -> Mapping[str, Any]:
+        """See ``Engine``."""
+        return gguf.model_config(header)
+
     def is_speculative(self, flags: Mapping[str, object]) -> bool:
         """Return whether a drafter or n-gram speculation is declared."""
         return any(flags.get(name) not in (None, "none") for name in ("spec-type", "spec-draft-model"))
@@ -135,13 +140,33 @@ class LlamaCpp(Engine):
             flag = one.location.lstrip("-")
             fields = (f"flags.{flag}", f"flags.{flag.removeprefix('no-')}", f"env.{flag}")
             found.append(replace(one, location=field_of(service, *fields)))
-        available = (total_gib or 0.0) - host.reserve_gib
-        if total_gib and service.weights.size > available * GIB:
-            size = service.weights.size / GIB
-            text = f"the model file alone has {size:.1f} GiB; {available:.1f} GiB are left for engines"
-            hint = "a smaller quantization"
-            found.append(Diagnostic(field_of(service, "model"), text, hint=hint, code="model-too-large"))
+        estimate = self._estimate(service, host, TOTAL_GIB if total_gib is None else total_gib)
+        if estimate is not None and not estimate.fits:
+            where = field_of(service, "flags.ctx-size", "flags.c", "model")
+            hint = "a smaller ctx-size, cache-type-k and cache-type-v q8_0, or a smaller quantization"
+            text = f"it does not fit: {estimate.text()}"
+            found.append(Diagnostic(where, text, hint=hint, code="model-too-large"))
         return tuple(found)
+
+    def memory_estimate(
+        self, service: Service, host: Host, *, total_gib: float, measured: object = None
+    ) -> str:
+        """See ``Engine``."""
+        del measured
+        estimate = self._estimate(service, host, total_gib)
+        return estimate.text() if estimate else ""
+
+    def _estimate(self, service: Service, host: Host, total_gib: float) -> memory.Estimate | None:
+        """Return the estimate; None when the size of the weights is not locked."""
+        if not service.weights.files:
+            return None
+        values = args.parse(self.args(service), _schema(service.image.engine_version)).values
+        size = values.get("--ctx-size")
+        context = size if isinstance(size, int) else 0
+        others = engines.memory_of_others(service, host, total_gib)
+        cache = memory.cache_gib(dict(service.weights.config), values, context)
+        gib = service.weights.size / GIB
+        return memory.Estimate(gib, cache, context, host.reserve_gib, others, total_gib)
 
 
 def model_path(service: Service) -> str:

@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines.base import (
+    TOTAL_GIB,
     ArgCheck,
     ArgChecker,
     Engine,
@@ -208,7 +209,7 @@ class Vllm(Engine):
             versioned,
             host,
             schema=own,
-            total_gib=memory.TOTAL_GIB if total_gib is None else total_gib,
+            total_gib=TOTAL_GIB if total_gib is None else total_gib,
             measured=_measured(measured),
         )
         return (*self._check_args(service, own, version), *found)
@@ -229,7 +230,8 @@ class Vllm(Engine):
 
     def memory_share(self, flags: Mapping[str, Any]) -> float | None:
         """See ``Engine``."""
-        share = flags.get("gpu-memory-utilization", ASSUMED_SHARE)
+        named = {name.replace("_", "-"): value for name, value in flags.items()}
+        share = named.get("gpu-memory-utilization", ASSUMED_SHARE)
         return float(share) if isinstance(share, int | float) else ASSUMED_SHARE
 
     def memory_estimate(

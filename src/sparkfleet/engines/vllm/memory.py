@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sparkfleet.engines.vllm.model_architecture import DEFAULT_VOCABULARY, Shape
+from sparkfleet.engines.base import GIB, TOTAL_GIB
+from sparkfleet.engines.model_architecture import DEFAULT_VOCABULARY, Shape
 from sparkfleet.engines.vllm.schema import Schema
 
-GIB = 2**30
-TOTAL_GIB = 119.7
-"""MemTotal of a GB10 under older DGX OS; newer ones show 121.6. For hosts that nobody has looked at yet."""
 ACTIVATION_MIB_PER_TOKEN = (0.35, 1.0)
 """Per token of ``--max-num-batched-tokens``; measured on GB10: 1.39 GiB at 2048, 5.30 GiB at 8224."""
 GRAPHS_GIB = (0.3, 5.0)

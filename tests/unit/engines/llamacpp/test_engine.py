@@ -104,7 +104,7 @@ def test_a_model_file_that_exceeds_the_memory_for_engines_is_an_error_of_its_fie
     )
     (found,) = ENGINE.check(large, Host("spark-01", (large,), reserve_gib=24), total_gib=119.7)
     assert (found.location, found.code) == ("model", "model-too-large")
-    assert "100.0 GiB" in found.message
+    assert "100.0 weights" in found.message
     assert ENGINE.check(large, Host("spark-01", (large,), reserve_gib=12), total_gib=119.7) == ()
 
 

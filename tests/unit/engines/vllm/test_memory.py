@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparkfleet.engines.base import GIB
+from sparkfleet.engines.model_architecture import Shape, from_config, kv_bytes
 from sparkfleet.engines.vllm import args, calibrate, memory, schema
-from sparkfleet.engines.vllm.memory import GIB, Machine, Settings, estimate, settings
-from sparkfleet.engines.vllm.model_architecture import Shape, from_config, kv_bytes
+from sparkfleet.engines.vllm.memory import Machine, Settings, estimate, settings
 
 NEMO = {
     "num_hidden_layers": 40,

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from sparkfleet.config.resolved import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.engines.vllm.memory import TOTAL_GIB, Estimate, Measured
+from sparkfleet.engines.base import TOTAL_GIB
+from sparkfleet.engines.vllm.memory import Estimate, Measured
 from sparkfleet.engines.vllm.rules import (
     backends,
     context,

@@ -12,10 +12,11 @@ from packaging.version import InvalidVersion, Version
 
 from sparkfleet.config.resolved import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.engines import model_architecture
 from sparkfleet.engines.base import SERVICE
-from sparkfleet.engines.vllm import args, images, model_architecture, schema
+from sparkfleet.engines.model_architecture import Shape
+from sparkfleet.engines.vllm import args, images, schema
 from sparkfleet.engines.vllm.memory import Measured
-from sparkfleet.engines.vllm.model_architecture import Shape
 from sparkfleet.engines.vllm.schema import Schema
 
 _SET_BY_RULE = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sparkfleet.config.resolved import Service
+from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm import memory
 from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
@@ -147,17 +147,11 @@ def estimate(case: Case) -> memory.Estimate | None:
     """Return the memory estimate of the case; None when the size of the weights is not locked."""
     if not case.service.weights.files:
         return None
-    others = sum(_share(case, service) for service in case.host.services if service != case.service)
+    others = engines.memory_of_others(case.service, case.host, case.total_gib)
     machine = memory.Machine(case.total_gib, case.host.reserve_gib, others)
     size = sum(weights.size for weights in (case.service.weights, *case.service.drafters))
     settings = memory.settings(case.values, case.schema)
     return memory.estimate(case.shape, size, settings, machine, case.measured)
-
-
-def _share(case: Case, other: Service) -> float:
-    """Return what another service of the Spark takes, GiB."""
-    flags = {f"--{key.replace('_', '-')}": value for key, value in other.flags}
-    return memory.settings(flags, case.schema).utilization * case.total_gib
 
 
 def _size_gib(text: str) -> float | None:
