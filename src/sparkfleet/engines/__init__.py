@@ -69,8 +69,8 @@ def footprints() -> tuple[Footprints, ...]:
 
 def memory_of_others(service: Service, host: Host, total_gib: float) -> float:
     """Return what the host's other services take of its memory (GiB)."""
-    others = (one for one in host.services if one.name != service.name)
-    return sum(get(one.engine).memory_gib(one, total_gib) for one in others)
+    other_services = (one for one in host.services if one.name != service.name)
+    return sum(get(one.engine).memory_gib(one, total_gib) for one in other_services)
 
 
 def _load(name: str, part: str) -> object:

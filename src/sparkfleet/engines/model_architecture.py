@@ -145,9 +145,9 @@ def _first(config: Mapping[str, Any], *names: str) -> int:
 
 
 def _head_dim(text: Mapping[str, Any]) -> int:
-    given = _first(text, "head_dim", "attention_head_dim")
+    declared = _first(text, "head_dim", "attention_head_dim")
     heads, width = _first(text, "num_attention_heads", "n_heads"), _first(text, "hidden_size", "dim")
-    return given or (width // heads if heads else 0)
+    return declared or (width // heads if heads else 0)
 
 
 _KIND = {

@@ -163,10 +163,10 @@ class LlamaCpp(Engine):
         values = args.parse(self.args(service), _schema(service.image.engine_version)).values
         size = values.get("--ctx-size")
         context = size if isinstance(size, int) else 0
-        others = engines.memory_of_others(service, host, total_gib)
+        others_gib = engines.memory_of_others(service, host, total_gib)
         cache = memory.cache_gib(dict(service.weights.config), values, context)
         gib = service.weights.size / GIB
-        return memory.Estimate(gib, cache, context, host.reserve_gib, others, total_gib)
+        return memory.Estimate(gib, cache, context, host.reserve_gib, others_gib, total_gib)
 
 
 def model_path(service: Service) -> str:

@@ -40,10 +40,10 @@ class Estimate:
         """Return the estimate as one line for people."""
         cache = "KV cache unknown" if self.cache_gib is None else f"{self.cache_gib:.1f} KV cache"
         context = f" for {self.context} tokens" if self.context else ", context as it fits"
-        others = f" + {self.others_gib:.1f} other engines" if self.others_gib else ""
+        beside = f" + {self.others_gib:.1f} other engines" if self.others_gib else ""
         verdict = "does not fit" if not self.fits else "unknown" if self.cache_gib is None else "fits"
         return (
-            f"{self.weights_gib:.1f} weights + {cache}{context}{others}"
+            f"{self.weights_gib:.1f} weights + {cache}{context}{beside}"
             f" + {self.reserve_gib:.1f} reserve of {self.total_gib:.1f} GiB: {verdict}"
         )
 

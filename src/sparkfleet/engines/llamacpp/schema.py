@@ -77,13 +77,13 @@ class Schema:
 
 def versions() -> tuple[str, ...]:
     """Return the bundled releases, oldest first."""
-    return tuple(sorted(_bundle(), key=_numbers))
+    return tuple(sorted(_releases(), key=_numbers))
 
 
 @functools.cache
 def load(version: str) -> Schema:
     """Return the schema of exactly that bundled release. ``KeyError`` when it is not bundled."""
-    entry = _bundle()[version]
+    entry = _releases()[version]
     flags = {name: _flag(name, fields) for name, fields in entry["flags"].items()}
     return Schema(version, entry["commit"], flags)
 
@@ -105,7 +105,7 @@ def nearest(version: str) -> tuple[Schema, bool]:
 
 
 @functools.cache
-def _bundle() -> dict[str, dict[str, Any]]:
+def _releases() -> dict[str, dict[str, Any]]:
     data = json.loads(FILE.read_text(encoding="utf-8"))
     if data["format"] != FORMAT:
         raise ValueError(f"{FILE}: format {data['format']}, expected {FORMAT}; reinstall sparkfleet")

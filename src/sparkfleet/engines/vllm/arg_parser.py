@@ -92,18 +92,18 @@ def _spell_out(args: Sequence[str], *, old_level: bool) -> list[str]:
 
 def _merge_dotted(args: list[str]) -> list[str]:
     """Write all ``--x.key value`` as one ``--x {"key":value}`` at the end, as vLLM does before it parses."""
-    kept: list[str] = []
+    left: list[str] = []
     objects: dict[str, dict[str, Any]] = {}
     rest = iter(args)
     for word in rest:
         option, equals, value = word.partition("=")
         if not _is_dotted(option):
-            kept.append(word)
+            left.append(word)
             continue
         if not equals:
             following = next(rest, None)
             if following is None:
-                kept.append(word)
+                left.append(word)
                 break
             value = following
         if option.endswith("+"):
@@ -111,8 +111,8 @@ def _merge_dotted(args: list[str]) -> list[str]:
         head, *path = option.split(".")
         _set_path(objects.setdefault(head, {}), path, _dotted_value(value))
     for head, content in objects.items():
-        kept += [head, json.dumps(content, separators=(",", ":"), ensure_ascii=False)]
-    return kept
+        left += [head, json.dumps(content, separators=(",", ":"), ensure_ascii=False)]
+    return left
 
 
 def _is_dotted(option: str) -> bool:

@@ -99,25 +99,25 @@ def _unsure(finding: Diagnostic, why: str) -> Diagnostic:
 
 def _check(args: CommandLine, schema: Schema) -> list[Diagnostic]:
     found = list(_positionals(args, schema))
-    given: dict[str, Option] = {}
+    options: dict[str, Option] = {}
     for option in args.options:
         if option.flag is None:
             found.append(_unknown(option, schema))
             continue
         found += [*_spelling(option, schema), *_value(option, option.flag, schema)]
-        before = given.get(option.name)
+        before = options.get(option.name)
         if before is not None and option.flag.kind != "append" and before.args != option.args:
             text = f"{option.name} is given twice; the last one counts"
             found.append(
                 Diagnostic(option.name, text, hint="keep one", severity=Severity.WARNING, code="duplicate")
             )
-        given[option.name] = option
-    found += _combinations(given, args)
-    return [finding for finding in found if not _plugin_may_bring_it(finding, given)]
+        options[option.name] = option
+    found += _combinations(options, args)
+    return [finding for finding in found if not _plugin_may_bring_it(finding, options)]
 
 
-def _plugin_may_bring_it(finding: Diagnostic, given: Mapping[str, Option]) -> bool:
-    return finding.code == "not-registered" and REGISTRY_OF[finding.location.partition(" ")[0]][1] in given
+def _plugin_may_bring_it(finding: Diagnostic, options: Mapping[str, Option]) -> bool:
+    return finding.code == "not-registered" and REGISTRY_OF[finding.location.partition(" ")[0]][1] in options
 
 
 def _positionals(args: CommandLine, schema: Schema) -> Iterator[Diagnostic]:
@@ -276,14 +276,19 @@ def _type_text(flag: Flag) -> str:
     }.get(flag.type, "a value of its type")
 
 
-def _combinations(given: Mapping[str, Option], args: CommandLine) -> Iterator[Diagnostic]:
-    tools = given.get("--enable-auto-tool-choice")
-    if tools is not None and not tools.negative and "--tool-call-parser" not in given:
+def _combinations(options: Mapping[str, Option], args: CommandLine) -> Iterator[Diagnostic]:
+    tools = options.get("--enable-auto-tool-choice")
+    if tools is not None and not tools.negative and "--tool-call-parser" not in options:
         text = "--enable-auto-tool-choice needs --tool-call-parser"
         hint = "add the tool-call-parser of the model's recipe"
         yield Diagnostic("--enable-auto-tool-choice", text, hint=hint, code="needs-other-flag")
-    named = given.get("--model")
-    if "--served-model-name" in given and not args.model_first and named is None and "--config" not in given:
+    named = options.get("--model")
+    if (
+        "--served-model-name" in options
+        and not args.model_first
+        and named is None
+        and "--config" not in options
+    ):
         text = "with --served-model-name, vllm serve takes the model only as its first argument"
         yield Diagnostic("--served-model-name", text, hint="write the model first", code="model-not-first")
     if named is not None and args.positionals:

@@ -133,7 +133,7 @@ def _is_float(value: Any) -> bool:
     return True
 
 
-_WORDS = {
+_TYPE_NAMES = {
     "null": "null",
     "bool": "true or false",
     "int": "a whole number",
@@ -150,7 +150,7 @@ def _describe(kind: Any) -> str:
         if "enum" in kind:
             return f"one of {listing(kind['enum'])}"
         return "a mapping" if "dict" in kind else "a list"
-    return _WORDS.get(kind, "a mapping")
+    return _TYPE_NAMES.get(kind, "a mapping")
 
 
 def _kind(value: Any) -> str:

@@ -131,7 +131,7 @@ class Vllm(Engine):
 
     def image_packages(self, version: str) -> Mapping[str, str]:
         """See ``Engine``."""
-        return packages.brought(version)
+        return packages.included(version)
 
     def lacking_packages(self, required: Packages, version: str) -> Packages:
         """See ``Engine``."""
@@ -219,8 +219,8 @@ class Vllm(Engine):
         own = tuple(
             RuleInfo(rule.id, rule.title, rule.source, needs_lock=rule.needs_lock) for rule in rules.RULES
         )
-        others = rules.EXTERNAL_CHECKS.items()
-        return (*own, *(RuleInfo(name, title, kept_by=keeper) for name, (title, keeper) in others))
+        external = rules.EXTERNAL_CHECKS.items()
+        return (*own, *(RuleInfo(name, title, kept_by=keeper) for name, (title, keeper) in external))
 
     def upgrade_notes(
         self, old: ImageRef, new: ImageRef, services: Iterable[Service]

@@ -21,15 +21,18 @@ def loaded(files: Iterable[WeightFile]) -> tuple[WeightFile, ...]:
 
     Empty when there are no weights among them.
     """
-    kept = [file for file in files if not set(PurePosixPath(file.path).parts[:-1]) & _OTHER_FORMATS]
-    kept = [file for file in kept if not any(part.startswith(".") for part in PurePosixPath(file.path).parts)]
-    weights = [file for file in kept if file.path.endswith(_WEIGHTS)]
+    loaded_files = []
+    for file in files:
+        parts = PurePosixPath(file.path).parts
+        if not set(parts[:-1]) & _OTHER_FORMATS and not any(part.startswith(".") for part in parts):
+            loaded_files.append(file)
+    weights = [file for file in loaded_files if file.path.endswith(_WEIGHTS)]
     if any(file.path.startswith("model") for file in weights):
         # Mistral's repositories hold the same weights twice; the sharded ones are what every release reads.
         weights = [file for file in weights if not file.path.startswith("consolidated")]
     if not weights:
-        weights = [file for file in kept if file.path.endswith(_OLD_WEIGHTS)]
+        weights = [file for file in loaded_files if file.path.endswith(_OLD_WEIGHTS)]
     if not weights:
         return ()
-    rest = [file for file in kept if file.path.endswith(_ALWAYS)]
+    rest = [file for file in loaded_files if file.path.endswith(_ALWAYS)]
     return tuple(sorted({*weights, *rest}, key=lambda file: file.path))

@@ -17,7 +17,7 @@ RAY = "ray"
 _LEAST = re.compile(r"(?:>=|==|~=)\s*([0-9][\w.!+]*)")
 
 
-def brought(version: str) -> Mapping[str, str]:
+def included(version: str) -> Mapping[str, str]:
     """Return what images of a vLLM surely have: names and version ranges; nothing for one not known."""
     try:
         release = Version(version)
@@ -32,7 +32,7 @@ def brought(version: str) -> Mapping[str, str]:
 
 def lacking(required: Sequence[tuple[str, str]], version: str) -> tuple[tuple[str, str], ...]:
     """Return the packages (name, version range) that images of a vLLM do not surely have."""
-    has = brought(version)
+    has = included(version)
     found = ((name, version_range, has.get(canonicalize_name(name))) for name, version_range in required)
     return tuple(
         (name, version_range) for name, version_range, ranges in found if not _fits(ranges, version_range)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.engines.vllm.packages import brought, lacking
+from sparkfleet.engines.vllm.packages import included, lacking
 
 
 @pytest.mark.parametrize(
@@ -43,5 +43,5 @@ def test_the_order_of_what_lacks_is_that_of_what_is_wanted() -> None:
 
 
 def test_ray_is_no_bound_for_others_where_images_come_without_it() -> None:
-    assert "ray" in brought("0.17.1")
-    assert "ray" not in brought("0.18.1")
+    assert "ray" in included("0.17.1")
+    assert "ray" not in included("0.18.1")

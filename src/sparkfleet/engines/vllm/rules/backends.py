@@ -21,10 +21,12 @@ _CUTLASS = ("cutlass", "flashinfer_cutlass")
 )
 def mla_backend(case: Case) -> Diagnostic | None:
     """The MLA kernels of FlashAttention and FlashInfer are for SM100: illegal instruction."""
-    given = case.text("--attention-backend").upper()
-    if not case.is_model(MISTRAL_SMALL_4) or given == "TRITON_MLA":
+    backend = case.text("--attention-backend").upper()
+    if not case.is_model(MISTRAL_SMALL_4) or backend == "TRITON_MLA":
         return None
-    text = f"Mistral Small 4 with {given or 'the default attention backend'} ends with an illegal instruction"
+    text = (
+        f"Mistral Small 4 with {backend or 'the default attention backend'} ends with an illegal instruction"
+    )
     if case.below("0.13"):
         return error(text, "set env VLLM_ATTENTION_BACKEND=TRITON_MLA (the flag came with vLLM 0.13.0)")
     return error(text, "set attention-backend: TRITON_MLA")

@@ -147,8 +147,8 @@ def estimate(case: Case) -> memory.Estimate | None:
     """Return the memory estimate of the case; None when the size of the weights is not locked."""
     if not case.service.weights.files:
         return None
-    others = engines.memory_of_others(case.service, case.host, case.total_gib)
-    machine = memory.Machine(case.total_gib, case.host.reserve_gib, others)
+    others_gib = engines.memory_of_others(case.service, case.host, case.total_gib)
+    machine = memory.Machine(case.total_gib, case.host.reserve_gib, others_gib)
     size = sum(weights.size for weights in (case.service.weights, *case.service.drafters))
     settings = memory.settings(case.values, case.schema)
     return memory.estimate(case.shape, size, settings, machine, case.measured)

@@ -42,10 +42,12 @@ def gpt_oss_reasoning(case: Case) -> Diagnostic | None:
 @rule("P-06", "tool calls of gpt-oss require the parser openai", "dgx-vllm 7.4.2; vLLM from 0.10.2")
 def gpt_oss_tools(case: Case) -> Diagnostic | None:
     """Others do not read Harmony."""
-    given = case.text("--tool-call-parser")
-    if not case.is_model(GPT_OSS) or given in ("", "openai"):
+    parser = case.text("--tool-call-parser")
+    if not case.is_model(GPT_OSS) or parser in ("", "openai"):
         return None
-    return error(f"gpt-oss calls tools in Harmony, which {given} cannot read", "set tool-call-parser: openai")
+    return error(
+        f"gpt-oss calls tools in Harmony, which {parser} cannot read", "set tool-call-parser: openai"
+    )
 
 
 @rule("P-07", "Phi-4-multimodal needs scipy", "dgx-spark-playbooks#69; vLLM dropped it in 0.14.1")

@@ -34,14 +34,14 @@ def dflash_version(case: Case) -> Diagnostic | None:
 @rule("SD-02", "a drafter is trained for one model", "dgx-vllm 13.4, 13.6: the published pairs")
 def drafter(case: Case) -> Diagnostic | None:
     """Another one drafts tokens that the model throws away."""
-    given = str(case.speculative.get("model", ""))
-    if case.method != "dflash" or not given or given.startswith("/"):
+    drafter_model = str(case.speculative.get("model", ""))
+    if case.method != "dflash" or not drafter_model or drafter_model.startswith("/"):
         return None
     for model, published in DRAFTERS.items():
-        fits = re.search(published, given, re.IGNORECASE) is not None
+        fits = re.search(published, drafter_model, re.IGNORECASE) is not None
         if case.is_model(model) != fits:
             hint = "take the drafter that is published for this very model"
-            return error(f"the drafter {given} is not the one of {case.service.weights.repo}", hint)
+            return error(f"the drafter {drafter_model} is not the one of {case.service.weights.repo}", hint)
     return None
 
 
