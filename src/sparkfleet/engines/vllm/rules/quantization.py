@@ -16,11 +16,11 @@ _TAKE_AWAY = "remove --quantization (`quantization: null`): vLLM finds it in the
 )
 def contradicts_compressed_tensors(case: Case) -> Diagnostic | None:
     """VLLM compares the flag with the checkpoint and refuses to start."""
-    method = case.text("--quantization")
+    requested = case.text("--quantization")
     method = case.quantization.get("quant_method")
-    if method != "compressed-tensors" or method in ("", "compressed-tensors"):
+    if method != "compressed-tensors" or requested in ("", "compressed-tensors"):
         return None
-    return error(f"the checkpoint is compressed-tensors, --quantization says {method}", _TAKE_AWAY)
+    return error(f"the checkpoint is compressed-tensors, --quantization says {requested}", _TAKE_AWAY)
 
 
 @rule(
@@ -48,15 +48,15 @@ def needs_modelopt(case: Case) -> Diagnostic | None:
 )
 def not_modelopt(case: Case) -> Diagnostic | None:
     """VLLM looks for ModelOpt's own config and ends the start without it."""
-    method = case.text("--quantization")
-    if not method.startswith("modelopt") or not case.config:
+    requested = case.text("--quantization")
+    if not requested.startswith("modelopt") or not case.config:
         return None
     method = str(case.quantization.get("quant_method", ""))
     files = {file.path for file in case.service.weights.files}
     if method.startswith("modelopt") or method == "compressed-tensors" or "hf_quant_config.json" in files:
         return None
     what = f"quantized by {method}" if method else "not quantized"
-    return error(f"the checkpoint is {what}, --quantization says {method}", _TAKE_AWAY)
+    return error(f"the checkpoint is {what}, --quantization says {requested}", _TAKE_AWAY)
 
 
 @rule(
@@ -101,10 +101,10 @@ def large_bf16(case: Case) -> Diagnostic | None:
 @rule("Q-07", "gpt-oss is already MXFP4: no --quantization", "dgx-vllm 7.4.2; vLLM detects mxfp4")
 def gpt_oss(case: Case) -> Diagnostic | None:
     """The flag can only contradict the checkpoint."""
-    method = case.text("--quantization")
-    if not case.is_model(GPT_OSS) or not method:
+    requested = case.text("--quantization")
+    if not case.is_model(GPT_OSS) or not requested:
         return None
-    return warning(f"gpt-oss is already MXFP4, --quantization says {method}", _TAKE_AWAY)
+    return warning(f"gpt-oss is already MXFP4, --quantization says {requested}", _TAKE_AWAY)
 
 
 @rule(
