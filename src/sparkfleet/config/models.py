@@ -43,6 +43,12 @@ class GateSpec(Model):
     )
     prompt: str | None = Field(None, description="Test prompt with one short, known answer.")
     expect: str | None = Field(None, description="Text that the response must contain.")
+    task: Literal["chat", "completion", "embedding", "rerank", "score", "transcription"] | None = Field(
+        None, description="Kind of request that must succeed; default: chat."
+    )
+    expect_dimensions: int | None = Field(
+        None, ge=1, description="Length of the vector that `task: embedding` must return."
+    )
 
 
 class MountSpec(Model):

@@ -15,7 +15,7 @@ from sparkfleet.config.models import Defaults, FlagValue, Recipe, ServiceSpec
 from sparkfleet.config.resolved import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Gate
+from sparkfleet.contract.generation import Gate, Task
 from sparkfleet.engines.base import Engine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
@@ -291,7 +291,9 @@ def _container(values: dict[str, Any]) -> Container:
 
 
 def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:
-    gate = Gate(speculative=engine.is_speculative(folded.flags))
+    task = Task(folded.gate.get("task") or (Task.CHAT if Task.CHAT in engine.tasks else min(engine.tasks)))
+    _check_task(task, folded, engine, context)
+    gate = Gate(task=task)
     written = folded.gate.get("timeout")
     if written is not None:
         timeout = seconds(written)
@@ -310,9 +312,44 @@ def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:
     if "prompt" in folded.gate:
         # The default answer does not apply to another prompt; without one, any answer passes.
         gate = replace(gate, prompt=folded.gate["prompt"], expect="")
+    if task is Task.EMBEDDING:
+        return replace(gate, expect="", expect_dimensions=folded.gate.get("expect_dimensions", 0))
     if "expect" in folded.gate:
         gate = replace(gate, expect=folded.gate["expect"])
-    return gate
+    return replace(gate, speculative=engine.is_speculative(folded.flags))
+
+
+def _check_task(task: Task, folded: Folded, engine: Engine, context: Context) -> None:
+    """Report a task that the engine has no request for, and an expectation of another task beside it.
+
+    An expectation in another file is a default for services of its task.
+    """
+    expectation, of = ("expect_dimensions", "embedding")
+    if task is Task.EMBEDDING:
+        expectation, of = ("expect", "chat or completion")
+    task_file, expectation_file = (
+        folded.origin.get(f"gate.{name}", "").rpartition(":")[0] for name in ("task", expectation)
+    )
+    if task not in engine.tasks:
+        context.diagnostics.append(
+            Diagnostic(
+                folded.origin["gate.task"],
+                f"'gate.task' is '{task}', and the readiness gate has no such request to {engine.title}",
+                f"one of: {', '.join(sorted(engine.tasks))}",
+                "change the value",
+                code="gate-task-unsupported",
+            )
+        )
+    elif expectation in folded.gate and task_file in {expectation_file, ""}:
+        context.diagnostics.append(
+            Diagnostic(
+                folded.origin[f"gate.{expectation}"],
+                f"'gate.{expectation}' does not apply to 'task: {task}'",
+                f"{of} as 'gate.task'",
+                "remove it, or change the task",
+                code="gate-expectation-mismatch",
+            )
+        )
 
 
 def _name_of(repo: str) -> str:

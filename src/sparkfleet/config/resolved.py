@@ -10,7 +10,7 @@ from typing import Any
 from sparkfleet import engines
 from sparkfleet.config.derived_packages import DerivedPackages, Wheel, reference
 from sparkfleet.config.models import FlagValue
-from sparkfleet.contract.generation import Gate
+from sparkfleet.contract.generation import Gate, Task
 from sparkfleet.resources.base import Resource
 
 
@@ -355,7 +355,7 @@ def _service(data: dict[str, Any]) -> Service:
             "weights": _weights(data["weights"]),
             "drafters": tuple(_weights(weights) for weights in data["drafters"]),
             "container": _container(data["container"]),
-            "gate": Gate(**data["gate"]),
+            "gate": Gate(**{**data["gate"], "task": Task(data["gate"]["task"])}),
             **{key: _pairs(data[key]) for key in ("flags", "env", "origin", "requires_packages")},
         }
     )

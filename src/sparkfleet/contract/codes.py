@@ -57,6 +57,14 @@ FILES = {
     "fleet-unknown": Code(
         "The inventory does not exist.", "Check the path: `inventories/FLEET.py` or the directory beside it."
     ),
+    "gate-expectation-mismatch": Code(
+        "`gate: {expect: ...}` is set for an embedding, or `expect_dimensions` for another task.",
+        "Remove it, or change the task.",
+    ),
+    "gate-task-unsupported": Code(
+        "`gate: {task: ...}` names a task that the readiness gate cannot request from this engine.",
+        "Use one of the tasks that the message lists.",
+    ),
     "group-data-failed": Code(
         "A Python file in `group_data/` raised an exception.", "Run the file by itself: `python3 FILE`."
     ),

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cache
 from importlib import resources
 from typing import Any, ClassVar, TypeVar
@@ -28,20 +29,36 @@ LABEL_GENERATION = "io.sparkfleet.generation"
 G = TypeVar("G", bound="Generation")
 
 
+class Task(str, Enum):  # noqa: UP042  (StrEnum is not in the Python 3.10 of a host)
+    """A kind of request that a model is served for. Which of them an engine has is ``Engine.tasks``."""
+
+    __str__ = str.__str__
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+    SCORE = "score"
+    TRANSCRIPTION = "transcription"
+
+
 @dataclass(frozen=True)
 class Gate:
     """The proof that a service serves; requests go over loopback."""
 
     prompt: str = "What is 12*17? Answer with the number only."
     expect: str = "204"
-    """Text that the answer must contain (thinking counts as answer); empty: any non-empty answer."""
+    """Text that the answer must contain (reasoning counts as answer); empty: any non-empty answer."""
     timeout_s: int = 1800
     """Seconds from the engine's start until the gate must have passed."""
     max_tokens: int = 512
     second_timeout_s: int = 60
-    """Seconds for the second, warm completion."""
+    """Seconds for the second, warm answer."""
     speculative: bool = False
     """True: accepted draft tokens must be above 0 after the completions."""
+    task: Task = Task.CHAT
+    expect_dimensions: int = 0
+    """Length of the vector that an embedding must have; 0: any."""
 
 
 @dataclass(frozen=True)

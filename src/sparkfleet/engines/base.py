@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sparkfleet.contract.generation import Task
+
 if TYPE_CHECKING:
     from sparkfleet.config.cluster_file import ClusterSource
     from sparkfleet.config.models import FlagValue
@@ -229,6 +231,8 @@ class Engine(Protocol):
     """Whether a service names the file of the repository (``file:``): one model is in several files there."""
     hub_client: str = "hf"
     """Command of the hub's client in images of the engine; "": they have none."""
+    tasks: frozenset[Task] = frozenset({Task.CHAT})
+    """Tasks that the readiness gate can request (``HostEngine.answer_requests``)."""
     cluster: ClusterEngine | None = None
     """None: it serves on single Sparks alone."""
     footprints: Footprints = Footprints()

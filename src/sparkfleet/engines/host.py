@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sparkfleet.contract.generation import Task
+
 
 @dataclass(frozen=True)
 class Request:
@@ -38,6 +40,8 @@ class Metrics:
     path: str = "/metrics"
     tokens: tuple[str, ...] = ()
     """Counters of generated tokens; one that moves is enough."""
+    prompts: tuple[str, ...] = ()
+    """Counters of prompts: they move for a task that generates no tokens, too; one that moves is enough."""
     accepted: str = ""
     """Counter of accepted draft tokens."""
     running: str = ""
@@ -101,21 +105,25 @@ class HostEngine(Protocol):
         """Return the models of the answer to ``ready``."""
         ...
 
-    def answer_requests(self, task: str, model: str, prompt: str, max_tokens: int) -> tuple[Request, ...]:
-        """Return the requests that prove a task (``chat``, ``completion``, ``embedding`` ...).
+    def answer_requests(self, task: Task, model: str, prompt: str, max_tokens: int) -> tuple[Request, ...]:
+        """Return the requests that prove a task; none when the engine has no such request.
 
-        The first one is sent; the next one only where ``is_unsupported`` says so of the answer before.
+        The first one is sent, the next one only if ``is_unsupported`` is true for the response.
         """
         ...
 
     def is_unsupported(self, status: int, body: str) -> bool:
-        """Return whether the model cannot do such requests, rather than that this one failed."""
+        """Return whether the model does not support such requests (as opposed to a failure of this one)."""
         ...
 
-    def answer_text(self, task: str, body: str) -> str:
-        """Return the answer's text, thinking included; "" when there is none."""
+    def answer_text(self, body: str) -> str:
+        """Return the text of a chat or completion, reasoning included; "" when there is none."""
+        ...
+
+    def answer_vector(self, body: str) -> tuple[float, ...]:
+        """Return the vector of an embedding; empty when there is none."""
         ...
 
     def error_text(self, body: str) -> str:
-        """Return the message of an error answer, or the answer itself."""
+        """Return the message of an error response, or the response itself."""
         ...

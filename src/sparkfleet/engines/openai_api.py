@@ -1,72 +1,86 @@
-"""Requests to engines with an OpenAI-compatible API, and reading their answers. Standard library alone."""
+"""Engines with an OpenAI-compatible API: requests and parsing of responses. Standard library alone."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from sparkfleet.engines.host import Request, ServedModel
+from sparkfleet.contract.generation import Task
+from sparkfleet.engines.host import HostEngine, Request, ServedModel
 
-MODELS = Request("GET", "/v1/models")
-HEALTH = Request("GET", "/health")
 OK, NOT_FOUND = 200, 404
 
 
-def models(body: str) -> tuple[ServedModel, ...]:
-    """Return the models of a ``/v1/models`` answer."""
+class OpenAiHostEngine(HostEngine):
+    """Base class of the on-host part of such engines."""
+
+    ready = Request("GET", "/v1/models")
+    health = Request("GET", "/health")
+
+    def models(self, body: str) -> tuple[ServedModel, ...]:
+        """See ``HostEngine``; the context is vLLM's ``max_model_len``."""
+        return tuple(
+            ServedModel(str(entry.get("id", "")), tokens(entry.get("max_model_len")))
+            for entry in listed(body)
+        )
+
+    def answer_requests(self, task: Task, model: str, prompt: str, max_tokens: int) -> tuple[Request, ...]:
+        """See ``HostEngine``. A base model cannot chat, so a completion is the second request of a chat."""
+        common = {"model": model, "temperature": 0, "max_tokens": max_tokens}
+        chat = {**common, "messages": [{"role": "user", "content": prompt}]}
+        completion = Request("POST", "/v1/completions", {**common, "prompt": prompt})
+        requests = {
+            Task.CHAT: (Request("POST", "/v1/chat/completions", chat), completion),
+            Task.COMPLETION: (completion,),
+            Task.EMBEDDING: (Request("POST", "/v1/embeddings", {"model": model, "input": prompt}),),
+        }
+        return requests.get(task, ())
+
+    def is_unsupported(self, status: int, body: str) -> bool:
+        """Return whether the model has no chat template, or the engine no such path."""
+        return status != OK and ("chat template" in body.lower() or status == NOT_FOUND)
+
+    def answer_text(self, body: str) -> str:
+        """See ``HostEngine``."""
+        try:
+            choice = parsed(body)["choices"][0]
+            message = choice.get("message") or {}
+        except (KeyError, TypeError, IndexError, AttributeError):
+            return ""
+        parts = [message.get(key) for key in ("reasoning_content", "reasoning", "content")]
+        return "\n".join(part for part in (*parts, choice.get("text")) if isinstance(part, str) and part)
+
+    def answer_vector(self, body: str) -> tuple[float, ...]:
+        """See ``HostEngine``."""
+        try:
+            return tuple(map(float, parsed(body)["data"][0]["embedding"]))
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError):
+            return ()
+
+    def error_text(self, body: str) -> str:
+        """See ``HostEngine``."""
+        try:
+            data = parsed(body)
+            return str((data.get("error") or data)["message"])
+        except (KeyError, TypeError, AttributeError):
+            return body
+
+
+def parsed(body: str) -> Any:
+    """Return the JSON value of a response, None when it is not JSON."""
     try:
-        data = json.loads(body)["data"]
-    except (ValueError, KeyError, TypeError):
-        return ()
-    entries = [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
-    return tuple(
-        ServedModel(str(entry.get("id", "")), int(entry.get("max_model_len") or 0)) for entry in entries
-    )
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
-def answer_requests(task: str, model: str, prompt: str, max_tokens: int) -> tuple[Request, ...]:
-    """Return the requests of a task; a base model cannot chat, so that completion comes after chat."""
-    common = {"model": model, "temperature": 0, "max_tokens": max_tokens}
-    chat = {**common, "messages": [{"role": "user", "content": prompt}]}
-    completion = Request("POST", "/v1/completions", {**common, "prompt": prompt})
-    if task == "chat":
-        return (Request("POST", "/v1/chat/completions", chat), completion)
-    if task == "completion":
-        return (completion,)
-    if task == "embedding":
-        return (Request("POST", "/v1/embeddings", {"model": model, "input": prompt}),)
-    return ()
+def listed(body: str) -> tuple[dict[str, Any], ...]:
+    """Return the entries of a ``/v1/models`` response."""
+    data = parsed(body)
+    entries = data.get("data") if isinstance(data, dict) else None
+    return tuple(entry for entry in entries if isinstance(entry, dict)) if isinstance(entries, list) else ()
 
 
-def is_unsupported(status: int, body: str) -> bool:
-    """Return whether the model has no chat template, or the engine no such path."""
-    return status != OK and ("chat template" in body.lower() or status == NOT_FOUND)
-
-
-def answer_text(task: str, body: str) -> str:
-    """Return the text of a chat or plain completion; thinking counts as answer. An embedding is its size."""
-    if task == "embedding":
-        return _embedding(body)
-    try:
-        choice = json.loads(body)["choices"][0]
-        message = choice.get("message") or {}
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return ""
-    parts = [message.get(key) for key in ("reasoning_content", "reasoning", "content")]
-    return "\n".join(part for part in (*parts, choice.get("text")) if isinstance(part, str) and part)
-
-
-def _embedding(body: str) -> str:
-    try:
-        vector = json.loads(body)["data"][0]["embedding"]
-    except (ValueError, KeyError, TypeError, IndexError):
-        return ""
-    return f"{len(vector)} dimensions" if isinstance(vector, list) and any(vector) else ""
-
-
-def error_text(body: str) -> str:
-    """Return the message of an error answer, or the answer itself."""
-    try:
-        data = json.loads(body)
-        return str((data.get("error") or data)["message"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return body
+def tokens(value: object) -> int:
+    """Return a number of tokens, 0 when it is no number."""
+    return value if isinstance(value, int) else 0

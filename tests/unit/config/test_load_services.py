@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.generation import Task
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 
@@ -274,6 +275,44 @@ def test_a_gate_without_any_time_is_refused(fleet: Callable[..., FleetFiles], wr
     diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
     assert diagnostic.location == "inventories/lab/spark-01.yaml:3"
     assert diagnostic.expected == "a duration: 30m, 1h30m, 1800s or a number of seconds"
+
+
+def test_the_gate_of_an_embedding_model_expects_a_vector(fleet: Callable[..., FleetFiles]) -> None:
+    group = "sparkfleet = {'gate': {'expect': 'yes'}}"  # of the services that chat
+    text = f"serve: {{recipe: {SMALL}, gate: {{task: embedding, expect_dimensions: 64}}}}\n"
+    gate = fleet({"group_data/all.py": group, "spark-01.yaml": text}).service().gate
+    assert (gate.task, gate.expect_dimensions, gate.expect) == (Task.EMBEDDING, 64, "")
+
+
+@pytest.mark.provokes("gate-task-unsupported")
+@pytest.mark.parametrize("task", ["rerank", "score", "transcription"])
+def test_a_task_that_the_gate_cannot_request_is_refused(fleet: Callable[..., FleetFiles], task: str) -> None:
+    text = f"serve:\n  recipe: {SMALL}\n  gate: {{task: {task}}}\n"
+    diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
+    assert diagnostic.location == "inventories/lab/spark-01.yaml:3"
+    assert diagnostic.message == (
+        f"'gate.task' is '{task}', and the readiness gate has no such request to vLLM"
+    )
+    assert diagnostic.expected == "one of: chat, completion, embedding"
+    assert diagnostic.code == "gate-task-unsupported"
+
+
+@pytest.mark.provokes("gate-expectation-mismatch")
+@pytest.mark.parametrize(
+    ("gate", "key"),
+    [
+        ("{task: embedding, expect: yes it is}", "expect"),
+        ("{task: completion, expect_dimensions: 64}", "expect_dimensions"),
+        ("{expect_dimensions: 64}", "expect_dimensions"),
+    ],
+)
+def test_an_expectation_of_another_task_is_refused(
+    fleet: Callable[..., FleetFiles], gate: str, key: str
+) -> None:
+    diagnostic = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  gate: {gate}\n"}).diagnostic()
+    assert diagnostic.location == "inventories/lab/spark-01.yaml:3"
+    assert diagnostic.message.startswith(f"'gate.{key}' does not apply to")
+    assert diagnostic.code == "gate-expectation-mismatch"
 
 
 @pytest.mark.provokes("flag-duplicate")

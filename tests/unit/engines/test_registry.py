@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.generation import Generation, Task
 
 
 @pytest.mark.parametrize("name", engines.names())
@@ -15,6 +15,15 @@ def test_every_engine_has_both_sides_under_the_name_of_its_folder(name: str) -> 
     assert engines.get(name).name == name
     assert engines.on_host(name).name == name
     assert engines.get(name).title == engines.on_host(name).title
+
+
+@pytest.mark.parametrize("name", engines.names())
+def test_the_gate_has_a_request_and_a_counter_for_the_tasks_of_an_engine_and_for_no_others(name: str) -> None:
+    on_host = engines.on_host(name)
+    supported = {task for task in Task if on_host.answer_requests(task, "m", "p", 1)}
+    assert supported == engines.get(name).tasks
+    assert on_host.metrics.tokens
+    assert on_host.metrics.prompts or Task.EMBEDDING not in supported
 
 
 def test_an_unknown_engine_is_a_key_error() -> None:

@@ -72,6 +72,21 @@ def test_a_chat_answer_has_the_keys_of_the_real_one(tiny_engine: Start) -> None:
     assert set(got["usage"]) == set(wanted["usage"])
 
 
+def test_a_pooling_runner_embeds_and_does_not_generate(tiny_engine: Start) -> None:
+    served = tiny_engine("--runner", "pooling")
+    asked = {"model": "tiny", "input": "What is 12*17?"}
+    first, second = (json.loads(served.ask("/v1/embeddings", asked)[1]) for _ in range(2))
+    assert first["data"] == second["data"]
+    assert any(first["data"][0]["embedding"])
+    assert served.counter("prompt_tokens_total") > 0
+    assert served.counter("generation_tokens_total") == 0
+    assert served.ask("/v1/completions", {"prompt": "1+1"})[0] == 404
+
+
+def test_a_model_that_generates_does_not_embed(tiny_engine: Start) -> None:
+    assert tiny_engine().ask("/v1/embeddings", {"input": "a"})[0] == 404
+
+
 @pytest.mark.parametrize(
     ("question", "answer"),
     [

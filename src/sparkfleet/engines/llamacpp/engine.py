@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.contract.generation import Task
 from sparkfleet.engines.base import GIB, TOTAL_GIB, Engine, FlagChange, Footprints, ParsedArgs, field_of
 from sparkfleet.engines.llamacpp import args, check, gguf, images, memory, model_files, schema
 
@@ -40,6 +41,7 @@ class LlamaCpp(Engine):
     shown_flags: Mapping[str, str] = {"--port": "port", ALIAS: "served name", "file": "file"}
     model_flags = frozenset({"model", "--revision"})
     entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or llama-server"
+    tasks = frozenset({Task.CHAT, Task.COMPLETION, Task.EMBEDDING})
     weights_hint = "GGUF"
     footprints = Footprints(programs=("llama-server",))
 

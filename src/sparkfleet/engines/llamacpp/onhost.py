@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from sparkfleet.engines import openai_api
-from sparkfleet.engines.host import ApiKey, HostEngine, LogFormat, Metrics, Request, ServedModel
+from sparkfleet.engines.host import ApiKey, LogFormat, Metrics, ServedModel
+from sparkfleet.engines.openai_api import OpenAiHostEngine
 
 
-class LlamaCppOnHost(HostEngine):
+class LlamaCppOnHost(OpenAiHostEngine):
     """llama-server's API, metrics and log."""
 
     name = "llamacpp"
     title = "llama.cpp"
-    ready = openai_api.MODELS
-    health = openai_api.HEALTH
     metrics = Metrics(
         tokens=("llamacpp:tokens_predicted_total",),
+        prompts=("llamacpp:prompt_tokens_total", "llamacpp:n_decode_total"),
         accepted="llamacpp:spec_decode_num_accepted_tokens_total",
         running="llamacpp:requests_processing",
         waiting="llamacpp:requests_deferred",
@@ -31,32 +30,13 @@ class LlamaCppOnHost(HostEngine):
 
     def models(self, body: str) -> tuple[ServedModel, ...]:
         """Return the models of a ``/v1/models`` response; each alias counts as a name."""
-        try:
-            entries = [entry for entry in json.loads(body)["data"] if isinstance(entry, dict)]
-        except (ValueError, KeyError, TypeError):
-            return ()
         found = []
-        for entry in entries:
-            context = int((entry.get("meta") or {}).get("n_ctx") or 0)
-            names = dict.fromkeys([str(entry.get("id", "")), *map(str, entry.get("aliases") or ())])
-            found += [ServedModel(name, context) for name in names]
+        for entry in openai_api.listed(body):
+            meta, aliases = entry.get("meta"), entry.get("aliases")
+            context = openai_api.tokens(meta.get("n_ctx")) if isinstance(meta, dict) else 0
+            names = [entry.get("id", ""), *(aliases if isinstance(aliases, list) else ())]
+            found += [ServedModel(name, context) for name in dict.fromkeys(map(str, names))]
         return tuple(found)
-
-    def answer_requests(self, task: str, model: str, prompt: str, max_tokens: int) -> tuple[Request, ...]:
-        """See ``HostEngine``."""
-        return openai_api.answer_requests(task, model, prompt, max_tokens)
-
-    def is_unsupported(self, status: int, body: str) -> bool:
-        """See ``HostEngine``."""
-        return openai_api.is_unsupported(status, body)
-
-    def answer_text(self, task: str, body: str) -> str:
-        """See ``HostEngine``."""
-        return openai_api.answer_text(task, body)
-
-    def error_text(self, body: str) -> str:
-        """See ``HostEngine``."""
-        return openai_api.error_text(body)
 
 
 ENGINE = LlamaCppOnHost()

@@ -11,6 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.contract.generation import Task
 from sparkfleet.engines.base import (
     TOTAL_GIB,
     ArgCheck,
@@ -102,6 +103,7 @@ class Vllm(Engine):
     shown_flags: Mapping[str, str] = {"--port": "port", "--served-model-name": "served name"}
     model_flags = frozenset({"model", "--model", "--revision"})
     entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or `vllm serve`"
+    tasks = frozenset({Task.CHAT, Task.COMPLETION, Task.EMBEDDING})
     weights_hint = "safetensors, or .bin"
     footprints = Footprints(
         programs=("vllm",),

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 
-from sparkfleet.engines import openai_api
-from sparkfleet.engines.host import ApiKey, HostEngine, LogFormat, Metrics, Request, ServedModel
+from sparkfleet.engines.host import ApiKey, LogFormat, Metrics
+from sparkfleet.engines.openai_api import OpenAiHostEngine
 
 
-class VllmOnHost(HostEngine):
+class VllmOnHost(OpenAiHostEngine):
     """vLLM's API, metrics and log."""
 
     name = "vllm"
     title = "vLLM"
-    ready = openai_api.MODELS
-    health = openai_api.HEALTH
     metrics = Metrics(
         tokens=("vllm:generation_tokens_total", "vllm:iteration_tokens_total_count"),
+        prompts=("vllm:prompt_tokens_total", "vllm:request_success_total"),
         accepted="vllm:spec_decode_num_accepted_tokens_total",
         running="vllm:num_requests_running",
         waiting="vllm:num_requests_waiting",
@@ -32,26 +31,6 @@ class VllmOnHost(HostEngine):
         memory=re.compile(r"Model loading took|Available KV cache memory"),
     )
     api_key = ApiKey(env="VLLM_API_KEY", flag="--api-key")
-
-    def models(self, body: str) -> tuple[ServedModel, ...]:
-        """See ``HostEngine``."""
-        return openai_api.models(body)
-
-    def answer_requests(self, task: str, model: str, prompt: str, max_tokens: int) -> tuple[Request, ...]:
-        """See ``HostEngine``."""
-        return openai_api.answer_requests(task, model, prompt, max_tokens)
-
-    def is_unsupported(self, status: int, body: str) -> bool:
-        """See ``HostEngine``."""
-        return openai_api.is_unsupported(status, body)
-
-    def answer_text(self, task: str, body: str) -> str:
-        """See ``HostEngine``."""
-        return openai_api.answer_text(task, body)
-
-    def error_text(self, body: str) -> str:
-        """See ``HostEngine``."""
-        return openai_api.error_text(body)
 
 
 ENGINE = VllmOnHost()

@@ -1,8 +1,9 @@
 """The readiness gate: the proof that a service serves. ``/health`` proves nothing: a hung engine returns 200.
 
-It verifies, in this order: the declared name is served, a deterministic completion contains the expected text
-(and warms up the engine), a second one arrives in time, the engine's token counter moved, and draft tokens
-were accepted if speculative decoding is declared.
+It verifies, in this order: the declared name is served, the answer to a request of the declared task is as
+expected (which warms up the engine), a second answer arrives in time, the engine's token counter moved, and
+draft tokens were accepted if speculative decoding is declared. A text must contain the expected one; an
+embedding must be a vector of finite numbers, with the same direction both times.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet import engines
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.generation import Generation, Task
 from sparkfleet.engines.host import HostEngine, Request, ServedModel
 from sparkfleet.onhost.gate import responses
 from sparkfleet.onhost.machine.system import Answer, Question, System
@@ -23,12 +24,13 @@ POLL_S = 0.25
 QUICK_S = 10.0
 """Seconds for a response that needs no tokens."""
 FIRST_FACTOR = 5
-"""The first completion compiles kernels: its limit is this multiple of the second one's."""
+"""The first answer compiles kernels: its limit is this multiple of the second one's."""
 COUNTER_S = 10.0
-"""Seconds after a completion until its tokens must be counted."""
+"""Seconds after an answer until its tokens must be counted."""
 BROKEN_S = 5.0
 """Seconds for dockerd to report the end of an engine whose connection broke."""
-TASK = "chat"
+PARALLEL = 0.999
+"""Cosine from which two embeddings of one text count as equal: kernels differ in the last digits."""
 OK = 200
 
 
@@ -39,11 +41,11 @@ class Passed:
     ready_s: float
     """Seconds until the engine listed its models."""
     first_s: float
-    """Seconds of the first completion."""
+    """Seconds of the first answer."""
     second_s: float
     answer: str
     tokens: float
-    """Tokens generated meanwhile, by the engine's own counter."""
+    """Increase of the engine's own counter meanwhile: tokens generated, for embeddings prompt tokens."""
     accepted: float = 0
     serving_at: float = 0
     """Unix time of the first correct response."""
@@ -110,14 +112,20 @@ class Gate:
         before = self._counters()
         limit = responses.token_limit((model.context for model in listed), gate.max_tokens)
         left = started + gate.timeout_s - self.system.monotonic()
-        self.waiting("the first completion")
-        answer, first_s = self._complete(max(1.0, min(left, gate.second_timeout_s * FIRST_FACTOR)), limit)
-        self._check_answer(answer)
+        self.waiting(f"the first {self._noun}")
+        first, first_s = self._request(max(1.0, min(left, gate.second_timeout_s * FIRST_FACTOR)), limit)
+        answer = self._check_answer(first)
         serving_at = self.system.now()
-        self.waiting("a second completion")
-        _, second_s = self._complete(float(gate.second_timeout_s), limit)
+        self.waiting(f"a second {self._noun}")
+        second, second_s = self._request(float(gate.second_timeout_s), limit)
+        self._check_repeated(first, second)
         tokens, accepted = self._moved(before)
-        return Passed(ready_s, first_s, second_s, responses.short(answer), tokens, accepted, serving_at)
+        return Passed(ready_s, first_s, second_s, answer, tokens, accepted, serving_at)
+
+    @property
+    def _noun(self) -> str:
+        """Return the name of an answer in messages."""
+        return "completion" if self.generation.gate.task is Task.CHAT else str(self.generation.gate.task)
 
     def _wait_ready(self, deadline: float) -> tuple[ServedModel, ...]:
         """Wait until the engine lists its models."""
@@ -159,8 +167,20 @@ class Gate:
                 "another engine answers on this port, or another setting overrides the name",
             )
 
-    def _check_answer(self, answer: str) -> None:
+    def _check_answer(self, body: str) -> str:
+        """Return the answer as text for people. Raise GateFailedError when it is not as expected."""
         gate = self.generation.gate
+        if gate.task is Task.EMBEDDING:
+            vector = self.engine.answer_vector(body)
+            problem = responses.vector_problem(vector, gate.expect_dimensions)
+            if problem:
+                raise GateFailedError(
+                    f"wrong embedding of {gate.prompt!r}: {problem}",
+                    "check the model, its weights and its pooling; gate: {expect_dimensions: ...} declares "
+                    "the length",
+                )
+            return f"{len(vector)} dimensions"
+        answer = self.engine.answer_text(body)
         if gate.expect not in answer or not answer.strip():
             raise GateFailedError(
                 f"wrong answer to {gate.prompt!r}: expected {gate.expect or 'any text'!r}, "
@@ -168,22 +188,42 @@ class Gate:
                 "check weights, quantization and kernels; if the prompt does not suit this model, set "
                 "gate: {prompt: ..., expect: ...}",
             )
+        return responses.short(answer)
 
-    def _complete(self, limit_s: float, max_tokens: int) -> tuple[str, float]:
-        """Return a response's text (reasoning included) and its seconds."""
+    def _check_repeated(self, first: str, second: str) -> None:
+        """Raise GateFailedError when two embeddings of one text differ."""
+        if self.generation.gate.task is not Task.EMBEDDING:
+            return
+        one, two = self.engine.answer_vector(first), self.engine.answer_vector(second)
+        cosine = responses.cosine(one, two)
+        if not cosine >= PARALLEL:
+            raise GateFailedError(
+                f"two embeddings of {self.generation.gate.prompt!r} differ: their cosine is {cosine:.4f}, "
+                f"expected at least {PARALLEL}",
+                "check quantization and kernels: another backend or image may help",
+            )
+
+    def _request(self, limit_s: float, max_tokens: int) -> tuple[str, float]:
+        """Return the body of a response to the declared task, and its seconds."""
         gate = self.generation.gate
         self.check_alive()
+        requests = self.engine.answer_requests(
+            gate.task, self.generation.served_name, gate.prompt, max_tokens
+        )
+        if not requests:
+            raise GateFailedError(
+                f"the readiness gate has no request of the task {gate.task} to {self.engine.title}",
+                "declare another one: gate: {task: ...}",
+            )
         started = self.system.monotonic()
         answer = Answer(0)
-        for request in self.engine.answer_requests(
-            TASK, self.generation.served_name, gate.prompt, max_tokens
-        ):
+        for request in requests:
             answer = self._ask(request, limit_s)
             if not self.engine.is_unsupported(answer.status, answer.body):
                 break
         if answer.status != OK:
             raise self._failure(answer, limit_s)
-        return self.engine.answer_text(TASK, answer.body), self.system.monotonic() - started
+        return answer.body, self.system.monotonic() - started
 
     def _failure(self, answer: Answer, limit_s: float) -> GateFailedError:
         self.check_alive()
@@ -195,37 +235,37 @@ class Gate:
                 else ""
             )
             return GateFailedError(
-                f"no completion within {limit_s:g} s{wedged}",
+                f"no {self._noun} within {limit_s:g} s{wedged}",
                 "read the engine's log in the evidence; another backend or image may help",
             )
         if answer.status:
             message = responses.short(self.engine.error_text(answer.body))
-            return GateFailedError(f"a completion was answered with HTTP {answer.status}: {message}")
+            return GateFailedError(
+                f"the {self._noun} request was answered with HTTP {answer.status}: {message}"
+            )
         deadline = self.system.monotonic() + BROKEN_S
         while self.system.monotonic() < deadline:
             self.check_alive()
             self.system.sleep(POLL_S)
-        return GateFailedError(f"the connection broke during a completion: {answer.error}")
+        return GateFailedError(f"the connection broke during the {self._noun}: {answer.error}")
 
     def _moved(self, before: dict[str, float]) -> tuple[float, float]:
         """Return the tokens generated and accepted since ``before``; wait for late counters."""
-        names = self.engine.metrics
+        names, counters = self.engine.metrics, self._token_counters
         deadline = self.system.monotonic() + COUNTER_S
         while True:
             self.check_alive()
             after = self._counters()
-            tokens = max(
-                (after[key] - before.get(key, 0.0) for key in names.tokens if key in after), default=0.0
-            )
+            tokens = max((after[key] - before.get(key, 0.0) for key in counters if key in after), default=0.0)
             accepted = after.get(names.accepted, 0.0) - before.get(names.accepted, 0.0)
             if tokens > 0 and (accepted > 0 or not self.generation.gate.speculative):
                 return tokens, accepted
             if self.system.monotonic() >= deadline:
                 break
             self.system.sleep(POLL_S)
-        if not any(name in after for name in names.tokens):
+        if not any(name in after for name in counters):
             raise GateFailedError(
-                f"the engine publishes no token counter on {names.path} ({' or '.join(names.tokens[:1])})",
+                f"the engine publishes no token counter on {names.path} ({' or '.join(counters[:1])})",
                 names.missing_hint,
             )
         if tokens <= 0:
@@ -235,10 +275,15 @@ class Gate:
             "use a drafter for this model and revision, and check that --speculative-config has an effect",
         )
 
+    @property
+    def _token_counters(self) -> tuple[str, ...]:
+        names = self.engine.metrics
+        return names.prompts if self.generation.gate.task is Task.EMBEDDING else names.tokens
+
     def _counters(self) -> dict[str, float]:
         names = self.engine.metrics
         text = self._ask(Request("GET", names.path), QUICK_S, keep=False).body
-        return responses.counters(text, (*names.tokens, names.accepted))
+        return responses.counters(text, (*self._token_counters, names.accepted))
 
     def _ask(self, request: Request, limit_s: float, *, keep: bool = True) -> Answer:
         headers = [("Content-Type", "application/json")] if request.data else []

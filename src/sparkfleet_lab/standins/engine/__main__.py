@@ -16,7 +16,7 @@ from . import arguments, log, memory, modes, ranks, rays, refusals, release, sta
 from . import model as models
 from .metrics import Metrics
 from .modes import Settings
-from .server import ROUTES, Served, Server
+from .server import Served, Server
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -99,19 +99,22 @@ def _answer_requests(
     if "wrong-name" in settings:
         names = ("some-other-model",)
     keys = tuple(said.api_key or filter(None, [os.environ.get("VLLM_API_KEY")]))
-    served = Served(names, model.name, pool.max_model_len, keys, bool(said.reasoning_parser))
+    pools = getattr(said, "runner", "auto") == "pooling"
+    dimensions = int(model.text.get("hidden_size", 64)) if pools else 0
+    served = Served(names, model.name, pool.max_model_len, keys, bool(said.reasoning_parser), dimensions)
+    tasks = ["embed", "token_embed"] if dimensions else ["generate"]
     drafted = 0
     if isinstance(said.speculative_config, dict):
         drafted = int(said.speculative_config.get("num_speculative_tokens") or 1)
     accepts = "spec-none-accepted" not in settings
     labels = _cache_labels(said, pool)
     metrics = Metrics(names[0], labels, drafted=drafted, accepts=accepts, frozen="no-tokens" in settings)
-    log.line("Supported tasks: ['generate']", where="entry.py:136")
+    log.line(f"Supported tasks: {tasks}", where="entry.py:136")
     if said.headless:
         signal.pause()
     log.line(f"Starting vLLM server on http://{listener.getsockname()[0]}:{said.port}", where="entry.py:140")
     log.line("Available routes are:", where="launcher.py:186")
-    for path, method in ROUTES:
+    for path, method in served.routes:
         log.line(f"Route: {path}, Methods: {method}", where="launcher.py:195")
     server = Server(listener, served, metrics, settings)
     log.uvicorn(f"Started server process [{os.getpid()}]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import threading
 import time
@@ -18,10 +19,8 @@ from .metrics import Metrics
 from .modes import Settings
 from .replies import Reply, cut
 
-ROUTES = (
-    ("/health", "GET"), ("/load", "GET"), ("/ping", "GET"), ("/ping", "POST"), ("/version", "GET"),
-    ("/metrics", "GET"), ("/v1/models", "GET"), ("/v1/chat/completions", "POST"), ("/v1/completions", "POST"),
-)  # fmt: skip
+COMPLETIONS = ("/v1/chat/completions", "/v1/completions")
+EMBEDDINGS = "/v1/embeddings"
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,18 @@ class Served:
     api_keys: tuple[str, ...]
     thinks: bool
     """A reasoning parser splits thinking from the answer."""
+    dimensions: int = 0
+    """Length of an embedding; 0: the model generates text."""
+
+    @property
+    def routes(self) -> tuple[tuple[str, str], ...]:
+        """Return paths and methods: vLLM registers those of the model's tasks alone."""
+        common = (
+            ("/health", "GET"), ("/load", "GET"), ("/ping", "GET"), ("/ping", "POST"), ("/version", "GET"),
+            ("/metrics", "GET"), ("/v1/models", "GET"),
+        )  # fmt: skip
+        tasks = (EMBEDDINGS,) if self.dimensions else COMPLETIONS
+        return (*common, *((path, "POST") for path in tasks))
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a failure
@@ -95,8 +106,14 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         try:
             self._check_key(path)
-            if path in ("/v1/chat/completions", "/v1/completions") and self.command == "POST":
+            if (path, self.command) not in self.server.served.routes:
+                known = {route for route, _ in self.server.served.routes}
+                status, text = (405, "Method Not Allowed") if path in known else (404, "Not Found")
+                self._json({"detail": text}, status)
+            elif path in COMPLETIONS:
                 self._complete(self._parsed(body), chat="chat" in path)
+            elif path == EMBEDDINGS:
+                self._embed(self._parsed(body))
             else:
                 self._look_up(path)
         except Refused as refused:
@@ -113,11 +130,6 @@ class Handler(BaseHTTPRequestHandler):
             raise refused
 
     def _look_up(self, path: str) -> None:
-        known = {route for route, _ in ROUTES}
-        if path not in known:
-            return self._json({"detail": "Not Found"}, 404)
-        if (path, self.command) not in ROUTES:
-            return self._json({"detail": "Method Not Allowed"}, 405)
         if path == "/metrics":
             return self._send(
                 self.server.metrics.render().encode(), "text/plain; version=0.0.4; charset=utf-8"
@@ -154,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
             said = json.loads(body)
         except ValueError as error:
             raise Refused(400, "Bad Request", f"[{{'type': 'json_invalid', 'msg': '{error}'}}]") from error
-        if not isinstance(said, dict) or not ({"messages", "prompt"} & said.keys()):
+        if not isinstance(said, dict) or not ({"messages", "prompt", "input"} & said.keys()):
             raise Refused(400, "Bad Request", "[{'type': 'missing', 'msg': 'Field required'}]")
         names = self.server.served.names
         name = said.setdefault("model", names[0])
@@ -187,6 +199,25 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.metrics.running -= 1
+
+    def _embed(self, said: dict[str, Any]) -> None:
+        text = str(said["input"])
+        count = len(answers.tokens(text))
+        vector = answers.vector(text, self.server.served.dimensions)
+        if "wrong-answer" in self.server.settings:
+            vector = [math.nan] * len(vector)
+        self.server.metrics.request(count, 0, 0, "stop", 0.01)
+        self._json(
+            {
+                "id": f"embd-{uuid.uuid4().hex[:16]}", "object": "list", "created": int(time.time()),
+                "model": said["model"],
+                "data": [{"index": 0, "object": "embedding", "embedding": vector}],
+                "usage": {
+                    "prompt_tokens": count, "total_tokens": count, "completion_tokens": 0,
+                    "prompt_tokens_details": None,
+                },
+            }
+        )  # fmt: skip
 
     def _limit(self, said: dict[str, Any]) -> int:
         asked = said.get("max_completion_tokens") or said.get("max_tokens")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -122,12 +123,23 @@ def test_speculation_is_declared_by_a_drafter_or_a_type() -> None:
 def test_the_models_response_has_name_and_context() -> None:
     (model,) = ON_HOST.models((GOLDEN / "v1_models.json").read_text())
     assert (model.name, model.context) == ("tiny", 2048)
-    assert ON_HOST.answer_text("chat", (GOLDEN / "chat.json").read_text()) == "204"
+    assert ON_HOST.answer_text((GOLDEN / "chat.json").read_text()) == "204"
+
+
+def test_the_embeddings_response_has_a_vector() -> None:
+    vector = ON_HOST.answer_vector((GOLDEN / "embeddings.json").read_text())
+    assert len(vector) == 288
+    assert math.hypot(*vector) == pytest.approx(1)
 
 
 def test_the_metric_names_are_those_that_the_real_server_publishes() -> None:
     metrics = (GOLDEN / "metrics.txt").read_text()
-    for name in (*ON_HOST.metrics.tokens, ON_HOST.metrics.accepted, ON_HOST.metrics.running):
+    for name in (
+        *ON_HOST.metrics.tokens,
+        *ON_HOST.metrics.prompts,
+        ON_HOST.metrics.accepted,
+        ON_HOST.metrics.running,
+    ):
         assert re.search(rf"^{name} ", metrics, re.MULTILINE), name
 
 

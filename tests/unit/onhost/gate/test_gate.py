@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 
+from sparkfleet import engines
 from sparkfleet.contract.generation import Gate as GateFields
-from sparkfleet.engines import openai_api
+from sparkfleet.contract.generation import Task
 from sparkfleet.onhost.gate import responses
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError
 from sparkfleet.onhost.machine.system import Answer, Question
@@ -40,6 +42,8 @@ vllm:generation_tokens_created{engine="0",model_name="tiny"} 1.7952033653673189e
 vllm:iteration_tokens_total_bucket{engine="0",le="+Inf",model_name="tiny"} 5.0
 vllm:iteration_tokens_total_count{engine="0",model_name="tiny"} 5.0
 """
+
+VLLM = engines.on_host("vllm")
 
 
 class Service:
@@ -171,9 +175,85 @@ def test_the_transcript_has_question_and_answer(world: World) -> None:
     assert "12*17" in json.dumps(tested.transcript[1]["asked"])
 
 
-@pytest.mark.parametrize("body", ["", "nonsense", "[]", "{}", '{"data": 3}', '{"data": [1, null]}', "null"])
+def embedding(*numbers: float) -> Answer:
+    return Answer(200, json.dumps({"data": [{"index": 0, "embedding": numbers}]}))
+
+
+def embedding_gate(world: World, *answers: Answer, dimensions: int = 0) -> Gate:
+    """Return the gate of an embedding model that answers in this order; its prompt counter moves."""
+    left = list(answers)
+    asked: list[Answer] = []
+
+    def answer() -> Answer:
+        asked.append(left.pop(0))
+        return asked[-1]
+
+    def metrics() -> Answer:
+        return Answer(200, f'vllm:prompt_tokens_total{{engine="0"}} {7.0 * len(asked)}\n')
+
+    service = Service(world, v1__embeddings=answer, metrics=metrics)
+    fields = GateFields(task=Task.EMBEDDING, expect="", expect_dimensions=dimensions)
+    return Gate(service, generation("tiny", served_name="tiny", gate=fields), lambda: None)
+
+
+def test_an_embedding_model_is_proven_by_two_vectors_of_one_direction(world: World) -> None:
+    passed = embedding_gate(world, embedding(3, 4), embedding(3.00001, 4), dimensions=2).prove()
+    assert passed.answer == "2 dimensions"
+    assert passed.tokens == 14.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (embedding(), "the response has no vector"),
+        (Answer(200, "{}"), "the response has no vector"),
+        (embedding(0, 0), "all of its 2 numbers are 0"),
+        (embedding(1, math.nan, math.inf), "2 of its 3 numbers are not finite"),
+        (embedding(1, 2, 3), "it has 3 dimensions, expected 2"),
+    ],
+)
+def test_what_is_no_embedding_does_not_pass(world: World, answer: Answer, problem: str) -> None:
+    with pytest.raises(GateFailedError, match=f"wrong embedding of .*: {problem}"):
+        embedding_gate(world, answer, embedding(1, 2), dimensions=2).prove()
+
+
+@pytest.mark.parametrize(
+    "second", [embedding(4, -3), embedding(3, 4, 5), embedding(), embedding(math.nan, 1)]
+)
+def test_embeddings_of_one_text_that_differ_do_not_pass(world: World, second: Answer) -> None:
+    with pytest.raises(GateFailedError, match=r"two embeddings of .* differ"):
+        embedding_gate(world, embedding(3, 4), second).prove()
+
+
+def test_an_embedding_without_a_prompt_counter_proves_nothing(world: World) -> None:
+    service = Service(world, v1__embeddings=embedding(1), metrics=Answer(200, REAL_METRICS))
+    fields = GateFields(task=Task.EMBEDDING)
+    tested = Gate(service, generation("tiny", served_name="tiny", gate=fields), lambda: None)
+    with pytest.raises(GateFailedError, match=r"no token counter on /metrics \(vllm:prompt_tokens_total\)"):
+        tested.prove()
+
+
+def test_a_completion_goes_to_its_own_path_alone(world: World) -> None:
+    service = Service(world, v1__completions=Answer(200, '{"choices":[{"text":" 204"}]}'))
+    fields = GateFields(task=Task.COMPLETION)
+    assert (
+        Gate(service, generation("tiny", served_name="tiny", gate=fields), lambda: None).prove().answer
+        == "204"
+    )
+    assert "/v1/chat/completions" not in {one.path for one in service.asked}
+
+
+def test_a_task_without_a_request_fails(world: World) -> None:
+    fields = GateFields(task=Task.RERANK)
+    with pytest.raises(GateFailedError, match="no request of the task rerank to vLLM"):
+        Gate(Service(world), generation("tiny", served_name="tiny", gate=fields), lambda: None).prove()
+
+
+@pytest.mark.parametrize(
+    "body", ["", "nonsense", "[]", "{}", '{"data": 3}', '{"data": [1, null]}', "null", "[" * 99_999]
+)
 def test_a_list_of_models_that_is_none_names_nothing(body: str) -> None:
-    assert openai_api.models(body) == ()
+    assert VLLM.models(body) == ()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +261,7 @@ def test_a_list_of_models_that_is_none_names_nothing(body: str) -> None:
     ["", "[]", "{}", '{"choices": []}', '{"choices": [{"message": null}]}', '{"choices": [3]}', "null"],
 )
 def test_a_completion_without_text_is_empty(body: str) -> None:
-    assert openai_api.answer_text("chat", body) == ""
+    assert VLLM.answer_text(body) == ""
 
 
 def test_counters_are_summed_over_labels() -> None:
