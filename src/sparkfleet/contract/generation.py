@@ -50,7 +50,7 @@ class Gate:
     expect: str = "204"
     """Text that the answer must contain (reasoning counts as answer); empty: any non-empty answer."""
     timeout_s: int = 1800
-    """Seconds from the engine's start until the gate must have passed."""
+    """Seconds from the engine's start to its first answer. The requests after it have limits of their own."""
     max_tokens: int = 512
     second_timeout_s: int = 60
     """Seconds for the second, warm answer."""

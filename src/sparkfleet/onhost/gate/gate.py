@@ -21,6 +21,8 @@ from sparkfleet.onhost.machine.system import Answer, Question, System
 from sparkfleet.runtimes.base import Instance
 
 POLL_S = 0.25
+MIN_REQUEST_S = 1.0
+"""Seconds for a request that is sent at the last moment."""
 QUICK_S = 10.0
 """Seconds for a response that needs no tokens."""
 FIRST_FACTOR = 5
@@ -113,7 +115,9 @@ class Gate:
         limit = responses.token_limit((model.context for model in listed), gate.max_tokens)
         left = started + gate.timeout_s - self.system.monotonic()
         self.waiting(f"the first {self._noun}")
-        first, first_s = self._request(max(1.0, min(left, gate.second_timeout_s * FIRST_FACTOR)), limit)
+        first, first_s = self._request(
+            max(MIN_REQUEST_S, min(left, gate.second_timeout_s * FIRST_FACTOR)), limit
+        )
         answer = self._check_answer(first)
         serving_at = self.system.now()
         self.waiting(f"a second {self._noun}")
@@ -218,7 +222,8 @@ class Gate:
         started = self.system.monotonic()
         answer = Answer(0)
         for request in requests:
-            answer = self._ask(request, limit_s)
+            left = limit_s - (self.system.monotonic() - started)
+            answer = self._ask(request, max(MIN_REQUEST_S, left))
             if not self.engine.is_unsupported(answer.status, answer.body):
                 break
         if answer.status != OK:

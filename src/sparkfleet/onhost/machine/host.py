@@ -15,13 +15,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.onhost.machine import wire
+from sparkfleet.onhost.machine import deadline, wire
 from sparkfleet.onhost.machine.system import Answer, Memory, Paths, PortOwner, Question, Ran, Stop
 from sparkfleet.runtimes import onhost
 from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
 
 LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""
+RESPONSE_LIMIT = 8 << 20
+"""Bytes of an HTTP response. An engine's metrics have about 0.1 MiB, an embedding of 8192 numbers 0.2 MiB."""
 
 
 class Spark:
@@ -87,12 +89,16 @@ class Spark:
 
     def http(self, question: Question) -> Answer:
         """Send an HTTP request to 127.0.0.1."""
-        connection = http.client.HTTPConnection("127.0.0.1", question.port, timeout=question.timeout_s)
+        connection = http.client.HTTPConnection("127.0.0.1", question.port)
         try:
+            connection.sock = deadline.connected("127.0.0.1", question.port, question.timeout_s)
             body = question.body.encode() or None
             connection.request(question.method, question.path, body, dict(question.headers))
             response = connection.getresponse()
-            return Answer(response.status, response.read().decode("utf-8", "replace"))
+            content = response.read(RESPONSE_LIMIT + 1)
+            if len(content) > RESPONSE_LIMIT:
+                return Answer(0, error=f"the response is longer than {RESPONSE_LIMIT >> 20} MiB")
+            return Answer(response.status, content.decode("utf-8", "replace"))
         except TimeoutError:
             return Answer(0, error=f"no answer within {question.timeout_s:g} s", timed_out=True)
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -48,7 +48,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Question:
-    """An HTTP request to a service on this Spark."""
+    """An HTTP request to a service on this Spark; ``timeout_s`` is for the whole response."""
 
     port: int
     method: str

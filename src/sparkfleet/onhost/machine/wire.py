@@ -7,13 +7,16 @@ import json
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
+
+from sparkfleet.onhost.machine import deadline
 
 LONGEST = 64 * 1024
 """Bytes of a line; a longer one is refused."""
 PATIENCE_S = 5.0
-"""Seconds that one request may keep a connection open."""
+"""Seconds that one request may keep a connection open, from its first byte to its last."""
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -22,13 +25,16 @@ class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True  # the one before may have ended a second ago
     daemon_threads = True
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, with a deadline."""
+        connection, address = super().get_request()
+        return deadline.with_deadline(connection, time.monotonic() + PATIENCE_S), address
+
 
 def listen(address: str, port: int, answer: Answer) -> Callable[[], None]:
     """Serve requests in the background; return what stops it. Raise OSError for a foreign address."""
 
     class Handler(socketserver.StreamRequestHandler):
-        timeout = PATIENCE_S
-
         def handle(self) -> None:
             with contextlib.suppress(OSError):  # the client hung up: it asks again
                 question = _read(self.rfile.readline(LONGEST))
@@ -46,10 +52,9 @@ def listen(address: str, port: int, answer: Answer) -> Callable[[], None]:
 
 
 def ask(address: str, port: int, message: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
-    """Return the response; None: not reachable, too late, or not valid."""
+    """Return the response; None: not reachable, not complete within ``timeout_s``, or not valid."""
     try:
-        with socket.create_connection((address, port), timeout_s) as connection:
-            connection.settimeout(timeout_s)
+        with deadline.connected(address, port, timeout_s) as connection:
             connection.sendall(json.dumps(message).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 return _read(stream.readline(LONGEST))
@@ -60,6 +65,6 @@ def ask(address: str, port: int, message: dict[str, Any], timeout_s: float) -> d
 def _read(line: bytes) -> dict[str, Any] | None:
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
