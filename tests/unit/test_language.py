@@ -33,8 +33,6 @@ UNFINISHED = frozenset(
         "onhost/collectors",
         "onhost/fabric",
         "onhost/prune",
-        "onhost/rollout",
-        "onhost/state",
         "probe",
         "runtimes",
     }
