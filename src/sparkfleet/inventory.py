@@ -9,6 +9,12 @@ The whole of ``inventories/lab.py``::
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +22,60 @@ from sparkfleet.catalog.load import Catalog
 from sparkfleet.config import load as spec_load
 from sparkfleet.config.locked import Lock
 from sparkfleet.config.resolved import Fleet, Host, to_json
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
+from sparkfleet.suggest import did_you_mean
 
 LOCAL = "@local"
 """``ssh: {hostname: "@local"}``: the Spark that sparkfleet runs on; no SSH is used."""
 
 
-def load_fleet(inventory: Path, *, need_lock: bool = True) -> Fleet:
+class Pins(Enum):
+    """How fleet.lock is used."""
+
+    REQUIRED = "required"
+    """An image or model without an entry is an error."""
+    OPTIONAL = "optional"
+    """Entries are used; a missing entry or file is no error."""
+    IGNORED = "ignored"
+    """Images and revisions stay as declared."""
+
+
+@dataclass
+class Loading:
+    """How ``load`` reads the inventory for a command of ``sparkfleet``, and the error that ended it."""
+
+    pins: Pins
+    error: SparkfleetError | None = None
+
+
+_loading: Loading | None = None
+
+
+@contextmanager
+def loading(pins: Pins) -> Iterator[Loading]:
+    """Have ``load``, which pyinfra calls from the inventory file, use these pins and keep its error."""
+    global _loading  # noqa: PLW0603  (pyinfra executes the file and passes nothing to it)
+    _loading = Loading(pins)
+    try:
+        yield _loading
+    finally:
+        _loading = None
+
+
+def load_fleet(inventory: Path, *, pins: Pins = Pins.REQUIRED) -> Fleet:
     """Return the fleet of ``inventories/<fleet>.py`` (or of the directory ``inventories/<fleet>``).
 
-    Raise ``SparkfleetError`` with every error of every file. Without ``need_lock`` images and revisions stay
-    as declared.
+    Raise ``SparkfleetError`` with every error of every file.
     """
     places = spec_load.find(inventory)
 
     def lock() -> Lock | None:
-        return lockfile.read(places.lock) if need_lock else None
+        return None if pins is Pins.IGNORED else lockfile.read(places.lock)
 
-    return spec_load.fleet(places, lambda: Catalog.of(places.recipes), lock)
+    catalog = partial(Catalog.read, places.recipes)
+    return spec_load.fleet(places, catalog, lock, pins_required=pins is Pins.REQUIRED)
 
 
 def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
@@ -43,8 +84,11 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
     If the files have errors, print all of them and exit before any host is contacted.
     """
     try:
-        fleet = load_fleet(Path(inventory_file))
+        fleet = load_fleet(Path(inventory_file), pins=_loading.pins if _loading else Pins.REQUIRED)
     except SparkfleetError as error:
+        if _loading is not None:
+            _loading.error = error
+            raise SystemExit(1) from None
         print(error, file=sys.stderr)  # noqa: T201  (pyinfra's logger is not set up yet, and prefixes lines)
         print(f"\nErrors: {len(error.diagnostics)}. No host was contacted.", file=sys.stderr)  # noqa: T201
         # pyinfra shows no traceback of SystemExit.
@@ -52,6 +96,33 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
     for warning in fleet.warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     return [(_pyinfra_name(host), {**dict(host.ssh), "sparkfleet": to_json(host)}) for host in fleet.hosts]
+
+
+def host_names(inventory: Path) -> list[str]:
+    """Return the names of a fleet's host files, also of invalid ones; [] if there is no such fleet."""
+    try:
+        return [path.stem for path in spec_load.host_files(spec_load.find(inventory))]
+    except SparkfleetError:
+        return []
+
+
+def unknown_hosts(named: Mapping[str, Sequence[str]], known: Sequence[str]) -> list[Diagnostic]:
+    """Return an error for each pattern of an option (option -> patterns) that matches no known host."""
+    if not known:
+        return []
+    expected = f"one of: {', '.join(dict.fromkeys(name for name in known if name != LOCAL))}"
+    return [
+        Diagnostic(
+            f"{option} {pattern}",
+            "no host of that name",
+            expected,
+            did_you_mean(pattern, known, ""),
+            code="host-unknown",
+        )
+        for option, patterns in named.items()
+        for pattern in patterns
+        if not any(fnmatch(name, pattern) for name in known)
+    ]
 
 
 def _pyinfra_name(host: Host) -> str:

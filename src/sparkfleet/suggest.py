@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6, count: int = 1) -> list[str]:
-    """Return up to ``count`` known names, the closest first; case, "-" and "_" make no difference."""
+    """Return up to ``count`` known names, the closest first; case, "-" and "_" make no difference.
+
+    A name with other numbers (``spark-03`` for ``spark-99``) is no suggestion: it is another host or version.
+    """
     import difflib  # noqa: PLC0415  (2 ms, and only after a mistake)
 
     choices: dict[str, str] = {}
     for other in known:
-        choices.setdefault(_folded(other), other)
+        if not _differs_by_number(name, other):
+            choices.setdefault(_folded(other), other)
     return [choices[found] for found in difflib.get_close_matches(_folded(name), choices, count, cutoff)]
 
 
@@ -19,6 +24,13 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """Return "did you mean '...'?", or ``otherwise`` if no known name is close."""
     found = closest(name, known)
     return f"did you mean '{found[0]}'?" if found else otherwise
+
+
+def _differs_by_number(name: str, other: str) -> bool:
+    """Return whether only numbers differ; ``spark-1`` and ``spark-01`` have the same number."""
+    one, two = re.split(r"(\d+)", _folded(name)), re.split(r"(\d+)", _folded(other))
+    numbers = [list(map(int, parts[1::2])) for parts in (one, two)]
+    return one[::2] == two[::2] and numbers[0] != numbers[1]
 
 
 def _folded(name: str) -> str:

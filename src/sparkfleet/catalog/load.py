@@ -40,12 +40,22 @@ class Catalog(Mapping[str, Recipe]):
 
     files: dict[str, tuple[Path, str]]
     """Name -> path, and the path as shown in errors."""
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    """Errors of the fleet's own recipes."""
     _raw: dict[str, _Raw] = field(default_factory=dict)
     _recipes: dict[str, Recipe] = field(default_factory=dict)
 
     @classmethod
     def of(cls, extra: Path | None = None) -> Catalog:
         """Return the shipped recipes and those of ``extra``; all errors in ``extra`` are raised at once."""
+        catalog = cls.read(extra)
+        if catalog.diagnostics:
+            raise SparkfleetError(*catalog.diagnostics)
+        return catalog
+
+    @classmethod
+    def read(cls, extra: Path | None = None) -> Catalog:
+        """Return the shipped recipes and those of ``extra``, with all errors in ``extra``."""
         files = {path.stem: (path, f"catalog/{path.name}") for path in sorted(SHIPPED.glob("*.yaml"))}
         catalog = cls(files)
         if extra is None or not extra.is_dir():
@@ -67,8 +77,7 @@ class Catalog(Mapping[str, Recipe]):
                 catalog.recipe(name)
             except SparkfleetError as error:
                 diagnostics += error.diagnostics
-        if diagnostics:
-            raise SparkfleetError(*dict.fromkeys(diagnostics))
+        catalog.diagnostics = [*dict.fromkeys(diagnostics)]
         return catalog
 
     def names(self) -> list[str]:

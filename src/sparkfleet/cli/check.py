@@ -46,7 +46,7 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
 
 
 def _load(inventory: Path) -> tuple[Fleet | None, tuple[Diagnostic, ...]]:
-    from sparkfleet.inventory import load_fleet  # noqa: PLC0415
+    from sparkfleet.inventory import Pins, load_fleet  # noqa: PLC0415
 
     try:
         return load_fleet(inventory), ()
@@ -54,7 +54,7 @@ def _load(inventory: Path) -> tuple[Fleet | None, tuple[Diagnostic, ...]]:
         diagnostics = error.diagnostics
     try:
         # Without pins the flags can still be checked against the engine version of the image tag.
-        return load_fleet(inventory, need_lock=False), diagnostics
+        return load_fleet(inventory, pins=Pins.IGNORED), diagnostics
     except SparkfleetError:
         return None, diagnostics
 

@@ -12,6 +12,7 @@ import click
 from sparkfleet.cli import output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from sparkfleet.config.resolved import Host
@@ -61,19 +62,28 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
 
 
 def _members(inventory: Path, cluster: str) -> list[Host]:
+    from sparkfleet.config import load  # noqa: PLC0415
     from sparkfleet.inventory import load_fleet  # noqa: PLC0415
 
-    hosts = [host for host in load_fleet(inventory).hosts if host.member]
+    diagnostics: tuple[Diagnostic, ...] = ()
+    try:
+        hosts = [host for host in load_fleet(inventory).hosts if host.member]
+    except SparkfleetError as error:
+        if cluster in load.cluster_names(inventory):
+            raise
+        hosts, diagnostics = [], error.diagnostics
     found = [host for host in hosts if host.member and host.member.cluster == cluster]
     if not found:
-        names = sorted({host.member.cluster for host in hosts if host.member})
+        names = load.cluster_names(inventory)
         raise SparkfleetError(
+            *diagnostics,
             Diagnostic(
                 str(inventory),
-                f"unknown cluster {cluster!r}",
-                f"one of: {', '.join(names) or 'none'}",
+                f"unknown cluster '{cluster}'",
+                f"one of: {', '.join(names)}" if names else "a cluster file in clusters/",
+                did_you_mean(cluster, names, ""),
                 code="cluster-unknown",
-            )
+            ),
         )
     return sorted(found, key=lambda host: host.member.rank if host.member else 0)
 

@@ -35,13 +35,13 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     Exit code: 0 everything is pinned, 1 an entry could not be resolved.
     """
     from sparkfleet.config import load, secret, yaml_file  # noqa: PLC0415
-    from sparkfleet.inventory import load_fleet  # noqa: PLC0415
+    from sparkfleet.inventory import Pins, load_fleet  # noqa: PLC0415
     from sparkfleet.lock import lockfile, resolve  # noqa: PLC0415
     from sparkfleet.lock.hub import Hub  # noqa: PLC0415
     from sparkfleet.lock.registry import Registry  # noqa: PLC0415
 
     places = load.find(inventory)
-    fleet = load_fleet(inventory, need_lock=False)
+    fleet = load_fleet(inventory, pins=Pins.IGNORED)
     hub = Hub(fleet.hf_endpoint, secret.read(fleet.hf_token))
     mirrors = {mirror.registry: mirror for mirror in fleet.mirrors}
     old = lockfile.read(places.lock)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -67,10 +69,11 @@ def prune(  # noqa: PLR0917  (one a switch)
     from sparkfleet.probe.observed import Observed  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
-    options = PruneOptions(time.time(), older_than * DAY_S, keep, include_unmanaged, frozenset(exclude_host))
-    fleet = prune.look_everywhere(inventory)
+    options = PruneOptions(time.time(), older_than * DAY_S, keep, include_unmanaged)
+    fleet = prune.look_everywhere(inventory, {"--limit": limit, "--exclude-host": exclude_host})
     try:
-        _refuse_unknown_names((*limit, *exclude_host), tuple(fleet.seen))
+        excluded = frozenset(name for name in fleet.seen if any(fnmatch(name, one) for one in exclude_host))
+        options = replace(options, exclude_hosts=excluded)
         plan = fleet_prune(list(fleet.seen.values()), options)
         plan = limited(plan, limit) if limit else plan
         stale = {
@@ -88,9 +91,7 @@ def prune(  # noqa: PLR0917  (one a switch)
     finally:
         fleet.close()
     data = prune_data(plan)
-    failed = any(host.diagnostic for host in plan.hosts if host.host not in exclude_host) or bool(
-        plan.unknown
-    )
+    failed = any(host.diagnostic for host in plan.hosts if host.host not in excluded) or bool(plan.unknown)
     for name, result in results.items():
         row = next(row for row in data["hosts"] if row["host"] == name)
         if isinstance(result, Diagnostic):
@@ -105,17 +106,3 @@ def prune(  # noqa: PLR0917  (one a switch)
     if as_json:
         output.as_json(data)
     sys.exit(1 if failed else 0)
-
-
-def _refuse_unknown_names(names: tuple[str, ...], hosts: tuple[str, ...]) -> None:
-    from sparkfleet.contract.diagnostic import Diagnostic  # noqa: PLC0415
-    from sparkfleet.errors import SparkfleetError  # noqa: PLC0415
-
-    wrong = [name for name in names if name not in hosts]
-    if wrong:
-        raise SparkfleetError(
-            *(
-                Diagnostic(name, "unknown host", f"one of: {', '.join(hosts)}", code="host-unknown")
-                for name in wrong
-            )
-        )

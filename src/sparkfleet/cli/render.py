@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -28,13 +29,15 @@ from sparkfleet.suggest import did_you_mean
 def render(inventory: Path, host: str, form: str, home: str | None) -> None:
     """Render the services of a Spark for docker, compose or systemd. Contacts no host.
 
-    Exit code: 0 success, 1 the fleet's files have errors or an image is not locked.
+    Services that are not pinned are left out, since their command depends on the image and the commit.
+
+    Exit code: 0 success, 1 the fleet's files have errors or a service is not pinned.
     """
     from sparkfleet.cli import render_formats  # noqa: PLC0415
-    from sparkfleet.inventory import load_fleet  # noqa: PLC0415
+    from sparkfleet.inventory import Pins, load_fleet  # noqa: PLC0415
     from sparkfleet.probe.observed import User  # noqa: PLC0415
 
-    fleet = load_fleet(inventory)
+    fleet = load_fleet(inventory, pins=Pins.OPTIONAL)
     known = {spec.name: spec for spec in fleet.hosts}
     if host not in known:
         remedy = did_you_mean(host, known, "choose one of them")
@@ -50,7 +53,15 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
     spec = known[host]
     name = str(dict(spec.ssh).get("ssh_user") or "nvidia")
     user = User(name, home or f"/home/{name}", 1000, 1000, name)
-    made = [render_formats.generation(spec, service, user) for service in spec.services]
+    for warning in fleet.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    made = []
+    unknown: list[Diagnostic] = []
+    for service in spec.services:
+        try:
+            made.append(render_formats.generation(spec, service, user))
+        except SparkfleetError as error:
+            unknown += error.diagnostics
     if spec.member is not None:
         click.echo(
             "note: cluster variables that name network interfaces are set on the Spark and are not shown",
@@ -63,3 +74,6 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
     else:
         one_form = render_formats.docker if form == "docker" else render_formats.systemd
         click.echo("\n".join(one_form(one) for _, one in made), nl=False)
+    for diagnostic in unknown:
+        click.echo(str(diagnostic), err=True)
+    sys.exit(1 if unknown else 0)

@@ -23,6 +23,13 @@ def generation(host: Host, service: Service, user: User) -> tuple[Service, Gener
     For a cluster's service it is the Spark's rank, without the variables that name its links.
     """
     image = service.image
+    if not service.is_pinned:
+        where = dict(service.origin).get("service", host.file)
+        found = f"the service '{service.name}' is not pinned, so it cannot be rendered"
+        expected = f"entries for {image.display} and {service.weights.repo} in fleet.lock"
+        raise SparkfleetError(
+            Diagnostic(where, found, expected, "sparkfleet lock INVENTORY", code="lock-entry-missing")
+        )
     if not image.entrypoint and not image.size:
         where = dict(service.origin).get("image", host.file)
         found = f"the entrypoint of {image.display} is unknown, so the command cannot be rendered"

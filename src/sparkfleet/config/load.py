@@ -73,33 +73,49 @@ def host_files(places: Places) -> list[Path]:
     return sorted(path for path in places.directory.iterdir() if path.suffix.lower() in {".yaml", ".yml"})
 
 
+def cluster_names(inventory: Path) -> list[str]:
+    """Return the names of a fleet's cluster files, sorted; raise ``SparkfleetError`` for an unknown fleet."""
+    return [path.stem for path in _cluster_files(find(inventory))]
+
+
+def _cluster_files(places: Places) -> list[Path]:
+    if not places.clusters.is_dir():
+        return []
+    return sorted(path for path in places.clusters.iterdir() if path.suffix.lower() in {".yaml", ".yml"})
+
+
 def fleet(
     places: Places,
     recipes: Callable[[], resolve.Recipes],
     lock: Callable[[], Lock | None],
+    *,
+    pins_required: bool = True,
 ) -> Fleet:
     """Return the fleet; raise ``SparkfleetError`` with every error of every file.
 
     ``recipes`` and ``lock`` are called once; their errors are collected with the others. ``lock`` returns
-    None for a fleet without pins.
+    None for a fleet without pins. Without ``pins_required`` a missing entry is no error, and an unreadable
+    lock file is a warning.
     """
     diagnostics: list[Diagnostic] = []
     defaults, default_layers = _defaults(places, diagnostics)
-    catalog = _collect(recipes, diagnostics)
-    pins = _collect(lock, diagnostics)
+    catalog = recipes()
+    diagnostics += catalog.diagnostics
+    lock_diagnostics: list[Diagnostic] = []
+    pins = _collect(lock, lock_diagnostics)
+    names = [path.stem for path in host_files(places)]
     sources = _hosts(places, diagnostics)
     cluster_sources = _clusters(places, diagnostics)
-    if catalog is None:
-        raise SparkfleetError(*sorted(set(diagnostics), key=_place))
     # An unreadable lock file is reported once, not for each of its entries.
     context = resolve.Context(catalog, defaults, default_layers, pins)
-    hosts = _fleet_hosts(sources, cluster_sources, context)
+    hosts = _fleet_hosts(sources, cluster_sources, context, names)
     diagnostics += context.diagnostics
-    diagnostics += _unpinned(places, context)
+    if pins_required:
+        diagnostics += [*lock_diagnostics, *_unpinned(places, context)]
+    else:
+        context.warnings += [f"{one.location}: {one.message}" for one in lock_diagnostics]
     diagnostics += cross_checks.fleet_diagnostics(hosts)
-    diagnostics += cross_checks.seed_diagnostics(
-        defaults.stage.seed, default_layers, [one.name for one in sources]
-    )
+    diagnostics += cross_checks.seed_diagnostics(defaults.stage.seed, default_layers, names)
     if diagnostics:
         raise SparkfleetError(*sorted(set(diagnostics), key=_place))
     return Fleet(
@@ -174,17 +190,21 @@ def _hosts(places: Places, diagnostics: list[Diagnostic]) -> list[HostSource]:
 
 
 def _clusters(places: Places, diagnostics: list[Diagnostic]) -> list[ClusterSource]:
-    if not places.clusters.is_dir():
-        return []
-    paths = (path for path in sorted(places.clusters.iterdir()) if path.suffix.lower() in {".yaml", ".yml"})
+    paths = _cluster_files(places)
     sources = [_collect(lambda path=path: cluster_file.load(path), diagnostics) for path in paths]  # type: ignore[misc]
     return [source for source in sources if source]
 
 
 def _fleet_hosts(
-    sources: list[HostSource], cluster_sources: list[ClusterSource], context: resolve.Context
+    sources: list[HostSource],
+    cluster_sources: list[ClusterSource],
+    context: resolve.Context,
+    names: Sequence[str],
 ) -> list[Host]:
-    """Return the hosts, each with its services and that of its cluster."""
+    """Return the hosts, each with its services and that of its cluster.
+
+    ``names``: of all host files, including invalid ones.
+    """
     written = {
         name: cluster.service[0].port
         for cluster in cluster_sources
@@ -196,7 +216,7 @@ def _fleet_hosts(
     def ports(names: Sequence[str]) -> set[int]:
         return {service.port for name in names for service in own.get(name) or ()}
 
-    joined = clusters.joined(cluster_sources, own, context, ports)
+    joined = clusters.joined(cluster_sources, names, context, ports)
     hosts = []
     for source in sources:
         services = own[source.name]

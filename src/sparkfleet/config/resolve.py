@@ -32,6 +32,9 @@ _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 class Recipes(Protocol):
     """The catalog, as resolving uses it."""
 
+    diagnostics: list[Diagnostic]
+    """Errors of the fleet's own recipes."""
+
     def names(self) -> list[str]:
         """Return the names of all recipes."""
         ...

@@ -13,6 +13,9 @@ from sparkfleet.config.models import FlagValue
 from sparkfleet.contract.generation import Gate, Task
 from sparkfleet.resources.base import Resource
 
+COMMIT = 40
+"""Digits of a full commit."""
+
 
 @dataclass(frozen=True)
 class ImageRef:
@@ -163,6 +166,11 @@ class Service:
     """Minimum number of Sparks."""
     engine: str = engines.DEFAULT
     """Name of the engine: a folder of ``sparkfleet.engines``."""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Return whether the digest of the image and the commits of all repositories are known."""
+        return bool(self.image.digest) and all(len(one.revision) == COMMIT for one in self.repositories)
 
     @property
     def repositories(self) -> tuple[Weights, ...]:

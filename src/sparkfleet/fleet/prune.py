@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.fleet.operations import host
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
+from sparkfleet.inventory import Pins
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.prune import HostPrune, Item
@@ -44,9 +45,9 @@ class Fleet:
             fleet_plan.hang_up(connection)
 
 
-def look_everywhere(inventory: Path) -> Fleet:
+def look_everywhere(inventory: Path, named: Mapping[str, Sequence[str]]) -> Fleet:
     """Look at every Spark, its disks included. One that cannot be read is there with its problem."""
-    state = fleet_plan.begin(inventory, ())
+    state = fleet_plan.begin(inventory, (), Pins.OPTIONAL, named)
     fleet_run.of(state).closing = False
     fleet = Fleet(state)
     hosts = list(state.inventory)

@@ -15,6 +15,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe, preflight
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
+from sparkfleet.inventory import Pins
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import checks, containers
 from sparkfleet.plan.preflight.model import Check, HostPreflight, incomplete, located, of
@@ -69,7 +70,7 @@ def _of_each(
     def work(host: PyinfraHost) -> None:
         answers[host.name] = one(host)
 
-    state, hosts = fleet_plan.on_each(inventory, limit, work)
+    state, hosts = fleet_plan.on_each(inventory, limit, work, Pins.OPTIONAL)
     reasons = fleet_run.of(state).unreachable
     nothing = Diagnostic("", "it could not be reached", hint="see above", code="ssh-unreachable")
     return [

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from fnmatch import fnmatch
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -92,6 +93,8 @@ class FleetPrune:
 
     hosts: tuple[HostPrune, ...]
     unknown: tuple[str, ...] = ()
+    unpinned: tuple[str, ...] = ()
+    """Services (``host: service``) without an entry in the lock file: what they need is unknown, too."""
 
 
 Seen = tuple[Host, Observed | Diagnostic]
@@ -99,22 +102,24 @@ Seen = tuple[Host, Observed | Diagnostic]
 
 def fleet_prune(seen: Sequence[Seen], options: PruneOptions) -> FleetPrune:
     """Return what may be removed: nothing that any Spark declares, runs or could roll back to."""
-    needed, unknown = Needs(), []
+    needed, unknown, unpinned = Needs(), [], []
     for host, observed in seen:
+        if host.name not in options.exclude_hosts:
+            unpinned += [f"{host.name}: {one.name}" for one in host.services if not one.is_pinned]
         needed |= needs.declared(host)
         diagnostic = _diagnostic(host, observed)
         if diagnostic is None:
             needed |= needs.of_host(_stored(observed), options.keep)
         elif host.name not in options.exclude_hosts:
             unknown.append(host.name)
-    hosts = []
+    hosts, shared = [], not (unknown or unpinned)
     for host, observed in seen:
         diagnostic = _diagnostic(host, observed)
         if diagnostic is None:
-            hosts.append(_host_prune(host, _stored(observed), needed, options, shared=not unknown))
+            hosts.append(_host_prune(host, _stored(observed), needed, options, shared=shared))
         else:
             hosts.append(HostPrune(host.name, diagnostic=diagnostic))
-    return FleetPrune(tuple(hosts), tuple(unknown))
+    return FleetPrune(tuple(hosts), tuple(unknown), tuple(unpinned))
 
 
 def _diagnostic(host: Host, observed: Observed | Diagnostic) -> Diagnostic | None:
@@ -293,5 +298,6 @@ def _evidence(stored: Stored) -> Iterator[Item]:
 
 def limited(plan: FleetPrune, names: Iterable[str]) -> FleetPrune:
     """Return the plan of some Sparks; the needs of the others are already considered."""
-    chosen = set(names)
-    return replace(plan, hosts=tuple(host for host in plan.hosts if host.host in chosen))
+    patterns = tuple(names)
+    chosen = (host for host in plan.hosts if any(fnmatch(host.host, pattern) for pattern in patterns))
+    return replace(plan, hosts=tuple(chosen))

@@ -24,6 +24,11 @@ def prune_text(plan: FleetPrune, programs: Collection[str] = ()) -> str:
             f"no images or models are removed: {', '.join(plan.unknown)} may need them",
             "    do: fix it, or --exclude-host HOST for a decommissioned host",
         ]
+    if plan.unpinned:
+        lines += [
+            f"no images or models are removed: these services are not pinned: {', '.join(plan.unpinned)}",
+            "    do: sparkfleet lock INVENTORY",
+        ]
     items = sum(len(host.items) for host in plan.hosts)
     total = size(sum(host.bytes for host in plan.hosts))
     return "\n".join([*lines, f"{items} to remove, up to {total}" if items else "nothing to remove"]) + "\n"
@@ -65,6 +70,7 @@ def prune_data(plan: FleetPrune) -> dict[str, Any]:
     """Return the list for programs."""
     return {
         "unknown": list(plan.unknown),
+        "unpinned": list(plan.unpinned),
         "hosts": [
             {
                 "host": host.host,

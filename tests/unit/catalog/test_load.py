@@ -63,9 +63,9 @@ def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles])
         ("own.yaml", "recipe: own\nextends: own\n", ":2", "cyclic 'extends': own -> own"),
         (
             "own.yaml",
-            "recipe: own\nextends: gpt-oss-21b\n",
+            "recipe: own\nextends: gpt-os-20b\n",
             ":2",
-            "'extends' names an unknown recipe: 'gpt-oss-21b'",
+            "'extends' names an unknown recipe: 'gpt-os-20b'",
         ),
         ("own.yaml", "recipe: other\n", ":1", "'recipe' is 'other'"),
         ("own.yaml", "title: x\n", ":1", "'recipe' is null"),
@@ -93,7 +93,7 @@ def test_a_mistake_is_told_with_its_place(
 
 @pytest.mark.provokes("recipe-extends-invalid")
 def test_the_nearest_recipe_is_named(fleet: Callable[..., FleetFiles]) -> None:
-    (diagnostic,) = diagnostics(fleet, {"own.yaml": "recipe: own\nextends: gpt-oss-21b\n"})
+    (diagnostic,) = diagnostics(fleet, {"own.yaml": "recipe: own\nextends: gpt-os-20b\n"})
     assert diagnostic.hint == f"did you mean '{SMALL}'?"
 
 

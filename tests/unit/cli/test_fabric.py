@@ -80,3 +80,12 @@ def test_a_cluster_that_is_not_there_is_told_with_those_that_are(pair: Path) -> 
     with pytest.raises(SparkfleetError, match="unknown cluster 'pear'") as error:
         fabric._members(pair, "pear")
     assert "one of: pair" in str(error.value)
+
+
+def test_a_missing_lock_file_does_not_hide_that_the_cluster_is_unknown(pair: Path) -> None:
+    (pair.parent / "lab" / "fleet.lock").unlink()
+    (pair.parent / "lab" / "spark-02.yaml").write_text("serve: gpt-oss-20b\n")
+    with pytest.raises(SparkfleetError) as error:
+        fabric._members(pair, "pear")
+    assert [one.code for one in error.value.diagnostics] == ["lock-missing", "cluster-unknown"]
+    assert error.value.diagnostics[-1].hint == "did you mean 'pair'?"

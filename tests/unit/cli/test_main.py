@@ -284,7 +284,7 @@ class TestCatalog:
 
     @pytest.mark.provokes("recipe-unknown")
     def test_an_unknown_recipe_names_the_nearest(self, run: Run) -> None:
-        code, _, err = run("catalog", "show", "gpt-oss-30b")
+        code, _, err = run("catalog", "show", "gpt-os-20b")
         assert code == 1
         assert f"did you mean '{SMALL}'" in err
 
@@ -369,6 +369,23 @@ class TestRender:
         code, _, err = run("render", "inventories/lab.py", "spark-1")
         assert code == 1
         assert "did you mean 'spark-01'?" in err
+
+    def test_what_is_not_pinned_is_named_and_the_rest_is_rendered(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
+        fleet({"spark-01.yaml": f"serve: {SMALL}\n"}).pin()
+        text = f"serve:\n  - {SMALL}\n  - {{recipe: {NANO}, name: nano}}\nignore_rules: {{MEM-08: small}}\n"
+        fleet({"spark-01.yaml": text})
+        code, out, err = run("render", "inventories/lab.py", "spark-01")
+        assert code == 1
+        assert out.startswith(f"docker create --name {SMALL} ")
+        assert "nano" not in out
+        assert "inventories/lab/spark-01.yaml:3: the service 'nano' is not pinned" in err
+        assert "sparkfleet lock" in err
+
+    def test_an_idle_spark_needs_no_lock_file(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
+        fleet({"spark-01.yaml": "serve: null\n"})
+        assert run("render", "inventories/lab.py", "spark-01")[0] == 0
 
 
 class TestLock:

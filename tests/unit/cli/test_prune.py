@@ -15,7 +15,6 @@ from sparkfleet import fleet
 from sparkfleet.cli import cli
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import StageResult
-from sparkfleet.errors import SparkfleetError
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.test_prune import HOST, disk
 
@@ -32,7 +31,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         seen = {"spark-01": (HOST, replace(fresh(HOST), stored=stored or disk()))}
         asked: list[Any] = []
         pruning = SimpleNamespace(
-            look_everywhere=lambda _: SimpleNamespace(seen=seen, close=lambda: asked.append("closed")),
+            look_everywhere=lambda _, named: SimpleNamespace(seen=seen, close=lambda: asked.append("closed")),
             has_other_programs=lambda _: False,
             remove=lambda _, plans, tell: {one.host: result for one in plans},
         )
@@ -70,12 +69,6 @@ def test_a_spark_that_could_not_do_it_is_told_with_what_to_do(ask: Any) -> None:
     assert said.exit_code == 1
     assert json.loads(said.stdout)["hosts"][0]["result"] == {"error": "services changed"}
     assert "prune again" in said.stderr
-
-
-def test_a_name_that_no_spark_has_is_refused(ask: Any) -> None:
-    said = ask("--limit", "spark-9")
-    assert isinstance(said.exception, SparkfleetError)
-    assert "spark-01" in str(said.exception)
 
 
 def test_only_what_is_older_is_shown_when_asked(ask: Any) -> None:

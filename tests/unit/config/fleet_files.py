@@ -16,7 +16,7 @@ from sparkfleet.config.required_packages import lacking
 from sparkfleet.config.resolved import DerivedPackages, Fleet, Service, WeightFile, Weights, Wheel
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.inventory import load_fleet
+from sparkfleet.inventory import Pins, load_fleet
 from sparkfleet.lock import lockfile
 from sparkfleet.lock.resolve import lock_targets, package_targets
 
@@ -39,7 +39,7 @@ class FleetFiles:
         return self.root / "inventories" / "lab"
 
     def load(self, *, need_lock: bool = False) -> Fleet:
-        return load_fleet(self.inventory, need_lock=need_lock)
+        return load_fleet(self.inventory, pins=Pins.REQUIRED if need_lock else Pins.IGNORED)
 
     def service(self) -> Service:
         """The only service of the only host."""

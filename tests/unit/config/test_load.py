@@ -9,7 +9,7 @@ import pytest
 
 from sparkfleet.config.resolved import host_from_json, to_json
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.inventory import load, load_fleet
+from sparkfleet.inventory import Pins, load, load_fleet
 from tests.unit.config.fleet_files import SMALL, FleetFiles
 
 
@@ -143,8 +143,8 @@ def test_an_unknown_fleet_names_the_nearest(fleet: Callable[..., FleetFiles]) ->
 
 def test_the_directory_is_as_good_as_the_inventory(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
-    assert load_fleet(Path("inventories/lab"), need_lock=False) == files.load()
-    assert load_fleet(Path("inventories/lab/"), need_lock=False) == files.load()
+    assert load_fleet(Path("inventories/lab"), pins=Pins.IGNORED) == files.load()
+    assert load_fleet(Path("inventories/lab/"), pins=Pins.IGNORED) == files.load()
 
 
 @pytest.mark.provokes("fleet-empty")
@@ -245,3 +245,36 @@ def test_a_seed_is_a_spark_of_the_fleet(fleet: Callable[..., FleetFiles]) -> Non
     assert diagnostic.location == "group_data/all.py:2"
     assert diagnostic.message == "'stage.seed' is 'sparkk-02', which is not a host of the fleet"
     assert diagnostic.hint == "did you mean 'spark-02'?"
+
+
+def test_a_broken_recipe_hides_no_other_error(fleet: Callable[..., FleetFiles]) -> None:
+    files = fleet(
+        {
+            "recipes/own.yaml": "recipe: own\nimage: 3\n",
+            "spark-01.yaml": "serve: own\n",
+            "spark-02.yaml": f"ssh: {{hostname: a}}\nserve: {SMALL}\n",
+            "spark-03.yaml": f"ssh: {{hostname: a}}\nserve: {SMALL}\n",
+        }
+    )
+    found = [(one.location, one.code) for one in files.diagnostics()]
+    assert ("inventories/lab/spark-03.yaml", "host-address-duplicate") in found
+    assert ("inventories/lab/recipes/own.yaml:2", "yaml-invalid-value") in found
+    assert len(found) == len(set(found))
+    assert "recipe-unknown" not in {code for _, code in found}
+
+
+def test_a_broken_host_file_is_no_unknown_host(fleet: Callable[..., FleetFiles]) -> None:
+    files = fleet(
+        {
+            "spark-01.yaml": "serv: x\n",
+            "spark-02.yaml": "serve: null\n",
+            "clusters/pair.yaml": "hosts: [spark-01, spark-02, spark-03]\n",
+            "group_data/all.py": "sparkfleet = {'stage': {'seed': 'spark-01'}}\n",
+        }
+    )
+    found = [(one.location, one.code) for one in files.diagnostics()]
+    assert found == [
+        ("inventories/lab/clusters/pair.yaml:1", "host-unknown"),
+        ("inventories/lab/spark-01.yaml:1", "yaml-unknown-key"),
+    ]
+    assert "spark-03" in files.diagnostics()[0].message

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sparkfleet.inventory import Pins, load_fleet
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 
@@ -63,3 +64,21 @@ def test_a_broken_lock_file_is_told_with_the_rest(fleet: Callable[..., FleetFile
     files = fleet({"spark-01.yaml": "serv: x\n", "fleet.lock": "version: 1\n<<<<<<< HEAD\n"})
     found = [diagnostic.location for diagnostic in files.diagnostics(need_lock=True)]
     assert found == ["inventories/lab/fleet.lock:3", "inventories/lab/spark-01.yaml:1"]
+
+
+def test_optional_pins_are_used_and_missing_ones_are_no_error(fleet: Callable[..., FleetFiles]) -> None:
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+    files.pin()
+    fleet({"spark-02.yaml": f"serve: {NANO}\n"})
+    one, two = load_fleet(files.inventory, pins=Pins.OPTIONAL).hosts
+    assert one.services[0].is_pinned
+    assert not two.services[0].is_pinned
+    assert two.services[0].image.tag
+
+
+def test_an_unreadable_lock_file_is_a_warning_where_pins_are_optional(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "fleet.lock": "version: 7\n"})
+    found = load_fleet(files.inventory, pins=Pins.OPTIONAL)
+    assert found.warnings == ("inventories/lab/fleet.lock:1: unsupported version 7",)

@@ -122,7 +122,7 @@ def test_an_update_of_nothing_known_is_a_diagnostic_with_the_nearest_name(
     fleet: Callable[..., FleetFiles], world: World
 ) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
-    outcome = lock(files, world, update=["gpt-oss-30b"])
+    outcome = lock(files, world, update=["gpt-os-20b"])
     (diagnostic,) = outcome.diagnostics
     assert diagnostic.hint == f"did you mean '{SMALL}'?"
     assert len(outcome.lock.models) == 1

@@ -413,3 +413,15 @@ def test_the_list_for_programs() -> None:
         "kind": "model", "name": "org/a@111111111111", "path": snapshot(REPOS[0], REVISIONS[0]),
         "bytes": 8 << 30, "used": 1000.0,
     }  # fmt: skip
+
+
+def test_services_without_pins_keep_images_and_models_and_are_named() -> None:
+    declared = replace(HOST.services[0], image=replace(HOST.services[0].image, digest=""))
+    host = replace(HOST, services=(declared,))
+    seen: Seen = [(host, replace(fresh(HOST), stored=disk()))]
+    plan = fleet_prune(seen, PruneOptions(NOW))
+    assert plan.unpinned == (f"spark-01: {declared.name}",)
+    assert not {item.kind for item in plan.hosts[0].items} & {Kind.IMAGE, Kind.MODEL}
+    assert f"these services are not pinned: spark-01: {declared.name}" in prune_text(plan)
+    gone = fleet_prune(seen, PruneOptions(NOW, exclude_hosts=frozenset({"spark-01"})))
+    assert gone.unpinned == ()

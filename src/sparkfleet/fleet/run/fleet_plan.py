@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
 from sparkfleet.fleet.run import fleet_run, spark_plan, user_deploy
+from sparkfleet.inventory import Pins, host_names, loading, unknown_hosts
 from sparkfleet.plan.model import Plan
 
 
@@ -39,13 +40,13 @@ def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
 
 
 def on_each(
-    inventory: Path, limit: Sequence[str], work: Callable[[PyinfraHost], None]
+    inventory: Path, limit: Sequence[str], work: Callable[[PyinfraHost], None], pins: Pins = Pins.REQUIRED
 ) -> tuple[State, list[PyinfraHost]]:
     """Call ``work`` for every reachable Spark, concurrently; return the run and its hosts.
 
     Raise SparkfleetError for a limit that matches nothing. The run has the reason for each unreachable host.
     """
-    state = begin(inventory, limit)
+    state = begin(inventory, limit, pins)
     fleet_run.of(state).closing = False
     hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
     greenlets = [state.pool.spawn(_visit, state, host, work) for host in hosts]
@@ -78,10 +79,16 @@ def hang_up(host: PyinfraHost) -> None:
         client.close()
 
 
-def begin(inventory: Path, limit: Sequence[str]) -> State:
+def begin(
+    inventory: Path,
+    limit: Sequence[str],
+    pins: Pins = Pins.REQUIRED,
+    named: Mapping[str, Sequence[str]] | None = None,
+) -> State:
     """Return a run over an inventory, or over the part that ``limit`` names, before its first connection.
 
-    Raise SparkfleetError for a limit that matches nothing.
+    Raise SparkfleetError with all errors of the fleet's files, of a limit that matches nothing, and of
+    unknown hosts in ``named`` (option -> host names).
     """
     known_hosts.use()
     pyinfra_patches.remember_connectors()
@@ -91,33 +98,39 @@ def begin(inventory: Path, limit: Sequence[str]) -> State:
     ctx_state.set(state)
     config = Config()
     ctx_config.set(config)
-    hosts = make_inventory(str(inventory), cwd=state.cwd, override_data={}, group_data_directories=[])
-    chosen = _chosen(hosts, limit)
+    hosts = read_inventory(inventory, {"--limit": limit, **(named or {})}, pins)
+    chosen = [host for host in hosts if any(_matches(host, pattern) for pattern in limit)] if limit else None
     os.environ.setdefault("PYINFRA_PROGRESS", "off")
     state.init(hosts, config, initial_limit=chosen)
     state.set_stage(StateStage.Connect)
     return state
 
 
-def _chosen(hosts: Inventory, limit: Sequence[str]) -> list[PyinfraHost] | None:
-    if not limit:
-        return None
-    found = {pattern: [host for host in hosts if _matches(host, pattern)] for pattern in limit}
-    empty = [pattern for pattern, matches in found.items() if not matches]
-    if empty:
-        names = ", ".join(host.name for host in hosts)
-        raise SparkfleetError(
-            *(
-                Diagnostic(
-                    f"--limit {pattern}", "no host of that name", f"one of: {names}", code="host-unknown"
-                )
-                for pattern in empty
+def read_inventory(inventory: Path, named: Mapping[str, Sequence[str]], pins: Pins) -> Inventory:
+    """Return pyinfra's inventory; raise SparkfleetError with all errors of its files and of ``named``."""
+    diagnostics: list[Diagnostic] = []
+    with loading(pins) as loaded:
+        try:
+            hosts: Inventory = make_inventory(
+                str(inventory), cwd=str(Path.cwd()), override_data={}, group_data_directories=[]
             )
-        )
-    return [host for host in hosts if any(host in matches for matches in found.values())]
+        except SystemExit:
+            if loaded.error is None:
+                raise
+            diagnostics += loaded.error.diagnostics
+    # Without the inventory its host files have the names.
+    names = host_names(inventory) if diagnostics else [name for host in hosts for name in _names(host)]
+    diagnostics += unknown_hosts(named, names)
+    if diagnostics:
+        raise SparkfleetError(*diagnostics)
+    return hosts
 
 
 def _matches(host: PyinfraHost, pattern: str) -> bool:
-    """Return whether a pattern matches a host's name in pyinfra or its host file's (``@local`` differs)."""
+    return any(fnmatch(name, pattern) for name in _names(host))
+
+
+def _names(host: PyinfraHost) -> tuple[str, ...]:
+    """Return a host's name in its host file, and in pyinfra (``@local`` differs)."""
     declared = host.data.get("sparkfleet") or {}
-    return fnmatch(host.name, pattern) or fnmatch(str(declared.get("name", "")), pattern)
+    return tuple(dict.fromkeys((str(declared.get("name") or host.name), host.name)))

@@ -95,9 +95,12 @@ def _disks(host: Host, seen: PreflightSeen) -> Iterator[Check]:
 
 def _room(host: Host, observed: Observed, name: str) -> Check:
     service = next(service for service in host.services if service.name == name)
+    row = f"room for {name}"
+    if not service.is_pinned:
+        found = "the service is not pinned, so its size is unknown"
+        return Check(row, Verdict.UNKNOWN, found, remedy="sparkfleet lock INVENTORY")
     operations = staging.operations(service, observed)
     diagnostic = staging.disk_diagnostic(host, service, observed)
-    row = f"room for {name}"
     if diagnostic:
         return of(row, diagnostic)
     missing = "; ".join(_text(change) for operation in operations for change in operation.fields())

@@ -37,6 +37,15 @@ def test_a_spark_as_it_should_be_is_ok_in_every_row() -> None:
     assert rows()["room for nano"].found.startswith("pull nvcr.io/nvidia/vllm:26.04-py3 9.0 GiB to pull")
 
 
+def test_the_room_for_a_service_without_pins_is_unknown() -> None:
+    service = replace(SPARK.services[0], image=replace(SPARK.services[0].image, digest=""))
+    row = rows(replace(SPARK, services=(service,)))["room for nano"]
+    assert (row.state, row.found) == (
+        Verdict.UNKNOWN,
+        "the service is not pinned, so its size is unknown",
+    )
+
+
 def part(name: str, **changes: Any) -> dict[str, Any]:
     return {f"preflight__{name}": {**data()["preflight"][name], **changes}}
 
