@@ -97,8 +97,9 @@ def _room(host: Host, observed: Observed, name: str) -> Check:
     service = next(service for service in host.services if service.name == name)
     row = f"room for {name}"
     if not service.is_pinned:
-        found = "the service is not pinned, so its size is unknown"
-        return Check(row, Verdict.UNKNOWN, found, remedy="sparkfleet lock INVENTORY")
+        return incomplete(
+            row, "the service is not pinned, so its size is unknown", "sparkfleet lock INVENTORY"
+        )
     operations = staging.operations(service, observed)
     diagnostic = staging.disk_diagnostic(host, service, observed)
     if diagnostic:

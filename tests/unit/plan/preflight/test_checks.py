@@ -41,7 +41,7 @@ def test_the_room_for_a_service_without_pins_is_unknown() -> None:
     service = replace(SPARK.services[0], image=replace(SPARK.services[0].image, digest=""))
     row = rows(replace(SPARK, services=(service,)))["room for nano"]
     assert (row.state, row.found) == (
-        Verdict.UNKNOWN,
+        State.UNKNOWN,
         "the service is not pinned, so its size is unknown",
     )
 
