@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
     if not yes and not click.confirm(question(found)):
         click.echo("cancelled: no host was changed", err=True)
         sys.exit(CANCELLED)
-    sys.exit(_run(inventory, limit))
+    sys.exit(_run(inventory, limit, found))
 
 
 def question(plan: Plan) -> str:
@@ -86,13 +87,18 @@ def _enter_fleet_directory(inventory: Path) -> Path:
     return inside
 
 
-def _run(inventory: Path, limit: tuple[str, ...]) -> int:
-    """Run the fleet directory's deploy, or the shipped one, with pyinfra; return its exit code."""
+def _run(inventory: Path, limit: tuple[str, ...], approved: Plan) -> int:
+    """Run the fleet directory's deploy, or the shipped one, with pyinfra; return its exit code.
+
+    A host whose plan is not the approved one any more is refused.
+    """
     from sparkfleet import fleet_directory  # noqa: PLC0415
+    from sparkfleet.fleet.run.fleet_run import APPROVED  # noqa: PLC0415
 
     own = Path("deploys/serve.py")
     shipped = [] if Path("config.py").exists() else ["--config", str(fleet_directory.ROOT / "config.py")]
     deploy = own if own.exists() else fleet_directory.deploy("serve")
     limits = [argument for host in limit for argument in ("--limit", host)]
     argv = [sys.executable, "-m", "pyinfra", *shipped, str(inventory), str(deploy), "-y", *limits]
-    return subprocess.run(argv, check=False).returncode
+    fingerprints = json.dumps({host.host: host.fingerprint for host in approved.hosts})
+    return subprocess.run(argv, env={**os.environ, APPROVED: fingerprints}, check=False).returncode

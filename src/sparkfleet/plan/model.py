@@ -6,6 +6,7 @@ report and in JSON; nothing reads them to decide what to do.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -230,6 +231,23 @@ class HostPlan:
             )
         parts = (one.within(steps) for one in self.change_sets)
         return replace(self, change_sets=tuple(part for part in parts if part is not None))
+
+    def effects(self) -> object:
+        """Return what must be equal for a plan to be current: what the operations change, without notes.
+
+        Without the owner's own deploy, which pyinfra compares again by itself.
+        """
+        change_sets = [
+            (one.subject, one.blocked is not None, tuple(operation.effect() for operation in one.operations))
+            for one in self.change_sets
+            if not one.of_step(Step.USER_DEPLOY)
+        ]
+        return (self.unknown is not None, change_sets)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the effects: equal means that the same is changed."""
+        return hashlib.sha256(repr(self.effects()).encode()).hexdigest()
 
     def ready(self, step: Step) -> tuple[ChangeSet, ...]:
         """Return the change sets that have operations in a step and are not blocked."""

@@ -124,28 +124,6 @@ def refuse_stale(acting: RunContext) -> None:
     now = spark_plan.fresh_plan(acting.host, acting.run.steps)
     if now.unknown and not shown.unknown:
         raise FailedError(now.unknown)
-    if _effects(now) == _effects(shown):
+    if now.effects() == shown.effects():
         return
-    raise FailedError(
-        Diagnostic(
-            acting.host.name,
-            "the host changed since the plan was shown",
-            "what the plan was computed from",
-            "run again: the new plan shows what differs now",
-            code="host-changed-since-plan",
-        )
-    )
-
-
-def _effects(plan: HostPlan) -> object:
-    """Return what must be equal for a plan to be current: what the operations change, not notes and sizes."""
-    change_sets = [
-        (
-            change_set.subject,
-            change_set.blocked is not None,
-            tuple(operation.effect() for operation in change_set.operations),
-        )
-        for change_set in plan.change_sets
-        if not change_set.of_step(Step.USER_DEPLOY)  # pyinfra compares these again by itself
-    ]
-    return (plan.unknown is not None, change_sets)
+    raise FailedError(fleet_run.stale(acting.host.name))

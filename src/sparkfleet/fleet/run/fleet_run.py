@@ -5,9 +5,11 @@ pyinfra prepares every host separately; this module has the state of the whole f
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import click
@@ -33,6 +35,8 @@ from sparkfleet.terminal import echo_report
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _ATTRIBUTE = "sparkfleet_run"
+APPROVED = "SPARKFLEET_APPROVED_PLAN"
+"""Environment variable of a run whose plan was shown and approved before: JSON, host -> fingerprint."""
 
 
 @dataclass
@@ -110,8 +114,32 @@ def show_plan(state: State, host: PyinfraHost) -> None:
         return
     run.shown = True
     settle(state)
-    echo_report(plan_text(whole_plan(state)), err="--json" in sys.argv)
-    fail_hosts(state, {name for name, plan in run.plans.items() if plan.state in _STOPPED})
+    whole = whole_plan(state)
+    changed = _changed_since_approval(whole)
+    if changed or APPROVED not in os.environ:
+        echo_report(plan_text(whole), err="--json" in sys.argv)
+    stopped = {name: _reasons(own) for name, own in run.plans.items() if own.state in _STOPPED}
+    fail_hosts(state, stopped | {name: (stale(name),) for name in changed})
+
+
+def _changed_since_approval(plan: Plan) -> set[str]:
+    """Return the hosts on which a run would change something else than what was approved."""
+    if APPROVED not in os.environ:
+        return set()
+    approved = json.loads(os.environ[APPROVED])
+    changing = [host for host in plan.hosts if host.state is HostState.CHANGE]
+    return {host.host for host in changing if approved.get(host.host) != host.fingerprint}
+
+
+def stale(host: str) -> Diagnostic:
+    """Return the refusal of a plan that is not current any more."""
+    return Diagnostic(
+        host,
+        "the host changed since the plan was shown",
+        "what the plan was computed from",
+        "run again: the new plan shows what differs now",
+        code="host-changed-since-plan",
+    )
 
 
 def plan_rest(host: PyinfraHost, state: State) -> None:
@@ -170,14 +198,10 @@ def whole_plan(state: State) -> Plan:
     return Plan(tuple(plans))
 
 
-def fail_hosts(state: State, names: set[str]) -> None:
+def fail_hosts(state: State, reasons: Mapping[str, tuple[Diagnostic, ...]]) -> None:
     """Remove hosts from the run. The others continue; without any left, pyinfra ends the run."""
-    hosts = {host for host in state.inventory.get_active_hosts() if host.name in names}
-    run = of(state)
-    for name in names:
-        plan = run.plans.get(name)
-        if plan is not None:
-            run.failures[name] = _reasons(plan)
+    hosts = {host for host in state.inventory.get_active_hosts() if host.name in reasons}
+    of(state).failures.update(reasons)
     state.fail_hosts(hosts)
 
 
