@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def prune(  # noqa: PLR0917  (one a switch)
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
     options = PruneOptions(time.time(), older_than * DAY_S, keep, include_unmanaged)
-    fleet = prune.look_everywhere(inventory, {"--limit": limit, "--exclude-host": exclude_host})
+    fleet = prune.probe_all(inventory, {"--limit": limit, "--exclude-host": exclude_host})
     try:
         excluded = frozenset(name for name in fleet.seen if any(fnmatch(name, one) for one in exclude_host))
         options = replace(options, exclude_hosts=excluded)
@@ -99,8 +99,9 @@ def prune(  # noqa: PLR0917  (one a switch)
             click.echo(str(result), err=True)
             failed = True
             continue
-        row["result"] = {key: result.to_json()[key] for key in ("removed", "freed", "stayed")}
-        failed = failed or bool(result.stayed)
+        remaining = [asdict(item) for item in result.remaining]
+        row["result"] = {"removed": result.removed, "freed": result.freed, "remaining": remaining}
+        failed = failed or bool(remaining)
         if not as_json:
             click.echo(f"{name}   {result.removed} removed, {size(result.freed)} freed")
     if as_json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, secret
 
@@ -24,6 +24,9 @@ class LoginUser:
     uid: int
     gid: int
     home: str
+
+
+ROOT = LoginUser("root", 0, 0, "/root")
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,27 @@ class ModelDownload:
 
 
 @dataclass(frozen=True)
+class HubDownloadRequest(Document):
+    """What the host's own hub client downloads, for images without one."""
+
+    NAME = "hub download request"
+
+    model: ModelDownload
+    token_file: str = ""
+    """Path of a file with the hub's token; "" for none."""
+
+
+@dataclass(frozen=True)
 class SenderPlace:
     """Who sends a copy, and where it listens: distance, address and port each."""
 
     sender: str
     listeners: tuple[tuple[int, str, int], ...]
+
+    @property
+    def place(self) -> SenderPlace:
+        """Return these fields alone."""
+        return SenderPlace(self.sender, self.listeners)
 
 
 @dataclass(frozen=True)
@@ -72,15 +91,15 @@ class ModelCopy(SenderPlace):
 
 @dataclass(frozen=True)
 class ImageCopy(SenderPlace):
-    """An image from another host, as the file that ``docker save`` wrote there."""
+    """An image from another host, as the archive that was exported there."""
 
     image: str
     size: int
     sha256: str
     id: str = ""
-    """Of a derived image: it has no registry, and is known by its id."""
+    """Of a derived image, which has no registry: its id identifies it."""
     manifests: tuple[str, ...] = ()
-    """Base64, from the index down, where no registry is to be asked."""
+    """Base64, from the index down; empty: its registry supplies them."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +138,7 @@ class ImageBuild:
     install: tuple[str, ...]
     wheels: tuple[WheelFile, ...]
     labels: Mapping[str, str]
-    carried: SenderPlace | None = None
+    wheel_sender: SenderPlace | None = None
     """Who sends the wheels; None: they come from their URLs."""
 
 
@@ -134,16 +153,16 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """Hash model files; ``again``: those with a known hash, too."""
+    """Hash model files; ``rehash``: those with a known hash, too."""
 
     models_dir: str
     repositories: tuple[ModelFiles, ...]
-    again: bool = False
+    rehash: bool = False
 
 
 @dataclass(frozen=True)
 class PruneItem:
-    """One thing to remove."""
+    """One item to remove."""
 
     kind: str
     name: str
@@ -157,7 +176,7 @@ class PruneRequest:
 
     models_dir: str
     cache_dir: str
-    books: Mapping[str, str]
+    records: Mapping[str, str]
     """Service -> SHA-256 of its record."""
     containers: Mapping[str, str]
     """Container id -> image id."""
@@ -172,25 +191,41 @@ def _named_secrets(data: Json) -> Json:
     return data
 
 
+def _plain_names(data: Json) -> Json:
+    """Migrate version 2: fields were called ``carried_images``, ``unless``, ``ask``, ``books``, ..."""
+    _rename(data, carried_images="mirrored_images", unless="skip_if_image", ask="access_checks")
+    for build in data.get("derived", ()):
+        _rename(build, carried="wheel_sender")
+    _rename(data.get("prune") or {}, books="records")
+    _rename(data.get("verify") or {}, again="rehash")
+    return data
+
+
+def _rename(data: Json, **names: str) -> None:
+    for old, new in names.items():
+        if old in data:
+            data[new] = data.pop(old)
+
+
 @dataclass(frozen=True)
 class StageRequest(Document):
     """What a job fetches, hashes or removes: ``jobs/<id>/request.json``, without its secrets."""
 
     NAME = "stage request"
-    VERSION = 2
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _named_secrets}
+    VERSION = 3
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _named_secrets, 2: _plain_names}
 
     id: str
     user: LoginUser | None = None
     images: tuple[str, ...] = ()
-    unless: str = ""
-    """A derived image that makes a pull of ``images`` needless."""
-    ask: tuple[ModelDownload, ...] = ()
+    skip_if_image: str = ""
+    """A derived image; if the host has it, ``images`` are not pulled."""
+    access_checks: tuple[ModelDownload, ...] = ()
     """Models whose licence is checked before anything is downloaded."""
     weights: tuple[ModelDownload, ...] = ()
     copies: tuple[ModelCopy, ...] = ()
     image_copies: tuple[ImageCopy, ...] = ()
-    carried_images: tuple[MirroredImage, ...] = ()
+    mirrored_images: tuple[MirroredImage, ...] = ()
     derived: tuple[ImageBuild, ...] = ()
     export: str = ""
     """An image that is written to a file, for another host."""
@@ -208,8 +243,10 @@ class StageRequest(Document):
 
 
 @dataclass(frozen=True)
-class ExportedImage:
-    """An image's file on the host that sends it."""
+class ExportedImage(Document):
+    """An image's archive on the host that sends it; also the file beside it."""
+
+    NAME = "record of an exported image"
 
     path: str
     size: int
@@ -218,10 +255,28 @@ class ExportedImage:
 
 
 @dataclass(frozen=True)
+class RemainingItem:
+    """An item that was not removed, and why."""
+
+    name: str
+    reason: str
+
+
+def _plain_result(data: Json) -> Json:
+    """Migrate version 1: fields were called ``elsewhere`` and ``stayed`` (with ``why``)."""
+    _rename(data, elsewhere="source_failed", stayed="remaining")
+    for item in data.get("remaining", ()):
+        _rename(item, why="reason")
+    return data
+
+
+@dataclass(frozen=True)
 class StageResult(Document):
     """How a job ended: ``jobs/<id>/result.json``."""
 
     NAME = "result of a stage job"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _plain_result}
 
     outcome: str
     text: str = ""
@@ -229,15 +284,23 @@ class StageResult(Document):
     remedy: str = ""
     line: str = ""
     """What the program that failed printed."""
-    elsewhere: bool = False
-    """The same may come from another host, or from outside."""
+    source_failed: bool = False
+    """The source failed: another host, or the hub or registry, may have the same artifact."""
     refused: bool = False
     """By the hub, which would refuse it to every host."""
     exported: ExportedImage | None = None
     changed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """``repo@revision`` -> files with another content than the locked one."""
+    """``repo@revision`` -> files whose content is not the locked one."""
     removed: int = 0
     freed: int = 0
     """Bytes."""
-    stayed: tuple[Mapping[str, Any], ...] = ()
-    """Name of what was not removed, and why."""
+    remaining: tuple[RemainingItem, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageName(Document):
+    """The name that an image has on a host; "" if it is not there."""
+
+    NAME = "name of an image"
+
+    name: str

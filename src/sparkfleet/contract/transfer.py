@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, secret
-from sparkfleet.contract.stage import LoginUser
+from sparkfleet.contract.stage import LoginUser, SenderPlace, StageResult
+from sparkfleet.contract.state import VerifiedFile
 
 
 def _transfer_key(data: Json) -> Json:
@@ -64,9 +65,13 @@ class LocalSendRequest(Document):
     transfer_key: str = secret()
 
 
+FABRIC, LAN = "fabric", "lan"
+"""Kinds of links."""
+
+
 @dataclass(frozen=True)
 class Place:
-    """An address of a host: with prefix length, its netdev, and ``fabric`` or ``lan``."""
+    """An address of a host: with prefix length, its netdev, and the kind of link."""
 
     netdev: str
     address: str
@@ -80,3 +85,51 @@ class Places(Document):
     NAME = "addresses of a host"
 
     places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class FileToReceive:
+    """A file of a copy: its number at the sender, its content (SHA-256, or git's object id), its path."""
+
+    number: int
+    size: int
+    blob: str
+    target: str
+    name: str
+    """For people."""
+
+
+@dataclass(frozen=True)
+class SnapshotLink:
+    """A file's path in a model's snapshot, and the path of its content."""
+
+    path: str
+    blob: str
+
+
+@dataclass(frozen=True)
+class ReceiveRequest(Document):
+    """Files that a child process receives, as the user who will own them."""
+
+    NAME = "receive request"
+
+    sender: SenderPlace
+    files: tuple[FileToReceive, ...]
+    links: tuple[SnapshotLink, ...] = ()
+    """Created when all files are complete."""
+    transfer_key: str = secret()
+
+
+@dataclass(frozen=True)
+class ReceiveReport(Document):
+    """A line of output of the child: its progress; the last one says how the copy ended."""
+
+    NAME = "report of a receiver"
+
+    have: int
+    """Bytes on the host, those of earlier attempts included."""
+    fetched: int = 0
+    """Bytes that were transferred now."""
+    received: Mapping[str, VerifiedFile] = field(default_factory=dict)
+    """Path -> the complete file with the right content; in the last line."""
+    failure: StageResult | None = None

@@ -1,4 +1,4 @@
-"""Prune a fleet: probe every host, then remove what was shown. For ``sparkfleet prune``."""
+"""Prune a fleet: probe every host, then remove the listed items. For ``sparkfleet prune``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
@@ -28,30 +27,30 @@ from sparkfleet.plan.prune import HostPrune, Item
 from sparkfleet.probe.observed import Observed, PathSeen
 
 Report = Callable[[str, str], None]
-"""Called with a Spark's name and a line about it."""
+"""Called with a host's name and a line about it."""
 
 
 @dataclass
 class Fleet:
-    """Every Spark of an inventory: what is declared, and what was seen; connections stay until ``close``."""
+    """Every host of an inventory: its declaration and its state. Connections stay open until ``close``."""
 
     state: State
     seen: dict[str, tuple[Host, Observed | Diagnostic]] = field(default_factory=dict)
     connections: dict[str, PyinfraHost] = field(default_factory=dict)
 
     def close(self) -> None:
-        """Hang up everywhere."""
+        """Close all connections."""
         for connection in self.connections.values():
             fleet_plan.hang_up(connection)
 
 
-def look_everywhere(inventory: Path, named: Mapping[str, Sequence[str]]) -> Fleet:
-    """Look at every Spark, its disks included. One that cannot be read is there with its problem."""
+def probe_all(inventory: Path, named: Mapping[str, Sequence[str]]) -> Fleet:
+    """Probe every host, its disks included. One that cannot be read has a diagnostic instead."""
     state = fleet_plan.begin(inventory, (), Pins.OPTIONAL, named)
     fleet_run.of(state).closing = False
     fleet = Fleet(state)
     hosts = list(state.inventory)
-    greenlets = [state.pool.spawn(_look, fleet, one) for one in hosts]
+    greenlets = [state.pool.spawn(_probe, fleet, one) for one in hosts]
     for greenlet in greenlets:
         greenlet.get()
     order = [spark_plan.declared(one).name for one in hosts]
@@ -59,14 +58,14 @@ def look_everywhere(inventory: Path, named: Mapping[str, Sequence[str]]) -> Flee
     return fleet
 
 
-def _look(fleet: Fleet, one: PyinfraHost) -> None:
+def _probe(fleet: Fleet, one: PyinfraHost) -> None:
     spec = spark_plan.declared(one)
     one.connect()
     if not one.connected:
         why = fleet_run.of(fleet.state).unreachable.get(one.name)
         fleet.seen[spec.name] = (
             spec,
-            why or Diagnostic(spec.name, "it could not be reached", code="ssh-unreachable"),
+            why or Diagnostic(spec.name, "unreachable", code="ssh-unreachable"),
         )
         return
     fleet.state.activate_host(one)
@@ -75,13 +74,13 @@ def _look(fleet: Fleet, one: PyinfraHost) -> None:
 
 
 def has_other_programs(observed: Observed) -> bool:
-    """Tell whether our programs on a Spark are not these: they are put in place first."""
+    """Return whether a host has other programs than this version; they are updated before a removal."""
     seen = observed.paths.get(host_changes.PROGRAM_PATH, PathSeen("absent"))
     return seen.sha256 != host_changes.managed_files()[0].sha256
 
 
 def remove(fleet: Fleet, plans: tuple[HostPrune, ...], report: Report) -> dict[str, StageResult | Diagnostic]:
-    """Have every Spark remove its items, all Sparks at once; return each one's result or problem."""
+    """Remove the items on all hosts in parallel; return each host's result or diagnostic."""
     found: dict[str, StageResult | Diagnostic] = {}
 
     def work(plan: HostPrune) -> None:
@@ -115,25 +114,20 @@ def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> StageResult | Diag
     if not answer.ok:
         found = f"the removal could not start: {(answer.err or answer.out).strip()[-300:]}"
         return Diagnostic(plan.host, found, hint="prune again", code="operation-failed")
-    result: Mapping[str, Any] = {"outcome": LOST, "cause": "the job ended without a result"}
+    result = StageResult(LOST, cause="the job ended without a result")
     for event in remote.follow(connection, job, lambda text: report(plan.host, text)):
         if event.result is not None:
-            result = event.result
+            result = remote.parse(StageResult, connection, event.result)
         elif event.kind == NOTE:
             report(plan.host, event.text)
-    ended = remote.parse(StageResult, connection, result)
-    if ended.outcome != STAGED:
-        return Diagnostic(
-            plan.host,
-            ended.cause or "removing failed",
-            hint=ended.remedy or "prune again",
-            code="operation-failed",
-        )
-    return ended
+    if result.outcome != STAGED:
+        found, hint = result.cause or "the removal failed", result.remedy or "prune again"
+        return Diagnostic(plan.host, found, hint=hint, code="operation-failed")
+    return result
 
 
 def request(spec: Host, observed: Observed, items: tuple[Item, ...]) -> PruneRequest:
-    """Return what the Spark is to remove, and what it must still be for that."""
+    """Return the items to remove, and the state that the host must still have."""
     stored = observed.stored
     assert stored is not None  # noqa: S101  (it was asked for)
     return PruneRequest(

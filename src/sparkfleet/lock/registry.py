@@ -20,8 +20,9 @@ import httpx
 from pydantic import BaseModel
 
 from sparkfleet.config.resolved import Mirror
+from sparkfleet.contract import registry_credentials
+from sparkfleet.contract.registry_credentials import Credential, CredentialError
 from sparkfleet.lock import documents
-from sparkfleet.lock.credentials import Credential, find
 from sparkfleet.lock.documents import TokenResponse
 from sparkfleet.lock.errors import RegistryError
 
@@ -59,9 +60,11 @@ class Registry:
     """Reads from any registry, or from its declared mirror. Not shared between threads."""
 
     mirrors: Mapping[str, Mirror] = field(default_factory=dict)
-    credential: Callable[[str], Credential | None] = find
+    credential: Callable[[str], Credential | None] = registry_credentials.find
     _clients: dict[str, httpx.Client] = field(default_factory=dict)
     _authorization: dict[tuple[str, str], str] = field(default_factory=dict)
+    _credential_errors: dict[str, CredentialError] = field(default_factory=dict)
+    """Registry -> why its credentials cannot be read; it is used without them."""
 
     def manifest(self, repository: str, reference: str) -> Content:
         """Return the manifest or index of ``registry/path`` by tag or digest. Raise ``RegistryError``."""
@@ -149,7 +152,11 @@ class Registry:
         """Return the Authorization header for a challenge; "" if there is none."""
         # A mirror never gets the password of the registry that it mirrors.
         mirror = self.mirrors.get(registry)
-        credential = self.credential(urlsplit(mirror.url).netloc if mirror else registry)
+        try:
+            credential = self.credential(urlsplit(mirror.url).netloc if mirror else registry)
+        except CredentialError as error:
+            self._credential_errors[registry] = error
+            credential = None
         kind, _, rest = challenge.partition(" ")
         parts = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         if kind.lower() == "basic" and credential:
@@ -181,7 +188,7 @@ class Registry:
     def _token(
         self, client: httpx.Client, realm: str, params: dict[str, str], credential: Credential | None
     ) -> httpx.Response:
-        if credential and credential.user == "<token>":
+        if credential and credential.is_identity_token:
             form = {**params, "grant_type": "refresh_token", "refresh_token": credential.password}
             return client.post(realm, data={**form, "client_id": "sparkfleet"})
         auth = (credential.user, credential.password) if credential else None
@@ -194,6 +201,9 @@ class Registry:
         if status in (_UNAUTHORIZED, _FORBIDDEN):
             user = " (user $oauthtoken, password: your NGC key)" if registry == "nvcr.io" else ""
             found = f"{registry} denies access to {path} (HTTP {status}): it is private or does not exist"
+            error = self._credential_errors.get(registry)
+            if error:
+                raise RegistryError(f"{found}; credentials: {error.found}", error.remedy)
             raise RegistryError(found, f"check the name, then `docker login {registry}`{user}")
         if status == _NOT_FOUND:
             raise RegistryError(f"{registry} has no {path} {what.partition('/')[2]}", "check name and tag")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from sparkfleet.config.resolved import WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import ModelFile
 from sparkfleet.onhost.artifacts.fetch import hub_cache, verified
 
 
@@ -19,7 +19,7 @@ def missing(path: Path, weights: Weights) -> list[WeightFile]:
     """Return the files that are missing, or known to differ from their locked hash."""
     root = hub_cache.repository(str(path), weights.repo)
     found = hub_cache.wrong_files(root, weights.revision, plain(weights.files), verified.read(path))
-    wrong = {file["path"] for file in found}
+    wrong = {file.path for file in found}
     return [file for file in weights.files if file.path in wrong]
 
 
@@ -38,6 +38,6 @@ def lack(where: str, mirror: Path, weights: Weights) -> Diagnostic | None:
     )
 
 
-def plain(files: tuple[WeightFile, ...] | list[WeightFile]) -> list[dict[str, Any]]:
-    """Return files in the form of the requests to a Spark."""
-    return [{"path": file.path, "size": file.size, "blob": file.blob} for file in files]
+def plain(files: tuple[WeightFile, ...] | list[WeightFile]) -> list[ModelFile]:
+    """Return files as the contract has them."""
+    return [ModelFile(file.path, file.size, file.blob) for file in files]

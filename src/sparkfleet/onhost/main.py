@@ -18,8 +18,8 @@ from typing import Any
 from sparkfleet import engines
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.rollout import SUCCEEDED, RepairRequest
-from sparkfleet.contract.stage import StageRequest
-from sparkfleet.contract.transfer import SendRequest
+from sparkfleet.contract.stage import ImageName, StageRequest
+from sparkfleet.contract.transfer import Places, SendRequest
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.copy import job as copy_job
 from sparkfleet.onhost.artifacts.copy import places, unit
@@ -35,8 +35,8 @@ from sparkfleet.onhost.resources import apply
 from sparkfleet.onhost.rollout import detached, follow, rollout, services
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.supervisor import supervisor
+from sparkfleet.runtimes import onhost
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
-from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 USAGE = 64
 
@@ -137,7 +137,7 @@ def _swap_run(system: System, options: argparse.Namespace) -> int:
 
 
 def _hub_download(_: System, __: argparse.Namespace) -> int:
-    return http_download.main(read_json())
+    return http_download.main()
 
 
 def _resume(system: System, options: argparse.Namespace) -> int:
@@ -250,7 +250,7 @@ def _stage_follow(system: System, options: argparse.Namespace) -> int:
 
 
 def _copy_places(_: System, __: argparse.Namespace) -> int:
-    write_json(places.answer())
+    write_json(Places(places.places()).to_json())
     return OK
 
 
@@ -274,7 +274,7 @@ def _copy_forget(system: System, options: argparse.Namespace) -> int:
 
 
 def _image_name(_: System, options: argparse.Namespace) -> int:
-    write_json({"name": DockerEngine().name_of(options.image)})
+    write_json(ImageName(onhost.images().local_name(options.image)).to_json())
     return OK
 
 

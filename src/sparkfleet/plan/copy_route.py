@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparkfleet.onhost.artifacts.copy.places import FABRIC, LAN
+from sparkfleet.contract.transfer import FABRIC, LAN, Place
 
 NEAR, FAR = 0, 1
-Place = Mapping[str, str]
-"""``address`` with prefix length, ``netdev`` and ``kind``, as reported by a Spark."""
 
 
 @dataclass(frozen=True)
@@ -40,4 +38,4 @@ def between(sender: Sequence[Place], receiver: Sequence[Place]) -> Route:
 
 
 def _of(places: Sequence[Place], kind: str) -> list[ipaddress.IPv4Interface]:
-    return [ipaddress.IPv4Interface(place["address"]) for place in places if place["kind"] == kind]
+    return [ipaddress.IPv4Interface(place.address) for place in places if place.kind == kind]

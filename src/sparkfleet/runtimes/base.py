@@ -11,12 +11,15 @@ instances of a service exist during a rollout, told apart by their ``Role``.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.registry_credentials import Credential
 from sparkfleet.runtimes.errors import RuntimeRefusedError, RuntimeUnavailableError
 
 Stop = Callable[[], None]
@@ -213,8 +216,111 @@ class Runtime(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Image:
+    """An image on this Spark."""
+
+    id: str
+    size: int = 0
+    """Bytes on disk, shared layers included."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageCommand:
+    """A command that runs once in an image, as a user of the Spark and in the Spark's network."""
+
+    name: str
+    """Of its instance, which is removed when the command ends."""
+    label: str
+    """Key of the label, whose value is ``name``; finds instances that were left behind."""
+    image: str
+    argv: tuple[str, ...]
+    uid: int
+    gid: int
+    mounts: tuple[BindMount, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class DerivedImage:
+    """An image that results from running a program in a base image, as root and without network."""
+
+    reference: str
+    base: str
+    program: tuple[str, ...]
+    arguments: tuple[str, ...]
+    directory: Path
+    """On the Spark; read-only ``/mnt`` for the program."""
+    labels: Mapping[str, str]
+    instance: str
+    """Name of the instance in which the program runs."""
+    timeout_s: float
+
+
+class DeriveError(Exception):
+    """The program of a derived image failed; ``str()`` is its output."""
+
+
+class Images(Protocol):
+    """The images of a runtime on the host. A reference has a digest, a tag or is an id.
+
+    Methods raise RuntimeUnavailableError when the daemon does not answer, else RuntimeRefusedError.
+    """
+
+    def find_image(self, reference: str) -> Image | None:
+        """Return the image, None if it is not on the Spark. Only the digest counts, if there is one."""
+
+    def local_name(self, reference: str) -> str:
+        """Return the name that the image has on this Spark; "" if it is not there."""
+
+    def pull(self, name: str, credential: Credential | None, on_progress: Callable[[int, int], None]) -> int:
+        """Pull ``repository@digest``; return the bytes of the layers that were transferred.
+
+        ``on_progress`` is called with the bytes so far and in total.
+        """
+
+    def pull_remedy(self, error: str, registry: str) -> str:
+        """Return the next command after a failed pull with this error."""
+
+    def export(self, reference: str) -> AbstractContextManager[IO[bytes]]:
+        """Return the image as an archive for ``load``. Leaving the context raises if it is incomplete."""
+
+    def load(self, archive: Path) -> None:
+        """Load an exported image."""
+
+    def remove_image(self, reference: str) -> None:
+        """Remove a name, and the image with its last one. RuntimeRefusedError while an instance needs it."""
+
+    def remove_unnamed(self, label: str) -> None:
+        """Remove images with the label and without a name."""
+
+    def users(self) -> dict[str, str]:
+        """Return id and image id of every instance, managed or not, running or not."""
+
+    def data_directory(self) -> Path:
+        """Return where the images are stored: free space is checked there."""
+
+    def start_command(self, command: ImageCommand) -> subprocess.Popen[str]:
+        """Start a command; its output, stderr included, is the process's stdout."""
+
+    def remove_instances(self, label: str, prefix: str) -> None:
+        """Kill and remove instances that have the label and a name with the prefix."""
+
+    def derive(self, image: DerivedImage) -> None:
+        """Create a derived image. Raise DeriveError if its program fails; nothing remains then.
+
+        Entrypoint, environment, user and working directory stay those of the base.
+        """
+
+
 __all__ = [
     "BindMount",
+    "DeriveError",
+    "DerivedImage",
+    "Image",
+    "ImageCommand",
+    "Images",
     "Instance",
     "Limits",
     "Role",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparkfleet.runtimes.base import Runtime
+from sparkfleet.runtimes.base import Images, Runtime
 from sparkfleet.runtimes.docker.onhost import daemon
 
 DAEMON_UNITS = (daemon.UNIT,)
@@ -14,3 +14,10 @@ def runtime() -> Runtime:
     from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime  # noqa: PLC0415  (a plan needs none)
 
     return DockerRuntime()
+
+
+def images() -> Images:
+    """Return the images of this Spark."""
+    from sparkfleet.runtimes.docker.onhost.images import DockerImages  # noqa: PLC0415  (as above)
+
+    return DockerImages()

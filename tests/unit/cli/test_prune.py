@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from sparkfleet import fleet
 from sparkfleet.cli import cli
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.stage import StageResult
+from sparkfleet.contract.stage import RemainingItem, StageResult
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.test_prune import HOST, disk
 
@@ -27,11 +27,11 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "home.py").write_text("")
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.patch_for_gevent", lambda: None)
 
-    def run(*words: str, result: dict[str, Any] | Diagnostic | None = None, stored: Any = None) -> Result:
+    def run(*words: str, result: StageResult | Diagnostic | None = None, stored: Any = None) -> Result:
         seen = {"spark-01": (HOST, replace(fresh(HOST), stored=stored or disk()))}
         asked: list[Any] = []
         pruning = SimpleNamespace(
-            look_everywhere=lambda _, named: SimpleNamespace(seen=seen, close=lambda: asked.append("closed")),
+            probe_all=lambda _, named: SimpleNamespace(seen=seen, close=lambda: asked.append("closed")),
             has_other_programs=lambda _: False,
             remove=lambda _, plans, tell: {one.host: result for one in plans},
         )
@@ -55,11 +55,13 @@ def test_asked_it_removes_and_says_what_came_free(ask: Any) -> None:
     assert (said.exit_code, said.stdout.splitlines()[-1]) == (0, "spark-01   4 removed, 30.0 GiB freed")
 
 
-def test_what_stayed_is_exit_code_1_with_its_reason_for_programs(ask: Any) -> None:
-    stayed = [{"name": "x", "why": "open in a process"}]
-    said = ask("--yes", "--json", result=replace(DONE, stayed=tuple(stayed)))
+def test_a_remaining_item_is_exit_code_1_with_its_reason_as_json(ask: Any) -> None:
+    remaining = (RemainingItem("x", "open in a process"),)
+    said = ask("--yes", "--json", result=replace(DONE, remaining=remaining))
     assert said.exit_code == 1
-    assert json.loads(said.stdout)["hosts"][0]["result"]["stayed"] == stayed
+    assert json.loads(said.stdout)["hosts"][0]["result"]["remaining"] == [
+        {"name": "x", "reason": "open in a process"}
+    ]
 
 
 def test_a_spark_that_could_not_do_it_is_told_with_what_to_do(ask: Any) -> None:

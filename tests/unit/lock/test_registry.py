@@ -1,10 +1,8 @@
 """Pinning images against a registry that answers, refuses, lies, hangs."""
 
-import base64
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,9 +11,9 @@ import pytest
 from sparkfleet import engines
 from sparkfleet.config import image
 from sparkfleet.config.resolved import ImageRef, Mirror
-from sparkfleet.lock import credentials, images
+from sparkfleet.contract.registry_credentials import Credential, CredentialError
+from sparkfleet.lock import images
 from sparkfleet.lock import registry as registry_module
-from sparkfleet.lock.credentials import Credential
 from sparkfleet.lock.errors import RegistryError
 from sparkfleet.lock.registry import Registry
 from tests.unit.lock.fake_registry import CONFIG, MANIFEST, FakeRegistry, serving
@@ -254,57 +252,20 @@ def test_a_challenge_that_wants_the_password_in_the_clear_is_refused() -> None:
     client.close()
 
 
-class TestCredentials:
-    def config(self, tmp_path: Path, data: object) -> Path:
-        path = tmp_path / "config.json"
-        path.write_text(json.dumps(data) if not isinstance(data, str) else data)
-        return path
+def test_unreadable_credentials_are_named_when_the_registry_refuses_and_no_problem_otherwise(
+    fake: FakeRegistry,
+) -> None:
+    def credential(_: str) -> None:
+        raise CredentialError("docker-credential-x is not on PATH", "install docker-credential-x")
 
-    def test_are_read_from_where_docker_login_keeps_them(self, tmp_path: Path) -> None:
-        auth = base64.b64encode(b"$oauthtoken:ke:y").decode()
-        config = self.config(tmp_path, {"auths": {"nvcr.io": {"auth": auth}}})
-        assert credentials.find("nvcr.io", config) == Credential("$oauthtoken", "ke:y")
-        assert credentials.find("ghcr.io", config) is None
-
-    def test_for_docker_hub_are_under_its_old_name(self, tmp_path: Path) -> None:
-        auth = base64.b64encode(b"me:pass").decode()
-        config = self.config(tmp_path, {"auths": {"https://index.docker.io/v1/": {"auth": auth}}})
-        assert credentials.find("docker.io", config) == Credential("me", "pass")
-
-    def test_may_be_an_identity_token(self, tmp_path: Path) -> None:
-        config = self.config(tmp_path, {"auths": {"x.io": {"auth": "", "identitytoken": "t"}}})
-        assert credentials.find("x.io", config) == Credential("<token>", "t")
-
-    def test_come_from_a_helper_where_one_is_set(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        helper = tmp_path / "docker-credential-fake"
-        helper.write_text('#!/bin/sh\nread key\necho "{\\"Username\\": \\"$key\\", \\"Secret\\": \\"s\\"}"\n')
-        helper.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-        config = self.config(tmp_path, {"credHelpers": {"nvcr.io": "fake"}})
-        assert credentials.find("nvcr.io", config) == Credential("nvcr.io", "s")
-        config = self.config(tmp_path, {"credsStore": "fake"})
-        assert credentials.find("ghcr.io", config) == Credential("ghcr.io", "s")
-        config = self.config(tmp_path, {"credsStore": "missing-helper"})
-        assert credentials.find("ghcr.io", config) is None
-        config = self.config(tmp_path, {"credsStore": "../evil"})
-        assert credentials.find("ghcr.io", config) is None
-
-    @pytest.mark.parametrize(
-        "data",
-        ["", "no json", [], {"auths": []}, {"auths": {"x.io": 3}}, {"auths": {"x.io": {"auth": "%%"}}}],
-    )
-    def test_are_none_where_the_file_has_none(self, tmp_path: Path, data: Any) -> None:
-        assert credentials.find("x.io", self.config(tmp_path, data)) is None
-
-    def test_are_none_without_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-        assert credentials.config_path() == tmp_path / "config.json"
-        assert credentials.find("x.io") is None
-
-    def test_do_not_show_the_password(self) -> None:
-        assert "secret-word" not in repr(Credential("me", "secret-word"))
+    fake.image(NAME, "26.04-py3")
+    connection = Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, credential)
+    assert images.resolve(IMAGE, connection, engines.get("vllm")).image.digest
+    fake.auth, fake.users = "basic", {"me": "pass"}
+    with pytest.raises(RegistryError, match="credentials: docker-credential-x is not on PATH") as raised:
+        images.resolve(IMAGE, connection, engines.get("vllm"))
+    connection.close()
+    assert raised.value.remedy == "install docker-credential-x"
 
 
 def test_blob_and_manifest_types_are_told_apart(fake: FakeRegistry) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from sparkfleet.contract.transfer import Place
 from sparkfleet.plan.copy_route import FAR, NEAR, Route, between
 
 
-def place(kind: str, address: str) -> dict[str, str]:
-    return {"kind": kind, "address": address, "netdev": "x"}
+def place(kind: str, address: str) -> Place:
+    return Place("x", address, kind)
 
 
 def test_all_links_of_the_fabric_that_both_are_on_come_before_the_lan() -> None:

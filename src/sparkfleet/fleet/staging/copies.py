@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from sparkfleet.contract.stage import (
     StageRequest,
     StageResult,
 )
-from sparkfleet.contract.transfer import Places, SentFile
+from sparkfleet.contract.transfer import Place, Places, SentFile
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
@@ -143,7 +142,7 @@ def _expect(act: executor.RunContext, result: StageResult) -> None:
     if result.outcome == STAGED:
         return
     failure = stage_job.failure(act.host.name, result)
-    raise SenderError(*failure.diagnostics) if result.elsewhere else failure
+    raise SenderError(*failure.diagnostics) if result.source_failed else failure
 
 
 def snapshot(root: str, weights: Weights) -> str:
@@ -151,7 +150,7 @@ def snapshot(root: str, weights: Weights) -> str:
     return f"{root}/hub/models--{weights.repo.replace('/', '--')}/snapshots/{weights.revision}"
 
 
-def _places(host: PyinfraHost) -> list[dict[str, str]]:
+def _places(host: PyinfraHost) -> tuple[Place, ...]:
     answer = remote.program(host, "copy-places", timeout=60)
     if not answer.ok:
         output = (answer.err or answer.out).strip()[-300:]
@@ -163,4 +162,4 @@ def _places(host: PyinfraHost) -> list[dict[str, str]]:
                 code="staging-failed",
             )
         )
-    return [dataclasses.asdict(place) for place in remote.document(Places, host, answer.out).places]
+    return remote.document(Places, host, answer.out).places

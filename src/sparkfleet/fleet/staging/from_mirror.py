@@ -23,7 +23,6 @@ from sparkfleet.fleet.connection import tunnel
 from sparkfleet.fleet.run import executor, mirror_gaps, spark_plan
 from sparkfleet.fleet.staging import copies, stage_job
 from sparkfleet.offline import models, oci, wheels
-from sparkfleet.onhost.artifacts.copy.send import Shown
 
 LAN = 1
 """Distance of the listener, as the receiver counts: not the fabric."""
@@ -36,7 +35,7 @@ def send(act: executor.RunContext, weights_list: Sequence[Weights]) -> None:
     user = spark_plan.login_user(act.host)
     models_dir = user.expand(spark_plan.declared(act.host).paths.models)
     shown = [
-        Shown(str(models.snapshot(mirror, weights) / file.path), file.size)
+        SentFile(str(models.snapshot(mirror, weights) / file.path), file.size)
         for weights in weights_list
         for file in weights.files
     ]
@@ -50,11 +49,11 @@ def send_image(act: executor.RunContext, image: ImageRef) -> None:
     mirror = of(act)
     _refuse([oci.lack(act.host.name, mirror, image)])
     parts = oci.parts(mirror, image.digest)
-    shown = [Shown(str(oci.blob_path(mirror, part.digest)), part.size) for part in parts]
+    shown = [SentFile(str(oci.blob_path(mirror, part.digest)), part.size) for part in parts]
     contents = tuple(Content(part.digest, part.size) for part in parts)
     with _sending(act, shown) as (key, place):
         order = MirroredImage(place.sender, place.listeners, image.pull_ref, contents)
-        _run(act, StageRequest(stage_job.job_id(), carried_images=(order,), transfer_key=key))
+        _run(act, StageRequest(stage_job.job_id(), mirrored_images=(order,), transfer_key=key))
 
 
 def send_derived(act: executor.RunContext, image: ImageRef) -> None:
@@ -75,12 +74,12 @@ def send_derived(act: executor.RunContext, image: ImageRef) -> None:
         for at, one in enumerate(order.wheels)
     )
     contents = tuple(Content(part.digest, part.size) for part in parts)
-    with _sending(act, [Shown(str(path), size) for path, size in files]) as (key, place):
+    with _sending(act, [SentFile(str(path), size) for path, size in files]) as (key, place):
         base = MirroredImage(place.sender, place.listeners, image.base.pull_ref, contents)
-        build = replace(order, wheels=sent, carried=place)
+        build = replace(order, wheels=sent, wheel_sender=place)
         _run(
             act,
-            StageRequest(stage_job.job_id(), carried_images=(base,), derived=(build,), transfer_key=key),
+            StageRequest(stage_job.job_id(), mirrored_images=(base,), derived=(build,), transfer_key=key),
         )
 
 
@@ -102,7 +101,7 @@ def _run(act: executor.RunContext, request: StageRequest) -> None:
 
 
 @contextmanager
-def _sending(act: executor.RunContext, shown: Sequence[Shown]) -> Iterator[tuple[str, SenderPlace]]:
+def _sending(act: executor.RunContext, shown: Sequence[SentFile]) -> Iterator[tuple[str, SenderPlace]]:
     """Have a sender of files that the Spark reaches; yield its key, and where it is."""
     key = secrets.token_hex(32)
     with _sender(shown, key) as port, tunnel.forward_port(act.host, port) as there:
@@ -110,9 +109,9 @@ def _sending(act: executor.RunContext, shown: Sequence[Shown]) -> Iterator[tuple
 
 
 @contextmanager
-def _sender(shown: Sequence[Shown], key: str) -> Iterator[int]:
+def _sender(shown: Sequence[SentFile], key: str) -> Iterator[int]:
     """Have a sender of files on this machine's loopback; yield its port."""
-    request = LocalSendRequest(tuple(SentFile(file.path, file.size) for file in shown), key)
+    request = LocalSendRequest(tuple(shown), key)
     child = subprocess.Popen(
         [sys.executable, "-m", "sparkfleet.fleet.staging.mirror_sender"],
         stdin=subprocess.PIPE,

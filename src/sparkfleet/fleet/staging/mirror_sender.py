@@ -6,7 +6,7 @@ import sys
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.transfer import LocalSendRequest
-from sparkfleet.onhost.artifacts.copy.send import Sender, Shown
+from sparkfleet.onhost.artifacts.copy.send import Sender
 
 HOME = "127.0.0.1"
 
@@ -14,8 +14,7 @@ HOME = "127.0.0.1"
 def main() -> None:
     """Serve until the copy is over, or until whoever started this ends it."""
     request = codec.loads(LocalSendRequest, sys.stdin.read(), "stdin")
-    files = tuple(Shown(file.path, file.size) for file in request.files)
-    sender = Sender(files, frozenset({HOME}), request.transfer_key)
+    sender = Sender(request.files, frozenset({HOME}), request.transfer_key)
     ((_, port),) = sender.listen([HOME])
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()

@@ -48,7 +48,7 @@ def download(act: executor.RunContext, requested: Download) -> None:
     if checked:
         request = replace(
             request,
-            ask=tuple(_weights_request(spec, requested.service, one, user) for one in checked),
+            access_checks=tuple(_weights_request(spec, requested.service, one, user) for one in checked),
             hub_token=secret.read(spec.hf_token) or "",
         )
     weights = tuple(_weights_request(spec, requested.service, one, user) for one in requested.weights)
@@ -71,7 +71,7 @@ def image_request(image: ImageRef, *, alone: bool) -> StageRequest:
     if packages is None:
         return StageRequest(job_id(), images=(base,))
     if not alone:
-        return StageRequest(job_id(), images=(base,), unless=image.pull_ref)
+        return StageRequest(job_id(), images=(base,), skip_if_image=image.pull_ref)
     labels = {
         "io.sparkfleet.base": image.base.full_ref,
         "io.sparkfleet.packages": ", ".join(packages.packages),

@@ -1,8 +1,8 @@
-"""Fetch images and weights to this Spark while it serves on: a job of its own, which outlives the operator.
+"""Fetches images and weights to this Spark while engines serve, in a job that outlives the connection.
 
-A job is a directory ``jobs/<id>/`` with the journal. Secrets are never in it. The hub's token lies in
-``/run/sparkfleet/<id>.token`` (memory, 0600, the login user's) while the job runs, mounted read-only into the
-container that downloads; the key of a copy lies in ``<id>.key``, root's alone.
+A job is a directory ``jobs/<id>/`` with request, journal and result, without secrets. The hub's token is in
+``/run/sparkfleet/<id>.token`` (memory, mode 0600, owned by the login user) while the job runs, and mounted
+read-only into the instance that downloads; the key of a copy is in ``<id>.key``, readable by root alone.
 """
 
 from __future__ import annotations
@@ -16,37 +16,45 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.rollout import LOST, RESULT, Event
-from sparkfleet.contract.stage import StageRequest, StageResult
+from sparkfleet.contract.rollout import RESULT, Event
+from sparkfleet.contract.stage import (
+    FAILED,
+    LOST,
+    ROOT,
+    STAGED,
+    ModelDownload,
+    StageRequest,
+    StageResult,
+)
 from sparkfleet.onhost.artifacts.copy.job import copy
-from sparkfleet.onhost.artifacts.fetch import rates, staged, verify
+from sparkfleet.onhost.artifacts.errors import StageError
+from sparkfleet.onhost.artifacts.fetch import rates, staged
 from sparkfleet.onhost.artifacts.fetch.fetch import fetch
 from sparkfleet.onhost.artifacts.fetch.hub_cache import repository, wrong_files
-from sparkfleet.onhost.artifacts.fetch.pull import StageError, pull
-from sparkfleet.onhost.artifacts.image import carried_image, copy_image, derive
+from sparkfleet.onhost.artifacts.fetch.pull import pull
+from sparkfleet.onhost.artifacts.fetch.verify import verify
+from sparkfleet.onhost.artifacts.image import copy_image, derive, mirrored_image
 from sparkfleet.onhost.machine import files, jobs
 from sparkfleet.onhost.machine.system import PROGRAM, Paths
-from sparkfleet.onhost.prune import prune
+from sparkfleet.onhost.prune.prune import prune
 from sparkfleet.onhost.state.journal import Journal, read_events
 
-KEPT_JOBS = 10
-BROUGHT = ("images", "derived", "weights", "copies", "image_copies", "carried_images")
-"""What of a request fills the disk, and so the page cache."""
+FINISHED_JOBS = 10
+"""Finished jobs whose directories are retained."""
 
 
 def jobs_directory(state: Path) -> Path:
-    """Return where the jobs' diaries lie."""
+    """Return the directory of the jobs."""
     return state / "jobs"
 
 
 def begin(request: StageRequest, paths: Paths) -> str:
-    """Write the request and start the job detached from whoever asked. Return its id.
+    """Write the request and start the job in a unit of its own. Return its id.
 
-    Asked twice (the operator's connection broke in between) it is started once.
+    A repeated call with the same id (after a lost connection) starts nothing.
     """
     job = request.id
     folder = jobs_directory(paths.state) / job
@@ -58,74 +66,84 @@ def begin(request: StageRequest, paths: Paths) -> str:
         jobs.keep_secret(job, request.hub_token, request.user.uid if request.user else 0)
     if request.transfer_key:
         jobs.keep_secret(job, request.transfer_key, 0, jobs.TRANSFER_KEY)
-    _prune(jobs_directory(paths.state))
+    _remove_finished(jobs_directory(paths.state))
     jobs.start(job, [PROGRAM, "stage-run", job])
     return job
 
 
-def _prune(folder: Path) -> None:
+def _remove_finished(folder: Path) -> None:
     done = [path.parent for path in folder.glob("*/result.json")]
-    for path in sorted(done, key=lambda p: p.stat().st_mtime)[:-KEPT_JOBS]:
+    for path in sorted(done, key=lambda p: p.stat().st_mtime)[:-FINISHED_JOBS]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def run(job: str, paths: Paths, give_back: Callable[[], str] = lambda: "") -> int:
-    """Carry the job out; its end is in the diary. Return an exit code.
+def run(job: str, paths: Paths, drop_caches: Callable[[], str] = lambda: "") -> int:
+    """Run the job; its result is in the journal. Return an exit code.
 
-    ``give_back`` is called when all has come: what was written fills the page cache, and on a Spark that is
-    memory which an engine's start would miss. It returns what it did.
+    ``drop_caches`` is called after a fetch, which fills the page cache and thus takes the memory that an
+    engine needs at its start. It returns what it did.
     """
     folder = jobs_directory(paths.state) / job
     journal = Journal(folder, time.time)
     token, key = jobs.secret(job), jobs.secret(job, jobs.TRANSFER_KEY)
     try:
         request = request_of(folder)
-        with _alone(paths.state, journal):
+        with _exclusive(paths.state, journal):
             copy_image.sweep(paths.state)
-            may_read(request.get("ask", ()), token)
-            request = derive.with_what_is_here(request)
-            for reference in request.get("images", ()):
-                with staged.image(paths.state, reference):
-                    began = time.monotonic()
-                    count = pull(reference, Path(request["user"]["home"]), journal)
-                    rates.note(paths.state, rates.PULL, count, time.monotonic() - began)
-            for weights in request.get("weights", ()):
-                fetch(weights, request["user"], token if token.exists() else None, journal, paths.state)
-            for order in request.get("copies", ()):
-                copy(order, request["user"], key.read_text(encoding="utf-8"), journal, paths.state)
-            for order in request.get("image_copies", ()):
-                whole = {**order, "transfer_key": key.read_text(encoding="utf-8")}
-                copy_image.bring(whole, Path(request["user"]["home"]), journal, paths.state)
-            for order in request.get("carried_images", ()):
-                whole = {**order, "transfer_key": key.read_text(encoding="utf-8")}
-                carried_image.bring(whole, journal, paths.state)
-            for order in request.get("derived", ()):
-                build = derive.with_key(order, key)
-                derive.build(build, Path(request["user"]["home"]), journal, paths.state)
-            if any(request.get(kind) for kind in BROUGHT):
-                journal.log("note", give_back(), phase="valve")
-            result: dict[str, Any] = {"outcome": "staged", "text": "all there"}
-            if request["export"]:
-                result["exported"] = copy_image.export(
-                    request["export"], request["user"], paths.state, journal
-                )
-            if request["prune"] is not None:
-                result = prune.carry_out(request["prune"], paths.state, journal)
-            if request["verify"] is not None:
-                result = verify.carry_out(request["verify"], paths.state, journal)
-        journal.finish(StageResult.from_json(result))
+            check_access(request.access_checks, token)
+            fetched = _fetch(derive.prefer_derived(request), token, key, journal, paths.state)
+            if fetched:
+                journal.log("note", drop_caches(), phase="valve")
+            result = _finish(request, journal, paths.state)
+        journal.finish(result)
     except StageError as error:
-        journal.finish(StageResult.from_json(error.result))
+        journal.finish(error.result)
         return 1
     except Exception as error:
-        journal.finish(StageResult("failed", cause=f"{type(error).__name__}: {error}", remedy="run again"))
+        cause = f"{type(error).__name__}: {error}"
+        journal.finish(StageResult(FAILED, cause=cause, remedy="run again"))
         return 1
     finally:
         jobs.forget_secrets(job)
     return 0
 
 
-def request_of(folder: Path) -> dict[str, Any]:
+def _fetch(request: StageRequest, token: Path, key: Path, journal: Journal, state: Path) -> bool:
+    """Fetch all artifacts of a request; return whether there were any."""
+    user = request.user or ROOT
+    copied = (*request.copies, *request.image_copies, *request.mirrored_images)
+    from_sender = copied or any(order.wheel_sender for order in request.derived)
+    transfer_key = key.read_text(encoding="utf-8") if from_sender else ""
+    for reference in request.images:
+        with staged.image(state, reference):
+            began = time.monotonic()
+            rates.note(state, rates.PULL, pull(reference, user, journal), time.monotonic() - began)
+    for model in request.weights:
+        fetch(model, user, token if token.exists() else None, journal, state)
+    for model_copy in request.copies:
+        copy(model_copy, user, transfer_key, journal, state)
+    for image_copy in request.image_copies:
+        copy_image.copy(image_copy, user, transfer_key, journal, state)
+    for mirrored in request.mirrored_images:
+        mirrored_image.fetch(mirrored, transfer_key, journal, state)
+    for order in request.derived:
+        derive.build(order, user, transfer_key, journal, state)
+    return bool(copied or request.images or request.weights or request.derived)
+
+
+def _finish(request: StageRequest, journal: Journal, state: Path) -> StageResult:
+    """Export, prune or verify; return the result of the job."""
+    if request.verify:
+        return verify(request.verify, state, journal)
+    if request.prune:
+        return prune(request.prune, state, journal)
+    exported = None
+    if request.export:
+        exported = copy_image.export(request.export, request.user or ROOT, state, journal)
+    return StageResult(STAGED, "complete", exported=exported)
+
+
+def request_of(folder: Path) -> StageRequest:
     """Return the request of a job. Raise StageError for one that cannot be read."""
     path = folder / "request.json"
     try:
@@ -134,37 +152,35 @@ def request_of(folder: Path) -> dict[str, Any]:
         wrong = error.diagnostic
         raise StageError(f"{path}: {wrong.message}", wrong.hint or "run again") from None
     if request is None:
-        raise StageError(f"{path} is not there", "run again")
-    return request.to_json()
+        raise StageError(f"{path} does not exist", "run again")
+    return request
 
 
-def may_read(asked: Sequence[dict[str, Any]], token: Path) -> None:
-    """Raise StageError for a model that the hub will not give to this token, before a download."""
-    known = token.read_text(encoding="utf-8") if token.exists() else ""
-    for weights in asked:
-        missing = wrong_files(
-            repository(weights["models_dir"], weights["repo"]), weights["revision"], weights["files"]
-        )
+def check_access(models: Sequence[ModelDownload], token: Path) -> None:
+    """Raise StageError for a model that the hub does not give to this token, before any download."""
+    secret = token.read_text(encoding="utf-8") if token.exists() else ""
+    for model in models:
+        missing = wrong_files(repository(model.models_dir, model.repo), model.revision, model.files)
         if missing:
-            words = (weights["endpoint"], weights["repo"], weights["revision"], missing[0]["path"])
-            refused = hub_access.refusal(hub_access.ask(*words, known), weights["repo"], weights["endpoint"])
-            if refused:
-                raise StageError(*refused, refused=True)
+            access = hub_access.ask(model.endpoint, model.repo, model.revision, missing[0].path, secret)
+            refusal = hub_access.refusal(access, model.repo, model.endpoint)
+            if refusal:
+                raise StageError(*refusal, refused=True)
 
 
 @contextmanager
-def _alone(state: Path, journal: Journal) -> Iterator[None]:
+def _exclusive(state: Path, journal: Journal) -> Iterator[None]:
     with (state / "stage.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            journal.log("waiting", "another fetch is going on")
+            journal.log("waiting", "another fetch is running")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
-    """Print the events from ``since`` on; wait for news at most ``wait_s`` seconds. The result is last."""
+    """Print the events from ``since`` on, the result last; wait at most ``wait_s`` seconds for new ones."""
     folder = jobs_directory(paths.state) / job
     end = time.monotonic() + wait_s
     while True:
@@ -175,7 +191,7 @@ def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
             lost = StageResult(
                 LOST,
                 cause="the job ended without a result (reboot?)",
-                remedy="run again: complete files are kept",
+                remedy="run again; completed data is kept",
             )
             events = [Event(since, RESULT, result=lost.to_json())]
             break

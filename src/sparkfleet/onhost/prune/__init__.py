@@ -1,1 +1,1 @@
-"""Removing what a fleet does not need any more, so that what is left stays valid."""
+"""Deletes what a fleet no longer needs; everything else stays valid."""

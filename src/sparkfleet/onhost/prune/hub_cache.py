@@ -1,8 +1,8 @@
-"""Taking a revision out of the hub's cache so that what is left stays valid for every other tool.
+"""Removes a revision from the hub's cache; the rest stays valid for every other tool.
 
-Order as huggingface_hub has it: links and refs first, contents last. A content that another revision links
-to stays. Since huggingface_hub 1.32 a repository's blob may itself be a link into ``hub/blobs``, which all
-repositories share; there a list beside each content (``.refs``) names the links to it.
+The order is that of huggingface_hub: links and refs first, contents last. A content that another revision
+links to stays. Since huggingface_hub 1.32 a repository's blob may itself be a link into ``hub/blobs``, which
+all repositories share; there a list beside each content (``.refs``) names the links to it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ def contents(root: Path, revision: str) -> list[Path]:
 
 def remove_revision(root: Path, revision: str) -> None:
     """Remove a snapshot, the refs that mean it and the blobs that no other snapshot needs."""
-    mine = _blobs(root, revision)
-    others = {one.name for one in (root / "snapshots").glob("*")} - {revision}
+    blobs = _blobs(root, revision)
+    other_revisions = {one.name for one in (root / "snapshots").glob("*")} - {revision}
     files.remove(root / "snapshots" / revision)
     for ref in (root / "refs").rglob("*"):
         if ref.is_file() and ref.read_text(encoding="utf-8", errors="replace").strip() == revision:
             ref.unlink()
-    if not others:
+    if not other_revisions:
         for blob in (root / "blobs").glob("*"):
             _remove_blob(root, blob.name)
         shutil.rmtree(root, ignore_errors=True)
         shutil.rmtree(root.parent / ".locks" / root.name, ignore_errors=True)
         return
-    needed = {name for other in others for name in _blobs(root, other)}
-    for name in mine - needed:
+    needed = {name for other in other_revisions for name in _blobs(root, other)}
+    for name in blobs - needed:
         _remove_blob(root, name)
 
 
@@ -55,12 +55,12 @@ def _remove_blob(root: Path, name: str) -> None:
 
 
 def sweep_shared(store: Path, hub: Path) -> None:
-    """Remove a content of the shared store when no link leads to it any more; without its list it stays."""
+    """Remove a content of the shared store that no link leads to; without its list it stays."""
     manifest = store.with_name(f"{store.name}.refs")
     if not manifest.is_file() or store.is_symlink():
         return
     with store.with_name(f"{store.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the very lock that huggingface_hub takes
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the lock that huggingface_hub takes
         lines = manifest.read_text(encoding="utf-8", errors="replace").splitlines()
         if not any(_leads_to(hub / line, store) for line in lines if line):
             store.unlink(missing_ok=True)

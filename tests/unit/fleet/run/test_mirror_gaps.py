@@ -115,7 +115,7 @@ def sparks(monkeypatch: pytest.MonkeyPatch, mirror: Path) -> Sparks:
 def test_an_image_is_ordered_content_by_content_from_the_way_back(sparks: Sparks) -> None:
     from_mirror.send_image(sparks.act("spark-01"), IMAGE)
     (job,) = sparks.given("stage")
-    (order,) = job["carried_images"]
+    (order,) = job["mirrored_images"]
     assert order["image"] == IMAGE.pull_ref
     assert order["listeners"] == [[from_mirror.LAN, "127.0.0.1", 4711]]
     assert order["contents"] == [
@@ -177,8 +177,8 @@ def test_what_a_derived_image_is_built_from_is_sent_in_one_job(sparks: Sparks, m
     wheels.wheel_path(mirror, TOOL).write_bytes(b"tool")
     from_mirror.send_derived(sparks.act("spark-01"), DERIVED)
     (job,) = sparks.given("stage")
-    ((base,), (build,)) = job["carried_images"], job["derived"]
+    ((base,), (build,)) = job["mirrored_images"], job["derived"]
     assert base["image"] == build["base"] == IMAGE.pull_ref
-    assert build["carried"] == {"sender": base["sender"], "listeners": base["listeners"]}
+    assert build["wheel_sender"] == {"sender": base["sender"], "listeners": base["listeners"]}
     (wheel,) = build["wheels"]
     assert (wheel["number"], wheel["size"]) == (len(base["contents"]), len(b"tool"))

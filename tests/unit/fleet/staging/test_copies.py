@@ -99,7 +99,10 @@ def test_where_the_fabric_does_not_lead_now_it_is_said_and_the_lan_is_taken(spar
 
 ENDS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "its own trouble": ({"outcome": "failed", "cause": "the disk is full"}, executor.FailedError),
-    "the sender's": ({"outcome": "failed", "cause": "it hung up", "elsewhere": True}, SenderError),
+    "the sender's": (
+        {"outcome": "failed", "cause": "it hung up", "source_failed": True, "version": 2},
+        SenderError,
+    ),
     "lost": ({"outcome": "lost", "cause": "reboot?"}, executor.FailedError),
 }
 
@@ -182,7 +185,7 @@ def test_the_file_stays_until_the_last_receiver_has_it(
     ]
 
 
-def test_an_image_that_cannot_be_written_there_may_come_from_elsewhere(sparks: Sparks) -> None:
+def test_a_failed_export_is_a_failure_of_the_source(sparks: Sparks) -> None:
     sparks.results = [{"outcome": "failed", "cause": "no space left on device"}]
     with pytest.raises(SenderError, match="no space left"):
         copy_image(sparks)

@@ -13,14 +13,13 @@ import pytest
 from paramiko import SSHException
 
 from sparkfleet.config.resolved import WeightFile, Weights
+from sparkfleet.contract.transfer import FileToReceive, SentFile
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import tunnel
 from sparkfleet.fleet.staging import from_mirror
 from sparkfleet.offline import models
-from sparkfleet.onhost.artifacts.copy.file import FileToReceive
 from sparkfleet.onhost.artifacts.copy.receive import Listener, Receiver
-from sparkfleet.onhost.artifacts.copy.send import Shown
-from sparkfleet.onhost.artifacts.fetch.pull import StageError
+from sparkfleet.onhost.artifacts.errors import StageError
 
 BODY = b"weights" * 1000
 FILE = WeightFile("model.safetensors", len(BODY), blob=hashlib.sha256(BODY).hexdigest())
@@ -35,8 +34,8 @@ def mirror(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shown(mirror: Path) -> list[Shown]:
-    return [Shown(str(models.snapshot(mirror, WEIGHTS) / FILE.path), FILE.size)]
+def shown(mirror: Path) -> list[SentFile]:
+    return [SentFile(str(models.snapshot(mirror, WEIGHTS) / FILE.path), FILE.size)]
 
 
 def wanted(tmp_path: Path) -> FileToReceive:

@@ -43,7 +43,7 @@ def download(sparks: Sparks, *weights: Weights) -> dict[str, Any]:
 def test_a_model_is_asked_for_with_its_files_by_the_pinned_image_as_the_login_user(sparks: Sparks) -> None:
     request = download(sparks, MODEL)
     assert request["images"] == [IMAGE.pull_ref]
-    assert request["weights"] == request["ask"] == [
+    assert request["weights"] == request["access_checks"] == [
         {
             "image": IMAGE.pull_ref, "repo": "org/a", "revision": "1" * 40,
             "models_dir": "/home/nvidia/vllm", "endpoint": "https://hub.example",
@@ -69,7 +69,7 @@ def test_before_an_image_is_pulled_the_hub_is_asked_for_what_this_spark_download
         ("spark-02", weights_key(DRAFTER)): Source(),
     }
     request = download(sparks)
-    assert [one["repo"] for one in request["ask"]] == ["org/a"]
+    assert [one["repo"] for one in request["access_checks"]] == ["org/a"]
     assert request["weights"] == []
 
 
@@ -79,14 +79,14 @@ def test_what_does_not_come_from_the_hub_is_not_asked_for_and_needs_no_token(
 ) -> None:
     sparks.run.sources = {("spark-01", weights_key(MODEL)): source}
     request = download(sparks)
-    assert request["ask"] == []
+    assert request["access_checks"] == []
     assert request["hub_token"] == ""
 
 
 def test_a_run_that_brings_images_alone_asks_no_hub(sparks: Sparks) -> None:
     sparks.run.steps = (Step.IMAGE,)
     sparks.run.sources = {("spark-01", weights_key(MODEL)): Source()}
-    assert download(sparks)["ask"] == []
+    assert download(sparks)["access_checks"] == []
 
 
 def test_without_a_token_none_is_sent(sparks: Sparks, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Removing on the Spark: each thing after another look; what changed, is held or has another shape stays."""
+"""Prune on a host: each item after another check; what has changed, is open or is not ours remains."""
 
 from __future__ import annotations
 
@@ -10,39 +10,20 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.stage import PruneItem, PruneRequest, StageResult
 from sparkfleet.contract.state import Staged
+from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import staged
-from sparkfleet.onhost.artifacts.fetch.pull import StageError
 from sparkfleet.onhost.machine import open_files
 from sparkfleet.onhost.prune import prune
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal
-from sparkfleet.runtimes.base import RuntimeRefusedError
+from sparkfleet.runtimes import onhost
+from sparkfleet.runtimes.base import Image
+from tests.unit.onhost.artifacts.fake_images import FakeImages
 
 REVISION = "1" * 40
 IMAGE = "registry.example/vllm@sha256:" + "4" * 64
-
-
-class Dockerd:
-    """A dockerd with images and containers, in the words that a prune uses."""
-
-    images: dict[str, bool]
-    running: dict[str, str]
-    root_path: Path
-
-    def root(self) -> Path:
-        return self.root_path
-
-    def containers(self) -> dict[str, str]:
-        return self.running
-
-    def has_image(self, reference: str) -> bool:
-        return reference in self.images
-
-    def remove_image(self, reference: str) -> None:
-        if self.images[reference]:
-            raise RuntimeRefusedError("conflict: unable to remove: container c1 is using it", 409)
-        del self.images[reference]
 
 
 class Spark:
@@ -52,10 +33,9 @@ class Spark:
         self.state, self.models, self.caches = base / "state", base / "vllm", base / "caches"
         self.snapshot = self.models / "hub" / "models--org--a" / "snapshots" / REVISION
         (self.state / "jobs" / "1").mkdir(parents=True)
-        self.docker = Dockerd()
-        self.docker.images, self.docker.running, self.docker.root_path = {IMAGE: False}, {}, base
-        self.items: list[dict[str, Any]] = []
-        self.books: dict[str, str] = {}
+        self.images = FakeImages({IMAGE: Image("sha256:id")}, directory=base)
+        self.items: list[PruneItem] = []
+        self.records: dict[str, str] = {}
 
     def put(self, path: Path, content: str = "x") -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,21 +43,17 @@ class Spark:
         return path
 
     def list(self, kind: str, key: Path | str, *refs: str) -> None:
-        self.items.append({"kind": kind, "name": str(key)[-20:], "key": str(key), "refs": list(refs)})
+        self.items.append(PruneItem(kind, str(key)[-20:], str(key), refs))
 
-    def prune(self, models: str = "") -> dict[str, Any]:
-        request = {
-            "models_dir": models or str(self.models), "cache_dir": str(self.caches),
-            "books": self.books, "containers": {}, "items": self.items,
-        }  # fmt: skip
-        return prune.carry_out(request, self.state, Journal(self.state / "jobs" / "1", lambda: 0.0))
+    def prune(self) -> StageResult:
+        request = PruneRequest(str(self.models), str(self.caches), self.records, {}, tuple(self.items))
+        return prune.prune(request, self.state, Journal(self.state / "jobs" / "1", lambda: 0.0))
 
 
 @pytest.fixture
 def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spark:
     made = Spark(tmp_path)
-    monkeypatch.setattr(prune, "DockerEngine", lambda: made.docker)
-    monkeypatch.setattr(staged, "DockerEngine", lambda: made.docker)
+    monkeypatch.setattr(onhost, "images", lambda: made.images)
     monkeypatch.setattr(open_files, "held", set)
     return made
 
@@ -94,38 +70,38 @@ def test_each_kind_is_removed_and_forgotten(spark: Spark) -> None:
     for kind, path in (("compile cache", cache), ("generation", generation), ("evidence", evidence)):
         spark.list(kind, path)
     result = spark.prune()
-    assert (result["removed"], result["stayed"]) == (5, [])
+    assert (result.removed, result.remaining) == (5, ())
     for path in (spark.snapshot, cache, generation.parents[1], evidence):
         assert not path.exists()
     assert evidence.parent.exists()
-    assert spark.docker.images == {}
+    assert spark.images.present == {}
     assert staged.read(spark.state) == Staged()
 
 
-def test_an_image_that_a_container_needs_stays_and_the_rest_goes_on(spark: Spark) -> None:
-    spark.docker.images[IMAGE] = True
+def test_an_image_that_a_container_needs_remains_and_the_rest_is_removed(spark: Spark) -> None:
+    spark.images.needed.add("sha256:id")
     spark.list("image", "sha256:id", IMAGE)
     spark.put(spark.snapshot / "config.json")
     spark.list("model", spark.snapshot)
     result = spark.prune()
-    assert result["removed"] == 1
-    assert "container c1 is using it" in result["stayed"][0]["why"]
+    assert result.removed == 1
+    assert "container c1 is using it" in result.remaining[0].reason
 
 
-def changed_books(spark: Spark) -> None:
+def changed_record(spark: Spark) -> None:
     spark.put(spark.state / "services" / "nano" / "current.json", "{}")
 
 
-def going_swap(spark: Spark) -> None:
+def unfinished_rollout(spark: Spark) -> None:
     spark.put(spark.state / "swaps" / "nano-1" / "request.json", "{}")
 
 
 def new_container(spark: Spark) -> None:
-    spark.docker.running["c1"] = "sha256:id"
+    spark.images.used["c1"] = "sha256:id"
 
 
-@pytest.mark.parametrize("change", [changed_books, going_swap, new_container])
-def test_nothing_is_removed_when_the_spark_is_not_what_was_shown(spark: Spark, change: Any) -> None:
+@pytest.mark.parametrize("change", [changed_record, unfinished_rollout, new_container])
+def test_nothing_is_removed_when_the_host_has_changed(spark: Spark, change: Any) -> None:
     spark.put(spark.snapshot / "config.json")
     spark.list("model", spark.snapshot)
     change(spark)
@@ -134,34 +110,34 @@ def test_nothing_is_removed_when_the_spark_is_not_what_was_shown(spark: Spark, c
     assert (spark.snapshot / "config.json").exists()
 
 
-def test_books_that_are_as_shown_are_no_change(spark: Spark) -> None:
-    books = spark.put(spark.state / "services" / "nano" / "current.json", '{"id": "a"}')
-    spark.books["nano"] = hashlib.sha256(books.read_bytes()).hexdigest()
+def test_an_unchanged_record_is_no_reason_to_refuse(spark: Spark) -> None:
+    record = spark.put(spark.state / "services" / "nano" / "current.json", '{"id": "a"}')
+    spark.records["nano"] = hashlib.sha256(record.read_bytes()).hexdigest()
     spark.put(spark.snapshot / "config.json")
     spark.list("model", spark.snapshot)
-    assert spark.prune()["removed"] == 1
+    assert spark.prune().removed == 1
 
 
-def test_while_a_swap_holds_the_lock_nothing_goes(spark: Spark) -> None:
+def test_nothing_is_removed_during_a_rollout(spark: Spark) -> None:
     spark.put(spark.snapshot / "config.json")
     spark.list("model", spark.snapshot)
-    with store.lock(spark.state), pytest.raises(StageError, match="0 removed"):
+    with store.lock(spark.state), pytest.raises(StageError, match="0 items removed"):
         spark.prune()
     assert spark.snapshot.exists()
 
 
-def test_what_a_process_holds_open_stays(spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_item_that_a_process_has_open_remains(spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(prune, "DockerEngine", lambda: spark.docker)
+    monkeypatch.setattr(onhost, "images", lambda: spark.images)
     weights = spark.put(spark.snapshot / "model.safetensors")
     spark.list("model", spark.snapshot)
     with weights.open():
-        assert "open in a process" in spark.prune()["stayed"][0]["why"]
+        assert "open in a process" in spark.prune().remaining[0].reason
     assert weights.exists()
-    assert spark.prune()["removed"] == 1
+    assert spark.prune().removed == 1
 
 
-def test_a_path_that_is_not_of_our_shape_is_refused(spark: Spark, tmp_path: Path) -> None:
+def test_a_path_that_sparkfleet_does_not_create_is_refused(spark: Spark, tmp_path: Path) -> None:
     precious = spark.put(tmp_path / "precious" / "file")
     linked = spark.caches / ("5" * 12)
     linked.parent.mkdir()
@@ -180,25 +156,27 @@ def test_a_path_that_is_not_of_our_shape_is_refused(spark: Spark, tmp_path: Path
     ):  # fmt: skip
         spark.list(kind, path)
     result = spark.prune()
-    assert result["removed"] == 0
-    assert len(result["stayed"]) == len(spark.items)
+    assert result.removed == 0
+    assert len(result.remaining) == len(spark.items)
     assert precious.exists()
     assert cache.exists()
 
 
-def test_generations_of_a_service_that_serves_leave_its_books(spark: Spark) -> None:
-    books = spark.put(spark.state / "services" / "nano" / "current.json", "{}")
-    spark.books["nano"] = hashlib.sha256(b"{}").hexdigest()
-    generation = spark.put(books.parent / "generations" / "1-a.json", "{}")
+def test_removing_an_old_generation_keeps_the_record_of_its_service(spark: Spark) -> None:
+    record = spark.put(spark.state / "services" / "nano" / "current.json", "{}")
+    spark.records["nano"] = hashlib.sha256(b"{}").hexdigest()
+    generation = spark.put(record.parent / "generations" / "1-a.json", "{}")
     spark.list("generation", generation)
-    assert spark.prune()["removed"] == 1
-    assert books.exists()
+    assert spark.prune().removed == 1
+    assert record.exists()
 
 
-def test_bytes_that_came_free_are_counted_once_a_disk(spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freed_bytes_are_counted_once_for_each_file_system(
+    spark: Spark, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = iter([10, 10, 10, 25])  # three directories of one file system before, and it once after
     monkeypatch.setattr(prune, "_free", lambda _: (7, next(left)))
-    assert spark.prune()["freed"] == 15
+    assert spark.prune().freed == 15
 
 
 @pytest.fixture
@@ -226,7 +204,7 @@ def test_open_and_mapped_files_are_known_by_device_and_inode(proc: Path, tmp_pat
     assert open_files.any_of([tmp_path], held) is None
 
 
-def test_a_prune_is_a_job_with_a_diary(spark: Spark) -> None:
+def test_a_prune_logs_its_items(spark: Spark) -> None:
     spark.put(spark.snapshot / "config.json")
     spark.list("model", spark.snapshot)
     spark.prune()

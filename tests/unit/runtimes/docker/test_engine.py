@@ -27,6 +27,7 @@ from sparkfleet.runtimes.base import (
 from sparkfleet.runtimes.docker.onhost.container import parse, restart_policy
 from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime
 from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
+from sparkfleet.runtimes.docker.onhost.images import DockerImages
 from sparkfleet.runtimes.docker.onhost.workload import workload_of
 
 INSPECT = {
@@ -275,12 +276,14 @@ def test_an_image_is_found_by_its_digest_under_whatever_name_it_came(
 ) -> None:
     wanted = f"docker.io/vllm/vllm-openai:v1@{DIGEST}"
     dockerd.says("/images/json", [{"RepoDigests": None}, {"RepoDigests": ["a@sha256:" + "0" * 64, CARRIED]}])
-    dockerd.says(f"/images/{CARRIED}/json", {"Size": 7})
+    dockerd.says(f"/images/{CARRIED}/json", {"Id": "sha256:1", "Size": 7})
     assert docker.name_of(wanted) == CARRIED
     assert docker.has_image(wanted)
-    assert docker.image_size(wanted) == 7
+    image = DockerImages(dockerd.path).find_image(wanted)
+    assert image
+    assert (image.id, image.size) == ("sha256:1", 7)
     assert docker.name_of(wanted.replace("d" * 64, "e" * 64)) == ""
-    assert docker.image_size("docker.io/vllm/vllm-openai:v1") == 0  # a tag alone is no digest
+    assert docker.name_of("docker.io/vllm/vllm-openai:v1") == ""  # a tag alone is no digest
 
 
 def test_its_own_name_comes_first(dockerd: Dockerd, docker: DockerEngine) -> None:

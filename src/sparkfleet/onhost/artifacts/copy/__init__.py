@@ -1,1 +1,1 @@
-"""Files and images from one Spark to another: many streams, hashed on arrival, resumed after a cut."""
+"""Copies of files and images between two hosts: parallel streams, hashed on arrival, resumable."""

@@ -1,4 +1,4 @@
-"""Where this Spark can be reached by another: the addresses of its fabric links and of its LAN."""
+"""Addresses at which other hosts reach this Spark: those of its fabric links and of its LAN."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable
-from typing import Any
 
-FABRIC, LAN = "fabric", "lan"
+from sparkfleet.contract.transfer import FABRIC, LAN, Place
+
 DRIVER = "mlx5_core"
 
 
-def places(root: str = "/") -> list[dict[str, str]]:
-    """Return ``address`` (with prefix length), ``netdev`` and ``kind`` of each link that is up."""
-    found = _addresses()
-    fabric = _fabric(root, found)
-    lan = set(_default_routes(root)) or {name for name in found if _is_physical(root, name)}
-    kinds = {name: FABRIC if name in fabric else LAN for name in found if name in fabric | lan}
-    return [
-        {"netdev": name, "address": address, "kind": kind}
-        for name, kind in kinds.items()
-        for address in found[name]
-    ]
+def places(root: str = "/") -> tuple[Place, ...]:
+    """Return the addresses of each link that is up."""
+    addresses = _addresses()
+    fabric = _fabric(root, addresses)
+    lan = set(_default_routes(root)) or {name for name in addresses if _is_physical(root, name)}
+    return tuple(
+        Place(name, address, FABRIC if name in fabric else LAN)
+        for name in addresses
+        if name in fabric | lan
+        for address in addresses[name]
+    )
 
 
 def _addresses() -> dict[str, list[str]]:
     """Return the IPv4 addresses of each netdev that has a carrier."""
-    said = subprocess.run(
+    output = subprocess.run(
         ["ip", "-j", "-4", "address", "show", "up"], capture_output=True, text=True, timeout=20, check=True
     ).stdout
     return {
         netdev["ifname"]: [f"{one['local']}/{one['prefixlen']}" for one in netdev.get("addr_info", ())]
-        for netdev in json.loads(said or "[]")
+        for netdev in json.loads(output or "[]")
         if netdev.get("ifname") and "LOWER_UP" in netdev.get("flags", ()) and netdev["ifname"] != "lo"
     }
 
 
 def _fabric(root: str, names: Iterable[str]) -> set[str]:
-    """Return the netdevs of the ConnectX-7, by their driver or as ``ibdev2netdev`` says."""
+    """Return the netdevs of the ConnectX-7, by their driver or from ``ibdev2netdev``."""
     found = set()
     for name in names:
         driver = os.path.join(root, "sys/class/net", name, "device/driver")
@@ -48,10 +48,10 @@ def _fabric(root: str, names: Iterable[str]) -> set[str]:
     if found:
         return found
     try:
-        said = subprocess.run(["ibdev2netdev"], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(["ibdev2netdev"], capture_output=True, text=True, timeout=20, check=False)
     except OSError:
         return set()
-    return set(re.findall(r"==> (\S+)", said.stdout))
+    return set(re.findall(r"==> (\S+)", done.stdout))
 
 
 def _default_routes(root: str) -> list[str]:
@@ -62,8 +62,3 @@ def _default_routes(root: str) -> list[str]:
 
 def _is_physical(root: str, name: str) -> bool:
     return os.path.exists(os.path.join(root, "sys/class/net", name, "device"))
-
-
-def answer() -> dict[str, Any]:
-    """Return the places as the operator is told."""
-    return {"places": places()}

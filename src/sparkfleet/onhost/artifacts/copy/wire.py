@@ -1,11 +1,11 @@
-"""What two Sparks say to each other during a copy: a proof of the key, then byte ranges of numbered files.
+"""The protocol of a copy: a proof of the key, then byte ranges of numbered files.
 
-    sender    32 bytes, drawn anew for each connection
-    receiver  HMAC-SHA256 of those under the copy's key: the key itself never crosses the wire
-    receiver  number of a file and offset, two unsigned 64-bit integers, as often as it likes
+    sender    32 random bytes, new for each connection
+    receiver  HMAC-SHA256 of these under the copy's key; the key itself is never transmitted
+    receiver  number of a file and offset, two unsigned 64-bit integers; repeated for each range
     sender    count of the bytes from there to the file's end, and these bytes
 
-Nothing else can be asked. What arrives is believed by its hash alone, so that the sender proves nothing.
+There are no other requests. Received data is trusted by its hash alone, so the sender proves nothing.
 """
 
 from __future__ import annotations
@@ -20,52 +20,52 @@ NONCE = 32
 REQUEST = struct.Struct(">QQ")
 LENGTH = struct.Struct(">Q")
 OVER = (1 << 64) - 1
-"""As a file's number: everything is there, the sender may end. As a count: there is no such file."""
+"""As a file's number: the receiver has everything, the sender may exit. As a count: there is no such file."""
 
 
-class CutError(OSError):
-    """The other side hung up in the middle."""
+class DisconnectedError(OSError):
+    """The peer closed the connection within a message."""
 
 
 def proof(key: str, nonce: bytes) -> bytes:
-    """Return what shows that one knows the key."""
+    """Return the proof that the peer knows the key."""
     return hmac.new(key.encode(), nonce, hashlib.sha256).digest()
 
 
-def let_in(connection: socket.socket, key: str) -> bool:
-    """Ask a caller for the proof; tell whether it was right."""
+def authenticate(connection: socket.socket, key: str) -> bool:
+    """Request the proof from a peer; return whether it was right."""
     nonce = os.urandom(NONCE)
     connection.sendall(nonce)
     return hmac.compare_digest(read_exactly(connection, NONCE), proof(key, nonce))
 
 
-def introduce(connection: socket.socket, key: str) -> None:
-    """Give the proof that a sender asks for."""
+def send_proof(connection: socket.socket, key: str) -> None:
+    """Send the proof that the sender requests."""
     connection.sendall(proof(key, read_exactly(connection, NONCE)))
 
 
-def ask(connection: socket.socket, number: int, offset: int) -> int:
-    """Ask for a file from ``offset`` on; return how many bytes follow, -1 when there is no such file."""
+def request(connection: socket.socket, number: int, offset: int) -> int:
+    """Request a file from ``offset`` on; return how many bytes follow, -1 if there is no such file."""
     connection.sendall(REQUEST.pack(number, offset))
     (count,) = LENGTH.unpack(read_exactly(connection, LENGTH.size))
     return -1 if count == OVER else int(count)
 
 
 def read_exactly(connection: socket.socket, count: int) -> bytes:
-    """Return the next ``count`` bytes, or raise CutError."""
+    """Return the next ``count`` bytes, or raise DisconnectedError."""
     parts = bytearray()
     while len(parts) < count:
         part = connection.recv(count - len(parts))
         if not part:
-            raise CutError("the other side hung up")
+            raise DisconnectedError("the peer closed the connection")
         parts += part
     return bytes(parts)
 
 
-def wait_at_most(connection: socket.socket, seconds: int) -> None:
-    """Have a blocking ``recv`` give up (OSError) after so long without a byte.
+def set_receive_timeout(connection: socket.socket, seconds: int) -> None:
+    """Make a blocking ``recv`` fail with OSError after ``seconds`` without a byte.
 
-    Not ``settimeout``: that makes the socket non-blocking inside, and MSG_WAITALL without meaning.
+    ``settimeout`` would make the socket non-blocking internally, and MSG_WAITALL ineffective.
     """
     connection.settimeout(None)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))

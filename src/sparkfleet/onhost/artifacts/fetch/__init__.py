@@ -1,1 +1,1 @@
-"""Images and weights from their sources to this Spark, hashed, and what is remembered of them."""
+"""Downloads of images and model files from outside, their hashes, and the records of both."""

@@ -1,6 +1,6 @@
-"""Download files of a model repository into the hub's cache, for images that have no ``hf``.
+"""Downloads files of a model repository into the hub's cache, for images without ``hf``.
 
-Runs as the login user in a process of its own: ``sparkfleet.pyz hub-download`` with the request on stdin. An
+Runs as the login user in a separate process: ``sparkfleet.pyz hub-download`` with the request on stdin. An
 interrupted file continues where it stopped.
 """
 
@@ -13,9 +13,11 @@ import urllib.parse
 import urllib.request
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from sparkfleet.contract import codec
 from sparkfleet.contract.hub_access import HUB
+from sparkfleet.contract.stage import HubDownloadRequest
 from sparkfleet.onhost.artifacts.fetch.hub_cache import repository
 
 CHUNK = 4 << 20
@@ -27,24 +29,25 @@ class DownloadError(Exception):
     """A file that could not be downloaded; the text has the hub's status and error code."""
 
 
-def download(request: dict[str, Any]) -> None:
+def download(request: HubDownloadRequest) -> None:
     """Download each file of the request. Raise DownloadError at the first that fails."""
-    token = Path(request["token"]).read_text(encoding="utf-8").strip() if request.get("token") else ""
-    root = repository(request["models_dir"], request["repo"])
-    base = (request.get("endpoint") or HUB).rstrip("/")
-    for file in request["files"]:
-        path = urllib.parse.quote(file["path"])
-        url = f"{base}/{request['repo']}/resolve/{request['revision']}/{path}"
-        blob = root / "blobs" / file["blob"]
-        if not blob.is_file() or blob.stat().st_size != file["size"]:
-            _file(url, token, blob, file["size"])
-        _link(root / "snapshots" / request["revision"] / file["path"], blob)
+    token, model = "", request.model
+    if request.token_file:
+        token = Path(request.token_file).read_text(encoding="utf-8").strip()
+    root = repository(model.models_dir, model.repo)
+    base = (model.endpoint or HUB).rstrip("/")
+    for file in model.files:
+        url = f"{base}/{model.repo}/resolve/{model.revision}/{urllib.parse.quote(file.path)}"
+        blob = root / "blobs" / file.blob
+        if not blob.is_file() or blob.stat().st_size != file.size:
+            _file(url, token, blob, file.size)
+        _link(root / "snapshots" / model.revision / file.path, blob)
 
 
-def main(request: dict[str, Any]) -> int:
-    """Download; print what failed to stderr. Return an exit code."""
+def main() -> int:
+    """Download the request on stdin; print an error to stderr. Return an exit code."""
     try:
-        download(request)
+        download(codec.loads(HubDownloadRequest, sys.stdin.read(), "stdin"))
     except DownloadError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -1,11 +1,12 @@
-"""The hub's cache: where a repository is in it, which files are not whole, how broken ones are removed."""
+"""The hub's cache: paths of repositories, incomplete files, removal of broken files."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from sparkfleet.contract.stage import ModelFile
 from sparkfleet.onhost.artifacts.fetch import verified
 
 
@@ -15,52 +16,47 @@ def repository(models_dir: str, repo: str) -> Path:
 
 
 def wrong_files(
-    root: Path, revision: str, wanted: list[dict[str, Any]], record: verified.Record | None = None
-) -> list[dict[str, Any]]:
-    """Return the wanted files that are not whole in the snapshot, by size, blob and known hash."""
-    wrong = []
-    for file in wanted:
-        path = root / "snapshots" / revision / file["path"]
-        blob = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
-        try:
-            whole = path.stat().st_size == file["size"] and (
-                not blob or not file["blob"] or blob == file["blob"]
-            )
-            whole = (
-                whole and verified.known(record or {}, verified.FileToVerify(path, file["blob"])) is not False
-            )
-        except OSError:
-            whole = False
-        if not whole:
-            wrong.append(file)
-    return wrong
+    root: Path, revision: str, files: Iterable[ModelFile], record: verified.Record | None = None
+) -> list[ModelFile]:
+    """Return the files that are missing in the snapshot, or wrong by size, blob or known hash."""
+    return [file for file in files if not _is_right(root / "snapshots" / revision / file.path, file, record)]
+
+
+def _is_right(path: Path, file: ModelFile, record: verified.Record | None) -> bool:
+    blob = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
+    try:
+        if path.stat().st_size != file.size or (blob and file.blob and blob != file.blob):
+            return False
+    except OSError:
+        return False
+    return verified.known(record or {}, verified.FileToVerify(path, file.blob)) is not False
 
 
 def clear(
-    root: Path, revision: str, wrong: list[dict[str, Any]], record: verified.Record | None = None
+    root: Path, revision: str, wrong: Iterable[ModelFile], record: verified.Record | None = None
 ) -> None:
-    """Remove what is broken, link and content: the download takes any blob that exists for a whole one."""
+    """Remove broken files, link and content: a download treats any existing blob as complete."""
     for file in wrong:
-        path = root / "snapshots" / revision / file["path"]
-        changed = verified.known(record or {}, verified.FileToVerify(path, file["blob"])) is False
+        path = root / "snapshots" / revision / file.path
+        changed = verified.known(record or {}, verified.FileToVerify(path, file.blob)) is False
         contents = _contents(root, path)
         path.unlink(missing_ok=True)
-        if contents and (changed or contents[-1].stat().st_size != file["size"]):
+        if contents and (changed or contents[-1].stat().st_size != file.size):
             for content in contents:
                 content.unlink()
 
 
 def _contents(root: Path, link: Path) -> list[Path]:
-    """Return what a snapshot's link leads to within the cache; nothing for somebody else's file.
+    """Return what a snapshot's link leads to within the cache; nothing for files outside.
 
-    That is the blob, and since huggingface_hub 1.32 perhaps a file of the store that all repositories share,
-    to which the blob is a link.
+    That is the blob, which since huggingface_hub 1.32 may itself be a link into the store that all
+    repositories share.
     """
     found: list[Path] = []
-    here = link
-    while here.is_symlink():
-        here = Path(os.path.normpath(here.parent / os.readlink(here)))
-        if not any(here.is_relative_to(inside) for inside in (root, root.parent / "blobs")):
+    path = link
+    while path.is_symlink():
+        path = Path(os.path.normpath(path.parent / os.readlink(path)))
+        if not any(path.is_relative_to(inside) for inside in (root, root.parent / "blobs")):
             return []
-        found.append(here)
-    return found if here.is_file() else []
+        found.append(path)
+    return found if path.is_file() else []

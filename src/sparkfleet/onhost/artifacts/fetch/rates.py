@@ -1,4 +1,4 @@
-"""How fast this Spark fetched last: ``rates.json``, for what a plan says of the next time."""
+"""Transfer rates of this host: ``rates.json``, for the estimates of a plan."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sparkfleet.onhost.machine import files
 
 COPY, DOWNLOAD, PULL = "copy", "download", "pull"
 LEAST_BYTES = 64 << 20
-"""Less says nothing of a rate: beginning and end weigh too much."""
+"""Smaller transfers are not measured: setup and completion weigh too much."""
 
 
 def note(state: Path, kind: str, count: int, seconds: float) -> None:
-    """Write down that so many bytes took so long."""
+    """Record the rate of a transfer of ``count`` bytes."""
     if count >= LEAST_BYTES and seconds > 0:
         path = state / "rates.json"
         known = files.read_or_default(Rates, path)

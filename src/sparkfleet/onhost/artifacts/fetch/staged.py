@@ -1,7 +1,7 @@
-"""What sparkfleet itself brought to this Spark: ``staged.json``. What is not in it is somebody else's.
+"""The record of what sparkfleet fetched to this host: ``staged.json``. Anything else is unmanaged.
 
-An image is ours when it was not here before we pulled it, a model revision when there was nothing of it
-before we fetched it: a download that only completed a user's own files makes them no more ours.
+An image is managed if it was not present before its pull, a model revision if nothing of it was present
+before its download. A download that completed a user's own files does not make them managed.
 """
 
 from __future__ import annotations
@@ -14,43 +14,44 @@ from pathlib import Path
 
 from sparkfleet.contract.state import Staged, StagedItem
 from sparkfleet.onhost.machine import files
-from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
+from sparkfleet.runtimes import onhost
 
 IMAGES, REVISIONS = "images", "revisions"
 PATH = "staged.json"
 
 
 def read(state: Path) -> Staged:
-    """Return the record; an empty one when there is none that can be read: nothing is ours then."""
+    """Return the record; an empty one, in which nothing is managed, when there is no valid one."""
     return files.read_or_default(Staged, state / PATH)
 
 
 def note(state: Path, kind: str, key: str, size: int, *, repo: str = "", revision: str = "") -> None:
-    """Write down that something is ours: bytes, and when it came."""
+    """Record a managed item with its bytes and the time."""
     with _changing(state) as record:
         record[kind][key] = StagedItem(size, round(time.time()), repo, revision)
 
 
 def forget(state: Path, kind: str, key: str) -> None:
-    """Take something out of the record: it is not here any more."""
+    """Remove an item from the record."""
     with _changing(state) as record:
         record[kind].pop(key, None)
 
 
 @contextmanager
 def image(state: Path, reference: str) -> Iterator[None]:
-    """Around a pull: the image is ours if it was not here before and is here afterwards."""
-    engine = DockerEngine()
-    was_here = engine.has_image(reference)
+    """Around a pull: record the image as managed if it was absent before and is present afterwards."""
+    images = onhost.images()
+    before = images.find_image(reference)
     yield
-    if not was_here and engine.has_image(reference):
-        note(state, "images", reference, engine.image_size(reference))
+    after = images.find_image(reference)
+    if before is None and after is not None:
+        note(state, IMAGES, reference, after.size)
 
 
 def revision(state: Path, snapshot: Path, repo: str, commit: str, size: int) -> None:
-    """Before a download or copy: the revision is ours if nothing of it is here yet."""
+    """Before a download or copy: record the revision as managed if nothing of it is present."""
     if not snapshot.exists():
-        note(state, "revisions", str(snapshot), size, repo=repo, revision=commit)
+        note(state, REVISIONS, str(snapshot), size, repo=repo, revision=commit)
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""An image to this Spark not by its registry: from another Spark, from an offline mirror, or made here."""
+"""Images without their registries: from another host, from an offline mirror, and derived ones."""

@@ -1,10 +1,9 @@
-"""An image from another Spark: a file there, copied, loaded here, and given its name by its registry.
+"""An image from another host: exported there, copied, loaded here, and pulled for its digest.
 
-A derived image has no registry: it is known by its id, which the sender says.
-
-What ``docker load`` brings has no digest. A pull by digest after it finds the image's configuration, and so
-all of it, already here: it costs the manifest alone, a few kilobytes, and what the registry vouches for is
-what was loaded, since the manifest names the configuration by its hash and that names each layer by its own.
+A loaded image has no digest. A subsequent pull by digest finds the image's configuration, and thus the whole
+image, on the host and transfers only the manifest, a few kilobytes. It proves the loaded content, because the
+manifest names the configuration by its hash, and that names each layer by its hash. A derived image has no
+registry; its id, which the sender reports, identifies it.
 """
 
 from __future__ import annotations
@@ -12,152 +11,147 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from sparkfleet.contract.stage import ROOT, ExportedImage, ImageCopy, LoginUser
+from sparkfleet.contract.transfer import FileToReceive, ReceiveRequest
 from sparkfleet.onhost.artifacts.copy.file import BUFFER, FLUSH_EVERY
-from sparkfleet.onhost.artifacts.copy.job import ROOT, in_child
+from sparkfleet.onhost.artifacts.copy.job import receive_in_child
+from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import rates, staged
-from sparkfleet.onhost.artifacts.fetch.pull import TELL_EVERY_S, StageError, pull
-from sparkfleet.onhost.artifacts.image import carried_image
+from sparkfleet.onhost.artifacts.fetch.pull import PROGRESS_EVERY_S, pull
+from sparkfleet.onhost.artifacts.image import mirrored_image
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.state.journal import Journal
-from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
-from sparkfleet.runtimes.docker.onhost.images import ImageEngine
+from sparkfleet.runtimes import onhost
+from sparkfleet.runtimes.base import RuntimeRefusedError
 
-OLD_S = 24 * 3600
-"""Age after which a file that nobody came for is removed."""
+MAX_AGE_S = 24 * 3600
+"""Age after which an archive that nobody received is removed."""
 
 
-def place(state: Path, reference: str) -> Path:
-    """Return where an image's file lies while it is copied."""
+def archive_path(state: Path, reference: str) -> Path:
+    """Return the path of an image's archive while it is copied."""
     return state / "images" / f"{reference.rpartition(':')[2][:16]}.tar"
 
 
-def export(reference: str, user: Mapping[str, Any], state: Path, journal: Journal) -> dict[str, Any]:
-    """Write an image to its file, for the login user to send; return path, size and SHA-256."""
-    path = place(state, reference)
-    known = files.read_json(path.with_suffix(".json"))
+def export(reference: str, user: LoginUser, state: Path, journal: Journal) -> ExportedImage:
+    """Write an image to an archive, which the login user can send."""
+    path = archive_path(state, reference)
+    known = files.read_document(ExportedImage, path.with_suffix(".json"))
     if known and path.exists():
         return known
-    total = DockerEngine().image_size(reference)
-    name = reference.partition("@")[0]
+    images, name = onhost.images(), reference.partition("@")[0]
+    image = images.find_image(reference)
+    total = image.size if image else 0
     journal.log("phase", f"{name}: {total >> 20} MiB", phase="pack", have=0, total=total)
     path.parent.mkdir(mode=0o755, exist_ok=True)
     part = path.with_suffix(".part")
     digest = hashlib.sha256()
-    command = ["docker", "save", DockerEngine().name_of(reference) or reference]
-    with (
-        part.open("wb", buffering=0) as file,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as saving,
-    ):
-        assert saving.stdout is not None and saving.stderr is not None  # noqa: S101, PT018  (both are pipes)
-        size = _write(saving.stdout, file, digest, lambda have: _tell(journal, name, "pack", have, total))
-        said = saving.stderr.read().decode("utf-8", "replace").strip()
-    if saving.returncode:
+
+    def on_progress(have: int) -> None:
+        _report(journal, name, "pack", have, total)
+
+    try:
+        with part.open("wb", buffering=0) as file, images.export(reference) as archive:
+            size = _write(archive, file, digest, on_progress)
+    except RuntimeRefusedError as error:
         files.remove(part)
         raise StageError(
-            f"{name} could not be written to a file: {said}", "df -h on that Spark", elsewhere=True
-        )
-    os.chown(part, user["uid"], user["gid"])
+            f"{name} could not be exported: {error}",
+            "free disk space on that host (df -h)",
+            source_failed=True,
+        ) from error
+    os.chown(part, user.uid, user.gid)
     os.chmod(part, 0o600)
     os.replace(part, path)
-    found = {"path": str(path), "size": size, "sha256": digest.hexdigest(), "id": _id_of(reference)}
-    files.write_json(path.with_suffix(".json"), found)
-    return found
+    exported = ExportedImage(str(path), size, digest.hexdigest(), image.id if image else "")
+    files.write_json(path.with_suffix(".json"), exported.to_json())
+    return exported
 
 
-def _write(source: IO[bytes], file: IO[bytes], digest: Any, tell: Any) -> int:
-    size, flushed, told = 0, 0, time.monotonic()
+def _write(source: IO[bytes], file: IO[bytes], digest: Any, on_progress: Callable[[int], None]) -> int:
+    size, flushed, reported = 0, 0, time.monotonic()
     while chunk := source.read(BUFFER):
         file.write(chunk)
         digest.update(chunk)
         size += len(chunk)
-        if size - flushed >= FLUSH_EVERY:  # the page cache is the engine's memory
+        if size - flushed >= FLUSH_EVERY:  # the page cache shares memory with the engine
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             flushed = size
-        if time.monotonic() - told > TELL_EVERY_S:
-            told = time.monotonic()
-            tell(size)
+        if time.monotonic() - reported > PROGRESS_EVERY_S:
+            reported = time.monotonic()
+            on_progress(size)
     os.fsync(file.fileno())
     return size
 
 
-def bring(order: Mapping[str, Any], home: Path, journal: Journal, state: Path) -> None:
-    """Bring an image from another Spark. Raise StageError when it is not here then.
-
-    ``order``: ``image`` (``repository@digest``), ``sender``, ``listeners``, ``size`` and ``sha256``; of a
-    derived image its ``id``; and ``manifests``, from its index down, where no registry is to be asked.
-    """
-    reference, name = order["image"], order["image"].partition("@")[0]
-    if _is_here(reference, order.get("id", "")):
+def copy(order: ImageCopy, user: LoginUser, transfer_key: str, journal: Journal, state: Path) -> None:
+    """Copy an image from another host. Raise StageError when it is not present afterwards."""
+    reference, name = order.image, order.image.partition("@")[0]
+    if _is_present(reference, order.id):
         return
-    path = place(state, reference)
+    path = archive_path(state, reference)
     path.parent.mkdir(mode=0o755, exist_ok=True)
-    total = order["size"]
-    wanted = {"number": 0, "size": total, "blob": order["sha256"], "target": str(path), "name": name}
-    asked = {key: order[key] for key in ("sender", "listeners")} | {
-        "transfer_key": order["transfer_key"],
-        "files": [wanted],
-    }
-    words = f"{name} from {order['sender']}"
+    subject = f"{name} from {order.sender}"
+    to_receive = FileToReceive(0, order.size, order.sha256, str(path), name)
+    request = ReceiveRequest(order.place, (to_receive,), transfer_key=transfer_key)
+
+    def on_progress(have: int) -> None:
+        _report(journal, subject, "copy", have, order.size)
+
     began = time.monotonic()
-    said = in_child(asked, ROOT, lambda said: _tell(journal, words, "copy", int(said["have"]), total))
-    rates.note(state, rates.COPY, said["fetched"], time.monotonic() - began)
+    fetched = receive_in_child(request, ROOT, on_progress).fetched
+    rates.note(state, rates.COPY, fetched, time.monotonic() - began)
     with staged.image(state, reference):
         journal.log("phase", name, phase="load")
-        done = subprocess.run(
-            ["docker", "load", "--quiet", "--input", str(path)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
+        try:
+            onhost.images().load(path)
+        except RuntimeRefusedError as error:
             files.remove(path)
-            raise StageError(f"{name} could not be loaded: {done.stderr.strip()}", "df -h; then run again")
-        if order.get("id"):
-            _expect(reference, order, state)
-        elif order.get("manifests"):
-            carried_image.give_name(reference, order["manifests"], journal)
+            raise StageError(f"{name} could not be loaded: {error}", "df -h, then run again") from error
+        if order.id:
+            _require_id(order, state)
+        elif order.manifests:
+            mirrored_image.assign_digest(reference, order.manifests, journal)
         else:
-            pull(reference, home, journal)
+            pull(reference, user, journal)
     files.remove(path)
 
 
-def _id_of(reference: str) -> str:
-    found = ImageEngine().image(reference)
-    return str(found["Id"]) if found else ""
+def _is_present(reference: str, image_id: str) -> bool:
+    image = onhost.images().find_image(reference)
+    return image is not None and image_id in ("", image.id)
 
 
-def _is_here(reference: str, identity: str) -> bool:
-    return _id_of(reference) == identity if identity else DockerEngine().has_image(reference)
-
-
-def _expect(reference: str, order: Mapping[str, Any], state: Path) -> None:
-    """Raise StageError when what was loaded is not the very image that was sent."""
-    if _id_of(reference) != order["id"]:
-        DockerEngine().remove_image(reference)
-        files.remove(place(state, reference))
+def _require_id(order: ImageCopy, state: Path) -> None:
+    """Raise StageError when the loaded image is not the one that was sent."""
+    if not _is_present(order.image, order.id):
+        onhost.images().remove_image(order.image)
+        files.remove(archive_path(state, order.image))
         raise StageError(
-            f"{reference} from {order['sender']} has another id than there; it is not kept",
-            f"see that docker on {order['sender']} stores images as here does: docker info; then run again",
+            f"{order.image} has another id than on {order.sender}; it was discarded",
+            "compare the image stores of both hosts (docker info), then run again",
         )
 
 
-def _tell(journal: Journal, words: str, phase: str, have: int, total: int) -> None:
-    journal.log("phase", f"{words} {have >> 20} of {total >> 20} MiB", phase=phase, have=have, total=total)
+def _report(journal: Journal, subject: str, phase: str, have: int, total: int) -> None:
+    journal.log("phase", f"{subject} {have >> 20} of {total >> 20} MiB", phase=phase, have=have, total=total)
 
 
 def forget(state: Path, reference: str) -> None:
-    """Remove an image's file: everyone has it."""
+    """Remove an image's archive."""
     for suffix in (".tar", ".json", ".part"):
-        files.remove(place(state, reference).with_suffix(suffix))
+        files.remove(archive_path(state, reference).with_suffix(suffix))
 
 
 def sweep(state: Path) -> None:
-    """Remove files that nobody came for: their operator is gone."""
+    """Remove archives whose operator is gone."""
     for path in (state / "images").glob("*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > OLD_S:
+            if time.time() - path.stat().st_mtime > MAX_AGE_S:
                 files.remove(path)

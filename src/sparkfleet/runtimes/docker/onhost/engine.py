@@ -70,19 +70,13 @@ class DockerEngine(EngineApi):
         names = (name for row in rows for name in row.get("RepoDigests") or ())
         return next((name for name in names if name.endswith(f"@{digest}")), "")
 
-    def image_size(self, reference: str) -> int:
-        """Return an image's bytes on disk, shared layers included; 0 when it is not here."""
-        name = self.name_of(reference)
-        data = self._image(name) if name else None
-        return int(data.get("Size") or 0) if data else 0
-
     def _image(self, name: str) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self._json(
             "GET", f"/images/{quote(name, safe='/:@')}/json", missing_ok=True
         )
         return found
 
-    def pull(self, reference: str, auth: str) -> Iterator[dict[str, Any]]:
+    def pull_events(self, reference: str, auth: str) -> Iterator[dict[str, Any]]:
         """Pull ``repository@digest`` and yield dockerd's events: ``status``, ``progressDetail``, ``error``.
 
         ``auth`` is the X-Registry-Auth header, "" for none. Raise RuntimeRefusedError when it is refused.
@@ -101,11 +95,6 @@ class DockerEngine(EngineApi):
             raise RuntimeUnavailableError(f"the pull was cut off: {error or type(error).__name__}") from error
         finally:
             connection.close()
-
-    def containers(self) -> dict[str, str]:
-        """Return every container, managed or not, in any state: its id and its image's."""
-        rows = self._json("GET", "/containers/json?all=1") or ()
-        return {str(row["Id"]): str(row["ImageID"]) for row in rows}
 
     def remove_image(self, reference: str) -> None:
         """Untag an image, delete it with its last name. RuntimeRefusedError while a container needs it."""

@@ -1,5 +1,5 @@
-"""A copy between two Sparks, over real sockets: nothing is taken that is not the locked content, nothing is
-fetched twice, nobody else is served.
+"""A copy between two hosts over real sockets: only locked content is accepted, nothing is transferred twice,
+only the receiver is served.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from sparkfleet.contract.transfer import FileToReceive, SentFile
 from sparkfleet.onhost.artifacts.copy import file, receive, wire
 from sparkfleet.onhost.artifacts.copy.direct import BLOCK
-from sparkfleet.onhost.artifacts.copy.file import BESIDE, BUFFER, Arriving, FileToReceive
+from sparkfleet.onhost.artifacts.copy.file import BUFFER, PARTIAL_SUFFIX, IncomingFile
 from sparkfleet.onhost.artifacts.copy.receive import Listener, Receiver, streams
-from sparkfleet.onhost.artifacts.copy.send import Sender, Shown
+from sparkfleet.onhost.artifacts.copy.send import Sender
+from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import verified
-from sparkfleet.onhost.artifacts.fetch.pull import StageError
 from tests.unit.onhost.artifacts.copy.direct_of_test import is_direct, skip_without_direct_writes
 
 KEY = "t0ken"
@@ -48,8 +49,8 @@ class Two:
             path = self.root / "from" / str(number)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-            shown.append(Shown(str(path), len(data)))
-        self.sender = Sender(tuple(shown), frozenset({HERE}), KEY, alone_s=20)
+            shown.append(SentFile(str(path), len(data)))
+        self.sender = Sender(tuple(shown), frozenset({HERE}), KEY, idle_s=20)
         self.listeners = [Listener(0, *found) for found in self.sender.listen([HERE])]
         self.thread = threading.Thread(target=self.sender.serve, daemon=True)
         self.thread.start()
@@ -64,7 +65,7 @@ class Two:
 
     def receiver(self, **more: object) -> Receiver:
         values = {"sender": "spark-01", "listeners": self.listeners, "transfer_key": KEY, "pause_s": 0.01,
-                  "wanted": [self.wanted(n) for n in range(len(self.contents))], **more}  # fmt: skip
+                  "files": [self.wanted(n) for n in range(len(self.contents))], **more}  # fmt: skip
         return Receiver(**values)  # type: ignore[arg-type]
 
     def copy(self, **more: object) -> Receiver:
@@ -101,8 +102,8 @@ def test_every_file_arrives_whole_and_the_sender_ends_with_the_copy(two: Two) ->
             socket.create_connection((listener.address, listener.port), 1)
 
 
-def test_what_an_earlier_try_left_is_not_fetched_again(two: Two) -> None:
-    beside = Path(two.wanted(0).target + BESIDE)
+def test_bytes_of_an_earlier_attempt_are_not_fetched_again(two: Two) -> None:
+    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(two.contents[0][: 2 * BUFFER])
     receiver = two.copy()
@@ -114,7 +115,7 @@ def test_what_an_earlier_try_left_is_not_fetched_again(two: Two) -> None:
 @pytest.mark.parametrize("left", [0, BUFFER + 1], ids=["from its beginning", "after a cut within a block"])
 def test_a_copy_goes_past_the_page_cache(two: Two, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
     skip_without_direct_writes(two.root)
-    beside = Path(two.wanted(0).target + BESIDE)
+    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(two.contents[0][:left])
     real, past = os.pwrite, []
@@ -126,14 +127,14 @@ def test_a_copy_goes_past_the_page_cache(two: Two, left: int, monkeypatch: pytes
         return done
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    two.copy(wanted=[two.wanted(0)])
+    two.copy(files=[two.wanted(0)])
     assert two.target(0).read_bytes() == two.contents[0]
     up_to_a_border = BUFFER if left % BLOCK else 0
     assert sum(past) >= len(two.contents[0]) - left - up_to_a_border - BLOCK
 
 
 def test_a_file_that_was_cut_within_a_block_goes_on_from_there(two: Two) -> None:
-    beside = Path(two.wanted(0).target + BESIDE)
+    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(two.contents[0][: BUFFER + 1])
     receiver = two.copy()
@@ -142,7 +143,7 @@ def test_a_file_that_was_cut_within_a_block_goes_on_from_there(two: Two) -> None
 
 
 def test_a_whole_file_that_was_not_renamed_yet_costs_no_byte(two: Two) -> None:
-    beside = Path(two.wanted(0).target + BESIDE)
+    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(two.contents[0])
     assert two.copy().fetched == sum(map(len, two.contents[1:]))
@@ -165,10 +166,10 @@ def test_a_blob_of_the_right_size_and_another_content_is_replaced(two: Two) -> N
     assert two.arrived() == two.contents
 
 
-def test_what_arrived_is_known_as_verified_until_somebody_changes_it(two: Two, tmp_path: Path) -> None:
+def test_a_received_file_counts_as_verified_until_it_changes(two: Two, tmp_path: Path) -> None:
     receiver = two.copy()
     blobs = {str(two.target(n)): two.wanted(n).blob for n in range(len(two.contents))}
-    verified.remember(tmp_path, {place: (blobs[place], *found) for place, found in receiver.arrived.items()})
+    verified.remember(tmp_path, receiver.received)
     record = verified.read(tmp_path)
     asked = [verified.FileToVerify(Path(place), blob) for place, blob in blobs.items()]
     assert [verified.known(record, one) for one in asked] == [True] * len(asked)
@@ -177,54 +178,54 @@ def test_what_arrived_is_known_as_verified_until_somebody_changes_it(two: Two, t
 
 
 @pytest.mark.parametrize("left", [b"wrong" * 1000, os.urandom(9 * BUFFER)], ids=["shorter", "longer"])
-def test_a_wrong_beginning_is_thrown_away_and_the_file_fetched_whole(two: Two, left: bytes) -> None:
-    beside = Path(two.wanted(0).target + BESIDE)
+def test_a_wrong_partial_file_is_discarded_and_fetched_again(two: Two, left: bytes) -> None:
+    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(left)
     two.copy()
     assert two.arrived() == two.contents
 
 
-def test_other_bytes_than_the_locked_ones_are_never_taken(two: Two) -> None:
+def test_content_that_is_not_locked_is_never_accepted(two: Two) -> None:
     path = two.root / "from" / "3"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(StageError, match="spark-01 has another file 3 than the lock file"):
+    with pytest.raises(StageError, match="file 3 of spark-01 does not match the lock file"):
         two.copy()
     assert not two.target(3).exists()
 
 
 @pytest.mark.parametrize("damage", ["shorter", "gone", "a directory"])
-def test_a_file_that_the_sender_lost_is_said_with_its_name(two: Two, damage: str) -> None:
+def test_a_file_that_the_sender_lost_is_named_in_the_error(two: Two, damage: str) -> None:
     path = two.root / "from" / "3"
     path.unlink()
     if damage == "shorter":
         path.write_bytes(b"x")
     elif damage == "a directory":
         path.mkdir()
-    with pytest.raises(StageError, match="spark-01 does not have file 3 as locked any more"):
+    with pytest.raises(StageError, match="spark-01 no longer has file 3 as locked"):
         two.copy()
 
 
-def test_nothing_but_the_named_files_can_be_asked_for(two: Two) -> None:
+def test_only_the_declared_files_can_be_requested(two: Two) -> None:
     with socket.create_connection((HERE, two.listeners[0].port)) as connection:
-        wire.introduce(connection, KEY)
-        assert wire.ask(connection, len(two.contents), 0) == -1
-        assert wire.ask(connection, 1, 0) == 3
+        wire.send_proof(connection, KEY)
+        assert wire.request(connection, len(two.contents), 0) == -1
+        assert wire.request(connection, 1, 0) == 3
 
 
 def test_without_the_key_not_a_byte_of_a_file_is_served(two: Two) -> None:
     with socket.create_connection((HERE, two.listeners[0].port)) as connection:
-        wire.introduce(connection, "another")
-        with pytest.raises(OSError, match=r"hung up|reset"):
-            wire.ask(connection, 0, 0)
+        wire.send_proof(connection, "another")
+        with pytest.raises(OSError, match=r"closed the connection|reset"):
+            wire.request(connection, 0, 0)
     with pytest.raises(StageError, match="the connection to spark-01 broke"):
         two.copy(transfer_key="another")
 
 
-def test_a_caller_from_another_address_is_hung_up_on_before_a_word(tmp_path: Path) -> None:
-    sender = Sender((), frozenset({"127.0.0.9"}), KEY, alone_s=0.3)
+def test_a_connection_from_another_address_is_closed_without_a_byte(tmp_path: Path) -> None:
+    sender = Sender((), frozenset({"127.0.0.9"}), KEY, idle_s=0.3)
     ((address, port),) = sender.listen([HERE])
     thread = threading.Thread(target=sender.serve)
     thread.start()
@@ -233,8 +234,8 @@ def test_a_caller_from_another_address_is_hung_up_on_before_a_word(tmp_path: Pat
     thread.join()
 
 
-def test_a_sender_that_nobody_calls_ends_by_itself() -> None:
-    sender = Sender((), frozenset({HERE}), KEY, alone_s=0.05)
+def test_a_sender_without_connections_exits() -> None:
+    sender = Sender((), frozenset({HERE}), KEY, idle_s=0.05)
     ((address, port),) = sender.listen([HERE])
     sender.serve()
     with pytest.raises(ConnectionRefusedError):
@@ -242,7 +243,7 @@ def test_a_sender_that_nobody_calls_ends_by_itself() -> None:
 
 
 def test_a_sender_listens_only_on_addresses_that_it_has() -> None:
-    sender = Sender((), frozenset({HERE}), KEY, alone_s=0.0)
+    sender = Sender((), frozenset({HERE}), KEY, idle_s=0.0)
     assert [address for address, _ in sender.listen(["203.0.113.7", HERE])] == [HERE]
     sender.serve()
 
@@ -301,13 +302,13 @@ def test_a_link_that_is_cut_again_and_again_costs_no_byte_twice(two: Two) -> Non
     assert receiver.fetched == sum(map(len, two.contents))
 
 
-def test_a_link_over_which_nothing_comes_any_more_ends_with_where_and_what_to_do(two: Two) -> None:
+def test_a_link_without_data_fails_with_its_address_and_a_remedy(two: Two) -> None:
     cutter = Cutter(two.listeners[0].port, wire.NONCE + 8)
     with pytest.raises(StageError) as raised:
         two.copy(listeners=[Listener(0, HERE, cutter.port)])
     cutter.server.close()
-    assert f"broke ({HERE}:{cutter.port})" in raised.value.result["cause"]
-    assert "firewall" in raised.value.result["remedy"]
+    assert f"broke ({HERE}:{cutter.port})" in raised.value.result.cause
+    assert "firewall" in raised.value.result.remedy
     assert not two.target(0).exists()
 
 
@@ -334,7 +335,7 @@ def test_streams_spread_over_the_near_links_and_call_far_ones_last() -> None:
     assert receiver.order(2) == [far, *near]
 
 
-def test_a_full_disk_is_said_as_such_and_keeps_what_is_there(
+def test_a_full_disk_is_named_in_the_error_and_received_data_is_kept(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.pwrite
@@ -347,7 +348,7 @@ def test_a_full_disk_is_said_as_such_and_keeps_what_is_there(
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(StageError, match="the disk is full"):
         two.copy()
-    assert Path(two.wanted(0).target + BESIDE).stat().st_size == BUFFER
+    assert Path(two.wanted(0).target + PARTIAL_SUFFIX).stat().st_size == BUFFER
 
 
 def test_a_directory_that_may_not_be_written_is_named_with_its_file(two: Two) -> None:
@@ -359,7 +360,7 @@ def test_a_directory_that_may_not_be_written_is_named_with_its_file(two: Two) ->
 def test_a_link_in_the_place_of_the_unfinished_file_is_not_followed(two: Two, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("x")
-    beside = Path(two.wanted(0).target + BESIDE)
+    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.symlink_to(precious)
     with pytest.raises(StageError, match="cannot be written"):
@@ -367,13 +368,13 @@ def test_a_link_in_the_place_of_the_unfinished_file_is_not_followed(two: Two, tm
     assert precious.read_text() == "x"
 
 
-def test_an_error_that_nobody_thought_of_ends_the_copy_instead_of_leaving_a_file_out(
+def test_an_unexpected_error_fails_the_copy_instead_of_skipping_a_file(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Arriving) -> bool:
+    def broken(self: IncomingFile) -> bool:
         raise ValueError("unheard of")
 
-    monkeypatch.setattr(Arriving, "finish", broken)
+    monkeypatch.setattr(IncomingFile, "finish", broken)
     with pytest.raises(StageError, match="unheard of"):
         two.copy()
 
@@ -382,20 +383,22 @@ def test_long_files_leave_the_page_cache_while_they_come(two: Two, monkeypatch: 
     given: list[int] = []
     monkeypatch.setattr(file, "FLUSH_EVERY", BUFFER)
     monkeypatch.setattr(os, "posix_fadvise", lambda *words: given.append(words[3]))
-    two.copy(wanted=[two.wanted(0)])
+    two.copy(files=[two.wanted(0)])
     assert len(given) >= 4
-    two.sender.give_back_cache()
+    two.sender.drop_cache()
     assert set(given) == {os.POSIX_FADV_DONTNEED}
 
 
 @pytest.mark.parametrize(
     "count, cores, expected", [(1, 20, 1), (3, 2, 3), (13, 2, 4), (13, 20, 13), (99, 64, 16), (0, 2, 1)]
 )
-def test_so_many_files_come_at_once(count: int, cores: int, expected: int) -> None:
+def test_the_number_of_parallel_files_depends_on_files_and_cores(
+    count: int, cores: int, expected: int
+) -> None:
     assert streams(count, cores) == expected
 
 
-def test_a_silent_sender_is_given_up(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_sender_is_a_failure(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receive, "SILENT_S", 1)
     monkeypatch.setattr(receive, "TRIES", 1)
     with socket.create_server((HERE, 0)) as silent:

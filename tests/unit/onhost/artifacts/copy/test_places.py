@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.transfer import Place
 from sparkfleet.onhost.artifacts.copy import places
 
 ROUTES = """\
@@ -52,21 +53,21 @@ def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-FABRIC = {"netdev": "enp1s0f1np1", "address": "192.168.176.1/24", "kind": "fabric"}
-LAN = {"netdev": "eth0", "address": "192.168.1.21/24", "kind": "lan"}
+FABRIC = Place("enp1s0f1np1", "192.168.176.1/24", "fabric")
+LAN = Place("eth0", "192.168.1.21/24", "lan")
 
 
 def test_links_of_the_fabric_and_of_the_default_route_are_places_and_nothing_else(spark: Path) -> None:
-    assert places.places(str(spark)) == [LAN, FABRIC]
+    assert places.places(str(spark)) == (LAN, FABRIC)
 
 
 def test_a_link_is_known_by_its_driver_where_the_kernel_tells(spark: Path) -> None:
     del getattr(places, "__said")["ibdev2netdev"]
-    assert [place["kind"] for place in places.places(str(spark))] == ["lan"]
+    assert [place.kind for place in places.places(str(spark))] == ["lan"]
     (spark / "sys/class/net/enp1s0f1np1/device/driver").symlink_to("/sys/bus/pci/drivers/mlx5_core")
-    assert places.places(str(spark)) == [LAN, FABRIC]
+    assert places.places(str(spark)) == (LAN, FABRIC)
 
 
 def test_without_a_default_route_the_physical_netdevs_are_the_lan(spark: Path) -> None:
     (spark / "proc/net/route").write_text(ROUTES.splitlines()[0])
-    assert places.places(str(spark)) == [LAN, FABRIC]
+    assert places.places(str(spark)) == (LAN, FABRIC)

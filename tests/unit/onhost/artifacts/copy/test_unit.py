@@ -109,7 +109,7 @@ def served(monkeypatch: pytest.MonkeyPatch, systemd: Systemd) -> Iterator[list[A
     monkeypatch.setattr(os, "setgid", lambda gid: did.append(("gid", gid)))
     monkeypatch.setattr(os, "setuid", lambda uid: did.append(("uid", uid)))
     monkeypatch.setattr(Sender, "serve", lambda sender: did.append(("serves", sender)))
-    monkeypatch.setattr(Sender, "give_back_cache", lambda _: did.append(("gives back", None)))
+    monkeypatch.setattr(Sender, "drop_cache", lambda _: did.append(("drops cache", None)))
     real = Sender.listen
     senders: list[Sender] = []
 
@@ -128,7 +128,7 @@ def served(monkeypatch: pytest.MonkeyPatch, systemd: Systemd) -> Iterator[list[A
 
 def test_it_is_the_login_user_with_no_group_more_before_it_serves_a_byte(served: list[Any]) -> None:
     assert unit.run(ID) == 0
-    assert [what for what, _ in served] == ["groups", "gid", "uid", "serves", "gives back"]
+    assert [what for what, _ in served] == ["groups", "gid", "uid", "serves", "drops cache"]
     assert dict(served[:3]) == {"groups": [], "gid": 1001, "uid": 1000}
     sender = served[3][1]
     assert (sender.files[0].path, sender.files[0].size, sender.transfer_key) == ("/m/w", 3, "canary")

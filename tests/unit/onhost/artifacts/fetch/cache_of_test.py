@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+
+from sparkfleet.contract.stage import ModelFile
 
 REVISION = "a" * 40
 
 
-def put(root: Path, file: dict[str, Any], content: str) -> Path:
+def put(root: Path, file: ModelFile, content: str) -> Path:
     """Put a file into a repository: its blob, and the link to it in the snapshot, which is returned."""
-    blob, link = root / "blobs" / file["blob"], root / "snapshots" / REVISION / file["path"]
+    blob, link = root / "blobs" / file.blob, root / "snapshots" / REVISION / file.path
     for path in (blob, link):
         path.parent.mkdir(parents=True, exist_ok=True)
     blob.write_text(content)

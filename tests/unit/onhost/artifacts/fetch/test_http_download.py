@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from sparkfleet.contract.stage import HubDownloadRequest, ModelDownload, ModelFile
 from sparkfleet.onhost.artifacts.fetch import http_download
 from sparkfleet.onhost.artifacts.fetch.fetch import download_error
 from sparkfleet.onhost.artifacts.fetch.hub_cache import repository, wrong_files
@@ -31,53 +32,57 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     thread.join()
 
 
-def request(hub: Hub, home: Path, repo: str, *paths: str, token: Path | None = None) -> dict[str, Any]:
+def request(hub: Hub, home: Path, repo: str, *paths: str, token: Path | None = None) -> HubDownloadRequest:
     model = BY_REPO[repo]
     content = model.files(model.commits[-1])
-    files = [
-        {"path": path, "size": len(content[path]), "blob": hashlib.sha256(content[path]).hexdigest()}
-        for path in paths
-    ]
-    return {
-        "repo": repo, "revision": model.commit(model.commits[-1]), "models_dir": str(home),
-        "endpoint": hub.endpoint, "files": files, "token": str(token or ""),
-    }  # fmt: skip
+    files = tuple(
+        ModelFile(path, len(content[path]), hashlib.sha256(content[path]).hexdigest()) for path in paths
+    )
+    download = ModelDownload(
+        repo, model.commit(model.commits[-1]), str(home), files, endpoint=hub.endpoint, hub_client=""
+    )
+    return HubDownloadRequest(download, str(token or ""))
 
 
 def test_files_arrive_whole_where_the_hub_client_would_put_them(hub: Hub, tmp_path: Path) -> None:
-    asked = request(hub, tmp_path, TINY_GGUF, "tiny-Q4_K_M.gguf", "F32/tiny-F32-00001-of-00002.gguf")
-    http_download.download(asked)
+    requested = request(hub, tmp_path, TINY_GGUF, "tiny-Q4_K_M.gguf", "F32/tiny-F32-00001-of-00002.gguf")
+    http_download.download(requested)
     root = repository(str(tmp_path), TINY_GGUF)
-    assert wrong_files(root, asked["revision"], asked["files"]) == []
-    link = root / "snapshots" / asked["revision"] / "F32/tiny-F32-00001-of-00002.gguf"
+    assert wrong_files(root, requested.model.revision, requested.model.files) == []
+    link = root / "snapshots" / requested.model.revision / "F32/tiny-F32-00001-of-00002.gguf"
     assert link.read_bytes()[:4] == b"GGUF"
     assert not link.readlink().is_absolute()
 
 
 def test_an_interrupted_file_continues_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
-    asked = request(hub, tmp_path, TINY_GGUF, "tiny-Q8_0.gguf")
-    (file,) = asked["files"]
+    requested = request(hub, tmp_path, TINY_GGUF, "tiny-Q8_0.gguf")
+    (file,) = requested.model.files
     content = BY_REPO[TINY_GGUF].files("first")["tiny-Q8_0.gguf"]
     blobs = repository(str(tmp_path), TINY_GGUF) / "blobs"
     blobs.mkdir(parents=True)
-    (blobs / f"{file['blob']}.incomplete").write_bytes(content[:1_000_000])
-    http_download.download(asked)
-    assert (blobs / file["blob"]).read_bytes() == content
+    (blobs / f"{file.blob}.incomplete").write_bytes(content[:1_000_000])
+    http_download.download(requested)
+    assert (blobs / file.blob).read_bytes() == content
 
 
 def test_a_gated_model_needs_the_token_and_says_so(hub: Hub, tmp_path: Path) -> None:
-    asked = request(hub, tmp_path, GEMMA, "config.json")
+    requested = request(hub, tmp_path, GEMMA, "config.json")
     with pytest.raises(http_download.DownloadError) as refused:
-        http_download.download(asked)
-    assert "gated" in str(download_error(GEMMA, str(refused.value), asked["files"]))
+        http_download.download(requested)
+    assert "gated" in str(download_error(GEMMA, str(refused.value), 1))
     token = tmp_path / "token"
     token.write_text(TOKEN_ACCEPTED)
-    http_download.download({**asked, "token": str(token)})
-    assert (repository(str(tmp_path), GEMMA) / "snapshots" / asked["revision"] / "config.json").is_file()
+    http_download.download(replace(requested, token_file=str(token)))
+    assert (
+        repository(str(tmp_path), GEMMA) / "snapshots" / requested.model.revision / "config.json"
+    ).is_file()
 
 
 def test_a_file_that_the_hub_does_not_have_ends_with_its_answer(hub: Hub, tmp_path: Path) -> None:
-    asked = request(hub, tmp_path, TINY_GGUF, "tiny-F16.gguf")
-    asked["files"][0]["path"] = "tiny-Q2_K.gguf"
+    requested = request(hub, tmp_path, TINY_GGUF, "tiny-F16.gguf")
+    (file,) = requested.model.files
+    requested = replace(
+        requested, model=replace(requested.model, files=(replace(file, path="tiny-Q2_K.gguf"),))
+    )
     with pytest.raises(http_download.DownloadError, match=r"EntryNotFound HTTP 404"):
-        http_download.download(asked)
+        http_download.download(requested)

@@ -7,33 +7,31 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.stage import ModelFile
 from sparkfleet.onhost.artifacts.fetch import hub_cache
 from tests.unit.onhost.artifacts.fetch.cache_of_test import REVISION, put
 
-WANTED = [
-    {"path": "config.json", "size": 5, "blob": "c1"},
-    {"path": "sub/model.safetensors", "size": 8, "blob": "w1"},
-]
+FILES = [ModelFile("config.json", 5, "c1"), ModelFile("sub/model.safetensors", 8, "w1")]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A hub cache with every wanted file whole."""
     root = hub_cache.repository(str(tmp_path), "org/name")
-    for file in WANTED:
-        put(root, file, "x" * int(str(file["size"])))
+    for file in FILES:
+        put(root, file, "x" * file.size)
     return root
 
 
 def test_whole_files_are_not_fetched_again(root: Path) -> None:
-    assert hub_cache.wrong_files(root, REVISION, WANTED) == []
+    assert hub_cache.wrong_files(root, REVISION, FILES) == []
 
 
 BROKEN = {
     "missing": lambda root: (root / "snapshots" / REVISION / "config.json").unlink(),
     "truncated": lambda root: (root / "blobs" / "c1").write_text("x"),
     "a link to nothing": lambda root: (root / "blobs" / "c1").unlink(),
-    "another blob": lambda root: put(root, {"path": "config.json", "blob": "other"}, "x" * 5),
+    "another blob": lambda root: put(root, ModelFile("config.json", 5, "other"), "x" * 5),
 }
 
 
@@ -42,8 +40,8 @@ def test_each_kind_of_damage_is_seen_and_cleared_so_that_the_download_fetches_it
     root: Path, damage: Any
 ) -> None:
     damage(root)
-    wrong = hub_cache.wrong_files(root, REVISION, WANTED)
-    assert [file["path"] for file in wrong] == ["config.json"]
+    wrong = hub_cache.wrong_files(root, REVISION, FILES)
+    assert [file.path for file in wrong] == ["config.json"]
     hub_cache.clear(root, REVISION, wrong)
     assert not (root / "snapshots" / REVISION / "config.json").is_symlink()
     truncated = root / "blobs" / "c1"
@@ -57,7 +55,7 @@ def test_clearing_never_leaves_the_repository(root: Path, tmp_path: Path) -> Non
     link = root / "snapshots" / REVISION / "config.json"
     link.unlink()
     link.symlink_to(precious)
-    hub_cache.clear(root, REVISION, [WANTED[0]])
+    hub_cache.clear(root, REVISION, [FILES[0]])
     assert precious.read_text() == "x"
     assert not link.is_symlink()
 
@@ -71,7 +69,7 @@ def test_a_broken_content_of_the_store_that_all_repositories_share_is_cleared_wi
     store.write_text("x")
     blob.unlink()
     blob.symlink_to(store)
-    (wrong,) = hub_cache.wrong_files(root, REVISION, WANTED)
+    (wrong,) = hub_cache.wrong_files(root, REVISION, FILES)
     hub_cache.clear(root, REVISION, [wrong])
     assert not store.exists()
     assert not blob.is_symlink()

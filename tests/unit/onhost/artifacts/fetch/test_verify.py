@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.stage import ModelFile, ModelFiles, StageResult, VerifyRequest
 from sparkfleet.onhost.artifacts.fetch import verified, verify
 from sparkfleet.onhost.state.journal import Journal
 
@@ -30,7 +31,7 @@ def blob_of(name: str) -> str:
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Spark whose model is whole."""
-    monkeypatch.setattr(verify, "_step_back", lambda: None)
+    monkeypatch.setattr(verify, "_lower_priority", lambda: None)
     root = tmp_path / "vllm" / "hub" / "models--org--a"
     for name, content in CONTENT.items():
         link = root / "snapshots" / REVISION / name
@@ -42,15 +43,11 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def run(state: Path, **more: Any) -> dict[str, Any]:
-    files = [{"path": name, "size": len(CONTENT[name]), "blob": blob_of(name)} for name in CONTENT]
-    repository = {
-        "repo": "org/a",
-        "revision": REVISION,
-        "files": [*files, {"path": "x", "size": 1, "blob": ""}],
-    }
-    request = {"models_dir": str(state.parent / "vllm"), "repositories": [repository], **more}
-    return verify.carry_out(request, state, Journal(state / "jobs" / "1", lambda: 0.0))
+def run(state: Path, *, rehash: bool = False) -> StageResult:
+    files = [ModelFile(name, len(CONTENT[name]), blob_of(name)) for name in CONTENT]
+    repository = ModelFiles("org/a", REVISION, (*files, ModelFile("x", 1, "")))
+    request = VerifyRequest(str(state.parent / "vllm"), (repository,), rehash)
+    return verify.verify(request, state, Journal(state / "jobs" / "1", lambda: 0.0))
 
 
 def weights(state: Path) -> Path:
@@ -58,16 +55,16 @@ def weights(state: Path) -> Path:
 
 
 def test_whole_files_are_hashed_by_git_or_sha256_and_once(state: Path) -> None:
-    assert run(state) == {"outcome": "staged", "text": "2 files hashed", "changed": {}}
-    assert run(state)["text"] == "0 files hashed"
-    assert run(state, again=True)["text"] == "2 files hashed"
+    assert run(state) == StageResult("staged", "2 files hashed")
+    assert run(state).text == "0 files hashed"
+    assert run(state, rehash=True).text == "2 files hashed"
 
 
 def test_another_content_of_the_same_size_is_named_and_asked_again_every_time(state: Path) -> None:
     weights(state).write_bytes(b"WEIGHTS")
     for _ in range(2):
         result = run(state)
-        assert result["changed"] == {f"org/a@{REVISION}": ["model.safetensors"]}
+        assert result.changed == {f"org/a@{REVISION}": ("model.safetensors",)}
 
 
 def test_rot_that_leaves_no_trace_is_found_when_all_is_read_again(state: Path) -> None:
@@ -75,13 +72,13 @@ def test_rot_that_leaves_no_trace_is_found_when_all_is_read_again(state: Path) -
     info = weights(state).stat()
     weights(state).write_bytes(b"WEIGHTS")
     os.utime(weights(state), ns=(info.st_atime_ns, info.st_mtime_ns))
-    assert run(state)["changed"] == {}
-    assert run(state, again=True)["changed"] == {f"org/a@{REVISION}": ["model.safetensors"]}
+    assert run(state).changed == {}
+    assert run(state, rehash=True).changed == {f"org/a@{REVISION}": ("model.safetensors",)}
 
 
 def test_what_is_partial_is_not_read(state: Path) -> None:
     weights(state).write_bytes(b"wei")
-    assert run(state)["text"] == "1 files hashed"
+    assert run(state).text == "1 files hashed"
 
 
 def test_it_tells_how_far_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +95,7 @@ def test_it_tells_how_far_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) ->
             told.set()
 
     monkeypatch.setattr(verified, "check", slow)
-    monkeypatch.setattr(verify, "TELL_EVERY_S", 0.01)
+    monkeypatch.setattr(verify, "PROGRESS_EVERY_S", 0.01)
     wanted = [verified.FileToVerify(weights(state), blob_of("model.safetensors"))]
     wanted.append(verified.FileToVerify(state / "gone", "x"))
     diary = Diary(state / "jobs" / "1", lambda: 0.0)
@@ -111,5 +108,5 @@ def test_it_takes_only_what_others_leave(monkeypatch: pytest.MonkeyPatch) -> Non
     asked: list[Any] = []
     monkeypatch.setattr(os, "nice", asked.append)
     monkeypatch.setattr(subprocess, "run", lambda words, **_: asked.append(words[:3]))
-    verify._step_back()
+    verify._lower_priority()
     assert asked == [19, ["ionice", "-c", "3"]]
