@@ -27,7 +27,6 @@ LINUX_SWAP = re.compile(
 UNFINISHED = frozenset(
     {
         "contract",
-        "engines",
         "fleet",
         "onhost/collectors",
         "onhost/fabric",
@@ -92,13 +91,14 @@ def packages() -> list[str]:
     return sorted(name for name in (*below, *inside, ".") if name not in {"onhost", "__pycache__"})
 
 
-FROZEN = SOURCE / "onhost" / "artifacts" / "image" / "install_packages.py"
-"""Part of the names of derived images on existing hosts: it never changes."""
+FROZEN = frozenset({"engines/vllm/data/ray_rank.py", "onhost/artifacts/image/install_packages.py"})
+"""Programs that must not change by a byte: commands of running ranks and names of built images derive from
+them."""
 
 
 def modules(package: str) -> list[Path]:
     found = (SOURCE / package).glob("*.py") if package == "." else (SOURCE / package).rglob("*.py")
-    return sorted(path for path in found if path != FROZEN)
+    return sorted(path for path in found if path.relative_to(SOURCE).as_posix() not in FROZEN)
 
 
 def parameters(unfinished: frozenset[str]) -> list[ParameterSet]:
@@ -193,7 +193,6 @@ UNFINISHED_TEXTS: frozenset[str] = frozenset()
 UNFINISHED_PROSE = frozenset(
     {
         "contract",
-        "engines",
         "fleet",
         "onhost/collectors",
         "onhost/fabric",

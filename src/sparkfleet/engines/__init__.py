@@ -1,4 +1,4 @@
-"""Engines that serve models, one folder each: all that is known of one engine is in its folder.
+"""Engines that serve models, one folder each: everything about an engine is in its folder.
 
 ``engines/<name>/engine.py`` has ``ENGINE``, the operator's side (``base.Engine``). ``ENGINE`` in
 ``engines/<name>/onhost.py`` is for programs on a Spark (``host.HostEngine``, standard library alone). An
@@ -35,7 +35,7 @@ def names() -> tuple[str, ...]:
 
 @cache
 def host_names() -> tuple[str, ...]:
-    """Return the names of all engines whose on-host part is here, sorted; on a Spark as well."""
+    """Return the names of all engines with an on-host part, sorted; on a Spark as well."""
     return _folders("onhost.py")
 
 
@@ -68,7 +68,7 @@ def footprints() -> tuple[Footprints, ...]:
 
 
 def memory_of_others(service: Service, host: Host, total_gib: float) -> float:
-    """Return what the host's other services take of its memory (GiB)."""
+    """Return the memory that the host's other services use (GiB)."""
     other_services = (one for one in host.services if one.name != service.name)
     return sum(get(one.engine).memory_gib(one, total_gib) for one in other_services)
 

@@ -1,4 +1,4 @@
-"""What sparkfleet must know of an engine on the operator's side.
+"""An engine on the operator's side.
 
 An engine's ``engine.py`` subclasses ``Engine`` and assigns an instance to ``ENGINE``. Methods with a body are
 defaults for engines that lack the feature. Pure: only ``ArgChecker.keep`` writes, into the operator's cache.
@@ -30,10 +30,10 @@ SERVICE = "service"
 
 
 class ModelFilesError(Exception):
-    """A repository has not the files that a service asks for. ``str()`` is what was found there."""
+    """A repository lacks the files that a service needs. ``str()`` says what it has instead."""
 
     def __init__(self, found: str, hint: str) -> None:
-        """Keep what was found, and what to do."""
+        """Store what was found, and the remedy."""
         super().__init__(found)
         self.hint = hint
 
@@ -59,13 +59,13 @@ class ParsedArgs:
 
 @dataclass(frozen=True)
 class FlagChange:
-    """One flag that differs. A side that does not give the flag is None."""
+    """One flag that differs; None on a side without it."""
 
     flag: str
     """Canonical long name; ``model`` for the model itself."""
     old: str | None
     new: str | None
-    """For JSON on both sides, the differing keys alone: ``num_speculative_tokens=3``."""
+    """If both are JSON, only the keys that differ: ``num_speculative_tokens=3``."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,17 @@ class ExtraModel:
 
 @dataclass(frozen=True)
 class ArgCheck:
-    """What the image's own parser says of args."""
+    """Result of the image's own parser for args."""
 
     ok: bool | None
-    """None: it could not be asked; the args are neither accepted nor refused."""
+    """None: the parser could not run; the args are neither accepted nor rejected."""
     error: str
     version: str
-    """Engine version inside the image, as it names itself."""
+    """Engine version that the image reports."""
 
 
 class ArgChecker(Protocol):
-    """A program that runs in the image, with the image's interpreter, and asks the engine's own parser."""
+    """A program that runs in the image, with its interpreter, and calls the engine's own parser."""
 
     interpreter: str
     """Run as ``INTERPRETER - ARGS`` with ``program`` on stdin, without network."""
@@ -123,23 +123,23 @@ class ArgChecker(Protocol):
         ...
 
     def check_args(self, argv: Sequence[str]) -> tuple[str, ...]:
-        """Return the program's args that ask whether the engine accepts ``argv``."""
+        """Return the program's args for a check of ``argv``."""
         ...
 
     def read_check(self, output: str) -> ArgCheck:
-        """Return what the program answered to ``check_args``."""
+        """Return the result from the program's output for ``check_args``."""
         ...
 
     def describe(self) -> tuple[str, ...]:
-        """Return the program's args that ask for all flags of the engine."""
+        """Return the program's args for a description of all flags."""
         ...
 
     def is_kept(self, image: str) -> bool:
-        """Return whether the flags of that image (by digest) are in the operator's cache."""
+        """Return whether the flags of the image (by digest) are in the operator's cache."""
         ...
 
     def keep(self, image: str, output: str) -> None:
-        """Keep what the program answered to ``describe``. ``ValueError`` when it is no description."""
+        """Cache the program's output for ``describe``. ``ValueError`` if it is no description."""
         ...
 
 
@@ -150,7 +150,7 @@ class Rank:
     number: int
     """0 is the head, which answers."""
     executor: str
-    """As the cluster file says: ``ray``, ``mp`` ..."""
+    """From the cluster file: ``ray``, ``mp`` ..."""
     hosts: tuple[str, ...]
     """Names of the Sparks by rank."""
     addresses: tuple[str, ...]
@@ -168,7 +168,7 @@ class ClusterEngine(Protocol):
     reserved_flags: Mapping[str, str]
     """Flags that come from the cluster file -> what to write instead."""
     address_env: str = ""
-    """Variable that tells the engine this Spark's own address; "": there is none."""
+    """Variable with this Spark's own address; "": the engine needs none."""
     shared_caches: tuple[str, ...] = ()
     """Directories in the compile cache that are removed before a start: they must be equal on all ranks."""
 
@@ -179,7 +179,7 @@ class ClusterEngine(Protocol):
     def split(
         self, flags: Mapping[str, FlagValue], written: frozenset[str], sparks: int
     ) -> Mapping[str, FlagValue]:
-        """Return flags that split the model over the Sparks; none where the file says how.
+        """Return flags that split the model over the Sparks; none if the file sets them.
 
         ``flags`` are all of the service, ``written`` the names of those in the cluster file.
         """
@@ -218,11 +218,11 @@ class Engine(Protocol):
     secret_flags: frozenset[str] = frozenset()
     secret_env: frozenset[str] = frozenset()
     repository_flags: frozenset[str] = frozenset()
-    """Flags whose value may name another repository, which an engine without network would lack."""
+    """Flags whose value may name another repository, which an offline engine cannot fetch."""
     shown_flags: Mapping[str, str] = {}
     """Canonical flags that the plan shows under a name of their own: ``--port`` -> ``port``."""
     model_flags: frozenset[str] = frozenset({"model", "--revision"})
-    """Canonical flags that say which model at which commit: the plan shows them as ``model``."""
+    """Canonical flags for model and commit: the plan shows them as ``model``."""
     entrypoint_hint: str
     """Images that can serve, for an error: ``an image whose entrypoint is empty, a wrapper, or ...``."""
     weights_hint: str
@@ -230,14 +230,14 @@ class Engine(Protocol):
     takes_file: bool = False
     """Whether a service names the file of the repository (``file:``): one model is in several files there."""
     hub_client: str = "hf"
-    """Command of the hub's client in images of the engine; "": they have none."""
+    """Command of the hub's client in the engine's images; "": none."""
     tasks: frozenset[Task] = frozenset({Task.CHAT})
     """Tasks that the readiness gate can request (``HostEngine.answer_requests``)."""
     cluster: ClusterEngine | None = None
-    """None: it serves on single Sparks alone."""
+    """None: it serves on single Sparks only."""
     footprints: Footprints = Footprints()
     arg_checker: ArgChecker | None = None
-    """None: the image cannot be asked; the gate decides."""
+    """None: the image has no parser that can be called; the gate decides."""
 
     # Images
 
@@ -248,7 +248,7 @@ class Engine(Protocol):
         ...
 
     def command_prefix(self, entrypoint: Sequence[str]) -> tuple[str, ...] | None:
-        """Return what goes before the args so that the entrypoint starts the server; None: it cannot."""
+        """Return what precedes the args so that the entrypoint starts the server; None: it cannot."""
         ...
 
     def args_of(self, argv: Sequence[str]) -> tuple[str, ...]:
@@ -289,7 +289,7 @@ class Engine(Protocol):
         """Return the files of a repository that the engine loads, by path; empty: no weights for it.
 
         ``pattern`` is the service's ``file:``, for repositories with one model in several files or formats;
-        ModelFilesError when it stands for none or for several models.
+        ModelFilesError if it matches none or several models.
         """
         ...
 
@@ -327,30 +327,30 @@ class Engine(Protocol):
 
         ``location`` is a field of the service (``field_of``): equal services of many hosts are checked once.
         ``total_gib``: the Spark's memory where it was read; ``measured``: what ``measured`` returned.
-        An engine without flag knowledge says so with an info.
+        An engine without a list of flags reports that as an info.
         """
         ...
 
     def rules(self) -> tuple[RuleInfo, ...]:
-        """Return the rules that ``check`` and others keep."""
+        """Return the rules that ``check`` and other parts apply."""
         return ()
 
     def upgrade_notes(
         self, old: ImageRef, new: ImageRef, services: Iterable[Service]
     ) -> Sequence[str] | None:
-        """Return what moving between images means for services; None: what is in an image is not known."""
+        """Return the effects of another image on services; None: the content of an image is unknown."""
         del old, new, services
         return None
 
     # Memory
 
     def memory_gib(self, service: Service, total_gib: float) -> float:
-        """Return what the engine takes of the Spark's memory at least; 0 when the weights are not locked."""
+        """Return the least memory that the engine uses (GiB); 0 if the weights are not locked."""
         share = self.memory_share(dict(service.flags))
         return service.weights.size / GIB if share is None else share * total_gib
 
     def memory_share(self, flags: Mapping[str, Any]) -> float | None:
-        """Return the share of the Spark's memory that the engine reserves at its start; None: none."""
+        """Return the share of the Spark's memory that the engine reserves at its start; None: no share."""
         del flags
         return None
 
@@ -362,6 +362,6 @@ class Engine(Protocol):
         return ""
 
     def measured(self, service: Service, argv: Sequence[str], log: str, total_gib: float) -> object:
-        """Return what an engine with ``argv`` said of its memory in ``log``; None when it does not say it."""
+        """Return the memory figures that an engine with ``argv`` logged; None if there are none."""
         del service, argv, log, total_gib
         return None

@@ -1,4 +1,4 @@
-"""What programs on a Spark must know of an engine to gate, watch and explain it. Standard library alone.
+"""An engine on a Spark: readiness gate, metrics, log. Standard library only.
 
 An engine's ``onhost.py`` subclasses ``HostEngine`` and assigns an instance to ``ENGINE``. Engines with an
 OpenAI-compatible API take requests and answers from ``openai_api``.
@@ -26,11 +26,11 @@ class Request:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model that the engine says it serves."""
+    """One model that the engine serves."""
 
     name: str
     context: int = 0
-    """Tokens of its context; 0: the engine does not say."""
+    """Tokens of its context; 0: unknown."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ApiKey:
     flag: str = ""
 
     def find(self, env: Sequence[str], argv: Sequence[str]) -> str:
-        """Return the key from ``NAME=value`` entries or argv; "" when the engine asks for none."""
+        """Return the key from ``NAME=value`` entries or argv; "" if the engine needs none."""
         for entry in env:
             if self.env and entry.startswith(f"{self.env}="):
                 return entry.partition("=")[2]
@@ -84,7 +84,7 @@ class LogFormat:
     """What the logger writes before a message; group ``level`` is DEBUG, INFO, WARNING, ERROR or CRITICAL,
     or its first letter."""
     memory: re.Pattern[str] = field(default_factory=lambda: re.compile(r"(?!)"))
-    """Lines that are kept with a generation, for ``Engine.measured``."""
+    """Lines that are stored with a generation, for ``Engine.measured``."""
 
 
 class HostEngine(Protocol):
@@ -94,15 +94,15 @@ class HostEngine(Protocol):
     title: str
     """As its makers write it: ``vLLM``."""
     ready: Request
-    """Answered with 200 and the models once the engine serves."""
+    """Responds with 200 and the models when the engine serves."""
     health: Request
-    """Answered with 200 by a process that lives; proves nothing more."""
+    """Responds with 200 while the process runs; proves nothing more."""
     metrics: Metrics
     log: LogFormat
     api_key: ApiKey
 
     def models(self, body: str) -> tuple[ServedModel, ...]:
-        """Return the models of the answer to ``ready``."""
+        """Return the models in the response to ``ready``."""
         ...
 
     def answer_requests(self, task: Task, model: str, prompt: str, max_tokens: int) -> tuple[Request, ...]:

@@ -41,7 +41,7 @@ class Shape:
     kv_heads: int = 0
     head_dim: int = 0
     sliding_layers: int = 0
-    """Layers that see the last ``window`` tokens alone."""
+    """Layers that see only the last ``window`` tokens."""
     window: int = 0
     sliding_kv_heads: int = 0
     sliding_head_dim: int = 0
@@ -64,7 +64,7 @@ class Shape:
     def per_token(self, dtype: str, parallel: int = 1) -> float:
         """Return the bytes that each token adds, on each of ``parallel`` GPUs."""
         if self.latent_layers:
-            # A latent vector is not split over GPUs: each keeps it whole.
+            # A latent vector is not split over GPUs.
             if dtype == "fp8_ds_mla":
                 return self.latent_layers * _DS_MLA_TOKEN
             return self.latent_layers * self.latent_dim * kv_bytes(dtype)
@@ -72,7 +72,8 @@ class Shape:
         return self.full_layers * 2 * heads * self.head_dim * kv_bytes(dtype)
 
     def fixed(self, dtype: str, length: int, batched: int, parallel: int = 1) -> float:
-        """Return the bytes that a sequence keeps whatever its length: sliding windows and recurrent states.
+        """Return the bytes of a sequence that do not depend on its length: sliding windows and recurrent
+        states.
 
         A window is kept with one chunk of prefill (``batched`` tokens), in whole blocks and one more.
         """
@@ -92,7 +93,7 @@ class Shape:
 def from_config(config: Mapping[str, Any]) -> Shape | None:
     """Return the shape that a ``config.json`` (or Mistral's ``params.json``) describes; None: not known.
 
-    None is given rather than a guess where layers of an unknown kind would be left out.
+    None also if the model has layers of an unknown kind: no guess.
     """
     text = _text_config(config)
     layers = _first(text, "num_hidden_layers", "n_layers")
@@ -136,7 +137,7 @@ def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _first(config: Mapping[str, Any], *names: str) -> int:
-    """Return the first of these that is a positive whole number; 0 when none is."""
+    """Return the first of these that is a positive integer; 0 if there is none."""
     for name in names:
         value = config.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -167,7 +168,7 @@ _KIND = {
 
 
 def _kinds(text: Mapping[str, Any], layers: int) -> dict[str, int] | None:
-    """Return how many layers there are of each kind; None when one of them is not known."""
+    """Return the number of layers by kind; None if a kind is unknown."""
     counts = {"full": 0, "sliding": 0, "recurrent": 0, "none": 0}
     named = text.get("layer_types") or text.get("layers_block_type") or text.get("hybrid_override_pattern")
     if named:
@@ -187,13 +188,13 @@ def _kinds(text: Mapping[str, Any], layers: int) -> dict[str, int] | None:
         counts["full"] = layers // pattern
         counts["sliding"] = layers - counts["full"]
         return counts
-    # A window on every layer is taken as full attention: what is kept is never more than that.
+    # A window on every layer counts as full attention, which is the upper bound.
     counts["full"] = layers
     return counts
 
 
 def _recurrent(text: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the elements of convolution and of recurrent state that a layer keeps per sequence."""
+    """Return the elements of convolution and recurrent state of a layer per sequence."""
     if "linear_num_value_heads" in text:
         keys = _first(text, "linear_num_key_heads") * _first(text, "linear_key_head_dim")
         values = _first(text, "linear_num_value_heads") * _first(text, "linear_value_head_dim")

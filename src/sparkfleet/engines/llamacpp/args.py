@@ -1,6 +1,6 @@
 """The arguments of ``llama-server``: rendered from flags, parsed back, compared by meaning.
 
-``llama-server`` reads ``--flag value`` alone: ``--flag=value`` is an unknown argument there. ``_`` and ``-``
+``llama-server`` reads ``--flag value`` only; ``--flag=value`` is an unknown argument. ``_`` and ``-``
 are the same in long names. A flag that is given twice counts once, with its last value.
 """
 
@@ -27,14 +27,14 @@ class Parsed:
     values: Mapping[str, Any]
     """Canonical flag -> value, in the order of the command line."""
     unknown: tuple[str, ...] = ()
-    """Options and words that this release does not accept."""
+    """Arguments that this release does not accept."""
     incomplete: tuple[str, ...] = ()
     """Flags at the end of the line whose value is missing."""
 
 
 @dataclass(frozen=True)
 class FlagChange:
-    """One flag that differs. A side that does not have the flag is None."""
+    """One flag that differs; None on a side without it."""
 
     flag: str
     old: str | None
@@ -115,7 +115,7 @@ def differences(
 
 
 def read_value(flag: Flag, text: str) -> Any:
-    """Return the typed value of a flag's text; the text itself where it is not of the flag's type."""
+    """Return the typed value of a flag's text; the text itself if it has another type."""
     if flag.type in ("tristate", "on_off"):
         for value, spellings in (("on", _TRUE), ("off", _FALSE), ("auto", _AUTO)):
             if text in spellings:
@@ -136,7 +136,7 @@ def _normalised(option: str) -> str:
 
 
 def _default(schema: Schema, name: str) -> Any:
-    """Return the value of a flag that is not given; None where it is not known."""
+    """Return the default of a flag; None if unknown."""
     flag = schema.flags.get(name)
     if flag is None:
         return None

@@ -131,7 +131,7 @@ def _value(flag: Flag, value: Any, severity: Severity, doubt: str) -> Iterator[D
 
 
 def _expected(flag: Flag, value: Any) -> str:
-    """Return what the flag takes, if it does not take the value; "" when it does."""
+    """Return what the flag accepts; "" if it accepts the value."""
     if not flag.takes_value or flag.kind == "two_values":
         return ""
     if flag.type in _STATES:

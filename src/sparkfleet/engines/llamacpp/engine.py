@@ -103,7 +103,7 @@ class LlamaCpp(Engine):
         )
 
     def environment(self, models: str, cache: str) -> Mapping[str, str]:
-        """See ``Engine``. ``LLAMA_CACHE`` is where llama.cpp itself would download to."""
+        """See ``Engine``. ``LLAMA_CACHE`` is the download directory of llama.cpp itself."""
         del models
         return {"LLAMA_CACHE": f"{cache}/llamacpp"}
 
@@ -172,7 +172,7 @@ class LlamaCpp(Engine):
 
 
 def model_path(service: Service) -> str:
-    """Return the model file in the container; with the pattern in its place where it is not locked yet."""
+    """Return the path of the model file in the container; with the pattern while it is not locked."""
     weights = service.weights
     name = weights.repo.replace("/", "--")
     file = weights.files[0].path if weights.files else weights.file

@@ -1,4 +1,4 @@
-"""The metadata at the begin of a GGUF file: a model's dimensions. Pure.
+"""The metadata at the beginning of a GGUF file: a model's dimensions. Pure.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The metadata comes before the tensors, the
 dimensions before the tokenizer, so that the first bytes of the file have them.
@@ -25,7 +25,7 @@ _KNOWN = {
 }
 """GGUF key after the architecture -> key of a config.json."""
 _OTHER_CACHES = ("ssm.", "wkv.", "attention.sliding_window", "attention.kv_lora_rank", "shortconv.")
-"""Keys of models that keep more or less than keys and values of every token in every layer."""
+"""Keys of models whose cache is not keys and values of every token in every layer."""
 
 
 def model_config(header: bytes) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def model_config(header: bytes) -> dict[str, Any]:
 
 
 def metadata(header: bytes) -> Mapping[str, Any]:
-    """Return the values of the first metadata keys of a file; of arrays None. It ends where the bytes end."""
+    """Return the metadata in the first bytes of a file, as far as complete; None for arrays."""
     reader = _Reader(header)
     found: dict[str, Any] = {}
     try:

@@ -27,7 +27,7 @@ def version(tag: str, labels: Mapping[str, str]) -> str:
 
 
 def command_prefix(entrypoint: Sequence[str]) -> tuple[str, ...] | None:
-    """Return what goes before the arguments so that the entrypoint starts llama-server; None: it cannot."""
+    """Return what precedes the arguments so that the entrypoint starts llama-server; None: it cannot."""
     if not entrypoint:
         return (PROGRAM,)
     last = entrypoint[-1].rsplit("/", 1)[-1]
@@ -39,7 +39,7 @@ def command_prefix(entrypoint: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def arguments(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the arguments of llama-server of a container's whole argv; all of it where it is not found."""
+    """Return llama-server's arguments in a container's argv; all of it if llama-server is not found."""
     for index, word in enumerate(argv):
         if word.rsplit("/", 1)[-1] == _NAME or (word == "--server" and index == 0):
             return tuple(argv[index + 1 :])

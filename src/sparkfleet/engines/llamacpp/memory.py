@@ -27,7 +27,7 @@ class Estimate:
     """Tokens; 0: llama-server chooses what fits."""
     reserve_gib: float
     others_gib: float
-    """What other engines of the Spark take."""
+    """Memory of the Spark's other engines."""
     total_gib: float
 
     @property
@@ -49,7 +49,7 @@ class Estimate:
 
 
 def cache_gib(config: Mapping[str, Any], values: Mapping[str, Any], context: int) -> float | None:
-    """Return the size of the KV cache; None if the model's dimensions are not known, or of another kind."""
+    """Return the size of the KV cache; None if the model's dimensions are unknown or of another kind."""
     shape = from_config(config)
     types = [str(values.get(flag) or "f16") for flag in ("--cache-type-k", "--cache-type-v")]
     if shape is None or not context or not all(name in CACHE_BYTES for name in types):

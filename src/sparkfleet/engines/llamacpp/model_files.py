@@ -24,7 +24,7 @@ class Choice:
     """The files that one ``file:`` pattern stands for."""
 
     first: str
-    """Path in the repository that ``llama-server`` is given."""
+    """Path in the repository that ``llama-server`` loads."""
     paths: tuple[str, ...]
     """All parts in order; one path where the model is not split."""
 
@@ -35,7 +35,7 @@ def choose(paths: Iterable[str], pattern: str) -> Choice:
     if not models:
         raise ModelFilesError(
             "it has no GGUF file",
-            "take a repository with *.gguf files (often named -GGUF), or serve this one by engine: vllm",
+            "use a repository with *.gguf files (often named -GGUF), or serve this one by engine: vllm",
         )
     names = _shortened(models)
     if not pattern:
@@ -56,7 +56,7 @@ def choose(paths: Iterable[str], pattern: str) -> Choice:
     if missing:
         raise ModelFilesError(
             f"{choice.first} is incomplete there: {', '.join(missing)} missing",
-            "take another file of the repository",
+            "use another file of the repository",
         )
     return choice
 

@@ -1,4 +1,4 @@
-"""llama-server as programs on a Spark know it. Standard library alone."""
+"""llama-server on a Spark. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What ``llama-server`` of one release accepts.
 
-The flags are read from the release's source (``tools/bundle_llamacpp_flags.py``): llama.cpp has no way to
-print them as data. A release is read when it is first needed.
+The flags are read from the release's source (``tools/bundle_llamacpp_flags.py``): llama.cpp cannot print
+them as data. A release is loaded on first use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Flag:
     aliases: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()
     default: str = ""
-    """As ``--help`` shows it; "" where it is computed or not known."""
+    """As ``--help`` shows it; "" if computed or unknown."""
     env: str = ""
     """Variable that sets the flag where the command line does not."""
     hint: str = ""
@@ -41,7 +41,7 @@ class Flag:
     help: str = ""
     deprecated: bool = False
     removed: str = ""
-    """What to use instead of a flag that only remains to say so: the server exits."""
+    """Replacement of a removed flag, with which the server exits."""
 
     @property
     def takes_value(self) -> bool:
@@ -60,7 +60,7 @@ class Schema:
 
     @functools.cached_property
     def options(self) -> Mapping[str, Flag]:
-        """Every way to write a flag -> the flag: canonical names, aliases, negatives."""
+        """Every spelling of a flag -> the flag: canonical names, aliases, negatives."""
         return {
             option: flag
             for flag in self.flags.values()

@@ -1,6 +1,6 @@
 """The arguments of ``vllm serve``, grouped as vLLM's own parser groups them.
 
-vLLM's parser is argparse with its own habits: underscores in names are dashes, ``--config.key value`` makes
+vLLM's parser is argparse with extensions: underscores in names are dashes, ``--config.key value`` makes
 a JSON object, ``-O3`` is ``--optimization-level 3``, unique prefixes are taken. This module says which
 word belongs to which flag; what it means is ``values``, what is wrong with it is ``check``.
 """
@@ -17,22 +17,22 @@ from sparkfleet.engines.vllm.schema import Flag, Schema
 from sparkfleet.engines.vllm.values import human_int
 
 NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")
-"""What argparse takes for a value although it begins with a dash."""
+"""What argparse reads as a value although it begins with a dash."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One flag as it was given."""
+    """One flag as written."""
 
     written: str
     """The option, dashes for underscores, without ``=value``."""
     name: str
-    """Canonical long name, or the option itself where no flag is known."""
+    """Canonical long name, or the option itself if unknown."""
     flag: Flag | None
     args: tuple[str, ...] = ()
     """Its values."""
     inline: bool = False
-    """Given as ``--x=value``."""
+    """Written as ``--x=value``."""
     abbreviates: str = ""
     """The full option where ``written`` is a prefix of it."""
     candidates: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class CommandLine:
     positionals: tuple[str, ...]
     options: tuple[Option, ...]
     model_first: bool = True
-    """The first word is no option."""
+    """The first argument is no option."""
 
 
 def normalise(option: str) -> str:
@@ -64,7 +64,7 @@ def normalise(option: str) -> str:
 
 
 def group(args: Sequence[str], schema: Schema | None) -> CommandLine:
-    """Return which word belongs to which flag. Without a schema, all words up to the next option do."""
+    """Assign arguments to flags. Without a schema, all up to the next option belong to a flag."""
     old_level = schema is not None and "-O" in schema.options
     reader = _Reader(_merge_dotted(_spell_out(args, old_level=old_level)), schema)
     reader.read()
@@ -130,7 +130,7 @@ def _dotted_value(text: str) -> Any:
 
 
 def _set_path(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a value deep inside an object; objects on the way are made or merged, lists are joined."""
+    """Set a nested value of an object; objects on the path are created or merged, lists joined."""
     *parents, last = path
     for key in parents:
         child = target.get(key)
@@ -186,7 +186,7 @@ class _Reader:
         self.options.append(Option(option, name, flag, taken, bool(equals), full, candidates))
 
     def find(self, option: str) -> tuple[Flag | None, str, tuple[str, ...]]:
-        """Return the flag of an option, the full option where it is abbreviated, and what it could mean."""
+        """Return the flag of an option, the full option if abbreviated, and all candidates."""
         if self.schema is None:
             return None, "", ()
         if option in self.schema.options:
@@ -208,7 +208,7 @@ class _Reader:
         return flag.nargs if flag.takes_value else 0
 
     def values(self, arity: int | str | None) -> tuple[str, ...]:
-        """Take the words that follow, as many as the flag wants and there are."""
+        """Consume the following arguments, up to the number that the flag takes."""
         most = arity if isinstance(arity, int) else 1 if arity in (None, "?") else len(self.args)
         start = self.at
         while self.at < len(self.args) and self.at - start < most and not self.ends_values(self.at):

@@ -1,7 +1,6 @@
 """Arguments of ``vllm serve``: parsed to typed values, and rendered from them.
 
-``render`` writes the words for flags as a user writes them in YAML; ``parse`` reads any way of writing the
-same thing to the same values.
+``render`` turns flags from YAML into arguments; ``parse`` reads every spelling to the same values.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ class Parsed:
     model: str
     """The positional model, else that of ``--model``, else ""."""
     values: Mapping[str, Any]
-    """Canonical flag (``--max-model-len``) -> typed value, in the order given; last wins. Flags that the
+    """Canonical flag (``--max-model-len``) -> typed value, in order; the last one wins. Flags that the
     schema does not have are here, too, with their value as far as it can be read."""
     unknown: tuple[str, ...] = ()
-    """Flags and stray words that the schema has no place for."""
+    """Flags and positional arguments that the schema does not have."""
 
 
 def canonical(key: str, schema: Schema | None) -> str:
@@ -44,7 +43,7 @@ def canonical(key: str, schema: Schema | None) -> str:
 
 
 def render(model: str, flags: Mapping[str, FlagValue], schema: Schema | None) -> tuple[str, ...]:
-    """Return the words after ``vllm serve``: the model, then the flags in their order.
+    """Return the arguments of ``vllm serve``: the model, then the flags in order.
 
     True is the bare flag, False its negative form (nothing, where the flag has none), None leaves the flag
     out, a mapping is JSON, a list is several words or JSON as the flag wants it.
@@ -83,7 +82,8 @@ def _switch_args(name: str, flag: Flag | None, *, on: bool) -> list[str]:
 
 
 def _is_word_list(flag: Flag | None, value: list[Any]) -> bool:
-    """Return whether a list is written as words: JSON flags take it as JSON, and so does what holds
+    """Return whether a list is written as several arguments: JSON flags take it as JSON, and so does what
+    holds
     objects.
     """
     if flag is not None and flag.takes_json and not flag.takes_several:
@@ -92,7 +92,7 @@ def _is_word_list(flag: Flag | None, value: list[Any]) -> bool:
 
 
 def _pair(name: str, word: str) -> list[str]:
-    """Write a flag and its one value; ``--x=-y`` where the value would be taken for an option."""
+    """Write a flag and its value; ``--x=-y`` if the value looks like an option."""
     if word.startswith("-") and not NEGATIVE_NUMBER.fullmatch(word):
         return [f"{name}={word}"]
     return [name, word]
@@ -107,7 +107,7 @@ def _word(value: Any) -> str:
 
 
 def parse(args: Sequence[str], schema: Schema | None) -> Parsed:
-    """Return what the words after ``vllm serve`` mean. Nothing raises: what cannot be read stays text."""
+    """Return the meaning of the arguments of ``vllm serve``. Never raises: what cannot be read stays text."""
     grouped = group(args, schema)
     found: dict[str, Any] = {}
     unknown: list[str] = []

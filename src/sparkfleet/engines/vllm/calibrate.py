@@ -11,9 +11,9 @@ _POOL = re.compile(r"Available KV cache memory: (-?[\d.]+) GiB")
 
 
 def measured(log_text: str, flags: Settings, total_gib: float) -> Measured | None:
-    """Return what the log of an engine that ran with these flags says; None where it does not say it all.
+    """Return the figures from the log of an engine with these flags; None if one is missing.
 
-    ``total_gib`` is the Spark's memory: what it gave the engine, less weights and KV cache, is the overhead.
+    ``total_gib`` is the Spark's memory: the engine's share without weights and KV cache is the overhead.
     """
     weights, pool = _WEIGHTS.findall(log_text), _POOL.findall(log_text)
     if not weights or not pool or flags.kv_cache_gib:

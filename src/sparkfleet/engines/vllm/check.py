@@ -27,15 +27,15 @@ REGISTRY_OF: Mapping[str, tuple[str, str]] = {
     "--load-format": ("load_format", ""),
     "--attention-backend": ("attention_backends", ""),
 }
-"""Flags whose values the argument parser does not check and the engine refuses later: their registry, and the
-flag that brings further values in."""
+"""Flags whose values the parser accepts and the engine rejects later: their registry, and the flag of
+plugins that extend it."""
 
 
 def check_flags(args: Sequence[str], schema: Schema, exact: bool = True) -> tuple[Diagnostic, ...]:
-    """Return what is wrong with the words after ``vllm serve``.
+    """Return what is wrong with the arguments of ``vllm serve``.
 
-    With ``exact`` False the schema is that of the nearest bundled release. Then the next bundled one is asked
-    too, and what only one of the two finds is a warning: the release in between is not known.
+    With ``exact`` False the schema is that of the nearest bundled release. Then the next bundled one is
+    checked too. What only one of them rejects is a warning.
     """
     found = tuple(_check(group(args, schema), schema))
     if exact:
@@ -60,7 +60,7 @@ def check_flags(args: Sequence[str], schema: Schema, exact: bool = True) -> tupl
 
 
 def check_env(env: Iterable[str], schema: Schema, *, exact: bool = True) -> tuple[Diagnostic, ...]:
-    """Return which ``VLLM_`` variables of the environment this vLLM ignores silently."""
+    """Return the ``VLLM_`` variables that this vLLM ignores silently."""
     known = schema.registries.get("envs", ())
     after = None if exact else _next_release(schema.version)
     found = []
@@ -107,7 +107,7 @@ def _check(args: CommandLine, schema: Schema) -> list[Diagnostic]:
         found += [*_spelling(option, schema), *_value(option, option.flag, schema)]
         before = options.get(option.name)
         if before is not None and option.flag.kind != "append" and before.args != option.args:
-            text = f"{option.name} is given twice; the last one counts"
+            text = f"{option.name} is set twice; the last one applies"
             found.append(
                 Diagnostic(option.name, text, hint="keep one", severity=Severity.WARNING, code="duplicate")
             )
@@ -126,7 +126,7 @@ def _positionals(args: CommandLine, schema: Schema) -> Iterator[Diagnostic]:
         text = f"the command repeats `{first}`: sparkfleet adds `vllm serve` where the image needs it"
         yield Diagnostic("", text, hint="begin with the model", code="serve-repeated")
     elif strays:
-        text = f"no flag takes these arguments: {' '.join(strays)}"
+        text = f"arguments that belong to no flag: {' '.join(strays)}"
         glued = any(word.startswith("--") for word in strays)
         hint = (
             "write a flag and its value as two arguments"
@@ -138,7 +138,7 @@ def _positionals(args: CommandLine, schema: Schema) -> Iterator[Diagnostic]:
         default = schema.flags["--model"].default if "--model" in schema.flags else "its own default"
         yield Diagnostic(
             "",
-            f"no model is given: vLLM would serve {default}",
+            f"no model: vLLM would serve {default}",
             hint="name the model",
             severity=Severity.WARNING,
             code="no-model",
@@ -160,9 +160,9 @@ def _unknown(option: Option, schema: Schema) -> Diagnostic:
 
 
 def _newer_image(spans: tuple[history.Span, ...], schema: Schema) -> str:
-    """Return the advice to take a release that has it, where one does after this schema's."""
+    """Return the hint to use a later release that has it, if there is one."""
     later = [span.first for span in spans if Version(span.first) > Version(schema.version)]
-    return f"take an image with vLLM {later[0]} or later, or remove it" if later else ""
+    return f"use an image with vLLM {later[0]} or later, or remove it" if later else ""
 
 
 def _spelling(option: Option, schema: Schema) -> Iterator[Diagnostic]:
@@ -192,7 +192,7 @@ def _value(option: Option, flag: Flag, schema: Schema) -> Iterator[Diagnostic]:
         return
     if not _enough(option, flag):
         text = f"{flag.name} needs {'a value' if flag.nargs in (None, '+') else f'{flag.nargs} values'}"
-        yield Diagnostic(flag.name, text, hint="give it one, or remove the flag", code="missing-value")
+        yield Diagnostic(flag.name, text, hint="add a value, or remove the flag", code="missing-value")
         return
     for word in option.args:
         yield from _word(flag, word, schema)
@@ -293,5 +293,5 @@ def _combinations(options: Mapping[str, Option], args: CommandLine) -> Iterator[
         yield Diagnostic("--served-model-name", text, hint="write the model first", code="model-not-first")
     if named is not None and args.positionals:
         # vLLM puts the value of --model first; the other one is a stray word then.
-        text = f"the model is given twice: {args.positionals[0]} and --model {' '.join(named.args)}"
+        text = f"the model is set twice: {args.positionals[0]} and --model {' '.join(named.args)}"
         yield Diagnostic("--model", text, hint="remove --model", code="two-models")

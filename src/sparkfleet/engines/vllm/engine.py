@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)?)")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 ASSUMED_SHARE = 0.92
-"""``--gpu-memory-utilization`` when it is not given (0.9 before vLLM 0.20)."""
+"""Default of ``--gpu-memory-utilization`` (0.9 before vLLM 0.20)."""
 
 
 class VllmArgChecker(ArgChecker):
@@ -175,7 +175,7 @@ class Vllm(Engine):
         return model_files.loaded(files)
 
     def extra_models(self, flags: Mapping[str, Any]) -> tuple[ExtraModel, ...]:
-        """Return the drafter on the hub; none where it comes with the model."""
+        """Return the drafter on the hub; none if it is part of the model's repository."""
         speculative = flags.get("speculative-config")
         if not isinstance(speculative, dict):
             return ()
@@ -252,7 +252,7 @@ class Vllm(Engine):
         return calibrate.measured(log, flags, total_gib)
 
     def _check_args(self, service: Service, own: Schema | None, named: str) -> Iterator[Diagnostic]:
-        """Yield what the schema says: the image's own, where it was read, else the nearest bundled one."""
+        """Check against the image's own schema if it is cached, else the nearest bundled one."""
         version = own.version if own else named
         if not version:
             text = f"which vLLM is in {service.image.display} is unknown: its flags are not checked"

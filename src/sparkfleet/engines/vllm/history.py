@@ -16,7 +16,7 @@ class Span:
     last: str
     """The newest bundled release: it is there to this day."""
     after: str
-    """The first bundled release without it; "" when there is none."""
+    """The first bundled release without it; "" if there is none."""
 
 
 def of_flag(name: str) -> tuple[Span, ...]:
@@ -47,7 +47,7 @@ def of_key_choice(json_class: str, key: str, choice: str) -> tuple[Span, ...]:
 
 
 def text(spans: tuple[Span, ...]) -> str:
-    """Return the spans as people say them: ``from 0.13.0``, ``up to 0.17.1``, ``never``."""
+    """Return the spans as text: ``from 0.13.0``, ``up to 0.17.1``, ``never``."""
     versions = schema_archive.read()["versions"]
     if not spans:
         return f"in no release from {versions[0]} to {versions[-1]}"

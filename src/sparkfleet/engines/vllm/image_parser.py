@@ -14,18 +14,18 @@ from sparkfleet.engines.base import ArgCheck
 from sparkfleet.engines.vllm.schema import Schema, from_dump
 
 SCRIPT = Path(__file__).parent / "data" / "ask_parser.py"
-"""The program; it is given to the image's Python on stdin."""
+"""The program, for the image's Python on stdin."""
 TIMEOUT_S = 300
-"""Seconds that it may take: importing vLLM alone takes 7 to 15 s."""
+"""Time limit in seconds; importing vLLM takes 7 to 15 s."""
 
 
 def parse_args(args: Sequence[str]) -> tuple[str, ...]:
-    """Return the program's words that ask whether ``vllm serve WORDS`` would be accepted."""
+    """Return the program's arguments for a check of ``vllm serve ARGS``."""
     return ("parse", *args)
 
 
 def schema_args() -> tuple[str, ...]:
-    """Return the program's words that ask for the whole schema."""
+    """Return the program's arguments for a description of the whole schema."""
     return ("schema",)
 
 
@@ -38,7 +38,7 @@ def read_answer(output: str) -> ArgCheck:
 
 
 def read_schema(output: str) -> Schema:
-    """Return the schema that the program answered to ``schema_words``. ``ValueError`` when there is none."""
+    """Return the schema in the program's output. ``ValueError`` if there is none."""
     data = _last_document(output)
     if data is None or "flags" not in data:
         reason = data.get("error", "") if data else output.strip()[-400:]
@@ -47,7 +47,7 @@ def read_schema(output: str) -> Schema:
 
 
 def _last_document(output: str) -> dict[str, Any] | None:
-    """Return the last line that is a JSON object: whatever is said before is not the answer."""
+    """Return the last line that is a JSON object: earlier lines are log output."""
     for line in reversed(output.splitlines()):
         if line.startswith("{"):
             try:

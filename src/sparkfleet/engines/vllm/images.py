@@ -34,7 +34,7 @@ _API_SERVER = "vllm.entrypoints.openai.api_server"
 
 
 def vllm_version(repository: str, tag: str) -> str:
-    """Return the vLLM version inside an image, as far as its name tells; "" when it does not (nightlies)."""
+    """Return the vLLM version by an image's name; "" if unknown (nightlies)."""
     name = re.sub(r"^(?:docker\.io/|registry-1\.docker\.io/|index\.docker\.io/)", "", repository)
     if name == "nvcr.io/nvidia/vllm":
         match = _NGC_TAG.fullmatch(tag)
@@ -46,7 +46,7 @@ def vllm_version(repository: str, tag: str) -> str:
 
 
 def serve_prefix(entrypoint: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the words to put before the model so that the image runs ``vllm serve`` exactly once.
+    """Return the arguments before the model with which the image runs ``vllm serve`` exactly once.
 
     None: nothing sensible can be put there, since the entrypoint runs another program; the container needs an
     ``--entrypoint`` of its own. An image without an entrypoint, or whose entrypoint is a script that runs its
@@ -93,7 +93,7 @@ def serve_args(entrypoint: Sequence[str], command: Sequence[str]) -> tuple[str, 
 
 
 def _after_serve(args: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Find ``vllm serve`` in a line of words."""
+    """Find ``vllm serve`` in a command line."""
     for index, word in enumerate(args[:-1]):
         if word.rpartition("/")[2] == "vllm" and args[index + 1] == "serve":
             return args[index + len(SERVE) :]
@@ -101,6 +101,6 @@ def _after_serve(args: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def args_after_serve(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the args after ``vllm serve`` of a container's whole argv; all of it where it is not there."""
+    """Return the args after ``vllm serve`` in a container's argv; all of it if not found."""
     found = _after_serve(tuple(argv))
     return tuple(argv) if found is None else found

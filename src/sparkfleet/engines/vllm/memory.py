@@ -22,14 +22,14 @@ GRAPHS_GIB = (0.3, 5.0)
 RUNTIME_GIB = 1.0
 """CUDA context and libraries."""
 LOGIT_BYTES = 12
-"""Per sequence and word of the vocabulary: three copies in float32."""
+"""Per sequence and vocabulary entry: three copies in float32."""
 MAX_NUM_SEQS = 1024
 BATCHED_TOKENS = 8192
-"""What ``vllm serve`` takes on a GPU of 70 GiB or more when nothing is said."""
+"""Defaults of ``vllm serve`` on a GPU of 70 GiB or more."""
 UTILIZATION = 0.92
 
 Verdict = Literal["fits", "tight", "does not fit", "unknown"]
-"""tight: it depends on what is known to an interval alone; unknown: the model's shape is not known."""
+"""tight: the intervals decide; unknown: the model's dimensions are unknown."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Settings:
-    """The flags that decide how much memory an engine takes."""
+    """The flags that determine an engine's memory."""
 
     max_model_len: int = 0
     """Tokens; 0: the model's own context."""
@@ -54,7 +54,7 @@ class Settings:
     parallel: int = 1
     """GPUs that share the model: tensor times pipeline parallel."""
     kv_cache_gib: float = 0
-    """``--kv-cache-memory-bytes``: the KV cache's size is given, utilization plays no part; 0: it is not."""
+    """``--kv-cache-memory-bytes``: size of the KV cache, regardless of utilization; 0: not set."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Machine:
 
     total_gib: float = TOTAL_GIB
     reserve_gib: float = 12.0
-    """Kept for everything but engines."""
+    """Reserved for everything but engines."""
     others_gib: float = 0.0
-    """What the other engines of this Spark take."""
+    """Memory of this Spark's other engines."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Estimate:
 
     verdict: Verdict
     budget_gib: float
-    """What the engine takes of the Spark's memory: this much must be available when it starts."""
+    """Memory that the engine reserves: it must be available at its start."""
     weights_gib: float
     overhead: Interval
     """Activations, CUDA graphs and runtime."""
@@ -104,7 +104,7 @@ class Estimate:
     sequences: Interval
     """How many sequences of max-model-len fit at once."""
     largest_len: int
-    """The largest max-model-len that fits for sure; 0: none, or not known."""
+    """The largest max-model-len that certainly fits; 0: none or unknown."""
     left_gib: float
     """What is left of the Spark's memory for everything but engines."""
     reserve_gib: float
@@ -195,7 +195,7 @@ def _overhead(shape: Shape | None, flags: Settings, measured: Measured | None) -
 
 
 def _one_sequence(shape: Shape | None, length: int, flags: Settings) -> Interval:
-    """Return one sequence's cache; hybrids may keep their state twice (``--mamba-cache-mode align``)."""
+    """Return one sequence's cache; hybrids may store their state twice (``--mamba-cache-mode align``)."""
     if shape is None:
         return Interval(0, 0)
     shape_args = (flags.kv_dtype, flags.batched_tokens, flags.parallel)
@@ -233,7 +233,7 @@ def _ratio(pool: float, one: float) -> float:
 
 
 def _number(value: Any, otherwise: float) -> float:
-    """Return a number; what is none (a flag's value that the check complains of) counts as not given."""
+    """Return a number; the default for anything else, which the check reports."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
 
 

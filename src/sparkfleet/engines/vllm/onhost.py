@@ -1,4 +1,4 @@
-"""vLLM as programs on a Spark know it. Standard library alone."""
+"""vLLM on a Spark. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python packages in an image, as far as its vLLM tells: what a release requires, its images have."""
+"""Python packages in an image by its vLLM version: images have what the release requires."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 from sparkfleet.engines.vllm import schema
 
 NO_RAY = Version("0.18")
-"""First vLLM whose images come without Ray: NVIDIA's from 26.04 on, vllm-openai's from 0.18."""
+"""First vLLM whose images have no Ray: NVIDIA's from 26.04 on, vllm-openai's from 0.18."""
 RAY = "ray"
 _LEAST = re.compile(r"(?:>=|==|~=)\s*([0-9][\w.!+]*)")
 
@@ -40,7 +40,7 @@ def lacking(required: Sequence[tuple[str, str]], version: str) -> tuple[tuple[st
 
 
 def _fits(ranges: str | None, version_range: str) -> bool:
-    """Tell whether every release that a range allows is one that is asked for, by the least of them."""
+    """Return whether the lowest version of a range satisfies the requirement."""
     if ranges is None or not version_range:
         return ranges is not None
     least = _LEAST.findall(ranges)

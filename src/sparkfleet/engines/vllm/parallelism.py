@@ -20,7 +20,7 @@ _EXPERT_FIELDS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_n
 
 
 def gpus(flags: Mapping[str, Any]) -> int:
-    """Return the number of GPUs that flags ask for."""
+    """Return the number of GPUs by the flags."""
     return math.prod(_sizes(flags).values())
 
 
@@ -63,7 +63,7 @@ def _heads(config: Mapping[str, Any], sizes: Mapping[str, int], where: _Where) -
     if tensor < 1:
         return None
     heads, shared = _number(config, "num_attention_heads"), _number(config, "num_key_value_heads")
-    remedy = f"split by {PIPELINE} instead, or take another number of Sparks"
+    remedy = f"split by {PIPELINE} instead, or use another number of Sparks"
     if heads % tensor:
         found = f"{TENSOR} {tensor} does not divide the model's {heads} attention heads"
         return Diagnostic(where(TENSOR), found, f"a divisor of {heads}", remedy, code="parallelism-invalid")
@@ -84,7 +84,7 @@ def _layers(config: Mapping[str, Any], sizes: Mapping[str, int], where: _Where) 
         where(PIPELINE),
         found,
         "a layer or more for each stage",
-        "take fewer stages",
+        "use fewer stages",
         code="parallelism-invalid",
     )
 

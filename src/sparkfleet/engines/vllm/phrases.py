@@ -8,7 +8,7 @@ from sparkfleet.suggest import closest
 
 
 def near(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``did you mean X?`` for the nearest of the names; "" when none is near, or it is a number."""
+    """Return ``did you mean X?`` for the closest names; "" if none is close, or for a number."""
     if name.isdigit():
         return ""
     close = closest(name, map(str, names), cutoff, 2)

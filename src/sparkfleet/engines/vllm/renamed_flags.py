@@ -24,7 +24,7 @@ FLAGS: Mapping[str, str] = {
     "--tool-call-parser-plugin": "it is spelled --tool-parser-plugin",
     "--cuda-graph-sizes": "use --cudagraph-capture-sizes",
     "--max-seq-len-to-capture": "use --max-cudagraph-capture-size",
-    "--calculate-kv-scales": "take a checkpoint that has its KV scales",
+    "--calculate-kv-scales": "use a checkpoint that has its KV scales",
     "--disable-frontend-multiprocessing": "remove it: it has no effect in the V1 engine",
     "--disable-async-output-proc": "remove it: it has no effect in the V1 engine",
     "--disable-mm-preprocessor-cache": "use --mm-processor-cache-gb 0",

@@ -43,14 +43,14 @@ class Flag:
     """str, int, float, bool, human_int (64K), human_int_or_auto, json, config (JSON that is read into
     ``json_class``), json_or_str, or name (case and ``-``/``_`` play no part)."""
     optional: bool = False
-    """The words ``None`` and "" mean no value."""
+    """``None`` and "" mean no value."""
     nargs: int | str | None = None
     """Number of values as in argparse: None one, ``+``, ``*``, ``?``."""
     choices: tuple[Any, ...] | None = None
     known: tuple[str, ...] = ()
-    """The values that vLLM names itself, where a plugin may add others (no ``choices``)."""
+    """Built-in values, if plugins may add more (no ``choices``)."""
     default: Any = None
-    """Value when the flag is not given. A nested config is ``{}``: each key at its own default."""
+    """Default value. A nested config is ``{}``: each key has its own default."""
     aliases: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()
     deprecated: bool = False
@@ -59,12 +59,12 @@ class Flag:
 
     @property
     def takes_value(self) -> bool:
-        """Return whether words follow the flag."""
+        """Return whether a value follows the flag."""
         return self.kind in ("store", "append", "other")
 
     @property
     def takes_several(self) -> bool:
-        """Return whether more than one word may follow the flag."""
+        """Return whether more than one value may follow the flag."""
         return self.takes_value and self.nargs not in (None, "?", 1)
 
     @property
@@ -100,7 +100,7 @@ class Schema:
 
     @functools.cached_property
     def options(self) -> Mapping[str, Flag]:
-        """Every way to write a flag -> the flag: canonical names, aliases, negatives."""
+        """Every spelling of a flag -> the flag: canonical names, aliases, negatives."""
         return {
             option: flag
             for flag in self.flags.values()
@@ -113,7 +113,7 @@ class Schema:
         return tuple(sorted(option for option in self.options if option.startswith("--")))
 
     def abbreviated(self, option: str) -> tuple[str, ...]:
-        """Return the options that argparse would take the abbreviation ``option`` for."""
+        """Return the options that the abbreviation ``option`` may stand for in argparse."""
         if option.startswith("--"):
             names = self.long_options if len(option) > len("--") else ()
         else:
@@ -121,7 +121,7 @@ class Schema:
         return tuple(name for name in names if name.startswith(option))
 
     def has(self, registry: str, name: str) -> bool | None:
-        """Return whether ``name`` is registered; None when this registry is not known."""
+        """Return whether ``name`` is registered; None if the registry is unknown."""
         names = self.registries.get(registry)
         return name in names if names else None
 

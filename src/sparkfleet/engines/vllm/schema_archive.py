@@ -1,4 +1,4 @@
-"""The bundle: what every known vLLM release accepts, in one small file.
+"""Bundled schemas: what every known vLLM release accepts, in one small file.
 
 Releases differ little from each other, so each entry (a flag, a key of a nested config, a registered name) is
 kept once per run of releases in which it is the same: ``[first, last, entry]``, with indices into

@@ -1,7 +1,7 @@
 """Cache of schemas read from images, on the operator's machine by image digest.
 
 A bundled schema is a release's as published; an image may be patched, or between two releases. Once an image
-was asked (``image_parser``), every later check of it is exact.
+was read (``image_parser``), every later check of it is exact.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ def directory() -> Path:
 
 
 def path_of(digest: str) -> Path | None:
-    """Return the file of an image's schema; None for what has no digest."""
+    """Return the file of an image's schema; None without a digest."""
     match = _DIGEST.search(digest)
     return directory() / f"{match[1]}.json.gz" if match else None
 
 
 def keep(digest: str, output: str) -> Schema:
-    """Keep what the image's program answered to ``schema_words``; return it. ``ValueError`` when it is none.
-
-    A write that fails is no failure: the image is asked again next time.
+    """Cache and return the schema in the output of the image's program. ``ValueError`` if there is none. A
+    failed write is ignored: the image is read again next time.
     """
     found = read_schema(output)
     path = path_of(digest)

@@ -14,14 +14,12 @@ from sparkfleet.engines.vllm.schema import Flag, Schema
 
 @dataclass(frozen=True)
 class Upgrade:
-    """The difference between two images: by what they told themselves, else by the bundled schemas of their
-    releases.
-    """
+    """The difference between two images, by their own schemas, else by those of their releases."""
 
     old: str
     new: str
     uses: tuple[str, ...]
-    """What these services use and the new release takes otherwise: a sentence each."""
+    """What these services use and the new release handles differently: a sentence each."""
     defaults: tuple[str, ...]
     """Defaults that changed and that some of these services rely on: ``--x 1 → 2 (relied on by a)``."""
     gone: tuple[str, ...]
@@ -29,7 +27,7 @@ class Upgrade:
     gone_env: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """Return it for people: what matters to them first."""
+        """Return it as text, what affects the services first."""
         found = [f"! {text}" for text in self.uses] + [f"default {text}" for text in self.defaults]
         for names, what in (
             (self.gone, "flags gone"),
@@ -43,15 +41,15 @@ class Upgrade:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the vLLM in an image."""
+    """The flags of the vLLM in an image."""
 
     schema: Schema
     exact: bool
-    """Whether it is the very vLLM's, not a neighbouring release's."""
+    """Whether it is this release's, not a neighbouring one's."""
 
 
 def known_of(image: ImageRef) -> Known | None:
-    """Return the schema that the image told when it was asked, else that of its release; None for neither."""
+    """Return the image's cached schema, else that of its release; None for neither."""
     own = schema_cache.lookup(image.digest)
     if own is not None:
         return Known(own, exact=True)
@@ -59,7 +57,7 @@ def known_of(image: ImageRef) -> Known | None:
 
 
 def notes(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> list[str] | None:
-    """Return the difference for people; None where it is not known which vLLM one of the images has."""
+    """Return the difference as text; None if the vLLM version of an image is unknown."""
     if known_of(old) is None or known_of(new) is None:
         return None
     found = difference(old, new, services)
@@ -67,7 +65,7 @@ def notes(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> list[str
 
 
 def difference(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> Upgrade | None:
-    """Return what moving from one image to another means; None where nothing differs or is known."""
+    """Return the difference between two images; None if nothing differs or is known."""
     from_old, from_new = known_of(old), known_of(new)
     if from_old is None or from_new is None or from_old.schema == from_new.schema:
         return None

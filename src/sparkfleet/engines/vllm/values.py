@@ -1,4 +1,4 @@
-"""What the words of a flag mean: typed values, as vLLM's parser reads them."""
+"""Typed values of a flag's arguments, as vLLM's parser reads them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def human_int(text: str) -> int:
 
 
 def one(flag: Flag, word: str) -> Any:
-    """Return the value of one word of a flag. ``ValueError`` says what is wrong with it."""
+    """Return the value of one argument of a flag. ``ValueError`` says what is wrong with it."""
     if flag.optional and word in ("", "None"):
         return None
     match flag.type:
@@ -57,7 +57,7 @@ def one(flag: Flag, word: str) -> Any:
 
 
 def several(flag: Flag, args: Sequence[str]) -> Any:
-    """Return the value of all words of a flag; a word that means nothing stays as it is written."""
+    """Return the value of all arguments of a flag; what cannot be read stays text."""
     values = [_lenient(flag, word) for word in args]
     if flag.takes_several:
         return values

@@ -66,7 +66,7 @@ def test_an_environment_variable_is_known_until_the_release_that_dropped_it(
         ("m --max-num-s 4", "0.33.0", "ambiguous", "--max-num-scheduled-tokens, --max-num-seqs", "in full"),
         ("m --enforce-eager=true", "0.33.0", "no-value-allowed", "--no-enforce-eager", "alone"),
         ("m --aggregate-engine-logging=1", "0.33.0", "no-value-allowed", "takes no value", "alone"),
-        ("m --seed", "0.33.0", "missing-value", "needs a value", "give it one"),
+        ("m --seed", "0.33.0", "missing-value", "needs a value", "add a value"),
         ("m --served-model-name", "0.33.0", "missing-value", "needs a value", ""),
         ("m --max-num-seqs four", "0.33.0", "bad-type", "'four' is not a whole number", ""),
         ("m --max-model-len 1.5K", "0.33.0", "bad-type", "'1.5K'", "64K"),
@@ -120,7 +120,7 @@ def test_a_flag_and_its_value_glued_into_one_word_are_told_apart() -> None:
     ("line", "code", "text"),
     [
         ("m --tensor-parallel 2", "abbreviation", "short for --tensor-parallel-size"),
-        ("m --port 1 --port 2", "duplicate", "given twice"),
+        ("m --port 1 --port 2", "duplicate", "set twice"),
         ("--port 1", "no-model", "would serve"),
         ('m -cc {"cudagraph_mode":"nix"}', "json-unknown-name", "'nix' is not a name"),
     ],

@@ -34,7 +34,7 @@ def mla_backend(case: Case) -> Diagnostic | None:
 
 @rule("BK-02", "Gemma-4-26B-A4B-NVFP4 runs with the CUTLASS or Marlin MoE backend", "dgx-vllm 7.2.2")
 def gemma_moe_backend(case: Case) -> Diagnostic | None:
-    """Others fail or compute wrongly; whether newer releases choose well by themselves is not settled."""
+    """Others fail or compute wrong results; the defaults of newer releases are untested."""
     if not case.is_model(GEMMA4_26B_NVFP4) or case.text("--moe-backend") in _GEMMA_BACKENDS:
         return None
     text = f"Gemma-4-26B-A4B-NVFP4 with the MoE backend {case.text('--moe-backend') or 'auto'}"

@@ -69,7 +69,7 @@ def rule(
 
 @dataclass(frozen=True)
 class Case:
-    """One service of one Spark, with everything that rules ask for."""
+    """Input of a rule: one service of one Spark."""
 
     service: Service
     host: Host
@@ -79,7 +79,7 @@ class Case:
     exact: bool
     """The schema is that of the very vLLM in the image."""
     version: Version | None
-    """vLLM inside the image; None: not known."""
+    """vLLM inside the image; None: unknown."""
     values: Mapping[str, Any]
     """Canonical flag -> value."""
     measured: Measured | None = None
@@ -97,7 +97,7 @@ class Case:
 
     @functools.cached_property
     def shape(self) -> Shape | None:
-        """The model's layers; None when they are not known."""
+        """The model's layers; None if unknown."""
         return model_architecture.from_config(self.config)
 
     @property
@@ -118,22 +118,22 @@ class Case:
         return self.version is not None and self.version >= Version(version)
 
     def text(self, flag: str) -> str:
-        """Return a flag's value as text, "" when it is not given."""
+        """Return a flag's value as text; "" if not set."""
         value = self.values.get(flag)
         return "" if value is None else str(value)
 
     def number(self, flag: str) -> float | None:
-        """Return a flag's value as a number, None when it is not given or is none."""
+        """Return a flag's value as a number; None if not set or no number."""
         value = self.values.get(flag)
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def on(self, flag: str) -> bool:
-        """Return whether a switch is given and on."""
+        """Return whether a switch is on."""
         return self.values.get(flag) is True
 
     @property
     def quantization(self) -> Mapping[str, Any]:
-        """``quantization_config`` of the checkpoint; empty when it has none or is not locked."""
+        """``quantization_config`` of the checkpoint; empty if it has none or is not locked."""
         inner = self.config.get("text_config")
         found = self.config.get("quantization_config")
         if found is None and isinstance(inner, Mapping):
@@ -142,13 +142,13 @@ class Case:
 
     @property
     def speculative(self) -> Mapping[str, Any]:
-        """The speculative config; empty when there is none."""
+        """The speculative config; empty if there is none."""
         value = self.values.get("--speculative-config")
         return value if isinstance(value, Mapping) else {}
 
     @property
     def method(self) -> str:
-        """Method of speculative decoding; "" when there is none."""
+        """Method of speculative decoding; "" if there is none."""
         return str(self.speculative.get("method", ""))
 
     @property

@@ -35,7 +35,7 @@ def qwen35_cache(case: Case) -> Diagnostic | None:
     "dgx-vllm 7.1.3 and 11 against vLLM (chunked prefill is the default of every generative model)",
 )
 def qwen35_prefill(case: Case) -> Diagnostic | None:
-    """The document says not to add the flag; but it is on without it, too."""
+    """The source advises against the flag, but it is on by default."""
     if not case.is_model(QWEN35_35B) or not case.on("--enable-chunked-prefill"):
         return None
     text = (
@@ -87,7 +87,7 @@ def beyond_context(case: Case) -> Diagnostic | None:
 
 @rule("CTX-02", "--max-model-len is set", "dgx-vllm 8")
 def no_length(case: Case) -> Diagnostic | None:
-    """Without it the native context is taken, and the start fails when one such sequence does not fit."""
+    """The default is the native context; the start fails if one such sequence does not fit."""
     if "--max-model-len" in case.values:
         return None
     native = f" of {case.shape.context}" if case.shape and case.shape.context else ""
@@ -128,7 +128,7 @@ def nemo_length(case: Case) -> Diagnostic | None:
     "dgx-vllm 8 says on by default; vLLM's source: for hybrids from 0.28.0",
 )
 def hybrid_prefix_caching(case: Case) -> Diagnostic | None:
-    """What the document says holds for models of attention alone."""
+    """The source's statement applies only to models without recurrent layers."""
     if case.shape is None or not case.shape.is_hybrid or not case.below("0.26"):
         return None
     if "--enable-prefix-caching" in case.values:

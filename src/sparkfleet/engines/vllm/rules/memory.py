@@ -82,7 +82,7 @@ def does_not_fit(case: Case) -> Diagnostic | None:
     found = estimate(case)
     if found is None or found.verdict not in ("tight", "does not fit"):
         return None
-    hint = "lower max-model-len, raise gpu-memory-utilization, or take a smaller checkpoint"
+    hint = "lower max-model-len, raise gpu-memory-utilization, or use a smaller checkpoint"
     if found.verdict == "does not fit":
         return error(f"it does not fit: {found.text()}", hint)
     return warning(f"it may not fit: {found.text()}", hint)
@@ -95,7 +95,7 @@ def too_large(case: Case) -> Diagnostic | None:
     if case.weights_gib <= LARGEST_GIB * parallel:
         return None
     text = f"{case.weights_gib:.0f} GiB of weights do not fit beside a KV cache"
-    return error(text, "serve it on a cluster of Sparks, or take a more quantized checkpoint")
+    return error(text, "serve it on a cluster of Sparks, or use a more quantized checkpoint")
 
 
 @rule("MEM-10", "a container's memory limit is below the Spark's memory", "mistral-small-4-spark 3.1")

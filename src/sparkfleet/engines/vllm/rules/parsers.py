@@ -85,7 +85,7 @@ def mistral_tokenizer(case: Case) -> Diagnostic | None:
     if not case.is_model(MISTRAL_SMALL_4) or _has_mistral_common(case):
         return None
     text = f"Mistral Small 4 needs mistral_common {MISTRAL_COMMON}; vLLM {case.version} may have an older one"
-    return error(text, "take an image with vLLM 0.20.0 or later, or add mistral_common to requires.packages")
+    return error(text, "use an image with vLLM 0.20.0 or later, or add mistral_common to requires.packages")
 
 
 @rule("P-10", "clients of Mistral Small 4 send its SYSTEM_PROMPT.txt", "dgx-vllm 7.4.1")
@@ -125,7 +125,7 @@ def fastsafetensors(case: Case) -> Diagnostic | None:
 
 @rule("P-14", "gemma-4-12B-coder has no safety training", "dgx-vllm 7.2.3")
 def coder(case: Case) -> Diagnostic | None:
-    """Its publisher says so."""
+    """The publisher's statement."""
     if not case.is_model(GEMMA4_CODER):
         return None
     return info("gemma-4-12B-coder is not safety-aligned; thinking is switched on by each request")
@@ -133,14 +133,14 @@ def coder(case: Case) -> Diagnostic | None:
 
 @rule("P-15", "Mistral NeMo has its own chat template", "mistral-nemo-4090; mistral-nemo")
 def nemo_template(case: Case) -> Diagnostic | None:
-    """That of Mistral 7B gives poor answers."""
+    """The template of Mistral 7B gives poor answers."""
     if not case.is_model(MISTRAL_NEMO):
         return None
     return info("Mistral NeMo: temperature 0.3, and never the chat template of Mistral 7B")
 
 
 def _has_mistral_common(case: Case) -> bool:
-    """Return whether the image has it for sure: asked for, installed, or required by the release."""
+    """Return whether the image certainly has it: requested, installed, or required by the release."""
     if "mistral-common" in case.added_packages or case.version is None:
         return True
     known = case.schema.packages.get("mistral-common", "")

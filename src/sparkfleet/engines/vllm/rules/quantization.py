@@ -15,7 +15,7 @@ _TAKE_AWAY = "remove --quantization (`quantization: null`): vLLM finds it in the
     "dgx-vllm 6, 7.1.2, 7.2.3, 7.4.1, 8, 11; vllm/config/model.py",
 )
 def contradicts_compressed_tensors(case: Case) -> Diagnostic | None:
-    """VLLM compares the flag with the checkpoint and refuses to start."""
+    """The engine compares the flag with the checkpoint and exits."""
     requested = case.text("--quantization")
     method = case.quantization.get("quant_method")
     if method != "compressed-tensors" or requested in ("", "compressed-tensors"):
@@ -47,7 +47,7 @@ def needs_modelopt(case: Case) -> Diagnostic | None:
     "dgx-vllm 11; vLLM 0.32: `Cannot find the config file for modelopt`",
 )
 def not_modelopt(case: Case) -> Diagnostic | None:
-    """VLLM looks for ModelOpt's own config and ends the start without it."""
+    """The engine exits without ModelOpt's own config."""
     requested = case.text("--quantization")
     if not requested.startswith("modelopt") or not case.config:
         return None
@@ -69,7 +69,7 @@ def mixed_precision(case: Case) -> Diagnostic | None:
     if case.quantization.get("quant_algo") != "MIXED_PRECISION" or not case.below("0.17"):
         return None
     text = f"the checkpoint is of mixed precision, which vLLM {case.version} does not know"
-    return error(text, "take an image with vLLM 0.17.1 or later")
+    return error(text, "use an image with vLLM 0.17.1 or later")
 
 
 @rule(
@@ -82,7 +82,7 @@ def online_fp8(case: Case) -> Diagnostic | None:
     if not case.is_model(MISTRAL_NEMO) or case.text("--quantization") != "fp8" or case.quantization:
         return None
     text = "quantizing Mistral NeMo to FP8 at the start has failed on GB10 (CUTLASS Error Internal)"
-    return warning(text, "take a checkpoint that is FP8 already, without --quantization")
+    return warning(text, "use a checkpoint that is FP8 already, without --quantization")
 
 
 @rule(

@@ -24,10 +24,10 @@ def dflash_version(case: Case) -> Diagnostic | None:
         return None
     if case.below("0.20"):
         text = f"DFlash is in vLLM from 0.20.0 on; this is {case.version}"
-        return error(text, "take an image with vLLM 0.21.0 or later")
+        return error(text, "use an image with vLLM 0.21.0 or later")
     if case.below("0.21"):
         text = f'vLLM {case.version} has DFlash; dgx-vllm 13 says "0.21.0 or later"'
-        return warning(text, "take an image with vLLM 0.21.0 or later")
+        return warning(text, "use an image with vLLM 0.21.0 or later")
     return None
 
 
@@ -40,7 +40,7 @@ def drafter(case: Case) -> Diagnostic | None:
     for model, published in DRAFTERS.items():
         fits = re.search(published, drafter_model, re.IGNORECASE) is not None
         if case.is_model(model) != fits:
-            hint = "take the drafter that is published for this very model"
+            hint = "use the drafter that is published for this very model"
             return error(f"the drafter {drafter_model} is not the one of {case.service.weights.repo}", hint)
     return None
 
@@ -51,10 +51,10 @@ def mtp_version(case: Case) -> Diagnostic | None:
     if case.method != "mtp":
         return None
     if case.below("0.11"):
-        return error(f"MTP is in vLLM from 0.11.0 on; this is {case.version}", "take a newer image")
+        return error(f"MTP is in vLLM from 0.11.0 on; this is {case.version}", "use a newer image")
     if case.below("0.19"):
         text = f'MTP in vLLM {case.version}; dgx-vllm 13.6 says "fine on 0.19.0 and later"'
-        return warning(text, "take an image with vLLM 0.19.0 or later")
+        return warning(text, "use an image with vLLM 0.19.0 or later")
     return None
 
 
