@@ -6,16 +6,19 @@ import re
 from collections.abc import Iterable
 
 
-def closest(name: str, known: Iterable[str], cutoff: float = 0.6, count: int = 1) -> list[str]:
+def closest(
+    name: str, known: Iterable[str], cutoff: float = 0.6, count: int = 1, *, other_numbers: bool = False
+) -> list[str]:
     """Return up to ``count`` known names, the closest first; case, "-" and "_" make no difference.
 
-    A name with other numbers (``spark-03`` for ``spark-99``) is no suggestion: it is another host or version.
+    A name with other numbers (``spark-03`` for ``spark-99``) is another host or version: no suggestion unless
+    ``other_numbers``, for values of flags (``fp8`` for ``fp9``).
     """
     import difflib  # noqa: PLC0415  (2 ms, and only after a mistake)
 
     choices: dict[str, str] = {}
     for other in known:
-        if not _differs_by_number(name, other):
+        if other_numbers or not _differs_by_number(name, other):
             choices.setdefault(_folded(other), other)
     return [choices[found] for found in difflib.get_close_matches(_folded(name), choices, count, cutoff)]
 

@@ -11,7 +11,7 @@ def near(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``did you mean X?`` for the closest names; "" if none is close, or for a number."""
     if name.isdigit():
         return ""
-    close = closest(name, map(str, names), cutoff, 2)
+    close = closest(name, map(str, names), cutoff, 2, other_numbers=True)
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
