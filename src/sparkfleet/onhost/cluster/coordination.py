@@ -10,7 +10,7 @@ from typing import Protocol
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.onhost.cluster.head import Head
 from sparkfleet.onhost.cluster.member import Member
-from sparkfleet.onhost.gate.candidate_start import Failure
+from sparkfleet.onhost.gate.failure import Failure
 from sparkfleet.onhost.gate.gate import Gate, Passed
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state.journal import Journal
@@ -26,13 +26,13 @@ class Coordinator(Protocol):
         """Wait until every rank has created its candidate. Raise CoordinationError."""
 
     def stopped(self) -> None:
-        """Wait until this rank may start. Raise CandidateFailedError."""
+        """Wait until this rank may start. Raise StartFailedError."""
 
     def check(self) -> None:
-        """Raise CandidateFailedError when another rank failed or is silent."""
+        """Raise StartFailedError when another rank failed or is silent."""
 
     def prove(self, gate: Gate) -> Passed:
-        """Wait until the gate has passed. Raise GateFailedError, EngineEndedError, CandidateFailedError."""
+        """Wait until the gate has passed. Raise StartFailedError, EngineEndedError."""
 
     def commit(self) -> None:
         """Command all ranks to promote. From here on nothing is rolled back."""

@@ -12,7 +12,7 @@ from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.onhost.cluster import messages, ranks
 from sparkfleet.onhost.cluster.messages import CoordinationError
-from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
+from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import Gate, Passed
 from sparkfleet.onhost.machine.system import Stop, System
 from sparkfleet.onhost.state.journal import Journal
@@ -80,8 +80,7 @@ class Head:
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
                 raise CoordinationError(
-                    f"{names} did not report ready within {messages.PREPARE_S:.0f} s",
-                    messages.NO_FABRIC,
+                    f"{names} did not report ready within {messages.PREPARE_S:.0f} s", messages.NO_FABRIC
                 )
             self.system.sleep(messages.POLL_S)
         own = messages.shared(self.rank, image_id)
@@ -110,10 +109,10 @@ class Head:
             report = self.reports.get(rank)
             silent = self.system.monotonic() - self._reported_at[rank] if report else messages.SILENT_S
             if report and report.state in {messages.FAILED, messages.ENDED}:
-                raise CandidateFailedError(Failure(f"{self.rank.name(rank)}: {report.cause}", report.remedy))
+                raise StartFailedError(f"{self.rank.name(rank)}: {report.cause}", report.remedy)
             if silent >= messages.SILENT_S:
                 text = f"{self.rank.name(rank)} did not report for {silent:.0f} s"
-                raise CandidateFailedError(Failure(text, messages.NO_FABRIC))
+                raise StartFailedError(text, messages.NO_FABRIC)
         if (
             self.command == messages.STOP
             and self.rank.executor == "ray"
@@ -210,5 +209,5 @@ class Head:
             self.check()
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
-                raise CandidateFailedError(Failure(f"{names}: not {state} within {limit_s:.0f} s"))
+                raise StartFailedError(f"{names}: not {state} within {limit_s:.0f} s")
             self.system.sleep(messages.POLL_S)

@@ -10,7 +10,7 @@ from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.onhost.cluster import messages, proof, ranks
 from sparkfleet.onhost.cluster.messages import CoordinationError
-from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
+from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import Gate, Passed
 from sparkfleet.onhost.machine.system import Stop, System
 from sparkfleet.onhost.state.journal import Journal
@@ -72,8 +72,8 @@ class Member:
         self._report(messages.READY)
         try:
             self._wait(messages.STOP, messages.PREPARE_S)
-        except CandidateFailedError as error:
-            raise CoordinationError(error.failure.cause, error.failure.remedy) from None
+        except StartFailedError as error:
+            raise CoordinationError(error.failure) from None
 
     def stopped(self) -> None:
         """Report that the old engine has stopped, and wait for the command to start."""
@@ -81,14 +81,12 @@ class Member:
         self._wait(messages.START, messages.LOST_S)
 
     def check(self) -> None:
-        """Raise CandidateFailedError when the head rolls back or does not answer."""
+        """Raise StartFailedError when the head rolls back or does not answer."""
         if self.command == messages.ABORT:
-            raise CandidateFailedError(Failure(f"{self.rank.name(0)}: {self.head_cause}", self.head_remedy))
+            raise StartFailedError(f"{self.rank.name(0)}: {self.head_cause}", self.head_remedy)
         silent = self.system.monotonic() - self.head_answered_at
         if silent >= messages.LOST_S:
-            raise CandidateFailedError(
-                Failure(f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s")
-            )
+            raise StartFailedError(f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s")
 
     def prove(self, gate: Gate) -> Passed:
         """Report that the engine runs; the head's gate decides."""
@@ -165,5 +163,5 @@ class Member:
             silent = self.system.monotonic() - self.head_answered_at
             if silent >= limit_s:
                 text = f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s"
-                raise CandidateFailedError(Failure(text, messages.NO_FABRIC))
+                raise StartFailedError(text, messages.NO_FABRIC)
             self.system.sleep(messages.POLL_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparkfleet.contract.generation import Rank
+from sparkfleet.onhost.gate.failure import StartFailedError
 
 PORT = 29551
 PREPARE, STOP, START, COMMIT, ABORT = "prepare", "stop", "start", "commit", "abort"
@@ -33,13 +34,8 @@ SETTLE_S = 180.0
 NO_FABRIC = "the fabric: ping the other Sparks' addresses; pyinfra INVENTORY deploys/fabric.py repairs it"
 
 
-class CoordinationError(Exception):
-    """Not all ranks are ready; nothing was changed. ``str()`` is the cause."""
-
-    def __init__(self, cause: str, remedy: str = "") -> None:
-        """Keep cause and remedy."""
-        super().__init__(cause)
-        self.remedy = remedy
+class CoordinationError(StartFailedError):
+    """Not all ranks are ready; nothing was changed."""
 
 
 def shared(rank: Rank, image_id: str) -> dict[str, str]:

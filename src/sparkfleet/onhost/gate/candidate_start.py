@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from sparkfleet import engines
 from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.gate import diagnosis, transport
-from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError, Passed
+from sparkfleet.onhost.gate.failure import Failure, StartFailedError
+from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, Passed
 from sparkfleet.onhost.machine import files, memory, redact, valve
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state.journal import Journal
@@ -23,29 +24,6 @@ CACHE_GROWTH_MIB = 4096
 MEMORY_LINES, MEMORY_WIDTH = 8, 400
 LOG_LINES = 5000
 """Last lines of the engine's log for diagnosis and evidence."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a candidate failed."""
-
-    cause: str
-    remedy: str = ""
-    line: str = ""
-    """The last lines of the engine's log."""
-    exit_code: int | None = None
-    trace: str = ""
-    """Memory during the start, as CSV."""
-    transcript: tuple[dict[str, Any], ...] = ()
-
-
-class CandidateFailedError(Exception):
-    """The candidate failed; ``failure`` is the reason."""
-
-    def __init__(self, failure: Failure) -> None:
-        """Store the failure."""
-        super().__init__(failure.cause)
-        self.failure = failure
 
 
 @dataclass
@@ -99,7 +77,7 @@ class OtherRanks(Protocol):
     """The other ranks of a cluster (``coordination.Coordinator``)."""
 
     def check(self) -> None:
-        """Raise CandidateFailedError when one of them failed or is silent."""
+        """Raise StartFailedError when one of them failed or is silent."""
 
     def prove(self, gate: Gate) -> Passed:
         """Wait until the gate has passed."""
@@ -108,7 +86,7 @@ class OtherRanks(Protocol):
 def run(
     system: System, journal: Journal, generation: Generation, container_id: str, other_ranks: OtherRanks
 ) -> Passed:
-    """Start the candidate and gate it. Return the gate's measurements, or raise CandidateFailedError."""
+    """Start the candidate and gate it. Return the gate's measurements, or raise StartFailedError."""
     for path in generation.rank.clear if generation.rank else ():
         files.remove(Path(path))
     # The cache was flushed before the stop; another flush only when it grew much since: it takes time.
@@ -118,7 +96,7 @@ def run(
         system.runtime.start(container_id)
     except RuntimeRefusedError as error:
         found = diagnosis.reader(generation.engine).diagnose(str(error), None)
-        raise CandidateFailedError(
+        raise StartFailedError(
             Failure(
                 f"{system.runtime.daemon} could not start it: {found.cause if found else error}",
                 found.remedy if found else "",
@@ -133,7 +111,7 @@ def _watch(
 ) -> Passed:
     container = system.runtime.inspect(container_id)
     if container is None:
-        raise CandidateFailedError(Failure("the container disappeared right after the start"))
+        raise StartFailedError("the container disappeared right after the start")
     progress = Progress(system, journal, generation.engine, redact.secrets_of(container), system.monotonic())
     watchdog = memory.MemoryWatchdog(system, generation.floor_mib, lambda: system.kill_now(container))
     gate = Gate(system, generation, lambda: None, progress.wait_for)
@@ -160,32 +138,26 @@ def _watch(
         _check_transport(system, journal, generation, container_id)
         return replace(passed, memory_log=tuple(progress.memory_log))
     except EngineEndedError:
-        raise CandidateFailedError(_ended(system, container_id, watchdog, gate)) from None
-    except GateFailedError as error:
+        raise StartFailedError(_ended(system, container_id, watchdog, gate)) from None
+    except StartFailedError as error:
         if watchdog.struck:
-            raise CandidateFailedError(_ended(system, container_id, watchdog, gate)) from None
-        raise CandidateFailedError(
-            Failure(
-                str(error),
-                error.remedy,
-                trace=watchdog.csv(),
-                transcript=tuple(gate.transcript),
-            )
-        ) from None
+            raise StartFailedError(_ended(system, container_id, watchdog, gate)) from None
+        failure = replace(error.failure, trace=watchdog.csv(), transcript=tuple(gate.transcript))
+        raise StartFailedError(failure) from None
     finally:
         stop_watchdog()
         stop_log()
 
 
 def _check_transport(system: System, journal: Journal, generation: Generation, container_id: str) -> None:
-    """Record the transport of a cluster's ranks; raise GateFailedError for TCP where RDMA is declared."""
+    """Record the transport of a cluster's ranks; raise StartFailedError for TCP where RDMA is declared."""
     if generation.rank is None or not generation.rank.is_head:
         return  # the head's log has all of its channels
     used = transport.transport(system.runtime.log(container_id, LOG_LINES).splitlines())
     if used.kind:
         journal.log("note", f"ranks use {used.kind.upper()}: {used.line}", phase="transport")
     if used.kind == transport.TCP and ("NCCL_NET", "IB") in generation.env:
-        raise GateFailedError(
+        raise StartFailedError(
             f"the ranks exchange data by TCP, not RDMA: {used.line}",
             "measure the links with sparkfleet fabric bench, or accept TCP in the cluster file: "
             "fabric: {tcp: true}",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sparkfleet.onhost.gate.candidate_start import LOG_LINES, Failure
+from sparkfleet.onhost.gate.candidate_start import LOG_LINES
+from sparkfleet.onhost.gate.failure import Failure
 from sparkfleet.onhost.machine import files, redact
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError

@@ -17,6 +17,7 @@ from sparkfleet import engines
 from sparkfleet.contract.generation import Generation, Task
 from sparkfleet.engines.host import HostEngine, Request, ServedModel
 from sparkfleet.onhost.gate import responses
+from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.machine.system import Answer, Question, System
 from sparkfleet.runtimes.base import Instance
 
@@ -68,15 +69,6 @@ class Passed:
         }
 
 
-class GateFailedError(Exception):
-    """The gate did not pass. ``str()`` is the cause; ``remedy`` the next step."""
-
-    def __init__(self, cause: str, remedy: str = "") -> None:
-        """Store cause and remedy."""
-        super().__init__(cause)
-        self.remedy = remedy
-
-
 class EngineEndedError(Exception):
     """The engine's process has ended."""
 
@@ -105,7 +97,7 @@ class Gate:
             self.api_key = self.engine.api_key.find(instance.env, instance.command)
 
     def prove(self) -> Passed:
-        """Return the measurements, or raise GateFailedError or EngineEndedError."""
+        """Return the measurements, or raise StartFailedError or EngineEndedError."""
         gate = self.generation.gate
         started = self.system.monotonic()
         listed = self._wait_ready(started + gate.timeout_s)
@@ -144,7 +136,7 @@ class Gate:
                 return engine.models(last.body)
             if last.status in {401, 403}:
                 key = " or ".join(name for name in (engine.api_key.env, engine.api_key.flag) if name)
-                raise GateFailedError(
+                raise StartFailedError(
                     f"the engine refuses to list its models without an API key (HTTP {last.status})",
                     f"set the key by {key}, where the gate reads it",
                 )
@@ -156,7 +148,7 @@ class Gate:
             if health.status
             else f"port {self.generation.port} is closed"
         )
-        raise GateFailedError(
+        raise StartFailedError(
             f"not ready after {self.generation.gate.timeout_s} s: {state}, "
             f"{engine.ready.path}: {last.status or last.error}",
             "if the log shows that it was still loading, raise gate: {timeout: ...}",
@@ -165,20 +157,20 @@ class Gate:
     def _check_name(self, listed: tuple[ServedModel, ...]) -> None:
         names = [model.name for model in listed]
         if self.generation.served_name not in names:
-            raise GateFailedError(
+            raise StartFailedError(
                 f"wrong name: the engine serves {', '.join(names) or 'nothing'}, "
                 f"declared is {self.generation.served_name}",
                 "another engine answers on this port, or another setting overrides the name",
             )
 
     def _check_answer(self, body: str) -> str:
-        """Return the answer as text for people. Raise GateFailedError when it is not as expected."""
+        """Return the answer as text for people. Raise StartFailedError when it is not as expected."""
         gate = self.generation.gate
         if gate.task is Task.EMBEDDING:
             vector = self.engine.answer_vector(body)
             problem = responses.vector_problem(vector, gate.expect_dimensions)
             if problem:
-                raise GateFailedError(
+                raise StartFailedError(
                     f"wrong embedding of {gate.prompt!r}: {problem}",
                     "check the model, its weights and its pooling; gate: {expect_dimensions: ...} declares "
                     "the length",
@@ -186,7 +178,7 @@ class Gate:
             return f"{len(vector)} dimensions"
         answer = self.engine.answer_text(body)
         if gate.expect not in answer or not answer.strip():
-            raise GateFailedError(
+            raise StartFailedError(
                 f"wrong answer to {gate.prompt!r}: expected {gate.expect or 'any text'!r}, "
                 f"got {responses.short(answer)!r}",
                 "check weights, quantization and kernels; if the prompt does not suit this model, set "
@@ -195,13 +187,13 @@ class Gate:
         return responses.short(answer)
 
     def _check_repeated(self, first: str, second: str) -> None:
-        """Raise GateFailedError when two embeddings of one text differ."""
+        """Raise StartFailedError when two embeddings of one text differ."""
         if self.generation.gate.task is not Task.EMBEDDING:
             return
         one, two = self.engine.answer_vector(first), self.engine.answer_vector(second)
         cosine = responses.cosine(one, two)
         if not cosine >= PARALLEL:
-            raise GateFailedError(
+            raise StartFailedError(
                 f"two embeddings of {self.generation.gate.prompt!r} differ: their cosine is {cosine:.4f}, "
                 f"expected at least {PARALLEL}",
                 "check quantization and kernels: another backend or image may help",
@@ -215,7 +207,7 @@ class Gate:
             gate.task, self.generation.served_name, gate.prompt, max_tokens
         )
         if not requests:
-            raise GateFailedError(
+            raise StartFailedError(
                 f"the readiness gate has no request of the task {gate.task} to {self.engine.title}",
                 "declare another one: gate: {task: ...}",
             )
@@ -230,7 +222,7 @@ class Gate:
             raise self._failure(answer, limit_s)
         return answer.body, self.system.monotonic() - started
 
-    def _failure(self, answer: Answer, limit_s: float) -> GateFailedError:
+    def _failure(self, answer: Answer, limit_s: float) -> StartFailedError:
         self.check_alive()
         if answer.timed_out:
             health = self._ask(self.engine.health, QUICK_S)
@@ -239,20 +231,20 @@ class Gate:
                 if health.status == OK
                 else ""
             )
-            return GateFailedError(
+            return StartFailedError(
                 f"no {self._noun} within {limit_s:g} s{wedged}",
                 "read the engine's log in the evidence; another backend or image may help",
             )
         if answer.status:
             message = responses.short(self.engine.error_text(answer.body))
-            return GateFailedError(
+            return StartFailedError(
                 f"the {self._noun} request was answered with HTTP {answer.status}: {message}"
             )
         deadline = self.system.monotonic() + BROKEN_S
         while self.system.monotonic() < deadline:
             self.check_alive()
             self.system.sleep(POLL_S)
-        return GateFailedError(f"the connection broke during the {self._noun}: {answer.error}")
+        return StartFailedError(f"the connection broke during the {self._noun}: {answer.error}")
 
     def _moved(self, before: dict[str, float]) -> tuple[float, float]:
         """Return the tokens generated and accepted since ``before``; wait for late counters."""
@@ -269,13 +261,13 @@ class Gate:
                 break
             self.system.sleep(POLL_S)
         if not any(name in after for name in counters):
-            raise GateFailedError(
+            raise StartFailedError(
                 f"the engine publishes no token counter on {names.path} ({' or '.join(counters[:1])})",
                 names.missing_hint,
             )
         if tokens <= 0:
-            raise GateFailedError("the engine's token counter did not move: another process answered")
-        raise GateFailedError(
+            raise StartFailedError("the engine's token counter did not move: another process answered")
+        raise StartFailedError(
             "speculative decoding is declared, but no draft token was accepted",
             "use a drafter for this model and revision, and check that --speculative-config has an effect",
         )

@@ -17,7 +17,7 @@ from sparkfleet.contract.generation import (
 )
 from sparkfleet.contract.rollout import ServiceBefore
 from sparkfleet.onhost.cluster import ranks
-from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
+from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.machine import memory
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import snapshot
@@ -40,7 +40,7 @@ def tidy(system: System, services: tuple[str, ...]) -> None:
 
 
 def stop(system: System, service: str, before: ServiceBefore) -> None:
-    """Stop a service's unit and container. Raise CandidateFailedError when the container will not end."""
+    """Stop a service's unit and container. Raise StartFailedError when the container will not end."""
     grace = snapshot.stop_timeout(before)
     systemctl(system, "stop", units.unit_name(service), timeout_s=grace + 90)
     container = system.runtime.inspect(before.container) if before.container else None
@@ -51,9 +51,7 @@ def stop(system: System, service: str, before: ServiceBefore) -> None:
         system.runtime.stop(container.id, grace)
     container = system.runtime.inspect(container.id)
     if container and container.running:
-        raise CandidateFailedError(
-            Failure(f"the running engine {service} does not end, not even after SIGKILL")
-        )
+        raise StartFailedError(f"the running engine {service} does not end, not even after SIGKILL")
 
 
 def switch_over(system: System, journal: Journal, generation: Generation, candidate_id: str) -> None:
@@ -67,11 +65,9 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
     found = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
     journal.log("note", f"{found.available} MiB available", phase="memory")
     if found.available < generation.need_mib:
-        raise CandidateFailedError(
-            Failure(
-                f"memory was not freed: {found.available} MiB available, {generation.need_mib} needed",
-                "another process uses memory: see `nvidia-smi` and `ps` on the Spark",
-            )
+        raise StartFailedError(
+            f"memory was not freed: {found.available} MiB available, {generation.need_mib} needed",
+            "another process uses memory: see `nvidia-smi` and `ps` on the Spark",
         )
     for service, before in state.items():
         if before.container:
@@ -80,7 +76,7 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
 
 
 def place(system: System, record: CurrentGeneration, cluster_key: str) -> None:
-    """Write unit and record of the new generation; starts nothing. Raise CandidateFailedError."""
+    """Write unit and record of the new generation; starts nothing. Raise StartFailedError."""
     snapshot.write_unit(system, record.service, record.unit)
     if cluster_key:
         store.keep_cluster_key(system.paths.state, record.service, record.swap, cluster_key)
@@ -89,11 +85,11 @@ def place(system: System, record: CurrentGeneration, cluster_key: str) -> None:
     systemctl(system, "reset-failed", record.unit_name)
     enabled = systemctl(system, "enable", record.unit_name)
     if enabled.code:
-        raise CandidateFailedError(Failure(f"systemd could not enable {record.unit_name}: {enabled.text}"))
+        raise StartFailedError(f"systemd could not enable {record.unit_name}: {enabled.text}")
 
 
 def hand_over(system: System, journal: Journal, record: CurrentGeneration) -> None:
-    """Let the unit adopt the serving container. Raise CandidateFailedError when systemd refuses."""
+    """Let the unit adopt the serving container. Raise StartFailedError when systemd refuses."""
     container_id = record.container_id
     was = system.runtime.inspect(container_id)
     if record.rank and was and was.running:
@@ -102,7 +98,7 @@ def hand_over(system: System, journal: Journal, record: CurrentGeneration) -> No
     now = system.runtime.inspect(container_id)
     if started.code or not now or not now.running:
         why = started.text or "the engine ended"
-        raise CandidateFailedError(Failure(f"systemd could not take over {record.unit_name}: {why}"))
+        raise StartFailedError(f"systemd could not take over {record.unit_name}: {why}")
     if was and now.started_at != was.started_at:
         journal.log("note", f"{record.service} had ended and was started by its unit", phase="promote")
 

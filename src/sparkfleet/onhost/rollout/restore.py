@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sparkfleet.contract.rollout import ServiceBefore
 from sparkfleet.onhost.gate.candidate_start import Progress
-from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError
+from sparkfleet.onhost.gate.failure import StartFailedError
+from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
 from sparkfleet.onhost.machine import valve
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import snapshot
@@ -41,7 +42,7 @@ def restart_previous(system: System, journal: Journal) -> Restarted:
         try:
             serving_at = max(serving_at, _prove(system, journal, name, before))
             serving.append(name)
-        except (GateFailedError, EngineEndedError) as error:
+        except (StartFailedError, EngineEndedError) as error:
             diagnostics.append(f"{name}: {error or 'systemd gave up its unit'}")
     return Restarted(tuple(serving), tuple(diagnostics), serving_at)
 

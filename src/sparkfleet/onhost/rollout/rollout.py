@@ -38,7 +38,7 @@ from sparkfleet.onhost.cluster import coordination
 from sparkfleet.onhost.cluster.coordination import Coordinator
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate import candidate_start, evidence
-from sparkfleet.onhost.gate.candidate_start import CandidateFailedError, Failure
+from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import Passed
 from sparkfleet.onhost.machine import files, runtime_wait, valve
 from sparkfleet.onhost.machine.system import System
@@ -78,7 +78,7 @@ def _run(system: System, rollout_id: str) -> RolloutResult:
         rollout.coordinator.open(again=again)
         return rollout.resume() if again else rollout.forward()
     except CoordinationError as error:
-        return rollout.finish(REFUSED, cause=str(error), remedy=error.remedy)
+        return rollout.finish(REFUSED, cause=str(error), remedy=error.failure.remedy)
     finally:
         rollout.coordinator.close()
 
@@ -173,7 +173,7 @@ class Rollout:
             )
             self.journal.step("promote", "the gate has passed", record=self.new_record(candidate_id, passed))
             return self.promote()
-        except CandidateFailedError as error:
+        except StartFailedError as error:
             return self.restore(error.failure)
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -193,7 +193,7 @@ class Rollout:
             return self.restore(None)
         try:
             return self.promote()
-        except CandidateFailedError as error:
+        except StartFailedError as error:
             return self.restore(error.failure)
 
     def wait_for_runtime(self) -> None:

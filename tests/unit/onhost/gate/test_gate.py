@@ -12,7 +12,8 @@ from sparkfleet import engines
 from sparkfleet.contract.generation import Gate as GateFields
 from sparkfleet.contract.generation import Task
 from sparkfleet.onhost.gate import responses
-from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, GateFailedError
+from sparkfleet.onhost.gate.failure import StartFailedError
+from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
 from sparkfleet.onhost.machine.system import Answer, Question
 from tests.unit.onhost.world import World, generation
 
@@ -107,15 +108,15 @@ def test_the_engines_own_error_is_in_the_cause(world: World) -> None:
     service = Service(
         world, v1__chat__completions=Answer(500, '{"error":{"message":"EngineCore died","code":500}}')
     )
-    with pytest.raises(GateFailedError, match="HTTP 500: EngineCore died"):
+    with pytest.raises(StartFailedError, match="HTTP 500: EngineCore died"):
         gate(service).prove()
 
 
 def test_an_engine_without_counters_is_not_proven(world: World) -> None:
     service = Service(world, metrics=Answer(200, "process_cpu_seconds_total 3\n"))
-    with pytest.raises(GateFailedError, match="publishes no token counter") as error:
+    with pytest.raises(StartFailedError, match="publishes no token counter") as error:
         gate(service).prove()
-    assert "--disable-log-stats" in error.value.remedy
+    assert "--disable-log-stats" in error.value.failure.remedy
 
 
 def test_a_connection_that_breaks_is_the_engines_end_when_it_ended(world: World) -> None:
@@ -134,7 +135,7 @@ def test_a_connection_that_breaks_is_the_engines_end_when_it_ended(world: World)
 
 def test_a_connection_that_breaks_on_a_living_engine_is_said_so(world: World) -> None:
     service = Service(world, v1__chat__completions=Answer(0, error="Connection reset by peer"))
-    with pytest.raises(GateFailedError, match="Connection reset"):
+    with pytest.raises(StartFailedError, match="Connection reset"):
         gate(service).prove()
 
 
@@ -152,14 +153,14 @@ def test_a_wedge_is_known_long_before_the_time_for_a_start_is_up(world: World) -
     world.add("nano", generation())
     patient = generation(gate=GateFields(timeout_s=1800, second_timeout_s=10))
     before = world.clock
-    with pytest.raises(GateFailedError, match="no completion within 50 s, although /health returns 200"):
+    with pytest.raises(StartFailedError, match="no completion within 50 s, although /health returns 200"):
         Gate(world, patient, lambda: None).prove()
     assert world.clock - before <= 60
 
 
 def test_a_refused_key_fails_at_once(world: World) -> None:
     before = world.clock
-    with pytest.raises(GateFailedError, match="API key"):
+    with pytest.raises(StartFailedError, match="API key"):
         gate(Service(world, v1__models=Answer(401))).prove()
     assert world.clock == before
 
@@ -213,7 +214,7 @@ def test_an_embedding_model_is_proven_by_two_vectors_of_one_direction(world: Wor
     ],
 )
 def test_what_is_no_embedding_does_not_pass(world: World, answer: Answer, problem: str) -> None:
-    with pytest.raises(GateFailedError, match=f"wrong embedding of .*: {problem}"):
+    with pytest.raises(StartFailedError, match=f"wrong embedding of .*: {problem}"):
         embedding_gate(world, answer, embedding(1, 2), dimensions=2).prove()
 
 
@@ -221,7 +222,7 @@ def test_what_is_no_embedding_does_not_pass(world: World, answer: Answer, proble
     "second", [embedding(4, -3), embedding(3, 4, 5), embedding(), embedding(math.nan, 1)]
 )
 def test_embeddings_of_one_text_that_differ_do_not_pass(world: World, second: Answer) -> None:
-    with pytest.raises(GateFailedError, match=r"two embeddings of .* differ"):
+    with pytest.raises(StartFailedError, match=r"two embeddings of .* differ"):
         embedding_gate(world, embedding(3, 4), second).prove()
 
 
@@ -229,7 +230,7 @@ def test_an_embedding_without_a_prompt_counter_proves_nothing(world: World) -> N
     service = Service(world, v1__embeddings=embedding(1), metrics=Answer(200, REAL_METRICS))
     fields = GateFields(task=Task.EMBEDDING)
     tested = Gate(service, generation("tiny", served_name="tiny", gate=fields), lambda: None)
-    with pytest.raises(GateFailedError, match=r"no token counter on /metrics \(vllm:prompt_tokens_total\)"):
+    with pytest.raises(StartFailedError, match=r"no token counter on /metrics \(vllm:prompt_tokens_total\)"):
         tested.prove()
 
 
@@ -245,7 +246,7 @@ def test_a_completion_goes_to_its_own_path_alone(world: World) -> None:
 
 def test_a_task_without_a_request_fails(world: World) -> None:
     fields = GateFields(task=Task.RERANK)
-    with pytest.raises(GateFailedError, match="no request of the task rerank to vLLM"):
+    with pytest.raises(StartFailedError, match="no request of the task rerank to vLLM"):
         Gate(Service(world), generation("tiny", served_name="tiny", gate=fields), lambda: None).prove()
 
 
