@@ -84,6 +84,52 @@ def test_a_foreign_container_on_our_port_is_named_and_left_alone(nano: Converged
     nano.spark.sh("docker rm -f squatter")
 
 
+IN_THE_WAY: Mapping[str, tuple[str, str, str]] = {
+    "a foreign container with the candidate's name": (
+        "docker create --name nano.next --entrypoint true $(docker inspect -f '{{.Image}}' nano)",
+        "docker rm nano.next",
+        "container nano.next: a container of this name that is not managed by sparkfleet",
+    ),
+    "a masked unit": (
+        f"mv /etc/systemd/system/{UNIT} /root/ && systemctl mask -q {UNIT}",
+        f"systemctl unmask -q {UNIT}; mv /root/{UNIT} /etc/systemd/system/ && systemctl daemon-reload",
+        f"unit {UNIT}: masked: it is a link to /dev/null",
+    ),
+    "a unit of somebody else": (
+        f"cd /etc/systemd/system; cp {UNIT} /root/; sed -i 1d {UNIT}; systemctl daemon-reload",
+        f"mv /root/{UNIT} /etc/systemd/system/ && systemctl daemon-reload",
+        f"unit {UNIT}: not managed by sparkfleet",
+    ),
+}
+
+
+@pytest.mark.parametrize("command, undo, message", IN_THE_WAY.values(), ids=IN_THE_WAY)
+def test_what_a_rollout_would_refuse_is_in_the_plan_and_left_alone(
+    nano: Converged, command: str, undo: str, message: str
+) -> None:
+    nano.declare({"env": {"VLLM_LOGGING_LEVEL": "DEBUG"}})
+    nano.spark.sh(command)
+    before, unit = nano.spark.inspect_all()["container"], f"head -c 99 /etc/systemd/system/{UNIT}"
+    text = nano.spark.sh(unit)
+    assert f"! blocked     spark-01: {message}" in nano.fleet.plan().expect(1).out
+    assert message in nano.fleet.run().expect(1).text
+    assert (nano.spark.inspect_all()["container"], nano.spark.sh(unit)) == (before, text)
+    nano.spark.sh(undo)
+    nano.fleet.run().expect(0)
+    assert "nano" in nano.spark.sh("curl -sS --fail http://127.0.0.1:8000/v1/models")
+
+
+def test_a_container_left_by_an_earlier_rollout_is_removed_with_a_line_of_the_plan(nano: Converged) -> None:
+    nano.declare({"env": {"VLLM_LOGGING_LEVEL": "DEBUG"}})
+    nano.spark.sh(
+        "docker create --name nano.next --label io.sparkfleet.service=nano --entrypoint true "
+        "$(docker inspect -f '{{.Image}}' nano)"
+    )
+    assert ("container", "", "nano.next", "") in nano.changes()
+    nano.fleet.run().expect(0)
+    assert nano.spark.sh("docker ps -a --format '{{.Names}}'").split() == ["nano"]
+
+
 def test_a_host_with_a_foreign_container_stops_there_and_the_others_converge(
     nano: Converged, lab: Lab, lab_state: State
 ) -> None:

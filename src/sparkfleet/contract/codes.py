@@ -312,6 +312,10 @@ PLAN = {
         "Another netplan file configures the fabric's links.", "Move that file away, as the message shows."
     ),
     "netplan-missing": Code("netplan is not installed.", "`sudo apt-get install netplan.io`"),
+    "port-exchange": Code(
+        "Services of one host exchange their ports: none of them becomes free before the others change.",
+        "Give one of them an unused port, run, then declare the port that it shall have.",
+    ),
     "port-in-use": Code(
         "Another program or container uses the service's port.", "Stop it, or change `port:`."
     ),
@@ -356,6 +360,13 @@ RUN = {
     "staging-failed": Code(
         "An image or model could not be fetched; the running engine was not touched.",
         "Follow the hint, then run again: downloads resume.",
+    ),
+    "unit-masked": Code(
+        "The service's systemd unit is masked.", "Run `sudo systemctl unmask UNIT` on the host."
+    ),
+    "unit-not-managed": Code(
+        "A systemd unit with the name of a service was not written by sparkfleet.",
+        "Move the file away, then run again.",
     ),
     "user-deploy-failed": Code("`user_deploy.py` raised an exception.", "Correct the file."),
 }

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sparkfleet.config.resolved import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.onhost.state import units
 from sparkfleet.probe.observed import ContainerSeen, Observed
+
+ROLLOUT_SUFFIXES = (".next", ".old")
+"""Names of a service's containers during a rollout: the candidate, and the replaced one."""
 
 
 def in_the_way(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
@@ -40,6 +46,52 @@ def read_only(host: Host, observed: Observed) -> Diagnostic | None:
         for path in locked
     )
     return combine(*diagnostics)
+
+
+def not_managed(host: Host, services: Iterable[str], observed: Observed) -> Diagnostic | None:
+    """Return units, and containers with names that a rollout needs, that sparkfleet does not manage."""
+    found: list[Diagnostic | None] = []
+    for service in services:
+        names = (f"{service}{suffix}" for suffix in ROLLOUT_SUFFIXES)
+        found += [
+            not_managed_unit(host, service, observed),
+            *(_taken(host, n, service, observed) for n in names),
+        ]
+    return combine(*found)
+
+
+def not_managed_unit(host: Host, service: str, observed: Observed) -> Diagnostic | None:
+    """Return that a service's unit is masked, or not written by sparkfleet."""
+    name = units.unit_name(service)
+    seen, where = observed.units.get(name), f"{host.name}: unit {name}"
+    if seen is None or seen.text is None or seen.text.startswith(units.MARK):
+        return None
+    if seen.enabled == "masked":
+        hint = f"on {host.name}: sudo systemctl unmask {name}; then run again"
+        return Diagnostic(
+            where, "masked: it is a link to /dev/null", "a unit that can start", hint, code="unit-masked"
+        )
+    return Diagnostic(
+        where,
+        f"not managed by sparkfleet: it does not begin with {units.MARK!r}",
+        "a unit that sparkfleet wrote, or none",
+        f"on {host.name}: sudo mv /etc/systemd/system/{name} /root/ && sudo systemctl daemon-reload; "
+        "then run again",
+        code="unit-not-managed",
+    )
+
+
+def _taken(host: Host, name: str, service: str, observed: Observed) -> Diagnostic | None:
+    container = observed.container(name)
+    if container is None or container.service == service:
+        return None
+    return Diagnostic(
+        f"{host.name}: container {name}",
+        f"a container of this name that is not managed by sparkfleet; a rollout of {service} needs the name",
+        "a free container name",
+        f"on {host.name}: docker rename {name} {name}-by-hand (or remove it)",
+        code="container-name-taken",
+    )
 
 
 def _name_owner(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
@@ -100,6 +152,5 @@ def _port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic 
 
 def _renamed(observed: Observed) -> list[ContainerSeen]:
     """Return running containers of sparkfleet that were renamed by hand, not those of a rollout."""
-    rollout_suffixes = (".old", ".next")
     ours = (container for container in observed.containers if container.service and container.running)
-    return [c for c in ours if c.name != c.service and c.name.removeprefix(c.service) not in rollout_suffixes]
+    return [c for c in ours if c.name != c.service and c.name.removeprefix(c.service) not in ROLLOUT_SUFFIXES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from sparkfleet import engines
@@ -15,6 +16,7 @@ from sparkfleet.plan import (
     docker_install,
     host_changes,
     lint,
+    port_order,
     records,
     resource_changes,
     service_changes,
@@ -130,7 +132,8 @@ def _services(host: Host, observed: Observed) -> list[ChangeSet]:
         if set(orphans) <= replaced:
             orphans = []
         changed.append(one)
-    return [*(_removal(name, observed) for name in orphans), *changed]
+    removed = [_removal(host, name, observed) for name in orphans]
+    return port_order.order(host, [*removed, *changed], observed)
 
 
 def _services_present(observed: Observed) -> set[str]:
@@ -147,10 +150,11 @@ def _recreated(host: Host, observed: Observed) -> ChangeSet | None:
     return next((_service(host, one, observed, orphans, recreate=True) for one in shared), None)
 
 
-def _removal(name: str, observed: Observed) -> ChangeSet:
+def _removal(host: Host, name: str, observed: Observed) -> ChangeSet:
     changes = _removed_fields(name, observed)
     operation = RemoveService(name, changes=changes, replaces=(name,), expect=_expected((name,), observed))
-    return ChangeSet(name, (operation,), title=name)
+    blocked = blockers.not_managed(host, (name,), observed)
+    return ChangeSet(name, (operation,), title=name, blocked=blocked)
 
 
 def _removed_fields(name: str, observed: Observed) -> tuple[FieldChange, ...]:
@@ -204,7 +208,12 @@ def _service(
         findings = lint.findings(service, host, total_gib=total_gib, measured=measured)
         if new_input:  # not for input that the host served already
             diagnostic = combine(diagnostic, lint.first_error(service, findings))
-        diagnostic = combine(diagnostic, blockers.no_toolkit(host, service, observed))
+        touched = dict.fromkeys((service.name, *operation.replaces))
+        diagnostic = combine(
+            diagnostic,
+            blockers.no_toolkit(host, service, observed),
+            blockers.not_managed(host, touched, observed),
+        )
         operations: tuple[Operation, ...] = (*fetched, operation)
         notes += [*_memory(service, host, total_gib, measured), *_warnings(service, findings)]
     else:
@@ -216,6 +225,8 @@ def _service(
         title = service.name
         if not operations:
             return None
+        if changes:
+            diagnostic = combine(diagnostic, blockers.not_managed_unit(host, service.name, observed))
     return ChangeSet(
         service.name,
         operations,
@@ -289,6 +300,7 @@ def _rollout(
     further = (name for name in orphans if base is None or name != base.name)
     changes += [change for name in further for change in _removed_fields(name, observed)]
     replaces = (*((service.name,) if own else ()), *orphans)
+    changes += _leftovers(dict.fromkeys((service.name, *replaces)), observed)
     passed = record.get("gate_result", {})
     measured = passed.get("ready_s", 0) + passed.get("first_s", 0)
     operation = (ReplaceService if base else CreateService)(
@@ -301,6 +313,18 @@ def _rollout(
     )
     title = f"{' + '.join(orphans)} → {service.name}" if orphans else service.name
     return operation, title, bool(container.engine)
+
+
+def _leftovers(services: Iterable[str], observed: Observed) -> list[FieldChange]:
+    """Return the containers under the names of a rollout that this rollout removes."""
+    names = ((service, f"{service}{suffix}") for service in services for suffix in blockers.ROLLOUT_SUFFIXES)
+    seen = ((service, observed.container(name)) for service, name in names)
+    note = "not in use; it has the label of an earlier rollout"
+    return [
+        FieldChange(Action.REMOVE, "container", old=one.name, note=note)
+        for service, one in seen
+        if one is not None and one.service == service
+    ]
 
 
 def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> ContainerSeen | None:

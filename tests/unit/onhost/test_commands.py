@@ -224,6 +224,16 @@ def test_repair_refuses_what_needs_another_container(world: World) -> None:
         services.repair(world, NEW)
 
 
+@pytest.mark.parametrize("text", ["[Service]\nExecStart=/bin/true\n", ""])
+def test_repair_never_overwrites_a_unit_that_sparkfleet_did_not_write(world: World, text: str) -> None:
+    world.serve(OLD)
+    path = world.paths.units / OLD.unit_name
+    path.write_text(text)
+    with pytest.raises(services.RefusedError, match="not managed by sparkfleet"):
+        services.repair(world, OLD)
+    assert path.read_text() == text
+
+
 def test_repair_of_nothing_refuses(world: World) -> None:
     with pytest.raises(services.RefusedError, match="no container nano"):
         services.repair(world, OLD)

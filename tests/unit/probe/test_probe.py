@@ -175,6 +175,16 @@ def test_our_containers_are_seen_whole_and_foreign_ones_only_by_who_they_are(doc
     assert "sha256:1" in seen["images"]
 
 
+@pytest.mark.parametrize("name", ["nano", "nano.next", "other.old"])
+def test_a_foreign_container_is_seen_while_it_is_stopped_if_a_rollout_could_need_its_name(
+    docker: dict[str, Any], name: str
+) -> None:
+    docker["/containers/json?all=1"] = [{"Id": "x", "Names": [f"/{name}"], "Labels": {}, "State": "created"}]
+    docker["/containers/x/json"] = inspect(name, {})
+    (seen,) = docker_look.look_at_docker({"services": ["nano"]})["containers"]
+    assert (seen["name"], "Env" in seen["config"]) == (name, False)
+
+
 def test_an_image_is_seen_by_its_digest_under_whatever_name_it_came(docker: dict[str, Any]) -> None:
     digest = "sha256:" + "d" * 64
     docker["/images/json"] = [

@@ -8,6 +8,7 @@ from sparkfleet.runtimes.errors import DOWN, MISSING, RuntimeUnavailableError
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 DOCKER_SOCKET = "/var/run/docker.sock"
@@ -58,6 +59,11 @@ def image(reference: str) -> dict[str, Any] | None:
     return found
 
 
+def in_the_way(name: str, services: Iterable[str]) -> bool:
+    """Return whether a container has the name of a service, or one that a rollout needs."""
+    return name in services or name.endswith((".next", ".old"))
+
+
 def look_at_docker(request: dict[str, Any]) -> dict[str, Any]:
     """Return the daemon's state, our containers, every container that could be in the way, and the images
     asked for.
@@ -65,15 +71,15 @@ def look_at_docker(request: dict[str, Any]) -> dict[str, Any]:
     version = docker_get("/version")
     info = {"state": "ok", "version": version.get("Version", ""), "arch": version.get("Arch", "")}
     containers = []
-    wanted = set(request.get("services", ()))
+    services = request.get("services", ())
     for row in docker_get("/containers/json?all=1") or ():
         names = [name.lstrip("/") for name in row.get("Names", ())]
         labels = row.get("Labels") or {}
-        if LABEL_SERVICE in labels or wanted & set(names) or row.get("State") == "running":
+        ours = LABEL_SERVICE in labels
+        if ours or row.get("State") == "running" or any(in_the_way(name, services) for name in names):
             data = docker_get("/containers/%s/json" % row["Id"])
             if data is not None:
-                compared = LABEL_SERVICE in labels or bool(wanted & set(names))
-                containers.append(container_facts(data, compared=compared))
+                containers.append(container_facts(data, compared=ours))
     images = {}
     ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
     for reference in sorted(set(request.get("images", ())) | ids):

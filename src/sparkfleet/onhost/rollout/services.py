@@ -40,6 +40,7 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
             raise RefusedError(
                 f"the container of {service} is generation {container.generation}: this needs a rollout"
             )
+        _require_own_unit(system, service)
         changed = snapshot.write_unit(system, service, generation.unit)
         record = convert(CurrentGeneration, known or generation, **vars(generation))
         created = ContainerOf(container.id, container.generation)
@@ -68,9 +69,7 @@ def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
             raise RefusedError(
                 f"container {service} is not managed by sparkfleet: no label io.sparkfleet.service"
             )
-        path = snapshot.unit_path(system, service)
-        if path.exists() and not path.read_text(encoding="utf-8").startswith(units.MARK):
-            raise RefusedError(f"{path} is not managed by sparkfleet: it does not begin with {units.MARK!r}")
+        _require_own_unit(system, service)
         before = snapshot.of_service(system, service)
         systemctl(system, "disable", units.unit_name(service))
         changeover.stop(system, service, before)
@@ -104,6 +103,12 @@ def rollback(system: System, service: str, rollout_id: str) -> tuple[RolloutRequ
         RolloutRequest(rollout_id, first, (service,), expect),
         *(RolloutRequest(f"{rollout_id}-{number}", one, ()) for number, one in enumerate(more, start=2)),
     )
+
+
+def _require_own_unit(system: System, service: str) -> None:
+    path = snapshot.unit_path(system, service)
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(units.MARK):
+        raise RefusedError(f"{path} is not managed by sparkfleet: it does not begin with {units.MARK!r}")
 
 
 def _same_workload(system: System, known: Generation, requested: Generation) -> bool:

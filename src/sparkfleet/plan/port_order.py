@@ -1,0 +1,66 @@
+"""The order of rollouts on one host in which each finds its port free. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.plan.model import ChangeSet
+from sparkfleet.plan.operations import RolloutOperation
+from sparkfleet.probe.observed import Observed
+
+
+def order(host: Host, change_sets: Sequence[ChangeSet], observed: Observed) -> list[ChangeSet]:
+    """Return the change sets, each after the one that frees its port; blocked without such an order."""
+    waiting = list(change_sets)
+    found: list[ChangeSet] = []
+    while waiting:
+        subjects = {one.subject: one for one in waiting}
+        ready = [one for one in waiting if _waits_for(one, subjects, observed) is None]
+        if not ready:
+            return [*found, *(_blocked(host, one, subjects, observed) for one in waiting)]
+        found.append(ready[0])
+        waiting.remove(ready[0])
+    return found
+
+
+def _waits_for(
+    change_set: ChangeSet, subjects: dict[str, ChangeSet], observed: Observed
+) -> RolloutOperation | None:
+    """Return the rollout of another service that frees the port which this change set needs."""
+    own = _rollout(change_set)
+    if own is None or own.generation is None:
+        return None
+    for name, container in observed.owned().items():
+        if name in {own.service, *own.replaces} or not container.running or name not in subjects:
+            continue
+        listener = observed.listeners.get(own.generation.port)
+        ports = {observed.generations.get(name, {}).get("port"), *container.ports}
+        if own.generation.port in ports or (listener is not None and container.id in listener.cgroup):
+            return _rollout(subjects[name])
+    return None
+
+
+def _rollout(change_set: ChangeSet) -> RolloutOperation | None:
+    return next((one for one in change_set.operations if isinstance(one, RolloutOperation)), None)
+
+
+def _blocked(
+    host: Host, change_set: ChangeSet, subjects: dict[str, ChangeSet], observed: Observed
+) -> ChangeSet:
+    other, own = _waits_for(change_set, subjects, observed), _rollout(change_set)
+    assert other is not None  # noqa: S101  (it waits)
+    assert own is not None  # noqa: S101
+    assert own.generation is not None  # noqa: S101
+    port = own.generation.port
+    diagnostic = Diagnostic(
+        f"{host.name}: port {port}",
+        f"{own.service} needs the port of {other.service}, and {other.service} in turn waits for a port: "
+        "each engine keeps its port until its own rollout",
+        "ports that become free one after the other",
+        f"give {own.service} an unused `port:` first and run; then declare port {port} and run again",
+        code="port-exchange",
+    )
+    return replace(change_set, blocked=combine(change_set.blocked, diagnostic))

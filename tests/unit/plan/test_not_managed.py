@@ -1,0 +1,119 @@
+"""What a rollout would refuse on the host is in the plan: foreign names and units, and exchanged ports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sparkfleet.config.resolved import Host
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.plan import blockers
+from sparkfleet.plan.compute import host_plan
+from sparkfleet.plan.model import HostPlan, HostState
+from sparkfleet.probe.observed import ContainerSeen, Observed, UnitSeen
+from sparkfleet.runtimes.docker.onhost.driver import SUFFIXES
+from tests.unit.plan import fake_spark
+from tests.unit.plan.nano import HOST, NANO, THERE, foreign, only_entry, rows, with_service
+
+UNIT = "sparkfleet-nano.service"
+CHANGED = with_service(env=(("VLLM_LOGGING_LEVEL", "DEBUG"),))
+"""A change that needs a rollout of nano."""
+GATE = with_service(gate=replace(NANO.gate, timeout_s=77))
+"""A change that is made in place."""
+
+
+def beside(*containers: ContainerSeen) -> Observed:
+    return replace(THERE, containers=(*THERE.containers, *containers))
+
+
+def with_unit(**changes: Any) -> Observed:
+    return replace(THERE, units={**THERE.units, UNIT: replace(THERE.units[UNIT], **changes)})
+
+
+def blocked(plan: HostPlan) -> tuple[Diagnostic, ...]:
+    assert plan.state is HostState.BLOCKED
+    return tuple(dict.fromkeys(one for own in plan.change_sets if own.blocked for one in own.blocked.each))
+
+
+def test_the_names_of_a_rollout_are_those_of_the_runtime() -> None:
+    assert {"", *blockers.ROLLOUT_SUFFIXES} == set(SUFFIXES.values())
+
+
+@pytest.mark.provokes("container-name-taken")
+@pytest.mark.parametrize("name", ["nano.next", "nano.old"])
+@pytest.mark.parametrize("service", ["", "tiny"])
+def test_a_foreign_container_with_a_name_that_a_rollout_needs_blocks_it(name: str, service: str) -> None:
+    seen = beside(foreign(name=name, service=service, state="created"))
+    (found,) = blocked(host_plan(CHANGED, seen))
+    assert (found.code, found.location) == ("container-name-taken", f"spark-01: container {name}")
+    assert f"docker rename {name} {name}-by-hand" in found.hint
+    assert host_plan(HOST, seen).state is HostState.UNCHANGED  # nothing needs the name
+
+
+def test_a_foreign_container_beside_a_removed_service_blocks_the_removal() -> None:
+    (found,) = blocked(host_plan(Host("spark-01"), beside(foreign(name="nano.old", state="exited"))))
+    assert found.code == "container-name-taken"
+
+
+@pytest.mark.parametrize("name", ["nano.next", "nano.old"])
+def test_a_container_with_our_label_under_such_a_name_is_removed_with_a_line_of_the_plan(name: str) -> None:
+    entry = only_entry(CHANGED, beside(foreign(name=name, service="nano", state="created")))
+    assert entry.blocked is None
+    assert ("container", "", name, "") in rows(entry)
+
+
+MASKED = with_unit(text="", enabled="masked")
+BY_HAND = with_unit(text="[Service]\nExecStart=/bin/true\n")
+
+
+@pytest.mark.provokes("unit-masked")
+@pytest.mark.parametrize("declared", [CHANGED, GATE, HOST, Host("spark-01")])
+def test_a_masked_unit_blocks_every_change_of_its_service(declared: Host) -> None:
+    (found,) = blocked(host_plan(declared, MASKED))
+    assert (found.code, found.location) == ("unit-masked", f"spark-01: unit {UNIT}")
+    assert f"sudo systemctl unmask {UNIT}" in found.hint
+
+
+@pytest.mark.provokes("unit-not-managed")
+@pytest.mark.parametrize("declared", [CHANGED, GATE, HOST, Host("spark-01")])
+def test_a_unit_that_sparkfleet_did_not_write_is_never_overwritten(declared: Host) -> None:
+    (found,) = blocked(host_plan(declared, BY_HAND))
+    assert (found.code, found.location) == ("unit-not-managed", f"spark-01: unit {UNIT}")
+
+
+def test_a_unit_of_such_a_name_beside_no_service_is_not_removed() -> None:
+    seen = replace(
+        fake_spark.fresh(Host("spark-01")), units={UNIT: UnitSeen("[Service]\n", enabled="enabled")}
+    )
+    (found,) = blocked(host_plan(Host("spark-01"), seen))
+    assert found.code == "unit-not-managed"
+
+
+A, B, C = (replace(NANO, name=name, port=port) for name, port in (("a", 8000), ("b", 8001), ("c", 8002)))
+THREE = fake_spark.converged(Host("spark-01", (A, B, C)))
+
+
+def moved(**ports: int) -> HostPlan:
+    services = tuple(replace(one, port=ports.get(one.name, one.port)) for one in (A, B, C))
+    return host_plan(Host("spark-01", services), THREE)
+
+
+@pytest.mark.provokes("port-exchange")
+def test_services_that_exchange_ports_are_blocked_with_the_way_to_do_it() -> None:
+    plan = moved(a=8001, b=8000)
+    found = blocked(plan)
+    assert {one.code for one in found} == {"port-exchange"}
+    assert {one.location for one in found} == {"spark-01: port 8000", "spark-01: port 8001"}
+    assert {own.subject for own in plan.change_sets if own.blocked} == {"a", "b"}
+
+
+def test_a_ring_of_three_ports_is_blocked() -> None:
+    assert len(blocked(moved(a=8001, b=8002, c=8000))) == 3
+
+
+def test_a_service_that_takes_a_port_of_another_one_comes_after_it() -> None:
+    plan = moved(a=8001, b=8002, c=8003)
+    assert plan.state is HostState.CHANGE
+    assert [own.subject for own in plan.change_sets] == ["c", "b", "a"]
