@@ -55,7 +55,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "step": str(operation.step),
         "downtime_s": operation.downtime,
         "bytes": operation.size,
-        "parameters": {name: _plain(getattr(operation, name)) for name in operation.parameters},
+        "parameters": {name: _plain(getattr(operation, name)) for name in operation.parameters()},
         "fields": [_field(one) for one in operation.fields()],
     }
 

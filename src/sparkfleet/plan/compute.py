@@ -309,7 +309,7 @@ def _rollout(
         generation=desired,
         replaces=replaces,
         expect=_expected((service.name, *replaces), observed),
-        downtime_s=round(measured) if measured and base else None,
+        downtime=round(measured) if measured and base else None,
     )
     title = f"{' + '.join(orphans)} → {service.name}" if orphans else service.name
     return operation, title, bool(container.engine)

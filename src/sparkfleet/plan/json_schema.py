@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -87,25 +86,12 @@ def schema() -> dict[str, Any]:
     }
 
 
-def parameter_types(operation: type[Operation]) -> dict[str, Any]:
-    """Return the types of the parameters that ``--json`` shows of an operation, by name."""
-    hints = typing.get_type_hints(operation)
-    found = {}
-    for name in operation.parameters:
-        attribute = getattr(operation, name, None)
-        if isinstance(attribute, property):
-            found[name] = typing.get_type_hints(attribute.fget)["return"]
-        else:
-            found[name] = hints[name]
-    return found
-
-
 def _operation(operation: type[Operation], definitions: dict[str, Any]) -> dict[str, Any]:
     parameters = {}
-    for name, hint in parameter_types(operation).items():
+    for name, (hint, description) in operation.parameters().items():
         found = TypeAdapter(hint).json_schema(ref_template="#/$defs/{model}", mode="serialization")
         definitions.update(found.pop("$defs", {}))
-        parameters[name] = {**found, "description": operation.parameters[name]}
+        parameters[name] = {**found, "description": description}
     return {
         "description": (operation.__doc__ or "").strip(),
         **_object(

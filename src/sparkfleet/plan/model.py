@@ -7,11 +7,14 @@ report and in JSON; nothing reads them to decide what to do.
 from __future__ import annotations
 
 import hashlib
+import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar
+from functools import cache
+from typing import Annotated, Any, ClassVar, get_origin, get_type_hints
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.artifacts import Artifact
@@ -95,18 +98,38 @@ def warning(step: Step, name: str, diagnostic: Diagnostic) -> Note:
 
 @dataclass(frozen=True)
 class Operation(ABC):
-    """One thing that a run does on a host. The executors in ``fleet/operations`` are chosen by its type."""
+    """One step of a run on a host. The executors in ``fleet/operations`` are chosen by its type.
+
+    ``--json`` shows the attributes that are annotated with a description. Never annotate those with secrets.
+    """
 
     type: ClassVar[str]
-    """Name in ``--json``."""
+    """Name in ``--json``: the class's, in snake case."""
     step: ClassVar[Step]
     kind: ClassVar[ChangeKind] = ChangeKind.PREPARE
-    parameters: ClassVar[Mapping[str, str]] = {}
-    """Attributes that ``--json`` shows: name -> description. Never those with secrets."""
+
+    def __init_subclass__(cls) -> None:
+        """Set the type."""
+        cls.type = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     @abstractmethod
     def fields(self) -> tuple[FieldChange, ...]:
         """Return what changes, for the report and ``--json``."""
+
+    @classmethod
+    @cache
+    def parameters(cls) -> Mapping[str, tuple[Any, str]]:
+        """Return type and description of each attribute that ``--json`` shows."""
+        properties = {
+            name: value.fget for name, value in inspect.getmembers(cls) if isinstance(value, property)
+        }
+        hints = {name: get_type_hints(one, include_extras=True)["return"] for name, one in properties.items()}
+        hints |= get_type_hints(cls, include_extras=True)
+        return {
+            name: (hint.__origin__, hint.__metadata__[0])
+            for name, hint in hints.items()
+            if get_origin(hint) is Annotated
+        }
 
     @property
     def size(self) -> int:

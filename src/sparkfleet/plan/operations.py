@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from sparkfleet.config.resolved import Weights
 from sparkfleet.contract.fabric import FabricRequest
@@ -34,15 +33,10 @@ class PackageChange:
 class InstallPackages(Operation):
     """Install Debian packages in exactly the versions shown, then start or restart Docker."""
 
-    type: ClassVar[str] = "install_packages"
     step: ClassVar[Step] = Step.DOCKER
-    parameters: ClassVar[Mapping[str, str]] = {
-        "packages": "packages with their versions",
-        "restart": "whether Docker runs already and is restarted",
-    }
 
-    packages: tuple[PackageChange, ...]
-    restart: bool
+    packages: Annotated[tuple[PackageChange, ...], "packages with their versions"]
+    restart: Annotated[bool, "whether Docker runs already and is restarted"]
 
     @property
     def apt_arguments(self) -> tuple[str, ...]:
@@ -68,19 +62,12 @@ class InstallPackages(Operation):
 class WriteFile(Operation):
     """Write a file of sparkfleet, owned by root, atomically."""
 
-    type: ClassVar[str] = "write_file"
     step: ClassVar[Step] = Step.HOST
-    parameters: ClassVar[Mapping[str, str]] = {
-        "path": "where the file is",
-        "mode": "permissions, in octal",
-        "role": "what the file is for: programs, valve, unit",
-        "unit": "systemd unit that the file defines, enabled afterwards; empty for other files",
-    }
 
-    path: str
-    mode: str
-    role: str
-    unit: str
+    path: Annotated[str, "where the file is"]
+    mode: Annotated[str, "permissions, in octal"]
+    role: Annotated[str, "what the file is for: programs, valve, unit"]
+    unit: Annotated[str, "systemd unit that the file defines, enabled afterwards; empty for other files"]
     sha256: str
     content: bytes = field(repr=False)
     seen: PathSeen = ABSENT
@@ -105,15 +92,10 @@ class WriteFile(Operation):
 class RemoveDropIn(Operation):
     """Remove a drop-in that somebody added to a unit of sparkfleet."""
 
-    type: ClassVar[str] = "remove_drop_in"
     step: ClassVar[Step] = Step.HOST
-    parameters: ClassVar[Mapping[str, str]] = {
-        "unit": "the systemd unit",
-        "path": "the drop-in",
-    }
 
-    unit: str
-    path: str
+    unit: Annotated[str, "the systemd unit"]
+    path: Annotated[str, "the drop-in"]
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the drop-in."""
@@ -124,15 +106,10 @@ class RemoveDropIn(Operation):
 class EnableUnit(Operation):
     """Enable a systemd unit."""
 
-    type: ClassVar[str] = "enable_unit"
     step: ClassVar[Step] = Step.HOST
-    parameters: ClassVar[Mapping[str, str]] = {
-        "unit": "the systemd unit",
-        "enabled": "its state now, in systemd's words",
-    }
 
-    unit: str
-    enabled: str
+    unit: Annotated[str, "the systemd unit"]
+    enabled: Annotated[str, "its state now, in systemd's words"]
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the state before and after."""
@@ -143,21 +120,13 @@ class EnableUnit(Operation):
 class EnsureDirectory(Operation):
     """Create a directory, or set its owner and permissions."""
 
-    type: ClassVar[str] = "ensure_directory"
     step: ClassVar[Step] = Step.HOST
-    parameters: ClassVar[Mapping[str, str]] = {
-        "path": "absolute path",
-        "declared": "the path as declared, with ~ for the home of the login user",
-        "mode": "permissions, in octal",
-        "user": "owner",
-        "group": "group",
-    }
 
-    path: str
-    declared: str
-    mode: str
-    user: str
-    group: str
+    path: Annotated[str, "absolute path"]
+    declared: Annotated[str, "the path as declared, with ~ for the home of the login user"]
+    mode: Annotated[str, "permissions, in octal"]
+    user: Annotated[str, "owner"]
+    group: Annotated[str, "group"]
     seen: PathSeen = ABSENT
 
     def fields(self) -> tuple[FieldChange, ...]:
@@ -192,15 +161,10 @@ class ComparedOperation(Operation):
 class ApplyResource(ComparedOperation):
     """Make a declared resource of the host as declared."""
 
-    type: ClassVar[str] = "apply_resource"
     step: ClassVar[Step] = Step.HOST
-    parameters: ClassVar[Mapping[str, str]] = {
-        "resource": "kind of the resource",
-        "key": "which one of its kind",
-    }
 
-    resource: str
-    key: str
+    resource: Annotated[str, "kind of the resource"]
+    key: Annotated[str, "which one of its kind"]
     declared: Resource
 
 
@@ -208,15 +172,10 @@ class ApplyResource(ComparedOperation):
 class RevertResource(ComparedOperation):
     """Restore what a resource was before sparkfleet changed it: it is no longer declared."""
 
-    type: ClassVar[str] = "revert_resource"
     step: ClassVar[Step] = Step.HOST
-    parameters: ClassVar[Mapping[str, str]] = {
-        "resource": "kind of the resource",
-        "key": "which one of its kind",
-    }
 
-    resource: str
-    key: str
+    resource: Annotated[str, "kind of the resource"]
+    key: Annotated[str, "which one of its kind"]
 
     @property
     def id(self) -> str:
@@ -225,16 +184,12 @@ class RevertResource(ComparedOperation):
 
 
 @dataclass(frozen=True)
-class UserDeployOperation(Operation):
+class UserDeploy(Operation):
     """An operation of the fleet's own deploy file that would change something; pyinfra executes it."""
 
-    type: ClassVar[str] = "user_deploy"
     step: ClassVar[Step] = Step.USER_DEPLOY
-    parameters: ClassVar[Mapping[str, str]] = {
-        "name": "name of the pyinfra operation",
-    }
 
-    name: str
+    name: Annotated[str, "name of the pyinfra operation"]
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the operation's name."""
@@ -245,7 +200,6 @@ class UserDeployOperation(Operation):
 class ConfigureFabric(ComparedOperation):
     """Configure the fabric links, and restore them where a peer does not answer; or remove them."""
 
-    type: ClassVar[str] = "configure_fabric"
     step: ClassVar[Step] = Step.FABRIC
 
     request: FabricRequest
@@ -256,13 +210,9 @@ class FetchOperation(Operation):
     """Fetch an artifact while the running engine serves."""
 
     kind: ClassVar[ChangeKind] = ChangeKind.STAGE
-    parameters: ClassVar[Mapping[str, str]] = {
-        "key": "what identifies the artifact in the fleet",
-        "source": "where it comes from",
-    }
 
     artifact: Artifact
-    source: ArtifactSource = field(default=ArtifactSource(), kw_only=True)
+    source: Annotated[ArtifactSource, "where it comes from"] = field(default=ArtifactSource(), kw_only=True)
 
     @property
     def size(self) -> int:
@@ -270,7 +220,7 @@ class FetchOperation(Operation):
         return self.source.size or self.artifact.missing
 
     @property
-    def key(self) -> str:
+    def key(self) -> Annotated[str, "what identifies the artifact in the fleet"]:
         """Return what identifies the artifact in the fleet."""
         return self.artifact.key
 
@@ -298,14 +248,9 @@ class FetchOperation(Operation):
 class PullImage(FetchOperation):
     """Pull an image by digest, or copy it from another host."""
 
-    type: ClassVar[str] = "pull_image"
     step: ClassVar[Step] = Step.IMAGE
-    parameters: ClassVar[Mapping[str, str]] = {
-        **FetchOperation.parameters,
-        "image": "name and tag of the image",
-    }
 
-    image: str
+    image: Annotated[str, "name and tag of the image"]
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the image with amount and source."""
@@ -316,16 +261,10 @@ class PullImage(FetchOperation):
 class BuildImage(FetchOperation):
     """Build a derived image, or copy it from a host that has built it."""
 
-    type: ClassVar[str] = "build_image"
     step: ClassVar[Step] = Step.IMAGE
-    parameters: ClassVar[Mapping[str, str]] = {
-        **FetchOperation.parameters,
-        "image": "name of the image",
-        "packages": "Python packages that are added where the base image lacks them",
-    }
 
-    image: str
-    packages: tuple[str, ...]
+    image: Annotated[str, "name of the image"]
+    packages: Annotated[tuple[str, ...], "Python packages that are added where the base image lacks them"]
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the image with amount and source."""
@@ -347,24 +286,15 @@ class FileToFetch:
 class FetchWeights(FetchOperation):
     """Fetch the files of a model that are not present as locked."""
 
-    type: ClassVar[str] = "fetch_weights"
     step: ClassVar[Step] = Step.WEIGHTS
-    parameters: ClassVar[Mapping[str, str]] = {
-        **FetchOperation.parameters,
-        "repository": "the model's repository",
-        "revision": "commit",
-        "files": "files that are fetched",
-        "total": "number of files of the model",
-        "nothing_present": "whether the host has no file of this commit",
-    }
     LISTED: ClassVar[int] = 5
     """More differing files than this are counted instead of listed."""
 
-    repository: str
-    revision: str
-    files: tuple[FileToFetch, ...]
-    total: int
-    nothing_present: bool
+    repository: Annotated[str, "the model's repository"]
+    revision: Annotated[str, "commit"]
+    files: Annotated[tuple[FileToFetch, ...], "files that are fetched"]
+    total: Annotated[int, "number of files of the model"]
+    nothing_present: Annotated[bool, "whether the host has no file of this commit"]
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return one line for a whole repository, a line for each of a few files."""
@@ -389,39 +319,28 @@ class ServiceOperation(ComparedOperation):
     """A change of one service."""
 
     step: ClassVar[Step] = Step.SERVICE
-    parameters: ClassVar[Mapping[str, str]] = {
-        "service": "name of the service",
-    }
 
-    service: str
+    service: Annotated[str, "name of the service"]
 
 
 @dataclass(frozen=True)
 class RolloutOperation(ServiceOperation):
     """A change that stops or starts an engine: one rollout on the host, with rollback."""
 
-    parameters: ClassVar[Mapping[str, str]] = {
-        **ServiceOperation.parameters,
-        "replaces": "services that stop: itself when it runs, and undeclared ones",
-    }
     generation: Generation | None = field(default=None, kw_only=True)
     """What is started; None: nothing."""
-    replaces: tuple[str, ...] = field(default=(), kw_only=True)
+    replaces: Annotated[tuple[str, ...], "services that stop: itself when it runs, and undeclared ones"] = (
+        field(default=(), kw_only=True)
+    )
     expect: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
     """Container name -> id that the plan was computed from ("": none)."""
-    downtime_s: int | None = field(default=None, kw_only=True)
-
-    @property
-    def downtime(self) -> int | None:
-        """Return the seconds without service."""
-        return self.downtime_s
+    downtime: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
 class CreateService(RolloutOperation):
     """Start a service where none runs, through its gate."""
 
-    type: ClassVar[str] = "create_service"
     kind: ClassVar[ChangeKind] = ChangeKind.CREATE
 
 
@@ -429,7 +348,6 @@ class CreateService(RolloutOperation):
 class ReplaceService(RolloutOperation):
     """Replace a running service by a new generation, through its gate."""
 
-    type: ClassVar[str] = "replace_service"
     kind: ClassVar[ChangeKind] = ChangeKind.RECREATE
 
 
@@ -437,7 +355,6 @@ class ReplaceService(RolloutOperation):
 class RemoveService(RolloutOperation):
     """Stop and remove a service that is no longer declared."""
 
-    type: ClassVar[str] = "remove_service"
     kind: ClassVar[ChangeKind] = ChangeKind.REMOVE
 
 
@@ -445,7 +362,6 @@ class RemoveService(RolloutOperation):
 class UpdateService(ServiceOperation):
     """Update unit, gate settings and record of a service; its engine continues to run."""
 
-    type: ClassVar[str] = "update_service"
     kind: ClassVar[ChangeKind] = ChangeKind.UPDATE
 
     generation: Generation
@@ -455,20 +371,13 @@ class UpdateService(ServiceOperation):
 class VerifyWeights(Operation):
     """Hash model files whose content is not known in their present state."""
 
-    type: ClassVar[str] = "verify_weights"
     step: ClassVar[Step] = Step.VERIFY
     kind: ClassVar[ChangeKind] = ChangeKind.VERIFY
-    parameters: ClassVar[Mapping[str, str]] = {
-        "repository": "the model's repository",
-        "revision": "commit",
-        "files": "number of files to read",
-        "bytes": "bytes to read",
-    }
 
-    repository: str
-    revision: str
-    files: int
-    bytes: int
+    repository: Annotated[str, "the model's repository"]
+    revision: Annotated[str, "commit"]
+    files: Annotated[int, "number of files to read"]
+    bytes: Annotated[int, "bytes to read"]
     weights: Weights
     wrong: tuple[str, ...] = ()
     """Files that are known not to be as locked, without reading."""
@@ -488,7 +397,7 @@ class VerifyWeights(Operation):
 
 
 OPERATIONS: tuple[type[Operation], ...] = (
-    UserDeployOperation,
+    UserDeploy,
     InstallPackages,
     WriteFile,
     RemoveDropIn,

@@ -14,7 +14,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.json_schema import schema
 from sparkfleet.plan.model import ChangeSet, HostPlan, Plan
-from sparkfleet.plan.operations import OPERATIONS, UserDeployOperation
+from sparkfleet.plan.operations import OPERATIONS, UserDeploy
 from tests.unit.fleet.operations.test_labels import plans
 from tests.unit.plan.test_report import fleet
 
@@ -32,7 +32,7 @@ def test_the_schema_is_valid_and_the_published_one() -> None:
 
 
 def test_plans_with_every_type_of_operation_are_valid() -> None:
-    user = HostPlan("spark-01", (ChangeSet("user_deploy.py", (UserDeployOperation("Files"),)),))
+    user = HostPlan("spark-01", (ChangeSet("user_deploy.py", (UserDeploy("Files"),)),))
     hosts = (*(plan for _, plan in plans()), user)
     found = document(Plan(hosts))
     VALIDATOR.validate(found)

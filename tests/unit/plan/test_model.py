@@ -12,7 +12,7 @@ from tests.unit.plan.nano import HOST, NANO
 def test_a_run_of_some_steps_shows_only_what_it_does() -> None:
     pull = PullImage(Artifact(ArtifactType.IMAGE, "vllm@1", complete=False, missing=5), "vllm")
     flag = FieldChange(Action.CHANGE, "flag", "--max-model-len", "1", "2")
-    rollout = ReplaceService("nano", changes=(flag,), replaces=("old",), downtime_s=90)
+    rollout = ReplaceService("nano", changes=(flag,), replaces=("old",), downtime=90)
     update = UpdateService("tiny", fake_spark.generation_of(HOST, NANO), changes=(flag,))
     memory = Note(Step.SERVICE, "memory", text="fits")
     folder = EnsureDirectory("/home/u/vllm", "~/vllm", "0755", "u", "u")

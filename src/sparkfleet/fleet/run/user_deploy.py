@@ -15,7 +15,7 @@ from pyinfra.context import ctx_host
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.model import ChangeSet, HostPlan, Step
-from sparkfleet.plan.operations import UserDeployOperation
+from sparkfleet.plan.operations import UserDeploy
 
 NAME = "user_deploy.py"
 
@@ -61,7 +61,7 @@ def prepare(state: State, host: PyinfraHost, path: Path) -> ChangeSet | Diagnost
             hint="see above",
             code="user-deploy-failed",
         )
-    return ChangeSet(NAME, tuple(UserDeployOperation(name) for name in changed)) if changed else None
+    return ChangeSet(NAME, tuple(UserDeploy(name) for name in changed)) if changed else None
 
 
 def _run(state: State, path: Path) -> None:

@@ -22,7 +22,7 @@ from sparkfleet.fleet.run.progress import Board
 from sparkfleet.fleet.staging import downloads
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import FieldChange, HostPlan, Note, Plan, Step
-from sparkfleet.plan.operations import OPERATIONS, UserDeployOperation
+from sparkfleet.plan.operations import OPERATIONS, UserDeploy
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.verification import verify_plan
 from sparkfleet.probe.observed import Items, Observed, User
@@ -143,7 +143,7 @@ class _Run:
 def test_a_run_does_the_same_whatever_the_report_calls_things(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = _Run(monkeypatch)
     report = plain.execute()
-    assert plain.types == set(OPERATIONS) - {UserDeployOperation}
+    assert plain.types == set(OPERATIONS) - {UserDeploy}
 
     def scramble(described: type) -> None:
         original: Any = vars(described)["__init__"]
