@@ -107,7 +107,7 @@ def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> StageResult | Diag
     spec, observed = fleet.seen[plan.host]
     assert isinstance(observed, Observed)  # noqa: S101  (a plan with items was made of it)
     if has_other_programs(observed):
-        host.write_files(connection, host_changes.managed_files()[:1])
+        host.run_script(connection, host.script(host_changes.managed_files()[:1]))
     job = f"stage-prune-{uuid.uuid4().hex[:8]}"
     data = StageRequest(job, prune=request(spec, observed, plan.items))
     answer = remote.program(connection, "stage", data=data, timeout=60)

@@ -71,10 +71,9 @@ def _of_each(
         answers[host.name] = one(host)
 
     state, hosts = fleet_plan.on_each(inventory, limit, work, Pins.OPTIONAL)
-    reasons = fleet_run.of(state).unreachable
-    nothing = Diagnostic("", "it could not be reached", hint="see above", code="ssh-unreachable")
+    run = fleet_run.of(state)
     return [
-        answers[host.name] if host.name in answers else unreached(host.name, reasons.get(host.name, nothing))
+        answers[host.name] if host.name in answers else unreached(host.name, run.no_connection(host.name))
         for host in hosts
     ]
 

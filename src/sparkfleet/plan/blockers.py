@@ -20,13 +20,17 @@ def in_the_way(host: Host, service: Service, observed: Observed) -> Diagnostic |
 
 def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     """Return a diagnostic if the service needs the GPU, but containers have no access to it."""
-    if observed.toolkit or service.container.gpus != "all":
-        return None
+    missing = not observed.toolkit and service.container.gpus == "all"
+    return toolkit_missing(host.name) if missing else None
+
+
+def toolkit_missing(host: str) -> Diagnostic:
+    """Return the diagnostic of a host without NVIDIA container toolkit."""
     return Diagnostic(
-        f"{host.name}: GPU",
+        f"{host}: GPU",
         "neither the NVIDIA container toolkit nor a CDI file was found",
         "NVIDIA container toolkit, for `docker run --gpus all`",
-        f"on {host.name}: sudo apt-get install nvidia-container-toolkit, and restart docker when nothing "
+        f"on {host}: sudo apt-get install nvidia-container-toolkit, and restart docker when nothing "
         "serves; or declare `prepare: {docker: install}`",
         code="gpu-toolkit-missing",
     )
@@ -35,17 +39,18 @@ def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic |
 def read_only(host: Host, observed: Observed) -> Diagnostic | None:
     """Return the directories of sparkfleet whose file system is mounted read-only."""
     locked = dict.fromkeys(disk.path for disk in observed.disks.values() if disk.read_only)
-    diagnostics = (
-        Diagnostic(
-            f"{host.name}: {path}",
-            "the file system is mounted read-only",
-            "a writable file system",
-            f"on {host.name}: sudo dmesg | tail; sudo mount -o remount,rw $(findmnt -no TARGET -T {path})",
-            code="filesystem-read-only",
-        )
-        for path in locked
+    return combine(*(mounted_read_only(host.name, path) for path in locked))
+
+
+def mounted_read_only(host: str, path: str) -> Diagnostic:
+    """Return the diagnostic of a directory that cannot be written."""
+    return Diagnostic(
+        f"{host}: {path}",
+        "the file system is mounted read-only",
+        "a writable file system",
+        f"on {host}: sudo dmesg | tail; sudo mount -o remount,rw $(findmnt -no TARGET -T {path})",
+        code="filesystem-read-only",
     )
-    return combine(*diagnostics)
 
 
 def not_managed(host: Host, services: Iterable[str], observed: Observed) -> Diagnostic | None:

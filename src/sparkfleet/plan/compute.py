@@ -33,10 +33,9 @@ from sparkfleet.plan.operations import (
     UpdateService,
 )
 from sparkfleet.plan.service_changes import Baseline
+from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observed import ContainerSeen, Items, Observed, WithoutDocker
-
-MIB_IN_GIB = 1024
 
 
 def probe_request(host: Host) -> ProbeRequest:
@@ -137,10 +136,8 @@ def _services(host: Host, observed: Observed) -> list[ChangeSet]:
 
 
 def _services_present(observed: Observed) -> set[str]:
-    units = {name.removeprefix("sparkfleet-").removesuffix(".service") for name in observed.units}
-    return (set(observed.owned()) | units) - {
-        host_changes.RECOVER_UNIT[len("sparkfleet-") : -len(".service")]
-    }
+    units = observed.units.keys() - {host_changes.RECOVER_UNIT}
+    return set(observed.owned()) | {name[len("sparkfleet-") : -len(".service")] for name in units}
 
 
 def _recreated(host: Host, observed: Observed) -> ChangeSet | None:

@@ -9,9 +9,8 @@ from typing import Any
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import LABEL_GENERATION
 from sparkfleet.onhost.state.units import unit_name
+from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.observed import ContainerSeen, Observed, WithoutDocker
-
-MIB_IN_GIB = 1024
 
 
 @dataclass(frozen=True)

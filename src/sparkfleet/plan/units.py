@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STEP = 1024
+STEP = MIB_IN_GIB = 1024
 SMALL = 90
 """Below this count, the smaller unit is used: 75 s, not 1 min."""
 

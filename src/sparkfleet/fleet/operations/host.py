@@ -32,9 +32,8 @@ def prepared() -> Generator[FunctionCommand, None, None]:
 
 def _prepare(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
     act.progress("host", f"executing {len(operations)} operations")
-    lines = script(operations)
-    if lines:
-        _run_script(act, lines)
+    if lines := script(operations):
+        run_script(act.host, lines)
     resource_request.apply(act, operations)
 
 
@@ -85,29 +84,17 @@ def _unit(operation: Operation) -> str:
     return operation.unit if isinstance(operation, WriteFile | RemoveDropIn | EnableUnit) else ""
 
 
-def _run_script(act: executor.RunContext, lines: list[str]) -> None:
-    stdin = "\n".join([*START, *lines]) + "\n"
-    answer = remote.run(act.host, ("/bin/sh", "-s"), stdin=stdin, timeout=120)
+def run_script(host: PyinfraHost, lines: Sequence[str]) -> None:
+    """Run shell lines as root. Raise FailedError when one fails."""
+    answer = remote.run(host, ("/bin/sh", "-s"), stdin="\n".join([*START, *lines]) + "\n")
     if not answer.ok:
         errors = answer.err.strip().splitlines()
         raise executor.FailedError(
             Diagnostic(
-                act.host.name,
+                host.name,
                 f"preparing the host failed: {errors[-1] if errors else 'no message'}",
                 "a writable file system",
-                f"on {act.host.name}: df -h /usr/local /var/lib; mount | grep 'ro,'; then run again",
+                f"on {host.name}: df -h /usr/local /var/lib; mount | grep 'ro,'; then run again",
                 code="host-change-failed",
-            )
-        )
-
-
-def write_files(host: PyinfraHost, files: Sequence[WriteFile]) -> None:
-    """Write files of sparkfleet, each atomically. Raise FailedError where that does not work."""
-    answer = remote.run(host, ("/bin/sh", "-s"), stdin="\n".join([*START, *script(files)]) + "\n")
-    if not answer.ok:
-        found = f"the programs of sparkfleet could not be written: {answer.err.strip()[-300:]}"
-        raise executor.FailedError(
-            Diagnostic(
-                host.name, found, "a writable file system", "df -h /usr/local", code="host-change-failed"
             )
         )

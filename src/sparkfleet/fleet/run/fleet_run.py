@@ -86,6 +86,11 @@ class FleetRun:
     closing: bool = True
     """Whether failures are printed at the end: not for a plan, whose report has them."""
 
+    def no_connection(self, name: str) -> Diagnostic:
+        """Return why a host was not reached."""
+        unnamed = Diagnostic(name, "it could not be reached", hint="see above", code="ssh-unreachable")
+        return self.unreachable.get(name, unnamed)
+
 
 def of(state: State) -> FleetRun:
     """Return the run that belongs to a pyinfra state, made on first use."""
@@ -191,10 +196,7 @@ def whole_plan(state: State) -> Plan:
     for host in state.inventory:
         if not state.is_host_in_limit(host):
             continue
-        reason = run.unreachable.get(host.name) or Diagnostic(
-            host.name, "it could not be reached", hint="see above", code="ssh-unreachable"
-        )
-        plans.append(run.plans.get(host.name) or HostPlan(host.name, unknown=reason))
+        plans.append(run.plans.get(host.name) or HostPlan(host.name, unknown=run.no_connection(host.name)))
     return Plan(tuple(plans))
 
 

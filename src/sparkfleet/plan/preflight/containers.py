@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sparkfleet.config.resolved import Host
-from sparkfleet.plan import staging
+from sparkfleet.contract.diagnostic import Severity
+from sparkfleet.plan import blockers, staging
 from sparkfleet.plan.model import FieldChange
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import INCOMPLETE, Check, failed, incomplete, of, warned
@@ -25,7 +27,7 @@ def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     """Yield the rows."""
     yield from _engine(seen.engine)
     yield _toolkit(host, seen)
-    yield from _writable(seen)
+    yield from _writable(host, seen)
     yield from _disks(host, seen)
 
 
@@ -60,25 +62,14 @@ def _toolkit(host: Host, seen: PreflightSeen) -> Check:
     if seen.toolkit:
         return Check(name, ", ".join(seen.toolkit))
     is_declared = any(service.container.gpus == "all" for service in host.services)
-    return (failed if is_declared else warned)(
-        name,
-        "neither the toolkit nor a CDI file was found",
-        "NVIDIA container toolkit, for GPU access in containers",
-        "sudo apt-get install nvidia-container-toolkit",
-        code="gpu-toolkit-missing",
-    )
+    severity = Severity.ERROR if is_declared else Severity.WARNING
+    return of(name, replace(blockers.toolkit_missing(host.name), severity=severity))
 
 
-def _writable(seen: PreflightSeen) -> Iterator[Check]:
+def _writable(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     locked = {disk.path for disk in seen.disks.values() if isinstance(disk, Disk) and disk.read_only}
     for path in sorted(locked):
-        yield failed(
-            f"{path} writable",
-            "mounted read-only",
-            "a writable file system",
-            f"sudo dmesg | grep -i remount; sudo mount -o remount,rw $(findmnt -no TARGET -T {path})",
-            code="filesystem-read-only",
-        )
+        yield of(f"{path} writable", blockers.mounted_read_only(host.name, path))
 
 
 def _disks(host: Host, seen: PreflightSeen) -> Iterator[Check]:

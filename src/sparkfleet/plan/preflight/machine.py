@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sparkfleet.config.resolved import Host, ImageRef
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
+from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.observed import Observed, sudo_diagnostic
 from sparkfleet.probe.preflight import Clock, Gpu, PreflightSeen, System, Unread
 
@@ -18,7 +19,6 @@ GB10 = "12.1"
 SKEW_WARN_S = 5
 SKEW_FAIL_S = 300
 """From this skew on, certificates and tokens fail."""
-MIB_IN_GIB = 1024
 SWAP_USED_MIB = 1024
 """More used swap than this slows the engine down."""
 
