@@ -9,5 +9,5 @@ from sparkfleet.plan.model import Step
 
 plan.show(Step.DOCKER, Step.HOST, Step.FABRIC)
 
-host.prepared(name="Host: Docker, programs, valve and directories")
-fabric.linked(name="Fabric: links to the other Sparks")
+host.prepare(name="Host: Docker, programs, valve and directories")
+fabric.configure(name="Fabric: links to the other Sparks")

@@ -9,4 +9,4 @@ from sparkfleet.plan.model import Step
 
 plan.show(Step.USER_DEPLOY, Step.DOCKER, Step.HOST)
 
-host.prepared(name="Host: Docker, programs, valve and directories")
+host.prepare(name="Host: Docker, programs, valve and directories")

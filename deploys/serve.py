@@ -8,8 +8,8 @@ from sparkfleet.fleet.operations import fabric, host, image, plan, service, weig
 
 plan.show()
 
-host.prepared(name="Host: Docker, programs, valve and directories")
-fabric.linked(name="Fabric: links to the other Sparks")
-image.present(name="Images: pull by digest")
-weights.complete(name="Weights: download the locked commits")
-service.served(name="Services: roll out, each through its readiness gate")
+host.prepare(name="Host: Docker, programs, valve and directories")
+fabric.configure(name="Fabric: links to the other Sparks")
+image.fetch(name="Images: pull by digest")
+weights.fetch(name="Weights: download the locked commits")
+service.roll_out(name="Services: roll out, each through its readiness gate")

@@ -9,6 +9,6 @@ from sparkfleet.plan.model import Step
 
 plan.show(Step.USER_DEPLOY, Step.DOCKER, Step.HOST, Step.IMAGE, Step.WEIGHTS)
 
-host.prepared(name="Host: Docker, programs, valve and directories")
-image.present(name="Images: pull by digest")
-weights.complete(name="Weights: download the locked commits")
+host.prepare(name="Host: Docker, programs, valve and directories")
+image.fetch(name="Images: pull by digest")
+weights.fetch(name="Weights: download the locked commits")

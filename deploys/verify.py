@@ -1,9 +1,8 @@
-"""Every model file of every Spark has the content that the lock file says: read and hashed where that is not
-known.
+"""Verify every model file of every Spark against the hashes in the lock file.
 
-pyinfra inventories/lab.py deploys/verify.py --dry                      # what is wrong, what would be read
-pyinfra inventories/lab.py deploys/verify.py                            # read and hash; engines keep serving
-pyinfra inventories/lab.py deploys/verify.py --data verify_again=yes    # read all of it once more
+pyinfra inventories/lab.py deploys/verify.py --dry                      # wrong files, and files to read
+pyinfra inventories/lab.py deploys/verify.py                            # read and hash what is not verified
+pyinfra inventories/lab.py deploys/verify.py --data verify_again=yes    # read all files again
 """
 
 from sparkfleet.fleet.operations import host, plan, verification
@@ -11,5 +10,5 @@ from sparkfleet.plan.model import Step
 
 plan.show(Step.HOST, Step.VERIFY)
 
-host.prepared(name="Programs")
-verification.hashed(name="Models: verify files by hash")
+host.prepare(name="Programs")
+verification.verify(name="Models: verify files by hash")

@@ -92,7 +92,7 @@ def _taken(host: Host, name: str, service: str, observed: Observed) -> Diagnosti
         return None
     return Diagnostic(
         f"{host.name}: container {name}",
-        f"a container of this name that is not managed by sparkfleet; a rollout of {service} needs the name",
+        f"a container of this name that does not belong to {service}; a rollout of {service} needs the name",
         "a free container name",
         f"on {host.name}: docker rename {name} {name}-by-hand (or remove it)",
         code="container-name-taken",

@@ -53,7 +53,8 @@ class PathSeen:
     mode: str = ""
     user: str = ""
     group: str = ""
-    size: int = 0
+    size: int = field(default=0, compare=False)
+    """Bytes; of a directory they change with its content, which is no reason for another plan."""
     sha256: str = ""
 
 

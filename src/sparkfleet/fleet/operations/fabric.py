@@ -29,7 +29,7 @@ FOLLOW_S = 2
 
 
 @operation()
-def linked() -> Generator[FunctionCommand, None, None]:
+def configure() -> Generator[FunctionCommand, None, None]:
     """Configure the fabric links; revert everything if a peer does not answer."""
     yield from executor.commands(state, host, Step.FABRIC, _link)
 

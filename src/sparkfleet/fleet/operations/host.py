@@ -24,7 +24,7 @@ START = ("set -eu", "umask 022")
 
 
 @operation()
-def prepared() -> Generator[FunctionCommand, None, None]:
+def prepare() -> Generator[FunctionCommand, None, None]:
     """Install Docker where declared; write programs, valve and recovery unit; create the directories."""
     yield from executor.commands(state, host, Step.DOCKER, docker_install.install)
     yield from executor.commands(state, host, Step.HOST, _prepare)

@@ -14,6 +14,6 @@ from sparkfleet.plan.model import Step
 
 
 @operation()
-def present() -> Generator[FunctionCommand, None, None]:
+def fetch() -> Generator[FunctionCommand, None, None]:
     """Pull, build or copy missing images."""
     yield from executor.commands(state, host, Step.IMAGE, downloads.fetch_all)

@@ -41,7 +41,7 @@ from sparkfleet.plan.units import duration
 
 
 @operation()
-def served() -> Generator[FunctionCommand, None, None]:
+def roll_out() -> Generator[FunctionCommand, None, None]:
     """Roll out every service of the plan, or leave its previous generation serving."""
     yield from executor.commands(state, host, Step.SERVICE, _execute_all)
 

@@ -21,7 +21,7 @@ from sparkfleet.plan.operations import VerifyWeights
 
 
 @operation()
-def hashed() -> Generator[FunctionCommand, None, None]:
+def verify() -> Generator[FunctionCommand, None, None]:
     """Hash files that were not hashed in their present state; fail if one differs from the lock file."""
     yield from executor.commands(state, host, Step.VERIFY, _verify)
 

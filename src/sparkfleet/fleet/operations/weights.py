@@ -14,6 +14,6 @@ from sparkfleet.plan.model import Step
 
 
 @operation()
-def complete() -> Generator[FunctionCommand, None, None]:
+def fetch() -> Generator[FunctionCommand, None, None]:
     """Download missing or incomplete files, or copy them from a host that has them."""
     yield from executor.commands(state, host, Step.WEIGHTS, downloads.fetch_all)

@@ -12,9 +12,11 @@ from sparkfleet.config.resolved import Host, Prepare
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import HostPlan
-from sparkfleet.probe.observed import Items
+from sparkfleet.probe.observed import Items, PathSeen
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark
+from tests.unit.plan.nano import HOST as NANO_HOST
+from tests.unit.plan.nano import THERE
 
 DAY_S = 86400
 CACHES = Resource("compile_caches", "/cache", (("max_age_days", "40"),))
@@ -41,6 +43,17 @@ def test_a_plan_stays_valid_when_only_the_age_in_its_notes_has_changed(
     before, after = (plan(50 * DAY_S + seconds, aaaaaaaaaaaa=1) for seconds in (-1, 0))
     assert before != after
     begin(monkeypatch, before, after)
+
+
+def test_a_plan_stays_valid_when_a_file_was_added_to_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (
+        replace(
+            THERE, paths={**THERE.paths, "~/vllm": PathSeen("directory", "0700", "nvidia", "nvidia", size)}
+        )
+        for size in (4096, 8192)
+    )
+    assert host_plan(NANO_HOST, first).change_sets
+    begin(monkeypatch, host_plan(NANO_HOST, first), host_plan(NANO_HOST, second))
 
 
 def test_a_plan_is_stale_when_it_would_remove_more_than_was_shown(monkeypatch: pytest.MonkeyPatch) -> None:
