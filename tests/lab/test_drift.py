@@ -88,7 +88,7 @@ IN_THE_WAY: Mapping[str, tuple[str, str, str]] = {
     "a foreign container with the candidate's name": (
         "docker create --name nano.next --entrypoint true $(docker inspect -f '{{.Image}}' nano)",
         "docker rm nano.next",
-        "container nano.next: a container of this name that does not belong to nano",
+        "container nano.next: a container of this name that is not managed by sparkfleet",
     ),
     "a masked unit": (
         f"mv /etc/systemd/system/{UNIT} /root/ && systemctl mask -q {UNIT}",

@@ -267,6 +267,9 @@ PLAN = {
     "container-renamed": Code(
         "The service's container was renamed by hand.", "Rename it back with `docker rename`."
     ),
+    "device-missing": Code(
+        "A declared device does not exist on the host.", "Correct `devices:` of the service."
+    ),
     "disk-full": Code(
         "A file system has too little room for images and models.", "Free space, or run `sparkfleet prune`."
     ),

@@ -7,15 +7,10 @@ from collections.abc import Iterable
 from sparkfleet.config.resolved import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.onhost.state import units
-from sparkfleet.probe.observed import ContainerSeen, Observed
+from sparkfleet.probe.observed import ContainerSeen, Observed, PathSeen
 
 ROLLOUT_SUFFIXES = (".next", ".old")
-"""Names of a service's containers during a rollout: the candidate, and the replaced one."""
-
-
-def in_the_way(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
-    """Return what occupies a service's name and port; None if both are free or its own."""
-    return combine(_name_owner(host, service, observed), _port_owner(host, service, observed))
+"""Of the names of a service's containers during a rollout: the candidate, and the replaced one."""
 
 
 def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
@@ -57,7 +52,7 @@ def not_managed(host: Host, services: Iterable[str], observed: Observed) -> Diag
     """Return units, and containers with names that a rollout needs, that sparkfleet does not manage."""
     found: list[Diagnostic | None] = []
     for service in services:
-        names = (f"{service}{suffix}" for suffix in ROLLOUT_SUFFIXES)
+        names = (f"{service}{suffix}" for suffix in ("", *ROLLOUT_SUFFIXES))
         found += [
             not_managed_unit(host, service, observed),
             *(_taken(host, n, service, observed) for n in names),
@@ -90,30 +85,43 @@ def _taken(host: Host, name: str, service: str, observed: Observed) -> Diagnosti
     container = observed.container(name)
     if container is None or container.service == service:
         return None
+    owner = (
+        f"belongs to the service {container.service}" if container.service else "is not managed by sparkfleet"
+    )
+    rename = "or choose another `name:` in the host file" if name == service else "a rollout needs its name"
     return Diagnostic(
         f"{host.name}: container {name}",
-        f"a container of this name that does not belong to {service}; a rollout of {service} needs the name",
+        f"a container of this name that {owner}",
         "a free container name",
-        f"on {host.name}: docker rename {name} {name}-by-hand (or remove it)",
+        f"on {host.name}: docker rename {name} {name}-by-hand (or remove it); {rename}",
         code="container-name-taken",
     )
 
 
-def _name_owner(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
-    same_name = observed.container(service.name)
-    if same_name is not None and not same_name.service:
-        return Diagnostic(
-            f"{host.name}: container {service.name}",
-            "a container of this name that is not managed by sparkfleet",
-            "a free container name",
-            f"on {host.name}: docker rename {service.name} {service.name}-by-hand (or remove it); "
-            "or choose another `name:` in the host file",
-            code="container-name-taken",
+def missing_devices(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+    """Return the declared devices of a service that the host does not have."""
+    paths = (path for path in devices(service) if observed.paths.get(path) == PathSeen("absent"))
+    return combine(
+        *(
+            Diagnostic(
+                f"{host.name}: {path}",
+                f"the device does not exist, and {service.name} declares it",
+                "a device of the host",
+                "correct `devices:` of the service",
+                code="device-missing",
+            )
+            for path in paths
         )
-    return None
+    )
 
 
-def _port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+def devices(service: Service) -> tuple[str, ...]:
+    """Return the paths on the host of a service's devices."""
+    return tuple(one.partition(":")[0] for one in service.container.devices)
+
+
+def port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+    """Return what occupies a service's port; None if it is free or the service's own."""
     where, remedy = f"{host.name}: port {service.port}", "or choose another `port:` in the host file"
     for container in observed.containers:
         if not container.service and container.running and service.port in container.ports:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from sparkfleet import engines
 from sparkfleet.config.resolved import Host, Service
@@ -40,11 +41,12 @@ from sparkfleet.probe.observed import ContainerSeen, Items, Observed, WithoutDoc
 
 def probe_request(host: Host) -> ProbeRequest:
     """Return what the probe must observe to plan this host."""
+    devices = dict.fromkeys(one for service in host.services for one in blockers.devices(service))
     return ProbeRequest(
         services=tuple(service.name for service in host.services),
         images=tuple(dict.fromkeys(name for s in host.services for name in s.image.names)),
         weights=tuple(dict.fromkeys((w.repo, w.revision) for s in host.services for w in s.repositories)),
-        paths=(*host_changes.watched_paths(host), *fabric_changes.watched_paths(host)),
+        paths=(*host_changes.watched_paths(host), *fabric_changes.watched_paths(host), *devices),
         ports=tuple(service.port for service in host.services),
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,
@@ -192,48 +194,47 @@ def _service(
         own_services = tuple(own_service if one is service else one for one in host.services)
         host, service = replace(host, services=own_services), own_service
     own = observed.owned().get(service.name)
-    diagnostic = blockers.in_the_way(host, service, observed)
-    fetched = staging.operations(service, observed)
-    notes = staging.notes(service, observed)
+    fetched, notes = staging.operations(service, observed), staging.notes(service, observed)
     record = observed.generations.get(service.name, {})
-    if recreate or own is None or not own.running or _needs_another(host, service, generation, observed):
+    obstacles = [blockers.port_owner(host, service, observed), blockers.read_only(host, observed)]
+    operations: tuple[Operation, ...]
+    rollout = (
+        recreate or own is None or not own.running or _needs_another(host, service, generation, observed)
+    )
+    if rollout:
         operation, title, new_input = _rollout(host, service, generation, observed, orphans)
-        if member is not None:
-            diagnostic = combine(diagnostic, render.obstacles(host, member, observed.fabric))
+        operations = (*fetched, operation)
         total_gib = observed.memory_total_mib / MIB_IN_GIB
         measured = calibration.measured(service, record, total_gib)
         findings = lint.findings(service, host, total_gib=total_gib, measured=measured)
-        if new_input:  # not for input that the host served already
-            diagnostic = combine(diagnostic, lint.first_error(service, findings))
-        touched = dict.fromkeys((service.name, *operation.replaces))
-        diagnostic = combine(
-            diagnostic,
-            blockers.no_toolkit(host, service, observed),
-            blockers.not_managed(host, touched, observed),
-        )
-        operations: tuple[Operation, ...] = (*fetched, operation)
         notes += [*_memory(service, host, total_gib, measured), *_warnings(service, findings)]
+        obstacles += [
+            render.obstacles(host, member, observed.fabric) if member else None,
+            lint.first_error(service, findings) if new_input else None,  # never for what served already
+            blockers.no_toolkit(host, service, observed),
+            blockers.not_managed(host, dict.fromkeys((service.name, *operation.replaces)), observed),
+            blockers.missing_devices(host, service, observed),
+        ]
     else:
-        unit = service_changes.unit_changes(generation, observed.units.get(generation.unit_name), own.running)
-        gate = service_changes.gate_changes(generation.gate, record)
-        changes = (*unit, *gate, *records.missing_record(generation, record))
-        update = UpdateService(service.name, records.live_generation(generation, record), changes=changes)
-        operations = (*fetched, update) if changes else tuple(fetched)
-        title = service.name
+        title, update = service.name, _update(generation, observed, record)
+        operations = (*fetched, *update)
         if not operations:
             return None
-        if changes:
-            diagnostic = combine(diagnostic, blockers.not_managed_unit(host, service.name, observed))
-    return ChangeSet(
-        service.name,
-        operations,
-        title,
-        tuple(notes),
-        combine(
-            diagnostic, blockers.read_only(host, observed), staging.disk_diagnostic(host, service, observed)
-        ),
-        member.cluster if member else "",
+        obstacles += [blockers.not_managed_unit(host, service.name, observed)] if update else []
+    obstacles.append(staging.disk_diagnostic(host, service, observed, rollout=rollout))
+    cluster = member.cluster if member else ""
+    return ChangeSet(service.name, operations, title, tuple(notes), combine(*obstacles), cluster)
+
+
+def _update(desired: Generation, observed: Observed, record: Mapping[str, Any]) -> list[UpdateService]:
+    """Return the change of a running service that keeps its container; nothing without one."""
+    changes = (
+        *service_changes.unit_changes(desired, observed.units.get(desired.unit_name), running=True),
+        *service_changes.gate_changes(desired.gate, record),
+        *records.missing_record(desired, record),
     )
+    live = records.live_generation(desired, record)
+    return [UpdateService(desired.service, live, changes=changes)] if changes else []
 
 
 def desired_generation(host: Host, service: Service, observed: Observed) -> tuple[Service, Generation]:

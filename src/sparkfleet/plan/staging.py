@@ -9,6 +9,7 @@ from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile, Weig
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost.artifacts.fetch.rates import COPY, DOWNLOAD, PULL
 from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
+from sparkfleet.onhost.rollout.checks import RUNTIME_MIB
 from sparkfleet.plan.artifacts import Artifact, ArtifactType
 from sparkfleet.plan.model import Note, Step
 from sparkfleet.plan.operations import BuildImage, FetchOperation, FetchWeights, FileToFetch, PullImage
@@ -154,7 +155,7 @@ def weights_operation(weights: Weights, observed: Observed) -> FetchWeights | No
 
 _DISKS = {
     "models": ("weights", "or put models_dir on another disk"),
-    "docker": ("image", "docker image prune"),
+    "docker": ("image and container", "docker image prune"),
     "state": ("the journal of a rollout", "free some space"),
 }
 """File system -> what sparkfleet stores on it, and how to free space there."""
@@ -166,12 +167,18 @@ def _prunable(host: Host, observed: Observed, names: list[str]) -> list[str]:
     return [f"sparkfleet prune INVENTORY (at most {size(count)} that sparkfleet fetched)"] if count else []
 
 
-def disk_diagnostic(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
-    """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do."""
+def disk_diagnostic(
+    host: Host, service: Service, observed: Observed, *, rollout: bool = False
+) -> Diagnostic | None:
+    """Return why image and weights will not fit on the Spark's disks, with the bytes; None when they do.
+
+    ``rollout``: a container is created, too.
+    """
     missing = (wrong_files(weights, observed) for weights in service.repositories)
     needed = {"models": sum(file.size for files in missing for file, _ in files.values())}
-    if present_image(service.image, observed) is None:
-        needed["docker"] = image_artifact(service.image, observed).missing * UNPACK_FACTOR
+    missing_image = image_artifact(service.image, observed).missing
+    if rollout or present_image(service.image, observed) is None:
+        needed["docker"] = missing_image * UNPACK_FACTOR + rollout * (RUNTIME_MIB << 20)
     needed["state"] = 0
     need: dict[tuple[int, int], list[str]] = {}
     for name in needed:

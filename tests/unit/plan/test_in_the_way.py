@@ -75,7 +75,7 @@ def test_weights_that_do_not_fit_on_the_disk_block_before_anything_stops() -> No
     plan = host_plan(HOST, replace(fresh, disks=dict.fromkeys(fresh.disks, small)))
     blocked = plan.change_sets[-1].blocked
     assert blocked is not None
-    found = "1.0 GiB free, 45.1 GiB needed for nano (weights, image, the journal of a rollout)"
+    found = "1.0 GiB free, 45.6 GiB needed for nano (weights, image and container, the journal of a rollout)"
     assert found in blocked.message
 
 

@@ -10,9 +10,9 @@ import pytest
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import blockers
-from sparkfleet.plan.compute import host_plan
+from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState
-from sparkfleet.probe.observed import ContainerSeen, Observed, UnitSeen
+from sparkfleet.probe.observed import ContainerSeen, Disk, Observed, PathSeen, UnitSeen
 from sparkfleet.runtimes.docker.onhost.driver import SUFFIXES
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST, NANO, THERE, foreign, only_entry, rows, with_service
@@ -89,6 +89,33 @@ def test_a_unit_of_such_a_name_beside_no_service_is_not_removed() -> None:
     )
     (found,) = blocked(host_plan(Host("spark-01"), seen))
     assert found.code == "unit-not-managed"
+
+
+def test_a_container_of_the_services_name_that_belongs_to_another_service_blocks_it() -> None:
+    seen = replace(fake_spark.fresh(HOST), containers=(foreign(name="nano", service="tiny", state="exited"),))
+    (found,) = blocked(host_plan(HOST, seen))
+    assert found.message == "a container of this name that belongs to the service tiny"
+
+
+@pytest.mark.provokes("device-missing")
+def test_a_device_that_the_host_lacks_blocks_the_rollout() -> None:
+    declared = with_service(
+        container=replace(NANO.container, devices=("/dev/nothing:/dev/x:rw", "/dev/fuse"))
+    )
+    assert {"/dev/nothing", "/dev/fuse"} <= set(probe_request(declared).paths)
+    seen = replace(
+        THERE, paths={**THERE.paths, "/dev/nothing": PathSeen("absent"), "/dev/fuse": PathSeen("other")}
+    )
+    (found,) = blocked(host_plan(declared, seen))
+    assert (found.code, found.location) == ("device-missing", "spark-01: /dev/nothing")
+
+
+def test_a_rollout_needs_space_for_its_container_and_an_update_does_not() -> None:
+    disks = {**THERE.disks, "docker": Disk("/var/lib/docker", 1 << 40, 300 << 20)}
+    seen = replace(THERE, disks=disks)
+    (found,) = blocked(host_plan(CHANGED, seen))
+    assert (found.code, "576 MiB needed" in found.message) == ("disk-full", True)
+    assert host_plan(GATE, seen).state is HostState.CHANGE
 
 
 A, B, C = (replace(NANO, name=name, port=port) for name, port in (("a", 8000), ("b", 8001), ("c", 8002)))
