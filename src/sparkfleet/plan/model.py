@@ -6,6 +6,7 @@ report and in JSON; nothing reads them to decide what to do.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import re
@@ -270,7 +271,7 @@ class HostPlan:
     @property
     def fingerprint(self) -> str:
         """Return the SHA-256 of the effects: equal means that the same is changed."""
-        return hashlib.sha256(repr(self.effects()).encode()).hexdigest()
+        return hashlib.sha256(repr(_compared(self.effects())).encode()).hexdigest()
 
     def ready(self, step: Step) -> tuple[ChangeSet, ...]:
         """Return the change sets that have operations in a step and are not blocked."""
@@ -279,6 +280,14 @@ class HostPlan:
     def operations(self, step: Step) -> tuple[Operation, ...]:
         """Return the operations of a step that are not blocked."""
         return tuple(operation for one in self.ready(step) for operation in one.of_step(step))
+
+
+def _compared(value: object) -> object:
+    """Return a value with only the compared fields of its dataclasses, without large contents."""
+    if dataclasses.is_dataclass(value):
+        names = [one.name for one in dataclasses.fields(value) if one.compare and one.repr]
+        return (type(value).__name__, [_compared(getattr(value, name)) for name in names])
+    return [_compared(one) for one in value] if isinstance(value, tuple | list) else value
 
 
 @dataclass(frozen=True)
