@@ -31,7 +31,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class FabricRequest(Document):
-    """The links of one Spark as they shall be."""
+    """The declared links of one Spark."""
 
     NAME = "fabric request"
 

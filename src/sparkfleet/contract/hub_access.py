@@ -25,7 +25,7 @@ class Access(enum.Enum):
     NO_LICENCE = "licence not accepted"
     NARROW_TOKEN = "token without the right to gated models"  # noqa: S105
     UNKNOWN = "unknown"
-    """Another answer, or none: whoever downloads is told by its own means."""
+    """Another response, or none: the download itself reports it."""
 
 
 def ask(endpoint: str, repo: str, revision: str, path: str, token: str) -> Access:

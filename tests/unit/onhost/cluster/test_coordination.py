@@ -18,7 +18,7 @@ TOKEN = "t0ken"
 
 
 def ranked(image: str, rank: int) -> Generation:
-    place = Rank("pair", rank, ("spark-01", "spark-02"), ("10.0.0.1", "10.0.0.2"), "mp", "make-1")
+    place = Rank("pair", rank, ("spark-01", "spark-02"), ("10.0.0.1", "10.0.0.2"), "mp", "fingerprint")
     return replace(generation(image=image), rank=place)
 
 
@@ -38,7 +38,7 @@ def ask(world: World, rank: int, token: str = TOKEN, **changes: Any) -> RolloutR
 
 
 def worker(world: World, **changes: Any) -> list[str]:
-    """Play the worker: it does what the head says, at once. Return what the head said."""
+    """Play the worker: it follows each command at once. Return the commands."""
     heard: list[str] = []
     states = {
         "prepare": "ready",
@@ -51,13 +51,13 @@ def worker(world: World, **changes: Any) -> list[str]:
     def beat() -> None:
         if PORT not in world.desks:
             return
-        word = heard[-1] if heard else "prepare"
-        said = {
-            "token": TOKEN, "rank": 1, "state": states[word],
-            "shared": {"image": "sha256:img:2", "fingerprint": "make-1"}, **changes.get(word, {}),
+        command = heard[-1] if heard else "prepare"
+        report = {
+            "token": TOKEN, "rank": 1, "state": states[command],
+            "shared": {"image": "sha256:img:2", "fingerprint": "fingerprint"}, **changes.get(command, {}),
         }  # fmt: skip
-        answer = world.desks[PORT](said)
-        if "word" in answer and answer["word"] != word:
+        answer = world.desks[PORT](report)
+        if "word" in answer and answer["word"] != command:
             heard.append(answer["word"])
 
     world.on_tick.append(beat)
@@ -82,7 +82,7 @@ def test_nothing_is_touched_when_a_rank_never_says_that_it_is_ready(cluster: Wor
 
 def test_nothing_is_touched_when_a_rank_has_another_image(cluster: World) -> None:
     old = cluster.serve(generation())
-    worker(cluster, prepare={"shared": {"image": "sha256:other", "fingerprint": "make-1"}})
+    worker(cluster, prepare={"shared": {"image": "sha256:other", "fingerprint": "fingerprint"}})
     result = ask(cluster, 0)
     assert result.outcome == "refused"
     assert "spark-02 (10.0.0.2) has another image" in result.cause
@@ -113,8 +113,8 @@ def test_without_its_fabric_address_the_head_touches_nothing(cluster: World) -> 
     assert old.running
 
 
-def head(world: World, *words: str, cause: str = "") -> list[str]:
-    """Play the head: say each word once it has heard what belongs to it; return what the member said."""
+def head(world: World, *commands: str, cause: str = "") -> list[str]:
+    """Play the head: send each command after the state that it follows; return the states of the member."""
     heard: list[str] = []
     after = {"ready": 0, "stopped": 1, "running": 2, "promoted": 2}
 
@@ -125,8 +125,8 @@ def head(world: World, *words: str, cause: str = "") -> list[str]:
         if not heard or heard[-1] != state:
             heard.append(state)
         step = after.get(state)
-        word = "prepare" if step is None else words[min(step, len(words) - 1)]
-        return {"word": word, "cause": cause, "remedy": ""}
+        command = "prepare" if step is None else commands[min(step, len(commands) - 1)]
+        return {"word": command, "cause": cause, "remedy": ""}
 
     world.others = others
     return heard
@@ -159,7 +159,7 @@ def test_a_member_that_loses_the_head_after_the_stop_restores_by_itself(cluster:
     cluster.serve(generation())
     head(cluster, "stop", "start", "start")
     answered = cluster.others
-    cluster.others = lambda *said: None if said[2].get("state") == "running" else answered(*said)
+    cluster.others = lambda *report: None if report[2].get("state") == "running" else answered(*report)
     result = ask(cluster, 1)
     assert result.outcome == "restored"
     assert "the head, did not answer for 180 s" in result.cause
@@ -178,7 +178,7 @@ IB = "spark-01:7:7 [0] NCCL INFO Using network IB"
         ("", (("NCCL_NET", "IB"),), "promoted"),
     ],
 )
-def test_tcp_where_rdma_is_wanted_does_not_pass(
+def test_tcp_where_rdma_is_declared_does_not_pass(
     cluster: World, line: str, env: tuple[tuple[str, str], ...], outcome: str
 ) -> None:
     cluster.serve(generation())

@@ -1,4 +1,4 @@
-"""Ranks believe each other by what they share alone, for the very question that they asked."""
+"""Ranks believe only responses that are signed with their key for the query that they sent."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sparkfleet.onhost.cluster import proof, ranks
 from sparkfleet.onhost.state import store
 from tests.unit.onhost.sparks import Sparks
 
-STATE = PeerState("make-1", "e", "running", serves=True)
+STATE = PeerState("fingerprint", "e", "running", serves=True)
 
 
 def test_a_signed_answer_is_believed_by_who_shares_the_key_and_by_nobody_else() -> None:
-    asked = proof.new_query("state")
-    answer = proof.signed(STATE, "t", asked)
-    assert proof.proven(PeerState, answer, "t", asked) == STATE
-    assert proof.proven(PeerState, answer, "other", asked) is None
-    assert proof.proven(PeerState, STATE.to_json(), "t", asked) is None
-    assert proof.proven(PeerState, {**answer, "state": "ends"}, "t", asked) is None
+    query = proof.new_query("state")
+    answer = proof.signed(STATE, "t", query)
+    assert proof.proven(PeerState, answer, "t", query) == STATE
+    assert proof.proven(PeerState, answer, "other", query) is None
+    assert proof.proven(PeerState, STATE.to_json(), "t", query) is None
+    assert proof.proven(PeerState, {**answer, "state": "ends"}, "t", query) is None
 
 
 def test_an_answer_is_good_for_one_question() -> None:
@@ -30,27 +30,29 @@ def test_an_answer_is_good_for_one_question() -> None:
 
 
 def test_without_a_key_answers_are_taken_as_they_are() -> None:
-    asked = proof.new_query("state")
-    assert proof.proven(PeerState, proof.signed(STATE, "", asked), "", asked) == STATE
-    assert proof.proven(PeerState, None, "", asked) is None
+    query = proof.new_query("state")
+    assert proof.proven(PeerState, proof.signed(STATE, "", query), "", query) == STATE
+    assert proof.proven(PeerState, None, "", query) is None
 
 
 def test_an_answer_of_another_shape_is_none() -> None:
-    asked = proof.new_query("state")
-    assert proof.proven(PeerState, {"make": 1}, "", asked) is None
-    assert proof.proven(PeerState, {**STATE.to_json(), "version": 99}, "", asked) is None
+    query = proof.new_query("state")
+    assert proof.proven(PeerState, {"make": 1}, "", query) is None
+    assert proof.proven(PeerState, {**STATE.to_json(), "version": 99}, "", query) is None
 
 
 def test_an_answer_of_a_supervisor_from_before_versions_is_understood() -> None:
-    asked = proof.new_query("state")
-    data = {"make": "make-1", "epoch": "e", "state": "running", "serves": True}
-    answer = {**data, "proof": proof._digest(data, "t", asked.nonce)}
-    assert proof.proven(PeerState, answer, "t", asked) == STATE
+    query = proof.new_query("state")
+    data = {"make": "fingerprint", "epoch": "e", "state": "running", "serves": True}
+    answer = {**data, "proof": proof._digest(data, "t", query.nonce)}
+    assert proof.proven(PeerState, answer, "t", query) == STATE
 
 
 @given(st.text(), st.text())
-def test_the_key_is_in_no_answer(swap: str, nonce: str) -> None:
-    assert "a key of ours" not in repr(proof.signed(STATE, "a key of ours", PeerQuery("state", swap, nonce)))
+def test_the_key_is_in_no_answer(rollout: str, nonce: str) -> None:
+    assert "a key of ours" not in repr(
+        proof.signed(STATE, "a key of ours", PeerQuery("state", rollout, nonce))
+    )
 
 
 def changed(root: Path) -> Sparks:
@@ -68,11 +70,11 @@ def changed(root: Path) -> Sparks:
     return sparks
 
 
-def test_a_change_leaves_every_guard_its_key_0600_and_those_before_are_gone(tmp_path: Path) -> None:
+def test_a_change_leaves_every_supervisor_its_key_0600_and_removes_the_old_ones(tmp_path: Path) -> None:
     sparks = changed(tmp_path)
     for spark in sparks.all:
-        (kept,) = (store.service_directory(spark.paths.state, "nano") / "ranks").iterdir()
-        assert kept.stat().st_mode & 0o777 == 0o600
+        (key_file,) = (store.service_directory(spark.paths.state, "nano") / "ranks").iterdir()
+        assert key_file.stat().st_mode & 0o777 == 0o600
         assert store.cluster_key(spark.paths.state, "nano") == "t"
         assert "'t'" not in repr(spark.guards["nano"].peers)
     store.forget_cluster_keys(sparks.all[0].paths.state, "nano", but="another")
@@ -91,9 +93,9 @@ def test_a_lie_about_a_rank_stops_no_engine(tmp_path: Path) -> None:
     sparks.run(20)
     assert sparks.serves()
     assert sparks.starts == started
-    guard = head.guards["nano"]
-    assert guard.peers is not None
-    guard.peers.cluster_key = ""  # as it was: who shares nothing believes anybody
+    supervisor = head.guards["nano"]
+    assert supervisor.peers is not None
+    supervisor.peers.cluster_key = ""  # without a key any response is believed
     sparks.run(20)
     assert sparks.starts != started or not sparks.serves()
     assert member.paths.state.exists()

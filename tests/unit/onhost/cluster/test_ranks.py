@@ -1,4 +1,4 @@
-"""Guards and swaps of a whole cluster, side by side: who starts when, and what is left when one is lost."""
+"""Supervisors and rollouts of a whole cluster: the order of starts, and what remains when a rank is lost."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_what_is_left_of_a_cluster_runs_no_engine(tmp_path: Path, executor: str,
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("lost", [0, 1])
-def test_an_engine_that_ends_on_one_rank_is_started_anew_on_all(
+def test_an_engine_that_ends_on_one_rank_is_restarted_on_all(
     tmp_path: Path, executor: str, lost: int
 ) -> None:
     sparks = booted(tmp_path, executor)
@@ -128,7 +128,7 @@ def test_a_rank_that_is_cut_off_stops_its_engine_and_waits(tmp_path: Path) -> No
     assert sparks.serves()
 
 
-def test_ranks_of_another_make_do_not_start_together(tmp_path: Path) -> None:
+def test_ranks_of_different_fingerprints_do_not_start(tmp_path: Path) -> None:
     sparks = Sparks(tmp_path)
     for spark, image in zip(sparks.all, ("img:1", "img:2"), strict=True):
         spark.serve_rank(image)
@@ -154,7 +154,7 @@ def test_a_change_reaches_all_ranks_in_order(tmp_path: Path, executor: str, seed
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("bad", [0, 1])
-def test_a_rank_that_ends_in_its_trial_brings_all_back(tmp_path: Path, executor: str, bad: int) -> None:
+def test_a_rank_that_ends_as_a_candidate_rolls_all_back(tmp_path: Path, executor: str, bad: int) -> None:
     sparks = booted(tmp_path, executor)
     sparks.all[bad].engines["img:2"].end_s = 8
     sparks.swap()
@@ -182,7 +182,7 @@ def test_where_one_end_brings_all_others_the_head_names_every_one_of_them(tmp_pa
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("lost", [0, 1])
 @pytest.mark.parametrize("after", [2, 8, 14, 20, 26, 32, 38, 44])
-def test_a_rank_that_reboots_during_a_change_leaves_one_make_on_all(
+def test_a_rank_that_reboots_during_a_change_leaves_one_generation_on_all(
     tmp_path: Path, executor: str, lost: int, after: int
 ) -> None:
     sparks = booted(tmp_path, executor)
@@ -201,7 +201,7 @@ def test_a_rank_that_reboots_during_a_change_leaves_one_make_on_all(
 
 @pytest.mark.parametrize("lost", [0, 1])
 @pytest.mark.parametrize("after", [2, 8, 14, 20, 26, 32, 38])
-def test_a_swap_that_is_killed_goes_on_and_leaves_one_make_on_all(
+def test_a_rollout_that_is_killed_continues_and_leaves_one_generation_on_all(
     tmp_path: Path, lost: int, after: int
 ) -> None:
     sparks = booted(tmp_path)
@@ -216,7 +216,7 @@ def test_a_swap_that_is_killed_goes_on_and_leaves_one_make_on_all(
     assert first == second
 
 
-def test_nothing_is_touched_when_one_rank_was_never_asked(tmp_path: Path) -> None:
+def test_nothing_is_touched_when_one_rank_got_no_request(tmp_path: Path) -> None:
     sparks = booted(tmp_path)
     sparks.starts.clear()
     head = sparks.all[0]
@@ -243,7 +243,7 @@ def test_a_member_that_refuses_is_the_cause_whoever_begins_first(
     assert sparks.serves()
 
 
-def test_a_member_that_falls_silent_in_the_trial_is_the_cause(tmp_path: Path) -> None:
+def test_a_member_that_falls_silent_during_the_candidate_start_is_the_cause(tmp_path: Path) -> None:
     sparks = booted(tmp_path)
     sparks.run(60)
     sparks.swap(delays=(0, 1))
@@ -254,17 +254,17 @@ def test_a_member_that_falls_silent_in_the_trial_is_the_cause(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("reboots", [True, False])
-def test_a_member_that_is_interrupted_after_the_heads_word_goes_forward(
+def test_a_member_that_is_interrupted_after_the_heads_commit_is_promoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reboots: bool
 ) -> None:
     sparks = booted(tmp_path)
     sparks.run(60)
     member = sparks.all[1]
     lost: list[Any] = []
-    asked = member.ask_other
+    ask_other = member.ask_other
 
     def ask(address: str, port: int, message: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
-        answer = asked(address, port, message, timeout_s)
+        answer = ask_other(address, port, message, timeout_s)
         if answer and answer.get("word") == "commit" and not lost:
             lost.append(answer)
         return None if lost else answer
@@ -284,7 +284,7 @@ def test_a_member_that_is_interrupted_after_the_heads_word_goes_forward(
     assert sparks.images() == ["img:2", "img:2"]
 
 
-def test_where_one_engines_end_brings_the_others_all_ends_are_told(tmp_path: Path) -> None:
+def test_where_one_engines_end_brings_the_others_all_ends_are_reported(tmp_path: Path) -> None:
     sparks = booted(tmp_path)
     for spark in sparks.all:
         spark.engines["img:2"].end_s = 8

@@ -95,7 +95,7 @@ def test_thinking_counts_as_answer(world: World) -> None:
         assert "204" in gate(service).prove().answer
 
 
-def test_a_model_without_a_chat_template_is_asked_plainly(world: World) -> None:
+def test_a_model_without_a_chat_template_gets_a_completion_request(world: World) -> None:
     refused = Answer(
         400, '{"error":{"message":"default chat template is no longer allowed, so you must provide one"}}'
     )
@@ -133,7 +133,7 @@ def test_a_connection_that_breaks_is_the_engines_end_when_it_ended(world: World)
         tested.prove()
 
 
-def test_a_connection_that_breaks_on_a_living_engine_is_said_so(world: World) -> None:
+def test_a_connection_that_breaks_of_a_running_engine_is_reported(world: World) -> None:
     service = Service(world, v1__chat__completions=Answer(0, error="Connection reset by peer"))
     with pytest.raises(StartFailedError, match="Connection reset"):
         gate(service).prove()

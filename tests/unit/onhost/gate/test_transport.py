@@ -1,4 +1,4 @@
-"""NET/IB against NET/Socket in the words of NCCL."""
+"""NET/IB and NET/Socket in the messages of NCCL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOCKET = [
 ]
 
 
-def test_rdma_is_told_from_silent_tcp_with_the_line_that_says_so() -> None:
+def test_rdma_and_silent_tcp_are_distinguished_by_a_line_of_the_log() -> None:
     assert transport(IB).kind == RDMA
     assert transport(SOCKET).kind == TCP
     assert transport(SOCKET).line == SOCKET[2]

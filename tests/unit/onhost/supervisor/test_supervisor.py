@@ -21,11 +21,11 @@ def box(world: World) -> Box:
     return served
 
 
-def make(world: World, **more: object) -> Supervisor:
+def supervisor(world: World, **more: object) -> Supervisor:
     notes: list[str] = []
-    guard = Supervisor(world, "nano", 2048, 60, world.said.append, notes.append, **more)  # type: ignore[arg-type]
-    guard.notes = notes  # type: ignore[attr-defined]
-    return guard
+    supervised = Supervisor(world, "nano", 2048, 60, world.said.append, notes.append, **more)  # type: ignore[arg-type]
+    supervised.notes = notes  # type: ignore[attr-defined]
+    return supervised
 
 
 def after(world: World, seconds: float, action: Callable[[], None]) -> None:
@@ -41,26 +41,26 @@ def after(world: World, seconds: float, action: Callable[[], None]) -> None:
 
 
 def test_it_starts_the_container_and_tells_systemd_when_it_runs(world: World, box: Box) -> None:
-    guard = make(world)
-    after(world, 5, guard.stop.set)
-    guard.run()
+    supervised = supervisor(world)
+    after(world, 5, supervised.stop.set)
+    supervised.run()
     assert box.starts == 1
-    assert guard.notes[0].startswith("READY=1")  # type: ignore[attr-defined]
+    assert supervised.notes[0].startswith("READY=1")  # type: ignore[attr-defined]
 
 
-def test_a_wanted_stop_stops_the_container_and_is_a_success(world: World, box: Box) -> None:
-    guard = make(world)
-    after(world, 5, guard.stop.set)
-    assert guard.run() == STOPPED
+def test_a_requested_stop_stops_the_container_and_is_a_success(world: World, box: Box) -> None:
+    supervised = supervisor(world)
+    after(world, 5, supervised.stop.set)
+    assert supervised.run() == STOPPED
     assert not box.running
 
 
 def test_it_adopts_a_running_container_without_a_restart(world: World, box: Box) -> None:
     world._run_box(box)
     started = box.started
-    guard = make(world)
-    after(world, 5, guard.leave.set)
-    assert guard.run() == units.ADOPT_AGAIN
+    supervised = supervisor(world)
+    after(world, 5, supervised.leave.set)
+    assert supervised.run() == units.ADOPT_AGAIN
     assert (box.running, box.starts, box.started) == (True, 1, started)
 
 
@@ -69,58 +69,58 @@ def test_an_engine_that_ends_by_itself_is_a_failure_whatever_its_exit_code(
     world: World, box: Box, code: int
 ) -> None:
     world.engines["img:1"] = Engine(end_s=5, exit_code=code)
-    assert make(world).run() == ENDED
+    assert supervisor(world).run() == ENDED
     assert world.said[-1] == f"sparkfleet: the engine ended by itself with exit code {code}"
 
 
 def test_memory_below_the_floor_kills_the_engine(world: World, box: Box) -> None:
     world.engines["img:1"] = Engine(eats_mib_s=6000)
-    assert make(world).run() == ENDED
+    assert supervisor(world).run() == ENDED
     assert not box.running
     assert "below the floor of 2048 MiB" in world.said[-1]
 
 
 def test_dockerd_going_away_is_waited_out_and_the_container_started_again(world: World, box: Box) -> None:
-    guard = make(world)
+    supervised = supervisor(world)
 
     def dockerd_goes() -> None:
         world.docker_gone, world.docker_stopped, world.dockerd_back_at = True, True, world.clock + 3600
         box.running = False
 
     after(world, 30, dockerd_goes)
-    after(world, 3700, guard.stop.set)
-    assert guard.run() == STOPPED
+    after(world, 3700, supervised.stop.set)
+    assert supervised.run() == STOPPED
     assert box.starts == 2
 
 
 def test_a_dockerd_that_was_stopped_on_purpose_is_not_woken_up(world: World, box: Box) -> None:
-    guard = make(world)
+    supervised = supervisor(world)
 
     def dockerd_is_stopped() -> None:
         world.docker_stopped, box.running = True, False
 
     after(world, 30, dockerd_is_stopped)
-    after(world, 600, guard.stop.set)
-    assert guard.run() == STOPPED
+    after(world, 600, supervised.stop.set)
+    assert supervised.run() == STOPPED
     assert not world.woken
 
 
 def test_a_container_that_ends_just_before_dockerd_goes_is_no_failure(world: World, box: Box) -> None:
     """A stopping dockerd ends its containers with 0 while old connections still answer."""
-    guard = make(world)
+    supervised = supervisor(world)
 
     def container_ends() -> None:
         box.running, world.docker_stopped = False, True
         world.dockerd_back_at = world.clock + 20
 
     after(world, 30, container_ends)
-    after(world, 100, guard.stop.set)
-    assert guard.run() == STOPPED
+    after(world, 100, supervised.stop.set)
+    assert supervised.run() == STOPPED
     assert box.starts == 2
 
 
 def test_a_dockerd_that_shows_its_end_a_moment_later_is_waited_for(world: World, box: Box) -> None:
-    guard = make(world)
+    supervised = supervisor(world)
 
     def container_ends() -> None:
         box.running, box.exit_code = False, 0
@@ -130,42 +130,42 @@ def test_a_dockerd_that_shows_its_end_a_moment_later_is_waited_for(world: World,
 
     after(world, 30, container_ends)
     after(world, 32, dockerd_ends)
-    after(world, 100, guard.stop.set)
-    assert guard.run() == STOPPED
+    after(world, 100, supervised.stop.set)
+    assert supervised.run() == STOPPED
     assert box.starts == 2
 
 
-def test_a_stop_while_dockerd_is_away_ends_the_guard(world: World, box: Box) -> None:
+def test_a_stop_while_dockerd_is_away_ends_the_supervisor(world: World, box: Box) -> None:
     world.docker_gone = True
-    guard = make(world)
-    after(world, 5, guard.stop.set)
-    assert guard.run() == STOPPED
+    supervised = supervisor(world)
+    after(world, 5, supervised.stop.set)
+    assert supervised.run() == STOPPED
 
 
 def test_dockerd_away_at_the_start_does_not_hold_up_the_boot(world: World, box: Box) -> None:
     world.docker_gone = True
-    guard = make(world)
-    after(world, 5, guard.stop.set)
-    guard.run()
-    assert guard.notes[0] == "READY=1\nSTATUS=waiting for dockerd"  # type: ignore[attr-defined]
+    supervised = supervisor(world)
+    after(world, 5, supervised.stop.set)
+    supervised.run()
+    assert supervised.notes[0] == "READY=1\nSTATUS=waiting for dockerd"  # type: ignore[attr-defined]
 
 
 def test_another_container_than_the_promoted_one_is_refused(world: World, box: Box) -> None:
     del world.boxes[box.id]
     candidate = world.add("nano", NANO, running=False)
-    assert make(world).run() == units.REFUSED
+    assert supervisor(world).run() == units.REFUSED
     assert candidate.starts == 0
     assert "the record has" in world.said[-1]
 
 
 def test_a_container_without_our_label_is_refused(world: World, box: Box) -> None:
     box.labels.clear()
-    assert make(world).run() == units.REFUSED
+    assert supervisor(world).run() == units.REFUSED
     assert box.starts == 0
 
 
 def test_no_container_at_all_is_refused(world: World) -> None:
-    assert make(world).run() == units.REFUSED
+    assert supervisor(world).run() == units.REFUSED
 
 
 def test_starts_that_crashed_the_whole_spark_are_not_repeated_for_ever(world: World, box: Box) -> None:
@@ -181,35 +181,35 @@ def test_starts_that_crashed_the_whole_spark_are_not_repeated_for_ever(world: Wo
         box.running = False
         after(world, 10, power_cut)
         with pytest.raises(PowerCut):
-            make(world).run()
+            supervisor(world).run()
     box.running = False
-    assert make(world).run() == units.REFUSED
+    assert supervisor(world).run() == units.REFUSED
     assert box.starts == units.MAX_STARTS
     world.clock += units.WITHIN_S
-    guard = make(world)
-    after(world, 5, guard.stop.set)
-    assert guard.run() == STOPPED
+    supervised = supervisor(world)
+    after(world, 5, supervised.stop.set)
+    assert supervised.run() == STOPPED
 
 
 def test_an_engine_that_came_up_has_its_starts_forgiven(world: World, box: Box) -> None:
-    guard = make(world)
-    after(world, 40, guard.leave.set)
-    guard.run()
+    supervised = supervisor(world)
+    after(world, 40, supervised.leave.set)
+    supervised.run()
     assert not (store.service_directory(world.paths.state, "nano") / "starts.json").exists()
 
 
 def test_an_engine_still_loading_keeps_its_start_on_the_books(world: World, box: Box) -> None:
-    guard = make(world)
-    after(world, 10, guard.leave.set)
-    guard.run()
+    supervised = supervisor(world)
+    after(world, 10, supervised.leave.set)
+    supervised.run()
     assert (store.service_directory(world.paths.state, "nano") / "starts.json").exists()
 
 
 def test_the_engines_output_goes_to_the_journal(world: World, box: Box) -> None:
     world.engines["img:1"].log = "first line\nsecond line"
-    guard = make(world)
-    after(world, 5, guard.stop.set)
-    guard.run()
+    supervised = supervisor(world)
+    after(world, 5, supervised.stop.set)
+    supervised.run()
     assert {"first line", "second line"} <= set(world.said)
 
 
@@ -219,15 +219,15 @@ def test_a_record_that_cannot_be_read_starts_nothing_and_is_not_tried_again(
 ) -> None:
     path = store.record_path(world.paths.state, "nano")
     path.write_text(text)
-    guard = make(world)
-    assert guard.run() == units.REFUSED
+    supervised = supervisor(world)
+    assert supervised.run() == units.REFUSED
     assert (box.starts, world.said[-1].startswith(f"sparkfleet: {path}: ")) == (0, True)
 
 
 def test_a_record_that_becomes_unreadable_stops_no_running_engine(world: World, box: Box) -> None:
     path = store.record_path(world.paths.state, "nano")
-    guard = make(world)
+    supervised = supervisor(world)
     after(world, 3, lambda: files.write_json(path, {"version": 99}))
-    after(world, 60, guard.leave.set)
-    assert guard.run() == units.ADOPT_AGAIN
+    after(world, 60, supervised.leave.set)
+    assert supervised.run() == units.ADOPT_AGAIN
     assert box.running
