@@ -13,7 +13,7 @@ from sparkfleet.engines.vllm import schema_archive
 
 _STANDIN = Path(__file__).parent / "engine"
 _LLAMA_SERVER = Path(__file__).parent / "llama_server"
-_SHARED = ("answers.py", "modes.py")
+_SHARED = ("answers.py", "api.py", "modes.py")
 """Modules of the stand-in of vLLM that the one of llama-server has, too."""
 
 _NAMES = """\

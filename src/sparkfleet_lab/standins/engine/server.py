@@ -8,13 +8,13 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 from . import answers, log, release
+from .api import ApiHandler, delay
 from .metrics import Metrics
 from .modes import Settings
 from .replies import Reply, cut
@@ -77,19 +77,11 @@ class Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(ApiHandler):
     """One request."""
 
-    protocol_version = "HTTP/1.1"
     server: Server
-
-    def do_GET(self) -> None:
-        """Answer what is asked without a body."""
-        self._answer()
-
-    def do_POST(self) -> None:
-        """Answer completions."""
-        self._answer()
+    stream_type = "text/event-stream; charset=utf-8"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Write uvicorn's access line."""
@@ -100,16 +92,15 @@ class Handler(BaseHTTPRequestHandler):
         where = f"{self.client_address[0]}:{self.client_address[1]}"
         log.uvicorn(f'{where} - "{self.requestline}" {status.value} {status.phrase}')
 
-    def _answer(self) -> None:
-        path = self.path.partition("?")[0].rstrip("/") or "/"
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length)
+    def respond(self, path: str, body: bytes) -> None:
+        """Respond to the request."""
+        path = path.rstrip("/") or "/"
         try:
             self._check_key(path)
             if (path, self.command) not in self.server.served.routes:
                 known = {route for route, _ in self.server.served.routes}
                 status, text = (405, "Method Not Allowed") if path in known else (404, "Not Found")
-                self._json({"detail": text}, status)
+                self.send_json({"detail": text}, status)
             elif path in COMPLETIONS:
                 self._complete(self._parsed(body), chat="chat" in path)
             elif path == EMBEDDINGS:
@@ -117,9 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._look_up(path)
         except Refused as refused:
-            self._json(refused.body, refused.status)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
+            self.send_json(refused.body, refused.status)
 
     def _check_key(self, path: str) -> None:
         keys = self.server.served.api_keys
@@ -131,18 +120,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def _look_up(self, path: str) -> None:
         if path == "/metrics":
-            return self._send(
+            return self.send(
                 self.server.metrics.render().encode(), "text/plain; version=0.0.4; charset=utf-8"
             )
         if path == "/version":
-            return self._json({"version": release.load().version})
+            return self.send_json({"version": release.load().version})
         if path == "/v1/models":
-            return self._json(
+            return self.send_json(
                 {"object": "list", "data": [self._model(name) for name in self.server.served.names]}
             )
         if path == "/load":
-            return self._json({"server_load": self.server.metrics.running})
-        return self._send(b"", "")
+            return self.send_json({"server_load": self.server.metrics.running})
+        return self.send(b"", "")
 
     def _model(self, name: str) -> dict[str, Any]:
         served, now = self.server.served, int(time.time())
@@ -184,18 +173,15 @@ class Handler(BaseHTTPRequestHandler):
             number = server.completions
             server.metrics.running += 1
         try:
-            if "wedged" in server.settings:
-                time.sleep(10**8)
-            if "slow-second" in server.settings and number == 2:  # noqa: PLR2004 - the mode's own name
-                time.sleep(server.settings.value("slow-second", 0, 90))
+            delay(server.settings, number)
             reply = self._reply(said, chat=chat)
             took = time.monotonic() - began
             server.metrics.request(reply.asked, reply.made, self._limit(said), reply.reason, took)
             if said.get("stream"):
                 usage = (said.get("stream_options") or {}).get("include_usage", False)
-                self._stream(reply.chunks(with_usage=usage))
+                self.send_stream(reply.chunks(with_usage=usage))
             else:
-                self._json(reply.whole())
+                self.send_json(reply.whole())
         finally:
             with server.lock:
                 server.metrics.running -= 1
@@ -207,7 +193,7 @@ class Handler(BaseHTTPRequestHandler):
         if "wrong-answer" in self.server.settings:
             vector = [math.nan] * len(vector)
         self.server.metrics.request(count, 0, 0, "stop", 0.01)
-        self._json(
+        self.send_json(
             {
                 "id": f"embd-{uuid.uuid4().hex[:16]}", "object": "list", "created": int(time.time()),
                 "model": said["model"],
@@ -238,25 +224,3 @@ class Handler(BaseHTTPRequestHandler):
             thinking, text = thinking or text, ""
         thinking, text, reason = cut(thinking, text, self._limit(said))
         return Reply(said["model"], chat, thinking, text, reason, len(answers.tokens(question)))
-
-    def _json(self, data: Any, status: int = 200) -> None:
-        self._send(json.dumps(data, separators=(",", ":")).encode(), "application/json", status)
-
-    def _send(self, body: bytes, kind: str, status: int = 200) -> None:
-        self.send_response(status)
-        if kind:
-            self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _stream(self, chunks: Iterator[dict[str, Any]]) -> None:
-        self.close_connection = True
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        for chunk in chunks:
-            self.wfile.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
-            self.wfile.flush()
-        self.wfile.write(b"data: [DONE]\n\n")

@@ -8,15 +8,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 from sparkfleet_lab.standins.engine import answers
+from sparkfleet_lab.standins.engine.api import ApiHandler, delay
 from sparkfleet_lab.standins.engine.modes import Settings
 from sparkfleet_lab.standins.llama_server import log
 from sparkfleet_lab.standins.llama_server.metrics import Metrics
 
-JSON = "application/json; charset=utf-8"
 _CHAT = ("/v1/chat/completions", "/chat/completions")
 _TEXT = ("/v1/completions", "/completions", "/completion")
 _MODELS = ("/v1/models", "/models")
@@ -62,37 +62,26 @@ class Server(ThreadingHTTPServer):
         super().__init__(address, Handler)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(ApiHandler):
     """One request."""
 
-    protocol_version = "HTTP/1.1"
     server_version = "llama.cpp"
     sys_version = ""
+    json_type = "application/json; charset=utf-8"
     server: Server
-
-    def do_GET(self) -> None:
-        """Respond to a request without a body."""
-        self._respond()
-
-    def do_POST(self) -> None:
-        """Respond to a completion."""
-        self._respond()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Log nothing: llama-server logs requests at a higher verbosity than its default."""
 
-    def _respond(self) -> None:
-        path = self.path.partition("?")[0]
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def respond(self, path: str, body: bytes) -> None:
+        """Respond to the request."""
         try:
             if not self.server.served.ready.is_set():
                 raise ErrorReply(503, "unavailable_error", "Loading model")  # noqa: TRY301
             self._check_key(path)
             self._route(path, body)
         except ErrorReply as error:
-            self._json(error.body, error.status)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
+            self.send_json(error.body, error.status)
 
     def _check_key(self, path: str) -> None:
         keys = self.server.served.api_keys
@@ -105,16 +94,16 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "POST" and path in (*_CHAT, *_TEXT):
             self._complete(_parsed(body), chat=path in _CHAT)
         elif self.command == "GET" and path in _HEALTH:
-            self._json({"status": "ok"})
+            self.send_json({"status": "ok"})
         elif self.command == "GET" and path in _MODELS:
-            self._json(_models(served))
+            self.send_json(_models(served))
         elif self.command == "GET" and path == "/metrics":
             if not served.has_metrics:
                 message = "This server does not support metrics endpoint. Start it with `--metrics`"
                 raise ErrorReply(501, "not_supported_error", message)
-            self._send(served.metrics.render().encode(), "text/plain; version=0.0.4")
+            self.send(served.metrics.render().encode(), "text/plain; version=0.0.4")
         elif self.command == "GET" and path == "/props":
-            self._json({"model_alias": served.name, "build_info": served.build, "total_slots": 4})
+            self.send_json({"model_alias": served.name, "build_info": served.build, "total_slots": 4})
         else:
             raise ErrorReply(404, "not_found_error", "File Not Found")
 
@@ -130,42 +119,18 @@ class Handler(BaseHTTPRequestHandler):
         log.slot("launch_slot_with_task", number, "processing task, is_child = 0")
         prompt, made = 0, 0
         try:
-            if "wedged" in served.settings:
-                time.sleep(10**8)
-            if "slow-second" in served.settings and number == 2:  # noqa: PLR2004 - the mode's own name
-                time.sleep(served.settings.value("slow-second", 0, 90))
+            delay(served.settings, number)
             question = answers.question(request)
             text, reason = _cut(_text(question, served), request)
             prompt, made = len(answers.tokens(question)) + 4, max(1, len(answers.tokens(text)))
             reply = _Reply(served, chat, text, reason, prompt, made)
             if request.get("stream"):
-                self._stream(reply.chunks())
+                self.send_stream(reply.chunks())
             else:
-                self._json(reply.whole())
+                self.send_json(reply.whole())
         finally:
             served.metrics.end(prompt, made, time.monotonic() - started)
             log.slot("release", number, f"stop processing: n_tokens = {prompt + made}, truncated = 0")
-
-    def _json(self, data: Any, status: int = 200) -> None:
-        self._send(json.dumps(data, separators=(",", ":")).encode(), JSON, status)
-
-    def _send(self, body: bytes, kind: str, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _stream(self, chunks: Iterator[dict[str, Any]]) -> None:
-        self.close_connection = True
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        for chunk in chunks:
-            self.wfile.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
-            self.wfile.flush()
-        self.wfile.write(b"data: [DONE]\n\n")
 
 
 @dataclass(frozen=True)
