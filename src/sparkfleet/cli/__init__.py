@@ -43,9 +43,13 @@ LONG = {"apply", "lock", "mirror", "prune", "fabric", "lab"}
 EXIT_CODES = {
     0: "Success. For `plan`: no changes.",
     1: "An error. For `plan` also: a host is unreachable or blocked.",
-    2: "Invalid command line. For `plan`: there are changes.",
+    2: "For `plan`: there are changes.",
+    64: "Invalid command line.",
     130: "Interrupted (Ctrl-C).",
 }
+
+INVALID_COMMAND_LINE = 64
+"""EX_USAGE of sysexits.h: 2 would be the code of changes."""
 
 ISSUES = "the project's issue tracker"
 
@@ -116,7 +120,7 @@ def cli() -> None:
 
     To apply changes, run pyinfra: `pyinfra inventories/FLEET.py deploys/serve.py [--dry]`.
 
-    Exit codes: 0 success, 1 error, 2 invalid command line (for `plan`: changes).
+    Exit codes: 0 success, 1 error, 64 invalid command line; for `plan` also 2: there are changes.
     """
 
 
@@ -129,7 +133,7 @@ def main() -> None:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        sys.exit(INVALID_COMMAND_LINE if isinstance(error, click.UsageError) else error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)

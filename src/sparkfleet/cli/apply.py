@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparkfleet.cli import arguments
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
@@ -22,7 +23,7 @@ CANCELLED = 1
 
 
 @click.command()
-@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@arguments.INVENTORY
 @click.option(
     "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sparkfleet.config.origin import SERVICE
 from sparkfleet.config.resolved import Fleet, Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
-from sparkfleet.engines.base import SERVICE
 from sparkfleet.plan import lint
 
 
@@ -27,8 +27,9 @@ def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
             if key not in known:  # most Sparks of a fleet have the same service
                 known[key] = lint.findings(service, host, pinned=pinned)
             for finding in known[key]:
-                diagnostic = lint.place(finding, dict(service.origin))
-                if finding.location == SERVICE:
+                origin = dict(service.origin)
+                diagnostic = lint.place(finding, origin)
+                if diagnostic.location == origin[SERVICE]:  # the same recipe on other hosts, too
                     diagnostic = first.setdefault(finding, diagnostic)
                 found.setdefault(diagnostic, set()).add(host.name)
         for finding in lint.unknown_ignores(host):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparkfleet.cli import output
+from sparkfleet.cli import arguments, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
@@ -24,7 +24,7 @@ def fabric() -> None:
 
 
 @fabric.command()
-@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@arguments.INVENTORY
 @click.argument("cluster")
 @click.option(
     "--seconds",

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from sparkfleet.cli import output
+from sparkfleet.cli import arguments, output
 
 
 @click.command()
-@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@arguments.INVENTORY
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def mirror(inventory: Path, directory: Path) -> None:
     """Download the images, models and Python packages of fleet.lock, and the file itself, into DIRECTORY.

@@ -12,9 +12,9 @@ import click
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows: a rich table on a terminal, else one line a row with tabs and no headings."""
+    """Print rows: a rich table on a terminal, else the headings and the rows as lines with tabs."""
     if not sys.stdout.isatty():
-        for row in rows:
+        for row in (headings, *rows):
             click.echo("\t".join(cell.replace("\n", " ") for cell in row))
         return
     from rich import box  # noqa: PLC0415  (a terminal's expense only)
@@ -22,7 +22,9 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    shown = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in headings:
+        shown.add_column(heading, overflow="fold")  # nothing is cut on a narrow terminal
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
     # rich honours NO_COLOR itself.

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from sparkfleet.cli import arguments
+
 
 @click.command()
-@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@arguments.INVENTORY
 @click.option(
     "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
 )

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import click
 
+from sparkfleet.cli import arguments
+
 DAY_S = 86400
 
 
 @click.command()
-@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@arguments.INVENTORY
 @click.option(
     "--limit",
     multiple=True,

@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import Any
 
+from sparkfleet.config.origin import user_place
 from sparkfleet.config.resolved import Host, Service
 from sparkfleet.config.yaml_text import dump
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -31,7 +32,7 @@ def generation(host: Host, service: Service, user: User) -> tuple[Service, Gener
             Diagnostic(where, found, expected, "sparkfleet lock INVENTORY", code="lock-entry-missing")
         )
     if not image.entrypoint and not image.size:
-        where = dict(service.origin).get("image", host.file)
+        where = user_place(dict(service.origin), "image", host.file)
         found = f"the entrypoint of {image.display} is unknown, so the command cannot be rendered"
         remedy = "set the image by its tag, then run `sparkfleet lock`"
         raise SparkfleetError(

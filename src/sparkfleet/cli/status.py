@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparkfleet.cli import output
+from sparkfleet.cli import arguments, output
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sparkfleet.contract.diagnostic import Diagnostic
     from sparkfleet.plan.preflight.model import Check, HostPreflight
     from sparkfleet.plan.status import ServiceStatus, SparkStatus
 
 
 @click.command()
-@click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@arguments.INVENTORY
 @click.option(
     "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
 )
@@ -71,7 +74,12 @@ def _show_preflight(checked: list[HostPreflight], *, as_json: bool) -> None:
                 (check.diagnostic.expected, check.diagnostic.hint) if check.diagnostic else ("", "")
             )
             rows.append((spark.host, check.name, str(check.state), check.found, expected, hint))
-    output.table(("Spark", "Check", "State", "Found", "Expected", "Do"), rows)
+    headings = ("Spark", "Check", "State", "Found", "Expected", "Do")
+    if sys.stdout.isatty():  # commands below the table, in one piece
+        output.table(headings[:4], [row[:4] for row in rows])
+        _show(check.diagnostic for spark in checked for check in spark.checks)
+    else:
+        output.table(headings, rows)
     counts = ", ".join(
         f"{sum(row[2] == state for row in rows)} {state}" for state in ("ok", "warn", "fail", "unknown")
     )
@@ -89,12 +97,18 @@ def _show_status(found: list[SparkStatus], *, as_json: bool) -> None:
         return
     rows = [row for spark in found for row in _rows(spark)]
     output.table(("Spark", "Service", "State", "Since", "Generation", "Unit", "Gate", "Memory free"), rows)
+    _show(spark.unknown for spark in found)
+
+
+def _show(diagnostics: Iterable[Diagnostic | None]) -> None:
+    for diagnostic in diagnostics:
+        if diagnostic is not None:
+            click.echo(str(diagnostic), err=True)
 
 
 def _rows(spark: SparkStatus) -> list[tuple[str, ...]]:
     if spark.unknown:
-        reason = "; ".join(f"{one.message} (do: {one.hint})" for one in spark.unknown.each)
-        return [(spark.host, "", "unknown", reason, "", "", "", "")]
+        return [(spark.host, "", "unknown", "", "", "", "", "")]
     memory = f"{spark.available_gib:.1f} of {spark.total_gib:.1f} GiB"
     activity = f"rollout in progress: {spark.rollout}" if spark.rollout else "idle"
     if not spark.services:

@@ -12,6 +12,7 @@ from sparkfleet.config import image, locked, required_packages, reserved_flags
 from sparkfleet.config.locked import Lock
 from sparkfleet.config.merge import Folded, Layer, fold
 from sparkfleet.config.models import Defaults, FlagValue, Recipe, ServiceSpec
+from sparkfleet.config.origin import SERVICE, SHIPPED, at_user
 from sparkfleet.config.resolved import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -73,6 +74,22 @@ def service(
 
     ``needs``: Python packages with version ranges that the engine needs in addition to the recipe's.
     """
+    errors, unpinned = len(context.diagnostics), set(context.unpinned)
+    found = _service(spec, layer, context, needs)
+    place = layer.where(())
+    context.diagnostics[errors:] = [at_user(one, place) for one in context.diagnostics[errors:]]
+    for name in set(context.unpinned) - unpinned:
+        if context.unpinned[name].startswith(SHIPPED):
+            context.unpinned[name] = place
+    return found
+
+
+def _service(
+    spec: ServiceSpec,
+    layer: Layer,
+    context: Context,
+    needs: Callable[[Engine], Mapping[str, str]],
+) -> Service | None:
     recipe = _recipe(spec, layer, context)
     if spec.recipe and recipe is None:
         return None
@@ -128,7 +145,7 @@ def service(
         env=tuple(folded.env.items()),
         container=_container(folded.container),
         gate=_gate(folded, engine, context),
-        origin=tuple(sorted({**folded.origin, "service": place}.items())),
+        origin=tuple(sorted({**folded.origin, SERVICE: place}.items())),
         drafters=drafters,
         requires_engine=(recipe.requires.engine or "") if recipe else "",
         requires_packages=packages,

@@ -412,6 +412,10 @@ ENGINE = {
     "two-models": Code("The model is given twice.", "Remove `--model`."),
     "unknown-env": Code("The engine does not read this variable.", "Correct its name, or remove it."),
     "unknown-flag": Code("The engine does not have this flag.", "Use the closest flag, or remove it."),
+    "engine-release-unknown": Code(
+        "The flags of this engine release are not bundled; those of the nearest known release are checked.",
+        "Nothing: the image's own parser checks the flags before a running engine stops.",
+    ),
     "unknown-engine-version": Code("The engine's version in the image is unknown.", "Run `sparkfleet lock`."),
 }
 """What an engine's check says of flags, variables and files. `ignore_rules` silences each."""

@@ -201,6 +201,10 @@ def _file(repo: str, sibling: RepoSibling) -> WeightFile:
     if sibling.size is None:
         raise HubError(f"the hub returned no size of {sibling.rfilename} in {repo}", "try again later")
     sha256 = sibling.lfs.sha256 if sibling.lfs else ""
+    if not sha256 and not sibling.blob_id:
+        raise HubError(
+            f"the hub returned no hash of {sibling.rfilename} in {repo}", "use a hub that has file hashes"
+        )
     return WeightFile(sibling.rfilename, sibling.size, sha256, sha256 or sibling.blob_id or "")
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sparkfleet.config import image, yaml_text
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
 from sparkfleet.config.resolved import DerivedPackages, ImageRef, WeightFile, Weights, Wheel
 from sparkfleet.config.validate import validate
+from sparkfleet.config.yaml_file import Document, Path_
 from sparkfleet.config.yaml_file import read as read_yaml
 from sparkfleet.config.yaml_text import OneLine
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -125,11 +127,29 @@ def read(path: Path) -> Lock:
         images[key] = LockedImage(
             _image(name, entry), entry.arm64, entry.created, tuple(sorted(entry.env.items()))
         )
+    unhashed = list(_without_hash(content, document))
+    if unhashed:
+        raise SparkfleetError(*unhashed)
     models = {
         key: LockedModel(_weights(key, entry), entry.requested) for key, entry in content.models.items()
     }
     packages = {key: _packages(entry) for key, entry in content.packages.items()}
     return Lock(images, models, packages)
+
+
+def _without_hash(content: _LockFile, document: Document) -> Iterator[Diagnostic]:
+    """Yield an error for each model without files, or with a file that could not be verified."""
+    remedy = "remove the entry and run `sparkfleet lock`"
+    for key, entry in content.models.items():
+        if not entry.files:
+            place: Path_ = ("models", key)
+            found = f"the model {key} has no files"
+        elif absent := [name for name, file in entry.files.items() if not file.sha256 and not file.blob]:
+            found, place = f"{absent[0]} of {key} has no hash", ("models", key, "files", absent[0])
+        else:
+            continue
+        expected = "a sha256 or blob for every file"
+        yield Diagnostic(document.where(place), found, expected, remedy, code="lock-invalid")
 
 
 def write(path: Path, lock: Lock) -> None:

@@ -20,6 +20,7 @@ from sparkfleet.config.locked import (
     model_key,
     packages_key,
 )
+from sparkfleet.config.origin import user_place
 from sparkfleet.config.required_packages import lacking
 from sparkfleet.config.resolved import Fleet, ImageRef, PackageIndex, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -145,7 +146,7 @@ def lock_targets(fleet: Fleet) -> tuple[dict[str, ImageTarget], dict[str, ModelT
             origin = dict(service.origin)
             image = service.image
             item = images.setdefault(
-                image_key(image), ImageTarget(origin["image"], engine=service.engine, image=image)
+                image_key(image), ImageTarget(user_place(origin, "image"), engine=service.engine, image=image)
             )
             item.names |= _names(service) | {
                 image.display,
@@ -156,8 +157,8 @@ def lock_targets(fleet: Fleet) -> tuple[dict[str, ImageTarget], dict[str, ModelT
             flags = {one.repo: f"flags.{one.flag}" for one in extra}
             for weights in (service.weights, *service.drafters):
                 key = model_key(weights.repo, weights.revision, weights.file)
-                place = origin["model"] if weights is service.weights else origin[flags[weights.repo]]
-                place = origin["file"] if weights.file else place
+                named = "model" if weights is service.weights else flags[weights.repo]
+                place = user_place(origin, "file" if weights.file else named)
                 target = ModelTarget(place, engine=service.engine, repo=weights.repo, file=weights.file)
                 target.revision = weights.revision
                 model = models.setdefault(key, target)
@@ -171,7 +172,7 @@ def package_targets(fleet: Fleet) -> dict[str, PackagesTarget]:
     for service in (service for host in fleet.hosts for service in host.services):
         if service.requires_packages:
             key = packages_key(service.image, service.requires_packages)
-            place = dict(service.origin)["image"]
+            place = user_place(dict(service.origin), "image")
             made = PackagesTarget(
                 place, engine=service.engine, image=service.image, needs=service.requires_packages
             )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sparkfleet import engines
+from sparkfleet.config.origin import user_place
 from sparkfleet.config.resolved import Host, Mount, Service
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank
@@ -110,7 +111,7 @@ def generation(
 
     ``rank`` is its place in a cluster; ``wrap`` turns the serving command into the container's command.
     """
-    where = dict(service.origin).get("image", host.file or host.name)
+    where = user_place(dict(service.origin), "image", host.file or host.name)
     engine = engines.get(service.engine)
     floor_mib = math.ceil(host.min_available_gib * 1024)
     stop_timeout_s = 60

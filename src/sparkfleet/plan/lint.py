@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sparkfleet import engines
+from sparkfleet.config.origin import at_user
 from sparkfleet.config.resolved import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines.base import SERVICE
@@ -36,7 +37,8 @@ def findings(
 
 def place(diagnostic: Diagnostic, origin: Mapping[str, str]) -> Diagnostic:
     """Return the diagnostic at the place (``file:line``) of its field of the service."""
-    return replace(diagnostic, location=origin.get(diagnostic.location) or origin[SERVICE])
+    place = origin.get(diagnostic.location) or origin[SERVICE]
+    return at_user(replace(diagnostic, location=place), origin[SERVICE])
 
 
 def at_service(diagnostic: Diagnostic, service: Service) -> Diagnostic:

@@ -53,6 +53,7 @@ def test_each_link_is_a_row_and_all_at_once_is_their_sum(monkeypatch: pytest.Mon
     code, out = bench(monkeypatch, TOLD, str(pair), "pair")
     assert code == 0
     assert [line.split("\t") for line in out.splitlines()] == [
+        ["From", "To", "By", "Link", "Gb/s"],
         ["spark-01", "spark-02", "ib_write_bw", "enp1s0f1np1", "109.2"],
         ["spark-01", "spark-02", "ib_write_bw", "enP2p1s0f1np1", "108.9"],
         ["spark-01", "spark-02", "ib_write_bw", "all at once", "185.1"],

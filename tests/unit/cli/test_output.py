@@ -30,4 +30,15 @@ def test_a_table_on_a_terminal_has_headings_and_honours_no_color(
 
 def test_a_piped_table_is_tabs_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
     output.table(("name", "size"), [("a\nb", "1"), ("c", "2")])
-    assert capsys.readouterr().out == "a b\t1\nc\t2\n"
+    assert capsys.readouterr().out == "name\tsize\na b\t1\nc\t2\n"
+
+
+def test_a_table_on_a_narrow_terminal_cuts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "docker-inspect-spark-01-and-everything-after-it"
+    output.table(("name", "command"), [("a long name of a host", command)])
+    shown = "".join(line[-19:].strip() for line in capsys.readouterr().out.splitlines()[3:])
+    assert command in shown

@@ -25,6 +25,7 @@ DONE = StageResult("staged", removed=4, freed=30 << 30)
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command over one Spark with something to remove, without connections."""
     (tmp_path / "home.py").write_text("")
+    (tmp_path / "home").mkdir()
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.patch_for_gevent", lambda: None)
 
     def run(*words: str, result: StageResult | Diagnostic | None = None, stored: Any = None) -> Result:

@@ -27,6 +27,7 @@ HALF = ServiceStatus("old", "", "", 0, "exited", "", "", "absent", {})
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command, without connections: what they would have found comes from the test."""
     (tmp_path / "home.py").write_text("")
+    (tmp_path / "home").mkdir()
     silent = SimpleNamespace(patch_for_gevent=lambda: None, postpone=lambda _: None)
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches", silent, raising=False)
 
@@ -44,6 +45,7 @@ def test_a_line_a_service_when_piped(ask: Any) -> None:
     said = ask(found=[SparkStatus("spark-01", (NANO,), 60.0, 119.7), SparkStatus("spark-02", (), 1, 2)])
     assert said.exit_code == 0
     assert said.output.splitlines() == [
+        "Spark\tService\tState\tSince\tGeneration\tUnit\tGate\tMemory free",
         "\t".join(
             (
                 *("spark-01", "nano :8000", "running", "2026-11-21T08:00:00", "a" * 12, "active running"),
@@ -65,7 +67,8 @@ def test_what_does_not_serve_and_what_is_not_known_is_exit_code_1(ask: Any) -> N
         ]
     )
     assert unknown.exit_code == 1
-    assert "unknown\tDocker down (do: start it)" in unknown.output
+    assert "spark-01\t\tunknown\t" in unknown.stdout
+    assert unknown.stderr == "spark-01: Docker down\n    do: start it\n"
 
 
 def test_a_change_that_goes_on_is_told(ask: Any) -> None:
@@ -80,6 +83,7 @@ def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> N
     said = ask("--preflight", found=[HostPreflight("spark-01", rows)])
     assert said.exit_code == 1
     assert said.stdout.splitlines() == [
+        "Spark\tCheck\tState\tFound\tExpected\tDo",
         "spark-01\tsudo\tok\tthe login user may act as root\t\t",
         "spark-01\tGPU\tfail\tgone\ta GPU\treboot",
     ]

@@ -332,3 +332,19 @@ def test_an_unknown_engine_is_an_error_with_the_nearest_one(fleet: Callable[...,
     assert diagnostic.location.endswith("spark-01.yaml:3")
     assert diagnostic.message == "unknown engine 'vlm'"
     assert diagnostic.hint == "did you mean 'vllm'?"
+
+
+def test_an_error_in_a_value_of_a_shipped_recipe_is_at_the_line_that_chose_the_recipe(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    files = fleet({"spark-01.yaml": f"ssh: {{hostname: a}}\nserve: {{recipe: {SMALL}, engine: llamacpp}}\n"})
+    found = [one for one in files.diagnostics() if "does not name the file" in one.message]
+    assert [one.location for one in found] == ["inventories/lab/spark-01.yaml:2"]
+    assert f"(set in catalog/{SMALL}.yaml:" in found[0].message
+
+
+def test_what_is_not_pinned_is_named_at_the_line_of_the_service(fleet: Callable[..., FleetFiles]) -> None:
+    files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+    files.pin()
+    fleet({"spark-02.yaml": f"ssh: {{hostname: b}}\nserve: {NANO}\n"})
+    assert files.diagnostic(need_lock=True).location == "inventories/lab/spark-02.yaml:2"

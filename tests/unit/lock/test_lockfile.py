@@ -232,3 +232,22 @@ def test_the_older_key_of_a_requested_revision_is_read(tmp_path: Path) -> None:
     path.write_text(lockfile.text(LOCK).replace("    requested: ", "    asked: "))
     assert "    asked: " in path.read_text()
     assert lockfile.read(path) == LOCK
+
+
+@pytest.mark.parametrize(
+    ("files", "line", "found"),
+    [
+        ("{}", 3, "the model org/a has no files"),
+        ("{config.json: {size: 7}}", 3, "config.json of org/a has no hash"),
+    ],
+)
+def test_a_model_that_could_not_be_verified_is_refused(
+    tmp_path: Path, files: str, line: int, found: str
+) -> None:
+    path = tmp_path / "fleet.lock"
+    path.write_text(f"version: 1\nmodels:\n  org/a: {{revision: '{'1' * 40}', files: {files}}}\n")
+    with pytest.raises(SparkfleetError) as error:
+        lockfile.read(path)
+    (diagnostic,) = error.value.diagnostics
+    assert (diagnostic.location, diagnostic.message) == (f"{path}:{line}", found)
+    assert diagnostic.hint == "remove the entry and run `sparkfleet lock`"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
-from sparkfleet.config.resolved import DerivedPackages, PackageIndex, Weights, Wheel
+from sparkfleet.config.resolved import DerivedPackages, PackageIndex, WeightFile, Weights, Wheel
 from sparkfleet.engines.base import Engine
 from sparkfleet.lock import images, packages, resolve
 from sparkfleet.lock.errors import HubError, PackagesError, RegistryError
@@ -39,7 +39,8 @@ class World:
         self.asked.append(repo)
         if repo in self.broken:
             raise HubError(f"{repo} is broken", "mend it")
-        return LockedModel(Weights(repo, f"{self.turn:040x}"), asked)
+        files = (WeightFile("config.json", 7, "", "a" * 40),)
+        return LockedModel(Weights(repo, f"{self.turn:040x}", files), asked)
 
 
 @pytest.fixture

@@ -264,6 +264,8 @@ class Vllm(Engine):
             return
         yield from _check_version(service, version)
         known, exact = (own, True) if own else schema.nearest(version)
+        if not exact:
+            yield _other_release(service, version, known.version)
         flags = check.check_flags(self.args(service), known, exact)
         env = check.check_env(dict(service.env), known, exact=exact)
         for one in (*flags, *env):
@@ -282,6 +284,18 @@ def _schema(version: str) -> Schema | None:
 
 def _measured(value: object) -> memory.Measured | None:
     return value if isinstance(value, memory.Measured) else None
+
+
+def _other_release(service: Service, version: str, known: str) -> Diagnostic:
+    """Return that another release's flags are checked; a warning for a version after all known ones."""
+    is_newer = known == schema.versions()[-1]
+    return Diagnostic(
+        field_of(service, "image"),
+        f"the flags of vLLM {version} are unknown here: they are checked against vLLM {known}",
+        hint="the image's own parser checks them before anything stops",
+        severity=Severity.WARNING if is_newer else Severity.INFO,
+        code="engine-release-unknown",
+    )
 
 
 def _check_version(service: Service, version: str) -> Iterator[Diagnostic]:

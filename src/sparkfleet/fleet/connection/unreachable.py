@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from paramiko import SSHConfig
-from paramiko.ssh_exception import ConfigParseError
+from paramiko.ssh_exception import ConfigParseError, NoValidConnectionsError
 
 from sparkfleet.contract.diagnostic import Diagnostic
 
@@ -134,23 +134,38 @@ _CAUSES = (
         "is it on, and reachable from here? ping {hostname}; then: {ssh} true",
     ),
     _Cause(
-        r"Unable to connect to port|refused|No route|unreachable",
+        r"No route|unreachable|Host is down",
+        "no answer: no route to the host",
+        "is it on, and reachable from here? ping {hostname}; then: {ssh} true",
+    ),
+    _Cause(
+        r"refused|Unable to connect to port",
         "SSH connection refused",
-        "is it on, and its SSH server up? {ssh} true",
+        "is it on, and its SSH server up? on the Spark's own console: systemctl status ssh; then: {ssh} true",
+        "an SSH server on port {port}",
     ),
 )
 """The first match is used."""
 
 
+def _texts(error: Exception) -> Iterator[str]:
+    """Yield the texts of an error; paramiko has those of single addresses in an attribute."""
+    yield from map(str, error.args)
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, NoValidConnectionsError):
+        yield from dict.fromkeys(str(one) for one in cause.errors.values())
+
+
 def connect_diagnostic(name: str, data: Mapping[str, Any], error: Exception) -> Diagnostic:
     """Return why a connection failed, with the address and the next command."""
     address = address_of(name, data)
-    text = " ".join(str(word) for word in error.args) or type(error).__name__
+    text = " ".join(_texts(error)) or type(error).__name__
     forget = shlex.join(
         ["ssh-keygen", *(["-f", address.known_hosts_file] if address.known_hosts_file else ()), "-R"]
     )
     parts = {
         "hostname": address.hostname,
+        "port": str(address.port),
         "ssh": address.ssh(),
         "copy_id": address.ssh("ssh-copy-id"),
         "forget": f"{forget} {shlex.quote(address.known_name)}",
@@ -159,6 +174,10 @@ def connect_diagnostic(name: str, data: Mapping[str, Any], error: Exception) -> 
         if re.search(cause.pattern, text):
             found = f"{cause.found.format(**parts)} ({address.text})"
             return Diagnostic(
-                name, found, cause.expected, cause.remedy.format(**parts), code="ssh-unreachable"
+                name,
+                found,
+                cause.expected.format(**parts),
+                cause.remedy.format(**parts),
+                code="ssh-unreachable",
             )
     return Diagnostic(name, f"{text} ({address.text})", hint=f"{address.ssh()} true", code="ssh-unreachable")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from pyinfra.context import ctx_state
@@ -13,6 +15,7 @@ from sparkfleet import gc_control
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
 from sparkfleet.fleet.run import fleet_run
+from sparkfleet.inventory import LOCAL, host_names, unknown_hosts
 
 _WITHOUT_PROMPT = {"-y", "--yes", "--dry", "--json", "debug-inventory"}
 
@@ -32,6 +35,8 @@ def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | N
             f"ls {Path(inventory).parent}/*.py",
             code="fleet-unknown",
         )
+    if inventory is not None and (diagnostic := _unknown_limit(Path(inventory), arguments)):
+        return diagnostic
     if "--dry" in arguments and {"-y", "--yes"} & set(arguments):
         return Diagnostic(
             "pyinfra",
@@ -49,6 +54,23 @@ def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | N
             code="confirmation-required",
         )
     return None
+
+
+def _unknown_limit(inventory: Path, arguments: Sequence[str]) -> Diagnostic | None:
+    """Return an error for a ``--limit`` that matches no host; pyinfra would do nothing and exit with 0."""
+    names = host_names(inventory)
+    groups = {"all", inventory.stem, *_assigned(inventory)}
+    limits = [after for before, after in pairwise(arguments) if before == "--limit"]
+    limits += [one.removeprefix("--limit=") for one in arguments if one.startswith("--limit=")]
+    limits = [name for name in limits if name not in groups]
+    return next(iter(unknown_hosts({"--limit": limits}, [*names, LOCAL] if names else [])), None)
+
+
+def _assigned(inventory: Path) -> set[str]:
+    """Return the variables of an inventory file, which pyinfra takes for groups."""
+    tree = ast.parse(inventory.read_text(encoding="utf-8"))
+    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def configure() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
+from paramiko.ssh_exception import NoValidConnectionsError
 from pyinfra.api.exceptions import ConnectError
 
 from sparkfleet.fleet.connection.unreachable import address_of, connect_diagnostic
@@ -47,6 +50,23 @@ def test_each_cause_has_its_words_its_address_and_its_remedy(said: str) -> None:
     assert diagnostic.location == "spark-01"
     assert found in diagnostic.message
     assert diagnostic.message.endswith("(10.0.0.9:2222)")
+    assert remedy in diagnostic.hint
+
+
+@pytest.mark.parametrize(
+    ("number", "found", "remedy"),
+    [
+        (errno.ECONNREFUSED, "SSH connection refused (10.0.0.9:22)", "systemctl status ssh"),
+        (errno.EHOSTUNREACH, "no answer: no route to the host (10.0.0.9:22)", "is it on"),
+    ],
+)
+def test_a_host_that_does_not_answer_has_refused_nothing(number: int, found: str, remedy: str) -> None:
+    """Paramiko has one text for both, and the reasons by address."""
+    failed = NoValidConnectionsError({("10.0.0.9", 22): OSError(number, os.strerror(number))})
+    error = ConnectError(f"Could not connect ({failed})")
+    error.__context__ = failed
+    diagnostic = connect_diagnostic("spark-01", {"ssh_hostname": "10.0.0.9", "ssh_port": 22}, error)
+    assert diagnostic.message == found
     assert remedy in diagnostic.hint
 
 

@@ -58,3 +58,24 @@ def test_prune_refuses_an_unknown_host_before_it_connects(
     done = sparkfleet("prune", "inventories/lab.py", "--exclude-host", "spark-99")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "--exclude-host spark-99: no host of that name\n    expected: one of: spark-03\n"
+
+
+def test_an_inventory_that_does_not_exist_is_an_error_and_no_change(
+    fleet: Callable[[dict[str, str]], FleetFiles],
+) -> None:
+    fleet({"spark-03.yaml": "serve: null\n"})
+    done = sparkfleet("plan", "inventories/labs.py")
+    assert done.returncode == 1
+    assert done.stderr.startswith("inventories/labs.py: the fleet does not exist\n")
+    assert "did you mean inventories/lab.py?" in done.stderr
+    Path("inventories/lab.py").unlink()
+    done = sparkfleet("plan", "inventories/lab")
+    assert done.returncode == 1
+    assert done.stderr.startswith("inventories/lab.py: the inventory file does not exist\n")
+
+
+def test_an_invalid_command_line_has_a_code_of_its_own(
+    fleet: Callable[[dict[str, str]], FleetFiles],
+) -> None:
+    fleet({"spark-03.yaml": "serve: null\n"})
+    assert sparkfleet("plan", "inventories/lab.py", "--limt", "x").returncode == 64

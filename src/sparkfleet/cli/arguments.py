@@ -1,0 +1,32 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
+
+
+def _existing(_context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
+    """Return the path of the file that pyinfra executes; raise ``SparkfleetError`` if there is none."""
+    from sparkfleet.config import load  # noqa: PLC0415  (the help needs none of it)
+
+    inventory = load.find(value).inventory
+    if not inventory.is_file():
+        raise SparkfleetError(
+            Diagnostic(
+                str(inventory),
+                "the inventory file does not exist",
+                "a file with: from sparkfleet.inventory import load; sparks = load(__file__)",
+                "create the file, or run `sparkfleet init`",
+                code="fleet-unknown",
+            )
+        )
+    return inventory
+
+
+INVENTORY = click.argument("inventory", type=click.Path(path_type=Path), callback=_existing)
+"""``inventories/FLEET.py`` of a command that connects; the directory beside it stands for it."""
