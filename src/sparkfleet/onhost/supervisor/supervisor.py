@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparkfleet import engines
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import memory, programs, runtime_wait, valve
@@ -63,6 +64,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise the container until it ends for good; return the exit code."""
+        for name in engines.host_names():
+            engines.on_host(name)  # imports it now, before the program file can be replaced
         try:
             while True:
                 code = self._supervise_once()
@@ -90,7 +93,7 @@ class Supervisor:
             began, daemon_was = self.system.now(), self.system.runtime.daemon_identity()
             peers = self._peers()
             if not container.running:
-                if peers and not peers.wait(self._signalled, self._tell_ready):
+                if peers and not peers.wait(self._signalled, self._notify_ready):
                     return self._stopped()
                 container = self._start(container)
                 if peers:
@@ -99,7 +102,7 @@ class Supervisor:
                 self.log(f"sparkfleet: adopting {self._name(container)}, which runs already")
                 if peers:
                     peers.adopt(container)
-            self._tell_ready(f"{self.service} runs in {container.id[:12]}")
+            self._notify_ready(f"{self.service} runs in {container.id[:12]}")
             return self._watch(container, began, daemon_was)
         except RuntimeUnavailableError:
             return self._await_runtime()
@@ -245,7 +248,7 @@ class Supervisor:
     def _await_runtime(self) -> int | None:
         daemon = self.system.runtime.daemon
         self.log(f"sparkfleet: {daemon} stopped")
-        self._tell_ready(f"waiting for {daemon}")
+        self._notify_ready(f"waiting for {daemon}")
         self._starts.reset()
         if not runtime_wait.wait(self.system, lambda text: self.log(f"sparkfleet: {text}"), self._signalled):
             return self._stopped()
@@ -258,13 +261,15 @@ class Supervisor:
             known = store.current(self.system.paths.state, self.service)
         except ContractError:
             return False  # it was readable at the start; a running engine is not stopped for it
-        if known is None:
+        if known is None or known.engine not in engines.host_names():
             return False
         if self.peers and known.rank and not known.rank.is_head:
             return self.peers.serves
-        return self.system.http(Question(known.port, "GET", "/health", HEALTH_TIMEOUT_S)).status == OK
+        health = engines.on_host(known.engine).health
+        question = Question(known.port, health.method, health.path, HEALTH_TIMEOUT_S)
+        return self.system.http(question).status == OK
 
-    def _tell_ready(self, status: str) -> None:
+    def _notify_ready(self, status: str) -> None:
         status_line = f"STATUS={programs.status(status, self.programs)}"
         self.notify(status_line if self._ready else f"READY=1\n{status_line}")
         self._ready = True

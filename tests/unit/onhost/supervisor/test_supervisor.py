@@ -4,7 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from sparkfleet import engines
+from sparkfleet.engines.host import Request
 from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.system import Answer, Question
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.supervisor.supervisor import ENDED, STOPPED, Supervisor
 from tests.unit.onhost.world import Box, Engine, World, generation
@@ -191,14 +194,32 @@ def test_starts_that_crashed_the_whole_spark_are_not_repeated_for_ever(world: Wo
     assert supervised.run() == STOPPED
 
 
-def test_an_engine_that_came_up_has_its_starts_forgiven(world: World, box: Box) -> None:
+def test_an_engine_that_serves_resets_the_count_of_starts(world: World, box: Box) -> None:
     supervised = supervisor(world)
     after(world, 40, supervised.leave.set)
     supervised.run()
     assert not (store.service_directory(world.paths.state, "nano") / "starts.json").exists()
 
 
-def test_an_engine_still_loading_keeps_its_start_on_the_books(world: World, box: Box) -> None:
+def test_the_health_request_is_the_one_of_the_engine(
+    world: World, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines.on_host("vllm"), "health", Request("GET", "/livez"))
+    paths: list[str] = []
+    real = world.http
+
+    def http(question: Question) -> Answer:
+        paths.append(question.path)
+        return real(question)
+
+    monkeypatch.setattr(world, "http", http)
+    supervised = supervisor(world)
+    after(world, 40, supervised.leave.set)
+    supervised.run()
+    assert set(paths) == {"/livez"}
+
+
+def test_the_start_of_an_engine_that_still_loads_stays_counted(world: World, box: Box) -> None:
     supervised = supervisor(world)
     after(world, 10, supervised.leave.set)
     supervised.run()
