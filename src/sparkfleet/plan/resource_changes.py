@@ -110,5 +110,5 @@ def diagnostics(host: Host, observed: Observed) -> list[Diagnostic]:
         live, recorded = observed.items.live[resource.id], resource.id in observed.items.record
         blocker = registry.kind(resource.kind).blocker(resource, live, recorded=recorded)
         if blocker:
-            found.append(Diagnostic(f"{host.name}: {resource.where}", *blocker, code="resource-conflict"))
+            found.append(replace(blocker, location=f"{host.name}: {blocker.location}"))
     return found

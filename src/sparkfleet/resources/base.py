@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
+from sparkfleet.contract.diagnostic import Diagnostic
+
 MARK = "# Written by sparkfleet."
 """First line of every text file that is ours."""
 LOGIN_USER = "@login"
@@ -25,8 +27,6 @@ NO_SOURCE = "source is empty"
 
 Fields = Mapping[str, Any]
 """Field -> value of a resource, as ``observe`` returns them. A field that is not there is ""."""
-Blocker = tuple[str, str, str]
-"""Why a resource cannot be applied: what was found, what was expected, what to do."""
 
 
 # settings: what a user writes
@@ -216,6 +216,19 @@ class ResourceError(Exception):
         self.found, self.expected, self.hint, self.about = found, expected, hint, about
 
 
+def conflict(resource: Resource, found: str, expected: str, hint: str) -> Diagnostic:
+    """Return why a resource cannot be applied on a Spark."""
+    return Diagnostic(resource.where, found, expected, hint, code="resource-conflict")
+
+
+def not_a_file(resource: Resource, live: Fields) -> Diagnostic | None:
+    """Return what is in the place of a resource that is a file; None for a file or nothing."""
+    if live.get("is", "") in {"absent", "file"}:
+        return None
+    found, hint = f"{resource.key} is a {live['is']}", "move it away, or correct the path"
+    return conflict(resource, found, "a file, or nothing", hint)
+
+
 def must(host: Host, argv: Sequence[str], timeout_s: float = 60) -> Completed:
     """Run a command that must succeed. Raise ResourceError with its last line of output."""
     done = host.run(argv, timeout_s)
@@ -314,7 +327,7 @@ class ResourceKind:
         del resource, live
         return []
 
-    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Blocker | None:
+    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Diagnostic | None:
         """Return why the resource cannot be applied on this Spark; None if it can."""
         del resource, live, recorded
         return None

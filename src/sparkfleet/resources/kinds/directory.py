@@ -55,11 +55,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources import host_files
 from sparkfleet.resources.base import (
     LOGIN_USER,
     Applied,
-    Blocker,
     Declaration,
     Difference,
     Fields,
@@ -73,6 +73,7 @@ from sparkfleet.resources.base import (
     Setting,
     Target,
     UserName,
+    conflict,
     described,
 )
 
@@ -134,15 +135,18 @@ class Directory(ResourceKind):
         hint = f"sudo chown -R {fields['owner']} {resource.key}, or declare 'chown_contents_max:'"
         return [Difference("=", resource.key, new=f"{number} entries of other owners inside", note=hint)]
 
-    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Blocker | None:
+    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Diagnostic | None:
         """Return what is in its place, or that too many entries belong to others."""
         del recorded
         if live.get("is", "") not in {"absent", "directory", "link"}:
-            return f"{resource.key} is a {live['is']}", "a directory, or nothing", "move it away"
+            return conflict(
+                resource, f"{resource.key} is a {live['is']}", "a directory, or nothing", "move it away"
+            )
         if live.get("others") != "many" or "others" not in dict(resource.fields):
             return None
         owner, limit = resource.arg.split()
-        return (
+        return conflict(
+            resource,
             f"{resource.key} has more than {limit} entries of other owners",
             f"at most {limit}, by 'chown_contents_max:'",
             f"on the Spark: sudo chown -R {owner} {resource.key}; or raise 'chown_contents_max:'",

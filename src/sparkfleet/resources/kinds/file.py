@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources import host_files, validators
 from sparkfleet.resources.base import (
     AbsolutePath,
     Applied,
-    Blocker,
     Declaration,
     Fields,
     FileMode,
@@ -34,6 +34,7 @@ from sparkfleet.resources.base import (
     Target,
     UserName,
     described,
+    not_a_file,
 )
 
 _OURS = re.compile(
@@ -95,12 +96,10 @@ class File(ResourceKind):
         fields = dict(resource.fields)
         return " ".join(fields[name] for name in ("mode", "owner", "group") if name in fields)
 
-    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Blocker | None:
+    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Diagnostic | None:
         """Return what is in the file's place."""
         del recorded
-        if live.get("is", "") in {"absent", "file"}:
-            return None
-        return f"{resource.key} is a {live['is']}", "a file, or nothing", "move it away, or correct the path"
+        return not_a_file(resource, live)
 
     def check(self, host: Host, target: Target) -> None:
         """Have the program that reads such files check it."""

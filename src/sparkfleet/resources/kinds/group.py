@@ -21,9 +21,9 @@ def observe(host: ObservedHost, key: str, _: str = "") -> dict[str, str]:
 
 from collections.abc import Iterator
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources.base import (
     Applied,
-    Blocker,
     Declaration,
     Fields,
     Host,
@@ -34,6 +34,7 @@ from sparkfleet.resources.base import (
     Setting,
     Target,
     UserName,
+    conflict,
     must,
 )
 
@@ -51,13 +52,13 @@ class Group(ResourceKind):
         for user, where in declaration.each("docker_users"):
             yield Resource("group", f"docker {user}", (("member", "yes"),), where=where)
 
-    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Blocker | None:
+    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Diagnostic | None:
         """Return which of user and group does not exist."""
         del recorded
         if "missing" not in live:
             return None
         hint = "correct the name, or create the user on the Spark"
-        return f"{resource.key}: {live['missing']}", "an existing user and group", hint
+        return conflict(resource, f"{resource.key}: {live['missing']}", "an existing user and group", hint)
 
     def apply(self, host: Host, target: Target) -> None:
         """Add the user to the group; it takes effect at the next login."""

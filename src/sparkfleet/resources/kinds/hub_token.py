@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources import host_files, secrets
 from sparkfleet.resources.base import (
     CURRENT,
     Applied,
-    Blocker,
     Declaration,
     Fields,
     Host,
@@ -31,6 +31,7 @@ from sparkfleet.resources.base import (
     ResourceKind,
     Setting,
     Target,
+    not_a_file,
 )
 
 PATH = "~/.cache/huggingface/token"
@@ -68,12 +69,10 @@ class HubToken(ResourceKind):
         fields = dict(resource.fields)
         return f"{fields.get('mode', '')} {fields.get('owner', '')}".strip()
 
-    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Blocker | None:
+    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Diagnostic | None:
         """Return what is in the file's place, or that it has another token that is not ours."""
-        if live.get("is", "") not in {"absent", "file"}:
-            hint = "move it away, or correct the path"
-            return f"{resource.key} is a {live['is']}", "a file, or nothing", hint
-        return secrets.blocker(resource, live, f"remove {resource.key}", recorded=recorded)
+        secret = secrets.blocker(resource, live, f"remove {resource.key}", recorded=recorded)
+        return not_a_file(resource, live) or secret
 
     def snapshot(self, host: Host, target: Target) -> dict[str, Any]:
         """Return the directories above it that are missing."""

@@ -38,11 +38,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources import host_files, secrets
 from sparkfleet.resources.base import (
     CURRENT,
     Applied,
-    Blocker,
     Declaration,
     Fields,
     Host,
@@ -108,7 +108,7 @@ class Login(ResourceKind):
         """Return user and helper."""
         return f"as {resource.user}" + (f", kept by {resource.arg}" if resource.arg else "")
 
-    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Blocker | None:
+    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Diagnostic | None:
         """Return that there is a login that is not ours, or no secret for it."""
         return secrets.blocker(resource, live, f"docker logout {resource.key} as root", recorded=recorded)
 

@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources import host_files, validators
 from sparkfleet.resources.base import (
     MARK,
     Applied,
-    Blocker,
     Declaration,
     Fields,
     Host,
@@ -36,6 +36,7 @@ from sparkfleet.resources.base import (
     Setting,
     Target,
     UserName,
+    not_a_file,
 )
 
 VALVE_RULE = 'ALL=(root) NOPASSWD: /usr/local/bin/spark-valve ""'
@@ -66,12 +67,10 @@ class Sudoers(ResourceKind):
         """Return the rule."""
         return dict(resource.fields)["rule"]
 
-    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Blocker | None:
+    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Diagnostic | None:
         """Return what is in the file's place."""
         del recorded
-        if live.get("is", "") in {"absent", "file"}:
-            return None
-        return f"{resource.key} is a {live['is']}", "a file, or nothing", "move it away, or correct the path"
+        return not_a_file(resource, live)
 
     def check(self, host: Host, target: Target) -> None:
         """Have visudo check the rule, alone and with all others."""

@@ -45,11 +45,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources import host_files, validators
 from sparkfleet.resources.base import (
     MARK,
     Applied,
-    Blocker,
     Declaration,
     Fields,
     Host,
@@ -59,6 +59,7 @@ from sparkfleet.resources.base import (
     ResourceKind,
     Setting,
     Target,
+    conflict,
 )
 
 SysctlName = Annotated[str, Limits(r"^[a-z]\w*(\.[\w-]+)+$")]
@@ -84,16 +85,17 @@ class Sysctl(ResourceKind):
             text = " ".join(str(value).split())
             yield Resource("sysctl", name, (("now", text), ("at boot", text)), where=where)
 
-    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Blocker | None:
+    def blocker(self, resource: Resource, live: Fields, *, recorded: bool) -> Diagnostic | None:
         """Return that the kernel has no such setting, or which file overrides ours at boot."""
         del recorded
         name, declared = resource.key, dict(resource.fields)["now"]
         if live.get("is", ""):
             path = validators.sysctl_path(name)
-            return f"there is no setting {name}", f"a file {path}", "correct the name"
+            return conflict(resource, f"there is no setting {name}", f"a file {path}", "correct the name")
         if live.get("set", declared) == declared:
             return None
-        return (
+        return conflict(
+            resource,
             f"{live['later']} sets {name} to {live['set']} at every boot, after our file",
             "no other file that sets it, or the same value",
             f"remove {name} from {live['later']}, or from the declaration",
