@@ -1,4 +1,4 @@
-"""The programs on a Spark of the lab, driven past operator and plan: the swap's own contract."""
+"""The programs on a Spark of the lab, driven past operator and plan: their own contract."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ class OnHost:
         return replace(made, create=("--label", f"{LABEL_GENERATION}={made.id}", *made.create))
 
     def ask(self, candidate: Generation | None, *replaces: str, **more: Any) -> str:
-        """Start a swap; return its id."""
+        """Start a rollout; return its id."""
         request = RolloutRequest(f"t-{uuid.uuid4().hex[:8]}", candidate, replaces, **more)
-        answer = self.machine.sh(f"{RUN} swap", stdin=json.dumps(request.to_json()))
+        answer = self.machine.sh(f"{RUN} rollout", stdin=json.dumps(request.to_json()))
         assert json.loads(answer)["rollout"] == request.id
         return request.id
 
@@ -92,16 +92,16 @@ class OnHost:
             events += [json.loads(line) for line in text.splitlines() if '"stalled"' not in line]
             if events and events[-1]["kind"] == "result":
                 return [*events[:-1], {**events[-1], **events[-1].get("result", {})}]
-        raise AssertionError(f"swap {rollout_id} has no result after {limit_s} s: {events[-5:]}")
+        raise AssertionError(f"rollout {rollout_id} has no result after {limit_s} s: {events[-5:]}")
 
-    def swap(self, candidate: Generation | None, *replaces: str, **more: Any) -> dict[str, Any]:
-        """Carry a swap out; return its result."""
+    def roll_out(self, candidate: Generation | None, *replaces: str, **more: Any) -> dict[str, Any]:
+        """Run a rollout; return its result."""
         return self.follow(self.ask(candidate, *replaces, **more))[-1]
 
     def wait_for_step(self, rollout_id: str, step: str, limit_s: float = 60) -> None:
-        """Return when a swap's step has begun."""
+        """Return when a rollout's step has begun."""
         self.wait(
-            f'grep -q \'"step": "{step}"\' /var/lib/sparkfleet/swaps/{rollout_id}/events.jsonl', limit_s
+            f'grep -q \'"step": "{step}"\' /var/lib/sparkfleet/rollouts/{rollout_id}/events.jsonl', limit_s
         )
 
     def wait(self, command: str, limit_s: float = 60) -> None:

@@ -110,8 +110,8 @@ class Pair:
         return process.returncode, "".join(lines)
 
     def wait_until_at_rest(self) -> None:
-        """Return when no swap goes on, and the service answers."""
-        idle = 'for d in /var/lib/sparkfleet/swaps/*/; do test -e "$d/result.json" || exit 1; done'
+        """Return when no rollout is in progress, and the service answers."""
+        idle = 'for d in /var/lib/sparkfleet/rollouts/*/; do test -e "$d/result.json" || exit 1; done'
         self.wait(lambda: all(machine.ok(idle) for machine in self.machines))
         self.wait(self.serves)
 

@@ -252,7 +252,7 @@ def test_a_rollback_is_on_all_ranks_or_on_none(pair: Pair) -> None:
     pair.fleet.run().expect(0)
     containers = pair.containers()
     back = [json.loads(machine.sh(f"{RUN} rollback wide")) for machine in pair.machines]
-    ended = [ended_swap(pair.machines[1], back[1])]  # by itself
+    ended = [ended_rollout(pair.machines[1], back[1])]  # by itself
     assert [(one["outcome"], one["remedy"]) for one in ended] == [
         ("refused", "pyinfra INVENTORY deploys/serve.py")
     ]
@@ -260,17 +260,17 @@ def test_a_rollback_is_on_all_ranks_or_on_none(pair: Pair) -> None:
     assert pair.lengths() == [after, after]
     shared = {"id": "back-together", "cluster_key": "t" * 32}
     for machine, request in zip(pair.machines, back, strict=True):
-        machine.sh(f"{RUN} swap", stdin=json.dumps(request | shared))
+        machine.sh(f"{RUN} rollout", stdin=json.dumps(request | shared))
     pair.wait_until_at_rest()
     assert pair.lengths() == [before, before]
     pair.declare(max_model_len=int(before))
     pair.expect_nothing_to_do()
 
 
-def ended_swap(machine: Machine, request: dict[str, Any]) -> dict[str, Any]:
-    """Ask a Spark for a swap; return its result."""
-    machine.sh(f"{RUN} swap", stdin=json.dumps(request))
-    result = f"/var/lib/sparkfleet/swaps/{request['id']}/result.json"
+def ended_rollout(machine: Machine, request: dict[str, Any]) -> dict[str, Any]:
+    """Request a rollout of a Spark; return its result."""
+    machine.sh(f"{RUN} rollout", stdin=json.dumps(request))
+    result = f"/var/lib/sparkfleet/rollouts/{request['id']}/result.json"
     machine.sh(f"timeout 60 sh -c 'until test -s {result}; do sleep 0.2; done'")
     found: dict[str, Any] = json.loads(machine.sh(f"cat {result}"))
     return found

@@ -29,9 +29,9 @@ LIMIT_S = 180
 
 AT_REST = """
 test -z "$(systemctl list-units --no-legend --plain --state=active,activating,deactivating,reloading \
-  'sparkfleet-swap-*' 'sparkfleet-stage-*')"
-test -z "$(pgrep -f '[s]parkfleet.pyz (swap|stage|repair|recover)')"
-for d in /var/lib/sparkfleet/swaps/*/ /var/lib/sparkfleet/jobs/*/; do
+  'sparkfleet-rollout-*' 'sparkfleet-stage-*')"
+test -z "$(pgrep -f '[s]parkfleet.pyz (rollout|stage|repair|recover)')"
+for d in /var/lib/sparkfleet/rollouts/*/ /var/lib/sparkfleet/jobs/*/; do
   test ! -e $d/request.json || test -e $d/result.json
 done
 test "$(docker ps -aq | wc -l)" = 1
@@ -198,11 +198,11 @@ def test_a_connection_whose_packets_go_nowhere(changing: Changing, seed: str) ->
     changing.expect_next_run_converges()
 
 
-@seeds("swap", 2, 20)
+@seeds("rollout", 2, 20)
 def test_the_program_on_the_spark_killed_at_any_moment_of_its_work(changing: Changing, seed: str) -> None:
     code = changing.change(
         Moment.drawn(seed, DURING[1:]),
-        lambda _: changing.spark.sh("pkill -KILL -f 'sparkfleet.pyz swap-run'", check=False),
+        lambda _: changing.spark.sh("pkill -KILL -f 'sparkfleet.pyz rollout-run'", check=False),
     )
     changing.expect_old_or_new_serving()
     assert code == (0 if changing.running_length() == changing.length + 1 else 1), changing.text

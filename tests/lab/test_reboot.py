@@ -69,7 +69,7 @@ def test_a_service_comes_back_by_itself_when(nano: Converged, command: str) -> N
     nano.expect_nothing_to_do()
 
 
-def test_a_killed_guard_comes_back_and_the_engine_serves_on(nano: Converged) -> None:
+def test_a_killed_supervisor_comes_back_and_the_engine_serves_on(nano: Converged) -> None:
     nano.clean = False
     started = nano.started_at()
     nano.spark.sh(f"systemctl kill -s KILL {UNIT}")
@@ -79,7 +79,9 @@ def test_a_killed_guard_comes_back_and_the_engine_serves_on(nano: Converged) -> 
     nano.expect_nothing_to_do()
 
 
-def test_a_guard_of_other_programs_is_replaced_by_a_run_and_the_engine_serves_on(nano: Converged) -> None:
+def test_a_supervisor_of_other_programs_is_replaced_by_a_run_while_the_engine_serves(
+    nano: Converged,
+) -> None:
     nano.clean = False
     spark, started = nano.spark, nano.started_at()
     spark.sh(f"printf old >> {PROGRAM}; systemctl kill -s USR1 {UNIT}; systemctl restart {UNIT}")
@@ -91,6 +93,24 @@ def test_a_guard_of_other_programs_is_replaced_by_a_run_and_the_engine_serves_on
     assert spark.sh(f"systemctl show -P StatusText {UNIT}").endswith(zipapp.sha256()[:12])
     assert (nano.started_at(), restarts(spark)) == (started, 0)
     nano.expect_nothing_to_do()
+
+
+def test_a_rollout_whose_request_is_damaged_holds_up_neither_a_run_nor_a_boot(nano: Converged) -> None:
+    nano.clean = False
+    spark, container = nano.spark, nano.container_id()
+    for rollout, reboot in (("broken-1", False), ("broken-2", True)):
+        folder = f"/var/lib/sparkfleet/rollouts/{rollout}"
+        spark.sh(f"mkdir -p {folder}; echo '[]' > {folder}/request.json")
+        started = nano.started_at()
+        if reboot:
+            spark.reboot()
+            wait_until_it_serves(spark, since=started)
+        else:
+            assert f"{folder}/request.json: found a list" in nano.fleet.run().expect(0).err
+        assert '"outcome": "unreadable"' in spark.sh(f"cat {folder}/result.json")
+        assert spark.sh(f"cat {folder}/request.json") == "[]"
+        assert nano.container_id() == container
+        nano.expect_nothing_to_do()
 
 
 def test_an_engine_that_fails_at_every_start_is_tried_three_times_an_hour_and_the_spark_stays_reachable(

@@ -166,10 +166,10 @@ def test_the_old_models_answer_every_request_until_they_are_stopped_for_the_new_
     assert change.converged is not None
     change.converged.expect(0)
     for caller in change.callers:
-        events = caller.machine.sh("cat $(ls -td /var/lib/sparkfleet/swaps/*/ | head -1)/events.jsonl")
+        events = caller.machine.sh("cat $(ls -td /var/lib/sparkfleet/rollouts/*/ | head -1)/events.jsonl")
         steps = {event.get("step"): event["at"] for event in map(json.loads, events.splitlines())}
         result = json.loads(
-            caller.machine.sh("cat $(ls -td /var/lib/sparkfleet/swaps/*/ | head -1)/result.json")
+            caller.machine.sh("cat $(ls -td /var/lib/sparkfleet/rollouts/*/ | head -1)/result.json")
         )
         assert caller.lost_before(steps["stop"]) == 0
         assert sum(call.model == "nano" for call in caller.calls) > 20

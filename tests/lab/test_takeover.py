@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -116,18 +117,22 @@ class OlderVersion:
     def roll_out(self) -> None:
         """Roll out both generations of the fixture, one after the other."""
         for rollout in self.rollouts:
-            text = self.text(f"{STATE}/swaps/{rollout}/request.json")
-            candidate = json.loads(text)["candidate"]  # its id is a hash, also of the image's digest
-            made = Generation.from_json(candidate)
-            request = json.loads(text.replace(candidate["id"], made.id))
-            if request["replaces"]:
-                request["expect"] = {"nano": self.host.inspect()["Id"]}
-            sources = [word for word in made.create if word.startswith("type=bind")]
-            for source in (word.split("source=")[1].split(",")[0] for word in sources):
-                self.spark.sh(f"install -d -o nvidia -g nvidia {source}")
-            self.spark.sh(f"{RUN} swap", stdin=json.dumps(request))
+            self.start(rollout)
             result = self.host.follow(rollout)[-1]
-            assert (result["outcome"], result["generation"]) == ("promoted", made.id), result
+            assert result["outcome"] == "promoted", result
+
+    def start(self, rollout: str) -> None:
+        """Start a rollout of the fixture."""
+        text = self.text(f"{STATE}/swaps/{rollout}/request.json")
+        candidate = json.loads(text)["candidate"]  # its id is a hash, also of the image's digest
+        made = Generation.from_json(candidate)
+        request = json.loads(text.replace(candidate["id"], made.id))
+        if request["replaces"]:
+            request["expect"] = {"nano": self.host.inspect()["Id"]}
+        sources = [word for word in made.create if word.startswith("type=bind")]
+        for source in (word.split("source=")[1].split(",")[0] for word in sources):
+            self.spark.sh(f"install -d -o nvidia -g nvidia {source}")
+        self.spark.sh(f"{RUN} swap", stdin=json.dumps(request))
 
 
 @pytest.mark.parametrize("commit", COMMITS)
@@ -135,9 +140,9 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     commit: str, fleet: FleetDirectory, spark: Machine
 ) -> None:
     before = spark.sh(SYSCTL)
-    OlderVersion(STATES / commit, spark).run()
+    older = OlderVersion(STATES / commit, spark)
+    older.run()
     host, engine = OnHost(spark), spark.sh(ENGINE)
-    generation = host.inspect()["Config"]["Labels"]["io.sparkfleet.generation"]
     program = spark.sh(f"sha256sum {PROGRAM}").split()[0]
     assert program[:12] in spark.sh(f"systemctl show -p StatusText --value {UNIT}")
     assert json.loads(spark.sh(f"cat {RECORD}"))["schema"] == 1
@@ -148,7 +153,12 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     assert {entry["kind"] for entry in planned} == {"prepare", "update in place"}
     assert all(entry["downtime_s"] is None and entry["blocked"] is None for entry in planned)
     names = {(row[0], row[1]) for row in fleet.changes("spark-01")}
-    assert names == {("programs", PROGRAM), ("directory", "/srv/fixture"), ("supervisor", "")}
+    assert names == {
+        ("programs", PROGRAM),
+        ("directory", "/srv/fixture"),
+        ("unit", f"{UNIT} ExecStart"),
+        ("supervisor", ""),
+    }
     assert spark.sh(ENGINE) == engine
 
     caller = Caller(spark)
@@ -163,6 +173,8 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     assert zipapp.sha256()[:12] in spark.sh(f"systemctl show -p StatusText --value {UNIT}")
     assert json.loads(spark.sh(f"cat {RECORD}"))["version"] == CurrentGeneration.VERSION
     assert json.loads(spark.sh(f"cat /{STATE}/prepared.json"))["version"] == resources.RECORD_VERSION
+    assert sorted(spark.sh(f"ls /{STATE}/rollouts").split()) == sorted(older.rollouts)
+    assert not spark.ok(f"test -e /{STATE}/swaps")
     assert spark.sh(SYSCTL) == "1234" != before
     assert not spark.ok("test -e /srv/fixture")
     assert fleet.plan().expect(0).out == "spark-01   no changes\n0 to change, 1 unchanged\n"
@@ -173,9 +185,9 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     assert spark.sh(ENGINE) != engine
     assert "32768" in host.inspect()["Args"]
     request = json.loads(spark.sh(f"{RUN} rollback nano"))
-    spark.sh(f"{RUN} swap", stdin=json.dumps(request))
+    spark.sh(f"{RUN} rollout", stdin=json.dumps(request))
     assert host.follow(request["id"])[-1]["outcome"] == "promoted"
-    assert host.inspect()["Config"]["Labels"]["io.sparkfleet.generation"] == generation
+    assert host.inspect()["Config"]["Labels"]["io.sparkfleet.generation"] == request["candidate"]["id"]
     assert "65536" in host.inspect()["Args"]
     assert host.serves()
     fleet.host("spark-01", declared(65536, **KEPT))
@@ -184,3 +196,29 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     fleet.host("spark-01", declared(65536))
     fleet.run(deploy="prepare").expect(0)
     assert spark.sh(SYSCTL) == before  # as the older version recorded it
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+def test_a_rollout_that_an_older_versions_program_runs_is_followed_to_its_end(
+    commit: str, fleet: FleetDirectory, spark: Machine
+) -> None:
+    older = OlderVersion(STATES / commit, spark)
+    older.install()
+    older.prepare()
+    older.stage()
+    (rollout,) = older.rollouts[:1]
+    older.start(rollout)
+    program = f"sparkfleet-swap-{rollout}.service"
+    spark.sh(f"systemctl kill --signal=STOP {program}")
+    fleet.host("spark-01", declared(65536, **KEPT))
+    fleet.lock()
+    resumed = threading.Timer(15, spark.sh, (f"systemctl kill --signal=CONT {program}",))
+    resumed.start()
+    try:
+        fleet.run().expect(0)
+    finally:
+        resumed.join()
+    assert OnHost(spark).serves()
+    result = json.loads(spark.sh(f"cat /{STATE}/rollouts/{rollout}/result.json"))
+    assert result["outcome"] == "promoted"
+    assert fleet.plan().expect(0)

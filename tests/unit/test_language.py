@@ -26,7 +26,6 @@ LINUX_SWAP = re.compile(
 
 UNFINISHED = frozenset(
     {
-        "contract",
         "fleet",
         "onhost/collectors",
         "onhost/fabric",
@@ -192,7 +191,6 @@ UNFINISHED_TEXTS: frozenset[str] = frozenset()
 """Packages whose literals still have such words. A package that has none any more must leave this list."""
 UNFINISHED_PROSE = frozenset(
     {
-        "fleet",
         "onhost/collectors",
         "onhost/fabric",
         "probe",

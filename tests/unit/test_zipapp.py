@@ -47,12 +47,12 @@ def test_it_runs_alone_and_lists_its_commands(program: Path) -> None:
     answer = run(program, "--help")
     assert answer.returncode == 0
     for command in (
-        "swap",
-        "swap-run",
+        "rollout",
+        "rollout-run",
         "recover",
         "follow",
         "status",
-        "guard",
+        "supervise",
         "valve",
         "repair",
         "rollback",
@@ -62,7 +62,7 @@ def test_it_runs_alone_and_lists_its_commands(program: Path) -> None:
 
 @pytest.mark.parametrize("stdin", ["", "nonsense", "[]"])
 def test_bad_input_is_told_without_a_traceback(program: Path, stdin: str) -> None:
-    answer = run(program, "swap", stdin=stdin)
+    answer = run(program, "rollout", stdin=stdin)
     assert answer.returncode == 1
     assert answer.stderr.startswith("sparkfleet: stdin")
     assert "Traceback" not in answer.stderr

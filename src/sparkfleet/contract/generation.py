@@ -180,17 +180,25 @@ class ContainerOf:
     """From its label: the container may be older than the rest of the record."""
 
 
+def _renamed_rollout(data: Json) -> Json:
+    """Migrate version 2: the rollout's id was ``swap``."""
+    data["rollout"] = data.pop("swap", "")
+    return data
+
+
 @dataclass(frozen=True)
 class PromotedGeneration(Generation):
     """A generation that passed its gate: ``generations/<n>-<id>.json``."""
 
     NAME = "promoted generation"
+    VERSION = 3
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {**Generation.MIGRATIONS, 2: _renamed_rollout}
 
     promoted_at: float = 0.0
     """Unix time."""
     operator: str = ""
-    swap: str = ""
-    """Id of the rollout."""
+    rollout: str = ""
+    """Id of the rollout that promoted it."""
     gate_result: Mapping[str, Any] = field(default_factory=dict)
     """What the gate measured: seconds, tokens, answer."""
     container: ContainerOf | None = None

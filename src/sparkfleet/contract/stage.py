@@ -295,12 +295,3 @@ class StageResult(Document):
     freed: int = 0
     """Bytes."""
     remaining: tuple[RemainingItem, ...] = ()
-
-
-@dataclass(frozen=True)
-class ImageName(Document):
-    """The name that an image has on a host; "" if it is not there."""
-
-    NAME = "name of an image"
-
-    name: str

@@ -6,19 +6,19 @@ Everything is imported at the top: the file may be replaced while a supervisor o
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import socket
 import sys
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
-from os import environ
 from typing import Any
 
 from sparkfleet import engines
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.rollout import SUCCEEDED, RepairRequest
-from sparkfleet.contract.stage import ImageName, StageRequest
+from sparkfleet.contract.stage import StageRequest
 from sparkfleet.contract.transfer import Places, SendRequest
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.copy import job as copy_job
@@ -35,15 +35,16 @@ from sparkfleet.onhost.resources import apply
 from sparkfleet.onhost.rollout import detached, follow, rollout, services
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.supervisor import supervisor
-from sparkfleet.runtimes import onhost
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 USAGE = 64
+RENAMED = {"guard": "supervise", "swap-run": "rollout-run"}
+"""Commands in units that an earlier version wrote: they start these programs until they are replaced."""
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run one command; return its exit code."""
-    options = _parser().parse_args(words)
+    options = _parser().parse_args([*(RENAMED.get(name, name) for name in argv[:1]), *argv[1:]])
     run: Callable[[System, argparse.Namespace], int] = options.run
     try:
         return run(host.Spark(), options)
@@ -68,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("swap", _swap, "start the rollout of the request on stdin; return at once")
-    command("swap-run", _swap_run, "run a rollout, or finish it").add_argument("id")
+    command("rollout", _rollout, "start the rollout of the request on stdin; return at once")
+    command("rollout-run", _rollout_run, "run a rollout, or finish it").add_argument("id")
     command("resume", _resume, "continue a rollout whose program does not run").add_argument("id")
     command("recover", _recover, "at boot: finish what a reboot interrupted")
     for name, run, text in (
@@ -86,10 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         following.add_argument("--since", type=int, default=0, help="number of the first event")
         following.add_argument("--wait", type=float, default=0.0, help="seconds to wait for new events")
     command("status", _status, "print services, containers, units and memory")
-    guarding = command("guard", _guard, "supervise a service's container (ExecStart of its unit)")
-    guarding.add_argument("service")
-    guarding.add_argument("--floor-mib", type=int, required=True)
-    guarding.add_argument("--stop-timeout", type=int, default=60)
+    supervising = command("supervise", _supervise, "supervise a service's container (ExecStart of its unit)")
+    supervising.add_argument("service")
+    supervising.add_argument("--floor-mib", type=int, required=True)
+    supervising.add_argument("--stop-timeout", type=int, default=60)
     flushing = command("valve", _valve, "drop the page cache before an engine starts")
     flushing.add_argument("--unless-running", metavar="SERVICE", default="")
     command("repair", _repair, "write the unit on stdin").add_argument("service")
@@ -110,19 +111,22 @@ def _parser() -> argparse.ArgumentParser:
     command("copy-stop", _copy_stop, "end a copy's sender").add_argument("id")
     forgetting = command("copy-forget", _copy_forget, "remove the file that an image was sent from")
     forgetting.add_argument("image")
-    command("image-name", _image_name, "print the name of an image on this Spark").add_argument("image")
+    running = command("run-program", _run_program, "run the program on stdin with an image, without network")
+    running.add_argument("artifact", help="image, or environment of a runtime without images")
+    running.add_argument("interpreter")
+    running.add_argument("args", nargs=argparse.REMAINDER)
     command("copy-receive", _copy_receive, "fetch the files of the copy on stdin")
     fabric_commands.add(command)
     return parser
 
 
-def _swap(system: System, _: argparse.Namespace) -> int:
+def _rollout(system: System, _: argparse.Namespace) -> int:
     code, answer = detached.request(system, RolloutRequest.from_json(read_json(), "stdin"))
     write_json(answer.to_json())
     return code
 
 
-def _swap_run(system: System, options: argparse.Namespace) -> int:
+def _rollout_run(system: System, options: argparse.Namespace) -> int:
     host.stay_in_memory()
     for engine in engines.host_names():
         diagnosis.reader(engine)  # reads the patterns now, before the file can be replaced
@@ -144,7 +148,7 @@ def _resume(system: System, options: argparse.Namespace) -> int:
     if options.id not in store.unfinished(system.paths.state):
         return OK
     diagnostic = detached.resume(system, options.id)
-    write_json({"swap": options.id, "text": diagnostic or "continues"})
+    write_json({"rollout": options.id, "text": diagnostic or "continues"})
     return PROBLEM if diagnostic else OK
 
 
@@ -152,7 +156,7 @@ def _recover(system: System, _: argparse.Namespace) -> int:
     for job in fabric.recover(system):
         write_json({"job": job, "text": "was interrupted by a reboot and was reverted"})
     for rollout_id in detached.recover(system):
-        write_json({"swap": rollout_id, "text": "was interrupted by a reboot and continues"})
+        write_json({"rollout": rollout_id, "text": "was interrupted by a reboot and continues"})
     return OK
 
 
@@ -167,9 +171,9 @@ def _status(system: System, _: argparse.Namespace) -> int:
     return OK
 
 
-def _guard(system: System, options: argparse.Namespace) -> int:
+def _supervise(system: System, options: argparse.Namespace) -> int:
     host.stay_in_memory()
-    held = supervisor.Supervisor(
+    supervised = supervisor.Supervisor(
         system,
         options.service,
         options.floor_mib,
@@ -178,15 +182,15 @@ def _guard(system: System, options: argparse.Namespace) -> int:
         _notify,
         programs.identity(),
     )
-    signal.signal(signal.SIGTERM, lambda *_: held.stop.set())
-    signal.signal(signal.SIGINT, lambda *_: held.stop.set())
-    signal.signal(signal.SIGUSR1, lambda *_: held.leave.set())
-    return held.run()
+    signal.signal(signal.SIGTERM, lambda *_: supervised.stop.set())
+    signal.signal(signal.SIGINT, lambda *_: supervised.stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: supervised.leave.set())
+    return supervised.run()
 
 
 def _notify(text: str) -> None:
     """Tell systemd (sd_notify)."""
-    address = environ.get("NOTIFY_SOCKET", "")
+    address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
@@ -273,9 +277,9 @@ def _copy_forget(system: System, options: argparse.Namespace) -> int:
     return OK
 
 
-def _image_name(_: System, options: argparse.Namespace) -> int:
-    write_json(ImageName(onhost.images().local_name(options.image)).to_json())
-    return OK
+def _run_program(system: System, options: argparse.Namespace) -> int:
+    argv = system.runtime.program_command(options.artifact, options.interpreter, tuple(options.args))
+    os.execvp(argv[0], argv)  # noqa: S606  (stdin is the program's)
 
 
 def _copy_receive(_: System, __: argparse.Namespace) -> int:

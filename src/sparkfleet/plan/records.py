@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.contract.generation import LABEL_GENERATION, STATE_DIR, Generation
+from sparkfleet.contract.generation import LABEL_GENERATION, STATE_DIR, CurrentGeneration, Generation, convert
 from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.probe.observed import ContainerSeen
 
@@ -47,7 +47,7 @@ def live_generation(desired: Generation, record: Mapping[str, Any]) -> Generatio
     if not record:
         return desired
     return replace(
-        Generation.from_json(dict(record)),
+        convert(Generation, CurrentGeneration.from_json(dict(record))),
         unit=desired.unit,
         gate=desired.gate,
         recipe=desired.recipe,

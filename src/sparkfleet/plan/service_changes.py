@@ -10,7 +10,7 @@ from typing import Any
 
 from sparkfleet import engines, zipapp
 from sparkfleet.config.resolved import Host, ImageRef, Service
-from sparkfleet.contract.generation import Gate, Generation, Rank
+from sparkfleet.contract.generation import CurrentGeneration, Gate, Generation, Rank
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import desired
@@ -183,15 +183,18 @@ def _programs() -> str:
 
 
 def _line_changes(name: str, old: str, new: str) -> list[FieldChange]:
-    gone = [line for line in old.splitlines() if line and line not in new.splitlines()]
-    come = [line for line in new.splitlines() if line and line not in old.splitlines()]
+    before_lines, after_lines = (
+        [line for line in text.splitlines() if line and not line.startswith("#")] for text in (old, new)
+    )
+    gone = [line for line in before_lines if line not in after_lines]
+    come = [line for line in after_lines if line not in before_lines]
     changes = []
     keys = dict.fromkeys(line.split("=", 1)[0] for line in (*gone, *come))
     for key in keys:
         before = "; ".join(line.partition("=")[2] or line for line in gone if line.split("=", 1)[0] == key)
         after = "; ".join(line.partition("=")[2] or line for line in come if line.split("=", 1)[0] == key)
         changes.append(_change("unit", f"{name} {key}", before or None, after or None))
-    return changes or [_change("unit", name, "only order or spacing differ", "as declared")]
+    return changes or [_change("unit", name, "only comments, order or spacing differ", "as declared")]
 
 
 def gate_changes(expected: Gate, record: Mapping[str, Any]) -> list[FieldChange]:
@@ -220,7 +223,7 @@ def fingerprint_changes(expected: Rank | None, record: Mapping[str, Any]) -> lis
 
 
 def _recorded_rank(record: Mapping[str, Any]) -> Rank | None:
-    return Generation.from_json(dict(record)).rank if record else None
+    return CurrentGeneration.from_json(dict(record)).rank if record else None
 
 
 def _rank_text(rank: Rank | None) -> str | None:

@@ -433,7 +433,7 @@ class _SystemdPart:
 @dataclass(frozen=True)
 class _StatePart:
     generations: Mapping[str, CurrentGeneration]
-    swap: str
+    rollout: str
     recorded: tuple[str, ...] = ()
     rates: Rates = field(default_factory=Rates)
     staged: Staged = field(default_factory=Staged)
@@ -491,7 +491,7 @@ def _observed(data: Mapping[str, Any]) -> Observed:
         images=answer.docker.images,
         units=answer.systemd.units,
         generations={name: one.to_json() for name, one in answer.state.generations.items()},
-        rollout=answer.state.swap,
+        rollout=answer.state.rollout,
         brought={
             "images": {key: one.bytes for key, one in staged.images.items()},
             "revisions": {key: one.bytes for key, one in staged.revisions.items()},

@@ -150,6 +150,12 @@ class Runtime(Protocol):
         docker: the image; venv: the Python environment.
         """
 
+    def program_command(self, artifact: str, interpreter: str, args: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the command that runs a program from stdin with what a workload runs from, without network.
+
+        docker: ``artifact`` is the image, ``interpreter`` is in it; venv: the environment, and its Python.
+        """
+
     def data_directory(self) -> Path:
         """Return where the runtime writes: free space is checked there."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
 from sparkfleet.contract.generation import ContainerOf, Gate, Generation, RolloutRequest, convert
 from sparkfleet.contract.rollout import Event, RolloutResult
-from sparkfleet.onhost.machine import files
+from sparkfleet.onhost import main
+from sparkfleet.onhost.machine import files, host
 from sparkfleet.onhost.machine.system import Ran
 from sparkfleet.onhost.rollout import detached, follow, rollout, services
 from sparkfleet.onhost.state import store, units
@@ -279,6 +281,22 @@ def test_a_rollback_names_the_generation_before_and_expects_what_serves_now(worl
     assert [one.candidate for one in services.rollback(world, "nano", "back-2")] == [NEW]
 
 
+def test_a_rollback_to_a_generation_whose_unit_was_updated_labels_its_container(
+    world: World,
+) -> None:
+    world.serve(OLD)
+    updated = replace(OLD, unit=units.service_unit("nano", "nano", 9000, 60))
+    services.repair(world, updated)
+    world.ask(request())
+    (asked,) = services.rollback(world, "nano", "back-1")
+    assert asked.candidate == updated
+    assert updated.id != OLD.id
+    assert world.ask(asked).outcome == "promoted"
+    box = world.named("nano")
+    assert box is not None
+    assert box.labels["io.sparkfleet.generation"] == updated.id
+
+
 def test_a_rollback_over_a_change_of_service_brings_the_other_service_back(world: World) -> None:
     world.serve(OLD)
     world.engines["img:2"].name = "qwen"
@@ -293,3 +311,13 @@ def test_a_first_generation_has_nothing_to_go_back_to(world: World) -> None:
     world.ask(RolloutRequest("s1", NEW, ()))
     with pytest.raises(services.RefusedError, match="first generation"):
         services.rollback(world, "nano", "back-1")
+
+
+def test_a_program_on_stdin_is_run_with_the_image_and_keeps_its_own_options(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[object] = []
+    monkeypatch.setattr(host, "Spark", lambda: world)
+    monkeypatch.setattr(os, "execvp", lambda *words: ran.append(words))
+    main.main(["run-program", "img:1", "python3", "parse", "org/m", "--help", "--port", "8000"])
+    assert ran == [("run", ("run", "img:1", "python3", "parse", "org/m", "--help", "--port", "8000"))]

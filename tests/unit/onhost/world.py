@@ -466,6 +466,9 @@ class FakeRuntime:
         self._there()
         return "" if workload.image in self._world.engines else f"image {workload.image}"
 
+    def program_command(self, artifact: str, interpreter: str, args: tuple[str, ...]) -> tuple[str, ...]:
+        return ("run", artifact, interpreter, *args)
+
     def data_directory(self) -> Path:
         return self._world.root
 

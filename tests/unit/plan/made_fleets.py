@@ -136,7 +136,9 @@ def stored(draw: st.DrawFn) -> Stored:
         tuple(StoredCache(name, f"{CACHES}/{name}", 7, 50.0) for name in folders),
         containers,
         {name: draw(books(name)) for name in draw(st.lists(st.sampled_from(["x", "y"]), unique=True))},
-        tuple(StoredEvidence(f"e{n}", f"/var/lib/sparkfleet/swaps/e{n}/evidence", 3, 9.0) for n in range(2)),
+        tuple(
+            StoredEvidence(f"e{n}", f"/var/lib/sparkfleet/rollouts/e{n}/evidence", 3, 9.0) for n in range(2)
+        ),
         {ref: Staged(5, 20.0) for ref in draw(st.lists(st.sampled_from(refs), unique=True))} if refs else {},
         {path: Staged(5, 20.0) for path in draw(st.lists(st.sampled_from(paths), unique=True))}
         if paths

@@ -251,7 +251,7 @@ def disk(**changes: object) -> Stored:
         ),
         containers=(StoredContainer("c1", "s0", f"sha256:id{NEW.digest[7]}"),),
         services={"s0": StoredService("b", generation(NEW, 2), (generation(NEW, 1),))},
-        evidence=(StoredEvidence("s0-1", "/var/lib/sparkfleet/swaps/s0-1/evidence", 2048, 1000.0),),
+        evidence=(StoredEvidence("s0-1", "/var/lib/sparkfleet/rollouts/s0-1/evidence", 2048, 1000.0),),
         staged_images={image_ref(p.digest): Staged(20 << 30, 900.0) for p, _ in there},
         staged_revisions={snapshot(p.repo, p.revision): Staged(count, 900.0) for p, count in there},
     )

@@ -288,7 +288,7 @@ def test_state_tells_generations_and_a_swap_without_a_result(
     monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
     assert state.look_at_state() == {
         "generations": {},
-        "swap": "",
+        "rollout": "",
         "recorded": [],
         "rates": {},
         "staged": {},
@@ -297,13 +297,13 @@ def test_state_tells_generations_and_a_swap_without_a_result(
         (tmp_path / "services" / name).mkdir(parents=True)
         (tmp_path / "services" / name / "current.json").write_text(content)
     for name, files in (("s1", ("request.json", "result.json")), ("s2", ("request.json",))):
-        (tmp_path / "swaps" / name).mkdir(parents=True)
+        (tmp_path / "rollouts" / name).mkdir(parents=True)
         for file in files:
-            (tmp_path / "swaps" / name / file).write_text("{}")
+            (tmp_path / "rollouts" / name / file).write_text("{}")
     seen = state.look_at_state()
     assert seen["generations"]["nano"] == {"id": "1"}
     assert "unreadable" in seen["generations"]["broken"]["error"]
-    assert seen["swap"] == "s2"
+    assert seen["rollout"] == "s2"
 
 
 def test_what_was_fetched_is_told_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,7 +477,7 @@ def answer(**changes: Any) -> str:
             "images": {"r@d": None},
         },
         "systemd": {"state": "ok", "units": {}},
-        "state": {"generations": {}, "swap": ""},
+        "state": {"generations": {}, "rollout": ""},
         "paths": {
             "/x": {"kind": "link", "mode": "0777", "user": "root", "group": "root", "size": 1, "target": "/y"}
         },
@@ -543,7 +543,7 @@ BROKEN = {
     "weights unreadable": (answer(weights={"error": "PermissionError"}), "weights could not be read"),
     "a path unreadable": (answer(paths={"/x": {"error": "PermissionError"}}), "/x could not be read"),
     "a record unreadable": (
-        answer(state={"generations": {"nano": {"error": "unreadable: x"}}, "swap": ""}),
+        answer(state={"generations": {"nano": {"error": "unreadable: x"}}, "rollout": ""}),
         "current.json: unreadable: x",
     ),
 }

@@ -140,8 +140,8 @@ def test_books_tell_what_serves_what_it_replaced_and_what_is_kept(disk: Disk) ->
         disk.write(base / "generations" / f"{number}-g{number}.json", record(f"g{number}"))
     disk.write(base / "generations" / "notes.txt", "not ours")
     disk.write(disk.state / "services" / "broken" / "current.json", "{")
-    disk.write(disk.state / "swaps" / "nano-1" / "evidence" / "log", "12345")
-    disk.write(disk.state / "swaps" / "nano-2" / "result.json", "{}")
+    disk.write(disk.state / "rollouts" / "nano-1" / "evidence" / "log", "12345")
+    disk.write(disk.state / "rollouts" / "nano-2" / "result.json", "{}")
     seen = read_stored(disk.look())
     nano = seen.services["nano"]
     assert nano.current is not None

@@ -135,7 +135,7 @@ def follow(
 
     ``between`` is called before each question, every ``wait_s`` seconds at least.
 
-    A lost connection is made anew; the job does not depend on it.
+    A lost connection is reopened; the job does not depend on it.
     """
     since = 0
     command = next((f"{kind}-follow" for kind in ("stage", "fabric") if job.startswith(f"{kind}-")), "follow")

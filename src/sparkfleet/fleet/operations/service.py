@@ -102,7 +102,7 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     )
     if request.candidate is not None and request.candidate.rank is not None:
         request = cluster.coordinate(act, request, request.candidate.rank)
-    answer = remote.program(act.host, "swap", data=request.to_json(), timeout=60)
+    answer = remote.program(act.host, "rollout", data=request, timeout=60)
     if not answer.ok:
         raise executor.FailedError(_not_started(act, f"{act.host.name}: {name}", answer))
     result = act.watch(request.id, name, RolloutResult)
@@ -167,21 +167,11 @@ def _check_args(act: executor.RunContext, subject: str, generation: Generation) 
             checker.keep(generation.image, _run_in_image(act, generation, checker, checker.describe()))
 
 
-def check_command(image: str, interpreter: str, args: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command that runs a program from stdin in an image that is there, without network."""
-    return (
-        *("docker", "run", "--rm", "-i", "--pull", "never", "--network", "none"),
-        *("--entrypoint", interpreter, image, "-", *args),
-    )
-
-
 def _run_in_image(
     act: executor.RunContext, generation: Generation, checker: ArgChecker, args: tuple[str, ...]
 ) -> str:
     """Return the checking program's output in the image, on the Spark, without network."""
-    answer = remote.program(act.host, "image-name", generation.image, timeout=60)
-    image = remote.last_document(answer.out).get("name") if answer.ok else ""
-    command = check_command(image or generation.image, checker.interpreter, args)
+    command = (*remote.PROGRAM, "run-program", generation.image, checker.interpreter, *args)
     ran = remote.run(act.host, command, stdin=checker.program(), timeout=checker.timeout_s)
     return ran.out or ran.err
 

@@ -37,7 +37,7 @@ def recorded() -> list[str]:
 
 
 def look_at_state() -> dict[str, Any]:
-    """Return the generations that serve, and a swap that is still going on."""
+    """Return the generations that serve, and a rollout in progress."""
     services = os.path.join(basics.STATE_DIR, "services")
     generations = {
         name: document(os.path.join("services", name, "current.json"))
@@ -45,20 +45,28 @@ def look_at_state() -> dict[str, Any]:
         if basics.read_text(os.path.join(services, name, "current.json"))
     }
     going_on = ""
-    swaps = os.path.join(basics.STATE_DIR, "swaps")
-    for name in sorted(os.listdir(swaps)) if os.path.isdir(swaps) else ():
-        folder = os.path.join(swaps, name)
+    for folder in rollouts():
         if os.path.exists(os.path.join(folder, "request.json")) and not os.path.exists(
             os.path.join(folder, "result.json")
         ):
-            going_on = name
+            going_on = os.path.basename(folder)
     return {
         "generations": generations,
-        "swap": going_on,
+        "rollout": going_on,
         "rates": document("rates.json"),
         "recorded": recorded(),
         "staged": staged(),
     }
+
+
+def rollouts() -> list[str]:
+    """Return the directories of rollouts, also those of an earlier version that were not moved yet."""
+    return [
+        os.path.join(base, name)
+        for base in (os.path.join(basics.STATE_DIR, "swaps"), os.path.join(basics.STATE_DIR, "rollouts"))
+        if os.path.isdir(base)
+        for name in sorted(os.listdir(base))
+    ]
 
 
 def staged() -> Any:

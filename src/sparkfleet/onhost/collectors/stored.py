@@ -11,7 +11,7 @@ import json
 import os
 import re
 
-from sparkfleet.onhost.collectors import basics, docker
+from sparkfleet.onhost.collectors import basics, docker, state
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -178,14 +178,13 @@ def _mentioned(words: str, found: dict[str, Any]) -> dict[str, list[str]]:
 
 def _evidence() -> list[dict[str, Any]]:
     found = []
-    base = os.path.join(basics.STATE_DIR, "swaps")
-    for name in _names(base):
-        path = os.path.join(base, name, "evidence")
+    for folder in state.rollouts():
+        path = os.path.join(folder, "evidence")
         if os.path.isdir(path):
             files = [os.path.join(path, file) for file in os.listdir(path)]
             found.append(
                 {
-                    "rollout": name,
+                    "rollout": os.path.basename(folder),
                     "path": path,
                     "bytes": sum(os.path.getsize(file) for file in files),
                     "changed": os.path.getmtime(path),

@@ -122,7 +122,11 @@ def _remove_generation(item: PruneItem, _: PruneRequest, state: Path) -> None:
 
 
 def _remove_evidence(item: PruneItem, _: PruneRequest, state: Path) -> None:
-    files.remove(_inside(Path(item.key), state / "swaps"))
+    directory = Path(item.key).parent  # moved since the list was shown, if an earlier version wrote it
+    if directory.parents[1] != state:
+        raise SkippedError(f"{item.key} is not in {state}")
+    evidence = store.rollout_directory(state, directory.name) / "evidence"
+    files.remove(_inside(evidence, state))
 
 
 def _inside(path: Path, folder: Path) -> Path:

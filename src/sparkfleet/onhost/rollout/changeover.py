@@ -79,7 +79,7 @@ def place(system: System, record: CurrentGeneration, cluster_key: str) -> None:
     """Write unit and record of the new generation; starts nothing. Raise StartFailedError."""
     snapshot.write_unit(system, record.service, record.unit)
     if cluster_key:
-        store.keep_cluster_key(system.paths.state, record.service, record.swap, cluster_key)
+        store.keep_cluster_key(system.paths.state, record.service, record.rollout, cluster_key)
     # The supervisor adopts only the container that the record names: write the record before the start.
     store.set_current(system.paths.state, record.service, record)
     systemctl(system, "reset-failed", record.unit_name)
@@ -93,7 +93,7 @@ def hand_over(system: System, journal: Journal, record: CurrentGeneration) -> No
     container_id = record.container_id
     was = system.runtime.inspect(container_id)
     if record.rank and was and was.running:
-        ranks.record_run(system, record.service, was, record.swap)
+        ranks.record_run(system, record.service, was, record.rollout)
     started = systemctl(system, "start", record.unit_name)
     now = system.runtime.inspect(container_id)
     if started.code or not now or not now.running:
@@ -118,7 +118,7 @@ def retire(system: System, journal: Journal, record: CurrentGeneration) -> None:
             journal.log(
                 "note", f"leftovers of {service} stay until the next rollout: {error}", phase="promote"
             )
-    store.forget_cluster_keys(system.paths.state, record.service, record.swap)
+    store.forget_cluster_keys(system.paths.state, record.service, record.rollout)
     try:
         store.remember(system.paths.state, convert(PromotedGeneration, record))
     except OSError as error:

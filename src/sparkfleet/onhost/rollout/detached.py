@@ -13,9 +13,9 @@ from sparkfleet.onhost.state import store, units
 BUSY = 75
 """Exit code: another rollout is in progress; its id is on stdout (EX_TEMPFAIL)."""
 BOOT_S = 300.0
-"""Seconds that a boot waits for dockerd when there is a rollout to finish."""
+"""Seconds that a boot waits for the runtime when there is a rollout to finish."""
 INTERNAL = 70
-"""Exit code of ``swap-run`` after an internal error: systemd starts it again (EX_SOFTWARE)."""
+"""Exit code of ``rollout-run`` after an internal error: systemd starts it again (EX_SOFTWARE)."""
 
 
 def request(system: System, requested: RolloutRequest) -> tuple[int, RolloutStarted]:
@@ -58,11 +58,11 @@ def _readable(system: System, rollout_ids: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def start(system: System, rollout_id: str) -> str:
-    """Run ``swap-run`` in a unit of its own; return "" or the problem. One that runs is left alone."""
+    """Run ``rollout-run`` in a unit of its own; return "" or the problem. One that runs is left alone."""
     if runs(system, rollout_id):
         return ""
     properties = (
-        "Description=sparkfleet: swap",
+        "Description=sparkfleet: rollout",
         "Restart=on-failure",
         "RestartSec=1",
         "SuccessExitStatus=1",
@@ -75,7 +75,7 @@ def start(system: System, rollout_id: str) -> str:
             *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit_name(rollout_id)}"),
             *(f"--property={entry}" for entry in properties),
             *units.PYTHON.split(),
-            *("swap-run", rollout_id),
+            *("rollout-run", rollout_id),
         )
     )
     return f"systemd-run: {done.text}" if done.code else ""
@@ -97,12 +97,14 @@ def resume(system: System, rollout_id: str) -> str:
 
 def unit_name(rollout_id: str) -> str:
     """Return the unit that a rollout runs in."""
-    return f"sparkfleet-swap-{store.check_rollout_id(rollout_id)}.service"
+    return f"sparkfleet-rollout-{store.check_rollout_id(rollout_id)}.service"
 
 
 def runs(system: System, rollout_id: str) -> bool:
-    """Return whether a rollout's program runs, or is about to be started again."""
-    return systemctl(system, "is-active", unit_name(rollout_id)).out.strip() in {"active", "activating"}
+    """Return whether a rollout's program runs or will be restarted, also one of an earlier version."""
+    names = (unit_name(rollout_id), f"sparkfleet-swap-{rollout_id}.service")
+    states = (systemctl(system, "is-active", name).out.strip() for name in names)
+    return any(state in {"active", "activating"} for state in states)
 
 
 def recover(system: System) -> list[str]:

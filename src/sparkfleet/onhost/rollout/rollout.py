@@ -260,7 +260,7 @@ class Rollout:
             generation,
             promoted_at=round(self.system.now(), 3),
             operator=self.request.operator,
-            swap=self.request.id,
+            rollout=self.request.id,
             gate_result=passed.to_json(),
             container=ContainerOf(container_id, generation.id),
             replaced=tuple(convert(PromotedGeneration, one.current) for one in before if one.current),

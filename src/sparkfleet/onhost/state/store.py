@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,10 @@ from sparkfleet.onhost.machine import files
 
 KEPT_GENERATIONS = 5
 KEPT_ROLLOUTS = 10
-_SERVICE = re.compile(r"^(?!recover$|swap-|stage-)[a-z0-9][a-z0-9.-]{0,62}(?<!\.next)(?<!\.old)$")
+_ROLLOUTS, _LOCK = "rollouts", "rollout.lock"
+_OLDER_ROLLOUTS, _OLDER_LOCK = "swaps", "swap.lock"
+"""Their names in earlier versions, whose programs may still run in memory."""
+_SERVICE = re.compile(r"^(?!recover$|rollout-|swap-|stage-)[a-z0-9][a-z0-9.-]{0,62}(?<!\.next)(?<!\.old)$")
 _ROLLOUT_ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,47}$")
 
 
@@ -28,12 +31,14 @@ class BusyError(Exception):
 def check_service(name: str) -> str:
     """Return a service's name, or raise ValueError: it becomes part of paths, containers and units.
 
-    ``recover``, ``swap-...`` and ``stage-...`` are other units, ``.next`` and ``.old`` other containers.
+    ``recover``, ``rollout-...``, ``swap-...`` and ``stage-...`` are other units, ``.next`` and ``.old`` other
+    containers.
     """
     if not _SERVICE.match(name):
         raise ValueError(
             f"{name!r} cannot be a service's name: lower-case letters, digits, dots and dashes, at most 63, "
-            "not 'recover', not beginning with 'swap-' or 'stage-', not ending in '.next' or '.old'"
+            "not 'recover', not beginning with 'rollout-', 'swap-' or 'stage-', not ending in '.next' or "
+            "'.old'"
         )
     return name
 
@@ -91,7 +96,7 @@ def set_current(state: Path, service: str, record: CurrentGeneration | None) -> 
 def cluster_key(state: Path, service: str) -> str:
     """Return the key that the ranks of a cluster share, of the rollout that created them; "" without one."""
     record = current(state, service)
-    rollout_id = record.swap if record else ""
+    rollout_id = record.rollout if record else ""
     return files.read_or_default(RankKey, _key_path(state, service, rollout_id)).cluster_key
 
 
@@ -146,14 +151,16 @@ def retire(state: Path, service: str) -> None:
 
 
 def rollout_directory(state: Path, rollout_id: str) -> Path:
-    """Return the directory of a rollout's journal."""
-    return state / "swaps" / check_rollout_id(rollout_id)
+    """Return the directory of a rollout's journal; the one of an earlier version until it was moved."""
+    directory = state / _ROLLOUTS / check_rollout_id(rollout_id)
+    older = state / _OLDER_ROLLOUTS / rollout_id
+    return older if older.exists() and not directory.exists() else directory
 
 
 def rollouts(state: Path) -> tuple[Path, ...]:
     """Return the directories of all requested rollouts, oldest first."""
-    found = [(path.stat().st_mtime_ns, path.parent) for path in (state / "swaps").glob("*/request.json")]
-    return tuple(path for _, path in sorted(found))
+    paths = (path for name in (_ROLLOUTS, _OLDER_ROLLOUTS) for path in (state / name).glob("*/request.json"))
+    return tuple(path for _, path in sorted((path.stat().st_mtime_ns, path.parent) for path in paths))
 
 
 def unfinished(state: Path) -> tuple[str, ...]:
@@ -178,17 +185,36 @@ def _has_readable_end(directory: Path) -> bool:
 
 @contextmanager
 def lock(state: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the Spark's one lock; without ``wait`` raise BusyError when it is held. A kill frees it."""
+    """Hold the Spark's one lock; without ``wait`` raise BusyError when it is held. A kill frees it.
+
+    A program of an earlier version holds another file; what it left is moved once it has ended.
+    """
     state.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state / "swap.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise BusyError("a rollout is in progress on this Spark") from None
+    with ExitStack() as held:
+        for name in (_LOCK, *([_OLDER_LOCK] if (state / _OLDER_LOCK).exists() else [])):
+            descriptor = os.open(state / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise BusyError("a rollout is in progress on this Spark") from None
+        _move_older_rollouts(state)
         yield
-    finally:
-        os.close(descriptor)
+
+
+def _move_older_rollouts(state: Path) -> None:
+    """Give the rollouts of an earlier version their present place; the caller holds the lock."""
+    older = state / _OLDER_ROLLOUTS
+    if not older.is_dir():
+        return
+    (state / _ROLLOUTS).mkdir(exist_ok=True)
+    for path in older.iterdir():
+        if not (state / _ROLLOUTS / path.name).exists():
+            path.replace(state / _ROLLOUTS / path.name)
+    with suppress(OSError):  # something else is in it
+        older.rmdir()
+    for directory in (state / _ROLLOUTS, state):
+        files.sync_directory(directory)
 
 
 def _numbered(history: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Text of the systemd units. Pure: the plan compares it with what is on the Spark.
 
-- ``Wants`` docker.service, not ``Requires``: with ``Requires`` an upgrade of Docker (stop, later start) would
-  stop the engine for good. The supervisor waits for dockerd and starts the container again.
+- ``Wants`` the runtime's daemon, not ``Requires``: with ``Requires`` an upgrade of Docker (stop, later start)
+  would stop the engine for good. The supervisor waits for dockerd and starts the container again.
 - Three starts within an hour, then the unit stays down until a manual start: an engine that fails at each
   start must never take the Spark off the network. That limit is systemd's and ends at boot; the supervisor
   keeps the same limit on disk for starts that ended with a crash of the whole Spark.
@@ -11,6 +11,8 @@
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.store import check_service
@@ -25,7 +27,6 @@ REFUSED = 78
 """Exit code of a supervisor that must not be restarted (EX_CONFIG)."""
 ADOPT_AGAIN = 75
 """Exit code of a supervisor that left its engine running on purpose (EX_TEMPFAIL)."""
-DAEMONS = " ".join(DAEMON_UNITS)
 MAX_STARTS = 3
 WITHIN_S = 3600
 
@@ -35,23 +36,30 @@ def unit_name(service: str) -> str:
     return f"sparkfleet-{service}.service"
 
 
-def service_unit(service: str, description: str, floor_mib: int, stop_timeout_s: int) -> str:
-    """Return the unit of a service; ``floor_mib`` is for the watchdog, ``stop_timeout_s`` for the engine."""
+def service_unit(
+    service: str,
+    description: str,
+    floor_mib: int,
+    stop_timeout_s: int,
+    daemons: Sequence[str] = DAEMON_UNITS,
+) -> str:
+    """Return the unit of a service.
+
+    ``floor_mib`` is for the watchdog, ``stop_timeout_s`` for the engine; ``daemons`` are the runtime's units.
+    """
     check_service(service)
     text = " ".join(description.replace("%", "%%").split())
     return f"""\
-{MARK} Changes made here by hand are shown by the plan and put back.
+{MARK} Changes made here by hand are shown by the plan and reverted.
 [Unit]
 Description={text}
-After={DAEMONS} {RECOVER}
-Wants={DAEMONS}
-StartLimitIntervalSec={WITHIN_S}
+{_ordered(daemons, RECOVER)}StartLimitIntervalSec={WITHIN_S}
 StartLimitBurst={MAX_STARTS}
 
 [Service]
 Type=notify
 ExecStartPre=-{PYTHON} valve --unless-running {service}
-ExecStart={PYTHON} guard {service} --floor-mib {floor_mib} --stop-timeout {stop_timeout_s}
+ExecStart={PYTHON} supervise {service} --floor-mib {floor_mib} --stop-timeout {stop_timeout_s}
 Restart=on-failure
 RestartSec=10
 RestartPreventExitStatus={REFUSED}
@@ -72,9 +80,7 @@ def recover_unit() -> str:
 {MARK}
 [Unit]
 Description=sparkfleet: finish what a reboot interrupted
-After={DAEMONS}
-Wants={DAEMONS}
-
+{_ordered(DAEMON_UNITS)}
 [Service]
 Type=oneshot
 RemainAfterExit=yes
@@ -86,6 +92,12 @@ TimeoutStartSec=900
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def _ordered(daemons: Sequence[str], *names: str) -> str:
+    """Return the lines that start a unit after the runtime's daemons, which it wants, and after ``names``."""
+    after = " ".join((*daemons, *names))
+    return (f"After={after}\n" if after else "") + (f"Wants={' '.join(daemons)}\n" if daemons else "")
 
 
 def valve_script() -> str:

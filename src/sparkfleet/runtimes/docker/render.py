@@ -11,10 +11,10 @@ from sparkfleet.runtimes.docker.settings import ContainerInput
 def create_options(source: ContainerInput) -> tuple[str, ...]:
     """Return the options of ``docker create``, without name, generation label, image and command."""
     return tuple(
-        word
+        arg
         for setting in settings.SETTINGS
         for value in setting.declare(source)
-        for word in setting.render(value)
+        for arg in setting.render(value)
     )
 
 

@@ -94,7 +94,7 @@ def declared(name: str) -> Callable[[ContainerInput], Values]:
 
 def option(*names: str) -> Callable[[str], Sequence[str]]:
     """Return a renderer that gives each of these options the value."""
-    return lambda value: [word for name in names for word in (name, value)]
+    return lambda value: [arg for name in names for arg in (name, value)]
 
 
 def as_list(values: Values) -> list[str]:
@@ -197,7 +197,7 @@ def _log_text(driver: str, options: Mapping[str, str]) -> str:
 
 def _log_options(text: str) -> list[str]:
     driver, *options = text.split()
-    return ["--log-driver", driver, *(word for value in options for word in ("--log-opt", value))]
+    return ["--log-driver", driver, *(arg for value in options for arg in ("--log-opt", value))]
 
 
 def _log(value: Any, _: ImageSeen | None) -> dict[str, str]:

@@ -10,7 +10,6 @@ import pytest
 from sparkfleet.engines.base import ArgCheck
 from sparkfleet.engines.vllm import image_parser
 from sparkfleet.engines.vllm.image_parser import read_answer, read_schema
-from sparkfleet.fleet.operations import service
 
 PACKAGE = {
     "__init__.py": "",
@@ -172,10 +171,3 @@ def test_words_before_the_answer_do_not_disturb_it() -> None:
     assert read_answer('WARNING x\n{"ok": true, "error": "", "version": "1"}\n{x\n') == ArgCheck(
         True, "", "1"
     )
-
-
-def test_the_image_is_asked_without_network_and_never_pulled() -> None:
-    words = service.check_command("img@sha256:1", "python3", ("parse", "m"))
-    assert words[:3] == ("docker", "run", "--rm")
-    assert words[-6:] == ("--entrypoint", "python3", "img@sha256:1", "-", "parse", "m")
-    assert {"--network", "none", "--pull", "never"} < set(words)

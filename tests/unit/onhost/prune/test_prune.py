@@ -62,7 +62,7 @@ def test_each_kind_is_removed_and_forgotten(spark: Spark) -> None:
     spark.put(spark.snapshot / "config.json")
     cache = spark.put(spark.caches / ("4" * 12) / "kernel").parent
     generation = spark.put(spark.state / "services" / "nano" / "generations" / "1-a.json", "{}")
-    evidence = spark.put(spark.state / "swaps" / "nano-1" / "evidence" / "log").parent
+    evidence = spark.put(spark.state / "rollouts" / "nano-1" / "evidence" / "log").parent
     staged.note(spark.state, "images", IMAGE, 1)
     staged.note(spark.state, "revisions", str(spark.snapshot), 1)
     spark.list("image", "sha256:id", IMAGE)
@@ -93,7 +93,7 @@ def changed_record(spark: Spark) -> None:
 
 
 def unfinished_rollout(spark: Spark) -> None:
-    spark.put(spark.state / "swaps" / "nano-1" / "request.json", "{}")
+    spark.put(spark.state / "rollouts" / "nano-1" / "request.json", "{}")
 
 
 def new_container(spark: Spark) -> None:

@@ -144,7 +144,7 @@ def test_what_somebody_changed_since_is_only_forgotten(world: World, knobs: Knob
 
 
 def test_during_a_rollout_nothing_is_applied(world: World, knobs: Knobs) -> None:
-    request = world.paths.state / "swaps" / "20261121-1" / "request.json"
+    request = world.paths.state / "rollouts" / "20261121-1" / "request.json"
     request.parent.mkdir(parents=True)
     request.write_text("{}")
     with pytest.raises(store.BusyError):

@@ -170,8 +170,59 @@ def test_the_lock_is_held_by_one_and_freed_by_a_kill(tmp_path: Path) -> None:
         pass
 
 
+HOLD = (
+    "import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX);"
+    "print('held', flush=True); time.sleep(60)"
+)
+
+
+def test_the_lock_of_an_earlier_versions_program_is_honoured(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "swaps" / "s1" / "request.json", {})
+    older = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "swap.lock")], stdout=subprocess.PIPE
+    )
+    assert older.stdout is not None
+    assert older.stdout.readline() == b"held\n"
+    with pytest.raises(store.BusyError), store.lock(tmp_path, wait=False):
+        pass
+    assert store.unfinished(tmp_path) == ("s1",)
+    assert store.rollout_directory(tmp_path, "s1") == tmp_path / "swaps" / "s1"  # that program writes there
+    older.kill()
+    older.wait()
+    older.stdout.close()
+    with store.lock(tmp_path, wait=False):
+        assert store.rollout_directory(tmp_path, "s1") == tmp_path / "rollouts" / "s1"
+    assert store.unfinished(tmp_path) == ("s1",)
+    assert not (tmp_path / "swaps").exists()
+
+
+def test_moving_rollouts_of_an_earlier_version_may_be_interrupted(tmp_path: Path) -> None:
+    for number, folder in enumerate(("swaps", "rollouts", "swaps")):
+        path = tmp_path / folder / f"s{number}" / "request.json"
+        files.write_json(path, {})
+        os.utime(path, (number, number))
+    assert store.unfinished(tmp_path) == ("s0", "s1", "s2")
+    with store.lock(tmp_path):
+        assert store.unfinished(tmp_path) == ("s0", "s1", "s2")
+    assert sorted(path.name for path in (tmp_path / "rollouts").iterdir()) == ["s0", "s1", "s2"]
+
+
 @pytest.mark.parametrize(
-    "name", ["", "..", "a/b", "Nano", "nano.next", "nano.old", "recover", "swap-1", "stage-1", "-a", "a" * 64]
+    "name",
+    [
+        "",
+        "..",
+        "a/b",
+        "Nano",
+        "nano.next",
+        "nano.old",
+        "recover",
+        "rollout-1",
+        "swap-1",
+        "stage-1",
+        "-a",
+        "a" * 64,
+    ],
 )
 def test_a_name_that_would_collide_or_escape_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a service's name"):

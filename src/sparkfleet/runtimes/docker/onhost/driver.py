@@ -30,7 +30,7 @@ class DockerRuntime(DockerEngine):
     check_command = "systemctl status docker; journalctl -u docker"
 
     def available(self) -> bool:
-        """Return whether dockerd answers now; one that was stopped on purpose is not asked."""
+        """Return whether dockerd answers now; one that was stopped on purpose gets no request."""
         if daemon.is_stopping():
             return False
         try:
@@ -54,6 +54,13 @@ class DockerRuntime(DockerEngine):
     def missing(self, workload: Workload) -> str:
         """Return the image, if it is not on this Spark."""
         return "" if self.has_image(workload.image) else f"image {workload.image}"
+
+    def program_command(self, artifact: str, interpreter: str, args: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a ``docker run`` of the image, under whatever name it is here; it is never pulled."""
+        return (
+            *("docker", "run", "--rm", "-i", "--pull", "never", "--network", "none"),
+            *("--entrypoint", interpreter, self.name_of(artifact) or artifact, "-", *args),
+        )
 
     def data_directory(self) -> Path:
         """Return dockerd's data directory."""

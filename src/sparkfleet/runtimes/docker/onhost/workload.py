@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
-from sparkfleet.contract.generation import Generation, without_generation_label
+from sparkfleet.contract.generation import LABEL_GENERATION, Generation, without_generation_label
 from sparkfleet.runtimes.base import BindMount, Limits, Workload
 
 
@@ -28,7 +29,7 @@ def workload_of(generation: Generation) -> Workload:
         limits=Limits("".join(values("--memory")[:1]), _pairs(values("--ulimit"))),
         ports=(generation.port,),
         image=generation.image,
-        recorded=create,
+        recorded=_labelled(create, generation.id),
         identity=(generation.image, *without_generation_label(create)),
     )
 
@@ -41,3 +42,9 @@ def _pairs(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 def _mount(text: str) -> BindMount:
     fields = dict(part.partition("=")[::2] for part in text.split(","))
     return BindMount(fields.get("source", ""), fields.get("target", ""), "readonly" in fields)
+
+
+def _labelled(create: tuple[str, ...], generation_id: str) -> tuple[str, ...]:
+    """Return the argv with this generation's label: a repair changes the id of a record, not its argv."""
+    label = re.compile(rf"((?:--label=)?{re.escape(LABEL_GENERATION)}=).*", re.DOTALL)
+    return tuple(f"{found[1]}{generation_id}" if (found := label.fullmatch(arg)) else arg for arg in create)

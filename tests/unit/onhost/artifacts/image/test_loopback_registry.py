@@ -12,11 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.onhost import main
 from sparkfleet.onhost.artifacts.image import image_refs, loopback_registry
 from sparkfleet.onhost.artifacts.image.loopback_registry import LoopbackRegistry
-from sparkfleet.runtimes.base import Image
-from tests.unit.onhost.artifacts.fake_images import FakeImages
 
 INDEX = json.dumps({"manifests": []}).encode()
 OLD = json.dumps({"mediaType": "application/vnd.docker.distribution.manifest.v2+json"}).encode()
@@ -96,9 +93,3 @@ def test_the_name_of_an_image_has_its_original_name_and_digest() -> None:
     assert image_refs.plain("127.0.0.1:5000/theirs/a:1") == "127.0.0.1:5000/theirs/a:1"
     assert (registry.credential.password, registry.credential.server) == ("secret", "127.0.0.1:7355")
     assert "secret" not in repr(registry)
-
-
-def test_a_spark_reports_the_name_of_an_image(images: FakeImages, capsys: pytest.CaptureFixture[str]) -> None:
-    images.present["a@sha256:1"] = Image("sha256:2")
-    assert main.main(["image-name", "a@sha256:1"]) == 0
-    assert json.loads(capsys.readouterr().out)["name"] == "a@sha256:1"

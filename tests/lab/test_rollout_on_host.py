@@ -1,6 +1,6 @@
 """The safety promise with real systemd and dockerd: one generation serves in the end, whatever happens.
 
-The swap is driven through the program's own commands, past operator and plan.
+The rollout is driven through the program's own commands, past operator and plan.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def served(lab: Lab, lab_state: State) -> OnHost:
     if not in_order(OnHost(machine)):
         machine.reset()
         host = OnHost.install(machine)
-        assert host.swap(host.generation())["outcome"] == "promoted"
+        assert host.roll_out(host.generation())["outcome"] == "promoted"
     return OnHost(machine)
 
 
 def in_order(host: OnHost) -> bool:
-    """Tell whether ``nano`` serves as a swap left it, by the programs of today."""
+    """Tell whether ``nano`` serves as a rollout left it, by the programs of today."""
     text = host.generation().unit
     return host.machine.ok(
         f"echo '{zipapp.sha256()}  {PROGRAM}' | sha256sum -c --quiet && cd /etc/systemd/system &&"
@@ -67,9 +67,9 @@ def assert_serves(host: OnHost, container_id: str = "") -> None:
     assert host.serves()
 
 
-def test_a_swap_ends_with_the_new_generation_adopted_by_its_unit(served: OnHost) -> None:
+def test_a_rollout_ends_with_the_new_generation_adopted_by_its_unit(served: OnHost) -> None:
     old = served.inspect()["Id"]
-    result = served.swap(served.generation(image="26.05"), "nano", expect=(("nano", old),))
+    result = served.roll_out(served.generation(image="26.05"), "nano", expect=(("nano", old),))
     assert result["outcome"] == "promoted"
     assert_serves(served)
     new = served.inspect()
@@ -111,7 +111,7 @@ def test_a_bad_candidate_leaves_the_old_generation_serving(served: OnHost, name:
     changes, cause = BAD[name]
     old = served.inspect()["Id"]
     unit_text = served.machine.sh(f"cat /etc/systemd/system/{UNIT}")
-    result = served.swap(served.generation(image="26.05", **changes), "nano")
+    result = served.roll_out(served.generation(image="26.05", **changes), "nano")
     assert result["outcome"] == "restored", result
     assert cause in result["cause"]
     assert_serves(served, old)
@@ -120,18 +120,18 @@ def test_a_bad_candidate_leaves_the_old_generation_serving(served: OnHost, name:
 
 
 @pytest.mark.parametrize("step", ["create", "stop", "gate"])
-def test_a_killed_swap_is_ended_by_itself(served: OnHost, step: str) -> None:
+def test_a_killed_rollout_is_ended_by_itself(served: OnHost, step: str) -> None:
     old = served.inspect()["Id"]
     rollout_id = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=20",)), "nano")
     served.wait_for_step(rollout_id, step)
-    served.machine.sh(f"systemctl kill --signal=SIGKILL sparkfleet-swap-{rollout_id}")
+    served.machine.sh(f"systemctl kill --signal=SIGKILL sparkfleet-rollout-{rollout_id}")
     result = served.follow(rollout_id)[-1]
     assert result["outcome"] == ("restored" if step != "create" else result["outcome"])
     assert result["outcome"] in {"restored", "interrupted"}
     assert_serves(served, old)
 
 
-def test_a_reboot_in_the_middle_of_a_swap_restores_the_old_generation(served: OnHost) -> None:
+def test_a_reboot_in_the_middle_of_a_rollout_restores_the_old_generation(served: OnHost) -> None:
     old = served.inspect()["Id"]
     rollout_id = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=60",)), "nano")
     served.wait_for_step(rollout_id, "gate")
@@ -148,10 +148,10 @@ def test_a_service_is_back_after_a_reboot(served: OnHost) -> None:
     assert_serves(served, old)
 
 
-def test_the_swap_needs_no_operator_and_a_second_one_is_told_of_it(served: OnHost) -> None:
+def test_the_rollout_needs_no_operator_and_a_second_one_is_told_of_it(served: OnHost) -> None:
     first = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=5",)), "nano")
     request = {"id": "second", "candidate": served.generation().to_json(), "replaces": ["nano"]}
-    answer = served.machine.sh(f"{RUN} swap; echo code $?", stdin=json.dumps(request))
+    answer = served.machine.sh(f"{RUN} rollout; echo code $?", stdin=json.dumps(request))
     assert json.loads(answer.splitlines()[0])["rollout"] == first
     assert answer.endswith("code 75")
     assert served.follow(first)[-1]["outcome"] == "promoted"
@@ -194,7 +194,7 @@ def test_an_engine_that_ends_by_itself_is_started_again(served: OnHost) -> None:
 
 @pytest.mark.full  # test_reboot.py has it in every run, over reboots
 def test_an_engine_that_fails_at_every_start_is_tried_three_times_and_no_more(host: OnHost) -> None:
-    assert host.swap(host.generation(engine="crash-later:2"))["outcome"] == "promoted"
+    assert host.roll_out(host.generation(engine="crash-later:2"))["outcome"] == "promoted"
     host.machine.sh("echo LAB_ENGINE=crash-at-start > /home/nvidia/vllm/lab-engine.env")
     host.wait(f"[ $(systemctl show -p ActiveState --value {UNIT}) = failed ]", 90)
     started = host.inspect()["State"]["StartedAt"]
@@ -225,7 +225,7 @@ def test_a_unit_changed_by_hand_is_put_right_without_a_restart(served: OnHost) -
     assert_serves(served, before["Id"])
 
 
-def test_a_new_floor_reaches_the_guard_without_a_restart_of_the_engine(served: OnHost) -> None:
+def test_a_new_floor_reaches_the_supervisor_without_a_restart_of_the_engine(served: OnHost) -> None:
     before = served.inspect()["State"]["StartedAt"]
     generation = served.generation()
     text = units.service_unit("nano", "nano", 345, 10)
@@ -252,7 +252,7 @@ def test_memory_below_the_floor_kills_the_engine_and_not_the_spark(served: OnHos
 def test_a_container_that_is_not_ours_is_named_and_left_alone(host: OnHost) -> None:
     image = host.machine.image("nvcr.io/nvidia/vllm:26.04-py3")
     host.machine.sh(f"docker run -d --name nano --entrypoint sleep {image} 1000")
-    result = host.swap(host.generation(), "nano")
+    result = host.roll_out(host.generation(), "nano")
     assert result["outcome"] == "refused"
     assert "nano" in result["cause"]
     assert "not managed by sparkfleet" in result["cause"]
@@ -262,24 +262,24 @@ def test_a_container_that_is_not_ours_is_named_and_left_alone(host: OnHost) -> N
 def test_a_port_held_by_somebody_else_is_named(host: OnHost) -> None:
     host.machine.sh("systemd-run --unit squatter python3 -m http.server 8000")
     host.wait("curl -sf http://127.0.0.1:8000/")
-    result = host.swap(host.generation())
+    result = host.roll_out(host.generation())
     assert result["outcome"] == "refused"
     assert re.search(r"port 8000 is held by .*http.server.*\(pid \d+\)", result["cause"])
     assert host.containers() == []
 
 
-def test_a_rollback_goes_through_the_same_swap_and_back(served: OnHost) -> None:
+def test_a_rollback_goes_through_the_same_rollout_and_back(served: OnHost) -> None:
     first = served.generation()
-    served.swap(served.generation(image="26.05"), "nano")
+    served.roll_out(served.generation(image="26.05"), "nano")
     request: dict[str, Any] = json.loads(served.machine.sh(f"{RUN} rollback nano"))
-    served.machine.sh(f"{RUN} swap", stdin=json.dumps(request))
+    served.machine.sh(f"{RUN} rollout", stdin=json.dumps(request))
     assert served.follow(request["id"])[-1]["outcome"] == "promoted"
     assert served.inspect()["Config"]["Labels"]["io.sparkfleet.generation"] == first.id
     assert_serves(served)
 
 
 def test_a_removal_leaves_nothing_of_the_service(served: OnHost) -> None:
-    assert served.swap(None, "nano")["outcome"] == "removed"
+    assert served.roll_out(None, "nano")["outcome"] == "removed"
     assert served.containers() == []
     assert not served.machine.ok(f"systemctl cat {UNIT}")
     assert json.loads(served.machine.sh(f"{RUN} status"))["services"] == {}
@@ -287,8 +287,8 @@ def test_a_removal_leaves_nothing_of_the_service(served: OnHost) -> None:
 
 def test_no_token_of_the_container_is_left_on_the_spark(host: OnHost) -> None:
     token = "hf_" + "c4n4ry" * 6
-    host.swap(host.generation(engine="crash-after-load", flags=("--api-key", token)))
+    host.roll_out(host.generation(engine="crash-after-load", flags=("--api-key", token)))
     assert host.machine.sh(f"grep -rl {token} /var/lib/sparkfleet --include=evidence", check=False) == ""
-    assert host.machine.sh(f"grep -l {token} /var/lib/sparkfleet/swaps/*/evidence/*", check=False) == ""
-    assert host.machine.sh(f"grep -l {token} /var/lib/sparkfleet/swaps/*/events.jsonl", check=False) == ""
+    assert host.machine.sh(f"grep -l {token} /var/lib/sparkfleet/rollouts/*/evidence/*", check=False) == ""
+    assert host.machine.sh(f"grep -l {token} /var/lib/sparkfleet/rollouts/*/events.jsonl", check=False) == ""
     assert host.machine.sh(f"journalctl --no-pager -u 'sparkfleet-*' | grep {token}", check=False) == ""
