@@ -16,7 +16,8 @@ def rules(as_json: bool) -> None:
     """
     from sparkfleet import engines  # noqa: PLC0415
 
-    found = (rule for name in engines.names() for rule in engines.get(name).rules())
+    known = [engines.get(name) for name in engines.names()]
+    found = (rule for engine in known for rule in engine.rules())
     rows = [(rule.id, rule.title, rule.source, rule.kept_by) for rule in found]
     rows.sort()
     if as_json:
@@ -24,3 +25,6 @@ def rules(as_json: bool) -> None:
         output.as_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
         output.table(("id", "rule", "source", "enforced by"), rows)
+        click.echo("sources (a number is a section):", err=True)
+        for name, title in sorted(pair for engine in known for pair in engine.rule_sources.items()):
+            click.echo(f"  {name}: {title}", err=True)

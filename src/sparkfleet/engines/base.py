@@ -238,6 +238,8 @@ class Engine(Protocol):
     footprints: Footprints = Footprints()
     arg_checker: ArgChecker | None = None
     """None: the image has no parser that can be called; the gate decides."""
+    rule_sources: Mapping[str, str] = {}
+    """Short names in the sources of rules -> title and address."""
 
     # Images
 

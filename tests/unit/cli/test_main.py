@@ -314,7 +314,8 @@ class TestRules:
         listed = {rule["id"]: rule for rule in json.loads(out)}
         assert listed["BK-04"]["kept_by"] == "check"
         assert "loader" in listed["MEM-08"]["kept_by"]
-        _, lines, _ = run("rules")
+        _, lines, legend = run("rules")
+        assert "  dgx-vllm: F. Vlaicu, Dgx Vllm, 2026-06-20: https://vlaicu.io/posts/dgx-vllm/\n" in legend
         assert len(lines.splitlines()) == 1 + len(listed)
 
 

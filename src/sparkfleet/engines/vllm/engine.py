@@ -112,6 +112,14 @@ class Vllm(Engine):
     )
     cluster = VllmCluster()
     arg_checker = VllmArgChecker()
+    rule_sources: Mapping[str, str] = {
+        "dgx-vllm": "F. Vlaicu, Dgx Vllm, 2026-06-20: https://vlaicu.io/posts/dgx-vllm/",
+        "dgx-spark-playbooks#N": "https://github.com/NVIDIA/dgx-spark-playbooks/issues/N",
+        "mistral-nemo-spark": "guide: vLLM: Mistral-NeMo-12B-Instruct-FP8 on NVIDIA DGX Spark",
+        "mistral-small-4-spark": "article: Mistral Small 4 on a DGX Spark",
+        "vllm#N": "https://github.com/vllm-project/vllm/issues/N",
+        "vLLM's recipes": "https://recipes.vllm.ai/",
+    }
 
     def image_version(
         self, image: ImageRef, env: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None
