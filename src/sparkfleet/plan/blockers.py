@@ -164,6 +164,9 @@ def port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic |
 
 
 def _renamed(observed: Observed) -> list[ContainerSeen]:
-    """Return running containers of sparkfleet that were renamed by hand, not those of a rollout."""
+    """Return running containers of sparkfleet that do not have the name of their service.
+
+    A rollout in progress has some; then the host is not planned.
+    """
     ours = (container for container in observed.containers if container.service and container.running)
-    return [c for c in ours if c.name != c.service and c.name.removeprefix(c.service) not in ROLLOUT_SUFFIXES]
+    return [container for container in ours if container.name != container.service]

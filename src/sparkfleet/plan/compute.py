@@ -317,9 +317,8 @@ def _leftovers(services: Iterable[str], observed: Observed) -> list[FieldChange]
     """Return the containers under the names of a rollout that this rollout removes."""
     names = ((service, f"{service}{suffix}") for service in services for suffix in blockers.ROLLOUT_SUFFIXES)
     seen = ((service, observed.container(name)) for service, name in names)
-    note = "not in use; it has the label of an earlier rollout"
     return [
-        FieldChange(Action.REMOVE, "container", old=one.name, note=note)
+        FieldChange(Action.REMOVE, "container", old=one.name, note=f"{one.state}, left by an earlier rollout")
         for service, one in seen
         if one is not None and one.service == service
     ]

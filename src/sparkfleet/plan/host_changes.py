@@ -39,7 +39,7 @@ def _file(path: str, mode: str, role: str, content: bytes, unit: str = "") -> Wr
 
 
 def watched_paths(host: Host) -> tuple[str, ...]:
-    """Return the paths that the probe must look at for this host."""
+    """Return the paths that the probe must observe for this host."""
     # The owner of a directory does not matter to which directories there are, so any user will do here.
     caches = (desired.cache_directory(host, service) for service in host.services)
     folders = ("/var/lib/sparkfleet", host.paths.models, host.paths.cache, *dict.fromkeys(caches))
@@ -47,7 +47,7 @@ def watched_paths(host: Host) -> tuple[str, ...]:
 
 
 def host_change_set(host: Host, observed: Observed) -> ChangeSet | None:
-    """Return what a run changes on the host itself; None when nothing differs or nothing is declared."""
+    """Return the changes of the host itself; None without any, or if nothing is declared."""
     if not (host.services or host.member or host.prepare.resources or observed.recorded):
         return None
     resources, notes = resource_changes.operations(host, observed)

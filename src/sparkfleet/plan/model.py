@@ -182,7 +182,7 @@ class ChangeSet:
 
     @property
     def restarts_engine(self) -> bool:
-        """Tell whether an engine is stopped or started."""
+        """Return whether an engine is stopped or started."""
         return self.kind in _RESTARTS
 
     def fields(self) -> tuple[FieldChange, ...]:

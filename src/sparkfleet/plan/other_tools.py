@@ -21,7 +21,7 @@ def netplan_tool(path: str) -> str:
 
 
 def programs() -> tuple[str, ...]:
-    """Return words in a systemd unit, a sudo rule or a container that start an engine."""
+    """Return texts in a systemd unit, a sudo rule or a container that start an engine."""
     known = (program for one in engines.footprints() for program in one.programs)
     return (*known, "sglang", "ollama", "trtllm")
 

@@ -12,7 +12,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import blockers
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState
-from sparkfleet.probe.observed import ContainerSeen, Disk, Observed, PathSeen, UnitSeen
+from sparkfleet.probe.observed import ContainerSeen, Disk, Listener, Observed, PathSeen, UnitSeen
 from sparkfleet.runtimes.docker.onhost.driver import SUFFIXES
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST, NANO, THERE, foreign, only_entry, rows, with_service
@@ -62,6 +62,19 @@ def test_a_container_with_our_label_under_such_a_name_is_removed_with_a_line_of_
     entry = only_entry(CHANGED, beside(foreign(name=name, service="nano", state="created")))
     assert entry.blocked is None
     assert ("container", "", name, "") in rows(entry)
+
+
+@pytest.mark.parametrize("name", ["nano.next", "nano.old"])
+def test_such_a_container_that_runs_on_the_port_blocks_the_rollout(name: str) -> None:
+    running = foreign(name=name, service="nano")
+    seen = replace(
+        fake_spark.fresh(HOST),
+        containers=(running,),
+        listeners={8000: Listener(7, "vllm", f"0::/docker/{running.id}")},
+    )
+    (found,) = blocked(host_plan(HOST, seen))
+    assert (found.code, found.location) == ("container-renamed", "spark-01: port 8000")
+    assert "docker stop" in found.hint
 
 
 MASKED = with_unit(text="", enabled="masked")

@@ -26,7 +26,7 @@ D = TypeVar("D", bound=Document)
 
 
 class FailedError(SparkfleetError):
-    """An operation failed on one host; the diagnostic says where, why and what to do."""
+    """An operation failed on one host; with location, cause and next command."""
 
 
 @dataclass

@@ -275,5 +275,5 @@ def watch_connections(state: State) -> None:
 
 
 def is_verbose() -> bool:
-    """Tell whether internal errors are printed with a traceback."""
+    """Return whether internal errors are printed with a traceback."""
     return bool(os.environ.get("SPARKFLEET_DEBUG"))
