@@ -142,6 +142,8 @@ def _page(recipe: Recipe, file: str) -> str:
     model_info = recipe.model_info
     fields = {
         "model": f"{recipe.model} @ {recipe.revision}" if recipe.revision else recipe.model or "",
+        "model file": recipe.file or "",
+        "engine": recipe.engine or "",
         "image": recipe.image,
         "parameters": _parameters(recipe),
         "quantization": model_info.quantization or "",

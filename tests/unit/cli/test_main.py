@@ -288,6 +288,11 @@ class TestCatalog:
         ):
             assert text in out
 
+    def test_a_recipe_of_gguf_is_shown_with_its_engine_and_file(self, run: Run) -> None:
+        _, out, _ = run("catalog", "show", "mistral-nemo-instruct-2407-gguf")
+        assert "  engine        llamacpp" in out
+        assert "  model file    *Q4_K_M.gguf" in out
+
     def test_a_recipe_as_json_is_a_recipe(self, run: Run) -> None:
         _, out, _ = run("catalog", "show", SMALL, "--json")
         assert json.loads(out)["model"] == "openai/gpt-oss-20b"
