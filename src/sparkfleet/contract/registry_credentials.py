@@ -62,6 +62,11 @@ class CredentialError(Exception):
         self.found, self.remedy = found, remedy
 
 
+def user_file(home: str, uid: int, gid: int) -> ConfigFile:
+    """Return the file of a user."""
+    return ConfigFile(Path(home) / ".docker" / "config.json", uid, gid)
+
+
 def default_file() -> ConfigFile:
     """Return the file of the current user."""
     return ConfigFile(Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json")

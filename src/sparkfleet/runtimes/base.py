@@ -277,9 +277,6 @@ class Images(Protocol):
     def find_image(self, reference: str) -> Image | None:
         """Return the image, None if it is not on the Spark. Only the digest counts, if there is one."""
 
-    def local_name(self, reference: str) -> str:
-        """Return the name that the image has on this Spark; "" if it is not there."""
-
     def pull(self, name: str, credential: Credential | None, on_progress: Callable[[int, int], None]) -> int:
         """Pull ``repository@digest``; return the bytes of the layers that were transferred.
 

@@ -32,12 +32,12 @@ def observe(host: ObservedHost, registry: str, helper: str) -> dict[str, str]:
 import base64
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from sparkfleet.contract import registry_credentials
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources import host_files, secrets
 from sparkfleet.resources.base import (
@@ -113,8 +113,14 @@ class Login(ResourceKind):
         return secrets.blocker(resource, live, f"docker logout {resource.key} as root", recorded=recorded)
 
     def check(self, host: Host, target: Target) -> None:
-        """Refuse a credential helper that is not installed."""
-        del host
+        """Refuse a helper that is not installed, and a file that Docker would not read."""
+        store = _read(host).get("credsStore")
+        if store and not target.arg:
+            raise ResourceError(
+                f"{host.path(CONFIG)} has credsStore {store}, so Docker ignores logins in the file",
+                "a helper for the login",
+                f"declare 'helper: {store}', or remove credsStore",
+            )
         if target.arg and shutil.which(f"docker-credential-{target.arg}") is None:
             found = f"docker-credential-{target.arg} is not on the Spark"
             raise ResourceError(found, "the helper's program on PATH", "install it, or remove 'helper:'")
@@ -161,11 +167,10 @@ def _erase_from_helper(config: dict[str, Any], server: str) -> None:
 
 def _run_helper(name: str, verb: str, stdin: str) -> None:
     """Run a credential helper. Its output is never shown: it may be the secret."""
-    argv = [f"docker-credential-{name}", verb]
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode:
-        found = f"{argv[0]} {verb} failed with exit code {done.returncode}"
-        raise ResourceError(found, "", "try it by hand")
+    try:
+        registry_credentials.run_helper(name, verb, stdin)
+    except registry_credentials.CredentialError as error:
+        raise ResourceError(error.found, "", error.remedy) from None
 
 
 def _read(host: Host) -> dict[str, Any]:

@@ -43,9 +43,6 @@ class FakeImages:
     def find_image(self, reference: str) -> Image | None:
         return self.present.get(reference)
 
-    def local_name(self, reference: str) -> str:
-        return reference if reference in self.present else ""
-
     def pull(self, name: str, credential: Credential | None, on_progress: Callable[[int, int], None]) -> int:
         self.credentials.append(credential)
         self._call(f"pull {name}")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from sparkfleet.contract import registry_credentials
-from sparkfleet.contract.registry_credentials import ConfigFile, Credential, CredentialError
+from sparkfleet.contract.registry_credentials import Credential, CredentialError
 from sparkfleet.contract.stage import ROOT, LoginUser
 from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.state.journal import Journal
@@ -38,11 +37,9 @@ def pull(reference: str, user: LoginUser, journal: Journal) -> int:
 
 def find_credential(registry: str, user: LoginUser) -> Credential | None:
     """Return the credential for a registry from the login user's or root's config. Raise CredentialError."""
-    return registry_credentials.find(registry, [_config(user), _config(ROOT)])
-
-
-def _config(user: LoginUser) -> ConfigFile:
-    return ConfigFile(Path(user.home) / ".docker" / "config.json", user.uid, user.gid)
+    owners = (user, ROOT)
+    files = [registry_credentials.user_file(owner.home, owner.uid, owner.gid) for owner in owners]
+    return registry_credentials.find(registry, files)
 
 
 def pull_as(reference: str, name: str, credential: Credential | None, journal: Journal) -> int:

@@ -42,10 +42,6 @@ class DockerImages(DockerEngine):
         labels = (data.get("Config") or {}).get("Labels") or {}
         return Image(str(data["Id"]), int(data.get("Size") or 0), labels)
 
-    def local_name(self, reference: str) -> str:
-        """Return the name that the image has on this Spark."""
-        return self.name_of(reference)
-
     def pull(self, name: str, credential: Credential | None, on_progress: Callable[[int, int], None]) -> int:
         """Pull ``repository@digest``."""
         layers: dict[str, tuple[int, int]] = {}

@@ -1,0 +1,166 @@
+"""Nothing outside ``runtimes/`` names Docker: prose (docstrings, comments, messages) may, code may not.
+
+Messages are literals with a blank: commands are lists. ``docker.io`` is a registry like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparkfleet import runtimes
+
+SOURCE = Path(runtimes.__file__).parents[1]
+
+INSTALLER = "installs Docker, or declares, plans and reports that"
+PROBE = "reads Docker for the plan, or has its part of the probe: the probe's command cannot carry a driver"
+RENDERER = "renders and compares containers: the plan knows one runtime so far"
+LOGIN = "docker login and credential helpers store the credentials of registries"
+OTHER_TOOLS = "Docker as other tools and images use it"
+REGISTRY = "header of the registry protocol"
+
+ALLOWED: dict[str, tuple[str, set[str]]] = {
+    "cli/render.py": (RENDERER, {"docker"}),
+    "cli/render_formats.py": (RENDERER, {"docker", "sparkfleet.runtimes.docker.render"}),
+    "config/resolved.py": (INSTALLER, {"docker"}),
+    "config/resource_models.py": (INSTALLER, {"docker"}),
+    "config/resources.py": (INSTALLER, {"docker"}),
+    "contract/codes.py": (
+        INSTALLER,
+        {
+            "docker-install-failed",
+            "docker-not-prepared",
+            "docker-outdated",
+            "docker-restart-blocked",
+            "docker-unavailable",
+        },
+    ),
+    "contract/registry_credentials.py": (LOGIN, {".docker", "DOCKER_CONFIG", "docker-credential-"}),
+    "engines/llamacpp/check.py": (OTHER_TOOLS, {"--docker-repo"}),
+    "engines/llamacpp/images.py": (OTHER_TOOLS, {"docker-entrypoint.sh"}),
+    "engines/vllm/engine.py": (
+        OTHER_TOOLS,
+        {
+            "/opt/spark-vllm-docker",
+            "/var/lib/spark-vllm-docker",
+            "98-spark-vllm-docker.yaml",
+            "spark-vllm-docker",
+        },
+    ),
+    "fleet/operations/docker_install.py": (INSTALLER, {"docker", "docker-install-failed", "docker.service"}),
+    "fleet/operations/host.py": (INSTALLER, {"DOCKER", "docker_install"}),
+    "lock/registry.py": (REGISTRY, {"docker-content-digest"}),
+    "onhost/artifacts/image/loopback_registry.py": (REGISTRY, {"Docker-Content-Digest"}),
+    "onhost/collectors/__init__.py": (PROBE, {"docker", "sparkfleet.runtimes.docker.onhost.api"}),
+    "onhost/collectors/docker.py": (
+        PROBE,
+        {
+            "/var/run/docker.sock",
+            "DOCKER_SOCKET",
+            "DOCKER_TIMEOUT_S",
+            "docker",
+            "docker_get",
+            "dockerd",
+            "look_at_docker",
+            "sparkfleet.runtimes.docker.onhost.api",
+        },
+    ),
+    "onhost/collectors/engine.py": (PROBE, {"DockerRootDir", "docker", "docker_get"}),
+    "onhost/collectors/footprints.py": (
+        OTHER_TOOLS,
+        {r"\b(drop_caches|docker|nvidia-smi|netplan|%s|NOPASSWD:\s*ALL)\b"},
+    ),
+    "onhost/collectors/main.py": (PROBE, {"/var/lib/docker", "docker", "look_at_docker"}),
+    "onhost/collectors/packages.py": (INSTALLER, {"docker", "docker-ce"}),
+    "onhost/collectors/stored.py": (PROBE, {"docker", "docker_get"}),
+    "onhost/machine/host.py": (OTHER_TOOLS, {"docker-proxy"}),
+    "plan/compute.py": (
+        INSTALLER,
+        {"WithoutDocker", "_docker", "_without_docker", "docker", "docker_install"},
+    ),
+    "plan/desired.py": (
+        RENDERER,
+        {"sparkfleet.runtimes.docker.render", "sparkfleet.runtimes.docker.settings"},
+    ),
+    "plan/docker_install.py": (INSTALLER, {"docker", "docker-restart-blocked"}),
+    "plan/model.py": (INSTALLER, {"DOCKER", "_AFTER_DOCKER", "docker", "docker-not-prepared"}),
+    "plan/operations.py": (INSTALLER, {"DOCKER", "docker"}),
+    "plan/preflight/containers.py": (
+        INSTALLER,
+        {
+            "DOCKER_REMEDIES",
+            "Docker",
+            "OLDEST_DOCKER",
+            "docker",
+            "docker-outdated",
+            "docker-unavailable",
+        },
+    ),
+    "plan/preflight/network.py": (REGISTRY, {"DOCKER_HUB"}),
+    "plan/reclaimable.py": (PROBE, {"docker"}),
+    "plan/service_changes.py": (RENDERER, {"sparkfleet.runtimes.docker"}),
+    "plan/staging.py": (PROBE, {"docker"}),
+    "plan/status.py": (INSTALLER, {"WithoutDocker"}),
+    "probe/observed.py": (
+        PROBE,
+        {
+            "DOCKER_REMEDIES",
+            "Docker ",
+            "WithoutDocker",
+            "_DockerPart",
+            "_docker_diagnostic",
+            "docker",
+            "docker-unavailable",
+            "docker_version",
+        },
+    ),
+    "resources/kinds/group.py": ("its members may use Docker without sudo", {"docker ", "docker_users"}),
+    "resources/kinds/login.py": (LOGIN, {"/root/.docker/config.json", "docker-credential-"}),
+    "zipapp.py": (
+        "packs the runtimes",
+        {"sparkfleet.runtimes.docker.onhost", "sparkfleet/runtimes/docker/__init__.py"},
+    ),
+}
+"""Paths below ``src/sparkfleet`` -> why they name Docker, and what; it only gets shorter."""
+
+
+def words(tree: ast.AST) -> Iterator[str]:
+    """Yield identifiers, imports and string literals that are no prose."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value.strip():
+            yield node.value
+        for field in ("name", "id", "attr", "arg", "module"):
+            value = getattr(node, field, None)
+            if isinstance(value, str):
+                yield value
+
+
+def named(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        word for word in words(tree) if "docker" in word.lower().replace(r"\.", ".").replace("docker.io", "")
+    }
+
+
+OUTSIDE = sorted(path for path in SOURCE.rglob("*.py") if SOURCE / "runtimes" not in path.parents)
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_code_outside_runtimes_names_docker(path: Path) -> None:
+    _, allowed = ALLOWED.get(str(path.relative_to(SOURCE)), ("", set()))
+    assert named(path) == allowed
+
+
+def test_the_check_knows_code_from_prose() -> None:
+    tree = ast.parse('import docker\n"""docker runs"""\nhint = "run docker login"\nargv = ("docker", "ps")\n')
+    assert set(words(tree)) == {"docker", "hint", "argv", "ps"}
+
+
+def test_each_exception_has_a_reason_and_a_file() -> None:
+    for path, (reason, allowed) in ALLOWED.items():
+        assert (SOURCE / path).is_file(), path
+        assert reason
+        assert allowed
