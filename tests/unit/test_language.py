@@ -26,7 +26,6 @@ LINUX_SWAP = re.compile(
 
 UNFINISHED = frozenset(
     {
-        "fleet",
         "onhost/collectors",
         "onhost/fabric",
         "probe",

@@ -1,7 +1,7 @@
-"""May this token read that model? Asked of the hub before anything is downloaded.
+"""Checks before a download whether a token may read a model.
 
-A gated model is refused for three reasons that look alike in the hub's answers and have different remedies.
-The words are the same wherever they are said: when a fleet is locked, and on the Spark.
+The hub refuses a gated model for reasons that look alike in its responses and have different remedies.
+The lock and the programs on a Spark use the same messages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
 class Access(enum.Enum):
-    """What the hub says to who asks for a file of a model."""
+    """The hub's response to a request for a file of a model."""
 
     OPEN = "open"
     NO_TOKEN = "no token"  # noqa: S105  (a word)
@@ -25,11 +25,11 @@ class Access(enum.Enum):
     NO_LICENCE = "licence not accepted"
     NARROW_TOKEN = "token without the right to gated models"  # noqa: S105
     UNKNOWN = "unknown"
-    """Another response, or none: the download itself reports it."""
+    """Another response, or none: the download itself reports its error."""
 
 
 def ask(endpoint: str, repo: str, revision: str, path: str, token: str) -> Access:
-    """Ask for one file, its head alone. Never raises."""
+    """Request the headers of one file. Never raises."""
     base = (endpoint or HUB).rstrip("/")
     status, headers = _head(f"{base}/{repo}/resolve/{revision}/{path}", token)
     known = status != _UNAUTHORIZED or not token or _head(f"{base}/api/whoami-v2", token)[0] != _UNAUTHORIZED
@@ -37,7 +37,7 @@ def ask(endpoint: str, repo: str, revision: str, path: str, token: str) -> Acces
 
 
 def judge(status: int, headers: Mapping[str, str], *, token: bool, token_known: bool) -> Access:
-    """Return what an answer means. ``token_known``: the hub knows whose token it is (or there is none)."""
+    """Return the meaning of a response. ``token_known``: the hub knows the token (or there is none)."""
     refused = status in {_UNAUTHORIZED, _FORBIDDEN}
     if token and not token_known:
         return Access.WRONG_TOKEN
@@ -49,22 +49,22 @@ def judge(status: int, headers: Mapping[str, str], *, token: bool, token_known: 
 
 
 def refusal(access: Access, repo: str, endpoint: str) -> tuple[str, str] | None:
-    """Return what is wrong and what to do, with the page to go to; None where nothing is known to be."""
+    """Return the problem and the remedy with its page; None if access is not refused."""
     hub = (endpoint or HUB).rstrip("/")
     tokens, page = f"{hub}/settings/tokens", f"{hub}/{repo}"
     named = "put it where 'hf_token' in group_data says"
     return {
         Access.NO_TOKEN: (
             f"{repo} is gated, and there is no token",
-            f"accept the licence at {page}, make a token at {tokens}, and {named}",
+            f"accept the licence at {page}, create a token at {tokens}, and {named}",
         ),
         Access.WRONG_TOKEN: (
-            f"the hub does not know the token that it was given for {repo}: mistyped, expired or revoked",
-            f"make a new token at {tokens}, and {named}",
+            f"the hub does not know the token for {repo}: mistyped, expired or revoked",
+            f"create a new token at {tokens}, and {named}",
         ),
         Access.NO_LICENCE: (
             f"{repo} is gated, and the token's account has not accepted its licence",
-            f"accept the licence at {page} with the account that owns the token; some owners answer by hand",
+            f"accept the licence at {page} with the account that owns the token; some owners approve manually",
         ),
         Access.NARROW_TOKEN: (
             f"{repo} is gated, and the token may not read gated models",
@@ -77,7 +77,7 @@ def _head(url: str, token: str) -> tuple[int, dict[str, str]]:
     request = urllib.request.Request(url, method="HEAD")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
-    # Nothing here follows a redirect, which leads to the file itself: that it is given is all that is asked.
+    # A redirect, which leads to the file itself, is not followed: it means access.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

@@ -192,7 +192,7 @@ def _named_secrets(data: Json) -> Json:
 
 
 def _plain_names(data: Json) -> Json:
-    """Migrate version 2: fields had other names."""
+    """Migrate version 2, in which some fields had other names."""
     _rename(data, carried_images="mirrored_images", unless="skip_if_image", ask="access_checks")
     for build in data.get("derived", ()):
         _rename(build, carried="wheel_sender")

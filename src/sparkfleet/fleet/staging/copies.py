@@ -1,4 +1,4 @@
-"""Images and models from one Spark to another: a sender there for the time of the copy, a job here."""
+"""Copies images and models between hosts: a sender on one for the duration, a job on the other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def copy(
     weights_list: Sequence[Weights],
     source: ArtifactSource,
 ) -> None:
-    """Copy models from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
+    """Copy models from another host. Raise SenderError if it fails, FailedError if this one fails."""
     user, theirs = spark_plan.login_user(act.host), spark_plan.login_user(source_host)
     root = theirs.expand(spark_plan.declared(source_host).paths.models)
     shown = [
@@ -58,7 +58,7 @@ def _request(sender: Sender, **orders: Any) -> StageRequest:
 
 
 def model_orders(weights_list: Sequence[Weights], models: str, place: SenderPlace) -> tuple[ModelCopy, ...]:
-    """Return what a Spark copies when a sender (``place``) has these models' files in order."""
+    """Return the copies of these models; the sender (``place``) serves their files in this order."""
     orders, number = [], 0
     for weights in weights_list:
         files = stage_job.model_files(weights, number)
@@ -70,7 +70,7 @@ def model_orders(weights_list: Sequence[Weights], models: str, place: SenderPlac
 def copy_image(
     act: executor.RunContext, source_host: PyinfraHost, image: ImageRef, source: ArtifactSource
 ) -> None:
-    """Copy an image from another Spark. Raise SenderError for its trouble, FailedError for this one's."""
+    """Copy an image from another host. Raise SenderError if it fails, FailedError if this one fails."""
     user, reference = spark_plan.login_user(act.host), image.pull_ref
     with (
         _exported(act, source_host, reference) as file,
@@ -90,7 +90,7 @@ def copy_image(
 
 
 def _manifests(act: executor.RunContext, image: ImageRef) -> tuple[str, ...]:
-    """Return what gives a copy its digest, from the offline mirror; nothing: the image's registry does."""
+    """Return the manifests that give a copy its digest, from the offline mirror; none: its registry does."""
     mirror = spark_plan.declared(act.host).stage.mirror
     if not mirror:
         return ()
@@ -104,7 +104,7 @@ def _manifests(act: executor.RunContext, image: ImageRef) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _exported(act: executor.RunContext, source_host: PyinfraHost, reference: str) -> Iterator[ExportedImage]:
-    """Have an image in a file on another Spark, as long as somebody copies it from there."""
+    """Export an image on another host; the archive exists while a host copies it."""
     key, exports = (source_host.name, reference), act.run.exports
     exports[key] = exports.get(key, 0) + 1
     try:
@@ -126,10 +126,10 @@ def _exported(act: executor.RunContext, source_host: PyinfraHost, reference: str
 def _sending(
     act: executor.RunContext, source_host: PyinfraHost, shown: Sequence[SentFile], source: ArtifactSource
 ) -> Iterator[Sender]:
-    """Have a sender of these files on another Spark, for this one."""
+    """Run a sender of these files on another host, for this one."""
     route = copy_route.between(_places(source_host), _places(act.host))
     if source.near and not any(distance == copy_route.NEAR for distance, _ in route.listen):
-        act.log(f"no link of the fabric leads to {source_host.name} now: over the LAN")
+        act.log(f"no fabric link to {source_host.name}: copying over the LAN")
     sender = Sender(source_host, route)
     try:
         sender.begin(shown)

@@ -30,7 +30,7 @@ from sparkfleet.plan.operations import FetchOperation
 from sparkfleet.plan.staging import weights_key
 
 SUBSTITUTES = 2
-"""Sparks that download a thing after the one that should have sent it could not."""
+"""Hosts that download an artifact after its sender failed."""
 
 
 def fetch_all(act: executor.RunContext, operations: Sequence[Operation]) -> None:
@@ -44,7 +44,7 @@ def fetch_all(act: executor.RunContext, operations: Sequence[Operation]) -> None
 
 
 def _begun(act: executor.RunContext, host: PyinfraHost, key: str, step: Step) -> Fetch:
-    """Return the fetch of a thing to a Spark, begun unless it was."""
+    """Return the fetch of an artifact to a host; start it if necessary."""
     run = act.run
     found = run.fetches.get((host.name, key))
     if found is None:
@@ -89,7 +89,7 @@ def _fetch(act: executor.RunContext, key: str, step: Step) -> None:
 
 
 def _wait_for(act: executor.RunContext, sender: PyinfraHost, key: str, step: Step) -> Diagnostic | None:
-    """Wait until the other Spark has the thing; return why it will not have it."""
+    """Wait until the other host has the artifact; return why it does not get it."""
     if (sender.name, key) not in act.run.sources:
         return None  # it had it before the run
     begun = (sender.name, key) in act.run.fetches
@@ -103,7 +103,7 @@ def _wait_for(act: executor.RunContext, sender: PyinfraHost, key: str, step: Ste
         )
     fetch = _begun(act, sender, key, step)
     if not fetch.over.is_set():
-        act.progress("fetch", f"waits until {sender.name} has {key.partition('@')[0]}")
+        act.progress("fetch", f"waiting until {sender.name} has {key.partition('@')[0]}")
     fetch.over.wait()
     if isinstance(fetch.diagnostic, stage_job.RefusedOutsideError):
         raise stage_job.RefusedOutsideError(*fetch.diagnostic.diagnostics)
@@ -121,7 +121,7 @@ def _transfer_diagnostic(name: str, error: Exception | None) -> Diagnostic | Non
 def _copied(
     act: executor.RunContext, sender: PyinfraHost, key: str, step: Step, source: ArtifactSource
 ) -> Diagnostic | None:
-    """Copy the thing; return why the other Spark could not send it. Raise what no other Spark could mend."""
+    """Copy the artifact; return why the other host could not send it. Raise a failure of this host."""
     try:
         if step is Step.IMAGE:
             image = _download(declared(act.host), key, step).service.image
@@ -138,7 +138,7 @@ def _copied(
 def _instead(
     act: executor.RunContext, key: str, failed: Sequence[str], diagnostic: Diagnostic
 ) -> ArtifactSource:
-    """Return where else the thing comes from: another Spark that took the download over, or from outside."""
+    """Return another source: a host that has taken over the download, or the mirror, hub or registry."""
     takers = act.run.substitutes.setdefault(key, [])
     act.log(f"{key.partition('@')[0]}: {diagnostic.message.splitlines()[0]}")
     for name in takers:
@@ -163,7 +163,7 @@ def _instead(
 
 
 def _download(spec: Host, key: str, step: Step) -> stage_job.Download:
-    """Return what a key stands for on a Spark."""
+    """Return the image or model of a key on a host."""
     for service in spec.services:
         if step is Step.IMAGE and service.image.pull_ref == key:
             return stage_job.Download(service, ())

@@ -25,11 +25,11 @@ from sparkfleet.fleet.staging import copies, stage_job
 from sparkfleet.offline import models, oci, wheels
 
 LAN = 1
-"""Distance of the listener, as the receiver counts: not the fabric."""
+"""Distance of the listener: not the fabric."""
 
 
 def send(act: executor.RunContext, weights_list: Sequence[Weights]) -> None:
-    """Send models. Raise FailedError when the offline mirror lacks one, or when it does not arrive."""
+    """Send models. Raise FailedError if the offline mirror lacks one, or if the transfer fails."""
     mirror = of(act)
     _refuse(models.lack(act.host.name, mirror, weights) for weights in weights_list)
     user = spark_plan.login_user(act.host)
@@ -45,7 +45,7 @@ def send(act: executor.RunContext, weights_list: Sequence[Weights]) -> None:
 
 
 def send_image(act: executor.RunContext, image: ImageRef) -> None:
-    """Send an image. Raise FailedError when the offline mirror lacks it, or when it does not arrive."""
+    """Send an image. Raise FailedError if the offline mirror lacks it, or if the transfer fails."""
     mirror = of(act)
     _refuse([oci.lack(act.host.name, mirror, image)])
     parts = oci.parts(mirror, image.digest)
@@ -57,7 +57,7 @@ def send_image(act: executor.RunContext, image: ImageRef) -> None:
 
 
 def send_derived(act: executor.RunContext, image: ImageRef) -> None:
-    """Send what a derived image is built from, and have it built. Raise FailedError when that fails."""
+    """Send base and wheels of a derived image, and build it on the host. Raise FailedError."""
     mirror = of(act)
     _refuse([mirror_gaps.derived(act.host.name, mirror, image)])
     parts = oci.parts(mirror, image.digest)
@@ -102,15 +102,15 @@ def _run(act: executor.RunContext, request: StageRequest) -> None:
 
 @contextmanager
 def _sending(act: executor.RunContext, shown: Sequence[SentFile]) -> Iterator[tuple[str, SenderPlace]]:
-    """Have a sender of files that the Spark reaches; yield its key, and where it is."""
+    """Run a sender that the host reaches; yield its key and its place."""
     key = secrets.token_hex(32)
-    with _sender(shown, key) as port, tunnel.forward_port(act.host, port) as there:
-        yield key, SenderPlace("the offline mirror", ((LAN, tunnel.LOOPBACK, there),))
+    with _sender(shown, key) as port, tunnel.forward_port(act.host, port) as forwarded:
+        yield key, SenderPlace("the offline mirror", ((LAN, tunnel.LOOPBACK, forwarded),))
 
 
 @contextmanager
 def _sender(shown: Sequence[SentFile], key: str) -> Iterator[int]:
-    """Have a sender of files on this machine's loopback; yield its port."""
+    """Run a sender on this machine's loopback; yield its port."""
     request = LocalSendRequest(tuple(shown), key)
     child = subprocess.Popen(
         [sys.executable, "-m", "sparkfleet.fleet.staging.mirror_sender"],

@@ -1,4 +1,4 @@
-"""The sender of an offline mirror's files, as a process: its request on stdin, its port on stdout."""
+"""Process that sends an offline mirror's files: request on stdin, port on stdout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOME = "127.0.0.1"
 
 
 def main() -> None:
-    """Serve until the copy is over, or until whoever started this ends it."""
+    """Serve until the copy has ended, or until the parent terminates this process."""
     request = codec.loads(LocalSendRequest, sys.stdin.read(), "stdin")
     sender = Sender(request.files, frozenset({HOME}), request.transfer_key)
     ((_, port),) = sender.listen([HOME])

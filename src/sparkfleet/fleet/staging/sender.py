@@ -1,4 +1,4 @@
-"""Sender of one copy: a unit on the host that has the files, started and stopped from here."""
+"""The sender of one copy: a unit on the host that has the files, started and stopped remotely."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from sparkfleet.plan.copy_route import Route
 
 
 class SenderError(SparkfleetError):
-    """The other Spark could not send: the same may come from elsewhere."""
+    """The other host could not send; another source may have the same artifact."""
 
 
 class Sender:
-    """A sender of some files, for one receiver and one key."""
+    """A sender for one receiver and one key."""
 
     def __init__(self, host: PyinfraHost, route: Route) -> None:
-        """Choose a key; nothing is started yet."""
+        """Create the key; nothing is started yet."""
         self.host, self.route = host, route
         self.transfer_key = secrets.token_hex(32)
         self.id = f"send-{uuid.uuid4().hex[:12]}"
         self.place = SenderPlace(host.name, ())
-        """What a receiver must know of it: its name, and where it listens."""
+        """Its name and its listeners, for the receiver."""
 
     def begin(self, shown: Sequence[SentFile]) -> None:
         """Start it with these files. Raise SenderError if it does not listen."""
@@ -55,6 +55,6 @@ class Sender:
         self.place = SenderPlace(self.host.name, listeners)
 
     def end(self) -> None:
-        """Stop it, if it has not ended by itself; unreachable, it does so a little later."""
+        """Stop it; if the host is unreachable, it exits after a timeout."""
         with contextlib.suppress(remote.ConnectionLostError, SparkfleetError):
             remote.program(self.host, "copy-stop", self.id, timeout=60)

@@ -28,19 +28,19 @@ from sparkfleet.probe.observed import User
 
 
 class RefusedOutsideError(executor.FailedError):
-    """The hub gave an answer that it would give every Spark: no other one need ask."""
+    """The hub refused, and would refuse every host: no other one needs to try."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """What a job brings: the image of a service, and these of its models."""
+    """What a job fetches: the image of a service, and these of its models."""
 
     service: Service
     weights: tuple[Weights, ...]
 
 
 def download(act: executor.RunContext, requested: Download) -> None:
-    """Have the Spark fetch from outside. Raise FailedError if it cannot."""
+    """Fetch from registry and hub. Raise FailedError if that fails."""
     spec, user = spark_plan.declared(act.host), spark_plan.login_user(act.host)
     request = image_request(requested.service.image, alone=not requested.weights)
     # Checked before an image is pulled, too: a licence that is not accepted must not cost a pull first.
@@ -82,7 +82,7 @@ def image_request(image: ImageRef, *, alone: bool) -> StageRequest:
 
 
 def _downloads(act: executor.RunContext, service: Service) -> tuple[Weights, ...]:
-    """Return the models of a service that the Spark will download itself, later in this run."""
+    """Return the models of a service that the host downloads later in this run."""
     if Step.WEIGHTS not in act.run.steps:
         return ()
     sources = act.run.sources
@@ -95,7 +95,7 @@ def _is_hub(source: ArtifactSource | None) -> bool:
 
 
 def run(act: executor.RunContext, user: User, request: StageRequest) -> StageResult:
-    """Start a job and follow it; return its result. Raise FailedError when it does not begin."""
+    """Start a job and follow it; return its result. Raise FailedError when it does not start."""
     answer = remote.program(act.host, "stage", data=replace(request, user=login_user(user)), timeout=60)
     if not answer.ok:
         output = (answer.err or answer.out).strip()[-300:]
@@ -108,7 +108,7 @@ def run(act: executor.RunContext, user: User, request: StageRequest) -> StageRes
 
 
 def login_user(user: User) -> LoginUser:
-    """Return the login user as the programs on a Spark take it."""
+    """Return the login user as the contract has it."""
     return LoginUser(user.name, user.uid, user.gid, user.home)
 
 
