@@ -37,7 +37,7 @@ def ask(endpoint: str, repo: str, revision: str, path: str, token: str) -> Acces
 
 
 def judge(status: int, headers: Mapping[str, str], *, token: bool, token_known: bool) -> Access:
-    """Return the meaning of a response. ``token_known``: the hub knows the token (or there is none)."""
+    """Return the meaning of a response. ``token_known``: the hub knows the token, or there is none."""
     refused = status in {_UNAUTHORIZED, _FORBIDDEN}
     if token and not token_known:
         return Access.WRONG_TOKEN
@@ -64,7 +64,7 @@ def refusal(access: Access, repo: str, endpoint: str) -> tuple[str, str] | None:
         ),
         Access.NO_LICENCE: (
             f"{repo} is gated, and the token's account has not accepted its licence",
-            f"accept the licence at {page} with the account that owns the token; some owners approve manually",
+            f"accept the licence at {page} with the account that owns the token; approval may take time",
         ),
         Access.NARROW_TOKEN: (
             f"{repo} is gated, and the token may not read gated models",
