@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -61,7 +62,9 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
         try:
             made.append(render_formats.generation(spec, service, user))
         except SparkfleetError as error:
-            unknown += error.diagnostics
+            unknown += [
+                replace(one, hint=one.hint.replace("INVENTORY", str(inventory))) for one in error.diagnostics
+            ]
     if spec.member is not None:
         click.echo(
             "note: cluster variables that name network interfaces are set on the Spark and are not shown",

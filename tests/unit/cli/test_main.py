@@ -397,7 +397,7 @@ class TestRender:
         assert out.startswith(f"docker create --name {SMALL} ")
         assert "nano" not in out
         assert "inventories/lab/spark-01.yaml:3: the service 'nano' is not pinned" in err
-        assert "sparkfleet lock" in err
+        assert "do: sparkfleet lock inventories/lab.py\n" in err
 
     def test_an_idle_spark_needs_no_lock_file(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": "serve: null\n"})
