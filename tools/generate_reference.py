@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ import click
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from sparkfleet import engines
 from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli import COMMANDS, EXIT_CODES, cli
 from sparkfleet.config import models
 from sparkfleet.config.json_schema import KINDS, schema
 from sparkfleet.config.resource_models import PrepareSpec
 from sparkfleet.contract.codes import AREAS
+from sparkfleet.onhost.gate import failure_patterns
 from sparkfleet.plan import json_schema as plan_schema
 from sparkfleet.plan.operations import OPERATIONS
 from sparkfleet_lab.cli import lab
@@ -167,6 +170,93 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "docs/schema/plan.json", json.dumps(plan_schema.schema(), indent=1) + "\n"
     yield "docs/reference/plan-json.md", MARK + "\n".join([PLAN_JSON, *plan_tables()])
     yield "docs/reference/errors.md", MARK + errors()
+    yield "docs/reference/symptoms.md", MARK + symptoms()
+
+
+SYMPTOMS = """\
+# Symptoms
+
+Every failure of a start that sparkfleet knows, by what the log says. `sparkfleet diagnose LOG` finds the
+cause in a whole log ([how-to](../how-to/diagnose.md)); a failed rollout shows it by itself. `...` in a cause
+stands for a value of that log. What is wrong with a fleet's files is in [errors.md](errors.md).
+"""
+HOW_TO = {
+    "disk-full": "disk",
+    "docker-group": "prepare",
+    "gated": "gated-models",
+    "hub-download": "fetch-once",
+    "interface-missing": "fabric",
+    "link-without-address": "fabric",
+    "memlock": "two-sparks",
+    "module-missing": "python-packages",
+    "no-config-json": "serve-gguf",
+    "nvidia-runtime": "prepare",
+    "package-missing": "python-packages",
+    "rank-missing": "two-sparks",
+    "ranks-unreachable": "two-sparks",
+    "rdma-gid-index": "fabric",
+    "rdma-no-route": "fabric",
+    "rdma-no-way": "fabric",
+    "registry-unreachable": "offline",
+    "weights-damaged": "fetch-once",
+    "weights-not-there": "fetch-once",
+}
+"""Failure -> the how-to that says more."""
+
+
+def symptoms() -> str:
+    """Return the page from what a log says to cause and remedy, made of the failure patterns and rules."""
+    parts = [SYMPTOMS]
+    shared = failure_patterns.shared_patterns()
+    kernel = [entry for entry in shared["failures"] if entry.get("log") == "kernel"]
+    others = [entry for entry in shared["failures"] if entry.get("log") != "kernel"]
+    for name in engines.host_names():
+        own = failure_patterns.engine_patterns(name)["failures"]
+        parts.append(f"## {engines.on_host(name).title}\n\n{_symptom_table(own)}\n")
+    parts.append(f"## Docker, CUDA, network\n\n{_symptom_table(others)}\n")
+    parts.append(f"## Kernel's log\n\n{_symptom_table(kernel)}\n")
+    rows = [
+        f"| {entry.get('exit', '')} | {_cell(entry['cause'])} (`{entry['id']}`) | {_cell(entry['remedy'])} |"
+        for entry in shared["endings"]
+    ]
+    parts.append(
+        "## No line, only an exit code\n\n| exit code | cause | do |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+    parts.append("## Errors that an engine survives\n\n| the log says | why it does not matter |\n|---|---|")
+    harmless = [
+        *shared["harmless"],
+        *(e for n in engines.host_names() for e in failure_patterns.engine_patterns(n)["harmless"]),
+    ]
+    parts.append("\n".join(f"| {_code(e['sample'])} | {_cell(e['why'])} |" for e in harmless) + "\n")
+    rules = sorted((rule.id, rule.title) for name in engines.names() for rule in engines.get(name).rules())
+    parts.append("## Found before a start, by `sparkfleet check`\n\n| rule | finds |\n|---|---|")
+    parts.append("\n".join(f"| `{id_}` | {_cell(title)} |" for id_, title in rules) + "\n")
+    return "\n".join(parts)
+
+
+def _symptom_table(entries: list[dict[str, Any]]) -> str:
+    rows = ["| the log says | cause | do |", "|---|---|---|"]
+    for entry in entries:
+        page = HOW_TO.get(entry["id"])
+        more = f" ([how-to](../how-to/{page}.md))" if page else ""
+        says = "<br>".join(_code(sample["text"]) for sample in entry["samples"])
+        rows.append(
+            f"| {says} | {_cell(entry['cause'])} (`{entry['id']}`) | {_cell(entry['remedy'])}{more} |"
+        )
+    return "\n".join(rows)
+
+
+def _cell(template: str) -> str:
+    """Return a template as text of a table's cell, with `...` for each value."""
+    text = re.sub(r"(?<!{)(?:\{\w+\})+", "...", template).replace("{{", "{").replace("}}", "}")
+    return text.replace("|", "\\|")
+
+
+def _code(line: str, most: int = 160) -> str:
+    short = line if len(line) <= most else f"{line[: most - 4]} ..."
+    return "`" + short.replace("|", "\\|").replace("`", "'") + "`"
 
 
 def errors() -> str:

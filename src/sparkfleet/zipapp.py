@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from importlib import resources
@@ -63,6 +64,8 @@ def build() -> bytes:
         )
     folder = kinds.__name__.replace(".", "/")
     members |= {f"{folder}/{kind}.py": registry.source(kind) for kind in registry.names()}
+    for name in [name for name in members if name.endswith("/failure_patterns.json")]:
+        members[name] = _without_samples(members[name])
     for name in [name for name in members if name.startswith("sparkfleet/onhost/collectors/")]:
         if name.rsplit("/", 1)[1].removesuffix(".py") not in COLLECTORS:
             del members[name]
@@ -85,6 +88,16 @@ def _engines() -> Iterator[tuple[str, str]]:
         for source in map(folder.joinpath, ENGINE_FILES):
             if source.is_file():
                 yield f"sparkfleet/engines/{folder.name}/{source.name}", source.read_text(encoding="utf-8")
+
+
+def _without_samples(patterns: str) -> str:
+    """Return failure patterns without what only their tests and documentation read."""
+    unused = ("sample", "samples", "near_misses", "source", "why")
+    data = {
+        kind: [{key: value for key, value in entry.items() if key not in unused} for entry in entries]
+        for kind, entries in json.loads(patterns).items()
+    }
+    return json.dumps(data, separators=(",", ":"))
 
 
 def _texts(folder: Traversable, where: str) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ COMMANDS = {
     "mirror": ("sparkfleet.cli.mirror", "Download images and models for a site without Internet access."),
     "prune": ("sparkfleet.cli.prune", "List or delete unused images, models and caches."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
+    "diagnose": ("sparkfleet.cli.diagnose", "Name the cause of a failed start from its log."),
     "render": ("sparkfleet.cli.render", "Render a Spark's services for docker, compose or systemd."),
     "fabric": ("sparkfleet.cli.fabric", "Measure the links between the Sparks of a cluster."),
     "rules": ("sparkfleet.cli.rules", "List the lint rules."),

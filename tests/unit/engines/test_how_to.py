@@ -16,7 +16,7 @@ import sparkfleet.cli
 from sparkfleet import engines, zipapp
 from sparkfleet.config.resolved import Host, ImageRef
 from sparkfleet.contract.generation import Gate as GateFields
-from sparkfleet.onhost.gate import diagnosis
+from sparkfleet.onhost.gate import diagnosis, failure_patterns
 from sparkfleet.onhost.gate.gate import Gate
 from sparkfleet.onhost.machine import programs
 from sparkfleet.onhost.machine.system import Answer, Question
@@ -32,7 +32,7 @@ from tests.unit.test_how_to_extend import blocks
 NAME = "tinyserve"
 PAGE = "add-an-engine.md"
 CACHES = (
-    engines.names, engines.host_names, engines.get, engines.on_host, diagnosis.patterns, diagnosis.reader,
+    engines.names, engines.host_names, engines.get, engines.on_host, failure_patterns.read, diagnosis.reader,
     zipapp.build, zipapp.sha256, host_changes.managed_files,
 )  # fmt: skip
 HOST_FILE = f"""\

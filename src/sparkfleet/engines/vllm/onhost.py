@@ -23,10 +23,10 @@ class VllmOnHost(OpenAiHostEngine):
         missing_hint="remove --disable-log-stats: without counters wedged and idle cannot be distinguished",
     )
     log = LogFormat(
-        # (EngineCore pid=7) INFO 11-20 19:35:21 [core.py:133]
+        # INFO 11-20 19:35:21 [core.py:133]  INFO 02-04 18:47:06 core.py:97]
         prefix=re.compile(
-            r"^(?:\([^)]*\)\s*)?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)"
-            r"\s+\d\d-\d\d [\d:]+ (?:\[[^\]]*\] ?)?"
+            r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+\d\d-\d\d [\d:.]+ "
+            r"(?:\[[^\]]*\] ?|[\w./]+:\d+\] )?"
         ),
         memory=re.compile(r"Model loading took|Available KV cache memory"),
     )

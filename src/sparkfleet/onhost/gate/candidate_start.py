@@ -12,7 +12,7 @@ from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.gate import diagnosis, transport
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, Passed
-from sparkfleet.onhost.machine import files, memory, redact, valve
+from sparkfleet.onhost.machine import files, kernel_log, memory, redact, valve
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
@@ -138,10 +138,10 @@ def _watch(
         _check_transport(system, journal, generation, container_id)
         return replace(passed, memory_log=tuple(progress.memory_log))
     except EngineEndedError:
-        raise StartFailedError(_ended(system, container_id, watchdog, gate)) from None
+        raise StartFailedError(_ended(system, container_id, watchdog, gate, progress.started)) from None
     except StartFailedError as error:
         if watchdog.struck:
-            raise StartFailedError(_ended(system, container_id, watchdog, gate)) from None
+            raise StartFailedError(_ended(system, container_id, watchdog, gate, progress.started)) from None
         failure = replace(error.failure, trace=watchdog.csv(), transcript=tuple(gate.transcript))
         raise StartFailedError(failure) from None
     finally:
@@ -164,8 +164,10 @@ def _check_transport(system: System, journal: Journal, generation: Generation, c
         )
 
 
-def _ended(system: System, container_id: str, watchdog: memory.MemoryWatchdog, gate: Gate) -> Failure:
-    """Return why the engine's process ended, from watchdog, log and exit code."""
+def _ended(
+    system: System, container_id: str, watchdog: memory.MemoryWatchdog, gate: Gate, started: float
+) -> Failure:
+    """Return why the engine's process ended, from watchdog, logs of engine and kernel, and exit code."""
     seen: dict[str, Any] = {"trace": watchdog.csv(), "transcript": tuple(gate.transcript)}
     container = system.runtime.inspect(container_id)
     if container is None:
@@ -181,7 +183,8 @@ def _ended(system: System, container_id: str, watchdog: memory.MemoryWatchdog, g
     if container.out_of_memory:
         ended += ", killed by the kernel for lack of memory"
         return Failure(ended, memory.REMEDY_KERNEL, last, code, **seen)
-    found = reader.diagnose(log, code)
+    sources = diagnosis.Sources(log, code, kernel_log.since(system, started), argv=container.command or None)
+    found = reader.diagnose_all(sources)
     if found is None:
         return Failure(ended, "read its log in the evidence", last, code, **seen)
-    return Failure(f"{ended}: {found.cause}", found.remedy, found.line, code, **seen)
+    return Failure(f"{ended}: {found.cause}", found.remedy, found.line or last, code, **seen)

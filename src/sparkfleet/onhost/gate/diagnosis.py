@@ -1,40 +1,44 @@
-"""Causes of failed starts, and progress of running ones: the engine's log matched against known patterns.
-
-Patterns for every engine (kernel, container runtime, network) are in ``failure_patterns.json`` beside this
-module, those of one engine in its folder, each with its source and a sample of the real text.
-Standard library alone.
-"""
+"""Causes of failed starts, and progress of running ones. Standard library alone."""
 
 from __future__ import annotations
 
 import functools
-import json
-import pkgutil
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sparkfleet import engines
+from sparkfleet.onhost.gate import log_lines
+from sparkfleet.onhost.gate.failure_patterns import (
+    CONSEQUENCE,
+    ROOT,
+    VAGUE,
+    WRAPPER,
+    FailurePattern,
+    Patterns,
+)
+from sparkfleet.onhost.gate.log_lines import Line
 
-_FRAME = re.compile(r"\s*(?:File \"|[\^~]+$|Traceback \(|During handling of|The above exception)")
-_PROGRESS = re.compile(r"%\||% Completed \|")
-_SIGNALS = {
-    132: (
-        "illegal-instruction",
-        "the engine ended with an illegal instruction (SIGILL): code for another CPU",
-    ),
-    134: ("aborted", "the engine aborted itself (SIGABRT)"),
-    137: ("killed", "the engine was killed (SIGKILL): most often the kernel, for lack of memory"),
-    139: ("crashed", "the engine crashed (SIGSEGV)"),
-}
-_COMMAND_EXITS = {
-    126: ("command-not-executable", "the container's command is not executable"),
-    127: ("command-missing", "the container's command does not exist in the image"),
-}
+ENGINE_LOG, KERNEL_LOG = "engine log", "kernel log"
 
-
-_LEVELS = {"D": "DEBUG", "I": "INFO", "W": "WARNING", "E": "ERROR"}
-"""Levels of loggers that write one letter."""
+_CODE = re.compile(r"\s*(?:File \"|[\^~]+$|Traceback \(|During handling of|The above exception)|    ")
+_PROGRESS_BAR = re.compile(r"%\||% Completed \|")
+_ERROR = re.compile(
+    r"(?:[A-Za-z_]\w{0,60}\.){0,8}"
+    r"_?[A-Z]\w{0,60}(?:Error|Exception|Timeout|Exceeded|NotFound|Resources|Unavailable|Aborted|Failed)"
+    r"(?:\(\w{1,60}\))?(?:: |:?$)"
+)
+"""The last line of a traceback."""
+_OTHERS_ERROR = re.compile(
+    r"(?:\w{1,60}\.){0,8}(?:ConnectionResetError|BrokenPipeError|EOFError|CancelledError|ProcessLookupError|"
+    r"ChildFailedError|KeyboardInterrupt|SystemExit)\b"
+)
+"""Errors that other processes get when one of them ends."""
+_CONTEXT_LINES = 14
+_ARGS_IN_LOG = re.compile(r"non-default args: \{(?P<args>.*)")
+_NAME_IN_ARGS = re.compile(r"'([a-z_]{2,60})': ")
+_PYDANTIC_TYPE = re.compile(r" ?\[type=[a-z_.]+.*$")
+_SHORT, _LONG = 160, 400
 
 
 @dataclass(frozen=True)
@@ -45,37 +49,37 @@ class Diagnosis:
     cause: str
     remedy: str
     line: str
-    """The engine's own line; "" when the cause is known from the exit code alone."""
+    """The line that shows it, without its prefixes; "" when the exit code alone does."""
+    source: str = ""
+    """Where the line is: ``engine log``, ``kernel log`` or the name of a rank; "" when there is none."""
 
 
 @dataclass(frozen=True)
-class _Pattern:
-    id: str
+class Sources:
+    """All that is known of one failed start."""
+
+    log: str
+    """Of the engine; of docker where no engine started."""
+    exit_code: int | None = None
+    kernel_log: str = ""
+    """Of the time of the start."""
+    rank_logs: Mapping[str, str] = field(default_factory=dict)
+    """Logs of the other ranks, by name."""
+    argv: Sequence[str] | None = None
+    """The container's; None: not known."""
+
+
+@dataclass(frozen=True)
+class _Match:
+    pattern: FailurePattern
+    groups: Mapping[str, str | None]
+    index: int
+
+
+@dataclass(frozen=True)
+class _Found:
     rank: int
-    regex: re.Pattern[str]
-    cause: str
-    remedy: str
-    exit: int | None
-    more: int
-
-
-@functools.cache
-def patterns(engine: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the patterns of an engine and those of all engines: ``failures``, ``harmless``, ``warnings``,
-    ``phases``.
-    """
-    own = _read(f"sparkfleet.engines.{engine}", engines.on_host(engine).log.patterns)
-    shared = _read("sparkfleet.onhost.gate", "failure_patterns.json")
-    kinds = ("failures", "harmless", "warnings", "phases")
-    return {kind: [*own.get(kind, ()), *shared.get(kind, ())] for kind in kinds}
-
-
-def _read(package: str, name: str) -> dict[str, list[dict[str, Any]]]:
-    content = pkgutil.get_data(package, name)
-    if content is None:
-        raise FileNotFoundError(f"{package} has no {name}")
-    data: dict[str, list[dict[str, Any]]] = json.loads(content)
-    return data
+    diagnosis: Diagnosis
 
 
 @functools.cache
@@ -90,31 +94,35 @@ class LogReader:
     def __init__(self, engine: str) -> None:
         """Read the patterns; they are compiled at their first use."""
         self._prefix = engines.on_host(engine).log.prefix
-        self._patterns = patterns(engine)
+        self._patterns = Patterns(engine)
 
     def diagnose(self, log_text: str, exit_code: int | None = None) -> Diagnosis | None:
-        """Return why the engine failed; None when log and exit code match nothing known.
+        """Return why the engine failed, by its log and exit code alone."""
+        return self.diagnose_all(Sources(log_text, exit_code))
 
-        Root causes come before wrappers (``rank``); among equals, what the engine logged last counts.
+    def diagnose_all(self, sources: Sources) -> Diagnosis | None:
+        """Return why the engine failed; None when nothing shows that it did.
+
+        A root cause comes first: of this rank, of another rank, of the kernel. Then a consequence, then what
+        the exit code says, then the engine's own error without a known cause (``unknown``).
         """
-        lines = _lines(log_text)
-        best: tuple[_Pattern, re.Match[str], int] | None = None
-        for index in range(len(lines) - 1, -1, -1):
-            if not self._may_be_failure(lines[index]):
-                continue
-            for pattern in self._failures:
-                if best is not None and pattern.rank >= best[0].rank:
-                    continue
-                if pattern.exit is not None and exit_code not in (None, pattern.exit):
-                    continue
-                match = pattern.regex.search(lines[index])
-                if match:
-                    best = (pattern, match, index)
-        return self._explain(*best, lines) if best else _by_exit(exit_code)
+        own = self._of_log(sources.log, sources, ENGINE_LOG)
+        if own and own.rank <= VAGUE:
+            return own.diagnosis
+        by_rank = [self._of_log(text, sources, name) for name, text in sources.rank_logs.items()]
+        other_ranks = sorted((found for found in by_rank if found), key=lambda found: found.rank)
+        if other_ranks and other_ranks[0].rank <= VAGUE:
+            return other_ranks[0].diagnosis
+        if kernel := self._of_kernel(sources.kernel_log):
+            return kernel
+        consequences = [found for found in (own, *other_ranks) if found and found.rank <= CONSEQUENCE]
+        if consequences:
+            return consequences[0].diagnosis
+        return self._by_exit(sources, own)
 
     def last_meaningful_lines(self, log_text: str, count: int) -> list[str]:
         """Return the last lines with a message: no traceback frames, progress bars or shutdown messages."""
-        meaningful = [line for line in _lines(log_text) if self._is_meaningful(line)]
+        meaningful = [line.text.strip() for line in self._lines(log_text) if self._is_meaningful(line)]
         return meaningful[-count:] if count > 0 else []
 
     def phase_of(self, line: str) -> tuple[str, str] | None:
@@ -122,93 +130,220 @@ class LogReader:
 
         Phases in their order: start, download, load, tune, compile, memory, graphs, warm-up, ready.
         """
-        text = line.rstrip("\r\n").rpartition("\r")[2]
-        for phase, regex, template in self._phases:
+        text = log_lines.plain(line)
+        for phase, regex, template in self._patterns.phases:
             match = regex.search(text)
             if match:
                 return phase, template.format_map(match.groupdict())
         return None
 
+    def progress_count(self, log_text: str) -> int:
+        """Return how many lines are progress of this engine: 0 for the log of other software."""
+        return sum(map(self._is_progress, self._lines(log_text)))
+
     def warnings(self, log_text: str) -> list[str]:
         """Return the warnings in the log that an operator should know, each once."""
-        known = [(re.compile(entry["re"]), entry["text"]) for entry in self._patterns["warnings"]]
         found = [
             text.format_map(match.groupdict())
-            for line in _lines(log_text)
-            for regex, text in known
-            if (match := regex.search(line))
+            for line in self._lines(log_text)
+            for regex, text in self._patterns.warnings
+            if (match := regex.search(line.text))
         ]
         return list(dict.fromkeys(found))
 
-    @functools.cached_property
-    def _failures(self) -> tuple[_Pattern, ...]:
-        return tuple(
-            _Pattern(
-                entry["id"],
-                entry["rank"],
-                re.compile(entry["re"]),
-                entry["cause"],
-                entry["remedy"],
-                entry.get("exit"),
-                entry.get("more", 0),
-            )
-            for entry in self._patterns["failures"]
-        )
+    def _lines(self, log_text: str) -> list[Line]:
+        return log_lines.lines(log_text, self._prefix)
 
-    @functools.cached_property
-    def _harmless(self) -> tuple[re.Pattern[str], ...]:
-        return tuple(re.compile(entry["re"]) for entry in self._patterns["harmless"])
+    def _is_progress(self, line: Line) -> bool:
+        known = any(regex.search(line.text) for _, regex, _ in self._patterns.phases)
+        return known or self._patterns.match("progress", line.text)
 
-    @functools.cached_property
-    def _phases(self) -> tuple[tuple[str, re.Pattern[str], str], ...]:
-        entries = self._patterns["phases"]
-        return tuple((entry["phase"], re.compile(entry["re"]), entry["text"]) for entry in entries)
-
-    def _may_be_failure(self, line: str) -> bool:
+    def _may_be_failure(self, line: Line) -> bool:
         """Failures are never logged below level ERROR, and some errors are harmless."""
-        return self._level(line) not in ("DEBUG", "INFO", "WARNING") and not self._is_harmless(line)
-
-    def _is_meaningful(self, line: str) -> bool:
-        message = self._prefix.sub("", line)
-        if not message.strip() or message.startswith("    "):
+        if line.level in ("DEBUG", "INFO", "WARNING") or not line.text or _CODE.match(line.text):
             return False
-        if _FRAME.match(message) or _PROGRESS.search(message):
+        return not self._patterns.match("harmless", line.text)
+
+    def _is_meaningful(self, line: Line) -> bool:
+        if not line.text.strip() or _CODE.match(line.text) or _PROGRESS_BAR.search(line.text):
             return False
-        return self._level(line) not in ("DEBUG", "INFO") and not self._is_harmless(line)
+        return line.level not in ("DEBUG", "INFO") and not self._patterns.match("harmless", line.text)
 
-    def _level(self, line: str) -> str:
-        match = self._prefix.match(line)
-        return _LEVELS.get(match["level"], match["level"]) if match else ""
+    def _of_log(self, text: str, sources: Sources, source: str) -> _Found | None:
+        """Return what one rank's log shows; of several starts in it the last one that failed or succeeded."""
+        flags = _flags(sources.argv, text)
+        for lines in reversed(self._starts(text)):
+            found = self._of_start(lines, sources.exit_code, flags)
+            if found:
+                return replace(found, diagnosis=replace(found.diagnosis, source=source))
+            if self._is_ready(lines):
+                return None
+        return None
 
-    def _is_harmless(self, line: str) -> bool:
-        return any(regex.search(line) for regex in self._harmless)
+    def _starts(self, text: str) -> list[list[Line]]:
+        """Return the lines of each start: a restarted container continues its log."""
+        starts: list[list[Line]] = [[]]
+        for line in self._lines(text):
+            if self._patterns.match("starts", line.text):
+                starts.append([])
+            starts[-1].append(line)
+        return starts
 
-    def _explain(self, pattern: _Pattern, match: re.Match[str], index: int, lines: list[str]) -> Diagnosis:
-        following = [line.strip() for line in lines[index + 1 : index + 1 + pattern.more]]
-        message = self._prefix.sub("", lines[index]).strip()
-        values = {name: _short(value or "", 160) for name, value in match.groupdict().items()}
-        values["more"] = _short(" ".join(following) or message, 160)
-        return Diagnosis(
-            pattern.id,
-            pattern.cause.format_map(values).strip(),
-            pattern.remedy.format_map(values),
-            _short(" ".join([message, *following]), 400),
+    def _is_ready(self, lines: list[Line]) -> bool:
+        ready = [regex for phase, regex, _ in self._patterns.phases if phase == "ready"]
+        return any(regex.search(line.text) for line in lines for regex in ready)
+
+    def _of_start(
+        self, lines: list[Line], exit_code: int | None, flags: frozenset[str] | None
+    ) -> _Found | None:
+        progress = [(index, line.process) for index, line in enumerate(lines) if self._is_progress(line)]
+        shutdown = next(
+            (index for index, line in enumerate(lines) if self._patterns.match("shutdown", line.text)),
+            len(lines),
         )
+        candidates = [
+            index
+            for index, line in enumerate(lines)
+            if self._may_be_failure(line) and not _survived(index, line.process, progress)
+        ]
+        matches = [match for index in candidates for match in self._matches(lines, index, exit_code)]
+        if not self._is_ready(lines):
+            last = max((index for index, _ in progress), default=-1)
+            matches += self._matches_at_any_level(lines, last + 1)
+        matches = [match for match in matches if match.index < shutdown or match.pattern.rank <= ROOT]
+        wrappers = [match.index for match in matches if match.pattern.rank == WRAPPER]
+        best = min(matches, key=lambda match: _order(match, min(wrappers, default=0)), default=None)
+        if best is None:
+            return None
+        if best.pattern.rank < WRAPPER:
+            return _Found(best.pattern.rank, _explain(best, lines, flags))
+        errors = [
+            lines[index].text
+            for index in candidates
+            if index < shutdown and index not in wrappers and _is_error(lines[index].text)
+        ] or [error for match in matches if (error := match.groups.get("error"))]
+        if errors:
+            return _Found(WRAPPER, self._ending("unknown", errors[-1]))
+        if progress or any(line.process and "APIServer" not in line.process for line in lines):
+            return _Found(WRAPPER, self._ending("engine-ended-silently", lines[best.index].text))
+        return _Found(WRAPPER, _explain(best, lines, flags))
+
+    def _matches(self, lines: list[Line], index: int, exit_code: int | None) -> Iterator[_Match]:
+        for pattern in self._patterns.failures:
+            if pattern.exit is not None and exit_code not in (None, pattern.exit):
+                continue
+            match = pattern.regex.search(lines[index].text)
+            if match and (pattern.context is None or _is_before(lines, index, pattern.context)):
+                yield _Match(pattern, match.groupdict(), index)
+
+    def _matches_at_any_level(self, lines: list[Line], first: int) -> Iterator[_Match]:
+        patterns = [pattern for pattern in self._patterns.failures if pattern.any_level]
+        for index in range(first, len(lines)):
+            for pattern in patterns:
+                if match := pattern.regex.search(lines[index].text):
+                    yield _Match(pattern, match.groupdict(), index)
+
+    def _of_kernel(self, text: str) -> Diagnosis | None:
+        """Return what the kernel's log shows, by its last line of the lowest rank."""
+        lines = [line for line in self._lines(text) if not self._patterns.match("harmless", line.text)]
+        matches = [
+            match
+            for index in range(len(lines))
+            for match in self._matches(lines, index, None)
+            if match.pattern.in_kernel_log
+        ]
+        best = min(matches, key=lambda match: (match.pattern.rank, -match.index), default=None)
+        return replace(_explain(best, lines, None), source=KERNEL_LOG) if best else None
+
+    def _by_exit(self, sources: Sources, own: _Found | None) -> Diagnosis | None:
+        code = sources.exit_code
+        line = own.diagnosis.line if own else ""
+        if code is not None and code in self._patterns.endings_by_exit:
+            found = self._ending(self._patterns.endings_by_exit[code], line)
+            return replace(found, source=ENGINE_LOG if line else "")
+        if own:
+            return own.diagnosis
+        if code == 0 and not self.progress_count(sources.log):
+            return self._ending("ended-by-itself", "")
+        if code:
+            meaningful = self.last_meaningful_lines(sources.log, 50)
+            errors = [text for text in meaningful if _is_error(text)]
+            found = self._ending("unknown", errors[-1] if errors else " | ".join(meaningful[-3:]))
+            return replace(found, source=ENGINE_LOG if found.line else "")
+        return None
+
+    def _ending(self, name: str, line: str) -> Diagnosis:
+        """Return what is known of an end that no pattern explains."""
+        entry = self._patterns.endings[name]
+        cause = entry["cause"] if line else entry.get("cause_without_error", entry["cause"])
+        cause = cause.format_map({"error": _short(line.strip(), _SHORT)})
+        return Diagnosis(name, cause, entry["remedy"], _short(line.strip(), _LONG))
 
 
-def _lines(log_text: str) -> list[str]:
-    return [line.rpartition("\r")[2] for line in log_text.replace("\r\n", "\n").split("\n")]
+def _order(match: _Match, fatal: int) -> tuple[int, bool, int, int]:
+    """Return what sorts matches: root causes first, among them those of the error that ended the engine.
+
+    ``fatal``: line of the first wrapper. Lines before it may be of errors that the engine survived.
+    """
+    rank = match.pattern.rank
+    group = (rank > ROOT) + (rank > VAGUE) + (rank > CONSEQUENCE)
+    return group, match.index < fatal, rank, -match.index
+
+
+def _survived(index: int, process: str, progress: list[tuple[int, str]]) -> bool:
+    """Return whether a later line shows progress: for a worker of the same process, else of any process."""
+    is_worker = process and "APIServer" not in process
+    return any(later > index and (not is_worker or of == process) for later, of in progress)
+
+
+def _is_before(lines: list[Line], index: int, regex: re.Pattern[str]) -> bool:
+    return any(regex.search(line.text) for line in lines[max(0, index - _CONTEXT_LINES) : index])
+
+
+def _is_error(text: str) -> bool:
+    return bool(_ERROR.match(text)) and not _OTHERS_ERROR.match(text)
+
+
+def _flags(argv: Sequence[str] | None, log_text: str) -> frozenset[str] | None:
+    """Return the names of the flags that are set, from argv or the log; None: not known."""
+    if argv is not None:
+        return frozenset(word[2:].partition("=")[0] for word in argv if word.startswith("--"))
+    match = _ARGS_IN_LOG.search(log_text)
+    if match is None:
+        return None
+    names = _NAME_IN_ARGS.findall(match["args"][: log_lines.MAX_LINE])
+    return frozenset(name.replace("_", "-") for name in names)
+
+
+def _explain(match: _Match, lines: list[Line], flags: frozenset[str] | None) -> Diagnosis:
+    pattern = match.pattern
+    message = lines[match.index].text.strip()
+    following = list(_following(lines[match.index + 1 : match.index + 1 + pattern.more]))
+    values = {name: _short(value or "", _SHORT) for name, value in match.groups.items()}
+    values["more"] = _short(": ".join(following) or message, _SHORT)
+    remedies = [remedy for flag, remedy in pattern.remedy_by_flag if flags and flag in flags]
+    return Diagnosis(
+        pattern.id,
+        _tidy(pattern.cause.format_map(values)),
+        _tidy((remedies or [pattern.remedy])[0].format_map(values)),
+        _short(" ".join([message, *following]), _LONG),
+    )
+
+
+def _following(lines: list[Line]) -> Iterator[str]:
+    """Yield the lines of pydantic's message: field, reason."""
+    for line in lines:
+        if not line.text.strip() or line.text.strip().startswith("For further information"):
+            return
+        yield _PYDANTIC_TYPE.sub("", line.text.strip()).removeprefix("Value error, ")
+        if _PYDANTIC_TYPE.search(line.text):
+            return
+
+
+def _tidy(text: str) -> str:
+    """Return a sentence without what an empty value leaves in it."""
+    return re.sub(r" +(?=[,;:.]|$)|(?<= ) +", "", text).strip()
 
 
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 4]} ..."
-
-
-def _by_exit(exit_code: int | None) -> Diagnosis | None:
-    if exit_code in _SIGNALS:
-        name, cause = _SIGNALS[exit_code]
-        return Diagnosis(name, cause, "read the host's kernel log of that minute (dmesg -T)", "")
-    if exit_code in _COMMAND_EXITS:
-        name, cause = _COMMAND_EXITS[exit_code]
-        return Diagnosis(name, cause, "leave command and entrypoint to sparkfleet, or take another image", "")
-    return None

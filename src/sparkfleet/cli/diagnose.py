@@ -1,0 +1,112 @@
+"""``sparkfleet diagnose``: the cause of a failed start, from its log."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sparkfleet.cli import output
+
+if TYPE_CHECKING:
+    from sparkfleet.onhost.gate.diagnosis import Diagnosis, LogReader, Sources
+
+MAX_LINES = 50_000
+"""Last lines of a log that are read."""
+READABLE = click.Path(exists=True, path_type=Path)
+
+
+@click.command()
+@click.argument("log", type=click.Path(exists=True, allow_dash=True, path_type=Path))
+@click.option("--exit-code", type=int, metavar="N", help="Exit code of the engine or of docker.")
+@click.option("--kernel-log", type=READABLE, help="Output of `dmesg` or `journalctl -k` of that time.")
+@click.option(
+    "--rank-log", "rank_logs", multiple=True, type=READABLE, help="Log of another rank (repeatable)."
+)
+@click.option("--engine", metavar="NAME", help="Engine that wrote the log; by default found by its lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: id, cause, remedy, line, source.")
+def diagnose(  # noqa: PLR0917  (options)
+    log: Path,
+    exit_code: int | None,
+    kernel_log: Path | None,
+    rank_logs: tuple[Path, ...],
+    engine: str | None,
+    as_json: bool,
+) -> None:
+    """Name the cause of a failed start and what to do, from its log.
+
+    LOG is a file (`docker logs NAME > FILE`, a journal, or anything copied from a terminal), `-` for stdin,
+    or an evidence directory of a failed rollout. Works without a fleet and changes nothing. A log without a
+    failure gets no cause; `--json` then has `"id": null`.
+
+    Exit code: 0, whether a cause was found or not; 2 for an unknown engine.
+    """
+    from sparkfleet.onhost.gate.diagnosis import Sources  # noqa: PLC0415
+
+    base = Sources("", exit_code, rank_logs={path.name: _read(path) for path in rank_logs})
+    sources = _evidence(log, base) if log.is_dir() else dataclasses.replace(base, log=_read(log))
+    if kernel_log:
+        sources = dataclasses.replace(sources, kernel_log=_read(kernel_log))
+    found = _diagnose(sources, engine)
+    if as_json:
+        empty = {"id": None, "cause": "", "remedy": "", "line": "", "source": ""}
+        output.as_json(dataclasses.asdict(found) if found else empty)
+    elif found:
+        click.echo(f"{found.id}: {found.cause}")
+        if found.line:
+            click.echo(f"    {found.source}: {found.line}")
+        click.echo(f"    do: {found.remedy}")
+    else:
+        click.echo(f"{log}: no failure found. Give --exit-code and --kernel-log if the engine has ended.")
+
+
+def _read(path: Path) -> str:
+    if str(path) == "-":
+        text = sys.stdin.buffer.read().decode(errors="replace")
+    else:
+        text = path.read_bytes().decode(errors="replace")
+    return "\n".join(text.replace("\r\n", "\n").split("\n")[-MAX_LINES:])
+
+
+def _evidence(directory: Path, base: Sources) -> Sources:
+    """Return the sources in the evidence directory of a failed rollout."""
+    texts = {path.name: _read(path) for path in directory.iterdir() if path.is_file()}
+    try:
+        container: dict[str, Any] = json.loads(texts.get("inspect.json", "{}"))
+    except ValueError:
+        container = {}
+    state = container.get("State") or {}
+    code = state.get("ExitCode")
+    return dataclasses.replace(
+        base,
+        log="\n".join(filter(None, (texts.get("engine.log", ""), state.get("Error")))),
+        kernel_log=texts.get("kernel.log", ""),
+        exit_code=code if base.exit_code is None else base.exit_code,
+        argv=[*(container.get("Config") or {}).get("Cmd", ())] or None,
+    )
+
+
+def _diagnose(sources: Sources, name: str | None) -> Diagnosis | None:
+    readers = _readers(name, sources.log)
+    found = [reader.diagnose_all(sources) for reader in readers]
+    known = [one for one in found if one and one.id != "unknown"]
+    return (known or found)[0]
+
+
+def _readers(name: str | None, log: str) -> list[LogReader]:
+    """Return the reader of the engine; of all engines, for a log in which none shows its progress."""
+    from sparkfleet import engines  # noqa: PLC0415
+    from sparkfleet.onhost.gate.diagnosis import reader  # noqa: PLC0415
+
+    names = sorted(engines.host_names(), key=lambda one: (one != engines.DEFAULT, one))
+    if name is not None and name not in names:
+        raise click.BadParameter(f"no engine {name!r}: expected {', '.join(names)}", param_hint="--engine")
+    if name is not None:
+        return [reader(name)]
+    counts = {one: reader(one).progress_count(log) for one in names}
+    best = max(names, key=lambda one: counts[one])
+    return [reader(best)] if counts[best] else [reader(one) for one in names]

@@ -1,0 +1,96 @@
+"""``sparkfleet diagnose``: any log, without a fleet."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sparkfleet.cli.diagnose import diagnose
+
+LINE = "ValueError: num_speculative_tokens:4 must be divisible by n_predict=3"
+
+
+def run(*words: Any, stdin: str = "") -> Result:
+    return CliRunner().invoke(diagnose, [*map(str, words)], input=io.BytesIO(stdin.encode()))
+
+
+def test_cause_line_and_remedy_are_printed(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    log.write_text(f"(EngineCore pid=7) ERROR 01-28 06:36:45 [core.py:946] {LINE}\n")
+    result = run(log, "--exit-code", "1")
+    assert result.exit_code == 0
+    first, second, third = result.output.splitlines()
+    assert first.startswith("speculative-tokens: num_speculative_tokens 4 must be a multiple of 3")
+    assert second == f"    engine log: {LINE}"
+    assert third.startswith("    do: set num_speculative_tokens")
+
+
+def test_json_has_the_documented_keys() -> None:
+    result = run("-", "--json", stdin=LINE)
+    found = json.loads(result.output)
+    assert set(found) == {"id", "cause", "remedy", "line", "source"}
+    assert (found["id"], found["line"]) == ("speculative-tokens", LINE)
+
+
+def test_a_log_without_a_failure_gets_no_cause() -> None:
+    text = "INFO:     Application startup complete.\n"
+    assert json.loads(run("-", "--json", stdin=text).output)["id"] is None
+    assert "no failure found" in run("-", stdin=text).output
+
+
+def test_the_kernel_s_log_is_read(tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel.log"
+    kernel.write_text("[51234.118822] Out of memory: Killed process 4242 (VLLM::EngineCor) total-vm:1kB\n")
+    result = run("-", "--exit-code", "137", "--kernel-log", kernel)
+    assert result.output.startswith("killed-for-memory:")
+    assert "    kernel log: Out of memory" in result.output
+
+
+def test_the_log_of_another_rank_is_read(tmp_path: Path) -> None:
+    other = tmp_path / "spark-02.log"
+    other.write_text(LINE)
+    result = run(
+        "-", "--rank-log", other, stdin="NCCL error: remote process exited or there was a network error"
+    )
+    assert f"    spark-02.log: {LINE}" in result.output
+
+
+def test_an_evidence_directory_is_read_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "engine.log").write_text("ValueError: No valid attention backend found for cuda\n")
+    state = {"State": {"ExitCode": 1}, "Config": {"Cmd": ["--attention-backend", "FLASHINFER"]}}
+    (tmp_path / "inspect.json").write_text(json.dumps(state))
+    assert "do: remove attention-backend" in run(tmp_path).output
+    state = {"State": {"ExitCode": 128, "Error": "failed to inject CDI devices: unresolvable CDI devices"}}
+    (tmp_path / "engine.log").write_text("")
+    (tmp_path / "inspect.json").write_text(json.dumps(state))
+    assert run(tmp_path).output.startswith("nvidia-runtime:")
+    (tmp_path / "inspect.json").write_text("{broken")
+    (tmp_path / "kernel.log").write_text(
+        "NVRM: Xid (PCI:000f:01:00): 79, pid=1, GPU has fallen off the bus.\n"
+    )
+    assert run(tmp_path).output.startswith("gpu-lost:")
+
+
+@pytest.mark.parametrize("words", [(), ("--engine", "llamacpp")])
+def test_the_engine_is_found_by_its_lines_or_named(words: tuple[str, ...]) -> None:
+    text = (
+        "0.00.003.241 I srv  llama_server: initializing ...\n"
+        "0.00.008.803 E srv  start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 18082\n"
+    )
+    assert "port 18082 is in use" in run("-", *words, stdin=text).output
+
+
+def test_an_unknown_engine_is_refused_with_those_that_are_known() -> None:
+    result = run("-", "--engine", "vlm")
+    assert result.exit_code == 2
+    assert "no engine 'vlm'" in result.output
+    assert "llamacpp" in result.output
+
+
+def test_bytes_that_are_no_text_are_read(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_bytes(b"\xff\xfe\x00" + LINE.encode() + b"\r\n")
+    assert "speculative-tokens" in run(log).output
