@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sparkfleet import engines
 from sparkfleet.contract.generation import Generation
-from sparkfleet.onhost.gate import diagnosis, transport
+from sparkfleet.onhost.gate import diagnosis, log_lines, transport
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, Passed
 from sparkfleet.onhost.machine import files, kernel_log, memory, redact, valve
@@ -43,6 +43,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Process a line of the log."""
+        text = log_lines.plain(text)  # of limited length: patterns may be slow on long lines
         if engines.on_host(self.engine).log.memory.search(text) and len(self.memory_log) < MEMORY_LINES:
             self.memory_log.append(redact.redact(text, self.secrets)[:MEMORY_WIDTH])
         phase = diagnosis.reader(self.engine).phase_of(text)

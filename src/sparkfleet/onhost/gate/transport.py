@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sparkfleet.onhost.gate import log_lines
+
 RDMA, TCP, UNKNOWN = "rdma", "tcp", ""
 
 _PATTERNS = (
@@ -34,7 +36,7 @@ def transport(lines: Iterable[str]) -> Transport:
     The choices that NCCL logs (``Using network``, one line a channel) outrank the devices that it found.
     """
     found: dict[int, str] = {}
-    for line in lines:
+    for line in map(log_lines.plain, lines):
         for order, (pattern, _) in enumerate(_PATTERNS):
             if order not in found and pattern.search(line):
                 found[order] = line.strip()
