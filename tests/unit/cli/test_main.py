@@ -172,6 +172,17 @@ class TestCheck:
         _, _, err = run("check", "inventories/lab.py")
         assert "which vLLM is in registry.test/some/image:1" in err
 
+    def test_a_finding_in_a_shipped_recipe_is_at_the_first_line_that_chose_the_recipe(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
+        text = f"serve:\n  recipe: {NANO}\n  image: nvcr.io/nvidia/vllm:25.12.post1-py3\n"
+        fleet({f"spark-0{n}.yaml": f"ssh: {{hostname: h{n}}}\n{text}" for n in (1, 2)})
+        _, _, err = run("check", "inventories/lab.py")
+        (line,) = [line for line in err.splitlines() if "--reasoning-parser" in line]
+        assert line.startswith("inventories/lab/spark-01.yaml:2: ")
+        assert f"(set in catalog/{NANO}.yaml:" in line
+        assert line.endswith("(and on 1 more)")
+
     @pytest.mark.provokes("engine-release-unknown")
     def test_a_release_whose_flags_are_unknown_is_a_warning(
         self, run: Run, fleet: Callable[..., FleetFiles]
