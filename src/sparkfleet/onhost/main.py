@@ -127,6 +127,8 @@ def _rollout(system: System, _: argparse.Namespace) -> int:
 
 
 def _rollout_run(system: System, options: argparse.Namespace) -> int:
+    if not store.was_requested(system.paths.state, options.id):
+        raise FileNotFoundError(f"there is no rollout {options.id} on this Spark")
     host.stay_in_memory()
     for engine in engines.host_names():
         diagnosis.reader(engine)  # reads the patterns now, before the file can be replaced

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sparkfleet import engines
 from sparkfleet.config.resolved import Service
+from sparkfleet.contract.generation import CurrentGeneration
 
 
-def measured(service: Service, record: Mapping[str, Any], total_gib: float) -> object:
+def measured(service: Service, record: CurrentGeneration | None, total_gib: float) -> object:
     """Return the figures of the generation that a Spark keeps; None when it was another model or image."""
-    same = (record.get("model"), record.get("revision")) == (service.weights.repo, service.weights.revision)
-    log = (record.get("gate_result") or {}).get("memory_log")
-    if not log or not same or service.image.mark not in str(record.get("image")):
+    if record is None:
+        return None
+    same = (record.model, record.revision) == (service.weights.repo, service.weights.revision)
+    log = record.gate_result.get("memory_log")
+    if not log or not same or service.image.mark not in record.image:
         return None
     engine = engines.get(service.engine)
-    return engine.measured(service, record.get("argv", ()), "\n".join(log), total_gib)
+    return engine.measured(service, record.argv, "\n".join(log), total_gib)

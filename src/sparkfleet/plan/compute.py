@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from sparkfleet import engines
 from sparkfleet.config.resolved import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.generation import CurrentGeneration, Generation
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import (
     blockers,
@@ -181,7 +180,7 @@ def _baseline(container: ContainerSeen | None, observed: Observed) -> Baseline |
     if container is None:
         return None
     image = observed.images.get(container.image_id)
-    return Baseline(container, image, observed.generations.get(container.service, {}))
+    return Baseline(container, image, observed.generations.get(container.service))
 
 
 def _service(
@@ -195,7 +194,7 @@ def _service(
         host, service = replace(host, services=own_services), own_service
     own = observed.owned().get(service.name)
     fetched, notes = staging.operations(service, observed), staging.notes(service, observed)
-    record = observed.generations.get(service.name, {})
+    record = observed.generations.get(service.name)
     obstacles = [blockers.port_owner(host, service, observed), blockers.read_only(host, observed)]
     operations: tuple[Operation, ...]
     rollout = (
@@ -226,7 +225,7 @@ def _service(
     return ChangeSet(service.name, operations, title, tuple(notes), combine(*obstacles), cluster)
 
 
-def _update(desired: Generation, observed: Observed, record: Mapping[str, Any]) -> list[UpdateService]:
+def _update(desired: Generation, observed: Observed, record: CurrentGeneration | None) -> list[UpdateService]:
     """Return the change of a running service that keeps its container; nothing without one."""
     changes = (
         *service_changes.unit_changes(desired, observed.units.get(desired.unit_name), running=True),
@@ -259,7 +258,7 @@ def _warnings(service: Service, findings: tuple[Diagnostic, ...]) -> list[Note]:
 def _needs_another(host: Host, service: Service, desired: Generation, observed: Observed) -> bool:
     """Return whether the running container of a service must be replaced."""
     own = observed.owned()[service.name]
-    record = observed.generations.get(service.name, {})
+    record = observed.generations.get(service.name)
     base = _baseline(own, observed)
     return bool(
         records.unpromoted(own, desired, record)
@@ -284,10 +283,10 @@ def _rollout(
     if own is not None and not own.running:
         changes.insert(0, FieldChange(Action.CHANGE, "state", old=own.state, new="serving"))
     elif own is not None:
-        changes += records.unpromoted(own, desired, observed.generations.get(service.name, {}))
+        changes += records.unpromoted(own, desired, observed.generations.get(service.name))
     elif base is not None:
         changes.insert(0, FieldChange(Action.CHANGE, "name", old=base.name, new=service.name))
-    record = observed.generations.get(base.service if base else service.name, {})
+    record = observed.generations.get(base.service if base else service.name)
     unit = observed.units.get(desired.unit_name)
     if unit is not None:  # the rollout rewrites the unit
         changes += service_changes.unit_changes(desired, unit, running=False)
@@ -299,7 +298,7 @@ def _rollout(
     changes += [change for name in further for change in _removed_fields(name, observed)]
     replaces = (*((service.name,) if own else ()), *orphans)
     changes += _leftovers(dict.fromkeys((service.name, *replaces)), observed)
-    passed = record.get("gate_result", {})
+    passed = record.gate_result if record else {}
     measured = passed.get("ready_s", 0) + passed.get("first_s", 0)
     operation = (ReplaceService if base else CreateService)(
         service.name,
@@ -327,5 +326,5 @@ def _leftovers(services: Iterable[str], observed: Observed) -> list[FieldChange]
 def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> ContainerSeen | None:
     """Return the undeclared service that this one replaces: the one on its port, else the first."""
     containers = [container for name in orphans if (container := observed.container(name))]
-    on_port = [c for c in containers if observed.generations.get(c.service, {}).get("port") == service.port]
+    on_port = [c for c in containers if observed.port_of(c.service) == service.port]
     return next(iter((*on_port, *containers)), None)

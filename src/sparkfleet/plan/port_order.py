@@ -37,7 +37,7 @@ def _waits_for(
         if name in {own.service, *own.replaces} or not container.running or name not in subjects:
             continue
         listener = observed.listeners.get(own.generation.port)
-        ports = {observed.generations.get(name, {}).get("port"), *container.ports}
+        ports = {observed.port_of(name), *container.ports}
         if own.generation.port in ports or (listener is not None and container.id in listener.cgroup):
             return _rollout(subjects[name])
     return None

@@ -6,8 +6,7 @@ An upper bound: only this host's needs are known here, and another host may need
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.plan.needs import digests_of
@@ -32,11 +31,7 @@ def _needed(host: Host, observed: Observed) -> Iterator[str]:
         yield from service.image.names
         yield from (weights.revision for weights in service.repositories)
     for record in observed.generations.values():
-        yield json.dumps(_slim(record))
+        for generation in (record, *record.replaced):
+            yield from (generation.image, generation.revision, *generation.argv)
     for container in observed.containers:
         yield json.dumps(container.config)
-
-
-def _slim(record: Mapping[str, Any]) -> list[Any]:
-    generations = [record, *(record.get("replaced") or ())]
-    return [[one.get("image"), one.get("revision"), one.get("argv")] for one in generations]

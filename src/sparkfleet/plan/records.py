@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from sparkfleet.contract.generation import LABEL_GENERATION, STATE_DIR, CurrentGeneration, Generation, convert
 from sparkfleet.plan.model import Action, FieldChange
@@ -16,38 +14,40 @@ def path_of(service: str) -> str:
     return f"{STATE_DIR}/services/{service}/current.json"
 
 
-def missing_record(desired: Generation, record: Mapping[str, Any]) -> list[FieldChange]:
+def missing_record(desired: Generation, record: CurrentGeneration | None) -> list[FieldChange]:
     """Return a change if the record is missing."""
-    if record:
+    if record is not None:
         return []
     note = "what a rollback goes back to"
     return [FieldChange(Action.ADD, "record", path_of(desired.service), note=note)]
 
 
-def unpromoted(own: ContainerSeen, desired: Generation, record: Mapping[str, Any]) -> list[FieldChange]:
+def unpromoted(
+    own: ContainerSeen, desired: Generation, record: CurrentGeneration | None
+) -> list[FieldChange]:
     """Return a change if the container is not the promoted one, which its supervisor would not start after a
     reboot.
 
     Without a record, a container without the label of the declared generation may never have passed the gate.
     """
-    promoted = (record.get("container") or {}).get("id")
+    promoted = record.container_id if record else ""
     if promoted and promoted != own.id:
         new = f"{promoted[:12]} as promoted"
         return [FieldChange(Action.CHANGE, "container", "id", f"{own.id[:12]} made by hand", new)]
     label = (own.config.get("Labels") or {}).get(LABEL_GENERATION, "")
-    return missing_record(desired, record) if not record and label != desired.id else []
+    return missing_record(desired, record) if record is None and label != desired.id else []
 
 
-def live_generation(desired: Generation, record: Mapping[str, Any]) -> Generation:
+def live_generation(desired: Generation, record: CurrentGeneration | None) -> Generation:
     """Return the generation of an update in place: the recorded one with the declared unit, gate and limits.
 
     Argv stays as recorded: the container may have the same flags in another order, and a rollback must
     recreate exactly that container.
     """
-    if not record:
+    if record is None:
         return desired
     return replace(
-        convert(Generation, CurrentGeneration.from_json(dict(record))),
+        convert(Generation, record),
         unit=desired.unit,
         gate=desired.gate,
         recipe=desired.recipe,

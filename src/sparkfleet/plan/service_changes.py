@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sparkfleet import engines, zipapp
 from sparkfleet.config.resolved import Host, ImageRef, Service
@@ -28,8 +27,8 @@ class Baseline:
 
     container: ContainerSeen
     image: ImageSeen | None
-    record: Mapping[str, Any]
-    """The service's record on the Spark; may be empty."""
+    record: CurrentGeneration | None
+    """The service's record on the Spark."""
 
 
 def _change(field: str, key: str, old: str | None, new: str | None, note: str = "") -> FieldChange:
@@ -197,33 +196,30 @@ def _line_changes(name: str, old: str, new: str) -> list[FieldChange]:
     return changes or [_change("unit", name, "only comments, order or spacing differ", "as declared")]
 
 
-def gate_changes(expected: Gate, record: Mapping[str, Any]) -> list[FieldChange]:
+def gate_changes(expected: Gate, record: CurrentGeneration | None) -> list[FieldChange]:
     """Return how the declared gate differs from the recorded one."""
-    have = record.get("gate", {})
+    if record is None:
+        return []
     changes = []
     for field in dataclasses.fields(Gate):
-        old, new = have.get(field.name), getattr(expected, field.name)
-        if old is not None and old != new:
+        old, new = getattr(record.gate, field.name), getattr(expected, field.name)
+        if old != new:
             changes.append(_change("gate", field.name.removesuffix("_s"), str(old), str(new)))
     return changes
 
 
-def rank_changes(expected: Rank | None, record: Mapping[str, Any]) -> list[FieldChange]:
+def rank_changes(expected: Rank | None, record: CurrentGeneration | None) -> list[FieldChange]:
     """Return how a service's place in a cluster differs from the recorded one."""
-    old, new = _rank_text(_recorded_rank(record)), _rank_text(expected)
+    old, new = _rank_text(record.rank if record else None), _rank_text(expected)
     return [_change("cluster", "", old, new)] if record and old != new else []
 
 
-def fingerprint_changes(expected: Rank | None, record: Mapping[str, Any]) -> list[FieldChange]:
+def fingerprint_changes(expected: Rank | None, record: CurrentGeneration | None) -> list[FieldChange]:
     """Return a change if the ranks' common settings differ: not all are fields of this rank."""
-    had = _recorded_rank(record)
+    had = record.rank if record else None
     if had is None or expected is None or had.fingerprint == expected.fingerprint:
         return []
     return [_change("cluster", "fingerprint", had.fingerprint, expected.fingerprint)]
-
-
-def _recorded_rank(record: Mapping[str, Any]) -> Rank | None:
-    return CurrentGeneration.from_json(dict(record)).rank if record else None
 
 
 def _rank_text(rank: Rank | None) -> str | None:

@@ -97,20 +97,20 @@ def _lost(service: ServiceStatus, found: Mapping[str, SparkStatus]) -> str:
 
 
 def _service(name: str, container: ContainerSeen | None, seen: Observed) -> ServiceStatus:
-    record = seen.generations.get(name, {})
+    record = seen.generations.get(name)
     unit = seen.units.get(unit_name(name))
     labels = (container.config.get("Labels") or {}) if container else {}
-    rank = record.get("rank") or {}
+    rank = record.rank if record else None
     return ServiceStatus(
         name=name,
-        model=str(record.get("model", "")),
-        served_name=str(record.get("served_name", "")),
-        port=int(record.get("port", 0)),
+        model=record.model if record else "",
+        served_name=record.served_name if record else "",
+        port=record.port if record else 0,
         state=container.state if container else "absent",
         since=container.started_at if container and container.running else "",
         generation=str(labels.get(LABEL_GENERATION, "")),
         unit=" ".join(word for word in (unit.active, unit.sub) if word) if unit else "absent",
-        gate=dict(record.get("gate_result") or {}),
-        cluster=str(rank.get("cluster", "")),
-        members=tuple(rank.get("hosts", ())),
+        gate=dict(record.gate_result) if record else {},
+        cluster=rank.cluster if rank else "",
+        members=rank.hosts if rank else (),
     )

@@ -154,8 +154,8 @@ class Observed:
     containers: tuple[ContainerSeen, ...]
     images: Mapping[str, ImageSeen | None]
     units: Mapping[str, UnitSeen]
-    generations: Mapping[str, Mapping[str, Any]]
-    """Per service what the Spark keeps of the generation that was promoted last."""
+    generations: Mapping[str, CurrentGeneration]
+    """The record of each service: the generation that was promoted last."""
     rollout: str
     """Id of a rollout in progress, or ""."""
     paths: Mapping[str, PathSeen]
@@ -184,6 +184,11 @@ class Observed:
     def container(self, name: str) -> ContainerSeen | None:
         """Return the container of that name."""
         return next((container for container in self.containers if container.name == name), None)
+
+    def port_of(self, service: str) -> int | None:
+        """Return the port in the record of a service; None without a record."""
+        record = self.generations.get(service)
+        return record.port if record else None
 
     def owned(self) -> dict[str, ContainerSeen]:
         """Return our containers under the names of their services, set-aside ones (``.old``, ``.next``) left
@@ -490,7 +495,7 @@ def _observed(data: Mapping[str, Any]) -> Observed:
         containers=tuple(container.seen() for container in answer.docker.containers),
         images=answer.docker.images,
         units=answer.systemd.units,
-        generations={name: one.to_json() for name, one in answer.state.generations.items()},
+        generations=answer.state.generations,
         rollout=answer.state.rollout,
         brought={
             "images": {key: one.bytes for key, one in staged.images.items()},

@@ -12,6 +12,7 @@ from sparkfleet.contract.generation import ContainerOf, Gate, Generation, Rollou
 from sparkfleet.contract.rollout import Event, RolloutResult
 from sparkfleet.onhost import main
 from sparkfleet.onhost.machine import files, host
+from sparkfleet.onhost.machine.stdio import PROBLEM
 from sparkfleet.onhost.machine.system import Ran
 from sparkfleet.onhost.rollout import detached, follow, rollout, services
 from sparkfleet.onhost.state import store, units
@@ -321,3 +322,11 @@ def test_a_program_on_stdin_is_run_with_the_image_and_keeps_its_own_options(
     monkeypatch.setattr(os, "execvp", lambda *words: ran.append(words))
     main.main(["run-program", "img:1", "python3", "parse", "org/m", "--help", "--port", "8000"])
     assert ran == [("run", ("run", "img:1", "python3", "parse", "org/m", "--help", "--port", "8000"))]
+
+
+def test_a_rollout_that_is_gone_ends_its_program_without_another_try(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(host, "Spark", lambda: world)
+    assert main.main(["rollout-run", "s1"]) == PROBLEM
+    assert "there is no rollout s1" in capsys.readouterr().err

@@ -5,14 +5,13 @@ Written from docker's documentation of its options, not from our comparison, so 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from sparkfleet import zipapp
 from sparkfleet.config.resolved import Host, ImageRef, Service
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.generation import ContainerOf, CurrentGeneration, Generation, convert
 from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import desired, host_changes
 from sparkfleet.plan.compute import desired_generation
@@ -180,8 +179,8 @@ def converged(host: Host) -> Observed:
         units[generation.unit_name] = UnitSeen(
             generation.unit, enabled="enabled", active="active", sub="running", status=GUARDED
         )
-        record = {**generation.to_json(), "container": {"id": container.id, "generation": generation.id}}
-        generations[service.name] = json.loads(json.dumps(record))
+        record = convert(CurrentGeneration, generation, container=ContainerOf(container.id, generation.id))
+        generations[service.name] = record
         listeners[service.port] = Listener(4242, "vllm serve", f"0::/docker/{container.id}")
         weights[f"{service.weights.repo}@{service.weights.revision}"] = {
             file.path: (file.size, file.blob) for file in service.weights.files

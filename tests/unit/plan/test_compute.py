@@ -267,7 +267,7 @@ def test_the_probe_is_asked_for_all_that_a_plan_needs() -> None:
 
 
 def test_the_time_without_service_is_what_the_last_start_took() -> None:
-    kept = {"nano": {**THERE.generations["nano"], "gate_result": {"ready_s": 360.4, "first_s": 12.0}}}
+    kept = {"nano": replace(THERE.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})}
     entry = only_entry(with_service(port=8001), replace(THERE, generations=kept))
     assert entry.downtime == 372
 
@@ -299,7 +299,7 @@ def test_warnings_of_the_rules_stand_beside_the_change_that_they_are_about() -> 
 
 def test_after_a_start_the_estimate_is_what_the_engine_said_of_itself() -> None:
     log = ["Model loading took 17.25 GiB memory and 90 seconds", "Available KV cache memory: 81.50 GiB"]
-    record = {**THERE.generations["nano"], "gate_result": {"memory_log": log}}
+    record = replace(THERE.generations["nano"], gate_result={"memory_log": log})
     after = with_service(port=8001)
     entry = only_entry(after, replace(THERE, generations={"nano": record}))
     (note,) = notes(entry, "memory")

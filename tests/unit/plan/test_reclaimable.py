@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.config.resolved import Host, WeightFile, Weights
+from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration, convert
 from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.staging import disk_diagnostic
 from sparkfleet.probe.observed import Disk, Observed
@@ -21,13 +22,20 @@ WEIGHTS = Weights(DECLARED.repo, DECLARED.revision, (WeightFile("w", 50 << 30, b
 HOST = Host("spark-01", (replace(service(DECLARED, 0), weights=WEIGHTS),))
 
 
-def record(pick: Pick) -> dict[str, object]:
-    return {
-        "image": image_ref(pick.digest),
-        "model": pick.repo,
-        "revision": pick.revision,
-        "argv": [pick.repo],
-    }
+def record(pick: Pick, *replaced: Pick) -> CurrentGeneration:
+    return CurrentGeneration(
+        service="s0",
+        image=image_ref(pick.digest),
+        model=pick.repo,
+        revision=pick.revision,
+        served_name="s0",
+        port=8000,
+        create=(),
+        unit="",
+        engine="vllm",
+        argv=(pick.repo,),
+        replaced=tuple(convert(PromotedGeneration, record(one)) for one in replaced),
+    )
 
 
 def spark() -> Observed:
@@ -37,8 +45,8 @@ def spark() -> Observed:
         "images": {image_ref(pick.digest): 10 << 30 for pick in picks},
         "revisions": {snapshot(pick.repo, pick.revision): 7 << 30 for pick in picks},
     }
-    books = {"s0": {**record(LIVE), "replaced": [record(BEFORE)]}}
-    return replace(fresh(HOST), brought=brought, generations=books)
+    generations = {"s0": record(LIVE, BEFORE)}
+    return replace(fresh(HOST), brought=brought, generations=generations)
 
 
 def test_only_what_nothing_here_names_can_be_freed() -> None:

@@ -37,7 +37,7 @@ def fleet() -> Plan:
         images={**THERE.images, STOCK.pull_ref: None},
         weights={"nvidia/Qwen3.6-35B-A3B-NVFP4@" + "c" * 40: {}},
         generations={
-            "nano": {**THERE.generations["nano"], "gate_result": {"ready_s": 360.4, "first_s": 12.0}}
+            "nano": replace(THERE.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
         },
     )
     changed = host_plan(replace(HOST, services=(qwen,)), there)

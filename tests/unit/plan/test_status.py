@@ -13,7 +13,7 @@ from tests.unit.plan.nano import HOST, THERE
 
 
 def test_a_service_is_told_with_its_container_its_unit_and_what_its_gate_measured() -> None:
-    kept = {**THERE.generations["nano"], "gate_result": {"ready_s": 360.4, "first_s": 12.0}}
+    kept = replace(THERE.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
     (nano,) = spark_status("spark-01", replace(THERE, generations={"nano": kept})).services
     assert (nano.name, nano.port, nano.state, nano.unit) == ("nano", 8000, "running", "active running")
     assert nano.since == "2026-11-21T08:00:00Z"

@@ -22,7 +22,7 @@ def request(system: System, requested: RolloutRequest) -> tuple[int, RolloutStar
     """Write the request and start it detached. Return exit code and response, without waiting."""
     state = system.paths.state
     directory = store.rollout_directory(state, requested.id)
-    if (directory / "request.json").exists():
+    if store.was_requested(state, requested.id):
         return 0, RolloutStarted(requested.id, "was requested before")
     try:
         with store.lock(state, wait=False):

@@ -24,7 +24,7 @@ def follow(system: System, rollout_id: str, since: int, wait_s: float) -> Iterat
     Raise ContractError for files that cannot be read.
     """
     directory = store.rollout_directory(system.paths.state, rollout_id)
-    if not (directory / "request.json").exists():
+    if not store.was_requested(system.paths.state, rollout_id):
         raise FileNotFoundError(f"there is no rollout {rollout_id} on this Spark")
     deadline = system.monotonic() + wait_s
     events = read_events(directory, since)

@@ -157,6 +157,11 @@ def rollout_directory(state: Path, rollout_id: str) -> Path:
     return older if older.exists() and not directory.exists() else directory
 
 
+def was_requested(state: Path, rollout_id: str) -> bool:
+    """Return whether there is such a rollout."""
+    return (rollout_directory(state, rollout_id) / "request.json").exists()
+
+
 def rollouts(state: Path) -> tuple[Path, ...]:
     """Return the directories of all requested rollouts, oldest first."""
     paths = (path for name in (_ROLLOUTS, _OLDER_ROLLOUTS) for path in (state / name).glob("*/request.json"))

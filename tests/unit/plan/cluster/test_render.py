@@ -199,7 +199,9 @@ def test_another_order_of_members_is_a_change_of_the_cluster() -> None:
 def test_what_all_ranks_share_and_none_shows_is_a_change_all_the_same() -> None:
     declared = host(0)
     seen = converged(declared)
-    kept = {**seen.generations["wide"], "rank": {**seen.generations["wide"]["rank"], "make": "another"}}
+    record = seen.generations["wide"]
+    assert record.rank is not None
+    kept = replace(record, rank=replace(record.rank, fingerprint="another"))
     (change,) = entry(plan(declared, replace(seen, generations={"wide": kept}))).fields()
     assert (change.name, change.key, change.old) == ("cluster", "fingerprint", "another")
 
