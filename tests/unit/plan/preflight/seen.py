@@ -25,7 +25,7 @@ def data(**changes: Any) -> dict[str, Any]:
         "disks": {name: dict(DISK) for name in ("models", "cache", "docker", "state", "units", "programs")},
         "docker": {"state": "ok", "version": "28.3.3", "arch": "arm64", "containers": [], "images": {}},
         "systemd": {"state": "ok", "units": {}},
-        "state": {"generations": {}, "swap": ""},
+        "state": {"generations": {}, "rollout": ""},
         "paths": {},
         "weights": {},
         "listeners": {},
