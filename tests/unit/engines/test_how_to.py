@@ -19,7 +19,7 @@ from sparkfleet.contract.generation import Gate as GateFields
 from sparkfleet.onhost.gate import diagnosis, failure_patterns
 from sparkfleet.onhost.gate.gate import Gate
 from sparkfleet.onhost.machine import programs
-from sparkfleet.onhost.machine.system import Answer, Question
+from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import Plan
@@ -123,14 +123,14 @@ def test_the_readiness_gate_uses_its_requests_and_its_token_counter(world: World
     paths: list[str] = []
 
     class Server:
-        def http(self, question: Question) -> Answer:
-            paths.append(question.path)
+        def http(self, request: HttpRequest) -> HttpResponse:
+            paths.append(request.path)
             answers = {
                 "/v1/models": json.dumps({"data": [{"id": "tiny", "max_model_len": 4096}]}),
                 "/v1/chat/completions": json.dumps({"choices": [{"message": {"content": "204"}}]}),
                 "/stats": f"tinyserve_tokens_total {len(paths)}\n",
             }
-            return Answer(200, answers[question.path]) if question.path in answers else Answer(404)
+            return HttpResponse(200, answers[request.path]) if request.path in answers else HttpResponse(404)
 
         def __getattr__(self, name: str) -> object:
             return getattr(world, name)

@@ -26,7 +26,7 @@ from sparkfleet.contract.generation import (
 )
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.system import Answer, Memory, Paths, PortOwner, Question, Ran, Stop
+from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, Memory, Paths, PortOwner, Ran, Stop
 from sparkfleet.onhost.rollout import detached, rollout
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError, Workload
@@ -224,30 +224,30 @@ class World:
         self.cache_mib = 0
         return ""
 
-    def http(self, question: Question) -> Answer:
-        box = self.serving(question.port)
+    def http(self, request: HttpRequest) -> HttpResponse:
+        box = self.serving(request.port)
         if box is None:
-            return Answer(0, error="Connection refused")
+            return HttpResponse(0, error="Connection refused")
         engine = self.engines[box.image]
-        if question.path == "/health":
-            return Answer(200)
-        if question.path == "/v1/models":
-            return Answer(200, json.dumps({"data": [{"id": engine.name, "max_model_len": 65536}]}))
-        if question.path == "/metrics":
+        if request.path == "/health":
+            return HttpResponse(200)
+        if request.path == "/v1/models":
+            return HttpResponse(200, json.dumps({"data": [{"id": engine.name, "max_model_len": 65536}]}))
+        if request.path == "/metrics":
             accepted = f'vllm:spec_decode_num_accepted_tokens_total{{e="0"}} {engine.accepts * box.tokens}\n'
-            return Answer(200, f'vllm:generation_tokens_total{{e="0"}} {box.tokens}\n{accepted}')
-        if engine.wedged or engine.completion_s > question.timeout_s:
-            self.sleep(question.timeout_s)
-            return Answer(0, error="timed out", timed_out=True)
-        if engine.base_model and question.path == "/v1/chat/completions":
-            return Answer(400, json.dumps({"error": {"message": "you must provide a chat template"}}))
+            return HttpResponse(200, f'vllm:generation_tokens_total{{e="0"}} {box.tokens}\n{accepted}')
+        if engine.wedged or engine.completion_s > request.timeout_s:
+            self.sleep(request.timeout_s)
+            return HttpResponse(0, error="timed out", timed_out=True)
+        if engine.base_model and request.path == "/v1/chat/completions":
+            return HttpResponse(400, json.dumps({"error": {"message": "you must provide a chat template"}}))
         self.sleep(engine.completion_s)
         if not box.running:
-            return Answer(0, error="Connection reset by peer")
+            return HttpResponse(0, error="Connection reset by peer")
         box.tokens += 7 if engine.counts else 0
-        plain = question.path == "/v1/completions"
+        plain = request.path == "/v1/completions"
         choice = {"text": engine.answer} if plain else {"message": {"content": engine.answer}}
-        return Answer(200, json.dumps({"choices": [choice]}))
+        return HttpResponse(200, json.dumps({"choices": [choice]}))
 
     def listen(
         self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]

@@ -18,7 +18,7 @@ from sparkfleet.contract.generation import Generation, Task
 from sparkfleet.engines.host import HostEngine, Request, ServedModel
 from sparkfleet.onhost.gate import responses
 from sparkfleet.onhost.gate.failure import StartFailedError
-from sparkfleet.onhost.machine.system import Answer, Question, System
+from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, System
 from sparkfleet.runtimes.base import Instance
 
 POLL_S = 0.25
@@ -126,11 +126,11 @@ class Gate:
     def _wait_ready(self, deadline: float) -> tuple[ServedModel, ...]:
         """Wait until the engine lists its models."""
         self.waiting("the engine's start")
-        last = Answer(0, error="no request was sent")
+        last = HttpResponse(0, error="no request was sent")
         engine = self.engine
         while self.system.monotonic() < deadline:
             self.check_alive()
-            last = self._ask(engine.ready, QUICK_S, keep=False)
+            last = self._send(engine.ready, QUICK_S, keep=False)
             if last.status == OK:
                 self._keep(engine.ready, last)
                 return engine.models(last.body)
@@ -142,7 +142,7 @@ class Gate:
                 )
             self.system.sleep(POLL_S)
         self.check_alive()
-        health = self._ask(engine.health, QUICK_S)
+        health = self._send(engine.health, QUICK_S)
         state = (
             f"{engine.health.path} returns {health.status}"
             if health.status
@@ -212,20 +212,20 @@ class Gate:
                 "declare another one: gate: {task: ...}",
             )
         started = self.system.monotonic()
-        answer = Answer(0)
+        response = HttpResponse(0)
         for request in requests:
             left = limit_s - (self.system.monotonic() - started)
-            answer = self._ask(request, max(MIN_REQUEST_S, left))
-            if not self.engine.is_unsupported(answer.status, answer.body):
+            response = self._send(request, max(MIN_REQUEST_S, left))
+            if not self.engine.is_unsupported(response.status, response.body):
                 break
-        if answer.status != OK:
-            raise self._failure(answer, limit_s)
-        return answer.body, self.system.monotonic() - started
+        if response.status != OK:
+            raise self._failure(response, limit_s)
+        return response.body, self.system.monotonic() - started
 
-    def _failure(self, answer: Answer, limit_s: float) -> StartFailedError:
+    def _failure(self, response: HttpResponse, limit_s: float) -> StartFailedError:
         self.check_alive()
-        if answer.timed_out:
-            health = self._ask(self.engine.health, QUICK_S)
+        if response.timed_out:
+            health = self._send(self.engine.health, QUICK_S)
             wedged = (
                 f", although {self.engine.health.path} returns 200: it is wedged"
                 if health.status == OK
@@ -235,16 +235,16 @@ class Gate:
                 f"no {self._noun} within {limit_s:g} s{wedged}",
                 "read the engine's log in the evidence; another backend or image may help",
             )
-        if answer.status:
-            message = responses.short(self.engine.error_text(answer.body))
+        if response.status:
+            message = responses.short(self.engine.error_text(response.body))
             return StartFailedError(
-                f"the {self._noun} request was answered with HTTP {answer.status}: {message}"
+                f"the {self._noun} request was answered with HTTP {response.status}: {message}"
             )
         deadline = self.system.monotonic() + BROKEN_S
         while self.system.monotonic() < deadline:
             self.check_alive()
             self.system.sleep(POLL_S)
-        return StartFailedError(f"the connection broke during the {self._noun}: {answer.error}")
+        return StartFailedError(f"the connection broke during the {self._noun}: {response.error}")
 
     def _moved(self, before: dict[str, float]) -> tuple[float, float]:
         """Return the tokens generated and accepted since ``before``; wait for late counters."""
@@ -279,29 +279,30 @@ class Gate:
 
     def _counters(self) -> dict[str, float]:
         names = self.engine.metrics
-        text = self._ask(Request("GET", names.path), QUICK_S, keep=False).body
+        text = self._send(Request("GET", names.path), QUICK_S, keep=False).body
         return responses.counters(text, (*self._token_counters, names.accepted))
 
-    def _ask(self, request: Request, limit_s: float, *, keep: bool = True) -> Answer:
+    def _send(self, request: Request, limit_s: float, *, keep: bool = True) -> HttpResponse:
         headers = [("Content-Type", "application/json")] if request.data else []
         if self.api_key:
             headers.append(("Authorization", f"Bearer {self.api_key}"))
         body = json.dumps(request.data) if request.data else ""
         started = self.system.monotonic()
-        question = Question(self.generation.port, request.method, request.path, limit_s, body, tuple(headers))
-        answer = self.system.http(question)
+        response = self.system.http(
+            HttpRequest(self.generation.port, request.method, request.path, limit_s, body, tuple(headers))
+        )
         if keep:
-            self._keep(request, answer, self.system.monotonic() - started)
-        return answer
+            self._keep(request, response, self.system.monotonic() - started)
+        return response
 
-    def _keep(self, request: Request, answer: Answer, seconds: float = 0.0) -> None:
+    def _keep(self, request: Request, response: HttpResponse, seconds: float = 0.0) -> None:
         self.transcript.append(
             {
                 "at": round(self.system.now(), 3),
                 "path": request.path,
-                "asked": request.data,
+                "request": request.data,
                 "seconds": round(seconds, 3),
-                "status": answer.status,
-                "answer": answer.error or answer.body[:4000],
+                "status": response.status,
+                "response": response.error or response.body[:4000],
             }
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost.machine import deadline, wire
-from sparkfleet.onhost.machine.system import Answer, Memory, Paths, PortOwner, Question, Ran, Stop
+from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, Memory, Paths, PortOwner, Ran, Stop
 from sparkfleet.runtimes import onhost
 from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
 
@@ -87,22 +87,22 @@ class Spark:
             return f"/proc/sys/vm/drop_caches: {error.strerror}"
         return ""
 
-    def http(self, question: Question) -> Answer:
+    def http(self, request: HttpRequest) -> HttpResponse:
         """Send an HTTP request to 127.0.0.1."""
-        connection = http.client.HTTPConnection("127.0.0.1", question.port)
+        connection = http.client.HTTPConnection("127.0.0.1", request.port)
         try:
-            connection.sock = deadline.connected("127.0.0.1", question.port, question.timeout_s)
-            body = question.body.encode() or None
-            connection.request(question.method, question.path, body, dict(question.headers))
+            connection.sock = deadline.connected("127.0.0.1", request.port, request.timeout_s)
+            body = request.body.encode() or None
+            connection.request(request.method, request.path, body, dict(request.headers))
             response = connection.getresponse()
             content = response.read(RESPONSE_LIMIT + 1)
             if len(content) > RESPONSE_LIMIT:
-                return Answer(0, error=f"the response is longer than {RESPONSE_LIMIT >> 20} MiB")
-            return Answer(response.status, content.decode("utf-8", "replace"))
+                return HttpResponse(0, error=f"the response is longer than {RESPONSE_LIMIT >> 20} MiB")
+            return HttpResponse(response.status, content.decode("utf-8", "replace"))
         except TimeoutError:
-            return Answer(0, error=f"no answer within {question.timeout_s:g} s", timed_out=True)
+            return HttpResponse(0, error=f"no answer within {request.timeout_s:g} s", timed_out=True)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            return Answer(0, error=str(error) or type(error).__name__)
+            return HttpResponse(0, error=str(error) or type(error).__name__)
         finally:
             connection.close()
 

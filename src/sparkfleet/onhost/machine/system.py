@@ -47,7 +47,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Question:
+class HttpRequest:
     """An HTTP request to a service on this Spark; ``timeout_s`` is for the whole response."""
 
     port: int
@@ -59,7 +59,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResponse:
     """An HTTP response. ``status`` 0: there was none, ``error`` is the reason."""
 
     status: int
@@ -121,7 +121,7 @@ class System(Protocol):
     def drop_caches(self) -> str:
         """Write dirty pages, then drop clean caches; return "" or why it could not be done."""
 
-    def http(self, question: Question) -> Answer:
+    def http(self, request: HttpRequest) -> HttpResponse:
         """Send an HTTP request to 127.0.0.1. Never raises."""
 
     def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
@@ -149,11 +149,11 @@ def systemctl(system: System, *argv: str, timeout_s: float = 180) -> Ran:
 
 __all__ = [
     "PROGRAM",
-    "Answer",
+    "HttpRequest",
+    "HttpResponse",
     "Memory",
     "Paths",
     "PortOwner",
-    "Question",
     "Ran",
     "Stop",
     "System",

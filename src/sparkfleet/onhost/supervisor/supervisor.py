@@ -19,7 +19,7 @@ from sparkfleet import engines
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import memory, programs, runtime_wait, valve
-from sparkfleet.onhost.machine.system import Question, System
+from sparkfleet.onhost.machine.system import HttpRequest, System
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.supervisor.starts import Starts
 from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
@@ -266,8 +266,8 @@ class Supervisor:
         if self.peers and known.rank and not known.rank.is_head:
             return self.peers.serves
         health = engines.on_host(known.engine).health
-        question = Question(known.port, health.method, health.path, HEALTH_TIMEOUT_S)
-        return self.system.http(question).status == OK
+        request = HttpRequest(known.port, health.method, health.path, HEALTH_TIMEOUT_S)
+        return self.system.http(request).status == OK
 
     def _notify_ready(self, status: str) -> None:
         status_line = f"STATUS={programs.status(status, self.programs)}"

@@ -14,7 +14,7 @@ from sparkfleet.contract.generation import Task
 from sparkfleet.onhost.gate import responses
 from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
-from sparkfleet.onhost.machine.system import Answer, Question
+from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse
 from tests.unit.onhost.world import World, generation
 
 REAL_MODELS = (
@@ -53,16 +53,19 @@ class Service:
     def __init__(self, world: World, **paths: Any) -> None:
         self.world = world
         self.asked: list[Any] = []
-        self.table = {"/v1/models": Answer(200, REAL_MODELS), "/v1/chat/completions": Answer(200, REAL_CHAT)}
+        self.table = {
+            "/v1/models": HttpResponse(200, REAL_MODELS),
+            "/v1/chat/completions": HttpResponse(200, REAL_CHAT),
+        }
         self.table |= {"/" + path.replace("__", "/"): answer for path, answer in paths.items()}
 
-    def http(self, question: Question) -> Answer:
-        self.asked.append(question)
-        if question.path == "/metrics" and "/metrics" not in self.table:
+    def http(self, request: HttpRequest) -> HttpResponse:
+        self.asked.append(request)
+        if request.path == "/metrics" and "/metrics" not in self.table:
             count = sum(one.path.startswith("/v1/c") for one in self.asked)
-            return Answer(200, REAL_METRICS.replace("5.0", f"{5.0 + count}"))
-        answer = self.table.get(question.path, Answer(404))
-        return answer if isinstance(answer, Answer) else answer()
+            return HttpResponse(200, REAL_METRICS.replace("5.0", f"{5.0 + count}"))
+        answer = self.table.get(request.path, HttpResponse(404))
+        return answer if isinstance(answer, HttpResponse) else answer()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.world, name)
@@ -91,36 +94,36 @@ def test_the_question_is_deterministic_and_fits_a_short_context(world: World) ->
 def test_thinking_counts_as_answer(world: World) -> None:
     for key in ("reasoning", "reasoning_content"):
         message = {"choices": [{"message": {"content": None, key: "12*17 = 204, so"}}]}
-        service = Service(world, v1__chat__completions=Answer(200, json.dumps(message)))
+        service = Service(world, v1__chat__completions=HttpResponse(200, json.dumps(message)))
         assert "204" in gate(service).prove().answer
 
 
 def test_a_model_without_a_chat_template_gets_a_completion_request(world: World) -> None:
-    refused = Answer(
+    refused = HttpResponse(
         400, '{"error":{"message":"default chat template is no longer allowed, so you must provide one"}}'
     )
-    plain = Answer(200, '{"choices":[{"text":" 204"}]}')
+    plain = HttpResponse(200, '{"choices":[{"text":" 204"}]}')
     service = Service(world, v1__chat__completions=refused, v1__completions=plain)
     assert gate(service).prove().answer == "204"
 
 
 def test_the_engines_own_error_is_in_the_cause(world: World) -> None:
     service = Service(
-        world, v1__chat__completions=Answer(500, '{"error":{"message":"EngineCore died","code":500}}')
+        world, v1__chat__completions=HttpResponse(500, '{"error":{"message":"EngineCore died","code":500}}')
     )
     with pytest.raises(StartFailedError, match="HTTP 500: EngineCore died"):
         gate(service).prove()
 
 
 def test_an_engine_without_counters_is_not_proven(world: World) -> None:
-    service = Service(world, metrics=Answer(200, "process_cpu_seconds_total 3\n"))
+    service = Service(world, metrics=HttpResponse(200, "process_cpu_seconds_total 3\n"))
     with pytest.raises(StartFailedError, match="publishes no token counter") as error:
         gate(service).prove()
     assert "--disable-log-stats" in error.value.failure.remedy
 
 
 def test_a_connection_that_breaks_is_the_engines_end_when_it_ended(world: World) -> None:
-    service = Service(world, v1__chat__completions=Answer(0, error="Connection reset by peer"))
+    service = Service(world, v1__chat__completions=HttpResponse(0, error="Connection reset by peer"))
     ends = world.clock + 2
 
     def check_alive() -> None:
@@ -134,7 +137,7 @@ def test_a_connection_that_breaks_is_the_engines_end_when_it_ended(world: World)
 
 
 def test_a_connection_that_breaks_of_a_running_engine_is_reported(world: World) -> None:
-    service = Service(world, v1__chat__completions=Answer(0, error="Connection reset by peer"))
+    service = Service(world, v1__chat__completions=HttpResponse(0, error="Connection reset by peer"))
     with pytest.raises(StartFailedError, match="Connection reset"):
         gate(service).prove()
 
@@ -161,7 +164,7 @@ def test_a_wedge_is_known_long_before_the_time_for_a_start_is_up(world: World) -
 def test_a_refused_key_fails_at_once(world: World) -> None:
     before = world.clock
     with pytest.raises(StartFailedError, match="API key"):
-        gate(Service(world, v1__models=Answer(401))).prove()
+        gate(Service(world, v1__models=HttpResponse(401))).prove()
     assert world.clock == before
 
 
@@ -173,24 +176,24 @@ def test_the_transcript_has_question_and_answer(world: World) -> None:
         "/v1/chat/completions",
         "/v1/chat/completions",
     ]
-    assert "12*17" in json.dumps(tested.transcript[1]["asked"])
+    assert "12*17" in json.dumps(tested.transcript[1]["request"])
 
 
-def embedding(*numbers: float) -> Answer:
-    return Answer(200, json.dumps({"data": [{"index": 0, "embedding": numbers}]}))
+def embedding(*numbers: float) -> HttpResponse:
+    return HttpResponse(200, json.dumps({"data": [{"index": 0, "embedding": numbers}]}))
 
 
-def embedding_gate(world: World, *answers: Answer, dimensions: int = 0) -> Gate:
+def embedding_gate(world: World, *answers: HttpResponse, dimensions: int = 0) -> Gate:
     """Return the gate of an embedding model that answers in this order; its prompt counter moves."""
     left = list(answers)
-    asked: list[Answer] = []
+    asked: list[HttpResponse] = []
 
-    def answer() -> Answer:
+    def answer() -> HttpResponse:
         asked.append(left.pop(0))
         return asked[-1]
 
-    def metrics() -> Answer:
-        return Answer(200, f'vllm:prompt_tokens_total{{engine="0"}} {7.0 * len(asked)}\n')
+    def metrics() -> HttpResponse:
+        return HttpResponse(200, f'vllm:prompt_tokens_total{{engine="0"}} {7.0 * len(asked)}\n')
 
     service = Service(world, v1__embeddings=answer, metrics=metrics)
     fields = GateFields(task=Task.EMBEDDING, expect="", expect_dimensions=dimensions)
@@ -207,13 +210,13 @@ def test_an_embedding_model_is_proven_by_two_vectors_of_one_direction(world: Wor
     ("answer", "problem"),
     [
         (embedding(), "the response has no vector"),
-        (Answer(200, "{}"), "the response has no vector"),
+        (HttpResponse(200, "{}"), "the response has no vector"),
         (embedding(0, 0), "all of its 2 numbers are 0"),
         (embedding(1, math.nan, math.inf), "2 of its 3 numbers are not finite"),
         (embedding(1, 2, 3), "it has 3 dimensions, expected 2"),
     ],
 )
-def test_what_is_no_embedding_does_not_pass(world: World, answer: Answer, problem: str) -> None:
+def test_what_is_no_embedding_does_not_pass(world: World, answer: HttpResponse, problem: str) -> None:
     with pytest.raises(StartFailedError, match=f"wrong embedding of .*: {problem}"):
         embedding_gate(world, answer, embedding(1, 2), dimensions=2).prove()
 
@@ -221,13 +224,13 @@ def test_what_is_no_embedding_does_not_pass(world: World, answer: Answer, proble
 @pytest.mark.parametrize(
     "second", [embedding(4, -3), embedding(3, 4, 5), embedding(), embedding(math.nan, 1)]
 )
-def test_embeddings_of_one_text_that_differ_do_not_pass(world: World, second: Answer) -> None:
+def test_embeddings_of_one_text_that_differ_do_not_pass(world: World, second: HttpResponse) -> None:
     with pytest.raises(StartFailedError, match=r"two embeddings of .* differ"):
         embedding_gate(world, embedding(3, 4), second).prove()
 
 
 def test_an_embedding_without_a_prompt_counter_proves_nothing(world: World) -> None:
-    service = Service(world, v1__embeddings=embedding(1), metrics=Answer(200, REAL_METRICS))
+    service = Service(world, v1__embeddings=embedding(1), metrics=HttpResponse(200, REAL_METRICS))
     fields = GateFields(task=Task.EMBEDDING)
     tested = Gate(service, generation("tiny", served_name="tiny", gate=fields), lambda: None)
     with pytest.raises(StartFailedError, match=r"no token counter on /metrics \(vllm:prompt_tokens_total\)"):
@@ -235,7 +238,7 @@ def test_an_embedding_without_a_prompt_counter_proves_nothing(world: World) -> N
 
 
 def test_a_completion_goes_to_its_own_path_alone(world: World) -> None:
-    service = Service(world, v1__completions=Answer(200, '{"choices":[{"text":" 204"}]}'))
+    service = Service(world, v1__completions=HttpResponse(200, '{"choices":[{"text":" 204"}]}'))
     fields = GateFields(task=Task.COMPLETION)
     assert (
         Gate(service, generation("tiny", served_name="tiny", gate=fields), lambda: None).prove().answer

@@ -12,7 +12,7 @@ import pytest
 
 from sparkfleet.onhost.machine import memory, valve
 from sparkfleet.onhost.machine.host import Spark, container_of, listening_inodes, parse_memory
-from sparkfleet.onhost.machine.system import Memory, Question
+from sparkfleet.onhost.machine.system import HttpRequest, Memory
 from tests.unit.onhost.world import Engine, World, generation
 
 MEMINFO = """\
@@ -81,8 +81,8 @@ def test_no_answer_and_no_listener_are_told_apart() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         port = silent.getsockname()[1]
-        slow = spark.http(Question(port, "GET", "/", 0.05))
-    closed = spark.http(Question(port, "GET", "/", 5))
+        slow = spark.http(HttpRequest(port, "GET", "/", 0.05))
+    closed = spark.http(HttpRequest(port, "GET", "/", 5))
     assert (slow.status, slow.timed_out) == (0, True)
     assert (closed.status, closed.timed_out) == (0, False)
     assert "refused" in closed.error

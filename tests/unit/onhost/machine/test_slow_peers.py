@@ -13,7 +13,7 @@ import pytest
 
 from sparkfleet.onhost.machine import wire
 from sparkfleet.onhost.machine.host import RESPONSE_LIMIT, Spark
-from sparkfleet.onhost.machine.system import Question
+from sparkfleet.onhost.machine.system import HttpRequest
 
 HOME = "127.0.0.1"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -72,7 +72,7 @@ DRIPPED = {
 def test_an_engine_that_drips_bytes_does_not_hold_a_request_beyond_its_time(
     serve: Serve, parts: Iterable[bytes]
 ) -> None:
-    answer = Spark().http(Question(serve(parts), "GET", "/", 0.3))
+    answer = Spark().http(HttpRequest(serve(parts), "GET", "/", 0.3))
     assert (answer.status, answer.timed_out, answer.error) == (0, True, "no answer within 0.3 s")
 
 
@@ -85,7 +85,7 @@ LARGE = {
 @pytest.mark.parametrize("head", LARGE.values(), ids=LARGE)
 def test_an_answer_without_an_end_is_cut_off_at_the_limit(serve: Serve, head: bytes) -> None:
     port = serve(itertools.chain([head], endless(b"x" * 65536)))
-    answer = Spark().http(Question(port, "GET", "/", 50))
+    answer = Spark().http(HttpRequest(port, "GET", "/", 50))
     assert (answer.status, answer.body) == (0, "")
     assert answer.error == f"the response is longer than {RESPONSE_LIMIT >> 20} MiB"
 
@@ -93,13 +93,13 @@ def test_an_answer_without_an_end_is_cut_off_at_the_limit(serve: Serve, head: by
 def test_an_answer_in_chunks_without_an_end_is_cut_off_at_the_limit(serve: Serve) -> None:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     port = serve(itertools.chain([OK, b"Transfer-Encoding: chunked\r\n\r\n"], endless(chunk)))
-    assert "longer than" in Spark().http(Question(port, "GET", "/", 50)).error
+    assert "longer than" in Spark().http(HttpRequest(port, "GET", "/", 50)).error
 
 
 def test_an_answer_that_ends_in_time_and_within_the_limit_is_whole(serve: Serve) -> None:
     body = b"x" * (RESPONSE_LIMIT - 1)
     port = serve([OK, b"Content-Length: %d\r\n\r\n" % len(body), body])
-    answer = Spark().http(Question(port, "GET", "/", 50))
+    answer = Spark().http(HttpRequest(port, "GET", "/", 50))
     assert (answer.status, len(answer.body)) == (200, len(body))
 
 

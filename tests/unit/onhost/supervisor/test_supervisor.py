@@ -7,7 +7,7 @@ import pytest
 from sparkfleet import engines
 from sparkfleet.engines.host import Request
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.system import Answer, Question
+from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.supervisor.supervisor import ENDED, STOPPED, Supervisor
 from tests.unit.onhost.world import Box, Engine, World, generation
@@ -208,9 +208,9 @@ def test_the_health_request_is_the_one_of_the_engine(
     paths: list[str] = []
     real = world.http
 
-    def http(question: Question) -> Answer:
-        paths.append(question.path)
-        return real(question)
+    def http(request: HttpRequest) -> HttpResponse:
+        paths.append(request.path)
+        return real(request)
 
     monkeypatch.setattr(world, "http", http)
     supervised = supervisor(world)
