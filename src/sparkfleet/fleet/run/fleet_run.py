@@ -44,7 +44,7 @@ class Fetch:
     """The transfer of one artifact to one host. ``over`` is set when it has ended, in success or failure."""
 
     over: Event = field(default_factory=Event)
-    diagnostic: Exception | None = None
+    error: Exception | None = None
 
 
 @dataclass

@@ -39,8 +39,8 @@ def fetch_all(act: executor.RunContext, operations: Sequence[Operation]) -> None
         assert isinstance(operation, FetchOperation)  # noqa: S101  (the steps IMAGE and WEIGHTS have no others)
         fetch = _begun(act, act.host, operation.key, operation.step)
         fetch.over.wait()
-        if fetch.diagnostic is not None:
-            raise fetch.diagnostic
+        if fetch.error is not None:
+            raise fetch.error
 
 
 def _begun(act: executor.RunContext, host: PyinfraHost, key: str, step: Step) -> Fetch:
@@ -59,7 +59,7 @@ def _carry_out(act: executor.RunContext, key: str, step: Step, fetch: Fetch) -> 
             executor.refuse_stale(act)
             _fetch(act, key, step)
     except Exception as error:  # noqa: BLE001  (told by the host's own operation, whatever it is)
-        fetch.diagnostic = error
+        fetch.error = error
     finally:
         fetch.over.set()
 
@@ -105,9 +105,9 @@ def _wait_for(act: executor.RunContext, sender: PyinfraHost, key: str, step: Ste
     if not fetch.over.is_set():
         act.progress("fetch", f"waiting until {sender.name} has {key.partition('@')[0]}")
     fetch.over.wait()
-    if isinstance(fetch.diagnostic, stage_job.RefusedOutsideError):
-        raise stage_job.RefusedOutsideError(*fetch.diagnostic.diagnostics)
-    return _transfer_diagnostic(sender.name, fetch.diagnostic)
+    if isinstance(fetch.error, stage_job.RefusedOutsideError):
+        raise stage_job.RefusedOutsideError(*fetch.error.diagnostics)
+    return _transfer_diagnostic(sender.name, fetch.error)
 
 
 def _transfer_diagnostic(name: str, error: Exception | None) -> Diagnostic | None:
@@ -143,7 +143,7 @@ def _instead(
     act.log(f"{key.partition('@')[0]}: {diagnostic.message.splitlines()[0]}")
     for name in takers:
         fetch = act.run.fetches[name, key]
-        if name not in failed and not (fetch.over.is_set() and fetch.diagnostic):
+        if name not in failed and not (fetch.over.is_set() and fetch.error):
             return ArtifactSource(name)
     spec = declared(act.host)
     mirror = bool(spec.stage.mirror)

@@ -120,7 +120,7 @@ class _Run:
 
     def _fetch(self, _: object, __: object, key: str, step: Step) -> Any:
         self.calls.append(("fetch", key, step))
-        return SimpleNamespace(over=SimpleNamespace(wait=lambda: None), diagnostic=None)
+        return SimpleNamespace(over=SimpleNamespace(wait=lambda: None), error=None)
 
     def execute(self) -> str:
         """Execute all plans; return their reports."""
