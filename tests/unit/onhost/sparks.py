@@ -1,4 +1,4 @@
-"""Several Sparks in memory under one clock: their swaps and guards run side by side, in an order that a seed
+"""Several Sparks in memory under one clock: rollouts and supervisors run side by side in an order that a seed
 decides.
 
 Each program is a greenlet; it gives way where it sleeps. Nothing here waits for real time.
@@ -53,7 +53,7 @@ class Sparks:
         )
         return generation(image=image, rank=place, create=words)
 
-    def swap(self, image: str = "img:2", *, delays: Sequence[float] = (), cluster_key: str = "t") -> None:
+    def roll_out(self, image: str = "img:2", *, delays: Sequence[float] = (), cluster_key: str = "t") -> None:
         """Ask every rank for the same change, each after its delay."""
         for spark in self.all:
             delay = delays[spark.rank] if spark.rank < len(delays) else self.random.uniform(0, 5)
@@ -112,7 +112,7 @@ class Sparks:
         return [order[index : index + size] for index in range(0, len(order), size)]
 
     def outcomes(self) -> list[str]:
-        """Return how the ranks' swaps ended."""
+        """Return how the ranks' rollouts ended."""
         return [self.results[rank].outcome for rank in sorted(self.results)]
 
     def images(self) -> list[str]:
@@ -132,7 +132,7 @@ class Spark(World):
         self.sparks, self.rank, self.clock = sparks, rank, sparks.clock
         self.engines = {"img:1": Engine(), "img:2": Engine()}
         self.programs: set[greenlet] = set()
-        self.guards: dict[str, Supervisor] = {}
+        self.supervisors: dict[str, Supervisor] = {}
         self._beats: list[tuple[greenlet, Callable[[], None]]] = []
         """What is called every second, and for which program."""
         self.cut = False
@@ -142,7 +142,7 @@ class Spark(World):
     # -- programs
 
     def change(self, image: str, cluster_key: str) -> None:
-        """Run the swap to its end."""
+        """Run the rollout to its end."""
         request = RolloutRequest(
             "s1", self.sparks.generation(self.rank, image), ("nano",), cluster_key=cluster_key
         )
@@ -174,7 +174,7 @@ class Spark(World):
         self.sparks.forget(self.programs)
         self.off = True
         self.programs.clear()
-        self.guards.clear()
+        self.supervisors.clear()
         self.desks.clear()
         self._beats.clear()
         self.active.clear()
@@ -183,13 +183,13 @@ class Spark(World):
             if box.running:
                 box.running, box.exit_code = False, 137
 
-    def kill_swap(self, *, again: float) -> None:
-        """Kill what runs but the guards; systemd starts the swap again after ``again`` seconds."""
-        guards = {task for task in self.programs if getattr(task, "is_guard", False)}
-        self.sparks.forget(self.programs - guards)
-        self.programs &= guards
+    def kill_rollout(self, *, again: float) -> None:
+        """Kill what runs but the supervisors; systemd starts the rollout again after ``again`` seconds."""
+        supervisors = {task for task in self.programs if getattr(task, "is_supervisor", False)}
+        self.sparks.forget(self.programs - supervisors)
+        self.programs &= supervisors
         self.desks.pop(messages.PORT, None)
-        self._beats = [beat for beat in self._beats if beat[0] in guards]
+        self._beats = [beat for beat in self._beats if beat[0] in supervisors]
         self.sparks.spawn(self, self._again, again)
 
     def _again(self) -> None:
@@ -251,31 +251,31 @@ class Spark(World):
 
     def _systemctl(self, verb: str, unit: str) -> Ran:
         service = unit.removeprefix("sparkfleet-").removesuffix(".service")
-        if verb == "stop" and service in self.guards:
-            self.guards[service].stop.set()
-            while service in self.guards:
+        if verb == "stop" and service in self.supervisors:
+            self.supervisors[service].stop.set()
+            while service in self.supervisors:
                 self.sleep(0.2)
             self.active.discard(unit)
             return Ran(0)
         return super()._systemctl(verb, unit)
 
     def _start(self, service: str, unit: str) -> Ran:
-        """Run the guard, again after 10 s when it fails; return when it is ready."""
+        """Run the supervisor, again after 10 s when it fails; return when it is ready."""
         if unit in self.active:
             return Ran(0)
         ready: list[str] = []
         self.active.add(unit)
 
         def hold() -> None:
-            getcurrent().is_guard = True
+            getcurrent().is_supervisor = True
             for _ in range(units.MAX_STARTS):
-                guard = self.guards[service] = Supervisor(
+                supervisor = self.supervisors[service] = Supervisor(
                     self, service, 2048, 60, self.said.append, ready.append
                 )
-                code = guard.run()
-                if guard.peers:
-                    guard.peers.close()
-                del self.guards[service]
+                code = supervisor.run()
+                if supervisor.peers:
+                    supervisor.peers.close()
+                del self.supervisors[service]
                 if code in {0, units.REFUSED}:
                     break
                 self.sleep(10)

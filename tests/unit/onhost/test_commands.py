@@ -1,4 +1,4 @@
-"""Asking for a swap, following it, recovering at boot, and the changes that need no swap."""
+"""Asking for a rollout, following it, recovering at boot, and the changes that need no rollout."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_asking_writes_the_request_and_starts_it_detached(world: World) -> None:
     assert finish(world).outcome == "promoted"
 
 
-def test_asking_twice_for_the_same_swap_starts_it_once(world: World) -> None:
+def test_asking_twice_for_the_same_rollout_starts_it_once(world: World) -> None:
     detached.request(world, request())
     assert detached.request(world, request())[0] == 0
     assert world.spawned == ["s1"]
 
 
-def test_asking_while_another_swap_is_unfinished_names_it(world: World) -> None:
+def test_asking_while_another_rollout_is_unfinished_names_it(world: World) -> None:
     world.serve(OLD)
     detached.request(world, request())
     code, answer = detached.request(world, request("s2"))
@@ -50,14 +50,14 @@ def test_asking_while_another_swap_is_unfinished_names_it(world: World) -> None:
     assert not store.rollout_directory(world.paths.state, "s2").exists()
 
 
-def test_an_unfinished_swap_whose_program_was_stopped_is_finished_before_the_next(world: World) -> None:
+def test_an_unfinished_rollout_whose_program_was_stopped_is_finished_before_the_next(world: World) -> None:
     detached.request(world, request())
     world.spawned.clear()
     detached.request(world, request("s2"))
     assert world.spawned == ["s1"]
 
 
-def test_right_after_a_boot_an_unfinished_swap_is_left_to_the_recovery(world: World) -> None:
+def test_right_after_a_boot_an_unfinished_rollout_is_left_to_the_recovery(world: World) -> None:
     detached.request(world, request())
     world.spawned.clear()
     world.enabled.add(units.RECOVER)
@@ -68,10 +68,10 @@ def test_right_after_a_boot_an_unfinished_swap_is_left_to_the_recovery(world: Wo
     assert world.spawned == ["s1"]
 
 
-def test_the_recovery_leaves_a_swap_alone_that_was_asked_for_since_the_boot(world: World) -> None:
+def test_the_recovery_leaves_a_rollout_alone_that_was_asked_for_since_the_boot(world: World) -> None:
     detached.request(world, request())
     world.active.add(detached.unit_name("s1"))
-    with store.lock(world.paths.state):  # as the running swap does: nobody waits for it
+    with store.lock(world.paths.state):  # as the running rollout does: nobody waits for it
         assert detached.recover(world) == []
 
 
@@ -133,7 +133,7 @@ def test_following_waits_for_news_and_no_longer(world: World) -> None:
     assert world.clock < due + 2
 
 
-def test_a_swap_whose_program_does_not_run_is_said_to_be_stalled(world: World) -> None:
+def test_a_rollout_whose_program_does_not_run_is_said_to_be_stalled(world: World) -> None:
     detached.request(world, request())
     assert events(world, 0, 3)[-1].stalled
 
@@ -190,7 +190,7 @@ def test_repair_takes_away_what_changes_the_unit_from_beside_it_wherever_that_li
     assert list(world.root.rglob("by-hand.conf")) == []
 
 
-def test_a_failed_swap_puts_back_what_changed_the_unit_from_beside_it(world: World) -> None:
+def test_a_failed_rollout_puts_back_what_changed_the_unit_from_beside_it(world: World) -> None:
     world.serve(OLD)
     beside = world.paths.units_beside[0] / "sparkfleet-nano.service.d" / "by-hand.conf"
     files.write_atomic(beside, "[Service]\nNice=1\n")

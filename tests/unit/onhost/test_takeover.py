@@ -117,11 +117,11 @@ def test_a_finished_rollout_of_an_earlier_version_is_followed_to_its_result(worl
     assert list(follow.follow(world, "s1", 0, 0))[-1].result["outcome"] == "promoted"  # type: ignore[index]
 
 
-def test_a_unit_that_starts_a_guard_is_replaced_while_its_engine_runs_on(world: World) -> None:
+def test_a_unit_that_starts_an_older_supervisor_is_replaced_while_its_engine_runs_on(world: World) -> None:
     box = world.serve(OLD)
     path = world.paths.units / OLD.unit_name
     path.write_text(UNIT.read_text())
-    world.guard_says = programs.status("nano runs", "0" * 12)
+    world.supervisor_status = programs.status("nano runs", "0" * 12)
     assert services.repair(world, OLD, "1" * 12).changed
     assert " supervise nano " in path.read_text()
     assert (box.starts, box.running) == (1, True)

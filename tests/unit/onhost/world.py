@@ -105,8 +105,8 @@ class World:
     create_error: str = ""
     start_refused: str = ""
     """systemd refuses to start a unit whose text contains this."""
-    guard_says: str = ""
-    """What systemd shows as the status of every guard."""
+    supervisor_status: str = ""
+    """What systemd shows as the status of every supervisor."""
     dies_when_adopted: str = ""
     """The engine of this image ends in the moment in which its unit is started."""
     limited: set[str] = field(default_factory=set)
@@ -290,7 +290,7 @@ class World:
         if verb == "is-enabled":
             return Ran(0, "enabled\n" if unit in self.enabled else "disabled\n")
         if "--property=StatusText" in words:
-            return Ran(0, f"{self.guard_says}\n")
+            return Ran(0, f"{self.supervisor_status}\n")
         if verb == "show":
             return Ran(0, "41\n")
         return self.changes(self._systemctl)(verb, unit)  # type: ignore[return-value]
@@ -307,7 +307,7 @@ class World:
             self.enabled.add(unit)
         elif verb == "disable":
             self.enabled.discard(unit)
-        elif verb == "kill":  # SIGUSR1: the guard leaves its engine
+        elif verb == "kill":  # SIGUSR1: the supervisor leaves its engine
             self.active.discard(unit)
         elif verb == "start":
             return self._start(service, unit)
@@ -323,7 +323,7 @@ class World:
         return Ran(0)
 
     def _start(self, service: str, unit: str) -> Ran:
-        """What the guard does: adopt or start the promoted container, refuse any other."""
+        """What the supervisor does: adopt or start the promoted container, refuse any other."""
         if unit in self.active:
             return Ran(0)
         if unit in self.limited:
@@ -333,7 +333,7 @@ class World:
             return Ran(1, err="refused by systemd")
         if box is None or (record and record.container_id != box.id):
             self.failed.add(unit)
-            return Ran(1, err=f"{unit}: the guard refused")
+            return Ran(1, err=f"{unit}: the supervisor refused")
         if not box.running:
             self._run_box(box)
         self.active.add(unit)
@@ -379,12 +379,12 @@ class World:
         return box
 
     def ask(self, request: RolloutRequest) -> RolloutResult:
-        """Write the request and run the swap to its end, or to the program's death (Killed)."""
+        """Write the request and run the rollout to its end, or to the program's death (Killed)."""
         self.write(request)
         return rollout.run(self, request.id)
 
     def write(self, request: RolloutRequest) -> None:
-        """Write a swap's request, as the command ``swap`` does."""
+        """Write a rollout's request, as the command ``rollout`` does."""
         directory = store.rollout_directory(self.paths.state, request.id)
         files.write_json(directory / "request.json", request.to_json())
 

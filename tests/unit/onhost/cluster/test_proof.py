@@ -63,7 +63,7 @@ def changed(root: Path) -> Sparks:
     for spark in sparks.all:
         spark.boot()
     sparks.run(120, sparks.serves)
-    sparks.swap(cluster_key="t")
+    sparks.roll_out(cluster_key="t")
     sparks.run(900, lambda: len(sparks.results) == 2)
     sparks.run(60)
     assert sparks.outcomes() == ["promoted", "promoted"]
@@ -76,7 +76,7 @@ def test_a_change_leaves_every_supervisor_its_key_0600_and_removes_the_old_ones(
         (key_file,) = (store.service_directory(spark.paths.state, "nano") / "ranks").iterdir()
         assert key_file.stat().st_mode & 0o777 == 0o600
         assert store.cluster_key(spark.paths.state, "nano") == "t"
-        assert "'t'" not in repr(spark.guards["nano"].peers)
+        assert "'t'" not in repr(spark.supervisors["nano"].peers)
     store.forget_cluster_keys(sparks.all[0].paths.state, "nano", but="another")
     assert store.cluster_key(sparks.all[0].paths.state, "nano") == ""
 
@@ -93,7 +93,7 @@ def test_a_lie_about_a_rank_stops_no_engine(tmp_path: Path) -> None:
     sparks.run(20)
     assert sparks.serves()
     assert sparks.starts == started
-    supervisor = head.guards["nano"]
+    supervisor = head.supervisors["nano"]
     assert supervisor.peers is not None
     supervisor.peers.cluster_key = ""  # without a key any response is believed
     sparks.run(20)

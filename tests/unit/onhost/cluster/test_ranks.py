@@ -143,7 +143,7 @@ def test_ranks_of_different_fingerprints_do_not_start(tmp_path: Path) -> None:
 def test_a_change_reaches_all_ranks_in_order(tmp_path: Path, executor: str, seed: int) -> None:
     sparks = booted(tmp_path, executor, 2 + seed % 2, seed)
     sparks.starts.clear()
-    sparks.swap()
+    sparks.roll_out()
     sparks.run(400, lambda: len(sparks.results) == len(sparks.all))
     sparks.run(60)
     assert set(sparks.outcomes()) == {"promoted"}
@@ -157,7 +157,7 @@ def test_a_change_reaches_all_ranks_in_order(tmp_path: Path, executor: str, seed
 def test_a_rank_that_ends_as_a_candidate_rolls_all_back(tmp_path: Path, executor: str, bad: int) -> None:
     sparks = booted(tmp_path, executor)
     sparks.all[bad].engines["img:2"].end_s = 8
-    sparks.swap()
+    sparks.roll_out()
     sparks.run(600, lambda: len(sparks.results) == 2)
     assert sparks.outcomes() == ["restored", "restored"]
     assert "exit code 1" in sparks.results[1 - bad].cause
@@ -171,7 +171,7 @@ def test_where_one_end_brings_all_others_the_head_names_every_one_of_them(tmp_pa
     sparks = booted(tmp_path, "mp", 4)
     for spark, seconds in zip(sparks.all, (5, 8, 8, 9), strict=True):
         spark.engines["img:2"].end_s = seconds
-    sparks.swap(delays=(0, 0, 0, 0))
+    sparks.roll_out(delays=(0, 0, 0, 0))
     sparks.run(600, lambda: len(sparks.results) == 4)
     assert sparks.outcomes() == ["restored"] * 4
     cause = sparks.results[0].cause
@@ -187,7 +187,7 @@ def test_a_rank_that_reboots_during_a_change_leaves_one_generation_on_all(
 ) -> None:
     sparks = booted(tmp_path, executor)
     sparks.run(60)
-    sparks.swap(delays=(0, 1))
+    sparks.roll_out(delays=(0, 1))
     sparks.run(after)
     sparks.all[lost].power_off()
     sparks.all[lost].boot(40)
@@ -206,9 +206,9 @@ def test_a_rollout_that_is_killed_continues_and_leaves_one_generation_on_all(
 ) -> None:
     sparks = booted(tmp_path)
     sparks.run(60)
-    sparks.swap(delays=(0, 1))
+    sparks.roll_out(delays=(0, 1))
     sparks.run(after)
-    sparks.all[lost].kill_swap(again=1)
+    sparks.all[lost].kill_rollout(again=1)
     sparks.run(900, lambda: len(sparks.results) == 2)
     sparks.run(300, sparks.serves)
     assert sparks.serves()
@@ -235,7 +235,7 @@ def test_a_member_that_refuses_is_the_cause_whoever_begins_first(
     sparks.run(60)
     sparks.starts.clear()
     sparks.all[1].free = 10
-    sparks.swap(delays=delays)
+    sparks.roll_out(delays=delays)
     sparks.run(600, lambda: len(sparks.results) == 2)
     assert sparks.outcomes() == ["refused", "refused"]
     assert sparks.results[0].cause.startswith("spark-02 (10.0.0.2): disk full: 10 MiB free")
@@ -246,7 +246,7 @@ def test_a_member_that_refuses_is_the_cause_whoever_begins_first(
 def test_a_member_that_falls_silent_during_the_candidate_start_is_the_cause(tmp_path: Path) -> None:
     sparks = booted(tmp_path)
     sparks.run(60)
-    sparks.swap(delays=(0, 1))
+    sparks.roll_out(delays=(0, 1))
     sparks.run(20)
     sparks.all[1].power_off()
     sparks.run(600, lambda: bool(sparks.results))
@@ -270,14 +270,14 @@ def test_a_member_that_is_interrupted_after_the_heads_commit_is_promoted(
         return None if lost else answer
 
     monkeypatch.setattr(member, "ask_other", ask)
-    sparks.swap(delays=(0, 1))
+    sparks.roll_out(delays=(0, 1))
     sparks.run(120, lambda: bool(lost))
     monkeypatch.undo()
     if reboots:
         member.power_off()
         member.boot(40)
     else:
-        member.kill_swap(again=1)
+        member.kill_rollout(again=1)
     sparks.run(900, lambda: len(sparks.results) == 2)
     sparks.run(300, sparks.serves)
     assert sparks.outcomes() == ["promoted", "promoted"]
@@ -288,7 +288,7 @@ def test_where_one_engines_end_brings_the_others_all_ends_are_reported(tmp_path:
     sparks = booted(tmp_path)
     for spark in sparks.all:
         spark.engines["img:2"].end_s = 8
-    sparks.swap(delays=(0, 0))
+    sparks.roll_out(delays=(0, 0))
     sparks.run(600, lambda: len(sparks.results) == 2)
     assert "; spark-02 (10.0.0.2): the engine ended with exit code 1" in sparks.results[0].cause
     assert "; spark-01 (10.0.0.1): the engine ended with exit code 1" in sparks.results[1].cause

@@ -103,23 +103,23 @@ def test_background_calls_begin_at_once_and_end_when_told() -> None:
     stop()
 
 
-def test_the_floor_guard_goes_on_killing_and_keeps_the_first_reason(world: World) -> None:
+def test_the_memory_watchdog_goes_on_killing_and_keeps_the_first_reason(world: World) -> None:
     world.engines["img:1"] = Engine(memory_mib=121_000)
     world.add("nano", generation())
     kills: list[int] = []
-    guard = memory.MemoryWatchdog(world, 2048, lambda: kills.append(1))
-    guard.sample()
+    watchdog = memory.MemoryWatchdog(world, 2048, lambda: kills.append(1))
+    watchdog.sample()
     world.other_memory_mib = 0
-    guard.sample()
+    watchdog.sample()
     assert len(kills) == 2
-    assert "MemAvailable fell to 0 MiB" in guard.cause
-    assert guard.csv().count("\n") == 3
+    assert "MemAvailable fell to 0 MiB" in watchdog.cause
+    assert watchdog.csv().count("\n") == 3
 
 
 def test_memory_above_the_floor_kills_nobody(world: World) -> None:
-    guard = memory.MemoryWatchdog(world, 2048, lambda: pytest.fail("killed"))
-    guard.sample()
-    assert guard.cause == ""
+    watchdog = memory.MemoryWatchdog(world, 2048, lambda: pytest.fail("killed"))
+    watchdog.sample()
+    assert watchdog.cause == ""
 
 
 def test_memory_that_comes_late_is_waited_for(world: World) -> None:
@@ -167,7 +167,7 @@ def test_a_valve_that_may_not_flush_says_why(world: World, monkeypatch: pytest.M
 def test_pressure_is_in_the_trace_only_where_the_kernel_has_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guard = memory.MemoryWatchdog(world, 1, lambda: None)
+    watchdog = memory.MemoryWatchdog(world, 1, lambda: None)
     monkeypatch.setattr(world, "memory", lambda: Memory(10, 5, 1, 0, 12.5))
-    guard.sample()
-    assert guard.csv().splitlines()[1].endswith(",5,1,12.5")
+    watchdog.sample()
+    assert watchdog.csv().splitlines()[1].endswith(",5,1,12.5")

@@ -1,4 +1,4 @@
-"""A guard says which programs it was started from; a repair by other ones has it begin anew."""
+"""A supervisor says which programs it was started from; a repair by other ones has it begin anew."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ def test_a_program_knows_the_file_that_it_was_started_from(
 ) -> None:
     path = tmp_path / "sparkfleet.pyz"
     path.write_bytes(b"programs")
-    monkeypatch.setattr(sys, "argv", [str(path), "guard"])
+    monkeypatch.setattr(sys, "argv", [str(path), "supervisor"])
     assert programs.identity() == hashlib.sha256(b"programs").hexdigest()[:12]
     path.unlink()
     assert programs.identity() == ""
 
 
 @pytest.mark.parametrize("text", ["nano runs in 3f2a91c00000", "waits; for; dockerd", ""])
-def test_what_a_guard_says_is_read_again(text: str) -> None:
+def test_what_a_supervisor_status_is_read_again(text: str) -> None:
     assert programs.read_status(programs.status(text, NEW) + "\n") == NEW
     assert programs.read_status(programs.status(text, "")) == ""
 
 
-def test_a_guard_says_it_with_every_state(world: World) -> None:
+def test_a_supervisor_status_it_with_every_state(world: World) -> None:
     world.serve(NANO)
     notes: list[str] = []
-    guard = Supervisor(world, "nano", 2048, 60, world.said.append, notes.append, NEW)
+    supervisor = Supervisor(world, "nano", 2048, 60, world.said.append, notes.append, NEW)
     world.docker_gone = True
-    after(world, 5, guard.stop.set)
-    guard.run()
+    after(world, 5, supervisor.stop.set)
+    supervisor.run()
     told = [note for note in notes if "STATUS=" in note]
     assert told
     assert {programs.read_status(note) for note in told} == {NEW}
@@ -62,15 +62,15 @@ def asked_of_systemd(world: World, by: str) -> list[str]:
 
 
 @pytest.mark.parametrize("said", [programs.status("nano runs", OLD), "nano runs", ""])
-def test_a_guard_of_other_programs_is_replaced_and_the_engine_runs_on(world: World, said: str) -> None:
+def test_a_supervisor_of_other_programs_is_replaced_and_the_engine_runs_on(world: World, said: str) -> None:
     box = world.serve(NANO)
-    world.guard_says = said
+    world.supervisor_status = said
     assert "kill" in asked_of_systemd(world, NEW)
     assert (box.starts, box.running) == (1, True)
     assert world.active == {NANO.unit_name}
 
 
-def test_a_guard_of_these_programs_is_left_alone(world: World) -> None:
+def test_a_supervisor_of_these_programs_is_left_alone(world: World) -> None:
     world.serve(NANO)
-    world.guard_says = programs.status("nano runs", NEW)
+    world.supervisor_status = programs.status("nano runs", NEW)
     assert "kill" not in asked_of_systemd(world, NEW)

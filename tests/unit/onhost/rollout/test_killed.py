@@ -1,4 +1,4 @@
-"""The promise: whenever a swap is killed, one generation serves in the end, the old or the new one, gated."""
+"""Whenever a rollout is killed, one generation serves in the end, the old or the new one, gated."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_killed_removal_is_finished(world: World) -> None:
             assert world.active == {OLD.unit_name}
 
 
-def test_a_swap_that_always_dies_is_given_up_in_the_end(world: World) -> None:
+def test_a_rollout_that_always_dies_is_given_up_in_the_end(world: World) -> None:
     start(world, GOOD)
     for _ in range(rollout.MAX_TRIES):
         world.kill_at = world.points + 3
@@ -181,7 +181,7 @@ def test_a_swap_that_always_dies_is_given_up_in_the_end(world: World) -> None:
     assert go_on(world, reboot=False).outcome == "failed"
 
 
-def test_a_full_disk_in_the_middle_still_ends_the_swap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_in_the_middle_still_ends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     start(world, BAD)
     original = files.append_line
 

@@ -20,7 +20,7 @@ def ask(world: World, candidate: Generation | None, *replaces: str, **more: Any)
 
 
 def picture(world: World) -> Any:
-    """Everything that a swap may touch."""
+    """Everything that a rollout may touch."""
     boxes = {box.id: (box.name, box.running, box.started) for box in world.boxes.values()}
     unit_files = {path.name: path.read_text() for path in world.paths.units.iterdir() if path.is_file()}
     books = {name: store.current(world.paths.state, name) for name in store.services(world.paths.state)}
@@ -298,7 +298,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("turn", REFUSALS)
-def test_a_swap_that_must_not_begin_touches_nothing(world: World, turn: Any) -> None:
+def test_a_rollout_that_must_not_begin_touches_nothing(world: World, turn: Any) -> None:
     other = world.serve(OTHER)
     turn(world)
     before = picture(world)
@@ -394,7 +394,7 @@ def test_a_base_model_is_proven_by_a_plain_completion(world: World) -> None:
     assert ask(world, NEW).outcome == "promoted"
 
 
-def test_left_overs_of_an_earlier_swap_are_tidied_up(world: World) -> None:
+def test_left_overs_of_an_earlier_rollout_are_tidied_up(world: World) -> None:
     world.serve(OLD)
     world.add("nano.next", OLD, running=False)
     world.add("nano.old", OLD, running=False)
@@ -402,7 +402,7 @@ def test_left_overs_of_an_earlier_swap_are_tidied_up(world: World) -> None:
     assert [box.name for box in world.boxes.values()] == ["nano"]
 
 
-def test_a_swap_without_a_candidate_removes_the_services(world: World) -> None:
+def test_a_rollout_without_a_candidate_removes_the_services(world: World) -> None:
     world.serve(OLD)
     kept = world.serve(OTHER)
     result = ask(world, None, "nano")
@@ -412,7 +412,7 @@ def test_a_swap_without_a_candidate_removes_the_services(world: World) -> None:
     assert store.services(world.paths.state) == ("other",)
 
 
-def test_a_finished_swap_is_not_run_again(world: World) -> None:
+def test_a_finished_rollout_is_not_run_again(world: World) -> None:
     world.serve(OLD)
     first = ask(world, NEW, "nano")
     points = world.points
