@@ -8,9 +8,7 @@ read-only into the instance that downloads; the key of a copy is in ``<id>.key``
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +36,7 @@ from sparkfleet.onhost.artifacts.fetch.pull import pull
 from sparkfleet.onhost.artifacts.fetch.verify import verify
 from sparkfleet.onhost.artifacts.image import copy_image, derive, mirrored_image
 from sparkfleet.onhost.machine import files, jobs
+from sparkfleet.onhost.machine.stdio import write_json
 from sparkfleet.onhost.machine.system import PROGRAM, Paths
 from sparkfleet.onhost.prune.prune import prune
 from sparkfleet.onhost.state.journal import Journal, read_events
@@ -197,5 +196,5 @@ def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
             break
         time.sleep(0.1)
     for event in events:
-        sys.stdout.write(json.dumps(event.to_json()) + "\n")
+        write_json(event.to_json())
     return 0

@@ -21,6 +21,7 @@ from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import rates, staged, verified
 from sparkfleet.onhost.artifacts.fetch.hub_cache import clear, repository, wrong_files
 from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.stdio import write_json
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.journal import Journal
 
@@ -124,21 +125,16 @@ def receive() -> int:
         nonlocal reported
         if receiver.have != reported:
             reported = receiver.have
-            _report(ReceiveReport(receiver.have))
+            write_json(ReceiveReport(receiver.have).to_json())
 
     try:
         receiver.run(report_progress)
         link(request.links)
     except StageError as error:
-        _report(ReceiveReport(receiver.have, receiver.fetched, failure=error.result))
+        write_json(ReceiveReport(receiver.have, receiver.fetched, failure=error.result).to_json())
         return 1
-    _report(ReceiveReport(receiver.have, receiver.fetched, receiver.received))
+    write_json(ReceiveReport(receiver.have, receiver.fetched, receiver.received).to_json())
     return 0
-
-
-def _report(report: ReceiveReport) -> None:
-    sys.stdout.write(codec.dumps(report) + "\n")
-    sys.stdout.flush()
 
 
 def link(links: Iterable[SnapshotLink]) -> None:
