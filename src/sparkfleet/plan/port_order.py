@@ -60,7 +60,7 @@ def _blocked(
         f"{own.service} needs the port of {other.service}, and {other.service} in turn waits for a port: "
         "each engine keeps its port until its own rollout",
         "ports that become free one after the other",
-        f"give {own.service} an unused `port:` first and run; then declare port {port} and run again",
+        f"declare an unused `port:` for {own.service} and run; then declare port {port} and run again",
         code="port-exchange",
     )
     return replace(change_set, blocked=combine(change_set.blocked, diagnostic))

@@ -12,6 +12,7 @@ from sparkfleet.config.resolved import Host, ImageRef, Service
 from sparkfleet.contract.generation import CurrentGeneration, Gate, Generation, Rank
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
+from sparkfleet.onhost.state import units
 from sparkfleet.plan import desired
 from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.plan.staging import present_image
@@ -158,6 +159,8 @@ def unit_changes(expected: Generation, seen: UnitSeen | None, running: bool) -> 
     name = expected.unit_name
     if seen is None or seen.text is None:
         return [_change("unit", name, None, "enabled")]
+    if not seen.text.startswith(units.MARK):
+        return [_change("unit", name, seen.enabled if seen.enabled == "masked" else "another's", "enabled")]
     changes = []
     if seen.text != expected.unit:
         changes += _line_changes(name, seen.text, expected.unit)

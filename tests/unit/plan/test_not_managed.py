@@ -96,6 +96,11 @@ def test_a_unit_that_sparkfleet_did_not_write_is_never_overwritten(declared: Hos
     assert (found.code, found.location) == ("unit-not-managed", f"spark-01: unit {UNIT}")
 
 
+@pytest.mark.parametrize("seen, old", [(MASKED, "masked"), (BY_HAND, "another's")])
+def test_such_a_unit_is_one_line_of_the_plan(seen: Observed, old: str) -> None:
+    assert rows(only_entry(HOST, seen)) == [("unit", UNIT, old, "enabled")]
+
+
 def test_a_unit_of_such_a_name_beside_no_service_is_not_removed() -> None:
     seen = replace(
         fake_spark.fresh(Host("spark-01")), units={UNIT: UnitSeen("[Service]\n", enabled="enabled")}
