@@ -112,9 +112,8 @@ def program_file(say: Callable[[str], None]) -> Path:
 def _source(directory: Path, say: Callable[[str], None]) -> Path:
     """Return the source tree of llama.cpp in the package's source distribution."""
     say(f"fetching the source of {PACKAGE} {PACKAGE_VERSION}")
-    tools = (
-        directory / "python"
-    )  # pip reads the metadata of a source distribution by running its build backend
+    # pip reads the metadata of a source distribution by running its build backend.
+    tools = directory / "python"
     pip = (sys.executable, "-m", "pip", "--quiet")
     _run([*pip, "install", "--target", str(tools), "scikit-build-core", "flit-core"])
     args = ("--no-binary", ":all:", "--no-deps", "--no-build-isolation", "--dest", str(directory))
