@@ -28,17 +28,17 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
     """Write unit and record of ``generation``; check that it runs under a supervisor of today's programs
     (``by``, their identity). Never restarts a running container.
     """
-    service, unit = generation.service, generation.unit_name
+    service, unit, noun = generation.service, generation.unit_name, system.runtime.noun
     with store.lock(system.paths.state, wait=False):
         container = system.runtime.find(service)
         if container is None or container.service != service:
-            raise RefusedError(f"there is no container {service} of ours: this needs a rollout")
+            raise RefusedError(f"there is no {noun} {service} managed by sparkfleet: this needs a rollout")
         known = store.current(system.paths.state, service)
         if known and not _same_workload(system, known, generation):
-            raise RefusedError(f"the container of {service} is another generation's: this needs a rollout")
+            raise RefusedError(f"the {noun} of {service} is another generation's: this needs a rollout")
         if known is None and container.generation != generation.id:
             raise RefusedError(
-                f"the container of {service} is generation {container.generation}: this needs a rollout"
+                f"the {noun} of {service} is generation {container.generation}: this needs a rollout"
             )
         _require_own_unit(system, service)
         changed = snapshot.write_unit(system, service, generation.unit)
@@ -63,11 +63,12 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
 
 def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
     """Stop a service, and after a reboot, too; ``remove``: with its container, unit and state."""
+    noun = system.runtime.noun
     with store.lock(system.paths.state, wait=False):
         container = system.runtime.find(service)
         if container and container.service != service:
             raise RefusedError(
-                f"container {service} is not managed by sparkfleet: no label io.sparkfleet.service"
+                f"{noun} {service} is not managed by sparkfleet: no label io.sparkfleet.service"
             )
         _require_own_unit(system, service)
         before = snapshot.of_service(system, service)
