@@ -16,7 +16,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from sparkfleet import engines
-from sparkfleet.onhost.collectors import ITEMS_PARTS
+from sparkfleet.onhost.collectors import RESOURCE_PARTS
 from sparkfleet.resources import kinds, registry
 
 MAIN = """\
@@ -47,7 +47,7 @@ SINGLE = (
     "sparkfleet/runtimes/docker/__init__.py",
 )
 """Modules of other packages that run on a Spark."""
-COLLECTORS = frozenset({"__init__", "basics", "commands", "state", *ITEMS_PARTS})
+COLLECTORS = frozenset({"__init__", "basics", "commands", "state", *RESOURCE_PARTS})
 """Collectors that the programs use; the others are sent with the probe only."""
 
 

@@ -155,7 +155,9 @@ def test_without_its_operator_a_spark_puts_its_links_back(pair: Pair, going: sub
         machine.sh(f"timeout 90 sh -c 'until ({ended}); do sleep 1; done'")
         assert set(network(machine)[0]) == {"lo", "docker0", "eth0"}
         assert network(machine)[2] == ""
-    assert "nobody came in over a new connection" in first.sh("cat /var/lib/sparkfleet/fabric/*/result.json")
+    assert "the operator did not open a new connection" in first.sh(
+        "cat /var/lib/sparkfleet/fabric/*/result.json"
+    )
     assert "+ address" in fleet.plan().expect(2).out
 
 

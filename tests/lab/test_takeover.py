@@ -16,7 +16,7 @@ import pytest
 
 from sparkfleet import zipapp
 from sparkfleet.contract.generation import CurrentGeneration, Generation
-from sparkfleet.onhost.collectors import resources
+from sparkfleet.contract.resources import AppliedResources
 from sparkfleet.onhost.machine.system import PROGRAM
 from tests.lab.caller import Caller
 from tests.lab.fleet import FleetDirectory
@@ -172,7 +172,7 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     assert host.serves()
     assert zipapp.sha256()[:12] in spark.sh(f"systemctl show -p StatusText --value {UNIT}")
     assert json.loads(spark.sh(f"cat {RECORD}"))["version"] == CurrentGeneration.VERSION
-    assert json.loads(spark.sh(f"cat /{STATE}/prepared.json"))["version"] == resources.RECORD_VERSION
+    assert json.loads(spark.sh(f"cat /{STATE}/prepared.json"))["version"] == AppliedResources.VERSION
     assert sorted(spark.sh(f"ls /{STATE}/rollouts").split()) == sorted(older.rollouts)
     assert not spark.ok(f"test -e /{STATE}/swaps")
     assert spark.sh(SYSCTL) == "1234" != before

@@ -138,7 +138,9 @@ def test_the_command_that_looks_at_the_spark_itself_too_is_as_small(files: Fleet
     fleet_of(files, 1)
     declared = ("group", "docker @login", ""), ("directory", "~/vllm", "@login 1000")
     asked = probe_request(files.load().hosts[0])
-    many = replace(asked, items=(*declared, *(("sysctl", f"net.core.setting_{n}", "") for n in range(20))))
+    many = replace(
+        asked, resources=(*declared, *(("sysctl", f"net.core.setting_{n}", "") for n in range(20)))
+    )
     assert len(probe_command(many)) < BYTES_SENT
 
 

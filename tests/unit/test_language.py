@@ -24,13 +24,7 @@ LINUX_SWAP = re.compile(
 )
 """Names of Linux swap, which keeps its word."""
 
-UNFINISHED = frozenset(
-    {
-        "onhost/collectors",
-        "onhost/fabric",
-        "probe",
-    }
-)
+UNFINISHED: frozenset[str] = frozenset()
 """Packages that still have such words. A package that has none any more must leave this list."""
 
 
@@ -188,13 +182,7 @@ COMMANDS_OF_OLDER_VERSIONS = frozenset({" guard "})
 """Literals that are no prose: part of a command line that older versions wrote."""
 UNFINISHED_TEXTS: frozenset[str] = frozenset()
 """Packages whose literals still have such words. A package that has none any more must leave this list."""
-UNFINISHED_PROSE = frozenset(
-    {
-        "onhost/collectors",
-        "onhost/fabric",
-        "probe",
-    }
-)
+UNFINISHED_PROSE: frozenset[str] = frozenset()
 """Packages whose docstrings or comments still have such phrases. This list only shrinks, too."""
 
 

@@ -30,7 +30,7 @@ _KEPT = (
     "usr/local/lib/sparkfleet usr/local/bin/spark-valve var/lib/sparkfleet home/nvidia "
     "$(cd / && ls -d etc/systemd/system/sparkfleet-*)"
 )
-_SHOW = f"systemctl show {units.ASKED}"
+_SHOW = f"systemctl show {units.SHOWN_PROPERTIES}"
 
 _DOCKER = '''\
 """Docker's socket with recorded answers, and the engine's port: the engine's process is this one."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sparkfleet.cli import arguments, output
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.fabric import BenchResult, LinkRate
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
 
@@ -55,10 +57,12 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
         lambda who: click.echo(f"bench: measuring {who}", err=True),
     )
     if as_json:
-        click.echo(json.dumps({"schema": 1, "measured": results}, indent=1))
+        measured = [{"from": sender, **asdict(result)} for sender, result in results]
+        click.echo(json.dumps({"schema": 1, "measured": measured}, indent=1))
     else:
-        output.table(("From", "To", "By", "Link", "Gb/s"), [row for one in results for row in _rows(one)])
-    sys.exit(any(link["problem"] for one in results for link in (*one["alone"], *one["at_once"])))
+        rows = [row for sender, result in results for row in _rows(sender, result)]
+        output.table(("From", "To", "By", "Link", "Gb/s"), rows)
+    sys.exit(any(link.problem for _, result in results for link in (*result.alone, *result.at_once)))
 
 
 def _members(inventory: Path, cluster: str) -> list[Host]:
@@ -88,16 +92,16 @@ def _members(inventory: Path, cluster: str) -> list[Host]:
     return sorted(found, key=lambda host: host.member.rank if host.member else 0)
 
 
-def _rows(one: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return a row for each link by itself, and one for all at once when there are several."""
-    begin = (one["from"], one["to"], one["tool"])
-    rows: list[tuple[str, ...]] = [(*begin, link["link"], _figure(link)) for link in one["alone"]]
+def _rows(sender: str, result: BenchResult) -> list[tuple[str, ...]]:
+    """Return a row for each link on its own, and one for all at once if there are several."""
+    begin = (sender, result.to, result.tool)
+    rows: list[tuple[str, ...]] = [(*begin, link.link, _figure(link)) for link in result.alone]
     if len(rows) == 1:
         return rows
-    bad = [link for link in one["at_once"] if link["gbits"] is None]
-    both = bad[0] if bad else {"gbits": sum(link["gbits"] for link in one["at_once"])}
-    return [*rows, (*begin, "all at once", _figure(both))]
+    failed = next((link for link in result.at_once if link.gbits is None), None)
+    total = sum(link.gbits or 0 for link in result.at_once)
+    return [*rows, (*begin, "all at once", _figure(failed or LinkRate("", total)))]
 
 
-def _figure(link: dict[str, Any]) -> str:
-    return f"{link['gbits']:.1f}" if link["gbits"] is not None else f"failed: {link['problem']}"
+def _figure(link: LinkRate) -> str:
+    return f"{link.gbits:.1f}" if link.gbits is not None else f"failed: {link.problem}"

@@ -53,7 +53,7 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
     _show_status(found, as_json=as_json)
     sys.exit(
         any(
-            spark.unknown or any(s.state != "running" or s.degraded for s in spark.services)
+            spark.unknown or spark.warnings or any(s.state != "running" or s.degraded for s in spark.services)
             for spark in found
         )
     )
@@ -97,7 +97,7 @@ def _show_status(found: list[SparkStatus], *, as_json: bool) -> None:
         return
     rows = [row for spark in found for row in _rows(spark)]
     output.table(("Spark", "Service", "State", "Since", "Generation", "Unit", "Gate", "Memory free"), rows)
-    _show(spark.unknown for spark in found)
+    _show(one for spark in found for one in (spark.unknown, *spark.warnings))
 
 
 def _show(diagnostics: Iterable[Diagnostic | None]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -89,11 +90,19 @@ def dumps(document: Document) -> str:
 
 def decode(kind: type[D], data: object, source: str = "") -> D:
     """Return the document of a JSON value. Raise ContractError."""
+    return read(kind, data, source or kind.NAME)
+
+
+def read(kind: type[T], data: object, source: str) -> T:
+    """Return a part of a document: a JSON value as any type that a document's field can have, a mapping too.
+
+    Raise ContractError.
+    """
     try:
-        document: D = _reader(typing.cast("Any", kind))(data)
+        value: T = _reader(typing.cast("Any", kind))(data)
     except _WrongError as error:
-        raise ContractError(error.diagnostic(source or kind.NAME)) from None
-    return document
+        raise ContractError(error.diagnostic(source)) from None
+    return value
 
 
 def loads(kind: type[D], text: str, source: str = "") -> D:
@@ -175,10 +184,10 @@ def _scalar(kind: type) -> Reader:
     expected = _NAMES[kind]
 
     def read(value: Any) -> Any:
-        if type(value) is kind:
+        if kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
+            return float(value)  # neither NaN nor infinite, which Python's JSON allows
+        if kind is not float and type(value) is kind:
             return value
-        if kind is float and type(value) is int:
-            return float(value)
         raise _wrong(value, expected)
 
     return read

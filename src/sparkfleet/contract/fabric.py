@@ -1,12 +1,11 @@
-"""What a Spark is asked to make of its links, as JSON; and the file that says so to netplan."""
+"""Messages and files about the links between Sparks: their configuration, and measurements."""
 
 from __future__ import annotations
 
 import re
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import Document
@@ -14,9 +13,9 @@ from sparkfleet.contract.diagnostic import Diagnostic
 
 NETPLAN_FILE = "60-sparkfleet-fabric.yaml"
 MARK = "# Written by sparkfleet"
-"""First words of our file: what has them is ours."""
+"""Begin of the file that sparkfleet writes."""
 MODE = 0o600
-"""netplan warns of files that others can read."""
+"""netplan warns about files that other users can read."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,14 @@ class FabricRequest(Document):
     """Netdev and its RDMA device; links without one are left out."""
     mtu: int = 0
     drop: tuple[tuple[str, str], ...] = ()
-    """Netdev and address of what goes: as the plan listed it."""
+    """Netdev and address of those that are removed, as in the plan."""
     management: tuple[str, ...] = ()
-    """Netdevs that must stay as they are, beside those of default routes."""
+    """Netdevs that must not change, besides those of default routes."""
     renderer: str = ""
-    """``networkd`` or ``NetworkManager``; "": the one of the last time."""
+    """``networkd`` or ``NetworkManager``; "": as before."""
     peers: tuple[Peer, ...] = ()
     wait_s: float = 45.0
-    """Seconds until everything must answer; then all is put back."""
+    """Seconds until every peer must answer; after that everything is reverted."""
 
     @classmethod
     def from_json(cls, data: object, source: str = "") -> typing.Self:
@@ -73,6 +72,41 @@ _EXPLICIT = ("text", "addresses", "rdma", "drop", "management", "peers")
 
 
 @dataclass(frozen=True)
+class LinkState:
+    """A netdev as ``ip`` shows it."""
+
+    addresses: tuple[str, ...] = ()
+    """IPv4 with prefix length."""
+    routes: tuple[tuple[str, ...], ...] = ()
+    """Arguments of ``ip route``, each."""
+    mtu: int = 0
+    up: bool = False
+    dark: bool = False
+    """It is up and has no carrier."""
+
+
+@dataclass(frozen=True)
+class UnmanagedLinks(Document):
+    """State before sparkfleet configured the links: ``fabric/untouched.json``, for their removal."""
+
+    NAME = "state of the links before their first change"
+
+    mtu: Mapping[str, int] = field(default_factory=dict)
+    """By netdev."""
+    management: tuple[str, ...] = ()
+    renderer: str = "networkd"
+
+
+@dataclass(frozen=True)
+class LinksGivenUp(Document):
+    """The operator ends a change of links: ``given-up.json`` of its job."""
+
+    NAME = "end of a change of links"
+
+    cause: str
+
+
+@dataclass(frozen=True)
 class LinksBefore(Document):
     """State of the links before a change: ``before.json`` of its job, for the return."""
 
@@ -80,14 +114,23 @@ class LinksBefore(Document):
 
     text: str
     """Of the netplan file; "" = none."""
-    links: Mapping[str, Any]
-    """Netdev -> addresses, routes, MTU, state: the links of the file before and after the change."""
-    management: Mapping[str, Any]
-    """The same of the links that must stay as they are."""
+    links: Mapping[str, LinkState]
+    """By netdev: the links of the file before and after the change."""
+    management: Mapping[str, LinkState]
+    """The same of the links that must not change."""
     networkd: bool
     """systemd-networkd ran."""
     touched: tuple[str, ...]
     renderer: str
+
+
+@dataclass(frozen=True)
+class FabricStarted(Document):
+    """Response to a fabric request: the job that runs now."""
+
+    NAME = "response to a fabric request"
+
+    job: str
 
 
 @dataclass(frozen=True)
@@ -137,6 +180,43 @@ class BenchRequest(Document):
         """Raise ValueError for a tool that is unknown, or a cluster that cannot be part of a unit's name."""
         if self.tool not in TOOLS or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.cluster):
             raise ValueError(f"unknown tool {self.tool!r} or bad cluster {self.cluster!r}")
+
+
+@dataclass(frozen=True)
+class LinkRate:
+    """Measured throughput of one link."""
+
+    link: str
+    gbits: float | None = None
+    """Gb/s; None: it could not be measured."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class BenchResult(Document):
+    """What a Spark measured to another one; also its evidence file."""
+
+    NAME = "bench result"
+
+    cluster: str
+    to: str
+    """Name of the receiving Spark."""
+    tool: str
+    at: int
+    """Unix time."""
+    alone: tuple[LinkRate, ...]
+    """Each link on its own."""
+    at_once: tuple[LinkRate, ...]
+    """Each link while all are measured."""
+
+
+@dataclass(frozen=True)
+class StreamResult(Document):
+    """What arrived of a plain TCP stream."""
+
+    NAME = "result of a stream"
+
+    gbits: float
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,61 @@
-"""The request to apply and revert resources on a host, and its result."""
+"""Resources of a host: the record of those that runs applied, the request to apply and revert, its result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sparkfleet.contract.codec import Document, secret
+from sparkfleet.contract.codec import Document, Json, Migration, secret
+
+
+@dataclass
+class Applied:
+    """A resource that runs applied on a host."""
+
+    kind: str
+    key: str
+    arg: str
+    before: dict[str, Any]
+    """Fields and snapshot of the time before the first run that changed it."""
+    applied: dict[str, str]
+    """Fields that runs applied."""
+
+
+RENAMED_KINDS: Mapping[str, str] = {"swap": "linux_swap", "token": "hub_token"}
+"""Kinds of resources by their names in version 1 of the record."""
+
+
+def _renamed(data: Json) -> Json:
+    resources = {}
+    for entry in data["items"].values():
+        kind = RENAMED_KINDS.get(entry["kind"], entry["kind"])
+        resources[f"{kind} {entry['key']}"] = {**entry, "kind": kind, "applied": entry["put"]}
+    return {"salt": data.get("salt", ""), "resources": resources}
+
+
+@dataclass(frozen=True)
+class AppliedResources(Document):
+    """Resources that runs applied on a host, by kind and key: ``prepared.json``."""
+
+    NAME: ClassVar[str] = "record of resources"
+    VERSION: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _renamed}
+
+    resources: dict[str, Applied]
+    salt: str = ""
+    """Of the hashes by which secrets are compared."""
+
+
+@dataclass(frozen=True)
+class RecordedIds(Document):
+    """What every probe returns of the record of resources."""
+
+    NAME: ClassVar[str] = "record of resources"
+    VERSION: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: lambda data: data}
+
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.fabric import BenchRequest, BenchTools
+from sparkfleet.contract.fabric import BenchRequest, BenchResult, BenchTools
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe
@@ -27,8 +28,8 @@ SLOW_S = 60
 
 def fabric_bench(
     inventory: Path, members: Sequence[Host], seconds: int, report: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Return what each pair of members measured, with ``from``. ``report`` gets each pair as it starts.
+) -> list[tuple[str, BenchResult]]:
+    """Return each sender with its measurements. ``report`` gets each pair as it starts.
 
     Raises SparkfleetError when a member cannot be reached, or its links are not as declared.
     """
@@ -38,9 +39,10 @@ def fabric_bench(
     for sender, receiver in bench.pairs(ends):
         report(f"{sender.name} to {receiver.name}")
         sends, listens = bench.requests(sender, receiver, seconds)
-        _ask(inventory, receiver.name, "bench-begin", listens)
-        results.append({"from": sender.name, **_ask(inventory, sender.name, "bench-measure", sends)})
-        _ask(inventory, receiver.name, "bench-end", listens)
+        _on(inventory, [receiver.name], partial(_run, command="bench-begin", request=listens))
+        measured = _on(inventory, [sender.name], partial(_measure, request=sends))
+        results.append((sender.name, measured[sender.name]))
+        _on(inventory, [receiver.name], partial(_run, command="bench-end", request=listens))
     return results
 
 
@@ -61,19 +63,20 @@ def _ready(host: PyinfraHost) -> bench.End:
     return bench.End(spec.name, spec.member, seen.fabric, tools)
 
 
-def _ask(inventory: Path, name: str, word: str, request: BenchRequest) -> dict[str, Any]:
+def _run(host: PyinfraHost, command: str, request: BenchRequest) -> str:
+    """Return the output of a command of the benchmark."""
     wait_s = (len(request.lanes) + 1) * request.seconds + SLOW_S
+    answer = remote.program(host, command, data=request, timeout=wait_s)
+    if not answer.ok:
+        output = (answer.err or answer.out).strip()
+        raise SparkfleetError(
+            Diagnostic(host.name, f"{command}: {output}", hint="run again", code="operation-failed")
+        )
+    return answer.out
 
-    def one(host: PyinfraHost) -> dict[str, Any]:
-        answer = remote.program(host, word, data=request, timeout=wait_s)
-        if not answer.ok:
-            output = (answer.err or answer.out).strip()
-            raise SparkfleetError(
-                Diagnostic(name, f"{word}: {output}", hint="run again", code="operation-failed")
-            )
-        return remote.last_document(answer.out)
 
-    return _on(inventory, [name], one)[name]
+def _measure(host: PyinfraHost, request: BenchRequest) -> BenchResult:
+    return remote.document(BenchResult, host, _run(host, "bench-measure", request))
 
 
 def _on(inventory: Path, names: Sequence[str], one: Callable[[PyinfraHost], T]) -> dict[str, T]:

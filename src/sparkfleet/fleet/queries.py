@@ -33,7 +33,7 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
 
     def one(host: PyinfraHost) -> SparkStatus:
         return spark_status(
-            host.name, observe(host, replace(probe_request(spark_plan.declared(host)), items=None))
+            host.name, observe(host, replace(probe_request(spark_plan.declared(host)), resources=None))
         )
 
     found = _of_each(inventory, limit, one, lambda name, diagnostic: SparkStatus(name, unknown=diagnostic))

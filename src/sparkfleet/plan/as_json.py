@@ -31,6 +31,7 @@ def _host(host: HostPlan) -> dict[str, Any]:
         "state": str(host.state),
         "unknown": _diagnostic(host.unknown),
         "rollout_in_progress": host.rollout_in_progress,
+        "warnings": [_diagnostic(one) for one in host.warnings],
         "change_sets": [_change_set(one) for one in host.change_sets],
     }
 

@@ -21,6 +21,7 @@ from sparkfleet.plan import (
     resource_changes,
     service_changes,
     staging,
+    state_files,
 )
 from sparkfleet.plan.cluster import render
 from sparkfleet.plan.fabric import changes as fabric_changes
@@ -35,7 +36,7 @@ from sparkfleet.plan.operations import (
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observed import ContainerSeen, Items, Observed, WithoutDocker
+from sparkfleet.probe.observed import ContainerSeen, Observed, ObservedResources, WithoutDocker
 
 
 def probe_request(host: Host) -> ProbeRequest:
@@ -49,7 +50,7 @@ def probe_request(host: Host) -> ProbeRequest:
         ports=tuple(service.port for service in host.services),
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,
-        items=resource_changes.to_observe(host),
+        resources=resource_changes.to_observe(host),
         fabric=fabric_changes.desired_addresses(host),
         install=docker_install.may_install(host),
     )
@@ -76,7 +77,13 @@ def host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
     except SparkfleetError as error:
         return HostPlan(host.name, unknown=combine(*error.diagnostics))
     artifacts = (one for service in host.services for one in staging.artifacts(service, observed))
-    return HostPlan(host.name, tuple(sets), artifacts=tuple(dict.fromkeys(artifacts)), recreate=recreate)
+    return HostPlan(
+        host.name,
+        tuple(sets),
+        artifacts=tuple(dict.fromkeys(artifacts)),
+        recreate=recreate,
+        warnings=state_files.warnings(observed, sets),
+    )
 
 
 def _without_docker(host: Host, seen: WithoutDocker) -> HostPlan:
@@ -98,7 +105,7 @@ def _docker(host: Host, observed: Observed, change_set: ChangeSet) -> list[Chang
 def _without_resources(host: Host, observed: Observed) -> list[ChangeSet]:
     """Return the changes of the host without declared resources, which may need Docker."""
     bare = replace(host, prepare=replace(host.prepare, resources=()))
-    return _host(bare, replace(observed, items=Items(), recorded=()))
+    return _host(bare, replace(observed, resources=ObservedResources(), recorded=()))
 
 
 def _rollout_in_progress(host: Host, observed: Observed) -> Diagnostic:
@@ -133,7 +140,8 @@ def _services(host: Host, observed: Observed) -> list[ChangeSet]:
             orphans = []
         changed.append(one)
     removed = [_removal(host, name, observed) for name in orphans]
-    return port_order.order(host, [*removed, *changed], observed)
+    ordered = port_order.order(host, [*removed, *changed], observed)
+    return [state_files.blocked(one, observed) for one in ordered]
 
 
 def _services_present(observed: Observed) -> set[str]:
@@ -194,6 +202,10 @@ def _service(
         host, service = replace(host, services=own_services), own_service
     own = observed.owned().get(service.name)
     fetched, notes = staging.operations(service, observed), staging.notes(service, observed)
+    unreadable = observed.unreadable_record(service.name)
+    if unreadable:
+        cluster = member.cluster if member else ""
+        return state_files.unknown_service(service.name, tuple(fetched), unreadable, cluster)
     record = observed.generations.get(service.name)
     obstacles = [blockers.port_owner(host, service, observed), blockers.read_only(host, observed)]
     operations: tuple[Operation, ...]

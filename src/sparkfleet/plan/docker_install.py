@@ -77,9 +77,9 @@ def _unavailable(host: Host, packages: Packages) -> Diagnostic | None:
     if packages.remove:
         return Diagnostic(
             where,
-            f"apt would remove {', '.join(packages.remove)} for {', '.join(packages.wanted)}",
+            f"apt would remove {', '.join(packages.remove)} for {', '.join(packages.requested)}",
             "an installation that removes no package",
-            f"on {host.name}: sudo apt-get install {' '.join(packages.wanted)}, if you agree with that",
+            f"on {host.name}: sudo apt-get install {' '.join(packages.requested)}, if you agree with that",
             code="apt-conflict",
         )
     return None

@@ -10,11 +10,13 @@ from functools import cache
 from sparkfleet import zipapp
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import combine
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.machine import system
 from sparkfleet.onhost.state import units
 from sparkfleet.plan import desired, resource_changes
-from sparkfleet.plan.model import ChangeSet, Operation
+from sparkfleet.plan.model import ChangeSet, Note, Operation, Step
 from sparkfleet.plan.operations import ABSENT, EnableUnit, EnsureDirectory, RemoveDropIn, WriteFile
+from sparkfleet.probe.answer import RESOURCES
 from sparkfleet.probe.observed import Observed
 
 PROGRAM_PATH = system.PROGRAM
@@ -48,18 +50,19 @@ def watched_paths(host: Host) -> tuple[str, ...]:
 
 def host_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     """Return the changes of the host itself; None without any, or if nothing is declared."""
-    if not (host.services or host.member or host.prepare.resources or observed.recorded):
+    known = observed.recorded or RESOURCES in observed.unreadable
+    if not (host.services or host.member or host.prepare.resources or known):
         return None
-    resources, notes = resource_changes.operations(host, observed)
-    operations = (
-        *_files(observed),
-        *_recovery_unit(observed),
-        *_directories(host, observed),
-        *resources,
-    )
+    own = (*_files(observed), *_recovery_unit(observed), *_directories(host, observed))
+    try:
+        resources, notes = resource_changes.operations(host, observed)
+        blocked = combine(*resource_changes.diagnostics(host, observed))
+    except SparkfleetError as error:
+        note = Note(Step.HOST, "unknown", text="changes of resources, since their state cannot be read")
+        return ChangeSet("host", own, notes=(note,), blocked=combine(*error.diagnostics))
+    operations = (*own, *resources)
     if not operations:
         return None
-    blocked = combine(*resource_changes.diagnostics(host, observed))
     return ChangeSet("host", operations, notes=tuple(notes), blocked=blocked)
 
 

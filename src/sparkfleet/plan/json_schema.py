@@ -42,6 +42,11 @@ def schema() -> dict[str, Any]:
                     "state": {"enum": [str(state) for state in HostState]},
                     "unknown": _or_null("Diagnostic"),
                     "rollout_in_progress": {**TEXT, "description": "id of the rollout, or empty"},
+                    "warnings": {
+                        "type": "array",
+                        "items": {"$ref": "#/$defs/Diagnostic"},
+                        "description": "what is unknown about the host and blocks nothing",
+                    },
                     "change_sets": {"type": "array", "items": {"$ref": "#/$defs/change_set"}},
                 }
             ),

@@ -59,6 +59,8 @@ class ChangeKind(StrEnum):
     UPDATE = "update in place"
     REMOVE = "remove"
     VERIFY = "verify"
+    UNKNOWN = "unknown"
+    """Something that it depends on cannot be read."""
 
 
 _RESTARTS = frozenset({ChangeKind.CREATE, ChangeKind.RECREATE, ChangeKind.REMOVE})
@@ -168,7 +170,7 @@ class ChangeSet:
     def kind(self) -> ChangeKind:
         """Return what happens to the subject: what its last operation by step does."""
         last = max(self.operations, key=lambda one: _ORDER[one.step], default=None)
-        return last.kind if last else ChangeKind.PREPARE
+        return last.kind if last else ChangeKind.UNKNOWN if self.blocked else ChangeKind.PREPARE
 
     @property
     def downtime(self) -> int | None:
@@ -229,6 +231,8 @@ class HostPlan:
     """Id of a rollout that has not ended: a run follows it to its end before it plans."""
     artifacts: tuple[Artifact, ...] = ()
     """Images and models that its services need, present or not."""
+    warnings: tuple[Diagnostic, ...] = ()
+    """What is unknown about the host and blocks nothing."""
     recreate: ChangeSet | None = None
     """What is done to this host's rank when another member of its cluster changes: all ranks restart."""
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from fnmatch import fnmatch
 
 from sparkfleet.config.resolved import Host
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.plan import needs
 from sparkfleet.plan.needs import Needs
@@ -125,6 +125,8 @@ def fleet_prune(seen: Sequence[Seen], options: PruneOptions) -> FleetPrune:
 def _diagnostic(host: Host, observed: Observed | Diagnostic) -> Diagnostic | None:
     if isinstance(observed, Diagnostic):
         return observed
+    if observed.unknown_needs:
+        return combine(*observed.unknown_needs)
     if observed.rollout:
         found = f"a rollout is in progress ({observed.rollout})"
         return Diagnostic(

@@ -15,10 +15,12 @@ from sparkfleet.probe.observed import Observed
 
 def reclaimable(host: Host, observed: Observed) -> dict[str, int]:
     """Return bytes by file system (``models``, ``docker``) that sparkfleet fetched and nothing here needs."""
+    if observed.unknown_needs:
+        return {"models": 0, "docker": 0}
     needed = " ".join(_needed(host, observed))
     digests = digests_of([needed])
-    revisions = observed.brought.get("revisions", {})
-    images = observed.brought.get("images", {})
+    revisions = observed.fetched.get("revisions", {})
+    images = observed.fetched.get("images", {})
     return {
         "models": sum(count for path, count in revisions.items() if path.rpartition("/")[2] not in needed),
         "docker": sum(count for name, count in images.items() if not digests_of([name]) & digests),

@@ -77,7 +77,10 @@ def host_lines(plan: HostPlan) -> Iterator[str]:
             yield f"  ! and         {diagnostic.message}"
             yield from _diagnostic_lines(diagnostic)
     elif not plan.change_sets:
-        yield f"{name} no changes"
+        yield f"{name} no changes{', except for what is unknown:' if plan.warnings else ''}"
+    for warning in plan.warnings:
+        yield f"  ! unknown     {warning.message}"
+        yield from _diagnostic_lines(warning)
     for change_set in plan.change_sets:
         yield from change_set_lines(name, change_set)
 

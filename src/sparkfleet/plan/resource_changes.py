@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import RENAMED_KINDS
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan import desired
 from sparkfleet.plan.model import Action, FieldChange, Note, Operation, Step
 from sparkfleet.plan.operations import ApplyResource, RevertResource
+from sparkfleet.probe.answer import RESOURCES
 from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observed import Observed, User
+from sparkfleet.probe.observed import Observed, User, state_path
 from sparkfleet.resources import registry
-from sparkfleet.resources.base import Applied, Difference, PlanContext, Resource
+from sparkfleet.resources.base import Difference, PlanContext, Resource
 
 _ACTIONS = {"+": Action.ADD, "~": Action.CHANGE, "-": Action.REMOVE}
 
@@ -28,9 +31,14 @@ def to_observe(host: Host) -> tuple[tuple[str, str, str], ...] | None:
 
 def undeclared_kinds(sent: ProbeRequest, seen: Observed) -> tuple[str, ...]:
     """Return the kinds of resources on record that a probe did not observe."""
-    recorded = (name.partition(" ")[0] for name in seen.recorded)
-    kinds = {resources.RENAMED_KINDS.get(kind, kind) for kind in recorded}
-    return tuple(sorted(kinds - set(sent.kinds)))
+    recorded = {_kind_of(name) for name in seen.recorded}
+    return tuple(sorted((recorded & set(registry.names())) - set(sent.kinds)))
+
+
+def _kind_of(name: str) -> str:
+    """Return the kind of a recorded resource by its id, which may be one of version 1."""
+    kind = name.partition(" ")[0]
+    return RENAMED_KINDS.get(kind, kind)
 
 
 def declared(host: Host, user: User) -> tuple[Resource, ...]:
@@ -59,19 +67,35 @@ def operations(host: Host, observed: Observed) -> tuple[list[Operation], list[No
     names = (desired.cache_directory(host, service).rsplit("/", 1)[-1] for service in host.services)
     context, resources = PlanContext(frozenset(names)), declared(host, observed.user)
     found: list[Operation] = []
+    notes: list[Note] = []
     for resource in resources:
-        kind = registry.kind(resource.kind)
-        differences = kind.differences(resource, observed.items.live[resource.id], context)
-        if differences:
-            planned, changes = kind.planned(resource, differences), _changes(resource.kind, differences)
-            found.append(ApplyResource(resource.kind, resource.key, planned, changes=changes))
+        with _expected_format(host, resource.id):
+            kind, live = registry.kind(resource.kind), observed.resources.live[resource.id]
+            differences = kind.differences(resource, live, context)
+            if differences:
+                planned, changes = kind.planned(resource, differences), _changes(resource.kind, differences)
+                found.append(ApplyResource(resource.kind, resource.key, planned, changes=changes))
+            offered = kind.notes(resource, live)
+            notes += [Note(Step.HOST, kind.name, one.key, one.new, one.note) for one in offered]
     ids = {resource.id for resource in resources}
-    for name, recorded in observed.items.record.items():
+    for name, entry in observed.resources.record.items():
         if name not in ids:
-            entry = Applied(**recorded)
-            differences = registry.kind(entry.kind).reverted_differences(entry, observed.items.live[name])
-            found.append(RevertResource(entry.kind, entry.key, changes=_changes(entry.kind, differences)))
-    return found, _notes(resources, observed) if found else []
+            with _expected_format(host, name):
+                live = observed.resources.live[name]
+                differences = registry.kind(entry.kind).reverted_differences(entry, live)
+                found.append(RevertResource(entry.kind, entry.key, changes=_changes(entry.kind, differences)))
+    return found, notes if found else []
+
+
+@contextmanager
+def _expected_format(host: Host, name: str) -> Iterator[None]:
+    """Raise SparkfleetError if a kind cannot read what was observed or recorded of a resource."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        found = f"{name}: its state or its record has an unexpected format: {type(error).__name__}: {error}"
+        hint = f"correct or move away {state_path(RESOURCES)} on the Spark; then run again"
+        raise SparkfleetError(Diagnostic(host.name, found, "", hint, code="host-state-unreadable")) from None
 
 
 def _changes(kind: str, differences: Sequence[Difference]) -> tuple[FieldChange, ...]:
@@ -80,18 +104,17 @@ def _changes(kind: str, differences: Sequence[Difference]) -> tuple[FieldChange,
     )
 
 
-def _notes(resources: Sequence[Resource], observed: Observed) -> list[Note]:
-    """Return notes on available changes that are not declared."""
-    return [
-        Note(Step.HOST, resource.kind, note.key, note.new, note.note)
-        for resource in resources
-        for note in registry.kind(resource.kind).notes(resource, observed.items.live[resource.id])
-    ]
-
-
 def _require_observed(host: Host, observed: Observed) -> None:
-    errors = {name: str(seen["error"]) for name, seen in observed.items.live.items() if "error" in seen}
-    errors |= {"the record of resources": observed.items.error} if observed.items.error else {}
+    unreadable = observed.unreadable.get(RESOURCES)
+    if unreadable:
+        raise SparkfleetError(unreadable)
+    errors = {name: str(seen["error"]) for name, seen in observed.resources.live.items() if "error" in seen}
+    errors |= {
+        name: "unknown kind of resource, recorded by a newer sparkfleet"
+        for name in observed.recorded
+        if _kind_of(name) not in registry.names()
+    }
+    errors |= {"the record of resources": observed.resources.error} if observed.resources.error else {}
     if errors:
         hint = "correct it, then run again"
         found = (
@@ -107,8 +130,9 @@ def diagnostics(host: Host, observed: Observed) -> list[Diagnostic]:
     """Return why declared resources cannot be applied on this Spark, each with what to do."""
     found = []
     for resource in declared(host, observed.user):
-        live, recorded = observed.items.live[resource.id], resource.id in observed.items.record
-        blocker = registry.kind(resource.kind).blocker(resource, live, recorded=recorded)
+        live, recorded = observed.resources.live[resource.id], resource.id in observed.resources.record
+        with _expected_format(host, resource.id):
+            blocker = registry.kind(resource.kind).blocker(resource, live, recorded=recorded)
         if blocker:
             found.append(replace(blocker, location=f"{host.name}: {blocker.location}"))
     return found

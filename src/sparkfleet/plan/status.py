@@ -50,6 +50,8 @@ class SparkStatus:
     rollout: str = ""
     """Id of a rollout in progress, or ""."""
     unknown: Diagnostic | None = None
+    warnings: tuple[Diagnostic, ...] = ()
+    """State files that cannot be read; a service's record among them."""
 
 
 def spark_status(host: str, seen: Observed | Diagnostic) -> SparkStatus:
@@ -66,6 +68,7 @@ def spark_status(host: str, seen: Observed | Diagnostic) -> SparkStatus:
         seen.memory_available_mib / MIB_IN_GIB,
         seen.memory_total_mib / MIB_IN_GIB,
         seen.rollout,
+        warnings=tuple(seen.unreadable.values()),
     )
 
 

@@ -6,12 +6,15 @@ unexpected files are known without reading; all others are read once.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sparkfleet.config.resolved import Host, WeightFile, Weights
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.model import ChangeSet, HostPlan, Note, Step
 from sparkfleet.plan.operations import SHORT_COMMIT, VerifyWeights, WriteFile
 from sparkfleet.plan.staging import snapshot_key, weights_key, wrong_files
+from sparkfleet.probe.answer import VERIFIED
 from sparkfleet.probe.observed import Observed
 
 AGAIN = "verify_again"
@@ -26,7 +29,9 @@ def verify_plan(host: Host, observed: Observed, whole: HostPlan, *, again: bool 
     """
     if whole.unknown:
         return whole
-    found = [_change_set(host, weights, observed, again=again) for weights in repositories(host)]
+    each = (_change_set(host, weights, observed, again=again) for weights in repositories(host))
+    unreadable = observed.unreadable.get(VERIFIED)
+    found = [one and replace(one, blocked=combine(one.blocked, unreadable)) for one in each]
     sets = [one for one in found if one is not None]
     first = _programs(whole) if any(not one.blocked for one in sets) else []
     return HostPlan(host.name, (*first, *sets))

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
 class Packages:
-    """What apt would do to install some packages, by the lists that the Spark has."""
+    """What apt would do to install some packages, by its present lists."""
 
-    wanted: tuple[str, ...]
+    requested: tuple[str, ...]
     missing: tuple[str, ...] = ()
-    """Wanted, and in none of its sources."""
+    """Requested packages that are in none of its sources."""
     install: tuple[tuple[str, str, str], ...] = ()
-    """Name, version that is there ("" = none), version that comes: the wanted ones and what they need."""
+    """Name, installed version ("" = none), new version: requested packages and their dependencies."""
     remove: tuple[str, ...] = ()
     error: str = ""
-
-
-def read_packages(seen: Mapping[str, Any]) -> Packages:
-    """Return the decoded answer of the look."""
-    return Packages(
-        wanted=tuple(seen.get("wanted", ())),
-        missing=tuple(seen.get("missing", ())),
-        install=tuple((name, old, new) for name, old, new in seen.get("install", ())),
-        remove=tuple(seen.get("remove", ())),
-        error=seen.get("error", ""),
-    )

@@ -1,21 +1,22 @@
-"""What a preflight saw of one Spark, typed. Each part by itself: one that could not be read is ``Unread``."""
+"""What a preflight read of one Spark, typed. A part that could not be read is ``Unread``, on its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sparkfleet.contract.codec import SHAPE
+from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.probe.observed import Disk, Observed, decoded, understood
+from sparkfleet.probe.answer import decoded, understood
+from sparkfleet.probe.observed import Disk, Observed
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Unread:
-    """Why a part is not known; ``state`` is Docker's or sudo's word where there is one."""
+    """Why a part is unknown; ``state``: of Docker, sudo or systemd."""
 
     error: str
     state: str = ""
@@ -36,7 +37,7 @@ class System:
 
 @dataclass(frozen=True)
 class Gpu:
-    """The GPU as its driver tells it."""
+    """The GPU as its driver reports it."""
 
     count: int
     name: str
@@ -44,7 +45,7 @@ class Gpu:
     compute: str
     """Compute capability: 12.1 on a GB10."""
     cuda: str
-    """Newest CUDA that the driver runs, as nvidia-smi prints it; "" when it does not."""
+    """Newest CUDA that the driver runs, as nvidia-smi prints it; "": not printed."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Resident:
-    """A container on the Spark, whoever made it."""
+    """A container on the Spark, managed or not."""
 
     name: str
     image: str
@@ -70,7 +71,7 @@ class Resident:
 
 @dataclass(frozen=True)
 class Reached:
-    """How far a request to an address came: dns, connect, tls, time or http."""
+    """How far a request to a URL got: dns, connect, tls, time or http."""
 
     ok: bool
     step: str
@@ -80,7 +81,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Footprints:
-    """Path -> what in the file matters here; programs that kill for memory -> systemd's word."""
+    """Path -> matching words in the file; out-of-memory killer -> its state by systemd."""
 
     netplan: Mapping[str, tuple[str, ...]]
     sudoers: Mapping[str, tuple[str, ...]]
@@ -102,20 +103,20 @@ class Memory:
 
 @dataclass(frozen=True)
 class Clock:
-    """Unix time there in seconds, and systemd's word on whether it is synchronised (yes or "")."""
+    """The Spark's Unix time in seconds, and whether systemd reports it as synchronised (yes or "")."""
 
     now: float
     synchronised: str
     took_s: float
-    """What the preflight took there, up to the reading of the clock."""
+    """Seconds of the preflight up to the reading of the clock."""
 
 
 @dataclass(frozen=True)
 class PreflightSeen:
-    """One Spark as a preflight sees it."""
+    """One Spark as a preflight reads it."""
 
     sudo: Unread | None
-    """None: root is to be had."""
+    """None: sudo works."""
     systemd: Unread | None
     system: System | Unread
     gpu: Gpu | Unread
@@ -128,59 +129,66 @@ class PreflightSeen:
     reach: Mapping[str, Reached] | Unread
     footprints: Footprints | Unread
     observed: Observed | Diagnostic
-    """What a plan would know."""
+    """What a plan would read."""
+
+
+@dataclass(frozen=True)
+class _State:
+    state: str = "error"
+
+
+@dataclass(frozen=True)
+class _EnginePart(Engine):
+    containers: tuple[Resident, ...]
+
+
+@dataclass(frozen=True)
+class _Toolkit:
+    programs: tuple[str, ...]
+    cdi: tuple[str, ...]
 
 
 def read_preflight(host: str, text: str) -> PreflightSeen | Diagnostic:
-    """Return the typed answer of a look with its preflight."""
+    """Return the probe's answer with its preflight, typed."""
     data = decoded(host, text)
-    if isinstance(data, Diagnostic):
-        return data
-    try:
-        return _preflight_seen(host, data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        found = f"the preflight's answer has an unexpected format: {type(error).__name__}: {error}"
-        return Diagnostic(host, found, hint="run again with -vvv", code=SHAPE)
+    return data if isinstance(data, Diagnostic) else _preflight_seen(host, data)
 
 
-def _preflight_seen(host: str, data: dict[str, Any]) -> PreflightSeen:
-    more = data["preflight"]
+def _preflight_seen(host: str, data: Mapping[str, Any]) -> PreflightSeen:
+    more = _part(data, "preflight", dict[str, Any])
+    parts = data if isinstance(more, Unread) else {**data, **more}
+    engine, toolkit = _part(parts, "engine", _EnginePart), _part(parts, "toolkit", _Toolkit)
+    disks = _part(parts, "disks", dict[str, Any])
     return PreflightSeen(
-        sudo=_unless_ok(data["sudo"]),
-        systemd=_unless_ok(data["systemd"]),
-        system=_part(more["system"], lambda seen: System(**seen)),
-        gpu=_part(more["gpu"], lambda seen: Gpu(**seen)),
-        engine=_part(more["engine"], _engine),
-        residents=tuple(Resident(**row) for row in more["engine"].get("containers", ())),
-        toolkit=_part(data["toolkit"], lambda seen: (*seen["programs"], *seen["cdi"])),
-        disks={name: _part(seen, lambda seen: Disk(**seen)) for name, seen in data["disks"].items()},
-        memory=_part(data["memory"], lambda seen: Memory(**seen)),
-        clock=_part(more["clock"], lambda seen: Clock(**seen)),
-        reach=_part(more["reach"], lambda seen: {url: Reached(**one) for url, one in seen.items()}),
-        footprints=_part(more["footprints"], _footprints),
+        sudo=_unless_ok(parts, "sudo"),
+        systemd=_unless_ok(parts, "systemd"),
+        system=_part(parts, "system", System),
+        gpu=_part(parts, "gpu", Gpu),
+        engine=engine,
+        residents=() if isinstance(engine, Unread) else engine.containers,
+        toolkit=toolkit if isinstance(toolkit, Unread) else (*toolkit.programs, *toolkit.cdi),
+        disks={} if isinstance(disks, Unread) else {name: _part(disks, name, Disk) for name in disks},
+        memory=_part(parts, "memory", Memory),
+        clock=_part(parts, "clock", Clock),
+        reach=_part(parts, "reach", dict[str, Reached]),
+        footprints=_part(parts, "footprints", Footprints),
         observed=understood(host, data),
     )
 
 
-def _part(seen: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T | Unread:
-    return Unread(seen["error"], seen.get("state", "")) if "error" in seen else read(seen)
+def _unless_ok(parts: Mapping[str, Any], name: str) -> Unread | None:
+    part = _part(parts, name, _State)
+    if isinstance(part, Unread):
+        return part
+    return None if part.state == "ok" else Unread("", part.state)
 
 
-def _unless_ok(seen: Mapping[str, Any]) -> Unread | None:
-    state = seen.get("state", "error")
-    return None if state == "ok" else Unread(seen.get("error", ""), state)
-
-
-def _engine(seen: Mapping[str, Any]) -> Engine:
-    return Engine(seen["version"], seen["driver"], seen["root"], tuple(seen["runtimes"]))
-
-
-def _footprints(seen: Mapping[str, Any]) -> Footprints:
-    return Footprints(
-        netplan={path: tuple(words) for path, words in seen["netplan"].items()},
-        sudoers={path: tuple(words) for path, words in seen["sudoers"].items()},
-        sudoers_errors=tuple(seen["sudoers_errors"]),
-        units={path: tuple(words) for path, words in seen["units"].items()},
-        killers=dict(seen["killers"]),
-        directories=tuple(seen["directories"]),
-    )
+def _part(parts: Mapping[str, Any], name: str, kind: type[T]) -> T | Unread:
+    seen = parts.get(name)
+    if isinstance(seen, dict) and "error" in seen:
+        return Unread(str(seen["error"]), str(seen.get("state", "error")))
+    try:
+        return codec.read(kind, seen, name)
+    except codec.ContractError as error:
+        wrong = error.diagnostic
+        return Unread(f"it has an unexpected format: {wrong.message}, expected {wrong.expected}")

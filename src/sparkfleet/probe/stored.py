@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from sparkfleet.contract.state import StagedItem
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class StoredCache:
 
 @dataclass(frozen=True)
 class StoredContainer:
-    """A container, whoever's, in whatever state; ``uses`` and ``caches``: what its words and mounts name."""
+    """A container, managed or not, in any state; ``uses`` and ``caches``: what its settings name."""
 
     id: str
     name: str
@@ -79,7 +80,7 @@ class StoredGeneration:
     revision: str = ""
     """Commit of the model."""
     names: tuple[str, ...] = ()
-    """Words of its command line that may be further models: a drafter's repository."""
+    """Arguments that may be further models: a drafter's repository."""
     promoted_at: float = 0.0
     path: str = ""
     """Of its own file; "" for what is a part of the current record."""
@@ -101,16 +102,16 @@ class StoredService:
 
     @property
     def last_good(self) -> tuple[StoredGeneration, ...]:
-        """Return what a rollback goes back to: what the current one replaced, else the newest other one."""
+        """Return the rollback target: what the current one replaced, else the newest other one."""
         if self.current is None:
             return ()
-        others = [one for one in self.generations if one.id != self.current.id]
-        return self.replaced or tuple(others[-1:])
+        older = [one for one in self.generations if one.id != self.current.id]
+        return self.replaced or tuple(older[-1:])
 
 
 @dataclass(frozen=True)
 class StoredEvidence:
-    """What was kept of a candidate that failed."""
+    """What was kept of a failed candidate."""
 
     rollout: str
     path: str
@@ -119,16 +120,8 @@ class StoredEvidence:
 
 
 @dataclass(frozen=True)
-class Staged:
-    """One entry of the record of what sparkfleet itself brought here: bytes, and when (unix time)."""
-
-    bytes: int = 0
-    at: float = 0.0
-
-
-@dataclass(frozen=True)
 class Stored:
-    """All of it."""
+    """Everything on the disks that a prune considers, and what uses it."""
 
     images: tuple[StoredImage, ...] = ()
     repositories: tuple[StoredRepository, ...] = ()
@@ -136,52 +129,7 @@ class Stored:
     containers: tuple[StoredContainer, ...] = ()
     services: Mapping[str, StoredService] = field(default_factory=dict)
     evidence: tuple[StoredEvidence, ...] = ()
-    staged_images: Mapping[str, Staged] = field(default_factory=dict)
-    """By reference."""
-    staged_revisions: Mapping[str, Staged] = field(default_factory=dict)
-    """By the path of the snapshot."""
-
-
-def read_stored(data: Mapping[str, Any]) -> Stored:
-    """Return the typed answer of ``looks/stored.py``."""
-    staged = data["staged"]
-    return Stored(
-        images=tuple(StoredImage(seen["id"], tuple(seen["refs"]), seen["bytes"]) for seen in data["images"]),
-        repositories=tuple(_repository(seen) for seen in data["repositories"]),
-        caches=tuple(StoredCache(**seen) for seen in data["caches"]),
-        containers=tuple(StoredContainer(**_tuples(seen, "uses", "caches")) for seen in data["containers"]),
-        services={name: _service(seen) for name, seen in data["services"].items()},
-        evidence=tuple(StoredEvidence(**seen) for seen in data["evidence"]),
-        staged_images={key: _staged(entry) for key, entry in staged["images"].items()},
-        staged_revisions={key: _staged(entry) for key, entry in staged["revisions"].items()},
-    )
-
-
-def _repository(seen: Mapping[str, Any]) -> StoredRepository:
-    return StoredRepository(
-        seen["repo"],
-        seen["path"],
-        tuple(StoredRevision(**_tuples(one, "blobs")) for one in seen["revisions"]),
-        {name: StoredBlob(**blob) for name, blob in seen["blobs"].items()},
-    )
-
-
-def _service(seen: Mapping[str, Any]) -> StoredService:
-    return StoredService(
-        seen["books"],
-        _generation(seen["current"]) if seen["current"] else None,
-        tuple(_generation(one) for one in seen["replaced"]),
-        tuple(_generation(one) for one in seen["generations"]),
-    )
-
-
-def _generation(seen: Mapping[str, Any]) -> StoredGeneration:
-    return StoredGeneration(**_tuples(seen, "names", "uses", "caches"))
-
-
-def _tuples(seen: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {**seen, **{name: tuple(seen[name]) for name in names}}
-
-
-def _staged(entry: Mapping[str, Any]) -> Staged:
-    return Staged(int(entry.get("bytes") or 0), float(entry.get("at") or 0))
+    staged_images: Mapping[str, StagedItem] = field(default_factory=dict)
+    """Images that sparkfleet fetched, by reference."""
+    staged_revisions: Mapping[str, StagedItem] = field(default_factory=dict)
+    """Models that sparkfleet fetched, by the path of the snapshot."""

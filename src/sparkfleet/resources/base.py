@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import Applied
 
 MARK = "# Written by sparkfleet."
 """First line of every text file that is ours."""
@@ -257,19 +258,6 @@ class Target:
     def id(self) -> str:
         """Return its identity: kind and key."""
         return f"{self.kind} {self.key}"
-
-
-@dataclass
-class Applied:
-    """A resource that runs applied on a Spark, as its record has it."""
-
-    kind: str
-    key: str
-    arg: str
-    before: dict[str, Any]
-    """Fields and snapshot of the time before the first run that changed it."""
-    applied: dict[str, str]
-    """Fields that runs applied."""
 
 
 class ResourceKind:

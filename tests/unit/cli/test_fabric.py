@@ -5,30 +5,26 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from sparkfleet.cli import cli, fabric
+from sparkfleet.contract.fabric import BenchResult, LinkRate
 from sparkfleet.errors import SparkfleetError
 from tests.unit.config.fleet_files import FleetFiles
 
-TOLD: dict[str, Any] = {
-    "from": "spark-01",
-    "to": "spark-02",
-    "tool": "ib_write_bw",
-    "alone": [
-        {"link": "enp1s0f1np1", "gbits": 109.17, "problem": ""},
-        {"link": "enP2p1s0f1np1", "gbits": 108.9, "problem": ""},
-    ],
-    "at_once": [
-        {"link": "enp1s0f1np1", "gbits": 92.56, "problem": ""},
-        {"link": "enP2p1s0f1np1", "gbits": 92.56, "problem": ""},
-    ],
-}
+RESULT = BenchResult(
+    "pair",
+    "spark-02",
+    "ib_write_bw",
+    7,
+    alone=(LinkRate("enp1s0f1np1", 109.17), LinkRate("enP2p1s0f1np1", 108.9)),
+    at_once=(LinkRate("enp1s0f1np1", 92.56), LinkRate("enP2p1s0f1np1", 92.56)),
+)
 
 
 @pytest.fixture
@@ -40,17 +36,17 @@ def pair(fleet: Callable[[dict[str, str]], FleetFiles]) -> Path:
     return made.inventory
 
 
-def bench(monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], *words: str) -> tuple[int, str]:
+def bench(monkeypatch: pytest.MonkeyPatch, result: BenchResult, *words: str) -> tuple[int, str]:
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.patch_for_gevent", lambda: None)
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.postpone", lambda _: None)
-    asking = SimpleNamespace(fabric_bench=lambda *_: [told])
+    asking = SimpleNamespace(fabric_bench=lambda *_: [("spark-01", result)])
     monkeypatch.setitem(sys.modules, "sparkfleet.fleet.fabric_bench", asking)
     seen = CliRunner().invoke(cli, ["fabric", "bench", *words])
     return seen.exit_code, seen.stdout
 
 
 def test_each_link_is_a_row_and_all_at_once_is_their_sum(monkeypatch: pytest.MonkeyPatch, pair: Path) -> None:
-    code, out = bench(monkeypatch, TOLD, str(pair), "pair")
+    code, out = bench(monkeypatch, RESULT, str(pair), "pair")
     assert code == 0
     assert [line.split("\t") for line in out.splitlines()] == [
         ["From", "To", "By", "Link", "Gb/s"],
@@ -61,15 +57,17 @@ def test_each_link_is_a_row_and_all_at_once_is_their_sum(monkeypatch: pytest.Mon
 
 
 def test_a_link_that_failed_is_said_and_exits_with_1(monkeypatch: pytest.MonkeyPatch, pair: Path) -> None:
-    bad = {"link": "enP2p1s0f1np1", "gbits": None, "problem": "Failed status 12"}
-    code, out = bench(monkeypatch, {**TOLD, "at_once": [TOLD["at_once"][0], bad]}, str(pair), "pair")
+    failed = LinkRate("enP2p1s0f1np1", problem="Failed status 12")
+    result = replace(RESULT, at_once=(RESULT.at_once[0], failed))
+    code, out = bench(monkeypatch, result, str(pair), "pair")
     assert code == 1
     assert out.splitlines()[-1].endswith("all at once\tfailed: Failed status 12")
 
 
 def test_programs_get_all_of_it(monkeypatch: pytest.MonkeyPatch, pair: Path) -> None:
-    code, out = bench(monkeypatch, TOLD, str(pair), "pair", "--json")
-    assert (code, json.loads(out)) == (0, {"schema": 1, "measured": [TOLD]})
+    code, out = bench(monkeypatch, RESULT, str(pair), "pair", "--json")
+    measured = json.loads(json.dumps({"from": "spark-01", **asdict(RESULT)}))
+    assert (code, json.loads(out)) == (0, {"schema": 1, "measured": [measured]})
 
 
 def test_members_are_asked_in_the_order_of_their_ranks(pair: Path) -> None:

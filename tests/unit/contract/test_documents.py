@@ -14,12 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkfleet.contract import cluster, codec, fabric, generation, rollout, stage, state, transfer
+from sparkfleet.contract import cluster, codec, fabric, generation, resources, rollout, stage, state, transfer
 from sparkfleet.contract.codec import ContractError, Document
-from sparkfleet.probe import observed
 
 SAMPLES = Path(__file__).parents[2] / "fixtures" / "contract"
-MODULES = (cluster, fabric, generation, rollout, stage, state, transfer)
+MODULES = (cluster, fabric, generation, resources, rollout, stage, state, transfer)
 DOCUMENTS = sorted(
     (
         kind
@@ -83,7 +82,7 @@ def test_a_document_survives_json(kind: type[Document], data: st.DataObject) -> 
     assert kind.from_json(written) == document
 
 
-@pytest.mark.parametrize("kind", [*DOCUMENTS, observed.ProbeAnswer], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.__name__)
 @settings(max_examples=25)
 @given(data=st.data())
 def test_a_document_with_a_part_of_any_other_shape_is_read_or_refused(

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from sparkfleet.config.resolved import Host, ImageRef, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.state import StagedItem
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.stored import (
-    Staged,
     Stored,
     StoredBlob,
     StoredCache,
@@ -139,8 +139,10 @@ def stored(draw: st.DrawFn) -> Stored:
         tuple(
             StoredEvidence(f"e{n}", f"/var/lib/sparkfleet/rollouts/e{n}/evidence", 3, 9.0) for n in range(2)
         ),
-        {ref: Staged(5, 20.0) for ref in draw(st.lists(st.sampled_from(refs), unique=True))} if refs else {},
-        {path: Staged(5, 20.0) for path in draw(st.lists(st.sampled_from(paths), unique=True))}
+        {ref: StagedItem(5, 20.0) for ref in draw(st.lists(st.sampled_from(refs), unique=True))}
+        if refs
+        else {},
+        {path: StagedItem(5, 20.0) for path in draw(st.lists(st.sampled_from(paths), unique=True))}
         if paths
         else {},
     )

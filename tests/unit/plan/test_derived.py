@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.config.resolved import Host, Prepare, Stage
+from sparkfleet.contract.state import StagedItem
 from sparkfleet.plan import needs
 from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.plan.cluster.join import join_members
@@ -18,7 +19,7 @@ from sparkfleet.plan.prune import Kind, PruneOptions, fleet_prune
 from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.report import field_line, note_line
 from sparkfleet.probe.observed import Disk, Observed
-from sparkfleet.probe.stored import Staged, Stored, StoredGeneration, StoredImage, StoredService
+from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage, StoredService
 from tests.unit.config.test_derived_packages import ADDED
 from tests.unit.plan.cluster import made
 from tests.unit.plan.fake_spark import GIB, converged, fresh, image_seen
@@ -175,7 +176,7 @@ def stored(*services: StoredService) -> Stored:
     return Stored(
         images=images,
         services={str(number): one for number, one in enumerate(services)},
-        staged_images={KEY: Staged(10, 5.0), NGC.pull_ref: Staged(9, 5.0)},
+        staged_images={KEY: StagedItem(10, 5.0), NGC.pull_ref: StagedItem(9, 5.0)},
     )
 
 
@@ -202,8 +203,8 @@ def test_a_derived_image_that_nothing_needs_is_ours_to_remove() -> None:
 
 
 def test_room_that_a_prune_could_make_counts_an_old_derived_image_and_not_the_declared_one() -> None:
-    brought = {"images": {KEY: 10, KEY[:-16] + "f" * 16: 7}}
-    assert reclaimable(DERIVED, replace(fresh(DERIVED), brought=brought))["docker"] == 7
+    fetched = {"images": {KEY: 10, KEY[:-16] + "f" * 16: 7}}
+    assert reclaimable(DERIVED, replace(fresh(DERIVED), fetched=fetched))["docker"] == 7
 
 
 def test_what_tells_images_apart_is_found_in_every_form_of_their_names() -> None:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from sparkfleet.config.resolved import Host
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.state import StagedItem
 from sparkfleet.plan.prune import FleetPrune, Item, Kind, PruneOptions, fleet_prune, limited
 from sparkfleet.plan.prune_report import prune_data, prune_text
 from sparkfleet.probe.observed import Observed
 from sparkfleet.probe.stored import (
-    Staged,
     Stored,
     StoredBlob,
     StoredCache,
@@ -252,8 +252,8 @@ def disk(**changes: object) -> Stored:
         containers=(StoredContainer("c1", "s0", f"sha256:id{NEW.digest[7]}"),),
         services={"s0": StoredService("b", generation(NEW, 2), (generation(NEW, 1),))},
         evidence=(StoredEvidence("s0-1", "/var/lib/sparkfleet/rollouts/s0-1/evidence", 2048, 1000.0),),
-        staged_images={image_ref(p.digest): Staged(20 << 30, 900.0) for p, _ in there},
-        staged_revisions={snapshot(p.repo, p.revision): Staged(count, 900.0) for p, count in there},
+        staged_images={image_ref(p.digest): StagedItem(20 << 30, 900.0) for p, _ in there},
+        staged_revisions={snapshot(p.repo, p.revision): StagedItem(count, 900.0) for p, count in there},
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -389,7 +389,7 @@ def test_with_the_last_revision_all_of_its_repository_goes(blobs: tuple[str, ...
 def test_a_recorded_revision_of_which_nothing_is_there_is_not_listed_beside_others() -> None:
     at = disk().repositories[0]
     empty = StoredRevision(REVISIONS[2], snapshot(REPOS[0], REVISIONS[2]))
-    theirs = {snapshot(REPOS[0], REVISIONS[2]): Staged(1, 1.0)}
+    theirs = {snapshot(REPOS[0], REVISIONS[2]): StagedItem(1, 1.0)}
     plan = plan_of(
         disk(repositories=(replace(at, revisions=(*at.revisions, empty)),), staged_revisions=theirs)
     )

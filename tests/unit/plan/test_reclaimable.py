@@ -41,12 +41,12 @@ def record(pick: Pick, *replaced: Pick) -> CurrentGeneration:
 def spark() -> Observed:
     """Return a Spark with four models and images that we brought: declared, live, replaced, and needless."""
     picks = (DECLARED, LIVE, BEFORE, OLD)
-    brought = {
+    fetched = {
         "images": {image_ref(pick.digest): 10 << 30 for pick in picks},
         "revisions": {snapshot(pick.repo, pick.revision): 7 << 30 for pick in picks},
     }
     generations = {"s0": record(LIVE, BEFORE)}
-    return replace(fresh(HOST), brought=brought, generations=generations)
+    return replace(fresh(HOST), fetched=fetched, generations=generations)
 
 
 def test_only_what_nothing_here_names_can_be_freed() -> None:

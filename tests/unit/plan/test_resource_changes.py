@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from sparkfleet.config.resolved import Host, Prepare
+from sparkfleet.contract.resources import Applied
 from sparkfleet.plan import resource_changes
 from sparkfleet.plan.compute import host_plan, probe_request
-from sparkfleet.plan.model import Action, FieldChange, HostState
+from sparkfleet.plan.model import Action, ChangeKind, FieldChange, HostState
 from sparkfleet.plan.report import SIGNS
-from sparkfleet.probe.observed import Items, Observed
+from sparkfleet.probe.observed import Observed, ObservedResources
 from sparkfleet.resources.base import NO_SOURCE, Resource
 from tests.unit.plan import fake_spark
 
@@ -35,23 +36,15 @@ def host(*resources: Resource) -> Host:
     return Host("spark-01", (), prepare=Prepare(resources=resources))
 
 
-def seen(
-    live: Mapping[str, Mapping[str, Any]], record: Mapping[str, Mapping[str, Any]] | None = None
-) -> Observed:
+def seen(live: Mapping[str, Mapping[str, Any]], record: Mapping[str, Applied] | None = None) -> Observed:
     """Return an idle Spark with our programs, where these things are so."""
     bare = fake_spark.converged(host(SYSCTL))
-    return replace(bare, items=Items(record or {}, live), recorded=tuple(record or {}))
+    return replace(bare, resources=ObservedResources(record or {}, live), recorded=tuple(record or {}))
 
 
-def entry(item: Resource, before: Mapping[str, Any], **put: str) -> dict[str, Any]:
+def entry(item: Resource, before: Mapping[str, Any], **put: str) -> Applied:
     applied = {**dict(item.fields), **{name.replace("_", " "): value for name, value in put.items()}}
-    return {
-        "kind": item.kind,
-        "key": item.key,
-        "arg": item.arg,
-        "before": dict(before),
-        "applied": applied,
-    }
+    return Applied(item.kind, item.key, item.arg, dict(before), applied)
 
 
 def rows(declared: Host, spark: Observed) -> list[tuple[str, str, str, str, str, str]]:
@@ -76,7 +69,7 @@ def test_each_field_that_differs_is_a_row_with_old_and_new() -> None:
 
 def test_the_login_user_stands_in_for_its_sign() -> None:
     request = probe_request(host(GROUP, HOME))
-    assert request.items == (("group", "docker @login", ""), ("directory", "~/vllm", "@login 1000"))
+    assert request.resources == (("group", "docker @login", ""), ("directory", "~/vllm", "@login 1000"))
     spark = seen({"group docker nvidia": {"member": "no"}, "directory /home/nvidia/vllm": {"is": "absent"}})
     assert rows(host(GROUP, HOME), spark) == [
         ("~", "group", "docker nvidia", "no", "yes", ""),
@@ -85,7 +78,7 @@ def test_the_login_user_stands_in_for_its_sign() -> None:
 
 
 def test_a_look_is_not_asked_for_what_nobody_declared() -> None:
-    assert probe_request(host()).items is None
+    assert probe_request(host()).resources is None
 
 
 @pytest.mark.parametrize(
@@ -236,12 +229,13 @@ def test_all_that_stands_against_it_is_told_at_once() -> None:
 
 def test_what_could_not_be_read_is_unknown_and_nothing_is_planned() -> None:
     spark = seen({FILE.id: {"error": "PermissionError: x"}, SYSCTL.id: {"error": "OSError: y"}})
-    plan = host_plan(host(FILE, SYSCTL), spark)
-    assert plan.change_sets == ()
-    assert plan.unknown is not None
-    assert len(plan.unknown.each) == 2
-    lost = replace(seen({}), items=Items(error="ValueError: bad record"))
-    assert host_plan(host(SYSCTL), lost).state is HostState.UNKNOWN
+    (unknown,) = host_plan(host(FILE, SYSCTL), spark).change_sets
+    assert unknown.operations == ()
+    assert unknown.kind is ChangeKind.UNKNOWN
+    assert unknown.blocked is not None
+    assert len(unknown.blocked.each) == 2
+    lost = replace(seen({}), resources=ObservedResources(error="ValueError: bad record"))
+    assert host_plan(host(SYSCTL), lost).state is HostState.BLOCKED
 
 
 def test_an_idle_spark_on_which_nothing_is_declared_or_recorded_is_left_alone() -> None:
@@ -250,7 +244,8 @@ def test_an_idle_spark_on_which_nothing_is_declared_or_recorded_is_left_alone() 
 
 def test_a_directory_that_is_declared_is_not_made_by_the_services_too() -> None:
     spark = replace(
-        fake_spark.fresh(host(HOME)), items=Items({}, {"directory /home/nvidia/vllm": {"is": "absent"}})
+        fake_spark.fresh(host(HOME)),
+        resources=ObservedResources({}, {"directory /home/nvidia/vllm": {"is": "absent"}}),
     )
     paths = [row[2] for row in rows(host(HOME), spark) if row[1] == "directory"]
     assert paths.count("/home/nvidia/vllm") == 1

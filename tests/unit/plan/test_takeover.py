@@ -18,7 +18,8 @@ from sparkfleet.inventory import load_fleet
 from sparkfleet.onhost.collectors import basics, docker, state
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostState
-from sparkfleet.probe.observed import Observed, read_answer
+from sparkfleet.probe.answer import read_answer
+from sparkfleet.probe.observed import Observed
 
 STATES = Path(__file__).parents[2] / "fixtures" / "host_state"
 COMMITS = sorted(path.name for path in STATES.iterdir())
@@ -48,7 +49,7 @@ def answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "docker": {"state": "ok", "version": "20.10.24", "images": {name: seen, image["Id"]: seen},
                    "containers": [docker.container_facts(container, compared=True)]},
         "systemd": {"state": "ok", "units": units(folder)},
-        "state": state.look_at_state(),
+        "state": state.collect_state(),
         "paths": paths(folder),
         "weights": weights(folder),
         "listeners": {"8000": {"pid": 7, "command": "vllm", "cgroup": f"0::/docker/{container['Id']}"}},
@@ -92,13 +93,14 @@ def paths(folder: Path) -> dict[str, Any]:
 
 
 def weights(folder: Path) -> dict[str, Any]:
-    return {
+    models = {
         f"{one.repo}@{one.revision}": {
             file.path: {"size": file.size, "blob": file.blob} for file in one.files
         }
         for service in host(folder).services
         for one in service.repositories
     }
+    return {"models": models}
 
 
 def host(folder: Path) -> Any:

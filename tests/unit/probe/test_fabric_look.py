@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost.collectors import basics, fabric
-from sparkfleet.probe import links
-from sparkfleet.probe.links import FabricSeen, Link, NetworkFile
-from sparkfleet.probe.observed import read_answer
+from sparkfleet.probe.answer import read_answer
+from sparkfleet.probe.links import FabricPart, FabricSeen, Link, NetworkFile
 
 PORTS = {"enp1s0f0np0": "p0", "enP2p1s0f0np0": "p0", "enp1s0f1np1": "p1", "enP2p1s0f1np1": "p1"}
 PCI = {
@@ -60,14 +60,16 @@ class Spark:
         file.write_text(text)
 
     def look(self) -> FabricSeen:
-        return links.read(json.loads(json.dumps(fabric.look_at_fabric([], str(self.root)))))
+        return codec.read(
+            FabricPart, json.loads(json.dumps(fabric.collect_fabric([], str(self.root)))), "fabric"
+        ).seen()
 
 
 @pytest.fixture
 def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spark:
     made = Spark(tmp_path)
     monkeypatch.setattr(fabric, "_addresses", lambda: made.addresses)
-    monkeypatch.setattr(fabric, "held", lambda _names, _wanted: [])
+    monkeypatch.setattr(fabric, "address_owners", lambda _names, _wanted: [])
     monkeypatch.setattr(basics, "which", lambda name: name == "netplan")
     return made
 
@@ -106,7 +108,7 @@ def test_without_the_drivers_files_ibdev2netdev_and_the_names_tell(
 ) -> None:
     made = Spark(tmp_path, driver=False)
     monkeypatch.setattr(fabric, "_addresses", dict)
-    monkeypatch.setattr(fabric, "held", lambda _names, _wanted: [])
+    monkeypatch.setattr(fabric, "address_owners", lambda _names, _wanted: [])
     monkeypatch.setattr(basics, "which", lambda name: name == "ibdev2netdev")
     pairs = (("mlx5_0", "enp1s0f1np1"), ("mlx5_1", "enP2p1s0f1np1"), ("mlx5_2", "gone0"))
     said = "".join(f"{rdma} port 1 ==> {name} (Up)\n" for rdma, name in pairs)
@@ -120,7 +122,7 @@ def test_a_spark_without_a_connectx7_has_no_links(tmp_path: Path, monkeypatch: p
     (tmp_path / "sys/class/net/eth0").mkdir(parents=True)
     monkeypatch.setattr(fabric, "_addresses", dict)
     monkeypatch.setattr(basics, "which", lambda _: False)
-    seen = links.read(fabric.look_at_fabric([], str(tmp_path)))
+    seen = codec.read(FabricPart, fabric.collect_fabric([], str(tmp_path)), "fabric").seen()
     assert (seen.links, seen.renderer, seen.verbs, seen.management) == ((), "", False, ())
 
 
@@ -219,4 +221,4 @@ def test_a_fabric_that_cannot_be_read_makes_the_spark_unknown() -> None:
     }
     seen = read_answer("spark-01", json.dumps(data))
     assert isinstance(seen, Diagnostic)
-    assert "fabric could not be read: FileNotFoundError: ip" in seen.message
+    assert "fabric could not be read: FileNotFoundError: ip" in str(seen)

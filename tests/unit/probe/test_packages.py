@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from sparkfleet.onhost.collectors import commands, docker, main, packages, toolkit
+from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import ProbeRequest, sources
-from sparkfleet.probe.observed import WithoutDocker, read_answer
+from sparkfleet.probe.observed import WithoutDocker
 from sparkfleet.probe.packages import Packages
 from tests.unit.probe.test_probe import answer
 
@@ -51,7 +52,7 @@ class Apt:
 
 def ask(monkeypatch: pytest.MonkeyPatch, apt: Apt, *wanted: bool) -> dict[str, Any]:
     monkeypatch.setattr(commands, "run", apt)
-    return packages.look_at_packages(*wanted)
+    return packages.collect_packages(*wanted)
 
 
 def test_what_comes_and_what_goes_is_as_apt_simulates_it_without_a_cache(
@@ -59,7 +60,7 @@ def test_what_comes_and_what_goes_is_as_apt_simulates_it_without_a_cache(
 ) -> None:
     apt = Apt()
     assert ask(monkeypatch, apt, True, False) == {
-        "wanted": ["docker.io"],
+        "requested": ["docker.io"],
         "install": [["runc", "1.1.0", "1.1.5"], ["docker.io", "", "28.2.2-0ubuntu1"]],
         "remove": ["podman-docker"],
     }
@@ -69,7 +70,7 @@ def test_what_comes_and_what_goes_is_as_apt_simulates_it_without_a_cache(
 
 def test_dockers_own_package_goes_before_the_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = POLICY.replace("Candidate: (none)", "Candidate: 5:28.3.3")
-    assert ask(monkeypatch, Apt(policy), True, True)["wanted"] == ["docker-ce", "nvidia-container-toolkit"]
+    assert ask(monkeypatch, Apt(policy), True, True)["requested"] == ["docker-ce", "nvidia-container-toolkit"]
 
 
 def test_all_that_no_source_has_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,12 +97,12 @@ def test_apts_own_word_is_kept_where_it_cannot(monkeypatch: pytest.MonkeyPatch) 
 def test_apt_is_asked_only_for_what_is_not_there(
     monkeypatch: pytest.MonkeyPatch, docker_state: str, programs: list[str], asked: tuple[bool, ...] | None
 ) -> None:
-    monkeypatch.setattr(docker, "look_at_docker", lambda _: {"state": docker_state, "containers": []})
-    monkeypatch.setattr(toolkit, "look_at_toolkit", lambda: {"programs": programs, "cdi": []})
-    monkeypatch.setattr(packages, "look_at_packages", lambda *wanted: {"wanted": wanted})
+    monkeypatch.setattr(docker, "collect_docker", lambda _: {"state": docker_state, "containers": []})
+    monkeypatch.setattr(toolkit, "collect_toolkit", lambda: {"programs": programs, "cdi": []})
+    monkeypatch.setattr(packages, "collect_packages", lambda *wanted: {"requested": wanted})
     request = json.loads(ProbeRequest().to_json())
-    seen = main.look({**request, "install": ["docker", "toolkit"]}, "root")
-    assert seen.get("packages", {}).get("wanted") == asked
+    seen = main.collect({**request, "install": ["docker", "toolkit"]}, "root")
+    assert seen.get("packages", {}).get("requested") == asked
 
 
 def test_the_part_travels_only_where_something_may_be_installed() -> None:
@@ -119,7 +120,7 @@ def test_the_part_travels_only_where_something_may_be_installed() -> None:
 @pytest.mark.provokes("systemd-unavailable")
 def test_a_spark_without_docker_alone_is_a_diagnostic_with_all_else_beside_it() -> None:
     missing = {"state": "missing", "error": "Docker is not installed"}
-    found = {"wanted": ["docker.io"], "install": [["docker.io", "", "28"]], "remove": []}
+    found = {"requested": ["docker.io"], "install": [["docker.io", "", "28"]], "remove": []}
     seen = read_answer("spark-01", answer(docker=missing, packages=found))
     assert isinstance(seen, WithoutDocker)
     assert seen.state == "missing"

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,18 +58,18 @@ def program(folder: Path, name: str, script: str) -> None:
 
 
 def test_the_gpu_is_what_its_driver_says(bin_: Path) -> None:
-    assert gpu.look_at_gpu() == {"error": "nvidia-smi is not there"}
+    assert gpu.collect_gpu() == {"error": "nvidia-smi is not installed"}
     program(
         bin_,
         "nvidia-smi",
         'case "$1" in --query-gpu*) echo "NVIDIA GB10, 580.95.05, 12.1" ;;'
         ' *) echo "| Driver Version: 580.95.05   CUDA Version: 13.0  |" ;; esac',
     )
-    assert gpu.look_at_gpu() == {
+    assert gpu.collect_gpu() == {
         "count": 1, "name": "NVIDIA GB10", "driver": "580.95.05", "compute": "12.1", "cuda": "13.0",
     }  # fmt: skip
     program(bin_, "nvidia-smi", "echo could not talk to the driver; exit 9")
-    assert gpu.look_at_gpu() == {"error": "could not talk to the driver"}
+    assert gpu.collect_gpu() == {"error": "could not talk to the driver"}
 
 
 def test_a_program_that_hangs_or_is_not_there_is_an_answer_too(
@@ -84,22 +85,22 @@ def test_a_program_that_hangs_or_is_not_there_is_an_answer_too(
 
 def test_the_system_tells_its_release(bin_: Path, tmp_path: Path) -> None:
     program(bin_, "uname", "echo aarch64")
-    assert system.look_at_system()["arch"] == "aarch64"
+    assert system.collect_system()["arch"] == "aarch64"
     (tmp_path / "release").write_text('DGX_NAME="DGX Spark"\nDGX_SWBUILD_VERSION="7.3.1"\n# x\n')
     assert system.variables(str(tmp_path / "release"))["DGX_SWBUILD_VERSION"] == "7.3.1"
     assert system.variables("/no/such/file") == {}
-    assert abs(system.look_at_clock(time.monotonic())["now"] - time.time()) < 60
+    assert abs(system.collect_clock(time.monotonic())["now"] - time.time()) < 60
 
 
 def test_the_toolkit_is_its_programs_and_the_descriptions_of_devices(
     bin_: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(toolkit, "CDI_DIRECTORIES", (str(tmp_path / "cdi"), "/no/such"))
-    assert toolkit.look_at_toolkit() == {"programs": [], "cdi": []}
+    assert toolkit.collect_toolkit() == {"programs": [], "cdi": []}
     program(bin_, "nvidia-ctk", "")
     (tmp_path / "cdi").mkdir()
     (tmp_path / "cdi" / "nvidia.yaml").write_text("")
-    assert toolkit.look_at_toolkit() == {
+    assert toolkit.collect_toolkit() == {
         "programs": ["nvidia-ctk"],
         "cdi": [str(tmp_path / "cdi" / "nvidia.yaml")],
     }
@@ -114,7 +115,7 @@ def test_of_netplan_and_units_only_what_matters_is_told(
     (tmp_path / "llm.service").write_text("[Service]\nExecStart=docker run vllm/vllm-openai\n")
     (tmp_path / "other.service").write_text("[Service]\nExecStart=/bin/true\n# docker run\n")
     (tmp_path / "link.service").symlink_to("/dev/null")
-    found = footprints.look_at_footprints(["vllm", "llama-server"], ["/no/such", str(tmp_path)])
+    found = footprints.collect_footprints(["vllm", "llama-server"], ["/no/such", str(tmp_path)])
     assert found["units"] == {str(tmp_path / "llm.service"): ["docker run", "vllm"]}
     assert found["sudoers_errors"] == ["/etc/sudoers.d/x:1:3: syntax error"]
     assert found["killers"] == {"earlyoom": "active"}
@@ -153,7 +154,7 @@ def test_the_engine_tells_its_storage_and_everybodys_containers(monkeypatch: pyt
         ],
     }  # fmt: skip
     monkeypatch.setattr(docker_look, "docker_get", answers.get)
-    found = engine.look_at_engine()
+    found = engine.collect_engine()
     assert (found["driver"], found["runtimes"]) == ("overlay2", ["runc"])
     assert [(one["name"], one["ours"]) for one in found["containers"]] == [("nano", True), ("", False)]
 
@@ -177,7 +178,7 @@ def server() -> Iterator[str]:
 
 def test_any_answer_but_a_failing_server_counts_as_reached(server: str) -> None:
     urls = [f"{server}/{code}" for code in (200, 401, 404, 503)]
-    found = reach.look_at_reach(urls)
+    found = reach.collect_reach(urls)
     assert [found[url]["ok"] for url in urls] == [True, True, True, False]
     assert found[urls[3]]["detail"] == "503"
 
@@ -194,21 +195,19 @@ def test_what_is_not_reached_tells_at_which_step(monkeypatch: pytest.MonkeyPatch
             "http://no-such-name.invalid/": "dns",
             "nonsense": "connect",
         }
-        found = reach.look_at_reach(list(urls))
+        found = reach.collect_reach(list(urls))
     assert {url: seen["step"] for url, seen in found.items()} == urls
     assert not any(seen["ok"] for seen in found.values())
 
 
 def test_a_tls_failure_is_told_as_one(server: str) -> None:
     url = server.replace("http:", "https:") + "/200"
-    assert reach.look_at_reach([url])[url]["step"] == "tls"
+    assert reach.collect_reach([url])[url]["step"] == "tls"
 
 
 def test_every_part_of_the_preflight_fails_by_itself() -> None:
     def broken(_function: object, *_arguments: object) -> dict[str, object]:
         return {"error": "broken"}
 
-    assert all(
-        part == {"error": "broken"}
-        for part in preflight_look.look({"urls": [], "programs": [], "directories": []}, broken).values()
-    )
+    request: dict[str, Any] = {"urls": [], "programs": [], "directories": []}
+    assert all(part == {"error": "broken"} for part in preflight_look.collect(request, broken).values())

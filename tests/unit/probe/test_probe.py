@@ -26,6 +26,7 @@ from sparkfleet.onhost import collectors
 from sparkfleet.onhost.artifacts.fetch import verified
 from sparkfleet.onhost.collectors import basics, main, ports, state, weights
 from sparkfleet.onhost.collectors import docker as docker_look
+from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import (
     LOADER,
     ProbeRequest,
@@ -35,7 +36,7 @@ from sparkfleet.probe.command import (
     packed_program,
     probe_command,
 )
-from sparkfleet.probe.observed import Observed, read_answer
+from sparkfleet.probe.observed import Observed
 from sparkfleet.runtimes import errors
 from sparkfleet.runtimes.docker.onhost import api
 from sparkfleet.runtimes.errors import RuntimeUnavailableError
@@ -166,7 +167,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
 
 
 def test_our_containers_are_seen_whole_and_foreign_ones_only_by_who_they_are(docker: dict[str, Any]) -> None:
-    seen = docker_look.look_at_docker({"images": ["repo@sha256:2", "repo@sha256:9"]})
+    seen = docker_look.collect_docker({"images": ["repo@sha256:2", "repo@sha256:9"]})
     ours, foreign = seen["containers"]
     assert ours["config"]["Env"] == ["SECRET=canary"]
     assert "Env" not in foreign["config"]
@@ -181,7 +182,7 @@ def test_a_foreign_container_is_seen_while_it_is_stopped_if_a_rollout_could_need
 ) -> None:
     docker["/containers/json?all=1"] = [{"Id": "x", "Names": [f"/{name}"], "Labels": {}, "State": "created"}]
     docker["/containers/x/json"] = inspect(name, {})
-    (seen,) = docker_look.look_at_docker({"services": ["nano"]})["containers"]
+    (seen,) = docker_look.collect_docker({"services": ["nano"]})["containers"]
     assert (seen["name"], "Env" in seen["config"]) == (name, False)
 
 
@@ -192,7 +193,7 @@ def test_an_image_is_seen_by_its_digest_under_whatever_name_it_came(docker: dict
         {"Id": "sha256:7", "RepoDigests": [f"127.0.0.1:7355/sparkfleet/repo@{digest}"]},
     ]
     docker["/images/sha256:7/json"] = {"Id": "sha256:7", "Config": {}}
-    images = docker_look.look_at_docker({"images": [f"repo@{digest}", "repo@sha256:" + "e" * 64]})["images"]
+    images = docker_look.collect_docker({"images": [f"repo@{digest}", "repo@sha256:" + "e" * 64]})["images"]
     assert images[f"repo@{digest}"]["id"] == "sha256:7"
     assert images["repo@sha256:" + "e" * 64] is None
 
@@ -201,7 +202,7 @@ def test_a_daemon_that_answers_with_an_error_is_an_error_and_no_empty_list(docke
     del docker["/version"]
     docker["/version"] = None
     with pytest.raises((RuntimeUnavailableError, AttributeError)):
-        docker_look.look_at_docker({})
+        docker_look.collect_docker({})
 
 
 def test_no_docker_and_a_daemon_that_is_down_are_told_apart(
@@ -209,14 +210,14 @@ def test_no_docker_and_a_daemon_that_is_down_are_told_apart(
 ) -> None:
     monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "none"))
     monkeypatch.setattr(basics, "which", lambda _: False)
-    assert main.part(docker_look.look_at_docker, {})["state"] == "missing"
+    assert main.part(docker_look.collect_docker, {})["state"] == "missing"
     monkeypatch.setattr(basics, "which", lambda _: True)
-    assert main.part(docker_look.look_at_docker, {})["state"] == "down"
+    assert main.part(docker_look.collect_docker, {})["state"] == "down"
     stale = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(stale))
     monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(stale))
-    assert main.part(docker_look.look_at_docker, {})["state"] == "down"
+    assert main.part(docker_look.collect_docker, {})["state"] == "down"
 
 
 def test_a_daemon_that_hangs_or_hangs_up_is_told_apart(
@@ -227,11 +228,11 @@ def test_a_daemon_that_hangs_or_hangs_up_is_told_apart(
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(docker_look.DOCKER_SOCKET)
         silent.listen()
-        assert main.part(docker_look.look_at_docker, {})["state"] == "hangs"
+        assert main.part(docker_look.collect_docker, {})["state"] == "hangs"
     (tmp_path / "docker.sock").unlink()
     with UnixServer(docker_look.DOCKER_SOCKET, socketserver.BaseRequestHandler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        assert main.part(docker_look.look_at_docker, {})["state"] == "down"
+        assert main.part(docker_look.collect_docker, {})["state"] == "down"
         server.shutdown()
 
 
@@ -241,7 +242,7 @@ def test_permission_denied_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> Non
             raise PermissionError
 
     monkeypatch.setattr(socket, "socket", Denied)
-    assert main.part(docker_look.look_at_docker, {})["state"] == "denied"
+    assert main.part(docker_look.collect_docker, {})["state"] == "denied"
 
 
 def test_weights_are_seen_with_size_blob_and_broken_links(tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_weights_are_seen_with_size_blob_and_broken_links(tmp_path: Path) -> Non
     (snapshot / "sub" / "w").symlink_to("../../../blobs/b1")
     (snapshot / "gone").symlink_to("../../blobs/none")
     (snapshot / "plain").write_bytes(b"1")
-    found = weights.look_at_weights(str(tmp_path), [["a/b", "c1"], ["a/b", "c2"]])
+    found = weights.collect_weights(str(tmp_path), [["a/b", "c1"], ["a/b", "c2"]])["models"]
     assert found["a/b@c1"] == {
         "sub/w": {"size": 5, "blob": "b1"},
         "gone": {"size": -1, "blob": "none"},
@@ -274,66 +275,58 @@ def test_what_was_hashed_is_told_for_a_file_in_that_very_state_alone(
         (repo / "snapshots" / "c1" / name).symlink_to(f"../../blobs/{name}")
         assert verified.check(tmp_path, [verified.FileToVerify(repo / "blobs" / name, name)], lambda _: None)
     os.utime(repo / "blobs" / "touched", ns=(1, 1))
-    found = weights.look_at_weights(str(tmp_path), [["a/b", "c1"]])["a/b@c1"]
+    found = weights.collect_weights(str(tmp_path), [["a/b", "c1"]])["models"]["a/b@c1"]
     assert found["same"] == {"size": 1, "blob": "same", "hashed": "same", "ok": False}
     assert found["touched"] == {"size": 1, "blob": "touched"}
-    for broken in ("{", '{"files": []}', "[]"):
+    for broken in ("{", '{"files": []}', "[]", "null", '{"files": {"/x": 1}}'):
         (tmp_path / "verified.json").write_text(broken)
-        assert weights.hashed() == {}
+        files, error = weights.hashed()
+        assert files == {}
+        assert "error" in error
 
 
-def test_state_tells_generations_and_a_swap_without_a_result(
+def test_state_has_the_text_of_each_file_and_a_rollout_without_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
-    assert state.look_at_state() == {
-        "generations": {},
-        "rollout": "",
-        "recorded": [],
-        "rates": {},
-        "staged": {},
-    }
+    assert state.collect_state() == {"files": {}, "rollout": "", "recorded": None}
     for name, content in (("nano", '{"id": "1"}'), ("broken", "{")):
         (tmp_path / "services" / name).mkdir(parents=True)
         (tmp_path / "services" / name / "current.json").write_text(content)
+    (tmp_path / "rates.json").mkdir()
     for name, files in (("s1", ("request.json", "result.json")), ("s2", ("request.json",))):
         (tmp_path / "rollouts" / name).mkdir(parents=True)
         for file in files:
             (tmp_path / "rollouts" / name / file).write_text("{}")
-    seen = state.look_at_state()
-    assert seen["generations"]["nano"] == {"id": "1"}
-    assert "unreadable" in seen["generations"]["broken"]["error"]
+    seen = state.collect_state()
+    assert seen["files"]["services/nano/current.json"] == '{"id": "1"}'
+    assert seen["files"]["services/broken/current.json"] == "{"
+    assert "Is a directory" in seen["files"]["rates.json"]["error"]
     assert seen["rollout"] == "s2"
-
-
-def test_what_was_fetched_is_told_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
-    one = {"bytes": 5, "at": 1.5, "repo": "org/a", "revision": "c"}
-    (tmp_path / "staged.json").write_text(json.dumps({"schema": 1, "images": {"a@sha256:1": one}}))
-    assert state.staged() == {"schema": 1, "images": {"a@sha256:1": {"bytes": 5}}}
 
 
 def state_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(basics, "STATE_DIR", str(folder))
-    return main.part(state.look_at_state)
+    return main.part(state.collect_state)
 
 
-SHAPES = ["[]", "[1]", "{", "null", "7", '"x"', '{"version": "x"}', "[" * 100_000]
-FILES = ["services/nano/current.json", "rates.json", "staged.json"]
+SHAPES = ["[]", "[1]", "{", "", "null", "7", '"x"', '{"version": "x"}', "[" * 100_000]
+FILES = ["services/nano/current.json", "rates.json", "staged.json", "prepared.json"]
 
 
 @pytest.mark.parametrize("text", SHAPES, ids=[text[:20] for text in SHAPES])
 @pytest.mark.parametrize("file", FILES)
-def test_a_file_of_another_shape_makes_that_host_unknown_and_is_named(
+def test_a_file_of_another_shape_is_named_and_everything_else_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str
 ) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text)
-    found = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
-    assert isinstance(found, Diagnostic)
+    seen = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
+    assert isinstance(seen, Observed)
+    (found,) = seen.unreadable.values()
     assert found.location == "spark-01"
     assert found.message.startswith(f"/var/lib/sparkfleet/{file}: ")
-    assert found.hint == f"sudo rm /var/lib/sparkfleet/{file}; then run again"
+    assert found.hint.startswith("restore it, or ")
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -342,22 +335,12 @@ def test_a_file_of_a_newer_version_is_refused_with_the_remedy(
 ) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text('{"version": 99}')
-    found = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
-    assert isinstance(found, Diagnostic)
+    seen = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
+    assert isinstance(seen, Observed)
+    (found,) = seen.unreadable.values()
     assert found.code == codec.NEWER
     assert "of version 99, written by a newer sparkfleet" in found.message
     assert "update sparkfleet" in found.hint
-
-
-@pytest.mark.provokes("host-state-unreadable")
-@pytest.mark.parametrize("text", ["[]", '{"version": 2, "resou', '{"resources": []}'])
-def test_a_record_of_resources_of_another_shape_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    (tmp_path / "prepared.json").write_text(text)
-    found = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
-    assert isinstance(found, Diagnostic)
-    assert f"{tmp_path}/prepared.json is not the record" in found.message
 
 
 def test_a_listening_port_is_seen_with_its_process() -> None:
@@ -438,7 +421,7 @@ def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
     with UnixServer(docker_look.DOCKER_SOCKET, Cut) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        seen = main.part(docker_look.look_at_docker, {})
+        seen = main.part(docker_look.collect_docker, {})
         server.shutdown()
     assert seen["state"] == "down"
     assert seen["error"].endswith("the daemon hung up in the middle of a response")
@@ -447,18 +430,18 @@ def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path, monkeypatch: pyt
 DECLARED = (("package", "bash", ""), ("sysctl", "vm.swappiness", ""), ("linux_swap", "", ""))
 
 
-@pytest.mark.parametrize("items", [None, DECLARED], ids=["a host", "the Spark itself, too"])
+@pytest.mark.parametrize("resources", [None, DECLARED], ids=["a host", "the Spark itself, too"])
 def test_the_packed_probe_runs_alone_and_answers_what_was_requested(
-    items: tuple[tuple[str, str, str], ...] | None,
+    resources: tuple[tuple[str, str, str], ...] | None,
 ) -> None:
-    request = ProbeRequest(items=items)
+    request = ProbeRequest(resources=resources)
     words = [sys.executable, "-I", "-S", "-B", "-c", LOADER, request.to_json()]
     packed = packed_program(request.more_parts, request.kinds)
     said = subprocess.run(words, input=packed, capture_output=True, text=True, check=True).stdout
     answer = find_answer(said.splitlines())
     assert answer is not None
-    seen = json.loads(answer)["items"].get("live", {})
-    assert len(seen) == len(items or ())
+    seen = (json.loads(answer)["resources"] or {}).get("live", {})
+    assert len(seen) == len(resources or ())
     assert not any("error" in one for one in seen.values())
 
 
@@ -477,11 +460,11 @@ def answer(**changes: Any) -> str:
             "images": {"r@d": None},
         },
         "systemd": {"state": "ok", "units": {}},
-        "state": {"generations": {}, "rollout": ""},
+        "state": {"files": {}, "rollout": ""},
         "paths": {
             "/x": {"kind": "link", "mode": "0777", "user": "root", "group": "root", "size": 1, "target": "/y"}
         },
-        "weights": {"a/b@c": {"f": {"size": 1, "blob": "b"}}},
+        "weights": {"models": {"a/b@c": {"f": {"size": 1, "blob": "b"}}}},
         "listeners": {"22": {"pid": 1, "command": "sshd"}},
         "toolkit": {"programs": ["nvidia-ctk"], "cdi": []},
     }
@@ -497,7 +480,7 @@ anything = st.recursive(
 
 @given(st.data())
 def test_an_answer_of_any_shape_is_observed_or_a_diagnostic_of_that_host(data: st.DataObject) -> None:
-    whole = json.loads(answer(stored={}, fabric={}, packages={}, items={}))
+    whole = json.loads(answer(stored={}, fabric={}, packages={}, resources={}))
     folder = whole
     while True:
         key = data.draw(st.sampled_from(sorted(folder)))
@@ -542,13 +525,10 @@ BROKEN = {
     "memory unreadable": (answer(memory={"error": "OSError"}), "memory could not be read"),
     "weights unreadable": (answer(weights={"error": "PermissionError"}), "weights could not be read"),
     "a path unreadable": (answer(paths={"/x": {"error": "PermissionError"}}), "/x could not be read"),
-    "a record unreadable": (
-        answer(state={"generations": {"nano": {"error": "unreadable: x"}}, "rollout": ""}),
-        "current.json: unreadable: x",
-    ),
 }
 
 
+@pytest.mark.provokes("host-state-unreadable")
 @pytest.mark.parametrize("text, found", BROKEN.values(), ids=BROKEN)
 def test_what_could_not_be_read_is_a_diagnostic_of_its_own_and_never_absence(text: str, found: str) -> None:
     diagnostic = read_answer("spark-01", text)

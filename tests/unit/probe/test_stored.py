@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.collectors import basics, docker, main, stored
+from sparkfleet.contract import codec
+from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration
+from sparkfleet.contract.resources import RENAMED_KINDS
+from sparkfleet.contract.state import Staged, StagedItem
+from sparkfleet.onhost.collectors import basics, docker, main, resources, stored
+from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import ProbeRequest, sources
-from sparkfleet.probe.observed import Observed, read_answer
-from sparkfleet.probe.stored import Staged, StoredBlob, StoredImage, read_stored
+from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.stored import Stored, StoredBlob, StoredImage
 
 A, B = "a" * 40, "b" * 40
 DIGEST = "registry.example/vllm@sha256:" + "4" * 64
@@ -39,7 +44,7 @@ class Disk:
         link.symlink_to(f"../../blobs/{blob}")
 
     def look(self) -> dict[str, Any]:
-        return stored.look_at_stored(str(self.models), str(self.caches))
+        return stored.collect_stored(str(self.models), str(self.caches))
 
 
 @pytest.fixture
@@ -63,12 +68,12 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def test_an_empty_spark_has_nothing(disk: Disk) -> None:
-    seen = read_stored(disk.look())
+    seen = codec.read(Stored, disk.look(), "stored")
     assert (seen.repositories, seen.caches, seen.services, seen.evidence) == ((), (), {}, ())
 
 
 def test_images_have_every_name_but_none(disk: Disk) -> None:
-    assert read_stored(disk.look()).images == (
+    assert codec.read(Stored, disk.look(), "stored").images == (
         StoredImage("sha256:1", (DIGEST,), 7),
         StoredImage("sha256:2", ()),
     )
@@ -82,7 +87,7 @@ def test_models_have_their_revisions_blobs_and_shared_contents(disk: Disk) -> No
     link.symlink_to(store)
     (disk.hub / "models--org--a" / "blobs" / "lost").symlink_to("nowhere")
     (disk.hub / "models--elsewhere").symlink_to(disk.caches)
-    (repository,) = read_stored(disk.look()).repositories
+    (repository,) = codec.read(Stored, disk.look(), "stored").repositories
     assert repository.repo == "org/a"
     assert [(one.revision, one.blobs, one.own) for one in repository.revisions] == [(A, ("c1",), 2)]
     assert repository.blobs["w1"].shared == str(store)
@@ -94,12 +99,12 @@ def test_a_revision_of_which_only_the_record_is_there_is_told(disk: Disk) -> Non
     disk.put("org/a", A, "config.json", "c1")
     record = {"images": {DIGEST: {"bytes": 7, "at": 1}}, "revisions": {str(disk.snapshot("org/a", B)): {}}}
     disk.write(disk.state / "staged.json", record)
-    seen = read_stored(disk.look())
+    seen = codec.read(Stored, disk.look(), "stored")
     assert [(one.revision, one.changed > 0) for one in seen.repositories[0].revisions] == [
         (A, True),
         (B, False),
     ]
-    assert seen.staged_images == {DIGEST: Staged(7, 1.0)}
+    assert seen.staged_images == {DIGEST: StagedItem(7, 1.0)}
 
 
 def test_a_container_uses_what_its_words_name_and_its_words_stay_on_the_spark(disk: Disk) -> None:
@@ -109,7 +114,7 @@ def test_a_container_uses_what_its_words_name_and_its_words_stay_on_the_spark(di
     disk.write(disk.caches / "444444444444" / "kernel", "k")
     disk.write(disk.caches / "file", "no directory")
     found = disk.look()
-    theirs, gone = read_stored(found).containers
+    theirs, gone = codec.read(Stored, found, "stored").containers
     assert theirs.uses == (str(disk.snapshot("org/a", B)),)
     assert theirs.caches == (str(disk.caches / "444444444444"),)
     assert (gone.id, gone.uses) == ("c2", ())
@@ -125,12 +130,12 @@ def test_a_model_without_a_commit_means_each_of_its_commits(disk: Disk) -> None:
         "argv": ["org/x", "--speculative-config", '{"model": "org/a"}'],
     }
     disk.write(disk.state / "services" / "nano" / "generations" / "1-g1.json", generation)
-    (kept,) = read_stored(disk.look()).services["nano"].generations
+    (kept,) = codec.read(Stored, disk.look(), "stored").services["nano"].generations
     assert set(kept.uses) == {str(disk.snapshot("org/a", revision)) for revision in (A, B)}
     assert kept.names == ("org/a", "org/x")
 
 
-def test_books_tell_what_serves_what_it_replaced_and_what_is_kept(disk: Disk) -> None:
+def test_a_service_has_its_current_generation_those_that_it_replaced_and_other_kept_ones(disk: Disk) -> None:
     def record(name: str) -> dict[str, Any]:
         return {"id": name, "image": DIGEST, "model": "org/a", "revision": A, "promoted_at": 3}
 
@@ -139,21 +144,19 @@ def test_books_tell_what_serves_what_it_replaced_and_what_is_kept(disk: Disk) ->
     for number in (10, 9):
         disk.write(base / "generations" / f"{number}-g{number}.json", record(f"g{number}"))
     disk.write(base / "generations" / "notes.txt", "not ours")
-    disk.write(disk.state / "services" / "broken" / "current.json", "{")
     disk.write(disk.state / "rollouts" / "nano-1" / "evidence" / "log", "12345")
     disk.write(disk.state / "rollouts" / "nano-2" / "result.json", "{}")
-    seen = read_stored(disk.look())
+    seen = codec.read(Stored, disk.look(), "stored")
     nano = seen.services["nano"]
     assert nano.current is not None
     assert (nano.current.id, nano.current.model, nano.current.revision) == ("g3", "org/a", A)
     assert [one.model for one in nano.replaced] == ["org/b"]
     assert [one.id for one in nano.generations] == ["g9", "g10"]
     assert nano.generations[0].bytes > 0
-    assert seen.services["broken"].current is None
     assert [(one.rollout, one.bytes) for one in seen.evidence] == [("nano-1", 5)]
 
 
-def test_the_look_at_disks_is_sent_along_only_when_it_is_asked_for() -> None:
+def test_the_collector_of_disks_is_sent_only_with_a_request_for_it() -> None:
     name = "sparkfleet.onhost.collectors.stored"
     assert name not in [module for module, _ in sources()]
     assert name in [module for module, _ in sources(ProbeRequest(stored=True).more_parts)]
@@ -167,11 +170,11 @@ def test_disks_that_cannot_be_read_make_the_spark_unknown(
         raise PermissionError("no")
 
     request = json.loads(ProbeRequest(stored=True).to_json())
-    plain = main.look(request, "root")
+    plain = main.collect(request, "root")
     assert "stored" in plain
-    monkeypatch.setattr(stored, "look_at_stored", broken)
+    monkeypatch.setattr(stored, "collect_stored", broken)
     data = {
-        **main.look(request, "root"), "sudo": {"state": "ok"}, "systemd": {"state": "ok"},
+        **main.collect(request, "root"), "sudo": {"state": "ok"}, "systemd": {"state": "ok"},
         "docker": {"state": "ok", "version": "1", "containers": [], "images": {}},
     }  # fmt: skip
     said = str(read_answer("spark-01", json.dumps(data)))
@@ -179,3 +182,23 @@ def test_disks_that_cannot_be_read_make_the_spark_unknown(
     whole = read_answer("spark-01", json.dumps({**data, "stored": plain["stored"]}))
     assert isinstance(whole, Observed)
     assert whole.stored is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", "", "null", '{"id": 1, "replaced": 5}', '{"replaced": [7]}', '{"version": 99}']
+)
+@pytest.mark.parametrize("name", ["current.json", "generations/1-a.json"])
+def test_a_record_that_cannot_be_read_fails_the_whole_part_and_is_named(
+    disk: Disk, name: str, text: str
+) -> None:
+    path = disk.state / "services" / "nano" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    found = main.part(stored.collect_stored, str(disk.models), str(disk.caches))
+    assert found["error"].startswith(f"ValueError: {path}: ")
+
+
+def test_the_collector_knows_the_present_versions_and_kinds() -> None:
+    versions = (CurrentGeneration.VERSION, PromotedGeneration.VERSION, Staged.VERSION)
+    assert versions == (stored.RECORD_VERSION, stored.RECORD_VERSION, stored.STAGED_VERSION)
+    assert resources.RENAMED_KINDS == RENAMED_KINDS

@@ -38,13 +38,14 @@ layer = Layer({"prepare": {"kernel_modules": ["nvidia_peermem"]}}, lambda path: 
 host = Host("spark-01", prepare=prepare([layer], "~/cache", "", []))
 
 from dataclasses import replace
+from sparkfleet.contract.resources import AppliedResources
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.report import SIGNS
 from sparkfleet.probe.command import sources
-from sparkfleet.probe.observed import Items
+from sparkfleet.probe.observed import ObservedResources
 from tests.unit.plan import fake_spark
 request = probe_request(host)
-out["requested"] = request.items
+out["requested"] = request.resources
 out["sent"] = [name for name, _ in sources(request.more_parts, request.kinds) if "kinds." in name]
 
 from sparkfleet import zipapp
@@ -52,7 +53,8 @@ from sparkfleet import zipapp
 
 def observe():
     """The probe's and the run's view of the Spark below root, by the programs that a Spark gets."""
-    return on_spark("observe", request.items[0] if request.items else ["kernel_module", "nvidia_peermem", ""])
+    default = ["kernel_module", "nvidia_peermem", ""]
+    return on_spark("observe", request.resources[0] if request.resources else default)
 
 def on_spark(what, data):
     program = root / "on_spark.py"
@@ -89,7 +91,7 @@ else:
 
 def plan(host, live, record):
     bare = fake_spark.converged(replace(host, prepare=replace(host.prepare, resources=())))
-    seen = replace(bare, items=Items(record, live), recorded=tuple(record))
+    seen = replace(bare, resources=ObservedResources(record, live), recorded=tuple(record))
     found = host_plan(host, seen).change_sets
     rows = [(SIGNS[c.action], c.name, c.key, c.old, c.new) for one in found for c in one.fields()]
     return rows, [operation for one in found for operation in one.operations]
@@ -101,7 +103,7 @@ out["plan"] = rows
 wanted = resource_request.request(host, fake_spark.USER, operations)
 out["applied"] = on_spark("apply", wanted.to_json())
 out["file"] = (root / "spark/etc/modules-load.d/sparkfleet-nvidia_peermem.conf").read_text()
-record = json.loads((root / "state/prepared.json").read_text())["resources"]
+record = AppliedResources.from_json(json.loads((root / "state/prepared.json").read_text())).resources
 out["again"] = plan(host, {name: observe()}, record)[0]
 
 gone = replace(host, prepare=replace(host.prepare, resources=()))

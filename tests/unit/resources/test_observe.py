@@ -230,7 +230,7 @@ def test_requested_and_recorded_resources_are_observed_and_one_failure_is_its_ow
 
     monkeypatch.setattr(directory, "observe", broken)
     seen = resources.observe_all([["directory", "~/d", "@login 5"], ["file", "/no/y", ""]], "u", "/home/u")
-    assert seen["record"] == {"file /no/x": entry}
+    assert seen["record"]["resources"] == {"file /no/x": entry}
     assert list(seen["live"]) == ["file /no/x", "directory /home/u/d", "file /no/y"]
     assert seen["live"]["directory /home/u/d"]["error"].startswith("PermissionError")
     assert seen["live"]["file /no/y"] == {"is": "absent"}

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from sparkfleet.contract.resources import Applied
 from sparkfleet.onhost.machine.system import Ran
-from sparkfleet.resources.base import Applied, ResourceError, Target
+from sparkfleet.resources.base import ResourceError, Target
 from sparkfleet.resources.kinds import hold, package
 from tests.unit.resources.fake_host import FakeHost
 

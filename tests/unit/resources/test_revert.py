@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import registry
-from sparkfleet.resources.base import Applied
 
 
 def entry(kind: str, applied: dict[str, str], **before: str) -> Applied:

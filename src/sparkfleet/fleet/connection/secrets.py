@@ -27,11 +27,12 @@ def value(resource: Resource) -> str:
 
 def compare(host: Host, observed: Observed) -> Observed:
     """Return what was observed, with each secret marked as current or another one."""
-    live = dict(observed.items.live)
+    live = dict(observed.resources.live)
     for resource in resource_changes.declared(host, observed.user):
-        if registry.kind(resource.kind).secret and "error" not in live[resource.id]:
-            live[resource.id] = _compared(live[resource.id], value(resource))
-    return replace(observed, items=replace(observed.items, live=live))
+        seen = live.get(resource.id, {})
+        if registry.kind(resource.kind).secret and seen and "error" not in seen:
+            live[resource.id] = _compared(seen, value(resource))
+    return replace(observed, resources=replace(observed.resources, live=live))
 
 
 def _compared(seen: Mapping[str, Any], declared: str) -> Mapping[str, Any]:
@@ -39,5 +40,9 @@ def _compared(seen: Mapping[str, Any], declared: str) -> Mapping[str, Any]:
         return {**seen, "secret": NO_SOURCE}
     if seen.get("secret") != "there":
         return seen  # absent, or stored in another place than declared
-    same = hmac.compare_digest(seen["hash"], resources.digest(declared.encode(), bytes.fromhex(seen["salt"])))
+    try:
+        salt, digest = bytes.fromhex(seen["salt"]), str(seen["hash"]).encode()
+    except (KeyError, TypeError, ValueError) as error:
+        return {"error": f"the hash of its secret has an unexpected format: {error}"}
+    same = hmac.compare_digest(digest, resources.digest(declared.encode(), salt).encode())
     return {**seen, "secret": CURRENT if same else "another"}

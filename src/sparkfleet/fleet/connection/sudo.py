@@ -14,7 +14,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import secret_cache
 from sparkfleet.fleet.connection.shell import run_shell
 from sparkfleet.probe import root_shell
-from sparkfleet.probe.observed import sudo_diagnostic
+from sparkfleet.probe.answer import sudo_diagnostic
 
 FIELD = "sudo_password"
 _REFUSED = "sparkfleet_sudo_refused"

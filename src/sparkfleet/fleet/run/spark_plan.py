@@ -45,9 +45,9 @@ def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostP
         seen = _seen(host, request)
         if isinstance(seen, Observed) and (kinds := resource_changes.undeclared_kinds(request, seen)):
             # Resources of these kinds are recorded on the Spark, but no longer declared.
-            request = replace(request, items=request.items or (), recorded_kinds=kinds)
+            request = replace(request, resources=request.resources or (), recorded_kinds=kinds)
             seen = _seen(host, request)
-        if isinstance(seen, Observed) and request.items:
+        if isinstance(seen, Observed) and request.resources:
             seen = secrets.compare(spec, seen)
     except remote.ConnectionLostError as error:
         return HostPlan(host.name, unknown=_lost(host, error))

@@ -1,12 +1,11 @@
-"""The read-only look at a Spark. Runs there (standard library only, Python 3.10 and later) and changes
-nothing.
+"""The probe's program: reads the state of a Spark, changes nothing. Standard library, Python 3.10 or later.
 
-Sent over SSH with the command, so that nothing is left on the Spark. Imports are most of what a probe costs
-there: a module that not every probe needs is imported where it is needed.
+It is sent with the command over SSH, so nothing is left on the Spark. Imports are most of its cost: a module
+that not every probe needs is imported where it is needed.
 """
 
 SHARED = ("sparkfleet.runtimes.errors", "sparkfleet.runtimes.docker.onhost.api")
-"""Modules of others that the probe has, too, in the order in which they are loaded before PARTS."""
+"""Modules of other packages that the probe needs, in loading order; they are loaded before PARTS."""
 
 PARTS = (
     "basics",
@@ -22,7 +21,7 @@ PARTS = (
     "weights",
     "main",
 )
-"""The modules in the order in which they are loaded there: each after those that it imports."""
+"""The modules of every probe, in loading order: each after those that it imports."""
 
 PREFLIGHT_PARTS = (
     "engine",
@@ -32,13 +31,13 @@ PREFLIGHT_PARTS = (
     "system",
     "preflight",
 )
-"""Sent along for a preflight alone, before the last of PARTS: a plan's look stays small and fast."""
+"""Only for a preflight; loaded before the last of PARTS, like all that follow."""
 
 STORED_PARTS = ("stored",)
-"""Sent along only when all that lies on the disks is asked for."""
-ITEMS_PARTS = ("resources",)
-"""Sent along where something is declared of the Spark itself, or was put there, before the last of PARTS."""
+"""Only for a prune."""
+RESOURCE_PARTS = ("resources",)
+"""Only where resources are declared or were applied by a run."""
 FABRIC_PARTS = ("fabric",)
-"""Sent along to the Sparks of a cluster alone."""
+"""Only for members of a cluster."""
 PACKAGE_PARTS = ("packages",)
-"""Sent along where Docker may be installed: only a Spark without it, or without the toolkit, asks apt."""
+"""Only where Docker or the NVIDIA container toolkit may be installed."""

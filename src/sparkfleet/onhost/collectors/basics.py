@@ -1,9 +1,8 @@
-"""What every look is made of: text of files, owners, programs on PATH."""
+"""Helpers of all collectors: text of files, owners, programs on PATH."""
 
 from __future__ import annotations
 
 import grp
-import hashlib
 import os
 import pwd
 
@@ -12,13 +11,13 @@ UNIT_DIR = "/etc/systemd/system"
 
 
 def which(name: str) -> bool:
-    """Tell whether there is a program of that name on PATH."""
+    """Tell whether a program is on PATH."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return any(os.access(os.path.join(folder, name), os.X_OK) for folder in folders)
 
 
 def read_text(path: str, limit: int = 1 << 20) -> str | None:
-    """Return a file's text, or None when there is no such file."""
+    """Return a file's text, None without the file."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(limit)
@@ -27,7 +26,7 @@ def read_text(path: str, limit: int = 1 << 20) -> str | None:
 
 
 def owner_of(info: os.stat_result) -> tuple[str, str]:
-    """Return user and group by name, or by number where there is no name."""
+    """Return the names of user and group, or their ids where they have no name."""
     try:
         user = pwd.getpwuid(info.st_uid).pw_name
     except KeyError:
@@ -41,5 +40,7 @@ def owner_of(info: os.stat_result) -> tuple[str, str]:
 
 def sha256_of(path: str) -> str:
     """Return the SHA-256 of a file's content."""
+    import hashlib  # noqa: PLC0415  (3 ms; a Spark without programs of sparkfleet has nothing to hash)
+
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()

@@ -30,11 +30,11 @@ def docker_get(path: str) -> Any:
 
 
 def container_facts(data: dict[str, Any], *, compared: bool) -> dict[str, Any]:
-    """Return of ``docker inspect`` what a plan compares; of foreign containers only who they are (no
-    environment).
+    """Return the part of ``docker inspect`` that a plan compares; of unmanaged containers only name, image,
+    state, labels and ports (no environment).
     """
     config, host = data["Config"], data["HostConfig"]
-    kept = ("Image", "Cmd", "Entrypoint", "Env", "User", "WorkingDir", "Labels", "StopTimeout", "StopSignal")
+    keys = ("Image", "Cmd", "Entrypoint", "Env", "User", "WorkingDir", "Labels", "StopTimeout", "StopSignal")
     return {
         "id": data["Id"],
         "name": data["Name"].lstrip("/"),
@@ -43,13 +43,13 @@ def container_facts(data: dict[str, Any], *, compared: bool) -> dict[str, Any]:
         "started_at": data["State"].get("StartedAt", ""),
         "exit_code": data["State"].get("ExitCode", 0),
         "pid": data["State"].get("Pid", 0),
-        "config": {key: config.get(key) for key in (kept if compared else ("Image", "Labels"))},
+        "config": {key: config.get(key) for key in (keys if compared else ("Image", "Labels"))},
         "host": host if compared else {key: host.get(key) for key in ("NetworkMode", "PortBindings")},
     }
 
 
 def image(reference: str) -> dict[str, Any] | None:
-    """Return ``docker inspect`` of an image by its name, or by its digest under whatever name it came."""
+    """Return ``docker inspect`` of an image by its name, or by its digest under any name."""
     found: dict[str, Any] | None = docker_get("/images/%s/json" % reference)
     _, at, digest = reference.partition("@")
     if found is None and at:
@@ -64,9 +64,9 @@ def in_the_way(name: str, services: Iterable[str]) -> bool:
     return name in services or name.endswith((".next", ".old"))
 
 
-def look_at_docker(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the daemon's state, our containers, every container that could be in the way, and the images
-    asked for.
+def collect_docker(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the daemon's state, our containers, every container that could conflict, and the requested
+    images.
     """
     version = docker_get("/version")
     info = {"state": "ok", "version": version.get("Version", ""), "arch": version.get("Arch", "")}

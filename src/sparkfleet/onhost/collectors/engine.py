@@ -1,4 +1,4 @@
-"""Docker as a preflight wants to know it: how it stores, which runtimes, and every container."""
+"""Docker for a preflight: storage driver, runtimes, and every container."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def look_at_engine() -> dict[str, Any]:
+def collect_engine() -> dict[str, Any]:
     """Return storage driver, root directory, runtimes and all containers."""
     info = docker.docker_get("/info")
     return {

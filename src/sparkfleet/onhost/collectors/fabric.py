@@ -1,4 +1,4 @@
-"""The links of the QSFP cages, who else configures them, and which netdev the operator comes in by."""
+"""Links of the QSFP cages, files that configure them, and the netdev of the operator's connection."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ NETPLAN = ("etc/netplan", "run/netplan", "usr/lib/netplan", "lib/netplan")
 NETWORK_FILES = (*NETPLAN, "etc/systemd/network", "etc/NetworkManager/system-connections", "etc/network")
 """Directories where links are configured: of netplan, networkd, NetworkManager and ifupdown."""
 ANSWER_S = 0.3
-"""Seconds that others have to say that an address is theirs."""
+"""Seconds that other hosts have to answer for an address."""
 ARP = 0x0806
 NONE, HOST_MASK = "0" * 8, "F" * 8
 
 
-def look_at_fabric(wanted: Collection[str], root: str = "/") -> dict[str, Any]:
-    """Return the links of the fabric and what is known of the network around them.
+def collect_fabric(desired: Collection[str], root: str = "/") -> dict[str, Any]:
+    """Return the links of the fabric and the network around them.
 
-    Until our file is there, others on the fabric are asked whether one of the wanted addresses is theirs.
+    Without a file of ours, other hosts on the fabric are asked whether they own one of the desired addresses.
     """
     addresses = _addresses()
     names = os.listdir(os.path.join(root, "sys/class/net"))
@@ -57,18 +57,18 @@ def look_at_fabric(wanted: Collection[str], root: str = "/") -> dict[str, Any]:
         "own_mode": "" if text is None else "%04o" % (os.stat(own).st_mode & 0o7777),
         "foreign": _foreign(root, ours),
         "verbs": _verbs(root),
-        "held": held(cabled, wanted) if text is None else [],
+        "address_owners": address_owners(cabled, desired) if text is None else [],
     }
 
 
 def _addresses() -> dict[str, list[str]]:
     """Return the IPv4 addresses of each netdev, with prefix length."""
-    said = subprocess.run(
+    output = subprocess.run(
         ["ip", "-j", "-4", "address", "show"],
         capture_output=True, text=True, timeout=20, check=True, stdin=subprocess.DEVNULL,
     ).stdout  # fmt: skip
     found = {}
-    for netdev in json.loads(said or "[]"):
+    for netdev in json.loads(output or "[]"):
         if netdev.get("ifname") and netdev["ifname"] != "lo":
             found[netdev["ifname"]] = [
                 "%s/%s" % (one["local"], one["prefixlen"]) for one in netdev.get("addr_info", ())
@@ -77,7 +77,7 @@ def _addresses() -> dict[str, list[str]]:
 
 
 def _by_driver(root: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the netdevs that the driver of the ConnectX-7 has, each with its RDMA device."""
+    """Return the netdevs of the ConnectX-7 driver, each with its RDMA device."""
     found = {}
     for name in names:
         device = os.path.join(root, "sys/class/net", name, "device")
@@ -88,13 +88,13 @@ def _by_driver(root: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def _by_program(names: Iterable[str]) -> dict[str, str]:
-    """Return what ``ibdev2netdev`` says, where the kernel's files do not tell."""
+    """Return the same by ``ibdev2netdev``, for kernels whose files lack it."""
     if not basics.which("ibdev2netdev"):
         return {}
-    said = subprocess.run(
+    output = subprocess.run(
         ["ibdev2netdev"], capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL
     ).stdout
-    pairs = re.findall(r"^(\S+) port \d+ ==> (\S+)", said, re.MULTILINE)
+    pairs = re.findall(r"^(\S+) port \d+ ==> (\S+)", output, re.MULTILINE)
     return {name: rdma for rdma, name in pairs if name in names}
 
 
@@ -124,7 +124,7 @@ def _link(
 
 
 def _word(path: str) -> str:
-    """Return a file of the kernel; "" where it is not there, or does not answer (a link that is off)."""
+    """Return a file of the kernel; "" without it, or if it cannot be read (a link that is off)."""
     try:
         return (basics.read_text(path) or "").strip()
     except OSError:
@@ -138,14 +138,14 @@ def _routes(root: str) -> list[list[str]]:
 
 
 def _dotted(word: str) -> str:
-    """Return an address that the kernel wrote as a number of this machine's byte order."""
+    """Return an address that the kernel wrote as a number in this machine's byte order."""
     return socket.inet_ntoa(struct.pack("=I", int(word, 16)))
 
 
 def _management(
     root: str, addresses: dict[str, list[str]], table: Iterable[list[str]]
 ) -> tuple[list[str], str]:
-    """Return the netdevs that must stay as they are: of the SSH connection first, of default routes."""
+    """Return the netdevs of SSH and of default routes, which must not change, and the first address."""
     names = []
     ours = _ssh_address(root, os.getppid())
     port_owners = {one.partition("/")[0]: name for name in addresses for one in addresses[name]}
@@ -158,7 +158,7 @@ def _management(
 
 
 def _ssh_address(root: str, pid: int) -> str:
-    """Return the address by which SSH came in, from the environment of the programs that called this."""
+    """Return this Spark's address of the SSH connection, from the environment of the calling processes."""
     while pid > 1:
         for pair in (_word(os.path.join(root, "proc/%d/environ" % pid))).split("\0"):
             if pair.startswith("SSH_CONNECTION="):
@@ -169,7 +169,7 @@ def _ssh_address(root: str, pid: int) -> str:
 
 
 def _files(root: str, folders: Iterable[str]) -> list[tuple[str, str]]:
-    """Return path and text of the files that configure links; each once, although paths may be links."""
+    """Return path and text of the files that configure links, each once even if paths are links."""
     found = {}
     for folder in folders:
         for at, _, names in os.walk(os.path.realpath(os.path.join(root, folder))):
@@ -180,26 +180,26 @@ def _files(root: str, folders: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _renderer(root: str) -> str:
-    """Return what configures links: as netplan's files say; else NetworkManager if it runs; else networkd."""
+    """Return what configures links: by netplan's files, else NetworkManager if it runs, else networkd."""
     for _, text in reversed(_files(root, NETPLAN)):
         block = re.search(r"^network:[^\n]*\n(( +)[^\n]*\n)", text + "\n", re.MULTILINE)
-        said = block and re.search(r"^%s[\"']?renderer[\"']?: *[\"']?(\w+)" % block[2], text, re.MULTILINE)
-        if said:
-            return said[1]
+        found = block and re.search(r"^%s[\"']?renderer[\"']?: *[\"']?(\w+)" % block[2], text, re.MULTILINE)
+        if found:
+            return found[1]
     if os.path.exists(os.path.join(root, "run/NetworkManager")):
         return "NetworkManager"
     return "networkd" if basics.which("netplan") else ""
 
 
 def _foreign(root: str, ours: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the files of others that configure a link of the fabric."""
+    """Return the files of other tools that configure a link of the fabric."""
     found = []
     for path, text in _files(root, NETWORK_FILES):
         if path == os.path.realpath(os.path.join(root, OWN)):
             continue
-        said = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
-        all_of_them = DRIVER in said
-        links = sorted(name for name in ours if all_of_them or re.search(r"\b%s\b" % re.escape(name), said))
+        bare = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
+        every = DRIVER in bare
+        links = sorted(name for name in ours if every or re.search(r"\b%s\b" % re.escape(name), bare))
         if links:
             found.append({"path": "/" + os.path.relpath(path, os.path.realpath(root)), "links": links})
     return found
@@ -212,8 +212,8 @@ def _verbs(root: str) -> bool:
         return False
 
 
-def held(names: Iterable[str], wanted: Collection[str]) -> list[dict[str, str]]:
-    """Return who answers for one of the wanted addresses: asked as RFC 5227 says, from no address."""
+def address_owners(names: Iterable[str], desired: Collection[str]) -> list[dict[str, str]]:
+    """Return who answers for one of the desired addresses: ARP probes without a source address (RFC 5227)."""
     found: dict[tuple[str, str], str] = {}
     sockets = []
     for name in names:
@@ -221,11 +221,11 @@ def held(names: Iterable[str], wanted: Collection[str]) -> list[dict[str, str]]:
         sockets.append(raw)
         raw.bind((name, ARP))
         own = raw.getsockname()[4]
-        for address in wanted:
-            asked = socket.inet_aton(address)
+        for address in desired:
+            target = socket.inet_aton(address)
             raw.send(
                 struct.pack("!6s6sH", b"\xff" * 6, own, ARP)
-                + struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, own, bytes(4), bytes(6), asked)
+                + struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, own, bytes(4), bytes(6), target)
             )
     end = time.monotonic() + ANSWER_S
     while sockets and (left := end - time.monotonic()) > 0:
@@ -233,7 +233,7 @@ def held(names: Iterable[str], wanted: Collection[str]) -> list[dict[str, str]]:
             packet = raw.recv(64)
             operation, mac, sender = packet[20:22], packet[22:28], packet[28:32]
             address = socket.inet_ntoa(sender) if len(sender) == 4 else ""
-            if operation == b"\0\2" and address in wanted:
+            if operation == b"\0\2" and address in desired:
                 found[address, raw.getsockname()[0]] = mac.hex(":")
     for raw in sockets:
         raw.close()

@@ -1,6 +1,7 @@
-"""What other tools and hands left on a Spark, as far as it touches what is served there.
+"""Files and programs of other tools that may affect a service.
 
-Of a file only its path and what in it matters: a netplan file may hold the key of a wireless network.
+Of a file only its path and the matching words leave the Spark: a netplan file may hold the key of a wireless
+network.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ FABRIC = re.compile(r"\ben[pP]\w*np\d+\b")
 KILLERS = ("earlyoom", "nohang")
 
 
-def look_at_footprints(programs: list[str], directories: list[str]) -> dict[str, Any]:
-    """Return files of netplan and sudo, programs that kill for memory, manual units, tools' directories.
+def collect_footprints(programs: list[str], directories: list[str]) -> dict[str, Any]:
+    """Return files of netplan and sudo, out-of-memory killers, units of engines, directories of tools.
 
-    ``programs`` are words that start an engine.
+    ``programs`` are programs that start an engine.
     """
     engines = "|".join(map(re.escape, programs))
     rights = re.compile(r"\b(drop_caches|docker|nvidia-smi|netplan|%s|NOPASSWD:\s*ALL)\b" % engines)
@@ -36,7 +37,7 @@ def look_at_footprints(programs: list[str], directories: list[str]) -> dict[str,
     }
 
 
-def _matches(folder: str, ending: str, wanted: re.Pattern[str]) -> dict[str, list[str]]:
+def _matches(folder: str, ending: str, pattern: re.Pattern[str]) -> dict[str, list[str]]:
     found = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         path = os.path.join(folder, name)
@@ -44,9 +45,9 @@ def _matches(folder: str, ending: str, wanted: re.Pattern[str]) -> dict[str, lis
             continue
         lines = (basics.read_text(path) or "").splitlines()
         text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-        words = sorted({match.group() for match in wanted.finditer(text)})
-        if words:
-            found[path] = words
+        matches = sorted({match.group() for match in pattern.finditer(text)})
+        if matches:
+            found[path] = matches
     return found
 
 
@@ -60,5 +61,5 @@ def _sudoers_errors() -> list[str]:
 
 def _killers() -> dict[str, str]:
     states = commands.run("systemctl", "is-active", *KILLERS)[1].split()
-    there = dict(zip(KILLERS, states))  # noqa: B905  (as many words as units)
-    return {name: state for name, state in there.items() if state == "active" or basics.which(name)}
+    rows = zip(KILLERS, states)  # noqa: B905  (one state a unit)
+    return {name: state for name, state in rows if state == "active" or basics.which(name)}

@@ -1,4 +1,4 @@
-"""The GPU as its driver tells it. Part of a preflight, never of the look that a plan takes: it is slow."""
+"""The GPU as nvidia-smi reports it: slow, so only for a preflight."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def look_at_gpu() -> dict[str, Any]:
-    """Return name, driver and the newest CUDA of the driver; ``error`` with the driver's own words."""
+def collect_gpu() -> dict[str, Any]:
+    """Return name, driver and the driver's newest CUDA; or ``error``, as nvidia-smi prints it."""
     if not basics.which("nvidia-smi"):
-        return {"error": "nvidia-smi is not there"}
+        return {"error": "nvidia-smi is not installed"}
     code, out, err = commands.run(
         "nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"
     )
     if code != 0:
-        return {"error": commands.last_line(out + err) or "nvidia-smi failed without a word"}
+        return {"error": commands.last_line(out + err) or "nvidia-smi failed without output"}
     fields = [field.strip() for field in out.strip().splitlines()[0].split(",")]
     header = commands.run("nvidia-smi")[1]
     cuda = re.search(r"CUDA Version:\s*([\d.]+)", header)

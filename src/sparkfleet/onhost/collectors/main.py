@@ -1,6 +1,6 @@
-"""The one read-only look at a Spark: every part on its own, one JSON object between two marks.
+"""The probe: one JSON object between two marks, with every part on its own.
 
-What fails becomes ``{"error": ...}`` of that part and never hides the others.
+A part that fails becomes ``{"error": ...}`` and never hides the others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ END = "<</sparkfleet-probe>>"
 
 
 def part(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Return what a function found, or its error."""
+    """Return what a collector found, or its error."""
     try:
         return function(*arguments)
     except RuntimeUnavailableError as error:
@@ -44,18 +44,18 @@ def part(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
         return {"error": "%s: %s" % (type(error).__name__, error)}
 
 
-def look(request: dict[str, Any], login: str) -> dict[str, Any]:
-    """Return everything that a plan needs to know of this Spark."""
-    who = part(user.login_user, login)
-    home = who.get("home", "/")
+def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
+    """Return everything that a plan needs to know about this Spark."""
+    login = part(user.login_user, user_name)
+    home = login.get("home", "/")
 
     def expand(path: str) -> str:
         return home + path[1:] if path == "~" or path.startswith("~/") else path
 
     models = expand(request["models_dir"])
     cache = expand(request["cache_dir"])
-    engines = part(docker.look_at_docker, request)
-    for_gpu = part(toolkit.look_at_toolkit)
+    engines = part(docker.collect_docker, request)
+    for_gpu = part(toolkit.collect_toolkit)
     likely = [seen["pid"] for seen in engines.get("containers", ())]
     found = {
         "schema": 1,
@@ -66,7 +66,7 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
             "python": sys.version.split()[0],
         },
         "sudo": part(user.sudo_state),
-        "user": who,
+        "user": login,
         "memory": part(memory.memory),
         "disks": {
             "models": part(paths.disk, models),
@@ -78,42 +78,42 @@ def look(request: dict[str, Any], login: str) -> dict[str, Any]:
         },
         "docker": engines,
         "toolkit": for_gpu,
-        "systemd": part(units.look_at_units),
-        "state": part(state.look_at_state),
-        "paths": {path: part(paths.look_at_path, expand(path)) for path in request.get("paths", ())},
-        "weights": part(weights.look_at_weights, models, request.get("weights", ())),
+        "systemd": part(units.collect_units),
+        "state": part(state.collect_state),
+        "paths": {path: part(paths.collect_path, expand(path)) for path in request.get("paths", ())},
+        "weights": part(weights.collect_weights, models, request.get("weights", ())),
         "listeners": part(ports.listeners, request.get("ports", ()), likely),
-        "items": part(look_at_items, request["items"], who) if "items" in request else {},
+        "resources": part(collect_resources, request["resources"], login) if "resources" in request else None,
     }
     if request.get("fabric"):
-        from sparkfleet.onhost.collectors import fabric  # noqa: PLC0415  (sent along for it alone)
+        from sparkfleet.onhost.collectors import fabric  # noqa: PLC0415  (sent only with a request for it)
 
-        found["fabric"] = part(fabric.look_at_fabric, request["fabric"])
-    there = {"docker": engines.get("state") != "missing", "toolkit": any(for_gpu.values())}
-    if request.get("install") and not all(there[name] for name in request["install"]):
-        from sparkfleet.onhost.collectors import packages  # noqa: PLC0415  (sent along for it alone)
+        found["fabric"] = part(fabric.collect_fabric, request["fabric"])
+    installed = {"docker": engines.get("state") != "missing", "toolkit": any(for_gpu.values())}
+    if request.get("install") and not all(installed[name] for name in request["install"]):
+        from sparkfleet.onhost.collectors import packages  # noqa: PLC0415  (sent only with a request for it)
 
-        wanted = [name in request["install"] and not there[name] for name in ("docker", "toolkit")]
-        found["packages"] = part(packages.look_at_packages, *wanted)
+        to_install = [name in request["install"] and not installed[name] for name in ("docker", "toolkit")]
+        found["packages"] = part(packages.collect_packages, *to_install)
     if request.get("preflight"):
-        from sparkfleet.onhost.collectors import preflight  # noqa: PLC0415  (sent along for it alone)
+        from sparkfleet.onhost.collectors import preflight  # noqa: PLC0415  (sent only with a request for it)
 
-        found["preflight"] = preflight.look(request["preflight"], part)
+        found["preflight"] = preflight.collect(request["preflight"], part)
     if request.get("stored"):
-        from sparkfleet.onhost.collectors import stored  # noqa: PLC0415  (sent along for it alone)
+        from sparkfleet.onhost.collectors import stored  # noqa: PLC0415  (sent only with a request for it)
 
-        found["stored"] = part(stored.look_at_stored, models, cache)
+        found["stored"] = part(stored.collect_stored, models, cache)
     return found
 
 
-def look_at_items(asked: list[list[str]], who: dict[str, Any]) -> dict[str, Any]:
-    """Return what is asked for of the Spark itself; its module comes only with a look that needs it."""
-    from sparkfleet.onhost.collectors import resources  # noqa: PLC0415
+def collect_resources(requested: list[list[str]], login: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of resources, and their state."""
+    from sparkfleet.onhost.collectors import resources  # noqa: PLC0415  (sent only with a request for it)
 
-    return resources.observe_all(asked, who["name"], who["home"])
+    return resources.observe_all(requested, login["name"], login["home"])
 
 
 def main() -> None:
     """Answer the request in argv[1] (JSON)."""
-    result = look(json.loads(sys.argv[1]), user.login_name())
+    result = collect(json.loads(sys.argv[1]), user.login_name())
     print(BEGIN + json.dumps(result, separators=(",", ":")) + END)

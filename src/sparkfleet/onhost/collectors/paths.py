@@ -1,4 +1,4 @@
-"""Files, directories, and the disks that they lie on."""
+"""Files, directories, and the file systems that hold them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def look_at_path(path: str) -> dict[str, Any]:
-    """Return what lies at a path: kind, mode, owner, size and, for files, the SHA-256 of the content."""
+def collect_path(path: str) -> dict[str, Any]:
+    """Return what is at a path: kind, mode, owner, size and, for files, the SHA-256 of the content."""
     try:
         info = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

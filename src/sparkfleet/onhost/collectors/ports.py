@@ -1,4 +1,4 @@
-"""Who listens on which TCP port."""
+"""Which process listens on which TCP port."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ if TYPE_CHECKING:
 
 TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 LISTENING, CONNECTED = "0A", "01"
-"""States; the kernel tells all sockets that listen before the first one of another kind."""
+"""States; the kernel lists all listening sockets before any other."""
 LINE = 150
 """Bytes of a line in the kernel's table."""
 
 
-def listeners(wanted: Iterable[int] = (), likely: Iterable[int] = ()) -> dict[str, dict[str, Any]]:
-    """Return the listening TCP ports with the process id and command where they can be told.
+def listeners(requested: Iterable[int] = (), likely: Iterable[int] = ()) -> dict[str, dict[str, Any]]:
+    """Return the listening TCP ports, each with process id and command where they can be found out.
 
-    ``wanted``: these ports alone. ``likely``: processes to look at before all others (an engine has its port
-    itself, and there are hundreds of processes).
+    ``requested``: only these ports; () for all. ``likely``: processes to check before all others, of which
+    there are hundreds.
     """
-    near = {held: pid for pid in likely for held in sockets_of(pid)}
+    near = {socket: pid for pid in likely for socket in sockets_of(pid)}
     inodes: dict[str, int] = {}
     for table in TABLES:
-        if wanted and set(wanted) <= set(inodes.values()):
+        if requested and set(requested) <= set(inodes.values()):
             break
-        for held, port in _listening(table):
-            if not wanted or port in wanted:
-                inodes[held] = port
-                if wanted and set(wanted) <= {inodes[one] for one in near if one in inodes}:
+        for socket, port in _listening(table):
+            if not requested or port in requested:
+                inodes[socket] = port
+                if requested and set(requested) <= {inodes[one] for one in near if one in inodes}:
                     break
     found: dict[str, dict[str, Any]] = {str(port): {"pid": 0, "command": ""} for port in inodes.values()}
-    for held, pid in near.items():
-        if held in inodes:
-            found[str(inodes[held])] = process(pid)
+    for socket, pid in near.items():
+        if socket in inodes:
+            found[str(inodes[socket])] = process(pid)
 
     def all_known() -> bool:
         return all(seen["pid"] for seen in found.values())
 
     for pid in () if all_known() else _processes():
-        for held in sockets_of(pid):
-            if held in inodes:
-                found[str(inodes[held])] = process(pid)
+        for socket in sockets_of(pid):
+            if socket in inodes:
+                found[str(inodes[socket])] = process(pid)
         if all_known():
             break
     return found
 
 
 def process(pid: int) -> dict[str, Any]:
-    """Return who a process is."""
-    words = (basics.read_text("/proc/%d/cmdline" % pid) or "").split("\0")
+    """Return a process's id, command and cgroup."""
+    argv = (basics.read_text("/proc/%d/cmdline" % pid) or "").split("\0")
     cgroup = (basics.read_text("/proc/%d/cgroup" % pid) or "")[-300:]
-    return {"pid": pid, "command": " ".join(words).strip()[:200], "cgroup": cgroup}
+    return {"pid": pid, "command": " ".join(argv).strip()[:200], "cgroup": cgroup}
 
 
 def _listening(table: str) -> Iterator[tuple[str, int]]:
-    """Yield the sockets that listen by a table of the kernel, and their ports."""
+    """Yield the listening sockets of a table of the kernel, and their ports."""
     for line in lines_of(table):
         fields = line.split()
         if fields[3] == CONNECTED:
@@ -69,10 +69,10 @@ def _listening(table: str) -> Iterator[tuple[str, int]]:
 
 
 def lines_of(table: str) -> Iterator[str]:
-    """Yield the lines of one of the kernel's tables of sockets, those that listen first.
+    """Yield the lines of one of the kernel's tables of sockets, listening ones first.
 
     Line by line: behind the last listener the kernel walks through its whole table of connections at each
-    read, 2 ms and on a Spark more. Who has seen enough does not read that far.
+    read, 2 ms and on a Spark more. A caller that has found enough does not read that far.
     """
     try:
         file = os.open(table, os.O_RDONLY)
@@ -95,7 +95,7 @@ def _processes() -> Iterator[int]:
 
 
 def sockets_of(pid: int) -> Iterator[str]:
-    """Yield the sockets that a process holds, as its open files name them."""
+    """Yield the sockets of a process, as its open files name them."""
     folder = "/proc/%d/fd" % pid
     try:
         names = os.listdir(folder)

@@ -1,4 +1,4 @@
-"""The parts of a look that only a preflight takes: they cost seconds, and ask the network."""
+"""The parts of the probe that only a preflight needs: they take seconds and use the network."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def look(request: dict[str, Any], part: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """Return every part of the preflight; ``part`` turns what fails into that part's error."""
+def collect(request: dict[str, Any], part: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Return every part of the preflight; ``part`` turns an exception into that part's error."""
     begin = time.monotonic()
     found = {
-        "system": part(system.look_at_system),
-        "gpu": part(gpu.look_at_gpu),
-        "engine": part(engine.look_at_engine),
-        "reach": part(reach.look_at_reach, request["urls"]),
-        "footprints": part(footprints.look_at_footprints, request["programs"], request["directories"]),
+        "system": part(system.collect_system),
+        "gpu": part(gpu.collect_gpu),
+        "engine": part(engine.collect_engine),
+        "reach": part(reach.collect_reach, request["urls"]),
+        "footprints": part(footprints.collect_footprints, request["programs"], request["directories"]),
     }
-    return {**found, "clock": part(system.look_at_clock, begin)}  # last: it tells how long the rest took
+    return {**found, "clock": part(system.collect_clock, begin)}  # last: it has the duration of the rest

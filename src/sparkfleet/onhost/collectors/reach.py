@@ -1,4 +1,4 @@
-"""Which addresses answer from here: name, connection, TLS and HTTP, each address in a thread of its own."""
+"""Which URLs respond: name, connection, TLS and HTTP, each URL in a thread of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LIMIT_S = 6
 
 
-def look_at_reach(urls: list[str]) -> dict[str, Any]:
-    """Return for each URL how far one gets: any HTTP answer counts, also that a login is needed."""
+def collect_reach(urls: list[str]) -> dict[str, Any]:
+    """Return how far a request to each URL gets; any HTTP response below 500 counts, also 401."""
     found: dict[str, Any] = {}
     threads = [threading.Thread(target=_ask, args=(url, found), daemon=True) for url in urls]
     for thread in threads:

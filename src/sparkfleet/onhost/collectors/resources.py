@@ -1,7 +1,7 @@
 """Observes declared resources and those that a run applied: by the ``observe`` of each kind.
 
-Sent only with a probe that needs it, and part of the programs on a Spark: what the plan sees and what a run
-sees is seen by the same lines. Values are text; a field that is not there is "".
+Sent only with a probe that needs it, and part of the programs on a Spark, so that a plan and a run observe by
+the same code. Values are text; a field without a value is "".
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROUNDS = 20000
-"""Of the hash by which a secret is compared: what leaves the Spark does not reveal it."""
+"""Rounds of the hash by which a secret is compared: the hash leaves the Spark, the secret does not."""
 KINDS = "sparkfleet.resources.kinds"
 
 
-RECORD_VERSION = 2
 RENAMED_KINDS = {"swap": "linux_swap", "token": "hub_token"}
-"""Kinds of resources by their names in version 1."""
+"""Kinds of resources by their names in version 1 of the record, as in ``contract.resources``."""
 
 
 def expand(text: str, user: str, home: str) -> str:
@@ -33,7 +32,7 @@ def expand(text: str, user: str, home: str) -> str:
 
 
 def digest(secret: bytes, salt: bytes) -> str:
-    """Return the hash by which the operator's machine can tell whether it has the same secret."""
+    """Return the hash by which the operator's machine compares its secret."""
     import hashlib  # noqa: PLC0415  (2 ms, for Sparks with a secret alone)
 
     return hashlib.pbkdf2_hmac("sha256", secret, salt, ROUNDS).hex()
@@ -53,7 +52,7 @@ class ObservedHost:
     def output(self, *argv: str, stdin: str = "") -> str:
         """Return what a command prints, whatever its exit code; "" without the command."""
         try:
-            return commands.output(*argv, given=stdin)
+            return commands.output(*argv, stdin=stdin)
         except FileNotFoundError:
             return ""
 
@@ -83,7 +82,8 @@ class ObservedHost:
 
     def secret(self, value: bytes) -> dict[str, str]:
         """Return a secret's hash, with the salt of this Spark (of this probe, where it has none yet)."""
-        salt = bytes.fromhex(state.record_file().get("salt", "")) or os.urandom(16)
+        record = state.document(state.RECORD)
+        salt = bytes.fromhex(record.get("salt", "") if record else "") or os.urandom(16)
         return {"secret": "there", "salt": salt.hex(), "hash": digest(value, salt)}
 
     def parse_json(self, text: str) -> Any:
@@ -91,23 +91,8 @@ class ObservedHost:
         return json.loads(text)
 
 
-def migrate(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a record in the present version. Raise ValueError for one of a newer version."""
-    version = data.get("version", 1)
-    if version > RECORD_VERSION:
-        raise ValueError("prepared.json has version %s: update sparkfleet" % version)
-    if version < RECORD_VERSION:
-        resources = {}
-        for entry in data.get("items", {}).values():
-            kind = RENAMED_KINDS.get(entry["kind"], entry["kind"])
-            entry.update(kind=kind, applied=entry.pop("put"))
-            resources[kind + " " + entry["key"]] = entry
-        data = {"version": RECORD_VERSION, "salt": data.get("salt", ""), "resources": resources}
-    return data
-
-
 def observe(host: ObservedHost, kind: str, key: str, arg: str) -> dict[str, Any]:
-    """Return the fields of one resource. Raise ValueError for a kind that is not known."""
+    """Return the fields of one resource. Raise ValueError for an unknown kind."""
     try:
         module = __import__(KINDS + "." + kind, fromlist=["observe"])
     except ModuleNotFoundError:
@@ -117,9 +102,17 @@ def observe(host: ObservedHost, kind: str, key: str, arg: str) -> dict[str, Any]
 
 
 def observe_all(requested: list[list[str]], user: str, home: str) -> dict[str, Any]:
-    """Return the record of what runs applied, and how that and what is requested is now."""
-    record, host, live = migrate(state.record_file())["resources"], ObservedHost(), {}
-    targets = {name: (entry["kind"], entry["key"], entry["arg"]) for name, entry in record.items()}
+    """Return the record of applied resources, and the state of these and of the requested ones.
+
+    The operator's side checks the record: of one with another shape, no resource is observed.
+    """
+    record, host, targets, live = state.document(state.RECORD), ObservedHost(), {}, {}
+    try:
+        for entry in (record.get("resources") or record.get("items") or {}).values() if record else ():
+            kind = RENAMED_KINDS.get(entry["kind"], entry["kind"])
+            targets["%s %s" % (kind, entry["key"])] = (kind, entry["key"], entry["arg"])
+    except (AttributeError, KeyError, TypeError):
+        targets.clear()
     for kind, written, arg in requested:
         key = expand(written, user, home)
         targets["%s %s" % (kind, key)] = (kind, key, expand(arg, user, home))

@@ -1,4 +1,4 @@
-"""What the Spark keeps: generations that serve, a change that is going on."""
+"""State files of sparkfleet. Most travel as text: the operator's side reads and checks each on its own."""
 
 from __future__ import annotations
 
@@ -11,75 +11,62 @@ TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
     from typing import Any
 
-
-def record_file() -> dict[str, Any]:
-    """Return the record of the resources that runs applied, in the version that was written."""
-    data: dict[str, Any] = document("prepared.json", 1 << 26)
-    valid = isinstance(data, dict) and "error" not in data
-    if not valid or not isinstance(data.get("resources", data.get("items", {})), dict):
-        raise TypeError("%s/prepared.json is not the record of this host's resources" % basics.STATE_DIR)
-    return data
+RECORD = "prepared.json"
+LONGEST = 1 << 26
+"""Bytes of a file that are read, at most."""
 
 
-def document(name: str, limit: int = 1 << 20) -> Any:
-    """Return the JSON value of a file in the state directory, {} without one; the operator checks it."""
-    text = basics.read_text(os.path.join(basics.STATE_DIR, name), limit)
+def text_of(name: str) -> Any:
+    """Return the text of a file in the state directory, None without the file, or ``{"error": ...}``."""
     try:
-        return json.loads(text) if text else {}
+        return basics.read_text(os.path.join(basics.STATE_DIR, name), LONGEST)
+    except OSError as error:
+        return {"error": str(error)}
+
+
+def document(name: str) -> Any:
+    """Return the JSON value of a file in the state directory, None without the file, or its error."""
+    text = text_of(name)
+    if not isinstance(text, str):
+        return text
+    try:
+        data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return {"error": "unreadable: %s" % error}
+        return {"error": "is not JSON: %s" % error}
+    return {"error": "found null"} if data is None else data
 
 
-def recorded() -> list[str]:
-    """Return the ids of the resources that runs applied (version 1 of the record has "items")."""
-    data = record_file()
-    return sorted(data.get("resources") or data.get("items", ()))
+def recorded() -> Any:
+    """Return version and ids of the record of resources, None without one; of another shape as it is."""
+    data = document(RECORD)
+    if not isinstance(data, dict) or "error" in data:
+        return data
+    ids = data.get("resources", data.get("items"))  # "items" in version 1
+    return {"version": data.get("version", 1), "ids": sorted(ids) if isinstance(ids, dict) else ids}
 
 
-def look_at_state() -> dict[str, Any]:
-    """Return the generations that serve, and a rollout in progress."""
+def collect_state() -> dict[str, Any]:
+    """Return the state files, and the id of a rollout in progress."""
     services = os.path.join(basics.STATE_DIR, "services")
-    generations = {
-        name: document(os.path.join("services", name, "current.json"))
-        for name in (sorted(os.listdir(services)) if os.path.isdir(services) else ())
-        if basics.read_text(os.path.join(services, name, "current.json"))
-    }
-    going_on = ""
+    names = sorted(os.listdir(services)) if os.path.isdir(services) else []
+    records = ["services/%s/current.json" % name for name in names]
+    found = [(name, text_of(name)) for name in ("rates.json", "staged.json", *records)]
+    in_progress = ""
     for folder in rollouts():
-        if os.path.exists(os.path.join(folder, "request.json")) and not os.path.exists(
-            os.path.join(folder, "result.json")
-        ):
-            going_on = os.path.basename(folder)
+        if os.path.exists(folder + "/request.json") and not os.path.exists(folder + "/result.json"):
+            in_progress = os.path.basename(folder)
     return {
-        "generations": generations,
-        "rollout": going_on,
-        "rates": document("rates.json"),
+        "files": {name: text for name, text in found if text is not None},
+        "rollout": in_progress,
         "recorded": recorded(),
-        "staged": staged(),
     }
 
 
 def rollouts() -> list[str]:
-    """Return the directories of rollouts, also those of an earlier version that were not moved yet."""
+    """Return the directories of rollouts, also those of an older version that were not moved yet."""
     return [
         os.path.join(base, name)
         for base in (os.path.join(basics.STATE_DIR, "swaps"), os.path.join(basics.STATE_DIR, "rollouts"))
         if os.path.isdir(base)
         for name in sorted(os.listdir(base))
     ]
-
-
-def staged() -> Any:
-    """Return what sparkfleet itself fetched, without what a plan does not need of it."""
-    data = document("staged.json", 1 << 24)
-    if not isinstance(data, dict):
-        return data
-    try:
-        kinds = {
-            kind: {key: {"bytes": one["bytes"]} for key, one in data[kind].items()}
-            for kind in ("images", "revisions")
-            if kind in data
-        }
-        return {**{key: data[key] for key in ("version", "schema", "error") if key in data}, **kinds}
-    except (AttributeError, KeyError, TypeError):
-        return data

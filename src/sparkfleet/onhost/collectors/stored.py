@@ -1,12 +1,12 @@
-"""What lies on the Spark's disks that could be removed, and who uses it. Looked at for a prune alone.
+"""What is stored on the Spark's disks and could be removed, and who uses it; only for a prune.
 
-Who uses a model is found by its name in the words of containers and generations; the words themselves (a
-foreign container's environment, say) do not leave the Spark.
+Users of a model are found by its name in the texts of containers and generations. The texts themselves (for
+example the environment of an unmanaged container) do not leave the Spark. A state file that cannot be read
+fails this whole part: nobody knows what it would need.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+RECORD_VERSION, STAGED_VERSION = 3, 1
+"""Newest versions of records of generations and of fetched files. What is read here is the same in all."""
 REPOSITORY = re.compile(r"(?<![\w./-])[\w.-]+/[\w.-]+(?![\w./-])")
-"""A word that can be a model's repository on the hub."""
+"""A part of an argument that can be a model's repository on the hub."""
 
 
-def look_at_stored(models: str, caches: str) -> dict[str, Any]:
+def collect_stored(models: str, caches: str) -> dict[str, Any]:
     """Return images, model revisions, compile caches, generations and evidence, with bytes and users."""
-    repositories = _repositories(os.path.join(models, "hub"), _staged())
+    staged = _staged()
+    repositories = _repositories(os.path.join(models, "hub"), staged)
     found = {"images": _images(), "repositories": repositories, "caches": _caches(caches)}
     return {
         **found,
-        "staged": _staged(),
+        **{"staged_" + kind: items for kind, items in staged.items()},
         "containers": [_container(row["Id"], found) for row in docker.docker_get("/containers/json?all=1")],
         "services": _services(found),
         "evidence": _evidence(),
@@ -36,8 +39,12 @@ def look_at_stored(models: str, caches: str) -> dict[str, Any]:
 
 
 def _staged() -> dict[str, Any]:
-    data = _json(os.path.join(basics.STATE_DIR, "staged.json"))
-    return {kind: data.get(kind) or {} for kind in ("images", "revisions")}
+    path = os.path.join(basics.STATE_DIR, "staged.json")
+    data = _json(path, STAGED_VERSION) or {}
+    found = {kind: data.get(kind, {}) for kind in ("images", "revisions")}
+    if not all(isinstance(one, dict) for one in found.values()):
+        raise ValueError("%s: found images or revisions that are no object" % path)
+    return found
 
 
 def _images() -> list[dict[str, Any]]:
@@ -76,7 +83,7 @@ def _repositories(hub: str, staged: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _revision(path: str) -> dict[str, Any]:
-    """Return the blobs that a snapshot's files are, and the bytes of files that it has itself."""
+    """Return the blobs that a snapshot links to, and the bytes of its own files."""
     blobs, own, changed = [], 0, 0.0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -91,7 +98,7 @@ def _revision(path: str) -> dict[str, Any]:
 
 
 def _blob(path: str) -> dict[str, Any]:
-    """Return bytes and, for a link into the hub's store that all repositories share, where it leads."""
+    """Return bytes and, for a link into the hub's shared store, its target."""
     try:
         return {
             "bytes": os.stat(path).st_blocks * 512,
@@ -121,41 +128,48 @@ def _container(identity: str, found: dict[str, Any]) -> dict[str, Any]:
     if data is None:
         return {"id": identity, "name": "", "image_id": "", "uses": [], "caches": []}
     mounts = [mount.get("Source", "") for mount in data.get("Mounts") or ()]
-    words = json.dumps([data["Config"], mounts])
+    text = json.dumps([data["Config"], mounts])
     return {
         "id": data["Id"],
         "name": data["Name"].lstrip("/"),
         "image_id": data["Image"],
-        **_mentioned(words, found),
+        **_mentioned(text, found),
     }
 
 
 def _services(found: dict[str, Any]) -> dict[str, Any]:
-    """Return for each service what serves (``current``), what it replaced, and what is kept beside."""
+    """Return for each service the current generation, those that it replaced, and the other kept ones."""
     services: dict[str, Any] = {}
     base = os.path.join(basics.STATE_DIR, "services")
     for name in _names(base):
-        text = basics.read_text(os.path.join(base, name, "current.json")) or ""
-        current = _parsed(text)
+        path = os.path.join(base, name, "current.json")
+        current = _generations(path, found)
         history = os.path.join(base, name, "generations")
+        files = [file for file in sorted(_names(history), key=_number) if file.endswith(".json")]
         services[name] = {
-            "books": hashlib.sha256(text.encode()).hexdigest() if text else "",
-            "current": _generation(current, "", found) if current else None,
-            "replaced": [_generation(one, "", found) for one in current.get("replaced") or ()],
+            "record_sha256": basics.sha256_of(path) if current else "",
+            "current": current[0] if current else None,
+            "replaced": current[1:],
             "generations": [
-                _generation(_json(os.path.join(history, file)), os.path.join(history, file), found)
-                for file in sorted(_names(history), key=_number)
-                if file.endswith(".json")
+                {**_generations(path, found)[0], "path": path, "bytes": os.path.getsize(path)}
+                for path in (os.path.join(history, file) for file in files)
             ],
         }
     return services
 
 
-def _generation(data: dict[str, Any], path: str, found: dict[str, Any]) -> dict[str, Any]:
+def _generations(path: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the generation of a file, then those that it replaced; [] without the file."""
+    data = _json(path, RECORD_VERSION)
+    try:
+        return [_generation(one, found) for one in (data, *data.get("replaced", ()))] if data else []
+    except (AttributeError, TypeError) as error:
+        raise ValueError("%s: is no record of a generation: %s" % (path, error)) from None
+
+
+def _generation(data: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": str(data.get("id", "")),
-        "path": path,
-        "bytes": os.path.getsize(path) if path else 0,
         "image": str(data.get("image", "")),
         "model": str(data.get("model", "")),
         "revision": str(data.get("revision", "")),
@@ -165,15 +179,15 @@ def _generation(data: dict[str, Any], path: str, found: dict[str, Any]) -> dict[
     }
 
 
-def _mentioned(words: str, found: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the snapshots and compile caches that a text names; a model without a commit: all of its."""
+def _mentioned(text: str, found: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the snapshots and compile caches that a text names; all of a model without a commit."""
     uses = []
     for repository in found["repositories"]:
-        if repository["repo"] in words or os.path.basename(repository["path"]) in words:
+        if repository["repo"] in text or os.path.basename(repository["path"]) in text:
             revisions = repository["revisions"]
-            named = [one["path"] for one in revisions if one["revision"] in words]
+            named = [one["path"] for one in revisions if one["revision"] in text]
             uses += named or [one["path"] for one in revisions]
-    return {"uses": uses, "caches": [one["path"] for one in found["caches"] if one["path"] in words]}
+    return {"uses": uses, "caches": [one["path"] for one in found["caches"] if one["path"] in text]}
 
 
 def _evidence() -> list[dict[str, Any]]:
@@ -202,13 +216,19 @@ def _names(folder: str) -> list[str]:
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
-def _json(path: str) -> dict[str, Any]:
-    return _parsed(basics.read_text(path) or "")
-
-
-def _parsed(text: str) -> dict[str, Any]:
+def _json(path: str, newest: int) -> dict[str, Any] | None:
+    """Return the object in a state file, None without the file. Raise ValueError."""
+    text = basics.read_text(path, 1 << 26)
+    if text is None:
+        return None
     try:
         data = json.loads(text)
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError("%s: is not JSON: %s" % (path, error)) from None
+    if not isinstance(data, dict) or not data:
+        raise ValueError("%s: found %.60r, expected an object with fields" % (path, data))
+    version = data.get("version", data.get("schema", 1))
+    if not isinstance(version, int) or not 1 <= version <= newest:
+        text = "%s: found version %.60r, expected 1 to %d: update sparkfleet on the operator's machine"
+        raise ValueError(text % (path, version, newest))
+    return data

@@ -1,4 +1,4 @@
-"""What lets a container see the GPU: programs of the NVIDIA container toolkit, and CDI descriptions."""
+"""What gives a container the GPU: programs of the NVIDIA container toolkit, and CDI files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ PROGRAMS = ("nvidia-container-runtime-hook", "nvidia-container-runtime", "nvidia
 CDI_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 
 
-def look_at_toolkit() -> dict[str, list[str]]:
-    """Return the programs that are on PATH, and the files that describe devices."""
+def collect_toolkit() -> dict[str, list[str]]:
+    """Return the programs on PATH, and the CDI files."""
     described = [
         os.path.join(folder, name)
         for folder in CDI_DIRECTORIES

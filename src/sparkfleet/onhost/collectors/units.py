@@ -1,4 +1,4 @@
-"""Units of ours: their text, their drop-ins, and what systemd says of them."""
+"""Units of sparkfleet: their text, their drop-ins, and their state."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
     from typing import Any
 
 LETTERS = set("abcdefghijklmnopqrstuvwxyz0123456789.-")
-"""Of the names of our units."""
-ASKED = "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,StatusText"
-UNITS_BESIDE = ("/run/systemd/system", "/etc/systemd/system.control", "/run/systemd/system.control")
-"""Where ``systemctl edit --runtime`` and ``systemctl set-property`` put what changes a unit."""
+"""Of which the names of our units consist."""
+SHOWN_PROPERTIES = "--property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,StatusText"
+DROP_IN_ROOTS = ("/run/systemd/system", "/etc/systemd/system.control", "/run/systemd/system.control")
+"""Where ``systemctl edit --runtime`` and ``systemctl set-property`` write drop-ins."""
 
 
 def is_ours(name: str) -> bool:
-    """Tell whether a unit's name is one that we give."""
+    """Tell whether a unit's name is one of sparkfleet's."""
     inner = name.removeprefix("sparkfleet-").removesuffix(".service")
     return name == "sparkfleet-%s.service" % inner and bool(inner) and set(inner) <= LETTERS
 
 
-def look_at_units() -> dict[str, Any]:
-    """Return each unit of ours: its text, drop-ins, and what systemd says of it."""
+def collect_units() -> dict[str, Any]:
+    """Return each unit of sparkfleet: its text, drop-ins, and state by systemd."""
     if not os.path.isdir("/run/systemd/system"):
         return {"state": "missing"}
     units: dict[str, dict[str, Any]] = {}
-    there = [name.removesuffix(".d") for name in os.listdir(basics.UNIT_DIR)]
-    names = sorted({name for name in there if is_ours(name)})
+    unit_names = [name.removesuffix(".d") for name in os.listdir(basics.UNIT_DIR)]
+    names = sorted({name for name in unit_names if is_ours(name)})
     for name in names:
         drop_ins = {}
-        for directory in ("%s/%s.d" % (root, name) for root in (basics.UNIT_DIR, *UNITS_BESIDE)):
+        for directory in ("%s/%s.d" % (root, name) for root in (basics.UNIT_DIR, *DROP_IN_ROOTS)):
             if os.path.isdir(directory):
                 for entry in sorted(file for file in os.listdir(directory) if file.endswith(".conf")):
                     drop_ins[os.path.join(directory, entry)] = (
@@ -40,7 +40,7 @@ def look_at_units() -> dict[str, Any]:
                     )
         units[name] = {"text": basics.read_text(os.path.join(basics.UNIT_DIR, name)), "drop_ins": drop_ins}
     if names:
-        for block in commands.output("systemctl", "show", ASKED, *names).strip().split("\n\n"):
+        for block in commands.output("systemctl", "show", SHOWN_PROPERTIES, *names).strip().split("\n\n"):
             facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             if facts.get("Id") in units:
                 units[facts["Id"]].update(

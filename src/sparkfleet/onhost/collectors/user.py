@@ -1,4 +1,4 @@
-"""Who logs in, and whether sudo helps."""
+"""The login user, and whether sudo works."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def login_name() -> str:
-    """Return who logged in: the one that sudo was called by, or who runs this."""
+    """Return the login user: the caller of sudo, or the user of this process."""
     return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
 
 
 def login_user(name: str) -> dict[str, Any]:
-    """Return home, ids and groups of the user who logs in."""
+    """Return home, ids and groups of the login user."""
     entry = pwd.getpwnam(name)
     groups = [
         group.gr_name for group in grp.getgrall() if name in group.gr_mem or group.gr_gid == entry.pw_gid
@@ -35,7 +35,7 @@ def login_user(name: str) -> dict[str, Any]:
 
 
 def sudo_state() -> dict[str, str]:
-    """Return "ok" as root, else why sudo does not help."""
+    """Return "ok" as root, else why sudo does not work."""
     if os.geteuid() == 0:
         return {"state": "ok"}
     import subprocess  # noqa: PLC0415  (3 ms, for the rare case)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-from sparkfleet.onhost.collectors import basics
+from sparkfleet.onhost.collectors import state
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
     from typing import Any
 
 
-def look_at_weights(models_dir: str, wanted: list[list[str]]) -> dict[str, dict[str, Any]]:
+def collect_weights(models_dir: str, requested: list[list[str]]) -> dict[str, Any]:
     """Return for each ``[repo, revision]`` its snapshot's files: size of the content, name of the blob.
 
-    A file that was hashed in its present state has the name that it was hashed for, and whether it was that.
+    A file that was hashed in its present state also has the name that was expected, and whether it matched.
+    ``record``: version or error of the record of these hashes.
     """
     found = {}
-    record = hashed()
-    for repo, revision in wanted:
+    hashes, record = hashed() if requested else ({}, None)
+    for repo, revision in requested:
         root = os.path.join(models_dir, "hub", "models--" + repo.replace("/", "--"))
         snapshot = os.path.join(root, "snapshots", revision)
         files = {}
@@ -31,30 +31,24 @@ def look_at_weights(models_dir: str, wanted: list[list[str]]) -> dict[str, dict[
                 try:
                     info = os.stat(path)
                     seen["size"] = info.st_size
-                    entry = record.get(os.path.realpath(path)) if record else None
-                    if entry and state_of(entry) == (info.st_size, info.st_mtime_ns, info.st_ino):
-                        seen["hashed"], seen["ok"] = entry["blob"], entry["ok"]
+                    entry = hashes.get(os.path.realpath(path)) if hashes else None
+                    if entry and entry[:3] == (info.st_size, info.st_mtime_ns, info.st_ino):
+                        seen["hashed"], seen["ok"] = entry[3:]
                 except OSError:
                     pass
                 files[os.path.relpath(path, snapshot)] = seen
         found["%s@%s" % (repo, revision)] = files
-    return found
+    return {"models": found, "record": record}
 
 
-LONGEST = 64 << 20
-"""Bytes of the record of hashes that are read, at most."""
-
-
-def hashed() -> dict[str, Any]:
-    """Return what is known of files that were hashed: by their real paths."""
-    path = os.path.join(basics.STATE_DIR, "verified.json")
+def hashed() -> tuple[dict[str, tuple[Any, ...]], Any]:
+    """Return hashed files by real path: size, mtime, inode, expected name, match; version or error."""
+    data = state.document("verified.json")
+    if data is None or (isinstance(data, dict) and "error" in data):
+        return {}, data
     try:
-        found = json.loads(basics.read_text(path, LONGEST) or "{}")["files"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def state_of(entry: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the state in which a file was hashed."""
-    return entry.get("size"), entry.get("mtime_ns"), entry.get("inode")
+        keys = ("size", "mtime_ns", "inode", "blob", "ok")
+        files = {path: tuple(entry[key] for key in keys) for path, entry in data["files"].items()}
+        return files, {"version": data.get("version", 1)}
+    except (AttributeError, KeyError, TypeError) as error:
+        return {}, {"error": "is no record of hashed files: %s: %s" % (type(error).__name__, error)}

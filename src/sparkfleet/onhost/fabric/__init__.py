@@ -1,1 +1,1 @@
-"""Links between Sparks: changed so that they come back by themselves, checked, measured."""
+"""Links between Sparks: changed with automatic revert, checked, measured."""

@@ -1,7 +1,7 @@
-"""How much goes over the links between two Sparks: by RDMA where both ends have it, else by TCP.
+"""Throughput of the links between two Sparks: by RDMA if both have it, else by TCP.
 
-One Spark is asked to listen (``begin``), the other to send (``measure``): over each link by itself, then over
-all at once, since one alone never fills a cage. What serves meanwhile is slowed down.
+One Spark listens (``begin``), the other sends (``measure``): over each link on its own, then over all,
+since a single one never fills a cage. This slows down running services.
 """
 
 from __future__ import annotations
@@ -10,30 +10,40 @@ import json
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, TOOLS, BenchRequest, Lane
+from sparkfleet.contract import codec
+from sparkfleet.contract.fabric import (
+    IPERF,
+    RDMA,
+    STREAM,
+    TOOLS,
+    BenchRequest,
+    BenchResult,
+    Lane,
+    LinkRate,
+    StreamResult,
+)
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Ran, System, systemctl
 from sparkfleet.onhost.state import units
 
 PORT = 18515
-"""First of the ports; one for each link and each time that it is measured."""
+"""First of the ports: one for each measurement."""
 STREAMS = 4
-"""TCP streams at once: one alone is slower than the link."""
+"""Parallel TCP streams: a single one is slower than the link."""
 TRIES = 10
-"""Times that a sender begins anew, a second apart: the other end may not listen yet."""
+"""Attempts of a sender, a second apart: the other end may not listen yet."""
 SPARE_S = 30
-"""Seconds after which a listener ends by itself, beside those that are measured."""
+"""Seconds beyond the measurements after which a listener ends by itself."""
 
 
 def tools() -> list[str]:
-    """Return the programs that this Spark can measure with."""
+    """Return the programs of this Spark that can measure links."""
     return [tool for tool in TOOLS if tool == STREAM or shutil.which(tool)]
 
 
 def listener(tool: str, lane: Lane, port: int, seconds: int) -> tuple[str, ...]:
-    """Return the command that waits for one measurement of a lane."""
+    """Return the command that listens for one measurement of a lane."""
     if tool == RDMA:
         return (RDMA, *_rdma(lane, port, seconds))
     if tool == IPERF:
@@ -52,32 +62,32 @@ def sender(tool: str, lane: Lane, port: int, seconds: int) -> tuple[str, ...]:
 
 
 def _rdma(lane: Lane, port: int, seconds: int) -> tuple[str, ...]:
-    # No index of the GID table: the program finds that of the address, which differs between Sparks.
+    # Without an index of the GID table, which differs between Sparks: the program finds that of the address.
     return ("-d", lane.device, "-p", str(port), "-F", "--report_gbits", "-D", str(seconds))
 
 
 def gbits(tool: str, ran: Ran) -> float | None:
-    """Return the Gb/s that a sender told; None when it did not."""
+    """Return the Gb/s that a sender reported; None: it did not."""
     if ran.code:
         return None
     try:
         if tool == IPERF:
             return float(json.loads(ran.out)["end"]["sum_received"]["bits_per_second"]) / 1e9
         if tool == STREAM:
-            return float(json.loads(ran.out)["gbits"])
+            return codec.loads(StreamResult, ran.out).gbits
     except (ValueError, KeyError, TypeError):
         return None
-    # bytes, iterations, peak, average, rate. By time the peak is 0.00, and only the average is a figure.
+    # bytes, iterations, peak, average, rate. In a run limited by time, the peak is 0.00.
     rows = re.findall(r"^\s*\d+\s+\d+\s+[\d.]+\s+([\d.]+)\s+[\d.]+\s*$", ran.out, re.MULTILINE)
     return float(rows[-1]) if rows else None
 
 
 def begin(system: System, request: BenchRequest) -> str:
-    """Start a listener for each measurement, detached; return "" or what failed."""
+    """Start a detached listener for each measurement; return "" or what failed."""
     for number, (lane, port) in enumerate(_ports(request)):
         unit = f"{_unit(request)}-{number}.service"
         systemctl(system, "stop", unit)
-        bounds = (f"--property=RuntimeMaxSec={_all_of_it(request) + SPARE_S}", "--property=Nice=5")
+        bounds = (f"--property=RuntimeMaxSec={_total_s(request) + SPARE_S}", "--property=Nice=5")
         argv = listener(request.tool, lane, port, request.seconds)
         done = system.run(("systemd-run", "--quiet", "--collect", f"--unit={unit}", *bounds, *argv))
         if done.code:
@@ -86,7 +96,7 @@ def begin(system: System, request: BenchRequest) -> str:
 
 
 def end(system: System, request: BenchRequest) -> None:
-    """Stop the listeners that are left."""
+    """Stop the remaining listeners."""
     for number, _ in enumerate(_ports(request)):
         systemctl(system, "stop", f"{_unit(request)}-{number}.service")
 
@@ -96,41 +106,35 @@ def _unit(request: BenchRequest) -> str:
 
 
 def _ports(request: BenchRequest) -> list[tuple[Lane, int]]:
-    """Return lanes and ports: first each lane by itself, then all at once."""
+    """Return lanes and ports: first each lane on its own, then all at once."""
     return [(lane, PORT + number) for number, lane in enumerate(request.lanes * 2)]
 
 
-def _all_of_it(request: BenchRequest) -> int:
+def _total_s(request: BenchRequest) -> int:
     return (len(request.lanes) + 1) * (request.seconds + TRIES)
 
 
-def measure(system: System, request: BenchRequest) -> dict[str, Any]:
-    """Send over each lane by itself, then over all at once; keep the figures as evidence and return them."""
+def measure(system: System, request: BenchRequest) -> BenchResult:
+    """Send over each lane on its own, then over all at once; write the result as evidence and return it."""
     ports = _ports(request)
     half = len(request.lanes)
-    alone = [_one(system, request, lane, port) for lane, port in ports[:half]]
+    alone = tuple(_one(system, request, lane, port) for lane, port in ports[:half])
     with ThreadPoolExecutor(half) as pool:
-        at_once = list(pool.map(lambda pair: _one(system, request, *pair), ports[half:]))
-    told = {
-        "cluster": request.cluster,
-        "to": request.other,
-        "tool": request.tool,
-        "at": round(system.now()),
-        "alone": alone,
-        "at_once": at_once,
-    }
-    files.write_json(system.paths.state / "evidence" / f"bench-{request.cluster}-{request.other}.json", told)
-    return told
+        at_once = tuple(pool.map(lambda pair: _one(system, request, *pair), ports[half:]))
+    at = round(system.now())
+    result = BenchResult(request.cluster, request.other, request.tool, at, alone, at_once)
+    path = system.paths.state / "evidence" / f"bench-{request.cluster}-{request.other}.json"
+    files.write_json(path, result.to_json())
+    return result
 
 
-def _one(system: System, request: BenchRequest, lane: Lane, port: int) -> dict[str, Any]:
-    argv = sender(request.tool, lane, port, request.seconds)
-    told: dict[str, Any] = {"link": lane.link, "gbits": None, "problem": ""}
+def _one(system: System, request: BenchRequest, lane: Lane, port: int) -> LinkRate:
+    argv, problem = sender(request.tool, lane, port, request.seconds), ""
     for _ in range(TRIES):
         ran = system.run(argv, timeout_s=request.seconds + SPARE_S)
-        told["gbits"] = gbits(request.tool, ran)
-        if told["gbits"] is not None:
-            return {**told, "problem": ""}
-        told["problem"] = ran.text.splitlines()[-1][:300] if ran.text else f"exit code {ran.code}"
+        rate = gbits(request.tool, ran)
+        if rate is not None:
+            return LinkRate(lane.link, rate)
+        problem = ran.text.splitlines()[-1][:300] if ran.text else f"exit code {ran.code}"
         system.sleep(1)
-    return told
+    return LinkRate(lane.link, problem=problem)

@@ -1,4 +1,4 @@
-"""A plain TCP stream between two Sparks, for links where no better program is on both."""
+"""A plain TCP stream between two Sparks, if they have no better program in common."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ WAIT_S = 120.0
 
 
 def sink(own: str, peer: str, port: int, streams: int) -> None:
-    """Take what the peer sends over so many streams; then tell it on each how many bytes came."""
+    """Receive what the peer sends over ``streams`` streams; report the received bytes on each."""
     with socket.create_server((own, port), backlog=streams) as server, ThreadPoolExecutor(streams) as pool:
         server.settimeout(WAIT_S)
-        taken: list[Future[None]] = []
-        while len(taken) < streams:
+        receivers: list[Future[None]] = []
+        while len(receivers) < streams:
             connection, address = server.accept()
             if address[0] == peer:
-                taken.append(pool.submit(_take, connection))
+                receivers.append(pool.submit(_receive, connection))
             else:
                 connection.close()
-        for one in taken:
+        for one in receivers:
             one.result()
 
 
-def _take(connection: socket.socket) -> None:
+def _receive(connection: socket.socket) -> None:
     count, buffer = 0, bytearray(CHUNK)
     with connection:
         while got := connection.recv_into(buffer):
@@ -35,7 +35,7 @@ def _take(connection: socket.socket) -> None:
 
 
 def source(own: str, peer: str, port: int, streams: int, seconds: float) -> float:
-    """Send for so many seconds; return the Gb/s that arrived. Raise OSError when a stream breaks off."""
+    """Send for ``seconds``; return the Gb/s that arrived. Raise OSError when a stream breaks."""
     connections = [socket.create_connection((peer, port), 10, (own, 0)) for _ in range(streams)]
     began = time.monotonic()
     with ThreadPoolExecutor(streams) as pool:
@@ -50,9 +50,9 @@ def _send(connection: socket.socket, end: float) -> int:
         while time.monotonic() < end:
             connection.sendall(chunk)
         connection.shutdown(socket.SHUT_WR)
-        said = b""
+        received = b""
         while got := connection.recv(64):
-            said += got
-    if not said:
-        raise ConnectionError("the other end hung up")
-    return int(said)
+            received += got
+    if not received:
+        raise ConnectionError("the peer closed the connection")
+    return int(received)

@@ -1,4 +1,4 @@
-"""The commands about links: change them, and measure them."""
+"""Commands about links: change and measure them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sparkfleet.contract.fabric import BenchRequest, BenchTools, FabricRequest
+from sparkfleet.contract.fabric import BenchRequest, BenchTools, FabricRequest, StreamResult
 from sparkfleet.onhost.fabric import bench, bench_stream, fabric
 from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read_json, write_json
 from sparkfleet.onhost.machine.system import System
@@ -17,18 +17,18 @@ Run = Callable[[System, argparse.Namespace], int]
 
 def add(command: Callable[[str, Run, str], Any]) -> None:
     """Add the commands; ``command`` adds one, by name, function and help."""
-    command("fabric", _begin, "start the change of the links that is on stdin; return at once")
-    command("fabric-run", _run, "carry a change of the links out, or put it back").add_argument("id")
-    command("fabric-confirm", _confirm, "say that a new connection works").add_argument("id")
-    giving_up = command("fabric-give-up", _give_up, "let a change of the links be put back at once")
-    giving_up.add_argument("id")
-    giving_up.add_argument("cause")
-    command("bench-tools", _tools, "say which programs can measure the links here")
-    command("bench-begin", _listen, "listen, detached, for the measurements that are on stdin")
-    command("bench-measure", _measure, "send, as stdin says, and print what arrived")
-    command("bench-end", _listen_no_more, "listen no more")
-    sink = command("bench-sink", _sink, "take a plain TCP stream")
-    source = command("bench-source", _source, "send a plain TCP stream, and print what arrived")
+    command("fabric", _begin, "start the change of links on stdin; return at once")
+    command("fabric-run", _run, "run a change of links, or revert an interrupted one").add_argument("id")
+    command("fabric-confirm", _confirm, "confirm a change of links over a new connection").add_argument("id")
+    give_up = command("fabric-give-up", _give_up, "revert a change of links at once")
+    give_up.add_argument("id")
+    give_up.add_argument("cause")
+    command("bench-tools", _tools, "print the programs that can measure links")
+    command("bench-begin", _listen, "start detached listeners for the measurements on stdin")
+    command("bench-measure", _measure, "run the measurements on stdin and print the result")
+    command("bench-end", _stop_listening, "stop the listeners")
+    sink = command("bench-sink", _sink, "receive a plain TCP stream")
+    source = command("bench-source", _source, "send a plain TCP stream and print the throughput")
     for stream in (sink, source):
         stream.add_argument("own")
         stream.add_argument("peer")
@@ -37,14 +37,14 @@ def add(command: Callable[[str, Run, str], Any]) -> None:
 
 
 def follow(system: System, options: argparse.Namespace) -> int:
-    """Print the events of a change of the links."""
+    """Print the events of a change of links."""
     for event in fabric.follow(system, options.id, options.since, options.wait):
         write_json(event.to_json())
     return OK
 
 
 def _begin(system: System, _: argparse.Namespace) -> int:
-    write_json(fabric.begin(system, FabricRequest.from_json(read_json(), "stdin")))
+    write_json(fabric.begin(system, FabricRequest.from_json(read_json(), "stdin")).to_json())
     return OK
 
 
@@ -76,13 +76,13 @@ def _listen(system: System, _: argparse.Namespace) -> int:
     return PROBLEM if diagnostic else OK
 
 
-def _listen_no_more(system: System, _: argparse.Namespace) -> int:
+def _stop_listening(system: System, _: argparse.Namespace) -> int:
     bench.end(system, BenchRequest.from_json(read_json(), "stdin"))
     return OK
 
 
 def _measure(system: System, _: argparse.Namespace) -> int:
-    write_json(bench.measure(system, BenchRequest.from_json(read_json(), "stdin")))
+    write_json(bench.measure(system, BenchRequest.from_json(read_json(), "stdin")).to_json())
     return OK
 
 
@@ -93,5 +93,5 @@ def _sink(_: System, options: argparse.Namespace) -> int:
 
 def _source(_: System, options: argparse.Namespace) -> int:
     ends = options.own, options.peer, options.port
-    write_json({"gbits": bench_stream.source(*ends, bench.STREAMS, options.seconds)})
+    write_json(StreamResult(bench_stream.source(*ends, bench.STREAMS, options.seconds)).to_json())
     return OK

@@ -1,4 +1,4 @@
-"""netplan on this Spark: is a file good, put it in place, make our links follow it and no other."""
+"""netplan on this Spark: checks our file, writes it, and has only our links follow it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NETWORKD = "systemd-networkd.service"
 
 
 def own_file(system: System) -> Path:
-    """Return where our file is."""
+    """Return the path of our file."""
     return system.paths.netplan / NETPLAN_FILE
 
 
 def own_text(system: System) -> str:
-    """Return our file; "" when it is not there."""
+    """Return the text of our file; "" without it."""
     try:
         return own_file(system).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -28,9 +28,9 @@ def own_text(system: System) -> str:
 
 
 def refusal(system: System, text: str) -> str:
-    """Return why netplan would not take our file beside those that are there; "" when it takes it.
+    """Return why netplan rejects our file beside the present ones; "": it does not.
 
-    It is tried in a root of its own: nothing of the system changes.
+    Runs in a temporary root directory: nothing on the system changes.
     """
     with tempfile.TemporaryDirectory(prefix="sparkfleet-netplan-") as scratch:
         folder = Path(scratch) / "etc/netplan"
@@ -43,8 +43,8 @@ def refusal(system: System, text: str) -> str:
     return done.text.replace(scratch, "") if done.code else ""
 
 
-def put(system: System, text: str) -> None:
-    """Put our file in place whole; "" removes it."""
+def write(system: System, text: str) -> None:
+    """Write our file atomically; "" removes it."""
     if text:
         files.write_atomic(own_file(system), text, MODE)
     else:
@@ -52,10 +52,10 @@ def put(system: System, text: str) -> None:
 
 
 def activate(system: System, renderer: str, links: Iterable[str], declared: Iterable[str]) -> str:
-    """Make ``links`` follow the files; return "" or what failed.
+    """Have ``links`` follow the files; return "" or what failed.
 
-    Not ``netplan apply``: that takes down and up whatever it renders, the management link with it. Only our
-    own links are asked to configure themselves anew. ``declared``: those that our file names now.
+    Not by ``netplan apply``, which takes down everything that it renders, including the management link.
+    ``declared``: the links that our file names now.
     """
     steps: list[tuple[str, ...]] = [("netplan", "generate")]
     if renderer == "NetworkManager":
@@ -71,5 +71,5 @@ def activate(system: System, renderer: str, links: Iterable[str], declared: Iter
 
 
 def runs(system: System) -> bool:
-    """Tell whether networkd runs."""
+    """Return whether networkd runs."""
     return systemctl(system, "is-active", NETWORKD).out.strip() == "active"

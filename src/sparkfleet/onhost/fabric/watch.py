@@ -1,34 +1,34 @@
-"""After a change of links: does everything answer, or has something been missing for too long?"""
+"""After a change of links: waits until everything answers, or something is missing for too long."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkfleet.contract.fabric import FabricRequest
+from sparkfleet.contract.fabric import FabricRequest, LinksGivenUp
 from sparkfleet.onhost.fabric import check, links
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System
 
 HOLD_S = 5.0
-"""Seconds that the management network must stay as it was after the change."""
+"""Seconds that the management network must remain unchanged after the change."""
 POLL_S = 0.5
 LOST_S = POLL_S
-"""Two looks in a row without the management address: it is lost."""
+"""Seconds without the management address after which it counts as lost: two checks in a row."""
 DARK_S = 15.0
-"""Seconds that a link may take until it has its carrier again: a new MTU takes it down for a moment."""
+"""Seconds until a link must have a carrier again: a new MTU takes it down for a moment."""
 SMALL_S = 8.0
-"""Seconds in which others answer small packets alone, after which they will not answer whole ones."""
+"""Seconds with answers to small packets only, after which full-size ones are given up."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that is not yet as it shall be."""
+    """Something that is not yet as declared."""
 
     kind: str
     cause: str
     patience_s: float | None = None
-    """Seconds without a break after which it will not come; None: all the time that there is."""
+    """Seconds without interruption after which it is given up; None: the time of the whole change."""
 
 
 def watch(system: System, request: FabricRequest, management: links.Snapshot, job: Path) -> str:
@@ -52,18 +52,19 @@ def watch(system: System, request: FabricRequest, management: links.Snapshot, jo
 def missing(
     system: System, request: FabricRequest, management: links.Snapshot, job: Path
 ) -> tuple[Missing, ...]:
-    """Return what is not as it shall be, the gravest first. Peers are asked when nothing is missing here."""
+    """Return what is not as declared, the most severe first. Peers are checked if nothing is missing here."""
     gone = links.missing(system, management)
     if gone:
         return (Missing("management", f"the management network was lost: {'; '.join(gone)}", LOST_S),)
-    said = files.read_json(job / "given-up.json")
-    if said:
-        return (Missing("given up", str(said["cause"]), 0),)
+    given_up = files.read_document(LinksGivenUp, job / "given-up.json")
+    if given_up:
+        return (Missing("given up", given_up.cause, 0),)
     dark = [Missing("carrier", cause, DARK_S) for cause in check.dark(system, request)]
-    here = [Missing("here", cause) for cause in check.wrong(system, request)]
+    own = [Missing("links", cause) for cause in check.mismatches(system, request)]
     if not (job / "confirmed").exists():
-        here.append(Missing("operator", "nobody came in over a new connection: management may be lost"))
-    return (*dark, *here) or _silent(system, request)
+        cause = "the operator did not open a new connection: the management network may be lost"
+        own.append(Missing("operator", cause))
+    return (*dark, *own) or _silent(system, request)
 
 
 def _silent(system: System, request: FabricRequest) -> tuple[Missing, ...]:

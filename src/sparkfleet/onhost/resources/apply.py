@@ -11,14 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.contract.resources import RefusedResource, ResourceRequest, ResourceResult, ResourceToApply
+from sparkfleet.contract.resources import (
+    Applied,
+    RefusedResource,
+    ResourceRequest,
+    ResourceResult,
+    ResourceToApply,
+)
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.resources.access import HostAccess
 from sparkfleet.onhost.resources.record import Record
 from sparkfleet.onhost.state import store
 from sparkfleet.resources import host_files, registry
-from sparkfleet.resources.base import Applied, Fields, ResourceError, Target
+from sparkfleet.resources.base import Fields, ResourceError, Target
 
 
 def run(system: System, data: Mapping[str, Any], root: str = "") -> dict[str, Any]:

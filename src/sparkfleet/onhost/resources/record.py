@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict
 from pathlib import Path
 
-from sparkfleet.onhost.collectors import resources as collected
+from sparkfleet.contract.resources import AppliedResources
 from sparkfleet.onhost.machine import files
-from sparkfleet.resources.base import Applied
 
 FILE = "prepared.json"
 
@@ -17,20 +15,11 @@ class Record:
     """Resources that runs applied on this Spark, each with what was there before."""
 
     def __init__(self, state: Path) -> None:
-        """Read it, of an earlier version, too. Raise ValueError for a damaged or a later one."""
+        """Read it, of an older version, too. Raise ContractError for a damaged or a newer one."""
         self.path = state / FILE
-        document = files.read_json(self.path)
-        if document is None and self.path.exists():
-            raise ValueError(
-                f"{self.path} is not the record of this host's resources: restore it, or move it away"
-            )
-        data = collected.migrate(document or {})
-        self.salt: str = data.get("salt") or secrets.token_hex(16)
-        entries = data["resources"]
-        self.entries: dict[str, Applied] = {name: Applied(**entry) for name, entry in entries.items()}
+        document = files.read_document(AppliedResources, self.path) or AppliedResources({})
+        self.salt, self.entries = document.salt or secrets.token_hex(16), document.resources
 
     def write(self) -> None:
         """Write it, readable by root alone."""
-        entries = {name: asdict(entry) for name, entry in self.entries.items()}
-        document = {"version": collected.RECORD_VERSION, "salt": self.salt, "resources": entries}
-        files.write_json(self.path, document, 0o600)
+        files.write_json(self.path, AppliedResources(self.entries, self.salt).to_json(), 0o600)

@@ -121,7 +121,7 @@ def _address(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail])
                     remedy,
                     code="fabric-network-conflict",
                 )
-        for owner in seen.held:
+        for owner in seen.address_owners:
             if owner.address == str(rail.address.ip):
                 found = f"{owner.address} is in use: {owner.mac} answers for it on {owner.link}"
                 return Diagnostic(where, found, "an unused address", remedy, code="fabric-network-conflict")

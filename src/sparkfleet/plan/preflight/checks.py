@@ -22,7 +22,7 @@ def request(host: Host) -> ProbeRequest:
         urls=tuple(network.urls(host)),
         programs=other_tools.programs(),
         directories=other_tools.directories(),
-        items=None,
+        resources=None,
     )
 
 

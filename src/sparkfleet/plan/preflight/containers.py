@@ -12,7 +12,8 @@ from sparkfleet.plan.model import FieldChange
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import INCOMPLETE, Check, failed, incomplete, of, warned
 from sparkfleet.plan.units import size
-from sparkfleet.probe.observed import DOCKER_REMEDIES, Disk, Observed
+from sparkfleet.probe.answer import DOCKER_REMEDIES
+from sparkfleet.probe.observed import Disk, Observed
 from sparkfleet.probe.preflight import Engine, PreflightSeen, Unread
 
 RUN = "GPU in a container"

@@ -56,10 +56,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import host_files
 from sparkfleet.resources.base import (
     LOGIN_USER,
-    Applied,
     Declaration,
     Difference,
     Fields,

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import host_files, validators
 from sparkfleet.resources.base import (
     AbsolutePath,
-    Applied,
     Declaration,
     Fields,
     FileMode,

@@ -26,10 +26,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import host_files, validators
 from sparkfleet.resources.base import (
     MARK,
-    Applied,
     Declaration,
     Host,
     ObservedHost,

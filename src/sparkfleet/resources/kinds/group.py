@@ -22,8 +22,8 @@ def observe(host: ObservedHost, key: str, _: str = "") -> dict[str, str]:
 from collections.abc import Iterator
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources.base import (
-    Applied,
     Declaration,
     Fields,
     Host,

@@ -17,8 +17,8 @@ def observe(host: ObservedHost, pattern: str, _: str = "") -> dict[str, str]:
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources.base import (
-    Applied,
     Declaration,
     Host,
     Limits,

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import host_files, secrets
 from sparkfleet.resources.base import (
     CURRENT,
-    Applied,
     Declaration,
     Fields,
     Host,

@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import host_files
 from sparkfleet.resources.base import (
-    Applied,
     Declaration,
     Host,
     ObservedHost,

@@ -39,10 +39,10 @@ from typing import Annotated, Any
 
 from sparkfleet.contract import registry_credentials
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import host_files, secrets
 from sparkfleet.resources.base import (
     CURRENT,
-    Applied,
     Declaration,
     Fields,
     Host,

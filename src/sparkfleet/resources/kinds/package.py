@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources.base import (
-    Applied,
     Completed,
     Declaration,
     Host,

@@ -13,8 +13,8 @@ def observe(host: ObservedHost, unit: str, _: str = "") -> dict[str, str]:
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources.base import (
-    Applied,
     Declaration,
     Fields,
     Host,

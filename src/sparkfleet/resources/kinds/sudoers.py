@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import host_files, validators
 from sparkfleet.resources.base import (
     MARK,
-    Applied,
     Declaration,
     Fields,
     Host,

@@ -46,10 +46,10 @@ from pathlib import Path
 from typing import Annotated
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import host_files, validators
 from sparkfleet.resources.base import (
     MARK,
-    Applied,
     Declaration,
     Fields,
     Host,

@@ -25,7 +25,7 @@ from sparkfleet.plan.model import FieldChange, HostPlan, Note, Plan, Step
 from sparkfleet.plan.operations import OPERATIONS, UserDeploy
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.verification import verify_plan
-from sparkfleet.probe.observed import Items, Observed, User
+from sparkfleet.probe.observed import Observed, ObservedResources, User
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark, test_derived, test_docker_install, test_resource_changes
 from tests.unit.plan import test_verification as to_verify
@@ -68,7 +68,7 @@ def resources() -> tuple[Host, Observed]:
     record = {HTOP.id: test_resource_changes.entry(HTOP, {"is": "absent"})}
     declared = Host("spark-01", prepare=Prepare(resources=(sysctl, CACHES)))
     bare = fake_spark.converged(declared)
-    return declared, replace(bare, items=Items(record, live), recorded=tuple(record))
+    return declared, replace(bare, resources=ObservedResources(record, live), recorded=tuple(record))
 
 
 def plans() -> Iterator[tuple[Host, HostPlan]]:

@@ -13,7 +13,7 @@ from sparkfleet.fleet.operations import resource_request
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan.model import Operation
 from sparkfleet.plan.operations import ApplyResource, RemoveDropIn, RevertResource
-from sparkfleet.probe.observed import Items
+from sparkfleet.probe.observed import ObservedResources
 from sparkfleet.resources.base import CURRENT, NO_SOURCE, Resource
 from tests.unit.plan import fake_spark
 
@@ -74,24 +74,26 @@ def test_a_secret_is_compared_by_its_salted_hash(stored: str, marked: str) -> No
         "hash": resources.digest(stored.encode(), SALT),
     }
     host = Host("x", (), prepare=Prepare(resources=(LOGIN, SYSCTL)))
-    seen = replace(fake_spark.fresh(host), items=Items({}, {LOGIN.id: live, SYSCTL.id: {"now": "1"}}))
-    assert secrets.compare(host, seen).items.live[LOGIN.id]["secret"] == marked
+    seen = replace(
+        fake_spark.fresh(host), resources=ObservedResources({}, {LOGIN.id: live, SYSCTL.id: {"now": "1"}})
+    )
+    assert secrets.compare(host, seen).resources.live[LOGIN.id]["secret"] == marked
 
 
 def test_a_secret_whose_source_gives_nothing_is_not_compared() -> None:
     host = Host("x", (), prepare=Prepare(resources=(TOKEN,)))
-    seen = replace(fake_spark.fresh(host), items=Items({}, {TOKEN.id: {"is": "absent"}}))
-    assert secrets.compare(host, seen).items.live[TOKEN.id]["secret"] == NO_SOURCE
+    seen = replace(fake_spark.fresh(host), resources=ObservedResources({}, {TOKEN.id: {"is": "absent"}}))
+    assert secrets.compare(host, seen).resources.live[TOKEN.id]["secret"] == NO_SOURCE
 
 
 def test_what_could_not_be_read_stays_so() -> None:
     host = Host("x", (), prepare=Prepare(resources=(TOKEN,)))
-    seen = replace(fake_spark.fresh(host), items=Items({}, {TOKEN.id: {"error": "OSError"}}))
-    assert secrets.compare(host, seen).items.live[TOKEN.id] == {"error": "OSError"}
+    seen = replace(fake_spark.fresh(host), resources=ObservedResources({}, {TOKEN.id: {"error": "OSError"}}))
+    assert secrets.compare(host, seen).resources.live[TOKEN.id] == {"error": "OSError"}
 
 
 def test_one_that_is_kept_elsewhere_or_absent_is_told_as_it_is() -> None:
     host = Host("x", (), prepare=Prepare(resources=(LOGIN,)))
     for live in ({"is": "absent"}, {"is": "login", "secret": "kept by pass"}):
-        seen = replace(fake_spark.fresh(host), items=Items({}, {LOGIN.id: live}))
-        assert secrets.compare(host, seen).items.live[LOGIN.id] == live
+        seen = replace(fake_spark.fresh(host), resources=ObservedResources({}, {LOGIN.id: live}))
+        assert secrets.compare(host, seen).resources.live[LOGIN.id] == live

@@ -12,7 +12,7 @@ from sparkfleet.config.resolved import Host, Prepare
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import HostPlan
-from sparkfleet.probe.observed import Items, PathSeen
+from sparkfleet.probe.observed import ObservedResources, PathSeen
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST as NANO_HOST
@@ -27,7 +27,7 @@ def plan(now: int, **caches: int) -> HostPlan:
     """Return the plan at a time; ``caches`` are names with the day of the last change."""
     found = {name: [5 << 30, day * DAY_S, False] for name, day in caches.items()}
     live = {CACHES.id: {"caches": found, "now": now}}
-    return host_plan(HOST, replace(fake_spark.converged(HOST), items=Items({}, live)))
+    return host_plan(HOST, replace(fake_spark.converged(HOST), resources=ObservedResources({}, live)))
 
 
 def begin(monkeypatch: pytest.MonkeyPatch, shown: HostPlan, now: HostPlan) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, TOOLS, BenchRequest, Lane
+from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, TOOLS, BenchRequest, Lane, LinkRate
 from sparkfleet.onhost.fabric import bench, bench_stream
 from sparkfleet.onhost.machine.system import Paths, Ran
 
@@ -101,10 +101,10 @@ def test_both_ends_are_bound_to_the_link_that_is_measured(tool: str) -> None:
 
 def test_each_link_is_measured_by_itself_and_then_all_at_once(spark: Spark) -> None:
     told = bench.measure(spark, ASKED)  # type: ignore[arg-type]
-    assert [(one["link"], one["gbits"]) for one in told["alone"]] == [
+    assert [(one.link, one.gbits) for one in told.alone] == [
         ("enp1s0f1np1", 109.17), ("enP2p1s0f1np1", 109.17),
     ]  # fmt: skip
-    assert [one["link"] for one in told["at_once"]] == ["enp1s0f1np1", "enP2p1s0f1np1"]
+    assert [one.link for one in told.at_once] == ["enp1s0f1np1", "enP2p1s0f1np1"]
     ports = [words[words.index("-p") + 1] for words in spark.ran]
     assert ports[:2] == ["18515", "18516"]
     assert sorted(ports[2:]) == ["18517", "18518"]
@@ -113,25 +113,24 @@ def test_each_link_is_measured_by_itself_and_then_all_at_once(spark: Spark) -> N
 def test_figures_are_kept_as_evidence(spark: Spark) -> None:
     told = bench.measure(spark, ASKED)  # type: ignore[arg-type]
     kept = json.loads((spark.root / "evidence/bench-pair-spark-02.json").read_text())
-    assert kept == told
+    assert kept == told.to_json()
     assert (kept["tool"], kept["to"], kept["at"]) == (RDMA, "spark-02", 1000)
 
 
 def test_a_listener_that_is_not_there_yet_is_tried_again(spark: Spark) -> None:
     spark.answers = [Ran(1, err="Couldn't connect"), Ran(1, err="Couldn't connect")]
     told = bench.measure(spark, ASKED)  # type: ignore[arg-type]
-    assert told["alone"][0] == {"link": "enp1s0f1np1", "gbits": 109.17, "problem": ""}
+    assert told.alone[0] == LinkRate("enp1s0f1np1", 109.17)
     assert spark.slept == 2
 
 
 def test_a_link_that_cannot_be_measured_says_why(spark: Spark) -> None:
     spark.answers = [Ran(1, err="x\nFailed status 12: wr_id 7 syndrom 0x81")] * bench.TRIES
     told = bench.measure(spark, ASKED)  # type: ignore[arg-type]
-    first = {"link": "enp1s0f1np1", "gbits": None, "problem": "Failed status 12: wr_id 7 syndrom 0x81"}
-    assert told["alone"][0] == first
-    assert told["alone"][1]["gbits"] == 109.17
+    assert told.alone[0] == LinkRate("enp1s0f1np1", problem="Failed status 12: wr_id 7 syndrom 0x81")
+    assert told.alone[1].gbits == 109.17
     spark.answers = [Ran(3)] * bench.TRIES
-    assert bench.measure(spark, ASKED)["alone"][0]["problem"] == "exit code 3"  # type: ignore[arg-type]
+    assert bench.measure(spark, ASKED).alone[0].problem == "exit code 3"  # type: ignore[arg-type]
 
 
 def test_listeners_run_detached_and_end_by_themselves(spark: Spark) -> None:

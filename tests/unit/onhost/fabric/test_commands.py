@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.fabric import STREAM, BenchRequest, FabricRequest, Lane
+from sparkfleet.contract.fabric import STREAM, BenchRequest, FabricRequest, FabricStarted, Lane, StreamResult
 from sparkfleet.onhost import main
 from sparkfleet.onhost.fabric import bench_stream, check, fabric
 from sparkfleet.onhost.machine import host
@@ -36,7 +36,7 @@ def test_a_change_is_begun_confirmed_carried_out_and_followed(
     net: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "fabric", data=ASKED.to_json()) == 0
-    assert json.loads(capsys.readouterr().out) == {"job": "fabric-1"}
+    assert json.loads(capsys.readouterr().out) == FabricStarted("fabric-1").to_json()
     assert call(monkeypatch, "fabric-confirm", "fabric-1") == 0
     assert call(monkeypatch, "fabric-run", "fabric-1") == 0
     assert json.loads(capsys.readouterr().out)["outcome"] == fabric.REMOVED
@@ -59,7 +59,7 @@ def test_a_change_that_is_given_up_ends_with_another_code(
     [
         (("fabric",), {"id": "x"}, "bad id"),
         (("fabric",), None, "expected a JSON object"),
-        (("fabric-confirm", "fabric-2"), None, "there is no job fabric-2"),
+        (("fabric-confirm", "fabric-2"), None, "unknown job fabric-2"),
         (("fabric-run", "../../etc"), None, "bad job id"),
         (("bench-begin",), {}, "cluster: is missing"),
     ],
@@ -100,14 +100,14 @@ def test_a_stream_is_sent_and_its_figure_printed(
     monkeypatch.setattr(bench_stream, "sink", lambda *words: asked.append(words))
     assert call(monkeypatch, "bench-sink", "10.0.0.2", "10.0.0.1", "5000") == 0
     assert call(monkeypatch, "bench-source", "10.0.0.1", "10.0.0.2", "5000", "1") == 0
-    assert json.loads(capsys.readouterr().out) == {"gbits": 12.5}
+    assert json.loads(capsys.readouterr().out) == StreamResult(12.5).to_json()
     assert asked == [("10.0.0.2", "10.0.0.1", 5000, 4), ("10.0.0.1", "10.0.0.2", 5000, 4, 1.0)]
 
 
 @pytest.mark.parametrize(
     ("netdev", "said"),
     [
-        (None, "fab9 is not there"),
+        (None, "fab9 does not exist"),
         (Netdev(mtu=9000), "fab9 has no 192.168.176.1/24"),
         (Netdev(["192.168.176.1/24"]), "fab9 has MTU 1500, not 9000"),
     ],
@@ -116,4 +116,4 @@ def test_what_a_link_lacks_is_named(net: Network, netdev: Netdev | None, said: s
     if netdev:
         net.netdevs["fab9"] = netdev
     asked = FabricRequest(addresses=(("fab9", "192.168.176.1/24"),), mtu=9000)
-    assert check.wrong(net, asked) == [said]  # type: ignore[arg-type]
+    assert check.mismatches(net, asked) == [said]  # type: ignore[arg-type]

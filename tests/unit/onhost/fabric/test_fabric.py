@@ -124,7 +124,7 @@ def returned(net: Network, before: object, cause: str) -> None:
 def test_without_a_new_connection_everything_goes_back(net: Network) -> None:
     before = everything(net)
     asked(net)
-    returned(net, before, "nobody came in over a new connection")
+    returned(net, before, "the operator did not open a new connection")
 
 
 def test_a_peer_that_does_not_answer_is_named_and_everything_goes_back(net: Network) -> None:
@@ -414,7 +414,7 @@ def test_what_cannot_be_put_back_is_said(net: Network) -> None:
 
     net._run = fails  # type: ignore[method-assign]
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
-    assert "but: ip address add 10.9.9.9/24 dev fab1: no buffer" in result.cause
+    assert "except: ip address add 10.9.9.9/24 dev fab1: no buffer" in result.cause
 
 
 def test_asked_twice_a_job_is_started_once_and_one_at_a_time(net: Network) -> None:
@@ -422,7 +422,7 @@ def test_asked_twice_a_job_is_started_once_and_one_at_a_time(net: Network) -> No
     fabric.begin(system, ASKED)
     assert len([words for words in net.ran if words[0] == "systemd-run"]) == 1
     net.unit = "active"
-    with pytest.raises(ValueError, match="another change of the links goes on: fabric-1"):
+    with pytest.raises(ValueError, match="another change of the links is in progress: fabric-1"):
         fabric.begin(system, replace(ASKED, id="fabric-2"))
 
 
@@ -430,7 +430,7 @@ def test_a_job_that_was_stopped_by_hand_is_put_back_before_another_one_begins(ne
     system = asked(net)
     began = len(net.ran)
     with pytest.raises(
-        ValueError, match=r"an interrupted change of the links \(fabric-1\) is being put back"
+        ValueError, match=r"an interrupted change of the links \(fabric-1\) is being reverted"
     ):
         fabric.begin(system, replace(ASKED, id="fabric-2"))
     assert [words[-1] for words in net.ran[began:] if words[0] == "systemd-run"] == ["fabric-1"]
@@ -466,11 +466,11 @@ def test_following_waits_while_the_job_runs(net: Network) -> None:
 
 def test_jobs_that_ended_long_ago_are_forgotten(net: Network) -> None:
     system: Any = net
-    for number in range(fabric.KEPT + 3):
+    for number in range(fabric.KEPT_JOBS + 3):
         asked(net, replace(ASKED, id=f"fabric-{number}", text=""))
         fabric.give_up(system, f"fabric-{number}", "x")
         fabric.run(system, f"fabric-{number}")
-    assert len(list((net.paths.state / "fabric").glob("fabric-*"))) <= fabric.KEPT + 1
+    assert len(list((net.paths.state / "fabric").glob("fabric-*"))) <= fabric.KEPT_JOBS + 1
 
 
 @pytest.mark.parametrize("job", ["../x", "swap-1", "fabric-", "fabric-" + "x" * 60])
@@ -499,3 +499,18 @@ def test_without_any_netplan_directory_a_file_is_still_tried_first(net: Network)
     (net.paths.netplan / "01-theirs.yaml").unlink()
     net.paths.netplan.rmdir()
     assert netplan.refusal(net, TEXT) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"mtu": 7}', '{"version": 99}'])
+def test_a_record_of_the_links_that_cannot_be_read_is_named_before_anything_changes(
+    net: Network, text: str
+) -> None:
+    before = everything(net)
+    system = asked(net)
+    path = net.paths.state / "fabric" / "untouched.json"
+    path.write_text(text)
+    result = fabric.run(system, "fabric-1")
+    assert result.outcome == fabric.REFUSED
+    assert str(path) in result.cause
+    assert result.remedy
+    assert (everything(net), path.read_text()) == (before, text)

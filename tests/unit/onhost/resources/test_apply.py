@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparkfleet.contract.resources import ResourceRequest, ResourceResult, ResourceToApply
+from sparkfleet.contract.resources import Applied, ResourceRequest, ResourceResult, ResourceToApply
 from sparkfleet.onhost.resources import apply, record
 from sparkfleet.onhost.resources.access import HostAccess
 from sparkfleet.onhost.state import store
 from sparkfleet.resources import registry
-from sparkfleet.resources.base import Applied, Host, ObservedHost, ResourceError, ResourceKind, Target
+from sparkfleet.resources.base import Host, ObservedHost, ResourceError, ResourceKind, Target
 from tests.unit.onhost.world import Killed, World
 
 Values = dict[str, str]
@@ -193,7 +193,7 @@ def test_the_record_of_a_newer_version_is_refused_and_left_alone(world: World, k
     world.paths.state.mkdir()
     path = world.paths.state / record.FILE
     path.write_text('{"version": 99}')
-    with pytest.raises(ValueError, match="version 99: update sparkfleet"):
+    with pytest.raises(ValueError, match="version 99, written by a newer sparkfleet"):
         run(world, a="1")
     assert (path.read_text(), knobs.values) == ('{"version": 99}', {})
 
@@ -202,7 +202,7 @@ def test_a_damaged_record_is_refused_and_left_alone(world: World, knobs: Knobs) 
     world.paths.state.mkdir()
     path = world.paths.state / record.FILE
     path.write_text('{"version": 2, "resou')
-    with pytest.raises(ValueError, match="is not the record of this host's resources"):
+    with pytest.raises(ValueError, match=r"prepared\.json: is not JSON"):
         run(world, a="1")
     assert (path.read_text(), knobs.values) == ('{"version": 2, "resou', {})
 

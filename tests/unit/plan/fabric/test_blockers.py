@@ -74,7 +74,7 @@ def test_a_spark_with_a_cable_and_rdma_has_nothing_in_the_way() -> None:
             "another `fabric: {network: ...}`",
         ),
         (
-            replace(seen(), held=(AddressOwner("192.168.176.1", FIRST, "02:42:0a:01:01:01"),)),
+            replace(seen(), address_owners=(AddressOwner("192.168.176.1", FIRST, "02:42:0a:01:01:01"),)),
             f"spark-01: {FIRST}",
             f"192.168.176.1 is in use: 02:42:0a:01:01:01 answers for it on {FIRST}",
             "another `fabric: {network: ...}`",
@@ -102,7 +102,7 @@ def test_files_about_the_empty_cage_and_others_addresses_are_no_obstacle() -> No
     fine = replace(
         seen(),
         foreign=(NetworkFile("/etc/netplan/40-cx7.yaml", ("enp1s0f0np0",)),),
-        held=(AddressOwner("192.168.178.1", FIRST, "02:42:0a:01:01:01"),),
+        address_owners=(AddressOwner("192.168.178.1", FIRST, "02:42:0a:01:01:01"),),
     )
     assert obstacle(fine) is None
 

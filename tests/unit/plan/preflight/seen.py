@@ -25,9 +25,9 @@ def data(**changes: Any) -> dict[str, Any]:
         "disks": {name: dict(DISK) for name in ("models", "cache", "docker", "state", "units", "programs")},
         "docker": {"state": "ok", "version": "28.3.3", "arch": "arm64", "containers": [], "images": {}},
         "systemd": {"state": "ok", "units": {}},
-        "state": {"generations": {}, "rollout": ""},
+        "state": {"files": {}, "rollout": ""},
         "paths": {},
-        "weights": {},
+        "weights": {"models": {}},
         "listeners": {},
         "toolkit": {"programs": ["nvidia-container-runtime-hook"], "cdi": []},
         "preflight": {

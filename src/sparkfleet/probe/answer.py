@@ -1,0 +1,411 @@
+"""The probe's answer: checked part by part, and typed. Text in, ``Observed`` or a diagnostic out.
+
+A part of another format is named and makes the host unknown. A state file that cannot be read is named in
+``Observed.unreadable``, and only what it holds is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from sparkfleet.contract import codec
+from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.contract.generation import LABEL_SERVICE, CurrentGeneration
+from sparkfleet.contract.resources import AppliedResources, RecordedIds
+from sparkfleet.contract.state import Rates, Staged, Verified
+from sparkfleet.probe.links import FabricPart
+from sparkfleet.probe.observed import (
+    ContainerSeen,
+    Disk,
+    Fields,
+    ImageSeen,
+    Listener,
+    Observed,
+    ObservedResources,
+    PathSeen,
+    UnitSeen,
+    User,
+    WithoutDocker,
+    record_name,
+    state_path,
+)
+from sparkfleet.probe.packages import Packages
+from sparkfleet.probe.stored import Stored
+
+T = TypeVar("T")
+D = TypeVar("D")
+F = TypeVar("F", bound=codec.Document)
+RESOURCES, RATES, STAGED, VERIFIED = "prepared.json", "rates.json", "staged.json", "verified.json"
+
+DOCKER_REMEDIES = {
+    "missing": "install Docker (sudo apt-get install docker-ce, or docker.io), or declare "
+    "`prepare: {docker: install}`; then run again",
+    "down": "sudo systemctl start docker; if it fails: journalctl -u docker",
+    "hangs": "journalctl -u docker; df -h /var/lib/docker (a restart of docker stops what serves)",
+    "denied": "let the login user use sudo, or add it to the group docker",
+}
+
+
+def read_answer(host: str, text: str) -> Observed | Diagnostic:
+    """Return the probe's answer, typed, or everything that makes this Spark unknown."""
+    data = decoded(host, text)
+    return data if isinstance(data, Diagnostic) else understood(host, data)
+
+
+def decoded(host: str, text: str) -> dict[str, Any] | Diagnostic:
+    """Return the JSON object of an answer of the probe."""
+    try:
+        data = json.loads(_printable(text))
+    except (ValueError, RecursionError) as error:
+        return _wrong_answer(host, f"cannot be read: {error}")
+    if not isinstance(data, dict):
+        return _wrong_answer(host, "is not a JSON object")
+    return data
+
+
+def _printable(text: str) -> str:
+    """Return a JSON text without halves of characters, as of file names that are not UTF-8."""
+    if "\\ud" not in text.lower():
+        return text
+    return json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace").decode()
+
+
+def _wrong_answer(host: str, found: str, expected: str = "") -> Diagnostic:
+    return Diagnostic(host, f"the probe's answer {found}", expected, "run again with -vvv", code=codec.SHAPE)
+
+
+def sudo_diagnostic(host: str, message: str, source: str = "") -> Diagnostic:
+    """Return the diagnostic of a refused sudo; ``source``: where the password came from."""
+    if source:
+        return Diagnostic(
+            host,
+            f"sudo refused with the password of {source}: {message}",
+            "the login user's correct password",
+            f"ssh -t {host} sudo -k true (it asks for the password), then fix {source}; it was tried once",
+            code="sudo-denied",
+        )
+    return Diagnostic(
+        host,
+        f"sudo refused: {message}",
+        "the password for sudo, or sudo without one, for the login user",
+        "declare `ssh: {sudo_password: ask}` in the host file, or set SPARKFLEET_SUDO_PASSWORD; or, once and "
+        f'for all, on {host}: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/$USER',
+        code="sudo-denied",
+    )
+
+
+@dataclass(frozen=True)
+class _PartState:
+    state: str = "error"
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class _HostPart:
+    arch: str
+
+
+@dataclass(frozen=True)
+class _MemoryPart:
+    total_mib: int
+    available_mib: int
+
+
+@dataclass(frozen=True)
+class _ConfigPart:
+    """What a plan reads of ``Config`` in Docker's inspect data."""
+
+    Image: str | None = None
+    Cmd: tuple[str, ...] | None = None
+    Entrypoint: tuple[str, ...] | None = None
+    Env: tuple[str, ...] | None = None
+    User: str | None = None
+    WorkingDir: str | None = None
+    Labels: Mapping[str, str] | None = None
+    StopTimeout: int | None = None
+    StopSignal: str | None = None
+
+
+@dataclass(frozen=True)
+class _ContainerPart:
+    id: str
+    name: str
+    image_id: str
+    state: str
+    started_at: str
+    config: Mapping[str, Any]
+    host: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for inspect data of another format."""
+        codec.read(_ConfigPart, self.config, "Config")
+
+    def seen(self) -> ContainerSeen:
+        """Return the container, with the service that its label names."""
+        service = (self.config.get("Labels") or {}).get(LABEL_SERVICE, "")
+        own = (self.id, self.name, self.image_id, self.state, self.started_at, service)
+        return ContainerSeen(*own, self.config, self.host)
+
+
+@dataclass(frozen=True)
+class _DockerPart:
+    version: str = ""
+    containers: tuple[_ContainerPart, ...] = ()
+    images: Mapping[str, ImageSeen | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _SystemdPart:
+    units: Mapping[str, UnitSeen] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _StatePart:
+    files: Mapping[str, Any]
+    """Text of each, or its error."""
+    rollout: str
+    recorded: Any = None
+
+
+@dataclass(frozen=True)
+class _WeightFile:
+    size: int
+    blob: str
+    hashed: str | None = None
+    ok: bool = False
+
+
+@dataclass(frozen=True)
+class _WeightsPart:
+    models: Mapping[str, Mapping[str, _WeightFile]]
+    record: Any = None
+
+
+@dataclass(frozen=True)
+class _ToolkitPart:
+    programs: tuple[str, ...]
+    cdi: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _ResourcesPart:
+    record: Any
+    live: Mapping[str, Fields]
+
+
+@dataclass(frozen=True)
+class _GateFigures:
+    """Figures of a passed gate that a plan or a status uses."""
+
+    ready_s: float
+    first_s: float
+    memory_log: tuple[str, ...] = ()
+
+
+class _Parts:
+    """Reads parts of an answer; collects what is wrong with them."""
+
+    def __init__(self, host: str, data: Mapping[str, Any]) -> None:
+        self.host, self.data = host, data
+        self.diagnostics: list[Diagnostic] = []
+
+    def read(self, name: str, kind: type[T], default: D) -> T | D:
+        """Return a part, or the default with a diagnostic."""
+        return self.check(name, kind, self.data.get(name), default)
+
+    def optional(self, name: str, kind: type[T]) -> T | None:
+        """Return a part; None: it was not requested, or is wrong."""
+        return None if self.data.get(name) is None else self.read(name, kind, None)
+
+    def each(self, name: str, kind: type[T]) -> dict[str, T]:
+        """Return those entries of a part that can be read."""
+        entries = self.read(name, dict[str, Any], {})
+        found = {key: self.check(f"{name}: {key}", kind, entry, None) for key, entry in entries.items()}
+        return {key: one for key, one in found.items() if one is not None}
+
+    def check(self, name: str, kind: type[T], value: Any, default: D) -> T | D:
+        """Return a value as its type, or the default with a diagnostic."""
+        if _is_error(value):
+            found, hint = f"{name} could not be read: {value['error']}", "fix it, then run again"
+            self.diagnostics.append(Diagnostic(self.host, found, hint=hint, code="host-state-unreadable"))
+            return default
+        try:
+            return codec.read(kind, value, name)
+        except ContractError as error:
+            self.diagnostics.append(self.wrong(error))
+            return default
+
+    def wrong(self, error: ContractError) -> Diagnostic:
+        """Return the diagnostic of a part of another format."""
+        one = error.diagnostic
+        found = f"has an unexpected format: {one.location}: {one.message}"
+        return _wrong_answer(self.host, found, one.expected)
+
+
+def _is_error(value: Any) -> bool:
+    """Tell whether a value is what the probe returns in place of one that it could not read."""
+    return isinstance(value, dict) and "error" in value and set(value) <= {"state", "error"}
+
+
+class _StateFiles:
+    """Reads files of the state directory; collects those that cannot be read."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.unreadable: dict[str, Diagnostic] = {}
+
+    def read(self, name: str, kind: type[F], content: Any) -> F | None:
+        """Return a file by its text, or by a value that stands for it; None: absent or unreadable."""
+        path = state_path(name)
+        try:
+            if isinstance(content, str):
+                return codec.loads(kind, _printable(content), path)
+            if not _is_error(content):
+                return None if content is None else kind.from_json(content, path)
+            wrong = Diagnostic(path, str(content["error"]), code=codec.SHAPE)
+        except ContractError as error:
+            wrong = error.diagnostic
+        except (ValueError, RecursionError) as error:
+            wrong = Diagnostic(path, f"is not JSON: {error}", code=codec.SHAPE)
+        self._add(name, wrong)
+        return None
+
+    def _add(self, name: str, wrong: Diagnostic) -> None:
+        path = state_path(name)
+        hint = wrong.hint or f"restore it, or sudo mv {path} {path}.bad; then run again"
+        message = f"{path}: {wrong.message}"
+        self.unreadable[name] = Diagnostic(self.host, message, wrong.expected, hint, code=wrong.code)
+
+    def records(self, files: Mapping[str, Any]) -> dict[str, CurrentGeneration]:
+        """Return the records of services."""
+        found: dict[str, CurrentGeneration] = {}
+        for name, content in files.items():
+            service = name.removeprefix("services/").removesuffix("/current.json")
+            record = self.read(name, CurrentGeneration, content) if name == record_name(service) else None
+            try:
+                if record and record.gate_result:
+                    codec.read(_GateFigures, record.gate_result, name)
+            except ContractError as error:
+                wrong = error.diagnostic
+                self._add(name, replace(wrong, message=f"gate_result.{wrong.message}"))
+            else:
+                found |= {service: record} if record else {}
+        return found
+
+
+def understood(host: str, data: Mapping[str, Any]) -> Observed | Diagnostic:
+    """Return the decoded answer of the probe, typed, or everything that makes this Spark unknown."""
+    parts = _Parts(host, data)
+    try:
+        names = ("sudo", "systemd", "docker")
+        sudo, systemd, docker = (codec.read(_PartState, data.get(name), name) for name in names)
+    except ContractError as error:
+        return parts.wrong(error)
+    root = sudo.state == "ok"
+    found = [] if root else [sudo_diagnostic(host, sudo.error)]
+    if systemd.state != "ok" and (root or not systemd.error):
+        message = f"systemd {systemd.state}: {systemd.error or 'it is not the init system'}"
+        found.append(Diagnostic(host, message, "systemd as init, as on DGX OS", code="systemd-unavailable"))
+    observed = _observed(parts, docker)
+    found += parts.diagnostics if root else []
+    if docker.state == "ok" or (not root and docker.state in {"denied", "error"}):
+        return combine(*found) or observed
+    without = Diagnostic(
+        host,
+        f"Docker {docker.state}: {docker.error}",
+        "a Docker daemon that responds",
+        DOCKER_REMEDIES.get(docker.state, "docker info on the Spark shows more"),
+        code="docker-unavailable",
+    )
+    if found:
+        whole = combine(*found, without)
+        assert whole is not None  # noqa: S101  (it has one at least)
+        return whole
+    return WithoutDocker(
+        without.location,
+        without.message,
+        without.expected,
+        without.hint,
+        (),
+        docker.state,
+        observed,
+        code=without.code,
+    )
+
+
+def _observed(parts: _Parts, docker: _PartState) -> Observed:
+    """Return what could be read; ``parts`` has the diagnostics of the rest."""
+    memory = parts.read("memory", _MemoryPart, _MemoryPart(0, 0))
+    engine = parts.read("docker", _DockerPart, _DockerPart()) if docker.state == "ok" else _DockerPart()
+    systemd = parts.read("systemd", _SystemdPart, _SystemdPart())
+    weights = parts.read("weights", _WeightsPart, _WeightsPart({}))
+    toolkit = parts.read("toolkit", _ToolkitPart, _ToolkitPart((), ()))
+    state = parts.read("state", _StatePart, _StatePart({}, ""))
+    fabric = parts.optional("fabric", FabricPart)
+    files = _StateFiles(parts.host)
+    rates = files.read(RATES, Rates, state.files.get(RATES)) or Rates()
+    staged = files.read(STAGED, Staged, state.files.get(STAGED)) or Staged()
+    recorded = files.read(RESOURCES, RecordedIds, state.recorded)
+    hashed = files.read(VERIFIED, Verified, weights.record) is not None
+    return Observed(
+        arch=parts.read("host", _HostPart, _HostPart("")).arch,
+        user=parts.read("user", User, User("", "", 0, 0, "")),
+        memory_total_mib=memory.total_mib,
+        memory_available_mib=memory.available_mib,
+        disks=parts.each("disks", Disk),
+        docker_version=engine.version,
+        containers=tuple(container.seen() for container in engine.containers),
+        images=engine.images,
+        units=systemd.units,
+        generations=files.records(state.files),
+        rollout=state.rollout,
+        fetched={
+            "images": {key: one.bytes for key, one in staged.images.items()},
+            "revisions": {key: one.bytes for key, one in staged.revisions.items()},
+        },
+        paths=parts.each("paths", PathSeen),
+        weights={
+            key: {name: (one.size, one.blob) for name, one in found.items()}
+            for key, found in weights.models.items()
+        },
+        hashed={
+            key: {name: (one.hashed, one.ok) for name, one in found.items() if one.hashed is not None}
+            for key, found in weights.models.items()
+            if hashed
+        },
+        listeners=_listeners(parts),
+        toolkit=(*toolkit.programs, *toolkit.cdi),
+        stored=parts.optional("stored", Stored),
+        resources=_resources(parts, files),
+        recorded=recorded.ids if recorded else (),
+        rates=rates.known(),
+        fabric=fabric.seen() if fabric else None,
+        packages=parts.optional("packages", Packages),
+        unreadable=files.unreadable,
+    )
+
+
+def _listeners(parts: _Parts) -> dict[int, Listener]:
+    found = parts.read("listeners", dict[str, Listener], {})
+    wrong = next((port for port in found if not (port.isascii() and port.isdecimal())), None)
+    if wrong is not None:
+        message = f"has an unexpected format: listeners: found the key {wrong[:20]!r}"
+        parts.diagnostics.append(_wrong_answer(parts.host, message, "port numbers"))
+        return {}
+    return {int(port): seen for port, seen in found.items()}
+
+
+def _resources(parts: _Parts, files: _StateFiles) -> ObservedResources:
+    if parts.data.get("resources") is None:
+        return ObservedResources()
+    own = _Parts(parts.host, parts.data)
+    seen = own.read("resources", _ResourcesPart, _ResourcesPart(None, {}))
+    record = files.read(RESOURCES, AppliedResources, seen.record)
+    if record is None and RESOURCES in files.unreadable:
+        return ObservedResources(live=seen.live, error=files.unreadable[RESOURCES].message)
+    error = own.diagnostics[0].message if own.diagnostics else ""
+    return ObservedResources(record.resources if record else {}, seen.live, error)
