@@ -123,6 +123,8 @@ class World:
     """What other Sparks answer."""
     no_fabric: bool = False
     driver: Ran = Ran(127)  # noqa: RUF009  (frozen)
+    kernel_log: str = "[1.0] quiet\n"
+    """What dmesg prints."""
     """What nvidia-smi says and ends with; 127: there is none."""
 
     def __post_init__(self) -> None:
@@ -206,7 +208,7 @@ class World:
             self.spawned.append(words[-1])
             return Ran(0)
         if words[0] == "dmesg":
-            return Ran(0, "[1.0] quiet\n")
+            return Ran(0, self.kernel_log)
         if words[0] == "nvidia-smi" and self.driver.code != Ran(127).code:
             return self.driver
         return Ran(127, err=f"{words[0]}: no such command")

@@ -134,6 +134,26 @@ def test_what_the_engine_said_is_in_the_result_and_the_evidence(world: World) ->
     assert (folder / "memory.csv").read_text().startswith("at,available_mib")
 
 
+@pytest.mark.parametrize(
+    ("at", "cause"),
+    [
+        (1_000_003.1, "the kernel killed the engine (VLLM::EngineCor)"),
+        (990_000.0, "the engine was killed (SIGKILL)"),
+    ],
+    ids=["during the start", "long before"],
+)
+def test_the_kernel_s_log_of_the_start_explains_an_engine_that_was_killed(
+    world: World, at: float, cause: str
+) -> None:
+    world.engines["img:2"] = Engine(end_s=3, exit_code=137)
+    world.kernel_log = (
+        f"[1.0] quiet\n[{at:.6f}] Out of memory: Killed process 7 (VLLM::EngineCor) total-vm:1kB\n"
+    )
+    world.serve(OLD)
+    result = ask(world, NEW, "nano")
+    assert f"exit code 137: {cause}" in result.cause
+
+
 def test_a_dead_engine_fails_at_once_and_not_by_timeout(world: World) -> None:
     world.engines["img:2"] = Engine(end_s=3)
     ask(world, generation(image="img:2", gate=Gate(timeout_s=100_000)))
