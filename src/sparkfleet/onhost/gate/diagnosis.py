@@ -342,7 +342,7 @@ def _following(lines: list[Line]) -> Iterator[str]:
 
 def _tidy(text: str) -> str:
     """Return a sentence without what an empty value leaves in it."""
-    return re.sub(r" +(?=[,;:.]|$)|(?<= ) +", "", text).strip()
+    return re.sub(r" *\(\)| +(?=[,;:.]|$)|(?<= ) +|[:;,]$", "", text).strip()
 
 
 def _short(text: str, most: int) -> str:

@@ -207,7 +207,7 @@ def test_no_line_of_a_good_start_is_taken_for_a_failure() -> None:
 
 
 def test_ports_that_no_cable_joins_are_named_by_their_addresses() -> None:
-    (entry,) = (one for one in FAILURES if one["id"] == "rdma-no-way")
+    entry = next(one for one in FAILURES if one["id"] == "rdma-no-way")
     found = diagnose(f"{entry['samples'][0]['text']}\nRuntimeError: NCCL error: unhandled system error\n", 1)
     assert found is not None
     assert found.cause.endswith("192.168.176.1 to 192.168.178.2")
@@ -403,3 +403,9 @@ def test_docker_s_exit_codes_are_explained(code: int) -> None:
     assert found is not None
     assert found.id in {entry["id"] for entry in failure_patterns.read("vllm")["endings"]}
     assert found.remedy
+
+
+def test_a_value_that_the_log_does_not_have_leaves_no_gap_in_the_sentence() -> None:
+    found = diagnose("ValueError: Following weights were not initialized from checkpoint: {'x'}", 1)
+    assert found is not None
+    assert found.cause == "checkpoint and model code do not fit together"
