@@ -53,8 +53,8 @@ def diagnose(  # noqa: PLR0917  (options)
         sources = dataclasses.replace(sources, kernel_log=_read(kernel_log))
     found = _diagnose(sources, engine)
     if as_json:
-        empty = {"id": None, "cause": "", "remedy": "", "line": "", "source": ""}
-        output.as_json(dataclasses.asdict(found) if found else empty)
+        keys = ("id", "cause", "remedy", "line", "source")
+        output.as_json({key: getattr(found, key, None if key == "id" else "") for key in keys})
     elif found:
         click.echo(f"{found.id}: {found.cause}")
         if found.line:

@@ -145,7 +145,9 @@ class Head:
         deadline = self.system.monotonic() + (messages.EXPLAIN_S if failure.exit_code is not None else 0.0)
         while len(ended := self._ended(failure)) < self.members and self.system.monotonic() < deadline:
             self.system.sleep(messages.POLL_S)
-        return replace(failure, cause="; ".join((failure.cause, *ended)))
+        remedies = [report.remedy for _, report in self._by_rank() if report.state == messages.FAILED]
+        remedy = next(filter(None, remedies), failure.remedy) if failure.is_consequence else failure.remedy
+        return replace(failure, cause="; ".join((failure.cause, *ended)), remedy=remedy)
 
     def _ended(self, failure: Failure) -> list[str]:
         return [

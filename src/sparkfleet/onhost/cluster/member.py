@@ -128,7 +128,9 @@ class Member:
             self.system.sleep(messages.POLL_S)
         if self.command != messages.ABORT or not self.head_cause or self.head_cause in failure.cause:
             return failure
-        return replace(failure, cause=f"{failure.cause}; {self.rank.name(0)}: {self.head_cause}")
+        remedy = self.head_remedy if failure.is_consequence and self.head_remedy else failure.remedy
+        cause = f"{failure.cause}; {self.rank.name(0)}: {self.head_cause}"
+        return replace(failure, cause=cause, remedy=remedy)
 
     def abort(self, failure: Failure) -> None:
         """Report to the head why this rank rolls back."""

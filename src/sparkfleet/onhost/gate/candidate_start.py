@@ -188,4 +188,11 @@ def _ended(
     found = reader.diagnose_all(sources)
     if found is None:
         return Failure(ended, "read its log in the evidence", last, code, **seen)
-    return Failure(f"{ended}: {found.cause}", found.remedy, found.line or last, code, **seen)
+    return Failure(
+        f"{ended}: {found.cause}",
+        found.remedy,
+        found.line or last,
+        code,
+        is_consequence=found.is_consequence,
+        **seen,
+    )

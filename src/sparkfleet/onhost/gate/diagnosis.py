@@ -52,6 +52,8 @@ class Diagnosis:
     """The line that shows it, without its prefixes; "" when the exit code alone does."""
     source: str = ""
     """Where the line is: ``engine log``, ``kernel log`` or the name of a rank; "" when there is none."""
+    is_consequence: bool = False
+    """Whether the cause is in another place, which ``remedy`` names."""
 
 
 @dataclass(frozen=True)
@@ -327,6 +329,7 @@ def _explain(match: _Match, lines: list[Line], flags: frozenset[str] | None) -> 
         _tidy(pattern.cause.format_map(values)),
         _tidy((remedies or [pattern.remedy])[0].format_map(values)),
         _short(" ".join([message, *following]), _LONG),
+        is_consequence=VAGUE < pattern.rank <= CONSEQUENCE,
     )
 
 

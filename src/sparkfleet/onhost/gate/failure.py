@@ -18,6 +18,8 @@ class Failure:
     trace: str = ""
     """Memory during the start, as CSV."""
     transcript: tuple[dict[str, Any], ...] = ()
+    is_consequence: bool = False
+    """Whether the log shows only that the cause is on another rank."""
 
 
 class StartFailedError(Exception):

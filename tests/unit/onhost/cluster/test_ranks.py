@@ -284,6 +284,22 @@ def test_a_member_that_is_interrupted_after_the_heads_commit_is_promoted(
     assert sparks.images() == ["img:2", "img:2"]
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_remedy_is_that_of_the_rank_with_the_root_cause(tmp_path: Path, lost: int) -> None:
+    sparks = booted(tmp_path)
+    for spark in sparks.all:
+        spark.engines["img:2"].end_s = 8
+    sparks.all[lost].engines["img:2"].log = "NCCL error: remote process exited or there was a network error"
+    root = "RuntimeError: Failed to find C compiler. Please specify via CC"
+    sparks.all[1 - lost].engines["img:2"].log = root
+    sparks.swap(delays=(0, 0))
+    sparks.run(600, lambda: len(sparks.results) == 2)
+    assert "another rank ended" in sparks.results[lost].cause
+    assert "no C compiler" in sparks.results[lost].cause
+    assert sparks.results[0].remedy == sparks.results[1].remedy
+    assert "take an image with gcc" in sparks.results[lost].remedy
+
+
 def test_where_one_engines_end_brings_the_others_all_ends_are_reported(tmp_path: Path) -> None:
     sparks = booted(tmp_path)
     for spark in sparks.all:
