@@ -31,7 +31,7 @@ _ERROR = re.compile(
 """The last line of a traceback."""
 _OTHERS_ERROR = re.compile(
     r"(?:\w{1,60}\.){0,8}(?:ConnectionResetError|BrokenPipeError|EOFError|CancelledError|ProcessLookupError|"
-    r"ChildFailedError|KeyboardInterrupt|SystemExit)\b"
+    r"ChildFailedError|RayTaskError|KeyboardInterrupt|SystemExit)\b"
 )
 """Errors that other processes get when one of them ends."""
 _CONTEXT_LINES = 14
