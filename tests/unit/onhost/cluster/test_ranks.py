@@ -292,7 +292,7 @@ def test_the_remedy_is_that_of_the_rank_with_the_root_cause(tmp_path: Path, lost
     sparks.all[lost].engines["img:2"].log = "NCCL error: remote process exited or there was a network error"
     root = "RuntimeError: Failed to find C compiler. Please specify via CC"
     sparks.all[1 - lost].engines["img:2"].log = root
-    sparks.rollout(delays=(0, 0))
+    sparks.roll_out(delays=(0, 0))
     sparks.run(600, lambda: len(sparks.results) == 2)
     assert "another rank ended" in sparks.results[lost].cause
     assert "no C compiler" in sparks.results[lost].cause
