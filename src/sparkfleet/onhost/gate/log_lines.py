@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sparkfleet import engines
+
 MAX_LINE = 3000
 """Characters of a line that are read: a pattern never sees more."""
 _KEPT_END = 1000
@@ -18,6 +20,7 @@ _COLOUR = re.compile(
     r"(?:\x1b|\^\[|\\x1b|\\033|\\u001b)?\[(?:\d{1,3};){0,4}\d{1,3}m|\x1b\[[\d;?]{0,12}[A-Za-z]"
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufeff]")
+_ENGINES = "|".join(map(re.escape, engines.host_names()))
 _LEVEL = r"(?P<level>TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|FATAL)"
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _DATE = r"\d{4}[-/]\d\d[-/]\d\d"
@@ -44,7 +47,7 @@ _PREFIXES = tuple(
         # spark-01:71:71 [0] NCCL INFO      NCCL WARN stays: such lines name causes
         r"[\w.-]{1,64}:\d+:\d+ \[\d+\] NCCL (?P<level>INFO|TRACE) ",
         # > quoted      [vLLM]  vLLM STDERR:      launchers
-        r"(?:> ?){1,3}(?=\S|$)|\[vLLM\] |vLLM STD(?:OUT|ERR): ",
+        rf"(?:> ?){{1,3}}(?=\S|$)|(?i:\[(?:{_ENGINES})\] |(?:{_ENGINES}) STD(?:OUT|ERR): )",
         # [rank1]:  [Rank 1]  [default0]:  [1,0]<stderr>:
         r"\[(?:default|[Rr]ank) ?\d+\]:? ?",
         r"\[\d+,\d+\]<std(?:out|err)>: ?",
