@@ -15,6 +15,7 @@ import pytest
 
 from sparkfleet import zipapp
 from sparkfleet.contract.generation import Gate
+from sparkfleet.contract.rollout import RepairRequest
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state import units
 from sparkfleet_lab.names import Lab
@@ -218,7 +219,7 @@ def test_a_unit_changed_by_hand_is_put_right_without_a_restart(served: OnHost) -
         f"systemctl daemon-reload; systemctl disable {UNIT}"
     )
     generation = served.generation()
-    served.machine.sh(f"{RUN} repair nano", stdin=json.dumps(generation.to_json()))
+    served.machine.sh(f"{RUN} repair nano", stdin=json.dumps(RepairRequest(generation).to_json()))
     assert served.machine.sh(f"cat /etc/systemd/system/{UNIT}") == generation.unit.strip()
     assert not served.machine.ok(f"test -e /etc/systemd/system/{UNIT}.d")
     assert served.inspect()["State"]["StartedAt"] == before["State"]["StartedAt"]
@@ -230,7 +231,8 @@ def test_a_new_floor_reaches_the_supervisor_without_a_restart_of_the_engine(serv
     generation = served.generation()
     text = units.service_unit("nano", "nano", 345, 10)
     served.machine.sh(
-        f"{RUN} repair nano", stdin=json.dumps(replace(generation, unit=text, floor_mib=345).to_json())
+        f"{RUN} repair nano",
+        stdin=json.dumps(RepairRequest(replace(generation, unit=text, floor_mib=345)).to_json()),
     )
     command = served.machine.sh(f"tr '\\0' ' ' < /proc/{unit(served, 'MainPID')}/cmdline")
     assert "--floor-mib 345" in command
@@ -242,7 +244,9 @@ def test_memory_below_the_floor_kills_the_engine_and_not_the_spark(served: OnHos
     generation = served.generation()
     text = units.service_unit("nano", "nano", 10_000_000, 10).replace("RestartSec=10", "RestartSec=1")
     served.machine.sh(
-        f"{RUN} repair nano", stdin=json.dumps(replace(generation, unit=text).to_json()), check=False
+        f"{RUN} repair nano",
+        stdin=json.dumps(RepairRequest(replace(generation, unit=text)).to_json()),
+        check=False,
     )
     served.wait(f"journalctl -u {UNIT} | grep 'below the floor of 10000000 MiB'")
     served.wait(f"[ $(systemctl show -p ActiveState --value {UNIT}) = failed ]", 90)
