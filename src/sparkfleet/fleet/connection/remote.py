@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ TRIES = 3
 """Attempts of a command whose connection broke."""
 SETTLE_S = 0.1
 """Seconds until a connection whose channel was closed is marked as closed, too."""
+_JOB = re.compile(r"stage(?=-)|fabric(?=-[0-9a-f]{12}$)")
+"""Ids of jobs; others are rollouts, whose ids begin with the name of the service."""
 
 
 _DRAINED = "s=$?; [ $s = 0 ] || cat >/dev/null; exit $s"
@@ -138,7 +141,8 @@ def follow(
     A lost connection is reopened; the job does not depend on it.
     """
     since = 0
-    command = next((f"{kind}-follow" for kind in ("stage", "fabric") if job.startswith(f"{kind}-")), "follow")
+    kind = _JOB.match(job)
+    command = f"{kind[0]}-follow" if kind else "follow"
     while True:
         between()
         argv = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))

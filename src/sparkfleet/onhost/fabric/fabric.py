@@ -100,6 +100,13 @@ def give_up(system: System, job: str, cause: str) -> None:
 
 def run(system: System, job: str) -> FabricResult:
     """Run a job, or revert what an interrupted one began. Return its result."""
+    try:
+        return _run(system, job)
+    except ContractError as error:
+        return _quarantine(system, job, error)
+
+
+def _run(system: System, job: str) -> FabricResult:
     journal = Journal(folder(system, job), system.now)
     result = journal.result(FabricResult)
     if result:
@@ -110,6 +117,18 @@ def run(system: System, job: str) -> FabricResult:
     if journal.before(LinksBefore):
         return change.revert("it was interrupted", "run again")
     return change.apply()
+
+
+def _quarantine(system: System, job: str, error: ContractError) -> FabricResult:
+    """End a job whose files cannot be read, so that no boot and no run waits for it."""
+    directory, wrong = folder(system, job), error.diagnostic
+    cause = f"{wrong.location}: {wrong.message}; the links stay as they are"
+    result = FabricResult(LOST, cause, wrong.hint or "run again: the plan shows the links", job)
+    events = directory / "events.jsonl"
+    if wrong.location == str(events):
+        events.rename(f"{events}.unreadable")
+    Journal(directory, system.now).finish(result)
+    return result
 
 
 def recover(system: System) -> list[str]:

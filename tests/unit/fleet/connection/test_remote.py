@@ -87,6 +87,23 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
 
 
+@pytest.mark.parametrize(
+    ("job", "command"),
+    [
+        ("nano-1a2b3c4d", "follow"),
+        ("stage-1a2b3c4d", "stage-follow"),
+        ("stage-prune-1a2b3c4d", "stage-follow"),
+        ("fabric-0123456789ab", "fabric-follow"),
+        ("fabric-demo-1a2b3c4d", "follow"),  # rollouts of services of these names
+        ("fabric-1a2b3c4d", "follow"),
+    ],
+)
+def test_a_job_is_followed_by_the_command_of_its_kind(job: str, command: str) -> None:
+    host = FakeHost([RESULT])
+    list(remote.follow(host, job, lambda _: None))  # type: ignore[arg-type]
+    assert f" {command} {job} " in host.asked[0]
+
+
 def test_a_job_is_followed_from_where_the_last_answer_ended() -> None:
     host = FakeHost([events(0, 1), events(2), RESULT])
     assert followed(host) == [0, 1, 2, 9]

@@ -313,6 +313,27 @@ def test_after_a_power_cut_what_was_half_done_is_never_taken_for_what_was(net: N
     assert everything(net) == before
 
 
+def test_a_job_whose_request_cannot_be_read_is_ended_and_no_change_waits_for_it(net: Network) -> None:
+    before = everything(net)
+    system = asked(net)
+    (fabric.folder(system, "fabric-1") / "request.json").write_text("")
+    assert fabric.recover(system) == ["fabric-1"]
+    assert everything(net) == before
+    (result,) = fabric.follow(system, "fabric-1", 0, 0)
+    assert result.result is not None
+    assert "request.json: is empty" in result.result["cause"]
+    asked(net, FabricRequest(id="fabric-2"))  # raises where another job is in progress
+
+
+def test_events_of_a_job_that_cannot_be_read_are_moved_away(net: Network) -> None:
+    system = asked(net)
+    events = fabric.folder(system, "fabric-1") / "events.jsonl"
+    events.write_text("[]\n")
+    assert fabric.run(system, "fabric-1").outcome == "lost"
+    assert events.with_name("events.jsonl.unreadable").read_text() == "[]\n"
+    assert fabric.unfinished(system) == []
+
+
 def test_leaving_the_cluster_takes_the_file_and_its_addresses_back_and_nothing_else(net: Network) -> None:
     net.netdevs["fab1"].addresses = []
     before = everything(net)
