@@ -1,7 +1,7 @@
 """Configure the fabric links of every cluster: addresses and MTU, tested end to end, reverted on failure.
 
-pyinfra inventories/lab.py deploys/fabric.py --dry   # the plan
-pyinfra inventories/lab.py deploys/fabric.py         # converge
+pyinfra inventories/FLEET.py deploys/fabric.py --dry   # the plan
+pyinfra inventories/FLEET.py deploys/fabric.py         # converge
 """
 
 from sparkfleet.fleet.operations import fabric, host, plan

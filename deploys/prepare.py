@@ -1,7 +1,7 @@
 """Prepare every Spark for serving, without touching running engines.
 
-pyinfra inventories/lab.py deploys/prepare.py --dry   # the plan
-pyinfra inventories/lab.py deploys/prepare.py         # converge
+pyinfra inventories/FLEET.py deploys/prepare.py --dry   # the plan
+pyinfra inventories/FLEET.py deploys/prepare.py         # converge
 """
 
 from sparkfleet.fleet.operations import host, plan

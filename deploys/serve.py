@@ -1,7 +1,7 @@
 """Converge every Spark to its host file: plan, prepare, stage, roll out, verify.
 
-pyinfra inventories/lab.py deploys/serve.py --dry     # the plan
-pyinfra inventories/lab.py deploys/serve.py           # converge
+pyinfra inventories/FLEET.py deploys/serve.py --dry     # the plan
+pyinfra inventories/FLEET.py deploys/serve.py           # converge
 """
 
 from sparkfleet.fleet.operations import fabric, host, image, plan, service, weights

@@ -1,7 +1,7 @@
 """Fetch images and weights to every Spark while the running engines keep serving.
 
-pyinfra inventories/lab.py deploys/stage.py --dry     # the plan
-pyinfra inventories/lab.py deploys/stage.py           # fetch
+pyinfra inventories/FLEET.py deploys/stage.py --dry     # the plan
+pyinfra inventories/FLEET.py deploys/stage.py           # fetch
 """
 
 from sparkfleet.fleet.operations import host, image, plan, weights

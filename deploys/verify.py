@@ -1,8 +1,8 @@
 """Verify every model file of every Spark against the hashes in the lock file.
 
-pyinfra inventories/lab.py deploys/verify.py --dry                      # wrong files, and files to read
-pyinfra inventories/lab.py deploys/verify.py                            # read and hash what is not verified
-pyinfra inventories/lab.py deploys/verify.py --data verify_again=yes    # read all files again
+pyinfra inventories/FLEET.py deploys/verify.py --dry                      # wrong files, and files to read
+pyinfra inventories/FLEET.py deploys/verify.py                            # read and hash what is not verified
+pyinfra inventories/FLEET.py deploys/verify.py --data verify_again=yes    # read all files again
 """
 
 from sparkfleet.fleet.operations import host, plan, verification

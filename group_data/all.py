@@ -1,4 +1,4 @@
-"""Settings of every fleet: ``sparkfleet`` (docs/reference/group-data.md), and what pyinfra takes."""
+"""Settings of every fleet: ``sparkfleet`` (docs/reference/group-data.md), and settings of pyinfra."""
 
 import sparkfleet.ssh as _ssh
 

@@ -114,7 +114,7 @@ def unknown_hosts(named: Mapping[str, Sequence[str]], known: Sequence[str]) -> l
     return [
         Diagnostic(
             f"{option} {pattern}",
-            "no host of that name",
+            "no host matches",
             expected,
             did_you_mean(pattern, known, ""),
             code="host-unknown",

@@ -36,7 +36,7 @@ class Broken:
 
 
 BROKEN = (
-    Broken("powered-off", "SSH connection refused", "is it on", touched=True),
+    Broken("powered-off", "SSH connection refused", "check that it is on", touched=True),
     Broken("sshd-stopped", "closed the connection before an SSH banner", "systemctl status ssh", full=True),
     Broken("ssh-hangs", "SSH banner", "systemctl status ssh", full=True),
     Broken("wrong-host-key", "SSH host key differs", "ssh-keygen"),

@@ -65,8 +65,11 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
     if as_json:
         output.as_json([recipe.model_dump(mode="json", exclude_defaults=True) for recipe in recipes])
         return
+    rows = [_row(recipe) for recipe in recipes]
+    if not rows:
+        click.echo("no recipe matches the filters", err=True)
     headings = ("recipe", "parameters", "quantization", "weights", "context", "confidence", "requires")
-    output.table(headings, [_row(recipe) for recipe in recipes])
+    output.table(headings, rows)
 
 
 @catalog.command()

@@ -41,7 +41,7 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
         shown = [note for note in found if show_all or note.severity != "info"]
         for item in (*diagnostics, *shown):
             click.echo(str(item), err=True)
-        click.echo(_summary(inventory, fleet, diagnostics, found))
+        click.echo(_summary(inventory, fleet, diagnostics, found, show_all=show_all))
     sys.exit(1 if failed else 0)
 
 
@@ -60,14 +60,20 @@ def _load(inventory: Path) -> tuple[Fleet | None, tuple[Diagnostic, ...]]:
 
 
 def _summary(
-    inventory: Path, fleet: Fleet | None, diagnostics: tuple[Diagnostic, ...], found: list[Diagnostic]
+    inventory: Path,
+    fleet: Fleet | None,
+    diagnostics: tuple[Diagnostic, ...],
+    found: list[Diagnostic],
+    *,
+    show_all: bool,
 ) -> str:
     errors = len(diagnostics) + sum(note.severity == "error" for note in found)
     warnings = sum(note.severity == "warning" for note in found)
     remarks = sum(note.severity == "info" for note in found)
     verdict = output.count(errors, "error") if errors else "no errors"
     verdict += f", {output.count(warnings, 'warning')}"
-    verdict += f", {output.count(remarks, 'info finding')} (see --all)" if remarks else ""
+    verdict += f", {output.count(remarks, 'info finding')}" if remarks else ""
+    verdict += " (see --all)" if remarks and not show_all else ""
     if fleet is None:
         return f"{inventory}: {verdict}"
     sparks = output.count(len(fleet.hosts), "Spark")

@@ -35,7 +35,8 @@ def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
         for finding in lint.unknown_ignores(host):
             diagnostic = first.setdefault(replace(finding, location=""), finding)
             found.setdefault(diagnostic, set()).add(host.name)
-    return sorted(_counted(diagnostic, hosts) for diagnostic, hosts in found.items())
+    counted = [_counted(diagnostic, hosts) for diagnostic, hosts in found.items()]
+    return sorted(counted, key=lambda one: (one.place, one))
 
 
 def _content(service: Service, host: Host) -> object:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_LINES = 50_000
 """Last lines of a log that are read."""
+EVIDENCE = ("engine.log", "kernel.log", "inspect.json")
+"""Files of an evidence directory that are read."""
 READABLE = click.Path(exists=True, path_type=Path)
 
 
@@ -43,7 +45,7 @@ def diagnose(  # noqa: PLR0917  (options)
     or an evidence directory of a failed rollout. Works without a fleet and changes nothing. A log without a
     failure gets no cause; `--json` then has `"id": null`.
 
-    Exit code: 0, whether a cause was found or not; 2 for an unknown engine.
+    Exit code: 0, whether or not a cause was found.
     """
     from sparkfleet.onhost.gate.diagnosis import Sources  # noqa: PLC0415
 
@@ -61,7 +63,7 @@ def diagnose(  # noqa: PLR0917  (options)
             click.echo(f"    {found.source}: {found.line}")
         click.echo(f"    do: {found.remedy}")
     else:
-        click.echo(f"{log}: no failure found. Give --exit-code and --kernel-log if the engine has ended.")
+        click.echo(f"{log}: no failure found. If the engine has ended, give --exit-code and --kernel-log.")
 
 
 def _read(path: Path) -> str:
@@ -74,7 +76,10 @@ def _read(path: Path) -> str:
 
 def _evidence(directory: Path, base: Sources) -> Sources:
     """Return the sources in the evidence directory of a failed rollout."""
-    texts = {path.name: _read(path) for path in directory.iterdir() if path.is_file()}
+    texts = {name: _read(directory / name) for name in EVIDENCE if (directory / name).is_file()}
+    if not texts:
+        text = f"{directory} is not an evidence directory: expected {', '.join(EVIDENCE)}"
+        raise click.BadParameter(text, param_hint="LOG")
     try:
         container: dict[str, Any] = json.loads(texts.get("inspect.json", "{}"))
     except ValueError:

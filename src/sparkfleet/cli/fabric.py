@@ -85,7 +85,9 @@ def _members(inventory: Path, cluster: str) -> list[Host]:
                 str(inventory),
                 f"unknown cluster '{cluster}'",
                 f"one of: {', '.join(names)}" if names else "a cluster file in clusters/",
-                did_you_mean(cluster, names, ""),
+                did_you_mean(
+                    cluster, names, "write clusters/NAME.yaml beside the host files" if not names else ""
+                ),
                 code="cluster-unknown",
             ),
         )

@@ -84,7 +84,7 @@ def parse_hosts(texts: Sequence[str]) -> list[NewHost]:
             diagnostics.append(
                 Diagnostic(
                     f"--host {text}",
-                    "cannot be read",
+                    "invalid format",
                     "[NAME=][USER@]ADDRESS[:PORT]",
                     "for example --host spark-01=nvidia@192.168.1.21",
                     code="host-option",
@@ -119,7 +119,7 @@ def _name_diagnostic(location: str, name: str) -> Diagnostic:
     example = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-") or "spark-01"
     expected = "lower-case letters, digits and hyphens"
     return Diagnostic(
-        location, f"{name!r} is not a name", expected, f"for example {example}", code="host-option"
+        location, f"invalid name {name!r}", expected, f"for example {example}", code="host-option"
     )
 
 
@@ -228,10 +228,13 @@ def _report(directory: Path, fleet: str, hosts: Sequence[NewHost], contacts: Map
         if contact is not None and contact.diagnostic is not None:
             click.echo(str(contact.diagnostic), err=True)
         serves = f"serve {host.recipe}" if host.recipe else "no recipe fits"
-        memory = f"{contact.memory_gib:.0f} GiB, " if contact and contact.memory_gib else ""
+        memory = f"{contact.memory_gib:.0f} GiB, " if contact and contact.memory_gib else "memory unknown, "
         click.echo(f"  {host.name}  {memory}{serves}")
     where = f"cd {directory} && " if directory != Path() else ""
     click.echo("\nnext:")
+    if not hosts:
+        file = directory / "inventories" / fleet / "HOST.yaml"
+        click.echo(f"  write {file} for each Spark, or run this command again with --host")
     click.echo(f"  {where}sparkfleet lock inventories/{fleet}.py     # pins images and models")
     click.echo(
         f"  sparkfleet plan inventories/{fleet}.py     # shows the changes; sparkfleet apply makes them"

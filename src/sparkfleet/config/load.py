@@ -117,7 +117,7 @@ def fleet(
     diagnostics += cross_checks.fleet_diagnostics(hosts)
     diagnostics += cross_checks.seed_diagnostics(defaults.stage.seed, default_layers, names)
     if diagnostics:
-        raise SparkfleetError(*sorted(set(diagnostics), key=_place))
+        raise SparkfleetError(*sorted(set(diagnostics), key=lambda one: (one.place, one)))
     return Fleet(
         name=places.fleet,
         hosts=tuple(hosts),
@@ -134,12 +134,6 @@ def fleet(
             defaults.python_packages.machine,
         ),
     )
-
-
-def _place(diagnostic: Diagnostic) -> tuple[str, int, Diagnostic]:
-    """Order by file, then by line as a number."""
-    file, _, line = diagnostic.location.rpartition(":")
-    return (file, int(line), diagnostic) if line.isdigit() else (diagnostic.location, 0, diagnostic)
 
 
 def _collect(read_it: Callable[[], T], diagnostics: list[Diagnostic]) -> T | None:

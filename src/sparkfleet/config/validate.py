@@ -34,6 +34,17 @@ _RENAMED = {
 }
 """Renamed keys: old -> new."""
 
+_HINTS = {
+    "environment": "use 'env'",
+    "host": "use `ssh: {hostname: ADDRESS}`",
+    "hostname": "use `ssh: {hostname: ADDRESS}`",
+    "password": "log in by key (`ssh-copy-id`); the password for sudo is 'sudo_password'",
+    "restart": "remove it: the service's systemd unit restarts the container",
+    "user": "use `ssh: {user: NAME}`",
+    "volumes": "use `container: {mounts: ...}`",
+}
+"""Keys of Compose and of Ansible that are no keys here -> what to write."""
+
 _PATTERNS = {
     "name": "at most 63 lower-case letters, digits, '.' and '-', starting with a letter or digit",
     "recipe": "at most 63 lower-case letters, digits, '.' and '-', starting with a letter or digit",
@@ -144,7 +155,7 @@ def _diagnostic(
     if first["type"] == "extra_forbidden":
         known = keys(model, path[:-1])
         renamed = _RENAMED.get(name, "")
-        remedy = did_you_mean(name, known, "remove it, or see `sparkfleet schema`")
+        remedy = _HINTS.get(name) or did_you_mean(name, known, "remove it, or see `sparkfleet schema`")
         if renamed in known:
             remedy = f"'{name}' is now called '{renamed}'"
         return Diagnostic(
@@ -181,7 +192,7 @@ def _expected(details: list[Any], name: str) -> str:
             case "string_pattern_mismatch":
                 text = f"a string that matches {context['pattern']}"
             case "literal_error":
-                text = f"one of {context['expected'].replace(chr(39), '')}"
+                text = context["expected"].replace("'", "")
             case "greater_than_equal":
                 text = f"at least {context['ge']:g}"
             case "less_than_equal":

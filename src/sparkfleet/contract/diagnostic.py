@@ -43,6 +43,12 @@ class Diagnostic:
     """More lines for whoever wants them: output of a program, a log excerpt."""
 
     @property
+    def place(self) -> tuple[str, int]:
+        """Return file and line, to sort by: line 3 comes before line 11. Line 0: the location has none."""
+        file, _, line = self.location.rpartition(":")
+        return (file, int(line)) if line.isdigit() else (self.location, 0)
+
+    @property
     def each(self) -> tuple[Diagnostic, ...]:
         """Return this diagnostic and its related ones, each on its own."""
         return (replace(self, related=()), *self.related) if self.related else (self,)

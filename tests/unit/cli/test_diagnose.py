@@ -74,6 +74,21 @@ def test_an_evidence_directory_is_read_as_a_whole(tmp_path: Path) -> None:
     assert run(tmp_path).output.startswith("gpu-lost:")
 
 
+def test_a_directory_without_evidence_is_an_error_that_names_the_expected_files(tmp_path: Path) -> None:
+    (tmp_path / "vllm.log").write_text(LINE)
+    result = run(tmp_path)
+    assert result.exit_code == 2
+    assert "is not an evidence directory" in result.output
+    assert "engine.log" in result.output
+
+
+def test_an_nccl_error_after_a_failed_connection_names_the_other_rank() -> None:
+    error = "DistBackendError: NCCL error in: x.cpp:94, unhandled system error"
+    warn = "spark-02:3:3 [0] NCCL WARN socketStartConnect: Connect to 10.0.0.2<4> failed : No route"
+    assert run("-", stdin=error).output.startswith("nccl-system-error: NCCL failed at a system call\n")
+    assert run("-", stdin=f"{warn}\n{error}").output.startswith("rank-unreachable: ")
+
+
 @pytest.mark.parametrize("words", [(), ("--engine", "llamacpp")])
 def test_the_engine_is_found_by_its_lines_or_named(words: tuple[str, ...]) -> None:
     text = (

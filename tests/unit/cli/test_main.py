@@ -258,8 +258,16 @@ class TestCheck:
         _, out, err = run("check", "inventories/lab.py")
         assert err == ""
         assert "(see --all)" in out
-        _, _, err = run("check", "inventories/lab.py", "--all")
+        _, out, err = run("check", "inventories/lab.py", "--all")
         assert "info: FlashInfer's autotuner" in err
+        assert "(see --all)" not in out
+
+    def test_findings_are_sorted_by_line_number(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
+        lines = "\n" * 9
+        fleet({"spark-01.yaml": f"serve:\n  recipe: {NANO}\n  flags: {{max-num-seq: 4}}\n{lines}"
+               "  env: {VLLM_LOGING_LEVEL: INFO}\n"}).pin()  # fmt: skip
+        _, _, err = run("check", "inventories/lab.py")
+        assert err.index("spark-01.yaml:3: ") < err.index("spark-01.yaml:13: ")
 
     def test_json_has_everything(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{max-modl-len: 5}}}}\n"})
@@ -286,8 +294,9 @@ class TestCatalog:
             ("--modality", "smell"),
             ("--sparks", "0"),
         ):
-            code, out, _ = run("catalog", "list", *words)
+            code, out, err = run("catalog", "list", *words)
             assert (code, len(out.splitlines())) == (0, 1), "the headings alone"
+            assert err == "no recipe matches the filters\n"
 
     def test_a_recipe_is_shown_whole(self, run: Run) -> None:
         _, out, _ = run("catalog", "show", NANO)

@@ -278,3 +278,17 @@ def test_a_broken_host_file_is_no_unknown_host(fleet: Callable[..., FleetFiles])
         ("inventories/lab/spark-01.yaml:1", "yaml-unknown-key"),
     ]
     assert "spark-03" in files.diagnostics()[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("ssh: {password: x}\n", "log in by key"),
+        ("serve: {model: a/b, volumes: [/data]}\n", "container: {mounts: ...}"),
+        ("host: 10.0.0.1\n", "ssh: {hostname: ADDRESS}"),
+    ],
+)
+def test_a_key_of_compose_or_ansible_names_the_key_to_use(
+    fleet: Callable[..., FleetFiles], text: str, hint: str
+) -> None:
+    assert hint in fleet({"spark-01.yaml": text}).diagnostic().hint

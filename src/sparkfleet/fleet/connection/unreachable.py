@@ -131,17 +131,17 @@ _CAUSES = (
     _Cause(
         r"timed? ?out",
         "no answer: the connection timed out",
-        "is it on, and reachable from here? ping {hostname}; then: {ssh} true",
+        "check that it is on and connected: ping {hostname}; then: {ssh} true",
     ),
     _Cause(
         r"No route|unreachable|Host is down",
         "no answer: no route to the host",
-        "is it on, and reachable from here? ping {hostname}; then: {ssh} true",
+        "check that it is on and connected: ping {hostname}; then: {ssh} true",
     ),
     _Cause(
         r"refused|Unable to connect to port",
         "SSH connection refused",
-        "is it on, and its SSH server up? on the Spark's own console: systemctl status ssh; then: {ssh} true",
+        "check that it is on, then on its own console: systemctl status ssh; then from here: {ssh} true",
         "an SSH server on port {port}",
     ),
 )

@@ -57,7 +57,7 @@ def test_each_cause_has_its_words_its_address_and_its_remedy(said: str) -> None:
     ("number", "found", "remedy"),
     [
         (errno.ECONNREFUSED, "SSH connection refused (10.0.0.9:22)", "systemctl status ssh"),
-        (errno.EHOSTUNREACH, "no answer: no route to the host (10.0.0.9:22)", "is it on"),
+        (errno.EHOSTUNREACH, "no answer: no route to the host (10.0.0.9:22)", "check that it is on"),
     ],
 )
 def test_a_host_that_does_not_answer_has_refused_nothing(number: int, found: str, remedy: str) -> None:

@@ -55,7 +55,7 @@ def fleet(tmp_path: Path) -> str:
 def test_a_limit_that_matches_nothing_is_refused(fleet: str, limit: list[str]) -> None:
     diagnostic = diagnostic_of([fleet, "deploys/serve.py", "-y", *limit], interactive=True)
     assert diagnostic is not None
-    assert (diagnostic.message, diagnostic.expected) == ("no host of that name", "one of: spark-01")
+    assert (diagnostic.message, diagnostic.expected) == ("no host matches", "one of: spark-01")
 
 
 @pytest.mark.parametrize("limit", ["spark-01", "spark-*", "all", "lab", "sparks", "heads", "@local"])

@@ -35,7 +35,11 @@ def samples() -> Iterator[Any]:
 
 def log_of(entry: dict[str, Any], text: str) -> str:
     """Return a log with the line; before it what the pattern wants there."""
-    before = "x cudaMemGetInfo SemLock x\n" if "context" in entry else ""
+    before = (
+        "x cudaMemGetInfo SemLock socketStartConnect: Connect to 10.0.0.1<4> failed x\n"
+        if "context" in entry
+        else ""
+    )
     return f"INFO 11-20 10:00:00 [x.py:1] loads\n{before}{text}\n"
 
 

@@ -67,8 +67,10 @@ def high_share(case: Case) -> Diagnostic | None:
     share = case.number("--gpu-memory-utilization")
     if share is None or share <= HIGH_SHARE:
         return None
-    text = f"--gpu-memory-utilization {share:g} leaves {(1 - share) * case.total_gib:.1f} GiB for Linux"
     hint = "set 0.85 or less; vLLM's recipes for GB10 use 0.5 to 0.8"
+    if share > 1:
+        return error(f"--gpu-memory-utilization {share:g} is more than the whole memory (1)", hint)
+    text = f"--gpu-memory-utilization {share:g} leaves {(1 - share) * case.total_gib:.1f} GiB for Linux"
     return error(text, hint) if share > HIGHEST_SHARE else warning(text, hint)
 
 

@@ -75,6 +75,7 @@ AGAINST = [
     ("MEM-03", "warning", Made(without=("gpu-memory-utilization",))),
     ("MEM-04", "warning", Made(flags={"gpu-memory-utilization": 0.92})),
     ("MEM-04", "error", Made(flags={"gpu-memory-utilization": 0.95})),
+    ("MEM-04", "error", Made(flags={"gpu-memory-utilization": 85})),
     ("MEM-06", "error", Made(config=DENSE, gib=98)),
     ("MEM-06", "warning", Made(config=DENSE, gib=86)),
     ("MEM-09", "error", Made(gib=120)),
