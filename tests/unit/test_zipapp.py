@@ -77,6 +77,29 @@ def test_the_patterns_travel_with_it(program: Path) -> None:
     assert answer.stdout.strip()
 
 
+FETCH_DURING_AN_UPDATE = """
+import sys, types
+sys.path.insert(0, sys.argv[1])
+from sparkfleet.onhost import main
+from sparkfleet.runtimes import onhost
+
+def run(*_):
+    with open(sys.argv[1], "r+b") as program:
+        program.write(bytes(1 << 20))
+    onhost.images()
+    return 0
+
+main.stage.run = run
+sys.exit(main._stage_run(types.SimpleNamespace(paths=None), types.SimpleNamespace(id="stage-1")))
+"""
+
+
+def test_a_fetch_continues_after_the_programs_were_replaced(program: Path) -> None:
+    argv = (sys.executable, "-I", "-B", "-c", FETCH_DURING_AN_UPDATE, str(program))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_a_spark_needs_python_3_10_and_nothing_else(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 10))

@@ -35,6 +35,7 @@ from sparkfleet.onhost.resources import apply
 from sparkfleet.onhost.rollout import detached, follow, rollout, services
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.supervisor import supervisor
+from sparkfleet.runtimes import onhost
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 USAGE = 64
@@ -248,6 +249,7 @@ def _stage(system: System, _: argparse.Namespace) -> int:
 
 
 def _stage_run(system: System, options: argparse.Namespace) -> int:
+    onhost.images()  # imports it now, before the file can be replaced
     return stage.run(options.id, system.paths, lambda: valve.flush(system).text)
 
 
