@@ -202,7 +202,7 @@ def test_an_engine_that_fails_at_every_start_is_tried_three_times_and_no_more(ho
     host.machine.sh("sleep 15")
     assert host.inspect()["State"]["StartedAt"] == started
     assert host.machine.ok(f"journalctl -u {UNIT} | grep 'Start request repeated too quickly'")
-    assert host.machine.sh(f"journalctl -u {UNIT} | grep -cE '(starts|holds) container nano'") == "3"
+    assert host.machine.sh(f"journalctl -u {UNIT} | grep -cE '(starting|adopting) container nano'") == "3"
 
 
 def test_a_wanted_stop_stays_a_stop(served: OnHost) -> None:
