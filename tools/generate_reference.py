@@ -49,8 +49,8 @@ HOST_FILE = """\
 `inventories/<fleet>/<host>.yaml`: the desired state of one Spark. The file name is the host name. Values that
 are not set here come from group_data, then from the recipe, then from the built-in defaults.
 `sparkfleet check` reports every error with its line. With
-`# yaml-language-server: $schema=../../docs/schema/host.json` as the
-first line, an editor reports errors as you type.
+`# yaml-language-server: $schema=../../.schema/host.json` as the
+first line, which `sparkfleet init` writes, an editor reports errors as you type.
 
 ```yaml
 serve: nemotron-3-nano-30b-a3b-nvfp4     # a whole host file
@@ -268,7 +268,7 @@ def errors() -> str:
         for name, code in codes.items():
             parts.append(f"### {name}\n\n{code.cause}\n\nRemedy: {code.remedy}\n")
             if name in tests:
-                parts.append(f"Provoked by: `{tests[name]}`\n")
+                parts.append(f"Tested by: `{tests[name]}`\n")
     return "\n".join(parts)
 
 

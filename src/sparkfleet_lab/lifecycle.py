@@ -36,7 +36,13 @@ def up(  # noqa: PLR0917
     """
     if not 0 < sparks <= MOST_SPARKS:
         raise SparkfleetError(
-            Diagnostic("--sparks", f"{sparks}", f"1 to {MOST_SPARKS}", code="lab-argument-invalid")
+            Diagnostic(
+                "--sparks",
+                f"{sparks} Sparks",
+                f"1 to {MOST_SPARKS}",
+                "sparkfleet lab up --sparks 2",
+                code="lab-argument-invalid",
+            )
         )
     if ring and sparks != RING:
         raise SparkfleetError(
