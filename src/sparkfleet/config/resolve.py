@@ -25,7 +25,9 @@ SNAPSHOT = "{snapshot}"
 MODELS_IN_CONTAINER = "/models"
 """HF_HOME of every engine."""
 
-_RESERVED_NAME = re.compile(r"recover|rollout-.*|swap-.*|stage-.*|.*\.next|.*\.old|.")
+_RESERVED_NAME = re.compile(
+    r"recover|rollout-[a-z0-9-]*[0-9a-f]{8}(?:-\d+)?|swap-.*|stage-.*|.*\.next|.*\.old|."
+)
 """Names of units, containers of a rollout, and names that are too short for docker."""
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
@@ -116,7 +118,7 @@ def _service(
     pinned_image = _image(folded, context)
     name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
     if _RESERVED_NAME.fullmatch(name):
-        expected = "a name other than 'recover', rollout-*, swap-*, stage-*, *.next, *.old or a single letter"
+        expected = "a name other than 'recover', rollout-ID, swap-*, stage-*, *.next, *.old or one letter"
         diagnostic = Diagnostic(
             layer.where(("name",)),
             f"the service name '{name}' is reserved",

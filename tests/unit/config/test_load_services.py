@@ -262,7 +262,7 @@ def test_the_tokenizer_of_another_repository_is_refused(fleet: Callable[..., Fle
 
 
 @pytest.mark.provokes("service-name-reserved")
-@pytest.mark.parametrize("name", ["recover", "swap-1", "stage-x", "a.next", "a.old", "a"])
+@pytest.mark.parametrize("name", ["recover", "rollout-1a2b3c4d", "swap-1", "stage-x", "a.next", "a.old", "a"])
 def test_names_that_a_spark_needs_for_itself_are_refused(fleet: Callable[..., FleetFiles], name: str) -> None:
     diagnostic = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  name: {name}\n"}).diagnostic()
     assert diagnostic.location == "inventories/lab/spark-01.yaml:3"

@@ -20,7 +20,10 @@ KEPT_ROLLOUTS = 10
 _ROLLOUTS, _LOCK = "rollouts", "rollout.lock"
 _OLDER_ROLLOUTS, _OLDER_LOCK = "swaps", "swap.lock"
 """Their names in earlier versions, whose programs may still run in memory."""
-_SERVICE = re.compile(r"^(?!recover$|rollout-|swap-|stage-)[a-z0-9][a-z0-9.-]{0,62}(?<!\.next)(?<!\.old)$")
+_SERVICE = re.compile(
+    r"^(?!recover$|rollout-[a-z0-9-]*[0-9a-f]{8}(?:-\d+)?$|swap-|stage-)"
+    r"[a-z0-9][a-z0-9.-]{0,62}(?<!\.next)(?<!\.old)$"
+)
 _ROLLOUT_ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,47}$")
 
 
@@ -31,14 +34,14 @@ class BusyError(Exception):
 def check_service(name: str) -> str:
     """Return a service's name, or raise ValueError: it becomes part of paths, containers and units.
 
-    ``recover``, ``rollout-...``, ``swap-...`` and ``stage-...`` are other units, ``.next`` and ``.old`` other
-    containers.
+    ``recover``, ``rollout-ID``, ``swap-...`` and ``stage-...`` are other units, ``.next`` and ``.old`` other
+    containers. Other names with ``rollout-`` are valid: earlier versions accepted them.
     """
     if not _SERVICE.match(name):
         raise ValueError(
             f"{name!r} cannot be a service's name: lower-case letters, digits, dots and dashes, at most 63, "
-            "not 'recover', not beginning with 'rollout-', 'swap-' or 'stage-', not ending in '.next' or "
-            "'.old'"
+            "not 'recover', not 'rollout-' with the id of a rollout, not beginning with 'swap-' or 'stage-', "
+            "not ending in '.next' or '.old'"
         )
     return name
 

@@ -217,7 +217,8 @@ def test_moving_rollouts_of_an_earlier_version_may_be_interrupted(tmp_path: Path
         "nano.next",
         "nano.old",
         "recover",
-        "rollout-1",
+        "rollout-nano-1a2b3c4d",
+        "rollout-back-0123456789ab-2",
         "swap-1",
         "stage-1",
         "-a",
@@ -229,7 +230,7 @@ def test_a_name_that_would_collide_or_escape_is_refused(name: str) -> None:
         store.check_service(name)
 
 
-@pytest.mark.parametrize("name", ["nano", "qwen3.6-35b-a3b", "next", "old", "a.nextgen", "swap"])
+@pytest.mark.parametrize("name", ["nano", "qwen3.6-35b-a3b", "next", "old", "a.nextgen", "rollout-demo"])
 def test_ordinary_names_are_fine(name: str) -> None:
     assert store.check_service(name) == name
 
