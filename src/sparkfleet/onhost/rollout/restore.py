@@ -32,12 +32,11 @@ def restart_previous(system: System, journal: Journal) -> Restarted:
     """Start and gate every service that ran before. A failure does not keep the next one from its start."""
     recorded = snapshot.recorded(journal).items()
     served = {name: before for name, before in recorded if before.running or before.active}
-    diagnostics = [
-        diagnostic for name, before in served.items() if (diagnostic := _start(system, name, before))
-    ]
+    failed = {name: text for name, before in served.items() if (text := _start(system, name, before))}
+    diagnostics = list(failed.values())
     serving, serving_at = [], 0.0
     for name, before in served.items():
-        if any(diagnostic.startswith(f"{name}: ") for diagnostic in diagnostics):
+        if name in failed:
             continue
         try:
             serving_at = max(serving_at, _prove(system, journal, name, before))
