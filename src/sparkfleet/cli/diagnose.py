@@ -63,7 +63,10 @@ def diagnose(  # noqa: PLR0917  (options)
             click.echo(f"    {found.source}: {found.line}")
         click.echo(f"    do: {found.remedy}")
     else:
-        click.echo(f"{log}: no failure found. If the engine has ended, give --exit-code and --kernel-log.")
+        click.echo(
+            f"{'stdin' if str(log) == '-' else log}: no known failure found. If the engine has ended, give "
+            "--exit-code and --kernel-log: then an unknown error is shown, too."
+        )
 
 
 def _read(path: Path) -> str:

@@ -38,7 +38,7 @@ def test_json_has_the_documented_keys() -> None:
 def test_a_log_without_a_failure_gets_no_cause() -> None:
     text = "INFO:     Application startup complete.\n"
     assert json.loads(run("-", "--json", stdin=text).output)["id"] is None
-    assert "no failure found" in run("-", stdin=text).output
+    assert "stdin: no known failure found" in run("-", stdin=text).output
 
 
 def test_the_kernel_s_log_is_read(tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ def test_the_remedy_is_that_of_the_rank_with_the_root_cause(tmp_path: Path, lost
     assert "another rank ended" in sparks.results[lost].cause
     assert "no C compiler" in sparks.results[lost].cause
     assert sparks.results[0].remedy == sparks.results[1].remedy
-    assert "take an image with gcc" in sparks.results[lost].remedy
+    assert "use an image with gcc" in sparks.results[lost].remedy
 
 
 def test_where_one_engines_end_brings_the_others_all_ends_are_reported(tmp_path: Path) -> None:
