@@ -18,7 +18,7 @@ OTHER_MODEL = "openai/gpt-oss-20b"
 OTHER_COMMIT = next(model.commit(model.commits[-1]) for model in MODELS if model.repo == OTHER_MODEL)
 HOME = "/home/nvidia"
 PROMPT = "What is 12*17? Answer with the number only."
-GUARD = "/usr/bin/python3 -I -B /usr/local/lib/sparkfleet/sparkfleet.pyz guard nano"
+SUPERVISE = "/usr/bin/python3 -I -B /usr/local/lib/sparkfleet/sparkfleet.pyz supervise nano"
 
 Step = tuple[int, int]
 """From one state to another: 0 unset, 1 the first value, 2 the second."""
@@ -98,9 +98,9 @@ def weights(models: str, repo: str, commit: str) -> Missing:
     return Missing(path, ("weights", "", "", repo))
 
 
-def guard(floor_mib: int) -> str:
+def supervise(floor_mib: int) -> str:
     """Return the start command of the service's unit."""
-    return f"{GUARD} --floor-mib {floor_mib} --stop-timeout 60"
+    return f"{SUPERVISE} --floor-mib {floor_mib} --stop-timeout 60"
 
 
 def cache(digest: str, folder: str = "~/vllm-compile-cache") -> str:
@@ -195,7 +195,7 @@ SETTINGS: tuple[Field, ...] = (
         "min_available_gib",
         0.4,
         0.5,
-        ("unit", "sparkfleet-nano.service ExecStart", guard(308), guard(410), guard(512)),
+        ("unit", "sparkfleet-nano.service ExecStart", supervise(308), supervise(410), supervise(512)),
     ),
     group(
         "models_dir",
