@@ -265,7 +265,7 @@ def errors() -> str:
     parts = ["# Errors\n", ERRORS]
     for area, codes in AREAS.items():
         parts.append(f"## {area}\n")
-        for name, code in codes.items():
+        for name, code in sorted(codes.items()):
             parts.append(f"### {name}\n\n{code.cause}\n\nRemedy: {code.remedy}\n")
             if name in tests:
                 parts.append(f"Tested by: `{tests[name]}`\n")

@@ -38,6 +38,7 @@ def catalog() -> None:
 @click.option("--quantization", metavar="KIND", help="For example nvfp4, fp8, mxfp4, bf16.")
 @click.option("--modality", metavar="KIND", help="For example image, audio, video.")
 @click.option("--sparks", type=int, metavar="N", help="Maximum number of Sparks.")
+@click.option("--all", "show_all", is_flag=True, help="Include templates: recipes without a model.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_recipes(  # noqa: PLR0917  (click gives each by its name)
     inventory: Path | None,
@@ -46,10 +47,13 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
     quantization: str | None,
     modality: str | None,
     sparks: int | None,
+    show_all: bool,
     as_json: bool,
 ) -> None:
     """List the recipes that match the filters."""
     recipes: Iterable[Recipe] = _catalog(inventory).values()
+    if not show_all:
+        recipes = [r for r in recipes if r.model is not None]
     if max_gib is not None:
         recipes = [
             r for r in recipes if r.model_info.weights_gib is not None and r.model_info.weights_gib <= max_gib
@@ -135,7 +139,7 @@ def _requires(recipe: Recipe) -> str:
     requires = recipe.requires
     engine = engines.get(recipe.engine or engines.DEFAULT)
     parts = [f"{engine.title} {requires.engine}"] if requires.engine else []
-    parts += ["token"] if requires.gated else []
+    parts += ["HF token"] if requires.gated else []
     parts += [f"{requires.sparks} Sparks"] if requires.sparks > 1 else []
     parts += sorted(requires.packages)
     return ", ".join(parts)

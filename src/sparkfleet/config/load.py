@@ -57,10 +57,14 @@ def find(inventory: Path) -> Places:
     directory = inventory.with_suffix("") if inventory.suffix == ".py" else inventory
     if not directory.is_dir():
         found = [path.name for path in directory.parent.glob("*/")] if directory.parent.is_dir() else []
+        existing = [shown(directory.parent / f"{name}.py") for name in sorted(found)]
+        existing = [path for path in existing if Path(path).is_file()]
         guess = closest(directory.name, found)
-        remedy = f"mkdir -p {shown(directory)}"
+        remedy = f"create the fleet: mkdir -p {shown(directory)}"
         if guess:
             remedy = f"did you mean {shown(directory.parent / guess[0])}.py?"
+        elif existing:
+            remedy = f"use one of: {', '.join(existing)}; or {remedy}"
         expected = f"the directory {shown(directory)}/ with host files"
         raise SparkfleetError(
             Diagnostic(str(inventory), "the fleet does not exist", expected, remedy, code="fleet-unknown")
@@ -147,7 +151,7 @@ def _collect(read_it: Callable[[], T], diagnostics: list[Diagnostic]) -> T | Non
 def _defaults(places: Places, diagnostics: list[Diagnostic]) -> tuple[Defaults, tuple[Layer, ...]]:
     missed = group_data.missed(places.inventory)
     if missed:
-        found = "neither sparkfleet nor pyinfra reads this group_data from the current directory"
+        found = "group_data/ is read only from the current directory"
         diagnostics.append(
             Diagnostic(
                 f"{missed}",

@@ -9,6 +9,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sparkfleet.config import image, yaml_text
 from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages
 from sparkfleet.config.resolved import DerivedPackages, ImageRef, WeightFile, Weights, Wheel
 from sparkfleet.config.validate import validate
-from sparkfleet.config.yaml_file import Document, Path_
+from sparkfleet.config.yaml_file import Document, Path_, shown
 from sparkfleet.config.yaml_file import read as read_yaml
 from sparkfleet.config.yaml_text import OneLine
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -99,16 +100,21 @@ def read(path: Path) -> Lock:
     document = read_yaml(path, max_bytes=MAX_BYTES)
     data = document.data
     if isinstance(data, dict) and data.get("version") != VERSION:
-        found = f"unsupported version {data.get('version')!r}"
-        diagnostic = Diagnostic(
-            document.where(("version",)),
-            found,
-            f"version: {VERSION}",
-            "update sparkfleet, or remove the file and run `sparkfleet lock`",
-            code="lock-version-unsupported",
+        remedy, code = _remedy(path, "file"), "lock-invalid"
+        found = "the key 'version' is missing"
+        if "version" in data:
+            found = f"unsupported version {data['version']!r}"
+            remedy, code = f"update sparkfleet, or {remedy}", "lock-version-unsupported"
+        raise SparkfleetError(
+            Diagnostic(document.where(("version",)), found, f"version: {VERSION}", remedy, code=code)
         )
-        raise SparkfleetError(diagnostic)
-    content = validate(_LockFile, data, document.where)
+    remedy = _remedy(path, "entry" if isinstance(data, dict) else "file")
+    try:
+        content = validate(_LockFile, data, document.where)
+    except SparkfleetError as error:
+        raise SparkfleetError(
+            *(replace(one, hint=remedy, code="lock-invalid") for one in error.diagnostics)
+        ) from None
     images = {}
     for key, entry in content.images.items():
         try:
@@ -120,14 +126,14 @@ def read(path: Path) -> Lock:
                     where,
                     str(error),
                     "name:tag",
-                    "remove the entry and run `sparkfleet lock`",
+                    remedy,
                     code="lock-invalid",
                 )
             ) from None
         images[key] = LockedImage(
             _image(name, entry), entry.arm64, entry.created, tuple(sorted(entry.env.items()))
         )
-    unhashed = list(_without_hash(content, document))
+    unhashed = list(_without_hash(content, document, remedy))
     if unhashed:
         raise SparkfleetError(*unhashed)
     models = {
@@ -137,9 +143,13 @@ def read(path: Path) -> Lock:
     return Lock(images, models, packages)
 
 
-def _without_hash(content: _LockFile, document: Document) -> Iterator[Diagnostic]:
+def _remedy(path: Path, what: str) -> str:
+    inventory = path.parent.with_name(f"{path.parent.name}.py")
+    return f"remove the {what}, then: sparkfleet lock {shown(inventory)}"
+
+
+def _without_hash(content: _LockFile, document: Document, remedy: str) -> Iterator[Diagnostic]:
     """Yield an error for each model without files, or with a file that could not be verified."""
-    remedy = "remove the entry and run `sparkfleet lock`"
     for key, entry in content.models.items():
         if not entry.files:
             place: Path_ = ("models", key)

@@ -285,6 +285,15 @@ class TestCatalog:
         assert f"\n{SMALL}\t" in f"\n{out}"
         assert "\x1b" not in out
 
+    def test_a_template_without_a_model_is_listed_with_all_alone(self, run: Run) -> None:
+        _, usual, _ = run("catalog", "list")
+        _, every, _ = run("catalog", "list", "--all")
+        assert set(every.splitlines()) - set(usual.splitlines()) == {"baseline\t?\t?\t?\t?\tdocumented\t"}
+
+    def test_a_gated_model_requires_a_token_of_the_hub(self, run: Run) -> None:
+        _, out, _ = run("catalog", "list")
+        assert "HF token" in out
+
     def test_the_list_is_filtered(self, run: Run) -> None:
         _, out, _ = run("catalog", "list", "--json", "--quantization", "MXFP4", "--max-gib", "20")
         assert SMALL in [recipe["recipe"] for recipe in json.loads(out)]

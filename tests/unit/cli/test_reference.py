@@ -56,3 +56,11 @@ def test_the_schemas_keys_are_those_of_the_shipped_files() -> None:
     schema = json.loads((ROOT / "docs/schema/recipe.json").read_text())
     for path in SHIPPED.glob("*.yaml"):
         assert read(path).data.keys() <= schema["properties"].keys()
+
+
+def test_the_codes_of_a_section_are_in_alphabetical_order(generator: ModuleType) -> None:
+    _, *sections = generator.errors().split("\n## ")
+    for section in sections:
+        codes = [line for line in section.splitlines() if line.startswith("### ")]
+        assert codes
+        assert codes == sorted(codes)

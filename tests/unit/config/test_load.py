@@ -125,7 +125,7 @@ def test_group_data_that_is_missed_from_the_current_directory_is_told(
 ) -> None:
     files = fleet({"group_data/all.py": "sparkfleet = {}", "spark-01.yaml": "serve: null\n"})
     monkeypatch.chdir(files.directory)
-    with pytest.raises(SparkfleetError, match="neither sparkfleet nor pyinfra reads this group_data"):
+    with pytest.raises(SparkfleetError, match="group_data/ is read only from the current directory"):
         load_fleet(files.root / "inventories" / "lab.py")
 
 
@@ -139,6 +139,16 @@ def test_an_unknown_fleet_names_the_nearest(fleet: Callable[..., FleetFiles]) ->
     fleet({"spark-01.yaml": "serve: null\n"})
     with pytest.raises(SparkfleetError, match=r"did you mean inventories/lab\.py"):
         load_fleet(Path("inventories/lap.py"))
+
+
+def test_an_unknown_fleet_that_is_near_none_names_those_that_exist(fleet: Callable[..., FleetFiles]) -> None:
+    files = fleet({"spark-01.yaml": "serve: null\n"})
+    files.inventory.touch()
+    (files.root / "inventories" / "__pycache__").mkdir()
+    with pytest.raises(SparkfleetError) as error:
+        load_fleet(Path("inventories/nope.py"))
+    (diagnostic,) = error.value.diagnostics
+    assert diagnostic.hint == "use one of: inventories/lab.py; or create the fleet: mkdir -p inventories/nope"
 
 
 def test_the_directory_is_as_good_as_the_inventory(fleet: Callable[..., FleetFiles]) -> None:

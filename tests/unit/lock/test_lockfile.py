@@ -114,7 +114,7 @@ def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("version: 2\n", "unsupported version 2"),
-        ("images: {}\n", "unsupported version None"),
+        ("images: {}\n", "the key 'version' is missing"),
         ("version: 1\nimages: {x: {}}\n", "missing key 'digest'"),
         ("version: 1\nimages: {'A B': {digest: d, arm64: e}}\n", "'A B' is not a valid image name"),
         ("version: 1\nextra: 1\n", "unknown key 'extra'"),
@@ -250,4 +250,19 @@ def test_a_model_that_could_not_be_verified_is_refused(
         lockfile.read(path)
     (diagnostic,) = error.value.diagnostics
     assert (diagnostic.location, diagnostic.message) == (f"{path}:{line}", found)
-    assert diagnostic.hint == "remove the entry and run `sparkfleet lock`"
+    assert diagnostic.hint == f"remove the entry, then: sparkfleet lock {tmp_path}.py"
+
+
+def test_an_incomplete_entry_is_removed_and_locked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "inventories" / "lab" / "fleet.lock"
+    path.parent.mkdir(parents=True)
+    path.write_text("version: 1\nimages: {'x:1': {digest: d}}\n")
+    with pytest.raises(SparkfleetError) as error:
+        lockfile.read(path)
+    (diagnostic,) = error.value.diagnostics
+    assert diagnostic.message == "missing key 'arm64' in 'images.x:1'"
+    assert diagnostic.hint == "remove the entry, then: sparkfleet lock inventories/lab.py"
+    assert diagnostic.code == "lock-invalid"

@@ -203,7 +203,7 @@ def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagn
         INTERRUPTED: "nothing was touched",
         FAILED: "NOTHING SERVES on this port now",
         LOST: "the result is unknown: the rollout continues on the host",
-        UNREADABLE: "it was given up, and what serves is unknown",
+        UNREADABLE: "the rollout was abandoned; the current state is unknown",
     }.get(result.outcome, f"outcome {result.outcome}")
     found = f"{result.cause or 'the change failed'}; {outcome_text}"
     if result.line:

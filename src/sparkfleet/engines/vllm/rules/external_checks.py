@@ -12,11 +12,11 @@ _HOST = "the plan, from the probe"
 
 EXTERNAL_CHECKS: Mapping[str, tuple[str, str]] = {
     "IMG-02": ("images are pinned by digest", "the loader: a tag without a digest is an error"),
-    "IMG-03": ("vllm serve is not written twice", f"{_BUILT}, and {_FLAGS} (serve-repeated)"),
+    "IMG-03": ("the command does not repeat `vllm serve`", f"{_BUILT}, and {_FLAGS} (serve-repeated)"),
     "IMG-05": ("the image has a manifest for linux/arm64", _LOCK),
     "IMG-07": ("docker is logged in at nvcr.io", _HOST),
     "KV-06": ("the KV cache type is one of this vLLM", f"{_FLAGS} (bad-choice)"),
-    "MEM-05": ("what the engine takes is available now", _HOST),
+    "MEM-05": ("the memory that the engine requests is free", _HOST),
     "MEM-07": ("the page cache is flushed before a start", "the valve, before every start"),
     "MEM-08": ("services of one Spark share its memory and ports", "the loader: all services of a file"),
     "MEM-13": ("--swap-space is gone from 0.18", f"{_FLAGS} (unknown-flag)"),
@@ -30,9 +30,9 @@ EXTERNAL_CHECKS: Mapping[str, tuple[str, str]] = {
     "H-02": ("models live outside the container", _BUILT),
     "H-05": ("weights are complete before an engine starts", "staging, before every stop"),
     "H-06": ("files belong to the login user", "staging"),
-    "H-07": ("a compile cache is that of its image", _BUILT),
+    "H-07": ("each image has its own compile cache", _BUILT),
     "H-08": ("there is room for the weights", _HOST),
     "H-11": ("VLLM_ variables are read by this vLLM", f"{_ENV} (unknown-env)"),
-    "H-12": ("the first answer is not the user's", "the readiness gate, which warms up the engine"),
+    "H-12": ("the gate sends the first request, not a user", "the readiness gate, which warms up the engine"),
 }
 """Rule id -> requirement, and what checks it."""
