@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,14 @@ from sparkfleet.cli import output
 
 if TYPE_CHECKING:
     from sparkfleet.onhost.gate.diagnosis import Diagnosis, LogReader, Sources
+    from sparkfleet.onhost.gate.log_lines import Line
 
 MAX_LINES = 50_000
 """Last lines of a log that are read."""
 EVIDENCE = ("engine.log", "kernel.log", "inspect.json")
 """Files of an evidence directory that are read."""
+_ERROR = re.compile(r"(?:\w+\.)*(?!CancelledError)\w*(?:Error|Exception)(?:: .*)?")
+"""The last line of a traceback, but for that of Ctrl-C."""
 READABLE = click.Path(exists=True, path_type=Path)
 
 
@@ -42,8 +46,9 @@ def diagnose(  # noqa: PLR0917  (options)
     """Name the cause of a failed start and what to do, from its log.
 
     LOG is a file (`docker logs NAME > FILE`, a journal, or anything copied from a terminal), `-` for stdin,
-    or an evidence directory of a failed rollout. Works without a fleet and changes nothing. A log without a
-    failure gets no cause; `--json` then has `"id": null`.
+    or an evidence directory of a failed rollout. Works without a fleet and changes nothing. An
+    engine's log that ends in a traceback with an unknown error gets the id `unknown`. A log without a failure
+    gets no cause; `--json` then has `"id": null`.
 
     Exit code: 0, whether or not a cause was found.
     """
@@ -102,7 +107,41 @@ def _diagnose(sources: Sources, name: str | None) -> Diagnosis | None:
     readers = _readers(name, sources.log)
     found = [reader.diagnose_all(sources) for reader in readers]
     known = [one for one in found if one and one.id != "unknown"]
-    return (known or found)[0]
+    first = (known or found)[0]
+    if first is None and sources.exit_code is None and _ends_in_traceback(sources.log, name):
+        return readers[0].diagnose_all(dataclasses.replace(sources, exit_code=1))  # Python's for a traceback
+    return first
+
+
+def _ends_in_traceback(log: str, name: str | None) -> bool:
+    """Return whether the log of an engine ends in a traceback; warnings may follow it.
+
+    ``name``: the engine's, if the user gave it. Else lines with a level or a process, or an engine's name,
+    show that it is an engine's log: one of other software has no failure that is known here.
+    """
+    from sparkfleet import engines  # noqa: PLC0415
+    from sparkfleet.onhost.gate import log_lines  # noqa: PLC0415
+
+    names = engines.host_names()
+    prefix = engines.on_host(name or engines.DEFAULT).log.prefix
+    lines = [line for line in log_lines.lines(log, prefix) if line.text.strip()]
+    of_engine = name or any(one in log.lower() for one in names) or any(map(_is_logged, lines))
+    while lines and lines[-1].level == "WARNING":
+        lines.pop()
+    if (
+        not of_engine
+        or not lines
+        or lines[-1].level == "INFO"
+        or not _ERROR.fullmatch(lines.pop().text.strip())
+    ):
+        return False
+    while lines and lines[-1].text.startswith(" "):
+        lines.pop()
+    return bool(lines) and lines[-1].text.startswith("Traceback (most recent call last)")
+
+
+def _is_logged(line: Line) -> bool:
+    return bool(line.level or line.process)
 
 
 def _readers(name: str | None, log: str) -> list[LogReader]:

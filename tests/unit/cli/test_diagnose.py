@@ -2,14 +2,17 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from sparkfleet.cli.diagnose import diagnose
+from sparkfleet.cli.diagnose import _diagnose, diagnose
+from sparkfleet.onhost.gate.diagnosis import Sources
 
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "diagnosis"
 LINE = "ValueError: num_speculative_tokens:4 must be divisible by n_predict=3"
 
 
@@ -109,3 +112,56 @@ def test_bytes_that_are_no_text_are_read(tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     log.write_bytes(b"\xff\xfe\x00" + LINE.encode() + b"\r\n")
     assert "speculative-tokens" in run(log).output
+
+
+ERROR = "frob.FrobError: the frob is off"
+TRACEBACK = f"""\
+Traceback (most recent call last):
+  File "/opt/frob/main.py", line 3, in <module>
+    frob()
+    ^^^^^^
+{ERROR}
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INFO 11-20 19:35:15 [model.py:733] Resolved architecture: MistralForCausalLM\n" + TRACEBACK,
+        "".join(
+            f"(EngineCore pid=7) ERROR 01-28 06:36:45 [core.py:946] {line}\n"
+            for line in TRACEBACK.splitlines()
+        ),
+        TRACEBACK.replace("/opt/frob", "/opt/vllm"),
+        "INFO:     started\n"
+        + TRACEBACK
+        + "\n[W1120 19:35:15.1 ProcessGroupNCCL.cpp:1496] Warning: not destroyed\n\n",
+    ],
+)
+def test_a_log_that_ends_in_a_traceback_has_an_unknown_error(text: str) -> None:
+    found = json.loads(run("-", "--json", stdin=text).output)
+    assert (found["id"], found["line"]) == ("unknown", ERROR)
+
+
+def test_any_traceback_is_a_failure_of_an_engine_that_is_named() -> None:
+    assert run("-", "--engine", "vllm", stdin=TRACEBACK).output.startswith("unknown: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TRACEBACK,
+        "INFO 11-20 19:35:15 [model.py:733] " + TRACEBACK + "INFO:     Application startup complete.\n",
+        f"INFO:     started\n{ERROR}\n",
+        "INFO:     started\n" + TRACEBACK.replace(ERROR, "asyncio.exceptions.CancelledError"),
+    ],
+    ids=["other software", "the engine goes on", "no traceback", "Ctrl-C"],
+)
+def test_other_errors_at_the_end_are_no_failure(text: str) -> None:
+    assert json.loads(run("-", "--json", stdin=text).output)["id"] is None
+
+
+def test_logs_without_a_failure_get_no_cause_by_their_last_lines() -> None:
+    pieces = re.split(r"^### .*\n", (FIXTURES / "no_failure.txt").read_text(), flags=re.MULTILINE)[1:]
+    assert len(pieces) >= 200
+    assert [piece for piece in pieces if _diagnose(Sources(piece), None)] == []
