@@ -6,21 +6,21 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.guard import Guard, install
+from tests.write_protection import WriteProtection, install
 
-_GUARD = pytest.StashKey[Guard]()
+_PROTECTION = pytest.StashKey[WriteProtection]()
 
 
-def _guarded(item: pytest.Item) -> Generator[None, object, object]:
-    if _GUARD not in item.config.stash:
+def _protected(item: pytest.Item) -> Generator[None, object, object]:
+    if _PROTECTION not in item.config.stash:
         factory: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined]
-        item.config.stash[_GUARD] = install(factory.getbasetemp())
-    guard = item.config.stash[_GUARD]
+        item.config.stash[_PROTECTION] = install(factory.getbasetemp())
+    protection = item.config.stash[_PROTECTION]
     try:
-        with guard.watching():
+        with protection.watching():
             return (yield)
     finally:
-        if violations := guard.take():
+        if violations := protection.take():
             pytest.fail(
                 "changed files outside its temporary directory: " + ", ".join(violations), pytrace=False
             )
@@ -29,16 +29,16 @@ def _guarded(item: pytest.Item) -> Generator[None, object, object]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Watch the fixtures' setup."""
-    return (yield from _guarded(item))
+    return (yield from _protected(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Watch the test itself."""
-    return (yield from _guarded(item))
+    return (yield from _protected(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """Watch the fixtures' teardown."""
-    return (yield from _guarded(item))
+    return (yield from _protected(item))

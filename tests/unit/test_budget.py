@@ -134,7 +134,7 @@ def test_the_command_is_small_enough_for_one_round_trip(files: FleetFiles) -> No
     assert max(plan_of(files, 1)["sent"].values()) < BYTES_SENT
 
 
-def test_the_command_that_looks_at_the_spark_itself_too_is_as_small(files: FleetFiles) -> None:
+def test_the_command_that_inspects_the_spark_itself_too_is_as_small(files: FleetFiles) -> None:
     fleet_of(files, 1)
     declared = ("group", "docker @login", ""), ("directory", "~/vllm", "@login 1000")
     asked = probe_request(files.load().hosts[0])

@@ -61,7 +61,7 @@ def test_it_runs_alone_and_lists_its_commands(program: Path) -> None:
 
 
 @pytest.mark.parametrize("stdin", ["", "nonsense", "[]"])
-def test_bad_input_is_told_without_a_traceback(program: Path, stdin: str) -> None:
+def test_bad_input_is_reported_without_a_traceback(program: Path, stdin: str) -> None:
     answer = run(program, "rollout", stdin=stdin)
     assert answer.returncode == 1
     assert answer.stderr.startswith("sparkfleet: stdin")

@@ -82,7 +82,7 @@ def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles])
         (f"{SMALL}.yaml", f"recipe: {SMALL}\n", "", "the shipped catalog already has a recipe"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(
+def test_a_mistake_is_reported_with_its_place(
     fleet: Callable[..., FleetFiles], name: Any, text: Any, where: str, found: str
 ) -> None:
     (diagnostic,) = diagnostics(fleet, {name: text})
@@ -97,7 +97,7 @@ def test_the_nearest_recipe_is_named(fleet: Callable[..., FleetFiles]) -> None:
     assert diagnostic.hint == f"did you mean '{SMALL}'?"
 
 
-def test_a_circle_is_told_once_for_each_recipe_in_it(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_circle_is_reported_once_for_each_recipe_in_it(fleet: Callable[..., FleetFiles]) -> None:
     found = diagnostics(
         fleet, {"one.yaml": "recipe: one\nextends: two\n", "two.yaml": "recipe: two\nextends: one\n"}
     )
@@ -113,7 +113,7 @@ def test_all_mistakes_of_all_recipes_come_at_once(fleet: Callable[..., FleetFile
 
 
 @pytest.mark.provokes("yaml-missing-key")
-def test_a_broken_recipe_is_told_though_nobody_uses_it(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_broken_recipe_is_reported_though_nobody_uses_it(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "recipes/own.yaml": "recipe: own\n"})
     assert files.diagnostics()[0].location == "inventories/lab/recipes/own.yaml:1"
 

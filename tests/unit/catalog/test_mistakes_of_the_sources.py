@@ -110,6 +110,6 @@ def test_9_the_number_of_sequences_is_left_to_the_default() -> None:
     assert all("max-num-seqs" in one.flags for one in Catalog.of().values() if not one.engine)
 
 
-def test_10_stock_images_are_said_not_to_run_on_gb10_but_newer_ones_do() -> None:
+def test_10_stock_images_are_reported_not_to_run_on_gb10_but_newer_ones_do() -> None:
     assert "IMG-01" not in findings_of(Made(**STOCK, tag="v0.24.0-ubuntu2404"))
     assert findings_of(Made(**STOCK, tag="v0.22.0", vllm="0.22.0"))["IMG-01"].severity == "error"

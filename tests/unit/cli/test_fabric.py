@@ -56,7 +56,7 @@ def test_each_link_is_a_row_and_all_at_once_is_their_sum(monkeypatch: pytest.Mon
     ]
 
 
-def test_a_link_that_failed_is_said_and_exits_with_1(monkeypatch: pytest.MonkeyPatch, pair: Path) -> None:
+def test_a_failed_link_is_reported_and_exits_with_1(monkeypatch: pytest.MonkeyPatch, pair: Path) -> None:
     failed = LinkRate("enP2p1s0f1np1", problem="Failed status 12")
     result = replace(RESULT, at_once=(RESULT.at_once[0], failed))
     code, out = bench(monkeypatch, result, str(pair), "pair")
@@ -75,7 +75,7 @@ def test_members_are_asked_in_the_order_of_their_ranks(pair: Path) -> None:
 
 
 @pytest.mark.provokes("cluster-unknown")
-def test_a_cluster_that_is_not_there_is_told_with_those_that_are(pair: Path) -> None:
+def test_an_unknown_cluster_is_reported_with_the_known_ones(pair: Path) -> None:
     with pytest.raises(SparkfleetError, match="unknown cluster 'pear'") as error:
         fabric._members(pair, "pear")
     assert "one of: pair" in str(error.value)

@@ -128,7 +128,9 @@ class TestCheck:
             "",
         )
 
-    def test_files_and_flags_are_told_in_one_go(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
+    def test_files_and_flags_are_reported_in_one_run(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{max-modl-len: 5}}}}\n"})
         code, out, err = run("check", "inventories/lab.py")
         assert code == 1
@@ -136,7 +138,7 @@ class TestCheck:
         assert "inventories/lab/spark-01.yaml:1: vLLM 0.19.0 has no flag --max-modl-len" in err
         assert out.endswith("1 Spark, 1 service: 2 errors, 0 warnings\n")
 
-    def test_broken_files_are_told_alone(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
+    def test_only_broken_files_are_reported(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         fleet({"spark-01.yaml": "serv: x\n"})
         code, out, err = run("check", "inventories/lab.py")
         assert code == 1
@@ -154,7 +156,7 @@ class TestCheck:
         assert "warning: 'x-y: null' has no effect" in err
         assert "no errors, 2 warnings" in out
 
-    def test_the_same_finding_on_many_sparks_is_told_once(
+    def test_the_same_finding_on_many_sparks_is_reported_once(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:
         recipe = f"recipe: own\nextends: {SMALL}\nflags:\n  max-modl-len: 5\n"
@@ -238,7 +240,7 @@ class TestCheck:
         )
 
     @pytest.mark.provokes("abbreviation")
-    def test_a_short_flag_is_told_where_it_is_written(
+    def test_a_short_flag_is_reported_where_it_is_written(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:
         fleet({"spark-01.yaml": f"serve:\n  recipe: {NANO}\n  flags:\n    max-num-s: 4\n"}).pin()
@@ -496,7 +498,7 @@ class TestLock:
         _, out, _ = run("lock", "inventories/lab.py", "--update", "nvcr.io/*")
         assert "\n    its vLLM version is unknown" in out
 
-    def test_one_failure_is_told_and_the_rest_is_written(
+    def test_one_failure_is_reported_and_the_rest_is_written(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:
         files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})

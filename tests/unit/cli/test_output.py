@@ -9,7 +9,7 @@ from sparkfleet.cli import output
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0 B"), (1 << 20, "1.0 MiB"), (3 << 29, "1.5 GiB"), (123 << 30, "123.0 GiB")]
 )
-def test_sizes_are_said_as_people_read_them(number: Any, text: str) -> None:
+def test_sizes_are_printed_as_people_read_them(number: Any, text: str) -> None:
     if number:
         assert output.size(number) == text
     else:

@@ -65,7 +65,7 @@ def test_a_remaining_item_is_exit_code_1_with_its_reason_as_json(ask: Any) -> No
     ]
 
 
-def test_a_spark_that_could_not_do_it_is_told_with_what_to_do(ask: Any) -> None:
+def test_a_spark_that_failed_is_reported_with_a_remedy(ask: Any) -> None:
     said = ask(
         "--yes", "--json", result=Diagnostic("spark-01", "services changed", hint="prune again", code="test")
     )

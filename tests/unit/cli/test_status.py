@@ -71,7 +71,7 @@ def test_what_does_not_serve_and_what_is_not_known_is_exit_code_1(ask: Any) -> N
     assert unknown.stderr == "spark-01: Docker down\n    do: start it\n"
 
 
-def test_a_change_that_goes_on_is_told(ask: Any) -> None:
+def test_a_running_change_is_reported(ask: Any) -> None:
     assert "rollout in progress: nano-1" in ask(found=[SparkStatus("spark-01", rollout="nano-1")]).output
 
 
@@ -102,5 +102,5 @@ def test_both_have_json(ask: Any) -> None:
     assert check["diagnostic"]["code"] == "gpu-unexpected"
 
 
-def test_a_trial_container_is_for_the_preflight_alone(ask: Any) -> None:
+def test_a_candidate_container_is_for_the_preflight_alone(ask: Any) -> None:
     assert ask("--run").exit_code == 2

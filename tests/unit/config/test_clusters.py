@@ -40,7 +40,7 @@ def test_the_order_of_hosts_is_the_order_of_ranks(fleet: Callable[..., FleetFile
     assert (first.member.rank, second.member.rank) == (1, 0)
 
 
-def test_executor_and_fabric_are_said_in_the_file(fleet: Callable[..., FleetFiles]) -> None:
+def test_executor_and_fabric_are_set_in_the_file(fleet: Callable[..., FleetFiles]) -> None:
     fabric = "{network: 10.9.0.0/16, mtu: 1500, rendezvous: management, tcp: true}"
     text = f"{PAIR}executor: mp\nfabric: {fabric}\n"
     first, _ = fleet(cluster(text)).load().hosts
@@ -126,7 +126,7 @@ def test_a_fleet_has_several_clusters_and_single_sparks(fleet: Callable[..., Fle
 
 
 @pytest.mark.provokes("host-unknown")
-def test_an_unknown_host_is_told_with_the_nearest(fleet: Callable[..., FleetFiles]) -> None:
+def test_an_unknown_host_is_reported_with_the_nearest(fleet: Callable[..., FleetFiles]) -> None:
     diagnostic = fleet(
         cluster(f"executor: mp\nhosts:\n  - spark-01\n  - spark-2\nserve: {SMALL}\n")
     ).diagnostic()
@@ -160,7 +160,7 @@ def at_a_switch(fleet: Callable[..., FleetFiles], more_of_three: str = "", more_
     return fleet(files).load().warnings
 
 
-def test_clusters_that_would_have_the_same_addresses_at_a_switch_are_told(
+def test_clusters_with_the_same_addresses_at_a_switch_are_reported(
     fleet: Callable[..., FleetFiles],
 ) -> None:
     (warning,) = at_a_switch(fleet)
@@ -376,14 +376,14 @@ def test_a_ring_needs_a_network_with_room_for_six_subnets(fleet: Callable[..., F
 
 
 @pytest.mark.provokes("yaml-unknown-key")
-def test_unknown_keys_and_a_wrong_service_are_told_together(fleet: Callable[..., FleetFiles]) -> None:
+def test_unknown_keys_and_a_wrong_service_are_reported_in_one_run(fleet: Callable[..., FleetFiles]) -> None:
     text = f"{PAIR}excutor: mp\nserve:\n  recip: {SMALL}\n"
     found = {diagnostic.message for diagnostic in fleet(cluster(text)).diagnostics()}
     assert found == {"unknown key 'excutor'", "unknown key 'serve.recip'"}
 
 
 @pytest.mark.provokes("yaml-invalid-value")
-def test_a_cluster_file_without_keys_is_told(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_cluster_file_without_keys_is_reported(fleet: Callable[..., FleetFiles]) -> None:
     assert fleet(cluster("- spark-01\n")).diagnostic().message == "the file is a list"
 
 
@@ -395,7 +395,7 @@ def test_a_cluster_whose_recipe_is_wrong_hides_no_other_mistake(fleet: Callable[
     assert found == {"unknown recipe 'nosuch'", "the cluster has only one host"}
 
 
-def test_a_wrong_service_of_a_members_own_is_told_once(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_wrong_service_of_a_members_own_is_reported_once(fleet: Callable[..., FleetFiles]) -> None:
     files = {**cluster(f"{PAIR}serve: {SMALL}\n"), "spark-02.yaml": "serve: nosuch\n"}
     assert fleet(files).diagnostic().message == "unknown recipe 'nosuch'"
 
@@ -406,7 +406,7 @@ def test_the_files_name_is_the_clusters(fleet: Callable[..., FleetFiles]) -> Non
     assert found == {"the file name ends with '.yml'", "'Pair' is not a valid cluster name"}
 
 
-def test_a_lock_is_wanted_once_for_all_members(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_lock_is_requested_once_for_all_members(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(cluster(f"{PAIR}serve: {SMALL}\n"))
     assert len(files.pin().images) == 1
     assert len(files.pin().models) == 1

@@ -103,7 +103,7 @@ def test_a_token_in_place_of_its_source_is_refused_and_never_repeated(
         ),
     ],
 )
-def test_a_mistake_in_group_data_is_told_with_its_line(
+def test_a_mistake_in_group_data_is_reported_with_its_line(
     fleet: Callable[..., FleetFiles], text: str, where: str, found: str
 ) -> None:
     files = fleet({"group_data/all.py": text, "spark-01.yaml": "serve: null\n"})
@@ -120,7 +120,7 @@ def test_what_group_data_prints_does_not_reach_standard_output(
 
 
 @pytest.mark.provokes("group-data-not-found")
-def test_group_data_that_is_missed_from_the_current_directory_is_told(
+def test_group_data_missing_from_the_current_directory_is_reported(
     fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = fleet({"group_data/all.py": "sparkfleet = {}", "spark-01.yaml": "serve: null\n"})
@@ -213,14 +213,14 @@ def test_a_spark_that_sparkfleet_runs_on_needs_no_ssh(fleet: Callable[..., Fleet
     assert host_from_json(data["sparkfleet"]).name == "spark-01"
 
 
-def test_a_broken_cluster_file_is_told_like_any_other(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_broken_cluster_file_is_reported_like_any_other(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {"spark-01.yaml": "serve: null\n", "clusters/pair.yaml": "a: 1\na: 2\n", "clusters/notes.txt": "x"}
     )
     assert files.diagnostic().message == "duplicate key 'a', first set in line 1"
 
 
-def test_what_is_prepared_is_said_for_the_fleet_and_the_host_file_wins_by_key(
+def test_prepare_is_set_for_the_fleet_and_the_host_file_wins_by_key(
     fleet: Callable[..., FleetFiles],
 ) -> None:
     files = fleet(

@@ -20,7 +20,7 @@ def test_a_missing_lock_file_is_one_diagnostic_that_names_the_command(
 
 
 @pytest.mark.provokes("lock-entry-missing")
-def test_each_thing_that_the_lock_file_lacks_is_told_once(fleet: Callable[..., FleetFiles]) -> None:
+def test_each_entry_that_the_lock_file_lacks_is_reported_once(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     files.pin()
     fleet({"spark-02.yaml": f"serve: {NANO}\n", "spark-03.yaml": f"serve: {NANO}\n"})
@@ -60,7 +60,7 @@ def test_a_commit_is_found_in_the_lock_file_however_short(fleet: Callable[..., F
 
 
 @pytest.mark.provokes("yaml-syntax")
-def test_a_broken_lock_file_is_told_with_the_rest(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_broken_lock_file_is_reported_with_the_rest(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": "serv: x\n", "fleet.lock": "version: 1\n<<<<<<< HEAD\n"})
     found = [diagnostic.location for diagnostic in files.diagnostics(need_lock=True)]
     assert found == ["inventories/lab/fleet.lock:3", "inventories/lab/spark-01.yaml:1"]

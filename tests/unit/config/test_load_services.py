@@ -150,7 +150,7 @@ def test_speculative_decoding_is_part_of_the_gate(fleet: Callable[..., FleetFile
     assert service.drafters == ()
 
 
-def test_a_drafter_of_another_repository_is_wanted_too(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_drafter_of_another_repository_is_required_too(fleet: Callable[..., FleetFiles]) -> None:
     spec = "{method: dflash, model: z-lab/Drafter, num_speculative_tokens: 5}"
     files = fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, flags: {{speculative-config: {spec}}}}}\n"})
     assert [drafter.repo for drafter in files.service().drafters] == ["z-lab/Drafter"]
@@ -179,7 +179,7 @@ serve:
     assert [service.port for service in host.services] == [8000, 8001, 8002]
 
 
-def test_services_that_together_take_too_much_memory_are_refused(fleet: Callable[..., FleetFiles]) -> None:
+def test_services_whose_sum_takes_too_much_memory_are_refused(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet(
         {
             "spark-01.yaml": f"""
@@ -316,7 +316,7 @@ def test_an_expectation_of_another_task_is_refused(
 
 
 @pytest.mark.provokes("flag-duplicate")
-def test_a_value_that_is_the_same_in_both_spellings_is_told(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_value_that_is_the_same_in_both_spellings_is_reported(fleet: Callable[..., FleetFiles]) -> None:
     text = f"serve:\n  recipe: {SMALL}\n  flags:\n    no-async-scheduling: true\n    async-scheduling: true\n"
     diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
     assert diagnostic.message == "flag 'async-scheduling' is a duplicate of 'no-async-scheduling'"

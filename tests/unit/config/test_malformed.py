@@ -21,7 +21,7 @@ EXPECTED = MALFORMED / "expected.txt"
     "yaml-empty",
     "yaml-unsupported",
 )
-def test_all_mistakes_of_all_host_files_are_told_at_once(
+def test_all_mistakes_of_all_host_files_are_reported_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

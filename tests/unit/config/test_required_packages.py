@@ -93,7 +93,7 @@ def test_packages_that_were_chosen_for_another_python_are_not_pinned(
 
 
 @pytest.mark.provokes("package-range-invalid")
-def test_a_range_that_is_none_is_told_at_its_line(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_range_that_is_none_is_reported_at_its_line(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve:\n  recipe: {SMALL}\n  packages:\n    scipy: new\n"})
     diagnostic = files.diagnostic()
     assert (diagnostic.location, diagnostic.expected) == (

@@ -47,7 +47,7 @@ def test_nothing_declared_is_nothing_to_be_made_so(root: Path) -> None:
     )
 
 
-def test_swap_is_turned_off_by_the_plain_word(root: Path) -> None:
+def test_linux_swap_is_turned_off_by_the_plain_word(root: Path) -> None:
     assert list(items(root, "prepare: {swap: off}\n")) == ["linux_swap swap"]
 
 
@@ -129,14 +129,14 @@ def test_a_file_has_the_text_or_the_operators_own_file(root: Path) -> None:
         ("/etc/sudoers.d/spark-valve-worker: {content: a}", "sparkfleet's own"),
     ],
 )
-def test_a_file_that_cannot_be_put_is_told_with_its_line(root: Path, said: str, words: str) -> None:
+def test_an_invalid_file_is_reported_with_its_line(root: Path, said: str, words: str) -> None:
     (root / "huge").write_bytes(b"x" * ((1 << 20) + 1))
     found = diagnostic(root, f"prepare:\n  files:\n    {said}\n")
     assert words in str(found)
     assert found.location == "inventories/lab/spark-01.yaml:3"
 
 
-def test_what_the_gpu_is_told_is_one_thing(root: Path) -> None:
+def test_the_gpu_settings_are_one_resource(root: Path) -> None:
     host = "prepare: {gpu: {persistence: false, power_limit_w: 100, clocks_mhz: [300, 2000]}}\n"
     (gpu,) = items(root, host).values()
     assert dict(gpu.fields) == {

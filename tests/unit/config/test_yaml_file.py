@@ -70,7 +70,7 @@ def test_what_is_not_in_the_file_has_the_line_of_what_is_around_it() -> None:
 
 
 @pytest.mark.provokes("yaml-duplicate-key")
-def test_every_duplicate_is_told_with_the_line_of_the_first() -> None:
+def test_every_duplicate_is_reported_with_the_line_of_the_first() -> None:
     with pytest.raises(SparkfleetError) as error:
         parse(b"a: 1\nb: {c: 1, c: 2}\na: 2\n", "f.yaml")
     assert [(diagnostic.location, diagnostic.message) for diagnostic in error.value.diagnostics] == [

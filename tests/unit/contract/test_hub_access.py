@@ -48,7 +48,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("repo, token, expected", ANSWERS, ids=lambda value: getattr(value, "value", value))
-def test_the_hubs_answer_is_told_apart_and_no_file_is_fetched_for_it(
+def test_the_hubs_responses_are_distinguished_without_fetching_a_file(
     hub: Hub, repo: str, token: str, expected: Access
 ) -> None:
     assert hub_access.ask(hub.endpoint, repo, COMMIT, "config.json", token) is expected

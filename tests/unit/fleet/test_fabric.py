@@ -50,7 +50,9 @@ def test_a_spark_that_left_its_cluster_needs_no_other_end(act: Any, monkeypatch:
     fabric._require_other_end(act)
 
 
-def test_when_the_other_end_fails_the_spark_is_told_once(act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_other_end_fails_the_spark_is_notified_once(
+    act: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[tuple[str, ...]] = []
     monkeypatch.setattr(remote, "program", lambda _, *words: told.append(words))
     other = fabric._OtherEnd(act, "fabric-1")
@@ -83,7 +85,7 @@ def connector(act: Any, monkeypatch: pytest.MonkeyPatch, *, works: bool) -> tupl
     return closed, (ran, new)
 
 
-def test_the_spark_is_told_over_a_new_connection_and_the_old_one_is_closed(
+def test_the_spark_is_confirmed_over_a_new_connection_and_the_old_one_is_closed(
     act: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed, (ran, new) = connector(act, monkeypatch, works=True)
@@ -92,7 +94,7 @@ def test_the_spark_is_told_over_a_new_connection_and_the_old_one_is_closed(
     assert closed == ["old"]
 
 
-def test_without_a_new_connection_the_spark_is_told_nothing(
+def test_without_a_new_connection_the_spark_gets_no_confirmation(
     act: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed, (ran, _) = connector(act, monkeypatch, works=False)

@@ -130,7 +130,7 @@ def test_a_directory_of_systemd_where_no_systemd_runs_is_not_taken_for_one(compu
     assert computer.calls[-1] == f"dockerd --pidfile {computer.root}/pid"
 
 
-def test_a_dockerd_that_does_not_come_up_is_an_error_with_its_last_words(computer: Computer) -> None:
+def test_a_dockerd_that_does_not_start_is_an_error_with_its_last_lines(computer: Computer) -> None:
     computer.has("docker", "false")
     computer.has("dockerd", "echo failed to start daemon: no space left on device")
     answer = computer.run()
@@ -150,7 +150,7 @@ def test_another_user_uses_sudo(computer: Computer) -> None:
     assert computer.calls[0].startswith("sudo sh -c setsid dockerd")
 
 
-def test_a_user_who_may_not_use_a_running_engine_is_told_how(computer: Computer) -> None:
+def test_a_user_who_may_not_use_a_running_engine_gets_a_remedy(computer: Computer) -> None:
     computer.has("id", 'case "$1" in -u) echo 1000 ;; *) echo ann ;; esac')
     computer.has("docker", "false")
     computer.has("sudo")
@@ -160,7 +160,7 @@ def test_a_user_who_may_not_use_a_running_engine_is_told_how(computer: Computer)
     assert computer.calls == []
 
 
-def test_a_mac_is_told_to_start_its_own_engine(computer: Computer) -> None:
+def test_a_mac_gets_the_advice_to_start_its_own_engine(computer: Computer) -> None:
     computer.has("uname", "echo Darwin")
     computer.has("docker", "false")
     answer = computer.run()
@@ -168,7 +168,7 @@ def test_a_mac_is_told_to_start_its_own_engine(computer: Computer) -> None:
     assert "Docker Desktop" in answer.stderr
 
 
-def test_a_linux_without_apt_is_told_where_to_find_an_engine(computer: Computer) -> None:
+def test_a_linux_without_apt_gets_a_link_to_an_engine(computer: Computer) -> None:
     answer = computer.run()
     assert answer.returncode == 1
     assert "docs.docker.com" in answer.stderr

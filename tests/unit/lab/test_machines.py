@@ -46,7 +46,7 @@ def test_an_engine_that_does_not_know_the_newest_capabilities_is_asked_without_t
 
 
 @pytest.mark.provokes("lab-requirement-missing")
-def test_an_engine_that_gives_no_rights_is_an_error_with_its_words() -> None:
+def test_an_engine_that_gives_no_rights_is_an_error_with_its_message() -> None:
     with pytest.raises(SparkfleetError, match="not today"):
         machines.find_privileges(Recorder(answers={"run": (125, "not today")}), "image")
 

@@ -54,7 +54,7 @@ def test_each_cable_of_a_ring_is_two_networks_that_come_after_the_management_net
     assert all(network.name > f"{lab.prefix}-lan" for network in found)
 
 
-def test_another_refusal_is_an_error_with_dockers_words(lab: Lab) -> None:
+def test_another_refusal_is_an_error_with_dockers_message(lab: Lab) -> None:
     docker = Recorder(
         answers={"network create": (1, "all predefined address pools have been fully subnetted")}
     )

@@ -61,7 +61,7 @@ def test_the_text_does_not_depend_on_the_order_of_things() -> None:
     assert lockfile.text(Lock(images, models)) == lockfile.text(LOCK)
 
 
-def test_the_text_is_one_thing_a_line() -> None:
+def test_the_text_is_one_entry_a_line() -> None:
     assert lockfile.text(LOCK) == (
         "# Written by `sparkfleet lock`: digests of tags, commits of branches. Commit it; do not edit it.\n"
         "version: 1\n"
@@ -123,7 +123,7 @@ def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
         ("version: 1\n<<<<<<< HEAD\nimages: {}\n", "invalid YAML"),
     ],
 )
-def test_a_broken_file_is_told_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+def test_a_broken_file_is_reported_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "fleet.lock"
     path.write_text(text)
     with pytest.raises(SparkfleetError, match=r"fleet\.lock:\d") as error:

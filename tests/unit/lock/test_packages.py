@@ -71,7 +71,7 @@ def test_nothing_is_chosen_against_what_the_images_vllm_requires(pip: Pip) -> No
     assert pip.limits.splitlines() == ["numpy<2.3", "torch==2.10.0"]
 
 
-def test_without_a_declared_index_pip_looks_where_it_always_looks(
+def test_without_a_declared_index_pip_uses_its_default_index(
     pip: Pip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
@@ -94,7 +94,7 @@ def test_a_declared_index_is_the_only_place(
     assert ("--trusted-host" in pip.words) is trusted
 
 
-def test_an_older_pips_report_has_the_hash_elsewhere(pip: Pip) -> None:
+def test_an_older_pips_report_has_the_hash_in_another_key(pip: Pip) -> None:
     old = {"download_info": {"url": SCIPY, "archive_info": {"hash": "sha256=" + "b" * 64}}}
     pip.report = {"install": [old]}
     (found,) = packages.resolve([("scipy", "")], {}, PackageIndex()).derived_packages.wheels
@@ -124,7 +124,7 @@ def test_what_no_spark_could_fetch_or_check_is_refused(pip: Pip, report: Any, wo
         (f"{sys.executable}: No module named pip\n", "pip is not installed"),
     ],
 )
-def test_what_pip_cannot_do_is_told_in_its_words(pip: Pip, err: str, words: str) -> None:
+def test_a_failure_of_pip_is_reported_with_its_message(pip: Pip, err: str, words: str) -> None:
     pip.code, pip.err = 1, err
     with pytest.raises(PackagesError, match=words):
         packages.resolve([("scipy", "")], {}, PackageIndex())

@@ -268,7 +268,7 @@ def test_unreadable_credentials_are_named_when_the_registry_refuses_and_no_probl
     assert raised.value.remedy == "install docker-credential-x"
 
 
-def test_blob_and_manifest_types_are_told_apart(fake: FakeRegistry) -> None:
+def test_blob_and_manifest_types_are_distinguished(fake: FakeRegistry) -> None:
     digest = fake.put(NAME, "", {"a": 1}, CONFIG)
     connection = reader(fake)
     assert json.loads(connection.blob(f"nvcr.io/{NAME}", digest).body) == {"a": 1}

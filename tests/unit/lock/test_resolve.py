@@ -130,7 +130,7 @@ def test_an_update_of_nothing_known_is_a_diagnostic_with_the_nearest_name(
 
 
 @pytest.mark.provokes("lock-model-unresolved")
-def test_what_cannot_be_resolved_is_told_where_it_is_written_and_the_rest_is_pinned(
+def test_what_cannot_be_resolved_is_reported_where_it_is_written_and_the_rest_is_pinned(
     fleet: Callable[..., FleetFiles], world: World
 ) -> None:
     files = fleet(
@@ -247,7 +247,7 @@ def test_locked_packages_stay_until_the_image_the_python_or_their_name_moves(
 
 
 @pytest.mark.provokes("lock-packages-unresolved")
-def test_packages_that_cannot_be_had_keep_what_was_locked_and_are_told(
+def test_unavailable_packages_keep_what_was_locked_and_are_reported(
     fleet: Callable[..., FleetFiles], world: World, wheels: Any
 ) -> None:
     files = with_scipy(fleet)

@@ -29,7 +29,7 @@ def test_what_a_service_uses_and_the_other_release_lacks_comes_first(
     assert found.lines()[0].startswith("! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'")
 
 
-def test_a_default_that_changed_is_told_to_whoever_relies_on_it(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_changed_default_is_reported_to_whoever_relies_on_it(fleet: Callable[..., FleetFiles]) -> None:
     text = f"""
 serve:
   - {{recipe: {SMALL}, name: relies, flags: {{gpu-memory-utilization: null}}}}
@@ -41,7 +41,7 @@ ignore_rules: {{MEM-08: not the point here}}
     assert "--gpu-memory-utilization 0.9 → 0.92 (relied on by relies)" in found.defaults
 
 
-def test_variables_that_vanished_are_told_when_used(fleet: Callable[..., FleetFiles]) -> None:
+def test_removed_variables_are_reported_when_used(fleet: Callable[..., FleetFiles]) -> None:
     text = f"serve: {{recipe: {SMALL}, name: aa, env: {{VLLM_USE_FLASHINFER_MOE_FP4: 1}}}}\n"
     found = difference(image("0.23.0"), image("0.24.0"), services(fleet, text))
     assert found is not None
@@ -57,13 +57,13 @@ def test_flags_gone_and_new_are_listed_after(fleet: Callable[..., FleetFiles]) -
     assert found.lines()[-3].startswith("flags gone: ")
 
 
-def test_nothing_is_said_where_a_version_is_unknown_or_the_same() -> None:
+def test_nothing_is_reported_where_a_version_is_unknown_or_the_same() -> None:
     assert difference(image(""), image("0.19.0"), []) is None
     assert difference(image("0.19.0"), image(""), []) is None
     assert difference(image("0.19.0"), image("0.19.0"), []) is None
 
 
-def test_an_image_that_was_asked_is_compared_by_what_it_told(
+def test_an_inspected_image_is_compared_by_its_own_output(
     fleet: Callable[..., FleetFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -193,7 +193,7 @@ def test_the_contents_of_an_image_are_found_from_its_digest_alone(tmp_path: Path
     assert oci.lack("spark-01", tmp_path, shelf.image.image) is None
 
 
-def test_what_a_bundle_lacks_of_an_image_is_told_and_so_is_a_manifest_with_another_content(
+def test_what_a_mirror_lacks_of_an_image_is_reported_and_so_is_a_manifest_with_another_content(
     tmp_path: Path,
 ) -> None:
     shelf = Shelf()

@@ -67,7 +67,7 @@ def test_a_model_is_downloaded_and_hashed_once(hub: Hub, tmp_path: Path) -> None
     assert len(hub.asked) == 1
 
 
-def test_another_content_is_told_and_fetched_anew_the_next_time(hub: Hub, tmp_path: Path) -> None:
+def test_another_content_is_reported_and_fetched_again_the_next_time(hub: Hub, tmp_path: Path) -> None:
     hub.lies = {"config.json": b"[]"}
     with pytest.raises(HubError, match="1 files do not match the lock file"):
         bring(tmp_path)
@@ -83,14 +83,14 @@ def test_a_gated_model_is_refused_before_anything_is_downloaded(hub: Hub, tmp_pa
     assert hub.asked == []
 
 
-def test_a_download_that_breaks_off_is_told_in_one_line(hub: Hub, tmp_path: Path) -> None:
+def test_a_download_that_breaks_off_is_reported_in_one_line(hub: Hub, tmp_path: Path) -> None:
     hub.broken = OSError("no space\nleft")
     with pytest.raises(HubError, match=r"failed: no space$"):
         bring(tmp_path)
 
 
 @pytest.mark.provokes("mirror-download-failed")
-def test_a_bundle_has_each_thing_once_and_goes_on_after_a_diagnostic(hub: Hub, tmp_path: Path) -> None:
+def test_a_mirror_has_each_artifact_once_and_continues_after_a_diagnostic(hub: Hub, tmp_path: Path) -> None:
     image = ImageRef("nvcr.io/nvidia/vllm", "1", "sha256:" + "4" * 64)
     services = tuple(Service(f"s{n}", "", 8000 + n, image, WEIGHTS, f"s{n}") for n in range(2))
     entries = {"a": LockedImage(image, "sha256:5"), "b": LockedImage(ImageRef("other", "1", "sha256:6"))}

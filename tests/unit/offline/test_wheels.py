@@ -48,7 +48,7 @@ def test_a_wheel_is_downloaded_once(index: Callable[[int, bytes], list[str]], tm
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == [SCIPY.name]
 
 
-def test_a_wheel_that_somebody_changed_is_downloaded_anew(
+def test_a_wheel_that_somebody_changed_is_downloaded_again(
     index: Callable[[int, bytes], list[str]], tmp_path: Path
 ) -> None:
     index(200, BODY)
@@ -71,7 +71,7 @@ def test_what_does_not_come_as_locked_is_not_kept(
     assert not (tmp_path / "wheels").exists()
 
 
-def test_a_bundle_has_the_wheels_of_its_fleets_derived_images_each_once(
+def test_a_mirror_has_the_wheels_of_its_fleets_derived_images_each_once(
     index: Callable[[int, bytes], list[str]], tmp_path: Path
 ) -> None:
     fleet = Fleet("lab", (DERIVED, replace(DERIVED, name="spark-02")))

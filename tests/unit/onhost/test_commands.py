@@ -133,12 +133,12 @@ def test_following_waits_for_news_and_no_longer(world: World) -> None:
     assert world.clock < due + 2
 
 
-def test_a_rollout_whose_program_does_not_run_is_said_to_be_stalled(world: World) -> None:
+def test_a_rollout_whose_program_does_not_run_is_reported_as_stalled(world: World) -> None:
     detached.request(world, request())
     assert events(world, 0, 3)[-1].stalled
 
 
-def test_a_result_whose_event_was_lost_is_still_told(world: World) -> None:
+def test_a_result_whose_event_was_lost_is_still_reported(world: World) -> None:
     world.serve(OLD)
     detached.request(world, request())
     finish(world)
@@ -208,7 +208,7 @@ def test_repair_starts_what_is_down(world: World) -> None:
     assert box.running
 
 
-def test_repair_takes_a_new_gate_and_floor_into_the_books_without_a_new_container(world: World) -> None:
+def test_repair_takes_a_new_gate_and_floor_into_the_state_without_a_new_container(world: World) -> None:
     box = world.serve(OLD)
     text = units.service_unit("nano", "nano", 9000, 60)
     changed = replace(OLD, unit=text, floor_mib=9000, gate=Gate(expect="42"))
@@ -248,7 +248,7 @@ def test_repair_waits_for_nobody(world: World) -> None:
         services.repair(world, OLD)
 
 
-def test_a_stopped_service_keeps_container_and_books_and_stays_down_after_a_reboot(world: World) -> None:
+def test_a_stopped_service_keeps_container_and_state_and_stays_down_after_a_reboot(world: World) -> None:
     box = world.serve(OLD)
     services.stop(world, "nano", remove=False)
     world.reboot()

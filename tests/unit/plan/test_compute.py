@@ -234,7 +234,7 @@ def test_with_two_services_a_change_of_one_leaves_the_other_alone() -> None:
     assert entry.subject == "other"
 
 
-def test_a_renamed_service_is_told_from_one_that_goes_by_its_port() -> None:
+def test_a_renamed_service_is_distinguished_from_a_removed_one_by_its_port() -> None:
     before = replace(NANO, name="zeta", served_name="nano")
     other = replace(NANO, name="other", port=8001, served_name="other")
     entry = only_entry(HOST, fake_spark.converged(replace(HOST, services=(other, before))))
@@ -297,7 +297,7 @@ def test_warnings_of_the_rules_stand_beside_the_change_that_they_are_about() -> 
     assert any("MEM-02" in c.text for c in warned)
 
 
-def test_after_a_start_the_estimate_is_what_the_engine_said_of_itself() -> None:
+def test_after_a_start_the_estimate_is_what_the_engine_reported() -> None:
     log = ["Model loading took 17.25 GiB memory and 90 seconds", "Available KV cache memory: 81.50 GiB"]
     record = replace(THERE.generations["nano"], gate_result={"memory_log": log})
     after = with_service(port=8001)

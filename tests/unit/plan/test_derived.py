@@ -126,7 +126,7 @@ def test_an_image_that_one_spark_has_is_built_nowhere_else() -> None:
     assert source.host == "b"
 
 
-def test_a_spark_that_reaches_nothing_builds_it_from_a_bundle() -> None:
+def test_a_spark_that_reaches_nothing_builds_it_from_a_mirror() -> None:
     host = named("a", prepare=Prepare(offline=True), stage=Stage(mirror="carried"))
     plan = host_plan(host, fresh(host))
     sources = choose_sources({"a": host}, [plan])
@@ -154,7 +154,7 @@ def test_a_disk_needs_room_for_base_and_packages_or_packages_alone() -> None:
 
 
 @pytest.mark.provokes("cluster-image-differs")
-def test_members_with_two_builds_of_one_image_do_not_start_together() -> None:
+def test_members_with_two_builds_of_one_image_do_not_start_as_one_cluster() -> None:
     declared = [made.host(rank, image=IMAGE) for rank in (0, 1)]
     seen = [made.converged(host) for host in declared]
     other = replace(image_seen(IMAGE), id="sha256:" + "9" * 64)

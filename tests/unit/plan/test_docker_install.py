@@ -43,7 +43,7 @@ def test_it_is_unknown_where_nothing_is_declared_with_every_other_reason_beside_
     assert plan.change_sets == ()
 
 
-def test_the_diagnostic_is_told_without_the_look_that_came_with_it() -> None:
+def test_the_diagnostic_is_reported_without_the_probe_that_came_with_it() -> None:
     plan = plan_data(Plan((host_plan(HOST, without()),)))
     assert set(plan["hosts"][0]["unknown"]) == {
         "location",
@@ -66,7 +66,7 @@ def test_a_docker_that_is_there_and_does_not_answer_is_never_installed(state: st
 
 
 @pytest.mark.provokes("gpu-toolkit-missing")
-def test_a_swap_that_has_not_ended_is_not_passed_over() -> None:
+def test_an_unfinished_rollout_is_not_passed_over() -> None:
     assert host_plan(DECLARED, without(replace(BARE, rollout="s-1"))).state is HostState.UNKNOWN
 
 
@@ -149,7 +149,7 @@ def test_where_all_is_there_nothing_is_installed() -> None:
     assert host_plan(DECLARED, fake_spark.converged(DECLARED)).change_sets == ()
 
 
-def test_the_toolkit_is_wanted_only_where_a_service_wants_the_gpu() -> None:
+def test_the_toolkit_is_required_only_where_a_service_requires_the_gpu() -> None:
     blind = replace(DECLARED, services=(replace(NANO, container=Container(gpus="none")),))
     assert docker_install.may_install(blind) == ("docker",)
     assert docker_install.may_install(replace(DECLARED, services=())) == ("docker", "toolkit")

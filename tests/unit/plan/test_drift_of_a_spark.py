@@ -148,7 +148,7 @@ def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
     assert [one.key for one in entry.operations if isinstance(one, FetchWeights)] == [key]
 
 
-def test_a_file_whose_hash_was_found_wrong_is_fetched_anew() -> None:
+def test_a_file_with_a_wrong_hash_is_fetched_again() -> None:
     key = "nvidia/Nano@" + "a" * 40
     entry = only_entry(HOST, replace(THERE, hashed={key: {"model.safetensors": ("f" * 64, False)}}))
     assert [change.old for change in entry.fields()] == ["changed, hash differs"]
@@ -186,7 +186,7 @@ def test_a_disabled_recovery_unit_is_enabled_again() -> None:
 
 
 @pytest.mark.provokes("port-in-use")
-def test_a_container_made_anew_by_hand_is_replaced_since_its_guard_would_not_start_it_again() -> None:
+def test_a_container_recreated_by_hand_is_replaced_since_its_supervisor_would_not_start_it_again() -> None:
     entry = only_entry(HOST, change_container(THERE, id="9" * 64))
     assert entry.kind is ChangeKind.RECREATE
     assert [(c.name, c.key) for c in entry.fields()] == [("container", "id")]

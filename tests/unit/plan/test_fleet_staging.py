@@ -101,7 +101,7 @@ def test_an_offline_spark_never_downloads() -> None:
     assert sources(plan("a", 9), a=replace(offline, stage=Stage(seed="none"))) == {"a": None}
 
 
-def test_with_a_bundle_models_come_from_there_once_to_offline_sparks_too() -> None:
+def test_with_a_mirror_models_come_from_it_once_to_offline_sparks_too() -> None:
     offline = Host("a", prepare=Prepare(offline=True), stage=Stage(mirror="carried"))
     found = sources(plan("a", 9), plan("b", 0), a=offline, b=replace(offline, name="b"))
     assert found == {"a": Source(mirror=True), "b": Source("a")}
@@ -228,7 +228,7 @@ def test_without_room_for_an_images_file_each_pulls_for_itself() -> None:
 
 
 @pytest.mark.provokes("artifact-source-missing")
-def test_an_offline_spark_cannot_take_an_image_and_is_told_why() -> None:
+def test_an_offline_spark_cannot_take_an_image_and_the_reason_is_reported() -> None:
     offline = Host("b", prepare=Prepare(offline=True))
     found = sources(image("a", here=True), image("b", here=False), b=offline)
     assert found == {"b": None}
@@ -237,7 +237,7 @@ def test_an_offline_spark_cannot_take_an_image_and_is_told_why() -> None:
     assert "sparkfleet mirror INVENTORY DIR" in str(entry.blocked)
 
 
-def test_with_a_bundle_one_offline_spark_gets_the_image_from_it_and_the_others_from_that_one() -> None:
+def test_with_a_mirror_one_offline_spark_gets_the_image_from_it_and_the_others_from_that_one() -> None:
     offline = {name: Host(name, stage=Stage(mirror="b"), prepare=Prepare(offline=True)) for name in "ab"}
     found = choose_sources(offline, [image("a", here=False), image("b", here=False)])
     assert found["a", IMAGE] == Source(mirror=True)

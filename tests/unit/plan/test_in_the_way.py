@@ -86,7 +86,7 @@ def test_a_diagnostic_makes_the_host_unknown_and_plans_nothing() -> None:
 
 
 @pytest.mark.provokes("rollout-in-progress")
-def test_a_swap_that_is_going_on_makes_the_host_unknown() -> None:
+def test_a_running_rollout_makes_the_host_unknown() -> None:
     plan = host_plan(HOST, replace(THERE, rollout="nano-1234"))
     assert plan.unknown is not None
     assert "nano-1234" in plan.unknown.message

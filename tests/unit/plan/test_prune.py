@@ -350,7 +350,7 @@ def test_an_image_that_somebody_gave_another_name_is_not_ours_alone() -> None:
     assert Kind.IMAGE not in {item.kind for item in plan_of(disk(images=images)).hosts[0].items}
 
 
-def test_an_image_from_a_bundle_is_ours_by_the_name_that_it_got_on_the_way() -> None:
+def test_an_image_from_a_mirror_is_ours_by_the_name_that_it_got_on_the_way() -> None:
     carried = f"127.0.0.1:7355/sparkfleet/{image_ref(OLD.digest)}"
     images = (StoredImage("sha256:id4", (carried,), 1),)
     ((_, item),) = listed(plan_of(disk(images=images)), Kind.IMAGE)

@@ -149,7 +149,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("hosts, text", NAMES.values(), ids=NAMES)
-def test_names_are_drawn_together_where_numbers_follow_one_another(hosts: list[str], text: str) -> None:
+def test_names_with_consecutive_numbers_are_abbreviated(hosts: list[str], text: str) -> None:
     assert names(hosts) == text
 
 
@@ -171,12 +171,12 @@ def test_the_exit_code_tells_nothing_to_do_from_changes_and_from_trouble(
 @pytest.mark.parametrize(
     "count, text", [(5, "5 B"), (2048, "2 KiB"), (812 << 20, "812 MiB"), (20831323545, "19.4 GiB")]
 )
-def test_bytes_are_said_in_the_unit_that_people_use(count: int, text: str) -> None:
+def test_bytes_are_printed_in_the_unit_that_people_use(count: int, text: str) -> None:
     assert size(count) == text
 
 
 @pytest.mark.parametrize(
     "seconds, text", [(8, "8 s"), (89, "89 s"), (372, "6 min"), (4210, "70 min"), (7300, "2 h 2 min")]
 )
-def test_durations_are_said_as_roughly_as_they_are_known(seconds: float, text: str) -> None:
+def test_durations_are_printed_as_roughly_as_they_are_known(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -220,7 +220,7 @@ def test_a_tree_larger_than_declared_is_not_walked_over() -> None:
 
 
 @pytest.mark.provokes("resource-conflict")
-def test_all_that_stands_against_it_is_told_at_once() -> None:
+def test_all_obstacles_are_reported_at_once() -> None:
     spark = seen({FILE.id: {"is": "directory"}, SYSCTL.id: {"is": "no such setting"}})
     (one,) = host_plan(host(FILE, SYSCTL), spark).change_sets
     assert one.blocked is not None

@@ -12,7 +12,7 @@ from tests.unit.plan.cluster import made
 from tests.unit.plan.nano import HOST, THERE
 
 
-def test_a_service_is_told_with_its_container_its_unit_and_what_its_gate_measured() -> None:
+def test_a_service_is_reported_with_its_container_its_unit_and_what_its_gate_measured() -> None:
     kept = replace(THERE.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
     (nano,) = spark_status("spark-01", replace(THERE, generations={"nano": kept})).services
     assert (nano.name, nano.port, nano.state, nano.unit) == ("nano", 8000, "running", "active running")
@@ -21,12 +21,12 @@ def test_a_service_is_told_with_its_container_its_unit_and_what_its_gate_measure
     assert nano.gate["ready_s"] == 360.4
 
 
-def test_a_service_whose_container_or_unit_is_gone_is_told_as_absent() -> None:
+def test_a_service_whose_container_or_unit_is_gone_is_reported_as_absent() -> None:
     (nano,) = spark_status("spark-01", replace(THERE, containers=(), units={})).services
     assert (nano.state, nano.unit, nano.since, nano.gate) == ("absent", "absent", "", {})
 
 
-def test_a_container_without_a_record_is_told_too() -> None:
+def test_a_container_without_a_record_is_reported_too() -> None:
     (nano,) = spark_status("spark-01", replace(THERE, generations={})).services
     assert (nano.model, nano.port, nano.gate) == ("", 0, {})
 

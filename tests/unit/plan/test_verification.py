@@ -46,7 +46,7 @@ def test_nothing_is_to_be_read_when_all_was_hashed_in_its_present_state() -> Non
 
 
 @pytest.mark.provokes("weights-corrupt")
-def test_partial_changed_and_foreign_files_are_told_apart() -> None:
+def test_partial_changed_and_foreign_files_are_distinguished() -> None:
     files = {"w0": (3, "b0"), "w1": (10, "b1"), "w2": (10, "other"), "w3": (12, "b3"), "unnamed": (1, "")}
     assert text(seen(files, {"w1": ("b1", False)})) == BROKEN
 

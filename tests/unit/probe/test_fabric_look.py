@@ -141,7 +141,7 @@ def test_the_link_by_which_ssh_came_in_is_management_too_and_comes_first(spark: 
     assert (seen.management, seen.management_address) == (("wlP9s9", "enP7s7"), "10.0.0.7")
 
 
-def test_networks_of_other_netdevs_are_told(spark: Spark) -> None:
+def test_networks_of_other_netdevs_are_reported(spark: Spark) -> None:
     assert spark.look().networks == (("enP7s7", "192.168.1.21/24"), ("docker0", "172.17.0.1/16"))
 
 
@@ -202,7 +202,7 @@ def test_the_renderer_is_what_netplans_files_say_or_what_runs(
     assert spark.look().renderer == renderer
 
 
-def test_rdma_that_programs_cannot_use_is_told(spark: Spark) -> None:
+def test_rdma_that_programs_cannot_use_is_reported(spark: Spark) -> None:
     assert spark.look().verbs
     (spark.root / "dev/infiniband/uverbs0").unlink()
     assert not spark.look().verbs

@@ -73,7 +73,7 @@ def test_dockers_own_package_goes_before_the_distributions(monkeypatch: pytest.M
     assert ask(monkeypatch, Apt(policy), True, True)["requested"] == ["docker-ce", "nvidia-container-toolkit"]
 
 
-def test_all_that_no_source_has_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_unavailable_packages_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask(monkeypatch, Apt(policy=""), True, True)["missing"] == [
         "docker-ce or docker.io",
         "nvidia-container-toolkit",

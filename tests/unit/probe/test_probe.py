@@ -205,7 +205,7 @@ def test_a_daemon_that_answers_with_an_error_is_an_error_and_no_empty_list(docke
         docker_look.collect_docker({})
 
 
-def test_no_docker_and_a_daemon_that_is_down_are_told_apart(
+def test_no_docker_and_a_daemon_that_is_down_are_distinguished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "none"))
@@ -220,7 +220,7 @@ def test_no_docker_and_a_daemon_that_is_down_are_told_apart(
     assert main.part(docker_look.collect_docker, {})["state"] == "down"
 
 
-def test_a_daemon_that_hangs_or_hangs_up_is_told_apart(
+def test_a_daemon_that_hangs_or_hangs_up_is_distinguished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
@@ -236,7 +236,7 @@ def test_a_daemon_that_hangs_or_hangs_up_is_told_apart(
         server.shutdown()
 
 
-def test_permission_denied_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permission_denied_is_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     class Denied(socket.socket):
         def connect(self, _: object) -> None:
             raise PermissionError
@@ -263,7 +263,7 @@ def test_weights_are_seen_with_size_blob_and_broken_links(tmp_path: Path) -> Non
     assert found["a/b@c2"] == {}
 
 
-def test_what_was_hashed_is_told_for_a_file_in_that_very_state_alone(
+def test_a_hash_is_reported_only_for_a_file_in_the_same_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(basics, "STATE_DIR", str(tmp_path))
@@ -349,7 +349,7 @@ def test_a_listening_port_is_seen_with_its_process() -> None:
     assert seen["pid"] == os.getpid()
 
 
-def test_of_the_ports_asked_for_those_with_a_listener_are_told_and_no_other() -> None:
+def test_of_the_requested_ports_only_those_with_a_listener_are_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
         port, free = server.getsockname()[1], 1
         seen = ports.listeners([port, free])
@@ -379,7 +379,7 @@ def row(number: int, port: int, state: str, inode: int) -> str:
     return f"{text:149}\n"
 
 
-def test_whoever_else_listens_on_the_port_it_is_the_likely_process_that_is_told(
+def test_of_several_listeners_on_a_port_the_likely_process_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -50,14 +50,14 @@ def test_a_wrong_password_is_tried_once_and_the_data_is_never_taken_for_one(tmp_
     assert "horse" not in said.stderr
 
 
-def test_sudo_that_asks_without_a_password_is_told(tmp_path: Path) -> None:
+def test_sudo_that_asks_without_a_password_is_reported(tmp_path: Path) -> None:
     said = Spark(tmp_path, asks=True).sh(f"{WITHOUT}; r cat; echo never", DATA)
     assert (said.returncode, said.stdout) == (1, "")
     assert root_shell.reason(said.stderr) == "sudo: a password is required"
     assert not set(map(str.strip, said.stderr.splitlines())) & set(SUDO_PASSWORD_REQUIRED_LINES)
 
 
-def test_the_programs_exit_code_arguments_and_words_are_kept(tmp_path: Path) -> None:
+def test_the_programs_exit_code_arguments_and_output_are_kept(tmp_path: Path) -> None:
     script = """r sh -c 'echo "$1|$2"; echo oops >&2; exit 7' sh "a  b" "'q'\""""
     for asks, prefix, stdin in ((True, WITH, "right horse\n"), (False, WITHOUT, "")):
         said = Spark(tmp_path, asks=asks).sh(f"{prefix}; {script}", stdin)
@@ -78,7 +78,7 @@ def test_what_a_program_does_not_read_is_no_trouble(tmp_path: Path) -> None:
     assert Spark(tmp_path, asks=True).sh(f"{WITH}; r true", f"right horse\n{DATA}").returncode == 0
 
 
-def test_sudos_other_words_are_a_reason_as_they_are() -> None:
+def test_other_output_of_sudo_is_a_reason_as_it_is() -> None:
     said = f"banner\n{root_shell.REFUSED}nvidia is not in the sudoers file."
     assert root_shell.reason(said) == "nvidia is not in the sudoers file."
     lecture = (

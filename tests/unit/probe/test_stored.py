@@ -95,7 +95,7 @@ def test_models_have_their_revisions_blobs_and_shared_contents(disk: Disk) -> No
     assert repository.blobs["lost"] == StoredBlob(0)
 
 
-def test_a_revision_of_which_only_the_record_is_there_is_told(disk: Disk) -> None:
+def test_a_revision_with_only_its_record_is_reported(disk: Disk) -> None:
     disk.put("org/a", A, "config.json", "c1")
     record = {"images": {DIGEST: {"bytes": 7, "at": 1}}, "revisions": {str(disk.snapshot("org/a", B)): {}}}
     disk.write(disk.state / "staged.json", record)
@@ -107,7 +107,7 @@ def test_a_revision_of_which_only_the_record_is_there_is_told(disk: Disk) -> Non
     assert seen.staged_images == {DIGEST: StagedItem(7, 1.0)}
 
 
-def test_a_container_uses_what_its_words_name_and_its_words_stay_on_the_spark(disk: Disk) -> None:
+def test_a_container_uses_what_its_args_name_and_its_args_stay_on_the_spark(disk: Disk) -> None:
     disk.put("org/a", A, "config.json", "c1")
     disk.put("org/a", B, "config.json", "c1")
     disk.put("org/b", A, "config.json", "c1")

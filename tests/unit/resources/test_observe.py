@@ -98,7 +98,7 @@ def test_a_file_that_is_read_after_ours_and_sets_the_same_is_named(host: FakeHos
     assert "later" not in sysctl.observe(host, "vm.y")
 
 
-def test_swap_is_observed_now_and_in_fstab(host: FakeHost) -> None:
+def test_linux_swap_is_observed_now_and_in_fstab(host: FakeHost) -> None:
     host.write("/etc/fstab", "# /a none swap sw 0 0\n/b none swap sw 0 0\n/c / ext4 x 0 1\n\n")
     host.write("/proc/swaps", "Filename Type Size\n/dev/zram0 partition 8\n")
     assert linux_swap.observe(host, "swap") == {"now": "/dev/zram0", "at boot": "/b"}

@@ -78,12 +78,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("words", ACCEPTED, ids=" ".join)
-def test_words_that_the_real_parser_takes_are_taken(ask: Callable[..., Any], words: Any) -> None:
+def test_args_that_the_real_parser_takes_are_taken(ask: Callable[..., Any], words: Any) -> None:
     assert ask("0.24.0", "parse", *words) == {"ok": True, "error": "", "version": "0.24.0"}
 
 
 @pytest.mark.parametrize(("words", "error"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
-def test_words_that_the_real_parser_refuses_are_refused(
+def test_args_that_the_real_parser_refuses_are_refused(
     ask: Callable[..., Any], words: Any, error: Any
 ) -> None:
     answer = ask("0.24.0", "parse", *words)

@@ -138,7 +138,7 @@ def test_a_streamed_answer_is_the_whole_one_in_parts(tiny_engine: Start) -> None
     assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
 
 
-def test_an_unknown_model_name_is_refused_in_the_real_engine_s_words(tiny_engine: Start) -> None:
+def test_an_unknown_model_name_is_refused_with_the_real_engine_s_message(tiny_engine: Start) -> None:
     body = {"model": "other", "messages": [{"role": "user", "content": "x"}]}
     status, text = tiny_engine(release="0.33.0").ask("/v1/chat/completions", body)
     assert (status, json.loads(text)) == (404, golden("chat_wrong_name.json"))

@@ -104,7 +104,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("golden", "words"), FAILURES, ids=[golden for golden, _ in FAILURES])
-def test_a_start_fails_with_the_words_and_the_exit_code_of_the_real_engine(
+def test_a_start_fails_with_the_message_and_the_exit_code_of_the_real_engine(
     engine: Start, tiny: Path, golden: Any, words: Any
 ) -> None:
     text, code = recorded(golden)
@@ -213,7 +213,7 @@ def test_online_a_missing_model_is_downloaded_as_the_real_engine_does(
         (b"\x02" + b"\0" * 7 + b"[]", "invalid JSON in header"),
     ],
 )
-def test_broken_weights_end_the_start_with_the_loader_s_words(
+def test_broken_weights_end_the_start_with_the_loader_s_message(
     engine: Start, tiny: Path, content: Any, diagnostic: str
 ) -> None:
     (tiny / "model.safetensors").write_bytes(content)
@@ -292,7 +292,7 @@ def test_an_engine_that_hangs_while_loading_neither_ends_nor_serves(engine: Star
     assert READY not in hung.log
 
 
-def test_an_engine_that_eats_memory_holds_what_it_was_told_and_never_serves(
+def test_an_engine_that_eats_memory_holds_the_configured_amount_and_never_serves(
     engine: Start, tiny: Path
 ) -> None:
     eater = engine(str(tiny), LAB_ENGINE="eats-memory", LAB_ENGINE_EAT_MIB="128")
@@ -319,7 +319,7 @@ def test_a_mode_that_does_not_exist_is_an_error(engine: Start, tiny: Path) -> No
     assert "crash-at-start" in MODES
 
 
-def test_told_to_stop_it_ends_with_0(engine: Start, tiny: Path) -> None:
+def test_after_a_stop_signal_it_ends_with_0(engine: Start, tiny: Path) -> None:
     served = engine(str(tiny)).until(READY)
     served.process.send_signal(signal.SIGTERM)
     assert served.ended() == 0

@@ -150,7 +150,7 @@ def test_a_token_tells_who_its_user_is(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(("token", "status"), [(False, 401), (TOKEN_ACCEPTED, 404)])
-def test_an_unknown_repository_is_told_from_a_refusal_to_those_with_a_token_alone(
+def test_an_unknown_repository_is_distinguished_from_a_refusal_only_with_a_token(
     hub: Hub, token: Any, status: int
 ) -> None:
     with pytest.raises(RepositoryNotFoundError) as refused:
@@ -215,7 +215,7 @@ def test_a_slow_transfer_takes_its_time_and_is_whole(
     assert sum(slept) == pytest.approx((got / SHARD).stat().st_size / 1_000_000)
 
 
-def test_faults_are_switched_while_it_runs_and_told_apart_by_path(hub: Hub) -> None:
+def test_faults_are_switched_while_it_runs_and_distinguished_by_path(hub: Hub) -> None:
     assert post(hub, "/__lab__/fault", {"status": 418, "path": QWEN}) == {"faults": 1}
     with pytest.raises(HfHubHTTPError) as refused:
         api(hub).model_info(QWEN)

@@ -29,7 +29,7 @@ def test_a_pattern_names_one_file(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["*BF16*", "*BF16.gguf", "BF16/*", "tiny-BF16-00001-of-00002.gguf"])
-def test_the_parts_of_a_split_model_belong_together(pattern: str) -> None:
+def test_the_parts_of_a_split_model_belong_to_one_model(pattern: str) -> None:
     first, second = PATHS[-2:]
     assert chosen(pattern) == Choice(first, (first, second))
 

@@ -50,7 +50,7 @@ def test_flags_are_rendered_in_the_users_order_after_the_model() -> None:
     assert render("m", flags, NEW) == ("m", "--port", "8000", "--max-model-len", "65536", "--enforce-eager")
 
 
-def test_a_model_that_is_given_elsewhere_is_left_out() -> None:
+def test_a_model_set_by_another_flag_is_left_out() -> None:
     assert render("", {"port": 1}, NEW) == ("--port", "1")
 
 
@@ -88,7 +88,7 @@ def test_an_unknown_flag_keeps_its_name() -> None:
         ({"gpu-memory-utilization": 0.85}, ("--gpu-memory-utilization", "0.85")),
     ],
 )
-def test_every_kind_of_value_has_its_words(flags: dict[str, Any], words: tuple[str, ...]) -> None:
+def test_every_kind_of_value_has_its_args(flags: dict[str, Any], words: tuple[str, ...]) -> None:
     assert render("m", flags, NEW)[1:] == words
 
 
@@ -103,7 +103,7 @@ def test_every_kind_of_value_has_its_words(flags: dict[str, Any], words: tuple[s
         ({"x": 1.5}, ("--x", "1.5")),
     ],
 )
-def test_without_a_schema_values_are_rendered_and_read_back_by_their_looks(
+def test_without_a_schema_values_are_rendered_and_read_back_by_their_form(
     flags: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     assert render("m", flags, None)[1:] == words
@@ -168,7 +168,7 @@ def test_flags_that_the_release_does_not_have_are_named_and_keep_their_values() 
     assert parsed.values == {"--brand-new": 3, "--other": {}}
 
 
-def test_an_ambiguous_prefix_is_unknown_and_swallows_its_words() -> None:
+def test_an_ambiguous_prefix_is_unknown_and_swallows_its_values() -> None:
     parsed = parse(["m", "--max-num-s", "4", "5", "--port", "1"], NEW)
     assert parsed.unknown == ("--max-num-s",)
     assert parsed.values == {"--max-num-s": [4, 5], "--port": 1}
@@ -182,7 +182,7 @@ def test_the_model_may_stand_anywhere_or_be_a_flag() -> None:
     assert parse([], NEW) == Parsed("", {})
 
 
-def test_stray_words_count_even_where_no_schema_says_what_belongs_together() -> None:
+def test_stray_args_count_even_without_a_schema() -> None:
     assert parse(["m", "stray"], None).values == {"(words)": ["stray"]}
 
 
@@ -200,7 +200,7 @@ def test_a_boolean_that_is_a_value_is_read_as_one(word: str, meant: object) -> N
 
 @given(st.lists(st.text(max_size=8), max_size=8))
 @settings(max_examples=100, deadline=None)
-def test_no_words_whatever_make_reading_fail(words: list[str]) -> None:
+def test_no_args_whatever_make_reading_fail(words: list[str]) -> None:
     for known in (NEW, None):
         json.dumps(dict(parse(words, known).values))
         check_flags(words, NEW)

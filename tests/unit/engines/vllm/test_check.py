@@ -110,7 +110,7 @@ def test_what_the_engine_would_refuse_is_an_error(
 
 
 @pytest.mark.provokes("stray-words")
-def test_a_flag_and_its_value_glued_into_one_word_are_told_apart() -> None:
+def test_a_flag_and_its_value_in_one_word_are_distinguished() -> None:
     (finding,) = check_flags(["m", "--max-model-len auto"], NEW)
     assert finding.code == "stray-words"
     assert "two arguments" in finding.hint
@@ -339,11 +339,11 @@ def test_other_programs_variables_are_none_of_our_business() -> None:
     assert check_env(["HF_HOME", "NCCL_DEBUG", "VLLM_LOGGING_LEVEL"], NEW) == ()
 
 
-def test_a_variable_that_a_neighbour_reads_is_said_to_be_unsure() -> None:
+def test_a_variable_that_a_neighbour_reads_is_reported_as_unsure() -> None:
     (finding,) = check_env(["VLLM_PLE_CPU_OFFLOAD"], load("0.28.0"), exact=False)
     assert "vLLM 0.30.0 reads it" in finding.message
     assert "between" not in check_env(["VLLM_QQQ"], load("0.28.0"), exact=False)[0].message
 
 
-def test_without_a_list_of_variables_nothing_is_said() -> None:
+def test_without_a_list_of_variables_nothing_is_reported() -> None:
     assert check_env(["VLLM_QQQ"], Schema("1", {})) == ()

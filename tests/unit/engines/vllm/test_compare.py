@@ -76,7 +76,7 @@ def test_another_model_is_a_difference_of_its_own() -> None:
     assert differences(["--model", "b"], ["b"], NEW) == ()
 
 
-def test_differences_come_in_the_order_of_the_new_words_with_the_gone_ones_last() -> None:
+def test_differences_come_in_the_order_of_the_new_args_with_the_removed_ones_last() -> None:
     changes = between("--seed 1 --block-size 16", "--port 9 --moe-backend marlin")
     assert [flag for flag, _, _ in changes] == ["--port", "--moe-backend", "--seed", "--block-size"]
 

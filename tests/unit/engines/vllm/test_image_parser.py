@@ -91,7 +91,7 @@ def ask(site: Path, *words: str) -> ArgCheck:
     return read_answer(run(site, *image_parser.parse_args(words))[1])
 
 
-def test_words_that_the_parser_takes_are_accepted(site: Path) -> None:
+def test_args_that_the_parser_takes_are_accepted(site: Path) -> None:
     assert ask(site, "m", "--seed", "3", "--no-trust") == ArgCheck(True, "", "0.33.0+nv26.11")
 
 
@@ -105,7 +105,7 @@ def test_words_that_the_parser_takes_are_accepted(site: Path) -> None:
         (("serve", "m"), "unrecognized arguments: m"),
     ],
 )
-def test_words_that_the_parser_refuses_come_with_its_own_reason(
+def test_args_that_the_parser_refuses_come_with_its_own_reason(
     site: Path, words: tuple[str, ...], error: str
 ) -> None:
     answer = ask(site, *words)
@@ -148,7 +148,7 @@ def test_the_schema_of_the_image_is_read_out(site: Path) -> None:
     assert schema.registries["reasoning_parsers"] == ("qwen3",)
 
 
-def test_a_registry_that_the_image_keeps_elsewhere_does_not_hide_the_rest(site: Path) -> None:
+def test_a_registry_at_another_place_in_the_image_does_not_hide_the_rest(site: Path) -> None:
     data = json.loads(run(site, "schema")[1])
     assert "ModuleNotFoundError" in data["errors"]["architectures"]
     assert "architectures" not in data["registries"]
@@ -162,12 +162,12 @@ def test_no_answer_is_neither_yes_nor_no(output: str) -> None:
 
 
 @pytest.mark.parametrize("output", ["", '{"ok": null, "error": "no vllm"}'])
-def test_no_schema_is_an_error_with_the_images_own_words(output: str) -> None:
+def test_no_schema_is_an_error_with_the_images_own_output(output: str) -> None:
     with pytest.raises(ValueError, match=r"no output|no vllm"):
         read_schema(output)
 
 
-def test_words_before_the_answer_do_not_disturb_it() -> None:
+def test_output_before_the_answer_does_not_disturb_it() -> None:
     assert read_answer('WARNING x\n{"ok": true, "error": "", "version": "1"}\n{x\n') == ArgCheck(
         True, "", "1"
     )

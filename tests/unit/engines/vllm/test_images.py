@@ -27,7 +27,7 @@ NVIDIA = ("/opt/nvidia/nvidia_entrypoint.sh",)
         ("ghcr.io/someone/vllm", "v0.24.0", ""),
     ],
 )
-def test_the_version_inside_is_told_by_the_name_where_it_can_be(
+def test_the_version_inside_follows_from_the_name_where_it_can(
     repository: str, tag: str, version: str
 ) -> None:
     assert vllm_version(repository, tag) == version
@@ -77,12 +77,12 @@ def test_vllm_serve_runs_exactly_once_whatever_the_entrypoint(
         (("nice",), ("vllm", "serve", "m", "--port", "1")),
     ],
 )
-def test_the_words_of_a_running_container_are_found_behind_its_entrypoint(
+def test_the_args_of_a_running_container_are_found_behind_its_entrypoint(
     entrypoint: tuple[str, ...], command: tuple[str, ...]
 ) -> None:
     assert serve_args(entrypoint, command) == ("m", "--port", "1")
 
 
 @pytest.mark.parametrize("command", [("sleep", "infinity"), (), ("vllm",)])
-def test_a_container_that_serves_nothing_has_no_such_words(command: tuple[str, ...]) -> None:
+def test_a_container_that_serves_nothing_has_no_such_args(command: tuple[str, ...]) -> None:
     assert serve_args(NVIDIA, command) is None

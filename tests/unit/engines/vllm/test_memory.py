@@ -178,7 +178,7 @@ def test_how_many_full_sequences_run_at_once() -> None:
 # The estimate
 
 
-def test_the_largest_length_that_fits_is_said() -> None:
+def test_the_largest_length_that_fits_is_reported() -> None:
     found = estimate(shape_of(MISTRAL_SMALL_4), 66 * GIB, Settings(262144, 4, 16384, 0.74), SPARK)
     assert found.verdict == "tight"
     again = Settings(found.largest_len, 4, 16384, 0.74)
@@ -295,7 +295,7 @@ def test_the_flags_that_decide_are_read() -> None:
 
 
 @pytest.mark.parametrize(("version", "share"), [("0.19.0", 0.9), ("0.20.0", 0.92), ("0.33.0", 0.92)])
-def test_what_is_not_said_is_the_releases_default(version: str, share: float) -> None:
+def test_a_missing_value_is_the_releases_default(version: str, share: float) -> None:
     assert parsed("m --max-model-len auto", version) == Settings(0, 1024, 8192, share)
 
 
@@ -325,7 +325,7 @@ def test_deepseeks_own_cache_type_has_a_size_of_its_own() -> None:
     assert shape_of(MISTRAL_SMALL_4).per_token("fp8_ds_mla") == 36 * 656
 
 
-def test_a_head_dim_that_is_not_said_follows_from_the_width() -> None:
+def test_a_missing_head_dim_follows_from_the_width() -> None:
     assert shape_of(LLAMA_70B).head_dim == 128
 
 

@@ -38,7 +38,7 @@ def test_what_is_not_certain_is_lacking(wanted: Any, version: str) -> None:
     assert lacking([wanted], version) == (wanted,)
 
 
-def test_the_order_of_what_lacks_is_that_of_what_is_wanted() -> None:
+def test_missing_packages_are_in_the_order_of_the_requested_ones() -> None:
     assert lacking([("scipy", ""), ("numpy", ""), ("ray", "")], "0.24.0") == (("scipy", ""), ("ray", ""))
 
 

@@ -87,7 +87,7 @@ def test_packing_what_was_read_gives_the_same_bytes() -> None:
     assert pack(reversed(releases)) == schema_archive.FILE.read_bytes()
 
 
-def test_the_bundle_is_small() -> None:
+def test_the_archive_is_small() -> None:
     assert schema_archive.FILE.stat().st_size < 40_000
 
 
@@ -103,7 +103,7 @@ def test_an_entry_is_stored_once_for_a_run_of_equal_releases() -> None:
     assert release(data, "0.3")["json_classes"]["A"]["__extra__"] == "forbid"
 
 
-def test_a_bundle_of_another_format_is_refused(tmp_path: Path) -> None:
+def test_an_archive_of_another_format_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "x.json.gz"
     file.write_bytes(gzip.compress(b'{"format": 99}'))
     with pytest.raises(ValueError, match="format 99"):

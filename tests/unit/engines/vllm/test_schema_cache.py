@@ -26,7 +26,7 @@ def test_an_image_that_was_never_asked_has_no_schema() -> None:
     assert schema_cache.lookup("repo:tag-without-digest") is None
 
 
-def test_what_an_image_said_is_found_again_by_its_digest_whatever_name_it_has() -> None:
+def test_the_output_of_an_image_is_found_again_by_its_digest_whatever_name_it_has() -> None:
     schema_cache.keep(f"nvcr.io/nvidia/vllm:26.04-py3@{DIGEST}", f"INFO importing\n{SAID}\n")
     found = schema_cache.lookup(f"mirror.local/vllm@{DIGEST}")
     assert found is not None

@@ -54,7 +54,7 @@ def test_a_key_is_right_or_wrong_for_a_name_as_paramiko_says(file: Path, name: s
 
 
 @pytest.mark.parametrize("kind", [KnownHosts, HostKeys])
-def test_a_damaged_line_is_told_of_and_what_stands_before_it_counts(
+def test_a_damaged_line_is_reported_and_the_lines_before_it_count(
     tmp_path: Path, kind: type[HostKeys]
 ) -> None:
     file = tmp_path / "known_hosts"

@@ -75,7 +75,7 @@ except ImportError:
     assert said(program) == "no"
 
 
-def test_an_inventory_looks_once_for_connectors() -> None:
+def test_an_inventory_searches_once_for_connectors() -> None:
     program = """
 from pyinfra.api import Inventory
 from sparkfleet.fleet.connection import pyinfra_patches

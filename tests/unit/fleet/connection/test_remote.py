@@ -111,7 +111,7 @@ def test_a_job_is_followed_from_where_the_last_answer_ended() -> None:
 
 
 @pytest.mark.parametrize("broken", [CUT, TimeoutError(), OSError("gone"), EOFError()])
-def test_a_broken_connection_is_made_anew_and_no_event_is_lost_or_told_twice(broken: Any) -> None:
+def test_a_broken_connection_is_reopened_and_no_event_is_lost_or_reported_twice(broken: Any) -> None:
     host = FakeHost([events(0), broken, events(1), broken, broken, RESULT])
     assert followed(host) == [0, 1, 9]
     assert host.connects == 3
@@ -133,7 +133,7 @@ def test_a_command_whose_connection_broke_is_run_again() -> None:
     assert remote.run(host, ("true",)).out == "done"  # type: ignore[arg-type]
 
 
-def test_a_connection_that_breaks_every_time_is_told() -> None:
+def test_a_connection_that_breaks_every_time_is_reported() -> None:
     host = FakeHost([CUT] * remote.TRIES)
     with pytest.raises(remote.ConnectionLostError, match="cut"):
         remote.run(host, ("true",))  # type: ignore[arg-type]
@@ -148,6 +148,6 @@ def test_a_command_that_fails_on_a_sound_connection_has_failed() -> None:
     assert not remote.run(Failing([]), ("false",)).ok  # type: ignore[arg-type]
 
 
-def test_the_answer_is_the_last_document_among_other_words() -> None:
+def test_the_answer_is_the_last_document_among_other_output() -> None:
     assert remote.last_document(BANNER + '{"swap": "x"}\nbye\n') == {"swap": "x"}
     assert remote.last_document("nothing") == {}

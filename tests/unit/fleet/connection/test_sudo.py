@@ -79,7 +79,7 @@ def test_without_one_stdin_is_the_programs_alone(source: str) -> None:
 
 
 @pytest.mark.provokes("sudo-denied")
-def test_a_refused_password_is_told_with_its_source_and_never_sent_again() -> None:
+def test_a_refused_password_is_reported_with_its_source_and_never_sent_again() -> None:
     host = FakeHost(refuses="Sorry, try again. sudo: 1 incorrect password attempt")
     told = observe(host, ProbeRequest())  # type: ignore[arg-type]
     assert isinstance(told, Diagnostic)
@@ -89,7 +89,7 @@ def test_a_refused_password_is_told_with_its_source_and_never_sent_again() -> No
     assert len(host.asked) == 1
 
 
-def test_a_sudo_that_asks_for_a_password_that_nobody_gave_is_told_with_the_way_to_give_it() -> None:
+def test_a_sudo_that_needs_a_missing_password_is_reported_with_the_way_to_set_it() -> None:
     host = FakeHost("", refuses="sudo: a password is required")
     with pytest.raises(SparkfleetError, match="SPARKFLEET_SUDO_PASSWORD"):
         run(host)

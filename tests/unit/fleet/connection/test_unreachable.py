@@ -43,7 +43,7 @@ SAID = {
 
 @pytest.mark.provokes("ssh-unreachable")
 @pytest.mark.parametrize("said", SAID)
-def test_each_cause_has_its_words_its_address_and_its_remedy(said: str) -> None:
+def test_each_cause_has_its_message_its_address_and_its_remedy(said: str) -> None:
     found, remedy = SAID[said]
     data = {"ssh_hostname": "10.0.0.9", "ssh_port": 2222, "ssh_config_file": "/dev/null"}
     diagnostic = connect_diagnostic("spark-01", data, ConnectError(said))

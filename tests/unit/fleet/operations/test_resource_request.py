@@ -92,7 +92,7 @@ def test_what_could_not_be_read_stays_so() -> None:
     assert secrets.compare(host, seen).resources.live[TOKEN.id] == {"error": "OSError"}
 
 
-def test_one_that_is_kept_elsewhere_or_absent_is_told_as_it_is() -> None:
+def test_a_resource_of_another_manager_or_an_absent_one_is_reported_as_it_is() -> None:
     host = Host("x", (), prepare=Prepare(resources=(LOGIN,)))
     for live in ({"is": "absent"}, {"is": "login", "secret": "kept by pass"}):
         seen = replace(fake_spark.fresh(host), resources=ObservedResources({}, {LOGIN.id: live}))

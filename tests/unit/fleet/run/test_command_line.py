@@ -23,7 +23,7 @@ def test_an_inventory_that_does_not_exist_is_refused() -> None:
 
 
 @pytest.mark.provokes("confirmation-required")
-def test_dry_together_with_yes_is_refused_since_it_would_show_nothing(inventory: str) -> None:
+def test_dry_with_yes_is_refused_since_it_would_show_nothing(inventory: str) -> None:
     diagnostic = diagnostic_of([inventory, "deploys/serve.py", "--dry", "-y"], interactive=True)
     assert diagnostic is not None
     assert "--dry together with -y" in diagnostic.message
@@ -35,7 +35,7 @@ def test_without_a_terminal_a_run_needs_its_consent_on_the_command_line(inventor
         assert diagnostic_of([inventory, "deploys/serve.py", word], interactive=False) is None
 
 
-def test_right_words_pass(inventory: str) -> None:
+def test_valid_args_pass(inventory: str) -> None:
     assert diagnostic_of([inventory, "deploys/serve.py"], interactive=True) is None
     assert diagnostic_of(["--version"], interactive=True) is None
 

@@ -74,11 +74,11 @@ def lacks(declared: Host, source: Source | None) -> set[str]:
     return {key for _, key in found}
 
 
-def test_a_whole_bundle_lacks_nothing(mirror: Path) -> None:
+def test_a_complete_mirror_lacks_nothing(mirror: Path) -> None:
     assert lacks(host(mirror), Source(mirror=True)) == set()
 
 
-def test_what_shall_come_from_a_bundle_that_is_not_there_is_told_of_image_and_model(tmp_path: Path) -> None:
+def test_a_missing_mirror_is_reported_for_image_and_model(tmp_path: Path) -> None:
     declared = host(tmp_path / "nowhere")
     assert lacks(declared, Source(mirror=True)) == set(KEYS)
     assert lacks(declared, Source()) == {IMAGE.pull_ref}  # offline: nothing else could give it its digest
@@ -94,7 +94,7 @@ def test_of_a_copy_from_another_spark_an_offline_one_needs_the_manifests_alone(m
     assert lacks(host(mirror, offline=False), Source("spark-02")) == set()  # its registry gives it one
 
 
-def test_a_derived_image_from_another_spark_needs_no_bundle(mirror: Path) -> None:
+def test_a_derived_image_from_another_spark_needs_no_mirror(mirror: Path) -> None:
     service = replace(SERVICE, image=DERIVED)
     offline = replace(host(mirror), services=(service,))
     sources = {("spark-01", DERIVED.pull_ref): Source("spark-02")}
@@ -130,7 +130,9 @@ def test_a_model_is_ordered_file_by_file(sparks: Sparks) -> None:
     assert [(order["repo"], len(order["files"])) for order in job["copies"]] == [("org/a", 1)]
 
 
-def test_what_the_bundle_lost_meanwhile_is_told_and_nothing_is_begun(sparks: Sparks, mirror: Path) -> None:
+def test_what_the_mirror_lost_meanwhile_is_reported_and_nothing_is_started(
+    sparks: Sparks, mirror: Path
+) -> None:
     oci.blob_path(mirror, digest_of(LAYER)).write_bytes(b"half")
     (models.snapshot(mirror, MODEL) / "w").unlink()
     with pytest.raises(executor.FailedError, match="lacks 1 of 3 layers"):
@@ -156,7 +158,7 @@ def derived_lacks(mirror: Path, source: Source) -> set[str]:
     return {key for _, key in found}
 
 
-def test_a_derived_image_needs_its_base_and_its_wheels_in_the_bundle(mirror: Path) -> None:
+def test_a_derived_image_needs_its_base_and_its_wheels_in_the_mirror(mirror: Path) -> None:
     assert derived_lacks(mirror, Source(mirror=True)) == {DERIVED.pull_ref}
     wheels.wheel_path(mirror, TOOL).parent.mkdir()
     wheels.wheel_path(mirror, TOOL).write_bytes(b"tool")
@@ -165,7 +167,7 @@ def test_a_derived_image_needs_its_base_and_its_wheels_in_the_bundle(mirror: Pat
     assert derived_lacks(mirror, Source(mirror=True)) == {DERIVED.pull_ref}
 
 
-def test_a_copy_of_a_derived_image_needs_nothing_of_a_bundle(tmp_path: Path) -> None:
+def test_a_copy_of_a_derived_image_needs_nothing_of_a_mirror(tmp_path: Path) -> None:
     assert derived_lacks(tmp_path / "nowhere", Source("spark-02")) == set()
 
 

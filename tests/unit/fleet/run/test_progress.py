@@ -104,7 +104,7 @@ def test_a_rate_forgets_what_is_long_ago(time: Clock) -> None:
     assert pace([flow]) == "5 B/s, 80 s left"
 
 
-def test_nothing_is_said_of_a_pace_that_is_not_known() -> None:
+def test_an_unknown_pace_is_not_reported() -> None:
     flow = Flow(10)
     assert (flow.have, flow.rate, pace([flow]), pace([])) == (0, 0, "", "")
     flow.note(1, 4)
@@ -139,7 +139,7 @@ def test_on_a_terminal_bytes_have_a_bar(board: Board, time: Clock) -> None:
     assert "━━━━" in text
 
 
-def test_the_next_phase_counts_anew(board: Board, time: Clock, lines: list[str]) -> None:
+def test_the_next_phase_counts_from_zero(board: Board, time: Clock, lines: list[str]) -> None:
     with board.host("spark-01"):
         board.progress("spark-01", "fetch copy", "", 5, 10)
         time.at += 1

@@ -88,7 +88,7 @@ def test_only_the_receivers_addresses_may_call_and_the_fabric_is_nearest(sparks:
     assert sparks.said == []
 
 
-def test_where_the_fabric_does_not_lead_now_it_is_said_and_the_lan_is_taken(sparks: Sparks) -> None:
+def test_where_the_fabric_does_not_lead_now_it_is_reported_and_the_lan_is_used(sparks: Sparks) -> None:
     lan = {name: places[1:] for name, places in PLACES.items()}
     sparks.replies["copy-places"] = lambda name, *_: said({"places": lan[name]})
     copy(sparks)
@@ -132,7 +132,7 @@ def test_a_sender_that_cannot_be_stopped_is_no_trouble_of_the_copy(sparks: Spark
 
 
 @pytest.mark.parametrize("program", ["copy-places", "copy-serve"])
-def test_a_spark_that_cannot_send_is_told_and_nothing_is_ordered(sparks: Sparks, program: str) -> None:
+def test_a_spark_that_cannot_send_is_reported_and_nothing_is_started(sparks: Sparks, program: str) -> None:
     sparks.replies[program] = refused("Address family not supported")
     with pytest.raises(SenderError, match="Address family not supported"):
         copy(sparks)
@@ -193,7 +193,7 @@ def test_a_failed_export_is_a_failure_of_the_source(sparks: Sparks) -> None:
     assert sparks.given("copy-serve") == []
 
 
-def test_with_a_bundle_the_copys_digest_comes_from_its_manifests(sparks: Sparks, tmp_path: Path) -> None:
+def test_with_a_mirror_the_copys_digest_comes_from_its_manifests(sparks: Sparks, tmp_path: Path) -> None:
     manifest = json.dumps({"config": {"digest": "sha256:0", "size": 1}, "layers": []}).encode()
     digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
     place = oci.blob_path(tmp_path, digest)

@@ -167,7 +167,7 @@ def test_when_the_sender_cannot_send_one_receiver_downloads_and_the_others_take_
     assert any("downloads it directly" in line for line in run.said)
 
 
-def test_when_the_seed_fails_two_others_try_and_the_rest_is_told_why(made: Callable[..., Run]) -> None:
+def test_when_the_seed_fails_two_others_try_and_the_rest_get_the_reason(made: Callable[..., Run]) -> None:
     names = ("2", "3", "4", "5")
     run = made({("1", A): Source(), **{(name, A): Source("1") for name in names}})
     gone = executor.FailedError(
@@ -202,7 +202,7 @@ def test_an_offline_receiver_of_a_broken_sender_fails_and_says_so(made: Callable
     assert run.log == ["2 copies A from 1"]
 
 
-def test_trouble_of_the_receiver_itself_is_no_reason_to_fetch_elsewhere(made: Callable[..., Run]) -> None:
+def test_a_failure_of_the_receiver_itself_is_no_reason_for_another_source(made: Callable[..., Run]) -> None:
     run = made({("2", A): Source("1")})
     run.broken = {"2 copies A from 1": executor.FailedError(Diagnostic("2", "the disk is full", code="test"))}
     assert "the disk is full" in str(run.bring("2")["2"])

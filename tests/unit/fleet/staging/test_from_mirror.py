@@ -53,7 +53,7 @@ def receive(tmp_path: Path, port: int, token: str) -> bytes:
     return Path(file.target).read_bytes()
 
 
-def test_who_has_the_token_gets_the_files_of_the_bundle(mirror: Path, tmp_path: Path) -> None:
+def test_who_has_the_token_gets_the_files_of_the_mirror(mirror: Path, tmp_path: Path) -> None:
     with from_mirror._sender(shown(mirror), "secret") as port:
         assert receive(tmp_path, port, "secret") == BODY
 
@@ -65,7 +65,7 @@ def test_who_has_not_gets_nothing_and_nothing_listens_afterwards(mirror: Path, t
         socket.create_connection((tunnel.LOOPBACK, port), 5)
 
 
-def test_a_bundle_that_lacks_a_file_is_told_before_anything_is_sent(mirror: Path) -> None:
+def test_a_mirror_that_lacks_a_file_is_reported_before_anything_is_sent(mirror: Path) -> None:
     assert models.lack("spark-01", mirror, WEIGHTS) is None
     (models.snapshot(mirror, WEIGHTS) / FILE.path).write_bytes(b"half")
     diagnostic = models.lack("spark-01", mirror, WEIGHTS)
@@ -135,7 +135,7 @@ def test_a_spark_that_is_this_machine_needs_no_way_back() -> None:
 
 
 @pytest.mark.provokes("ssh-forwarding-denied")
-def test_an_ssh_server_that_does_not_allow_it_is_told_with_its_setting() -> None:
+def test_an_ssh_server_that_does_not_allow_it_is_reported_with_its_setting() -> None:
     refused = tunnel.forward_port(spark(Transport(refuses=True)), 8)
     with pytest.raises(SparkfleetError, match="AllowTcpForwarding"):
         refused.__enter__()

@@ -53,7 +53,7 @@ def test_a_model_is_asked_for_with_its_files_by_the_pinned_image_as_the_login_us
     assert request["user"] == {"name": "nvidia", "uid": 1000, "gid": 1000, "home": "/home/nvidia"}
 
 
-def test_the_token_goes_by_itself_and_never_into_the_words_of_a_program(sparks: Sparks) -> None:
+def test_the_token_goes_by_itself_and_never_into_the_args_of_a_program(sparks: Sparks) -> None:
     request = download(sparks, MODEL)
     assert request.pop("hub_token") == TOKEN
     assert TOKEN not in repr(request)
@@ -98,7 +98,7 @@ def test_each_job_has_an_id_of_its_own(sparks: Sparks) -> None:
     assert download(sparks, MODEL)["id"] != download(sparks, MODEL)["id"]
 
 
-def test_a_job_that_does_not_begin_is_said_with_the_sparks_own_words(sparks: Sparks) -> None:
+def test_a_job_that_does_not_start_is_reported_with_the_sparks_own_message(sparks: Sparks) -> None:
     sparks.replies["stage"] = refused("systemd-run: no such thing")
     with pytest.raises(executor.FailedError, match="could not start: systemd-run: no such thing"):
         download(sparks, MODEL)
@@ -110,7 +110,9 @@ def test_a_lost_connection_is_none_of_the_jobs_ends(sparks: Sparks) -> None:
         download(sparks, MODEL)
 
 
-def test_a_job_that_failed_says_why_what_it_said_and_that_what_serves_was_not_touched(sparks: Sparks) -> None:
+def test_a_failed_job_reports_its_cause_its_output_and_that_what_serves_was_not_touched(
+    sparks: Sparks,
+) -> None:
     sparks.results = [{"outcome": "failed", "cause": "no room", "line": "ENOSPC", "remedy": "df -h"}]
     with pytest.raises(executor.FailedError) as raised:
         download(sparks, MODEL)
@@ -123,13 +125,13 @@ def test_a_job_that_failed_says_why_what_it_said_and_that_what_serves_was_not_to
     assert not isinstance(raised.value, RefusedOutsideError)
 
 
-def test_what_the_hub_would_refuse_every_spark_is_told_apart(sparks: Sparks) -> None:
+def test_what_the_hub_would_refuse_every_spark_is_distinguished(sparks: Sparks) -> None:
     sparks.results = [{"outcome": "failed", "cause": "gated", "refused": True}]
     with pytest.raises(RefusedOutsideError, match="gated"):
         download(sparks, MODEL)
 
 
-def test_an_end_without_words_is_said_all_the_same() -> None:
+def test_an_end_without_output_is_reported_all_the_same() -> None:
     (diagnostic,) = stage_job.failure("spark-01", StageResult("lost")).diagnostics
     assert "fetching failed" in diagnostic.message
     assert diagnostic.hint == "run again"

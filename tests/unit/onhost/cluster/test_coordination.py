@@ -198,7 +198,7 @@ def test_a_rank_is_never_changed_by_itself(cluster: World) -> None:
 
 
 @pytest.mark.parametrize(("rank", "outcome"), [(0, "refused"), (1, "promoted")])
-def test_a_leftover_at_the_ranks_meeting_place_is_named(cluster: World, rank: int, outcome: str) -> None:
+def test_a_leftover_at_the_ranks_rendezvous_is_named(cluster: World, rank: int, outcome: str) -> None:
     cluster.serve(generation())
     cluster.foreign_holders[ranks.MASTER_PORT] = PortOwner(77, "vllm serve", "")
     head(cluster, "stop", "start", "commit")

@@ -142,7 +142,7 @@ def test_listeners_run_detached_and_end_by_themselves(spark: Spark) -> None:
     assert spark.ran[-1] == ("systemctl", "stop", "sparkfleet-bench-pair-3.service")
 
 
-def test_a_listener_that_cannot_be_started_is_told(spark: Spark) -> None:
+def test_a_listener_that_cannot_be_started_is_reported(spark: Spark) -> None:
     spark.refuses = "no bus"
     assert bench.begin(spark, ASKED) == "ib_write_bw: no bus"  # type: ignore[arg-type]
 

@@ -65,7 +65,7 @@ def test_a_change_that_is_given_up_ends_with_another_code(
     ],
 )
 @pytest.mark.usefixtures("net")
-def test_what_is_no_request_is_refused_in_words(
+def test_an_invalid_request_is_refused_with_a_message(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     words: tuple[str, ...],

@@ -135,7 +135,9 @@ def test_a_peer_that_does_not_answer_is_named_and_everything_goes_back(net: Netw
     returned(net, before, "spark-02 (192.168.176.2) does not answer over fab0")
 
 
-def test_a_smaller_mtu_on_the_way_is_told_from_silence_and_does_not_wait_for_the_end(net: Network) -> None:
+def test_a_smaller_mtu_on_the_path_is_distinguished_from_silence_without_waiting_for_the_timeout(
+    net: Network,
+) -> None:
     before = everything(net)
     asked(net)
     confirmed(net)
@@ -242,7 +244,7 @@ def test_a_file_that_netplan_refuses_is_never_put_in_place(net: Network) -> None
     assert everything(net) == before
 
 
-def test_a_renderer_that_fails_is_told_and_everything_goes_back(net: Network) -> None:
+def test_a_failed_renderer_is_reported_and_everything_is_reverted(net: Network) -> None:
     before = everything(net)
     asked(net)
     original = net._run
@@ -426,7 +428,7 @@ def test_what_networkmanager_takes_away_a_moment_later_is_put_back_again(net: Ne
     assert everything(net) == before
 
 
-def test_what_cannot_be_put_back_is_said(net: Network) -> None:
+def test_what_cannot_be_reverted_is_reported(net: Network) -> None:
     asked(net)
     original = net._run
 

@@ -81,7 +81,7 @@ def test_of_two_root_causes_the_last_one_counts() -> None:
     assert found.id == "port-taken"
 
 
-def test_what_is_said_below_error_level_is_no_failure() -> None:
+def test_output_below_error_level_is_no_failure() -> None:
     prefix = "(Worker pid=1) WARNING 11-20 10:00:00 [x.py:1]"
     assert diagnose(f"{prefix} CUDA error: an illegal instruction was encountered, retrying") is None
 
@@ -316,7 +316,7 @@ def test_a_restart_that_has_not_failed_yet_leaves_the_failure_before_it() -> Non
     assert found.id == "port-taken"
 
 
-def test_an_engine_that_ends_silently_is_told_from_a_log_that_is_cut() -> None:
+def test_an_engine_that_ends_silently_is_distinguished_from_a_log_that_is_cut() -> None:
     wrapper = "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.\n"
     worker = "(EngineCore pid=410) INFO 09-14 08:11:40 [kv_cache.py:9] GPU KV cache size: 443,242 tokens\n"
     silent, cut = diagnose(worker + wrapper, 1), diagnose(wrapper, 1)

@@ -37,7 +37,7 @@ def test_shared_memory_is_no_page_cache_that_could_be_given_back() -> None:
     assert parse_memory(MEMINFO).cache == (83886080 + 524288 + 2097152 - 1048576) // 1024
 
 
-def test_listeners_are_told_from_connections_on_the_same_port() -> None:
+def test_listeners_are_distinguished_from_connections_on_the_same_port() -> None:
     table = (
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
         "   0: 00000000:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1 0\n"
@@ -75,7 +75,7 @@ def test_whoever_listens_on_a_port_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
-def test_no_answer_and_no_listener_are_told_apart() -> None:
+def test_no_answer_and_no_listener_are_distinguished() -> None:
     spark = Spark()
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -96,7 +96,7 @@ def test_a_command_without_an_end_is_cut_off() -> None:
     assert Spark().run(("sleep", "30"), timeout_s=0.05).code == 124
 
 
-def test_background_calls_begin_at_once_and_end_when_told() -> None:
+def test_background_calls_start_at_once_and_end_on_request() -> None:
     called = threading.Event()
     stop = Spark().every(30, called.set)
     assert called.wait(10)

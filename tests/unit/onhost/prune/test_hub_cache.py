@@ -101,7 +101,7 @@ def test_a_shared_content_whose_list_is_gone_stays(tmp_path: Path) -> None:
     assert store.exists()
 
 
-def test_a_link_to_elsewhere_is_taken_away_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+def test_a_link_out_of_the_cache_is_removed_and_its_target_stays(tmp_path: Path) -> None:
     cache, precious = Cache(tmp_path / "hub"), tmp_path / "precious"
     precious.write_text("theirs")
     own = cache.add(ONE, "model", "w1")

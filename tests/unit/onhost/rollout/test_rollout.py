@@ -77,7 +77,7 @@ def test_a_first_deployment_has_no_downtime(world: World) -> None:
     assert result.downtime_s == 0
 
 
-def test_another_service_is_replaced_with_its_unit_and_books(world: World) -> None:
+def test_another_service_is_replaced_with_its_unit_and_state(world: World) -> None:
     world.serve(OLD)
     world.engines["img:2"].name = "qwen"
     result = ask(world, generation("qwen", "img:2"), "nano")
@@ -122,7 +122,7 @@ def test_a_bad_candidate_ends_with_the_old_generation_serving(world: World, name
     assert [(key, value[:2]) for key, value in boxes.items()] == [(old.id, ("nano", True))]
 
 
-def test_what_the_engine_said_is_in_the_result_and_the_evidence(world: World) -> None:
+def test_the_engine_log_is_in_the_result_and_the_evidence(world: World) -> None:
     world.engines["img:2"] = FAILURES["unknown flag"][0]
     world.serve(OLD)
     result = ask(world, NEW, "nano")
@@ -169,7 +169,7 @@ def test_a_failed_first_deployment_leaves_nothing_behind(world: World) -> None:
     assert picture(world) == before
 
 
-def test_an_old_generation_that_does_not_come_back_is_said_so(world: World) -> None:
+def test_an_old_generation_that_does_not_restart_is_reported(world: World) -> None:
     world.engines["img:1"].works_again = False
     world.engines["img:2"] = Engine(end_s=3)
     world.serve(OLD)
@@ -198,7 +198,7 @@ def test_a_restart_policy_set_by_hand_is_taken_away_before_the_stop(world: World
     assert old.policy == "no"
 
 
-def test_the_previous_container_is_made_anew_when_somebody_removed_it_meanwhile(world: World) -> None:
+def test_the_previous_container_is_recreated_when_somebody_removed_it_meanwhile(world: World) -> None:
     old = world.serve(OLD)
     world.engines["img:2"] = Engine(end_s=10)
     world.on_tick.append(lambda: (world.boxes.pop(old.id, None) if old.name == "nano.old" else None, None)[1])
@@ -440,7 +440,7 @@ def test_a_finished_rollout_is_not_run_again(world: World) -> None:
     assert world.points - points == 2  # writing the request, by the test itself
 
 
-def test_no_secret_reaches_diary_result_or_evidence(world: World) -> None:
+def test_no_secret_reaches_journal_result_or_evidence(world: World) -> None:
     secret = "hf_" + "q" * 34
     log = f"non-default args: {{'api_key': ['{secret}']}}\nRuntimeError: {secret}"
     world.engines["img:2"] = Engine(end_s=5, log=log)
@@ -457,7 +457,7 @@ def test_no_secret_reaches_diary_result_or_evidence(world: World) -> None:
             assert secret not in path.read_text(), path
 
 
-def test_the_diary_tells_steps_and_phases_in_order(world: World) -> None:
+def test_the_journal_has_steps_and_phases_in_order(world: World) -> None:
     world.serve(OLD)
     ask(world, NEW, "nano")
     events = read_events(store.rollout_directory(world.paths.state, "s1"))

@@ -73,7 +73,7 @@ def test_a_step_is_synced_to_disk_before_it_begins(tmp_path: Path, monkeypatch: 
 
 
 @given(TEXT, TEXT)
-def test_any_text_can_be_told_and_read_back(
+def test_any_text_can_be_written_and_read_back(
     tmp_path_factory: pytest.TempPathFactory, text: str, other: str
 ) -> None:
     folder = tmp_path_factory.mktemp("diary")

@@ -37,7 +37,7 @@ def test_where_nothing_differs_nothing_is_done() -> None:
     assert [one.change_sets for one in found.values()] == [(), ()]
 
 
-def test_where_one_rank_does_not_run_all_are_started_anew() -> None:
+def test_where_one_rank_does_not_run_all_are_restarted() -> None:
     first, second = both(plan(host(0), converged(host(0))), plan(host(1), stopped(host(1)))).values()
     assert [entry(one).kind for one in (first, second)] == [ChangeKind.RECREATE, ChangeKind.RECREATE]
     assert [c.new for c in entry(first).fields() if c.name == "state"] == ["restarted with the other ranks"]
@@ -75,7 +75,7 @@ def test_a_member_outside_of_the_run_blocks_the_others() -> None:
     )
 
 
-def test_what_blocks_one_rank_blocks_all_and_is_said_once() -> None:
+def test_what_blocks_one_rank_blocks_all_and_is_reported_once() -> None:
     declared = host(1)
     full = fresh(declared)
     disks = {name: replace(disk, free=1 << 20) for name, disk in full.disks.items()}

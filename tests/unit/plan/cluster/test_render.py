@@ -44,7 +44,7 @@ def flags(words: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def test_ranks_have_the_same_words_but_for_their_number() -> None:
+def test_ranks_have_the_same_args_but_for_their_number() -> None:
     first, second = (flags(generation(host(rank)).argv) for rank in (0, 1))
     assert first["--nnodes"] == "2"
     assert (first["--node-rank"], second["--node-rank"]) == ("0", "1")
@@ -114,7 +114,7 @@ def test_another_line_image_variable_or_setting_is_another_make(change: dict[str
     assert first.fingerprint != second.fingerprint
 
 
-def test_with_ray_every_rank_has_the_engines_words_and_the_head_runs_them() -> None:
+def test_with_ray_every_rank_has_the_engines_args_and_the_head_runs_them() -> None:
     for rank in (0, 1):
         made = generation(host(rank, "ray", image=RAY))
         command = made.create[made.create.index(made.image) + 1 :]
@@ -126,7 +126,7 @@ def test_with_ray_every_rank_has_the_engines_words_and_the_head_runs_them() -> N
         assert "--nnodes" not in made.argv
 
 
-def test_with_ray_memory_is_guarded_by_us_alone_and_each_spark_has_one_bundle() -> None:
+def test_with_ray_memory_is_supervised_by_us_alone_and_each_spark_has_one_placement() -> None:
     env = dict(generation(host(1, "ray", image=RAY)).env)
     assert env["RAY_memory_monitor_refresh_ms"] == "0"
     assert '"SPREAD"' in env["VLLM_DISTRIBUTED_EXECUTOR_CONFIG"]

@@ -25,7 +25,7 @@ def test_the_twins_of_the_cabled_cage_are_two_rails_on_two_subnets() -> None:
     ]
 
 
-def test_ends_in_different_cages_meet_on_the_same_subnets() -> None:
+def test_ends_in_different_cages_share_the_same_subnets() -> None:
     assert shown(1, seen(cabled=0)) == [
         ("enp1s0f0np0", "192.168.176.2/24"),
         ("enP2p1s0f0np0", "192.168.177.2/24"),
@@ -45,7 +45,7 @@ def test_a_twin_that_is_switched_off_belongs_to_its_cabled_cage() -> None:
     assert [name for name, _ in shown(0, half)] == ["enp1s0f1np1", "enP2p1s0f1np1"]
 
 
-def test_links_whose_port_is_not_told_stand_for_themselves() -> None:
+def test_links_of_an_unknown_port_stand_for_themselves() -> None:
     links = tuple(replace(link, cage="") for link in (*cage(1), *cage(0, carrier=False)))
     assert [name for name, _ in shown(0, replace(seen(), links=links))] == ["enP2p1s0f1np1", "enp1s0f1np1"]
 

@@ -86,7 +86,7 @@ def test_links_as_declared_are_no_entry() -> None:
     ],
     ids=["mtu", "a second address", "mode", "file removed"],
 )
-def test_each_thing_changed_by_hand_is_one_row(
+def test_each_resource_changed_by_hand_is_one_row(
     changed: FabricSeen, row: tuple[str, str, str, str, str]
 ) -> None:
     assert rows(changed) == [row]
@@ -165,7 +165,7 @@ def test_an_engine_that_serves_over_the_links_is_named_where_they_change() -> No
 
 
 @pytest.mark.provokes("fabric-twin-missing")
-def test_a_single_twin_is_said_to_be_half() -> None:
+def test_a_single_twin_is_reported_as_half() -> None:
     (note,) = entry(replace(seen(), links=cage(1)[:1])).notes
     assert (note.name, note.text, note.remark) == (
         "link",

@@ -8,7 +8,7 @@ from sparkfleet.plan.fabric.environment import environment, has_rdma
 from tests.unit.plan.fabric.made import cage, member, seen
 
 
-def test_ranks_meet_over_the_first_rail_and_data_goes_over_both_rdma_devices() -> None:
+def test_rendezvous_is_over_the_first_rail_and_data_goes_over_both_rdma_devices() -> None:
     assert environment(member(0), seen(), "VLLM_HOST_IP") == (
         ("VLLM_HOST_IP", "192.168.176.1"),
         ("NCCL_SOCKET_IFNAME", "enp1s0f1np1"),
@@ -37,7 +37,7 @@ def test_each_spark_has_the_names_of_its_own_cage() -> None:
     assert said["NCCL_IB_HCA"] == "=rocep1s0f0:1,roceP2p1s0f0:1"
 
 
-def test_over_management_ranks_meet_there_and_data_still_goes_over_the_fabric() -> None:
+def test_with_rendezvous_over_management_data_still_goes_over_the_fabric() -> None:
     said = dict(environment(member(0, rendezvous="management"), seen(), "VLLM_HOST_IP"))
     assert (said["VLLM_HOST_IP"], said["GLOO_SOCKET_IFNAME"]) == ("192.168.1.21", "enP7s7")
     assert said["NCCL_IB_HCA"] == "=rocep1s0f1:1,roceP2p1s0f1:1"
@@ -61,5 +61,5 @@ def test_one_rail_without_an_rdma_device_is_no_rdma() -> None:
     assert not has_rdma(member(), replace(seen(), links=(first, replace(second, rdma=""))))
 
 
-def test_without_a_link_nothing_is_said() -> None:
+def test_without_a_link_nothing_is_set() -> None:
     assert environment(member(0), replace(seen(), links=cage(1, carrier=False))) == ()

@@ -159,7 +159,7 @@ def test_the_addresses_asked_for_are_those_of_the_ring() -> None:
     )  # fmt: skip
 
 
-def test_nccl_is_told_that_each_port_leads_to_one_neighbour_alone() -> None:
+def test_nccl_is_set_up_for_ports_that_lead_to_one_neighbour_each() -> None:
     said = dict(environment(of_ring(1), both(), "VLLM_HOST_IP"))
     assert (said["VLLM_HOST_IP"], said["GLOO_SOCKET_IFNAME"]) == ("192.168.178.2", TO_NEXT)
     assert said["NCCL_IB_HCA"] == "=rocep1s0f0:1,roceP2p1s0f0:1,rocep1s0f1:1,roceP2p1s0f1:1"
@@ -175,7 +175,7 @@ def test_over_tcp_data_goes_where_the_routes_lead() -> None:
     assert "NCCL_IB_MERGE_NICS" not in said
 
 
-def test_ranks_meet_at_the_heads_one_address_and_guards_ask_at_each_ones() -> None:
+def test_rendezvous_is_at_the_heads_one_address_and_supervisors_ask_at_each_ones() -> None:
     last = replace(of_ring(2), executor="mp", service="wide")
     assert dict(ranked(last, SERVICE, both()).flags)["master-addr"] == "192.168.176.1"
     rank = rank_of(Host("c", (SERVICE,), member=last), last, SERVICE, USER)
@@ -190,5 +190,5 @@ def test_two_of_a_ring_are_measured_over_their_own_cable() -> None:
     ]  # fmt: skip
 
 
-def test_the_wiring_is_said_in_words() -> None:
+def test_the_wiring_is_described_in_text() -> None:
     assert ring.wiring(NAMES).startswith("a ring is wired a p0 to b p1, b p0 to c p1, c p0 to a p1;")

@@ -154,7 +154,7 @@ QUIET: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("changes, name", QUIET.values(), ids=QUIET)
-def test_what_does_no_harm_is_told_and_is_ok(changes: dict[str, Any], name: str) -> None:
+def test_what_does_no_harm_is_reported_and_is_ok(changes: dict[str, Any], name: str) -> None:
     assert rows(**changes)[name].state is State.OK
 
 
@@ -304,7 +304,7 @@ def test_a_container_that_cannot_use_the_gpu_names_the_remedy() -> None:
 
 
 @pytest.mark.provokes("docker-unavailable")
-def test_without_docker_all_other_rows_are_still_told() -> None:
+def test_without_docker_all_other_rows_are_still_reported() -> None:
     missing = {"state": "missing", "error": "Docker is not installed"}
     found = seen(docker=missing, preflight__engine=missing, sudo={"state": "refused", "error": "no"})
     assert isinstance(found, PreflightSeen)

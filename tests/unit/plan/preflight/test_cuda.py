@@ -54,7 +54,7 @@ def test_an_image_tells_its_cuda_by_its_variables_or_its_tag(
         ),
     ],
 )
-def test_the_fit_of_driver_and_image_is_said_in_numbers(
+def test_the_fit_of_driver_and_image_is_reported_in_numbers(
     image: str, env: dict[str, str], state: State, words: str
 ) -> None:
     found = cuda.fit("driver", "580.95.05", "", image, env)

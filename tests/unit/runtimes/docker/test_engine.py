@@ -123,7 +123,7 @@ def test_a_container_is_read_with_what_is_decided_by(dockerd: Dockerd, docker: D
     assert (container.service, container.generation) == ("nano", "872520d1c28d")
 
 
-def test_the_newest_version_that_both_sides_know_is_spoken(dockerd: Dockerd, docker: DockerEngine) -> None:
+def test_the_newest_version_that_both_sides_know_is_used(dockerd: Dockerd, docker: DockerEngine) -> None:
     dockerd.says("/containers/nano/json", INSPECT)
     docker.inspect("nano")
     assert dockerd.asked == ["GET /_ping", "GET /v1.44/containers/nano/json"]
@@ -146,7 +146,7 @@ def test_starting_a_running_container_is_fine(dockerd: Dockerd, docker: DockerEn
     docker.start("x")
 
 
-def test_dockerds_refusal_is_told_in_its_own_words(dockerd: Dockerd, docker: DockerEngine) -> None:
+def test_dockerds_refusal_is_reported_with_its_own_message(dockerd: Dockerd, docker: DockerEngine) -> None:
     dockerd.says("/containers/x/start", {"message": "could not select device driver"}, 500)
     with pytest.raises(RuntimeRefusedError, match="could not select device driver") as error:
         docker.start("x")

@@ -143,7 +143,7 @@ def test_the_container_is_removed_when_the_commit_fails(dockerd: Dockerd) -> Non
     assert dockerd.containers == {}
 
 
-def test_a_pull_reports_all_layers_together_and_returns_their_bytes(dockerd: Dockerd) -> None:
+def test_a_pull_reports_the_sum_of_all_layers_and_returns_their_bytes(dockerd: Dockerd) -> None:
     def downloading(layer: str, current: int, total: int) -> dict[str, Any]:
         detail = {"current": current, "total": total}
         return {"status": "Downloading", "id": layer, "progressDetail": detail}

@@ -219,7 +219,7 @@ FOR = [
 @pytest.mark.parametrize(
     ("rule", "level", "made"), AGAINST, ids=[f"{r}-{lv}-{i}" for i, (r, lv, _) in enumerate(AGAINST)]
 )
-def test_a_service_against_a_rule_is_told_so(rule: str, level: str, made: Made) -> None:
+def test_a_service_against_a_rule_is_reported(rule: str, level: str, made: Made) -> None:
     found = made.verdicts()
     assert rule in found
     assert found[rule].severity == level
@@ -265,7 +265,7 @@ def test_an_entry_of_ignore_rules_that_names_no_rule_is_reported_with_the_neares
     assert "sparkfleet rules" in far.hint
 
 
-def test_nothing_is_said_of_releases_where_the_release_is_not_known() -> None:
+def test_nothing_is_reported_where_the_release_is_not_known() -> None:
     made = Made(NANO, vllm="", repository="ghcr.io/org/vllm", tag="x", flags={"kv-cache-dtype": "fp8"})
     assert {found.severity for found in made.verdicts().values()} <= {"info"}
 

@@ -66,7 +66,7 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
     return made
 
 
-def test_a_sender_is_begun_with_its_request_in_memory_and_no_secret_in_its_words(systemd: Systemd) -> None:
+def test_a_sender_is_started_with_its_request_in_memory_and_no_secret_in_its_args(systemd: Systemd) -> None:
     assert begin() == SenderListens((("127.0.0.1", 4711),))
     (words,) = systemd.started
     assert words[1:3] == ("copy-send", ID)
@@ -80,7 +80,7 @@ def test_asked_twice_it_is_started_once_and_says_the_same(systemd: Systemd) -> N
     assert len(systemd.started) == 1
 
 
-def test_what_an_ended_sender_said_is_not_believed(systemd: Systemd) -> None:
+def test_the_output_of_an_ended_sender_is_ignored(systemd: Systemd) -> None:
     (systemd.folder / f"{ID}.listens").write_text(json.dumps({"listeners": [["10.0.0.1", 1]]}))
     systemd.answers = False
     with pytest.raises(unit.NoSenderError):

@@ -39,7 +39,7 @@ class OutsideError(PermissionError):
 
 
 @dataclass
-class Guard:
+class WriteProtection:
     """Prevents and records changes outside ``allowed`` while it is active."""
 
     allowed: tuple[Path, ...]
@@ -90,10 +90,10 @@ class Guard:
         return found
 
 
-def install(temporary: Path) -> Guard:
-    """Start a guard that permits ``temporary``, /dev and the caches; ``tempfile`` uses ``temporary``, too."""
+def install(temporary: Path) -> WriteProtection:
+    """Permit writes to ``temporary``, /dev and the caches alone; ``tempfile`` uses ``temporary``, too."""
     temporary = temporary.resolve()
     tempfile.tempdir = str(temporary)
-    guard = Guard((temporary, Path("/dev"), *(REPO / name for name in CACHES)))
-    sys.addaudithook(guard.hook)
-    return guard
+    protection = WriteProtection((temporary, Path("/dev"), *(REPO / name for name in CACHES)))
+    sys.addaudithook(protection.hook)
+    return protection

@@ -1,4 +1,4 @@
-"""The guard of tests/unit/conftest.py: a unit test changes no file outside its temporary directory."""
+"""The write protection of tests/unit/conftest.py: a unit test writes only to its temporary directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guard import REPO, Guard
+from tests.write_protection import REPO, WriteProtection
 
 CHANGES: dict[str, Callable[[Path], object]] = {
     "writes": lambda path: (path / "file").write_text("new"),
@@ -29,7 +29,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """Return a directory with a file that a guard does not allow."""
+    """Return a directory with a file that the write protection does not allow."""
     path = tmp_path / "outside"
     path.mkdir()
     (path / "file").write_text("old")
@@ -38,46 +38,48 @@ def outside(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hooked() -> Guard:
-    """Return the one guard of this module: an audit hook cannot be removed."""
-    guard = Guard(())
-    sys.addaudithook(guard.hook)
-    return guard
+def hooked() -> WriteProtection:
+    """Return the one write protection of this module: an audit hook cannot be removed."""
+    protection = WriteProtection(())
+    sys.addaudithook(protection.hook)
+    return protection
 
 
 @pytest.fixture
-def guard(hooked: Guard, tmp_path: Path, outside: Path) -> Guard:
+def protection(hooked: WriteProtection, tmp_path: Path, outside: Path) -> WriteProtection:
     hooked.allowed, hooked.violations = (tmp_path / "inside",), []
     return hooked
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_outside_is_prevented_and_recorded(
-    guard: Guard, outside: Path, change: Callable[[Path], object]
+    protection: WriteProtection, outside: Path, change: Callable[[Path], object]
 ) -> None:
-    with guard.watching(), pytest.raises(PermissionError, match="temporary directory alone"):
+    with protection.watching(), pytest.raises(PermissionError, match="temporary directory alone"):
         change(outside)
     assert (outside / "file").read_text() == "old"
     assert [path.name for path in outside.iterdir()] == ["file"]
-    assert str(outside) in guard.take()[0]
+    assert str(outside) in protection.take()[0]
 
 
-def test_a_change_through_a_link_that_leads_outside_is_prevented(guard: Guard, outside: Path) -> None:
+def test_a_change_through_a_link_that_leads_outside_is_prevented(
+    protection: WriteProtection, outside: Path
+) -> None:
     link = outside.parent / "inside" / "link"
     link.symlink_to(outside)
-    with guard.watching(), pytest.raises(PermissionError):
+    with protection.watching(), pytest.raises(PermissionError):
         (link / "file").unlink()
-    with guard.watching():
+    with protection.watching():
         link.unlink()  # the link itself is inside
 
 
-def test_reading_outside_and_writing_inside_are_free(guard: Guard, outside: Path) -> None:
-    with guard.watching():
+def test_reading_outside_and_writing_inside_are_free(protection: WriteProtection, outside: Path) -> None:
+    with protection.watching():
         (outside.parent / "inside" / "copy").write_text((outside / "file").read_text())
-    assert guard.take() == []
+    assert protection.take() == []
 
 
-def test_a_unit_test_that_changes_a_file_elsewhere_fails_although_the_code_ignores_the_error(
+def test_a_unit_test_that_changes_a_file_outside_its_directory_fails_although_the_code_ignores_the_error(
     tmp_path: Path,
 ) -> None:
     package = tmp_path / "copy"

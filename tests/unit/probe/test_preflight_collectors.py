@@ -106,7 +106,7 @@ def test_the_toolkit_is_its_programs_and_the_descriptions_of_devices(
     }
 
 
-def test_of_netplan_and_units_only_what_matters_is_told(
+def test_of_netplan_and_units_only_what_matters_is_reported(
     bin_: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(bin_, "systemctl", 'printf "active\\ninactive\\n"; exit 3')
@@ -128,7 +128,7 @@ def test_the_text_of_a_file_stays_on_the_spark(tmp_path: Path) -> None:
     assert found == {str(tmp_path / "50-wifi.yaml"): ["enp1s0f1np1"]}
 
 
-def test_a_sudoers_check_that_says_nothing_in_detail_is_told_as_it_is(bin_: Path) -> None:
+def test_a_sudoers_check_without_details_is_reported_as_it_is(bin_: Path) -> None:
     program(bin_, "visudo", "echo 'visudo: /etc/sudoers: bad permissions' >&2; exit 1")
     assert footprints._sudoers_errors() == ["visudo: /etc/sudoers: bad permissions"]
     program(bin_, "visudo", "echo '/etc/sudoers: parsed OK'")
@@ -200,7 +200,7 @@ def test_what_is_not_reached_tells_at_which_step(monkeypatch: pytest.MonkeyPatch
     assert not any(seen["ok"] for seen in found.values())
 
 
-def test_a_tls_failure_is_told_as_one(server: str) -> None:
+def test_a_tls_failure_is_reported_as_one(server: str) -> None:
     url = server.replace("http:", "https:") + "/200"
     assert reach.collect_reach([url])[url]["step"] == "tls"
 

@@ -30,23 +30,23 @@ def entries(status: str, active: str = "active", host: object = HOST) -> tuple[C
         ("", "programs of an older version"),
     ],
 )
-def test_a_guard_of_other_programs_is_put_right_in_place(status: str, old: str) -> None:
+def test_a_supervisor_of_other_programs_is_updated_in_place(status: str, old: str) -> None:
     (entry,) = entries(status)
     assert entry.kind is ChangeKind.UPDATE
     assert rows(entry) == [("supervisor", "", old, NOW)]
     assert {one.step for one in entry.operations} == {Step.SERVICE}
 
 
-def test_a_guard_of_these_programs_is_no_row() -> None:
+def test_a_supervisor_of_these_programs_is_no_row() -> None:
     assert entries(f"nano runs in 3f2a91c; {NOW}") == ()
 
 
-def test_a_guard_that_does_not_run_has_no_programs() -> None:
+def test_a_supervisor_that_does_not_run_has_no_programs() -> None:
     (entry,) = entries("", active="failed")
     assert "supervisor" not in {change.name for change in entry.fields()}
 
 
-def test_a_service_that_is_made_anew_gets_a_new_guard_without_a_row() -> None:
+def test_a_recreated_service_gets_a_new_supervisor_without_a_row() -> None:
     (entry,) = entries("", host=with_service(served_name="other"))
     assert entry.kind is ChangeKind.RECREATE
     assert "supervisor" not in {change.name for change in entry.fields()}

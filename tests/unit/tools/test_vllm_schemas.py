@@ -66,7 +66,7 @@ def test_a_release_is_taken_out_again(copy: Path, tmp_path: Path) -> None:
     assert copy.read_bytes() == schema_archive.FILE.read_bytes()
 
 
-def test_a_bundle_is_made_where_there_is_none(tmp_path: Path) -> None:
+def test_an_archive_is_created_where_there_is_none(tmp_path: Path) -> None:
     dump = tmp_path / "dump.json"
     dump.write_text(json.dumps(DUMP))
     run("--bundle", tmp_path / "new.json.gz", dump)
