@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli import init
 from sparkfleet.cli.check import check
 from sparkfleet.config.models import Recipe
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet_directory import NewHost
 
@@ -105,6 +107,57 @@ def test_init_again_with_the_same_answers_changes_nothing(tmp_path: Path) -> Non
     for _ in range(2):
         run(str(tmp_path), "--host", "spark-01=192.168.1.21")
     assert (tmp_path / "inventories" / "home" / "spark-01.yaml").exists()
+
+
+def contact(name: str, memory_gib: float | None = None, diagnostic: Diagnostic | None = None) -> object:
+    return SimpleNamespace(name=name, memory_gib=memory_gib, diagnostic=diagnostic)
+
+
+def init_with_logins(*arguments: str) -> str:
+    done = CliRunner().invoke(init.init, arguments)
+    if isinstance(done.exception, SparkfleetError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("config.py", "mine = True\n"), ("inventories/home/spark-01.yaml", "serve: [gpt-oss-20b, x]\n")],
+)
+def test_a_conflicting_file_is_found_before_any_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setattr(init, "_log_in", lambda _: pytest.fail("a login before the files were checked"))
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    with pytest.raises(SparkfleetError, match=path.name):
+        init_with_logins(str(tmp_path), "--host", "spark-01=192.168.1.21")
+
+
+def test_a_host_file_of_the_same_login_is_no_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "_log_in", lambda _: [contact("spark-01", 16.0)])
+    for _ in range(2):
+        init_with_logins(str(tmp_path), "--host", "spark-01=192.168.1.21")
+    assert "# 16 GiB of memory" in (tmp_path / "inventories/home/spark-01.yaml").read_text()
+
+
+def test_the_next_step_after_a_failed_login_is_that_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = Diagnostic("spark-02", "SSH refused the login", code="ssh-unreachable")
+    monkeypatch.setattr(
+        init, "_log_in", lambda _: [contact("spark-01", 119.7), contact("spark-02", diagnostic=refused)]
+    )
+    output = init_with_logins(
+        str(tmp_path), "--host", "spark-01=192.168.1.21", "--host", "spark-02=nvidia@192.168.1.22:2222"
+    )
+    first, second, *_ = output.partition("next:\n")[2].splitlines()
+    assert first.startswith("  ssh -p 2222 nvidia@192.168.1.22 true")
+    assert "sparkfleet lock" in second
 
 
 def recipe(name: str, gib: float | None, **fields: object) -> Recipe:

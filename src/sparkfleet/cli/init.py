@@ -25,6 +25,8 @@ FIRST = "nemotron-3-nano-30b-a3b-nvfp4"
 """Proposed where it fits: the model that the project's own documents begin with."""
 SHARE = 0.5
 """Of a Spark's memory that the weights of a proposed recipe may take: the rest is for KV cache and system."""
+_FROM_LOGIN = re.compile(r"^(?:# .* of memory.*|serve: \S+)\n", re.MULTILINE)
+"""Lines of a host file that depend on what the login finds."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _HOST = re.compile(
     r"(?:(?P<name>[^=@\s]+)=)?(?:(?P<user>[^@=\s]+)@)?(?P<address>[^@=:\s]+)(?::(?P<port>\d+))?"
@@ -62,11 +64,15 @@ def init(directory: Path, fleet: str, hosts: tuple[str, ...], recipe: str | None
     if not hosts and sys.stdin.isatty():
         hosts = _ask_hosts()
     new = parse_hosts(hosts)
+    schemas = {kind: json.dumps(schema(kind), indent=1) + "\n" for kind in ("host", "cluster", "recipe")}
+
+    def files(hosts: Sequence[NewHost]) -> dict[str, str]:
+        return fleet_directory.files(fleet, hosts, version("sparkfleet"), schemas)
+
+    refuse_conflicts(directory, files(new), ignored=_FROM_LOGIN)
     found = {} if no_login or not new else {one.name: one for one in _log_in(new)}
     new = [_with_recipe(host, found.get(host.name), recipe, catalog) for host in new]
-    schemas = {kind: json.dumps(schema(kind), indent=1) + "\n" for kind in ("host", "cluster", "recipe")}
-    files = fleet_directory.files(fleet, new, version("sparkfleet"), schemas)
-    write(directory, files)
+    write(directory, files(new))
     _report(directory, fleet, new, found)
 
 
@@ -170,6 +176,12 @@ def _ssh_data(host: NewHost) -> Mapping[str, str | int]:
     }
 
 
+def _ssh_command(host: NewHost) -> str:
+    from sparkfleet.fleet.connection.unreachable import address_of  # noqa: PLC0415
+
+    return f"{address_of(host.name, _ssh_data(host)).ssh()} true"
+
+
 def _ask_hosts() -> tuple[str, ...]:
     """Ask for the Sparks, with the hosts of ~/.ssh/config as a reminder."""
     known = configured_hosts(Path("~/.ssh/config").expanduser())
@@ -193,16 +205,19 @@ def configured_hosts(path: Path) -> list[str]:
     return sorted(name for name in names if not set(name) & set("*?!"))
 
 
-def write(directory: Path, files: Mapping[str, str]) -> None:
-    """Write the files; existing ones with the same content stay.
+def refuse_conflicts(
+    directory: Path, files: Mapping[str, str], *, ignored: re.Pattern[str] | None = None
+) -> None:
+    """Raise SparkfleetError where an existing file has another content; ``ignored`` text does not count."""
 
-    Raise SparkfleetError, before anything is written, where one has another content.
-    """
+    def compared(text: str) -> str:
+        return ignored.sub("", text) if ignored else text
+
     differing = [
         name
         for name, text in files.items()
         if (directory / name).exists()
-        and (directory / name).read_text(encoding="utf-8", errors="replace") != text
+        and compared((directory / name).read_text(encoding="utf-8", errors="replace")) != compared(text)
     ]
     if differing:
         raise SparkfleetError(
@@ -214,6 +229,14 @@ def write(directory: Path, files: Mapping[str, str]) -> None:
                 for name in differing
             )
         )  # fmt: skip
+
+
+def write(directory: Path, files: Mapping[str, str]) -> None:
+    """Write the files; existing ones with the same content stay.
+
+    Raise SparkfleetError, before anything is written, where one has another content.
+    """
+    refuse_conflicts(directory, files)
     for name, text in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -232,6 +255,10 @@ def _report(directory: Path, fleet: str, hosts: Sequence[NewHost], contacts: Map
         click.echo(f"  {host.name}  {memory}{serves}")
     where = f"cd {directory} && " if directory != Path() else ""
     click.echo("\nnext:")
+    for host in hosts:
+        contact = contacts.get(host.name)
+        if contact is not None and contact.diagnostic is not None:
+            click.echo(f"  {_ssh_command(host)}     # must log in without a password")
     if not hosts:
         file = directory / "inventories" / fleet / "HOST.yaml"
         click.echo(f"  write {file} for each Spark, or run this command again with --host")
