@@ -120,7 +120,7 @@ def test_what_is_declared_is_set_kept_changed_and_taken_back(fleet: FleetDirecto
     old = "/home/nvidia/vllm-compile-cache/aaaaaaaaaaaa"
     assert difference(before, lasting(spark)) == [old, f"{old}/file"]
     assert json.loads(spark.sh("cat /var/lib/sparkfleet/prepared.json"))["resources"] == {}
-    assert spark.sh("ls /var/lib/sparkfleet").split() == ["prepared.json", "swap.lock"]
+    assert spark.sh("ls /var/lib/sparkfleet").split() == ["prepared.json", "rollout.lock"]
     assert spark.sh("cat /srv/gpu-was-told").splitlines()[-1] == "-rgc"
     for word in (*TOKENS, *NGC_KEYS):
         assert not spark.ok(
