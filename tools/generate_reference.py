@@ -91,8 +91,8 @@ sparkfleet = {"hf_token": "env:HF_TOKEN", "reserve_gib": 10}
 ```
 """
 ERRORS = """\
-Each diagnostic has a code. `--json` shows it as `code`; with `sparkfleet check` the ids of lint rules
-(`sparkfleet rules`) are codes as well. A code keeps its meaning from release to release.
+Each diagnostic has a code: in brackets at the end of its first line, with `--json` as `code`. The ids of lint
+rules (`sparkfleet rules`) are codes as well. A code keeps its meaning from release to release.
 """
 
 CATALOG = """\

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sparkfleet.contract.diagnostic import Diagnostic
+
+
+def with_code(text: str, code: str) -> str:
+    """Return the text with the code of its diagnostic at the end of the first line."""
+    first, newline, rest = text.partition("\n")
+    mark = "" if f"[{code}]" in first else f" [{code}]"  # rules have it in their message
+    return f"{first}{mark}{newline}{rest}"
+
+
+def paragraph(diagnostic: Diagnostic) -> str:
+    """Return the diagnostic and its related ones for a terminal, with their codes."""
+    own = with_code(str(replace(diagnostic, related=())), diagnostic.code)
+    return "\n".join([own, *map(paragraph, diagnostic.related)])
 
 
 class SparkfleetError(Exception):
@@ -12,3 +27,8 @@ class SparkfleetError(Exception):
         """Keep every diagnostic, so that all of them are shown at once."""
         self.diagnostics = diagnostics
         super().__init__("\n".join(str(diagnostic) for diagnostic in diagnostics))
+
+    @property
+    def text(self) -> str:
+        """Return all diagnostics for a terminal, with their codes."""
+        return "\n".join(map(paragraph, self.diagnostics))

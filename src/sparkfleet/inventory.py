@@ -89,7 +89,7 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
         if _loading is not None:
             _loading.error = error
             raise SystemExit(1) from None
-        print(error, file=sys.stderr)  # noqa: T201  (pyinfra's logger is not set up yet, and prefixes lines)
+        print(error.text, file=sys.stderr)  # noqa: T201  (pyinfra's logger is not set up yet, and prefixes lines)
         print(f"\nErrors: {len(error.diagnostics)}. No host was contacted.", file=sys.stderr)  # noqa: T201
         # pyinfra shows no traceback of SystemExit.
         raise SystemExit(1) from None

@@ -139,7 +139,7 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except SparkfleetError as error:
-        click.echo(str(error), err=True)
+        click.echo(error.text, err=True)
         sys.exit(1)
     except Exception as error:
         if os.environ.get("SPARKFLEET_DEBUG"):

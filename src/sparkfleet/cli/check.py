@@ -11,7 +11,7 @@ import click
 
 from sparkfleet.cli import output
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import SparkfleetError, paragraph
 
 if TYPE_CHECKING:
     from sparkfleet.config.resolved import Fleet
@@ -40,7 +40,7 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
     else:
         shown = [note for note in found if show_all or note.severity != "info"]
         for item in (*diagnostics, *shown):
-            click.echo(str(item), err=True)
+            click.echo(paragraph(item), err=True)
         click.echo(_summary(inventory, fleet, diagnostics, found, show_all=show_all))
     sys.exit(1 if failed else 0)
 

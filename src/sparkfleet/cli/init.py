@@ -13,7 +13,7 @@ import click
 
 from sparkfleet.cli import output
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import SparkfleetError, paragraph
 
 if TYPE_CHECKING:
     from sparkfleet.catalog.load import Catalog
@@ -249,7 +249,7 @@ def _report(directory: Path, fleet: str, hosts: Sequence[NewHost], contacts: Map
     for host in hosts:
         contact = contacts.get(host.name)
         if contact is not None and contact.diagnostic is not None:
-            click.echo(str(contact.diagnostic), err=True)
+            click.echo(paragraph(contact.diagnostic), err=True)
         serves = f"serve {host.recipe}" if host.recipe else "no recipe fits"
         memory = f"{contact.memory_gib:.0f} GiB, " if contact and contact.memory_gib else "memory unknown, "
         click.echo(f"  {host.name}  {memory}{serves}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparkfleet.cli import output
+from sparkfleet.errors import paragraph
 
 if TYPE_CHECKING:
     from sparkfleet.config.resolved import Fleet
@@ -53,7 +54,7 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     else:
         _print_changes(outcome, fleet)
         for diagnostic in outcome.diagnostics:
-            click.echo(str(diagnostic), err=True)
+            click.echo(paragraph(diagnostic), err=True)
         click.echo(_summary(outcome, yaml_file.shown(places.lock)))
     sys.exit(1 if outcome.diagnostics else 0)
 

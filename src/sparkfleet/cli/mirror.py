@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from sparkfleet.cli import arguments, output
+from sparkfleet.errors import paragraph
 
 
 @click.command()
@@ -43,7 +44,7 @@ def mirror(inventory: Path, directory: Path) -> None:
     finally:
         registry.close()
     for diagnostic in diagnostics:
-        click.echo(str(diagnostic), err=True)
+        click.echo(paragraph(diagnostic), err=True)
     images, models = output.count(len(content.images), "image"), output.count(len(content.models), "model")
     packages = f", {output.count(len(content.wheels), 'wheel')}" if content.wheels else ""
     left = f"; {len(diagnostics)} missing" if diagnostics else ""

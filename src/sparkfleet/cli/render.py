@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import SparkfleetError, paragraph
 from sparkfleet.suggest import did_you_mean
 
 
@@ -78,5 +78,5 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
         one_form = render_formats.docker if form == "docker" else render_formats.systemd
         click.echo("\n".join(one_form(one) for _, one in made), nl=False)
     for diagnostic in unknown:
-        click.echo(str(diagnostic), err=True)
+        click.echo(paragraph(diagnostic), err=True)
     sys.exit(1 if unknown else 0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparkfleet.cli import arguments, output
+from sparkfleet.errors import paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,7 +104,7 @@ def _show_status(found: list[SparkStatus], *, as_json: bool) -> None:
 def _show(diagnostics: Iterable[Diagnostic | None]) -> None:
     for diagnostic in diagnostics:
         if diagnostic is not None:
-            click.echo(str(diagnostic), err=True)
+            click.echo(paragraph(diagnostic), err=True)
 
 
 def _rows(spark: SparkStatus) -> list[tuple[str, ...]]:

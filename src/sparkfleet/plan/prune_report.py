@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import Any
 
+from sparkfleet.errors import with_code
 from sparkfleet.plan.prune import FleetPrune, HostPrune, Item
 from sparkfleet.plan.report import FIELD_WIDTH, HOST_WIDTH
 from sparkfleet.plan.units import size
@@ -37,7 +38,7 @@ def prune_text(plan: FleetPrune, programs: Collection[str] = ()) -> str:
 def _host_lines(plan: HostPrune, programs: bool) -> list[str]:
     name = plan.host.ljust(HOST_WIDTH)
     if plan.diagnostic:
-        lines = [f"{name} unknown: {plan.diagnostic.message}"]
+        lines = [with_code(f"{name} unknown: {plan.diagnostic.message}", plan.diagnostic.code)]
         return [
             *lines,
             *([f"{' ' * HOST_WIDTH}    do: {plan.diagnostic.hint}"] if plan.diagnostic.hint else []),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import with_code
 from sparkfleet.plan.cluster.report import ClusterChange, split_clusters
 from sparkfleet.plan.groups import Group, groups, names
 from sparkfleet.plan.model import Action, ChangeKind, ChangeSet, FieldChange, HostPlan, HostState, Note, Plan
@@ -71,15 +72,15 @@ def host_lines(plan: HostPlan) -> Iterator[str]:
     name = plan.host.ljust(HOST_WIDTH)
     if plan.unknown:
         first, *rest = plan.unknown.each
-        yield f"{name} unknown: {first.message}"
+        yield with_code(f"{name} unknown: {first.message}", first.code)
         yield from _diagnostic_lines(first)
         for diagnostic in rest:
-            yield f"  ! and         {diagnostic.message}"
+            yield with_code(f"  ! and         {diagnostic.message}", diagnostic.code)
             yield from _diagnostic_lines(diagnostic)
     elif not plan.change_sets:
         yield f"{name} no changes{', except for what is unknown:' if plan.warnings else ''}"
     for warning in plan.warnings:
-        yield f"  ! unknown     {warning.message}"
+        yield with_code(f"  ! unknown     {warning.message}", warning.code)
         yield from _diagnostic_lines(warning)
     for change_set in plan.change_sets:
         yield from change_set_lines(name, change_set)
@@ -90,7 +91,7 @@ def change_set_lines(name: str, change_set: ChangeSet) -> Iterator[str]:
     title = change_set.title or change_set.subject
     yield f"{name} {title.ljust(TITLE_WIDTH)} {cost(change_set)}".rstrip()
     for diagnostic in change_set.blocked.each if change_set.blocked else ():
-        yield f"  ! blocked     {diagnostic.location}: {diagnostic.message}"
+        yield with_code(f"  ! blocked     {diagnostic.location}: {diagnostic.message}", diagnostic.code)
         yield from _diagnostic_lines(diagnostic)
     for change in sorted(change_set.fields(), key=_place):
         yield field_line(change)
@@ -104,7 +105,7 @@ def cluster_lines(change: ClusterChange) -> Iterator[str]:
     title = f"{first.title or first.subject} ({names(change.hosts)})"
     yield f"{change.cluster.ljust(HOST_WIDTH)} {title.ljust(TITLE_WIDTH)} {cost(first)}".rstrip()
     for diagnostic in change.diagnostics:
-        yield f"  ! blocked     {diagnostic.location}: {diagnostic.message}"
+        yield with_code(f"  ! blocked     {diagnostic.location}: {diagnostic.message}", diagnostic.code)
         yield from _diagnostic_lines(diagnostic)
     for field, hosts in sorted(change.fields(), key=lambda one: _place(one[0])):
         yield _on(field_line(field), hosts)

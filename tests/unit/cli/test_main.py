@@ -12,6 +12,8 @@ import pytest
 import sparkfleet.cli
 from sparkfleet.cli import COMMANDS, cli, main
 from sparkfleet.config.yaml_file import parse
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 from tests.unit.lock.test_resolve import World
 
@@ -67,8 +69,17 @@ def test_a_users_error_is_shown_on_stderr_without_a_traceback(
     fleet({"spark-01.yaml": "serv: x\n"})
     code, out, err = run("render", "inventories/lab.py", "spark-01")
     assert (code, out) == (1, "")
-    assert err.startswith("inventories/lab/spark-01.yaml:1: unknown key 'serv'")
+    assert err.startswith("inventories/lab/spark-01.yaml:1: unknown key 'serv' [yaml-unknown-key]\n")
     assert "Traceback" not in err
+
+
+def test_each_diagnostic_of_a_text_has_its_code_once_at_the_end_of_its_first_line() -> None:
+    rule = Diagnostic("b", "slow [BK-06] (and on 1 more)", code="BK-06")
+    first = Diagnostic("a", "broken\n    engine log: x", "whole", "mend it", (rule,), code="mended")
+    assert SparkfleetError(first).text == (
+        "a: broken [mended]\n    engine log: x\n    expected: whole\n    do: mend it\n"
+        "b: slow [BK-06] (and on 1 more)"
+    )
 
 
 def test_an_error_of_ours_is_short_and_says_how_to_report_it(
@@ -183,7 +194,7 @@ class TestCheck:
         (line,) = [line for line in err.splitlines() if "--reasoning-parser" in line]
         assert line.startswith("inventories/lab/spark-01.yaml:2: ")
         assert f"(set in catalog/{NANO}.yaml:" in line
-        assert line.endswith("(and on 1 more)")
+        assert line.endswith("(and on 1 more) [not-registered]")
 
     @pytest.mark.provokes("engine-release-unknown")
     def test_a_release_whose_flags_are_unknown_is_a_warning(
@@ -235,7 +246,7 @@ class TestCheck:
         code, _, err = run("check", "inventories/lab.py")
         assert code == 1
         assert (
-            "inventories/lab/spark-01.yaml:2: 'ignore_rules.BK-07' is ''\n    expected: a non-empty string"
+            "lab/spark-01.yaml:2: 'ignore_rules.BK-07' is '' [yaml-invalid-value]\n    expected: a non-"
             in err
         )
 

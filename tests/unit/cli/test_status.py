@@ -68,7 +68,7 @@ def test_what_does_not_serve_and_what_is_not_known_is_exit_code_1(ask: Any) -> N
     )
     assert unknown.exit_code == 1
     assert "spark-01\t\tunknown\t" in unknown.stdout
-    assert unknown.stderr == "spark-01: Docker down\n    do: start it\n"
+    assert unknown.stderr == "spark-01: Docker down [test]\n    do: start it\n"
 
 
 def test_a_running_change_is_reported(ask: Any) -> None:

@@ -286,7 +286,7 @@ def test_the_list_when_a_spark_is_unknown() -> None:
     seen: Seen = [(HOST, replace(fresh(HOST), stored=disk(caches=(), evidence=()))), (Host("spark-02"), gone)]
     assert prune_text(fleet_prune(seen, PruneOptions(NOW))) == (
         "spark-01   nothing to remove\n"
-        "spark-02   unknown: SSH connection refused\n"
+        "spark-02   unknown: SSH connection refused [test]\n"
         "              do: ssh spark-02 true\n"
         "no images or models are removed: spark-02 may need them\n"
         "    do: fix it, or --exclude-host HOST for a decommissioned host\n"

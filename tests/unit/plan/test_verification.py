@@ -53,7 +53,7 @@ def test_partial_changed_and_foreign_files_are_distinguished() -> None:
 
 BROKEN = """\
 spark-01   org/a                                                   verify
-  ! blocked     spark-01: org/a: 4 of 5 files are not as locked: w0, w1, w2, w3
+  ! blocked     spark-01: org/a: 4 of 5 files are not as locked: w0, w1, w2, w3 [weights-corrupt]
               expected: the files of commit 1111111
               do: pyinfra INVENTORY deploys/stage.py --limit spark-01 (fetches these alone)
   = partial     w0 3 of 10 bytes

@@ -20,7 +20,7 @@ from pyinfra.api.state import BaseStateCallback, State
 from sparkfleet import gc_control
 from sparkfleet.config.resolved import member_from_json
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import SparkfleetError, paragraph
 from sparkfleet.fleet.connection.unreachable import connect_diagnostic
 from sparkfleet.fleet.run import mirror_gaps, user_deploy
 from sparkfleet.fleet.run.progress import Board, on_terminal
@@ -251,7 +251,7 @@ def _print_results(run: FleetRun) -> None:
     for name, diagnostics in sorted(failures.items()):
         click.echo(f"{name}   FAILED", err=True)
         for diagnostic in diagnostics:
-            click.echo(str(diagnostic), err=True)
+            click.echo(paragraph(diagnostic), err=True)
     run.done.clear()
     run.failures.clear()
     run.unreachable.clear()

@@ -39,7 +39,9 @@ def test_a_missing_lock_file_does_not_hide_an_unknown_limit(
     done = sparkfleet("plan", "inventories/lab.py", "--limit", "spark-99", "--limit", "spark-0*")
     assert done.returncode == 1
     assert "inventories/lab/fleet.lock: the lock file does not exist" in done.stderr
-    assert done.stderr.endswith("--limit spark-99: no host matches\n    expected: one of: spark-03\n")
+    assert done.stderr.endswith(
+        "--limit spark-99: no host matches [host-unknown]\n    expected: one of: spark-03\n"
+    )
 
 
 def test_status_needs_no_lock_file(fleet: Callable[[dict[str, str]], FleetFiles]) -> None:
@@ -57,7 +59,10 @@ def test_prune_refuses_an_unknown_host_before_it_connects(
     fleet({"spark-03.yaml": f"{NOWHERE}serve: {SMALL}\n"})
     done = sparkfleet("prune", "inventories/lab.py", "--exclude-host", "spark-99")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "--exclude-host spark-99: no host matches\n    expected: one of: spark-03\n"
+    assert (
+        done.stderr
+        == "--exclude-host spark-99: no host matches [host-unknown]\n    expected: one of: spark-03\n"
+    )
 
 
 def test_an_inventory_that_does_not_exist_is_an_error_and_no_change(
@@ -66,12 +71,12 @@ def test_an_inventory_that_does_not_exist_is_an_error_and_no_change(
     fleet({"spark-03.yaml": "serve: null\n"})
     done = sparkfleet("plan", "inventories/labs.py")
     assert done.returncode == 1
-    assert done.stderr.startswith("inventories/labs.py: the fleet does not exist\n")
+    assert done.stderr.startswith("inventories/labs.py: the fleet does not exist [fleet-unknown]\n")
     assert "did you mean inventories/lab.py?" in done.stderr
     Path("inventories/lab.py").unlink()
     done = sparkfleet("plan", "inventories/lab")
     assert done.returncode == 1
-    assert done.stderr.startswith("inventories/lab.py: the inventory file does not exist\n")
+    assert done.stderr.startswith("inventories/lab.py: the inventory file does not exist [fleet-unknown]\n")
 
 
 def test_an_invalid_command_line_has_a_code_of_its_own(
