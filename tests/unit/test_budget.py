@@ -28,7 +28,7 @@ login's seven or more answers have each added one: 24 kB go out without a wait.
 _SPARKS = """
 import collections, json, sys
 from pathlib import Path
-asked, sent = collections.Counter(), collections.Counter()
+requests, sent = collections.Counter(), collections.Counter()
 
 def be_recorded():
     # Sparks that are as declared: the connection is none, the answer is what a run would leave behind.
@@ -40,10 +40,10 @@ def be_recorded():
     from tests.unit.plan import fake_spark
 
     def connect(self):
-        asked["connections"] += 1
+        requests["connections"] += 1
 
     def run(self, command, **_):
-        asked[self.host.name] += 1
+        requests[self.host.name] += 1
         sent[self.host.name] += len(command.get_raw_value())
         return True, CommandOutput([OutputLine("stdout", BEGIN + self.host.name + END)])
 
@@ -69,7 +69,7 @@ be_recorded()
 from sparkfleet.fleet.run.fleet_plan import fleet_plan
 plan = fleet_plan(Path("inventories/lab.py"))
 states = [str(host.state) for host in plan.hosts]
-print(json.dumps({"states": states, "asked": asked, "sent": sent}))
+print(json.dumps({"states": states, "requests": requests, "sent": sent}))
 """
 )
 
@@ -78,7 +78,7 @@ _DRY = (
     + """
 be_recorded()
 import atexit
-atexit.register(lambda: print("\\n" + json.dumps({"asked": asked, "sent": sent})))
+atexit.register(lambda: print("\\n" + json.dumps({"requests": requests, "sent": sent})))
 sys.argv = ["pyinfra", "inventories/lab.py", "deploys/serve.py", "--dry", "--json"]
 from pyinfra_cli.main import cli
 cli()
@@ -127,7 +127,7 @@ def plan_of(files: FleetFiles, count: int) -> dict[str, Any]:
 
 def test_a_plan_is_one_connection_and_one_command_a_spark(files: FleetFiles) -> None:
     seen = plan_of(files, 3)
-    assert seen["asked"] == {"connections": 3, "spark-001": 1, "spark-002": 1, "spark-003": 1}
+    assert seen["requests"] == {"connections": 3, "spark-001": 1, "spark-002": 1, "spark-003": 1}
 
 
 def test_the_command_is_small_enough_for_one_round_trip(files: FleetFiles) -> None:
@@ -137,9 +137,9 @@ def test_the_command_is_small_enough_for_one_round_trip(files: FleetFiles) -> No
 def test_the_command_that_inspects_the_spark_itself_too_is_as_small(files: FleetFiles) -> None:
     fleet_of(files, 1)
     declared = ("group", "docker @login", ""), ("directory", "~/vllm", "@login 1000")
-    asked = probe_request(files.load().hosts[0])
+    request = probe_request(files.load().hosts[0])
     many = replace(
-        asked, resources=(*declared, *(("sysctl", f"net.core.setting_{n}", "") for n in range(20)))
+        request, resources=(*declared, *(("sysctl", f"net.core.setting_{n}", "") for n in range(20)))
     )
     assert len(probe_command(many)) < BYTES_SENT
 
@@ -150,13 +150,13 @@ def test_a_dry_run_is_one_connection_and_one_command_a_spark(files: FleetFiles) 
         (files.root / name).symlink_to(REPO / name)
     out = python(_DRY, files.root)
     counted = json.loads(out.splitlines()[-1])
-    assert counted["asked"] == {"connections": 3, "spark-001": 1, "spark-002": 1, "spark-003": 1}
+    assert counted["requests"] == {"connections": 3, "spark-001": 1, "spark-002": 1, "spark-003": 1}
 
 
-def loaded(words: str, cwd: Path) -> set[str]:
+def loaded(command_line: str, cwd: Path) -> set[str]:
     program = f"""
 import sys
-sys.argv = {words.split()!r}
+sys.argv = {command_line.split()!r}
 if sys.argv[1:]:
     from sparkfleet.cli import main
     try:
@@ -185,11 +185,11 @@ NOT_LOADED = {
 }
 
 
-@pytest.mark.parametrize("words, unwanted, most", NOT_LOADED.values(), ids=NOT_LOADED)
+@pytest.mark.parametrize("command_line, unwanted, most", NOT_LOADED.values(), ids=NOT_LOADED)
 def test_a_command_loads_what_it_needs_and_no_more(
-    files: FleetFiles, words: str, unwanted: set[str], most: int
+    files: FleetFiles, command_line: str, unwanted: set[str], most: int
 ) -> None:
     fleet_of(files, 1)
-    modules = loaded(words, files.root)
+    modules = loaded(command_line, files.root)
     assert not modules & unwanted
     assert len(modules) < most

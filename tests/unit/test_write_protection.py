@@ -92,9 +92,9 @@ def test_a_unit_test_that_changes_a_file_outside_its_directory_fails_although_th
         f"    with contextlib.suppress(OSError):\n        pathlib.Path({str(target)!r}).write_text('x')\n"
         "def test_fine(tmp_path):\n    (tmp_path / 'x').write_text('x')\n"
     )
-    words = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", "base", ".")
+    argv = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", "base", ".")
     done = subprocess.run(
-        words,
+        argv,
         cwd=package,
         env={**os.environ, "PYTHONPATH": str(REPO)},
         capture_output=True,

@@ -31,8 +31,8 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-def run(program: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", "-B", str(program), *words]
+def run(program: Path, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-B", str(program), *args]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
 
 

@@ -180,8 +180,8 @@ def test_the_place_of_models_in_the_container_is_the_one_that_is_mounted() -> No
 
 def test_nested_settings_become_one_json_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = service_of(tmp_path, monkeypatch, "qwen3.6-27b-nvfp4-yarn")
-    words = engines.get(service.engine).args(service)
-    value = json.loads(words[words.index("--hf-overrides") + 1])
+    args = engines.get(service.engine).args(service)
+    value = json.loads(args[args.index("--hf-overrides") + 1])
     assert value["text_config"]["rope_parameters"]["factor"] == 4.0
 
 

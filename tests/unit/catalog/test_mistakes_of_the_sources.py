@@ -25,8 +25,8 @@ def findings_of(made: Made) -> dict[str, Diagnostic]:
 
 @pytest.mark.parametrize("version", versions())
 def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version: Any) -> None:
-    words = ["vllm", "serve", "nvidia/Gemma-4-31B-IT-NVFP4", "--port", "8000"]
-    (found,) = check_flags(words, load(version))
+    argv = ["vllm", "serve", "nvidia/Gemma-4-31B-IT-NVFP4", "--port", "8000"]
+    (found,) = check_flags(argv, load(version))
     assert (found.severity, found.code) == ("error", "serve-repeated")
     started = diagnosis.reader("vllm").diagnose(
         "vllm: error: unrecognized arguments: serve nvidia/Gemma-4-31B-IT-NVFP4", 2

@@ -16,8 +16,8 @@ FIXTURES = Path(__file__).parents[2] / "fixtures" / "diagnosis"
 LINE = "ValueError: num_speculative_tokens:4 must be divisible by n_predict=3"
 
 
-def run(*words: Any, stdin: str = "") -> Result:
-    return CliRunner().invoke(diagnose, [*map(str, words)], input=io.BytesIO(stdin.encode()))
+def run(*args: Any, stdin: str = "") -> Result:
+    return CliRunner().invoke(diagnose, [*map(str, args)], input=io.BytesIO(stdin.encode()))
 
 
 def test_cause_line_and_remedy_are_printed(tmp_path: Path) -> None:
@@ -92,13 +92,13 @@ def test_an_nccl_error_after_a_failed_connection_names_the_other_rank() -> None:
     assert run("-", stdin=f"{warn}\n{error}").output.startswith("rank-unreachable: ")
 
 
-@pytest.mark.parametrize("words", [(), ("--engine", "llamacpp")])
-def test_the_engine_is_found_by_its_lines_or_named(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("args", [(), ("--engine", "llamacpp")])
+def test_the_engine_is_found_by_its_lines_or_named(args: tuple[str, ...]) -> None:
     text = (
         "0.00.003.241 I srv  llama_server: initializing ...\n"
         "0.00.008.803 E srv  start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 18082\n"
     )
-    assert "port 18082 is in use" in run("-", *words, stdin=text).output
+    assert "port 18082 is in use" in run("-", *args, stdin=text).output
 
 
 def test_an_unknown_engine_is_refused_with_those_that_are_known() -> None:

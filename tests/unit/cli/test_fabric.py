@@ -36,12 +36,12 @@ def pair(fleet: Callable[[dict[str, str]], FleetFiles]) -> Path:
     return made.inventory
 
 
-def bench(monkeypatch: pytest.MonkeyPatch, result: BenchResult, *words: str) -> tuple[int, str]:
+def bench(monkeypatch: pytest.MonkeyPatch, result: BenchResult, *args: str) -> tuple[int, str]:
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.patch_for_gevent", lambda: None)
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.postpone", lambda _: None)
     asking = SimpleNamespace(fabric_bench=lambda *_: [("spark-01", result)])
     monkeypatch.setitem(sys.modules, "sparkfleet.fleet.fabric_bench", asking)
-    seen = CliRunner().invoke(cli, ["fabric", "bench", *words])
+    seen = CliRunner().invoke(cli, ["fabric", "bench", *args])
     return seen.exit_code, seen.stdout
 
 

@@ -24,8 +24,8 @@ Run = Callable[..., tuple[int, str, str]]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line; return exit code, stdout and stderr."""
 
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sparkfleet", *words])
+    def call(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sparkfleet", *args])
         code: Any = 0
         try:
             main()
@@ -310,13 +310,13 @@ class TestCatalog:
     def test_the_list_is_filtered(self, run: Run) -> None:
         _, out, _ = run("catalog", "list", "--json", "--quantization", "MXFP4", "--max-gib", "20")
         assert SMALL in [recipe["recipe"] for recipe in json.loads(out)]
-        for words in (
+        for args in (
             ("--min-context", "9999999"),
             ("--max-gib", "0.5"),
             ("--modality", "smell"),
             ("--sparks", "0"),
         ):
-            code, out, err = run("catalog", "list", *words)
+            code, out, err = run("catalog", "list", *args)
             assert (code, len(out.splitlines())) == (0, 1), "the headings alone"
             assert err == "no recipe matches the filters\n"
 
@@ -451,7 +451,7 @@ class TestLock:
     def _world(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world = World()
         monkeypatch.setattr("sparkfleet.lock.images.resolve", self.world.image)
-        monkeypatch.setattr("sparkfleet.lock.hub.Hub.resolve", lambda _, *asked: self.world.resolve(*asked))
+        monkeypatch.setattr("sparkfleet.lock.hub.Hub.resolve", lambda _, *args: self.world.resolve(*args))
 
     def test_pins_what_is_missing_and_says_so(self, run: Run, fleet: Callable[..., FleetFiles]) -> None:
         files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
@@ -497,8 +497,8 @@ class TestLock:
         assert code == 0
         changes = {change["key"]: change for change in json.loads(out)["changes"]}
         assert changes["nvcr.io/nvidia/vllm:26.04-py3"]["notes"] == []
-        told = changes["nvcr.io/nvidia/vllm:25.12.post1-py3"]["notes"]
-        assert told[0].startswith("! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'")
+        notes = changes["nvcr.io/nvidia/vllm:25.12.post1-py3"]["notes"]
+        assert notes[0].startswith("! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'")
 
     def test_an_image_that_moved_to_an_unknown_release_says_that_nothing_is_known(
         self, run: Run, fleet: Callable[..., FleetFiles]

@@ -23,9 +23,9 @@ def test_a_table_on_a_terminal_has_headings_and_honours_no_color(
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     output.table(("name", "size"), [("a", "1")])
-    said = capsys.readouterr().out
-    assert "name" in said
-    assert "\x1b[3" not in said
+    stdout = capsys.readouterr().out
+    assert "name" in stdout
+    assert "\x1b[3" not in stdout
 
 
 def test_a_piped_table_is_tabs_and_lines(capsys: pytest.CaptureFixture[str]) -> None:

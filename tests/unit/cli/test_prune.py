@@ -28,50 +28,50 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "home").mkdir()
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.patch_for_gevent", lambda: None)
 
-    def run(*words: str, result: StageResult | Diagnostic | None = None, stored: Any = None) -> Result:
+    def run(*args: str, result: StageResult | Diagnostic | None = None, stored: Any = None) -> Result:
         seen = {"spark-01": (HOST, replace(fresh(HOST), stored=stored or disk()))}
-        asked: list[Any] = []
+        events: list[Any] = []
         pruning = SimpleNamespace(
-            probe_all=lambda _, named: SimpleNamespace(seen=seen, close=lambda: asked.append("closed")),
+            probe_all=lambda _, named: SimpleNamespace(seen=seen, close=lambda: events.append("closed")),
             has_other_programs=lambda _: False,
-            remove=lambda _, plans, tell: {one.host: result for one in plans},
+            remove=lambda _, plans, report: {one.host: result for one in plans},
         )
         monkeypatch.setattr(fleet, "prune", pruning, raising=False)
-        said = CliRunner().invoke(cli, ["prune", str(tmp_path / "home.py"), *words])
-        assert asked == ["closed"]
-        return said
+        outcome = CliRunner().invoke(cli, ["prune", str(tmp_path / "home.py"), *args])
+        assert events == ["closed"]
+        return outcome
 
     return run
 
 
 def test_it_shows_and_touches_nothing(ask: Any) -> None:
-    said = ask()
-    assert said.exit_code == 0
-    assert "4 to remove, up to 28.0 GiB" in said.output
-    assert "removed," not in said.output
+    outcome = ask()
+    assert outcome.exit_code == 0
+    assert "4 to remove, up to 28.0 GiB" in outcome.output
+    assert "removed," not in outcome.output
 
 
 def test_asked_it_removes_and_says_what_came_free(ask: Any) -> None:
-    said = ask("--yes", result=DONE)
-    assert (said.exit_code, said.stdout.splitlines()[-1]) == (0, "spark-01   4 removed, 30.0 GiB freed")
+    outcome = ask("--yes", result=DONE)
+    assert (outcome.exit_code, outcome.stdout.splitlines()[-1]) == (0, "spark-01   4 removed, 30.0 GiB freed")
 
 
 def test_a_remaining_item_is_exit_code_1_with_its_reason_as_json(ask: Any) -> None:
     remaining = (RemainingItem("x", "open in a process"),)
-    said = ask("--yes", "--json", result=replace(DONE, remaining=remaining))
-    assert said.exit_code == 1
-    assert json.loads(said.stdout)["hosts"][0]["result"]["remaining"] == [
+    outcome = ask("--yes", "--json", result=replace(DONE, remaining=remaining))
+    assert outcome.exit_code == 1
+    assert json.loads(outcome.stdout)["hosts"][0]["result"]["remaining"] == [
         {"name": "x", "reason": "open in a process"}
     ]
 
 
 def test_a_spark_that_failed_is_reported_with_a_remedy(ask: Any) -> None:
-    said = ask(
+    outcome = ask(
         "--yes", "--json", result=Diagnostic("spark-01", "services changed", hint="prune again", code="test")
     )
-    assert said.exit_code == 1
-    assert json.loads(said.stdout)["hosts"][0]["result"] == {"error": "services changed"}
-    assert "prune again" in said.stderr
+    assert outcome.exit_code == 1
+    assert json.loads(outcome.stdout)["hosts"][0]["result"] == {"error": "services changed"}
+    assert "prune again" in outcome.stderr
 
 
 def test_only_what_is_older_is_shown_when_asked(ask: Any) -> None:

@@ -30,9 +30,9 @@ def generator() -> ModuleType:
 
 def test_every_page_is_current() -> None:
     # A process of its own: click keeps the names of a command's help option from whoever invoked it first.
-    words = [sys.executable, str(ROOT / "tools" / "generate_reference.py"), "--check"]
-    said = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert said.returncode == 0, said.stdout + said.stderr
+    argv = [sys.executable, str(ROOT / "tools" / "generate_reference.py"), "--check"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_field_that_a_user_may_write_is_described(generator: ModuleType) -> None:

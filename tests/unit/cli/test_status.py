@@ -31,20 +31,20 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     silent = SimpleNamespace(patch_for_gevent=lambda: None, postpone=lambda _: None)
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches", silent, raising=False)
 
-    def run(*words: str, found: Any = ()) -> Result:
+    def run(*args: str, found: Any = ()) -> Result:
         asking = SimpleNamespace(
             fleet_status=lambda *_: list(found), fleet_preflight=lambda *_, **__: list(found)
         )
         monkeypatch.setattr(fleet, "queries", asking, raising=False)
-        return CliRunner().invoke(status, [str(tmp_path / "home.py"), *words])
+        return CliRunner().invoke(status, [str(tmp_path / "home.py"), *args])
 
     return run
 
 
 def test_a_line_a_service_when_piped(ask: Any) -> None:
-    said = ask(found=[SparkStatus("spark-01", (NANO,), 60.0, 119.7), SparkStatus("spark-02", (), 1, 2)])
-    assert said.exit_code == 0
-    assert said.output.splitlines() == [
+    result = ask(found=[SparkStatus("spark-01", (NANO,), 60.0, 119.7), SparkStatus("spark-02", (), 1, 2)])
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
         "Spark\tService\tState\tSince\tGeneration\tUnit\tGate\tMemory free",
         "\t".join(
             (
@@ -80,14 +80,14 @@ def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> N
         Check("sudo", "the login user may act as root"),
         failed("GPU", "gone", "a GPU", "reboot", code="gpu-unresponsive"),
     )
-    said = ask("--preflight", found=[HostPreflight("spark-01", rows)])
-    assert said.exit_code == 1
-    assert said.stdout.splitlines() == [
+    result = ask("--preflight", found=[HostPreflight("spark-01", rows)])
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
         "Spark\tCheck\tState\tFound\tExpected\tDo",
         "spark-01\tsudo\tok\tthe login user may act as root\t\t",
         "spark-01\tGPU\tfail\tgone\ta GPU\treboot",
     ]
-    assert said.stderr == "1 Spark: 1 ok, 0 warn, 1 fail, 0 unknown\n"
+    assert result.stderr == "1 Spark: 1 ok, 0 warn, 1 fail, 0 unknown\n"
     assert ask("--preflight", found=[HostPreflight("spark-01", rows[:1])]).exit_code == 0
 
 

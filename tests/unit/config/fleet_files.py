@@ -108,10 +108,10 @@ def _packages(lock_targets: tuple[tuple[str, str], ...]) -> LockedPackages:
     )
 
 
-def _model(repo: str, asked: str) -> LockedModel:
-    commit = hashlib.sha1(f"{repo}@{asked}".encode()).hexdigest()
+def _model(repo: str, revision: str) -> LockedModel:
+    commit = hashlib.sha1(f"{repo}@{revision}".encode()).hexdigest()
     files = (
         WeightFile("config.json", 700, "", "a" * 40),
         WeightFile("model.safetensors", 5_000_000, "b" * 64, "b" * 64),
     )
-    return LockedModel(Weights(repo, commit, files, False, (("hidden_size", 64),)), asked)
+    return LockedModel(Weights(repo, commit, files, False, (("hidden_size", 64),)), revision)

@@ -21,8 +21,8 @@ def cluster(text: str, **more: str) -> dict[str, str]:
 
 
 def recipe(**lines: str) -> dict[str, str]:
-    said = "".join(f"{key}: {value}\n" for key, value in lines.items())
-    return {"recipes/wide.yaml": f"recipe: wide\nextends: {SMALL}\n{said}"}
+    content = "".join(f"{key}: {value}\n" for key, value in lines.items())
+    return {"recipes/wide.yaml": f"recipe: wide\nextends: {SMALL}\n{content}"}
 
 
 def test_each_member_has_its_place_and_the_one_service(fleet: Callable[..., FleetFiles]) -> None:
@@ -176,11 +176,11 @@ def test_networks_of_their_own_or_cables_between_them_alone_are_nothing_to_tell(
 
 
 @pytest.mark.provokes("cluster-hosts-invalid")
-@pytest.mark.parametrize(("hosts", "words"), [("[]", "no hosts"), ("[spark-01]", "only one host")])
+@pytest.mark.parametrize(("hosts", "message"), [("[]", "no hosts"), ("[spark-01]", "only one host")])
 def test_less_than_two_sparks_are_no_cluster(
-    fleet: Callable[..., FleetFiles], hosts: str, words: str
+    fleet: Callable[..., FleetFiles], hosts: str, message: str
 ) -> None:
-    assert fleet(cluster(f"hosts: {hosts}\n")).diagnostic().message == f"the cluster has {words}"
+    assert fleet(cluster(f"hosts: {hosts}\n")).diagnostic().message == f"the cluster has {message}"
 
 
 @pytest.mark.provokes("cluster-too-small")
@@ -219,8 +219,8 @@ def locked_with(files: FleetFiles, monkeypatch: pytest.MonkeyPatch, config: dict
     """Pin the fleet to a model with this config."""
     made = fleet_files._model
 
-    def with_config(repo: str, asked: str) -> Any:
-        locked = made(repo, asked)
+    def with_config(repo: str, revision: str) -> Any:
+        locked = made(repo, revision)
         return replace(locked, weights=replace(locked.weights, config=tuple(config.items())))
 
     monkeypatch.setattr(fleet_files, "_model", with_config)
@@ -424,5 +424,5 @@ def test_check_counts_the_service_of_a_cluster_once(
 def test_no_rule_of_a_single_spark_speaks_of_a_cluster(fleet: Callable[..., FleetFiles]) -> None:
     first, _ = fleet(cluster(f"{PAIR}serve: {SMALL}\n")).load().hosts
     service = first.services[0]
-    assert "BK-04" in {said.code for said in rules.check(service, replace(first, member=None))}
-    assert "BK-04" not in {said.code for said in rules.check(service, first)}
+    assert "BK-04" in {found.code for found in rules.check(service, replace(first, member=None))}
+    assert "BK-04" not in {found.code for found in rules.check(service, first)}

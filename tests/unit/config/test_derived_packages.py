@@ -64,10 +64,10 @@ def test_people_see_what_was_asked_for_with_its_version() -> None:
     assert ADDED.size == 75
 
 
-@pytest.mark.parametrize("asked", ["Mistral.Common>=1", "mistral-common", "mistral_common ==2"])
-def test_a_package_is_found_however_it_is_written(asked: str) -> None:
+@pytest.mark.parametrize("spelling", ["Mistral.Common>=1", "mistral-common", "mistral_common ==2"])
+def test_a_package_is_found_however_it_is_written(spelling: str) -> None:
     wheel = Wheel("mistral_common-1.11-py3-none-any.whl", "u", "a" * 64)
-    assert DerivedPackages((asked,), (wheel, PIP)).added == ("mistral_common 1.11",)
+    assert DerivedPackages((spelling,), (wheel, PIP)).added == ("mistral_common 1.11",)
 
 
 def test_a_derived_image_survives_json() -> None:

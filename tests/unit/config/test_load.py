@@ -239,9 +239,9 @@ def test_prepare_is_set_for_the_fleet_and_the_host_file_wins_by_key(
 def test_a_seed_is_a_spark_of_the_fleet(fleet: Callable[..., FleetFiles]) -> None:
     names = {f"spark-0{n}.yaml": f"serve: {SMALL}\n" for n in (1, 2)}
 
-    def stage(said: str) -> dict[str, str]:
+    def stage(setting: str) -> dict[str, str]:
         return {
-            "group_data/all.py": f"sparkfleet = {{\n  'stage': {{'seed': '{said}', 'parallel': 3}},\n}}\n",
+            "group_data/all.py": f"sparkfleet = {{\n  'stage': {{'seed': '{setting}', 'parallel': 3}},\n}}\n",
             **names,
         }
 

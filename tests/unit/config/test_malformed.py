@@ -28,13 +28,13 @@ def test_all_mistakes_of_all_host_files_are_reported_at_once(
     shutil.copytree(MALFORMED, tmp_path / "inventories" / "bad")
     with pytest.raises(SparkfleetError) as error:
         load_fleet(Path("inventories/bad.py"))
-    said = f"{error.value}\n"
+    output = f"{error.value}\n"
     if os.environ.get("UPDATE_GOLDEN"):
-        EXPECTED.write_text(said)
-    assert said == EXPECTED.read_text()
+        EXPECTED.write_text(output)
+    assert output == EXPECTED.read_text()
 
 
 def test_each_malformed_file_is_named_in_the_golden_file() -> None:
-    said = EXPECTED.read_text()
+    output = EXPECTED.read_text()
     for path in MALFORMED.glob("*.y*ml"):
-        assert f"inventories/bad/{path.name}" in said
+        assert f"inventories/bad/{path.name}" in output

@@ -120,8 +120,8 @@ def test_a_cluster_whose_members_would_each_build_their_image_is_an_error(
     fleet: Callable[..., FleetFiles],
 ) -> None:
     hosts = {"spark-01.yaml": "{}\n", "spark-02.yaml": "{}\n"}
-    said = "sparkfleet = {'stage': {'seed': 'none'}}\n"
-    wide = {"clusters/wide.yaml": f"{PAIR}executor: ray\nserve: {SMALL}\n", "group_data/all.py": said}
+    group_data = "sparkfleet = {'stage': {'seed': 'none'}}\n"
+    wide = {"clusters/wide.yaml": f"{PAIR}executor: ray\nserve: {SMALL}\n", "group_data/all.py": group_data}
     files = fleet({**hosts, **wide})
     files.pin()
     diagnostic = files.diagnostic(need_lock=True)

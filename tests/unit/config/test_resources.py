@@ -113,7 +113,7 @@ def test_a_file_has_the_text_or_the_operators_own_file(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("text", "message"),
     [
         ("/etc/x: {}", "has neither content and source"),
         ("/etc/x: {content: a, source: b}", "has both content and source"),
@@ -129,10 +129,10 @@ def test_a_file_has_the_text_or_the_operators_own_file(root: Path) -> None:
         ("/etc/sudoers.d/spark-valve-worker: {content: a}", "sparkfleet's own"),
     ],
 )
-def test_an_invalid_file_is_reported_with_its_line(root: Path, said: str, words: str) -> None:
+def test_an_invalid_file_is_reported_with_its_line(root: Path, text: str, message: str) -> None:
     (root / "huge").write_bytes(b"x" * ((1 << 20) + 1))
-    found = diagnostic(root, f"prepare:\n  files:\n    {said}\n")
-    assert words in str(found)
+    found = diagnostic(root, f"prepare:\n  files:\n    {text}\n")
+    assert message in str(found)
     assert found.location == "inventories/lab/spark-01.yaml:3"
 
 
@@ -191,10 +191,10 @@ def test_where_models_and_caches_are_and_the_floor_may_differ_per_host(root: Pat
 
 
 @pytest.mark.parametrize(
-    "said", ["swapp: off", "sysctls: {swappiness: 1}", "hold: ['a b']", "logins: {a/b: {}}"]
+    "text", ["swapp: off", "sysctls: {swappiness: 1}", "hold: ['a b']", "logins: {a/b: {}}"]
 )
-def test_what_cannot_be_meant_is_an_error(root: Path, said: str) -> None:
-    assert diagnostic(root, f"prepare: {{{said}}}\n").location.startswith("inventories/lab/spark-01.yaml")
+def test_what_cannot_be_meant_is_an_error(root: Path, text: str) -> None:
+    assert diagnostic(root, f"prepare: {{{text}}}\n").location.startswith("inventories/lab/spark-01.yaml")
 
 
 def test_a_plan_from_data_has_the_same_items(root: Path) -> None:

@@ -31,7 +31,7 @@ def test_nothing_declared_is_no_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("file:/does/not/exist", "No such file"),
         ("file:/dev/null", "is empty"),
@@ -41,8 +41,8 @@ def test_nothing_declared_is_no_secret() -> None:
         ("command:'unclosed", "did not run"),
     ],
 )
-def test_a_declared_source_that_gives_nothing_is_an_error(source: str, said: str) -> None:
-    with pytest.raises(SparkfleetError, match=said):
+def test_a_declared_source_that_gives_nothing_is_an_error(source: str, message: str) -> None:
+    with pytest.raises(SparkfleetError, match=message):
         secret.read(source)
 
 
@@ -54,28 +54,28 @@ def test_what_a_failing_command_printed_is_not_repeated() -> None:
 
 
 class Terminal:
-    def __init__(self, there: bool) -> None:
-        self.there = there
+    def __init__(self, exists: bool) -> None:
+        self.exists = exists
 
     def isatty(self) -> bool:
-        return self.there
+        return self.exists
 
 
 def test_a_secret_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", Terminal(there=True))
+    monkeypatch.setattr(sys, "stdin", Terminal(exists=True))
     monkeypatch.setattr(getpass, "getpass", lambda prompt: f"typed at {prompt}")
     assert secret.read("ask", field="sudo_password") == "typed at sudo_password: "
 
 
 @pytest.mark.provokes("secret-not-entered")
 def test_nothing_typed_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", Terminal(there=True))
+    monkeypatch.setattr(sys, "stdin", Terminal(exists=True))
     monkeypatch.setattr(getpass, "getpass", lambda _: "")
     with pytest.raises(SparkfleetError, match="no secret was entered"):
         secret.read("ask")
 
 
-@pytest.mark.parametrize("stdin", [Terminal(there=False), None])
+@pytest.mark.parametrize("stdin", [Terminal(exists=False), None])
 def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, stdin: Any) -> None:
     monkeypatch.setattr(sys, "stdin", stdin)
     with pytest.raises(SparkfleetError, match="not a terminal"):

@@ -57,10 +57,10 @@ def test_the_hubs_responses_are_distinguished_without_fetching_a_file(
 
 def test_three_refusals_have_three_messages_each_with_the_page_to_go_to(hub: Hub) -> None:
     ask = hub_access.ask
-    said = [hub_access.refusal(ask(hub.endpoint, REPO, COMMIT, "config.json", token), REPO, hub.endpoint)
+    refusals = [hub_access.refusal(ask(hub.endpoint, REPO, COMMIT, "config.json", token), REPO, hub.endpoint)
             for token in ("", "hf_wrong", "hf_no")]  # fmt: skip
-    assert all(said)
-    founds, remedies = zip(*[words for words in said if words], strict=True)
+    assert all(refusals)
+    founds, remedies = zip(*[reason for reason in refusals if reason], strict=True)
     assert len(set(founds)) == len(set(remedies)) == 3
     assert f"{hub.endpoint}/{REPO}" in remedies[0]
     assert f"{hub.endpoint}/settings/tokens" in remedies[0]
@@ -73,9 +73,9 @@ def test_a_token_that_may_not_read_gated_models_is_sent_to_its_settings() -> Non
     message = "Please enable access to public gated repositories in your fine-grained token settings"
     found = hub_access.judge(403, {"X-Error-Message": message}, token=True, token_known=True)
     assert found is Access.NARROW_TOKEN
-    words = hub_access.refusal(found, REPO, "")
-    assert words
-    assert "https://huggingface.co/settings/tokens" in words[1]
+    reason = hub_access.refusal(found, REPO, "")
+    assert reason
+    assert "https://huggingface.co/settings/tokens" in reason[1]
 
 
 def test_a_hub_that_is_not_there_is_no_refusal() -> None:

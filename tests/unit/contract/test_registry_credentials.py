@@ -226,8 +226,8 @@ def test_a_helper_of_another_user_runs_as_that_user(
     class Done:
         returncode, stdout, stderr = 0, '{"Username": "me", "Secret": "s"}', ""
 
-    def run(_: list[str], **given: Any) -> Done:
-        options.update(given)
+    def run(_: list[str], **keywords: Any) -> Done:
+        options.update(keywords)
         return Done()
 
     monkeypatch.setattr(subprocess, "run", run)

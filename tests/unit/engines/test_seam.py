@@ -19,7 +19,7 @@ def docstrings(tree: ast.AST) -> set[int]:
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
 
 
-def code_words(tree: ast.AST) -> Iterator[str]:
+def code_names(tree: ast.AST) -> Iterator[str]:
     """Yield identifiers, imports and string literals."""
     prose = docstrings(tree)
     for node in ast.walk(tree):
@@ -33,7 +33,7 @@ def code_words(tree: ast.AST) -> Iterator[str]:
 
 def named(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {word for word in code_words(tree) if any(name in word.lower() for name in NAMES)}
+    return {word for word in code_names(tree) if any(name in word.lower() for name in NAMES)}
 
 
 OUTSIDE = sorted(path for path in SOURCE.rglob("*.py") if SOURCE / "engines" not in path.parents)

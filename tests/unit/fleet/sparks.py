@@ -23,7 +23,7 @@ from sparkfleet.probe.observed import User
 Reply = Callable[[str, tuple[str, ...], Any], remote.Answer]
 
 
-def said(data: Any) -> remote.Answer:
+def answer(data: Any) -> remote.Answer:
     """Return the answer of a program that ended well."""
     return remote.Answer(True, json.dumps(data) + "\n", "")
 
@@ -35,43 +35,43 @@ def refused(text: str) -> remote.Answer:
 
 @dataclass
 class Sparks:
-    """Every call of a program is kept, in order: Spark, program and its words."""
+    """Every call of a program is kept, in order: Spark, program and its args."""
 
     declared: dict[str, Host]
     replies: dict[str, Any] = field(default_factory=dict)
-    """By program: its answer, or what is raised, or a function of Spark, words and data."""
+    """By program: its answer, or what is raised, or a function of Spark, args and data."""
     results: list[dict[str, Any]] = field(default_factory=list)
     """Ends of the jobs, in order; ``staged`` when there are none left."""
     calls: list[tuple[str, ...]] = field(default_factory=list)
     sent: list[Any] = field(default_factory=list)
     """What the calls gave to the programs."""
-    said: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
     state: Any = None
 
     def __post_init__(self) -> None:
         self.hosts: dict[str, Any] = {name: SimpleNamespace(name=name) for name in self.declared}
         self.state = SimpleNamespace(inventory=SimpleNamespace(get_host=lambda name: self.hosts[name]))
         self.run = FleetRun(
-            plans={name: HostPlan(name) for name in self.hosts}, board=Board(False, self.said.append)
+            plans={name: HostPlan(name) for name in self.hosts}, board=Board(False, self.log.append)
         )
         self.state.sparkfleet_run = self.run
 
     def act(self, name: str) -> executor.RunContext:
         return executor.RunContext(self.state, self.hosts[name])
 
-    def program(self, host: Any, name: str, *words: str, data: Any = None, timeout: int = 0) -> remote.Answer:
+    def program(self, host: Any, name: str, *args: str, data: Any = None, timeout: int = 0) -> remote.Answer:
         assert timeout
-        self.calls.append((host.name, name, *words))
+        self.calls.append((host.name, name, *args))
         data = data.to_json() if isinstance(data, Document) else data
         self.sent.append(data)
-        reply = self.replies.get(name, said({}))
+        reply = self.replies.get(name, answer({}))
         if isinstance(reply, Exception):
             raise reply
-        found = reply(host.name, words, data) if callable(reply) else reply
+        found = reply(host.name, args, data) if callable(reply) else reply
         assert isinstance(found, remote.Answer)
         return found
 
-    def given(self, program: str) -> list[Any]:
+    def requests(self, program: str) -> list[Any]:
         """Return what the calls of a program gave to it."""
         return [data for call, data in zip(self.calls, self.sent, strict=True) if call[1] == program]
 

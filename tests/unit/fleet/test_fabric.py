@@ -53,16 +53,16 @@ def test_a_spark_that_left_its_cluster_needs_no_other_end(act: Any, monkeypatch:
 def test_when_the_other_end_fails_the_spark_is_notified_once(
     act: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[str, ...]] = []
-    monkeypatch.setattr(remote, "program", lambda _, *words: told.append(words))
+    notified: list[tuple[str, ...]] = []
+    monkeypatch.setattr(remote, "program", lambda _, *args: notified.append(args))
     other = fabric._OtherEnd(act, "fabric-1")
     other.check()
-    assert told == []
+    assert notified == []
     act.run.failures["spark-02"] = (GONE,)
     other.check()
     other.check()
     cause = "spark-02, at the other end, could not be configured"
-    assert told == [("fabric-give-up", "fabric-1", cause)]
+    assert notified == [("fabric-give-up", "fabric-1", cause)]
 
 
 def connector(act: Any, monkeypatch: pytest.MonkeyPatch, *, works: bool) -> tuple[Any, Any]:
@@ -70,7 +70,7 @@ def connector(act: Any, monkeypatch: pytest.MonkeyPatch, *, works: bool) -> tupl
     closed: list[str] = []
     old, new = (SimpleNamespace(close=lambda name=name: closed.append(name)) for name in ("old", "new"))
     act.host.connector = SimpleNamespace(client=old)
-    act.progress = lambda *words: closed.append(" ".join(words))
+    act.progress = lambda *args: closed.append(" ".join(args))
 
     def reconnect(host: Any, _: float) -> None:
         if not works:
@@ -80,7 +80,7 @@ def connector(act: Any, monkeypatch: pytest.MonkeyPatch, *, works: bool) -> tupl
     monkeypatch.setattr(remote, "reconnect", reconnect)
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(
-        remote, "run_once", lambda host, words, **_: ran.append((host.connector.client, *words))
+        remote, "run_once", lambda host, args, **_: ran.append((host.connector.client, *args))
     )
     return closed, (ran, new)
 

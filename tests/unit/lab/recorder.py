@@ -12,34 +12,34 @@ from sparkfleet_lab.docker import Docker
 
 @dataclass(frozen=True)
 class Recorder(Docker):
-    """Answers by the beginning of the words; what it was not told about succeeds and prints nothing."""
+    """Answers by the first args; an unknown command succeeds and prints nothing."""
 
     answers: dict[str, str | tuple[int, str]] = field(default_factory=dict)
-    """Beginning of the words -> stdout, or exit code and stderr."""
+    """First args -> stdout, or exit code and stderr."""
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What ``docker image inspect`` knows."""
     calls: list[tuple[str, ...]] = field(default_factory=list)
     fed: list[bytes] = field(default_factory=list)
 
     def attempt(
-        self, *words: str, stdin: bytes | None = None, timeout: float | None = 900
+        self, *args: str, stdin: bytes | None = None, timeout: float | None = 900
     ) -> subprocess.CompletedProcess[bytes]:
-        self.calls.append(words)
+        self.calls.append(args)
         if stdin is not None:
             self.fed.append(stdin)
-        if words[:2] == ("image", "inspect"):
-            found = self.images.get(words[2])
+        if args[:2] == ("image", "inspect"):
+            found = self.images.get(args[2])
             text = json.dumps([found]) if found else ""
-            return subprocess.CompletedProcess(words, 0 if found else 1, text.encode(), b"")
-        line = " ".join(words)
+            return subprocess.CompletedProcess(args, 0 if found else 1, text.encode(), b"")
+        line = " ".join(args)
         for start, answer in self.answers.items():
             if line.startswith(start):
                 code, out, err = (0, answer, "") if isinstance(answer, str) else (answer[0], "", answer[1])
-                return subprocess.CompletedProcess(words, code, out.encode(), err.encode())
-        if words[1:2] == ("inspect",):
-            return subprocess.CompletedProcess(words, 1, b"", b"no such thing")
-        return subprocess.CompletedProcess(words, 0, b"", b"")
+                return subprocess.CompletedProcess(args, code, out.encode(), err.encode())
+        if args[1:2] == ("inspect",):
+            return subprocess.CompletedProcess(args, 1, b"", b"no such thing")
+        return subprocess.CompletedProcess(args, 0, b"", b"")
 
     @property
     def lines_called(self) -> list[str]:
-        return [" ".join(words) for words in self.calls]
+        return [" ".join(args) for args in self.calls]

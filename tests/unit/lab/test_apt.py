@@ -17,7 +17,7 @@ URIs: http://mirror.example/debian
 Suites: bookworm
 Components: main
 """
-OTHERS = """\
+OTHER_SETTINGS = """\
 deb [signed-by=/etc/apt/keyrings/vendor.gpg arch=amd64] https://vendor.example/apt bookworm main
 deb https://tools.example/apt stable main
 deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://m.example/sec bookworm-security main
@@ -36,7 +36,7 @@ def machine(root: Path, files: dict[str, str]) -> Apt:
 def test_only_entries_of_the_machines_own_release_signed_by_its_own_publisher_are_taken(
     tmp_path: Path,
 ) -> None:
-    apt = machine(tmp_path, {"sources.list.d/debian.sources": DEBIAN, "sources.list": OTHERS})
+    apt = machine(tmp_path, {"sources.list.d/debian.sources": DEBIAN, "sources.list": OTHER_SETTINGS})
     assert [(source.uri, source.suite) for source in apt.sources] == [
         ("http://m.example/sec", "bookworm-security"),
         ("http://mirror.example/debian", "bookworm"),

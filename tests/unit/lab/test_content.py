@@ -27,14 +27,14 @@ def test_programs_sudo_rules_and_other_files_get_the_modes_that_they_need(tmp_pa
 
 def test_the_digest_changes_with_each_part_of_a_file_and_with_nothing_else() -> None:
     entry = Entry("a", b"x")
-    others = (
+    variants = (
         {"path": "b"},
         {"data": b"y"},
         {"mode": 0o600},
         {"uid": 1},
         {"gid": 1},
     )
-    digests = {digest((dataclasses.replace(entry, **change),)) for change in others} | {digest((entry,))}
-    assert len(digests) == len(others) + 1
+    digests = {digest((dataclasses.replace(entry, **change),)) for change in variants} | {digest((entry,))}
+    assert len(digests) == len(variants) + 1
     assert digest((entry,)) == digest((Entry("a", b"x"),))
     assert digest("ab", "c") != digest("a", "bc")

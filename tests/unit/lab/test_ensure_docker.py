@@ -89,12 +89,12 @@ def test_without_an_engine_the_distributions_is_installed_and_started_by_systemd
         "apt-get install -q -y --no-install-recommends docker.io debootstrap iptables",
         "systemctl start docker",
     ]
-    said = answer.stdout.splitlines()
+    output = answer.stdout.splitlines()
     assert (
-        said[0]
+        output[0]
         == "docker: installing the distribution's Docker Engine: apt-get install docker.io debootstrap"
     )
-    assert said[-1] == "docker: it answers"
+    assert output[-1] == "docker: it answers"
 
 
 def test_an_engine_that_the_package_started_itself_is_not_started_again(computer: Computer) -> None:

@@ -35,12 +35,12 @@ def handshake(tmp_path: Path, name: str) -> str:
     (tmp_path / "cert.pem").write_text(made.certificate)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    here, there = socket.socketpair()
+    near, far = socket.socketpair()
 
     def serve() -> None:
-        with there:
+        with far:
             try:
-                server.wrap_socket(there, server_side=True).close()
+                server.wrap_socket(far, server_side=True).close()
             except OSError:
                 return
 
@@ -48,7 +48,7 @@ def handshake(tmp_path: Path, name: str) -> str:
     thread.start()
     try:
         client = ssl.create_default_context(cadata=made.authority)
-        with here, client.wrap_socket(here, server_hostname=name):
+        with near, client.wrap_socket(near, server_hostname=name):
             return "ok"
     except ssl.SSLCertVerificationError as error:
         return error.verify_message

@@ -24,12 +24,12 @@ def test_down_removes_what_has_the_labs_label_and_the_state_and_says_so(lab: Lab
             f"network ls -q {mine}": "n1\n",
         }
     )
-    said: list[str] = []
-    lifecycle.down(docker, lab, also_images=False, say=said.append)
+    output: list[str] = []
+    lifecycle.down(docker, lab, also_images=False, say=output.append)
     removals = [line for line in docker.lines_called if " rm " in line or line.startswith("rm ")]
     assert removals == ["rm -f -v c1 c2", "volume rm -f v1", "network rm n1"]
     assert not (lab.checkout / ".lab").exists()
-    assert said == [f"removed 2 containers, 1 volumes, 1 networks and {lab.directory}"]
+    assert output == [f"removed 2 containers, 1 volumes, 1 networks and {lab.directory}"]
 
 
 def test_down_leaves_another_labs_state_alone(lab: Lab, state: State) -> None:
@@ -42,11 +42,11 @@ def test_down_leaves_another_labs_state_alone(lab: Lab, state: State) -> None:
 def test_images_stay_unless_they_are_asked_for(lab: Lab) -> None:
     answers: dict[str, str | tuple[int, str]] = {"image ls": "sparkfleet-lab/spark:1\nsparkfleet-lab/hub:1\n"}
     docker = Recorder(answers=answers)
-    said: list[str] = []
-    lifecycle.down(docker, lab, also_images=False, say=said.append)
+    output: list[str] = []
+    lifecycle.down(docker, lab, also_images=False, say=output.append)
     assert not any(line.startswith("image rm") for line in docker.lines_called)
-    assert "kept 2 images" in said[-1]
-    lifecycle.down(docker, lab, also_images=True, say=said.append)
+    assert "kept 2 images" in output[-1]
+    lifecycle.down(docker, lab, also_images=True, say=output.append)
     assert docker.lines_called[-1] == "image rm sparkfleet-lab/spark:1 sparkfleet-lab/hub:1"
 
 
@@ -74,11 +74,11 @@ def test_machines_at_a_switch_do_not_become_a_ring(lab: Lab, state: State) -> No
 
 
 @pytest.mark.parametrize(
-    ("said", "remedy"),
+    ("output", "remedy"),
     [("Cannot connect to the Docker daemon at unix:///x", "tools/ensure-docker.sh"), ("no space left", "")],
 )
-def test_a_docker_that_does_not_answer_names_what_starts_it(said: str, remedy: str) -> None:
-    assert Docker().error(("ps",), said).diagnostics[0].hint == remedy
+def test_a_docker_that_does_not_answer_names_what_starts_it(output: str, remedy: str) -> None:
+    assert Docker().error(("ps",), output).diagnostics[0].hint == remedy
 
 
 def test_up_on_a_lab_that_lost_a_part_says_which_and_what_to_do(lab: Lab, state: State) -> None:

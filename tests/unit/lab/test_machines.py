@@ -26,23 +26,23 @@ def test_privileged_is_taken_where_it_works() -> None:
 
 def test_where_it_is_refused_each_capability_of_the_bounding_set_is_asked_for() -> None:
     docker = Recorder(answers={"run --rm --privileged": (125, "operation not permitted")})
-    words = machines.find_privileges(docker, "image")
-    assert words[:2] == ("--cap-drop", "ALL")
-    assert "--privileged" not in words
-    assert "seccomp=unconfined" in words
+    args = machines.find_privileges(docker, "image")
+    assert args[:2] == ("--cap-drop", "ALL")
+    assert "--privileged" not in args
+    assert "seccomp=unconfined" in args
 
 
 def test_an_engine_that_does_not_know_the_newest_capabilities_is_asked_without_them() -> None:
-    asked: list[tuple[str, ...]] = []
+    calls: list[tuple[str, ...]] = []
 
     class Old(Recorder):
-        def attempt(self, *words: str, **rest: Any) -> Any:
-            asked.append(words)
-            refused = "--privileged" in words or "CHECKPOINT_RESTORE" in words or "BPF" in words
-            return Recorder(answers={"run": (125, "unknown capability") if refused else ""}).attempt(*words)
+        def attempt(self, *args: str, **rest: Any) -> Any:
+            calls.append(args)
+            refused = "--privileged" in args or "CHECKPOINT_RESTORE" in args or "BPF" in args
+            return Recorder(answers={"run": (125, "unknown capability") if refused else ""}).attempt(*args)
 
-    words = machines.find_privileges(Old(), "image")
-    assert not {"BPF", "PERFMON", "CHECKPOINT_RESTORE"} & set(words)
+    args = machines.find_privileges(Old(), "image")
+    assert not {"BPF", "PERFMON", "CHECKPOINT_RESTORE"} & set(args)
 
 
 @pytest.mark.provokes("lab-requirement-missing")
@@ -59,12 +59,12 @@ def test_capabilities_are_read_by_the_kernels_bit_numbers() -> None:
 def test_a_machine_listens_on_loopback_alone_and_the_real_registries_names_lead_to_the_labs(
     lab: Lab, state: State
 ) -> None:
-    words = machines.create_args(lab, state, state.machine("spark-02"))
-    assert [words[i + 1] for i, word in enumerate(words) if word == "-p"] == ["127.0.0.1:40002:22"]
-    assert words[words.index("--ip") + 1] == "10.130.1.12"
-    hosts = {word for word in words if word.startswith("--add-host=")}
+    args = machines.create_args(lab, state, state.machine("spark-02"))
+    assert [args[i + 1] for i, word in enumerate(args) if word == "-p"] == ["127.0.0.1:40002:22"]
+    assert args[args.index("--ip") + 1] == "10.130.1.12"
+    hosts = {word for word in args if word.startswith("--add-host=")}
     assert {"--add-host=nvcr.io:10.130.1.2", "--add-host=registry-1.docker.io:10.130.1.2"} <= hosts
-    assert words[-1] == "sparkfleet-lab/spark:1"
+    assert args[-1] == "sparkfleet-lab/spark:1"
 
 
 def test_in_a_ring_both_ends_of_a_cable_are_on_its_networks_and_port_0_leads_to_port_1(state: State) -> None:
@@ -72,9 +72,9 @@ def test_in_a_ring_both_ends_of_a_cable_are_on_its_networks_and_port_0_leads_to_
     networks = tuple(Network(f"x-ring{number}", f"10.140.{number}.0/24") for number in range(1, 7))
     ring = replace(state, ring=networks)
     at = [{name: network for network, name in machines.cabled(ring, machine)} for machine in three]
-    for here, following in ((0, 1), (1, 2), (2, 0)):
-        assert at[here]["enp1s0f0np0"] == at[following]["enp1s0f1np1"]
-        assert at[here]["enP2p1s0f0np0"] == at[following]["enP2p1s0f1np1"]
+    for own, following in ((0, 1), (1, 2), (2, 0)):
+        assert at[own]["enp1s0f0np0"] == at[following]["enp1s0f1np1"]
+        assert at[own]["enP2p1s0f0np0"] == at[following]["enP2p1s0f1np1"]
     assert {network for one in at for network in one.values()} == set(networks)
 
 

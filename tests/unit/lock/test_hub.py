@@ -83,13 +83,13 @@ def test_the_dimensions_of_a_gguf_model_are_those_of_the_files_header(served: st
     assert described.weights.config == ()
 
 
-def resolve(served: standin.Hub, repo: str = REPO, asked: str = "", token: str = "") -> Any:
-    return Hub(served.endpoint, token).resolve(repo, asked)
+def resolve(served: standin.Hub, repo: str = REPO, revision: str = "", token: str = "") -> Any:
+    return Hub(served.endpoint, token).resolve(repo, revision)
 
 
-def refusal(served: standin.Hub, repo: str = REPO, asked: str = "", token: str = "") -> HubError:
+def refusal(served: standin.Hub, repo: str = REPO, revision: str = "", token: str = "") -> HubError:
     with pytest.raises(HubError) as error:
-        resolve(served, repo, asked, token)
+        resolve(served, repo, revision, token)
     assert error.value.remedy
     return error.value
 
@@ -98,11 +98,11 @@ def test_a_repository_becomes_its_commit(served: standin.Hub) -> None:
     assert resolve(served).weights.revision == SECOND
 
 
-@pytest.mark.parametrize("asked", ["v1", FIRST])
-def test_a_branch_tag_or_commit_becomes_the_commit_that_it_means(served: standin.Hub, asked: Any) -> None:
-    locked = resolve(served, asked=asked)
+@pytest.mark.parametrize("revision", ["v1", FIRST])
+def test_a_branch_tag_or_commit_becomes_the_commit_that_it_means(served: standin.Hub, revision: Any) -> None:
+    locked = resolve(served, revision=revision)
     assert locked.weights.revision == FIRST
-    assert locked.requested == asked
+    assert locked.requested == revision
 
 
 def test_only_what_an_engine_loads_is_kept_and_weights_once(served: standin.Hub) -> None:
@@ -168,7 +168,7 @@ def test_a_name_that_is_none_says_so(served: standin.Hub) -> None:
 
 
 def test_a_revision_that_is_not_there_says_so(served: standin.Hub) -> None:
-    assert refusal(served, asked="v9").found == f"{REPO} has no revision 'v9'"
+    assert refusal(served, revision="v9").found == f"{REPO} has no revision 'v9'"
 
 
 def test_a_gated_repository_without_a_token_says_where_to_accept(served: standin.Hub) -> None:

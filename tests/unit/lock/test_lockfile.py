@@ -111,7 +111,7 @@ def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.provokes("lock-invalid", "lock-version-unsupported")
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("version: 2\n", "unsupported version 2"),
         ("images: {}\n", "the key 'version' is missing"),
@@ -123,12 +123,12 @@ def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
         ("version: 1\n<<<<<<< HEAD\nimages: {}\n", "invalid YAML"),
     ],
 )
-def test_a_broken_file_is_reported_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+def test_a_broken_file_is_reported_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "fleet.lock"
     path.write_text(text)
     with pytest.raises(SparkfleetError, match=r"fleet\.lock:\d") as error:
         lockfile.read(path)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_writing_keeps_the_files_mode(tmp_path: Path) -> None:
@@ -194,8 +194,8 @@ def test_what_a_killed_write_left_is_removed_by_a_later_one_and_nothing_else_is(
     died = subprocess.run([sys.executable, "-c", KILLED, str(path), "fsync", "before"], check=False)
     assert died.returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
-    others = [".fleet.lock.mine", ".fleet.lock.ABCDEFGH", "fleet.lock.abcdefgh", ".other.lock.abcdefgh"]
-    for name in others:
+    other_files = [".fleet.lock.mine", ".fleet.lock.ABCDEFGH", "fleet.lock.abcdefgh", ".other.lock.abcdefgh"]
+    for name in other_files:
         (tmp_path / name).touch()
     (tmp_path / ".fleet.lock.nolink__").symlink_to("/etc/passwd")
     (tmp_path / ".fleet.lock.newborn_").touch()
@@ -203,9 +203,9 @@ def test_what_a_killed_write_left_is_removed_by_a_later_one_and_nothing_else_is(
         if "newborn" not in entry.name:
             os.utime(entry, (1, 1), follow_symlinks=False)
     lockfile.write(path, LOCK)
-    there = {entry.name for entry in tmp_path.iterdir()}
-    assert left.name not in there
-    assert there == {"fleet.lock", ".fleet.lock.nolink__", ".fleet.lock.newborn_", *others}
+    remaining = {entry.name for entry in tmp_path.iterdir()}
+    assert left.name not in remaining
+    assert remaining == {"fleet.lock", ".fleet.lock.nolink__", ".fleet.lock.newborn_", *other_files}
 
 
 def test_a_leftover_that_cannot_be_removed_is_no_failure(tmp_path: Path) -> None:

@@ -33,15 +33,15 @@ class Pip:
     report: Any = None
     code: int = 0
     err: str = ""
-    words: list[str] = field(default_factory=list)
+    argv: list[str] = field(default_factory=list)
     limits: str = ""
     env: dict[str, str] = field(default_factory=dict)
 
-    def run(self, words: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
-        self.words, self.env = words, env
-        self.limits = Path(words[words.index("--constraint") + 1]).read_text(encoding="utf-8")
+    def run(self, argv: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        self.argv, self.env = argv, env
+        self.limits = Path(argv[argv.index("--constraint") + 1]).read_text(encoding="utf-8")
         out = self.report if isinstance(self.report, str) else json.dumps(self.report)
-        return subprocess.CompletedProcess(words, self.code, out, self.err)
+        return subprocess.CompletedProcess(argv, self.code, out, self.err)
 
 
 @pytest.fixture
@@ -58,16 +58,16 @@ def test_wheels_are_for_the_images_python_and_machine_and_pip_is_among_them(pip:
     assert [wheel.package for wheel in found.derived_packages.wheels] == ["pip 26.0", "scipy 1.17.0"]
     assert {wheel.sha256 for wheel in found.derived_packages.wheels} == {"a" * 64}
     assert (found.python, found.machine) == ("3.12", "aarch64")
-    assert pip.words[pip.words.index("--python-version") + 1] == "3.12"
-    assert "manylinux_2_28_aarch64" in pip.words
-    assert "manylinux_2_39_aarch64" not in pip.words  # newer than an image's distribution may be
-    assert pip.words[-2:] == ["scipy>=1", "pip"]
-    assert "--only-binary=:all:" in pip.words
+    assert pip.argv[pip.argv.index("--python-version") + 1] == "3.12"
+    assert "manylinux_2_28_aarch64" in pip.argv
+    assert "manylinux_2_39_aarch64" not in pip.argv  # newer than an image's distribution may be
+    assert pip.argv[-2:] == ["scipy>=1", "pip"]
+    assert "--only-binary=:all:" in pip.argv
 
 
 def test_nothing_is_chosen_against_what_the_images_vllm_requires(pip: Pip) -> None:
-    brought = {"numpy": "<2.3", "torch": "==2.10.0", "pillow": "", "mistral-common": ">=1.10"}
-    packages.resolve([("Mistral_Common", ">=1.11")], brought, PackageIndex())
+    installed = {"numpy": "<2.3", "torch": "==2.10.0", "pillow": "", "mistral-common": ">=1.10"}
+    packages.resolve([("Mistral_Common", ">=1.11")], installed, PackageIndex())
     assert pip.limits.splitlines() == ["numpy<2.3", "torch==2.10.0"]
 
 
@@ -76,7 +76,7 @@ def test_without_a_declared_index_pip_uses_its_default_index(
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
     packages.resolve([("scipy", "")], {}, PackageIndex())
-    assert "--index-url" not in pip.words
+    assert "--index-url" not in pip.argv
     assert pip.env["PIP_INDEX_URL"] == "https://mirror.example/simple"
 
 
@@ -88,10 +88,10 @@ def test_a_declared_index_is_the_only_place(
 ) -> None:
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://other.example/simple")
     packages.resolve([("scipy", "")], {}, PackageIndex(url))
-    assert pip.words[pip.words.index("--index-url") + 1] == url
+    assert pip.argv[pip.argv.index("--index-url") + 1] == url
     assert "PIP_EXTRA_INDEX_URL" not in pip.env
     assert pip.env["PIP_CONFIG_FILE"] == "/dev/null"
-    assert ("--trusted-host" in pip.words) is trusted
+    assert ("--trusted-host" in pip.argv) is trusted
 
 
 def test_an_older_pips_report_has_the_hash_in_another_key(pip: Pip) -> None:
@@ -102,7 +102,7 @@ def test_an_older_pips_report_has_the_hash_in_another_key(pip: Pip) -> None:
 
 
 @pytest.mark.parametrize(
-    ("report", "words"),
+    ("report", "argv"),
     [
         ({"install": [entry("file:///srv/scipy-1-py3-none-any.whl")]}, "no Spark can download"),
         ({"install": [{"download_info": {"url": SCIPY}}]}, "has no SHA-256"),
@@ -110,23 +110,23 @@ def test_an_older_pips_report_has_the_hash_in_another_key(pip: Pip) -> None:
         ({"install": [{"download_info": {}}]}, r"pip's report: install\.0\.download_info\.url: "),
     ],
 )
-def test_what_no_spark_could_fetch_or_check_is_refused(pip: Pip, report: Any, words: str) -> None:
+def test_what_no_spark_could_fetch_or_check_is_refused(pip: Pip, report: Any, argv: str) -> None:
     pip.report, pip.err = report, "it is broken"
-    with pytest.raises(PackagesError, match=words):
+    with pytest.raises(PackagesError, match=argv):
         packages.resolve([("scipy", "")], {}, PackageIndex())
 
 
 @pytest.mark.parametrize(
-    ("err", "words"),
+    ("err", "argv"),
     [
         ("WARNING: x\nERROR: No matching distribution found for scipy\n", "No matching distribution"),
         ("", "pip printed nothing"),
         (f"{sys.executable}: No module named pip\n", "pip is not installed"),
     ],
 )
-def test_a_failure_of_pip_is_reported_with_its_message(pip: Pip, err: str, words: str) -> None:
+def test_a_failure_of_pip_is_reported_with_its_message(pip: Pip, err: str, argv: str) -> None:
     pip.code, pip.err = 1, err
-    with pytest.raises(PackagesError, match=words):
+    with pytest.raises(PackagesError, match=argv):
         packages.resolve([("scipy", "")], {}, PackageIndex())
 
 

@@ -32,19 +32,19 @@ def reader(fake: FakeRegistry, credential: Credential | None = None) -> Registry
     return Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, lambda _: credential)
 
 
-def resolve(fake: FakeRegistry, credential: Credential | None = None, asked: ImageRef = IMAGE) -> Any:
+def resolve(fake: FakeRegistry, credential: Credential | None = None, requested: ImageRef = IMAGE) -> Any:
     connection = reader(fake, credential)
     try:
-        return images.resolve(asked, connection, engines.get("vllm"))
+        return images.resolve(requested, connection, engines.get("vllm"))
     finally:
         connection.close()
 
 
 def refusal(
-    fake: FakeRegistry, credential: Credential | None = None, asked: ImageRef = IMAGE
+    fake: FakeRegistry, credential: Credential | None = None, requested: ImageRef = IMAGE
 ) -> RegistryError:
     with pytest.raises(RegistryError) as error:
-        resolve(fake, credential, asked)
+        resolve(fake, credential, requested)
     assert error.value.remedy
     return error.value
 
@@ -67,13 +67,13 @@ def test_variables_are_kept_but_for_those_that_no_file_could_hold(fake: FakeRegi
 def test_an_image_by_digest_is_read_by_digest(fake: FakeRegistry) -> None:
     index, _ = fake.image(NAME, "26.04-py3")
     fake.image(NAME, "26.04-py3", version="0.20.0")  # the tag moves
-    locked = resolve(fake, asked=image.parse(f"nvcr.io/{NAME}@{index}"))
+    locked = resolve(fake, requested=image.parse(f"nvcr.io/{NAME}@{index}"))
     assert locked.image.digest == index
     assert locked.image.engine_version == "0.19.0"
 
 
 @pytest.mark.parametrize(
-    ("said", "version"),
+    ("challenge", "version"),
     [
         ("0.19.0+f3a1.nv26.04", "0.19.0"),
         ("v0.20.1", "0.20.1"),
@@ -82,9 +82,9 @@ def test_an_image_by_digest_is_read_by_digest(fake: FakeRegistry) -> None:
     ],
 )
 def test_the_vllm_version_is_what_the_image_says_else_what_its_name_tells(
-    fake: FakeRegistry, said: str, version: str
+    fake: FakeRegistry, challenge: str, version: str
 ) -> None:
-    fake.image(NAME, "26.04-py3", version=said)
+    fake.image(NAME, "26.04-py3", version=challenge)
     assert resolve(fake).image.engine_version == version
 
 
@@ -178,16 +178,16 @@ def test_a_registry_with_passwords_of_its_own_is_read_with_the_login(fake: FakeR
 def test_a_mirror_is_not_given_the_password_of_the_registry_it_stands_for(fake: FakeRegistry) -> None:
     fake.auth, fake.users = "basic", {"me": "pass"}
     fake.image(NAME, "26.04-py3")
-    asked = []
+    requested = []
 
     def credential(host: str) -> None:
-        asked.append(host)
+        requested.append(host)
 
     connection = Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, credential)
     with pytest.raises(RegistryError):
         images.resolve(IMAGE, connection, engines.get("vllm"))
     connection.close()
-    assert asked == [fake.url.removeprefix("http://")]
+    assert requested == [fake.url.removeprefix("http://")]
 
 
 @pytest.mark.parametrize("kind", ["manifests", "blobs"])

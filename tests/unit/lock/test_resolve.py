@@ -25,22 +25,22 @@ class World:
         self.vllm: str | None = None
         """The version in every image; else it goes with ``turn``."""
         self.broken: set[str] = set()
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     def image(self, image: Any, _registry: Any, _engine: Engine) -> LockedImage:
-        self.asked.append(image.display)
+        self.requests.append(image.display)
         if image.display in self.broken:
             raise RegistryError(f"{image.display} is broken", "mend it")
         digest = image.digest or f"sha256:{self.turn:064x}"
         vllm = f"0.{self.turn}.0" if self.vllm is None else self.vllm
         return LockedImage(replace(image, digest=digest, engine_version=vllm), digest)
 
-    def resolve(self, repo: str, asked: str, engine: str = "vllm", pattern: str = "") -> LockedModel:
-        self.asked.append(repo)
+    def resolve(self, repo: str, revision: str, engine: str = "vllm", pattern: str = "") -> LockedModel:
+        self.requests.append(repo)
         if repo in self.broken:
             raise HubError(f"{repo} is broken", "mend it")
         files = (WeightFile("config.json", 7, "", "a" * 40),)
-        return LockedModel(Weights(repo, f"{self.turn:040x}", files), asked)
+        return LockedModel(Weights(repo, f"{self.turn:040x}", files), revision)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_everything_that_a_fleet_names_is_pinned_once(fleet: Callable[..., Fleet
     outcome = lock(files, world)
     assert set(outcome.lock.images) == {NGC}
     assert set(outcome.lock.models) == {"openai/gpt-oss-20b"}
-    assert sorted(world.asked) == ["nvcr.io/nvidia/vllm:26.04-py3", "openai/gpt-oss-20b"]
+    assert sorted(world.requests) == ["nvcr.io/nvidia/vllm:26.04-py3", "openai/gpt-oss-20b"]
     assert outcome.diagnostics == ()
 
 
@@ -70,11 +70,11 @@ def test_what_is_locked_stays_and_is_not_asked_for_again(
 ) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     first = lock(files, world)
-    world.turn, world.asked = 2, []
+    world.turn, world.requests = 2, []
     second = lock(files, world, first.lock)
     assert second.lock == first.lock
     assert second.changes == ()
-    assert world.asked == []
+    assert world.requests == []
 
 
 def test_what_is_new_is_added_beside_what_is_locked(fleet: Callable[..., FleetFiles], world: World) -> None:
@@ -186,11 +186,11 @@ def test_a_drafter_is_pinned_like_a_model(fleet: Callable[..., FleetFiles], worl
 @pytest.fixture
 def wheels(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An index in memory: the version of each package goes with ``turn``."""
-    asked = []
+    requests = []
 
-    def choose(lock_targets: Any, brought: Any, index: Any) -> Any:
+    def choose(lock_targets: Any, installed: Any, index: Any) -> Any:
         names = [name for name, _ in lock_targets]
-        asked.append((names, dict(brought), index))
+        requests.append((names, dict(installed), index))
         if world.broken & set(names):
             raise PackagesError("no wheels", "name another range")
         made = tuple(Wheel(f"{n}-{world.turn}-py3-none-any.whl", f"u{n}", "a" * 64, 1) for n in names)
@@ -198,7 +198,7 @@ def wheels(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(packages, "resolve", choose)
     world.vllm = "0.19.0"
-    return asked
+    return requests
 
 
 def with_scipy(fleet: Callable[..., FleetFiles]) -> FleetFiles:
@@ -213,9 +213,9 @@ def test_packages_that_the_pinned_image_lacks_are_pinned_with_its_vllms_bounds(
 ) -> None:
     outcome = lock(with_scipy(fleet), world)
     assert set(outcome.lock.packages) == {SCIPY_KEY}
-    ((names, brought, index),) = wheels
+    ((names, installed, index),) = wheels
     assert names == ["scipy"]
-    assert brought["torch"] == "==2.10.0"
+    assert installed["torch"] == "==2.10.0"
     assert index == PackageIndex()
     assert {change.key for change in outcome.changes} == {NGC, "openai/gpt-oss-20b", SCIPY_KEY}
 

@@ -32,7 +32,7 @@ class Shelf:
 
     layers: tuple[bytes, ...] = (b"a" * 1000, b"b" * 500)
     cuts: list[int] = field(default_factory=list)
-    asked: list[tuple[str, int]] = field(default_factory=list)
+    requests: list[tuple[str, int]] = field(default_factory=list)
     wrong: bool = False
     whole: bool = False
     """Whether it cannot send from the middle."""
@@ -57,7 +57,7 @@ class Shelf:
 
     @contextmanager
     def stream(self, _: str, digest: str, offset: int = 0) -> Iterator[httpx.Response]:
-        self.asked.append((digest, offset))
+        self.requests.append((digest, offset))
         body = self.blobs[digest].upper() if self.wrong else self.blobs[digest]
         start = 0 if self.whole else offset
         cut = self.cuts.pop(0) if self.cuts else None
@@ -70,9 +70,9 @@ class Shelf:
         yield httpx.Response(206 if start else 200, content=chunks())
 
     def bring(self, path: Path) -> list[str]:
-        said: list[str] = []
-        images.download(path, self.image, self, said.append)  # type: ignore[arg-type]
-        return said
+        output: list[str] = []
+        images.download(path, self.image, self, output.append)  # type: ignore[arg-type]
+        return output
 
 
 def test_an_image_is_a_whole_oci_layout_under_its_own_digest(tmp_path: Path) -> None:
@@ -92,18 +92,18 @@ def test_what_is_there_is_not_asked_for_again(tmp_path: Path) -> None:
     Shelf().bring(tmp_path)
     again = Shelf()
     assert again.bring(tmp_path) == []
-    assert again.asked == []
+    assert again.requests == []
     lost = digest_of(again.layers[0])
     oci.blob_path(tmp_path, lost).unlink()
     assert images.missing(tmp_path, again.image) == [lost]
     again.bring(tmp_path)
-    assert again.asked == [(lost, 0)]
+    assert again.requests == [(lost, 0)]
 
 
 def test_a_cut_download_goes_on_where_it_broke(tmp_path: Path) -> None:
     shelf = Shelf(cuts=[1, 1, 400])  # of the config twice, then of the first layer
     shelf.bring(tmp_path)
-    assert (digest_of(shelf.layers[0]), 400) in shelf.asked
+    assert (digest_of(shelf.layers[0]), 400) in shelf.requests
     assert images.missing(tmp_path, shelf.image) == []
 
 

@@ -28,18 +28,18 @@ class Hub:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lies: dict[str, bytes] = {}
         self.broken: Exception | None = None
-        self.asked: list[list[str]] = []
+        self.requests: list[list[str]] = []
         self.access = Access.OPEN
         monkeypatch.setattr(downloads, "snapshot_download", self.download)
         monkeypatch.setattr(hub_access, "ask", lambda *_: self.access)
 
-    def download(self, repo: str, **asked: Any) -> None:
-        self.asked.append(asked["allow_patterns"])
+    def download(self, repo: str, **options: Any) -> None:
+        self.requests.append(options["allow_patterns"])
         if self.broken:
             raise self.broken
-        root = asked["cache_dir"] / f"models--{repo.replace('/', '--')}"
+        root = options["cache_dir"] / f"models--{repo.replace('/', '--')}"
         for file in FILES:
-            blob, link = root / "blobs" / file.blob, root / "snapshots" / asked["revision"] / file.path
+            blob, link = root / "blobs" / file.blob, root / "snapshots" / options["revision"] / file.path
             if link.exists():
                 continue
             for path in (blob, link):
@@ -54,17 +54,17 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def bring(path: Path) -> list[str]:
-    said: list[str] = []
-    downloads.download(path, WEIGHTS, "http://hub", "", said.append)
-    return said
+    output: list[str] = []
+    downloads.download(path, WEIGHTS, "http://hub", "", output.append)
+    return output
 
 
 def test_a_model_is_downloaded_and_hashed_once(hub: Hub, tmp_path: Path) -> None:
     assert bring(tmp_path) == ["org/a: downloading 2 of 2 files, 0 MiB", "org/a: hashing 2 files"]
-    assert hub.asked == [["config.json", "sub/model[[]1].safetensors"]]
+    assert hub.requests == [["config.json", "sub/model[[]1].safetensors"]]
     assert models.missing(tmp_path, WEIGHTS) == []
     assert bring(tmp_path) == []
-    assert len(hub.asked) == 1
+    assert len(hub.requests) == 1
 
 
 def test_another_content_is_reported_and_fetched_again_the_next_time(hub: Hub, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_gated_model_is_refused_before_anything_is_downloaded(hub: Hub, tmp_pa
     hub.access = Access.NO_TOKEN
     with pytest.raises(HubError, match="gated"):
         bring(tmp_path)
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_a_download_that_breaks_off_is_reported_in_one_line(hub: Hub, tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_a_mirror_has_each_artifact_once_and_continues_after_a_diagnostic(hub: H
     image = ImageRef("nvcr.io/nvidia/vllm", "1", "sha256:" + "4" * 64)
     services = tuple(Service(f"s{n}", "", 8000 + n, image, WEIGHTS, f"s{n}") for n in range(2))
     entries = {"a": LockedImage(image, "sha256:5"), "b": LockedImage(ImageRef("other", "1", "sha256:6"))}
-    wanted = mirror.content(Fleet("f", (Host("one", services), Host("two", services))), Lock(entries))
-    assert ([entry.image for entry in wanted.images], len(wanted.models)) == ([image], 1)
+    content = mirror.content(Fleet("f", (Host("one", services), Host("two", services))), Lock(entries))
+    assert ([entry.image for entry in content.images], len(content.models)) == ([image], 1)
     hub.access = Access.NO_LICENCE
 
     class Registry:
@@ -103,6 +103,6 @@ def test_a_mirror_has_each_artifact_once_and_continues_after_a_diagnostic(hub: H
             raise RegistryError("cannot be reached", "is the network there?")
 
     source = mirror.Source(Registry())  # type: ignore[arg-type]
-    diagnostics = list(mirror.write(tmp_path, wanted, source, lambda _: None))
+    diagnostics = list(mirror.write(tmp_path, content, source, lambda _: None))
     assert [diagnostic.location for diagnostic in diagnostics] == ["nvcr.io/nvidia/vllm:1", "org/a"]
     assert all(diagnostic.hint for diagnostic in diagnostics)

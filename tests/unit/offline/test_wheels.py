@@ -27,23 +27,23 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[str]]:
     """Let the index answer; return what it is asked for from then on."""
 
     def answers(status: int, body: bytes) -> list[str]:
-        asked: list[str] = []
+        requests: list[str] = []
 
         def get(url: str, **_: object) -> httpx.Response:
-            asked.append(url)
+            requests.append(url)
             return httpx.Response(status, content=body, request=httpx.Request("GET", url))
 
         monkeypatch.setattr(httpx, "get", get)
-        return asked
+        return requests
 
     return answers
 
 
 def test_a_wheel_is_downloaded_once(index: Callable[[int, bytes], list[str]], tmp_path: Path) -> None:
-    asked = index(200, BODY)
+    requests = index(200, BODY)
     for _ in (1, 2):
         wheel_downloads.download(tmp_path, SCIPY, lambda _: None)
-    assert asked == [SCIPY.url]
+    assert requests == [SCIPY.url]
     assert wheels.wheel_path(tmp_path, SCIPY).read_bytes() == BODY
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == [SCIPY.name]
 
@@ -59,14 +59,14 @@ def test_a_wheel_that_somebody_changed_is_downloaded_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "words"),
+    ("status", "body", "message"),
     [(200, b"other", "does not match its locked hash"), (404, b"", "could not be downloaded")],
 )
 def test_what_does_not_come_as_locked_is_not_kept(
-    index: Callable[[int, bytes], list[str]], tmp_path: Path, status: int, body: bytes, words: str
+    index: Callable[[int, bytes], list[str]], tmp_path: Path, status: int, body: bytes, message: str
 ) -> None:
     index(status, body)
-    with pytest.raises(PackagesError, match=words):
+    with pytest.raises(PackagesError, match=message):
         wheel_downloads.download(tmp_path, SCIPY, lambda _: None)
     assert not (tmp_path / "wheels").exists()
 

@@ -69,18 +69,18 @@ class Network:
         self.clock += seconds
         self.on_sleep(self.clock)
 
-    def run(self, words: Sequence[str], timeout_s: float = 60) -> Ran:
-        self.ran.append(tuple(words))
-        done = self._run(list(words))
-        self.hook(tuple(words))
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+        self.ran.append(tuple(argv))
+        done = self._run(list(argv))
+        self.hook(tuple(argv))
         return done
 
     @property
     def text(self) -> str:
         return netplan.own_text(self)  # type: ignore[arg-type]
 
-    def _run(self, words: list[str]) -> Ran:
-        match words:
+    def _run(self, argv: list[str]) -> Ran:
+        match argv:
             case ["ip", "-j", "address", "show", "dev", name]:
                 return self._shown(name)
             case ["ip", "-j", "-4", "route", "show", "dev", name]:
@@ -119,7 +119,7 @@ class Network:
             case ["ping", *options, _]:
                 return Ran(0 if int(options[options.index("-s") + 1]) + 28 <= self.passes else 1)
             case _:
-                raise AssertionError(f"a command that this network does not know: {words}")
+                raise AssertionError(f"a command that this network does not know: {argv}")
         return Ran(0)
 
     def _shown(self, name: str) -> Ran:

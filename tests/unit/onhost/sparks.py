@@ -47,11 +47,11 @@ class Sparks:
         """Return a rank's generation; the make of an image is its name."""
         place = Rank("pair", rank, self.names, self.addresses, self.executor, make or image)
         bare = generation(image=image, rank=place)
-        words = tuple(
+        args = tuple(
             f"{LABEL_GENERATION}={bare.id}" if word.startswith(LABEL_GENERATION) else word
             for word in bare.create
         )
-        return generation(image=image, rank=place, create=words)
+        return generation(image=image, rank=place, create=args)
 
     def roll_out(self, image: str = "img:2", *, delays: Sequence[float] = (), cluster_key: str = "t") -> None:
         """Ask every rank for the same change, each after its delay."""
@@ -270,7 +270,7 @@ class Spark(World):
             getcurrent().is_supervisor = True
             for _ in range(units.MAX_STARTS):
                 supervisor = self.supervisors[service] = Supervisor(
-                    self, service, 2048, 60, self.said.append, ready.append
+                    self, service, 2048, 60, self.output.append, ready.append
                 )
                 code = supervisor.run()
                 if supervisor.peers:

@@ -76,7 +76,7 @@ def test_the_recovery_leaves_a_rollout_alone_that_was_asked_for_since_the_boot(w
 
 
 def test_without_systemd_run_nothing_is_left_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world, "run", lambda words, timeout_s=60: Ran(1, err="Failed to connect to bus"))
+    monkeypatch.setattr(world, "run", lambda argv, timeout_s=60: Ran(1, err="Failed to connect to bus"))
     code, answer = detached.request(world, request())
     assert code == 1
     assert "Failed to connect to bus" in answer.error
@@ -274,11 +274,11 @@ def test_a_container_that_is_not_ours_is_never_stopped(world: World) -> None:
 def test_a_rollback_names_the_generation_before_and_expects_what_serves_now(world: World) -> None:
     world.serve(OLD)
     world.ask(request())
-    (asked,) = services.rollback(world, "nano", "back-1")
+    (rollback,) = services.rollback(world, "nano", "back-1")
     now = world.named("nano")
     assert now is not None
-    assert (asked.candidate, asked.replaces, asked.expect) == (OLD, ("nano",), (("nano", now.id),))
-    assert world.ask(asked).outcome == "promoted"
+    assert (rollback.candidate, rollback.replaces, rollback.expect) == (OLD, ("nano",), (("nano", now.id),))
+    assert world.ask(rollback).outcome == "promoted"
     assert [one.candidate for one in services.rollback(world, "nano", "back-2")] == [NEW]
 
 
@@ -289,10 +289,10 @@ def test_a_rollback_to_a_generation_whose_unit_was_updated_labels_its_container(
     updated = replace(OLD, unit=units.service_unit("nano", "nano", 9000, 60))
     services.repair(world, updated)
     world.ask(request())
-    (asked,) = services.rollback(world, "nano", "back-1")
-    assert asked.candidate == updated
+    (rollback,) = services.rollback(world, "nano", "back-1")
+    assert rollback.candidate == updated
     assert updated.id != OLD.id
-    assert world.ask(asked).outcome == "promoted"
+    assert world.ask(rollback).outcome == "promoted"
     box = world.named("nano")
     assert box is not None
     assert box.labels["io.sparkfleet.generation"] == updated.id
@@ -302,9 +302,9 @@ def test_a_rollback_over_a_change_of_service_brings_the_other_service_back(world
     world.serve(OLD)
     world.engines["img:2"].name = "qwen"
     world.ask(RolloutRequest("s1", generation("qwen", "img:2"), ("nano",)))
-    (asked,) = services.rollback(world, "qwen", "back-1")
-    assert (asked.candidate, asked.replaces) == (OLD, ("qwen",))
-    assert world.ask(asked).outcome == "promoted"
+    (rollback,) = services.rollback(world, "qwen", "back-1")
+    assert (rollback.candidate, rollback.replaces) == (OLD, ("qwen",))
+    assert world.ask(rollback).outcome == "promoted"
     assert [box.name for box in world.boxes.values()] == ["nano"]
 
 
@@ -319,7 +319,7 @@ def test_a_program_on_stdin_is_run_with_the_image_and_keeps_its_own_options(
 ) -> None:
     ran: list[object] = []
     monkeypatch.setattr(host, "Spark", lambda: world)
-    monkeypatch.setattr(os, "execvp", lambda *words: ran.append(words))
+    monkeypatch.setattr(os, "execvp", lambda *argv: ran.append(argv))
     main.main(["run-program", "img:1", "python3", "parse", "org/m", "--help", "--port", "8000"])
     assert ran == [("run", ("run", "img:1", "python3", "parse", "org/m", "--help", "--port", "8000"))]
 

@@ -140,6 +140,6 @@ def test_commands_in_units_of_an_earlier_version_start_todays_programs(
         return 0
 
     monkeypatch.setattr(main, newer, command)
-    words = ("nano", "--floor-mib", "308", "--stop-timeout", "60") if older == "guard" else ("nano-1",)
-    assert main.main((older, *words)) == 0
+    args = ("nano", "--floor-mib", "308", "--stop-timeout", "60") if older == "guard" else ("nano-1",)
+    assert main.main((older, *args)) == 0
     assert len(called) == 1

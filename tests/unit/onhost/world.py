@@ -58,7 +58,7 @@ class Engine:
     accepts: float = 0.0
     completion_s: float = 0.5
     no_start: str = ""
-    """dockerd's words when it cannot even start the container."""
+    """dockerd's message when it cannot even start the container."""
     works_again: bool = True
     """False: it comes up the first time only."""
     base_model: bool = False
@@ -115,11 +115,11 @@ class World:
     cache_mib: int = 0
     kill_at: int = -1
     points: int = 0
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
     on_tick: list[Callable[[], None]] = field(default_factory=list)
     desks: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     """Ports at which this Spark answers others."""
-    others: Callable[[str, int, dict[str, Any]], dict[str, Any] | None] = lambda *_: None
+    answer_peer: Callable[[str, int, dict[str, Any]], dict[str, Any] | None] = lambda *_: None
     """What other Sparks answer."""
     no_fabric: bool = False
     driver: Ran = Ran(127)  # noqa: RUF009  (frozen)
@@ -201,17 +201,17 @@ class World:
         call()
         return lambda: self._timers.remove(timer) if timer in self._timers else None
 
-    def run(self, words: Sequence[str], timeout_s: float = 60) -> Ran:
-        if words[0] == "systemctl":
-            return self.systemctl(*words[1:])
-        if words[0] == "systemd-run":
-            self.spawned.append(words[-1])
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+        if argv[0] == "systemctl":
+            return self.systemctl(*argv[1:])
+        if argv[0] == "systemd-run":
+            self.spawned.append(argv[-1])
             return Ran(0)
-        if words[0] == "dmesg":
+        if argv[0] == "dmesg":
             return Ran(0, self.kernel_log)
-        if words[0] == "nvidia-smi" and self.driver.code != Ran(127).code:
+        if argv[0] == "nvidia-smi" and self.driver.code != Ran(127).code:
             return self.driver
-        return Ran(127, err=f"{words[0]}: no such command")
+        return Ran(127, err=f"{argv[0]}: no such command")
 
     def memory(self) -> Memory:
         used = self.other_memory_mib
@@ -266,7 +266,7 @@ class World:
     def ask_other(
         self, address: str, port: int, message: dict[str, Any], timeout_s: float
     ) -> dict[str, Any] | None:
-        return self.others(address, port, message)
+        return self.answer_peer(address, port, message)
 
     def port_owners(self, port: int) -> tuple[PortOwner, ...]:
         if port in self.foreign_holders:
@@ -284,14 +284,14 @@ class World:
 
     # -- systemd
 
-    def systemctl(self, *words: str) -> Ran:
-        verb, unit = words[0], words[-1]
+    def systemctl(self, *argv: str) -> Ran:
+        verb, unit = argv[0], argv[-1]
         if verb == "is-active":
             state = "active" if unit in self.active else "failed" if unit in self.failed else "inactive"
             return Ran(0 if state == "active" else 3, f"{state}\n")
         if verb == "is-enabled":
             return Ran(0, "enabled\n" if unit in self.enabled else "disabled\n")
-        if "--property=StatusText" in words:
+        if "--property=StatusText" in argv:
             return Ran(0, f"{self.supervisor_status}\n")
         if verb == "show":
             return Ran(0, "41\n")
@@ -299,11 +299,11 @@ class World:
 
     def _systemctl(self, verb: str, unit: str) -> Ran:
         service = unit.removeprefix("sparkfleet-").removesuffix(".service")
-        there = (self.paths.units / unit).exists()
+        exists = (self.paths.units / unit).exists()
         if verb == "reset-failed":
             self.failed.discard(unit)
             self.limited.discard(unit)
-        elif verb in {"enable", "start"} and not there:
+        elif verb in {"enable", "start"} and not exists:
             return Ran(5, err=f"Unit {unit} not found.")
         elif verb == "enable":
             self.enabled.add(unit)
@@ -419,13 +419,13 @@ class FakeRuntime:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def _there(self) -> None:
+    def _require_dockerd(self) -> None:
         self._world.woken |= self._world.docker_stopped
         if self._world.docker_gone:
             raise RuntimeUnavailableError("dockerd does not answer")
 
     def _box(self, name: str) -> Box | None:
-        self._there()
+        self._require_dockerd()
         return self._world.boxes.get(name) or self._world.named(name)
 
     def _must(self, name: str) -> Box:
@@ -435,7 +435,7 @@ class FakeRuntime:
         return box
 
     def ping(self) -> None:
-        self._there()
+        self._require_dockerd()
 
     def inspect(self, name: str) -> Instance | None:
         box = self._box(name)
@@ -465,7 +465,7 @@ class FakeRuntime:
         return workload_of(generation)
 
     def missing(self, workload: Workload) -> str:
-        self._there()
+        self._require_dockerd()
         return "" if workload.image in self._world.engines else f"image {workload.image}"
 
     def program_command(self, artifact: str, interpreter: str, args: tuple[str, ...]) -> tuple[str, ...]:
@@ -483,14 +483,14 @@ class FakeRuntime:
     def create(self, service: str, role: Role, workload: Workload) -> str:
         return str(self._world.changes(self._create)(container_name(service, role), workload.recorded))
 
-    def _create(self, name: str, words: Sequence[str]) -> str:
-        self._there()
+    def _create(self, name: str, argv: Sequence[str]) -> str:
+        self._require_dockerd()
         if self._world.create_error:
             raise RuntimeRefusedError(self._world.create_error)
         if self._world.named(name):
             raise RuntimeRefusedError(f"The container name {name} is already in use", 409)
-        labels = dict(word.split("=", 1) for word in words if word.startswith("io.sparkfleet."))
-        box = Box(f"{next(self._world._ids):064x}", name, labels, words[-1])
+        labels = dict(word.split("=", 1) for word in argv if word.startswith("io.sparkfleet."))
+        box = Box(f"{next(self._world._ids):064x}", name, labels, argv[-1])
         self._world.boxes[box.id] = box
         return box.id
 

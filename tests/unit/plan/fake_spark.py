@@ -30,7 +30,7 @@ from tests.unit.plan.fabric.made import seen as cabled
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia", ("nvidia", "sudo"))
 GIB = 1 << 30
 GUARDED = programs.status("nano runs", zipapp.sha256()[:12])
-"""What the guard of a Spark that was brought up to date says of itself."""
+"""The status of the supervisor on an up-to-date Spark."""
 
 
 def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any]:  # noqa: PLR0915
@@ -48,9 +48,9 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
         "ReadonlyPaths": ["/proc/sys"], "MemorySwappiness": None, "PidsLimit": None, "OomKillDisable": False,
         "NanoCpus": 0, "CpuShares": 0, "Dns": [], "SecurityOpt": ["label=disable"], "AutoRemove": False,
     }  # fmt: skip
-    words = list(create)
-    while words and words[0].startswith("--"):
-        option, value = words.pop(0), words.pop(0)
+    args = list(create)
+    while args and args[0].startswith("--"):
+        option, value = args.pop(0), args.pop(0)
         key, _, rest = value.partition("=")
         match option:
             case "--label":
@@ -101,8 +101,8 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
                 host["LogConfig"]["Config"][key] = rest
             case _:
                 raise AssertionError(f"docker create has an option that this fake does not know: {option}")
-    config["Image"] = words.pop(0)
-    config["Cmd"] = words
+    config["Image"] = args.pop(0)
+    config["Cmd"] = args
     return {"config": config, "host": host}
 
 
@@ -123,7 +123,7 @@ def image_seen(image: ImageRef) -> ImageSeen:
 
 def container_seen(generation: Generation, image: ImageSeen) -> ContainerSeen:
     """Return the running container of a generation."""
-    said = inspect(generation.service, generation.create, image)
+    inspected = inspect(generation.service, generation.create, image)
     return ContainerSeen(
         id=(generation.id * 6)[:64],
         name=generation.service,
@@ -131,8 +131,8 @@ def container_seen(generation: Generation, image: ImageSeen) -> ContainerSeen:
         state="running",
         started_at="2026-11-21T08:00:00Z",
         service=generation.service,
-        config=said["config"],
-        host=said["host"],
+        config=inspected["config"],
+        host=inspected["host"],
     )
 
 

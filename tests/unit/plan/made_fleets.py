@@ -77,7 +77,7 @@ def generation(pick: Pick, number: int, name: str = "") -> StoredGeneration:
 
 
 @st.composite
-def books(draw: st.DrawFn, name: str) -> StoredService:
+def stored_services(draw: st.DrawFn, name: str) -> StoredService:
     history = draw(st.lists(picks, max_size=4))
     generations = tuple(generation(pick, number, name) for number, pick in enumerate(history))
     serving = bool(generations) and draw(st.booleans())
@@ -135,7 +135,10 @@ def stored(draw: st.DrawFn) -> Stored:
         repos,
         tuple(StoredCache(name, f"{CACHES}/{name}", 7, 50.0) for name in folders),
         containers,
-        {name: draw(books(name)) for name in draw(st.lists(st.sampled_from(["x", "y"]), unique=True))},
+        {
+            name: draw(stored_services(name))
+            for name in draw(st.lists(st.sampled_from(["x", "y"]), unique=True))
+        },
         tuple(
             StoredEvidence(f"e{n}", f"/var/lib/sparkfleet/rollouts/e{n}/evidence", 3, 9.0) for n in range(2)
         ),

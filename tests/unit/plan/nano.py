@@ -44,7 +44,7 @@ NANO = Service(
     env=(("VLLM_LOGGING_LEVEL", "INFO"),),
 )
 HOST = Host("spark-01", (NANO,))
-THERE = fake_spark.converged(HOST)
+CONVERGED = fake_spark.converged(HOST)
 """The Spark after a run."""
 
 

@@ -13,12 +13,12 @@ from sparkfleet.plan.model import Action, ChangeKind, HostState, Step
 from sparkfleet.plan.operations import CreateService, FetchWeights, PullImage
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
+    CONVERGED,
     HOST,
     NANO,
     NANO_WEIGHTS,
     NGC,
     STOCK,
-    THERE,
     notes,
     only_entry,
     rollout,
@@ -117,9 +117,9 @@ def test_each_field_is_set_again_changed_and_unset(
     changed: dict[str, object], expected: list[tuple[str, str, str, str]]
 ) -> None:
     before, after = HOST, with_service(**changed)
-    there = fake_spark.converged(before)
-    assert host_plan(before, there).change_sets == ()  # set, and again
-    entry = only_entry(after, there)  # change
+    present = fake_spark.converged(before)
+    assert host_plan(before, present).change_sets == ()  # set, and again
+    entry = only_entry(after, present)  # change
     assert rows(entry) == expected
     assert entry.kind is ChangeKind.RECREATE
     assert rollout(entry).replaces == ("nano",)
@@ -152,12 +152,12 @@ def test_another_spelling_of_the_same_flags_is_no_change(same: tuple[tuple[str, 
 
 
 def test_another_image_shows_tag_and_digest_and_is_pulled_before_the_stop() -> None:
-    there = fake_spark.converged(HOST)
+    present = fake_spark.converged(HOST)
     after = with_service(
         image=replace(NGC, tag="26.05-py3", digest="sha256:" + "3" * 64, engine_version="0.20.2")
     )
-    there = replace(there, images={**there.images, after.services[0].image.pull_ref: None})
-    host_entry, entry = host_plan(after, there).change_sets
+    present = replace(present, images={**present.images, after.services[0].image.pull_ref: None})
+    host_entry, entry = host_plan(after, present).change_sets
     assert rows(host_entry) == [("directory", "~/vllm-compile-cache/333333333333", "", "0755 nvidia:nvidia")]
     image = next(c for c in entry.fields() if c.name == "image")
     assert (image.old, image.new) == ("nvcr.io/nvidia/vllm:26.04-py3", "nvcr.io/nvidia/vllm:26.05-py3")
@@ -174,9 +174,9 @@ def test_an_image_whose_entrypoint_is_vllm_serve_gets_no_second_vllm_serve() -> 
 
 def test_another_commit_is_another_model_and_its_files_are_fetched() -> None:
     after = with_service(weights=replace(NANO_WEIGHTS, revision="b" * 40))
-    there = fake_spark.converged(HOST)
-    there = replace(there, weights={**there.weights, "nvidia/Nano@" + "b" * 40: {}})
-    entry = only_entry(after, there)
+    present = fake_spark.converged(HOST)
+    present = replace(present, weights={**present.weights, "nvidia/Nano@" + "b" * 40: {}})
+    entry = only_entry(after, present)
     model = next(c for c in entry.fields() if c.name == "model")
     assert (model.old, model.new, model.note) == ("nvidia/Nano", "nvidia/Nano", "aaaaaaa → bbbbbbb")
     (weights,) = (c for one in entry.of_step(Step.WEIGHTS) for c in one.fields())
@@ -196,8 +196,10 @@ def test_another_gate_is_kept_without_touching_the_engine() -> None:
 
 def test_a_new_container_does_not_hide_what_else_of_the_service_changes() -> None:
     host = with_service(port=8001, gate=replace(NANO.gate, timeout_s=99))
-    unit = replace(THERE.units["sparkfleet-nano.service"], enabled="disabled", drop_ins={"/etc/x.conf": ""})
-    entry = only_entry(host, replace(THERE, units={**THERE.units, "sparkfleet-nano.service": unit}))
+    unit = replace(
+        CONVERGED.units["sparkfleet-nano.service"], enabled="disabled", drop_ins={"/etc/x.conf": ""}
+    )
+    entry = only_entry(host, replace(CONVERGED, units={**CONVERGED.units, "sparkfleet-nano.service": unit}))
     assert entry.kind is ChangeKind.RECREATE
     assert set(rows(entry)) == {
         ("port", "", "8000", "8001"),
@@ -267,8 +269,10 @@ def test_the_probe_is_asked_for_all_that_a_plan_needs() -> None:
 
 
 def test_the_time_without_service_is_what_the_last_start_took() -> None:
-    kept = {"nano": replace(THERE.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})}
-    entry = only_entry(with_service(port=8001), replace(THERE, generations=kept))
+    measured = {
+        "nano": replace(CONVERGED.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
+    }
+    entry = only_entry(with_service(port=8001), replace(CONVERGED, generations=measured))
     assert entry.downtime == 372
 
 
@@ -277,34 +281,36 @@ def test_a_drafter_is_fetched_beside_its_model() -> None:
         "z-lab/Drafter", "d" * 40, (WeightFile("model.safetensors", 1 << 30, "d" * 64, "d" * 64),)
     )
     after = with_service(drafters=(drafter,))
-    there = replace(THERE, weights={**THERE.weights, "z-lab/Drafter@" + "d" * 40: {}})
+    present = replace(CONVERGED, weights={**CONVERGED.weights, "z-lab/Drafter@" + "d" * 40: {}})
     assert ("z-lab/Drafter", "d" * 40) in probe_request(after).weights
-    (fetch,) = only_entry(after, there).of_step(Step.WEIGHTS)
+    (fetch,) = only_entry(after, present).of_step(Step.WEIGHTS)
     assert isinstance(fetch, FetchWeights)
     assert fetch.repository == "z-lab/Drafter"
 
 
 def test_a_change_says_whether_the_engine_will_fit_and_no_change_says_nothing() -> None:
     tight = with_service(flags=(("gpu-memory-utilization", 0.16), ("max-model-len", 262144)))
-    (note,) = notes(only_entry(tight, THERE), "memory")
+    (note,) = notes(only_entry(tight, CONVERGED), "memory")
     assert note.text.startswith("18.0 weights + ")
     assert note.text.endswith("GiB: does not fit")
-    assert host_plan(HOST, THERE).change_sets == ()
+    assert host_plan(HOST, CONVERGED).change_sets == ()
 
 
 def test_warnings_of_the_rules_stand_beside_the_change_that_they_are_about() -> None:
-    warned = notes(only_entry(with_service(port=8001), THERE), "warning")
+    warned = notes(only_entry(with_service(port=8001), CONVERGED), "warning")
     assert any("MEM-02" in c.text for c in warned)
 
 
 def test_after_a_start_the_estimate_is_what_the_engine_reported() -> None:
     log = ["Model loading took 17.25 GiB memory and 90 seconds", "Available KV cache memory: 81.50 GiB"]
-    record = replace(THERE.generations["nano"], gate_result={"memory_log": log})
+    record = replace(CONVERGED.generations["nano"], gate_result={"memory_log": log})
     after = with_service(port=8001)
-    entry = only_entry(after, replace(THERE, generations={"nano": record}))
+    entry = only_entry(after, replace(CONVERGED, generations={"nano": record}))
     (note,) = notes(entry, "memory")
     assert note.text.startswith("17.2 weights + ")
     other_model = replace(after.services[0], weights=replace(NANO_WEIGHTS, revision="b" * 40))
-    entry = only_entry(replace(after, services=(other_model,)), replace(THERE, generations={"nano": record}))
+    entry = only_entry(
+        replace(after, services=(other_model,)), replace(CONVERGED, generations={"nano": record})
+    )
     (note,) = notes(entry, "memory")
     assert note.text.startswith("18.0 weights + ")

@@ -86,8 +86,8 @@ def test_another_image_of_that_name_is_not_taken_for_it() -> None:
 
 def test_packages_that_are_added_replace_the_container_and_nothing_else_of_it() -> None:
     seen = converged(PLAIN)
-    there = replace(seen, images={**seen.images, KEY: image_seen(IMAGE), NGC.pull_ref: image_seen(NGC)})
-    entry = only(host_plan(DERIVED, there))
+    present = replace(seen, images={**seen.images, KEY: image_seen(IMAGE), NGC.pull_ref: image_seen(NGC)})
+    entry = only(host_plan(DERIVED, present))
     rows = entry.fields()
     assert [(one.name, one.old, one.new) for one in rows] == [
         ("image", "nvcr.io/nvidia/vllm:26.04-py3", IMAGE.display)
@@ -97,8 +97,8 @@ def test_packages_that_are_added_replace_the_container_and_nothing_else_of_it() 
 
 def test_a_base_that_runs_is_not_the_derived_image_while_that_is_still_to_be_built() -> None:
     seen = converged(PLAIN)
-    there = replace(seen, images={**seen.images, KEY: None})
-    own = only(host_plan(DERIVED, there))
+    present = replace(seen, images={**seen.images, KEY: None})
+    own = only(host_plan(DERIVED, present))
     assert changed(own, "image") in [change for one in own.of_step(Step.SERVICE) for change in one.fields()]
 
 
@@ -114,8 +114,8 @@ def test_one_spark_builds_and_the_others_copy_also_where_they_are_offline() -> N
         "b": Source(),
         "c": Source("b", size=size),
     }
-    told = apply_sources(plans[0], {("a", KEY): found["a"]})
-    assert "9.0 GiB from b" in changed(only(told), "build").note
+    applied = apply_sources(plans[0], {("a", KEY): found["a"]})
+    assert "9.0 GiB from b" in changed(only(applied), "build").note
 
 
 def test_an_image_that_one_spark_has_is_built_nowhere_else() -> None:
@@ -180,8 +180,8 @@ def stored(*services: StoredService) -> Stored:
     )
 
 
-def images_to_go(host: Host, there: Stored) -> list[tuple[str, ...]]:
-    (found,) = fleet_prune([(host, replace(fresh(host), stored=there))], PruneOptions(now=9.0)).hosts
+def images_to_go(host: Host, present: Stored) -> list[tuple[str, ...]]:
+    (found,) = fleet_prune([(host, replace(fresh(host), stored=present))], PruneOptions(now=9.0)).hosts
     return [item.refs for item in found.items if item.kind is Kind.IMAGE]
 
 
@@ -192,8 +192,8 @@ def test_a_declared_derived_image_and_its_base_are_kept() -> None:
 def test_a_derived_image_that_a_rollback_goes_back_to_is_kept() -> None:
     nothing = replace(HOST, services=())
     last = StoredGeneration("a", KEY)
-    kept = stored(StoredService(current=StoredGeneration("b", NGC.full_ref), replaced=(last,)))
-    assert images_to_go(nothing, kept) == []
+    after_rollout = stored(StoredService(current=StoredGeneration("b", NGC.full_ref), replaced=(last,)))
+    assert images_to_go(nothing, after_rollout) == []
 
 
 def test_a_derived_image_that_nothing_needs_is_ours_to_remove() -> None:

@@ -18,7 +18,7 @@ from sparkfleet.probe.observed import Disk, Observed, WithoutDocker
 from sparkfleet.probe.packages import Packages
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark
-from tests.unit.plan.nano import HOST, NANO, THERE
+from tests.unit.plan.nano import CONVERGED, HOST, NANO
 
 DECLARED = replace(HOST, prepare=Prepare(docker="install"))
 APT = Packages(
@@ -97,7 +97,7 @@ def test_a_missing_toolkit_alone_is_installed_and_docker_restarted_when_nothing_
     docker = host_plan(DECLARED, seen).change_sets[0]
     (service,) = [change for change in docker.fields() if change.name == "service"]
     assert (service.action, service.old, service.new) == (Action.CHANGE, "running", "restarted")
-    serving = replace(THERE, toolkit=(), packages=APT)
+    serving = replace(CONVERGED, toolkit=(), packages=APT)
     plan = host_plan(DECLARED, serving)
     assert plan.state is HostState.BLOCKED
     assert plan.change_sets[0].blocked is not None

@@ -14,9 +14,9 @@ from sparkfleet.plan.operations import FetchWeights, UpdateService
 from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
+    CONVERGED,
     HOST,
     NANO,
-    THERE,
     only_entry,
     rows,
     with_service,
@@ -37,39 +37,39 @@ def change_config(seen: Observed, **changes: object) -> Observed:
     return change_container(seen, config={**container.config, **changes})
 
 
-ENV = list(THERE.containers[0].config["Env"])
-CMD = list(THERE.containers[0].config["Cmd"])
-UNIT = THERE.units["sparkfleet-nano.service"]
+ENV = list(CONVERGED.containers[0].config["Env"])
+CMD = list(CONVERGED.containers[0].config["Cmd"])
+UNIT = CONVERGED.units["sparkfleet-nano.service"]
 
 DRIFT = {
     "docker update --memory": (
-        change_host_config(THERE, Memory=1 << 30, MemorySwap=2 << 30),
+        change_host_config(CONVERGED, Memory=1 << 30, MemorySwap=2 << 30),
         ("container", "memory limit", str(1 << 30), ""),
     ),
-    "another variable": (change_config(THERE, Env=[*ENV, "BY_HAND=1"]), ("env", "BY_HAND", "1", "")),
+    "another variable": (change_config(CONVERGED, Env=[*ENV, "BY_HAND=1"]), ("env", "BY_HAND", "1", "")),
     "an extra flag": (
-        change_config(THERE, Cmd=[*CMD, "--enforce-eager"]),
+        change_config(CONVERGED, Cmd=[*CMD, "--enforce-eager"]),
         ("flag", "--enforce-eager", "true", ""),
     ),
     "a flag of no release": (
-        change_config(THERE, Cmd=[*CMD, "--no-such-flag=7"]),
+        change_config(CONVERGED, Cmd=[*CMD, "--no-such-flag=7"]),
         ("flag", "--no-such-flag", "7", ""),
     ),
     "privileged by hand": (
-        change_host_config(THERE, Privileged=True),
+        change_host_config(CONVERGED, Privileged=True),
         ("container", "Privileged", "True", ""),
     ),
     "a restart policy": (
-        change_host_config(THERE, RestartPolicy={"Name": "unless-stopped"}),
+        change_host_config(CONVERGED, RestartPolicy={"Name": "unless-stopped"}),
         ("container", "restart", "unless-stopped", "no"),
     ),
     "an entrypoint by hand": (
-        change_config(THERE, Entrypoint=["bash"]),
+        change_config(CONVERGED, Entrypoint=["bash"]),
         ("container", "entrypoint", "bash", ""),
     ),
-    "stopped": (change_container(THERE, state="exited"), ("state", "", "exited", "serving")),
+    "stopped": (change_container(CONVERGED, state="exited"), ("state", "", "exited", "serving")),
     "a bind by -v": (
-        change_host_config(THERE, Binds=["/tmp:/host-tmp:ro"]),
+        change_host_config(CONVERGED, Binds=["/tmp:/host-tmp:ro"]),
         ("mount", "/host-tmp", "/tmp:/host-tmp:ro", ""),
     ),
 }
@@ -109,14 +109,14 @@ UNITS = {
 def test_drift_of_the_unit_is_mended_while_the_engine_serves_on(
     unit: UnitSeen, expected: tuple[str, str, str, str]
 ) -> None:
-    entry = only_entry(HOST, replace(THERE, units={**THERE.units, "sparkfleet-nano.service": unit}))
+    entry = only_entry(HOST, replace(CONVERGED, units={**CONVERGED.units, "sparkfleet-nano.service": unit}))
     assert rows(entry) == [expected]
     assert entry.kind is ChangeKind.UPDATE
     assert not entry.restarts_engine
 
 
 def test_a_lost_record_is_written_again() -> None:
-    entry = only_entry(HOST, replace(THERE, generations={}))
+    entry = only_entry(HOST, replace(CONVERGED, generations={}))
     assert [c.name for c in entry.fields()] == ["record"]
     assert entry.kind is ChangeKind.UPDATE
 
@@ -140,8 +140,8 @@ def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
     files: dict[str, tuple[int, str] | None], sign: str, old: str
 ) -> None:
     key = "nvidia/Nano@" + "a" * 40
-    have = {name: found for name, found in {**THERE.weights[key], **files}.items() if found}
-    entry = only_entry(HOST, replace(THERE, weights={key: have}))
+    have = {name: found for name, found in {**CONVERGED.weights[key], **files}.items() if found}
+    entry = only_entry(HOST, replace(CONVERGED, weights={key: have}))
     assert entry.kind is ChangeKind.STAGE
     action = Action.ADD if sign == "+" else Action.CHANGE
     assert entry.fields() == (FieldChange(action, "weights", "model.safetensors", old, "18.0 GiB"),)
@@ -150,10 +150,12 @@ def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
 
 def test_a_file_with_a_wrong_hash_is_fetched_again() -> None:
     key = "nvidia/Nano@" + "a" * 40
-    entry = only_entry(HOST, replace(THERE, hashed={key: {"model.safetensors": ("f" * 64, False)}}))
+    entry = only_entry(HOST, replace(CONVERGED, hashed={key: {"model.safetensors": ("f" * 64, False)}}))
     assert [change.old for change in entry.fields()] == ["changed, hash differs"]
     for known in (("f" * 64, True), ("e" * 64, False)):  # right, or hashed for another content
-        assert host_plan(HOST, replace(THERE, hashed={key: {"model.safetensors": known}})).change_sets == ()
+        assert (
+            host_plan(HOST, replace(CONVERGED, hashed={key: {"model.safetensors": known}})).change_sets == ()
+        )
 
 
 HOST_FILES = {
@@ -168,40 +170,42 @@ HOST_FILES = {
 
 @pytest.mark.parametrize("path, changed, field", HOST_FILES.values(), ids=HOST_FILES)
 def test_drift_of_the_host_is_seen(path: str, changed: dict[str, Any], field: str) -> None:
-    paths = {**THERE.paths, path: replace(THERE.paths[path], **changed)}
-    entry = only_entry(HOST, replace(THERE, paths=paths))
+    paths = {**CONVERGED.paths, path: replace(CONVERGED.paths[path], **changed)}
+    entry = only_entry(HOST, replace(CONVERGED, paths=paths))
     assert entry.subject == "host"
     assert [(c.name, c.key) for c in entry.fields()] == [(field, path)]
 
 
 def test_a_directory_that_is_a_link_to_another_disk_is_left_as_it_is() -> None:
-    paths = {**THERE.paths, "~/vllm": PathSeen("link", "0777", "root", "root")}
-    assert host_plan(HOST, replace(THERE, paths=paths)).change_sets == ()
+    paths = {**CONVERGED.paths, "~/vllm": PathSeen("link", "0777", "root", "root")}
+    assert host_plan(HOST, replace(CONVERGED, paths=paths)).change_sets == ()
 
 
 def test_a_disabled_recovery_unit_is_enabled_again() -> None:
-    recover = replace(THERE.units["sparkfleet-recover.service"], enabled="disabled")
-    entry = only_entry(HOST, replace(THERE, units={**THERE.units, "sparkfleet-recover.service": recover}))
+    recover = replace(CONVERGED.units["sparkfleet-recover.service"], enabled="disabled")
+    entry = only_entry(
+        HOST, replace(CONVERGED, units={**CONVERGED.units, "sparkfleet-recover.service": recover})
+    )
     assert rows(entry) == [("unit", "sparkfleet-recover.service", "disabled", "enabled")]
 
 
 @pytest.mark.provokes("port-in-use")
 def test_a_container_recreated_by_hand_is_replaced_since_its_supervisor_would_not_start_it_again() -> None:
-    entry = only_entry(HOST, change_container(THERE, id="9" * 64))
+    entry = only_entry(HOST, change_container(CONVERGED, id="9" * 64))
     assert entry.kind is ChangeKind.RECREATE
     assert [(c.name, c.key) for c in entry.fields()] == [("container", "id")]
 
 
 def test_without_record_and_with_the_label_of_another_generation_a_new_container_is_made() -> None:
     other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)))  # the default, said
-    entry = only_entry(other, replace(THERE, generations={}))
+    entry = only_entry(other, replace(CONVERGED, generations={}))
     assert entry.kind is ChangeKind.RECREATE
     assert [c.name for c in entry.fields()] == ["record"]
 
 
 def test_a_change_that_keeps_the_container_keeps_the_record_of_how_it_was_made() -> None:
     other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)), gate=Gate(expect="4"))
-    entry = only_entry(other, THERE)
+    entry = only_entry(other, CONVERGED)
     made = fake_spark.generation_of(HOST, NANO)
     assert entry.kind is ChangeKind.UPDATE
     (update,) = entry.operations

@@ -82,7 +82,7 @@ def test_the_plan_says_why_the_declared_seed_is_not_the_one_that_downloads() -> 
     assert "seed" not in entry.fields()[0].note
     offline = sources(plan("a", 0), plan("b", 0), a=seeded, b=Host("b", prepare=Prepare(offline=True)))
     assert offline["a"] == Source(not_seed="the seed b is offline")
-    full = sources(image("a", here=False), image("b", here=False, free=47), a=seeded)
+    full = sources(image("a", local=False), image("b", local=False, free=47), a=seeded)
     assert full["a"] == Source(not_seed="the seed b has no space to send it")
 
 
@@ -201,48 +201,48 @@ def test_a_plan_without_anything_to_fetch_stays_as_it_is() -> None:
 IMAGE = "nvcr.io/nvidia/vllm@sha256:" + "c" * 64
 
 
-def image(name: str, *, here: bool, free: int = 400) -> HostPlan:
+def image(name: str, *, local: bool, free: int = 400) -> HostPlan:
     """Return the plan of a Spark that has or lacks an image of 8 GiB, 20 unpacked."""
-    have, missing = (20 * GIB, 0) if here else (0, 8 * GIB)
-    artifact = Artifact(ArtifactType.IMAGE, IMAGE, here, have, missing, free * GIB)
-    change_sets = () if here else (ChangeSet("nano", (PullImage(artifact, "vllm"),)),)
+    have, missing = (20 * GIB, 0) if local else (0, 8 * GIB)
+    artifact = Artifact(ArtifactType.IMAGE, IMAGE, local, have, missing, free * GIB)
+    change_sets = () if local else (ChangeSet("nano", (PullImage(artifact, "vllm"),)),)
     return HostPlan(name, change_sets, artifacts=(artifact,))
 
 
 def test_an_image_is_pulled_once_and_copied_and_the_plan_says_its_bytes_unpacked() -> None:
-    assert sources(image("a", here=False), image("b", here=False)) == {
+    assert sources(image("a", local=False), image("b", local=False)) == {
         "a": Source(),
         "b": Source("a"),
     }
     found = {("b", IMAGE): Source("a", size=20 * GIB)}
-    assert sources(image("a", here=True), image("b", here=False)) == {"b": found["b", IMAGE]}
-    (entry,) = apply_sources(image("b", here=False), found).change_sets
+    assert sources(image("a", local=True), image("b", local=False)) == {"b": found["b", IMAGE]}
+    (entry,) = apply_sources(image("b", local=False), found).change_sets
     assert entry.fields()[0].note == "20.0 GiB from a, 400.0 GiB free"
 
 
 def test_without_room_for_an_images_file_each_pulls_for_itself() -> None:
     alone = {"a": Source(), "b": Source()}
-    assert sources(image("a", here=False), image("b", here=False, free=71)) == alone
-    assert sources(image("a", here=False, free=47), image("b", here=False, free=47)) == alone
-    assert sources(image("a", here=True, free=39), image("b", here=False)) == {"b": Source()}
+    assert sources(image("a", local=False), image("b", local=False, free=71)) == alone
+    assert sources(image("a", local=False, free=47), image("b", local=False, free=47)) == alone
+    assert sources(image("a", local=True, free=39), image("b", local=False)) == {"b": Source()}
 
 
 @pytest.mark.provokes("artifact-source-missing")
 def test_an_offline_spark_cannot_take_an_image_and_the_reason_is_reported() -> None:
     offline = Host("b", prepare=Prepare(offline=True))
-    found = sources(image("a", here=True), image("b", here=False), b=offline)
+    found = sources(image("a", local=True), image("b", local=False), b=offline)
     assert found == {"b": None}
-    (entry,) = apply_sources(image("b", here=False), {("b", IMAGE): None}).change_sets
+    (entry,) = apply_sources(image("b", local=False), {("b", IMAGE): None}).change_sets
     assert "docker gets a digest only from a registry" in str(entry.blocked)
     assert "sparkfleet mirror INVENTORY DIR" in str(entry.blocked)
 
 
 def test_with_a_mirror_one_offline_spark_gets_the_image_from_it_and_the_others_from_that_one() -> None:
     offline = {name: Host(name, stage=Stage(mirror="b"), prepare=Prepare(offline=True)) for name in "ab"}
-    found = choose_sources(offline, [image("a", here=False), image("b", here=False)])
+    found = choose_sources(offline, [image("a", local=False), image("b", local=False)])
     assert found["a", IMAGE] == Source(mirror=True)
     assert found["b", IMAGE] == Source("a")
-    (entry,) = apply_sources(image("a", here=False), found).change_sets
+    (entry,) = apply_sources(image("a", local=False), found).change_sets
     assert "from the offline mirror" in entry.fields()[0].note
 
 

@@ -14,10 +14,10 @@ from sparkfleet.plan.model import HostState, Step
 from sparkfleet.probe.observed import Listener
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
+    CONVERGED,
     HOST,
     NANO,
     NGC,
-    THERE,
     foreign,
     only_entry,
     with_service,
@@ -64,9 +64,11 @@ def test_what_is_not_ours_is_named_and_stops_that_service(changes: dict[str, Any
 
 def test_a_port_published_by_our_own_container_is_no_obstacle() -> None:
     bridged = with_service(container=Container(network="bridge"))
-    there = fake_spark.converged(bridged)
-    there = replace(there, listeners={8000: Listener(9, "docker-proxy", "0::/system.slice/docker.service")})
-    assert host_plan(bridged, there).state is HostState.UNCHANGED
+    present = fake_spark.converged(bridged)
+    present = replace(
+        present, listeners={8000: Listener(9, "docker-proxy", "0::/system.slice/docker.service")}
+    )
+    assert host_plan(bridged, present).state is HostState.UNCHANGED
 
 
 def test_weights_that_do_not_fit_on_the_disk_block_before_anything_stops() -> None:
@@ -87,7 +89,7 @@ def test_a_diagnostic_makes_the_host_unknown_and_plans_nothing() -> None:
 
 @pytest.mark.provokes("rollout-in-progress")
 def test_a_running_rollout_makes_the_host_unknown() -> None:
-    plan = host_plan(HOST, replace(THERE, rollout="nano-1234"))
+    plan = host_plan(HOST, replace(CONVERGED, rollout="nano-1234"))
     assert plan.unknown is not None
     assert "nano-1234" in plan.unknown.message
 
@@ -101,12 +103,12 @@ def test_an_image_that_cannot_serve_makes_the_host_unknown_with_the_place_to_men
 
 def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_is_touched() -> None:
     typo = with_service(flags=(*NANO.flags, ("max-num-sequences", 4)))
-    blocked = only_entry(typo, THERE).blocked
+    blocked = only_entry(typo, CONVERGED).blocked
     assert blocked is not None
     assert "--max-num-sequences" in blocked.message
     assert "--max-num-seqs" in blocked.hint
     assert (
-        host_plan(replace(typo, ignore_rules=(("unknown-flag", "patched image"),)), THERE).state
+        host_plan(replace(typo, ignore_rules=(("unknown-flag", "patched image"),)), CONVERGED).state
         is HostState.CHANGE
     )
 

@@ -15,7 +15,7 @@ from sparkfleet.plan.model import HostPlan, HostState
 from sparkfleet.probe.observed import ContainerSeen, Disk, Listener, Observed, PathSeen, UnitSeen
 from sparkfleet.runtimes.docker.onhost.driver import SUFFIXES
 from tests.unit.plan import fake_spark
-from tests.unit.plan.nano import HOST, NANO, THERE, foreign, only_entry, rows, with_service
+from tests.unit.plan.nano import CONVERGED, HOST, NANO, foreign, only_entry, rows, with_service
 
 UNIT = "sparkfleet-nano.service"
 CHANGED = with_service(env=(("VLLM_LOGGING_LEVEL", "DEBUG"),))
@@ -25,11 +25,11 @@ GATE = with_service(gate=replace(NANO.gate, timeout_s=77))
 
 
 def beside(*containers: ContainerSeen) -> Observed:
-    return replace(THERE, containers=(*THERE.containers, *containers))
+    return replace(CONVERGED, containers=(*CONVERGED.containers, *containers))
 
 
 def with_unit(**changes: Any) -> Observed:
-    return replace(THERE, units={**THERE.units, UNIT: replace(THERE.units[UNIT], **changes)})
+    return replace(CONVERGED, units={**CONVERGED.units, UNIT: replace(CONVERGED.units[UNIT], **changes)})
 
 
 def blocked(plan: HostPlan) -> tuple[Diagnostic, ...]:
@@ -122,15 +122,16 @@ def test_a_device_that_the_host_lacks_blocks_the_rollout() -> None:
     )
     assert {"/dev/nothing", "/dev/fuse"} <= set(probe_request(declared).paths)
     seen = replace(
-        THERE, paths={**THERE.paths, "/dev/nothing": PathSeen("absent"), "/dev/fuse": PathSeen("other")}
+        CONVERGED,
+        paths={**CONVERGED.paths, "/dev/nothing": PathSeen("absent"), "/dev/fuse": PathSeen("other")},
     )
     (found,) = blocked(host_plan(declared, seen))
     assert (found.code, found.location) == ("device-missing", "spark-01: /dev/nothing")
 
 
 def test_a_rollout_needs_space_for_its_container_and_an_update_does_not() -> None:
-    disks = {**THERE.disks, "docker": Disk("/var/lib/docker", 1 << 40, 300 << 20)}
-    seen = replace(THERE, disks=disks)
+    disks = {**CONVERGED.disks, "docker": Disk("/var/lib/docker", 1 << 40, 300 << 20)}
+    seen = replace(CONVERGED, disks=disks)
     (found,) = blocked(host_plan(CHANGED, seen))
     assert (found.code, "576 MiB needed" in found.message) == ("disk-full", True)
     assert host_plan(GATE, seen).state is HostState.CHANGE

@@ -68,20 +68,20 @@ def good(stored: Stored) -> list[StoredGeneration]:
 
 def needed_models(seen: Seen) -> set[tuple[str, str]]:
     declared = {(s.weights.repo, s.weights.revision) for host, _ in seen for s in host.services}
-    books = {(g.model, g.revision) for _, stored in disks(seen) for g in good(stored)}
+    in_state = {(g.model, g.revision) for _, stored in disks(seen) for g in good(stored)}
     paths = {path for _, stored in disks(seen) for c in stored.containers for path in c.uses}
     used = {(r.repo, one.revision) for _, s in disks(seen) for r in s.repositories for one in r.revisions
             if one.path in paths}  # fmt: skip
-    return declared | books | used
+    return declared | in_state | used
 
 
 def needed_digests(seen: Seen) -> set[str]:
-    words = [s.image.digest for host, _ in seen for s in host.services]
-    words += [g.image for _, stored in disks(seen) for g in good(stored)]
+    in_use = [s.image.digest for host, _ in seen for s in host.services]
+    in_use += [g.image for _, stored in disks(seen) for g in good(stored)]
     for _, stored in disks(seen):
         ids = {c.image_id for c in stored.containers}
-        words += [ref for image in stored.images if image.id in ids for ref in image.refs]
-    return {word[word.index("sha256:") :] for word in words if "sha256:" in word}
+        in_use += [ref for image in stored.images if image.id in ids for ref in image.refs]
+    return {word[word.index("sha256:") :] for word in in_use if "sha256:" in word}
 
 
 def stored_of(seen: Seen, name: str) -> Stored:
@@ -122,11 +122,11 @@ def test_nothing_needed_is_ever_in_the_list(seen: Seen, options: PruneOptions) -
         local |= {g.image[g.image.index("sha256:") + 7 :][:12] for g in good(stored)}
         gone = {item.name for name, item in listed(plan, Kind.CACHE) if name == host.name}
         assert not gone & local
-        kept = {g for one in stored.services.values() if one.current
+        remaining = {g for one in stored.services.values() if one.current
                 for g in [one.current.id, *(r.id for r in one.replaced)]}  # fmt: skip
         assert (
             not {item.name.split()[1] for name, item in listed(plan, Kind.GENERATION) if name == host.name}
-            & kept
+            & remaining
         )
 
 
@@ -175,9 +175,11 @@ def test_what_is_left_of_a_model_still_has_every_content_that_it_links_to(seen: 
     for host, stored in disks(seen):
         gone = {item.key: item.bytes for one in plan.hosts if one.host == host.name for item in one.items}
         for repository in stored.repositories:
-            kept = {name for one in repository.revisions if one.path not in gone for name in one.blobs}
+            remaining = {name for one in repository.revisions if one.path not in gone for name in one.blobs}
             freed = sum(gone.get(one.path, 0) for one in repository.revisions)
-            assert freed <= sum(blob.bytes for name, blob in repository.blobs.items() if name not in kept)
+            assert freed <= sum(
+                blob.bytes for name, blob in repository.blobs.items() if name not in remaining
+            )
 
 
 @many
@@ -232,10 +234,10 @@ HOST = Host("spark-01", (service(NEW, 0),))
 
 def disk(**changes: object) -> Stored:
     """Return a Spark's disk after a model was changed twice: OLD is needed by nothing any more."""
-    there = [(OLD, 8 << 30), (NEW, 9 << 30)]
+    present = [(OLD, 8 << 30), (NEW, 9 << 30)]
     base = Stored(
         images=tuple(
-            StoredImage(f"sha256:id{p.digest[7]}", (image_ref(p.digest),), 20 << 30) for p, _ in there
+            StoredImage(f"sha256:id{p.digest[7]}", (image_ref(p.digest),), 20 << 30) for p, _ in present
         ),
         repositories=tuple(
             StoredRepository(
@@ -244,16 +246,16 @@ def disk(**changes: object) -> Stored:
                 (StoredRevision(p.revision, snapshot(p.repo, p.revision), ("w",), changed=1000.0),),
                 {"w": StoredBlob(count)},
             )
-            for p, count in there
+            for p, count in present
         ),
         caches=tuple(
-            StoredCache(p.digest[7:19], f"{CACHES}/{p.digest[7:19]}", 1 << 20, 1000.0) for p, _ in there
+            StoredCache(p.digest[7:19], f"{CACHES}/{p.digest[7:19]}", 1 << 20, 1000.0) for p, _ in present
         ),
         containers=(StoredContainer("c1", "s0", f"sha256:id{NEW.digest[7]}"),),
         services={"s0": StoredService("b", generation(NEW, 2), (generation(NEW, 1),))},
         evidence=(StoredEvidence("s0-1", "/var/lib/sparkfleet/rollouts/s0-1/evidence", 2048, 1000.0),),
-        staged_images={image_ref(p.digest): StagedItem(20 << 30, 900.0) for p, _ in there},
-        staged_revisions={snapshot(p.repo, p.revision): StagedItem(count, 900.0) for p, count in there},
+        staged_images={image_ref(p.digest): StagedItem(20 << 30, 900.0) for p, _ in present},
+        staged_revisions={snapshot(p.repo, p.revision): StagedItem(count, 900.0) for p, count in present},
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -362,16 +364,16 @@ def test_an_image_from_a_mirror_is_ours_by_the_name_that_it_got_on_the_way() -> 
 
 def test_generations_beside_the_rollbacks_target_go_and_as_many_stay_as_asked() -> None:
     history = tuple(generation(NEW, number, "s0") for number in (1, 2, 3, 4))
-    books = {"s0": StoredService("b", replace(history[-1], path=""), (), history)}
-    stored = disk(services=books)
+    in_state = {"s0": StoredService("b", replace(history[-1], path=""), (), history)}
+    stored = disk(services=in_state)
     assert gone_generations(plan_of(stored)) == ["s0 g1", "s0 g2"]
     assert gone_generations(plan_of(stored, keep=2)) == ["s0 g1"]
     assert gone_generations(plan_of(stored, keep=9)) == []
 
 
 def test_generations_of_a_service_that_is_gone_go_all() -> None:
-    books = {"s9": StoredService("", None, (), (generation(OLD, 1, "s9"),))}
-    assert gone_generations(plan_of(disk(services=books))) == ["s9 g1"]
+    in_state = {"s9": StoredService("", None, (), (generation(OLD, 1, "s9"),))}
+    assert gone_generations(plan_of(disk(services=in_state))) == ["s9 g1"]
 
 
 def gone_generations(plan: FleetPrune) -> list[str]:

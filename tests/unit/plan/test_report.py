@@ -18,7 +18,7 @@ from sparkfleet.plan.operations import FetchOperation, ReplaceService
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.units import duration, size
 from tests.unit.plan import fake_spark
-from tests.unit.plan.nano import HOST, NANO, STOCK, THERE, foreign, with_service
+from tests.unit.plan.nano import CONVERGED, HOST, NANO, STOCK, foreign, with_service
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "plan"
 
@@ -32,20 +32,20 @@ def fleet() -> Plan:
         weights=replace(NANO.weights, repo="nvidia/Qwen3.6-35B-A3B-NVFP4", revision="c" * 40),
         flags=(("max-model-len", 65536), ("moe-backend", "marlin")),
     )
-    there = replace(
-        THERE,
-        images={**THERE.images, STOCK.pull_ref: None},
+    present = replace(
+        CONVERGED,
+        images={**CONVERGED.images, STOCK.pull_ref: None},
         weights={"nvidia/Qwen3.6-35B-A3B-NVFP4@" + "c" * 40: {}},
         generations={
-            "nano": replace(THERE.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
+            "nano": replace(CONVERGED.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
         },
     )
-    changed = host_plan(replace(HOST, services=(qwen,)), there)
+    changed = host_plan(replace(HOST, services=(qwen,)), present)
     blocked = replace(fake_spark.fresh(HOST), containers=(foreign(name="nano"),))
     return Plan(
         (
             changed,
-            host_plan(replace(HOST, name="spark-02"), THERE),
+            host_plan(replace(HOST, name="spark-02"), CONVERGED),
             HostPlan(
                 "spark-03",
                 unknown=Diagnostic(
@@ -127,11 +127,11 @@ def spread(part: str) -> list[str]:
 def test_sparks_whose_changes_differ_in_one_value_are_not_one_group() -> None:
     changed = fleet().hosts[0]
     entry = changed.change_sets[-1]
-    *others, rollout = entry.operations
+    *earlier, rollout = entry.operations
     assert isinstance(rollout, ReplaceService)
     last = replace(rollout.changes[-1], key="something else")
     rollout = replace(rollout, changes=(*rollout.changes[:-1], last))
-    other = replace(entry, operations=(*others, rollout))
+    other = replace(entry, operations=(*earlier, rollout))
     hosts = [replace(changed, host=f"spark-{n:02}") for n in range(20)]
     hosts[7] = replace(hosts[7], change_sets=(*changed.change_sets[:-1], other))
     assert [len(group.plans) for group in groups(Plan(tuple(hosts)))] == [19, 1]

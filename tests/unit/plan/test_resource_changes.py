@@ -105,8 +105,8 @@ def test_values_are_shown_as_people_know_them() -> None:
         "linux_swap swap": {"now": "/dev/sda2", "at boot": ""},
     }
     hold = Resource("hold", "nvidia-*", (("free", ""),))
-    swap = Resource("linux_swap", "swap", (("now", ""), ("at boot", "")))
-    assert rows(host(GPU, FILE, hold, swap), seen(live)) == [
+    linux_swap = Resource("linux_swap", "swap", (("now", ""), ("at boot", "")))
+    assert rows(host(GPU, FILE, hold, linux_swap), seen(live)) == [
         ("+", "gpu", "gpu", "", "on", "persistence"),
         ("~", "gpu", "gpu", "140 W", "100 W", "power limit"),
         ("~", "gpu", "gpu", "300,900 MHz", "as before", "clocks"),
@@ -186,7 +186,7 @@ def test_a_secret_is_rotated_when_it_is_another_and_left_when_its_source_gives_n
 
 
 @pytest.mark.parametrize(
-    ("item", "live", "words"),
+    ("item", "live", "message"),
     [
         (GROUP, {"member": "no", "missing": "getgrnam(): name not found: 'docker'"}, "name not found"),
         (SYSCTL, {"is": "no such setting", "now": "", "at boot": ""}, "there is no setting vm.swappiness"),
@@ -199,14 +199,14 @@ def test_a_secret_is_rotated_when_it_is_another_and_left_when_its_source_gives_n
     ],
 )
 def test_what_cannot_be_made_so_blocks_the_host_with_its_remedy(
-    item: Resource, live: Mapping[str, Any], words: str
+    item: Resource, live: Mapping[str, Any], message: str
 ) -> None:
     (key,) = (one.id for one in resource_changes.declared(host(item), fake_spark.USER))
     plan = host_plan(host(item), seen({key: live}))
     assert plan.state is HostState.BLOCKED
     (found,) = (one.blocked for one in plan.change_sets)
     assert found is not None
-    assert words in found.message
+    assert message in found.message
     assert found.hint
 
 

@@ -9,12 +9,12 @@ from sparkfleet.plan.status import join_members, spark_status
 from sparkfleet.probe.observed import Observed
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster import made
-from tests.unit.plan.nano import HOST, THERE
+from tests.unit.plan.nano import CONVERGED, HOST
 
 
 def test_a_service_is_reported_with_its_container_its_unit_and_what_its_gate_measured() -> None:
-    kept = replace(THERE.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
-    (nano,) = spark_status("spark-01", replace(THERE, generations={"nano": kept})).services
+    measured = replace(CONVERGED.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
+    (nano,) = spark_status("spark-01", replace(CONVERGED, generations={"nano": measured})).services
     assert (nano.name, nano.port, nano.state, nano.unit) == ("nano", 8000, "running", "active running")
     assert nano.since == "2026-11-21T08:00:00Z"
     assert nano.generation == fake_spark.generation_of(HOST, HOST.services[0]).id
@@ -22,12 +22,12 @@ def test_a_service_is_reported_with_its_container_its_unit_and_what_its_gate_mea
 
 
 def test_a_service_whose_container_or_unit_is_gone_is_reported_as_absent() -> None:
-    (nano,) = spark_status("spark-01", replace(THERE, containers=(), units={})).services
+    (nano,) = spark_status("spark-01", replace(CONVERGED, containers=(), units={})).services
     assert (nano.state, nano.unit, nano.since, nano.gate) == ("absent", "absent", "", {})
 
 
 def test_a_container_without_a_record_is_reported_too() -> None:
-    (nano,) = spark_status("spark-01", replace(THERE, generations={})).services
+    (nano,) = spark_status("spark-01", replace(CONVERGED, generations={})).services
     assert (nano.model, nano.port, nano.gate) == ("", 0, {})
 
 
@@ -44,13 +44,13 @@ def test_a_cluster_without_one_of_its_members_is_degraded_on_all() -> None:
     stopped = replace(second, containers=tuple(replace(one, state="exited") for one in second.containers))
     diagnostic = Diagnostic("spark-02", "SSH connection refused", code="test")
 
-    def said(other: Observed | Diagnostic) -> list[str]:
+    def lines(other: Observed | Diagnostic) -> list[str]:
         return [
             s.degraded for one in join_members([head, spark_status("spark-02", other)]) for s in one.services
         ]
 
-    assert said(second) == ["", ""]
-    assert said(stopped) == ["spark-02 exited", "spark-02 exited"]
-    assert said(diagnostic) == ["spark-02 is unknown"]
-    assert said(replace(second, containers=(), generations={})) == ["spark-02 absent"]
+    assert lines(second) == ["", ""]
+    assert lines(stopped) == ["spark-02 exited", "spark-02 exited"]
+    assert lines(diagnostic) == ["spark-02 is unknown"]
+    assert lines(replace(second, containers=(), generations={})) == ["spark-02 absent"]
     assert [s.degraded for one in join_members([head]) for s in one.services] == [""]

@@ -1,4 +1,4 @@
-"""A guard that was started from other programs than those on the Spark is a row of the plan."""
+"""A supervisor that was started from other programs than those on the Spark is a row of the plan."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NOW = f"programs {zipapp.sha256()[:12]}"
 
 
 def entries(status: str, active: str = "active", host: object = HOST) -> tuple[ChangeSet, ...]:
-    there = fake_spark.converged(HOST)
-    unit = replace(there.units[NANO], status=status, active=active)
-    return host_plan(host, replace(there, units={**there.units, NANO: unit})).change_sets  # type: ignore[arg-type]
+    present = fake_spark.converged(HOST)
+    unit = replace(present.units[NANO], status=status, active=active)
+    return host_plan(host, replace(present, units={**present.units, NANO: unit})).change_sets  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ _SUDO = """\
 #!{python}
 import os, sys
 asks, password, log, proof = {asks!r}, {password!r}, {log!r}, {proof!r}
-words = sys.argv[1:]
+args = sys.argv[1:]
 options = []
-while words and words[0].startswith("-"):
-    options.append(words.pop(0))
+while args and args[0].startswith("-"):
+    options.append(args.pop(0))
     if options[-1] == "-p":
-        options.append(words.pop(0))
+        options.append(args.pop(0))
 def note(line):
     with open(log, "a") as file:
         file.write(line + "\\n")
@@ -26,7 +26,7 @@ def line():
     while (byte := os.read(0, 1)) not in (b"", b"\\n"):
         text += byte
     return text.decode()
-note("ran " + " ".join([*options, *words])[:80])
+note("ran " + " ".join([*options, *args])[:80])
 if asks and "-S" not in options:
     sys.exit("sudo: a password is required")
 if asks:
@@ -42,7 +42,7 @@ if asks:
         sys.stderr.write("Sorry, try again.\\n")
     else:
         sys.exit("sudo: 3 incorrect password attempts")
-os.execvp(words[0], words)
+os.execvp(args[0], args)
 """
 
 

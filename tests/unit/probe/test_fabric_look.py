@@ -69,7 +69,7 @@ class Spark:
 def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spark:
     made = Spark(tmp_path)
     monkeypatch.setattr(fabric, "_addresses", lambda: made.addresses)
-    monkeypatch.setattr(fabric, "address_owners", lambda _names, _wanted: [])
+    monkeypatch.setattr(fabric, "address_owners", lambda _names, _addresses: [])
     monkeypatch.setattr(basics, "which", lambda name: name == "netplan")
     return made
 
@@ -108,11 +108,11 @@ def test_without_the_drivers_files_ibdev2netdev_and_the_names_tell(
 ) -> None:
     made = Spark(tmp_path, driver=False)
     monkeypatch.setattr(fabric, "_addresses", dict)
-    monkeypatch.setattr(fabric, "address_owners", lambda _names, _wanted: [])
+    monkeypatch.setattr(fabric, "address_owners", lambda _names, _addresses: [])
     monkeypatch.setattr(basics, "which", lambda name: name == "ibdev2netdev")
     pairs = (("mlx5_0", "enp1s0f1np1"), ("mlx5_1", "enP2p1s0f1np1"), ("mlx5_2", "gone0"))
-    said = "".join(f"{rdma} port 1 ==> {name} (Up)\n" for rdma, name in pairs)
-    monkeypatch.setattr(subprocess, "run", lambda *_a, **_k: subprocess.CompletedProcess([], 0, said))
+    output = "".join(f"{rdma} port 1 ==> {name} (Up)\n" for rdma, name in pairs)
+    monkeypatch.setattr(subprocess, "run", lambda *_a, **_k: subprocess.CompletedProcess([], 0, output))
     first, second = made.look().links
     assert (first.name, first.cage, first.root, first.rdma) == ("enP2p1s0f1np1", "p1", 2, "mlx5_1")
     assert (second.name, second.cage, second.root, second.rdma) == ("enp1s0f1np1", "p1", 0, "mlx5_0")

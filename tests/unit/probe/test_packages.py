@@ -43,16 +43,16 @@ class Apt:
 
     def __init__(self, policy: str = POLICY, simulated: tuple[int, str, str] = (0, SIMULATED, "")) -> None:
         self.answers = {"apt-cache": (0, policy, ""), "apt-get": simulated}
-        self.asked: list[tuple[str, ...]] = []
+        self.calls: list[tuple[str, ...]] = []
 
-    def __call__(self, *words: str) -> tuple[int, str, str]:
-        self.asked.append(words)
-        return self.answers[words[2]]
+    def __call__(self, *argv: str) -> tuple[int, str, str]:
+        self.calls.append(argv)
+        return self.answers[argv[2]]
 
 
-def ask(monkeypatch: pytest.MonkeyPatch, apt: Apt, *wanted: bool) -> dict[str, Any]:
+def ask(monkeypatch: pytest.MonkeyPatch, apt: Apt, *requested: bool) -> dict[str, Any]:
     monkeypatch.setattr(commands, "run", apt)
-    return packages.collect_packages(*wanted)
+    return packages.collect_packages(*requested)
 
 
 def test_what_comes_and_what_goes_is_as_apt_simulates_it_without_a_cache(
@@ -64,8 +64,8 @@ def test_what_comes_and_what_goes_is_as_apt_simulates_it_without_a_cache(
         "install": [["runc", "1.1.0", "1.1.5"], ["docker.io", "", "28.2.2-0ubuntu1"]],
         "remove": ["podman-docker"],
     }
-    assert "--simulate" in apt.asked[1]
-    assert all("Dir::Cache::pkgcache=" in words for words in apt.asked)
+    assert "--simulate" in apt.calls[1]
+    assert all("Dir::Cache::pkgcache=" in argv for argv in apt.calls)
 
 
 def test_dockers_own_package_goes_before_the_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_apts_own_word_is_kept_where_it_cannot(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("docker_state", "programs", "asked"),
+    ("docker_state", "programs", "expected"),
     [
         ("ok", ["nvidia-ctk"], None),
         ("missing", ["nvidia-ctk"], (True, False)),
@@ -95,14 +95,14 @@ def test_apts_own_word_is_kept_where_it_cannot(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_apt_is_asked_only_for_what_is_not_there(
-    monkeypatch: pytest.MonkeyPatch, docker_state: str, programs: list[str], asked: tuple[bool, ...] | None
+    monkeypatch: pytest.MonkeyPatch, docker_state: str, programs: list[str], expected: tuple[bool, ...] | None
 ) -> None:
     monkeypatch.setattr(docker, "collect_docker", lambda _: {"state": docker_state, "containers": []})
     monkeypatch.setattr(toolkit, "collect_toolkit", lambda: {"programs": programs, "cdi": []})
-    monkeypatch.setattr(packages, "collect_packages", lambda *wanted: {"requested": wanted})
+    monkeypatch.setattr(packages, "collect_packages", lambda *requested: {"requested": requested})
     request = json.loads(ProbeRequest().to_json())
     seen = main.collect({**request, "install": ["docker", "toolkit"]}, "root")
-    assert seen.get("packages", {}).get("requested") == asked
+    assert seen.get("packages", {}).get("requested") == expected
 
 
 def test_the_part_travels_only_where_something_may_be_installed() -> None:

@@ -45,8 +45,8 @@ ME = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).s
 
 
 def run_command(request: ProbeRequest, **env: str) -> list[str]:
-    words = ["/bin/sh", "-c", probe_command(request)]
-    answer = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **env})
+    argv = ["/bin/sh", "-c", probe_command(request)]
+    answer = subprocess.run(argv, capture_output=True, text=True, check=True, env={**os.environ, **env})
     return answer.stdout.splitlines()
 
 
@@ -390,9 +390,9 @@ def test_of_several_listeners_on_a_port_the_likely_process_is_reported(
         assert ports.listeners([80], [os.getpid()])["80"]["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize("wanted", [(), (1, 2), (1,)])
+@pytest.mark.parametrize("requested", [(), (1, 2), (1,)])
 def test_the_kernel_s_table_is_read_as_far_as_there_are_listeners(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: tuple[int, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requested: tuple[int, ...]
 ) -> None:
     many = "".join(row(n, 1, "01", 7000 + n) for n in range(2, 1000))
     table = tmp_path / "tcp"
@@ -408,7 +408,7 @@ def test_the_kernel_s_table_is_read_as_far_as_there_are_listeners(
         return chunk
 
     monkeypatch.setattr(os, "read", reading)
-    assert set(ports.listeners(wanted)) == {str(port) for port in wanted or (1, 2)}
+    assert set(ports.listeners(requested)) == {str(port) for port in requested or (1, 2)}
     assert taken <= 4 * ports.LINE
 
 
@@ -435,10 +435,10 @@ def test_the_packed_probe_runs_alone_and_answers_what_was_requested(
     resources: tuple[tuple[str, str, str], ...] | None,
 ) -> None:
     request = ProbeRequest(resources=resources)
-    words = [sys.executable, "-I", "-S", "-B", "-c", LOADER, request.to_json()]
+    argv = [sys.executable, "-I", "-S", "-B", "-c", LOADER, request.to_json()]
     packed = packed_program(request.more_parts, request.kinds)
-    said = subprocess.run(words, input=packed, capture_output=True, text=True, check=True).stdout
-    answer = find_answer(said.splitlines())
+    output = subprocess.run(argv, input=packed, capture_output=True, text=True, check=True).stdout
+    answer = find_answer(output.splitlines())
     assert answer is not None
     seen = (json.loads(answer)["resources"] or {}).get("live", {})
     assert len(seen) == len(resources or ())

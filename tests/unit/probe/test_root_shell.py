@@ -18,8 +18,8 @@ DATA = "data of the program\nsecond line\n" + "x" * 200_000 + "\n"
 
 def test_a_right_password_is_sudos_and_the_rest_of_stdin_is_the_programs(tmp_path: Path) -> None:
     spark = Spark(tmp_path, asks=True)
-    said = spark.sh(f"{WITH}; r cat", f"{spark.password}\n{DATA}")
-    assert (said.returncode, said.stdout, said.stderr) == (0, DATA, "")
+    output = spark.sh(f"{WITH}; r cat", f"{spark.password}\n{DATA}")
+    assert (output.returncode, output.stdout, output.stderr) == (0, DATA, "")
     assert set(spark.tried) == {spark.password}
 
 
@@ -30,8 +30,8 @@ def test_sudo_keeps_no_proof_that_others_could_use_after_us(tmp_path: Path) -> N
 
 
 def test_where_sudo_asks_for_nothing_the_program_is_not_given_the_password(tmp_path: Path) -> None:
-    said = Spark(tmp_path, asks=False).sh(f"{WITH}; r cat", f"right horse\n{DATA}")
-    assert (said.returncode, said.stdout) == (0, DATA)
+    output = Spark(tmp_path, asks=False).sh(f"{WITH}; r cat", f"right horse\n{DATA}")
+    assert (output.returncode, output.stdout) == (0, DATA)
 
 
 @pytest.mark.parametrize("prefix, stdin", [(WITH, f"right horse\n{DATA}"), (WITHOUT, DATA)])
@@ -43,25 +43,25 @@ def test_root_needs_no_sudo(tmp_path: Path, prefix: str, stdin: str) -> None:
 
 def test_a_wrong_password_is_tried_once_and_the_data_is_never_taken_for_one(tmp_path: Path) -> None:
     spark = Spark(tmp_path, asks=True)
-    said = spark.sh(f"{WITH}; r cat; echo never", f"wrong horse\n{DATA}")
-    assert (said.returncode, said.stdout) == (1, "")
+    output = spark.sh(f"{WITH}; r cat; echo never", f"wrong horse\n{DATA}")
+    assert (output.returncode, output.stdout) == (1, "")
     assert spark.tried == ["wrong horse"]
-    assert root_shell.reason(said.stderr) == "sudo: 1 incorrect password attempt"
-    assert "horse" not in said.stderr
+    assert root_shell.reason(output.stderr) == "sudo: 1 incorrect password attempt"
+    assert "horse" not in output.stderr
 
 
 def test_sudo_that_asks_without_a_password_is_reported(tmp_path: Path) -> None:
-    said = Spark(tmp_path, asks=True).sh(f"{WITHOUT}; r cat; echo never", DATA)
-    assert (said.returncode, said.stdout) == (1, "")
-    assert root_shell.reason(said.stderr) == "sudo: a password is required"
-    assert not set(map(str.strip, said.stderr.splitlines())) & set(SUDO_PASSWORD_REQUIRED_LINES)
+    output = Spark(tmp_path, asks=True).sh(f"{WITHOUT}; r cat; echo never", DATA)
+    assert (output.returncode, output.stdout) == (1, "")
+    assert root_shell.reason(output.stderr) == "sudo: a password is required"
+    assert not set(map(str.strip, output.stderr.splitlines())) & set(SUDO_PASSWORD_REQUIRED_LINES)
 
 
 def test_the_programs_exit_code_arguments_and_output_are_kept(tmp_path: Path) -> None:
     script = """r sh -c 'echo "$1|$2"; echo oops >&2; exit 7' sh "a  b" "'q'\""""
     for asks, prefix, stdin in ((True, WITH, "right horse\n"), (False, WITHOUT, "")):
-        said = Spark(tmp_path, asks=asks).sh(f"{prefix}; {script}", stdin)
-        assert (said.returncode, said.stdout, said.stderr) == (7, "a  b|'q'\n", "oops\n")
+        output = Spark(tmp_path, asks=asks).sh(f"{prefix}; {script}", stdin)
+        assert (output.returncode, output.stdout, output.stderr) == (7, "a  b|'q'\n", "oops\n")
 
 
 def test_the_password_is_in_no_environment_and_no_argv(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_the_password_is_in_no_environment_and_no_argv(tmp_path: Path) -> None:
     script = (
         "r sh -c 'tr \"\\0\" \"\\n\" </proc/self/environ; cat /proc/[0-9]*/cmdline 2>/dev/null' | tr -d '\\0'"
     )
-    said = spark.sh(f"{WITH}; {script}", f"{spark.password}\n")
-    assert "PATH=" in said.stdout
-    assert spark.password not in said.stdout
+    output = spark.sh(f"{WITH}; {script}", f"{spark.password}\n")
+    assert "PATH=" in output.stdout
+    assert spark.password not in output.stdout
 
 
 def test_what_a_program_does_not_read_is_no_trouble(tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_what_a_program_does_not_read_is_no_trouble(tmp_path: Path) -> None:
 
 
 def test_other_output_of_sudo_is_a_reason_as_it_is() -> None:
-    said = f"banner\n{root_shell.REFUSED}nvidia is not in the sudoers file."
-    assert root_shell.reason(said) == "nvidia is not in the sudoers file."
+    output = f"banner\n{root_shell.REFUSED}nvidia is not in the sudoers file."
+    assert root_shell.reason(output) == "nvidia is not in the sudoers file."
     lecture = (
         "We trust you have received the usual lecture. Sorry, try again. sudo: 1 incorrect password attempt"
     )

@@ -130,9 +130,9 @@ def test_a_model_without_a_commit_means_each_of_its_commits(disk: Disk) -> None:
         "argv": ["org/x", "--speculative-config", '{"model": "org/a"}'],
     }
     disk.write(disk.state / "services" / "nano" / "generations" / "1-g1.json", generation)
-    (kept,) = codec.read(Stored, disk.look(), "stored").services["nano"].generations
-    assert set(kept.uses) == {str(disk.snapshot("org/a", revision)) for revision in (A, B)}
-    assert kept.names == ("org/a", "org/x")
+    (stored_generation,) = codec.read(Stored, disk.look(), "stored").services["nano"].generations
+    assert set(stored_generation.uses) == {str(disk.snapshot("org/a", revision)) for revision in (A, B)}
+    assert stored_generation.names == ("org/a", "org/x")
 
 
 def test_a_service_has_its_current_generation_those_that_it_replaced_and_other_kept_ones(disk: Disk) -> None:
@@ -177,8 +177,8 @@ def test_disks_that_cannot_be_read_make_the_spark_unknown(
         **main.collect(request, "root"), "sudo": {"state": "ok"}, "systemd": {"state": "ok"},
         "docker": {"state": "ok", "version": "1", "containers": [], "images": {}},
     }  # fmt: skip
-    said = str(read_answer("spark-01", json.dumps(data)))
-    assert "stored could not be read: PermissionError" in said
+    answer_text = str(read_answer("spark-01", json.dumps(data)))
+    assert "stored could not be read: PermissionError" in answer_text
     whole = read_answer("spark-01", json.dumps({**data, "stored": plain["stored"]}))
     assert isinstance(whole, Observed)
     assert whole.stored is not None

@@ -24,10 +24,10 @@ class Apt(FakeHost):
         self.done: list[str] = []
 
     def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
-        words = [word for word in argv if not word.startswith(("-", "DPkg", "Dpkg", "env", "DEB", "LC_"))]
+        args = [word for word in argv if not word.startswith(("-", "DPkg", "Dpkg", "env", "DEB", "LC_"))]
         if "--simulate" in argv:
-            return self.simulated["_".join(words[1:])]
-        self.done.append(" ".join(words))
+            return self.simulated["_".join(args[1:])]
+        self.done.append(" ".join(args))
         return Ran(0)
 
 

@@ -127,7 +127,7 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
 """Paths below ``src/sparkfleet`` -> why they name Docker, and what; it only gets shorter."""
 
 
-def words(tree: ast.AST) -> Iterator[str]:
+def code_names(tree: ast.AST) -> Iterator[str]:
     """Yield identifiers, imports and string literals that are no prose."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value.strip():
@@ -141,7 +141,9 @@ def words(tree: ast.AST) -> Iterator[str]:
 def named(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {
-        word for word in words(tree) if "docker" in word.lower().replace(r"\.", ".").replace("docker.io", "")
+        word
+        for word in code_names(tree)
+        if "docker" in word.lower().replace(r"\.", ".").replace("docker.io", "")
     }
 
 
@@ -156,7 +158,7 @@ def test_no_code_outside_runtimes_names_docker(path: Path) -> None:
 
 def test_the_check_knows_code_from_prose() -> None:
     tree = ast.parse('import docker\n"""docker runs"""\nhint = "run docker login"\nargv = ("docker", "ps")\n')
-    assert set(words(tree)) == {"docker", "hint", "argv", "ps"}
+    assert set(code_names(tree)) == {"docker", "hint", "argv", "ps"}
 
 
 def test_each_exception_has_a_reason_and_a_file() -> None:

@@ -134,17 +134,17 @@ Start = Callable[..., Engine]
 def engine(
     packages: Callable[[str], Path], tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Engine]]:
-    """Start engines: ``engine(*words of vllm serve, release=, env=...)``."""
+    """Start engines: ``engine(*args of vllm serve, release=, env=...)``."""
     running: list[Engine] = []
 
-    def start(*words: str, release: str = "0.24.0", port: int = 0, **env: str) -> Engine:
+    def start(*args: str, release: str = "0.24.0", port: int = 0, **env: str) -> Engine:
         port = port or free_port()
         log = tmp_path / f"engine-{len(running)}.log"
         setting = {
             "PATH": os.environ["PATH"], "PYTHONPATH": str(packages(release)), "HF_HUB_OFFLINE": "1",
             "LAB_ENGINE_SLOW": "0.01", "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path), **env,
         }  # fmt: skip
-        program = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *words, "--port", str(port)]
+        program = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *args, "--port", str(port)]
         with log.open("wb") as out:
             process = subprocess.Popen(program, stdout=out, stderr=subprocess.STDOUT, env=setting)
         running.append(Engine(process, log, port))

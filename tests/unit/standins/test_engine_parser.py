@@ -23,13 +23,13 @@ RELEASES = sorted({image.schema for image in IMAGES})
 
 @pytest.fixture
 def ask(packages: Callable[[str], Path]) -> Any:
-    def ask(release: str, *words: str) -> Any:
+    def ask(release: str, *args: str) -> Any:
         env = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(packages(release)),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        program = [sys.executable, "-", *words]
+        program = [sys.executable, "-", *args]
         done = subprocess.run(program, input=ASK.read_bytes(), env=env, capture_output=True, check=False)
         return json.loads(done.stdout)
 
@@ -42,14 +42,14 @@ def without_empty(entry: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_read_out_it_gives_the_schema_of_its_release(ask: Callable[..., Any], release: Any) -> None:
-    got, wanted = ask(release, "schema"), schema_archive.release(schema_archive.read(), release)
+    got, expected = ask(release, "schema"), schema_archive.release(schema_archive.read(), release)
     assert got["vllm_version"] == release
     assert {n: without_empty(e) for n, e in got["flags"].items()} == {
-        n: without_empty(e) for n, e in wanted["flags"].items()
+        n: without_empty(e) for n, e in expected["flags"].items()
     }
-    assert got["json_classes"] == wanted["json_classes"]
+    assert got["json_classes"] == expected["json_classes"]
     assert {name: set(names) for name, names in got["registries"].items()} == {
-        name: set(names) for name, names in wanted["registries"].items()
+        name: set(names) for name, names in expected["registries"].items()
     }
 
 
@@ -77,16 +77,16 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("words", ACCEPTED, ids=" ".join)
-def test_args_that_the_real_parser_takes_are_taken(ask: Callable[..., Any], words: Any) -> None:
-    assert ask("0.24.0", "parse", *words) == {"ok": True, "error": "", "version": "0.24.0"}
+@pytest.mark.parametrize("args", ACCEPTED, ids=" ".join)
+def test_args_that_the_real_parser_takes_are_taken(ask: Callable[..., Any], args: Any) -> None:
+    assert ask("0.24.0", "parse", *args) == {"ok": True, "error": "", "version": "0.24.0"}
 
 
-@pytest.mark.parametrize(("words", "error"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
+@pytest.mark.parametrize(("args", "error"), REFUSED, ids=[" ".join(args) for args, _ in REFUSED])
 def test_args_that_the_real_parser_refuses_are_refused(
-    ask: Callable[..., Any], words: Any, error: Any
+    ask: Callable[..., Any], args: Any, error: Any
 ) -> None:
-    answer = ask("0.24.0", "parse", *words)
+    answer = ask("0.24.0", "parse", *args)
     assert answer["ok"] is False
     assert error in answer["error"]
 
@@ -104,8 +104,8 @@ def test_the_model_may_be_given_as_a_flag(engine: Start, tiny: Path, form: Any) 
 
 
 def test_what_was_parsed_is_written_to_the_log(engine: Start, tiny: Path) -> None:
-    words = ["--max_model_len=1K", "--speculative-config.method", "ngram", "--no-enable-prefix-caching"]
-    log = engine(str(tiny), *words).until("Resolved architecture").log
+    args = ["--max_model_len=1K", "--speculative-config.method", "ngram", "--no-enable-prefix-caching"]
+    log = engine(str(tiny), *args).until("Resolved architecture").log
     assert "'max_model_len': 1024" in log
     assert "'speculative_config': {'method': 'ngram'}" in log
     assert "'enable_prefix_caching': False" in log

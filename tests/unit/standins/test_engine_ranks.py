@@ -20,8 +20,8 @@ def pair(engine: Start, tiny: Path) -> Callable[..., tuple[Engine, Engine]]:
 
     def start(*more: str) -> tuple[Engine, Engine]:
         served = free_port()
-        words = (str(tiny), "--served-model-name", "tiny", "--nnodes", "2", "--master-addr", "127.0.0.1")
-        both = (*words, "--master-port", port, "--distributed-executor-backend", "mp")
+        args = (str(tiny), "--served-model-name", "tiny", "--nnodes", "2", "--master-addr", "127.0.0.1")
+        both = (*args, "--master-port", port, "--distributed-executor-backend", "mp")
         worker = engine(*both, "--node-rank", "1", "--headless", *more, port=served)
         return engine(*both, "--node-rank", "0", port=served), worker
 
@@ -58,7 +58,7 @@ def test_a_rank_with_other_arguments_waits_without_a_message(
 
 
 def test_an_interface_that_is_not_there_ends_the_start(engine: Start, tiny: Path) -> None:
-    words = (str(tiny), "--nnodes", "2", "--node-rank", "0", "--master-addr", "127.0.0.1")
-    one = engine(*words, "--master-port", str(free_port()), NCCL_SOCKET_IFNAME="lo,enp9s9")
+    args = (str(tiny), "--nnodes", "2", "--node-rank", "0", "--master-addr", "127.0.0.1")
+    one = engine(*args, "--master-port", str(free_port()), NCCL_SOCKET_IFNAME="lo,enp9s9")
     assert one.ended() == 1
     assert "Unable to find address for: enp9s9" in one.log

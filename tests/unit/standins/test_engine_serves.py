@@ -24,9 +24,9 @@ def golden(name: str) -> Any:
 
 @pytest.fixture
 def tiny_engine(engine: Start, tiny: Path) -> Start:
-    def start(*words: str, **more: Any) -> Engine:
+    def start(*args: str, **more: Any) -> Engine:
         return engine(
-            str(tiny), "--served-model-name", "tiny", "--max-model-len", "512", *words, **more
+            str(tiny), "--served-model-name", "tiny", "--max-model-len", "512", *args, **more
         ).until(READY)
 
     return start
@@ -45,8 +45,8 @@ def test_the_version_is_that_of_the_release(tiny_engine: Start) -> None:
 
 def test_models_are_listed_as_the_real_engine_lists_them(tiny_engine: Start) -> None:
     served = tiny_engine()
-    got, wanted = json.loads(served.ask("/v1/models")[1]), golden("v1_models.json")
-    model, real = got["data"][0], wanted["data"][0]
+    got, expected = json.loads(served.ask("/v1/models")[1]), golden("v1_models.json")
+    model, real = got["data"][0], expected["data"][0]
     assert list(model) == list(real)
     assert list(model["permission"][0]) == list(real["permission"][0])
     assert (model["id"], model["max_model_len"]) == ("tiny", 512)
@@ -65,17 +65,17 @@ def test_without_a_served_name_the_model_s_own_is_listed(engine: Start, cache: P
 
 
 def test_a_chat_answer_has_the_keys_of_the_real_one(tiny_engine: Start) -> None:
-    got, wanted = tiny_engine().chat("Hello"), golden("chat.json")
-    assert set(got) == set(wanted)
-    assert set(got["choices"][0]) == set(wanted["choices"][0])
-    assert set(got["choices"][0]["message"]) == set(wanted["choices"][0]["message"])
-    assert set(got["usage"]) == set(wanted["usage"])
+    got, expected = tiny_engine().chat("Hello"), golden("chat.json")
+    assert set(got) == set(expected)
+    assert set(got["choices"][0]) == set(expected["choices"][0])
+    assert set(got["choices"][0]["message"]) == set(expected["choices"][0]["message"])
+    assert set(got["usage"]) == set(expected["usage"])
 
 
 def test_a_pooling_runner_embeds_and_does_not_generate(tiny_engine: Start) -> None:
     served = tiny_engine("--runner", "pooling")
-    asked = {"model": "tiny", "input": "What is 12*17?"}
-    first, second = (json.loads(served.ask("/v1/embeddings", asked)[1]) for _ in range(2))
+    request = {"model": "tiny", "input": "What is 12*17?"}
+    first, second = (json.loads(served.ask("/v1/embeddings", request)[1]) for _ in range(2))
     assert first["data"] == second["data"]
     assert any(first["data"][0]["embedding"])
     assert served.counter("prompt_tokens_total") > 0
@@ -159,9 +159,9 @@ def test_paths_that_do_not_exist_are_not_found(tiny_engine: Start) -> None:
     assert served.ask("/v1/chat/completions")[0] == 405
 
 
-@pytest.mark.parametrize(("words", "env"), [(["--api-key", "secret"], {}), ([], {"VLLM_API_KEY": "secret"})])
-def test_with_a_key_the_api_wants_it_and_health_does_not(tiny_engine: Start, words: Any, env: Any) -> None:
-    served = tiny_engine(*words, **env)
+@pytest.mark.parametrize(("args", "env"), [(["--api-key", "secret"], {}), ([], {"VLLM_API_KEY": "secret"})])
+def test_with_a_key_the_api_wants_it_and_health_does_not(tiny_engine: Start, args: Any, env: Any) -> None:
+    served = tiny_engine(*args, **env)
     assert served.ask("/v1/models")[0] == 401
     assert served.ask("/v1/models", token="wrong")[0] == 401
     assert served.ask("/v1/models", token="secret")[0] == 200
@@ -174,32 +174,32 @@ def metric_names(text: str) -> set[str]:
 
 
 def test_every_metric_of_the_real_engine_is_there_with_its_type(tiny_engine: Start) -> None:
-    got, wanted = tiny_engine().ask("/metrics")[1], (GOLDEN / "metrics.txt").read_text()
-    assert metric_names(wanted) - metric_names(got) == {
+    got, expected = tiny_engine().ask("/metrics")[1], (GOLDEN / "metrics.txt").read_text()
+    assert metric_names(expected) - metric_names(got) == {
         "vllm:admission_rejections_created",
     }
-    types = [dict(re.findall(r"^# TYPE (vllm:\S+) (\w+)", text, re.MULTILINE)) for text in (got, wanted)]
+    types = [dict(re.findall(r"^# TYPE (vllm:\S+) (\w+)", text, re.MULTILINE)) for text in (got, expected)]
     assert {name: kind for name, kind in types[1].items() if types[0].get(name) != kind} == {
         "vllm:admission_rejections_created": "gauge",
     }
 
 
 def test_labels_are_those_of_the_real_engine(tiny_engine: Start) -> None:
-    got, wanted = tiny_engine().ask("/metrics")[1], (GOLDEN / "metrics.txt").read_text()
+    got, expected = tiny_engine().ask("/metrics")[1], (GOLDEN / "metrics.txt").read_text()
 
     def labels(text: str) -> set[tuple[str, str]]:
         lines = re.findall(r"^(vllm:\w+)\{(.*)\} ", text, re.MULTILINE)
         return {
-            (name, re.sub(r'="[^"]*"', "", said)) for name, said in lines if "cache_config_info" not in name
+            (name, re.sub(r'="[^"]*"', "", pairs)) for name, pairs in lines if "cache_config_info" not in name
         }
 
-    wanted_labels = {(name, said) for name, said in labels(wanted) if "_created" not in name}
-    assert wanted_labels - labels(got) == set()
+    expected_labels = {(name, pairs) for name, pairs in labels(expected) if "_created" not in name}
+    assert expected_labels - labels(got) == set()
 
 
 def test_the_effective_cache_settings_are_labels_of_one_metric(tiny_engine: Start) -> None:
-    words = ("--kv-cache-dtype", "fp8", "--gpu-memory-utilization", "0.8", "--no-enable-prefix-caching")
-    text = tiny_engine(*words).ask("/metrics")[1]
+    args = ("--kv-cache-dtype", "fp8", "--gpu-memory-utilization", "0.8", "--no-enable-prefix-caching")
+    text = tiny_engine(*args).ask("/metrics")[1]
     labels = dict(re.findall(r'(\w+)="([^"]*)"', re.findall(r"cache_config_info\{(.*)\}", text)[0]))
     assert labels["cache_dtype"] == "fp8"
     assert labels["gpu_memory_utilization"] == "0.8"
@@ -255,13 +255,13 @@ def test_mode_wedged_says_it_is_healthy_and_never_answers(tiny_engine: Start) ->
         with pytest.raises(OSError, match=r"."):  # the engine is killed when the test is over
             served.chat("1+1")
 
-    asked = threading.Thread(target=ask, daemon=True)
-    asked.start()
+    request = threading.Thread(target=ask, daemon=True)
+    request.start()
     while served.counter("num_requests_running") == 0:
-        assert asked.is_alive()
+        assert request.is_alive()
     assert served.ask("/health") == (200, "")
     assert served.ask("/v1/models")[0] == 200
-    assert asked.is_alive()
+    assert request.is_alive()
 
 
 def test_mode_wrong_name_serves_another_name(tiny_engine: Start) -> None:

@@ -60,7 +60,7 @@ def in_order(log: str, marks: tuple[str, ...]) -> list[str]:
     return lost
 
 
-def last_words(text: str) -> str:
+def last_line(text: str) -> str:
     """Return the line that names the error, as far as it is the same on every machine and release."""
     lines = [line for line in text.splitlines() if re.search(r"Error|error:", line)]
     return re.sub(r" \(chose from .*| \(choose from .*|0x[0-9a-f]+.*", "", lines[-1])
@@ -103,22 +103,22 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize(("golden", "words"), FAILURES, ids=[golden for golden, _ in FAILURES])
+@pytest.mark.parametrize(("golden", "args"), FAILURES, ids=[golden for golden, _ in FAILURES])
 def test_a_start_fails_with_the_message_and_the_exit_code_of_the_real_engine(
-    engine: Start, tiny: Path, golden: Any, words: Any
+    engine: Start, tiny: Path, golden: Any, args: Any
 ) -> None:
     text, code = recorded(golden)
-    words = [str(tiny) if word == "{tiny}" else word for word in words]
+    args = [str(tiny) if word == "{tiny}" else word for word in args]
     nowhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:1"}
-    failed = engine(*words, release="0.30.0", **nowhere)
+    failed = engine(*args, release="0.30.0", **nowhere)
     assert failed.ended() == code
-    wanted, got = last_words(text), last_words(failed.log)
+    expected, got = last_line(text), last_line(failed.log)
     if golden == "serve_twice.log":
-        wanted, got = (re.sub(r"https?://[^']+", "the hub", line) for line in (wanted, got))
+        expected, got = (re.sub(r"https?://[^']+", "the hub", line) for line in (expected, got))
     if golden == "context_too_long.log":  # the lines that name the error are pydantic's; the reason is below
         pattern = r"User-specified max_model_len .*? in model's config.json\)"
-        wanted, got = (re.findall(pattern, log)[-1] for log in (text, failed.log))
-    assert got == wanted
+        expected, got = (re.findall(pattern, log)[-1] for log in (text, failed.log))
+    assert got == expected
     cause = diagnosis.reader("vllm").diagnose(text, code)
     assert cause is not None
     assert getattr(diagnosis.reader("vllm").diagnose(failed.log, code), "id", None) == cause.id
@@ -129,7 +129,7 @@ def test_a_taken_port_ends_it_as_it_ends_the_real_engine(engine: Start, tiny: Pa
     first = engine(str(tiny)).until(READY)
     second = engine(str(tiny), port=first.port)
     assert second.ended() == code
-    assert last_words(second.log) == last_words(text)
+    assert last_line(second.log) == last_line(text)
 
 
 REFUSALS = [
@@ -144,13 +144,11 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "text"), REFUSALS, ids=[" ".join(words) for words, _, _ in REFUSALS]
-)
+@pytest.mark.parametrize(("args", "code", "text"), REFUSALS, ids=[" ".join(args) for args, _, _ in REFUSALS])
 def test_what_the_release_does_not_take_is_refused(
-    engine: Start, tiny: Path, words: Any, code: Any, text: Any
+    engine: Start, tiny: Path, args: Any, code: Any, text: Any
 ) -> None:
-    failed = engine(str(tiny), *words)
+    failed = engine(str(tiny), *args)
     assert failed.ended() == code
     assert text in failed.log
 
@@ -163,8 +161,8 @@ def test_a_quantization_that_contradicts_the_model_is_refused(engine: Start, cac
 
 def test_a_parser_plugin_brings_the_names_that_it_registers(engine: Start, cache: Path) -> None:
     plugin = next(cache.glob("hub/models--nvidia--NVIDIA*/snapshots/*/nano_v3_reasoning_parser.py"))
-    words = [NANO, "--reasoning-parser-plugin", str(plugin), "--reasoning-parser", "nano_v3"]
-    engine(*words, HF_HOME=str(cache)).until(READY)
+    args = [NANO, "--reasoning-parser-plugin", str(plugin), "--reasoning-parser", "nano_v3"]
+    engine(*args, HF_HOME=str(cache)).until(READY)
 
 
 def test_a_parser_plugin_that_is_not_there_leaves_its_names_unknown(engine: Start, tiny: Path) -> None:
@@ -246,11 +244,11 @@ MEMORY = [
 ]
 
 
-@pytest.mark.parametrize(("env", "words", "cause"), MEMORY, ids=[cause for _, _, cause in MEMORY])
+@pytest.mark.parametrize(("env", "args", "cause"), MEMORY, ids=[cause for _, _, cause in MEMORY])
 def test_too_little_memory_is_refused_by_each_of_the_engine_s_checks(
-    engine: Start, tiny: Path, env: Any, words: Any, cause: Any
+    engine: Start, tiny: Path, env: Any, args: Any, cause: Any
 ) -> None:
-    failed = engine(str(tiny), *words, **env)
+    failed = engine(str(tiny), *args, **env)
     assert failed.ended() == 1
     found = diagnosis.reader("vllm").diagnose(failed.log, 1)
     assert found is not None

@@ -38,10 +38,10 @@ def download(hub: Hub, cache: Path, repo: str = NANO, **more: Any) -> Path:
     return Path(snapshot_download(repo, **more))
 
 
-def same_files(got: Path, wanted: Path) -> bool:
-    names = sorted(path.name for path in wanted.iterdir())
+def same_files(got: Path, expected: Path) -> bool:
+    names = sorted(path.name for path in expected.iterdir())
     return names == sorted(path.name for path in got.iterdir()) and all(
-        (got / name).read_bytes() == (wanted / name).read_bytes() for name in names
+        (got / name).read_bytes() == (expected / name).read_bytes() for name in names
     )
 
 
@@ -86,8 +86,8 @@ def test_the_cache_names_its_blobs_as_with_the_real_hub(hub: Hub, tmp_path: Path
     for path in got.iterdir():
         data = path.read_bytes()
         lfs = path.name.endswith((".safetensors", "tokenizer.json"))
-        wanted = hashlib.sha256(data) if lfs else hashlib.sha1(b"blob %d\0" % len(data) + data)
-        assert path.resolve().name == wanted.hexdigest()
+        expected = hashlib.sha256(data) if lfs else hashlib.sha1(b"blob %d\0" % len(data) + data)
+        assert path.resolve().name == expected.hexdigest()
 
 
 def test_the_tree_and_the_paths_of_a_commit_are_listed(hub: Hub) -> None:
@@ -189,19 +189,19 @@ def test_a_range_is_served_from_where_it_starts(hub: Hub) -> None:
     request = urllib.request.Request(
         f"{hub.endpoint}/{NANO}/resolve/main/{SHARD}", headers={"Range": "bytes=100-109"}
     )
-    wanted = (hub.content.root / NANO / NANO_COMMITS[-1] / SHARD).read_bytes()
+    expected = (hub.content.root / NANO / NANO_COMMITS[-1] / SHARD).read_bytes()
     with urllib.request.urlopen(request) as answer:
         assert answer.status == 206
-        assert answer.headers["Content-Range"] == f"bytes 100-109/{len(wanted)}"
-        assert answer.read() == wanted[100:110]
+        assert answer.headers["Content-Range"] == f"bytes 100-109/{len(expected)}"
+        assert answer.read() == expected[100:110]
 
 
 def test_a_corrupted_transfer_has_the_right_length_and_the_wrong_hash(hub: Hub, tmp_path: Path) -> None:
     hub.faults.set([Fault(path=SHARD, corrupt=True)])
     got = download(hub, tmp_path / "cache") / SHARD
-    wanted = hub.content.root / NANO / NANO_COMMITS[-1] / SHARD
-    assert got.stat().st_size == wanted.stat().st_size
-    assert got.read_bytes() != wanted.read_bytes()
+    expected = hub.content.root / NANO / NANO_COMMITS[-1] / SHARD
+    assert got.stat().st_size == expected.stat().st_size
+    assert got.read_bytes() != expected.read_bytes()
 
 
 def test_a_slow_transfer_takes_its_time_and_is_whole(

@@ -57,12 +57,12 @@ def models(tmp_path: Path) -> Path:
 def start(package: Path, models: Path) -> Iterator[Start]:
     running: list[Engine] = []
 
-    def begin(*words: str, port: int = 0, **env: str) -> Engine:
+    def begin(*args: str, port: int = 0, **env: str) -> Engine:
         port = port or free_port()
         log = models / f"server-{len(running)}.log"
         variables = {"PATH": os.environ["PATH"], "LAB_ENGINE_SLOW": "0.05", "PYTHONPATH": str(package), **env}
-        argv = [sys.executable, "-m", "sparkfleet_lab.standins.llama_server", *words]
-        if "--port" not in words:
+        argv = [sys.executable, "-m", "sparkfleet_lab.standins.llama_server", *args]
+        if "--port" not in args:
             argv += ["--port", str(port)]
         with log.open("wb") as file:
             process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, env=variables, cwd=models)
@@ -75,8 +75,8 @@ def start(package: Path, models: Path) -> Iterator[Start]:
         server.process.wait()
 
 
-def serve(start: Start, *words: str, **env: str) -> Engine:
-    server = start("-m", "models/tiny-Q4_K_M.gguf", "--alias", "tiny", "--metrics", *words, **env)
+def serve(start: Start, *args: str, **env: str) -> Engine:
+    server = start("-m", "models/tiny-Q4_K_M.gguf", "--alias", "tiny", "--metrics", *args, **env)
     return server.until("listening on")
 
 
@@ -87,7 +87,7 @@ def shape(log: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name, words",
+    "name, args",
     [
         ("unknown_flag", ["--ctx-sizes", "4096"]),
         ("missing_file", ["-m", "models/none.gguf"]),
@@ -97,9 +97,9 @@ def shape(log: str) -> list[str]:
     ],
 )
 def test_what_cannot_start_ends_with_1_and_the_real_last_lines(
-    start: Start, name: str, words: list[str]
+    start: Start, name: str, args: list[str]
 ) -> None:
-    server = start(*words)
+    server = start(*args)
     assert server.process.wait(20) == 1
     recorded = shape((GOLDEN / f"{name}.log").read_text())
     assert set(shape(server.log)) <= set(recorded)
@@ -107,7 +107,7 @@ def test_what_cannot_start_ends_with_1_and_the_real_last_lines(
 
 
 @pytest.mark.parametrize(
-    "name, words",
+    "name, args",
     [
         ("bad_value", ["--flash-attn", "maybe"]),
         ("bad_number", ["--ctx-size", "big"]),
@@ -117,9 +117,9 @@ def test_what_cannot_start_ends_with_1_and_the_real_last_lines(
     ],
 )
 def test_a_value_that_is_refused_is_named_as_by_the_real_program(
-    start: Start, name: str, words: list[str]
+    start: Start, name: str, args: list[str]
 ) -> None:
-    server = start("-m", "models/tiny-Q4_K_M.gguf", "--port", "1", *words)
+    server = start("-m", "models/tiny-Q4_K_M.gguf", "--port", "1", *args)
     assert server.process.wait(20) == 1
     assert server.log.splitlines()[0] == (GOLDEN / f"{name}.log").read_text().splitlines()[0]
 

@@ -49,8 +49,8 @@ def test_each_has_the_vllm_version_that_its_tag_promises(vllm: dict[str, ImageCo
 def test_each_has_the_entrypoint_of_the_real_image(vllm: dict[str, ImageContext]) -> None:
     for ref, context in vllm.items():
         assert instructions(context)[-1] == f"ENTRYPOINT {json.dumps(list(context.entrypoint))}"
-        words = (*context.entrypoint, *(serve_prefix(context.entrypoint) or ()))
-        assert words[-2:] == ("vllm", "serve"), ref
+        argv = (*context.entrypoint, *(serve_prefix(context.entrypoint) or ()))
+        assert argv[-2:] == ("vllm", "serve"), ref
 
 
 def test_all_layers_up_to_the_engine_are_the_same(vllm: dict[str, ImageContext]) -> None:

@@ -37,8 +37,8 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copy(schema_archive.FILE, tmp_path / "releases.json.gz"))
 
 
-def run(*words: str | Path) -> str:
-    done = subprocess.run([sys.executable, TOOL, *words], capture_output=True, text=True, check=True)
+def run(*args: str | Path) -> str:
+    done = subprocess.run([sys.executable, TOOL, *args], capture_output=True, text=True, check=True)
     return done.stdout
 
 

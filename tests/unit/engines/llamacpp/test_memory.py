@@ -26,8 +26,8 @@ def service(config: tuple[tuple[str, Any], ...] = NEMO, gib: float = 7, **flags:
     return replace(SERVICE, weights=weights, flags=own)
 
 
-def estimate(made: Service, *others: Service) -> str:
-    host = Host("spark-01", (made, *others), reserve_gib=12)
+def estimate(made: Service, *neighbours: Service) -> str:
+    host = Host("spark-01", (made, *neighbours), reserve_gib=12)
     return ENGINE.memory_estimate(made, host, total_gib=119.7)
 
 

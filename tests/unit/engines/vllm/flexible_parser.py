@@ -23,8 +23,8 @@ class FlexibleParser(argparse.ArgumentParser):
 
     def parse_args(self, args: list[str]) -> argparse.Namespace:  # type: ignore[override]
         names = [re.match(r"--served[-_]model[-_]name(=.+|$)", arg) for arg in args]
-        given = [re.match(r"--(model|config)(=.+|$)", arg) for arg in args]
-        if args[:1] and args[0].startswith("-") and any(names) and not any(given):
+        matches = [re.match(r"--(model|config)(=.+|$)", arg) for arg in args]
+        if args[:1] and args[0].startswith("-") and any(names) and not any(matches):
             raise RefusedError("`model` should be provided as the first positional argument")
         for i, arg in enumerate(args):
             if re.match(r"--model(=.+|$)", arg):
@@ -82,10 +82,10 @@ class FlexibleParser(argparse.ArgumentParser):
                     target[step] = {}
                 target = target[step]
             update(target, {path[-1]: value})
-        kept = [arg for i, arg in enumerate(args) if i not in gone]
+        remaining = [arg for i, arg in enumerate(args) if i not in gone]
         for head, value in merged.items():
-            kept += [head, json.dumps(value)]
-        return kept
+            remaining += [head, json.dumps(value)]
+        return remaining
 
 
 def update(target: dict[str, Any], new: dict[str, Any]) -> None:

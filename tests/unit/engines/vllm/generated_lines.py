@@ -21,42 +21,42 @@ TAIL = ("--tool-call-parsr=x", "--foo", "-e", "-t", "-d", "-qfp8", "-O.level=3",
 JSON = ('{"method":"mtp","num_speculative_tokens":2}', '{"method":', "[]", "{}", "x")
 
 
-def damage(words: list[str], known: schema.Schema, rng: random.Random) -> list[str]:
-    words = list(words)
-    at = rng.randrange(len(words))
+def damage(args: list[str], known: schema.Schema, rng: random.Random) -> list[str]:
+    args = list(args)
+    at = rng.randrange(len(args))
     some_flag = rng.choice([flag for flag in known.flags.values() if flag.kind != "help"])
     match rng.randrange(14):
         case 0:
-            words[at] = words[at][:-1] or "x"
+            args[at] = args[at][:-1] or "x"
         case 1:
-            del words[at]
+            del args[at]
         case 2:
-            words.insert(at, words[at])
+            args.insert(at, args[at])
         case 3:
-            words.insert(at, rng.choice(ODD))
+            args.insert(at, rng.choice(ODD))
         case 4:
-            words[at] = words[at].replace("-", "_", rng.randrange(1, 4))
+            args[at] = args[at].replace("-", "_", rng.randrange(1, 4))
         case 5:
-            words.insert(at, some_flag.name)
+            args.insert(at, some_flag.name)
         case 6:
-            words += [some_flag.name, rng.choice(["1", "x", *map(str, some_flag.choices or ())])]
+            args += [some_flag.name, rng.choice(["1", "x", *map(str, some_flag.choices or ())])]
         case 7:
-            words.append(f"{some_flag.name}={rng.choice(['1', 'x', '', '{}'])}")
+            args.append(f"{some_flag.name}={rng.choice(['1', 'x', '', '{}'])}")
         case 8:
-            words += [rng.choice(["--speculative-config", "-sc", "--compilation-config"]), rng.choice(JSON)]
+            args += [rng.choice(["--speculative-config", "-sc", "--compilation-config"]), rng.choice(JSON)]
         case 9:
-            words.append(some_flag.name[: rng.randrange(3, len(some_flag.name) + 1)])
+            args.append(some_flag.name[: rng.randrange(3, len(some_flag.name) + 1)])
         case 10:
             options = [*some_flag.negatives, *some_flag.aliases, some_flag.name]
-            words.insert(at, rng.choice(options))
+            args.insert(at, rng.choice(options))
         case 11:
-            words = [*rng.choice([["serve"], ["vllm", "serve"], ["--"]]), *words]
+            args = [*rng.choice([["serve"], ["vllm", "serve"], ["--"]]), *args]
         case 12:
-            first, second = rng.randrange(len(words)), rng.randrange(len(words))
-            words[first], words[second] = words[second], words[first]
+            first, second = rng.randrange(len(args)), rng.randrange(len(args))
+            args[first], args[second] = args[second], args[first]
         case 13:
-            words.append(rng.choice(TAIL))
-    return words
+            args.append(rng.choice(TAIL))
+    return args
 
 
 def generated(known: schema.Schema, count: int) -> list[list[str]]:
@@ -64,10 +64,10 @@ def generated(known: schema.Schema, count: int) -> list[list[str]]:
     rng = random.Random(known.version)
     lines: list[list[str]] = []
     while len(lines) < count:
-        words = rng.choice(LINES).split()
+        args = rng.choice(LINES).split()
         for _ in range(rng.randrange(1, 4)):
-            words = damage(words, known, rng) or words
-        lines.append(words)
+            args = damage(args, known, rng) or args
+        lines.append(args)
     return lines
 
 

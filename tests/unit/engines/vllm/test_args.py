@@ -15,8 +15,8 @@ RELEASE = st.sampled_from(["0.19.0", "0.33.0"])
 PARSER_CODES = {"unknown-flag", "bad-type", "bad-choice", "missing-value", "no-value-allowed", "stray-words"}
 
 
-def values(*words: str, known: schema.Schema | None = NEW) -> dict[str, Any]:
-    return dict(parse(["m", *words], known).values)
+def values(*args: str, known: schema.Schema | None = NEW) -> dict[str, Any]:
+    return dict(parse(["m", *args], known).values)
 
 
 @given(st.data())
@@ -24,8 +24,8 @@ def values(*words: str, known: schema.Schema | None = NEW) -> dict[str, Any]:
 def test_what_is_rendered_is_read_back_as_it_was_written(data: st.DataObject) -> None:
     known = schema.load(data.draw(RELEASE))
     flags = data.draw(flags_of(known))
-    words = render("org/model", flags, known)
-    parsed = parse(words, known)
+    args = render("org/model", flags, known)
+    parsed = parse(args, known)
     assert parsed == Parsed("org/model", flags, ())
 
 
@@ -33,8 +33,8 @@ def test_what_is_rendered_is_read_back_as_it_was_written(data: st.DataObject) ->
 @settings(max_examples=60, deadline=None)
 def test_what_is_rendered_is_taken_by_the_parser_that_it_was_rendered_for(data: st.DataObject) -> None:
     known = schema.load(data.draw(RELEASE))
-    words = render("org/model", data.draw(flags_of(known)), known)
-    assert [f for f in check_flags(words, known) if f.code in PARSER_CODES] == []
+    args = render("org/model", data.draw(flags_of(known)), known)
+    assert [f for f in check_flags(args, known) if f.code in PARSER_CODES] == []
 
 
 @given(st.data())
@@ -69,7 +69,7 @@ def test_an_unknown_flag_keeps_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "args"),
     [
         ({"enable-prefix-caching": False}, ("--no-enable-prefix-caching",)),
         ({"no-enable-prefix-caching": True}, ("--no-enable-prefix-caching",)),
@@ -88,12 +88,12 @@ def test_an_unknown_flag_keeps_its_name() -> None:
         ({"gpu-memory-utilization": 0.85}, ("--gpu-memory-utilization", "0.85")),
     ],
 )
-def test_every_kind_of_value_has_its_args(flags: dict[str, Any], words: tuple[str, ...]) -> None:
-    assert render("m", flags, NEW)[1:] == words
+def test_every_kind_of_value_has_its_args(flags: dict[str, Any], args: tuple[str, ...]) -> None:
+    assert render("m", flags, NEW)[1:] == args
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "args"),
     [
         ({"x": False}, ("--no-x",)),
         ({"x": True}, ("--x",)),
@@ -104,14 +104,14 @@ def test_every_kind_of_value_has_its_args(flags: dict[str, Any], words: tuple[st
     ],
 )
 def test_without_a_schema_values_are_rendered_and_read_back_by_their_form(
-    flags: dict[str, Any], words: tuple[str, ...]
+    flags: dict[str, Any], args: tuple[str, ...]
 ) -> None:
-    assert render("m", flags, None)[1:] == words
-    assert parse(("m", *words), None) == Parsed("m", {"--x": flags["x"]})
+    assert render("m", flags, None)[1:] == args
+    assert parse(("m", *args), None) == Parsed("m", {"--x": flags["x"]})
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("args", "expected"),
     [
         (("--max_model_len=64K",), {"--max-model-len": 65536}),
         (("--max-model-len", "64k"), {"--max-model-len": 64000}),
@@ -151,15 +151,15 @@ def test_without_a_schema_values_are_rendered_and_read_back_by_their_form(
     ],
 )
 def test_every_way_of_writing_a_flag_is_read_by_its_meaning(
-    words: tuple[str, ...], expected: dict[str, Any]
+    args: tuple[str, ...], expected: dict[str, Any]
 ) -> None:
-    assert values(*words) == expected
+    assert values(*args) == expected
 
 
-@pytest.mark.parametrize("words", [("-O3",), ("-O=3",), ("-O", "3"), ("-O.level=3",), ("-O", '{"level":3}')])
-def test_up_to_011_the_optimization_level_was_a_key_of_the_compilation_config(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("args", [("-O3",), ("-O=3",), ("-O", "3"), ("-O.level=3",), ("-O", '{"level":3}')])
+def test_up_to_011_the_optimization_level_was_a_key_of_the_compilation_config(args: tuple[str, ...]) -> None:
     old = schema.load("0.11.0")
-    assert parse(["m", *words], old).values == {"--compilation-config": {"level": 3}}
+    assert parse(["m", *args], old).values == {"--compilation-config": {"level": 3}}
 
 
 def test_flags_that_the_release_does_not_have_are_named_and_keep_their_values() -> None:
@@ -200,7 +200,7 @@ def test_a_boolean_that_is_a_value_is_read_as_one(word: str, meant: object) -> N
 
 @given(st.lists(st.text(max_size=8), max_size=8))
 @settings(max_examples=100, deadline=None)
-def test_no_args_whatever_make_reading_fail(words: list[str]) -> None:
+def test_no_args_whatever_make_reading_fail(args: list[str]) -> None:
     for known in (NEW, None):
-        json.dumps(dict(parse(words, known).values))
-        check_flags(words, NEW)
+        json.dumps(dict(parse(args, known).values))
+        check_flags(args, NEW)

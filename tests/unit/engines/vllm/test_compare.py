@@ -87,12 +87,12 @@ def test_without_a_schema_order_and_spelling_are_still_no_difference() -> None:
 
 
 def test_each_side_can_be_read_by_its_own_release() -> None:
-    words = ["m", "--gpu-memory-utilization", "0.9"]
-    assert differences(words, ["m"], NEW, old_schema=OLD) == (
+    args = ["m", "--gpu-memory-utilization", "0.9"]
+    assert differences(args, ["m"], NEW, old_schema=OLD) == (
         FlagChange("--gpu-memory-utilization", "0.9", None),
     )
-    swap = ["m", "--swap-space", "4"]
-    assert differences(swap, ["m"], NEW, old_schema=OLD) == (FlagChange("--swap-space", "4", None),)
+    swap_space = ["m", "--swap-space", "4"]
+    assert differences(swap_space, ["m"], NEW, old_schema=OLD) == (FlagChange("--swap-space", "4", None),)
 
 
 @given(st.data())
@@ -108,6 +108,6 @@ def test_a_shuffled_command_line_is_no_difference(data: st.DataObject) -> None:
 def test_differences_mirror_when_the_sides_are_swapped(data: st.DataObject) -> None:
     old = render("m", data.draw(flags_of(NEW)), NEW)
     new = render("m", data.draw(flags_of(NEW)), NEW)
-    there = {(c.flag, c.old, c.new) for c in differences(old, new, NEW)}
+    found = {(c.flag, c.old, c.new) for c in differences(old, new, NEW)}
     back = {(c.flag, c.new, c.old) for c in differences(new, old, NEW)}
-    assert {flag for flag, _, _ in there} == {flag for flag, _, _ in back}
+    assert {flag for flag, _, _ in found} == {flag for flag, _, _ in back}

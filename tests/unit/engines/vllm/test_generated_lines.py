@@ -23,33 +23,33 @@ def test_checks_and_argparse_agree_on_every_generated_line(release: str) -> None
     parser = build(known)
     disagreements: list[object] = []
     refused = 0
-    for words in generated(known, PER_RELEASE):
+    for argv in generated(known, PER_RELEASE):
         try:
-            namespace, error = parser.parse_args(list(words)), ""
+            namespace, error = parser.parse_args(list(argv)), ""
         except RefusedError as refusal:
             namespace, error = None, str(refusal)
         except SystemExit:
             continue
         refused += bool(error)
-        found = [f for f in check_flags(words, known) if is_the_parsers(f, known)]
+        found = [f for f in check_flags(argv, known) if is_the_parsers(f, known)]
         if bool(error) != bool(found):
-            disagreements.append((words, error, [f.message for f in found]))
+            disagreements.append((argv, error, [f.message for f in found]))
         elif namespace is not None:
-            disagreements += values_that_differ(words, namespace, known)
+            disagreements += values_that_differ(argv, namespace, known)
     assert disagreements == []
     assert PER_RELEASE * 0.3 < refused < PER_RELEASE * 0.9
 
 
-def values_that_differ(words: list[str], namespace: object, known: schema.Schema) -> list[object]:
+def values_that_differ(argv: list[str], namespace: object, known: schema.Schema) -> list[object]:
     """Compare the meaning of an accepted line, flag by flag, with what argparse made of it."""
-    parsed = args.parse(words, known)
-    given = {option.name for option in group(words, known).options}
+    parsed = args.parse(argv, known)
+    flags_set = {option.name for option in group(argv, known).options}
     differing: list[object] = []
-    for name in given:
+    for name in flags_set:
         mine = parsed.values.get(name, parsed.model if name == "--model" else None)
         theirs = getattr(namespace, name.lstrip("-").replace("-", "_"))
         if known.flags[name].takes_json and isinstance(theirs, dict):
             mine, theirs = json.dumps(mine, sort_keys=True), json.dumps(theirs, sort_keys=True)
         if mine != theirs and known.flags[name].nargs != "?" and name != "--model":
-            differing.append((words, name, mine, theirs))
+            differing.append((argv, name, mine, theirs))
     return differing

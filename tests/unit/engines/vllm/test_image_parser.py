@@ -74,10 +74,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(site: Path, *words: str) -> tuple[int, str]:
+def run(site: Path, *args: str) -> tuple[int, str]:
     with image_parser.SCRIPT.open() as script:
         done = subprocess.run(
-            [sys.executable, "-B", "-", *words],
+            [sys.executable, "-B", "-", *args],
             stdin=script,
             capture_output=True,
             text=True,
@@ -87,8 +87,8 @@ def run(site: Path, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def ask(site: Path, *words: str) -> ArgCheck:
-    return read_answer(run(site, *image_parser.parse_args(words))[1])
+def ask(site: Path, *args: str) -> ArgCheck:
+    return read_answer(run(site, *image_parser.parse_args(args))[1])
 
 
 def test_args_that_the_parser_takes_are_accepted(site: Path) -> None:
@@ -96,7 +96,7 @@ def test_args_that_the_parser_takes_are_accepted(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "error"),
+    ("args", "error"),
     [
         (("m", "--sead", "3"), "unrecognized arguments"),
         (("m", "--seed", "x"), "argument --seed: invalid"),
@@ -106,9 +106,9 @@ def test_args_that_the_parser_takes_are_accepted(site: Path) -> None:
     ],
 )
 def test_args_that_the_parser_refuses_come_with_its_own_reason(
-    site: Path, words: tuple[str, ...], error: str
+    site: Path, args: tuple[str, ...], error: str
 ) -> None:
-    answer = ask(site, *words)
+    answer = ask(site, *args)
     assert answer.ok is False
     assert error in answer.error
 

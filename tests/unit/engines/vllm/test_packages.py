@@ -8,7 +8,7 @@ from sparkfleet.engines.vllm.packages import included, lacking
 
 
 @pytest.mark.parametrize(
-    ("wanted", "version"),
+    ("requirement", "version"),
     [
         (("ray", ""), "0.17.1"),
         (("mistral_common", ">=1.11.0"), "0.20.2"),
@@ -16,12 +16,12 @@ from sparkfleet.engines.vllm.packages import included, lacking
         (("numpy", ""), "0.19.0"),
     ],
 )
-def test_what_a_release_requires_its_images_have(wanted: Any, version: str) -> None:
-    assert lacking([wanted], version) == ()
+def test_what_a_release_requires_its_images_have(requirement: Any, version: str) -> None:
+    assert lacking([requirement], version) == ()
 
 
 @pytest.mark.parametrize(
-    ("wanted", "version"),
+    ("requirement", "version"),
     [
         (("ray", ""), "0.18.0"),  # between two known releases, of which the older one has it
         (("ray", ">=2.50"), "0.19.0"),
@@ -34,8 +34,8 @@ def test_what_a_release_requires_its_images_have(wanted: Any, version: str) -> N
         (("numpy", ""), "nightly"),
     ],
 )
-def test_what_is_not_certain_is_lacking(wanted: Any, version: str) -> None:
-    assert lacking([wanted], version) == (wanted,)
+def test_what_is_not_certain_is_lacking(requirement: Any, version: str) -> None:
+    assert lacking([requirement], version) == (requirement,)
 
 
 def test_missing_packages_are_in_the_order_of_the_requested_ones() -> None:

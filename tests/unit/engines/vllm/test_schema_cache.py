@@ -10,7 +10,7 @@ import pytest
 from sparkfleet.engines.vllm import schema_cache
 
 DIGEST = "sha256:" + "4" * 64
-SAID = json.dumps(
+OUTPUT = json.dumps(
     {"vllm_version": "0.19.0+nv26.04", "flags": {"--nv-only": {"dest": "nv_only", "kind": "store"}}}
 )
 
@@ -27,7 +27,7 @@ def test_an_image_that_was_never_asked_has_no_schema() -> None:
 
 
 def test_the_output_of_an_image_is_found_again_by_its_digest_whatever_name_it_has() -> None:
-    schema_cache.keep(f"nvcr.io/nvidia/vllm:26.04-py3@{DIGEST}", f"INFO importing\n{SAID}\n")
+    schema_cache.keep(f"nvcr.io/nvidia/vllm:26.04-py3@{DIGEST}", f"INFO importing\n{OUTPUT}\n")
     found = schema_cache.lookup(f"mirror.local/vllm@{DIGEST}")
     assert found is not None
     assert found.version == "0.19.0+nv26.04"
@@ -42,7 +42,7 @@ def test_what_is_no_schema_is_not_kept() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not gzip", b"\x1f\x8b broken"])
 def test_a_broken_file_is_as_none(content: bytes) -> None:
-    schema_cache.keep(DIGEST, SAID)
+    schema_cache.keep(DIGEST, OUTPUT)
     path = schema_cache.path_of(DIGEST)
     assert path is not None
     path.write_bytes(content)
@@ -54,4 +54,4 @@ def test_a_cache_that_cannot_be_written_is_no_failure(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert schema_cache.keep(DIGEST, SAID).version == "0.19.0+nv26.04"
+    assert schema_cache.keep(DIGEST, OUTPUT).version == "0.19.0+nv26.04"

@@ -76,11 +76,11 @@ def test_a_key_that_is_added_is_found() -> None:
 
 
 def comparisons(kind: type[HostKeys], file: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    asked: list[str] = []
+    requested: list[str] = []
     original = vars(HostKeys)["_hostname_matches"]
 
     def matches(self: HostKeys, hostname: str, entry: HostKeyEntry) -> bool:
-        asked.append(hostname)
+        requested.append(hostname)
         return bool(original(self, hostname, entry))
 
     with monkeypatch.context() as patch:
@@ -88,7 +88,7 @@ def comparisons(kind: type[HostKeys], file: Path, monkeypatch: pytest.MonkeyPatc
         known = kind(str(file))
         for number in range(100):
             assert known.lookup(f"spark-{number}") is not None
-    return len(asked)
+    return len(requested)
 
 
 def test_as_many_comparisons_as_lines_where_paramiko_needs_their_square(

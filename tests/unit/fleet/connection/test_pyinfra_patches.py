@@ -23,7 +23,7 @@ metadata.Distribution.discover = classmethod(discover)
 IMPORT = "from sparkfleet.fleet.connection import pyinfra_patches"
 
 
-def said(program: str) -> str:
+def output(program: str) -> str:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -32,8 +32,8 @@ def said(program: str) -> str:
 def test_patching_for_gevent_reads_the_installed_packages_once() -> None:
     ours = f"{IMPORT}; pyinfra_patches.patch_for_gevent(); print(len(asked))"
     theirs = "from gevent import monkey; monkey.patch_all(); print(len(asked))"
-    assert said(COUNT + ours) == "1"
-    assert int(said(COUNT + theirs)) > 20
+    assert output(COUNT + ours) == "1"
+    assert int(output(COUNT + theirs)) > 20
 
 
 def test_after_patching_the_standard_library_is_as_it_was_but_cooperative() -> None:
@@ -45,7 +45,7 @@ pyinfra_patches.patch_for_gevent()
 from gevent.monkey import is_module_patched
 print(metadata.entry_points is before, is_module_patched("socket"), is_module_patched("threading"))
 """
-    assert said(program) == "True True True"
+    assert output(program) == "True True True"
 
 
 def test_a_postponed_module_is_loaded_at_its_first_use_and_works() -> None:
@@ -59,8 +59,8 @@ before = "invoke.runners" in sys.modules
 config = paramiko.SSHConfig.from_text('Match exec "true"\\n  Port 2222\\n')
 print(before, config.lookup("spark-01")["port"], "invoke.runners" in sys.modules)
 """
-    assert said(program) == "False 2222 True"
-    assert said("import sys, paramiko.config; print('invoke.runners' in sys.modules)") == "True"
+    assert output(program) == "False 2222 True"
+    assert output("import sys, paramiko.config; print('invoke.runners' in sys.modules)") == "True"
 
 
 def test_a_module_that_is_not_there_is_still_not_there() -> None:
@@ -72,7 +72,7 @@ try:
 except ImportError:
     print("no")
 """
-    assert said(program) == "no"
+    assert output(program) == "no"
 
 
 def test_an_inventory_searches_once_for_connectors() -> None:
@@ -86,13 +86,13 @@ Inventory((["spark-01", "spark-02"], {{}}))
 print(len(asked))
 """
     assert (
-        said(
+        output(
             COUNT
             + program.format("pyinfra_patches.remember_connectors(); pyinfra_patches.remember_connectors()")
         )
         == "1"
     )
-    assert int(said(COUNT + program.format(""))) > 2
+    assert int(output(COUNT + program.format(""))) > 2
 
 
 ORDER = """
@@ -154,5 +154,5 @@ def lines():
 
 def test_the_code_of_a_packet_is_compared_at_once() -> None:
     ours = f"{IMPORT}; pyinfra_patches.compare_macs_at_once(); print(lines())"
-    assert int(said(_PACKET + ours)) <= 2
-    assert int(said(_PACKET + "print(lines())")) > 60
+    assert int(output(_PACKET + ours)) <= 2
+    assert int(output(_PACKET + "print(lines())")) > 60

@@ -36,7 +36,7 @@ class FakeHost:
     """A host that answers from a script; an answer that is CUT breaks the connection."""
 
     script: list[Any]
-    asked: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
     alive: bool = True
     connects: int = 0
     name: str = "spark-01"
@@ -61,7 +61,7 @@ class FakeHost:
         self.alive = True
 
     def run_shell_command(self, command: Any, **_: Any) -> tuple[bool, Output]:
-        self.asked.append(str(command))
+        self.commands.append(str(command))
         answer = self.script.pop(0)
         if answer is CUT:
             self.alive = False
@@ -101,13 +101,13 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_job_is_followed_by_the_command_of_its_kind(job: str, command: str) -> None:
     host = FakeHost([RESULT])
     list(remote.follow(host, job, lambda _: None))  # type: ignore[arg-type]
-    assert f" {command} {job} " in host.asked[0]
+    assert f" {command} {job} " in host.commands[0]
 
 
 def test_a_job_is_followed_from_where_the_last_answer_ended() -> None:
     host = FakeHost([events(0, 1), events(2), RESULT])
     assert followed(host) == [0, 1, 2, 9]
-    assert [words.split("--since ")[1][0] for words in host.asked] == ["0", "2", "3"]
+    assert [command_line.split("--since ")[1][0] for command_line in host.commands] == ["0", "2", "3"]
 
 
 @pytest.mark.parametrize("broken", [CUT, TimeoutError(), OSError("gone"), EOFError()])
@@ -125,7 +125,7 @@ def test_a_job_whose_program_does_not_run_is_let_go_on() -> None:
     stalled = json.dumps({"n": 1, "kind": "waiting", "text": "its program does not run", "stalled": True})
     host = FakeHost([events(0), stalled, "", events(1), RESULT])
     assert followed(host) == [0, 1, 1, 9]
-    assert "resume nano-1" in host.asked[2]
+    assert "resume nano-1" in host.commands[2]
 
 
 def test_a_command_whose_connection_broke_is_run_again() -> None:

@@ -34,7 +34,7 @@ class FakeHost:
 
     source: str = "env:SUDO_OF_TEST"
     refuses: str = ""
-    asked: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
     sent: list[list[str] | None] = field(default_factory=list)
     name: str = "spark-01"
     connector: Any = None
@@ -46,7 +46,7 @@ class FakeHost:
     def run_shell_command(
         self, command: Any, _stdin: list[str] | None = None, **_: Any
     ) -> tuple[bool, Output]:
-        self.asked.append(str(command))
+        self.commands.append(str(command))
         self.sent.append(_stdin)
         return not self.refuses, Output(f"{root_shell.REFUSED}{self.refuses}" if self.refuses else "")
 
@@ -66,8 +66,8 @@ def test_a_password_is_the_first_line_of_stdin_and_in_no_command() -> None:
     run(host, '{"some": "data"}')
     run(host)
     assert host.sent == [['right horse\n{"some": "data"}'], ["right horse\n"]]
-    assert all("horse" not in command for command in host.asked)
-    assert all("r cat 'a b'" in command for command in host.asked)
+    assert all("horse" not in command for command in host.commands)
+    assert all("r cat 'a b'" in command for command in host.commands)
 
 
 @pytest.mark.parametrize("source", ["env:NOT_SET_AT_ALL", ""])
@@ -75,18 +75,18 @@ def test_without_one_stdin_is_the_programs_alone(source: str) -> None:
     host = FakeHost(source)
     run(host, "data")
     assert host.sent == [["data"]]
-    assert "sudo -n" in host.asked[0]
+    assert "sudo -n" in host.commands[0]
 
 
 @pytest.mark.provokes("sudo-denied")
 def test_a_refused_password_is_reported_with_its_source_and_never_sent_again() -> None:
     host = FakeHost(refuses="Sorry, try again. sudo: 1 incorrect password attempt")
-    told = observe(host, ProbeRequest())  # type: ignore[arg-type]
-    assert isinstance(told, Diagnostic)
-    assert "password of env:SUDO_OF_TEST: sudo: 1 incorrect password attempt" in told.message
+    observed = observe(host, ProbeRequest())  # type: ignore[arg-type]
+    assert isinstance(observed, Diagnostic)
+    assert "password of env:SUDO_OF_TEST: sudo: 1 incorrect password attempt" in observed.message
     with pytest.raises(SparkfleetError, match="SUDO_OF_TEST"):
         run(host)
-    assert len(host.asked) == 1
+    assert len(host.commands) == 1
 
 
 def test_a_sudo_that_needs_a_missing_password_is_reported_with_the_way_to_set_it() -> None:
@@ -98,10 +98,10 @@ def test_a_sudo_that_needs_a_missing_password_is_reported_with_the_way_to_set_it
 @pytest.mark.provokes("secret-file-unreadable")
 def test_a_source_that_gives_nothing_is_a_reason_and_nothing_is_sent() -> None:
     host = FakeHost("file:/does/not/exist")
-    told = observe(host, ProbeRequest())  # type: ignore[arg-type]
-    assert isinstance(told, Diagnostic)
-    assert "sudo_password: the file /does/not/exist cannot be read" in str(told)
-    assert host.asked == []
+    observed = observe(host, ProbeRequest())  # type: ignore[arg-type]
+    assert isinstance(observed, Diagnostic)
+    assert "sudo_password: the file /does/not/exist cannot be read" in str(observed)
+    assert host.commands == []
 
 
 def test_a_secret_is_read_once_however_many_want_it(tmp_path: Any) -> None:

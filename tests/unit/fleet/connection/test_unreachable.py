@@ -12,7 +12,7 @@ from pyinfra.api.exceptions import ConnectError
 
 from sparkfleet.fleet.connection.unreachable import address_of, connect_diagnostic
 
-SAID = {
+MESSAGES = {
     "SSH host key error (Host key for 10.0.0.9 does not match.)": (
         "its SSH host key differs from the one in known_hosts",
         "ssh-keygen -R '[10.0.0.9]:2222'",
@@ -42,11 +42,11 @@ SAID = {
 
 
 @pytest.mark.provokes("ssh-unreachable")
-@pytest.mark.parametrize("said", SAID)
-def test_each_cause_has_its_message_its_address_and_its_remedy(said: str) -> None:
-    found, remedy = SAID[said]
+@pytest.mark.parametrize("output", MESSAGES)
+def test_each_cause_has_its_message_its_address_and_its_remedy(output: str) -> None:
+    found, remedy = MESSAGES[output]
     data = {"ssh_hostname": "10.0.0.9", "ssh_port": 2222, "ssh_config_file": "/dev/null"}
-    diagnostic = connect_diagnostic("spark-01", data, ConnectError(said))
+    diagnostic = connect_diagnostic("spark-01", data, ConnectError(output))
     assert diagnostic.location == "spark-01"
     assert found in diagnostic.message
     assert diagnostic.message.endswith("(10.0.0.9:2222)")

@@ -27,14 +27,14 @@ class Act:
     def progress(self, *_: object) -> None:
         """Nobody looks."""
 
-    def meet(self) -> RolloutRequest:
+    def join(self) -> RolloutRequest:
         me: Any = self
         return cluster.coordinate(me, RolloutRequest(f"own-{self.rank.rank}", None, ()), self.rank)
 
 
 def diagnostic(act: Act) -> Diagnostic:
     with pytest.raises(executor.FailedError) as failed:
-        act.meet()
+        act.join()
     return failed.value.diagnostics[0]
 
 
@@ -42,8 +42,8 @@ def test_all_members_get_the_id_and_the_token_of_the_first(monkeypatch: pytest.M
     run = FleetRun()
     first, second = Act(run, 0), Act(run, 1)
     found: list[RolloutRequest] = []
-    monkeypatch.setattr(time, "sleep", lambda _: found.append(second.meet()))
-    found.append(first.meet())
+    monkeypatch.setattr(time, "sleep", lambda _: found.append(second.join()))
+    found.append(first.join())
     assert {one.id for one in found} == {"own-0"}
     assert len({one.cluster_key for one in found}) == 1
     assert found[0].cluster_key
@@ -53,14 +53,14 @@ def test_a_member_that_failed_before_is_named_with_its_cause() -> None:
     run = FleetRun(
         failures={"spark-02": (Diagnostic("spark-02: image", "no space left on device\nwords", code="test"),)}
     )
-    said = diagnostic(Act(run, 0))
-    assert said.location == "spark-01: cluster pair"
-    assert said.message == "spark-02 is not ready: no space left on device; nothing was touched"
-    assert said.hint == "fix spark-02, then run again"
+    found = diagnostic(Act(run, 0))
+    assert found.location == "spark-01: cluster pair"
+    assert found.message == "spark-02 is not ready: no space left on device; nothing was touched"
+    assert found.hint == "fix spark-02, then run again"
 
 
 @pytest.mark.provokes("cluster-member-not-ready")
 def test_a_member_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "WAIT_S", 0.0)
-    said = diagnostic(Act(FleetRun(), 0))
-    assert said.message == "spark-02 not ready within 0 s; nothing was touched"
+    found = diagnostic(Act(FleetRun(), 0))
+    assert found.message == "spark-02 not ready within 0 s; nothing was touched"

@@ -31,7 +31,7 @@ from tests.unit.plan import fake_spark, test_derived, test_docker_install, test_
 from tests.unit.plan import test_verification as to_verify
 from tests.unit.plan.fabric import test_changes as links
 from tests.unit.plan.fabric.made import seen
-from tests.unit.plan.nano import HOST, THERE, with_service
+from tests.unit.plan.nano import CONVERGED, HOST, with_service
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
 EXECUTORS = {
@@ -51,10 +51,10 @@ def drifted() -> Observed:
     """Return a host whose units were changed by hand."""
     name, recover = "sparkfleet-nano.service", "sparkfleet-recover.service"
     units = {
-        name: replace(THERE.units[name], enabled="disabled"),
-        recover: replace(THERE.units[recover], enabled="disabled", drop_ins={"/etc/x.conf": ""}),
+        name: replace(CONVERGED.units[name], enabled="disabled"),
+        recover: replace(CONVERGED.units[recover], enabled="disabled", drop_ins={"/etc/x.conf": ""}),
     }
-    return replace(THERE, units=units)
+    return replace(CONVERGED, units=units)
 
 
 def resources() -> tuple[Host, Observed]:
@@ -75,8 +75,8 @@ def plans() -> Iterator[tuple[Host, HostPlan]]:
     """Yield plans that have operations of every type."""
     hosts: list[tuple[Host, Observed]] = [
         (HOST, fake_spark.fresh(HOST)),
-        (with_service(port=8001), THERE),
-        (Host("spark-01"), THERE),
+        (with_service(port=8001), CONVERGED),
+        (Host("spark-01"), CONVERGED),
         (HOST, drifted()),
         (test_derived.DERIVED, fake_spark.fresh(test_derived.DERIVED)),
         (links.host(), links.observed(seen())),

@@ -15,8 +15,8 @@ from sparkfleet.plan.model import HostPlan
 from sparkfleet.probe.observed import ObservedResources, PathSeen
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark
+from tests.unit.plan.nano import CONVERGED
 from tests.unit.plan.nano import HOST as NANO_HOST
-from tests.unit.plan.nano import THERE
 
 DAY_S = 86400
 CACHES = Resource("compile_caches", "/cache", (("max_age_days", "40"),))
@@ -48,7 +48,8 @@ def test_a_plan_stays_valid_when_only_the_age_in_its_notes_has_changed(
 def test_a_plan_stays_valid_when_a_file_was_added_to_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (
         replace(
-            THERE, paths={**THERE.paths, "~/vllm": PathSeen("directory", "0700", "nvidia", "nvidia", size)}
+            CONVERGED,
+            paths={**CONVERGED.paths, "~/vllm": PathSeen("directory", "0700", "nvidia", "nvidia", size)},
         )
         for size in (4096, 8192)
     )

@@ -114,7 +114,7 @@ def sparks(monkeypatch: pytest.MonkeyPatch, mirror: Path) -> Sparks:
 
 def test_an_image_is_ordered_content_by_content_from_the_way_back(sparks: Sparks) -> None:
     from_mirror.send_image(sparks.act("spark-01"), IMAGE)
-    (job,) = sparks.given("stage")
+    (job,) = sparks.requests("stage")
     (order,) = job["mirrored_images"]
     assert order["image"] == IMAGE.pull_ref
     assert order["listeners"] == [[from_mirror.LAN, "127.0.0.1", 4711]]
@@ -126,7 +126,7 @@ def test_an_image_is_ordered_content_by_content_from_the_way_back(sparks: Sparks
 
 def test_a_model_is_ordered_file_by_file(sparks: Sparks) -> None:
     from_mirror.send(sparks.act("spark-01"), [MODEL])
-    (job,) = sparks.given("stage")
+    (job,) = sparks.requests("stage")
     assert [(order["repo"], len(order["files"])) for order in job["copies"]] == [("org/a", 1)]
 
 
@@ -178,7 +178,7 @@ def test_what_a_derived_image_is_built_from_is_sent_in_one_job(sparks: Sparks, m
     wheels.wheel_path(mirror, TOOL).parent.mkdir()
     wheels.wheel_path(mirror, TOOL).write_bytes(b"tool")
     from_mirror.send_derived(sparks.act("spark-01"), DERIVED)
-    (job,) = sparks.given("stage")
+    (job,) = sparks.requests("stage")
     ((base,), (build,)) = job["mirrored_images"], job["derived"]
     assert base["image"] == build["base"] == IMAGE.pull_ref
     assert build["wheel_sender"] == {"sender": base["sender"], "listeners": base["listeners"]}

@@ -61,7 +61,7 @@ def test_operations_that_change_nothing_are_no_entry(host: PyinfraHost, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("1 / 0\n", "ZeroDivisionError: division by zero"),
         ("from pyinfra.operations import files\nfiles.directory(path=1, wrong=2)\n", "TypeError"),
@@ -69,11 +69,11 @@ def test_operations_that_change_nothing_are_no_entry(host: PyinfraHost, tmp_path
     ],
 )
 def test_a_file_that_breaks_is_a_reason_and_no_end_of_the_run(
-    host: PyinfraHost, tmp_path: Path, text: str, words: str
+    host: PyinfraHost, tmp_path: Path, text: str, message: str
 ) -> None:
     found = planned(host, tmp_path / "user_deploy.py", text)
     assert isinstance(found, Diagnostic)
-    assert words in found.message
+    assert message in found.message
     assert "user_deploy.py" in found.location
 
 

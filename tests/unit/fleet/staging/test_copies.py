@@ -21,7 +21,7 @@ from sparkfleet.fleet.staging.sender import SenderError
 from sparkfleet.offline import oci
 from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.probe.observed import User
-from tests.unit.fleet.sparks import Sparks, patched, refused, said
+from tests.unit.fleet.sparks import Sparks, answer, patched, refused
 
 MODEL = Weights(
     "org/a", "1" * 40, (WeightFile("config.json", 5, blob="c"), WeightFile("w.safetensors", 9, blob="w"))
@@ -42,13 +42,13 @@ IMAGE = ImageRef("nvcr.io/nvidia/vllm", "26.04", "sha256:" + "c" * 64)
 
 
 def listening(_: str, __: tuple[str, ...], data: dict[str, Any]) -> remote.Answer:
-    return said({"listeners": [[address, 40000 + n] for n, address in enumerate(data["addresses"])]})
+    return answer({"listeners": [[address, 40000 + n] for n, address in enumerate(data["addresses"])]})
 
 
 @pytest.fixture
 def sparks(monkeypatch: pytest.MonkeyPatch) -> Sparks:
     made = Sparks({name: Host(name, paths=Paths(models="~/vllm")) for name in PLACES})
-    made.replies = {"copy-places": lambda name, *_: said({"places": PLACES[name]}), "copy-serve": listening}
+    made.replies = {"copy-places": lambda name, *_: answer({"places": PLACES[name]}), "copy-serve": listening}
     return patched(monkeypatch, made)
 
 
@@ -59,7 +59,7 @@ def copy(sparks: Sparks, *, near: bool = True) -> None:
 
 def test_every_file_is_ordered_by_the_number_under_which_the_sender_shows_it(sparks: Sparks) -> None:
     copy(sparks)
-    (served,), (job,) = sparks.given("copy-serve"), sparks.given("stage")
+    (served,), (job,) = sparks.requests("copy-serve"), sparks.requests("stage")
     for order in job["copies"]:
         root = (
             f"/home/nvidia/vllm/hub/models--{order['repo'].replace('/', '--')}/snapshots/{order['revision']}"
@@ -74,7 +74,7 @@ def test_every_file_is_ordered_by_the_number_under_which_the_sender_shows_it(spa
 def test_sender_and_receiver_have_the_same_token_and_another_one_each_time(sparks: Sparks) -> None:
     copy(sparks)
     copy(sparks)
-    served, jobs = sparks.given("copy-serve"), sparks.given("stage")
+    served, jobs = sparks.requests("copy-serve"), sparks.requests("stage")
     assert [one["transfer_key"] for one in served] == [one["transfer_key"] for one in jobs]
     assert len({one["transfer_key"] for one in served}) == 2
     assert all(len(one["transfer_key"]) == 64 for one in served)
@@ -82,19 +82,19 @@ def test_sender_and_receiver_have_the_same_token_and_another_one_each_time(spark
 
 def test_only_the_receivers_addresses_may_call_and_the_fabric_is_nearest(sparks: Sparks) -> None:
     copy(sparks)
-    (served,), (job,) = sparks.given("copy-serve"), sparks.given("stage")
+    (served,), (job,) = sparks.requests("copy-serve"), sparks.requests("stage")
     assert served["peers"] == ["192.168.177.12", "10.0.0.12"]
     assert job["copies"][0]["listeners"] == [[0, "192.168.177.11", 40000], [1, "10.0.0.11", 40001]]
-    assert sparks.said == []
+    assert sparks.log == []
 
 
 def test_where_the_fabric_does_not_lead_now_it_is_reported_and_the_lan_is_used(sparks: Sparks) -> None:
     lan = {name: places[1:] for name, places in PLACES.items()}
-    sparks.replies["copy-places"] = lambda name, *_: said({"places": lan[name]})
+    sparks.replies["copy-places"] = lambda name, *_: answer({"places": lan[name]})
     copy(sparks)
-    assert any("no fabric link to spark-01" in line for line in sparks.said)
+    assert any("no fabric link to spark-01" in line for line in sparks.log)
     copy(sparks, near=False)  # nobody expected it
-    assert len(sparks.said) == 1
+    assert len(sparks.log) == 1
 
 
 ENDS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
@@ -116,13 +116,13 @@ def test_a_copy_that_failed_says_whose_trouble_it_was_and_its_sender_ends(
     with pytest.raises(raised, match=end["cause"].replace("?", ".")) as error:
         copy(sparks)
     assert error.type is raised  # a SenderError lets another Spark be asked; a FailedError ends it
-    (served,) = sparks.given("copy-serve")
+    (served,) = sparks.requests("copy-serve")
     assert sparks.calls[-1] == ("spark-01", "copy-stop", served["id"])
 
 
 def test_the_sender_of_a_copy_that_went_well_ends_with_it(sparks: Sparks) -> None:
     copy(sparks)
-    (served,) = sparks.given("copy-serve")
+    (served,) = sparks.requests("copy-serve")
     assert sparks.calls[-1] == ("spark-01", "copy-stop", served["id"])
 
 
@@ -136,7 +136,7 @@ def test_a_spark_that_cannot_send_is_reported_and_nothing_is_started(sparks: Spa
     sparks.replies[program] = refused("Address family not supported")
     with pytest.raises(SenderError, match="Address family not supported"):
         copy(sparks)
-    assert sparks.given("stage") == []
+    assert sparks.requests("stage") == []
 
 
 def copy_image(sparks: Sparks, receiver: str = "spark-02") -> None:
@@ -151,12 +151,12 @@ def exporting(sparks: Sparks, times: int = 1) -> None:
 def test_an_image_is_written_to_a_file_there_sent_and_its_file_is_forgotten(sparks: Sparks) -> None:
     exporting(sparks)
     copy_image(sparks)
-    export, job = sparks.given("stage")
+    export, job = sparks.requests("stage")
     assert export["export"] == IMAGE.pull_ref
     (order,) = job["image_copies"]
     assert (order["image"], order["size"], order["sha256"]) == (IMAGE.pull_ref, 70, "f" * 64)
     assert order["manifests"] == []  # its registry gives it its digest
-    assert sparks.given("copy-serve")[0]["files"] == [{"path": EXPORTED["path"], "size": 70}]
+    assert sparks.requests("copy-serve")[0]["files"] == [{"path": EXPORTED["path"], "size": 70}]
     assert sparks.calls[-1] == ("spark-01", "copy-forget", IMAGE.pull_ref)
     assert sparks.run.exports == {("spark-01", IMAGE.pull_ref): 0}
 
@@ -174,11 +174,11 @@ def test_the_file_stays_until_the_last_receiver_has_it(
     three = {**PLACES, "spark-03": PLACES["spark-02"]}
     sparks.declared["spark-03"] = Host("spark-03")
     sparks.__post_init__()
-    sparks.replies["copy-places"] = lambda name, *_: said({"places": three[name]})
+    sparks.replies["copy-places"] = lambda name, *_: answer({"places": three[name]})
     monkeypatch.setattr(stage_job, "run", run)
     gevent.joinall([gevent.spawn(copy_image, sparks, name) for name in ("spark-02", "spark-03")])
-    told = [call for call in sparks.calls if call[1] in {"has it", "copy-forget"}]
-    assert told == [
+    notified = [call for call in sparks.calls if call[1] in {"has it", "copy-forget"}]
+    assert notified == [
         ("spark-02", "has it"),
         ("spark-03", "has it"),
         ("spark-01", "copy-forget", IMAGE.pull_ref),
@@ -190,7 +190,7 @@ def test_a_failed_export_is_a_failure_of_the_source(sparks: Sparks) -> None:
     with pytest.raises(SenderError, match="no space left"):
         copy_image(sparks)
     assert sparks.calls[-1][1] == "copy-forget"
-    assert sparks.given("copy-serve") == []
+    assert sparks.requests("copy-serve") == []
 
 
 def test_with_a_mirror_the_copys_digest_comes_from_its_manifests(sparks: Sparks, tmp_path: Path) -> None:

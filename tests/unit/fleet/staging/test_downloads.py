@@ -44,7 +44,7 @@ class Run:
     sources: dict[tuple[str, str], Source]
     offline: tuple[str, ...] = ()
     prepared: bool = True
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     broken: dict[str, Exception] = field(default_factory=dict)
     state: Any = None
@@ -53,7 +53,7 @@ class Run:
         names = sorted({name for name, _ in self.sources} | {s.host for s in self.sources.values() if s.host})
         self.hosts: dict[str, Any] = {name: SimpleNamespace(name=name) for name in names}
         self.state = SimpleNamespace(inventory=SimpleNamespace(get_host=lambda name: self.hosts[name]))
-        run = FleetRun(plans={name: HostPlan(name) for name in names}, board=Board(False, self.said.append))
+        run = FleetRun(plans={name: HostPlan(name) for name in names}, board=Board(False, self.output.append))
         run.sources = self.sources
         run.done_steps = {(name, Step.HOST) for name in names} if self.prepared else set()
         self.state.sparkfleet_run = run
@@ -96,15 +96,15 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
         monkeypatch.setattr(
             stage_job,
             "download",
-            lambda act, wanted: run.act(
-                act.host.name, f"{act.host.name} downloads {','.join(w.repo[-1] for w in wanted.weights)}"
+            lambda act, requested: run.act(
+                act.host.name, f"{act.host.name} downloads {','.join(w.repo[-1] for w in requested.weights)}"
             ),
         )
         monkeypatch.setattr(
             copies,
             "copy",
-            lambda act, owner, wanted, _: run.act(
-                act.host.name, f"{act.host.name} copies {wanted[0].repo[-1]} from {owner.name}"
+            lambda act, owner, requested, _: run.act(
+                act.host.name, f"{act.host.name} copies {requested[0].repo[-1]} from {owner.name}"
             ),
         )
         return run
@@ -164,7 +164,7 @@ def test_when_the_sender_cannot_send_one_receiver_downloads_and_the_others_take_
         "3 copies A from 2",
         "4 copies A from 2",
     ]
-    assert any("downloads it directly" in line for line in run.said)
+    assert any("downloads it directly" in line for line in run.output)
 
 
 def test_when_the_seed_fails_two_others_try_and_the_rest_get_the_reason(made: Callable[..., Run]) -> None:

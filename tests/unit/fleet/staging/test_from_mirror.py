@@ -38,7 +38,7 @@ def shown(mirror: Path) -> list[SentFile]:
     return [SentFile(str(models.snapshot(mirror, WEIGHTS) / FILE.path), FILE.size)]
 
 
-def wanted(tmp_path: Path) -> FileToReceive:
+def file_to_receive(tmp_path: Path) -> FileToReceive:
     (tmp_path / "spark").mkdir(exist_ok=True)
     return FileToReceive(
         number=0, size=len(BODY), blob=FILE.blob, target=str(tmp_path / "spark" / "w"), name="w"
@@ -46,7 +46,7 @@ def wanted(tmp_path: Path) -> FileToReceive:
 
 
 def receive(tmp_path: Path, port: int, token: str) -> bytes:
-    file = wanted(tmp_path)
+    file = file_to_receive(tmp_path)
     Receiver("the offline mirror", [Listener(1, tunnel.LOOPBACK, port)], token, (file,), pause_s=0.01).run(
         lambda: None, 0.01
     )
@@ -103,10 +103,10 @@ def test_what_calls_the_sparks_port_is_passed_on_to_ours_both_ways() -> None:
     transport = Transport()
     with socket.create_server((tunnel.LOOPBACK, 0)) as server:
         port = server.getsockname()[1]
-        with tunnel.forward_port(spark(transport), port) as there:
-            assert there == 4711
+        with tunnel.forward_port(spark(transport), port) as forwarded:
+            assert forwarded == 4711
             channel, far = socket.socketpair()
-            transport.handler(channel, ("127.0.0.1", 1), ("127.0.0.1", there))
+            transport.handler(channel, ("127.0.0.1", 1), ("127.0.0.1", forwarded))
             connection, _ = server.accept()
             far.sendall(b"ask")
             far.shutdown(socket.SHUT_WR)
@@ -130,8 +130,8 @@ def test_a_call_that_nobody_answers_is_ended() -> None:
 
 
 def test_a_spark_that_is_this_machine_needs_no_way_back() -> None:
-    with tunnel.forward_port(spark(None), 8) as there:
-        assert there == 8
+    with tunnel.forward_port(spark(None), 8) as forwarded:
+        assert forwarded == 8
 
 
 @pytest.mark.provokes("ssh-forwarding-denied")

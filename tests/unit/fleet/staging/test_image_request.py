@@ -25,5 +25,5 @@ def test_a_derived_image_is_built_from_its_base_and_its_locked_wheels() -> None:
 
 
 def test_a_download_of_models_builds_nothing() -> None:
-    asked = image_request(IMAGE, alone=False)
-    assert asked == StageRequest(asked.id, images=(BASE.pull_ref,), skip_if_image=IMAGE.pull_ref)
+    requested = image_request(IMAGE, alone=False)
+    assert requested == StageRequest(requested.id, images=(BASE.pull_ref,), skip_if_image=IMAGE.pull_ref)

@@ -37,7 +37,7 @@ def sparks(monkeypatch: pytest.MonkeyPatch) -> Sparks:
 
 def download(sparks: Sparks, *weights: Weights) -> dict[str, Any]:
     stage_job.download(sparks.act("spark-01"), Download(SERVICE, weights))
-    return dict(sparks.given("stage")[-1])
+    return dict(sparks.requests("stage")[-1])
 
 
 def test_a_model_is_asked_for_with_its_files_by_the_pinned_image_as_the_login_user(sparks: Sparks) -> None:

@@ -112,8 +112,8 @@ def test_a_secret_is_in_a_file_of_its_one_reader_and_not_in_the_request(
     class Done:
         returncode, stderr = 0, ""
 
-    def run(words: list[str], **_: object) -> Done:
-        ran.append(words)
+    def run(argv: list[str], **_: object) -> Done:
+        ran.append(argv)
         return Done()
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -311,10 +311,10 @@ def test_a_model_that_the_hub_refuses_ends_the_job_before_a_pull(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
-    asked: list[tuple[str, ...]] = []
+    requests: list[tuple[str, ...]] = []
 
-    def refuse(*words: str) -> hub_access.Access:
-        asked.append(words)
+    def refuse(*argv: str) -> hub_access.Access:
+        requests.append(argv)
         return hub_access.Access.NO_TOKEN
 
     monkeypatch.setattr(hub_access, "ask", refuse)
@@ -326,7 +326,7 @@ def test_a_model_that_the_hub_refuses_ends_the_job_before_a_pull(
     (folder / "request.json").write_text(codec.dumps(asking))
     assert stage.run("stage-1", Paths(state=tmp_path)) == 1
     assert json.loads((folder / "result.json").read_text())["cause"].endswith("there is no token")
-    assert asked == [("", "org/name", REVISION, "config.json", "")]
+    assert requests == [("", "org/name", REVISION, "config.json", "")]
 
 
 def test_a_complete_model_needs_no_access_to_the_hub(tmp_path: Path) -> None:

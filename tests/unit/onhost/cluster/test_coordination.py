@@ -118,7 +118,7 @@ def head(world: World, *commands: str, cause: str = "") -> list[str]:
     heard: list[str] = []
     after = {"ready": 0, "stopped": 1, "running": 2, "promoted": 2}
 
-    def others(address: str, port: int, message: dict[str, Any]) -> dict[str, Any] | None:
+    def answer_peer(address: str, port: int, message: dict[str, Any]) -> dict[str, Any] | None:
         if port != PORT:
             return None
         state = message["state"]
@@ -128,7 +128,7 @@ def head(world: World, *commands: str, cause: str = "") -> list[str]:
         command = "prepare" if step is None else commands[min(step, len(commands) - 1)]
         return {"word": command, "cause": cause, "remedy": ""}
 
-    world.others = others
+    world.answer_peer = answer_peer
     return heard
 
 
@@ -158,8 +158,8 @@ def test_a_member_that_never_reaches_the_head_touches_nothing(cluster: World) ->
 def test_a_member_that_loses_the_head_after_the_stop_restores_by_itself(cluster: World) -> None:
     cluster.serve(generation())
     head(cluster, "stop", "start", "start")
-    answered = cluster.others
-    cluster.others = lambda *report: None if report[2].get("state") == "running" else answered(*report)
+    answered = cluster.answer_peer
+    cluster.answer_peer = lambda *report: None if report[2].get("state") == "running" else answered(*report)
     result = ask(cluster, 1)
     assert result.outcome == "restored"
     assert "the head, did not answer for 180 s" in result.cause

@@ -86,9 +86,9 @@ def test_a_lie_about_a_rank_stops_no_engine(tmp_path: Path) -> None:
     started = list(sparks.starts)
     head, member = sparks.all
     lie = {"make": "img:2", "epoch": "none", "state": ranks.ENDS, "serves": False}
-    asked = head.ask_other
+    ask = head.ask_other
     head.ask_other = lambda address, port, message, timeout_s: (  # type: ignore[method-assign]
-        lie if port == ranks.PORT else asked(address, port, message, timeout_s)
+        lie if port == ranks.PORT else ask(address, port, message, timeout_s)
     )
     sparks.run(20)
     assert sparks.serves()

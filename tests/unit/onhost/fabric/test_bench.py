@@ -21,9 +21,9 @@ LANES = (
     Lane("enp1s0f1np1", "rocep1s0f1", "192.168.176.1", "192.168.176.2"),
     Lane("enP2p1s0f1np1", "roceP2p1s0f1", "192.168.177.1", "192.168.177.2"),
 )
-ASKED = BenchRequest("pair", "spark-02", RDMA, 5, LANES)
+REQUEST = BenchRequest("pair", "spark-02", RDMA, 5, LANES)
 
-SAID_BY_IB_WRITE_BW = """\
+IB_WRITE_BW_OUTPUT = """\
  Mtu             : 4096[B]
  Link type       : Ethernet
  GID index       : 3
@@ -32,7 +32,7 @@ SAID_BY_IB_WRITE_BW = """\
  65536      1249395          0.00               109.17             0.208233
 ---------------------------------------------------------------------------------------
 """
-SAID_BY_IPERF3 = json.dumps(
+IPERF3_OUTPUT = json.dumps(
     {"end": {"sum_sent": {"bits_per_second": 9.9e10}, "sum_received": {"bits_per_second": 9.62e10}}}
 )
 
@@ -57,13 +57,13 @@ class Spark:
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
 
-    def run(self, words: Sequence[str], timeout_s: float = 60) -> Ran:
-        self.ran.append(tuple(words))
-        if words[0] == "systemd-run":
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+        self.ran.append(tuple(argv))
+        if argv[0] == "systemd-run":
             return Ran(1, err=self.refuses) if self.refuses else Ran(0)
-        if words[0] == "systemctl":
+        if argv[0] == "systemctl":
             return Ran(0)
-        return self.answers.pop(0) if self.answers else Ran(0, SAID_BY_IB_WRITE_BW)
+        return self.answers.pop(0) if self.answers else Ran(0, IB_WRITE_BW_OUTPUT)
 
 
 @pytest.fixture
@@ -74,10 +74,10 @@ def spark(tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("tool", "ran", "gbits"),
     [
-        (RDMA, Ran(0, SAID_BY_IB_WRITE_BW), 109.17),
-        (RDMA, Ran(1, SAID_BY_IB_WRITE_BW), None),
+        (RDMA, Ran(0, IB_WRITE_BW_OUTPUT), 109.17),
+        (RDMA, Ran(1, IB_WRITE_BW_OUTPUT), None),
         (RDMA, Ran(0, "Couldn't connect to 192.168.176.2:18515\n"), None),
-        (IPERF, Ran(0, SAID_BY_IPERF3), 96.2),
+        (IPERF, Ran(0, IPERF3_OUTPUT), 96.2),
         (IPERF, Ran(0, '{"error": "unable to connect"}'), None),
         (STREAM, Ran(0, '{"gbits": 12.5}\n'), 12.5),
         (STREAM, Ran(0, "no JSON"), None),
@@ -100,56 +100,56 @@ def test_both_ends_are_bound_to_the_link_that_is_measured(tool: str) -> None:
 
 
 def test_each_link_is_measured_by_itself_and_then_all_at_once(spark: Spark) -> None:
-    told = bench.measure(spark, ASKED)  # type: ignore[arg-type]
-    assert [(one.link, one.gbits) for one in told.alone] == [
+    result = bench.measure(spark, REQUEST)  # type: ignore[arg-type]
+    assert [(one.link, one.gbits) for one in result.alone] == [
         ("enp1s0f1np1", 109.17), ("enP2p1s0f1np1", 109.17),
     ]  # fmt: skip
-    assert [one.link for one in told.at_once] == ["enp1s0f1np1", "enP2p1s0f1np1"]
-    ports = [words[words.index("-p") + 1] for words in spark.ran]
+    assert [one.link for one in result.at_once] == ["enp1s0f1np1", "enP2p1s0f1np1"]
+    ports = [argv[argv.index("-p") + 1] for argv in spark.ran]
     assert ports[:2] == ["18515", "18516"]
     assert sorted(ports[2:]) == ["18517", "18518"]
 
 
 def test_figures_are_kept_as_evidence(spark: Spark) -> None:
-    told = bench.measure(spark, ASKED)  # type: ignore[arg-type]
-    kept = json.loads((spark.root / "evidence/bench-pair-spark-02.json").read_text())
-    assert kept == told.to_json()
-    assert (kept["tool"], kept["to"], kept["at"]) == (RDMA, "spark-02", 1000)
+    result = bench.measure(spark, REQUEST)  # type: ignore[arg-type]
+    evidence = json.loads((spark.root / "evidence/bench-pair-spark-02.json").read_text())
+    assert evidence == result.to_json()
+    assert (evidence["tool"], evidence["to"], evidence["at"]) == (RDMA, "spark-02", 1000)
 
 
 def test_a_listener_that_is_not_there_yet_is_tried_again(spark: Spark) -> None:
     spark.answers = [Ran(1, err="Couldn't connect"), Ran(1, err="Couldn't connect")]
-    told = bench.measure(spark, ASKED)  # type: ignore[arg-type]
-    assert told.alone[0] == LinkRate("enp1s0f1np1", 109.17)
+    result = bench.measure(spark, REQUEST)  # type: ignore[arg-type]
+    assert result.alone[0] == LinkRate("enp1s0f1np1", 109.17)
     assert spark.slept == 2
 
 
 def test_a_link_that_cannot_be_measured_says_why(spark: Spark) -> None:
     spark.answers = [Ran(1, err="x\nFailed status 12: wr_id 7 syndrom 0x81")] * bench.TRIES
-    told = bench.measure(spark, ASKED)  # type: ignore[arg-type]
-    assert told.alone[0] == LinkRate("enp1s0f1np1", problem="Failed status 12: wr_id 7 syndrom 0x81")
-    assert told.alone[1].gbits == 109.17
+    result = bench.measure(spark, REQUEST)  # type: ignore[arg-type]
+    assert result.alone[0] == LinkRate("enp1s0f1np1", problem="Failed status 12: wr_id 7 syndrom 0x81")
+    assert result.alone[1].gbits == 109.17
     spark.answers = [Ran(3)] * bench.TRIES
-    assert bench.measure(spark, ASKED).alone[0].problem == "exit code 3"  # type: ignore[arg-type]
+    assert bench.measure(spark, REQUEST).alone[0].problem == "exit code 3"  # type: ignore[arg-type]
 
 
 def test_listeners_run_detached_and_end_by_themselves(spark: Spark) -> None:
-    assert bench.begin(spark, ASKED) == ""  # type: ignore[arg-type]
-    started = [words for words in spark.ran if words[0] == "systemd-run"]
+    assert bench.begin(spark, REQUEST) == ""  # type: ignore[arg-type]
+    started = [argv for argv in spark.ran if argv[0] == "systemd-run"]
     assert len(started) == 4
-    assert all(any("RuntimeMaxSec=75" in word for word in words) for words in started)
-    bench.end(spark, ASKED)  # type: ignore[arg-type]
+    assert all(any("RuntimeMaxSec=75" in word for word in argv) for argv in started)
+    bench.end(spark, REQUEST)  # type: ignore[arg-type]
     assert spark.ran[-1] == ("systemctl", "stop", "sparkfleet-bench-pair-3.service")
 
 
 def test_a_listener_that_cannot_be_started_is_reported(spark: Spark) -> None:
     spark.refuses = "no bus"
-    assert bench.begin(spark, ASKED) == "ib_write_bw: no bus"  # type: ignore[arg-type]
+    assert bench.begin(spark, REQUEST) == "ib_write_bw: no bus"  # type: ignore[arg-type]
 
 
 def test_a_request_survives_json_and_anything_else_is_refused() -> None:
-    data = json.loads(json.dumps(ASKED.to_json()))
-    assert BenchRequest.from_json(data) == ASKED
+    data = json.loads(json.dumps(REQUEST.to_json()))
+    assert BenchRequest.from_json(data) == REQUEST
     for bad in ({}, {**data, "tool": "rm"}, {**data, "cluster": "../x"}, {**data, "lanes": [{}]}):
         with pytest.raises(ContractError, match="bench request"):
             BenchRequest.from_json(bad)

@@ -28,7 +28,7 @@ network:
       addresses: [192.168.177.1/24]
       mtu: 9000
 """
-ASKED = FabricRequest(
+REQUEST = FabricRequest(
     id="fabric-1",
     cluster="pair",
     text=TEXT,
@@ -47,7 +47,7 @@ def net(tmp_path: Path) -> Network:
     return Network(tmp_path)
 
 
-def asked(net: Network, request: FabricRequest = ASKED) -> System:
+def begin(net: Network, request: FabricRequest = REQUEST) -> System:
     system: Any = net
     fabric.begin(system, request)
     made: System = system
@@ -59,7 +59,7 @@ def confirmed(net: Network, job: str = "fabric-1") -> None:
 
 
 def test_links_get_their_addresses_when_everything_answers(net: Network) -> None:
-    system = asked(net)
+    system = begin(net)
     confirmed(net)
     result = fabric.run(system, "fabric-1")
     assert result.outcome == fabric.LINKED
@@ -70,11 +70,11 @@ def test_links_get_their_addresses_when_everything_answers(net: Network) -> None
 
 
 def test_what_was_proved_is_kept_as_evidence(net: Network) -> None:
-    system = asked(net)
+    system = begin(net)
     confirmed(net)
     fabric.run(system, "fabric-1")
-    kept = json.loads((net.paths.state / "evidence/fabric-pair.json").read_text())
-    assert [(one["peer"], one["link"], one["mtu"], one["problem"]) for one in kept["peers"]] == [
+    evidence = json.loads((net.paths.state / "evidence/fabric-pair.json").read_text())
+    assert [(one["peer"], one["link"], one["mtu"], one["problem"]) for one in evidence["peers"]] == [
         ("spark-02", "fab0", 9000, ""),
         ("spark-02", "fab1", 9000, ""),
     ]
@@ -90,11 +90,11 @@ def test_rdma_is_looked_at_and_kept_as_evidence_and_what_the_kernel_does_not_tel
     net: Network,
 ) -> None:
     rdma(net, "rocep1s0f1", "4: ACTIVE")
-    system = asked(net, replace(ASKED, rdma=(("fab0", "rocep1s0f1"), ("fab1", "mlx5_1"))))
+    system = begin(net, replace(REQUEST, rdma=(("fab0", "rocep1s0f1"), ("fab1", "mlx5_1"))))
     confirmed(net)
     assert fabric.run(system, "fabric-1").outcome == fabric.LINKED
-    kept = json.loads((net.paths.state / "evidence/fabric-pair.json").read_text())
-    assert kept["rdma"] == {
+    evidence = json.loads((net.paths.state / "evidence/fabric-pair.json").read_text())
+    assert evidence["rdma"] == {
         "fab0": {"device": "rocep1s0f1", "state": "ACTIVE"},
         "fab1": {"device": "mlx5_1", "state": ""},
     }
@@ -103,7 +103,7 @@ def test_rdma_is_looked_at_and_kept_as_evidence_and_what_the_kernel_does_not_tel
 def test_an_rdma_device_that_is_down_is_named_and_everything_goes_back(net: Network) -> None:
     before = everything(net)
     rdma(net, "rocep1s0f1", "1: DOWN")
-    asked(net, replace(ASKED, rdma=(("fab0", "rocep1s0f1"),)))
+    begin(net, replace(REQUEST, rdma=(("fab0", "rocep1s0f1"),)))
     confirmed(net)
     returned(net, before, "rocep1s0f1, the RDMA device of fab0, is DOWN")
 
@@ -123,13 +123,13 @@ def returned(net: Network, before: object, cause: str) -> None:
 
 def test_without_a_new_connection_everything_goes_back(net: Network) -> None:
     before = everything(net)
-    asked(net)
+    begin(net)
     returned(net, before, "the operator did not open a new connection")
 
 
 def test_a_peer_that_does_not_answer_is_named_and_everything_goes_back(net: Network) -> None:
     before = everything(net)
-    asked(net)
+    begin(net)
     confirmed(net)
     net.passes = 0
     returned(net, before, "spark-02 (192.168.176.2) does not answer over fab0")
@@ -139,35 +139,35 @@ def test_a_smaller_mtu_on_the_path_is_distinguished_from_silence_without_waiting
     net: Network,
 ) -> None:
     before = everything(net)
-    asked(net)
+    begin(net)
     confirmed(net)
     net.passes = 1500
     began = net.clock
     returned(net, before, "not to packets of 9000 bytes")
-    assert net.clock - began < ASKED.wait_s
+    assert net.clock - began < REQUEST.wait_s
 
 
 def test_a_cable_that_is_pulled_meanwhile_is_named_and_not_waited_for_to_the_end(net: Network) -> None:
-    asked(net)
+    begin(net)
     confirmed(net)
     before = everything(net)
     began = net.clock
 
-    def pulled(words: tuple[str, ...]) -> None:
-        if words == ("networkctl", "reload"):
+    def pulled(argv: tuple[str, ...]) -> None:
+        if argv == ("networkctl", "reload"):
             net.netdevs["fab0"].carrier = False
 
     net.hook = pulled
     net.passes = 0
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
     assert (result.outcome, "fab0 has no carrier" in result.cause) == (fabric.RETURNED, True)
-    assert net.clock - began < ASKED.wait_s / 2
+    assert net.clock - began < REQUEST.wait_s / 2
     net.netdevs["fab0"].carrier = True
     assert everything(net) == before
 
 
 def test_a_link_that_is_dark_for_a_moment_is_waited_for(net: Network) -> None:
-    system = asked(net)
+    system = begin(net)
     net.netdevs["fab0"].carrier = False
 
     def later(now: float) -> None:
@@ -179,7 +179,7 @@ def test_a_link_that_is_dark_for_a_moment_is_waited_for(net: Network) -> None:
 
 
 def test_peers_that_come_up_later_are_waited_for(net: Network) -> None:
-    system = asked(net)
+    system = begin(net)
     net.passes = 0
 
     def later(now: float) -> None:
@@ -191,8 +191,8 @@ def test_peers_that_come_up_later_are_waited_for(net: Network) -> None:
 
 
 def lose(net: Network, *, address: bool) -> None:
-    def take(words: tuple[str, ...]) -> None:
-        if words == ("networkctl", "reload"):
+    def take(argv: tuple[str, ...]) -> None:
+        if argv == ("networkctl", "reload"):
             net.netdevs["enP7s7"].routes.clear()
             if address:
                 net.netdevs["enP7s7"].addresses.clear()
@@ -203,7 +203,7 @@ def lose(net: Network, *, address: bool) -> None:
 @pytest.mark.parametrize("address", [True, False], ids=["address", "default route"])
 def test_management_that_is_lost_comes_back_by_itself(net: Network, address: bool) -> None:
     before = everything(net)
-    asked(net)
+    begin(net)
     confirmed(net)
     lose(net, address=address)
     began = net.clock
@@ -213,7 +213,7 @@ def test_management_that_is_lost_comes_back_by_itself(net: Network, address: boo
 
 def test_management_that_is_lost_a_moment_after_everything_answered_comes_back(net: Network) -> None:
     before = everything(net)
-    system = asked(net)
+    system = begin(net)
 
     def later(now: float) -> None:
         fabric.confirm(system, "fabric-1")
@@ -225,18 +225,18 @@ def test_management_that_is_lost_a_moment_after_everything_answered_comes_back(n
 
 
 def test_the_management_link_itself_is_never_configured(net: Network) -> None:
-    system = asked(net)
+    system = begin(net)
     confirmed(net)
     fabric.run(system, "fabric-1")
-    changing = [words for words in net.ran if words[0] in {"networkctl", "nmcli"} or words[1:2] == ("link",)]
+    changing = [argv for argv in net.ran if argv[0] in {"networkctl", "nmcli"} or argv[1:2] == ("link",)]
     assert changing
-    assert not [words for words in changing if "enP7s7" in words]
-    assert not [words for words in net.ran if words[:2] == ("netplan", "apply")]
+    assert not [argv for argv in changing if "enP7s7" in argv]
+    assert not [argv for argv in net.ran if argv[:2] == ("netplan", "apply")]
 
 
 def test_a_file_that_netplan_refuses_is_never_put_in_place(net: Network) -> None:
     before = everything(net)
-    system = asked(net)
+    system = begin(net)
     net.refuses = "Error in network definition: unknown key"
     result = fabric.run(system, "fabric-1")
     assert result.outcome == fabric.REFUSED
@@ -246,11 +246,11 @@ def test_a_file_that_netplan_refuses_is_never_put_in_place(net: Network) -> None
 
 def test_a_failed_renderer_is_reported_and_everything_is_reverted(net: Network) -> None:
     before = everything(net)
-    asked(net)
+    begin(net)
     original = net._run
 
-    def fails(words: list[str]) -> Ran:
-        return Ran(1, err="Unknown object") if words[:2] == ["networkctl", "reconfigure"] else original(words)
+    def fails(argv: list[str]) -> Ran:
+        return Ran(1, err="Unknown object") if argv[:2] == ["networkctl", "reconfigure"] else original(argv)
 
     net._run = fails  # type: ignore[method-assign]
     returned(net, before, "networkctl reconfigure fab0: Unknown object")
@@ -258,14 +258,14 @@ def test_a_failed_renderer_is_reported_and_everything_is_reverted(net: Network) 
 
 def test_the_operator_can_let_it_go_back_at_once(net: Network) -> None:
     before = everything(net)
-    system = asked(net)
+    system = begin(net)
     fabric.give_up(system, "fabric-1", "spark-02, at the other end, could not be linked")
     returned(net, before, "spark-02, at the other end")
 
 
 def commands_of_a_run(tmp_path: Path) -> int:
     net = Network(tmp_path / "count")
-    system = asked(net)
+    system = begin(net)
     confirmed(net)
     began = len(net.ran)
     fabric.run(system, "fabric-1")
@@ -276,7 +276,7 @@ def test_a_power_cut_after_any_command_leaves_what_was_or_what_was_asked_for(tmp
     for stop_at in range(1, commands_of_a_run(tmp_path) + 1):
         net = Network(tmp_path / str(stop_at))
         before = everything(net)
-        system = asked(net)
+        system = begin(net)
         confirmed(net)
         began = len(net.ran)
 
@@ -300,10 +300,10 @@ def test_a_power_cut_after_any_command_leaves_what_was_or_what_was_asked_for(tmp
 
 def test_after_a_power_cut_what_was_half_done_is_never_taken_for_what_was(net: Network) -> None:
     before = everything(net)
-    system = asked(net)
+    system = begin(net)
 
-    def cut(words: tuple[str, ...]) -> None:
-        if words == ("networkctl", "reconfigure", "fab1"):
+    def cut(argv: tuple[str, ...]) -> None:
+        if argv == ("networkctl", "reconfigure", "fab1"):
             raise PowerCut
 
     net.hook = cut
@@ -317,18 +317,18 @@ def test_after_a_power_cut_what_was_half_done_is_never_taken_for_what_was(net: N
 
 def test_a_job_whose_request_cannot_be_read_is_ended_and_no_change_waits_for_it(net: Network) -> None:
     before = everything(net)
-    system = asked(net)
+    system = begin(net)
     (fabric.folder(system, "fabric-1") / "request.json").write_text("")
     assert fabric.recover(system) == ["fabric-1"]
     assert everything(net) == before
     (result,) = fabric.follow(system, "fabric-1", 0, 0)
     assert result.result is not None
     assert "request.json: is empty" in result.result["cause"]
-    asked(net, FabricRequest(id="fabric-2"))  # raises where another job is in progress
+    begin(net, FabricRequest(id="fabric-2"))  # raises where another job is in progress
 
 
 def test_events_of_a_job_that_cannot_be_read_are_moved_away(net: Network) -> None:
-    system = asked(net)
+    system = begin(net)
     events = fabric.folder(system, "fabric-1") / "events.jsonl"
     events.write_text("[]\n")
     assert fabric.run(system, "fabric-1").outcome == "lost"
@@ -339,11 +339,11 @@ def test_events_of_a_job_that_cannot_be_read_are_moved_away(net: Network) -> Non
 def test_leaving_the_cluster_takes_the_file_and_its_addresses_back_and_nothing_else(net: Network) -> None:
     net.netdevs["fab1"].addresses = []
     before = everything(net)
-    system = asked(net)
+    system = begin(net)
     confirmed(net)
     fabric.run(system, "fabric-1")
     net.netdevs["fab0"].addresses.append("10.1.1.1/24")  # by hand
-    asked(net, FabricRequest(id="fabric-2"))
+    begin(net, FabricRequest(id="fabric-2"))
     confirmed(net, "fabric-2")
     assert fabric.run(system, "fabric-2").outcome == fabric.REMOVED
     assert net.netdevs["fab0"].addresses == ["10.1.1.1/24"]
@@ -356,15 +356,15 @@ def test_leaving_goes_back_when_management_is_lost_that_nobody_names_any_more(
     net: Network,
 ) -> None:
     net.netdevs["wlP9s9"] = Netdev(["192.168.7.7/24"])  # how the operator comes in; no default route
-    system = asked(net, replace(ASKED, management=("wlP9s9",)))
+    system = begin(net, replace(REQUEST, management=("wlP9s9",)))
     confirmed(net)
     assert fabric.run(system, "fabric-1").outcome == fabric.LINKED
     before = everything(net)
-    asked(net, FabricRequest(id="fabric-2"))
+    begin(net, FabricRequest(id="fabric-2"))
     confirmed(net, "fabric-2")
 
-    def take(words: tuple[str, ...]) -> None:
-        if words == ("networkctl", "reload"):
+    def take(argv: tuple[str, ...]) -> None:
+        if argv == ("networkctl", "reload"):
             net.netdevs["wlP9s9"].addresses.clear()
 
     net.hook = take
@@ -374,47 +374,47 @@ def test_leaving_goes_back_when_management_is_lost_that_nobody_names_any_more(
 
 
 def test_leaving_is_done_by_the_renderer_that_the_links_were_made_with(net: Network) -> None:
-    system = asked(net, replace(ASKED, renderer="NetworkManager"))
+    system = begin(net, replace(REQUEST, renderer="NetworkManager"))
     confirmed(net)
     fabric.run(system, "fabric-1")
     began = len(net.ran)
-    asked(net, FabricRequest(id="fabric-2"))
+    begin(net, FabricRequest(id="fabric-2"))
     confirmed(net, "fabric-2")
     assert fabric.run(system, "fabric-2").outcome == fabric.REMOVED
-    said = [words[0] for words in net.ran[began:] if words[0] in {"nmcli", "networkctl"}]
-    assert said == ["nmcli"]
+    commands = [argv[0] for argv in net.ran[began:] if argv[0] in {"nmcli", "networkctl"}]
+    assert commands == ["nmcli"]
 
 
 def test_a_second_cable_later_does_not_forget_what_the_first_links_were(net: Network) -> None:
     one = TEXT[: TEXT.index("    fab1")]
-    system = asked(net, replace(ASKED, text=one, addresses=ASKED.addresses[:1], peers=ASKED.peers[:1]))
+    system = begin(net, replace(REQUEST, text=one, addresses=REQUEST.addresses[:1], peers=REQUEST.peers[:1]))
     confirmed(net)
     fabric.run(system, "fabric-1")
-    asked(net, replace(ASKED, id="fabric-2"))
+    begin(net, replace(REQUEST, id="fabric-2"))
     confirmed(net, "fabric-2")
     fabric.run(system, "fabric-2")
-    asked(net, FabricRequest(id="fabric-3"))
+    begin(net, FabricRequest(id="fabric-3"))
     confirmed(net, "fabric-3")
     assert fabric.run(system, "fabric-3").outcome == fabric.REMOVED
     assert [net.netdevs[name].mtu for name in ("fab0", "fab1")] == [1500, 1500]
 
 
 def test_networkmanager_is_asked_for_our_links_alone(net: Network) -> None:
-    system = asked(net, replace(ASKED, renderer="NetworkManager"))
+    system = begin(net, replace(REQUEST, renderer="NetworkManager"))
     confirmed(net)
     assert fabric.run(system, "fabric-1").outcome == fabric.LINKED
-    said = [words for words in net.ran if words[0] == "nmcli"]
-    assert said == [
+    commands = [argv for argv in net.ran if argv[0] == "nmcli"]
+    assert commands == [
         ("nmcli", "connection", "reload"),
         ("nmcli", "connection", "up", "netplan-fab0"),
         ("nmcli", "connection", "up", "netplan-fab1"),
     ]
-    assert not [words for words in net.ran if words[0] == "networkctl"]
+    assert not [argv for argv in net.ran if argv[0] == "networkctl"]
 
 
 def test_what_networkmanager_takes_away_a_moment_later_is_put_back_again(net: Network) -> None:
     before = everything(net)
-    asked(net, replace(ASKED, renderer="NetworkManager"))
+    begin(net, replace(REQUEST, renderer="NetworkManager"))
     sleeps = iter(range(1000))
 
     def flush(_: float) -> None:
@@ -429,11 +429,11 @@ def test_what_networkmanager_takes_away_a_moment_later_is_put_back_again(net: Ne
 
 
 def test_what_cannot_be_reverted_is_reported(net: Network) -> None:
-    asked(net)
+    begin(net)
     original = net._run
 
-    def fails(words: list[str]) -> Ran:
-        return Ran(2, err="no buffer") if words[:3] == ["ip", "address", "add"] else original(words)
+    def fails(argv: list[str]) -> Ran:
+        return Ran(2, err="no buffer") if argv[:3] == ["ip", "address", "add"] else original(argv)
 
     net._run = fails  # type: ignore[method-assign]
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
@@ -441,33 +441,33 @@ def test_what_cannot_be_reverted_is_reported(net: Network) -> None:
 
 
 def test_asked_twice_a_job_is_started_once_and_one_at_a_time(net: Network) -> None:
-    system = asked(net)
-    fabric.begin(system, ASKED)
-    assert len([words for words in net.ran if words[0] == "systemd-run"]) == 1
+    system = begin(net)
+    fabric.begin(system, REQUEST)
+    assert len([argv for argv in net.ran if argv[0] == "systemd-run"]) == 1
     net.unit = "active"
     with pytest.raises(ValueError, match="another change of the links is in progress: fabric-1"):
-        fabric.begin(system, replace(ASKED, id="fabric-2"))
+        fabric.begin(system, replace(REQUEST, id="fabric-2"))
 
 
 def test_a_job_that_was_stopped_by_hand_is_put_back_before_another_one_begins(net: Network) -> None:
-    system = asked(net)
+    system = begin(net)
     began = len(net.ran)
     with pytest.raises(
         ValueError, match=r"an interrupted change of the links \(fabric-1\) is being reverted"
     ):
-        fabric.begin(system, replace(ASKED, id="fabric-2"))
-    assert [words[-1] for words in net.ran[began:] if words[0] == "systemd-run"] == ["fabric-1"]
+        fabric.begin(system, replace(REQUEST, id="fabric-2"))
+    assert [argv[-1] for argv in net.ran[began:] if argv[0] == "systemd-run"] == ["fabric-1"]
 
 
 def test_a_job_that_cannot_be_started_leaves_nothing(net: Network) -> None:
-    net._run = lambda words: Ran(1, err="no bus")  # type: ignore[method-assign]
+    net._run = lambda argv: Ran(1, err="no bus")  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="no bus"):
-        asked(net)
+        begin(net)
     assert fabric.unfinished(net) == []  # type: ignore[arg-type]
 
 
 def test_following_ends_with_the_result_or_says_that_the_job_is_lost(net: Network) -> None:
-    system = asked(net)
+    system = begin(net)
     (event,) = fabric.follow(system, "fabric-1", 0, 1)
     assert event.result
     assert event.result["outcome"] == "lost"
@@ -481,7 +481,7 @@ def test_following_ends_with_the_result_or_says_that_the_job_is_lost(net: Networ
 
 
 def test_following_waits_while_the_job_runs(net: Network) -> None:
-    system = asked(net)
+    system = begin(net)
     net.unit = "active"
     assert fabric.follow(system, "fabric-1", 0, 3) == []
     assert net.clock > 1002
@@ -490,7 +490,7 @@ def test_following_waits_while_the_job_runs(net: Network) -> None:
 def test_jobs_that_ended_long_ago_are_forgotten(net: Network) -> None:
     system: Any = net
     for number in range(fabric.KEPT_JOBS + 3):
-        asked(net, replace(ASKED, id=f"fabric-{number}", text=""))
+        begin(net, replace(REQUEST, id=f"fabric-{number}", text=""))
         fabric.give_up(system, f"fabric-{number}", "x")
         fabric.run(system, f"fabric-{number}")
     assert len(list((net.paths.state / "fabric").glob("fabric-*"))) <= fabric.KEPT_JOBS + 1
@@ -501,14 +501,14 @@ def test_no_other_path_is_a_job(net: Network, job: str) -> None:
     with pytest.raises(ValueError, match="bad"):
         fabric.folder(net, job)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="bad"):
-        FabricRequest.from_json({**ASKED.to_json(), "id": job})
+        FabricRequest.from_json({**REQUEST.to_json(), "id": job})
     with pytest.raises(FileNotFoundError):
         fabric.confirm(net, "fabric-none")  # type: ignore[arg-type]
 
 
 def test_a_request_survives_json_and_anything_else_is_refused() -> None:
-    assert FabricRequest.from_json(json.loads(json.dumps(ASKED.to_json()))) == ASKED
-    for bad in ({"id": 1}, {**ASKED.to_json(), "peers": [{}]}, {**ASKED.to_json(), "version": 99}):
+    assert FabricRequest.from_json(json.loads(json.dumps(REQUEST.to_json()))) == REQUEST
+    for bad in ({"id": 1}, {**REQUEST.to_json(), "peers": [{}]}, {**REQUEST.to_json(), "version": 99}):
         with pytest.raises(ContractError, match="fabric request"):
             FabricRequest.from_json(bad)
 
@@ -529,7 +529,7 @@ def test_a_record_of_the_links_that_cannot_be_read_is_named_before_anything_chan
     net: Network, text: str
 ) -> None:
     before = everything(net)
-    system = asked(net)
+    system = begin(net)
     path = net.paths.state / "fabric" / "untouched.json"
     path.write_text(text)
     result = fabric.run(system, "fabric-1")

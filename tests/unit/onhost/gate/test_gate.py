@@ -52,7 +52,7 @@ class Service:
 
     def __init__(self, world: World, **paths: Any) -> None:
         self.world = world
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
         self.table = {
             "/v1/models": HttpResponse(200, REAL_MODELS),
             "/v1/chat/completions": HttpResponse(200, REAL_CHAT),
@@ -60,9 +60,9 @@ class Service:
         self.table |= {"/" + path.replace("__", "/"): answer for path, answer in paths.items()}
 
     def http(self, request: HttpRequest) -> HttpResponse:
-        self.asked.append(request)
+        self.requests.append(request)
         if request.path == "/metrics" and "/metrics" not in self.table:
-            count = sum(one.path.startswith("/v1/c") for one in self.asked)
+            count = sum(one.path.startswith("/v1/c") for one in self.requests)
             return HttpResponse(200, REAL_METRICS.replace("5.0", f"{5.0 + count}"))
         answer = self.table.get(request.path, HttpResponse(404))
         return answer if isinstance(answer, HttpResponse) else answer()
@@ -85,10 +85,10 @@ def test_answers_as_a_real_vllm_gives_them_pass(world: World) -> None:
 def test_the_question_is_deterministic_and_fits_a_short_context(world: World) -> None:
     service = Service(world)
     gate(service).prove()
-    asked = json.loads(next(one for one in service.asked if one.path == "/v1/chat/completions").body)
-    assert asked["temperature"] == 0
-    assert asked["model"] == "tiny"
-    assert asked["max_tokens"] == 256
+    body = json.loads(next(one for one in service.requests if one.path == "/v1/chat/completions").body)
+    assert body["temperature"] == 0
+    assert body["model"] == "tiny"
+    assert body["max_tokens"] == 256
 
 
 def test_thinking_counts_as_answer(world: World) -> None:
@@ -146,7 +146,7 @@ def test_an_engine_that_wants_a_key_gets_the_one_of_its_container(world: World) 
     service = Service(world)
     tested = gate(service, api_key="opensesame")
     tested.prove()
-    assert all(("Authorization", "Bearer opensesame") in one.headers for one in service.asked)
+    assert all(("Authorization", "Bearer opensesame") in one.headers for one in service.requests)
     assert "opensesame" not in json.dumps(tested.transcript)
     assert "opensesame" not in repr(tested)
 
@@ -186,14 +186,14 @@ def embedding(*numbers: float) -> HttpResponse:
 def embedding_gate(world: World, *answers: HttpResponse, dimensions: int = 0) -> Gate:
     """Return the gate of an embedding model that answers in this order; its prompt counter moves."""
     left = list(answers)
-    asked: list[HttpResponse] = []
+    requests: list[HttpResponse] = []
 
     def answer() -> HttpResponse:
-        asked.append(left.pop(0))
-        return asked[-1]
+        requests.append(left.pop(0))
+        return requests[-1]
 
     def metrics() -> HttpResponse:
-        return HttpResponse(200, f'vllm:prompt_tokens_total{{engine="0"}} {7.0 * len(asked)}\n')
+        return HttpResponse(200, f'vllm:prompt_tokens_total{{engine="0"}} {7.0 * len(requests)}\n')
 
     service = Service(world, v1__embeddings=answer, metrics=metrics)
     fields = GateFields(task=Task.EMBEDDING, expect="", expect_dimensions=dimensions)
@@ -244,7 +244,7 @@ def test_a_completion_goes_to_its_own_path_alone(world: World) -> None:
         Gate(service, generation("tiny", served_name="tiny", gate=fields), lambda: None).prove().answer
         == "204"
     )
-    assert "/v1/chat/completions" not in {one.path for one in service.asked}
+    assert "/v1/chat/completions" not in {one.path for one in service.requests}
 
 
 def test_a_task_without_a_request_fails(world: World) -> None:

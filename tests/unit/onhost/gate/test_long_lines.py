@@ -47,9 +47,9 @@ def test_a_long_line_with_or_without_a_phase_costs_no_more_than_a_short_one(
 def test_a_line_with_the_memory_of_a_long_text_is_kept_in_part(world: World) -> None:
     followed, _ = progress(world, "vllm")
     followed.line("Available KV cache memory: 5.0 GiB" + "x" * LONG)
-    (kept,) = followed.memory_log
-    assert kept.startswith("Available KV cache memory: 5.0 GiB")
-    assert len(kept) < log_lines.MAX_LINE
+    (memory_line,) = followed.memory_log
+    assert memory_line.startswith("Available KV cache memory: 5.0 GiB")
+    assert len(memory_line) < log_lines.MAX_LINE
 
 
 def test_the_transport_of_a_long_line_is_found_in_its_beginning_alone() -> None:

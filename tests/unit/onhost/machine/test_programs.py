@@ -38,13 +38,13 @@ def test_what_a_supervisor_status_is_read_again(text: str) -> None:
 def test_a_supervisor_status_it_with_every_state(world: World) -> None:
     world.serve(NANO)
     notes: list[str] = []
-    supervisor = Supervisor(world, "nano", 2048, 60, world.said.append, notes.append, NEW)
+    supervisor = Supervisor(world, "nano", 2048, 60, world.output.append, notes.append, NEW)
     world.docker_gone = True
     after(world, 5, supervisor.stop.set)
     supervisor.run()
-    told = [note for note in notes if "STATUS=" in note]
-    assert told
-    assert {programs.read_status(note) for note in told} == {NEW}
+    statuses = [note for note in notes if "STATUS=" in note]
+    assert statuses
+    assert {programs.read_status(note) for note in statuses} == {NEW}
 
 
 def asked_of_systemd(world: World, by: str) -> list[str]:
@@ -61,10 +61,10 @@ def asked_of_systemd(world: World, by: str) -> list[str]:
     return verbs
 
 
-@pytest.mark.parametrize("said", [programs.status("nano runs", OLD), "nano runs", ""])
-def test_a_supervisor_of_other_programs_is_replaced_and_the_engine_runs_on(world: World, said: str) -> None:
+@pytest.mark.parametrize("output", [programs.status("nano runs", OLD), "nano runs", ""])
+def test_a_supervisor_of_other_programs_is_replaced_and_the_engine_runs_on(world: World, output: str) -> None:
     box = world.serve(NANO)
-    world.supervisor_status = said
+    world.supervisor_status = output
     assert "kill" in asked_of_systemd(world, NEW)
     assert (box.starts, box.running) == (1, True)
     assert world.active == {NANO.unit_name}

@@ -39,13 +39,13 @@ def test_where_nobody_listens_there_is_no_answer() -> None:
 
 def test_after_its_end_the_port_is_free_again() -> None:
     number = free_port()
-    for said in ("first", "second"):
+    for text in ("first", "second"):
 
-        def answer(_: object, said: str = said) -> dict[str, str]:
-            return {"said": said}
+        def answer(_: object, text: str = text) -> dict[str, str]:
+            return {"text": text}
 
         stop = wire.listen(HOME, number, answer)
-        assert wire.ask(HOME, number, {}, 5) == {"said": said}
+        assert wire.ask(HOME, number, {}, 5) == {"text": text}
         stop()
     assert wire.ask(HOME, number, {}, 5) is None
 

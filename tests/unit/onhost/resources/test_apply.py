@@ -170,11 +170,11 @@ def test_the_record_of_an_earlier_version_is_read_and_written_in_the_present_one
     world: World, knobs: Knobs
 ) -> None:
     """Version 1 as f014667 wrote it."""
-    swap = {"now": "/swapfile", "at boot": "/swapfile"}
+    linux_swap = {"now": "/swapfile", "at boot": "/swapfile"}
     token = {"secret": "as declared", "mode": "0600", "owner": "u", "hash": "h"}
     items = {
         "knob a": {"kind": "knob", "key": "a", "arg": "", "before": {"value": "7"}, "put": {"value": "1"}},
-        "swap swap": {"kind": "swap", "key": "swap", "arg": "", "before": swap, "put": {"now": ""}},
+        "swap swap": {"kind": "swap", "key": "swap", "arg": "", "before": linux_swap, "put": {"now": ""}},
         "token /t": {"kind": "token", "key": "/t", "arg": "", "before": {"is": "absent"}, "put": token},
     }
     world.paths.state.mkdir()
@@ -186,7 +186,7 @@ def test_the_record_of_an_earlier_version_is_read_and_written_in_the_present_one
     assert (found["version"], found["salt"]) == (2, "ab" * 16)
     assert set(found["resources"]) == {"linux_swap swap", "hub_token /t"}
     assert found["resources"]["hub_token /t"]["applied"] == token
-    assert found["resources"]["linux_swap swap"]["before"] == swap
+    assert found["resources"]["linux_swap swap"]["before"] == linux_swap
 
 
 def test_the_record_of_a_newer_version_is_refused_and_left_alone(world: World, knobs: Knobs) -> None:

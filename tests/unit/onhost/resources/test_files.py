@@ -165,12 +165,12 @@ def chown(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
     def looked(path: Any) -> Any:
         return Info(path) if str(path).endswith(".by-root") else lstat(path)
 
-    def given(path: Any, uid: int, gid: int, *, follow_symlinks: bool = True) -> None:
+    def record_chown(path: Any, uid: int, gid: int, *, follow_symlinks: bool = True) -> None:
         assert not follow_symlinks
         owned[str(path)] = uid
 
     monkeypatch.setattr(os, "lstat", looked)
-    monkeypatch.setattr(os, "chown", given)
+    monkeypatch.setattr(os, "chown", record_chown)
     return lambda path: owned.get(path, 4242)
 
 

@@ -50,20 +50,20 @@ def check_promise(world: World, candidate: Generation, result: RolloutResult) ->
     """Exactly one generation serves, supervised, and the record agree with what runs."""
     new = result.outcome == "promoted"
     assert result.outcome in {"promoted", "restored", "interrupted"}, result
-    wanted = candidate if new else OLD
-    assert [(box.name, box.running) for box in world.boxes.values()] == [(wanted.service, True)]
-    box = world.named(wanted.service)
+    expected = candidate if new else OLD
+    assert [(box.name, box.running) for box in world.boxes.values()] == [(expected.service, True)]
+    box = world.named(expected.service)
     assert box is not None
-    assert box.labels["io.sparkfleet.generation"] == wanted.id
+    assert box.labels["io.sparkfleet.generation"] == expected.id
     world.sleep(30)
     assert world.serving(8000) is box
-    assert [path.name for path in world.paths.units.iterdir() if path.is_file()] == [wanted.unit_name]
-    assert (world.paths.units / wanted.unit_name).read_text() == wanted.unit
-    assert world.enabled == world.active == {wanted.unit_name}
-    assert store.services(world.paths.state) == (wanted.service,)
-    record = store.current(world.paths.state, wanted.service)
+    assert [path.name for path in world.paths.units.iterdir() if path.is_file()] == [expected.unit_name]
+    assert (world.paths.units / expected.unit_name).read_text() == expected.unit
+    assert world.enabled == world.active == {expected.unit_name}
+    assert store.services(world.paths.state) == (expected.service,)
+    record = store.current(world.paths.state, expected.service)
     assert record is not None
-    assert (record.id, record.container_id) == (wanted.id, box.id)
+    assert (record.id, record.container_id) == (expected.id, box.id)
     assert candidate in {GOOD, QWEN} or not new
 
 

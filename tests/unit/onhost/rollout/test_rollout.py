@@ -23,8 +23,8 @@ def picture(world: World) -> Any:
     """Everything that a rollout may touch."""
     boxes = {box.id: (box.name, box.running, box.started) for box in world.boxes.values()}
     unit_files = {path.name: path.read_text() for path in world.paths.units.iterdir() if path.is_file()}
-    books = {name: store.current(world.paths.state, name) for name in store.services(world.paths.state)}
-    return boxes, unit_files, books, sorted(world.enabled), sorted(world.active)
+    records = {name: store.current(world.paths.state, name) for name in store.services(world.paths.state)}
+    return boxes, unit_files, records, sorted(world.enabled), sorted(world.active)
 
 
 def test_a_good_candidate_replaces_the_old_generation(world: World) -> None:
@@ -353,17 +353,17 @@ MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
 
 
 @pytest.mark.parametrize(
-    ("seen", "said"),
+    ("seen", "message"),
     [(Ran(18, f"{MISMATCH}\nNVML 580.95\n"), MISMATCH), (Ran(124), "nvidia-smi ended with 124")],
 )
 def test_a_gpu_that_does_not_answer_is_refused_before_anything_stops(
-    world: World, seen: Ran, said: str
+    world: World, seen: Ran, message: str
 ) -> None:
     world.serve(OLD)
     before = picture(world)
     world.driver = seen
     result = ask(world, GPUS, "nano")
-    assert (result.outcome, result.cause) == ("refused", f"the GPU does not answer: {said}")
+    assert (result.outcome, result.cause) == ("refused", f"the GPU does not answer: {message}")
     assert picture(world) == before
 
 
@@ -424,10 +424,10 @@ def test_left_overs_of_an_earlier_rollout_are_tidied_up(world: World) -> None:
 
 def test_a_rollout_without_a_candidate_removes_the_services(world: World) -> None:
     world.serve(OLD)
-    kept = world.serve(OTHER)
+    untouched = world.serve(OTHER)
     result = ask(world, None, "nano")
     assert result.outcome == "removed"
-    assert list(world.boxes.values()) == [kept]
+    assert list(world.boxes.values()) == [untouched]
     assert [path.name for path in world.paths.units.iterdir()] == ["sparkfleet-other.service"]
     assert store.services(world.paths.state) == ("other",)
 

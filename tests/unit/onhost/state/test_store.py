@@ -92,8 +92,8 @@ def promoted(number: int) -> PromotedGeneration:
 def test_the_last_five_generations_are_kept(tmp_path: Path) -> None:
     for number in range(8):
         store.remember(tmp_path, promoted(number))
-    kept = [one.id for one in store.generations(tmp_path, "nano")]
-    assert kept == [promoted(number).id for number in range(3, 8)]
+    remaining = [one.id for one in store.generations(tmp_path, "nano")]
+    assert remaining == [promoted(number).id for number in range(3, 8)]
 
 
 def test_a_generation_remembered_twice_is_there_once(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_the_last_ten_finished_rollouts_are_kept_and_unfinished_or_unreadable_on
             files.write_json(folder / "result.json", RolloutResult(outcome).to_json())
     (store.rollout_directory(tmp_path, "s2") / "result.json").write_text("[]")
     store.prune_rollouts(tmp_path)
-    kept = ["s0", "s1", "s2", *(f"s{number}" for number in range(6, 16))]
-    assert [path.name for path in store.rollouts(tmp_path)] == kept
+    remaining = ["s0", "s1", "s2", *(f"s{number}" for number in range(6, 16))]
+    assert [path.name for path in store.rollouts(tmp_path)] == remaining
     assert store.unfinished(tmp_path) == ("s0",)
 
 

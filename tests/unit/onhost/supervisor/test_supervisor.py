@@ -26,7 +26,7 @@ def box(world: World) -> Box:
 
 def supervisor(world: World, **more: object) -> Supervisor:
     notes: list[str] = []
-    supervised = Supervisor(world, "nano", 2048, 60, world.said.append, notes.append, **more)  # type: ignore[arg-type]
+    supervised = Supervisor(world, "nano", 2048, 60, world.output.append, notes.append, **more)  # type: ignore[arg-type]
     supervised.notes = notes  # type: ignore[attr-defined]
     return supervised
 
@@ -73,14 +73,14 @@ def test_an_engine_that_ends_by_itself_is_a_failure_whatever_its_exit_code(
 ) -> None:
     world.engines["img:1"] = Engine(end_s=5, exit_code=code)
     assert supervisor(world).run() == ENDED
-    assert world.said[-1] == f"sparkfleet: the engine ended by itself with exit code {code}"
+    assert world.output[-1] == f"sparkfleet: the engine ended by itself with exit code {code}"
 
 
 def test_memory_below_the_floor_kills_the_engine(world: World, box: Box) -> None:
     world.engines["img:1"] = Engine(eats_mib_s=6000)
     assert supervisor(world).run() == ENDED
     assert not box.running
-    assert "below the floor of 2048 MiB" in world.said[-1]
+    assert "below the floor of 2048 MiB" in world.output[-1]
 
 
 def test_dockerd_going_away_is_waited_out_and_the_container_started_again(world: World, box: Box) -> None:
@@ -158,7 +158,7 @@ def test_another_container_than_the_promoted_one_is_refused(world: World, box: B
     candidate = world.add("nano", NANO, running=False)
     assert supervisor(world).run() == units.REFUSED
     assert candidate.starts == 0
-    assert "the record has" in world.said[-1]
+    assert "the record has" in world.output[-1]
 
 
 def test_a_container_without_our_label_is_refused(world: World, box: Box) -> None:
@@ -231,7 +231,7 @@ def test_the_engines_output_goes_to_the_journal(world: World, box: Box) -> None:
     supervised = supervisor(world)
     after(world, 5, supervised.stop.set)
     supervised.run()
-    assert {"first line", "second line"} <= set(world.said)
+    assert {"first line", "second line"} <= set(world.output)
 
 
 @pytest.mark.parametrize("text", ["[]", '{"version": 99}'])
@@ -242,7 +242,7 @@ def test_a_record_that_cannot_be_read_starts_nothing_and_is_not_tried_again(
     path.write_text(text)
     supervised = supervisor(world)
     assert supervised.run() == units.REFUSED
-    assert (box.starts, world.said[-1].startswith(f"sparkfleet: {path}: ")) == (0, True)
+    assert (box.starts, world.output[-1].startswith(f"sparkfleet: {path}: ")) == (0, True)
 
 
 def test_a_record_that_becomes_unreadable_stops_no_running_engine(world: World, box: Box) -> None:

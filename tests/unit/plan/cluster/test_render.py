@@ -32,10 +32,10 @@ OLD_STOCK = replace(STOCK, tag="v0.17.1", engine_version="0.17.1")
 OWN = {"--node-rank", "--headless"}
 
 
-def flags(words: tuple[str, ...]) -> dict[str, str]:
+def flags(args: tuple[str, ...]) -> dict[str, str]:
     """Return flag -> value of a rendered line."""
     found: dict[str, str] = {}
-    for word in words:
+    for word in args:
         if word.startswith("--"):
             found[word] = ""
             last = word
@@ -201,8 +201,8 @@ def test_what_all_ranks_share_and_none_shows_is_a_change_all_the_same() -> None:
     seen = converged(declared)
     record = seen.generations["wide"]
     assert record.rank is not None
-    kept = replace(record, rank=replace(record.rank, fingerprint="another"))
-    (change,) = entry(plan(declared, replace(seen, generations={"wide": kept}))).fields()
+    promoted = replace(record, rank=replace(record.rank, fingerprint="another"))
+    (change,) = entry(plan(declared, replace(seen, generations={"wide": promoted}))).fields()
     assert (change.name, change.key, change.old) == ("cluster", "fingerprint", "another")
 
 

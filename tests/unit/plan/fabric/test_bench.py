@@ -29,8 +29,8 @@ def test_every_spark_of_a_cluster_is_measured_and_no_pair_twice(
 
 
 def test_the_two_ends_see_the_same_links_from_their_sides() -> None:
-    here, there = ends()
-    sends, listens = requests(here, there, 5)
+    near, far = ends()
+    sends, listens = requests(near, far, 5)
     assert sends.lanes == (
         Lane("enp1s0f0np0", "rocep1s0f0", "192.168.176.1", "192.168.176.2"),
         Lane("enP2p1s0f0np0", "roceP2p1s0f0", "192.168.177.1", "192.168.177.2"),
@@ -43,9 +43,9 @@ def test_the_two_ends_see_the_same_links_from_their_sides() -> None:
 
 
 def test_links_that_only_one_of_them_has_are_left_out() -> None:
-    here, there = ends()
-    two = replace(there, seen=replace(there.seen, links=(*cage(0), *cage(1))))
-    assert len(requests(here, two, 5)[0].lanes) == 2
+    near, far = ends()
+    two = replace(far, seen=replace(far.seen, links=(*cage(0), *cage(1))))
+    assert len(requests(near, two, 5)[0].lanes) == 2
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_links_that_only_one_of_them_has_are_left_out() -> None:
     [(ALL, True, RDMA), (ALL, False, IPERF), ((IPERF, STREAM), True, IPERF), ((STREAM,), True, STREAM)],
 )
 def test_the_best_program_that_both_have_and_can_use(tools: tuple[str, ...], verbs: bool, tool: str) -> None:
-    here, there = ends()
-    less = replace(there, tools=tools, seen=replace(there.seen, verbs=verbs))
-    assert requests(here, less, 5)[0].tool == tool
-    assert requests(less, here, 5)[1].tool == tool
+    near, far = ends()
+    less = replace(far, tools=tools, seen=replace(far.seen, verbs=verbs))
+    assert requests(near, less, 5)[0].tool == tool
+    assert requests(less, near, 5)[1].tool == tool

@@ -193,8 +193,10 @@ def test_a_blocked_fabric_is_seen_in_a_deploy_of_the_fabric_and_not_in_one_of_th
 
 def test_a_spark_that_left_its_cluster_gives_file_and_addresses_back() -> None:
     single = Host("spark-01")
-    there = replace(fake_spark.fresh(single), paths={netplan.PATH: PathSeen("file", "0600", "root", "root")})
-    found = fabric_change_set(single, there)
+    present = replace(
+        fake_spark.fresh(single), paths={netplan.PATH: PathSeen("file", "0600", "root", "root")}
+    )
+    found = fabric_change_set(single, present)
     assert found is not None
     assert [(c.action, c.name, c.old) for c in found.fields()] == [("remove", "netplan", netplan.PATH)]
     assert requested(found).text == ""

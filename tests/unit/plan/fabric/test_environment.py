@@ -31,24 +31,24 @@ def test_rendezvous_is_over_the_first_rail_and_data_goes_over_both_rdma_devices(
 
 
 def test_each_spark_has_the_names_of_its_own_cage() -> None:
-    said = dict(environment(member(1), seen(cabled=0), "VLLM_HOST_IP"))
-    assert said["VLLM_HOST_IP"] == "192.168.176.2"
-    assert said["NCCL_SOCKET_IFNAME"] == "enp1s0f0np0"
-    assert said["NCCL_IB_HCA"] == "=rocep1s0f0:1,roceP2p1s0f0:1"
+    variables = dict(environment(member(1), seen(cabled=0), "VLLM_HOST_IP"))
+    assert variables["VLLM_HOST_IP"] == "192.168.176.2"
+    assert variables["NCCL_SOCKET_IFNAME"] == "enp1s0f0np0"
+    assert variables["NCCL_IB_HCA"] == "=rocep1s0f0:1,roceP2p1s0f0:1"
 
 
 def test_with_rendezvous_over_management_data_still_goes_over_the_fabric() -> None:
-    said = dict(environment(member(0, rendezvous="management"), seen(), "VLLM_HOST_IP"))
-    assert (said["VLLM_HOST_IP"], said["GLOO_SOCKET_IFNAME"]) == ("192.168.1.21", "enP7s7")
-    assert said["NCCL_IB_HCA"] == "=rocep1s0f1:1,roceP2p1s0f1:1"
+    variables = dict(environment(member(0, rendezvous="management"), seen(), "VLLM_HOST_IP"))
+    assert (variables["VLLM_HOST_IP"], variables["GLOO_SOCKET_IFNAME"]) == ("192.168.1.21", "enP7s7")
+    assert variables["NCCL_IB_HCA"] == "=rocep1s0f1:1,roceP2p1s0f1:1"
 
 
 def test_without_rdma_data_goes_over_sockets_of_every_rail_and_never_over_management() -> None:
     no_verbs = replace(seen(), verbs=False)
-    said = dict(environment(member(0, rendezvous="management", tcp=True), no_verbs, "VLLM_HOST_IP"))
-    assert said["NCCL_SOCKET_IFNAME"] == "enp1s0f1np1,enP2p1s0f1np1"
-    assert (said["NCCL_NET"], said["NCCL_IB_DISABLE"]) == ("Socket", "1")
-    assert "NCCL_IB_HCA" not in said
+    variables = dict(environment(member(0, rendezvous="management", tcp=True), no_verbs, "VLLM_HOST_IP"))
+    assert variables["NCCL_SOCKET_IFNAME"] == "enp1s0f1np1,enP2p1s0f1np1"
+    assert (variables["NCCL_NET"], variables["NCCL_IB_DISABLE"]) == ("Socket", "1")
+    assert "NCCL_IB_HCA" not in variables
 
 
 def test_with_tcp_allowed_nccl_may_fall_back_by_itself() -> None:

@@ -71,35 +71,35 @@ def test_a_cage_says_which_cable_it_is_and_both_ends_of_a_cable_are_on_its_subne
     assert shown(2)[2:] == [(TO_LAST, "192.168.178.3/24"), (TWIN_TO_LAST, "192.168.179.3/24")]
 
 
-@pytest.mark.parametrize("here", [0, 1, 2])
-def test_on_each_subnet_is_one_other_spark(here: int) -> None:
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_on_each_subnet_is_one_other_spark(rank: int) -> None:
     found = {
-        (name, at) for one in rails(of_ring(here), both()) for name, at in peers(of_ring(here), one.number)
+        (name, at) for one in rails(of_ring(rank), both()) for name, at in peers(of_ring(rank), one.number)
     }
     theirs = {
-        (NAMES[there], address.partition("/")[0])
-        for there in range(3)
-        if there != here
-        for _, address in shown(there)
-        if address.rpartition(".")[0] in {mine.rpartition(".")[0] for _, mine in shown(here)}
+        (NAMES[other], address.partition("/")[0])
+        for other in range(3)
+        if other != rank
+        for _, address in shown(other)
+        if address.rpartition(".")[0] in {mine.rpartition(".")[0] for _, mine in shown(rank)}
     }
     assert found == theirs
     assert len(found) == 4
 
 
-@pytest.mark.parametrize(("here", "there"), list(permutations(range(3), 2)))
-def test_every_spark_reaches_every_other_at_its_one_address_over_their_cable(here: int, there: int) -> None:
-    mine, wanted = of_ring(here), node_address(of_ring(here), there)
-    assert wanted == shown(there)[0][1].partition("/")[0]
+@pytest.mark.parametrize(("rank", "other"), list(permutations(range(3), 2)))
+def test_every_spark_reaches_every_other_at_its_one_address_over_their_cable(rank: int, other: int) -> None:
+    mine, target = of_ring(rank), node_address(of_ring(rank), other)
+    assert target == shown(other)[0][1].partition("/")[0]
     found = rails(mine, both())
-    beside = [one for one in found if wanted.rpartition(".")[0] == str(one.address.ip).rpartition(".")[0]]
-    by_route = [(one, way) for one in found if (way := route(mine, one)) and way.to == wanted]
+    beside = [one for one in found if target.rpartition(".")[0] == str(one.address.ip).rpartition(".")[0]]
+    by_route = [(one, way) for one in found if (way := route(mine, one)) and way.to == target]
     assert len(beside) + len(by_route) == 1
     for one, way in by_route:
         assert (way.name, way.via) in peers(mine, one.number)
-        assert way.name == NAMES[there]
+        assert way.name == NAMES[other]
     for one in beside:
-        assert (NAMES[there], wanted) in peers(mine, one.number)
+        assert (NAMES[other], target) in peers(mine, one.number)
 
 
 @pytest.mark.provokes("fabric-no-carrier")
@@ -116,9 +116,9 @@ def test_without_a_cable_in_each_cage_there_is_no_ring() -> None:
 
 def test_the_file_has_the_route_and_names_the_links_alone() -> None:
     text = netplan.text(of_ring(0), "networkd", rails(of_ring(0), both()))
-    said = yaml.safe_load(text)["network"]["ethernets"]
-    assert said[TO_NEXT]["routes"] == [{"to": "192.168.178.2/32", "via": "192.168.176.2"}]
-    assert [name for name in said if "routes" in said[name]] == [TO_NEXT]
+    values = yaml.safe_load(text)["network"]["ethernets"]
+    assert values[TO_NEXT]["routes"] == [{"to": "192.168.178.2/32", "via": "192.168.176.2"}]
+    assert [name for name in values if "routes" in values[name]] == [TO_NEXT]
     assert links_of(text) == (TO_NEXT, TWIN_TO_NEXT, TO_LAST, TWIN_TO_LAST)
 
 
@@ -160,19 +160,19 @@ def test_the_addresses_asked_for_are_those_of_the_ring() -> None:
 
 
 def test_nccl_is_set_up_for_ports_that_lead_to_one_neighbour_each() -> None:
-    said = dict(environment(of_ring(1), both(), "VLLM_HOST_IP"))
-    assert (said["VLLM_HOST_IP"], said["GLOO_SOCKET_IFNAME"]) == ("192.168.178.2", TO_NEXT)
-    assert said["NCCL_IB_HCA"] == "=rocep1s0f0:1,roceP2p1s0f0:1,rocep1s0f1:1,roceP2p1s0f1:1"
-    assert (said["NCCL_IB_SUBNET_AWARE_ROUTING"], said["NCCL_IB_MERGE_NICS"], said["NCCL_NET_PLUGIN"]) == (
+    env = dict(environment(of_ring(1), both(), "VLLM_HOST_IP"))
+    assert (env["VLLM_HOST_IP"], env["GLOO_SOCKET_IFNAME"]) == ("192.168.178.2", TO_NEXT)
+    assert env["NCCL_IB_HCA"] == "=rocep1s0f0:1,roceP2p1s0f0:1,rocep1s0f1:1,roceP2p1s0f1:1"
+    assert (env["NCCL_IB_SUBNET_AWARE_ROUTING"], env["NCCL_IB_MERGE_NICS"], env["NCCL_NET_PLUGIN"]) == (
         "1", "0", "none",
     )  # fmt: skip
     assert "NCCL_IB_MERGE_NICS" not in dict(environment(member(0), seen(), "VLLM_HOST_IP"))
 
 
 def test_over_tcp_data_goes_where_the_routes_lead() -> None:
-    said = dict(environment(of_ring(0, tcp=True), replace(both(), verbs=False), "VLLM_HOST_IP"))
-    assert said["NCCL_SOCKET_IFNAME"] == TO_NEXT
-    assert "NCCL_IB_MERGE_NICS" not in said
+    values = dict(environment(of_ring(0, tcp=True), replace(both(), verbs=False), "VLLM_HOST_IP"))
+    assert values["NCCL_SOCKET_IFNAME"] == TO_NEXT
+    assert "NCCL_IB_MERGE_NICS" not in values
 
 
 def test_rendezvous_is_at_the_heads_one_address_and_supervisors_ask_at_each_ones() -> None:

@@ -38,7 +38,7 @@ def test_an_image_tells_its_cuda_by_its_variables_or_its_tag(
 
 
 @pytest.mark.parametrize(
-    "image, env, state, words",
+    "image, env, state, message",
     [
         ("13.0.1", {}, State.OK, "driver 580.95.05 runs CUDA 13.0, the image has 13.0.1"),
         ("12.9", {}, State.OK, "the image has 12.9"),
@@ -55,11 +55,11 @@ def test_an_image_tells_its_cuda_by_its_variables_or_its_tag(
     ],
 )
 def test_the_fit_of_driver_and_image_is_reported_in_numbers(
-    image: str, env: dict[str, str], state: State, words: str
+    image: str, env: dict[str, str], state: State, message: str
 ) -> None:
     found = cuda.fit("driver", "580.95.05", "", image, env)
     assert found.state is state
-    assert words in found.found
+    assert message in found.found
     assert state is State.OK or (found.diagnostic and found.diagnostic.hint)
 
 

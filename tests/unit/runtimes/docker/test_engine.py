@@ -62,14 +62,14 @@ class Dockerd:
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.table: dict[str, tuple[int, bytes]] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-                outer.asked.append(f"{self.command} {self.path} {body}".strip())
+                outer.requests.append(f"{self.command} {self.path} {body}".strip())
                 status, data = outer.table.get(
                     self.path.partition("?")[0], (404, b'{"message":"No such container: x"}')
                 )
@@ -126,7 +126,7 @@ def test_a_container_is_read_with_what_is_decided_by(dockerd: Dockerd, docker: D
 def test_the_newest_version_that_both_sides_know_is_used(dockerd: Dockerd, docker: DockerEngine) -> None:
     dockerd.says("/containers/nano/json", INSPECT)
     docker.inspect("nano")
-    assert dockerd.asked == ["GET /_ping", "GET /v1.44/containers/nano/json"]
+    assert dockerd.requests == ["GET /_ping", "GET /v1.44/containers/nano/json"]
 
 
 def test_no_container_is_none_and_no_error(docker: DockerEngine) -> None:
@@ -192,7 +192,7 @@ def test_followed_lines_are_whole_though_frames_cut_them(dockerd: Dockerd, docke
     docker.follow("nano", 12.5, take)
     assert ended.wait(10)
     assert lines == ["err", "hello", "world"]
-    assert "since=12.500000" in dockerd.asked[-1]
+    assert "since=12.500000" in dockerd.requests[-1]
 
 
 def test_an_adopted_container_is_restarted_by_its_unit_alone(dockerd: Dockerd) -> None:
@@ -203,9 +203,9 @@ def test_an_adopted_container_is_restarted_by_its_unit_alone(dockerd: Dockerd) -
     assert found
     assert restart_policy(found) == "unless-stopped"
     runtime.adopt(found.id)
-    assert not any("/update" in line for line in dockerd.asked), "it has no container of that id"
+    assert not any("/update" in line for line in dockerd.requests), "it has no container of that id"
     runtime.adopt("nano")
-    assert dockerd.asked[-1].endswith('/update {"RestartPolicy": {"Name": "no"}}')
+    assert dockerd.requests[-1].endswith('/update {"RestartPolicy": {"Name": "no"}}')
 
 
 def test_a_role_of_a_service_is_a_container_name(dockerd: Dockerd) -> None:
@@ -231,7 +231,7 @@ def test_a_dockerd_that_was_stopped_on_purpose_is_not_asked(
     runtime = DockerRuntime(dockerd.path)
     assert runtime.available() is available
     assert runtime.is_stopping() is not available
-    assert bool(dockerd.asked) is available
+    assert bool(dockerd.requests) is available
 
 
 def test_a_recorded_docker_create_is_read_as_a_workload() -> None:
@@ -274,15 +274,15 @@ CARRIED = f"127.0.0.1:7355/sparkfleet/docker.io/vllm/vllm-openai@{DIGEST}"
 def test_an_image_is_found_by_its_digest_under_whatever_name_it_came(
     dockerd: Dockerd, docker: DockerEngine
 ) -> None:
-    wanted = f"docker.io/vllm/vllm-openai:v1@{DIGEST}"
+    expected = f"docker.io/vllm/vllm-openai:v1@{DIGEST}"
     dockerd.says("/images/json", [{"RepoDigests": None}, {"RepoDigests": ["a@sha256:" + "0" * 64, CARRIED]}])
     dockerd.says(f"/images/{CARRIED}/json", {"Id": "sha256:1", "Size": 7})
-    assert docker.name_of(wanted) == CARRIED
-    assert docker.has_image(wanted)
-    image = DockerImages(dockerd.path).find_image(wanted)
+    assert docker.name_of(expected) == CARRIED
+    assert docker.has_image(expected)
+    image = DockerImages(dockerd.path).find_image(expected)
     assert image
     assert (image.id, image.size) == ("sha256:1", 7)
-    assert docker.name_of(wanted.replace("d" * 64, "e" * 64)) == ""
+    assert docker.name_of(expected.replace("d" * 64, "e" * 64)) == ""
     assert docker.name_of("docker.io/vllm/vllm-openai:v1") == ""  # a tag alone is no digest
 
 
@@ -291,7 +291,7 @@ def test_its_own_name_comes_first(dockerd: Dockerd, docker: DockerEngine) -> Non
     dockerd.says(f"/images/{own}/json", {"Size": 7})
     dockerd.says("/images/json", [{"RepoDigests": [CARRIED]}])
     assert docker.name_of(f"docker.io/vllm/vllm-openai:v1@{DIGEST}") == own
-    assert not any(line.endswith("/images/json") for line in dockerd.asked)
+    assert not any(line.endswith("/images/json") for line in dockerd.requests)
 
 
 def test_a_container_is_created_of_the_name_that_its_image_has_here(
@@ -300,9 +300,9 @@ def test_a_container_is_created_of_the_name_that_its_image_has_here(
     dockerd.says("/images/json", [{"RepoDigests": [CARRIED]}])
     ran: list[tuple[str, ...]] = []
 
-    def run(words: tuple[str, ...], **_: object) -> subprocess.CompletedProcess[str]:
-        ran.append(words)
-        return subprocess.CompletedProcess(words, 0, "c" * 64, "")
+    def run(argv: tuple[str, ...], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(argv)
+        return subprocess.CompletedProcess(argv, 0, "c" * 64, "")
 
     monkeypatch.setattr("sparkfleet.runtimes.docker.onhost.engine.subprocess.run", run)
     image = f"docker.io/vllm/vllm-openai:v1@{DIGEST}"

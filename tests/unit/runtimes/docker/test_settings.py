@@ -86,8 +86,8 @@ def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.Monkey
     (entry,) = host_plan(host, seen).change_sets
     assert ("container", "pids limit", "", "4096") in rows(entry)
     (box,) = seen.containers
-    there = replace(seen, containers=(replace(box, host={**box.host, "PidsLimit": 4096}),))
-    assert not any(key == "pids limit" for _, key, _, _ in rows_of(host, there))
+    present = replace(seen, containers=(replace(box, host={**box.host, "PidsLimit": 4096}),))
+    assert not any(key == "pids limit" for _, key, _, _ in rows_of(host, present))
 
 
 def rows_of(host: Any, seen: Any) -> Any:

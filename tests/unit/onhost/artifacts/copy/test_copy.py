@@ -26,7 +26,7 @@ from sparkfleet.onhost.artifacts.fetch import verified
 from tests.unit.onhost.artifacts.copy.direct_of_test import is_direct, skip_without_direct_writes
 
 KEY = "t0ken"
-HERE = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
 
 def git_id(data: bytes) -> str:
@@ -50,22 +50,22 @@ class Two:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             shown.append(SentFile(str(path), len(data)))
-        self.sender = Sender(tuple(shown), frozenset({HERE}), KEY, idle_s=20)
-        self.listeners = [Listener(0, *found) for found in self.sender.listen([HERE])]
+        self.sender = Sender(tuple(shown), frozenset({LOOPBACK}), KEY, idle_s=20)
+        self.listeners = [Listener(0, *found) for found in self.sender.listen([LOOPBACK])]
         self.thread = threading.Thread(target=self.sender.serve, daemon=True)
         self.thread.start()
 
     def target(self, number: int) -> Path:
         return self.root / "to" / "blobs" / f"blob-{number}"
 
-    def wanted(self, number: int) -> FileToReceive:
+    def file_to_receive(self, number: int) -> FileToReceive:
         data = self.contents[number]
         blob = hashlib.sha256(data).hexdigest() if len(data) > 10 else git_id(data)
         return FileToReceive(number, len(data), blob, str(self.target(number)), f"file {number}")
 
     def receiver(self, **more: object) -> Receiver:
         values = {"sender": "spark-01", "listeners": self.listeners, "transfer_key": KEY, "pause_s": 0.01,
-                  "files": [self.wanted(n) for n in range(len(self.contents))], **more}  # fmt: skip
+                  "files": [self.file_to_receive(n) for n in range(len(self.contents))], **more}  # fmt: skip
         return Receiver(**values)  # type: ignore[arg-type]
 
     def copy(self, **more: object) -> Receiver:
@@ -103,7 +103,7 @@ def test_every_file_arrives_whole_and_the_sender_ends_with_the_copy(two: Two) ->
 
 
 def test_bytes_of_an_earlier_attempt_are_not_fetched_again(two: Two) -> None:
-    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
+    beside = Path(two.file_to_receive(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(two.contents[0][: 2 * BUFFER])
     receiver = two.copy()
@@ -115,7 +115,7 @@ def test_bytes_of_an_earlier_attempt_are_not_fetched_again(two: Two) -> None:
 @pytest.mark.parametrize("left", [0, BUFFER + 1], ids=["from its beginning", "after a cut within a block"])
 def test_a_copy_goes_past_the_page_cache(two: Two, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
     skip_without_direct_writes(two.root)
-    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
+    beside = Path(two.file_to_receive(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(two.contents[0][:left])
     real, past = os.pwrite, []
@@ -127,14 +127,14 @@ def test_a_copy_goes_past_the_page_cache(two: Two, left: int, monkeypatch: pytes
         return done
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    two.copy(files=[two.wanted(0)])
+    two.copy(files=[two.file_to_receive(0)])
     assert two.target(0).read_bytes() == two.contents[0]
     up_to_a_border = BUFFER if left % BLOCK else 0
     assert sum(past) >= len(two.contents[0]) - left - up_to_a_border - BLOCK
 
 
 def test_a_file_that_was_cut_within_a_block_goes_on_from_there(two: Two) -> None:
-    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
+    beside = Path(two.file_to_receive(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(two.contents[0][: BUFFER + 1])
     receiver = two.copy()
@@ -143,7 +143,7 @@ def test_a_file_that_was_cut_within_a_block_goes_on_from_there(two: Two) -> None
 
 
 def test_a_whole_file_that_was_not_renamed_yet_costs_no_byte(two: Two) -> None:
-    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
+    beside = Path(two.file_to_receive(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(two.contents[0])
     assert two.copy().fetched == sum(map(len, two.contents[1:]))
@@ -168,18 +168,18 @@ def test_a_blob_of_the_right_size_and_another_content_is_replaced(two: Two) -> N
 
 def test_a_received_file_counts_as_verified_until_it_changes(two: Two, tmp_path: Path) -> None:
     receiver = two.copy()
-    blobs = {str(two.target(n)): two.wanted(n).blob for n in range(len(two.contents))}
+    blobs = {str(two.target(n)): two.file_to_receive(n).blob for n in range(len(two.contents))}
     verified.remember(tmp_path, receiver.received)
     record = verified.read(tmp_path)
-    asked = [verified.FileToVerify(Path(place), blob) for place, blob in blobs.items()]
-    assert [verified.known(record, one) for one in asked] == [True] * len(asked)
+    to_verify = [verified.FileToVerify(Path(place), blob) for place, blob in blobs.items()]
+    assert [verified.known(record, one) for one in to_verify] == [True] * len(to_verify)
     two.target(0).write_bytes(two.contents[0])
-    assert verified.known(record, verified.FileToVerify(two.target(0), two.wanted(0).blob)) is None
+    assert verified.known(record, verified.FileToVerify(two.target(0), two.file_to_receive(0).blob)) is None
 
 
 @pytest.mark.parametrize("left", [b"wrong" * 1000, os.urandom(9 * BUFFER)], ids=["shorter", "longer"])
 def test_a_wrong_partial_file_is_discarded_and_fetched_again(two: Two, left: bytes) -> None:
-    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
+    beside = Path(two.file_to_receive(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.write_bytes(left)
     two.copy()
@@ -209,14 +209,14 @@ def test_a_file_that_the_sender_lost_is_named_in_the_error(two: Two, damage: str
 
 
 def test_only_the_declared_files_can_be_requested(two: Two) -> None:
-    with socket.create_connection((HERE, two.listeners[0].port)) as connection:
+    with socket.create_connection((LOOPBACK, two.listeners[0].port)) as connection:
         wire.send_proof(connection, KEY)
         assert wire.request(connection, len(two.contents), 0) == -1
         assert wire.request(connection, 1, 0) == 3
 
 
 def test_without_the_key_not_a_byte_of_a_file_is_served(two: Two) -> None:
-    with socket.create_connection((HERE, two.listeners[0].port)) as connection:
+    with socket.create_connection((LOOPBACK, two.listeners[0].port)) as connection:
         wire.send_proof(connection, "another")
         with pytest.raises(OSError, match=r"closed the connection|reset"):
             wire.request(connection, 0, 0)
@@ -226,7 +226,7 @@ def test_without_the_key_not_a_byte_of_a_file_is_served(two: Two) -> None:
 
 def test_a_connection_from_another_address_is_closed_without_a_byte(tmp_path: Path) -> None:
     sender = Sender((), frozenset({"127.0.0.9"}), KEY, idle_s=0.3)
-    ((address, port),) = sender.listen([HERE])
+    ((address, port),) = sender.listen([LOOPBACK])
     thread = threading.Thread(target=sender.serve)
     thread.start()
     with socket.create_connection((address, port)) as connection:
@@ -235,16 +235,16 @@ def test_a_connection_from_another_address_is_closed_without_a_byte(tmp_path: Pa
 
 
 def test_a_sender_without_connections_exits() -> None:
-    sender = Sender((), frozenset({HERE}), KEY, idle_s=0.05)
-    ((address, port),) = sender.listen([HERE])
+    sender = Sender((), frozenset({LOOPBACK}), KEY, idle_s=0.05)
+    ((address, port),) = sender.listen([LOOPBACK])
     sender.serve()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address, port))
 
 
 def test_a_sender_listens_only_on_addresses_that_it_has() -> None:
-    sender = Sender((), frozenset({HERE}), KEY, idle_s=0.0)
-    assert [address for address, _ in sender.listen(["203.0.113.7", HERE])] == [HERE]
+    sender = Sender((), frozenset({LOOPBACK}), KEY, idle_s=0.0)
+    assert [address for address, _ in sender.listen(["203.0.113.7", LOOPBACK])] == [LOOPBACK]
     sender.serve()
 
 
@@ -253,7 +253,7 @@ class Cutter:
 
     def __init__(self, to: int, after: int) -> None:
         self.to, self.after, self.cuts = to, after, 0
-        self.server = socket.create_server((HERE, 0))
+        self.server = socket.create_server((LOOPBACK, 0))
         self.port = self.server.getsockname()[1]
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -266,7 +266,7 @@ class Cutter:
             threading.Thread(target=self._pass, args=(near,), daemon=True).start()
 
     def _pass(self, near: socket.socket) -> None:
-        far = socket.create_connection((HERE, self.to))
+        far = socket.create_connection((LOOPBACK, self.to))
         back = threading.Thread(target=self._back, args=(near, far), daemon=True)
         back.start()
         left = self.after
@@ -294,7 +294,7 @@ class Cutter:
 
 def test_a_link_that_is_cut_again_and_again_costs_no_byte_twice(two: Two) -> None:
     cutter = Cutter(two.listeners[0].port, 700_000)
-    receiver = two.receiver(listeners=[Listener(0, HERE, cutter.port)])
+    receiver = two.receiver(listeners=[Listener(0, LOOPBACK, cutter.port)])
     receiver.run(lambda: None, every_s=0.01)
     cutter.server.close()
     assert two.arrived() == two.contents
@@ -305,21 +305,21 @@ def test_a_link_that_is_cut_again_and_again_costs_no_byte_twice(two: Two) -> Non
 def test_a_link_without_data_fails_with_its_address_and_a_remedy(two: Two) -> None:
     cutter = Cutter(two.listeners[0].port, wire.NONCE + 8)
     with pytest.raises(StageError) as raised:
-        two.copy(listeners=[Listener(0, HERE, cutter.port)])
+        two.copy(listeners=[Listener(0, LOOPBACK, cutter.port)])
     cutter.server.close()
-    assert f"broke ({HERE}:{cutter.port})" in raised.value.result.cause
+    assert f"broke ({LOOPBACK}:{cutter.port})" in raised.value.result.cause
     assert "firewall" in raised.value.result.remedy
     assert not two.target(0).exists()
 
 
 def closed_port() -> int:
-    with socket.create_server((HERE, 0)) as server:
+    with socket.create_server((LOOPBACK, 0)) as server:
         return int(server.getsockname()[1])
 
 
 def test_without_the_fabric_the_copy_goes_over_the_lan(two: Two) -> None:
-    lan = Listener(1, HERE, two.listeners[0].port)
-    two.copy(listeners=[Listener(0, HERE, closed_port()), lan])
+    lan = Listener(1, LOOPBACK, two.listeners[0].port)
+    two.copy(listeners=[Listener(0, LOOPBACK, closed_port()), lan])
     assert two.arrived() == two.contents
 
 
@@ -348,7 +348,7 @@ def test_a_full_disk_is_named_in_the_error_and_received_data_is_kept(
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(StageError, match="the disk is full"):
         two.copy()
-    assert Path(two.wanted(0).target + PARTIAL_SUFFIX).stat().st_size == BUFFER
+    assert Path(two.file_to_receive(0).target + PARTIAL_SUFFIX).stat().st_size == BUFFER
 
 
 def test_a_directory_that_may_not_be_written_is_named_with_its_file(two: Two) -> None:
@@ -360,7 +360,7 @@ def test_a_directory_that_may_not_be_written_is_named_with_its_file(two: Two) ->
 def test_a_link_in_the_place_of_the_unfinished_file_is_not_followed(two: Two, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("x")
-    beside = Path(two.wanted(0).target + PARTIAL_SUFFIX)
+    beside = Path(two.file_to_receive(0).target + PARTIAL_SUFFIX)
     beside.parent.mkdir(parents=True)
     beside.symlink_to(precious)
     with pytest.raises(StageError, match="cannot be written"):
@@ -380,13 +380,13 @@ def test_an_unexpected_error_fails_the_copy_instead_of_skipping_a_file(
 
 
 def test_long_files_leave_the_page_cache_while_they_come(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[int] = []
+    advices: list[int] = []
     monkeypatch.setattr(file, "FLUSH_EVERY", BUFFER)
-    monkeypatch.setattr(os, "posix_fadvise", lambda *words: given.append(words[3]))
-    two.copy(files=[two.wanted(0)])
-    assert len(given) >= 4
+    monkeypatch.setattr(os, "posix_fadvise", lambda *args: advices.append(args[3]))
+    two.copy(files=[two.file_to_receive(0)])
+    assert len(advices) >= 4
     two.sender.drop_cache()
-    assert set(given) == {os.POSIX_FADV_DONTNEED}
+    assert set(advices) == {os.POSIX_FADV_DONTNEED}
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_the_number_of_parallel_files_depends_on_files_and_cores(
 def test_a_silent_sender_is_a_failure(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receive, "SILENT_S", 1)
     monkeypatch.setattr(receive, "TRIES", 1)
-    with socket.create_server((HERE, 0)) as silent:
-        listener = Listener(0, HERE, silent.getsockname()[1])
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        listener = Listener(0, LOOPBACK, silent.getsockname()[1])
         with pytest.raises(StageError, match="broke"):
             two.copy(listeners=[listener])

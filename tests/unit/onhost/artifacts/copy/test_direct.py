@@ -63,17 +63,17 @@ def test_whole_blocks_go_past_the_cache_and_the_rest_through_it(
 def test_a_file_system_that_refuses_the_flag_is_written_as_ever(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    requested_flags: list[int] = []
 
     def refuses(descriptor: int, command: int, flags: int = 0) -> int:
         if command == fcntl.F_SETFL:
-            asked.append(flags)
+            requested_flags.append(flags)
             raise OSError(errno.EINVAL, "no O_DIRECT here")
         return 0
 
     monkeypatch.setattr(fcntl, "fcntl", refuses)
     assert written(descriptor, [BLOCK, BLOCK]) == CONTENT
-    assert len(asked) == 1  # and is not asked again
+    assert len(requested_flags) == 1  # and is not asked again
 
 
 def test_a_file_system_that_refuses_the_write_is_written_as_ever(

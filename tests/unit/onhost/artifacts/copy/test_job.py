@@ -80,15 +80,15 @@ def request(tmp_path: Path, place: SenderPlace, key: str = KEY) -> ReceiveReques
 def test_the_last_report_has_every_file_as_it_was_received(
     child: Child, tmp_path: Path, place: SenderPlace
 ) -> None:
-    asked = request(tmp_path, place)
-    code, reports = child(codec.dumps(asked))
+    requested = request(tmp_path, place)
+    code, reports = child(codec.dumps(requested))
     total = sum(map(len, CONTENT.values()))
     assert code == 0
     assert (reports[-1].have, reports[-1].fetched, reports[-1].failure) == (total, total, None)
     assert {path: entry.blob for path, entry in reports[-1].received.items()} == {
-        file.target: file.blob for file in asked.files
+        file.target: file.blob for file in requested.files
     }
-    for link, body in zip(asked.links, CONTENT.values(), strict=True):
+    for link, body in zip(requested.links, CONTENT.values(), strict=True):
         path = Path(link.path)
         assert path.read_bytes() == body
         assert not path.readlink().is_absolute()

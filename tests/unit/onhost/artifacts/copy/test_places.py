@@ -41,15 +41,15 @@ def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "proc/net/route").write_text(ROUTES)
     for name in ("eth0", "enp1s0f1np1"):
         (tmp_path / "sys/class/net" / name / "device").mkdir(parents=True)
-    said = {"ip": json.dumps(SHOWN), "ibdev2netdev": "rocep1s0f1 port 1 ==> enp1s0f1np1 (Up)\n"}
+    outputs = {"ip": json.dumps(SHOWN), "ibdev2netdev": "rocep1s0f1 port 1 ==> enp1s0f1np1 (Up)\n"}
 
-    def run(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        if words[0] not in said:
-            raise FileNotFoundError(words[0])
-        return subprocess.CompletedProcess(words, 0, said[words[0]])
+    def run(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        if argv[0] not in outputs:
+            raise FileNotFoundError(argv[0])
+        return subprocess.CompletedProcess(argv, 0, outputs[argv[0]])
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(places, "__said", said, raising=False)
+    monkeypatch.setattr(places, "__output", outputs, raising=False)
     return tmp_path
 
 
@@ -62,7 +62,7 @@ def test_links_of_the_fabric_and_of_the_default_route_are_places_and_nothing_els
 
 
 def test_a_link_is_known_by_its_driver_where_the_kernel_tells(spark: Path) -> None:
-    del getattr(places, "__said")["ibdev2netdev"]
+    del getattr(places, "__output")["ibdev2netdev"]
     assert [place.kind for place in places.places(str(spark))] == ["lan"]
     (spark / "sys/class/net/enp1s0f1np1/device/driver").symlink_to("/sys/bus/pci/drivers/mlx5_core")
     assert places.places(str(spark)) == (LAN, FABRIC)

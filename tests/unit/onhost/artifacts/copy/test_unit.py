@@ -45,10 +45,10 @@ class Systemd:
     def is_going_on(self, job: str) -> bool:
         return job in self.running
 
-    def start(self, job: str, words: list[str], *properties: str) -> None:
+    def start(self, job: str, argv: list[str], *properties: str) -> None:
         assert jobs.secret(job, jobs.SEND_REQUEST).stat().st_mode & 0o777 == 0o600
         assert json.loads(jobs.secret(job, jobs.SEND_REQUEST).read_text()) == REQUEST
-        self.started.append((*words, *properties))
+        self.started.append((*argv, *properties))
         if not self.ends:
             self.running.add(job)
         if self.answers:
@@ -68,11 +68,11 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
 
 def test_a_sender_is_started_with_its_request_in_memory_and_no_secret_in_its_args(systemd: Systemd) -> None:
     assert begin() == SenderListens((("127.0.0.1", 4711),))
-    (words,) = systemd.started
-    assert words[1:3] == ("copy-send", ID)
-    assert "canary" not in repr(words)
-    assert any(word.startswith("RuntimeMaxSec=") for word in words)
-    assert f"ExecStopPost=/bin/rm -f {systemd.folder}/{ID}.listens" in words
+    (argv,) = systemd.started
+    assert argv[1:3] == ("copy-send", ID)
+    assert "canary" not in repr(argv)
+    assert any(word.startswith("RuntimeMaxSec=") for word in argv)
+    assert f"ExecStopPost=/bin/rm -f {systemd.folder}/{ID}.listens" in argv
 
 
 def test_asked_twice_it_is_started_once_and_says_the_same(systemd: Systemd) -> None:
@@ -139,8 +139,8 @@ def test_its_request_is_gone_when_it_listens_and_where_is_written_beside(served:
     unit.run(ID)
     assert served
     assert not jobs.secret(ID, jobs.SEND_REQUEST).exists()
-    said = json.loads((jobs.RUN_DIR / f"{ID}.listens").read_text())
-    assert said["listeners"][0][0] == "127.0.0.1"
+    listener = json.loads((jobs.RUN_DIR / f"{ID}.listens").read_text())
+    assert listener["listeners"][0][0] == "127.0.0.1"
 
 
 def test_with_none_of_its_addresses_it_does_not_begin(served: list[Any]) -> None:
@@ -152,8 +152,8 @@ def test_with_none_of_its_addresses_it_does_not_begin(served: list[Any]) -> None
 
 
 def test_ending_one_that_is_not_there_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(subprocess, "run", lambda words, **more: asked.append((words, more)))
+    calls: list[Any] = []
+    monkeypatch.setattr(subprocess, "run", lambda argv, **more: calls.append((argv, more)))
     unit.end(ID)
-    assert asked[0][0] == ["systemctl", "stop", "sparkfleet-stage-send-1234.service"]
-    assert asked[0][1]["check"] is False
+    assert calls[0][0] == ["systemctl", "stop", "sparkfleet-stage-send-1234.service"]
+    assert calls[0][1]["check"] is False

@@ -23,17 +23,17 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_right_file_is_known_after_one_look(file: Path, tmp_path: Path) -> None:
-    wanted = FileToVerify(file, RIGHT)
-    assert verified.known(verified.read(tmp_path), wanted) is None
-    assert verified.check(tmp_path, [wanted], lambda _: None) == []
-    assert verified.known(verified.read(tmp_path), wanted) is True
+    requested = FileToVerify(file, RIGHT)
+    assert verified.known(verified.read(tmp_path), requested) is None
+    assert verified.check(tmp_path, [requested], lambda _: None) == []
+    assert verified.known(verified.read(tmp_path), requested) is True
 
 
 def test_a_file_with_another_content_of_the_same_size_is_known_as_wrong(file: Path, tmp_path: Path) -> None:
     file.write_bytes(b"WEIGHTS")
-    wanted = FileToVerify(file, RIGHT)
-    assert verified.check(tmp_path, [wanted], lambda _: None) == [wanted]
-    assert verified.known(verified.read(tmp_path), wanted) is False
+    requested = FileToVerify(file, RIGHT)
+    assert verified.check(tmp_path, [requested], lambda _: None) == [requested]
+    assert verified.known(verified.read(tmp_path), requested) is False
 
 
 def touched(path: Path) -> None:
@@ -57,10 +57,10 @@ def grown(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [touched, replaced, grown])
 def test_a_file_that_was_touched_is_not_known_any_more(file: Path, tmp_path: Path, change: object) -> None:
-    wanted = FileToVerify(file, RIGHT)
-    verified.check(tmp_path, [wanted], lambda _: None)
+    requested = FileToVerify(file, RIGHT)
+    verified.check(tmp_path, [requested], lambda _: None)
     change(tmp_path / "blob")  # type: ignore[operator]
-    assert verified.known(verified.read(tmp_path), wanted) is None
+    assert verified.known(verified.read(tmp_path), requested) is None
 
 
 def test_what_is_known_is_known_of_one_content_alone(file: Path, tmp_path: Path) -> None:
@@ -76,15 +76,15 @@ def test_small_files_are_checked_by_the_id_that_git_gives_them(tmp_path: Path) -
 
 
 def test_a_file_that_is_not_there_is_wrong_and_leaves_nothing_in_the_record(tmp_path: Path) -> None:
-    wanted = FileToVerify(tmp_path / "none", RIGHT)
-    assert verified.check(tmp_path, [wanted], lambda _: None) == [wanted]
+    requested = FileToVerify(tmp_path / "none", RIGHT)
+    assert verified.check(tmp_path, [requested], lambda _: None) == [requested]
     assert verified.read(tmp_path) == {}
 
 
 def test_a_file_that_is_written_to_meanwhile_is_not_vouched_for(file: Path, tmp_path: Path) -> None:
-    wanted = FileToVerify(file, RIGHT)
-    assert verified.check(tmp_path, [wanted], lambda _: touched(tmp_path / "blob")) == [wanted]
-    assert verified.known(verified.read(tmp_path), wanted) is None
+    requested = FileToVerify(file, RIGHT)
+    assert verified.check(tmp_path, [requested], lambda _: touched(tmp_path / "blob")) == [requested]
+    assert verified.known(verified.read(tmp_path), requested) is None
 
 
 def test_the_record_forgets_files_that_are_gone(file: Path, tmp_path: Path) -> None:

@@ -82,31 +82,31 @@ def test_what_is_partial_is_not_read(state: Path) -> None:
 
 
 def test_it_tells_how_far_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = threading.Event()
+    reported = threading.Event()
     check = verified.check
 
-    def slow(*words: Any) -> Any:
-        assert told.wait(10)
-        return check(*words)
+    def slow(*argv: Any) -> Any:
+        assert reported.wait(10)
+        return check(*argv)
 
-    class Diary(Journal):
+    class RecordingJournal(Journal):
         def log(self, kind: str, text: str, **data: Any) -> None:
             super().log(kind, text, **data)
-            told.set()
+            reported.set()
 
     monkeypatch.setattr(verified, "check", slow)
     monkeypatch.setattr(verify, "PROGRESS_EVERY_S", 0.01)
-    wanted = [verified.FileToVerify(weights(state), blob_of("model.safetensors"))]
-    wanted.append(verified.FileToVerify(state / "gone", "x"))
-    diary = Diary(state / "jobs" / "1", lambda: 0.0)
-    assert verify.hash_files(state, wanted, diary, "org/a") == wanted[1:]
+    to_verify = [verified.FileToVerify(weights(state), blob_of("model.safetensors"))]
+    to_verify.append(verified.FileToVerify(state / "gone", "x"))
+    journal = RecordingJournal(state / "jobs" / "1", lambda: 0.0)
+    assert verify.hash_files(state, to_verify, journal, "org/a") == to_verify[1:]
     events = [json.loads(line) for line in (state / "jobs" / "1" / "events.jsonl").read_text().splitlines()]
     assert {event["total"] for event in events} == {len(CONTENT["model.safetensors"])}
 
 
 def test_it_takes_only_what_others_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(os, "nice", asked.append)
-    monkeypatch.setattr(subprocess, "run", lambda words, **_: asked.append(words[:3]))
+    calls: list[Any] = []
+    monkeypatch.setattr(os, "nice", calls.append)
+    monkeypatch.setattr(subprocess, "run", lambda argv, **_: calls.append(argv[:3]))
     verify._lower_priority()
-    assert asked == [19, ["ionice", "-c", "3"]]
+    assert calls == [19, ["ionice", "-c", "3"]]
