@@ -19,6 +19,12 @@ from sparkfleet.cli import COMMANDS, cli
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "sparkfleet"
 GLOSSARY = ROOT / "docs" / "reference" / "glossary.md"
+UNIT_TESTS = ROOT / "tests" / "unit"
+TEST_DIRECTORIES = (
+    UNIT_TESTS.parent,
+    UNIT_TESTS,
+    *sorted(path for path in UNIT_TESTS.iterdir() if path.is_dir() and path.name != "__pycache__"),
+)
 LINUX_SWAP = re.compile(
     r"linux_?swap|memory_swap|swap_(total|used|free|space|lines|file)|(put|back)_swap", re.IGNORECASE
 )
@@ -75,6 +81,24 @@ def identifiers(path: Path) -> Iterator[str]:
                 yield name
             case ast.Attribute(attr=name, ctx=ast.Store()):
                 yield name
+            case (
+                ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name))
+            ):
+                yield name
+            case ast.ExceptHandler(name=str(name)) | ast.alias(asname=str(name)):
+                yield name
+
+
+def identifiers_ruled_out(paths: Iterable[Path]) -> list[str]:
+    """Return ``path: name`` for each identifier in these modules that has such a word."""
+    return sorted(
+        {
+            f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}: {name}"
+            for path in paths
+            for name in identifiers(path)
+            if parts(name) & BANNED or name.strip("_").lower() in BARE
+        }
+    )
 
 
 def packages() -> list[str]:
@@ -103,13 +127,23 @@ def parameters(unfinished: frozenset[str]) -> list[ParameterSet]:
 
 @pytest.mark.parametrize("package", parameters(UNFINISHED))
 def test_no_identifier_has_a_word_that_is_ruled_out(package: str) -> None:
-    found = {
-        f"{path.relative_to(SOURCE)}: {name}"
-        for path in modules(package)
-        for name in identifiers(path)
-        if parts(name) & BANNED or name.strip("_").lower() in BARE
-    }
-    assert not found, "\n".join(sorted(found))
+    found = identifiers_ruled_out(modules(package))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("directory", TEST_DIRECTORIES, ids=lambda path: path.name)
+def test_no_identifier_of_the_tests_has_a_word_that_is_ruled_out(directory: Path) -> None:
+    inner = directory not in {UNIT_TESTS, UNIT_TESTS.parent}
+    found = identifiers_ruled_out(directory.rglob("*.py") if inner else directory.glob("*.py"))
+    assert not found, "\n".join(found)
+
+
+def test_an_identifier_that_is_ruled_out_is_reported_with_its_module(tmp_path: Path) -> None:
+    (tmp_path / "test_x.py").write_text("def test_it_is_told(given: int, plain: int) -> None:\n    pass\n")
+    assert identifiers_ruled_out([tmp_path / "test_x.py"]) == [
+        f"{tmp_path}/test_x.py: given",
+        f"{tmp_path}/test_x.py: test_it_is_told",
+    ]
 
 
 def test_the_check_knows_a_word_inside_of_a_name() -> None:
