@@ -98,6 +98,10 @@ def sudo_diagnostic(host: str, message: str, source: str = "") -> Diagnostic:
     )
 
 
+DISKS = ("models", "cache", "docker", "state", "units", "programs")
+"""Names of the file systems that every answer has."""
+
+
 @dataclass(frozen=True)
 class _PartState:
     state: str = "error"
@@ -356,7 +360,7 @@ def _observed(parts: _Parts, docker: _PartState) -> Observed:
         user=parts.read("user", User, User("", "", 0, 0, "")),
         memory_total_mib=memory.total_mib,
         memory_available_mib=memory.available_mib,
-        disks=parts.each("disks", Disk),
+        disks=_disks(parts),
         docker_version=engine.version,
         containers=tuple(container.seen() for container in engine.containers),
         images=engine.images,
@@ -387,6 +391,16 @@ def _observed(parts: _Parts, docker: _PartState) -> Observed:
         packages=parts.optional("packages", Packages),
         unreadable=files.unreadable,
     )
+
+
+def _disks(parts: _Parts) -> dict[str, Disk]:
+    """Return the file systems by what they are for; the plan needs each of DISKS."""
+    found = parts.each("disks", Disk)
+    missing = [name for name in DISKS if name not in found]
+    if missing and not parts.diagnostics:
+        message = f"has an unexpected format: disks: {', '.join(missing)} missing"
+        parts.diagnostics.append(_wrong_answer(parts.host, message, f"the disks {', '.join(DISKS)}"))
+    return found
 
 
 def _listeners(parts: _Parts) -> dict[int, Listener]:

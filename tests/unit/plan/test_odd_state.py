@@ -168,6 +168,17 @@ def test_any_value_in_any_part_of_an_answer_makes_at_most_that_host_unknown(
         assert plan.state is HostState.UNKNOWN
 
 
+@pytest.mark.parametrize("disks", [{}, {"docker": {"path": "/", "total": 9, "free": 9}}])
+def test_an_answer_without_a_disk_that_the_plan_needs_makes_that_host_unknown(
+    disks: dict[str, object],
+) -> None:
+    answer = {**json.loads(whole()), "disks": disks}
+    plan = plan_of(read_answer("spark-01", json.dumps(answer)))
+    assert plan.state is HostState.UNKNOWN
+    assert plan.unknown is not None
+    assert "disks: models" in plan.unknown.message
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_a_state_file_of_a_newer_version_is_refused_with_version_and_remedy(file: str) -> None:
     with state_directory() as folder:

@@ -13,7 +13,7 @@ import pytest
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost.collectors import basics, fabric
-from sparkfleet.probe.answer import read_answer
+from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.links import FabricPart, FabricSeen, Link, NetworkFile
 
 PORTS = {"enp1s0f0np0": "p0", "enP2p1s0f0np0": "p0", "enp1s0f1np1": "p1", "enP2p1s0f1np1": "p1"}
@@ -214,7 +214,7 @@ def test_a_fabric_that_cannot_be_read_makes_the_spark_unknown() -> None:
         "docker": {"state": "ok"},
         "systemd": {"state": "ok"},
         "state": {"generations": {}},
-        "disks": {},
+        "disks": {name: {"path": "/", "total": 1, "free": 1, "read_only": False} for name in DISKS},
         "paths": {},
         **{part: {} for part in ("user", "memory", "weights", "listeners", "toolkit")},
         "fabric": {"error": "FileNotFoundError: ip"},

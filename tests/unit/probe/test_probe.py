@@ -26,7 +26,7 @@ from sparkfleet.onhost import collectors
 from sparkfleet.onhost.artifacts.fetch import verified
 from sparkfleet.onhost.collectors import basics, main, ports, state, weights
 from sparkfleet.onhost.collectors import docker as docker_look
-from sparkfleet.probe.answer import read_answer
+from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.command import (
     LOADER,
     ProbeRequest,
@@ -451,7 +451,7 @@ def answer(**changes: Any) -> str:
         "sudo": {"state": "ok"},
         "user": {"name": "n", "home": "/home/n", "uid": 1, "gid": 1, "group": "n", "groups": ["n"]},
         "memory": {"total_mib": 1, "available_mib": 1, "swap_total_mib": 0},
-        "disks": {"models": {"path": "/", "total": 1, "free": 1, "read_only": False}},
+        "disks": {name: {"path": "/", "total": 1, "free": 1, "read_only": False} for name in DISKS},
         "docker": {
             "state": "ok",
             "version": "28",
