@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +59,7 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
     if not yes and not click.confirm(question(found)):
         click.echo("cancelled: no host was changed", err=True)
         sys.exit(CANCELLED)
-    sys.exit(_run(inventory, limit, found))
+    _run(inventory, limit, found)
 
 
 def question(plan: Plan) -> str:
@@ -88,8 +87,8 @@ def _enter_fleet_directory(inventory: Path) -> Path:
     return inside
 
 
-def _run(inventory: Path, limit: tuple[str, ...], approved: Plan) -> int:
-    """Run the fleet directory's deploy, or the shipped one, with pyinfra; return its exit code.
+def _run(inventory: Path, limit: tuple[str, ...], approved: Plan) -> None:
+    """Become pyinfra with the fleet directory's deploy, or the shipped one: Ctrl-C and exit code are its own.
 
     A host whose plan is not the approved one any more is refused.
     """
@@ -102,4 +101,5 @@ def _run(inventory: Path, limit: tuple[str, ...], approved: Plan) -> int:
     limits = [argument for host in limit for argument in ("--limit", host)]
     argv = [sys.executable, "-m", "pyinfra", *shipped, str(inventory), str(deploy), "-y", *limits]
     fingerprints = json.dumps({host.host: host.fingerprint for host in approved.hosts})
-    return subprocess.run(argv, env={**os.environ, APPROVED: fingerprints}, check=False).returncode
+    sys.stdout.flush()
+    os.execve(argv[0], argv, {**os.environ, APPROVED: fingerprints})  # noqa: S606  (argv, no shell)

@@ -48,7 +48,8 @@ _HOST = re.compile(
 def init(directory: Path, fleet: str, hosts: tuple[str, ...], recipe: str | None, no_login: bool) -> None:
     """Write a fleet directory: inventory, host files, deploys, settings, README, CI workflow.
 
-    Existing files are never changed. Without --host the names and addresses are asked on a terminal.
+    Existing files are never changed. Without --host the command asks for names and addresses on a
+    terminal.
     """
     from importlib.metadata import version  # noqa: PLC0415
 
