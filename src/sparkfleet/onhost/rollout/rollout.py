@@ -163,8 +163,11 @@ class Rollout:
             raise
         # Drop caches now, while the old engine serves: after its stop there is little left to flush.
         self.journal.log("note", valve.flush(self.system).text, phase="valve")
-        self.journal.keep_before(snapshot.take(self.system, self.request))
-        self.journal.step("stop", "stopping the old engine; a failure from here on rolls back")
+        before = snapshot.take(self.system, self.request)
+        self.journal.keep_before(before)
+        serving = [name for name, seen in before.services.items() if seen.running or seen.active]
+        stopped = f"stopping {', '.join(serving)}" if serving else "no engine to stop"
+        self.journal.step("stop", f"{stopped}; a failure from here on rolls back")
         try:
             changeover.switch_over(self.system, self.journal, generation, candidate_id)
             self.coordinator.stopped()

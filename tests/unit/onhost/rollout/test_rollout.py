@@ -71,6 +71,16 @@ def test_downtime_counts_from_the_stop_to_the_first_right_answer(world: World) -
     assert stop + start <= result.downtime_s <= stop + start + 2 + world.engines["img:2"].completion_s
 
 
+@pytest.mark.parametrize(("serving", "text"), [(True, "stopping nano;"), (False, "no engine to stop;")])
+def test_the_stop_step_names_what_it_stops(world: World, serving: bool, text: str) -> None:
+    if serving:
+        world.serve(OLD)
+    ask(world, NEW, *(["nano"] if serving else []))
+    events = read_events(store.rollout_directory(world.paths.state, "s1"))
+    (stop,) = [event.text for event in events if event.kind == "step" and event.step == "stop"]
+    assert stop.startswith(text)
+
+
 def test_a_first_deployment_has_no_downtime(world: World) -> None:
     result = ask(world, NEW)
     assert result.outcome == "promoted"
