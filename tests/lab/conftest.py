@@ -1,4 +1,4 @@
-"""Machines for the tests here: one lab for the session, and fresh machines out of it.
+"""Machines for the tests here: one lab for each process, and fresh machines out of it.
 
 ``KEEP=1`` leaves the lab up for inspection (``SPARKFLEET_LAB=test sparkfleet lab status``) and
 for the next run.
@@ -48,7 +48,7 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The process's lab: two warm machines, registry and hub. Fails with the reason where none can run."""
     docker, here = Docker(), Lab(CHECKOUT, lab_name())
@@ -64,7 +64,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lifecycle.down(docker, here, also_images=False, say=print)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab_state(lab: Lab) -> State:
     """What is where in the session's lab."""
     return read_state(lab) or pytest.fail("the lab is gone")
