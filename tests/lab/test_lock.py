@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sparkfleet.config.locked import Lock
+from sparkfleet.config.lock_data import Lock
 from sparkfleet_lab import faults
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab

@@ -20,12 +20,12 @@ from tools.bench.fleets import ROOT, FleetDirectory
 from tools.bench.measure import Command
 from tools.bench.sparks import BIN, Sparks
 
-from sparkfleet.config.resolved import Host, Service
+from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.contract.generation import Generation
 from sparkfleet.inventory import load_fleet
-from sparkfleet.plan import desired, host_changes
+from sparkfleet.plan import host_changes, render_service
 from sparkfleet.plan.operations import WriteFile
-from sparkfleet.probe.observed import User
+from sparkfleet.probe.observation import User
 from sparkfleet.runtimes.docker import settings
 
 VENV = ROOT / ".bench"
@@ -41,7 +41,7 @@ class Declared:
     host: Host
     service: Service
     generation: Generation
-    directories: tuple[desired.Directory, ...]
+    directories: tuple[render_service.Directory, ...]
     files: tuple[WriteFile, ...]
 
     @property
@@ -61,12 +61,12 @@ def declared(fleet: FleetDirectory) -> Declared:
     finally:
         os.chdir(before)
     service = host.services[0]
-    made = desired.generation(host, service, _USER, service.image.entrypoint)
+    made = render_service.generation(host, service, _USER, service.image.entrypoint)
     content = made.unit.encode()
     path = f"{host_changes.UNIT_DIR}/{made.unit_name}"
     unit = WriteFile(path, "0644", "unit", made.unit_name, hashlib.sha256(content).hexdigest(), content)
     files = (*host_changes.managed_files(), unit)
-    return Declared(host, service, made, desired.directories(host, _USER), files)
+    return Declared(host, service, made, render_service.directories(host, _USER), files)
 
 
 def install(sparks: Sparks, say: Callable[[str], None]) -> None:

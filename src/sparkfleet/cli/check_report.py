@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sparkfleet.config.desired_state import Fleet, Host, Service
 from sparkfleet.config.origin import SERVICE
-from sparkfleet.config.resolved import Fleet, Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.plan import lint
 

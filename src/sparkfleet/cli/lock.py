@@ -13,7 +13,7 @@ from sparkfleet.cli import output
 from sparkfleet.errors import paragraph
 
 if TYPE_CHECKING:
-    from sparkfleet.config.resolved import Fleet
+    from sparkfleet.config.desired_state import Fleet
     from sparkfleet.lock.resolve import Change, Entry, Outcome
 
 
@@ -82,7 +82,7 @@ def _line(change: Change) -> str:
 
 
 def _text(entry: Entry | None) -> str:
-    from sparkfleet.config.locked import LockedImage, LockedPackages  # noqa: PLC0415
+    from sparkfleet.config.lock_data import LockedImage, LockedPackages  # noqa: PLC0415
 
     if entry is None:
         return ""
@@ -99,7 +99,7 @@ def _text(entry: Entry | None) -> str:
 def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str]:
     """Return what a changed image means for the services that use it."""
     from sparkfleet import engines  # noqa: PLC0415
-    from sparkfleet.config.locked import LockedImage, image_key  # noqa: PLC0415
+    from sparkfleet.config.lock_data import LockedImage, image_key  # noqa: PLC0415
 
     new = change.new
     if not isinstance(new, LockedImage):

@@ -36,7 +36,7 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
     """
     from sparkfleet.cli import render_formats  # noqa: PLC0415
     from sparkfleet.inventory import Pins, load_fleet  # noqa: PLC0415
-    from sparkfleet.probe.observed import User  # noqa: PLC0415
+    from sparkfleet.probe.observation import User  # noqa: PLC0415
 
     fleet = load_fleet(inventory, pins=Pins.OPTIONAL)
     known = {spec.name: spec for spec in fleet.hosts}

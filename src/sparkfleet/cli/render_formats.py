@@ -6,15 +6,15 @@ import json
 import shlex
 from typing import Any
 
+from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.config.origin import user_place
-from sparkfleet.config.resolved import Host, Service
 from sparkfleet.config.yaml_text import dump
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.plan import desired
+from sparkfleet.plan import render_service
 from sparkfleet.plan.cluster import render
-from sparkfleet.probe.observed import User
+from sparkfleet.probe.observation import User
 from sparkfleet.runtimes.docker.render import compose_service
 
 
@@ -80,7 +80,7 @@ def _command_lines(args: list[str]) -> list[str]:
 
 def _compose(host: Host, service: Service, made: Generation, user: User) -> dict[str, Any]:
     create = list(made.create)
-    settings = compose_service(desired.container_input(host, service, user))
+    settings = compose_service(render_service.container_input(host, service, user))
     settings["environment"] = {
         name: _escaped(value) for name, value in settings.get("environment", {}).items()
     }

@@ -10,10 +10,10 @@ from itertools import combinations
 from sparkfleet import engines
 from sparkfleet.config import resolve
 from sparkfleet.config.cluster_file import ClusterSource
+from sparkfleet.config.desired_state import AUTO, NONE, Member, Service
 from sparkfleet.config.merge import Layer, flag_name
 from sparkfleet.config.models import FlagValue, ServiceSpec
 from sparkfleet.config.origin import at_user
-from sparkfleet.config.resolved import AUTO, NONE, Member, Service
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.base import ClusterEngine
 from sparkfleet.suggest import did_you_mean

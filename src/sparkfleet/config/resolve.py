@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sparkfleet import engines
-from sparkfleet.config import image, locked, required_packages, reserved_flags
-from sparkfleet.config.locked import Lock
+from sparkfleet.config import image, lock_data, required_packages, reserved_flags
+from sparkfleet.config.desired_state import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
+from sparkfleet.config.lock_data import Lock
 from sparkfleet.config.merge import Folded, Layer, fold
 from sparkfleet.config.models import Defaults, FlagValue, Recipe, ServiceSpec
 from sparkfleet.config.origin import SERVICE, SHIPPED, at_user
-from sparkfleet.config.resolved import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Gate, Task
@@ -242,7 +242,7 @@ def _image(folded: Folded, context: Context) -> ImageRef:
         return ImageRef("", "")
     if context.lock is None:
         return parsed
-    pinned = locked.find_image(context.lock, parsed)
+    pinned = lock_data.find_image(context.lock, parsed)
     if pinned is None:
         context.unpinned.setdefault(f"image {parsed.display}", place)
         return parsed
@@ -257,7 +257,7 @@ def _with_packages(
     if not lacking or not pinned.digest or context.lock is None:
         return pinned
     index = context.defaults.python_packages
-    found = context.lock.packages.get(locked.packages_key(image.parse(folded.fields["image"]), lacking))
+    found = context.lock.packages.get(lock_data.packages_key(image.parse(folded.fields["image"]), lacking))
     if found is None or (found.python, found.machine) != (index.python, index.machine):
         names = ", ".join(name for name, _ in lacking)
         context.unpinned.setdefault(f"packages {names} for {pinned.display}", folded.origin["image"])
@@ -287,7 +287,7 @@ def _file(folded: Folded, engine: Engine, context: Context) -> str:
 def _weights(repo: str, revision: str, place: str, context: Context, file: str = "") -> Weights:
     if context.lock is None:
         return Weights(repo, revision, file=file)
-    found = locked.find_model(context.lock, repo, revision, file)
+    found = lock_data.find_model(context.lock, repo, revision, file)
     if found is None:
         at = f" at {revision}" if revision else ""
         context.unpinned.setdefault(f"model {repo}{at}{f' {file}' if file else ''}", place)

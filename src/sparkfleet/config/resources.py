@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparkfleet.config.desired_state import Prepare
 from sparkfleet.config.merge import Layer
-from sparkfleet.config.resolved import Prepare
 from sparkfleet.config.resource_models import PrepareSpec, plain
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources import registry

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from sparkfleet.config.resolved import Host, Service
+    from sparkfleet.config.desired_state import Host, Service
     from sparkfleet.engines.base import Engine, Footprints
     from sparkfleet.engines.host import HostEngine
 

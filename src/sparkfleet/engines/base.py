@@ -15,8 +15,8 @@ from sparkfleet.contract.generation import Task
 
 if TYPE_CHECKING:
     from sparkfleet.config.cluster_file import ClusterSource
+    from sparkfleet.config.desired_state import Host, ImageRef, Service, WeightFile
     from sparkfleet.config.models import FlagValue
-    from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile
     from sparkfleet.contract.diagnostic import Diagnostic
 
 Packages = tuple[tuple[str, str], ...]

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import BenchRequest, BenchResult, BenchTools
 from sparkfleet.errors import SparkfleetError

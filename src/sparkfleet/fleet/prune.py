@@ -11,7 +11,7 @@ from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import LOST, NOTE
 from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, StageRequest, StageResult
@@ -24,7 +24,7 @@ from sparkfleet.inventory import Pins
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.prune import HostPrune, Item
-from sparkfleet.probe.observed import Observed, PathSeen
+from sparkfleet.probe.observation import Observed, PathSeen
 
 Report = Callable[[str, str], None]
 """Called with a host's name and a line about it."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
@@ -20,7 +20,7 @@ from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import checks, containers
 from sparkfleet.plan.preflight.model import Check, HostPreflight, incomplete, located, of
 from sparkfleet.plan.status import SparkStatus, join_members, spark_status
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import PreflightSeen
 
 T = TypeVar("T")

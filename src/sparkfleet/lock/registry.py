@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel
 
-from sparkfleet.config.resolved import Mirror
+from sparkfleet.config.desired_state import Mirror
 from sparkfleet.contract import registry_credentials
 from sparkfleet.contract.registry_credentials import Credential, CredentialError
 from sparkfleet.lock import documents

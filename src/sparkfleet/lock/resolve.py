@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from sparkfleet import engines
-from sparkfleet.config.locked import (
+from sparkfleet.config.desired_state import Fleet, ImageRef, PackageIndex, Service, Weights
+from sparkfleet.config.lock_data import (
     Lock,
     LockedImage,
     LockedModel,
@@ -22,7 +23,6 @@ from sparkfleet.config.locked import (
 )
 from sparkfleet.config.origin import user_place
 from sparkfleet.config.required_packages import lacking
-from sparkfleet.config.resolved import Fleet, ImageRef, PackageIndex, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.lock import images, packages
 from sparkfleet.lock.errors import HubError, PackagesError, RegistryError

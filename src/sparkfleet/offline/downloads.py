@@ -8,11 +8,11 @@ from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
 
-from sparkfleet.config.resolved import WeightFile, Weights
+from sparkfleet.config.desired_state import WeightFile, Weights
 from sparkfleet.contract import hub_access
 from sparkfleet.lock.errors import HubError
 from sparkfleet.offline import models
-from sparkfleet.onhost.artifacts.fetch import hub_cache, verified
+from sparkfleet.onhost.artifacts.fetch import hash_record, hub_cache
 
 WORKERS = 8
 """Concurrent downloads."""
@@ -26,7 +26,7 @@ def download(path: Path, weights: Weights, endpoint: str, token: str, log: Calla
         log(f"{weights.repo}: downloading {len(absent)} of {len(weights.files)} files, {total >> 20} MiB")
         _check_access(weights, endpoint, token, absent[0])
         root = hub_cache.repository(str(path), weights.repo)
-        hub_cache.clear(root, weights.revision, models.plain(absent), verified.read(path))
+        hub_cache.clear(root, weights.revision, models.plain(absent), hash_record.read(path))
         _download(path, weights, endpoint, token, absent)
     _verify(path, weights, log)
 
@@ -58,14 +58,16 @@ def _download(path: Path, weights: Weights, endpoint: str, token: str, files: li
 
 
 def _verify(path: Path, weights: Weights, log: Callable[[str], None]) -> None:
-    record, folder = verified.read(path), models.snapshot(path, weights)
+    record, folder = hash_record.read(path), models.snapshot(path, weights)
     named = {
-        file.path: verified.FileToVerify(folder / file.path, file.blob) for file in weights.files if file.blob
+        file.path: hash_record.FileToVerify(folder / file.path, file.blob)
+        for file in weights.files
+        if file.blob
     }
-    unknown = [one for one in named.values() if verified.known(record, one) is not True]
+    unknown = [one for one in named.values() if hash_record.known(record, one) is not True]
     if unknown:
         log(f"{weights.repo}: hashing {len(unknown)} files")
-        verified.check(path, unknown, lambda _: None)
+        hash_record.check(path, unknown, lambda _: None)
     wrong = [file.path for file in models.missing(path, weights)]
     if wrong:
         raise HubError(

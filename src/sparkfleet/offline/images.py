@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sparkfleet.config.locked import LockedImage
+from sparkfleet.config.lock_data import LockedImage
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import Descriptor, LayoutEntry, LayoutIndex, Manifest
 from sparkfleet.lock.errors import RegistryError

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sparkfleet.config.locked import Lock, LockedImage
-from sparkfleet.config.resolved import Fleet, Weights, Wheel
+from sparkfleet.config.desired_state import Fleet, Weights, Wheel
+from sparkfleet.config.lock_data import Lock, LockedImage
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.lock.errors import LockError
 from sparkfleet.lock.registry import Registry

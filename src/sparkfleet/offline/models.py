@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparkfleet.config.resolved import WeightFile, Weights
+from sparkfleet.config.desired_state import WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import ModelFile
-from sparkfleet.onhost.artifacts.fetch import hub_cache, verified
+from sparkfleet.onhost.artifacts.fetch import hash_record, hub_cache
 
 
 def snapshot(path: Path, weights: Weights) -> Path:
@@ -18,7 +18,7 @@ def snapshot(path: Path, weights: Weights) -> Path:
 def missing(path: Path, weights: Weights) -> list[WeightFile]:
     """Return the files that are missing, or known to differ from their locked hash."""
     root = hub_cache.repository(str(path), weights.repo)
-    found = hub_cache.wrong_files(root, weights.revision, plain(weights.files), verified.read(path))
+    found = hub_cache.wrong_files(root, weights.revision, plain(weights.files), hash_record.read(path))
     wrong = {file.path for file in found}
     return [file for file in weights.files if file.path in wrong]
 

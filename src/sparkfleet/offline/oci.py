@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkfleet.config.resolved import ImageRef
+from sparkfleet.config.desired_state import ImageRef
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import Manifest

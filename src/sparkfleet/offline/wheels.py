@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from sparkfleet.config.resolved import Wheel
+from sparkfleet.config.desired_state import Wheel
 from sparkfleet.contract.diagnostic import Diagnostic
 
 

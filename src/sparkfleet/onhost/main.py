@@ -32,7 +32,7 @@ from sparkfleet.onhost.machine import host, programs, valve
 from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read_json, write_json
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.resources import apply
-from sparkfleet.onhost.rollout import detached, follow, rollout, services
+from sparkfleet.onhost.rollout import follow, rollout, services, transient_unit
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.supervisor import supervisor
 from sparkfleet.runtimes import onhost
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         FileNotFoundError,
     ) as error:
         sys.stderr.write(f"sparkfleet: {error}\n")
-        return detached.BUSY if isinstance(error, store.BusyError) else PROBLEM
+        return transient_unit.BUSY if isinstance(error, store.BusyError) else PROBLEM
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _rollout(system: System, _: argparse.Namespace) -> int:
-    code, answer = detached.request(system, RolloutRequest.from_json(read_json(), "stdin"))
+    code, answer = transient_unit.request(system, RolloutRequest.from_json(read_json(), "stdin"))
     write_json(answer.to_json())
     return code
 
@@ -138,7 +138,7 @@ def _rollout_run(system: System, options: argparse.Namespace) -> int:
             result = rollout.run(system, options.id)
     except Exception:
         traceback.print_exc()
-        return detached.INTERNAL
+        return transient_unit.INTERNAL
     write_json(result.to_json())
     return OK if result.outcome in SUCCEEDED else PROBLEM
 
@@ -150,7 +150,7 @@ def _hub_download(_: System, __: argparse.Namespace) -> int:
 def _resume(system: System, options: argparse.Namespace) -> int:
     if options.id not in store.unfinished(system.paths.state):
         return OK
-    diagnostic = detached.resume(system, options.id)
+    diagnostic = transient_unit.resume(system, options.id)
     write_json({"rollout": options.id, "text": diagnostic or "continues"})
     return PROBLEM if diagnostic else OK
 
@@ -158,7 +158,7 @@ def _resume(system: System, options: argparse.Namespace) -> int:
 def _recover(system: System, _: argparse.Namespace) -> int:
     for job in fabric.recover(system):
         write_json({"job": job, "text": "was interrupted by a reboot and was reverted"})
-    for rollout_id in detached.recover(system):
+    for rollout_id in transient_unit.recover(system):
         write_json({"rollout": rollout_id, "text": "was interrupted by a reboot and continues"})
     return OK
 

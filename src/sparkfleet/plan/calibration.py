@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparkfleet import engines
-from sparkfleet.config.resolved import Service
+from sparkfleet.config.desired_state import Service
 from sparkfleet.contract.generation import CurrentGeneration
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from sparkfleet import engines
-from sparkfleet.config.resolved import Host, Service
+from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
 from sparkfleet.contract.generation import CurrentGeneration, Generation
 from sparkfleet.errors import SparkfleetError
@@ -36,7 +36,7 @@ from sparkfleet.plan.operations import (
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observed import ContainerSeen, Observed, ObservedResources, WithoutDocker
+from sparkfleet.probe.observation import ContainerSeen, Observed, ObservedResources, WithoutDocker
 
 
 def probe_request(host: Host) -> ProbeRequest:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.plan.model import ChangeSet, Note, Step
 from sparkfleet.plan.operations import InstallPackages, PackageChange
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.packages import Packages
 
 SUBJECT = "docker"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sparkfleet.config.resolved import AUTO, NONE, Host
+from sparkfleet.config.desired_state import AUTO, NONE, Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.plan.artifacts import Artifact, ArtifactSource, ArtifactType
 from sparkfleet.plan.model import ChangeSet, HostPlan, HostState, Operation

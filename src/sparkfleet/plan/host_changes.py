@@ -8,16 +8,16 @@ from dataclasses import replace
 from functools import cache
 
 from sparkfleet import zipapp
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import combine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.machine import system
 from sparkfleet.onhost.state import units
-from sparkfleet.plan import desired, resource_changes
+from sparkfleet.plan import render_service, resource_changes
 from sparkfleet.plan.model import ChangeSet, Note, Operation, Step
 from sparkfleet.plan.operations import ABSENT, EnableUnit, EnsureDirectory, RemoveDropIn, WriteFile
 from sparkfleet.probe.answer import RESOURCES
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 
 PROGRAM_PATH = system.PROGRAM
 VALVE_PATH = "/usr/local/bin/spark-valve"
@@ -43,7 +43,7 @@ def _file(path: str, mode: str, role: str, content: bytes, unit: str = "") -> Wr
 def watched_paths(host: Host) -> tuple[str, ...]:
     """Return the paths that the probe must observe for this host."""
     # The owner of a directory does not matter to which directories there are, so any user will do here.
-    caches = (desired.cache_directory(host, service) for service in host.services)
+    caches = (render_service.cache_directory(host, service) for service in host.services)
     folders = ("/var/lib/sparkfleet", host.paths.models, host.paths.cache, *dict.fromkeys(caches))
     return (*(file.path for file in managed_files()), *folders)
 
@@ -82,7 +82,7 @@ def _recovery_unit(observed: Observed) -> Iterator[Operation]:
 
 
 def _directories(host: Host, observed: Observed) -> Iterator[Operation]:
-    for one in desired.directories(host, observed.user):
+    for one in render_service.directories(host, observed.user):
         seen = observed.paths.get(one.path, ABSENT)
         path = observed.user.expand(one.path)
         operation = EnsureDirectory(path, one.path, one.mode, one.user, one.group, seen)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sparkfleet.config.resolved import Host
-from sparkfleet.plan import desired
+from sparkfleet.config.desired_state import Host
+from sparkfleet.plan import render_service
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?<=sparkfleet/derived:)[0-9a-f]{16}")
@@ -91,7 +91,7 @@ def needed_caches(host: Host, stored: Stored, keep: int = 0) -> frozenset[str]:
     named |= {path for container in stored.containers for path in container.caches}
     return frozenset(
         {digest.removeprefix("sha256:")[:12] for digest in _digests(stored, generations)}
-        | {desired.cache_directory(host, service).rsplit("/", 1)[1] for service in host.services}
+        | {render_service.cache_directory(host, service).rsplit("/", 1)[1] for service in host.services}
         | {cache.name for cache in stored.caches if cache.path in named}
     )
 

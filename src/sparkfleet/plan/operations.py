@@ -6,13 +6,13 @@ from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
-from sparkfleet.config.resolved import Weights
+from sparkfleet.config.desired_state import Weights
 from sparkfleet.contract.fabric import FabricRequest
 from sparkfleet.contract.generation import Generation
 from sparkfleet.plan.artifacts import Artifact, ArtifactSource, amount_text, origin_text
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange, Operation, Step
 from sparkfleet.plan.units import size
-from sparkfleet.probe.observed import PathSeen
+from sparkfleet.probe.observation import PathSeen
 from sparkfleet.resources.base import Resource
 
 ABSENT = PathSeen("absent")

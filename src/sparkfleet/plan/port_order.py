@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.plan.model import ChangeSet
 from sparkfleet.plan.operations import RolloutOperation
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 
 
 def order(host: Host, change_sets: Sequence[ChangeSet], observed: Observed) -> list[ChangeSet]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatch
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.plan import needs
 from sparkfleet.plan.needs import Needs
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage, StoredRepository, StoredRevision
 
 OUR_CACHE = re.compile(r"[0-9a-f]{12}|unpinned")

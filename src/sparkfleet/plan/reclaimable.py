@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.plan.needs import digests_of
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 
 
 def reclaimable(host: Host, observed: Observed) -> dict[str, int]:

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.resources import RENAMED_KINDS
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.collectors import resources
-from sparkfleet.plan import desired
+from sparkfleet.plan import render_service
 from sparkfleet.plan.model import Action, FieldChange, Note, Operation, Step
 from sparkfleet.plan.operations import ApplyResource, RevertResource
 from sparkfleet.probe.answer import RESOURCES
 from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observed import Observed, User, state_path
+from sparkfleet.probe.observation import Observed, User, state_path
 from sparkfleet.resources import registry
 from sparkfleet.resources.base import Difference, PlanContext, Resource
 
@@ -64,7 +64,7 @@ def operations(host: Host, observed: Observed) -> tuple[list[Operation], list[No
     Raise SparkfleetError when something could not be observed.
     """
     _require_observed(host, observed)
-    names = (desired.cache_directory(host, service).rsplit("/", 1)[-1] for service in host.services)
+    names = (render_service.cache_directory(host, service).rsplit("/", 1)[-1] for service in host.services)
     context, resources = PlanContext(frozenset(names)), declared(host, observed.user)
     found: list[Operation] = []
     notes: list[Note] = []

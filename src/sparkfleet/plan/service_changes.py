@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sparkfleet import engines, zipapp
-from sparkfleet.config.resolved import Host, ImageRef, Service
+from sparkfleet.config.desired_state import Host, ImageRef, Service
 from sparkfleet.contract.generation import CurrentGeneration, Gate, Generation, Rank
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
 from sparkfleet.onhost.state import units
-from sparkfleet.plan import desired
+from sparkfleet.plan import render_service
 from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.plan.staging import present_image
-from sparkfleet.probe.observed import ContainerSeen, ImageSeen, Observed, UnitSeen
+from sparkfleet.probe.observation import ContainerSeen, ImageSeen, Observed, UnitSeen
 from sparkfleet.runtimes.docker import compare as compare_container
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
@@ -142,7 +142,7 @@ def _setting_changes(
     host: Host, service: Service, observed: Observed, base: Baseline | None
 ) -> list[FieldChange]:
     image = observed.images.get(service.image.pull_ref) or (base.image if base else None)
-    expected = compare_container.declared(desired.container_input(host, service, observed.user), image)
+    expected = compare_container.declared(render_service.container_input(host, service, observed.user), image)
     have = compare_container.observed(base.container, base.image) if base else {}
     if base is None:
         expected = {row: value for row, value in expected.items() if row.field == "mount"}

@@ -9,7 +9,7 @@ from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
 from sparkfleet.plan.model import ChangeSet, Note, Operation, Step
 from sparkfleet.plan.operations import RolloutOperation
 from sparkfleet.probe.answer import STAGED, VERIFIED
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 
 
 def unknown_service(

@@ -10,7 +10,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import LABEL_GENERATION
 from sparkfleet.onhost.state.units import unit_name
 from sparkfleet.plan.units import MIB_IN_GIB
-from sparkfleet.probe.observed import ContainerSeen, Observed, WithoutDocker
+from sparkfleet.probe.observation import ContainerSeen, Observed, WithoutDocker
 
 
 @dataclass(frozen=True)

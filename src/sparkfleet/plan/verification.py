@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.config.resolved import Host, WeightFile, Weights
+from sparkfleet.config.desired_state import Host, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.model import ChangeSet, HostPlan, Note, Step
 from sparkfleet.plan.operations import SHORT_COMMIT, VerifyWeights, WriteFile
 from sparkfleet.plan.staging import snapshot_key, weights_key, wrong_files
 from sparkfleet.probe.answer import VERIFIED
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 
 AGAIN = "verify_again"
 """pyinfra data (``--data verify_again=yes``): hash all files again."""

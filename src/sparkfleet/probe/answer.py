@@ -18,7 +18,7 @@ from sparkfleet.contract.generation import LABEL_SERVICE, CurrentGeneration
 from sparkfleet.contract.resources import AppliedResources, RecordedIds
 from sparkfleet.contract.state import Rates, Staged, Verified
 from sparkfleet.probe.links import FabricPart
-from sparkfleet.probe.observed import (
+from sparkfleet.probe.observation import (
     ContainerSeen,
     Disk,
     Fields,

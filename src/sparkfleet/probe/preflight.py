@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.probe.answer import decoded, understood
-from sparkfleet.probe.observed import Disk, Observed
+from sparkfleet.probe.observation import Disk, Observed
 
 T = TypeVar("T")
 

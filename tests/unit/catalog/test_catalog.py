@@ -10,12 +10,12 @@ from sparkfleet import engines
 from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli.check_report import diagnostics
 from sparkfleet.config import image
+from sparkfleet.config.desired_state import Service
 from sparkfleet.config.reserved_flags import SECRET_ENV
 from sparkfleet.config.resolve import MODELS_IN_CONTAINER
-from sparkfleet.config.resolved import Service
 from sparkfleet.engines.llamacpp import schema as llamacpp_schema
 from sparkfleet.engines.vllm import schema
-from sparkfleet.plan import desired
+from sparkfleet.plan import render_service
 from tests.unit.config.fleet_files import write
 
 SHIPPED = Catalog.of()
@@ -175,7 +175,7 @@ def test_a_drafter_inside_the_repository_is_named_by_where_the_commit_is(
 
 
 def test_the_place_of_models_in_the_container_is_the_one_that_is_mounted() -> None:
-    assert MODELS_IN_CONTAINER == desired.MODELS_IN_CONTAINER
+    assert MODELS_IN_CONTAINER == render_service.MODELS_IN_CONTAINER
 
 
 def test_nested_settings_become_one_json_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,16 @@ from typing import Any
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.config.locked import Lock, LockedImage, LockedModel, LockedPackages, image_key, packages_key
+from sparkfleet.config.desired_state import DerivedPackages, Fleet, Service, WeightFile, Weights, Wheel
+from sparkfleet.config.lock_data import (
+    Lock,
+    LockedImage,
+    LockedModel,
+    LockedPackages,
+    image_key,
+    packages_key,
+)
 from sparkfleet.config.required_packages import lacking
-from sparkfleet.config.resolved import DerivedPackages, Fleet, Service, WeightFile, Weights, Wheel
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import Pins, load_fleet

@@ -8,7 +8,7 @@ import pytest
 
 from sparkfleet.config import derived_packages
 from sparkfleet.config.derived_packages import DerivedPackages, Wheel
-from sparkfleet.config.resolved import ImageRef, host_from_json, to_json
+from sparkfleet.config.desired_state import ImageRef, host_from_json, to_json
 from tests.unit.plan.nano import HOST, NANO
 
 RAY = Wheel("ray-2.60.0-cp312-cp312-manylinux2014_aarch64.whl", "https://index.example/ray", "a" * 64, 70)

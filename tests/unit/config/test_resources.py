@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.config.resolved import host_from_json
+from sparkfleet.config.desired_state import host_from_json
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.resources.base import Resource
 from tests.unit.config.fleet_files import FleetFiles, write

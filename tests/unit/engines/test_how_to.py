@@ -14,7 +14,7 @@ import pytest
 
 import sparkfleet.cli
 from sparkfleet import engines, zipapp
-from sparkfleet.config.resolved import Host, ImageRef
+from sparkfleet.config.desired_state import Host, ImageRef
 from sparkfleet.contract.generation import Gate as GateFields
 from sparkfleet.onhost.gate import diagnosis, failure_patterns
 from sparkfleet.onhost.gate.gate import Gate

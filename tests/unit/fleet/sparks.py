@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.codec import Document
 from sparkfleet.contract.stage import StageResult
 from sparkfleet.fleet.connection import remote
@@ -18,7 +18,7 @@ from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.fleet.run.fleet_run import FleetRun
 from sparkfleet.fleet.run.progress import Board
 from sparkfleet.plan.model import HostPlan
-from sparkfleet.probe.observed import User
+from sparkfleet.probe.observation import User
 
 Reply = Callable[[str, tuple[str, ...], Any], remote.Answer]
 

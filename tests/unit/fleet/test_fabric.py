@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.resolved import Host, Member
+from sparkfleet.config.desired_state import Host, Member
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import fabric

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.config.locked import Lock, LockedImage, LockedModel
-from sparkfleet.config.resolved import ImageRef, WeightFile, Weights
+from sparkfleet.config.desired_state import ImageRef, WeightFile, Weights
+from sparkfleet.config.lock_data import Lock, LockedImage, LockedModel
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
 
@@ -161,7 +161,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from sparkfleet.lock import lockfile
-from sparkfleet.config.locked import Lock
+from sparkfleet.config.lock_data import Lock
 
 calls = {"fsync": os.fsync, "replace": Path.replace, "chmod": Path.chmod, "fdopen": os.fdopen}
 where, before = sys.argv[2], sys.argv[3] == "before"

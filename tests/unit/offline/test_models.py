@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.locked import Lock, LockedImage
-from sparkfleet.config.resolved import Fleet, Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.config.desired_state import Fleet, Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.config.lock_data import Lock, LockedImage
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.hub_access import Access
 from sparkfleet.lock.errors import HubError, RegistryError

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sparkfleet.config.locked import Lock
-from sparkfleet.config.resolved import Fleet, Wheel
+from sparkfleet.config.desired_state import Fleet, Wheel
+from sparkfleet.config.lock_data import Lock
 from sparkfleet.lock.errors import PackagesError
 from sparkfleet.lock.registry import Registry
 from sparkfleet.offline import mirror, wheel_downloads, wheels

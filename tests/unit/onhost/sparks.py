@@ -20,7 +20,7 @@ from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank, R
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.cluster import messages, ranks
 from sparkfleet.onhost.machine.system import PortOwner, Ran, Stop
-from sparkfleet.onhost.rollout import detached, rollout
+from sparkfleet.onhost.rollout import rollout, transient_unit
 from sparkfleet.onhost.state import units
 from sparkfleet.onhost.supervisor.supervisor import Supervisor
 from tests.unit.onhost.world import Box, Engine, World, generation
@@ -161,7 +161,7 @@ class Spark(World):
         self.off = False
 
         def start() -> None:
-            detached.recover(self)
+            transient_unit.recover(self)
             for unit in sorted(self.enabled):
                 self._start(unit.removeprefix("sparkfleet-").removesuffix(".service"), unit)
             for rollout_id in self.spawned:

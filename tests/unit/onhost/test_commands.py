@@ -14,7 +14,7 @@ from sparkfleet.onhost import main
 from sparkfleet.onhost.machine import files, host
 from sparkfleet.onhost.machine.stdio import PROBLEM
 from sparkfleet.onhost.machine.system import Ran
-from sparkfleet.onhost.rollout import detached, follow, rollout, services
+from sparkfleet.onhost.rollout import follow, rollout, services, transient_unit
 from sparkfleet.onhost.state import store, units
 from tests.unit.onhost.world import Engine, World, generation
 
@@ -31,53 +31,53 @@ def finish(world: World) -> RolloutResult:
 
 def test_asking_writes_the_request_and_starts_it_detached(world: World) -> None:
     world.serve(OLD)
-    code, answer = detached.request(world, request())
+    code, answer = transient_unit.request(world, request())
     assert (code, answer.rollout, world.spawned) == (0, "s1", ["s1"])
     assert finish(world).outcome == "promoted"
 
 
 def test_asking_twice_for_the_same_rollout_starts_it_once(world: World) -> None:
-    detached.request(world, request())
-    assert detached.request(world, request())[0] == 0
+    transient_unit.request(world, request())
+    assert transient_unit.request(world, request())[0] == 0
     assert world.spawned == ["s1"]
 
 
 def test_asking_while_another_rollout_is_unfinished_names_it(world: World) -> None:
     world.serve(OLD)
-    detached.request(world, request())
-    code, answer = detached.request(world, request("s2"))
-    assert (code, answer.rollout) == (detached.BUSY, "s1")
+    transient_unit.request(world, request())
+    code, answer = transient_unit.request(world, request("s2"))
+    assert (code, answer.rollout) == (transient_unit.BUSY, "s1")
     assert not store.rollout_directory(world.paths.state, "s2").exists()
 
 
 def test_an_unfinished_rollout_whose_program_was_stopped_is_finished_before_the_next(world: World) -> None:
-    detached.request(world, request())
+    transient_unit.request(world, request())
     world.spawned.clear()
-    detached.request(world, request("s2"))
+    transient_unit.request(world, request("s2"))
     assert world.spawned == ["s1"]
 
 
 def test_right_after_a_boot_an_unfinished_rollout_is_left_to_the_recovery(world: World) -> None:
-    detached.request(world, request())
+    transient_unit.request(world, request())
     world.spawned.clear()
     world.enabled.add(units.RECOVER)
-    assert detached.resume(world, "s1") == ""
+    assert transient_unit.resume(world, "s1") == ""
     assert world.spawned == []
     world.active.add(units.RECOVER)
-    assert detached.resume(world, "s1") == ""
+    assert transient_unit.resume(world, "s1") == ""
     assert world.spawned == ["s1"]
 
 
 def test_the_recovery_leaves_a_rollout_alone_that_was_asked_for_since_the_boot(world: World) -> None:
-    detached.request(world, request())
-    world.active.add(detached.unit_name("s1"))
+    transient_unit.request(world, request())
+    world.active.add(transient_unit.unit_name("s1"))
     with store.lock(world.paths.state):  # as the running rollout does: nobody waits for it
-        assert detached.recover(world) == []
+        assert transient_unit.recover(world) == []
 
 
 def test_without_systemd_run_nothing_is_left_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "run", lambda argv, timeout_s=60: Ran(1, err="Failed to connect to bus"))
-    code, answer = detached.request(world, request())
+    code, answer = transient_unit.request(world, request())
     assert code == 1
     assert "Failed to connect to bus" in answer.error
     assert store.unfinished(world.paths.state) == ()
@@ -86,13 +86,13 @@ def test_without_systemd_run_nothing_is_left_behind(world: World, monkeypatch: p
 @pytest.mark.parametrize("bad", ["../../etc", "A", "", "x" * 49])
 def test_an_id_that_would_escape_is_refused(world: World, bad: str) -> None:
     with pytest.raises(ValueError, match="cannot be a rollout's id"):
-        detached.request(world, request(bad))
+        transient_unit.request(world, request(bad))
 
 
 def test_recovery_with_nothing_to_do_does_nothing(world: World) -> None:
     world.serve(OLD)
     points = world.points
-    assert detached.recover(world) == []
+    assert transient_unit.recover(world) == []
     assert world.points == points
 
 
@@ -108,7 +108,7 @@ def outcome(seen: list[Event]) -> str:
 
 def test_following_gives_every_event_once_and_the_result_last(world: World) -> None:
     world.serve(OLD)
-    detached.request(world, request())
+    transient_unit.request(world, request())
     finish(world)
     seen = events(world)
     assert outcome(seen) == "promoted"
@@ -117,7 +117,7 @@ def test_following_gives_every_event_once_and_the_result_last(world: World) -> N
 
 
 def test_following_waits_for_news_and_no_longer(world: World) -> None:
-    detached.request(world, request())
+    transient_unit.request(world, request())
     directory = store.rollout_directory(world.paths.state, "s1")
     due = world.clock + 7
 
@@ -134,13 +134,13 @@ def test_following_waits_for_news_and_no_longer(world: World) -> None:
 
 
 def test_a_rollout_whose_program_does_not_run_is_reported_as_stalled(world: World) -> None:
-    detached.request(world, request())
+    transient_unit.request(world, request())
     assert events(world, 0, 3)[-1].stalled
 
 
 def test_a_result_whose_event_was_lost_is_still_reported(world: World) -> None:
     world.serve(OLD)
-    detached.request(world, request())
+    transient_unit.request(world, request())
     finish(world)
     path = store.rollout_directory(world.paths.state, "s1") / "events.jsonl"
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
@@ -195,7 +195,7 @@ def test_a_failed_rollout_puts_back_what_changed_the_unit_from_beside_it(world: 
     beside = world.paths.units_beside[0] / "sparkfleet-nano.service.d" / "by-hand.conf"
     files.write_atomic(beside, "[Service]\nNice=1\n")
     world.engines["img:2"] = Engine(end_s=1.0)
-    detached.request(world, request())
+    transient_unit.request(world, request())
     assert finish(world).outcome == "restored"
     assert beside.read_text() == "[Service]\nNice=1\n"
 

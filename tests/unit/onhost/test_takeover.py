@@ -11,7 +11,7 @@ import pytest
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.onhost import main
 from sparkfleet.onhost.machine import host, programs
-from sparkfleet.onhost.rollout import detached, follow, rollout, services
+from sparkfleet.onhost.rollout import follow, rollout, services, transient_unit
 from sparkfleet.onhost.state import store
 from tests.unit.onhost.world import Killed, World, generation
 
@@ -89,8 +89,8 @@ def test_an_unfinished_rollout_of_an_earlier_version_is_finished_before_the_next
     world: World, point: int
 ) -> None:
     killed_under_an_older_version(world, point)
-    code, answer = detached.request(world, RolloutRequest("s2", NEW, ("nano",)))
-    assert (code, answer.rollout, world.spawned) == (detached.BUSY, "s1", ["s1"])
+    code, answer = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
+    assert (code, answer.rollout, world.spawned) == (transient_unit.BUSY, "s1", ["s1"])
     rollout.run(world, "s1")
     check_one_generation_serves(world)
 
@@ -98,8 +98,8 @@ def test_an_unfinished_rollout_of_an_earlier_version_is_finished_before_the_next
 def test_a_rollout_that_an_earlier_version_still_runs_is_followed_and_not_started_again(world: World) -> None:
     killed_under_an_older_version(world, 22)
     world.active.add("sparkfleet-swap-s1.service")  # its program goes on
-    assert detached.resume(world, "s1") == ""
-    assert detached.recover(world) == []
+    assert transient_unit.resume(world, "s1") == ""
+    assert transient_unit.recover(world) == []
     assert world.spawned == []
     seen = list(follow.follow(world, "s1", 0, 0))
     assert [event.step for event in seen][:3] == ["begin", "check", "create"]

@@ -27,7 +27,7 @@ from sparkfleet.contract.generation import (
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, Memory, Paths, PortOwner, Ran, Stop
-from sparkfleet.onhost.rollout import detached, rollout
+from sparkfleet.onhost.rollout import rollout, transient_unit
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError, Workload
 from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime, container_name
@@ -176,7 +176,7 @@ class World:
         self.failed.clear()
         self.spawned.clear()
         try:
-            detached.recover(self)
+            transient_unit.recover(self)
         finally:  # systemd starts the others, whatever became of recover
             for unit in sorted(self.enabled):
                 self._systemctl("start", unit)

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from sparkfleet import zipapp
-from sparkfleet.config.resolved import Host, ImageRef, Service
+from sparkfleet.config.desired_state import Host, ImageRef, Service
 from sparkfleet.contract.generation import ContainerOf, CurrentGeneration, Generation, convert
 from sparkfleet.onhost.machine import programs
-from sparkfleet.plan import desired, host_changes
+from sparkfleet.plan import host_changes, render_service
 from sparkfleet.plan.compute import desired_generation
-from sparkfleet.probe.observed import (
+from sparkfleet.probe.observation import (
     ContainerSeen,
     Disk,
     ImageSeen,
@@ -191,7 +191,7 @@ def converged(host: Host) -> Observed:
     }
     paths |= {
         directory.path: PathSeen("directory", directory.mode, directory.user, directory.group)
-        for directory in desired.directories(host, USER)
+        for directory in render_service.directories(host, USER)
     }
     return replace(
         seen,

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from sparkfleet.config.resolved import Host, ImageRef, Service, Weights
+from sparkfleet.config.desired_state import Host, ImageRef, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.state import StagedItem
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.stored import (
     Stored,
     StoredBlob,

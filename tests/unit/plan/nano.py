@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.resolved import Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.config.desired_state import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import ChangeSet, Note
 from sparkfleet.plan.operations import RolloutOperation
-from sparkfleet.probe.observed import ContainerSeen, Observed
+from sparkfleet.probe.observation import ContainerSeen, Observed
 from tests.unit.plan import fake_spark
 
 NGC = ImageRef(

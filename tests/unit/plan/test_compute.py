@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.resolved import Container, Host, Mount, Paths, WeightFile, Weights
+from sparkfleet.config.desired_state import Container, Host, Mount, Paths, WeightFile, Weights
 from sparkfleet.contract.generation import Gate
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import Action, ChangeKind, HostState, Step

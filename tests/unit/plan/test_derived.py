@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.resolved import Host, Prepare, Stage
+from sparkfleet.config.desired_state import Host, Prepare, Stage
 from sparkfleet.contract.state import StagedItem
 from sparkfleet.plan import needs
 from sparkfleet.plan.artifacts import ArtifactSource as Source
@@ -18,7 +18,7 @@ from sparkfleet.plan.model import ChangeSet, FieldChange, HostPlan, HostState, S
 from sparkfleet.plan.prune import Kind, PruneOptions, fleet_prune
 from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.report import field_line, note_line
-from sparkfleet.probe.observed import Disk, Observed
+from sparkfleet.probe.observation import Disk, Observed
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage, StoredService
 from tests.unit.config.test_derived_packages import ADDED
 from tests.unit.plan.cluster import made

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.resolved import Container, Host, Prepare
+from sparkfleet.config.desired_state import Container, Host, Prepare
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import docker_install
 from sparkfleet.plan.as_json import plan_data
@@ -14,7 +14,7 @@ from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, Action, HostState, Plan, Step
 from sparkfleet.plan.operations import InstallPackages
 from sparkfleet.plan.status import spark_status
-from sparkfleet.probe.observed import Disk, Observed, WithoutDocker
+from sparkfleet.probe.observation import Disk, Observed, WithoutDocker
 from sparkfleet.probe.packages import Packages
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark

@@ -11,7 +11,7 @@ from sparkfleet.contract.generation import Gate
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange
 from sparkfleet.plan.operations import FetchWeights, UpdateService
-from sparkfleet.probe.observed import Observed, PathSeen, UnitSeen
+from sparkfleet.probe.observation import Observed, PathSeen, UnitSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
     CONVERGED,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkfleet.config.resolved import Host, Member, Prepare, Stage
+from sparkfleet.config.desired_state import Host, Member, Prepare, Stage
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.artifacts import Artifact, ArtifactType
 from sparkfleet.plan.artifacts import ArtifactSource as Source

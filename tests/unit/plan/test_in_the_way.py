@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.resolved import Container
+from sparkfleet.config.desired_state import Container
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import HostState, Step
-from sparkfleet.probe.observed import Listener
+from sparkfleet.probe.observation import Listener
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
     CONVERGED,

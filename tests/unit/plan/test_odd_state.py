@@ -27,7 +27,7 @@ from sparkfleet.plan.report import host_lines
 from sparkfleet.plan.status import spark_status
 from sparkfleet.plan.verification import verify_plan
 from sparkfleet.probe.answer import read_answer
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.stored import Stored
 from tests.unit.plan import test_takeover
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.state import StagedItem
 from sparkfleet.plan.prune import FleetPrune, Item, Kind, PruneOptions, fleet_prune, limited
 from sparkfleet.plan.prune_report import prune_data, prune_text
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.stored import (
     Stored,
     StoredBlob,

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.resolved import Host, WeightFile, Weights
+from sparkfleet.config.desired_state import Host, WeightFile, Weights
 from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration, convert
 from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.staging import disk_diagnostic
-from sparkfleet.probe.observed import Disk, Observed
+from sparkfleet.probe.observation import Disk, Observed
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.made_fleets import DIGESTS, REPOS, REVISIONS, Pick, image_ref, service, snapshot
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.resolved import Host, Prepare
+from sparkfleet.config.desired_state import Host, Prepare
 from sparkfleet.contract.resources import Applied
 from sparkfleet.plan import resource_changes
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange, HostState
 from sparkfleet.plan.report import SIGNS
-from sparkfleet.probe.observed import Observed, ObservedResources
+from sparkfleet.probe.observation import Observed, ObservedResources
 from sparkfleet.resources.base import NO_SOURCE, Resource
 from tests.unit.plan import fake_spark
 

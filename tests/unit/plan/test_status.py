@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.status import join_members, spark_status
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster import made
 from tests.unit.plan.nano import CONVERGED, HOST

@@ -19,7 +19,7 @@ from sparkfleet.onhost.collectors import basics, docker, state
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostState
 from sparkfleet.probe.answer import read_answer
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 
 STATES = Path(__file__).parents[2] / "fixtures" / "host_state"
 COMMITS = sorted(path.name for path in STATES.iterdir())

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.resolved import Host, WeightFile, Weights
+from sparkfleet.config.desired_state import Host, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.model import EVERY_STEP, ChangeKind, ChangeSet, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.operations import EnsureDirectory, VerifyWeights
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.verification import verify_plan
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.made_fleets import DIGESTS, REPOS, REVISIONS, Pick, service
 

@@ -10,7 +10,7 @@ import pytest
 from sparkfleet.onhost.collectors import commands, docker, main, packages, toolkit
 from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import ProbeRequest, sources
-from sparkfleet.probe.observed import WithoutDocker
+from sparkfleet.probe.observation import WithoutDocker
 from sparkfleet.probe.packages import Packages
 from tests.unit.probe.test_probe import answer
 

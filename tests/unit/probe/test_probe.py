@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost import collectors
-from sparkfleet.onhost.artifacts.fetch import verified
+from sparkfleet.onhost.artifacts.fetch import hash_record
 from sparkfleet.onhost.collectors import basics, main, ports, state, weights
 from sparkfleet.onhost.collectors import docker as docker_look
 from sparkfleet.probe.answer import DISKS, read_answer
@@ -36,7 +36,7 @@ from sparkfleet.probe.command import (
     packed_program,
     probe_command,
 )
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.runtimes import errors
 from sparkfleet.runtimes.docker.onhost import api
 from sparkfleet.runtimes.errors import RuntimeUnavailableError
@@ -273,7 +273,9 @@ def test_a_hash_is_reported_only_for_a_file_in_the_same_state(
         (repo / "snapshots" / "c1").mkdir(parents=True, exist_ok=True)
         (repo / "blobs" / name).write_text("x")
         (repo / "snapshots" / "c1" / name).symlink_to(f"../../blobs/{name}")
-        assert verified.check(tmp_path, [verified.FileToVerify(repo / "blobs" / name, name)], lambda _: None)
+        assert hash_record.check(
+            tmp_path, [hash_record.FileToVerify(repo / "blobs" / name, name)], lambda _: None
+        )
     os.utime(repo / "blobs" / "touched", ns=(1, 1))
     found = weights.collect_weights(str(tmp_path), [["a/b", "c1"]])["models"]["a/b@c1"]
     assert found["same"] == {"size": 1, "blob": "same", "hashed": "same", "ok": False}

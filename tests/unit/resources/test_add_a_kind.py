@@ -33,7 +33,7 @@ out["page"] = "`kernel_modules`" in section
 
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.resources import prepare
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 layer = Layer({"prepare": {"kernel_modules": ["nvidia_peermem"]}}, lambda path: "host.yaml:1")
 host = Host("spark-01", prepare=prepare([layer], "~/cache", "", []))
 
@@ -42,7 +42,7 @@ from sparkfleet.contract.resources import AppliedResources
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.report import SIGNS
 from sparkfleet.probe.command import sources
-from sparkfleet.probe.observed import ObservedResources
+from sparkfleet.probe.observation import ObservedResources
 from tests.unit.plan import fake_spark
 request = probe_request(host)
 out["requested"] = request.resources

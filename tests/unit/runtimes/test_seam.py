@@ -25,7 +25,7 @@ REGISTRY = "header of the registry protocol"
 ALLOWED: dict[str, tuple[str, set[str]]] = {
     "cli/render.py": (RENDERER, {"docker"}),
     "cli/render_formats.py": (RENDERER, {"docker", "sparkfleet.runtimes.docker.render"}),
-    "config/resolved.py": (INSTALLER, {"docker"}),
+    "config/desired_state.py": (INSTALLER, {"docker"}),
     "config/resource_models.py": (INSTALLER, {"docker"}),
     "config/resources.py": (INSTALLER, {"docker"}),
     "contract/codes.py": (
@@ -75,13 +75,13 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
     ),
     "onhost/collectors/main.py": (PROBE, {"/var/lib/docker", "collect_docker", "docker"}),
     "onhost/collectors/packages.py": (INSTALLER, {"docker", "docker-ce"}),
-    "onhost/collectors/stored.py": (PROBE, {"docker", "docker_get"}),
+    "onhost/collectors/storage.py": (PROBE, {"docker", "docker_get"}),
     "onhost/machine/host.py": (OTHER_TOOLS, {"docker-proxy"}),
     "plan/compute.py": (
         INSTALLER,
         {"WithoutDocker", "_docker", "_without_docker", "docker", "docker_install"},
     ),
-    "plan/desired.py": (
+    "plan/render_service.py": (
         RENDERER,
         {"sparkfleet.runtimes.docker.render", "sparkfleet.runtimes.docker.settings"},
     ),
@@ -116,7 +116,7 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
             "docker_version",
         },
     ),
-    "probe/observed.py": (PROBE, {"WithoutDocker", "docker_version"}),
+    "probe/observation.py": (PROBE, {"WithoutDocker", "docker_version"}),
     "resources/kinds/group.py": ("its members may use Docker without sudo", {"docker ", "docker_users"}),
     "resources/kinds/login.py": (LOGIN, {"/root/.docker/config.json", "docker-credential-"}),
     "zipapp.py": (

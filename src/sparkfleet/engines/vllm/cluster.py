@@ -13,8 +13,8 @@ from sparkfleet.engines.vllm.packages import RAY
 
 if TYPE_CHECKING:
     from sparkfleet.config.cluster_file import ClusterSource
+    from sparkfleet.config.desired_state import ImageRef, Service
     from sparkfleet.config.models import FlagValue
-    from sparkfleet.config.resolved import ImageRef, Service
     from sparkfleet.contract.diagnostic import Diagnostic
 
 SPREAD = '{"placement_group_options":{"strategy":"SPREAD"}}'

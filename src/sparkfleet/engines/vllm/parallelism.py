@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sparkfleet.config.cluster_file import ClusterSource
-from sparkfleet.config.resolved import Service
+from sparkfleet.config.desired_state import Service
 from sparkfleet.contract.diagnostic import Diagnostic
 
 TENSOR, PIPELINE, DATA = "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"

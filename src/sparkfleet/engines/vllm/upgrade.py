@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sparkfleet.config.resolved import ImageRef, Service
+from sparkfleet.config.desired_state import ImageRef, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines.vllm import args, check, schema, schema_cache
 from sparkfleet.engines.vllm.phrases import listing

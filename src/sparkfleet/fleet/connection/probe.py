@@ -14,7 +14,7 @@ from sparkfleet.fleet.connection import sudo
 from sparkfleet.fleet.connection.shell import run_shell
 from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import ProbeRequest, find_answer, has_no_python, probe_command
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import PreflightSeen, Unread, read_preflight
 
 PROBE_TIMEOUT_S = 60

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.fleet.connection import secret_cache
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan import resource_changes
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.resources import registry
 from sparkfleet.resources.base import CURRENT, NO_SOURCE, Resource
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.resources import ResourceRequest, ResourceResult, ResourceToApply
@@ -13,7 +13,7 @@ from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan import resource_changes
 from sparkfleet.plan.model import Operation
 from sparkfleet.plan.operations import ApplyResource, RevertResource
-from sparkfleet.probe.observed import User
+from sparkfleet.probe.observation import User
 from sparkfleet.resources import registry
 from sparkfleet.resources.base import Resource
 

@@ -9,7 +9,7 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
-from sparkfleet.config.resolved import Weights
+from sparkfleet.config.desired_state import Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import STAGED, ModelFiles, StageRequest, StageResult, VerifyRequest
 from sparkfleet.fleet.connection import remote

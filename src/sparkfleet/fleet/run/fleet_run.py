@@ -18,7 +18,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
 from sparkfleet import gc_control
-from sparkfleet.config.resolved import member_from_json
+from sparkfleet.config.desired_state import member_from_json
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError, paragraph
 from sparkfleet.fleet.connection.unreachable import connect_diagnostic

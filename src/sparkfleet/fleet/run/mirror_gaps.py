@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sparkfleet.config.resolved import Host, ImageRef
+from sparkfleet.config.desired_state import Host, ImageRef
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.offline import models, oci, wheels
 from sparkfleet.plan.artifacts import ArtifactSource

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.config.resolved import Host, host_from_json
+from sparkfleet.config.desired_state import Host, host_from_json
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
 from sparkfleet.errors import SparkfleetError
@@ -18,7 +18,7 @@ from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, Step
 from sparkfleet.plan.verification import AGAIN, verify_plan
 from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observed import Observed, User
+from sparkfleet.probe.observation import Observed, User
 
 REPROBE_FOR_S = 20
 """Seconds of attempts to reconnect after a probe whose connection broke."""

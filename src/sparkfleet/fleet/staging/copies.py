@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.config.derived_packages import REPOSITORY
-from sparkfleet.config.resolved import ImageRef, Weights
+from sparkfleet.config.desired_state import ImageRef, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import (
     STAGED,

@@ -15,7 +15,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host
 
 from sparkfleet.config.derived_packages import REPOSITORY
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.remote import ConnectionLostError

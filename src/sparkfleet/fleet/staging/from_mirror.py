@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sparkfleet.config.resolved import ImageRef, Weights
+from sparkfleet.config.desired_state import ImageRef, Weights
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import STAGED, Content, MirroredImage, SenderPlace, StageRequest

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sparkfleet import engines
 from sparkfleet.config import secret
-from sparkfleet.config.resolved import Host, ImageRef, Service, Weights
+from sparkfleet.config.desired_state import Host, ImageRef, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import (
     STAGED,
@@ -24,7 +24,7 @@ from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.artifacts import ArtifactSource
 from sparkfleet.plan.model import Step
 from sparkfleet.plan.staging import weights_key
-from sparkfleet.probe.observed import User
+from sparkfleet.probe.observation import User
 
 
 class RefusedOutsideError(executor.FailedError):

@@ -29,7 +29,7 @@ from sparkfleet.contract.stage import (
 )
 from sparkfleet.onhost.artifacts.copy.job import copy
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import rates, staged
+from sparkfleet.onhost.artifacts.fetch import fetch_record, rates
 from sparkfleet.onhost.artifacts.fetch.fetch import fetch
 from sparkfleet.onhost.artifacts.fetch.hub_cache import repository, wrong_files
 from sparkfleet.onhost.artifacts.fetch.pull import pull
@@ -114,7 +114,7 @@ def _fetch(request: StageRequest, token: Path, key: Path, journal: Journal, stat
     from_sender = copied or any(order.wheel_sender for order in request.derived)
     transfer_key = key.read_text(encoding="utf-8") if from_sender else ""
     for reference in request.images:
-        with staged.image(state, reference):
+        with fetch_record.image(state, reference):
             began = time.monotonic()
             rates.note(state, rates.PULL, pull(reference, user, journal), time.monotonic() - began)
     for model in request.weights:

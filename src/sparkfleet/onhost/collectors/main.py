@@ -100,9 +100,9 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
 
         found["preflight"] = preflight.collect(request["preflight"], part)
     if request.get("stored"):
-        from sparkfleet.onhost.collectors import stored  # noqa: PLC0415  (sent only with a request for it)
+        from sparkfleet.onhost.collectors import storage  # noqa: PLC0415  (sent only with a request for it)
 
-        found["stored"] = part(stored.collect_stored, models, cache)
+        found["stored"] = part(storage.collect_stored, models, cache)
     return found
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, RemainingItem, StageResult
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import staged
+from sparkfleet.onhost.artifacts.fetch import fetch_record
 from sparkfleet.onhost.machine import files, open_files
 from sparkfleet.onhost.prune import hub_cache
 from sparkfleet.onhost.state import store
@@ -89,9 +89,9 @@ def _remove_image(item: PruneItem, _: PruneRequest, state: Path) -> None:
     images = onhost.images()
     for reference in item.refs:
         images.remove_image(reference)  # refused while a container needs it
-    for reference in staged.read(state).images:
+    for reference in fetch_record.read(state).images:
         if not images.find_image(reference):
-            staged.forget(state, staged.IMAGES, reference)
+            fetch_record.forget(state, fetch_record.IMAGES, reference)
 
 
 def _remove_model(item: PruneItem, request: PruneRequest, state: Path) -> None:
@@ -102,7 +102,7 @@ def _remove_model(item: PruneItem, request: PruneRequest, state: Path) -> None:
         raise SkippedError(f"{path} is not a revision in the hub's cache of {request.models_dir}")
     _refuse_open(hub_cache.contents(root, path.name))
     hub_cache.remove_revision(root, path.name)
-    staged.forget(state, staged.REVISIONS, str(path))
+    fetch_record.forget(state, fetch_record.REVISIONS, str(path))
 
 
 def _remove_cache(item: PruneItem, request: PruneRequest, _: Path) -> None:

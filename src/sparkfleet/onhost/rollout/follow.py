@@ -10,7 +10,7 @@ from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.rollout import RESULT, WAITING, Event, RolloutResult
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
-from sparkfleet.onhost.rollout import detached
+from sparkfleet.onhost.rollout import transient_unit
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.state.journal import read_events
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
@@ -36,7 +36,7 @@ def follow(system: System, rollout_id: str, since: int, wait_s: float) -> Iterat
     result = _result(directory)
     if result and not ended:  # the event was lost (a full disk, a kill in between): the file counts
         yield Event(since + len(events), RESULT, text=result.text, result=result.to_json())
-    elif not result and not events and not detached.runs(system, rollout_id):
+    elif not result and not events and not transient_unit.runs(system, rollout_id):
         text = "its program does not run; the next rollout, or `recover`, finishes it"
         yield Event(since, WAITING, text=text, stalled=True)
 

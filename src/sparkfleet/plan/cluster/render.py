@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sparkfleet import engines
-from sparkfleet.config.resolved import Container, Fabric, Host, Member, Service
+from sparkfleet.config.desired_state import Container, Fabric, Host, Member, Service
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Rank
 from sparkfleet.engines import base
 from sparkfleet.onhost.cluster import ranks
-from sparkfleet.plan import desired
+from sparkfleet.plan import render_service
 from sparkfleet.plan.fabric import addresses
 from sparkfleet.plan.fabric.environment import DEVICE, MEMLOCK, environment, has_rdma
 from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.observed import User
+from sparkfleet.probe.observation import User
 
 
 def member_of(host: Host, service: Service) -> Member | None:
@@ -73,14 +73,14 @@ def generation(
     """
     member = member_of(host, service)
     if member is None:
-        return service, desired.generation(host, service, user, entrypoint)
+        return service, render_service.generation(host, service, user, entrypoint)
     own = ranked(member, service, seen)
 
     def wrap(argv: tuple[str, ...]) -> tuple[str, ...]:
         return command(member, own, argv)
 
     rank = rank_of(host, member, service, user)
-    return own, desired.generation(host, own, user, entrypoint, rank=rank, wrap=wrap)
+    return own, render_service.generation(host, own, user, entrypoint, rank=rank, wrap=wrap)
 
 
 def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
@@ -90,7 +90,7 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
     shared = (
         service.image.full_ref,
         engines.get(service.engine).args(bare),
-        sorted(desired.environment(bare).items()),
+        sorted(render_service.environment(bare).items()),
         repr(service.container),
         member.hosts,
         member.executor,
@@ -99,7 +99,7 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
             service.container.other and (repr(service.container.other),)
         ),  # empty where unused, so that existing fingerprints stay valid
     )
-    cache_folder = user.expand(desired.cache_directory(host, service))
+    cache_folder = user.expand(render_service.cache_directory(host, service))
     return Rank(
         cluster=member.cluster,
         rank=member.rank,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sparkfleet.config.resolved import Member
+from sparkfleet.config.desired_state import Member
 from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, BenchRequest, Lane
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.fabric.environment import has_rdma

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
-from sparkfleet.config.resolved import Member
+from sparkfleet.config.desired_state import Member
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.plan import other_tools
 from sparkfleet.plan.fabric import ring

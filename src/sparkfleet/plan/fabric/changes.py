@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from sparkfleet.config.resolved import Host, Member
+from sparkfleet.config.desired_state import Host, Member
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.contract.fabric import MODE, FabricRequest, Peer, links_of
 from sparkfleet.plan.fabric import blockers, netplan
@@ -13,7 +13,7 @@ from sparkfleet.plan.fabric.addresses import Rail, address, numbers, peers, rail
 from sparkfleet.plan.model import Action, ChangeSet, FieldChange, Note, Step
 from sparkfleet.plan.operations import ConfigureFabric
 from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.observed import Observed, PathSeen
+from sparkfleet.probe.observation import Observed, PathSeen
 
 
 def desired_addresses(host: Host) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparkfleet.config.resolved import Member
+from sparkfleet.config.desired_state import Member
 from sparkfleet.contract.fabric import MARK, NETPLAN_FILE
 from sparkfleet.plan.fabric.addresses import Rail, route
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Severity
 from sparkfleet.plan import blockers, staging
 from sparkfleet.plan.model import FieldChange
@@ -13,7 +13,7 @@ from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import INCOMPLETE, Check, failed, incomplete, of, warned
 from sparkfleet.plan.units import size
 from sparkfleet.probe.answer import DOCKER_REMEDIES
-from sparkfleet.probe.observed import Disk, Observed
+from sparkfleet.probe.observation import Disk, Observed
 from sparkfleet.probe.preflight import Engine, PreflightSeen, Unread
 
 RUN = "GPU in a container"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sparkfleet.config.resolved import Host, ImageRef
+from sparkfleet.config.desired_state import Host, ImageRef
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
 from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.answer import sudo_diagnostic
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import Clock, Gpu, PreflightSeen, System, Unread
 
 ARCH = "aarch64"

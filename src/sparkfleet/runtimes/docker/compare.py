@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sparkfleet.probe.observed import ContainerSeen, ImageSeen
+from sparkfleet.probe.observation import ContainerSeen, ImageSeen
 from sparkfleet.runtimes.docker import settings
 from sparkfleet.runtimes.docker.settings import ContainerInput
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sparkfleet.contract.generation import LABEL_SERVICE
 
 if TYPE_CHECKING:
-    from sparkfleet.config.resolved import Container, Mount
-    from sparkfleet.probe.observed import ImageSeen
+    from sparkfleet.config.desired_state import Container, Mount
+    from sparkfleet.probe.observation import ImageSeen
 
 LOG_DRIVER = "json-file"
 LOG_OPTIONS = {"max-file": "3", "max-size": "50m"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.resolved import Host, Prepare
+from sparkfleet.config.desired_state import Host, Prepare
 from sparkfleet.contract.rollout import RESULT, Event
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import docker_install, fabric, host, service, verification
@@ -25,7 +25,7 @@ from sparkfleet.plan.model import FieldChange, HostPlan, Note, Plan, Step
 from sparkfleet.plan.operations import OPERATIONS, UserDeploy
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.verification import verify_plan
-from sparkfleet.probe.observed import Observed, ObservedResources, User
+from sparkfleet.probe.observation import Observed, ObservedResources, User
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark, test_derived, test_docker_install, test_resource_changes
 from tests.unit.plan import test_verification as to_verify

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.resolved import Host, Prepare
+from sparkfleet.config.desired_state import Host, Prepare
 from sparkfleet.contract.resources import ResourceRequest
 from sparkfleet.fleet.connection import secret_cache, secrets
 from sparkfleet.fleet.operations import resource_request
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan.model import Operation
 from sparkfleet.plan.operations import ApplyResource, RemoveDropIn, RevertResource
-from sparkfleet.probe.observed import ObservedResources
+from sparkfleet.probe.observation import ObservedResources
 from sparkfleet.resources.base import CURRENT, NO_SOURCE, Resource
 from tests.unit.plan import fake_spark
 

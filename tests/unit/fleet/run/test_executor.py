@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from sparkfleet.config.resolved import Host, Prepare
+from sparkfleet.config.desired_state import Host, Prepare
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import HostPlan
-from sparkfleet.probe.observed import ObservedResources, PathSeen
+from sparkfleet.probe.observation import ObservedResources, PathSeen
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED

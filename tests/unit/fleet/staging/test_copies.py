@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 import pytest
 
-from sparkfleet.config.resolved import Host, ImageRef, Paths, Stage, WeightFile, Weights
+from sparkfleet.config.desired_state import Host, ImageRef, Paths, Stage, WeightFile, Weights
 from sparkfleet.contract.stage import StageRequest, StageResult
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
@@ -20,7 +20,7 @@ from sparkfleet.fleet.staging import copies, stage_job
 from sparkfleet.fleet.staging.sender import SenderError
 from sparkfleet.offline import oci
 from sparkfleet.plan.artifacts import ArtifactSource as Source
-from sparkfleet.probe.observed import User
+from sparkfleet.probe.observation import User
 from tests.unit.fleet.sparks import Sparks, answer, patched, refused
 
 MODEL = Weights(

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
-from sparkfleet.config.resolved import Host, ImageRef, Prepare, Service, Weights
+from sparkfleet.config.desired_state import Host, ImageRef, Prepare, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.run.fleet_run import FleetRun

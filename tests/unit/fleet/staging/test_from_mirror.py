@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from paramiko import SSHException
 
-from sparkfleet.config.resolved import WeightFile, Weights
+from sparkfleet.config.desired_state import WeightFile, Weights
 from sparkfleet.contract.transfer import FileToReceive, SentFile
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import tunnel

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.config import secret
-from sparkfleet.config.resolved import Host, ImageRef, Paths, Service, WeightFile, Weights
+from sparkfleet.config.desired_state import Host, ImageRef, Paths, Service, WeightFile, Weights
 from sparkfleet.contract.stage import StageResult
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor

@@ -15,7 +15,7 @@ from sparkfleet.contract import codec, hub_access
 from sparkfleet.contract.stage import LoginUser, ModelDownload, ModelFile, StageRequest, StageResult
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import fetch, hub_cache, staged, verified
+from sparkfleet.onhost.artifacts.fetch import fetch, fetch_record, hash_record, hub_cache
 from sparkfleet.onhost.artifacts.image import derive
 from sparkfleet.onhost.machine import jobs
 from sparkfleet.onhost.machine.system import Paths
@@ -265,9 +265,9 @@ def test_a_download_is_hashed_and_recorded_as_verified_and_managed(
     model = model_of(tmp_path, "{}")
     hub_sends(images, model, "{}")
     download(tmp_path, model)
-    (entry,) = verified.read(tmp_path / "state").values()
+    (entry,) = hash_record.read(tmp_path / "state").values()
     assert entry.ok
-    (record,) = staged.read(tmp_path / "state").revisions.values()
+    (record,) = fetch_record.read(tmp_path / "state").revisions.values()
     assert (record.repo, record.revision, record.bytes) == ("org/name", REVISION, 2)
 
 
@@ -289,7 +289,7 @@ def test_a_revision_that_was_partly_present_stays_unmanaged(tmp_path: Path, imag
     theirs.mkdir(parents=True)
     hub_sends(images, model, "{}")
     download(tmp_path, model)
-    assert staged.read(tmp_path / "state").revisions == {}
+    assert fetch_record.read(tmp_path / "state").revisions == {}
 
 
 def test_a_file_with_a_wrong_hash_is_fetched_again_although_its_size_is_right(
@@ -299,9 +299,9 @@ def test_a_file_with_a_wrong_hash_is_fetched_again_although_its_size_is_right(
     root, state = root_of(model), tmp_path / "state"
     link = put(root, model.files[0], "[]")
     state.mkdir()
-    assert hub_cache.wrong_files(root, REVISION, model.files, verified.read(state)) == []
-    verified.check(state, [verified.FileToVerify(link, model.files[0].blob)], lambda _: None)
-    assert hub_cache.wrong_files(root, REVISION, model.files, verified.read(state)) == list(model.files)
+    assert hub_cache.wrong_files(root, REVISION, model.files, hash_record.read(state)) == []
+    hash_record.check(state, [hash_record.FileToVerify(link, model.files[0].blob)], lambda _: None)
+    assert hub_cache.wrong_files(root, REVISION, model.files, hash_record.read(state)) == list(model.files)
     hub_sends(images, model, "{}")
     download(tmp_path, model)
     assert link.read_text() == "{}"

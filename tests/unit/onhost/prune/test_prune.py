@@ -13,7 +13,7 @@ import pytest
 from sparkfleet.contract.stage import PruneItem, PruneRequest, StageResult
 from sparkfleet.contract.state import Staged
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import staged
+from sparkfleet.onhost.artifacts.fetch import fetch_record
 from sparkfleet.onhost.machine import open_files
 from sparkfleet.onhost.prune import prune
 from sparkfleet.onhost.state import store
@@ -63,8 +63,8 @@ def test_each_kind_is_removed_and_forgotten(spark: Spark) -> None:
     cache = spark.put(spark.caches / ("4" * 12) / "kernel").parent
     generation = spark.put(spark.state / "services" / "nano" / "generations" / "1-a.json", "{}")
     evidence = spark.put(spark.state / "rollouts" / "nano-1" / "evidence" / "log").parent
-    staged.note(spark.state, "images", IMAGE, 1)
-    staged.note(spark.state, "revisions", str(spark.snapshot), 1)
+    fetch_record.note(spark.state, "images", IMAGE, 1)
+    fetch_record.note(spark.state, "revisions", str(spark.snapshot), 1)
     spark.list("image", "sha256:id", IMAGE)
     spark.list("model", spark.snapshot)
     for kind, path in (("compile cache", cache), ("generation", generation), ("evidence", evidence)):
@@ -75,7 +75,7 @@ def test_each_kind_is_removed_and_forgotten(spark: Spark) -> None:
         assert not path.exists()
     assert evidence.parent.exists()
     assert spark.images.present == {}
-    assert staged.read(spark.state) == Staged()
+    assert fetch_record.read(spark.state) == Staged()
 
 
 def test_an_image_that_a_container_needs_remains_and_the_rest_is_removed(spark: Spark) -> None:
@@ -210,4 +210,4 @@ def test_a_prune_logs_its_items(spark: Spark) -> None:
     spark.prune()
     lines = (spark.state / "jobs" / "1" / "events.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["phase", "note"]
-    assert staged.read(spark.state) == Staged()
+    assert fetch_record.read(spark.state) == Staged()

@@ -10,7 +10,7 @@ import pytest
 from sparkfleet.contract import codec
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
-from sparkfleet.onhost.rollout import detached, follow, rollout, services
+from sparkfleet.onhost.rollout import follow, rollout, services, transient_unit
 from sparkfleet.onhost.state import store
 from tests.unit.onhost.world import Killed, World, generation
 
@@ -70,7 +70,7 @@ def test_a_boot_neither_fails_nor_continues_it(world: World, text: str) -> None:
 @unreadable
 def test_the_next_rollout_does_not_wait_for_it(world: World, text: str) -> None:
     path = left_behind(world, text)
-    code, answer = detached.request(world, RolloutRequest("s2", NEW, ("nano",)))
+    code, answer = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
     assert (code, answer.rollout, world.spawned) == (0, "s2", ["s2"])
     check(world, path, text)
     assert rollout.run(world, "s2").outcome == "promoted"
@@ -79,15 +79,15 @@ def test_the_next_rollout_does_not_wait_for_it(world: World, text: str) -> None:
 def test_another_unfinished_rollout_is_still_finished_first(world: World) -> None:
     left_behind(world, "[]")
     world.write(RolloutRequest("s0", NEW, ("nano",)))
-    code, answer = detached.request(world, RolloutRequest("s2", NEW, ("nano",)))
-    assert (code, answer.rollout) == (detached.BUSY, "s0")
+    code, answer = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
+    assert (code, answer.rollout) == (transient_unit.BUSY, "s0")
 
 
 def test_who_follows_it_gets_its_result(world: World) -> None:
     left_behind(world, "[]")
     (event,) = follow.follow(world, "s1", 0, 0)
     assert event.stalled
-    assert detached.resume(world, "s1") == ""
+    assert transient_unit.resume(world, "s1") == ""
     rollout.run(world, world.spawned.pop())
     (event,) = follow.follow(world, "s1", 0, 0)
     assert event.result

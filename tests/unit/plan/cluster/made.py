@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.resolved import Fabric, Host, Member
+from sparkfleet.config.desired_state import Fabric, Host, Member
 from sparkfleet.contract.generation import Generation
 from sparkfleet.plan.compute import desired_generation, host_plan
 from sparkfleet.plan.fabric import netplan
@@ -13,7 +13,7 @@ from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.model import ChangeSet, HostPlan
 from sparkfleet.plan.operations import RolloutOperation
 from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from tests.unit.plan import fake_spark
 from tests.unit.plan.fabric.made import seen
 from tests.unit.plan.nano import NANO

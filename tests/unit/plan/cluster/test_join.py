@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.resolved import Host
+from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.cluster.join import join_members
 from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from tests.unit.plan.cluster.made import NAMES, converged, entry, fresh, host, plan
 
 MEMBERS = {name: member for rank, name in enumerate(NAMES) if (member := host(rank).member)}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.resolved import Container, Host, ImageRef
+from sparkfleet.config.desired_state import Container, Host, ImageRef
 from sparkfleet.plan.compute import host_plan
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster import made
 from tests.unit.plan.cluster.made import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.resolved import Fabric, Member
+from sparkfleet.config.desired_state import Fabric, Member
 from sparkfleet.contract.fabric import FabricRequest
 from sparkfleet.plan.model import ChangeSet
 from sparkfleet.plan.operations import ConfigureFabric

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 import yaml
 
-from sparkfleet.config.resolved import Host, Member
+from sparkfleet.config.desired_state import Host, Member
 from sparkfleet.contract.fabric import Peer, links_of
 from sparkfleet.plan.cluster.render import rank_of, ranked
 from sparkfleet.plan.fabric import netplan, ring
@@ -17,7 +17,7 @@ from sparkfleet.plan.fabric.bench import End, requests
 from sparkfleet.plan.fabric.changes import desired_addresses, fabric_change_set
 from sparkfleet.plan.fabric.environment import environment
 from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.observed import Observed, User
+from sparkfleet.probe.observation import Observed, User
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster.made import SERVICE
 from tests.unit.plan.fabric.made import cage, member, requested, seen

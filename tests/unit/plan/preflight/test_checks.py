@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.resolved import Host, Prepare
+from sparkfleet.config.desired_state import Host, Prepare
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.preflight import containers
 from sparkfleet.plan.preflight.checks import preflight, request

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.config.desired_state import CONTAINER_FIELDS, Container, Mount, host_from_json, to_json
 from sparkfleet.config.models import ContainerSpec
 from sparkfleet.config.resolve import _container
-from sparkfleet.config.resolved import CONTAINER_FIELDS, Container, Mount, host_from_json, to_json
-from sparkfleet.plan import desired
+from sparkfleet.plan import render_service
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.runtimes.docker import compare, settings
 from sparkfleet.runtimes.docker.render import compose_service, create_options
@@ -78,7 +78,7 @@ def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.Monkey
     monkeypatch.setattr(settings, "SETTINGS", (*settings.SETTINGS, row))
     host = with_service(container=_container({"pids_limit": 4096}))
     (service,) = host.services
-    source = desired.container_input(host, service, fake_spark.USER)
+    source = render_service.container_input(host, service, fake_spark.USER)
     assert create_options(source)[-2:] == ("--pids-limit", "4096")
     assert compose_service(source)["pids_limit"] == "4096"
     assert compare.declared(source, None)[compare.Field("container", "pids limit")] == "4096"
@@ -102,7 +102,7 @@ def test_a_setting_without_a_field_of_its_own_survives_the_way_through_json() ->
 
 def test_a_generation_keeps_its_id_where_no_new_setting_is_declared() -> None:
     host = with_service()
-    made = desired.generation(host, host.services[0], fake_spark.USER, ())
+    made = render_service.generation(host, host.services[0], fake_spark.USER, ())
     assert made.create[2:10] == (
         "--label",
         "io.sparkfleet.service=nano",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.config.resolved import Host, Service
+from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.base import TOTAL_GIB
 from sparkfleet.engines.vllm.memory import Estimate, Measured

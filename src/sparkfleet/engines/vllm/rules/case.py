@@ -10,7 +10,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from sparkfleet.config.resolved import Host, Service
+from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines import model_architecture
 from sparkfleet.engines.base import SERVICE

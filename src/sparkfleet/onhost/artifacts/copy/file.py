@@ -14,7 +14,7 @@ from sparkfleet.contract.state import VerifiedFile
 from sparkfleet.contract.transfer import FileToReceive
 from sparkfleet.onhost.artifacts.copy.direct import DirectWriter
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import verified
+from sparkfleet.onhost.artifacts.fetch import hash_record
 from sparkfleet.onhost.machine import files
 
 PARTIAL_SUFFIX = ".copying"
@@ -26,7 +26,7 @@ FLUSH_EVERY = 256 << 20
 
 def hash_of(blob: str, size: int) -> Any:
     """Return the hash object whose hex digest is the blob's name."""
-    if len(blob) == verified.GIT_ID:
+    if len(blob) == hash_record.GIT_ID:
         return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     return hashlib.sha256()
 
@@ -36,7 +36,7 @@ def find_complete(file: FileToReceive) -> VerifiedFile | None:
     with _disk_errors(file):
         try:
             before = os.lstat(file.target)
-            if before.st_size != file.size or not verified.content_is(Path(file.target), file.blob):
+            if before.st_size != file.size or not hash_record.content_is(Path(file.target), file.blob):
                 return None
             found = _verified(file, before)
             return found if _verified(file, os.lstat(file.target)) == found else None

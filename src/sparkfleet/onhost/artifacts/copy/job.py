@@ -18,7 +18,7 @@ from sparkfleet.contract.stage import LoginUser, ModelCopy, ModelFile
 from sparkfleet.contract.transfer import FileToReceive, ReceiveReport, ReceiveRequest, SnapshotLink
 from sparkfleet.onhost.artifacts.copy.receive import Listener, Receiver
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import rates, staged, verified
+from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, rates
 from sparkfleet.onhost.artifacts.fetch.hub_cache import clear, repository, wrong_files
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.stdio import write_json
@@ -31,7 +31,7 @@ CHILD = ("/usr/bin/python3", "-I", "-B", PROGRAM, "copy-receive")
 def copy(order: ModelCopy, user: LoginUser, transfer_key: str, journal: Journal, state: Path) -> None:
     """Copy what is missing of a repository. Raise StageError if it is incomplete afterwards."""
     root = repository(order.models_dir, order.repo)
-    record = verified.read(state)
+    record = hash_record.read(state)
     wrong = wrong_files(root, order.revision, order.files, record)
     if not wrong:
         return
@@ -41,7 +41,7 @@ def copy(order: ModelCopy, user: LoginUser, transfer_key: str, journal: Journal,
         "phase", f"{subject}: {len(wrong)} files, {total >> 20} MiB", phase="copy", have=0, total=total
     )
     whole = sum(file.size for file in order.files)
-    staged.revision(state, root / "snapshots" / order.revision, order.repo, order.revision, whole)
+    fetch_record.revision(state, root / "snapshots" / order.revision, order.repo, order.revision, whole)
     clear(root, order.revision, wrong, record)
     request = ReceiveRequest(
         order.place,
@@ -57,7 +57,7 @@ def copy(order: ModelCopy, user: LoginUser, transfer_key: str, journal: Journal,
     began = time.monotonic()
     report = receive_in_child(request, user, on_progress)
     rates.note(state, rates.COPY, report.fetched, time.monotonic() - began)
-    verified.remember(state, report.received)
+    hash_record.remember(state, report.received)
     wrong = wrong_files(root, order.revision, order.files)
     if wrong:
         raise StageError(f"{order.repo}: {len(wrong)} files are incomplete after the copy", "run again")

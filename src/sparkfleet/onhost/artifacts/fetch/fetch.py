@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sparkfleet.contract import codec
 from sparkfleet.contract.stage import HubDownloadRequest, LoginUser, ModelDownload, ModelFile
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import rates, staged, verified
+from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, rates
 from sparkfleet.onhost.artifacts.fetch.hub_cache import clear, repository, wrong_files
 from sparkfleet.onhost.artifacts.fetch.pull import PROGRESS_EVERY_S
 from sparkfleet.onhost.machine.redact import redact
@@ -108,7 +108,7 @@ CAUSES = (
 def fetch(model: ModelDownload, user: LoginUser, token: Path | None, journal: Journal, state: Path) -> None:
     """Download missing and broken files. Raise StageError if the model is incomplete afterwards."""
     root = repository(model.models_dir, model.repo)
-    record = verified.read(state)
+    record = hash_record.read(state)
     wrong = wrong_files(root, model.revision, model.files, record)
     if not wrong:
         return
@@ -116,7 +116,7 @@ def fetch(model: ModelDownload, user: LoginUser, token: Path | None, journal: Jo
     text = f"{model.repo}: {len(wrong)} files, {total >> 20} MiB"
     journal.log("phase", text, phase="download", have=0, total=total)
     snapshot = root / "snapshots" / model.revision
-    staged.revision(state, snapshot, model.repo, model.revision, sum(file.size for file in model.files))
+    fetch_record.revision(state, snapshot, model.repo, model.revision, sum(file.size for file in model.files))
     clear(root, model.revision, wrong, record)
     # A download whose job was killed may still run: two would wait for each other's locks.
     onhost.images().remove_instances(FETCH_LABEL, FETCH_PREFIX)
@@ -166,10 +166,10 @@ def _verify(model: ModelDownload, downloaded: Sequence[ModelFile], journal: Jour
     root = repository(model.models_dir, model.repo)
     journal.log("phase", f"{model.repo}: {len(downloaded)} files", phase="verify")
     by_path = {root / "snapshots" / model.revision / file.path: file for file in downloaded if file.blob}
-    to_verify = [verified.FileToVerify(path, file.blob) for path, file in by_path.items()]
-    changed = [by_path[one.path] for one in verified.check(state, to_verify, lambda _: None)]
+    to_verify = [hash_record.FileToVerify(path, file.blob) for path, file in by_path.items()]
+    changed = [by_path[one.path] for one in hash_record.check(state, to_verify, lambda _: None)]
     if changed:
-        clear(root, model.revision, changed, verified.read(state))
+        clear(root, model.revision, changed, hash_record.read(state))
         names = ", ".join(file.path for file in changed[:3])
         raise StageError(
             f"{model.repo}: {len(changed)} of {len(downloaded)} downloaded files do not match the lock file"

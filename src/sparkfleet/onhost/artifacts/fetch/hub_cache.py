@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sparkfleet.contract.stage import ModelFile
-from sparkfleet.onhost.artifacts.fetch import verified
+from sparkfleet.onhost.artifacts.fetch import hash_record
 
 
 def repository(models_dir: str, repo: str) -> Path:
@@ -16,29 +16,29 @@ def repository(models_dir: str, repo: str) -> Path:
 
 
 def wrong_files(
-    root: Path, revision: str, files: Iterable[ModelFile], record: verified.Record | None = None
+    root: Path, revision: str, files: Iterable[ModelFile], record: hash_record.Record | None = None
 ) -> list[ModelFile]:
     """Return the files that are missing in the snapshot, or wrong by size, blob or known hash."""
     return [file for file in files if not _is_right(root / "snapshots" / revision / file.path, file, record)]
 
 
-def _is_right(path: Path, file: ModelFile, record: verified.Record | None) -> bool:
+def _is_right(path: Path, file: ModelFile, record: hash_record.Record | None) -> bool:
     blob = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
     try:
         if path.stat().st_size != file.size or (blob and file.blob and blob != file.blob):
             return False
     except OSError:
         return False
-    return verified.known(record or {}, verified.FileToVerify(path, file.blob)) is not False
+    return hash_record.known(record or {}, hash_record.FileToVerify(path, file.blob)) is not False
 
 
 def clear(
-    root: Path, revision: str, wrong: Iterable[ModelFile], record: verified.Record | None = None
+    root: Path, revision: str, wrong: Iterable[ModelFile], record: hash_record.Record | None = None
 ) -> None:
     """Remove broken files, link and content: a download treats any existing blob as complete."""
     for file in wrong:
         path = root / "snapshots" / revision / file.path
-        changed = verified.known(record or {}, verified.FileToVerify(path, file.blob)) is False
+        changed = hash_record.known(record or {}, hash_record.FileToVerify(path, file.blob)) is False
         contents = _contents(root, path)
         path.unlink(missing_ok=True)
         if contents and (changed or contents[-1].stat().st_size != file.size):

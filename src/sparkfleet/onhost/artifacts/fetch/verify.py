@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as NotYetError
 from pathlib import Path
 
 from sparkfleet.contract.stage import STAGED, ModelFiles, StageResult, VerifyRequest
-from sparkfleet.onhost.artifacts.fetch import verified
+from sparkfleet.onhost.artifacts.fetch import hash_record
 from sparkfleet.onhost.artifacts.fetch.hub_cache import repository, wrong_files
 from sparkfleet.onhost.artifacts.fetch.pull import PROGRESS_EVERY_S
 from sparkfleet.onhost.state.journal import Journal
@@ -24,7 +24,7 @@ def verify(request: VerifyRequest, state: Path, journal: Journal) -> StageResult
     count = 0
     for model in request.repositories:
         root = repository(request.models_dir, model.repo)
-        files = _to_verify(root, model, {} if request.rehash else verified.read(state))
+        files = _to_verify(root, model, {} if request.rehash else hash_record.read(state))
         count += len(files)
         wrong = hash_files(state, list(files.values()), journal, model.repo)
         paths = tuple(path for path, file in files.items() if file in wrong)
@@ -33,25 +33,27 @@ def verify(request: VerifyRequest, state: Path, journal: Journal) -> StageResult
     return StageResult(STAGED, f"{count} files hashed", changed=changed)
 
 
-def _to_verify(root: Path, model: ModelFiles, record: verified.Record) -> Mapping[str, verified.FileToVerify]:
+def _to_verify(
+    root: Path, model: ModelFiles, record: hash_record.Record
+) -> Mapping[str, hash_record.FileToVerify]:
     """Return the complete files without a known hash, by their paths in the repository."""
     incomplete = {file.path for file in wrong_files(root, model.revision, model.files)}
     files = {
-        file.path: verified.FileToVerify(root / "snapshots" / model.revision / file.path, file.blob)
+        file.path: hash_record.FileToVerify(root / "snapshots" / model.revision / file.path, file.blob)
         for file in model.files
         if file.blob and file.path not in incomplete
     }
-    return {path: file for path, file in files.items() if verified.known(record, file) is not True}
+    return {path: file for path, file in files.items() if hash_record.known(record, file) is not True}
 
 
 def hash_files(
-    state: Path, to_verify: Sequence[verified.FileToVerify], journal: Journal, subject: str
-) -> list[verified.FileToVerify]:
+    state: Path, to_verify: Sequence[hash_record.FileToVerify], journal: Journal, subject: str
+) -> list[hash_record.FileToVerify]:
     """Hash the files with progress; return those whose content is wrong."""
-    counter = verified.Counter()
+    counter = hash_record.Counter()
     total = sum(_size(file.path) for file in to_verify)
     with ThreadPoolExecutor(1) as pool:
-        hashing = pool.submit(verified.check, state, to_verify, counter)
+        hashing = pool.submit(hash_record.check, state, to_verify, counter)
         while True:
             text = f"{subject} {counter.have >> 20} of {total >> 20} MiB"
             journal.log("phase", text, phase="verify", have=counter.have, total=total)

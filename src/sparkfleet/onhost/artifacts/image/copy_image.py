@@ -21,7 +21,7 @@ from sparkfleet.contract.transfer import FileToReceive, ReceiveRequest
 from sparkfleet.onhost.artifacts.copy.file import BUFFER, FLUSH_EVERY
 from sparkfleet.onhost.artifacts.copy.job import receive_in_child
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import rates, staged
+from sparkfleet.onhost.artifacts.fetch import fetch_record, rates
 from sparkfleet.onhost.artifacts.fetch.pull import PROGRESS_EVERY_S, pull
 from sparkfleet.onhost.artifacts.image import mirrored_image
 from sparkfleet.onhost.machine import files
@@ -107,7 +107,7 @@ def copy(order: ImageCopy, user: LoginUser, transfer_key: str, journal: Journal,
     began = time.monotonic()
     fetched = receive_in_child(request, ROOT, on_progress).fetched
     rates.note(state, rates.COPY, fetched, time.monotonic() - began)
-    with staged.image(state, reference):
+    with fetch_record.image(state, reference):
         journal.log("phase", name, phase="load")
         try:
             onhost.images().load(path)

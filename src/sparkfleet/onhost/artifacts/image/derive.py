@@ -21,7 +21,7 @@ from sparkfleet.contract.transfer import FileToReceive, ReceiveRequest
 from sparkfleet.onhost.artifacts.copy.file import BUFFER
 from sparkfleet.onhost.artifacts.copy.job import receive_in_child
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import rates, staged, verified
+from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, rates
 from sparkfleet.onhost.artifacts.fetch.pull import pull
 from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
 from sparkfleet.onhost.machine import files
@@ -52,7 +52,7 @@ def build(order: ImageBuild, user: LoginUser, transfer_key: str, journal: Journa
     if is_present(order.image):
         return
     _sweep(state)
-    with staged.image(state, order.base):
+    with fetch_record.image(state, order.base):
         began = time.monotonic()
         rates.note(state, rates.PULL, pull(order.base, user, journal), time.monotonic() - began)
     folder = state / "builds" / tag_of(order.image)
@@ -61,7 +61,7 @@ def build(order: ImageBuild, user: LoginUser, transfer_key: str, journal: Journa
         _copy_wheels(order.wheels, order.wheel_sender, transfer_key, folder, journal)
     download_wheels(order.wheels, folder, journal)
     try:
-        with staged.image(state, order.image):
+        with fetch_record.image(state, order.image):
             _install(order, folder, journal)
     finally:
         files.remove(folder)
@@ -97,12 +97,12 @@ def download_wheels(wheels: Sequence[WheelFile], folder: Path, journal: Journal)
         target = folder / wheel.name
         if target.parent != folder:
             raise StageError(f"{wheel.name!r} is not the name of a wheel", "sparkfleet lock")
-        if target.exists() and verified.content_is(target, wheel.sha256):
+        if target.exists() and hash_record.content_is(target, wheel.sha256):
             continue
         journal.log("phase", f"{wheel.name} ({number} of {len(wheels)})", phase="packages")
         part = folder / f"{wheel.name}.part"
         _download(wheel, part)
-        if not verified.content_is(part, wheel.sha256):
+        if not hash_record.content_is(part, wheel.sha256):
             files.remove(part)
             raise StageError(
                 f"{wheel.name} does not match the lock file; it was discarded",

@@ -12,7 +12,7 @@ from pathlib import Path
 from sparkfleet.contract.stage import ROOT, MirroredImage
 from sparkfleet.contract.transfer import FileToReceive, ReceiveRequest
 from sparkfleet.onhost.artifacts.copy.job import receive_in_child
-from sparkfleet.onhost.artifacts.fetch import rates, staged
+from sparkfleet.onhost.artifacts.fetch import fetch_record, rates
 from sparkfleet.onhost.artifacts.fetch.pull import pull_as
 from sparkfleet.onhost.artifacts.image import loopback_registry
 from sparkfleet.onhost.machine import files
@@ -51,7 +51,7 @@ def fetch(order: MirroredImage, transfer_key: str, journal: Journal, state: Path
     fetched = receive_in_child(request, ROOT, on_progress).fetched
     rates.note(state, rates.COPY, fetched, time.monotonic() - began)
     journal.log("phase", f"{name} is copied", phase="copy", have=total, total=total, fetched=fetched)
-    with staged.image(state, reference):
+    with fetch_record.image(state, reference):
         _pull(reference, folder, journal)
     files.remove(folder)
 

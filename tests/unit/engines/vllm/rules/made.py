@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.config.resolved import Container, Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.config.desired_state import Container, Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm.rules import check
 from sparkfleet.engines.vllm.schema import Schema

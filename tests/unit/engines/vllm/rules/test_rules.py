@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.resolved import Container, Host, Mount
+from sparkfleet.config.desired_state import Container, Host, Mount
 from sparkfleet.engines.vllm.rules import EXTERNAL_CHECKS, RULES, check, estimate
 from sparkfleet.engines.vllm.rules.storage import ALWAYS_MOUNTED
 from sparkfleet.engines.vllm.schema import Flag, Schema, load
-from sparkfleet.plan.desired import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
 from sparkfleet.plan.lint import unknown_ignores
+from sparkfleet.plan.render_service import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
 from tests.unit.engines.vllm.rules.made import (
     CODER,
     COMPRESSED,

@@ -22,7 +22,7 @@ from sparkfleet.onhost.artifacts.copy.file import BUFFER, PARTIAL_SUFFIX, Incomi
 from sparkfleet.onhost.artifacts.copy.receive import Listener, Receiver, streams
 from sparkfleet.onhost.artifacts.copy.send import Sender
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import verified
+from sparkfleet.onhost.artifacts.fetch import hash_record
 from tests.unit.onhost.artifacts.copy.direct_of_test import is_direct, skip_without_direct_writes
 
 KEY = "t0ken"
@@ -169,12 +169,15 @@ def test_a_blob_of_the_right_size_and_another_content_is_replaced(two: Two) -> N
 def test_a_received_file_counts_as_verified_until_it_changes(two: Two, tmp_path: Path) -> None:
     receiver = two.copy()
     blobs = {str(two.target(n)): two.file_to_receive(n).blob for n in range(len(two.contents))}
-    verified.remember(tmp_path, receiver.received)
-    record = verified.read(tmp_path)
-    to_verify = [verified.FileToVerify(Path(place), blob) for place, blob in blobs.items()]
-    assert [verified.known(record, one) for one in to_verify] == [True] * len(to_verify)
+    hash_record.remember(tmp_path, receiver.received)
+    record = hash_record.read(tmp_path)
+    to_verify = [hash_record.FileToVerify(Path(place), blob) for place, blob in blobs.items()]
+    assert [hash_record.known(record, one) for one in to_verify] == [True] * len(to_verify)
     two.target(0).write_bytes(two.contents[0])
-    assert verified.known(record, verified.FileToVerify(two.target(0), two.file_to_receive(0).blob)) is None
+    assert (
+        hash_record.known(record, hash_record.FileToVerify(two.target(0), two.file_to_receive(0).blob))
+        is None
+    )
 
 
 @pytest.mark.parametrize("left", [b"wrong" * 1000, os.urandom(9 * BUFFER)], ids=["shorter", "longer"])

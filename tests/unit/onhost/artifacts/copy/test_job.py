@@ -19,7 +19,7 @@ from sparkfleet.contract.transfer import ReceiveReport, ReceiveRequest, SentFile
 from sparkfleet.onhost.artifacts.copy import job
 from sparkfleet.onhost.artifacts.copy.send import Sender
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import hub_cache, staged, verified
+from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, hub_cache
 from sparkfleet.onhost.state.journal import Journal
 
 KEY, REVISION = "t0ken", "a" * 40
@@ -138,9 +138,9 @@ def test_a_copied_model_is_complete_verified_and_managed(copy: Callable[[], None
     copy()
     root = hub_cache.repository(str(tmp_path / "to"), "org/name")
     assert hub_cache.wrong_files(root, REVISION, model_files()) == []
-    assert all(entry.ok for entry in verified.read(tmp_path).values())
-    assert len(verified.read(tmp_path)) == len(CONTENT)
-    assert list(staged.read(tmp_path).revisions) == [str(root / "snapshots" / REVISION)]
+    assert all(entry.ok for entry in hash_record.read(tmp_path).values())
+    assert len(hash_record.read(tmp_path)) == len(CONTENT)
+    assert list(fetch_record.read(tmp_path).revisions) == [str(root / "snapshots" / REVISION)]
     log = (tmp_path / "job" / "events.jsonl").read_text()
     assert "org/name is complete" in log
     copy()  # nothing is missing

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.stage import ModelFile, ModelFiles, StageResult, VerifyRequest
-from sparkfleet.onhost.artifacts.fetch import verified, verify
+from sparkfleet.onhost.artifacts.fetch import hash_record, verify
 from sparkfleet.onhost.state.journal import Journal
 
 REVISION = "1" * 40
@@ -83,7 +83,7 @@ def test_what_is_partial_is_not_read(state: Path) -> None:
 
 def test_it_tells_how_far_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reported = threading.Event()
-    check = verified.check
+    check = hash_record.check
 
     def slow(*argv: Any) -> Any:
         assert reported.wait(10)
@@ -94,10 +94,10 @@ def test_it_tells_how_far_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) ->
             super().log(kind, text, **data)
             reported.set()
 
-    monkeypatch.setattr(verified, "check", slow)
+    monkeypatch.setattr(hash_record, "check", slow)
     monkeypatch.setattr(verify, "PROGRESS_EVERY_S", 0.01)
-    to_verify = [verified.FileToVerify(weights(state), blob_of("model.safetensors"))]
-    to_verify.append(verified.FileToVerify(state / "gone", "x"))
+    to_verify = [hash_record.FileToVerify(weights(state), blob_of("model.safetensors"))]
+    to_verify.append(hash_record.FileToVerify(state / "gone", "x"))
     journal = RecordingJournal(state / "jobs" / "1", lambda: 0.0)
     assert verify.hash_files(state, to_verify, journal, "org/a") == to_verify[1:]
     events = [json.loads(line) for line in (state / "jobs" / "1" / "events.jsonl").read_text().splitlines()]

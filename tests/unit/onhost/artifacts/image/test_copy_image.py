@@ -14,7 +14,7 @@ import pytest
 from sparkfleet.contract.stage import ImageCopy, LoginUser
 from sparkfleet.contract.transfer import ReceiveReport, ReceiveRequest
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import staged
+from sparkfleet.onhost.artifacts.fetch import fetch_record
 from sparkfleet.onhost.artifacts.image import copy_image
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import Image
@@ -97,7 +97,7 @@ def test_a_received_image_is_loaded_pulled_and_recorded_and_its_archive_is_remov
     copy(ORDER, journal, tmp_path)
     assert REFERENCE in images.present
     assert list((tmp_path / "images").iterdir()) == []
-    assert list(staged.read(tmp_path).images) == [REFERENCE]
+    assert list(fetch_record.read(tmp_path).images) == [REFERENCE]
     copy(ORDER, journal, tmp_path)  # it is present now
     assert images.calls == ["load"]
 
@@ -110,7 +110,7 @@ def test_an_archive_that_cannot_be_loaded_is_removed(
         copy(ORDER, journal, tmp_path)
     assert images.present == {}
     assert list((tmp_path / "images").iterdir()) == []
-    assert staged.read(tmp_path).images == {}
+    assert fetch_record.read(tmp_path).images == {}
 
 
 def test_a_derived_image_is_identified_by_its_id_without_a_pull(
@@ -132,7 +132,7 @@ def test_a_derived_image_with_another_id_than_the_senders_is_discarded(
         copy(replace(ORDER, image=DERIVED, id="sha256:other"), journal, tmp_path)
     assert images.present == {}
     assert list((tmp_path / "images").iterdir()) == []
-    assert staged.read(tmp_path).images == {}
+    assert fetch_record.read(tmp_path).images == {}
 
 
 def test_an_archive_that_nobody_received_is_removed_after_a_day(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from sparkfleet.contract.stage import (
 )
 from sparkfleet.contract.transfer import ReceiveReport, ReceiveRequest
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import staged
+from sparkfleet.onhost.artifacts.fetch import fetch_record
 from sparkfleet.onhost.artifacts.image import derive
 from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
 from sparkfleet.onhost.state.journal import Journal
@@ -112,7 +112,7 @@ def test_the_image_is_labelled_with_its_hash_and_recorded(
     build(order)
     assert images.present[DERIVED].labels == {LABEL_DERIVED: TAG, "io.sparkfleet.base": BASE}
     assert derive.is_present(DERIVED)
-    assert list(staged.read(tmp_path).images) == [DERIVED]
+    assert list(fetch_record.read(tmp_path).images) == [DERIVED]
 
 
 def test_it_is_built_by_the_installer_from_the_wheels_in_a_directory(
@@ -177,7 +177,7 @@ def test_packages_that_do_not_fit_leave_no_image_and_show_pips_error(
     assert "because of numpy" in raised.value.result.line
     assert set(images.present) == {BASE}
     assert list((tmp_path / "builds").iterdir()) == []
-    assert staged.read(tmp_path).images == {}
+    assert fetch_record.read(tmp_path).images == {}
 
 
 def test_an_error_of_the_daemon_is_shown(

@@ -17,7 +17,7 @@ from sparkfleet.contract.registry_credentials import Credential
 from sparkfleet.contract.stage import Content, LoginUser, MirroredImage
 from sparkfleet.contract.transfer import FileToReceive, ReceiveReport, ReceiveRequest
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import staged
+from sparkfleet.onhost.artifacts.fetch import fetch_record
 from sparkfleet.onhost.artifacts.image import loopback_registry, mirrored_image
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import Image
@@ -98,7 +98,7 @@ def test_the_image_is_recorded_and_its_contents_are_removed(
     spark: Spark, journal: Journal, tmp_path: Path
 ) -> None:
     mirrored_image.fetch(ORDER, "t", journal, tmp_path)
-    assert list(staged.read(tmp_path).images) == [REFERENCE]
+    assert list(fetch_record.read(tmp_path).images) == [REFERENCE]
     assert list((tmp_path / "images").iterdir()) == []
     mirrored_image.fetch(ORDER, "t", journal, tmp_path)  # it is present now
     assert len(spark.pulled) == 1
@@ -110,7 +110,7 @@ def test_after_a_refused_pull_the_contents_are_kept_and_nothing_is_recorded(
     spark.error = "no space left on device"
     with pytest.raises(StageError, match="no space left"):
         mirrored_image.fetch(ORDER, "t", journal, tmp_path)
-    assert staged.read(tmp_path).images == {}
+    assert fetch_record.read(tmp_path).images == {}
     folder = mirrored_image.contents_directory(tmp_path, REFERENCE)
     assert len(list(folder.iterdir())) == 2
     assert folder.stat().st_mode & 0o777 == 0o700  # an image may be private

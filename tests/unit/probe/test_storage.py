@@ -12,10 +12,10 @@ from sparkfleet.contract import codec
 from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration
 from sparkfleet.contract.resources import RENAMED_KINDS
 from sparkfleet.contract.state import Staged, StagedItem
-from sparkfleet.onhost.collectors import basics, docker, main, resources, stored
+from sparkfleet.onhost.collectors import basics, docker, main, resources, storage
 from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import ProbeRequest, sources
-from sparkfleet.probe.observed import Observed
+from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.stored import Stored, StoredBlob, StoredImage
 
 A, B = "a" * 40, "b" * 40
@@ -44,7 +44,7 @@ class Disk:
         link.symlink_to(f"../../blobs/{blob}")
 
     def look(self) -> dict[str, Any]:
-        return stored.collect_stored(str(self.models), str(self.caches))
+        return storage.collect_stored(str(self.models), str(self.caches))
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_service_has_its_current_generation_those_that_it_replaced_and_other_k
 
 
 def test_the_collector_of_disks_is_sent_only_with_a_request_for_it() -> None:
-    name = "sparkfleet.onhost.collectors.stored"
+    name = "sparkfleet.onhost.collectors.storage"
     assert name not in [module for module, _ in sources()]
     assert name in [module for module, _ in sources(ProbeRequest(stored=True).more_parts)]
     assert "stored" not in json.loads(ProbeRequest().to_json())
@@ -172,7 +172,7 @@ def test_disks_that_cannot_be_read_make_the_spark_unknown(
     request = json.loads(ProbeRequest(stored=True).to_json())
     plain = main.collect(request, "root")
     assert "stored" in plain
-    monkeypatch.setattr(stored, "collect_stored", broken)
+    monkeypatch.setattr(storage, "collect_stored", broken)
     data = {
         **main.collect(request, "root"), "sudo": {"state": "ok"}, "systemd": {"state": "ok"},
         "docker": {"state": "ok", "version": "1", "containers": [], "images": {}},
@@ -194,11 +194,11 @@ def test_a_record_that_cannot_be_read_fails_the_whole_part_and_is_named(
     path = disk.state / "services" / "nano" / name
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    found = main.part(stored.collect_stored, str(disk.models), str(disk.caches))
+    found = main.part(storage.collect_stored, str(disk.models), str(disk.caches))
     assert found["error"].startswith(f"ValueError: {path}: ")
 
 
 def test_the_collector_knows_the_present_versions_and_kinds() -> None:
     versions = (CurrentGeneration.VERSION, PromotedGeneration.VERSION, Staged.VERSION)
-    assert versions == (stored.RECORD_VERSION, stored.RECORD_VERSION, stored.STAGED_VERSION)
+    assert versions == (storage.RECORD_VERSION, storage.RECORD_VERSION, storage.STAGED_VERSION)
     assert resources.RENAMED_KINDS == RENAMED_KINDS

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sparkfleet import engines
+from sparkfleet.config.desired_state import Host, Mount, Service
 from sparkfleet.config.origin import user_place
-from sparkfleet.config.resolved import Host, Mount, Service
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.state import units
-from sparkfleet.probe.observed import User
+from sparkfleet.probe.observation import User
 from sparkfleet.runtimes.docker.render import create_options
 from sparkfleet.runtimes.docker.settings import ContainerInput
 
