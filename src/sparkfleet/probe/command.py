@@ -62,7 +62,7 @@ class ProbeRequest:
         """Return the modules that this probe needs besides those of every probe."""
         optional = (
             (self.preflight, collectors.PREFLIGHT_PARTS),
-            (self.stored, collectors.STORED_PARTS),
+            (self.stored, collectors.STORAGE_PARTS),
             (self.resources is not None, collectors.RESOURCE_PARTS),
             (bool(self.fabric), collectors.FABRIC_PARTS),
             (bool(self.install), collectors.PACKAGE_PARTS),

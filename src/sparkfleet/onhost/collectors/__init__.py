@@ -33,7 +33,7 @@ PREFLIGHT_PARTS = (
 )
 """Only for a preflight; loaded before the last of PARTS, like all that follow."""
 
-STORED_PARTS = ("stored",)
+STORAGE_PARTS = ("storage",)
 """Only for a prune."""
 RESOURCE_PARTS = ("resources",)
 """Only where resources are declared or were applied by a run."""
