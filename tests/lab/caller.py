@@ -1,4 +1,4 @@
-"""Somebody who asks an engine again and again, from outside the Spark, and notes each answer."""
+"""A client that requests an engine continuously, from outside the Spark, and records each response."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from http.client import HTTPException
 
 from tests.lab.machine import Machine
 
-EVERY_S = 0.1
+INTERVAL_S = 0.1
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request: when it began (unix time), and the model that answered; "" when nobody did."""
+    """One request: when it began (unix time), and the model that answered; "" without an answer."""
 
     at: float
     model: str
@@ -24,11 +24,11 @@ class Call:
 
 @dataclass
 class Caller:
-    """Asks a Spark's port 8000 ten times a second until it is stopped."""
+    """Sends ten requests a second to a Spark's port 8000 until it is stopped."""
 
     machine: Machine
     calls: list[Call] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -36,23 +36,27 @@ class Caller:
         self._thread.start()
 
     def stop(self) -> None:
-        self._over.set()
+        self._stopped.set()
         assert self._thread is not None
         self._thread.join()
 
     def _run(self) -> None:
         url = f"http://{self.machine.address}:8000/v1/models"
-        while not self._over.wait(EVERY_S):
+        while not self._stopped.wait(INTERVAL_S):
             at = time.time()
             try:
                 with urllib.request.urlopen(url, timeout=5) as answer:
                     model = json.load(answer)["data"][0]["id"]
-            except (OSError, HTTPException, ValueError):  # an engine that stops may hang up half-way
+            except (
+                OSError,
+                HTTPException,
+                ValueError,
+            ):  # a stopping engine may close the connection
                 model = ""
             self.calls.append(Call(at, model))
 
-    def lost_before(self, moment: float) -> int:
-        """Return how many calls that began before a moment nobody answered."""
+    def failures_before(self, moment: float) -> int:
+        """Return how many requests that began before a moment had no answer."""
         return sum(not call.model for call in self.calls if call.at < moment)
 
     def gap(self, new: str) -> float:

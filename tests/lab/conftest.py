@@ -1,4 +1,4 @@
-"""Machines for the tests here: one lab for each process, and fresh machines out of it.
+"""Machines for the lab tests: one lab for each process, with fresh machines.
 
 ``KEEP=1`` leaves the lab up for inspection (``SPARKFLEET_LAB=test sparkfleet lab status``) and
 for the next run.
@@ -27,9 +27,10 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
+
+    directory = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if directory in item.path.parents:
             item.add_marker(pytest.mark.lab)
 
 
@@ -51,50 +52,51 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The process's lab: two warm machines, registry and hub. Fails with the reason where none can run."""
-    docker, here = Docker(), Lab(CHECKOUT, lab_name())
-    lock = tmp_path_factory.getbasetemp().parent / "lab.lock"  # the first one builds the images, for all
+    docker, own = Docker(), Lab(CHECKOUT, lab_name())
+    lock = tmp_path_factory.getbasetemp().parent / "lab.lock"  # the first process builds the images for all
     try:
-        with lock.open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            lifecycle.up(docker, here, 2, print, warm=True)
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            lifecycle.up(docker, own, 2, print, warm=True)
     except SparkfleetError as error:
         pytest.fail(f"no lab: {error}", pytrace=False)
-    yield here
+
+    yield own
     if os.environ.get("KEEP") != "1":
-        lifecycle.down(docker, here, also_images=False, say=print)
+        lifecycle.down(docker, own, also_images=False, say=print)
 
 
 @pytest.fixture(scope="package")
 def lab_state(lab: Lab) -> State:
-    """What is where in the session's lab."""
+    """Addresses, ports and images of the session's lab."""
     return read_state(lab) or pytest.fail("the lab is gone")
 
 
 @pytest.fixture
 def spark(lab: Lab, lab_state: State) -> Machine:
-    """The first machine, fresh, with the engine images. Registry and hub are whole."""
+    """The first machine, fresh, with the engine images. Registry and hub have no fault."""
     return _fresh(lab, lab_state, "spark-01")[0]
 
 
 @pytest.fixture
 def used_spark(lab: Lab, lab_state: State) -> Machine:
-    """The first machine as the test before left it: for tests that only read, or undo their changes."""
+    """The first machine as the test before left it: for tests that only read, or revert their changes."""
     faults.mend_services(Docker(), lab, lab_state)
     machine = Machine("spark-01", lab, lab_state)
     if faults.active(lab, machine.name) or not machine.ok("docker info"):
-        machine.reset()  # what a failed test left behind
+        machine.reset()  # clean up after a failed test
     return machine
 
 
 @pytest.fixture
 def sparks(lab: Lab, lab_state: State) -> tuple[Machine, ...]:
-    """Both machines, fresh, with the engine images. Registry and hub are whole."""
+    """Both machines, fresh, with the engine images. Registry and hub have no fault."""
     return _fresh(lab, lab_state, "spark-01", "spark-02")
 
 
 @pytest.fixture
 def fleet(lab: Lab, tmp_path: Path) -> FleetDirectory:
-    """A fleet of its own on the session's lab, driven by the user's own commands."""
+    """A fleet of its own on the session's lab, operated by the user's own commands."""
     return FleetDirectory(tmp_path / "checkout", lab)
 
 

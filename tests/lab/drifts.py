@@ -1,4 +1,4 @@
-"""The table of drift: what somebody does by hand on a Spark, and what a plan calls it."""
+"""The table of drift: manual changes on a Spark, and the rows that a plan has for each."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.lab.converged import Row
+from tests.lab.shared_spark import Row
 
 UNIT = "sparkfleet-nano.service"
 UNITS = "/etc/systemd/system"
 SNAPSHOTS = "/home/nvidia/vllm/hub/models--nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4/snapshots/*"
 CACHE = "/home/nvidia/vllm-compile-cache"
 ANY = "..."
-"""Stands for a text that is another one each time: a hash, an id."""
+"""Stands for a text that differs every time: a hash, an id."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Something done by hand, as root, and what the plan calls it."""
+    """A manual change as root, and the plan's rows for it."""
 
     command: str
     rows: tuple[Row, ...]
@@ -79,9 +79,9 @@ IN_PLACE: Mapping[str, Drift] = {
         (("mode", "~/vllm", "0700", "0755"),),
     ),
 }
-"""Drift that is repaired while the engine serves on. All of it can happen at once."""
+"""Drift that is repaired while the engine keeps serving. All entries can happen at once."""
 
-ALONE: Mapping[str, Drift] = {
+IN_PLACE_ALONE: Mapping[str, Drift] = {
     "unit deleted": Drift(
         f"rm {UNITS}/{UNIT}; systemctl daemon-reload",
         (("unit", UNIT, "", "enabled"),),
@@ -104,52 +104,54 @@ ALONE: Mapping[str, Drift] = {
         (("drop-in", f"/etc/systemd/system.control/{UNIT}.d/50-MemoryMax.conf", "", ""),),
     ),
 }
-"""More of it, that cannot happen beside the others."""
+"""More drift of this kind; these entries cannot be combined with others."""
 
 
-def by_hand(*, options: str = "", args: str = "", swap: tuple[str, str] = ("", "")) -> str:
+def recreate_by_hand(*, options: str = "", args: str = "", replacement: tuple[str, str] = ("", "")) -> str:
     """Return a command that recreates the container by hand: other options, further arguments."""
     script = f"""
 import json, subprocess
 create = json.load(open("/var/lib/sparkfleet/services/nano/current.json"))["create"]
-args = [arg.replace(*{swap!r}) if {swap!r}[0] else arg for arg in create] + {args!r}.split()
+args = [arg.replace(*{replacement!r}) if {replacement!r}[0] else arg for arg in create] + {args!r}.split()
 subprocess.run(["docker", "rm", "-f", "nano"], check=True)
 subprocess.run(["docker", "run", "-d", "--name", "nano", *{options!r}.split(), *args], check=True)
 """
     return f"python3 -c {shlex.quote(script)}"
 
 
-MADE_BY_HAND: Row = ("container", "id", ANY, ANY)
+RECREATED_ID: Row = ("container", "id", ANY, ANY)
 
 RECREATED: Mapping[str, Drift] = {
     "stopped": Drift(f"systemctl stop {UNIT}", (("state", "", "exited", "serving"),)),
     "recreated with another variable and an extra flag": Drift(
-        by_hand(options="--env BY_HAND=1", args="--enforce-eager"),
-        (("env", "BY_HAND", "1", ""), ("flag", "--enforce-eager", "true", ""), MADE_BY_HAND),
+        recreate_by_hand(options="--env BY_HAND=1", args="--enforce-eager"),
+        (("env", "BY_HAND", "1", ""), ("flag", "--enforce-eager", "true", ""), RECREATED_ID),
     ),
     "docker update of memory and restart policy": Drift(
         "docker update --memory 2g --memory-swap 2g --restart always nano",
         (("container", "memory limit", str(2 << 30), ""), ("container", "restart", "always", "no")),
     ),
 }
-"""Drift that takes a new container."""
+"""Drift whose repair needs a new container."""
 
-RECREATED_IN_FULL: Mapping[str, Drift] = {
+MORE_RECREATED: Mapping[str, Drift] = {
     "recreated with another variable": Drift(
-        by_hand(options="--env BY_HAND=1"), (("env", "BY_HAND", "1", ""), MADE_BY_HAND)
+        recreate_by_hand(options="--env BY_HAND=1"), (("env", "BY_HAND", "1", ""), RECREATED_ID)
     ),
     "recreated with an extra flag": Drift(
-        by_hand(args="--enforce-eager"), (("flag", "--enforce-eager", "true", ""), MADE_BY_HAND)
+        recreate_by_hand(args="--enforce-eager"), (("flag", "--enforce-eager", "true", ""), RECREATED_ID)
     ),
     "recreated with another value": Drift(
-        by_hand(swap=("262144", "65536")), (("flag", "--max-model-len", "65536", "262144"), MADE_BY_HAND)
+        recreate_by_hand(replacement=("262144", "65536")),
+        (("flag", "--max-model-len", "65536", "262144"), RECREATED_ID),
     ),
     "recreated with the same arguments, spelled in another way": Drift(
-        by_hand(swap=("--max-num-seqs", "--max_num_seqs"), args="--max-model-len=262144"), (MADE_BY_HAND,)
+        recreate_by_hand(replacement=("--max-num-seqs", "--max_num_seqs"), args="--max-model-len=262144"),
+        (RECREATED_ID,),
     ),
-    "recreated with a mount more": Drift(
-        by_hand(options="-v /usr/share/doc:/doc:ro"),
-        (("mount", "/doc", "/usr/share/doc:/doc:ro", ""), MADE_BY_HAND),
+    "recreated with another mount": Drift(
+        recreate_by_hand(options="-v /usr/share/doc:/doc:ro"),
+        (("mount", "/doc", "/usr/share/doc:/doc:ro", ""), RECREATED_ID),
     ),
     "docker update of memory": Drift(
         "docker update --memory 2g --memory-swap 2g nano", (("container", "memory limit", str(2 << 30), ""),)
@@ -158,9 +160,9 @@ RECREATED_IN_FULL: Mapping[str, Drift] = {
         "docker update --cpus 1 nano", (("container", "NanoCpus", "1000000000", ""),)
     ),
     "paused": Drift("docker pause nano", (("state", "", "paused", "serving"),)),
-    "stopped for good": Drift(
+    "stopped and disabled": Drift(
         f"systemctl disable -q --now {UNIT}",
         (("state", "", "exited", "serving"), ("unit", UNIT, "disabled", "enabled")),
     ),
 }
-"""More of it, one by one."""
+"""More drift of this kind, for the full run."""

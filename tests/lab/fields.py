@@ -1,4 +1,4 @@
-"""The table of fields: what is written for two values of each, and what a plan calls the differences."""
+"""The table of fields: two values of each, and the rows that a plan has for the differences."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet_lab.standins.hub_models import MODELS
-from tests.lab.converged import NANO, Row
 from tests.lab.machine import Machine
+from tests.lab.shared_spark import NANO, Row
 
 MODEL = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
 OLD_COMMIT, NEW_COMMIT = next(
@@ -26,7 +26,7 @@ Step = tuple[int, int]
 
 @dataclass(frozen=True)
 class Missing:
-    """A change that a plan lists while a path is not there on the Spark."""
+    """A change that a plan lists while a path is missing on the Spark."""
 
     path: str
     row: Row
@@ -34,28 +34,28 @@ class Missing:
 
 @dataclass(frozen=True)
 class Field:
-    """One thing that a user may write."""
+    """One field that a user may declare."""
 
     name: str
     first: Mapping[str, Any]
     second: Mapping[str, Any]
     rows: tuple[tuple[str, ...], ...] = ()
-    """Field and key as the plan has them; text without it, with the first value, with the second."""
+    """Field and key of the plan's row; its text without the field, with the first value, with the second."""
     also: Mapping[Step, tuple[Row, ...]] = field(default_factory=dict)
     """Changes that the plan shows as a whole step, instead of ``rows``."""
     missing: Mapping[int, tuple[Missing, ...]] = field(default_factory=dict)
-    """What has to be fetched or made for a state, unless it is there."""
+    """What has to be fetched or created for a state, unless it is present."""
     hidden: bool = False
     """Whether values are shown as ``(hidden)``."""
     of: str = "service"
-    """Where it is written: ``service``, ``group`` (group_data), or ``beside`` (a second service)."""
+    """Where it is declared: ``service``, ``group`` (group_data), or ``beside`` (a second service)."""
 
-    def written(self, state: int) -> Mapping[str, Any]:
-        """Return what is written in a state."""
+    def declaration(self, state: int) -> Mapping[str, Any]:
+        """Return the declaration of a state."""
         return ({}, self.first, self.second)[state]
 
     def between(self, old: int, new: int, spark: Machine | None = None) -> set[Row]:
-        """Return the changes from one state to another; those of missing things need the Spark."""
+        """Return the changes from one state to another; those of missing paths need the Spark."""
         missing = self.missing.get(new, ()) if spark is not None else ()
         found = {one.row for one in missing if spark is not None and not spark.ok(f"test -e {one.path}")}
         if (old, new) in self.also:
@@ -88,18 +88,18 @@ def group(name: str, first: Any, second: Any, *rows: tuple[str, ...], **more: An
 
 
 def directory(path: str) -> Missing:
-    """Return what a plan says of a directory of the login user's that is not there."""
+    """Return the plan's row for a missing directory of the login user."""
     return Missing(path.replace("~", HOME), ("directory", path, "", "0755 nvidia:nvidia"))
 
 
 def weights(models: str, repo: str, commit: str) -> Missing:
-    """Return what a plan says of a model that is not there."""
+    """Return the plan's row for a missing model."""
     path = f"{models}/hub/models--{repo.replace('/', '--')}/snapshots/{commit}"
     return Missing(path, ("weights", "", "", repo))
 
 
 def supervise(floor_mib: int) -> str:
-    """Return the start command of the service's unit."""
+    """Return the start command in the service's unit."""
     return f"{SUPERVISE} --floor-mib {floor_mib} --stop-timeout 60"
 
 
@@ -237,7 +237,7 @@ def folders(digests: Mapping[str, str]) -> tuple[Field, ...]:
 
 
 def new_service(cache: str) -> tuple[Row, ...]:
-    """Return what a plan says of the second service while it is not there."""
+    """Return the plan's rows for the second service while it does not exist."""
     return (
         ("image", "", "", "nvcr.io/nvidia/vllm:26.04-py3"),
         ("model", "", "", OTHER_MODEL),
@@ -259,7 +259,7 @@ def new_service(cache: str) -> tuple[Row, ...]:
 
 
 def parts(digests: Mapping[str, str]) -> tuple[Field, ...]:
-    """Return what a service is made of."""
+    """Return the fields that a service consists of."""
     caches = [cache(digests[tag]) for tag in ("26.04-py3", "26.05-py3", "v0.25.1")]
     in_home = [path.replace("~", HOME) for path in caches]
     return (
@@ -281,7 +281,7 @@ def parts(digests: Mapping[str, str]) -> tuple[Field, ...]:
             also={
                 (0, 1): (("model", "", MODEL, MODEL),),
                 (1, 2): (("model", "", MODEL, MODEL),),
-                (2, 0): (),  # it is what the lock file says anyway
+                (2, 0): (),  # the lock file has the same commit
             },
             missing={1: (weights(f"{HOME}/vllm", MODEL, OLD_COMMIT),)},
         ),
@@ -335,18 +335,18 @@ NO_CHANGE: Mapping[str, Mapping[str, Any]] = {
     "a switch at its default": {"flags": {"enforce-eager": False}},
     "JSON at its default": {"flags": {"override-generation-config": {}}},
     "a fraction with a trailing zero": {"flags": {"gpu-memory-utilization": "0.850"}},
-    "the port that it has anyway": {"port": 8000},
-    "the name that it serves anyway": {"served_name": "nano"},
+    "the default port": {"port": 8000},
+    "the default served name": {"served_name": "nano"},
     "the recipe's own image": {"image": "nvcr.io/nvidia/vllm:26.04-py3"},
     "the model of the recipe": {"model": MODEL},
     "the commit of the lock file": {"revision": NEW_COMMIT},
     "a variable of the image at its value": {"env": {"NVIDIA_VISIBLE_DEVICES": "all"}},
-    "a variable that is taken away and never was": {"env": {"VLLM_LOGGING_LEVEL": None}},
+    "a variable that is removed and was never set": {"env": {"VLLM_LOGGING_LEVEL": None}},
     "container settings at their defaults": {
         "container": {"network": "host", "ipc": "host", "gpus": "all", "shm_size": "16g", "mounts": []}
     },
     "the gate at its defaults": {"gate": {"timeout": "120s", "prompt": PROMPT, "expect": "204"}},
     "a time in another unit": {"gate": {"timeout": "2m"}},
-    "more memory kept for the rest": {"reserve_gib": 3},
+    "more memory reserved for other processes": {"reserve_gib": 3},
 }
-"""Other ways to say what the recipe and the defaults say."""
+"""Other spellings of what the recipe and the defaults declare."""

@@ -1,4 +1,4 @@
-"""A fleet of its own for one test: host files on lab machines, driven by the commands that a user types."""
+"""A fleet of its own for one test: host files on lab machines, operated by the commands that a user types."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ globals().update(_settings.connection)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -44,7 +44,7 @@ class Outcome:
         return self.out + self.err
 
     def expect(self, code: int) -> Outcome:
-        """Return itself when the exit code is this one; fail with its output otherwise."""
+        """Return self if the exit code is this one; fail with the output otherwise."""
         assert self.code == code, f"exit code {self.code}, expected {code}:\n{self.text}"
         assert "Traceback" not in self.text, self.text
         return self
@@ -57,11 +57,11 @@ class FleetDirectory:
     root: Path
     lab: Lab
     extra: dict[str, Any] = field(default_factory=dict)
-    """Fields of ``sparkfleet`` in group_data, over those of the lab."""
+    """Fields of ``sparkfleet`` in group_data that override those of the lab."""
     env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Lay the directory out."""
+        """Create the files of the directory."""
         (self.root / "inventories" / "lab").mkdir(parents=True)
         (self.root / "group_data").mkdir()
         for name in ("deploys", "config.py"):
@@ -71,7 +71,7 @@ class FleetDirectory:
         self.set_group_data()
 
     def set_group_data(self, **extra: Any) -> None:
-        """Write group_data/lab.py with these fields over the lab's own."""
+        """Write group_data/lab.py with these fields overriding the lab's own."""
         self.extra |= extra
         text = _GROUP_DATA.format(checkout=str(self.lab.checkout), name=self.lab.name, extra=self.extra)
         (self.root / "group_data" / "lab.py").write_text(text)
@@ -114,7 +114,7 @@ class FleetDirectory:
         )
 
     def lock(self) -> Outcome:
-        """Pin everything."""
+        """Pin all images and models."""
         return self.command("sparkfleet", "lock", "inventories/lab.py").expect(0)
 
     def plan(self, *args: str) -> Outcome:
@@ -150,6 +150,6 @@ class FleetDirectory:
         return {
             **inherited,
             "SPARKFLEET_LAB": self.lab.name,
-            "XDG_CACHE_HOME": str(self.root / ".cache"),  # nothing is left in the home of who runs the tests
+            "XDG_CACHE_HOME": str(self.root / ".cache"),  # tests write nothing to the home of their user
             **self.env,
         }

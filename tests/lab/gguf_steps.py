@@ -30,14 +30,14 @@ def service(image: str, *, file: str = "*Q4_K_M.gguf", **flags: Any) -> dict[str
     }
 
 
-def served(spark: Machine) -> tuple[str, int]:
+def served_model(spark: Machine) -> tuple[str, int]:
     """Return name and context of the model that answers on the Spark's port."""
     (model,) = json.loads(spark.sh(f"curl -sS --fail http://127.0.0.1:{PORT}/v1/models"))["data"]
     return model["id"], model["meta"]["n_ctx"]
 
 
 def answer(spark: Machine) -> str:
-    """Return the model's answer to the gate's own question."""
+    """Return the model's answer to the gate's prompt."""
     body = json.dumps({"model": "tiny", "temperature": 0, **QUESTION})
     url = f"http://127.0.0.1:{PORT}/v1/chat/completions"
     text = spark.sh(f"curl -sS --fail {url} -d '{body}'")
@@ -55,8 +55,8 @@ def gguf_files(spark: Machine) -> list[str]:
     return sorted(found.split())
 
 
-def go_all_the_way(fleet: FleetDirectory, spark: Machine, image: str) -> None:
-    """Take the model through every step."""
+def run_all_steps(fleet: FleetDirectory, spark: Machine, image: str) -> None:
+    """Plan, roll out, change, roll back and remove the model."""
     fleet.host("spark-01", service(image, ctx_size=1024))
     fleet.lock()
     locked = (fleet.root / "inventories/lab/fleet.lock").read_text()
@@ -67,7 +67,7 @@ def go_all_the_way(fleet: FleetDirectory, spark: Machine, image: str) -> None:
     assert first.code == 2, first.text
     assert "KV cache for 1024 tokens" in first.out
     fleet.run().expect(0)
-    assert served(spark) == ("tiny", 1024)
+    assert served_model(spark) == ("tiny", 1024)
     assert answer(spark) == "204"
     assert gguf_files(spark) == ["tiny-Q4_K_M.gguf"]
     assert "no changes" in fleet.plan().expect(0).out
@@ -78,7 +78,7 @@ def go_all_the_way(fleet: FleetDirectory, spark: Machine, image: str) -> None:
     assert "1024" in changes
     assert "512" in changes
     fleet.run().expect(0)
-    assert served(spark) == ("tiny", 512)
+    assert served_model(spark) == ("tiny", 512)
     assert answer(spark) == "204"
     parts = [f"tiny-F32-0000{number}-of-00002.gguf" for number in (1, 2)]
     assert gguf_files(spark) == [*parts, "tiny-Q4_K_M.gguf"]
@@ -89,7 +89,7 @@ def go_all_the_way(fleet: FleetDirectory, spark: Machine, image: str) -> None:
     refused = fleet.run()
     assert refused.code != 0
     assert "the draft model cannot be loaded: /models/none.gguf" in refused.text
-    assert served(spark) == ("tiny", 512)
+    assert served_model(spark) == ("tiny", 512)
     assert answer(spark) == "204"
 
     fleet.host("spark-01", {})

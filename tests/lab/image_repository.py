@@ -1,4 +1,4 @@
-"""Images of a few hundred bytes, pushed into the lab's registry by its own protocol: for tests of pinning."""
+"""Images of a few hundred bytes, pushed into the lab's registry over its HTTP API, for tests of pinning."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 
 @dataclass(frozen=True)
 class ImageRepository:
-    """Where images are pushed: ``docker.io/vllm/vllm-openai`` of the lab, under tags of its own."""
+    """The repository ``docker.io/vllm/vllm-openai`` of the lab; images are pushed under additional tags."""
 
     lab: Lab
     client: httpx.Client
 
-    def put(self, tag: str, vllm: str, architectures: Sequence[str] = ("amd64", "arm64")) -> str:
-        """Push an index under a tag, whatever the tag was before; return the index's digest."""
+    def push(self, tag: str, vllm: str, architectures: Sequence[str] = ("amd64", "arm64")) -> str:
+        """Push an index under a tag, replacing what it had; return the index's digest."""
         entries = []
         for architecture in architectures:
             config = self._blob(tag, vllm, architecture)
@@ -41,8 +41,8 @@ class ImageRepository:
         index = _text({"schemaVersion": 2, "mediaType": _INDEX, "manifests": entries})
         return self._manifest(tag, index, _INDEX)
 
-    def spoil(self, digest: str) -> None:
-        """Change one byte of a manifest on the registry's disk, and let it forget what it has in memory."""
+    def corrupt(self, digest: str) -> None:
+        """Change a manifest on the registry's disk, so that it no longer matches its digest."""
         algorithm, _, value = digest.partition(":")
         path = f"/srv/registry/docker/registry/v2/blobs/{algorithm}/{value[:2]}/{value}/data"
         container = self.lab.container(services.REGISTRY)
@@ -51,8 +51,8 @@ class ImageRepository:
     def _blob(self, tag: str, vllm: str, architecture: str) -> dict[str, Any]:
         settings = {"Entrypoint": ["vllm", "serve"], "Env": [f"VLLM_VERSION={vllm}"], "Labels": {"tag": tag}}
         body = _text({"os": "linux", "architecture": architecture, "config": settings})
-        place = self.client.post(f"/v2/{REPOSITORY}/blobs/uploads/").raise_for_status().headers["location"]
-        url = httpx.URL(place).copy_merge_params({"digest": _digest(body)})
+        location = self.client.post(f"/v2/{REPOSITORY}/blobs/uploads/").raise_for_status().headers["location"]
+        url = httpx.URL(location).copy_merge_params({"digest": _digest(body)})
         self.client.put(url.raw_path.decode(), content=body).raise_for_status()
         return {"mediaType": _CONFIG, "size": len(body), "digest": _digest(body)}
 

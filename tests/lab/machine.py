@@ -1,4 +1,4 @@
-"""A lab machine as tests see it: through ``docker exec``, never through the code under test."""
+"""A lab machine for tests: read through ``docker exec``, never through the code under test."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 
 _DOCKER = Docker()
-FilesSeen = dict[str, tuple[object, ...]]
+FileStates = dict[str, tuple[object, ...]]
 
 _FILES = r"""
 import hashlib, json, os, stat, sys
-LEFT_OUT = {"/proc", "/sys", "/dev", "/run", "/tmp", "/var/log", "/var/lib/docker", "/var/lib/containerd",
+EXCLUDED = {"/proc", "/sys", "/dev", "/run", "/tmp", "/var/log", "/var/lib/docker", "/var/lib/containerd",
             "/var/lib/systemd/timers", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"}
 found = {}
-def look(path):
+def record(path):
     info = os.lstat(path)
     digest = ""
     if stat.S_ISREG(info.st_mode):
@@ -31,18 +31,19 @@ def look(path):
         digest = os.readlink(path)
     found[path] = (oct(info.st_mode), info.st_uid, info.st_gid, info.st_mtime_ns, digest)
 for folder, folders, names in os.walk("/"):
-    folders[:] = [name for name in folders if os.path.join(folder, name) not in LEFT_OUT]
+    folders[:] = [name for name in folders if os.path.join(folder, name) not in EXCLUDED]
     for name in [*folders, *names]:
         path = os.path.join(folder, name)
-        if path not in LEFT_OUT:
-            look(path)
+        if path not in EXCLUDED:
+
+            record(path)
 json.dump(found, sys.stdout)
 """
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a command over SSH gave."""
+class CommandResult:
+    """Exit code and output of a command over SSH."""
 
     code: int
     out: str
@@ -64,7 +65,7 @@ class Machine:
 
     @property
     def address(self) -> str:
-        """In the management network: reachable from here and from the other machines."""
+        """In the management network: reachable from the test and from the other machines."""
         return self.state.lan.address(self.state.machine(self.name).last)
 
     @property
@@ -72,7 +73,7 @@ class Machine:
         return self.state.fabric.address(self.state.machine(self.name).last)
 
     def sh(self, command: str, *, user: str = "root", check: bool = True, stdin: str | None = None) -> str:
-        """Return stdout of a shell command on the machine, run past SSH; an exit code but 0 fails."""
+        """Return stdout of a shell command on the machine, run without SSH; fail unless it exits with 0."""
         interactive = ["-i"] if stdin is not None else []
         answer = subprocess.run(
             ["docker", "exec", *interactive, "-u", user, self.container, "sh", "-c", command],
@@ -84,12 +85,12 @@ class Machine:
         return answer.stdout.strip()
 
     def ok(self, command: str) -> bool:
-        """Tell whether a shell command exits with 0."""
+        """Return whether a shell command exits with 0."""
         return subprocess.run(
             ["docker", "exec", self.container, "sh", "-c", command], capture_output=True, check=False
         ).returncode == 0  # fmt: skip
 
-    def ssh(self, command: str, timeout: float = 30) -> Answer:
+    def ssh(self, command: str, timeout: float = 30) -> CommandResult:
         """Run a command over the system's ssh as the login user, as an operator would."""
         args = [
             "ssh",
@@ -105,14 +106,14 @@ class Machine:
             [*args, command], capture_output=True, text=True, check=False, timeout=timeout,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        return Answer(seen.returncode, seen.stdout, seen.stderr)
+        return CommandResult(seen.returncode, seen.stdout, seen.stderr)
 
-    def files_snapshot(self) -> FilesSeen:
-        """Return mode, owner, mtime and hash of every file, but logs, /run, /tmp and what is dockerd's."""
+    def files_snapshot(self) -> FileStates:
+        """Return mode, owner, mtime and hash of every file, without logs, /run, /tmp and dockerd's files."""
         return {path: tuple(seen) for path, seen in json.loads(self.sh("python3 -", stdin=_FILES)).items()}
 
     def inspect_all(self) -> dict[str, Any]:
-        """Return what dockerd has: every container, image, volume and network in full."""
+        """Return every container, image, volume and network of dockerd in full."""
         found: dict[str, Any] = {}
         listings = {
             "container": "ps -aq --no-trunc",
@@ -139,12 +140,12 @@ class Machine:
         names = {name for name in active.keys() | enabled.keys() if not name.startswith("session-")}
         return {name: (active.get(name, ""), enabled.get(name, "")) for name in sorted(names)}
 
-    def everything(self) -> dict[str, Any]:
-        """Return one snapshot of all that a dry run must leave alone."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return a snapshot of everything that a dry run must not change."""
         return {"files": self.files_snapshot(), "docker": self.inspect_all(), "units": self.units()}
 
     def reset(self, *, cold: bool = False) -> None:
-        """Become a fresh machine; ``cold``: without the engine images."""
+        """Reset to a fresh machine; ``cold``: without the engine images."""
         faults.forget(self.lab, self.name)
         reset.reset_machine(self.docker, self.lab, self.state, self.name, cold=cold)
 
@@ -153,7 +154,7 @@ class Machine:
         reset.reboot_machine(self.docker, self.lab, self.state, self.name)
 
     def break_(self, fault: str) -> None:
-        """Apply a fault of ``sparkfleet lab break``; the next reset takes it away."""
+        """Apply a fault of ``sparkfleet lab break``; the next reset removes it."""
         faults.break_host(self.docker, self.lab, self.state, self.name, fault)
 
     def mend(self) -> None:
@@ -170,6 +171,6 @@ class Machine:
         return self.sh(f"timeout 20 sh -c '{command}' 2>&1", check=False)
 
 
-def difference(before: FilesSeen, after: FilesSeen) -> list[str]:
-    """Return the paths that are new, gone or changed."""
+def difference(before: FileStates, after: FileStates) -> list[str]:
+    """Return the paths that were added, removed or changed."""
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))

@@ -6,6 +6,6 @@ import os
 
 
 def lab_name(suffix: str = "") -> str:
-    """Return a lab's name: each pytest process has labs of its own, so that they can work side by side."""
+    """Return a lab's name: each pytest process has its own labs and can run beside others."""
     parts = (os.environ.get("SPARKFLEET_TEST_LAB", "test"), os.environ.get("PYTEST_XDIST_WORKER"), suffix)
     return "-".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""The programs on a Spark of the lab, driven past operator and plan: their own contract."""
+"""The programs on a Spark of the lab, called without operator and plan, by their own contract."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ IMAGES = {"26.04": "nvcr.io/nvidia/vllm:26.04-py3", "26.05": "nvcr.io/nvidia/vll
 
 
 @dataclass(frozen=True)
-class OnHost:
+class HostPrograms:
     """A machine with programs and weights, without any service."""
 
     machine: Machine
 
     @staticmethod
-    def install(machine: Machine) -> OnHost:
-        """Put programs, recovery and weights on a fresh machine."""
+    def install(machine: Machine) -> HostPrograms:
+        """Install programs, recovery unit and weights on a fresh machine."""
         with tempfile.TemporaryDirectory() as folder:
             make_cache(Path(folder) / "vllm", (MODEL,))
             (Path(folder) / "sparkfleet.pyz").write_bytes(zipapp.build())
@@ -40,7 +40,7 @@ class OnHost:
             machine.docker.run("cp", f"{folder}/sparkfleet.pyz", f"{machine.container}:{PROGRAM}")
         machine.sh(f"cat > /etc/systemd/system/{units.RECOVER}", stdin=units.recover_unit())
         machine.sh(f"systemctl daemon-reload; systemctl enable --now {units.RECOVER}")
-        return OnHost(machine)
+        return HostPrograms(machine)
 
     def generation(
         self,
@@ -52,7 +52,7 @@ class OnHost:
         env: tuple[str, ...] = (),
         **changes: Any,
     ) -> Generation:
-        """Return a generation; ``engine`` is how the stand-in misbehaves."""
+        """Return a generation; ``engine`` is a fault of the stand-in."""
         port = int(changes.pop("port", 8000))
         floor = int(changes.pop("floor_mib", 200))
         reference = self.machine.image(IMAGES[image])
@@ -76,7 +76,7 @@ class OnHost:
         )  # fmt: skip
         return replace(made, create=("--label", f"{LABEL_GENERATION}={made.id}", *made.create))
 
-    def ask(self, candidate: Generation | None, *replaces: str, **more: Any) -> str:
+    def request_rollout(self, candidate: Generation | None, *replaces: str, **more: Any) -> str:
         """Start a rollout; return its id."""
         request = RolloutRequest(f"t-{uuid.uuid4().hex[:8]}", candidate, replaces, **more)
         answer = self.machine.sh(f"{RUN} rollout", stdin=json.dumps(request.to_json()))
@@ -96,7 +96,7 @@ class OnHost:
 
     def roll_out(self, candidate: Generation | None, *replaces: str, **more: Any) -> dict[str, Any]:
         """Run a rollout; return its result."""
-        return self.follow(self.ask(candidate, *replaces, **more))[-1]
+        return self.follow(self.request_rollout(candidate, *replaces, **more))[-1]
 
     def wait_for_step(self, rollout_id: str, step: str, limit_s: float = 60) -> None:
         """Return when a rollout's step has begun."""
@@ -112,7 +112,7 @@ class OnHost:
             time.sleep(0.2)
 
     def serves(self, name: str = "nano", port: int = 8000) -> bool:
-        """Tell whether a completion is answered under that name."""
+        """Return whether the engine answers a completion under that name."""
         body = json.dumps({"model": name, "messages": [{"role": "user", "content": "What is 12*17?"}]})
         command = f"curl -sf -m 5 -H 'Content-Type: application/json' -d @- http://127.0.0.1:{port}/v1/chat/completions"
         return "204" in self.machine.sh(command, stdin=body, check=False)

@@ -14,25 +14,25 @@ from typing import Any
 
 
 class Index(ThreadingHTTPServer):
-    """What is in ``folder``, in the layout that pip asks for; remembers which wheels went to whom."""
+    """Serves the wheels in ``folder`` in the layout that pip expects; records which client fetched which."""
 
     def __init__(self, address: str, folder: Path) -> None:
         super().__init__((address, 0), _Handler)
         self.folder = folder
         self.sent: list[tuple[str, str]] = []
-        """Address and name of each wheel that was requested as a whole."""
-        self.spoiled: set[str] = set()
-        """Names of wheels that are sent with another last byte."""
+        """Client address and name of each wheel that was downloaded."""
+        self.corrupted: set[str] = set()
+        """Names of wheels whose last byte is changed on the way."""
 
     @property
     def url(self) -> str:
         return f"http://{self.server_address[0]!s}:{self.server_port}/simple/"
 
-    def put(self, name: str, content: bytes) -> None:
+    def add(self, name: str, content: bytes) -> None:
         (self.folder / name).write_bytes(content)
 
     def sent_to(self, address: str) -> list[str]:
-        """Return the wheels that somebody fetched, in order."""
+        """Return the wheels that a client fetched, in order."""
         return [name for to, name in self.sent if to == address]
 
 
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body:
             self.server.sent.append((self.client_address[0], name))
         content = path.read_bytes()
-        return content[:-1] + b"!" if name in self.server.spoiled else content
+        return content[:-1] + b"!" if name in self.server.corrupted else content
 
     def log_message(self, *_: Any) -> None:
         return
@@ -88,7 +88,7 @@ def _package(wheel: str) -> str:
 
 
 @contextmanager
-def served(address: str, folder: Path) -> Iterator[Index]:
+def serve(address: str, folder: Path) -> Iterator[Index]:
     """Serve a directory of wheels on an address of this machine."""
     folder.mkdir(parents=True, exist_ok=True)
     with Index(address, folder) as index:

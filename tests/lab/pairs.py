@@ -1,4 +1,4 @@
-"""Lab Sparks in one cluster, and what tests ask of them."""
+"""Lab Sparks in one cluster, with what tests need of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
-from tests.lab.served import RECIPE, fresh
+from tests.lab.serving_fleet import RECIPE, reset_machines
 
 NAMES = ("spark-01", "spark-02")
 UNIT = "sparkfleet-wide.service"
 LIMIT_S = 240
-"""Seconds for what must come of itself; a failure, not a measurement."""
+"""Seconds to wait for something that must happen without help; a limit, not a measurement."""
 LAB = {"ulimits": {"memlock": 64 << 10}}
-"""A machine of the lab may not lift its limits, as RDMA wants it."""
+"""A machine of the lab may not raise its limits as RDMA needs it."""
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Pair:
     machines: tuple[Machine, ...]
     cluster: str = "pair"
     network: str = ""
-    """Of the fabric; "": the default one."""
+
+    """Network of the fabric; "": the default one."""
 
     @property
     def head(self) -> Machine:
@@ -64,26 +65,26 @@ class Pair:
         return [m.sh("docker inspect -f '{{.Id}} {{.State.StartedAt}}' wide") for m in self.machines]
 
     def lengths(self) -> list[str]:
-        """Return the --max-model-len that each rank's container was made with, by docker's own account."""
-        found = []
+        """Return the --max-model-len of each rank's container, read from ``docker inspect``."""
+        lengths = []
         for machine in self.machines:
-            (seen,) = json.loads(machine.sh("docker inspect wide"))
-            found.append(seen["Args"][seen["Args"].index("--max-model-len") + 1])
-        return found
+            (outcome,) = json.loads(machine.sh("docker inspect wide"))
+            lengths.append(outcome["Args"][outcome["Args"].index("--max-model-len") + 1])
+        return lengths
 
     def change(self) -> tuple[str, str]:
-        """Declare another --max-model-len than the ranks have; return that of now, and the declared one."""
-        (now,) = set(self.lengths())
-        new = 4096 if now != "4096" else 8192
+        """Declare another --max-model-len than the ranks have; return the current and the declared one."""
+        (current,) = set(self.lengths())
+        new = 4096 if current != "4096" else 8192
         self.declare(max_model_len=new)
-        return now, str(new)
+        return current, str(new)
 
     def serves(self) -> bool:
-        """Tell whether the head answers."""
+        """Return whether the head answers."""
         return self.head.ok("curl -sf --max-time 5 http://127.0.0.1:8000/v1/models")
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        """Return when it holds."""
+        """Return when the condition holds."""
         end = time.monotonic() + LIMIT_S
         while not condition():
             assert time.monotonic() < end, "\n".join(machine.evidence() for machine in self.machines)
@@ -92,7 +93,7 @@ class Pair:
     def run_with_fault(
         self, machine: Machine, fault: str, on_line: Callable[[str], object] = len
     ) -> tuple[int, str]:
-        """Run while the engine of one machine has a fault; it is gone when all goes back.
+        """Run while the engine of one machine has a fault; the rollback removes it.
 
         ``on_line`` is called with each line that the run prints.
         """
@@ -109,21 +110,21 @@ class Pair:
         machine.sh(f"rm -f {file}")
         return process.returncode, "".join(lines)
 
-    def wait_until_at_rest(self) -> None:
+    def wait_until_idle(self) -> None:
         """Return when no rollout is in progress, and the service answers."""
         idle = 'for d in /var/lib/sparkfleet/rollouts/*/; do test -e "$d/result.json" || exit 1; done'
         self.wait(lambda: all(machine.ok(idle) for machine in self.machines))
         self.wait(self.serves)
 
-    def expect_nothing_to_do(self) -> None:
+    def expect_empty_plan(self) -> None:
         """Fail unless the plan is empty."""
-        seen = self.fleet.plan().expect(0)
-        assert seen.out.splitlines()[-1].startswith("0 to change, "), seen.text
+        outcome = self.fleet.plan().expect(0)
+        assert outcome.out.splitlines()[-1].startswith("0 to change, "), outcome.text
 
 
-def pair_of(lab: Lab, state: State, root: Path) -> Pair:
-    """Return two fresh machines that serve nothing yet."""
-    made = Pair(FleetDirectory(root / "checkout", lab), fresh(lab, state, *NAMES))
+def empty_pair(lab: Lab, state: State, root: Path) -> Pair:
+    """Return two fresh machines that do not serve yet."""
+    pair = Pair(FleetDirectory(root / "checkout", lab), reset_machines(lab, state, *NAMES))
     for name in NAMES:
-        made.fleet.host(name, {"serve": None})
-    return made
+        pair.fleet.host(name, {"serve": None})
+    return pair

@@ -1,4 +1,4 @@
-"""A proxy before the lab's registry or hub: it refuses or delays requests as the servers cannot."""
+"""A proxy in front of the lab's registry or hub, which refuses or delays requests on demand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 
-KEPT = ("content-type", "docker-content-digest", "etag", "x-error-code", "x-error-message", "x-repo-commit")
-"""Headers of an answer that clients read."""
-SENT = ("accept", "authorization")
+RELAYED = (
+    "content-type",
+    "docker-content-digest",
+    "etag",
+    "x-error-code",
+    "x-error-message",
+    "x-repo-commit",
+)
+"""Response headers that clients read."""
+FORWARDED = ("accept", "authorization")
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,12 @@ class Refusal:
 
 @dataclass
 class Proxy:
-    """What stands between the operator and one server; changed while it is open."""
+    """A proxy between the operator and one server; tests change it while it is open."""
 
     url: str
     refused: dict[str, Refusal] = field(default_factory=dict)
-    """Regular expression, searched in the request's path -> what happens to it."""
-    arrives: Callable[[], object] = lambda: None
+    """Regular expression, searched in the request's path -> the response."""
+    on_request: Callable[[], object] = lambda: None
     """Called for every request before it goes on."""
     closed: threading.Event = field(default_factory=threading.Event)
 
@@ -48,13 +55,13 @@ def proxy_to(url: str, trust: ssl.SSLContext | bool = True) -> Iterator[Proxy]:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                proxy.arrives()
+                proxy.on_request()
                 refusal = proxy.refusal(self.path)
                 if refusal is None:
-                    sent = {name: self.headers[name] for name in SENT if name in self.headers}
-                    real = client.get(self.path, headers=sent)
-                    returned = {name: real.headers[name] for name in KEPT if name in real.headers}
-                    self._answer(real.status_code, returned, real.content)
+                    forwarded = {name: self.headers[name] for name in FORWARDED if name in self.headers}
+                    real = client.get(self.path, headers=forwarded)
+                    relayed = {name: real.headers[name] for name in RELAYED if name in real.headers}
+                    self._answer(real.status_code, relayed, real.content)
                 elif refusal.status:
                     self._answer(refusal.status, refusal.headers, b"{}")
                 else:

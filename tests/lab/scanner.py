@@ -1,6 +1,6 @@
-"""Looks for a secret everywhere: on a Spark (files, journal, docker, units, processes) and off it.
+"""Searches for a secret: on a Spark (files, journal, docker, units, processes) and on the operator's side.
 
-The secret goes to every helper on stdin: a search must not put it where it searches.
+The secret goes to every helper on stdin: a search must not place it where it searches.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ while True:
         break
 json.dump({"found": sorted(found), "scans": scans}, sys.stdout)
 """
-"""Looks at all processes again and again until its stdin ends."""
+"""Scans all processes repeatedly until its stdin ends."""
 
 _FILES = r"""
 patterns=$(cat)
@@ -54,7 +54,7 @@ exit 0
 """
 """Every file of a Spark, the writable layers of its containers included, image layers not."""
 
-_SAYINGS = {
+_OUTPUTS = {
     "journal": "journalctl --all --no-pager -o export",
     "docker's containers": "docker ps -aq | xargs -r docker inspect",
     "docker's images": "docker images -aq | sort -u | xargs -r docker inspect",
@@ -63,30 +63,30 @@ _SAYINGS = {
     "systemd's units": "systemctl show '*' --all; systemctl show-environment",
     "kernel's log": "dmesg",
 }
-"""What the Spark shows to other users."""
+"""Commands whose output other users can read."""
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """A search for one secret, as it is and in the spellings in which it might travel."""
+    """A search for one secret, plain and in the encodings in which it might be sent."""
 
     secret: str
 
     @property
     def needles(self) -> tuple[str, ...]:
-        """Return the secret, its hex, and what any base64 of a text with the secret in it contains."""
+        """Return the secret, its hex, and the part of its base64 that does not depend on surrounding text."""
         raw = self.secret.encode()
         return (self.secret, raw.hex(), *(_middle_of_base64(raw, shift) for shift in range(3)))
 
     def spark(self, machine: Machine) -> list[str]:
-        """Return every place on a Spark that has the secret now."""
+        """Return every place on a Spark that has the secret."""
         files = machine.sh(_FILES, stdin="\n".join(self.needles)).splitlines()
         found = [f"file {path}" for path in sorted(set(files))]
-        for name, command in _SAYINGS.items():
+        for name, command in _OUTPUTS.items():
             if self.text(machine.sh(command, check=False)):
                 found.append(name)
-        seen = machine.sh(f"python3 -c {shlex.quote(_PROCESSES)}", stdin=self.line)
-        return [*found, *json.loads(seen)["found"]]
+        result = machine.sh(f"python3 -c {shlex.quote(_PROCESSES)}", stdin=self.request_line)
+        return [*found, *json.loads(result)["found"]]
 
     def directory(self, root: Path) -> list[str]:
         """Return every file under a directory that has the secret."""
@@ -94,39 +94,39 @@ class Scanner:
         return [str(path) for path in sorted(paths) if self.bytes(path.read_bytes())]
 
     def text(self, text: str) -> bool:
-        """Tell whether a text has the secret."""
+        """Return whether a text has the secret."""
         return any(needle in text for needle in self.needles)
 
     def bytes(self, data: bytes) -> bool:
-        """Tell whether data has the secret."""
+        """Return whether data has the secret."""
         return any(needle.encode() in data for needle in self.needles)
 
     @property
-    def line(self) -> str:
-        """Return what the helpers read."""
+    def request_line(self) -> str:
+        """Return the line that the helpers read from stdin."""
         return json.dumps(self.needles) + "\n"
 
     @contextmanager
     def watching(self) -> Iterator[Watch]:
-        """Look at the processes of this computer, and so of all lab machines, until the block ends."""
+        """Scan the processes of this computer, which include all lab machines', until the block ends."""
         process = subprocess.Popen(
             [sys.executable, "-c", _PROCESSES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert process.stdin is not None
-        process.stdin.write(self.line)
+        process.stdin.write(self.request_line)
         process.stdin.flush()
         watch = Watch()
         try:
             yield watch
         finally:
             out, _ = process.communicate("end\n")
-            seen = json.loads(out)
-            watch.found += seen["found"]
-            watch.scans = seen["scans"]
+            result = json.loads(out)
+            watch.found += result["found"]
+            watch.scans = result["scans"]
 
 
 def _middle_of_base64(raw: bytes, shift: int) -> str:
-    """Return what base64 makes of the secret wherever it stands ``shift`` bytes after a group's begin."""
+    """Return the base64 of the secret if it begins ``shift`` bytes into a group of three."""
     text = base64.b64encode(bytes(shift) + raw).decode().rstrip("=")
     mixed_with_what_follows = 1 if (shift + len(raw)) % 3 else 0
     return text[(0, 2, 3)[shift] : len(text) - mixed_with_what_follows]
@@ -134,7 +134,7 @@ def _middle_of_base64(raw: bytes, shift: int) -> str:
 
 @dataclass
 class Watch:
-    """What was seen of processes; filled when the watching ends."""
+    """The result of a scan of processes; filled when the scan ends."""
 
     found: list[str] = field(default_factory=list)
     scans: int = 0

@@ -1,4 +1,4 @@
-"""docs/how-to/add-a-spark.md, typed for a Spark out of its box: every command, and all that is shown."""
+"""docs/how-to/add-a-spark.md, followed for a Spark as delivered: all its commands and their output."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tests.lab.machine import Machine
 PAGE = REPO / "docs" / "how-to" / "add-a-spark.md"
 
 
-def test_each_command_of_the_page_gives_what_the_page_shows(fleet: FleetDirectory, spark: Machine) -> None:
+def test_each_command_of_the_page_prints_what_the_page_shows(fleet: FleetDirectory, spark: Machine) -> None:
     spark.reset(cold=True)
-    lay_out(fleet)
+    create_checkout(fleet)
     typed = 0
     for where, command, shown in steps(PAGE.read_text()):
         if where == "file":
             path = fleet.root / command
             path.write_text(shown)
             continue
-        said = spark.ssh(command).out if where == "spark" else by_operator(fleet, command)
-        assert_shown(command, shown, said)
+        output = spark.ssh(command).out if where == "spark" else run_as_operator(fleet, command)
+        assert_shown(command, shown, output)
         typed += 1
     assert typed == 16
 
 
-def lay_out(fleet: FleetDirectory) -> None:
-    """Make the directory a checkout after ``make setup``, with an ssh that knows the lab's machines."""
+def create_checkout(fleet: FleetDirectory) -> None:
+    """Turn the directory into a checkout after ``make setup``, with an ssh configured for the lab."""
     (fleet.root / ".venv").mkdir()
     (fleet.root / ".venv" / "bin").symlink_to(BIN)
     (fleet.root / "inventories" / "example.py").symlink_to(REPO / "inventories" / "example.py")
@@ -40,7 +40,7 @@ def lay_out(fleet: FleetDirectory) -> None:
 
 
 def steps(page: str) -> Iterator[tuple[str, str, str]]:
-    """Yield where something is typed (file, operator, spark), what, and the text that is shown below it."""
+    """Yield the place of each step (file, operator, spark), the command or path, and the text below it."""
     for language, block in re.findall(r"```(yaml|console)\n(.*?)```", page, re.DOTALL):
         if language == "yaml":
             name, _, text = block.partition("\n")
@@ -52,7 +52,7 @@ def steps(page: str) -> Iterator[tuple[str, str, str]]:
             yield prompt or "operator", command, shown
 
 
-def by_operator(fleet: FleetDirectory, command: str) -> str:
+def run_as_operator(fleet: FleetDirectory, command: str) -> str:
     done = subprocess.run(
         ["/bin/sh", "-c", f"PATH={fleet.root}/bin:$PATH; {command}"],
         cwd=fleet.root,
@@ -62,14 +62,14 @@ def by_operator(fleet: FleetDirectory, command: str) -> str:
         text=True,
         check=False,
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, f"{command}\n{said}"
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, f"{command}\n{output}"
+    return output
 
 
-def assert_shown(command: str, shown: str, said: str) -> None:
-    """Every shown line is among those that were said, in that order; ``...`` is any text, blanks are one."""
-    lines = iter(" ".join(line.split()) for line in said.splitlines())
+def assert_shown(command: str, shown: str, output: str) -> None:
+    """Every shown line is in the output, in that order; ``...`` is any text, repeated blanks count as one."""
+    lines = iter(" ".join(line.split()) for line in output.splitlines())
     for line in shown.splitlines():
-        wanted = ".*".join(map(re.escape, " ".join(line.split()).split("...")))
-        assert any(re.fullmatch(wanted, one) for one in lines), f"{command}\nnot said: {line}\n{said}"
+        expected = ".*".join(map(re.escape, " ".join(line.split()).split("...")))
+        assert any(re.fullmatch(expected, one) for one in lines), f"{command}\nmissing: {line}\n{output}"

@@ -1,4 +1,4 @@
-"""``sparkfleet apply`` on a terminal: it shows the plan, asks, and does what was approved or nothing."""
+"""``sparkfleet apply`` on a terminal: it shows the plan, asks, and applies what was approved or nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.fleet import BIN, FleetDirectory
-from tests.lab.served import Served, converged
+from tests.lab.serving_fleet import ServingFleet, converge_fleet
 
 
 def apply_on_terminal(
@@ -42,27 +42,27 @@ def apply_on_terminal(
         return process.wait(30), shown
 
 
-def test_apply_does_what_was_approved_or_nothing(lab: Lab, lab_state: State, tmp_path: Path) -> None:
-    served: Served = converged(lab, lab_state, tmp_path, "spark-01")
-    (spark,) = served.machines
-    served.set("spark-01", max_num_seqs=3)
+def test_apply_changes_what_was_approved_or_nothing(lab: Lab, lab_state: State, tmp_path: Path) -> None:
+    serving: ServingFleet = converge_fleet(lab, lab_state, tmp_path, "spark-01")
+    (spark,) = serving.machines
+    serving.set("spark-01", max_num_seqs=3)
     running = spark.sh("docker inspect -f '{{.Id}}' nano")
 
-    code, shown = apply_on_terminal(served.fleet, "n")
+    code, shown = apply_on_terminal(serving.fleet, "n")
     assert (code, "no host was changed" in shown) == (1, True), shown
     assert "--max-num-seqs" in shown
     assert "Apply 1 change on spark-01? About" in shown
     assert spark.sh("docker inspect -f '{{.Id}}' nano") == running
 
-    code, shown = apply_on_terminal(served.fleet, "y", lambda: spark.sh("docker rm -f nano"))
+    code, shown = apply_on_terminal(serving.fleet, "y", lambda: spark.sh("docker rm -f nano"))
     assert (code, "the host changed since the plan was shown" in shown) == (1, True), shown
 
-    served.fleet.run().expect(0)
-    served.set("spark-01", max_num_seqs=5)
-    code, shown = apply_on_terminal(served.fleet, "y")
+    serving.fleet.run().expect(0)
+    serving.set("spark-01", max_num_seqs=5)
+    code, shown = apply_on_terminal(serving.fleet, "y")
     assert code == 0, shown
     assert shown.count("~ flag") == 1, shown
     assert "--max-num-seqs 5" in spark.sh("docker inspect -f '{{.Args}} {{.Config.Cmd}}' nano")
 
-    code, shown = apply_on_terminal(served.fleet, "")
+    code, shown = apply_on_terminal(serving.fleet, "")
     assert (code, "0 to change" in shown, "[y/N]" in shown) == (0, True, False)

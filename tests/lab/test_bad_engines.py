@@ -1,4 +1,4 @@
-"""A new generation that does not serve: the previous one serves again; the run says why, and what to do."""
+"""A new generation that fails its gate: the previous one serves again; the run reports cause and remedy."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine
-from tests.lab.served import Served, converged, nano
+from tests.lab.serving_fleet import ServingFleet, converge_fleet, nano
 
 
 @pytest.fixture(scope="module")
-def served(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    return converged(lab, lab_state, tmp_path_factory.mktemp("bad"), "spark-01", "spark-02")
+def serving(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> ServingFleet:
+    return converge_fleet(lab, lab_state, tmp_path_factory.mktemp("bad"), "spark-01", "spark-02")
 
 
 @pytest.fixture(autouse=True)
-def the_good_generation_is_declared_again(served: Served) -> Iterator[None]:
+def restore_declarations(serving: ServingFleet) -> Iterator[None]:
     yield
-    served.fleet.extra.clear()
-    served.fleet.set_group_data()
+    serving.fleet.extra.clear()
+    serving.fleet.set_group_data()
     for host in ("spark-01", "spark-02"):
-        served.set(host)
+        serving.set(host)
 
 
 @dataclass(frozen=True)
 class Before:
-    """What served before a change: the very container, and that it answers."""
+    """The container and the generation that served before a change."""
 
     container: str
     promoted: str
@@ -57,12 +57,12 @@ def answer(spark: Machine) -> str:
     )
 
 
-def expect_previous(spark: Machine, before: Before, said: Outcome) -> None:
+def expect_previous(spark: Machine, before: Before, outcome: Outcome) -> None:
     assert Before.of(spark) == before
     assert "204" in answer(spark)
     assert spark.sh("docker ps -a --format '{{.Names}}'") == "nano"
     assert spark.sh("systemctl is-active sparkfleet-nano.service") == "active"
-    assert "rolled back: the previous generation serves again and passed its gate" in said.text
+    assert "rolled back: the previous generation serves again and passed its gate" in outcome.text
 
 
 BAD = {
@@ -73,51 +73,51 @@ BAD = {
     "out of GPU memory": ("cuda-oom", r"torch.OutOfMemoryError: CUDA out of memory"),
     "a kernel for another GPU": ("nv-illegal-instruction", r"[Ii]llegal ?[Ii]nstruction"),
     "answers wrongly": ("wrong-answer", r"204"),
-    "answers, but its counters stand still": ("no-tokens", r"counter|token"),
+    "answers, but its counters do not move": ("no-tokens", r"counter|token"),
 }
 
 
 @pytest.mark.provokes("rollout-failed")
 @pytest.mark.parametrize(("mode", "cause"), BAD.values(), ids=BAD)
 def test_the_previous_generation_serves_again_and_the_cause_is_named(
-    served: Served, mode: str, cause: str
+    serving: ServingFleet, mode: str, cause: str
 ) -> None:
-    fleet, (spark, _) = served.fleet, served.machines
+    fleet, (spark, _) = serving.fleet, serving.machines
     before = Before.of(spark)
     declare(fleet, mode)
-    said = fleet.run("--limit", "spark-01").expect(1)
-    expect_previous(spark, before, said)
-    closing = said.err[said.err.rindex("spark-01   FAILED") :]
+    outcome = fleet.run("--limit", "spark-01").expect(1)
+    expect_previous(spark, before, outcome)
+    closing = outcome.err[outcome.err.rindex("spark-01   FAILED") :]
     assert re.search(cause, closing), closing
     assert re.search(r"\n    do: \S", closing), closing
     evidence = re.search(r"evidence on the Spark: (\S+)", closing)
     assert evidence is not None
     assert spark.sh(f"ls -A {evidence[1]}")
-    served.set("spark-01")
+    serving.set("spark-01")
     assert fleet.plan("--limit", "spark-01").expect(0)
 
 
-def test_an_engine_that_eats_the_memory_is_killed_above_the_floor(served: Served) -> None:
-    fleet, (spark, _) = served.fleet, served.machines
+def test_an_engine_that_exhausts_memory_is_killed_by_the_watchdog(serving: ServingFleet) -> None:
+    fleet, (spark, _) = serving.fleet, serving.machines
     before = Before.of(spark)
     available_mib = int(spark.sh("awk '/MemAvailable/ {print int($2/1024)}' /proc/meminfo"))
     fleet.set_group_data(min_available_gib=round((available_mib - 2500) / 1024, 2))
     declare(fleet, "eats-memory", LAB_ENGINE_EAT_MIB="6000")
-    said = fleet.run("--limit", "spark-01").expect(1)
-    expect_previous(spark, before, said)
-    assert "floor" in said.err[said.err.rindex("spark-01   FAILED") :]
+    outcome = fleet.run("--limit", "spark-01").expect(1)
+    expect_previous(spark, before, outcome)
+    assert "floor" in outcome.err[outcome.err.rindex("spark-01   FAILED") :]
 
 
-def test_the_other_spark_of_the_run_is_done_and_fine(served: Served) -> None:
-    fleet, (first, second) = served.fleet, served.machines
+def test_the_other_spark_of_the_run_converges(serving: ServingFleet) -> None:
+    fleet, (first, second) = serving.fleet, serving.machines
     before = Before.of(first)
     declare(fleet, "crash-after-load")
-    served.set("spark-02", max_num_seqs=2)
-    said = fleet.run().expect(1)
-    expect_previous(first, before, said)
+    serving.set("spark-02", max_num_seqs=2)
+    outcome = fleet.run().expect(1)
+    expect_previous(first, before, outcome)
     assert "--max-num-seqs 2" in second.sh("docker inspect -f '{{join .Config.Cmd \" \"}}' nano")
     assert "204" in answer(second)
-    served.set("spark-01")
+    serving.set("spark-01")
     assert fleet.plan().expect(0)
 
 
@@ -129,15 +129,15 @@ REFUSED = {
 
 @pytest.mark.provokes("flags-rejected-by-image")
 @pytest.mark.parametrize("more", REFUSED.values(), ids=REFUSED)
-def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_stops(
-    served: Served, more: dict[str, object]
+def test_a_flag_that_this_vllm_lacks_is_refused_before_the_engine_stops(
+    serving: ServingFleet, more: dict[str, object]
 ) -> None:
-    fleet, (spark, _) = served.fleet, served.machines
+    fleet, (spark, _) = serving.fleet, serving.machines
     before = Before.of(spark)
     started = spark.sh("docker inspect -f '{{.State.StartedAt}}' nano")
     fleet.host("spark-01", {**nano(max_num_sequences=4), **more})
-    said = fleet.run("--limit", "spark-01").expect(1)
-    assert "max-num-sequences" in said.text
+    outcome = fleet.run("--limit", "spark-01").expect(1)
+    assert "max-num-sequences" in outcome.text
     assert Before.of(spark) == before
     assert spark.sh("docker inspect -f '{{.State.StartedAt}}' nano") == started
     assert "204" in answer(spark)

@@ -1,6 +1,6 @@
-"""Two Sparks serve one model together by vLLM's own way: in one run, as one, and back again when one is lost.
+"""Two Sparks serve one model by vLLM's own ``mp``: rolled out in one run, and restarted when a rank is lost.
 
-The tests go on from each other's machines; each leaves both serving.
+Each test starts from the state that the previous one left; each leaves both serving.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.machine import Machine
 from tests.lab.on_host import RUN
-from tests.lab.pairs import Pair, pair_of
+from tests.lab.pairs import Pair, empty_pair
 
 IMAGE = "nvcr.io/nvidia/vllm"
-BOOKS = "/var/lib/docker/image/overlay2/repositories.json"
-"""Where dockerd keeps which name is which image."""
+REPOSITORIES = "/var/lib/docker/image/overlay2/repositories.json"
+"""Where dockerd stores the image of each name."""
 
 
 @pytest.fixture(scope="module")
 def shared(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    """Two machines that serve together since one run on what came from the box."""
-    made = pair_of(lab, lab_state, tmp_path_factory.mktemp("pair"))
+    """Two machines that one run took from a fresh state to one served model."""
+    made = empty_pair(lab, lab_state, tmp_path_factory.mktemp("pair"))
     made.declare()
     made.fleet.lock()
     made.fleet.run().expect(0)
@@ -35,23 +35,23 @@ def shared(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def pair(shared: Pair) -> Pair:
-    """The two, serving what they serve now, and so declared."""
-    now = shared.lengths()
-    shared.declare(max_model_len=int(now[0]))
-    if len(set(now)) > 1 or not shared.serves():
+    """Both Sparks; the declaration is what they serve."""
+    current = shared.lengths()
+    shared.declare(max_model_len=int(current[0]))
+    if len(set(current)) > 1 or not shared.serves():
         shared.fleet.run().expect(0)
     return shared
 
 
-def test_one_run_makes_two_sparks_serve_together_and_leaves_nothing_to_do(pair: Pair) -> None:
+def test_one_run_starts_a_cluster_and_the_next_plan_is_empty(pair: Pair) -> None:
     assert pair.serves()
     before = pair.containers()
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
     pair.fleet.run().expect(0)
     assert pair.containers() == before
 
 
-def test_a_change_is_made_on_both_and_takes_a_leftover_away(pair: Pair) -> None:
+def test_a_change_is_made_on_both_and_removes_a_leftover_container(pair: Pair) -> None:
     leftover = (
         "docker run -d --name old --label io.sparkfleet.service=old --stop-signal KILL --entrypoint sleep"
     )
@@ -64,31 +64,31 @@ def test_a_change_is_made_on_both_and_takes_a_leftover_away(pair: Pair) -> None:
     assert pair.machines[1].sh("docker ps -a --format '{{.Names}}'") == "wide"
     assert pair.lengths() == [after, after]
     assert pair.serves()
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 @pytest.mark.parametrize("bad", [0, 1])
-def test_an_engine_that_fails_on_one_rank_brings_both_back(pair: Pair, bad: int) -> None:
+def test_an_engine_that_fails_on_one_rank_rolls_both_back(pair: Pair, bad: int) -> None:
     machine = pair.machines[bad]
     before, _ = pair.change()
     code, text = pair.run_with_fault(machine, "crash-after-load")
     assert code == 1
     assert "rolled back: the previous generation serves again and passed its gate" in text
     assert f"{machine.name} (192.168.176.{bad + 1}): the engine ended with exit code 1" in text
-    pair.wait_until_at_rest()
+    pair.wait_until_idle()
     assert pair.lengths() == [before, before]
 
 
-CANNOT = {
+FAULTS = {
     "sshd-stopped": "spark-02 is unknown: the server closed the connection before an SSH banner",
     "models-full": "spark-02: /home/nvidia/vllm",
     "gpu-gone": "spark-02 (192.168.176.2): the GPU does not answer: NVIDIA-SMI has failed",
 }
-"""What keeps a member from a change -> what is said of it: in the plan, or before anything stops."""
+"""Fault that prevents a change of a member -> its message, in the plan or before an engine stops."""
 
 
-@pytest.mark.parametrize("fault", CANNOT)
-def test_a_member_that_cannot_take_part_leaves_both_alone_and_is_named(pair: Pair, fault: str) -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_member_that_cannot_change_is_named_and_nothing_stops(pair: Pair, fault: str) -> None:
     before = pair.containers()
     pair.change()
     pair.machines[1].break_(fault)
@@ -96,20 +96,20 @@ def test_a_member_that_cannot_take_part_leaves_both_alone_and_is_named(pair: Pai
     pair.machines[1].mend()
     assert seen.code == 1
     head = seen.text[seen.text.rindex("spark-01   FAILED") :]
-    assert CANNOT[fault] in head[: head.find("spark-02   FAILED")]  # the reason of the head, too
+    assert FAULTS[fault] in head[: head.find("spark-02   FAILED")]  # the head reports the reason, too
     assert pair.containers() == before
     assert pair.serves()
 
 
 @pytest.mark.full
-def test_an_image_that_a_member_lost_comes_back_while_both_serve_on(pair: Pair) -> None:
+def test_an_image_that_a_member_lost_is_fetched_while_both_serve(pair: Pair) -> None:
     before = pair.containers()
     pair.machines[1].sh("docker rmi -f $(docker inspect -f '{{.Config.Image}}' wide)")
     seen = pair.fleet.plan_data()["hosts"]
     assert [one["state"] for one in seen] == ["unchanged", "change"]
     pair.fleet.run().expect(0)
     assert pair.containers() == before
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 @pytest.mark.full
@@ -119,7 +119,7 @@ def test_a_tag_that_is_moved_on_one_member_changes_nothing(pair: Pair) -> None:
     for identity in pair.machines[1].sh(f"{other} --no-trunc").split():
         if identity != own:
             pair.machines[1].sh(f"docker tag {identity} {IMAGE}:26.04-py3")
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
     before, after = pair.change()
     pair.fleet.run().expect(0)
     assert pair.machines[1].sh("docker inspect -f '{{.Image}}' wide") == own
@@ -128,72 +128,72 @@ def test_a_tag_that_is_moved_on_one_member_changes_nothing(pair: Pair) -> None:
 
 
 @pytest.mark.full
-def test_another_image_under_the_same_digest_on_one_member_is_refused_before_anything_stops(
+def test_another_image_under_the_same_digest_on_one_member_is_refused_before_an_engine_stops(
     pair: Pair,
 ) -> None:
     member = pair.machines[1]
-    kept = member.sh(f"cat {BOOKS}")
-    books = json.loads(kept)
-    names = books["Repositories"][IMAGE]
+    original = member.sh(f"cat {REPOSITORIES}")
+    repositories = json.loads(original)
+    names = repositories["Repositories"][IMAGE]
     used = member.sh("docker inspect -f '{{.Image}}' wide")
     other = next(identity for identity in names.values() if identity != used)
-    books["Repositories"][IMAGE] = {
+    repositories["Repositories"][IMAGE] = {
         name: other if identity == used else identity for name, identity in names.items()
     }
-    dockerd_with(pair, json.dumps(books))
+    restart_dockerd_with(pair, json.dumps(repositories))
     before = pair.containers()
     text = pair.fleet.run().text
     assert "spark-02 (192.168.176.2) has another image than the head: " in text
     assert pair.containers() == before
     assert pair.serves()
-    dockerd_with(pair, kept)
-    pair.expect_nothing_to_do()
+    restart_dockerd_with(pair, original)
+    pair.expect_empty_plan()
 
 
-def dockerd_with(pair: Pair, books: str) -> None:
-    """Start the second machine's dockerd anew with other books; return when the two serve again."""
+def restart_dockerd_with(pair: Pair, repositories: str) -> None:
+    """Restart the second machine's dockerd with other image records; return when both serve again."""
     member = pair.machines[1]
     member.sh("systemctl stop docker.socket docker")
-    member.sh(f"cat > {BOOKS}", stdin=books)
+    member.sh(f"cat > {REPOSITORIES}", stdin=repositories)
     member.sh("systemctl start docker.socket docker")
     pair.wait(pair.serves)
 
 
 @pytest.mark.parametrize("lost", [pytest.param(0, marks=pytest.mark.full), 1])
-def test_an_engine_that_is_killed_on_one_rank_comes_back_on_both(pair: Pair, lost: int) -> None:
+def test_an_engine_that_is_killed_on_one_rank_restarts_on_both(pair: Pair, lost: int) -> None:
     before = pair.containers()
     pair.machines[lost].sh("docker kill wide")
     pair.wait(lambda: all(new != old for new, old in zip(pair.containers(), before, strict=True)))
     pair.wait(pair.serves)
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_rebooted_member_brings_the_service_back(pair: Pair, lost: int) -> None:
+def test_the_service_restarts_after_a_member_reboots(pair: Pair, lost: int) -> None:
     before = pair.containers()
     pair.machines[lost].reboot()
     pair.wait(lambda: all(new != old for new, old in zip(pair.containers(), before, strict=True)))
     pair.wait(pair.serves)
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 @pytest.mark.full
-def test_what_is_left_of_a_cluster_does_not_answer(pair: Pair) -> None:
+def test_a_cluster_without_a_member_does_not_answer(pair: Pair) -> None:
     pair.machines[1].break_("powered-off")
     pair.wait(lambda: not pair.head.ok("docker ps -q --no-trunc | grep -q ."))
     assert not pair.serves()
     text = pair.fleet.plan().text
-    told = pair.fleet.command("sparkfleet", "status", "inventories/lab.py")
+    status = pair.fleet.command("sparkfleet", "status", "inventories/lab.py")
     pair.machines[1].mend()
     assert "cluster pair: degraded: spark-02 is unknown" in text
-    assert "degraded" in told.text
-    assert told.code == 1
+    assert "degraded" in status.text
+    assert status.code == 1
     pair.wait(pair.serves)
 
 
 @pytest.mark.full
-def test_a_pulled_cable_stops_both_engines_and_they_come_back_with_it(pair: Pair) -> None:
+def test_a_pulled_cable_stops_both_engines_until_it_is_plugged_in(pair: Pair) -> None:
     pair.machines[1].break_("cable-out")
     pair.wait(lambda: not any(m.ok("docker ps -q | grep -q .") for m in pair.machines))
     seen = pair.fleet.plan()
@@ -201,12 +201,12 @@ def test_a_pulled_cable_stops_both_engines_and_they_come_back_with_it(pair: Pair
     assert seen.code == 1
     assert "spark-02: fabric: no carrier on" in seen.text
     pair.wait(pair.serves)
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("phase", ["wide cluster", "wide start"])
-def test_a_cable_that_is_pulled_during_a_change_brings_both_back(pair: Pair, phase: str) -> None:
+def test_a_cable_that_is_pulled_during_a_change_rolls_both_back(pair: Pair, phase: str) -> None:
     before, _ = pair.change()
     pulled: list[str] = []
 
@@ -221,50 +221,50 @@ def test_a_cable_that_is_pulled_during_a_change_brings_both_back(pair: Pair, pha
     pair.machines[1].mend()
     assert code == 1, text
     assert "spark-02 (192.168.176.2) did not report for 20 s" in text
-    pair.wait_until_at_rest()
+    pair.wait_until_idle()
     assert pair.lengths() == [before, before]
     pair.declare(max_model_len=int(before))
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 @pytest.mark.parametrize(
-    "words", [pytest.param("wide begin", marks=pytest.mark.full), "wide start: starting wide"]
+    "text", [pytest.param("wide begin", marks=pytest.mark.full), "wide start: starting wide"]
 )
-def test_a_killed_operator_leaves_one_generation_on_both(pair: Pair, words: str) -> None:
+def test_a_killed_operator_leaves_one_generation_on_both(pair: Pair, text: str) -> None:
     _, after = pair.change()
     with pair.fleet.start("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y") as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if words in line:
+            if text in line:
                 os.killpg(process.pid, signal.SIGKILL)
                 break
-    pair.wait_until_at_rest()
+    pair.wait_until_idle()
     first, second = pair.lengths()
     assert first == second
     pair.fleet.run().expect(0)
     assert pair.lengths() == [after, after]
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 @pytest.mark.full
-def test_a_rollback_is_on_all_ranks_or_on_none(pair: Pair) -> None:
+def test_a_rollback_changes_all_ranks_or_none(pair: Pair) -> None:
     before, after = pair.change()
     pair.fleet.run().expect(0)
     containers = pair.containers()
-    back = [json.loads(machine.sh(f"{RUN} rollback wide")) for machine in pair.machines]
-    ended = [ended_rollout(pair.machines[1], back[1])]  # by itself
-    assert [(one["outcome"], one["remedy"]) for one in ended] == [
+    requests = [json.loads(machine.sh(f"{RUN} rollback wide")) for machine in pair.machines]
+    result = [ended_rollout(pair.machines[1], requests[1])]  # the outcome on this Spark alone
+    assert [(one["outcome"], one["remedy"]) for one in result] == [
         ("refused", "pyinfra INVENTORY deploys/serve.py")
     ]
     assert pair.containers() == containers
     assert pair.lengths() == [after, after]
     shared = {"id": "back-together", "cluster_key": "t" * 32}
-    for machine, request in zip(pair.machines, back, strict=True):
+    for machine, request in zip(pair.machines, requests, strict=True):
         machine.sh(f"{RUN} rollout", stdin=json.dumps(request | shared))
-    pair.wait_until_at_rest()
+    pair.wait_until_idle()
     assert pair.lengths() == [before, before]
     pair.declare(max_model_len=int(before))
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 def ended_rollout(machine: Machine, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Four Sparks as one, or as two clusters, with a fifth that serves by itself beside them.
+"""Four Sparks as one cluster, or as two, beside a fifth Spark with a service of its own.
 
-The tests go on from each other's machines.
+Each test starts from the state that the previous one left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.lab.machine import Machine
 from tests.lab.names import lab_name
 from tests.lab.pairs import Pair
 from tests.lab.ray_images import IMAGE, push_image_with_ray
-from tests.lab.served import nano
+from tests.lab.serving_fleet import nano
 
 pytestmark = pytest.mark.full
 NAMES = tuple(f"spark-0{number}" for number in range(1, 6))
@@ -29,7 +29,7 @@ SQUARE: dict[str, Any] = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2
 
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FleetDirectory, tuple[Machine, ...]]]:
-    """A lab of its own with five Sparks; the last serves ``nano`` by itself."""
+    """A lab of its own with five Sparks; the last one has a service ``nano`` of its own."""
     docker, lab = Docker(), Lab(Path(__file__).parents[2], lab_name("five"))
     lifecycle.up(docker, lab, len(NAMES), print, warm=True)
     state = read_state(lab) or pytest.fail("the lab is gone")
@@ -42,12 +42,12 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FleetDirect
     lifecycle.down(docker, lab, also_images=False, say=print)
 
 
-def alone(machines: tuple[Machine, ...]) -> str:
-    """Return id and start of the container that the fifth Spark has for itself."""
+def single_container(machines: tuple[Machine, ...]) -> str:
+    """Return id and start of the container on the fifth Spark."""
     return machines[-1].sh("docker inspect -f '{{.Id}} {{.State.StartedAt}}' nano")
 
 
-def test_four_sparks_serve_together_split_two_by_two(
+def test_four_sparks_serve_one_model_with_tensor_and_pipeline_parallelism(
     five: tuple[FleetDirectory, tuple[Machine, ...]],
 ) -> None:
     fleet, machines = five
@@ -57,16 +57,16 @@ def test_four_sparks_serve_together_split_two_by_two(
     fleet.run().expect(0)
     assert four.serves()
     assert "All 4 ranks have joined" in four.head.sh("docker logs wide 2>&1")
-    four.expect_nothing_to_do()
-    single, before = alone(machines), four.containers()
+    four.expect_empty_plan()
+    single, before = single_container(machines), four.containers()
     machines[2].sh("docker kill wide")
     four.wait(lambda: all(new != old for new, old in zip(four.containers(), before, strict=True)))
     four.wait(four.serves)
-    assert alone(machines) == single
-    four.expect_nothing_to_do()
+    assert single_container(machines) == single
+    four.expect_empty_plan()
 
 
-def test_what_fails_on_the_last_of_four_brings_all_back(
+def test_a_failure_on_the_last_of_four_rolls_all_back(
     five: tuple[FleetDirectory, tuple[Machine, ...]],
 ) -> None:
     fleet, machines = five
@@ -75,16 +75,16 @@ def test_what_fails_on_the_last_of_four_brings_all_back(
     code, text = four.run_with_fault(machines[3], "crash-after-load")
     assert code == 1
     assert "spark-04 (192.168.176.4): the engine ended with exit code 1" in text
-    four.wait_until_at_rest()
+    four.wait_until_idle()
     assert four.lengths() == ["262144"] * 4
 
 
-def test_four_sparks_serve_together_by_ray_one_rank_on_each(
+def test_four_sparks_serve_one_model_by_ray_with_one_rank_each(
     five: tuple[FleetDirectory, tuple[Machine, ...]],
 ) -> None:
     fleet, machines = five
     four = Pair(fleet, machines[:4], "four")
-    single = alone(machines)
+    single = single_container(machines)
     four.declare("ray", image=IMAGE, tensor_parallel_size=4)
     fleet.lock()
     fleet.run().expect(0)
@@ -92,31 +92,31 @@ def test_four_sparks_serve_together_by_ray_one_rank_on_each(
     log = four.head.sh("docker logs wide 2>&1")
     places = {line.rsplit(" on ", 1)[1] for line in log.splitlines() if "] rank " in line}
     assert places == {f"192.168.176.{number} (SPREAD)" for number in range(1, 5)}
-    assert alone(machines) == single
-    four.expect_nothing_to_do()
+    assert single_container(machines) == single
+    four.expect_empty_plan()
 
 
-def test_two_clusters_change_each_by_itself_and_the_trouble_of_one_is_not_the_others(
+def test_two_clusters_change_independently_and_a_failure_of_one_does_not_affect_the_other(
     five: tuple[FleetDirectory, tuple[Machine, ...]],
 ) -> None:
     fleet, machines = five
     Pair(fleet, machines[:4], "four").file.unlink(missing_ok=True)
     first, second = Pair(fleet, machines[:2], "one"), Pair(fleet, machines[2:4], "two", "192.168.192.0/20")
-    single = alone(machines)
+    single = single_container(machines)
     for pair in (first, second):
         pair.declare()
     fleet.lock()
     fleet.run().expect(0)
     assert first.serves()
     assert second.serves()
-    first.expect_nothing_to_do()
+    first.expect_empty_plan()
     first.declare(max_model_len=4096)
     second.declare(max_model_len=4096)
     code, text = first.run_with_fault(machines[1], "crash-after-load")
     assert code == 1
     assert "spark-02 (192.168.176.2): the engine ended with exit code 1" in text
-    first.wait_until_at_rest()
+    first.wait_until_idle()
     assert first.lengths() == ["262144"] * 2
     assert second.lengths() == ["4096"] * 2
     assert second.serves()
-    assert alone(machines) == single
+    assert single_container(machines) == single

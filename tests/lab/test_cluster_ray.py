@@ -1,6 +1,6 @@
-"""Two Sparks serve one model together by Ray, the real one, over the lab's fabric.
+"""Two Sparks serve one model by the real Ray, over the lab's fabric.
 
-The tests go on from each other's machines; each leaves both serving.
+Each test starts from the state that the previous one left; each leaves both serving.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import pytest
 
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
-from tests.lab.pairs import Pair, pair_of
+from tests.lab.pairs import Pair, empty_pair
 from tests.lab.ray_images import IMAGE, push_image_with_ray
 
 pytestmark = pytest.mark.full
@@ -23,7 +23,7 @@ print(*sorted(node['NodeManagerAddress'] for node in ray.nodes() if node['Alive'
 
 @pytest.fixture(scope="module")
 def registry_with_ray(lab: Lab, lab_state: State) -> None:
-    """The lab's registry has the image with Ray, by its own name."""
+    """Push the image with Ray into the lab's registry, under its own name."""
     push_image_with_ray(lab, lab_state)
 
 
@@ -31,8 +31,8 @@ def registry_with_ray(lab: Lab, lab_state: State) -> None:
 def pair(
     registry_with_ray: None, lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory
 ) -> Pair:
-    """Two machines that serve together since one run on what came from the box."""
-    made = pair_of(lab, lab_state, tmp_path_factory.mktemp("ray"))
+    """Two machines that one run took from a fresh state to one served model."""
+    made = empty_pair(lab, lab_state, tmp_path_factory.mktemp("ray"))
     made.declare("ray", image=IMAGE)
     made.fleet.lock()
     made.fleet.run().expect(0)
@@ -40,11 +40,11 @@ def pair(
 
 
 def in_head(pair: Pair, command: str) -> str:
-    """Return what a command says inside of the head's container."""
+    """Return the output of a command inside of the head's container."""
     return pair.head.sh(f"docker exec wide {command}")
 
 
-def test_one_run_makes_a_ray_cluster_on_the_fabric_and_leaves_nothing_to_do(pair: Pair) -> None:
+def test_one_run_starts_a_ray_cluster_on_the_fabric_and_the_next_plan_is_empty(pair: Pair) -> None:
     assert pair.serves()
     assert in_head(pair, NODES).splitlines()[-1] == ADDRESSES
     assert "2.0/2.0 GPU" in in_head(pair, "ray status")
@@ -52,33 +52,33 @@ def test_one_run_makes_a_ray_cluster_on_the_fabric_and_leaves_nothing_to_do(pair
     places = {line.rsplit(" on ", 1)[1] for line in log.splitlines() if "] rank " in line}
     assert places == {f"{address} (SPREAD)" for address in ADDRESSES.split()}
     before = pair.containers()
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
     pair.fleet.run().expect(0)
     assert pair.containers() == before
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_killed_rank_brings_all_back_in_order(pair: Pair, lost: int) -> None:
+def test_all_ranks_restart_in_order_after_one_is_killed(pair: Pair, lost: int) -> None:
     before = pair.containers()
     pair.machines[lost].sh("docker kill wide")
     pair.wait(lambda: all(new != old for new, old in zip(pair.containers(), before, strict=True)))
     pair.wait(pair.serves)
     head, worker = (line.split()[1] for line in pair.containers())
     assert head < worker  # a worker never starts before the head's Ray answers
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
-def test_a_rebooted_member_brings_the_service_back(pair: Pair) -> None:
+def test_the_service_restarts_after_a_member_reboots(pair: Pair) -> None:
     before = pair.containers()
     pair.machines[1].reboot()
     pair.wait(lambda: all(new != old for new, old in zip(pair.containers(), before, strict=True)))
     pair.wait(pair.serves)
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
-def test_a_change_that_fails_on_one_rank_brings_both_back(pair: Pair) -> None:
+def test_a_change_that_fails_on_one_rank_rolls_both_back(pair: Pair) -> None:
     pair.declare("ray", image=IMAGE, max_model_len=4096)
     code, _ = pair.run_with_fault(pair.head, "crash-after-load")
     assert code == 1
-    pair.wait_until_at_rest()
+    pair.wait_until_idle()
     assert pair.lengths() == ["262144", "262144"]

@@ -1,4 +1,4 @@
-"""The README's first command, as a newcomer types it in a fresh clone: twice, and away again."""
+"""The README's first command in a fresh clone: run twice, then taken down."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def make(clone: Path, target: str) -> str:
     return done.stdout
 
 
-def there(lab: Lab) -> str:
+def lab_objects(lab: Lab) -> str:
     label = f"label={LABEL}={lab.prefix}"
     found = [
         subprocess.run(
-            ["docker", *words, "--filter", label], capture_output=True, text=True, check=True
+            ["docker", *args, "--filter", label], capture_output=True, text=True, check=True
         ).stdout
-        for words in (["ps", "-aq"], ["network", "ls", "-q"], ["volume", "ls", "-q"])
+        for args in (["ps", "-aq"], ["network", "ls", "-q"], ["volume", "ls", "-q"])
     ]
     return "".join(found)
 
 
-def test_make_demo_plans_converges_asks_and_plans_again_twice_and_leaves_nothing(clone: Path) -> None:
+def test_make_demo_plans_converges_sends_a_prompt_and_plans_again_and_leaves_nothing(clone: Path) -> None:
     first = make(clone, "demo")
     assert "2 to change, 0 unchanged" in first
     assert "  spark-01  nano: 204" in first
@@ -59,7 +59,7 @@ def test_make_demo_plans_converges_asks_and_plans_again_twice_and_leaves_nothing
         == b""
     )
     lab = Lab(clone)
-    assert there(lab)
+    assert lab_objects(lab)
     make(clone, "demo-down")
-    assert not there(lab)
+    assert not lab_objects(lab)
     assert not lab.directory.exists()

@@ -1,4 +1,4 @@
-"""A Spark without Docker: unknown with the way out, or brought to serve in one run where that is declared."""
+"""A Spark without Docker: unknown with a remedy, or installed and serving after one run if declared."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import pytest
 
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine, difference
-from tests.lab.on_host import OnHost
-from tests.lab.served import nano
+from tests.lab.on_host import HostPrograms
+from tests.lab.serving_fleet import nano
 
 PACKAGES = ("docker.io", "nvidia-container-toolkit", "tini")
 INSTALLED = f"dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {' '.join(PACKAGES)}"
 
 
 @pytest.mark.provokes("docker-install-failed")
-def test_docker_is_installed_where_declared_and_the_same_run_goes_on_to_serve(
+def test_docker_is_installed_if_declared_and_the_same_run_starts_the_service(
     fleet: FleetDirectory, spark: Machine
 ) -> None:
-    spark.ssh("sudo -n true")  # the first sudo of an account's life leaves its own mark in the home
+    spark.ssh("sudo -n true")  # the first sudo of an account writes a file to its home
     spark.break_("docker-removed")
     fleet.host("spark-01", nano())
     fleet.lock()
@@ -33,7 +33,7 @@ def test_docker_is_installed_where_declared_and_the_same_run_goes_on_to_serve(
     assert {("package", "docker.io"), ("package", "tini"), ("package", "nvidia-container-toolkit")} <= rows
     assert {field for field, _ in rows} == {"package", "service", "programs", "valve", "unit", "directory"}
     assert "= later       nano" in plan
-    assert "create" not in plan  # what serves there nobody can tell yet
+    assert "create" not in plan  # the containers of that host are still unknown
 
     spark.sh("mv /srv/lab-apt/tini_*.deb /root/")
     failed = fleet.run(deploy="prepare").expect(1)
@@ -48,9 +48,9 @@ def test_docker_is_installed_where_declared_and_the_same_run_goes_on_to_serve(
     assert "+ flag" not in first
     assert "+ flag" in rest
     assert "+ package" not in rest
-    assert OnHost(spark).serves()
+    assert HostPrograms(spark).serves()
     assert spark.sh(INSTALLED).splitlines() == [f"{name} installed" for name in PACKAGES]
     assert fleet.plan().expect(0).out == "spark-01   no changes\n0 to change, 1 unchanged\n"
 
-    fleet.host("spark-01", nano())  # no longer declared: what is there stays
+    fleet.host("spark-01", nano())  # no longer declared: the packages stay installed
     fleet.plan().expect(0)

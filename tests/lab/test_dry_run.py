@@ -1,4 +1,4 @@
-"""A dry run leaves the machine as it was, whatever state that machine is in."""
+"""A dry run does not change a machine, whatever its state."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine, difference
-from tests.lab.served import nano
+from tests.lab.serving_fleet import nano
 
 SCRATCH = "find /tmp /var/tmp /dev/shm -printf '%p %s %T@\\n' | grep -v systemd-private | sort"
-"""What the snapshot leaves out, and where programs that come over SSH like to leave something."""
+"""Directories that the snapshot excludes, and where programs that run over SSH often leave files."""
 
 DRIFT = """
 systemctl stop sparkfleet-nano.service
@@ -28,54 +28,54 @@ docker run -d --name stranger --network none --entrypoint sleep "$(docker inspec
 """
 
 
-def steady(text: str) -> str:
-    """Return a report without the figures that move by themselves."""
+def without_free_space(text: str) -> str:
+    """Return a report without figures that change on their own."""
     return re.sub(r", [\d.]+ [GT]iB (?:free|after)", "", text)
 
 
-def look(fleet: FleetDirectory, plan_code: int) -> str:
-    """Look in every way that there is; return the plan, which is the same in each."""
-    plan = steady(fleet.plan().expect(plan_code).out)
+def dry_run_all(fleet: FleetDirectory, plan_code: int) -> str:
+    """Run every command that only reads; return the plan, which is the same in each."""
+    plan = without_free_space(fleet.plan().expect(plan_code).out)
     for dry in (fleet.dry(), fleet.dry("--json", "-vvv")):
-        assert plan in steady(dry.expect(0).text)  # the same report, word by word
+        assert plan in without_free_space(dry.expect(0).text)  # exactly the same report
     return plan
 
 
-def state_of(machine: Machine) -> dict[str, Any]:
-    return {**machine.everything(), "scratch": machine.sh(SCRATCH).splitlines()}
+def machine_state(machine: Machine) -> dict[str, Any]:
+    return {**machine.snapshot(), "scratch": machine.sh(SCRATCH).splitlines()}
 
 
-def check_untouched(machine: Machine, fleet: FleetDirectory, plan_code: int) -> str:
-    """Look, and compare all that the machine is before and after; return the plan."""
+def expect_no_change(machine: Machine, fleet: FleetDirectory, plan_code: int) -> str:
+    """Run all dry runs, and compare the machine before and after; return the plan."""
     since = machine.sh("date +%s.%N")
-    before = state_of(machine)
-    plan = look(fleet, plan_code)
-    after = state_of(machine)
+    before = machine_state(machine)
+    plan = dry_run_all(fleet, plan_code)
+    after = machine_state(machine)
     until = machine.sh("date +%s.%N")
     assert difference(before["files"], after["files"]) == []
     assert after["scratch"] == before["scratch"]
     assert after["docker"] == before["docker"]
     assert after["units"] == before["units"]
-    happened = machine.sh(
+    events = machine.sh(
         f"docker events --since {since} --until {until} --format '{{{{.Type}}}} {{{{.Action}}}}'"
     )
-    assert happened == ""  # nothing came and went in between, either
+    assert events == ""  # nothing was created and removed in between, either
     return plan
 
 
-def test_a_dry_run_leaves_a_fresh_a_converged_and_a_drifted_spark_as_they_were(
+def test_a_dry_run_does_not_change_a_fresh_a_converged_or_a_drifted_spark(
     fleet: FleetDirectory, spark: Machine
 ) -> None:
     fleet.host("spark-01", nano())
     fleet.lock()
-    spark.ssh("sudo -n true")  # the first sudo of an account's life leaves its own mark in the home
-    assert "create" in check_untouched(spark, fleet, plan_code=2)
+    spark.ssh("sudo -n true")  # the first sudo of an account writes a file to its home
+    assert "create" in expect_no_change(spark, fleet, plan_code=2)
 
     fleet.run().expect(0)
     time.sleep(3)  # dockerd and the engine write for a moment after the start
-    assert check_untouched(spark, fleet, plan_code=0) == "spark-01   no changes\n0 to change, 1 unchanged\n"
+    assert expect_no_change(spark, fleet, plan_code=0) == "spark-01   no changes\n0 to change, 1 unchanged\n"
 
     spark.sh(DRIFT)
-    plan = check_untouched(spark, fleet, plan_code=2)
-    for words in ("state", "config.json", "spark-valve", "vllm-compile-cache", "10-mine.conf"):
-        assert words in plan
+    plan = expect_no_change(spark, fleet, plan_code=2)
+    for text in ("state", "config.json", "spark-valve", "vllm-compile-cache", "10-mine.conf"):
+        assert text in plan

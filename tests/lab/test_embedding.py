@@ -9,12 +9,12 @@ import pytest
 
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
-from tests.lab.served import Served, converged, nano
+from tests.lab.serving_fleet import ServingFleet, converge_fleet, nano
 
 
 @pytest.fixture(scope="module")
-def served(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    return converged(lab, lab_state, tmp_path_factory.mktemp("embedding"), "spark-01")
+def serving(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> ServingFleet:
+    return converge_fleet(lab, lab_state, tmp_path_factory.mktemp("embedding"), "spark-01")
 
 
 def embedding(mode: str = "") -> dict[str, Any]:
@@ -24,8 +24,10 @@ def embedding(mode: str = "") -> dict[str, Any]:
     return file
 
 
-def test_an_embedding_model_replaces_one_that_chats_and_a_broken_one_is_rolled_back(served: Served) -> None:
-    fleet, (spark,) = served.fleet, served.machines
+def test_an_embedding_model_replaces_one_that_chats_and_a_broken_one_is_rolled_back(
+    serving: ServingFleet,
+) -> None:
+    fleet, (spark,) = serving.fleet, serving.machines
     fleet.host("spark-01", embedding())
     fleet.run().expect(0)
     body = json.dumps({"model": "nano", "input": "a"})

@@ -1,4 +1,4 @@
-"""Four Sparks at a switch: each is linked with every other one."""
+"""Four Sparks at a switch: each one is linked with every other."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_four_sparks_are_linked_each_with_every_other_and_a_second_plan_is_empty
     fleet, machines = four
     machines[2].break_("other-cage")
     fleet.run(deploy="fabric").expect(0)
-    for here, there in permutations(range(4), 2):
+    for source, target in permutations(range(4), 2):
         for rail in range(2):
-            machines[here].sh(f"ping -c 1 -W 2 -M do -s 8972 192.168.{176 + rail}.{there + 1}")
+            machines[source].sh(f"ping -c 1 -W 2 -M do -s 8972 192.168.{176 + rail}.{target + 1}")
     assert fleet.plan().expect(0).out.count("no changes") == 4
-    seen = fleet.command("sparkfleet", "fabric", "bench", "inventories/lab.py", "four", "--seconds", "1")
-    pairs = dict.fromkeys(tuple(line.split("\t")[:2]) for line in seen.expect(0).out.splitlines()[1:])
+    outcome = fleet.command("sparkfleet", "fabric", "bench", "inventories/lab.py", "four", "--seconds", "1")
+    pairs = dict.fromkeys(tuple(line.split("\t")[:2]) for line in outcome.expect(0).out.splitlines()[1:])
     assert list(pairs) == [(NAMES[n], NAMES[(n + 1) % 4]) for n in range(4)]
 
 
@@ -55,9 +55,9 @@ def test_four_sparks_are_linked_each_with_every_other_and_a_second_plan_is_empty
 def test_one_whose_cable_is_out_is_named_and_the_other_three_stay_linked(four: Four) -> None:
     fleet, machines = four
     machines[3].break_("cable-out")
-    seen = fleet.plan().expect(1)
-    assert seen.out.count("no changes") == 3
-    assert "spark-04: fabric: no carrier on" in seen.out
+    outcome = fleet.plan().expect(1)
+    assert outcome.out.count("no changes") == 3
+    assert "spark-04: fabric: no carrier on" in outcome.out
     machines[0].sh("ping -c 1 -W 2 192.168.176.2")
     machines[3].mend()
     assert fleet.plan().expect(0).out.count("no changes") == 4

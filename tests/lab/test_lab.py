@@ -1,4 +1,4 @@
-"""The lab's machines are what the other tests take them for."""
+"""The lab's machines have the properties that the other tests rely on."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def test_ssh_reaches_the_login_user_who_may_use_sudo_and_is_not_in_group_docker(
     assert "docker" not in answer.out.split("\n")[2].split()
 
 
-def test_it_looks_like_a_spark(used_spark: Machine) -> None:
-    said = used_spark.ssh(
+def test_the_machine_resembles_a_spark(used_spark: Machine) -> None:
+    outcome = used_spark.ssh(
         "uname -m; nvidia-smi --query-gpu=name --format=csv,noheader; cat /etc/dgx-release; ibdev2netdev"
     )
-    assert said.out.splitlines()[:2] == ["aarch64", "NVIDIA GB10"]
-    assert 'DGX_NAME="DGX Spark"' in said.out
-    assert "roceP2p1s0f1 port 1 ==> enP2p1s0f1np1 (Up)" in said.out
+    assert outcome.out.splitlines()[:2] == ["aarch64", "NVIDIA GB10"]
+    assert 'DGX_NAME="DGX Spark"' in outcome.out
+    assert "roceP2p1s0f1 port 1 ==> enP2p1s0f1np1 (Up)" in outcome.out
     assert used_spark.sh("dmidecode -s system-product-name") == "NVIDIA_DGX_Spark"
 
 
 def test_the_fabric_has_a_sparks_names_jumbo_frames_and_reaches_the_other_spark(
     sparks: tuple[Machine, ...],
 ) -> None:
-    here, there = sparks
+    first, second = sparks
     for name in ("enP2p1s0f1np1", "enp1s0f1np1"):
-        assert here.sh(f"cat /sys/class/net/{name}/mtu") == "9000"
-    assert here.ok(f"ping -c 1 -W 2 -M do -s 8000 -I enP2p1s0f1np1 {there.fabric_address}")
-    assert "dev eth0" in here.sh("ip route show default")
+        assert first.sh(f"cat /sys/class/net/{name}/mtu") == "9000"
+    assert first.ok(f"ping -c 1 -W 2 -M do -s 8000 -I enP2p1s0f1np1 {second.fabric_address}")
+    assert "dev eth0" in first.sh("ip route show default")
 
 
-def test_a_fresh_cold_spark_pulls_by_tag_and_by_digest_under_canonical_names(spark: Machine) -> None:
+def test_a_cold_spark_pulls_by_tag_and_by_digest_under_canonical_names(spark: Machine) -> None:
     spark.reset(cold=True)
     assert spark.sh("docker images -q") == ""
     spark.sh(f"docker pull -q {NGC}")
@@ -89,11 +89,11 @@ def test_a_published_port_of_a_container_inside_answers_on_the_spark(spark: Mach
     assert spark.ok("curl -sS --retry 20 --retry-all-errors --retry-delay 1 http://127.0.0.1:8123/")
 
 
-def test_the_hub_answers_here_and_on_the_spark_under_one_url(used_spark: Machine) -> None:
+def test_the_hub_answers_operator_and_spark_under_one_url(used_spark: Machine) -> None:
     url = f"{used_spark.state.hub_url}/api/models/openai/gpt-oss-20b"
     with urllib.request.urlopen(url) as answer:
-        here = json.load(answer)
-    assert json.loads(used_spark.sh(f"curl -sS --fail {url}"))["sha"] == here["sha"]
+        first = json.load(answer)
+    assert json.loads(used_spark.sh(f"curl -sS --fail {url}"))["sha"] == first["sha"]
 
 
 def test_a_reboot_keeps_address_port_names_and_trust(spark: Machine) -> None:
@@ -116,11 +116,11 @@ def test_a_reset_leaves_nothing_of_what_a_test_did(spark: Machine) -> None:
     assert spark.sh("docker images -q | sort") == before
 
 
-def test_a_snapshot_is_still_when_nothing_happens_and_sees_each_kind_of_change(spark: Machine) -> None:
+def test_a_snapshot_is_stable_without_changes_and_detects_each_kind_of_change(spark: Machine) -> None:
     spark.ssh("sudo true")
-    first = spark.everything()
+    first = spark.snapshot()
     spark.ssh("sudo docker ps; ls /; systemctl status; cat /etc/shadow; sudo -n true")
-    second = spark.everything()
+    second = spark.snapshot()
     assert difference(first["files"], second["files"]) == []
     assert second["docker"] == first["docker"]
     assert second["units"] == first["units"]
@@ -139,14 +139,14 @@ def test_two_labs_run_side_by_side_and_down_leaves_nothing(lab: Lab, tmp_path: P
     finally:
         lifecycle.down(docker, other, also_images=False, say=print)
     mine = f"label={LABEL}={other.prefix}"
-    for words in (("ps", "-aq"), ("volume", "ls", "-q"), ("network", "ls", "-q")):
-        assert docker.lines(*words, "--filter", mine) == []
+    for args in (("ps", "-aq"), ("volume", "ls", "-q"), ("network", "ls", "-q")):
+        assert docker.lines(*args, "--filter", mine) == []
     assert list(tmp_path.iterdir()) == []
     assert docker.inspect("container", lab.container("spark-01")) is not None
 
 
-SIGNS = {
-    # fault -> shell command that fails on a healthy machine and succeeds on the broken one
+SYMPTOMS = {
+    # fault -> shell command that fails on a healthy machine and succeeds on a broken one
     "sudo-refused": "! su nvidia -c 'sudo -n true'",
     "sudo-asks": "! su nvidia -c 'sudo -n true' && echo nvidia | su nvidia -c 'sudo -k -S true'",
     "sshd-stopped": "! systemctl is-active ssh",
@@ -179,22 +179,22 @@ SIGNS = {
 
 
 PLACES = "stat -c '%n %A %U:%G' /etc /var/lib/sparkfleet /home/nvidia/vllm* /usr/local/bin/*; ls /etc/*.d"
-"""What faults put something else in the place of: it is as before once they are mended."""
+"""Paths that faults replace: a repair restores them."""
 
 
-@pytest.mark.parametrize("name", SIGNS)
-def test_a_fault_shows_and_is_gone_when_mended(used_spark: Machine, name: str) -> None:
-    assert not used_spark.ok(SIGNS[name])
+@pytest.mark.parametrize("name", SYMPTOMS)
+def test_a_fault_is_visible_and_gone_after_its_repair(used_spark: Machine, name: str) -> None:
+    assert not used_spark.ok(SYMPTOMS[name])
     before = used_spark.sh(PLACES)
     used_spark.break_(name)
-    assert used_spark.ok(SIGNS[name]), f"{name} does not show"
+    assert used_spark.ok(SYMPTOMS[name]), f"{name} is not visible"
     used_spark.mend()
-    assert not used_spark.ok(SIGNS[name]), f"{name} is still there"
+    assert not used_spark.ok(SYMPTOMS[name]), f"{name} is not repaired"
     assert used_spark.sh(PLACES) == before
     assert used_spark.ssh("sudo -n docker ps").code == 0
 
 
-def test_a_directory_that_was_full_has_the_mode_that_it_had(used_spark: Machine) -> None:
+def test_a_directory_that_was_full_keeps_its_mode(used_spark: Machine) -> None:
     used_spark.sh("install -d -m 755 /var/lib/sparkfleet")
     used_spark.break_("state-full")
     used_spark.mend()
@@ -203,10 +203,10 @@ def test_a_directory_that_was_full_has_the_mode_that_it_had(used_spark: Machine)
 
 def test_every_lasting_fault_of_a_machine_has_a_test() -> None:
     lasting = {f.name for f in FAULTS if f.role == "spark" and (f.mend or f.mend_lab)}
-    assert lasting - SIGNS.keys() == {"powered-off"}
+    assert lasting - SYMPTOMS.keys() == {"powered-off"}
 
 
-def test_a_machine_that_is_off_refuses_connections_until_it_is_mended(used_spark: Machine) -> None:
+def test_a_machine_that_is_off_refuses_connections_until_its_repair(used_spark: Machine) -> None:
     used_spark.break_("powered-off")
     answer = used_spark.ssh("true")
     assert answer.code == 255
@@ -232,8 +232,8 @@ def test_a_killed_dockerd_is_started_again_by_systemd(used_spark: Machine) -> No
 
 
 def test_cut_connections_end_and_new_ones_work(used_spark: Machine) -> None:
-    words = ["ssh", "-F", str(used_spark.lab.ssh_config), used_spark.name, "echo there; sleep 60"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
+    args = ["ssh", "-F", str(used_spark.lab.ssh_config), used_spark.name, "echo connected; sleep 60"]
+    with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
         assert session.stdout is not None
         assert session.stdout.readline() == "there\n"
         used_spark.break_("ssh-cut")
@@ -242,19 +242,19 @@ def test_cut_connections_end_and_new_ones_work(used_spark: Machine) -> None:
 
 
 def test_containers_inside_leave_no_cgroups_behind_when_their_machine_goes(spark: Machine) -> None:
-    words = f"docker run -d --name inside --entrypoint sleep {spark.image(NGC)} 1000"
-    inside = spark.sh(words)
+    args = f"docker run -d --name inside --entrypoint sleep {spark.image(NGC)} 1000"
+    inside = spark.sh(args)
 
-    def left() -> list[Path]:
+    def remaining_cgroups() -> list[Path]:
         return [Path(folder) for folder, names, _ in os.walk("/sys/fs/cgroup") if inside in names]
 
-    assert left(), "the container's cgroups are not where this test looks"
+    assert remaining_cgroups(), "the container's cgroups are not where this test expects them"
     spark.reset()
-    assert left() == []
+    assert remaining_cgroups() == []
 
 
 @pytest.mark.parametrize(
-    ("fault", "sign"),
+    ("fault", "symptom"),
     [
         ("hub-down", "! curl -sS --connect-timeout 2 {hub}/api/models/openai/gpt-oss-20b"),
         (
@@ -266,25 +266,27 @@ def test_containers_inside_leave_no_cgroups_behind_when_their_machine_goes(spark
         ("hub-slow", "! curl -sS --fail -m 2 -o /dev/null {hub}/{file}"),
     ],
 )
-def test_a_fault_of_the_hub_shows_and_is_gone_when_mended(used_spark: Machine, fault: str, sign: str) -> None:
+def test_a_fault_of_the_hub_is_visible_and_gone_after_its_repair(
+    used_spark: Machine, fault: str, symptom: str
+) -> None:
     hub = used_spark.state.hub_url
     with urllib.request.urlopen(f"{hub}/api/models/openai/gpt-oss-20b?blobs=true") as answer:
         files = json.load(answer)["siblings"]
     largest = max(files, key=lambda file: file["size"])
     path = f"openai/gpt-oss-20b/resolve/main/{largest['rfilename']}"
-    command = sign.format(hub=hub, file=path, sha256=largest["lfs"]["sha256"])
+    command = symptom.format(hub=hub, file=path, sha256=largest["lfs"]["sha256"])
     other = Machine("hub", used_spark.lab, used_spark.state)
     assert not used_spark.ok(command)
     other.break_(fault)
-    assert used_spark.ok(command), f"{fault} does not show"
+    assert used_spark.ok(command), f"{fault} is not visible"
     other.mend()
-    assert not used_spark.ok(command), f"{fault} is still there"
+    assert not used_spark.ok(command), f"{fault} is not repaired"
 
 
-def test_a_registry_that_is_down_is_up_again_when_mended(used_spark: Machine) -> None:
+def test_a_registry_that_is_down_is_up_again_after_its_repair(used_spark: Machine) -> None:
     registry = Machine("registry", used_spark.lab, used_spark.state)
-    question = "curl -sS --connect-timeout 2 https://nvcr.io/v2/"
+    request = "curl -sS --connect-timeout 2 https://nvcr.io/v2/"
     registry.break_("registry-down")
-    assert not used_spark.ok(question)
+    assert not used_spark.ok(request)
     registry.mend()
-    assert used_spark.ok(question)
+    assert used_spark.ok(request)

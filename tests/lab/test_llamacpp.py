@@ -1,17 +1,17 @@
-"""A GGUF model served by llama-server (the stand-in), through every step that a user takes."""
+"""A GGUF model served by llama-server (the stand-in), through all steps of its life cycle."""
 
 from __future__ import annotations
 
 from sparkfleet_lab.standin_images import LLAMA_CPP
 from tests.lab.fleet import FleetDirectory
-from tests.lab.gguf_steps import go_all_the_way, service
+from tests.lab.gguf_steps import run_all_steps, service
 from tests.lab.machine import Machine
 
 
 def test_a_gguf_model_is_planned_rolled_out_changed_rolled_back_and_removed(
     fleet: FleetDirectory, spark: Machine
 ) -> None:
-    go_all_the_way(fleet, spark, LLAMA_CPP)
+    run_all_steps(fleet, spark, LLAMA_CPP)
 
 
 def test_a_pattern_that_matches_several_files_is_an_error_that_names_them(

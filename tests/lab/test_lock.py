@@ -1,4 +1,4 @@
-"""``sparkfleet lock`` against a real registry and a hub: one entry's trouble is that entry's alone."""
+"""``sparkfleet lock`` against a real registry and a hub: one failed entry does not affect the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.lab.proxy import Proxy, Refusal, proxy_to
 
 MOVING = f"docker.io/{REPOSITORY}:moving"
 HUNG = Refusal()
-NOT_THERE = "nvidia/Not-There-NVFP4"
+MISSING = "nvidia/Not-There-NVFP4"
 
 IMAGES = {
     "refused": ("denies access to vllm/vllm-openai (HTTP 401)", "docker login docker.io"),
@@ -34,11 +34,11 @@ IMAGES = {
     "spoiled": ("docker.io sent sha256:", "try again"),
     "amd64": ("is not available for linux/arm64; it has linux/amd64", "choose a tag for arm64"),
 }
-"""Tag -> what is said of it, and what to do."""
+"""Tag -> message and remedy."""
 
 REPOSITORIES = {
     GEMMA: ("is gated, and there is no token", "accept the licence at"),
-    NOT_THERE: (f"{NOT_THERE} does not exist on ", "check the name"),
+    MISSING: (f"{MISSING} does not exist on ", "check the name"),
     GPT_OSS: ("is reached (HTTP 429)", "try again in 60 s"),
     QWEN: ("within 30 s", "try again later"),
     TINY: (f"config.json of {TINY} does not match the hub's hash", "try again"),
@@ -50,15 +50,15 @@ def repository(lab: Lab, lab_state: State) -> Iterator[ImageRepository]:
     with httpx.Client(base_url=lab_state.registry_url, verify=_trust(lab), timeout=30) as client:
         repository = ImageRepository(lab, client)
         for tag in ("refused", "limited", "hung", "good"):
-            repository.put(tag, "0.24.0")
-        repository.put("amd64", "0.24.0", ("amd64",))
-        repository.spoil(repository.put("spoiled", "0.24.0"))
+            repository.push(tag, "0.24.0")
+        repository.push("amd64", "0.24.0", ("amd64",))
+        repository.corrupt(repository.push("spoiled", "0.24.0"))
         yield repository
 
 
 @pytest.fixture
 def registry(lab: Lab, lab_state: State, fleet: FleetDirectory) -> Iterator[Proxy]:
-    """The way to Docker Hub's stand-in."""
+    """A proxy in front of Docker Hub's stand-in."""
     faults.mend_services(Docker(), lab, lab_state)
     with proxy_to(lab_state.registry_url, _trust(lab)) as proxy:
         fleet.set_group_data(registries={"docker.io": {"url": proxy.url}})
@@ -81,8 +81,8 @@ def serve(fleet: FleetDirectory, host: str, repo: str, tag: str, **more: object)
     fleet.host(host, {"serve": [{**service, **more}]})
 
 
-def lock(fleet: FleetDirectory, *words: str) -> Outcome:
-    return fleet.command("sparkfleet", "lock", "inventories/lab.py", *words)
+def lock(fleet: FleetDirectory, *args: str) -> Outcome:
+    return fleet.command("sparkfleet", "lock", "inventories/lab.py", *args)
 
 
 def path_of(fleet: FleetDirectory) -> Path:
@@ -95,7 +95,7 @@ def pinned(fleet: FleetDirectory) -> Lock:
     return lockfile.read(path_of(fleet))
 
 
-def test_each_entry_fails_for_its_own_reason_and_the_rest_is_pinned(
+def test_each_entry_fails_with_its_own_reason_and_the_rest_is_pinned(
     repository: ImageRepository, fleet: FleetDirectory, registry: Proxy, hub: Proxy, lab_state: State
 ) -> None:
     for number, tag in enumerate([*IMAGES, "good"]):
@@ -116,21 +116,21 @@ def test_each_entry_fails_for_its_own_reason_and_the_rest_is_pinned(
     first = lock(fleet).expect(1)
 
     for (tag, (found, remedy)), place in zip(IMAGES.items(), range(len(IMAGES)), strict=True):
-        said = paragraph(first.err, f"inventories/lab/image-{place}.yaml:")
-        assert found in said, tag
-        assert f"do: {remedy}" in said or remedy in said.partition("do: ")[2], tag
+        report = paragraph(first.err, f"inventories/lab/image-{place}.yaml:")
+        assert found in report, tag
+        assert f"do: {remedy}" in report or remedy in report.partition("do: ")[2], tag
     for (repo, (found, remedy)), place in zip(REPOSITORIES.items(), range(len(REPOSITORIES)), strict=True):
-        said = paragraph(first.err, f"inventories/lab/model-{place}.yaml:")
-        assert found in said, repo
-        assert remedy in said.partition("do: ")[2], repo
+        report = paragraph(first.err, f"inventories/lab/model-{place}.yaml:")
+        assert found in report, repo
+        assert remedy in report.partition("do: ")[2], repo
     unresolved = len(IMAGES) + len(REPOSITORIES)
     assert first.out.endswith(f"2 pinned, 2 changes, {unresolved} not resolved\n")
     assert set(pinned(fleet).images) == {f"docker.io/{REPOSITORY}:good"}
     assert set(pinned(fleet).models) == {NANO}
 
-    kept = pinned(fleet)
+    previous = pinned(fleet)
     for tag in ("amd64", "spoiled"):
-        repository.put(tag, "0.25.1")
+        repository.push(tag, "0.25.1")
     registry.refused, hub.refused = {}, {}
     fleet.set_group_data(hf_token="env:LAB_TOKEN")
     fleet.env["LAB_TOKEN"] = TOKEN_ACCEPTED
@@ -139,12 +139,12 @@ def test_each_entry_fails_for_its_own_reason_and_the_rest_is_pinned(
     second = lock(fleet).expect(0)
     assert "~" not in second.out
     assert len(pinned(fleet).images) == len(IMAGES)
-    assert set(pinned(fleet).models) == {NANO, *REPOSITORIES} - {NOT_THERE}
-    assert pinned(fleet).models[NANO] == kept.models[NANO]
+    assert set(pinned(fleet).models) == {NANO, *REPOSITORIES} - {MISSING}
+    assert pinned(fleet).models[NANO] == previous.models[NANO]
     assert TOKEN_ACCEPTED not in path_of(fleet).read_text() + second.text
 
 
-def test_what_cannot_be_reached_leaves_the_lock_file_as_it_was(
+def test_an_unreachable_registry_or_hub_leaves_the_lock_file_unchanged(
     repository: ImageRepository, fleet: FleetDirectory, lab: Lab, lab_state: State
 ) -> None:
     mirror = {"url": lab_state.registry_url, "ca_file": str(lab.directory / "ca.pem")}
@@ -156,7 +156,7 @@ def test_what_cannot_be_reached_leaves_the_lock_file_as_it_was(
     fleet.set_group_data(hf_endpoint=nobody)
     faults.break_host(Docker(), lab, lab_state, "registry", "registry-down")
     try:
-        lock(fleet).expect(0)  # nothing is missing: nobody is asked
+        lock(fleet).expect(0)  # nothing is missing, so no request is sent
         failed = lock(fleet, "--update", "*").expect(1)
         assert "inventories/lab/spark-01.yaml:5: docker.io cannot be reached: " in failed.err
         assert f"inventories/lab/spark-01.yaml:4: {nobody} cannot be reached: " in failed.err
@@ -167,17 +167,17 @@ def test_what_cannot_be_reached_leaves_the_lock_file_as_it_was(
     assert path_of(fleet).read_bytes() == before
 
 
-def test_a_tag_and_a_branch_that_moved_stay_pinned_until_they_are_told_to_move(
+def test_a_tag_and_a_branch_that_moved_stay_pinned_until_an_update_is_requested(
     repository: ImageRepository, fleet: FleetDirectory, registry: Proxy, lab: Lab
 ) -> None:
-    old = repository.put("moving", "0.19.0")
+    old = repository.push("moving", "0.19.0")
     env = {"VLLM_USE_FLASHINFER_MOE_FP4": "0"}
     serve(fleet, "spark-01", NANO, "moving", env=env, flags={"gpu-memory-utilization": None})
     lock(fleet).expect(0)
     first = pinned(fleet)
     assert first.images[MOVING].image.digest == old
 
-    new = repository.put("moving", "0.24.0")
+    new = repository.push("moving", "0.24.0")
     nano = next(model for model in MODELS if model.repo == NANO)
     main, earlier = nano.commit("second"), nano.commit("first")
     _branch(lab, NANO, main, earlier)
@@ -189,10 +189,10 @@ def test_a_tag_and_a_branch_that_moved_stay_pinned_until_they_are_told_to_move(
         assert "'vllm-openai:moving' matches nothing in this fleet" in moved.expect(1).err
         assert f"~ {MOVING}  {old[:19]} (engine 0.19.0, " in moved.out
         assert f" → {new[:19]} (engine 0.24.0, " in moved.out
-        told = [line.strip() for line in moved.out.splitlines() if line.startswith("    ")]
-        assert told[0].startswith("! main: vLLM 0.24.0 does not read VLLM_USE_FLASHINFER_MOE_FP4")
-        assert told[1] == "default --gpu-memory-utilization 0.9 → 0.92 (relied on by all)"
-        assert [line.partition(":")[0] for line in told[2:]] == ["flags new", "env gone"]
+        details = [line.strip() for line in moved.out.splitlines() if line.startswith("    ")]
+        assert details[0].startswith("! main: vLLM 0.24.0 does not read VLLM_USE_FLASHINFER_MOE_FP4")
+        assert details[1] == "default --gpu-memory-utilization 0.9 → 0.92 (relied on by all)"
+        assert [line.partition(":")[0] for line in details[2:]] == ["flags new", "env gone"]
         assert pinned(fleet).images[MOVING].image.digest == new
         assert pinned(fleet).models == first.models
 
@@ -203,42 +203,42 @@ def test_a_tag_and_a_branch_that_moved_stay_pinned_until_they_are_told_to_move(
         _branch(lab, NANO, earlier, main)
 
 
-def test_killed_at_any_request_it_leaves_the_old_file_whole_and_can_be_run_again(
+def test_a_lock_that_is_killed_at_any_request_leaves_the_old_file_and_can_be_repeated(
     repository: ImageRepository, fleet: FleetDirectory, registry: Proxy, hub: Proxy
 ) -> None:
-    repository.put("moving", "0.19.0")
+    repository.push("moving", "0.19.0")
     serve(fleet, "spark-01", NANO, "moving")
     lock(fleet).expect(0)
     before = path_of(fleet).read_bytes()
-    new = repository.put("moving", "0.24.0")
-    deaths = 0
-    while (code := _killed_at(deaths, fleet, registry, hub)) != 0:
+    new = repository.push("moving", "0.24.0")
+    kills = 0
+    while (code := _killed_at(kills, fleet, registry, hub)) != 0:
         assert code == -signal.SIGKILL
         assert path_of(fleet).read_bytes() == before
-        deaths += 1
-    assert deaths >= 5  # three answers of the registry, at least two of the hub
+        kills += 1
+    assert kills >= 5  # three answers of the registry, at least two of the hub
     assert pinned(fleet).images[MOVING].image.digest == new
     assert [entry.name for entry in path_of(fleet).parent.glob("*lock*")] == ["fleet.lock"]
 
 
-def _killed_at(request: int, fleet: FleetDirectory, *doors: Proxy) -> int:
-    """Move everything, killed when so many requests have gone through; return how the command ended."""
+def _killed_at(request: int, fleet: FleetDirectory, *proxies: Proxy) -> int:
+    """Update everything, killed at this request; return the exit code."""
     started: list[subprocess.Popen[str]] = []
-    arrived = itertools.count()
+    requests = itertools.count()
 
-    def arrives() -> None:
-        if next(arrived) == request:
+    def on_request() -> None:
+        if next(requests) == request:
             started[0].kill()
 
-    for proxy in doors:
-        proxy.arrives = arrives
+    for proxy in proxies:
+        proxy.on_request = on_request
     started.append(fleet.start("sparkfleet", "lock", "inventories/lab.py", "--update", "*"))
     started[0].communicate(timeout=60)
     return started[0].returncode
 
 
 def paragraph(text: str, place: str) -> str:
-    """Return what is said of one place."""
+    """Return the paragraph about one location."""
     blocks = text.replace("\ninventories/", "\n\ninventories/").split("\n\n")
     (found,) = (block for block in blocks if place in block)
     return found

@@ -1,4 +1,4 @@
-"""A site without registry or hub: from empty Sparks to serving, all of it out of an offline mirror."""
+"""A site without registry or hub: empty Sparks get image and model from an offline mirror and serve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sparkfleet_lab.standins.hub_models import NANO
 from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory, Outcome
 from tests.lab.machine import Machine
-from tests.lab.served import fresh, nano
+from tests.lab.serving_fleet import nano, reset_machines
 from tests.lab.test_staging import hub
 
 NAMES = ("spark-01", "spark-02")
@@ -28,55 +28,62 @@ DIGESTS = "docker image inspect $(docker images -q --no-trunc) --format '{{json 
 
 
 @dataclass
-class Site:
-    """Two Sparks that were empty, and how they came to serve."""
+class OfflineSite:
+    """Two Sparks that were empty, and the outcomes of each step until they served."""
 
     fleet: FleetDirectory
     machines: tuple[Machine, ...]
     digest: str
-    """Of the image, by the registry."""
-    carried: Path
-    again: Outcome
-    """What bundling said when everything was there already."""
-    asked: dict[str, Any]
-    """What it asked of the hub then."""
+
+    """Digest of the image in the registry."""
+    mirror: Path
+    repeated: Outcome
+    """Outcome of a second ``sparkfleet mirror``."""
+    requests: dict[str, Any]
+    """Requests of that command to the hub, by file."""
     plan: Outcome
-    converged: Outcome
+    run: Outcome
 
 
 @pytest.fixture(scope="module")
-def site(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    machines = fresh(lab, lab_state, *NAMES, cold=True)
+def site(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfflineSite]:
+    machines = reset_machines(lab, lab_state, *NAMES, cold=True)
     fleet = FleetDirectory(tmp_path_factory.mktemp("offline") / "checkout", lab)
     for name in NAMES:
         fleet.host(name, {**nano(), "prepare": {"offline": True}})
     fleet.lock()
-    words = ("sparkfleet", "mirror", "inventories/lab.py", "carried")
-    assert "1 image, 1 model" in fleet.command(*words).expect(0).out
+    command_line = ("sparkfleet", "mirror", "inventories/lab.py", "mirror")
+    assert "1 image, 1 model" in fleet.command(*command_line).expect(0).out
     hub(lab_state, "reset", "POST")
-    again, asked = fleet.command(*words).expect(0), hub(lab_state, "counters")["files"]
+    repeated, requests = fleet.command(*command_line).expect(0), hub(lab_state, "counters")["files"]
     digest = machines[0].image("nvcr.io/nvidia/vllm:26.04-py3").rpartition("@")[2]
-    fleet.set_group_data(stage={"mirror": "carried"})
+    fleet.set_group_data(stage={"mirror": "mirror"})
     for role in ("registry", "hub"):
         faults.break_host(Docker(), lab, lab_state, role, f"{role}-down")
     try:
         plan = fleet.plan().expect(2)
-        yield Site(fleet, machines, digest, fleet.root / "carried", again, asked, plan, fleet.run())
+        yield OfflineSite(
+            fleet, machines, digest, fleet.root / "mirror", repeated, requests, plan, fleet.run()
+        )
     finally:
         faults.mend_services(Docker(), lab, lab_state)
 
 
-def test_a_bundle_has_image_and_model_by_their_hashes_and_is_not_fetched_twice(site: Site) -> None:
-    for blob in (site.carried / "images" / "blobs" / "sha256").iterdir():
+def test_an_offline_mirror_has_image_and_model_by_their_hashes_and_fetches_nothing_twice(
+    site: OfflineSite,
+) -> None:
+    for blob in (site.mirror / "images" / "blobs" / "sha256").iterdir():
         assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
-    found = scan_cache_dir(site.carried / "hub")
+    found = scan_cache_dir(site.mirror / "hub")
     assert not found.warnings
     assert [repo.repo_id for repo in found.repos] == [NANO]
-    assert site.again.err == ""
-    assert site.asked == {}
+    assert site.repeated.err == ""
+    assert site.requests == {}
 
 
-def test_the_plan_has_one_take_all_from_the_bundle_and_the_other_from_that_one(site: Site) -> None:
+def test_the_plan_copies_from_the_mirror_to_one_spark_and_from_that_one_to_the_other(
+    site: OfflineSite,
+) -> None:
     first, second = site.plan.out.split("spark-02 ", 1)
     assert re.search(r"\+ pull .* from the offline mirror", first)
     assert re.search(r"\+ weights .* from the offline mirror", first)
@@ -84,14 +91,14 @@ def test_the_plan_has_one_take_all_from_the_bundle_and_the_other_from_that_one(s
     assert re.search(r"\+ weights .* from spark-01", second)
 
 
-def test_without_registry_and_hub_empty_sparks_come_to_serve_and_nothing_is_left_to_do(site: Site) -> None:
-    site.converged.expect(0)
+def test_empty_sparks_serve_without_registry_and_hub_and_the_next_plan_is_empty(site: OfflineSite) -> None:
+    site.run.expect(0)
     for machine in site.machines:
         assert "nano" in machine.sh("curl -sS --fail http://127.0.0.1:8000/v1/models")
     assert "no changes" in site.fleet.plan().expect(0).out
 
 
-def test_docker_itself_knows_the_images_by_the_digest_of_the_registry(site: Site) -> None:
+def test_docker_has_the_images_under_the_digest_of_the_registry(site: OfflineSite) -> None:
     for machine in site.machines:
         names = [name for line in machine.sh(DIGESTS).splitlines() for name in json.loads(line)]
         assert {name.rpartition("@")[2] for name in names} == {site.digest}
@@ -102,17 +109,17 @@ def test_docker_itself_knows_the_images_by_the_digest_of_the_registry(site: Site
         assert container == image
 
 
-def test_the_model_is_the_login_users_and_the_very_one_of_the_bundle(site: Site) -> None:
-    (snapshot,) = (site.carried / "hub").glob("models--*/snapshots/*")
-    carried = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in snapshot.iterdir()}
-    there = f"cd /home/nvidia/vllm/{snapshot.relative_to(site.carried)}"
+def test_the_login_user_owns_the_model_and_it_equals_that_of_the_mirror(site: OfflineSite) -> None:
+    (snapshot,) = (site.mirror / "hub").glob("models--*/snapshots/*")
+    mirror = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in snapshot.iterdir()}
+    find_snapshot = f"cd /home/nvidia/vllm/{snapshot.relative_to(site.mirror)}"
     for machine in site.machines:
-        lines = machine.sh(f"{there} && sha256sum *").splitlines()
-        assert {line.split()[1]: line.split()[0] for line in lines} == carried
-        assert set(machine.sh(f"{there} && stat -L -c %U *").split()) == {"nvidia"}
+        lines = machine.sh(f"{find_snapshot} && sha256sum *").splitlines()
+        assert {line.split()[1]: line.split()[0] for line in lines} == mirror
+        assert set(machine.sh(f"{find_snapshot} && stat -L -c %U *").split()) == {"nvidia"}
 
 
-def test_no_port_no_secret_and_no_file_of_the_copies_is_left(site: Site) -> None:
+def test_no_port_no_secret_and_no_file_of_the_copies_is_left(site: OfflineSite) -> None:
     for machine in site.machines:
         listening = machine.sh("ss -Htlnp | grep 127.0.0.1 || true")
         assert "sshd" not in listening
@@ -122,14 +129,14 @@ def test_no_port_no_secret_and_no_file_of_the_copies_is_left(site: Site) -> None
         )
 
 
-def test_the_image_is_ours_and_is_not_pruned_while_it_is_needed(site: Site) -> None:
+def test_the_image_is_managed_and_not_pruned_while_it_is_needed(site: OfflineSite) -> None:
     hosts = json.loads(
         site.fleet.command("sparkfleet", "prune", "inventories/lab.py", "--json").expect(0).out
     )
     assert [item for host in hosts["hosts"] for item in (*host["items"], *host["others"])] == []
 
 
-def test_after_a_reboot_it_serves_again_without_a_registry(site: Site) -> None:
+def test_after_a_reboot_it_serves_again_without_a_registry(site: OfflineSite) -> None:
     machine = site.machines[1]
     machine.reboot()
     answers = "curl -sS --fail http://127.0.0.1:8000/v1/models"

@@ -1,4 +1,4 @@
-"""What is wrong with a Spark is told all at once, row by row, and blocks the plan with its remedies."""
+"""All faults of a Spark are reported at once, one row each, and block the plan with their remedies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine, difference
-from tests.lab.served import nano
+from tests.lab.serving_fleet import nano
 
 BREAK = """
 mv /usr/local/bin/nvidia-container-runtime-hook /root/
@@ -16,8 +16,10 @@ printf 'enp1s0f1np1: {}\\n' > /etc/netplan/40-cx7.yaml
 
 
 def states(fleet: FleetDirectory, code: int) -> dict[str, str]:
-    said = fleet.command("sparkfleet", "status", "inventories/lab.py", "--preflight", "--json").expect(code)
-    (spark,) = json.loads(said.out)["hosts"]
+    outcome = fleet.command("sparkfleet", "status", "inventories/lab.py", "--preflight", "--json").expect(
+        code
+    )
+    (spark,) = json.loads(outcome.out)["hosts"]
     return {check["name"]: check["state"] for check in spark["checks"]}
 
 
@@ -26,12 +28,12 @@ def test_a_preflight_changes_nothing_and_names_every_reason_at_once(
 ) -> None:
     fleet.host("spark-01", nano())
     fleet.lock()
-    spark.ssh("sudo -n true")  # the first sudo of an account's life leaves its own mark in the home
+    spark.ssh("sudo -n true")  # the first sudo of an account writes a file to its home
     before = spark.files_snapshot()
-    whole = states(fleet, 0)
+    healthy = states(fleet, 0)
     assert difference(before, spark.files_snapshot()) == []
-    assert whole["architecture"] == whole["GPU"] == whole["registry nvcr.io"] == whole["hub"] == "ok"
-    assert "netplan 40-cx7.yaml" not in whole
+    assert healthy["architecture"] == healthy["GPU"] == healthy["registry nvcr.io"] == healthy["hub"] == "ok"
+    assert "netplan 40-cx7.yaml" not in healthy
     spark.sh(BREAK)
     broken = states(fleet, 1)
     assert broken["container toolkit"] == broken["/etc/systemd/system writable"] == "fail"

@@ -1,6 +1,6 @@
-"""The safety promise with real systemd and dockerd: one generation serves in the end, whatever happens.
+"""The safety promise with real systemd and dockerd: in the end one generation serves, whatever fails.
 
-The rollout is driven through the program's own commands, past operator and plan.
+The rollout is started by the program's own commands, without operator and plan.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from sparkfleet.onhost.state import units
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.machine import Machine
-from tests.lab.on_host import RUN, OnHost
+from tests.lab.on_host import RUN, HostPrograms
 
 UNIT = "sparkfleet-nano.service"
 
 
 @pytest.fixture
-def host(spark: Machine) -> OnHost:
+def host(spark: Machine) -> HostPrograms:
     """A fresh machine with programs and weights."""
-    return OnHost.install(spark)
+    return HostPrograms.install(spark)
 
 
 @pytest.fixture
-def served(lab: Lab, lab_state: State) -> OnHost:
-    """A machine where ``nano`` serves: the one of the last test, when that left it in order."""
+def serving(lab: Lab, lab_state: State) -> HostPrograms:
+    """A machine where ``nano`` serves: that of the last test if it is clean, else a fresh one."""
     machine = Machine("spark-01", lab, lab_state)
-    if not in_order(OnHost(machine)):
+    if not is_clean(HostPrograms(machine)):
         machine.reset()
-        host = OnHost.install(machine)
+        host = HostPrograms.install(machine)
         assert host.roll_out(host.generation())["outcome"] == "promoted"
-    return OnHost(machine)
+    return HostPrograms(machine)
 
 
-def in_order(host: OnHost) -> bool:
-    """Tell whether ``nano`` serves as a rollout left it, by the programs of today."""
+def is_clean(host: HostPrograms) -> bool:
+    """Return whether ``nano`` serves as a rollout left it, by the current programs."""
     text = host.generation().unit
     return host.machine.ok(
         f"echo '{zipapp.sha256()}  {PROGRAM}' | sha256sum -c --quiet && cd /etc/systemd/system &&"
@@ -55,12 +55,12 @@ def in_order(host: OnHost) -> bool:
     )
 
 
-def unit(host: OnHost, key: str, name: str = UNIT) -> str:
+def unit(host: HostPrograms, key: str, name: str = UNIT) -> str:
     return host.machine.sh(f"systemctl show -p {key} --value {name}")
 
 
-def assert_serves(host: OnHost, container_id: str = "") -> None:
-    """Exactly one container, supervised, enabled, and it answers."""
+def assert_serves(host: HostPrograms, container_id: str = "") -> None:
+    """Fail unless exactly one container exists, supervised and enabled, and it answers."""
     assert host.containers() == ["nano"]
     assert not container_id or host.inspect()["Id"] == container_id
     assert (unit(host, "ActiveState"), unit(host, "UnitFileState")) == ("active", "enabled")
@@ -68,23 +68,25 @@ def assert_serves(host: OnHost, container_id: str = "") -> None:
     assert host.serves()
 
 
-def test_a_rollout_ends_with_the_new_generation_adopted_by_its_unit(served: OnHost) -> None:
-    old = served.inspect()["Id"]
-    result = served.roll_out(served.generation(image="26.05"), "nano", expect=(("nano", old),))
+def test_a_rollout_ends_with_the_new_generation_adopted_by_its_unit(serving: HostPrograms) -> None:
+    old = serving.inspect()["Id"]
+    result = serving.roll_out(serving.generation(image="26.05"), "nano", expect=(("nano", old),))
     assert result["outcome"] == "promoted"
-    assert_serves(served)
-    new = served.inspect()
+    assert_serves(serving)
+    new = serving.inspect()
     assert new["Id"] != old
     assert new["HostConfig"]["RestartPolicy"]["Name"] == "no"
     assert new["RestartCount"] == 0
-    books = json.loads(served.machine.sh("cat /var/lib/sparkfleet/services/nano/current.json"))
-    assert books["container"]["id"] == new["Id"]
-    assert books["gate_result"]["answer"] == "204"
-    assert unit(served, "NRestarts") == "0"
+    record = json.loads(serving.machine.sh("cat /var/lib/sparkfleet/services/nano/current.json"))
+    assert record["container"]["id"] == new["Id"]
+    assert record["gate_result"]["answer"] == "204"
+    assert unit(serving, "NRestarts") == "0"
 
 
-def test_time_without_service_is_told_from_the_stop_to_the_first_answer(served: OnHost) -> None:
-    events = served.follow(served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=3",)), "nano"))
+def test_downtime_is_measured_from_the_stop_to_the_first_answer(serving: HostPrograms) -> None:
+    events = serving.follow(
+        serving.request_rollout(serving.generation(image="26.05", env=("LAB_ENGINE_SLOW=3",)), "nano")
+    )
     result = events[-1]
     stop = next(event["at"] for event in events if event.get("step") == "stop")
     assert result["downtime_s"] == pytest.approx(result["gate_result"]["serving_at"] - stop, abs=0.01)
@@ -101,100 +103,105 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-WITH_AN_OPERATOR = {"wedged", "wrong-name", "no-tokens"}
-"""What test_bad_engines.py sees in every run of the tests, from plan to closing words."""
+ALSO_TESTED_WITH_OPERATOR = {"wedged", "wrong-name", "no-tokens"}
+"""Cases that test_bad_engines.py covers in every run, from the plan to the closing lines."""
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.full] * (name in WITH_AN_OPERATOR)) for name in BAD]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.full] * (name in ALSO_TESTED_WITH_OPERATOR)) for name in BAD],
 )
-def test_a_bad_candidate_leaves_the_old_generation_serving(served: OnHost, name: str) -> None:
+def test_a_bad_candidate_leaves_the_old_generation_serving(serving: HostPrograms, name: str) -> None:
     changes, cause = BAD[name]
-    old = served.inspect()["Id"]
-    unit_text = served.machine.sh(f"cat /etc/systemd/system/{UNIT}")
-    result = served.roll_out(served.generation(image="26.05", **changes), "nano")
+    old = serving.inspect()["Id"]
+    unit_text = serving.machine.sh(f"cat /etc/systemd/system/{UNIT}")
+    result = serving.roll_out(serving.generation(image="26.05", **changes), "nano")
     assert result["outcome"] == "restored", result
     assert cause in result["cause"]
-    assert_serves(served, old)
-    assert served.machine.sh(f"cat /etc/systemd/system/{UNIT}") == unit_text
-    assert served.machine.ok(f"test -s {result['evidence']}/inspect.json")
+    assert_serves(serving, old)
+    assert serving.machine.sh(f"cat /etc/systemd/system/{UNIT}") == unit_text
+    assert serving.machine.ok(f"test -s {result['evidence']}/inspect.json")
 
 
 @pytest.mark.parametrize("step", ["create", "stop", "gate"])
-def test_a_killed_rollout_is_ended_by_itself(served: OnHost, step: str) -> None:
-    old = served.inspect()["Id"]
-    rollout_id = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=20",)), "nano")
-    served.wait_for_step(rollout_id, step)
-    served.machine.sh(f"systemctl kill --signal=SIGKILL sparkfleet-rollout-{rollout_id}")
-    result = served.follow(rollout_id)[-1]
+def test_a_killed_rollout_is_resumed_and_ends(serving: HostPrograms, step: str) -> None:
+    old = serving.inspect()["Id"]
+    rollout_id = serving.request_rollout(
+        serving.generation(image="26.05", env=("LAB_ENGINE_SLOW=20",)), "nano"
+    )
+    serving.wait_for_step(rollout_id, step)
+    serving.machine.sh(f"systemctl kill --signal=SIGKILL sparkfleet-rollout-{rollout_id}")
+    result = serving.follow(rollout_id)[-1]
     assert result["outcome"] == ("restored" if step != "create" else result["outcome"])
     assert result["outcome"] in {"restored", "interrupted"}
-    assert_serves(served, old)
+    assert_serves(serving, old)
 
 
-def test_a_reboot_in_the_middle_of_a_rollout_restores_the_old_generation(served: OnHost) -> None:
-    old = served.inspect()["Id"]
-    rollout_id = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=60",)), "nano")
-    served.wait_for_step(rollout_id, "gate")
-    served.machine.reboot()
-    assert served.follow(rollout_id)[-1]["outcome"] == "restored"
-    assert_serves(served, old)
+def test_a_reboot_in_the_middle_of_a_rollout_restores_the_old_generation(serving: HostPrograms) -> None:
+    old = serving.inspect()["Id"]
+    rollout_id = serving.request_rollout(
+        serving.generation(image="26.05", env=("LAB_ENGINE_SLOW=60",)), "nano"
+    )
+    serving.wait_for_step(rollout_id, "gate")
+    serving.machine.reboot()
+    assert serving.follow(rollout_id)[-1]["outcome"] == "restored"
+    assert_serves(serving, old)
 
 
-@pytest.mark.full  # test_reboot.py has it in every run
-def test_a_service_is_back_after_a_reboot(served: OnHost) -> None:
-    old = served.inspect()["Id"]
-    served.machine.reboot()
-    served.wait("curl -sf http://127.0.0.1:8000/health")
-    assert_serves(served, old)
+@pytest.mark.full  # test_reboot.py covers it in every run
+def test_a_service_serves_again_after_a_reboot(serving: HostPrograms) -> None:
+    old = serving.inspect()["Id"]
+    serving.machine.reboot()
+    serving.wait("curl -sf http://127.0.0.1:8000/health")
+    assert_serves(serving, old)
 
 
-def test_the_rollout_needs_no_operator_and_a_second_one_is_told_of_it(served: OnHost) -> None:
-    first = served.ask(served.generation(image="26.05", env=("LAB_ENGINE_SLOW=5",)), "nano")
-    request = {"id": "second", "candidate": served.generation().to_json(), "replaces": ["nano"]}
-    answer = served.machine.sh(f"{RUN} rollout; echo code $?", stdin=json.dumps(request))
+def test_the_rollout_needs_no_operator_and_a_second_one_is_refused_with_its_id(serving: HostPrograms) -> None:
+    first = serving.request_rollout(serving.generation(image="26.05", env=("LAB_ENGINE_SLOW=5",)), "nano")
+    request = {"id": "second", "candidate": serving.generation().to_json(), "replaces": ["nano"]}
+    answer = serving.machine.sh(f"{RUN} rollout; echo code $?", stdin=json.dumps(request))
     assert json.loads(answer.splitlines()[0])["rollout"] == first
     assert answer.endswith("code 75")
-    assert served.follow(first)[-1]["outcome"] == "promoted"
+    assert serving.follow(first)[-1]["outcome"] == "promoted"
 
 
-@pytest.mark.full  # test_reboot.py has it in every run
-def test_dockerd_restarted_is_no_failure_of_the_engine(served: OnHost) -> None:
-    served.machine.sh("systemctl restart docker")
-    served.wait("curl -sf http://127.0.0.1:8000/health")
-    assert_serves(served)
-    assert unit(served, "NRestarts") == "0"
+@pytest.mark.full  # test_reboot.py covers it in every run
+def test_a_restart_of_dockerd_does_not_count_as_a_failure_of_the_engine(serving: HostPrograms) -> None:
+    serving.machine.sh("systemctl restart docker")
+    serving.wait("curl -sf http://127.0.0.1:8000/health")
+    assert_serves(serving)
+    assert unit(serving, "NRestarts") == "0"
 
 
-def test_dockerd_stopped_for_a_while_is_waited_for_and_not_woken_up(served: OnHost) -> None:
-    served.machine.sh("systemctl stop docker.service docker.socket")
-    served.machine.sh("systemctl start docker.socket; sleep 5")
-    assert unit(served, "ActiveState", "docker.service") == "inactive"
-    assert unit(served, "ActiveState") == "active"
-    served.machine.sh("systemctl start docker.service")
-    served.wait("curl -sf http://127.0.0.1:8000/health")
-    assert_serves(served)
+def test_the_supervisor_waits_for_a_stopped_dockerd_and_does_not_start_it(serving: HostPrograms) -> None:
+    serving.machine.sh("systemctl stop docker.service docker.socket")
+    serving.machine.sh("systemctl start docker.socket; sleep 5")
+    assert unit(serving, "ActiveState", "docker.service") == "inactive"
+    assert unit(serving, "ActiveState") == "active"
+    serving.machine.sh("systemctl start docker.service")
+    serving.wait("curl -sf http://127.0.0.1:8000/health")
+    assert_serves(serving)
 
 
-@pytest.mark.full  # test_reboot.py has it in every run
-def test_dockerd_killed_is_no_failure_of_the_engine(served: OnHost) -> None:
-    served.machine.sh("systemctl kill --signal=SIGKILL docker.service")
-    served.wait("docker info")
-    served.wait("curl -sf http://127.0.0.1:8000/health")
-    assert_serves(served)
-    assert unit(served, "NRestarts") == "0"
+@pytest.mark.full  # test_reboot.py covers it in every run
+def test_a_killed_dockerd_does_not_count_as_a_failure_of_the_engine(serving: HostPrograms) -> None:
+    serving.machine.sh("systemctl kill --signal=SIGKILL docker.service")
+    serving.wait("docker info")
+    serving.wait("curl -sf http://127.0.0.1:8000/health")
+    assert_serves(serving)
+    assert unit(serving, "NRestarts") == "0"
 
 
-@pytest.mark.full  # test_reboot.py has it in every run
-def test_an_engine_that_ends_by_itself_is_started_again(served: OnHost) -> None:
-    served.machine.sh("docker kill nano")
-    served.wait("[ $(systemctl show -p NRestarts --value sparkfleet-nano) = 1 ]")
-    served.wait("curl -sf http://127.0.0.1:8000/health")
-    assert_serves(served)
+@pytest.mark.full  # test_reboot.py covers it in every run
+def test_an_engine_that_ends_by_itself_is_started_again(serving: HostPrograms) -> None:
+    serving.machine.sh("docker kill nano")
+    serving.wait("[ $(systemctl show -p NRestarts --value sparkfleet-nano) = 1 ]")
+    serving.wait("curl -sf http://127.0.0.1:8000/health")
+    assert_serves(serving)
 
 
-@pytest.mark.full  # test_reboot.py has it in every run, over reboots
-def test_an_engine_that_fails_at_every_start_is_tried_three_times_and_no_more(host: OnHost) -> None:
+@pytest.mark.full  # test_reboot.py covers it in every run, over reboots
+def test_an_engine_that_fails_at_every_start_is_started_three_times_and_no_more(host: HostPrograms) -> None:
     assert host.roll_out(host.generation(engine="crash-later:2"))["outcome"] == "promoted"
     host.machine.sh("echo LAB_ENGINE=crash-at-start > /home/nvidia/vllm/lab-engine.env")
     host.wait(f"[ $(systemctl show -p ActiveState --value {UNIT}) = failed ]", 90)
@@ -205,55 +212,57 @@ def test_an_engine_that_fails_at_every_start_is_tried_three_times_and_no_more(ho
     assert host.machine.sh(f"journalctl -u {UNIT} | grep -cE '(starting|adopting) container nano'") == "3"
 
 
-def test_a_wanted_stop_stays_a_stop(served: OnHost) -> None:
-    served.machine.sh(f"systemctl stop {UNIT}")
-    assert served.inspect()["State"]["Running"] is False
-    assert (unit(served, "ActiveState"), unit(served, "Result")) == ("inactive", "success")
+def test_a_requested_stop_is_not_undone(serving: HostPrograms) -> None:
+    serving.machine.sh(f"systemctl stop {UNIT}")
+    assert serving.inspect()["State"]["Running"] is False
+    assert (unit(serving, "ActiveState"), unit(serving, "Result")) == ("inactive", "success")
 
 
-def test_a_unit_changed_by_hand_is_put_right_without_a_restart(served: OnHost) -> None:
-    before = served.inspect()
-    served.machine.sh(
+def test_a_manually_changed_unit_is_repaired_without_a_restart(serving: HostPrograms) -> None:
+    before = serving.inspect()
+    serving.machine.sh(
         f"sed -i 's/RestartSec=10/RestartSec=1/' /etc/systemd/system/{UNIT};"
         f"cd /etc/systemd/system; mkdir {UNIT}.d; printf '[Service]\\nNice=3\\n' > {UNIT}.d/x.conf;"
         f"systemctl daemon-reload; systemctl disable {UNIT}"
     )
-    generation = served.generation()
-    served.machine.sh(f"{RUN} repair nano", stdin=json.dumps(RepairRequest(generation).to_json()))
-    assert served.machine.sh(f"cat /etc/systemd/system/{UNIT}") == generation.unit.strip()
-    assert not served.machine.ok(f"test -e /etc/systemd/system/{UNIT}.d")
-    assert served.inspect()["State"]["StartedAt"] == before["State"]["StartedAt"]
-    assert_serves(served, before["Id"])
+    generation = serving.generation()
+    serving.machine.sh(f"{RUN} repair nano", stdin=json.dumps(RepairRequest(generation).to_json()))
+    assert serving.machine.sh(f"cat /etc/systemd/system/{UNIT}") == generation.unit.strip()
+    assert not serving.machine.ok(f"test -e /etc/systemd/system/{UNIT}.d")
+    assert serving.inspect()["State"]["StartedAt"] == before["State"]["StartedAt"]
+    assert_serves(serving, before["Id"])
 
 
-def test_a_new_floor_reaches_the_supervisor_without_a_restart_of_the_engine(served: OnHost) -> None:
-    before = served.inspect()["State"]["StartedAt"]
-    generation = served.generation()
+def test_a_new_memory_minimum_reaches_the_supervisor_without_a_restart_of_the_engine(
+    serving: HostPrograms,
+) -> None:
+    before = serving.inspect()["State"]["StartedAt"]
+    generation = serving.generation()
     text = units.service_unit("nano", "nano", 345, 10)
-    served.machine.sh(
+    serving.machine.sh(
         f"{RUN} repair nano",
         stdin=json.dumps(RepairRequest(replace(generation, unit=text, floor_mib=345)).to_json()),
     )
-    command = served.machine.sh(f"tr '\\0' ' ' < /proc/{unit(served, 'MainPID')}/cmdline")
+    command = serving.machine.sh(f"tr '\\0' ' ' < /proc/{unit(serving, 'MainPID')}/cmdline")
     assert "--floor-mib 345" in command
-    assert served.inspect()["State"]["StartedAt"] == before
-    assert_serves(served)
+    assert serving.inspect()["State"]["StartedAt"] == before
+    assert_serves(serving)
 
 
-def test_memory_below_the_floor_kills_the_engine_and_not_the_spark(served: OnHost) -> None:
-    generation = served.generation()
+def test_memory_below_the_minimum_kills_the_engine_and_not_the_spark(serving: HostPrograms) -> None:
+    generation = serving.generation()
     text = units.service_unit("nano", "nano", 10_000_000, 10).replace("RestartSec=10", "RestartSec=1")
-    served.machine.sh(
+    serving.machine.sh(
         f"{RUN} repair nano",
         stdin=json.dumps(RepairRequest(replace(generation, unit=text)).to_json()),
         check=False,
     )
-    served.wait(f"journalctl -u {UNIT} | grep 'below the floor of 10000000 MiB'")
-    served.wait(f"[ $(systemctl show -p ActiveState --value {UNIT}) = failed ]", 90)
-    assert served.inspect()["State"]["Running"] is False
+    serving.wait(f"journalctl -u {UNIT} | grep 'below the floor of 10000000 MiB'")
+    serving.wait(f"[ $(systemctl show -p ActiveState --value {UNIT}) = failed ]", 90)
+    assert serving.inspect()["State"]["Running"] is False
 
 
-def test_a_container_that_is_not_ours_is_named_and_left_alone(host: OnHost) -> None:
+def test_an_unmanaged_container_is_named_and_not_changed(host: HostPrograms) -> None:
     image = host.machine.image("nvcr.io/nvidia/vllm:26.04-py3")
     host.machine.sh(f"docker run -d --name nano --entrypoint sleep {image} 1000")
     result = host.roll_out(host.generation(), "nano")
@@ -263,7 +272,7 @@ def test_a_container_that_is_not_ours_is_named_and_left_alone(host: OnHost) -> N
     assert host.inspect()["State"]["Running"] is True
 
 
-def test_a_port_held_by_somebody_else_is_named(host: OnHost) -> None:
+def test_the_foreign_owner_of_a_port_is_named(host: HostPrograms) -> None:
     host.machine.sh("systemd-run --unit squatter python3 -m http.server 8000")
     host.wait("curl -sf http://127.0.0.1:8000/")
     result = host.roll_out(host.generation())
@@ -272,24 +281,24 @@ def test_a_port_held_by_somebody_else_is_named(host: OnHost) -> None:
     assert host.containers() == []
 
 
-def test_a_rollback_goes_through_the_same_rollout_and_back(served: OnHost) -> None:
-    first = served.generation()
-    served.roll_out(served.generation(image="26.05"), "nano")
-    request: dict[str, Any] = json.loads(served.machine.sh(f"{RUN} rollback nano"))
-    served.machine.sh(f"{RUN} rollout", stdin=json.dumps(request))
-    assert served.follow(request["id"])[-1]["outcome"] == "promoted"
-    assert served.inspect()["Config"]["Labels"]["io.sparkfleet.generation"] == first.id
-    assert_serves(served)
+def test_a_rollback_is_a_rollout_of_the_previous_generation(serving: HostPrograms) -> None:
+    first = serving.generation()
+    serving.roll_out(serving.generation(image="26.05"), "nano")
+    request: dict[str, Any] = json.loads(serving.machine.sh(f"{RUN} rollback nano"))
+    serving.machine.sh(f"{RUN} rollout", stdin=json.dumps(request))
+    assert serving.follow(request["id"])[-1]["outcome"] == "promoted"
+    assert serving.inspect()["Config"]["Labels"]["io.sparkfleet.generation"] == first.id
+    assert_serves(serving)
 
 
-def test_a_removal_leaves_nothing_of_the_service(served: OnHost) -> None:
-    assert served.roll_out(None, "nano")["outcome"] == "removed"
-    assert served.containers() == []
-    assert not served.machine.ok(f"systemctl cat {UNIT}")
-    assert json.loads(served.machine.sh(f"{RUN} status"))["services"] == {}
+def test_a_removal_leaves_nothing_of_the_service(serving: HostPrograms) -> None:
+    assert serving.roll_out(None, "nano")["outcome"] == "removed"
+    assert serving.containers() == []
+    assert not serving.machine.ok(f"systemctl cat {UNIT}")
+    assert json.loads(serving.machine.sh(f"{RUN} status"))["services"] == {}
 
 
-def test_no_token_of_the_container_is_left_on_the_spark(host: OnHost) -> None:
+def test_no_token_of_the_container_remains_on_the_spark(host: HostPrograms) -> None:
     token = "hf_" + "c4n4ry" * 6
     host.roll_out(host.generation(engine="crash-after-load", flags=("--api-key", token)))
     assert host.machine.sh(f"grep -rl {token} /var/lib/sparkfleet --include=evidence", check=False) == ""

@@ -16,8 +16,8 @@ from sparkfleet_lab.state import State, read_state
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 from tests.lab.names import lab_name
-from tests.lab.served import nano
-from tests.lab.test_staging import hub, sent_by_the_registry
+from tests.lab.serving_fleet import nano
+from tests.lab.test_staging import bytes_sent_by_registry, hub
 
 NAMES = ("spark-01", "spark-02", "spark-03", "spark-04")
 BLOBS = "cd /home/nvidia/vllm/hub/models--*/blobs && sha256sum * | sort"
@@ -45,13 +45,13 @@ def test_a_fleet_of_four_takes_each_byte_from_outside_once(four: tuple[Lab, Stat
     lock = yaml.safe_load((fleet.root / "inventories" / "lab" / "fleet.lock").read_text())
     (compressed,) = (image["size"] for image in lock["images"].values())
     hub(state, "reset", "POST")
-    before = sent_by_the_registry(lab)
+    before = bytes_sent_by_registry(lab)
     staged = fleet.run(deploy="stage").expect(0)
 
     files = hub(state, "counters")["files"]
     assert len(files) >= 8
-    assert {seen["requests"] for seen in files.values()} == {1}, files
-    assert compressed < sent_by_the_registry(lab) - before < 1.2 * compressed + 300_000
+    assert {counters["requests"] for counters in files.values()} == {1}, files
+    assert compressed < bytes_sent_by_registry(lab) - before < 1.2 * compressed + 300_000
     sources = re.findall(r"\+ pull .* (to pull|from spark-\d\d)", staged.text)
     assert sources == ["to pull", "from spark-01", "from spark-01", "from spark-02"]
     assert len({machine.sh(BLOBS) for machine in machines}) == 1

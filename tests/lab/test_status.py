@@ -1,4 +1,4 @@
-"""``sparkfleet status``: what serves, what does not, what cannot be told; asked of a Spark that serves."""
+"""``sparkfleet status``: running, stopped and unknown services of a Spark."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory
-from tests.lab.served import converged
+from tests.lab.serving_fleet import converge_fleet
 
 HOOK = "/usr/local/bin/nvidia-container-runtime-hook"
 
 
-def status(fleet: FleetDirectory, code: int, *words: str) -> dict[str, Any]:
-    said = fleet.command("sparkfleet", "status", "inventories/lab.py", "--json", *words).expect(code)
-    (spark,) = json.loads(said.out)["hosts"]
+def status(fleet: FleetDirectory, code: int, *args: str) -> dict[str, Any]:
+    outcome = fleet.command("sparkfleet", "status", "inventories/lab.py", "--json", *args).expect(code)
+    (spark,) = json.loads(outcome.out)["hosts"]
     return dict(spark)
 
 
@@ -25,11 +25,11 @@ def gpu_in_container(fleet: FleetDirectory, code: int) -> tuple[str, str]:
     return row["state"], (row["diagnostic"] or {"hint": ""})["hint"]
 
 
-def test_status_tells_what_serves_what_stands_still_and_what_cannot_be_told(
+def test_status_reports_running_stopped_and_unknown_services(
     lab: Lab, lab_state: State, tmp_path_factory: Any
 ) -> None:
-    served = converged(lab, lab_state, tmp_path_factory.mktemp("status"), "spark-01")
-    fleet, (spark,) = served.fleet, served.machines
+    serving = converge_fleet(lab, lab_state, tmp_path_factory.mktemp("status"), "spark-01")
+    fleet, (spark,) = serving.fleet, serving.machines
 
     (nano,) = status(fleet, 0)["services"]
     assert (nano["name"], nano["port"], nano["state"], nano["unit"]) == (
@@ -50,8 +50,8 @@ def test_status_tells_what_serves_what_stands_still_and_what_cannot_be_told(
     assert spark.sh("docker inspect -f '{{.State.StartedAt}}' nano") == started
 
     spark.sh("systemctl stop sparkfleet-nano")
-    (still,) = status(fleet, 1)["services"]
-    assert (still["state"], still["since"]) == ("exited", "")
+    (stopped,) = status(fleet, 1)["services"]
+    assert (stopped["state"], stopped["since"]) == ("exited", "")
 
     spark.sh(f"mv {HOOK} /root/; systemctl restart docker")
     state, remedy = gpu_in_container(fleet, 1)
@@ -59,7 +59,7 @@ def test_status_tells_what_serves_what_stands_still_and_what_cannot_be_told(
     assert "nvidia-ctk" in remedy
 
     spark.break_("docker-stopped")
-    dark = status(fleet, 1)
-    assert dark["services"] == []
-    assert "Docker down" in dark["unknown"]["message"]
-    assert {"location", "message", "expected", "hint", "code"} <= set(dark["unknown"])
+    unreachable = status(fleet, 1)
+    assert unreachable["services"] == []
+    assert "Docker down" in unreachable["unknown"]["message"]
+    assert {"location", "message", "expected", "hint", "code"} <= set(unreachable["unknown"])

@@ -1,4 +1,4 @@
-"""Deploys that do a part of the job: what they show is what they do, and what serves is not touched."""
+"""Deploys that do a part of the job: they change what they show and do not touch running engines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from tests.lab.machine import Machine
 from tests.lab.test_main_job import NANO
 
 
-def test_prepare_then_stage_then_serve_each_does_its_part_and_no_more(
-    fleet: FleetDirectory, spark: Machine
-) -> None:
+def test_prepare_stage_and_serve_each_do_their_part_only(fleet: FleetDirectory, spark: Machine) -> None:
     fleet.host("spark-01", NANO)
     fleet.lock()
-    prepared = fleet.run(deploy="prepare").expect(0)
-    assert "+ directory" in prepared.text
-    assert "weights" not in prepared.text
+    outcome = fleet.run(deploy="prepare").expect(0)
+    assert "+ directory" in outcome.text
+    assert "weights" not in outcome.text
     assert spark.ok("test -x /usr/local/bin/spark-valve")
     assert spark.sh("docker ps -aq") == ""
     assert not spark.ok("test -d /home/nvidia/vllm/hub")

@@ -1,7 +1,7 @@
 """A Spark that an older version prepared is taken over while its engine serves on.
 
 ``tests/fixtures/host_state/<commit>`` has that commit's own programs and the requests that its runs wrote.
-They prepare, stage and roll out here; only digests, endpoint and container ids are those of this lab.
+They prepare, stage and roll out on a lab Spark; only digests, endpoint and container ids are the lab's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sparkfleet.onhost.machine.system import PROGRAM
 from tests.lab.caller import Caller
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
-from tests.lab.on_host import IMAGES, RUN, OnHost
+from tests.lab.on_host import IMAGES, RUN, HostPrograms
 
 STATES = Path(__file__).parents[1] / "fixtures" / "host_state"
 COMMITS = sorted(path.name for path in STATES.iterdir())
@@ -29,7 +29,7 @@ STATE = "var/lib/sparkfleet"
 RECORD = f"/{STATE}/services/nano/current.json"
 UNIT = "sparkfleet-nano.service"
 ENGINE = "docker inspect -f '{{.Id}} {{.State.StartedAt}} {{.RestartCount}}' nano"
-KEPT = {"net.core.somaxconn": 1234}
+SYSCTLS = {"net.core.somaxconn": 1234}
 SYSCTL = "sysctl -n net.core.somaxconn"
 BY_OLDER_RUN = {
     "put": [
@@ -48,7 +48,7 @@ BY_OLDER_RUN = {
 """The request of a run whose host file declares a sysctl and a directory."""
 
 
-def declared(length: int, **sysctls: int) -> dict[str, Any]:
+def host_file(length: int, **sysctls: int) -> dict[str, Any]:
     """Return a host file with these sysctls and without the older run's directory."""
     flags = {"max-model-len": length}
     service = {"recipe": "nemotron-3-nano-30b-a3b-nvfp4", "name": "nano", "flags": flags}
@@ -56,21 +56,26 @@ def declared(length: int, **sysctls: int) -> dict[str, Any]:
 
 
 class OlderVersion:
-    """A fixture's programs on a fresh Spark, driven by the fixture's requests."""
+    """A fixture's programs on a fresh Spark, started with the fixture's requests."""
 
     def __init__(self, folder: Path, spark: Machine) -> None:
-        self.folder, self.spark, self.host = folder, spark, OnHost(spark)
+        self.folder, self.spark, self.host = folder, spark, HostPrograms(spark)
         requests = [json.loads(path.read_text()) for path in folder.glob(f"root/{STATE}/jobs/*/request.json")]
         (self.stage_id,) = (request["id"] for request in requests if request["weights"])
         image = requests[0]["images"][0].partition("@sha256:")[2]
-        here = spark.image(IMAGES["26.04"]).partition("@sha256:")[2]
-        self.renamed = {
-            image: here,
-            image[:12]: here[:12],
+        own = spark.image(IMAGES["26.04"]).partition("@sha256:")[2]
+        self.replacements = {
+            image: own,
+            image[:12]: own[:12],
             requests[0]["ask"][0]["endpoint"]: spark.state.hub_url,
         }
-        swaps = [json.loads(path.read_text()) for path in folder.glob(f"root/{STATE}/swaps/*/request.json")]
-        self.rollouts = [swap["id"] for swap in sorted(swaps, key=lambda swap: len(swap["replaces"]))]
+        rollout_requests = [
+            json.loads(path.read_text()) for path in folder.glob(f"root/{STATE}/swaps/*/request.json")
+        ]
+        self.rollouts = [
+            request["id"]
+            for request in sorted(rollout_requests, key=lambda request: len(request["replaces"]))
+        ]
 
     def run(self) -> None:
         """Prepare, stage and roll out."""
@@ -82,12 +87,12 @@ class OlderVersion:
     def text(self, path: str) -> str:
         """Return a text file of the fixture, with this lab's digests and endpoint."""
         found = (self.folder / "root" / path).read_text()
-        for old, new in self.renamed.items():
+        for old, new in self.replacements.items():
             found = found.replace(old, new)
         return found
 
     def install(self) -> None:
-        """Write programs, ``drop_caches`` valve, recovery unit and directories as its runs left them."""
+        """Write programs, ``drop_caches`` valve, recovery unit and directories as its runs wrote them."""
         self.spark.sh(f"install -d /{STATE} {PROGRAM.rpartition('/')[0]}")
         self.spark.sh("install -d -o nvidia -g nvidia /home/nvidia/vllm /home/nvidia/vllm-compile-cache")
         self.write(PROGRAM, "0755", lzma.decompress((self.folder / "sparkfleet.pyz.xz").read_bytes()))
@@ -103,8 +108,8 @@ class OlderVersion:
         self.spark.docker.run("exec", "-i", self.spark.container, "sh", "-c", command, stdin=content)
 
     def prepare(self) -> None:
-        answer = json.loads(self.spark.sh(f"{RUN} prepare", stdin=json.dumps(BY_OLDER_RUN)))
-        assert answer["refused"] == [], answer
+        result = json.loads(self.spark.sh(f"{RUN} prepare", stdin=json.dumps(BY_OLDER_RUN)))
+        assert result["refused"] == [], result
 
     def stage(self) -> None:
         """Download the weights."""
@@ -142,12 +147,12 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     before = spark.sh(SYSCTL)
     older = OlderVersion(STATES / commit, spark)
     older.run()
-    host, engine = OnHost(spark), spark.sh(ENGINE)
+    host, engine = HostPrograms(spark), spark.sh(ENGINE)
     program = spark.sh(f"sha256sum {PROGRAM}").split()[0]
     assert program[:12] in spark.sh(f"systemctl show -p StatusText --value {UNIT}")
     assert json.loads(spark.sh(f"cat {RECORD}"))["schema"] == 1
 
-    fleet.host("spark-01", declared(65536, **KEPT))
+    fleet.host("spark-01", host_file(65536, **SYSCTLS))
     fleet.lock()
     planned = fleet.plan_data()["hosts"][0]["change_sets"]
     assert {entry["kind"] for entry in planned} == {"prepare", "update in place"}
@@ -179,7 +184,7 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     assert not spark.ok("test -e /srv/fixture")
     assert fleet.plan().expect(0).out == "spark-01   no changes\n0 to change, 1 unchanged\n"
 
-    fleet.host("spark-01", declared(32768, **KEPT))
+    fleet.host("spark-01", host_file(32768, **SYSCTLS))
     assert fleet.plan().expect(2)
     fleet.run().expect(0)
     assert spark.sh(ENGINE) != engine
@@ -190,10 +195,10 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
     assert host.inspect()["Config"]["Labels"]["io.sparkfleet.generation"] == request["candidate"]["id"]
     assert "65536" in host.inspect()["Args"]
     assert host.serves()
-    fleet.host("spark-01", declared(65536, **KEPT))
+    fleet.host("spark-01", host_file(65536, **SYSCTLS))
     assert fleet.plan().expect(0)
 
-    fleet.host("spark-01", declared(65536))
+    fleet.host("spark-01", host_file(65536))
     fleet.run(deploy="prepare").expect(0)
     assert spark.sh(SYSCTL) == before  # as the older version recorded it
 
@@ -210,7 +215,7 @@ def test_a_rollout_that_an_older_versions_program_runs_is_followed_to_its_end(
     older.start(rollout)
     program = f"sparkfleet-swap-{rollout}.service"
     spark.sh(f"systemctl kill --signal=STOP {program}")
-    fleet.host("spark-01", declared(65536, **KEPT))
+    fleet.host("spark-01", host_file(65536, **SYSCTLS))
     fleet.lock()
     resumed = threading.Timer(15, spark.sh, (f"systemctl kill --signal=CONT {program}",))
     resumed.start()
@@ -218,7 +223,7 @@ def test_a_rollout_that_an_older_versions_program_runs_is_followed_to_its_end(
         fleet.run().expect(0)
     finally:
         resumed.join()
-    assert OnHost(spark).serves()
+    assert HostPrograms(spark).serves()
     result = json.loads(spark.sh(f"cat /{STATE}/rollouts/{rollout}/result.json"))
     assert result["outcome"] == "promoted"
     assert fleet.plan().expect(0)

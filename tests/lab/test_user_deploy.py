@@ -1,11 +1,11 @@
-"""A fleet's own deploy file: its operations are rows of the same report, in every way to plan."""
+"""A fleet's own deploy file: its operations are rows of the same report in every plan."""
 
 from __future__ import annotations
 
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 
-EXTRAS = """\
+USER_DEPLOY = """\
 from io import StringIO
 
 from pyinfra import host
@@ -24,12 +24,12 @@ spark-01   user_deploy.py                                          prepare
 """
 
 
-def test_operations_of_the_fleets_own_file_are_planned_carried_out_and_then_nothing_is_left(
+def test_operations_of_the_fleets_own_file_are_planned_and_applied_once(
     fleet: FleetDirectory, spark: Machine
 ) -> None:
     fleet.host("spark-01", {})
     path = fleet.root / "inventories" / "lab" / "user_deploy.py"
-    path.write_text(EXTRAS)
+    path.write_text(USER_DEPLOY)
     assert fleet.plan().expect(2).out == PLAN
     assert PLAN in fleet.dry().expect(0).out
     assert not spark.ok("test -e /etc/motd")
@@ -38,14 +38,14 @@ def test_operations_of_the_fleets_own_file_are_planned_carried_out_and_then_noth
     assert fleet.plan().out == EMPTY
     assert EMPTY in fleet.run().expect(0).out
 
-    # Beside rows of our own, which come after it; and what it did is no change "since the plan was shown".
+    # Rows of our own come after it, and what it did does not count as a change "since the plan was shown".
     spark.sh("rm /etc/motd")
     fleet.host("spark-01", {"prepare": {"sysctls": {"net.core.somaxconn": 1234}}})
     both = fleet.run(deploy="prepare").expect(0).out
     assert both.index("Message of the day") < both.index("net.core.somaxconn")
     assert spark.sh("cat /etc/motd /proc/sys/net/core/somaxconn") == "of the user deploy\n1234"
 
-    # What fails is told last, with its host; what cannot be prepared is unknown, and nothing is done.
+    # A failure is repeated last, with its host; what cannot be prepared is unknown and changes nothing.
     path.write_text('from pyinfra.operations import server\nserver.shell(name="Fails", commands=["false"])\n')
     closing = fleet.run(deploy="prepare").expect(1).err
     assert "spark-01   FAILED\nspark-01: user_deploy.py | Fails: failed" in closing

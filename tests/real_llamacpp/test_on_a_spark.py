@@ -18,7 +18,7 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.standins import tiny_gguf
 from sparkfleet_lab.state import read_state
 from tests.lab.fleet import FleetDirectory
-from tests.lab.gguf_steps import go_all_the_way
+from tests.lab.gguf_steps import run_all_steps
 from tests.lab.machine import Machine
 
 pytestmark = [pytest.mark.real_llamacpp, pytest.mark.timeout(7200)]
@@ -43,11 +43,11 @@ def lab() -> Iterator[Lab]:
     lifecycle.down(docker, here, also_images=False, say=print)
 
 
-def test_the_real_llama_server_goes_all_the_way(lab: Lab, tmp_path: Path) -> None:
+def test_the_real_llama_server_passes_all_steps(lab: Lab, tmp_path: Path) -> None:
     state = read_state(lab)
     assert state is not None
     spark = Machine("spark-01", lab, state)
-    go_all_the_way(FleetDirectory(tmp_path / "checkout", lab), spark, real_llamacpp.REF)
+    run_all_steps(FleetDirectory(tmp_path / "checkout", lab), spark, real_llamacpp.REF)
 
 
 def test_the_labs_gguf_is_byte_for_byte_what_the_gguf_package_writes(tmp_path: Path) -> None:

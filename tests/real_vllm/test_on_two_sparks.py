@@ -1,6 +1,6 @@
 """The real vLLM over two lab Sparks by its own way (``mp``), brought there by the commands of a user.
 
-The tests go on from each other's machines; each leaves both serving.
+Each test starts from the state that the previous one left; each leaves both serving.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def test_one_run_makes_two_sparks_serve_together_and_leaves_nothing_to_do(
         assert f"rank {number} in world size 2" in log, log
         assert "tcp://192.168.176.1:29501" in log, log
     before = pair.containers()
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
     pair.converge().expect(0)
     assert pair.containers() == before
 
@@ -151,7 +151,7 @@ def test_a_change_is_planned_by_field_and_made_on_both(pair: RealPair) -> None:
     assert pair.completes()
     models = json.loads(pair.head.sh("curl -sS --fail http://127.0.0.1:8000/v1/models"))
     assert models["data"][0]["max_model_len"] == 256
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 def test_an_engine_that_fails_on_the_head_brings_both_back(pair: RealPair) -> None:
@@ -160,7 +160,7 @@ def test_an_engine_that_fails_on_the_head_brings_both_back(pair: RealPair) -> No
     refused = pair.converge()
     assert refused.code == 1, refused.text
     assert "rolled back: the previous generation serves again and passed its gate" in refused.text
-    pair.wait_until_at_rest()
+    pair.wait_until_idle()
     assert pair.lengths() == [str(LENGTH), str(LENGTH)]
     assert pair.completes()
     assert [now.split()[0] for now in pair.containers()] == [was.split()[0] for was in before]
@@ -176,7 +176,7 @@ def test_a_killed_rank_ends_the_other_and_both_come_back_together(pair: RealPair
     assert not pair.healthy()
     pair.wait(lambda: all(new != old for new, old in zip(pair.containers(), before, strict=True)))
     pair.wait(pair.completes)
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
 def test_a_member_that_is_off_is_named_and_what_is_left_does_not_answer(pair: RealPair) -> None:
@@ -190,4 +190,4 @@ def test_a_member_that_is_off_is_named_and_what_is_left_does_not_answer(pair: Re
     assert told.code == 1, told.text
     assert "degraded" in told.text
     pair.wait(pair.completes)
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()

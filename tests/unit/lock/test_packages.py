@@ -15,7 +15,7 @@ import pytest
 from sparkfleet.config.desired_state import PackageIndex
 from sparkfleet.lock import packages
 from sparkfleet.lock.errors import PackagesError
-from tests.lab.package_index import served
+from tests.lab.package_index import serve
 from tests.wheels import real_pip, wheel
 
 SCIPY = "https://index.example/f/scipy-1.17.0-cp312-cp312-manylinux_2_28_aarch64.whl"
@@ -139,10 +139,10 @@ def test_an_index_that_does_not_tell_a_size_is_no_failure(monkeypatch: pytest.Mo
 
 
 def test_the_real_pip_finds_a_package_all_that_it_needs_and_itself(tmp_path: Path) -> None:
-    with served("127.0.0.1", tmp_path / "index") as index:
+    with serve("127.0.0.1", tmp_path / "index") as index:
         tool = wheel("tool", "1.2", ["helper>=1"])
         for name, content in (real_pip(), tool, wheel("helper", "2.0"), wheel("helper", "3.0")):
-            index.put(name, content)
+            index.add(name, content)
         found = packages.resolve([("tool", "")], {"helper": "<3"}, PackageIndex(index.url))
     names = [one.package for one in found.derived_packages.wheels]
     assert names[0] == "helper 2.0"

@@ -1,4 +1,4 @@
-"""A Spark that is converged once and shared by the tests of a module, which leave it converged."""
+"""A Spark that is converged once and shared by the tests of a module, which restore it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
-from tests.lab.served import fresh
+from tests.lab.serving_fleet import reset_machines
 
 Row = tuple[str, str, str, str]
 """Field, key, old and new of a change."""
@@ -21,7 +21,7 @@ NANO: Mapping[str, Any] = {"recipe": "nemotron-3-nano-30b-a3b-nvfp4", "name": "n
 
 
 def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the base with the patch over it, mappings key by key."""
+    """Return the base with the patch merged into it, mappings key by key."""
     out = copy.deepcopy(dict(base))
     for key, value in patch.items():
         both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
@@ -30,14 +30,14 @@ def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass
-class Converged:
+class SharedSpark:
     """spark-01 of a fleet of its own, serving ``base`` at the start of each test."""
 
     fleet: FleetDirectory
     spark: Machine
     base: Mapping[str, Any] = field(default_factory=lambda: {"serve": [dict(NANO)]})
     clean: bool = False
-    """Whether it is known to be as ``base`` says."""
+    """Whether the Spark is known to serve ``base``."""
 
     def declare(
         self,
@@ -53,25 +53,25 @@ class Converged:
         self.fleet.host("spark-01", {**self.base, **more, "serve": serve})
 
     def restore(self) -> None:
-        """Bring it back to the base, unless it is known to be there."""
+        """Converge to the base again, unless the Spark is known to serve it."""
         if not self.clean:
             self.declare()
             self.fleet.extra.clear()
             self.fleet.set_group_data()
             self.fleet.lock()
-            if self.fleet.run().code != 0:  # a test that failed left it beyond repair
+            if self.fleet.run().code != 0:  # a failed test left a state that a run cannot converge
                 self.spark.reset()
                 self.fleet.run().expect(0)
-            self.expect_nothing_to_do()
+            self.expect_empty_plan()
 
     def changes(self) -> list[Row]:
         """Return what the plan lists."""
         return self.fleet.changes("spark-01")
 
-    def expect_nothing_to_do(self) -> None:
-        """Fail unless the plan is empty, and says so for the host."""
-        seen = self.fleet.plan().expect(0)
-        assert seen.out == "spark-01   no changes\n0 to change, 1 unchanged\n", seen.text
+    def expect_empty_plan(self) -> None:
+        """Fail unless the plan is empty and reports the host as unchanged."""
+        outcome = self.fleet.plan().expect(0)
+        assert outcome.out == "spark-01   no changes\n0 to change, 1 unchanged\n", outcome.text
         self.clean = True
 
     def started_at(self, name: str = "nano") -> str:
@@ -83,14 +83,14 @@ class Converged:
         return self.spark.sh(f"docker inspect -f '{{{{.Id}}}}' {name}")
 
     def served_names(self, port: int = 8000) -> str:
-        """Return what the engine itself says that it serves."""
+        """Return the response of the engine's ``/v1/models``."""
         return self.spark.sh(f"curl -sS --fail --max-time 10 http://127.0.0.1:{port}/v1/models")
 
 
-def converged(lab: Lab, state: State, root: Path, base: Mapping[str, Any] | None = None) -> Converged:
+def converge_spark(lab: Lab, state: State, root: Path, base: Mapping[str, Any] | None = None) -> SharedSpark:
     """Return a fresh spark-01 that serves ``base``."""
-    made = Converged(FleetDirectory(root / "checkout", lab), fresh(lab, state, "spark-01")[0])
+    shared = SharedSpark(FleetDirectory(root / "checkout", lab), reset_machines(lab, state, "spark-01")[0])
     if base is not None:
-        made.base = base
-    made.restore()
-    return made
+        shared.base = base
+    shared.restore()
+    return shared

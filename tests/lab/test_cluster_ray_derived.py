@@ -1,4 +1,4 @@
-"""Two Sparks serve one model by Ray from an image without Ray: the real one is added, once for both."""
+"""Two Sparks serve one model by Ray: a derived image adds Ray to an image without it, built once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparkfleet_lab.state import State
 from tests.lab import package_index
 from tests.lab.machine import Machine
 from tests.lab.package_index import Index
-from tests.lab.pairs import NAMES, Pair, pair_of
+from tests.lab.pairs import NAMES, Pair, empty_pair
 from tests.wheels import real_pip
 
 pytestmark = pytest.mark.full
@@ -25,18 +25,18 @@ NODES = "'import ray; ray.init(address=\"auto\", log_to_driver=False); print(len
 def python(lab: Lab, lab_state: State) -> str:
     """The version of Python in the engine images."""
     machine = Machine(NAMES[0], lab, lab_state)
-    asked = "import sys; print(*sys.version_info[:2], sep=chr(46))"
-    return machine.sh(f'docker run --rm --entrypoint python3 {machine.image(PLAIN)} -c "{asked}"')
+    program = "import sys; print(*sys.version_info[:2], sep=chr(46))"
+    return machine.sh(f'docker run --rm --entrypoint python3 {machine.image(PLAIN)} -c "{program}"')
 
 
 @pytest.fixture(scope="module")
 def index(lab_state: State, python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    """An index on the lab's network with the real Ray and what it needs."""
+    """An index on the lab's network with the real Ray and its dependencies."""
     folder = tmp_path_factory.mktemp("ray-index")
-    with package_index.served(lab_state.lan.address(1), folder) as made:
-        wanted = (ray_image.RAY, *ray_image.NEEDED)
-        real_vllm.pip("download", "--dest", str(folder), *wanted, python=python)
-        made.put(*real_pip())
+    with package_index.serve(lab_state.lan.address(1), folder) as made:
+        requirements = (ray_image.RAY, *ray_image.NEEDED)
+        real_vllm.pip("download", "--dest", str(folder), *requirements, python=python)
+        made.add(*real_pip())
         yield made
 
 
@@ -44,8 +44,8 @@ def index(lab_state: State, python: str, tmp_path_factory: pytest.TempPathFactor
 def pair(
     index: Index, python: str, lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory
 ) -> Pair:
-    """Two machines that serve together since one run on what came from the box."""
-    made = pair_of(lab, lab_state, tmp_path_factory.mktemp("ray-added"))
+    """Two machines that one run took from a fresh state to one served model."""
+    made = empty_pair(lab, lab_state, tmp_path_factory.mktemp("ray-added"))
     made.fleet.set_group_data(
         python_packages={"index": index.url, "python": python, "machine": platform.machine()}
     )
@@ -55,13 +55,13 @@ def pair(
     return made
 
 
-def test_ray_that_was_added_makes_a_cluster_and_leaves_nothing_to_do(pair: Pair) -> None:
+def test_ranks_with_the_derived_ray_form_a_cluster_and_the_next_plan_is_empty(pair: Pair) -> None:
     assert pair.serves()
     assert pair.head.sh(f"docker exec wide python3 -c {NODES} 2>/dev/null").splitlines()[-1] == "2"
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()
 
 
-def test_both_ranks_run_the_very_same_image_and_ray_came_once(pair: Pair, index: Index) -> None:
+def test_both_ranks_run_the_same_image_and_ray_is_fetched_once(pair: Pair, index: Index) -> None:
     images = {
         machine.sh("docker inspect -f '{{.Image}} {{.Config.Image}}' wide") for machine in pair.machines
     }
@@ -74,7 +74,7 @@ def test_both_ranks_run_the_very_same_image_and_ray_came_once(pair: Pair, index:
     assert len(by_sparks) == 1
 
 
-def test_a_member_with_another_build_of_the_image_takes_part_in_no_change(pair: Pair) -> None:
+def test_a_change_with_another_build_of_the_image_on_one_member_is_refused(pair: Pair) -> None:
     other = pair.machines[1]
     name = other.sh("docker inspect -f '{{.Config.Image}}' wide")
     own = other.sh("docker inspect -f '{{.Image}}' wide")
@@ -87,4 +87,4 @@ def test_a_member_with_another_build_of_the_image_takes_part_in_no_change(pair: 
     other.sh(f"docker rm $(docker ps -aq --filter status=created); docker tag {own} {name}")
     pair.fleet.run().expect(0)
     assert set(pair.lengths()) == {"4096"}
-    pair.expect_nothing_to_do()
+    pair.expect_empty_plan()

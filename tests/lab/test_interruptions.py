@@ -1,6 +1,6 @@
-"""A change that is interrupted at any moment ends on the old or on the new generation, with nobody's help.
+"""A change that is interrupted at any moment ends with the old or the new generation, without help.
 
-Moments are drawn from seeds: a few here, many in the full run. A test that fails names its seed.
+Moments are chosen by seeds: a few here, many in the full run. A test that fails names its seed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
-from tests.lab.on_host import OnHost
-from tests.lab.served import Served, converged
+from tests.lab.on_host import HostPrograms
+from tests.lab.serving_fleet import ServingFleet, converge_fleet
 
 RUN = ("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y")
 LIMIT_S = 180
-"""Seconds for what must come of itself; a failure, not a measurement."""
+"""Seconds to wait for something that must happen without help; a limit, not a measurement."""
 
-AT_REST = """
+IDLE = """
 test -z "$(systemctl list-units --no-legend --plain --state=active,activating,deactivating,reloading \
   'sparkfleet-rollout-*' 'sparkfleet-stage-*')"
 test -z "$(pgrep -f '[s]parkfleet.pyz (rollout|stage|repair|recover)')"
@@ -54,61 +54,61 @@ DURING = (
 
 @dataclass(frozen=True)
 class Moment:
-    """So many seconds after the run said this."""
+    """A number of seconds after the run has printed a text."""
 
-    words: str
+    text: str
     later_s: float
 
     @staticmethod
-    def drawn(seed: str, among: tuple[str, ...]) -> Moment:
-        chance = random.Random(seed)
-        return Moment(chance.choice(among), round(chance.uniform(0, 0.7), 2))
+    def choose(seed: str, candidates: tuple[str, ...]) -> Moment:
+        generator = random.Random(seed)
+        return Moment(generator.choice(candidates), round(generator.uniform(0, 0.7), 2))
 
 
 @dataclass
-class Changing:
-    """spark-01 with one service whose ``--max-model-len`` each change sets to a value of its own."""
+class ChangingSpark:
+    """spark-01 with one service; each change sets another ``--max-model-len``."""
 
-    served: Served
+    serving: ServingFleet
     length: int = 262144
     clean: bool = True
-    said: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     @property
     def fleet(self) -> FleetDirectory:
-        return self.served.fleet
+        return self.serving.fleet
 
     @property
     def spark(self) -> Machine:
-        return self.served.machines[0]
+        return self.serving.machines[0]
 
     def change(self, moment: Moment, act: Callable[[subprocess.Popen[str]], object]) -> int:
         """Begin a change and act at that moment; return the exit code of the run."""
         self.clean = False
-        self.served.set("spark-01", max_model_len=self.length + 1)
-        self.said = []
-        acted = False
+        self.serving.set("spark-01", max_model_len=self.length + 1)
+        self.lines = []
+        done = False
         with self.fleet.start(*RUN) as process:
             assert process.stdout is not None
             for line in process.stdout:
-                self.said.append(line)
-                if moment.words in line and not acted:
-                    acted = True
+                self.lines.append(line)
+                if moment.text in line and not done:
+                    done = True
                     time.sleep(moment.later_s)
                     act(process)
         code = process.returncode
-        assert acted, f"never came to {moment}:\n{self.text}"
+        assert done, f"never reached {moment}:\n{self.text}"
         assert "Traceback" not in self.text, self.text
         return code
 
     @property
     def text(self) -> str:
-        return "".join(self.said)
+        return "".join(self.lines)
 
-    def expect_old_or_new_serving(self) -> None:
-        """Wait until the Spark is at rest; fail unless one whole generation serves there."""
-        host = OnHost(self.spark)
-        host.wait(f"set -e\n{AT_REST}\nsleep 1\n{AT_REST}", LIMIT_S)
+    def expect_old_or_new_generation(self) -> None:
+        """Wait until no job runs on the Spark; fail unless one complete generation serves."""
+        host = HostPrograms(self.spark)
+        host.wait(f"set -e\n{IDLE}\nsleep 1\n{IDLE}", LIMIT_S)
         host.wait("systemctl is-active --quiet sparkfleet-nano.service", LIMIT_S)
         host.wait("curl -sf -m 5 http://127.0.0.1:8000/v1/models", LIMIT_S)
         assert host.serves()
@@ -123,33 +123,33 @@ class Changing:
         )
 
     def running_length(self) -> int:
-        """Return what the running engine was told, by docker's own account."""
-        words = OnHost(self.spark).inspect()["Args"]
-        return int(words[words.index("--max-model-len") + 1])
+        """Return the running engine's --max-model-len, read from ``docker inspect``."""
+        text = HostPrograms(self.spark).inspect()["Args"]
+        return int(text[text.index("--max-model-len") + 1])
 
     def expect_next_run_converges(self) -> None:
         """Run again: the new generation serves, and nothing is left to do."""
         self.fleet.run().expect(0)
         self.length += 1
         assert self.running_length() == self.length
-        assert OnHost(self.spark).serves()
+        assert HostPrograms(self.spark).serves()
         assert self.fleet.plan().expect(0).out.startswith("spark-01   no changes\n")
         self.clean = True
 
 
 @pytest.fixture(scope="module")
-def shared(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> list[Changing]:
-    """Where the module's machine is kept, so that a test after a failed one gets a fresh one."""
+def shared(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -> list[ChangingSpark]:
+    """Holds the module's machine, so that a test after a failed one gets a fresh one."""
     return []
 
 
 @pytest.fixture
 def changing(
-    shared: list[Changing], lab: Lab, lab_state: State, tmp_path: Path, request: pytest.FixtureRequest
-) -> Changing:
+    shared: list[ChangingSpark], lab: Lab, lab_state: State, tmp_path: Path, request: pytest.FixtureRequest
+) -> ChangingSpark:
     """A converged spark-01."""
     if not shared or not shared[0].clean:
-        shared[:] = [Changing(converged(lab, lab_state, tmp_path, "spark-01"))]
+        shared[:] = [ChangingSpark(converge_fleet(lab, lab_state, tmp_path, "spark-01"))]
     return shared[0]
 
 
@@ -166,63 +166,65 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 @seeds("operator", 3, 30)
-def test_the_operators_program_killed_at_any_moment(changing: Changing, seed: str) -> None:
-    assert changing.change(Moment.drawn(seed, (*BEFORE, *DURING)), kill) == -signal.SIGKILL
-    changing.expect_old_or_new_serving()
+def test_the_operators_program_is_killed_at_any_moment(changing: ChangingSpark, seed: str) -> None:
+    assert changing.change(Moment.choose(seed, (*BEFORE, *DURING)), kill) == -signal.SIGKILL
+    changing.expect_old_or_new_generation()
     changing.expect_next_run_converges()
 
 
 @seeds("connection", 2, 20)
-def test_the_connection_cut_at_any_moment_is_made_anew_and_the_run_ends_well(
-    changing: Changing, seed: str
+def test_a_connection_cut_at_any_moment_is_opened_again_and_the_run_succeeds(
+    changing: ChangingSpark, seed: str
 ) -> None:
-    moment = Moment.drawn(seed, (BEFORE[-1], *DURING))
+    moment = Moment.choose(seed, (BEFORE[-1], *DURING))
     code = changing.change(moment, lambda _: changing.spark.break_("ssh-cut"))
-    changing.expect_old_or_new_serving()
+    changing.expect_old_or_new_generation()
     assert code == 0, changing.text
     changing.expect_next_run_converges()
 
 
 @seeds("packets", 0, 4)
-def test_a_connection_whose_packets_go_nowhere(changing: Changing, seed: str) -> None:
-    def cut_until_at_rest(_: subprocess.Popen[str]) -> None:
+def test_a_connection_whose_packets_are_dropped(changing: ChangingSpark, seed: str) -> None:
+    def cut_until_idle(_: subprocess.Popen[str]) -> None:
         changing.spark.break_("ssh-hangs")
         try:
-            changing.expect_old_or_new_serving()
+            changing.expect_old_or_new_generation()
         finally:
             changing.spark.mend()
 
-    code = changing.change(Moment.drawn(seed, DURING), cut_until_at_rest)
+    code = changing.change(Moment.choose(seed, DURING), cut_until_idle)
     assert code == 0, changing.text
-    changing.expect_old_or_new_serving()
+    changing.expect_old_or_new_generation()
     changing.expect_next_run_converges()
 
 
 @seeds("rollout", 2, 20)
-def test_the_program_on_the_spark_killed_at_any_moment_of_its_work(changing: Changing, seed: str) -> None:
+def test_the_rollout_on_the_spark_is_killed_at_any_moment(changing: ChangingSpark, seed: str) -> None:
     code = changing.change(
-        Moment.drawn(seed, DURING[1:]),
+        Moment.choose(seed, DURING[1:]),
         lambda _: changing.spark.sh("pkill -KILL -f 'sparkfleet.pyz rollout-run'", check=False),
     )
-    changing.expect_old_or_new_serving()
+    changing.expect_old_or_new_generation()
     assert code == (0 if changing.running_length() == changing.length + 1 else 1), changing.text
     changing.expect_next_run_converges()
 
 
 @seeds("reboot", 1, 10)
-def test_the_spark_restarted_at_any_moment(changing: Changing, seed: str) -> None:
-    code = changing.change(Moment.drawn(seed, (BEFORE[-1], *DURING)), lambda _: changing.spark.reboot())
-    changing.expect_old_or_new_serving()
+def test_the_spark_is_rebooted_at_any_moment(changing: ChangingSpark, seed: str) -> None:
+    code = changing.change(Moment.choose(seed, (BEFORE[-1], *DURING)), lambda _: changing.spark.reboot())
+    changing.expect_old_or_new_generation()
     assert code in {0, 1}
     changing.expect_next_run_converges()
 
 
 @seeds("fetch", 1, 3)
-def test_the_operators_program_killed_while_the_spark_downloads(changing: Changing, seed: str) -> None:
+def test_the_operators_program_is_killed_while_the_spark_downloads(
+    changing: ChangingSpark, seed: str
+) -> None:
     changing.spark.sh(
         "rm $(find /home/nvidia/vllm/hub -name '*.safetensors' -exec readlink -f {} + | head -1)"
     )
-    assert changing.change(Moment.drawn(seed, ("fetch download",)), kill) == -signal.SIGKILL
-    changing.expect_old_or_new_serving()
+    assert changing.change(Moment.choose(seed, ("fetch download",)), kill) == -signal.SIGKILL
+    changing.expect_old_or_new_generation()
     assert changing.running_length() == changing.length
     changing.expect_next_run_converges()

@@ -1,4 +1,4 @@
-"""A Spark with something of everything on it that a fleet may declare, and two declarations for it."""
+"""A Spark with a previous value for everything that a fleet may declare, and two declarations."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tests.lab.machine import Machine
 TOKENS = ("hf_firstTokenOfTheTest", "hf_secondTokenOfTheTest")
 NGC_KEYS = ("nvapi-first-key", "nvapi-second-key")
 
-_LOGIN = """python3 - <<'ASK'
+_LOGIN = """python3 - <<'PYTHON'
 import base64, json, os, pwd
 path = "/root/.docker/config.json"
 if os.path.exists(path):
-    kept, info = json.load(open(path)), os.stat(path)
-    for name, entry in kept.items():
+    stored, info = json.load(open(path)), os.stat(path)
+    for name, entry in stored.items():
         for value in entry.values():
             shown = value if isinstance(value, str) else base64.b64decode(value["auth"]).decode()
             print(name, shown, pwd.getpwuid(info.st_uid).pw_name, oct(info.st_mode)[-3:])
-ASK
+PYTHON
 """
 
-BY_HAND = r"""
+MANUAL_STATE = r"""
 set -e
 useradd --create-home worker
 install -d -o root -m 0711 /srv/shared && touch /srv/shared/old
@@ -60,43 +60,43 @@ done > Packages
 rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] file:/srv/apt ./' > /etc/apt/sources.list
 dpkg -i lab-driver_1_all.deb >/dev/null
-# A GPU that takes settings, and records its commands.
+# A GPU that accepts settings and records its commands.
 mkdir -p /etc/lab-gpu && echo Disabled > /etc/lab-gpu/pm && echo 140 > /etc/lab-gpu/pl
 cat > /usr/local/sbin/nvidia-smi <<'SMI'
 #!/bin/sh
 case "$1" in
--pm) [ "$2" = 1 ] && v=Enabled || v=Disabled; echo $v > /etc/lab-gpu/pm; echo "$@" >> /srv/gpu-was-told ;;
+-pm) [ "$2" = 1 ] && v=Enabled || v=Disabled; echo $v > /etc/lab-gpu/pm; echo "$@" >> /srv/gpu-commands ;;
 -pl) [ "${2%%.*}" -le 240 ] || { echo "Provided power limit $2 W is not a valid power limit"; exit 2; }
-  echo "$2" > /etc/lab-gpu/pl; echo "$@" >> /srv/gpu-was-told ;;
--lgc|-rgc) echo "$@" >> /srv/gpu-was-told ;;
+  echo "$2" > /etc/lab-gpu/pl; echo "$@" >> /srv/gpu-commands ;;
+-lgc|-rgc) echo "$@" >> /srv/gpu-commands ;;
 --query-gpu=persistence_mode,power.limit) echo "$(cat /etc/lab-gpu/pm), $(cat /etc/lab-gpu/pl)" ;;
 *) exec /usr/local/bin/nvidia-smi "$@" ;;
 esac
 SMI
 chmod 0755 /usr/local/sbin/nvidia-smi
-# A credential helper that keeps secrets where it says.
+# A credential helper that stores secrets in a file.
 cat > /usr/local/bin/docker-credential-labkeep <<'HELPER'
 #!/usr/bin/env python3
 import json, os, sys
-path, given = "/root/.labkeep.json", sys.stdin.read()
-kept = json.load(open(path)) if os.path.exists(path) else {}
+path, request = "/root/.labkeep.json", sys.stdin.read()
+stored = json.load(open(path)) if os.path.exists(path) else {}
 if sys.argv[1] == "store":
-    kept[json.loads(given)["ServerURL"]] = json.loads(given)
+    stored[json.loads(request)["ServerURL"]] = json.loads(request)
 elif sys.argv[1] == "get":
-    if given.strip() not in kept:
+    if request.strip() not in stored:
         sys.exit("credentials not found in native keychain")
-    print(json.dumps(kept[given.strip()]))
+    print(json.dumps(stored[request.strip()]))
 else:
-    kept.pop(given.strip(), None)
+    stored.pop(request.strip(), None)
 os.umask(0o077)
-json.dump(kept, open(path, "w")) if kept else os.path.exists(path) and os.unlink(path)
+json.dump(stored, open(path, "w")) if stored else os.path.exists(path) and os.unlink(path)
 HELPER
 chmod 0755 /usr/local/bin/docker-credential-labkeep
 """
 
 
-def declared() -> dict[str, Any]:
-    """Return ``prepare:`` as it is set: for the fleet, and for the host."""
+def first_declaration() -> dict[str, Any]:
+    """Return ``prepare:`` of the first run, for the fleet and for the host."""
     return {
         "group_data": {
             "docker_users": ["@login"],
@@ -104,7 +104,7 @@ def declared() -> dict[str, Any]:
             "sysctls": {"net.core.somaxconn": 1},
             "files": {"/etc/motd": {"content": "of the fleet\n"}},
             "hold": ["lab-driver*"],
-            **_swap_off(),
+            **_linux_swap_off(),
             "compile_cache_retention": {"max_age_days": 30},
             "keep_hf_token": True,
         },
@@ -123,8 +123,8 @@ def declared() -> dict[str, Any]:
     }
 
 
-def changed() -> dict[str, Any]:
-    """Return ``prepare:`` of the host as it is changed to."""
+def second_declaration() -> dict[str, Any]:
+    """Return ``prepare:`` of the host for the second run."""
     return {
         "directories": {
             "/srv/made/deep": {"owner": "worker", "mode": "0700"},
@@ -139,12 +139,12 @@ def changed() -> dict[str, Any]:
     }
 
 
-def _swap_off() -> dict[str, Any]:
-    """Return the policy where this machine has no swap: a lab's machines share it, and would turn it off."""
+def _linux_swap_off() -> dict[str, Any]:
+    """Return the policy for Linux swap, unless this machine has swap, which its lab machines share."""
     return {} if len(Path("/proc/swaps").read_text().splitlines()) > 1 else {"swap": "off"}
 
 
-REFUSED: dict[str, Any] = {
+REJECTED: dict[str, Any] = {
     "files": {
         "/etc/sudoers.d/broken": "worker ALL=(ALL NOPASSWD: ALL\n",
         "/etc/systemd/system/broken.service": "[Service]\nExecStart=sleep\nRestartt=always\n",
@@ -156,7 +156,7 @@ REFUSED: dict[str, Any] = {
         "gpu": {"power_limit_w": 999},
         "logins": {"nvcr.io": {"password": "env:NGC", "helper": "nowhere"}},
     },
-    "words": [
+    "messages": [
         "visudo refuses it: /etc/sudoers.d/broken:1",
         "systemd refuses it: /etc/systemd/system/broken.service",
         "there is no setting net.core.no_such_setting",
@@ -168,7 +168,7 @@ REFUSED: dict[str, Any] = {
 }
 """Declarations that the system rejects, and the message for each."""
 
-_ASK = {
+_COMMANDS = {
     "docker group": "getent group docker | cut -d: -f4",
     "docker without a new login": "su nvidia -c 'docker ps >/dev/null 2>&1 && echo yes || echo no'",
     "valve": "su worker -c 'sudo -n /usr/local/bin/spark-valve >/dev/null 2>&1 && echo yes || echo no'",
@@ -184,7 +184,7 @@ _ASK = {
     "caches": "ls /home/nvidia/vllm-compile-cache | paste -sd ' '",
     "token": "f=/home/nvidia/.cache/huggingface/token; echo $(cat $f && stat -c '%U %a' $f) 2>/dev/null",
     "login": _LOGIN,
-    "kept by the helper": "cat /root/.labkeep.json 2>/dev/null | grep -o 'nvapi-[a-z-]*'",
+    "stored by the helper": "cat /root/.labkeep.json 2>/dev/null | grep -o 'nvapi-[a-z-]*'",
     "held": "apt-mark showhold",
     "installed": "dpkg-query -W -f='${Package} ${db:Status-Abbrev}\\n' 'lab-*' earlyoom 2>/dev/null "
     "| grep 'i ' | cut -d' ' -f1 | paste -sd ' '",
@@ -195,6 +195,6 @@ _ASK = {
 }
 
 
-def reported(machine: Machine) -> dict[str, str]:
+def report_state(machine: Machine) -> dict[str, str]:
     """Return what the tests declare, as the machine's own commands report it."""
-    return {name: machine.sh(command, check=False) for name, command in _ASK.items()}
+    return {name: machine.sh(command, check=False) for name, command in _COMMANDS.items()}

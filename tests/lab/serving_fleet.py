@@ -1,4 +1,4 @@
-"""Machines that serve already: what tests share that begin with a converged fleet and leave one behind."""
+"""A converged fleet: shared by tests that start from one and leave one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECIPE = "nemotron-3-nano-30b-a3b-nvfp4"
 
 
 @dataclass(frozen=True)
-class Served:
+class ServingFleet:
     """A fleet and its machines."""
 
     fleet: FleetDirectory
@@ -40,8 +40,8 @@ def nano(*, env: Mapping[str, Any] | None = None, **flags: Any) -> dict[str, Any
     return {"serve": [service]}
 
 
-def fresh(lab: Lab, state: State, *names: str, cold: bool = False) -> tuple[Machine, ...]:
-    """Return fresh machines with the engine images (``cold``: without); registry and hub are whole."""
+def reset_machines(lab: Lab, state: State, *names: str, cold: bool = False) -> tuple[Machine, ...]:
+    """Return fresh machines with the engine images (``cold``: without); registry and hub have no fault."""
     faults.mend_services(Docker(), lab, state)
     machines = tuple(Machine(name, lab, state) for name in names)
     with ThreadPoolExecutor() as pool:
@@ -49,11 +49,11 @@ def fresh(lab: Lab, state: State, *names: str, cold: bool = False) -> tuple[Mach
     return machines
 
 
-def converged(lab: Lab, state: State, root: Path, *names: str) -> Served:
-    """Return fresh machines that serve ``nano`` by the recipe, brought there by one run."""
-    served = Served(FleetDirectory(root / "checkout", lab), fresh(lab, state, *names))
+def converge_fleet(lab: Lab, state: State, root: Path, *names: str) -> ServingFleet:
+    """Return fresh machines that one run has converged to serve ``nano`` by the recipe."""
+    serving = ServingFleet(FleetDirectory(root / "checkout", lab), reset_machines(lab, state, *names))
     for name in names:
-        served.set(name)
-    served.fleet.lock()
-    served.fleet.run().expect(0)
-    return served
+        serving.set(name)
+    serving.fleet.lock()
+    serving.fleet.run().expect(0)
+    return serving

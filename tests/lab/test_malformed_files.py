@@ -1,6 +1,6 @@
-"""Wrong files are told of all at once, with the line and the way out, before any host is contacted.
+"""Malformed files are all reported at once, with line and remedy, before any host is contacted.
 
-Every host file here sends its reader to a socket of the test, where a connection would be seen.
+Every host file names a socket of the test as its host, which counts connections.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ import pytest
 
 from sparkfleet_lab.names import Lab
 from tests.lab.fleet import FleetDirectory, Outcome
-from tests.lab.served import RECIPE, nano
+from tests.lab.serving_fleet import RECIPE, nano
 
 LOCK = "inventories/lab/fleet.lock"
 
 
-class Wrong(NamedTuple):
-    """A host file (``PORT`` stands for the test's socket) and what is said of it: line, found, way out."""
+class MalformedFile(NamedTuple):
+    """A host file (``PORT`` stands for the test's socket) and its messages: line, finding, remedy."""
 
     text: str
-    said: tuple[tuple[int, str, str], ...]
+    messages: tuple[tuple[int, str, str], ...]
 
 
 WRONG = {
-    "unknown-keys": Wrong(
+    "unknown-keys": MalformedFile(
         "ssh: {hostname: 127.0.0.1, port: PORT, user_name: x}\nserv: gpt-oss-20b\n",
         (
             (1, "unknown key 'ssh.user_name'", "did you mean 'user'?"),
             (2, "unknown key 'serv'", "did you mean 'serve'?"),
         ),
     ),
-    "unknown-recipe": Wrong(
+    "unknown-recipe": MalformedFile(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  - gpt-oss-20\n",
         ((3, "unknown recipe 'gpt-oss-20'", "did you mean 'gpt-oss-20b'?"),),
     ),
-    "wrong-types": Wrong(
+    "wrong-types": MalformedFile(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  recipe: gpt-oss-20b\n  port: '8000'\n"
         "  env: {NICE: [1]}\n  gate: {expect: 204, timeot: 5m}\nreserve_gib: twelve\n",
         (
@@ -49,24 +49,26 @@ WRONG = {
             (7, "'reserve_gib' is 'twelve'", "expected: a number"),
         ),
     ),
-    "not-yaml": Wrong(
+    "not-yaml": MalformedFile(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve: {recipe: gpt-oss-20b\n",
         ((3, "invalid YAML", "this line and the one before"),),
     ),
-    "a-tab": Wrong(
+    "a-tab": MalformedFile(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n\trecipe: gpt-oss-20b\n",
         ((3, "indented with a tab", "indent with spaces"),),
     ),
-    "a-list": Wrong("- gpt-oss-20b\n", ((1, "the file is a list", "start the file with `serve: RECIPE`"),)),
-    "twice": Wrong(
+    "a-list": MalformedFile(
+        "- gpt-oss-20b\n", ((1, "the file is a list", "start the file with `serve: RECIPE`"),)
+    ),
+    "twice": MalformedFile(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve: gpt-oss-20b\nserve: gpt-oss-20b\n",
         ((3, "duplicate key 'serve', first set in line 2", "remove one"),),
     ),
-    "no-image": Wrong(
+    "no-image": MalformedFile(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  recipe: gpt-oss-20b\n  image: vllm/vllm-openai\n",
         ((4, "has neither tag nor digest", "registry/name:tag"),),
     ),
-    "own-flags": Wrong(
+    "own-flags": MalformedFile(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  recipe: gpt-oss-20b\n"
         "  flags:\n    port: 8001\n    api-key: abc\n  env: {HF_TOKEN: hf_abc}\n",
         (
@@ -75,7 +77,7 @@ WRONG = {
             (7, "variable 'HF_TOKEN' would put a secret", "hf_token"),
         ),
     ),
-    "two-services": Wrong(
+    "two-services": MalformedFile(
         "ssh: {hostname: 127.0.0.1, port: PORT}\nserve:\n  - recipe: gpt-oss-20b\n    port: 8000\n"
         f"  - recipe: {RECIPE}\n    port: 8000\n",
         ((6, "port 8000 is already used by the service 'gpt-oss-20b'", "change or remove 'port:'"),),
@@ -91,21 +93,21 @@ COMMANDS = {
 
 
 class Listener:
-    """Ports that connections are seen at; nobody answers them."""
+    """Ports that count connections and answer none."""
 
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
 
     def port(self) -> int:
-        """Return one more port that is listened on."""
-        made = socket.create_server(("127.0.0.1", 0))
-        made.setblocking(False)
-        self.sockets.append(made)
-        number: int = made.getsockname()[1]
+        """Return another port with a listening socket."""
+        created = socket.create_server(("127.0.0.1", 0))
+        created.setblocking(False)
+        self.sockets.append(created)
+        number: int = created.getsockname()[1]
         return number
 
     def connections(self) -> int:
-        """Return how many there were since the last look, and close them."""
+        """Return how many connections there were since the last call, and close them."""
         count = 0
         for listening in self.sockets:
             with contextlib.suppress(BlockingIOError):
@@ -122,8 +124,8 @@ class Listener:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    with contextlib.closing(Listener()) as made:
-        yield made
+    with contextlib.closing(Listener()) as created:
+        yield created
 
 
 @pytest.fixture(scope="module")
@@ -145,36 +147,34 @@ def reachable(fleet: FleetDirectory, listener: Listener, pins: str) -> FleetDire
 
 @pytest.fixture
 def malformed(reachable: FleetDirectory, listener: Listener) -> FleetDirectory:
-    """The same, with ten more hosts whose files are wrong."""
-    for name, wrong in WRONG.items():
-        reachable.host(name, wrong.text.replace("PORT", str(listener.port())))
+    """The same, with ten more hosts whose files are malformed."""
+    for name, malformed_file in WRONG.items():
+        reachable.host(name, malformed_file.text.replace("PORT", str(listener.port())))
     return reachable
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_ten_malformed_host_files_give_all_their_errors_at_once_and_no_host_is_contacted(
+def test_all_errors_of_ten_malformed_host_files_are_reported_at_once_and_no_host_is_contacted(
     malformed: FleetDirectory, listener: Listener, command: str
 ) -> None:
-    seen = malformed.command(*COMMANDS[command]).expect(1)
-    for name, wrong in WRONG.items():
-        for line, found, way_out in wrong.said:
-            paragraph = paragraph_of(seen, f"inventories/lab/{name}.yaml:{line}: ", found)
-            assert way_out in paragraph, paragraph
+    outcome = malformed.command(*COMMANDS[command]).expect(1)
+    for name, malformed_file in WRONG.items():
+        for line, found, remedy in malformed_file.messages:
+            paragraph = paragraph_of(outcome, f"inventories/lab/{name}.yaml:{line}: ", found)
+            assert remedy in paragraph, paragraph
     assert listener.connections() == 0
 
 
-def paragraph_of(seen: Outcome, where: str, found: str) -> str:
-    """Return the paragraph that begins with that place and says this."""
-    lines = seen.err.splitlines()
+def paragraph_of(outcome: Outcome, where: str, found: str) -> str:
+    """Return the paragraph that begins with this location and has this text."""
+    lines = outcome.err.splitlines()
     for number, line in enumerate(lines):
         if line.startswith(where) and found in line:
             return "\n".join(lines[number : number + 3])
-    raise AssertionError(f"{where}... {found} is not said:\n{seen.text}")
+    raise AssertionError(f"{where}... {found} is missing:\n{outcome.text}")
 
 
-def test_a_fleet_without_mistakes_would_have_been_contacted(
-    reachable: FleetDirectory, listener: Listener
-) -> None:
+def test_a_fleet_without_errors_is_contacted(reachable: FleetDirectory, listener: Listener) -> None:
     assert reachable.command(*COMMANDS["check"]).code == 0
     assert listener.connections() == 0
     process = reachable.start(*COMMANDS["plan"])
@@ -182,13 +182,13 @@ def test_a_fleet_without_mistakes_would_have_been_contacted(
         pass
     process.kill()
     process.communicate()
-    assert process.returncode < 0  # it was still at work, since it had found its host
+    assert process.returncode < 0  # it was still connected to the host
 
 
 OTHER = {
     "group data": ("group_data/lab.py", "sparkfleet = {'reserve_gb': 3, 'gate': {'timeout': 'soon'}}\n"),
     "group data, not Python": ("group_data/lab.py", "sparkfleet = {'reserve_gib': 3\n"),
-    "group data, a name that is not there": ("group_data/lab.py", "sparkfleet = settings\n"),
+    "group data, an undefined name": ("group_data/lab.py", "sparkfleet = settings\n"),
     "lock": (LOCK, "{not: [a, lock\n"),
     "lock of a later version": (LOCK, '{"version": 99}\n'),
     "a recipe": ("inventories/lab/recipes/mine.yaml", "recipe: mine\nmodle: a/b\n"),
@@ -197,13 +197,13 @@ OTHER = {
 
 @pytest.mark.parametrize("command", ["plan", "run"])
 @pytest.mark.parametrize("name", OTHER)
-def test_other_wrong_files_are_told_of_without_a_traceback_and_before_any_host_is_contacted(
+def test_other_malformed_files_are_reported_without_a_traceback_before_any_host_is_contacted(
     reachable: FleetDirectory, listener: Listener, name: str, command: str
 ) -> None:
     path, text = OTHER[name]
     (reachable.root / path).parent.mkdir(exist_ok=True)
     (reachable.root / path).write_text(text)
-    seen = reachable.command(*COMMANDS[command]).expect(1)
-    assert path in seen.err
-    assert "internal error:" not in seen.err
+    outcome = reachable.command(*COMMANDS[command]).expect(1)
+    assert path in outcome.err
+    assert "internal error:" not in outcome.err
     assert listener.connections() == 0

@@ -1,4 +1,4 @@
-"""Many Sparks in one run: side by side, and one that is dead stops none."""
+"""Many Sparks in one run: changed side by side, and an unreachable one stops no other."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
-from tests.lab.served import nano
+from tests.lab.serving_fleet import nano
 
-PUT = "test -x /usr/local/bin/spark-valve && test -x /usr/local/lib/sparkfleet/sparkfleet.pyz"
+INSTALLED = "test -x /usr/local/bin/spark-valve && test -x /usr/local/lib/sparkfleet/sparkfleet.pyz"
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.full)])
-def test_prepare_makes_all_sparks_ready_side_by_side_and_a_dead_one_is_told_and_stops_none(
+def test_all_sparks_are_prepared_side_by_side_and_an_unreachable_one_is_reported(
     tmp_path: Path, count: int
 ) -> None:
     docker, lab = Docker(), Lab(tmp_path, "many")
@@ -34,15 +34,15 @@ def test_prepare_makes_all_sparks_ready_side_by_side_and_a_dead_one_is_told_and_
 
         run = fleet.run(deploy="prepare").expect(1)
         assert f"{count - 1} to change, 0 unchanged, 1 unknown" in run.out
-        assert [machine.name for machine in alive if not machine.ok(PUT)] == []
+        assert [machine.name for machine in alive if not machine.ok(INSTALLED)] == []
         assert run.err.count("   FAILED") == 1
         assert "SSH connection refused" in run.err[run.err.index(f"{dead.name}   FAILED") :]
         first_end = run.err.index("Success")
-        assert run.err[:first_end].count("host: executing") > 1  # begun before the first had ended
+        assert run.err[:first_end].count("host: executing") > 1  # others began before the first one ended
 
         dead.mend()
-        again = fleet.run(deploy="prepare").expect(0)
-        assert f"1 to change, {count - 1} unchanged" in again.out
-        assert dead.ok(PUT)
+        second = fleet.run(deploy="prepare").expect(0)
+        assert f"1 to change, {count - 1} unchanged" in second.out
+        assert dead.ok(INSTALLED)
     finally:
         lifecycle.down(docker, lab, also_images=False, say=print)

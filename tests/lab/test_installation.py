@@ -1,4 +1,4 @@
-"""The main job as its owner does it: from the installed wheel, in a directory by `sparkfleet init`."""
+"""The main job from the installed wheel, in a directory that `sparkfleet init` wrote."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Owner:
             [*pip, "--python", str(self.bin / "python"), "install", "--no-deps", *map(str, wheels.iterdir())],
             check=True, cwd=base,
         )  # fmt: skip
-        # The libraries are those of this environment, without its link to the checkout.
+        # Use the libraries of this environment, without its link to the checkout.
         site = next((base / "venv" / "lib").glob("python*/site-packages"))
         (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
 
@@ -67,7 +67,7 @@ def owner(tmp_path: Path, lab: Lab) -> Owner:
 def test_an_installed_sparkfleet_goes_from_an_empty_directory_to_a_served_model(
     owner: Owner, spark: Machine, lab: Lab, lab_state: State
 ) -> None:
-    """From init to an answer, and no checkout is involved: the package is the one in the environment."""
+    """From init to an answer without a checkout: the package is the one in the environment."""
     package = owner.run("python", "-c", "import sparkfleet; print(sparkfleet.__file__)").expect(0).out
     assert package.startswith(str(owner.bin.parent))
 
