@@ -111,8 +111,8 @@ def recreate_by_hand(*, options: str = "", args: str = "", replacement: tuple[st
     """Return a command that recreates the container by hand: other options, further arguments."""
     script = f"""
 import json, subprocess
-create = json.load(open("/var/lib/sparkfleet/services/nano/current.json"))["create"]
-args = [arg.replace(*{replacement!r}) if {replacement!r}[0] else arg for arg in create] + {args!r}.split()
+definition = json.load(open("/var/lib/sparkfleet/services/nano/current.json"))["definition"]
+args = [arg.replace(*{replacement!r}) if {replacement!r}[0] else arg for arg in definition] + {args!r}.split()
 subprocess.run(["docker", "rm", "-f", "nano"], check=True)
 subprocess.run(["docker", "run", "-d", "--name", "nano", *{options!r}.split(), *args], check=True)
 """

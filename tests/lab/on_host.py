@@ -6,12 +6,12 @@ import json
 import tempfile
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparkfleet import zipapp
-from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE, Gate, Generation, RolloutRequest
+from sparkfleet.contract.generation import LABEL_SERVICE, Gate, Generation, RolloutRequest
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state import units
 from sparkfleet_lab.standins.hub_models import MODELS, make_cache
@@ -67,14 +67,13 @@ class HostPrograms:
         )
         for entry in variables:
             options += ["--env", entry]
-        made = Generation(
+        return Generation(
             service=service, image=reference, model=MODEL.repo, revision=MODEL.commit(MODEL.commits[-1]),
-            served_name=service, port=port, create=(*options, reference, *args),
+            served_name=service, port=port, definition=(*options, reference, *args),
             unit=units.service_unit(service, f"{service} serving {MODEL.repo}", floor, 10),
-            engine="vllm", floor_mib=floor, stop_timeout_s=10,
+            engine="vllm", runtime="docker", floor_mib=floor, stop_timeout_s=10,
             gate=changes.pop("gate", Gate(timeout_s=40, second_timeout_s=4)), **changes,
         )  # fmt: skip
-        return replace(made, create=("--label", f"{LABEL_GENERATION}={made.id}", *made.create))
 
     def request_rollout(self, candidate: Generation | None, *replaces: str, **more: Any) -> str:
         """Start a rollout; return its id."""

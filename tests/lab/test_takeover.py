@@ -134,7 +134,7 @@ class OlderVersion:
         request = json.loads(text.replace(candidate["id"], made.id))
         if request["replaces"]:
             request["expect"] = {"nano": self.host.inspect()["Id"]}
-        sources = [word for word in made.create if word.startswith("type=bind")]
+        sources = [word for word in made.definition if word.startswith("type=bind")]
         for source in (word.split("source=")[1].split(",")[0] for word in sources):
             self.spark.sh(f"install -d -o nvidia -g nvidia {source}")
         self.spark.sh(f"{RUN} swap", stdin=json.dumps(request))

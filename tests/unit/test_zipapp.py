@@ -18,7 +18,7 @@ PACKAGE = Path(sparkfleet.onhost.__file__).parents[1]
 SOURCES = sorted(
     [
         *(PACKAGE / "onhost").rglob("*.py"),
-        *(PACKAGE / "runtimes").glob("*.py"),
+        *(PACKAGE / "runtimes" / f"{name}.py" for name in ("__init__", "base", "errors", "onhost")),
         *(PACKAGE / "runtimes" / "docker" / "onhost").glob("*.py"),
     ]
 )

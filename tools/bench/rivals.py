@@ -167,7 +167,7 @@ def _tasks(state: Declared, files: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 def _container(state: Declared) -> dict[str, Any]:
     made = state.generation
-    words = list(made.create)
+    words = list(made.definition)
     options: dict[str, list[str]] = {}
     while words[0].startswith("--"):
         options.setdefault(words[0], []).append(words[1])

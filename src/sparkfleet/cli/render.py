@@ -8,9 +8,13 @@ from pathlib import Path
 
 import click
 
+from sparkfleet import runtimes
+from sparkfleet.cli.render_formats import FORMATS
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError, paragraph
 from sparkfleet.suggest import did_you_mean
+
+_OF_RUNTIMES = [form for name in runtimes.names() for form in runtimes.get(name).formats]
 
 
 @click.command()
@@ -19,15 +23,13 @@ from sparkfleet.suggest import did_you_mean
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["docker", "compose", "systemd", "json"]),
-    default="docker",
-    show_default=True,
-    help="Output format.",
+    type=click.Choice(dict.fromkeys((*_OF_RUNTIMES, *FORMATS))),
+    help=f"Output format.  [default: {runtimes.get(runtimes.DEFAULT).formats[0]}]",
 )
 @click.option(
     "--home", metavar="PATH", help="Home directory of the login user on the Spark.  [default: /home/USER]"
 )
-def render(inventory: Path, host: str, form: str, home: str | None) -> None:
+def render(inventory: Path, host: str, form: str | None, home: str | None) -> None:
     """Render the services of a Spark for docker, compose or systemd. Contacts no host.
 
     Services that are not pinned are left out, since their command depends on the image and the commit.
@@ -70,13 +72,12 @@ def render(inventory: Path, host: str, form: str, home: str | None) -> None:
             "note: cluster variables that name network interfaces are set on the Spark and are not shown",
             err=True,
         )
-    if form == "compose":
-        click.echo(render_formats.compose(spec, made, user), nl=False)
-    elif form == "json":
+    if form == "json":
         click.echo(render_formats.as_json([one for _, one in made]))
+    elif form == "systemd":
+        click.echo("\n".join(render_formats.systemd(one) for _, one in made), nl=False)
     else:
-        one_form = render_formats.docker if form == "docker" else render_formats.systemd
-        click.echo("\n".join(one_form(one) for _, one in made), nl=False)
+        click.echo(render_formats.in_format(form or "", spec, made, user), nl=False)
     for diagnostic in unknown:
         click.echo(paragraph(diagnostic), err=True)
     sys.exit(1 if unknown else 0)

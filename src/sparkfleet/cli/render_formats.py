@@ -1,21 +1,23 @@
-"""A service as docker commands, compose file or systemd unit, with the same settings."""
+"""A service as its runtime's commands or files, or as a systemd unit, with the same settings."""
 
 from __future__ import annotations
 
 import json
-import shlex
-from typing import Any
 
+import click
+
+from sparkfleet import runtimes
 from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.config.origin import user_place
-from sparkfleet.config.yaml_text import dump
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import render_service
 from sparkfleet.plan.cluster import render
 from sparkfleet.probe.observation import User
-from sparkfleet.runtimes.docker.render import compose_service
+
+FORMATS = ("systemd", "json")
+"""Formats that do not depend on a runtime."""
 
 
 def generation(host: Host, service: Service, user: User) -> tuple[Service, Generation]:
@@ -41,60 +43,27 @@ def generation(host: Host, service: Service, user: User) -> tuple[Service, Gener
     return render.generation(host, service, user, image.entrypoint, None)
 
 
-def docker(made: Generation) -> str:
-    """Return shell lines that create and start the container as sparkfleet would."""
-    lines = [f"docker create --name {shlex.quote(made.service)}"]
-    args = list(made.create)
-    image = args.index(made.image)
-    position = 0
-    while position < image:
-        # Every option has a value.
-        lines.append(f"  {args[position]} {shlex.quote(args[position + 1])}")
-        position += 2
-    lines.append(f"  {shlex.quote(made.image)}")
-    lines += [f"  {line}" for line in _command_lines(args[image + 1 :])]
-    return " \\\n".join(lines) + f"\ndocker start {shlex.quote(made.service)}\n"
-
-
-def compose(host: Host, services: list[tuple[Service, Generation]], user: User) -> str:
-    """Return a compose file of a Spark's services, without sparkfleet's labels."""
-    return dump(
-        {"services": {service.name: _compose(host, service, made, user) for service, made in services}}
-    )
+def in_format(form: str, host: Host, services: list[tuple[Service, Generation]], user: User) -> str:
+    """Return a Spark's services in a format of their runtimes; "": each runtime's default."""
+    texts = []
+    for name in dict.fromkeys(made.runtime for _, made in services) or (runtimes.DEFAULT,):
+        runtime = runtimes.get(name)
+        own = [
+            (render_service.workload(host, service, user), made)
+            for service, made in services
+            if made.runtime == name
+        ]
+        if own and form and form not in runtime.formats:
+            known = ", ".join((*runtime.formats, *FORMATS))
+            found = f"'{own[0][1].service}' runs in {name}, which has no format '{form}'"
+            raise click.UsageError(f"{found}; expected one of: {known}")
+        texts.append(runtime.render(form or runtime.formats[0], own))
+    return "\n".join(texts)
 
 
 def systemd(made: Generation) -> str:
     """Return the unit with the path of its file."""
     return f"# /etc/systemd/system/{made.unit_name}\n{made.unit}"
-
-
-def _command_lines(args: list[str]) -> list[str]:
-    """Return the command with one flag per line."""
-    lines: list[list[str]] = [[]]
-    for arg in args:
-        if arg.startswith("--"):
-            lines.append([])
-        lines[-1].append(shlex.quote(arg))
-    return [" ".join(line) for line in lines if line]
-
-
-def _compose(host: Host, service: Service, made: Generation, user: User) -> dict[str, Any]:
-    create = list(made.create)
-    settings = compose_service(render_service.container_input(host, service, user))
-    settings["environment"] = {
-        name: _escaped(value) for name, value in settings.get("environment", {}).items()
-    }
-    return {
-        "container_name": service.name,
-        "image": made.image,
-        "command": [_escaped(arg) for arg in create[create.index(made.image) + 1 :]],
-        **settings,
-    }
-
-
-def _escaped(text: str) -> str:
-    """Escape a string against compose's variable substitution."""
-    return text.replace("$", "$$")
 
 
 def as_json(made: list[Generation]) -> str:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet import engines
+from sparkfleet import engines, runtimes
 from sparkfleet.config.derived_packages import DerivedPackages, Wheel, reference
 from sparkfleet.config.models import FlagValue
 from sparkfleet.contract.generation import Gate, Task
@@ -166,6 +166,8 @@ class Service:
     """Minimum number of Sparks."""
     engine: str = engines.DEFAULT
     """Name of the engine: a folder of ``sparkfleet.engines``."""
+    runtime: str = runtimes.DEFAULT
+    """Name of the runtime: a folder of ``sparkfleet.runtimes``."""
 
     @property
     def is_pinned(self) -> bool:

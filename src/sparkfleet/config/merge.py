@@ -16,7 +16,7 @@ from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.suggest import did_you_mean
 
-_SCALARS = ("model", "file", "engine", "image", "revision", "served_name", "name", "port")
+_SCALARS = ("model", "file", "engine", "runtime", "image", "revision", "served_name", "name", "port")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sparkfleet import engines
+from sparkfleet import engines, runtimes
 from sparkfleet.config.base import HostPath, Model, PasswordSource, TokenSource
 from sparkfleet.config.resource_models import PrepareSpec
 
@@ -160,6 +160,9 @@ class ServiceSpec(Model):
     )
     engine: str | None = Field(
         None, description=f"Engine that serves the model; default: the recipe's, else {engines.DEFAULT}."
+    )
+    runtime: str | None = Field(
+        None, description=f"Runtime that contains the engine's process; default: {runtimes.DEFAULT}."
     )
     file: str | None = Field(
         None,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from sparkfleet import engines
+from sparkfleet import engines, runtimes
 from sparkfleet.config import image, lock_data, required_packages, reserved_flags
 from sparkfleet.config.desired_state import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
 from sparkfleet.config.lock_data import Lock
@@ -111,9 +111,11 @@ def _service(
             )
         )
         return None
-    engine = _engine(folded, context)
-    if engine is None:
+    engine_name = _choice("engine", engines.names(), engines.DEFAULT, folded, context)
+    runtime = _choice("runtime", runtimes.names(), runtimes.DEFAULT, folded, context)
+    if engine_name is None or runtime is None:
         return None
+    engine = engines.get(engine_name)
     context.diagnostics += reserved_flags.diagnostics(folded, engine)
     pinned_image = _image(folded, context)
     name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
@@ -153,18 +155,20 @@ def _service(
         requires_packages=packages,
         requires_sparks=recipe.requires.sparks if recipe else 1,
         engine=engine.name,
+        runtime=runtime,
     )
 
 
-def _engine(folded: Folded, context: Context) -> Engine | None:
-    name = folded.fields.get("engine", engines.DEFAULT)
-    if name in engines.names():
-        return engines.get(name)
-    expected = f"one of: {', '.join(engines.names())}"
-    hint = did_you_mean(name, engines.names(), "change 'engine:'")
-    found = f"unknown engine '{name}'"
+def _choice(key: str, known: tuple[str, ...], default: str, folded: Folded, context: Context) -> str | None:
+    """Return the declared name of an engine or a runtime; None for one that does not exist."""
+    name: str = folded.fields.get(key, default)
+    if name in known:
+        return name
+    expected = f"one of: {', '.join(known)}"
+    hint = did_you_mean(name, known, f"change '{key}:'")
+    found = f"unknown {key} '{name}'"
     context.diagnostics.append(
-        Diagnostic(folded.origin["engine"], found, expected, hint, code="yaml-invalid-value")
+        Diagnostic(folded.origin[key], found, expected, hint, code="yaml-invalid-value")
     )
     return None
 

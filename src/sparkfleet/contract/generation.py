@@ -95,14 +95,14 @@ class Rank:
 
 
 @cache
-def _version_1() -> Mapping[str, str]:
-    """Return the engine of generations of version 1 that name none, and their key of its version."""
-    text = resources.files(__package__).joinpath("generation_1.json").read_text(encoding="utf-8")
+def _early_names() -> Mapping[str, str]:
+    """Return what generations of versions 1 and 2 do not name (engine, runtime), and their keys."""
+    text = resources.files(__package__).joinpath("generation_names.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
 def _name_engine(data: Json) -> Json:
-    old = _version_1()
+    old = _early_names()
     return {
         **data,
         "engine": data.get("engine", old["engine"]),
@@ -110,13 +110,32 @@ def _name_engine(data: Json) -> Json:
     }
 
 
+def _name_runtime(data: Json) -> Json:
+    """Name the runtime and its definition. A label with the id was in it, and is now the runtime's to add."""
+    old = _early_names()
+    data["runtime"] = old["runtime"]
+    data["definition"] = _without_generation_label(data.pop(old["definition"]))
+    return data
+
+
+def _without_generation_label(args: list[str]) -> list[str]:
+    found: list[str] = []
+    for arg in args:
+        if arg.startswith(f"{LABEL_GENERATION}="):
+            if found and found[-1] in {"--label", "-l"}:
+                found.pop()
+        elif not arg.startswith(f"--label={LABEL_GENERATION}="):
+            found.append(arg)
+    return found
+
+
 @dataclass(frozen=True)
 class Generation(Document):
     """One service, rendered: what the Spark needs to create, start, gate and restart it."""
 
     NAME = "generation"
-    VERSION = 2
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _name_engine}
+    VERSION = 3
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _name_engine, 2: _name_runtime}
 
     service: str
     """Name of the container, and of the unit ``sparkfleet-<service>.service``."""
@@ -126,12 +145,15 @@ class Generation(Document):
     revision: str
     served_name: str
     port: int
-    create: tuple[str, ...]
-    """argv after ``docker create --name NAME``: options, image, command. Has the two labels."""
+    definition: tuple[str, ...]
+    """What its runtime creates an instance from, in the runtime's own form, without name and generation.
+    docker: argv after ``docker create --name NAME``: options, image, command."""
     unit: str
     """Whole text of the systemd unit."""
     engine: str
     """Name of the engine: a folder of ``sparkfleet.engines``."""
+    runtime: str
+    """Name of the runtime: a folder of ``sparkfleet.runtimes``."""
     gate: Gate = field(default_factory=Gate)
     recipe: str = ""
     engine_version: str = ""
@@ -154,16 +176,17 @@ class Generation(Document):
 
     @property
     def id(self) -> str:
-        """Return 12 hex digits over everything whose change needs a new container or unit (not the gate)."""
+        """Return 12 hex digits over everything whose change needs a new instance or unit (not the gate)."""
         spec = {one.name: getattr(self, one.name) for one in dataclasses.fields(Generation)}
         del spec["gate"], spec["rank"]
-        old = _version_1()  # whose ids stay
-        spec[old["engine_version"]] = spec.pop("engine_version")
-        if self.engine == old["engine"]:
-            del spec["engine"]
+        old = _early_names()  # the ids of earlier versions stay
+        for name in ("engine_version", "definition"):
+            spec[old[name]] = spec.pop(name)
+        for name in ("engine", "runtime"):
+            if spec[name] == old[name]:
+                del spec[name]
         if self.rank is not None:
             spec["rank"] = plain(self.rank)
-        spec["create"] = without_generation_label(self.create)
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> Json:
@@ -191,8 +214,8 @@ class PromotedGeneration(Generation):
     """A generation that passed its gate: ``generations/<n>-<id>.json``."""
 
     NAME = "promoted generation"
-    VERSION = 3
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {**Generation.MIGRATIONS, 2: _renamed_rollout}
+    VERSION = 4
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _name_engine, 2: _renamed_rollout, 3: _name_runtime}
 
     promoted_at: float = 0.0
     """Unix time."""
@@ -225,21 +248,6 @@ def convert(kind: type[G], generation: Generation, **changes: Any) -> G:
         one.name for one in dataclasses.fields(kind)
     }
     return kind(**({name: getattr(generation, name) for name in names} | changes))
-
-
-def without_generation_label(create: tuple[str, ...]) -> list[str]:
-    """Return the arguments of ``docker create`` without ``--label io.sparkfleet.generation=...``.
-
-    The label contains the id, so the id cannot depend on it.
-    """
-    args: list[str] = []
-    for arg in create:
-        if arg.startswith(f"{LABEL_GENERATION}="):
-            if args and args[-1] in {"--label", "-l"}:
-                args.pop()
-        elif not arg.startswith(f"--label={LABEL_GENERATION}="):
-            args.append(arg)
-    return args
 
 
 def _cluster_key(data: Json) -> Json:

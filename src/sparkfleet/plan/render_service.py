@@ -9,16 +9,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sparkfleet import engines
+from sparkfleet import engines, runtimes
 from sparkfleet.config.desired_state import Host, Mount, Service
 from sparkfleet.config.origin import user_place
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank
+from sparkfleet.contract.generation import Generation, Rank
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observation import User
-from sparkfleet.runtimes.docker.render import create_options
-from sparkfleet.runtimes.docker.settings import ContainerInput
+from sparkfleet.runtimes.operator import DeclaredWorkload
 
 Wrap = Callable[[tuple[str, ...]], tuple[str, ...]]
 
@@ -87,11 +86,12 @@ def command(service: Service, entrypoint: Sequence[str], where: str) -> tuple[st
     return (*prefix, *engine.args(service))
 
 
-def container_input(host: Host, service: Service, user: User) -> ContainerInput:
-    """Return what the settings of the service's container are computed from."""
-    return ContainerInput(
+def workload(host: Host, service: Service, user: User) -> DeclaredWorkload:
+    """Return what the service's runtime needs to know of it."""
+    return DeclaredWorkload(
         service=service.name,
         port=service.port,
+        image=service.image.full_ref,
         container=service.container,
         mounts=tuple(replace(mount, source=user.expand(mount.source)) for mount in mounts(host, service)),
         environment=environment(service),
@@ -112,20 +112,24 @@ def generation(
     ``rank`` is its place in a cluster; ``wrap`` turns the serving command into the container's command.
     """
     where = user_place(dict(service.origin), "image", host.file or host.name)
-    engine = engines.get(service.engine)
+    engine, runtime = engines.get(service.engine), runtimes.get(service.runtime)
     floor_mib = math.ceil(host.min_available_gib * 1024)
     stop_timeout_s = 60
     argv = wrap(command(service, () if service.container.entrypoint else entrypoint, where))
-    bare = Generation(
+    return Generation(
         service=service.name,
         image=service.image.full_ref,
         model=service.weights.repo,
         revision=service.weights.revision,
         served_name=service.served_name,
         port=service.port,
-        create=(),
+        definition=runtime.definition(workload(host, service, user), argv),
         unit=units.service_unit(
-            service.name, f"{service.name}: a model served by {engine.title}", floor_mib, stop_timeout_s
+            service.name,
+            f"{service.name}: a model served by {engine.title}",
+            floor_mib,
+            stop_timeout_s,
+            runtime.daemon_units,
         ),
         gate=service.gate,
         recipe=service.recipe,
@@ -136,7 +140,5 @@ def generation(
         env=tuple(environment(service).items()),
         rank=rank,
         engine=engine.name,
+        runtime=runtime.name,
     )
-    create = (*create_options(container_input(host, service, user)), service.image.full_ref, *argv)
-    made = replace(bare, create=create)
-    return replace(made, create=("--label", f"{LABEL_GENERATION}={made.id}", *create))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sparkfleet import engines, zipapp
+from sparkfleet import engines, runtimes, zipapp
 from sparkfleet.config.desired_state import Host, ImageRef, Service
 from sparkfleet.contract.generation import CurrentGeneration, Gate, Generation, Rank
 from sparkfleet.onhost.artifacts.image import image_refs
@@ -17,7 +17,6 @@ from sparkfleet.plan import render_service
 from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.plan.staging import present_image
 from sparkfleet.probe.observation import ContainerSeen, ImageSeen, Observed, UnitSeen
-from sparkfleet.runtimes.docker import compare as compare_container
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 
@@ -127,8 +126,10 @@ def shown(name: str, value: str | None) -> str | None:
 
 
 def _environment_changes(expected: Mapping[str, str], base: Baseline | None) -> list[FieldChange]:
-    have = compare_container.environment(base.container, base.image) if base else {}
-    own = dict(entry.partition("=")[::2] for entry in base.image.env) if base and base.image else {}
+    own_entries = base.image.env if base and base.image else ()
+    entries = (base.container.config.get("Env") or ()) if base else ()
+    have = dict(entry.partition("=")[::2] for entry in entries if entry not in own_entries)
+    own = dict(entry.partition("=")[::2] for entry in own_entries)
     changes = []
     for name in sorted(have.keys() | expected.keys()):
         old, new = have.get(name), expected.get(name)
@@ -142,16 +143,9 @@ def _setting_changes(
     host: Host, service: Service, observed: Observed, base: Baseline | None
 ) -> list[FieldChange]:
     image = observed.images.get(service.image.pull_ref) or (base.image if base else None)
-    expected = compare_container.declared(render_service.container_input(host, service, observed.user), image)
-    have = compare_container.observed(base.container, base.image) if base else {}
-    if base is None:
-        expected = {row: value for row, value in expected.items() if row.field == "mount"}
-    changes = []
-    for row in sorted(have.keys() | expected.keys(), key=lambda row: row.order):
-        old, new = have.get(row), expected.get(row)
-        if old != new and (base is None or row.key != "service label"):
-            changes.append(_change(row.field, row.key, old, new))
-    return changes
+    workload = render_service.workload(host, service, observed.user)
+    changes = runtimes.get(service.runtime).setting_changes(workload, base.container if base else None, image)
+    return [_change(one.field, one.key, one.old, one.new) for one in changes]
 
 
 def unit_changes(expected: Generation, seen: UnitSeen | None, running: bool) -> list[FieldChange]:

@@ -77,8 +77,8 @@ class Workload:
     """Reference of the image that it runs from; "" for a runtime without images."""
     python_environment: str = ""
     """Directory of the pinned Python environment; "" for a runtime with images."""
-    recorded: tuple[str, ...] = ()
-    """How the Spark keeps it, in the runtime's own form; a rollback creates exactly this again.
+    definition: tuple[str, ...] = ()
+    """What an instance is created from, in the runtime's own form; a rollback creates exactly this again.
     docker: argv after ``docker create --name NAME``; venv: text of the workload's unit, one line each."""
     identity: tuple[str, ...] = ()
     """Equal for two workloads that need no new instance when one replaces the other."""

@@ -408,7 +408,7 @@ class TestRender:
         _, out, _ = run("render", "inventories/lab.py", "spark-01", "--format", "json", "--home", "/h")
         (made,) = json.loads(out)
         assert made["service"] == "oss"
-        assert any("source=/h/vllm," in word for word in made["create"])
+        assert any("source=/h/vllm," in word for word in made["definition"])
 
     @pytest.mark.provokes("image-entrypoint-unknown")
     def test_an_image_of_unknown_entrypoint_is_refused(

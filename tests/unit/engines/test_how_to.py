@@ -105,11 +105,11 @@ def test_the_plan_has_its_command_environment_and_changes_by_flag(monkeypatch: p
         engine=NAME, image=image, flags=(("context", 4096),), env=(), served_name="tiny"
     )
     made = fake_spark.generation_of(before, before.services[0])
-    position = made.create.index(image.full_ref)
-    assert made.create[position + 1 :] == (
+    position = made.definition.index(image.full_ref)
+    assert made.definition[position + 1 :] == (
         "--model", f"nvidia/Nano@{'a' * 40}", "--port", "8000", "--name", "tiny", "--context", "4096",
     )  # fmt: skip
-    assert any(word.startswith("TINYSERVE_CACHE=") for word in made.create)
+    assert any(word.startswith("TINYSERVE_CACHE=") for word in made.definition)
     after = nano.with_service(
         engine=NAME, image=image, flags=(("context", 8192),), env=(), served_name="tiny"
     )

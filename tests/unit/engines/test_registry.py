@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet import engines
+from sparkfleet import engines, runtimes
 from sparkfleet.contract.generation import Generation, Task
 
 
@@ -32,13 +32,14 @@ def test_an_unknown_engine_is_a_key_error() -> None:
 
 
 def generation(engine: str = engines.DEFAULT) -> Generation:
-    return Generation("a", "i@sha256:1", "m", "r", "a", 8000, ("--label", "x"), "unit", engine=engine)
+    definition = ("--label", "x")
+    return Generation("a", "i@sha256:1", "m", "r", "a", 8000, definition, "unit", engine, runtimes.DEFAULT)
 
 
 def test_the_engine_is_part_of_a_generations_identity_except_for_that_of_older_records() -> None:
     present = generation().to_json()
-    old = {**present, "version": 1, "vllm": "0.24.0"}
-    del old["engine"], old["engine_version"]
+    old = {**present, "version": 1, "vllm": "0.24.0", "create": present["definition"]}
+    del old["engine"], old["engine_version"], old["runtime"], old["definition"]
     assert Generation.from_json(old) == replace(generation(), engine_version="0.24.0")
     assert generation().id == "2d3e4a93f227"
     assert generation("another").id != generation().id

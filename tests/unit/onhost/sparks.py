@@ -16,7 +16,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
-from sparkfleet.contract.generation import LABEL_GENERATION, Generation, Rank, RolloutRequest
+from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.cluster import messages, ranks
 from sparkfleet.onhost.machine.system import PortOwner, Ran, Stop
@@ -46,12 +46,7 @@ class Sparks:
     def generation(self, rank: int, image: str = "img:1", make: str = "") -> Generation:
         """Return a rank's generation; the make of an image is its name."""
         place = Rank("pair", rank, self.names, self.addresses, self.executor, make or image)
-        bare = generation(image=image, rank=place)
-        args = tuple(
-            f"{LABEL_GENERATION}={bare.id}" if word.startswith(LABEL_GENERATION) else word
-            for word in bare.create
-        )
-        return generation(image=image, rank=place, create=args)
+        return generation(image=image, rank=place)
 
     def roll_out(self, image: str = "img:2", *, delays: Sequence[float] = (), cluster_key: str = "t") -> None:
         """Ask every rank for the same change, each after its delay."""

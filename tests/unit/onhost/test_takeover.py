@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.generation import RolloutRequest
+from sparkfleet.contract.generation import LABEL_GENERATION, RolloutRequest
 from sparkfleet.onhost import main
 from sparkfleet.onhost.machine import host, programs
 from sparkfleet.onhost.rollout import follow, rollout, services, transient_unit
@@ -23,15 +23,18 @@ KILLED_AT = (1, 8, 15, 22, 29, 36, 43, 50)
 
 
 def as_written_before(data: Any) -> Any:
-    """Return a document without versions, and with the rollout's id under its earlier name."""
+    """Return a document without versions, with earlier names and the generation label in the definition."""
     if isinstance(data, list):
         return [as_written_before(entry) for entry in data]
     if not isinstance(data, dict):
         return data
+    if "definition" in data:
+        label = f"{LABEL_GENERATION}={data['id']}"
+        data = {**data, "definition": ["--label", label, *data["definition"]]}
     return {
-        {"rollout": "swap"}.get(key, key): as_written_before(value)
+        {"rollout": "swap", "definition": "create"}.get(key, key): as_written_before(value)
         for key, value in data.items()
-        if key != "version"
+        if key not in {"version", "runtime"}
     }
 
 

@@ -481,7 +481,7 @@ class FakeRuntime:
         return container_name(service, role)
 
     def create(self, service: str, role: Role, workload: Workload) -> str:
-        return str(self._world.changes(self._create)(container_name(service, role), workload.recorded))
+        return str(self._world.changes(self._create)(container_name(service, role), workload.definition))
 
     def _create(self, name: str, argv: Sequence[str]) -> str:
         self._require_dockerd()
@@ -555,10 +555,8 @@ def generation(service: str = "nano", image: str = "img:1", **changes: object) -
     text = units.service_unit(service, f"{service} from {image}", 2048, 60)
     values: dict[str, object] = {
         "service": service, "image": image, "model": "org/model", "revision": "abc", "served_name": service,
-        "port": 8000, "engine": "vllm", "unit": text, "gate": Gate(timeout_s=120, second_timeout_s=10),
-        **changes,
+        "port": 8000, "engine": "vllm", "runtime": "docker", "unit": text,
+        "gate": Gate(timeout_s=120, second_timeout_s=10),
+        "definition": ("--label", f"{LABEL_SERVICE}={service}", image), **changes,
     }  # fmt: skip
-    labels = (f"{LABEL_SERVICE}={service}",)
-    bare = Generation(**{**values, "create": (*labels, image)})  # type: ignore[arg-type]
-    create = (f"{LABEL_GENERATION}={bare.id}", *labels, image)
-    return Generation(**{**values, "create": create})  # type: ignore[arg-type]
+    return Generation(**values)  # type: ignore[arg-type]

@@ -11,7 +11,13 @@ from typing import Any
 
 from sparkfleet import zipapp
 from sparkfleet.config.desired_state import Host, ImageRef, Service
-from sparkfleet.contract.generation import ContainerOf, CurrentGeneration, Generation, convert
+from sparkfleet.contract.generation import (
+    LABEL_GENERATION,
+    ContainerOf,
+    CurrentGeneration,
+    Generation,
+    convert,
+)
 from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import host_changes, render_service
 from sparkfleet.plan.compute import desired_generation
@@ -123,7 +129,8 @@ def image_seen(image: ImageRef) -> ImageSeen:
 
 def container_seen(generation: Generation, image: ImageSeen) -> ContainerSeen:
     """Return the running container of a generation."""
-    inspected = inspect(generation.service, generation.create, image)
+    label = ("--label", f"{LABEL_GENERATION}={generation.id}")
+    inspected = inspect(generation.service, (*label, *generation.definition), image)
     return ContainerSeen(
         id=(generation.id * 6)[:64],
         name=generation.service,

@@ -168,8 +168,8 @@ def test_another_image_shows_tag_and_digest_and_is_pulled_before_the_stop() -> N
 def test_an_image_whose_entrypoint_is_vllm_serve_gets_no_second_vllm_serve() -> None:
     ngc = fake_spark.generation_of(HOST, NANO)
     stock = fake_spark.generation_of(HOST, replace(NANO, image=STOCK))
-    assert ngc.create[ngc.create.index(NGC.full_ref) + 1 :][:3] == ("vllm", "serve", "nvidia/Nano")
-    assert stock.create[stock.create.index(STOCK.full_ref) + 1 :][:1] == ("nvidia/Nano",)
+    assert ngc.definition[ngc.definition.index(NGC.full_ref) + 1 :][:3] == ("vllm", "serve", "nvidia/Nano")
+    assert stock.definition[stock.definition.index(STOCK.full_ref) + 1 :][:1] == ("nvidia/Nano",)
 
 
 def test_another_commit_is_another_model_and_its_files_are_fetched() -> None:

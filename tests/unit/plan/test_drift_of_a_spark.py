@@ -210,5 +210,5 @@ def test_a_change_that_keeps_the_container_keeps_the_record_of_how_it_was_made()
     assert entry.kind is ChangeKind.UPDATE
     (update,) = entry.operations
     assert isinstance(update, UpdateService)
-    assert update.generation.create == made.create
+    assert update.generation.definition == made.definition
     assert update.generation.gate.expect == "4"

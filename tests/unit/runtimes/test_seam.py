@@ -17,14 +17,11 @@ SOURCE = Path(runtimes.__file__).parents[1]
 
 INSTALLER = "installs Docker, or declares, plans and reports that"
 PROBE = "reads Docker for the plan, or has its part of the probe: the probe's command cannot carry a driver"
-RENDERER = "renders and compares containers: the plan knows one runtime so far"
 LOGIN = "docker login and credential helpers store the credentials of registries"
 OTHER_TOOLS = "Docker as other tools and images use it"
 REGISTRY = "header of the registry protocol"
 
 ALLOWED: dict[str, tuple[str, set[str]]] = {
-    "cli/render.py": (RENDERER, {"docker"}),
-    "cli/render_formats.py": (RENDERER, {"docker", "sparkfleet.runtimes.docker.render"}),
     "config/desired_state.py": (INSTALLER, {"docker"}),
     "config/resource_models.py": (INSTALLER, {"docker"}),
     "config/resources.py": (INSTALLER, {"docker"}),
@@ -81,10 +78,6 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
         INSTALLER,
         {"WithoutDocker", "_docker", "_without_docker", "docker", "docker_install"},
     ),
-    "plan/render_service.py": (
-        RENDERER,
-        {"sparkfleet.runtimes.docker.render", "sparkfleet.runtimes.docker.settings"},
-    ),
     "plan/docker_install.py": (INSTALLER, {"docker", "docker-restart-blocked"}),
     "plan/model.py": (INSTALLER, {"DOCKER", "_AFTER_DOCKER", "docker", "docker-not-prepared"}),
     "plan/operations.py": (INSTALLER, {"DOCKER", "docker"}),
@@ -101,7 +94,6 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
     ),
     "plan/preflight/network.py": (REGISTRY, {"DOCKER_HUB"}),
     "plan/reclaimable.py": (PROBE, {"docker"}),
-    "plan/service_changes.py": (RENDERER, {"sparkfleet.runtimes.docker"}),
     "plan/staging.py": (PROBE, {"docker"}),
     "plan/status.py": (INSTALLER, {"WithoutDocker"}),
     "probe/answer.py": (

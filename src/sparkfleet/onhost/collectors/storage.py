@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-RECORD_VERSION, STAGED_VERSION = 3, 1
+RECORD_VERSION, STAGED_VERSION = 4, 1
 """Newest versions of records of generations and of fetched files. What is read here is the same in all."""
 REPOSITORY = re.compile(r"(?<![\w./-])[\w.-]+/[\w.-]+(?![\w./-])")
 """A part of an argument that can be a model's repository on the hub."""

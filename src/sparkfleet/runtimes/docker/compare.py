@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sparkfleet.probe.observation import ContainerSeen, ImageSeen
 from sparkfleet.runtimes.docker import settings
-from sparkfleet.runtimes.docker.settings import ContainerInput
+from sparkfleet.runtimes.operator import DeclaredWorkload, SettingChange
 
 _SET_BY_DOCKER = frozenset(
     [
@@ -43,7 +43,28 @@ class Field(NamedTuple):
         return self.key if self.field == "container" else f"{self.field} {self.key}"
 
 
-def declared(source: ContainerInput, image: ImageSeen | None) -> dict[Field, str]:
+def changes(
+    workload: DeclaredWorkload, container: ContainerSeen | None, image: ImageSeen | None
+) -> list[SettingChange]:
+    """Return the settings that need another container; of a new one its mounts.
+
+    The service label differs if the container was another service's: the plan shows the name.
+    """
+    expected = declared(workload, image)
+    if container is None:
+        have = {}
+        expected = {row: value for row, value in expected.items() if row.field == "mount"}
+    else:
+        have = observed(container, image)
+    rows = sorted(have.keys() | expected.keys(), key=lambda row: row.order)
+    return [
+        SettingChange(row.field, row.key, have.get(row), expected.get(row))
+        for row in rows
+        if have.get(row) != expected.get(row) and (container is None or row.key != "service label")
+    ]
+
+
+def declared(source: DeclaredWorkload, image: ImageSeen | None) -> dict[Field, str]:
     """Return the settings that a service declares; Docker's defaults are left out.
 
     ``image`` adds what the image sets by itself; None = not known.
@@ -75,13 +96,6 @@ def observed(container: ContainerSeen, image: ImageSeen | None) -> dict[Field, s
             for key, text in setting.parse(data[part].get(name), image).items():
                 found[_field(setting, key)] = text
     return found | _without_row(container.host)
-
-
-def environment(container: ContainerSeen, image: ImageSeen | None) -> dict[str, str]:
-    """Return the container's variables without those that the image itself sets to the same value."""
-    own = set(image.env) if image else set()
-    pairs = (entry.partition("=") for entry in container.config.get("Env") or () if entry not in own)
-    return {name: value for name, _, value in pairs}
 
 
 def _field(setting: settings.Setting, key: str) -> Field:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sparkfleet.contract.generation import LABEL_SERVICE
 
 if TYPE_CHECKING:
-    from sparkfleet.config.desired_state import Container, Mount
+    from sparkfleet.config.desired_state import Mount
     from sparkfleet.probe.observation import ImageSeen
+    from sparkfleet.runtimes.operator import DeclaredWorkload
 
 LOG_DRIVER = "json-file"
 LOG_OPTIONS = {"max-file": "3", "max-size": "50m"}
@@ -30,24 +31,12 @@ Values = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class ContainerInput:
-    """What the settings of one container are computed from."""
-
-    service: str
-    port: int
-    container: Container
-    mounts: tuple[Mount, ...]
-    """All bind mounts, sources absolute."""
-    environment: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Setting:
     """One setting of a container."""
 
     name: str
     """Its key under ``container:`` in YAML; for settings that no user writes, a name of its own."""
-    declare: Callable[[ContainerInput], Values]
+    declare: Callable[[DeclaredWorkload], Values]
     render: Callable[[str], Sequence[str]]
     """One value -> options of ``docker create``."""
     inspect: tuple[str, ...] = ()
@@ -80,10 +69,10 @@ def size_in_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]]) if match else 0
 
 
-def declared(name: str) -> Callable[[ContainerInput], Values]:
+def declared(name: str) -> Callable[[DeclaredWorkload], Values]:
     """Return how the field ``name`` of the merged container settings is read: a text, a number or a list."""
 
-    def read(source: ContainerInput) -> Values:
+    def read(source: DeclaredWorkload) -> Values:
         value = source.container.get(name)
         if value is None or value in ("", ()):
             return ()

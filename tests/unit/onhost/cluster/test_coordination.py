@@ -30,11 +30,7 @@ def cluster(world: World) -> World:
 
 def ask(world: World, rank: int, token: str = TOKEN, **changes: Any) -> RolloutResult:
     candidate = replace(ranked("img:2", rank), **changes)
-    labelled = tuple(
-        f"io.sparkfleet.generation={candidate.id}" if word.startswith("io.sparkfleet.generation=") else word
-        for word in candidate.create
-    )
-    return world.ask(RolloutRequest("s1", replace(candidate, create=labelled), ("nano",), cluster_key=token))
+    return world.ask(RolloutRequest("s1", candidate, ("nano",), cluster_key=token))
 
 
 def worker(world: World, **changes: Any) -> list[str]:

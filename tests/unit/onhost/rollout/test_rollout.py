@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.generation import LABEL_GENERATION, Gate, Generation, RolloutRequest, convert
+from sparkfleet.contract.generation import Gate, Generation, RolloutRequest, convert
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.machine.system import PortOwner, Ran
 from sparkfleet.onhost.state import store
@@ -351,14 +351,13 @@ def test_another_container_than_the_plan_saw_is_a_stale_plan(world: World, expec
 def test_a_device_that_is_not_there_is_refused_before_anything_stops(world: World) -> None:
     world.serve(OLD)
     before = picture(world)
-    result = ask(world, replace(NEW, create=("--device", "/dev/no-such:/dev/x", *NEW.create)), "nano")
+    result = ask(world, replace(NEW, definition=("--device", "/dev/no-such:/dev/x", *NEW.definition)), "nano")
     assert result.outcome == "refused"
     assert "no /dev/no-such on" in result.cause
     assert picture(world) == before
 
 
-WITH_GPU = replace(NEW, create=("--gpus", "all", *NEW.create[1:]))
-GPUS = replace(WITH_GPU, create=(f"{LABEL_GENERATION}={WITH_GPU.id}", *WITH_GPU.create))
+GPUS = replace(NEW, definition=("--gpus", "all", *NEW.definition))
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
 
 

@@ -72,19 +72,19 @@ def test_what_the_user_writes_wins() -> None:
     declared = host(0, env=(("NCCL_DEBUG", "WARN"),), container=Container(ulimits=(("memlock", 65536),)))
     made = generation(declared)
     assert dict(made.env)["NCCL_DEBUG"] == "WARN"
-    assert "memlock=65536" in made.create
-    assert "memlock=-1" not in made.create
+    assert "memlock=65536" in made.definition
+    assert "memlock=-1" not in made.definition
 
 
 def test_rdma_needs_its_device_and_pinned_memory() -> None:
-    made = generation(host(0)).create
+    made = generation(host(0)).definition
     assert made[made.index("--device") + 1] == "/dev/infiniband"
     assert made[made.index("--ulimit") + 1] == "memlock=-1"
 
 
 def test_without_rdma_there_is_no_device() -> None:
     seen = replace(fake_spark.fresh(host(0)), fabric=replace(linked(0), verbs=False))
-    assert "--device" not in generation(host(0), seen).create
+    assert "--device" not in generation(host(0), seen).definition
 
 
 def test_both_ranks_are_of_one_make_and_know_each_other() -> None:
@@ -117,7 +117,7 @@ def test_another_line_image_variable_or_setting_is_another_make(change: dict[str
 def test_with_ray_every_rank_has_the_engines_args_and_the_head_runs_them() -> None:
     for rank in (0, 1):
         made = generation(host(rank, "ray", image=RAY))
-        command = made.create[made.create.index(made.image) + 1 :]
+        command = made.definition[made.definition.index(made.image) + 1 :]
         assert command[:2] == ("python3", "-c")
         assert command[3:6] == ("192.168.176.1,192.168.176.2", "spark-01,spark-02", str(rank))
         assert command[6:8] == ("vllm", "serve")
@@ -135,8 +135,8 @@ def test_with_ray_memory_is_supervised_by_us_alone_and_each_spark_has_one_placem
 
 def test_an_image_that_runs_vllm_by_itself_is_made_to_run_ray() -> None:
     made = generation(host(0, "ray", image=OLD_STOCK))
-    assert made.create[made.create.index("--entrypoint") + 1] == "python3"
-    assert made.create[made.create.index(made.image) + 1] == "-c"
+    assert made.definition[made.definition.index("--entrypoint") + 1] == "python3"
+    assert made.definition[made.definition.index(made.image) + 1] == "-c"
 
 
 @pytest.mark.parametrize(("executor", "image"), [("mp", None), ("ray", RAY), ("ray", OLD_STOCK)])

@@ -237,13 +237,13 @@ def test_a_dockerd_that_was_stopped_on_purpose_is_not_asked(
 def test_a_recorded_docker_create_is_read_as_a_workload() -> None:
     generation = Generation(
         "nano", "org/img@sha256:1", "org/model", "c", "nano", 8000,
-        create=(
-            "--label", f"{LABEL_GENERATION}=abc", "--gpus", "all", "--memory", "9g", "--ulimit", "memlock=-1",
+        definition=(
+            "--gpus", "all", "--memory", "9g", "--ulimit", "memlock=-1",
             "--device", "/dev/infiniband:/dev/ib", "--env", "A=b=c",
             "--mount", "type=bind,source=/home/me,target=/models,readonly",
             "org/img@sha256:1", "vllm", "serve", "--gpus-per-node", "1",
         ),
-        unit="", engine="vllm",
+        unit="", engine="vllm", runtime="docker",
     )  # fmt: skip
     workload = workload_of(generation)
     assert workload.argv == ("vllm", "serve", "--gpus-per-node", "1")
@@ -251,8 +251,12 @@ def test_a_recorded_docker_create_is_read_as_a_workload() -> None:
     assert workload.environment == (("A", "b=c"),)
     assert workload.mounts == (BindMount("/home/me", "/models", True),)
     assert workload.limits == Limits("9g", (("memlock", "-1"),))
-    relabelled = replace(generation, create=("--label", f"{LABEL_GENERATION}=def", *generation.create[2:]))
-    assert workload_of(relabelled).identity == workload.identity
+    assert workload.definition == ("--label", f"{LABEL_GENERATION}={generation.id}", *generation.definition)
+    repaired = replace(generation, served_name="small")
+    assert repaired.id != generation.id
+    assert workload_of(repaired).identity == workload.identity
+    with pytest.raises(RuntimeRefusedError, match="nano runs in venv"):
+        DockerRuntime().workload(replace(generation, runtime="venv"))
 
 
 def test_an_api_key_is_found_in_environment_or_arguments() -> None:

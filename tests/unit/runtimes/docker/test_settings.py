@@ -78,7 +78,7 @@ def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.Monkey
     monkeypatch.setattr(settings, "SETTINGS", (*settings.SETTINGS, row))
     host = with_service(container=_container({"pids_limit": 4096}))
     (service,) = host.services
-    source = render_service.container_input(host, service, fake_spark.USER)
+    source = render_service.workload(host, service, fake_spark.USER)
     assert create_options(source)[-2:] == ("--pids-limit", "4096")
     assert compose_service(source)["pids_limit"] == "4096"
     assert compare.declared(source, None)[compare.Field("container", "pids limit")] == "4096"
@@ -103,7 +103,7 @@ def test_a_setting_without_a_field_of_its_own_survives_the_way_through_json() ->
 def test_a_generation_keeps_its_id_where_no_new_setting_is_declared() -> None:
     host = with_service()
     made = render_service.generation(host, host.services[0], fake_spark.USER, ())
-    assert made.create[2:10] == (
+    assert made.definition[:8] == (
         "--label",
         "io.sparkfleet.service=nano",
         "--restart",

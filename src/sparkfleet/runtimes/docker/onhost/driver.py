@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparkfleet.contract.generation import Generation
-from sparkfleet.runtimes.base import Instance, Role, RuntimeUnavailableError, Workload
+from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError, Workload
 from sparkfleet.runtimes.docker.onhost import container, daemon
 from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 from sparkfleet.runtimes.docker.onhost.workload import workload_of
 
+NAME = "docker"
 SUFFIXES = {Role.CURRENT: "", Role.CANDIDATE: ".next", Role.REPLACED: ".old"}
 
 
@@ -49,6 +50,9 @@ class DockerRuntime(DockerEngine):
 
     def workload(self, generation: Generation) -> Workload:
         """Return what a generation's ``docker create`` runs."""
+        if generation.runtime != NAME:
+            message = f"{generation.service} runs in {generation.runtime}, which these programs do not have"
+            raise RuntimeRefusedError(message)
         return workload_of(generation)
 
     def missing(self, workload: Workload) -> str:
@@ -76,7 +80,7 @@ class DockerRuntime(DockerEngine):
 
     def create(self, service: str, role: Role, workload: Workload) -> str:
         """Create the container; its image must be here already."""
-        return self.create_container(container_name(service, role), workload.recorded)
+        return self.create_container(container_name(service, role), workload.definition)
 
     def assign(self, instance: str, service: str, role: Role) -> None:
         """Rename the container."""

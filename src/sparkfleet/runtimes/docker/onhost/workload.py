@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 
-from sparkfleet.contract.generation import LABEL_GENERATION, Generation, without_generation_label
+from sparkfleet.contract.generation import LABEL_GENERATION, Generation
 from sparkfleet.runtimes.base import BindMount, Limits, Workload
 
 
 def workload_of(generation: Generation) -> Workload:
     """Return what the recorded ``docker create`` of a generation runs."""
-    create = generation.create
+    create = generation.definition
     end = create.index(generation.image) if generation.image in create else len(create)
     options = list(pairwise(create[:end]))
 
@@ -29,8 +28,8 @@ def workload_of(generation: Generation) -> Workload:
         limits=Limits("".join(values("--memory")[:1]), _pairs(values("--ulimit"))),
         ports=(generation.port,),
         image=generation.image,
-        recorded=_labelled(create, generation.id),
-        identity=(generation.image, *without_generation_label(create)),
+        definition=("--label", f"{LABEL_GENERATION}={generation.id}", *create),
+        identity=(generation.image, *create),
     )
 
 
@@ -42,9 +41,3 @@ def _pairs(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 def _mount(text: str) -> BindMount:
     fields = dict(part.partition("=")[::2] for part in text.split(","))
     return BindMount(fields.get("source", ""), fields.get("target", ""), "readonly" in fields)
-
-
-def _labelled(create: tuple[str, ...], generation_id: str) -> tuple[str, ...]:
-    """Return the argv with this generation's label: a repair changes the id of a record, not its argv."""
-    label = re.compile(rf"((?:--label=)?{re.escape(LABEL_GENERATION)}=).*", re.DOTALL)
-    return tuple(f"{found[1]}{generation_id}" if (found := label.fullmatch(arg)) else arg for arg in create)
