@@ -412,6 +412,10 @@ ENGINE = {
     "two-models": Code("The model is given twice.", "Remove `--model`."),
     "unknown-env": Code("The engine does not read this variable.", "Correct its name, or remove it."),
     "unknown-flag": Code("The engine does not have this flag.", "Use the closest flag, or remove it."),
+    "engine-is-fork": Code(
+        "The image has a fork of the engine, whose flags only the image itself knows.",
+        "Nothing: the image's own parser checks the flags before a running engine stops.",
+    ),
     "engine-release-unknown": Code(
         "The flags of this engine release are not bundled; those of the nearest known release are checked.",
         "Nothing: the image's own parser checks the flags before a running engine stops.",

@@ -185,6 +185,21 @@ class TestCheck:
         _, _, err = run("check", "inventories/lab.py")
         assert "which vLLM is in registry.test/some/image:1" in err
 
+    @pytest.mark.provokes("engine-is-fork")
+    def test_flags_of_a_fork_are_left_to_its_own_parser(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
+        flags = "{gdn-decode-kernel: b12x, load-format: b12x, moe-backend: b12x}"
+        env = "{VLLM_PLE_TABLE_MEMORY: disk}"
+        image = "eugr/spark-vllm-b12x:latest"
+        fleet(
+            {"spark-01.yaml": f"serve: {{recipe: {SMALL}, image: '{image}', flags: {flags}, env: {env}}}\n"}
+        )
+        _, _, err = run("check", "inventories/lab.py", "--all")
+        assert "eugr/spark-vllm-b12x is a fork of vLLM with flags of its own" in err
+        assert "gdn-decode-kernel" not in err
+        assert "[unknown-engine-version]" not in err
+
     def test_a_finding_in_a_shipped_recipe_is_at_the_first_line_that_chose_the_recipe(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:

@@ -77,7 +77,7 @@ def check_env(env: Iterable[str], schema: Schema, *, exact: bool = True) -> tupl
 def _unknown_env(name: str, schema: Schema) -> Diagnostic:
     spans = history.of_name("envs", name)
     text = f"vLLM {schema.version} does not read {name}: it has no effect ({history.text(spans)})"
-    hint = either(renamed_flags.ENVS.get(name, ""), near(name, schema.registries["envs"], 0.85), "remove it")
+    hint = either(renamed_flags.of_env(name), near(name, schema.registries["envs"], 0.85), "remove it")
     return Diagnostic(name, text, hint=hint, severity=Severity.WARNING, code="unknown-env")
 
 
@@ -152,7 +152,7 @@ def _unknown(option: Option, schema: Schema) -> Diagnostic:
     spans = history.of_flag(option.name)
     text = f"vLLM {schema.version} has no flag {option.written} ({history.text(spans)})"
     hint = either(
-        renamed_flags.FLAGS.get(option.name, ""),
+        renamed_flags.of_flag(option.name),
         _newer_image(spans, schema) if spans else near(option.name, schema.long_options, 0.75),
         "remove it",
     )

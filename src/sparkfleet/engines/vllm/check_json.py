@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
-from sparkfleet.engines.vllm import history
+from sparkfleet.engines.vllm import history, renamed_flags
 from sparkfleet.engines.vllm.phrases import either, listing, near
-from sparkfleet.engines.vllm.renamed_flags import KEYS
 from sparkfleet.engines.vllm.schema import JsonClass, Schema
 
 _NUMBER = re.compile(r"-?\d+(\.0*)?")
@@ -41,7 +40,7 @@ def _unknown_key(flag: str, key: str, config: JsonClass, schema: Schema) -> Diag
     text = f"{flag}: vLLM {schema.version} has no key {key} there"
     text += f" (it was {history.text(spans)})" if spans else ""
     hint = either(
-        KEYS.get((config.name, key), ""),
+        renamed_flags.of_key(config.name, key),
         near(key, config.fields),
         "" if spans else f"its keys are {listing(config.fields)}",
         "remove it",

@@ -261,6 +261,9 @@ class Vllm(Engine):
 
     def _check_args(self, service: Service, own: Schema | None, named: str) -> Iterator[Diagnostic]:
         """Check against the image's own schema if it is cached, else the nearest bundled one."""
+        if own is None and images.is_fork(service.image.repository):
+            yield _fork(service)
+            return
         version = own.version if own else named
         if not version:
             text = f"which vLLM is in {service.image.display} is unknown: its flags are not checked"
@@ -292,6 +295,16 @@ def _schema(version: str) -> Schema | None:
 
 def _measured(value: object) -> memory.Measured | None:
     return value if isinstance(value, memory.Measured) else None
+
+
+def _fork(service: Service) -> Diagnostic:
+    return Diagnostic(
+        field_of(service, "image"),
+        f"{service.image.repository} is a fork of vLLM with flags of its own: they are not checked here",
+        hint="the image's own parser checks them before anything stops",
+        severity=Severity.INFO,
+        code="engine-is-fork",
+    )
 
 
 def _other_release(service: Service, version: str, known: str) -> Diagnostic:

@@ -20,8 +20,15 @@ class Span:
 
 
 def of_flag(name: str) -> tuple[Span, ...]:
-    """Return when ``vllm serve`` had the flag (its canonical name)."""
-    return _spans(schema_archive.read()["flags"].get(name, []))
+    """Return when ``vllm serve`` had the flag, under any of its names."""
+    return _spans(
+        sorted(
+            run[:2]
+            for canonical, runs in schema_archive.read()["flags"].items()
+            for run in runs
+            if name in (canonical, *run[2].get("aliases", ()), *run[2].get("negatives", ()))
+        )
+    )
 
 
 def of_name(registry: str, name: str) -> tuple[Span, ...]:
@@ -75,7 +82,7 @@ def _text(span: Span, versions: list[str]) -> str:
 def _spans(runs: list[list[Any]]) -> tuple[Span, ...]:
     versions = schema_archive.read()["versions"]
     joined: list[list[int]] = []
-    for first, last, _ in runs:
+    for first, last, *_ in runs:
         if joined and joined[-1][1] == first - 1:
             joined[-1][1] = last
         else:

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
 
-NGC: Mapping[str, str] = {
-    "25.09": "0.10.1.1",
-    "25.10": "0.10.2",
-    "25.12": "0.11.1",
-    "25.12.post1": "0.12.0",
-    "26.01": "0.13.0",
-    "26.02": "0.15.1",
-    "26.03": "0.17.1",
-    "26.03.post1": "0.17.1",
-    "26.04": "0.19.0",
-    "26.05": "0.20.1",
-    "26.05.post1": "0.20.1",
-    "26.06": "0.22.1",
-    "26.07": "0.24.0",
-    "26.08": "0.27.1",
-    "26.09": "0.29.0",
-    "26.10": "0.31.0",
-}
-"""Release of ``nvcr.io/nvidia/vllm`` -> vLLM version: NVIDIA's release notes and the version in the engines'
-logs. 25.09 is the first that runs on a Spark."""
+FILE = Path(__file__).parent / "data" / "images.json"
+"""``ngc``: release of ``nvcr.io/nvidia/vllm`` -> vLLM version, from NVIDIA's release notes and the engines'
+logs; 25.09 is the first that runs on a Spark. ``forks``: repositories whose vLLM has flags of its own.
+"""
 
 SERVE = ("vllm", "serve")
 _VERSION_TAG = re.compile(r"v(\d+\.\d+\.\d+(?:\.\d+|\.post\d+|rc\d+)?)(?:-[\w.-]+)?")
-_NGC_TAG = re.compile(r"(\d\d\.\d\d(?:\.post\d+)?)-py3(?:-[\w.-]+)?")
+_NGC_TAG = re.compile(r"((\d\d\.\d\d)(?:\.[a-z]+\d*)?)-py3(?:-[\w.-]+)?")
 _PYTHON = re.compile(r"(?:.*/)?python3?(?:\.\d+)?")
 _API_SERVER = "vllm.entrypoints.openai.api_server"
+
+
+@functools.cache
+def read() -> Mapping[str, Any]:
+    """Return what is known of images: ``ngc`` and ``forks``."""
+    data: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return data
+
+
+def is_fork(repository: str) -> bool:
+    """Return whether the repository has a fork of vLLM, also as a copy in another registry."""
+    parts = repository.lower().split("/")
+    names = ["/".join(parts[index:]) for index in range(len(parts))]
+    return any(fnmatchcase(name, pattern) for name in names for pattern in read()["forks"])
 
 
 def vllm_version(repository: str, tag: str) -> str:
@@ -38,7 +41,9 @@ def vllm_version(repository: str, tag: str) -> str:
     name = re.sub(r"^(?:docker\.io/|registry-1\.docker\.io/|index\.docker\.io/)", "", repository)
     if name == "nvcr.io/nvidia/vllm":
         match = _NGC_TAG.fullmatch(tag)
-        return NGC.get(match[1], "") if match else ""
+        ngc = read()["ngc"]
+        # A rebuild of a month (26.10.pre1) has that month's vLLM, unless it is in the table itself.
+        return str(ngc.get(match[1]) or ngc.get(match[2], "")) if match else ""
     if name.startswith("vllm/vllm-openai"):
         match = _VERSION_TAG.fullmatch(tag)
         return match[1] if match else ""

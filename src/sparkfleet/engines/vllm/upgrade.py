@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sparkfleet.config.desired_state import ImageRef, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
-from sparkfleet.engines.vllm import args, check, schema, schema_cache
+from sparkfleet.engines.vllm import args, check, images, schema, schema_cache
 from sparkfleet.engines.vllm.phrases import listing
 from sparkfleet.engines.vllm.schema import Flag, Schema
 
@@ -49,11 +49,13 @@ class Known:
 
 
 def known_of(image: ImageRef) -> Known | None:
-    """Return the image's cached schema, else that of its release; None for neither."""
+    """Return the image's cached schema, else that of its release; None for neither, and for a fork."""
     own = schema_cache.lookup(image.digest)
     if own is not None:
         return Known(own, exact=True)
-    return Known(*schema.nearest(image.engine_version)) if image.engine_version else None
+    if images.is_fork(image.repository) or not image.engine_version:
+        return None
+    return Known(*schema.nearest(image.engine_version))
 
 
 def notes(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> list[str] | None:

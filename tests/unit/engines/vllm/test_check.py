@@ -299,15 +299,15 @@ def test_what_both_neighbours_refuse_is_an_error_for_the_release_between_them() 
 
 
 def test_what_only_the_older_neighbour_refuses_is_a_warning() -> None:
-    finding = the_one("m --watermark-config {}", "0.28.0", exact=False)
+    finding = the_one("m --dp-sync-interval 1", "0.29.0", exact=False)
     assert finding.severity == "warning"
     assert "vLLM 0.30.0 takes it" in finding.message
 
 
 def test_what_only_the_newer_neighbour_refuses_is_a_warning() -> None:
-    finding = the_one("m --calculate-kv-scales", "0.25.1", exact=False)
+    finding = the_one("m --calculate-kv-scales", "0.27.1", exact=False)
     assert finding.severity == "warning"
-    assert "vLLM 0.25.1 took it" in finding.message
+    assert "vLLM 0.27.1 took it" in finding.message
 
 
 def test_beyond_the_newest_bundled_release_nothing_is_certain() -> None:
@@ -340,7 +340,7 @@ def test_other_programs_variables_are_none_of_our_business() -> None:
 
 
 def test_a_variable_that_a_neighbour_reads_is_reported_as_unsure() -> None:
-    (finding,) = check_env(["VLLM_PLE_CPU_OFFLOAD"], load("0.28.0"), exact=False)
+    (finding,) = check_env(["VLLM_PLE_CPU_OFFLOAD"], load("0.29.0"), exact=False)
     assert "vLLM 0.30.0 reads it" in finding.message
     assert "between" not in check_env(["VLLM_QQQ"], load("0.28.0"), exact=False)[0].message
 

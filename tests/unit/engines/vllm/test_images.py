@@ -1,7 +1,7 @@
 import pytest
 from packaging.version import Version
 
-from sparkfleet.engines.vllm.images import NGC, serve_args, serve_prefix, vllm_version
+from sparkfleet.engines.vllm.images import is_fork, read, serve_args, serve_prefix, vllm_version
 from sparkfleet.engines.vllm.schema import nearest
 
 API_SERVER = ("python3", "-m", "vllm.entrypoints.openai.api_server")
@@ -14,7 +14,12 @@ NVIDIA = ("/opt/nvidia/nvidia_entrypoint.sh",)
         ("nvcr.io/nvidia/vllm", "25.09-py3", "0.10.1.1"),
         ("nvcr.io/nvidia/vllm", "25.12.post1-py3", "0.12.0"),
         ("nvcr.io/nvidia/vllm", "26.04-py3", "0.19.0"),
+        ("nvcr.io/nvidia/vllm", "26.08-py3", "0.27.1"),
+        ("nvcr.io/nvidia/vllm", "26.09-py3", "0.29.0"),
         ("nvcr.io/nvidia/vllm", "26.10-py3", "0.31.0"),
+        ("nvcr.io/nvidia/vllm", "26.10.pre1-py3", "0.31.0"),
+        ("nvcr.io/nvidia/vllm", "26.10.post2-py3-igpu", "0.31.0"),
+        ("nvcr.io/nvidia/vllm", "27.01.pre1-py3", ""),
         ("nvcr.io/nvidia/vllm", "27.01-py3", ""),
         ("nvcr.io/nvidia/vllm", "latest", ""),
         ("docker.io/vllm/vllm-openai", "v0.24.0", "0.24.0"),
@@ -33,9 +38,32 @@ def test_the_version_inside_follows_from_the_name_where_it_can(
     assert vllm_version(repository, tag) == version
 
 
-@pytest.mark.parametrize("version", NGC.values())
+@pytest.mark.parametrize("version", read()["ngc"].values())
 def test_every_nvidia_release_has_a_schema_at_or_below(version: str) -> None:
     assert Version(nearest(version)[0].version) <= Version(version)
+
+
+@pytest.mark.parametrize("tag", ["26.06-py3", "26.07-py3", "26.08-py3", "26.09-py3", "26.10-py3"])
+def test_the_newest_nvidia_releases_are_checked_against_their_own_flags(tag: str) -> None:
+    assert nearest(vllm_version("nvcr.io/nvidia/vllm", tag))[1]
+
+
+@pytest.mark.parametrize(
+    ("repository", "fork"),
+    [
+        ("eugr/spark-vllm-b12x", True),
+        ("docker.io/eugr/spark-vllm", True),
+        ("registry.site.test:5000/mirror/eugr/spark-vllm-b12x", True),
+        ("vllm-node-b12x", True),
+        ("ghcr.io/aeon-7/aeon-vllm", True),
+        ("nvcr.io/nvidia/vllm", False),
+        ("vllm/vllm-openai", False),
+        ("registry.site.test/my-vllm", False),
+        ("spark-vllm", False),
+    ],
+)
+def test_a_fork_is_known_by_its_repository_in_any_registry(repository: str, fork: bool) -> None:
+    assert is_fork(repository) is fork
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def dump(version: str, **flags: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_release_since_the_first_that_runs_on_a_spark_is_bundled() -> None:
     assert versions()[0] == "0.10.1.1"
-    assert {"0.12.0", "0.17.1", "0.19.0", "0.24.0", "0.33.0"} <= set(versions())
+    assert {"0.12.0", "0.19.0", "0.26.0", "0.27.0", "0.27.1", "0.29.0", "0.31.0", "0.33.0"} <= set(versions())
 
 
 @pytest.mark.parametrize("version", versions())
@@ -39,8 +39,8 @@ def test_every_bundled_release_has_its_flags_and_registries(version: str) -> Non
 
 
 def test_a_release_that_is_not_bundled_is_not_made_up() -> None:
-    with pytest.raises(KeyError, match="0\\.31\\.0"):
-        load("0.31.0")
+    with pytest.raises(KeyError, match="0\\.20\\.1"):
+        load("0.20.1")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,8 @@ def test_a_release_that_is_not_bundled_is_not_made_up() -> None:
     [
         ("0.19.0", ("0.19.0", True)),
         ("0.17.1+a03ca76a.nv26.03", ("0.17.1", True)),
-        ("0.31.0", ("0.30.0", False)),
+        ("0.31.0", ("0.31.0", True)),
+        ("0.20.1", ("0.20.0", False)),
         ("0.28.1rc1.dev437", ("0.28.0", False)),
         ("0.33.0rc1", ("0.32.0", False)),
         ("9.0", (versions()[-1], False)),
@@ -116,6 +117,8 @@ def test_an_archive_of_another_format_is_refused(tmp_path: Path) -> None:
         (history.of_flag("--port"), "in every release"),
         (history.of_flag("--swap-space"), "up to 0.17.1"),
         (history.of_flag("--moe-backend"), "from 0.17.1"),
+        (history.of_flag("--disable-log-requests"), "up to 0.16.0, from 0.33.0"),
+        (history.of_flag("-tp"), "in every release"),
         (history.of_flag("--use-gpu-for-pooling-score"), "from 0.17.1 to 0.17.1"),
         (history.of_flag("--speculative-disable-by-batch-size"), "in no release from 0.10.1.1 to 0.33.0"),
         (history.of_name("envs", "VLLM_ATTENTION_BACKEND"), "up to 0.14.1"),
