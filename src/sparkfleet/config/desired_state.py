@@ -213,7 +213,7 @@ class Member:
     hosts: tuple[str, ...]
     """Names of all members, by rank."""
     executor: str
-    """Either ray or mp."""
+    """How the engine starts its ranks (``engines.Executor``)."""
     fabric: Fabric = Fabric()
     service: str = ""
     """Name of the cluster's service, which each member has; "" for none."""

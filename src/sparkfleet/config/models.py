@@ -285,9 +285,7 @@ class ClusterFile(Model):
     hosts: tuple[str, ...] = Field(
         description="Host names, two or more; a host is in at most one cluster. The first is the head."
     )
-    executor: Literal["ray", "mp"] = Field(
-        "ray", description="ray: head and workers of a Ray cluster; mp: the engine's own multi-node mode."
-    )
+    executor: engines.Executor = Field(engines.EXECUTOR, description=engines.EXECUTORS)
     serve: Name | ServiceSpec | None = Field(
         None,
         description="A recipe name or one service. tensor-parallel-size defaults to the number of Sparks "

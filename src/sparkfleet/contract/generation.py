@@ -73,7 +73,7 @@ class Rank:
     addresses: tuple[str, ...]
     """Their addresses on the fabric by rank."""
     executor: str
-    """Either mp or ray."""
+    """How the engine starts its ranks (``HostEngine.cluster_starts``)."""
     fingerprint: str = stored_as("make")
     """Digest of everything that must be equal on all ranks: image, arguments, members."""
     clear: tuple[str, ...] = ()

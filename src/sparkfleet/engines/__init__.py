@@ -12,7 +12,7 @@ import importlib
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -25,6 +25,11 @@ DEFAULT = "vllm"
 """Engine of host files, recipes and lock files that name none."""
 MODELS_DIR, CACHE_DIR = "~/vllm", "~/vllm-compile-cache"
 """Default directories of every engine: where owners of Sparks have their models already."""
+
+Executor = Literal["ray", "mp"]
+"""How the ranks of a cluster can be started; ``HostEngine.cluster_starts`` has those of one engine."""
+EXECUTOR: Executor = "ray"
+EXECUTORS = "ray: head and workers of a Ray cluster; mp: the engine's own multi-node mode."
 
 
 @cache
@@ -63,8 +68,10 @@ def on_host(name: str) -> HostEngine:
 
 
 def footprints() -> tuple[Footprints, ...]:
-    """Return what tools for each engine leave on a Spark."""
-    return tuple(get(name).footprints for name in names())
+    """Return what tools for each engine leave on a Spark, engines that are only recognized included."""
+    from sparkfleet.engines.other import RECOGNIZED  # noqa: PLC0415  (not on a Spark)
+
+    return (*(get(name).footprints for name in names()), *RECOGNIZED.values())
 
 
 def memory_of_others(service: Service, host: Host, total_gib: float) -> float:

@@ -86,6 +86,8 @@ class Footprints:
 
     programs: tuple[str, ...] = ()
     """Words in a systemd unit, a sudo rule or a container that start the engine."""
+    in_containers: tuple[str, ...] = ()
+    """Further words of that kind in a container's name, image or command."""
     directories: tuple[str, ...] = ()
     netplan_files: Mapping[str, str] = field(default_factory=dict)
     """File name -> the tool that writes it."""
@@ -150,13 +152,11 @@ class Rank:
     number: int
     """0 is the head, which answers."""
     executor: str
-    """From the cluster file: ``ray``, ``mp`` ..."""
+    """From the cluster file (``engines.Executor``)."""
     hosts: tuple[str, ...]
     """Names of the Sparks by rank."""
     addresses: tuple[str, ...]
     """Their addresses on the fabric by rank."""
-    master_port: int
-    """Port of the head that is free for the ranks' rendezvous."""
     has_links: bool = True
     """False: this Spark's links are not known yet."""
 
@@ -164,7 +164,6 @@ class Rank:
 class ClusterEngine(Protocol):
     """How an engine serves one model over several Sparks."""
 
-    executors: tuple[str, ...]
     reserved_flags: Mapping[str, str]
     """Flags that come from the cluster file -> what to write instead."""
     address_env: str = ""

@@ -7,7 +7,7 @@ OpenAI-compatible API take requests and answers from ``openai_api``.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -87,6 +87,18 @@ class LogFormat:
     """Lines that are stored with a generation, for ``Engine.measured``."""
 
 
+@dataclass(frozen=True)
+class ClusterStart:
+    """The order in which the ranks of a cluster start."""
+
+    head_port: int
+    """TCP port of the head at which the ranks meet. It must be free before a start."""
+    head_first: bool = False
+    """True: the other ranks start when the head listens there. False: the head starts when they run."""
+    head_process: str = ""
+    """Name of the process that listens there, for messages; "": the engine itself."""
+
+
 class HostEngine(Protocol):
     """The on-host part of an engine."""
 
@@ -100,6 +112,8 @@ class HostEngine(Protocol):
     metrics: Metrics
     log: LogFormat
     api_key: ApiKey
+    cluster_starts: Mapping[str, ClusterStart] = {}
+    """Executor of a cluster -> how its ranks start; empty: it serves on single Sparks only."""
 
     def models(self, body: str) -> tuple[ServedModel, ...]:
         """Return the models in the response to ``ready``."""

@@ -21,9 +21,14 @@ def netplan_tool(path: str) -> str:
 
 
 def programs() -> tuple[str, ...]:
-    """Return texts in a systemd unit, a sudo rule or a container that start an engine."""
-    known = (program for one in engines.footprints() for program in one.programs)
-    return (*known, "sglang", "ollama", "trtllm")
+    """Return texts in a systemd unit or a sudo rule that start an engine."""
+    return tuple(program for one in engines.footprints() for program in one.programs)
+
+
+def in_containers() -> tuple[str, ...]:
+    """Return texts in a container's name, image or command that start an engine."""
+    known = (text for one in engines.footprints() for text in one.in_containers)
+    return (*programs(), *known, "pulsar", "sparkrun")
 
 
 def directories() -> tuple[str, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from sparkfleet import engines, runtimes
 from sparkfleet.contract.generation import Generation, Task
+from sparkfleet.plan import other_tools
 
 
 @pytest.mark.parametrize("name", engines.names())
@@ -24,6 +26,19 @@ def test_the_gate_has_a_request_and_a_counter_for_the_tasks_of_an_engine_and_for
     assert supported == engines.get(name).tasks
     assert on_host.metrics.tokens
     assert on_host.metrics.prompts or Task.EMBEDDING not in supported
+
+
+def test_an_engine_that_serves_on_clusters_knows_how_ranks_start_by_each_executor() -> None:
+    executors = {name: set(engines.on_host(name).cluster_starts) for name in engines.names()}
+    with_clusters = {
+        name: set(get_args(engines.Executor)) for name in engines.names() if engines.get(name).cluster
+    }
+    assert {name: found for name, found in executors.items() if found} == with_clusters
+
+
+def test_what_other_engines_leave_is_recognized() -> None:
+    assert {"sglang", "ollama", "trtllm", "vllm", "llama-server"} == set(other_tools.programs())
+    assert {"tensorrt-llm", "ray start", "llama"} < set(other_tools.in_containers())
 
 
 def test_an_unknown_engine_is_a_key_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,11 @@ import pytest
 from sparkfleet import engines
 
 SOURCE = Path(engines.__file__).parents[1]
-NAMES = ("vllm", "llamacpp", "llama.cpp")
+NAMES = re.compile(
+    r"vllm|llama[._]?cpp|llama-server|sglang|ollama|trtllm|tensorrt|lmdeploy"
+    r"|(?<![a-z])(ray|nim|tgi|mp)(?![a-z0-9])",  # an engine's executors, and names that are part of words
+    re.IGNORECASE,
+)
 
 
 def docstrings(tree: ast.AST) -> set[int]:
@@ -33,7 +38,27 @@ def code_names(tree: ast.AST) -> Iterator[str]:
 
 def named(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {word for word in code_names(tree) if any(name in word.lower() for name in NAMES)}
+    return {word for word in code_names(tree) if NAMES.search(word)}
+
+
+@pytest.mark.parametrize(
+    ("code", "is_name"),
+    [
+        ("RAY_PORT = 6379", True),
+        ("rank.executor == 'ray'", True),
+        ("start_ray()", True),
+        ("executor = 'mp'", True),
+        ("tools = ('ray start',)", True),
+        ("import sparkfleet.engines.vllm", True),
+        ("image = 'nvcr.io/nvidia/tensorrt-llm'", True),
+        ("array = temp", False),
+        ("'''Ray is prose.'''", False),
+    ],
+)
+def test_names_of_engines_and_of_their_executors_are_found(tmp_path: Path, code: str, is_name: bool) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(code)
+    assert bool(named(path)) == is_name
 
 
 OUTSIDE = sorted(path for path in SOURCE.rglob("*.py") if SOURCE / "engines" not in path.parents)

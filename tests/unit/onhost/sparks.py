@@ -16,15 +16,17 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
+from sparkfleet import engines
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import RolloutResult
-from sparkfleet.onhost.cluster import messages, ranks
+from sparkfleet.onhost.cluster import messages
 from sparkfleet.onhost.machine.system import PortOwner, Ran, Stop
 from sparkfleet.onhost.rollout import rollout, transient_unit
 from sparkfleet.onhost.state import units
 from sparkfleet.onhost.supervisor.supervisor import Supervisor
 from tests.unit.onhost.world import Box, Engine, World, generation
 
+RAY = engines.on_host(engines.DEFAULT).cluster_starts["ray"]
 RAY_S = 4.0
 """Seconds after its container's start at which the head's Ray answers."""
 
@@ -224,7 +226,7 @@ class Spark(World):
         return other.desks[port](message)
 
     def port_owners(self, port: int) -> tuple[PortOwner, ...]:
-        if port != ranks.RAY_PORT:
+        if port != RAY.head_port:
             return super().port_owners(port)
         ready = (b for b in self.boxes.values() if b.running and self.clock - b.started >= RAY_S)
         return tuple(PortOwner(9, "gcs_server", box.id) for box in ready) if self.rank == 0 else ()

@@ -43,7 +43,7 @@ class LlamaCpp(Engine):
     entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or llama-server"
     tasks = frozenset({Task.CHAT, Task.COMPLETION, Task.EMBEDDING})
     weights_hint = "GGUF"
-    footprints = Footprints(programs=("llama-server",))
+    footprints = Footprints(programs=("llama-server",), in_containers=("llama",))
 
     def image_version(
         self, image: ImageRef, env: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sparkfleet.engines.base import ClusterEngine, Rank
 from sparkfleet.engines.vllm import images, parallelism
+from sparkfleet.engines.vllm.onhost import ENGINE
 from sparkfleet.engines.vllm.packages import RAY
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ SPREAD = '{"placement_group_options":{"strategy":"SPREAD"}}'
 class VllmCluster(ClusterEngine):
     """How ranks of vLLM are started."""
 
-    executors = ("ray", "mp")
     reserved_flags: Mapping[str, str] = {
         "nnodes": "the number of 'hosts:'",
         "node-rank": "the order of 'hosts:'",
@@ -62,7 +62,7 @@ class VllmCluster(ClusterEngine):
             "nnodes": len(rank.hosts),
             "node-rank": rank.number,
             "master-addr": rank.addresses[0],
-            "master-port": rank.master_port,
+            "master-port": ENGINE.cluster_starts[rank.executor].head_port,
         }
         return flags | ({"headless": True} if rank.number else {})
 

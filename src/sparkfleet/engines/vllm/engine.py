@@ -107,6 +107,7 @@ class Vllm(Engine):
     weights_hint = "safetensors, or .bin"
     footprints = Footprints(
         programs=("vllm",),
+        in_containers=("ray start",),
         directories=("/var/lib/spark-vllm-docker", "/opt/spark-vllm-docker", "/opt/vllm"),
         netplan_files={"98-spark-vllm-docker.yaml": "spark-vllm-docker"},
     )

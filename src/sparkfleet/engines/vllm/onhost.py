@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from sparkfleet.engines.host import ApiKey, LogFormat, Metrics
+from sparkfleet.engines.host import ApiKey, ClusterStart, LogFormat, Metrics
 from sparkfleet.engines.openai_api import OpenAiHostEngine
 
 
@@ -31,6 +32,10 @@ class VllmOnHost(OpenAiHostEngine):
         memory=re.compile(r"Model loading took|Available KV cache memory"),
     )
     api_key = ApiKey(env="VLLM_API_KEY", flag="--api-key")
+    cluster_starts: Mapping[str, ClusterStart] = {
+        "ray": ClusterStart(6379, head_first=True, head_process="Ray"),  # the port in data/ray_rank.py
+        "mp": ClusterStart(29501),
+    }
 
 
 ENGINE = VllmOnHost()

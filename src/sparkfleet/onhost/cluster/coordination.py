@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sparkfleet import engines
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.onhost.cluster.head import Head
 from sparkfleet.onhost.cluster.member import Member
@@ -99,5 +100,8 @@ def coordinator(system: System, journal: Journal, request: RolloutRequest) -> Co
     generation = request.candidate
     if generation is None or generation.rank is None or not request.cluster_key:
         return SingleHost()
-    kind = Head if generation.rank.is_head else Member
-    return kind(system, journal, request, generation, generation.rank)
+    rank = generation.rank
+    if not rank.is_head:
+        return Member(system, journal, request, generation, rank)
+    start = engines.on_host(generation.engine).cluster_starts[rank.executor]
+    return Head(system, journal, request, generation, rank, start)

@@ -10,7 +10,8 @@ from typing import Any
 from sparkfleet.contract.cluster import HeadAnswer, MemberMessage
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
-from sparkfleet.onhost.cluster import messages, ranks
+from sparkfleet.engines.host import ClusterStart
+from sparkfleet.onhost.cluster import messages
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import Gate, Passed
@@ -27,6 +28,7 @@ class Head:
     request: RolloutRequest
     generation: Generation
     rank: Rank
+    start: ClusterStart
     command: str = messages.PREPARE
     cause: str = ""
     remedy: str = ""
@@ -97,14 +99,14 @@ class Head:
         self._send(messages.STOP)
 
     def stopped(self) -> None:
-        """Wait until every rank has stopped; with mp also until every worker runs."""
+        """Wait until every rank has stopped; if the head starts last, also until every worker runs."""
         self._wait(messages.STOPPED, messages.STOP_S)
-        if self.rank.executor == "mp":
+        if not self.start.head_first:
             self._send(messages.START)
             self._wait(messages.RUNNING, messages.STOP_S)
 
     def check(self) -> None:
-        """Check the members; with Ray, let the workers start once the head's Ray listens."""
+        """Check the members; if the head starts first, let the workers start once it listens."""
         for rank in range(1, len(self.rank.hosts)):
             report = self.reports.get(rank)
             silent = self.system.monotonic() - self._reported_at[rank] if report else messages.SILENT_S
@@ -115,8 +117,8 @@ class Head:
                 raise StartFailedError(text, messages.NO_FABRIC)
         if (
             self.command == messages.STOP
-            and self.rank.executor == "ray"
-            and self.system.port_owners(ranks.RAY_PORT)
+            and self.start.head_first
+            and self.system.port_owners(self.start.head_port)
         ):
             self._send(messages.START)
 

@@ -1,7 +1,7 @@
 """The supervisors of a cluster watch each other: all ranks start for one epoch, or none.
 
-The head creates an epoch for each start of the engine. With ``mp`` the workers start before the head, with
-``ray`` after the head's Ray listens. A rank that has left the epoch counts as lost.
+The head creates an epoch for each start of the engine. The engine's ``ClusterStart`` says whether the head or
+the workers start first. A rank that has left the epoch counts as lost.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparkfleet import engines
 from sparkfleet.contract.cluster import PeerQuery, PeerState, RankRun, RolloutEnd
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Rank, RolloutRequest
 from sparkfleet.contract.rollout import PROMOTED, RolloutResult
+from sparkfleet.engines.host import ClusterStart
 from sparkfleet.onhost.cluster import proof
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import Stop, System
@@ -23,9 +25,6 @@ from sparkfleet.onhost.state import store
 from sparkfleet.runtimes.base import Instance
 
 PORT = 29552
-RAY_PORT = 6379
-MASTER_PORT = 29501
-"""Rendezvous ports at the head's fabric address, with ``ray`` and ``mp``."""
 
 WAITING, READY, RUNNING, ENDS = "waiting", "ready", "running", "ends"
 """States of a rank. ``ends``: it leaves its epoch, and waits for the next one when its engine has ended."""
@@ -41,6 +40,7 @@ class Peers:
     system: System
     service: str
     rank: Rank
+    start: ClusterStart
     log: Callable[[str], None]
     cluster_key: str = field(default="", repr=False)
     """Key that the ranks share; "" for a cluster whose supervisors do not sign responses yet."""
@@ -66,8 +66,8 @@ class Peers:
         return proof.signed(state, self.cluster_key, query)
 
     def _state(self) -> str:
-        if self.state == RUNNING and self.rank.is_head and self.rank.executor == "ray":
-            return RUNNING if self.system.port_owners(RAY_PORT) else READY
+        if self.state == RUNNING and self.rank.is_head and self.start.head_first:
+            return RUNNING if self.system.port_owners(self.start.head_port) else READY
         return self.state
 
     def open(self) -> None:
@@ -104,7 +104,7 @@ class Peers:
         """Return what must happen before the start, "" when nothing."""
         if not self.rank.is_head:
             return self._awaited_of_head()
-        expected = RUNNING if self.rank.executor == "mp" else READY
+        expected = READY if self.start.head_first else RUNNING
         missing = []
         for rank in range(1, len(self.rank.hosts)):
             answer = self._ask(rank)
@@ -116,14 +116,14 @@ class Peers:
         answer = self._ask(0)
         if answer is None:
             return f"waiting for the head {self.rank.name(0)}"
-        if self.rank.executor == "mp":
+        if not self.start.head_first:
             self.epoch = answer.epoch
             return "" if answer.state == WAITING else "waiting until the head restarts"
         if answer.state == WAITING:
             self.epoch, self.state = answer.epoch, READY
         elif answer.state == RUNNING and self.epoch == answer.epoch:
             return ""
-        return "waiting until Ray answers on the head"
+        return f"waiting until {self.start.head_process} answers on the head"
 
     def started(self, container: Instance) -> None:
         """Record the container that runs for this epoch."""
@@ -156,8 +156,8 @@ class Peers:
                 self.cause = f"{self.rank.name(rank)} has not answered for {LOST_S:.0f} s"
 
     def _has_ended(self, rank: int, state: str) -> bool:
-        if state == WAITING:  # with mp the head waits while the workers of its epoch start
-            return not (rank == 0 and self.rank.executor == "mp")
+        if state == WAITING:  # a head that starts last waits while the workers of its epoch start
+            return rank != 0 or self.start.head_first
         return state == ENDS
 
     def _watched_ranks(self) -> list[int]:
@@ -181,7 +181,8 @@ def peers_of(system: System, service: str, log: Callable[[str], None]) -> Peers 
     known = store.current(system.paths.state, service)
     if known is None or known.rank is None:
         return None
-    return Peers(system, service, known.rank, log, store.cluster_key(system.paths.state, service))
+    start = engines.on_host(known.engine).cluster_starts[known.rank.executor]
+    return Peers(system, service, known.rank, start, log, store.cluster_key(system.paths.state, service))
 
 
 def record_run(system: System, service: str, container: Instance, epoch: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparkfleet import engines
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.contract.rollout import REFUSED, STALE
-from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError
@@ -149,7 +149,7 @@ def _cluster_ports(generation: Generation) -> tuple[int, ...]:
     rank = generation.rank
     if rank is None or not rank.is_head:
         return ()
-    return (ranks.RAY_PORT if rank.executor == "ray" else ranks.MASTER_PORT,)
+    return (engines.on_host(generation.engine).cluster_starts[rank.executor].head_port,)
 
 
 def _name_of(system: System, container_id: str) -> str:

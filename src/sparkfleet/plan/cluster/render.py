@@ -16,7 +16,6 @@ from sparkfleet.config.desired_state import Container, Fabric, Host, Member, Ser
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Rank
 from sparkfleet.engines import base
-from sparkfleet.onhost.cluster import ranks
 from sparkfleet.plan import render_service
 from sparkfleet.plan.fabric import addresses
 from sparkfleet.plan.fabric.environment import DEVICE, MEMLOCK, environment, has_rdma
@@ -59,7 +58,6 @@ def _rank(member: Member, *, has_links: bool = True) -> base.Rank:
         executor=member.executor,
         hosts=member.hosts,
         addresses=tuple(_address(member, rank) for rank in range(len(member.hosts))),
-        master_port=ranks.MASTER_PORT,
         has_links=has_links,
     )
 

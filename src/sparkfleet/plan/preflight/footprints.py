@@ -11,8 +11,6 @@ from sparkfleet.plan.preflight.model import Check, failed, incomplete, warned
 from sparkfleet.probe.preflight import Footprints, PreflightSeen, Resident, Unread
 
 OURS = "sparkfleet"
-_IN_CONTAINERS = ("tensorrt-llm", "llama", "pulsar", "sparkrun", "ray start")
-"""Words that start an engine in a container, beside ``other_tools.programs``."""
 
 
 def rows(seen: PreflightSeen) -> Iterator[Check]:
@@ -26,8 +24,7 @@ def rows(seen: PreflightSeen) -> Iterator[Check]:
 
 
 def _containers(residents: tuple[Resident, ...]) -> Iterator[Check]:
-    patterns = map(re.escape, (*other_tools.programs(), *_IN_CONTAINERS))
-    engine = re.compile("|".join(patterns), re.IGNORECASE)
+    engine = re.compile("|".join(map(re.escape, other_tools.in_containers())), re.IGNORECASE)
     for one in residents:
         if one.ours or not engine.search(f"{one.name} {one.image} {one.command}"):
             continue

@@ -9,7 +9,6 @@ import pytest
 
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import RolloutResult
-from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.cluster.messages import PORT
 from sparkfleet.onhost.machine.system import PortOwner
 from tests.unit.onhost.world import Engine, World, generation
@@ -196,7 +195,7 @@ def test_a_rank_is_never_changed_by_itself(cluster: World) -> None:
 @pytest.mark.parametrize(("rank", "outcome"), [(0, "refused"), (1, "promoted")])
 def test_a_leftover_at_the_ranks_rendezvous_is_named(cluster: World, rank: int, outcome: str) -> None:
     cluster.serve(generation())
-    cluster.foreign_holders[ranks.MASTER_PORT] = PortOwner(77, "vllm serve", "")
+    cluster.foreign_holders[29501] = PortOwner(77, "vllm serve", "")
     head(cluster, "stop", "start", "commit")
     result = ask(cluster, rank)
     assert result.outcome == outcome
