@@ -20,9 +20,9 @@ from typing import Any
 
 from sparkfleet.catalog.load import Catalog
 from sparkfleet.config import load as spec_load
-from sparkfleet.config.desired_state import Fleet, Host, to_json
 from sparkfleet.config.lock_data import Lock
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Fleet, Host, to_json
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
 from sparkfleet.suggest import did_you_mean

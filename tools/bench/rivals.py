@@ -20,8 +20,8 @@ from tools.bench.fleets import ROOT, FleetDirectory
 from tools.bench.measure import Command
 from tools.bench.sparks import BIN, Sparks
 
-from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.contract.generation import Generation
+from sparkfleet.desired_state import Host, Service
 from sparkfleet.inventory import load_fleet
 from sparkfleet.plan import host_changes, render_service
 from sparkfleet.plan.operations import WriteFile

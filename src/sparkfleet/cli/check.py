@@ -14,7 +14,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError, paragraph
 
 if TYPE_CHECKING:
-    from sparkfleet.config.desired_state import Fleet
+    from sparkfleet.desired_state import Fleet
 
 
 @click.command()

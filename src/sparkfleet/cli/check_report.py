@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.config.desired_state import Fleet, Host, Service
 from sparkfleet.config.origin import SERVICE
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.desired_state import Fleet, Host, Service
 from sparkfleet.plan import lint
 
 

@@ -17,7 +17,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from sparkfleet.config.desired_state import Host
+    from sparkfleet.desired_state import Host
 
 
 @click.group()

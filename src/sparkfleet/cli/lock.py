@@ -13,7 +13,7 @@ from sparkfleet.cli import output
 from sparkfleet.errors import paragraph
 
 if TYPE_CHECKING:
-    from sparkfleet.config.desired_state import Fleet
+    from sparkfleet.desired_state import Fleet
     from sparkfleet.lock.resolve import Change, Entry, Outcome
 
 

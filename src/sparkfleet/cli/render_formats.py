@@ -7,10 +7,10 @@ import json
 import click
 
 from sparkfleet import runtimes
-from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.config.origin import user_place
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
+from sparkfleet.desired_state import Host, Service
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import render_service
 from sparkfleet.plan.cluster import render

@@ -6,13 +6,13 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkfleet.config.desired_state import Fabric
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.models import ClusterFile, FabricSpec, ServiceSpec
 from sparkfleet.config.named_file import read_named
 from sparkfleet.config.validate import describe, validate
 from sparkfleet.config.yaml_file import Document, Path_
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Fabric
 from sparkfleet.errors import SparkfleetError
 
 SMALLEST_NETWORK, SMALLEST_OF_RING = 23, 21

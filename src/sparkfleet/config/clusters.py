@@ -10,11 +10,11 @@ from itertools import combinations
 from sparkfleet import engines
 from sparkfleet.config import resolve
 from sparkfleet.config.cluster_file import ClusterSource
-from sparkfleet.config.desired_state import AUTO, NONE, Member, Service
 from sparkfleet.config.merge import Layer, flag_name
-from sparkfleet.config.models import FlagValue, ServiceSpec
+from sparkfleet.config.models import ServiceSpec
 from sparkfleet.config.origin import at_user
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import AUTO, NONE, FlagValue, Member, Service
 from sparkfleet.engines.base import ClusterEngine
 from sparkfleet.suggest import did_you_mean
 
@@ -164,7 +164,7 @@ def _service(
     if found.image.derived_packages and context.defaults.stage.seed == NONE:
         context.diagnostics.append(_own_builds(found, layer))
     found = _split(found, spec, source, cluster)
-    context.diagnostics += [at_user(one, layer.where(())) for one in cluster.diagnostics(found, source)]
+    context.diagnostics += [at_user(one, layer.where(())) for one in cluster.diagnostics(found, sparks)]
     if not found.port:
         taken = ports(source.settings.hosts)
         free = (port for port in range(context.defaults.first_port, 65536) if port not in taken)

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import AUTO, NONE, Host, Service
 from sparkfleet.config.host_file import HostSource
 from sparkfleet.config.merge import Layer
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import AUTO, NONE, Host, Service
 from sparkfleet.suggest import did_you_mean
 
 MAX_SHARE = 0.92

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sparkfleet.config.desired_state import ImageRef
+from sparkfleet.desired_state import ImageRef
 
 _NAME = re.compile(
     r"^(?:(?P<registry>localhost(?::\d+)?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+)/)?"

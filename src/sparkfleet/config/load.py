@@ -13,13 +13,13 @@ from typing import TypeVar
 from sparkfleet.config import cluster_file, clusters, cross_checks, group_data, resolve, resources
 from sparkfleet.config.cluster_file import ClusterSource
 from sparkfleet.config.clusters import Joined
-from sparkfleet.config.desired_state import Fleet, Host, Mirror, PackageIndex, Paths, Prepare, Service, Stage
 from sparkfleet.config.host_file import HostSource, load
 from sparkfleet.config.lock_data import Lock
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.models import Defaults
 from sparkfleet.config.yaml_file import shown
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Fleet, Host, Mirror, PackageIndex, Paths, Prepare, Service, Stage
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import closest
 

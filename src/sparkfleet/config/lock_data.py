@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparkfleet.config.desired_state import DerivedPackages, ImageRef, Weights
+from sparkfleet.desired_state import DerivedPackages, ImageRef, Weights
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.config.models import FlagValue
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import FlagValue
 from sparkfleet.suggest import did_you_mean
 
 _SCALARS = ("model", "file", "engine", "runtime", "image", "revision", "served_name", "name", "port")

@@ -13,9 +13,7 @@ from pydantic import Field
 from sparkfleet import engines, runtimes
 from sparkfleet.config.base import HostPath, Model, PasswordSource, TokenSource
 from sparkfleet.config.resource_models import PrepareSpec
-
-FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
-"""Value of a ``vllm serve`` flag: true = bare flag, false = its ``--no-`` form, null = remove the flag."""
+from sparkfleet.desired_state import FlagValue
 
 EnvValue = str | int | float | bool | None
 """Value of a variable: true is 1, false is 0, null removes the variable."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidName, canonicalize_name
 
-from sparkfleet.config.desired_state import ImageRef
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.models import ServiceSpec
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import ImageRef
 from sparkfleet.engines.base import Engine
 
 Packages = tuple[tuple[str, str], ...]

@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 from sparkfleet import engines, runtimes
 from sparkfleet.config import image, lock_data, required_packages, reserved_flags
-from sparkfleet.config.desired_state import CONTAINER_FIELDS, Container, ImageRef, Mount, Service, Weights
 from sparkfleet.config.lock_data import Lock
 from sparkfleet.config.merge import Folded, Layer, fold
-from sparkfleet.config.models import Defaults, FlagValue, Recipe, ServiceSpec
+from sparkfleet.config.models import Defaults, Recipe, ServiceSpec
 from sparkfleet.config.origin import SERVICE, SHIPPED, at_user
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Gate, Task
+from sparkfleet.desired_state import CONTAINER_FIELDS, Container, FlagValue, ImageRef, Mount, Service, Weights
 from sparkfleet.engines.base import Engine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.config.desired_state import Prepare
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.resource_models import PrepareSpec, plain
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Prepare
 from sparkfleet.resources import registry
 from sparkfleet.resources.base import Declaration, Resource, Setting
 

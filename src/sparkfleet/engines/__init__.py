@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from sparkfleet.config.desired_state import Host, Service
-    from sparkfleet.engines.base import Engine, Footprints
+    from sparkfleet.desired_state import Host, Service
+    from sparkfleet.engines.base import Engine
     from sparkfleet.engines.host import HostEngine
 
 DEFAULT = "vllm"
@@ -65,13 +65,6 @@ def get(name: str) -> Engine:
 def on_host(name: str) -> HostEngine:
     """Return the part of an engine that runs on a Spark. ``KeyError`` for an unknown engine."""
     return _load(name, "onhost")  # type: ignore[return-value]
-
-
-def footprints() -> tuple[Footprints, ...]:
-    """Return what tools for each engine leave on a Spark, engines that are only recognized included."""
-    from sparkfleet.engines.other import RECOGNIZED  # noqa: PLC0415  (not on a Spark)
-
-    return (*(get(name).footprints for name in names()), *RECOGNIZED.values())
 
 
 def memory_of_others(service: Service, host: Host, total_gib: float) -> float:

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sparkfleet.contract.generation import Task
 
 if TYPE_CHECKING:
-    from sparkfleet.config.cluster_file import ClusterSource
-    from sparkfleet.config.desired_state import Host, ImageRef, Service, WeightFile
-    from sparkfleet.config.models import FlagValue
     from sparkfleet.contract.diagnostic import Diagnostic
+    from sparkfleet.desired_state import FlagValue, Host, ImageRef, Service, WeightFile
 
 Packages = tuple[tuple[str, str], ...]
 """Python packages and version ranges ("": any)."""
@@ -184,7 +182,7 @@ class ClusterEngine(Protocol):
         """
         ...
 
-    def diagnostics(self, service: Service, source: ClusterSource) -> list[Diagnostic]:
+    def diagnostics(self, service: Service, sparks: int) -> list[Diagnostic]:
         """Return what does not fit between flags, number of Sparks and model."""
         ...
 

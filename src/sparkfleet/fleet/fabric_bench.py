@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import BenchRequest, BenchResult, BenchTools
+from sparkfleet.desired_state import Host
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe

@@ -11,10 +11,10 @@ from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import LOST, NOTE
 from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, StageRequest, StageResult
+from sparkfleet.desired_state import Host
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe

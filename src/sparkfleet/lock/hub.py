@@ -20,9 +20,9 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from pydantic import BaseModel
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import WeightFile, Weights
 from sparkfleet.config.lock_data import LockedModel
 from sparkfleet.contract import hub_access
+from sparkfleet.desired_state import WeightFile, Weights
 from sparkfleet.engines.base import ModelFilesError
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import HfQuantConfig, ModelConfig

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sparkfleet.config.desired_state import ImageRef
 from sparkfleet.config.lock_data import LockedImage
+from sparkfleet.desired_state import ImageRef
 from sparkfleet.engines.base import Engine
 from sparkfleet.lock.documents import ContainerSettings, Descriptor, ImageConfig, Manifest, Platform
 from sparkfleet.lock.errors import RegistryError

@@ -17,13 +17,13 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from sparkfleet import engines
 from sparkfleet.config import image, yaml_text
-from sparkfleet.config.desired_state import DerivedPackages, ImageRef, WeightFile, Weights, Wheel
 from sparkfleet.config.lock_data import Lock, LockedImage, LockedModel, LockedPackages
 from sparkfleet.config.validate import validate
 from sparkfleet.config.yaml_file import Document, Path_, shown
 from sparkfleet.config.yaml_file import read as read_yaml
 from sparkfleet.config.yaml_text import OneLine
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import DerivedPackages, ImageRef, WeightFile, Weights, Wheel
 from sparkfleet.errors import SparkfleetError
 
 VERSION = 1

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel
 
-from sparkfleet.config.desired_state import Mirror
 from sparkfleet.contract import registry_credentials
 from sparkfleet.contract.registry_credentials import Credential, CredentialError
+from sparkfleet.desired_state import Mirror
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import TokenResponse
 from sparkfleet.lock.errors import RegistryError

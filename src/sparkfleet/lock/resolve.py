@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import Fleet, ImageRef, PackageIndex, Service, Weights
 from sparkfleet.config.lock_data import (
     Lock,
     LockedImage,
@@ -24,6 +23,7 @@ from sparkfleet.config.lock_data import (
 from sparkfleet.config.origin import user_place
 from sparkfleet.config.required_packages import lacking
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Fleet, ImageRef, PackageIndex, Service, Weights
 from sparkfleet.lock import images, packages
 from sparkfleet.lock.errors import HubError, PackagesError, RegistryError
 from sparkfleet.lock.hub import Hub

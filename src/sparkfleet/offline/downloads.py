@@ -8,8 +8,8 @@ from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
 
-from sparkfleet.config.desired_state import WeightFile, Weights
 from sparkfleet.contract import hub_access
+from sparkfleet.desired_state import WeightFile, Weights
 from sparkfleet.lock.errors import HubError
 from sparkfleet.offline import models
 from sparkfleet.onhost.artifacts.fetch import hash_record, hub_cache

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sparkfleet.config.desired_state import Fleet, Weights, Wheel
 from sparkfleet.config.lock_data import Lock, LockedImage
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Fleet, Weights, Wheel
 from sparkfleet.lock.errors import LockError
 from sparkfleet.lock.registry import Registry
 from sparkfleet.offline import downloads, images, wheel_downloads

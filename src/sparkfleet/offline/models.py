@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparkfleet.config.desired_state import WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import ModelFile
+from sparkfleet.desired_state import WeightFile, Weights
 from sparkfleet.onhost.artifacts.fetch import hash_record, hub_cache
 
 

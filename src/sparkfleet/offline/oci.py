@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkfleet.config.desired_state import ImageRef
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import ImageRef
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import Manifest
 

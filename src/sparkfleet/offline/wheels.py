@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from sparkfleet.config.desired_state import Wheel
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Wheel
 
 
 def wheel_path(path: Path, wheel: Wheel) -> Path:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.desired_state import Host, Service
 from sparkfleet.onhost.state import units
-from sparkfleet.probe.observation import ContainerSeen, Observed, PathSeen
+from sparkfleet.probe.observation import Observed, PathSeen
+from sparkfleet.runtimes.observation import ContainerSeen
 
 ROLLOUT_SUFFIXES = (".next", ".old")
 """Of the names of a service's containers during a rollout: the candidate, and the replaced one."""

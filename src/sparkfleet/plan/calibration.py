@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import Service
 from sparkfleet.contract.generation import CurrentGeneration
+from sparkfleet.desired_state import Service
 
 
 def measured(service: Service, record: CurrentGeneration | None, total_gib: float) -> object:

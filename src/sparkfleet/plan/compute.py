@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
 from sparkfleet.contract.generation import CurrentGeneration, Generation
+from sparkfleet.desired_state import Host, Service
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import (
     blockers,
@@ -36,7 +36,8 @@ from sparkfleet.plan.operations import (
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observation import ContainerSeen, Observed, ObservedResources, WithoutDocker
+from sparkfleet.probe.observation import Observed, ObservedResources, WithoutDocker
+from sparkfleet.runtimes.observation import ContainerSeen
 
 
 def probe_request(host: Host) -> ProbeRequest:

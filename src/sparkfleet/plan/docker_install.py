@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.desired_state import Host
 from sparkfleet.plan.model import ChangeSet, Note, Step
 from sparkfleet.plan.operations import InstallPackages, PackageChange
 from sparkfleet.probe.observation import Observed

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sparkfleet.config.desired_state import AUTO, NONE, Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.desired_state import AUTO, NONE, Host
 from sparkfleet.plan.artifacts import Artifact, ArtifactSource, ArtifactType
 from sparkfleet.plan.model import ChangeSet, HostPlan, HostState, Operation
 from sparkfleet.plan.operations import FetchOperation

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import cache
 
 from sparkfleet import zipapp
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import combine
+from sparkfleet.desired_state import Host
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.machine import system
 from sparkfleet.onhost.state import units

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.config.origin import at_user
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.desired_state import Host, Service
 from sparkfleet.engines.base import SERVICE
 from sparkfleet.suggest import did_you_mean
 

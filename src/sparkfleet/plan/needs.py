@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sparkfleet.config.desired_state import Host
+from sparkfleet.desired_state import Host
 from sparkfleet.plan import render_service
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage
 

@@ -6,9 +6,9 @@ from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
-from sparkfleet.config.desired_state import Weights
 from sparkfleet.contract.fabric import FabricRequest
 from sparkfleet.contract.generation import Generation
+from sparkfleet.desired_state import Weights
 from sparkfleet.plan.artifacts import Artifact, ArtifactSource, amount_text, origin_text
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange, Operation, Step
 from sparkfleet.plan.units import size

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.desired_state import Host
 from sparkfleet.plan.model import ChangeSet
 from sparkfleet.plan.operations import RolloutOperation
 from sparkfleet.probe.observation import Observed

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatch
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.desired_state import Host
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.plan import needs
 from sparkfleet.plan.needs import Needs

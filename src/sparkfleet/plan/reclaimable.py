@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from sparkfleet.config.desired_state import Host
+from sparkfleet.desired_state import Host
 from sparkfleet.plan.needs import digests_of
 from sparkfleet.probe.observation import Observed
 

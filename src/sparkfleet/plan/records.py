@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sparkfleet.contract.generation import LABEL_GENERATION, STATE_DIR, CurrentGeneration, Generation, convert
 from sparkfleet.plan.model import Action, FieldChange
-from sparkfleet.probe.observation import ContainerSeen
+from sparkfleet.runtimes.observation import ContainerSeen
 
 
 def path_of(service: str) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sparkfleet import engines, runtimes
-from sparkfleet.config.desired_state import Host, Mount, Service
 from sparkfleet.config.origin import user_place
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Rank
+from sparkfleet.desired_state import Host, Mount, Service
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observation import User

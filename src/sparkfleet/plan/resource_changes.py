@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.resources import RENAMED_KINDS
+from sparkfleet.desired_state import Host
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan import render_service

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sparkfleet import engines, runtimes, zipapp
-from sparkfleet.config.desired_state import Host, ImageRef, Service
 from sparkfleet.contract.generation import CurrentGeneration, Gate, Generation, Rank
+from sparkfleet.desired_state import Host, ImageRef, Service
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
 from sparkfleet.onhost.state import units
 from sparkfleet.plan import render_service
 from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.plan.staging import present_image
-from sparkfleet.probe.observation import ContainerSeen, ImageSeen, Observed, UnitSeen
+from sparkfleet.probe.observation import Observed, UnitSeen
+from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sparkfleet.config.desired_state import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.onhost.artifacts.fetch.rates import COPY, DOWNLOAD, PULL
 from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
 from sparkfleet.onhost.rollout.checks import RUNTIME_MIB
@@ -15,7 +15,8 @@ from sparkfleet.plan.model import Note, Step
 from sparkfleet.plan.operations import BuildImage, FetchOperation, FetchWeights, FileToFetch, PullImage
 from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.units import size
-from sparkfleet.probe.observation import ImageSeen, Observed
+from sparkfleet.probe.observation import Observed
+from sparkfleet.runtimes.observation import ImageSeen
 
 UNPACK_FACTOR = 3
 """An unpacked image needs about this many times its compressed size, the download included."""

@@ -10,7 +10,8 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import LABEL_GENERATION
 from sparkfleet.onhost.state.units import unit_name
 from sparkfleet.plan.units import MIB_IN_GIB
-from sparkfleet.probe.observation import ContainerSeen, Observed, WithoutDocker
+from sparkfleet.probe.observation import Observed, WithoutDocker
+from sparkfleet.runtimes.observation import ContainerSeen
 
 
 @dataclass(frozen=True)

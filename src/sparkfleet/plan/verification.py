@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.config.desired_state import Host, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.desired_state import Host, WeightFile, Weights
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.model import ChangeSet, HostPlan, Note, Step
 from sparkfleet.plan.operations import SHORT_COMMIT, VerifyWeights, WriteFile

@@ -19,10 +19,8 @@ from sparkfleet.contract.resources import AppliedResources, RecordedIds
 from sparkfleet.contract.state import Rates, Staged, Verified
 from sparkfleet.probe.links import FabricPart
 from sparkfleet.probe.observation import (
-    ContainerSeen,
     Disk,
     Fields,
-    ImageSeen,
     Listener,
     Observed,
     ObservedResources,
@@ -35,6 +33,7 @@ from sparkfleet.probe.observation import (
 )
 from sparkfleet.probe.packages import Packages
 from sparkfleet.probe.stored import Stored
+from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
 
 T = TypeVar("T")
 D = TypeVar("D")

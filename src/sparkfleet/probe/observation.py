@@ -12,6 +12,7 @@ from sparkfleet.contract.resources import Applied
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.packages import Packages
 from sparkfleet.probe.stored import Stored
+from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
 
 
 @dataclass(frozen=True)
@@ -51,47 +52,6 @@ class PathSeen:
     size: int = field(default=0, compare=False)
     """Bytes; of a directory they change with its content, which is no reason for another plan."""
     sha256: str = ""
-
-
-@dataclass(frozen=True)
-class ImageSeen:
-    """An image on the Spark."""
-
-    id: str
-    digests: tuple[str, ...] = ()
-    entrypoint: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    user: str = ""
-    working_dir: str = ""
-    size: int = 0
-
-
-@dataclass(frozen=True)
-class ContainerSeen:
-    """A container; ``config`` and ``host`` are Docker's inspect data, of unmanaged containers a part."""
-
-    id: str
-    name: str
-    image_id: str
-    state: str
-    started_at: str
-    service: str
-    """Value of sparkfleet's label, "" for an unmanaged container."""
-    config: Mapping[str, Any]
-    host: Mapping[str, Any]
-
-    @property
-    def running(self) -> bool:
-        """Tell whether the container runs."""
-        return self.state == "running"
-
-    @property
-    def ports(self) -> frozenset[int]:
-        """Return the Spark's ports that Docker publishes for this container (none with host networking)."""
-        bindings = self.host.get("PortBindings") or {}
-        found = (entry.get("HostPort") for entries in bindings.values() for entry in entries or ())
-        return frozenset(int(port) for port in found if port)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sparkfleet.config.desired_state import Container, Mount
 from sparkfleet.contract.generation import Generation
-from sparkfleet.probe.observation import ContainerSeen, ImageSeen
+from sparkfleet.desired_state import Container, Mount
+from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
 
 
 @dataclass(frozen=True)

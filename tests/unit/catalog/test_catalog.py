@@ -10,9 +10,9 @@ from sparkfleet import engines
 from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli.check_report import diagnostics
 from sparkfleet.config import image
-from sparkfleet.config.desired_state import Service
 from sparkfleet.config.reserved_flags import SECRET_ENV
 from sparkfleet.config.resolve import MODELS_IN_CONTAINER
+from sparkfleet.desired_state import Service
 from sparkfleet.engines.llamacpp import schema as llamacpp_schema
 from sparkfleet.engines.vllm import schema
 from sparkfleet.plan import render_service

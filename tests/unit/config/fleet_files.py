@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import DerivedPackages, Fleet, Service, WeightFile, Weights, Wheel
 from sparkfleet.config.lock_data import (
     Lock,
     LockedImage,
@@ -22,6 +21,7 @@ from sparkfleet.config.lock_data import (
 )
 from sparkfleet.config.required_packages import lacking
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import DerivedPackages, Fleet, Service, WeightFile, Weights, Wheel
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import Pins, load_fleet
 from sparkfleet.lock import lockfile

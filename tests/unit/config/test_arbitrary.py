@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparkfleet.config import image
-from sparkfleet.config.desired_state import host_from_json, to_json
 from sparkfleet.config.models import ContainerSpec, GateSpec, HostFile, ServiceSpec, SshSpec
 from sparkfleet.config.yaml_file import parse
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import host_from_json, to_json
 from sparkfleet.errors import SparkfleetError
 from tests.unit.config.fleet_files import SMALL, FleetFiles
 

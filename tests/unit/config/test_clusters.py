@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.cli import cli
-from sparkfleet.config.desired_state import Fabric, Member, host_from_json, to_json
+from sparkfleet.desired_state import Fabric, Member, host_from_json, to_json
 from sparkfleet.engines.vllm import rules
 from tests.unit.config import fleet_files
 from tests.unit.config.fleet_files import SMALL, FleetFiles

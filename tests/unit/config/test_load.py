@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import host_from_json, to_json
+from sparkfleet.desired_state import host_from_json, to_json
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import Pins, load, load_fleet
 from tests.unit.config.fleet_files import SMALL, FleetFiles

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.config.desired_state import host_from_json
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import host_from_json
 from sparkfleet.resources.base import Resource
 from tests.unit.config.fleet_files import FleetFiles, write
 

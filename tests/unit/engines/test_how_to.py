@@ -14,8 +14,8 @@ import pytest
 
 import sparkfleet.cli
 from sparkfleet import engines, zipapp
-from sparkfleet.config.desired_state import Host, ImageRef
 from sparkfleet.contract.generation import Gate as GateFields
+from sparkfleet.desired_state import Host, ImageRef
 from sparkfleet.onhost.gate import diagnosis, failure_patterns
 from sparkfleet.onhost.gate.gate import Gate
 from sparkfleet.onhost.machine import programs

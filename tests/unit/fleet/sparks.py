@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.codec import Document
 from sparkfleet.contract.stage import StageResult
+from sparkfleet.desired_state import Host
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.fleet.run.fleet_run import FleetRun

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Host, Member
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host, Member
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import fabric
 from sparkfleet.fleet.run import executor, fleet_run, spark_plan

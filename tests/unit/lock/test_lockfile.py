@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.config.desired_state import ImageRef, WeightFile, Weights
 from sparkfleet.config.lock_data import Lock, LockedImage, LockedModel
+from sparkfleet.desired_state import ImageRef, WeightFile, Weights
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sparkfleet.config.desired_state import PackageIndex
+from sparkfleet.desired_state import PackageIndex
 from sparkfleet.lock import packages
 from sparkfleet.lock.errors import PackagesError
 from tests.lab.package_index import serve

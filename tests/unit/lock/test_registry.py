@@ -10,8 +10,8 @@ import pytest
 
 from sparkfleet import engines
 from sparkfleet.config import image
-from sparkfleet.config.desired_state import ImageRef, Mirror
 from sparkfleet.contract.registry_credentials import Credential, CredentialError
+from sparkfleet.desired_state import ImageRef, Mirror
 from sparkfleet.lock import images
 from sparkfleet.lock import registry as registry_module
 from sparkfleet.lock.errors import RegistryError

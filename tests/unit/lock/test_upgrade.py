@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.config.desired_state import ImageRef, Service
+from sparkfleet.desired_state import ImageRef, Service
 from sparkfleet.engines.vllm import schema_cache
 from sparkfleet.engines.vllm.upgrade import difference
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles

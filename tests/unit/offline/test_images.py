@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sparkfleet.config.desired_state import ImageRef, Mirror
 from sparkfleet.config.lock_data import LockedImage
+from sparkfleet.desired_state import ImageRef, Mirror
 from sparkfleet.lock.errors import RegistryError
 from sparkfleet.lock.registry import Content, Registry
 from sparkfleet.offline import images, oci

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Fleet, Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.config.lock_data import Lock, LockedImage
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.hub_access import Access
+from sparkfleet.desired_state import Fleet, Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.lock.errors import HubError, RegistryError
 from sparkfleet.offline import downloads, mirror, models
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sparkfleet.config.desired_state import Fleet, Wheel
 from sparkfleet.config.lock_data import Lock
+from sparkfleet.desired_state import Fleet, Wheel
 from sparkfleet.lock.errors import PackagesError
 from sparkfleet.lock.registry import Registry
 from sparkfleet.offline import mirror, wheel_downloads, wheels
-from tests.unit.config.test_derived_packages import ADDED
+from tests.unit.desired_state.test_derived_packages import ADDED
 from tests.unit.plan.test_derived import DERIVED
 
 BODY = b"a wheel"

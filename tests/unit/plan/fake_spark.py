@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from sparkfleet import zipapp
-from sparkfleet.config.desired_state import Host, ImageRef, Service
 from sparkfleet.contract.generation import (
     LABEL_GENERATION,
     ContainerOf,
@@ -18,19 +17,12 @@ from sparkfleet.contract.generation import (
     Generation,
     convert,
 )
+from sparkfleet.desired_state import Host, ImageRef, Service
 from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import host_changes, render_service
 from sparkfleet.plan.compute import desired_generation
-from sparkfleet.probe.observation import (
-    ContainerSeen,
-    Disk,
-    ImageSeen,
-    Listener,
-    Observed,
-    PathSeen,
-    UnitSeen,
-    User,
-)
+from sparkfleet.probe.observation import Disk, Listener, Observed, PathSeen, UnitSeen, User
+from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
 from tests.unit.plan.fabric.made import seen as cabled
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia", ("nvidia", "sudo"))

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from sparkfleet.config.desired_state import Host, ImageRef, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.state import StagedItem
+from sparkfleet.desired_state import Host, ImageRef, Service, Weights
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.stored import (
     Stored,

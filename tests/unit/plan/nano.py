@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.desired_state import Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.desired_state import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import ChangeSet, Note
 from sparkfleet.plan.operations import RolloutOperation
-from sparkfleet.probe.observation import ContainerSeen, Observed
+from sparkfleet.probe.observation import Observed
+from sparkfleet.runtimes.observation import ContainerSeen
 from tests.unit.plan import fake_spark
 
 NGC = ImageRef(

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.desired_state import Container, Host, Mount, Paths, WeightFile, Weights
 from sparkfleet.contract.generation import Gate
+from sparkfleet.desired_state import Container, Host, Mount, Paths, WeightFile, Weights
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import Action, ChangeKind, HostState, Step
 from sparkfleet.plan.operations import CreateService, FetchWeights, PullImage

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Host, Prepare, Stage
 from sparkfleet.contract.state import StagedItem
+from sparkfleet.desired_state import Host, Prepare, Stage
 from sparkfleet.plan import needs
 from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.plan.cluster.join import join_members
@@ -20,7 +20,7 @@ from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.report import field_line, note_line
 from sparkfleet.probe.observation import Disk, Observed
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage, StoredService
-from tests.unit.config.test_derived_packages import ADDED
+from tests.unit.desired_state.test_derived_packages import ADDED
 from tests.unit.plan.cluster import made
 from tests.unit.plan.fake_spark import GIB, converged, fresh, image_seen
 from tests.unit.plan.nano import HOST, NANO, NGC

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.desired_state import Container, Host, Prepare
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Container, Host, Prepare
 from sparkfleet.plan import docker_install
 from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.compute import host_plan, probe_request

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkfleet.config.desired_state import Host, Member, Prepare, Stage
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host, Member, Prepare, Stage
 from sparkfleet.plan.artifacts import Artifact, ArtifactType
 from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.plan.fleet_staging import apply_sources, choose_sources

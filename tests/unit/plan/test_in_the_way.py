@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Container
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Container
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import HostState, Step
 from sparkfleet.probe.observation import Listener

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host
 from sparkfleet.plan import blockers
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState
-from sparkfleet.probe.observation import ContainerSeen, Disk, Listener, Observed, PathSeen, UnitSeen
+from sparkfleet.probe.observation import Disk, Listener, Observed, PathSeen, UnitSeen
 from sparkfleet.runtimes.docker.onhost.driver import SUFFIXES
+from sparkfleet.runtimes.observation import ContainerSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED, HOST, NANO, foreign, only_entry, rows, with_service
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.state import StagedItem
+from sparkfleet.desired_state import Host
 from sparkfleet.plan.prune import FleetPrune, Item, Kind, PruneOptions, fleet_prune, limited
 from sparkfleet.plan.prune_report import prune_data, prune_text
 from sparkfleet.probe.observation import Observed

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.desired_state import Host, WeightFile, Weights
 from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration, convert
+from sparkfleet.desired_state import Host, WeightFile, Weights
 from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.plan.staging import disk_diagnostic
 from sparkfleet.probe.observation import Disk, Observed

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Host, Prepare
 from sparkfleet.contract.resources import Applied
+from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.plan import resource_changes
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange, HostState

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.desired_state import Host, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host, WeightFile, Weights
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.model import EVERY_STEP, ChangeKind, ChangeSet, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.operations import EnsureDirectory, VerifyWeights

@@ -33,7 +33,7 @@ out["page"] = "`kernel_modules`" in section
 
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.resources import prepare
-from sparkfleet.config.desired_state import Host
+from sparkfleet.desired_state import Host
 layer = Layer({"prepare": {"kernel_modules": ["nvidia_peermem"]}}, lambda path: "host.yaml:1")
 host = Host("spark-01", prepare=prepare([layer], "~/cache", "", []))
 

@@ -22,7 +22,7 @@ OTHER_TOOLS = "Docker as other tools and images use it"
 REGISTRY = "header of the registry protocol"
 
 ALLOWED: dict[str, tuple[str, set[str]]] = {
-    "config/desired_state.py": (INSTALLER, {"docker"}),
+    "desired_state/__init__.py": (INSTALLER, {"docker"}),
     "config/resource_models.py": (INSTALLER, {"docker"}),
     "config/resources.py": (INSTALLER, {"docker"}),
     "contract/codes.py": (

@@ -27,6 +27,15 @@ def test_the_picture_in_contributing_is_current(tool: Any) -> None:
     assert tool.drawn(page, tool.packages()) == page, "run make docs"
 
 
+def test_packages_do_not_import_each_other_in_a_cycle(tool: Any) -> None:
+    assert tool.cycles(tool.packages()) == []
+
+
+def test_a_cycle_is_found_with_all_of_its_imports(tool: Any) -> None:
+    graph = {"a": frozenset("bd"), "b": frozenset("c"), "c": frozenset("a"), "d": frozenset()}
+    assert tool.cycles(graph) == [("a", "b"), ("b", "c"), ("c", "a")]
+
+
 def test_an_import_of_another_package_is_an_arrow_and_one_for_type_checkers_is_none(
     tool: Any, tmp_path: Path
 ) -> None:

@@ -14,8 +14,7 @@ from sparkfleet.engines.base import GIB, TOTAL_GIB, Engine, FlagChange, Footprin
 from sparkfleet.engines.llamacpp import args, check, gguf, images, memory, model_files, schema
 
 if TYPE_CHECKING:
-    from sparkfleet.config.desired_state import Host, ImageRef, Service, WeightFile
-    from sparkfleet.config.models import FlagValue
+    from sparkfleet.desired_state import FlagValue, Host, ImageRef, Service, WeightFile
 
 MODEL, ALIAS = "--model", "--alias"
 MODELS = "/models"

@@ -13,10 +13,8 @@ from sparkfleet.engines.vllm.onhost import ENGINE
 from sparkfleet.engines.vllm.packages import RAY
 
 if TYPE_CHECKING:
-    from sparkfleet.config.cluster_file import ClusterSource
-    from sparkfleet.config.desired_state import ImageRef, Service
-    from sparkfleet.config.models import FlagValue
     from sparkfleet.contract.diagnostic import Diagnostic
+    from sparkfleet.desired_state import FlagValue, ImageRef, Service
 
 SPREAD = '{"placement_group_options":{"strategy":"SPREAD"}}'
 """One bundle a Spark: Ray's default (PACK) looks for all GPUs where the engine runs."""
@@ -49,9 +47,9 @@ class VllmCluster(ClusterEngine):
             return {}
         return {parallelism.TENSOR: sparks}
 
-    def diagnostics(self, service: Service, source: ClusterSource) -> list[Diagnostic]:
+    def diagnostics(self, service: Service, sparks: int) -> list[Diagnostic]:
         """See ``ClusterEngine``."""
-        return parallelism.diagnostics(service, source)
+        return parallelism.diagnostics(service, sparks)
 
     def flags(self, rank: Rank) -> Mapping[str, FlagValue]:
         """See ``ClusterEngine``."""

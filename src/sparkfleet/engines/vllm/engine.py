@@ -44,8 +44,7 @@ from sparkfleet.engines.vllm.cluster import VllmCluster
 from sparkfleet.engines.vllm.schema import Schema
 
 if TYPE_CHECKING:
-    from sparkfleet.config.desired_state import Host, ImageRef, Service, WeightFile
-    from sparkfleet.config.models import FlagValue
+    from sparkfleet.desired_state import FlagValue, Host, ImageRef, Service, WeightFile
 
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)?)")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

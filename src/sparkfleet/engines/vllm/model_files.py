@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from sparkfleet.config.desired_state import WeightFile
+from sparkfleet.desired_state import WeightFile
 
 _ALWAYS = (".json", ".jinja", ".py", ".txt", ".model", ".tiktoken", ".yaml")
 _WEIGHTS = ".safetensors"

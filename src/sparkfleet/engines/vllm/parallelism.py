@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sparkfleet.config.cluster_file import ClusterSource
-from sparkfleet.config.desired_state import Service
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Service
 
 TENSOR, PIPELINE, DATA = "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"
 SIZES = (TENSOR, PIPELINE, DATA)
@@ -24,7 +23,7 @@ def gpus(flags: Mapping[str, Any]) -> int:
     return math.prod(_sizes(flags).values())
 
 
-def diagnostics(service: Service, source: ClusterSource) -> list[Diagnostic]:
+def diagnostics(service: Service, sparks: int) -> list[Diagnostic]:
     """Return what does not fit: GPUs and Sparks, heads, layers and experts of the locked model."""
     origin, flags = dict(service.origin), dict(service.flags)
     sizes = {name: size for name, size in _sizes(flags).items() if size != 1}
@@ -33,7 +32,7 @@ def diagnostics(service: Service, source: ClusterSource) -> list[Diagnostic]:
         return next((origin[f"flags.{name}"] for name in names), origin["service"])
 
     config = dict(service.weights.config)
-    found = [_sparks(sizes, len(source.settings.hosts), where)]
+    found = [_sparks(sizes, sparks, where)]
     if config:
         found += [_heads(config, sizes, where), _layers(config, sizes, where)]
         found += [_no_experts(config, where)] if flags.get(EXPERTS) is True else []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sparkfleet.config.desired_state import ImageRef, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.desired_state import ImageRef, Service
 from sparkfleet.engines.vllm import args, check, images, schema, schema_cache
 from sparkfleet.engines.vllm.phrases import listing
 from sparkfleet.engines.vllm.schema import Flag, Schema

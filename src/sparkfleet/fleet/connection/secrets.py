@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.desired_state import Host
+from sparkfleet.desired_state import Host
 from sparkfleet.fleet.connection import secret_cache
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan import resource_changes

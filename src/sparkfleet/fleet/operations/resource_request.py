@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.resources import ResourceRequest, ResourceResult, ResourceToApply
+from sparkfleet.desired_state import Host
 from sparkfleet.fleet.connection import remote, secrets
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan import resource_changes

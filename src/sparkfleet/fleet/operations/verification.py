@@ -9,9 +9,9 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
-from sparkfleet.config.desired_state import Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import STAGED, ModelFiles, StageRequest, StageResult, VerifyRequest
+from sparkfleet.desired_state import Weights
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.fleet.staging import stage_job

@@ -18,8 +18,8 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
 from sparkfleet import gc_control
-from sparkfleet.config.desired_state import member_from_json
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import member_from_json
 from sparkfleet.errors import SparkfleetError, paragraph
 from sparkfleet.fleet.connection.unreachable import connect_diagnostic
 from sparkfleet.fleet.run import mirror_gaps, user_deploy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sparkfleet.config.desired_state import Host, ImageRef
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.desired_state import Host, ImageRef
 from sparkfleet.offline import models, oci, wheels
 from sparkfleet.plan.artifacts import ArtifactSource
 from sparkfleet.plan.fleet_staging import Sources

@@ -7,9 +7,9 @@ from dataclasses import replace
 import click
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.config.desired_state import Host, host_from_json
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
+from sparkfleet.desired_state import Host, host_from_json
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote, secrets
 from sparkfleet.fleet.connection.probe import observe

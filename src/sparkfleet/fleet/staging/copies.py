@@ -10,8 +10,6 @@ from typing import Any
 
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.config.derived_packages import REPOSITORY
-from sparkfleet.config.desired_state import ImageRef, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import (
     STAGED,
@@ -23,6 +21,8 @@ from sparkfleet.contract.stage import (
     StageResult,
 )
 from sparkfleet.contract.transfer import Place, Places, SentFile
+from sparkfleet.desired_state import ImageRef, Weights
+from sparkfleet.desired_state.derived_packages import REPOSITORY
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan

@@ -14,9 +14,9 @@ import gevent
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host
 
-from sparkfleet.config.derived_packages import REPOSITORY
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host
+from sparkfleet.desired_state.derived_packages import REPOSITORY
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.remote import ConnectionLostError
 from sparkfleet.fleet.run import executor

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sparkfleet.config.desired_state import ImageRef, Weights
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import STAGED, Content, MirroredImage, SenderPlace, StageRequest
 from sparkfleet.contract.transfer import LocalSendRequest, SentFile
+from sparkfleet.desired_state import ImageRef, Weights
 from sparkfleet.fleet.connection import tunnel
 from sparkfleet.fleet.run import executor, mirror_gaps, spark_plan
 from sparkfleet.fleet.staging import copies, stage_job

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from sparkfleet import engines
 from sparkfleet.config import secret
-from sparkfleet.config.desired_state import Host, ImageRef, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import (
     STAGED,
@@ -19,6 +18,7 @@ from sparkfleet.contract.stage import (
     StageResult,
     WheelFile,
 )
+from sparkfleet.desired_state import Host, ImageRef, Service, Weights
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.artifacts import ArtifactSource

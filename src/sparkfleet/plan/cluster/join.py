@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from sparkfleet.config.desired_state import Member
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.desired_state import Member
 from sparkfleet.plan.model import ChangeKind, ChangeSet, HostPlan, HostState
 
 

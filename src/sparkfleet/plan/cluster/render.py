@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import Container, Fabric, Host, Member, Service
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Rank
+from sparkfleet.desired_state import Container, Fabric, Host, Member, Service
 from sparkfleet.engines import base
 from sparkfleet.plan import render_service
 from sparkfleet.plan.fabric import addresses

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparkfleet.config.desired_state import Fabric, Member
+from sparkfleet.desired_state import Fabric, Member
 from sparkfleet.plan.fabric import ring
 from sparkfleet.probe.links import FabricSeen, Link
 

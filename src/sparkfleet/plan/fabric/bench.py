@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sparkfleet.config.desired_state import Member
 from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, BenchRequest, Lane
+from sparkfleet.desired_state import Member
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.fabric.environment import has_rdma
 from sparkfleet.probe.links import FabricSeen

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
-from sparkfleet.config.desired_state import Member
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.desired_state import Member
 from sparkfleet.plan import other_tools
 from sparkfleet.plan.fabric import ring
 from sparkfleet.plan.fabric.addresses import Rail, address

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from sparkfleet.config.desired_state import Host, Member
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.contract.fabric import MODE, FabricRequest, Peer, links_of
+from sparkfleet.desired_state import Host, Member
 from sparkfleet.plan.fabric import blockers, netplan
 from sparkfleet.plan.fabric.addresses import Rail, address, numbers, peers, rails, route
 from sparkfleet.plan.model import Action, ChangeSet, FieldChange, Note, Step

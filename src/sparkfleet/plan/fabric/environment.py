@@ -6,7 +6,7 @@ machines.
 
 from __future__ import annotations
 
-from sparkfleet.config.desired_state import Member
+from sparkfleet.desired_state import Member
 from sparkfleet.plan.fabric.addresses import Rail, rails
 from sparkfleet.probe.links import FabricSeen
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparkfleet.config.desired_state import Member
 from sparkfleet.contract.fabric import MARK, NETPLAN_FILE
+from sparkfleet.desired_state import Member
 from sparkfleet.plan.fabric.addresses import Rail, route
 
 PATH = f"/etc/netplan/{NETPLAN_FILE}"

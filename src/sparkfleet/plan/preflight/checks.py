@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host
 from sparkfleet.plan import other_tools
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import containers, footprints, machine, network

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Severity
+from sparkfleet.desired_state import Host
 from sparkfleet.plan import blockers, staging
 from sparkfleet.plan.model import FieldChange
 from sparkfleet.plan.preflight import cuda

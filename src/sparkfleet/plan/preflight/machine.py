@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sparkfleet.config.desired_state import Host, ImageRef
+from sparkfleet.desired_state import Host, ImageRef
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
 from sparkfleet.plan.units import MIB_IN_GIB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sparkfleet.config.desired_state import Host
+from sparkfleet.desired_state import Host
 from sparkfleet.plan.preflight.model import Check, failed, incomplete
 from sparkfleet.probe.preflight import PreflightSeen, Reached, Unread
 

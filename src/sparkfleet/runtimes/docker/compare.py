@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sparkfleet.probe.observation import ContainerSeen, ImageSeen
 from sparkfleet.runtimes.docker import settings
+from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
 from sparkfleet.runtimes.operator import DeclaredWorkload, SettingChange
 
 _SET_BY_DOCKER = frozenset(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparkfleet.contract.generation import Generation
-from sparkfleet.probe.observation import ContainerSeen, ImageSeen
 from sparkfleet.runtimes.docker import compare, render
 from sparkfleet.runtimes.docker.onhost import daemon
+from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
 from sparkfleet.runtimes.operator import DeclaredWorkload, OperatorRuntime, SettingChange
 
 

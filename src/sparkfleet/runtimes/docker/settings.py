@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sparkfleet.contract.generation import LABEL_SERVICE
 
 if TYPE_CHECKING:
-    from sparkfleet.config.desired_state import Mount
-    from sparkfleet.probe.observation import ImageSeen
+    from sparkfleet.desired_state import Mount
+    from sparkfleet.runtimes.observation import ImageSeen
     from sparkfleet.runtimes.operator import DeclaredWorkload
 
 LOG_DRIVER = "json-file"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.desired_state import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.engines.base import ModelFilesError
 from sparkfleet.onhost.gate.diagnosis import reader
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import Host, Service
+from sparkfleet.desired_state import Host, Service
 from sparkfleet.engines.base import GIB
 from sparkfleet.engines.llamacpp import gguf
 from sparkfleet_lab.standins import tiny_gguf

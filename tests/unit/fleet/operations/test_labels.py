@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Host, Prepare
 from sparkfleet.contract.rollout import RESULT, Event
+from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import docker_install, fabric, host, service, verification
 from sparkfleet.fleet.run import executor, fleet_run, spark_plan

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.desired_state import Host, Prepare
 from sparkfleet.contract.resources import ResourceRequest
+from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.fleet.connection import secret_cache, secrets
 from sparkfleet.fleet.operations import resource_request
 from sparkfleet.onhost.collectors import resources

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from sparkfleet.config.desired_state import Host, Prepare
+from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import HostPlan

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import (
+from sparkfleet.desired_state import (
     DerivedPackages,
     Host,
     ImageRef,

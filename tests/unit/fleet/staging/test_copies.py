@@ -12,8 +12,8 @@ from typing import Any
 import gevent
 import pytest
 
-from sparkfleet.config.desired_state import Host, ImageRef, Paths, Stage, WeightFile, Weights
 from sparkfleet.contract.stage import StageRequest, StageResult
+from sparkfleet.desired_state import Host, ImageRef, Paths, Stage, WeightFile, Weights
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import copies, stage_job

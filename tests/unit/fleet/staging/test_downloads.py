@@ -10,8 +10,8 @@ from typing import Any
 import gevent
 import pytest
 
-from sparkfleet.config.desired_state import Host, ImageRef, Prepare, Service, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host, ImageRef, Prepare, Service, Weights
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.run.fleet_run import FleetRun
 from sparkfleet.fleet.run.progress import Board

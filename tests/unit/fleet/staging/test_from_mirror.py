@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from paramiko import SSHException
 
-from sparkfleet.config.desired_state import WeightFile, Weights
 from sparkfleet.contract.transfer import FileToReceive, SentFile
+from sparkfleet.desired_state import WeightFile, Weights
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import tunnel
 from sparkfleet.fleet.staging import from_mirror

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sparkfleet.contract.stage import StageRequest
 from sparkfleet.fleet.staging.stage_job import image_request
-from tests.unit.config.test_derived_packages import ADDED, BASE, IMAGE
+from tests.unit.desired_state.test_derived_packages import ADDED, BASE, IMAGE
 
 
 def test_an_image_of_a_registry_is_pulled_by_digest() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sparkfleet.config import secret
-from sparkfleet.config.desired_state import Host, ImageRef, Paths, Service, WeightFile, Weights
 from sparkfleet.contract.stage import StageResult
+from sparkfleet.desired_state import Host, ImageRef, Paths, Service, WeightFile, Weights
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import stage_job

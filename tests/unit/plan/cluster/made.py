@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.desired_state import Fabric, Host, Member
 from sparkfleet.contract.generation import Generation
+from sparkfleet.desired_state import Fabric, Host, Member
 from sparkfleet.plan.compute import desired_generation, host_plan
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host
 from sparkfleet.plan.cluster.join import join_members
 from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.config.desired_state import Container, Host, ImageRef
+from sparkfleet.desired_state import Container, Host, ImageRef
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.probe.observation import Observed
 from tests.unit.plan import fake_spark
@@ -130,7 +130,7 @@ def test_with_ray_every_rank_has_the_engines_args_and_the_head_runs_them() -> No
 def test_the_ranks_meet_at_the_port_that_the_rollout_expects_to_be_free() -> None:
     starts = engines.on_host(engines.DEFAULT).cluster_starts
     assert str(starts["mp"].head_port) == flags(generation(host(1, "mp")).argv)["--master-port"]
-    assert f'PORT = "{starts["ray"].head_port}"' in " ".join(generation(host(1, "ray", image=RAY)).create)
+    assert f'PORT = "{starts["ray"].head_port}"' in " ".join(generation(host(1, "ray", image=RAY)).definition)
 
 
 def test_with_ray_memory_is_supervised_by_us_alone_and_each_spark_has_one_placement() -> None:

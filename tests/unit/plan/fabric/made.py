@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sparkfleet.config.desired_state import Fabric, Member
 from sparkfleet.contract.fabric import FabricRequest
+from sparkfleet.desired_state import Fabric, Member
 from sparkfleet.plan.model import ChangeSet
 from sparkfleet.plan.operations import ConfigureFabric
 from sparkfleet.probe.links import FabricSeen, Link

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkfleet.config.desired_state import Fabric
+from sparkfleet.desired_state import Fabric
 from sparkfleet.plan.fabric.addresses import address, peers, rails
 from sparkfleet.probe.links import FabricSeen
 from tests.unit.plan.fabric.made import cage, member, seen

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Host
 from sparkfleet.contract.fabric import Peer
+from sparkfleet.desired_state import Host
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails
@@ -16,7 +16,8 @@ from sparkfleet.plan.fabric.changes import desired_addresses, fabric_change_set
 from sparkfleet.plan.model import ChangeSet, HostState, Note, Step
 from sparkfleet.plan.report import SIGNS
 from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.observation import ContainerSeen, Observed, PathSeen
+from sparkfleet.probe.observation import Observed, PathSeen
+from sparkfleet.runtimes.observation import ContainerSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.fabric.made import cage, member, requested, seen
 

@@ -8,8 +8,8 @@ from itertools import permutations
 import pytest
 import yaml
 
-from sparkfleet.config.desired_state import Host, Member
 from sparkfleet.contract.fabric import Peer, links_of
+from sparkfleet.desired_state import Host, Member
 from sparkfleet.plan.cluster.render import rank_of, ranked
 from sparkfleet.plan.fabric import netplan, ring
 from sparkfleet.plan.fabric.addresses import Rail, node_address, peers, rails, route

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import Host, Prepare
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.plan.preflight import containers
 from sparkfleet.plan.preflight.checks import preflight, request
 from sparkfleet.plan.preflight.model import Check, HostPreflight, State, failed, incomplete, warned

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config.desired_state import CONTAINER_FIELDS, Container, Mount, host_from_json, to_json
 from sparkfleet.config.models import ContainerSpec
 from sparkfleet.config.resolve import _container
+from sparkfleet.desired_state import CONTAINER_FIELDS, Container, Mount, host_from_json, to_json
 from sparkfleet.plan import render_service
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.runtimes.docker import compare, settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Host, Service
 from sparkfleet.engines.base import TOTAL_GIB
 from sparkfleet.engines.vllm.memory import Estimate, Measured
 from sparkfleet.engines.vllm.rules import (

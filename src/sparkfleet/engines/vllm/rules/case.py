@@ -10,8 +10,8 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from sparkfleet.config.desired_state import Host, Service
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.desired_state import Host, Service
 from sparkfleet.engines import model_architecture
 from sparkfleet.engines.base import SERVICE
 from sparkfleet.engines.model_architecture import Shape

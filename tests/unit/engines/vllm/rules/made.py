@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.config.desired_state import Container, Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import Container, Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.engines.vllm.rules import check
 from sparkfleet.engines.vllm.schema import Schema
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.config.desired_state import Container, Host, Mount
+from sparkfleet.desired_state import Container, Host, Mount
 from sparkfleet.engines.vllm.rules import EXTERNAL_CHECKS, RULES, check, estimate
 from sparkfleet.engines.vllm.rules.storage import ALWAYS_MOUNTED
 from sparkfleet.engines.vllm.schema import Flag, Schema, load

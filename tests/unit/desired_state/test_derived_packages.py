@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.config import derived_packages
-from sparkfleet.config.derived_packages import DerivedPackages, Wheel
-from sparkfleet.config.desired_state import ImageRef, host_from_json, to_json
+from sparkfleet.desired_state import ImageRef, derived_packages, host_from_json, to_json
+from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
 from tests.unit.plan.nano import HOST, NANO
 
 RAY = Wheel("ray-2.60.0-cp312-cp312-manylinux2014_aarch64.whl", "https://index.example/ray", "a" * 64, 70)

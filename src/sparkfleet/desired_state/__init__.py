@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet import engines, runtimes
-from sparkfleet.config.derived_packages import DerivedPackages, Wheel, reference
-from sparkfleet.config.models import FlagValue
 from sparkfleet.contract.generation import Gate, Task
+from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel, reference
 from sparkfleet.resources.base import Resource
+
+FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
+"""Value of an engine's flag: true = bare flag, false = its ``--no-`` form, null = remove the flag."""
 
 COMMIT = 40
 """Digits of a full commit."""
@@ -408,6 +410,7 @@ __all__ = [
     "Container",
     "DerivedPackages",
     "Fabric",
+    "FlagValue",
     "Fleet",
     "Host",
     "ImageRef",

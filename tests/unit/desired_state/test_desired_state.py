@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from sparkfleet.config.desired_state import (
+from sparkfleet.desired_state import (
     Container,
     Host,
     ImageRef,
