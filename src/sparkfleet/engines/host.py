@@ -92,7 +92,7 @@ class ClusterStart:
     """The order in which the ranks of a cluster start."""
 
     head_port: int
-    """TCP port of the head at which the ranks meet. It must be free before a start."""
+    """TCP port of the head for the rendezvous of the ranks. It must be free before a start."""
     head_first: bool = False
     """True: the other ranks start when the head listens there. False: the head starts when they run."""
     head_process: str = ""

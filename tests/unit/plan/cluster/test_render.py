@@ -127,7 +127,7 @@ def test_with_ray_every_rank_has_the_engines_args_and_the_head_runs_them() -> No
         assert "--nnodes" not in made.argv
 
 
-def test_the_ranks_meet_at_the_port_that_the_rollout_expects_to_be_free() -> None:
+def test_ranks_use_the_port_that_the_rollout_expects_to_be_free() -> None:
     starts = engines.on_host(engines.DEFAULT).cluster_starts
     assert str(starts["mp"].head_port) == flags(generation(host(1, "mp")).argv)["--master-port"]
     assert f'PORT = "{starts["ray"].head_port}"' in " ".join(generation(host(1, "ray", image=RAY)).definition)
