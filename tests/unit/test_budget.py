@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.plan.compute import probe_request
+from sparkfleet.probe import frame
 from sparkfleet.probe.command import probe_command
 from tests.unit.config.fleet_files import NANO, FleetFiles, write
 
@@ -35,8 +36,8 @@ def be_recorded():
     from pyinfra.connectors import ssh
     from pyinfra.connectors.util import CommandOutput, OutputLine
     from sparkfleet.fleet.connection import probe as look
-    from sparkfleet.probe.command import BEGIN, END
     from sparkfleet.fleet.run import spark_plan as looking
+    from tests.unit import framed
     from tests.unit.plan import fake_spark
 
     def connect(self):
@@ -45,7 +46,8 @@ def be_recorded():
     def run(self, command, **_):
         requests[self.host.name] += 1
         sent[self.host.name] += len(command.get_raw_value())
-        return True, CommandOutput([OutputLine("stdout", BEGIN + self.host.name + END)])
+        lines = framed.answer(command.get_raw_value(), self.host.name)
+        return True, CommandOutput([OutputLine("stdout", line) for line in lines])
 
     def read(name, _):
         return fake_spark.converged(known[name])
@@ -141,7 +143,7 @@ def test_the_command_that_inspects_the_spark_itself_too_is_as_small(files: Fleet
     many = replace(
         request, resources=(*declared, *(("sysctl", f"net.core.setting_{n}", "") for n in range(20)))
     )
-    assert len(probe_command(many)) < BYTES_SENT
+    assert len(probe_command(many, frame.new_nonce())) < BYTES_SENT
 
 
 def test_a_dry_run_is_one_connection_and_one_command_a_spark(files: FleetFiles) -> None:

@@ -116,7 +116,7 @@ class Loopback:
 
     def play_back(self, answer: Path) -> None:
         """From now on give this answer to every look."""
-        stub = "#!/bin/sh\nexec cat /srv/answer\n"
+        stub = '#!/bin/sh\nexec /bin/sh -c "$4" "$5" cat /srv/answer\n'  # in the frame that was requested
         entries = (
             Entry("srv/answer", answer.read_bytes()),
             Entry("usr/local/bin/sudo", stub.encode(), 0o755),

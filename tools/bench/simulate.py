@@ -7,6 +7,7 @@ the answer in the file. So a fleet of any size can be planned, and what a host c
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,15 @@ def main() -> None:
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
-    lines = [OutputLine("stdout", line) for line in recorded.read_text().splitlines()]
+    answer = recorded.read_text().strip()
 
     def connect(_: SSHConnector) -> None:
         """Be connected."""
 
     def run(_: SSHConnector, command: Any, **__: Any) -> tuple[bool, CommandOutput]:
-        command.get_raw_value()
-        return True, CommandOutput(lines)
+        nonce = re.findall(r"sparkfleet-[0-9a-f]{16}", command.get_raw_value())[0]
+        lines = (f"<<{nonce}>>", answer, f"<</{nonce} 0>>")
+        return True, CommandOutput([OutputLine("stdout", line) for line in lines])
 
     for name, function in (("connect", connect), ("run_shell_command", run)):
         setattr(SSHConnector, name, function)

@@ -156,9 +156,10 @@ def project(fleet: FleetDirectory, *words: str) -> str:
 
 
 def look(sparks: Sparks, fleet: FleetDirectory) -> str:
-    """Return a converged machine's answer to the probe, as it comes over SSH."""
+    """Return a converged machine's answer to the probe over SSH."""
     from sparkfleet.inventory import load_fleet  # noqa: PLC0415  (the project's own question)
     from sparkfleet.plan.compute import probe_request  # noqa: PLC0415
+    from sparkfleet.probe import frame  # noqa: PLC0415
     from sparkfleet.probe.command import probe_command  # noqa: PLC0415
 
     before = Path.cwd()
@@ -167,8 +168,13 @@ def look(sparks: Sparks, fleet: FleetDirectory) -> str:
         host = load_fleet(fleet.inventory).hosts[0]
     finally:
         os.chdir(before)
-    words = ["ssh", "-F", str(sparks.lab.ssh_config), host.name, probe_command(probe_request(host))]
-    return subprocess.run(words, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
+    nonce = frame.new_nonce()
+    words = ["ssh", "-F", str(sparks.lab.ssh_config), host.name, probe_command(probe_request(host), nonce)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    found = frame.find(done.stdout.split("\n"), nonce)
+    if found is None:
+        raise RuntimeError(f"no answer of the probe: {done.stdout}{done.stderr}")
+    return f"{found.text}\n"
 
 
 def answers(sparks: Sparks) -> dict[str, str]:

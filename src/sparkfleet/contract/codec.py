@@ -105,16 +105,25 @@ def read(kind: type[T], data: object, source: str) -> T:
     return value
 
 
-def loads(kind: type[D], text: str, source: str = "") -> D:
+def loads(kind: type[D], text: str | bytes, source: str = "") -> D:
     """Return the document of a JSON text. Raise ContractError."""
+    return decode(kind, _json(text, source or kind.NAME, f"a JSON object ({kind.NAME})"), source)
+
+
+def parse(kind: type[T], text: str | bytes, source: str) -> T:
+    """Return a JSON text of other programs as any type that a document's field can have.
+
+    Raise ContractError, which names ``source``.
+    """
+    return read(kind, _json(text, source, "JSON"), source)
+
+
+def _json(text: str | bytes, source: str, expected: str) -> Any:
     try:
-        data = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        found = "is empty" if not text.strip() else f"is not JSON: {error}"
-        raise ContractError(
-            Diagnostic(source or kind.NAME, found, f"a JSON object ({kind.NAME})", code=SHAPE)
-        ) from None
-    return decode(kind, data, source)
+        found = f"is not JSON: {error}" if text.strip() else "is empty"
+        raise ContractError(Diagnostic(source, found, expected, code=SHAPE)) from None
 
 
 class _WrongError(Exception):

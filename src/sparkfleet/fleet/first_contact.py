@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches, shell
 from sparkfleet.fleet.connection.unreachable import connect_diagnostic
 from sparkfleet.fleet.run.fleet_plan import hang_up
+from sparkfleet.probe import frame
 
 _COMMAND = "grep MemTotal /proc/meminfo; cat /sys/class/dmi/id/product_name 2>/dev/null || true"
 _KIB_PER_GIB = 1 << 20
@@ -50,8 +52,11 @@ def _contact(host: PyinfraHost) -> Contact:
     except Exception as error:  # noqa: BLE001  (every failure is that host's answer)
         return Contact(host.name, diagnostic=connect_diagnostic(host.name, host.data.dict(), error))
     try:
-        done, output = shell.run_shell(host, _COMMAND, timeout_s=TIMEOUT_S)
-        return _read(host.name, output.stdout_lines if done else [])
+        nonce = frame.new_nonce()
+        command = shlex.join(frame.wrap(nonce, ("/bin/sh", "-c", _COMMAND)))
+        _, output = shell.run_shell(host, command, timeout_s=TIMEOUT_S)
+        found = frame.find(output.stdout_lines, nonce)
+        return _read(host.name, found.text.splitlines() if found else [])
     finally:
         hang_up(host)
 

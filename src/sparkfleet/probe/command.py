@@ -13,10 +13,9 @@ from functools import cache
 from importlib import resources
 
 from sparkfleet.onhost import collectors
+from sparkfleet.probe import frame
 from sparkfleet.resources import observers
 
-BEGIN = "<<sparkfleet-probe>>"
-END = "<</sparkfleet-probe>>"
 NO_PYTHON = "<<sparkfleet-no-python3>>"
 
 
@@ -144,32 +143,22 @@ def packed_program(more: tuple[str, ...] = (), kinds: tuple[str, ...] = ()) -> s
     return base64.b64encode(zlib.compress(texts.encode(), 9)).decode()
 
 
-def probe_command(request: ProbeRequest, *, password: bool = False) -> str:
+def probe_command(request: ProbeRequest, nonce: str, *, password: bool = False) -> str:
     """Return one shell command: the probe by ``sudo -n``, or as the login user if that is refused.
 
-    With a password, ``r`` of ``probe/root_shell.py`` runs it.
+    With a password, ``r`` of ``probe/root_shell.py`` runs it. Its output is in the frame of ``nonce``.
     """
     # By a pipe, not in argv: sudo logs the argv of every command.
-    run = 'python3 -I -S -B -c "$l" "$q"'
+    run = f'/bin/sh -c "$f" {nonce} python3 -I -S -B -c "$l" "$q"'
     packed = packed_program(request.more_parts, request.kinds)
     how = (
         f'echo "$p" | r {run}' if password else f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'
     )
     return (
-        f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; "
+        f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; f={shlex.quote(frame.SCRIPT)}; "
         f"p={shlex.quote(packed)}; l={shlex.quote(LOADER)}; q={shlex.quote(request.to_json())}; "
         f"{how}"
     )
-
-
-def find_answer(lines: Sequence[str]) -> str | None:
-    """Return the JSON text between the marks, without login banners around it; None without an answer."""
-    text = "\n".join(lines)
-    start = text.rfind(BEGIN)
-    end = text.find(END, start)
-    if start < 0 or end < 0:
-        return None
-    return text[start + len(BEGIN) : end]
 
 
 def has_no_python(lines: Sequence[str]) -> bool:

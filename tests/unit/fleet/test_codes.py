@@ -25,7 +25,7 @@ def ask_probe(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Diagnostic:
         return True, SimpleNamespace(stdout_lines=[answer], stderr_lines=[])
 
     monkeypatch.setattr(sudo, "password", lambda _: "")
-    monkeypatch.setattr(probe, "probe_command", lambda _: "probe")
+    monkeypatch.setattr(probe, "probe_command", lambda *_: "probe")
     monkeypatch.setattr(probe, "run_shell", ask)
     found = probe._ask(HOST, cast("Any", None))
     assert isinstance(found, Diagnostic)

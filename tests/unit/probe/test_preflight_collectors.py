@@ -17,16 +17,17 @@ import pytest
 from sparkfleet.onhost.collectors import basics, commands, engine, footprints, gpu, reach, system, toolkit
 from sparkfleet.onhost.collectors import docker as docker_look
 from sparkfleet.onhost.collectors import preflight as preflight_look
-from sparkfleet.probe.command import ProbeRequest, find_answer, probe_command, sources
+from sparkfleet.probe import frame
+from sparkfleet.probe.command import ProbeRequest, probe_command, sources
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
+from tests.unit.framed import text_of
 
 
 def test_one_command_brings_the_preflight_and_the_plans_look() -> None:
     request = ProbeRequest(preflight=True, urls=("http://127.0.0.1:1/",))
-    answer = subprocess.run(
-        ["/bin/sh", "-c", probe_command(request)], capture_output=True, text=True, check=True
-    )
-    text = find_answer(answer.stdout.splitlines())
+    nonce = frame.new_nonce()
+    argv = ["/bin/sh", "-c", probe_command(request, nonce)]
+    text = text_of(subprocess.run(argv, capture_output=True, text=True, check=True).stdout, nonce)
     assert text is not None
     seen = read_preflight("here", text)
     assert isinstance(seen, PreflightSeen)

@@ -26,11 +26,11 @@ from sparkfleet.onhost import collectors
 from sparkfleet.onhost.artifacts.fetch import hash_record
 from sparkfleet.onhost.collectors import basics, main, ports, state, weights
 from sparkfleet.onhost.collectors import docker as docker_look
+from sparkfleet.probe import frame
 from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.command import (
     LOADER,
     ProbeRequest,
-    find_answer,
     has_no_python,
     minified,
     packed_program,
@@ -40,18 +40,22 @@ from sparkfleet.probe.observation import Observed
 from sparkfleet.runtimes import errors
 from sparkfleet.runtimes.docker.onhost import api
 from sparkfleet.runtimes.errors import RuntimeUnavailableError
+from tests.unit.framed import text_of
 
 ME = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def run_command(request: ProbeRequest, **env: str) -> list[str]:
-    argv = ["/bin/sh", "-c", probe_command(request)]
+NONCE = frame.new_nonce()
+
+
+def run_command(request: ProbeRequest, **env: str) -> str:
+    argv = ["/bin/sh", "-c", probe_command(request, NONCE)]
     answer = subprocess.run(argv, capture_output=True, text=True, check=True, env={**os.environ, **env})
-    return answer.stdout.splitlines()
+    return answer.stdout
 
 
 def test_the_command_answers_for_this_very_machine() -> None:
-    answer = find_answer(run_command(ProbeRequest(paths=("/etc/passwd", "~/no such, 'file'"))))
+    answer = text_of(run_command(ProbeRequest(paths=("/etc/passwd", "~/no such, 'file'"))), NONCE)
     assert answer is not None
     data = json.loads(answer)
     assert data["user"]["name"] == ME
@@ -61,9 +65,9 @@ def test_the_command_answers_for_this_very_machine() -> None:
 
 
 def test_a_spark_without_python3_says_so(tmp_path: Path) -> None:
-    lines = run_command(ProbeRequest(), PATH=str(tmp_path))
-    assert has_no_python(lines)
-    assert find_answer(lines) is None
+    output = run_command(ProbeRequest(), PATH=str(tmp_path))
+    assert has_no_python(output.splitlines())
+    assert text_of(output, NONCE) is None
 
 
 def program(text: str) -> str:
@@ -95,18 +99,6 @@ def test_what_is_sent_is_the_program_without_what_only_people_need(path: Path) -
     assert sent.count("\n") == text.count("\n")
     assert '"""' not in sent
     assert "TYPE_CHECKING" not in sent
-
-
-@given(before=st.text(), after=st.text())
-def test_banners_around_the_answer_do_no_harm(before: str, after: str) -> None:
-    text = f'{before}\n{main.BEGIN}{{"a":1}}{main.END}'
-    found = find_answer(text.split("\n") + after.replace(main.BEGIN, "").split("\n"))
-    assert found == '{"a":1}'
-
-
-def test_without_marks_there_is_no_answer() -> None:
-    assert find_answer(["Welcome to DGX OS"]) is None
-    assert find_answer([main.BEGIN + '{"cut": tr']) is None
 
 
 class FakeDocker(http.server.BaseHTTPRequestHandler):
@@ -440,9 +432,7 @@ def test_the_packed_probe_runs_alone_and_answers_what_was_requested(
     argv = [sys.executable, "-I", "-S", "-B", "-c", LOADER, request.to_json()]
     packed = packed_program(request.more_parts, request.kinds)
     output = subprocess.run(argv, input=packed, capture_output=True, text=True, check=True).stdout
-    answer = find_answer(output.splitlines())
-    assert answer is not None
-    seen = (json.loads(answer)["resources"] or {}).get("live", {})
+    seen = (json.loads(output)["resources"] or {}).get("live", {})
     assert len(seen) == len(resources or ())
     assert not any("error" in one for one in seen.values())
 

@@ -11,9 +11,10 @@ from pyinfra.api.host import Host as PyinfraHost
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import sudo
-from sparkfleet.fleet.connection.shell import run_shell
+from sparkfleet.fleet.connection.shell import printed_instead, run_shell
+from sparkfleet.probe import frame
 from sparkfleet.probe.answer import read_answer
-from sparkfleet.probe.command import ProbeRequest, find_answer, has_no_python, probe_command
+from sparkfleet.probe.command import ProbeRequest, has_no_python, probe_command
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import PreflightSeen, Unread, read_preflight
 
@@ -54,12 +55,13 @@ def preflight(host: PyinfraHost, request: ProbeRequest) -> PreflightProbe:
 
 def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
     """Return the probe program's output, or why there is none."""
+    nonce = frame.new_nonce()
     try:
         if sudo.password(host):
-            command = probe_command(request, password=True)
+            command = probe_command(request, nonce, password=True)
             _, output = sudo.run_as_root(host, command, timeout_s=PROBE_TIMEOUT_S)
         else:
-            _, output = run_shell(host, probe_command(request), timeout_s=PROBE_TIMEOUT_S)
+            _, output = run_shell(host, probe_command(request, nonce), timeout_s=PROBE_TIMEOUT_S)
     except SparkfleetError as error:
         diagnostic = combine(*error.diagnostics)
         assert diagnostic is not None  # noqa: S101  (an error has one at least)
@@ -72,11 +74,10 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
             f"ssh {host.name} true; then run again",
             code="connection-lost",
         )
-    lines = output.stdout_lines
-    answer = find_answer(lines)
-    if answer is not None:
-        return answer
-    if has_no_python(lines):
+    answer = frame.find(output.stdout_lines, nonce)
+    if answer is not None and answer.text:
+        return answer.text
+    if has_no_python(output.stdout_lines):
         return Diagnostic(
             host.name,
             "python3 is not installed",
@@ -84,10 +85,9 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
             "sudo apt-get install python3",
             code="python-missing",
         )
-    line = next((line for line in (*output.stderr_lines, *lines) if line.strip()), "nothing")
     return Diagnostic(
         host.name,
-        f"no probe result; the login printed: {line.strip()[:200]}",
+        f"no probe result; {printed_instead(output)}",
         "a login shell that runs commands",
         f"ssh {host.name} python3 --version",
         code="login-shell-silent",

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from paramiko import SSHException
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host as PyinfraHost
 
+from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, Document
 from sparkfleet.contract.rollout import LOST, RESULT, Event
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.fleet.connection.shell import printed_instead
 from sparkfleet.fleet.connection.sudo import run_as_root
 from sparkfleet.plan.host_changes import PROGRAM_PATH
+from sparkfleet.probe import frame
 
 D = TypeVar("D", bound=Document)
 PROGRAM = ("/usr/bin/python3", "-I", "-B", PROGRAM_PATH)
@@ -40,7 +43,7 @@ _DRAINED = "s=$?; [ $s = 0 ] || cat >/dev/null; exit $s"
 
 @dataclass(frozen=True)
 class Answer:
-    """Result of a remote command."""
+    """Result of a remote command: what its frame contains. Without a frame it is not ``ok``."""
 
     ok: bool
     out: str
@@ -72,14 +75,19 @@ def run_once(
 
     Raise ConnectionLostError when the connection breaks, SparkfleetError when sudo is refused.
     """
-    command = f"r {shlex.join(argv)}; {_DRAINED}"
+    nonce = frame.new_nonce()
+    command = f"r {shlex.join(frame.wrap(nonce, argv))}; {_DRAINED}"
     try:
         ok, output = run_as_root(host, command, stdin=stdin, timeout_s=timeout)
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         raise ConnectionLostError(str(error) or type(error).__name__) from error
+    framed = frame.find(output.stdout_lines, nonce)
+    errors = "\n".join(output.stderr_lines)
+    if framed is not None:
+        return Answer(framed.code == 0, framed.text, errors)
     if not ok and was_cut(host):
         raise ConnectionLostError("it was cut")
-    return Answer(ok, "\n".join(output.stdout_lines), "\n".join(output.stderr_lines))
+    return Answer(False, "", errors or f"no output of the program; {printed_instead(output)}")
 
 
 def was_cut(host: PyinfraHost) -> bool:
@@ -92,23 +100,24 @@ def was_cut(host: PyinfraHost) -> bool:
     return transport is None or not transport.is_active()
 
 
-def program(
-    host: PyinfraHost, *argv: str, data: Document | Mapping[str, Any] | None = None, timeout: int = ANSWER_S
-) -> Answer:
+def program(host: PyinfraHost, *argv: str, data: Document | None = None, timeout: int = ANSWER_S) -> Answer:
     """Run a command of the on-host programs with ``data`` as JSON on stdin."""
-    body = data.to_json() if isinstance(data, Document) else data
-    return run(host, (*PROGRAM, *argv), stdin=None if body is None else json.dumps(body), timeout=timeout)
+    return run(host, (*PROGRAM, *argv), stdin=None if data is None else codec.dumps(data), timeout=timeout)
 
 
 def document(kind: type[D], host: PyinfraHost, text: str) -> D:
     """Return the document that a program printed last. Raise SparkfleetError for another shape."""
-    return parse(kind, host, last_document(text))
+    return _read(host, kind, partial(codec.loads, kind, text.rstrip().rpartition("\n")[2]))
 
 
 def parse(kind: type[D], host: PyinfraHost, data: object) -> D:
     """Return the document of a JSON value that a program printed. Raise SparkfleetError for another shape."""
+    return _read(host, kind, partial(kind.from_json, data))
+
+
+def _read(host: PyinfraHost, kind: type[D], reader: Callable[[str], D]) -> D:
     try:
-        return kind.from_json(data, f"{host.name}: {kind.NAME}")
+        return reader(f"{host.name}: {kind.NAME}")
     except ContractError as error:
         raise SparkfleetError(error.diagnostic) from None
 
@@ -156,7 +165,8 @@ def follow(
             cause = answer.err.strip() or answer.out.strip() or "no answer"
             yield Event(since, RESULT, result={"outcome": LOST, "cause": cause})
             return
-        for event in _events(host, answer.out):
+        for line in answer.out.splitlines():
+            event = document(Event, host, line)
             yield event
             if event.result is not None:
                 return
@@ -164,24 +174,3 @@ def follow(
                 run(host, (*PROGRAM, "resume", job))
             else:
                 since = event.n + 1
-
-
-def last_document(text: str) -> dict[str, Any]:
-    """Return the last JSON object in a program's output; {} without one. Other lines are ignored."""
-    found = list(_documents(text))
-    return found[-1] if found else {}
-
-
-def _events(host: PyinfraHost, text: str) -> Iterator[Event]:
-    """Yield the events in a program's output."""
-    return (parse(Event, host, data) for data in _documents(text) if isinstance(data.get("n"), int))
-
-
-def _documents(text: str) -> Iterator[dict[str, Any]]:
-    for line in text.splitlines():
-        try:
-            data = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(data, dict):
-            yield data

@@ -28,3 +28,10 @@ def run_shell(
             _stdin=[stdin] if stdin is not None else None,
             _timeout=timeout_s,
         )
+
+
+def printed_instead(output: CommandOutput) -> str:
+    """Return what a login printed where the output of a program was expected, as text."""
+    lines = (*output.stderr_lines, *output.stdout_lines)
+    line = next((line for line in lines if line.strip() and not line.startswith("<<")), "nothing")
+    return f"the login printed: {line.strip()[:200]}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.resources import ResourceRequest, ResourceResult, ResourceToApply
 from sparkfleet.desired_state import Host
@@ -54,12 +53,8 @@ def apply(act: executor.RunContext, operations: Sequence[Operation]) -> None:
     requested = request(spark_plan.declared(act.host), spark_plan.login_user(act.host), operations)
     if requested is None:
         return
-    answer = remote.program(act.host, "prepare", data=requested.to_json(), timeout=TIMEOUT_S)
-    document = remote.last_document(answer.out)
-    try:
-        result = ResourceResult.from_json(document) if document else None
-    except ContractError as error:
-        raise executor.FailedError(error.diagnostic) from error
+    answer = remote.program(act.host, "prepare", data=requested, timeout=TIMEOUT_S)
+    result = remote.document(ResourceResult, act.host, answer.out) if answer.out else None
     if answer.ok and result:
         if any(name.startswith("group ") for name in result.done):
             remote.reconnect(act.host)  # group membership takes effect at the next login

@@ -118,8 +118,7 @@ def new_id(subject: str) -> str:
 
 def _not_started(act: executor.RunContext, where: str, answer: remote.Answer) -> Diagnostic:
     """Return why the host did not start a rollout."""
-    document = remote.last_document(answer.out)
-    started = remote.parse(RolloutStarted, act.host, document) if document else RolloutStarted()
+    started = remote.document(RolloutStarted, act.host, answer.out) if answer.out else RolloutStarted()
     if started.text:
         return Diagnostic(
             where,

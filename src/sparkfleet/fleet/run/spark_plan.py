@@ -32,7 +32,10 @@ def declared(host: PyinfraHost) -> Host:
 def login_user(host: PyinfraHost) -> User:
     """Return the login user of a Spark with home and ids."""
     answer = remote.run(host, ("/bin/sh", "-c", 'u=${SUDO_USER:-root}; getent passwd "$u"; id -gn "$u"'))
-    entry, group = answer.out.splitlines()[-2:]
+    if not answer.ok:
+        message = f"the login user is unknown: {answer.err.strip()}"
+        raise SparkfleetError(Diagnostic(host.name, message, hint="run again", code="login-shell-silent"))
+    entry, group = answer.out.splitlines()
     name, _, uid, gid, _, home, _ = entry.split(":")
     return User(name, home, int(uid), int(gid), group)
 

@@ -1,4 +1,4 @@
-"""The probe: one JSON object between two marks, with every part on its own.
+"""The probe: one JSON object, with every part on its own.
 
 A part that fails becomes ``{"error": ...}`` and never hides the others.
 """
@@ -27,9 +27,6 @@ TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-BEGIN = "<<sparkfleet-probe>>"
-END = "<</sparkfleet-probe>>"
 
 
 def part(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
@@ -116,4 +113,4 @@ def collect_resources(requested: list[list[str]], login: dict[str, Any]) -> dict
 def main() -> None:
     """Answer the request in argv[1] (JSON)."""
     result = collect(json.loads(sys.argv[1]), user.login_name())
-    print(BEGIN + json.dumps(result, separators=(",", ":")) + END)
+    print(json.dumps(result, separators=(",", ":")))

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.fabric import FabricStarted
+from sparkfleet.contract.rollout import LOST
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
-
-BANNER = 'Welcome to DGX Spark!\n{"not": "for programs"}\n'
-
+from sparkfleet.probe import frame
+from tests.unit import framed
 
 CUT = object()
 """In a script: the connection breaks here."""
@@ -40,6 +42,9 @@ class FakeHost:
     alive: bool = True
     connects: int = 0
     name: str = "spark-01"
+    prints: str = ""
+    """What the login shell prints before and after each command."""
+    code: int = 0
     data: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,7 +73,8 @@ class FakeHost:
             return False, Output("")
         if isinstance(answer, Exception):
             raise answer
-        return True, Output(answer)
+        lines = framed.answer(str(command), answer.rstrip("\n"), self.code)
+        return True, Output("\n".join([self.prints, *lines, self.prints]))
 
 
 def events(*numbers: int) -> str:
@@ -117,8 +123,43 @@ def test_a_broken_connection_is_reopened_and_no_event_is_lost_or_reported_twice(
     assert host.connects == 3
 
 
-def test_what_a_login_shell_says_is_no_event() -> None:
-    assert followed(FakeHost([BANNER + events(0), BANNER + events(1), BANNER + RESULT])) == [0, 1, 9]
+@pytest.mark.parametrize("printed", ["Welcome to DGX Spark!", '{"not": "for programs"}', RESULT, events(7)])
+def test_what_a_login_shell_prints_is_no_event(printed: str) -> None:
+    assert followed(FakeHost([events(0), events(1), RESULT], prints=printed)) == [0, 1, 9]
+
+
+@dataclass
+class OtherProgram(FakeHost):
+    """A login shell that runs no command, prints what a host's programs could print, and succeeds."""
+
+    def run_shell_command(self, command: Any, **_: Any) -> tuple[bool, Output]:
+        return True, Output(self.prints)
+
+
+STOLEN = frame.new_nonce()
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [RESULT, f"<<{STOLEN}>>\n{RESULT}\n<</{STOLEN} 0>>", f"<<>>\n{RESULT}\n<</ 0>>"],
+    ids=["bare", "in the frame of another command", "without a nonce"],
+)
+def test_a_result_that_a_login_shell_prints_is_not_the_result_of_the_rollout(printed: str) -> None:
+    host: Any = OtherProgram([], prints=printed)
+    (event,) = remote.follow(host, "nano-1", lambda _: None)
+    assert event.result is not None
+    assert event.result["outcome"] == LOST
+    assert "no output of the program; the login printed: " in event.result["cause"]
+
+
+def test_a_command_succeeds_by_its_own_exit_code_not_by_the_login_shells() -> None:
+    host: Any = FakeHost(["done"], code=3)
+    assert remote.run(host, ("true",)) == remote.Answer(False, "done", "")
+
+
+def test_an_event_of_another_shape_names_host_and_message() -> None:
+    with pytest.raises(SparkfleetError, match="spark-01: event: n: found a string 'x'"):
+        followed(FakeHost(['{"n": "x", "kind": "note"}']))
 
 
 def test_a_job_whose_program_does_not_run_is_let_go_on() -> None:
@@ -148,6 +189,8 @@ def test_a_command_that_fails_on_a_sound_connection_has_failed() -> None:
     assert not remote.run(Failing([]), ("false",)).ok  # type: ignore[arg-type]
 
 
-def test_the_answer_is_the_last_document_among_other_output() -> None:
-    assert remote.last_document(BANNER + '{"swap": "x"}\nbye\n') == {"swap": "x"}
-    assert remote.last_document("nothing") == {}
+@pytest.mark.parametrize("printed", ["", "nothing", "[]", "null", '{"job": 1}', '{"job": "x"', "\ud800"])
+def test_output_of_another_shape_names_host_and_message(printed: str) -> None:
+    host: Any = FakeHost([])
+    with pytest.raises(SparkfleetError, match="spark-01: response to a fabric request"):
+        remote.document(FabricStarted, host, printed)
