@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sparkfleet.contract import codec
 from sparkfleet.contract.codec import Document
-from sparkfleet.contract.diagnostic import Diagnostic
 
 NETPLAN_FILE = "60-sparkfleet-fabric.yaml"
 MARK = "# Written by sparkfleet"
@@ -30,45 +27,42 @@ class Peer:
 
 @dataclass(frozen=True)
 class FabricRequest(Document):
-    """The declared links of one Spark."""
+    """The declared links of one Spark.
+
+    Fields that decide what is removed have no defaults: a truncated request would remove all links.
+    """
 
     NAME = "fabric request"
 
-    id: str = ""
-    cluster: str = ""
-    text: str = ""
+    id: str
+    """Of its job; "" in a plan."""
+    text: str
     """Of the netplan file; "" removes it."""
-    addresses: tuple[tuple[str, str], ...] = ()
+    addresses: tuple[tuple[str, str], ...]
     """Netdev and its one address with prefix length."""
-    rdma: tuple[tuple[str, str], ...] = ()
+    rdma: tuple[tuple[str, str], ...]
     """Netdev and its RDMA device; links without one are left out."""
-    mtu: int = 0
-    drop: tuple[tuple[str, str], ...] = ()
+    drop: tuple[tuple[str, str], ...]
     """Netdev and address of those that are removed, as in the plan."""
-    management: tuple[str, ...] = ()
+    management: tuple[str, ...]
     """Netdevs that must not change, besides those of default routes."""
+    peers: tuple[Peer, ...]
+    cluster: str = ""
+    mtu: int = 0
     renderer: str = ""
     """``networkd`` or ``NetworkManager``; "": as before."""
-    peers: tuple[Peer, ...] = ()
     wait_s: float = 45.0
     """Seconds until every peer must answer; after that everything is reverted."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for an id that cannot be part of paths and units."""
+        if self.id and not re.fullmatch(r"fabric-[a-z0-9-]{1,50}", self.id):
+            raise ValueError(f"bad id {self.id!r}")
+
     @classmethod
-    def from_json(cls, data: object, source: str = "") -> typing.Self:
-        """Return the request of a JSON value. Raise ContractError, also for an id that no job has."""
-        request = super().from_json(data, source)
-        if not re.fullmatch(r"fabric-[a-z0-9-]{1,50}", request.id):
-            found = f"id: found a bad id {request.id!r}"
-            raise codec.ContractError(Diagnostic(source or cls.NAME, found, "fabric-...", code=codec.SHAPE))
-        absent = [name for name in _EXPLICIT if isinstance(data, dict) and name not in data]
-        if absent:
-            found = f"{absent[0]}: missing"
-            raise codec.ContractError(Diagnostic(source or cls.NAME, found, "a value", code=codec.SHAPE))
-        return request
-
-
-_EXPLICIT = ("text", "addresses", "rdma", "drop", "management", "peers")
-"""Fields that a message must have: by their defaults, a truncated request would remove all links."""
+    def removal(cls, job: str = "") -> FabricRequest:
+        """Return the request to remove all links."""
+        return cls(job, text="", addresses=(), rdma=(), drop=(), management=(), peers=())
 
 
 @dataclass(frozen=True)

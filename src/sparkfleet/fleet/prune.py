@@ -12,7 +12,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.rollout import LOST, NOTE
+from sparkfleet.contract.rollout import NOTE, Event
 from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, StageRequest, StageResult
 from sparkfleet.desired_state import Host
 from sparkfleet.errors import SparkfleetError
@@ -114,12 +114,15 @@ def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> StageResult | Diag
     if not answer.ok:
         found = f"the removal could not start: {(answer.err or answer.out).strip()[-300:]}"
         return Diagnostic(plan.host, found, hint="prune again", code="operation-failed")
-    result = StageResult(LOST, cause="the job ended without a result")
-    for event in remote.follow(connection, job, lambda text: report(plan.host, text)):
-        if event.result is not None:
-            result = remote.parse(StageResult, connection, event.result)
-        elif event.kind == NOTE:
-            report(plan.host, event.text)
+
+    def note(text: str) -> None:
+        report(plan.host, text)
+
+    def show(event: Event) -> None:
+        if event.kind == NOTE:
+            note(event.text)
+
+    result = remote.follow(connection, job, StageResult, note, show)
     if result.outcome != STAGED:
         found, hint = result.cause or "the removal failed", result.remedy or "prune again"
         return Diagnostic(plan.host, found, hint=hint, code="operation-failed")

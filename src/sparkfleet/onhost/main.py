@@ -13,11 +13,12 @@ import sys
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sparkfleet import engines
 from sparkfleet.contract.generation import RolloutRequest
-from sparkfleet.contract.rollout import SUCCEEDED, RepairRequest
+from sparkfleet.contract.rollout import SUCCEEDED, Event, RepairRequest
 from sparkfleet.contract.stage import StageRequest
 from sparkfleet.contract.transfer import Places, SendRequest
 from sparkfleet.onhost.artifacts import stage
@@ -74,16 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     command("rollout-run", _rollout_run, "run a rollout, or finish it").add_argument("id")
     command("resume", _resume, "continue a rollout whose program does not run").add_argument("id")
     command("recover", _recover, "at boot: finish what a reboot interrupted")
-    for name, run, text in (
-        ("follow", _follow, "print the events of a rollout, its result last"),
-        ("stage-follow", _stage_follow, "print the events of a fetch, its result last"),
-        (
-            "fabric-follow",
-            fabric_commands.follow,
-            "print the events of a change of fabric links, its result last",
-        ),
+    for name, events, subject in (
+        ("follow", follow.follow, "a rollout"),
+        ("stage-follow", stage.follow, "a fetch"),
+        ("fabric-follow", fabric.follow, "a change of fabric links"),
     ):
-        following = command(name, run, text)
+        following = command(name, partial(_follow, events), f"print the events of {subject}, its result last")
         following.add_argument("id")
         following.add_argument("--since", type=int, default=0, help="number of the first event")
         following.add_argument("--wait", type=float, default=0.0, help="seconds to wait for new events")
@@ -163,8 +160,10 @@ def _recover(system: System, _: argparse.Namespace) -> int:
     return OK
 
 
-def _follow(system: System, options: argparse.Namespace) -> int:
-    for event in follow.follow(system, options.id, options.since, options.wait):
+def _follow(
+    events: Callable[[System, str, int, float], list[Event]], system: System, options: argparse.Namespace
+) -> int:
+    for event in events(system, options.id, options.since, options.wait):
         write_json(event.to_json())
     return OK
 
@@ -251,10 +250,6 @@ def _stage(system: System, _: argparse.Namespace) -> int:
 def _stage_run(system: System, options: argparse.Namespace) -> int:
     onhost.images()  # imports it now, before the file can be replaced
     return stage.run(options.id, system.paths, lambda: valve.flush(system).text)
-
-
-def _stage_follow(system: System, options: argparse.Namespace) -> int:
-    return stage.follow(options.id, system.paths, options.since, options.wait)
 
 
 def _copy_places(_: System, __: argparse.Namespace) -> int:

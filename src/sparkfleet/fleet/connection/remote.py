@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -16,7 +16,7 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, Document
-from sparkfleet.contract.rollout import LOST, RESULT, Event
+from sparkfleet.contract.rollout import LOST, Event
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.shell import printed_instead
 from sparkfleet.fleet.connection.sudo import run_as_root
@@ -139,19 +139,23 @@ def reconnect(host: PyinfraHost, for_s: float = RECONNECT_FOR_S) -> None:
 def follow(
     host: PyinfraHost,
     job: str,
+    kind: type[D],
     report: Callable[[str], None],
+    show: Callable[[Event], None],
+    *,
     wait_s: int = 10,
     between: Callable[[], None] = lambda: None,
-) -> Iterator[Event]:
-    """Yield the events of a job on the Spark; the last one has its result.
+) -> D:
+    """Follow a job on the Spark to its end, and return its result; ``show`` gets every event before it.
 
     ``between`` is called before each question, every ``wait_s`` seconds at least.
 
-    A lost connection is reopened; the job does not depend on it.
+    A lost connection is reopened; the job does not depend on it. The outcome is LOST where the programs on
+    the Spark give no result.
     """
     since = 0
-    kind = _JOB.match(job)
-    command = f"{kind[0]}-follow" if kind else "follow"
+    job_kind = _JOB.match(job)
+    command = f"{job_kind[0]}-follow" if job_kind else "follow"
     while True:
         between()
         argv = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))
@@ -162,15 +166,21 @@ def follow(
             reconnect(host)
             continue
         if not answer.ok:
-            cause = answer.err.strip() or answer.out.strip() or "no answer"
-            yield Event(since, RESULT, result={"outcome": LOST, "cause": cause})
-            return
+            return _lost(kind, answer)
         for line in answer.out.splitlines():
             event = document(Event, host, line)
-            yield event
             if event.result is not None:
-                return
-            if event.stalled:  # stopped by hand, or a reboot is not over yet
-                run(host, (*PROGRAM, "resume", job))
-            else:
+                return parse(kind, host, event.result)
+            show(event)
+            if not event.stalled:
                 since = event.n + 1
+                continue
+            # It was stopped by hand, or a reboot is not over yet.
+            resumed = run(host, (*PROGRAM, "resume", job))
+            if not resumed.ok:
+                return _lost(kind, resumed)
+
+
+def _lost(kind: type[D], answer: Answer) -> D:
+    cause = answer.err.strip() or answer.out.strip() or "no answer"
+    return kind.from_json({"outcome": LOST, "cause": cause})

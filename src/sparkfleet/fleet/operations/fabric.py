@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
@@ -14,7 +13,7 @@ from pyinfra.context import host, state
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import FabricResult
-from sparkfleet.contract.rollout import LOST
+from sparkfleet.contract.rollout import Event
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
@@ -51,15 +50,17 @@ def _link(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
                 code="fabric-change-failed",
             )
         )
-    ended: Mapping[str, Any] = {"outcome": LOST, "cause": "the change of the links ended without a result"}
-    other_end = _OtherEnd(act, job)
-    report: Callable[[str], None] = partial(act.progress, "fabric")
-    for event in remote.follow(act.host, job, report, FOLLOW_S, other_end.check):
+
+    def show(event: Event) -> None:
         if event.step == "watch":
             _reconnect(act, job)
         act.progress("fabric", event.text or event.step)
-        ended = event.result if event.result is not None else ended
-    result = remote.parse(FabricResult, act.host, ended)
+
+    report: Callable[[str], None] = partial(act.progress, "fabric")
+    other_end = _OtherEnd(act, job)
+    result = remote.follow(
+        act.host, job, FabricResult, report, show, wait_s=FOLLOW_S, between=other_end.check
+    )
     if result.outcome in {"linked", "removed"}:
         return
     member = spark_plan.declared(act.host).member

@@ -5,9 +5,9 @@ a stale plan, execute, and turn every error into a failed host with its reason.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
@@ -15,7 +15,7 @@ from pyinfra.api.state import State
 
 from sparkfleet.contract.codec import Document
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.rollout import LOST
+from sparkfleet.contract.rollout import Event
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import ConnectionLostError
@@ -51,14 +51,12 @@ class RunContext:
 
     def watch(self, job: str, subject: str, kind: type[D]) -> D:
         """Follow a job on the host to its end, showing each event; return its result."""
-        result: Mapping[str, Any] = {"outcome": LOST, "cause": "the job ended without a result"}
-        for event in remote.follow(self.host, job, self.log):
-            if event.result is not None:
-                result = event.result
-            else:
-                phase = f"{subject} {event.phase or event.step}".rstrip()
-                self.progress(phase, event.text, event.have, event.total)
-        return remote.parse(kind, self.host, result)
+
+        def show(event: Event) -> None:
+            phase = f"{subject} {event.phase or event.step}".rstrip()
+            self.progress(phase, event.text, event.have, event.total)
+
+        return remote.follow(self.host, job, kind, self.log, show)
 
 
 Execute = Callable[[RunContext, tuple[Operation, ...]], None]

@@ -82,12 +82,12 @@ def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> Host
         click.echo(f"{host.name}   following {rollout}: {text}", err=True)
 
     try:
-        for event in remote.follow(host, rollout, report):
-            report(event.text or event.phase)
-            if event.result is not None:
-                result = remote.parse(RolloutResult, host, event.result)
-                if result.outcome == UNREADABLE:
-                    report(f"do: {result.remedy}")
+        result = remote.follow(
+            host, rollout, RolloutResult, report, lambda event: report(event.text or event.phase)
+        )
+        report(result.text or result.cause)
+        if result.outcome == UNREADABLE:
+            report(f"do: {result.remedy}")
     except remote.ConnectionLostError as error:
         return HostPlan(host.name, unknown=_lost(host, error))
     except SparkfleetError as error:

@@ -36,10 +36,9 @@ from sparkfleet.onhost.artifacts.fetch.pull import pull
 from sparkfleet.onhost.artifacts.fetch.verify import verify
 from sparkfleet.onhost.artifacts.image import copy_image, derive, mirrored_image
 from sparkfleet.onhost.machine import files, jobs
-from sparkfleet.onhost.machine.stdio import write_json
-from sparkfleet.onhost.machine.system import PROGRAM, Paths
+from sparkfleet.onhost.machine.system import PROGRAM, Paths, System
 from sparkfleet.onhost.prune.prune import prune
-from sparkfleet.onhost.state.journal import Journal, read_events
+from sparkfleet.onhost.state.journal import Journal, follow_events
 
 FINISHED_JOBS = 10
 """Finished jobs whose directories are retained."""
@@ -178,23 +177,16 @@ def _exclusive(state: Path, journal: Journal) -> Iterator[None]:
         yield
 
 
-def follow(job: str, paths: Paths, since: int, wait_s: float) -> int:
-    """Print the events from ``since`` on, the result last; wait at most ``wait_s`` seconds for new ones."""
-    folder = jobs_directory(paths.state) / job
-    end = time.monotonic() + wait_s
-    while True:
-        events = read_events(folder, since)
-        if events or time.monotonic() > end:
-            break
-        if not jobs.is_going_on(job) and not (folder / "result.json").exists():
-            lost = StageResult(
-                LOST,
-                cause="the job ended without a result (reboot?)",
-                remedy="run again; completed data is kept",
-            )
-            events = [Event(since, RESULT, result=lost.to_json())]
-            break
-        time.sleep(0.1)
-    for event in events:
-        write_json(event.to_json())
-    return 0
+def follow(system: System, job: str, since: int, wait_s: float) -> list[Event]:
+    """Return the events from ``since`` on, the result last; wait at most ``wait_s`` seconds for new ones."""
+
+    def stopped() -> list[Event]:
+        if jobs.is_going_on(job):
+            return []
+        lost = StageResult(
+            LOST, cause="the job ended without a result (reboot?)", remedy="run again; completed data is kept"
+        )
+        return [Event(since, RESULT, result=lost.to_json())]
+
+    folder = jobs_directory(system.paths.state) / job
+    return follow_events(system, folder, StageResult, since, wait_s, stopped=stopped)

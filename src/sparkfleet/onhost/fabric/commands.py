@@ -36,13 +36,6 @@ def add(command: Callable[[str, Run, str], Any]) -> None:
     source.add_argument("seconds", type=float)
 
 
-def follow(system: System, options: argparse.Namespace) -> int:
-    """Print the events of a change of links."""
-    for event in fabric.follow(system, options.id, options.since, options.wait):
-        write_json(event.to_json())
-    return OK
-
-
 def _begin(system: System, _: argparse.Namespace) -> int:
     write_json(fabric.begin(system, FabricRequest.from_json(read_json(), "stdin")).to_json())
     return OK

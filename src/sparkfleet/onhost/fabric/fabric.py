@@ -26,7 +26,7 @@ from sparkfleet.onhost.fabric import check, links, netplan, watch
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.state import units
-from sparkfleet.onhost.state.journal import Journal, read_events
+from sparkfleet.onhost.state.journal import Journal, follow_events
 
 LINKED, REMOVED, REFUSED, RETURNED = "linked", "removed", "refused", "returned"
 SETTLE_TRIES, SETTLE_S = 4, 1.0
@@ -141,20 +141,16 @@ def recover(system: System) -> list[str]:
 
 def follow(system: System, job: str, since: int, wait_s: float) -> list[Event]:
     """Return the events from ``since`` on; wait for them at most ``wait_s`` seconds. The result is last."""
-    directory = folder(system, job)
-    end = system.monotonic() + wait_s
-    while True:
-        events = read_events(directory, since)
-        if events or system.monotonic() > end:
-            return events
-        if not _goes_on(system, job) and not (directory / "result.json").exists():
-            lost = FabricResult(
-                LOST,
-                "the job ended without a result",
-                "run again: the links are reverted at the next boot",
-            )
-            return [Event(since, RESULT, result=lost.to_json())]
-        system.sleep(0.1)
+
+    def stopped() -> list[Event]:
+        if _goes_on(system, job):
+            return []
+        lost = FabricResult(
+            LOST, "the job ended without a result", "run again: the links are reverted at the next boot"
+        )
+        return [Event(since, RESULT, result=lost.to_json())]
+
+    return follow_events(system, folder(system, job), FabricResult, since, wait_s, stopped=stopped)
 
 
 def _goes_on(system: System, job: str) -> bool:

@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.rollout import RESULT, WAITING, Event, RolloutResult
+from sparkfleet.contract.rollout import WAITING, Event, RolloutResult
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import transient_unit
 from sparkfleet.onhost.state import store, units
-from sparkfleet.onhost.state.journal import read_events
+from sparkfleet.onhost.state.journal import follow_events
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
-POLL_S = 0.2
 
-
-def follow(system: System, rollout_id: str, since: int, wait_s: float) -> Iterator[Event]:
-    """Yield the events from ``since`` on; wait up to ``wait_s`` seconds for new ones. A result comes last.
+def follow(system: System, rollout_id: str, since: int, wait_s: float) -> list[Event]:
+    """Return the events from ``since`` on; wait up to ``wait_s`` seconds for new ones. A result comes last.
 
     Raise ContractError for files that cannot be read.
     """
     directory = store.rollout_directory(system.paths.state, rollout_id)
     if not store.was_requested(system.paths.state, rollout_id):
         raise FileNotFoundError(f"there is no rollout {rollout_id} on this Spark")
-    deadline = system.monotonic() + wait_s
-    events = read_events(directory, since)
-    while not events and system.monotonic() < deadline and not (directory / "result.json").exists():
-        system.sleep(POLL_S)
-        events = read_events(directory, since)
-    yield from events
-    ended = any(event.kind == RESULT for event in events)
-    result = _result(directory)
-    if result and not ended:  # the event was lost (a full disk, a kill in between): the file counts
-        yield Event(since + len(events), RESULT, text=result.text, result=result.to_json())
-    elif not result and not events and not transient_unit.runs(system, rollout_id):
+
+    def stopped() -> list[Event]:
+        if transient_unit.runs(system, rollout_id):
+            return []
         text = "its program does not run; the next rollout, or `recover`, finishes it"
-        yield Event(since, WAITING, text=text, stalled=True)
+        return [Event(since, WAITING, text=text, stalled=True)]
 
-
-def _result(directory: Path) -> RolloutResult | None:
-    return files.read_document(RolloutResult, directory / "result.json")
+    return follow_events(system, directory, RolloutResult, since, wait_s, stopped=stopped)
 
 
 def status(system: System) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 from sparkfleet.contract.codec import Document
 from sparkfleet.contract.rollout import RESULT, STEP, Event
 from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.system import System
 
+POLL_S = 0.2
 BALLAST = 256 * 1024
 """Bytes reserved for the last steps, for a disk that fills up in between."""
 
@@ -96,6 +98,35 @@ class Journal:
                 files.append_line(self.directory / "events.jsonl", line, sync=sync)
             self._events.append(event)
             self._next += 1
+
+
+def follow_events(
+    system: System,
+    directory: Path,
+    kind: type[D],
+    since: int,
+    wait_s: float,
+    *,
+    stopped: Callable[[], list[Event]],
+) -> list[Event]:
+    """Return a job's events from number ``since`` on; wait up to ``wait_s`` seconds for new ones.
+
+    The result is last. It is that of ``result.json`` when its event was lost, by a full disk or a kill.
+    Without news these are the events of ``stopped``, which checks whether the job runs. Raise ContractError
+    for files that cannot be read.
+    """
+    deadline = system.monotonic() + wait_s
+    while True:
+        result = files.read_document(kind, directory / "result.json")
+        events = read_events(directory, since)
+        if result is not None and not any(event.kind == RESULT for event in events):
+            text = str(getattr(result, "text", ""))
+            return [*events, Event(since + len(events), RESULT, text=text, result=result.to_json())]
+        if events:
+            return events
+        if system.monotonic() >= deadline:
+            return stopped()
+        system.sleep(POLL_S)
 
 
 def read_events(directory: Path, since: int = 0) -> list[Event]:

@@ -60,6 +60,7 @@ def _request(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> FabricR
         if one != desired.get(link.name)
     )
     return FabricRequest(
+        id="",
         cluster=member.cluster,
         text=netplan.text(member, seen.renderer, found),
         addresses=tuple(desired.items()),
@@ -86,7 +87,7 @@ def _removal(observed: Observed) -> ChangeSet | None:
         return None
     note = "with the addresses that it assigned"
     gone = FieldChange(Action.REMOVE, "netplan", old=netplan.PATH, note=note)
-    return ChangeSet("fabric", (ConfigureFabric(FabricRequest(), changes=(gone,)),), "fabric")
+    return ChangeSet("fabric", (ConfigureFabric(FabricRequest.removal(), changes=(gone,)),), "fabric")
 
 
 def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[FieldChange, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.fabric import FabricStarted
-from sparkfleet.contract.rollout import LOST
+from sparkfleet.contract.rollout import LOST, RolloutResult
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.probe import frame
@@ -84,8 +84,17 @@ def events(*numbers: int) -> str:
 RESULT = json.dumps({"n": 9, "kind": "result", "outcome": "promoted"}) + "\n"
 
 
+def follow(host: Any, job: str = "nano-1") -> tuple[list[int], RolloutResult]:
+    """Return the numbers of the events before the result, and the result."""
+    seen: list[int] = []
+    result = remote.follow(host, job, RolloutResult, lambda _: None, lambda event: seen.append(event.n))
+    return seen, result
+
+
 def followed(host: FakeHost) -> list[int]:
-    return [event.n for event in remote.follow(host, "nano-1", lambda _: None)]  # type: ignore[arg-type]
+    seen, result = follow(host)
+    assert result.outcome == "promoted"
+    return seen
 
 
 @pytest.fixture(autouse=True)
@@ -106,26 +115,26 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_job_is_followed_by_the_command_of_its_kind(job: str, command: str) -> None:
     host = FakeHost([RESULT])
-    list(remote.follow(host, job, lambda _: None))  # type: ignore[arg-type]
+    follow(host, job)
     assert f" {command} {job} " in host.commands[0]
 
 
 def test_a_job_is_followed_from_where_the_last_answer_ended() -> None:
     host = FakeHost([events(0, 1), events(2), RESULT])
-    assert followed(host) == [0, 1, 2, 9]
+    assert followed(host) == [0, 1, 2]
     assert [command_line.split("--since ")[1][0] for command_line in host.commands] == ["0", "2", "3"]
 
 
 @pytest.mark.parametrize("broken", [CUT, TimeoutError(), OSError("gone"), EOFError()])
 def test_a_broken_connection_is_reopened_and_no_event_is_lost_or_reported_twice(broken: Any) -> None:
     host = FakeHost([events(0), broken, events(1), broken, broken, RESULT])
-    assert followed(host) == [0, 1, 9]
+    assert followed(host) == [0, 1]
     assert host.connects == 3
 
 
 @pytest.mark.parametrize("printed", ["Welcome to DGX Spark!", '{"not": "for programs"}', RESULT, events(7)])
 def test_what_a_login_shell_prints_is_no_event(printed: str) -> None:
-    assert followed(FakeHost([events(0), events(1), RESULT], prints=printed)) == [0, 1, 9]
+    assert followed(FakeHost([events(0), events(1), RESULT], prints=printed)) == [0, 1]
 
 
 @dataclass
@@ -146,10 +155,9 @@ STOLEN = frame.new_nonce()
 )
 def test_a_result_that_a_login_shell_prints_is_not_the_result_of_the_rollout(printed: str) -> None:
     host: Any = OtherProgram([], prints=printed)
-    (event,) = remote.follow(host, "nano-1", lambda _: None)
-    assert event.result is not None
-    assert event.result["outcome"] == LOST
-    assert "no output of the program; the login printed: " in event.result["cause"]
+    seen, result = follow(host)
+    assert (seen, result.outcome) == ([], LOST)
+    assert "no output of the program; the login printed: " in result.cause
 
 
 def test_a_command_succeeds_by_its_own_exit_code_not_by_the_login_shells() -> None:
@@ -165,8 +173,20 @@ def test_an_event_of_another_shape_names_host_and_message() -> None:
 def test_a_job_whose_program_does_not_run_is_let_go_on() -> None:
     stalled = json.dumps({"n": 1, "kind": "waiting", "text": "its program does not run", "stalled": True})
     host = FakeHost([events(0), stalled, "", events(1), RESULT])
-    assert followed(host) == [0, 1, 1, 9]
+    assert followed(host) == [0, 1, 1]
     assert "resume nano-1" in host.commands[2]
+
+
+def test_a_job_that_cannot_be_continued_is_not_followed_for_ever() -> None:
+    stalled = json.dumps({"n": 0, "kind": "waiting", "text": "its program does not run", "stalled": True})
+
+    class Refusing(FakeHost):
+        def run_shell_command(self, command: Any, **options: Any) -> tuple[bool, Output]:
+            self.code = int(" resume " in str(command))
+            return super().run_shell_command(command, **options)
+
+    seen, result = follow(Refusing([stalled, "systemd-run: no bus"]))
+    assert (seen, result.outcome, result.cause) == ([0], LOST, "systemd-run: no bus")
 
 
 def test_a_command_whose_connection_broke_is_run_again() -> None:

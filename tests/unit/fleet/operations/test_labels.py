@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.rollout import RESULT, Event
 from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import docker_install, fabric, host, service, verification
@@ -101,9 +100,7 @@ class _Run:
         patch = monkeypatch.setattr
         patch(remote, "run", self._record("run", answer))
         patch(remote, "program", self._record("program", answer))
-        patch(
-            remote, "follow", lambda *_: iter([Event(0, RESULT, result={"outcome": "staged", "changed": {}})])
-        )
+        patch(remote, "follow", lambda _host, _job, kind, *_, **__: kind.from_json({"outcome": "staged"}))
         patch(fleet_run, "plan_rest", lambda *_: None)
         patch(spark_plan, "login_user", lambda _: USER)
         patch(downloads, "_begun", self._fetch)

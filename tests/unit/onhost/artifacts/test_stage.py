@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,13 +90,13 @@ def test_incomplete_files_after_a_download_without_output_are_a_failure() -> Non
     assert "1 files are incomplete" in fetch.download_error("org/name", "", 1).result.cause
 
 
-def test_a_job_that_ended_without_a_result_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_job_that_ended_without_a_result_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "is_going_on", lambda _: False)
     (tmp_path / "jobs" / "stage-1").mkdir(parents=True)
-    assert stage.follow("stage-1", Paths(state=tmp_path), 0, 0.2) == 0
-    assert json.loads(capsys.readouterr().out)["result"]["outcome"] == "lost"
+    spark: Any = SimpleNamespace(paths=Paths(state=tmp_path), monotonic=lambda: 0.0)
+    (event,) = stage.follow(spark, "stage-1", 0, 0)
+    assert event.result
+    assert event.result["outcome"] == "lost"
 
 
 def request(**parts: Any) -> StageRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sparkfleet.onhost.fabric import bench_stream, check, fabric
 from sparkfleet.onhost.machine import host
 from tests.unit.onhost.fabric_world import Netdev, Network
 
-REQUEST = FabricRequest(id="fabric-1", cluster="pair")
+REQUEST = replace(FabricRequest.removal("fabric-1"), cluster="pair")
 MEASURED = BenchRequest("pair", "spark-02", STREAM, 1, (Lane("fab0", "", "127.0.0.1", "127.0.0.2"),))
 
 
@@ -57,7 +58,7 @@ def test_a_change_that_is_given_up_ends_with_another_code(
 @pytest.mark.parametrize(
     ("argv", "data", "message"),
     [
-        (("fabric",), {"id": "x"}, "bad id"),
+        (("fabric",), {**FabricRequest.removal().to_json(), "id": "x"}, "bad id"),
         (("fabric",), None, "expected a JSON object"),
         (("fabric-confirm", "fabric-2"), None, "unknown job fabric-2"),
         (("fabric-run", "../../etc"), None, "bad job id"),
@@ -115,5 +116,6 @@ def test_a_stream_is_sent_and_its_figure_printed(
 def test_what_a_link_lacks_is_named(net: Network, netdev: Netdev | None, message: str) -> None:
     if netdev:
         net.netdevs["fab9"] = netdev
-    request = FabricRequest(addresses=(("fab9", "192.168.176.1/24"),), mtu=9000)
+    addresses = (("fab9", "192.168.176.1/24"),)
+    request = replace(FabricRequest.removal(), addresses=addresses, mtu=9000)
     assert check.mismatches(net, request) == [message]  # type: ignore[arg-type]

@@ -34,6 +34,7 @@ REQUEST = FabricRequest(
     text=TEXT,
     addresses=(("fab0", "192.168.176.1/24"), ("fab1", "192.168.177.1/24")),
     mtu=9000,
+    rdma=(),
     drop=(("fab1", "10.9.9.9/24"),),
     management=("enP7s7",),
     peers=(Peer("spark-02", "fab0", "192.168.176.2"), Peer("spark-02", "fab1", "192.168.177.2")),
@@ -324,7 +325,7 @@ def test_a_job_whose_request_cannot_be_read_is_ended_and_no_change_waits_for_it(
     (result,) = fabric.follow(system, "fabric-1", 0, 0)
     assert result.result is not None
     assert "request.json: is empty" in result.result["cause"]
-    begin(net, FabricRequest(id="fabric-2"))  # raises where another job is in progress
+    begin(net, FabricRequest.removal("fabric-2"))  # raises where another job is in progress
 
 
 def test_events_of_a_job_that_cannot_be_read_are_moved_away(net: Network) -> None:
@@ -343,7 +344,7 @@ def test_leaving_the_cluster_takes_the_file_and_its_addresses_back_and_nothing_e
     confirmed(net)
     fabric.run(system, "fabric-1")
     net.netdevs["fab0"].addresses.append("10.1.1.1/24")  # by hand
-    begin(net, FabricRequest(id="fabric-2"))
+    begin(net, FabricRequest.removal("fabric-2"))
     confirmed(net, "fabric-2")
     assert fabric.run(system, "fabric-2").outcome == fabric.REMOVED
     assert net.netdevs["fab0"].addresses == ["10.1.1.1/24"]
@@ -360,7 +361,7 @@ def test_leaving_goes_back_when_management_is_lost_that_nobody_names_any_more(
     confirmed(net)
     assert fabric.run(system, "fabric-1").outcome == fabric.LINKED
     before = everything(net)
-    begin(net, FabricRequest(id="fabric-2"))
+    begin(net, FabricRequest.removal("fabric-2"))
     confirmed(net, "fabric-2")
 
     def take(argv: tuple[str, ...]) -> None:
@@ -378,7 +379,7 @@ def test_leaving_is_done_by_the_renderer_that_the_links_were_made_with(net: Netw
     confirmed(net)
     fabric.run(system, "fabric-1")
     began = len(net.ran)
-    begin(net, FabricRequest(id="fabric-2"))
+    begin(net, FabricRequest.removal("fabric-2"))
     confirmed(net, "fabric-2")
     assert fabric.run(system, "fabric-2").outcome == fabric.REMOVED
     commands = [argv[0] for argv in net.ran[began:] if argv[0] in {"nmcli", "networkctl"}]
@@ -393,7 +394,7 @@ def test_a_second_cable_later_does_not_forget_what_the_first_links_were(net: Net
     begin(net, replace(REQUEST, id="fabric-2"))
     confirmed(net, "fabric-2")
     fabric.run(system, "fabric-2")
-    begin(net, FabricRequest(id="fabric-3"))
+    begin(net, FabricRequest.removal("fabric-3"))
     confirmed(net, "fabric-3")
     assert fabric.run(system, "fabric-3").outcome == fabric.REMOVED
     assert [net.netdevs[name].mtu for name in ("fab0", "fab1")] == [1500, 1500]
@@ -478,6 +479,32 @@ def test_following_ends_with_the_result_or_says_that_the_job_is_lost(net: Networ
     assert events[-1].result
     assert events[-1].result["outcome"] == fabric.LINKED
     assert fabric.run(system, "fabric-1").outcome == fabric.LINKED  # again: the same answer
+
+
+def test_following_ends_with_a_result_whose_event_was_lost(net: Network) -> None:
+    system = begin(net)
+    confirmed(net)
+    fabric.run(system, "fabric-1")
+    events = fabric.folder(system, "fabric-1") / "events.jsonl"
+    events.write_text("".join(events.read_text().splitlines(keepends=True)[:-1]))
+    seen = fabric.follow(system, "fabric-1", 0, 1)
+    (end,) = fabric.follow(system, "fabric-1", len(seen) - 1, 1)
+    assert seen[-1] == end
+    assert end.result
+    assert end.result["outcome"] == fabric.LINKED
+
+
+@pytest.mark.parametrize("name", ["id", "text", "addresses", "rdma", "drop", "management", "peers", "all"])
+def test_a_job_whose_request_is_truncated_changes_no_link(net: Network, name: str) -> None:
+    before = everything(net)
+    system = begin(net)
+    path = fabric.folder(system, "fabric-1") / "request.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({key: whole[key] for key in whole if name not in {key, "all"}}))
+    result = fabric.run(system, "fabric-1")
+    assert result.outcome == "lost"
+    assert f"{path}: {'id' if name == 'all' else name}: is missing" in result.cause
+    assert everything(net) == before
 
 
 def test_following_waits_while_the_job_runs(net: Network) -> None:
