@@ -92,7 +92,8 @@ sparkfleet = {"hf_token": "env:HF_TOKEN", "reserve_gib": 10}
 """
 ERRORS = """\
 Each diagnostic has a code: in brackets at the end of its first line, with `--json` as `code`. The ids of lint
-rules (`sparkfleet rules`) are codes as well. A code keeps its meaning from release to release.
+rules (`sparkfleet rules`) are codes as well, and so are those of [failure patterns](symptoms.md): a failed
+start has the id of the pattern that its log shows. A code keeps its meaning from release to release.
 """
 
 CATALOG = """\

@@ -77,7 +77,6 @@ BAD = {
 }
 
 
-@pytest.mark.provokes("rollout-failed")
 @pytest.mark.parametrize(("mode", "cause"), BAD.values(), ids=BAD)
 def test_the_previous_generation_serves_again_and_the_cause_is_named(
     serving: ServingFleet, mode: str, cause: str

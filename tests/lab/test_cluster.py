@@ -82,7 +82,7 @@ def test_an_engine_that_fails_on_one_rank_rolls_both_back(pair: Pair, bad: int) 
 FAULTS = {
     "sshd-stopped": "spark-02 is unknown: the server closed the connection before an SSH banner",
     "models-full": "spark-02: /home/nvidia/vllm",
-    "gpu-gone": "spark-02 (192.168.176.2): the GPU does not answer: NVIDIA-SMI has failed",
+    "gpu-gone": "spark-02 (192.168.176.2): GPU: it does not answer: NVIDIA-SMI has failed",
 }
 """Fault that prevents a change of a member -> its message, in the plan or before an engine stops."""
 
@@ -253,7 +253,7 @@ def test_a_rollback_changes_all_ranks_or_none(pair: Pair) -> None:
     containers = pair.containers()
     requests = [json.loads(machine.sh(f"{RUN} rollback wide")) for machine in pair.machines]
     result = [ended_rollout(pair.machines[1], requests[1])]  # the outcome on this Spark alone
-    assert [(one["outcome"], one["remedy"]) for one in result] == [
+    assert [(one["outcome"], one["diagnostic"]["hint"]) for one in result] == [
         ("refused", "pyinfra INVENTORY deploys/serve.py")
     ]
     assert pair.containers() == containers

@@ -117,7 +117,7 @@ def test_a_bad_candidate_leaves_the_old_generation_serving(serving: HostPrograms
     unit_text = serving.machine.sh(f"cat /etc/systemd/system/{UNIT}")
     result = serving.roll_out(serving.generation(image="26.05", **changes), "nano")
     assert result["outcome"] == "restored", result
-    assert cause in result["cause"]
+    assert cause in result["diagnostic"]["message"]
     assert_serves(serving, old)
     assert serving.machine.sh(f"cat /etc/systemd/system/{UNIT}") == unit_text
     assert serving.machine.ok(f"test -s {result['evidence']}/inspect.json")
@@ -267,8 +267,11 @@ def test_an_unmanaged_container_is_named_and_not_changed(host: HostPrograms) -> 
     host.machine.sh(f"docker run -d --name nano --entrypoint sleep {image} 1000")
     result = host.roll_out(host.generation(), "nano")
     assert result["outcome"] == "refused"
-    assert "nano" in result["cause"]
-    assert "not managed by sparkfleet" in result["cause"]
+    assert (result["diagnostic"]["location"], result["diagnostic"]["code"]) == (
+        "container nano",
+        "container-name-taken",
+    )
+    assert "not managed by sparkfleet" in result["diagnostic"]["message"]
     assert host.inspect()["State"]["Running"] is True
 
 
@@ -277,7 +280,8 @@ def test_the_foreign_owner_of_a_port_is_named(host: HostPrograms) -> None:
     host.wait("curl -sf http://127.0.0.1:8000/")
     result = host.roll_out(host.generation())
     assert result["outcome"] == "refused"
-    assert re.search(r"port 8000 is held by .*http.server.*\(pid \d+\)", result["cause"])
+    assert result["diagnostic"]["location"] == "port 8000"
+    assert re.search(r"held by .*http.server.*\(pid \d+\)", result["diagnostic"]["message"])
     assert host.containers() == []
 
 

@@ -202,7 +202,7 @@ def test_a_start_that_fails_ends_with_the_same_code_and_cause(
     found = [READER.diagnose(engine.log(), code) for engine in (real, standin)]
     assert found[0] is not None, real.log()
     assert found[1] is not None, standin.log()
-    assert found[1].id == found[0].id
+    assert found[1].diagnostic.code == found[0].diagnostic.code
     if code == 2:
         assert last_words(standin.log()).replace(str(models), "/models") == last_words(real.log())
 

@@ -14,7 +14,8 @@ import click
 from sparkfleet.cli import output
 
 if TYPE_CHECKING:
-    from sparkfleet.onhost.gate.diagnosis import Diagnosis, LogReader, Sources
+    from sparkfleet.onhost.gate.diagnosis import LogReader, Sources
+    from sparkfleet.onhost.gate.failure import Failure
     from sparkfleet.onhost.gate.log_lines import Line
 
 MAX_LINES = 50_000
@@ -59,14 +60,22 @@ def diagnose(  # noqa: PLR0917  (options)
     if kernel_log:
         sources = dataclasses.replace(sources, kernel_log=_read(kernel_log))
     found = _diagnose(sources, engine)
+    one = found.diagnostic if found else None
     if as_json:
-        keys = ("id", "cause", "remedy", "line", "source")
-        output.as_json({key: getattr(found, key, None if key == "id" else "") for key in keys})
-    elif found:
-        click.echo(f"{found.id}: {found.cause}")
+        output.as_json(
+            {
+                "id": one.code if one else None,
+                "cause": one.message if one else "",
+                "remedy": one.hint if one else "",
+                "line": found.line if found else "",
+                "source": one.location if one else "",
+            }
+        )
+    elif found and one:
+        click.echo(f"{one.code}: {one.message}")
         if found.line:
-            click.echo(f"    {found.source}: {found.line}")
-        click.echo(f"    do: {found.remedy}")
+            click.echo(f"    {one.location}: {found.line}")
+        click.echo(f"    do: {one.hint}")
     else:
         click.echo(
             f"{'stdin' if str(log) == '-' else log}: no known failure found. If the engine has ended, give "
@@ -103,10 +112,10 @@ def _evidence(directory: Path, base: Sources) -> Sources:
     )
 
 
-def _diagnose(sources: Sources, name: str | None) -> Diagnosis | None:
+def _diagnose(sources: Sources, name: str | None) -> Failure | None:
     readers = _readers(name, sources.log)
     found = [reader.diagnose_all(sources) for reader in readers]
-    known = [one for one in found if one and one.id != "unknown"]
+    known = [one for one in found if one and one.diagnostic.code != "unknown"]
     first = (known or found)[0]
     if first is None and sources.exit_code is None and _ends_in_traceback(sources.log, name):
         return readers[0].diagnose_all(dataclasses.replace(sources, exit_code=1))  # Python's for a traceback

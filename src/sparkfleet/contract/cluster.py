@@ -1,7 +1,7 @@
 """Messages between the hosts of a cluster, over the fabric: of a rollout, and of the supervisors.
 
-A supervisor runs until the next rollout or restart, so that the other hosts may run another version. Keys in
-JSON therefore stay as they are.
+A supervisor runs until the next rollout or restart, so that the other hosts may run another version. Keys of
+its messages therefore stay as they are. The programs of a rollout are those of one run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, secret, stored_as
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.rollout import diagnostic_of
 
 
 def _cluster_key(data: Json) -> Json:
@@ -18,18 +20,22 @@ def _cluster_key(data: Json) -> Json:
     return data
 
 
+def _with_code(data: Json) -> Json:
+    return diagnostic_of(data, "candidate", "rollout-failed")
+
+
 @dataclass(frozen=True)
 class MemberMessage(Document):
     """What a member of a cluster rollout reports to the head."""
 
     NAME = "report of a cluster's member"
-    VERSION = 2
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _cluster_key}
+    VERSION = 3
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _cluster_key, 2: _with_code}
 
     rank: int = 0
     state: str = ""
-    cause: str = ""
-    remedy: str = ""
+    diagnostic: Diagnostic | None = None
+    """Why its candidate failed, or its rollout was refused."""
     shared: Mapping[str, str] = field(default_factory=dict)
     """Values that must be equal on all ranks, by their names in messages."""
     cluster_key: str = secret()
@@ -40,11 +46,13 @@ class HeadAnswer(Document):
     """What the head of a cluster rollout decides."""
 
     NAME = "answer of a cluster's head"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code}
 
     command: str = stored_as("word")
     """The last command to the members: prepare, stop, start, commit or abort."""
-    cause: str = ""
-    remedy: str = ""
+    diagnostic: Diagnostic | None = None
+    """Why all ranks roll back."""
 
 
 @dataclass(frozen=True)

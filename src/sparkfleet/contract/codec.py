@@ -20,7 +20,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 
 SHAPE = "contract-shape"
 """Code: a document is not what its reader expects."""
@@ -59,13 +59,8 @@ class Document:
         return decode(cls, data, source)
 
 
-class ContractError(ValueError):
-    """A document that cannot be read."""
-
-    def __init__(self, diagnostic: Diagnostic) -> None:
-        """Keep the diagnostic; its location is the file or message."""
-        super().__init__(str(diagnostic))
-        self.diagnostic = diagnostic
+class ContractError(DiagnosticError, ValueError):
+    """A document that cannot be read; the diagnostic's location is the file or message."""
 
 
 def secret() -> Any:

@@ -1,7 +1,8 @@
 """The registry of diagnostic codes: for each code its cause and its remedy, one line each.
 
-``docs/reference/errors.md`` is generated from it. Every ``Diagnostic`` names one of these codes, or the id of
-a lint rule (``sparkfleet rules``). A code is stable: a program may depend on it.
+``docs/reference/errors.md`` is generated from it. Every ``Diagnostic`` names one of these codes, the id of a
+lint rule (``sparkfleet rules``), or the id of a failure pattern (``docs/reference/symptoms.md``), where a log
+shows the cause. A code is stable: a program may depend on it.
 """
 
 from __future__ import annotations
@@ -254,7 +255,8 @@ PLAN = {
         "Run without `--limit`, declare an offline mirror, or allow one host to download.",
     ),
     "cluster-image-differs": Code(
-        "The members of a cluster have different images.", "Lock again, and stage the image on every member."
+        "The members of a cluster have different images or arguments.",
+        "Lock again, and stage the image on every member.",
     ),
     "cluster-member-not-ready": Code(
         "One member of a cluster cannot change, so none of them does.",
@@ -311,6 +313,10 @@ PLAN = {
     "host-state-unreadable": Code(
         "Something on the host could not be read.", "Correct what the message names, then run again."
     ),
+    "memory-insufficient": Code(
+        "The service needs more memory than the Spark has, or than became available.",
+        "Stop what else uses memory, or lower `gpu-memory-utilization`.",
+    ),
     "netplan-file-conflict": Code(
         "Another netplan file configures the fabric's links.", "Move that file away, as the message shows."
     ),
@@ -342,6 +348,10 @@ PLAN = {
 """Why a plan cannot be carried out."""
 
 RUN = {
+    "cluster-rank-alone": Code(
+        "A rollout of one rank was requested without the other ranks of its cluster.",
+        "Run `deploys/serve.py`, which changes all ranks together.",
+    ),
     "artifact-source-not-ready": Code("The host that is to send an artifact is not ready.", "Run again."),
     "docker-install-failed": Code("Docker cannot be installed or started.", "See the log that is named."),
     "fabric-change-failed": Code(
@@ -355,10 +365,25 @@ RUN = {
     "host-change-failed": Code(
         "A change of the host's configuration failed.", "Follow the hint, then run again."
     ),
+    "job-lost": Code(
+        "A program on the host ended without a result, for example because of a reboot.",
+        "Run again: it follows or continues what was begun.",
+    ),
     "operation-failed": Code("An operation on a host failed.", "Follow the hint, then run again."),
+    "rollback-unavailable": Code(
+        "There is no earlier generation of the service to roll back to.",
+        "Run `sparkfleet status` to see what serves.",
+    ),
     "rollout-failed": Code(
-        "The new engine did not pass its readiness gate, or could not start.",
+        "A rollout failed for a reason without a code of its own.",
         "Follow the hint. The message says whether the previous generation serves again.",
+    ),
+    "rollout-interrupted": Code(
+        "A restart of the Spark or of the rollout's program interrupted the rollout.", "Run again."
+    ),
+    "runtime-refused": Code(
+        "The runtime refused a request, for example to create the service's container.",
+        "Read its message, and correct `container:` of the service.",
     ),
     "staging-failed": Code(
         "An image or model could not be fetched; the running engine was not touched.",
@@ -424,6 +449,84 @@ ENGINE = {
 }
 """What an engine's check says of flags, variables and files. `ignore_rules` silences each."""
 
+START = {
+    "cluster-rank-silent": Code(
+        "Another rank of the cluster does not report, or cannot be reached over the fabric.",
+        "Ping the other Sparks' fabric addresses; `deploys/fabric.py` repairs the links.",
+    ),
+    "container-disappeared": Code(
+        "The service's container was removed by another process.", "Run again: the plan creates it."
+    ),
+    "container-recreated": Code(
+        "The service's container is not the promoted one: it was recreated by hand, or a rollout runs.",
+        "Run `deploys/serve.py`: the plan shows and repairs it.",
+    ),
+    "container-start-failed": Code(
+        "The runtime could not start the engine's container.", "Read the runtime's message."
+    ),
+    "engine-does-not-stop": Code(
+        "A running engine does not end, not even after SIGKILL.", "Run `nvidia-smi` on the Spark; reboot it."
+    ),
+    "engine-ended": Code(
+        "The engine ended, and neither its log nor the kernel's shows a known cause.",
+        "Read its log in the evidence that the message names.",
+    ),
+    "gate-answer-wrong": Code(
+        "The model's answer to the gate's prompt is not the expected one.",
+        "Check weights, quantization and kernels, or declare `gate: {prompt: ..., expect: ...}`.",
+    ),
+    "gate-api-key-missing": Code(
+        "The engine requires an API key that the readiness gate does not find.",
+        "Set the key by the flag or variable that the message names.",
+    ),
+    "gate-drafts-not-accepted": Code(
+        "Speculative decoding is declared, but no draft token was accepted.",
+        "Use a drafter for this model and revision.",
+    ),
+    "gate-name-mismatch": Code(
+        "The engine serves another model name than the declared one.",
+        "Check what else answers on this port, and which setting overrides the name.",
+    ),
+    "gate-no-answer": Code(
+        "The engine lists its models, but does not answer the gate's request in time or without an error.",
+        "Read the engine's log in the evidence; another backend or image may help.",
+    ),
+    "gate-not-ready": Code(
+        "The engine was not ready within the gate's time.",
+        "If its log shows that it was still loading, raise `gate: {timeout: ...}`.",
+    ),
+    "gate-task-unsupported": Code(
+        "The readiness gate has no request of the declared task to this engine.", "Declare another task."
+    ),
+    "gate-tokens-not-counted": Code(
+        "The engine's token counter is missing or did not move: another process may have answered.",
+        "Enable the engine's metrics; check what else listens on the port.",
+    ),
+    "image-missing": Code(
+        "What the service runs from is not on the Spark.", "Run `deploys/stage.py`, which fetches it."
+    ),
+    "memory-floor": Code(
+        "Available memory fell below the floor, so the engine was killed before the Spark stopped answering.",
+        "Lower `gpu-memory-utilization`, `max-model-len` or `max-num-seqs`, or stop what else uses memory.",
+    ),
+    "killed-by-memory-limit": Code(
+        "The kernel killed the engine because its container reached its memory limit.",
+        "Raise or remove `container: {memory: ...}` of the service.",
+    ),
+    "rdma-not-used": Code(
+        "The ranks exchange data by TCP although RDMA is declared.",
+        "Run `sparkfleet fabric bench`, or accept TCP with `fabric: {tcp: true}`.",
+    ),
+    "starts-crash-host": Code(
+        "Several starts failed within an hour, the last with a crash of the whole Spark: no further start.",
+        "Deploy another generation, or remove the file that the message names and start the unit.",
+    ),
+    "unit-failed": Code(
+        "systemd could not start, enable or take over a unit.", "Run `journalctl -u UNIT` on the host."
+    ),
+}
+"""Why an engine does not start, or does not pass its gate. A cause that its log shows has a pattern's id."""
+
 PREFLIGHT = {
     "architecture-unsupported": Code("The host is not arm64.", "Use a DGX Spark: its images are arm64."),
     "clock-skew": Code(
@@ -486,6 +589,7 @@ AREAS = {
     "Connection": CONNECTION,
     "Plan": PLAN,
     "Run": RUN,
+    "Start of an engine": START,
     "Preflight": PREFLIGHT,
     "Lab": LAB,
 }

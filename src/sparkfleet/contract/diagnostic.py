@@ -38,7 +38,7 @@ class Diagnostic:
     """Other findings of the same check, so that all of them are reported at once."""
     severity: Severity = field(default=Severity.ERROR, kw_only=True)
     code: str = field(kw_only=True)
-    """Stable identifier, listed in docs/reference/errors.md."""
+    """Stable identifier: a code of docs/reference/errors.md, the id of a lint rule or failure pattern."""
     details: str = field(default="", kw_only=True)
     """More lines for whoever wants them: output of a program, a log excerpt."""
 
@@ -53,6 +53,12 @@ class Diagnostic:
         """Return this diagnostic and its related ones, each on its own."""
         return (replace(self, related=()), *self.related) if self.related else (self,)
 
+    @property
+    def line(self) -> str:
+        """Return location, message, expected and hint in one line, for a log."""
+        expected = f", expected {self.expected}" if self.expected else ""
+        return f"{self.location}: {self.message}{expected}" + (f"; {self.hint}" if self.hint else "")
+
     def __str__(self) -> str:
         """Return a paragraph: location, severity unless error, message, expected, hint; then the related."""
         label = "" if self.severity is Severity.ERROR else f"{self.severity}: "
@@ -62,6 +68,15 @@ class Diagnostic:
         if self.hint:
             text += f"\n    do: {self.hint}"
         return "\n".join([text, *(str(one) for one in self.related)])
+
+
+class DiagnosticError(Exception):
+    """An error with its diagnostic; ``str()`` is one line."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        """Keep the diagnostic."""
+        super().__init__(diagnostic.line)
+        self.diagnostic = diagnostic
 
 
 def combine(*diagnostics: Diagnostic | None) -> Diagnostic | None:

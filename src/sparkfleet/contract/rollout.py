@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import CurrentGeneration, Generation
 
 STEP, PHASE, WAITING, NOTE, RESULT = "step", "phase", "waiting", "note", "result"
@@ -15,6 +16,14 @@ PROMOTED, RESTORED, FAILED, REMOVED, INTERRUPTED = "promoted", "restored", "fail
 REFUSED, STALE, UNREADABLE, LOST = "refused", "stale", "unreadable", "lost"
 """Outcomes of a rollout. ``lost``: the operator does not know it."""
 SUCCEEDED = frozenset({PROMOTED, REMOVED})
+
+
+def diagnostic_of(data: Json, location: str, code: str, message: str = "cause", hint: str = "remedy") -> Json:
+    """Move the two texts of a document of an older version, which had no code, to its ``diagnostic``."""
+    texts = data.pop(message, ""), data.pop(hint, "")
+    if any(texts):
+        data["diagnostic"] = {"location": location, "message": texts[0], "hint": texts[1], "code": code}
+    return data
 
 
 def _nested_result(data: Json) -> Json:
@@ -29,8 +38,11 @@ class Event(Document):
     """A line of ``events.jsonl``, and of what ``follow`` prints: progress of a rollout or another job."""
 
     NAME = "event"
-    VERSION = 2
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _nested_result}
+    VERSION = 3
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {
+        1: _nested_result,
+        2: lambda data: diagnostic_of(data, "candidate", "rollout-failed"),
+    }
 
     n: int
     """0, 1, 2 ... within the job."""
@@ -52,11 +64,11 @@ class Event(Document):
     """Id of the candidate's container."""
     record: CurrentGeneration | None = None
     """Of the promotion: the new record of the service."""
-    cause: str = ""
-    remedy: str = ""
-    line: str = ""
-    exit_code: int | None = None
+    diagnostic: Diagnostic | None = None
     """Of a rollback: why the candidate failed."""
+    line: str = ""
+    """The last lines of the engine's log."""
+    exit_code: int | None = None
     stalled: bool = False
     """The job's program does not run."""
     result: Mapping[str, Any] | None = None
@@ -102,11 +114,19 @@ class StateBefore(Document):
     services: Mapping[str, ServiceBefore]
 
 
+def _with_code(data: Json) -> Json:
+    """Migrate version 1: cause and remedy had no code."""
+    code = {STALE: "host-changed-since-plan", LOST: "job-lost"}.get(data.get("outcome", ""), "rollout-failed")
+    return diagnostic_of(data, data.get("service") or "rollout", code)
+
+
 @dataclass(frozen=True)
 class RolloutResult(Document):
     """End of a rollout: ``result.json``."""
 
     NAME = "result of a rollout"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code}
 
     outcome: str
     id: str = ""
@@ -121,8 +141,8 @@ class RolloutResult(Document):
     """Unix times."""
     text: str = ""
     """The result in one sentence."""
-    cause: str = ""
-    remedy: str = ""
+    diagnostic: Diagnostic | None = None
+    """Why the candidate does not serve."""
     line: str = ""
     """The last lines of the engine's log."""
     exit_code: int | None = None
@@ -136,17 +156,29 @@ class RolloutResult(Document):
     gate_result: Mapping[str, Any] | None = None
     """Measurements of the gate."""
 
+    @property
+    def cause(self) -> str:
+        """Return what the diagnostic found, and where it is not the service itself; "" without one."""
+        if self.diagnostic is None:
+            return ""
+        own = self.diagnostic.location == self.service
+        return self.diagnostic.message if own else f"{self.diagnostic.location}: {self.diagnostic.message}"
+
 
 @dataclass(frozen=True)
 class RolloutStarted(Document):
     """Response to a rollout request: the rollout that runs now, or why it did not start."""
 
     NAME = "response to a rollout request"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {
+        1: lambda data: diagnostic_of(data, "rollout", "operation-failed", "error")
+    }
 
     rollout: str = ""
     """Its id; that of another rollout, when that one is in progress."""
     text: str = ""
-    error: str = ""
+    diagnostic: Diagnostic | None = None
 
 
 def _bare_generation(data: Json) -> Json:
@@ -163,6 +195,15 @@ class RepairRequest(Document):
     MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _bare_generation}
 
     generation: Generation
+
+
+@dataclass(frozen=True)
+class CommandRefused(Document):
+    """Response of a command that was refused, beside the same text on stderr."""
+
+    NAME = "refusal of a command"
+
+    diagnostic: Diagnostic
 
 
 @dataclass(frozen=True)

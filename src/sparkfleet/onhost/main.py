@@ -17,8 +17,9 @@ from functools import partial
 from typing import Any
 
 from sparkfleet import engines
+from sparkfleet.contract.diagnostic import DiagnosticError
 from sparkfleet.contract.generation import RolloutRequest
-from sparkfleet.contract.rollout import SUCCEEDED, Event, RepairRequest
+from sparkfleet.contract.rollout import SUCCEEDED, CommandRefused, Event, RepairRequest
 from sparkfleet.contract.stage import StageRequest
 from sparkfleet.contract.transfer import Places, SendRequest
 from sparkfleet.onhost.artifacts import stage
@@ -50,8 +51,11 @@ def main(argv: Sequence[str]) -> int:
     run: Callable[[System, argparse.Namespace], int] = options.run
     try:
         return run(host.Spark(), options)
+    except DiagnosticError as error:
+        write_json(CommandRefused(error.diagnostic).to_json())
+        sys.stderr.write(f"sparkfleet: {error}\n")
+        return PROBLEM
     except (
-        services.RefusedError,
         store.BusyError,
         RuntimeRefusedError,
         RuntimeUnavailableError,

@@ -126,6 +126,8 @@ class Runtime(Protocol):
     """What people call an instance: ``container``; venv: ``unit``."""
     daemon: str
     """What people call the daemon: ``dockerd``; venv: ``systemd``."""
+    unavailable_code: str
+    """Code of the diagnostic that the daemon does not answer."""
     check_command: str
     """Command that shows why the daemon does not answer."""
 

@@ -32,7 +32,7 @@ def test_1_vllm_serve_is_written_after_an_image_that_runs_it_already(version: An
         "vllm: error: unrecognized arguments: serve nvidia/Gemma-4-31B-IT-NVFP4", 2
     )
     assert started is not None
-    assert started.id == "entrypoint-repeated"
+    assert started.diagnostic.code == "entrypoint-repeated"
 
 
 @pytest.mark.provokes("unknown-flag")

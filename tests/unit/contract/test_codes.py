@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from sparkfleet import engines
 from sparkfleet.contract.codes import CODES
+from sparkfleet.onhost.gate import failure_patterns
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "src" / "sparkfleet"
@@ -61,3 +63,25 @@ def test_every_code_has_a_test_that_provokes_it(provoking: dict[str, str]) -> No
 
 def test_no_test_is_marked_with_an_unknown_code(provoking: dict[str, str]) -> None:
     assert sorted(provoking.keys() - CODES.keys()) == []
+
+
+SAME_STATE = {
+    "bad-flag-value",
+    "bad-json",
+    "container-name-taken",
+    "device-missing",
+    "disk-full",
+    "image-missing",
+    "memory-floor",
+    "killed-by-memory-limit",
+    "unknown-flag",
+}
+"""Codes of what a check finds and what a log may show as well."""
+
+
+def test_codes_rules_and_failure_patterns_share_a_name_only_for_the_same_state() -> None:
+    entries = [failure_patterns.read(name) for name in engines.host_names()]
+    patterns = {entry["id"] for one in entries for kind in ("failures", "endings") for entry in one[kind]}
+    rules = {rule.id for name in engines.names() for rule in engines.get(name).rules()}
+    assert patterns & CODES.keys() == SAME_STATE
+    assert rules & (patterns | CODES.keys()) == set()

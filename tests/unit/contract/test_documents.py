@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sparkfleet.contract import cluster, codec, fabric, generation, resources, rollout, stage, state, transfer
 from sparkfleet.contract.codec import ContractError, Document
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
 
 SAMPLES = Path(__file__).parents[2] / "fixtures" / "contract"
 MODULES = (cluster, fabric, generation, resources, rollout, stage, state, transfer)
@@ -47,6 +48,11 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return json_values
+    if kind is Diagnostic:
+        texts = st.text(max_size=8)
+        return st.builds(
+            Diagnostic, texts, texts, texts, texts, severity=st.sampled_from(Severity), code=texts
+        )
     if kind is float:
         return st.floats(allow_nan=False, allow_infinity=False)
     if origin is tuple and arguments[1:] == (...,):

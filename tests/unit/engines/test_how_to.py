@@ -141,7 +141,7 @@ def test_the_readiness_gate_uses_its_requests_and_its_token_counter(world: World
     assert set(paths) == {"/v1/models", "/v1/chat/completions", "/stats"}
     found = diagnosis.reader(NAME).diagnose("tinyserve: unknown flag --contxt", 1)
     assert found is not None
-    assert found.cause == "this Tinyserve does not have the flag --contxt"
+    assert found.diagnostic.message == "this Tinyserve does not have the flag --contxt"
 
 
 def test_the_program_for_the_spark_has_its_on_host_side_and_loads_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from sparkfleet.contract.diagnostic import DiagnosticError
 from sparkfleet.contract.generation import ContainerOf, Gate, Generation, RolloutRequest, convert
 from sparkfleet.contract.rollout import Event, RolloutResult
 from sparkfleet.onhost import main
@@ -79,7 +80,8 @@ def test_without_systemd_run_nothing_is_left_behind(world: World, monkeypatch: p
     monkeypatch.setattr(world, "run", lambda argv, timeout_s=60: Ran(1, err="Failed to connect to bus"))
     code, answer = transient_unit.request(world, request())
     assert code == 1
-    assert "Failed to connect to bus" in answer.error
+    assert answer.diagnostic is not None
+    assert "Failed to connect to bus" in answer.diagnostic.message
     assert store.unfinished(world.paths.state) == ()
 
 
@@ -223,7 +225,7 @@ def test_repair_takes_a_new_gate_and_floor_into_the_state_without_a_new_containe
 
 def test_repair_refuses_what_needs_another_container(world: World) -> None:
     world.serve(OLD)
-    with pytest.raises(services.RefusedError, match="needs a rollout"):
+    with pytest.raises(DiagnosticError, match="replaces it by a rollout"):
         services.repair(world, NEW)
 
 
@@ -232,13 +234,13 @@ def test_repair_never_overwrites_a_unit_that_sparkfleet_did_not_write(world: Wor
     world.serve(OLD)
     path = world.paths.units / OLD.unit_name
     path.write_text(text)
-    with pytest.raises(services.RefusedError, match="not managed by sparkfleet"):
+    with pytest.raises(DiagnosticError, match="not managed by sparkfleet"):
         services.repair(world, OLD)
     assert path.read_text() == text
 
 
 def test_repair_of_nothing_refuses(world: World) -> None:
-    with pytest.raises(services.RefusedError, match="no container nano"):
+    with pytest.raises(DiagnosticError, match="no container nano"):
         services.repair(world, OLD)
 
 
@@ -266,7 +268,7 @@ def test_a_removed_service_leaves_nothing(world: World) -> None:
 
 def test_a_container_that_is_not_ours_is_never_stopped(world: World) -> None:
     box = world.add("nano", None, "img:1")
-    with pytest.raises(services.RefusedError, match="not managed by sparkfleet"):
+    with pytest.raises(DiagnosticError, match="not managed by sparkfleet"):
         services.stop(world, "nano", remove=True)
     assert box.running
 
@@ -308,9 +310,10 @@ def test_a_rollback_over_a_change_of_service_brings_the_other_service_back(world
     assert [box.name for box in world.boxes.values()] == ["nano"]
 
 
+@pytest.mark.provokes("rollback-unavailable")
 def test_a_first_generation_has_nothing_to_go_back_to(world: World) -> None:
     world.ask(RolloutRequest("s1", NEW, ()))
-    with pytest.raises(services.RefusedError, match="first generation"):
+    with pytest.raises(DiagnosticError, match="first generation"):
         services.rollback(world, "nano", "back-1")
 
 

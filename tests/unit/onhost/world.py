@@ -414,7 +414,7 @@ class FakeRuntime:
     """The Docker runtime of the world."""
 
     noun, daemon = DockerRuntime.noun, DockerRuntime.daemon
-    check_command = DockerRuntime.check_command
+    check_command, unavailable_code = DockerRuntime.check_command, DockerRuntime.unavailable_code
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -121,7 +121,9 @@ def test_a_start_fails_with_the_message_and_the_exit_code_of_the_real_engine(
     assert got == expected
     cause = diagnosis.reader("vllm").diagnose(text, code)
     assert cause is not None
-    assert getattr(diagnosis.reader("vllm").diagnose(failed.log, code), "id", None) == cause.id
+    found = diagnosis.reader("vllm").diagnose(failed.log, code)
+    assert found is not None
+    assert found.diagnostic.code == cause.diagnostic.code
 
 
 def test_a_taken_port_ends_it_as_it_ends_the_real_engine(engine: Start, tiny: Path) -> None:
@@ -252,7 +254,7 @@ def test_too_little_memory_is_refused_by_each_of_the_engine_s_checks(
     assert failed.ended() == 1
     found = diagnosis.reader("vllm").diagnose(failed.log, 1)
     assert found is not None
-    assert found.id == cause
+    assert found.diagnostic.code == cause
 
 
 MODE_ENDS = [
@@ -278,7 +280,7 @@ def test_a_mode_ends_the_engine_as_it_says(
     if cause:
         found = diagnosis.reader("vllm").diagnose(failed.log, code)
         assert found is not None
-        assert found.id == cause
+        assert found.diagnostic.code == cause
 
 
 def test_an_engine_that_hangs_while_loading_neither_ends_nor_serves(engine: Start, tiny: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import socket
 import uuid
 from collections.abc import Generator
+from dataclasses import replace
 from functools import singledispatch
 
 from pyinfra.api.command import FunctionCommand
@@ -27,6 +28,7 @@ from sparkfleet.contract.rollout import (
     STALE,
     SUCCEEDED,
     UNREADABLE,
+    CommandRefused,
     RepairRequest,
     RolloutResult,
     RolloutStarted,
@@ -77,14 +79,7 @@ def _(operation: UpdateService, act: executor.RunContext) -> None:
     act.progress(name, "update in place")
     answer = remote.program(act.host, "repair", name, data=RepairRequest(operation.generation), timeout=120)
     if not answer.ok:
-        raise executor.FailedError(
-            Diagnostic(
-                f"{act.host.name}: {name}",
-                f"the unit could not be updated: {_last(answer.err or answer.out)}",
-                hint=f"on {act.host.name}: systemctl status sparkfleet-{name}",
-                code="operation-failed",
-            )
-        )
+        raise executor.FailedError(not_updated(act, f"{act.host.name}: {name}", answer))
     act.run.done[f"{act.host.name} {name}"] = "updated in place"
 
 
@@ -104,11 +99,25 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
         request = cluster.coordinate(act, request, request.candidate.rank)
     answer = remote.program(act.host, "rollout", data=request, timeout=60)
     if not answer.ok:
-        raise executor.FailedError(_not_started(act, f"{act.host.name}: {name}", answer))
+        raise executor.FailedError(not_started(act, f"{act.host.name}: {name}", answer))
     result = act.watch(request.id, name, RolloutResult)
     if result.outcome not in SUCCEEDED:
         raise executor.FailedError(rollout_diagnostic(act.host.name, name, result))
     act.run.done[f"{act.host.name} {name}"] = success_text(result)
+
+
+def not_updated(act: executor.RunContext, where: str, answer: remote.Answer) -> Diagnostic:
+    """Return why the host did not update a unit."""
+    if answer.out:
+        refused = remote.document(CommandRefused, act.host, answer.out).diagnostic
+        found = f"the unit could not be updated: {refused.message}"
+        return replace(refused, location=where, message=found)
+    return Diagnostic(
+        where,
+        f"the unit could not be updated: {_last(answer.err or answer.out)}",
+        hint=f"on {where.replace(': ', ': systemctl status sparkfleet-')}",
+        code="operation-failed",
+    )
 
 
 def new_id(subject: str) -> str:
@@ -116,9 +125,12 @@ def new_id(subject: str) -> str:
     return f"{re.sub('[^a-z0-9-]', '-', subject)[:36]}-{uuid.uuid4().hex[:8]}"
 
 
-def _not_started(act: executor.RunContext, where: str, answer: remote.Answer) -> Diagnostic:
+def not_started(act: executor.RunContext, where: str, answer: remote.Answer) -> Diagnostic:
     """Return why the host did not start a rollout."""
     started = remote.document(RolloutStarted, act.host, answer.out) if answer.out else RolloutStarted()
+    if started.diagnostic:
+        found = f"the rollout could not start: {started.diagnostic.message}"
+        return replace(started.diagnostic, location=where, message=found)
     if started.text:
         return Diagnostic(
             where,
@@ -127,10 +139,9 @@ def _not_started(act: executor.RunContext, where: str, answer: remote.Answer) ->
             "run again: it follows that change to its end, then plans again",
             code="rollout-in-progress",
         )
-    reason = started.error or _last(answer.err or answer.out)
     return Diagnostic(
         where,
-        f"the rollout could not start: {reason}",
+        f"the rollout could not start: {_last(answer.err or answer.out)}",
         hint="run again: the new plan shows the current state",
         code="operation-failed",
     )
@@ -204,13 +215,14 @@ def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagn
         LOST: "the result is unknown: the rollout continues on the host",
         UNREADABLE: "the rollout was abandoned; the current state is unknown",
     }.get(result.outcome, f"outcome {result.outcome}")
-    found = f"{result.cause or 'the change failed'}; {outcome_text}"
+    wrong = result.diagnostic or Diagnostic(subject, "the change failed", code="rollout-failed")
+    found = f"{wrong.message}; {outcome_text}"
     if result.line:
         found += f"\n    engine log: {result.line}"
     if result.evidence:
         found += f"\n    evidence on the Spark: {result.evidence}"
-    remedy = result.remedy or _REMEDIES.get(result.outcome, "fix the host file, then run again")
-    return Diagnostic(f"{where}: {subject}", found, hint=remedy, code="rollout-failed")
+    remedy = wrong.hint or _REMEDIES.get(result.outcome, "fix the host file, then run again")
+    return replace(wrong, location=f"{where}: {wrong.location}", message=found, hint=remedy)
 
 
 def _last(text: str) -> str:

@@ -86,8 +86,8 @@ def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> Host
             host, rollout, RolloutResult, report, lambda event: report(event.text or event.phase)
         )
         report(result.text or result.cause)
-        if result.outcome == UNREADABLE:
-            report(f"do: {result.remedy}")
+        if result.outcome == UNREADABLE and result.diagnostic:
+            report(f"do: {result.diagnostic.hint}")
     except remote.ConnectionLostError as error:
         return HostPlan(host.name, unknown=_lost(host, error))
     except SparkfleetError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from sparkfleet import engines
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.onhost.cluster.head import Head
 from sparkfleet.onhost.cluster.member import Member
@@ -47,7 +48,7 @@ class Coordinator(Protocol):
     def abort(self, failure: Failure) -> None:
         """Command all ranks to roll back."""
 
-    def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
+    def settle(self, promoted: bool, diagnostic: Diagnostic | None) -> Diagnostic | None:
         """Report the end of this rank; return what failed on other ranks."""
 
     def close(self) -> None:
@@ -87,9 +88,9 @@ class SingleHost:
     def abort(self, failure: Failure) -> None:
         """Do nothing."""
 
-    def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:  # noqa: ARG002
+    def settle(self, promoted: bool, diagnostic: Diagnostic | None) -> Diagnostic | None:  # noqa: ARG002
         """Return at once."""
-        return ()
+        return None
 
     def close(self) -> None:
         """Do nothing."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hmac
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.contract.cluster import HeadAnswer, MemberMessage
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.engines.host import ClusterStart
 from sparkfleet.onhost.cluster import messages
@@ -30,8 +31,7 @@ class Head:
     rank: Rank
     start: ClusterStart
     command: str = messages.PREPARE
-    cause: str = ""
-    remedy: str = ""
+    diagnostic: Diagnostic | None = None
     reports: dict[int, MemberMessage] = field(default_factory=dict)
     """The last report of each member, by rank."""
     _reported_at: dict[int, float] = field(default_factory=dict)
@@ -39,12 +39,20 @@ class Head:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _close: Stop | None = None
 
+    @property
+    def service(self) -> str:
+        """Return the candidate's service."""
+        return self.generation.service
+
     def open(self, *, again: bool) -> None:
         """Listen on the fabric; ``again``: after an interruption, with the recorded command."""
         if again:
             forward = self.journal.last("promote") and not self.journal.last("restore")
             self.command = messages.COMMIT if forward else messages.ABORT
-            self.cause = "" if forward else "its rollout was interrupted"
+            found, hint = "its rollout was interrupted", "run again"
+            self.diagnostic = (
+                None if forward else Diagnostic(self.service, found, hint=hint, code="rollout-interrupted")
+            )
         deadline = self.system.monotonic() + (messages.DECISION_S if again else 0.0)
         while True:
             try:
@@ -55,8 +63,8 @@ class Head:
                     continue
                 if again:
                     return  # the head can end without its members
-                cause = f"cannot listen on {self.rank.address}, port {messages.PORT}: {error}"
-                raise CoordinationError(cause, messages.NO_FABRIC) from None
+                found = f"cannot listen on {self.rank.address}, port {messages.PORT}: {error}"
+                raise CoordinationError(messages.silent(self.service, found)) from None
             return
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +78,7 @@ class Head:
         with self._lock:
             self._reported_at[report.rank] = self.system.monotonic()
             self.reports[report.rank] = report
-            return HeadAnswer(self.command, self.cause, self.remedy).to_json()
+            return HeadAnswer(self.command, self.diagnostic).to_json()
 
     def prepared(self, image_id: str) -> None:
         """Wait until every member is ready with the same image and arguments, then command all to stop."""
@@ -78,22 +86,25 @@ class Head:
         while missing := self._not_in_state(messages.READY):
             for rank, report in self._by_rank():
                 if report.state in {messages.FAILED, messages.ENDED}:
-                    raise CoordinationError(f"{self.rank.name(rank)}: {report.cause}", report.remedy)
+                    raise CoordinationError(
+                        messages.of_rank(self.service, self.rank.name(rank), report.diagnostic)
+                    )
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
-                raise CoordinationError(
-                    f"{names} did not report ready within {messages.PREPARE_S:.0f} s", messages.NO_FABRIC
-                )
+                text = f"{names} did not report ready within {messages.PREPARE_S:.0f} s"
+                raise CoordinationError(messages.silent(self.service, text))
             self.system.sleep(messages.POLL_S)
         own = messages.shared(self.rank, image_id)
         for rank, report in self._by_rank():
             for key, value in own.items():
                 if report.shared.get(key) != value:
                     found = (
-                        f"{self.rank.name(rank)} has another {key} than the head: {report.shared.get(key)}"
+                        f"{self.rank.name(rank)} has another {key} than the head: {report.shared.get(key)}, "
+                        f"not {value}"
                     )
+                    hint = "run again; the plan shows the differences on each member"
                     raise CoordinationError(
-                        f"{found}, not {value}", "run again; the plan shows the differences on each member"
+                        Diagnostic(self.service, found, hint=hint, code="cluster-image-differs")
                     )
         self.journal.log("note", "every rank is ready", phase="cluster")
         self._send(messages.STOP)
@@ -111,10 +122,12 @@ class Head:
             report = self.reports.get(rank)
             silent = self.system.monotonic() - self._reported_at[rank] if report else messages.SILENT_S
             if report and report.state in {messages.FAILED, messages.ENDED}:
-                raise StartFailedError(f"{self.rank.name(rank)}: {report.cause}", report.remedy)
+                raise StartFailedError(
+                    messages.of_rank(self.service, self.rank.name(rank), report.diagnostic)
+                )
             if silent >= messages.SILENT_S:
                 text = f"{self.rank.name(rank)} did not report for {silent:.0f} s"
-                raise StartFailedError(text, messages.NO_FABRIC)
+                raise StartFailedError(messages.silent(self.service, text))
         if (
             self.command == messages.STOP
             and self.start.head_first
@@ -147,26 +160,25 @@ class Head:
         deadline = self.system.monotonic() + (messages.EXPLAIN_S if failure.exit_code is not None else 0.0)
         while len(ended := self._ended(failure)) < self.members and self.system.monotonic() < deadline:
             self.system.sleep(messages.POLL_S)
-        remedies = [report.remedy for _, report in self._by_rank() if report.state == messages.FAILED]
-        remedy = next(filter(None, remedies), failure.remedy) if failure.is_consequence else failure.remedy
-        return replace(failure, cause="; ".join((failure.cause, *ended)), remedy=remedy)
+        return messages.explained(failure, ended)
 
-    def _ended(self, failure: Failure) -> list[str]:
+    def _ended(self, failure: Failure) -> list[Diagnostic]:
         return [
-            f"{self.rank.name(rank)}: {report.cause}"
+            messages.of_rank(self.service, self.rank.name(rank), report.diagnostic)
             for rank, report in self._by_rank()
-            if report.state == messages.FAILED and self.rank.name(rank) not in failure.cause
+            if report.state == messages.FAILED and self.rank.name(rank) not in failure.diagnostic.message
         ]
 
     def abort(self, failure: Failure) -> None:
         """Command the members to roll back, with the cause; the journal has it already."""
         with self._lock:
-            self.command, self.cause, self.remedy = messages.ABORT, failure.cause, failure.remedy
+            self.command, self.diagnostic = messages.ABORT, failure.diagnostic
 
-    def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
+    def settle(self, promoted: bool, diagnostic: Diagnostic | None) -> Diagnostic | None:
         """Wait until every member has ended; return those that ended differently from the head."""
         if not promoted and self.command != messages.ABORT:
-            self.abort(Failure(cause))
+            with self._lock:
+                self.command, self.diagnostic = messages.ABORT, diagnostic
         deadline = self.system.monotonic() + messages.SETTLE_S
         while self._close and self.system.monotonic() < deadline:
             not_ended = self._not_in_state(messages.PROMOTED, messages.ENDED)
@@ -175,10 +187,13 @@ class Head:
                 break
             self.system.sleep(messages.POLL_S)
         if not promoted:
-            return ()
-        return tuple(
-            f"{self.rank.name(rank)}: {self.reports[rank].cause if rank in self.reports else 'no report'}"
-            for rank in self._not_in_state(messages.PROMOTED)
+            return None
+        reports = {rank: self.reports.get(rank) for rank in self._not_in_state(messages.PROMOTED)}
+        return combine(
+            *(
+                messages.of_rank(self.service, self.rank.name(rank), report.diagnostic if report else None)
+                for rank, report in reports.items()
+            )
         )
 
     def close(self) -> None:
@@ -213,5 +228,6 @@ class Head:
             self.check()
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
-                raise StartFailedError(f"{names}: not {state} within {limit_s:.0f} s")
+                text = f"{names}: not {state} within {limit_s:.0f} s"
+                raise StartFailedError(messages.silent(self.service, text))
             self.system.sleep(messages.POLL_S)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, RolloutEnd
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.onhost.cluster import messages, proof, ranks
 from sparkfleet.onhost.cluster.messages import CoordinationError
@@ -26,18 +27,21 @@ class Member:
     generation: Generation
     rank: Rank
     state: str = messages.CHECKING
-    cause: str = ""
-    remedy: str = ""
+    diagnostic: Diagnostic | None = None
     command: str = messages.PREPARE
-    head_cause: str = ""
-    head_remedy: str = ""
-    """Cause and remedy in the head's last response."""
+    head_diagnostic: Diagnostic | None = None
+    """Of the head's last response."""
     image_id: str = ""
     confirmed_state: str = ""
     """The state that the head has confirmed."""
     head_answered_at: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _close: Stop | None = None
+
+    @property
+    def service(self) -> str:
+        """Return the candidate's service."""
+        return self.generation.service
 
     def open(self, *, again: bool) -> None:  # noqa: ARG002  (only the head needs it)
         """Start the heartbeat to the head."""
@@ -50,8 +54,7 @@ class Member:
             message = MemberMessage(
                 self.rank.rank,
                 self.state,
-                self.cause,
-                self.remedy,
+                self.diagnostic,
                 messages.shared(self.rank, self.image_id),
                 self.request.cluster_key,
             )
@@ -64,7 +67,7 @@ class Member:
                 return  # not reachable, or the head of another rollout
             self.command, self.head_answered_at = answer.command, self.system.monotonic()
             self.confirmed_state = message.state
-            self.head_cause, self.head_remedy = answer.cause, answer.remedy
+            self.head_diagnostic = answer.diagnostic
 
     def prepared(self, image_id: str) -> None:
         """Report ready, and wait for the command to stop."""
@@ -83,10 +86,8 @@ class Member:
     def check(self) -> None:
         """Raise StartFailedError when the head rolls back or does not answer."""
         if self.command == messages.ABORT:
-            raise StartFailedError(f"{self.rank.name(0)}: {self.head_cause}", self.head_remedy)
-        silent = self.system.monotonic() - self.head_answered_at
-        if silent >= messages.LOST_S:
-            raise StartFailedError(f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s")
+            raise StartFailedError(messages.of_rank(self.service, self.rank.name(0), self.head_diagnostic))
+        self._require_answer(messages.LOST_S)
 
     def prove(self, gate: Gate) -> Passed:
         """Report that the engine runs; the head's gate decides."""
@@ -122,30 +123,29 @@ class Member:
         """Report to the head, and add the cause that it reports."""
         if failure.exit_code is None:
             return failure
-        self._report(messages.FAILED, failure.cause, failure.remedy)
+        self._report(messages.FAILED, failure.diagnostic)
         deadline = self.system.monotonic() + messages.EXPLAIN_S
         while self.command != messages.ABORT and self.system.monotonic() < deadline:
             self.system.sleep(messages.POLL_S)
-        if self.command != messages.ABORT or not self.head_cause or self.head_cause in failure.cause:
+        head = self.head_diagnostic
+        if self.command != messages.ABORT or head is None or head.message in failure.diagnostic.message:
             return failure
-        remedy = self.head_remedy if failure.is_consequence and self.head_remedy else failure.remedy
-        cause = f"{failure.cause}; {self.rank.name(0)}: {self.head_cause}"
-        return replace(failure, cause=cause, remedy=remedy)
+        return messages.explained(failure, [messages.of_rank(self.service, self.rank.name(0), head)])
 
     def abort(self, failure: Failure) -> None:
         """Report to the head why this rank rolls back."""
-        self._report(messages.FAILED, failure.cause, failure.remedy)
+        self._report(messages.FAILED, failure.diagnostic)
 
-    def settle(self, promoted: bool, cause: str) -> tuple[str, ...]:
+    def settle(self, promoted: bool, diagnostic: Diagnostic | None) -> Diagnostic | None:
         """Report how this rank ended, also to a head that starts after this rank has refused."""
         began = self.system.monotonic()
-        self._report(messages.PROMOTED if promoted else messages.ENDED, cause)
+        self._report(messages.PROMOTED if promoted else messages.ENDED, diagnostic)
         while (
             self.confirmed_state != self.state and self.system.monotonic() - began < messages.FINAL_REPORT_S
         ):
             self.system.sleep(messages.HEARTBEAT_S)
             self.report_to_head()
-        return ()
+        return None
 
     def close(self) -> None:
         """Stop reporting."""
@@ -153,8 +153,8 @@ class Member:
             self._close()
             self._close = None
 
-    def _report(self, state: str, cause: str = "", remedy: str = "") -> None:
-        self.state, self.cause, self.remedy = state, cause or self.cause, remedy or self.remedy
+    def _report(self, state: str, diagnostic: Diagnostic | None = None) -> None:
+        self.state, self.diagnostic = state, diagnostic or self.diagnostic
         self.report_to_head()
 
     def _wait(self, command: str, limit_s: float) -> None:
@@ -162,8 +162,11 @@ class Member:
             command
         ):
             self.check()
-            silent = self.system.monotonic() - self.head_answered_at
-            if silent >= limit_s:
-                text = f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s"
-                raise StartFailedError(text, messages.NO_FABRIC)
+            self._require_answer(limit_s)
             self.system.sleep(messages.POLL_S)
+
+    def _require_answer(self, limit_s: float) -> None:
+        silent = self.system.monotonic() - self.head_answered_at
+        if silent >= limit_s:
+            text = f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s"
+            raise StartFailedError(messages.silent(self.service, text))

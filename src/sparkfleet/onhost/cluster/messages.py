@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Rank
-from sparkfleet.onhost.gate.failure import StartFailedError
+from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 
 PORT = 29551
 PREPARE, STOP, START, COMMIT, ABORT = "prepare", "stop", "start", "commit", "abort"
@@ -36,6 +40,28 @@ NO_FABRIC = "the fabric: ping the other Sparks' addresses; pyinfra INVENTORY dep
 
 class CoordinationError(StartFailedError):
     """Not all ranks are ready; nothing was changed."""
+
+
+def silent(service: str, found: str) -> Diagnostic:
+    """Return that another rank of a service does not answer."""
+    return Diagnostic(service, found, hint=NO_FABRIC, code="cluster-rank-silent")
+
+
+def of_rank(service: str, name: str, diagnostic: Diagnostic | None) -> Diagnostic:
+    """Return what another rank of a service reported; ``name`` is the rank's."""
+    if diagnostic is None:
+        return silent(service, f"{name}: no reason was reported")
+    own = diagnostic.location == service
+    found = diagnostic.message if own else f"{diagnostic.location}: {diagnostic.message}"
+    return replace(diagnostic, location=service, message=f"{name}: {found}")
+
+
+def explained(failure: Failure, reported: Sequence[Diagnostic]) -> Failure:
+    """Return a failure with those of other ranks, one of which is the cause where it is a consequence."""
+    own = failure.diagnostic
+    cause = next((one for one in reported if one.hint), own) if failure.is_consequence else own
+    message = "; ".join([own.message, *(one.message for one in reported)])
+    return replace(failure, diagnostic=replace(own, message=message, hint=cause.hint, code=cause.code))
 
 
 def shared(rank: Rank, image_id: str) -> dict[str, str]:

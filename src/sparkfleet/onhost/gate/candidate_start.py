@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sparkfleet import engines
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.onhost.gate import diagnosis, log_lines, transport
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
@@ -97,13 +98,9 @@ def run(
         system.runtime.start(container_id)
     except RuntimeRefusedError as error:
         found = diagnosis.reader(generation.engine).diagnose(str(error), None)
-        raise StartFailedError(
-            Failure(
-                f"{system.runtime.daemon} could not start it: {found.cause if found else error}",
-                found.remedy if found else "",
-                str(error),
-            )
-        ) from error
+        known = found or Failure(Diagnostic("", str(error), code="container-start-failed"))
+        failure = known.of(generation.service, f"{system.runtime.daemon} could not start it")
+        raise StartFailedError(replace(failure, line=str(error))) from error
     return _watch(system, journal, generation, container_id, other_ranks)
 
 
@@ -112,7 +109,8 @@ def _watch(
 ) -> Passed:
     container = system.runtime.inspect(container_id)
     if container is None:
-        raise StartFailedError("the container disappeared right after the start")
+        gone = f"the {system.runtime.noun} disappeared right after the start"
+        raise StartFailedError(Diagnostic(generation.service, gone, code="container-disappeared"))
     progress = Progress(system, journal, generation.engine, redact.secrets_of(container), system.monotonic())
     watchdog = memory.MemoryWatchdog(system, generation.floor_mib, lambda: system.kill_now(container))
     gate = Gate(system, generation, lambda: None, progress.wait_for)
@@ -159,9 +157,13 @@ def _check_transport(system: System, journal: Journal, generation: Generation, c
         journal.log("note", f"ranks use {used.kind.upper()}: {used.line}", phase="transport")
     if used.kind == transport.TCP and ("NCCL_NET", "IB") in generation.env:
         raise StartFailedError(
-            f"the ranks exchange data by TCP, not RDMA: {used.line}",
-            "measure the links with sparkfleet fabric bench, or accept TCP in the cluster file: "
-            "fabric: {tcp: true}",
+            Diagnostic(
+                generation.service,
+                f"the ranks exchange data by TCP, not RDMA: {used.line}",
+                hint="measure the links with sparkfleet fabric bench, or accept TCP in the cluster file: "
+                "fabric: {tcp: true}",
+                code="rdma-not-used",
+            )
         )
 
 
@@ -170,29 +172,26 @@ def _ended(
 ) -> Failure:
     """Return why the engine's process ended, from watchdog, logs of engine and kernel, and exit code."""
     seen: dict[str, Any] = {"trace": watchdog.csv(), "transcript": tuple(gate.transcript)}
+    service = gate.generation.service
+    low = watchdog.diagnostic(service)
     container = system.runtime.inspect(container_id)
     if container is None:
-        why = watchdog.cause or "its container was removed by another process"
-        return Failure(why, memory.REMEDY_FLOOR if watchdog.struck else "", **seen)
+        gone = f"its {system.runtime.noun} was removed by another process"
+        return Failure(low or Diagnostic(service, gone, code="container-disappeared"), **seen)
     log = redact.redact(system.runtime.log(container_id, LOG_LINES), redact.secrets_of(container))
     reader = diagnosis.reader(gate.generation.engine)
     last = " | ".join(reader.last_meaningful_lines(log, 3))
     code = container.exit_code
-    if watchdog.struck:
-        return Failure(watchdog.cause, memory.REMEDY_FLOOR, last, code, **seen)
+    if low:
+        return Failure(low, last, code, **seen)
     ended = f"the engine ended with exit code {code}"
     if container.out_of_memory:
-        ended += ", killed by the kernel for lack of memory"
-        return Failure(ended, memory.REMEDY_KERNEL, last, code, **seen)
+        killed = f"{ended}, killed by the kernel for lack of memory"
+        limit = Diagnostic(service, killed, hint=memory.REMEDY_KERNEL, code="killed-by-memory-limit")
+        return Failure(limit, last, code, **seen)
     sources = diagnosis.Sources(log, code, kernel_log.since(system, started), argv=container.command or None)
     found = reader.diagnose_all(sources)
     if found is None:
-        return Failure(ended, "read its log in the evidence", last, code, **seen)
-    return Failure(
-        f"{ended}: {found.cause}",
-        found.remedy,
-        found.line or last,
-        code,
-        is_consequence=found.is_consequence,
-        **seen,
-    )
+        unknown = Diagnostic(service, ended, hint="read its log in the evidence", code="engine-ended")
+        return Failure(unknown, last, code, **seen)
+    return replace(found.of(service, ended), line=found.line or last, exit_code=code, **seen)

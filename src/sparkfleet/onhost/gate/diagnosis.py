@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sparkfleet import engines
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost.gate import log_lines
+from sparkfleet.onhost.gate.failure import Failure
 from sparkfleet.onhost.gate.failure_patterns import (
     CONSEQUENCE,
     ROOT,
@@ -42,21 +44,6 @@ _SHORT, _LONG = 160, 400
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """The cause of a failed start."""
-
-    id: str
-    cause: str
-    remedy: str
-    line: str
-    """The line that shows it, without its prefixes; "" when the exit code alone does."""
-    source: str = ""
-    """Where the line is: ``engine log``, ``kernel log`` or the name of a rank; "" when there is none."""
-    is_consequence: bool = False
-    """Whether the cause is in another place, which ``remedy`` names."""
-
-
-@dataclass(frozen=True)
 class Sources:
     """All that is known of one failed start."""
 
@@ -81,7 +68,7 @@ class _Match:
 @dataclass(frozen=True)
 class _Found:
     rank: int
-    diagnosis: Diagnosis
+    failure: Failure
 
 
 @functools.cache
@@ -98,11 +85,11 @@ class LogReader:
         self._prefix = engines.on_host(engine).log.prefix
         self._patterns = Patterns(engine)
 
-    def diagnose(self, log_text: str, exit_code: int | None = None) -> Diagnosis | None:
+    def diagnose(self, log_text: str, exit_code: int | None = None) -> Failure | None:
         """Return why the engine failed, by its log and exit code alone."""
         return self.diagnose_all(Sources(log_text, exit_code))
 
-    def diagnose_all(self, sources: Sources) -> Diagnosis | None:
+    def diagnose_all(self, sources: Sources) -> Failure | None:
         """Return why the engine failed; None when nothing shows that it did.
 
         A root cause comes first: of this rank, of another rank, of the kernel. Then a consequence, then what
@@ -110,16 +97,16 @@ class LogReader:
         """
         own = self._of_log(sources.log, sources, ENGINE_LOG)
         if own and own.rank <= VAGUE:
-            return own.diagnosis
+            return own.failure
         by_rank = [self._of_log(text, sources, name) for name, text in sources.rank_logs.items()]
         other_ranks = sorted((found for found in by_rank if found), key=lambda found: found.rank)
         if other_ranks and other_ranks[0].rank <= VAGUE:
-            return other_ranks[0].diagnosis
+            return other_ranks[0].failure
         if kernel := self._of_kernel(sources.kernel_log):
             return kernel
         consequences = [found for found in (own, *other_ranks) if found and found.rank <= CONSEQUENCE]
         if consequences:
-            return consequences[0].diagnosis
+            return consequences[0].failure
         return self._by_exit(sources, own)
 
     def last_meaningful_lines(self, log_text: str, count: int) -> list[str]:
@@ -177,7 +164,7 @@ class LogReader:
         for lines in reversed(self._starts(text)):
             found = self._of_start(lines, sources.exit_code, flags)
             if found:
-                return replace(found, diagnosis=replace(found.diagnosis, source=source))
+                return replace(found, failure=_found_in(source, found.failure))
             if self._is_ready(lines):
                 return None
         return None
@@ -245,7 +232,7 @@ class LogReader:
                 if match := pattern.regex.search(lines[index].text):
                     yield _Match(pattern, match.groupdict(), index)
 
-    def _of_kernel(self, text: str) -> Diagnosis | None:
+    def _of_kernel(self, text: str) -> Failure | None:
         """Return what the kernel's log shows, by its last line of the lowest rank."""
         lines = [line for line in self._lines(text) if not self._patterns.match("harmless", line.text)]
         matches = [
@@ -255,31 +242,31 @@ class LogReader:
             if match.pattern.in_kernel_log
         ]
         best = min(matches, key=lambda match: (match.pattern.rank, -match.index), default=None)
-        return replace(_explain(best, lines, None), source=KERNEL_LOG) if best else None
+        return _found_in(KERNEL_LOG, _explain(best, lines, None)) if best else None
 
-    def _by_exit(self, sources: Sources, own: _Found | None) -> Diagnosis | None:
+    def _by_exit(self, sources: Sources, own: _Found | None) -> Failure | None:
         code = sources.exit_code
-        line = own.diagnosis.line if own else ""
+        line = own.failure.line if own else ""
         if code is not None and code in self._patterns.endings_by_exit:
             found = self._ending(self._patterns.endings_by_exit[code], line)
-            return replace(found, source=ENGINE_LOG if line else "")
+            return _found_in(ENGINE_LOG if line else "", found)
         if own:
-            return own.diagnosis
+            return own.failure
         if code == 0 and not self.progress_count(sources.log):
             return self._ending("ended-by-itself", "")
         if code:
             meaningful = self.last_meaningful_lines(sources.log, 50)
             errors = [text for text in meaningful if _is_error(text)]
             found = self._ending("unknown", errors[-1] if errors else " | ".join(meaningful[-3:]))
-            return replace(found, source=ENGINE_LOG if found.line else "")
+            return _found_in(ENGINE_LOG if found.line else "", found)
         return None
 
-    def _ending(self, name: str, line: str) -> Diagnosis:
+    def _ending(self, name: str, line: str) -> Failure:
         """Return what is known of an end that no pattern explains."""
         entry = self._patterns.endings[name]
         cause = entry["cause"] if line else entry.get("cause_without_error", entry["cause"])
         cause = cause.format_map({"error": _short(line.strip(), _SHORT)})
-        return Diagnosis(name, cause, entry["remedy"], _short(line.strip(), _LONG))
+        return Failure(Diagnostic("", cause, hint=entry["remedy"], code=name), _short(line.strip(), _LONG))
 
 
 def _order(match: _Match, fatal: int) -> tuple[int, bool, int, int]:
@@ -317,20 +304,29 @@ def _flags(argv: Sequence[str] | None, log_text: str) -> frozenset[str] | None:
     return frozenset(name.replace("_", "-") for name in names)
 
 
-def _explain(match: _Match, lines: list[Line], flags: frozenset[str] | None) -> Diagnosis:
+def _explain(match: _Match, lines: list[Line], flags: frozenset[str] | None) -> Failure:
     pattern = match.pattern
     message = lines[match.index].text.strip()
     following = list(_following(lines[match.index + 1 : match.index + 1 + pattern.more]))
     values = {name: _short(value or "", _SHORT) for name, value in match.groups.items()}
     values["more"] = _short(": ".join(following) or message, _SHORT)
     remedies = [remedy for flag, remedy in pattern.remedy_by_flag if flags and flag in flags]
-    return Diagnosis(
-        pattern.id,
+    diagnostic = Diagnostic(
+        "",
         _tidy(pattern.cause.format_map(values)),
-        _tidy((remedies or [pattern.remedy])[0].format_map(values)),
+        hint=_tidy((remedies or [pattern.remedy])[0].format_map(values)),
+        code=pattern.id,
+    )
+    return Failure(
+        diagnostic,
         _short(" ".join([message, *following]), _LONG),
         is_consequence=VAGUE < pattern.rank <= CONSEQUENCE,
     )
+
+
+def _found_in(source: str, failure: Failure) -> Failure:
+    """Return the failure with its log as location: ``engine log``, ``kernel log`` or the name of a rank."""
+    return replace(failure, diagnostic=replace(failure.diagnostic, location=source))
 
 
 def _following(lines: list[Line]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet import engines
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Task
 from sparkfleet.engines.host import HostEngine, Request, ServedModel
 from sparkfleet.onhost.gate import responses
@@ -136,9 +137,10 @@ class Gate:
                 return engine.models(last.body)
             if last.status in {401, 403}:
                 key = " or ".join(name for name in (engine.api_key.env, engine.api_key.flag) if name)
-                raise StartFailedError(
+                raise self._failed(
                     f"the engine refuses to list its models without an API key (HTTP {last.status})",
                     f"set the key by {key}, where the gate reads it",
+                    code="gate-api-key-missing",
                 )
             self.system.sleep(POLL_S)
         self.check_alive()
@@ -148,19 +150,21 @@ class Gate:
             if health.status
             else f"port {self.generation.port} is closed"
         )
-        raise StartFailedError(
+        raise self._failed(
             f"not ready after {self.generation.gate.timeout_s} s: {state}, "
             f"{engine.ready.path}: {last.status or last.error}",
             "if the log shows that it was still loading, raise gate: {timeout: ...}",
+            code="gate-not-ready",
         )
 
     def _check_name(self, listed: tuple[ServedModel, ...]) -> None:
         names = [model.name for model in listed]
         if self.generation.served_name not in names:
-            raise StartFailedError(
+            raise self._failed(
                 f"wrong name: the engine serves {', '.join(names) or 'nothing'}, "
                 f"declared is {self.generation.served_name}",
                 "another engine answers on this port, or another setting overrides the name",
+                code="gate-name-mismatch",
             )
 
     def _check_answer(self, body: str) -> str:
@@ -170,19 +174,21 @@ class Gate:
             vector = self.engine.answer_vector(body)
             problem = responses.vector_problem(vector, gate.expect_dimensions)
             if problem:
-                raise StartFailedError(
+                raise self._failed(
                     f"wrong embedding of {gate.prompt!r}: {problem}",
                     "check the model, its weights and its pooling; gate: {expect_dimensions: ...} declares "
                     "the length",
+                    code="gate-answer-wrong",
                 )
             return f"{len(vector)} dimensions"
         answer = self.engine.answer_text(body)
         if gate.expect not in answer or not answer.strip():
-            raise StartFailedError(
+            raise self._failed(
                 f"wrong answer to {gate.prompt!r}: expected {gate.expect or 'any text'!r}, "
                 f"got {responses.short(answer)!r}",
                 "check weights, quantization and kernels; if the prompt does not suit this model, set "
                 "gate: {prompt: ..., expect: ...}",
+                code="gate-answer-wrong",
             )
         return responses.short(answer)
 
@@ -193,10 +199,11 @@ class Gate:
         one, two = self.engine.answer_vector(first), self.engine.answer_vector(second)
         cosine = responses.cosine(one, two)
         if not cosine >= PARALLEL:
-            raise StartFailedError(
+            raise self._failed(
                 f"two embeddings of {self.generation.gate.prompt!r} differ: their cosine is {cosine:.4f}, "
                 f"expected at least {PARALLEL}",
                 "check quantization and kernels: another backend or image may help",
+                code="gate-answer-wrong",
             )
 
     def _request(self, limit_s: float, max_tokens: int) -> tuple[str, float]:
@@ -207,9 +214,10 @@ class Gate:
             gate.task, self.generation.served_name, gate.prompt, max_tokens
         )
         if not requests:
-            raise StartFailedError(
+            raise self._failed(
                 f"the readiness gate has no request of the task {gate.task} to {self.engine.title}",
                 "declare another one: gate: {task: ...}",
+                code="gate-task-unsupported",
             )
         started = self.system.monotonic()
         response = HttpResponse(0)
@@ -219,10 +227,10 @@ class Gate:
             if not self.engine.is_unsupported(response.status, response.body):
                 break
         if response.status != OK:
-            raise self._failure(response, limit_s)
+            raise self._no_answer(response, limit_s)
         return response.body, self.system.monotonic() - started
 
-    def _failure(self, response: HttpResponse, limit_s: float) -> StartFailedError:
+    def _no_answer(self, response: HttpResponse, limit_s: float) -> StartFailedError:
         self.check_alive()
         if response.timed_out:
             health = self._send(self.engine.health, QUICK_S)
@@ -231,20 +239,24 @@ class Gate:
                 if health.status == OK
                 else ""
             )
-            return StartFailedError(
+            return self._failed(
                 f"no {self._noun} within {limit_s:g} s{wedged}",
                 "read the engine's log in the evidence; another backend or image may help",
+                code="gate-no-answer",
             )
         if response.status:
             message = responses.short(self.engine.error_text(response.body))
-            return StartFailedError(
-                f"the {self._noun} request was answered with HTTP {response.status}: {message}"
+            return self._failed(
+                f"the {self._noun} request was answered with HTTP {response.status}: {message}",
+                code="gate-no-answer",
             )
         deadline = self.system.monotonic() + BROKEN_S
         while self.system.monotonic() < deadline:
             self.check_alive()
             self.system.sleep(POLL_S)
-        return StartFailedError(f"the connection broke during the {self._noun}: {response.error}")
+        return self._failed(
+            f"the connection broke during the {self._noun}: {response.error}", code="gate-no-answer"
+        )
 
     def _moved(self, before: dict[str, float]) -> tuple[float, float]:
         """Return the tokens generated and accepted since ``before``; wait for late counters."""
@@ -261,16 +273,24 @@ class Gate:
                 break
             self.system.sleep(POLL_S)
         if not any(name in after for name in counters):
-            raise StartFailedError(
+            raise self._failed(
                 f"the engine publishes no token counter on {names.path} ({' or '.join(counters[:1])})",
                 names.missing_hint,
+                code="gate-tokens-not-counted",
             )
         if tokens <= 0:
-            raise StartFailedError("the engine's token counter did not move: another process answered")
-        raise StartFailedError(
+            raise self._failed(
+                "the engine's token counter did not move: another process answered",
+                code="gate-tokens-not-counted",
+            )
+        raise self._failed(
             "speculative decoding is declared, but no draft token was accepted",
             "use a drafter for this model and revision, and check that --speculative-config has an effect",
+            code="gate-drafts-not-accepted",
         )
+
+    def _failed(self, message: str, hint: str = "", *, code: str) -> StartFailedError:
+        return StartFailedError(Diagnostic(self.generation.service, message, hint=hint, code=code))
 
     @property
     def _token_counters(self) -> tuple[str, ...]:

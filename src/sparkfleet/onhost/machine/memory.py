@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost.machine.system import Memory, System
 
 KEPT_SAMPLES = 7200
@@ -37,14 +38,17 @@ class MemoryWatchdog:
                 self.struck = memory
             self._kill()
 
-    @property
-    def cause(self) -> str:
-        """Return why the engine was killed, "" when it was not."""
+    def diagnostic(self, service: str) -> Diagnostic | None:
+        """Return why the service's engine was killed; None when it was not."""
         if self.struck is None:
-            return ""
-        return (
+            return None
+        return Diagnostic(
+            service,
             f"memory ran out: MemAvailable fell to {self.struck.available} MiB, below the floor of "
-            f"{self._floor} MiB, so the engine was killed before the Spark stopped answering"
+            f"{self._floor} MiB, so the engine was killed before the Spark stopped answering",
+            hint="lower --gpu-memory-utilization, --max-model-len or --max-num-seqs, or stop what else uses "
+            "memory",
+            code="memory-floor",
         )
 
     def csv(self) -> str:
@@ -60,9 +64,6 @@ class MemoryWatchdog:
 REMEDY_KERNEL = (
     "raise or remove the service's `container: {memory: ...}`, or lower --max-model-len or --max-num-seqs; "
     "dmesg -T on the Spark shows what the kernel counted"
-)
-REMEDY_FLOOR = (
-    "lower --gpu-memory-utilization, --max-model-len or --max-num-seqs, or stop what else uses memory"
 )
 
 

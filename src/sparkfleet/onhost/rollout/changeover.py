@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import (
     ContainerOf,
     CurrentGeneration,
@@ -51,7 +52,8 @@ def stop(system: System, service: str, before: ServiceBefore) -> None:
         system.runtime.stop(container.id, grace)
     container = system.runtime.inspect(container.id)
     if container and container.running:
-        raise StartFailedError(f"the running engine {service} does not end, not even after SIGKILL")
+        running = f"the running engine {service} does not end, not even after SIGKILL"
+        raise StartFailedError(Diagnostic(service, running, code="engine-does-not-stop"))
 
 
 def switch_over(system: System, journal: Journal, generation: Generation, candidate_id: str) -> None:
@@ -66,8 +68,12 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
     journal.log("note", f"{found.available} MiB available", phase="memory")
     if found.available < generation.need_mib:
         raise StartFailedError(
-            f"memory was not freed: {found.available} MiB available, {generation.need_mib} needed",
-            "another process uses memory: see `nvidia-smi` and `ps` on the Spark",
+            Diagnostic(
+                generation.service,
+                f"memory was not freed: {found.available} MiB available, {generation.need_mib} needed",
+                hint="another process uses memory: see `nvidia-smi` and `ps` on the Spark",
+                code="memory-insufficient",
+            )
         )
     for service, before in state.items():
         if before.container:
@@ -85,7 +91,8 @@ def place(system: System, record: CurrentGeneration, cluster_key: str) -> None:
     systemctl(system, "reset-failed", record.unit_name)
     enabled = systemctl(system, "enable", record.unit_name)
     if enabled.code:
-        raise StartFailedError(f"systemd could not enable {record.unit_name}: {enabled.text}")
+        refused = f"systemd could not enable {record.unit_name}: {enabled.text}"
+        raise StartFailedError(Diagnostic(record.service, refused, code="unit-failed"))
 
 
 def hand_over(system: System, journal: Journal, record: CurrentGeneration) -> None:
@@ -98,7 +105,8 @@ def hand_over(system: System, journal: Journal, record: CurrentGeneration) -> No
     now = system.runtime.inspect(container_id)
     if started.code or not now or not now.running:
         why = started.text or "the engine ended"
-        raise StartFailedError(f"systemd could not take over {record.unit_name}: {why}")
+        refused = f"systemd could not take over {record.unit_name}: {why}"
+        raise StartFailedError(Diagnostic(record.service, refused, code="unit-failed"))
     if was and now.started_at != was.started_at:
         journal.log("note", f"{record.service} had ended and was started by its unit", phase="promote")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from sparkfleet import engines
-from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.codec import SHAPE, ContractError
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, RolloutRequest
-from sparkfleet.contract.rollout import REFUSED, STALE
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError
@@ -20,22 +19,13 @@ GPU_S, NO_SUCH_COMMAND = 30.0, 127
 """Seconds for the driver to answer; a driver that hangs takes longer."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why the rollout did not begin."""
-
-    outcome: str
-    cause: str
-    remedy: str = ""
-
-
 def touched(request: RolloutRequest) -> tuple[str, ...]:
     """Return the services that a rollout stops or starts, the candidate's own last."""
     own = (request.candidate.service,) if request.candidate else ()
     return tuple(name for name in dict.fromkeys(request.replaces) if name not in own) + own
 
 
-def refusal(system: System, request: RolloutRequest) -> Refusal | None:
+def refusal(system: System, request: RolloutRequest) -> Diagnostic | None:
     """Return the first obstacle of the rollout, None when there is none."""
     try:
         for service in touched(request):
@@ -53,17 +43,19 @@ def refusal(system: System, request: RolloutRequest) -> Refusal | None:
             or _gpu(system, request)
         )
     except ContractError as error:
-        wrong = error.diagnostic
-        return Refusal(REFUSED, f"{wrong.location}: {wrong.message}, expected {wrong.expected}", wrong.hint)
+        return error.diagnostic
     except ValueError as error:
-        return Refusal(REFUSED, str(error))
+        return Diagnostic(f"rollout {request.id}", str(error), code=SHAPE)
     except RuntimeUnavailableError as error:
-        return Refusal(REFUSED, str(error), system.runtime.check_command)
+        runtime = system.runtime
+        return Diagnostic(
+            runtime.daemon, str(error), hint=runtime.check_command, code=runtime.unavailable_code
+        )
     except RuntimeRefusedError as error:
-        return Refusal(REFUSED, f"{system.runtime.daemon}: {error}")
+        return Diagnostic(system.runtime.daemon, str(error), code="runtime-refused")
 
 
-def _stale(system: System, request: RolloutRequest) -> Refusal | None:
+def _stale(system: System, request: RolloutRequest) -> Diagnostic | None:
     """The containers are those of the plan."""
     for name, expected in request.expect:
         container = system.runtime.find(name)
@@ -71,11 +63,16 @@ def _stale(system: System, request: RolloutRequest) -> Refusal | None:
         if found != expected:
             now = f"is {found[:12]}" if found else "is gone"
             then = f"was {expected[:12]}" if expected else "did not exist"
-            return Refusal(STALE, f"{system.runtime.noun} {name} {now}, it {then} when planned", "plan again")
+            return Diagnostic(
+                f"{system.runtime.noun} {name}",
+                f"it {now}, and {then} when planned",
+                hint="plan again",
+                code="host-changed-since-plan",
+            )
     return None
 
 
-def _foreign(system: System, found: dict[str, Instance | None]) -> Refusal | None:
+def _foreign(system: System, found: dict[str, Instance | None]) -> Diagnostic | None:
     """Only containers with the label and units with the mark of sparkfleet are ever changed."""
     noun = system.runtime.noun
     for service, own in found.items():
@@ -83,49 +80,67 @@ def _foreign(system: System, found: dict[str, Instance | None]) -> Refusal | Non
             container = own if role is Role.CURRENT else system.runtime.find(service, role)
             if container and container.service != service:
                 owner = f"service {container.service}" if container.service else "another tool"
-                return Refusal(
-                    REFUSED,
-                    f"{noun} {container.name} ({container.id[:12]}) is not managed by sparkfleet: "
-                    f"it belongs to {owner}",
-                    "adopt it, give the service another name, or remove the container yourself",
+                return Diagnostic(
+                    f"{noun} {container.name}",
+                    f"{container.id[:12]} is not managed by sparkfleet: it belongs to {owner}",
+                    f"a free {noun} name",
+                    f"adopt it, give the service another name, or remove the {noun} yourself",
+                    code="container-name-taken",
                 )
-        path = system.paths.units / units.unit_name(service)
-        if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(units.MARK):
-            return Refusal(
-                REFUSED,
-                f"{path} is not managed by sparkfleet: it does not begin with {units.MARK!r}",
-                "move it away",
-            )
+        if unmanaged := unmanaged_unit(system, service):
+            return unmanaged
     return None
 
 
-def _candidate(system: System, request: RolloutRequest) -> Refusal | None:
+def unmanaged_unit(system: System, service: str) -> Diagnostic | None:
+    """Return that a service's unit is masked, or was not written by sparkfleet."""
+    path = system.paths.units / units.unit_name(service)
+    if path.is_symlink() and path.readlink() == Path("/dev/null"):
+        hint = f"sudo systemctl unmask {path.name}; then run again"
+        return Diagnostic(str(path), "masked: it is a link to /dev/null", hint=hint, code="unit-masked")
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(units.MARK):
+        found = f"not managed by sparkfleet: it does not begin with {units.MARK!r}"
+        return Diagnostic(str(path), found, hint="move it away", code="unit-not-managed")
+    return None
+
+
+def _candidate(system: System, request: RolloutRequest) -> Diagnostic | None:
     generation = request.candidate
     if generation is None:
         return None
     if generation.rank and not request.cluster_key:
-        cause = f"{generation.service} is a rank of the cluster {generation.rank.cluster}"
-        return Refusal(
-            REFUSED, f"{cause}, and only part of a change of all ranks", "pyinfra INVENTORY deploys/serve.py"
+        return Diagnostic(
+            generation.service,
+            f"it is a rank of the cluster {generation.rank.cluster}, and only part of a change of all ranks",
+            hint="pyinfra INVENTORY deploys/serve.py",
+            code="cluster-rank-alone",
         )
     if not generation.unit.startswith(units.MARK):
-        return Refusal(
-            REFUSED,
-            f"the unit of {generation.service} was not written by sparkfleet",
-            "run again: the new plan renders it",
+        return Diagnostic(
+            generation.service,
+            "the unit of the request was not written by sparkfleet",
+            hint="run again: the new plan renders it",
+            code=SHAPE,
         )
     workload = system.runtime.workload(generation)
     missing = system.runtime.missing(workload)
     if missing:
-        return Refusal(REFUSED, f"{missing} is not on this Spark", "stage it first")
+        return Diagnostic(
+            generation.service,
+            f"{missing} is not on this Spark",
+            hint="stage it first: pyinfra INVENTORY deploys/stage.py",
+            code="image-missing",
+        )
     for device in workload.devices:
         # A runtime may take any name here and refuse it only at the start, after the old engine's stop.
         if not Path(device).exists():
-            return Refusal(REFUSED, f"there is no {device} on this Spark", "correct container.devices")
+            return Diagnostic(
+                device, "the device does not exist", hint="correct container.devices", code="device-missing"
+            )
     return None
 
 
-def _port(system: System, request: RolloutRequest, found: dict[str, Instance | None]) -> Refusal | None:
+def _port(system: System, request: RolloutRequest, found: dict[str, Instance | None]) -> Diagnostic | None:
     if request.candidate is None:
         return None
     leaving = {container.id for container in found.values() if container}
@@ -139,8 +154,13 @@ def _port(system: System, request: RolloutRequest, found: dict[str, Instance | N
         for owner in system.port_owners(port):
             if owner.container not in leaving:
                 name = _name_of(system, owner.container) or f"{owner.command} (pid {owner.pid})"
-                cause = f"port {port} is held by {name}, which this rollout does not replace"
-                return Refusal(REFUSED, cause, remedy)
+                return Diagnostic(
+                    f"port {port}",
+                    f"held by {name}, which this rollout does not replace",
+                    "a free port",
+                    remedy,
+                    code="port-in-use",
+                )
     return None
 
 
@@ -157,7 +177,7 @@ def _name_of(system: System, container_id: str) -> str:
     return f"{system.runtime.noun} {container.name} ({container.id[:12]})" if container else ""
 
 
-def _memory(system: System, request: RolloutRequest, found: dict[str, Instance | None]) -> Refusal | None:
+def _memory(system: System, request: RolloutRequest, found: dict[str, Instance | None]) -> Diagnostic | None:
     """What a running engine will release is not known for sure: only the impossible is refused here.
 
     After the stop, memory is measured, and the candidate is not started without enough of it.
@@ -168,24 +188,28 @@ def _memory(system: System, request: RolloutRequest, found: dict[str, Instance |
     limit = memory.total if something_leaves else memory.available
     if need <= limit:
         return None
-    return Refusal(
-        REFUSED,
-        f"memory: {need} MiB needed, {memory.available} MiB available of {memory.total} MiB",
-        "stop what else uses memory, or lower --gpu-memory-utilization",
+    return Diagnostic(
+        "memory",
+        f"{need} MiB needed, {memory.available} MiB available of {memory.total} MiB",
+        hint="stop what else uses memory, or lower --gpu-memory-utilization",
+        code="memory-insufficient",
     )
 
 
-def _disk(system: System) -> Refusal | None:
+def _disk(system: System) -> Diagnostic | None:
     for path, need in ((system.paths.state, STATE_MIB), (system.runtime.data_directory(), RUNTIME_MIB)):
         free = system.free_mib(path)
         if free < need:
-            return Refusal(
-                REFUSED, f"disk full: {free} MiB free under {path}, {need} needed", "free disk space first"
+            return Diagnostic(
+                str(path),
+                f"disk full: {free} MiB free, {need} needed",
+                hint="free disk space first",
+                code="disk-full",
             )
     return None
 
 
-def _gpu(system: System, request: RolloutRequest) -> Refusal | None:
+def _gpu(system: System, request: RolloutRequest) -> Diagnostic | None:
     """A driver that was replaced under a running engine does not stop it, but no other engine starts."""
     if request.candidate is None or not system.runtime.workload(request.candidate).gpus:
         return None
@@ -193,6 +217,9 @@ def _gpu(system: System, request: RolloutRequest) -> Refusal | None:
     if seen.code in {0, NO_SUCH_COMMAND}:  # it may be missing: the engine's start shows that
         return None
     output = seen.text.splitlines()[0] if seen.text else f"nvidia-smi ended with {seen.code}"
-    return Refusal(
-        REFUSED, f"the GPU does not answer: {output}", "nvidia-smi; sudo dmesg | grep -i nvrm; sudo reboot"
+    return Diagnostic(
+        "GPU",
+        f"it does not answer: {output}",
+        hint="nvidia-smi; sudo dmesg | grep -i nvrm; sudo reboot",
+        code="gpu-unresponsive",
     )

@@ -41,8 +41,10 @@ def restart_previous(system: System, journal: Journal) -> Restarted:
         try:
             serving_at = max(serving_at, _prove(system, journal, name, before))
             serving.append(name)
-        except (StartFailedError, EngineEndedError) as error:
-            diagnostics.append(f"{name}: {error or 'systemd gave up its unit'}")
+        except StartFailedError as error:
+            diagnostics.append(f"{name}: {error.diagnostic.message}")
+        except EngineEndedError as error:
+            diagnostics.append(f"{name}: {error}")
     return Restarted(tuple(serving), tuple(diagnostics), serving_at)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import (
     ContainerOf,
     CurrentGeneration,
@@ -31,6 +32,7 @@ from sparkfleet.contract.rollout import (
     REFUSED,
     REMOVED,
     RESTORED,
+    STALE,
     UNREADABLE,
     RolloutResult,
 )
@@ -69,16 +71,15 @@ def _run(system: System, rollout_id: str) -> RolloutResult:
     request = journal.request(RolloutRequest)
     rollout = Rollout(system, journal, request, coordination.coordinator(system, journal, request))
     if journal.count("begin") >= MAX_TRIES:
-        return rollout.finish(
-            FAILED, cause=f"given up after {MAX_TRIES} tries", remedy="see its events.jsonl"
-        )
+        tries = rollout.failed(f"given up after {MAX_TRIES} tries", f"read {journal.directory}/events.jsonl")
+        return rollout.finish(FAILED, diagnostic=tries)
     again = journal.last("begin") is not None
     journal.step("begin", "continuing after an interruption" if again else "begins")
     try:
         rollout.coordinator.open(again=again)
         return rollout.resume() if again else rollout.forward()
     except CoordinationError as error:
-        return rollout.finish(REFUSED, cause=str(error), remedy=error.failure.remedy)
+        return rollout.finish(REFUSED, diagnostic=error.diagnostic)
     finally:
         rollout.coordinator.close()
 
@@ -98,11 +99,12 @@ def settle(system: System, rollout_id: str) -> None:
     if rollout.goes_forward() or rollout.others_went_forward():
         changeover.place(system, rollout.record(), rollout.request.cluster_key)
     else:
+        rebooted = rollout.interrupted(REBOOTED)
         if not journal.last("restore"):
-            journal.step("restore", REBOOTED, cause=REBOOTED)
+            journal.step("restore", REBOOTED, diagnostic=rebooted)
         candidate = changeover.find_candidate(system, journal, request.candidate)
         if candidate:
-            evidence.save(system, journal.directory / "evidence", candidate.id, Failure(REBOOTED))
+            evidence.save(system, journal.directory / "evidence", candidate.id, Failure(rebooted))
         changeover.revert(system, journal, request.candidate)
 
 
@@ -112,15 +114,14 @@ def quarantine(system: System, rollout_id: str, error: ContractError) -> Rollout
     Its directory stays as evidence.
     """
     directory, wrong = store.rollout_directory(system.paths.state, rollout_id), error.diagnostic
-    cause = f"{wrong.location}: {wrong.message}" + (f", expected {wrong.expected}" if wrong.expected else "")
+    found = replace(wrong, hint="").line
+    again = "run again: pyinfra INVENTORY deploys/serve.py; the plan shows the current state"
     result = RolloutResult(
         UNREADABLE,
         id=rollout_id,
         ended_at=round(system.now(), 3),
-        text=f"rollout {rollout_id} cannot be continued: {cause}; its files stay in {directory}",
-        cause=cause,
-        remedy=wrong.hint
-        or "run again: pyinfra INVENTORY deploys/serve.py; the plan shows the current state",
+        text=f"rollout {rollout_id} cannot be continued: {found}; its files stay in {directory}",
+        diagnostic=replace(wrong, hint=wrong.hint or again),
     )
     events = directory / "events.jsonl"
     if wrong.location == str(events):
@@ -147,7 +148,8 @@ class Rollout:
         self.journal.step("check", "checking the host before any change")
         refusal = checks.refusal(self.system, self.request)
         if refusal:
-            return self.finish(refusal.outcome, cause=refusal.cause, remedy=refusal.remedy)
+            outcome = STALE if refusal.code == "host-changed-since-plan" else REFUSED
+            return self.finish(outcome, diagnostic=refusal)
         generation = self.request.candidate
         if generation is None:
             return self.remove()
@@ -155,7 +157,7 @@ class Rollout:
             candidate_id = self.create(generation)
         except (RuntimeRefusedError, RuntimeUnavailableError) as error:
             changeover.discard(self.system, self.journal, generation)
-            return self.finish(REFUSED, cause=self.cannot_create(error))
+            return self.finish(REFUSED, diagnostic=self.cannot_create(error))
         try:
             self.coordinator.prepared(self.image_of(candidate_id))
         except CoordinationError:
@@ -181,17 +183,23 @@ class Rollout:
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({where.name}:{where.lineno})"
-            return self.restore(Failure(text))
+            return self.restore(Failure(self.failed(text, "run again with SPARKFLEET_DEBUG=1 and report it")))
 
     def resume(self) -> RolloutResult:
         """Continue from the step at which it was killed."""
         self.wait_for_runtime()
         generation = self.request.candidate
         if generation is None:
-            return self.remove() if self.journal.last("remove") else self.finish(INTERRUPTED)
+            if self.journal.last("remove"):
+                return self.remove()
+            return self.finish(
+                INTERRUPTED, diagnostic=self.interrupted("interrupted before anything was removed")
+            )
         if not self.journal.last("stop"):
             changeover.discard(self.system, self.journal, generation)
-            return self.finish(INTERRUPTED, cause="interrupted before anything was stopped")
+            return self.finish(
+                INTERRUPTED, diagnostic=self.interrupted("interrupted before anything was stopped")
+            )
         if not self.goes_forward() and not self.others_went_forward():
             return self.restore(None)
         try:
@@ -247,10 +255,27 @@ class Rollout:
         self.journal.step("created", container=container.id)
         return container.id
 
-    def cannot_create(self, error: Exception) -> str:
+    def cannot_create(self, error: Exception) -> Diagnostic:
         """Return why there is no candidate."""
         runtime = self.system.runtime
-        return f"{runtime.daemon} did not create the {runtime.noun}: {error}"
+        found = f"{runtime.daemon} did not create the {runtime.noun}: {error}"
+        return Diagnostic(
+            self.subject, found, hint="correct `container:` of the service", code="runtime-refused"
+        )
+
+    def failed(self, found: str, hint: str) -> Diagnostic:
+        """Return the diagnostic of a failure without a code of its own."""
+        return Diagnostic(self.subject, found, hint=hint, code="rollout-failed")
+
+    def interrupted(self, found: str) -> Diagnostic:
+        """Return the diagnostic of an interruption."""
+        return Diagnostic(self.subject, found, hint="run again", code="rollout-interrupted")
+
+    @property
+    def subject(self) -> str:
+        """Return the candidate's service; without one those that are removed."""
+        candidate = self.request.candidate
+        return candidate.service if candidate else ", ".join(self.request.replaces)
 
     def new_record(self, container_id: str, passed: Passed) -> CurrentGeneration:
         """Return the new record of the service."""
@@ -298,10 +323,11 @@ class Rollout:
             raise ValueError("a rollout without a candidate has nothing to restore")
         known = self.journal.last("restore")
         if known:
-            failure = Failure(known.cause, known.remedy, known.line, known.exit_code)
+            found = known.diagnostic or self.interrupted(REBOOTED)
+            failure = Failure(found, known.line, known.exit_code)
         else:
-            failure = self.coordinator.explain(failure or Failure(REBOOTED))
-            self.journal.step("restore", failure.cause, **_reason(failure))
+            failure = self.coordinator.explain(failure or Failure(self.interrupted(REBOOTED)))
+            self.journal.step("restore", failure.diagnostic.message, **_reason(failure))
         self.coordinator.abort(failure)
         self.wait_for_runtime()
         candidate = changeover.find_candidate(self.system, self.journal, generation)
@@ -342,14 +368,13 @@ class Rollout:
         """Write the result and return it."""
         generation = self.request.candidate
         begin = self.journal.first("begin")
-        other_ranks = self.coordinator.settle(outcome == PROMOTED, str(details.get("cause", "")))
+        other_ranks = self.coordinator.settle(outcome == PROMOTED, details.get("diagnostic"))
         if other_ranks:
-            details = {**details, "cause": "; ".join(other_ranks), "remedy": "run again"}
-            outcome = FAILED
+            outcome, details = FAILED, {**details, "diagnostic": other_ranks}
         result = RolloutResult(
             outcome,
             id=self.request.id,
-            service=generation.service if generation else ", ".join(self.request.replaces),
+            service=self.subject,
             generation=generation.id if generation else "",
             replaced=self.request.replaces,
             began_at=begin.at if begin else None,
@@ -364,9 +389,4 @@ class Rollout:
 
 def _reason(failure: Failure) -> dict[str, Any]:
     """Return the fields of an event or a result that say why a candidate failed."""
-    return {
-        "cause": failure.cause,
-        "remedy": failure.remedy,
-        "line": failure.line,
-        "exit_code": failure.exit_code,
-    }
+    return {"diagnostic": failure.diagnostic, "line": failure.line, "exit_code": failure.exit_code}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import (
+    LABEL_SERVICE,
     ContainerOf,
     CurrentGeneration,
     Generation,
@@ -16,30 +18,24 @@ from sparkfleet.contract.generation import (
 from sparkfleet.contract.rollout import ServiceChanged
 from sparkfleet.onhost.machine import files, programs
 from sparkfleet.onhost.machine.system import System, systemctl
-from sparkfleet.onhost.rollout import changeover, snapshot
+from sparkfleet.onhost.rollout import changeover, checks, snapshot
 from sparkfleet.onhost.state import store, units
-
-
-class RefusedError(Exception):
-    """The change is refused; ``str()`` is the reason and the remedy."""
 
 
 def repair(system: System, generation: Generation, by: str = "") -> ServiceChanged:
     """Write unit and record of ``generation``; check that it runs under a supervisor of today's programs
-    (``by``, their identity). Never restarts a running container.
+    (``by``, their identity). Never restarts a running container. Raise DiagnosticError when it is refused.
     """
     service, unit, noun = generation.service, generation.unit_name, system.runtime.noun
     with store.lock(system.paths.state, wait=False):
         container = system.runtime.find(service)
         if container is None or container.service != service:
-            raise RefusedError(f"there is no {noun} {service} managed by sparkfleet: this needs a rollout")
+            raise _needs_rollout(service, f"there is no {noun} {service} managed by sparkfleet")
         known = store.current(system.paths.state, service)
         if known and not _same_workload(system, known, generation):
-            raise RefusedError(f"the {noun} of {service} is another generation's: this needs a rollout")
+            raise _needs_rollout(service, f"its {noun} is another generation's")
         if known is None and container.generation != generation.id:
-            raise RefusedError(
-                f"the {noun} of {service} is generation {container.generation}: this needs a rollout"
-            )
+            raise _needs_rollout(service, f"its {noun} is generation {container.generation}")
         _require_own_unit(system, service)
         changed = snapshot.write_unit(system, service, generation.unit)
         record = convert(CurrentGeneration, known or generation, **vars(generation))
@@ -57,7 +53,7 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
         for argv in (("enable", unit), (start, unit)):
             done = systemctl(system, *argv, timeout_s=330)
             if done.code:
-                raise RefusedError(f"systemctl {' '.join(argv)}: {done.text}")
+                raise _unit_failed(unit, f"systemctl {' '.join(argv)}: {done.text}")
     return ServiceChanged(service, f"{service} is as declared", generation.id, changed)
 
 
@@ -67,8 +63,10 @@ def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
     with store.lock(system.paths.state, wait=False):
         container = system.runtime.find(service)
         if container and container.service != service:
-            raise RefusedError(
-                f"{noun} {service} is not managed by sparkfleet: no label io.sparkfleet.service"
+            foreign = f"not managed by sparkfleet: no label {LABEL_SERVICE}"
+            hint = f"rename or remove that {noun} yourself"
+            raise DiagnosticError(
+                Diagnostic(f"{noun} {service}", foreign, hint=hint, code="container-name-taken")
             )
         _require_own_unit(system, service)
         before = snapshot.of_service(system, service)
@@ -86,17 +84,17 @@ def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
 def rollback(system: System, service: str, rollout_id: str) -> tuple[RolloutRequest, ...]:
     """Return the requests that roll back to the generation before this service's, in order.
 
-    Several, where it replaced several services.
+    Several, where it replaced several services. Raise DiagnosticError when there is none.
     """
     record = store.current(system.paths.state, service)
     if record is None:
-        raise RefusedError(f"{service} has no record on this host: it does not serve here")
+        raise _no_generation(service, "it has no record on this host: it does not serve here")
     previous: Sequence[PromotedGeneration] = record.replaced
     if not previous:
         earlier = [one for one in store.generations(system.paths.state, service) if one.id != record.id]
         previous = earlier[-1:]
     if not previous:
-        raise RefusedError(f"{service} is the first generation here: there is no generation to roll back to")
+        raise _no_generation(service, "it is the first generation here: there is none to roll back to")
     container = system.runtime.find(service)
     first, *more = (convert(Generation, one) for one in previous)
     expect = ((service, container.id if container else ""),)
@@ -106,10 +104,23 @@ def rollback(system: System, service: str, rollout_id: str) -> tuple[RolloutRequ
     )
 
 
+def _needs_rollout(service: str, found: str) -> DiagnosticError:
+    hint = "run again: the new plan replaces it by a rollout"
+    return DiagnosticError(Diagnostic(service, found, hint=hint, code="host-changed-since-plan"))
+
+
+def _unit_failed(unit: str, found: str) -> DiagnosticError:
+    return DiagnosticError(Diagnostic(unit, found, hint=f"journalctl -u {unit}", code="unit-failed"))
+
+
+def _no_generation(service: str, found: str) -> DiagnosticError:
+    hint = "sparkfleet status INVENTORY shows what serves"
+    return DiagnosticError(Diagnostic(service, found, hint=hint, code="rollback-unavailable"))
+
+
 def _require_own_unit(system: System, service: str) -> None:
-    path = snapshot.unit_path(system, service)
-    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(units.MARK):
-        raise RefusedError(f"{path} is not managed by sparkfleet: it does not begin with {units.MARK!r}")
+    if unmanaged := checks.unmanaged_unit(system, service):
+        raise DiagnosticError(unmanaged)
 
 
 def _same_workload(system: System, known: Generation, requested: Generation) -> bool:
@@ -122,7 +133,7 @@ def _wait_for_supervisor(system: System, unit: str) -> None:
     deadline = system.monotonic() + 30
     while has_supervisor(system, unit):
         if system.monotonic() >= deadline:
-            raise RefusedError(f"the supervisor of {unit} does not release its engine: journalctl -u {unit}")
+            raise _unit_failed(unit, "its supervisor does not release its engine")
         system.sleep(0.2)
 
 

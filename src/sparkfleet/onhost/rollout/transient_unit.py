@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.rollout import RolloutStarted
 from sparkfleet.onhost.machine import files, runtime_wait
@@ -32,7 +33,9 @@ def request(system: System, requested: RolloutRequest) -> tuple[int, RolloutStar
                 problem = start(system, requested.id)
                 if problem:
                     files.remove(directory)
-                    return 1, RolloutStarted(error=problem)
+                    hint = "run again: the new plan shows the current state"
+                    failed = Diagnostic(unit_name(requested.id), problem, hint=hint, code="unit-failed")
+                    return 1, RolloutStarted(diagnostic=failed)
                 return 0, RolloutStarted(requested.id, "started")
             # Its program may have been stopped by hand: an unfinished rollout is always finished first.
             resume(system, in_progress[0])

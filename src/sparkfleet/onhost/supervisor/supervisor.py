@@ -17,6 +17,8 @@ from pathlib import Path
 
 from sparkfleet import engines
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.generation import LABEL_SERVICE
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import memory, programs, runtime_wait, valve
 from sparkfleet.onhost.machine.system import HttpRequest, System
@@ -36,10 +38,6 @@ HEALTH_S, HEALTH_TIMEOUT_S = 5.0, 2.0
 MAX_ENDS, PAUSE_S = 6, 10.0
 """Ends of a rank's engine within an hour after which the supervisor fails, and seconds until a restart."""
 OK = 200
-
-
-class RefusedError(Exception):
-    """The start is refused; systemd does not restart the unit."""
 
 
 @dataclass
@@ -71,7 +69,7 @@ class Supervisor:
                 code = self._supervise_once()
                 if code is not None:
                     return code
-        except (RefusedError, ContractError) as error:
+        except DiagnosticError as error:  # refused: systemd does not restart the unit
             self.log(f"sparkfleet: {error}")
             return units.REFUSED
         except RuntimeRefusedError as error:
@@ -86,10 +84,9 @@ class Supervisor:
             if lost and (self.stop.is_set() or self.leave.is_set()):
                 return self._stopped()
             if container is None:
-                noun = self.system.runtime.noun
-                raise RefusedError(
-                    f"there is no {noun} {self.service}; pyinfra INVENTORY deploys/serve.py creates one"
-                )
+                gone = f"there is no {self.system.runtime.noun} {self.service}"
+                hint = "pyinfra INVENTORY deploys/serve.py creates one"
+                raise self._refused(gone, hint, code="container-disappeared")
             began, daemon_was = self.system.now(), self.system.runtime.daemon_identity()
             peers = self._peers()
             if not container.running:
@@ -107,6 +104,9 @@ class Supervisor:
         except RuntimeUnavailableError:
             return self._await_runtime()
 
+    def _refused(self, message: str, hint: str, *, code: str) -> DiagnosticError:
+        return DiagnosticError(Diagnostic(self.service, message, hint=hint, code=code))
+
     def _signalled(self) -> bool:
         return self.stop.is_set() or self.leave.is_set()
 
@@ -120,31 +120,36 @@ class Supervisor:
         return self.peers
 
     def _container(self) -> Instance | None:
-        """Return the service's container. Raise RefusedError when it is not the promoted one."""
-        container = self.system.runtime.find(self.service)
+        """Return the service's container. Raise DiagnosticError when it is not the promoted one."""
+        container, noun = self.system.runtime.find(self.service), self.system.runtime.noun
         if container is None:
             return None
         if container.service != self.service:
-            raise RefusedError(
-                f"container {self.service} is not managed by sparkfleet: no label io.sparkfleet.service"
-            )
+            foreign = f"{noun} {self.service} is not managed by sparkfleet: no label {LABEL_SERVICE}"
+            raise self._refused(foreign, "rename or remove it", code="container-name-taken")
         record = store.current(self.system.paths.state, self.service)
         promoted = record.container_id if record else ""
         if promoted and promoted != container.id:
-            raise RefusedError(
-                f"container {self.service} is {container.id[:12]}, the record has {promoted[:12]}: "
+            other = (
+                f"{noun} {self.service} is {container.id[:12]}, the record has {promoted[:12]}: "
                 "a rollout is in progress, or it was recreated by hand"
             )
+            hint = "pyinfra INVENTORY deploys/serve.py shows and repairs it"
+            raise self._refused(other, hint, code="container-recreated")
         return container
 
     def _start(self, container: Instance) -> Instance:
         now = self.system.now()
         if self._starts.too_many(now):
-            raise RefusedError(
+            failed = (
                 f"{len(self._starts.recent(now))} starts within the last hour failed, the last with a crash "
-                "of the whole Spark: not started again. Deploy another generation, or remove "
-                f"{self._starts_path} and run: sudo systemctl start {units.unit_name(self.service)}"
+                "of the whole Spark: not started again"
             )
+            hint = (
+                f"deploy another generation, or remove {self._starts_path} and run: "
+                f"sudo systemctl start {units.unit_name(self.service)}"
+            )
+            raise self._refused(failed, hint, code="starts-crash-host")
         self._starts.record_start(now)
         self.log(f"sparkfleet: starting {self._name(container)}")
         self.system.runtime.start(container.id)
@@ -174,8 +179,8 @@ class Supervisor:
             self.system.runtime.stop(container.id, self.stop_timeout_s)
             self.log(f"sparkfleet: {valve.flush(self.system).text}")
             return None
-        if watchdog.struck:
-            self.log(f"sparkfleet: {watchdog.cause}. {memory.REMEDY_FLOOR}")
+        if low := watchdog.diagnostic(self.service):
+            self.log(f"sparkfleet: {low.message}. {low.hint}")
             return ENDED
         if self._runtime_stops(daemon_was):
             raise RuntimeUnavailableError

@@ -170,7 +170,7 @@ def test_other_patterns_match_their_samples(kind: str) -> None:
 def test_each_recorded_failure_is_explained(name: str, id_: str) -> None:
     found = reader("llamacpp").diagnose((GOLDEN / f"{name}.log").read_text(), 1)
     assert found is not None
-    assert found.id == id_
+    assert found.diagnostic.code == id_
 
 
 def test_a_recorded_start_has_its_phases_and_no_failure() -> None:

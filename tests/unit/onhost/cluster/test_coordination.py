@@ -66,6 +66,7 @@ def test_the_head_leads_all_ranks_to_the_new_generation(cluster: World) -> None:
     assert heard == ["stop", "start", "commit"]
 
 
+@pytest.mark.provokes("cluster-rank-silent")
 def test_nothing_is_touched_when_a_rank_never_says_that_it_is_ready(cluster: World) -> None:
     old = cluster.serve(generation())
     result = ask(cluster, 0)
@@ -86,10 +87,13 @@ def test_nothing_is_touched_when_a_rank_has_another_image(cluster: World) -> Non
 
 def test_a_rank_that_fails_takes_all_back_with_its_cause(cluster: World) -> None:
     cluster.serve(generation())
-    heard = worker(cluster, start={"state": "failed", "cause": "out of memory"})
+    why = {"location": "nano", "message": "out of memory", "code": "killed-for-memory"}
+    heard = worker(cluster, start={"version": 3, "state": "failed", "diagnostic": why, "cluster_key": TOKEN})
     result = ask(cluster, 0)
     assert result.outcome == "restored"
     assert result.cause == "spark-02 (10.0.0.2): out of memory"
+    assert result.diagnostic is not None
+    assert result.diagnostic.code == "killed-for-memory"
     assert heard == ["stop", "start", "abort"]
 
 
@@ -121,7 +125,8 @@ def head(world: World, *commands: str, cause: str = "") -> list[str]:
             heard.append(state)
         step = after.get(state)
         command = "prepare" if step is None else commands[min(step, len(commands) - 1)]
-        return {"word": command, "cause": cause, "remedy": ""}
+        why = {"location": "nano", "message": cause, "code": "gate-answer-wrong"} if cause else None
+        return {"version": 2, "word": command, "diagnostic": why}
 
     world.answer_peer = answer_peer
     return heard
@@ -173,6 +178,7 @@ IB = "spark-01:7:7 [0] NCCL INFO Using network IB"
         ("", (("NCCL_NET", "IB"),), "promoted"),
     ],
 )
+@pytest.mark.provokes("rdma-not-used")
 def test_tcp_where_rdma_is_declared_does_not_pass(
     cluster: World, line: str, env: tuple[tuple[str, str], ...], outcome: str
 ) -> None:
@@ -184,11 +190,12 @@ def test_tcp_where_rdma_is_declared_does_not_pass(
     assert ("by TCP, not RDMA" in result.cause) == (outcome == "restored")
 
 
+@pytest.mark.provokes("cluster-rank-alone")
 def test_a_rank_is_never_changed_by_itself(cluster: World) -> None:
     old = cluster.serve(generation())
     result = ask(cluster, 1, token="")
     assert result.outcome == "refused"
-    assert "nano is a rank of the cluster pair" in result.cause
+    assert "it is a rank of the cluster pair" in result.cause
     assert old.running
 
 
@@ -199,4 +206,4 @@ def test_a_leftover_at_the_ranks_rendezvous_is_named(cluster: World, rank: int, 
     head(cluster, "stop", "start", "commit")
     result = ask(cluster, rank)
     assert result.outcome == outcome
-    assert ("port 29501 is held by vllm serve (pid 77)" in result.cause) == (rank == 0)
+    assert ("port 29501: held by vllm serve (pid 77)" in result.cause) == (rank == 0)

@@ -238,7 +238,10 @@ def test_a_member_that_refuses_is_the_cause_whoever_begins_first(
     sparks.roll_out(delays=delays)
     sparks.run(600, lambda: len(sparks.results) == 2)
     assert sparks.outcomes() == ["refused", "refused"]
-    assert sparks.results[0].cause.startswith("spark-02 (10.0.0.2): disk full: 10 MiB free")
+    found = sparks.results[0].diagnostic
+    assert found is not None
+    assert (found.location, found.code) == ("nano", "disk-full")
+    assert found.message.startswith("spark-02 (10.0.0.2): ")
     assert sparks.starts == []
     assert sparks.serves()
 
@@ -296,8 +299,9 @@ def test_the_remedy_is_that_of_the_rank_with_the_root_cause(tmp_path: Path, lost
     sparks.run(600, lambda: len(sparks.results) == 2)
     assert "another rank ended" in sparks.results[lost].cause
     assert "no C compiler" in sparks.results[lost].cause
-    assert sparks.results[0].remedy == sparks.results[1].remedy
-    assert "use an image with gcc" in sparks.results[lost].remedy
+    found = [sparks.results[rank].diagnostic for rank in (0, 1)]
+    assert [one.code for one in found if one] == ["no-compiler", "no-compiler"]
+    assert [one for one in found if one and "use an image with gcc" not in one.hint] == []
 
 
 def test_where_one_engines_end_brings_the_others_all_ends_are_reported(tmp_path: Path) -> None:

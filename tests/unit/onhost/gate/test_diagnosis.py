@@ -48,7 +48,7 @@ def test_a_harmless_line_is_not_taken_for_a_failure(entry: dict[str, Any]) -> No
 def test_the_logs_of_real_failed_starts_are_diagnosed(name: str, expected: str) -> None:
     found = diagnose(*log_and_exit(name))
     assert found is not None
-    assert found.id == expected
+    assert found.diagnostic.code == expected
 
 
 def test_a_good_start_and_stop_has_nothing_to_diagnose() -> None:
@@ -59,9 +59,9 @@ def test_a_good_start_and_stop_has_nothing_to_diagnose() -> None:
 def test_the_cause_names_what_the_engine_named() -> None:
     found = diagnose(*log_and_exit("context_too_long"))
     assert found is not None
-    assert "999999" in found.cause
-    assert "2048" in found.cause
-    assert "max-model-len to 2048" in found.remedy
+    assert "999999" in found.diagnostic.message
+    assert "2048" in found.diagnostic.message
+    assert "max-model-len to 2048" in found.diagnostic.hint
 
 
 def test_a_root_cause_wins_over_the_wrapper_that_follows_it() -> None:
@@ -71,14 +71,14 @@ def test_a_root_cause_wins_over_the_wrapper_that_follows_it() -> None:
     )
     found = diagnose(text, 1)
     assert found is not None
-    assert found.id == "out-of-memory"
+    assert found.diagnostic.code == "out-of-memory"
 
 
 def test_of_two_root_causes_the_last_one_counts() -> None:
     first, last = "OSError: [Errno 28] No space left on device", "OSError: [Errno 98] Address already in use"
     found = diagnose(f"{first}\n{last}\n", 1)
     assert found is not None
-    assert found.id == "port-taken"
+    assert found.diagnostic.code == "port-taken"
 
 
 def test_output_below_error_level_is_no_failure() -> None:
@@ -91,7 +91,7 @@ def test_a_command_line_error_needs_its_exit_code() -> None:
     known, other = diagnose(line, None), diagnose(line, 1)
     assert known is not None
     assert other is not None
-    assert (known.id, other.id) == ("unknown-flag", "unknown")
+    assert (known.diagnostic.code, other.diagnostic.code) == ("unknown-flag", "unknown")
 
 
 def test_a_refused_config_shows_what_it_refuses() -> None:
@@ -99,7 +99,10 @@ def test_a_refused_config_shows_what_it_refuses() -> None:
         "pydantic: 1 validation error for SpeculativeConfig\nfoo\n  Extra inputs are not permitted"
     )
     assert found is not None
-    assert found.cause == "vLLM refused the settings (SpeculativeConfig): foo: Extra inputs are not permitted"
+    assert (
+        found.diagnostic.message
+        == "vLLM refused the settings (SpeculativeConfig): foo: Extra inputs are not permitted"
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_a_refused_config_shows_what_it_refuses() -> None:
 def test_a_silent_death_is_read_from_the_exit_code(code: int, expected: str) -> None:
     found = diagnose("INFO 11-20 10:00:00 [x.py:1] all is well\n", code)
     assert found is not None
-    assert found.id == expected
+    assert found.diagnostic.code == expected
 
 
 def test_a_log_without_a_failure_gets_no_diagnosis() -> None:
@@ -126,8 +129,8 @@ def test_a_log_without_a_failure_gets_no_diagnosis() -> None:
 def test_an_unknown_failure_is_not_given_a_cause(code: int) -> None:
     found = diagnose("ValueError: the coffee machine is on fire\n", code)
     assert found is not None
-    assert (found.id, found.line) == ("unknown", "ValueError: the coffee machine is on fire")
-    assert "without a known cause" in found.cause
+    assert (found.diagnostic.code, found.line) == ("unknown", "ValueError: the coffee machine is on fire")
+    assert "without a known cause" in found.diagnostic.message
 
 
 def test_unknown_failures_show_the_last_lines_that_say_something() -> None:
@@ -150,7 +153,7 @@ def test_a_very_long_line_is_shortened() -> None:
         "vllm serve: error: argument --x: invalid choice: 'y' (choose from " + "'z', " * 500 + ")", 2
     )
     assert found is not None
-    assert len(found.cause) < 200
+    assert len(found.diagnostic.message) < 200
     assert len(found.line) <= 400
 
 
@@ -210,8 +213,8 @@ def test_ports_that_no_cable_joins_are_named_by_their_addresses() -> None:
     entry = next(one for one in FAILURES if one["id"] == "rdma-no-way")
     found = diagnose(f"{entry['samples'][0]['text']}\nRuntimeError: NCCL error: unhandled system error\n", 1)
     assert found is not None
-    assert found.cause.endswith("192.168.176.1 to 192.168.178.2")
-    assert "NCCL 2.30" in found.remedy
+    assert found.diagnostic.message.endswith("192.168.176.1 to 192.168.178.2")
+    assert "NCCL 2.30" in found.diagnostic.hint
 
 
 WRAPPED = (
@@ -240,13 +243,13 @@ def test_what_surrounds_a_message_does_not_hide_it(wrapper: str) -> None:
     line = "ValueError: num_speculative_tokens:4 must be divisible by n_predict=3"
     found = diagnose(wrapper.format(line), 1)
     assert found is not None
-    assert (found.id, found.line) == ("speculative-tokens", line)
+    assert (found.diagnostic.code, found.line) == ("speculative-tokens", line)
 
 
 def test_docker_s_own_log_file_is_read() -> None:
     found = diagnose('{"log":"OSError: [Errno 98] Address already in use\\n","stream":"stderr","time":"x"}\n')
     assert found is not None
-    assert found.id == "port-taken"
+    assert found.diagnostic.code == "port-taken"
 
 
 def test_the_innermost_level_counts() -> None:
@@ -269,7 +272,7 @@ def test_an_error_that_the_engine_survived_does_not_beat_the_fatal_one() -> None
     out_of_memory = FATAL.format("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")
     found = diagnose(survived + out_of_memory, 1)
     assert found is not None
-    assert found.id == "out-of-memory"
+    assert found.diagnostic.code == "out-of-memory"
 
 
 def test_an_error_before_progress_was_survived() -> None:
@@ -281,7 +284,7 @@ def test_an_error_before_progress_was_survived() -> None:
     )
     found = diagnose(log, 1)
     assert found is not None
-    assert (found.id, found.line) == ("unknown", "KeyError: 'x.y'")
+    assert (found.diagnostic.code, found.line) == ("unknown", "KeyError: 'x.y'")
 
 
 def test_an_error_that_only_the_wrapper_quotes_is_shown() -> None:
@@ -289,7 +292,7 @@ def test_an_error_that_only_the_wrapper_quotes_is_shown() -> None:
         "(EngineCore pid=7) RuntimeError: Worker failed with error 'no such layer: x', please check\n", 1
     )
     assert found is not None
-    assert (found.id, found.line) == ("unknown", "no such layer: x")
+    assert (found.diagnostic.code, found.line) == ("unknown", "no such layer: x")
 
 
 def test_progress_of_another_worker_does_not_make_an_error_survived() -> None:
@@ -299,7 +302,7 @@ def test_progress_of_another_worker_does_not_make_an_error_survived() -> None:
     )
     found = diagnose(log, 1)
     assert found is not None
-    assert found.id == "out-of-memory"
+    assert found.diagnostic.code == "out-of-memory"
 
 
 def test_a_failure_of_an_earlier_start_is_no_failure_of_one_that_serves() -> None:
@@ -313,7 +316,7 @@ def test_a_restart_that_has_not_failed_yet_leaves_the_failure_before_it() -> Non
     start = "(APIServer pid=1) INFO 10-22 09:32:12 [api_server.py:1839] vLLM API server version 0.11.0\n"
     found = diagnose(f"{start}OSError: [Errno 98] Address already in use\n{start}")
     assert found is not None
-    assert found.id == "port-taken"
+    assert found.diagnostic.code == "port-taken"
 
 
 def test_an_engine_that_ends_silently_is_distinguished_from_a_log_that_is_cut() -> None:
@@ -322,9 +325,9 @@ def test_an_engine_that_ends_silently_is_distinguished_from_a_log_that_is_cut() 
     silent, cut = diagnose(worker + wrapper, 1), diagnose(wrapper, 1)
     assert silent is not None
     assert cut is not None
-    assert (silent.id, cut.id) == ("engine-ended-silently", "engine-failed")
-    assert "kernel log" in silent.remedy
-    assert "missing here" in cut.remedy
+    assert (silent.diagnostic.code, cut.diagnostic.code) == ("engine-ended-silently", "engine-failed")
+    assert "kernel log" in silent.diagnostic.hint
+    assert "missing here" in cut.diagnostic.hint
 
 
 KERNEL = "[51234.118822] Out of memory: Killed process 4242 (VLLM::EngineCor) total-vm:1kB"
@@ -336,14 +339,14 @@ LOST = (
 def test_the_kernel_explains_an_engine_that_was_killed() -> None:
     found = READER.diagnose_all(Sources("", 137, KERNEL))
     assert found is not None
-    assert (found.id, found.source) == ("killed-for-memory", "kernel log")
-    assert "VLLM::EngineCor" in found.cause
+    assert (found.diagnostic.code, found.diagnostic.location) == ("killed-for-memory", "kernel log")
+    assert "VLLM::EngineCor" in found.diagnostic.message
 
 
 def test_the_kernel_does_not_beat_the_engine_s_own_root_cause() -> None:
     found = READER.diagnose_all(Sources("OSError: [Errno 98] Address already in use\n", 1, KERNEL))
     assert found is not None
-    assert (found.id, found.source) == ("port-taken", "engine log")
+    assert (found.diagnostic.code, found.diagnostic.location) == ("port-taken", "engine log")
 
 
 def test_a_kernel_s_complaint_is_no_failure_of_an_engine_without_one() -> None:
@@ -357,15 +360,15 @@ def test_a_consequence_gives_way_to_the_root_cause_on_another_rank() -> None:
     )
     found = READER.diagnose_all(Sources(LOST, 1, rank_logs={"spark-02": other}))
     assert found is not None
-    assert (found.id, found.source) == ("no-compiler", "spark-02")
+    assert (found.diagnostic.code, found.diagnostic.location) == ("no-compiler", "spark-02")
 
 
 def test_a_consequence_alone_names_the_other_place() -> None:
     found = diagnose(LOST, 1)
     assert found is not None
-    assert found.id == "rank-missing"
-    assert "1/2" in found.cause
-    assert "log of the rank that did not come" in found.remedy
+    assert found.diagnostic.code == "rank-missing"
+    assert "1/2" in found.diagnostic.message
+    assert "log of the rank that did not come" in found.diagnostic.hint
 
 
 def test_the_remedy_removes_only_a_flag_that_is_set() -> None:
@@ -378,9 +381,9 @@ def test_the_remedy_removes_only_a_flag_that_is_set() -> None:
     assert without is not None
     assert by_argv is not None
     assert by_log is not None
-    assert "remove" not in without.remedy
-    assert "remove attention-backend" in by_argv.remedy
-    assert "remove attention-backend" in by_log.remedy
+    assert "remove" not in without.diagnostic.hint
+    assert "remove attention-backend" in by_argv.diagnostic.hint
+    assert "remove attention-backend" in by_log.diagnostic.hint
 
 
 def test_ranks_that_wait_for_each_other_are_named_only_while_nothing_goes_on() -> None:
@@ -392,7 +395,7 @@ def test_ranks_that_wait_for_each_other_are_named_only_while_nothing_goes_on() -
     ready = "INFO:     Application startup complete.\n"
     found = diagnose(waits)
     assert found is not None
-    assert found.id == "ranks-wait"
+    assert found.diagnostic.code == "ranks-wait"
     assert diagnose(waits + loads) is None
     assert diagnose(ready + waits) is None
 
@@ -401,11 +404,11 @@ def test_ranks_that_wait_for_each_other_are_named_only_while_nothing_goes_on() -
 def test_docker_s_exit_codes_are_explained(code: int) -> None:
     found = diagnose("", code)
     assert found is not None
-    assert found.id in {entry["id"] for entry in failure_patterns.read("vllm")["endings"]}
-    assert found.remedy
+    assert found.diagnostic.code in {entry["id"] for entry in failure_patterns.read("vllm")["endings"]}
+    assert found.diagnostic.hint
 
 
 def test_a_value_that_the_log_does_not_have_leaves_no_gap_in_the_sentence() -> None:
     found = diagnose("ValueError: Following weights were not initialized from checkpoint: {'x'}", 1)
     assert found is not None
-    assert found.cause == "checkpoint and model code do not fit together"
+    assert found.diagnostic.message == "checkpoint and model code do not fit together"

@@ -47,10 +47,10 @@ def log_of(entry: dict[str, Any], text: str) -> str:
 def test_a_failure_is_recognised_by_its_samples(engine: str, entry: dict[str, Any], text: str) -> None:
     found = diagnosis.reader(engine).diagnose(log_of(entry, text), entry.get("exit", 1))
     assert found is not None
-    assert found.id == entry["id"]
-    assert "{" not in found.cause
-    assert found.cause == found.cause.strip()
-    assert found.remedy
+    assert found.diagnostic.code == entry["id"]
+    assert "{" not in found.diagnostic.message
+    assert found.diagnostic.message == found.diagnostic.message.strip()
+    assert found.diagnostic.hint
     assert found.line
 
 
@@ -73,7 +73,7 @@ def test_a_failure_is_not_seen_in_its_near_misses(engine: str, entry: dict[str, 
     assert entry["near_misses"]
     for text in entry["near_misses"]:
         found = diagnosis.reader(engine).diagnose(text)
-        assert found is None or found.id != entry["id"] or text not in found.line
+        assert found is None or found.diagnostic.code != entry["id"] or text not in found.line
 
 
 @pytest.mark.parametrize(("engine", "entry"), entries("failures"))

@@ -107,6 +107,7 @@ def test_a_model_without_a_chat_template_gets_a_completion_request(world: World)
     assert gate(service).prove().answer == "204"
 
 
+@pytest.mark.provokes("gate-no-answer")
 def test_the_engines_own_error_is_in_the_cause(world: World) -> None:
     service = Service(
         world, v1__chat__completions=HttpResponse(500, '{"error":{"message":"EngineCore died","code":500}}')
@@ -115,11 +116,12 @@ def test_the_engines_own_error_is_in_the_cause(world: World) -> None:
         gate(service).prove()
 
 
+@pytest.mark.provokes("gate-tokens-not-counted")
 def test_an_engine_without_counters_is_not_proven(world: World) -> None:
     service = Service(world, metrics=HttpResponse(200, "process_cpu_seconds_total 3\n"))
     with pytest.raises(StartFailedError, match="publishes no token counter") as error:
         gate(service).prove()
-    assert "--disable-log-stats" in error.value.failure.remedy
+    assert "--disable-log-stats" in error.value.failure.diagnostic.hint
 
 
 def test_a_connection_that_breaks_is_the_engines_end_when_it_ended(world: World) -> None:
@@ -161,6 +163,7 @@ def test_a_wedge_is_known_long_before_the_time_for_a_start_is_up(world: World) -
     assert world.clock - before <= 60
 
 
+@pytest.mark.provokes("gate-api-key-missing")
 def test_a_refused_key_fails_at_once(world: World) -> None:
     before = world.clock
     with pytest.raises(StartFailedError, match="API key"):
@@ -224,6 +227,7 @@ def test_what_is_no_embedding_does_not_pass(world: World, answer: HttpResponse, 
 @pytest.mark.parametrize(
     "second", [embedding(4, -3), embedding(3, 4, 5), embedding(), embedding(math.nan, 1)]
 )
+@pytest.mark.provokes("gate-answer-wrong")
 def test_embeddings_of_one_text_that_differ_do_not_pass(world: World, second: HttpResponse) -> None:
     with pytest.raises(StartFailedError, match=r"two embeddings of .* differ"):
         embedding_gate(world, embedding(3, 4), second).prove()
@@ -247,6 +251,7 @@ def test_a_completion_goes_to_its_own_path_alone(world: World) -> None:
     assert "/v1/chat/completions" not in {one.path for one in service.requests}
 
 
+@pytest.mark.provokes("gate-task-unsupported")
 def test_a_task_without_a_request_fails(world: World) -> None:
     fields = GateFields(task=Task.RERANK)
     with pytest.raises(StartFailedError, match="no request of the task rerank to vLLM"):

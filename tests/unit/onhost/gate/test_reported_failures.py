@@ -34,9 +34,9 @@ def test_a_reported_failure_has_its_cause(case: dict[str, Any]) -> None:
     kernel = text_of(f"{case['log']}.kernel.log")
     found = READER.diagnose_all(Sources(text_of(f"{case['log']}.log"), case["exit_code"], kernel))
     assert found is not None
-    assert (found.id, found.cause) == (case["id"], case["cause"])
+    assert (found.diagnostic.code, found.diagnostic.message) == (case["id"], case["cause"])
     assert found.line.startswith(case["line"])
-    assert found.remedy
+    assert found.diagnostic.hint
 
 
 def test_what_was_survived_or_only_follows_is_not_in_a_cause() -> None:
@@ -53,7 +53,7 @@ OWNERS_LINES = [(entry["line"], entry["id"]) for entry in json.loads(text_of("li
 def test_a_line_that_owners_posted_has_its_cause(line: str, expected: str) -> None:
     found = READER.diagnose(line)
     assert found is not None
-    assert found.id == expected
+    assert found.diagnostic.code == expected
 
 
 def test_many_samples_are_lines_of_public_reports() -> None:
@@ -101,7 +101,7 @@ def test_a_reported_failure_has_its_cause_in_any_surrounding(case: dict[str, Any
     log = "\n".join(surrounding.format(line) for line in lines)
     found = READER.diagnose_all(Sources(log, case["exit_code"], kernel))
     assert found is not None
-    assert (found.id, found.cause) == (case["id"], case["cause"])
+    assert (found.diagnostic.code, found.diagnostic.message) == (case["id"], case["cause"])
 
 
 LESS_EXACT = {"a067": "file-missing", "a099": "architecture-unknown", "a105": "nccl-system-error"}
@@ -114,4 +114,4 @@ def test_a_log_that_is_cut_at_the_front_gets_its_cause_or_none(case: dict[str, A
     known = {case["id"], "unknown", "engine-failed", "engine-ended-silently", LESS_EXACT.get(case["log"])}
     for first in range(len(lines)):
         found = READER.diagnose("\n".join(lines[first:]), None)
-        assert found is None or found.id in known
+        assert found is None or found.diagnostic.code in known

@@ -112,14 +112,14 @@ def test_the_memory_watchdog_goes_on_killing_and_keeps_the_first_reason(world: W
     world.other_memory_mib = 0
     watchdog.sample()
     assert len(kills) == 2
-    assert "MemAvailable fell to 0 MiB" in watchdog.cause
+    assert "MemAvailable fell to 0 MiB" in str(watchdog.diagnostic("nano"))
     assert watchdog.csv().count("\n") == 3
 
 
 def test_memory_above_the_floor_kills_nobody(world: World) -> None:
     watchdog = memory.MemoryWatchdog(world, 2048, lambda: pytest.fail("killed"))
     watchdog.sample()
-    assert watchdog.cause == ""
+    assert watchdog.diagnostic("nano") is None
 
 
 def test_memory_that_comes_late_is_waited_for(world: World) -> None:

@@ -192,3 +192,16 @@ def test_a_full_disk_in_the_middle_still_ends_it(world: World, monkeypatch: pyte
 
     monkeypatch.setattr(files, "append_line", full)
     check_promise(world, BAD, rollout.run(world, "s1"))
+
+
+@pytest.mark.provokes("rollout-interrupted")
+def test_a_rollout_that_was_interrupted_before_the_stop_says_so(world: World) -> None:
+    start(world, GOOD)
+    world.kill_at = 1
+    with pytest.raises(Killed):
+        rollout.run(world, "s1")
+    world.kill_at = -1
+    result = go_on(world, reboot=False)
+    assert result.outcome == "interrupted"
+    assert result.diagnostic is not None
+    assert (result.diagnostic.location, result.diagnostic.code) == ("nano", "rollout-interrupted")

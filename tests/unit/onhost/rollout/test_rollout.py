@@ -8,8 +8,10 @@ import pytest
 from sparkfleet.contract.generation import Gate, Generation, RolloutRequest, convert
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.machine.system import PortOwner, Ran
+from sparkfleet.onhost.rollout import changeover
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import read_events
+from sparkfleet.runtimes.base import Instance
 from tests.unit.onhost.world import TOTAL_MIB, Box, Engine, World, generation
 
 OLD, NEW, OTHER = generation(), generation(image="img:2"), generation("other", "img:other", port=9000)
@@ -98,33 +100,40 @@ def test_another_service_is_replaced_with_its_unit_and_state(world: World) -> No
     assert [one.id for one in store.generations(world.paths.state, "nano")] == [OLD.id]
 
 
+def code_of(result: RolloutResult) -> str:
+    return result.diagnostic.code if result.diagnostic else ""
+
+
 FAILURES = {
-    "dies at once": (Engine(end_s=3), "exit code 1"),
-    "dies while it answers": (Engine(end_s=20.2), "exit code 1"),
+    "dies at once": (Engine(end_s=3), "exit code 1", "unknown"),
+    "dies while it answers": (Engine(end_s=20.2), "exit code 1", "unknown"),
     "unknown flag": (
         Engine(end_s=1, exit_code=2, log="vllm serve: error: unrecognized arguments: --nonsense 1"),
         "--nonsense",
+        "unknown-flag",
     ),
-    "never ready": (Engine(ready_s=10_000), "not ready after 120 s"),
-    "wedged": (Engine(wedged=True), "wedged"),
-    "wrong name": (Engine(name="other"), "wrong name: the engine serves other"),
-    "wrong answer": (Engine(answer="banana"), "wrong answer"),
-    "counter stands still": (Engine(counts=False), "token counter did not move"),
-    "slow second": (Engine(completion_s=11), "no completion within 10 s"),
-    "eats memory": (Engine(ready_s=500, eats_mib_s=3000), "below the floor of 2048 MiB"),
-    "dockerd cannot start it": (Engine(no_start="could not select device driver"), "dockerd"),
+    "never ready": (Engine(ready_s=10_000), "not ready after 120 s", "gate-not-ready"),
+    "wedged": (Engine(wedged=True), "wedged", "gate-no-answer"),
+    "wrong name": (Engine(name="other"), "wrong name: the engine serves other", "gate-name-mismatch"),
+    "wrong answer": (Engine(answer="banana"), "wrong answer", "gate-answer-wrong"),
+    "counter stands still": (Engine(counts=False), "counter did not move", "gate-tokens-not-counted"),
+    "slow second": (Engine(completion_s=11), "no completion within 10 s", "gate-no-answer"),
+    "eats memory": (Engine(ready_s=500, eats_mib_s=3000), "below the floor of 2048 MiB", "memory-floor"),
+    "dockerd cannot start it": (Engine(no_start="no such luck"), "dockerd", "container-start-failed"),
 }
 
 
 @pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.provokes("gate-not-ready", "gate-name-mismatch", "container-start-failed", "memory-floor")
 def test_a_bad_candidate_ends_with_the_old_generation_serving(world: World, name: str) -> None:
-    engine, cause = FAILURES[name]
+    engine, cause, code = FAILURES[name]
     world.engines["img:2"] = engine
     old = world.serve(OLD)
     before = picture(world)
     result = ask(world, NEW, "nano")
     assert result.outcome == "restored"
     assert cause in result.cause
+    assert code_of(result) == code
     assert result.serving == ("nano",)
     assert world.serving(8000) is old
     boxes, *rest = picture(world)
@@ -219,6 +228,7 @@ def test_the_previous_container_is_recreated_when_somebody_removed_it_meanwhile(
     assert again.labels["io.sparkfleet.generation"] == OLD.id
 
 
+@pytest.mark.provokes("unit-failed")
 def test_systemd_refusing_the_new_unit_restores_the_old_one(world: World) -> None:
     world.serve(OLD)
     world.start_refused = "from img:2"
@@ -226,6 +236,7 @@ def test_systemd_refusing_the_new_unit_restores_the_old_one(world: World) -> Non
     result = ask(world, NEW, "nano")
     assert result.outcome == "restored"
     assert "refused by systemd" in result.cause
+    assert code_of(result) == "unit-failed"
     assert picture(world)[1:] == before
 
 
@@ -315,26 +326,34 @@ def refuse_unit(world: World) -> None:
     (world.paths.units / "sparkfleet-nano.service").write_text("[Service]\n")
 
 
+def refuse_mask(world: World) -> None:
+    (world.paths.units / "sparkfleet-nano.service").symlink_to("/dev/null")
+
+
 REFUSALS = {
-    refuse_foreign: "not managed by sparkfleet",
-    refuse_other: "it belongs to service somebody",
-    refuse_port: "port 8000 is held by python3 -m http.server (pid 321)",
-    refuse_image: "image img:2 is not on this Spark",
-    refuse_create: "dockerd did not create the container: invalid mount config",
-    refuse_disk: "disk full",
-    refuse_docker: "dockerd does not answer",
-    refuse_unit: "is not managed by sparkfleet",
+    refuse_foreign: ("not managed by sparkfleet", "container-name-taken"),
+    refuse_other: ("it belongs to service somebody", "container-name-taken"),
+    refuse_port: ("port 8000: held by python3 -m http.server (pid 321)", "port-in-use"),
+    refuse_image: ("image img:2 is not on this Spark", "image-missing"),
+    refuse_create: ("dockerd did not create the container: invalid mount config", "runtime-refused"),
+    refuse_disk: ("disk full", "disk-full"),
+    refuse_docker: ("dockerd does not answer", "docker-unavailable"),
+    refuse_unit: ("sparkfleet-nano.service: not managed by sparkfleet", "unit-not-managed"),
+    refuse_mask: ("sparkfleet-nano.service: masked", "unit-masked"),
 }
 
 
 @pytest.mark.parametrize("turn", REFUSALS)
+@pytest.mark.provokes("image-missing", "runtime-refused")
 def test_a_rollout_that_must_not_begin_touches_nothing(world: World, turn: Any) -> None:
     other = world.serve(OTHER)
     turn(world)
     before = picture(world)
     result = ask(world, NEW, "nano")
     assert result.outcome == "refused"
-    assert REFUSALS[turn] in result.cause
+    text, code = REFUSALS[turn]
+    assert text in result.cause
+    assert code_of(result) == code
     assert picture(world) == before
     assert other.running
 
@@ -344,7 +363,7 @@ def test_another_container_than_the_plan_saw_is_a_stale_plan(world: World, expec
     world.serve(OLD)
     before = picture(world)
     result = ask(world, NEW, "nano", expect=(("nano", expected),))
-    assert result.outcome == "stale"
+    assert (result.outcome, code_of(result)) == ("stale", "host-changed-since-plan")
     assert picture(world) == before
 
 
@@ -353,7 +372,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_stops(world: Worl
     before = picture(world)
     result = ask(world, replace(NEW, definition=("--device", "/dev/no-such:/dev/x", *NEW.definition)), "nano")
     assert result.outcome == "refused"
-    assert "no /dev/no-such on" in result.cause
+    assert (result.cause, code_of(result)) == ("/dev/no-such: the device does not exist", "device-missing")
     assert picture(world) == before
 
 
@@ -372,7 +391,8 @@ def test_a_gpu_that_does_not_answer_is_refused_before_anything_stops(
     before = picture(world)
     world.driver = seen
     result = ask(world, GPUS, "nano")
-    assert (result.outcome, result.cause) == ("refused", f"the GPU does not answer: {message}")
+    assert (result.outcome, result.cause) == ("refused", f"GPU: it does not answer: {message}")
+    assert code_of(result) == "gpu-unresponsive"
     assert picture(world) == before
 
 
@@ -388,10 +408,10 @@ def test_a_service_without_a_gpu_does_not_ask_for_one(world: World) -> None:
     assert ask(world, NEW).outcome == "promoted"
 
 
+@pytest.mark.provokes("memory-insufficient")
 def test_too_little_memory_is_refused_when_nothing_gives_any_back(world: World) -> None:
     result = ask(world, generation(image="img:2", need_mib=TOTAL_MIB - 1000))
-    assert result.outcome == "refused"
-    assert "memory" in result.cause
+    assert (result.outcome, code_of(result)) == ("refused", "memory-insufficient")
 
 
 def test_memory_of_the_replaced_engine_counts_as_coming_back(world: World) -> None:
@@ -406,16 +426,19 @@ def test_memory_that_does_not_come_back_restores_before_the_candidate_starts(wor
     result = ask(world, generation(image="img:2", need_mib=100_000), "nano")
     assert result.outcome == "restored"
     assert "memory was not freed" in result.cause
+    assert code_of(result) == "memory-insufficient"
     assert old.running
     assert [box.image for box in world.boxes.values()] == ["img:1"]
 
 
 @pytest.mark.parametrize(("accepts", "outcome"), [(0.5, "promoted"), (0.0, "restored")])
+@pytest.mark.provokes("gate-drafts-not-accepted")
 def test_declared_draft_tokens_must_be_accepted(world: World, accepts: float, outcome: str) -> None:
     world.serve(OLD)
     world.engines["img:2"].accepts = accepts
     gate = Gate(timeout_s=120, second_timeout_s=10, speculative=True)
-    assert ask(world, generation(image="img:2", gate=gate), "nano").outcome == outcome
+    result = ask(world, generation(image="img:2", gate=gate), "nano")
+    assert (result.outcome, code_of(result) == "gate-drafts-not-accepted") == (outcome, accepts == 0)
 
 
 def test_a_base_model_is_proven_by_a_plain_completion(world: World) -> None:
@@ -474,3 +497,50 @@ def test_the_journal_has_steps_and_phases_in_order(world: World) -> None:
     assert steps == ["begin", "check", "create", "created", "stop", "start", "gate", "promote"]
     assert [event.n for event in events] == list(range(len(events)))
     assert events[-1].kind == "result"
+
+
+@pytest.mark.provokes("engine-ended")
+def test_an_engine_that_ends_without_an_error_is_reported_by_its_exit_code(world: World) -> None:
+    world.serve(OLD)
+    shards = "Loading safetensors checkpoint shards:  25% Completed | 1/4 [00:03<00:09,  3.2s/it]"
+    world.engines["img:2"] = Engine(end_s=3, exit_code=0, log=shards)
+    result = ask(world, NEW, "nano")
+    assert (result.cause, code_of(result)) == ("the engine ended with exit code 0", "engine-ended")
+
+
+@pytest.mark.provokes("killed-by-memory-limit")
+def test_the_memory_limit_of_the_container_is_the_cause_when_it_was_reached(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.serve(OLD)
+    world.engines["img:2"] = Engine(end_s=3, exit_code=137)
+    inspect = world.runtime.inspect
+
+    def at_its_limit(name: str) -> Instance | None:
+        found = inspect(name)
+        return found and replace(found, out_of_memory=not found.running)
+
+    monkeypatch.setattr(world.runtime, "inspect", at_its_limit)
+    result = ask(world, NEW, "nano")
+    assert (result.outcome, code_of(result)) == ("restored", "killed-by-memory-limit")
+
+
+@pytest.mark.provokes("engine-does-not-stop")
+def test_an_old_engine_that_does_not_end_keeps_serving(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.serve(OLD)
+    monkeypatch.setattr(world.runtime, "stop", lambda *_: None)
+    monkeypatch.setattr(changeover, "systemctl", lambda *_, **__: Ran(0))
+    assert code_of(ask(world, NEW, "nano")) == "engine-does-not-stop"
+
+
+@pytest.mark.provokes("rollout-failed")
+def test_an_error_of_the_program_itself_rolls_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    old = world.serve(OLD)
+    monkeypatch.setattr(changeover, "switch_over", broken)
+    result = ask(world, NEW, "nano")
+    assert (result.outcome, code_of(result)) == ("restored", "rollout-failed")
+    assert result.cause.startswith("ZeroDivisionError: by zero")
+    assert old.running

@@ -44,7 +44,9 @@ def check(world: World, path: Path, text: str) -> None:
     result = result_of(world)
     assert result.outcome == UNREADABLE
     assert str(path) in result.cause
-    assert result.remedy == codec.NEWER_HINT if "99" in text else "deploys/serve.py" in result.remedy
+    assert result.diagnostic is not None
+    hint = result.diagnostic.hint
+    assert hint == codec.NEWER_HINT if "99" in text else "deploys/serve.py" in hint
     assert path.read_text() == text
     assert "s1" not in store.unfinished(world.paths.state)
     assert world.serving(OLD.port) is not None
@@ -134,7 +136,9 @@ def test_a_record_that_cannot_be_read_is_never_taken_for_none(world: World, text
         with pytest.raises(codec.ContractError, match=str(path)):
             change()
     result = world.ask(RolloutRequest("s1", NEW, ("nano",)))
-    assert (result.outcome, str(path) in result.cause, bool(result.remedy)) == ("refused", True, True)
+    assert result.diagnostic is not None
+    assert (result.outcome, result.diagnostic.location) == ("refused", str(path))
+    assert result.diagnostic.hint
     status = follow.status(world)["services"]["nano"]
     assert str(path) in status["unknown"]
     assert (path.read_text(), box.running, box.starts) == (text, True, 1)

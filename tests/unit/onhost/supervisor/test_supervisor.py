@@ -153,6 +153,7 @@ def test_dockerd_away_at_the_start_does_not_hold_up_the_boot(world: World, box: 
     assert supervised.notes[0] == "READY=1\nSTATUS=waiting for dockerd"  # type: ignore[attr-defined]
 
 
+@pytest.mark.provokes("container-recreated")
 def test_another_container_than_the_promoted_one_is_refused(world: World, box: Box) -> None:
     del world.boxes[box.id]
     candidate = world.add("nano", NANO, running=False)
@@ -167,10 +168,12 @@ def test_a_container_without_our_label_is_refused(world: World, box: Box) -> Non
     assert box.starts == 0
 
 
+@pytest.mark.provokes("container-disappeared")
 def test_no_container_at_all_is_refused(world: World) -> None:
     assert supervisor(world).run() == units.REFUSED
 
 
+@pytest.mark.provokes("starts-crash-host")
 def test_starts_that_crashed_the_whole_spark_are_not_repeated_for_ever(world: World, box: Box) -> None:
     """Each boot starts the engine, the start takes the Spark down: no signal, no exit, just the next boot."""
 

@@ -28,6 +28,7 @@ class DockerRuntime(DockerEngine):
 
     noun = "container"
     daemon = "dockerd"
+    unavailable_code = "docker-unavailable"
     check_command = "systemctl status docker; journalctl -u docker"
 
     def available(self) -> bool:
