@@ -21,8 +21,9 @@ from typing import Any
 from sparkfleet.catalog.load import Catalog
 from sparkfleet.config import load as spec_load
 from sparkfleet.config.lock_data import Lock
+from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import Fleet, Host, to_json
+from sparkfleet.desired_state import Fleet, Host
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
 from sparkfleet.suggest import did_you_mean
@@ -95,7 +96,9 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
         raise SystemExit(1) from None
     for warning in fleet.warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
-    return [(_pyinfra_name(host), {**dict(host.ssh), "sparkfleet": to_json(host)}) for host in fleet.hosts]
+    return [
+        (_pyinfra_name(host), {**dict(host.ssh), "sparkfleet": codec.plain(host)}) for host in fleet.hosts
+    ]
 
 
 def host_names(inventory: Path) -> list[str]:

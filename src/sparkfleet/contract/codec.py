@@ -173,6 +173,8 @@ def _reader(kind: Any) -> Reader:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Union or origin is types.UnionType:
         return _union(arguments)
+    if origin is list:
+        return _scalar(list)
     if origin is tuple:
         return _list(arguments[0]) if arguments[1:] == (...,) else _row(arguments)
     if origin is not None and issubclass(origin, Mapping):

@@ -1,4 +1,4 @@
-"""The desired state of a fleet, merged and complete; frozen dataclasses that convert to JSON."""
+"""The desired state of a fleet, merged and complete; frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet import engines, runtimes
-from sparkfleet.contract.generation import Gate, Task
+from sparkfleet.contract import codec
+from sparkfleet.contract.generation import Gate
 from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel, reference
 from sparkfleet.resources.base import Resource
 
@@ -313,94 +314,9 @@ class Fleet:
         raise KeyError(name)
 
 
-_PLAIN = (str, int, float, type(None))
-
-
-def to_json(value: Any) -> Any:
-    """Return plain data of any dataclass here, for ``--json`` and pyinfra's host data."""
-    # dataclasses.asdict copies each string and number as well, at three times the cost.
-    if isinstance(value, _PLAIN):
-        return value
-    if dataclasses.is_dataclass(value):
-        return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, tuple | list):
-        return type(value)(to_json(item) for item in value)
-    if isinstance(value, dict):
-        return {key: to_json(item) for key, item in value.items()}
-    return value
-
-
-def host_from_json(data: dict[str, Any]) -> Host:
-    """Return the host from ``to_json``, also after serialization (lists for tuples)."""
-    return Host(
-        **{
-            **data,
-            "services": tuple(_service(service) for service in data["services"]),
-            "paths": Paths(**data["paths"]),
-            "ssh": _pairs(data["ssh"]),
-            "ignore_rules": _pairs(data["ignore_rules"]),
-            "prepare": _prepare(data["prepare"]),
-            "stage": Stage(**data["stage"]),
-            "member": member_from_json(data),
-        }
-    )
-
-
-def _prepare(data: dict[str, Any]) -> Prepare:
-    found = tuple(Resource(**{**one, "fields": _pairs(one["fields"])}) for one in data["resources"])
-    return Prepare(**{**data, "resources": found})
-
-
-def member_from_json(data: dict[str, Any]) -> Member | None:
-    """Return a host's place in a cluster from ``to_json`` of the host."""
-    member = data.get("member")
-    if not member:
-        return None
-    return Member(**{**member, "hosts": tuple(member["hosts"]), "fabric": Fabric(**member["fabric"])})
-
-
-def _service(data: dict[str, Any]) -> Service:
-    return Service(
-        **{
-            **data,
-            "image": _image(data["image"]),
-            "weights": _weights(data["weights"]),
-            "drafters": tuple(_weights(weights) for weights in data["drafters"]),
-            "container": _container(data["container"]),
-            "gate": Gate(**{**data["gate"], "task": Task(data["gate"]["task"])}),
-            **{key: _pairs(data[key]) for key in ("flags", "env", "origin", "requires_packages")},
-        }
-    )
-
-
-def _image(data: dict[str, Any]) -> ImageRef:
-    values = data["derived_packages"]
-    derived_packages = values and DerivedPackages(
-        tuple(values["install"]), tuple(Wheel(**wheel) for wheel in values["wheels"])
-    )
-    return ImageRef(**{**data, "entrypoint": tuple(data["entrypoint"]), "derived_packages": derived_packages})
-
-
-def _weights(data: dict[str, Any]) -> Weights:
-    files = tuple(WeightFile(**file) for file in data["files"])
-    return Weights(**{**data, "files": files, "config": _pairs(data["config"])})
-
-
-def _container(data: dict[str, Any]) -> Container:
-    return Container(
-        **{
-            **data,
-            "ulimits": _pairs(data["ulimits"]),
-            "devices": tuple(data["devices"]),
-            "cap_add": tuple(data["cap_add"]),
-            "mounts": tuple(Mount(**mount) for mount in data["mounts"]),
-            "other": _pairs(data["other"]),
-        }
-    )
-
-
-def _pairs(data: Any) -> tuple[tuple[str, Any], ...]:
-    return tuple((key, value) for key, value in data)
+def host_from_json(data: object) -> Host:
+    """Return the host from ``codec.plain``, also after serialization."""
+    return codec.read(Host, data, "host data")
 
 
 __all__ = [
@@ -426,6 +342,4 @@ __all__ = [
     "Weights",
     "Wheel",
     "host_from_json",
-    "member_from_json",
-    "to_json",
 ]

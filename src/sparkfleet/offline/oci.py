@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import Content
 from sparkfleet.desired_state import ImageRef
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import Manifest
@@ -22,15 +22,7 @@ def blob_path(path: Path, digest: str) -> Path:
     return layout(path) / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
-@dataclass(frozen=True)
-class Part:
-    """A blob of an image: digest, and size in bytes."""
-
-    digest: str
-    size: int
-
-
-def chain(path: Path, digest: str) -> tuple[Part, ...]:
+def chain(path: Path, digest: str) -> tuple[Content, ...]:
     """Return the manifests of an image, from its digest down to the manifest for linux/arm64.
 
     Raise LookupError if one is missing or does not match its digest.
@@ -44,14 +36,14 @@ def chain(path: Path, digest: str) -> tuple[Part, ...]:
     return (part, _manifest(path, arm64.digest)[0])
 
 
-def parts(path: Path, digest: str) -> tuple[Part, ...]:
+def parts(path: Path, digest: str) -> tuple[Content, ...]:
     """Return every blob of an image once, manifests first. Raise LookupError as ``chain`` does."""
     manifests = chain(path, digest)
     _, manifest = _manifest(path, manifests[-1].digest)
-    return (*manifests, *(Part(one.digest, one.size) for one in manifest.blobs))
+    return (*manifests, *(Content(one.digest, one.size) for one in manifest.blobs))
 
 
-def _manifest(path: Path, digest: str) -> tuple[Part, Manifest]:
+def _manifest(path: Path, digest: str) -> tuple[Content, Manifest]:
     try:
         body = blob_path(path, digest).read_bytes()
     except OSError:
@@ -59,7 +51,7 @@ def _manifest(path: Path, digest: str) -> tuple[Part, Manifest]:
     if f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
         raise LookupError(f"{digest[:19]} does not match its digest")
     try:
-        return Part(digest, len(body)), documents.parse(Manifest, body, digest[:19])
+        return Content(digest, len(body)), documents.parse(Manifest, body, digest[:19])
     except documents.DocumentError as error:
         raise LookupError(str(error)) from None
 

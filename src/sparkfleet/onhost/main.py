@@ -40,7 +40,6 @@ from sparkfleet.onhost.supervisor import supervisor
 from sparkfleet.runtimes import onhost
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
-USAGE = 64
 RENAMED = {"guard": "supervise", "swap-run": "rollout-run"}
 """Commands in units that an earlier version wrote: they start these programs until they are replaced."""
 

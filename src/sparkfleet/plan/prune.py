@@ -34,10 +34,6 @@ class Kind(StrEnum):
     EVIDENCE = "evidence"
 
 
-SHARED = frozenset({Kind.MODEL, Kind.IMAGE})
-"""Kinds that another host may need: none is removed while a host is unknown."""
-
-
 @dataclass(frozen=True)
 class Item:
     """One item on one host that nothing needs."""

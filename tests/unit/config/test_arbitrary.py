@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from sparkfleet.config import image
 from sparkfleet.config.models import ContainerSpec, GateSpec, HostFile, ServiceSpec, SshSpec
 from sparkfleet.config.yaml_file import parse
+from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import host_from_json, to_json
+from sparkfleet.desired_state import host_from_json
 from sparkfleet.errors import SparkfleetError
 from tests.unit.config.fleet_files import SMALL, FleetFiles
 
@@ -86,7 +87,7 @@ def check_load(files: FleetFiles) -> None:
         assert all(diagnostic.location and diagnostic.message for diagnostic in diagnostics)
     else:
         for host in found.hosts:
-            assert host_from_json(json.loads(json.dumps(to_json(host)))) == host
+            assert host_from_json(json.loads(json.dumps(codec.plain(host)))) == host
 
 
 @SETTINGS

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sparkfleet.cli import cli
-from sparkfleet.desired_state import Fabric, Member, host_from_json, to_json
+from sparkfleet.contract import codec
+from sparkfleet.desired_state import Fabric, Member, host_from_json
 from sparkfleet.engines.vllm import rules
 from tests.unit.config import fleet_files
 from tests.unit.config.fleet_files import SMALL, FleetFiles
@@ -53,7 +54,7 @@ def test_executor_and_fabric_are_set_in_the_file(fleet: Callable[..., FleetFiles
 
 def test_a_member_survives_the_way_through_json(fleet: Callable[..., FleetFiles]) -> None:
     first, _ = fleet(cluster(f"{PAIR}serve: {SMALL}\n")).load().hosts
-    assert host_from_json(to_json(first)) == first
+    assert host_from_json(codec.plain(first)) == first
 
 
 def test_the_model_is_split_over_all_sparks_where_nobody_says_how(fleet: Callable[..., FleetFiles]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.desired_state import host_from_json, to_json
+from sparkfleet.contract import codec
+from sparkfleet.desired_state import host_from_json
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import Pins, load, load_fleet
 from tests.unit.config.fleet_files import SMALL, FleetFiles
@@ -178,8 +179,8 @@ ignore_rules: {{KV-01: why}}
     )
     files.pin()
     (host,) = files.load(need_lock=True).hosts
-    assert host_from_json(to_json(host)) == host
-    assert host_from_json(json.loads(json.dumps(to_json(host)))) == host
+    assert host_from_json(codec.plain(host)) == host
+    assert host_from_json(json.loads(json.dumps(codec.plain(host)))) == host
 
 
 def test_pyinfra_gets_names_ssh_data_and_the_resolved_host(fleet: Callable[..., FleetFiles]) -> None:
@@ -233,7 +234,7 @@ def test_prepare_is_set_for_the_fleet_and_the_host_file_wins_by_key(
     first, second = files.load().hosts
     assert first.prepare.offline
     assert not second.prepare.offline
-    assert host_from_json(to_json(second)) == second
+    assert host_from_json(codec.plain(second)) == second
 
 
 def test_a_seed_is_a_spark_of_the_fleet(fleet: Callable[..., FleetFiles]) -> None:
@@ -248,7 +249,7 @@ def test_a_seed_is_a_spark_of_the_fleet(fleet: Callable[..., FleetFiles]) -> Non
     for good in ("auto", "none", "spark-02"):
         loaded = fleet(stage(good)).load().hosts[0]
         assert (loaded.stage.seed, loaded.stage.parallel) == (good, 3)
-        assert host_from_json(to_json(loaded)) == loaded
+        assert host_from_json(codec.plain(loaded)) == loaded
     with pytest.raises(SparkfleetError) as raised:
         fleet(stage("sparkk-02")).load()
     (diagnostic,) = raised.value.diagnostics

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.desired_state import ImageRef, derived_packages, host_from_json, to_json
+from sparkfleet.contract import codec
+from sparkfleet.desired_state import ImageRef, derived_packages, host_from_json
 from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
 from tests.unit.plan.nano import HOST, NANO
 
@@ -71,4 +72,4 @@ def test_a_package_is_found_however_it_is_written(spelling: str) -> None:
 
 def test_a_derived_image_survives_json() -> None:
     host = replace(HOST, services=(replace(NANO, image=IMAGE),))
-    assert host_from_json(json.loads(json.dumps(to_json(host)))) == host
+    assert host_from_json(json.loads(json.dumps(codec.plain(host)))) == host

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+from sparkfleet.contract import codec
 from sparkfleet.desired_state import (
     Container,
     Host,
@@ -14,7 +15,6 @@ from sparkfleet.desired_state import (
     WeightFile,
     Weights,
     host_from_json,
-    to_json,
 )
 
 HOST = Host(
@@ -38,8 +38,8 @@ HOST = Host(
 
 
 def test_plain_data_is_what_the_standard_library_makes_of_it() -> None:
-    assert to_json(HOST) == dataclasses.asdict(HOST)
+    assert codec.plain(HOST) == json.loads(json.dumps(dataclasses.asdict(HOST)))
 
 
 def test_a_host_survives_the_way_through_json() -> None:
-    assert host_from_json(json.loads(json.dumps(to_json(HOST)))) == HOST
+    assert host_from_json(json.loads(json.dumps(codec.plain(HOST)))) == HOST

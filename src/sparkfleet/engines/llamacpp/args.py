@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sparkfleet.engines.base import FlagChange
 from sparkfleet.engines.llamacpp.schema import Flag, Schema
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
@@ -30,15 +31,6 @@ class Parsed:
     """Arguments that this release does not accept."""
     incomplete: tuple[str, ...] = ()
     """Flags at the end of the line whose value is missing."""
-
-
-@dataclass(frozen=True)
-class FlagChange:
-    """One flag that differs; None on a side without it."""
-
-    flag: str
-    old: str | None
-    new: str | None
 
 
 def canonical(key: str, schema: Schema) -> str:

@@ -92,14 +92,8 @@ class LlamaCpp(Engine):
             ("file", str(before.values.get("file", "")), str(after.values.get("file", ""))),
         )
         changes = [FlagChange(name, a or None, b or None) for name, a, b in pairs if a != b]
-        return (
-            *changes,
-            *(
-                FlagChange(change.flag, change.old, change.new)
-                for change in args.differences(old, new, known, known)
-                if change.flag != MODEL
-            ),
-        )
+        found = args.differences(old, new, known, known)
+        return (*changes, *(change for change in found if change.flag != MODEL))
 
     def environment(self, models: str, cache: str) -> Mapping[str, str]:
         """See ``Engine``. ``LLAMA_CACHE`` is the download directory of llama.cpp itself."""

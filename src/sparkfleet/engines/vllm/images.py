@@ -84,28 +84,10 @@ def _python_prefix(args: tuple[str, ...]) -> tuple[str, ...] | None:
     return None
 
 
-def serve_args(entrypoint: Sequence[str], command: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the words after ``vllm serve`` of what a container runs, model first; None: it runs something
-    else.
-
-    It is the inverse of ``serve_prefix``, for containers that are there already.
-    """
-    prefix = serve_prefix(entrypoint)
-    args = tuple(command)
-    if prefix is None or args[: len(prefix)] != prefix:
-        return _after_serve((*entrypoint, *args))
-    return args[len(prefix) :]
-
-
-def _after_serve(args: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Find ``vllm serve`` in a command line."""
+def args_after_serve(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the args after ``vllm serve`` in a container's argv; all of it if not found."""
+    args = tuple(argv)
     for index, word in enumerate(args[:-1]):
         if word.rpartition("/")[2] == "vllm" and args[index + 1] == "serve":
             return args[index + len(SERVE) :]
-    return None
-
-
-def args_after_serve(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the args after ``vllm serve`` in a container's argv; all of it if not found."""
-    found = _after_serve(tuple(argv))
-    return tuple(argv) if found is None else found
+    return args

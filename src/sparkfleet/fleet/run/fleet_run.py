@@ -18,8 +18,9 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
 from sparkfleet import gc_control
+from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import member_from_json
+from sparkfleet.desired_state import Member
 from sparkfleet.errors import SparkfleetError, paragraph
 from sparkfleet.fleet.connection.unreachable import connect_diagnostic
 from sparkfleet.fleet.run import mirror_gaps, user_deploy
@@ -175,7 +176,11 @@ def settle(state: State) -> None:
     run = of(state)
     run.probed = dict(run.plans)
     declarations = (host.data.get("sparkfleet") or {} for host in state.inventory)
-    members = {one["name"]: member for one in declarations if (member := member_from_json(one))}
+    members = {
+        one["name"]: codec.read(Member, one["member"], "host data")
+        for one in declarations
+        if one.get("member")
+    }
     fitted = join_members(whole_plan(state).hosts, members)
     run.plans = {name: fitted[plan.host] for name, plan in run.probed.items()}
     if not any(True for plan in run.plans.values() for _ in fleet_staging.fetches(plan)):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.stage import STAGED, Content, MirroredImage, SenderPlace, StageRequest
+from sparkfleet.contract.stage import STAGED, MirroredImage, SenderPlace, StageRequest
 from sparkfleet.contract.transfer import LocalSendRequest, SentFile
 from sparkfleet.desired_state import ImageRef, Weights
 from sparkfleet.fleet.connection import tunnel
@@ -50,9 +50,8 @@ def send_image(act: executor.RunContext, image: ImageRef) -> None:
     _refuse([oci.lack(act.host.name, mirror, image)])
     parts = oci.parts(mirror, image.digest)
     shown = [SentFile(str(oci.blob_path(mirror, part.digest)), part.size) for part in parts]
-    contents = tuple(Content(part.digest, part.size) for part in parts)
     with _sending(act, shown) as (key, place):
-        order = MirroredImage(place.sender, place.listeners, image.pull_ref, contents)
+        order = MirroredImage(place.sender, place.listeners, image.pull_ref, parts)
         _run(act, StageRequest(stage_job.job_id(), mirrored_images=(order,), transfer_key=key))
 
 
@@ -73,9 +72,8 @@ def send_derived(act: executor.RunContext, image: ImageRef) -> None:
         replace(one, number=len(parts) + at, size=packages[at].stat().st_size)
         for at, one in enumerate(order.wheels)
     )
-    contents = tuple(Content(part.digest, part.size) for part in parts)
     with _sending(act, [SentFile(str(path), size) for path, size in files]) as (key, place):
-        base = MirroredImage(place.sender, place.listeners, image.base.pull_ref, contents)
+        base = MirroredImage(place.sender, place.listeners, image.base.pull_ref, parts)
         build = replace(order, wheels=sent, wheel_sender=place)
         _run(
             act,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.engines.base import FlagChange
 from sparkfleet.engines.llamacpp import args, schema
 
 KNOWN = schema.load("0.5.0")
@@ -67,13 +68,13 @@ def test_order_spelling_and_defaults_are_no_difference(old: str, new: str) -> No
 def test_a_difference_names_the_flag_and_both_values() -> None:
     found = args.differences(["-c", "4096", "--jinja"], ["--ctx-size", "8192", "--no-jinja"], KNOWN, KNOWN)
     assert found == (
-        args.FlagChange("--ctx-size", "4096", "8192"),
-        args.FlagChange("--jinja", "true", "false"),
+        FlagChange("--ctx-size", "4096", "8192"),
+        FlagChange("--jinja", "true", "false"),
     )
 
 
 def test_a_flag_that_is_taken_out_has_no_new_value() -> None:
-    assert args.differences(["-np", "2"], [], KNOWN, KNOWN) == (args.FlagChange("--parallel", "2", None),)
+    assert args.differences(["-np", "2"], [], KNOWN, KNOWN) == (FlagChange("--parallel", "2", None),)
 
 
 def test_unknown_options_and_missing_values_are_reported_not_raised() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from sparkfleet.config.models import ContainerSpec
 from sparkfleet.config.resolve import _container
-from sparkfleet.desired_state import CONTAINER_FIELDS, Container, Mount, host_from_json, to_json
+from sparkfleet.contract import codec
+from sparkfleet.desired_state import CONTAINER_FIELDS, Container, Mount, host_from_json
 from sparkfleet.plan import render_service
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.runtimes.docker import compare, settings
@@ -97,7 +98,7 @@ def rows_of(host: Any, seen: Any) -> Any:
 def test_a_setting_without_a_field_of_its_own_survives_the_way_through_json() -> None:
     assert "pids_limit" not in CONTAINER_FIELDS
     host = with_service(container=_container({"pids_limit": 4096}))
-    assert host_from_json(to_json(host)) == host
+    assert host_from_json(codec.plain(host)) == host
 
 
 def test_a_generation_keeps_its_id_where_no_new_setting_is_declared() -> None:

@@ -22,7 +22,7 @@ from sparkfleet.onhost.artifacts.fetch.hub_cache import repository
 
 CHUNK = 4 << 20
 TIMEOUT_S = 60
-PARTIAL, RANGE_NOT_SATISFIABLE = 206, 416
+PARTIAL = 206
 
 
 class DownloadError(Exception):
