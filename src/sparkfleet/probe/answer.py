@@ -17,7 +17,7 @@ from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.generation import LABEL_SERVICE, CurrentGeneration
 from sparkfleet.contract.resources import AppliedResources, RecordedIds
 from sparkfleet.contract.state import Rates, Staged, Verified
-from sparkfleet.probe.links import FabricPart
+from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observation import (
     Disk,
     Fields,
@@ -348,7 +348,7 @@ def _observed(parts: _Parts, docker: _PartState) -> Observed:
     weights = parts.read("weights", _WeightsPart, _WeightsPart({}))
     toolkit = parts.read("toolkit", _ToolkitPart, _ToolkitPart((), ()))
     state = parts.read("state", _StatePart, _StatePart({}, ""))
-    fabric = parts.optional("fabric", FabricPart)
+    fabric = parts.optional("fabric", FabricSeen)
     files = _StateFiles(parts.host)
     rates = files.read(RATES, Rates, state.files.get(RATES)) or Rates()
     staged = files.read(STAGED, Staged, state.files.get(STAGED)) or Staged()
@@ -386,7 +386,7 @@ def _observed(parts: _Parts, docker: _PartState) -> Observed:
         resources=_resources(parts, files),
         recorded=recorded.ids if recorded else (),
         rates=rates.known(),
-        fabric=fabric.seen() if fabric else None,
+        fabric=fabric,
         packages=parts.optional("packages", Packages),
         unreadable=files.unreadable,
     )

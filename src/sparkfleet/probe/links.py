@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -12,10 +12,10 @@ class Link:
 
     name: str
     """Of the netdev: ``enp1s0f1np1``."""
-    cage: str = ""
-    """Port as the driver names it (``phys_port_name``): ``p0`` or ``p1``."""
-    root: int = 0
-    """PCI domain, which distinguishes twins: 0 for ``enp1s0f1np1``, 2 for ``enP2p1s0f1np1``."""
+    port: str = ""
+    """Port as the driver names it (``phys_port_name``); "": it does not."""
+    pci: str = ""
+    """PCI address; "": unknown."""
     carrier: bool | None = None
     """Whether the cable has a signal; None: unknown, because the link is down."""
     mtu: int = 0
@@ -30,6 +30,19 @@ class Link:
     """Mb/s; 0: unknown."""
     routes: tuple[str, ...] = ()
     """Host routes by way of another Spark: ``192.168.178.2 via 192.168.176.2``."""
+
+    @property
+    def cage(self) -> str:
+        """Return ``p0`` or ``p1``; of a driver that does not name it, as in the netdev's name."""
+        found = re.search(r"n(p\d+)$", self.name)
+        return self.port or (found[1] if found else "")
+
+    @property
+    def root(self) -> int:
+        """Return the PCI domain of a twin: 0 for ``enp1s0f1np1``, 2 for ``enP2p1s0f1np1``."""
+        domain = re.match(r"[0-9a-f]+(?=:)", self.pci)
+        found = re.match(r"enP(\d+)p", self.name)
+        return int(domain[0], 16) if domain else int(found[1]) if found else 0
 
 
 @dataclass(frozen=True)
@@ -74,68 +87,3 @@ class FabricSeen:
     def link(self, name: str) -> Link | None:
         """Return the link of that name."""
         return next((link for link in self.links if link.name == name), None)
-
-
-@dataclass(frozen=True)
-class LinkPart:
-    """One netdev as the probe reports it."""
-
-    name: str
-    port: str
-    pci: str
-    carrier: bool | None
-    mtu: int
-    addresses: tuple[str, ...]
-    rdma: str
-    rdma_state: str
-    speed: int
-    routes: tuple[str, ...]
-
-    def link(self) -> Link:
-        """Return the link, with cage and PCIe root by its name where the kernel does not know them."""
-        domain = self.pci.partition(":")[0]
-        return Link(
-            name=self.name,
-            cage=self.port or _cage_by_name(self.name),
-            root=int(domain, 16) if re.fullmatch(r"[0-9a-f]+", domain) else _root_by_name(self.name),
-            carrier=self.carrier,
-            mtu=self.mtu,
-            addresses=self.addresses,
-            rdma=self.rdma,
-            rdma_state=self.rdma_state,
-            speed=max(0, self.speed),
-            routes=self.routes,
-        )
-
-
-@dataclass(frozen=True)
-class FabricPart:
-    """The fabric as the probe reports it."""
-
-    links: tuple[LinkPart, ...]
-    management: tuple[str, ...]
-    management_address: str
-    networks: tuple[tuple[str, str], ...]
-    renderer: str
-    netplan: bool
-    own: str | None
-    own_mode: str
-    foreign: tuple[NetworkFile, ...]
-    verbs: bool
-    address_owners: tuple[AddressOwner, ...]
-
-    def seen(self) -> FabricSeen:
-        """Return the fabric."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return FabricSeen(**{**values, "links": tuple(link.link() for link in self.links)})
-
-
-def _cage_by_name(name: str) -> str:
-    """Return the port within the netdev's name: ``enP2p1s0f1np1`` ends in ``n`` and the port."""
-    found = re.search(r"n(p\d+)$", name)
-    return found[1] if found else ""
-
-
-def _root_by_name(name: str) -> int:
-    found = re.match(r"enP(\d+)p", name)
-    return int(found[1]) if found else 0

@@ -114,7 +114,7 @@ def _link(
         "addresses": list(addresses),
         "rdma": rdma,
         "rdma_state": state.rpartition(" ")[2],  # "4: ACTIVE"
-        "speed": int(_word(os.path.join(folder, "speed")) or 0),
+        "speed": max(0, int(_word(os.path.join(folder, "speed")) or 0)),
         "routes": [
             "%s via %s" % (_dotted(to), _dotted(via))
             for dev, to, via, _, _, _, _, mask in table

@@ -21,11 +21,16 @@ def member(rank: int = 0, hosts: tuple[str, ...] = HOSTS, **fabric: Any) -> Memb
 def cage(port: int, *, carrier: bool | None = True) -> tuple[Link, Link]:
     """Return the twins of a cage as a Spark names them, as they come from the box."""
     return (
-        Link(f"enp1s0f{port}np{port}", f"p{port}", 0, carrier, 1500, rdma=f"rocep1s0f{port}",
+        Link(f"enp1s0f{port}np{port}", f"p{port}", "0000:01:00.0", carrier, 1500, rdma=f"rocep1s0f{port}",
              rdma_state="ACTIVE" if carrier else "DOWN", speed=200000),
-        Link(f"enP2p1s0f{port}np{port}", f"p{port}", 2, carrier, 1500, rdma=f"roceP2p1s0f{port}",
+        Link(f"enP2p1s0f{port}np{port}", f"p{port}", "0002:01:00.0", carrier, 1500, rdma=f"roceP2p1s0f{port}",
              rdma_state="ACTIVE" if carrier else "DOWN", speed=200000),
     )  # fmt: skip
+
+
+def without_port(link: Link) -> Link:
+    """Return a link of whose port neither the driver nor the netdev's name tells."""
+    return replace(link, port="", name=link.name.rpartition("np")[0])
 
 
 def seen(*, cabled: int = 1, **fields: Any) -> FabricSeen:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sparkfleet.desired_state import Fabric
 from sparkfleet.plan.fabric.addresses import address, peers, rails
 from sparkfleet.probe.links import FabricSeen
-from tests.unit.plan.fabric.made import cage, member, seen
+from tests.unit.plan.fabric.made import cage, member, seen, without_port
 
 
 def shown(rank: int, fabric: FabricSeen) -> list[tuple[str, str]]:
@@ -46,8 +46,8 @@ def test_a_twin_that_is_switched_off_belongs_to_its_cabled_cage() -> None:
 
 
 def test_links_of_an_unknown_port_stand_for_themselves() -> None:
-    links = tuple(replace(link, cage="") for link in (*cage(1), *cage(0, carrier=False)))
-    assert [name for name, _ in shown(0, replace(seen(), links=links))] == ["enP2p1s0f1np1", "enp1s0f1np1"]
+    links = tuple(without_port(link) for link in (*cage(1), *cage(0, carrier=False)))
+    assert [name for name, _ in shown(0, replace(seen(), links=links))] == ["enP2p1s0f1", "enp1s0f1"]
 
 
 def test_without_a_cable_there_is_no_rail() -> None:

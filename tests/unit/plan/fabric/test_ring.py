@@ -20,7 +20,7 @@ from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observation import Observed, User
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster.made import SERVICE
-from tests.unit.plan.fabric.made import cage, member, requested, seen
+from tests.unit.plan.fabric.made import cage, member, requested, seen, without_port
 
 NAMES = ("a", "b", "c")
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
@@ -105,7 +105,7 @@ def test_every_spark_reaches_every_other_at_its_one_address_over_their_cable(ran
 @pytest.mark.provokes("fabric-no-carrier")
 def test_without_a_cable_in_each_cage_there_is_no_ring() -> None:
     assert shown(0, seen()) == []
-    assert shown(0, replace(seen(), links=tuple(replace(link, cage="") for link in both().links))) == []
+    assert shown(0, replace(seen(), links=tuple(map(without_port, both().links)))) == []
     entry = fabric_change_set(Host("a", member=of_ring(0)), observed(0, seen()))
     assert entry is not None
     assert entry.blocked is not None
