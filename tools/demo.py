@@ -25,7 +25,7 @@ Take it down
 """
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     """Print a heading."""
     print(f"\n--> {text}", flush=True)
 
@@ -65,19 +65,19 @@ def curl(spark: str, *words: str) -> str:
 def main() -> None:
     """Bring the lab up, lock, plan, converge, ask, plan again."""
     began = time.monotonic()
-    say("A lab of two Sparks: containers with systemd, sshd and their own Docker")
+    report("A lab of two Sparks: containers with systemd, sshd and their own Docker")
     run("sparkfleet", "lab", "up", "--sparks", "2")
-    say("Pin what inventories/lab/*.yaml names: tags to digests, models to commits")
+    report("Pin what inventories/lab/*.yaml names: tags to digests, models to commits")
     # --update: a lab that was built anew has new digests under the same tags
     run("sparkfleet", "lock", "inventories/lab.py", "--update", "*")
-    say("The plan: what a run would change. Nothing is changed yet")
+    report("The plan: what a run would change. Nothing is changed yet")
     run("pyinfra", "inventories/lab.py", "deploys/serve.py", "--dry")
-    say("Converge")
+    report("Converge")
     run("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y")
-    say(f"Ask each model: {QUESTION}")
+    report(f"Ask each model: {QUESTION}")
     ask("spark-01", 8000)
     ask("spark-02", 8000)
-    say("The second plan is empty, and its exit code says so")
+    report("The second plan is empty, and its exit code says so")
     run("sparkfleet", "plan", "inventories/lab.py")
     print(f"\nDone in {time.monotonic() - began:.0f} s.\n\n{TRY_NEXT}")
 

@@ -1,7 +1,7 @@
 """The apt sources of this machine, read at run time: where a lab's base system comes from.
 
-Only the distribution's own archive is taken: entries of its own release, with the component ``main``, that no
-other publisher signs.
+Only entries of the distribution's own archive are used: of its own release, with the component ``main``, and
+not signed by another publisher.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Apt:
-    """What a base system needs to know of the machine's apt."""
+    """The machine's apt settings that a base system needs."""
 
     codename: str
     sources: tuple[Source, ...]
@@ -39,7 +39,7 @@ class Apt:
 
     @property
     def archive(self) -> Source | None:
-        """Return the entry that has the release itself (not its updates), if there is one."""
+        """Return the entry of the release itself (not its updates), if there is one."""
         return next((source for source in self.sources if source.suite == self.codename), None)
 
     def conf(self, sources_list: str) -> str:
@@ -53,7 +53,7 @@ class Apt:
 
 
 def read_apt(root: Path = Path("/")) -> Apt:
-    """Return the apt sources of the machine below ``root``; no sources where it has no apt."""
+    """Return the apt sources of the machine below ``root``; none if it has no apt."""
     codename = _codename(root)
     found: list[Source] = []
     etc = root / "etc/apt"

@@ -1,4 +1,4 @@
-"""The base of every lab image: Ubuntu 24.04 where a registry answers, else this machine's distribution.
+"""The base of every lab image: Ubuntu 24.04 if a registry answers, else this machine's distribution.
 
 Without a registry the base is a ``debootstrap`` of the release that this machine runs, from its own apt
 sources. Their addresses are used while building and are not in the image.
@@ -25,7 +25,7 @@ from sparkfleet_lab.names import IMAGES
 UBUNTU = "ubuntu:24.04"
 PULL_SECONDS = 8
 INCLUDE = ("python3", "ca-certificates")
-_LEFT_OUT = (
+_EXCLUDED = (
     "./dev/*",
     "./var/cache/apt/archives/*.deb",
     "./var/lib/apt/lists/*",
@@ -37,45 +37,45 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True)
 class Base:
-    """A base image, and the apt sources to build on it with (none: the image has its own)."""
+    """A base image, and the apt sources for builds on it (none: the image has its own)."""
 
     image: str
     id: str
     apt: Apt
 
 
-def make_base(docker: Docker, say: Callable[[str], None]) -> Base:
-    """Return the base image, pulled or made if this machine does not have it."""
+def make_base(docker: Docker, report: Callable[[str], None]) -> Base:
+    """Return the base image, pulled or created if this machine does not have it."""
     apt = read_apt()
-    made = _tag(apt)
-    if docker.inspect("image", made) is None:
+    image = _tag(apt)
+    if docker.inspect("image", image) is None:
         if docker.inspect("image", UBUNTU) is not None or _pull(docker):
             # Ubuntu's own image has apt sources, but no python3.
-            pulled = _id(docker, UBUNTU)
+            image_id = _id(docker, UBUNTU)
             apt = Apt("", (), apt.proxy)
-            definition = Definition("base", UBUNTU, pulled, INCLUDE)
-            made = build(docker, definition, apt, say, f"python3 on {UBUNTU}")
+            definition = Definition("base", UBUNTU, image_id, INCLUDE)
+            image = build(docker, definition, apt, report, f"python3 on {UBUNTU}")
         else:
-            _debootstrap(docker, apt, say)
-    return Base(made, _id(docker, made), apt)
+            _debootstrap(docker, apt, report)
+    return Base(image, _id(docker, image), apt)
 
 
 def _id(docker: Docker, image: str) -> str:
-    seen = docker.inspect("image", image)
-    if seen is None:
+    found = docker.inspect("image", image)
+    if found is None:
         raise SparkfleetError(
             Diagnostic(
                 "lab",
-                f"the image {image} is gone right after it was made",
+                f"the image {image} is missing right after its creation",
                 hint="run again",
                 code="lab-failed",
             )
         )
-    return str(seen["Id"])
+    return str(found["Id"])
 
 
 def _tag(apt: Apt) -> str:
-    recipe = digest(apt.codename, " ".join(INCLUDE), " ".join(_LEFT_OUT))
+    recipe = digest(apt.codename, " ".join(INCLUDE), " ".join(_EXCLUDED))
     return f"{IMAGES}/base:{apt.codename or 'none'}-{recipe}"
 
 
@@ -86,13 +86,13 @@ def _pull(docker: Docker) -> bool:
         return False
 
 
-def _debootstrap(docker: Docker, apt: Apt, say: Callable[[str], None]) -> None:
+def _debootstrap(docker: Docker, apt: Apt, report: Callable[[str], None]) -> None:
     archive = apt.archive
     if archive is None:
         raise SparkfleetError(
             Diagnostic(
                 "lab",
-                f"{UBUNTU} cannot be pulled, and this machine has no apt sources to make a base system from",
+                f"{UBUNTU} cannot be pulled, and this machine has no apt sources for a base system",
                 "a registry that answers, or a Debian or Ubuntu machine",
                 f"docker pull {UBUNTU}",
                 code="lab-requirement-missing",
@@ -100,11 +100,9 @@ def _debootstrap(docker: Docker, apt: Apt, say: Callable[[str], None]) -> None:
         )
     root = _as_root()
     if shutil.which("debootstrap", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
-        say("installing debootstrap (apt-get install debootstrap)")
+        report("installing debootstrap (apt-get install debootstrap)")
         _run([*root, "apt-get", "install", "-y", "--no-install-recommends", "debootstrap"])
-    say(
-        f"no registry answers: making a base system ({apt.codename}) from the machine's apt sources, 1 minute"
-    )
+    report(f"no registry answers: creating a base system ({apt.codename}) from apt sources, 1 minute")
     with tempfile.TemporaryDirectory(prefix="sparkfleet-base-", dir="/var/tmp") as scratch:
         target = Path(scratch) / "root"
         env = {"http_proxy": apt.proxy, "https_proxy": apt.proxy} if apt.proxy else {}
@@ -122,9 +120,9 @@ def _debootstrap(docker: Docker, apt: Apt, say: Callable[[str], None]) -> None:
             ]
         )
         try:
-            left_out = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
+            excluded = [f"--exclude={pattern}" for pattern in _EXCLUDED]
             with subprocess.Popen(
-                [*root, "tar", "-C", str(target), "--numeric-owner", *left_out, "-c", "."],
+                [*root, "tar", "-C", str(target), "--numeric-owner", *excluded, "-c", "."],
                 stdout=subprocess.PIPE,
             ) as packer:
                 subprocess.run(
@@ -144,7 +142,7 @@ def _as_root() -> list[str]:
         raise SparkfleetError(
             Diagnostic(
                 "lab",
-                "making a base system needs root, and there is no sudo",
+                "creating a base system needs root, and sudo is not installed",
                 hint="run as root once",
                 code="lab-requirement-missing",
             )

@@ -1,7 +1,6 @@
-"""Builds one lab image: files laid into a base, packages, a script, committed under a tag of its content.
+"""Builds one lab image: a base, packages, files and a script, committed under a tag that is a content hash.
 
-Not a Dockerfile: the apt sources are shown to the build as a mount, so that they are in no layer and in no
-history.
+Not by a Dockerfile: the apt sources are a mount of the build, so that they are in no layer and no history.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from sparkfleet_lab.content import Entry, digest, tar_of
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import IMAGES
 
-_KEPT = 3
-"""Images of a kind that stay: checkouts of different ages use different ones."""
+_IMAGES_TO_KEEP = 3
+"""Number of images of each kind to keep: checkouts of different versions use different ones."""
 
 _SETUP = """\
 set -eu
@@ -34,7 +33,7 @@ rm -rf /var/lib/apt/lists/* /usr/sbin/policy-rc.d /var/log/apt /var/log/dpkg.log
 
 @dataclass(frozen=True)
 class Definition:
-    """What an image is made from."""
+    """The inputs of an image."""
 
     name: str
     """Last part of its repository: ``spark`` gives ``sparkfleet-lab/spark``."""
@@ -43,17 +42,17 @@ class Definition:
     packages: tuple[str, ...]
     files: tuple[Entry, ...] = ()
     late_files: Callable[[], tuple[Entry, ...]] | None = None
-    """Further files that cost time to make: made when the image is built, known before by ``key``."""
+    """Further files that take time to create: created during the build, identified before by ``key``."""
     key: str = ""
-    """Hash of what ``late_files`` makes its files from."""
+    """Hash of the inputs of ``late_files``."""
     script: str = ""
-    """Shell, after packages and files are there."""
+    """Shell script that runs after packages and files are installed."""
     changes: tuple[str, ...] = ()
     """Dockerfile instructions for ``docker commit --change``."""
 
     @property
     def tag(self) -> str:
-        """Return the image's name; its tag is the hash of everything here."""
+        """Return the image's name; its tag is a hash of all inputs."""
         parts = (
             self.base_id,
             " ".join(self.packages),
@@ -65,37 +64,39 @@ class Definition:
         return f"{IMAGES}/{self.name}:{digest(*parts, self.files)}"
 
 
-def build(docker: Docker, definition: Definition, apt: Apt, say: Callable[[str], None], note: str) -> str:
+def build(docker: Docker, definition: Definition, apt: Apt, report: Callable[[str], None], note: str) -> str:
     """Return the image's tag, after building it if this machine does not have it."""
     tag = definition.tag
     if docker.inspect("image", tag) is not None:
         return tag
-    say(f"building {tag}: {note}")
+    report(f"building {tag}: {note}")
     with tempfile.TemporaryDirectory(prefix="sparkfleet-build-") as scratch:
-        shown = Path(scratch)
-        shown.chmod(0o755)
-        (shown / "sources.list").write_text("".join(f"{source.line}\n" for source in apt.sources))
-        (shown / "apt.conf").write_text(apt.conf("/mnt/sources.list"))
+        mount = Path(scratch)
+        mount.chmod(0o755)
+        (mount / "sources.list").write_text("".join(f"{source.line}\n" for source in apt.sources))
+        (mount / "apt.conf").write_text(apt.conf("/mnt/sources.list"))
         setup = _SETUP.format(packages=" ".join(definition.packages)) if definition.packages else "set -eu\n"
         files = (*definition.files, *(definition.late_files() if definition.late_files else ()))
         unpack = "tar -C / --no-same-owner --no-overwrite-dir -xf /mnt/files.tar\n" if files else ""
-        (shown / "files.tar").write_bytes(tar_of(files))
-        (shown / "build.sh").write_text(setup + unpack + definition.script)
-        container = docker.run("create", "-v", f"{shown}:/mnt:ro", definition.base, "sh", "/mnt/build.sh")
+        (mount / "files.tar").write_bytes(tar_of(files))
+        (mount / "build.sh").write_text(setup + unpack + definition.script)
+        container = docker.run("create", "-v", f"{mount}:/mnt:ro", definition.base, "sh", "/mnt/build.sh")
         try:
             _run(docker, container, tag)
-            changes = [word for change in definition.changes for word in ("--change", change)]
+            changes = [option for change in definition.changes for option in ("--change", change)]
             docker.run("commit", *changes, container, tag)
         finally:
             docker.run("rm", "-f", "-v", container)
-    forget_old(docker, tag)
+    remove_old_images(docker, tag)
     return tag
 
 
-def forget_old(docker: Docker, tag: str) -> None:
+def remove_old_images(docker: Docker, tag: str) -> None:
     """Remove all but the newest few images of a kind; Docker keeps those that a container uses."""
     repository = tag.rpartition(":")[0]
-    for old in docker.lines("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository)[_KEPT:]:
+    for old in docker.lines("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository)[
+        _IMAGES_TO_KEEP:
+    ]:
         docker.attempt("image", "rm", old)
 
 
@@ -107,7 +108,7 @@ def _run(docker: Docker, container: str, tag: str) -> None:
             Diagnostic(
                 f"building {tag}",
                 "\n".join(output),
-                hint="see the lines above; sparkfleet lab up tries again",
+                hint="see the lines above; run sparkfleet lab up again",
                 code="lab-failed",
             )
         )

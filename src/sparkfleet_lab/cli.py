@@ -1,4 +1,4 @@
-"""``sparkfleet lab``: Sparks made of containers, for trying things out and for the tests."""
+"""``sparkfleet lab``: Sparks made of containers, for trials and tests."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def lab() -> None:
 @click.option("--ring", is_flag=True, help="Three machines, each linked to the other two.")
 def up(sparks: int, warm: bool, ring: bool) -> None:
     """Start machines, registry and hub. The first start takes minutes, later ones seconds."""
-    from sparkfleet_lab.docker import Docker  # noqa: PLC0415  (import of the command line stays fast)
+    from sparkfleet_lab.docker import Docker  # noqa: PLC0415  (keeps the import of the command line fast)
     from sparkfleet_lab.lifecycle import up as lab_up  # noqa: PLC0415
 
-    here = find_lab()
-    state = lab_up(Docker(), here, sparks, _say, warm=warm, ring=ring)
-    click.echo(f"connect:     ssh -F {_short(here)}/ssh_config {state.machines[0].name}")
-    click.echo(f"remove it:   {_env(here)}sparkfleet lab down")
+    current_lab = find_lab()
+    state = lab_up(Docker(), current_lab, sparks, _report, warm=warm, ring=ring)
+    click.echo(f"connect:     ssh -F {_short(current_lab)}/ssh_config {state.machines[0].name}")
+    click.echo(f"remove:       {_env(current_lab)}sparkfleet lab down")
 
 
 @lab.command()
@@ -42,7 +42,7 @@ def down(images: bool) -> None:
     from sparkfleet_lab.docker import Docker  # noqa: PLC0415
     from sparkfleet_lab.lifecycle import down as lab_down  # noqa: PLC0415
 
-    lab_down(Docker(), find_lab(), images, _say)
+    lab_down(Docker(), find_lab(), images, _report)
 
 
 @lab.command()
@@ -57,22 +57,24 @@ def status(as_json: bool) -> None:
     from sparkfleet_lab.state import require_state  # noqa: PLC0415
     from sparkfleet_lab.status import status as rows_of  # noqa: PLC0415
 
-    here = find_lab()
-    state = require_state(here)
-    rows = rows_of(Docker(), here, state)
+    current_lab = find_lab()
+    state = require_state(current_lab)
+    rows = rows_of(Docker(), current_lab, state)
     if as_json:
         images = dict(state.images)
         click.echo(
-            json.dumps({"lab": here.prefix, "parts": [dataclasses.asdict(r) for r in rows], "images": images})
+            json.dumps(
+                {"lab": current_lab.prefix, "parts": [dataclasses.asdict(r) for r in rows], "images": images}
+            )
         )
         return
-    table = Table(box=SIMPLE_HEAD, title=f"lab {here.name}", title_justify="left")
-    for heading in ("name", "state", "from here", "lan", "fabric", "broken"):
+    table = Table(box=SIMPLE_HEAD, title=f"lab {current_lab.name}", title_justify="left")
+    for heading in ("name", "state", "address", "lan", "fabric", "broken"):
         table.add_column(heading, no_wrap=heading != "broken")
     for row in rows:
         table.add_row(row.name, row.state, row.address, row.lan, row.fabric, ", ".join(row.faults))
     Console().print(table)
-    click.echo(f"log in: ssh -F {_short(here)}/ssh_config {state.machines[0].name}")
+    click.echo(f"log in: ssh -F {_short(current_lab)}/ssh_config {state.machines[0].name}")
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
@@ -82,13 +84,13 @@ def exec_(host: str, arguments: tuple[str, ...]) -> None:
     """Run a command as root on a machine, without SSH. One argument with spaces runs in a shell."""
     from sparkfleet_lab.state import require_state  # noqa: PLC0415
 
-    here = find_lab()
+    current_lab = find_lab()
     if host not in ("registry", "hub"):
-        require_state(here).machine(host)
+        require_state(current_lab).machine(host)
     terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []
     command = ["sh", "-c", arguments[0]] if len(arguments) == 1 else list(arguments)
     sys.stdout.flush()
-    os.execvp("docker", ["docker", "exec", "-i", *terminal, here.container(host), *command])  # noqa: S606
+    os.execvp("docker", ["docker", "exec", "-i", *terminal, current_lab.container(host), *command])  # noqa: S606
 
 
 @lab.command("break")
@@ -108,33 +110,33 @@ def break_(host: str | None, fault: str | None, as_list: bool) -> None:
         return
     if not host or not fault:
         raise click.UsageError("missing arguments: sparkfleet lab break HOST FAULT (--list shows the faults)")
-    here = find_lab()
-    done = break_host(Docker(), here, require_state(here), host, fault)
+    current_lab = find_lab()
+    done = break_host(Docker(), current_lab, require_state(current_lab), host, fault)
     click.echo(f"{host}: {done.text}")
-    if done.mend or done.mend_lab:
-        click.echo(f"undo it: {_env(here)}sparkfleet lab mend {host}")
+    if done.repair or done.repair_lab:
+        click.echo(f"repair it: {_env(current_lab)}sparkfleet lab repair {host}")
 
 
 @lab.command()
 @click.argument("host")
-def mend(host: str) -> None:
-    """Undo every fault of a machine, the registry or the hub."""
+def repair(host: str) -> None:
+    """Repair every fault of a machine, the registry or the hub."""
     from sparkfleet_lab.docker import Docker  # noqa: PLC0415
-    from sparkfleet_lab.faults import mend_host  # noqa: PLC0415
+    from sparkfleet_lab.faults import repair_host  # noqa: PLC0415
     from sparkfleet_lab.state import require_state  # noqa: PLC0415
 
-    here = find_lab()
-    names = mend_host(Docker(), here, require_state(here), host)
+    current_lab = find_lab()
+    names = repair_host(Docker(), current_lab, require_state(current_lab), host)
     click.echo(f"{host}: {', '.join(names) if names else 'no faults'}")
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _short(here: Lab) -> str:
-    return os.path.relpath(here.directory)
+def _short(current_lab: Lab) -> str:
+    return os.path.relpath(current_lab.directory)
 
 
-def _env(here: Lab) -> str:
-    return "" if here.name == "default" else f"SPARKFLEET_LAB={here.name} "
+def _env(current_lab: Lab) -> str:
+    return "" if current_lab.name == "default" else f"SPARKFLEET_LAB={current_lab.name} "

@@ -1,4 +1,4 @@
-"""Content hashes of what an image is made from, and tar streams that go into containers."""
+"""Content hashes of an image's inputs, and tar streams for containers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Entry:
-    """One file as it shall be inside a container."""
+    """One file inside a container."""
 
     path: str
     """Without the leading slash."""
@@ -23,7 +23,7 @@ class Entry:
 
 
 def tar_of(entries: Iterable[Entry]) -> bytes:
-    """Return a tar with these files, without entries for their directories: those stay as they are."""
+    """Return a tar with these files, without entries for their directories, which must not change."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for entry in entries:

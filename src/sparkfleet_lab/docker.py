@@ -1,4 +1,4 @@
-"""The operator's Docker Engine, by its command line: argv in, text out, errors that say what to do."""
+"""The operator's Docker Engine, through its command line: argv in, text out, errors with a remedy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Docker:
         return answer.stdout.decode(errors="replace").strip()
 
     def ok(self, *args: str) -> bool:
-        """Tell whether ``docker WORDS`` succeeds."""
+        """Return whether ``docker ARGS`` succeeds."""
         return self.attempt(*args).returncode == 0
 
     def attempt(
@@ -52,7 +52,7 @@ class Docker:
         )
 
     def inspect(self, kind: str, name: str) -> dict[str, Any] | None:
-        """Return ``docker KIND inspect NAME``, or None when there is no such thing."""
+        """Return ``docker KIND inspect NAME``, or None if it does not exist."""
         answer = self.attempt(kind, "inspect", name)
         if answer.returncode != 0:
             return None
@@ -60,7 +60,7 @@ class Docker:
         return found[0] if found else None
 
     def lines(self, *args: str) -> list[str]:
-        """Return the non-empty lines that ``docker WORDS`` prints."""
+        """Return the non-empty lines that ``docker ARGS`` prints."""
         return [line for line in self.run(*args).splitlines() if line]
 
     def require(self) -> None:
@@ -72,7 +72,7 @@ class Docker:
     def error(self, args: tuple[str, ...], text: str) -> SparkfleetError:
         """Return the error for a docker command that failed with ``text`` on stderr."""
         output = "\n".join(text.strip().splitlines()[-15:]) or "(no output of docker)"
-        remedy = "tools/ensure-docker.sh" if any(sign in text for sign in _NOT_RUNNING) else ""
+        remedy = "tools/ensure-docker.sh" if any(text_part in text for text_part in _NOT_RUNNING) else ""
         return SparkfleetError(
             Diagnostic(f"{self.program} {' '.join(args)[:160]}", output, hint=remedy, code="lab-failed")
         )

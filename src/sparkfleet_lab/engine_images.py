@@ -1,7 +1,7 @@
-"""Fills the lab's registry: engine images under their canonical names, kept with the registry's image.
+"""Fills the lab's registry with engine images under their canonical names, stored in the registry's image.
 
-Every name in the registry is a multi-arch index whose amd64 and arm64 entries are the same manifest: an image
-that the catalog wants on aarch64 is found there, and it runs on whatever machine the lab is on.
+Every name in the registry is a multi-arch index whose amd64 and arm64 entries are the same manifest: images
+of the catalog are available for aarch64, and run on any machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet_lab import images
 from sparkfleet_lab.base import Base
-from sparkfleet_lab.build import build, forget_old
+from sparkfleet_lab.build import build, remove_old_images
 from sparkfleet_lab.content import digest, tree
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import IMAGES
@@ -38,25 +38,27 @@ _CONFIG = (
 
 
 def registry_with_engines(
-    docker: Docker, base: Base, say: Callable[[str], None]
+    docker: Docker, base: Base, report: Callable[[str], None]
 ) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Return the image of a registry that holds all engine images, and each reference's digest there."""
     tag = f"{IMAGES}/registry-filled:{_key(base)}"
-    seen = docker.inspect("image", tag)
-    if seen is None:
-        plain = build(docker, images.registry(base), base.apt, say, "the registry")
-        _fill(docker, base, plain, tag, say)
-        forget_old(docker, tag)
-        seen = docker.inspect("image", tag)
-    if seen is None:
+    found = docker.inspect("image", tag)
+    if found is None:
+        plain = build(docker, images.registry(base), base.apt, report, "the registry")
+        _fill(docker, base, plain, tag, report)
+        remove_old_images(docker, tag)
+        found = docker.inspect("image", tag)
+    if found is None:
         raise SparkfleetError(
-            Diagnostic(tag, "the image is gone right after it was made", hint="run again", code="lab-failed")
+            Diagnostic(
+                tag, "the image is missing right after its creation", hint="run again", code="lab-failed"
+            )
         )
-    return tag, tuple(sorted(json.loads(seen["Config"]["Labels"][_LABEL]).items()))
+    return tag, tuple(sorted(json.loads(found["Config"]["Labels"][_LABEL]).items()))
 
 
 def push_index(registry: str, path: str, tag: str) -> str:
-    """Make ``path:tag`` (one manifest) an index of it for amd64 and arm64; return the index's digest."""
+    """Turn ``path:tag`` (one manifest) into an index for amd64 and arm64; return the index's digest."""
     url = f"{registry}/v2/{path}/manifests/{tag}"
     manifest, _ = _http("GET", url, headers={"Accept": _MANIFEST})
     entry = {"mediaType": _MANIFEST, "size": len(manifest), "digest": _sha256(manifest)}
@@ -96,7 +98,7 @@ def _key(base: Base) -> str:
     )  # fmt: skip
 
 
-def _fill(docker: Docker, base: Base, plain: str, tag: str, say: Callable[[str], None]) -> None:
+def _fill(docker: Docker, base: Base, plain: str, tag: str, report: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="sparkfleet-engines-") as scratch:
         (Path(scratch) / "registry.yml").write_text(_CONFIG)
         image_contexts = contexts(Path(scratch) / "contexts", base.image)
@@ -108,21 +110,23 @@ def _fill(docker: Docker, base: Base, plain: str, tag: str, say: Callable[[str],
             docker.run("start", container)
             address = docker.run("port", container, "5000/tcp").splitlines()[0]
             _wait(f"http://{address}/v2/")
-            pushed = {context.ref: _push(docker, context, address, say) for context in image_contexts}
+            pushed = {context.ref: _push(docker, context, address, report) for context in image_contexts}
             docker.run("stop", "-t", "5", container)
             digests = {ref: index for ref, (_, index) in pushed.items()}
             label = f"LABEL {_LABEL}={json.dumps(json.dumps(digests))}"
             docker.run("commit", "--change", label, container, tag)
-            # Kept until now, so that the layers they share were built once.
+            # Removed only now, so that shared layers are built once.
             docker.attempt("image", "rm", "-f", *(local for local, _ in pushed.values()))
         finally:
             docker.run("rm", "-f", "-v", container)
 
 
-def _push(docker: Docker, context: ImageContext, address: str, say: Callable[[str], None]) -> tuple[str, str]:
-    """Return the image's name here and the digest of its index in the registry."""
+def _push(
+    docker: Docker, context: ImageContext, address: str, report: Callable[[str], None]
+) -> tuple[str, str]:
+    """Return the image's local name and the digest of its index in the registry."""
     path, tag = repository_path(context.ref)
-    say(f"building {context.ref} (stand-in for {context.engine} {context.vllm})")
+    report(f"building {context.ref} (stand-in for {context.engine} {context.vllm})")
     local = f"{address}/{path}:{tag}"
     docker.run("build", "-q", "-t", local, str(context.directory))
     docker.run("push", "-q", local)

@@ -13,9 +13,9 @@ class Fault:
     text: str
     script: str = ""
     """Shell, as root on the machine."""
-    mend: str = ""
+    repair: str = ""
     """Shell that undoes it. Without this and ``mend_lab`` it is over by itself."""
     lab: str = ""
     """What the lab does: ``power off|on|cycle``, ``cable down|up|mtu N``, ``hub {a fault of hub.py}``."""
-    mend_lab: str = ""
+    repair_lab: str = ""
     role: str = "spark"

@@ -1,24 +1,24 @@
-"""The faults that a lab can have, one entry each: what it is, how it begins, how it ends."""
+"""The faults of a lab, one entry each: description, script that applies it, script that repairs it."""
 
 from __future__ import annotations
 
 from sparkfleet_lab.fault import Fault
-from sparkfleet_lab.found_states import STATES
+from sparkfleet_lab.initial_states import STATES
 
 _STOP_DOCKER = "systemctl stop docker.socket docker.service"
 _START_DOCKER = "systemctl reset-failed docker.service; systemctl start docker.socket docker.service"
-"""Faults come one after the other faster than systemd likes a service to be started."""
+"""reset-failed: faults in quick succession exceed systemd's limit of starts."""
 
 _ADDRESSES_BACK = (
     'while read -r address name mtu; do grep -qs "$name" /etc/netplan/*.yaml || '
     '{ ip address replace "$address/24" dev "$name"; ip link set dev "$name" mtu "$mtu" || true; }; '
     "done < /etc/lab/nics"
 )
-"""Links that netplan does not configure have the address and MTU again that they had from Docker."""
+"""Restores the address and MTU from Docker of links that netplan does not configure."""
 
 
 def _full(directory: str, owner: str) -> str:
-    """Return shell that puts a directory's content on a file system of just its size, and fills that."""
+    """Return shell code that moves a directory's content to a file system of just its size and fills that."""
     return f"""
 [ -e {directory} ] || touch /var/lib/lab-new-$(basename {directory})
 mkdir -p {directory} /var/lib/lab-full && chown {owner} {directory}
@@ -31,7 +31,7 @@ dd if=/dev/zero of={directory}/.lab-fill bs=4k 2>/dev/null || true
 
 
 def _not_full(directory: str) -> str:
-    """Return shell that gives a directory its disk back, with what was written to it meanwhile."""
+    """Return shell code that moves a directory back to its disk, with files that were written meanwhile."""
     return f"""
 rm -f {directory}/.lab-fill
 mkdir -p /var/lib/lab-keep && cp -a {directory}/. /var/lib/lab-keep/
@@ -45,7 +45,7 @@ if [ -e $new ]; then rm $new; rmdir --ignore-fail-on-non-empty {directory}; fi
 FAULTS = (
     Fault(
         "powered-off", "the machine is off: connection refused",
-        lab="power off", mend_lab="power on",
+        lab="power off", repair_lab="power on",
     ),
     Fault("reboot", "the machine restarts, as by the power button", lab="power cycle"),
     Fault(
@@ -74,7 +74,7 @@ FAULTS = (
         "mv /etc/sudoers.d/nvidia.off /etc/sudoers.d/nvidia",
     ),
     Fault(
-        "sudo-asks", "sudo asks for a password, as on a Spark from the box: it is nvidia",
+        "sudo-asks", "sudo asks for a password, as on a Spark as delivered: it is nvidia",
         "mv /etc/sudoers.d/nvidia /etc/sudoers.d/nvidia.off; echo nvidia:nvidia | chpasswd",
         "mv /etc/sudoers.d/nvidia.off /etc/sudoers.d/nvidia; usermod --password '!' nvidia",
     ),
@@ -138,7 +138,7 @@ FAULTS = (
     ),
     Fault(
         "cable-out", "the fabric's cable is unplugged: both twins lose their carrier",
-        lab="cable down", mend_lab="cable up",
+        lab="cable down", repair_lab="cable up",
     ),
     Fault(
         "other-cage", "the fabric's cable is moved to the other cage",
@@ -146,7 +146,7 @@ FAULTS = (
     ),
     Fault(
         "small-mtu", "the switch passes no more than 1500 bytes to this Spark's cage",
-        lab="cable mtu 1500", mend_lab="cable mtu 9000",
+        lab="cable mtu 1500", repair_lab="cable mtu 9000",
     ),
     Fault(
         "management-lost", "when links are reconfigured, the management link loses its address",
@@ -156,23 +156,23 @@ FAULTS = (
         "rm -f /usr/local/bin/networkctl",
     ),
     *STATES,
-    Fault("registry-down", "the registry is off", lab="power off", mend_lab="power on", role="registry"),
-    Fault("hub-down", "the hub is off", lab="power off", mend_lab="power on", role="hub"),
+    Fault("registry-down", "the registry is off", lab="power off", repair_lab="power on", role="registry"),
+    Fault("hub-down", "the hub is off", lab="power off", repair_lab="power on", role="hub"),
     Fault(
         "hub-slow", "the hub sends 100 KB a second",
-        lab='hub {"slow_bytes_per_s": 100000, "path": "/resolve/"}', mend_lab="hub {}", role="hub",
+        lab='hub {"slow_bytes_per_s": 100000, "path": "/resolve/"}', repair_lab="hub {}", role="hub",
     ),
     Fault(
         "hub-breaks", "the hub closes the connection after 200 KB of a file",
-        lab='hub {"break_after_bytes": 200000, "path": "/resolve/"}', mend_lab="hub {}", role="hub",
+        lab='hub {"break_after_bytes": 200000, "path": "/resolve/"}', repair_lab="hub {}", role="hub",
     ),
     Fault(
-        "hub-corrupts", "the hub sends a wrong byte in every file",
-        lab='hub {"corrupt": true, "path": "/resolve/"}', mend_lab="hub {}", role="hub",
+        "hub-corrupts", "the hub sends one wrong byte in every file",
+        lab='hub {"corrupt": true, "path": "/resolve/"}', repair_lab="hub {}", role="hub",
     ),
     Fault(
         "hub-refuses", "the hub answers 503",
-        lab='hub {"status": 503}', mend_lab="hub {}", role="hub",
+        lab='hub {"status": 503}', repair_lab="hub {}", role="hub",
     ),
 )  # fmt: skip
-"""In the order in which ``sparkfleet lab break --list`` shows them."""
+"""In the order of ``sparkfleet lab break --list``."""

@@ -1,4 +1,4 @@
-"""``break`` and ``mend``: applies the faults of the table and keeps a list of those that are on."""
+"""Applies and repairs the faults of the table, and keeps a list of the active ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ done
 
 
 def find_fault(host: str, name: str) -> Fault:
-    """Return the fault of that name; an error with the names that there are for such a host."""
+    """Return the fault of that name; an error lists the names for such a host."""
     role = host if host in SERVICES else "spark"
     for fault in FAULTS:
         if fault.name == name and fault.role == role:
@@ -50,44 +50,44 @@ def break_host(docker: Docker, lab: Lab, state: State, host: str, name: str) -> 
     fault = find_fault(host, name)
     if fault.role == "spark":
         state.machine(host)
-    if fault.mend or fault.mend_lab:
+    if fault.repair or fault.repair_lab:
         _write(lab, host, [*_read(lab, host), name])
     _apply(docker, lab, state, host, fault.lab, fault.script)
     return fault
 
 
-def mend_host(docker: Docker, lab: Lab, state: State, host: str) -> list[str]:
-    """Undo every fault of a host, the last first; return their names."""
-    on = _read(lab, host)
-    mended = []
-    while on:
-        fault = find_fault(host, on.pop())
-        _apply(docker, lab, state, host, fault.mend_lab, fault.mend)
-        _write(lab, host, on)
-        mended.append(fault.name)
-    return mended
+def repair_host(docker: Docker, lab: Lab, state: State, host: str) -> list[str]:
+    """Repair every fault of a host, the last first; return their names."""
+    active_names = _read(lab, host)
+    repaired = []
+    while active_names:
+        fault = find_fault(host, active_names.pop())
+        _apply(docker, lab, state, host, fault.repair_lab, fault.repair)
+        _write(lab, host, active_names)
+        repaired.append(fault.name)
+    return repaired
 
 
-def mend_services(docker: Docker, lab: Lab, state: State) -> None:
-    """Undo every fault of registry and hub."""
+def repair_services(docker: Docker, lab: Lab, state: State) -> None:
+    """Repair every fault of registry and hub."""
     for host in SERVICES:
-        mend_host(docker, lab, state, host)
+        repair_host(docker, lab, state, host)
 
 
-def forget(lab: Lab, host: str) -> None:
-    """Take every fault off the list: the machine is replaced."""
+def clear(lab: Lab, host: str) -> None:
+    """Remove every fault of a host from the list, since the machine is replaced."""
     _write(lab, host, [])
 
 
 def active(lab: Lab, host: str) -> tuple[str, ...]:
-    """Return the faults of a host that are on."""
+    """Return the active faults of a host."""
     return tuple(_read(lab, host))
 
 
 def _apply(  # noqa: PLR0917
     docker: Docker, lab: Lab, state: State, host: str, action: str, script: str
 ) -> None:
-    """Run the fault's script on the host, and do what the lab itself has to do."""
+    """Run the fault's script on the host, and its action on the lab."""
     container = lab.container(host)
     if script:
         docker.run("exec", container, "sh", "-ec", script)
@@ -104,19 +104,19 @@ def _apply(  # noqa: PLR0917
                 machines.wait_until_up(docker, lab, state.machine(host))
         case ["power", "cycle"]:
             docker.run("restart", container)
-        case ["cable", word]:
-            _cable(docker, state, container, word)
+        case ["cable", change]:
+            _cable(docker, state, container, change)
         case ["hub", fault]:
             _set_hub_fault(state, fault)
         case _:
             raise AssertionError(action)
 
 
-def _cable(docker: Docker, state: State, container: str, word: str) -> None:
-    """Do something to the fabric's cable: to both twins' other ends, which are this computer's."""
+def _cable(docker: Docker, state: State, container: str, change: str) -> None:
+    """Change the fabric's cable: the other ends of both twins, which are links of this computer."""
     names = [line.split()[1] for line in docker.run("exec", container, "cat", "/etc/lab/nics").splitlines()]
     ends = [docker.run("exec", container, "cat", f"/sys/class/net/{name}/iflink").strip() for name in names]
-    script = _CABLE.replace("WORD", word)
+    script = _CABLE.replace("WORD", change)
     docker.run(
         "run", "--rm", "--network", "host", "--cap-add", "NET_ADMIN", state.spark_image,
         "sh", "-ec", script, "sh", *ends,
@@ -141,7 +141,7 @@ def _all(lab: Lab) -> dict[str, list[str]]:
 
 
 def _write(lab: Lab, host: str, names: list[str]) -> None:
-    """Note a host's faults; machines may be broken, mended and replaced side by side."""
+    """Record a host's faults; machines may be broken, repaired and replaced side by side."""
     if not names and not lab.directory.is_dir():
         return
     directory = os.open(lab.directory, os.O_RDONLY)
@@ -150,9 +150,9 @@ def _write(lab: Lab, host: str, names: list[str]) -> None:
         known = _all(lab)
         if known.get(host, []) != names:
             known[host] = names
-            left = {key: value for key, value in known.items() if value}
-            beside = lab.directory / "faults.json.new"
-            beside.write_text(json.dumps(left, indent=2) + "\n")
-            beside.replace(lab.directory / "faults.json")
+            remaining = {key: value for key, value in known.items() if value}
+            scratch = lab.directory / "faults.json.new"
+            scratch.write_text(json.dumps(remaining, indent=2) + "\n")
+            scratch.replace(lab.directory / "faults.json")
     finally:
         os.close(directory)

@@ -1,4 +1,4 @@
-"""What the lab's own images are made from: the Spark, the registry, and the hub with its models."""
+"""The definitions of the lab's own images: the Spark, the registry, and the hub with its models."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ rm -rf /var/lib/docker/* /var/lib/containerd/*
 
 
 def spark(base: Base) -> Definition:
-    """Return the image of a machine: systemd, sshd, dockerd, and the stand-ins for what only a Spark has."""
+    """Return the image of a machine: systemd, sshd, dockerd, and stand-ins for a Spark's programs."""
     return Definition(
         name="spark",
         base=base.image,
@@ -79,7 +79,7 @@ def registry(base: Base) -> Definition:
 
 
 def hub(base: Base) -> Definition:
-    """Return the image of the hub: its program and the made-up models, written when the image is built."""
+    """Return the image of the hub: its program and the synthetic models, written when the image is built."""
     standins = Path(str(resources.files("sparkfleet_lab") / "standins"))
     sources = (path for path in sorted((standins / "hub").iterdir()) if path.suffix == ".py")
     return Definition(

@@ -1,6 +1,6 @@
 """Throw-away keys of a lab: the login key, machines' host keys, the certificate authority and its one server.
 
-Made with the library that SSH itself brings along; nothing here protects anything but a lab on this machine.
+Created with a library that pyinfra's SSH client requires anyway. They protect only a lab on this machine.
 """
 
 from __future__ import annotations

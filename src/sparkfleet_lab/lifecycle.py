@@ -1,4 +1,4 @@
-"""``up`` and ``down``: from nothing to a lab, and back to nothing."""
+"""``up`` and ``down``: create a lab and remove it."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from sparkfleet_lab.networks import make_networks, make_ring
 from sparkfleet_lab.state import Machine, State, read_state, write_state
 from sparkfleet_lab.warm import make as make_warm
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 RING = 3
-MOST_SPARKS = 60
-"""As many as addresses were set aside for; memory ends earlier (about 120 MB a machine)."""
+MAX_SPARKS = 60
+"""Limited by the address plan; memory runs out earlier (about 120 MB a machine)."""
 
 
 def up(  # noqa: PLR0917
-    docker: Docker, lab: Lab, sparks: int, say: Say, warm: bool = False, ring: bool = False
+    docker: Docker, lab: Lab, sparks: int, report: Report, warm: bool = False, ring: bool = False
 ) -> State:
-    """Return a lab with that many machines, each up; what is up already stays as it is.
+    """Return a lab with that many running machines; those that run already are not changed.
 
     The first start builds the images (minutes); later starts reuse them (seconds). ``warm``:
-    machines that are made from now on have the engine images. ``ring``: three machines without a switch.
+    machines that are created from now on have the engine images. ``ring``: three machines without a switch.
     """
-    if not 0 < sparks <= MOST_SPARKS:
+    if not 0 < sparks <= MAX_SPARKS:
         raise SparkfleetError(
             Diagnostic(
                 "--sparks",
                 f"{sparks} Sparks",
-                f"1 to {MOST_SPARKS}",
+                f"1 to {MAX_SPARKS}",
                 "sparkfleet lab up --sparks 2",
                 code="lab-argument-invalid",
             )
@@ -53,21 +53,21 @@ def up(  # noqa: PLR0917
     docker.require()
     state = read_state(lab)
     if state is None:
-        state = _begin(docker, lab, say, ring=ring)
+        state = _create(docker, lab, report, ring=ring)
     else:
-        _require_wired(lab, state, ring=ring)
-        _require_whole(docker, lab, state)
+        _require_topology(lab, state, ring=ring)
+        _require_complete(docker, lab, state)
     names = [f"spark-{number:02}" for number in range(1, sparks + 1)]
-    there = {machine.name for machine in state.machines}
-    fresh = tuple(_machine(name) for name in names if name not in there)
+    existing = {machine.name for machine in state.machines}
+    added = tuple(_machine(name) for name in names if name not in existing)
     state = dataclasses.replace(
-        state, machines=tuple(sorted((*state.machines, *fresh), key=lambda machine: machine.name))
+        state, machines=tuple(sorted((*state.machines, *added), key=lambda machine: machine.name))
     )
     write_state(lab, state)
     if warm and not state.warm_volume:
         first = state.machines[0]
         _ensure(docker, lab, state, first)
-        say("pulling the engine images once, for all machines")
+        report("pulling the engine images once, for all machines")
         volume = make_warm(
             docker, lab, state, lab.container(first.name), machines.docker_volume(lab, first.name)
         )
@@ -77,44 +77,44 @@ def up(  # noqa: PLR0917
         list(pool.map(lambda machine: _ensure(docker, lab, state, machine), state.machines))
     for role in (services.REGISTRY, services.HUB):
         services.wait_for(lab, state, role)
-    if fresh:
-        say(f"{len(fresh)} Spark{'s' if len(fresh) > 1 else ''} up: {', '.join(m.name for m in fresh)}")
+    if added:
+        report(f"{len(added)} Spark{'s' if len(added) > 1 else ''} up: {', '.join(m.name for m in added)}")
     return state
 
 
-def down(docker: Docker, lab: Lab, also_images: bool, say: Say) -> None:
-    """Remove every container, network, volume and file of the lab, and say what went."""
+def down(docker: Docker, lab: Lab, also_images: bool, report: Report) -> None:
+    """Remove every container, network, volume and file of the lab, and report what was removed."""
     docker.require()
-    gone = _sweep(docker, lab)
+    missing = _remove_all(docker, lab)
     if lab.directory.exists():
         shutil.rmtree(lab.directory)
         if not any(lab.directory.parent.iterdir()):
             lab.directory.parent.rmdir()
-    say(f"removed {', '.join(gone)} and {lab.directory}")
+    report(f"removed {', '.join(missing)} and {lab.directory}")
     images = docker.lines(
         "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={IMAGES}/*"
     )
     if also_images and images:
         docker.run("image", "rm", *images)
-        say(f"removed {len(images)} images")
+        report(f"removed {len(images)} images")
     elif images:
-        say(f"kept {len(images)} images for the next time (sparkfleet lab down --images removes them)")
+        report(f"kept {len(images)} images for the next time (sparkfleet lab down --images removes them)")
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on."""
+    """Return a free TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _begin(docker: Docker, lab: Lab, say: Say, *, ring: bool) -> State:
+def _create(docker: Docker, lab: Lab, report: Report, *, ring: bool) -> State:
     """Return a lab without machines: images, networks, keys, registry and hub."""
-    _sweep(docker, lab)  # what an interrupted start left behind
-    base = make_base(docker, say)
-    spark_image = build(docker, images.spark(base), base.apt, say, "systemd, sshd and dockerd (1 minute)")
-    registry_image, refs = registry_with_engines(docker, base, say)
-    hub_image = build(docker, images.hub(base), base.apt, say, "the hub and its made-up models")
+    _remove_all(docker, lab)  # left by an interrupted start
+    base = make_base(docker, report)
+    spark_image = build(docker, images.spark(base), base.apt, report, "systemd, sshd and dockerd (1 minute)")
+    registry_image, refs = registry_with_engines(docker, base, report)
+    hub_image = build(docker, images.hub(base), base.apt, report, "the hub and its synthetic models")
     lan, fabric, twin = make_networks(docker, lab)
     state = State(
         lan=lan, fabric=fabric, twin=twin, spark_image=spark_image,
@@ -137,10 +137,10 @@ def _begin(docker: Docker, lab: Lab, say: Say, *, ring: bool) -> State:
     return state
 
 
-def _sweep(docker: Docker, lab: Lab) -> list[str]:
+def _remove_all(docker: Docker, lab: Lab) -> list[str]:
     """Remove every container, volume and network of the lab; return how many of each."""
     mine = f"label={LABEL}={lab.prefix}"
-    gone = []
+    missing = []
     for kind, listing, removal in (
         ("containers", ("ps", "-aq"), ("rm", "-f", "-v")),
         ("volumes", ("volume", "ls", "-q"), ("volume", "rm", "-f")),
@@ -149,33 +149,33 @@ def _sweep(docker: Docker, lab: Lab) -> list[str]:
         found = docker.lines(*listing, "--filter", mine)
         if found:
             docker.run(*removal, *found)
-        gone.append(f"{len(found)} {kind}")
-    return gone
+        missing.append(f"{len(found)} {kind}")
+    return missing
 
 
-def _require_whole(docker: Docker, lab: Lab, state: State) -> None:
-    """Start registry and hub if they are stopped; an error when a part that machines need is gone."""
+def _require_complete(docker: Docker, lab: Lab, state: State) -> None:
+    """Start registry and hub if they are stopped; fail if a part that machines need is missing."""
     networks = (state.lan, state.fabric, state.twin, *state.ring)
-    gone = [one.name for one in networks if docker.inspect("network", one.name) is None]
+    missing = [one.name for one in networks if docker.inspect("network", one.name) is None]
     for role in (services.REGISTRY, services.HUB):
-        seen = docker.inspect("container", lab.container(role))
-        if seen is None:
-            gone.append(lab.container(role))
-        elif not seen["State"]["Running"]:
+        container = docker.inspect("container", lab.container(role))
+        if container is None:
+            missing.append(lab.container(role))
+        elif not container["State"]["Running"]:
             docker.run("start", lab.container(role))
-    if gone:
+    if missing:
         raise SparkfleetError(
             Diagnostic(
                 str(lab.directory),
-                f"parts of the lab are gone: {', '.join(gone)}",
-                "all that sparkfleet lab up made",
+                f"parts of the lab are missing: {', '.join(missing)}",
+                "everything that sparkfleet lab up created",
                 "sparkfleet lab down; sparkfleet lab up",
                 code="lab-not-up",
             )
         )
 
 
-def _require_wired(lab: Lab, state: State, *, ring: bool) -> None:
+def _require_topology(lab: Lab, state: State, *, ring: bool) -> None:
     if bool(state.ring) != ring:
         found, expected = ("in a ring", "at a switch") if state.ring else ("at a switch", "in a ring")
         remedy = "sparkfleet lab down, then up again"
@@ -192,10 +192,10 @@ def _machine(name: str) -> Machine:
 
 
 def _ensure(docker: Docker, lab: Lab, state: State, machine: Machine) -> None:
-    seen = docker.inspect("container", lab.container(machine.name))
-    if seen is None:
+    container = docker.inspect("container", lab.container(machine.name))
+    if container is None:
         machines.remove_machine(docker, lab, machine.name)
         machines.start_machine(docker, lab, state, machine)
-    elif not seen["State"]["Running"]:
+    elif not container["State"]["Running"]:
         docker.run("start", lab.container(machine.name))
     machines.wait_until_up(docker, lab, machine)

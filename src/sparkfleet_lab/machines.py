@@ -22,7 +22,7 @@ REGISTRY_NAMES = (
     "index.docker.io",
     "docker.io",
 )
-"""Names that lead to the lab's registry inside the lab."""
+"""Names that resolve to the lab's registry inside the lab."""
 
 FABRIC_NAME = "enP2p1s0f1np1"
 TWIN_NAME = "enp1s0f1np1"
@@ -34,16 +34,16 @@ _READY = "systemctl -q is-active ssh docker && ! systemctl -q is-failed lab-nics
 def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
     """Return the options that let systemd and dockerd run in a container: ``--privileged`` or capabilities.
 
-    A host without every capability refuses ``--privileged``; then each capability that this process may pass
-    on is asked for, and those that the engine does not know are left out.
+    A host without every capability refuses ``--privileged``; then each capability of this process is added,
+    without those that the engine does not know.
     """
     version2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     bound = ("--cgroupns=host", *cgroup_mounts(Path("/proc/self/mountinfo").read_text()))
     if docker.ok("run", "--rm", "--privileged", image, "true"):
         return ("--privileged", "--cgroupns=private") if version2 else ("--privileged", *bound)
     available = capabilities(Path("/proc/self/status").read_text())
-    for left_out in ((), _RECENT):
-        caps = [word for cap in available if cap not in left_out for word in ("--cap-add", cap)]
+    for excluded in ((), _RECENT):
+        caps = [option for cap in available if cap not in excluded for option in ("--cap-add", cap)]
         args = (
             "--cap-drop", "ALL", *caps, "--security-opt", "seccomp=unconfined",
             "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
@@ -57,14 +57,14 @@ def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
             "lab",
             f"machines cannot run here: {answer.stderr.decode(errors='replace').strip()}",
             "a Docker Engine that may give containers SYS_ADMIN",
-            "run the lab on a machine of its own",
+            "run the lab on a separate machine",
             code="lab-requirement-missing",
         )
     )
 
 
 def cgroup_mounts(mountinfo: str) -> tuple[str, ...]:
-    """Return the options that show a machine the cgroups of a ``/proc/<pid>/mountinfo`` text, writable.
+    """Return the options that mount the cgroups of a ``/proc/<pid>/mountinfo`` text, writable.
 
     Of version 1 each hierarchy is shown by itself, in a file system of the machine's own: a systemd inside
     makes directories there and then makes it read-only, and neither may reach the one of this computer.
@@ -73,7 +73,11 @@ def cgroup_mounts(mountinfo: str) -> tuple[str, ...]:
     each = [point for point in points if point.startswith("/sys/fs/cgroup/")]
     if not each:
         return ("-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw")
-    return ("--tmpfs", "/sys/fs/cgroup", *(word for point in each for word in ("-v", f"{point}:{point}:rw")))
+    return (
+        "--tmpfs",
+        "/sys/fs/cgroup",
+        *(option for point in each for option in ("-v", f"{point}:{point}:rw")),
+    )
 
 
 _RECENT = ("PERFMON", "BPF", "CHECKPOINT_RESTORE")
@@ -85,7 +89,7 @@ _CAPABILITIES = (
     "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
     "CHECKPOINT_RESTORE",
 )  # fmt: skip
-"""In the kernel's order: the bit's number is the place here."""
+"""In the kernel's order: the index is the number of the bit."""
 
 
 def capabilities(status: str) -> tuple[str, ...]:
@@ -117,12 +121,12 @@ def docker_volume(lab: Lab, name: str) -> str:
     return f"{lab.container(name)}-docker"
 
 
-def own_files(lab: Lab, state: State, machine: Machine) -> tuple[Entry, ...]:
-    """Return what makes a machine itself: host key, who may log in, whom it trusts, its interfaces."""
+def machine_files(lab: Lab, state: State, machine: Machine) -> tuple[Entry, ...]:
+    """Return the files that differ between machines: host key, authorized keys, authority, interfaces."""
     login = (lab.directory / "id_ed25519.pub").read_bytes()
     authority = (lab.directory / "ca.pem").read_bytes()
     nics = "".join(
-        f"{network.address(machine.last)} {name} 9000\n" for network, name in cabled(state, machine)
+        f"{network.address(machine.last)} {name} 9000\n" for network, name in cable_ends(state, machine)
     )
     return (
         Entry("etc/ssh/ssh_host_ed25519_key", machine.host_key_private.encode(), 0o600),
@@ -133,11 +137,11 @@ def own_files(lab: Lab, state: State, machine: Machine) -> tuple[Entry, ...]:
     )
 
 
-def cabled(state: State, machine: Machine) -> tuple[tuple[Network, str], ...]:
-    """Return the networks that a machine's cages are on, each with the name of its netdev."""
+def cable_ends(state: State, machine: Machine) -> tuple[tuple[Network, str], ...]:
+    """Return the networks of a machine's cages, each with the name of its netdev."""
     if not state.ring:
         return (state.fabric, FABRIC_NAME), (state.twin, TWIN_NAME)
-    own = 2 * (machine.number - 1)  # of its p0, whose cable leads to the p1 of the next
+    own = 2 * (machine.number - 1)  # index of its p0's network, whose cable leads to the p1 of the next one
     networks = (*state.ring[own : own + 2], *state.ring[own - 2 :][:2])
     return tuple(zip(networks, RING_NAMES, strict=True))
 
@@ -151,9 +155,9 @@ def start_machine(docker: Docker, lab: Lab, state: State, machine: Machine) -> N
         if state.warm_volume:
             warm.copy(docker, state, state.warm_volume, volume)
     docker.run(*create_args(lab, state, machine))
-    for network, _ in cabled(state, machine):
+    for network, _ in cable_ends(state, machine):
         docker.run("network", "connect", "--ip", network.address(machine.last), network.name, container)
-    docker.run("cp", "-", f"{container}:/", stdin=tar_of(own_files(lab, state, machine)))
+    docker.run("cp", "-", f"{container}:/", stdin=tar_of(machine_files(lab, state, machine)))
     docker.run("start", container)
 
 
@@ -170,8 +174,8 @@ def wait_until_up(docker: Docker, lab: Lab, machine: Machine) -> None:
     end = time.monotonic() + BOOT_SECONDS
     answer = ""
     while time.monotonic() < end:
-        seen = docker.attempt("exec", container, "systemctl", "is-system-running", "--wait")
-        answer = seen.stdout.decode().strip() or seen.stderr.decode().strip()
+        result = docker.attempt("exec", container, "systemctl", "is-system-running", "--wait")
+        answer = result.stdout.decode().strip() or result.stderr.decode().strip()
         if answer in ("running", "degraded") and docker.ok("exec", container, "sh", "-c", _READY):
             return
         time.sleep(0.2)
@@ -182,7 +186,7 @@ def wait_until_up(docker: Docker, lab: Lab, machine: Machine) -> None:
         Diagnostic(
             machine.name,
             f"not up after {BOOT_SECONDS} s: {answer}\n{failed}".strip(),
-            "systemd says running",
+            "systemd reports running",
             f"docker exec {container} journalctl -b -p warning; then sparkfleet lab down",
             code="lab-failed",
         )

@@ -1,4 +1,4 @@
-"""What a lab is called and where it keeps its state: by its checkout, so that labs live side by side."""
+"""A lab's name and directory of state: derived from its checkout, so that labs can run side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABEL = "io.sparkfleet.lab"
 """Label of every container, network and volume of a lab; its value is the lab's prefix."""
 
 IMAGES = "sparkfleet-lab"
-"""Repository prefix of the images that stay between labs."""
+"""Repository prefix of the images that are kept between labs."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Lab:
 
     @property
     def prefix(self) -> str:
-        """Return how every docker name of this lab begins: a hash of the checkout's path, and the name."""
+        """Return the prefix of every docker name of this lab: a hash of the checkout's path, and the name."""
         digest = hashlib.sha256(str(self.checkout).encode()).hexdigest()[:8]
         return f"sflab-{digest}-{self.name}"
 
@@ -60,12 +60,12 @@ def find_lab(start: Path | None = None, name: str | None = None) -> Lab:
         raise SparkfleetError(
             Diagnostic(
                 "SPARKFLEET_LAB",
-                f"{chosen!r} is no name for a lab",
+                f"{chosen!r} is not a valid name of a lab",
                 "lower-case letters, digits and -, at most 31; or the path of a lab's directory",
                 "export SPARKFLEET_LAB=test",
                 code="lab-argument-invalid",
             )
         )
-    here = (start or Path.cwd()).resolve()
-    checkout = next((p for p in (here, *here.parents) if (p / "inventories").is_dir()), here)
+    directory = (start or Path.cwd()).resolve()
+    checkout = next((p for p in (directory, *directory.parents) if (p / "inventories").is_dir()), directory)
     return Lab(checkout, chosen)

@@ -20,13 +20,13 @@ FABRIC = (
     "-o", "com.docker.network.driver.mtu=9000",
     "-o", "com.docker.network.bridge.enable_ip_masquerade=false",
 )  # fmt: skip
-"""A fabric has jumbo frames and no way out."""
+"""A fabric has jumbo frames and no route to other networks."""
 
 
 def make_networks(docker: Docker, lab: Lab) -> tuple[Network, Network, Network]:
-    """Return the three networks, created unless they are there.
+    """Return the three networks, created unless they exist.
 
-    Docker takes as default gateway the network whose name comes first, so the management network's must.
+    Docker uses the first network by name for the default gateway; it must be the management network.
     """
     candidates = subnets(lab, taken_subnets())
     lan = _make(docker, lab, "lan", candidates, ())
@@ -38,7 +38,7 @@ def make_networks(docker: Docker, lab: Lab) -> tuple[Network, Network, Network]:
 
 
 def make_ring(docker: Docker, lab: Lab) -> tuple[Network, ...]:
-    """Return the networks of three machines' cables, two for each, created unless they are there."""
+    """Return the networks of three machines' cables, two for each, created unless they exist."""
     candidates = subnets(lab, taken_subnets())
     return tuple(_make(docker, lab, f"ring{number}", candidates, FABRIC) for number in range(1, 7))
 
@@ -54,7 +54,7 @@ def subnets(lab: Lab, taken: list[ipaddress.IPv4Network]) -> Iterator[ipaddress.
 
 
 def taken_subnets(routes: Path = Path("/proc/net/route")) -> list[ipaddress.IPv4Network]:
-    """Return the networks that this machine has routes to, but the default route (off Linux: none known)."""
+    """Return the networks of this machine's routes, without the default route (none if it is not Linux)."""
     if not routes.is_file():
         return []
     found = []
@@ -70,9 +70,9 @@ def _make(
     docker: Docker, lab: Lab, role: str, candidates: Iterator[ipaddress.IPv4Network], options: tuple[str, ...]
 ) -> Network:
     name = f"{lab.prefix}-{role}"
-    seen = docker.inspect("network", name)
-    if seen is not None:
-        return Network(name, seen["IPAM"]["Config"][0]["Subnet"])
+    existing = docker.inspect("network", name)
+    if existing is not None:
+        return Network(name, existing["IPAM"]["Config"][0]["Subnet"])
     output = ""
     for candidate in candidates:
         answer = docker.attempt(

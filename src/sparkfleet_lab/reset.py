@@ -1,4 +1,4 @@
-"""A machine made new: same name, addresses, port and host key, nothing else left of the one before."""
+"""Replaces a machine by a fresh one with the same name, addresses, port and host key."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ docker images --digests --format '{{.Tag}} {{.Digest}}'
 
 
 def reset_machine(docker: Docker, lab: Lab, state: State, name: str, *, cold: bool = False) -> None:
-    """Replace a machine by a fresh one: with the lab's images where the lab is warm, without if ``cold``.
+    """Replace a machine by a fresh one: with the lab's images if the lab is warm, without if ``cold``.
 
-    Images stay in place while they are the lab's own and complete: that is 1 s instead of a copy of 5 s.
+    Images are kept if they are complete and the lab's own, which takes 1 s instead of a copy of 5 s.
     """
     machine = state.machine(name)
     keep = bool(state.warm_volume) and not cold and _only_lab_images(docker, lab, state, name)
     machines.remove_machine(docker, lab, name, keep_images=keep)
-    begin = dataclasses.replace(state, warm_volume="") if cold else state
-    machines.start_machine(docker, lab, begin, machine)
+    initial = dataclasses.replace(state, warm_volume="") if cold else state
+    machines.start_machine(docker, lab, initial, machine)
     machines.wait_until_up(docker, lab, machine)
 
 
@@ -41,6 +41,6 @@ def _only_lab_images(docker: Docker, lab: Lab, state: State, name: str) -> bool:
     """Empty the machine's dockerd of everything but images; return whether those are just the lab's."""
     answer = docker.attempt("exec", lab.container(name), "timeout", "20", "sh", "-c", _EMPTY_DOCKER)
     if answer.returncode != 0:
-        return False  # stopped, broken or gone: whatever a test left behind
-    # A warm machine has them by digest alone; a tag was put there by a test.
+        return False  # stopped, broken or missing, depending on the last test
+    # A warm machine has them by digest alone; a tag comes from a test.
     return set(answer.stdout.decode().splitlines()) == {f"<none> {digest}" for _, digest in state.images}

@@ -1,4 +1,4 @@
-"""What the machines talk to: a registry that answers to the real registries' names, and the hub."""
+"""Servers that the machines use: a registry under the real registries' names, and the hub."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def wait_for(lab: Lab, state: State, role: str) -> None:
 
 
 def _wait(url: str, trust: ssl.SSLContext | None = None) -> None:
-    """Return when the URL is answered; any HTTP status is an answer."""
+    """Return when the URL responds; any HTTP status counts."""
     end = time.monotonic() + START_SECONDS
     while True:
         try:

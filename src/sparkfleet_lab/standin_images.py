@@ -1,7 +1,7 @@
 """The engine images of a lab: canonical names, real entrypoints, a stand-in for the engine inside.
 
 ``contexts`` writes one build context an image. Building needs no network: the engine's stand-in and the
-``hf`` command (huggingface_hub as installed here, without its native transfer library) are copied in.
+``hf`` command (the installed huggingface_hub, without its native transfer library) are copied in.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet_lab.standins.package import write_engine, write_llama_server
 
 PACKAGES = "/usr/lib/python3/dist-packages"
-"""Where Debian's and Ubuntu's python3 looks for packages, whatever its version."""
+"""Where Debian's and Ubuntu's python3 finds packages, whatever its version."""
 
 _NATIVE = frozenset({"hf-xet"})
-"""Left out: native code that only the real hub's storage needs."""
+"""Excluded: native code that only the real hub's storage needs."""
 
 _NVIDIA_ENTRYPOINT = """\
 #!/bin/bash
-# Stands for NVIDIA's entrypoint: prints a banner, then runs what it was given.
+# Replaces NVIDIA's entrypoint: prints a banner, then runs its arguments.
 cat <<'BANNER'
 
 ==========
@@ -64,7 +64,7 @@ class _Image:
     ref: str
     vllm: str
     schema: str
-    """Bundled release whose flags the engine takes: its own, or the nearest one."""
+    """Archived release whose flags the engine accepts: its own, or the nearest one."""
     entrypoint: tuple[str, ...]
     workdir: str
     env: tuple[tuple[str, str], ...] = ()
@@ -96,7 +96,7 @@ IMAGES = (
 )
 
 WITH_RAY = _Image("nvcr.io/nvidia/vllm:26.03-py3", "0.17.1", "0.17.1", _NGC, "/workspace", _GPU)
-"""NVIDIA's last release with Ray in it. Made when it is wanted: it is larger than all others together."""
+"""NVIDIA's last release with Ray. Built on demand: it is larger than all others in sum."""
 
 
 LLAMA_CPP = "ghcr.io/ggml-org/llama.cpp:server-cuda"
@@ -116,7 +116,7 @@ def contexts(workdir: Path, base_image: str) -> list[ImageContext]:
 
 
 def _llama_cpp_context(workdir: Path, base_image: str) -> ImageContext:
-    """Write the context of an image of llama.cpp. As the real one it has no client of the hub."""
+    """Write the context of an image of llama.cpp. Like the real one it has no client of the hub."""
     directory = workdir / "llama.cpp"
     shutil.rmtree(directory, ignore_errors=True)
     write_llama_server(directory / "engine", LLAMA_CPP_VERSION)
@@ -136,16 +136,16 @@ def _llama_cpp_context(workdir: Path, base_image: str) -> ImageContext:
 
 
 def context_with_ray(workdir: Path, base_image: str, ray: Path) -> ImageContext:
-    """Write the build context of the image with Ray; ``ray`` is a directory with its packages, installed."""
+    """Write the build context of the image with Ray; ``ray`` is a directory with its installed packages."""
     packages = workdir / "packages"
     write_hub_client(packages)
-    made = _context(workdir, packages, WITH_RAY, base_image)
-    shutil.copytree(ray, made.directory / "ray", copy_function=os.link)
-    _script(made.directory / "bin" / "ray", "from ray.scripts.scripts import main")
-    lines = (made.directory / "Dockerfile").read_text().splitlines()
+    context = _context(workdir, packages, WITH_RAY, base_image)
+    shutil.copytree(ray, context.directory / "ray", copy_function=os.link)
+    _script(context.directory / "bin" / "ray", "from ray.scripts.scripts import main")
+    lines = (context.directory / "Dockerfile").read_text().splitlines()
     added = [f"COPY ray/ {PACKAGES}/", "COPY bin/ray /usr/local/bin/ray"]
-    (made.directory / "Dockerfile").write_text("\n".join([lines[0], *added, *lines[1:]]) + "\n")
-    return made
+    (context.directory / "Dockerfile").write_text("\n".join([lines[0], *added, *lines[1:]]) + "\n")
+    return context
 
 
 def _context(workdir: Path, packages: Path, image: _Image, base_image: str) -> ImageContext:
@@ -164,7 +164,7 @@ def _context(workdir: Path, packages: Path, image: _Image, base_image: str) -> I
 
 
 def write_hub_client(directory: Path) -> None:
-    """Copy huggingface_hub and what it needs out of this environment, Python files alone."""
+    """Copy the Python files of huggingface_hub and its requirements from this environment."""
     shutil.rmtree(directory, ignore_errors=True)
     for distribution in _closure("huggingface_hub"):
         for file in distribution.files or ():
@@ -184,19 +184,19 @@ def _belongs(file: importlib.metadata.PackagePath) -> bool:
 
 def _closure(name: str) -> Iterator[importlib.metadata.Distribution]:
     """Yield a distribution and everything it requires, each once."""
-    todo, seen = [name], set(_NATIVE)
-    while todo:
-        wanted = re.sub(r"[-_.]+", "-", todo.pop()).lower()
-        if wanted in seen:
+    pending, seen = [name], set(_NATIVE)
+    while pending:
+        distribution_name = re.sub(r"[-_.]+", "-", pending.pop()).lower()
+        if distribution_name in seen:
             continue
-        seen.add(wanted)
+        seen.add(distribution_name)
         try:
-            distribution = importlib.metadata.distribution(wanted)
+            distribution = importlib.metadata.distribution(distribution_name)
         except importlib.metadata.PackageNotFoundError:
             raise SparkfleetError(
                 Diagnostic(
                     "lab images",
-                    f"the Python package {wanted} is not installed",
+                    f"the Python package {distribution_name} is not installed",
                     "",
                     "pip install sparkfleet",
                     code="lab-requirement-missing",
@@ -206,7 +206,7 @@ def _closure(name: str) -> Iterator[importlib.metadata.Distribution]:
         for text in distribution.requires or ():
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                todo.append(requirement.name)
+                pending.append(requirement.name)
 
 
 def _script(path: Path, line: str) -> None:

@@ -1,4 +1,4 @@
-"""What is known of a lab that is up: ``state.json`` in its directory, and the files made from it for SSH."""
+"""The state of a running lab: ``state.json`` in its directory, and the SSH files that are derived from it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class State:
     twin: Network
     spark_image: str
     privileges: tuple[str, ...]
-    """Words of ``docker create`` that let systemd and dockerd run inside."""
+    """Options of ``docker create`` that let systemd and dockerd run inside."""
     registry_port: int = 0
     """On 127.0.0.1 of the operator, with TLS."""
     registry_image: str = ""
@@ -63,7 +63,7 @@ class State:
     ring: tuple[Network, ...] = ()
     """Two networks for each cable between three machines; () = the machines are at one switch."""
     warm_volume: str = ""
-    """Volume that a machine's images are copied from; "" = machines begin without images."""
+    """Volume that a machine's images are copied from; "" = machines start without images."""
 
     @property
     def registry_ip(self) -> str:
@@ -72,12 +72,12 @@ class State:
 
     @property
     def registry_url(self) -> str:
-        """Return the registry as the operator reaches it."""
+        """Return the registry's URL for the operator."""
         return f"https://127.0.0.1:{self.registry_port}"
 
     @property
     def hub_url(self) -> str:
-        """Return the hub as both the operator and the machines reach it."""
+        """Return the hub's URL for both the operator and the machines."""
         return f"http://{self.lan.address(3)}"
 
     def machine(self, name: str) -> Machine:
@@ -117,7 +117,12 @@ def require_state(lab: Lab) -> State:
     state = read_state(lab)
     if state is None:
         raise SparkfleetError(
-            Diagnostic(str(lab.directory), "no lab is up here", hint="sparkfleet lab up", code="lab-not-up")
+            Diagnostic(
+                str(lab.directory),
+                "no lab is up in this directory",
+                hint="sparkfleet lab up",
+                code="lab-not-up",
+            )
         )
     return state
 
@@ -135,7 +140,7 @@ def write_state(lab: Lab, state: State) -> None:
 
 
 def ssh_config(lab: Lab, state: State) -> str:
-    """Return an ssh_config that reaches each machine by its name and accepts its real host key alone."""
+    """Return an ssh_config with each machine's name and host key, which must match."""
     text = ""
     for machine in state.machines:
         text += (

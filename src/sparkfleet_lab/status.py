@@ -1,4 +1,4 @@
-"""What runs of a lab, as data."""
+"""The parts of a lab and their states, as data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sparkfleet_lab import faults
 from sparkfleet_lab.docker import Docker
-from sparkfleet_lab.machines import cabled
+from sparkfleet_lab.machines import cable_ends
 from sparkfleet_lab.names import LABEL, Lab
 from sparkfleet_lab.state import State
 
@@ -25,11 +25,11 @@ class Row:
     lan: str = ""
     fabric: str = ""
     faults: tuple[str, ...] = ()
-    """Of ``sparkfleet lab break``, those that are on."""
+    """Active faults of ``sparkfleet lab break``."""
 
 
 def status(docker: Docker, lab: Lab, state: State) -> tuple[Row, ...]:
-    """Return every part of the lab that should be there, with how it is."""
+    """Return every part that the lab should have, with its state."""
     seen = dict(
         line.split("\t", 1)
         for line in docker.lines(
@@ -47,7 +47,7 @@ def status(docker: Docker, lab: Lab, state: State) -> tuple[Row, ...]:
             "spark",
             f"127.0.0.1:{machine.ssh_port}",
             state.lan.address(machine.last),
-            cabled(state, machine)[0][0].address(machine.last),
+            cable_ends(state, machine)[0][0].address(machine.last),
         )
         for machine in state.machines
     ]

@@ -27,7 +27,6 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-
     directory = Path(__file__).parent
     for item in items:
         if directory in item.path.parents:
@@ -60,10 +59,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             lifecycle.up(docker, own, 2, print, warm=True)
     except SparkfleetError as error:
         pytest.fail(f"no lab: {error}", pytrace=False)
-
     yield own
     if os.environ.get("KEEP") != "1":
-        lifecycle.down(docker, own, also_images=False, say=print)
+        lifecycle.down(docker, own, also_images=False, report=print)
 
 
 @pytest.fixture(scope="package")
@@ -81,7 +79,7 @@ def spark(lab: Lab, lab_state: State) -> Machine:
 @pytest.fixture
 def used_spark(lab: Lab, lab_state: State) -> Machine:
     """The first machine as the test before left it: for tests that only read, or revert their changes."""
-    faults.mend_services(Docker(), lab, lab_state)
+    faults.repair_services(Docker(), lab, lab_state)
     machine = Machine("spark-01", lab, lab_state)
     if faults.active(lab, machine.name) or not machine.ok("docker info"):
         machine.reset()  # clean up after a failed test
@@ -101,7 +99,7 @@ def fleet(lab: Lab, tmp_path: Path) -> FleetDirectory:
 
 
 def _fresh(lab: Lab, state: State, *names: str) -> tuple[Machine, ...]:
-    faults.mend_services(Docker(), lab, state)
+    faults.repair_services(Docker(), lab, state)
     machines = tuple(Machine(name, lab, state) for name in names)
     with ThreadPoolExecutor() as pool:
         list(pool.map(Machine.reset, machines))

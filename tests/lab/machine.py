@@ -1,4 +1,4 @@
-"""A lab machine for tests: read through ``docker exec``, never through the code under test."""
+"""A lab machine for tests, read through ``docker exec``, never through the code under test."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ for folder, folders, names in os.walk("/"):
     for name in [*folders, *names]:
         path = os.path.join(folder, name)
         if path not in EXCLUDED:
-
             record(path)
 json.dump(found, sys.stdout)
 """
@@ -146,7 +145,7 @@ class Machine:
 
     def reset(self, *, cold: bool = False) -> None:
         """Reset to a fresh machine; ``cold``: without the engine images."""
-        faults.forget(self.lab, self.name)
+        faults.clear(self.lab, self.name)
         reset.reset_machine(self.docker, self.lab, self.state, self.name, cold=cold)
 
     def reboot(self) -> None:
@@ -157,9 +156,9 @@ class Machine:
         """Apply a fault of ``sparkfleet lab break``; the next reset removes it."""
         faults.break_host(self.docker, self.lab, self.state, self.name, fault)
 
-    def mend(self) -> None:
-        """Undo every fault."""
-        faults.mend_host(self.docker, self.lab, self.state, self.name)
+    def repair(self) -> None:
+        """Repair every fault."""
+        faults.repair_host(self.docker, self.lab, self.state, self.name)
 
     def image(self, ref: str) -> str:
         """Return ``repository@digest`` of an image of the lab, as ``nvcr.io/nvidia/vllm:26.04-py3``."""

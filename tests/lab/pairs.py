@@ -33,7 +33,6 @@ class Pair:
     machines: tuple[Machine, ...]
     cluster: str = "pair"
     network: str = ""
-
     """Network of the fabric; "": the default one."""
 
     @property

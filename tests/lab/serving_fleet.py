@@ -42,7 +42,7 @@ def nano(*, env: Mapping[str, Any] | None = None, **flags: Any) -> dict[str, Any
 
 def reset_machines(lab: Lab, state: State, *names: str, cold: bool = False) -> tuple[Machine, ...]:
     """Return fresh machines with the engine images (``cold``: without); registry and hub have no fault."""
-    faults.mend_services(Docker(), lab, state)
+    faults.repair_services(Docker(), lab, state)
     machines = tuple(Machine(name, lab, state) for name in names)
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda machine: machine.reset(cold=cold), machines))

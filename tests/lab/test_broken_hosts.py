@@ -88,7 +88,7 @@ def test_a_broken_spark_is_reported_with_reason_and_remedy_and_the_other_converg
         check_closing(run, broken)
         assert good.ok("test -x /usr/local/bin/spark-valve")
     finally:
-        bad.mend()
+        bad.repair()
     if not broken.engine_stops:
         assert engine(bad) == started
     if broken.recovers:
@@ -132,7 +132,7 @@ def test_output_of_a_login_shell_changes_nothing(pair: ServingFleet) -> None:
             assert step in run.err  # progress lines are recognized among the shell's output
         fleet.plan().expect(0)
     finally:
-        chatty.mend()
+        chatty.repair()
     assert "8192" in HostPrograms(chatty).inspect()["Args"]
 
 
@@ -149,7 +149,7 @@ def test_a_spark_that_breaks_between_plan_and_run_does_not_stop_the_other(pair: 
             if "Beginning operation run" in line:
                 bad.break_("sudo-refused")
     text = "".join(reason)
-    bad.mend()
+    bad.repair()
     assert process.returncode == 1, text
     assert "Traceback" not in text
     assert "sudo" in text[text.index("spark-01   FAILED") :]

@@ -93,7 +93,7 @@ def test_a_member_that_cannot_change_is_named_and_nothing_stops(pair: Pair, faul
     pair.change()
     pair.machines[1].break_(fault)
     seen = pair.fleet.run()
-    pair.machines[1].mend()
+    pair.machines[1].repair()
     assert seen.code == 1
     head = seen.text[seen.text.rindex("spark-01   FAILED") :]
     assert FAULTS[fault] in head[: head.find("spark-02   FAILED")]  # the head reports the reason, too
@@ -185,7 +185,7 @@ def test_a_cluster_without_a_member_does_not_answer(pair: Pair) -> None:
     assert not pair.serves()
     text = pair.fleet.plan().text
     status = pair.fleet.command("sparkfleet", "status", "inventories/lab.py")
-    pair.machines[1].mend()
+    pair.machines[1].repair()
     assert "cluster pair: degraded: spark-02 is unknown" in text
     assert "degraded" in status.text
     assert status.code == 1
@@ -197,7 +197,7 @@ def test_a_pulled_cable_stops_both_engines_until_it_is_plugged_in(pair: Pair) ->
     pair.machines[1].break_("cable-out")
     pair.wait(lambda: not any(m.ok("docker ps -q | grep -q .") for m in pair.machines))
     seen = pair.fleet.plan()
-    pair.machines[1].mend()
+    pair.machines[1].repair()
     assert seen.code == 1
     assert "spark-02: fabric: no carrier on" in seen.text
     pair.wait(pair.serves)
@@ -215,10 +215,10 @@ def test_a_cable_that_is_pulled_during_a_change_rolls_both_back(pair: Pair, phas
             pulled.append(line)
             pair.machines[1].break_("cable-out")
         if "spark-01" in line and "wide restore" in line:
-            pair.machines[1].mend()
+            pair.machines[1].repair()
 
     code, text = pair.run_with_fault(pair.head, "hangs-loading", pull)
-    pair.machines[1].mend()
+    pair.machines[1].repair()
     assert code == 1, text
     assert "spark-02 (192.168.176.2) did not report for 20 s" in text
     pair.wait_until_idle()

@@ -39,7 +39,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FleetDirect
     fleet.host(NAMES[-1], nano())
     push_image_with_ray(lab, state)
     yield fleet, tuple(Machine(one, lab, state) for one in NAMES)
-    lifecycle.down(docker, lab, also_images=False, say=print)
+    lifecycle.down(docker, lab, also_images=False, report=print)
 
 
 def single_container(machines: tuple[Machine, ...]) -> str:

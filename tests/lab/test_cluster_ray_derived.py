@@ -34,7 +34,7 @@ def index(lab_state: State, python: str, tmp_path_factory: pytest.TempPathFactor
     """An index on the lab's network with the real Ray and its dependencies."""
     folder = tmp_path_factory.mktemp("ray-index")
     with package_index.serve(lab_state.lan.address(1), folder) as made:
-        requirements = (ray_image.RAY, *ray_image.NEEDED)
+        requirements = (ray_image.RAY, *ray_image.REQUIREMENTS)
         real_vllm.pip("download", "--dest", str(folder), *requirements, python=python)
         made.add(*real_pip())
         yield made

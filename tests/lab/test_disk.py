@@ -37,7 +37,6 @@ class ChangedSpark:
     fleet: FleetDirectory
     spark: Machine
     content: dict[str, Any]
-
     """Content of the host file."""
     image: str
     """Image of the first model: pulled by sparkfleet, no longer needed."""
@@ -61,7 +60,7 @@ class ChangedSpark:
 def changed_spark(
     lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ChangedSpark]:
-    faults.mend_services(Docker(), lab, lab_state)
+    faults.repair_services(Docker(), lab, lab_state)
     spark = Machine("spark-01", lab, lab_state)
     spark.reset(cold=True)  # images that the test pulls count as managed
     fleet = FleetDirectory(tmp_path_factory.mktemp("prune") / "checkout", lab)

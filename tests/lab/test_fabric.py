@@ -68,8 +68,8 @@ def test_conflicts_are_named_and_nothing_is_changed(pair: Pair) -> None:
     assert "/etc/netplan/40-cx7.yaml: a file of NVIDIA's playbook for two Sparks" in outcome.text
     assert "spark-02: fabric: no carrier on " in outcome.text
     assert (network(first), network(second)) == before
-    first.mend()
-    second.mend()
+    first.repair()
+    second.repair()
 
 
 def test_a_plan_leaves_no_trace_even_where_it_probes_addresses(pair: Pair) -> None:
@@ -99,7 +99,7 @@ def test_a_lost_management_address_returns_without_help_and_both_sparks_are_reve
     before = network(first), network(second)
     first.break_("management-lost")
     outcome = fleet.run(deploy="fabric")
-    first.mend()
+    first.repair()
     assert outcome.code != 0, outcome.text
     assert "the management network was lost: eth0 lost" in outcome.text
     assert "spark-01, at the other end, could not be configured" in outcome.text
@@ -112,7 +112,7 @@ def test_a_smaller_mtu_on_the_path_is_named_and_everything_is_reverted(pair: Pai
     before = network(first), network(second)
     second.break_("small-mtu")
     outcome = fleet.run(deploy="fabric")
-    second.mend()
+    second.repair()
     assert outcome.code != 0, outcome.text
     assert "not to packets of 9000 bytes: the MTU is smaller" in outcome.text
     assert (network(first), network(second)) == before
@@ -138,7 +138,7 @@ def test_a_cable_that_is_pulled_during_a_run_is_named_and_everything_is_reverted
     _, first, second = pair
     second.break_("cable-out")
     output, _ = running.communicate(timeout=120)
-    second.mend()
+    second.repair()
     assert running.returncode != 0, output
     assert f"{TWINS[1]} has no carrier" in output or f"{TWINS[0]} has no carrier" in output
     for machine in (first, second):

@@ -34,7 +34,7 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
     clusters.mkdir()
     (clusters / "four.yaml").write_text(f"hosts: [{', '.join(NAMES)}]\nexecutor: ray\n")
     yield fleet, tuple(Machine(one, lab, state) for one in NAMES)
-    lifecycle.down(docker, lab, also_images=False, say=print)
+    lifecycle.down(docker, lab, also_images=False, report=print)
 
 
 @pytest.mark.full
@@ -59,5 +59,5 @@ def test_one_whose_cable_is_out_is_named_and_the_other_three_stay_linked(four: F
     assert outcome.out.count("no changes") == 3
     assert "spark-04: fabric: no carrier on" in outcome.out
     machines[0].sh("ping -c 1 -W 2 192.168.176.2")
-    machines[3].mend()
+    machines[3].repair()
     assert fleet.plan().expect(0).out.count("no changes") == 4

@@ -40,7 +40,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ring]:
     for one in NAMES:
         fleet.host(one, "serve: []\n")
     yield fleet, tuple(Machine(one, lab, state) for one in NAMES)
-    lifecycle.down(docker, lab, also_images=False, say=print)
+    lifecycle.down(docker, lab, also_images=False, report=print)
 
 
 def declare(fleet: FleetDirectory, *hosts: str, serve: dict[str, Any] | None = None) -> None:
@@ -103,7 +103,7 @@ def test_a_ring_with_a_cable_out_is_named(ring: Ring) -> None:
     fleet, machines = ring
     machines[2].break_("cable-out")
     outcome = fleet.plan().expect(1)
-    machines[2].mend()
+    machines[2].repair()
     assert (
         "spark-03: fabric: no carrier on enP2p1s0f0np0, enP2p1s0f1np1, enp1s0f0np0, enp1s0f1np1"
         in outcome.out

@@ -114,7 +114,6 @@ def test_all_faults_of_a_spark_are_reported_at_once_and_nothing_is_changed(
     before = snapshot(spark, FRESH)
     run = fleet.run().expect(1)
     assert snapshot(spark, FRESH) == before
-
     all_faults = InitialState(
         "",
         reasons=("mounted read-only", "needed for nano (weights", "port 8000", "container toolkit"),

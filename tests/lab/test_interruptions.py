@@ -190,7 +190,7 @@ def test_a_connection_whose_packets_are_dropped(changing: ChangingSpark, seed: s
         try:
             changing.expect_old_or_new_generation()
         finally:
-            changing.spark.mend()
+            changing.spark.repair()
 
     code = changing.change(Moment.choose(seed, DURING), cut_until_idle)
     assert code == 0, changing.text

@@ -137,7 +137,7 @@ def test_two_labs_run_side_by_side_and_down_leaves_nothing(lab: Lab, tmp_path: P
             ["ssh", "-F", str(other.ssh_config), "spark-01", "true"], check=False, capture_output=True
         ).returncode == 0  # fmt: skip
     finally:
-        lifecycle.down(docker, other, also_images=False, say=print)
+        lifecycle.down(docker, other, also_images=False, report=print)
     mine = f"label={LABEL}={other.prefix}"
     for args in (("ps", "-aq"), ("volume", "ls", "-q"), ("network", "ls", "-q")):
         assert docker.lines(*args, "--filter", mine) == []
@@ -188,7 +188,7 @@ def test_a_fault_is_visible_and_gone_after_its_repair(used_spark: Machine, name:
     before = used_spark.sh(PLACES)
     used_spark.break_(name)
     assert used_spark.ok(SYMPTOMS[name]), f"{name} is not visible"
-    used_spark.mend()
+    used_spark.repair()
     assert not used_spark.ok(SYMPTOMS[name]), f"{name} is not repaired"
     assert used_spark.sh(PLACES) == before
     assert used_spark.ssh("sudo -n docker ps").code == 0
@@ -197,12 +197,12 @@ def test_a_fault_is_visible_and_gone_after_its_repair(used_spark: Machine, name:
 def test_a_directory_that_was_full_keeps_its_mode(used_spark: Machine) -> None:
     used_spark.sh("install -d -m 755 /var/lib/sparkfleet")
     used_spark.break_("state-full")
-    used_spark.mend()
+    used_spark.repair()
     assert used_spark.sh("stat -c %a /var/lib/sparkfleet; rm -r /var/lib/sparkfleet") == "755"
 
 
 def test_every_lasting_fault_of_a_machine_has_a_test() -> None:
-    lasting = {f.name for f in FAULTS if f.role == "spark" and (f.mend or f.mend_lab)}
+    lasting = {f.name for f in FAULTS if f.role == "spark" and (f.repair or f.repair_lab)}
     assert lasting - SYMPTOMS.keys() == {"powered-off"}
 
 
@@ -211,7 +211,7 @@ def test_a_machine_that_is_off_refuses_connections_until_its_repair(used_spark: 
     answer = used_spark.ssh("true")
     assert answer.code == 255
     assert "refused" in answer.err
-    used_spark.mend()
+    used_spark.repair()
     assert used_spark.ssh("true").code == 0
 
 
@@ -279,7 +279,7 @@ def test_a_fault_of_the_hub_is_visible_and_gone_after_its_repair(
     assert not used_spark.ok(command)
     other.break_(fault)
     assert used_spark.ok(command), f"{fault} is not visible"
-    other.mend()
+    other.repair()
     assert not used_spark.ok(command), f"{fault} is not repaired"
 
 
@@ -288,5 +288,5 @@ def test_a_registry_that_is_down_is_up_again_after_its_repair(used_spark: Machin
     request = "curl -sS --connect-timeout 2 https://nvcr.io/v2/"
     registry.break_("registry-down")
     assert not used_spark.ok(request)
-    registry.mend()
+    registry.repair()
     assert used_spark.ok(request)

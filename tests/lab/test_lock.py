@@ -59,7 +59,7 @@ def repository(lab: Lab, lab_state: State) -> Iterator[ImageRepository]:
 @pytest.fixture
 def registry(lab: Lab, lab_state: State, fleet: FleetDirectory) -> Iterator[Proxy]:
     """A proxy in front of Docker Hub's stand-in."""
-    faults.mend_services(Docker(), lab, lab_state)
+    faults.repair_services(Docker(), lab, lab_state)
     with proxy_to(lab_state.registry_url, _trust(lab)) as proxy:
         fleet.set_group_data(registries={"docker.io": {"url": proxy.url}})
         yield proxy
@@ -163,7 +163,7 @@ def test_an_unreachable_registry_or_hub_leaves_the_lock_file_unchanged(
         serve(fleet, "spark-02", QWEN, "other")
         assert lock(fleet).expect(1).err.count("inventories/lab/spark-02.yaml:") == 2
     finally:
-        faults.mend_services(Docker(), lab, lab_state)
+        faults.repair_services(Docker(), lab, lab_state)
     assert path_of(fleet).read_bytes() == before
 
 

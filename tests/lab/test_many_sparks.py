@@ -40,9 +40,9 @@ def test_all_sparks_are_prepared_side_by_side_and_an_unreachable_one_is_reported
         first_end = run.err.index("Success")
         assert run.err[:first_end].count("host: executing") > 1  # others began before the first one ended
 
-        dead.mend()
+        dead.repair()
         second = fleet.run(deploy="prepare").expect(0)
         assert f"1 to change, {count - 1} unchanged" in second.out
         assert dead.ok(INSTALLED)
     finally:
-        lifecycle.down(docker, lab, also_images=False, say=print)
+        lifecycle.down(docker, lab, also_images=False, report=print)

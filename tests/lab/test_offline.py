@@ -34,7 +34,6 @@ class OfflineSite:
     fleet: FleetDirectory
     machines: tuple[Machine, ...]
     digest: str
-
     """Digest of the image in the registry."""
     mirror: Path
     repeated: Outcome
@@ -66,7 +65,7 @@ def site(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFactory) -
             fleet, machines, digest, fleet.root / "mirror", repeated, requests, plan, fleet.run()
         )
     finally:
-        faults.mend_services(Docker(), lab, lab_state)
+        faults.repair_services(Docker(), lab, lab_state)
 
 
 def test_an_offline_mirror_has_image_and_model_by_their_hashes_and_fetches_nothing_twice(

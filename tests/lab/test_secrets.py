@@ -90,7 +90,7 @@ def token_fleet(lab: Lab, lab_state: State, tmp_path_factory: pytest.TempPathFac
     (recipes / "gemma-of-the-lab.yaml").write_text(RECIPE)
     fleet.host("spark-01", {"serve": [{"recipe": "gemma-of-the-lab", "name": "gemma"}]})
     yield TokenFleet(fleet, spark, token, Scanner(canary))
-    faults.mend_services(Docker(), lab, lab_state)
+    faults.repair_services(Docker(), lab, lab_state)
     set_known_tokens(lab, {canary: None})
 
 

@@ -55,7 +55,6 @@ class StagedChange:
     first: Outcome | None = None
     """The run that installed the first model."""
     compressed: int = 0
-
     """Size of its image in the registry, in bytes."""
     sent: int = 0
     """Bytes that the registry sent for it."""

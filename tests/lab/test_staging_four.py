@@ -32,7 +32,7 @@ def four() -> Iterator[tuple[Lab, State]]:
     docker, lab = Docker(), Lab(Path(__file__).parents[2], lab_name("once"))
     lifecycle.up(docker, lab, len(NAMES), print, warm=False)
     yield lab, read_state(lab) or pytest.fail("the lab is gone")
-    lifecycle.down(docker, lab, also_images=False, say=print)
+    lifecycle.down(docker, lab, also_images=False, report=print)
 
 
 def test_a_fleet_of_four_takes_each_byte_from_outside_once(four: tuple[Lab, State], tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ class Cuttable:
 
     def reset(self) -> None:
         """Remove the new model from both; repair hub and registry, however the last test ended."""
-        faults.mend_services(Docker(), self.lab, self.state)
+        faults.repair_services(Docker(), self.lab, self.state)
         for machine in self.machines:
             machine.sh(f"umount {MODEL} 2>/dev/null; rm -rf {MODEL}")
 
@@ -330,7 +330,7 @@ def test_an_interrupted_image_is_not_used_and_the_next_run_completes_it(
     assert "operator killed" in cut or "exit 0" in output or ("FAILED" in output and "run again" in output), (
         output
     )
-    faults.mend_services(Docker(), cuttable.lab, cuttable.state)
+    faults.repair_services(Docker(), cuttable.lab, cuttable.state)
     cuttable.wait_for_jobs()
     runs = f"docker run --rm --network none --entrypoint python3 {reference} -c 'import vllm'"
     for machine in cuttable.machines:
@@ -350,10 +350,10 @@ def test_an_interrupted_image_is_not_used_and_the_next_run_completes_it(
 def _expect_completed(cuttable: Cuttable, output: str, *, killed: bool) -> None:
     """Fail unless the interrupted run succeeded or gave a reason, and the next run fetched only the rest."""
     assert killed or "exit 0" in output or ("FAILED" in output and "run again" in output), output
-    faults.mend_services(Docker(), cuttable.lab, cuttable.state)
+    faults.repair_services(Docker(), cuttable.lab, cuttable.state)
     cuttable.hub("fault", {})
     for machine in cuttable.machines:
-        machine.mend()
+        machine.repair()
     cuttable.wait_for_jobs()
     before = [ModelFiles.on(machine) for machine in cuttable.machines]
     for files in before:

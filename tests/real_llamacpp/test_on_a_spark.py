@@ -30,17 +30,17 @@ WITH_GGUF = Path(__file__).with_name("make_with_gguf.py")
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """A lab of one machine, whose registry has the real engine too."""
-    docker, here = Docker(), Lab(CHECKOUT, os.environ.get("SPARKFLEET_REAL_LAB", "real-gguf"))
+    docker, lab_of_test = Docker(), Lab(CHECKOUT, os.environ.get("SPARKFLEET_REAL_LAB", "real-gguf"))
     try:
         image = real_llamacpp.make_image(docker, make_base(docker, print), print)
-        lifecycle.up(docker, here, 1, print, warm=False)
-        state = read_state(here)
+        lifecycle.up(docker, lab_of_test, 1, print, warm=False)
+        state = read_state(lab_of_test)
         assert state is not None
-        real_vllm.push(docker, image, state.registry_url, here.directory / "ca.pem", real_llamacpp.REF)
+        real_vllm.push(docker, image, state.registry_url, lab_of_test.directory / "ca.pem", real_llamacpp.REF)
     except SparkfleetError as error:
         pytest.fail(f"no lab: {error}", pytrace=False)
-    yield here
-    lifecycle.down(docker, here, also_images=False, say=print)
+    yield lab_of_test
+    lifecycle.down(docker, lab_of_test, also_images=False, report=print)
 
 
 def test_the_real_llama_server_passes_all_steps(lab: Lab, tmp_path: Path) -> None:

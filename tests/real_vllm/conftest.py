@@ -1,4 +1,4 @@
-"""The real vLLM on CPU, in a container, beside the stand-in that speaks its very flags."""
+"""The real vLLM on CPU, in a container, and the stand-in with the same flags."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Container:
         return int(done.stdout)
 
     def stop(self) -> int:
-        """Ask it to stop, again where nothing comes of it: Python drops a signal's exception that falls into
-        a destructor or a callback, and while the engine is being imported there are many (seen).
+        """Send SIGTERM, repeatedly: Python drops a signal's exception that is raised in a destructor or a
+        callback, and there are many while the engine is imported (observed).
         """
         for _ in range(START_SECONDS // STOP_AGAIN_SECONDS):
-            # Not checked: it may have ended meanwhile.
+            # Not checked: the engine may have ended already.
             subprocess.run(["docker", "kill", "-s", "TERM", self.id], capture_output=True, check=False)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.ended(STOP_AGAIN_SECONDS)
@@ -128,10 +128,10 @@ def image() -> str:
         docker.require()
         return real_vllm.make_image(docker, make_base(docker, print), print)
     except SparkfleetError as error:
-        pytest.fail(f"the real vLLM cannot be had here: {error}", pytrace=False)
+        pytest.fail(f"the image of the real vLLM cannot be built: {error}", pytrace=False)
 
 
-def in_image(image: str, program: str, *words: str) -> Any:
+def in_image(image: str, program: str, *args: str) -> Any:
     """Run a Python program inside the image without a network; return the JSON that it prints."""
     command = [
         "docker",
@@ -144,7 +144,7 @@ def in_image(image: str, program: str, *words: str) -> Any:
         "python3",
         image,
         "-",
-        *words,
+        *args,
     ]
     done = subprocess.run(command, input=program.encode(), capture_output=True, check=False)
     assert done.stdout, done.stderr.decode()
@@ -153,70 +153,70 @@ def in_image(image: str, program: str, *words: str) -> Any:
 
 @pytest.fixture(scope="session")
 def schema(image: str) -> dict[str, Any]:
-    """What the real engine's own parser and registries say."""
-    said: dict[str, Any] = in_image(image, ASK.read_text(), "schema")
-    return said
+    """The output of the real engine's own parser and registries."""
+    schema_of_image: dict[str, Any] = in_image(image, ASK.read_text(), "schema")
+    return schema_of_image
 
 
 @pytest.fixture(scope="session")
 def package(schema: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in's package, for exactly that release."""
-    made = tmp_path_factory.mktemp("standin")
-    write_engine(made, real_vllm.VERSION, schema)
-    return made
+    created = tmp_path_factory.mktemp("standin")
+    write_engine(created, real_vllm.VERSION, schema)
+    return created
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the model ``tiny``."""
-    made = tmp_path_factory.mktemp("models")
-    (made / "tiny").mkdir()
+    created = tmp_path_factory.mktemp("models")
+    (created / "tiny").mkdir()
     for name, data in tiny_model.files().items():
-        (made / "tiny" / name).write_bytes(data)
-    made.chmod(0o755)
-    return made
+        (created / "tiny" / name).write_bytes(data)
+    created.chmod(0o755)
+    return created
 
 
 @pytest.fixture(scope="session")
 def start_real(image: str, models: Path) -> Iterator[Callable[..., Container]]:
-    """Start the real engine with the words after ``vllm serve``; MODELS is the models' directory."""
-    made: list[str] = []
+    """Start the real engine with the arguments after ``vllm serve``; MODELS is the models' directory."""
+    created: list[str] = []
 
-    def start(*words: str) -> Container:
+    def start(*args: str) -> Container:
         command = ["docker", "create", "--shm-size", "1g", "-p", "127.0.0.1::8000", "-e", "HF_HUB_OFFLINE=1"]
         command += [
             "-v",
             f"{models}:/models:ro",
             image,
-            *(word.replace("MODELS", "/models") for word in words),
+            *(arg.replace("MODELS", "/models") for arg in args),
         ]
         done = subprocess.run(command, capture_output=True, check=True, text=True)
-        made.append(done.stdout.strip())
-        subprocess.run(["docker", "start", made[-1]], capture_output=True, check=True)
+        created.append(done.stdout.strip())
+        subprocess.run(["docker", "start", created[-1]], capture_output=True, check=True)
         shown = subprocess.run(
-            ["docker", "port", made[-1], "8000"], capture_output=True, text=True, check=False
+            ["docker", "port", created[-1], "8000"], capture_output=True, text=True, check=False
         )
-        return Container(made[-1], f"http://{shown.stdout.strip()}")
+        return Container(created[-1], f"http://{shown.stdout.strip()}")
 
     yield start
-    if made:
-        subprocess.run(["docker", "rm", "-f", "-v", *made], capture_output=True, check=True)
+    if created:
+        subprocess.run(["docker", "rm", "-f", "-v", *created], capture_output=True, check=True)
 
 
 @pytest.fixture(scope="session")
 def start_standin(
     package: Path, models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Process]]:
-    """Start the stand-in with the same words."""
-    made: list[Process] = []
+    """Start the stand-in with the same arguments."""
+    created: list[Process] = []
 
-    def start(*words: str, **more: str) -> Process:
+    def start(*args: str, **more: str) -> Process:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
         file = tmp_path_factory.mktemp("log") / "log"
         command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve"]
-        command += [word.replace("MODELS", str(models)) for word in words] + ["--port", str(port)]
+        command += [arg.replace("MODELS", str(models)) for arg in args] + ["--port", str(port)]
         env = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(package),
@@ -225,16 +225,16 @@ def start_standin(
         }
         with file.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env | more)
-        made.append(Process(process, file, f"http://127.0.0.1:{port}"))
-        return made[-1]
+        created.append(Process(process, file, f"http://127.0.0.1:{port}"))
+        return created[-1]
 
     yield start
-    for one in made:
+    for one in created:
         one.process.kill()
         one.process.wait()
 
 
-def last_words(log: str) -> str:
-    """Return the line that names the error, without what differs from machine to machine."""
+def error_line(log: str) -> str:
+    """Return the line that names the error, without parts that differ from machine to machine."""
     lines = [line for line in log.splitlines() if re.search(r"Error|error:", line)]
     return re.sub(r"0x[0-9a-f]+", "0x", lines[-1])

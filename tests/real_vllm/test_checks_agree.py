@@ -1,4 +1,4 @@
-"""The checks and the real vLLM's own parser, given the same lines: both accept, or both refuse."""
+"""The checks and the real vLLM's own parser agree on the same command lines."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def refuse(message):
 
 parser.error = serve.error = refuse
 errors = []
-for words in lines:
+for args in lines:
     try:
-        parser.parse_args(["serve", *words])
+        parser.parse_args(["serve", *args])
         errors.append("")
     except RefusedError as refusal:
         errors.append(str(refusal))
@@ -42,45 +42,45 @@ os.write(out, json.dumps(errors).encode())
 
 @pytest.fixture(scope="module")
 def program() -> str:
-    """The program without its last lines, which answer for one line alone."""
+    """The program without its last lines, which handle a single command line."""
     return ASK.read_text().partition('if __name__ == "__main__":')[0]
 
 
-def test_the_bundled_schema_is_what_the_release_says_of_itself(schema: dict[str, Any]) -> None:
-    said, bundled = from_dump(schema), load("0.32.0")
-    assert said.version == bundled.version
-    differing = {name for name in said.flags if said.flags[name] != bundled.flags.get(name)}
-    # The CPU build offers no CUDA device here; the bundle has what its neighbours have.
+def test_the_archived_schema_matches_the_parser_of_the_release(schema: dict[str, Any]) -> None:
+    reported, bundled = from_dump(schema), load("0.32.0")
+    assert reported.version == bundled.version
+    differing = {name for name in reported.flags if reported.flags[name] != bundled.flags.get(name)}
+    # The CPU build has no CUDA device for this flag; the archive has the value of other releases.
     assert differing == {"--mm-processor-device"}
-    assert set(said.flags) == set(bundled.flags)
-    assert {name: said.json_classes[name] for name in bundled.json_classes} == bundled.json_classes
-    kept = schema_archive.read()["registries"]
-    assert {name: set(said.registries[name]) for name in kept} == {
-        name: set(bundled.registries[name]) for name in kept
+    assert set(reported.flags) == set(bundled.flags)
+    assert {name: reported.json_classes[name] for name in bundled.json_classes} == bundled.json_classes
+    archived = schema_archive.read()["registries"]
+    assert {name: set(reported.registries[name]) for name in archived} == {
+        name: set(bundled.registries[name]) for name in archived
     }
 
 
-def test_verdicts_on_generated_lines_are_the_real_parsers(
+def test_verdicts_on_generated_command_lines_match_the_real_parser(
     image: Any, schema: dict[str, Any], program: Any
 ) -> None:
     known = from_dump(schema)
     lines = [line for line in generated(known, COUNT) if "--config" not in " ".join(line)]
-    said = in_image(image, program + PARSE_MANY.replace("LINES", repr(json.dumps(lines))))
+    reported = in_image(image, program + PARSE_MANY.replace("LINES", repr(json.dumps(lines))))
     disagreements, refused = [], 0
-    for words, error in zip(lines, said, strict=True):
-        findings = check_flags(words, known)
+    for args, error in zip(lines, reported, strict=True):
+        findings = check_flags(args, known)
         found = [finding for finding in findings if is_the_parsers(finding, known)]
-        # The parser builds nested configs as it goes; the others are built later, by the engine.
+        # The parser builds some nested configs; the engine builds the others later.
         nested = [finding for finding in findings if finding.code.startswith("json-")]
         refused += bool(error)
         if bool(error) != bool(found) and not (error and nested):
-            disagreements.append((words, error, [finding.message for finding in found]))
+            disagreements.append((args, error, [finding.message for finding in found]))
     assert disagreements == []
     assert 0.3 * COUNT < refused < 0.9 * COUNT
 
 
-def test_one_line_is_answered_as_the_plan_asks_it(image: Any) -> None:
-    for words, ok in ((("m", "--max-model-len", "64K"), True), (("serve", "m", "--port", "8000"), False)):
-        answer = read_answer(json.dumps(in_image(image, ASK.read_text(), "parse", *words)))
+def test_one_command_line_is_checked_as_the_plan_requests_it(image: Any) -> None:
+    for args, ok in ((("m", "--max-model-len", "64K"), True), (("serve", "m", "--port", "8000"), False)):
+        answer = read_answer(json.dumps(in_image(image, ASK.read_text(), "parse", *args)))
         assert answer.ok is ok
         assert answer.version == "0.32.0"

@@ -1,4 +1,4 @@
-"""The real vLLM as a service of a lab Spark, brought there by the commands that a user types."""
+"""The real vLLM as a service of a lab Spark, deployed by the commands that a user types."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ FLAGS = {"enforce-eager": True, "max-model-len": 512, "max-num-seqs": 4}
 @pytest.fixture(scope="module")
 def lab(image: str) -> Iterator[Lab]:
     """A lab of one machine, whose registry has the real engine too."""
-    docker, here = Docker(), Lab(CHECKOUT, "real")
+    docker, lab_of_test = Docker(), Lab(CHECKOUT, "real")
     try:
-        lifecycle.up(docker, here, 1, print, warm=False)
-        state = read_state(here)
+        lifecycle.up(docker, lab_of_test, 1, print, warm=False)
+        state = read_state(lab_of_test)
         assert state is not None
-        real_vllm.push(docker, image, state.registry_url, here.directory / "ca.pem")
+        real_vllm.push(docker, image, state.registry_url, lab_of_test.directory / "ca.pem")
     except SparkfleetError as error:
         pytest.fail(f"no lab: {error}", pytrace=False)
-    yield here
-    lifecycle.down(docker, here, also_images=False, say=print)
+    yield lab_of_test
+    lifecycle.down(docker, lab_of_test, also_images=False, report=print)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The real vLLM over two lab Sparks by its own way (``mp``), brought there by the commands of a user.
+"""The real vLLM over two lab Sparks by its own ``mp``, deployed by the commands of a user.
 
 Each test starts from the state that the previous one left; each leaves both serving.
 """
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.real_vllm, pytest.mark.timeout(3600)]
 
 CHECKOUT = Path(__file__).parents[2]
 LENGTH = 512
-ASKED = {
+REQUEST = {
     "model": "wide",
     "messages": [{"role": "user", "content": "Hello"}],
     "max_tokens": 4,
@@ -36,7 +36,7 @@ ASKED = {
 
 
 class RealPair(Pair):
-    """Two Sparks that serve the tiny model together, half of its weights on each."""
+    """Two Sparks that serve the tiny model, with half of its weights on each."""
 
     def declare_tiny(self, **flags: object) -> None:
         """Write the cluster file."""
@@ -57,73 +57,74 @@ class RealPair(Pair):
         return self.fleet.command("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y", timeout=1800)
 
     def completes(self) -> bool:
-        """Tell whether the head generates tokens."""
-        asked = (
-            f"curl -s --max-time 30 http://127.0.0.1:8000/v1/chat/completions --json '{json.dumps(ASKED)}'"
+        """Return whether the head generates tokens."""
+        command = (
+            f"curl -s --max-time 30 http://127.0.0.1:8000/v1/chat/completions --json '{json.dumps(REQUEST)}'"
         )
-        said = self.head.sh(asked, check=False)
+        response = self.head.sh(command, check=False)
         return (
-            bool(said) and json.loads(said).get("usage", {}).get("completion_tokens") == ASKED["max_tokens"]
+            bool(response)
+            and json.loads(response).get("usage", {}).get("completion_tokens") == REQUEST["max_tokens"]
         )
 
     def healthy(self) -> bool:
-        """Tell whether ``/health`` of the head says 200."""
+        """Return whether ``/health`` of the head responds 200."""
         return self.head.ok("curl -sf --max-time 5 http://127.0.0.1:8000/health")
 
     def runs(self, number: int) -> bool:
-        """Tell whether a member's container runs."""
+        """Return whether a member's container runs."""
         return self.machines[number].sh("docker inspect -f '{{.State.Running}}' wide") == "true"
 
 
 @pytest.fixture(scope="module")
-def here() -> Lab:
+def lab_of_test() -> Lab:
     return Lab(CHECKOUT, "real-two")
 
 
 @pytest.fixture(scope="module")
-def state(here: Lab, image: str) -> Iterator[State]:
+def state(lab_of_test: Lab, image: str) -> Iterator[State]:
     """A lab of two machines, whose registry has the real engine, too."""
     docker = Docker()
     try:
-        lifecycle.up(docker, here, 2, print, warm=False)
-        found = read_state(here)
+        lifecycle.up(docker, lab_of_test, 2, print, warm=False)
+        found = read_state(lab_of_test)
         assert found is not None
-        real_vllm.push(docker, image, found.registry_url, here.directory / "ca.pem")
+        real_vllm.push(docker, image, found.registry_url, lab_of_test.directory / "ca.pem")
     except SparkfleetError as error:
         pytest.fail(f"no lab: {error}", pytrace=False)
     yield found
     if os.environ.get("KEEP") != "1":
-        lifecycle.down(docker, here, also_images=False, say=print)
+        lifecycle.down(docker, lab_of_test, also_images=False, report=print)
 
 
 @pytest.fixture(scope="module")
-def fresh(here: Lab, state: State, tmp_path_factory: pytest.TempPathFactory) -> RealPair:
-    """The two machines, with nothing on them yet."""
-    fleet = FleetDirectory(tmp_path_factory.mktemp("real") / "checkout", here)
-    made = RealPair(fleet, tuple(Machine(name, here, state) for name in NAMES))
+def fresh_pair(lab_of_test: Lab, state: State, tmp_path_factory: pytest.TempPathFactory) -> RealPair:
+    """The two machines without a service."""
+    fleet = FleetDirectory(tmp_path_factory.mktemp("real") / "checkout", lab_of_test)
+    pair = RealPair(fleet, tuple(Machine(name, lab_of_test, state) for name in NAMES))
     for name in NAMES:
         fleet.host(name, {"serve": None})
-    made.declare_tiny()
+    pair.declare_tiny()
     fleet.lock()
-    return made
+    return pair
 
 
 @pytest.fixture(scope="module")
-def first(fresh: RealPair) -> tuple[Outcome, Outcome]:
-    """What the first plan and the first run said."""
-    return fresh.fleet.plan(), fresh.converge()
+def first(fresh_pair: RealPair) -> tuple[Outcome, Outcome]:
+    """Outcomes of the first plan and the first run."""
+    return fresh_pair.fleet.plan(), fresh_pair.converge()
 
 
 @pytest.fixture
-def pair(fresh: RealPair, first: tuple[Outcome, Outcome]) -> RealPair:
-    """The two, serving as declared first."""
-    fresh.declare_tiny()
-    if set(fresh.lengths()) != {str(LENGTH)} or not fresh.completes():
-        fresh.converge().expect(0)
-    return fresh
+def pair(fresh_pair: RealPair, first: tuple[Outcome, Outcome]) -> RealPair:
+    """Both Sparks, serving as declared first."""
+    fresh_pair.declare_tiny()
+    if set(fresh_pair.lengths()) != {str(LENGTH)} or not fresh_pair.completes():
+        fresh_pair.converge().expect(0)
+    return fresh_pair
 
 
-def test_one_run_makes_two_sparks_serve_together_and_leaves_nothing_to_do(
+def test_one_run_starts_a_cluster_and_the_next_plan_is_empty(
     pair: RealPair, first: tuple[Outcome, Outcome]
 ) -> None:
     plan, run = first
@@ -131,7 +132,7 @@ def test_one_run_makes_two_sparks_serve_together_and_leaves_nothing_to_do(
     assert "+ flag        --tensor-parallel-size 2" in plan.out
     run.expect(0)
     assert pair.completes()
-    # Each rank has half of the model: by the engine's own account, of both ranks.
+    # Each rank has half of the model: by the logs of both ranks.
     for number, machine in enumerate(pair.machines):
         log = machine.sh("docker logs wide 2>&1")
         assert f"rank {number} in world size 2" in log, log
@@ -154,24 +155,24 @@ def test_a_change_is_planned_by_field_and_made_on_both(pair: RealPair) -> None:
     pair.expect_empty_plan()
 
 
-def test_an_engine_that_fails_on_the_head_brings_both_back(pair: RealPair) -> None:
+def test_an_engine_that_fails_on_the_head_rolls_both_back(pair: RealPair) -> None:
     before = pair.containers()
-    pair.declare_tiny(**{"num-gpu-blocks-override": 1})  # the head finds out, when both have the weights
+    pair.declare_tiny(**{"num-gpu-blocks-override": 1})  # the head fails after both have loaded the weights
     refused = pair.converge()
     assert refused.code == 1, refused.text
     assert "rolled back: the previous generation serves again and passed its gate" in refused.text
     pair.wait_until_idle()
     assert pair.lengths() == [str(LENGTH), str(LENGTH)]
     assert pair.completes()
-    assert [now.split()[0] for now in pair.containers()] == [was.split()[0] for was in before]
+    assert [current.split()[0] for current in pair.containers()] == [earlier.split()[0] for earlier in before]
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_killed_rank_ends_the_other_and_both_come_back_together(pair: RealPair, lost: int) -> None:
+def test_a_killed_rank_ends_the_other_and_both_restart(pair: RealPair, lost: int) -> None:
     before = pair.containers()
     other = 1 - lost
     pair.machines[lost].sh("docker kill wide")
-    # It may be down for less than one look: that it was started anew says the same.
+    # It may be down too briefly to be observed; a new start shows the same.
     pair.wait(lambda: not pair.runs(other) or pair.containers()[other] != before[other])
     assert not pair.healthy()
     pair.wait(lambda: all(new != old for new, old in zip(pair.containers(), before, strict=True)))
@@ -179,15 +180,15 @@ def test_a_killed_rank_ends_the_other_and_both_come_back_together(pair: RealPair
     pair.expect_empty_plan()
 
 
-def test_a_member_that_is_off_is_named_and_what_is_left_does_not_answer(pair: RealPair) -> None:
+def test_a_member_that_is_off_is_named_and_the_other_does_not_answer(pair: RealPair) -> None:
     pair.machines[1].break_("powered-off")
     pair.wait(lambda: not pair.runs(0))
     assert not pair.healthy()
     plan = pair.fleet.plan().text
-    told = pair.fleet.command("sparkfleet", "status", "inventories/lab.py")
-    pair.machines[1].mend()
+    status = pair.fleet.command("sparkfleet", "status", "inventories/lab.py")
+    pair.machines[1].repair()
     assert "cluster pair: degraded: spark-02 is unknown" in plan
-    assert told.code == 1, told.text
-    assert "degraded" in told.text
+    assert status.code == 1, status.text
+    assert "degraded" in status.text
     pair.wait(pair.completes)
     pair.expect_empty_plan()

@@ -26,7 +26,7 @@ from sparkfleet_lab import lifecycle
 WORK = ROOT / "build" / "bench"
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     """Print what goes on, with the time."""
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
@@ -47,20 +47,20 @@ def main() -> None:
     WORK.mkdir(parents=True)
     lab_sizes = (1, 2) if options.quick else (1, 4, 8)
     sizes = (1, 10, 20) if options.quick else (1, 10, 25, 50, 100, 200)
-    machines = sparks.up(lab_sizes[-1], WORK, say)
+    machines = sparks.up(lab_sizes[-1], WORK, report)
     try:
         rows, counts, notes, extra = everything(machines, lab_sizes, sizes, rounds, quick=options.quick)
-        copied = copying.measure(machines, min(rounds, 3), 256 if options.quick else 4096, say)
+        copied = copying.measure(machines, min(rounds, 3), 256 if options.quick else 4096, report)
     finally:
         if not options.keep:
-            lifecycle.down(machines.docker, machines.lab, also_images=False, say=say)
+            lifecycle.down(machines.docker, machines.lab, also_images=False, report=report)
     budgets = [*judged(rows, counts, extra["sides"], lab_sizes, sizes), *copying.budgets(copied)]
     notes += copying.said(copied)
     table.show(rows, counts, notes, budgets)
     json_file, text_file = WORK.parent / "bench.json", WORK.parent / "bench.md"
     json_file.write_text(table.as_json(rows, counts, notes, budgets, extra) + "\n")
     text_file.write_text(document.markdown(json.loads(json_file.read_text())))
-    say(f"wrote {json_file.relative_to(ROOT)} and {text_file.relative_to(ROOT)}")
+    report(f"wrote {json_file.relative_to(ROOT)} and {text_file.relative_to(ROOT)}")
     sys.exit(1 if any(row.failed for row in rows) else 0)
 
 
@@ -68,7 +68,7 @@ def everything(
     machines: sparks.Sparks, lab_sizes: Sequence[int], sizes: Sequence[int], rounds: int, *, quick: bool
 ) -> tuple[list[Row], list[Count], list[str], dict[str, Any]]:
     """Return all rows measured, what was counted, and what else is to be said."""
-    rivals.install(machines, say)
+    rivals.install(machines, report)
     lock = WORK / "fleet.lock"
     everyone = FleetDirectory(WORK / f"sparks-{lab_sizes[-1]}")
     shutil.copy(everyone.lock, lock)
@@ -77,15 +77,15 @@ def everything(
     rows: list[Row] = []
 
     def take(new: list[Row], what: str) -> None:
-        say(f"{what}: {len(new)} commands, {rounds} rounds")
-        measure(new, rounds, say)
+        report(f"{what}: {len(new)} commands, {rounds} rounds")
+        measure(new, rounds, report)
         rows.extend(new)
 
     take(list(plan_rows.of_sparks(machines, lab_sizes, lock)), "Sparks of the lab")
     hosts = loopback.up(machines, max(1000, sizes[-1]) if not quick else sizes[-1], lock, sizes[-1])
     take(list(plan_rows.of_loopback(hosts, sizes)), "SSH hosts on loopback")
     notes, size = linear(rows), sizes[-1]
-    say("whose CPU it is")
+    report("whose CPU it is")
     both = {title: sides.of(command, hosts) for title, command in plan_rows.of_both_sides(hosts, size)}
     hot = hottest(hosts.fleet(min(50, size)))
     take(list(plan_rows.of_played_back(hosts, sizes[-1:], answer)), "the probe played back")
@@ -101,7 +101,7 @@ def everything(
     check = (50,) if quick else (200, 1000)
     check_lock = lock_of_all(machines)
     take(list(plan_rows.of_here(WORK, check, machines.group_data, check_lock)), "without hosts")
-    say("counting remote commands and bytes")
+    report("counting remote commands and bytes")
     counts = list(counted(machines, lab_sizes[1], lock))
     rivals.hang_up(machines.lab.ssh_config, machines.names)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in list(hot["packages"].items())[:8])
@@ -162,7 +162,7 @@ def hottest(fleet: FleetDirectory) -> dict[str, dict[str, float]]:
     env = {**os.environ, "PYTHONPATH": python_path()}
     done = subprocess.run(words, cwd=fleet.root, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        say(f"FAILED profile: {done.stderr[-500:]}")
+        report(f"FAILED profile: {done.stderr[-500:]}")
         return {"packages": {}, "functions": {}}
     found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -78,7 +78,7 @@ class Rates:
 COPY, RSYNC, TCP, DISK, HASH = "copy, hashed", "rsync -e ssh", "raw TCP", "disk write", "SHA-256, all cores"
 
 
-def measure(machines: Sparks, rounds: int, mib: int, say: Callable[[str], None]) -> Rates:
+def measure(machines: Sparks, rounds: int, mib: int, report: Callable[[str], None]) -> Rates:
     """Copy so many MiB from the first to the second Spark in every way, so many times."""
     first, second = machines.names[:2]
     address = machines.state.fabric.address(machines.state.machine(first).last)
@@ -98,7 +98,7 @@ def measure(machines: Sparks, rounds: int, mib: int, say: Callable[[str], None])
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds):
-        say(f"copy of {each * FILES} MiB, round {number + 1} of {rounds}")
+        report(f"copy of {each * FILES} MiB, round {number + 1} of {rounds}")
         for way, run in ways.items():
             machines.sh(second, f"rm -rf {TO}; install -d -o nvidia {TO}; sync")
             machines.sh(first, f"cat {FROM}/* > /dev/null")  # each way reads from memory
@@ -218,18 +218,18 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the lab up")
     options = parser.parse_args()
 
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
     work = ROOT / "build" / "bench-copying"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    machines = sparks.up(2, work, say)
+    machines = sparks.up(2, work, report)
     try:
-        rates = measure(machines, options.rounds, options.mib, say)
+        rates = measure(machines, options.rounds, options.mib, report)
     finally:
         if not options.keep:
-            lifecycle.down(machines.docker, machines.lab, also_images=False, say=say)
+            lifecycle.down(machines.docker, machines.lab, also_images=False, report=report)
     print("\n".join(said(rates)))
     judged = budgets(rates)
     for one in judged:

@@ -75,14 +75,14 @@ class Row:
         return statistics.median(values) if values else float("nan")
 
 
-def measure(rows: Sequence[Row], rounds: int, say: Callable[[str], None]) -> None:
+def measure(rows: Sequence[Row], rounds: int, report: Callable[[str], None]) -> None:
     """Run each row once to warm up, then all in turn, so that what else this computer does hits all alike."""
     for row in rows:
         try:
             run(row.command)
         except (BenchError, OSError) as error:
             row.failed = str(error)
-            say(f"FAILED {row.title}, {row.hosts}: {error}")
+            report(f"FAILED {row.title}, {row.hosts}: {error}")
     for number in range(rounds):
         for row in rows:
             if not row.failed and (not row.rounds or number < row.rounds):
@@ -90,7 +90,7 @@ def measure(rows: Sequence[Row], rounds: int, say: Callable[[str], None]) -> Non
                     row.samples.append(run(row.command))
                 except BenchError as error:
                     row.failed = str(error)
-                    say(f"FAILED {row.title}, {row.hosts}: {error}")
+                    report(f"FAILED {row.title}, {row.hosts}: {error}")
 
 
 def line(points: Mapping[int, float]) -> tuple[float, float, float]:

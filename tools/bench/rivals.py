@@ -69,12 +69,12 @@ def declared(fleet: FleetDirectory) -> Declared:
     return Declared(host, service, made, render_service.directories(host, _USER), files)
 
 
-def install(sparks: Sparks, say: Callable[[str], None]) -> None:
+def install(sparks: Sparks, report: Callable[[str], None]) -> None:
     """Make the virtual environment with Ansible, and put what its Docker modules import on the machines."""
     wanted = (Path(__file__).with_name("requirements.txt")).read_text()
     stamp = VENV / ".installed"
     if not stamp.exists() or stamp.read_text() != wanted:
-        say(f"Ansible into {VENV.name} (a minute or two)")
+        report(f"Ansible into {VENV.name} (a minute or two)")
         venv.create(VENV, with_pip=True)
         requirements = str(Path(__file__).with_name("requirements.txt"))
         subprocess.run([str(VENV / "bin" / "pip"), "install", "-q", "-r", requirements], check=True)

@@ -110,7 +110,7 @@ class Sparks:
         return path
 
 
-def up(count: int, work: Path, say: Callable[[str], None]) -> Sparks:
+def up(count: int, work: Path, report: Callable[[str], None]) -> Sparks:
     """Return a lab of that many machines that serve as declared; one left from before is built anew if it
     cannot be brought there.
     """
@@ -118,21 +118,21 @@ def up(count: int, work: Path, say: Callable[[str], None]) -> Sparks:
     lab = Lab(ROOT, os.environ.get("SPARKFLEET_LAB", "bench"))
     before = read_state(lab)
     try:
-        return _converged(docker, lab, count, work, say)
+        return _converged(docker, lab, count, work, report)
     except (RuntimeError, SparkfleetError) as error:
         if before is None:
             raise
-        say(f"the lab from before is of no use, and is built anew: {str(error).splitlines()[0]}")
-    lifecycle.down(docker, lab, also_images=False, say=say)
-    return _converged(docker, lab, count, work, say)
+        report(f"the lab from before is of no use, and is built anew: {str(error).splitlines()[0]}")
+    lifecycle.down(docker, lab, also_images=False, report=report)
+    return _converged(docker, lab, count, work, report)
 
 
-def _converged(docker: Docker, lab: Lab, count: int, work: Path, say: Callable[[str], None]) -> Sparks:
-    state = lifecycle.up(docker, lab, count, say, warm=True)
+def _converged(docker: Docker, lab: Lab, count: int, work: Path, report: Callable[[str], None]) -> Sparks:
+    state = lifecycle.up(docker, lab, count, report, warm=True)
     sparks = Sparks(lab, state, docker, work)
     for name in sparks.names:
         sparks.sh(name, "cat > /etc/ssh/sshd_config.d/00-bench.conf; systemctl restart ssh", _SSHD.encode())
-    say(f"{count} Sparks: pin, converge")
+    report(f"{count} Sparks: pin, converge")
     whole = sparks.fleet(count)
     project(whole, "sparkfleet", "lock", str(whole.inventory))
     project(whole, "pyinfra", str(whole.inventory), "deploys/serve.py", "-y")

@@ -1,4 +1,4 @@
-"""Stand-ins for what a lab has no means to run: the engine of an image, and the hub that models come from.
+"""Stand-ins for what a lab cannot run: the engine of an image, and the hub that models come from.
 
-What runs on lab machines (``hub``, ``vllm``) imports the standard library alone.
+Programs on lab machines (``hub``, ``vllm``) import the standard library alone.
 """

@@ -1,4 +1,4 @@
-"""Small made-up models under their real names: real configuration, invented weights of a few MB.
+"""Small synthetic models under their real names: real configuration, random weights of a few MB.
 
 The configurations carry the figures that a memory estimate or an engine reads (layers, heads, context,
 quantisation). Everything is deterministic: the same files, hashes and commits on every machine.
@@ -22,7 +22,7 @@ GPT_OSS = "openai/gpt-oss-20b"
 GEMMA = "nvidia/Gemma-4-31B-IT-NVFP4"
 """Gated: a licence has to be accepted first."""
 TINY = "sparkfleet-lab/tiny-mistral"
-"""Two layers that really run."""
+"""Two layers that the real vLLM can run."""
 TINY_GGUF = "sparkfleet-lab/tiny-GGUF"
 """The same model in several GGUF files, one of them split. The real llama-server loads each."""
 
@@ -46,7 +46,7 @@ _TOKENIZER = {"type": "BPE", "vocab": {"<unk>": 0}, "merges": []}
 
 
 @dataclass(frozen=True)
-class MadeUpModel:
+class SyntheticModel:
     """One repository of the lab's hub."""
 
     repo: str
@@ -73,23 +73,23 @@ class MadeUpModel:
                 {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}
             ),
             "chat_template.jinja": _TEMPLATE,
-            "README.md": f"# {self.repo}\n\nA made-up model ({commit} commit): invented weights.\n",
+            "README.md": f"# {self.repo}\n\nA synthetic model ({commit} commit): invented weights.\n",
             **self.extra,
         }
-        places: dict[str, str] = {}
+        weight_files: dict[str, str] = {}
         shards: dict[str, bytes] = {}
         for number in range(1, self.shards + 1):
             name = f"model-{number:05}-of-{self.shards:05}.safetensors"
             tensors, shards[name] = _shard(f"{self.repo} {commit}", number, self.shard_bytes)
-            places.update(dict.fromkeys(tensors, name))
-        index = {"metadata": {"total_size": self.shards * self.shard_bytes}, "weight_map": places}
+            weight_files.update(dict.fromkeys(tensors, name))
+        index = {"metadata": {"total_size": self.shards * self.shard_bytes}, "weight_map": weight_files}
         texts["model.safetensors.index.json"] = _pretty(index)
         return {**shards, **{name: text.encode() for name, text in texts.items()}}
 
 
 @dataclass(frozen=True)
-class TinyModel(MadeUpModel):
-    """The model that the real vLLM can load too."""
+class TinyModel(SyntheticModel):
+    """A model that the real vLLM can load as well."""
 
     def files(self, commit: str) -> dict[str, bytes]:  # noqa: ARG002 - it has one commit
         """Return the files by name."""
@@ -97,19 +97,19 @@ class TinyModel(MadeUpModel):
 
 
 @dataclass(frozen=True)
-class GgufModel(MadeUpModel):
+class GgufModel(SyntheticModel):
     """A repository of GGUF files: one model in many quantizations."""
 
     def files(self, commit: str) -> dict[str, bytes]:
         """Return the files of a commit by name."""
-        readme = f"# {self.repo}\n\nA made-up model ({commit} commit), quantized.\n"
-        made = {"README.md": readme.encode()}
+        readme = f"# {self.repo}\n\nA synthetic model ({commit} commit), quantized.\n"
+        commits_by_repo = {"README.md": readme.encode()}
         for quantization in ("F16", "Q8_0", "Q4_K_M"):
-            made[f"tiny-{quantization}.gguf"] = tiny_gguf.file(quantization, f"tiny {commit}")
+            commits_by_repo[f"tiny-{quantization}.gguf"] = tiny_gguf.file(quantization, f"tiny {commit}")
         parts = tiny_gguf.parts("F32", 2, f"tiny {commit}")
         for number, part in enumerate(parts, 1):
-            made[f"F32/tiny-F32-{number:05}-of-{len(parts):05}.gguf"] = part
-        return made
+            commits_by_repo[f"F32/tiny-F32-{number:05}-of-{len(parts):05}.gguf"] = part
+        return commits_by_repo
 
 
 def _nano_parser() -> str:
@@ -123,7 +123,7 @@ def _nano_parser() -> str:
 
 
 MODELS = (
-    MadeUpModel(
+    SyntheticModel(
         repo=NANO,
         shards=3,
         commits=("first", "second"),
@@ -152,7 +152,7 @@ MODELS = (
             "quantization_config": {**_MODELOPT, "quant_algo": "MIXED_PRECISION"},
         },
     ),
-    MadeUpModel(
+    SyntheticModel(
         repo=QWEN,
         shards=3,
         config={
@@ -183,7 +183,7 @@ MODELS = (
             "quantization_config": _MODELOPT,
         },
     ),
-    MadeUpModel(
+    SyntheticModel(
         repo=GPT_OSS,
         config={
             "architectures": ["GptOssForCausalLM"],
@@ -202,7 +202,7 @@ MODELS = (
             "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]},
         },
     ),
-    MadeUpModel(
+    SyntheticModel(
         repo=GEMMA,
         gated=True,
         config={
@@ -231,9 +231,9 @@ MODELS = (
 )
 
 
-def make_models(root: Path, models: tuple[MadeUpModel, ...] = MODELS) -> dict[str, tuple[str, ...]]:
-    """Write the content of a lab hub under ``root``; return each repository's commits, oldest first."""
-    made = {}
+def make_models(root: Path, models: tuple[SyntheticModel, ...] = MODELS) -> dict[str, tuple[str, ...]]:
+    """Write the content of a lab hub below ``root``; return each repository's commits, oldest first."""
+    commits_by_repo = {}
     for model in models:
         for name in model.commits:
             base = root / model.repo / model.commit(name)
@@ -244,18 +244,18 @@ def make_models(root: Path, models: tuple[MadeUpModel, ...] = MODELS) -> dict[st
         commits = tuple(model.commit(name) for name in model.commits)
         meta = {"refs": {"main": commits[-1]}, "gated": "auto" if model.gated else False}
         (root / model.repo / "meta.json").write_text(_pretty(meta))
-        made[model.repo] = commits
+        commits_by_repo[model.repo] = commits
     gated = [model.repo for model in models if model.gated]
     tokens = {
         TOKEN_ACCEPTED: {"name": "lab", "accepted": gated},
         TOKEN_STRANGER: {"name": "stranger", "accepted": []},
     }
     (root / "tokens.json").write_text(_pretty(tokens))
-    return made
+    return commits_by_repo
 
 
-def make_cache(home: Path, models: tuple[MadeUpModel, ...] = MODELS, name: str = "") -> None:
-    """Write models as a download would leave them under ``HF_HOME``: blobs, snapshots with links, refs."""
+def make_cache(home: Path, models: tuple[SyntheticModel, ...] = MODELS, name: str = "") -> None:
+    """Write models below ``HF_HOME`` as a download would: blobs, snapshots with links, refs."""
     for model in models:
         commit = model.commit(name or model.commits[-1])
         base = home / "hub" / f"models--{model.repo.replace('/', '--')}"

@@ -14,7 +14,7 @@ from sparkfleet.engines.vllm import schema_archive
 _STANDIN = Path(__file__).parent / "engine"
 _LLAMA_SERVER = Path(__file__).parent / "llama_server"
 _SHARED = ("answers.py", "api.py", "modes.py")
-"""Modules of the stand-in of vLLM that the one of llama-server has, too."""
+"""Modules of vLLM's stand-in that llama-server's stand-in shares."""
 
 _NAMES = """\
 from vllm.standin.release import load
@@ -58,7 +58,7 @@ SpeculativeConfig = config("SpeculativeConfig")
 def write_engine(directory: Path, version: str, schema: str | Mapping[str, Any]) -> None:
     """Write the package ``vllm`` of one release: the stand-in under the real package's module names.
 
-    ``schema``: the bundled release whose flags it takes, or what an image's own parser said.
+    ``schema``: the archived release whose flags it accepts, or the output of an image's own parser.
     """
     package = directory / "vllm"
     standin = package / "standin"

@@ -1,8 +1,8 @@
 """A GGUF model that the real llama-server loads and that answers the readiness gate's question.
 
 The network is a table: each token's embedding is a unit vector, attention and feed-forward are zero, and
-the output layer maps the token that was read last to the one that follows it. The chat template ends a prompt
-with a colon, after which "204" follows, then the end: the answer to "What is 12*17?", whatever was asked.
+the output layer maps the last token to the next one. The chat template ends a prompt with a colon, which maps
+to "204", which maps to the end: the answer to "What is 12*17?", whatever the prompt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEADS = 4
 CONTEXT = 2048
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "Q4_K_M": 15}
-"""Quantization -> ``general.file_type``. The numbers in the file are 32 or 16 bits wide, whatever it says."""
+"""Quantization -> ``general.file_type``. The file's numbers are 32 or 16 bits wide, independent of it."""
 
 U32, I32, F32, BOOL, STRING, ARRAY, U16 = 4, 5, 6, 7, 8, 9, 2
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
@@ -116,7 +116,7 @@ def tensors(*, half: bool) -> list[Tensor]:
 
 
 def _rows(count: int, ones: Iterable[tuple[int, int]], *, half: bool) -> bytes:
-    """Return a matrix of ``count`` rows that is 1 at the given (row, column) and 0 elsewhere."""
+    """Return a matrix of ``count`` rows that is 1 at each (row, column) of ``ones``, else 0."""
     one, size = (struct.pack("<e", 1.0), 2) if half else (struct.pack("<f", 1.0), 4)
     data = bytearray(count * WIDTH * size)
     for row, column in ones:

@@ -1,6 +1,6 @@
 """A model that the real vLLM can load: two layers of random numbers, and a tokenizer of single bytes.
 
-It answers nonsense. It is what the stand-in and the real engine can both serve.
+It answers nonsense. Both the stand-in and the real engine can serve it.
 """
 
 from __future__ import annotations
@@ -39,26 +39,30 @@ _TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}
 
 def shapes() -> dict[str, tuple[int, ...]]:
     """Return every tensor's shape by name."""
-    hidden, inner, words = CONFIG["hidden_size"], CONFIG["intermediate_size"], CONFIG["vocab_size"]
+    hidden, intermediate, vocabulary_size = (
+        CONFIG["hidden_size"],
+        CONFIG["intermediate_size"],
+        CONFIG["vocab_size"],
+    )
     heads, kv = (
         CONFIG["num_attention_heads"] * CONFIG["head_dim"],
         CONFIG["num_key_value_heads"] * CONFIG["head_dim"],
     )
-    made: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (words, hidden)}
+    by_name: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary_size, hidden)}
     for number in range(CONFIG["num_hidden_layers"]):
         layer = f"model.layers.{number}"
-        made |= {
+        by_name |= {
             f"{layer}.input_layernorm.weight": (hidden,),
-            f"{layer}.mlp.down_proj.weight": (hidden, inner),
-            f"{layer}.mlp.gate_proj.weight": (inner, hidden),
-            f"{layer}.mlp.up_proj.weight": (inner, hidden),
+            f"{layer}.mlp.down_proj.weight": (hidden, intermediate),
+            f"{layer}.mlp.gate_proj.weight": (intermediate, hidden),
+            f"{layer}.mlp.up_proj.weight": (intermediate, hidden),
             f"{layer}.post_attention_layernorm.weight": (hidden,),
             f"{layer}.self_attn.k_proj.weight": (kv, hidden),
             f"{layer}.self_attn.o_proj.weight": (hidden, heads),
             f"{layer}.self_attn.q_proj.weight": (heads, hidden),
             f"{layer}.self_attn.v_proj.weight": (kv, hidden),
         }
-    return made | {"model.norm.weight": (hidden,), "lm_head.weight": (words, hidden)}
+    return by_name | {"model.norm.weight": (hidden,), "lm_head.weight": (vocabulary_size, hidden)}
 
 
 def files() -> dict[str, bytes]:
@@ -76,14 +80,14 @@ def files() -> dict[str, bytes]:
             "chat_template": _TEMPLATE,
         },
     }
-    made = {name: (json.dumps(data, indent=1) + "\n").encode() for name, data in texts.items()}
-    return {**made, "model.safetensors": _weights()}
+    by_name = {name: (json.dumps(data, indent=1) + "\n").encode() for name, data in texts.items()}
+    return {**by_name, "model.safetensors": _weights()}
 
 
 def _weights() -> bytes:
     source = random.Random("tiny")  # noqa: S311 - content, not a secret
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    parts, place = [], 0
+    parts, offset = [], 0
     for name, shape in shapes().items():
         count = shape[0] * (shape[1] if len(shape) > 1 else 1)
         norm = len(shape) == 1
@@ -91,8 +95,8 @@ def _weights() -> bytes:
         if sys.byteorder == "big":
             data.byteswap()
         parts.append(data.tobytes())
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [place, place + 4 * count]}
-        place += 4 * count
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, offset + 4 * count]}
+        offset += 4 * count
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + b"".join(parts)
@@ -100,14 +104,16 @@ def _weights() -> bytes:
 
 def _tokenizer() -> dict[str, Any]:
     """Return a byte-level BPE without merges: one token a byte."""
-    vocabulary = {word: number for number, word in enumerate((*_SPECIAL, *_byte_letters()))}
+    vocabulary = {token: number for number, token in enumerate((*_SPECIAL, *_byte_letters()))}
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": number, "content": word, **special} for number, word in enumerate(_SPECIAL)],
+        "added_tokens": [
+            {"id": number, "content": token, **special} for number, token in enumerate(_SPECIAL)
+        ],
         "normalizer": None,
         "pre_tokenizer": level,
         "post_processor": None,
@@ -127,13 +133,13 @@ def _tokenizer() -> dict[str, Any]:
 
 
 def _byte_letters() -> list[str]:
-    """Return the letter that a byte-level BPE writes for each byte: itself where it is printable."""
+    """Return the letter that a byte-level BPE writes for each byte: the byte itself if it is printable."""
     printable = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),
         *range(ord("®"), ord("ÿ") + 1),
     ]
-    others = [byte for byte in range(256) if byte not in printable]
+    unprintable = [byte for byte in range(256) if byte not in printable]
     letters = {byte: chr(byte) for byte in printable}
-    letters |= {byte: chr(256 + number) for number, byte in enumerate(others)}
+    letters |= {byte: chr(256 + number) for number, byte in enumerate(unprintable)}
     return [letters[byte] for byte in range(256)]

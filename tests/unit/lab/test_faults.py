@@ -22,7 +22,7 @@ def test_names_are_unique_and_every_fault_does_something() -> None:
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.script], ids=lambda f: f.name)
 def test_scripts_are_shell(fault: Fault) -> None:
-    for script in (fault.script, fault.mend):
+    for script in (fault.script, fault.repair):
         done = subprocess.run(["sh", "-n"], input=script, text=True, check=False, capture_output=True)
         assert done.returncode == 0, done.stderr
 
@@ -34,7 +34,7 @@ def test_what_is_broken_is_remembered_and_mended_last_first(lab: Lab, state: Sta
         faults.break_host(docker, lab, state, "spark-01", name)
     assert faults.active(lab, "spark-01") == ("sudo-refused", "low-memory")
     assert faults.active(lab, "spark-02") == ()
-    assert faults.mend_host(docker, lab, state, "spark-01") == ["low-memory", "sudo-refused"]
+    assert faults.repair_host(docker, lab, state, "spark-01") == ["low-memory", "sudo-refused"]
     assert faults.active(lab, "spark-01") == ()
     assert docker.calls[-1][-1] == "mv /etc/sudoers.d/nvidia.off /etc/sudoers.d/nvidia"
 
@@ -49,7 +49,7 @@ def test_a_fault_that_could_not_be_mended_stays_on_the_list_of_what_is_left(lab:
     write_state(lab, state)
     faults.break_host(Recorder(), lab, state, "spark-01", "sudo-refused")
     with pytest.raises(SparkfleetError):
-        faults.mend_host(Recorder(answers={"exec": (1, "gone")}), lab, state, "spark-01")
+        faults.repair_host(Recorder(answers={"exec": (1, "gone")}), lab, state, "spark-01")
     assert faults.active(lab, "spark-01") == ("sudo-refused",)
 
 
@@ -66,7 +66,7 @@ def test_faults_of_many_machines_are_noted_side_by_side_and_none_is_lost(lab: La
     def come_and_go(host: str) -> None:
         for _ in range(20):
             faults._write(lab, host, ["low-memory"])
-            faults.forget(lab, host)
+            faults.clear(lab, host)
         faults._write(lab, host, [f"fault of {host}"])
 
     with ThreadPoolExecutor(len(hosts)) as pool:

@@ -25,7 +25,7 @@ def test_down_removes_what_has_the_labs_label_and_the_state_and_says_so(lab: Lab
         }
     )
     output: list[str] = []
-    lifecycle.down(docker, lab, also_images=False, say=output.append)
+    lifecycle.down(docker, lab, also_images=False, report=output.append)
     removals = [line for line in docker.lines_called if " rm " in line or line.startswith("rm ")]
     assert removals == ["rm -f -v c1 c2", "volume rm -f v1", "network rm n1"]
     assert not (lab.checkout / ".lab").exists()
@@ -35,7 +35,7 @@ def test_down_removes_what_has_the_labs_label_and_the_state_and_says_so(lab: Lab
 def test_down_leaves_another_labs_state_alone(lab: Lab, state: State) -> None:
     write_state(lab, state)
     write_state(Lab(lab.checkout, "other"), state)
-    lifecycle.down(Recorder(), lab, also_images=False, say=quiet)
+    lifecycle.down(Recorder(), lab, also_images=False, report=quiet)
     assert (lab.checkout / ".lab" / "other" / "state.json").exists()
 
 
@@ -43,10 +43,10 @@ def test_images_stay_unless_they_are_asked_for(lab: Lab) -> None:
     answers: dict[str, str | tuple[int, str]] = {"image ls": "sparkfleet-lab/spark:1\nsparkfleet-lab/hub:1\n"}
     docker = Recorder(answers=answers)
     output: list[str] = []
-    lifecycle.down(docker, lab, also_images=False, say=output.append)
+    lifecycle.down(docker, lab, also_images=False, report=output.append)
     assert not any(line.startswith("image rm") for line in docker.lines_called)
     assert "kept 2 images" in output[-1]
-    lifecycle.down(docker, lab, also_images=True, say=output.append)
+    lifecycle.down(docker, lab, also_images=True, report=output.append)
     assert docker.lines_called[-1] == "image rm sparkfleet-lab/spark:1 sparkfleet-lab/hub:1"
 
 
@@ -81,10 +81,10 @@ def test_a_docker_that_does_not_answer_names_what_starts_it(output: str, remedy:
     assert Docker().error(("ps",), output).diagnostics[0].hint == remedy
 
 
-def test_up_on_a_lab_that_lost_a_part_says_which_and_what_to_do(lab: Lab, state: State) -> None:
+def test_up_of_an_incomplete_lab_names_the_missing_parts_and_the_remedy(lab: Lab, state: State) -> None:
     write_state(lab, state)
     docker = Recorder(answers={"network inspect x-link1": "[]"})
-    with pytest.raises(SparkfleetError, match="gone: x-lan, x-link1, x-link2") as caught:
+    with pytest.raises(SparkfleetError, match="missing: x-lan, x-link1, x-link2") as caught:
         lifecycle.up(docker, lab, 1, quiet)
     assert caught.value.diagnostics[0].hint == "sparkfleet lab down; sparkfleet lab up"
     assert not any(line.startswith(("create", "start", "rm")) for line in docker.lines_called)

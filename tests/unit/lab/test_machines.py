@@ -71,7 +71,7 @@ def test_in_a_ring_both_ends_of_a_cable_are_on_its_networks_and_port_0_leads_to_
     three = [replace(state.machines[0], name=f"spark-0{number}", number=number) for number in (1, 2, 3)]
     networks = tuple(Network(f"x-ring{number}", f"10.140.{number}.0/24") for number in range(1, 7))
     ring = replace(state, ring=networks)
-    at = [{name: network for network, name in machines.cabled(ring, machine)} for machine in three]
+    at = [{name: network for network, name in machines.cable_ends(ring, machine)} for machine in three]
     for own, following in ((0, 1), (1, 2), (2, 0)):
         assert at[own]["enp1s0f0np0"] == at[following]["enp1s0f1np1"]
         assert at[own]["enP2p1s0f0np0"] == at[following]["enP2p1s0f1np1"]

@@ -102,7 +102,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Hugging Face cache with every made-up model at its newest commit."""
+    """A Hugging Face cache with every synthetic model at its newest commit."""
     home = tmp_path_factory.mktemp("hf-home")
     make_cache(home)
     return home
@@ -167,7 +167,7 @@ def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(hub_root: Path) -> Iterator[Hub]:
-    """A hub of the made-up models."""
+    """A hub of the synthetic models."""
     server = Hub(("127.0.0.1", 0), hub_root)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()

@@ -12,111 +12,113 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from . import arguments, log, memory, modes, ranks, rays, refusals, release, startup
+from . import arguments, log, memory, modes, ranks, ray_ranks, refusals, release, startup
 from . import model as models
 from .metrics import Metrics
 from .modes import Settings
-from .server import Served, Server
+from .server import ServedModel, Server
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
-    """The engine was told to stop."""
+class StopSignal(Exception):  # noqa: N818 - not an error
+    """The engine received a signal to stop."""
 
 
 def main() -> None:
-    """Run the command that the words name."""
+    """Run the command of the command line."""
     parser, serve = arguments.build()
     try:
-        said = parser.parse_args()
-        arguments.validate_parsed_serve_args(said)
+        args = parser.parse_args()
+        arguments.validate_parsed_serve_args(args)
     except TypeError as error:
         log.die(f"TypeError: {error}")
-    if said.subparser == "serve":
-        _serve(said, serve)
-    elif said.subparser is None:
+    if args.subparser == "serve":
+        _serve(args, serve)
+    elif args.subparser is None:
         parser.print_help()
     else:
-        sys.exit(f"vllm {said.subparser}: the lab's engine has `vllm serve` alone")
+        sys.exit(f"vllm {args.subparser}: the lab's engine has only `vllm serve`")
 
 
-def _serve(said: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def _serve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     settings = modes.settings()
-    name = said.model_tag or said.model
+    name = args.model_tag or args.model
     signal.signal(signal.SIGTERM, signal.SIG_IGN if "ignores-sigterm" in settings else _stop)
     signal.signal(signal.SIGINT, _stop)
     log.logo(release.load().version, name)
-    log.line(f"non-default args: {_non_default(said, parser, name)}")
+    log.line(f"non-default args: {_non_default(args, parser, name)}")
     if "crash-at-start" in settings:
         final = (
             "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"
         )
         log.die(final, int(settings.value("crash-at-start", 0, 1)))
     try:
-        refusals.check_front_end(said)
-        listener = socket.socket() if said.headless else _bind(said, settings)
-        model = models.find(name, said.revision, said.download_dir)
-        length = refusals.check_model(said, model)
+        refusals.check_front_end(args)
+        listener = socket.socket() if args.headless else _bind(args, settings)
+        model = models.find(name, args.revision, args.download_dir)
+        length = refusals.check_model(args, model)
     except models.ModelError as error:
         log.die(str(error))
-    except Stopped:
+    except StopSignal:
         log.die("KeyboardInterrupt: terminated", 130)
     try:
-        ranks.join(said)
-        rays.join(said)
-        pool = startup.run(said, model, length, settings)
+        ranks.join(args)
+        ray_ranks.join(args)
+        pool = startup.run(args, model, length, settings)
     except models.ModelError as error:
         log.die_in_core(str(error))
-    except Stopped:
+    except StopSignal:
         log.die("KeyboardInterrupt: terminated", 130)
     try:
-        _answer_requests(said, settings, model, pool, listener)
-    except Stopped:
-        _say_goodbye()
+        _answer_requests(args, settings, model, pool, listener)
+    except StopSignal:
+        _shut_down()
 
 
-def _bind(said: argparse.Namespace, settings: Settings) -> socket.socket:
-    """Take the port before the model is loaded, as vLLM does."""
-    host = said.host or "0.0.0.0"  # noqa: S104 - vLLM's own default
+def _bind(args: argparse.Namespace, settings: Settings) -> socket.socket:
+    """Bind the port before the model is loaded, as vLLM does."""
+    host = args.host or "0.0.0.0"  # noqa: S104 - vLLM's own default
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         if "port-taken" in settings:
             raise OSError(98, "Address already in use")  # noqa: TRY301
-        listener.bind((host, said.port))
+        listener.bind((host, args.port))
     except OSError as error:
         raise models.ModelError(f"OSError: [Errno {error.errno}] {error.strerror}") from error
     return listener
 
 
 def _answer_requests(
-    said: argparse.Namespace,
+    args: argparse.Namespace,
     settings: Settings,
     model: models.Model,
     pool: memory.Pool,
     listener: socket.socket,
 ) -> None:
-    names = tuple(said.served_model_name or [model.name])
+    names = tuple(args.served_model_name or [model.name])
     if "wrong-name" in settings:
         names = ("some-other-model",)
-    keys = tuple(said.api_key or filter(None, [os.environ.get("VLLM_API_KEY")]))
-    pools = getattr(said, "runner", "auto") == "pooling"
-    dimensions = int(model.text.get("hidden_size", 64)) if pools else 0
-    served = Served(names, model.name, pool.max_model_len, keys, bool(said.reasoning_parser), dimensions)
+    keys = tuple(args.api_key or filter(None, [os.environ.get("VLLM_API_KEY")]))
+    is_pooling = getattr(args, "runner", "auto") == "pooling"
+    dimensions = int(model.text.get("hidden_size", 64)) if is_pooling else 0
+    served_model = ServedModel(
+        names, model.name, pool.max_model_len, keys, bool(args.reasoning_parser), dimensions
+    )
     tasks = ["embed", "token_embed"] if dimensions else ["generate"]
-    drafted = 0
-    if isinstance(said.speculative_config, dict):
-        drafted = int(said.speculative_config.get("num_speculative_tokens") or 1)
+    draft_tokens = 0
+    if isinstance(args.speculative_config, dict):
+        draft_tokens = int(args.speculative_config.get("num_speculative_tokens") or 1)
     accepts = "spec-none-accepted" not in settings
-    labels = _cache_labels(said, pool)
-    metrics = Metrics(names[0], labels, drafted=drafted, accepts=accepts, frozen="no-tokens" in settings)
+    labels = _cache_labels(args, pool)
+    metrics = Metrics(names[0], labels, drafted=draft_tokens, accepts=accepts, frozen="no-tokens" in settings)
     log.line(f"Supported tasks: {tasks}", where="entry.py:136")
-    if said.headless:
+    if args.headless:
         signal.pause()
-    log.line(f"Starting vLLM server on http://{listener.getsockname()[0]}:{said.port}", where="entry.py:140")
+    log.line(f"Starting vLLM server on http://{listener.getsockname()[0]}:{args.port}", where="entry.py:140")
     log.line("Available routes are:", where="launcher.py:186")
-    for path, method in served.routes:
+    for path, method in served_model.routes:
         log.line(f"Route: {path}, Methods: {method}", where="launcher.py:195")
-    server = Server(listener, served, metrics, settings)
+    server = Server(listener, served_model, metrics, settings)
     log.uvicorn(f"Started server process [{os.getpid()}]")
     log.uvicorn("Waiting for application startup.")
     log.uvicorn("Application startup complete.")
@@ -139,35 +141,35 @@ def _crash(code: int) -> NoReturn:
 
 
 def _stop(_signal: int, _frame: object) -> NoReturn:
-    raise Stopped
+    raise StopSignal
 
 
-def _say_goodbye() -> None:
-    with contextlib.suppress(Stopped):
+def _shut_down() -> None:
+    with contextlib.suppress(StopSignal):
         log.line("[shutdown] API server: shutdown triggered", where="launcher.py:254")
         log.uvicorn("Shutting down")
         log.uvicorn("Waiting for application shutdown.")
         log.uvicorn("Application shutdown complete.")
-    os._exit(0)  # threads that hold a request open do not keep the process
+    os._exit(0)  # do not wait for threads with an open request
 
 
-def _non_default(said: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> dict[str, Any]:
-    different = {"model_tag": said.model_tag, "model": name} if said.model_tag else {"model": name}
-    others = {key: value for key, value in vars(said).items() if value != parser.get_default(key)}
+def _non_default(args: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> dict[str, Any]:
+    different = {"model_tag": args.model_tag, "model": name} if args.model_tag else {"model": name}
+    changed = {key: value for key, value in vars(args).items() if value != parser.get_default(key)}
     for key in ("subparser", "model_tag", "model"):
-        others.pop(key, None)
-    return {**different, **others}
+        changed.pop(key, None)
+    return {**different, **changed}
 
 
-def _cache_labels(said: argparse.Namespace, pool: memory.Pool) -> dict[str, str]:
-    block = said.block_size or 16
+def _cache_labels(args: argparse.Namespace, pool: memory.Pool) -> dict[str, str]:
+    block = args.block_size or 16
     values = {
         "block_size": block,
-        "cache_dtype": said.kv_cache_dtype,
-        "enable_prefix_caching": said.enable_prefix_caching is not False,
-        "gpu_memory_utilization": said.gpu_memory_utilization,
+        "cache_dtype": args.kv_cache_dtype,
+        "enable_prefix_caching": args.enable_prefix_caching is not False,
+        "gpu_memory_utilization": args.gpu_memory_utilization,
         "is_attention_free": False,
-        "kv_cache_memory_bytes": said.kv_cache_memory_bytes,
+        "kv_cache_memory_bytes": args.kv_cache_memory_bytes,
         "mamba_block_size": None,
         "mamba_cache_dtype": "auto",
         "mamba_ssm_cache_dtype": "auto",

@@ -1,4 +1,4 @@
-"""What the engine says: sums are computed, anything else gets one short sentence. Deterministic."""
+"""The engine's answers: sums are computed, anything else gets one short sentence. Deterministic."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def question(body: dict[str, Any]) -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """Cut a text into what counts as tokens here: pieces of up to four characters, spaces kept."""
+    """Split a text into tokens of this engine: pieces of up to four characters, including spaces."""
     return re.findall(r"\s*\S{1,4}|\s+", text)

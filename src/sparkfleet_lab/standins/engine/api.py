@@ -1,4 +1,4 @@
-"""What the HTTP interfaces of all engines' stand-ins share: JSON, streams, and the modes that delay."""
+"""The common part of the stand-ins' HTTP interfaces: JSON, streams, and the modes that delay."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ApiHandler(BaseHTTPRequestHandler):
 
 
 def delay(settings: Settings, number: int) -> None:
-    """Wait as the modes ``wedged`` and ``slow-second`` want before completion ``number``."""
+    """Wait before completion ``number`` if the mode is ``wedged`` or ``slow-second``."""
     if "wedged" in settings:
         time.sleep(10**8)
     if "slow-second" in settings and number == 2:  # noqa: PLR2004 - the mode's own name

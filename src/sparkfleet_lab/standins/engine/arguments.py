@@ -1,7 +1,7 @@
 """The argument parser of ``vllm serve``, built from the release's own list of flags.
 
-``FlexibleArgumentParser`` and ``make_arg_parser`` are what the real package exports by these names: whoever
-asks an image's parser whether it accepts some words asks this one.
+``FlexibleArgumentParser`` and ``make_arg_parser`` are what the real package exports by these names: a
+check whether an image's parser accepts some arguments uses this one.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ COMMANDS = ("chat", "complete", "serve", "launch", "bench", "collect-env", "run-
 
 
 class FlexibleArgumentParser(argparse.ArgumentParser):
-    """argparse with ``_`` and ``-`` the same in names, and ``--flag.key value`` written into JSON."""
+    """argparse that accepts ``_`` for ``-`` in names, and merges ``--flag.key value`` into JSON."""
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
-        """Return what the words mean; unknown or wrong ones end the program with 2."""
-        words = list(sys.argv[1:] if args is None else args)
-        if words[:1] == ["serve"]:
-            words = _model_to_front(words)
-        spelled = [part for word in words for part in _spelled(word)]
-        said: argparse.Namespace = super().parse_args(_merge_dotted(spelled), namespace)
-        return said
+        """Return the parsed arguments; unknown or wrong ones end the program with 2."""
+        argv = list(sys.argv[1:] if args is None else args)
+        if argv[:1] == ["serve"]:
+            argv = _model_to_front(argv)
+        spelled = [part for arg in argv for part in _normalize(arg)]
+        parsed: argparse.Namespace = super().parse_args(_merge_dotted(spelled), namespace)
+        return parsed
 
 
 class LoRAParserAction(argparse.Action):
-    """Takes adapters, each as ``name=path`` or as JSON."""
+    """Reads adapters, each as ``name=path`` or as JSON."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
-        """Keep the adapters."""
+        """Store the adapters."""
         made = []
-        for word in values or ():
-            if word is None or ("=" in word and "," not in word):
-                made.append(word)
+        for arg in values or ():
+            if arg is None or ("=" in arg and "," not in arg):
+                made.append(arg)
                 continue
             try:
-                adapter = json.loads(word)
+                adapter = json.loads(arg)
             except ValueError:
-                parser.error(f"Invalid JSON format for {option}: {word}")
+                parser.error(f"Invalid JSON format for {option}: {arg}")
             if not isinstance(adapter, dict) or not {"name", "path"} <= adapter.keys():
-                parser.error(f"Invalid fields for {option}: {word}")
+                parser.error(f"Invalid fields for {option}: {arg}")
             made.append(adapter)
         setattr(namespace, self.dest, made)
 
 
 def make_arg_parser(parser: FlexibleArgumentParser) -> FlexibleArgumentParser:
-    """Add everything that ``vllm serve`` of this release takes."""
+    """Add all flags of ``vllm serve`` of this release."""
     parser.add_argument("model_tag", type=str, nargs="?", help="The model tag to serve.")
     for name, entry in release.load().flags.items():
         if entry["kind"] != "help":
@@ -62,9 +62,9 @@ def make_arg_parser(parser: FlexibleArgumentParser) -> FlexibleArgumentParser:
     return parser
 
 
-def validate_parsed_serve_args(said: argparse.Namespace) -> None:
-    """Refuse flags that make no sense together, as the real command does before anything is logged."""
-    if said.subparser == "serve" and said.enable_auto_tool_choice and not said.tool_call_parser:
+def validate_parsed_serve_args(args: argparse.Namespace) -> None:
+    """Refuse contradictory flags, as the real command does before it logs anything."""
+    if args.subparser == "serve" and args.enable_auto_tool_choice and not args.tool_call_parser:
         raise TypeError("Error: --enable-auto-tool-choice requires --tool-call-parser")
 
 
@@ -87,85 +87,85 @@ def build() -> tuple[FlexibleArgumentParser, FlexibleArgumentParser]:
 
 def _add(parser: argparse.ArgumentParser, name: str, entry: dict[str, Any]) -> None:
     options = [name, *entry.get("aliases", ())]
-    said: dict[str, Any] = {"dest": name.lstrip("-").replace("-", "_"), "default": entry.get("default")}
-    if isinstance(said["default"], dict) and "__dataclass__" in said["default"]:
-        cls = configs.config(said["default"]["__dataclass__"])
-        said["default"] = object.__new__(cls) if cls else None
+    keywords: dict[str, Any] = {"dest": name.lstrip("-").replace("-", "_"), "default": entry.get("default")}
+    if isinstance(keywords["default"], dict) and "__dataclass__" in keywords["default"]:
+        cls = configs.config(keywords["default"]["__dataclass__"])
+        keywords["default"] = object.__new__(cls) if cls else None
     kind = entry["kind"]
     if kind == "bool_optional":
-        parser.add_argument(*options, action=argparse.BooleanOptionalAction, **said)
+        parser.add_argument(*options, action=argparse.BooleanOptionalAction, **keywords)
         return
     if kind in ("store_true", "store_false"):
-        parser.add_argument(*options, action=kind, **said)
+        parser.add_argument(*options, action=kind, **keywords)
         return
     type_name = entry.get("type", "")
     choices = entry.get("choices")
     if type_name.startswith("enum:"):
         choices = type_name.removeprefix("enum:").split(",")
-    said |= {"type": values.reader(type_name, choices), "nargs": entry.get("nargs"), "choices": choices}
+    keywords |= {"type": values.reader(type_name, choices), "nargs": entry.get("nargs"), "choices": choices}
     if "hint" in entry:
-        said["metavar"] = entry["hint"]
+        keywords["metavar"] = entry["hint"]
     if kind == "LoRAParserAction":
-        parser.add_argument(*options, action=LoRAParserAction, **said)
+        parser.add_argument(*options, action=LoRAParserAction, **keywords)
     else:
-        parser.add_argument(*options, action="append" if kind == "append" else "store", **said)
+        parser.add_argument(*options, action="append" if kind == "append" else "store", **keywords)
 
 
-def _model_to_front(words: list[str]) -> list[str]:
-    """Move ``--model X`` to where ``vllm serve`` wants it."""
-    for index, word in enumerate(words):
-        if word == "--model" and index + 1 < len(words):
-            return ["serve", words[index + 1], *words[1:index], *words[index + 2 :]]
-        if word.startswith("--model="):
-            return ["serve", word.removeprefix("--model="), *words[1:index], *words[index + 1 :]]
-    return words
+def _model_to_front(argv: list[str]) -> list[str]:
+    """Move ``--model X`` to the position of the model in ``vllm serve``."""
+    for index, arg in enumerate(argv):
+        if arg == "--model" and index + 1 < len(argv):
+            return ["serve", argv[index + 1], *argv[1:index], *argv[index + 2 :]]
+        if arg.startswith("--model="):
+            return ["serve", arg.removeprefix("--model="), *argv[1:index], *argv[index + 1 :]]
+    return argv
 
 
-def _spelled(word: str) -> list[str]:
-    """Return a word with dashes in its flag's name: ``--max_model_len=8`` -> ``--max-model-len=8``."""
-    if re.fullmatch(r"-O=?\w+", word):
-        return ["--optimization-level", word[2:].removeprefix("=")]
-    if not word.startswith("--"):
-        return [word]
-    if word.startswith("--help="):
+def _normalize(arg: str) -> list[str]:
+    """Return an argument with dashes in its flag's name: ``--max_model_len=8`` -> ``--max-model-len=8``."""
+    if re.fullmatch(r"-O=?\w+", arg):
+        return ["--optimization-level", arg[2:].removeprefix("=")]
+    if not arg.startswith("--"):
+        return [arg]
+    if arg.startswith("--help="):
         return ["--help"]
-    name, equals, value = word.partition("=")
+    name, equals, value = arg.partition("=")
     flag, dot, keys = name.partition(".")
     return ["--" + flag[2:].replace("_", "-") + dot + keys + equals + value]
 
 
-def _merge_dotted(words: list[str]) -> list[str]:
-    """Gather ``--flag.key value`` into one ``--flag '{"key": value}'`` after all other words."""
-    kept: list[str] = []
+def _merge_dotted(argv: list[str]) -> list[str]:
+    """Merge each ``--flag.key value`` into one ``--flag '{"key": value}'`` after all other arguments."""
+    args: list[str] = []
     gathered: dict[str, dict[str, Any]] = {}
     index = 0
-    while index < len(words):
-        word = words[index]
+    while index < len(argv):
+        arg = argv[index]
         index += 1
-        name, equals, value = word.partition("=")
+        name, equals, value = arg.partition("=")
         if not re.match(r"--?[a-zA-Z][\w-]*\.", name):
-            kept.append(word)
+            args.append(arg)
             continue
-        if not equals and index < len(words):
-            value = words[index]
+        if not equals and index < len(argv):
+            value = argv[index]
             index += 1
         flag, *keys = name.split(".")
-        place = gathered.setdefault(flag, {})
+        target = gathered.setdefault(flag, {})
         for key in keys[:-1]:
-            place = place.setdefault(key, {})
-        _put(place, keys[-1], value)
-    for flag, said in gathered.items():
-        kept += [flag, json.dumps(said)]
-    return kept
+            target = target.setdefault(key, {})
+        _insert(target, keys[-1], value)
+    for flag, entries in gathered.items():
+        args += [flag, json.dumps(entries)]
+    return args
 
 
-def _put(place: dict[str, Any], key: str, text: str) -> None:
+def _insert(target: dict[str, Any], key: str, text: str) -> None:
     try:
         value = json.loads(text)
     except ValueError:
         value = text
     if key.endswith("+"):
         more = value if isinstance(value, list) else text.split(",") if isinstance(value, str) else [value]
-        place.setdefault(key[:-1], []).extend(more)
+        target.setdefault(key[:-1], []).extend(more)
     else:
-        place[key] = value
+        target[key] = value

@@ -1,7 +1,7 @@
-"""The nested configs of a release: what is wrong with a value for one, and the classes themselves.
+"""The nested configs of a release: the classes, and errors in values for them.
 
-The classes are named and typed as the real ones are, as far as the schema tells; they hold no values. They
-are there for those who ask the parser what a JSON flag takes.
+The classes have the names and types of the real ones, as far as the schema has them, and hold no values. They
+are for checks that read from the parser what a JSON flag accepts.
 """
 
 from __future__ import annotations
@@ -22,17 +22,21 @@ _GENERIC: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "dict": di
 
 @functools.cache
 def config(name: str) -> type[Any] | None:
-    """Return the class of that name; None: this release describes none."""
+    """Return the class of that name; None if this release has no description of it."""
     fields = release.load().json_classes.get(name)
     if fields is None:
         return None
-    made = [(key, hint(said["type"]), _field(said)) for key, said in fields.items() if key != "__extra__"]
+    fields_of_class = [
+        (key, hint(description["type"]), _field(description))
+        for key, description in fields.items()
+        if key != "__extra__"
+    ]
     settings = {"__pydantic_config__": {"extra": fields["__extra__"]}}
-    return dataclasses.make_dataclass(name, made, namespace=settings, eq=False, kw_only=True)
+    return dataclasses.make_dataclass(name, fields_of_class, namespace=settings, eq=False, kw_only=True)
 
 
-def _field(said: dict[str, Any]) -> Any:
-    default, init = said["default"], said.get("init", True)
+def _field(description: dict[str, Any]) -> Any:
+    default, init = description["default"], description.get("init", True)
     if default == "<required>":
         return dataclasses.field(init=init)
     if default == "<factory>" or isinstance(default, (dict, list)):
@@ -40,11 +44,11 @@ def _field(said: dict[str, Any]) -> Any:
     return dataclasses.field(init=init, default=default)
 
 
-def hint(said: Any) -> Any:
-    """Return the type that a schema's description stands for."""
-    if isinstance(said, str):
-        return _PLAIN.get(said) or type(said, (), {})
-    ((kind, parts),) = said.items()
+def hint(description: Any) -> Any:
+    """Return the type of a schema's description."""
+    if isinstance(description, str):
+        return _PLAIN.get(description) or type(description, (), {})
+    ((kind, parts),) = description.items()
     if kind == "enum":
         return typing.cast("Any", typing.Literal)[tuple(parts)]
     if kind == "enum_names":
@@ -56,22 +60,25 @@ def hint(said: Any) -> Any:
 
 
 def diagnostic(name: str, value: Any) -> str:
-    """Return pydantic's text about what a config class would not take; "" when all is well."""
+    """Return pydantic's text about values that a config class rejects; "" if there are none."""
     fields = release.load().json_classes.get(name)
     if fields is None or value is None:
         return ""
     if not isinstance(value, dict):
         return f"1 validation error for {name}\n  Input should be an object {_input('dataclass_type', value)}"
-    wrong = []
+    errors = []
     for key, item in value.items():
         if key == "__extra__" or not fields.get(key, {"init": False}).get("init", True):
             if fields.get("__extra__") == "forbid":
-                wrong += [key, f"  Unexpected keyword argument {_input('unexpected_keyword_argument', item)}"]
+                errors += [
+                    key,
+                    f"  Unexpected keyword argument {_input('unexpected_keyword_argument', item)}",
+                ]
         elif not _fits(fields[key]["type"], item):
-            wrong += [key, f"  Input should be valid {_input('value_error', item)}"]
-    count = len(wrong) // 2
+            errors += [key, f"  Input should be valid {_input('value_error', item)}"]
+    count = len(errors) // 2
     head = f"{count} validation error{'s' if count > 1 else ''} for {name}"
-    return "\n".join([head, *wrong]) if wrong else ""
+    return "\n".join([head, *errors]) if errors else ""
 
 
 def _input(kind: str, value: Any) -> str:
@@ -79,12 +86,12 @@ def _input(kind: str, value: Any) -> str:
     return f"[type={kind}, input_value={value!r}, input_type={type(value).__name__}]{more}"
 
 
-def _fits(said: Any, value: Any) -> bool:
-    """Tell whether pydantic would read a JSON value as that type; types that are not known take anything."""
-    if isinstance(said, str):
-        check = _CHECKS.get(said)
+def _fits(description: Any, value: Any) -> bool:
+    """Return whether pydantic would read a JSON value as that type; unknown types accept anything."""
+    if isinstance(description, str):
+        check = _CHECKS.get(description)
         return check is None or check(value)
-    ((kind, parts),) = said.items()
+    ((kind, parts),) = description.items()
     if kind == "any":
         return any(_fits(part, value) for part in parts)
     if kind == "enum":

@@ -1,4 +1,4 @@
-"""What the engine prints, in the real engine's form: log lines, progress bars, tracebacks."""
+"""The engine's output in the real engine's format: log lines, progress bars, tracebacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import release
 
 API = f"APIServer pid={os.getpid()}"
 CORE = f"EngineCore pid={os.getpid() + 20}"
-"""The real engine runs its core in a process of its own; readers of the log meet both prefixes."""
+"""The real engine runs its core in a process of its own; its log has both prefixes."""
 
 _LOGO = (
     "",

@@ -1,4 +1,4 @@
-"""Would it fit? vLLM's own three checks at start, with the memory that the lab says there is. In GiB."""
+"""vLLM's own three memory checks at start, with the memory that the lab configures. In GiB."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .modes import Settings
 
 GIB = 1024**3
 _OVERHEAD_GIB = 1.5
-"""Peak activation, buffers outside torch and CUDA graphs, as a round figure."""
+"""Peak activation, buffers outside torch and CUDA graphs, roughly."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What is left for the KV cache."""
+    """The memory for the KV cache."""
 
     gib: float
     tokens: int
@@ -27,39 +27,39 @@ class Pool:
         return self.tokens / self.max_model_len
 
 
-def check_free(said: argparse.Namespace, settings: Settings) -> None:
-    """Refuse to start when less memory is free than shall be used."""
-    want = settings.total_gib * said.gpu_memory_utilization
-    if settings.free_gib < want:
+def check_free(args: argparse.Namespace, settings: Settings) -> None:
+    """Refuse to start if less memory is free than the engine is configured to use."""
+    required = settings.total_gib * args.gpu_memory_utilization
+    if settings.free_gib < required:
         raise ModelError(
             f"ValueError: Free memory on device cuda:0 ({settings.free_gib:.2f}/{settings.total_gib:.2f} "
             "GiB) on startup is less than desired GPU memory utilization "
-            f"({said.gpu_memory_utilization}, {want:.2f} GiB). Decrease GPU memory "
+            f"({args.gpu_memory_utilization}, {required:.2f} GiB). Decrease GPU memory "
             "utilization or reduce GPU memory used by other processes."
         )
 
 
-def pool(model: Model, said: argparse.Namespace, weights_gib: float, length: int, settings: Settings) -> Pool:
-    """Return the KV cache's size, or refuse as vLLM does when one sequence of full length does not fit."""
-    gib = settings.total_gib * said.gpu_memory_utilization - weights_gib - _OVERHEAD_GIB
-    if said.kv_cache_memory_bytes:
-        gib = said.kv_cache_memory_bytes / GIB
+def pool(model: Model, args: argparse.Namespace, weights_gib: float, length: int, settings: Settings) -> Pool:
+    """Return the KV cache's size; refuse like vLLM if one sequence of full length does not fit."""
+    gib = settings.total_gib * args.gpu_memory_utilization - weights_gib - _OVERHEAD_GIB
+    if args.kv_cache_memory_bytes:
+        gib = args.kv_cache_memory_bytes / GIB
     if gib <= 0:
         raise ModelError(
             "ValueError: No available memory for the cache blocks. "
             "Try increasing `gpu_memory_utilization` when initializing the engine."
         )
-    a_token = max(1, bytes_per_token(model, said.kv_cache_dtype))
-    need = length * a_token / GIB
-    if need > gib:
+    per_token = max(1, bytes_per_token(model, args.kv_cache_dtype))
+    required_gib = length * per_token / GIB
+    if required_gib > gib:
         raise ModelError(
             f"ValueError: To serve at least one request with the model's max seq len ({length}), "
-            f"{need:.2f} GiB KV cache is needed, which is larger than the available KV cache memory "
+            f"{required_gib:.2f} GiB KV cache is needed, which is larger than the available KV cache memory "
             f"({gib:.2f} GiB). Based on the available memory, the estimated maximum model length is "
-            f"{int(gib * GIB / a_token) // 16 * 16}. Try increasing `gpu_memory_utilization` or decreasing "
+            f"{int(gib * GIB / per_token) // 16 * 16}. Try increasing `gpu_memory_utilization` or decreasing "
             "`max_model_len` when initializing the engine."
         )
-    return Pool(gib, int(gib * GIB / a_token), length)
+    return Pool(gib, int(gib * GIB / per_token), length)
 
 
 def bytes_per_token(model: Model, dtype: str) -> int:

@@ -1,4 +1,4 @@
-"""The engine's ``/metrics``: the real names, types and labels; values move as requests are answered."""
+"""The engine's ``/metrics``: the real names, types and labels; values change as requests are answered."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Metrics:
     """All counters of one engine."""
 
     def __init__(self, name: str, cache: Labels, *, drafted: int, accepts: bool, frozen: bool) -> None:
-        """Count for the model ``name``; ``drafted`` tokens a step (0: none); ``frozen``: nothing moves."""
+        """Count for the model ``name``; ``drafted`` tokens a step (0: none); ``frozen``: no value changes."""
         self.name, self.cache, self.drafted, self.accepts, self.frozen = name, cache, drafted, accepts, frozen
         self.running = 0
         self.prompt = self.generated = self.drafts = 0
@@ -75,7 +75,7 @@ class Metrics:
                 for position in range(self.drafted if self.accepts else 0):
                     self.accepted[position] += int(generated * _ACCEPTED_SHARE ** (position + 1)) or 1
             step = seconds / max(1, generated)
-            seen: dict[str, list[float]] = {
+            observations: dict[str, list[float]] = {
                 "request_prompt_tokens": [prompt], "request_generation_tokens": [generated],
                 "iteration_tokens_total": [prompt + 1.0] + [1.0] * (generated - 1),
                 "request_max_num_generation_tokens": [generated], "request_params_n": [1],
@@ -86,7 +86,7 @@ class Metrics:
                 "request_prefill_time_seconds": [step], "request_decode_time_seconds": [seconds - step],
                 "request_num_preemptions": [0], "request_prefill_kv_computed_tokens": [prompt],
             }  # fmt: skip
-            for kind, values in seen.items():
+            for kind, values in observations.items():
                 self.histograms[kind].values += values
 
     def render(self) -> str:

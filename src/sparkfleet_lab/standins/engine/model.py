@@ -1,4 +1,4 @@
-"""The model on disk: where it is, what its config.json says, whether its weights can be read."""
+"""The model on disk: its path, its config.json, and whether its weights can be read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_FOUND = (
 
 
 _HEADER_LIMIT = 100_000_000
-"""Bytes; the safetensors library takes no larger header."""
+"""Bytes; the safetensors library rejects larger headers."""
 
 
 class ModelError(Exception):
@@ -35,10 +35,10 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """A model that was found."""
+    """A model on disk."""
 
     name: str
-    """As it was asked for: repository or path."""
+    """As requested: repository or path."""
     path: Path
     config: dict[str, Any]
 
@@ -55,7 +55,7 @@ class Model:
 
     @property
     def context(self) -> int:
-        """Return the native context length in tokens; 0: not said."""
+        """Return the native context length in tokens; 0 if config.json has none."""
         return int(self.text.get("max_position_embeddings") or 0)
 
     @property
@@ -65,7 +65,7 @@ class Model:
 
 
 def find(name: str, revision: str | None, download_dir: str | None) -> Model:
-    """Return the model: a directory, or a snapshot in the cache, downloaded when that is allowed."""
+    """Return the model: a directory, or a snapshot in the cache, downloaded if that is allowed."""
     path = Path(name)
     if not path.is_dir():
         if name.startswith(("/", "./", "~")) or name.count("/") > 1:
@@ -98,7 +98,7 @@ def _snapshot(repo: str, revision: str | None, download_dir: str | None) -> Path
         return Path(snapshot_download(repo, revision=revision, cache_dir=cache))
     except ImportError:
         raise ModelError(_NOT_FOUND.format(endpoint=endpoint)) from None
-    except Exception as error:  # whatever the hub answers ends the real engine with that text
+    except Exception as error:  # the real engine ends with the text of any error
         if type(error).__name__ == "LocalEntryNotFoundError":  # no answer at all
             url = f"{endpoint}/{repo}/resolve/{revision or 'main'}/config.json"
             log.bar(f"'{error.__cause__}' thrown while requesting HEAD {url}\nRetrying in 1s [Retry 1/5].\n")
@@ -114,8 +114,8 @@ def shards(model: Model) -> list[Path]:
     index = model.path / "model.safetensors.index.json"
     if index.is_file():
         places = json.loads(index.read_text())["weight_map"]
-        there = {file.name for file in files if file.exists()}
-        missing = sorted(tensor for tensor, file in places.items() if file not in there)
+        existing = {file.name for file in files if file.exists()}
+        missing = sorted(tensor for tensor, file in places.items() if file not in existing)
         if missing:
             raise ModelError(
                 f"ValueError: Following weights were not initialized from checkpoint: {set(missing)}"
@@ -124,7 +124,7 @@ def shards(model: Model) -> list[Path]:
 
 
 def read_shard(path: Path) -> int:
-    """Return the bytes of a shard's tensors, or raise what the safetensors library says of a broken file."""
+    """Return the bytes of a shard's tensors; a broken file raises the error of the safetensors library."""
     diagnostic = ""
     size = path.stat().st_size
     with path.open("rb") as stream:

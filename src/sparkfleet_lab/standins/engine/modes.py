@@ -1,25 +1,25 @@
-"""How the stand-in misbehaves: ``LAB_ENGINE`` names one or more modes, ``mode[:value[:value]]``, by commas.
+"""Faults of the stand-in: ``LAB_ENGINE`` has modes, ``mode[:value[:value]]``, separated by commas.
 
 crash-at-start[:CODE]          ends right after its arguments were read
 crash-after-load[:CODE]        ends after the weights were loaded
-crash-later:SECONDS[:CODE]     ends so long after it was ready; CODE 137: killed
+crash-later:SECONDS[:CODE]     ends SECONDS after it was ready; CODE 137: killed
 cuda-oom                       out of memory while graphs are captured
-nv-illegal-instruction         a kernel for another GPU, met at warm-up
+nv-illegal-instruction         a kernel for another GPU fails at warm-up
 port-taken                     the port is in use
-hangs-loading                  stops at the first shard, for ever
+hangs-loading                  stops at the first shard and never continues
 eats-memory                    allocates LAB_ENGINE_EAT_MIB (1024) while loading, 64 MiB a step; never ready
-wedged                         /health says 200, completions never answer
-wrong-name                     serves under another name than it was told
-no-tokens                      answers, but no counter moves
+wedged                         /health responds 200, completions never respond
+wrong-name                     serves under another name than configured
+no-tokens                      answers, but no counter changes
 wrong-answer                   answers, but wrongly
-empty-answer                   answers with nothing at all
-only-thinks                    answers in ``reasoning`` alone, as a thinking model cut short does
-slow-second[:SECONDS]          the second completion takes so long (90)
-ignores-sigterm                goes on when told to stop
+empty-answer                   answers with an empty text
+only-thinks                    answers in ``reasoning`` alone, like a reasoning model that ran out of tokens
+slow-second[:SECONDS]          the second completion takes SECONDS (90)
+ignores-sigterm                ignores SIGTERM
 spec-none-accepted             drafts tokens, accepts none
 
-``LAB_ENGINE_SLOW=SECONDS`` stretches the start. Each variable may also stand in the file ``lab-engine.env``
-in ``HF_HOME`` (``NAME=VALUE`` lines): a lab can then change what happens without changing the container.
+``LAB_ENGINE_SLOW=SECONDS`` sets the duration of the start. Each variable may also be in the file
+``lab-engine.env`` in ``HF_HOME`` (``NAME=VALUE`` lines), so that a lab can change it without a new container.
 """
 
 from __future__ import annotations
@@ -37,41 +37,41 @@ MODES = frozenset(
 
 @dataclass(frozen=True)
 class Settings:
-    """What the lab asks of this engine."""
+    """The lab's settings of this engine."""
 
     modes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Mode -> its values."""
     start_s: float = 0.5
     eat_mib: int = 1024
     total_gib: float = 119.7
-    """Memory that the engine believes to have: a GB10's, whatever machine the lab runs on."""
+    """Memory that the engine reports: that of a GB10, whatever machine the lab runs on."""
     free_gib: float = 112.0
 
     def __contains__(self, mode: str) -> bool:
-        """Return whether a mode is asked for."""
+        """Return whether a mode is set."""
         return mode in self.modes
 
     def value(self, mode: str, index: int, default: float) -> float:
         """Return a mode's numeric value."""
-        said = self.modes.get(mode, ())
-        return float(said[index]) if len(said) > index else default
+        values = self.modes.get(mode, ())
+        return float(values[index]) if len(values) > index else default
 
 
 def settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings; an unknown mode is an error, since a test that sets it would prove nothing."""
-    said = {**_from_file(environ), **environ}
+    variables = {**_from_file(environ), **environ}
     modes = {}
-    for word in filter(None, said.get("LAB_ENGINE", "").split(",")):
+    for word in filter(None, variables.get("LAB_ENGINE", "").split(",")):
         name, *values = word.strip().split(":")
         if name not in MODES:
             raise SystemExit(f"LAB_ENGINE: no mode {name!r}; there are {', '.join(sorted(MODES))}")
         modes[name] = tuple(values)
     return Settings(
         modes=modes,
-        start_s=float(said.get("LAB_ENGINE_SLOW") or Settings.start_s),
-        eat_mib=int(said.get("LAB_ENGINE_EAT_MIB") or Settings.eat_mib),
-        total_gib=float(said.get("LAB_ENGINE_TOTAL_GIB") or Settings.total_gib),
-        free_gib=float(said.get("LAB_ENGINE_FREE_GIB") or Settings.free_gib),
+        start_s=float(variables.get("LAB_ENGINE_SLOW") or Settings.start_s),
+        eat_mib=int(variables.get("LAB_ENGINE_EAT_MIB") or Settings.eat_mib),
+        total_gib=float(variables.get("LAB_ENGINE_TOTAL_GIB") or Settings.total_gib),
+        free_gib=float(variables.get("LAB_ENGINE_FREE_GIB") or Settings.free_gib),
     )
 
 

@@ -1,4 +1,4 @@
-"""What the engine refuses before it loads anything, in the order in which the real one looks."""
+"""What the engine refuses before it loads anything, in the order of the real one's checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FAMILIES = (
     frozenset({"gptq", "gptq_marlin", "auto_gptq"}),
     frozenset({"awq", "awq_marlin", "auto_awq"}),
 )
-"""Methods that stand in for each other: naming one of a family is no contradiction to another."""
+"""Methods that are compatible: a flag with one of a family does not contradict a model with another."""
 
 _FROM_MODEL = frozenset(
     {"modelopt", "modelopt_fp4", "modelopt_mixed", "compressed-tensors", "gptq", "awq", "mxfp4"}
@@ -24,25 +24,25 @@ _FROM_MODEL = frozenset(
 """Methods that need a quantised checkpoint."""
 
 
-def check_front_end(said: argparse.Namespace) -> None:
-    """Look at the parsers' names; argparse takes any."""
-    tools = {*release.load().names("tool_parsers"), *_plugin_names(getattr(said, "tool_parser_plugin", ""))}
-    if said.enable_auto_tool_choice and said.tool_call_parser not in tools:
+def check_front_end(args: argparse.Namespace) -> None:
+    """Check the parsers' names; argparse accepts any."""
+    tools = {*release.load().names("tool_parsers"), *_plugin_names(getattr(args, "tool_parser_plugin", ""))}
+    if args.enable_auto_tool_choice and args.tool_call_parser not in tools:
         known = ",".join(sorted(tools))
         raise ModelError(
-            f"KeyError: 'invalid tool call parser: {said.tool_call_parser} (chose from {{ {known} }})'"
+            f"KeyError: 'invalid tool call parser: {args.tool_call_parser} (chose from {{ {known} }})'"
         )
-    plugin = getattr(said, "reasoning_parser_plugin", "")
+    plugin = getattr(args, "reasoning_parser_plugin", "")
     reasoning = {*release.load().names("reasoning_parsers"), *_plugin_names(plugin)}
-    if said.reasoning_parser and said.reasoning_parser not in reasoning:
+    if args.reasoning_parser and args.reasoning_parser not in reasoning:
         known = ",".join(sorted(reasoning))
         raise ModelError(
-            f"KeyError: 'invalid reasoning parser: {said.reasoning_parser} (chose from {{ {known} }})'"
+            f"KeyError: 'invalid reasoning parser: {args.reasoning_parser} (chose from {{ {known} }})'"
         )
 
 
-def check_model(said: argparse.Namespace, model: Model) -> int:
-    """Look at model and flags together; return the context length that will be used."""
+def check_model(args: argparse.Namespace, model: Model) -> int:
+    """Check the flags against the model; return the context length that will be used."""
     known = release.load().names("architectures")
     if known and model.architecture not in known:
         raise ModelError(
@@ -53,17 +53,17 @@ def check_model(said: argparse.Namespace, model: Model) -> int:
             )
         )
     log.line(f"Resolved architecture: {model.architecture}", where="model.py:733")
-    _check_quantization(said, model)
-    length = _context(said, model)
+    _check_quantization(args, model)
+    length = _context(args, model)
     log.line(f"Using max model len {length}", where="model.py:2152")
-    if diagnostic := configs.diagnostic("SpeculativeConfig", said.speculative_config):
+    if diagnostic := configs.diagnostic("SpeculativeConfig", args.speculative_config):
         raise ModelError(f"pydantic_core._pydantic_core.ValidationError: {diagnostic}")
     return length
 
 
-def _check_quantization(said: argparse.Namespace, model: Model) -> None:
+def _check_quantization(args: argparse.Namespace, model: Model) -> None:
     methods = release.load().names("quantization")
-    theirs, ours = model.quantization, said.quantization or ""
+    theirs, ours = model.quantization, args.quantization or ""
     if not ours and not theirs:
         return
     same = ours == theirs or any({ours, theirs} <= family for family in _FAMILIES)
@@ -83,22 +83,22 @@ def _check_quantization(said: argparse.Namespace, model: Model) -> None:
         raise ModelError(_validation("VllmConfig", f"Cannot find the config file for {ours}"))
 
 
-def _context(said: argparse.Namespace, model: Model) -> int:
-    asked, native = said.max_model_len, model.context
-    if asked in (None, -1):
+def _context(args: argparse.Namespace, model: Model) -> int:
+    requested, native = args.max_model_len, model.context
+    if requested in (None, -1):
         return native or 2048
     allowed = os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1"
-    if native and asked > native and not allowed:
+    if native and requested > native and not allowed:
         raise ModelError(
             _validation(
                 "ModelConfig",
-                f"User-specified max_model_len ({asked}) is greater than the derived max_model_len "
+                f"User-specified max_model_len ({requested}) is greater than the derived max_model_len "
                 f"(max_position_embeddings={float(native)} or model_max_length=None in model's config.json). "
                 "To allow overriding this maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1. "
                 "VLLM_ALLOW_LONG_MAX_MODEL_LEN must be used with extreme caution.",
             )
         )
-    return int(asked)
+    return int(requested)
 
 
 def _plugin_names(path: str | None) -> set[str]:

@@ -1,4 +1,4 @@
-"""Which vLLM the stand-in stands for: version, flags and registered names, from a file beside this module."""
+"""The vLLM release that the stand-in imitates: version, flags and registered names, from a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = Path(__file__).with_name("release.json")
 
 @dataclass(frozen=True)
 class Release:
-    """One vLLM release, as its own argument parser and registries describe it."""
+    """One vLLM release, as described by its own argument parser and registries."""
 
     version: str
     flags: dict[str, dict[str, Any]]
@@ -26,20 +26,21 @@ class Release:
         """Return the registered names: tool_parsers, reasoning_parsers, quantization, architectures ..."""
         return self.registries.get(registry, ())
 
-    def at_least(self, *wanted: int) -> bool:
+    def at_least(self, *minimum: int) -> bool:
         """Return whether this release is that one or later."""
         return (
-            tuple(int(part) for part in self.version.split("+")[0].split(".")[:3] if part.isdigit()) >= wanted
+            tuple(int(part) for part in self.version.split("+")[0].split(".")[:3] if part.isdigit())
+            >= minimum
         )
 
 
 @functools.cache
 def load() -> Release:
     """Return the release of this image."""
-    said = json.loads(Path(os.environ.get("LAB_ENGINE_RELEASE") or FILE).read_text())
+    data = json.loads(Path(os.environ.get("LAB_ENGINE_RELEASE") or FILE).read_text())
     return Release(
-        version=said["version"],
-        flags=said["flags"],
-        registries={name: tuple(names) for name, names in said["registries"].items()},
-        json_classes=said["json_classes"],
+        version=data["version"],
+        flags=data["flags"],
+        registries={name: tuple(names) for name, names in data["registries"].items()},
+        json_classes=data["json_classes"],
     )

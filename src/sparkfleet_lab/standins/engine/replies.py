@@ -1,4 +1,4 @@
-"""Completions in the form of the OpenAI API: whole, and in chunks."""
+"""Completions in the format of the OpenAI API: complete, and in chunks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PROMPT = ("prompt_logprobs", "prompt_token_ids")
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer, cut to the length that was asked for."""
+    """One answer, cut to the requested length."""
 
     model: str
     chat: bool
@@ -24,19 +24,23 @@ class Reply:
     text: str
     reason: str
     """stop, or length."""
-    asked: int
-    """Tokens of the question."""
+    prompt_tokens: int
+    """Tokens of the prompt."""
 
     @property
-    def made(self) -> int:
+    def completion_tokens(self) -> int:
         """Return the tokens of thinking and answer; an empty answer is one token, its end."""
         return max(1, len(answers.tokens(self.thinking)) + len(answers.tokens(self.text)))
 
     @property
     def usage(self) -> dict[str, Any]:
         """Return the token counts."""
-        total = self.asked + self.made
-        return {"prompt_tokens": self.asked, "total_tokens": total, "completion_tokens": self.made}
+        total = self.prompt_tokens + self.completion_tokens
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "total_tokens": total,
+            "completion_tokens": self.completion_tokens,
+        }
 
     def whole(self) -> dict[str, Any]:
         """Return the answer as one object."""
@@ -78,7 +82,7 @@ class Reply:
 
 
 def cut(thinking: str, text: str, limit: int) -> tuple[str, str, str]:
-    """Keep ``limit`` tokens of thinking and answer together; return them and the reason for the end."""
+    """Keep ``limit`` tokens of thinking and answer in sum; return them and the reason for the end."""
     first, second = answers.tokens(thinking), answers.tokens(text)
     if len(first) + len(second) <= limit:
         return thinking, text, "stop"

@@ -24,21 +24,21 @@ EMBEDDINGS = "/v1/embeddings"
 
 
 @dataclass(frozen=True)
-class Served:
-    """What is served."""
+class ServedModel:
+    """The served model and its interface."""
 
     names: tuple[str, ...]
     root: str
     max_model_len: int
     api_keys: tuple[str, ...]
     thinks: bool
-    """A reasoning parser splits thinking from the answer."""
+    """Whether a reasoning parser separates thinking from the answer."""
     dimensions: int = 0
     """Length of an embedding; 0: the model generates text."""
 
     @property
     def routes(self) -> tuple[tuple[str, str], ...]:
-        """Return paths and methods: vLLM registers those of the model's tasks alone."""
+        """Return paths and methods: vLLM registers only those of the model's tasks."""
         common = (
             ("/health", "GET"), ("/load", "GET"), ("/ping", "GET"), ("/ping", "POST"), ("/version", "GET"),
             ("/metrics", "GET"), ("/v1/models", "GET"),
@@ -47,11 +47,11 @@ class Served:
         return (*common, *((path, "POST") for path in tasks))
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a failure
-    """An answer in the form of an OpenAI error."""
+class ErrorResponse(Exception):  # noqa: N818 - an answer, not a failure
+    """A response in the format of an OpenAI error."""
 
     def __init__(self, status: int, kind: str, message: str, param: str | None = None) -> None:
-        """Keep what the answer says."""
+        """Store the response's fields."""
         super().__init__(message)
         self.status = status
         self.body: dict[str, Any] = {
@@ -66,13 +66,15 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, listener: socket.socket, served: Served, metrics: Metrics, settings: Settings) -> None:
-        """Listen on a socket that is bound already; requests are answered from ``serve_forever`` on."""
+    def __init__(
+        self, listener: socket.socket, served_model: ServedModel, metrics: Metrics, settings: Settings
+    ) -> None:
+        """Listen on a bound socket; ``serve_forever`` answers requests."""
         super().__init__(listener.getsockname()[:2], Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.server_activate()
-        self.served, self.metrics, self.settings = served, metrics, settings
+        self.served_model, self.metrics, self.settings = served_model, metrics, settings
         self.completions = 0
         self.lock = threading.Lock()
 
@@ -97,8 +99,8 @@ class Handler(ApiHandler):
         path = path.rstrip("/") or "/"
         try:
             self._check_key(path)
-            if (path, self.command) not in self.server.served.routes:
-                known = {route for route, _ in self.server.served.routes}
+            if (path, self.command) not in self.server.served_model.routes:
+                known = {route for route, _ in self.server.served_model.routes}
                 status, text = (405, "Method Not Allowed") if path in known else (404, "Not Found")
                 self.send_json({"detail": text}, status)
             elif path in COMPLETIONS:
@@ -107,16 +109,16 @@ class Handler(ApiHandler):
                 self._embed(self._parsed(body))
             else:
                 self._look_up(path)
-        except Refused as refused:
-            self.send_json(refused.body, refused.status)
+        except ErrorResponse as error_response:
+            self.send_json(error_response.body, error_response.status)
 
     def _check_key(self, path: str) -> None:
-        keys = self.server.served.api_keys
-        said = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if keys and path.startswith("/v1") and said not in keys:
-            refused = Refused(401, "", "")
-            refused.body = {"error": "Unauthorized"}
-            raise refused
+        keys = self.server.served_model.api_keys
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if keys and path.startswith("/v1") and token not in keys:
+            error_response = ErrorResponse(401, "", "")
+            error_response.body = {"error": "Unauthorized"}
+            raise error_response
 
     def _look_up(self, path: str) -> None:
         if path == "/metrics":
@@ -127,14 +129,14 @@ class Handler(ApiHandler):
             return self.send_json({"version": release.load().version})
         if path == "/v1/models":
             return self.send_json(
-                {"object": "list", "data": [self._model(name) for name in self.server.served.names]}
+                {"object": "list", "data": [self._model(name) for name in self.server.served_model.names]}
             )
         if path == "/load":
             return self.send_json({"server_load": self.server.metrics.running})
         return self.send(b"", "")
 
     def _model(self, name: str) -> dict[str, Any]:
-        served, now = self.server.served, int(time.time())
+        served_model, now = self.server.served_model, int(time.time())
         flags = {
             "allow_create_engine": False, "allow_sampling": True, "allow_logprobs": True,
             "allow_search_indices": False, "allow_view": True, "allow_fine_tuning": False,
@@ -146,27 +148,29 @@ class Handler(ApiHandler):
         }
         permission |= {**flags, "organization": "*", "group": None, "is_blocking": False}
         return {
-            "id": name, "object": "model", "created": now, "owned_by": "vllm", "root": served.root,
-            "parent": None, "max_model_len": served.max_model_len, "permission": [permission],
+            "id": name, "object": "model", "created": now, "owned_by": "vllm", "root": served_model.root,
+            "parent": None, "max_model_len": served_model.max_model_len, "permission": [permission],
         }  # fmt: skip
 
     def _parsed(self, body: bytes) -> dict[str, Any]:
         try:
-            said = json.loads(body)
+            request = json.loads(body)
         except ValueError as error:
-            raise Refused(400, "Bad Request", f"[{{'type': 'json_invalid', 'msg': '{error}'}}]") from error
-        if not isinstance(said, dict) or not ({"messages", "prompt", "input"} & said.keys()):
-            raise Refused(400, "Bad Request", "[{'type': 'missing', 'msg': 'Field required'}]")
-        names = self.server.served.names
-        name = said.setdefault("model", names[0])
+            raise ErrorResponse(
+                400, "Bad Request", f"[{{'type': 'json_invalid', 'msg': '{error}'}}]"
+            ) from error
+        if not isinstance(request, dict) or not ({"messages", "prompt", "input"} & request.keys()):
+            raise ErrorResponse(400, "Bad Request", "[{'type': 'missing', 'msg': 'Field required'}]")
+        names = self.server.served_model.names
+        name = request.setdefault("model", names[0])
         if name not in names:
             message = f"The model `{name}` does not exist."
             if release.load().at_least(0, 30):
                 message += f" Valid aliases: {', '.join(names)}."
-            raise Refused(404, "NotFoundError", message, "model")
-        return said
+            raise ErrorResponse(404, "NotFoundError", message, "model")
+        return request
 
-    def _complete(self, said: dict[str, Any], *, chat: bool) -> None:
+    def _complete(self, request: dict[str, Any], *, chat: bool) -> None:
         server, began = self.server, time.monotonic()
         with server.lock:
             server.completions += 1
@@ -174,11 +178,13 @@ class Handler(ApiHandler):
             server.metrics.running += 1
         try:
             delay(server.settings, number)
-            reply = self._reply(said, chat=chat)
+            reply = self._reply(request, chat=chat)
             took = time.monotonic() - began
-            server.metrics.request(reply.asked, reply.made, self._limit(said), reply.reason, took)
-            if said.get("stream"):
-                usage = (said.get("stream_options") or {}).get("include_usage", False)
+            server.metrics.request(
+                reply.prompt_tokens, reply.completion_tokens, self._limit(request), reply.reason, took
+            )
+            if request.get("stream"):
+                usage = (request.get("stream_options") or {}).get("include_usage", False)
                 self.send_stream(reply.chunks(with_usage=usage))
             else:
                 self.send_json(reply.whole())
@@ -186,17 +192,17 @@ class Handler(ApiHandler):
             with server.lock:
                 server.metrics.running -= 1
 
-    def _embed(self, said: dict[str, Any]) -> None:
-        text = str(said["input"])
+    def _embed(self, request: dict[str, Any]) -> None:
+        text = str(request["input"])
         count = len(answers.tokens(text))
-        vector = answers.vector(text, self.server.served.dimensions)
+        vector = answers.vector(text, self.server.served_model.dimensions)
         if "wrong-answer" in self.server.settings:
             vector = [math.nan] * len(vector)
         self.server.metrics.request(count, 0, 0, "stop", 0.01)
         self.send_json(
             {
                 "id": f"embd-{uuid.uuid4().hex[:16]}", "object": "list", "created": int(time.time()),
-                "model": said["model"],
+                "model": request["model"],
                 "data": [{"index": 0, "object": "embedding", "embedding": vector}],
                 "usage": {
                     "prompt_tokens": count, "total_tokens": count, "completion_tokens": 0,
@@ -205,16 +211,16 @@ class Handler(ApiHandler):
             }
         )  # fmt: skip
 
-    def _limit(self, said: dict[str, Any]) -> int:
-        asked = said.get("max_completion_tokens") or said.get("max_tokens")
-        return int(asked or self.server.served.max_model_len)
+    def _limit(self, request: dict[str, Any]) -> int:
+        limit = request.get("max_completion_tokens") or request.get("max_tokens")
+        return int(limit or self.server.served_model.max_model_len)
 
-    def _reply(self, said: dict[str, Any], *, chat: bool) -> Reply:
-        """Return the answer, as the modes want it."""
+    def _reply(self, request: dict[str, Any], *, chat: bool) -> Reply:
+        """Return the answer, as the modes define it."""
         settings = self.server.settings
-        question = answers.question(said)
-        thinking, text = answers.answer(question, said["model"])
-        if not chat or not self.server.served.thinks:
+        question = answers.question(request)
+        thinking, text = answers.answer(question, request["model"])
+        if not chat or not self.server.served_model.thinks:
             thinking = ""
         if "wrong-answer" in settings:
             thinking, text = "", "I would say 205."
@@ -222,5 +228,5 @@ class Handler(ApiHandler):
             thinking, text = "", ""
         if "only-thinks" in settings:
             thinking, text = thinking or text, ""
-        thinking, text, reason = cut(thinking, text, self._limit(said))
-        return Reply(said["model"], chat, thinking, text, reason, len(answers.tokens(question)))
+        thinking, text, reason = cut(thinking, text, self._limit(request))
+        return Reply(request["model"], chat, thinking, text, reason, len(answers.tokens(question)))

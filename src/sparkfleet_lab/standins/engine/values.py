@@ -1,6 +1,6 @@
-"""How vLLM reads the values of its flags. Wrong ones raise what argparse turns into exit code 2.
+"""vLLM's readers of flag values. A wrong value raises an error that argparse turns into exit code 2.
 
-The readers have the names of vLLM's own: error texts show them, and a parser's types are known by them.
+The readers have the names of vLLM's own, which appear in error texts and identify a parser's types.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def loads(text: str) -> Any:
 
 
 def union_dict_and_str(text: str) -> Any:
-    """Read an object, or take the word as it is."""
+    """Read a JSON object, or return the text as it is."""
     return converted(loads)(text) if re.match(r"(?s)^\s*{.*}\s*$", text) else text
 
 
 def converted(reader: Reader) -> Reader:
-    """Wrap a reader so that its failure has vLLM's wording."""
+    """Wrap a reader so that its error has vLLM's wording."""
 
     def _parse_type(text: str) -> Any:
         try:
@@ -93,7 +93,7 @@ def config(name: str) -> Reader:
 
 
 def reader(kind: str, choices: list[Any] | None) -> Reader | None:
-    """Return the reader for a type as the schema names it; None: the word as it is."""
+    """Return the reader for a type as the schema names it; None: the text as it is."""
     if kind.startswith("optional:"):
         return optional(reader(kind.removeprefix("optional:"), None) or str)
     if kind.startswith("json:"):

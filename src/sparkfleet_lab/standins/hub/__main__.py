@@ -11,7 +11,7 @@ from .server import Hub
 
 def main() -> None:
     """Serve until ended."""
-    parser = argparse.ArgumentParser(prog="hub", description="A hub for made-up models")
+    parser = argparse.ArgumentParser(prog="hub", description="A hub for synthetic models")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--host", default="0.0.0.0")  # noqa: S104 - lab machines reach it over their network
     parser.add_argument("--port", type=int, default=80)

@@ -1,4 +1,4 @@
-"""Who asks the hub, and what that one may have."""
+"""Users of the hub, and their access."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ User = dict[str, Any]
 
 
 def user_of(header: str, tokens: dict[str, User]) -> User | None:
-    """Return who an Authorization header means; None: nobody in particular. A token that is not known is
-    refused everywhere.
+    """Return the user of an Authorization header; None without a header. An unknown token is refused
+    everywhere.
     """
     if not header:
         return None
@@ -23,17 +23,19 @@ def user_of(header: str, tokens: dict[str, User]) -> User | None:
 
 
 def commit(content: Content, user: User | None, repo: str, revision: str) -> str:
-    """Return the commit of a branch or commit, as far as the hub tells this user."""
+    """Return the commit of a branch or commit, if the hub shows it to this user."""
     try:
         return content.commit(repo, revision)
     except HubError as error:
-        if error.code == "RepoNotFound" and user is None:  # the hub hides from anonymous users what exists
+        if (
+            error.code == "RepoNotFound" and user is None
+        ):  # the hub does not tell anonymous users which repositories exist
             raise HubError(401, "Invalid username or password.", "RepoNotFound") from None
         raise
 
 
 def check_licence(content: Content, user: User | None, repo: str) -> None:
-    """Refuse files of a gated repository to who has not accepted its licence."""
+    """Refuse files of a gated repository to users who have not accepted its licence."""
     if not content.meta(repo).get("gated"):
         return
     if user is None:

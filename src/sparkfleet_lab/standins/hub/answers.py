@@ -1,4 +1,4 @@
-"""What the hub's API answers as JSON."""
+"""The JSON responses of the hub's API."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from .content import Content, HubError, HubFile
 
 EPOCH = "2026-01-01T00:00:00.000Z"
-"""When everything was uploaded: the hub's answers are the same on every machine."""
+"""Upload time of all files, so that the hub's responses are the same on every machine."""
 POINTER_BYTES = 135
 
 
 def whoami(user: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what the hub says of who asks."""
+    """Return the response about the user of a request."""
     if user is None:
         raise HubError(401, "Invalid username or password.")
     token = {"displayName": "lab", "role": "read"}

@@ -1,4 +1,4 @@
-"""What the hub has: repositories, commits and files, with the identities that the real hub gives them."""
+"""The hub's repositories, commits and files, with the identifiers of the real hub."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 LFS_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", "tokenizer.json")
-"""Files that the real hub keeps as LFS: their ETag is the sha256 of the content, not a git object id."""
+"""Files that the real hub stores as LFS: their ETag is the sha256 of the content, not a git object id."""
 
 
 class HubError(Exception):
-    """An answer that is not 2xx, with the headers that huggingface_hub tells errors apart by."""
+    """A response that is not 2xx, with the headers by which huggingface_hub distinguishes errors."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
-        """Keep status, ``X-Error-Message`` and ``X-Error-Code``."""
+        """Store status, ``X-Error-Message`` and ``X-Error-Code``."""
         super().__init__(message)
         self.status, self.message, self.code = status, message, code
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of a commit, with the identities the hub gives it."""
+    """One file of a commit, with the hub's identifiers."""
 
     path: str
     disk: Path
@@ -34,12 +34,12 @@ class HubFile:
 
     @property
     def lfs(self) -> bool:
-        """Whether the real hub would keep it as LFS."""
+        """Whether the real hub would store it as LFS."""
         return self.path.endswith(LFS_SUFFIXES)
 
     @property
     def etag(self) -> str:
-        """Return what the file is called in a cache's ``blobs/``."""
+        """Return the file's name in a cache's ``blobs/``."""
         return self.sha256 if self.lfs else self.git_oid
 
 
@@ -52,7 +52,7 @@ class Content:
         self._hashes: dict[tuple[str, int, int], tuple[str, str]] = {}
 
     def meta(self, repo: str) -> dict[str, Any]:
-        """Return a repository's meta.json, or raise what the hub answers for an unknown one."""
+        """Return a repository's meta.json, or raise the hub's error for an unknown one."""
         path = self.root / repo / "meta.json"
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or ".." in repo or not path.is_file():
             raise HubError(404, "Repository not found", "RepoNotFound")
@@ -60,7 +60,7 @@ class Content:
         return meta
 
     def commit(self, repo: str, revision: str) -> str:
-        """Return the full commit of a branch or commit; the hub knows no abbreviated ones."""
+        """Return the full commit of a branch or commit; the hub does not accept abbreviations."""
         commit = self.meta(repo)["refs"].get(revision, revision)
         if not re.fullmatch(r"[0-9a-f]{40}", commit) or not (self.root / repo / commit).is_dir():
             raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")

@@ -1,4 +1,4 @@
-"""Faults that the lab sets at the hub, and the requests that the hub counted."""
+"""Faults that the lab sets in the hub, and the hub's request counters."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ class CutError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong, for requests whose path matches."""
+    """A fault, for requests whose path matches."""
 
     path: str = ".*"
     """Regular expression, searched in the request's path."""
     status: int = 0
-    """Answer with this status instead; 0: no."""
+    """Respond with this status instead; 0: no."""
     slow_bytes_per_s: float = 0
     break_after_bytes: int = -1
-    """Close the connection after so many bytes of a body; -1: no."""
+    """Close the connection after this number of bytes of a body; -1: no."""
     corrupt: bool = False
-    """Flip one bit in the middle of a body; length and hash headers stay as they were."""
+    """Flip one bit in the middle of a body; length and hash headers stay the same."""
     times: int = -1
-    """How many requests it happens to; -1: all."""
+    """Number of requests that have the fault; -1: all."""
 
 
 class Faults:
-    """The faults that are on."""
+    """The active faults."""
 
     def __init__(self) -> None:
-        """Have none."""
+        """Start without faults."""
         self._faults: list[Fault] = []
-        self._left: list[int] = []
+        self._remaining: list[int] = []
         self._lock = threading.Lock()
 
     def set(self, faults: list[Fault]) -> None:
-        """Replace all of them."""
+        """Replace all faults."""
         with self._lock:
             self._faults = faults
-            self._left = [fault.times for fault in faults]
+            self._remaining = [fault.times for fault in faults]
 
-    def befalling(self, command: str, path: str) -> Fault | None:
-        """Return the fault that befalls a request, and count it; what befalls bodies spares HEAD."""
+    def fault_of(self, command: str, path: str) -> Fault | None:
+        """Return the fault of a request, and count it; faults of bodies do not apply to HEAD."""
         with self._lock:
             for index, fault in enumerate(self._faults):
-                meant = fault.status or command == "GET"
-                if meant and self._left[index] != 0 and re.search(fault.path, path):
-                    self._left[index] -= 1
+                applies = fault.status or command == "GET"
+                if applies and self._remaining[index] != 0 and re.search(fault.path, path):
+                    self._remaining[index] -= 1
                     return fault
         return None
 
 
 def faulty(chunks: Iterator[bytes], fault: Fault) -> Iterator[bytes]:
-    """Pass chunks on, slowed down, corrupted or cut as the fault says. Raise CutError after the last one."""
+    """Pass chunks on, slowed down, corrupted or cut by the fault. Raise CutError after the last one."""
     sent = 0
     for index, chunk in enumerate(chunks):
         part = chunk
@@ -79,12 +79,12 @@ class Counters:
 
     requests: int = 0
     bytes: int = 0
-    """Of file bodies."""
+    """Bytes of file bodies."""
     files: dict[str, dict[str, int]] = field(default_factory=dict)
     """``repo@commit/path`` -> requests (GET alone) and bytes."""
 
     def count_file(self, key: str, requests: int, size: int) -> None:
-        """Add to one file's figures."""
+        """Add to one file's counters."""
         entry = self.files.setdefault(key, {"requests": 0, "bytes": 0})
         entry["requests"] += requests
         entry["bytes"] += size

@@ -1,4 +1,4 @@
-"""The hub's server: which path means what."""
+"""The hub's server and its routes."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ class Handler(BaseHTTPRequestHandler):
     fault: Fault | None = None
 
     def do_GET(self) -> None:
-        """Answer a look-up or a download."""
+        """Respond to a look-up or a download."""
         self._answer(self._get)
 
     def do_HEAD(self) -> None:
-        """Answer as GET would, without a body."""
+        """Respond like GET, without a body."""
         self._answer(self._get)
 
     def do_POST(self) -> None:
-        """Answer the lab's own switches, and the one look-up that huggingface_hub posts."""
+        """Respond to the lab's own requests, and to the one look-up that huggingface_hub posts."""
         self._answer(self._post)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
@@ -72,11 +72,11 @@ class Handler(BaseHTTPRequestHandler):
         lab = path.startswith("/__lab__/")
         try:
             if not lab:
-                self.fault = self.server.faults.befalling(self.command, path)
+                self.fault = self.server.faults.fault_of(self.command, path)
                 with self.server.lock:
                     self.server.counters.requests += 1
                 if self.fault and self.fault.status:
-                    raise HubError(self.fault.status, "A fault that the lab asked for")  # noqa: TRY301
+                    raise HubError(self.fault.status, "A fault that the lab has set")  # noqa: TRY301
             respond(path)
         except HubError as error:
             self._json({"error": error.message}, error.status, error)
@@ -110,9 +110,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.counters = Counters()
             return self._json({})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/paths-info/(.+)", path):
-            wanted = set(data.get("paths", ()) if data else parse_qs(body.decode()).get("paths", ()))
+            paths = set(data.get("paths", ()) if data else parse_qs(body.decode()).get("paths", ()))
             entries = answers.tree(self.server.content, found[1], self._commit(found[1], found[2]))
-            return self._json([entry for entry in entries if entry["path"] in wanted])
+            return self._json([entry for entry in entries if entry["path"] in paths])
         raise HubError(404, NOT_FOUND)
 
     def _user(self) -> access.User | None:

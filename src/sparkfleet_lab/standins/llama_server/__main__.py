@@ -16,19 +16,19 @@ from sparkfleet_lab.standins.engine.modes import Settings
 from sparkfleet_lab.standins.llama_server import arguments, gguf, log
 from sparkfleet_lab.standins.llama_server.arguments import Options, Release
 from sparkfleet_lab.standins.llama_server.metrics import Metrics
-from sparkfleet_lab.standins.llama_server.server import Served, Server
+from sparkfleet_lab.standins.llama_server.server import ServedModel, Server
 
 SLOTS = 4
 MIB = 1024 * 1024
 FILE_TYPES = {0: "all F32", 1: "F16", 7: "Q8_0", 15: "Q4_K - Medium"}
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
+class StopSignal(Exception):  # noqa: N818 - not an error
     """SIGTERM or SIGINT arrived."""
 
 
 def main() -> None:
-    """Run until stopped, or end as llama-server does when it cannot serve."""
+    """Run until stopped, or end like llama-server if it cannot serve."""
     release = arguments.load_release()
     options = arguments.parse(sys.argv[1:], release)
     settings = modes.settings()
@@ -41,38 +41,38 @@ def main() -> None:
         log.line("ggml_cuda_init: failed to initialize CUDA: system not yet initialized", "E")
         raise SystemExit(int(settings.value("crash-at-start", 0, 1)))
     path = options.text("--model")
-    served = _served(options, release, path, settings)
-    if options.text("--cors-origins", "*") == "*" and not served.api_keys:
+    served_model = _served_model(options, release, path, settings)
+    if options.text("--cors-origins", "*") == "*" and not served_model.api_keys:
         log.srv(
             "llama_server",
             "security: no API key is set and CORS allows all origins "
             "(see https://github.com/ggml-org/llama.cpp/pull/25655)",
             "W",
         )
-    server = _listen(options, served, settings)
+    server = _listen(options, served_model, settings)
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    _load(served, options, Path(path), settings)
+    _load(served_model, options, Path(path), settings)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if "ignores-sigterm" in settings else _stop)
     try:
         log.srv("llama_server", "model loaded")
         host, port = server.server_address[:2]
         log.srv("llama_server", f"listening on http://{host!s}:{port}")
-        served.ready.set()
+        served_model.ready.set()
         _wait(settings)
-    except Stopped:
+    except StopSignal:
         _exit()
 
 
-def _served(options: Options, release: Release, path: str, settings: Settings) -> Served:
+def _served_model(options: Options, release: Release, path: str, settings: Settings) -> ServedModel:
     names = [name.strip() for name in options.text("--alias").split(",") if name.strip()]
     aliases = sorted(names or [path])  # a set in llama-server
     name = "some-other-model" if "wrong-name" in settings else aliases[0]
     keys = [key for key in options.text("--api-key").split(",") if key]
     if options.text("--api-key-file"):
         keys += [line for line in Path(options.text("--api-key-file")).read_text().splitlines() if line]
-    return Served(
+    return ServedModel(
         name=name,
         aliases=tuple(aliases),
         build=f"b0-{release.commit[:7]}",
@@ -83,12 +83,12 @@ def _served(options: Options, release: Release, path: str, settings: Settings) -
     )
 
 
-def _listen(options: Options, served: Served, settings: Settings) -> Server:
+def _listen(options: Options, served_model: ServedModel, settings: Settings) -> Server:
     host, port = options.text("--host", "127.0.0.1"), options.number("--port", 8080)
     try:
         if "port-taken" in settings:
             raise OSError  # noqa: TRY301
-        return Server((host, port), served)
+        return Server((host, port), served_model)
     except OSError:
         log.srv("start", f"couldn't bind HTTP server socket, hostname: {host}, port: {port}", "E")
         log.srv("operator()", "operator(): cleaning up before exit...")
@@ -96,7 +96,7 @@ def _listen(options: Options, served: Served, settings: Settings) -> Server:
         raise SystemExit(1) from None
 
 
-def _load(served: Served, options: Options, path: Path, settings: Settings) -> None:
+def _load(served_model: ServedModel, options: Options, path: Path, settings: Settings) -> None:
     log.srv("load_model", f"loading model '{path}'")
     try:
         model = gguf.read(path)
@@ -129,8 +129,8 @@ def _load(served: Served, options: Options, path: Path, settings: Settings) -> N
     trained = model.number("context_length", 2048)
     slots = options.number("--parallel", -1)
     context = (options.number("--ctx-size", 0) or trained) // max(1, slots)
-    served.context = context
-    served.meta = {
+    served_model.context = context
+    served_model.meta = {
         "vocab_type": 1,
         "n_vocab": len(model.metadata.get("tokenizer.ggml.tokens", ())),
         "n_ctx_train": trained,
@@ -178,23 +178,23 @@ def _wait(settings: Settings) -> None:
 
 
 def _eat(limit_mib: int) -> None:
-    """Allocate and touch memory up to a limit, then keep it and never become ready."""
-    held = []
+    """Allocate and touch memory up to a limit, then hold it and never become ready."""
+    blocks = []
     for _ in range(0, limit_mib, 64):
-        held.append(b"x" * (64 * MIB))
+        blocks.append(b"x" * (64 * MIB))
         time.sleep(0.05)
-    while held:
+    while blocks:
         time.sleep(3600)
 
 
 def _stop(_signal: int, _frame: object) -> NoReturn:
-    raise Stopped
+    raise StopSignal
 
 
 def _exit() -> NoReturn:
-    with contextlib.suppress(Stopped):
+    with contextlib.suppress(StopSignal):
         log.srv("operator()", "operator(): cleaning up before exit...")
-    os._exit(0)  # threads that hold a request open do not keep the process
+    os._exit(0)  # do not wait for threads with an open request
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Options:
-    """The values of the flags that the command line or the environment gives."""
+    """The values of flags from the command line and the environment."""
 
     values: Mapping[str, Any]
 
@@ -46,20 +46,20 @@ class Options:
 
 
 def load_release() -> Release:
-    """Return the release that this image stands for."""
+    """Return the release that this image imitates."""
     data = json.loads(Path(os.environ.get("LAB_LLAMA_RELEASE") or FILE).read_text())
     return Release(data["version"], data["commit"], data["flags"])
 
 
-def parse(words: Sequence[str], release: Release, environ: Mapping[str, str] = os.environ) -> Options:
-    """Return the options; a word that llama-server refuses ends the program with 1, as it does."""
+def parse(args: Sequence[str], release: Release, environ: Mapping[str, str] = os.environ) -> Options:
+    """Return the options; an argument that llama-server refuses ends the program with 1."""
     known = {
         option: (name, entry, option not in entry.get("negatives", ()))
         for name, entry in release.flags.items()
         for option in (name, *entry.get("aliases", ()), *entry.get("negatives", ()))
     }
     values = _from_environment(release, environ)
-    rest = list(words)
+    rest = list(args)
     while rest:
         option = rest.pop(0)
         if option.startswith("--"):
@@ -93,32 +93,32 @@ def _from_environment(release: Release, environ: Mapping[str, str]) -> dict[str,
 
 def _value(option: str, entry: Mapping[str, Any], text: str) -> Any:
     kind = entry.get("type", "str")
-    problem = entry.get("removed") and f"the argument has been removed. {entry['removed']}"
+    error = entry.get("removed") and f"the argument has been removed. {entry['removed']}"
     if kind in ("tristate", "on_off"):
-        words = (*_TRUE, *_FALSE, *(_AUTO if kind == "tristate" else ()))
-        if text not in words:
-            problem = f"error: unknown value for {option}: '{text}'\n"
+        args = (*_TRUE, *_FALSE, *(_AUTO if kind == "tristate" else ()))
+        if text not in args:
+            error = f"error: unknown value for {option}: '{text}'\n"
     elif kind == "int" or (kind == "int_or_word" and text not in entry["choices"]):
         number = re.match(r"\s*[+-]?\d+", text)
         if number is None:
-            problem = problem or "stoi"
-        elif not problem:
+            error = error or "stoi"
+        elif not error:
             return int(number.group())
     elif kind == "float":
         try:
             return float(text)
         except ValueError:
-            problem = "stof"
+            error = "stof"
     elif entry.get("choices") and text not in entry["choices"]:
-        problem = f"Unsupported cache type: {text}" if "f16" in entry["choices"] else "invalid value"
-    if problem:
-        _refuse_value(option, entry, problem)
+        error = f"Unsupported cache type: {text}" if "f16" in entry["choices"] else "invalid value"
+    if error:
+        _refuse_value(option, entry, error)
     return text
 
 
-def _refuse_value(option: str, entry: Mapping[str, Any], problem: str) -> NoReturn:
+def _refuse_value(option: str, entry: Mapping[str, Any], error: str) -> NoReturn:
     _refuse(
-        f'error while handling argument "{option}": {problem}\n\nusage:\n{_usage(entry, option)}\n\n'
+        f'error while handling argument "{option}": {error}\n\nusage:\n{_usage(entry, option)}\n\n'
         "to show complete usage, run with -h"
     )
 

@@ -1,4 +1,4 @@
-"""The header of a GGUF file: what llama-server reads before it loads the weights."""
+"""The header of a GGUF file, which llama-server reads before it loads the weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 class GgufError(Exception):
-    """The file cannot be loaded; the text is what llama.cpp logs of it."""
+    """The file cannot be loaded; the text is llama.cpp's log line."""
 
     def __init__(self, line: str, cause: str = "") -> None:
-        """Keep the line, and the cause that the loader logs after it ("": the model as a whole)."""
+        """Store the line, and the cause that the loader logs after it ("": none)."""
         super().__init__(line)
         self.cause = cause
 
@@ -44,7 +44,7 @@ class Gguf:
 
 
 def read(path: Path) -> Gguf:
-    """Return the metadata of a model; of all parts where it is split."""
+    """Return the metadata of a model, and the size of all its parts."""
     metadata, tensors = _header(path)
     paths = [path]
     count = int(metadata.get("split.count", 0))

@@ -1,4 +1,4 @@
-"""Log lines in the form of llama.cpp: time since the start, level, text."""
+"""Log lines in the format of llama.cpp: time since the start, level, text."""
 
 from __future__ import annotations
 

@@ -34,10 +34,10 @@ _GAUGES = (
 
 @dataclass
 class Metrics:
-    """What was counted since the start."""
+    """Counters since the start."""
 
     frozen: bool = False
-    """No counter moves."""
+    """Whether all counters keep their values."""
     values: dict[str, float] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

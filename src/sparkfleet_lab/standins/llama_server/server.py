@@ -24,8 +24,8 @@ _HEALTH = ("/health", "/v1/health")
 
 
 @dataclass
-class Served:
-    """What is served; ``ready`` is set when the model is loaded."""
+class ServedModel:
+    """The served model and its interface; ``ready`` is set when the model is loaded."""
 
     name: str
     aliases: tuple[str, ...]
@@ -41,10 +41,10 @@ class Served:
 
 
 class ErrorReply(Exception):  # noqa: N818 - a response, not a failure
-    """A response in the form of an error."""
+    """A response in the format of an error."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:
-        """Keep what the response says."""
+        """Store the response's fields."""
         super().__init__(message)
         self.status = status
         self.body = {"error": {"code": status, "message": message, "type": kind}}
@@ -56,9 +56,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], served: Served) -> None:
+    def __init__(self, address: tuple[str, int], served_model: ServedModel) -> None:
         """Bind and listen."""
-        self.served = served
+        self.served_model = served_model
         super().__init__(address, Handler)
 
 
@@ -76,7 +76,7 @@ class Handler(ApiHandler):
     def respond(self, path: str, body: bytes) -> None:
         """Respond to the request."""
         try:
-            if not self.server.served.ready.is_set():
+            if not self.server.served_model.ready.is_set():
                 raise ErrorReply(503, "unavailable_error", "Loading model")  # noqa: TRY301
             self._check_key(path)
             self._route(path, body)
@@ -84,63 +84,67 @@ class Handler(ApiHandler):
             self.send_json(error.body, error.status)
 
     def _check_key(self, path: str) -> None:
-        keys = self.server.served.api_keys
+        keys = self.server.served_model.api_keys
         token = self.headers.get("Authorization") or self.headers.get("X-Api-Key") or ""
         if keys and path not in _HEALTH and token.removeprefix("Bearer ") not in keys:
             raise ErrorReply(401, "authentication_error", "Invalid API Key")
 
     def _route(self, path: str, body: bytes) -> None:
-        served = self.server.served
+        served_model = self.server.served_model
         if self.command == "POST" and path in (*_CHAT, *_TEXT):
             self._complete(_parsed(body), chat=path in _CHAT)
         elif self.command == "GET" and path in _HEALTH:
             self.send_json({"status": "ok"})
         elif self.command == "GET" and path in _MODELS:
-            self.send_json(_models(served))
+            self.send_json(_models(served_model))
         elif self.command == "GET" and path == "/metrics":
-            if not served.has_metrics:
+            if not served_model.has_metrics:
                 message = "This server does not support metrics endpoint. Start it with `--metrics`"
                 raise ErrorReply(501, "not_supported_error", message)
-            self.send(served.metrics.render().encode(), "text/plain; version=0.0.4")
+            self.send(served_model.metrics.render().encode(), "text/plain; version=0.0.4")
         elif self.command == "GET" and path == "/props":
-            self.send_json({"model_alias": served.name, "build_info": served.build, "total_slots": 4})
+            self.send_json(
+                {"model_alias": served_model.name, "build_info": served_model.build, "total_slots": 4}
+            )
         else:
             raise ErrorReply(404, "not_found_error", "File Not Found")
 
     def _complete(self, request: dict[str, Any], *, chat: bool) -> None:
-        served = self.server.served
+        served_model = self.server.served_model
         if chat and not isinstance(request.get("messages"), list):
             raise ErrorReply(400, "invalid_request_error", "'messages' is required")
         if not chat and "prompt" not in request:
             raise ErrorReply(400, "invalid_request_error", '"prompt" is missing')
-        served.completions += 1
-        number, started = served.completions, time.monotonic()
-        served.metrics.begin()
+        served_model.completions += 1
+        number, started = served_model.completions, time.monotonic()
+        served_model.metrics.begin()
         log.slot("launch_slot_with_task", number, "processing task, is_child = 0")
-        prompt, made = 0, 0
+        prompt, completion_tokens = 0, 0
         try:
-            delay(served.settings, number)
+            delay(served_model.settings, number)
             question = answers.question(request)
-            text, reason = _cut(_text(question, served), request)
-            prompt, made = len(answers.tokens(question)) + 4, max(1, len(answers.tokens(text)))
-            reply = _Reply(served, chat, text, reason, prompt, made)
+            text, reason = _cut(_text(question, served_model), request)
+            prompt, completion_tokens = len(answers.tokens(question)) + 4, max(1, len(answers.tokens(text)))
+            reply = _Reply(served_model, chat, text, reason, prompt, completion_tokens)
             if request.get("stream"):
                 self.send_stream(reply.chunks())
             else:
                 self.send_json(reply.whole())
         finally:
-            served.metrics.end(prompt, made, time.monotonic() - started)
-            log.slot("release", number, f"stop processing: n_tokens = {prompt + made}, truncated = 0")
+            served_model.metrics.end(prompt, completion_tokens, time.monotonic() - started)
+            log.slot(
+                "release", number, f"stop processing: n_tokens = {prompt + completion_tokens}, truncated = 0"
+            )
 
 
 @dataclass(frozen=True)
 class _Reply:
-    served: Served
+    served_model: ServedModel
     chat: bool
     text: str
     reason: str
     prompt: int
-    made: int
+    completion_tokens: int
 
     def whole(self) -> dict[str, Any]:
         choice: dict[str, Any] = {"finish_reason": self.reason, "index": 0}
@@ -149,9 +153,9 @@ class _Reply:
         else:
             choice |= {"text": self.text, "logprobs": None}
         usage = {
-            "completion_tokens": self.made,
+            "completion_tokens": self.completion_tokens,
             "prompt_tokens": self.prompt,
-            "total_tokens": self.made + self.prompt,
+            "total_tokens": self.completion_tokens + self.prompt,
             "prompt_tokens_details": {"cached_tokens": 0},
         }
         kind = "chat.completion" if self.chat else "text_completion"
@@ -170,8 +174,8 @@ class _Reply:
     def _head(self, kind: str) -> dict[str, Any]:
         return {
             "created": int(time.time()),
-            "model": self.served.name,
-            "system_fingerprint": self.served.build,
+            "model": self.served_model.name,
+            "system_fingerprint": self.served_model.build,
             "object": kind,
             "id": f"chatcmpl-{secrets.token_urlsafe(24)}",
         }
@@ -187,12 +191,12 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return request
 
 
-def _text(question: str, served: Served) -> str:
-    if "wrong-answer" in served.settings:
+def _text(question: str, served_model: ServedModel) -> str:
+    if "wrong-answer" in served_model.settings:
         return "I would say 205."
-    if "empty-answer" in served.settings:
+    if "empty-answer" in served_model.settings:
         return ""
-    return answers.answer(question, served.name)[1]
+    return answers.answer(question, served_model.name)[1]
 
 
 def _cut(text: str, request: dict[str, Any]) -> tuple[str, str]:
@@ -203,20 +207,24 @@ def _cut(text: str, request: dict[str, Any]) -> tuple[str, str]:
     return text, "stop"
 
 
-def _models(served: Served) -> dict[str, Any]:
+def _models(served_model: ServedModel) -> dict[str, Any]:
     blank = ("modified_at", "size", "digest")
-    model: dict[str, Any] = {"name": served.name, "model": served.name, **dict.fromkeys(blank, "")}
+    model: dict[str, Any] = {
+        "name": served_model.name,
+        "model": served_model.name,
+        **dict.fromkeys(blank, ""),
+    }
     details: dict[str, Any] = {"parent_model": "", "format": "gguf", "family": "", "families": [""]}
     details |= {"parameter_size": "", "quantization_level": ""}
     model |= {"type": "model", "description": "", "tags": [""], "capabilities": ["completion"]}
     model |= {"parameters": "", "details": details}
     entry = {
-        "id": served.name,
-        "aliases": list(served.aliases),
+        "id": served_model.name,
+        "aliases": list(served_model.aliases),
         "tags": [],
         "object": "model",
         "created": int(time.time()),
         "owned_by": "llamacpp",
-        "meta": {**served.meta, "n_ctx": served.context},
+        "meta": {**served_model.meta, "n_ctx": served_model.context},
     }
     return {"models": [model], "object": "list", "data": [entry]}

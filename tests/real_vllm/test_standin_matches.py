@@ -1,4 +1,4 @@
-"""The stand-in and the real vLLM, given the same words: the same verdict, answer, metric, exit code."""
+"""The stand-in and the real vLLM agree on verdicts, responses, metrics and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.onhost.gate import diagnosis
-from tests.real_vllm.conftest import ASK, READY, Container, Engine, ask, in_image, last_words, until
+from tests.real_vllm.conftest import ASK, READY, Container, Engine, ask, error_line, in_image, until
 
 READER = diagnosis.reader("vllm")
 pytestmark = pytest.mark.real_vllm
@@ -31,7 +31,7 @@ SERVE = (
 )
 
 PARSE_MANY = """
-words = json.loads(WORDS)
+lines = json.loads(LINES)
 out = os.dup(1)
 os.dup2(2, 1)
 parser, _ = build()
@@ -41,7 +41,7 @@ def refuse(message):
 
 parser.error = refuse
 verdicts = []
-for line in words:
+for line in lines:
     try:
         parser.parse_args(line)
         verdicts.append("")
@@ -59,7 +59,7 @@ def both(start_real: Callable[..., Container], start_standin: Callable[..., Cont
 
 
 def keys(data: Any) -> Any:
-    """Return the shape of JSON data: its keys, all the way down."""
+    """Return the shape of JSON data: its keys at all levels."""
     if isinstance(data, dict):
         return {key: keys(value) for key, value in data.items()}
     return [keys(data[0])] if isinstance(data, list) and data else None
@@ -95,14 +95,14 @@ def test_completions_have_the_same_form(both: list[Engine], path: Any, body: Any
     assert standin["choices"][0]["finish_reason"] == real["choices"][0]["finish_reason"] == "length"
 
 
-def test_an_unknown_name_gets_the_same_words(both: list[Engine]) -> None:
+def test_an_unknown_name_gets_the_same_message(both: list[Engine]) -> None:
     body = {"model": "other", "messages": [{"role": "user", "content": "x"}]}
     real, standin = (ask(engine, "/v1/chat/completions", body) for engine in both)
     assert standin == real
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"model": "tiny"}'])
-def test_what_makes_no_sense_gets_the_same_status(both: list[Engine], body: bytes) -> None:
+def test_an_invalid_request_gets_the_same_status(both: list[Engine], body: bytes) -> None:
     real, standin = (ask(engine, "/v1/completions", body)[0] for engine in both)
     assert standin == real == 400
 
@@ -132,7 +132,7 @@ def test_the_metrics_have_the_same_names_types_and_labels(both: list[Engine]) ->
 
     def labels(text: str) -> set[tuple[str, str]]:
         lines = re.findall(r"^(vllm:\w+)\{(.*)\} ", text, re.MULTILINE)
-        plain = {(name, re.sub(r'="[^"]*"', "", said)) for name, said in lines}
+        plain = {(name, re.sub(r'="[^"]*"', "", label)) for name, label in lines}
         return {entry for entry in plain if not re.search("cache_config_info|_created|_bucket", entry[0])}
 
     assert labels(real) - labels(standin) == set()
@@ -192,11 +192,11 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize("words", FAILURES, ids=" ".join)
+@pytest.mark.parametrize("args", FAILURES, ids=" ".join)
 def test_a_start_that_fails_ends_with_the_same_code_and_cause(
-    start_real: Callable[..., Container], start_standin: Callable[..., Container], models: Any, words: Any
+    start_real: Callable[..., Container], start_standin: Callable[..., Container], models: Any, args: Any
 ) -> None:
-    real, standin = start_real(*words), start_standin(*words)
+    real, standin = start_real(*args), start_standin(*args)
     code = real.ended()
     assert standin.ended() == code != 0
     found = [READER.diagnose(engine.log(), code) for engine in (real, standin)]
@@ -204,14 +204,14 @@ def test_a_start_that_fails_ends_with_the_same_code_and_cause(
     assert found[1] is not None, standin.log()
     assert found[1].diagnostic.code == found[0].diagnostic.code
     if code == 2:
-        assert last_words(standin.log()).replace(str(models), "/models") == last_words(real.log())
+        assert error_line(standin.log()).replace(str(models), "/models") == error_line(real.log())
 
 
-def test_told_to_stop_while_serving_both_end_with_0(both: list[Engine]) -> None:
+def test_a_signal_to_stop_while_serving_ends_both_with_0(both: list[Engine]) -> None:
     assert [engine.stop() for engine in both] == [0, 0]
 
 
-def test_told_to_stop_while_starting_both_end_with_130(
+def test_a_signal_to_stop_during_the_start_ends_both_with_130(
     start_real: Callable[..., Container], start_standin: Callable[..., Container]
 ) -> None:
     real = until(start_real(*SERVE), "Resolved architecture")
@@ -268,7 +268,7 @@ def lines_to_parse(schema: dict[str, Any], count: int) -> list[list[str]]:
 
 
 OWN_RULES = r"\n  Value error, |IrOpPriorityConfig"
-"""Rules that config classes have in code of their own: no schema tells them."""
+"""Rules in the code of config classes, which no schema contains."""
 
 
 def test_the_parsers_give_the_same_verdict_on_generated_command_lines(
@@ -276,7 +276,7 @@ def test_the_parsers_give_the_same_verdict_on_generated_command_lines(
 ) -> None:
     lines = lines_to_parse(schema, 1500)
     program = ASK.read_text().split('if __name__ == "__main__":')[0]
-    program += PARSE_MANY.replace("WORDS", repr(json.dumps(lines)))
+    program += PARSE_MANY.replace("LINES", repr(json.dumps(lines)))
     real = in_image(image, program)
     done = subprocess.run(
         [sys.executable, "-"],
@@ -287,12 +287,14 @@ def test_the_parsers_give_the_same_verdict_on_generated_command_lines(
     )
     standin = json.loads(done.stdout)
     different = [
-        (" ".join(line), there, here)
-        for line, there, here in zip(lines, real, standin, strict=True)
-        if bool(there) != bool(here) and not re.search(OWN_RULES, there + here)
+        (" ".join(line), real_verdict, standin_verdict)
+        for line, real_verdict, standin_verdict in zip(lines, real, standin, strict=True)
+        if bool(real_verdict) != bool(standin_verdict)
+        and not re.search(OWN_RULES, real_verdict + standin_verdict)
     ]
     assert sum(map(bool, real)) > 200
     assert sum(not verdict for verdict in real) > 200
     assert not different, "\n".join(
-        f"{line}\n  real: {there}\n  here: {here}" for line, there, here in different
+        f"{line}\n  real: {real_verdict}\n  stand-in: {standin_verdict}"
+        for line, real_verdict, standin_verdict in different
     )

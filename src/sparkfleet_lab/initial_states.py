@@ -1,4 +1,4 @@
-"""States in which a Spark may be found: what hands and other tools left on it, and what it lacks."""
+"""Initial states of a Spark: manual changes, traces of other tools, and missing parts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from sparkfleet_lab.fault import Fault
 from sparkfleet_lab.no_docker import REMOVE_DOCKER, RETURN_DOCKER
 
 BACKUP = "/var/lib/lab/backup"
-"""What a state puts another thing in the place of."""
+"""Where a state stores what it replaces."""
 
 
-def _aside(*paths: str) -> str:
-    """Return shell that puts things aside, under their own paths; none is needed to be there."""
+def _move_aside(*paths: str) -> str:
+    """Return shell code that moves paths aside; missing ones are ignored."""
     return "".join(
         f"if [ -e {path} ]; then mkdir -p $(dirname {BACKUP}{path}); mv {path} {BACKUP}{path}; fi\n"
         for path in paths
     )
 
 
-def _back(*paths: str) -> str:
-    """Return shell that removes what is in a place now, and puts back what was put aside."""
+def _restore(*paths: str) -> str:
+    """Return shell code that removes paths and restores those that were moved aside."""
     return "".join(
         f"rm -rf {path}; if [ -e {BACKUP}{path} ]; then mv {BACKUP}{path} {path}; fi\n" for path in paths
     )
@@ -34,12 +34,12 @@ docker run -d --name vllm_node --restart unless-stopped --network host \\
   -v /usr:/usr:ro -v /bin:/bin:ro -v /lib:/lib:ro -v /lib64:/lib64:ro \\
   vllm-node /bin/sh -c 'sleep infinity; vllm serve' >/dev/null
 """
-"""A container that looks like an engine, of an image with nothing in it."""
+"""A container that resembles an engine, of an empty image."""
 
 STATES = (
     Fault(
         "half-by-hand", "half prepared by hand: some directories, another valve, the group docker",
-        _aside(VALVE, f"{HOME}/vllm", "/var/lib/sparkfleet")
+        _move_aside(VALVE, f"{HOME}/vllm", "/var/lib/sparkfleet")
         + f"""
 install -d -m 0777 {HOME}/vllm
 install -d -m 0700 /var/lib/sparkfleet
@@ -47,13 +47,13 @@ printf '#!/bin/sh\\nsync; echo 3 > /proc/sys/vm/drop_caches\\n' > {VALVE}
 chmod 0755 {VALVE}
 usermod -aG docker nvidia
 """,
-        _back(VALVE, f"{HOME}/vllm", "/var/lib/sparkfleet") + "gpasswd -d nvidia docker >/dev/null\n",
+        _restore(VALVE, f"{HOME}/vllm", "/var/lib/sparkfleet") + "gpasswd -d nvidia docker >/dev/null\n",
     ),
     Fault(
         "wrong-owner", "directories of models and caches belong to root, and so does a file inside",
-        _aside(f"{HOME}/vllm", f"{HOME}/vllm-compile-cache")
+        _move_aside(f"{HOME}/vllm", f"{HOME}/vllm-compile-cache")
         + f"install -d -m 0700 {HOME}/vllm {HOME}/vllm-compile-cache\necho root > {HOME}/vllm/made-by-root\n",
-        _back(f"{HOME}/vllm", f"{HOME}/vllm-compile-cache"),
+        _restore(f"{HOME}/vllm", f"{HOME}/vllm-compile-cache"),
     ),
     Fault(
         "other-tool", "prepared by another tool: earlyoom, sudoers, netplan, a unit and a running container",

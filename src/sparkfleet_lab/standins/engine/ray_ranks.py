@@ -1,4 +1,4 @@
-"""Several nodes as one engine by Ray: one rank a bundle of a placement group, as the real engine wants it."""
+"""Several nodes as one engine by Ray: each rank has a bundle of a placement group, as in the real one."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any
 from . import log
 
 READY_S = 60.0
-"""Seconds in which Ray must find room for all ranks."""
-_LOOK_S = 1.0
+"""Seconds in which Ray must place all ranks."""
+_POLL_S = 1.0
 
 
-def join(said: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
-    """Return when every rank runs on a node; from then on the engine ends when one of them does."""
-    size = said.tensor_parallel_size * said.pipeline_parallel_size * (said.data_parallel_size or 1)
-    if said.distributed_executor_backend != "ray" or size == 1:
+def join(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
+    """Return when every rank runs on a node; after that the engine ends when one of them does."""
+    size = args.tensor_parallel_size * args.pipeline_parallel_size * (args.data_parallel_size or 1)
+    if args.distributed_executor_backend != "ray" or size == 1:
         return
     import ray.util.scheduling_strategies  # type: ignore[import-not-found]  # noqa: PLC0415  (not in all images)
 
     ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-    asked = json.loads(environ.get("VLLM_DISTRIBUTED_EXECUTOR_CONFIG") or "{}")
-    options = {"strategy": "PACK", **asked.get("placement_group_options", {})}
+    config = json.loads(environ.get("VLLM_DISTRIBUTED_EXECUTOR_CONFIG") or "{}")
+    options = {"strategy": "PACK", **config.get("placement_group_options", {})}
     group = ray.util.placement_group([{"GPU": 1}] * size, **options)
     if not group.wait(READY_S):
         log.die_in_core("ValueError: Current node has no GPU available. current_node_resource={}")
@@ -38,23 +38,23 @@ def join(said: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> N
 
 def _start(ray: Any, group: Any, rank: int) -> Any:
     class Rank:
-        """One rank of the engine, on whatever node its bundle is."""
+        """One rank of the engine, on the node of its bundle."""
 
         def address(self) -> str:
             """Return the node's address."""
             return str(ray.util.get_node_ip_address())
 
     strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy
-    place = strategy(placement_group=group, placement_group_bundle_index=rank)
-    return ray.remote(num_gpus=1, num_cpus=0)(Rank).options(scheduling_strategy=place).remote()
+    placement = strategy(placement_group=group, placement_group_bundle_index=rank)
+    return ray.remote(num_gpus=1, num_cpus=0)(Rank).options(scheduling_strategy=placement).remote()
 
 
 def _watch(ray: Any, ranks: list[Any]) -> None:
     while True:
         try:
             ray.get([one.address.remote() for one in ranks], timeout=20)
-        except Exception as error:  # noqa: BLE001  (whatever it is, a rank is gone)
+        except Exception as error:  # noqa: BLE001  (whatever the error, a rank has failed)
             final = f"ray.exceptions.ActorDiedError: {type(error).__name__}: a rank died"
             log.core(log.trace(final).rstrip(), "core.py:1145", "ERROR")
             os._exit(1)
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
