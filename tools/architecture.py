@@ -1,4 +1,4 @@
-"""Draw the packages of sparkfleet and their imports into CONTRIBUTING.md. `--check`: only compare.
+"""Write a picture of sparkfleet's packages and their imports to CONTRIBUTING.md. `--check`: only compare.
 
 python tools/architecture.py [--check]
 """
@@ -65,15 +65,15 @@ def packages(source: Path = SOURCE) -> Graph:
 
 
 def reachable(graph: Graph, start: str, without: tuple[str, str] | None = None) -> set[str]:
-    """Return what ``start`` imports directly or indirectly, where one import does not count."""
+    """Return what ``start`` imports directly or indirectly, except by the import ``without``."""
     seen: set[str] = set()
     todo = [start]
     while todo:
-        here = todo.pop()
-        for there in graph[here]:
-            if (here, there) != without and there not in seen:
-                seen.add(there)
-                todo.append(there)
+        current = todo.pop()
+        for neighbour in graph[current]:
+            if (current, neighbour) != without and neighbour not in seen:
+                seen.add(neighbour)
+                todo.append(neighbour)
     return seen
 
 
@@ -83,16 +83,16 @@ def cycles(graph: Graph) -> list[tuple[str, str]]:
 
 
 def reduced(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Yield the imports without those that follow from others."""
-    kept = {name: set(used) for name, used in graph.items()}
+    """Yield the imports that do not follow from others."""
+    edges = {name: set(used) for name, used in graph.items()}
     for name in sorted(graph):
         for used in sorted(graph[name]):
-            left = {one: frozenset(others) for one, others in kept.items()}
+            remaining = {one: frozenset(targets) for one, targets in edges.items()}
             mutual = name in reachable(graph, used)
-            if not mutual and used in reachable(left, name, (name, used)):
-                kept[name].discard(used)
-    for name in sorted(kept):
-        yield from ((name, used) for used in sorted(kept[name]))
+            if not mutual and used in reachable(remaining, name, (name, used)):
+                edges[name].discard(used)
+    for name in sorted(edges):
+        yield from ((name, used) for used in sorted(edges[name]))
 
 
 def picture(graph: Graph) -> str:
@@ -104,8 +104,8 @@ def picture(graph: Graph) -> str:
     return "\n".join(["```mermaid", "graph TD", *labels, *arrows, "```", ""])
 
 
-def drawn(page: str, graph: Graph) -> str:
-    """Return the page with the present picture."""
+def with_picture(page: str, graph: Graph) -> str:
+    """Return the page with the current picture."""
     old = re.escape(BEGIN) + ".*?" + re.escape(END)
     return re.sub(old, lambda _: BEGIN + picture(graph) + END, page, flags=re.DOTALL)
 
@@ -116,7 +116,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the picture is stale")
     check = parser.parse_args().check
     page = PAGE.read_text()
-    new = drawn(page, packages())
+    new = with_picture(page, packages())
     if new == page:
         return 0
     if check:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build the image with the real vLLM on CPU and print its tag; with --push, put it into the lab that is up.
+"""Build the image with the real vLLM on CPU and print its tag; with --push, push it to the lab's registry.
 
 python tools/build-real-vllm.py [--push]
 """
@@ -19,17 +19,17 @@ from sparkfleet_lab.state import read_state
 
 
 def main() -> int:
-    """Build, and say what was done."""
+    """Build the image, push it on request, and print its name."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--push", action="store_true", help="put it into the registry of the lab that is up")
-    said = parser.parse_args()
+    parser.add_argument("--push", action="store_true", help="push it to the registry of the running lab")
+    options = parser.parse_args()
     docker = Docker()
     try:
         docker.require()
         base = make_base(docker, lambda text: print(text, file=sys.stderr))
         tag = real_vllm.make_image(docker, base, lambda text: print(text, file=sys.stderr))
         print(tag)
-        if said.push:
+        if options.push:
             lab = find_lab()
             state = read_state(lab)
             if state is None:

@@ -177,9 +177,9 @@ def pages() -> Iterator[tuple[str, str]]:
 SYMPTOMS = """\
 # Symptoms
 
-Every failure of a start that sparkfleet knows, by what the log says. `sparkfleet diagnose LOG` finds the
-cause in a whole log ([how-to](../how-to/diagnose.md)); a failed rollout shows it by itself. `...` in a cause
-stands for a value of that log. What is wrong with a fleet's files is in [errors.md](errors.md).
+Every known failure of an engine's start, by its log line. `sparkfleet diagnose LOG` finds the
+cause in a whole log ([how-to](../how-to/diagnose.md)); a failed rollout shows it. `...` in a cause
+stands for a value of that log. Errors in a fleet's files are in [errors.md](errors.md).
 """
 HOW_TO = {
     "disk-full": "disk",
@@ -202,43 +202,43 @@ HOW_TO = {
     "weights-damaged": "fetch-once",
     "weights-not-there": "fetch-once",
 }
-"""Failure -> the how-to that says more."""
+"""Failure -> the how-to about it."""
 
 
 def symptoms() -> str:
-    """Return the page from what a log says to cause and remedy, made of the failure patterns and rules."""
+    """Return the page of log lines with cause and remedy, from the failure patterns and rules."""
     parts = [SYMPTOMS]
     shared = failure_patterns.shared_patterns()
     kernel = [entry for entry in shared["failures"] if entry.get("log") == "kernel"]
-    others = [entry for entry in shared["failures"] if entry.get("log") != "kernel"]
+    general = [entry for entry in shared["failures"] if entry.get("log") != "kernel"]
     for name in engines.host_names():
         own = failure_patterns.engine_patterns(name)["failures"]
         parts.append(f"## {engines.on_host(name).title}\n\n{_symptom_table(own)}\n")
-    parts.append(f"## Docker, CUDA, network\n\n{_symptom_table(others)}\n")
+    parts.append(f"## Docker, CUDA, network\n\n{_symptom_table(general)}\n")
     parts.append(f"## Kernel's log\n\n{_symptom_table(kernel)}\n")
     rows = [
         f"| {entry.get('exit', '')} | {_cell(entry['cause'])} (`{entry['id']}`) | {_cell(entry['remedy'])} |"
         for entry in shared["endings"]
     ]
     parts.append(
-        "## No line, only an exit code\n\n| exit code | cause | do |\n|---|---|---|\n"
+        "## Without a log line, by exit code\n\n| exit code | cause | remedy |\n|---|---|---|\n"
         + "\n".join(rows)
         + "\n"
     )
-    parts.append("## Errors that an engine survives\n\n| the log says | why it does not matter |\n|---|---|")
+    parts.append("## Harmless errors\n\n| log line | reason |\n|---|---|")
     harmless = [
         *shared["harmless"],
         *(e for n in engines.host_names() for e in failure_patterns.engine_patterns(n)["harmless"]),
     ]
     parts.append("\n".join(f"| {_code(e['sample'])} | {_cell(e['why'])} |" for e in harmless) + "\n")
     rules = sorted((rule.id, rule.title) for name in engines.names() for rule in engines.get(name).rules())
-    parts.append("## Found before a start, by `sparkfleet check`\n\n| rule | finds |\n|---|---|")
+    parts.append("## Detected before a start by `sparkfleet check`\n\n| rule | finds |\n|---|---|")
     parts.append("\n".join(f"| `{id_}` | {_cell(title)} |" for id_, title in rules) + "\n")
     return "\n".join(parts)
 
 
 def _symptom_table(entries: list[dict[str, Any]]) -> str:
-    rows = ["| the log says | cause | do |", "|---|---|---|"]
+    rows = ["| log line | cause | remedy |", "|---|---|---|"]
     for entry in entries:
         page = HOW_TO.get(entry["id"])
         more = f" ([how-to](../how-to/{page}.md))" if page else ""

@@ -1,5 +1,5 @@
-"""A copy of model files from Spark to Spark over the fabric, beside what the links and the disk allow, and
-beside one ``rsync`` over SSH: the same files, in one run, by turns.
+"""A copy of model files from Spark to Spark over the fabric, compared with the limits of links and disk and
+with one ``rsync`` over SSH: the same files, in one run, in turn.
 
 ``python -m tools.bench.copying [--mib N] [--rounds N] [--keep]`` measures this alone.
 """
@@ -66,64 +66,64 @@ else:
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes a second of each way, as measured in each round."""
+    """Bytes a second of each method, measured in each round."""
 
     samples: Mapping[str, tuple[float, ...]]
 
-    def rate(self, way: str) -> float:
+    def rate(self, method: str) -> float:
         """Return the median."""
-        return median(self.samples[way])
+        return median(self.samples[method])
 
 
 COPY, RSYNC, TCP, DISK, HASH = "copy, hashed", "rsync -e ssh", "raw TCP", "disk write", "SHA-256, all cores"
 
 
 def measure(machines: Sparks, rounds: int, mib: int, report: Callable[[str], None]) -> Rates:
-    """Copy so many MiB from the first to the second Spark in every way, so many times."""
+    """Copy ``mib`` MiB from the first to the second Spark by every method, ``rounds`` times."""
     first, second = machines.names[:2]
     address = machines.state.fabric.address(machines.state.machine(first).last)
     each = mib // FILES
     machines.sh(first, f"rm -rf {FROM}; mkdir -p {FROM}; chmod 755 {FROM}")
     machines.sh(first, f"cd {FROM}; for n in $(seq {FILES}); do head -c {each}M /dev/urandom > f$n; done")
     machines.sh(first, f"chown -R nvidia {FROM}")
-    said = machines.sh(first, f"cd {FROM}; sha256sum *")
-    hashes = {name: digest for digest, name in (line.split() for line in said.splitlines())}
-    _let_in(machines, first, second)
-    ways: dict[str, Callable[[], float]] = {
+    describe = machines.sh(first, f"cd {FROM}; sha256sum *")
+    hashes = {name: digest for digest, name in (line.split() for line in describe.splitlines())}
+    _authorize(machines, first, second)
+    methods: dict[str, Callable[[], float]] = {
         COPY: lambda: _copy(machines, address, hashes, each * MIB),
         RSYNC: lambda: _rsync(machines, second, address),
         TCP: lambda: _tcp(machines, first, second, address),
         DISK: lambda: _disk(machines, second, each),
         HASH: lambda: _hash(machines, first),
     }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {method: [] for method in methods}
     for number in range(rounds):
         report(f"copy of {each * FILES} MiB, round {number + 1} of {rounds}")
-        for way, run in ways.items():
+        for method, run in methods.items():
             machines.sh(second, f"rm -rf {TO}; install -d -o nvidia {TO}; sync")
-            machines.sh(first, f"cat {FROM}/* > /dev/null")  # each way reads from memory
-            seconds[way].append(run())
+            machines.sh(first, f"cat {FROM}/* > /dev/null")  # each method reads from memory
+            seconds[method].append(run())
     for name in (first, second):
         machines.sh(name, f"rm -rf {FROM} {TO}")
     total = each * FILES * MIB
-    return Rates({way: tuple(total / one for one in took) for way, took in seconds.items()})
+    return Rates({method: tuple(total / sample for sample in took) for method, took in seconds.items()})
 
 
-def _let_in(machines: Sparks, first: str, second: str) -> None:
-    """Let the second Spark's user log in on the first."""
+def _authorize(machines: Sparks, first: str, second: str) -> None:
+    """Authorize the second Spark's user to log in on the first."""
     made = "test -e ~/.ssh/bench || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/bench; cat ~/.ssh/bench.pub"
     key = machines.sh(second, f'su nvidia -c "{made}"').strip()
     machines.sh(first, f"echo '{key}' >> /home/nvidia/.ssh/authorized_keys")
 
 
 def _timed(machines: Sparks, name: str, command: str, stdin: bytes | None = None) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     machines.sh(name, command, stdin)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def _copy(machines: Sparks, address: str, hashes: Mapping[str, str], size: int) -> float:
-    """Copy as a staging job does; what is timed is the receiver, hashes and fsync included."""
+    """Copy as a staging job does; the time is the receiver's, including hashes and fsync."""
     first, second = machines.names[:2]
     token, names = secrets.token_hex(16), sorted(hashes)
     peer = machines.state.fabric.address(machines.state.machine(second).last)
@@ -136,11 +136,11 @@ def _copy(machines: Sparks, address: str, hashes: Mapping[str, str], size: int) 
         "user": user,
         "files": [{"path": f"{FROM}/{name}", "size": size} for name in names],
     }
-    said = machines.sh(first, f"{PYZ} copy-serve", json.dumps(request).encode())
+    describe = machines.sh(first, f"{PYZ} copy-serve", json.dumps(request).encode())
     order = {
         "token": token,
         "sender": first,
-        "listeners": [[0, *one] for one in json.loads(said.splitlines()[-1])["listeners"]],
+        "listeners": [[0, *sample] for sample in json.loads(describe.splitlines()[-1])["listeners"]],
         "files": [
             {"number": n, "size": size, "blob": hashes[name], "target": f"{TO}/{name}", "name": name}
             for n, name in enumerate(names)
@@ -151,12 +151,12 @@ def _copy(machines: Sparks, address: str, hashes: Mapping[str, str], size: int) 
 
 def _rsync(machines: Sparks, second: str, address: str) -> float:
     ssh = "ssh -i /home/nvidia/.ssh/bench -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
-    words = f"rsync -a --whole-file -e '{ssh}' nvidia@{address}:{FROM}/ {TO}/"
-    return _timed(machines, second, f'su nvidia -c "{words}" 2>/dev/null')
+    command = f"rsync -a --whole-file -e '{ssh}' nvidia@{address}:{FROM}/ {TO}/"
+    return _timed(machines, second, f'su nvidia -c "{command}" 2>/dev/null')
 
 
 def _tcp(machines: Sparks, first: str, second: str, address: str) -> float:
-    """Send the same files by as many plain streams, and throw them away."""
+    """Send the same files in one plain stream each, and discard them."""
     machines.sh(first, f"cat > {FROM}.py", RAW.encode())
     machines.sh(second, f"cat > {TO}.py", RAW.encode())
     listening = f"{FROM}.port"
@@ -174,35 +174,37 @@ def _disk(machines: Sparks, second: str, each: int) -> float:
 
 
 def _hash(machines: Sparks, first: str) -> float:
-    """Hash them all, as many at once as there are cores, with what a copy hashes with: Python's OpenSSL.
+    """Hash all files, one process per core, with Python's OpenSSL as a copy does.
 
-    Not ``sha256sum``: Debian's knows nothing of the CPU's instructions for it, and takes three times as long.
+    Not with ``sha256sum``: Debian's does not use the CPU's SHA instructions and takes three times as long.
     """
     hashing = "import hashlib,sys; hashlib.file_digest(open(sys.argv[1],'rb'),'sha256')"
     return _timed(machines, first, f'ls {FROM}/* | xargs -P $(nproc) -n 1 python3 -c "{hashing}"')
 
 
-def said(rates: Rates) -> list[str]:
-    """Return the rates for people."""
+def describe(rates: Rates) -> list[str]:
+    """Return the rates as text."""
     return [
-        f"{way}: {rates.rate(way) / 1e9:.2f} GB/s (" + ", ".join(f"{one / 1e9:.2f}" for one in all_of) + ")"
-        for way, all_of in rates.samples.items()
+        f"{method}: {rates.rate(method) / 1e9:.2f} GB/s ("
+        + ", ".join(f"{sample / 1e9:.2f}" for sample in samples)
+        + ")"
+        for method, samples in rates.samples.items()
     ]
 
 
 def budgets(rates: Rates) -> list[Budget]:
-    """Return what was promised of the copy."""
+    """Return the budgets of the copy."""
     times = rates.rate(COPY) / rates.rate(RSYNC)
     share = rates.rate(COPY) / min(rates.rate(TCP), rates.rate(DISK))
     return [
         Budget(
-            "copy over the fabric, of one rsync -e ssh",
+            "copy over the fabric, compared with one rsync -e ssh",
             f">= {RSYNC_TIMES} x",
             f"{times:.1f} x",
             times >= RSYNC_TIMES,
         ),
         Budget(
-            "of what raw TCP and disk allow",
+            "share of the limit of raw TCP and disk",
             f">= {OF_THE_LIMIT:.0%}",
             f"{share:.0%}",
             share >= OF_THE_LIMIT,
@@ -213,7 +215,7 @@ def budgets(rates: Rates) -> list[Budget]:
 def main() -> None:
     """Measure the copy alone, on two Sparks of the lab, and print every rate and both ratios."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench.copying", description=main.__doc__)
-    parser.add_argument("--mib", type=int, default=4096, help="size of all files together")
+    parser.add_argument("--mib", type=int, default=4096, help="size of all files in sum")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", action="store_true", help="leave the lab up")
     options = parser.parse_args()
@@ -230,11 +232,11 @@ def main() -> None:
     finally:
         if not options.keep:
             lifecycle.down(machines.docker, machines.lab, also_images=False, report=report)
-    print("\n".join(said(rates)))
-    judged = budgets(rates)
-    for one in judged:
-        print(f"{'holds' if one.held else 'FAILS'}: {one.text} {one.measured}, {one.limit}")
-    sys.exit(0 if all(one.held for one in judged) else 1)
+    print("\n".join(describe(rates)))
+    results = budgets(rates)
+    for sample in results:
+        print(f"{'holds' if sample.held else 'FAILS'}: {sample.text} {sample.measured}, {sample.limit}")
+    sys.exit(0 if all(sample.held for sample in results) else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The figures as Markdown, from the JSON that a run wrote: build/bench.md, the table of the documentation."""
+"""The results as Markdown, from the JSON of a run: build/bench.md, and the table in the documentation."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from tools.bench.table import HEADINGS, WIRE_HEADINGS, seconds
 
 PAGE = "docs/explanation/performance.md"
 HEADING = "## The table\n"
-"""What follows it in the page, to its end, is written by ``write_into`` and never by hand."""
+"""``write_into`` generates the rest of the page after this heading."""
 
 Found = Mapping[str, Any]
 """``build/bench.json``, as ``table.as_json`` writes it, or a part of it."""
 
 
-def markdown(found: Found) -> str:
+def markdown(results: Found) -> str:
     """Return all tables of a run."""
-    here = found["machine"]
+    computer = results["machine"]
     text = (
-        f"Measured {here['date']} by `make bench` on {here['cores']} cores ({here['cpu']}), "
-        f"{here['memory_gib']} GiB, Linux {here['kernel']}, Python {here['python']}.\n"
+        f"Measured {computer['date']} by `make bench` on {computer['cores']} cores ({computer['cpu']}), "
+        f"{computer['memory_gib']} GiB, Linux {computer['kernel']}, Python {computer['python']}.\n"
     )
-    for group in dict.fromkeys(row["group"] for row in found["rows"]):
-        rows = [row for row in found["rows"] if row["group"] == group]
+    for group in dict.fromkeys(row["group"] for row in results["rows"]):
+        rows = [row for row in results["rows"] if row["group"] == group]
         text += f"\n### {group}\n\n" + _table(HEADINGS, [_cells(row, rows) for row in rows])
-    text += "\n### What goes over the wire\n\n" + _table(WIRE_HEADINGS, map(_wire, found["counts"]))
-    text += "\n" + "".join(f"- {note}\n" for note in found["notes"])
+    text += "\n### Network traffic\n\n" + _table(WIRE_HEADINGS, map(_wire, results["counts"]))
+    text += "\n" + "".join(f"- {note}\n" for note in results["notes"])
     lines = [
         (one["text"], one["limit"], one["measured"], "held" if one["held"] else "missed")
-        for one in found["budgets"]
+        for one in results["budgets"]
     ]
     return text + "\n### Budgets\n\n" + _table(("budget", "limit", "measured", ""), lines)
 
 
-def write_into(page: Path, found: Found) -> None:
-    """Put the tables of a run into a page, in the place of those that are there."""
+def write_into(page: Path, results: Found) -> None:
+    """Replace the tables of a page by those of a run."""
     text = page.read_text()
     if HEADING not in text:
         raise ValueError(f"{page} has no line {HEADING.strip()!r}")
-    page.write_text(f"{text.partition(HEADING)[0]}{HEADING}\n{markdown(found)}")
+    page.write_text(f"{text.partition(HEADING)[0]}{HEADING}\n{markdown(results)}")
 
 
 def _cells(row: Found, group: Sequence[Found]) -> tuple[str, ...]:
-    """Return a row's cells; the ratio is to the plan of as many hosts, in the same run."""
+    """Return a row's cells; the ratio is to the plan of the same number of hosts in the same run."""
     if row["failed"]:
         return (row["what"], str(row["hosts"]), "failed", "", "", "", "", "")
-    as_many = [one for one in group if one["hosts"] == row["hosts"] and one["samples"]]
-    plan = next((one for one in as_many if one["what"] == "sparkfleet plan"), row)
+    same_size = [one for one in group if one["hosts"] == row["hosts"] and one["samples"]]
+    plan = next((one for one in same_size if one["what"] == "sparkfleet plan"), row)
     return (
         row["what"],
         str(row["hosts"]),

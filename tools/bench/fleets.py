@@ -1,4 +1,4 @@
-"""Directories as a user's checkout, with as many Sparks as a measurement wants."""
+"""Fleet directories like a user's checkout, with a given number of Sparks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 NANO = "nemotron-3-nano-30b-a3b-nvfp4"
 PORT = 47110
-"""Of the service: one that nothing else has, also where hosts share this computer's network."""
+"""Port of the service; unused by others even if hosts share this computer's network."""
 RECIPES = (NANO, "qwen3.6-35b-a3b-nvfp4", "gpt-oss-20b")
-"""Recipes that the lab's registry and hub know."""
+"""Recipes whose images and models the lab has."""
 
 
 def python_path() -> str:
@@ -31,7 +31,7 @@ class FleetDirectory:
 
     @property
     def inventory(self) -> Path:
-        """Return the inventory, as it is given to commands that run in ``root``."""
+        """Return the inventory's path, relative to ``root``."""
         return Path("inventories/bench.py")
 
     @property
@@ -65,19 +65,19 @@ def make(
     return fleet
 
 
-def serving(recipe: str = NANO, **more: object) -> dict[str, object]:
+def serving_host_file(recipe: str = NANO, **more: object) -> dict[str, object]:
     """Return a host file with one service."""
     return {"serve": [{"recipe": recipe, "name": "bench", "port": PORT, **more}]}
 
 
-def at(number: int, address: str, port: int) -> dict[str, object]:
-    """Return a host file of a Spark at an address, serving as all of them do."""
+def host_file_at(number: int, address: str, port: int) -> dict[str, object]:
+    """Return a host file of a Spark at an address, with the same service as all."""
     assert number  # noqa: S101  (they count from 1)
-    return {"ssh": {"hostname": address, "port": port, "user": "nvidia"}, **serving()}
+    return {"ssh": {"hostname": address, "port": port, "user": "nvidia"}, **serving_host_file()}
 
 
-def varied(count: int) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield host files of which no two say the same, so that nothing is checked once for many."""
+def varied_hosts(count: int) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield host files that all differ, so that no result of a check can be reused."""
     for number in range(count):
         flags = {"max-model-len": 8192 + number, "max-num-seqs": 4, "gpu-memory-utilization": 0.8}
         address = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}"

@@ -1,7 +1,7 @@
-"""Where the controller's time goes: ``python -m tools.bench.hot INVENTORY`` profiles ``sparkfleet plan``.
+"""The controller's CPU by function: ``python -m tools.bench.hot INVENTORY`` profiles ``sparkfleet plan``.
 
-Time is CPU, of each function alone, summed by what one can do something about: a package, in it a function.
-(Sums along the call tree mean little where hundreds of greenlets take turns.)
+Time is each function's own CPU time, summed by package and by function.
+(Sums along the call tree mean little with hundreds of greenlets.)
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _LOADING = ("marshal.loads", "create_dynamic")
 _OF_PYTHON = {"built in", "standard library"}
 
 Function = tuple[str, int, str]
-"""File, line and name, as the profiler has them."""
+"""File, line and name, as in the profile."""
 
 
-def place(file: str, name: str) -> str:
-    """Return the package that a function belongs to. Loading modules is one; what a module does when it is
-    imported, classes that it builds included, is its package's.
+def package_of(file: str, name: str) -> str:
+    """Return the package of a function. Loading of modules counts as one package; code that runs during an
+    import, including the creation of classes, belongs to the module's package.
     """
     if "importlib" in file or any(word in name for word in _LOADING):
         return _IMPORT
@@ -43,31 +43,31 @@ def _package(file: str) -> str:
     return "built in" if file == "~" else "standard library"
 
 
-def attributed(stats: dict[Function, Any]) -> dict[Function, float]:
-    """Return the CPU of each function, that of the standard library's given to who called them."""
+def attribute_to_callers(stats: dict[Function, Any]) -> dict[Function, float]:
+    """Return the CPU time of each function; that of the standard library is attributed to its callers."""
     spent = {function: own for function, (_, _, own, _, _) in stats.items()}
     for _ in range(20):  # as deep as calls inside the standard library go
-        moved = dict.fromkeys(spent, 0.0)
+        shifted = dict.fromkeys(spent, 0.0)
         for function, (_, _, _, _, callers) in stats.items():
             known = {caller: max(1, times[0]) for caller, times in callers.items() if caller in spent}
-            if place(function[0], function[2]) not in _OF_PYTHON or not known:
-                moved[function] += spent[function]
+            if package_of(function[0], function[2]) not in _OF_PYTHON or not known:
+                shifted[function] += spent[function]
                 continue
             calls = sum(known.values())
             for caller, count in known.items():
-                moved[caller] += spent[function] * count / calls
-        spent = moved
+                shifted[caller] += spent[function] * count / calls
+        spent = shifted
     return spent
 
 
-def greatest(spent: Mapping[str, float], whole: float) -> dict[str, float]:
-    """Return the twelve greatest as shares of the whole."""
+def largest_shares(spent: Mapping[str, float], whole: float) -> dict[str, float]:
+    """Return the twelve largest as shares of the whole."""
     ranked = sorted(spent.items(), key=lambda item: -item[1])[:12]
     return {name: value / whole for name, value in ranked}
 
 
 def main() -> None:
-    """Run the plan under the profiler; print JSON: seconds, shares by package, the greatest functions."""
+    """Run the plan under the profiler; print JSON: seconds, shares by package, the largest functions."""
     sys.argv = ["sparkfleet", "plan", *sys.argv[1:]]
     profile = cProfile.Profile(time.process_time)
     began = time.process_time()
@@ -82,14 +82,14 @@ def main() -> None:
     spent = time.process_time() - began
     packages: dict[str, float] = defaultdict(float)
     functions: dict[str, float] = defaultdict(float)
-    for (file, line, name), own in attributed(pstats.Stats(profile).stats).items():  # type: ignore[attr-defined]
-        packages[place(file, name)] += own
-        functions[f"{place(file, name)}: {Path(file).name}:{line} {name}"] += own
+    for (file, line, name), own in attribute_to_callers(pstats.Stats(profile).stats).items():  # type: ignore[attr-defined]
+        packages[package_of(file, name)] += own
+        functions[f"{package_of(file, name)}: {Path(file).name}:{line} {name}"] += own
     whole = sum(packages.values())
     result = {
         "cpu_s": spent,
-        "packages": greatest(packages, whole),
-        "functions": greatest(functions, whole),
+        "packages": largest_shares(packages, whole),
+        "functions": largest_shares(functions, whole),
     }
     print("\n" + json.dumps(result))
 

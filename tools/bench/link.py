@@ -1,4 +1,4 @@
-"""A TCP relay with a long way: ``python -m tools.bench.link MS LISTEN:TO ...``; counts what it carries.
+"""A TCP relay that adds latency: ``python -m tools.bench.link MS LISTEN:TO ...``; counts its traffic.
 
 For kernels without netem. Each direction takes half of MS, and a new connection takes MS before its first
 byte, as a TCP handshake would. On SIGTERM it prints ``{"up": bytes, "down": bytes, "connections": n}``.
@@ -19,29 +19,29 @@ _CHUNK = 1 << 16
 
 
 class Relay:
-    """All connections of all ports, and the sum of what they carried."""
+    """All connections of all ports, and the sum of their traffic."""
 
     def __init__(self, delay_s: float) -> None:
-        """Take half of the round trip for each direction."""
+        """Use half of the round-trip time for each direction."""
         self.half = delay_s / 2
-        self.carried: Counter[str] = Counter(up=0, down=0, connections=0)
+        self.traffic: Counter[str] = Counter(up=0, down=0, connections=0)
 
     async def serve(self, port: int, target: int) -> None:
         """Listen on a port of 127.0.0.1, relay to another."""
 
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self.carried["connections"] += 1
+            self.traffic["connections"] += 1
             await asyncio.sleep(2 * self.half)
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", target)
-            for stream in (writer, there_writer):
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", target)
+            for stream in (writer, target_writer):
                 stream.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.gather(
-                self._pump("up", reader, there_writer), self._pump("down", there_reader, writer)
+                self._pump("up", reader, target_writer), self._pump("down", target_reader, writer)
             )
 
         await asyncio.start_server(accepted, "127.0.0.1", port)
 
-    async def _pump(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
         data = b"?"
         while data:
@@ -49,7 +49,7 @@ class Relay:
                 data = await reader.read(_CHUNK)
             except ConnectionError:
                 data = b""
-            self.carried[way] += len(data)
+            self.traffic[direction] += len(data)
             if self.half:
                 loop.call_later(self.half, _pass_on, writer, data)
             else:
@@ -65,7 +65,7 @@ def _pass_on(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 async def main() -> None:
-    """Relay until SIGTERM, then say what was carried."""
+    """Relay until SIGTERM, then print the traffic."""
     relay = Relay(float(sys.argv[1]) / 1000)
     for pair in sys.argv[2:]:
         port, target = pair.split(":")
@@ -74,8 +74,8 @@ async def main() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     print("ready", flush=True)
     await ended.wait()
-    print(json.dumps(relay.carried), flush=True)
-    os._exit(0)  # connections that are still open are nobody's any more
+    print(json.dumps(relay.traffic), flush=True)
+    os._exit(0)  # do not wait for open connections
 
 
 if __name__ == "__main__":

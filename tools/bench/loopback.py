@@ -1,11 +1,11 @@
 """Hundreds of SSH hosts on this computer: one container, real sshd on 127.1.x.y, files of a converged Spark.
 
-Each host is an address. The login, sudo and the look are real; the files are copied from a converged Spark of
-the lab. Two things cannot be there 200 times and are played back: Docker's answers (a socket that gives the
-recorded ones) and ``systemctl show``.
+Each host is an address. Login, sudo and probe are real; the files are copied from a converged Spark of the
+lab. Two parts cannot exist 200 times and are replayed: Docker's responses (by a socket with recorded ones)
+and ``systemctl show``.
 
-What a look costs its Spark is no concern of the operator's computer, but here 200 of them share its cores.
-So there is a second measurement with the probe played back: the login is real, ``sudo`` gives the recording.
+The cost of a probe on its Spark does not burden the controller, but these 200 hosts share its cores. So there
+is a second measurement with a replayed probe: the login is real, ``sudo`` prints a recording.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from sparkfleet_lab.names import LABEL
 PORT = 47122
 PER_SSHD = 16
 """Addresses that one sshd can listen on."""
-_KEPT = (
+_COPIED = (
     "usr/local/lib/sparkfleet usr/local/bin/spark-valve var/lib/sparkfleet home/nvidia "
     "$(cd / && ls -d etc/systemd/system/sparkfleet-*)"
 )
 _SHOW = f"systemctl show {units.SHOWN_PROPERTIES}"
 
 _DOCKER = '''\
-"""Docker's socket with recorded answers, and the engine's port: the engine's process is this one."""
+"""Docker's socket with recorded responses, and the engine's port, held by this process."""
 import contextlib, json, os, re, socket
 ANSWERS = {}
 for path, text in json.load(open("/srv/docker.json")).items():
@@ -73,7 +73,7 @@ def address(number: int) -> str:
 
 @dataclass(frozen=True)
 class Loopback:
-    """The container and what its hosts are."""
+    """The container and its hosts."""
 
     sparks: Sparks
     container: str
@@ -99,10 +99,10 @@ class Loopback:
             "ssh_known_hosts_file": str(known),
             "ssh_strict_host_key_checking": "yes",
         }
-        # Everything that is declared is the lab's, but how to get there.
+        # All settings of the lab but those of its connection.
         text = self.sparks.group_data.replace("globals().update(_settings.connection)", "")
         text += "".join(f"{name} = {value!r}\n" for name, value in data.items())
-        files = {f"host-{n:03}": fleets.at(n, address(n), PORT) for n in range(1, count + 1)}
+        files = {f"host-{n:03}": fleets.host_file_at(n, address(n), PORT) for n in range(1, count + 1)}
         return fleets.make(root, files, text, self.lock)
 
     def ssh_config(self) -> Path:
@@ -114,17 +114,17 @@ class Loopback:
         )
         return path
 
-    def play_back(self, answer: Path) -> None:
-        """From now on give this answer to every look."""
+    def play_back(self, recording: Path) -> None:
+        """Replay this recording for every further probe."""
         stub = '#!/bin/sh\nexec /bin/sh -c "$4" "$5" cat /srv/answer\n'  # in the frame that was requested
         entries = (
-            Entry("srv/answer", answer.read_bytes()),
+            Entry("srv/answer", recording.read_bytes()),
             Entry("usr/local/bin/sudo", stub.encode(), 0o755),
         )
         self.sparks.docker.run("cp", "-", f"{self.container}:/", stdin=tar_of(entries))
 
     def cpu_s(self) -> float:
-        """Return the CPU that the hosts together have taken so far."""
+        """Return the CPU time of all hosts so far."""
         one, two = "/sys/fs/cgroup/cpuacct/cpuacct.usage", "/sys/fs/cgroup/cpu.stat"
         text = self.sparks.docker.run(
             "exec", self.container, "sh", "-c", f"cat {two} 2>/dev/null || cat {one}"
@@ -134,7 +134,7 @@ class Loopback:
         return int(text.split("usage_usec", 1)[1].split()[0]) / 1e6
 
     def logins(self) -> tuple[int, int]:
-        """Return how many connections and how many remote commands there were so far."""
+        """Return the number of connections and of remote commands so far."""
         log = self.sparks.docker.run("exec", self.container, "cat", "/srv/sshd.log").splitlines()
         return sum("Connection from" in text for text in log), sum(
             "Starting session:" in text for text in log
@@ -142,7 +142,7 @@ class Loopback:
 
 
 def up(lab: Sparks, count: int, lock: Path, listening: int) -> Loopback:
-    """Start the container: so many hosts have addresses, the first of them an sshd."""
+    """Start the container: ``count`` hosts have addresses, the first ``listening`` of them an sshd."""
     name = lab.lab.container("hosts")
     first = lab.lab.container(lab.names[0])
     lab.docker.attempt("rm", "-f", "-v", name)
@@ -151,12 +151,12 @@ def up(lab: Sparks, count: int, lock: Path, listening: int) -> Loopback:
         "--env", f"ENGINE_PORT={fleets.PORT}",
         "--entrypoint", "/bin/sh", lab.state.spark_image, "/srv/start.sh",
     )  # fmt: skip
-    words = ["docker", "exec", first, "sh", "-c", f"tar -C / -c {_KEPT}"]
-    files = subprocess.run(words, check=True, capture_output=True).stdout
+    command = ["docker", "exec", first, "sh", "-c", f"tar -C / -c {_COPIED}"]
+    files = subprocess.run(command, check=True, capture_output=True).stdout
     lab.docker.run("cp", "-", f"{name}:/", stdin=files)
     shown = lab.sh(lab.names[0], f"{_SHOW} $(cd /etc/systemd/system && ls -d sparkfleet-*.service)")
     entries = [
-        Entry("srv/docker.json", json.dumps(sparks.answers(lab)).encode()),
+        Entry("srv/docker.json", json.dumps(sparks.record_docker(lab)).encode()),
         Entry("srv/docker.py", _DOCKER.encode()),
         Entry("srv/start.sh", _START.encode()),
         Entry("srv/units", f"{shown}\n".encode()),
@@ -171,7 +171,7 @@ def up(lab: Sparks, count: int, lock: Path, listening: int) -> Loopback:
 
 
 def _sshd(count: int) -> list[Entry]:
-    """Return the configurations of as many sshd as the addresses need: the distribution's own, and where."""
+    """Return the configuration of each sshd: the distribution's own, and its addresses."""
     entries = []
     for first in range(1, count + 1, PER_SSHD):
         listen = "".join(

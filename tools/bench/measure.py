@@ -1,4 +1,4 @@
-"""One command, measured: wall time, CPU of it and its children, its memory, the first byte it prints."""
+"""Measurement of a command: wall time, CPU with its children, memory, time to the first byte of output."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Command:
-    """What is run, where, and how it must end so that the measurement counts."""
+    """A command, its directory, and the exit codes and output of a valid measurement."""
 
-    words: tuple[str, ...]
+    args: tuple[str, ...]
     cwd: Path
     env: tuple[tuple[str, str], ...] = ()
     codes: tuple[int, ...] = (0,)
-    proves: Callable[[str], bool] = lambda _: True
-    """Whether what it printed says that it did what is measured."""
+    is_valid: Callable[[str], bool] = lambda _: True
+    """Whether the output shows that the command did what is measured."""
 
 
 @dataclass(frozen=True)
@@ -30,29 +30,29 @@ class Sample:
 
     wall_s: float
     cpu_s: float
-    """Of the process and the children that it waited for."""
+    """CPU of the process and of its children."""
     rss_mib: float
-    """Of the largest single process."""
+    """Memory of the largest single process."""
     first_byte_s: float
 
 
 class BenchError(Exception):
-    """A measurement that does not measure what it should."""
+    """An invalid measurement."""
 
 
 _RUNNER = str(Path(__file__).with_name("runner.py"))
 
 
 def run(command: Command) -> Sample:
-    """Run once. Raise BenchError when it did not end as it should."""
-    words = [sys.executable, "-I", "-S", _RUNNER, *command.words]
+    """Run once. Raise BenchError if it did not end as expected."""
+    args = [sys.executable, "-I", "-S", _RUNNER, *command.args]
     env = {**os.environ, **dict(command.env)}
-    done = subprocess.run(words, cwd=command.cwd, env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(args, cwd=command.cwd, env=env, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     code, text = found.pop("code"), found.pop("text")
-    if code not in command.codes or not command.proves(text):
-        shown = "\n".join(text.splitlines()[-25:])
-        raise BenchError(f"{' '.join(command.words)[:200]} ended with {code}:\n{shown}")
+    if code not in command.codes or not command.is_valid(text):
+        output_end = "\n".join(text.splitlines()[-25:])
+        raise BenchError(f"{' '.join(command.args)[:200]} ended with {code}:\n{output_end}")
     return Sample(**found)
 
 
@@ -65,7 +65,7 @@ class Row:
     hosts: int
     command: Command
     rounds: int = 0
-    """0: as many as the others of its group."""
+    """0: the default number of rounds."""
     samples: list[Sample] = field(default_factory=list)
     failed: str = ""
 
@@ -76,7 +76,7 @@ class Row:
 
 
 def measure(rows: Sequence[Row], rounds: int, report: Callable[[str], None]) -> None:
-    """Run each row once to warm up, then all in turn, so that what else this computer does hits all alike."""
+    """Run each row once to warm up, then all in turn, so that other load affects all alike."""
     for row in rows:
         try:
             run(row.command)

@@ -1,8 +1,8 @@
-"""The same declared state for the tools that people would use instead: Ansible, pyinfra's own operations.
+"""The same declared state for alternative tools: Ansible, and pyinfra's own operations.
 
-Both check what ``sparkfleet plan`` checks, and must find nothing to change: files, directories, image,
-weights, container, unit. Where a tool has a kinder way, it is given that way (one ``find`` for all files of a
-model, no fact gathering).
+Both check the same state as ``sparkfleet plan`` and must find nothing to change: files, directories, image,
+weights, container, unit. Each uses its fastest way (one ``find`` for all files
+of a model, no fact gathering).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PURE = ("requests", "urllib3", "idna", "certifi", "charset_normalizer")
 
 
 @dataclass(frozen=True)
-class Declared:
+class DesiredState:
     """The desired state of one Spark of a measurement, as plain data for other tools."""
 
     host: Host
@@ -50,8 +50,8 @@ class Declared:
         return f"/home/nvidia/vllm/hub/models--{self.service.weights.repo.replace('/', '--')}/blobs"
 
 
-def declared(fleet: FleetDirectory) -> Declared:
-    """Return what the fleet's host files declare; all hosts of a measurement declare the same."""
+def desired_state(fleet: FleetDirectory) -> DesiredState:
+    """Return the desired state of the fleet's host files, which are all the same."""
     import os  # noqa: PLC0415
 
     before = Path.cwd()
@@ -61,24 +61,24 @@ def declared(fleet: FleetDirectory) -> Declared:
     finally:
         os.chdir(before)
     service = host.services[0]
-    made = render_service.generation(host, service, _USER, service.image.entrypoint)
-    content = made.unit.encode()
-    path = f"{host_changes.UNIT_DIR}/{made.unit_name}"
-    unit = WriteFile(path, "0644", "unit", made.unit_name, hashlib.sha256(content).hexdigest(), content)
+    record = render_service.generation(host, service, _USER, service.image.entrypoint)
+    content = record.unit.encode()
+    path = f"{host_changes.UNIT_DIR}/{record.unit_name}"
+    unit = WriteFile(path, "0644", "unit", record.unit_name, hashlib.sha256(content).hexdigest(), content)
     files = (*host_changes.managed_files(), unit)
-    return Declared(host, service, made, render_service.directories(host, _USER), files)
+    return DesiredState(host, service, record, render_service.directories(host, _USER), files)
 
 
 def install(sparks: Sparks, report: Callable[[str], None]) -> None:
-    """Make the virtual environment with Ansible, and put what its Docker modules import on the machines."""
-    wanted = (Path(__file__).with_name("requirements.txt")).read_text()
+    """Create the virtual environment of Ansible; copy what its Docker modules require to the machines."""
+    requirements_text = (Path(__file__).with_name("requirements.txt")).read_text()
     stamp = VENV / ".installed"
-    if not stamp.exists() or stamp.read_text() != wanted:
-        report(f"Ansible into {VENV.name} (a minute or two)")
+    if not stamp.exists() or stamp.read_text() != requirements_text:
+        report(f"Ansible into {VENV.name} (takes a minute or two)")
         venv.create(VENV, with_pip=True)
         requirements = str(Path(__file__).with_name("requirements.txt"))
         subprocess.run([str(VENV / "bin" / "pip"), "install", "-q", "-r", requirements], check=True)
-        stamp.write_text(wanted)
+        stamp.write_text(requirements_text)
     packages = next((VENV / "lib").glob("python3*")) / "site-packages"
     for name in sparks.names:
         folder = sparks.sh(
@@ -90,27 +90,27 @@ def install(sparks: Sparks, report: Callable[[str], None]) -> None:
             sparks.docker.run("cp", str(packages / package), target)
 
 
-def write_files(root: Path, state: Declared) -> dict[str, Path]:
-    """Write the files that the other tools put in place; return them by their path on the Spark."""
+def write_files(root: Path, state: DesiredState) -> dict[str, Path]:
+    """Write the files that the other tools install; return them by their path on the Spark."""
     root.mkdir(parents=True, exist_ok=True)
-    written = {}
+    paths = {}
     for number, file in enumerate(state.files):
         path = root / f"{number}-{Path(file.path).name}"
         path.write_bytes(file.content)
-        written[file.path] = path
-    return written
+        paths[file.path] = path
+    return paths
 
 
-def playbook(root: Path, state: Declared, gather: bool = False) -> Path:
+def playbook(root: Path, state: DesiredState, as_default: bool = False) -> Path:
     """Write the playbook; return its path."""
     files = write_files(root / "files", state)
-    path = root / ("as-it-comes.yml" if gather else "site.yml")
-    play = {"hosts": "all", "become": True, "gather_facts": gather, "tasks": list(_tasks(state, files))}
+    path = root / ("as-it-comes.yml" if as_default else "site.yml")
+    play = {"hosts": "all", "become": True, "gather_facts": as_default, "tasks": list(_tasks(state, files))}
     path.write_text(json.dumps([play], indent=1))  # JSON is YAML
     return path
 
 
-def _tasks(state: Declared, files: Mapping[str, Path]) -> list[dict[str, Any]]:
+def _tasks(state: DesiredState, files: Mapping[str, Path]) -> list[dict[str, Any]]:
     directories = [
         {"path": _USER.expand(item.path), "mode": item.mode, "owner": item.user, "group": item.group}
         for item in state.directories
@@ -146,12 +146,12 @@ def _tasks(state: Declared, files: Mapping[str, Path]) -> list[dict[str, Any]]:
             "register": "model",
         },
         {
-            "name": "Model is whole",
+            "name": "Model is complete",
             "ansible.builtin.assert": {
-                "that": ["found == wanted"], "quiet": True,
+                "that": ["found == expected"], "quiet": True,
             },
             "vars": {
-                "wanted": sum(sizes.values()),
+                "expected": sum(sizes.values()),
                 "found": "{{ model.files | map(attribute='size') | map('int') | sum }}",
             },
         },
@@ -165,19 +165,20 @@ def _tasks(state: Declared, files: Mapping[str, Path]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _container(state: Declared) -> dict[str, Any]:
-    made = state.generation
-    words = list(made.definition)
+def _container(state: DesiredState) -> dict[str, Any]:
+    record = state.generation
+    args = list(record.definition)
     options: dict[str, list[str]] = {}
-    while words[0].startswith("--"):
-        options.setdefault(words[0], []).append(words[1])
-        del words[:2]
+    while args[0].startswith("--"):
+        options.setdefault(args[0], []).append(args[1])
+        del args[:2]
     mounts = [dict(part.partition("=")[::2] for part in text.split(",")) for text in options["--mount"]]
     return {
-        "name": made.service, "image": state.service.image.pull_ref, "command": words[1:], "state": "started",
+        "name": record.service, "image": state.service.image.pull_ref, "command": args[1:],
+        "state": "started",
         "image_name_mismatch": "ignore",  # by id: the name on the Spark has the tag too
         "network_mode": options["--network"][0], "ipc_mode": options["--ipc"][0], "restart_policy": "no",
-        "env": dict(made.env), "log_driver": "json-file", "log_options": dict(settings.LOG_OPTIONS),
+        "env": dict(record.env), "log_driver": "json-file", "log_options": dict(settings.LOG_OPTIONS),
         "labels": dict(text.split("=", 1) for text in options["--label"]),
         "device_requests": [{"driver": "", "count": -1, "capabilities": [["gpu"]], "options": {}}],
         "mounts": [
@@ -188,13 +189,13 @@ def _container(state: Declared) -> dict[str, Any]:
 
 
 def ansible(
-    root: Path, fleet: FleetDirectory, config: Path, names: tuple[str, ...], gather: bool = False
+    root: Path, fleet: FleetDirectory, config: Path, names: tuple[str, ...], as_default: bool = False
 ) -> Command:
     """Return the check of a playbook over SSH by a warm connection: as many forks as hosts, pipelining.
 
     ``gather``: as it comes, without any of that.
     """
-    book = playbook(root, declared(fleet), gather)
+    book = playbook(root, desired_state(fleet), as_default)
     inventory = root / f"hosts-{len(names)}-{config.stem}"
     (root / "ansible.cfg").write_text("")  # not the user's own
     inventory.write_text("".join(f"{name}\n" for name in names))
@@ -204,17 +205,17 @@ def ansible(
         "ANSIBLE_SSH_ARGS": f"-F {config} -C -o ControlMaster=auto -o ControlPersist=600s",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": CONTROL, "ANSIBLE_SSH_CONTROL_PATH": "%(directory)s/%%C",
     }  # fmt: skip
-    if not gather:
+    if not as_default:
         env |= {"ANSIBLE_FORKS": str(max(5, len(names))), "ANSIBLE_PIPELINING": "True"}
-    words = (str(VENV / "bin" / "ansible-playbook"), "-i", str(inventory), "--check", "--diff", str(book))
-    return Command(words, root, tuple(env.items()), proves=_ansible_found_nothing)
+    args = (str(VENV / "bin" / "ansible-playbook"), "-i", str(inventory), "--check", "--diff", str(book))
+    return Command(args, root, tuple(env.items()), is_valid=_ansible_found_nothing)
 
 
-def hang_up(config: Path, names: tuple[str, ...]) -> None:
+def close_connections(config: Path, names: tuple[str, ...]) -> None:
     """End the warm connections."""
     for name in names:
-        words = ["ssh", "-F", str(config), "-o", f"ControlPath={CONTROL}/%C", "-O", "exit", name]
-        subprocess.run(words, capture_output=True, check=False)
+        args = ["ssh", "-F", str(config), "-o", f"ControlPath={CONTROL}/%C", "-O", "exit", name]
+        subprocess.run(args, capture_output=True, check=False)
 
 
 def _ansible_found_nothing(text: str) -> bool:
@@ -252,7 +253,7 @@ systemd.service(name="Unit", service=STATE["unit"], running=True, enabled=True, 
 
 def stock(fleet: FleetDirectory) -> Command:
     """Return the dry run of a straightforward deploy with pyinfra's own operations."""
-    state = declared(fleet)
+    state = desired_state(fleet)
     container = _container(state)
     data = {
         "directories": [(_USER.expand(d.path), d.mode, d.user, d.group) for d in state.directories],
@@ -265,8 +266,8 @@ def stock(fleet: FleetDirectory) -> Command:
     modes = {file.path: file.mode for file in state.files}
     data["files"] = [(source, to, modes[to].lstrip("0")) for source, to, _ in data["files"]]
     (fleet.root / "stock.py").write_text(_STOCK.format(state=data))
-    words = (str(BIN / "pyinfra"), str(fleet.inventory), "stock.py", "--dry")
-    return Command(words, fleet.root, proves=_stock_found_nothing)
+    args = (str(BIN / "pyinfra"), str(fleet.inventory), "stock.py", "--dry")
+    return Command(args, fleet.root, is_valid=_stock_found_nothing)
 
 
 def _stock_found_nothing(text: str) -> bool:

@@ -1,5 +1,5 @@
-"""Runs the words in argv and prints one JSON line about it. A small process of its own: the kernel counts the
-memory of who starts a program to that program's greatest, and the benchmark itself is not small.
+"""Runs the command in argv and prints one JSON line about it. A small process of its own: the kernel's peak
+memory of a program includes that of the process which started it, and the benchmark is not small.
 """
 
 from __future__ import annotations

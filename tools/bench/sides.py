@@ -1,6 +1,6 @@
-"""Whose CPU a plan of many hosts takes, where both sides run on these cores: the controller's, or the hosts'.
+"""CPU of controller and hosts for a plan of many hosts, where both run on the same cores.
 
-Wall time there is the sum of both over the cores, and says little of either.
+Wall time does not distinguish them.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ SETTLE_S = 0.5
 
 
 @dataclass(frozen=True)
-class Sides:
-    """CPU in seconds, medians; and how often the hosts were logged in to and asked."""
+class CpuShares:
+    """CPU in seconds (medians), and the number of connections and commands."""
 
-    here_s: float
-    theirs_s: float
+    controller_s: float
+    hosts_s: float
     connections: int
     commands: int
 
 
-def of(command: Command, hosts: Loopback) -> Sides:
-    """Run a command some times and return whose CPU it took."""
-    here, theirs = [], []
+def measure_cpu(command: Command, hosts: Loopback) -> CpuShares:
+    """Run a command several times and return the CPU of both sides."""
+    controller, hosts_cpu = [], []
     before = hosts.logins()
     for _ in range(ROUNDS):
         began = hosts.cpu_s()
-        here.append(run(command).cpu_s)
+        controller.append(run(command).cpu_s)
         time.sleep(SETTLE_S)
-        theirs.append(hosts.cpu_s() - began)
+        hosts_cpu.append(hosts.cpu_s() - began)
     after = hosts.logins()
-    counts = [(now - then) // ROUNDS for now, then in zip(after, before, strict=True)]
-    return Sides(median(here), median(theirs), *counts)
+    counts = [(later - earlier) // ROUNDS for later, earlier in zip(after, before, strict=True)]
+    return CpuShares(median(controller), median(hosts_cpu), *counts)
 
 
-def said(measured: Mapping[str, Sides], size: int) -> list[str]:
-    """Return what was measured, for people: per host, since each of a real fleet pays its own."""
+def describe(measured: Mapping[str, CpuShares], size: int) -> list[str]:
+    """Return the results as text, per host, since hosts of a real fleet have their own CPU."""
     rows = [
-        f"{title} {sides.here_s / size * 1000:.1f} ms here and {sides.theirs_s / size * 1000:.1f} ms there"
+        f"{title} {sides.controller_s / size * 1000:.1f} ms on the controller and "
+        f"{sides.hosts_s / size * 1000:.1f} ms on the host"
         for title, sides in measured.items()
     ]
     plan = next(iter(measured.values()))

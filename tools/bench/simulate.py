@@ -1,8 +1,8 @@
 """``sparkfleet plan`` of recorded Sparks: ``python -m tools.bench.simulate INVENTORY ANSWER``.
 
-Everything of the controller is real but the SSH client: its connections succeed, and each remote command
-gives
-the answer in the file. So a fleet of any size can be planned, and what a host costs beside SSH is seen alone.
+Everything on the controller is real except the SSH client: its connections succeed, and each remote command
+returns the output in the file. So a fleet of any size can be planned, and the cost of a host without SSH is
+measured.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     answer = recorded.read_text().strip()
 
     def connect(_: SSHConnector) -> None:
-        """Be connected."""
+        """Do nothing."""
 
     def run(_: SSHConnector, command: Any, **__: Any) -> tuple[bool, CommandOutput]:
         nonce = re.findall(r"sparkfleet-[0-9a-f]{16}", command.get_raw_value())[0]

@@ -1,4 +1,4 @@
-"""A lab of its own: Sparks that serve what they should, and that count who logs in."""
+"""A separate lab: converged Sparks that log connections and commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ globals().update(_settings.connection)
 
 _SSHD = "LogLevel VERBOSE\nMaxStartups 100\n"
 
-_ASK_DOCKER = """
+_RECORD_DOCKER = """
 import http.client, json, socket
 class Docker(http.client.HTTPConnection):
     def connect(self):
@@ -71,11 +71,11 @@ class Sparks:
 
     @property
     def group_data(self) -> str:
-        """Return what reaches the machines, for a fleet's group_data."""
+        """Return the connection settings of the machines, for a fleet's group_data."""
         return GROUP_DATA.format(checkout=str(self.lab.checkout), name=self.lab.name)
 
     def sh(self, name: str, command: str, stdin: bytes | None = None) -> str:
-        """Return what a shell command says on a machine, past SSH."""
+        """Return the output of a shell command on a machine, run without SSH."""
         interactive = ("-i",) if stdin is not None else ()
         return self.docker.run(
             "exec", *interactive, self.lab.container(name), "sh", "-c", command, stdin=stdin
@@ -83,19 +83,19 @@ class Sparks:
 
     def fleet(self, count: int, lock: Path | None = None) -> FleetDirectory:
         """Return a fleet of the first machines."""
-        files = {name: fleets.serving() for name in self.names[:count]}
+        files = {name: fleets.serving_host_file() for name in self.names[:count]}
         return fleets.make(self.work / f"sparks-{count}", files, self.group_data, lock)
 
     def logins(self) -> tuple[int, int]:
-        """Return how many connections and how many remote commands all machines have seen so far."""
+        """Return the number of connections and of remote commands on all machines so far."""
         log = "journalctl -q -u ssh -o cat"
-        counted = f"{log} | grep -c '^Connection from '; {log} | grep -c '^Starting session: '"
-        seen = [self.sh(name, f"{counted} || true").split() for name in self.names]
-        return sum(int(pair[0]) for pair in seen), sum(int(pair[1]) for pair in seen)
+        count_lines = f"{log} | grep -c '^Connection from '; {log} | grep -c '^Starting session: '"
+        counts = [self.sh(name, f"{count_lines} || true").split() for name in self.names]
+        return sum(int(pair[0]) for pair in counts), sum(int(pair[1]) for pair in counts)
 
-    def docker_answers(self, name: str) -> str:
-        """Return, as JSON by path, what a machine's Docker says to the questions of a look."""
-        return self.sh(name, "python3 -", _ASK_DOCKER.encode())
+    def docker_responses(self, name: str) -> str:
+        """Return, as JSON by path, the responses of a machine's Docker to the requests of a probe."""
+        return self.sh(name, "python3 -", _RECORD_DOCKER.encode())
 
     def ssh_config_with(self, ports: dict[int, int], path: Path) -> Path:
         """Write an ssh_config that reaches the machines through other ports; return its path."""
@@ -111,8 +111,8 @@ class Sparks:
 
 
 def up(count: int, work: Path, report: Callable[[str], None]) -> Sparks:
-    """Return a lab of that many machines that serve as declared; one left from before is built anew if it
-    cannot be brought there.
+    """Return a lab of that many machines that serve as declared; an existing one is replaced if it cannot
+    be converged.
     """
     docker = Docker()
     lab = Lab(ROOT, os.environ.get("SPARKFLEET_LAB", "bench"))
@@ -122,7 +122,7 @@ def up(count: int, work: Path, report: Callable[[str], None]) -> Sparks:
     except (RuntimeError, SparkfleetError) as error:
         if before is None:
             raise
-        report(f"the lab from before is of no use, and is built anew: {str(error).splitlines()[0]}")
+        report(f"the existing lab cannot be converged and is replaced: {str(error).splitlines()[0]}")
     lifecycle.down(docker, lab, also_images=False, report=report)
     return _converged(docker, lab, count, work, report)
 
@@ -140,10 +140,10 @@ def _converged(docker: Docker, lab: Lab, count: int, work: Path, report: Callabl
     return sparks
 
 
-def project(fleet: FleetDirectory, *words: str) -> str:
+def project(fleet: FleetDirectory, *args: str) -> str:
     """Run a command of the project in a fleet's directory; return what it printed, raise when it fails."""
     done = subprocess.run(
-        [str(BIN / words[0]), *words[1:]],
+        [str(BIN / args[0]), *args[1:]],
         cwd=fleet.root,
         capture_output=True,
         text=True,
@@ -151,13 +151,13 @@ def project(fleet: FleetDirectory, *words: str) -> str:
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"{' '.join(args)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
-def look(sparks: Sparks, fleet: FleetDirectory) -> str:
-    """Return a converged machine's answer to the probe over SSH."""
-    from sparkfleet.inventory import load_fleet  # noqa: PLC0415  (the project's own question)
+def record_probe(sparks: Sparks, fleet: FleetDirectory) -> str:
+    """Return a converged machine's response to the probe over SSH."""
+    from sparkfleet.inventory import load_fleet  # noqa: PLC0415  (the project's own probe)
     from sparkfleet.plan.compute import probe_request  # noqa: PLC0415
     from sparkfleet.probe import frame  # noqa: PLC0415
     from sparkfleet.probe.command import probe_command  # noqa: PLC0415
@@ -169,15 +169,15 @@ def look(sparks: Sparks, fleet: FleetDirectory) -> str:
     finally:
         os.chdir(before)
     nonce = frame.new_nonce()
-    words = ["ssh", "-F", str(sparks.lab.ssh_config), host.name, probe_command(probe_request(host), nonce)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    args = ["ssh", "-F", str(sparks.lab.ssh_config), host.name, probe_command(probe_request(host), nonce)]
+    done = subprocess.run(args, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     found = frame.find(done.stdout.split("\n"), nonce)
     if found is None:
-        raise RuntimeError(f"no answer of the probe: {done.stdout}{done.stderr}")
+        raise RuntimeError(f"no response of the probe: {done.stdout}{done.stderr}")
     return f"{found.text}\n"
 
 
-def answers(sparks: Sparks) -> dict[str, str]:
-    """Return Docker's recorded answers by path."""
-    found: dict[str, str] = json.loads(sparks.docker_answers(sparks.names[0]))
+def record_docker(sparks: Sparks) -> dict[str, str]:
+    """Return Docker's recorded responses by path."""
+    found: dict[str, str] = json.loads(sparks.docker_responses(sparks.names[0]))
     return found

@@ -1,4 +1,4 @@
-"""The figures for people on a terminal, and for programs (JSON)."""
+"""The results as tables on a terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.bench.measure import Row
 
 @dataclass(frozen=True)
 class Budget:
-    """What was promised, and what was measured."""
+    """A limit and the measured value."""
 
     text: str
     limit: str
@@ -30,7 +30,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Count:
-    """What a tool sends to the hosts: counted at their sshd and on the wire, per host."""
+    """The traffic of a tool per host: counted by sshd and by the relay."""
 
     title: str
     connections: float
@@ -39,12 +39,12 @@ class Count:
     down_kib: float
 
 
-HEADINGS = ("what", "hosts", "median", "fastest", "x plan", "CPU here", "memory", "n")
+HEADINGS = ("what", "hosts", "median", "fastest", "x plan", "controller CPU", "memory", "n")
 WIRE_HEADINGS = ("per host", "connections", "remote commands", "KiB sent", "KiB received")
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the properties of this computer that results depend on."""
     model = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         "",
@@ -66,14 +66,14 @@ def _lines(path: str) -> list[str]:
 
 
 def seconds(value: float) -> str:
-    """Return a time in the unit that reads best."""
+    """Return a time in a readable unit."""
     if math.isnan(value):
         return "-"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s" if value < 10 else f"{value:.1f} s"  # noqa: PLR2004
 
 
 def cells(row: Row, reference: Row | None) -> tuple[str, ...]:
-    """Return a row's cells; the ratio is to the plan of as many hosts, in the same run."""
+    """Return a row's cells; the ratio is to the plan of the same number of hosts in the same run."""
     if row.failed:
         return (row.title, str(row.hosts), "failed", "", "", "", "", "")
     wall = row.median("wall_s")
@@ -99,7 +99,7 @@ def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def reference_of(row: Row, rows: Sequence[Row]) -> Row | None:
-    """Return the plan of as many hosts in the same group."""
+    """Return the plan of the same number of hosts in the same group."""
     return next(
         (r for r in rows if r.hosts == row.hosts and r.title == "sparkfleet plan" and r.samples), None
     )
@@ -120,7 +120,7 @@ def show(
     if counts:
         table = Table(
             *WIRE_HEADINGS,
-            title="What goes over the wire", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+            title="Network traffic", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
         )  # fmt: skip
         for count in counts:
             table.add_row(
@@ -148,7 +148,7 @@ def as_json(
     budgets: Sequence[Budget],
     extra: Mapping[str, Any],
 ) -> str:
-    """Return everything that was measured, each sample with it."""
+    """Return all results with their samples."""
     return json.dumps(
         {
             "machine": machine(),

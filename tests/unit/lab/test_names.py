@@ -41,5 +41,5 @@ def test_the_environment_names_another_lab_or_its_directory(
 
 @pytest.mark.provokes("lab-argument-invalid")
 def test_a_name_that_docker_would_not_take_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SparkfleetError, match="is no name for a lab"):
+    with pytest.raises(SparkfleetError, match="is not a valid name of a lab"):
         find_lab(tmp_path, "My Lab")

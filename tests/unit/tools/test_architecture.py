@@ -24,7 +24,7 @@ def tool() -> Any:
 def test_the_picture_in_contributing_is_current(tool: Any) -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text()
     assert tool.BEGIN in page
-    assert tool.drawn(page, tool.packages()) == page, "run make docs"
+    assert tool.with_picture(page, tool.packages()) == page, "run make docs"
 
 
 def test_packages_do_not_import_each_other_in_a_cycle(tool: Any) -> None:

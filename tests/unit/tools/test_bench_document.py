@@ -51,13 +51,13 @@ Measured 2026-11-21 13:05 by `make bench` on 2 cores (AMD EPYC), 24 GiB, Linux 6
 
 ### Sparks
 
-| what | hosts | median | fastest | x plan | CPU here | memory | n |
+| what | hosts | median | fastest | x plan | controller CPU | memory | n |
 |---|---|---|---|---|---|---|---|
 | sparkfleet plan | 4 | 500 ms | 250 ms |  | 500 ms | 68 MiB | 2 |
 | ansible | 4 | 10.0 s | 250 ms | 20.0 | 500 ms | 68 MiB | 2 |
 | ansible | 8 | failed |  |  |  |  |  |
 
-### What goes over the wire
+### Network traffic
 
 | per host | connections | remote commands | KiB sent | KiB received |
 |---|---|---|---|---|

@@ -11,7 +11,7 @@ import pytest
 from sparkfleet.engines.vllm import schema_archive
 from sparkfleet.engines.vllm.schema import load, versions
 
-TOOL = Path(__file__).parents[3] / "tools" / "bundle_vllm_schema.py"
+TOOL = Path(__file__).parents[3] / "tools" / "add_vllm_schema.py"
 PORT = {"dest": "port", "kind": "store", "type": "int", "aliases": [], "group": "Frontend", "hint": "PORT"}
 DUMP = {
     "vllm_version": "99.0",

@@ -1,6 +1,6 @@
 """What ``llama-server`` of one release accepts.
 
-The flags are read from the release's source (``tools/bundle_llamacpp_flags.py``): llama.cpp cannot print
+The flags are read from the release's source (``tools/add_llamacpp_flags.py``): llama.cpp cannot print
 them as data. A release is loaded on first use.
 """
 

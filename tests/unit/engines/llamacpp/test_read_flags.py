@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tools.bundle_llamacpp_flags import read_defaults, read_flags
+from tools.add_llamacpp_flags import read_defaults, read_flags
 
 from sparkfleet.engines.llamacpp import schema
 

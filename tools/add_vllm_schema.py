@@ -1,11 +1,11 @@
-r"""Extend the bundle of vLLM schemas by releases: ``python tools/bundle_vllm_schema.py DUMP.json ...``.
+r"""Add releases to the archive of vLLM schemas: ``python tools/add_vllm_schema.py DUMP.json ...``.
 
-A dump is what the release's own parser says of itself, taken inside an image of it (no GPU needed)::
+A dump is the output of the release's own parser, created in an image of the release (no GPU needed)::
 
     docker run --rm -i --network none --entrypoint python3 IMAGE - schema \
         < src/sparkfleet/engines/vllm/data/ask_parser.py
 
-A release that is bundled already is replaced. ``--remove`` takes one out, ``--list`` shows what there is.
+A release that is archived already is replaced. ``--remove`` removes one, ``--list`` lists them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from sparkfleet.engines.vllm import schema_archive
 
 DROPPED = ("dest", "group")
-"""Parts of a flag's dump that nothing here uses; the bundle stays small without them."""
+"""Unused parts of a flag's dump, removed to keep the archive small."""
 
 
-KEPT = (
+REGISTRIES = (
     "envs",
     "quantization",
     "load_format",
@@ -36,26 +36,28 @@ KEPT = (
     "custom_config_model_types",
     "spec_architectures",
 )
-"""Registries of vLLM itself. What the image's other packages know (Transformers) is the image's own."""
+"""Registries of vLLM itself. Those of other packages (Transformers) depend on the image."""
 
 
 def slim(dump: dict[str, Any]) -> dict[str, Any]:
-    """Return a dump in the bundle's form: registries as mappings, requirements as name -> range."""
-    # Configs within configs are left out: older dumps lack them, so that since and until would be wrong.
+    """Return a dump in the archive's format: registries as mappings, requirements as name -> range."""
+    # Configs within configs are excluded: older dumps lack them, so that since and until would be wrong.
     read = {_json_class(entry) for entry in dump["flags"].values()}
     return {
         "vllm_version": dump["vllm_version"],
         "flags": {name: slim_flag(entry) for name, entry in dump["flags"].items()},
         "json_classes": {name: keys for name, keys in dump["json_classes"].items() if name in read},
         "registries": {
-            name: dict.fromkeys(names or (), 0) for name, names in dump["registries"].items() if name in KEPT
+            name: dict.fromkeys(names or (), 0)
+            for name, names in dump["registries"].items()
+            if name in REGISTRIES
         },
         "packages": requirements(dump.get("requires") or ()),
     }
 
 
 def requirements(lines: Iterable[str]) -> dict[str, str]:
-    """Return package -> version range of what a release requires on a Spark."""
+    """Return package -> version range of the requirements of a release on a Spark."""
     found = {}
     for line in lines:
         try:
@@ -75,23 +77,23 @@ def _json_class(entry: dict[str, Any]) -> str:
 
 
 def slim_flag(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a flag's entry without what is unused or the rule: no aliases, no negatives ..."""
+    """Return a flag's entry without unused and empty parts."""
     unused = [*DROPPED, *(key for key in ("aliases", "negatives") if not entry.get(key))]
     if not isinstance(entry.get("hint"), list):
         unused.append("hint")
     return {key: value for key, value in entry.items() if key not in unused and value is not None}
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Add, replace, remove or list releases; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dumps", nargs="*", type=Path, help="schema dumps (JSON), one release each")
     parser.add_argument("--remove", action="append", default=[], metavar="VERSION")
-    parser.add_argument("--list", action="store_true", help="show the bundled releases")
+    parser.add_argument("--list", action="store_true", help="list the archived releases")
     parser.add_argument("--bundle", type=Path, default=schema_archive.FILE)
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
 
     releases: dict[str, dict[str, Any]] = {}
     if args.bundle.exists():

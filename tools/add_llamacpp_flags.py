@@ -1,11 +1,11 @@
-r"""Bundle the flags of a llama.cpp release: ``python tools/bundle_llamacpp_flags.py SOURCE --commit COMMIT``.
+r"""Add the flags of a llama.cpp release: ``python tools/add_llamacpp_flags.py SOURCE --commit COMMIT``.
 
 SOURCE is a source tree of llama.cpp (a clone, or ``vendor/llama.cpp`` of the source distribution of
 llama-cpp-python). The flags are read from ``common/arg.cpp``, where every program of llama.cpp declares them;
 those of ``llama-server`` are kept. ``--help-text FILE`` (the output of ``llama-server --help``, built from
 that tree) adds the defaults, which the source computes at run time.
 
-A release that is bundled already is replaced.
+A release that is archived already is replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-BUNDLE = Path(__file__).parents[1] / "src/sparkfleet/engines/llamacpp/data/releases.json"
+ARCHIVE = Path(__file__).parents[1] / "src/sparkfleet/engines/llamacpp/data/releases.json"
 FORMAT = 1
 _PROGRAM = "LLAMA_EXAMPLE_SERVER"
 _COMMON = "LLAMA_EXAMPLE_COMMON"
@@ -68,7 +68,7 @@ def version(tree: Path) -> str:
 
 
 def main() -> int:
-    """Write the bundle."""
+    """Write the archive."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path, help="source tree of llama.cpp")
     parser.add_argument("--commit", required=True, help="commit of that tree")
@@ -82,18 +82,18 @@ def main() -> int:
             if name in defaults and _is_value(entry, defaults[name]):
                 entry["default"] = defaults[name]
     release = options.release or version(options.source)
-    bundle: dict[str, Any] = (
-        json.loads(BUNDLE.read_text()) if BUNDLE.exists() else {"format": FORMAT, "releases": {}}
+    archive: dict[str, Any] = (
+        json.loads(ARCHIVE.read_text()) if ARCHIVE.exists() else {"format": FORMAT, "releases": {}}
     )
-    bundle["releases"][release] = {"commit": options.commit, "flags": flags}
-    lines = json.dumps(bundle, sort_keys=True, indent=1, ensure_ascii=False)
-    BUNDLE.write_text(re.sub(r"\n {5,}|\n {4}(?=\})", "", lines) + "\n")
-    print(f"{BUNDLE.name}: llama.cpp {release}, {len(flags)} flags")
+    archive["releases"][release] = {"commit": options.commit, "flags": flags}
+    lines = json.dumps(archive, sort_keys=True, indent=1, ensure_ascii=False)
+    ARCHIVE.write_text(re.sub(r"\n {5,}|\n {4}(?=\})", "", lines) + "\n")
+    print(f"{ARCHIVE.name}: llama.cpp {release}, {len(flags)} flags")
     return 0
 
 
 def _is_value(entry: dict[str, Any], text: str) -> bool:
-    """Return whether a default is a value of the flag, not a word of a sentence."""
+    """Return whether a default is a value of the flag, not part of a sentence."""
     kind = entry.get("type", entry["kind"])
     if entry["kind"] == "bool":
         return text in ("enabled", "disabled", "true", "false")
@@ -207,12 +207,12 @@ def _value_type(hints: list[str], handler: str) -> dict[str, Any]:
     compared = re.findall(rf"value == ({_STRING})", handler)
     if hint.startswith("{") or (len(compared) > 1 and "throw" in handler and "sto" not in handler):
         chosen = re.split(r", *", hint.strip("{}")) if hint.startswith("{") else []
-        words = [word for text in compared for word in _strings(text) if word]
-        return {"type": "str", "choices": list(dict.fromkeys([*chosen, *words]))}
+        values = [value for text in compared for value in _strings(text) if value]
+        return {"type": "str", "choices": list(dict.fromkeys([*chosen, *values]))}
     if "kv_cache_type_from_str" in handler:
         return {"type": "cache_type"}
     if compared and "std::stoi(value)" in handler:
-        return {"type": "int_or_word", "choices": [_strings(word)[0] for word in compared]}
+        return {"type": "int_or_word", "choices": [_strings(value)[0] for value in compared]}
     if "string_split" in handler or "parse_csv" in handler or "std::regex" in handler:
         return {"type": "str"}
     if re.search(r"std::stof\(value\)", handler):
