@@ -1,7 +1,7 @@
-"""Python's search for garbage in circles, put off while a plan is made.
+"""Suspends Python's cyclic garbage collection while a plan is computed.
 
-It walks through every object that imports and looks have made, again and again, and finds next to nothing:
-a fifth of the CPU of a plan of 200 Sparks, to save 3 of 80 MiB.
+It repeatedly scans every object that imports and probes have created, and finds almost nothing: a fifth of
+the CPU of a plan of 200 Sparks, to save 3 of 80 MiB.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def pause() -> None:
 
 
 def resume() -> None:
-    """Search again, but not through what is there by now: for what goes on for long."""
+    """Collect again, but without existing objects: for what goes on for long."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

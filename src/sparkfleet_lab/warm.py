@@ -1,7 +1,7 @@
 """Warm machines: the engine images are pulled once, then copied into each new machine's docker directory.
 
-A Spark out of its box has no images, and so has a machine of the lab; tests that are about something else
-begin warm, since a pull costs ten seconds.
+Like a Spark as delivered, a machine of the lab has no images; tests of other parts start with a warm one,
+since a pull costs ten seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A Spark that an older version prepared is taken over while its engine serves on.
+"""A Spark that an older version prepared is taken over while its engine keeps serving.
 
 ``tests/fixtures/host_state/<commit>`` has that commit's own programs and the requests that its runs wrote.
 They prepare, stage and roll out on a lab Spark; only digests, endpoint and container ids are the lab's.

@@ -36,8 +36,8 @@ def be_recorded():
     from pyinfra.connectors import ssh
     from pyinfra.connectors.util import CommandOutput, OutputLine
     from sparkfleet.fleet.connection import probe as look
-    from sparkfleet.fleet.run import spark_plan as looking
-    from tests.unit import framed
+    from sparkfleet.fleet.run import spark_plan
+    from tests.unit import frames
     from tests.unit.plan import fake_spark
 
     def connect(self):
@@ -46,21 +46,21 @@ def be_recorded():
     def run(self, command, **_):
         requests[self.host.name] += 1
         sent[self.host.name] += len(command.get_raw_value())
-        lines = framed.answer(command.get_raw_value(), self.host.name)
+        lines = frames.answer(command.get_raw_value(), self.host.name)
         return True, CommandOutput([OutputLine("stdout", line) for line in lines])
 
     def read(name, _):
         return fake_spark.converged(known[name])
 
     ssh.SSHConnector.connect, ssh.SSHConnector.run_shell_command = connect, run
-    declared = looking.declared
+    declared = spark_plan.declared
     known = {}
 
     def remember(host):
         known[host.name] = declared(host)
         return known[host.name]
 
-    look.read_answer, looking.declared = read, remember
+    look.read_answer, spark_plan.declared = read, remember
 """
 
 _PLAN = (

@@ -11,7 +11,7 @@ import pytest
 
 from sparkfleet.engines.vllm import rules
 from tests.unit.config.fleet_files import write
-from tests.unit.engines.vllm.rules.made import Made
+from tests.unit.engines.vllm.rules.services import Made
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 

@@ -58,7 +58,7 @@ def run(command: Command) -> Sample:
 
 @dataclass
 class Row:
-    """One line of the table: a command, and its samples as they come in."""
+    """One line of the table: a command and its samples so far."""
 
     group: str
     title: str

@@ -191,9 +191,9 @@ def _container(state: DesiredState) -> dict[str, Any]:
 def ansible(
     root: Path, fleet: FleetDirectory, config: Path, names: tuple[str, ...], as_default: bool = False
 ) -> Command:
-    """Return the check of a playbook over SSH by a warm connection: as many forks as hosts, pipelining.
+    """Return the check of a playbook over a warm SSH connection, with a fork for each host and pipelining.
 
-    ``gather``: as it comes, without any of that.
+    ``as_default``: with default settings instead.
     """
     book = playbook(root, desired_state(fleet), as_default)
     inventory = root / f"hosts-{len(names)}-{config.stem}"

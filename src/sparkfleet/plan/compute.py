@@ -222,7 +222,7 @@ def _service(
         notes += [*_memory(service, host, total_gib, measured), *_warnings(service, findings)]
         obstacles += [
             render.obstacles(host, member, observed.fabric) if member else None,
-            lint.first_error(service, findings) if new_input else None,  # never for what served already
+            lint.first_error(service, findings) if new_input else None,  # never for a running service
             blockers.no_toolkit(host, service, observed),
             blockers.not_managed(host, dict.fromkeys((service.name, *operation.replaces)), observed),
             blockers.missing_devices(host, service, observed),

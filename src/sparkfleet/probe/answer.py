@@ -44,7 +44,7 @@ DOCKER_REMEDIES = {
     "missing": "install Docker (sudo apt-get install docker-ce, or docker.io), or declare "
     "`prepare: {docker: install}`; then run again",
     "down": "sudo systemctl start docker; if it fails: journalctl -u docker",
-    "hangs": "journalctl -u docker; df -h /var/lib/docker (a restart of docker stops what serves)",
+    "hangs": "journalctl -u docker; df -h /var/lib/docker (a restart of docker stops all engines)",
     "denied": "let the login user use sudo, or add it to the group docker",
 }
 

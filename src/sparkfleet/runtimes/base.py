@@ -5,7 +5,7 @@ A runtime contains the process of an engine. ``docker`` runs it in a container t
 ``runtimes/`` knows the types of this module alone. Standard library alone.
 
 An *instance* is what a workload was created as: a container, or the systemd unit of a process. Up to three
-instances of a service exist during a rollout, told apart by their ``Role``.
+instances of a service exist during a rollout, distinguished by their ``Role``.
 """
 
 from __future__ import annotations

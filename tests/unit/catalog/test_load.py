@@ -1,4 +1,4 @@
-"""A fleet's own recipes: beside the shipped ones, over others, and told when wrong."""
+"""A fleet's own recipes: added to the shipped ones, extending others, and reported if invalid."""
 
 from collections.abc import Callable
 from pathlib import Path

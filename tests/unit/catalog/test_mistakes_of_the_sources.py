@@ -13,7 +13,7 @@ from sparkfleet.engines.vllm.check import check_flags
 from sparkfleet.engines.vllm.schema import load, versions
 from sparkfleet.onhost.gate import diagnosis
 from sparkfleet.plan.lint import findings
-from tests.unit.engines.vllm.rules.made import HYBRID, QWEN36, STOCK, Made
+from tests.unit.engines.vllm.rules.services import HYBRID, QWEN36, STOCK, Made
 
 METRICS = Path(__file__).parents[2] / "golden" / "real_vllm_0.32_cpu" / "metrics.txt"
 

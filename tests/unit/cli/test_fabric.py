@@ -1,4 +1,4 @@
-"""``sparkfleet fabric bench``: the table, and what is said when there is no such cluster."""
+"""``sparkfleet fabric bench``: the table, and the error for an unknown cluster."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from sparkfleet.cli import render_formats
-from tests.unit.plan.cluster.made import host
+from tests.unit.plan.cluster.cluster_fixtures import host
 from tests.unit.plan.cluster.test_render import OLD_STOCK
 from tests.unit.plan.fake_spark import USER
 

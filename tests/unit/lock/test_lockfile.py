@@ -1,4 +1,4 @@
-"""fleet.lock as a file: stable text, whole or not at all, and mistakes told."""
+"""fleet.lock as a file: stable text, written atomically, and errors in it."""
 
 import os
 import signal

@@ -30,7 +30,7 @@ class World:
     def image(self, image: Any, _registry: Any, _engine: Engine) -> LockedImage:
         self.requests.append(image.display)
         if image.display in self.broken:
-            raise RegistryError(f"{image.display} is broken", "mend it")
+            raise RegistryError(f"{image.display} is broken", "repair it")
         digest = image.digest or f"sha256:{self.turn:064x}"
         vllm = f"0.{self.turn}.0" if self.vllm is None else self.vllm
         return LockedImage(replace(image, digest=digest, engine_version=vllm), digest)
@@ -38,7 +38,7 @@ class World:
     def resolve(self, repo: str, revision: str, engine: str = "vllm", pattern: str = "") -> LockedModel:
         self.requests.append(repo)
         if repo in self.broken:
-            raise HubError(f"{repo} is broken", "mend it")
+            raise HubError(f"{repo} is broken", "repair it")
         files = (WeightFile("config.json", 7, "", "a" * 40),)
         return LockedModel(Weights(repo, f"{self.turn:040x}", files), revision)
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_resolved_is_reported_where_it_is_written_and_the_rest_is
     outcome = lock(files, world)
     (diagnostic,) = outcome.diagnostics
     assert diagnostic.location == "inventories/lab/spark-02.yaml:3"
-    assert (diagnostic.message, diagnostic.hint) == ("a/b is broken", "mend it")
+    assert (diagnostic.message, diagnostic.hint) == ("a/b is broken", "repair it")
     assert set(outcome.lock.models) == {"openai/gpt-oss-20b"}
 
 

@@ -1,4 +1,4 @@
-"""Models in an offline mirror: downloaded by the hub's client, hashed once; what is wrong is fetched anew."""
+"""Models in an offline mirror: downloaded by the hub's client, hashed once; corrupt files are replaced."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from sparkfleet.lock.errors import PackagesError
 from sparkfleet.lock.registry import Registry
 from sparkfleet.offline import mirror, wheel_downloads, wheels
 from tests.unit.desired_state.test_derived_packages import ADDED
-from tests.unit.plan.test_derived import DERIVED
+from tests.unit.plan.test_derived_images import DERIVED
 
 BODY = b"a wheel"
 SCIPY = Wheel("scipy-1.17-py3-none-any.whl", "https://i.example/f", hashlib.sha256(BODY).hexdigest(), 7)

@@ -23,7 +23,7 @@ from sparkfleet.plan import host_changes, render_service
 from sparkfleet.plan.compute import desired_generation
 from sparkfleet.probe.observation import Disk, Listener, Observed, PathSeen, UnitSeen, User
 from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
-from tests.unit.plan.fabric.made import seen as cabled
+from tests.unit.plan.fabric.fabric_fixtures import seen as cabled
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia", ("nvidia", "sudo"))
 GIB = 1 << 30
@@ -136,7 +136,7 @@ def container_seen(generation: Generation, image: ImageSeen) -> ContainerSeen:
 
 
 def fresh(host: Host) -> Observed:
-    """Return a Spark as it comes from the box, as far as a plan looks: Docker, systemd and room."""
+    """Return a Spark as delivered, as far as a plan reads it: Docker, systemd and free space."""
     disk = Disk("/", 4000 * GIB, 3000 * GIB)
     return Observed(
         arch="aarch64",

@@ -1,4 +1,4 @@
-"""Generated fleets as a prune sees them: Sparks with models, images, caches and books, ours and others'."""
+"""Generated fleets for tests of prune: Sparks with models, images, caches and records, managed or not."""
 
 from __future__ import annotations
 

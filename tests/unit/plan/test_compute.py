@@ -131,7 +131,7 @@ def test_each_field_is_set_again_changed_and_unset(
 
 MEANS_THE_SAME = {
     "other order": tuple(reversed(NANO.flags)),
-    "a default said": (*NANO.flags, ("gpu-memory-utilization", 0.9), ("enforce-eager", False)),
+    "a default declared": (*NANO.flags, ("gpu-memory-utilization", 0.9), ("enforce-eager", False)),
     "JSON in another order": (
         *NANO.flags[:-1],
         ("speculative-config", {"num_speculative_tokens": 3, "method": "mtp"}),
@@ -141,7 +141,7 @@ MEANS_THE_SAME = {
         ("speculative-config", '{ "method" : "mtp", "num_speculative_tokens": 3 }'),
     ),
     "underscores": tuple((key.replace("-", "_"), value) for key, value in NANO.flags),
-    "numbers in words": (("max-model-len", "256K"), *NANO.flags[1:]),
+    "numbers with a suffix": (("max-model-len", "256K"), *NANO.flags[1:]),
 }
 
 

@@ -1,4 +1,4 @@
-"""What someone changed on a converged Spark is seen, field by field, and mended in the least way."""
+"""Manual changes on a converged Spark are listed field by field, and repaired with the least effort."""
 
 from __future__ import annotations
 
@@ -163,8 +163,8 @@ HOST_FILES = {
     "programs with another mode": ("/usr/local/lib/sparkfleet/sparkfleet.pyz", {"mode": "0777"}, "programs"),
     "directory of another owner": ("~/vllm", {"user": "root"}, "owner"),
     "directory of another mode": ("~/vllm", {"mode": "0777"}, "mode"),
-    "a file where a directory shall be": ("~/vllm-compile-cache", {"kind": "file"}, "directory"),
-    "a directory where a file shall be": ("/usr/local/bin/spark-valve", {"kind": "directory"}, "valve"),
+    "a file instead of a directory": ("~/vllm-compile-cache", {"kind": "file"}, "directory"),
+    "a directory instead of a file": ("/usr/local/bin/spark-valve", {"kind": "directory"}, "valve"),
 }
 
 
@@ -197,7 +197,7 @@ def test_a_container_recreated_by_hand_is_replaced_since_its_supervisor_would_no
 
 
 def test_without_record_and_with_the_label_of_another_generation_a_new_container_is_made() -> None:
-    other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)))  # the default, said
+    other = with_service(flags=(*NANO.flags, ("gpu-memory-utilization", 0.9)))  # the default, declared
     entry = only_entry(other, replace(CONVERGED, generations={}))
     assert entry.kind is ChangeKind.RECREATE
     assert [c.name for c in entry.fields()] == ["record"]

@@ -21,7 +21,7 @@ KEY = "nvidia/Nano@" + "a" * 40
 
 
 def plan(name: str, have: int, *keys: str, blocked: bool = False, total: int = 18) -> HostPlan:
-    """Return the plan of a Spark that has so many GiB of the 18 of each model."""
+    """Return the plan of a Spark that has ``have`` of the 18 GiB of each model."""
     artifacts = tuple(
         Artifact(ArtifactType.MODEL, key, have == total, have * GIB, (total - have) * GIB, 400 * GIB)
         for key in keys or (KEY,)

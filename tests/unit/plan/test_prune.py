@@ -311,7 +311,7 @@ def test_a_model_that_another_spark_serves_stays_here_as_well() -> None:
 
 
 def serving(pick: Pick, **more: Any) -> Stored:
-    """Return a disk whose books say that this serves, and that has lost all of it."""
+    """Return a disk whose records have this service, but none of its artifacts."""
     return Stored(services={"s0": StoredService("b", replace(generation(pick, 1), uses=(), **more))})
 
 

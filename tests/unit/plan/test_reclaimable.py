@@ -1,4 +1,4 @@
-"""A full disk is told with what a prune could free there: never counting what this Spark itself needs."""
+"""A full disk is reported with what a prune could free, without what this Spark itself needs."""
 
 from __future__ import annotations
 

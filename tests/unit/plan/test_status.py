@@ -1,4 +1,4 @@
-"""What each Spark serves, told from one look."""
+"""The services of each Spark, reported from one probe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.status import join_members, spark_status
 from sparkfleet.probe.observation import Observed
 from tests.unit.plan import fake_spark
-from tests.unit.plan.cluster import made
+from tests.unit.plan.cluster import cluster_fixtures
 from tests.unit.plan.nano import CONVERGED, HOST
 
 
@@ -39,8 +39,8 @@ def test_an_idle_spark_has_memory_and_a_broken_one_its_reason() -> None:
 
 
 def test_a_cluster_without_one_of_its_members_is_degraded_on_all() -> None:
-    head = spark_status("spark-01", made.converged(made.host(0)))
-    second = made.converged(made.host(1))
+    head = spark_status("spark-01", cluster_fixtures.converged(cluster_fixtures.host(0)))
+    second = cluster_fixtures.converged(cluster_fixtures.host(1))
     stopped = replace(second, containers=tuple(replace(one, state="exited") for one in second.containers))
     diagnostic = Diagnostic("spark-02", "SSH connection refused", code="test")
 

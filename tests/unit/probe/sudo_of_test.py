@@ -56,7 +56,7 @@ class Spark:
     uid: int = 1000
 
     def sh(self, script: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run shell text as sshd would, and return what it said."""
+        """Run a shell command as sshd would, and return its output."""
         paths = {"log": str(self.log), "proof": str(self.proof)}
         code = _SUDO.format(python=sys.executable, asks=self.asks, password=self.password, **paths)
         for name, text in (("sudo", code), ("id", f"#!/bin/sh\necho {self.uid}\n")):

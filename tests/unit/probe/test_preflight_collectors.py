@@ -20,7 +20,7 @@ from sparkfleet.onhost.collectors import preflight as preflight_look
 from sparkfleet.probe import frame
 from sparkfleet.probe.command import ProbeRequest, probe_command, sources
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
-from tests.unit.framed import text_of
+from tests.unit.frames import text_of
 
 
 def test_one_command_brings_the_preflight_and_the_plans_look() -> None:

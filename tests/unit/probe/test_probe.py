@@ -1,4 +1,4 @@
-"""The look at a Spark: one command, one answer, every broken part told apart."""
+"""The probe of a Spark: one command, one answer, and a reason for each broken part."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from sparkfleet.probe.observation import Observed
 from sparkfleet.runtimes import errors
 from sparkfleet.runtimes.docker.onhost import api
 from sparkfleet.runtimes.errors import RuntimeUnavailableError
-from tests.unit.framed import text_of
+from tests.unit.frames import text_of
 
 ME = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
 

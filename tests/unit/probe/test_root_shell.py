@@ -9,7 +9,7 @@ from pyinfra.connectors.util import SUDO_PASSWORD_REQUIRED_LINES
 
 from sparkfleet.probe import frame, root_shell
 from sparkfleet.probe.command import ProbeRequest, probe_command
-from tests.unit.framed import text_of
+from tests.unit.frames import text_of
 from tests.unit.probe.sudo_of_test import Spark
 
 WITH = root_shell.define_r(password=True)

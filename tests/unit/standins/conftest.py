@@ -1,4 +1,4 @@
-"""The stand-ins, started: a hub in a thread, engines as processes with the very files an image gets."""
+"""Running stand-ins: a hub in a thread, engines as processes with the same files as in an image."""
 
 from __future__ import annotations
 

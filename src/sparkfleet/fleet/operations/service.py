@@ -205,7 +205,7 @@ _REMEDIES = {
 
 
 def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagnostic:
-    """Return why a rollout did not end on the new generation, and what serves now."""
+    """Return why a rollout did not end with the new generation, and which generation serves now."""
     outcome_text = {
         RESTORED: "rolled back: the previous generation serves again and passed its gate",
         REFUSED: "nothing was touched",

@@ -58,7 +58,7 @@ def _carry_out(act: executor.RunContext, key: str, step: Step, fetch: Fetch) -> 
         with ctx_host.use(act.host):
             executor.refuse_stale(act)
             _fetch(act, key, step)
-    except Exception as error:  # noqa: BLE001  (told by the host's own operation, whatever it is)
+    except Exception as error:  # noqa: BLE001  (the host's own operation reports it)
         fetch.error = error
     finally:
         fetch.over.set()

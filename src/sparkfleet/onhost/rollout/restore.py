@@ -1,4 +1,4 @@
-"""Restarts what served before a rollout that failed, and proves it by its own gate."""
+"""Restarts the previous services after a failed rollout, each proved by its own gate."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _require_own_unit(system: System, service: str) -> None:
 
 
 def _same_workload(system: System, known: Generation, requested: Generation) -> bool:
-    """Return whether both need the very same instance; unit, gate and limits are corrected in place."""
+    """Return whether both need the same instance; unit, gate and limits are corrected in place."""
     mine, theirs = (system.runtime.workload(one).identity for one in (known, requested))
     return mine == theirs
 

@@ -69,7 +69,7 @@ def current(state: Path, service: str) -> CurrentGeneration | None:
     """Return the generation that passed the gate last; None when there is no record.
 
     Raise ContractError, which names the file, for a record that cannot be read or that a newer sparkfleet
-    wrote: what serves here is unknown then.
+    wrote: the running generation is unknown then.
     """
     path = record_path(state, service)
     try:

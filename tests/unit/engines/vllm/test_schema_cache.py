@@ -1,4 +1,4 @@
-"""What an image told of itself is kept by its digest, and makes the next check exact."""
+"""The schema that an image's own parser returned is cached by digest, and makes the next check exact."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Costs of libraries that a plan does not pay. Each in a process of its own: what is imported stays imported.
 
-The last line of each test is about the library alone: when it fails, the library has mended itself, and the
+The last line of each test is about the library alone: when it fails, the library has fixed it, and the
 function in ``operations/edge/pyinfra_patches.py`` can go.
 """
 
@@ -115,7 +115,7 @@ def deep(state, depth):
     return pair(state) if not depth else deep(state, depth - 1)
 for cli in (False, True):
     pyinfra.is_cli = cli
-    for file in (__file__, None, "/elsewhere/deploy.py"):
+    for file in (__file__, None, "/other/deploy.py"):
         state = SimpleNamespace(current_deploy_filename=file, current_op_file_number=3)
         a, b = deep(state, 4)
         assert a == b, (file, a, b)

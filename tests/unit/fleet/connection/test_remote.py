@@ -14,7 +14,7 @@ from sparkfleet.contract.rollout import LOST, RolloutResult
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.probe import frame
-from tests.unit import framed
+from tests.unit import frames
 
 CUT = object()
 """In a script: the connection breaks here."""
@@ -73,7 +73,7 @@ class FakeHost:
             return False, Output("")
         if isinstance(answer, Exception):
             raise answer
-        lines = framed.answer(str(command), answer.rstrip("\n"), self.code)
+        lines = frames.answer(str(command), answer.rstrip("\n"), self.code)
         return True, Output("\n".join([self.prints, *lines, self.prints]))
 
 

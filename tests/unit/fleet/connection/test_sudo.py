@@ -30,7 +30,7 @@ class Output:
 
 @dataclass
 class FakeHost:
-    """A Spark that refuses with these words, or does what it is told."""
+    """A Spark that refuses with this text, or runs the command."""
 
     source: str = "env:SUDO_OF_TEST"
     refuses: str = ""

@@ -1,4 +1,4 @@
-"""A connection that failed is told of with its address, its cause and the next command."""
+"""A failed connection is reported with its address, its cause and the next command."""
 
 from __future__ import annotations
 

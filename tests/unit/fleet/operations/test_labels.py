@@ -26,10 +26,10 @@ from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.verification import verify_plan
 from sparkfleet.probe.observation import Observed, ObservedResources, User
 from sparkfleet.resources.base import Resource
-from tests.unit.plan import fake_spark, test_derived, test_docker_install, test_resource_changes
+from tests.unit.plan import fake_spark, test_derived_images, test_docker_install, test_resource_changes
 from tests.unit.plan import test_verification as to_verify
 from tests.unit.plan.fabric import test_changes as links
-from tests.unit.plan.fabric.made import seen
+from tests.unit.plan.fabric.fabric_fixtures import seen
 from tests.unit.plan.nano import CONVERGED, HOST, with_service
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")
@@ -77,7 +77,7 @@ def plans() -> Iterator[tuple[Host, HostPlan]]:
         (with_service(port=8001), CONVERGED),
         (Host("spark-01"), CONVERGED),
         (HOST, drifted()),
-        (test_derived.DERIVED, fake_spark.fresh(test_derived.DERIVED)),
+        (test_derived_images.DERIVED, fake_spark.fresh(test_derived_images.DERIVED)),
         (links.host(), links.observed(seen())),
         resources(),
     ]

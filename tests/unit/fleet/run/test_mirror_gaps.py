@@ -82,7 +82,7 @@ def test_a_missing_mirror_is_reported_for_image_and_model(tmp_path: Path) -> Non
     declared = host(tmp_path / "nowhere")
     assert lacks(declared, Source(mirror=True)) == set(KEYS)
     assert lacks(declared, Source()) == {IMAGE.pull_ref}  # offline: nothing else could give it its digest
-    assert lacks(declared, None) == set()  # told as what comes from nowhere
+    assert lacks(declared, None) == set()  # reported as an artifact without a source
 
 
 def test_of_a_copy_from_another_spark_an_offline_one_needs_the_manifests_alone(mirror: Path) -> None:

@@ -1,4 +1,4 @@
-"""Measuring links: the words of each program, what it said, and our own stream over real sockets."""
+"""Measurement of links: arguments and output of each program, and our own stream over real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose process holds a port is told by its cgroup, wherever dockerd puts its containers."""
+"""The owner of a port is found by the cgroup of its process, wherever dockerd puts containers."""
 
 from __future__ import annotations
 

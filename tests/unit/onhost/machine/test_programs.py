@@ -1,4 +1,4 @@
-"""A supervisor says which programs it was started from; a repair by other ones has it begin anew."""
+"""A supervisor reports the programs that it was started from; a repair by other ones restarts it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_supervisor_status_it_with_every_state(world: World) -> None:
 
 
 def asked_of_systemd(world: World, by: str) -> list[str]:
-    """Repair; return what systemd was told."""
+    """Repair; return the verbs that systemctl was called with."""
     verbs: list[str] = []
     original = world._systemctl
 

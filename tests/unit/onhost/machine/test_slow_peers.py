@@ -22,7 +22,7 @@ Serve = Callable[[Iterable[bytes]], int]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Return what serves parts to each connection of a port; it waits a moment after a part of one byte."""
+    """Return a server that sends parts to each connection; it waits a moment after a part of one byte."""
     listeners: list[socket.socket] = []
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Files, diary, store, starts, secrets: what must last and what must never be written."""
+"""Files, journal, store, starts, secrets: data that must persist and data that must never be written."""
 
 from __future__ import annotations
 

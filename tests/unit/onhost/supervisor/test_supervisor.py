@@ -32,7 +32,7 @@ def supervisor(world: World, **more: object) -> Supervisor:
 
 
 def after(world: World, seconds: float, action: Callable[[], None]) -> None:
-    """Do something once, so many seconds from now."""
+    """Call a function once after a number of seconds."""
     due = world.clock + seconds
 
     def tick() -> None:

@@ -12,7 +12,7 @@ from sparkfleet.plan.cluster.join import join_members
 from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
 from sparkfleet.probe.observation import Observed
-from tests.unit.plan.cluster.made import NAMES, converged, entry, fresh, host, plan
+from tests.unit.plan.cluster.cluster_fixtures import NAMES, converged, entry, fresh, host, plan
 
 MEMBERS = {name: member for rank, name in enumerate(NAMES) if (member := host(rank).member)}
 WIDER: dict[str, Any] = {"flags": (("tensor-parallel-size", 2), ("max-model-len", 1024))}

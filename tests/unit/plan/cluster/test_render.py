@@ -12,8 +12,8 @@ from sparkfleet.desired_state import Container, Host, ImageRef
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.probe.observation import Observed
 from tests.unit.plan import fake_spark
-from tests.unit.plan.cluster import made
-from tests.unit.plan.cluster.made import (
+from tests.unit.plan.cluster import cluster_fixtures
+from tests.unit.plan.cluster.cluster_fixtures import (
     NAMES,
     converged,
     entry,
@@ -226,7 +226,7 @@ def test_a_cluster_that_an_older_version_made_is_not_recreated(
     executor: str, rank: int, identity: str, fingerprint: str
 ) -> None:
     """Values of the code at f014667, whose units differ in two words: a unit is replaced in place."""
-    found = made.generation(made.host(rank, executor))
+    found = cluster_fixtures.generation(cluster_fixtures.host(rank, executor))
     assert found.rank is not None
     unit = found.unit.replace(" supervise wide ", " guard wide ").replace("reverted.", "put back.")
     assert (replace(found, unit=unit).id, found.rank.fingerprint) == (identity, fingerprint)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sparkfleet.desired_state import Fabric
 from sparkfleet.plan.fabric.addresses import address, peers, rails
 from sparkfleet.probe.links import FabricSeen
-from tests.unit.plan.fabric.made import cage, member, seen, without_port
+from tests.unit.plan.fabric.fabric_fixtures import cage, member, seen, without_port
 
 
 def shown(rank: int, fabric: FabricSeen) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import pytest
 
 from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, Lane
 from sparkfleet.plan.fabric.bench import End, pairs, requests
-from tests.unit.plan.fabric.made import cage, member, seen
+from tests.unit.plan.fabric.fabric_fixtures import cage, member, seen
 
 ALL = (RDMA, IPERF, STREAM)
 

@@ -11,7 +11,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.fabric import blockers
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.probe.links import AddressOwner, FabricSeen, NetworkFile
-from tests.unit.plan.fabric.made import cage, member, seen
+from tests.unit.plan.fabric.fabric_fixtures import cage, member, seen
 
 FIRST, SECOND = "enp1s0f1np1", "enP2p1s0f1np1"
 

@@ -19,7 +19,7 @@ from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observation import Observed, PathSeen
 from sparkfleet.runtimes.observation import ContainerSeen
 from tests.unit.plan import fake_spark
-from tests.unit.plan.fabric.made import cage, member, requested, seen
+from tests.unit.plan.fabric.fabric_fixtures import cage, member, requested, seen
 
 FIRST, SECOND = "enp1s0f1np1", "enP2p1s0f1np1"
 

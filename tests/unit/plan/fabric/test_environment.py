@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sparkfleet.plan.fabric.environment import environment, has_rdma
-from tests.unit.plan.fabric.made import cage, member, seen
+from tests.unit.plan.fabric.fabric_fixtures import cage, member, seen
 
 
 def test_rendezvous_is_over_the_first_rail_and_data_goes_over_both_rdma_devices() -> None:

@@ -19,8 +19,8 @@ from sparkfleet.plan.fabric.environment import environment
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observation import Observed, User
 from tests.unit.plan import fake_spark
-from tests.unit.plan.cluster.made import SERVICE
-from tests.unit.plan.fabric.made import cage, member, requested, seen, without_port
+from tests.unit.plan.cluster.cluster_fixtures import SERVICE
+from tests.unit.plan.fabric.fabric_fixtures import cage, member, requested, seen, without_port
 
 NAMES = ("a", "b", "c")
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia")

@@ -14,7 +14,7 @@ from sparkfleet.plan.preflight.checks import preflight, request
 from sparkfleet.plan.preflight.model import Check, HostPreflight, State, failed, incomplete, warned
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
 from tests.unit.plan.nano import HOST, NANO, STOCK
-from tests.unit.plan.preflight.seen import DISK, data, seen
+from tests.unit.plan.preflight.preflight_results import DISK, data, seen
 
 CUDA13 = replace(NANO, image=replace(NANO.image, cuda="13.0.2"))
 SPARK = replace(HOST, services=(CUDA13,))

@@ -1,4 +1,4 @@
-"""The Engine API client against a server on a unix socket, in the words of a real dockerd."""
+"""The Engine API client against a server on a unix socket, with the responses of a real dockerd."""
 
 from __future__ import annotations
 

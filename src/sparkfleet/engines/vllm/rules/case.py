@@ -77,7 +77,7 @@ class Case:
     """Memory of the Spark."""
     schema: Schema
     exact: bool
-    """The schema is that of the very vLLM in the image."""
+    """The schema is that of the image's own vLLM."""
     version: Version | None
     """vLLM inside the image; None: unknown."""
     values: Mapping[str, Any]

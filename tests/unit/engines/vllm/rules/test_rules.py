@@ -10,7 +10,7 @@ from sparkfleet.engines.vllm.rules.storage import ALWAYS_MOUNTED
 from sparkfleet.engines.vllm.schema import Flag, Schema, load
 from sparkfleet.plan.lint import unknown_ignores
 from sparkfleet.plan.render_service import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
-from tests.unit.engines.vllm.rules.made import (
+from tests.unit.engines.vllm.rules.services import (
     CODER,
     COMPRESSED,
     DENSE,

@@ -252,7 +252,7 @@ def test_a_sender_listens_only_on_addresses_that_it_has() -> None:
 
 
 class Cutter:
-    """A link between the two that is cut after so many bytes of each connection."""
+    """A link between the two that is cut after a number of bytes of each connection."""
 
     def __init__(self, to: int, after: int) -> None:
         self.to, self.after, self.cuts = to, after, 0

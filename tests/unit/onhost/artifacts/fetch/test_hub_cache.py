@@ -16,7 +16,7 @@ FILES = [ModelFile("config.json", 5, "c1"), ModelFile("sub/model.safetensors", 8
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A hub cache with every wanted file whole."""
+    """A hub cache with all required files complete."""
     root = hub_cache.repository(str(tmp_path), "org/name")
     for file in FILES:
         put(root, file, "x" * file.size)

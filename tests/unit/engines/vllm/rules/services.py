@@ -1,4 +1,4 @@
-"""Services of one Spark in few words, for the tests of rules."""
+"""Builds services of one Spark, for the tests of rules."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from sparkfleet.engines.vllm.schema import Schema
 
 GIB = 2**30
 QUIET = {"max-model-len": 32768, "max-num-seqs": 4, "gpu-memory-utilization": 0.8}
-"""Flags against which no rule has anything."""
+"""Flags without any finding."""
 DENSE = {
     "num_hidden_layers": 40,
     "num_attention_heads": 32,
@@ -35,7 +35,7 @@ NVIDIA = ("/opt/nvidia/nvidia_entrypoint.sh",)
 
 @dataclass
 class Made:
-    """A service of one Spark in few words; what is not said is as it should be."""
+    """A service of one Spark; everything that is not declared is valid."""
 
     repo: str = "org/Plain-7B"
     vllm: str = "0.24.0"

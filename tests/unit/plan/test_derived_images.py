@@ -21,7 +21,7 @@ from sparkfleet.plan.report import field_line, note_line
 from sparkfleet.probe.observation import Disk, Observed
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage, StoredService
 from tests.unit.desired_state.test_derived_packages import ADDED
-from tests.unit.plan.cluster import made
+from tests.unit.plan.cluster import cluster_fixtures
 from tests.unit.plan.fake_spark import GIB, converged, fresh, image_seen
 from tests.unit.plan.nano import HOST, NANO, NGC
 
@@ -155,20 +155,20 @@ def test_a_disk_needs_room_for_base_and_packages_or_packages_alone() -> None:
 
 @pytest.mark.provokes("cluster-image-differs")
 def test_members_with_two_builds_of_one_image_do_not_start_as_one_cluster() -> None:
-    declared = [made.host(rank, image=IMAGE) for rank in (0, 1)]
-    seen = [made.converged(host) for host in declared]
+    declared = [cluster_fixtures.host(rank, image=IMAGE) for rank in (0, 1)]
+    seen = [cluster_fixtures.converged(host) for host in declared]
     other = replace(image_seen(IMAGE), id="sha256:" + "9" * 64)
     stopped = tuple(replace(one, state="exited") for one in seen[1].containers)
     seen[1] = replace(seen[1], images={**seen[1].images, KEY: other}, containers=stopped)
     members = {host.name: host.member for host in declared if host.member}
-    plans = [made.plan(host, one) for host, one in zip(declared, seen, strict=True)]
+    plans = [cluster_fixtures.plan(host, one) for host, one in zip(declared, seen, strict=True)]
     for plan in join_members(plans, members).values():
-        diagnostic = made.entry(plan).blocked
+        diagnostic = cluster_fixtures.entry(plan).blocked
         assert diagnostic is not None
         assert any("has another build of" in one.message for one in diagnostic.each)
     same = replace(seen[1], images={**seen[1].images, KEY: image_seen(IMAGE)})
-    plans[1] = made.plan(declared[1], replace(same, containers=stopped))
-    assert all(made.entry(plan).blocked is None for plan in join_members(plans, members).values())
+    plans[1] = cluster_fixtures.plan(declared[1], replace(same, containers=stopped))
+    assert all(cluster_fixtures.entry(plan).blocked is None for plan in join_members(plans, members).values())
 
 
 def stored(*services: StoredService) -> Stored:

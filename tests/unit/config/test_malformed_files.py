@@ -1,4 +1,4 @@
-"""Every mistake of every file, told at once: the golden file is what a user reads."""
+"""All errors of all files are reported at once: the golden file is what a user reads."""
 
 import os
 import shutil

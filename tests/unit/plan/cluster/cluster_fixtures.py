@@ -1,4 +1,4 @@
-"""A cluster of two Sparks for the tests here."""
+"""A cluster of two Sparks for the tests of this directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparkfleet.plan.operations import RolloutOperation
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observation import Observed
 from tests.unit.plan import fake_spark
-from tests.unit.plan.fabric.made import seen
+from tests.unit.plan.fabric.fabric_fixtures import seen
 from tests.unit.plan.nano import NANO
 
 NAMES = ("spark-01", "spark-02")

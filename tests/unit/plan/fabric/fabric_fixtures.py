@@ -1,4 +1,4 @@
-"""Members and fabrics for the tests here."""
+"""Members and fabrics for the tests of this directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def member(rank: int = 0, hosts: tuple[str, ...] = HOSTS, **fabric: Any) -> Memb
 
 
 def cage(port: int, *, carrier: bool | None = True) -> tuple[Link, Link]:
-    """Return the twins of a cage as a Spark names them, as they come from the box."""
+    """Return the twins of a cage as a Spark names them in its delivered state."""
     return (
         Link(f"enp1s0f{port}np{port}", f"p{port}", "0000:01:00.0", carrier, 1500, rdma=f"rocep1s0f{port}",
              rdma_state="ACTIVE" if carrier else "DOWN", speed=200000),

@@ -111,7 +111,7 @@ def test_one_generation_serves_after_a_kill_at_any_point(world: World, name: str
 def test_one_generation_serves_after_kills_in_a_row(
     world: World, name: str, kills: list[tuple[int, bool]]
 ) -> None:
-    """Also a restore and a promotion may be killed, again and again."""
+    """A restore and a promotion may be killed repeatedly, too."""
     candidate = CANDIDATES[name]
     start(empty(world), candidate)
     result: RolloutResult | None = None
