@@ -92,12 +92,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("dumps", nargs="*", type=Path, help="schema dumps (JSON), one release each")
     parser.add_argument("--remove", action="append", default=[], metavar="VERSION")
     parser.add_argument("--list", action="store_true", help="list the archived releases")
-    parser.add_argument("--bundle", type=Path, default=schema_archive.FILE)
+    parser.add_argument("--archive", type=Path, default=schema_archive.FILE)
     args = parser.parse_args(argv)
 
     releases: dict[str, dict[str, Any]] = {}
-    if args.bundle.exists():
-        data = schema_archive.read(args.bundle)
+    if args.archive.exists():
+        data = schema_archive.read(args.archive)
         releases = {version: schema_archive.release(data, version) for version in data["versions"]}
     if args.list:
         print("\n".join(releases))
@@ -108,8 +108,8 @@ def main(argv: list[str]) -> int:
     for version in args.remove:
         releases.pop(version, None)
     packed = schema_archive.pack(releases.values())
-    args.bundle.write_bytes(packed)
-    print(f"{args.bundle}: {len(releases)} releases, {len(packed)} bytes")
+    args.archive.write_bytes(packed)
+    print(f"{args.archive}: {len(releases)} releases, {len(packed)} bytes")
     return 0
 
 

@@ -1,7 +1,7 @@
 r"""Write schema dumps of vLLM releases from their wheels alone, without an image or a GPU.
 
     python tools/dump_vllm_release.py 0.31.0 0.32.0      # writes build/vllm/0.31.0.json ...
-    python tools/bundle_vllm_schema.py build/vllm/*.json
+    python tools/add_vllm_schema.py build/vllm/*.json
 
 pip downloads a release's wheel for the Spark (about 500 MB; removed at once); only its Python files are kept.
 They run in an environment with what the newest of the releases requires (3 to 7 GB in build/vllm/python, by
@@ -64,8 +64,8 @@ def download(release: str, work: Path) -> Path:
         wheel = next(folder.glob("*.whl"))
         unpacked = folder / "src"
         with zipfile.ZipFile(wheel) as archive:
-            wanted = [one for one in archive.namelist() if one.endswith((".py", "/METADATA", ".json"))]
-            archive.extractall(unpacked, wanted)
+            members = [one for one in archive.namelist() if one.endswith((".py", "/METADATA", ".json"))]
+            archive.extractall(unpacked, members)
         source.parent.mkdir(exist_ok=True)
         unpacked.rename(source)
     return source
@@ -80,15 +80,15 @@ def requirements(source: Path) -> list[str]:
         if requirement.name.lower().startswith(FOR_GPU):
             continue
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            found.append(f"{requirement.name}{_extras(requirement)}{requirement.specifier}")
+            found.append(f"{requirement.name}{_brackets(requirement)}{requirement.specifier}")
     return found
 
 
-def python(work: Path, wanted: Sequence[str]) -> Path:
+def python(work: Path, required: Sequence[str]) -> Path:
     """Return the Python of an environment with these requirements; create it if it does not exist."""
     folder = work / "python"
     program, record = folder / "bin" / "python", folder / "requirements.txt"
-    text = "\n".join(wanted) + "\n"
+    text = "\n".join(required) + "\n"
     if not record.exists() or record.read_text(encoding="utf-8") != text:
         venv.create(folder, with_pip=True, clear=True)
         pending = folder / "pending.txt"
@@ -115,7 +115,7 @@ def dump(program: Path, source: Path) -> dict[str, Any]:
     return answer
 
 
-def _extras(requirement: Requirement) -> str:
+def _brackets(requirement: Requirement) -> str:
     return f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
 
 
@@ -125,7 +125,7 @@ def _run(command: Sequence[str]) -> None:
         sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Write one dump a release; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,7 +133,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("releases", nargs="+", metavar="RELEASE")
     parser.add_argument("--work", type=Path, default=WORK, help="directory of downloads and dumps")
     parser.add_argument("--clean", action="store_true", help="keep the dumps alone")
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     args.work.mkdir(parents=True, exist_ok=True)
     releases = sorted(args.releases, key=Version)
     sources = {release: download(release, args.work) for release in releases}

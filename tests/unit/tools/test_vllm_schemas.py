@@ -45,7 +45,7 @@ def run(*args: str | Path) -> str:
 def test_a_release_is_added_by_one_command(copy: Path, tmp_path: Path) -> None:
     dump = tmp_path / "dump.json"
     dump.write_text(json.dumps(DUMP))
-    assert f"{len(versions()) + 1} releases" in run("--bundle", copy, dump)
+    assert f"{len(versions()) + 1} releases" in run("--archive", copy, dump)
     data = schema_archive.read(copy)
     assert data["versions"][-1] == "99.0"
     added = schema_archive.release(data, "99.0")
@@ -61,16 +61,16 @@ def test_a_release_is_added_by_one_command(copy: Path, tmp_path: Path) -> None:
 def test_a_release_is_taken_out_again(copy: Path, tmp_path: Path) -> None:
     dump = tmp_path / "dump.json"
     dump.write_text(json.dumps(DUMP))
-    run("--bundle", copy, dump)
-    run("--bundle", copy, "--remove", "99.0")
+    run("--archive", copy, dump)
+    run("--archive", copy, "--remove", "99.0")
     assert copy.read_bytes() == schema_archive.FILE.read_bytes()
 
 
 def test_an_archive_is_created_where_there_is_none(tmp_path: Path) -> None:
     dump = tmp_path / "dump.json"
     dump.write_text(json.dumps(DUMP))
-    run("--bundle", tmp_path / "new.json.gz", dump)
-    assert run("--bundle", tmp_path / "new.json.gz", "--list").split() == ["99.0"]
+    run("--archive", tmp_path / "new.json.gz", dump)
+    assert run("--archive", tmp_path / "new.json.gz", "--list").split() == ["99.0"]
 
 
 def test_the_bundled_releases_are_listed() -> None:
