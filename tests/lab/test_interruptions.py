@@ -45,7 +45,7 @@ DURING = (
     "nano stop",
     "nano memory",
     "nano start: starting nano",
-    "nano gate: the gate",
+    "nano gate: verifying",
     "nano load",
     "nano ready",
     "nano promote",

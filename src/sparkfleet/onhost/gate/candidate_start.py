@@ -132,7 +132,7 @@ def _watch(
     stop_watchdog = system.every(1.0, watchdog.sample)
     stop_log = system.runtime.follow(container_id, 0.0, progress.line)
     try:
-        journal.step("gate", f"the gate: {generation.served_name} on port {generation.port}")
+        journal.step("gate", f"verifying {generation.served_name} on port {generation.port}")
         passed = other_ranks.prove(gate)
         _check_transport(system, journal, generation, container_id)
         return replace(passed, memory_log=tuple(progress.memory_log))

@@ -74,7 +74,7 @@ def _run(system: System, rollout_id: str) -> RolloutResult:
         tries = rollout.failed(f"given up after {MAX_TRIES} tries", f"read {journal.directory}/events.jsonl")
         return rollout.finish(FAILED, diagnostic=tries)
     again = journal.last("begin") is not None
-    journal.step("begin", "continuing after an interruption" if again else "begins")
+    journal.step("begin", "continuing after an interruption" if again else "starting the rollout")
     try:
         rollout.coordinator.open(again=again)
         return rollout.resume() if again else rollout.forward()
