@@ -117,7 +117,7 @@ class StateBefore(Document):
 def _with_code(data: Json) -> Json:
     """Migrate version 1: cause and remedy had no code."""
     code = {STALE: "host-changed-since-plan", LOST: "job-lost"}.get(data.get("outcome", ""), "rollout-failed")
-    return diagnostic_of(data, data.get("service") or "rollout", code)
+    return diagnostic_of(data, data.get("service", ""), code)
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagn
     if result.evidence:
         found += f"\n    evidence on the Spark: {result.evidence}"
     remedy = wrong.hint or _REMEDIES.get(result.outcome, "fix the host file, then run again")
-    return replace(wrong, location=f"{where}: {wrong.location}", message=found, hint=remedy)
+    return replace(wrong, location=f"{where}: {wrong.location or subject}", message=found, hint=remedy)
 
 
 def _last(text: str) -> str:
