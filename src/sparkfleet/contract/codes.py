@@ -372,7 +372,7 @@ RUN = {
     "operation-failed": Code("An operation on a host failed.", "Follow the hint, then run again."),
     "rollback-unavailable": Code(
         "There is no earlier generation of the service to roll back to.",
-        "Run `sparkfleet status` to see what serves.",
+        "Run `sparkfleet status` to see the running services.",
     ),
     "rollout-failed": Code(
         "A rollout failed for a reason without a code of its own.",

@@ -114,7 +114,7 @@ def _unit_failed(unit: str, found: str) -> DiagnosticError:
 
 
 def _no_generation(service: str, found: str) -> DiagnosticError:
-    hint = "sparkfleet status INVENTORY shows what serves"
+    hint = "sparkfleet status INVENTORY lists the running services"
     return DiagnosticError(Diagnostic(service, found, hint=hint, code="rollback-unavailable"))
 
 
