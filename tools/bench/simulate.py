@@ -18,8 +18,7 @@ from sparkfleet.fleet.connection import pyinfra_patches
 def main() -> None:
     """Plan, print the report, end with the plan's exit code."""
     inventory, recorded = Path(sys.argv[1]), Path(sys.argv[2])
-    pyinfra_patches.patch_for_gevent()
-    pyinfra_patches.postpone("invoke")
+    pyinfra_patches.before_connections()
     from pyinfra.connectors.ssh import SSHConnector  # noqa: PLC0415  (after the patches, as in the real command)
     from pyinfra.connectors.util import CommandOutput, OutputLine  # noqa: PLC0415
 

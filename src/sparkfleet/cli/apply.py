@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparkfleet.cli import arguments
+from sparkfleet.cli import arguments, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
@@ -23,9 +23,7 @@ CANCELLED = 1
 
 @click.command()
 @arguments.INVENTORY
-@click.option(
-    "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
-)
+@arguments.LIMIT
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before changes.")
 def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
     """Converge every Spark to its host file: show the plan, ask, then run deploys/serve.py with pyinfra.
@@ -34,8 +32,7 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    pyinfra_patches.patch_for_gevent()
-    pyinfra_patches.postpone("invoke")
+    pyinfra_patches.before_connections()
     from sparkfleet.fleet.run.fleet_plan import fleet_plan  # noqa: PLC0415
     from sparkfleet.plan.model import HostState  # noqa: PLC0415
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
@@ -72,8 +69,7 @@ def question(plan: Plan) -> str:
     number = sum(len(change_set.operations) for host in hosts for change_set in host.change_sets)
     down = max((one.downtime or 0 for host in hosts for one in host.change_sets), default=0)
     cost = f" About {duration(down)} without service." if down else ""
-    changes = f"{number} change{'' if number == 1 else 's'}"
-    return f"Apply {changes} on {names([host.host for host in hosts])}?{cost}"
+    return f"Apply {output.count(number, 'change')} on {names([host.host for host in hosts])}?{cost}"
 
 
 def _enter_fleet_directory(inventory: Path) -> Path:

@@ -30,3 +30,7 @@ def _existing(_context: click.Context, _parameter: click.Parameter, value: Path)
 
 INVENTORY = click.argument("inventory", type=click.Path(path_type=Path), callback=_existing)
 """``inventories/FLEET.py`` of a command that connects; the directory beside it stands for it."""
+LIMIT = click.option(
+    "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

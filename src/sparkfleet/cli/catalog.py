@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparkfleet.cli import output
+from sparkfleet.cli import arguments, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
@@ -39,7 +39,7 @@ def catalog() -> None:
 @click.option("--modality", metavar="KIND", help="For example image, audio, video.")
 @click.option("--sparks", type=int, metavar="N", help="Maximum number of Sparks.")
 @click.option("--all", "show_all", is_flag=True, help="Include templates: recipes without a model.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@arguments.JSON
 def list_recipes(  # noqa: PLR0917  (click gives each by its name)
     inventory: Path | None,
     max_gib: float | None,
@@ -79,7 +79,7 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
 @catalog.command()
 @click.argument("name")
 @_FLEET
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@arguments.JSON
 def show(name: str, inventory: Path | None, as_json: bool) -> None:
     """Show one recipe: model, image, flags and notes."""
     recipes = _catalog(inventory)

@@ -35,7 +35,7 @@ def fabric() -> None:
     type=click.IntRange(1, 60),
     help="Duration of each measurement.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@arguments.JSON
 def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
     """Measure the throughput of each link, and of all links at once. Slows down running services.
 
@@ -46,8 +46,7 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    pyinfra_patches.patch_for_gevent()  # before any import that opens connections, and for this command only
-    pyinfra_patches.postpone("invoke")
+    pyinfra_patches.before_connections()
     from sparkfleet.fleet.fabric_bench import fabric_bench  # noqa: PLC0415
 
     results = fabric_bench(

@@ -162,7 +162,7 @@ def _with_recipe(host: NewHost, contact: Contact | None, recipe: str | None, cat
 def _log_in(hosts: Sequence[NewHost]) -> list[Contact]:
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    pyinfra_patches.patch_for_gevent()
+    pyinfra_patches.before_connections()
     from sparkfleet.fleet.first_contact import contacts  # noqa: PLC0415
 
     return contacts({host.name: _ssh_data(host) for host in hosts})

@@ -13,9 +13,7 @@ from sparkfleet.cli import arguments
 
 @click.command()
 @arguments.INVENTORY
-@click.option(
-    "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
-)
+@arguments.LIMIT
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
     """Show what a run would change, field by field. Changes nothing.
@@ -24,8 +22,7 @@ def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    pyinfra_patches.patch_for_gevent()  # before any import that opens connections, and for this command only
-    pyinfra_patches.postpone("invoke")
+    pyinfra_patches.before_connections()
     from sparkfleet.fleet.run.fleet_plan import fleet_plan  # noqa: PLC0415
     from sparkfleet.plan.as_json import plan_data  # noqa: PLC0415
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415

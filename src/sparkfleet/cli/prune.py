@@ -60,7 +60,7 @@ def prune(  # noqa: PLR0917  (one a switch)
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    pyinfra_patches.patch_for_gevent()
+    pyinfra_patches.before_connections()
     from sparkfleet.cli import output  # noqa: PLC0415
     from sparkfleet.contract.diagnostic import Diagnostic  # noqa: PLC0415
     from sparkfleet.contract.stage import StageResult  # noqa: PLC0415

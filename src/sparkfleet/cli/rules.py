@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from sparkfleet.cli import output
+from sparkfleet.cli import arguments, output
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@arguments.JSON
 def rules(as_json: bool) -> None:
     """List the lint rules: id, title, source, and what enforces each of them.
 

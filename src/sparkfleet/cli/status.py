@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @arguments.INVENTORY
-@click.option(
-    "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
-)
+@arguments.LIMIT
 @click.option("--preflight", is_flag=True, help="Check each Spark's requirements for serving.")
 @click.option(
     "--run", is_flag=True, help="With --preflight: also start a GPU container from an image on the Spark."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@arguments.JSON
 def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, as_json: bool) -> None:
     """Show what every Spark serves, since when, and what its gate measured. Changes nothing.
 
@@ -42,8 +40,7 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
         raise click.UsageError("--run requires --preflight")
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
-    pyinfra_patches.patch_for_gevent()  # before any import that opens connections, and for this command only
-    pyinfra_patches.postpone("invoke")
+    pyinfra_patches.before_connections()
     from sparkfleet.fleet import queries  # noqa: PLC0415
 
     if preflight:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparkfleet.desired_state import DerivedPackages, ImageRef, Weights
+from sparkfleet.desired_state import ImageRef, Weights
+from sparkfleet.desired_state.derived_packages import DerivedPackages
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from sparkfleet import engines, runtimes
 from sparkfleet.contract import codec
 from sparkfleet.contract.generation import Gate
-from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel, reference
+from sparkfleet.desired_state.derived_packages import DerivedPackages, reference
 from sparkfleet.resources.base import Resource
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
@@ -317,29 +317,3 @@ class Fleet:
 def host_from_json(data: object) -> Host:
     """Return the host from ``codec.plain``, also after serialization."""
     return codec.read(Host, data, "host data")
-
-
-__all__ = [
-    "AUTO",
-    "CONTAINER_FIELDS",
-    "NONE",
-    "Container",
-    "DerivedPackages",
-    "Fabric",
-    "FlagValue",
-    "Fleet",
-    "Host",
-    "ImageRef",
-    "Member",
-    "Mirror",
-    "Mount",
-    "PackageIndex",
-    "Paths",
-    "Prepare",
-    "Service",
-    "Stage",
-    "WeightFile",
-    "Weights",
-    "Wheel",
-    "host_from_json",
-]

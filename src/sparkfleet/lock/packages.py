@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from sparkfleet.config.lock_data import LockedPackages
-from sparkfleet.desired_state import DerivedPackages, PackageIndex, Wheel
+from sparkfleet.desired_state import PackageIndex
+from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import PipPackage, PipReport
 from sparkfleet.lock.errors import PackagesError

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from sparkfleet.config.lock_data import Lock, LockedImage
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import Fleet, Weights, Wheel
+from sparkfleet.desired_state import Fleet, Weights
+from sparkfleet.desired_state.derived_packages import Wheel
 from sparkfleet.lock.errors import LockError
 from sparkfleet.lock.registry import Registry
 from sparkfleet.offline import downloads, images, wheel_downloads

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from sparkfleet.desired_state import Wheel
+from sparkfleet.desired_state.derived_packages import Wheel
 from sparkfleet.lock.errors import PackagesError
 from sparkfleet.offline.wheels import has, wheel_path
 

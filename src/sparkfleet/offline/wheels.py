@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import Wheel
+from sparkfleet.desired_state.derived_packages import Wheel
 
 
 def wheel_path(path: Path, wheel: Wheel) -> Path:

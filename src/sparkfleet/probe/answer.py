@@ -156,7 +156,6 @@ class _ContainerPart:
 
 @dataclass(frozen=True)
 class _DockerPart:
-    version: str = ""
     containers: tuple[_ContainerPart, ...] = ()
     images: Mapping[str, ImageSeen | None] = field(default_factory=dict)
 
@@ -189,7 +188,9 @@ class _WeightsPart:
 
 
 @dataclass(frozen=True)
-class _ToolkitPart:
+class Toolkit:
+    """Programs and specifications of the NVIDIA container toolkit."""
+
     programs: tuple[str, ...]
     cdi: tuple[str, ...]
 
@@ -346,7 +347,7 @@ def _observed(parts: _Parts, docker: _PartState) -> Observed:
     engine = parts.read("docker", _DockerPart, _DockerPart()) if docker.state == "ok" else _DockerPart()
     systemd = parts.read("systemd", _SystemdPart, _SystemdPart())
     weights = parts.read("weights", _WeightsPart, _WeightsPart({}))
-    toolkit = parts.read("toolkit", _ToolkitPart, _ToolkitPart((), ()))
+    toolkit = parts.read("toolkit", Toolkit, Toolkit((), ()))
     state = parts.read("state", _StatePart, _StatePart({}, ""))
     fabric = parts.optional("fabric", FabricSeen)
     files = _StateFiles(parts.host)
@@ -360,7 +361,6 @@ def _observed(parts: _Parts, docker: _PartState) -> Observed:
         memory_total_mib=memory.total_mib,
         memory_available_mib=memory.available_mib,
         disks=_disks(parts),
-        docker_version=engine.version,
         containers=tuple(container.seen() for container in engine.containers),
         images=engine.images,
         units=systemd.units,

@@ -103,7 +103,6 @@ class Observed:
     memory_total_mib: int
     memory_available_mib: int
     disks: Mapping[str, Disk]
-    docker_version: str
     containers: tuple[ContainerSeen, ...]
     images: Mapping[str, ImageSeen | None]
     units: Mapping[str, UnitSeen]

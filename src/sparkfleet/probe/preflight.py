@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.probe.answer import decoded, understood
+from sparkfleet.probe.answer import Toolkit, decoded, understood
 from sparkfleet.probe.observation import Disk, Observed
 
 T = TypeVar("T")
@@ -142,12 +142,6 @@ class _EnginePart(Engine):
     containers: tuple[Resident, ...]
 
 
-@dataclass(frozen=True)
-class _Toolkit:
-    programs: tuple[str, ...]
-    cdi: tuple[str, ...]
-
-
 def read_preflight(host: str, text: str) -> PreflightSeen | Diagnostic:
     """Return the probe's answer with its preflight, typed."""
     data = decoded(host, text)
@@ -157,7 +151,7 @@ def read_preflight(host: str, text: str) -> PreflightSeen | Diagnostic:
 def _preflight_seen(host: str, data: Mapping[str, Any]) -> PreflightSeen:
     more = _part(data, "preflight", dict[str, Any])
     parts = data if isinstance(more, Unread) else {**data, **more}
-    engine, toolkit = _part(parts, "engine", _EnginePart), _part(parts, "toolkit", _Toolkit)
+    engine, toolkit = _part(parts, "engine", _EnginePart), _part(parts, "toolkit", Toolkit)
     disks = _part(parts, "disks", dict[str, Any])
     return PreflightSeen(
         sudo=_unless_ok(parts, "sudo"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.resources import Applied
+from sparkfleet.contract.resources import Applied, ResourceToApply
 
 MARK = "# Written by sparkfleet."
 """First line of every text file that is ours."""
@@ -240,17 +240,10 @@ def must(host: Host, argv: Sequence[str], timeout_s: float = 60) -> Completed:
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(ResourceToApply):
     """A resource to be applied on a Spark: what is declared and what was observed."""
 
-    kind: str
-    key: str
-    arg: str
-    fields: Mapping[str, str]
-    live: Fields
-    content: str = ""
-    secret: str = field(default="", repr=False)
-    user: str = ""
+    live: Fields = field(default_factory=dict)
     before: Fields = field(default_factory=dict)
     """Snapshot of the time before the first run that changed it."""
 

@@ -37,7 +37,7 @@ def pair(fleet: Callable[[dict[str, str]], FleetFiles]) -> Path:
 
 
 def bench(monkeypatch: pytest.MonkeyPatch, result: BenchResult, *args: str) -> tuple[int, str]:
-    monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.patch_for_gevent", lambda: None)
+    monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.before_connections", lambda: None)
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.postpone", lambda _: None)
     asking = SimpleNamespace(fabric_bench=lambda *_: [("spark-01", result)])
     monkeypatch.setitem(sys.modules, "sparkfleet.fleet.fabric_bench", asking)

@@ -26,7 +26,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command over one Spark with something to remove, without connections."""
     (tmp_path / "home.py").write_text("")
     (tmp_path / "home").mkdir()
-    monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.patch_for_gevent", lambda: None)
+    monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches.before_connections", lambda: None)
 
     def run(*args: str, result: StageResult | Diagnostic | None = None, stored: Any = None) -> Result:
         seen = {"spark-01": (HOST, replace(fresh(HOST), stored=stored or disk()))}

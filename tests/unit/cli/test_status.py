@@ -28,7 +28,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command, without connections: what they would have found comes from the test."""
     (tmp_path / "home.py").write_text("")
     (tmp_path / "home").mkdir()
-    silent = SimpleNamespace(patch_for_gevent=lambda: None, postpone=lambda _: None)
+    silent = SimpleNamespace(before_connections=lambda: None)
     monkeypatch.setattr("sparkfleet.fleet.connection.pyinfra_patches", silent, raising=False)
 
     def run(*args: str, found: Any = ()) -> Result:

@@ -21,7 +21,8 @@ from sparkfleet.config.lock_data import (
 )
 from sparkfleet.config.required_packages import lacking
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import DerivedPackages, Fleet, Service, WeightFile, Weights, Wheel
+from sparkfleet.desired_state import Fleet, Service, WeightFile, Weights
+from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import Pins, load_fleet
 from sparkfleet.lock import lockfile

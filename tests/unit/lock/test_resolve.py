@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sparkfleet.config.lock_data import Lock, LockedImage, LockedModel, LockedPackages
-from sparkfleet.desired_state import DerivedPackages, PackageIndex, WeightFile, Weights, Wheel
+from sparkfleet.desired_state import PackageIndex, WeightFile, Weights
+from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
 from sparkfleet.engines.base import Engine
 from sparkfleet.lock import images, packages, resolve
 from sparkfleet.lock.errors import HubError, PackagesError, RegistryError

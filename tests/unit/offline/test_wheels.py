@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from sparkfleet.config.lock_data import Lock
-from sparkfleet.desired_state import Fleet, Wheel
+from sparkfleet.desired_state import Fleet
+from sparkfleet.desired_state.derived_packages import Wheel
 from sparkfleet.lock.errors import PackagesError
 from sparkfleet.lock.registry import Registry
 from sparkfleet.offline import mirror, wheel_downloads, wheels

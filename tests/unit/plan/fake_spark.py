@@ -144,7 +144,6 @@ def fresh(host: Host) -> Observed:
         memory_total_mib=122573,
         memory_available_mib=118000,
         disks={"models": disk, "cache": disk, "docker": disk, "state": disk},
-        docker_version="28.3.3",
         containers=(),
         images={name: None for service in host.services for name in service.image.names},
         units={},

@@ -76,7 +76,7 @@ def test_none_in_use_is_ever_removed_and_a_second_run_has_nothing_to_remove(
 
 
 def apply(host: FakeHost, *paths: str) -> None:
-    target = Target("compile_caches", "/cache", "", {}, {}, content="\n".join(paths))
+    target = Target("compile_caches", "/cache", {}, content="\n".join(paths))
     compile_caches.KIND.apply(host, target)
 
 

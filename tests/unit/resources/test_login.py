@@ -17,7 +17,7 @@ def check(tmp_path: Path, config: dict[str, Any], helper: str = "") -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
     host: Any = SimpleNamespace(path=lambda _: str(path))
-    login.KIND.check(host, Target("login", "nvcr.io", helper, {}, {}))
+    login.KIND.check(host, Target("login", "nvcr.io", {}, helper))
 
 
 def test_a_login_in_a_file_that_docker_ignores_is_refused_with_the_helper_to_declare(tmp_path: Path) -> None:

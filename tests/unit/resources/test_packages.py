@@ -12,7 +12,7 @@ from sparkfleet.resources.base import ResourceError, Target
 from sparkfleet.resources.kinds import hold, package
 from tests.unit.resources.fake_host import FakeHost
 
-TOOL = Target("package", "tool", "", {"is": "installed"}, {"is": "absent"})
+TOOL = Target("package", "tool", {"is": "installed"}, live={"is": "absent"})
 
 
 class Apt(FakeHost):

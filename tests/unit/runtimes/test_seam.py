@@ -105,10 +105,9 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
             "_DockerPart",
             "docker",
             "docker-unavailable",
-            "docker_version",
         },
     ),
-    "probe/observation.py": (PROBE, {"WithoutDocker", "docker_version"}),
+    "probe/observation.py": (PROBE, {"WithoutDocker"}),
     "resources/kinds/group.py": ("its members may use Docker without sudo", {"docker ", "docker_users"}),
     "resources/kinds/login.py": (LOGIN, {"/root/.docker/config.json", "docker-credential-"}),
     "zipapp.py": (

@@ -15,6 +15,12 @@ from types import FrameType, ModuleType
 from typing import Any
 
 
+def before_connections() -> None:
+    """Apply the patches that a command needs before its first import of what opens connections."""
+    patch_for_gevent()
+    postpone("invoke")
+
+
 def patch_for_gevent() -> None:
     """Patch the standard library for gevent, and read the entry points once instead of 31 times.
 

@@ -59,7 +59,7 @@ def apply(host: HostAccess, request: ResourceRequest) -> ResourceResult:
 def _target(host: HostAccess, one: ResourceToApply) -> Target:
     registry.kind(one.kind)
     live = resources.observe(host, one.kind, one.key, one.arg)
-    return Target(one.kind, one.key, one.arg, one.fields, live, one.content, one.secret, one.user)
+    return Target(**vars(one), live=live)
 
 
 def _check(host: HostAccess, targets: Sequence[Target]) -> tuple[RefusedResource, ...]:

@@ -12,17 +12,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.desired_state import (
-    DerivedPackages,
-    Host,
-    ImageRef,
-    Prepare,
-    Service,
-    Stage,
-    WeightFile,
-    Weights,
-    Wheel,
-)
+from sparkfleet.desired_state import Host, ImageRef, Prepare, Service, Stage, WeightFile, Weights
+from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
 from sparkfleet.fleet.connection import tunnel
 from sparkfleet.fleet.run import executor, mirror_gaps
 from sparkfleet.fleet.staging import from_mirror
