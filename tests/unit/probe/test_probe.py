@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 import http.server
+import io
 import json
 import os
 import re
@@ -335,6 +337,15 @@ def test_a_file_of_a_newer_version_is_refused_with_the_remedy(
     assert found.code == codec.NEWER
     assert "of version 99, written by a newer sparkfleet" in found.message
     assert "update sparkfleet" in found.hint
+
+
+def test_a_process_that_ends_while_it_is_read_has_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended(io.StringIO):
+        def read(self, *_: Any) -> str:
+            raise ProcessLookupError(errno.ESRCH, "No such process")
+
+    monkeypatch.setattr("builtins.open", lambda *_, **__: Ended())
+    assert ports.process(7) == {"pid": 7, "command": "", "cgroup": ""}
 
 
 def test_a_listening_port_is_seen_with_its_process() -> None:

@@ -100,8 +100,8 @@ from sparkfleet.fleet.operations import resource_request
 name = host.prepare.resources[0].id
 rows, operations = plan(host, {name: observe()}, {})
 out["plan"] = rows
-request = resource_request.request(host, fake_spark.USER, operations)
-out["applied"] = on_spark("apply", request.to_json())
+change = resource_request.request(host, fake_spark.USER, operations)
+out["applied"] = on_spark("apply", change.to_json())
 out["file"] = (root / "spark/etc/modules-load.d/sparkfleet-nvidia_peermem.conf").read_text()
 record = AppliedResources.from_json(json.loads((root / "state/prepared.json").read_text())).resources
 out["again"] = plan(host, {name: observe()}, record)[0]
@@ -109,8 +109,8 @@ out["again"] = plan(host, {name: observe()}, record)[0]
 gone = replace(host, prepare=replace(host.prepare, resources=()))
 rows, operations = plan(gone, {name: observe()}, record)
 out["revert plan"] = rows
-request = resource_request.request(gone, fake_spark.USER, operations)
-out["reverted"] = on_spark("apply", request.to_json())
+change = resource_request.request(gone, fake_spark.USER, operations)
+out["reverted"] = on_spark("apply", change.to_json())
 out["left"] = sorted(str(path.relative_to(root / "spark")) for path in (root / "spark").rglob("*.conf"))
 out["commands"] = (root / "commands").read_text().splitlines()
 print(json.dumps(out))

@@ -17,11 +17,11 @@ def which(name: str) -> bool:
 
 
 def read_text(path: str, limit: int = 1 << 20) -> str | None:
-    """Return a file's text, None without the file."""
+    """Return a file's text, None without the file, or if it was that of a process that has ended."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(limit)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return None
 
 
