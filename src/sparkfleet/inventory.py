@@ -20,6 +20,7 @@ from typing import Any
 
 from sparkfleet.catalog.load import Catalog
 from sparkfleet.config import load as spec_load
+from sparkfleet.config.load import LoadedFleet
 from sparkfleet.config.lock_data import Lock
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -70,13 +71,21 @@ def load_fleet(inventory: Path, *, pins: Pins = Pins.REQUIRED) -> Fleet:
 
     Raise ``SparkfleetError`` with every error of every file.
     """
+    loaded = read_fleet(inventory, pins=pins)
+    if loaded.diagnostics:
+        raise SparkfleetError(*loaded.diagnostics)
+    return loaded.fleet
+
+
+def read_fleet(inventory: Path, *, pins: Pins = Pins.REQUIRED) -> LoadedFleet:
+    """Return what the files of a fleet declare, as far as it is valid, and every error of every file."""
     places = spec_load.find(inventory)
 
     def lock() -> Lock | None:
         return None if pins is Pins.IGNORED else lockfile.read(places.lock)
 
     catalog = partial(Catalog.read, places.recipes)
-    return spec_load.fleet(places, catalog, lock, pins_required=pins is Pins.REQUIRED)
+    return spec_load.read(places, catalog, lock, pins_required=pins is Pins.REQUIRED)
 
 
 def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:

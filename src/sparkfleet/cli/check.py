@@ -30,9 +30,14 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
     Exit code: 0 no errors (there may be warnings), 1 errors.
     """
     from sparkfleet.cli.check_report import diagnostics as findings_of  # noqa: PLC0415
+    from sparkfleet.inventory import read_fleet  # noqa: PLC0415
 
-    fleet, diagnostics = _load(inventory)
-    found = findings_of(fleet, pinned=not diagnostics) if fleet else []
+    try:
+        loaded = read_fleet(inventory)
+    except SparkfleetError as error:
+        fleet, diagnostics, found = None, error.diagnostics, []
+    else:
+        fleet, diagnostics, found = loaded.fleet, loaded.diagnostics, findings_of(loaded)
     failed = bool(diagnostics) or any(note.severity == "error" for note in found)
     if as_json:
         every = [one for diagnostic in (*diagnostics, *found) for one in diagnostic.each]
@@ -43,20 +48,6 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
             click.echo(paragraph(item), err=True)
         click.echo(_summary(inventory, fleet, diagnostics, found, show_all=show_all))
     sys.exit(1 if failed else 0)
-
-
-def _load(inventory: Path) -> tuple[Fleet | None, tuple[Diagnostic, ...]]:
-    from sparkfleet.inventory import Pins, load_fleet  # noqa: PLC0415
-
-    try:
-        return load_fleet(inventory), ()
-    except SparkfleetError as error:
-        diagnostics = error.diagnostics
-    try:
-        # Without pins the flags can still be checked against the engine version of the image tag.
-        return load_fleet(inventory, pins=Pins.IGNORED), diagnostics
-    except SparkfleetError:
-        return None, diagnostics
 
 
 def _summary(
@@ -74,7 +65,7 @@ def _summary(
     verdict += f", {output.count(warnings, 'warning')}"
     verdict += f", {output.count(remarks, 'info finding')}" if remarks else ""
     verdict += " (see --all)" if remarks and not show_all else ""
-    if fleet is None:
+    if fleet is None or (diagnostics and not any(host.services for host in fleet.hosts)):
         return f"{inventory}: {verdict}"
     sparks = output.count(len(fleet.hosts), "Spark")
     members = [host.member for host in fleet.hosts if host.member]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sparkfleet.config.load import LoadedFleet
 from sparkfleet.config.origin import SERVICE
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
-from sparkfleet.desired_state import Fleet, Host, Service
+from sparkfleet.desired_state import Host, Service
 from sparkfleet.plan import lint
 
 
-def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
+def diagnostics(loaded: LoadedFleet) -> list[Diagnostic]:
     """Return every finding of a fleet, sorted by place; a finding that Sparks share is listed once.
 
-    ``pinned`` False: the fleet was loaded without its lock file, and rules about pins are skipped.
+    Rules about pins are skipped where a service is not pinned: if that is an error, the loader reports it.
     """
+    fleet = loaded.fleet
     found: dict[Diagnostic, set[str]] = {}
     for warning in fleet.warnings:
         where, _, text = warning.partition(": ")
@@ -25,9 +27,11 @@ def diagnostics(fleet: Fleet, *, pinned: bool = True) -> list[Diagnostic]:
         for service in host.services:
             key = _content(service, host)
             if key not in known:  # most Sparks of a fleet have the same service
-                known[key] = lint.findings(service, host, pinned=pinned)
+                known[key] = lint.findings(service, host, pinned=service.is_pinned)
+            origin = dict(service.origin)
             for finding in known[key]:
-                origin = dict(service.origin)
+                if origin[SERVICE] in loaded.without_rules and lint.is_rule(finding, service):
+                    continue
                 diagnostic = lint.place(finding, origin)
                 if diagnostic.location == origin[SERVICE]:  # the same recipe on other hosts, too
                     diagnostic = first.setdefault(finding, diagnostic)

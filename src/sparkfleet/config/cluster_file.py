@@ -6,11 +6,11 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkfleet.config.merge import Layer
-from sparkfleet.config.models import ClusterFile, FabricSpec, ServiceSpec
+from sparkfleet.config.host_file import ServiceSource, service_source
+from sparkfleet.config.models import ClusterFile, FabricSpec
 from sparkfleet.config.named_file import read_named
 from sparkfleet.config.validate import describe, validate
-from sparkfleet.config.yaml_file import Document, Path_
+from sparkfleet.config.yaml_file import Document
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Fabric
 from sparkfleet.errors import SparkfleetError
@@ -27,7 +27,7 @@ class ClusterSource:
 
     name: str
     settings: ClusterFile
-    service: tuple[ServiceSpec, Layer] | None
+    service: ServiceSource | None
     """The cluster's service; None: the Sparks are linked and have no common service."""
     fabric: Fabric
     document: Document
@@ -37,32 +37,30 @@ class ClusterSource:
         return self.document.where(path)
 
 
-def load(path: Path) -> ClusterSource:
-    """Return the content of the file; raise ``SparkfleetError`` with all of its errors."""
+def load(path: Path) -> tuple[ClusterSource | None, list[Diagnostic]]:
+    """Return the valid content of the file and all of its errors; None if the cluster itself is invalid.
+
+    Raise ``SparkfleetError`` for a file that is no YAML mapping.
+    """
     document, data, diagnostics = read_named(path, "cluster", "start the file with `hosts: [...]`")
     serve = data.pop("serve", None)
-    settings, service = ClusterFile(hosts=()), None
+    service = _service(serve, document, diagnostics)
     try:
         settings = validate(ClusterFile, data, document.where)
-        diagnostics += _network_diagnostics(settings.fabric, document)
-        diagnostics += _ring_diagnostics(settings, document)
     except SparkfleetError as error:
-        diagnostics += error.diagnostics
-    try:
-        service = _service(serve, document)
-    except SparkfleetError as error:
-        diagnostics += error.diagnostics
-    if diagnostics:
-        raise SparkfleetError(*diagnostics)
+        return None, [*diagnostics, *error.diagnostics]
+    wrong = [*_network_diagnostics(settings.fabric, document), *_ring_diagnostics(settings, document)]
+    if wrong or (service is None and serve is not None):
+        return None, [*diagnostics, *wrong]
     fabric = Fabric(**settings.fabric.model_dump(exclude_none=True))
-    return ClusterSource(path.stem, settings, service, fabric, document)
+    return ClusterSource(path.stem, settings, service, fabric, document), diagnostics
 
 
-def _service(serve: object, document: Document) -> tuple[ServiceSpec, Layer] | None:
+def _service(serve: object, document: Document, diagnostics: list[Diagnostic]) -> ServiceSource | None:
     if serve is None:
         return None
     if not isinstance(serve, str | dict):
-        raise SparkfleetError(
+        diagnostics.append(
             Diagnostic(
                 document.where(("serve",)),
                 f"'serve' is {describe(serve)}",
@@ -71,13 +69,9 @@ def _service(serve: object, document: Document) -> tuple[ServiceSpec, Layer] | N
                 code="yaml-invalid-value",
             )
         )
+        return None
     item = {"recipe": serve} if isinstance(serve, str) else serve
-    spec = validate(ServiceSpec, item, document.where, ("serve",))
-
-    def where(path: Path_) -> str:
-        return document.where(("serve", *path))
-
-    return spec, Layer(spec.model_dump(exclude_unset=True), where)
+    return service_source(item, document, ("serve",), diagnostics)
 
 
 def _network_diagnostics(settings: FabricSpec, document: Document) -> list[Diagnostic]:

@@ -15,10 +15,27 @@ from sparkfleet.config.models import ServiceSpec
 from sparkfleet.config.origin import at_user
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import AUTO, NONE, FlagValue, Member, Service
-from sparkfleet.engines.base import ClusterEngine
+from sparkfleet.engines.base import Engine
 from sparkfleet.suggest import did_you_mean
 
 LEAST = 2
+OF_EACH_SPARK = frozenset(
+    {
+        "GLOO_SOCKET_IFNAME",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "MN_IF_NAME",
+        "NCCL_IB_DISABLE",
+        "NCCL_IB_GID_INDEX",
+        "NCCL_IB_HCA",
+        "NCCL_NET",
+        "NCCL_SOCKET_IFNAME",
+        "OMPI_MCA_btl_tcp_if_include",
+        "TP_SOCKET_IFNAME",
+        "UCX_NET_DEVICES",
+    }
+)
+"""Variables with values of one Spark, or that select the network: the fabric sets them."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +63,8 @@ def joined(
     for source in sources:
         context.diagnostics += _host_diagnostics(source, hosts, found)
         service = _service(source, context, ports)
-        layer = source.service[1] if source.service else None
-        reserve = source.service[0].reserve_gib if source.service else None
+        layer = source.service.layer if source.service else None
+        reserve = source.service.spec.reserve_gib if source.service else None
         for rank, name in enumerate(source.settings.hosts):
             member = Member(
                 cluster=source.name,
@@ -131,7 +148,7 @@ def _service(
 ) -> Service | None:
     if source.service is None:
         return None
-    spec, layer = source.service
+    spec, layer = source.service.spec, source.service.layer
     executor = source.settings.executor
     found = resolve.service(
         spec, layer, context, lambda engine: engine.cluster.packages(executor) if engine.cluster else {}
@@ -150,7 +167,7 @@ def _service(
         )
         return None
     sparks = len(source.settings.hosts)
-    context.diagnostics += _flag_diagnostics(spec, layer, cluster)
+    context.diagnostics += _flag_diagnostics(spec, layer, engine)
     if sparks < found.requires_sparks:
         context.diagnostics.append(
             Diagnostic(
@@ -163,7 +180,9 @@ def _service(
         )
     if found.image.derived_packages and context.defaults.stage.seed == NONE:
         context.diagnostics.append(_own_builds(found, layer))
-    found = _split(found, spec, source, cluster)
+    context.diagnostics += _address_diagnostics(found, engine)
+    context.warnings += _variable_warnings(found)
+    found = _split(found, spec, source, engine)
     context.diagnostics += [at_user(one, layer.where(())) for one in cluster.diagnostics(found, sparks)]
     if not found.port:
         taken = ports(source.settings.hosts)
@@ -187,24 +206,60 @@ def _own_builds(service: Service, layer: Layer) -> Diagnostic:
     )
 
 
-def _flag_diagnostics(spec: ServiceSpec, layer: Layer, cluster: ClusterEngine) -> list[Diagnostic]:
+def _address_diagnostics(service: Service, engine: Engine) -> list[Diagnostic]:
+    name = engine.cluster.address_env if engine.cluster else ""
+    if not name or name not in dict(service.env):
+        return []
+    return [
+        Diagnostic(
+            dict(service.origin)[f"env.{name}"],
+            f"variable '{name}' has one address for all Sparks of the cluster",
+            "each Spark's own address, which sparkfleet sets",
+            "remove it",
+            code="variable-reserved",
+        )
+    ]
+
+
+def _variable_warnings(service: Service) -> list[str]:
+    """Return warnings about variables that replace those of the fabric on every Spark alike."""
+    origin = dict(service.origin)
+    return [
+        f"{origin[f'env.{name}']}: {name}={value} replaces what sparkfleet sets for each Spark: links "
+        "and addresses differ between Sparks. Remove it, or set 'fabric: {rendezvous: management}' or "
+        "'fabric: {tcp: true}' if that is the aim"
+        for name, value in service.env
+        if name in OF_EACH_SPARK
+    ]
+
+
+def _flag_diagnostics(spec: ServiceSpec, layer: Layer, engine: Engine) -> list[Diagnostic]:
+    reserved = engine.cluster.reserved_flags if engine.cluster else {}
     return [
         Diagnostic(
             layer.where(("flags", written)),
             f"flag '{written}' is set by sparkfleet in a cluster",
-            cluster.reserved_flags[flag_name(written)],
+            reserved[name],
             "remove it from flags",
             code="flag-reserved",
         )
-        for written in spec.flags
-        if flag_name(written) in cluster.reserved_flags
+        for written, name in _written(spec, engine).items()
+        if name in reserved
     ]
 
 
-def _split(service: Service, spec: ServiceSpec, source: ClusterSource, cluster: ClusterEngine) -> Service:
+def _written(spec: ServiceSpec, engine: Engine) -> dict[str, str]:
+    """Return the flags of the cluster file: as written -> full name."""
+    return {written: engine.full_flag(flag_name(written), value)[0] for written, value in spec.flags.items()}
+
+
+def _split(service: Service, spec: ServiceSpec, source: ClusterSource, engine: Engine) -> Service:
     """Return the service without flags of a single Spark, split over all Sparks unless the file sets how."""
+    cluster = engine.cluster
+    if cluster is None:
+        return service
     flags: dict[str, FlagValue] = {k: v for k, v in service.flags if k not in cluster.reserved_flags}
-    written = frozenset(flag_name(name) for name in spec.flags)
+    written = frozenset(_written(spec, engine).values())
     origin = dict(service.origin)
     for name, value in cluster.split(flags, written, len(source.settings.hosts)).items():
         flags[name] = value

@@ -72,6 +72,17 @@ def host_diagnostics(
     return diagnostics
 
 
+def port_warnings(placed: Sequence[tuple[Service, Layer]], source: HostSource) -> list[str]:
+    """Return warnings about ports that a Spark's SSH server has."""
+    of_ssh = {22, source.settings.ssh.port}
+    return [
+        f"{layer.where(('port',))}: port {service.port} is usually that of the SSH server. "
+        "Use another one, as 8000"
+        for service, layer in placed
+        if service.port in of_ssh
+    ]
+
+
 def single_diagnostics(service: Service, layer: Layer) -> list[Diagnostic]:
     """Return why a service of a host file cannot be served by that Spark alone."""
     if service.requires_sparks == 1:

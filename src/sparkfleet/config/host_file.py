@@ -9,12 +9,29 @@ from typing import Any
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.models import HostFile, ServiceSpec
 from sparkfleet.config.named_file import read_named
-from sparkfleet.config.validate import describe, validate
+from sparkfleet.config.validate import describe, readable
 from sparkfleet.config.yaml_file import Document, Path_
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
 
 _SERVE = "a recipe name, one service, or a list of services"
+
+
+_DETERMINES = frozenset({"recipe", "model", "engine", "image", "file"})
+"""Values of a service without which nothing else of it can be checked."""
+_RULES_READ = frozenset({"flags", "env", "container"})
+"""Values of a service that lint rules read: without one of them they would guess."""
+
+
+@dataclass(frozen=True)
+class ServiceSource:
+    """A service as a file declares it."""
+
+    spec: ServiceSpec
+    layer: Layer
+    is_complete: bool = True
+    """False: an invalid value was left out."""
+    has_rules: bool = True
+    """False: a value that lint rules need was left out."""
 
 
 @dataclass(frozen=True)
@@ -23,33 +40,55 @@ class HostSource:
 
     name: str
     settings: HostFile
-    services: tuple[tuple[ServiceSpec, Layer], ...]
+    services: tuple[ServiceSource, ...]
     document: Document
+    is_complete: bool = True
+    """Whether every service of the file is here, with all of its values."""
 
 
-def load(path: Path) -> HostSource:
-    """Return the content of the file; raise ``SparkfleetError`` with all of its errors."""
+def load(path: Path) -> tuple[HostSource, list[Diagnostic]]:
+    """Return the valid content of the file and all of its errors.
+
+    Raise ``SparkfleetError`` with all errors if nothing of it can be used.
+    """
     document, data, diagnostics = read_named(path, "host", "start the file with `serve: RECIPE`")
     serve = data.pop("serve", None)
-    settings = HostFile()
-    services: list[tuple[ServiceSpec, Layer]] = []
-    try:
-        settings = validate(HostFile, data, document.where)
-    except SparkfleetError as error:
-        diagnostics += error.diagnostics
-    for item, base in _items(serve, document, diagnostics):
-        try:
-            spec = validate(ServiceSpec, item, document.where, base)
-        except SparkfleetError as error:
-            diagnostics += error.diagnostics
-        else:
-            services.append((spec, _layer(spec, document, base)))
-    if diagnostics:
-        raise SparkfleetError(*diagnostics)
-    return HostSource(path.stem, settings, tuple(services), document)
+    settings = readable(HostFile, data, document.where)
+    diagnostics += settings.diagnostics
+    items = _items(serve, document, diagnostics)
+    read = [service_source(item, document, base, diagnostics) for item, base in items]
+    services = tuple(one for one in read if one)
+    source = HostSource(
+        path.stem,
+        settings.value or HostFile(),
+        services,
+        document,
+        is_complete=len(services) == len(items) and all(one.is_complete for one in services),
+    )
+    return source, diagnostics
+
+
+def service_source(
+    item: Any, document: Document, base: Path_, diagnostics: list[Diagnostic]
+) -> ServiceSource | None:
+    """Return a service of the document, without its invalid values; None if they determine the others."""
+    found = readable(ServiceSpec, item, document.where, base)
+    diagnostics += found.diagnostics
+    first = {path[0] for path in found.invalid if path}
+    if found.value is None or first & _DETERMINES:
+        return None
+    return ServiceSource(
+        found.value,
+        _layer(found.value, document, base),
+        is_complete=not found.invalid,
+        has_rules=not any(
+            path[0] in _RULES_READ and (len(path) == 1 or path[1] == "mounts") for path in found.invalid
+        ),
+    )
 
 
 def _items(serve: Any, document: Document, diagnostics: list[Diagnostic]) -> list[tuple[Any, Path_]]:
+    """Return each service with its path in the document."""
     match serve:
         case None:
             return []

@@ -33,6 +33,11 @@ def parse(text: str) -> ImageRef:
     return ImageRef(repository=f"{registry}/{path}", tag=match["tag"] or "", digest=match["digest"] or "")
 
 
+def is_name(text: str) -> bool:
+    """Return whether it is the name of an image, with or without tag and digest."""
+    return _NAME.match(text) is not None
+
+
 def registry(image: ImageRef) -> str:
     """Return the host name of the image's registry."""
     return image.repository.split("/", 1)[0]

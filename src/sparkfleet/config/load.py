@@ -88,14 +88,24 @@ def _cluster_files(places: Places) -> list[Path]:
     return sorted(path for path in places.clusters.iterdir() if path.suffix.lower() in {".yaml", ".yml"})
 
 
-def fleet(
+@dataclass(frozen=True)
+class LoadedFleet:
+    """The valid part of a fleet's files, and every error of every file."""
+
+    fleet: Fleet
+    diagnostics: tuple[Diagnostic, ...]
+    without_rules: frozenset[str] = frozenset()
+    """Places of services with values that could not be read, about which lint rules would guess."""
+
+
+def read(
     places: Places,
     recipes: Callable[[], resolve.Recipes],
     lock: Callable[[], Lock | None],
     *,
     pins_required: bool = True,
-) -> Fleet:
-    """Return the fleet; raise ``SparkfleetError`` with every error of every file.
+) -> LoadedFleet:
+    """Return what the files declare, as far as it is valid, and every error of every file.
 
     ``recipes`` and ``lock`` are called once; their errors are collected with the others. ``lock`` returns
     None for a fleet without pins. Without ``pins_required`` a missing entry is no error, and an unreadable
@@ -103,6 +113,7 @@ def fleet(
     """
     diagnostics: list[Diagnostic] = []
     defaults, default_layers = _defaults(places, diagnostics)
+    has_defaults = not diagnostics
     catalog = recipes()
     diagnostics += catalog.diagnostics
     lock_diagnostics: list[Diagnostic] = []
@@ -120,8 +131,17 @@ def fleet(
         context.warnings += [f"{one.location}: {one.message}" for one in lock_diagnostics]
     diagnostics += cross_checks.fleet_diagnostics(hosts)
     diagnostics += cross_checks.seed_diagnostics(defaults.stage.seed, default_layers, names)
-    if diagnostics:
-        raise SparkfleetError(*sorted(set(diagnostics), key=lambda one: (one.place, one)))
+    declared = [one for source in sources for one in source.services]
+    declared += [source.service for source in cluster_sources if source.service]
+    return LoadedFleet(
+        _fleet(places, hosts, context),
+        tuple(sorted(set(diagnostics), key=lambda one: (one.place, one))),
+        frozenset(one.layer.where(()) for one in declared if not (has_defaults and one.has_rules)),
+    )
+
+
+def _fleet(places: Places, hosts: Sequence[Host], context: resolve.Context) -> Fleet:
+    defaults = context.defaults
     return Fleet(
         name=places.fleet,
         hosts=tuple(hosts),
@@ -183,14 +203,28 @@ def _hosts(places: Places, diagnostics: list[Diagnostic]) -> list[HostSource]:
                 code="fleet-empty",
             )
         )
-    sources = [_collect(lambda path=path: load(path), diagnostics) for path in paths]  # type: ignore[misc]
-    return [source for source in sources if source]
+    return _read_each(paths, load, diagnostics)
 
 
 def _clusters(places: Places, diagnostics: list[Diagnostic]) -> list[ClusterSource]:
-    paths = _cluster_files(places)
-    sources = [_collect(lambda path=path: cluster_file.load(path), diagnostics) for path in paths]  # type: ignore[misc]
-    return [source for source in sources if source]
+    return _read_each(_cluster_files(places), cluster_file.load, diagnostics)
+
+
+def _read_each(
+    paths: Sequence[Path],
+    load_file: Callable[[Path], tuple[T | None, list[Diagnostic]]],
+    diagnostics: list[Diagnostic],
+) -> list[T]:
+    sources = []
+    for path in paths:
+        try:
+            source, found = load_file(path)
+        except SparkfleetError as error:
+            source, found = None, list(error.diagnostics)
+        diagnostics += found
+        if source is not None:
+            sources.append(source)
+    return sources
 
 
 def _fleet_hosts(
@@ -204,50 +238,48 @@ def _fleet_hosts(
     ``names``: of all host files, including invalid ones.
     """
     written = {
-        name: cluster.service[0].port
+        name: cluster.service.spec.port
         for cluster in cluster_sources
         for name in cluster.settings.hosts
-        if cluster.service and cluster.service[0].port
+        if cluster.service and cluster.service.spec.port
     }
     own = {source.name: _own_services(source, context, written.get(source.name)) for source in sources}
 
     def ports(names: Sequence[str]) -> set[int]:
-        return {service.port for name in names for service in own.get(name) or ()}
+        return {service.port for name in names for service, _ in own.get(name, ())}
 
     joined = clusters.joined(cluster_sources, names, context, ports)
-    hosts = []
-    for source in sources:
-        services = own[source.name]
-        if services is not None:  # else errors about ports and memory would be wrong
-            hosts.append(_host(source, services, joined.get(source.name), context))
-    return hosts
+    return [_host(source, own[source.name], joined.get(source.name), context) for source in sources]
 
 
-def _own_services(
-    source: HostSource, context: resolve.Context, port: int | None
-) -> tuple[Service, ...] | None:
-    """Return the services of the host file; None if one is invalid. ``port``: of its cluster's service."""
-    resolved = [resolve.service(spec, layer, context) for spec, layer in source.services]
-    services = [service for service in resolved if service]
-    if len(services) < len(resolved):
-        return None
-    for service, (_, layer) in zip(services, source.services, strict=True):
+_Placed = list[tuple[Service, Layer]]
+
+
+def _own_services(source: HostSource, context: resolve.Context, port: int | None) -> _Placed:
+    """Return the services of the host file that could be resolved. ``port``: of its cluster's service."""
+    resolved = [(resolve.service(one.spec, one.layer, context), one.layer) for one in source.services]
+    placed = [(service, layer) for service, layer in resolved if service]
+    for service, layer in placed:
         context.diagnostics += cross_checks.single_diagnostics(service, layer)
-    return cross_checks.ports(services, context.defaults.first_port, {port} if port else ())
+    services = [service for service, _ in placed]
+    numbered = cross_checks.ports(services, context.defaults.first_port, {port} if port else ())
+    return [(service, layer) for service, (_, layer) in zip(numbered, placed, strict=True)]
 
 
-def _host(
-    source: HostSource, own: tuple[Service, ...], joined: Joined | None, context: resolve.Context
-) -> Host:
+def _host(source: HostSource, own: _Placed, joined: Joined | None, context: resolve.Context) -> Host:
     defaults = context.defaults
-    placed = [(service, layer) for service, (_, layer) in zip(own, source.services, strict=True)]
-    reserves = [spec.reserve_gib for spec, _ in source.services if spec.reserve_gib is not None]
+    placed = list(own)
+    # Without one of them, findings about ports and memory would be wrong.
+    is_complete = source.is_complete and len(own) == len(source.services)
+    reserves = [one.spec.reserve_gib for one in source.services if one.spec.reserve_gib is not None]
     reserve = max(reserves) if reserves else source.settings.reserve_gib
     if joined and joined.service and joined.layer:
         placed.append((joined.service, joined.layer))
         reserve = joined.reserve_gib if reserve is None else reserve
     ignore_rules = {**defaults.ignore_rules, **source.settings.ignore_rules}
-    context.diagnostics += cross_checks.host_diagnostics(placed, source, ignore_rules)
+    context.warnings += cross_checks.port_warnings(placed, source)
+    if is_complete:
+        context.diagnostics += cross_checks.host_diagnostics(placed, source, ignore_rules)
     paths = Paths(
         source.settings.models_dir or defaults.models_dir, source.settings.cache_dir or defaults.cache_dir
     )

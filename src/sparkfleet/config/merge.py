@@ -44,13 +44,17 @@ class Folded:
     warnings: list[str] = field(default_factory=list)
 
 
-def fold(layers: Sequence[Layer]) -> Folded:
+FullFlag = Callable[[str, FlagValue], tuple[str, FlagValue]]
+"""``Engine.full_flag``."""
+
+
+def fold(layers: Sequence[Layer], full_flag: FullFlag) -> Folded:
     """Return the merged layers; the last one wins."""
     out = Folded()
     for layer in layers:
         for name in _SCALARS:
             _scalar(out, layer, name)
-        _flags(out, layer)
+        _flags(out, layer, full_flag)
         _env(out, layer)
         _container(out, layer)
         for name, value in (layer.values.get("gate") or {}).items():
@@ -78,18 +82,18 @@ def _scalar(out: Folded, layer: Layer, name: str) -> None:
     out.origin[name] = layer.where((name,))
 
 
-def _flags(out: Folded, layer: Layer) -> None:
+def _flags(out: Folded, layer: Layer, full_flag: FullFlag) -> None:
     seen: dict[str, str] = {}
     for written, value in (layer.values.get("flags") or {}).items():
         place = layer.where(("flags", written))
-        name, value = _positive(flag_name(written), value)  # noqa: PLW2901
+        name, value = full_flag(*_positive(flag_name(written), value))  # noqa: PLW2901
         if name in seen:
             out.diagnostics.append(
                 Diagnostic(
                     place,
                     f"flag '{written}' is a duplicate of '{seen[name]}'",
                     "each flag once",
-                    "remove one",
+                    f"remove one, and write it as '{name}'",
                     code="flag-duplicate",
                 )
             )
@@ -146,7 +150,29 @@ def _container(out: Folded, layer: Layer) -> None:
         if name == "ulimits":
             value = {**out.container.get(name, {}), **value}  # noqa: PLW2901
         elif name == "mounts":
-            targets = {mount["target"]: mount for mount in (*out.container.get(name, ()), *value)}
-            value = tuple(targets.values())  # noqa: PLW2901
+            value = _mounts(out, layer, value)  # noqa: PLW2901
         out.container[name] = value
         out.origin[f"container.{name}"] = layer.where(("container", name))
+
+
+def _mounts(out: Folded, layer: Layer, mounts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Return all mounts by target: a later file replaces one; one file must not have two for a target."""
+    seen: set[str] = set()
+    targets = {mount["target"]: mount for mount in out.container.get("mounts", ())}
+    for number, mount in enumerate(mounts):
+        target = mount["target"].rstrip("/")
+        place = layer.where(("container", "mounts", number))
+        if target in seen:
+            out.diagnostics.append(
+                Diagnostic(
+                    place,
+                    f"a second mount at {target}",
+                    "each target once",
+                    "remove one, or give it another target",
+                    code="mount-target-taken",
+                )
+            )
+        seen.add(target)
+        targets[mount["target"]] = mount
+        out.origin[f"container.mounts.{mount['target']}"] = place
+    return tuple(targets.values())

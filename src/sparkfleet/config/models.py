@@ -33,6 +33,17 @@ Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-
 """``organisation/name`` on the hub."""
 
 
+PortMapping = Annotated[str, Field(pattern=r"^[0-9]{1,5}:[0-9]{1,5}$")]
+ExtraHost = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*:([0-9.]+|[0-9a-fA-F:]+|host-gateway)$")]
+Tmpfs = Annotated[str, Field(pattern=r"^/[^,:\s]+(:[\w=,-]+)?$")]
+SecurityOption = Annotated[
+    str, Field(pattern=r"^(seccomp=unconfined|apparmor=[\w./-]+|no-new-privileges(:true)?)$")
+]
+CpuSet = Annotated[str, Field(pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")]
+ServedName = Annotated[str, Field(min_length=1)]
+ServedNames = ServedName | Annotated[tuple[ServedName, ...], Field(min_length=1)]
+
+
 class GateSpec(Model):
     """The readiness gate: the check that a service answers."""
 
@@ -64,7 +75,7 @@ class ContainerSpec(Model):
 
     network: Literal["host", "bridge"] | None = Field(
         None,
-        description="host (default): the Spark's network; bridge: only `port` is published.",
+        description="host (default): the Spark's network; bridge: only `port` and `ports` are published.",
     )
     ipc: Literal["host", "private", "shareable"] | None = Field(
         None, description="host (default): the workers use the Spark's shared memory."
@@ -83,6 +94,21 @@ class ContainerSpec(Model):
     mounts: tuple[MountSpec, ...] | None = Field(
         None, description="Mounts in addition to models and compile cache; targets are unique."
     )
+    ports: tuple[PortMapping, ...] | None = Field(
+        None,
+        description="Further ports to publish with `network: bridge`, as 9090:9090 (Spark:container); "
+        "the service's own `port` is published anyway.",
+    )
+    extra_hosts: tuple[ExtraHost, ...] | None = Field(
+        None, description="Entries of /etc/hosts, for example files.local:192.168.1.5."
+    )
+    tmpfs: tuple[Tmpfs, ...] | None = Field(
+        None, description="Directories in memory, for example /tmp or /scratch:size=2g."
+    )
+    security_opt: tuple[SecurityOption, ...] | None = Field(
+        None, description="seccomp=unconfined, apparmor=PROFILE or no-new-privileges."
+    )
+    cpuset: CpuSet | None = Field(None, description="CPU cores of the container, for example 0-9.")
 
 
 class Requirements(Model):
@@ -134,8 +160,9 @@ class Recipe(Model):
         description="File name or pattern in the repository, for engines that load one file: *Q4_K_M.gguf.",
     )
     image: str = Field(description="Image with a tag; the lock file pins the digest.")
-    served_name: str | None = Field(
-        None, description="Name of the model in the API; default: the service name."
+    served_name: ServedNames | None = Field(
+        None,
+        description="Name of the model in the API, or a list of its names; default: the service name.",
     )
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
     env: dict[str, str] = Field(
@@ -173,7 +200,11 @@ class ServiceSpec(Model):
     revision: Revision | None = Field(
         None, description="Commit of the model repository; default: the locked commit."
     )
-    served_name: str | None = Field(None, description="Name of the model in the API; default: `name`.")
+    served_name: ServedNames | None = Field(
+        None,
+        description="Name of the model in the API, or a list of its names (the gate asks for the first one); "
+        "default: `name`.",
+    )
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
     env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
     container: ContainerSpec = Field(ContainerSpec(), description="Container settings.")
@@ -239,7 +270,10 @@ class HostFile(Model):
         None, description="A recipe name, one service, or a list of services. null: an idle Spark."
     )
     reserve_gib: float | None = Field(
-        None, ge=0, description="Memory reserved for the OS and other processes (GiB)."
+        None,
+        ge=0,
+        description="Memory reserved for the OS and other processes (GiB), for example engines that "
+        "sparkfleet does not manage.",
     )
     models_dir: HostPath | None = Field(None, description="Model directory; default: from group_data.")
     cache_dir: HostPath | None = Field(

@@ -15,10 +15,29 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """``organisation/name`` on the hub; any other value is a path."""
 
 
+_SECRET_NAME = re.compile(
+    r"(?:.*_)?(?:API_?KEY|ACCESS_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)", re.IGNORECASE
+)
+"""Names of variables whose values are secrets."""
+_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
+"""A URL with user and password."""
+_USE_GATEWAY = (
+    "remove it; put a gateway with keys of its own (as LiteLLM) in front, and close the engine's port to "
+    "others by a firewall"
+)
+_FROM_GROUP_DATA = "remove it; the hub's token comes from 'hf_token' in group_data"
+_MOUNT_A_FILE = (
+    "remove it; a program in the container can read it from a file that you mount (`read_only: true`)"
+)
+
+
 def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
-    """Return a diagnostic for each flag and variable that cannot be set by the user."""
+    """Return a diagnostic for each flag and variable that cannot be set by the user, and remove these flags.
+
+    Further checks then see the service as sparkfleet would start it.
+    """
     found = []
-    for name in folded.flags:
+    for name in [*folded.flags]:
         place = folded.origin[f"flags.{name}"]
         if name in engine.reserved_flags:
             found.append(
@@ -30,16 +49,18 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
                     code="flag-reserved",
                 )
             )
+            del folded.flags[name]
         elif name in engine.secret_flags:
             found.append(
                 Diagnostic(
                     place,
                     f"flag '{name}' would put a secret on the engine's command line",
                     "no secrets in flags: every user on the Spark can read the command line",
-                    "remove it; the hub's token comes from 'hf_token' in group_data",
+                    _FROM_GROUP_DATA if "token" in name else _USE_GATEWAY,
                     code="secret-exposed",
                 )
             )
+            del folded.flags[name]
     for name in sorted(engine.repository_flags & folded.flags.keys()):
         value = folded.flags[name]
         if isinstance(value, str) and REPOSITORY.fullmatch(value):
@@ -57,9 +78,21 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
             folded.origin[f"env.{name}"],
             f"variable '{name}' would put a secret into the container's environment",
             "no secrets in env: `docker inspect` shows them",
-            "remove it; the hub's token comes from 'hf_token' in group_data",
+            hint,
             code="secret-exposed",
         )
-        for name in sorted((SECRET_ENV | engine.secret_env) & folded.env.keys())
+        for name, value in sorted(folded.env.items())
+        if (hint := _secret_hint(name, value, engine))
     ]
     return found
+
+
+def _secret_hint(name: str, value: str, engine: Engine) -> str:
+    """Return what to do instead of a variable with a secret; "" if it has none."""
+    if name in SECRET_ENV:
+        return _FROM_GROUP_DATA
+    if name in engine.secret_env:
+        return _USE_GATEWAY
+    if _CREDENTIALS.search(value):
+        return "remove user and password from the URL: a proxy can know the Spark by its address"
+    return _MOUNT_A_FILE if value and _SECRET_NAME.fullmatch(name) else ""

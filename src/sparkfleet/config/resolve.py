@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sparkfleet import engines, runtimes
 from sparkfleet.config import image, lock_data, required_packages, reserved_flags
 from sparkfleet.config.lock_data import Lock
-from sparkfleet.config.merge import Folded, Layer, fold
+from sparkfleet.config.merge import Folded, FullFlag, Layer, fold
 from sparkfleet.config.models import Defaults, Recipe, ServiceSpec
 from sparkfleet.config.origin import SERVICE, SHIPPED, at_user
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Gate, Task
-from sparkfleet.desired_state import CONTAINER_FIELDS, Container, FlagValue, ImageRef, Mount, Service, Weights
+from sparkfleet.desired_state import (
+    CACHE_IN_CONTAINER,
+    CONTAINER_FIELDS,
+    MODELS_IN_CONTAINER,
+    Container,
+    FlagValue,
+    ImageRef,
+    Mount,
+    Service,
+    Weights,
+)
 from sparkfleet.engines.base import Engine
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
 
 SNAPSHOT = "{snapshot}"
-MODELS_IN_CONTAINER = "/models"
-"""HF_HOME of every engine."""
+_HUB = f"{MODELS_IN_CONTAINER}/hub"
+"""Where the staged models are: a mount there would hide them."""
 
 _RESERVED_NAME = re.compile(
     r"recover|rollout-[a-z0-9-]*[0-9a-f]{8}(?:-\d+)?|swap-.*|stage-.*|.*\.next|.*\.old|."
@@ -95,7 +105,8 @@ def _service(
     recipe = _recipe(spec, layer, context)
     if spec.recipe and recipe is None:
         return None
-    folded = fold([*_recipe_layers(recipe, context), *context.default_layers, layer])
+    layers = [*_recipe_layers(recipe, context), *context.default_layers, layer]
+    folded = fold(layers, _full_flag(layers))
     context.diagnostics += folded.diagnostics
     context.warnings += folded.warnings
     place = layer.where(())
@@ -118,6 +129,8 @@ def _service(
     engine = engines.get(engine_name)
     context.diagnostics += reserved_flags.diagnostics(folded, engine)
     pinned_image = _image(folded, context)
+    if pinned_image is None:
+        return None
     name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
     if _RESERVED_NAME.fullmatch(name):
         expected = "a name other than 'recover', rollout-ID, swap-*, stage-*, *.next, *.old or one letter"
@@ -135,6 +148,9 @@ def _service(
         weights = replace(weights, gated=True)
     drafters = _drafters(folded, engine, context)
     flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
+    served_name, *aliases = _served_names(spec, folded, engine, context) or (name,)
+    container = _container(folded.container)
+    context.diagnostics += _container_diagnostics(container, folded)
     required = {**(recipe.requires.packages if recipe else {}), **needs(engine)}
     packages, wrong = required_packages.packages(required, spec, layer)
     context.diagnostics += wrong
@@ -144,10 +160,10 @@ def _service(
         port=spec.port or 0,
         image=_with_packages(pinned_image, packages, folded, engine, context),
         weights=weights,
-        served_name=spec.served_name or spec.name or folded.fields.get("served_name") or name,
+        served_name=served_name,
         flags=tuple(engine.pin_extra_models(flags, {one.repo: one.revision for one in drafters}).items()),
         env=tuple(folded.env.items()),
-        container=_container(folded.container),
+        container=container,
         gate=_gate(folded, engine, context),
         origin=tuple(sorted({**folded.origin, SERVICE: place}.items())),
         drafters=drafters,
@@ -156,7 +172,26 @@ def _service(
         requires_sparks=recipe.requires.sparks if recipe else 1,
         engine=engine.name,
         runtime=runtime,
+        served_aliases=tuple(aliases),
     )
+
+
+def _served_names(spec: ServiceSpec, folded: Folded, engine: Engine, context: Context) -> tuple[str, ...]:
+    declared = spec.served_name or spec.name or folded.fields.get("served_name") or ()
+    names = (declared,) if isinstance(declared, str) else tuple(declared)
+    if len(names) > 1 and not engine.takes_aliases:
+        found = f"'served_name' has {len(names)} names, and {engine.title} serves a model under one"
+        place = folded.origin["served_name"]
+        context.diagnostics.append(
+            Diagnostic(place, found, "one name", "keep one of them", code="yaml-invalid-value")
+        )
+    return names
+
+
+def _full_flag(layers: Sequence[Layer]) -> FullFlag:
+    """Return how the declared engine spells flags; an engine that does not exist is reported later."""
+    name = next((one.values["engine"] for one in reversed(layers) if one.values.get("engine")), "")
+    return engines.get(name if name in engines.names() else engines.DEFAULT).full_flag
 
 
 def _choice(key: str, known: tuple[str, ...], default: str, folded: Folded, context: Context) -> str | None:
@@ -229,21 +264,28 @@ def _recipe_layers(recipe: Recipe | None, context: Context) -> list[Layer]:
     ]
 
 
-def _image(folded: Folded, context: Context) -> ImageRef:
+def _image(folded: Folded, context: Context) -> ImageRef | None:
+    """Return the image, pinned where the lock file has it; None for an invalid name."""
     place = folded.origin["image"]
     try:
         parsed = image.parse(folded.fields["image"])
     except ValueError as error:
+        name = str(folded.fields["image"])
+        built = "/" not in name and image.is_name(name)
+        hint = (
+            "an image that `docker build` made on a Spark is in no registry to pin it from: `docker push` it "
+            "to one that the Sparks reach, and write registry/name:tag here"
+        )
         context.diagnostics.append(
             Diagnostic(
                 place,
                 str(error),
                 "registry/name:tag or registry/name@sha256:...",
-                "correct the image name",
+                hint if built else "correct the image name",
                 code="image-name-invalid",
             )
         )
-        return ImageRef("", "")
+        return replace(image.parse(f"{name}:latest"), tag="") if image.is_name(name) else None
     if context.lock is None:
         return parsed
     pinned = lock_data.find_image(context.lock, parsed)
@@ -312,8 +354,39 @@ def _container(values: dict[str, Any]) -> Container:
     if "ulimits" in values:
         values["ulimits"] = tuple(sorted({**dict(base.ulimits), **values["ulimits"]}.items()))
     values["mounts"] = tuple(Mount(**mount) for mount in values.get("mounts", ()))
-    other = {name: values.pop(name) for name in [*values] if name not in CONTAINER_FIELDS}
+    other = {name: _plain(values.pop(name)) for name in [*values] if name not in CONTAINER_FIELDS}
     return replace(base, **values, other=tuple(sorted(other.items())))
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON has it: settings that no code reads by name have no type of their own."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _container_diagnostics(container: Container, folded: Folded) -> list[Diagnostic]:
+    """Return what Docker would refuse or ignore."""
+    found = [
+        Diagnostic(
+            folded.origin[f"container.mounts.{mount.target}"],
+            f"{mount.target} is where sparkfleet mounts the {owner}",
+            "another target",
+            f"use another target, as /data; or set '{field}: {mount.source}' in the host file",
+            code="mount-target-taken",
+        )
+        for mount in container.mounts
+        for target, owner, field in (
+            (MODELS_IN_CONTAINER, "model store", "models_dir"),
+            (_HUB, "staged models", "models_dir"),
+            (CACHE_IN_CONTAINER, "compile cache", "cache_dir"),
+        )
+        if mount.target.rstrip("/") == target or (target == _HUB and mount.target.startswith(f"{_HUB}/"))
+    ]
+    if container.get("ports") and container.network == "host":
+        message = "'container.ports' has no effect: with 'network: host' every port is the Spark's own"
+        hint = "remove it ('port' is the API's port), or set 'network: bridge'"
+        place = folded.origin["container.ports"]
+        found.append(Diagnostic(place, message, "network: bridge", hint, code="yaml-invalid-value"))
+    return found
 
 
 def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:

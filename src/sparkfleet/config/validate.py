@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import types
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -34,16 +36,41 @@ _RENAMED = {
 }
 """Renamed keys: old -> new."""
 
+_ENTRYPOINT = (
+    "remove it: sparkfleet runs the engine by the image's own entrypoint, with 'flags'; what has to be "
+    "installed first goes into 'packages', or into an image of your own"
+)
 _HINTS = {
+    "build": "build and push the image yourself, and name it: `image: REGISTRY/NAME:TAG`",
+    "command": _ENTRYPOINT,
+    "container_name": "use 'name'",
+    "cpus": "use 'cpuset' for a range of cores, as 0-9",
+    "depends_on": "remove it: each service starts by itself, in the order of the plan",
+    "deploy": "remove it: `container: {gpus: all}` is the default",
+    "entrypoint": _ENTRYPOINT,
+    "env_file": "write its variables under 'env'; secrets have no place there",
     "environment": "use 'env'",
+    "healthcheck": "remove it: the readiness gate proves the start, and the supervisor watches the engine",
     "host": "use `ssh: {hostname: ADDRESS}`",
     "hostname": "use `ssh: {hostname: ADDRESS}`",
+    "labels": "remove it: sparkfleet labels its containers itself",
+    "logging": "remove it: logs are bounded (json-file, 3 files of 50 MB)",
+    "mem_limit": "use 'memory'",
+    "network_mode": "use 'network'",
+    "networks": "use `network: host` or `network: bridge`",
     "password": "log in by key (`ssh-copy-id`); the password for sudo is 'sudo_password'",
+    "pid": "remove it: an engine needs no processes of the host",
+    "privileged": "remove it; name what the engine needs: 'devices', 'cap_add', 'security_opt', 'ulimits'",
     "restart": "remove it: the service's systemd unit restarts the container",
-    "user": "use `ssh: {user: NAME}`",
+    "runtime": "remove it: `gpus: all` is the default",
+    "security_opts": "use 'security_opt'",
     "volumes": "use `container: {mounts: ...}`",
+    "working_dir": "remove it, and write paths in full",
 }
 """Keys of Compose and of Ansible that are no keys here -> what to write."""
+
+_HINTS_AT_TOP = {"user": "use `ssh: {user: NAME}`"}
+"""Such keys at the top of a host file."""
 
 _PATTERNS = {
     "name": "at most 63 lower-case letters, digits, '.' and '-', starting with a letter or digit",
@@ -55,10 +82,18 @@ _PATTERNS = {
     "models_dir": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
     "cache_dir": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
     "target": "an absolute path in the container, without ',', ':' or spaces",
+    "ports": "SPARK:CONTAINER, as 9090:9090",
+    "extra_hosts": "NAME:ADDRESS",
+    "tmpfs": "an absolute path in the container, with options after ':'",
+    "security_opt": "seccomp=unconfined, apparmor=PROFILE or no-new-privileges",
+    "cpuset": "cores, as 0-9 or 0,2,4",
     "timeout": "a duration: 30m, 1h30m, 1800s or a number of seconds",
     "hf_token": "where the token comes from: env:NAME, file:PATH or command:COMMAND",
     "sudo_password": "where the password comes from: env:NAME, file:PATH, command:COMMAND or ask",
 }
+
+LONGEST_NUMBER = 18
+"""Digits of the longest number that ``yaml_file`` reads as one."""
 
 _TYPES = {
     "string_too_short": "a non-empty string",
@@ -74,26 +109,71 @@ _TYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Readable(Generic[M]):
+    """What could be read of plain data, for checks that do not depend on the rest."""
+
+    value: M | None
+    """None: nothing is left without what is invalid."""
+    diagnostics: tuple[Diagnostic, ...] = ()
+    invalid: tuple[Path_, ...] = ()
+    """Paths of the values that are invalid; ``value`` is without them."""
+
+
 def validate(model: type[M], data: Any, where: Where, base: Path_ = ()) -> M:
     """Return the data as a model; raise ``SparkfleetError`` with every deviation.
 
     ``base`` is the path of ``data`` in the document of ``where``. Strict: strings and numbers are not
     converted into each other.
     """
-    try:
-        return model.model_validate_json(json.dumps(data), strict=True)
-    except ValidationError as error:
-        raise SparkfleetError(*_diagnostics(model, data, error, where, base)) from None
-    except (TypeError, ValueError, RecursionError):
-        raise SparkfleetError(
-            Diagnostic(
+    found = readable(model, data, where, base)
+    if found.value is None or found.diagnostics:
+        raise SparkfleetError(*found.diagnostics)
+    return found.value
+
+
+def readable(model: type[M], data: Any, where: Where, base: Path_ = ()) -> Readable[M]:
+    """Return the valid part of the data as a model, and every deviation."""
+    diagnostics: list[Diagnostic] = []
+    invalid: list[Path_] = []
+    while True:
+        try:
+            value = model.model_validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            deviations = _deviations(data, error)
+            if not invalid:  # later errors follow from what was removed
+                diagnostics += [
+                    _diagnostic(model, data, path, details, where=where, base=base)
+                    for path, details in deviations.items()
+                ]
+            invalid += deviations
+            if () in deviations:
+                return Readable(None, tuple(diagnostics), tuple(invalid))
+            data = _without(data, deviations)
+        except (TypeError, ValueError, RecursionError):
+            diagnostic = Diagnostic(
                 where(base),
                 "the value is not plain data",
                 "strings, numbers, booleans, lists and dicts",
                 "replace it by plain data",
                 code="yaml-invalid-value",
             )
-        ) from None
+            return Readable(None, (diagnostic,), ((),))
+        else:
+            return Readable(value, tuple(diagnostics), tuple(invalid))
+
+
+def _without(data: Any, paths: Iterable[Path_]) -> Any:
+    """Return a copy without these values. Items are removed from the end of a list, so that paths stay."""
+    data = copy.deepcopy(data)
+    for path in sorted(
+        paths, key=lambda path: [(isinstance(part, str), part) for part in path], reverse=True
+    ):
+        inner = data
+        for part in path[:-1]:
+            inner = inner[part]
+        del inner[path[-1]]
+    return data
 
 
 def describe(value: Any) -> str:
@@ -114,20 +194,18 @@ def describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _diagnostics(
-    model: type[BaseModel], data: Any, error: ValidationError, where: Where, base: Path_
-) -> list[Diagnostic]:
+def _deviations(data: Any, error: ValidationError) -> dict[Path_, list[Any]]:
+    """Return pydantic's errors by the path in the data."""
     # A union reports an error for each of its members; they belong to one mistake at one path.
     found: dict[Path_, list[Any]] = {}
     for detail in error.errors(include_url=False):
         found.setdefault(_path(data, detail), []).append(detail)
-    diagnostics = []
-    for path, details in found.items():
-        # Deeper errors of the same union member explain more than "not the other member".
-        if any(len(other) > len(path) and other[: len(path)] == path for other in found) and path:
-            continue
-        diagnostics.append(_diagnostic(model, data, path, details, where=where, base=base))
-    return diagnostics
+    # Deeper errors of the same union member explain more than "not the other member".
+    return {
+        path: details
+        for path, details in found.items()
+        if not path or not any(len(other) > len(path) and other[: len(path)] == path for other in found)
+    }
 
 
 def _path(data: Any, detail: Any) -> Path_:
@@ -150,12 +228,13 @@ def _diagnostic(
     for part in path:
         value = value[part]
     place = where((*base, *path))
-    name = str(path[-1]) if path else ""
+    name = next((part for part in reversed(path) if isinstance(part, str)), "")
     label = dotted((*base, *path))
     if first["type"] == "extra_forbidden":
         known = keys(model, path[:-1])
         renamed = _RENAMED.get(name, "")
-        remedy = _HINTS.get(name) or did_you_mean(name, known, "remove it, or see `sparkfleet schema`")
+        hints = _HINTS_AT_TOP | _HINTS if len((*base, *path)) == 1 else _HINTS
+        remedy = hints.get(name) or did_you_mean(name, known, "remove it, or see `sparkfleet schema`")
         if renamed in known:
             remedy = f"'{name}' is now called '{renamed}'"
         return Diagnostic(
@@ -171,17 +250,25 @@ def _diagnostic(
             f"add '{missing}:'",
             code="yaml-missing-key",
         )
+    if {"int_type"} & {detail["type"] for detail in details} and _is_too_long(value):
+        details = _as_number(model, data, path, int(value)) or details
     shown = "a value (not shown: it may be a secret)" if name in _SECRET else describe(value)
     return Diagnostic(
         place,
         f"'{label or 'the file'}' is {shown}",
-        _expected(details, name),
-        _remedy(details, value),
+        _expected(details, name, value),
+        _remedy(details, name, value),
         code="yaml-invalid-value",
     )
 
 
-def _expected(details: list[Any], name: str) -> str:
+_NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
+_LEADING_ZERO = re.compile(r"0[0-9]+")
+_EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
+_WHOLE = re.compile(r"[-+]?[0-9]+")
+
+
+def _expected(details: list[Any], name: str, value: Any) -> str:
     kinds = {detail["type"] for detail in details}
     if "string_pattern_mismatch" in kinds and name in _PATTERNS:
         return _PATTERNS[name]
@@ -203,17 +290,70 @@ def _expected(details: list[Any], name: str) -> str:
             texts.append(text)
     if "a number" in texts and "an integer" in texts:
         texts.remove("an integer")
+    if kinds & {"greater_than_equal", "less_than_equal"} and _is_number(value) and "a string" in texts:
+        texts.remove("a string")  # a number was meant, and it is out of range
     return " or ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 
-def _remedy(details: list[Any], value: Any) -> str:
+def _is_too_long(value: Any) -> bool:
+    """Return whether ``yaml_file`` read a number as text because it has too many digits."""
+    return isinstance(value, str) and len(value) > LONGEST_NUMBER and _WHOLE.fullmatch(value) is not None
+
+
+def _as_number(model: type[BaseModel], data: Any, path: Path_, value: int) -> list[Any]:
+    """Return pydantic's errors about a number at that path."""
+    data = copy.deepcopy(data)
+    inner = data
+    for part in path[:-1]:
+        inner = inner[part]
+    inner[path[-1]] = value
+    try:
+        model.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        return _deviations(data, error).get(path, [])
+    return []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _remedy(details: list[Any], name: str, value: Any) -> str:
     kinds = {detail["type"] for detail in details}
-    if "string_type" in kinds and isinstance(value, int | float) and not isinstance(value, bool):
+    if kinds & {"greater_than_equal", "less_than_equal"}:
+        return "change the value"
+    if name == "model" and isinstance(value, str) and value.startswith(("/", "~", "./", "../")):
+        return (
+            "a directory of the Spark cannot be pinned: put the model into a (private) repository of the hub "
+            "or of your own hub (`hf_endpoint` in group_data)"
+        )
+    if "string_type" in kinds and _is_number(value):
         return f'put it in quotes: "{value}"'
-    wants_plain = kinds & {"int_type", "float_type", "bool_type"} and "string_type" not in kinds
-    if wants_plain and isinstance(value, str) and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?|true|false", value):
-        return "write it without quotes"
+    wants_plain = kinds & {*_NUMBERS, "bool_type"} and "string_type" not in kinds
+    if wants_plain and isinstance(value, str):
+        # A plain number of this form is a string, by the rules of ``yaml_file``.
+        if _LEADING_ZERO.fullmatch(value):
+            return f"write it without the leading zero: {value.lstrip('0') or '0'}"
+        if kinds & _NUMBERS and (_is_too_long(value) or _EXPONENT.fullmatch(value)):
+            return "write a smaller number, without exponent"
+        if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?|true|false", value):
+            return "write it without quotes"
+    if kinds & {"dict_type", "model_type", "model_attributes_type"} and name in _MAPPINGS:
+        return _as_mapping(name, value)
     return "change the value"
+
+
+_MAPPINGS = {"env": "NCCL_DEBUG: INFO", "flags": "max-model-len: 8192"}
+"""Key -> an example of a line below it."""
+
+
+def _as_mapping(name: str, value: Any) -> str:
+    """Return how to write flags or variables that are given as words, with the first of them."""
+    items = [str(item) for item in value] if isinstance(value, list) else str(value).split(" -")
+    first = items[0] if items else ""
+    key, separator, rest = first.lstrip("-").replace("=", " ", 1).partition(" ")
+    example = f"{key}: {rest.strip()}" if separator and re.fullmatch(r"[\w.-]+", key) else _MAPPINGS[name]
+    return f"write one line for each, without dashes and '=': {name}: {{{example}}}"
 
 
 def dotted(path: Path_) -> str:

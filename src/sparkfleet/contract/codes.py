@@ -116,6 +116,10 @@ FILES = {
     "secret-command-failed": Code(
         "The command that is to print a secret failed, or printed nothing.", "Run the command by itself."
     ),
+    "mount-target-taken": Code(
+        "A mount has the target of another one, or of sparkfleet's own mounts (`/models`, `/compile-cache`).",
+        "Give it another target, or set `models_dir` or `cache_dir`.",
+    ),
     "secret-exposed": Code(
         "A flag or variable would put a secret where others can read it.",
         "Remove it. The hub's token comes from `hf_token` in group_data.",
@@ -144,6 +148,10 @@ FILES = {
     "tokenizer-missing": Code(
         "The flags name the tokenizer of another repository, which is not downloaded.",
         "Remove the flag, or mount the files and give their path.",
+    ),
+    "variable-reserved": Code(
+        "A variable of a cluster's service has one value for all Sparks, where each needs its own.",
+        "Remove it: sparkfleet sets it on each Spark.",
     ),
     "variable-name-invalid": Code(
         "A key of `env:` is not the name of an environment variable.", "Use letters, digits and `_`."

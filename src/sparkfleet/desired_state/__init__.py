@@ -106,6 +106,12 @@ class Weights:
         return sum(file.size for file in self.files)
 
 
+MODELS_IN_CONTAINER = "/models"
+"""Mount point of the model store: HF_HOME of every engine."""
+CACHE_IN_CONTAINER = "/compile-cache"
+"""Mount point of the compile cache."""
+
+
 @dataclass(frozen=True)
 class Mount:
     """A bind mount, source as the user wrote it (``~`` not yet expanded)."""
@@ -171,6 +177,8 @@ class Service:
     """Name of the engine: a folder of ``sparkfleet.engines``."""
     runtime: str = runtimes.DEFAULT
     """Name of the runtime: a folder of ``sparkfleet.runtimes``."""
+    served_aliases: tuple[str, ...] = ()
+    """Further names of the model in the API."""
 
     @property
     def is_pinned(self) -> bool:

@@ -226,6 +226,8 @@ class Engine(Protocol):
     """Weights that it loads, for an error: ``safetensors, or .bin``."""
     takes_file: bool = False
     """Whether a service names the file of the repository (``file:``): one model is in several files there."""
+    takes_aliases: bool = False
+    """Whether the API can have several names for the model (a list as ``served_name:``)."""
     hub_client: str = "hf"
     """Command of the hub's client in the engine's images; "": none."""
     tasks: frozenset[Task] = frozenset({Task.CHAT})
@@ -265,6 +267,10 @@ class Engine(Protocol):
         return tuple(required)
 
     # Args and environment
+
+    def full_flag(self, name: str, value: FlagValue) -> tuple[str, FlagValue]:
+        """Return a flag under its full name (``tp``: ``tensor-parallel-size``), without leading dashes."""
+        return name, value
 
     def args(self, service: Service) -> tuple[str, ...]:
         """Return the engine's args: model, port, name, revision, then the service's flags."""

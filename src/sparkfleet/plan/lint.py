@@ -35,6 +35,11 @@ def findings(
     return tuple(one for one in found if one.code not in silent)
 
 
+def is_rule(diagnostic: Diagnostic, service: Service) -> bool:
+    """Return whether a lint rule found it, not the check of flags and variables."""
+    return any(rule.id == diagnostic.code for rule in engines.get(service.engine).rules())
+
+
 def place(diagnostic: Diagnostic, origin: Mapping[str, str]) -> Diagnostic:
     """Return the diagnostic at the place (``file:line``) of its field of the service."""
     place = origin.get(diagnostic.location) or origin[SERVICE]

@@ -13,16 +13,13 @@ from sparkfleet import engines, runtimes
 from sparkfleet.config.origin import user_place
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Rank
-from sparkfleet.desired_state import Host, Mount, Service
+from sparkfleet.desired_state import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER, Host, Mount, Service
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observation import User
 from sparkfleet.runtimes.operator import DeclaredWorkload
 
 Wrap = Callable[[tuple[str, ...]], tuple[str, ...]]
-
-MODELS_IN_CONTAINER = "/models"
-CACHE_IN_CONTAINER = "/compile-cache"
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli.check_report import diagnostics
 from sparkfleet.config import image
 from sparkfleet.config.reserved_flags import SECRET_ENV
-from sparkfleet.config.resolve import MODELS_IN_CONTAINER
 from sparkfleet.desired_state import Service
 from sparkfleet.engines.llamacpp import schema as llamacpp_schema
 from sparkfleet.engines.vllm import schema
-from sparkfleet.plan import render_service
+from sparkfleet.inventory import Pins, read_fleet
 from tests.unit.config.fleet_files import write
 
 SHIPPED = Catalog.of()
@@ -74,8 +73,10 @@ def test_a_recipe_passes_its_own_check(tmp_path: Path, monkeypatch: pytest.Monke
     model = "model: org/model, " if SHIPPED[name].model is None else ""
     group_data = "sparkfleet = {'hf_token': 'env:HF_TOKEN'}"
     text = f"serve: {{{model}recipe: {name}}}\n"
-    fleet = write(tmp_path, {"spark-01.yaml": text, "group_data/all.py": group_data}).load()
-    found = [note for note in diagnostics(fleet, pinned=False) if note.severity != "info"]
+    files = write(tmp_path, {"spark-01.yaml": text, "group_data/all.py": group_data})
+    loaded = read_fleet(files.inventory, pins=Pins.IGNORED)
+    assert loaded.diagnostics == ()
+    found = [note for note in diagnostics(loaded) if note.severity != "info"]
     assert [note.code for note in found] == EXPECTED_WARNINGS.get(name, []), found
 
 
@@ -172,10 +173,6 @@ def test_a_drafter_inside_the_repository_is_named_by_where_the_commit_is(
     commit = service.weights.revision
     assert speculative["model"] == f"/models/hub/{repository}/snapshots/{commit}/assistant"
     assert service.drafters == ()
-
-
-def test_the_place_of_models_in_the_container_is_the_one_that_is_mounted() -> None:
-    assert MODELS_IN_CONTAINER == render_service.MODELS_IN_CONTAINER
 
 
 def test_nested_settings_become_one_json_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

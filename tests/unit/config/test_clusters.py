@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from sparkfleet.cli import cli
+from sparkfleet.config import clusters
 from sparkfleet.contract import codec
 from sparkfleet.desired_state import Fabric, Member, host_from_json
 from sparkfleet.engines.vllm import rules
+from sparkfleet.plan.fabric.environment import environment
 from tests.unit.config import fleet_files
 from tests.unit.config.fleet_files import SMALL, FleetFiles
+from tests.unit.plan.fabric import fabric_fixtures
 
 PAIR = "hosts: [spark-01, spark-02]\n"
 IDLE = {"spark-01.yaml": "serve: null\n", "spark-02.yaml": "serve: null\n"}
@@ -427,3 +430,31 @@ def test_no_rule_of_a_single_spark_speaks_of_a_cluster(fleet: Callable[..., Flee
     service = first.services[0]
     assert "BK-04" in {found.code for found in rules.check(service, replace(first, member=None))}
     assert "BK-04" not in {found.code for found in rules.check(service, first)}
+
+
+def test_an_alias_of_a_flag_is_the_flag(fleet: Callable[..., FleetFiles]) -> None:
+    first, _ = fleet(cluster(f"{PAIR}serve: {{recipe: {SMALL}, flags: {{tp: 1, pp: 2}}}}\n")).load().hosts
+    flags = dict(first.services[0].flags)
+    assert (flags["tensor-parallel-size"], flags["pipeline-parallel-size"]) == (1, 2)
+    found = fleet(cluster(f"{PAIR}serve: {{recipe: {SMALL}, flags: {{n: 2}}}}\n")).diagnostic()
+    assert found.code == "flag-reserved"
+
+
+def test_variables_that_differ_between_sparks_are_those_that_the_fabric_sets(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    set_by_fabric = {
+        name for name, _ in environment(fabric_fixtures.member(0), fabric_fixtures.seen(), "VLLM_HOST_IP")
+    }
+    assert set_by_fabric - clusters.OF_EACH_SPARK == {
+        "VLLM_HOST_IP",
+        "NCCL_IB_ROCE_VERSION_NUM",
+        "NCCL_IB_ADDR_FAMILY",
+        "NCCL_CROSS_NIC",
+        "NCCL_NVLS_ENABLE",
+        "NCCL_IGNORE_CPU_AFFINITY",
+        "NCCL_DEBUG",
+        "NCCL_DEBUG_SUBSYS",
+    }
+    files = fleet(cluster(f"{PAIR}serve: {{recipe: {SMALL}, env: {{NCCL_DEBUG: WARN}}}}\n"))
+    assert files.load().warnings == ()

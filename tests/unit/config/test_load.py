@@ -295,7 +295,7 @@ def test_a_broken_host_file_is_no_unknown_host(fleet: Callable[..., FleetFiles])
     ("text", "hint"),
     [
         ("ssh: {password: x}\n", "log in by key"),
-        ("serve: {model: a/b, volumes: [/data]}\n", "container: {mounts: ...}"),
+        ("serve: {recipe: gpt-oss-20b, volumes: [/data]}\n", "container: {mounts: ...}"),
         ("host: 10.0.0.1\n", "ssh: {hostname: ADDRESS}"),
     ],
 )

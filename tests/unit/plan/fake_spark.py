@@ -93,6 +93,15 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
             case "--publish":
                 host_port, _, inside = value.partition(":")
                 host["PortBindings"][f"{inside}/tcp"] = [{"HostIp": "", "HostPort": host_port}]
+            case "--add-host":
+                host.setdefault("ExtraHosts", []).append(value)
+            case "--tmpfs":
+                path, _, options = value.partition(":")
+                host.setdefault("Tmpfs", {})[path] = options
+            case "--security-opt":
+                host["SecurityOpt"].append(value)
+            case "--cpuset-cpus":
+                host["CpusetCpus"] = value
             case "--log-driver":
                 host["LogConfig"]["Type"] = value
             case "--log-opt":

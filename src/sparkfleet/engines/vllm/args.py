@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,35 @@ from sparkfleet.engines.vllm.arg_parser import NEGATIVE_NUMBER, Option, group, n
 from sparkfleet.engines.vllm.schema import Flag, Schema
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
+
+
+SHORT_NAMES: Mapping[str, str] = {
+    "ac": "attention-config",
+    "asc": "api-server-count",
+    "cc": "compilation-config",
+    "dc": "diffusion-config",
+    "dcp": "decode-context-parallel-size",
+    "dp": "data-parallel-size",
+    "dpa": "data-parallel-address",
+    "dpb": "data-parallel-backend",
+    "dpe": "data-parallel-external-lb",
+    "dph": "data-parallel-hybrid-lb",
+    "dpl": "data-parallel-size-local",
+    "dpm": "data-parallel-multi-port-external-lb",
+    "dpn": "data-parallel-rank",
+    "dpp": "data-parallel-rpc-port",
+    "dpr": "data-parallel-start-rank",
+    "ep": "enable-expert-parallel",
+    "n": "nnodes",
+    "pcp": "prefill-context-parallel-size",
+    "pp": "pipeline-parallel-size",
+    "q": "quantization",
+    "r": "node-rank",
+    "sc": "speculative-config",
+    "tp": "tensor-parallel-size",
+}
+"""Short option -> flag; the same in every release that has the flag."""
+_LEVEL = re.compile(r"-?O([0-3]?)")
 
 
 @dataclass(frozen=True)
@@ -30,16 +60,26 @@ class Parsed:
     """Flags and positional arguments that the schema does not have."""
 
 
+def full_flag(name: str, value: FlagValue) -> tuple[str, FlagValue]:
+    """See ``Engine.full_flag``. ``O3: true`` and ``-O: 3`` are the flag ``optimization-level``."""
+    level = _LEVEL.fullmatch(name)
+    if level and (not level[1] or value is True):
+        return "optimization-level", int(level[1]) if level[1] else value
+    head, dot, rest = name.lstrip("-").partition(".")
+    return SHORT_NAMES.get(head, head) + dot + rest, value
+
+
 def canonical(key: str, schema: Schema | None) -> str:
-    """Return the flag's canonical name for a key as users write it: ``max_model_len``, ``tp``, ``--x``."""
-    bare = key.lstrip("-")
-    long, short = normalise(f"--{bare}"), f"-{bare}"
-    if schema is None:
-        return long
-    flag = schema.options.get(long) or schema.options.get(short)
-    if flag is None or long in flag.negatives:
-        return long
-    return flag.name
+    """Return the flag's canonical name for a key as users write it: ``max_model_len``, ``tp``, ``--x``.
+
+    Of ``attention_config.backend`` the part before the dot is a flag.
+    """
+    head, dot, rest = key.lstrip("-").partition(".")
+    long, short = normalise(f"--{head}"), f"-{head}"
+    flag = schema and (schema.options.get(long) or schema.options.get(short))
+    if not flag or long in flag.negatives:
+        return long + dot + rest
+    return flag.name + dot + rest
 
 
 def render(model: str, flags: Mapping[str, FlagValue], schema: Schema | None) -> tuple[str, ...]:
@@ -58,6 +98,8 @@ def render(model: str, flags: Mapping[str, FlagValue], schema: Schema | None) ->
 def _flag_args(name: str, flag: Flag | None, value: FlagValue) -> list[str]:
     if value is None:
         return []
+    if "." in name:  # a key of a nested config, whose value is JSON
+        return _pair(name, _word(value))
     if isinstance(value, bool) and (flag is None or not flag.takes_value):
         return _switch_args(name, flag, on=value)
     if isinstance(value, list) and _is_word_list(flag, value):
@@ -82,12 +124,9 @@ def _switch_args(name: str, flag: Flag | None, *, on: bool) -> list[str]:
 
 
 def _is_word_list(flag: Flag | None, value: list[Any]) -> bool:
-    """Return whether a list is written as several arguments: JSON flags take it as JSON, and so does what
-    holds
-    objects.
-    """
-    if flag is not None and flag.takes_json and not flag.takes_several:
-        return False
+    """Return whether a list is several arguments, objects in it as JSON; else all of it is JSON."""
+    if flag is not None and (flag.takes_json or flag.takes_several):
+        return bool(value) and flag.takes_several
     return bool(value) and not any(isinstance(item, list | dict) for item in value)
 
 

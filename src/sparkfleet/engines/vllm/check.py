@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,10 @@ REGISTRY_OF: Mapping[str, tuple[str, str]] = {
 }
 """Flags whose values the parser accepts and the engine rejects later: their registry, and the flag of
 plugins that extend it."""
+
+
+_OTHER_HARDWARE = re.compile(r"XPU_|ROCM_|CPU_|TPU_|HPU_|AMX_")
+"""Names of backends for other hardware than a Spark: never suggested."""
 
 
 def check_flags(args: Sequence[str], schema: Schema, exact: bool = True) -> tuple[Diagnostic, ...]:
@@ -214,7 +219,7 @@ def _word(flag: Flag, word: str, schema: Schema) -> Iterator[Diagnostic]:
     except ValueError as error:
         is_json = flag.type in ("json", "config", "json_or_str")
         text = f"{flag.name}: {error}" if is_json else f"{flag.name}: {word!r} is not {_type_text(flag)}"
-        hint = "write the flag as a mapping in YAML" if is_json else f"give {_type_text(flag)}"
+        hint = "write the flag as a mapping in YAML" if is_json else _number_hint(flag, word)
         yield Diagnostic(f"{flag.name} {word}", text, hint=hint, code="bad-json" if is_json else "bad-type")
         return
     if flag.choices is not None:
@@ -230,6 +235,17 @@ def _word(flag: Flag, word: str, schema: Schema) -> Iterator[Diagnostic]:
         yield Diagnostic(
             f"{flag.name} {word}", text, hint=hint, severity=Severity.WARNING, code="not-built-in"
         )
+
+
+def _number_hint(flag: Flag, word: str) -> str:
+    """Return how to write a number that has a decimal comma, thousands separators or a percent sign."""
+    if flag.type == "float" and (match := re.fullmatch(r"(\d+),(\d+)", word)):
+        return f"write {match[1]}.{match[2]}"
+    if flag.type == "float" and (match := re.fullmatch(r"(\d+(?:\.\d+)?) ?%", word)):
+        return f"write {float(match[1]) / 100:g}"
+    if flag.type != "float" and re.fullmatch(r"\d{1,3}([,._' ]\d{3})+", word):
+        return f"write {re.sub(r'[^0-9]', '', word)}"
+    return f"give {_type_text(flag)}"
 
 
 def _is_adapter(word: str) -> bool:
@@ -260,7 +276,7 @@ def _registered(flag: Flag, word: str, value: Any, schema: Schema) -> Iterator[D
         return
     spans = history.of_name(registry, name)
     text = f"{flag.name}: vLLM {schema.version} has no {word!r} ({history.text(spans)})"
-    names = schema.registries[registry]
+    names = [name for name in schema.registries[registry] if not _OTHER_HARDWARE.match(name)]
     advice = _newer_image(spans, schema) if spans else near(name, names, 0.5)
     hint = either(advice, f"one of {listing(names)}")
     yield Diagnostic(f"{flag.name} {word}", text, hint=hint, code="not-registered")

@@ -102,6 +102,7 @@ class Vllm(Engine):
     shown_flags: Mapping[str, str] = {"--port": "port", "--served-model-name": "served name"}
     model_flags = frozenset({"model", "--model", "--revision"})
     entrypoint_hint = "an image whose entrypoint is empty, a wrapper, or `vllm serve`"
+    takes_aliases = True
     tasks = frozenset({Task.CHAT, Task.COMPLETION, Task.EMBEDDING})
     weights_hint = "safetensors, or .bin"
     footprints = Footprints(
@@ -147,26 +148,22 @@ class Vllm(Engine):
         """See ``Engine``."""
         return packages.lacking(required, version)
 
+    def full_flag(self, name: str, value: FlagValue) -> tuple[str, FlagValue]:
+        """See ``Engine``."""
+        return args.full_flag(name, value)
+
     def args(self, service: Service) -> tuple[str, ...]:
         """Return the args of ``vllm serve``, model first."""
-        own: dict[str, FlagValue] = {
-            "served-model-name": service.served_name,
-            "host": "0.0.0.0",  # noqa: S104  (the Spark's own firewall decides who may connect)
-            "port": service.port,
-            "revision": service.weights.revision,
-        }
-        return args.render(
-            service.weights.repo, {**own, **dict(service.flags)}, _schema(service.image.engine_version)
-        )
+        return _render(service, _schema(service.image.engine_version))
 
     def parse_args(self, args_: Sequence[str], version: str) -> ParsedArgs:
         """See ``Engine``."""
-        parsed = args.parse(args_, _schema(version))
+        parsed = args.parse(args_, _schema(version) if version else None)
         return ParsedArgs(parsed.model, str(parsed.values.get("--revision") or ""), parsed.values)
 
     def compare_args(self, old: Sequence[str], new: Sequence[str], version: str) -> tuple[FlagChange, ...]:
         """See ``Engine``."""
-        return compare.differences(old, new, _schema(version))
+        return compare.differences(old, new, _schema(version) if version else None)
 
     def environment(self, models: str, cache: str) -> Mapping[str, str]:
         """See ``Engine``."""
@@ -277,20 +274,56 @@ class Vllm(Engine):
         known, exact = (own, True) if own else schema.nearest(version)
         if not exact:
             yield _other_release(service, version, known.version)
-        flags = check.check_flags(self.args(service), known, exact)
+        switches = _not_switched(service, known)
+        yield from switches.values()
+        readable = tuple(pair for pair in service.flags if pair[0] not in switches)
+        flags = check.check_flags(_render(replace(service, flags=readable), known), known, exact)
         env = check.check_env(dict(service.env), known, exact=exact)
         for one in (*flags, *env):
-            flag, _, part = one.location.partition(" ")
-            # An abbreviation is in the file as it was written, and its flag may be in the recipe, too.
-            written = part if one.code == "abbreviation" else flag
-            name = flag.removeprefix("--")
-            names = (written.removeprefix("--"), name, name.removeprefix("no-"))
-            fields = (*(f"flags.{name}" for name in names), f"env.{name}", "image")
-            yield replace(one, location=field_of(service, *fields))
+            yield replace(one, location=_field(service, one))
 
 
-def _schema(version: str) -> Schema | None:
-    return schema.nearest(version)[0] if version else None
+def _schema(version: str) -> Schema:
+    """Return the schema that flags are rendered by: of an unknown version the newest one."""
+    return schema.nearest(version)[0]
+
+
+def _render(service: Service, known: Schema) -> tuple[str, ...]:
+    names = [service.served_name, *service.served_aliases]
+    own: dict[str, FlagValue] = {
+        "served-model-name": names,
+        "host": "0.0.0.0",  # noqa: S104  (the Spark's own firewall decides who may connect)
+        "port": service.port,
+        "revision": service.weights.revision,
+    }
+    return args.render(service.weights.repo, {**own, **dict(service.flags)}, known)
+
+
+def _not_switched(service: Service, known: Schema) -> dict[str, Diagnostic]:
+    """Return switches with another value than true or false: vLLM would take it for a further argument."""
+    found = {}
+    for name, value in service.flags:
+        flag = known.options.get(args.canonical(name, known))
+        if flag is None or flag.takes_value or isinstance(value, bool):
+            continue
+        is_quoted = isinstance(value, str) and value.lower() in ("true", "false")
+        hint = f"write {str(value).lower()} without quotes" if is_quoted else "write true or false"
+        text = f"{flag.name} takes no value, and it has {value!r}"
+        found[name] = Diagnostic(field_of(service, f"flags.{name}"), text, hint=hint, code="no-value-allowed")
+    return found
+
+
+def _field(service: Service, found: Diagnostic) -> str:
+    """Return the field of the service that a finding of ``check`` is about."""
+    flag, _, part = found.location.partition(" ")
+    # An abbreviation is in the file as it was written, and its flag may be in the recipe, too.
+    written = part if found.code == "abbreviation" else flag
+    name = flag.removeprefix("--")
+    names = (written.removeprefix("--"), name, name.removeprefix("no-"))
+    key = part.partition(" ")[0].removeprefix(f"{flag}.")
+    nested = [one for one, _ in service.flags if one.startswith(f"{name}.")]
+    nested.sort(key=lambda one: one != f"{name}.{key}")
+    return field_of(service, *(f"flags.{one}" for one in (*names, *nested)), f"env.{name}", "image")
 
 
 def _measured(value: object) -> memory.Measured | None:

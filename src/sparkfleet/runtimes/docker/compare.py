@@ -27,7 +27,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "MemorySwappiness": (None, -1),
     "OomKillDisable": (None, False),
     "PidsLimit": (None, 0, -1),
-    "SecurityOpt": (["label=disable"],),  # Docker adds it by itself for --ipc host
 }
 
 

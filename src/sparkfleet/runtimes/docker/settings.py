@@ -74,9 +74,9 @@ def declared(name: str) -> Callable[[DeclaredWorkload], Values]:
 
     def read(source: DeclaredWorkload) -> Values:
         value = source.container.get(name)
-        if value is None or value in ("", ()):
+        if value is None or value in ("", (), []):
             return ()
-        return tuple(str(one) for one in value) if isinstance(value, tuple) else (str(value),)
+        return tuple(map(str, value)) if isinstance(value, tuple | list) else (str(value),)
 
     return read
 
@@ -104,9 +104,29 @@ def _network(value: Any, _: ImageSeen | None) -> dict[str, str]:
     return {"": str(value or "bridge").replace("default", "bridge")}
 
 
+def _published(source: DeclaredWorkload) -> Values:
+    if source.container.network != "bridge":
+        return ()
+    return tuple(dict.fromkeys((f"{source.port}:{source.port}", *declared("ports")(source))))
+
+
 def _publish(value: Any, _: ImageSeen | None) -> dict[str, str]:
     ports: Iterable[tuple[str, Any]] = (value or {}).items()
     return {port: ",".join(entry.get("HostPort", "") for entry in entries or ()) for port, entries in ports}
+
+
+def _host_entry(text: str) -> tuple[str, str]:
+    name, _, address = text.partition(":")
+    return name, address
+
+
+def _tmpfs(text: str) -> tuple[str, str]:
+    path, _, options = text.partition(":")
+    return path, options or "yes"
+
+
+def _security(text: str) -> tuple[str, str]:
+    return text.removesuffix(":true"), "yes"
 
 
 def _shm(value: Any, _: ImageSeen | None) -> dict[str, str]:
@@ -235,14 +255,15 @@ SETTINGS: tuple[Setting, ...] = (
         default="host",
     ),
     Setting(
-        "publish",
-        lambda source: (f"{source.port}:{source.port}",) if source.container.network == "bridge" else (),
+        "ports",
+        _published,
         option("--publish"),
         ("HostConfig.PortBindings",),
         normalize=lambda value: (f"{value.partition(':')[2]}/tcp", value.partition(":")[0]),
         parse=_publish,
         compose="ports",
         to_compose=as_list,
+        label="publish",
         keyed=True,
     ),
     Setting(
@@ -361,5 +382,48 @@ SETTINGS: tuple[Setting, ...] = (
         option("--workdir"),
         ("Config.WorkingDir",),
         parse=_working_directory,
+    ),
+    Setting(
+        "extra_hosts",
+        declared("extra_hosts"),
+        option("--add-host"),
+        ("HostConfig.ExtraHosts",),
+        normalize=_host_entry,
+        parse=lambda value, _: dict(_host_entry(entry) for entry in value or ()),
+        compose="extra_hosts",
+        to_compose=as_list,
+        label="extra host",
+        keyed=True,
+    ),
+    Setting(
+        "tmpfs",
+        declared("tmpfs"),
+        option("--tmpfs"),
+        ("HostConfig.Tmpfs",),
+        normalize=_tmpfs,
+        parse=lambda value, _: {path: options or "yes" for path, options in (value or {}).items()},
+        compose="tmpfs",
+        to_compose=as_list,
+        keyed=True,
+    ),
+    Setting(
+        "security_opt",
+        declared("security_opt"),
+        option("--security-opt"),
+        ("HostConfig.SecurityOpt",),
+        normalize=_security,
+        # Docker adds label=disable by itself for --ipc host.
+        parse=lambda value, _: dict(_security(one) for one in value or () if one != "label=disable"),
+        compose="security_opt",
+        to_compose=as_list,
+        label="security option",
+        keyed=True,
+    ),
+    Setting(
+        "cpuset",
+        declared("cpuset"),
+        option("--cpuset-cpus"),
+        ("HostConfig.CpusetCpus",),
+        compose="cpuset",
     ),
 )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkfleet.engines.vllm import schema
-from sparkfleet.engines.vllm.args import Parsed, canonical, parse, render
+from sparkfleet.engines.vllm.args import SHORT_NAMES, Parsed, canonical, full_flag, parse, render
 from sparkfleet.engines.vllm.check import check_flags
 from tests.unit.engines.vllm.strategies import flags_of
 
@@ -204,3 +204,30 @@ def test_no_args_whatever_make_reading_fail(args: list[str]) -> None:
     for known in (NEW, None):
         json.dumps(dict(parse(args, known).values))
         check_flags(args, NEW)
+
+
+def test_short_names_are_those_of_every_release() -> None:
+    found: dict[str, set[str]] = {}
+    for version in schema.versions():
+        for flag in schema.load(version).flags.values():
+            for alias in flag.aliases:
+                found.setdefault(alias, set()).add(flag.name.removeprefix("--"))
+    short = {alias[1:]: names for alias, names in found.items() if not alias.startswith("--")}
+    del short["h"], short["O"]  # help; up to 0.11 a level or the compilation config
+    assert short == {alias: {name} for alias, name in SHORT_NAMES.items()}
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "meant"),
+    [
+        ("tp", 2, ("tensor-parallel-size", 2)),
+        ("-tp", 2, ("tensor-parallel-size", 2)),
+        ("cc.mode", 3, ("compilation-config.mode", 3)),
+        ("O3", True, ("optimization-level", 3)),
+        ("-O", 2, ("optimization-level", 2)),
+        ("O3", None, ("O3", None)),
+        ("max-num-seqs", 4, ("max-num-seqs", 4)),
+    ],
+)
+def test_a_flag_has_its_full_name(written: str, value: Any, meant: tuple[str, Any]) -> None:
+    assert full_flag(written, value) == meant

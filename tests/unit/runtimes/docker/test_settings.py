@@ -22,7 +22,6 @@ from tests.unit.plan.nano import rows, with_service
 NOT_IN_YAML = {
     "service_label",
     "restart",
-    "publish",
     "entrypoint",
     "environment",
     "log",
@@ -40,6 +39,13 @@ EVERYTHING = Container(
     ("/dev/infiniband",),
     ("CAP_IPC_LOCK",),
     (Mount("~/x", "/x", True),),
+    other=(
+        ("cpuset", "0-9"),
+        ("extra_hosts", ("files.local:192.168.1.5", "six.local:fd00::5")),
+        ("ports", ("9090:9090",)),
+        ("security_opt", ("seccomp=unconfined", "no-new-privileges:true")),
+        ("tmpfs", ("/tmp", "/scratch:size=2g")),
+    ),
 )
 
 
@@ -95,9 +101,41 @@ def rows_of(host: Any, seen: Any) -> Any:
     return [row for entry in host_plan(host, seen).change_sets for row in rows(entry)]
 
 
+def test_settings_that_compose_users_know_become_options_and_keys_of_compose() -> None:
+    host = with_service(container=EVERYTHING)
+    source = render_service.workload(host, host.services[0], fake_spark.USER)
+    options = " ".join(create_options(source))
+    assert "--publish 8000:8000 --publish 9090:9090" in options
+    assert "--add-host files.local:192.168.1.5" in options
+    assert "--tmpfs /scratch:size=2g --security-opt seccomp=unconfined" in options
+    assert options.endswith("--cpuset-cpus 0-9")
+    compose = compose_service(source)
+    assert compose["ports"] == ["8000:8000", "9090:9090"]
+    assert compose["cpuset"] == "0-9"
+
+
+def test_a_port_that_is_also_the_services_own_is_published_once() -> None:
+    host = with_service(container=Container(network="bridge", other=(("ports", ("8000:8000",)),)))
+    source = render_service.workload(host, host.services[0], fake_spark.USER)
+    assert create_options(source).count("8000:8000") == 1
+
+
+def test_a_security_option_that_docker_adds_by_itself_is_no_difference() -> None:
+    host = with_service()
+    seen = fake_spark.converged(host)
+    (box,) = seen.containers
+    assert box.host["SecurityOpt"] == ["label=disable"]
+    assert not host_plan(host, seen).change_sets
+    added = replace(
+        seen, containers=(replace(box, host={**box.host, "SecurityOpt": ["seccomp=unconfined"]}),)
+    )
+    (entry,) = host_plan(host, added).change_sets
+    assert ("security option", "seccomp=unconfined", "yes", "") in rows(entry)
+
+
 def test_a_setting_without_a_field_of_its_own_survives_the_way_through_json() -> None:
     assert "pids_limit" not in CONTAINER_FIELDS
-    host = with_service(container=_container({"pids_limit": 4096}))
+    host = with_service(container=_container({"pids_limit": 4096, "tmpfs": ("/tmp",)}))
     assert host_from_json(codec.plain(host)) == host
 
 

@@ -15,6 +15,7 @@ from sparkfleet.engines.vllm.rules import (
     memory,
     parsers,
     quantization,
+    readiness,
     speculative,
     storage,
 )
@@ -31,6 +32,7 @@ RULES: tuple[Rule, ...] = (
     *speculative.RULES,
     *parsers.RULES,
     *storage.RULES,
+    *readiness.RULES,
 )
 """All rules decided by these modules, by topic."""
 

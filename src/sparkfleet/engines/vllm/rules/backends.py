@@ -8,6 +8,7 @@ from sparkfleet.engines.vllm.rules.model_names import (
     GEMMA4_26B_NVFP4,
     LAGUNA,
     MISTRAL_SMALL_4,
+    NEMOTRON35_LIGHTNING,
     NVFP4,
     QWEN36_35B_NVFP4,
 )
@@ -29,7 +30,7 @@ def mla_backend(case: Case) -> Diagnostic | None:
     )
     if case.below("0.13"):
         return error(text, "set env VLLM_ATTENTION_BACKEND=TRITON_MLA (the flag came with vLLM 0.13.0)")
-    return error(text, "set attention-backend: TRITON_MLA")
+    return error(text, "set attention-backend: TRITON_MLA", "--attention-backend")
 
 
 @rule("BK-02", "Gemma-4-26B-A4B-NVFP4 runs with the CUTLASS or Marlin MoE backend", "dgx-vllm 7.2.2")
@@ -39,7 +40,8 @@ def gemma_moe_backend(case: Case) -> Diagnostic | None:
         return None
     text = f"Gemma-4-26B-A4B-NVFP4 with the MoE backend {case.text('--moe-backend') or 'auto'}"
     hint = "set moe-backend: marlin (from vLLM 0.17.1)"
-    return error(text, hint) if case.below("0.24") else warning(text, hint)
+    flag = "--moe-backend"
+    return error(text, hint, flag) if case.below("0.24") else warning(text, hint, flag)
 
 
 @rule("BK-03", "Gemma-4-26B-A4B-NVFP4 runs without tensor parallelism", "dgx-vllm 7.2.2")
@@ -47,21 +49,24 @@ def gemma_parallel(case: Case) -> Diagnostic | None:
     """Its experts are too small for it; expert parallelism works."""
     if not case.is_model(GEMMA4_26B_NVFP4) or (case.number("--tensor-parallel-size") or 1) == 1:
         return None
-    return error("Gemma-4-26B-A4B-NVFP4 requires --tensor-parallel-size 1", "set it to 1")
+    text = "Gemma-4-26B-A4B-NVFP4 requires --tensor-parallel-size 1"
+    return error(text, "set it to 1", "--tensor-parallel-size")
 
 
 @rule("BK-04", "one Spark has one GPU", "dgx-vllm 7.2.1, 7.4.1")
 def one_gpu(case: Case) -> Diagnostic | None:
     """More than one needs more than one node."""
-    if case.host.member is not None and case.host.member.service == case.service.name:
-        return None  # the cluster file's own checks count its Sparks
+    if case.is_rank:
+        return None
     flags = ("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size")
     gpus = max(case.number(flag) or 1 for flag in flags)
-    if gpus <= 1 or (case.number("--nnodes") or 1) > 1:
-        return None
-    if case.text("--distributed-executor-backend") == "ray":
-        return None
-    return error(f"{gpus:.0f} GPUs requested on a Spark, which has one", "set it to 1, or declare a cluster")
+    flag = max(flags, key=lambda name: case.number(name) or 1)
+    hint = "set it to 1, or serve it on several Sparks: clusters/NAME.yaml"
+    if gpus > 1:
+        return error(f"{flag}: {gpus:.0f} GPUs requested on a Spark, which has one", hint, flag)
+    if (case.number("--nnodes") or 1) > 1:
+        return error("--nnodes: a service of a host file runs on this Spark alone", hint, "--nnodes")
+    return None
 
 
 @rule(
@@ -77,7 +82,8 @@ def cutlass_fp4(case: Case) -> Diagnostic | None:
         'dgx-vllm 7.2.2 allows "cutlass or marlin" for NVFP4 experts; users of 26.04 report wrong answers '
         "from CUTLASS FP4 on SM121"
     )
-    return warning(text, "prefer moe-backend: marlin, or prove the answers with the gate")
+    hint = "prefer moe-backend: marlin, or prove the answers with the gate"
+    return warning(text, hint, "--moe-backend")
 
 
 @rule(
@@ -101,7 +107,7 @@ def eager(case: Case) -> Diagnostic | None:
     if not case.on("--enforce-eager"):
         return None
     text = "--enforce-eager: without CUDA graphs decoding is up to 55 % slower"
-    return warning(text, "remove it, unless this model hangs with graphs")
+    return warning(text, "remove it, unless this model hangs with graphs", "--enforce-eager")
 
 
 @rule("BK-08", "CUDA graphs cover max-num-seqs", "mistral-small-4-spark 4")
@@ -111,7 +117,8 @@ def graph_sizes(case: Case) -> Diagnostic | None:
     if largest is None or seqs is None or largest >= seqs:
         return None
     text = f"graphs up to {largest:.0f} sequences, but {seqs:.0f} may run: above that without graphs"
-    return info(text, "make max-cudagraph-capture-size and max-num-seqs equal")
+    hint = "make max-cudagraph-capture-size and max-num-seqs equal"
+    return info(text, hint, "--max-cudagraph-capture-size")
 
 
 @rule(
@@ -124,7 +131,8 @@ def expert_parallel(case: Case) -> Diagnostic | None:
     gpus = (case.number("--tensor-parallel-size") or 1) * (case.number("--data-parallel-size") or 1)
     if not case.on("--enable-expert-parallel") or gpus > 1:
         return None
-    return info("--enable-expert-parallel has no effect on one GPU", "remove it")
+    flag = "--enable-expert-parallel"
+    return info(f"{flag} has no effect on one GPU", "remove it", flag)
 
 
 @rule(
@@ -158,7 +166,38 @@ def pinned_backend(case: Case) -> Diagnostic | None:
     ]
     if case.service.recipe or not pinned:
         return None
-    return info(f"{' and '.join(pinned)} pinned without a recipe", "leave it to vLLM unless you measured it")
+    text = f"{' and '.join(pinned)} pinned without a recipe"
+    return info(text, "leave it to vLLM unless you measured it", pinned[0])
+
+
+@rule("BK-16", "the engine sees the GPU", "NVIDIA Container Toolkit; CUDA")
+def hidden_gpu(case: Case) -> Diagnostic | None:
+    """A service that wants no GPU says so with ``container: {gpus: none}``."""
+    for name in ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"):
+        value = case.env.get(name)
+        if (
+            value is None
+            or value.lower() not in ("", "none", "void", "-1")
+            or case.service.container.gpus != "all"
+        ):
+            continue
+        return error(f"{name}={value!r} takes the GPU away from the engine", "remove it", f"env.{name}")
+    return None
+
+
+@rule(
+    "BK-17",
+    "Nemotron 3.5 Lightning with an FP8 KV cache needs a build after 2026-08-23",
+    "dgx-spark-playbooks#107: cuDNN error 715 on GB10 with nightly-dev-arm64-cu13.0.1-728d3ad",
+)
+def lightning_cache(case: Case) -> Diagnostic | None:
+    """Later builds have run with it: 0.28.1rc1 by NVIDIA's recipe of 2026-09."""
+    if not case.is_model(NEMOTRON35_LIGHTNING) or not case.has_fp8_cache:
+        return None
+    if not case.service.image.tag.endswith("728d3ad"):
+        return None
+    text = "this build has failed with an FP8 KV cache of Nemotron 3.5 Lightning (dgx-spark-playbooks#107)"
+    return warning(text, "use a newer image, or remove kv-cache-dtype", "image")
 
 
 RULES: tuple[Rule, ...] = (
@@ -174,4 +213,6 @@ RULES: tuple[Rule, ...] = (
     qwen36_experts,
     deep_gemm,
     pinned_backend,
+    hidden_gpu,
+    lightning_cache,
 )

@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.engines import model_architecture
-from sparkfleet.engines.base import SERVICE
+from sparkfleet.engines.base import SERVICE, field_of
 from sparkfleet.engines.model_architecture import Shape
 from sparkfleet.engines.vllm import args, images, schema
 from sparkfleet.engines.vllm.memory import Measured
@@ -23,23 +23,22 @@ _SET_BY_RULE = ""
 """``Rule.check`` replaces it by the rule's id."""
 
 
-def error(message: str, hint: str) -> Diagnostic:
-    """Return an error: the engine will not start, or the model will not work."""
-    return _of_service(message, hint, Severity.ERROR)
+def error(message: str, hint: str, at: str = SERVICE) -> Diagnostic:
+    """Return an error: the engine will not start, or the model will not work.
+
+    ``at``: the flag (``--max-num-seqs``) or field (``env.HF_HOME``, ``image``) whose line a user changes.
+    """
+    return Diagnostic(at, message, hint=hint, severity=Severity.ERROR, code=_SET_BY_RULE)
 
 
-def warning(message: str, hint: str) -> Diagnostic:
-    """Return a warning: probably not as intended."""
-    return _of_service(message, hint, Severity.WARNING)
+def warning(message: str, hint: str, at: str = SERVICE) -> Diagnostic:
+    """Return a warning: probably not as intended. ``at`` as of ``error``."""
+    return Diagnostic(at, message, hint=hint, severity=Severity.WARNING, code=_SET_BY_RULE)
 
 
-def info(message: str, hint: str = "") -> Diagnostic:
-    """Return an info."""
-    return _of_service(message, hint, Severity.INFO)
-
-
-def _of_service(message: str, hint: str, severity: Severity) -> Diagnostic:
-    return Diagnostic(SERVICE, message, hint=hint, severity=severity, code=_SET_BY_RULE)
+def info(message: str, hint: str = "", at: str = SERVICE) -> Diagnostic:
+    """Return an info. ``at`` as of ``error``."""
+    return Diagnostic(at, message, hint=hint, severity=Severity.INFO, code=_SET_BY_RULE)
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,19 @@ class Rule:
     def check(self, case: Case) -> Diagnostic | None:
         """Return the diagnostic of a service that breaks the rule."""
         found = self.decide(case)
-        return replace(found, message=f"{found.message} [{self.id}]", code=self.id) if found else None
+        if found is None:
+            return None
+        text = f"{found.message} [{self.id}]"
+        return replace(found, location=_field(case, found.location), message=text, code=self.id)
+
+
+def _field(case: Case, at: str) -> str:
+    """Return the field of the service (``flags.max-num-seqs``) for a flag; SERVICE if no file has it."""
+    name = at.removeprefix("--")
+    if at == name:
+        return field_of(case.service, at)
+    spellings = (name, f"no-{name}", *(flag for flag, _ in case.service.flags if flag.startswith(f"{name}.")))
+    return field_of(case.service, *(f"flags.{flag}" for flag in spellings))
 
 
 def rule(
@@ -130,6 +141,12 @@ class Case:
     def on(self, flag: str) -> bool:
         """Return whether a switch is on."""
         return self.values.get(flag) is True
+
+    @property
+    def is_rank(self) -> bool:
+        """Return whether the service is that of the Spark's cluster, whose file has checks of its own."""
+        member = self.host.member
+        return member is not None and member.service == self.service.name
 
     @property
     def quantization(self) -> Mapping[str, Any]:

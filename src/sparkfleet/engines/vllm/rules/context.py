@@ -19,6 +19,7 @@ from sparkfleet.engines.vllm.rules.model_names import (
 
 SANE_CONTEXT = 65536
 NEMO_LIMIT = 65536
+LENGTH, DTYPE = "--max-model-len", "--kv-cache-dtype"
 
 
 @rule("KV-01", "Qwen3.5 requires a BF16 KV cache", "dgx-vllm 7.1.3, 8, 11")
@@ -26,7 +27,7 @@ def qwen35_cache(case: Case) -> Diagnostic | None:
     """Its answers repeat themselves with an FP8 cache on GB10."""
     if not case.is_model(QWEN35) or not case.has_fp8_cache:
         return None
-    return error("Qwen3.5 with an FP8 KV cache repeats itself on GB10", "remove kv-cache-dtype")
+    return error("Qwen3.5 with an FP8 KV cache repeats itself on GB10", "remove kv-cache-dtype", DTYPE)
 
 
 @rule(
@@ -42,7 +43,8 @@ def qwen35_prefill(case: Case) -> Diagnostic | None:
         'dgx-vllm 7.1.3 says of --enable-chunked-prefill "about 9 times slower"; vLLM has it on by default, '
         "so that the flag changes nothing"
     )
-    return warning(text, "remove it; to be without it: enable-chunked-prefill: false")
+    hint = "remove it; to be without it: enable-chunked-prefill: false"
+    return warning(text, hint, "--enable-chunked-prefill")
 
 
 @rule("KV-03", "DFlash needs a BF16 KV cache", "dgx-vllm 13.1, 13.3, 13.6; vLLM does not check it")
@@ -50,7 +52,7 @@ def dflash_cache(case: Case) -> Diagnostic | None:
     """The drafter reads the target's cache."""
     if case.method != "dflash" or not case.has_fp8_cache:
         return None
-    return error("DFlash cannot draft from an FP8 KV cache", "remove kv-cache-dtype")
+    return error("DFlash cannot draft from an FP8 KV cache", "remove kv-cache-dtype", DTYPE)
 
 
 @rule("KV-04", "the MTP drafter of gemma-4-12B-coder needs an FP8 KV cache", "dgx-vllm 7.2.3, 13.6")
@@ -58,7 +60,7 @@ def coder_cache(case: Case) -> Diagnostic | None:
     """An NVFP4 cache breaks it."""
     if not case.is_model(GEMMA4_CODER) or case.method != "mtp" or case.has_fp8_cache:
         return None
-    return error("the drafter of gemma-4-12B-coder needs an FP8 KV cache", "add kv-cache-dtype: fp8")
+    return error("the drafter of gemma-4-12B-coder needs an FP8 KV cache", "add kv-cache-dtype: fp8", DTYPE)
 
 
 @rule("KV-05", "the publishers' recipes use an FP8 KV cache", "dgx-vllm 7.1.1, 7.3.1; vLLM's recipes")
@@ -82,7 +84,8 @@ def beyond_context(case: Case) -> Diagnostic | None:
     if requested <= limit or case.env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1":
         return None
     text = f"--max-model-len {requested:.0f} is above the model's context of {limit}"
-    return error(text, f"set max-model-len to {limit} or less, or env VLLM_ALLOW_LONG_MAX_MODEL_LEN=1")
+    hint = f"set max-model-len to {limit} or less, or env VLLM_ALLOW_LONG_MAX_MODEL_LEN=1"
+    return error(text, hint, LENGTH)
 
 
 @rule("CTX-02", "--max-model-len is set", "dgx-vllm 8")
@@ -98,14 +101,15 @@ def no_length(case: Case) -> Diagnostic | None:
 @rule("CTX-03", "YaRN is only for lengths above the native context", "dgx-vllm 7.1.2")
 def needless_yarn(case: Case) -> Diagnostic | None:
     """Static YaRN costs quality on short texts."""
-    requested = case.number("--max-model-len")
+    requested = case.number(LENGTH)
     if requested is None or _stretch(case) <= 1:
         return None
-    native = case.shape.context if case.shape and case.shape.context else 262144
-    if requested > native:
+    before = max(_yarn_values(case, "original_max_position_embeddings"), default=0)
+    native = case.shape.context if case.shape and case.shape.context else before
+    if requested > native:  # also where it is unknown
         return None
     text = f"--hf-overrides stretches the context by YaRN, though {requested:.0f} tokens need no stretching"
-    return warning(text, f"remove it, or ask for more than {native} tokens")
+    return warning(text, f"remove it, or ask for more than {native:.0f} tokens", "--hf-overrides")
 
 
 @rule("CTX-04", "Mistral NeMo on 25.09 is stable up to 64K", "mistral-nemo-spark")
@@ -119,7 +123,8 @@ def nemo_length(case: Case) -> Diagnostic | None:
         or requested <= NEMO_LIMIT
     ):
         return None
-    return warning("Mistral NeMo on nvcr.io/nvidia/vllm:25.09-py3 may be unstable above 64K", "set 65536")
+    text = "Mistral NeMo on nvcr.io/nvidia/vllm:25.09-py3 may be unstable above 64K"
+    return warning(text, "set 65536", LENGTH)
 
 
 @rule(
@@ -139,18 +144,22 @@ def hybrid_prefix_caching(case: Case) -> Diagnostic | None:
 
 def _stretch(case: Case) -> float:
     """Return by how much --hf-overrides stretches the context; 1: not at all."""
-    factors = list(_factors(case.values.get("--hf-overrides")))
-    return max(factors, default=1.0)
+    return max(_yarn_values(case, "factor"), default=1.0)
 
 
-def _factors(value: Any) -> Iterator[float]:
+def _yarn_values(case: Case, key: str) -> Iterator[float]:
+    """Return the numbers of that key in every YaRN override."""
+    return _in_yarn(case.values.get("--hf-overrides"), key)
+
+
+def _in_yarn(value: Any, key: str) -> Iterator[float]:
     if not isinstance(value, Mapping):
         return
-    factor = value.get("factor")
-    if isinstance(factor, int | float) and value.get("rope_type", value.get("type")) == "yarn":
-        yield float(factor)
+    number = value.get(key)
+    if isinstance(number, int | float) and value.get("rope_type", value.get("type")) == "yarn":
+        yield float(number)
     for inner in value.values():
-        yield from _factors(inner)
+        yield from _in_yarn(inner, key)
 
 
 RULES: tuple[Rule, ...] = (

@@ -30,7 +30,7 @@ def stock_image(case: Case) -> Diagnostic | None:
     if not case.below(FIRST_STOCK):
         return None
     text = f"{image.display} has no code for GB10 (sm_121): the engine ends with `no kernel image`"
-    return error(text, "use v0.24.0-ubuntu2404 or later, a cu130 build, or nvcr.io/nvidia/vllm")
+    return error(text, "use v0.24.0-ubuntu2404 or later, a cu130 build, or nvcr.io/nvidia/vllm", "image")
 
 
 @rule("IMG-04", "the image's entrypoint runs vllm serve, or its arguments", "docker; dgx-vllm 6")
@@ -40,7 +40,7 @@ def entrypoint(case: Case) -> Diagnostic | None:
     if images.serve_prefix(entrypoint) is not None:
         return None
     text = f"the entrypoint of {case.service.image.display} is {' '.join(entrypoint)}: it does not run vLLM"
-    return error(text, "use an image of vLLM")
+    return error(text, "use an image of vLLM", "image")
 
 
 @rule("IMG-06", "the image's vLLM knows the model's architecture", "dgx-vllm 6 and 11; vLLM's model registry")
@@ -60,8 +60,9 @@ def architecture(case: Case) -> Diagnostic | None:
     text = f"{name} is not in vLLM {case.schema.version} ({history.text(spans)})"
     later = [span.first for span in spans if Version(span.first) > Version(case.schema.version)]
     if later and case.exact:
-        return error(text, f"use an image with vLLM {later[0]} or later")
-    return warning(text, "use a newer image, unless the model runs through --model-impl transformers")
+        return error(text, f"use an image with vLLM {later[0]} or later", "image")
+    hint = "use a newer image, unless the model runs through --model-impl transformers"
+    return warning(text, hint, "image")
 
 
 @rule("IMG-08", "nvcr.io/nvidia/vllm runs on a Spark from 25.09 on", "mistral-nemo-spark; dgx-vllm 2")
@@ -71,7 +72,8 @@ def first_ngc(case: Case) -> Diagnostic | None:
     match = re.match(r"(\d\d\.\d\d)", image.tag)
     if not image.repository.startswith("nvcr.io/nvidia/vllm") or not match or match[1] >= FIRST_NGC:
         return None
-    return error(f"{image.display} is older than the first image for the Spark", "use 25.09-py3 or later")
+    text = f"{image.display} is older than the first image for the Spark"
+    return error(text, "use 25.09-py3 or later", "image")
 
 
 @rule(
@@ -84,7 +86,7 @@ def nemotron_nano(case: Case) -> Diagnostic | None:
     if not case.is_model(NEMOTRON3_NANO) or not case.is_model(NVFP4) or not case.below("0.12.0"):
         return None
     text = f"Nemotron 3 Nano NVFP4 is served from vLLM 0.12.0 on; this is {case.version}"
-    return warning(text, "use nvcr.io/nvidia/vllm:26.03-py3 or later: nemotron_v3 is built in")
+    return warning(text, "use nvcr.io/nvidia/vllm:26.03-py3 or later: nemotron_v3 is built in", "image")
 
 
 @rule(
@@ -98,7 +100,7 @@ def diffusion_gemma(case: Case) -> Diagnostic | None:
         return None
     if case.below("0.24.0"):
         text = f"DiffusionGemma is in vLLM from 0.24.0 on; this is {case.version}"
-        return error(text, "use vllm/vllm-openai:v0.24.0-ubuntu2404 or later")
+        return error(text, "use vllm/vllm-openai:v0.24.0-ubuntu2404 or later", "image")
     if not isinstance(case.values.get("--diffusion-config"), Mapping):
         return info(
             "vLLM's recipe gives --diffusion-config {canvas_length: 256}", "add it if answers are cut"

@@ -17,7 +17,10 @@ LARGE_GIB = 30.0
 HIGH_SHARE = 0.90
 HIGHEST_SHARE = 0.92
 LARGEST_GIB = 100.0
-DIFFUSION_SEQS = (4, 8)
+DIFFUSION_SEQS = 4
+DIFFUSION_GIB = 0.25
+"""Buffer of one sequence: a canvas of 256 tokens, 262144 vocabulary entries, float32."""
+SEQS, SHARE = "--max-num-seqs", "--gpu-memory-utilization"
 
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -25,19 +28,21 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 @rule("MEM-01", "few concurrent sequences on a Spark", "dgx-vllm 2, 8; vLLM's recipes for GB10 use 8")
 def many_sequences(case: Case) -> Diagnostic | None:
     """Each sequence slows all others: the memory's bandwidth is shared."""
-    seqs = case.number("--max-num-seqs")
+    seqs = case.number(SEQS)
+    if seqs is not None and seqs < 1:
+        return error(f"--max-num-seqs {seqs:.0f}: vLLM takes 1 or more", "set it to 4", SEQS)
     if seqs is None or seqs <= MANY_SEQS:
         return None
     text = f"--max-num-seqs {seqs:.0f}: dgx-vllm recommends 1 to 4, vLLM's recipes for GB10 8"
     if seqs > TOO_MANY_SEQS and case.weights_gib > LARGE_GIB:
-        return warning(f"{text}; this model is large", "lower max-num-seqs")
-    return info(text, "lower it if single answers are slow")
+        return warning(f"{text}; this model is large", "lower max-num-seqs", SEQS)
+    return info(text, "lower it if single answers are slow", SEQS)
 
 
 @rule("MEM-02", "--max-num-seqs is set", "vLLM get_batch_defaults: 1024 on GPUs of 70 GiB or more")
 def no_sequences(case: Case) -> Diagnostic | None:
     """The default is made for servers."""
-    if "--max-num-seqs" in case.values:
+    if SEQS in case.values:
         return None
     text = f"no --max-num-seqs: vLLM takes {memory.MAX_NUM_SEQS} on GB10"
     return warning(text, "set max-num-seqs, as 4")
@@ -64,14 +69,16 @@ def no_share(case: Case) -> Diagnostic | None:
 )
 def high_share(case: Case) -> Diagnostic | None:
     """Linux, docker and the page cache live in the same memory."""
-    share = case.number("--gpu-memory-utilization")
-    if share is None or share <= HIGH_SHARE:
+    share = case.number(SHARE)
+    if share is None or 0 < share <= HIGH_SHARE:
         return None
     hint = "set 0.85 or less; vLLM's recipes for GB10 use 0.5 to 0.8"
     if share > 1:
-        return error(f"--gpu-memory-utilization {share:g} is more than the whole memory (1)", hint)
-    text = f"--gpu-memory-utilization {share:g} leaves {(1 - share) * case.total_gib:.1f} GiB for Linux"
-    return error(text, hint) if share > HIGHEST_SHARE else warning(text, hint)
+        return error(f"{SHARE} {share:g} is more than the whole memory (1)", hint, SHARE)
+    if share <= 0:
+        return error(f"{SHARE} {share:g}: vLLM takes a share above 0 and up to 1", hint, SHARE)
+    text = f"{SHARE} {share:g} leaves {(1 - share) * case.total_gib:.1f} GiB for Linux"
+    return error(text, hint, SHARE) if share > HIGHEST_SHARE else warning(text, hint, SHARE)
 
 
 @rule(
@@ -107,7 +114,7 @@ def useless_limit(case: Case) -> Diagnostic | None:
     if limit is None or limit < case.total_gib:
         return None
     text = f"the container's memory limit of {limit:.0f} GiB is above the Spark's {case.total_gib:.0f} GiB"
-    return warning(text, "remove container.memory, or lower it")
+    return warning(text, "remove container.memory, or lower it", "container.memory")
 
 
 @rule("MEM-11", "shm_size has no meaning with ipc: host", "docker; dgx-vllm 7.1.3, 7.2.3, 7.2.4 give both")
@@ -116,7 +123,7 @@ def needless_shm(case: Case) -> Diagnostic | None:
     box = case.service.container
     if box.ipc != "host" or not box.shm_size:
         return None
-    return info("shm_size has no effect with ipc: host", "remove shm_size")
+    return info("shm_size has no effect with ipc: host", "remove shm_size", "container.shm_size")
 
 
 @rule(
@@ -129,20 +136,26 @@ def no_shm(case: Case) -> Diagnostic | None:
     box = case.service.container
     if box.ipc == "host" or box.shm_size:
         return None
-    return warning("neither ipc: host nor shm_size: /dev/shm has 64 MB", "set ipc: host or shm_size: 16g")
+    text = "neither ipc: host nor shm_size: /dev/shm has 64 MB"
+    return warning(text, "set ipc: host or shm_size: 16g", "container.ipc")
 
 
-@rule("MEM-14", "DiffusionGemma runs with few sequences", "dgx-vllm 7.2.4; vLLM's recipe: at most 8")
+@rule(
+    "MEM-14",
+    "DiffusionGemma runs with few sequences",
+    "dgx-vllm 7.2.4: 4; vLLM's recipe: at most 8; NVIDIA's playbook: 10",
+)
 def diffusion_sequences(case: Case) -> Diagnostic | None:
-    """Its buffers are sequences x canvas x vocabulary."""
+    """Its buffers are sequences x canvas x vocabulary: an error only where they exceed the whole memory."""
     if not case.is_model(DIFFUSION_GEMMA):
         return None
-    seqs = case.number("--max-num-seqs") or memory.MAX_NUM_SEQS
-    few, most = DIFFUSION_SEQS
-    if seqs <= few:
+    seqs = case.number(SEQS) or memory.MAX_NUM_SEQS
+    if seqs <= DIFFUSION_SEQS:
         return None
-    text = f"DiffusionGemma with {seqs:.0f} sequences: its buffers grow with each sequence"
-    return error(text, f"set max-num-seqs to {few}") if seqs > most else warning(text, f"set {few}")
+    buffers = seqs * DIFFUSION_GIB
+    text = f"DiffusionGemma with {seqs:.0f} sequences: its buffers take at least {buffers:.1f} GiB"
+    hint = f"set max-num-seqs to {DIFFUSION_SEQS}"
+    return error(text, hint, SEQS) if buffers > case.total_gib else warning(text, hint, SEQS)
 
 
 def estimate(case: Case) -> memory.Estimate | None:

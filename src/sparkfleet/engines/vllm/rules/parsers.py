@@ -28,7 +28,7 @@ def tools_off(case: Case) -> Diagnostic | None:
     if not case.text("--tool-call-parser") or "--enable-auto-tool-choice" in case.values:
         return None
     text = "--tool-call-parser has no effect without --enable-auto-tool-choice"
-    return warning(text, "add enable-auto-tool-choice: true")
+    return warning(text, "add enable-auto-tool-choice: true", "--tool-call-parser")
 
 
 @rule("P-05", "gpt-oss needs no reasoning parser", "dgx-vllm 7.4.2: Harmony")
@@ -36,7 +36,8 @@ def gpt_oss_reasoning(case: Case) -> Diagnostic | None:
     """Its own format already separates thinking from answers."""
     if not case.is_model(GPT_OSS) or not case.text("--reasoning-parser"):
         return None
-    return warning("gpt-oss separates reasoning by itself (Harmony)", "remove reasoning-parser")
+    text = "gpt-oss separates reasoning by itself (Harmony)"
+    return warning(text, "remove reasoning-parser", "--reasoning-parser")
 
 
 @rule("P-06", "tool calls of gpt-oss require the parser openai", "dgx-vllm 7.4.2; vLLM from 0.10.2")
@@ -45,9 +46,8 @@ def gpt_oss_tools(case: Case) -> Diagnostic | None:
     parser = case.text("--tool-call-parser")
     if not case.is_model(GPT_OSS) or parser in ("", "openai"):
         return None
-    return error(
-        f"gpt-oss calls tools in Harmony, which {parser} cannot read", "set tool-call-parser: openai"
-    )
+    text = f"gpt-oss calls tools in Harmony, which {parser} cannot read"
+    return error(text, "set tool-call-parser: openai", "--tool-call-parser")
 
 
 @rule("P-07", "Phi-4-multimodal needs scipy", "dgx-spark-playbooks#69; vLLM dropped it in 0.14.1")
@@ -106,7 +106,8 @@ def mutable_code(case: Case) -> Diagnostic | None:
     """Without a commit, whoever may push to the repository decides what runs."""
     if not case.on("--trust-remote-code") or case.service.weights.revision:
         return None
-    return warning("--trust-remote-code without a commit: the code may change", "run `sparkfleet lock`")
+    text = "--trust-remote-code without a commit: the code may change"
+    return warning(text, "run `sparkfleet lock`", "--trust-remote-code")
 
 
 @rule(
@@ -120,7 +121,9 @@ def fastsafetensors(case: Case) -> Diagnostic | None:
         return None
     text = f"fastsafetensors is not a dependency of vLLM {case.schema.version}"
     hint = "add fastsafetensors to requires.packages, or remove load-format"
-    return error(text, hint) if case.has_package("fastsafetensors") is False else warning(text, hint)
+    flag = "--load-format"
+    is_missing = case.has_package("fastsafetensors") is False
+    return error(text, hint, flag) if is_missing else warning(text, hint, flag)
 
 
 @rule("P-14", "gemma-4-12B-coder has no safety training", "dgx-vllm 7.2.3")

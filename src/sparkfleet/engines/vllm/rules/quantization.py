@@ -6,6 +6,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import GPT_OSS, MISTRAL_NEMO, NVFP4
 
+FLAG = "--quantization"
 _TAKE_AWAY = "remove --quantization (`quantization: null`): vLLM finds it in the checkpoint"
 
 
@@ -20,7 +21,8 @@ def contradicts_compressed_tensors(case: Case) -> Diagnostic | None:
     method = case.quantization.get("quant_method")
     if method != "compressed-tensors" or requested in ("", "compressed-tensors"):
         return None
-    return error(f"the checkpoint is compressed-tensors, --quantization says {requested}", _TAKE_AWAY)
+    text = f"the checkpoint is compressed-tensors, --quantization says {requested}"
+    return error(text, _TAKE_AWAY, FLAG)
 
 
 @rule(
@@ -56,7 +58,7 @@ def not_modelopt(case: Case) -> Diagnostic | None:
     if method.startswith("modelopt") or method == "compressed-tensors" or "hf_quant_config.json" in files:
         return None
     what = f"quantized by {method}" if method else "not quantized"
-    return error(f"the checkpoint is {what}, --quantization says {requested}", _TAKE_AWAY)
+    return error(f"the checkpoint is {what}, --quantization says {requested}", _TAKE_AWAY, FLAG)
 
 
 @rule(
@@ -82,7 +84,7 @@ def online_fp8(case: Case) -> Diagnostic | None:
     if not case.is_model(MISTRAL_NEMO) or case.text("--quantization") != "fp8" or case.quantization:
         return None
     text = "quantizing Mistral NeMo to FP8 at the start has failed on GB10 (CUTLASS Error Internal)"
-    return warning(text, "use a checkpoint that is FP8 already, without --quantization")
+    return warning(text, "use a checkpoint that is FP8 already, without --quantization", FLAG)
 
 
 @rule(
@@ -104,7 +106,7 @@ def gpt_oss(case: Case) -> Diagnostic | None:
     requested = case.text("--quantization")
     if not case.is_model(GPT_OSS) or not requested:
         return None
-    return warning(f"gpt-oss is already MXFP4, --quantization says {requested}", _TAKE_AWAY)
+    return warning(f"gpt-oss is already MXFP4, --quantization says {requested}", _TAKE_AWAY, FLAG)
 
 
 @rule(
@@ -117,7 +119,7 @@ def tensorizer(case: Case) -> Diagnostic | None:
     if not case.is_model(NVFP4) and case.quantization.get("quant_method") != "compressed-tensors":
         return None
     text = "--load-format tensorizer cannot load this quantization"
-    return error(text, "remove it, or use load-format: fastsafetensors")
+    return error(text, "remove it, or use load-format: fastsafetensors", "--load-format")
 
 
 RULES: tuple[Rule, ...] = (

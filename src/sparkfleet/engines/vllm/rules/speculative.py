@@ -8,6 +8,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 from sparkfleet.engines.vllm.rules.model_names import DRAFTERS, NEMOTRON3_NANO
 
+FLAG = "--speculative-config"
 MOST_MTP = 3
 DFLASH_TOKENS = (5, 15)
 MANY_SEQS = 8
@@ -41,7 +42,8 @@ def drafter(case: Case) -> Diagnostic | None:
         fits = re.search(published, drafter_model, re.IGNORECASE) is not None
         if case.is_model(model) != fits:
             hint = "use the drafter that is published for this very model"
-            return error(f"the drafter {drafter_model} is not the one of {case.service.weights.repo}", hint)
+            text = f"the drafter {drafter_model} is not the one of {case.service.weights.repo}"
+            return error(text, hint, FLAG)
     return None
 
 
@@ -64,7 +66,8 @@ def mtp_tokens(case: Case) -> Diagnostic | None:
     tokens = case.speculative.get("num_speculative_tokens")
     if case.method != "mtp" or not isinstance(tokens, int) or tokens <= MOST_MTP:
         return None
-    return warning(f"MTP with {tokens} draft tokens: few beyond the third are accepted", "set 1 to 3")
+    text = f"MTP with {tokens} draft tokens: few beyond the third are accepted"
+    return warning(text, "set 1 to 3", FLAG)
 
 
 @rule("SD-06", "DFlash drafts 5 to 15 tokens", "dgx-vllm 13.3: 15 for one user, 5 for many")
@@ -74,7 +77,7 @@ def dflash_tokens(case: Case) -> Diagnostic | None:
     least, most = DFLASH_TOKENS
     if case.method != "dflash" or not isinstance(tokens, int) or least <= tokens <= most:
         return None
-    return info(f"DFlash with {tokens} draft tokens", "15 for one user at a time, 5 for many")
+    return info(f"DFlash with {tokens} draft tokens", "15 for one user at a time, 5 for many", FLAG)
 
 
 @rule("SD-08", "Nemotron 3 Nano has no drafter", "dgx-vllm 13.1")
@@ -82,7 +85,7 @@ def nano(case: Case) -> Diagnostic | None:
     """Nothing is published that drafts for it."""
     if not case.is_model(NEMOTRON3_NANO) or not case.method or case.method == "ngram":
         return None
-    return error("there is no drafter for Nemotron 3 Nano", "remove speculative-config")
+    return error("there is no drafter for Nemotron 3 Nano", "remove speculative-config", FLAG)
 
 
 @rule("SD-10", "speculative decoding is for few users at a time", "dgx-vllm 13")
@@ -92,7 +95,7 @@ def under_load(case: Case) -> Diagnostic | None:
     if not case.speculative or seqs is None or seqs <= MANY_SEQS:
         return None
     text = f"speculative decoding with up to {seqs:.0f} sequences: it costs throughput under load"
-    return warning(text, "lower max-num-seqs, or remove speculative-config")
+    return warning(text, "lower max-num-seqs, or remove speculative-config", "--max-num-seqs")
 
 
 @rule("SD-11", "prefix caching and MTP at lowest latency", "dgx-vllm 13.2: the recipe suggests to disable it")
@@ -100,7 +103,8 @@ def mtp_prefix_caching(case: Case) -> Diagnostic | None:
     """Hybrids keep more state for it."""
     if case.method != "mtp" or not case.on("--enable-prefix-caching"):
         return None
-    return info("dgx-vllm 13.2 disables prefix caching for the lowest latency with MTP")
+    text = "dgx-vllm 13.2 disables prefix caching for the lowest latency with MTP"
+    return info(text, at="--enable-prefix-caching")
 
 
 RULES: tuple[Rule, ...] = (

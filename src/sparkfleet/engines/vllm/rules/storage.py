@@ -2,23 +2,100 @@
 
 from __future__ import annotations
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.engines.vllm.rules.case import Case, Rule, error, rule
+import json
+import re
+from collections.abc import Iterator, Mapping
 
-ALWAYS_MOUNTED = ("/models", "/compile-cache")
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.desired_state import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
+from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
+
+ALWAYS_MOUNTED = (MODELS_IN_CONTAINER, CACHE_IN_CONTAINER)
 """What every container of ours has: the model store and the compile cache."""
-_FILES = ("--reasoning-parser-plugin", "--tool-parser-plugin", "--chat-template")
+_FILES = ("--reasoning-parser-plugin", "--tool-parser-plugin", "--chat-template", "--config")
+LORA = "--lora-modules"
+_KNOWN_IMAGES = ("vllm/vllm-openai", "nvcr.io/nvidia/vllm")
+"""Images whose files are known: of others it is not certain that they lack a file."""
+_IN_STOCK = re.compile(r"(?:/vllm-workspace/)?examples/")
+"""Templates in vllm/vllm-openai, whose working directory is /vllm-workspace."""
+_IN_PACKAGE = re.compile(r"/(?:dist|site)-packages/")
+_HUB_CACHES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE")
 
 
 @rule("P-02", "files that flags name are mounted", "dgx-vllm 7.3.1: the plugin file of nano_v3")
 def files_mounted(case: Case) -> Diagnostic | None:
-    """VLLM ends the start when a plugin or template is not there."""
+    """VLLM ends the start when a plugin, a template or an adapter is not there."""
+    for flag, path in _files(case):
+        if path.startswith("/") and _inside(case, path):
+            continue
+        repository = case.service.image.repository
+        is_known = repository.endswith(_KNOWN_IMAGES)
+        if _IN_PACKAGE.search(path) or (repository.endswith(_KNOWN_IMAGES[0]) and _IN_STOCK.match(path)):
+            continue
+        name = path.rpartition("/")[2]
+        hint = f"add a mount under container.mounts; a file of the model's repository is {{snapshot}}/{name}"
+        if not is_known:
+            return warning(f"{flag} {path}: nothing is mounted there; only the image can have it", hint, flag)
+        text = f"{flag} {path}: nothing is mounted there"
+        if not path.startswith("/"):
+            text = f"{flag} {path} is relative, and nothing puts it into the container's working directory"
+        return error(text, hint, flag)
+    return None
+
+
+def _files(case: Case) -> Iterator[tuple[str, str]]:
     for flag in _FILES:
         path = case.text(flag)
-        if path.startswith("/") and not _inside(case, path):
-            text = f"{flag} {path}: nothing is mounted there"
-            return error(text, "add a mount under container.mounts, or put the file into the model directory")
+        is_inline = flag == "--chat-template" and any(mark in path for mark in "{}\n")
+        if path and not is_inline:
+            yield flag, path
+    for _, path in adapters(case):
+        if path.startswith("/"):
+            yield LORA, path
+
+
+def adapters(case: Case) -> Iterator[tuple[str, str]]:
+    """Return name and path of every adapter of --lora-modules, as vLLM reads them."""
+    value = case.values.get(LORA)
+    for text in value if isinstance(value, list) else [value]:
+        if not isinstance(text, str):
+            continue
+        if "=" in text and "," not in text:
+            name, _, path = text.partition("=")
+            yield name, path
+            continue
+        try:
+            read = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(read, Mapping):
+            yield str(read.get("name", "")), str(read.get("path", ""))
+
+
+@rule(
+    "P-17",
+    "LoRA adapters are files on the Spark",
+    "vLLM: engines start offline, and load adapters at the start",
+)
+def adapter_of_the_hub(case: Case) -> Diagnostic | None:
+    """An adapter of the hub would be downloaded by the engine, which has no network access to it."""
+    for name, path in adapters(case):
+        if path and not path.startswith("/"):
+            text = f"{LORA}: {name or path} is {path}, which is no file on the Spark: engines start offline"
+            hint = (
+                f"download it to the Spark (`hf download {path} --local-dir ADAPTERS`), mount the directory "
+                "under container.mounts, and give its path in the container"
+            )
+            return error(text, hint, LORA)
     return None
+
+
+@rule("P-16", "--lora-modules needs --enable-lora", "vLLM: add_lora refuses adapters without it")
+def adapters_off(case: Case) -> Diagnostic | None:
+    """The adapters are loaded at the start, which fails."""
+    if LORA not in case.values or case.on("--enable-lora"):
+        return None
+    return error(f"{LORA} without --enable-lora: the start fails", "add enable-lora: true", LORA)
 
 
 @rule("H-01", "a gated model needs a token", "dgx-vllm 5, 7.2.1, 7.4.3, 11")
@@ -31,15 +108,40 @@ def gated(case: Case) -> Diagnostic | None:
     return error(text, "accept the licence on the model's page, and set hf_token in group_data")
 
 
-@rule("H-03", "HF_HOME is a mounted directory", "dgx-vllm 3")
+@rule("H-03", "the engine reads its model from the model store", "dgx-vllm 3; engines start offline")
 def hub_home(case: Case) -> Diagnostic | None:
-    """Otherwise the engine looks for its model in an empty directory."""
-    home = case.env.get("HF_HOME", "")
-    if not home or _inside(case, home):
+    """In another directory there are no staged weights, and the engine does not download any."""
+    mounts = case.service.container.mounts
+    stores = [MODELS_IN_CONTAINER, *(one.target for one in mounts if one.source == case.host.paths.models)]
+    homes = [store.rstrip("/") for store in stores]
+    for name in ("HF_HOME", *_HUB_CACHES):
+        places = homes if name == "HF_HOME" else [f"{home}/hub" for home in homes]
+        value = case.env.get(name, "").rstrip("/")
+        if not value or value in places:
+            continue
+        source = next((one.source for one in mounts if one.target.rstrip("/") == value), "")
+        text = f"{name}={value} leads away from the staged weights, and engines start offline"
+        hint = "remove it: sparkfleet sets HF_HOME to the model store"
+        if name == "HF_HOME":
+            other = source or "DIRECTORY"
+            hint += (
+                f"; to use a store that is on the Spark already, set 'models_dir: {other}' in the host file"
+            )
+        at = f"env.{name}"
+        return warning(text, hint, at) if name == "TRANSFORMERS_CACHE" else error(text, hint, at)
+    return None
+
+
+@rule(
+    "H-15", "--download-dir is not set", "vLLM: it names where weights are downloaded; engines start offline"
+)
+def download_directory(case: Case) -> Diagnostic | None:
+    """The weights are in the model store."""
+    path = case.text("--download-dir").rstrip("/")
+    if path in ("", f"{MODELS_IN_CONTAINER}/hub"):
         return None
-    return error(
-        f"HF_HOME={home} is no mounted directory", "remove it: sparkfleet sets it to the model store"
-    )
+    text = f"--download-dir {path}: the weights are in the model store, and the engine downloads nothing"
+    return warning(text, "remove it", "--download-dir")
 
 
 @rule("H-04", "a model given as a directory is mounted", "dgx-vllm 7.2.3")
@@ -52,9 +154,29 @@ def model_directory(case: Case) -> Diagnostic | None:
     return None
 
 
+@rule(
+    "CFG-01", "flags are in the host file, not in a --config file", "vLLM reads further flags from that file"
+)
+def config_file(case: Case) -> Diagnostic | None:
+    """The plan cannot show what it says, nor notice that it changed."""
+    if not case.text("--config"):
+        return None
+    text = "what the file of --config says is neither checked nor compared"
+    return info(text, "write its flags under 'flags'", "--config")
+
+
 def _inside(case: Case, path: str) -> bool:
     targets = [*ALWAYS_MOUNTED, *(mount.target.rstrip("/") for mount in case.service.container.mounts)]
     return any(path == target or path.startswith(f"{target}/") for target in targets)
 
 
-RULES: tuple[Rule, ...] = (files_mounted, gated, hub_home, model_directory)
+RULES: tuple[Rule, ...] = (
+    files_mounted,
+    adapter_of_the_hub,
+    adapters_off,
+    gated,
+    hub_home,
+    download_directory,
+    model_directory,
+    config_file,
+)

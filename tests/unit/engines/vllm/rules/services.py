@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import Gate, Task
 from sparkfleet.desired_state import Container, Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.engines.vllm.rules import check
 from sparkfleet.engines.vllm.schema import Schema
@@ -55,6 +56,7 @@ class Made:
     revision: str = "a" * 40
     gated: bool = False
     token: str = "env:HF_TOKEN"
+    task: Task = Task.CHAT
 
     def service(self) -> Service:
         flags = {key: value for key, value in QUIET.items() if key not in self.without} | self.flags
@@ -72,6 +74,7 @@ class Made:
             env=tuple(self.env.items()),
             container=self.box,
             requires_packages=tuple(self.packages.items()),
+            gate=Gate(task=self.task),
         )
 
     def host(self) -> Host:
@@ -93,3 +96,5 @@ PHI4 = "microsoft/Phi-4-multimodal-instruct"
 COMPRESSED = {"quantization_config": {"quant_method": "compressed-tensors"}}
 MODELOPT = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}
 MIXED = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}}
+LIGHTNING = "nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-NVFP4"
+NIGHTLY: dict[str, Any] = STOCK | {"tag": "nightly-dev-arm64-cu13.0.1-728d3ad", "vllm": ""}

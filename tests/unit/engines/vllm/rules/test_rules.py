@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from sparkfleet.contract.generation import Task
 from sparkfleet.desired_state import Container, Host, Mount
 from sparkfleet.engines.vllm.rules import EXTERNAL_CHECKS, RULES, check, estimate
-from sparkfleet.engines.vllm.rules.storage import ALWAYS_MOUNTED
 from sparkfleet.engines.vllm.schema import Flag, Schema, load
 from sparkfleet.plan.lint import unknown_ignores
-from sparkfleet.plan.render_service import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
 from tests.unit.engines.vllm.rules.services import (
     CODER,
     COMPRESSED,
@@ -18,11 +17,13 @@ from tests.unit.engines.vllm.rules.services import (
     DIFFUSION,
     GEMMA,
     HYBRID,
+    LIGHTNING,
     MIXED,
     MODELOPT,
     MTP,
     NANO,
     NEMO,
+    NIGHTLY,
     PHI4,
     QWEN36,
     SMALL4,
@@ -70,12 +71,14 @@ AGAINST = [
     ("CTX-04", "warning", Made(NEMO, vllm="0.10.1.1", tag="25.09-py3", flags={"max-model-len": 98304})),
     ("CTX-05", "info", Made(config=HYBRID, vllm="0.19.0")),
     ("MEM-01", "info", Made(flags={"max-num-seqs": 32})),
+    ("MEM-01", "error", Made(flags={"max-num-seqs": 0})),
     ("MEM-01", "warning", Made(flags={"max-num-seqs": 32}, gib=60)),
     ("MEM-02", "warning", Made(without=("max-num-seqs",))),
     ("MEM-03", "warning", Made(without=("gpu-memory-utilization",))),
     ("MEM-04", "warning", Made(flags={"gpu-memory-utilization": 0.92})),
     ("MEM-04", "error", Made(flags={"gpu-memory-utilization": 0.95})),
     ("MEM-04", "error", Made(flags={"gpu-memory-utilization": 85})),
+    ("MEM-04", "error", Made(flags={"gpu-memory-utilization": -0.2})),
     ("MEM-06", "error", Made(config=DENSE, gib=98)),
     ("MEM-06", "warning", Made(config=DENSE, gib=86)),
     ("MEM-09", "error", Made(gib=120)),
@@ -83,13 +86,15 @@ AGAINST = [
     ("MEM-11", "info", Made(box=Container(shm_size="16g"))),
     ("MEM-12", "warning", Made(box=Container(ipc="private"))),
     ("MEM-14", "error", Made(DIFFUSION, without=("max-num-seqs",))),
-    ("MEM-14", "warning", Made(DIFFUSION, flags={"max-num-seqs": 8})),
+    ("MEM-14", "warning", Made(DIFFUSION, flags={"max-num-seqs": 10})),
     ("BK-01", "error", Made(SMALL4)),
     ("BK-01", "error", Made(SMALL4, flags={"attention-backend": "FLASHINFER_MLA"}, vllm="0.12.0")),
     ("BK-02", "error", Made(GEMMA, vllm="0.19.0")),
     ("BK-02", "warning", Made(GEMMA, flags={"moe-backend": "triton"})),
     ("BK-03", "error", Made(GEMMA, flags={"tensor-parallel-size": 2})),
     ("BK-04", "error", Made(flags={"tensor-parallel-size": 2})),
+    ("BK-04", "error", Made(flags={"tensor-parallel-size": 2, "distributed-executor-backend": "ray"})),
+    ("BK-04", "error", Made(flags={"nnodes": 2})),
     ("BK-05", "warning", Made(GEMMA, flags={"moe-backend": "cutlass"})),
     ("BK-06", "info", Made(QWEN36)),
     ("BK-06", "info", Made(config={"text_config": {"num_experts": 128}})),
@@ -98,6 +103,9 @@ AGAINST = [
     ("BK-09", "info", Made(flags={"enable-expert-parallel": True})),
     ("BK-10", "warning", Made(QWEN36, vllm="0.19.0")),
     ("BK-14", "info", Made("poolside/Laguna-XS.2")),
+    ("BK-16", "error", Made(env={"NVIDIA_VISIBLE_DEVICES": "none"})),
+    ("BK-16", "error", Made(env={"CUDA_VISIBLE_DEVICES": ""})),
+    ("BK-17", "warning", Made(LIGHTNING, **NIGHTLY, flags={"kv-cache-dtype": "fp8"})),
     ("BK-15", "info", Made(recipe="", flags={"moe-backend": "marlin", "attention-backend": "FLASHINFER"})),
     ("SD-01", "error", Made(QWEN35, vllm="0.19.1", flags=WITH_DFLASH)),
     ("SD-01", "warning", Made(QWEN35, vllm="0.20.2", flags=WITH_DFLASH)),
@@ -126,6 +134,27 @@ AGAINST = [
     ("P-15", "info", Made(NEMO)),
     ("H-01", "error", Made(gated=True, token="")),
     ("H-03", "error", Made(env={"HF_HOME": "/root/.cache"})),
+    ("H-03", "error", Made(env={"HF_HOME": "/c"}, box=Container(mounts=(Mount("~/.cache", "/c"),)))),
+    ("H-03", "error", Made(env={"HF_HUB_CACHE": "/models"})),
+    ("H-03", "warning", Made(env={"TRANSFORMERS_CACHE": "/tmp/cache"})),
+    ("H-15", "warning", Made(flags={"download-dir": "/models"})),
+    ("CFG-01", "info", Made(flags={"config": "/models/x.yaml"})),
+    ("P-02", "error", Made(flags={"chat-template": "template.jinja"})),
+    ("P-02", "error", Made(flags={"enable-lora": True, "lora-modules": ["sql=/adapters/sql"]})),
+    ("P-02", "error", Made(flags={"config": "/cfg/x.yaml"})),
+    ("P-02", "warning", Made(repository="ghcr.io/me/vllm", flags={"chat-template": "/workspace/t.jinja"})),
+    ("P-16", "error", Made(flags={"lora-modules": ["sql=/models/sql"]})),
+    ("P-17", "error", Made(flags={"enable-lora": True, "lora-modules": ["sql=org/adapter"]})),
+    ("P-17", "error", Made(flags={"enable-lora": True, "lora-modules": [{"name": "a", "path": "x/y"}]})),
+    ("P-18", "warning", Made("mixedbread-ai/mxbai-embed-large-v1")),
+    ("P-18", "error", Made("org/x", config={"architectures": ["BertModel"]})),
+    ("P-18", "error", Made(flags={"runner": "pooling", "convert": "embed"})),
+    ("P-19", "warning", Made("BAAI/bge-reranker-v2-m3")),
+    ("P-19", "error", Made("org/x", config={"architectures": ["WhisperForConditionalGeneration"]})),
+    ("P-20", "error", Made("unsloth/Qwen3-8B-GGUF")),
+    ("GATE-01", "error", Made(flags={"headless": True})),
+    ("GATE-02", "error", Made(flags={"uds": "/tmp/x.sock"})),
+    ("GATE-03", "error", Made(flags={"disable-log-stats": True})),
     ("H-04", "error", Made("/model")),
     ("H-04", "error", Made(flags={"speculative-config": {"model": "/drafter"}})),
 ]  # fmt: skip
@@ -177,8 +206,7 @@ FOR = [
     ("BK-01", Made(SMALL4, flags={"attention-backend": "triton_mla"})),
     ("BK-02", Made(GEMMA, flags={"moe-backend": "marlin"})),
     ("BK-03", Made(GEMMA, flags={"tensor-parallel-size": 1})),
-    ("BK-04", Made(flags={"tensor-parallel-size": 2, "nnodes": 2})),
-    ("BK-04", Made(flags={"tensor-parallel-size": 2, "distributed-executor-backend": "ray"})),
+    ("BK-04", Made(flags={"tensor-parallel-size": 1, "distributed-executor-backend": "mp"})),
     ("BK-05", Made(GEMMA, flags={"moe-backend": "marlin"})),
     ("BK-06", Made(QWEN36, flags={"enable-flashinfer-autotune": False})),
     ("BK-08", Made(flags={"max-cudagraph-capture-size": 4})),
@@ -187,6 +215,9 @@ FOR = [
     ("BK-10", Made(QWEN36, vllm="0.19.0", env={"VLLM_USE_FLASHINFER_MOE_FP4": "0"})),
     ("BK-14", Made("poolside/Laguna-XS.2", env={"VLLM_USE_DEEP_GEMM": "0"})),
     ("BK-15", Made(flags={"moe-backend": "marlin"})),
+    ("BK-16", Made(env={"CUDA_VISIBLE_DEVICES": "0"})),
+    ("BK-16", Made(env={"CUDA_VISIBLE_DEVICES": ""}, box=Container(gpus="none"))),
+    ("BK-17", Made(LIGHTNING, flags={"kv-cache-dtype": "fp8"})),
     ("SD-01", Made(QWEN35, flags=WITH_DFLASH)),
     ("SD-02", Made(QWEN35, flags=WITH_DFLASH)),
     ("SD-02", Made("org/new", flags={"speculative-config": {**DFLASH, "model": "org/new-drafter"}})),
@@ -211,7 +242,19 @@ FOR = [
     ("P-13", Made(flags={"load-format": "fastsafetensors"}, vllm="0.19.0", packages={"fastsafetensors": ""})),
     ("H-01", Made(gated=True)),
     ("H-01", Made(token="")),
-    ("H-03", Made(env={"HF_HOME": "/models/hub"})),
+    ("H-03", Made(env={"HF_HOME": "/models/"})),
+    ("H-03", Made(env={"HF_HOME": "/c"}, box=Container(mounts=(Mount("~/vllm", "/c"),)))),
+    ("H-15", Made(flags={"download-dir": "/models/hub"})),
+    ("P-02", Made(**STOCK, tag="v0.32.0", vllm="0.32.0", flags={"chat-template": "examples/tool.jinja"})),
+    ("P-02", Made(flags={"enable-lora": True, "lora-modules": ["sql=/models/sql"]})),
+    ("P-16", Made(flags={"enable-lora": True, "lora-modules": ["sql=/models/sql"]})),
+    ("P-17", Made(flags={"enable-lora": True, "lora-modules": ["sql=/models/sql", "not json,"]})),
+    ("P-18", Made("org/x", config={"architectures": ["BertModel"]}, task=Task.EMBEDDING)),
+    ("P-18", Made("org/embed-everything", config=DENSE)),
+    ("P-19", Made("BAAI/bge-m3", config={"architectures": ["XLMRobertaModel"]})),
+    ("P-20", Made("org/x")),
+    ("GATE-02", Made(flags={"root-path": "/v"})),
+    ("GATE-03", Made(flags={"disable-log-stats": False})),
     ("H-04", Made("/model", box=Container(mounts=(Mount("~/m", "/model"),)))),
 ]  # fmt: skip
 
@@ -309,7 +352,3 @@ def test_other_services_of_the_spark_count_in_the_memory() -> None:
 
 def test_a_memory_limit_that_cannot_be_read_is_none_of_these_rules() -> None:
     assert Made(box=Container(memory="much")).verdicts() == {}
-
-
-def test_what_every_container_has_is_what_the_plan_mounts() -> None:
-    assert ALWAYS_MOUNTED == (MODELS_IN_CONTAINER, CACHE_IN_CONTAINER)
