@@ -116,7 +116,7 @@ def _rows(spark: SparkStatus) -> list[tuple[str, ...]]:
 
 def _row(host: str, service: ServiceStatus, memory: str) -> tuple[str, ...]:
     gate = service.gate
-    passed = f"ready {gate['ready_s']} s, first answer {gate['first_s']} s" if gate else "no record"
+    passed = f"ready {gate.ready_s} s, first answer {gate.first_s} s" if gate else "no record"
     what = f"{service.name} :{service.port}" if service.port else service.name
     since = service.since.partition(".")[0]
     state = f"degraded: {service.degraded}" if service.degraded else service.state

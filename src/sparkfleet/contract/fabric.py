@@ -119,15 +119,6 @@ class LinksBefore(Document):
 
 
 @dataclass(frozen=True)
-class FabricStarted(Document):
-    """Response to a fabric request: the job that runs now."""
-
-    NAME = "response to a fabric request"
-
-    job: str
-
-
-@dataclass(frozen=True)
 class FabricResult(Document):
     """End of a change of links: ``result.json`` of its job."""
 
@@ -138,6 +129,44 @@ class FabricResult(Document):
     cause: str = ""
     remedy: str = ""
     job: str = ""
+
+
+@dataclass(frozen=True)
+class PeerAnswer:
+    """Whether a peer answers over one link to unfragmented packets of full size."""
+
+    peer: str
+    """Its name."""
+    link: str
+    address: str
+    mtu: int
+    problem: str = ""
+    """"" when it answers."""
+    small: bool | None = None
+    """Whether it answers to small packets; None: not tried."""
+
+
+@dataclass(frozen=True)
+class RdmaDevice:
+    """The RDMA device of a link, and its state (``ACTIVE``, ``DOWN``); "": unknown."""
+
+    device: str
+    state: str
+
+
+@dataclass(frozen=True)
+class FabricEvidence(Document):
+    """Checks of links that passed: ``evidence/fabric-<cluster>.json``."""
+
+    NAME = "evidence of links"
+
+    cluster: str
+    at: int
+    """Unix time."""
+    links: Mapping[str, LinkState]
+    """By netdev, like ``rdma``."""
+    rdma: Mapping[str, RdmaDevice]
+    peers: tuple[PeerAnswer, ...]
 
 
 RDMA, IPERF, STREAM = "ib_write_bw", "iperf3", "stream"

@@ -195,6 +195,31 @@ class Generation(Document):
 
 
 @dataclass(frozen=True)
+class GateResult:
+    """Measurements of a gate that passed. A record may have none."""
+
+    ready_s: float = 0.0
+    """Seconds until the engine listed its models."""
+    first_s: float = 0.0
+    """Seconds of the first answer."""
+    second_s: float = 0.0
+    answer: str = ""
+    tokens: float = 0.0
+    """Increase of the engine's own counter meanwhile: tokens generated, for embeddings prompt tokens."""
+    accepted: float = 0.0
+    """Draft tokens that were accepted."""
+    serving_at: float = 0.0
+    """Unix time of the first correct response."""
+    memory_log: tuple[str, ...] = ()
+    """Log lines with the memory of weights and KV cache."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Return whether there are measurements."""
+        return self != GateResult()
+
+
+@dataclass(frozen=True)
 class ContainerOf:
     """The container that runs a generation."""
 
@@ -222,8 +247,7 @@ class PromotedGeneration(Generation):
     operator: str = ""
     rollout: str = ""
     """Id of the rollout that promoted it."""
-    gate_result: Mapping[str, Any] = field(default_factory=dict)
-    """What the gate measured: seconds, tokens, answer."""
+    gate_result: GateResult = field(default_factory=GateResult)
     container: ContainerOf | None = None
 
     @property
@@ -276,6 +300,16 @@ class RolloutRequest(Document):
     operator: str = ""
     cluster_key: str = secret()
     """Shared by the hosts of one cluster rollout; "" for a single host."""
+
+
+@dataclass(frozen=True)
+class RollbackRequest(RolloutRequest):
+    """The request to roll back to the generation before a service's. The host prints it, and accepts it."""
+
+    NAME = "rollback request"
+
+    then: tuple[RolloutRequest, ...] = ()
+    """Requests for the further services that the rollout replaced."""
 
 
 def _rank_key(data: Json) -> Json:

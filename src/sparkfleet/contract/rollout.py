@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import CurrentGeneration, Generation
+from sparkfleet.contract.generation import CurrentGeneration, GateResult, Generation
 
 STEP, PHASE, WAITING, NOTE, RESULT = "step", "phase", "waiting", "note", "result"
 """Kinds of events."""
@@ -72,7 +72,8 @@ class Event(Document):
     stalled: bool = False
     """The job's program does not run."""
     result: Mapping[str, Any] | None = None
-    """Of a ``result``, the last event: the document that the job's ``result.json`` has."""
+    """Of a ``result``, the last event: the JSON object of the job's ``result.json``. Whoever follows the job
+    reads it as RolloutResult, StageResult or FabricResult."""
 
     def to_json(self) -> Json:
         """Return the JSON object without fields that have their defaults: a journal has many events."""
@@ -153,8 +154,7 @@ class RolloutResult(Document):
     restore_problems: tuple[str, ...] = ()
     downtime_s: float | None = None
     """Seconds without a serving engine; None: nothing serves, or nothing was stopped."""
-    gate_result: Mapping[str, Any] | None = None
-    """Measurements of the gate."""
+    gate_result: GateResult | None = None
 
     @property
     def cause(self) -> str:
@@ -179,6 +179,28 @@ class RolloutStarted(Document):
     """Its id; that of another rollout, when that one is in progress."""
     text: str = ""
     diagnostic: Diagnostic | None = None
+
+
+@dataclass(frozen=True)
+class JobStarted(Document):
+    """Response to the request of another job than a rollout: the job that runs now."""
+
+    NAME = "response to a request of a job"
+
+    job: str
+    """Its id."""
+
+
+@dataclass(frozen=True)
+class Recovered(Document):
+    """Report of the recovery at boot on one rollout or job that a reboot interrupted."""
+
+    NAME = "report of the recovery"
+
+    rollout: str = ""
+    job: str = ""
+    """The id: one of both is set."""
+    text: str = ""
 
 
 def _bare_generation(data: Json) -> Json:

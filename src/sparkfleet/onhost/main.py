@@ -19,7 +19,16 @@ from typing import Any
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import DiagnosticError
 from sparkfleet.contract.generation import RolloutRequest
-from sparkfleet.contract.rollout import SUCCEEDED, CommandRefused, Event, RepairRequest
+from sparkfleet.contract.resources import ResourceRequest
+from sparkfleet.contract.rollout import (
+    SUCCEEDED,
+    CommandRefused,
+    Event,
+    JobStarted,
+    Recovered,
+    RepairRequest,
+    RolloutStarted,
+)
 from sparkfleet.contract.stage import StageRequest
 from sparkfleet.contract.transfer import Places, SendRequest
 from sparkfleet.onhost.artifacts import stage
@@ -150,16 +159,18 @@ def _hub_download(_: System, __: argparse.Namespace) -> int:
 def _resume(system: System, options: argparse.Namespace) -> int:
     if options.id not in store.unfinished(system.paths.state):
         return OK
-    diagnostic = transient_unit.resume(system, options.id)
-    write_json({"rollout": options.id, "text": diagnostic or "continues"})
-    return PROBLEM if diagnostic else OK
+    problem = transient_unit.resume(system, options.id)
+    if problem:
+        raise DiagnosticError(transient_unit.not_started(options.id, problem))
+    write_json(RolloutStarted(options.id, "continues").to_json())
+    return OK
 
 
 def _recover(system: System, _: argparse.Namespace) -> int:
     for job in fabric.recover(system):
-        write_json({"job": job, "text": "was interrupted by a reboot and was reverted"})
+        write_json(Recovered(job=job, text="was interrupted by a reboot and was reverted").to_json())
     for rollout_id in transient_unit.recover(system):
-        write_json({"rollout": rollout_id, "text": "was interrupted by a reboot and continues"})
+        write_json(Recovered(rollout_id, text="was interrupted by a reboot and continues").to_json())
     return OK
 
 
@@ -172,7 +183,7 @@ def _follow(
 
 
 def _status(system: System, _: argparse.Namespace) -> int:
-    write_json(follow.status(system))
+    write_json(follow.status(system).to_json())
     return OK
 
 
@@ -234,19 +245,19 @@ def _remove(system: System, options: argparse.Namespace) -> int:
 
 def _rollback(system: System, options: argparse.Namespace) -> int:
     name = f"back-{uuid.uuid4().hex[:12]}"
-    first, *then = services.rollback(system, store.check_service(options.service), name)
-    write_json({**first.to_json(), "then": [request.to_json() for request in then]})
+    write_json(services.rollback(system, store.check_service(options.service), name).to_json())
     return OK
 
 
 def _prepare(system: System, _: argparse.Namespace) -> int:
-    answer = apply.run(system, read_json())
-    write_json(answer)
-    return PROBLEM if answer["refused"] else OK
+    result = apply.run(system, ResourceRequest.from_json(read_json(), "stdin"))
+    write_json(result.to_json())
+    return PROBLEM if result.refused else OK
 
 
 def _stage(system: System, _: argparse.Namespace) -> int:
-    write_json({"job": stage.begin(StageRequest.from_json(read_json(), "stdin"), system.paths)})
+    job = stage.begin(StageRequest.from_json(read_json(), "stdin"), system.paths)
+    write_json(JobStarted(job).to_json())
     return OK
 
 

@@ -12,7 +12,7 @@ def measured(service: Service, record: CurrentGeneration | None, total_gib: floa
     if record is None:
         return None
     same = (record.model, record.revision) == (service.weights.repo, service.weights.revision)
-    log = record.gate_result.get("memory_log")
+    log = record.gate_result.memory_log
     if not log or not same or service.image.mark not in record.image:
         return None
     engine = engines.get(service.engine)

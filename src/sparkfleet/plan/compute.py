@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
-from sparkfleet.contract.generation import CurrentGeneration, Generation
+from sparkfleet.contract.generation import CurrentGeneration, GateResult, Generation
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import (
@@ -311,8 +311,8 @@ def _rollout(
     changes += [change for name in further for change in _removed_fields(name, observed)]
     replaces = (*((service.name,) if own else ()), *orphans)
     changes += _leftovers(dict.fromkeys((service.name, *replaces)), observed)
-    passed = record.gate_result if record else {}
-    measured = passed.get("ready_s", 0) + passed.get("first_s", 0)
+    passed = record.gate_result if record else GateResult()
+    measured = passed.ready_s + passed.first_s
     operation = (ReplaceService if base else CreateService)(
         service.name,
         changes=tuple(changes) or (_RESTARTED,),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import LABEL_GENERATION
+from sparkfleet.contract.generation import LABEL_GENERATION, GateResult
 from sparkfleet.onhost.state.units import unit_name
 from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.observation import Observed, WithoutDocker
@@ -30,8 +29,8 @@ class ServiceStatus:
     generation: str
     unit: str
     """systemd's state: active running, failed ...; absent without a unit."""
-    gate: Mapping[str, Any]
-    """What the gate measured for this generation; empty if unknown."""
+    gate: GateResult | None
+    """None if unknown."""
     cluster: str = ""
     """The cluster that serves it; "": this Spark alone."""
     members: tuple[str, ...] = ()
@@ -114,7 +113,7 @@ def _service(name: str, container: ContainerSeen | None, seen: Observed) -> Serv
         since=container.started_at if container and container.running else "",
         generation=str(labels.get(LABEL_GENERATION, "")),
         unit=" ".join(word for word in (unit.active, unit.sub) if word) if unit else "absent",
-        gate=dict(record.gate_result) if record else {},
+        gate=record.gate_result if record and record.gate_result.is_measured else None,
         cluster=rank.cluster if rank else "",
         members=rank.hosts if rank else (),
     )

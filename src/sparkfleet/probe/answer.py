@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sparkfleet.contract import codec
@@ -201,15 +201,6 @@ class _ResourcesPart:
     live: Mapping[str, Fields]
 
 
-@dataclass(frozen=True)
-class _GateFigures:
-    """Figures of a passed gate that a plan or a status uses."""
-
-    ready_s: float
-    first_s: float
-    memory_log: tuple[str, ...] = ()
-
-
 class _Parts:
     """Reads parts of an answer; collects what is wrong with them."""
 
@@ -290,14 +281,7 @@ class _StateFiles:
         for name, content in files.items():
             service = name.removeprefix("services/").removesuffix("/current.json")
             record = self.read(name, CurrentGeneration, content) if name == record_name(service) else None
-            try:
-                if record and record.gate_result:
-                    codec.read(_GateFigures, record.gate_result, name)
-            except ContractError as error:
-                wrong = error.diagnostic
-                self._add(name, replace(wrong, message=f"gate_result.{wrong.message}"))
-            else:
-                found |= {service: record} if record else {}
+            found |= {service: record} if record else {}
         return found
 
 

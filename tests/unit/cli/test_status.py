@@ -13,14 +13,15 @@ from click.testing import CliRunner, Result
 from sparkfleet import fleet
 from sparkfleet.cli.status import status
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import GateResult
 from sparkfleet.plan.preflight.model import Check, HostPreflight, failed, warned
 from sparkfleet.plan.status import ServiceStatus, SparkStatus
 
 NANO = ServiceStatus(
     "nano", "nvidia/Nano", "nano", 8000, "running", "2026-11-21T08:00:00.123Z", "a" * 16, "active running",
-    {"ready_s": 31.5, "first_s": 2.0},
+    GateResult(31.5, 2.0),
 )  # fmt: skip
-HALF = ServiceStatus("old", "", "", 0, "exited", "", "", "absent", {})
+HALF = ServiceStatus("old", "", "", 0, "exited", "", "", "absent", None)
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import pkgutil
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,22 +16,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkfleet.contract import cluster, codec, fabric, generation, resources, rollout, stage, state, transfer
+from sparkfleet import contract
+from sparkfleet.contract import codec, fabric, stage, transfer
 from sparkfleet.contract.codec import ContractError, Document
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 
 SAMPLES = Path(__file__).parents[2] / "fixtures" / "contract"
-MODULES = (cluster, fabric, generation, resources, rollout, stage, state, transfer)
-DOCUMENTS = sorted(
-    (
-        kind
-        for module in MODULES
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, Document) and kind is not Document
-        if kind.__module__ == module.__name__
-    ),
-    key=lambda kind: kind.__name__,
-)
+for module in pkgutil.iter_modules(contract.__path__, f"{contract.__name__}."):
+    importlib.import_module(module.name)
+
+
+def below(kind: type[Document]) -> Iterator[type[Document]]:
+    """Yield every kind of document that derives from one: a new one is tested without a line here."""
+    for one in kind.__subclasses__():
+        yield one
+        yield from below(one)
+
+
+DOCUMENTS = sorted({kind for kind in below(Document) if kind.__module__.startswith("sparkfleet.")}, key=str)
 PATTERNS: dict[tuple[type, str], str] = {
     (stage.StageRequest, "id"): r"\A[a-z0-9-]{1,64}\Z",
     (transfer.SendRequest, "id"): r"\Asend-[a-z0-9-]{1,60}\Z",

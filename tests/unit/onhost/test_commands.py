@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 
@@ -157,17 +156,27 @@ def test_following_what_does_not_exist_is_an_error(world: World) -> None:
 
 def test_the_status_names_service_generation_and_unit(world: World) -> None:
     world.serve(OLD)
-    seen = follow.status(world)
-    nano = seen["services"]["nano"]
-    assert (nano["generation"], nano["active"], nano["enabled"]) == (OLD.id, "active", "enabled")
-    assert nano["container"]["running"] is True
-    json.dumps(seen)
+    nano = follow.status(world).services["nano"]
+    assert (nano.generation, nano.active, nano.enabled) == (OLD.id, "active", "enabled")
+    assert nano.container
+    assert nano.container.running
 
 
 def test_a_status_with_dockerd_away_says_unknown(world: World) -> None:
     world.serve(OLD)
     world.docker_gone = True
-    assert "unknown" in follow.status(world)["services"]["nano"]["container"]
+    container = follow.status(world).services["nano"].container
+    assert container
+    assert container.unknown
+
+
+def test_a_status_names_a_result_that_cannot_be_read(world: World) -> None:
+    world.serve(OLD)
+    world.ask(request())
+    path = store.rollout_directory(world.paths.state, "s1") / "result.json"
+    path.write_text("[]")
+    (result,) = follow.status(world).results
+    assert str(path) in result.cause
 
 
 def test_repair_puts_the_unit_right_and_leaves_the_engine_alone(world: World) -> None:
@@ -276,12 +285,12 @@ def test_a_container_that_is_not_ours_is_never_stopped(world: World) -> None:
 def test_a_rollback_names_the_generation_before_and_expects_what_serves_now(world: World) -> None:
     world.serve(OLD)
     world.ask(request())
-    (rollback,) = services.rollback(world, "nano", "back-1")
+    rollback = services.rollback(world, "nano", "back-1")
     now = world.named("nano")
     assert now is not None
     assert (rollback.candidate, rollback.replaces, rollback.expect) == (OLD, ("nano",), (("nano", now.id),))
     assert world.ask(rollback).outcome == "promoted"
-    assert [one.candidate for one in services.rollback(world, "nano", "back-2")] == [NEW]
+    assert services.rollback(world, "nano", "back-2").candidate == NEW
 
 
 def test_a_rollback_to_a_generation_whose_unit_was_updated_labels_its_container(
@@ -291,7 +300,7 @@ def test_a_rollback_to_a_generation_whose_unit_was_updated_labels_its_container(
     updated = replace(OLD, unit=units.service_unit("nano", "nano", 9000, 60))
     services.repair(world, updated)
     world.ask(request())
-    (rollback,) = services.rollback(world, "nano", "back-1")
+    rollback = services.rollback(world, "nano", "back-1")
     assert rollback.candidate == updated
     assert updated.id != OLD.id
     assert world.ask(rollback).outcome == "promoted"
@@ -304,7 +313,7 @@ def test_a_rollback_over_a_change_of_service_brings_the_other_service_back(world
     world.serve(OLD)
     world.engines["img:2"].name = "qwen"
     world.ask(RolloutRequest("s1", generation("qwen", "img:2"), ("nano",)))
-    (rollback,) = services.rollback(world, "qwen", "back-1")
+    rollback = services.rollback(world, "qwen", "back-1")
     assert (rollback.candidate, rollback.replaces) == (OLD, ("qwen",))
     assert world.ask(rollback).outcome == "promoted"
     assert [box.name for box in world.boxes.values()] == ["nano"]

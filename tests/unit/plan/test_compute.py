@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.contract.generation import Gate
+from sparkfleet.contract.generation import Gate, GateResult
 from sparkfleet.desired_state import Container, Host, Mount, Paths, WeightFile, Weights
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import Action, ChangeKind, HostState, Step
@@ -269,9 +269,7 @@ def test_the_probe_is_asked_for_all_that_a_plan_needs() -> None:
 
 
 def test_the_time_without_service_is_what_the_last_start_took() -> None:
-    measured = {
-        "nano": replace(CONVERGED.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
-    }
+    measured = {"nano": replace(CONVERGED.generations["nano"], gate_result=GateResult(360.4, 12.0))}
     entry = only_entry(with_service(port=8001), replace(CONVERGED, generations=measured))
     assert entry.downtime == 372
 
@@ -302,8 +300,8 @@ def test_warnings_of_the_rules_stand_beside_the_change_that_they_are_about() -> 
 
 
 def test_after_a_start_the_estimate_is_what_the_engine_reported() -> None:
-    log = ["Model loading took 17.25 GiB memory and 90 seconds", "Available KV cache memory: 81.50 GiB"]
-    record = replace(CONVERGED.generations["nano"], gate_result={"memory_log": log})
+    log = ("Model loading took 17.25 GiB memory and 90 seconds", "Available KV cache memory: 81.50 GiB")
+    record = replace(CONVERGED.generations["nano"], gate_result=GateResult(memory_log=log))
     after = with_service(port=8001)
     entry = only_entry(after, replace(CONVERGED, generations={"nano": record}))
     (note,) = notes(entry, "memory")

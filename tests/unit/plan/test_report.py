@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import GateResult
 from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.groups import groups, names
@@ -36,9 +37,7 @@ def fleet() -> Plan:
         CONVERGED,
         images={**CONVERGED.images, STOCK.pull_ref: None},
         weights={"nvidia/Qwen3.6-35B-A3B-NVFP4@" + "c" * 40: {}},
-        generations={
-            "nano": replace(CONVERGED.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
-        },
+        generations={"nano": replace(CONVERGED.generations["nano"], gate_result=GateResult(360.4, 12.0))},
     )
     changed = host_plan(replace(HOST, services=(qwen,)), present)
     blocked = replace(fake_spark.fresh(HOST), containers=(foreign(name="nano"),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.generation import GateResult
 from sparkfleet.plan.status import join_members, spark_status
 from sparkfleet.probe.observation import Observed
 from tests.unit.plan import fake_spark
@@ -13,22 +14,22 @@ from tests.unit.plan.nano import CONVERGED, HOST
 
 
 def test_a_service_is_reported_with_its_container_its_unit_and_what_its_gate_measured() -> None:
-    measured = replace(CONVERGED.generations["nano"], gate_result={"ready_s": 360.4, "first_s": 12.0})
+    measured = replace(CONVERGED.generations["nano"], gate_result=GateResult(360.4, 12.0))
     (nano,) = spark_status("spark-01", replace(CONVERGED, generations={"nano": measured})).services
     assert (nano.name, nano.port, nano.state, nano.unit) == ("nano", 8000, "running", "active running")
     assert nano.since == "2026-11-21T08:00:00Z"
     assert nano.generation == fake_spark.generation_of(HOST, HOST.services[0]).id
-    assert nano.gate["ready_s"] == 360.4
+    assert nano.gate == GateResult(360.4, 12.0)
 
 
 def test_a_service_whose_container_or_unit_is_gone_is_reported_as_absent() -> None:
     (nano,) = spark_status("spark-01", replace(CONVERGED, containers=(), units={})).services
-    assert (nano.state, nano.unit, nano.since, nano.gate) == ("absent", "absent", "", {})
+    assert (nano.state, nano.unit, nano.since, nano.gate) == ("absent", "absent", "", None)
 
 
 def test_a_container_without_a_record_is_reported_too() -> None:
     (nano,) = spark_status("spark-01", replace(CONVERGED, generations={})).services
-    assert (nano.model, nano.port, nano.gate) == ("", 0, {})
+    assert (nano.model, nano.port, nano.gate) == ("", 0, None)
 
 
 def test_an_idle_spark_has_memory_and_a_broken_one_its_reason() -> None:

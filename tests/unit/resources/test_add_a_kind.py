@@ -71,6 +71,7 @@ import json, sys
 from pathlib import Path
 root, what, data = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 sys.path.insert(0, root + "/programs.pyz")
+from sparkfleet.contract.resources import ResourceRequest
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.onhost.machine.system import Paths, Ran
 from sparkfleet.onhost.resources import apply
@@ -86,7 +87,8 @@ class System:
 if what == "observe":
     print(json.dumps(resources.observe(HostAccess(System(), root + "/spark"), *data)))
 else:
-    print(json.dumps(apply.run(System(), data, root + "/spark")))
+    request = ResourceRequest.from_json(data)
+    print(json.dumps(apply.run(System(), request, root + "/spark").to_json()))
 """
 
 def plan(host, live, record):

@@ -193,7 +193,7 @@ def success_text(result: RolloutResult) -> str:
     text = "serves, gate passed"
     if result.downtime_s:
         text += f", {duration(result.downtime_s)} without service"
-    answer = (result.gate_result or {}).get("answer")
+    answer = result.gate_result.answer if result.gate_result else ""
     return text + (f", answer: {answer.strip()[:60]!r}" if answer else "")
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from typing import Any
 
-from sparkfleet.contract.fabric import FabricRequest, Peer
+from sparkfleet.contract.fabric import FabricEvidence, FabricRequest, Peer, PeerAnswer, RdmaDevice
 from sparkfleet.onhost.fabric import links
 from sparkfleet.onhost.machine.system import System
 
@@ -53,31 +51,29 @@ def dark(system: System, request: FabricRequest) -> list[str]:
     ]
 
 
-def silent(system: System, peers: Sequence[Peer], mtu: int) -> list[dict[str, Any]]:
+def silent(system: System, peers: Sequence[Peer], mtu: int) -> list[PeerAnswer]:
     """Return the answers of peers with a problem."""
-    return [answer for answer in answers(system, peers, mtu) if answer["problem"]]
+    return [answer for answer in answers(system, peers, mtu) if answer.problem]
 
 
-def answers(system: System, peers: Sequence[Peer], mtu: int) -> list[dict[str, Any]]:
+def answers(system: System, peers: Sequence[Peer], mtu: int) -> list[PeerAnswer]:
     """Return the answer of each peer on each link, in parallel: each timeout takes a second."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda peer: peer_answer(system, peer, mtu), peers))
 
 
-def peer_answer(system: System, peer: Peer, mtu: int) -> dict[str, Any]:
+def peer_answer(system: System, peer: Peer, mtu: int) -> PeerAnswer:
     """Ping one peer with an unfragmented packet of full size, then with a small one."""
-    whole = ping(system, peer, mtu - HEADERS)
-    answer = {"peer": peer.name, "link": peer.link, "address": peer.address, "mtu": mtu, "problem": ""}
-    if not whole:
-        answer["small"] = ping(system, peer, SMALL)
-        if answer["small"]:
-            answer["problem"] = (
-                f"{peer.name} ({peer.address}) answers over {peer.link}, but not to packets of {mtu} bytes: "
-                "the MTU is smaller there or on the way"
-            )
-        else:
-            answer["problem"] = f"{peer.name} ({peer.address}) does not answer over {peer.link}"
-    return answer
+    if ping(system, peer, mtu - HEADERS):
+        return PeerAnswer(peer.name, peer.link, peer.address, mtu)
+    small = ping(system, peer, SMALL)
+    problem = (
+        f"{peer.name} ({peer.address}) answers over {peer.link}, but not to packets of {mtu} bytes: "
+        "the MTU is smaller there or on the way"
+        if small
+        else f"{peer.name} ({peer.address}) does not answer over {peer.link}"
+    )
+    return PeerAnswer(peer.name, peer.link, peer.address, mtu, problem, small)
 
 
 def ping(system: System, peer: Peer, payload: int) -> bool:
@@ -86,13 +82,12 @@ def ping(system: System, peer: Peer, payload: int) -> bool:
     return system.run((*argv, peer.address), timeout_s=10).code == 0
 
 
-def as_evidence(system: System, request: FabricRequest) -> dict[str, Any]:
-    """Return the checks with their results, for the evidence file."""
-    names = [link for link, _ in request.addresses]
-    return {
-        "cluster": request.cluster,
-        "at": round(system.now()),
-        "links": {name: asdict(one) for name, one in links.snapshot(system, names).items()},
-        "rdma": {link: {"device": one, "state": rdma_state(system, one)} for link, one in request.rdma},
-        "peers": answers(system, request.peers, request.mtu),
-    }
+def evidence(system: System, request: FabricRequest) -> FabricEvidence:
+    """Return the checks with their results."""
+    return FabricEvidence(
+        request.cluster,
+        round(system.now()),
+        links.snapshot(system, [link for link, _ in request.addresses]),
+        {link: RdmaDevice(device, rdma_state(system, device)) for link, device in request.rdma},
+        tuple(answers(system, request.peers, request.mtu)),
+    )

@@ -14,14 +14,13 @@ from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.fabric import (
     FabricRequest,
     FabricResult,
-    FabricStarted,
     LinksBefore,
     LinksGivenUp,
     LinkState,
     UnmanagedLinks,
     links_of,
 )
-from sparkfleet.contract.rollout import LOST, RESULT, Event
+from sparkfleet.contract.rollout import LOST, RESULT, Event, JobStarted
 from sparkfleet.onhost.fabric import check, links, netplan, watch
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
@@ -47,11 +46,11 @@ def unfinished(system: System) -> list[str]:
     return sorted(path.parent.name for path in found if not (path.parent / "result.json").exists())
 
 
-def begin(system: System, request: FabricRequest) -> FabricStarted:
+def begin(system: System, request: FabricRequest) -> JobStarted:
     """Write the request, start its job detached, and return at once. A second request starts nothing."""
     directory = folder(system, request.id)
     if (directory / "request.json").exists():
-        return FabricStarted(request.id)
+        return JobStarted(request.id)
     for other in unfinished(system):
         if _goes_on(system, other):
             raise ValueError(f"another change of the links is in progress: {other}")
@@ -63,7 +62,7 @@ def begin(system: System, request: FabricRequest) -> FabricStarted:
     if diagnostic:
         files.remove(directory)
         raise ValueError(diagnostic)
-    return FabricStarted(request.id)
+    return JobStarted(request.id)
 
 
 def unit_name(job: str) -> str:
@@ -217,9 +216,9 @@ class _Change:
         if not self.request.text:
             files.remove(self._unmanaged)
             return self._end(REMOVED, "", "")
-        evidence = check.as_evidence(self.system, self.request)
+        evidence = check.evidence(self.system, self.request)
         path = self.system.paths.state / "evidence" / f"fabric-{self.request.cluster}.json"
-        files.write_json(path, evidence)
+        files.write_json(path, evidence.to_json())
         return self._end(LINKED, "", "")
 
     def revert(self, cause: str, remedy: str) -> FabricResult:

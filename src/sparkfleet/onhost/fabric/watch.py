@@ -69,6 +69,6 @@ def missing(
 
 def _silent(system: System, request: FabricRequest) -> tuple[Missing, ...]:
     answers = check.silent(system, request.peers, request.mtu)
-    small = bool(answers) and all(answer["small"] for answer in answers)
+    small = bool(answers) and all(answer.small for answer in answers)
     kind, patience_s = ("small", SMALL_S) if small else ("silent", None)
-    return tuple(Missing(kind, answer["problem"], patience_s) for answer in answers)
+    return tuple(Missing(kind, answer.problem, patience_s) for answer in answers)

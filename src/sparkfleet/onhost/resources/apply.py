@@ -7,9 +7,8 @@ it is changed: a run that is killed in between leaves a Spark that the next run 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from sparkfleet.contract.resources import (
     Applied,
@@ -27,9 +26,9 @@ from sparkfleet.resources import host_files, registry
 from sparkfleet.resources.base import Fields, ResourceError, Target
 
 
-def run(system: System, data: Mapping[str, Any], root: str = "") -> dict[str, Any]:
-    """Carry out the request of the operator's machine and return the result, both as JSON objects."""
-    return apply(HostAccess(system, root), ResourceRequest.from_json(data)).to_json()
+def run(system: System, request: ResourceRequest, root: str = "") -> ResourceResult:
+    """Carry out the request of the operator's machine."""
+    return apply(HostAccess(system, root), request)
 
 
 def apply(host: HostAccess, request: ResourceRequest) -> ResourceResult:

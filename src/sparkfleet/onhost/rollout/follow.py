@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.rollout import WAITING, Event, RolloutResult
+from sparkfleet.contract.rollout import UNREADABLE, WAITING, Event, RolloutResult
+from sparkfleet.contract.status import (
+    ContainerStatus,
+    GenerationStatus,
+    HostStatus,
+    MemoryStatus,
+    ServiceStatus,
+)
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import transient_unit
@@ -32,59 +40,59 @@ def follow(system: System, rollout_id: str, since: int, wait_s: float) -> list[E
     return follow_events(system, directory, RolloutResult, since, wait_s, stopped=stopped)
 
 
-def status(system: System) -> dict[str, Any]:
-    """Return services, containers, units, rollouts and memory as plain data, for people."""
+def status(system: System) -> HostStatus:
+    """Return services, containers, units, rollouts and memory, for people."""
     state = system.paths.state
     memory = system.memory()
-    return {
-        "services": {name: _service(system, name) for name in store.services(state)},
-        "rollout": (store.unfinished(state) or ("",))[0],
-        "results": [files.read_json(path / "result.json") or {} for path in store.rollouts(state)],
-        "memory": {"total_mib": memory.total, "available_mib": memory.available},
-    }
+    results = (_result(path / "result.json") for path in store.rollouts(state))
+    return HostStatus(
+        {name: _service(system, name) for name in store.services(state)},
+        (store.unfinished(state) or ("",))[0],
+        tuple(one for one in results if one),
+        MemoryStatus(memory.total, memory.available),
+    )
 
 
-def _service(system: System, service: str) -> dict[str, Any]:
+def _result(path: Path) -> RolloutResult | None:
+    try:
+        return files.read_document(RolloutResult, path)
+    except ContractError as error:
+        return RolloutResult(UNREADABLE, diagnostic=error.diagnostic)
+
+
+def _service(system: System, service: str) -> ServiceStatus:
     unit = units.unit_name(service)
-    return {
-        **_record(system, service),
-        "active": systemctl(system, "is-active", unit).out.strip(),
-        "enabled": systemctl(system, "is-enabled", unit).out.strip(),
-        "container": _container(system, service),
-        "generations": [
-            {"id": one.id, "promoted_at": one.promoted_at, "model": one.model}
+    status = ServiceStatus(
+        systemctl(system, "is-active", unit).out.strip(),
+        systemctl(system, "is-enabled", unit).out.strip(),
+        container=_container(system, service),
+        generations=tuple(
+            GenerationStatus(one.id, one.promoted_at, one.model)
             for one in store.generations(system.paths.state, service)
-        ],
-    }
-
-
-def _record(system: System, service: str) -> dict[str, Any]:
+        ),
+    )
     try:
         record = store.current(system.paths.state, service)
     except ContractError as error:
-        return {"unknown": str(error)}
+        return replace(status, unknown=str(error))
     if record is None:
-        return {}
-    return {
-        "generation": record.id,
-        "model": record.model,
-        "served_name": record.served_name,
-        "port": record.port,
-        "promoted_at": record.promoted_at,
-        "gate_result": record.gate_result,
-    }
+        return status
+    return replace(
+        status,
+        generation=record.id,
+        model=record.model,
+        served_name=record.served_name,
+        port=record.port,
+        promoted_at=record.promoted_at,
+        gate_result=record.gate_result,
+    )
 
 
-def _container(system: System, service: str) -> dict[str, Any]:
+def _container(system: System, service: str) -> ContainerStatus | None:
     try:
         container = system.runtime.find(service)
     except (RuntimeRefusedError, RuntimeUnavailableError) as error:
-        return {"unknown": str(error)}
+        return ContainerStatus(unknown=str(error))
     if container is None:
-        return {}
-    return {
-        "id": container.id,
-        "running": container.running,
-        "started_at": container.started_at,
-        "generation": container.generation,
-    }
+        return None
+    return ContainerStatus(container.id, container.running, container.started_at, container.generation)

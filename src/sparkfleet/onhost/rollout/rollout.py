@@ -15,11 +15,13 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import (
     ContainerOf,
     CurrentGeneration,
+    GateResult,
     Generation,
     PromotedGeneration,
     RolloutRequest,
@@ -289,7 +291,7 @@ class Rollout:
             promoted_at=round(self.system.now(), 3),
             operator=self.request.operator,
             rollout=self.request.id,
-            gate_result=passed.to_json(),
+            gate_result=codec.read(GateResult, passed.to_json(), "gate"),
             container=ContainerOf(container_id, generation.id),
             replaced=tuple(convert(PromotedGeneration, one.current) for one in before if one.current),
         )
@@ -314,7 +316,7 @@ class Rollout:
             except RuntimeUnavailableError:
                 self.wait_for_runtime()
         gate = record.gate_result
-        return self.finish(PROMOTED, gate_result=gate, downtime_s=self.downtime(gate["serving_at"]))
+        return self.finish(PROMOTED, gate_result=gate, downtime_s=self.downtime(gate.serving_at))
 
     def restore(self, failure: Failure | None) -> RolloutResult:
         """Restore, start and gate the previous generation; ``failure`` None: this program was interrupted."""

@@ -12,6 +12,7 @@ from sparkfleet.contract.generation import (
     CurrentGeneration,
     Generation,
     PromotedGeneration,
+    RollbackRequest,
     RolloutRequest,
     convert,
 )
@@ -81,10 +82,10 @@ def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
     return ServiceChanged(service, f"{service} is {done}")
 
 
-def rollback(system: System, service: str, rollout_id: str) -> tuple[RolloutRequest, ...]:
-    """Return the requests that roll back to the generation before this service's, in order.
+def rollback(system: System, service: str, rollout_id: str) -> RollbackRequest:
+    """Return the request that rolls back to the generation before this service's.
 
-    Several, where it replaced several services. Raise DiagnosticError when there is none.
+    Raise DiagnosticError when there is none.
     """
     record = store.current(system.paths.state, service)
     if record is None:
@@ -98,10 +99,8 @@ def rollback(system: System, service: str, rollout_id: str) -> tuple[RolloutRequ
     container = system.runtime.find(service)
     first, *more = (convert(Generation, one) for one in previous)
     expect = ((service, container.id if container else ""),)
-    return (
-        RolloutRequest(rollout_id, first, (service,), expect),
-        *(RolloutRequest(f"{rollout_id}-{number}", one, ()) for number, one in enumerate(more, start=2)),
-    )
+    then = (RolloutRequest(f"{rollout_id}-{number}", one, ()) for number, one in enumerate(more, start=2))
+    return RollbackRequest(rollout_id, first, (service,), expect, then=tuple(then))
 
 
 def _needs_rollout(service: str, found: str) -> DiagnosticError:

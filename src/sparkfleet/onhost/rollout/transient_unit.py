@@ -33,9 +33,7 @@ def request(system: System, requested: RolloutRequest) -> tuple[int, RolloutStar
                 problem = start(system, requested.id)
                 if problem:
                     files.remove(directory)
-                    hint = "run again: the new plan shows the current state"
-                    failed = Diagnostic(unit_name(requested.id), problem, hint=hint, code="unit-failed")
-                    return 1, RolloutStarted(diagnostic=failed)
+                    return 1, RolloutStarted(diagnostic=not_started(requested.id, problem))
                 return 0, RolloutStarted(requested.id, "started")
             # Its program may have been stopped by hand: an unfinished rollout is always finished first.
             resume(system, in_progress[0])
@@ -44,6 +42,12 @@ def request(system: System, requested: RolloutRequest) -> tuple[int, RolloutStar
     other = in_progress[0] if in_progress else ""
     text = f"another rollout is in progress: {other or 'a change of a unit'}"
     return BUSY, RolloutStarted(other, text)
+
+
+def not_started(rollout_id: str, problem: str) -> Diagnostic:
+    """Return the diagnostic of a rollout whose unit systemd did not start."""
+    hint = "run again: the new plan shows the current state"
+    return Diagnostic(unit_name(rollout_id), problem, hint=hint, code="unit-failed")
 
 
 def _readable(system: System, rollout_ids: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.fabric import FabricStarted
-from sparkfleet.contract.rollout import LOST, RolloutResult
+from sparkfleet.contract.rollout import LOST, JobStarted, RolloutResult
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.probe import frame
@@ -212,5 +211,5 @@ def test_a_command_that_fails_on_a_sound_connection_has_failed() -> None:
 @pytest.mark.parametrize("printed", ["", "nothing", "[]", "null", '{"job": 1}', '{"job": "x"', "\ud800"])
 def test_output_of_another_shape_names_host_and_message(printed: str) -> None:
     host: Any = FakeHost([])
-    with pytest.raises(SparkfleetError, match="spark-01: response to a fabric request"):
-        remote.document(FabricStarted, host, printed)
+    with pytest.raises(SparkfleetError, match="spark-01: response to a request of a job"):
+        remote.document(JobStarted, host, printed)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.fabric import STREAM, BenchRequest, FabricRequest, FabricStarted, Lane, StreamResult
+from sparkfleet.contract.fabric import STREAM, BenchRequest, FabricRequest, Lane, StreamResult
+from sparkfleet.contract.rollout import JobStarted
 from sparkfleet.onhost import main
 from sparkfleet.onhost.fabric import bench_stream, check, fabric
 from sparkfleet.onhost.machine import host
@@ -37,7 +38,7 @@ def test_a_change_is_begun_confirmed_carried_out_and_followed(
     net: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "fabric", data=REQUEST.to_json()) == 0
-    assert json.loads(capsys.readouterr().out) == FabricStarted("fabric-1").to_json()
+    assert json.loads(capsys.readouterr().out) == JobStarted("fabric-1").to_json()
     assert call(monkeypatch, "fabric-confirm", "fabric-1") == 0
     assert call(monkeypatch, "fabric-run", "fabric-1") == 0
     assert json.loads(capsys.readouterr().out)["outcome"] == fabric.REMOVED

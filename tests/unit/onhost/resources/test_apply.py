@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sparkfleet.contract import codec
 from sparkfleet.contract.resources import Applied, ResourceRequest, ResourceResult, ResourceToApply
 from sparkfleet.onhost.resources import apply, record
 from sparkfleet.onhost.resources.access import HostAccess
@@ -93,8 +94,8 @@ def test_a_resource_is_applied_and_the_state_of_before_is_recorded_for_root_alon
 
 def test_request_and_result_travel_as_json(world: World, knobs: Knobs) -> None:
     request = ResourceRequest((ResourceToApply("knob", "a", {"value": "bad"}),), declared=("knob a",))
-    document = apply.run(world, json.loads(json.dumps(request.to_json())))
-    (refused,) = ResourceResult.from_json(json.loads(json.dumps(document))).refused
+    result = apply.run(world, codec.loads(ResourceRequest, codec.dumps(request)))
+    (refused,) = codec.loads(ResourceResult, codec.dumps(result)).refused
     assert (refused.id, refused.expected, refused.hint) == ("knob a", "a number", "correct it")
 
 

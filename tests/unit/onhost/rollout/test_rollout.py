@@ -58,8 +58,8 @@ def test_a_promotion_is_written_down_for_plan_and_rollback(world: World) -> None
     assert record is not None
     assert convert(Generation, record) == NEW
     assert record.operator == "ada@desk"
-    assert record.gate_result["answer"] == "204"
-    assert record.gate_result["tokens"] > 0
+    assert record.gate_result.answer == "204"
+    assert record.gate_result.tokens > 0
     assert [one.id for one in record.replaced] == [OLD.id]
     assert [one.id for one in store.generations(world.paths.state, "nano")] == [OLD.id, NEW.id]
 

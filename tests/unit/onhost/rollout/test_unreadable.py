@@ -139,6 +139,5 @@ def test_a_record_that_cannot_be_read_is_never_taken_for_none(world: World, text
     assert result.diagnostic is not None
     assert (result.outcome, result.diagnostic.location) == ("refused", str(path))
     assert result.diagnostic.hint
-    status = follow.status(world)["services"]["nano"]
-    assert str(path) in status["unknown"]
+    assert str(path) in follow.status(world).services["nano"].unknown
     assert (path.read_text(), box.running, box.starts) == (text, True, 1)
