@@ -110,9 +110,8 @@ def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> StageResult | Diag
         host.run_script(connection, host.script(host_changes.managed_files()[:1]))
     job = f"stage-prune-{uuid.uuid4().hex[:8]}"
     data = StageRequest(job, prune=request(spec, observed, plan.items))
-    answer = remote.program(connection, "stage", data=data, timeout=60)
-    if not answer.ok:
-        found = f"the removal could not start: {(answer.err or answer.out).strip()[-300:]}"
+    if error := remote.start_job(connection, "stage", data):
+        found = f"the removal could not start: {error}"
         return Diagnostic(plan.host, found, hint="prune again", code="operation-failed")
 
     def note(text: str) -> None:

@@ -60,11 +60,11 @@ class Sparks:
         return executor.RunContext(self.state, self.hosts[name])
 
     def program(self, host: Any, name: str, *args: str, data: Any = None, timeout: int = 0) -> remote.Answer:
-        assert timeout
+        del timeout
         self.calls.append((host.name, name, *args))
         data = data.to_json() if isinstance(data, Document) else data
         self.sent.append(data)
-        reply = self.replies.get(name, answer({}))
+        reply = self.replies.get(name, answer({"job": "a-job"}))
         if isinstance(reply, Exception):
             raise reply
         found = reply(host.name, args, data) if callable(reply) else reply

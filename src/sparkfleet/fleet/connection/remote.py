@@ -16,7 +16,7 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, Document
-from sparkfleet.contract.rollout import LOST, Event
+from sparkfleet.contract.rollout import LOST, Event, JobStarted
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.shell import printed_instead
 from sparkfleet.fleet.connection.sudo import run_as_root
@@ -103,6 +103,15 @@ def was_cut(host: PyinfraHost) -> bool:
 def program(host: PyinfraHost, *argv: str, data: Document | None = None, timeout: int = ANSWER_S) -> Answer:
     """Run a command of the on-host programs with ``data`` as JSON on stdin."""
     return run(host, (*PROGRAM, *argv), stdin=None if data is None else codec.dumps(data), timeout=timeout)
+
+
+def start_job(host: PyinfraHost, command: str, request: Document) -> str:
+    """Start a job on the Spark; return "", or why it did not start."""
+    answer = program(host, command, data=request)
+    if not answer.ok:
+        return (answer.err or answer.out).strip()[-300:] or "no message"
+    document(JobStarted, host, answer.out)
+    return ""
 
 
 def document(kind: type[D], host: PyinfraHost, text: str) -> D:

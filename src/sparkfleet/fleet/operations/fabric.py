@@ -39,9 +39,7 @@ def _link(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
     job = f"fabric-{uuid.uuid4().hex[:12]}"
     request = replace(configure.request, id=job)
     act.progress("fabric", "starting")
-    answer = remote.program(act.host, "fabric", data=request)
-    if not answer.ok:
-        error = (answer.err or answer.out).strip()
+    if error := remote.start_job(act.host, "fabric", request):
         raise executor.FailedError(
             Diagnostic(
                 f"{act.host.name}: fabric",

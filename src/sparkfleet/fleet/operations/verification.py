@@ -47,12 +47,10 @@ def _hash(act: executor.RunContext, models: str, repositories: list[Weights]) ->
     )
     verify = VerifyRequest(models, requested, bool(act.host.data.get(verification.AGAIN)))
     request = StageRequest(f"stage-verify-{uuid4().hex[:8]}", verify=verify)
-    answer = remote.program(act.host, "stage", data=request, timeout=60)
-    if not answer.ok:
-        output = (answer.err or answer.out).strip()[-300:]
+    if error := remote.start_job(act.host, "stage", request):
         raise executor.FailedError(
             Diagnostic(
-                act.host.name, f"hashing could not start: {output}", hint="run again", code="operation-failed"
+                act.host.name, f"hashing could not start: {error}", hint="run again", code="operation-failed"
             )
         )
     result = act.watch(request.id, "verify", StageResult)

@@ -96,12 +96,10 @@ def _is_hub(source: ArtifactSource | None) -> bool:
 
 def run(act: executor.RunContext, user: User, request: StageRequest) -> StageResult:
     """Start a job and follow it; return its result. Raise FailedError when it does not start."""
-    answer = remote.program(act.host, "stage", data=replace(request, user=login_user(user)), timeout=60)
-    if not answer.ok:
-        output = (answer.err or answer.out).strip()[-300:]
+    if error := remote.start_job(act.host, "stage", replace(request, user=login_user(user))):
         raise executor.FailedError(
             Diagnostic(
-                act.host.name, f"fetching could not start: {output}", hint="run again", code="staging-failed"
+                act.host.name, f"fetching could not start: {error}", hint="run again", code="staging-failed"
             )
         )
     return act.watch(request.id, "fetch", StageResult)

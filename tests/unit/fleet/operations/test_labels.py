@@ -96,7 +96,9 @@ class _Run:
         self.calls: list[object] = []
         self.types: set[type] = set()
         self.monkeypatch = monkeypatch
-        answer = remote.Answer(True, json.dumps({"done": [], "refused": [], "version": 1}) + "\n", "")
+        answer = remote.Answer(
+            True, json.dumps({"done": [], "refused": [], "job": "a-job", "version": 1}) + "\n", ""
+        )
         patch = monkeypatch.setattr
         patch(remote, "run", self._record("run", answer))
         patch(remote, "program", self._record("program", answer))
